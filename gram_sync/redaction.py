@@ -1,0 +1,58 @@
+"""Keeps secrets out of logs and error pages, whatever put them there."""
+
+import logging
+from urllib.parse import quote
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.views.debug import ExceptionReporter
+
+_MASK = "********"
+
+#: Shorter values are no secrets, and would mask harmless text everywhere.
+_MIN_LENGTH = 6
+
+
+def redact(text: str) -> str:
+    """``text`` with every configured secret replaced by asterisks."""
+    for secret in _secrets():
+        text = text.replace(secret, _MASK)
+    return text
+
+
+class RedactingFormatter(logging.Formatter):
+    """Formats as ``logging.Formatter`` does, tracebacks included, without secrets."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))
+
+
+class RedactingExceptionReporter(ExceptionReporter):
+    """Django's error page and mail, without secrets: it hides settings, but not variables."""
+
+    def get_traceback_html(self) -> str:
+        return redact(super().get_traceback_html())
+
+    def get_traceback_text(self) -> str:
+        return redact(super().get_traceback_text())
+
+
+def _secrets() -> list[str]:
+    password = str(settings.DATABASES["default"].get("PASSWORD") or "")
+    candidates = [
+        _secret_key(),
+        settings.WORKOS_SYNC["API_KEY"],
+        *settings.WORKOS_SYNC["WEBHOOK_SECRETS"],
+        password,
+        quote(password, safe=""),
+    ]
+    # Longest first: one may contain another.
+    return sorted({c for c in candidates if len(c) >= _MIN_LENGTH}, key=len, reverse=True)
+
+
+def _secret_key() -> str:
+    try:
+        return settings.SECRET_KEY
+    except ImproperlyConfigured:
+        # Django raises for an empty one as soon as it is read.
+        return ""

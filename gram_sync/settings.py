@@ -1,0 +1,209 @@
+"""Settings, all from the environment; the README's table lists them."""
+
+from pathlib import Path
+from typing import Any
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+from orgs.conf import Secret, SyncSettings
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+env = environ.Env()
+
+
+def _number(name: str, default: float, *, least: float, most: float = float("inf")) -> Any:
+    """The number in the environment's ``name``, of the type of ``default``."""
+    kind = type(default)
+    text = env.str(name, default="").strip()
+    try:
+        value = kind(text) if text else default
+    except ValueError:
+        value = None
+    if value is None or not least <= value <= most:
+        wanted = "a whole number" if kind is int else "a number"
+        limits = f"of at least {least:g}" if most == float("inf") else f"from {least:g} to {most:g}"
+        raise ImproperlyConfigured(f"{name} must be {wanted} {limits}, not {text!r}")
+    return value
+
+
+def _switch(name: str) -> bool:
+    text = env.str(name, default="").strip().lower()
+    if text in ("1", "true", "yes", "on"):
+        return True
+    if text in ("", "0", "false", "no", "off"):
+        return False
+    raise ImproperlyConfigured(f"{name} must be true or false, not {text!r}")
+
+
+def _list(name: str) -> list[str]:
+    return [item.strip() for item in env.str(name, default="").split(",") if item.strip()]
+
+
+# Secrets and what guards them ---------------------------------------------------------------
+
+DEBUG = _switch("DEBUG")
+#: Without one, and with DEBUG off, a system check says what to set.
+SECRET_KEY = Secret(
+    env.str("SECRET_KEY", default="") or ("insecure-key-for-development-only" if DEBUG else "")
+)
+ALLOWED_HOSTS = _list("ALLOWED_HOSTS") or ["localhost", "127.0.0.1", "[::1]"]
+
+HTTPS_ONLY = _switch("HTTPS_ONLY")
+SECURE_SSL_REDIRECT = HTTPS_ONLY
+SECURE_HSTS_SECONDS = 31_536_000 if HTTPS_ONLY else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS_ONLY
+SECURE_HSTS_PRELOAD = HTTPS_ONLY
+SESSION_COOKIE_SECURE = HTTPS_ONLY
+CSRF_COOKIE_SECURE = HTTPS_ONLY
+# TLS ends at a proxy, which must set this header itself and not pass on a client's.
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS_ONLY else None
+X_FRAME_OPTIONS = "DENY"
+
+DEFAULT_EXCEPTION_REPORTER = "gram_sync.redaction.RedactingExceptionReporter"
+
+# WorkOS and the mirror ----------------------------------------------------------------------
+
+_defaults = SyncSettings()
+
+WORKOS_SYNC = {
+    "API_KEY": Secret(env.str("WORKOS_API_KEY", default="").strip()),
+    "BASE_URL": env.str("WORKOS_BASE_URL", default="").strip() or _defaults.base_url,
+    "WEBHOOK_SECRETS": tuple(Secret(secret) for secret in _list("WORKOS_WEBHOOK_SECRET")),
+    "HOLD_BACK_WINDOW": _number("HOLD_BACK_SECONDS", _defaults.hold_back_window, least=0),
+    "POLL_PAUSE": _number("POLL_PAUSE_SECONDS", _defaults.poll_pause, least=0.01),
+    "DRAIN_DEADLINE": _number(
+        "DRAIN_DEADLINE_SECONDS", _defaults.drain_deadline, least=1, most=100
+    ),
+    "PAGE_SIZE": _number("PAGE_SIZE", _defaults.page_size, least=1, most=100),
+    "LOCK_TIMEOUT": _number("LOCK_TIMEOUT_SECONDS", _defaults.lock_timeout, least=0.001, most=60),
+    "REQUEST_TIMEOUT": _number(
+        "REQUEST_TIMEOUT_SECONDS", _defaults.request_timeout, least=0.1, most=60
+    ),
+    "LEDGER_RETENTION_DAYS": _number(
+        "LEDGER_RETENTION_DAYS", _defaults.ledger_retention_days, least=1
+    ),
+}
+
+# Database -----------------------------------------------------------------------------------
+
+_EMBEDDED_POSTGRES = {
+    "ENGINE": "gram_sync.embedded_postgres",
+    "NAME": "gram_sync",
+    "OPTIONS": {"data_dir": BASE_DIR / ".data" / "postgres"},
+}
+
+
+def _database() -> dict[str, Any]:
+    if not env.str("DATABASE_URL", default="").strip():
+        return _EMBEDDED_POSTGRES
+    scheme = env.str("DATABASE_URL").partition(":")[0]
+    if scheme not in ("postgres", "postgresql"):
+        raise ImproperlyConfigured(
+            f"DATABASE_URL must name a PostgreSQL (postgresql://…), not {scheme!r}"
+        )
+    return dict(env.db("DATABASE_URL"))
+
+
+DATABASES = {"default": {**_database(), "CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# Worker -------------------------------------------------------------------------------------
+
+#: A drain ends by itself within DRAIN_DEADLINE_SECONDS and one page more. ``retry`` counts from
+#: dequeue, waiting in memory included: more than twice the timeout, so that no task runs beside
+#: itself. Tasks are doorbells, the schedule rings again: a failed one is not delivered again.
+Q_CLUSTER = {
+    "name": "gram_sync",
+    "orm": "default",
+    "workers": _number("WORKERS", 2, least=1),
+    "timeout": 150,
+    "retry": 360,
+    "queue_limit": 4,
+    "bulk": 1,
+    "poll": 0.2,
+    "save_limit": -1,
+    "ack_failures": True,
+    "max_attempts": 1,
+    "catch_up": False,
+}
+
+# Django -------------------------------------------------------------------------------------
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django_q",
+    "orgs",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+ROOT_URLCONF = "gram_sync.urls"
+WSGI_APPLICATION = "gram_sync.wsgi.application"
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+STATIC_URL = "static/"
+# The admin's own files are all there is to serve: straight from where they are installed.
+WHITENOISE_USE_FINDERS = True
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "line": {
+            "()": "gram_sync.redaction.RedactingFormatter",
+            "format": "{asctime} {levelname} {name}: {message}",
+            "style": "{",
+        },
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": "WARNING"},
+    "loggers": {
+        "orgs": {"level": "INFO"},
+        # Its INFO is two lines a task, of which there are two a minute when nothing happens.
+        "django-q": {"level": "WARNING"},
+        "django.server": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
+    },
+}

@@ -1,0 +1,1 @@
+"""Mirrors WorkOS's organizations into ``organization_metadata``."""

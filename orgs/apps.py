@@ -1,0 +1,22 @@
+"""The Django app: registers its system checks and keeps its schedules right."""
+
+from typing import Any
+
+from django.apps import AppConfig
+from django.db.models.signals import post_migrate
+
+
+class OrgsConfig(AppConfig):
+    name = "orgs"
+    verbose_name = "WorkOS mirror"
+
+    def ready(self) -> None:
+        from orgs import checks  # noqa: F401, PLC0415 - registers them, once models can be had
+
+        post_migrate.connect(_ensure_schedules, sender=self)
+
+
+def _ensure_schedules(using: str, **_: Any) -> None:
+    from orgs.services.schedules import ensure_schedules  # noqa: PLC0415 - needs the models
+
+    ensure_schedules(using=using)

@@ -1,0 +1,47 @@
+"""What can be set, in one typed place: the values of ``settings.WORKOS_SYNC`` and their defaults."""
+
+from dataclasses import dataclass, fields
+
+from django.conf import settings
+
+
+class Secret(str):
+    """Text that does not show itself in a traceback, an error page or a log of locals."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'********'"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncSettings:
+    """The keys of ``settings.WORKOS_SYNC``, in lower case. Times are in seconds."""
+
+    api_key: Secret = Secret()
+    base_url: str = "https://api.workos.com"
+    webhook_secrets: tuple[Secret, ...] = ()
+    """Any of them may have signed a webhook: two while one is being replaced."""
+    hold_back_window: float = 60.0
+    """How long an announced event may stay unreadable before its organization is asked for."""
+    poll_pause: float = 1.0
+    """The waiting drain's pause between two reads; growing after errors."""
+    drain_deadline: float = 50.0
+    """How long one drain may wait and work; well below the worker's ``timeout``."""
+    page_size: int = 100
+    """Events a page; WorkOS allows 1 to 100."""
+    lock_timeout: float = 5.0
+    """How long a transaction waits for any one lock of another program's."""
+    request_timeout: float = 10.0
+    """How long a call to WorkOS waits for an answer."""
+    ledger_retention_days: int = 90
+    """How long the ledger keeps events; parked ones and deletions are kept for good."""
+
+
+def sync_settings() -> SyncSettings:
+    """The settings in force. Raises ``TypeError`` for a key that does not exist."""
+    configured = {key.lower(): value for key, value in settings.WORKOS_SYNC.items()}
+    unknown = configured.keys() - {field.name for field in fields(SyncSettings)}
+    if unknown:
+        raise TypeError(f"WORKOS_SYNC has no setting named {', '.join(sorted(unknown)).upper()}")
+    return SyncSettings(**configured)

@@ -1,0 +1,234 @@
+"""Defines the tables, their constraints and the questions asked of them. Never calls WorkOS.
+
+Other programs write ``organization_metadata`` with plain SQL, so every default is the database's.
+"""
+
+from datetime import datetime, timedelta
+from typing import Self
+
+from django.db import models
+from django.db.models.functions import Now
+
+from orgs.resolution import EVENT_OUTCOMES, EventType, Outcome
+
+#: The constraint whose violation made a whole event fail for ever in the system this replaces.
+SLUG_CONSTRAINT = "organization_metadata_slug_key"
+
+#: The one stream that is followed today.
+ORGANIZATIONS_STREAM = "organizations"
+
+
+class OrganizationQuerySet(models.QuerySet["Organization"]):
+    def linked(self) -> Self:
+        return self.filter(workos_id__isnull=False)
+
+    def disabled(self) -> Self:
+        return self.filter(disabled_at__isnull=False)
+
+    def awaiting_write_back(self) -> Self:
+        return self.filter(write_back__isnull=False)
+
+
+class Organization(models.Model):
+    """A Gram organization. WorkOS owns the name and the link; Gram the id, the slug and the rest."""
+
+    id = models.TextField(primary_key=True, help_text="Gram's id; WorkOS's external_id.")
+    name = models.TextField(help_text="Owned by WorkOS: a rename there overwrites it.")
+    slug = models.TextField(
+        help_text="Chosen once, when the row is created; never written again by the sync."
+    )
+    workos_id = models.TextField(
+        null=True, blank=True, help_text="The WorkOS organization that this one is linked to."
+    )
+    workos_updated_at = models.DateTimeField(
+        null=True, blank=True, help_text="WorkOS's updated_at, as last applied."
+    )
+    workos_last_event_id = models.TextField(
+        null=True,
+        blank=True,
+        help_text="The last event applied; empty after a snapshot. Older events are stale.",
+    )
+    gram_account_type = models.TextField(db_default="free")
+    whitelisted = models.BooleanField(db_default=True)
+    created_at = models.DateTimeField(db_default=Now())
+    updated_at = models.DateTimeField(db_default=Now())
+    disabled_at = models.DateTimeField(
+        null=True, blank=True, help_text="When it was disabled; updates never enable it again."
+    )
+
+    objects = OrganizationQuerySet.as_manager()
+
+    class Meta:
+        db_table = "organization_metadata"
+        constraints = [
+            models.UniqueConstraint(fields=["slug"], name=SLUG_CONSTRAINT),
+            models.UniqueConstraint(
+                fields=["workos_id"], name="organization_metadata_workos_id_key"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class SyncCursor(models.Model):
+    """Where the mirror stands in a stream of WorkOS's. The row is made by the first drain."""
+
+    stream = models.TextField(primary_key=True)
+    last_event_id = models.TextField(
+        null=True, help_text="The last event applied. Without it, reads start at last_event_at."
+    )
+    last_event_at = models.DateTimeField(null=True, help_text="When that event was created.")
+    drained_at = models.DateTimeField(
+        null=True, help_text="When a read last reached the end of the stream."
+    )
+    draining_until = models.DateTimeField(
+        null=True, help_text="The waiting drain's lease; in the past or empty: nobody waits."
+    )
+    reconciling_until = models.DateTimeField(null=True, help_text="A snapshot's lease.")
+    reconciled_at = models.DateTimeField(null=True, help_text="When a snapshot last completed.")
+    failures = models.IntegerField(db_default=0, help_text="Failed reads since the last good one.")
+    last_error = models.TextField(db_default="", blank=True)
+
+    class Meta:
+        db_table = "workos_sync_cursor"
+
+    def __str__(self) -> str:
+        return self.stream
+
+
+class EventQuerySet(models.QuerySet["WorkOSEvent"]):
+    def parked(self) -> Self:
+        return self.filter(outcome=Outcome.PARKED)
+
+    def announced_and_unseen(self) -> Self:
+        """Announced by a webhook, and not yet read from the stream."""
+        return self.filter(announced_at__isnull=False, processed_at__isnull=True)
+
+    def unseen(self, *, within: timedelta) -> Self:
+        """Announced so recently that their events may still be held back."""
+        return self.announced_and_unseen().filter(announced_at__gt=Now() - within)
+
+    def overdue(self, *, after: timedelta) -> Self:
+        """Announced so long ago that their events won't come any more, oldest first."""
+        overdue = self.announced_and_unseen().filter(announced_at__lte=Now() - after)
+        return overdue.order_by("announced_at")
+
+    def deletions_of(self, workos_ids: list[str]) -> Self:
+        """Deletions that the stream brought."""
+        return self.filter(
+            workos_organization_id__in=workos_ids,
+            type=EventType.DELETED,
+            outcome__in=(Outcome.DISABLED, Outcome.UNKNOWN, Outcome.STALE),
+        )
+
+    def prunable(self, *, before: datetime) -> Self:
+        """Processed before then, and of no further use: not parked, and not a deletion."""
+        return self.filter(processed_at__lt=before).exclude(
+            models.Q(outcome=Outcome.PARKED) | models.Q(type=EventType.DELETED)
+        )
+
+
+class WorkOSEvent(models.Model):
+    """The ledger: what was announced, what was read, and what became of it."""
+
+    id = models.TextField(primary_key=True, help_text="WorkOS's id of the event.")
+    type = models.TextField()
+    workos_organization_id = models.TextField(null=True, blank=True)
+    organization_id = models.TextField(
+        null=True, blank=True, help_text="The Gram organization it was applied to."
+    )
+    occurred_at = models.DateTimeField(null=True, blank=True)
+    announced_at = models.DateTimeField(
+        null=True, blank=True, help_text="When the first webhook for it came, if one did."
+    )
+    processed_at = models.DateTimeField(null=True, blank=True)
+    outcome = models.TextField(
+        null=True,
+        blank=True,
+        choices=[(outcome.value, outcome.value) for outcome in EVENT_OUTCOMES],
+        help_text="What became of it. The first outcome stays; only a parked one may change.",
+    )
+    error = models.TextField(db_default="", blank=True, help_text="Why it was parked.")
+    payload = models.TextField(
+        null=True, blank=True, help_text="What WorkOS sent; kept for parked events only."
+    )
+
+    objects = EventQuerySet.as_manager()
+
+    class Meta:
+        db_table = "workos_event"
+        verbose_name = "WorkOS event"
+        ordering = ["-occurred_at", "-id"]
+        indexes = [
+            models.Index(
+                fields=["announced_at"],
+                condition=models.Q(announced_at__isnull=False, processed_at__isnull=True),
+                name="workos_event_unseen",
+            ),
+            models.Index(fields=["workos_organization_id"], name="workos_event_organization"),
+            models.Index(fields=["processed_at"], name="workos_event_processed"),
+            models.Index(
+                fields=["id"], condition=models.Q(outcome="parked"), name="workos_event_parked"
+            ),
+        ]
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(outcome__isnull=True, processed_at__isnull=True)
+                | models.Q(outcome__in=EVENT_OUTCOMES, processed_at__isnull=False),
+                name="workos_event_outcome",
+            ),
+        ]
+        permissions = [
+            ("replay_workosevent", "Can apply what WorkOS says now"),
+            ("dismiss_workosevent", "Can dismiss parked events"),
+        ]
+
+    def __str__(self) -> str:
+        return self.id
+
+    @property
+    def is_parked(self) -> bool:
+        return self.outcome == Outcome.PARKED
+
+
+class WriteBackQuerySet(models.QuerySet["ExternalIdWriteBack"]):
+    def due(self) -> Self:
+        return self.filter(next_attempt_at__lte=Now()).order_by("next_attempt_at")
+
+    def conflicts(self) -> Self:
+        """Those that wait for a person."""
+        return self.filter(next_attempt_at__isnull=True)
+
+
+class ExternalIdWriteBack(models.Model):
+    """The outbox: one row for each organization whose id WorkOS does not know yet."""
+
+    organization = models.OneToOneField(
+        Organization,
+        primary_key=True,
+        related_name="write_back",
+        # The database cascades (see the migration), so that other programs' DELETE works too.
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+    )
+    workos_id = models.TextField(help_text="The WorkOS organization that is to be told.")
+    requested_at = models.DateTimeField(db_default=Now())
+    attempts = models.IntegerField(db_default=0)
+    next_attempt_at = models.DateTimeField(
+        null=True,
+        blank=True,
+        db_default=Now(),
+        help_text="Empty: a conflict, which waits for a person.",
+    )
+    last_error = models.TextField(db_default="", blank=True)
+
+    objects = WriteBackQuerySet.as_manager()
+
+    class Meta:
+        db_table = "workos_external_id_write_back"
+        verbose_name = "external_id write-back"
+        indexes = [models.Index(fields=["next_attempt_at"], name="workos_write_back_due")]
+
+    def __str__(self) -> str:
+        return f"{self.organization_id} → {self.workos_id}"

@@ -1,0 +1,145 @@
+"""Applies what WorkOS said: pages of events and single organizations, each in one transaction."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from django.db import DatabaseError, transaction
+
+from orgs.resolution import Fold, OrganizationChanged, Outcome, Resolved, touched_ids
+from orgs.services.cursor import lock_cursor, move_cursor
+from orgs.services.faults import is_contents_fault, is_one_events_trouble, retry_races
+from orgs.services.mirror import (
+    LedgerEntry,
+    limit_lock_waits,
+    lock_rows,
+    record_events,
+    write_plan,
+)
+from orgs.workos import EventPage, ListedEvent, Position
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of a page. ``dropped``: someone else had applied it, or the rest of it."""
+
+    entries: tuple[LedgerEntry, ...]
+    dropped: bool = False
+    requested_write_backs: bool = False
+
+
+def apply_page(page: EventPage, *, replay: bool = False) -> Applied:
+    """Applies a page of events and moves the cursor past it, in one transaction.
+
+    Safe to repeat and to run concurrently: the page is dropped if the cursor no longer stands
+    where it was read from. An event whose own content is the trouble is parked, and the cursor
+    passes it. Any other trouble raises ``django.db.Error``; then nothing of the page is applied,
+    or, where only some event of it was the trouble, what stands before that event.
+
+    A ``replay`` neither reads nor moves the cursor: the rows guard themselves.
+    """
+    batch = _Batch(
+        events=page.events,
+        read_from=None if replay else page.read_from,
+        position=page.position,
+        drained_at=page.read_at if page.is_last else None,
+    )
+    try:
+        return retry_races(partial(_apply, batch))
+    except DatabaseError as error:
+        if not is_one_events_trouble(error):
+            raise
+        return _apply_one_by_one(batch)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Batch:
+    """Events that are applied together. Without ``read_from`` the cursor does not matter."""
+
+    events: Sequence[ListedEvent]
+    read_from: Position | None
+    position: Position
+    drained_at: datetime | None
+
+    def singles(self) -> Iterator["_Batch"]:
+        before = self.read_from
+        for listed in self.events:
+            is_last = listed is self.events[-1]
+            yield _Batch(
+                events=(listed,),
+                read_from=before,
+                position=self.position if is_last else listed.position,
+                drained_at=self.drained_at if is_last else None,
+            )
+            if before is not None:
+                before = listed.position
+
+
+def _apply(batch: _Batch) -> Applied:
+    with transaction.atomic(durable=True):
+        limit_lock_waits()
+        if not _stands_at(batch.read_from):
+            return Applied((), dropped=True)
+        organizations = [
+            listed.event.organization
+            for listed in batch.events
+            if isinstance(listed.event, OrganizationChanged)
+        ]
+        workos_ids = {listed.event.workos_id for listed in batch.events} - {None}
+        fold = Fold(lock_rows(workos_ids, touched_ids(organizations)))
+        entries = tuple(
+            _entry(listed, fold.apply(listed.event)) for listed in batch.events
+        )
+        plan = fold.plan()
+        write_plan(plan)
+        _finish(batch, entries)
+    return Applied(entries, requested_write_backs=bool(plan.write_backs))
+
+
+def _apply_one_by_one(batch: _Batch) -> Applied:
+    entries: list[LedgerEntry] = []
+    requested = False
+    for single in batch.singles():
+        applied = _apply_or_park(single)
+        entries += applied.entries
+        requested |= applied.requested_write_backs
+        if applied.dropped:
+            return Applied(tuple(entries), True, requested)
+    return Applied(tuple(entries), False, requested)
+
+
+def _apply_or_park(single: _Batch) -> Applied:
+    try:
+        return retry_races(partial(_apply, single))
+    except DatabaseError as error:
+        if not is_contents_fault(error):
+            raise
+        return _park(single, f"PostgreSQL: {error}")
+
+
+def _park(single: _Batch, reason: str) -> Applied:
+    with transaction.atomic(durable=True):
+        limit_lock_waits()
+        if not _stands_at(single.read_from):
+            return Applied((), dropped=True)
+        (listed,) = single.events
+        entries = (_entry(listed, Resolved(Outcome.PARKED, error=reason)),)
+        _finish(single, entries)
+    return Applied(entries)
+
+
+def _stands_at(position: Position | None) -> bool:
+    """Locks the cursor and compares: the only exclusivity that correctness needs."""
+    return position is None or lock_cursor() == position
+
+
+def _finish(batch: _Batch, entries: Sequence[LedgerEntry]) -> None:
+    record_events(entries)
+    if batch.read_from is not None:
+        move_cursor(batch.position, drained_at=batch.drained_at)
+
+
+def _entry(listed: ListedEvent, resolved: Resolved) -> LedgerEntry:
+    payload = listed.payload if resolved.outcome is Outcome.PARKED else None
+    return LedgerEntry(listed.event, resolved, payload)

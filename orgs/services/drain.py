@@ -1,0 +1,327 @@
+"""Reads WorkOS's ordered stream from the stored position and applies it, page by page.
+
+Tasks may run twice, at once, late or never: any number of drains may run, and each page is applied
+by one of them.
+"""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from django.db import DatabaseError
+
+from orgs import workos
+from orgs.conf import sync_settings
+from orgs.models import WorkOSEvent
+from orgs.resolution import Outcome
+from orgs.services.apply import Applied, apply_page
+from orgs.services.cursor import (
+    Standing,
+    note_drained,
+    note_failure,
+    release_drain_lease,
+    standing,
+    take_drain_lease,
+)
+from orgs.services.faults import is_passing
+from orgs.services.mirror import LedgerEntry
+from orgs.services.ring import PUSH_EXTERNAL_IDS, SYNC_EVENTS, ring
+from orgs.services.snapshots import honour_announcement
+from orgs.workos import EventPage, Position, WorkOSTrouble
+
+logger = logging.getLogger(__name__)
+
+#: WorkOS's reference says 30 days, a newer guide 90 days with at most 30 days per request.
+EVENT_RETENTION = timedelta(days=30)
+
+#: An answer that begins this much before the position is the stream's start, not what follows.
+#: Events of one moment may be listed either way round, so it is not zero.
+_RESTART_MARGIN = timedelta(minutes=1)
+
+_LONGEST_PAUSE = 60.0
+
+#: How many overdue announcements one drain asks WorkOS about: one call each.
+_OVERDUE_BATCH = 100
+
+
+class CursorLost(Exception):
+    """WorkOS can't say what happened since ``position``; only a snapshot can repair that."""
+
+    def __init__(self, position: Position, reason: str) -> None:
+        super().__init__(reason)
+        self.position = position
+
+
+class UnknownEvent(Exception):
+    """A replay was to start at something that WorkOS does not list from."""
+
+
+@dataclass(slots=True)
+class DrainReport:
+    """What became of what was read. ``drained`` if the end of the stream was reached."""
+
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    parked: list[LedgerEntry] = field(default_factory=list)
+    drained: bool = False
+    requested_write_backs: bool = False
+
+    @property
+    def read(self) -> int:
+        return self.outcomes.total()
+
+    def add(self, applied: Applied) -> None:
+        for entry in applied.entries:
+            self.outcomes[entry.resolved.outcome] += 1
+            if entry.resolved.outcome is Outcome.PARKED:
+                self.parked.append(entry)
+        self.requested_write_backs |= applied.requested_write_backs
+
+
+def drain_to_end() -> DrainReport:
+    """Applies everything that WorkOS lists after the position, waiting for nothing.
+
+    Then it settles announcements that are overdue. May be repeated and run concurrently. Raises
+    ``CursorLost``, ``workos.WorkOSTrouble`` and ``django.db.Error``; what was applied before stays
+    applied.
+    """
+    report = DrainReport()
+    _drain(report)
+    if trouble := settle_overdue():
+        raise trouble
+    return report
+
+
+def replay(since: Position) -> DrainReport:
+    """Applies again what WorkOS lists after ``since``, without reading or moving the position.
+
+    The rows guard themselves, so it may be repeated and run beside anything. Raises
+    ``UnknownEvent`` if WorkOS does not list from ``since``, ``workos.WorkOSTrouble`` and
+    ``django.db.Error``.
+    """
+    report = DrainReport()
+    try:
+        with closing(_read_ahead(since)) as pages:
+            for page in pages:
+                _raise_if_ignored(page, report)
+                report.add(apply_page(page, replay=True))
+                report.drained = page.is_last
+    except CursorLost as lost:
+        raise UnknownEvent(str(lost)) from None
+    return report
+
+
+def drain_and_wait() -> DrainReport:
+    """The worker's drain: applies everything, and waits for what is announced and still held back.
+
+    One drain waits at a time, by a lease; any other applies to the end once and returns. Trouble
+    with WorkOS and locks not had are noted on the cursor, and tried again after growing pauses
+    while something is announced and unseen. Raises ``django.db.Error`` for any other trouble with
+    the database. It ends by itself soon after the drain deadline.
+    """
+    seconds = sync_settings().drain_deadline
+    deadline = time.monotonic() + seconds
+    report = DrainReport()
+    standing()
+    lease = take_drain_lease(seconds)
+    if lease is None:
+        _attempt(report, deadline)
+    else:
+        _hold(lease, report, deadline)
+    return report
+
+
+def settle_overdue(*, deadline: float | None = None) -> WorkOSTrouble | None:
+    """Applies, by what WorkOS says now, announced events that the stream did not bring in time.
+
+    Call it when the stream was just read to its end. One that can't be settled does not stop the
+    rest and stays unseen; the trouble with the last of these is returned.
+    """
+    trouble = None
+    window = timedelta(seconds=sync_settings().hold_back_window)
+    for event in WorkOSEvent.objects.overdue(after=window)[:_OVERDUE_BATCH]:
+        if _has_passed(deadline):
+            break
+        try:
+            resolved = honour_announcement(event)
+        except WorkOSTrouble as error:
+            trouble = error
+        else:
+            logger.warning(
+                "%s was announced and never listed; WorkOS was asked for %s: %s",
+                event.id,
+                event.workos_organization_id,
+                resolved.outcome,
+            )
+    return trouble
+
+
+# Waiting ------------------------------------------------------------------------------------
+
+
+def _hold(lease: datetime, report: DrainReport, deadline: float) -> None:
+    """Drains again and again while something is announced and unseen, then gives the lease up."""
+    while not _has_passed(deadline):
+        pause = _attempt(report, deadline)
+        if not _unseen() and not _has_passed(deadline):
+            release_drain_lease(lease)
+            # A webhook that saw the lease held did not ring, and had committed before this look.
+            if not _unseen():
+                return
+            taken = take_drain_lease(max(deadline - time.monotonic(), 0.0))
+            if taken is None:
+                return
+            lease = taken
+        time.sleep(max(min(pause, deadline - time.monotonic()), 0.0))
+    release_drain_lease(lease)
+    ring(SYNC_EVENTS)
+
+
+def _attempt(total: DrainReport, deadline: float) -> float:
+    """Drains once and returns how many seconds to wait before the next time."""
+    report = DrainReport()
+    trouble: Exception | None
+    try:
+        _drain(report, deadline)
+        trouble = settle_overdue(deadline=deadline) if report.drained else None
+    except (CursorLost, WorkOSTrouble) as error:
+        trouble = error
+    except DatabaseError as error:
+        if not is_passing(error):
+            raise
+        trouble = error
+    finally:
+        _announce(report)
+        total.outcomes += report.outcomes
+        total.drained = report.drained
+    return sync_settings().poll_pause if trouble is None else _note(trouble)
+
+
+def _announce(report: DrainReport) -> None:
+    """Tells people of what was parked, and the worker of what is to be written back."""
+    for entry in report.parked:
+        logger.error("parked %s: %s", entry.event.id, entry.resolved.error)
+    if report.requested_write_backs:
+        ring(PUSH_EXTERNAL_IDS)
+
+
+def _note(trouble: Exception) -> float:
+    message = " ".join(str(trouble).split())
+    if isinstance(trouble, CursorLost):
+        message = f"the cursor is lost: {message}; run manage.py reconcile_workos"
+        logger.critical(message)
+    else:
+        logger.warning("the stream could not be drained: %s", message)
+    failures = note_failure(message)
+    growing = min(sync_settings().poll_pause * 2 ** min(failures, 10), _LONGEST_PAUSE)
+    asked_for = getattr(trouble, "retry_after", None) or 0.0
+    return max(growing, asked_for)
+
+
+def _unseen() -> bool:
+    window = timedelta(seconds=sync_settings().hold_back_window)
+    return WorkOSEvent.objects.unseen(within=window).exists()
+
+
+def _has_passed(deadline: float | None) -> bool:
+    return deadline is not None and time.monotonic() >= deadline
+
+
+# Reading ------------------------------------------------------------------------------------
+
+
+def _drain(report: DrainReport, deadline: float | None = None) -> None:
+    """Drains to the end, or until a page ends after ``deadline``."""
+    while not report.drained and not _has_passed(deadline):
+        start = standing()
+        _raise_if_expired(start)
+        try:
+            _drain_from(start.position, report, deadline)
+        except CursorLost as lost:
+            # It counts only while nobody else has moved the position.
+            if standing().position == lost.position:
+                raise
+
+
+def _drain_from(position: Position, report: DrainReport, deadline: float | None) -> None:
+    """Drains from ``position`` until the end, the deadline, or a page that others have applied."""
+    with closing(_read_ahead(position)) as pages:
+        for page in pages:
+            if not page.events:
+                note_drained(page)
+                report.drained = True
+                return
+            applied = apply_page(page)
+            report.add(applied)
+            report.drained = page.is_last and not applied.dropped
+            if applied.dropped or _has_passed(deadline):
+                return
+
+
+def _read_ahead(position: Position) -> Generator[EventPage]:
+    """Pages from ``position`` to the end; the next is read while the caller applies one."""
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        upcoming = reader.submit(_read, position)
+        while True:
+            page = upcoming.result()
+            if page.is_last:
+                yield page
+                return
+            upcoming = reader.submit(_read, page.position)
+            yield page
+
+
+def _read(position: Position) -> EventPage:
+    try:
+        page = workos.read_events(position, limit=sync_settings().page_size)
+    except workos.Refused as refusal:
+        if position == Position() or not _is_readable_without_position():
+            raise
+        raise CursorLost(position, f"WorkOS refuses to read on from there: {refusal}") from None
+    if _begins_too_early(page) and _was_position_ignored(page):
+        raise CursorLost(position, "WorkOS reads from its first event instead of from there")
+    if not page.is_last and page.position.last_event_id == position.last_event_id:
+        raise workos.BrokenAnswer("WorkOS lists the same page again")
+    return page
+
+
+def _raise_if_expired(start: Standing) -> None:
+    if start.drained_at is None or start.position == Position():
+        return
+    if datetime.now(UTC) - start.drained_at > EVENT_RETENTION:
+        raise CursorLost(
+            start.position,
+            f"the stream was last drained at {start.drained_at.isoformat()}, and WorkOS keeps "
+            f"events for {EVENT_RETENTION.days} days",
+        )
+
+
+def _raise_if_ignored(page: EventPage, report: DrainReport) -> None:
+    """A replay's first page must not be the stream's first, whatever the times of its events."""
+    if page.read_from.last_event_id and not report.read and _was_position_ignored(page):
+        raise CursorLost(page.read_from, f"WorkOS does not know {page.read_from.last_event_id}")
+
+
+def _is_readable_without_position() -> bool:
+    try:
+        workos.first_event_id()
+    except WorkOSTrouble:
+        return False
+    return True
+
+
+def _begins_too_early(page: EventPage) -> bool:
+    after = page.read_from.last_event_at
+    if page.read_from.last_event_id is None or after is None or not page.events:
+        return False
+    begins_at = page.events[0].event.occurred_at
+    return begins_at is not None and begins_at < after - _RESTART_MARGIN
+
+
+def _was_position_ignored(page: EventPage) -> bool:
+    # Asked, because a single event may carry any time: that alone must not stop the stream.
+    return bool(page.events) and workos.first_event_id() == page.events[0].event.id

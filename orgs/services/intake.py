@@ -1,0 +1,55 @@
+"""Receives webhooks: one ledger row and one possible ring for each new event."""
+
+from enum import StrEnum
+
+from django.db import connection, transaction
+
+from orgs import workos
+from orgs.conf import sync_settings
+from orgs.services import sql
+from orgs.services.cursor import is_drain_waiting
+from orgs.services.ring import SYNC_EVENTS, ring
+
+
+class Receipt(StrEnum):
+    """What a webhook turned out to be."""
+
+    TAKEN = "taken"
+    NOT_CONFIGURED = "not configured"
+    NOT_SIGNED = "not signed"
+    NOT_AN_EVENT = "not an event"
+
+
+def receive_webhook(body: bytes, signature: str) -> Receipt:
+    """Notes that an event exists, and rings for it unless a drain is already waiting.
+
+    Its content is never applied: only the stream is ordered. May be repeated and run concurrently;
+    the ledger's key absorbs repeats. Raises ``django.db.Error`` if there is no database.
+    """
+    secrets = sync_settings().webhook_secrets
+    if not secrets:
+        return Receipt.NOT_CONFIGURED
+    if not workos.is_signed(body, signature, secrets):
+        return Receipt.NOT_SIGNED
+    announcement = workos.parse_announcement(body)
+    if announcement is None:
+        return Receipt.NOT_AN_EVENT
+    if announcement.type in workos.FOLLOWED_TYPES and _announce(announcement):
+        _ring_unless_a_drain_waits()
+    return Receipt.TAKEN
+
+
+def _announce(announcement: workos.Announcement) -> bool:
+    """Whether this was the first webhook of an event that the stream has not brought yet."""
+    values = [announcement.id, announcement.type, announcement.workos_id]
+    with transaction.atomic(durable=True), connection.cursor() as cursor:
+        cursor.execute(sql.ANNOUNCE_EVENT, values)
+        row = cursor.fetchone()
+    return row is not None and bool(row[0])
+
+
+def _ring_unless_a_drain_waits() -> None:
+    # After the commit above: a holder that this look still sees looks once more after it has
+    # cleared its lease, and will see the row.
+    if not is_drain_waiting():
+        ring(SYNC_EVENTS)

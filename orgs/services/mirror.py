@@ -1,0 +1,136 @@
+"""Reads and writes a page of the mirror inside a transaction that the caller has opened."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from django.db import connection
+
+from orgs.conf import sync_settings
+from orgs.resolution import Creation, Event, Outcome, Plan, Resolved, Row
+from orgs.services import sql
+from orgs.slugs import slug_base, slug_candidates
+
+
+def limit_lock_waits() -> None:
+    """Bounds every wait for a lock until the end of the transaction."""
+    milliseconds = int(sync_settings().lock_timeout * 1000)
+    _execute(sql.SET_LOCK_TIMEOUT, f"{milliseconds}ms")
+
+
+def lock_rows(workos_ids: Iterable[str], ids: Iterable[str]) -> list[Row]:
+    """Locks and returns the rows linked to one of ``workos_ids`` or with one of ``ids``."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql.LOCK_ORGANIZATIONS, [sorted(workos_ids), sorted(ids)])
+        return [
+            Row(
+                id=id_,
+                name=name,
+                workos_id=workos_id,
+                workos_updated_at=updated_at,
+                workos_last_event_id=event_id,
+                disabled=disabled,
+            )
+            for id_, name, workos_id, updated_at, event_id, disabled in cursor.fetchall()
+        ]
+
+
+def write_plan(plan: Plan) -> None:
+    """Writes what a fold decided: one statement for each kind of write that there is."""
+    if plan.unlinked:
+        _execute(sql.UNLINK_ORGANIZATIONS, list(plan.unlinked))
+    if plan.updated:
+        _execute(sql.UPDATE_ORGANIZATIONS, *_columns(plan.updated))
+    if plan.disabled:
+        _execute(sql.DISABLE_ORGANIZATIONS, *_columns(plan.disabled))
+    if plan.created:
+        _insert(plan.created)
+    if plan.write_backs:
+        ids = sorted(plan.write_backs)
+        _execute(sql.REQUEST_WRITE_BACKS, ids, [plan.write_backs[id_] for id_ in ids])
+    if plan.known_to_workos:
+        _execute(sql.WITHDRAW_WRITE_BACKS, list(plan.known_to_workos))
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """An event and what became of it; ``payload`` is kept if it was parked."""
+
+    event: Event
+    resolved: Resolved
+    payload: str | None = None
+
+
+def record_events(entries: Iterable[LedgerEntry]) -> None:
+    """Enters events in the ledger. An event that stands twice among them keeps its first outcome."""
+    first: dict[str, LedgerEntry] = {}
+    for entry in entries:
+        first.setdefault(entry.event.id, entry)
+    if first:
+        rows = [_ledger_values(first[key]) for key in sorted(first)]
+        _execute(sql.RECORD_EVENTS, *map(list, zip(*rows, strict=True)))
+
+
+def _ledger_values(entry: LedgerEntry) -> tuple[object, ...]:
+    event, resolved = entry.event, entry.resolved
+    parked = resolved.outcome is Outcome.PARKED
+    return (
+        event.id,
+        event.type,
+        event.workos_id,
+        resolved.organization_id,
+        event.occurred_at,
+        resolved.outcome,
+        storable(resolved.error) if parked else "",
+        entry.payload if parked else None,
+    )
+
+
+def storable(message: str) -> str:
+    """An error may quote what could not be stored."""
+    return message.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
+
+
+def _insert(creations: Sequence[Creation]) -> None:
+    slugs = dict(_choose_slugs(creations))
+    rows = sorted((creation.row for creation in creations), key=lambda row: row.id)
+    ids, *others = _columns(rows)
+    _execute(
+        sql.INSERT_ORGANIZATIONS,
+        ids,
+        [slugs[row.id] for row in rows],
+        *others,
+        [row.disabled for row in rows],
+    )
+
+
+def _choose_slugs(creations: Sequence[Creation]) -> Iterator[tuple[str, str]]:
+    """Pairs of id and slug, chosen in the order of creation."""
+    bases = [slug_base(creation.named, creation.created_for) for creation in creations]
+    _execute(sql.LOCK_SLUGS, bases)
+    candidates = [
+        list(slug_candidates(base, creation.created_for))
+        for base, creation in zip(bases, creations, strict=True)
+    ]
+    with connection.cursor() as cursor:
+        cursor.execute(sql.TAKEN_SLUGS, [[slug for slugs in candidates for slug in slugs]])
+        taken = {slug for (slug,) in cursor.fetchall()}
+    for creation, slugs in zip(creations, candidates, strict=True):
+        # If even the last is taken, the unique index says so, and the event is parked.
+        slug = next((slug for slug in slugs if slug not in taken), slugs[-1])
+        taken.add(slug)
+        yield creation.row.id, slug
+
+
+def _columns(rows: Sequence[Row]) -> tuple[list[object], ...]:
+    return (
+        [row.id for row in rows],
+        [row.name for row in rows],
+        [row.workos_id for row in rows],
+        [row.workos_updated_at for row in rows],
+        [row.workos_last_event_id for row in rows],
+    )
+
+
+def _execute(statement: str, *values: object) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)

@@ -1,0 +1,23 @@
+"""Rings a worker: enqueues a task by its dotted path. What is true is in the tables; a task that is
+lost is one that the minute schedule rings again."""
+
+import logging
+
+from django_q.tasks import async_task
+
+logger = logging.getLogger(__name__)
+
+SYNC_EVENTS = "orgs.tasks.sync_events"
+PUSH_EXTERNAL_IDS = "orgs.tasks.push_external_ids"
+PRUNE = "orgs.tasks.prune"
+
+
+def ring(task: str) -> None:
+    """Enqueues ``task``. Never raises: a failed ring is logged, and the schedule covers it.
+
+    Call it after the commit of what the task is to find.
+    """
+    try:
+        async_task(task)
+    except Exception:
+        logger.exception("could not ring %s; the minute schedule will", task)

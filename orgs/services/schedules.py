@@ -1,0 +1,69 @@
+"""Keeps django-q2's schedules right: made once, whatever the number of clusters and migrations."""
+
+from dataclasses import dataclass
+
+from django.db import connections, transaction
+from django.utils import timezone
+from django_q.models import Schedule
+
+from orgs.services.ring import PRUNE, PUSH_EXTERNAL_IDS, SYNC_EVENTS
+
+#: Names of django-q2's schedules are not unique: this lock makes them so.
+_LOCK = "SELECT pg_advisory_xact_lock(hashtext('orgs.schedules'))"
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    name: str
+    task: str
+    schedule_type: str
+    minutes: int | None = None
+
+
+_WANTED = (
+    _Wanted("workos: sync events", SYNC_EVENTS, Schedule.MINUTES, 1),
+    _Wanted("workos: push external ids", PUSH_EXTERNAL_IDS, Schedule.MINUTES, 1),
+    _Wanted("workos: prune", PRUNE, Schedule.DAILY),
+)
+
+
+def ensure_schedules(*, using: str) -> None:
+    """Makes the schedules that are missing and mends those that differ.
+
+    May be repeated and run concurrently. When the next run of one is due is left alone. Without
+    django-q2's tables, as while it is being migrated away, it does nothing.
+    """
+    connection = connections[using]
+    if Schedule._meta.db_table not in connection.introspection.table_names():
+        return
+    with transaction.atomic(using=using, durable=True), connection.cursor() as cursor:
+        cursor.execute(_LOCK)
+        for wanted in _WANTED:
+            _ensure(wanted, using)
+
+
+def _ensure(wanted: _Wanted, using: str) -> None:
+    present = Schedule.objects.using(using).filter(name=wanted.name).order_by("id")
+    first = present.first()
+    if first is None:
+        Schedule.objects.using(using).create(
+            name=wanted.name, next_run=timezone.now(), **_values(wanted)
+        )
+        return
+    present.exclude(id=first.id).delete()
+    present.update(**_values(wanted))
+
+
+def _values(wanted: _Wanted) -> dict[str, object]:
+    # No arguments: one row whose arguments don't parse blocks every schedule.
+    return {
+        "func": wanted.task,
+        "args": None,
+        "kwargs": None,
+        "hook": None,
+        "cluster": None,
+        "cron": None,
+        "schedule_type": wanted.schedule_type,
+        "minutes": wanted.minutes,
+        "repeats": -1,
+    }

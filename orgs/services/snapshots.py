@@ -1,0 +1,186 @@
+"""Asks WorkOS for single organizations and applies what it says now.
+
+This is how an announcement is honoured whose event never came, and how a parked event is replayed.
+WorkOS is asked before the transaction, never inside it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from django.db import DatabaseError, transaction
+from django.db.models.functions import Now
+
+from orgs import workos
+from orgs.models import Organization, WorkOSEvent
+from orgs.resolution import Fold, Outcome, RemoteOrganization, Resolved, touched_ids
+from orgs.services.faults import is_contents_fault, retry_races
+from orgs.services.mirror import limit_lock_waits, lock_rows, storable, write_plan
+
+
+class NotParked(Exception):
+    """The event is not parked, or not any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What WorkOS said of an organization, and which others it said are gone."""
+
+    workos_id: str
+    organization: RemoteOrganization | None
+    """None: WorkOS answered 404."""
+    gone: frozenset[str] = frozenset()
+
+
+def take_snapshot(workos_id: str) -> Snapshot:
+    """Asks WorkOS for the organization, and for any other whose row it would take over.
+
+    Raises ``workos.UnreadableOrganization`` and ``workos.WorkOSTrouble``.
+    """
+    try:
+        organization = workos.get_organization(workos_id)
+    except workos.NotFound:
+        return Snapshot(workos_id, None)
+    rivals = _linked_elsewhere(organization)
+    return Snapshot(workos_id, organization, frozenset(filter(_is_gone, rivals)))
+
+
+def replay_parked(event_id: str) -> Resolved:
+    """Applies what WorkOS says now of a parked event's organization, and notes what came of it.
+
+    May be repeated and run concurrently. Returns ``PARKED``, with the reason, if that can't be
+    applied either. Raises ``NotParked``, ``workos.WorkOSTrouble`` and ``django.db.Error``; the
+    event is still parked then.
+    """
+    event = WorkOSEvent.objects.parked().filter(id=event_id).first()
+    if event is None:
+        raise NotParked(f"{event_id} is not parked")
+    if event.workos_organization_id is None:
+        return _still_parked(event_id, "It names no organization, so it can only be dismissed.")
+    return _snapshot_and_note(
+        event.workos_organization_id,
+        partial(_note_replayed, event_id),
+        partial(_still_parked, event_id),
+    )
+
+
+def dismiss_parked(event_ids: list[str]) -> int:
+    """Marks parked events as seen and done with; returns how many were parked."""
+    return (
+        WorkOSEvent.objects.parked()
+        .filter(id__in=event_ids)
+        .update(outcome=Outcome.DISMISSED, processed_at=Now(), error="", payload=None)
+    )
+
+
+def honour_announcement(event: WorkOSEvent) -> Resolved:
+    """Applies an announced event that the stream never brought: by what WorkOS says now.
+
+    May be repeated and run concurrently. What can't be applied is parked. Raises
+    ``workos.WorkOSTrouble`` and ``django.db.Error``; the announcement is then still unseen.
+    """
+    if event.workos_organization_id is None:
+        return _park_announcement(event.id, "announced, never listed, and names no organization")
+    return _snapshot_and_note(
+        event.workos_organization_id,
+        partial(_note_missing, event.id),
+        partial(_park_announcement, event.id),
+    )
+
+
+def _snapshot_and_note(
+    workos_id: str,
+    note: Callable[[Resolved], Resolved],
+    park: Callable[..., Resolved],
+) -> Resolved:
+    try:
+        snapshot = take_snapshot(workos_id)
+        return retry_races(partial(_apply, snapshot, note, park))
+    except workos.UnreadableOrganization as problem:
+        return park(f"WorkOS's organization can't be read: {problem}", problem.payload)
+    except workos.Refused as refusal:
+        return park(f"WorkOS refuses to say what {workos_id} is: {refusal}")
+    except DatabaseError as error:
+        if not is_contents_fault(error):
+            raise
+        return park(f"PostgreSQL: {error}")
+
+
+def _apply(
+    snapshot: Snapshot, note: Callable[[Resolved], Resolved], park: Callable[..., Resolved]
+) -> Resolved:
+    with transaction.atomic(durable=True):
+        limit_lock_waits()
+        resolved = apply_snapshot(snapshot)
+        if resolved.outcome is Outcome.CONFLICT:
+            return park(resolved.error)
+        return note(resolved)
+
+
+def apply_snapshot(snapshot: Snapshot) -> Resolved:
+    """Applies a snapshot inside the caller's transaction."""
+    organization = snapshot.organization
+    ids = touched_ids([organization]) if organization else set()
+    deleted = _deletions_known([snapshot.workos_id])
+    fold = Fold(lock_rows({snapshot.workos_id}, ids), deleted=deleted, gone=snapshot.gone)
+    if organization is None:
+        resolved = fold.apply_absence(snapshot.workos_id)
+    else:
+        resolved = fold.apply_snapshot(organization)
+    write_plan(fold.plan())
+    return resolved
+
+
+def _deletions_known(workos_ids: list[str]) -> set[str | None]:
+    deletions = WorkOSEvent.objects.deletions_of(workos_ids)
+    return set(deletions.values_list("workos_organization_id", flat=True))
+
+
+def _linked_elsewhere(organization: RemoteOrganization) -> list[str]:
+    rows = Organization.objects.linked().filter(id__in=touched_ids([organization]))
+    linked = rows.exclude(workos_id=organization.workos_id)
+    return [workos_id for workos_id in linked.values_list("workos_id", flat=True) if workos_id]
+
+
+def _is_gone(workos_id: str) -> bool:
+    try:
+        workos.get_organization(workos_id)
+    except workos.NotFound:
+        return True
+    except workos.UnreadableOrganization:
+        return False
+    return False
+
+
+def _note_replayed(event_id: str, resolved: Resolved) -> Resolved:
+    # A snapshot that changed nothing found the mirror as new as the event, or newer.
+    unchanged = resolved.outcome is Outcome.UNCHANGED
+    outcome = Outcome.STALE if unchanged else resolved.outcome
+    WorkOSEvent.objects.parked().filter(id=event_id).update(
+        outcome=outcome,
+        organization_id=resolved.organization_id,
+        processed_at=Now(),
+        error="",
+        payload=None,
+    )
+    return Resolved(outcome, resolved.organization_id)
+
+
+def _still_parked(event_id: str, reason: str, payload: str | None = None) -> Resolved:  # noqa: ARG001
+    # The payload stays the event's own: it is what a person has to understand.
+    WorkOSEvent.objects.parked().filter(id=event_id).update(error=storable(reason))
+    return Resolved(Outcome.PARKED, error=reason)
+
+
+def _note_missing(event_id: str, resolved: Resolved) -> Resolved:
+    WorkOSEvent.objects.announced_and_unseen().filter(id=event_id).update(
+        outcome=Outcome.MISSING, organization_id=resolved.organization_id, processed_at=Now()
+    )
+    return resolved
+
+
+def _park_announcement(event_id: str, reason: str, payload: str | None = None) -> Resolved:
+    WorkOSEvent.objects.announced_and_unseen().filter(id=event_id).update(
+        outcome=Outcome.PARKED, error=storable(reason), payload=payload, processed_at=Now()
+    )
+    return Resolved(Outcome.PARKED, error=reason)

@@ -1,0 +1,172 @@
+"""The set-based statements, by name.
+
+Each takes a whole page as arrays: Django's ``bulk_update`` builds a ``CASE`` for every row and
+column, and was measured slower than saving each row. Rows are locked and written in id order, so
+that two transactions over the same rows wait for each other instead of deadlocking.
+"""
+
+#: Parameters: seconds as text with unit. True: until the end of the transaction, as SET LOCAL.
+SET_LOCK_TIMEOUT = "SELECT set_config('lock_timeout', %s, true)"
+
+CREATE_CURSOR = """
+INSERT INTO workos_sync_cursor (stream) VALUES (%s) ON CONFLICT (stream) DO NOTHING
+"""
+
+LOCK_CURSOR = """
+SELECT last_event_id, last_event_at FROM workos_sync_cursor
+WHERE stream = %s FOR NO KEY UPDATE
+"""
+
+#: Only a read that reached the end (the last parameter is its time) moves ``drained_at``.
+MOVE_CURSOR = """
+UPDATE workos_sync_cursor
+SET last_event_id = %s, last_event_at = %s, failures = 0, last_error = '',
+    drained_at = coalesce(%s, drained_at)
+WHERE stream = %s
+"""
+
+#: NO KEY: other programs' foreign keys to the table go on working while a page is applied.
+LOCK_ORGANIZATIONS = """
+SELECT id, name, workos_id, workos_updated_at, workos_last_event_id, disabled_at IS NOT NULL
+FROM organization_metadata
+WHERE workos_id = ANY(%s::text[]) OR id = ANY(%s::text[])
+ORDER BY id FOR NO KEY UPDATE
+"""
+
+#: In the order of the hashes. Writers outside the sync don't take these locks: their race ends in
+#: a unique violation, and the page is resolved again.
+LOCK_SLUGS = """
+SELECT pg_advisory_xact_lock(slug_hash) FROM (
+    SELECT DISTINCT hashtext(base) AS slug_hash FROM unnest(%s::text[]) AS base ORDER BY 1
+) AS hashes
+"""
+
+TAKEN_SLUGS = "SELECT slug FROM organization_metadata WHERE slug = ANY(%s::text[])"
+
+#: Links that move to another row in the same page are cleared first: a unique index is checked
+#: row by row, not at the end of the statement.
+UNLINK_ORGANIZATIONS = """
+UPDATE organization_metadata SET workos_id = NULL WHERE id = ANY(%s::text[])
+"""
+
+UPDATE_ORGANIZATIONS = """
+UPDATE organization_metadata AS o
+SET name = new.name, workos_id = new.workos_id, workos_updated_at = new.workos_updated_at,
+    workos_last_event_id = new.workos_last_event_id, updated_at = clock_timestamp()
+FROM unnest(%s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::text[])
+    AS new (id, name, workos_id, workos_updated_at, workos_last_event_id)
+WHERE o.id = new.id
+"""
+
+DISABLE_ORGANIZATIONS = """
+UPDATE organization_metadata AS o
+SET name = new.name, workos_id = new.workos_id, workos_updated_at = new.workos_updated_at,
+    workos_last_event_id = new.workos_last_event_id, updated_at = clock_timestamp(),
+    disabled_at = coalesce(o.disabled_at, clock_timestamp())
+FROM unnest(%s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::text[])
+    AS new (id, name, workos_id, workos_updated_at, workos_last_event_id)
+WHERE o.id = new.id
+"""
+
+INSERT_ORGANIZATIONS = """
+INSERT INTO organization_metadata
+    (id, slug, name, workos_id, workos_updated_at, workos_last_event_id, disabled_at)
+SELECT id, slug, name, workos_id, workos_updated_at, workos_last_event_id,
+    CASE WHEN disabled THEN clock_timestamp() END
+FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::text[],
+    %s::boolean[])
+    AS new (id, slug, name, workos_id, workos_updated_at, workos_last_event_id, disabled)
+"""
+
+#: The first outcome of an event stays; only a parked one may change.
+RECORD_EVENTS = """
+INSERT INTO workos_event AS e
+    (id, type, workos_organization_id, organization_id, occurred_at, outcome, error, payload,
+     processed_at)
+SELECT *, clock_timestamp()
+FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::text[],
+    %s::text[], %s::text[])
+ON CONFLICT (id) DO UPDATE
+SET type = excluded.type, workos_organization_id = excluded.workos_organization_id,
+    organization_id = excluded.organization_id, occurred_at = excluded.occurred_at,
+    outcome = excluded.outcome, error = excluded.error, payload = excluded.payload,
+    processed_at = excluded.processed_at
+WHERE e.outcome IS NULL OR e.outcome = 'parked'
+"""
+
+#: A request for an organization that has one replaces it: whoever had claimed the old one must
+#: not remove the new one.
+REQUEST_WRITE_BACKS = """
+INSERT INTO workos_external_id_write_back AS w (organization_id, workos_id)
+SELECT * FROM unnest(%s::text[], %s::text[])
+ON CONFLICT (organization_id) DO UPDATE
+SET workos_id = excluded.workos_id, requested_at = clock_timestamp(), attempts = 0,
+    next_attempt_at = clock_timestamp(), last_error = ''
+"""
+
+WITHDRAW_WRITE_BACKS = """
+DELETE FROM workos_external_id_write_back WHERE organization_id = ANY(%s::text[])
+"""
+
+#: Returns a row if, and only if, this is the event's first webhook; true if it is still unseen.
+ANNOUNCE_EVENT = """
+INSERT INTO workos_event AS e (id, type, workos_organization_id, announced_at)
+VALUES (%s, %s, %s, clock_timestamp())
+ON CONFLICT (id) DO UPDATE SET announced_at = clock_timestamp() WHERE e.announced_at IS NULL
+RETURNING processed_at IS NULL
+"""
+
+#: One conditional UPDATE by the database's clock, so that clocks of machines don't matter.
+TAKE_LEASE = """
+UPDATE workos_sync_cursor
+SET draining_until = clock_timestamp() + make_interval(secs => %s)
+WHERE stream = %s AND (draining_until IS NULL OR draining_until <= clock_timestamp())
+RETURNING draining_until
+"""
+
+#: Only the holder's own: one that overslept its deadline must not end its successor's.
+RELEASE_LEASE = """
+UPDATE workos_sync_cursor SET draining_until = NULL WHERE stream = %s AND draining_until = %s
+"""
+
+#: Rows that another worker is claiming right now are left to it.
+CLAIM_WRITE_BACKS = """
+UPDATE workos_external_id_write_back AS w
+SET attempts = w.attempts + 1, next_attempt_at = clock_timestamp() + make_interval(secs => %s)
+FROM (
+    SELECT organization_id FROM workos_external_id_write_back
+    WHERE next_attempt_at <= %s
+    ORDER BY next_attempt_at LIMIT %s FOR UPDATE SKIP LOCKED
+) AS due
+WHERE w.organization_id = due.organization_id
+RETURNING w.organization_id, w.workos_id, w.requested_at, w.attempts
+"""
+
+#: Only the request that was claimed: a newer one for the same row stays.
+CONFIRM_WRITE_BACKS = """
+DELETE FROM workos_external_id_write_back AS w
+USING unnest(%s::text[], %s::timestamptz[]) AS done (organization_id, requested_at)
+WHERE w.organization_id = done.organization_id AND w.requested_at = done.requested_at
+"""
+
+#: A delay of NULL is a conflict: no next attempt, it waits for a person.
+POSTPONE_WRITE_BACKS = """
+UPDATE workos_external_id_write_back AS w
+SET next_attempt_at = clock_timestamp() + make_interval(secs => failed.delay),
+    last_error = failed.error
+FROM unnest(%s::text[], %s::timestamptz[], %s::float8[], %s::text[])
+    AS failed (organization_id, requested_at, delay, error)
+WHERE w.organization_id = failed.organization_id AND w.requested_at = failed.requested_at
+"""
+
+#: An update listed after the deletion asked for a write-back that nothing can ever confirm.
+FORGET_DELETED_WRITE_BACKS = """
+DELETE FROM workos_external_id_write_back AS w
+USING unnest(%s::text[], %s::timestamptz[]) AS gone (organization_id, requested_at)
+WHERE w.organization_id = gone.organization_id AND w.requested_at = gone.requested_at
+    AND EXISTS (
+        SELECT FROM workos_event AS e
+        WHERE e.workos_organization_id = w.workos_id AND e.type = 'organization.deleted'
+            AND e.outcome IN ('disabled', 'unknown', 'stale')
+    )
+"""

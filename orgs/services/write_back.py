@@ -1,0 +1,149 @@
+"""Tells WorkOS our ids: works off the outbox.
+
+The row enters the outbox in the transaction that links it, and leaves it when WorkOS has confirmed.
+Claims are short transactions, WorkOS is called between them, in a few threads that never touch the
+database.
+"""
+
+import logging
+import random
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import connection, transaction
+
+from orgs import workos
+from orgs.conf import sync_settings
+from orgs.services import sql
+
+logger = logging.getLogger(__name__)
+
+_THREADS = 8
+_BATCH_SIZE = 40
+
+#: A claim outlives the slowest batch: rounds of two calls each, by their time-out. A pusher that is
+#: killed costs its rows as much; one that is merely late finds WorkOS's answer unchanged.
+_ROUNDS_OF_CALLS = _BATCH_SIZE // _THREADS * 2
+
+_FIRST_DELAY = 1.0
+_LONGEST_DELAY = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class WriteBackReport:
+    """What became of the requests that were due."""
+
+    pushed: int = 0
+    failed: int = 0
+    conflicts: int = 0
+
+    def __add__(self, other: "WriteBackReport") -> "WriteBackReport":
+        return WriteBackReport(
+            self.pushed + other.pushed,
+            self.failed + other.failed,
+            self.conflicts + other.conflicts,
+        )
+
+
+def push_due(*, deadline: float) -> WriteBackReport:
+    """Tries once each request that is due now; stops early at ``deadline`` (``time.monotonic()``).
+
+    May be repeated and run concurrently: rows are claimed, and what WorkOS already shows is not
+    written again. Trouble with WorkOS is noted on the rows, which are tried again after a growing
+    pause. Raises ``django.db.Error``.
+    """
+    report = WriteBackReport()
+    due_at = _database_time()
+    with ThreadPoolExecutor(_THREADS) as threads:
+        while time.monotonic() < deadline and (claims := _claim(due_at)):
+            report += _settle(threads.map(_offer, claims))
+    return report
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    organization_id: str
+    workos_id: str
+    requested_at: datetime
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """WorkOS confirmed if there is no error; a conflict if there is, but no delay."""
+
+    claim: _Claim
+    error: str | None = None
+    delay: float | None = None
+    is_gone: bool = False
+
+
+def _database_time() -> datetime:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        return cursor.fetchone()[0]
+
+
+def _claim(due_at: datetime) -> list[_Claim]:
+    seconds = _ROUNDS_OF_CALLS * sync_settings().request_timeout
+    with transaction.atomic(durable=True), connection.cursor() as cursor:
+        cursor.execute(sql.CLAIM_WRITE_BACKS, [seconds, due_at, _BATCH_SIZE])
+        return [_Claim(*row) for row in cursor.fetchall()]
+
+
+def _offer(claim: _Claim) -> _Answer:
+    try:
+        workos.offer_external_id(claim.workos_id, claim.organization_id)
+    except workos.ExternalIdConflict as conflict:
+        return _Answer(claim, error=str(conflict))
+    except workos.NotFound as error:
+        message = f"{error}; waits for the deletion to be read"
+        return _Answer(claim, message, retry_delay(claim.attempts), is_gone=True)
+    except workos.WorkOSTrouble as trouble:
+        delay = max(retry_delay(claim.attempts), trouble.retry_after or 0.0)
+        return _Answer(claim, str(trouble), delay)
+    return _Answer(claim)
+
+
+def retry_delay(attempts: int) -> float:
+    """Seconds to wait after so many attempts: 1, doubling, up to 15 minutes, half of it jitter."""
+    longest = min(_FIRST_DELAY * 2 ** min(attempts - 1, 30), _LONGEST_DELAY)
+    return longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
+
+
+def _settle(answers: Iterable[_Answer]) -> WriteBackReport:
+    # In id order, as everybody locks rows.
+    settled = sorted(answers, key=lambda answer: answer.claim.organization_id)
+    confirmed = [answer for answer in settled if answer.error is None]
+    failed = [answer for answer in settled if answer.error is not None]
+    with transaction.atomic(durable=True), connection.cursor() as cursor:
+        cursor.execute(sql.CONFIRM_WRITE_BACKS, _requests(confirmed))
+        delays_and_errors = [[a.delay for a in failed], [a.error for a in failed]]
+        cursor.execute(sql.POSTPONE_WRITE_BACKS, [*_requests(failed), *delays_and_errors])
+        cursor.execute(sql.FORGET_DELETED_WRITE_BACKS, _requests(a for a in failed if a.is_gone))
+    conflicts = [answer for answer in failed if answer.delay is None]
+    _log(conflicts, [answer for answer in failed if answer.delay is not None])
+    return WriteBackReport(len(confirmed), len(failed) - len(conflicts), len(conflicts))
+
+
+def _log(conflicts: list[_Answer], failures: list[_Answer]) -> None:
+    for answer in conflicts:
+        logger.error(
+            "the external_id of %s waits for a person: %s", answer.claim.workos_id, answer.error
+        )
+    if failures:
+        # WorkOS being down fails them all: one line a batch, each row has its own error.
+        logger.warning(
+            "%d write-backs failed and are tried again later; the first, %s: %s",
+            len(failures),
+            failures[0].claim.workos_id,
+            failures[0].error,
+        )
+
+
+def _requests(answers: Iterable[_Answer]) -> list[list[object]]:
+    claims = [answer.claim for answer in answers]
+    return [[claim.organization_id for claim in claims], [c.requested_at for c in claims]]

@@ -1,0 +1,48 @@
+"""Translates WorkOS's webhooks into one call of a service, and its answer into a status."""
+
+import logging
+
+from django.db import Error as DatabaseUnusable
+from django.http import HttpRequest, HttpResponse, UnreadablePostError
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_POST
+
+from orgs.services.intake import Receipt, receive_webhook
+
+logger = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 1024 * 1024
+
+_STATUS = {
+    Receipt.TAKEN: 204,
+    Receipt.NOT_AN_EVENT: 400,
+    Receipt.NOT_SIGNED: 401,
+    # WorkOS tries again later, and by then it may be set.
+    Receipt.NOT_CONFIGURED: 503,
+}
+
+
+@csrf_exempt
+@require_POST
+def workos_webhook(request: HttpRequest) -> HttpResponse:
+    """WorkOS's doorbell. Whatever a client sends, the answer is not a 500."""
+    if _announced_length(request) > MAX_BODY_BYTES:
+        return HttpResponse(status=413)
+    try:
+        receipt = receive_webhook(request.body, request.headers.get("WorkOS-Signature", ""))
+    except UnreadablePostError:
+        return HttpResponse(status=400)
+    except DatabaseUnusable:
+        logger.exception("a webhook could not be taken; WorkOS will send it again")
+        return HttpResponse(status=503)
+    if receipt is Receipt.NOT_CONFIGURED:
+        logger.error("a webhook came, and WORKOS_WEBHOOK_SECRET is not set")
+    return HttpResponse(status=_STATUS[receipt])
+
+
+def _announced_length(request: HttpRequest) -> int:
+    """The body's length. Django reads exactly so many bytes, none if it isn't a number."""
+    try:
+        return int(request.META.get("CONTENT_LENGTH") or 0)
+    except ValueError:
+        return 0

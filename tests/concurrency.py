@@ -1,0 +1,67 @@
+"""Runs things at the same time on purpose, and waits by asking PostgreSQL who waits for whom."""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+import psycopg
+from django.db import connection, connections
+
+T = TypeVar("T")
+
+_PATIENCE = 20.0
+
+
+@contextmanager
+def another_program() -> Iterator["psycopg.Connection[tuple[object, ...]]"]:
+    """A connection of another program's: raw psycopg, knowing nothing of Django."""
+    params = {
+        key: value
+        for key, value in connection.get_connection_params().items()
+        if key in ("host", "port", "user", "password", "dbname")
+    }
+    with psycopg.connect(**params) as rival:
+        yield rival
+
+
+@contextmanager
+def in_thread() -> Iterator[Callable[[Callable[[], T]], "Future[T]"]]:
+    """Starts functions in threads with database connections of their own."""
+    with ThreadPoolExecutor() as threads:
+
+        def start(function: Callable[[], T]) -> "Future[T]":
+            return threads.submit(_with_own_connection, function)
+
+        yield start
+
+
+def _with_own_connection(function: Callable[[], T]) -> T:
+    try:
+        return function()
+    finally:
+        connections.close_all()
+
+
+def wait_until(condition: Callable[[], object], what: str) -> None:
+    """Returns once ``condition`` holds; fails if that takes longer than anything here should."""
+    deadline = time.monotonic() + _PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain until {what}"
+        time.sleep(0.005)
+
+
+def wait_until_blocked(count: int = 1) -> None:
+    """Returns once so many backends of this database wait for a lock."""
+    query = """
+        SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'
+    """
+
+    def are_blocked() -> bool:
+        with connection.cursor() as cursor:
+            cursor.execute(query)
+            return bool(cursor.fetchone()[0] >= count)
+
+    wait_until(are_blocked, f"{count} backends wait for a lock")

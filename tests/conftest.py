@@ -1,0 +1,79 @@
+"""Fixtures: a real PostgreSQL, emptied after each test, and a real HTTP stand-in for WorkOS."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import connection
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+from pytest_django import DjangoDbBlocker, Settings
+
+from gram_sync.embedded_postgres import server
+from orgs import workos as workos_module
+from tests.settings import TEST_SERVER_DATA
+from tests.workos_stand_in import WorkOSStandIn
+
+# Database and HTTP examples take milliseconds that vary: no deadline. The same examples each time,
+# so that a red suite is red again; raise max_examples by hand to search further.
+hypothesis_settings.register_profile(
+    "suite",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+hypothesis_settings.load_profile("suite")
+
+_TABLES = (
+    "workos_external_id_write_back",
+    "workos_event",
+    "workos_sync_cursor",
+    "organization_metadata",
+    "django_q_ormq",
+    "django_q_task",
+)
+
+_was_running = server.is_running(TEST_SERVER_DATA)
+
+
+def pytest_unconfigure() -> None:
+    if not _was_running:
+        server.stop(TEST_SERVER_DATA)
+
+
+@pytest.fixture
+def database(transactional_db: None) -> None:
+    """The database, outside any transaction of the test's, so that services can open theirs."""
+
+
+@pytest.fixture(autouse=True)
+def _no_pause_left_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A 429 silences a whole process for as long as WorkOS asked, the next test included."""
+    monkeypatch.setattr(workos_module, "_limits", workos_module._Limits())
+
+
+@pytest.fixture
+def workos(settings: Settings) -> Iterator[WorkOSStandIn]:
+    """WorkOS's stand-in, and the settings that point at it."""
+    with WorkOSStandIn(api_key="sk_test_stand_in", hold_back=0.0) as stand_in:
+        settings.WORKOS_SYNC = {**settings.WORKOS_SYNC, "BASE_URL": stand_in.base_url}
+        yield stand_in
+        _forget_client()
+
+
+def _forget_client() -> None:
+    """A process has one client for good; a suite has a stand-in, and so a client, for each test."""
+    clients = workos_module._client_of_process
+    if clients.cache_info().currsize:
+        workos_module._client().close()
+    clients.cache_clear()
+
+
+@pytest.fixture
+def sync_setting(settings: Settings) -> Any:
+    """Sets some of ``WORKOS_SYNC`` for one test: ``sync_setting(PAGE_SIZE=2)``."""
+
+    def change(**values: Any) -> None:
+        settings.WORKOS_SYNC = {**settings.WORKOS_SYNC, **values}
+
+    return change

@@ -1,0 +1,322 @@
+"""The outbox: claims beside rivals, and what each of WorkOS's answers makes of a request."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from threading import Barrier
+
+import pytest
+from django.db import connection
+
+from orgs import workos as edge
+from orgs.models import ExternalIdWriteBack, Organization, WorkOSEvent
+from orgs.resolution import EventType, Outcome
+from orgs.services import write_back
+from orgs.services.write_back import WriteBackReport, push_due, retry_delay
+from tests.builders import an_organization_row
+from tests.concurrency import another_program, in_thread, wait_until
+from tests.workos_stand_in import WorkOSStandIn
+
+pytestmark = pytest.mark.usefixtures("database")
+
+
+def a_request(workos_id: str, organization_id: str = "gram-1") -> ExternalIdWriteBack:
+    an_organization_row(organization_id, workos_id=workos_id)
+    return ExternalIdWriteBack.objects.create(
+        organization_id=organization_id, workos_id=workos_id
+    )
+
+
+def push() -> WriteBackReport:
+    return push_due(deadline=time.monotonic() + 30)
+
+
+def external_id(workos: WorkOSStandIn, workos_id: str) -> object:
+    organization = workos.organization(workos_id)
+    assert organization is not None
+    return organization["external_id"]
+
+
+def test_a_due_request_is_written_and_confirmed(workos: WorkOSStandIn) -> None:
+    acme = workos.create_organization(name="Acme")
+    a_request(acme["id"])
+
+    report = push()
+
+    assert report == WriteBackReport(pushed=1)
+    assert external_id(workos, acme["id"]) == "gram-1"
+    assert not ExternalIdWriteBack.objects.exists()
+
+
+def test_what_workos_already_shows_is_confirmed_without_a_write(workos: WorkOSStandIn) -> None:
+    acme = workos.create_organization(name="Acme", external_id="gram-1")
+    a_request(acme["id"])
+
+    report = push()
+
+    assert report == WriteBackReport(pushed=1)
+    assert workos.count_requests(method="PUT", path=None) == 0
+
+
+def test_hundreds_are_pushed_in_batches(workos: WorkOSStandIn) -> None:
+    for number in range(90):
+        organization = workos.create_organization(name=f"Org {number}")
+        a_request(organization["id"], f"gram-{number}")
+
+    report = push()
+
+    assert report == WriteBackReport(pushed=90)
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "here"),
+    [
+        pytest.param(None, "theirs", id="another value there"),
+        pytest.param("gram-1", None, id="ours is used elsewhere"),
+    ],
+)
+def test_a_conflict_is_kept_with_its_error_for_a_person(
+    workos: WorkOSStandIn, elsewhere: str | None, here: str | None
+) -> None:
+    workos.create_organization(name="Other", external_id=elsewhere)
+    acme = workos.create_organization(name="Acme", external_id=here)
+    a_request(acme["id"])
+
+    first, second = push(), push()
+
+    assert first == WriteBackReport(conflicts=1)
+    assert second == WriteBackReport(), "a person has to act first"
+    assert external_id(workos, acme["id"]) == here
+    kept = ExternalIdWriteBack.objects.conflicts().get()
+    assert kept.last_error
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        pytest.param({"kind": "status", "status": 500}, id="500"),
+        pytest.param({"kind": "html"}, id="HTML"),
+        pytest.param({"kind": "status", "status": 401}, id="401"),
+        pytest.param({"kind": "reset"}, id="reset"),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+def test_trouble_backs_off_with_its_error(
+    workos: WorkOSStandIn, trouble: dict[str, object], method: str
+) -> None:
+    acme = workos.create_organization(name="Acme")
+    a_request(acme["id"])
+    workos.misbehave(method=method, path="/organizations", **trouble)  # type: ignore[arg-type]
+
+    before = datetime.now(UTC)
+    report = push()
+
+    assert report == WriteBackReport(failed=1)
+    row = ExternalIdWriteBack.objects.get()
+    assert row.attempts == 1
+    assert row.last_error
+    assert row.next_attempt_at is not None
+    assert row.next_attempt_at >= before + timedelta(seconds=0.5)
+
+
+def test_a_failed_request_is_tried_again_when_it_is_due(workos: WorkOSStandIn) -> None:
+    acme = workos.create_organization(name="Acme")
+    a_request(acme["id"])
+    workos.misbehave("status", status=500, path="/organizations")
+    push()
+    not_yet = push()
+
+    ExternalIdWriteBack.objects.update(next_attempt_at=datetime.now(UTC))
+    now_due = push()
+
+    assert (not_yet, now_due) == (WriteBackReport(), WriteBackReport(pushed=1))
+
+
+def test_one_run_tries_a_failing_request_once(workos: WorkOSStandIn) -> None:
+    for number in range(60):
+        a_request(f"org_{number}", f"gram-{number}")
+
+    report = push()
+
+    assert report == WriteBackReport(failed=60)
+    assert workos.count_requests(path="/organizations") == 60
+
+
+def test_a_pause_that_workos_asks_for_is_kept(workos: WorkOSStandIn) -> None:
+    acme = workos.create_organization(name="Acme")
+    a_request(acme["id"])
+    workos.misbehave("rate_limited", path="/organizations", retry_after=120)
+
+    before = datetime.now(UTC)
+    push()
+
+    row = ExternalIdWriteBack.objects.get()
+    assert row.next_attempt_at is not None
+    assert row.next_attempt_at >= before + timedelta(seconds=119)
+
+
+def test_a_404_waits_for_the_deletion(workos: WorkOSStandIn) -> None:
+    a_request("org_gone")
+
+    report = push()
+
+    assert report == WriteBackReport(failed=1)
+    assert "waits for the deletion" in ExternalIdWriteBack.objects.get().last_error
+
+
+def test_a_404_after_the_deletion_ends_the_request(workos: WorkOSStandIn) -> None:
+    a_request("org_gone")
+    WorkOSEvent.objects.create(
+        id="event_1",
+        type=EventType.DELETED,
+        workos_organization_id="org_gone",
+        outcome=Outcome.DISABLED,
+        processed_at=datetime.now(UTC),
+    )
+
+    push()
+
+    assert not ExternalIdWriteBack.objects.exists()
+
+
+def test_a_put_whose_answer_is_lost_is_found_done_the_next_time(workos: WorkOSStandIn) -> None:
+    acme = workos.create_organization(name="Acme")
+    a_request(acme["id"])
+    workos.misbehave("reset", method="PUT", path="/organizations", applied=True)
+    first = push()
+    ExternalIdWriteBack.objects.update(next_attempt_at=datetime.now(UTC))
+
+    second = push()
+
+    assert (first, second) == (WriteBackReport(failed=1), WriteBackReport(pushed=1))
+    assert workos.count_requests(method="PUT", path=None) == 1
+
+
+def test_a_newer_request_is_not_removed_by_the_confirmation_of_an_older_one(
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acme = workos.create_organization(name="Acme")
+    a_request(acme["id"])
+    offer = edge.offer_external_id
+
+    def and_then_it_is_requested_again(workos_id: str, external_id: str) -> None:
+        offer(workos_id, external_id)
+        with another_program() as rival:
+            rival.execute(
+                "UPDATE workos_external_id_write_back SET requested_at = clock_timestamp()"
+            )
+
+    monkeypatch.setattr(edge, "offer_external_id", and_then_it_is_requested_again)
+
+    push()
+
+    assert ExternalIdWriteBack.objects.count() == 1
+
+
+def test_a_newer_request_does_not_inherit_the_failure_of_an_older_one(
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_request("org_1")
+
+    def fail(*_: str) -> None:
+        with another_program() as rival:
+            rival.execute(
+                "UPDATE workos_external_id_write_back SET requested_at = clock_timestamp()"
+            )
+        raise edge.ExternalIdConflict("theirs")
+
+    monkeypatch.setattr(edge, "offer_external_id", fail)
+
+    push()
+
+    row = ExternalIdWriteBack.objects.get()
+    assert row.next_attempt_at is not None
+    assert row.last_error == ""
+
+
+def test_two_pushers_at_once_ask_for_each_organization_once(workos: WorkOSStandIn) -> None:
+    for number in range(80):
+        organization = workos.create_organization(name=f"Org {number}")
+        a_request(organization["id"], f"gram-{number}")
+    both_are_there = Barrier(2)
+
+    def pushing() -> WriteBackReport:
+        both_are_there.wait()
+        return push()
+
+    with in_thread() as start:
+        reports = [running.result() for running in [start(pushing), start(pushing)]]
+
+    assert sum(report.pushed for report in reports) == 80
+    assert workos.count_requests(method="GET", path="/organizations") == 80
+
+
+def test_a_row_that_another_pusher_is_claiming_is_left_to_it(workos: WorkOSStandIn) -> None:
+    acme = workos.create_organization(name="Acme")
+    a_request(acme["id"])
+
+    with another_program() as rival:
+        rival.execute("SELECT FROM workos_external_id_write_back FOR UPDATE")
+        report = push()
+
+    assert report == WriteBackReport()
+
+
+def test_a_claim_ends_by_itself_if_the_pusher_is_killed(
+    workos: WorkOSStandIn, sync_setting: Callable[..., None]
+) -> None:
+    sync_setting(REQUEST_TIMEOUT=1.0)
+    acme = workos.create_organization(name="Acme")
+    a_request(acme["id"])
+
+    write_back._claim(datetime.now(UTC))
+
+    row = ExternalIdWriteBack.objects.get()
+    assert row.next_attempt_at is not None
+    assert row.next_attempt_at <= datetime.now(UTC) + timedelta(seconds=10)
+
+
+def test_no_transaction_is_open_while_workos_is_asked(workos: WorkOSStandIn) -> None:
+    acme = workos.create_organization(name="Acme")
+    a_request(acme["id"])
+    workos.misbehave("time_out", path="/organizations")
+
+    with in_thread() as start:
+        pushing = start(push)
+        wait_until(lambda: workos.count_requests(path="/organizations") == 1, "WorkOS is asked")
+        with connection.cursor() as cursor:
+            cursor.execute(
+                """
+                SELECT count(*) FROM pg_stat_activity
+                WHERE datname = current_database() AND pid <> pg_backend_pid()
+                    AND backend_type = 'client backend' AND state <> 'idle'
+                """
+            )
+            (busy,) = cursor.fetchone()
+        workos.stop()
+        pushing.result()
+
+    assert busy == 0
+
+
+def test_another_programs_delete_of_an_organization_takes_its_request_along() -> None:
+    a_request("org_1")
+
+    with another_program() as rival:
+        rival.execute("DELETE FROM organization_metadata")
+
+    assert not Organization.objects.exists()
+    assert not ExternalIdWriteBack.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("attempts", "longest"),
+    [(1, 1), (2, 2), (3, 4), (10, 512), (11, 900), (12, 900), (10_000, 900)],
+)
+def test_pauses_double_up_to_a_quarter_of_an_hour_half_of_it_jitter(
+    attempts: int, longest: float
+) -> None:
+    delays = [retry_delay(attempts) for _ in range(200)]
+
+    assert all(longest / 2 <= delay <= longest for delay in delays)
+    assert len(set(delays)) > 100

@@ -1,0 +1,30 @@
+"""Settings of the suite: the project's own, with a database server of its own and no outside."""
+
+from gram_sync.settings import *  # noqa: F403
+from gram_sync.settings import BASE_DIR, DATABASES, WORKOS_SYNC, env
+from orgs.conf import Secret
+
+SECRET_KEY = "a key for tests alone, long enough for every check of Django's"  # noqa: S105
+ALLOWED_HOSTS = ["testserver", "localhost", "127.0.0.1"]
+
+#: Unless DATABASE_URL names another; started by the first test that needs it, stopped at the end.
+TEST_SERVER_DATA = BASE_DIR / ".data" / "test-postgres"
+
+if not env.str("DATABASE_URL", default=""):
+    DATABASES["default"]["OPTIONS"] = {"data_dir": TEST_SERVER_DATA}
+
+# Whatever is set in the caller's environment: no test may reach the real WorkOS.
+WORKOS_SYNC |= {
+    "API_KEY": Secret("sk_test_stand_in"),
+    "BASE_URL": "http://127.0.0.1:9",
+    "WEBHOOK_SECRETS": (Secret("whsec_test_secret"),),
+    "HOLD_BACK_WINDOW": 60.0,
+    "POLL_PAUSE": 0.02,
+    "DRAIN_DEADLINE": 20.0,
+    "PAGE_SIZE": 100,
+    "LOCK_TIMEOUT": 10.0,
+    "REQUEST_TIMEOUT": 10.0,
+    "LEDGER_RETENTION_DAYS": 90,
+}
+
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -1,0 +1,64 @@
+"""The stand-in's controls from another process."""
+
+import functools
+import http.client
+import inspect
+import json
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from .controls import CONTROL_PATH, CONTROLS, Controls, keyword_arguments
+from .messages import Json, Refused
+
+
+class StandInClient(Controls):
+    """A stand-in at a base URL, with the very controls `WorkOSStandIn` has.
+
+    Whatever the stand-in has against a call is raised as Refused. No answer is an OSError.
+    """
+
+    def __init__(self, base_url: str, *, timeout: float = 60.0) -> None:
+        self.base_url = base_url.rstrip("/")
+        self._timeout = timeout
+
+    def _call(self, name: str, arguments: dict[str, object]) -> Json:
+        body = json.dumps(arguments, default=_serializable)
+        address = urlsplit(self.base_url).netloc
+        connection = http.client.HTTPConnection(address, timeout=self._timeout)
+        try:
+            connection.request("POST", CONTROL_PATH + name, body)
+            response = connection.getresponse()
+            return _result(response.status, json.loads(response.read()))
+        finally:
+            connection.close()
+
+
+def _result(status: int, answer: Any) -> Json:
+    if status != http.HTTPStatus.OK:
+        raise Refused(answer.get("status", status), answer.get("code", ""), answer["message"])
+    result: Json = answer
+    return result
+
+
+def _serializable(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    message = f"a control takes plain JSON, not {value!r}"
+    raise TypeError(message)
+
+
+def _remote(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a control that is carried out by the stand-in the client speaks to."""
+    signature = inspect.signature(method)
+
+    @functools.wraps(method)
+    def call(self: StandInClient, *positional: object, **keywords: object) -> Json:
+        return self._call(name, keyword_arguments(signature, *positional, **keywords))
+
+    return call
+
+
+for _name, _method in CONTROLS.items():
+    setattr(StandInClient, _name, _remote(_name, _method))

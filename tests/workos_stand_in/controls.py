@@ -1,0 +1,335 @@
+"""What tests and demos may do to the stand-in: in its process, or over HTTP by name."""
+
+import inspect
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar, Unpack
+
+from .clock import Moment
+from .deliveries import Courier, Endpoint, ReleaseOrder
+from .faults import Fault, Faults
+from .journal import Journal
+from .messages import Answer, Json, JsonObject, Refused, Request, RequestFilter
+from .state import OnLostCursor, OrganizationChanges, WorkOSState
+
+CONTROL_PATH: Final = "/_stand_in/"
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+CONTROLS: Final[dict[str, Callable[..., Any]]] = {}
+"""The methods other processes may call by name, and no others."""
+
+
+def control(method: _Method) -> _Method:
+    """Let other processes call a method; it takes and returns plain JSON."""
+    CONTROLS[method.__name__] = method
+    return method
+
+
+class Controls:
+    """The stand-in's controls. Thread-safe; what they return is the caller's own copy.
+
+    Changes are made as by an administrator in the dashboard, not as through the API. A moment
+    (`at`) is a datetime or an ISO 8601 text, now by default; what is older than the retention
+    isn't listed.
+    """
+
+    _state: WorkOSState
+    _courier: Courier
+    _faults: Faults
+    _journal: Journal
+
+    @control
+    def create_organization(
+        self,
+        *,
+        name: str,
+        external_id: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        id: str | None = None,  # noqa: A002 -- WorkOS's word
+        at: Moment | None = None,
+        emits: bool = True,
+    ) -> JsonObject:
+        """Create an organization and return it; without an event unless it `emits`.
+
+        Raises Refused as the API would, and ValueError if there is one of that id.
+        """
+        organization = self._state.create_organization(
+            name=name,
+            external_id=external_id,
+            metadata=metadata,
+            organization_id=id,
+            at=at,
+            emits=emits,
+        )
+        return _copied(organization.body)
+
+    @control
+    def update_organization(
+        self,
+        id: str,  # noqa: A002 -- WorkOS's word
+        *,
+        at: Moment | None = None,
+        emits: bool = True,
+        **changes: Unpack[OrganizationChanges],
+    ) -> JsonObject:
+        """Change the fields given and return the organization; Refused as the API would."""
+        organization = self._state.update_organization(id, changes, at=at, emits=emits)
+        return _copied(organization.body)
+
+    @control
+    def delete_organization(
+        self,
+        id: str,  # noqa: A002 -- WorkOS's word
+        *,
+        at: Moment | None = None,
+        emits: bool = True,
+    ) -> None:
+        """Delete an organization; Refused (404) if there is none."""
+        self._state.delete_organization(id, at=at, emits=emits)
+
+    @control
+    def organization(self, id: str) -> JsonObject | None:  # noqa: A002 -- WorkOS's word
+        """Return an organization, or None."""
+        organization = self._state.find_organization(id)
+        return None if organization is None else _copied(organization.body)
+
+    @control
+    def all_organizations(self) -> list[JsonObject]:
+        """Return every organization, oldest first."""
+        return self._state.all_organizations()
+
+    @control
+    def seed(
+        self,
+        *,
+        organizations: int,
+        prefix: str = "Organization",
+        external_id_prefix: str | None = None,
+        at: Moment | None = None,
+        emits: bool = True,
+        announces: bool = False,
+    ) -> int:
+        """Create many organizations, named and identified by prefix and number from 0.
+
+        They have an external id only if there is a prefix for it. Returns how many there are.
+        """
+        for number in range(organizations):
+            self._state.create_organization(
+                name=f"{prefix} {number}",
+                external_id=external_id_prefix and f"{external_id_prefix}{number}",
+                at=at,
+                emits=emits,
+                announces=announces,
+            )
+        return self._state.count_organizations()
+
+    @control
+    def emit(
+        self,
+        event: Json,
+        *,
+        raw: bool = False,
+        absent: Sequence[str] = (),
+        at: Moment | None = None,
+        visible_after: float | None = None,
+        listed: bool = True,
+        announced: bool = True,
+    ) -> Json:
+        """Put any JSON value into the stream as an event, and return it as it is listed.
+
+        What an object leaves out of `id`, `event` and `created_at` is filled in, unless it is
+        `raw` or the name is in `absent`. Its place is the end of the stream, whatever its id
+        says; its age counts from `at`, whatever its `created_at` says. A type that WorkOS
+        doesn't know, or none, passes every filter. It is readable `visible_after` seconds from
+        now, instead of after the hold-back; if not `listed`, never; if not `announced`, no
+        webhook is sent.
+        """
+        return self._state.emit(
+            event,
+            raw=raw,
+            absent=absent,
+            at=at,
+            visible_after=visible_after,
+            listed=listed,
+            announced=announced,
+        )
+
+    @control
+    def all_events(self) -> list[Any]:
+        """Return every event in the order of emission, those not readable (any more) included."""
+        return self._state.all_events()
+
+    @control
+    def expire_events(self, *, before: str | None = None) -> None:
+        """Forget the events before one, or all, as if retention had passed."""
+        self._state.expire_events(before)
+
+    @control
+    def set_hold_back(self, seconds: float) -> None:
+        """List events only so long after they happened, those listed already included."""
+        self._state.set_hold_back(seconds)
+
+    @control
+    def set_clock_offset(self, seconds: float) -> None:
+        """Live so many seconds ahead of the real time, or behind it. Signatures don't."""
+        self._state.set_clock_offset(seconds)
+
+    @control
+    def set_lost_cursor(self, answer: OnLostCursor, *, status: int = 400) -> None:
+        """Refuse an unknown or expired cursor with a status, or restart from the first event."""
+        self._state.set_lost_cursor(answer, status)
+
+    @control
+    def misbehave(
+        self,
+        kind: str,
+        *,
+        method: str | None = "GET",
+        path: str | None = "/events",
+        exact: bool = False,
+        times: int | None = 1,
+        applied: bool = False,
+        **parameters: Any,
+    ) -> None:
+        """Answer the next `times` requests wrongly, or all until `behave`.
+
+        Concerns the requests of that method whose path begins so, or is exactly that; None is
+        any. What was asked for earlier goes wrong first. With `applied`, the request is done
+        and only its answer goes wrong. Kinds, with their parameters:
+
+        - `rate_limited` (retry_after=None), `status` (status, body=None), `html` (status=200)
+        - `time_out` (seconds=60), `reset`, `slow` (seconds)
+        - `empty`, `body` (body: any JSON), `truncated`
+        - `ends_early`, `repeated_page`, `no_list_metadata`: listings
+        - `expired_cursor` (status=400, restart=False): reads with an `after`
+        """
+        meant = RequestFilter(method, path, exact)
+        self._faults.add(Fault(kind, meant, times, applied, parameters))
+
+    @control
+    def behave(self) -> None:
+        """Answer rightly again."""
+        self._faults.clear()
+
+    @control
+    def add_webhook_endpoint(
+        self, *, url: str, secret: str, events: Sequence[str] | None = None
+    ) -> None:
+        """Deliver the events to come to an endpoint, all or those of some types."""
+        types = None if events is None else frozenset(events)
+        self._courier.add_endpoint(Endpoint(url, secret, types))
+
+    @control
+    def drop_deliveries(self, count: int = 1, *, event_id: str | None = None) -> None:
+        """Lose the next deliveries for good, or those of one event that are still to be sent."""
+        if event_id is None:
+            self._courier.drop(count)
+        else:
+            self._courier.drop_event(event_id)
+
+    @control
+    def repeat_deliveries(self, copies: int) -> None:
+        """Deliver every event to come so many times; 1 is normal."""
+        self._courier.repeat(copies)
+
+    @control
+    def delay_deliveries(self, seconds: float) -> None:
+        """Deliver every event to come so much later; 0 is normal."""
+        self._courier.delay(seconds)
+
+    @control
+    def hold_deliveries(self) -> None:
+        """Deliver nothing that comes until it is released."""
+        self._courier.hold()
+
+    @control
+    def release_deliveries(
+        self, *, order: ReleaseOrder = "as sent", seed: int | None = None
+    ) -> int:
+        """Deliver what was held in an order, and hold no more; return how many those were."""
+        return self._courier.release(order, seed)
+
+    @control
+    def wait_for_deliveries(self, *, timeout: float = 10.0) -> bool:
+        """Wait until all is delivered or given up, but for what is held; False if time is up."""
+        return self._courier.wait(timeout)
+
+    @control
+    def deliveries(self) -> list[JsonObject]:
+        """Return what became of each delivery, in the order they ended.
+
+        Each has `event_id`, `event`, `url`, `attempt`, `status` (None if there was no answer)
+        and `error` ("dropped" for those lost on request).
+        """
+        return self._courier.records()
+
+    @control
+    def forget_deliveries(self) -> None:
+        """Begin the record of deliveries anew."""
+        self._courier.forget_records()
+
+    @control
+    def requests(
+        self, *, method: str | None = None, path: str | None = None, exact: bool = False
+    ) -> list[JsonObject]:
+        """Return the API requests so far that match as for `misbehave`, in order of arrival.
+
+        Each has `method`, `path`, `query` and `status`, which is None without an answer (yet).
+        """
+        entries = self._journal.entries(RequestFilter(method, path, exact))
+        return [entry.as_json() for entry in entries]
+
+    @control
+    def count_requests(
+        self, *, method: str | None = None, path: str | None = None, exact: bool = False
+    ) -> int:
+        """Count the API requests so far that match as for `misbehave`."""
+        return len(self._journal.entries(RequestFilter(method, path, exact)))
+
+    @control
+    def forget_requests(self) -> None:
+        """Begin the record of requests anew."""
+        self._journal.forget()
+
+
+def answer_control(controls: Controls, request: Request) -> Answer:
+    """Call the control a request names with its body's arguments; a 400 says what is wrong."""
+    try:
+        method = _named_control(request)
+        arguments = json.loads(request.body or b"{}")
+        return Answer.of_json(method(controls, **arguments))
+    except Refused as refused:
+        error = {"status": refused.status, "code": refused.code, "message": refused.message}
+        return Answer.of_json(error, 400)
+    except (TypeError, ValueError) as wrong:
+        error = {"status": 400, "code": "bad_control", "message": str(wrong)}
+        return Answer.of_json(error, 400)
+
+
+def keyword_arguments(
+    signature: inspect.Signature, *positional: object, **keywords: object
+) -> dict[str, object]:
+    """Return a call's arguments all by keyword, `self` left out; TypeError if they don't fit."""
+    bound = signature.bind(None, *positional, **keywords).arguments
+    variable = [
+        name
+        for name, parameter in signature.parameters.items()
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD
+    ]
+    extra: Mapping[str, object] = bound.pop(variable[0], {}) if variable else {}
+    del bound["self"]
+    return {**bound, **extra}
+
+
+def _named_control(request: Request) -> Callable[..., Json]:
+    name = request.path.removeprefix(CONTROL_PATH)
+    if request.method != "POST" or name not in CONTROLS:
+        message = f"there is no control {request.method} {name!r}; POST one of {sorted(CONTROLS)}"
+        raise ValueError(message)
+    return CONTROLS[name]
+
+
+def _copied(body: bytes) -> JsonObject:
+    fields: JsonObject = json.loads(body)
+    return fields

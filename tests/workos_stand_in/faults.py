@@ -1,0 +1,213 @@
+"""How WorkOS misbehaves on request: which answers go wrong, and in which of the known ways."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from threading import Lock
+from typing import Any, Final, NoReturn
+
+from .limits import too_many_requests
+from .messages import Answer, Json, JsonObject, Request, RequestFilter
+
+
+class NoAnswer(Exception):
+    """The connection ends without an answer: closed, or reset."""
+
+    def __init__(self, *, reset: bool = False) -> None:
+        super().__init__("connection reset" if reset else "connection closed")
+        self.reset = reset
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request that is to go wrong, and the means to do it.
+
+    `carry_out` gives the right answer, `wait` waits until the stand-in stops at the latest, and
+    `memory` lives as long as the misbehaviour.
+    """
+
+    request: Request
+    carry_out: Callable[[Request], Answer]
+    wait: Callable[[float], object]
+    memory: dict[str, Answer]
+
+
+Misbehaviour = Callable[..., Answer]
+
+
+def _rate_limited(_: Exchange, *, retry_after: float | str | None = None) -> Answer:
+    """Answer 429, with a Retry-After if one is given."""
+    return too_many_requests(retry_after=retry_after)
+
+
+def _status(_: Exchange, *, status: int, body: Json = None) -> Answer:
+    """Answer any status, with a WorkOS-like error unless another JSON body is given."""
+    error: JsonObject = {"message": f"Stand-in says {status}.", "code": "stand_in"}
+    return Answer.of_json(error if body is None else body, status)
+
+
+def _time_out(exchange: Exchange, *, seconds: float = 60) -> NoReturn:
+    """Say nothing for so long, then end the connection."""
+    exchange.wait(seconds)
+    raise NoAnswer
+
+
+def _reset(_: Exchange) -> NoReturn:
+    """Reset the connection."""
+    raise NoAnswer(reset=True)
+
+
+def _html(_: Exchange, *, status: int = 200) -> Answer:
+    """Answer with a gateway's page, and a 200 unless told otherwise."""
+    page = b"<!doctype html><html><title>Maintenance</title><h1>Back soon</h1></html>"
+    return Answer(status, page, content_type="text/html; charset=utf-8")
+
+
+def _truncated(exchange: Exchange) -> Answer:
+    """Answer with the right answer's first half, as if it were the whole."""
+    right = exchange.carry_out(exchange.request)
+    return replace(right, body=right.body[: len(right.body) // 2])
+
+
+def _empty(_: Exchange) -> Answer:
+    """Answer 200 without a body."""
+    return Answer(200)
+
+
+def _body(_: Exchange, *, body: Json) -> Answer:
+    """Answer 200 with any JSON, such as `[]` or `{"data": null}`."""
+    return Answer.of_json(body)
+
+
+def _ends_early(exchange: Exchange) -> Answer:
+    """Answer with the right page, but say that it is the last."""
+    right = exchange.carry_out(exchange.request)
+    return right if right.page is None else Answer.of_page(replace(right.page, after=None))
+
+
+def _repeated_page(exchange: Exchange) -> Answer:
+    """Answer with the first page asked for and a cursor to go on; then with that page for ever."""
+    if "page" not in exchange.memory:
+        exchange.memory["page"] = _with_more(exchange.carry_out(exchange.request))
+    return exchange.memory["page"]
+
+
+def _no_list_metadata(exchange: Exchange) -> Answer:
+    """Answer with the right page, without a word on whether there is more."""
+    right = exchange.carry_out(exchange.request)
+    if right.page is None:
+        return right
+    return replace(right, body=right.page.to_json(list_metadata=False))
+
+
+def _expired_cursor(exchange: Exchange, *, status: int = 400, restart: bool = False) -> Answer:
+    """Refuse the cursor with a status, or silently take it for the beginning."""
+    request = exchange.request
+    if restart:
+        query = {name: value for name, value in request.query.items() if name != "after"}
+        return exchange.carry_out(replace(request, query=query))
+    message = f"Unknown cursor: '{request.query['after']}'."
+    return Answer.of_json({"message": message, "code": "invalid_cursor"}, status)
+
+
+def _slow(exchange: Exchange, *, seconds: float) -> Answer:
+    """Answer rightly, but late."""
+    exchange.wait(seconds)
+    return exchange.carry_out(exchange.request)
+
+
+INSTEAD: Final[Mapping[str, Misbehaviour]] = {
+    "rate_limited": _rate_limited,
+    "status": _status,
+    "time_out": _time_out,
+    "reset": _reset,
+    "html": _html,
+    "empty": _empty,
+    "body": _body,
+    "expired_cursor": _expired_cursor,
+}
+"""What is answered instead of doing what was asked for, or after doing it."""
+
+ALTERED: Final[Mapping[str, Misbehaviour]] = {
+    "truncated": _truncated,
+    "ends_early": _ends_early,
+    "repeated_page": _repeated_page,
+    "no_list_metadata": _no_list_metadata,
+    "slow": _slow,
+}
+"""What becomes of the right answer; what was asked for is done."""
+
+MISBEHAVIOURS: Final[Mapping[str, Misbehaviour]] = {**INSTEAD, **ALTERED}
+
+
+@dataclass(slots=True)
+class Fault:
+    """One misbehaviour that was asked for, and how many answers it is still good for."""
+
+    kind: str
+    meant: RequestFilter
+    times: int | None
+    applied: bool
+    parameters: Mapping[str, Any]
+    memory: dict[str, Answer] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse what couldn't be done later; ValueError and TypeError say why."""
+        if self.kind not in MISBEHAVIOURS:
+            known = ", ".join(MISBEHAVIOURS)
+            message = f"unknown misbehaviour {self.kind!r}; there are {known}"
+            raise ValueError(message)
+        inspect.signature(MISBEHAVIOURS[self.kind]).bind(None, **self.parameters)
+
+    def concerns(self, request: Request) -> bool:
+        """Whether it applies to a request; only a read with a cursor can lose one."""
+        if self.times == 0 or (self.kind == "expired_cursor" and "after" not in request.query):
+            return False
+        return self.meant.matches(request.method, request.path)
+
+    def answer(
+        self,
+        request: Request,
+        carry_out: Callable[[Request], Answer],
+        wait: Callable[[float], object],
+    ) -> Answer:
+        """Answer wrongly; NoAnswer if the connection is to end without one.
+
+        If `applied`, what was asked for is done before the answer goes wrong.
+        """
+        if self.applied and self.kind in INSTEAD:
+            carry_out(request)
+        exchange = Exchange(request, carry_out, wait, self.memory)
+        return MISBEHAVIOURS[self.kind](exchange, **self.parameters)
+
+
+class Faults:
+    """The misbehaviours asked for; thread-safe. The first that concerns a request is used."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._faults: list[Fault] = []
+
+    def add(self, fault: Fault) -> None:
+        """Misbehave so after those that were asked for earlier are used up."""
+        with self._lock:
+            self._faults.append(fault)
+
+    def clear(self) -> None:
+        """Behave."""
+        with self._lock:
+            self._faults.clear()
+
+    def take(self, request: Request) -> Fault | None:
+        """Return what is to go wrong with a request, used up by one, or None."""
+        with self._lock:
+            fault = next((one for one in self._faults if one.concerns(request)), None)
+            if fault is not None and fault.times is not None:
+                fault.times -= 1
+            return fault
+
+
+def _with_more(answer: Answer) -> Answer:
+    if answer.page is None or answer.page.after is not None:
+        return answer
+    return Answer.of_page(replace(answer.page, after=answer.page.last))
