@@ -5,6 +5,7 @@ from urllib.parse import quote
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.safestring import SafeString
 from django.views.debug import ExceptionReporter
 
 _MASK = "********"
@@ -30,11 +31,11 @@ class RedactingFormatter(logging.Formatter):
 class RedactingExceptionReporter(ExceptionReporter):
     """Django's error page and mail, without secrets: it hides settings, but not variables."""
 
-    def get_traceback_html(self) -> str:
-        return redact(super().get_traceback_html())
+    def get_traceback_html(self) -> SafeString:
+        return SafeString(redact(super().get_traceback_html()))
 
-    def get_traceback_text(self) -> str:
-        return redact(super().get_traceback_text())
+    def get_traceback_text(self) -> SafeString:
+        return SafeString(redact(super().get_traceback_text()))
 
 
 def _secrets() -> list[str]:

@@ -1,4 +1,4 @@
-"""What can be set, in one typed place: the values of ``settings.WORKOS_SYNC`` and their defaults."""
+"""What can be set, in one typed place: the keys of ``settings.WORKOS_SYNC`` and their defaults."""
 
 from dataclasses import dataclass, fields
 

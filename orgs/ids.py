@@ -12,7 +12,6 @@ def derived_id(workos_id: str) -> str:
     return str(uuid5(_GRAM_NAMESPACE, workos_id))
 
 
-
 def content_id(content: bytes) -> str:
     """The ledger's key for an event that has no usable id: a hash of what it holds."""
     return f"sha256:{sha256(content).hexdigest()}"

@@ -30,7 +30,7 @@ class OrganizationQuerySet(models.QuerySet["Organization"]):
 
 
 class Organization(models.Model):
-    """A Gram organization. WorkOS owns the name and the link; Gram the id, the slug and the rest."""
+    """A Gram organization. WorkOS owns its name and its link; Gram owns the rest."""
 
     id = models.TextField(primary_key=True, help_text="Gram's id; WorkOS's external_id.")
     name = models.TextField(help_text="Owned by WorkOS: a rename there overwrites it.")
@@ -38,12 +38,19 @@ class Organization(models.Model):
         help_text="Chosen once, when the row is created; never written again by the sync."
     )
     workos_id = models.TextField(
-        null=True, blank=True, help_text="The WorkOS organization that this one is linked to."
+        "WorkOS id",
+        null=True,
+        blank=True,
+        help_text="The WorkOS organization that this one is linked to.",
     )
     workos_updated_at = models.DateTimeField(
-        null=True, blank=True, help_text="WorkOS's updated_at, as last applied."
+        "WorkOS updated at",
+        null=True,
+        blank=True,
+        help_text="WorkOS's updated_at, as last applied.",
     )
     workos_last_event_id = models.TextField(
+        "WorkOS last event id",
         null=True,
         blank=True,
         help_text="The last event applied; empty after a snapshot. Older events are stale.",
@@ -74,7 +81,7 @@ class Organization(models.Model):
 class SyncCursor(models.Model):
     """Where the mirror stands in a stream of WorkOS's. The row is made by the first drain."""
 
-    stream = models.TextField(primary_key=True)
+    stream = models.TextField(primary_key=True, help_text="Which of WorkOS's streams is followed.")
     last_event_id = models.TextField(
         null=True, help_text="The last event applied. Without it, reads start at last_event_at."
     )
@@ -88,10 +95,13 @@ class SyncCursor(models.Model):
     reconciling_until = models.DateTimeField(null=True, help_text="A snapshot's lease.")
     reconciled_at = models.DateTimeField(null=True, help_text="When a snapshot last completed.")
     failures = models.IntegerField(db_default=0, help_text="Failed reads since the last good one.")
-    last_error = models.TextField(db_default="", blank=True)
+    last_error = models.TextField(
+        db_default="", blank=True, help_text="Why the last read failed; empty after a good one."
+    )
 
     class Meta:
         db_table = "workos_sync_cursor"
+        verbose_name = "sync cursor"
 
     def __str__(self) -> str:
         return self.stream
@@ -133,16 +143,22 @@ class WorkOSEvent(models.Model):
     """The ledger: what was announced, what was read, and what became of it."""
 
     id = models.TextField(primary_key=True, help_text="WorkOS's id of the event.")
-    type = models.TextField()
-    workos_organization_id = models.TextField(null=True, blank=True)
+    type = models.TextField(help_text="WorkOS's type of the event.")
+    workos_organization_id = models.TextField(
+        "WorkOS organization id", null=True, blank=True, help_text="The organization it is about."
+    )
     organization_id = models.TextField(
         null=True, blank=True, help_text="The Gram organization it was applied to."
     )
-    occurred_at = models.DateTimeField(null=True, blank=True)
+    occurred_at = models.DateTimeField(
+        null=True, blank=True, help_text="When WorkOS created it; known once it is read."
+    )
     announced_at = models.DateTimeField(
         null=True, blank=True, help_text="When the first webhook for it came, if one did."
     )
-    processed_at = models.DateTimeField(null=True, blank=True)
+    processed_at = models.DateTimeField(
+        null=True, blank=True, help_text="When it was applied, parked, dismissed or given up."
+    )
     outcome = models.TextField(
         null=True,
         blank=True,
@@ -167,7 +183,11 @@ class WorkOSEvent(models.Model):
                 name="workos_event_unseen",
             ),
             models.Index(fields=["workos_organization_id"], name="workos_event_organization"),
-            models.Index(fields=["processed_at"], name="workos_event_processed"),
+            models.Index(
+                fields=["processed_at"],
+                condition=models.Q(processed_at__isnull=False),
+                name="workos_event_processed",
+            ),
             models.Index(
                 fields=["id"], condition=models.Q(outcome="parked"), name="workos_event_parked"
             ),
@@ -175,7 +195,12 @@ class WorkOSEvent(models.Model):
         constraints = [
             models.CheckConstraint(
                 condition=models.Q(outcome__isnull=True, processed_at__isnull=True)
-                | models.Q(outcome__in=EVENT_OUTCOMES, processed_at__isnull=False),
+                # A NULL is in no list, and in PostgreSQL a check that is NULL passes.
+                | models.Q(
+                    outcome__isnull=False,
+                    outcome__in=[outcome.value for outcome in EVENT_OUTCOMES],
+                    processed_at__isnull=False,
+                ),
                 name="workos_event_outcome",
             ),
         ]
@@ -212,16 +237,22 @@ class ExternalIdWriteBack(models.Model):
         on_delete=models.DO_NOTHING,
         db_constraint=False,
     )
-    workos_id = models.TextField(help_text="The WorkOS organization that is to be told.")
-    requested_at = models.DateTimeField(db_default=Now())
-    attempts = models.IntegerField(db_default=0)
+    workos_id = models.TextField(
+        "WorkOS id", help_text="The WorkOS organization that is to be told."
+    )
+    requested_at = models.DateTimeField(
+        db_default=Now(), help_text="When an event last showed that WorkOS does not know our id."
+    )
+    attempts = models.IntegerField(db_default=0, help_text="Attempts since then.")
     next_attempt_at = models.DateTimeField(
         null=True,
         blank=True,
         db_default=Now(),
         help_text="Empty: a conflict, which waits for a person.",
     )
-    last_error = models.TextField(db_default="", blank=True)
+    last_error = models.TextField(
+        db_default="", blank=True, help_text="Why the last attempt failed."
+    )
 
     objects = WriteBackQuerySet.as_manager()
 

@@ -8,7 +8,8 @@ import time
 from django.utils import timezone
 
 from orgs.conf import sync_settings
-from orgs.services import drain, prune as pruning, write_back
+from orgs.services import drain, write_back
+from orgs.services import prune as pruning
 
 
 def sync_events() -> str:

@@ -26,7 +26,10 @@ _STATUS = {
 @require_POST
 def workos_webhook(request: HttpRequest) -> HttpResponse:
     """WorkOS's doorbell. Whatever a client sends, the answer is not a 500."""
-    if _announced_length(request) > MAX_BODY_BYTES:
+    length = _announced_length(request)
+    if length is None:
+        return HttpResponse(status=400)
+    if length > MAX_BODY_BYTES:
         return HttpResponse(status=413)
     try:
         receipt = receive_webhook(request.body, request.headers.get("WorkOS-Signature", ""))
@@ -40,9 +43,9 @@ def workos_webhook(request: HttpRequest) -> HttpResponse:
     return HttpResponse(status=_STATUS[receipt])
 
 
-def _announced_length(request: HttpRequest) -> int:
-    """The body's length. Django reads exactly so many bytes, none if it isn't a number."""
+def _announced_length(request: HttpRequest) -> int | None:
+    """The body's length in bytes; None if it isn't a number, on which Django would raise."""
     try:
         return int(request.META.get("CONTENT_LENGTH") or 0)
     except ValueError:
-        return 0
+        return None

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeGuard
 
 from workos import NotFoundError, RateLimitExceededError, WorkOSClient, WorkOSError
 from workos._types import RequestOptions
@@ -210,7 +210,7 @@ def offer_external_id(workos_id: str, external_id: str) -> None:
 
 
 def is_signed(body: bytes, signature: str, secrets: tuple[str, ...]) -> bool:
-    """Whether ``body`` was signed, within the SDK's tolerance of 3 minutes, with any of ``secrets``.
+    """Whether ``body`` was signed with any of ``secrets``, within the SDK's tolerance of 3 minutes.
 
     Never raises. WorkOS signs text: a body that isn't UTF-8 is not signed.
     """
@@ -285,8 +285,7 @@ _ABSENT = object()
 def _parse_event(raw: object) -> Event:
     fields = raw if isinstance(raw, dict) else {}
     event_id, event_type = fields.get("id"), fields.get("event")
-    usable = _is_usable_id(event_id)
-    key = event_id if usable else content_id(_as_text(raw).encode())
+    key = event_id if _is_usable_id(event_id) else content_id(_as_text(raw).encode())
     occurred_at = _parse_time_leniently(fields.get("created_at")) or event_time(key)
     workos_id = _workos_id_of(fields)
     try:
@@ -373,7 +372,7 @@ def _id(fields: dict[str, Any], key: str, path: str) -> str:
     return value
 
 
-def _is_text(value: object) -> bool:
+def _is_text(value: object) -> TypeGuard[str]:
     """Whether PostgreSQL can store ``value`` as text, and it is some."""
     return isinstance(value, str) and value != "" and "\x00" not in value and _is_encodable(value)
 
@@ -387,7 +386,7 @@ def _is_encodable(value: str) -> bool:
     return True
 
 
-def _is_usable_id(value: object) -> bool:
+def _is_usable_id(value: object) -> TypeGuard[str]:
     return _is_text(value) and len(str(value).encode()) <= MAX_ID_BYTES
 
 
@@ -443,9 +442,7 @@ def _request(
     client = _client()
     options: RequestOptions = {"timeout": sync_settings().request_timeout}
     try:
-        return client.request_raw(
-            method, path, params=params, body=body, request_options=options
-        )
+        return client.request_raw(method, path, params=params, body=body, request_options=options)
     except WorkOSError as error:
         raise _translated(error) from None
     except ValueError as error:

@@ -4,7 +4,7 @@ from gram_sync.settings import *  # noqa: F403
 from gram_sync.settings import BASE_DIR, DATABASES, WORKOS_SYNC, env
 from orgs.conf import Secret
 
-SECRET_KEY = "a key for tests alone, long enough for every check of Django's"  # noqa: S105
+SECRET_KEY = Secret("a key for tests alone, long enough for every check of Django's")
 ALLOWED_HOSTS = ["testserver", "localhost", "127.0.0.1"]
 
 #: Unless DATABASE_URL names another; started by the first test that needs it, stopped at the end.

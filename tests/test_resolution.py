@@ -182,9 +182,7 @@ def test_an_event_resolves_to(
         ),
     ],
 )
-def test_freshness(
-    row: Row, event: OrganizationChanged | OrganizationDeleted, fresh: bool
-) -> None:
+def test_freshness(row: Row, event: OrganizationChanged | OrganizationDeleted, fresh: bool) -> None:
     assert should_process_event(row, event) is fresh
 
 

@@ -328,7 +328,11 @@ def test_an_event_of_another_type_is_ignored(workos: WorkOSStandIn) -> None:
             datetime(2026, 1, 15, 12, tzinfo=timezone(timedelta(hours=2))),
             id="an offset",
         ),
-        pytest.param("9999-12-31T23:59:59Z", datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC), id="the last second"),
+        pytest.param(
+            "9999-12-31T23:59:59Z",
+            datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC),
+            id="the last second",
+        ),
     ],
 )
 def test_times_are_read_as_utc_unless_they_say_otherwise(

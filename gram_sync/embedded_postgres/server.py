@@ -414,10 +414,9 @@ def _launch(data_dir: Path, account: pwd.struct_passwd | None) -> None:
 
 def _socket_dir(data_dir: Path, account: pwd.struct_passwd | None) -> Path:
     """The data folder; or one in /tmp, the server's user's alone, if no socket can be in there."""
+    longest = len(os.fsencode(data_dir / ".s.PGSQL.65535"))
     # libpq takes a comma for the end of a host's name.
-    if len(os.fsencode(data_dir / ".s.PGSQL.65535")) <= _LONGEST_SOCKET_PATH and "," not in str(
-        data_dir
-    ):
+    if longest <= _LONGEST_SOCKET_PATH and "," not in str(data_dir):
         return data_dir
     owner = account.pw_uid if account is not None else os.geteuid()
     # The inode, because the folder may be a new one, and the old one's server not yet aware of it.

@@ -86,11 +86,9 @@ def _apply(batch: _Batch) -> Applied:
             for listed in batch.events
             if isinstance(listed.event, OrganizationChanged)
         ]
-        workos_ids = {listed.event.workos_id for listed in batch.events} - {None}
+        workos_ids = {listed.event.workos_id for listed in batch.events if listed.event.workos_id}
         fold = Fold(lock_rows(workos_ids, touched_ids(organizations)))
-        entries = tuple(
-            _entry(listed, fold.apply(listed.event)) for listed in batch.events
-        )
+        entries = tuple(_entry(listed, fold.apply(listed.event)) for listed in batch.events)
         plan = fold.plan()
         write_plan(plan)
         _finish(batch, entries)
@@ -105,8 +103,8 @@ def _apply_one_by_one(batch: _Batch) -> Applied:
         entries += applied.entries
         requested |= applied.requested_write_backs
         if applied.dropped:
-            return Applied(tuple(entries), True, requested)
-    return Applied(tuple(entries), False, requested)
+            return Applied(tuple(entries), dropped=True, requested_write_backs=requested)
+    return Applied(tuple(entries), requested_write_backs=requested)
 
 
 def _apply_or_park(single: _Batch) -> Applied:

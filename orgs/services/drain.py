@@ -111,7 +111,8 @@ def replay(since: Position) -> DrainReport:
                 report.add(apply_page(page, replay=True))
                 report.drained = page.is_last
     except CursorLost as lost:
-        raise UnknownEvent(str(lost)) from None
+        start = since.last_event_id or since.last_event_at
+        raise UnknownEvent(f"WorkOS lists nothing after {start}: {lost}") from None
     return report
 
 
@@ -217,8 +218,8 @@ def _note(trouble: Exception) -> float:
     else:
         logger.warning("the stream could not be drained: %s", message)
     failures = note_failure(message)
-    growing = min(sync_settings().poll_pause * 2 ** min(failures, 10), _LONGEST_PAUSE)
-    asked_for = getattr(trouble, "retry_after", None) or 0.0
+    growing: float = min(sync_settings().poll_pause * 2 ** min(failures, 10), _LONGEST_PAUSE)
+    asked_for: float = getattr(trouble, "retry_after", None) or 0.0
     return max(growing, asked_for)
 
 

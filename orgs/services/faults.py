@@ -25,7 +25,7 @@ _MAX_ATTEMPTS = 5
 
 
 def retry_races(transact: Callable[[], T]) -> T:
-    """Calls ``transact``, a whole transaction, again while it loses races; a bounded number of times.
+    """Calls ``transact``, a whole transaction, again while it loses races, a few times at most.
 
     Raises what the last attempt raised.
     """

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from django.db import connection
 
@@ -61,7 +62,7 @@ class LedgerEntry:
 
 
 def record_events(entries: Iterable[LedgerEntry]) -> None:
-    """Enters events in the ledger. An event that stands twice among them keeps its first outcome."""
+    """Enters events in the ledger. One that stands twice among them keeps its first outcome."""
     first: dict[str, LedgerEntry] = {}
     for entry in entries:
         first.setdefault(entry.event.id, entry)
@@ -131,6 +132,6 @@ def _columns(rows: Sequence[Row]) -> tuple[list[object], ...]:
     )
 
 
-def _execute(statement: str, *values: object) -> None:
+def _execute(statement: str, *values: Any) -> None:
     with connection.cursor() as cursor:
         cursor.execute(statement, values)

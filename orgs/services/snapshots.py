@@ -131,9 +131,10 @@ def apply_snapshot(snapshot: Snapshot) -> Resolved:
     return resolved
 
 
-def _deletions_known(workos_ids: list[str]) -> set[str | None]:
+def _deletions_known(workos_ids: list[str]) -> set[str]:
     deletions = WorkOSEvent.objects.deletions_of(workos_ids)
-    return set(deletions.values_list("workos_organization_id", flat=True))
+    known = deletions.values_list("workos_organization_id", flat=True)
+    return {workos_id for workos_id in known if workos_id}
 
 
 def _linked_elsewhere(organization: RemoteOrganization) -> list[str]:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from django.db import connection, transaction
 
@@ -84,7 +85,8 @@ class _Answer:
 def _database_time() -> datetime:
     with connection.cursor() as cursor:
         cursor.execute("SELECT clock_timestamp()")
-        return cursor.fetchone()[0]
+        now: datetime = cursor.fetchone()[0]
+        return now
 
 
 def _claim(due_at: datetime) -> list[_Claim]:
@@ -110,7 +112,7 @@ def _offer(claim: _Claim) -> _Answer:
 
 def retry_delay(attempts: int) -> float:
     """Seconds to wait after so many attempts: 1, doubling, up to 15 minutes, half of it jitter."""
-    longest = min(_FIRST_DELAY * 2 ** min(attempts - 1, 30), _LONGEST_DELAY)
+    longest: float = min(_FIRST_DELAY * 2 ** min(attempts - 1, 30), _LONGEST_DELAY)
     return longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
 
 
@@ -121,7 +123,7 @@ def _settle(answers: Iterable[_Answer]) -> WriteBackReport:
     failed = [answer for answer in settled if answer.error is not None]
     with transaction.atomic(durable=True), connection.cursor() as cursor:
         cursor.execute(sql.CONFIRM_WRITE_BACKS, _requests(confirmed))
-        delays_and_errors = [[a.delay for a in failed], [a.error for a in failed]]
+        delays_and_errors: list[list[Any]] = [[a.delay for a in failed], [a.error for a in failed]]
         cursor.execute(sql.POSTPONE_WRITE_BACKS, [*_requests(failed), *delays_and_errors])
         cursor.execute(sql.FORGET_DELETED_WRITE_BACKS, _requests(a for a in failed if a.is_gone))
     conflicts = [answer for answer in failed if answer.delay is None]
@@ -144,6 +146,6 @@ def _log(conflicts: list[_Answer], failures: list[_Answer]) -> None:
         )
 
 
-def _requests(answers: Iterable[_Answer]) -> list[list[object]]:
+def _requests(answers: Iterable[_Answer]) -> list[list[Any]]:
     claims = [answer.claim for answer in answers]
     return [[claim.organization_id for claim in claims], [c.requested_at for c in claims]]

@@ -30,6 +30,12 @@ def cursor() -> SyncCursor:
     return SyncCursor.objects.get()
 
 
+def drained_at() -> datetime:
+    moment = cursor().drained_at
+    assert moment is not None
+    return moment
+
+
 def rung() -> list[str]:
     return [queued.func() for queued in OrmQ.objects.order_by("id")]
 
@@ -58,15 +64,14 @@ def test_everything_listed_is_applied_once_page_by_page(
 def test_a_second_drain_reads_once_and_finds_nothing(workos: WorkOSStandIn) -> None:
     workos.create_organization(name="Acme")
     drain_to_end()
-    first_drained_at = cursor().drained_at
+    first_drained_at = drained_at()
     workos.forget_requests()
 
     report = drain_to_end()
 
     assert (report.read, report.drained) == (0, True)
     assert workos.count_requests() == 1
-    assert first_drained_at is not None
-    assert cursor().drained_at > first_drained_at
+    assert drained_at() > first_drained_at
 
 
 def test_an_empty_stream_is_drained_and_its_position_stays_the_beginning(
@@ -271,9 +276,11 @@ def test_a_loss_does_not_count_if_someone_else_has_moved_the_position(
     forgotten = standing()
     workos.misbehave("expired_cursor", times=1)
     # The read is refused, and by the time that is known the position is a good one again.
-    monkeypatch.setattr(drain, "_raise_if_expired", lambda _: SyncCursor.objects.update(
-        last_event_id=here.position.last_event_id
-    ))
+    monkeypatch.setattr(
+        drain,
+        "_raise_if_expired",
+        lambda _: SyncCursor.objects.update(last_event_id=here.position.last_event_id),
+    )
 
     report = drain_to_end()
 
@@ -499,15 +506,14 @@ def test_what_is_announced_after_the_last_read_is_seen_by_the_last_look(
     workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The race the last look is for: a webhook that sees the lease held, and so does not ring."""
-    saw_the_lease_held = []
-    released = drain.release_drain_lease
+    saw_the_lease_held: list[bool] = []
 
     def announced_just_before(lease: datetime) -> None:
         if not saw_the_lease_held:
             workos.create_organization(name="Acme")
             an_announcement(workos.all_events()[0]["id"])
             saw_the_lease_held.append(is_drain_waiting())
-        released(lease)
+        release_drain_lease(lease)
 
     monkeypatch.setattr(drain, "release_drain_lease", announced_just_before)
 
@@ -550,7 +556,7 @@ def test_a_429_is_waited_out_for_as_long_as_it_asks(
     workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slept: list[float] = []
-    monkeypatch.setattr(drain.time, "sleep", slept.append)
+    monkeypatch.setattr(time, "sleep", slept.append)
     monkeypatch.setattr(drain, "_drain", _raising(RateLimited("slow down", 7.0), times=1))
     an_announcement("event_1")
     monkeypatch.setattr(drain, "_unseen", _answering(True, False, False))
@@ -604,9 +610,7 @@ def test_other_trouble_with_the_database_is_raised(workos: WorkOSStandIn) -> Non
             sql.execute("ALTER TABLE organization_metadata RENAME gone TO name")
 
 
-def test_what_is_parked_is_logged(
-    workos: WorkOSStandIn, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_is_parked_is_logged(workos: WorkOSStandIn, caplog: pytest.LogCaptureFixture) -> None:
     bad = workos.emit({"event": "organization.created", "data": None})
 
     drain_and_wait()

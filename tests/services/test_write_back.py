@@ -22,9 +22,7 @@ pytestmark = pytest.mark.usefixtures("database")
 
 def a_request(workos_id: str, organization_id: str = "gram-1") -> ExternalIdWriteBack:
     an_organization_row(organization_id, workos_id=workos_id)
-    return ExternalIdWriteBack.objects.create(
-        organization_id=organization_id, workos_id=workos_id
-    )
+    return ExternalIdWriteBack.objects.create(organization_id=organization_id, workos_id=workos_id)
 
 
 def push() -> WriteBackReport:

@@ -39,7 +39,7 @@ class Command(BaseCommand):
         "Exit 0: done (parked events are named on stderr). Exit 1: trouble, in one line on stderr."
     )
     # It needs less than the web process does, and says itself, in one line, what is missing.
-    requires_system_checks: list[str] = []  # noqa: RUF012 - Django's own declaration
+    requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(

@@ -1,0 +1,99 @@
+# Everything a person does with gram-sync. All that a target needs it makes by itself, in .venv/ and
+# .data/; a machine needs Python 3.11 or newer and make. PYTHON=/path/to/python picks another Python.
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+UNFINISHED := $(VENV)/.unfinished
+
+# What would send an installation elsewhere, or other code or settings in here.
+unexport DJANGO_SETTINGS_MODULE PIP_PREFIX PIP_REQUIRE_VIRTUALENV PIP_TARGET PIP_USER \
+	PYTHONHOME PYTHONPATH PYTHONSAFEPATH VIRTUAL_ENV
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve run test lint format stop clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(INSTALLED) ## play a day between a stand-in for WorkOS and the mirror; 0 if both agree
+	@$(BIN)/python -m gram_sync.demo
+
+serve: $(INSTALLED) ## the same, then stay, with the admin to look around in
+	@$(BIN)/python -m gram_sync.demo --stay
+
+run: $(INSTALLED) ## web and worker against the real WorkOS (WORKOS_API_KEY, WORKOS_WEBHOOK_SECRET)
+	@$(BIN)/python -m gram_sync.run
+
+test: $(INSTALLED) ## all tests and the coverage gate; with ARGS="tests/test_slugs.py -x" just those
+	@$(BIN)/python -m pytest $(if $(strip $(ARGS)),$(ARGS),--cov)
+
+# Settings as in production, so that the deployment check has nothing to find. The database is never
+# asked: nothing listens on port 1.
+lint: export DEBUG := false
+lint: export HTTPS_ONLY := true
+lint: export ALLOWED_HOSTS := gram.example
+lint: export SECRET_KEY := for-the-deployment-check-alone-0123456789-abcdefghijklmnop
+lint: export WORKOS_API_KEY := sk_for_the_deployment_check
+lint: export WORKOS_WEBHOOK_SECRET := for_the_deployment_check
+lint: export DATABASE_URL := postgresql://nobody@127.0.0.1:1/none
+lint: $(INSTALLED) ## format, lint, types, borders between modules, migrations, deployment settings
+	@$(BIN)/python -m ruff check
+	@$(BIN)/python -m ruff format --check
+	@$(BIN)/python -m mypy
+	@$(BIN)/python -c 'from importlinter.cli import lint_imports_command as run; run()' \
+		--no-logo
+	@$(BIN)/python -W 'ignore:Got an error checking a consistent migration history' \
+		manage.py makemigrations --check --dry-run
+	@$(BIN)/python manage.py check --deploy --fail-level WARNING
+
+format: $(INSTALLED) ## format, and fix what lint can fix
+	@$(BIN)/python -m ruff check --fix-only
+	@$(BIN)/python -m ruff format
+
+stop: ## stop the embedded PostgreSQL
+	@if [ -f $(INSTALLED) ]; then $(BIN)/python -m gram_sync.embedded_postgres stop; \
+		else echo "nothing was set up here, so nothing runs"; fi
+
+clean: stop ## remove .venv/ and caches; what the embedded PostgreSQL holds, in .data/, stays
+	@rm -rf $(VENV) .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache \
+		.pytest_cache .ruff_cache htmlcov
+	@find . -name .data -prune -o -type d -name __pycache__ -exec rm -rf {} +
+
+# Set-up -------------------------------------------------------------------------------------
+
+# A Python that is gone, or moved, leaves a virtual environment that only looks installed.
+ifneq ($(shell $(BIN)/python -c 'print(1)' 2>/dev/null),1)
+.PHONY: $(INSTALLED)
+endif
+
+# A Python counts only if it runs: a version manager's shim may exist and do nothing but complain. And
+# it must be able to make a virtual environment with pip: Debian leaves that to another package. What
+# was interrupted half-way is made anew.
+$(INSTALLED): requirements.txt
+	@if [ -f $(UNFINISHED) ] || ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+		found= bare=; \
+		for python in $(or $(PYTHON),python3.13 python3.12 python3.11 python3); do \
+			$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
+				|| continue; \
+			if $$python -c 'import ensurepip, venv' >/dev/null 2>&1; \
+				then found=$$python; break; else bare=$${bare:-$$python}; fi; \
+		done; \
+		if [ -z "$$found" ] && [ -n "$$bare" ]; then \
+			echo "$$bare can't make virtual environments: its venv and ensurepip modules are" \
+				"missing. On Debian and Ubuntu: apt install python3-venv" >&2; \
+			exit 1; \
+		elif [ -z "$$found" ]; then \
+			echo "gram-sync needs Python 3.11 or newer, and none of these is one that runs:" \
+				"$(or $(PYTHON),python3.13 python3.12 python3.11 python3)." \
+				"If you have one, name it: make PYTHON=/path/to/python …" >&2; \
+			exit 1; \
+		fi; \
+		echo "Making $(VENV) with $$($$found --version) …"; \
+		rm -rf $(VENV) && mkdir $(VENV) && touch $(UNFINISHED) && $$found -m venv $(VENV); \
+	fi
+	@echo "Installing requirements.txt into $(VENV); the first time may take a minute or two …"
+	@touch $(UNFINISHED)
+	@$(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check \
+		--require-hashes --requirement requirements.txt
+	@mv $(UNFINISHED) $@ && touch $@

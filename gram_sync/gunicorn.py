@@ -1,0 +1,13 @@
+"""How gunicorn serves the web process; GUNICORN_CMD_ARGS can say otherwise."""
+
+# Requests wait for the database and not for the processor, so threads do; a second process keeps
+# answering while one is replaced.
+worker_class = "gthread"
+workers = 2
+threads = 4
+
+# How long requests may take to end once it is told to stop. WorkOS gives up on one after 5 seconds.
+graceful_timeout = 10
+
+# Its place is one for each user: it would be shared by every gunicorn of that user.
+control_socket_disable = True

@@ -1,0 +1,189 @@
+"""Child processes: that all of them end, however this process or they themselves end."""
+
+# ruff: noqa: PT012 - what is tested is how a block ends, and what its end does
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+import pytest
+
+from gram_sync.processes import Child, ChildFailed, Children, Stopped, TooSlow
+
+SLEEPS = "import time; time.sleep(100)"
+IGNORES_SIGTERM = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("ready", flush=True)
+time.sleep(100)
+"""
+#: Like a worker: processes of its own, in its group, that don't notice how it ends.
+HAS_A_CHILD = f"""
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", {SLEEPS!r}])
+print(child.pid, flush=True)
+time.sleep(100)
+"""
+
+
+def python(script: str) -> tuple[str, ...]:
+    return (sys.executable, "-c", script)
+
+
+def runs(pid: int) -> bool:
+    # The dead may wait for their burial, and then have a pid.
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def first_line(children: Children, child: Child) -> str:
+    log = child.log
+    assert log is not None
+    return children.wait_until(lambda: log.read_text().strip(), "spoken", of=child, seconds=30)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "child.log"
+
+
+@pytest.fixture(autouse=True)
+def handlers_are_restored() -> Iterator[None]:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+    yield
+
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_an_error_stops_the_children() -> None:
+    with pytest.raises(RuntimeError), Children() as children:
+        child = children.start("A child", python(SLEEPS))
+        raise RuntimeError
+
+    assert child.process.returncode == -signal.SIGTERM
+
+
+def test_the_last_one_started_stops_first() -> None:
+    ended = []
+
+    with Children() as children:
+        children.at_the_end(lambda: ended.append(first.process.returncode))
+        first = children.start("The first", python(SLEEPS))
+        children.at_the_end(lambda: ended.append(first.process.returncode))
+        second = children.start("The second", python(SLEEPS))
+
+    assert ended == [None, -signal.SIGTERM]
+    assert second.process.returncode == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_is_raised_by_the_next_wait(number: int) -> None:
+    with pytest.raises(Stopped) as stopped, Children() as children:
+        child = children.start("A child", python(SLEEPS))
+        os.kill(os.getpid(), number)
+        started_since = children.start("Another", python(SLEEPS))
+        children.wait()
+
+    assert stopped.value.number == number
+    assert child.process.returncode == started_since.process.returncode == -signal.SIGTERM
+
+
+def test_a_child_that_ends_is_missed_and_its_log_shown(log: Path) -> None:
+    script = "print('much'); print('the reason'); exit(3)"
+
+    with pytest.raises(ChildFailed) as failed, Children() as children:
+        children.start("The child", python(script), log=log)
+        children.wait()
+
+    assert str(failed.value) == (
+        f"The child ended by itself (exit code 3). The end of its log, {log}:\n"
+        "  | much\n  | the reason"
+    )
+
+
+def test_a_child_that_is_killed_leaves_no_orphans(log: Path) -> None:
+    with pytest.raises(ChildFailed, match="killed by SIGKILL"), Children() as children:
+        child = children.start("The child", python(HAS_A_CHILD), log=log)
+        orphan = int(first_line(children, child))
+        child.process.kill()
+        children.wait()
+
+    deadline = time.monotonic() + 30
+    while runs(orphan):
+        assert time.monotonic() < deadline
+
+
+def test_patience_ends(log: Path) -> None:
+    with Children() as children:
+        child = children.start("A child", python(IGNORES_SIGTERM), log=log, patience=0.2)
+        first_line(children, child)
+
+    assert child.process.returncode == -signal.SIGKILL
+
+
+def test_another_ctrl_c_ends_patience_at_once(log: Path) -> None:
+    began_at = time.monotonic()
+
+    with pytest.raises(Stopped), Children() as children:
+        child = children.start("A child", python(IGNORES_SIGTERM), log=log, patience=100)
+        first_line(children, child)
+        children.at_the_end(lambda: os.kill(os.getpid(), signal.SIGINT))
+        os.kill(os.getpid(), signal.SIGINT)
+        children.wait()
+
+    assert child.process.returncode == -signal.SIGKILL
+    assert time.monotonic() - began_at < 50
+
+
+def test_what_does_not_happen_in_time_is_said(log: Path) -> None:
+    with pytest.raises(TooSlow) as slow, Children() as children:
+        child = children.start("The child", python(SLEEPS), log=log)
+        children.wait_until(lambda: False, "answered", of=child, seconds=0.1)
+
+    assert str(slow.value) == (
+        f"The child has not answered within 0.1 seconds. The end of its log, {log}:\n  | (nothing)"
+    )
+
+
+def test_a_command_that_fails_is_an_error() -> None:
+    with (
+        pytest.raises(
+            ChildFailed,
+            match=r"^It failed \(exit code 3\); its output above may say why\.$",
+        ),
+        Children() as children,
+    ):
+        children.run("It", python("exit(3)"))
+
+
+def test_a_command_that_must_not_be_interrupted_is_not(log: Path) -> None:
+    script = f"""
+import os, signal, time
+os.kill({os.getpid()}, signal.SIGINT)
+time.sleep(0.5)
+print("done")
+"""
+
+    with pytest.raises(Stopped), Children() as children:
+        children.run("It", python(script), log=log, interruptible=False)
+
+    assert log.read_text() == "done\n"
+
+
+def test_a_descriptor_can_be_given_to_all(log: Path) -> None:
+    reading, writing = os.pipe()
+    script = f"import os; os.write({writing}, b'here')"
+
+    with Children(inherited=(writing,)) as children:
+        children.run("It", python(script), log=log)
+
+    assert os.read(reading, 10) == b"here"
+    os.close(reading)
+    os.close(writing)

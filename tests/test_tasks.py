@@ -1,0 +1,40 @@
+"""The tasks: one call of a service each, and text for the record."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from orgs import tasks
+from orgs.models import Organization, WorkOSEvent
+from orgs.resolution import Outcome
+from tests.workos_stand_in import WorkOSStandIn
+
+pytestmark = pytest.mark.usefixtures("database")
+
+
+def test_sync_events_says_what_became_of_events(workos: WorkOSStandIn) -> None:
+    acme = workos.create_organization(name="Acme")
+    workos.update_organization(acme["id"], name="Acme 2")
+
+    first, second = tasks.sync_events(), tasks.sync_events()
+
+    assert first == "created 1, updated 1"
+    assert second == "nothing new"
+    assert Organization.objects.get().name == "Acme 2"
+
+
+def test_push_external_ids_says_how_many_it_pushed(workos: WorkOSStandIn) -> None:
+    workos.create_organization(name="Acme")
+    tasks.sync_events()
+
+    assert tasks.push_external_ids() == "pushed 1, failed 0, conflicts 0"
+
+
+def test_prune_says_how_many_it_forgot() -> None:
+    WorkOSEvent.objects.create(
+        id="event_1",
+        outcome=Outcome.STALE,
+        processed_at=datetime.now(UTC) - timedelta(days=1_000),
+    )
+
+    assert tasks.prune() == "pruned 1"
