@@ -77,7 +77,11 @@ def _run(children: Children) -> None:
             keep_secret_key(SECRET_KEY_FILE, os.environ["SECRET_KEY"])
             _say(f"SECRET_KEY is not set: using the one kept in {_shown(SECRET_KEY_FILE)}.")
         _start_all(children, listener)
-    children.wait()
+    try:
+        children.wait()
+    except Stopped:
+        _say("Stopping, once the worker has finished its tasks. Ctrl-C ends it at once.")
+        raise
 
 
 # Before anything is started -----------------------------------------------------------------

@@ -148,7 +148,7 @@ def _stay(stage: Stage, narrator: Narrator, workos_id: str) -> None:
     try:
         stage.children.wait()
     except Stopped:
-        narrator.say("\nStopped.")
+        narrator.print_lines("", "Stopping ...")
 
 
 if __name__ == "__main__":

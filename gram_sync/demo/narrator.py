@@ -60,7 +60,7 @@ class Narrator:
         """Print what became of events and webhooks, and why events were parked."""
         outcomes = Counter(entry.outcome or "unseen" for entry in entries)
         counts = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common())
-        self.tell("events", f"{len(entries)}: {counts}")
+        self.tell("events", f"{len(entries)}, each applied once: {counts}")
         self.tell("webhooks", _delivery_counts(deliveries))
         for entry in entries:
             if entry.outcome == "parked":
@@ -120,4 +120,4 @@ def _delivery_counts(deliveries: Deliveries) -> str:
         f"{deliveries.delivered} delivered, {deliveries.repeated} of them repeats; "
         f"{deliveries.lost} lost"
     )
-    return f"{text}; {deliveries.refused} refused and sent again" if deliveries.refused else text
+    return f"{text}; {deliveries.refused} not taken and sent again" if deliveries.refused else text

@@ -89,12 +89,17 @@ def folder_of_our_own(folder: Path) -> Iterator[int]:
     folder.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _hold(lock, folder)
         yield lock
-    except BlockingIOError:
-        raise StageTaken(_who_holds(folder / "lock")) from None
     finally:
         os.close(lock)
+
+
+def _hold(lock: int, folder: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise StageTaken(_who_holds(folder / "lock")) from None
 
 
 def _who_holds(lock: Path) -> str:
@@ -131,7 +136,7 @@ def _environment() -> dict[str, str]:
         "DEBUG": "false",
         "ALLOWED_HOSTS": "127.0.0.1,localhost",
         # Nobody wants to wait longer here; the defaults are for the real WorkOS.
-        "HOLD_BACK_SECONDS": "15",
+        "HOLD_BACK_SECONDS": "30",
         "POLL_PAUSE_SECONDS": "0.5",
         "DRAIN_DEADLINE_SECONDS": "20",
     }

@@ -69,6 +69,8 @@ class DrainReport:
     parked: list[LedgerEntry] = field(default_factory=list)
     drained: bool = False
     requested_write_backs: bool = False
+    unsettled: WorkOSTrouble | None = None
+    """Why some announcement that is overdue could not be settled, if one could not."""
 
     @property
     def read(self) -> int:
@@ -85,14 +87,13 @@ class DrainReport:
 def drain_to_end() -> DrainReport:
     """Applies everything that WorkOS lists after the position, waiting for nothing.
 
-    Then it settles announcements that are overdue. May be repeated and run concurrently. Raises
-    ``CursorLost``, ``workos.WorkOSTrouble`` and ``django.db.Error``; what was applied before stays
-    applied.
+    Then it settles announcements that are overdue; trouble with that is in the report. May be
+    repeated and run concurrently. Raises ``CursorLost``, ``workos.WorkOSTrouble`` and
+    ``django.db.Error``; what was applied before stays applied.
     """
     report = DrainReport()
     _drain(report)
-    if trouble := settle_overdue():
-        raise trouble
+    report.unsettled = settle_overdue()
     return report
 
 

@@ -277,3 +277,18 @@ def test_an_overdue_announcement_is_settled(workos: WorkOSStandIn) -> None:
     assert WorkOSEvent.objects.get().outcome == "missing"
     assert Organization.objects.get().name == "Acme"
     assert SyncCursor.objects.get().last_event_id is None
+
+
+def test_an_overdue_announcement_that_cant_be_settled_is_said_after_the_rest_is_done(
+    workos: WorkOSStandIn,
+) -> None:
+    workos.create_organization(name="Acme")
+    an_announcement("event_lost", ago=timedelta(minutes=5), workos_id="org_1")
+    workos.misbehave("status", status=500, path="/organizations/org_1")
+
+    out, err, code = run_command("--events-only", "--format", "json")
+
+    assert code == 1
+    assert json.loads(out)["write_backs"]["pushed"] == 1
+    assert err.startswith("an announced event is not settled: WorkOS does not answer: ")
+    assert "\n" not in err

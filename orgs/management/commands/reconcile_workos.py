@@ -65,6 +65,8 @@ class Command(BaseCommand):
             self.stderr.write(f"{len(report.parked)} parked; see them in the admin's event list")
         summary = _summary(report, pushed)
         self.stdout.write(json.dumps(summary) if options["format"] == "json" else _text(summary))
+        if report.unsettled:
+            raise CommandError(f"an announced event is not settled: {_one_line(report.unsettled)}")
 
 
 def _run(since: str | None) -> tuple[DrainReport, WriteBackReport]:
