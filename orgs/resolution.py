@@ -146,6 +146,8 @@ class Plan:
     disabled: tuple[Row, ...]
     """Rows to update and to disable."""
     created: tuple[Creation, ...]
+    moves_rows: bool
+    """Whether a row appears, is renamed, linked or disabled: more than its bookkeeping changes."""
     write_backs: dict[str, str]
     """Organization id to the WorkOS id that does not know it yet."""
     known_to_workos: tuple[str, ...]
@@ -176,6 +178,15 @@ def should_process_event(row: Row, event: OrganizationChanged | OrganizationDele
     if isinstance(event, OrganizationDeleted) or row.workos_updated_at is None:
         return True
     return event.organization.updated_at >= row.workos_updated_at
+
+
+def is_traffic(row: Row | None, organization: RemoteOrganization, *, young_after: datetime) -> bool:
+    """Whether what differs is on its way as an event: newer in WorkOS than here, and young."""
+    if organization.updated_at <= young_after:
+        return False
+    if row is None or row.workos_updated_at is None:
+        return True
+    return organization.updated_at > row.workos_updated_at
 
 
 def touched_ids(organizations: Iterable[RemoteOrganization]) -> set[str]:
@@ -237,7 +248,7 @@ class Fold:
         changes something, and then forgets the row's event id, so that the events it overtook are
         measured by time too and can't rewind the row.
         """
-        row = self._find(organization)
+        row = self.find(organization)
         if row is None:
             return self._insert_from_snapshot(organization)
         if row.workos_updated_at and organization.updated_at < row.workos_updated_at:
@@ -259,6 +270,15 @@ class Fold:
         self._disable(row)
         return Resolved(Outcome.DISABLED, row.id)
 
+    def find(self, organization: RemoteOrganization) -> Row | None:
+        """The resolution flow: by link, else by the id WorkOS names, else by the derived id."""
+        linked = self._linked_to(organization.workos_id)
+        return linked or self._rows.get(_gram_id(organization))
+
+    def row(self, organization_id: str) -> Row | None:
+        """The row as it is now."""
+        return self._rows.get(organization_id)
+
     def plan(self) -> Plan:
         """What to write so that the table holds what the rows are now."""
         changed = [
@@ -274,6 +294,7 @@ class Fold:
                 replace(creation, row=self._rows[row_id])
                 for row_id, creation in self._creations.items()
             ),
+            moves_rows=bool(self._creations) or any(map(self._has_moved, changed)),
             write_backs={
                 row_id: workos_id for row_id, workos_id in self._pending.items() if workos_id
             },
@@ -284,7 +305,7 @@ class Fold:
 
     def _change(self, event: OrganizationChanged) -> Resolved:
         organization = event.organization
-        row = self._find(organization)
+        row = self.find(organization)
         if row is None:
             row = self._insert(organization, event_id=event.id)
             outcome = Outcome.CREATED
@@ -304,11 +325,6 @@ class Fold:
             return Resolved(Outcome.STALE, row.id)
         self._disable(replace(row, workos_last_event_id=event.id))
         return Resolved(Outcome.DISABLED, row.id)
-
-    def _find(self, organization: RemoteOrganization) -> Row | None:
-        """The resolution flow: by link, else by the id WorkOS names, else by the derived id."""
-        linked = self._linked_to(organization.workos_id)
-        return linked or self._rows.get(_gram_id(organization))
 
     def _linked_to(self, workos_id: str) -> Row | None:
         row_id = self._id_by_workos_id.get(workos_id)
@@ -367,6 +383,14 @@ class Fold:
         if row.workos_id is not None:
             self._id_by_workos_id[row.workos_id] = row.id
         self._rows[row.id] = row
+
+    def _has_moved(self, row: Row) -> bool:
+        before = self._original[row.id]
+        return (before.name, before.workos_id, before.disabled) != (
+            row.name,
+            row.workos_id,
+            row.disabled,
+        )
 
     def _moved_away(self, row: Row) -> bool:
         before = self._original[row.id].workos_id

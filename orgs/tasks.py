@@ -3,6 +3,7 @@
 django-q2 calls these by their dotted paths; each returns text for its record.
 """
 
+import logging
 import time
 
 from django.utils import timezone
@@ -10,6 +11,9 @@ from django.utils import timezone
 from orgs.conf import sync_settings
 from orgs.services import drain, write_back
 from orgs.services import prune as pruning
+from orgs.services import reconcile as reconciling
+
+logger = logging.getLogger(__name__)
 
 
 def sync_events() -> str:
@@ -24,6 +28,16 @@ def push_external_ids() -> str:
     deadline = time.monotonic() + sync_settings().drain_deadline
     report = write_back.push_due(deadline=deadline)
     return f"pushed {report.pushed}, failed {report.failed}, conflicts {report.conflicts}"
+
+
+def reconcile() -> str:
+    """Compares every organization, and repairs; leaves it to another that is doing so."""
+    report = reconciling.reconcile_unless_busy(reconciling.Run(now=timezone.now()))
+    if report is None:
+        return "left to the one that is running"
+    for trouble in report.snapshot.trouble:
+        logger.error("the snapshot is not complete: %s", trouble)
+    return "in sync" if report.in_sync else f"repaired {len(report.snapshot.changes)}"
 
 
 def prune() -> str:

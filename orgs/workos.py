@@ -20,6 +20,7 @@ from workos._types import RequestOptions
 from workos.webhooks._verification import verify_header
 
 from orgs.conf import sync_settings
+from orgs.drift import Unreadable
 from orgs.ids import content_id
 from orgs.resolution import (
     Event,
@@ -172,6 +173,32 @@ def first_event_id(position: Position = Position()) -> str | None:
     return page.events[0].event.id if page.events else None
 
 
+@dataclass(frozen=True, slots=True)
+class OrganizationPage:
+    """One page of the listing. ``position`` is where the next one starts."""
+
+    organizations: tuple[RemoteOrganization | Unreadable, ...]
+    position: str | None
+    is_last: bool
+
+
+def read_organizations(position: str | None, *, limit: int = 100) -> OrganizationPage:
+    """A page of all organizations, oldest first, after the one at ``position``.
+
+    Only reads, so it may be repeated and run in any thread. Raises ``BrokenAnswer`` if the page is
+    not one, or lists something that has no id: then nobody knows what is missing from it. Raises
+    other ``WorkOSTrouble``.
+    """
+    params: dict[str, Any] = {"limit": limit, "order": "asc"}
+    if position is not None:
+        params["after"] = position
+    listed, after = _checked_list(_request("GET", ("organizations",), params=params))
+    if after is not None and not listed:
+        raise BrokenAnswer("WorkOS listed no organization, and said that there are more")
+    organizations = tuple(map(_parse_listed, listed))
+    return OrganizationPage(organizations, after, after is None)
+
+
 def get_organization(workos_id: str) -> RemoteOrganization:
     """The organization as WorkOS has it now.
 
@@ -183,6 +210,30 @@ def get_organization(workos_id: str) -> RemoteOrganization:
         return _parse_organization(raw)
     except _Malformed as problem:
         raise UnreadableOrganization(str(problem), _as_text(raw)) from None
+
+
+def find_by_external_id(external_id: str) -> str | None:
+    """The WorkOS id of the organization that has this ``external_id``; None if none has."""
+    try:
+        answer = _request("GET", ("organizations", "external_id", external_id))
+    except NotFound:
+        return None
+    workos_id = answer.get("id")
+    if not _is_usable_id(workos_id):
+        raise BrokenAnswer("WorkOS answered with an organization that has no id")
+    return workos_id
+
+
+def exists(workos_id: str, *, before: datetime) -> bool | None:
+    """Whether the organization is there: False if WorkOS says it isn't, None if it came later.
+
+    Raises ``WorkOSTrouble`` for any answer that is neither.
+    """
+    try:
+        created_at = _parse_time_leniently(_get_organization_json(workos_id).get("created_at"))
+    except NotFound:
+        return False
+    return None if created_at is not None and created_at >= before else True
 
 
 def offer_external_id(workos_id: str, external_id: str) -> None:
@@ -333,6 +384,17 @@ def _parse_organization(fields: dict[str, Any], *, path: str = "") -> RemoteOrga
         external_id=_id(fields, "external_id", f"{path}external_id") if external_id else None,
         updated_at=_parse_time(fields.get("updated_at"), f"{path}updated_at"),
     )
+
+
+def _parse_listed(raw: object) -> RemoteOrganization | Unreadable:
+    fields = raw if isinstance(raw, dict) else {}
+    workos_id = fields.get("id")
+    if not _is_usable_id(workos_id):
+        raise BrokenAnswer("WorkOS listed an organization that has no usable id")
+    try:
+        return _parse_organization(fields)
+    except _Malformed as problem:
+        return Unreadable(workos_id, str(problem))
 
 
 def _position_after(before: Position, event: Event, raw: object) -> Position:

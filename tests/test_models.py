@@ -177,7 +177,7 @@ def plan_of(queryset: QuerySet[Any]) -> str:
             id="known deletions",
         ),
         pytest.param(
-            lambda: plan(sql.CLAIM_WRITE_BACKS, [60, datetime.now(UTC), 40]),
+            lambda: plan(sql.CLAIM_WRITE_BACKS, [60, datetime.now(UTC), None, None, 40]),
             ["workos_write_back_due"],
             id="due write-backs",
         ),

@@ -7,6 +7,7 @@ import pytest
 from orgs import tasks
 from orgs.models import Organization, WorkOSEvent
 from orgs.resolution import Outcome
+from orgs.services.cursor import Lease, ensure_cursor
 from tests.workos_stand_in import WorkOSStandIn
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -38,3 +39,29 @@ def test_prune_says_how_many_it_forgot() -> None:
     )
 
     assert tasks.prune() == "pruned 1"
+
+
+def test_reconcile_says_whether_there_was_anything_to_repair(workos: WorkOSStandIn) -> None:
+    two_days_ago = (datetime.now(UTC) - timedelta(days=2)).isoformat()
+    workos.create_organization(name="Acme", external_id="gram-1", at=two_days_ago, emits=False)
+
+    first, second = tasks.reconcile(), tasks.reconcile()
+
+    assert (first, second) == ("repaired 1", "in sync")
+
+
+def test_reconcile_leaves_it_to_another_that_is_running(workos: WorkOSStandIn) -> None:
+    ensure_cursor()
+    Lease.SNAPSHOT.take(60)
+
+    assert tasks.reconcile() == "left to the one that is running"
+
+
+def test_reconcile_logs_why_a_snapshot_is_not_complete(
+    workos: WorkOSStandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    workos.misbehave("html", path="/organizations")
+
+    tasks.reconcile()
+
+    assert "the snapshot is not complete: WorkOS answered 200 with" in caplog.text

@@ -17,7 +17,7 @@ from workos.webhooks._verification import verify_header
 
 from orgs.models import Organization, WorkOSEvent
 from orgs.services import intake, ring
-from orgs.services.cursor import standing, take_drain_lease
+from orgs.services.cursor import Lease, ensure_cursor, standing
 from orgs.services.drain import drain_to_end
 from orgs.services.ring import SYNC_EVENTS
 from tests.workos_stand_in import WorkOSStandIn, sign
@@ -123,8 +123,8 @@ def test_an_event_that_the_stream_has_brought_already_is_not_rung_for(
 
 @pytest.mark.usefixtures("database")
 def test_a_waiting_drain_is_not_rung_for(client: Client) -> None:
-    standing()
-    take_drain_lease(60)
+    ensure_cursor()
+    Lease.DRAIN.take(60)
 
     response = post(client)
 

@@ -60,7 +60,7 @@ class Narrator:
         """Print what became of events and webhooks, and why events were parked."""
         outcomes = Counter(entry.outcome or "unseen" for entry in entries)
         counts = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common())
-        self.tell("events", f"{len(entries)}, each applied once: {counts}")
+        self.tell("events", f"{len(entries)}, each handled once: {counts}")
         self.tell("webhooks", _delivery_counts(deliveries))
         for entry in entries:
             if entry.outcome == "parked":

@@ -27,6 +27,16 @@ class Applied:
     entries: tuple[LedgerEntry, ...]
     dropped: bool = False
     requested_write_backs: bool = False
+    moved_rows: bool = False
+    """Whether more than bookkeeping changed, as it does not for the echo of a write-back."""
+
+    def __add__(self, other: "Applied") -> "Applied":
+        return Applied(
+            self.entries + other.entries,
+            self.dropped or other.dropped,
+            self.requested_write_backs or other.requested_write_backs,
+            self.moved_rows or other.moved_rows,
+        )
 
 
 def apply_page(page: EventPage, *, replay: bool = False) -> Applied:
@@ -92,19 +102,18 @@ def _apply(batch: _Batch) -> Applied:
         plan = fold.plan()
         write_plan(plan)
         _finish(batch, entries)
-    return Applied(entries, requested_write_backs=bool(plan.write_backs))
+    return Applied(
+        entries, requested_write_backs=bool(plan.write_backs), moved_rows=plan.moves_rows
+    )
 
 
 def _apply_one_by_one(batch: _Batch) -> Applied:
-    entries: list[LedgerEntry] = []
-    requested = False
+    total = Applied(())
     for single in batch.singles():
-        applied = _apply_or_park(single)
-        entries += applied.entries
-        requested |= applied.requested_write_backs
-        if applied.dropped:
-            return Applied(tuple(entries), dropped=True, requested_write_backs=requested)
-    return Applied(tuple(entries), requested_write_backs=requested)
+        total += _apply_or_park(single)
+        if total.dropped:
+            break
+    return total
 
 
 def _apply_or_park(single: _Batch) -> Applied:

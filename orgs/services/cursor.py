@@ -1,11 +1,13 @@
-"""The cursor's row: where the stream stands, how it is, and the waiting drain's lease.
+"""The cursor's row: where the stream stands, how it is, and the leases of long-running work.
 
-The lease goes by the database's clock. It saves work and is not what correctness rests on: that is
+Leases go by the database's clock. They save work and are not what correctness rests on: that is
 ``apply_page``'s compare-and-set on the position.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
+from typing import Any
 
 from django.db import connection, models
 from django.db.models import F
@@ -25,12 +27,17 @@ class Standing:
     failures: int
 
 
+def ensure_cursor() -> None:
+    """Makes the row if there is none. May be repeated and run concurrently."""
+    if not _row().exists():
+        _create()
+
+
 def standing() -> Standing:
-    """Where the stream stands now. Makes the row if there is none; may run concurrently."""
+    """Where the stream stands now; at its beginning, if nothing was ever drained."""
     row = _row().first()
     if row is None:
-        _create()
-        row = _row().get()
+        return Standing(Position(), None, 0)
     return Standing(Position(row.last_event_id, row.last_event_at), row.drained_at, row.failures)
 
 
@@ -67,18 +74,50 @@ def note_failure(error: str) -> int:
     return standing().failures
 
 
-def take_drain_lease(seconds: float) -> datetime | None:
-    """Takes the lease for so long, and returns its end as proof; None if another drain has it."""
-    with connection.cursor() as cursor:
-        cursor.execute(sql.TAKE_LEASE, [seconds, ORGANIZATIONS_STREAM])
-        row = cursor.fetchone()
-    return row[0] if row else None
+def replace_lost(lost: Position, position: Position, *, drained_at: datetime) -> bool:
+    """Moves the cursor from a position that WorkOS no longer knows; False if it has moved on."""
+    replaced = (
+        _row()
+        .filter(last_event_id=lost.last_event_id, last_event_at=lost.last_event_at)
+        .update(
+            last_event_id=position.last_event_id,
+            last_event_at=position.last_event_at,
+            drained_at=drained_at,
+            failures=0,
+            last_error="",
+        )
+    )
+    return replaced == 1
 
 
-def release_drain_lease(lease: datetime) -> None:
-    """Ends the lease if it is still this one."""
-    with connection.cursor() as cursor:
-        cursor.execute(sql.RELEASE_LEASE, [ORGANIZATIONS_STREAM, lease])
+def note_reconciled(at: datetime) -> None:
+    """Notes that a snapshot which began then has completed."""
+    _row().update(reconciled_at=at)
+
+
+class Lease(StrEnum):
+    """What only one process at a time should do: the column that says until when it does."""
+
+    DRAIN = "draining_until"
+    SNAPSHOT = "reconciling_until"
+
+    def take(self, seconds: float) -> datetime | None:
+        """Takes it for so long, and returns its end as proof; None if another process has it."""
+        return self._execute(sql.TAKE_LEASE, seconds, ORGANIZATIONS_STREAM)
+
+    def renew(self, held: datetime, seconds: float) -> datetime | None:
+        """Holds it for so long from now; None if it has run out and another process took it."""
+        return self._execute(sql.RENEW_LEASE, seconds, ORGANIZATIONS_STREAM, held)
+
+    def release(self, held: datetime) -> None:
+        """Ends it if it is still this one."""
+        self._execute(sql.RELEASE_LEASE, ORGANIZATIONS_STREAM, held)
+
+    def _execute(self, statement: str, *values: Any) -> datetime | None:
+        with connection.cursor() as cursor:
+            cursor.execute(statement.format(lease=self.value), values)
+            row = cursor.fetchone() if cursor.description else None
+        return row[0] if row else None
 
 
 def is_drain_waiting() -> bool:

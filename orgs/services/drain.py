@@ -7,8 +7,6 @@ by one of them.
 import logging
 import time
 from collections import Counter
-from collections.abc import Generator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -21,16 +19,17 @@ from orgs.models import WorkOSEvent
 from orgs.resolution import Outcome
 from orgs.services.apply import Applied, apply_page
 from orgs.services.cursor import (
+    Lease,
     Standing,
+    ensure_cursor,
     note_drained,
     note_failure,
-    release_drain_lease,
     standing,
-    take_drain_lease,
 )
 from orgs.services.faults import is_passing
 from orgs.services.mirror import LedgerEntry
-from orgs.services.ring import PUSH_EXTERNAL_IDS, SYNC_EVENTS, ring
+from orgs.services.paging import read_ahead
+from orgs.services.ring import PUSH_EXTERNAL_IDS, RECONCILE, SYNC_EVENTS, ring
 from orgs.services.snapshots import honour_announcement
 from orgs.workos import EventPage, Position, WorkOSTrouble
 
@@ -68,7 +67,10 @@ class DrainReport:
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     parked: list[LedgerEntry] = field(default_factory=list)
     drained: bool = False
+    waiting: int = 0
+    """Of a dry run: how many events were listed and not applied."""
     requested_write_backs: bool = False
+    moved_rows: bool = False
     unsettled: WorkOSTrouble | None = None
     """Why some announcement that is overdue could not be settled, if one could not."""
 
@@ -82,6 +84,7 @@ class DrainReport:
             if entry.resolved.outcome is Outcome.PARKED:
                 self.parked.append(entry)
         self.requested_write_backs |= applied.requested_write_backs
+        self.moved_rows |= applied.moved_rows
 
 
 def drain_to_end() -> DrainReport:
@@ -92,6 +95,7 @@ def drain_to_end() -> DrainReport:
     ``django.db.Error``; what was applied before stays applied.
     """
     report = DrainReport()
+    ensure_cursor()
     _drain(report)
     report.unsettled = settle_overdue()
     return report
@@ -106,7 +110,7 @@ def replay(since: Position) -> DrainReport:
     """
     report = DrainReport()
     try:
-        with closing(_read_ahead(since)) as pages:
+        with closing(read_ahead(_read, since)) as pages:
             for page in pages:
                 _raise_if_ignored(page, report)
                 report.add(apply_page(page, replay=True))
@@ -115,6 +119,16 @@ def replay(since: Position) -> DrainReport:
         start = since.last_event_id or since.last_event_at
         raise UnknownEvent(f"WorkOS lists nothing after {start}: {lost}") from None
     return report
+
+
+def count_waiting(start: Standing) -> int:
+    """How many events WorkOS lists after the position. Reads WorkOS alone, and writes nothing.
+
+    Raises ``CursorLost`` and ``workos.WorkOSTrouble``.
+    """
+    _raise_if_expired(start)
+    with closing(read_ahead(_read, start.position)) as pages:
+        return sum(len(page.events) for page in pages)
 
 
 def drain_and_wait() -> DrainReport:
@@ -128,8 +142,8 @@ def drain_and_wait() -> DrainReport:
     seconds = sync_settings().drain_deadline
     deadline = time.monotonic() + seconds
     report = DrainReport()
-    standing()
-    lease = take_drain_lease(seconds)
+    ensure_cursor()
+    lease = Lease.DRAIN.take(seconds)
     if lease is None:
         _attempt(report, deadline)
     else:
@@ -170,16 +184,16 @@ def _hold(lease: datetime, report: DrainReport, deadline: float) -> None:
     while not _has_passed(deadline):
         pause = _attempt(report, deadline)
         if not _unseen() and not _has_passed(deadline):
-            release_drain_lease(lease)
+            Lease.DRAIN.release(lease)
             # A webhook that saw the lease held did not ring, and had committed before this look.
             if not _unseen():
                 return
-            taken = take_drain_lease(max(deadline - time.monotonic(), 0.0))
+            taken = Lease.DRAIN.take(max(deadline - time.monotonic(), 0.0))
             if taken is None:
                 return
             lease = taken
         time.sleep(max(min(pause, deadline - time.monotonic()), 0.0))
-    release_drain_lease(lease)
+    Lease.DRAIN.release(lease)
     ring(SYNC_EVENTS)
 
 
@@ -214,8 +228,9 @@ def _announce(report: DrainReport) -> None:
 def _note(trouble: Exception) -> float:
     message = " ".join(str(trouble).split())
     if isinstance(trouble, CursorLost):
-        message = f"the cursor is lost: {message}; run manage.py reconcile_workos"
+        message = f"the cursor is lost: {message}; a full snapshot repairs that"
         logger.critical(message)
+        ring(RECONCILE)
     else:
         logger.warning("the stream could not be drained: %s", message)
     failures = note_failure(message)
@@ -251,7 +266,7 @@ def _drain(report: DrainReport, deadline: float | None = None) -> None:
 
 def _drain_from(position: Position, report: DrainReport, deadline: float | None) -> None:
     """Drains from ``position`` until the end, the deadline, or a page that others have applied."""
-    with closing(_read_ahead(position)) as pages:
+    with closing(read_ahead(_read, position)) as pages:
         for page in pages:
             if not page.events:
                 note_drained(page)
@@ -262,19 +277,6 @@ def _drain_from(position: Position, report: DrainReport, deadline: float | None)
             report.drained = page.is_last and not applied.dropped
             if applied.dropped or _has_passed(deadline):
                 return
-
-
-def _read_ahead(position: Position) -> Generator[EventPage]:
-    """Pages from ``position`` to the end; the next is read while the caller applies one."""
-    with ThreadPoolExecutor(max_workers=1) as reader:
-        upcoming = reader.submit(_read, position)
-        while True:
-            page = upcoming.result()
-            if page.is_last:
-                yield page
-                return
-            upcoming = reader.submit(_read, page.position)
-            yield page
 
 
 def _read(position: Position) -> EventPage:

@@ -7,6 +7,7 @@ from typing import Any
 from django.db import connection
 
 from orgs.conf import sync_settings
+from orgs.drift import PendingWriteBack
 from orgs.resolution import Creation, Event, Outcome, Plan, Resolved, Row
 from orgs.services import sql
 from orgs.slugs import slug_base, slug_candidates
@@ -20,8 +21,17 @@ def limit_lock_waits() -> None:
 
 def lock_rows(workos_ids: Iterable[str], ids: Iterable[str]) -> list[Row]:
     """Locks and returns the rows linked to one of ``workos_ids`` or with one of ``ids``."""
+    return _select(sql.LOCK_ORGANIZATIONS, workos_ids, ids)
+
+
+def load_rows(workos_ids: Iterable[str], ids: Iterable[str]) -> list[Row]:
+    """The same rows, without a lock: good for a comparison that is repeated before a write."""
+    return _select(sql.LOAD_ORGANIZATIONS, workos_ids, ids)
+
+
+def _select(statement: str, workos_ids: Iterable[str], ids: Iterable[str]) -> list[Row]:
     with connection.cursor() as cursor:
-        cursor.execute(sql.LOCK_ORGANIZATIONS, [sorted(workos_ids), sorted(ids)])
+        cursor.execute(statement, [sorted(workos_ids), sorted(ids)])
         return [
             Row(
                 id=id_,
@@ -33,6 +43,21 @@ def lock_rows(workos_ids: Iterable[str], ids: Iterable[str]) -> list[Row]:
             )
             for id_, name, workos_id, updated_at, event_id, disabled in cursor.fetchall()
         ]
+
+
+def set_read_only() -> None:
+    """Has PostgreSQL refuse every write until the end of the transaction, whatever our code does.
+
+    Call it first in the transaction: later PostgreSQL does not allow it.
+    """
+    _execute(sql.SET_READ_ONLY)
+
+
+def pending_write_backs(ids: Iterable[str]) -> dict[str, PendingWriteBack]:
+    """The outbox rows of these organizations, by organization id."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql.PENDING_WRITE_BACKS, [sorted(ids)])
+        return {id_: PendingWriteBack(*values) for id_, *values in cursor.fetchall()}
 
 
 def write_plan(plan: Plan) -> None:

@@ -10,6 +10,11 @@ logger = logging.getLogger(__name__)
 SYNC_EVENTS = "orgs.tasks.sync_events"
 PUSH_EXTERNAL_IDS = "orgs.tasks.push_external_ids"
 PRUNE = "orgs.tasks.prune"
+RECONCILE = "orgs.tasks.reconcile"
+
+#: Seconds. A snapshot is long: it has its own limit, and a lease, because django-q2 delivers a task
+#: again that runs for longer than the cluster's ``retry``.
+RECONCILE_TIMEOUT = 3_600
 
 
 def ring(task: str) -> None:
@@ -18,6 +23,7 @@ def ring(task: str) -> None:
     Call it after the commit of what the task is to find.
     """
     try:
-        async_task(task)
+        options = {"timeout": RECONCILE_TIMEOUT} if task == RECONCILE else {}
+        async_task(task, q_options=options)
     except Exception:
         logger.exception("could not ring %s; the minute schedule will", task)

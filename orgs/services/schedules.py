@@ -6,7 +6,13 @@ from django.db import connections, transaction
 from django.utils import timezone
 from django_q.models import Schedule
 
-from orgs.services.ring import PRUNE, PUSH_EXTERNAL_IDS, SYNC_EVENTS
+from orgs.services.ring import (
+    PRUNE,
+    PUSH_EXTERNAL_IDS,
+    RECONCILE,
+    RECONCILE_TIMEOUT,
+    SYNC_EVENTS,
+)
 
 #: Names of django-q2's schedules are not unique: this lock makes them so.
 _LOCK = "SELECT pg_advisory_xact_lock(hashtext('orgs.schedules'))"
@@ -18,12 +24,20 @@ class _Wanted:
     task: str
     schedule_type: str
     minutes: int | None = None
+    kwargs: str | None = None
+    """A Python literal: one row whose arguments don't parse blocks every schedule."""
 
 
 _WANTED = (
     _Wanted("workos: sync events", SYNC_EVENTS, Schedule.MINUTES, 1),
     _Wanted("workos: push external ids", PUSH_EXTERNAL_IDS, Schedule.MINUTES, 1),
     _Wanted("workos: prune", PRUNE, Schedule.DAILY),
+    _Wanted(
+        "workos: reconcile",
+        RECONCILE,
+        Schedule.DAILY,
+        kwargs=repr({"q_options": {"timeout": RECONCILE_TIMEOUT}}),
+    ),
 )
 
 
@@ -55,11 +69,10 @@ def _ensure(wanted: _Wanted, using: str) -> None:
 
 
 def _values(wanted: _Wanted) -> dict[str, object]:
-    # No arguments: one row whose arguments don't parse blocks every schedule.
     return {
         "func": wanted.task,
         "args": None,
-        "kwargs": None,
+        "kwargs": wanted.kwargs,
         "hook": None,
         "cluster": None,
         "cron": None,

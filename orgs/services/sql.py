@@ -8,6 +8,8 @@ that two transactions over the same rows wait for each other instead of deadlock
 #: Parameters: seconds as text with unit. True: until the end of the transaction, as SET LOCAL.
 SET_LOCK_TIMEOUT = "SELECT set_config('lock_timeout', %s, true)"
 
+SET_READ_ONLY = "SET TRANSACTION READ ONLY"
+
 CREATE_CURSOR = """
 INSERT INTO workos_sync_cursor (stream) VALUES (%s) ON CONFLICT (stream) DO NOTHING
 """
@@ -26,11 +28,17 @@ WHERE stream = %s
 """
 
 #: NO KEY: other programs' foreign keys to the table go on working while a page is applied.
-LOCK_ORGANIZATIONS = """
+LOAD_ORGANIZATIONS = """
 SELECT id, name, workos_id, workos_updated_at, workos_last_event_id, disabled_at IS NOT NULL
 FROM organization_metadata
 WHERE workos_id = ANY(%s::text[]) OR id = ANY(%s::text[])
-ORDER BY id FOR NO KEY UPDATE
+"""
+
+LOCK_ORGANIZATIONS = f"{LOAD_ORGANIZATIONS} ORDER BY id FOR NO KEY UPDATE"
+
+PENDING_WRITE_BACKS = """
+SELECT organization_id, workos_id, next_attempt_at IS NULL
+FROM workos_external_id_write_back WHERE organization_id = ANY(%s::text[])
 """
 
 #: In the order of the hashes. Writers outside the sync don't take these locks: their race ends in
@@ -119,14 +127,21 @@ RETURNING processed_at IS NULL
 #: One conditional UPDATE by the database's clock, so that clocks of machines don't matter.
 TAKE_LEASE = """
 UPDATE workos_sync_cursor
-SET draining_until = clock_timestamp() + make_interval(secs => %s)
-WHERE stream = %s AND (draining_until IS NULL OR draining_until <= clock_timestamp())
-RETURNING draining_until
+SET {lease} = clock_timestamp() + make_interval(secs => %s)
+WHERE stream = %s AND ({lease} IS NULL OR {lease} <= clock_timestamp())
+RETURNING {lease}
+"""
+
+RENEW_LEASE = """
+UPDATE workos_sync_cursor
+SET {lease} = clock_timestamp() + make_interval(secs => %s)
+WHERE stream = %s AND {lease} = %s
+RETURNING {lease}
 """
 
 #: Only the holder's own: one that overslept its deadline must not end its successor's.
 RELEASE_LEASE = """
-UPDATE workos_sync_cursor SET draining_until = NULL WHERE stream = %s AND draining_until = %s
+UPDATE workos_sync_cursor SET {lease} = NULL WHERE stream = %s AND {lease} = %s
 """
 
 #: Rows that another worker is claiming right now are left to it.
@@ -135,7 +150,7 @@ UPDATE workos_external_id_write_back AS w
 SET attempts = w.attempts + 1, next_attempt_at = clock_timestamp() + make_interval(secs => %s)
 FROM (
     SELECT organization_id FROM workos_external_id_write_back
-    WHERE next_attempt_at <= %s
+    WHERE next_attempt_at <= %s AND (%s::text[] IS NULL OR organization_id = ANY(%s::text[]))
     ORDER BY next_attempt_at LIMIT %s FOR UPDATE SKIP LOCKED
 ) AS due
 WHERE w.organization_id = due.organization_id

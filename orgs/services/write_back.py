@@ -8,7 +8,7 @@ database.
 import logging
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -49,8 +49,10 @@ class WriteBackReport:
         )
 
 
-def push_due(*, deadline: float) -> WriteBackReport:
+def push_due(*, deadline: float, only: Collection[str] | None = None) -> WriteBackReport:
     """Tries once each request that is due now; stops early at ``deadline`` (``time.monotonic()``).
+
+    ``only`` the requests of these organizations, if given.
 
     May be repeated and run concurrently: rows are claimed, and what WorkOS already shows is not
     written again. Trouble with WorkOS is noted on the rows, which are tried again after a growing
@@ -59,7 +61,7 @@ def push_due(*, deadline: float) -> WriteBackReport:
     report = WriteBackReport()
     due_at = _database_time()
     with ThreadPoolExecutor(_THREADS) as threads:
-        while time.monotonic() < deadline and (claims := _claim(due_at)):
+        while time.monotonic() < deadline and (claims := _claim(due_at, only)):
             report += _settle(threads.map(_offer, claims))
     return report
 
@@ -89,10 +91,11 @@ def _database_time() -> datetime:
         return now
 
 
-def _claim(due_at: datetime) -> list[_Claim]:
+def _claim(due_at: datetime, only: Collection[str] | None = None) -> list[_Claim]:
     seconds = _ROUNDS_OF_CALLS * sync_settings().request_timeout
     with transaction.atomic(durable=True), connection.cursor() as cursor:
-        cursor.execute(sql.CLAIM_WRITE_BACKS, [seconds, due_at, _BATCH_SIZE])
+        ids = None if only is None else sorted(only)
+        cursor.execute(sql.CLAIM_WRITE_BACKS, [seconds, due_at, ids, ids, _BATCH_SIZE])
         return [_Claim(*row) for row in cursor.fetchall()]
 
 

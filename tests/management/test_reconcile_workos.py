@@ -14,7 +14,7 @@ from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEve
 from orgs.services import write_back
 from orgs.services.cursor import standing
 from orgs.services.drain import drain_to_end
-from tests.builders import an_announcement
+from tests.builders import an_announcement, an_organization_row
 from tests.workos_stand_in import WorkOSStandIn
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -54,19 +54,19 @@ def test_it_prints_one_line_a_kind(workos: WorkOSStandIn) -> None:
 
     assert code == 0
     assert out.splitlines() == [
-        "events read                 7",
-        "events created              2",
-        "events linked               0",
-        "events relinked             0",
-        "events updated              1",
-        "events disabled             1",
-        "events stale                0",
-        "events unknown              1",
-        "events ignored              1",
-        "events parked               1",
-        "write-backs pushed          0",
-        "write-backs failed          0",
-        "write-backs conflicts       0",
+        "events read                           7",
+        "events created                        2",
+        "events linked                         0",
+        "events relinked                       0",
+        "events updated                        1",
+        "events disabled                       1",
+        "events stale                          0",
+        "events unknown                        1",
+        "events ignored                        1",
+        "events parked                         1",
+        "write-backs pushed                    0",
+        "write-backs failed                    0",
+        "write-backs conflicts                 0",
         f"reached the end of the stream; cursor {workos.all_events()[-1]['id']}",
     ]
     assert err.splitlines() == [
@@ -247,16 +247,6 @@ def test_an_interruption_is_said(workos: WorkOSStandIn, monkeypatch: pytest.Monk
     assert (out, err, code) == ("", "interrupted; run it again", 130)
 
 
-def test_without_events_only_it_says_that_snapshots_are_not_there_yet(
-    workos: WorkOSStandIn,
-) -> None:
-    out, err, code = run_command()
-
-    assert (out, code) == ("", 1)
-    assert err == "snapshots are not there yet; use --events-only"
-    assert workos.count_requests() == 0
-
-
 def test_failed_write_backs_and_conflicts_are_counted_and_kept(workos: WorkOSStandIn) -> None:
     acme = workos.create_organization(name="Acme")
     drain_to_end()
@@ -292,3 +282,271 @@ def test_an_overdue_announcement_that_cant_be_settled_is_said_after_the_rest_is_
     assert json.loads(out)["write_backs"]["pushed"] == 1
     assert err.startswith("an announced event is not settled: WorkOS does not answer: ")
     assert "\n" not in err
+
+
+# Snapshots ----------------------------------------------------------------------------------
+
+LONG_AGO = (datetime.now(UTC) - timedelta(days=2)).isoformat()
+
+
+def a_drifted_world(workos: WorkOSStandIn) -> None:
+    """A row renamed here, one whose organization is gone, one missing, and one disabled here."""
+    workos.create_organization(
+        id="org_new", name="New", external_id="gram-new", at=LONG_AGO, emits=False
+    )
+    workos.create_organization(
+        id="org_there", name="There", external_id="gram-there", at=LONG_AGO, emits=False
+    )
+    workos.create_organization(
+        id="org_off", name="Off", external_id="gram-off", at=LONG_AGO, emits=False
+    )
+    an_organization_row("gram-there", name="Here", workos_id="org_there")
+    an_organization_row("gram-gone", workos_id="org_gone")
+    an_organization_row("gram-off", name="Off", workos_id="org_off", disabled_at=datetime.now(UTC))
+
+
+EMPTY_SNAPSHOT = {
+    "organizations": 0,
+    "created": 0,
+    "linked": 0,
+    "relinked": 0,
+    "updated": 0,
+    "disabled": 0,
+    "unchanged": 0,
+    "stale": 0,
+    "conflicts": 0,
+    "write_backs": 0,
+    "disabled_here": 0,
+}
+
+
+def test_without_options_it_repairs_and_reports_what_it_found(workos: WorkOSStandIn) -> None:
+    a_drifted_world(workos)
+
+    out, err, code = run_command("--format", "json")
+
+    assert (err, code) == ("", 0)
+    summary = json.loads(out)
+    assert summary["snapshot"] == {
+        **EMPTY_SNAPSHOT,
+        "organizations": 3,
+        "created": 1,
+        "updated": 1,
+        "disabled": 1,
+        "disabled_here": 1,
+    }
+    assert summary["changes"] == [
+        {
+            "organization_id": "gram-gone",
+            "workos_id": "org_gone",
+            "change": "disabled",
+            "fields": {"disabled_at": [None, "now"]},
+        },
+        {
+            "organization_id": "gram-new",
+            "workos_id": "org_new",
+            "change": "created",
+            "fields": {"name": [None, "New"], "workos_id": [None, "org_new"]},
+        },
+        {
+            "organization_id": "gram-off",
+            "workos_id": "org_off",
+            "change": "disabled_here",
+            "fields": {},
+            "reason": "it is disabled here, and exists in WorkOS",
+        },
+        {
+            "organization_id": "gram-there",
+            "workos_id": "org_there",
+            "change": "updated",
+            "fields": {"name": ["Here", "There"]},
+        },
+    ]
+    assert summary["in_sync"] is False
+    assert (summary["events"]["read"], summary["drained"]) == (0, True)
+
+
+def test_a_second_run_finds_nothing_to_do_and_says_so(workos: WorkOSStandIn) -> None:
+    a_drifted_world(workos)
+    run_command()
+
+    out, err, code = run_command()
+
+    assert (err, code) == ("", 0)
+    assert out.splitlines()[-1] == "in sync: nothing to do"
+    assert "snapshot unchanged                    2" in out.splitlines()
+
+
+def test_as_text_it_shows_each_difference_with_old_and_new_values(workos: WorkOSStandIn) -> None:
+    a_drifted_world(workos)
+
+    out, _, _ = run_command()
+
+    assert out.splitlines()[-5:] == [
+        'disabled gram-gone (org_gone): disabled_at: null → "now"',
+        'created gram-new (org_new): name: null → "New", workos_id: null → "org_new"',
+        "disabled_here gram-off (org_off): it is disabled here, and exists in WorkOS",
+        'updated gram-there (org_there): name: "Here" → "There"',
+        "repaired",
+    ]
+
+
+def test_the_differences_shown_are_capped_with_a_count_of_the_rest(workos: WorkOSStandIn) -> None:
+    workos.seed(organizations=60, external_id_prefix="gram-", at=LONG_AGO, emits=False)
+
+    out, _, _ = run_command("--dry-run")
+
+    assert len([line for line in out.splitlines() if line.startswith("created ")]) == 50
+    assert "… and 10 more; --format json has them all" in out
+
+
+def test_the_same_state_gives_the_same_bytes(workos: WorkOSStandIn) -> None:
+    a_drifted_world(workos)
+
+    first, second = (
+        run_command("--dry-run", "--format", "json"),
+        run_command("--dry-run", "--format", "json"),
+    )
+
+    assert first == second
+    assert json.loads(first[0])["changes"] != []
+
+
+def test_a_dry_run_says_how_to_repair(workos: WorkOSStandIn) -> None:
+    a_drifted_world(workos)
+
+    out, err, code = run_command("--dry-run")
+
+    assert (err, code) == ("", 0)
+    assert out.endswith("not in sync; run it without --dry-run and --check to repair\n")
+    assert Organization.objects.filter(name="There").count() == 0
+
+
+def test_a_dry_run_counts_the_events_that_wait(workos: WorkOSStandIn) -> None:
+    workos.seed(organizations=3)
+
+    out, _, _ = run_command("--dry-run", "--format", "json")
+
+    assert json.loads(out)["events"]["read"] == 3
+    assert not Organization.objects.exists()
+
+
+def test_check_exits_3_if_not_in_sync_and_0_if_in_sync(workos: WorkOSStandIn) -> None:
+    a_drifted_world(workos)
+
+    drifted = run_command("--check")
+    run_command()
+    in_sync = run_command("--check")
+
+    assert (drifted[1], drifted[2]) == ("not in sync", 3)
+    assert (in_sync[1], in_sync[2]) == ("", 0)
+
+
+def test_conflicts_change_neither_in_sync_nor_the_exit_code(workos: WorkOSStandIn) -> None:
+    workos.create_organization(
+        id="org_1", name="Acme", external_id="theirs", at=LONG_AGO, emits=False
+    )
+    an_organization_row("gram-1", name="Acme", workos_id="org_1")
+
+    out, err, code = run_command("--check", "--format", "json")
+
+    summary = json.loads(out)
+    assert (err, code) == ("", 0)
+    assert summary["in_sync"] is True
+    assert summary["snapshot"]["conflicts"] == 1
+    assert summary["changes"][0]["change"] == "conflict"
+
+
+def test_trouble_with_the_listing_is_said_after_what_was_seen(workos: WorkOSStandIn) -> None:
+    workos.seed(organizations=150, external_id_prefix="gram-", at=LONG_AGO, emits=False)
+    workos.misbehave("slow", seconds=0, path="/organizations", exact=True)
+    workos.misbehave("html", path="/organizations", exact=True)
+
+    out, err, code = run_command("--format", "json")
+
+    summary = json.loads(out)
+    assert code == 1
+    assert summary["snapshot"]["organizations"] == 100
+    assert summary["in_sync"] is False
+    assert "100 organizations were compared, none disabled" in err
+    assert "\n" not in err
+
+
+def test_more_gone_than_max_disable_is_exit_1_and_says_what_to_do(workos: WorkOSStandIn) -> None:
+    for number in range(3):
+        an_organization_row(f"gram-{number}", workos_id=f"org_gone_{number}")
+
+    out, err, code = run_command("--max-disable", "2")
+    allowed = run_command("--max-disable", "100%")
+
+    assert code == 1
+    assert "more than 2 of 3 linked organizations are gone" in err
+    assert "raise --max-disable" in err
+    assert "snapshot disabled                     0" in out.splitlines()
+    assert allowed[2] == 0
+    assert Organization.objects.disabled().count() == 3
+
+
+def test_only_the_organizations_named_are_reconciled(workos: WorkOSStandIn) -> None:
+    a_drifted_world(workos)
+
+    out, err, code = run_command("--org", "org_there", "--org", "gram-gone", "--format", "json")
+
+    assert (err, code) == ("", 0)
+    assert [change["organization_id"] for change in json.loads(out)["changes"]] == [
+        "gram-gone",
+        "gram-there",
+    ]
+    assert not Organization.objects.filter(id="gram-new").exists()
+
+
+def test_an_organization_that_nobody_knows_is_an_error(workos: WorkOSStandIn) -> None:
+    out, err, code = run_command("--org", "org_nowhere")
+
+    assert (out, code) == ("", 1)
+    assert err == "neither the mirror nor WorkOS knows an organization org_nowhere"
+
+
+def test_snapshot_only_leaves_the_events_alone(workos: WorkOSStandIn) -> None:
+    workos.seed(organizations=3)
+    a_drifted_world(workos)
+
+    out, _, _ = run_command("--snapshot-only", "--format", "json")
+
+    assert workos.count_requests(path="/events") == 0
+    assert json.loads(out)["snapshot"]["created"] == 1
+    assert standing().position.last_event_id is None
+
+
+def test_a_lost_cursor_is_repaired_by_a_run_without_options(workos: WorkOSStandIn) -> None:
+    workos.create_organization(name="Acme")
+    reconcile()
+    workos.expire_events()
+
+    lost = run_command("--events-only")
+    out, _, code = run_command("--format", "json")
+    again = run_command("--events-only")
+
+    assert lost[2] == 1
+    assert code == 0
+    assert json.loads(out)["drained"] is True
+    assert again[2] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--max-disable", "many"], "--max-disable wants a number such as 50 or 2.5%, not 'many'"),
+        (["--max-disable=-1"], "--max-disable wants a number such as 50 or 2.5%, not '-1'"),
+        (["--max-disable", "5", "--events-only"], "--max-disable is about a snapshot"),
+        (["--since", "event_1"], "--since needs --events-only"),
+        (["--events-only", "--dry-run"], "--dry-run and --check compare a snapshot"),
+        (["--org", " "], "--org wants the id of an organization"),
+        (["--org", "a\0"], "--org wants the id of an organization"),
+    ],
+)
+def test_options_that_make_no_sense_say_what_to_do(arguments: list[str], message: str) -> None:
+    out, err, code = run_command(*arguments)
+
+    assert (out, code) == ("", 1)
+    assert err.startswith(message)

@@ -13,9 +13,9 @@ from django_q.models import OrmQ
 from orgs.models import Organization, SyncCursor, WorkOSEvent
 from orgs.resolution import Outcome
 from orgs.services import drain
-from orgs.services.cursor import is_drain_waiting, release_drain_lease, standing, take_drain_lease
+from orgs.services.cursor import Lease, ensure_cursor, is_drain_waiting, standing
 from orgs.services.drain import CursorLost, UnknownEvent, drain_and_wait, drain_to_end, replay
-from orgs.services.ring import PUSH_EXTERNAL_IDS, SYNC_EVENTS
+from orgs.services.ring import PUSH_EXTERNAL_IDS, RECONCILE, RECONCILE_TIMEOUT, SYNC_EVENTS
 from orgs.workos import BrokenAnswer, Position, RateLimited, Refused, Unavailable
 from tests.builders import an_announcement, an_organization_row
 from tests.concurrency import another_program, in_thread, wait_until, wait_until_blocked
@@ -433,8 +433,8 @@ def test_a_drain_with_nothing_to_wait_for_ends_at_once(workos: WorkOSStandIn) ->
 def test_a_drain_beside_a_waiting_one_reads_to_the_end_once(workos: WorkOSStandIn) -> None:
     workos.create_organization(name="Acme")
     an_announcement("event_held_back")
-    standing()
-    lease = take_drain_lease(60)
+    ensure_cursor()
+    lease = Lease.DRAIN.take(60)
 
     report = drain_and_wait()
 
@@ -471,19 +471,19 @@ def test_a_backlog_longer_than_the_deadline_is_rung_for(
 
 
 def test_a_lease_that_ran_out_can_be_taken(workos: WorkOSStandIn) -> None:
-    standing()
+    ensure_cursor()
     SyncCursor.objects.update(draining_until=datetime.now(UTC) - timedelta(seconds=1))
 
-    assert take_drain_lease(60) is not None
+    assert Lease.DRAIN.take(60) is not None
 
 
 def test_one_drain_at_a_time_gets_the_lease() -> None:
-    standing()
+    ensure_cursor()
     all_are_there = Barrier(5)
 
     def take() -> datetime | None:
         all_are_there.wait()
-        return take_drain_lease(60)
+        return Lease.DRAIN.take(60)
 
     with in_thread() as start:
         leases = [taking.result() for taking in [start(take) for _ in range(5)]]
@@ -492,12 +492,12 @@ def test_one_drain_at_a_time_gets_the_lease() -> None:
 
 
 def test_a_drain_that_overslept_does_not_end_its_successors_lease() -> None:
-    standing()
-    old = take_drain_lease(0)
-    new = take_drain_lease(60)
+    ensure_cursor()
+    old = Lease.DRAIN.take(0)
+    new = Lease.DRAIN.take(60)
     assert old is not None
 
-    release_drain_lease(old)
+    Lease.DRAIN.release(old)
 
     assert cursor().draining_until == new
 
@@ -508,14 +508,16 @@ def test_what_is_announced_after_the_last_read_is_seen_by_the_last_look(
     """The race the last look is for: a webhook that sees the lease held, and so does not ring."""
     saw_the_lease_held: list[bool] = []
 
-    def announced_just_before(lease: datetime) -> None:
+    release = Lease.release
+
+    def announced_just_before(self: Lease, held: datetime) -> None:
         if not saw_the_lease_held:
             workos.create_organization(name="Acme")
             an_announcement(workos.all_events()[0]["id"])
             saw_the_lease_held.append(is_drain_waiting())
-        release_drain_lease(lease)
+        release(self, held)
 
-    monkeypatch.setattr(drain, "release_drain_lease", announced_just_before)
+    monkeypatch.setattr(Lease, "release", announced_just_before)
 
     drain_and_wait()
 
@@ -566,7 +568,7 @@ def test_a_429_is_waited_out_for_as_long_as_it_asks(
     assert slept == [pytest.approx(7.0)]
 
 
-def test_a_lost_cursor_is_noted_with_what_repairs_it(
+def test_a_lost_cursor_is_noted_and_the_snapshot_rung_for(
     workos: WorkOSStandIn, caplog: pytest.LogCaptureFixture
 ) -> None:
     workos.create_organization(name="Acme")
@@ -575,8 +577,10 @@ def test_a_lost_cursor_is_noted_with_what_repairs_it(
 
     drain_and_wait()
 
-    assert "manage.py reconcile_workos" in cursor().last_error
+    assert "the cursor is lost: " in cursor().last_error
     assert [record.levelname for record in caplog.records] == ["CRITICAL"]
+    assert rung() == [RECONCILE]
+    assert [queued.task["timeout"] for queued in OrmQ.objects.all()] == [RECONCILE_TIMEOUT]
 
 
 def test_a_lock_not_had_is_noted_and_tried_again(

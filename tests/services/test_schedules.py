@@ -1,12 +1,15 @@
 """django-q2's schedules: made once, and kept right."""
 
+from datetime import UTC, datetime
 from threading import Barrier
 
 import pytest
 from django.core.management import call_command
 from django.db import connection
 from django.utils.module_loading import import_string
-from django_q.models import Schedule
+from django_q.brokers import get_broker
+from django_q.models import OrmQ, Schedule
+from django_q.scheduler import scheduler
 
 from orgs.services import ring
 from orgs.services.schedules import ensure_schedules
@@ -26,6 +29,7 @@ WANTED = {
     "workos: sync events": ("orgs.tasks.sync_events", Schedule.MINUTES, 1),
     "workos: push external ids": ("orgs.tasks.push_external_ids", Schedule.MINUTES, 1),
     "workos: prune": ("orgs.tasks.prune", Schedule.DAILY, None),
+    "workos: reconcile": ("orgs.tasks.reconcile", Schedule.DAILY, None),
 }
 
 
@@ -62,6 +66,21 @@ def test_one_that_differs_is_mended_and_doubles_are_removed() -> None:
     assert (prune.repeats, prune.cluster, prune.kwargs) == (-1, None, None)
 
 
+def test_the_snapshots_time_limit_is_its_own_and_its_arguments_parse() -> None:
+    ensure_schedules(using="default")
+    Schedule.objects.update(next_run=datetime(2026, 1, 1, tzinfo=UTC))
+
+    scheduler(broker=get_broker())
+
+    limits = {queued.func(): queued.task.get("timeout") for queued in OrmQ.objects.all()}
+    assert limits == {
+        "orgs.tasks.sync_events": None,
+        "orgs.tasks.push_external_ids": None,
+        "orgs.tasks.prune": None,
+        "orgs.tasks.reconcile": 3_600,
+    }
+
+
 def test_schedules_of_others_are_left_alone() -> None:
     theirs = Schedule.objects.create(name="theirs", func="their.task")
 
@@ -82,7 +101,7 @@ def test_machines_that_migrate_at_once_make_them_once() -> None:
         for migrating in [start(migrate) for _ in range(4)]:
             migrating.result()
 
-    assert Schedule.objects.filter(name__startswith="workos: ").count() == 3
+    assert Schedule.objects.filter(name__startswith="workos: ").count() == len(WANTED)
 
 
 def test_without_django_q2s_tables_nothing_is_done() -> None:
@@ -95,6 +114,8 @@ def test_without_django_q2s_tables_nothing_is_done() -> None:
             cursor.execute("ALTER TABLE gone RENAME TO django_q_schedule")
 
 
-@pytest.mark.parametrize("task", [ring.SYNC_EVENTS, ring.PUSH_EXTERNAL_IDS, ring.PRUNE])
+@pytest.mark.parametrize(
+    "task", [ring.SYNC_EVENTS, ring.PUSH_EXTERNAL_IDS, ring.PRUNE, ring.RECONCILE]
+)
 def test_every_task_that_is_rung_by_path_can_be_imported(task: str) -> None:
     assert callable(import_string(task))

@@ -1,88 +1,165 @@
 """``manage.py reconcile_workos``: brings the mirror in line with WorkOS, and says what it did."""
 
 import json
+import re
+import sys
 import time
 from argparse import ArgumentParser
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error as DatabaseTrouble
+from django.utils import timezone
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from orgs.resolution import Outcome
-from orgs.services import drain, write_back
-from orgs.services.cursor import standing
+from orgs.management.report import as_text, events_summary, full_summary
+from orgs.services import drain, reconcile, write_back
 from orgs.services.drain import CursorLost, DrainReport, UnknownEvent
-from orgs.services.write_back import WriteBackReport
+from orgs.services.reconcile import DisableLimit, Reconciliation, Run, UnknownOrganization
 from orgs.workos import Position, WorkOSTrouble, event_time
 
-#: What can become of an event that is read from the stream, in the order it is reported.
-_OUTCOMES = (
-    Outcome.CREATED,
-    Outcome.LINKED,
-    Outcome.RELINKED,
-    Outcome.UPDATED,
-    Outcome.DISABLED,
-    Outcome.STALE,
-    Outcome.UNKNOWN,
-    Outcome.IGNORED,
-    Outcome.PARKED,
-)
-
 _PUSH_SECONDS = 600.0
+
+_NOT_IN_SYNC = 3
 
 
 class Command(BaseCommand):
     help = (
-        "Applies every event that WorkOS lists after the stored position, waiting for nothing, and "
-        "writes new ids back to WorkOS. Safe to repeat and to run beside the worker. "
-        "Exit 0: done (parked events are named on stderr). Exit 1: trouble, in one line on stderr."
+        "Drains WorkOS's event stream, compares every organization of WorkOS with the mirror, "
+        "repairs what drifted, and writes new ids back. Safe to repeat, to interrupt, and to run "
+        "beside the worker. Exit 0: in sync, or repaired; 1: trouble, in one line on stderr; "
+        "3: not in sync (--check)."
     )
     # It needs less than the web process does, and says itself, in one line, what is missing.
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument(
+        what = parser.add_mutually_exclusive_group()
+        what.add_argument(
             "--events-only",
             action="store_true",
             help="drain the event stream, without a snapshot of every organization",
         )
+        what.add_argument(
+            "--snapshot-only", action="store_true", help="compare, without draining the events"
+        )
+        what.add_argument(
+            "--org",
+            action="append",
+            metavar="WORKOS_ID_OR_GRAM_ID",
+            help="compare and repair this organization alone, however young the difference; "
+            "may be given several times",
+        )
+        how = parser.add_mutually_exclusive_group()
+        how.add_argument(
+            "--dry-run",
+            action="store_true",
+            help="report the same and write nothing, neither here nor at WorkOS; events that wait "
+            "are counted as read",
+        )
+        how.add_argument(
+            "--check",
+            action="store_true",
+            help="as --dry-run, and exit 3 if not in sync: for monitoring",
+        )
+        parser.add_argument(
+            "--max-disable",
+            metavar="N|N%",
+            help="disable nothing if more organizations than this are gone from WorkOS "
+            "(default: the larger of 10 and 1%% of the linked ones)",
+        )
         parser.add_argument(
             "--since",
             metavar="EVENT_ID|ISO-TIME",
-            help="apply again what followed this event (exclusive) or this time (UTC unless it "
-            "says otherwise); the stored position is neither read nor moved",
+            help="with --events-only: apply again what followed this event (exclusive) or this "
+            "time (UTC unless it says otherwise); the stored position is neither read nor moved",
         )
         parser.add_argument("--format", choices=("text", "json"), default="text")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if not options["events_only"]:
-            raise CommandError("snapshots are not there yet; use --events-only")
-        report, pushed = _run(options["since"])
-        for entry in report.parked:
+        dry = options["dry_run"] or options["check"]
+        _refuse_what_does_not_go_together(options, dry=dry)
+        with _one_line_of_trouble():
+            if options["events_only"]:
+                self._events_only(options)
+            else:
+                self._snapshot(options, dry=dry)
+
+    def _events_only(self, options: dict[str, Any]) -> None:
+        since = options["since"]
+        events = drain.drain_to_end() if since is None else drain.replay(_position(since))
+        pushed = write_back.push_due(deadline=time.monotonic() + _PUSH_SECONDS)
+        self._name_parked(events)
+        self._print(events_summary(events, pushed), options)
+        _raise_unsettled(events)
+
+    def _snapshot(self, options: dict[str, Any], *, dry: bool) -> None:
+        found = self._reconcile(options, dry=dry)
+        self._name_parked(found.events)
+        summary = full_summary(found)
+        self._print(summary, options, dry=dry)
+        if found.snapshot.trouble:
+            raise CommandError(_one_line("; ".join(found.snapshot.trouble)))
+        _raise_unsettled(found.events)
+        if options["check"] and not summary["in_sync"]:
+            raise CommandError("not in sync", returncode=_NOT_IN_SYNC)
+
+    def _reconcile(self, options: dict[str, Any], *, dry: bool) -> Reconciliation:
+        limit = _limit(options["max_disable"])
+        with _progress() as progress:
+            run = Run(now=timezone.now(), dry=dry, limit=limit, progress=progress)
+            if options["org"]:
+                return reconcile.reconcile_organizations(run, options["org"])
+            return reconcile.reconcile(run, drain_events=not options["snapshot_only"])
+
+    def _name_parked(self, events: DrainReport) -> None:
+        for entry in events.parked:
             self.stderr.write(f"parked {entry.event.id}: {_one_line(entry.resolved.error)}")
-        if report.parked:
-            self.stderr.write(f"{len(report.parked)} parked; see them in the admin's event list")
-        summary = _summary(report, pushed)
-        self.stdout.write(json.dumps(summary) if options["format"] == "json" else _text(summary))
-        if report.unsettled:
-            raise CommandError(f"an announced event is not settled: {_one_line(report.unsettled)}")
+        if events.parked:
+            self.stderr.write(f"{len(events.parked)} parked; see them in the admin's event list")
+
+    def _print(
+        self, summary: dict[str, Any], options: dict[str, Any], *, dry: bool = False
+    ) -> None:
+        as_json = options["format"] == "json"
+        self.stdout.write(json.dumps(summary) if as_json else as_text(summary, dry=dry))
 
 
-def _run(since: str | None) -> tuple[DrainReport, WriteBackReport]:
+def _refuse_what_does_not_go_together(options: dict[str, Any], *, dry: bool) -> None:
+    if options["since"] is not None and not options["events_only"]:
+        raise CommandError("--since needs --events-only: a snapshot knows no time")
+    if options["events_only"] and dry:
+        raise CommandError("--dry-run and --check compare a snapshot: leave out --events-only")
+    if options["events_only"] and options["max_disable"] is not None:
+        raise CommandError("--max-disable is about a snapshot: leave out --events-only")
+    for id_ in options["org"] or ():
+        if not id_.strip() or "\x00" in id_:
+            raise CommandError("--org wants the id of an organization")
+
+
+@contextmanager
+def _one_line_of_trouble() -> Iterator[None]:
     try:
-        report = drain.drain_to_end() if since is None else drain.replay(_position(since))
-        return report, write_back.push_due(deadline=time.monotonic() + _PUSH_SECONDS)
+        yield
     except CursorLost as lost:
         raise CommandError(
             f"the cursor is lost: {_one_line(lost)}; run manage.py reconcile_workos"
         ) from None
-    except (UnknownEvent, WorkOSTrouble) as trouble:
+    except (UnknownEvent, UnknownOrganization, WorkOSTrouble) as trouble:
         raise CommandError(_one_line(trouble)) from None
     except DatabaseTrouble as trouble:
         raise CommandError(f"the database: {_one_line(trouble)}") from None
     except KeyboardInterrupt:
         raise CommandError("interrupted; run it again", returncode=130) from None
+
+
+def _raise_unsettled(events: DrainReport) -> None:
+    if events.unsettled:
+        raise CommandError(f"an announced event is not settled: {_one_line(events.unsettled)}")
 
 
 def _position(since: str) -> Position:
@@ -95,28 +172,26 @@ def _position(since: str) -> Position:
     return Position(None, moment if moment.tzinfo else moment.replace(tzinfo=UTC))
 
 
-def _summary(report: DrainReport, pushed: WriteBackReport) -> dict[str, Any]:
-    return {
-        "events": {
-            "read": report.read,
-            **{outcome.value: report.outcomes[outcome] for outcome in _OUTCOMES},
-        },
-        "write_backs": {
-            "pushed": pushed.pushed,
-            "failed": pushed.failed,
-            "conflicts": pushed.conflicts,
-        },
-        "cursor": standing().position.last_event_id,
-        "drained": report.drained,
-    }
+def _limit(max_disable: str | None) -> DisableLimit:
+    if max_disable is None:
+        return DisableLimit()
+    if re.fullmatch(r"[0-9]{1,9}", max_disable):
+        return DisableLimit(rows=int(max_disable), percent=0)
+    if re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,3})?%", max_disable):
+        return DisableLimit(rows=0, percent=float(max_disable[:-1]))
+    raise CommandError(f"--max-disable wants a number such as 50 or 2.5%, not {max_disable!r}")
 
 
-def _text(summary: dict[str, Any]) -> str:
-    counts = {f"events {kind}": count for kind, count in summary["events"].items()}
-    counts |= {f"write-backs {kind}": count for kind, count in summary["write_backs"].items()}
-    lines = [f"{kind:<22}{count:>7}" for kind, count in counts.items()]
-    end = "the end of the stream" if summary["drained"] else "not the end of the stream"
-    return "\n".join([*lines, f"reached {end}; cursor {summary['cursor'] or 'not set'}"])
+@contextmanager
+def _progress() -> Iterator[Callable[[int], None]]:
+    """A line on a terminal that tells how far it is; WorkOS does not say how many there are."""
+    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    console = Console(file=sys.stderr)
+    with Progress(
+        *columns, console=console, transient=True, disable=not sys.stderr.isatty()
+    ) as bar:
+        task = bar.add_task("asking WorkOS …", total=None)
+        yield lambda count: bar.update(task, description=f"{count:,} organizations compared")
 
 
 def _one_line(trouble: object) -> str:

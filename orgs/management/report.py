@@ -1,0 +1,120 @@
+"""Puts what a reconciliation found into words: as text for people, as JSON for programs."""
+
+import json
+from typing import Any
+
+from orgs.drift import DISABLED_HERE, Change
+from orgs.resolution import Outcome
+from orgs.services.cursor import standing
+from orgs.services.drain import DrainReport
+from orgs.services.reconcile import Reconciliation
+from orgs.services.write_back import WriteBackReport
+
+#: What can become of an event that is read from the stream, in the order it is reported.
+_EVENT_OUTCOMES = (
+    Outcome.CREATED,
+    Outcome.LINKED,
+    Outcome.RELINKED,
+    Outcome.UPDATED,
+    Outcome.DISABLED,
+    Outcome.STALE,
+    Outcome.UNKNOWN,
+    Outcome.IGNORED,
+    Outcome.PARKED,
+)
+
+#: The report's names for the kinds of change, in its order.
+_SNAPSHOT_COUNTS = {
+    "created": Outcome.CREATED.value,
+    "linked": Outcome.LINKED.value,
+    "relinked": Outcome.RELINKED.value,
+    "updated": Outcome.UPDATED.value,
+    "disabled": Outcome.DISABLED.value,
+    "unchanged": "unchanged",
+    "stale": "stale",
+    "conflicts": Outcome.CONFLICT.value,
+    "write_backs": "write_backs",
+    "disabled_here": DISABLED_HERE,
+}
+
+_DIFFERENCES_SHOWN = 50
+
+
+def events_summary(events: DrainReport, write_backs: WriteBackReport) -> dict[str, Any]:
+    """The JSON object of a run of events alone."""
+    return {
+        "events": {
+            "read": events.read + events.waiting,
+            **{outcome.value: events.outcomes[outcome] for outcome in _EVENT_OUTCOMES},
+        },
+        "write_backs": {
+            "pushed": write_backs.pushed,
+            "failed": write_backs.failed,
+            "conflicts": write_backs.conflicts,
+        },
+        "cursor": standing().position.last_event_id,
+        "drained": events.drained,
+    }
+
+
+def full_summary(found: Reconciliation) -> dict[str, Any]:
+    """The JSON object of a run with a snapshot. The same state gives the same bytes."""
+    snapshot = found.snapshot
+    changes = sorted(snapshot.changes, key=lambda change: change.order)
+    return {
+        **events_summary(found.events, found.write_backs),
+        "snapshot": {
+            "organizations": snapshot.organizations,
+            **{name: snapshot.counts[kind] for name, kind in _SNAPSHOT_COUNTS.items()},
+        },
+        "changes": [_as_json(change) for change in changes],
+        "in_sync": found.in_sync,
+    }
+
+
+def as_text(summary: dict[str, Any], *, dry: bool = False) -> str:
+    """The same, as lines for people: counts, then the differences, then what to make of them."""
+    lines = [
+        f"{section.replace('_', '-') + ' ' + kind.replace('_', ' '):<32}{count:>7}"
+        for section in ("events", "snapshot", "write_backs")
+        for kind, count in summary.get(section, {}).items()
+    ]
+    if "changes" in summary:
+        lines += _differences(summary["changes"])
+        lines.append(_verdict(summary, dry=dry))
+    else:
+        end = "the end of the stream" if summary["drained"] else "not the end of the stream"
+        lines.append(f"reached {end}; cursor {summary['cursor'] or 'not set'}")
+    return "\n".join(lines)
+
+
+def _differences(changes: list[dict[str, Any]]) -> list[str]:
+    lines = [_as_line(change) for change in changes[:_DIFFERENCES_SHOWN]]
+    if len(changes) > _DIFFERENCES_SHOWN:
+        lines.append(f"… and {len(changes) - _DIFFERENCES_SHOWN} more; --format json has them all")
+    return lines
+
+
+def _verdict(summary: dict[str, Any], *, dry: bool) -> str:
+    if summary["in_sync"]:
+        return "in sync: nothing to do"
+    return "not in sync; run it without --dry-run and --check to repair" if dry else "repaired"
+
+
+def _as_line(change: dict[str, Any]) -> str:
+    fields = ", ".join(
+        f"{name}: {json.dumps(old, ensure_ascii=False)} → {json.dumps(new, ensure_ascii=False)}"
+        for name, (old, new) in change["fields"].items()
+    )
+    subject = f"{change['change']} {change['organization_id'] or '?'} ({change['workos_id']})"
+    return f"{subject}: {fields or change.get('reason', '')}"
+
+
+def _as_json(change: Change) -> dict[str, Any]:
+    told = {
+        "organization_id": change.organization_id,
+        "workos_id": change.workos_id,
+        "change": change.change,
+        "fields": {name: list(values) for name, values in change.fields.items()},
+    }
+    return {**told, "reason": change.reason} if change.reason else told

@@ -1,0 +1,36 @@
+"""Reads WorkOS's pages ahead: the next one while the caller is busy with this one."""
+
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, TypeVar
+
+P_co = TypeVar("P_co", covariant=True)
+
+
+class Page(Protocol[P_co]):
+    """What a read returns: where the next one starts, and whether there is a next one."""
+
+    @property
+    def position(self) -> P_co: ...
+    @property
+    def is_last(self) -> bool: ...
+
+
+P = TypeVar("P")
+PageT = TypeVar("PageT", bound="Page[object]")
+
+
+def read_ahead(read: Callable[[P], PageT], start: P) -> Generator[PageT]:
+    """Pages from ``start`` to the last. ``read`` runs in a thread: it must not use the database.
+
+    Raises what ``read`` raises when its page is due. Close it if it is not read to its end.
+    """
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        upcoming = reader.submit(read, start)
+        while True:
+            page = upcoming.result()
+            if page.is_last:
+                yield page
+                return
+            upcoming = reader.submit(read, page.position)  # type: ignore[arg-type]
+            yield page

@@ -1,0 +1,861 @@
+"""The snapshot against real PostgreSQL and a WorkOS that lies in every way it is known to."""
+
+import hashlib
+import tracemalloc
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+from pytest_django import DjangoAssertNumQueries
+
+from orgs import workos as edge
+from orgs.drift import Change
+from orgs.ids import derived_id
+from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEvent
+from orgs.resolution import EventType, Outcome
+from orgs.services import reconcile as reconciling
+from orgs.services.cursor import Lease, ensure_cursor, standing
+from orgs.services.drain import drain_to_end
+from orgs.services.reconcile import (
+    DisableLimit,
+    Reconciliation,
+    Run,
+    UnknownOrganization,
+    reconcile,
+    reconcile_organizations,
+    reconcile_unless_busy,
+)
+from orgs.workos import Position
+from tests.builders import an_organization_row
+from tests.concurrency import another_program, in_thread, wait_until_blocked
+from tests.workos_stand_in import WorkOSStandIn
+
+pytestmark = pytest.mark.usefixtures("database")
+
+LONG_AGO = (datetime.now(UTC) - timedelta(days=2)).isoformat()
+
+
+def an_old_organization(workos: WorkOSStandIn, name: str = "Acme", **values: Any) -> str:
+    """Created two days ago, without an event that could still be listed."""
+    organization = workos.create_organization(name=name, at=LONG_AGO, emits=False, **values)
+    return str(organization["id"])
+
+
+def snapshot(**values: Any) -> Reconciliation:
+    return reconcile(Run(now=timezone.now(), **values), drain_events=False)
+
+
+def changes(found: Reconciliation) -> list[tuple[str | None, str]]:
+    told = sorted(found.snapshot.changes, key=lambda change: change.order)
+    return [(change.organization_id, change.change) for change in told]
+
+
+def row(organization_id: str) -> Organization:
+    return Organization.objects.get(id=organization_id)
+
+
+# Repair -------------------------------------------------------------------------------------
+
+
+def test_drift_of_every_kind_is_repaired_and_the_second_run_is_empty(
+    workos: WorkOSStandIn,
+) -> None:
+    created = an_old_organization(workos, "Created")
+    an_old_organization(workos, "Linked", external_id="gram-linked")
+    an_organization_row("gram-linked", name="Linked")
+    relinked = an_old_organization(workos, "Relinked", external_id="gram-relinked")
+    an_organization_row("gram-relinked", name="Relinked", workos_id="org_gone")
+    renamed = an_old_organization(workos, "WorkOS's name", external_id="gram-renamed")
+    an_organization_row("gram-renamed", name="Renamed here", workos_id=renamed)
+    an_organization_row("gram-deleted", name="Deleted", workos_id="org_deleted")
+    forgotten = an_old_organization(workos, "Forgotten")
+    an_organization_row("gram-forgotten", name="Forgotten", workos_id=forgotten)
+
+    first, second = snapshot(), snapshot()
+
+    assert changes(first) == sorted(
+        [
+            (derived_id(created), "created"),
+            ("gram-linked", "linked"),
+            ("gram-relinked", "relinked"),
+            ("gram-renamed", "updated"),
+            ("gram-deleted", "disabled"),
+            ("gram-forgotten", "write_back"),
+        ]
+    )
+    assert not first.in_sync
+    assert first.write_backs.pushed == 2
+    assert changes(second) == []
+    assert second.in_sync
+    assert second.snapshot.counts["unchanged"] == second.snapshot.organizations == 5
+    assert row("gram-relinked").workos_id == relinked
+    assert row("gram-renamed").name == "WorkOS's name"
+    assert row("gram-deleted").disabled_at is not None
+    assert row("gram-deleted").workos_id == "org_deleted"
+    assert row(derived_id(created)).slug == "created"
+
+
+def test_a_first_run_mirrors_what_was_there_before(
+    workos: WorkOSStandIn, sync_setting: Callable[..., None]
+) -> None:
+    workos.seed(organizations=250, at=LONG_AGO, emits=False)
+
+    found = snapshot()
+
+    assert found.snapshot.organizations == 250
+    assert found.snapshot.counts["created"] == 250
+    assert Organization.objects.count() == 250
+    assert not ExternalIdWriteBack.objects.exists()
+    assert SyncCursor.objects.get().reconciled_at is not None
+
+
+def test_a_repair_writes_only_what_workos_owns(workos: WorkOSStandIn) -> None:
+    acme = an_old_organization(workos, "Acme", external_id="gram-1")
+    before = an_organization_row(
+        "gram-1", name="Old", slug="by-hand", workos_id=acme, gram_account_type="pro"
+    )
+
+    snapshot()
+
+    after = row("gram-1")
+    assert (after.slug, after.gram_account_type) == ("by-hand", "pro")
+    assert after.created_at == before.created_at
+    assert after.workos_last_event_id is None
+
+
+def test_a_row_disabled_here_is_told_and_not_enabled(workos: WorkOSStandIn) -> None:
+    acme = an_old_organization(workos, "Acme", external_id="gram-1")
+    an_organization_row("gram-1", name="Acme", workos_id=acme, disabled_at=datetime.now(UTC))
+
+    found = snapshot()
+
+    assert changes(found) == [("gram-1", "disabled_here")]
+    assert found.in_sync
+    assert row("gram-1").disabled_at is not None
+
+
+def test_conflicts_are_told_and_left_alone(workos: WorkOSStandIn) -> None:
+    alive = an_old_organization(workos, "Alive")
+    an_old_organization(workos, "Acme", external_id="gram-1")
+    an_organization_row("gram-1", name="Alive", workos_id=alive)
+    workos.update_organization(alive, external_id="elsewhere", at=LONG_AGO, emits=False)
+
+    found = snapshot()
+
+    assert [change.change for change in found.snapshot.changes] == ["conflict", "conflict"]
+    assert found.in_sync
+    assert row("gram-1").workos_id == alive
+    assert Organization.objects.count() == 1
+
+
+def test_what_postgresql_refuses_is_a_conflict_and_the_rest_of_the_page_is_repaired(
+    workos: WorkOSStandIn,
+) -> None:
+    an_old_organization(workos, "Forbidden")
+    an_old_organization(workos, "Allowed")
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "ALTER TABLE organization_metadata ADD CONSTRAINT theirs CHECK (name <> 'Forbidden')"
+        )
+    try:
+        found = snapshot()
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE organization_metadata DROP CONSTRAINT theirs")
+
+    assert sorted(change.change for change in found.snapshot.changes) == ["conflict", "created"]
+    assert Organization.objects.get().name == "Allowed"
+
+
+def test_a_row_that_another_program_has_locked_does_not_keep_the_rest_from_repair(
+    workos: WorkOSStandIn, sync_setting: Callable[..., None]
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    locked = an_old_organization(workos, "Locked", external_id="gram-locked")
+    an_organization_row("gram-locked", name="Old", workos_id=locked)
+    an_old_organization(workos, "Free", external_id="gram-free")
+
+    with another_program() as rival:
+        rival.execute("SELECT FROM organization_metadata WHERE id = 'gram-locked' FOR UPDATE")
+        found = snapshot()
+
+    assert changes(found) == [("gram-free", "created")]
+    assert "locked by another program" in found.snapshot.trouble[0]
+    assert changes(snapshot()) == [("gram-locked", "updated")]
+
+
+def test_a_page_is_decided_again_under_its_locks(workos: WorkOSStandIn) -> None:
+    acme = an_old_organization(workos, "WorkOS's name", external_id="gram-1")
+    an_organization_row("gram-1", name="Drifted", workos_id=acme)
+
+    with another_program() as rival, in_thread() as start:
+        rival.execute(
+            "UPDATE organization_metadata SET name = 'Newer', workos_updated_at = now(),"
+            " workos_last_event_id = 'event_9'"
+        )
+        running = start(snapshot)
+        wait_until_blocked()
+        rival.commit()
+        found = running.result()
+
+    assert changes(found) == []
+    assert found.snapshot.counts["stale"] == 1
+    assert row("gram-1").name == "Newer"
+    assert row("gram-1").workos_last_event_id == "event_9"
+
+
+def test_traffic_is_left_to_its_event(workos: WorkOSStandIn) -> None:
+    workos.create_organization(name="Just now", emits=False)
+
+    found = snapshot()
+
+    assert found.in_sync
+    assert found.snapshot.counts["unchanged"] == 1
+    assert not Organization.objects.exists()
+
+
+def test_a_snapshot_does_not_bring_back_what_the_stream_has_deleted(
+    workos: WorkOSStandIn,
+) -> None:
+    acme = an_old_organization(workos)
+    WorkOSEvent.objects.create(
+        id="event_1",
+        type=EventType.DELETED,
+        workos_organization_id=acme,
+        outcome=Outcome.UNKNOWN,
+        processed_at=datetime.now(UTC),
+    )
+
+    found = snapshot()
+
+    assert found.snapshot.counts["stale"] == 1
+    assert not Organization.objects.exists()
+
+
+def test_a_write_back_that_is_due_is_not_found_twice(workos: WorkOSStandIn) -> None:
+    acme = an_old_organization(workos)
+    an_organization_row("gram-1", name="Acme", workos_id=acme)
+    workos.misbehave("status", status=500, method="PUT", path="/organizations")
+
+    first, second, third = snapshot(), snapshot(), snapshot()
+
+    assert (first.write_backs.failed, second.write_backs.pushed) == (1, 1)
+    assert changes(second) == [("gram-1", "write_back")]
+    assert third.in_sync
+
+
+# The missing --------------------------------------------------------------------------------
+
+
+def linked_rows(count: int, workos_id: str = "org_gone_{}") -> None:
+    for number in range(count):
+        an_organization_row(f"gone-{number:03}", workos_id=workos_id.format(number))
+
+
+def nothing_is_disabled() -> bool:
+    return not Organization.objects.disabled().exists()
+
+
+def test_more_gone_than_the_limit_disables_nothing_and_asks_for_one_more(
+    workos: WorkOSStandIn,
+) -> None:
+    linked_rows(30)
+
+    found = snapshot(limit=DisableLimit(rows=4, percent=0))
+
+    assert nothing_is_disabled()
+    assert "more than 4 of 30 linked organizations are gone" in found.snapshot.trouble[0]
+    assert not found.in_sync
+    assert SyncCursor.objects.get().reconciled_at is None
+    assert workos.count_requests(path="/organizations/") <= 8
+
+
+def test_as_many_gone_as_the_limit_are_disabled(workos: WorkOSStandIn) -> None:
+    linked_rows(10)
+
+    found = snapshot(limit=DisableLimit(rows=10, percent=0))
+
+    assert Organization.objects.disabled().count() == 10
+    assert found.snapshot.counts["disabled"] == 10
+    assert found.snapshot.trouble == []
+
+
+@pytest.mark.parametrize(
+    ("limit", "linked", "allowed"),
+    [
+        (DisableLimit(), 100, 10),
+        (DisableLimit(), 5_000, 50),
+        (DisableLimit(rows=3, percent=0), 5_000, 3),
+        (DisableLimit(rows=0, percent=2.5), 1_000, 25),
+        (DisableLimit(rows=0, percent=0), 1_000, 0),
+    ],
+)
+def test_the_limit_is_the_larger_of_the_two(limit: DisableLimit, linked: int, allowed: int) -> None:
+    assert limit.allows(linked) == allowed
+
+
+def test_only_a_404_of_workoss_own_disables(workos: WorkOSStandIn) -> None:
+    linked_rows(1)
+    workos.misbehave("html", status=404, path="/organizations/")
+
+    found = snapshot()
+
+    assert nothing_is_disabled()
+    assert "a 404 that is not WorkOS's own" in found.snapshot.trouble[0]
+
+
+def test_trouble_with_one_that_is_missing_disables_none(workos: WorkOSStandIn) -> None:
+    linked_rows(5)
+    workos.misbehave("status", status=500, path="/organizations/org_gone_3")
+
+    found = snapshot()
+
+    assert nothing_is_disabled()
+    assert len(found.snapshot.trouble) == 1
+    assert snapshot().snapshot.counts["disabled"] == 5
+
+
+@pytest.mark.parametrize(
+    ("misbehaviour", "trouble"),
+    [
+        pytest.param({"kind": "html"}, "not a page of a list", id="HTML"),
+        pytest.param({"kind": "truncated"}, "not a page of a list", id="truncated"),
+        pytest.param({"kind": "empty"}, "not a page of a list", id="empty"),
+        pytest.param({"kind": "body", "body": []}, "not a page of a list", id="a bare list"),
+        pytest.param({"kind": "body", "body": {"data": None}}, "not a page", id="data null"),
+        pytest.param({"kind": "no_list_metadata"}, "not a page of a list", id="no list_metadata"),
+        pytest.param(
+            {
+                "kind": "body",
+                "body": {"data": [], "list_metadata": {"before": None, "after": "org_1"}},
+            },
+            "no organization, and said that there are more",
+            id="empty, with more",
+        ),
+        pytest.param(
+            {
+                "kind": "body",
+                "body": {"data": [{"name": "?"}], "list_metadata": {"after": None}},
+            },
+            "has no usable id",
+            id="without an id",
+        ),
+        pytest.param({"kind": "repeated_page", "times": None}, "same page", id="repeats"),
+        pytest.param({"kind": "ends_early"}, "the listing is not complete", id="ends early"),
+        pytest.param(
+            {"kind": "body", "body": {"data": [], "list_metadata": {"after": None}}},
+            "the listing is not complete",
+            id="an empty listing",
+        ),
+        pytest.param({"kind": "status", "status": 500}, "does not answer", id="500"),
+        pytest.param({"kind": "rate_limited"}, "429", id="429"),
+        pytest.param({"kind": "reset"}, "does not answer", id="reset"),
+    ],
+)
+@pytest.mark.parametrize("pages_before", [0, 1])
+def test_a_broken_listing_disables_nothing(
+    workos: WorkOSStandIn, misbehaviour: dict[str, Any], trouble: str, pages_before: int
+) -> None:
+    workos.seed(organizations=250, at=LONG_AGO, external_id_prefix="gram-", emits=False)
+    snapshot()
+    an_organization_row("gone", workos_id="org_gone")
+    if pages_before:
+        workos.misbehave("slow", seconds=0, path="/organizations", exact=True)
+    workos.misbehave(path="/organizations", exact=True, **misbehaviour)
+
+    found = snapshot()
+    workos.behave()
+
+    assert nothing_is_disabled()
+    assert trouble in found.snapshot.trouble[0]
+    assert not found.in_sync
+    assert changes(snapshot()) == [("gone", "disabled")]
+
+
+def test_an_organization_that_cant_be_read_is_a_conflict_and_is_there(
+    workos: WorkOSStandIn,
+) -> None:
+    an_organization_row("gram-1", workos_id="org_odd")
+    workos.misbehave(
+        "body",
+        path="/organizations",
+        exact=True,
+        body={"data": [{"id": "org_odd", "name": None}], "list_metadata": {"after": None}},
+    )
+
+    found = snapshot()
+
+    assert changes(found) == [(None, "conflict")]
+    assert nothing_is_disabled()
+
+
+def test_one_that_was_created_while_the_listing_was_read_is_not_missing(
+    workos: WorkOSStandIn,
+) -> None:
+    young = workos.create_organization(name="Young", external_id="gram-1", emits=False)
+    an_organization_row("gram-1", name="Young", workos_id=young["id"])
+    workos.misbehave(
+        "body",
+        path="/organizations",
+        exact=True,
+        body={"data": [], "list_metadata": {"after": None}},
+    )
+
+    found = snapshot()
+
+    assert found.snapshot.trouble == []
+    assert nothing_is_disabled()
+
+
+def test_a_link_that_moved_meanwhile_is_not_disabled(
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    linked_rows(1)
+    exists = edge.exists
+
+    def and_then_it_moves(workos_id: str, **values: Any) -> bool | None:
+        answer = exists(workos_id, **values)
+        with another_program() as rival:
+            rival.execute("UPDATE organization_metadata SET workos_id = 'org_new'")
+        return answer
+
+    monkeypatch.setattr(edge, "exists", and_then_it_moves)
+
+    found = snapshot()
+
+    assert nothing_is_disabled()
+    assert changes(found) == []
+
+
+# Dry ----------------------------------------------------------------------------------------
+
+
+def contents() -> str:
+    """Every byte of every table of ours."""
+    digest = hashlib.sha256()
+    with connection.cursor() as cursor:
+        for table in (
+            "organization_metadata",
+            "workos_sync_cursor",
+            "workos_event",
+            "workos_external_id_write_back",
+            "django_q_ormq",
+        ):
+            cursor.execute(f"SELECT t::text FROM {table} AS t ORDER BY 1")  # noqa: S608
+            digest.update(repr(cursor.fetchall()).encode())
+    return digest.hexdigest()
+
+
+def a_drifted_world(workos: WorkOSStandIn) -> None:
+    an_old_organization(workos, "Created")
+    renamed = an_old_organization(workos, "There", external_id="gram-renamed")
+    an_organization_row("gram-renamed", name="Here", workos_id=renamed)
+    an_organization_row("gram-deleted", workos_id="org_deleted")
+    workos.create_organization(name="Waiting")
+
+
+def test_a_dry_run_finds_the_same_and_writes_nothing(workos: WorkOSStandIn) -> None:
+    a_drifted_world(workos)
+    before = contents()
+
+    dry = reconcile(Run(now=timezone.now(), dry=True))
+    after = contents()
+
+    assert after == before
+    assert workos.count_requests(method="PUT", path=None) == 0
+    assert dry.events.waiting == 1
+    assert not dry.in_sync
+    assert sorted(change.change for change in dry.snapshot.changes) == [
+        "created",
+        "disabled",
+        "updated",
+    ]
+    wet = reconcile(Run(now=timezone.now()), drain_events=False)
+    assert changes(wet) == changes(dry)
+
+
+def test_every_transaction_of_a_dry_run_begins_read_only(workos: WorkOSStandIn) -> None:
+    a_drifted_world(workos)
+    statements: list[str] = []
+
+    def note(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        in_transaction = context["connection"].in_atomic_block
+        statements.append(sql if in_transaction else f"outside a transaction: {sql}")
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(note):
+        reconcile(Run(now=timezone.now(), dry=True))
+        reconcile_organizations(Run(now=timezone.now(), dry=True), ["gram-renamed", "org_deleted"])
+
+    assert not [statement for statement in statements if "outside" in statement]
+    starts = [s for s in statements if s == "SET TRANSACTION READ ONLY"]
+    assert len(starts) >= 5
+    assert statements[0] == "SET TRANSACTION READ ONLY"
+
+
+def test_postgresql_itself_keeps_a_dry_run_from_writing(
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mistake in our code, such as this one, is an error and not a write."""
+    a_drifted_world(workos)
+    before = contents()
+
+    def mistaken(rows: Any, organizations: Any, **known: Any) -> Any:
+        Organization.objects.all().delete()
+
+    monkeypatch.setattr(reconciling, "compare", mistaken)
+
+    with pytest.raises(Exception, match="read-only transaction"):
+        reconcile(Run(now=timezone.now(), dry=True), drain_events=False)
+
+    assert contents() == before
+
+
+# The lost cursor ----------------------------------------------------------------------------
+
+
+def a_lost_cursor(workos: WorkOSStandIn) -> Position:
+    """The mirror is behind by a deletion and a creation whose events nobody can list any more."""
+    deleted = workos.create_organization(name="Deleted", external_id="gram-deleted")
+    drain_to_end()
+    lost = standing().position
+    workos.delete_organization(str(deleted["id"]), at=LONG_AGO)
+    an_old_organization(workos, "Created meanwhile", external_id="gram-created")
+    workos.expire_events()
+    return lost
+
+
+def test_a_lost_cursor_is_recovered_by_the_snapshot_and_the_stream_goes_on(
+    workos: WorkOSStandIn,
+) -> None:
+    lost = a_lost_cursor(workos)
+    began = timezone.now()
+
+    found = reconcile(Run(now=began))
+    workos.create_organization(name="Later", external_id="gram-later")
+    drain_to_end()
+
+    assert found.lost is not None
+    assert not found.in_sync
+    assert row("gram-deleted").disabled_at is not None
+    assert row("gram-created").name == "Created meanwhile"
+    assert row("gram-later").name == "Later"
+    assert standing().position != lost
+
+
+def test_the_new_position_lies_before_the_snapshot(
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_lost_cursor(workos)
+    began = timezone.now()
+
+    reconcile(Run(now=began))
+
+    assert standing().position == Position(None, began - timedelta(seconds=60, minutes=5))
+
+
+def test_what_happens_while_the_snapshot_is_taken_is_not_lost(
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Renamed after its page was read, and before the stream goes on."""
+    a_lost_cursor(workos)
+    read = edge.read_organizations
+
+    def and_then_it_is_renamed(*args: Any, **values: Any) -> edge.OrganizationPage:
+        page = read(*args, **values)
+        created = next(o for o in workos.all_organizations() if o["external_id"] == "gram-created")
+        workos.update_organization(str(created["id"]), name="Renamed meanwhile")
+        return page
+
+    monkeypatch.setattr(edge, "read_organizations", and_then_it_is_renamed)
+
+    found = reconcile(Run(now=timezone.now()))
+
+    assert found.events.outcomes[Outcome.UPDATED] == 1
+    assert row("gram-created").name == "Renamed meanwhile"
+
+
+def test_a_listing_that_breaks_off_leaves_the_cursor_lost(workos: WorkOSStandIn) -> None:
+    lost = a_lost_cursor(workos)
+    workos.misbehave("html", path="/organizations", exact=True)
+
+    found = reconcile(Run(now=timezone.now()))
+
+    assert found.snapshot.trouble
+    assert standing().position == lost
+
+
+def test_the_stream_goes_on_whatever_the_disables_wait_for(workos: WorkOSStandIn) -> None:
+    lost = a_lost_cursor(workos)
+
+    found = reconcile(Run(now=timezone.now(), limit=DisableLimit(rows=0, percent=0)))
+
+    assert found.snapshot.trouble
+    assert standing().position != lost
+    assert row("gram-deleted").disabled_at is None
+
+
+def test_a_cursor_that_someone_else_has_moved_is_not_moved_back(
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_lost_cursor(workos)
+    read = edge.read_organizations
+
+    def and_someone_moves_it(*args: Any, **values: Any) -> edge.OrganizationPage:
+        with another_program() as rival:
+            rival.execute(
+                "UPDATE workos_sync_cursor SET last_event_id = NULL, last_event_at = now()"
+            )
+        return read(*args, **values)
+
+    monkeypatch.setattr(edge, "read_organizations", and_someone_moves_it)
+    began = timezone.now()
+
+    reconcile(Run(now=began))
+
+    moved_to = standing().position.last_event_at
+    assert moved_to is not None
+    assert moved_to >= began
+
+
+def test_a_dry_run_tells_of_a_lost_cursor_and_leaves_it(workos: WorkOSStandIn) -> None:
+    lost = a_lost_cursor(workos)
+
+    found = reconcile(Run(now=timezone.now(), dry=True))
+
+    assert found.lost is not None
+    assert not found.in_sync
+    assert standing().position == lost
+
+
+# In sync with events ------------------------------------------------------------------------
+
+
+def test_a_run_that_applied_events_was_not_in_sync(workos: WorkOSStandIn) -> None:
+    acme = workos.create_organization(name="Acme", external_id="gram-1")
+    first = reconcile(Run(now=timezone.now()))
+    workos.update_organization(acme["id"], name="Renamed")
+
+    second, third = reconcile(Run(now=timezone.now())), reconcile(Run(now=timezone.now()))
+
+    assert [found.in_sync for found in (first, second, third)] == [False, False, True]
+
+
+def test_the_echo_of_a_write_back_is_no_drift(workos: WorkOSStandIn) -> None:
+    workos.create_organization(name="Acme")
+    reconcile(Run(now=timezone.now()))
+
+    second = reconcile(Run(now=timezone.now()))
+
+    assert second.events.outcomes[Outcome.UPDATED] == 1
+    assert second.in_sync
+
+
+# Single organizations -----------------------------------------------------------------------
+
+
+def only(*ids: str, **values: Any) -> Reconciliation:
+    return reconcile_organizations(Run(now=timezone.now(), **values), ids)
+
+
+def test_one_organization_is_compared_by_either_id(workos: WorkOSStandIn) -> None:
+    acme = an_old_organization(workos, "Acme", external_id="gram-1")
+    bolt = an_old_organization(workos, "Bolt", external_id="gram-2")
+    an_old_organization(workos, "Untouched", external_id="gram-3")
+
+    by_workos_id, by_gram_id = only(acme), only("gram-2")
+
+    assert (changes(by_workos_id), changes(by_gram_id)) == (
+        [("gram-1", "created")],
+        [("gram-2", "created")],
+    )
+    assert row("gram-2").workos_id == bolt
+    assert Organization.objects.count() == 2
+    assert workos.count_requests(path="/organizations", exact=True) == 0
+
+
+def test_a_young_difference_of_one_is_applied_all_the_same(workos: WorkOSStandIn) -> None:
+    acme = workos.create_organization(name="Just now", emits=False)
+
+    found = only(acme["id"])
+
+    assert [change.change for change in found.snapshot.changes] == ["created"]
+    assert found.write_backs.pushed == 1
+
+
+def test_the_write_backs_of_others_are_left_to_their_schedule(workos: WorkOSStandIn) -> None:
+    acme = an_old_organization(workos, "Acme")
+    other = an_old_organization(workos, "Other")
+    an_organization_row("gram-other", name="Other", workos_id=other)
+    ExternalIdWriteBack.objects.create(organization_id="gram-other", workos_id=other)
+
+    found = only(acme)
+
+    assert found.write_backs.pushed == 1
+    assert ExternalIdWriteBack.objects.get().organization_id == "gram-other"
+
+
+@pytest.mark.parametrize("id_", ["gram-1", "org_gone"])
+def test_one_that_is_gone_is_disabled_by_either_id(workos: WorkOSStandIn, id_: str) -> None:
+    an_organization_row("gram-1", workos_id="org_gone")
+
+    found = only(id_)
+
+    assert changes(found) == [("gram-1", "disabled")]
+    assert row("gram-1").disabled_at is not None
+
+
+def test_one_that_only_the_mirror_has_is_left_alone(workos: WorkOSStandIn) -> None:
+    an_organization_row("gram-1")
+
+    found = only("gram-1")
+
+    assert found.in_sync
+    assert found.snapshot.counts["unchanged"] == 1
+
+
+def test_one_that_neither_side_knows_is_an_error_and_nothing_is_done(
+    workos: WorkOSStandIn,
+) -> None:
+    acme = an_old_organization(workos)
+
+    with pytest.raises(UnknownOrganization, match="gram-nowhere"):
+        only(acme, "gram-nowhere")
+
+    assert not Organization.objects.exists()
+
+
+def test_an_organization_named_twice_is_compared_once(workos: WorkOSStandIn) -> None:
+    acme = an_old_organization(workos, external_id="gram-1")
+
+    found = only(acme, acme)
+
+    assert found.snapshot.organizations == 1
+    assert changes(found) == [("gram-1", "created")]
+
+
+def test_one_that_cant_be_read_is_a_conflict(workos: WorkOSStandIn) -> None:
+    an_organization_row("gram-1", workos_id="org_odd")
+    workos.misbehave("body", path="/organizations/", body={"id": "org_odd"}, times=None)
+
+    found = only("gram-1")
+
+    assert found.snapshot.changes == [
+        Change(None, "org_odd", "conflict", reason="name is not non-empty text without NUL")
+    ]
+
+
+def test_a_dry_run_of_one_writes_nothing(workos: WorkOSStandIn) -> None:
+    acme = an_old_organization(workos)
+    an_organization_row("gram-1", workos_id="org_gone")
+    before = contents()
+
+    found = only(acme, "org_gone", dry=True)
+
+    assert [kind for _, kind in changes(found)] == ["created", "disabled"] or [
+        kind for _, kind in changes(found)
+    ] == ["disabled", "created"]
+    assert contents() == before
+
+
+# Two at once --------------------------------------------------------------------------------
+
+
+def test_a_second_run_says_so_and_runs_all_the_same(
+    workos: WorkOSStandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    an_old_organization(workos, external_id="gram-1")
+    ensure_cursor()
+    lease = Lease.SNAPSHOT.take(60)
+
+    found = snapshot()
+
+    assert changes(found) == [("gram-1", "created")]
+    assert "another process is taking a snapshot" in caplog.text
+    assert SyncCursor.objects.get().reconciling_until == lease
+
+
+def test_the_scheduled_run_leaves_it_to_the_other(workos: WorkOSStandIn) -> None:
+    ensure_cursor()
+    Lease.SNAPSHOT.take(60)
+
+    assert reconcile_unless_busy(Run(now=timezone.now())) is None
+    assert workos.count_requests() == 0
+
+
+def test_the_lease_ends_with_the_run_even_if_that_fails(
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    an_old_organization(workos)
+
+    def interrupted(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(reconciling, "_find_missing", interrupted)
+
+    with pytest.raises(KeyboardInterrupt):
+        snapshot()
+
+    assert SyncCursor.objects.get().reconciling_until is None
+    assert Lease.SNAPSHOT.take(60) is not None
+
+
+def test_a_long_run_keeps_its_lease(workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    workos.seed(organizations=150, at=LONG_AGO, emits=False)
+    monkeypatch.setattr(reconciling, "_RENEW_SECONDS", 0.0)
+    seen: list[datetime | None] = []
+
+    snapshot(progress=lambda _: seen.append(SyncCursor.objects.get().reconciling_until))
+
+    assert None not in seen
+    assert len(set(seen)) == 2
+
+
+def test_runs_at_once_end_in_the_same_rows(workos: WorkOSStandIn) -> None:
+    workos.seed(organizations=120, at=LONG_AGO, emits=False)
+
+    with in_thread() as start:
+        for running in [start(snapshot), start(snapshot)]:
+            assert running.result().snapshot.trouble == []
+
+    assert Organization.objects.count() == 120
+    assert snapshot().in_sync
+
+
+# Size ---------------------------------------------------------------------------------------
+
+
+def test_a_page_in_sync_takes_few_queries_and_no_write(
+    workos: WorkOSStandIn, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    workos.seed(organizations=300, at=LONG_AGO, external_id_prefix="gram-", emits=False)
+    snapshot()
+    page = edge.read_organizations(None)
+    run = Run(now=timezone.now())
+
+    with django_assert_num_queries(2):
+        reconciling._compare_page(
+            run, reconciling.SnapshotReport(), page.organizations, young_after=run.young_after
+        )
+
+
+def test_memory_grows_by_a_hash_an_organization(workos: WorkOSStandIn) -> None:
+    workos.seed(organizations=4_000, at=LONG_AGO, external_id_prefix="gram-", emits=False)
+    snapshot()
+    peaks: list[int] = []
+
+    def note(compared: int) -> None:
+        if compared in (1_000, 4_000):
+            peaks.append(tracemalloc.get_traced_memory()[1])
+
+    tracemalloc.start()
+    try:
+        snapshot(progress=note)
+    finally:
+        tracemalloc.stop()
+
+    early, late = peaks
+    assert (late - early) / 3_000 < 64, "bytes an organization: its hash, and little more"
