@@ -34,6 +34,12 @@ from orgs.models import (
 )
 from orgs.resolution import EVENT_OUTCOMES, EventType, Outcome
 from orgs.services.mirror import storable
+from orgs.services.reconcile import (
+    Reconciliation,
+    Run,
+    UnknownOrganization,
+    reconcile_organizations,
+)
 from orgs.services.snapshots import NotParked, dismiss_parked, replay_parked
 from orgs.workos import WorkOSTrouble
 
@@ -217,6 +223,7 @@ class OrganizationAdmin(_MirrorAdmin[Organization]):
     search_fields = ["name", "slug", "id", "workos_id"]
     search_help_text = "Name, slug, id or WorkOS id, or a part of one"
     ordering = ["slug"]  # It has an index, and is nearly the name.
+    actions = ["reconcile_selected"]
     formfield_overrides = {models.TextField: {"widget": AdminTextInputWidget}}
     readonly_fields = [
         "id",
@@ -239,6 +246,41 @@ class OrganizationAdmin(_MirrorAdmin[Organization]):
         ("Mirror", {"fields": ["write_back_state", "events"]}),
         ("Times", {"fields": ["created_at", "updated_at", "disabled_at"]}),
     ]
+
+    def has_reconcile_permission(self, request: HttpRequest) -> bool:
+        may_look = self.has_view_permission(request)
+        return may_look and request.user.has_perm("orgs.reconcile_organization")
+
+    @admin.action(description="Reconcile with WorkOS", permissions=["reconcile"])
+    def reconcile_selected(
+        self, request: HttpRequest, queryset: models.QuerySet[Organization]
+    ) -> None:
+        ids = _selected(request)
+        try:
+            found = reconcile_organizations(Run(now=timezone.now()), ids)
+        except (UnknownOrganization, WorkOSTrouble) as trouble:
+            self.message_user(request, storable(f"Nothing was done: {trouble}"), messages.ERROR)
+        except DatabaseTrouble as trouble:
+            logger.exception("reconciling %r failed", ids)
+            self.message_user(request, f"Trouble with the database: {trouble}", messages.ERROR)
+        else:
+            self._tell(request, found)
+
+    def _tell(self, request: HttpRequest, found: Reconciliation) -> None:
+        for change in found.snapshot.changes:
+            level = messages.WARNING if change.reason else messages.SUCCESS
+            self.message_user(request, storable(str(change)), level)
+            if change.organization_id and not change.reason:
+                organization = Organization(id=change.organization_id, name=change.organization_id)
+                self.log_change(request, organization, str(change))
+        for trouble in found.snapshot.trouble:
+            self.message_user(request, storable(trouble), messages.ERROR)
+        if same := found.snapshot.organizations - len(found.snapshot.changes):
+            self.message_user(request, f"In sync with WorkOS: {same}", messages.INFO)
+        failed = found.write_backs.failed + found.write_backs.conflicts
+        if failed:
+            text = f"Not written back to WorkOS: {failed}; see the outbox"
+            self.message_user(request, text, messages.WARNING)
 
     @admin.display(description="linked", boolean=True, ordering="workos_id")
     def is_linked(self, organization: Organization) -> bool:

@@ -1,5 +1,6 @@
 """Decides what a snapshot of WorkOS's organizations changes in the mirror, and says it. Pure."""
 
+import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -53,6 +54,13 @@ class Change:
     @property
     def order(self) -> tuple[str, str]:
         return (self.organization_id or "", self.workos_id)
+
+    def __str__(self) -> str:
+        fields = ", ".join(
+            f"{name}: {_shown(old)} → {_shown(new)}" for name, (old, new) in self.fields.items()
+        )
+        what = fields or self.reason
+        return f"{self.change} {self.organization_id or '?'} ({self.workos_id}): {what}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +118,10 @@ def compare_absent(
             )
     plan = _without_needless_withdrawals(fold.plan(), pending)
     return Comparison(tuple(changes), unchanged=0, stale=0, plan=plan)
+
+
+def _shown(value: str | None) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 @dataclass(slots=True)

@@ -73,6 +73,7 @@ class Organization(models.Model):
                 fields=["workos_id"], name="organization_metadata_workos_id_key"
             ),
         ]
+        permissions = [("reconcile_organization", "Can reconcile with WorkOS")]
 
     def __str__(self) -> str:
         return self.name

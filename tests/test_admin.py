@@ -927,3 +927,106 @@ def test_pages_load_nothing_from_elsewhere_and_run_no_script_of_their_own(
 
         assert not re.findall(r"""(?:src|href|action)=["']?(?:\w+:)?//[^"']*""", page)
         assert not re.findall(r"<script(?![^>]* src=)[^>]*>|<[^>]* on\w+=", page)
+
+
+# Reconciling organizations ------------------------------------------------------------------
+
+
+def reconcile_rows(client: Client, *ids: str) -> Response:
+    ticked = {"action": "reconcile_selected", "_selected_action": ids}
+    return client.post(ORGANIZATIONS, ticked, follow=True)
+
+
+@durable
+def test_reconciling_selected_rows_repairs_them_and_says_what_it_did(
+    workos: WorkOSStandIn,
+) -> None:
+    workos.create_organization(id="org_1", name="There", external_id="gram-1")
+    workos.create_organization(id="org_2", name="Same", external_id="gram-2")
+    an_organization_row("gram-1", name="Here", workos_id="org_1")
+    an_organization_row("gram-2", name="Same", workos_id="org_2")
+    an_organization_row("gram-3", name="Gone", workos_id="org_gone")
+    an_organization_row("gram-4", name="Not asked for", workos_id="org_gone_too")
+    client = a_client("change_organization", "reconcile_organization")
+
+    response = reconcile_rows(client, "gram-1", "gram-2", "gram-3")
+
+    assert said(response) == [
+        ("success", 'updated gram-1 (org_1): name: "Here" → "There"'),
+        ("success", 'disabled gram-3 (org_gone): disabled_at: null → "now"'),
+        ("info", "In sync with WorkOS: 1"),
+    ]
+    assert Organization.objects.get(id="gram-1").name == "There"
+    assert [row.id for row in Organization.objects.disabled()] == ["gram-3"]
+    assert LogEntry.objects.filter(object_id="gram-1").count() == 1
+
+
+@durable
+def test_reconciling_tells_of_what_it_leaves_alone(workos: WorkOSStandIn) -> None:
+    workos.create_organization(id="org_1", name="Acme", external_id="theirs")
+    an_organization_row("gram-1", name="Acme", workos_id="org_1")
+
+    response = reconcile_rows(a_client("reconcile_organization"), "gram-1")
+
+    ((level, text),) = said(response)
+    assert level == "warning"
+    assert "WorkOS has external_id 'theirs'" in text
+
+
+@durable
+def test_reconciling_says_what_could_not_be_written_back(workos: WorkOSStandIn) -> None:
+    workos.create_organization(id="org_1", name="Acme")
+    an_organization_row("gram-1", name="Acme", workos_id="org_1")
+    workos.misbehave("status", status=500, method="PUT", path="/organizations")
+
+    response = reconcile_rows(a_client("reconcile_organization"), "gram-1")
+
+    assert said(response)[-1] == ("warning", "Not written back to WorkOS: 1; see the outbox")
+
+
+@durable
+def test_reconciling_says_when_workos_cant_be_asked(workos: WorkOSStandIn) -> None:
+    an_organization_row("gram-1", workos_id="org_1")
+    workos.misbehave("status", status=503, path="/organizations")
+
+    response = reconcile_rows(a_client("reconcile_organization"), "gram-1")
+
+    ((level, text),) = said(response)
+    assert (level, text[:32]) == ("error", "Nothing was done: WorkOS does no")
+    assert Organization.objects.get().disabled_at is None
+
+
+@durable
+def test_reconciling_a_row_that_is_gone_is_said(workos: WorkOSStandIn) -> None:
+    response = reconcile_rows(a_client("reconcile_organization"), "gram-nowhere")
+
+    ((level, text),) = said(response)
+    assert level == "error"
+    assert "neither the mirror nor WorkOS knows" in text
+
+
+@durable
+def test_reconciling_many_that_are_gone_disables_none(workos: WorkOSStandIn) -> None:
+    ids = [f"gram-{number}" for number in range(12)]
+    for id_ in ids:
+        an_organization_row(id_, workos_id=f"org_{id_}")
+
+    response = reconcile_rows(a_client("reconcile_organization"), *ids)
+
+    assert ("error", "more than 10 of 12 linked") in [
+        (level, text[:25]) for level, text in said(response)
+    ]
+    assert not Organization.objects.disabled().exists()
+
+
+@durable
+def test_without_its_permission_nobody_reconciles(workos: WorkOSStandIn) -> None:
+    an_organization_row("gram-1", workos_id="org_gone")
+    client = a_client("change_organization")
+
+    page = client.get(ORGANIZATIONS)
+    reconcile_rows(client, "gram-1")
+
+    assert "Reconcile with WorkOS" not in page.content.decode()
+    assert Organization.objects.get().disabled_at is None
+    assert workos.count_requests() == 0

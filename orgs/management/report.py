@@ -1,6 +1,5 @@
 """Puts what a reconciliation found into words: as text for people, as JSON for programs."""
 
-import json
 from typing import Any
 
 from orgs.drift import DISABLED_HERE, Change
@@ -72,42 +71,41 @@ def full_summary(found: Reconciliation) -> dict[str, Any]:
     }
 
 
-def as_text(summary: dict[str, Any], *, dry: bool = False) -> str:
-    """The same, as lines for people: counts, then the differences, then what to make of them."""
-    lines = [
+def events_text(summary: dict[str, Any]) -> str:
+    """The same as lines for people."""
+    end = "the end of the stream" if summary["drained"] else "not the end of the stream"
+    return "\n".join([*_counts(summary), f"reached {end}; cursor {summary['cursor'] or 'not set'}"])
+
+
+def full_text(found: Reconciliation, *, dry: bool) -> str:
+    """The same as lines for people: counts, then the differences, then what to make of them."""
+    return "\n".join(
+        [*_counts(full_summary(found)), *_differences(found), _verdict(found, dry=dry)]
+    )
+
+
+def _counts(summary: dict[str, Any]) -> list[str]:
+    return [
         f"{section.replace('_', '-') + ' ' + kind.replace('_', ' '):<32}{count:>7}"
         for section in ("events", "snapshot", "write_backs")
         for kind, count in summary.get(section, {}).items()
     ]
-    if "changes" in summary:
-        lines += _differences(summary["changes"])
-        lines.append(_verdict(summary, dry=dry))
-    else:
-        end = "the end of the stream" if summary["drained"] else "not the end of the stream"
-        lines.append(f"reached {end}; cursor {summary['cursor'] or 'not set'}")
-    return "\n".join(lines)
 
 
-def _differences(changes: list[dict[str, Any]]) -> list[str]:
-    lines = [_as_line(change) for change in changes[:_DIFFERENCES_SHOWN]]
+def _differences(found: Reconciliation) -> list[str]:
+    changes = sorted(found.snapshot.changes, key=lambda change: change.order)
+    lines = [str(change) for change in changes[:_DIFFERENCES_SHOWN]]
     if len(changes) > _DIFFERENCES_SHOWN:
         lines.append(f"… and {len(changes) - _DIFFERENCES_SHOWN} more; --format json has them all")
     return lines
 
 
-def _verdict(summary: dict[str, Any], *, dry: bool) -> str:
-    if summary["in_sync"]:
+def _verdict(found: Reconciliation, *, dry: bool) -> str:
+    if found.in_sync:
         return "in sync: nothing to do"
+    if found.snapshot.trouble:
+        return "not all is repaired"
     return "not in sync; run it without --dry-run and --check to repair" if dry else "repaired"
-
-
-def _as_line(change: dict[str, Any]) -> str:
-    fields = ", ".join(
-        f"{name}: {json.dumps(old, ensure_ascii=False)} → {json.dumps(new, ensure_ascii=False)}"
-        for name, (old, new) in change["fields"].items()
-    )
-    subject = f"{change['change']} {change['organization_id'] or '?'} ({change['workos_id']})"
-    return f"{subject}: {fields or change.get('reason', '')}"
 
 
 def _as_json(change: Change) -> dict[str, Any]:

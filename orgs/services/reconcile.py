@@ -51,6 +51,7 @@ from orgs.services.mirror import (
     write_plan,
 )
 from orgs.services.paging import read_ahead
+from orgs.services.snapshots import is_gone
 from orgs.services.write_back import WriteBackReport
 from orgs.workos import OrganizationPage, Position, WorkOSTrouble
 
@@ -230,7 +231,8 @@ def reconcile_organizations(run: Run, ids: Sequence[str]) -> Reconciliation:
             present.append(found)
     report.organizations = len(set(ids))
     _compare_page(run, report, present, young_after=None)
-    _disable(run, report, absent)
+    if _are_few_enough(run, report, absent):
+        _disable(run, report, absent)
     touched = [change.organization_id for change in report.changes if change.organization_id]
     return Reconciliation(DrainReport(), report, _push(run, only=touched))
 
@@ -418,7 +420,7 @@ def _gone_rivals(rows: Sequence[Row], organizations: Sequence[Listed]) -> frozen
         if isinstance(organization, RemoteOrganization) and organization.workos_id not in linked
         for id_ in touched_ids([organization]) & by_id.keys()
     }
-    return frozenset(rival for rival in rivals if rival is not None and _ask(rival) is None)
+    return frozenset(rival for rival in rivals if rival is not None and is_gone(rival))
 
 
 def _ask(workos_id: str) -> Listed | None:
@@ -439,10 +441,8 @@ def _find_missing(run: Run, report: SnapshotReport, seen: _Seen) -> bool:
 
     Whether that went well: no more were gone than the limit allows, and none was there after all.
     """
-    with _reading(run):
-        linked = _to_be_listed().count()
-    allowed = run.limit.allows(linked)
     gone: list[str] = []
+    allowed = run.limit.allows(_count_linked(run))
     for workos_id, is_there in _ask_for_unseen(run, seen):
         if is_there:
             report.trouble.append(
@@ -453,15 +453,30 @@ def _find_missing(run: Run, report: SnapshotReport, seen: _Seen) -> bool:
         if is_there is False:
             gone.append(workos_id)
         if len(gone) > allowed:
-            report.trouble.append(
-                f"more than {allowed} of {linked} linked organizations are gone from WorkOS, "
-                f"which listed {report.organizations}: none disabled; if that is right, "
-                "raise --max-disable"
-            )
-            return False
+            break
+    if not _are_few_enough(run, report, gone):
+        return False
     for start in range(0, len(gone), _CHUNK):
         _disable(run, report, gone[start : start + _CHUNK])
     return True
+
+
+def _are_few_enough(run: Run, report: SnapshotReport, gone: Sequence[str]) -> bool:
+    linked = _count_linked(run) if gone else 0
+    allowed = run.limit.allows(linked)
+    if len(gone) <= allowed:
+        return True
+    report.trouble.append(
+        f"more than {allowed} of {linked} linked organizations are gone from WorkOS: none is "
+        f"disabled; {report.organizations} organizations were compared; if that is right, raise "
+        "--max-disable"
+    )
+    return False
+
+
+def _count_linked(run: Run) -> int:
+    with _reading(run):
+        return _to_be_listed().count()
 
 
 def _ask_for_unseen(run: Run, seen: _Seen) -> Iterator[tuple[str, bool | None]]:

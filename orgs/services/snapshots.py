@@ -42,7 +42,7 @@ def take_snapshot(workos_id: str) -> Snapshot:
     except workos.NotFound:
         return Snapshot(workos_id, None)
     rivals = _linked_elsewhere(organization)
-    return Snapshot(workos_id, organization, frozenset(filter(_is_gone, rivals)))
+    return Snapshot(workos_id, organization, frozenset(filter(is_gone, rivals)))
 
 
 def replay_parked(event_id: str) -> Resolved:
@@ -143,7 +143,8 @@ def _linked_elsewhere(organization: RemoteOrganization) -> list[str]:
     return [workos_id for workos_id in linked.values_list("workos_id", flat=True) if workos_id]
 
 
-def _is_gone(workos_id: str) -> bool:
+def is_gone(workos_id: str) -> bool:
+    """Whether WorkOS says that there is no such organization. Raises ``workos.WorkOSTrouble``."""
     try:
         workos.get_organization(workos_id)
     except workos.NotFound:

@@ -3,54 +3,29 @@
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import pytest
-from django.conf import settings as django_settings
-from django.db import connection
 from pytest_django import Settings
 
 from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEvent
 from orgs.services.ring import SYNC_EVENTS, ring
 from tests.concurrency import wait_until
+from tests.processes import MANAGE, PROJECT, WEBHOOK_SECRET, environment_for
 from tests.workos_stand_in import WorkOSStandIn
 
 pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.timeout(120)]
-
-SECRET = "whsec_test_secret"
-
-
-def database_url() -> str:
-    """The test database's, for processes that know it by nothing else."""
-    params = connection.get_connection_params()
-    password = f":{params['password']}" if params.get("password") else ""
-    query = {key: params[key] for key in ("host", "port") if params.get(key)}
-    return f"postgresql://{params['user']}{password}@/{params['dbname']}?{urlencode(query)}"
 
 
 @contextmanager
 def a_cluster(workos: WorkOSStandIn, **environment: str) -> Iterator["subprocess.Popen[bytes]"]:
     """A running ``qcluster`` with one worker; its whole session is gone afterwards."""
     cluster = subprocess.Popen(
-        [sys.executable, "manage.py", "qcluster"],
-        cwd=Path(django_settings.BASE_DIR),
-        env={
-            **os.environ,
-            "DJANGO_SETTINGS_MODULE": "gram_sync.settings",
-            "DATABASE_URL": database_url(),
-            "SECRET_KEY": str(django_settings.SECRET_KEY),
-            "WORKOS_API_KEY": workos.api_key,
-            "WORKOS_BASE_URL": workos.base_url,
-            "WORKOS_WEBHOOK_SECRET": SECRET,
-            "POLL_PAUSE_SECONDS": "0.05",
-            "WORKERS": "1",
-            **environment,
-        },
+        [*MANAGE, "qcluster"],
+        cwd=PROJECT,
+        env=environment_for(workos, POLL_PAUSE_SECONDS="0.05", WORKERS="1", **environment),
         start_new_session=True,
     )
     try:
@@ -69,7 +44,7 @@ def webhooks(
     live_server: Any, workos: WorkOSStandIn, settings: Settings
 ) -> Callable[..., WorkOSStandIn]:
     """The stand-in, delivering to the real view."""
-    workos.add_webhook_endpoint(url=f"{live_server.url}/webhooks/workos/", secret=SECRET)
+    workos.add_webhook_endpoint(url=f"{live_server.url}/webhooks/workos/", secret=WEBHOOK_SECRET)
     return lambda: workos
 
 

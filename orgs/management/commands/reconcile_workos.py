@@ -16,7 +16,7 @@ from django.utils import timezone
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from orgs.management.report import as_text, events_summary, full_summary
+from orgs.management.report import events_summary, events_text, full_summary, full_text
 from orgs.services import drain, reconcile, write_back
 from orgs.services.drain import CursorLost, DrainReport, UnknownEvent
 from orgs.services.reconcile import DisableLimit, Reconciliation, Run, UnknownOrganization
@@ -94,18 +94,20 @@ class Command(BaseCommand):
         events = drain.drain_to_end() if since is None else drain.replay(_position(since))
         pushed = write_back.push_due(deadline=time.monotonic() + _PUSH_SECONDS)
         self._name_parked(events)
-        self._print(events_summary(events, pushed), options)
+        summary = events_summary(events, pushed)
+        as_json = options["format"] == "json"
+        self.stdout.write(json.dumps(summary) if as_json else events_text(summary))
         _raise_unsettled(events)
 
     def _snapshot(self, options: dict[str, Any], *, dry: bool) -> None:
         found = self._reconcile(options, dry=dry)
         self._name_parked(found.events)
-        summary = full_summary(found)
-        self._print(summary, options, dry=dry)
+        as_json = options["format"] == "json"
+        self.stdout.write(json.dumps(full_summary(found)) if as_json else full_text(found, dry=dry))
         if found.snapshot.trouble:
             raise CommandError(_one_line("; ".join(found.snapshot.trouble)))
         _raise_unsettled(found.events)
-        if options["check"] and not summary["in_sync"]:
+        if options["check"] and not found.in_sync:
             raise CommandError("not in sync", returncode=_NOT_IN_SYNC)
 
     def _reconcile(self, options: dict[str, Any], *, dry: bool) -> Reconciliation:
@@ -121,12 +123,6 @@ class Command(BaseCommand):
             self.stderr.write(f"parked {entry.event.id}: {_one_line(entry.resolved.error)}")
         if events.parked:
             self.stderr.write(f"{len(events.parked)} parked; see them in the admin's event list")
-
-    def _print(
-        self, summary: dict[str, Any], options: dict[str, Any], *, dry: bool = False
-    ) -> None:
-        as_json = options["format"] == "json"
-        self.stdout.write(json.dumps(summary) if as_json else as_text(summary, dry=dry))
 
 
 def _refuse_what_does_not_go_together(options: dict[str, Any], *, dry: bool) -> None:
