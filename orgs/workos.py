@@ -9,12 +9,13 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, TypeGuard
 
+import httpx2
 from workos import NotFoundError, RateLimitExceededError, WorkOSClient, WorkOSError
 from workos._types import RequestOptions
 from workos.webhooks._verification import verify_header
@@ -38,6 +39,9 @@ FOLLOWED_TYPES = tuple(EventType)
 MAX_ID_BYTES = 255
 
 _MAX_MESSAGE_LENGTH = 300
+
+#: A hundred events whose names are as long as a hundred thousand pages fit; a flood does not.
+_MAX_ANSWER_BYTES = 256 * 1024 * 1024
 
 #: A pause that WorkOS asks for is honoured up to this many seconds: a mistaken header must not
 #: silence a process for years.
@@ -533,7 +537,33 @@ def _client_of_process(
     api_key: str,
     base_url: str,
 ) -> WorkOSClient:
-    return WorkOSClient(api_key=api_key, base_url=base_url, max_retries=0)
+    http_client = httpx2.Client(follow_redirects=True, event_hooks={"response": [_bound]})
+    return WorkOSClient(api_key=api_key, base_url=base_url, max_retries=0, http_client=http_client)
+
+
+def _bound(response: httpx2.Response) -> None:
+    if isinstance(response.stream, httpx2.SyncByteStream):
+        response.stream = _BoundedBody(response.stream, sync_settings().request_timeout)
+
+
+class _BoundedBody(httpx2.SyncByteStream):
+    """A body that must be here in time. The client's own time-out is for each piece of it: a body
+    that comes byte by byte would hold a worker for as long as it likes."""
+
+    def __init__(self, body: httpx2.SyncByteStream, seconds: float) -> None:
+        self._body = body
+        self._deadline = time.monotonic() + seconds
+
+    def __iter__(self) -> Iterator[bytes]:
+        length = 0
+        for piece in self._body:
+            length += len(piece)
+            if time.monotonic() > self._deadline or length > _MAX_ANSWER_BYTES:
+                raise httpx2.ReadTimeout("the answer takes too long, or is too long")
+            yield piece
+
+    def close(self) -> None:
+        self._body.close()
 
 
 def _translated(error: WorkOSError) -> WorkOSTrouble:

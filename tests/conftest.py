@@ -57,14 +57,14 @@ def workos(settings: Settings) -> Iterator[WorkOSStandIn]:
     with WorkOSStandIn(api_key="sk_test_stand_in", hold_back=0.0) as stand_in:
         settings.WORKOS_SYNC = {**settings.WORKOS_SYNC, "BASE_URL": stand_in.base_url}
         yield stand_in
-        _forget_client()
+        forget_client()
 
 
-def _forget_client() -> None:
+def forget_client() -> None:
     """A process has one client for good; a suite has a stand-in, and so a client, for each test."""
     clients = workos_module._client_of_process
     if clients.cache_info().currsize:
-        workos_module._client().close()
+        workos_module._client()._backend._client.close()  # type: ignore[attr-defined]
     clients.cache_clear()
 
 

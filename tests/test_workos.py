@@ -1,7 +1,10 @@
 """The edge to WorkOS: the real SDK over real HTTP, against a stand-in that misbehaves."""
 
 import json
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -16,6 +19,7 @@ from orgs.resolution import (
     UnreadableEvent,
 )
 from orgs.workos import Announcement, Position
+from tests.conftest import forget_client
 from tests.workos_stand_in import WorkOSStandIn
 
 START = Position()
@@ -174,6 +178,36 @@ def test_a_pause_of_years_is_honoured_for_a_quarter_of_an_hour(workos: WorkOSSta
         read()
 
     assert raised.value.retry_after == 900
+
+
+class _Drip(BaseHTTPRequestHandler):
+    """Announces a body and sends it byte by byte, never long enough apart for a time-out."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "1000000")
+        self.end_headers()
+        with suppress(OSError):
+            while not self.server.is_over.wait(0.05):  # type: ignore[attr-defined]
+                self.wfile.write(b" ")
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def test_a_body_that_only_drips_in_is_given_up(sync_setting: Any) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Drip)
+    server.is_over = Event()  # type: ignore[attr-defined]
+    Thread(target=server.serve_forever).start()
+    sync_setting(REQUEST_TIMEOUT=0.3, BASE_URL=f"http://127.0.0.1:{server.server_port}")
+    try:
+        with pytest.raises(edge.Unavailable, match="takes too long"):
+            read()
+    finally:
+        server.is_over.set()  # type: ignore[attr-defined]
+        server.shutdown()
+        server.server_close()
+        forget_client()
 
 
 def test_without_an_api_key_nothing_is_asked(workos: WorkOSStandIn, sync_setting: Any) -> None:

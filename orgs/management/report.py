@@ -7,6 +7,7 @@ from orgs.resolution import Outcome
 from orgs.services.cursor import standing
 from orgs.services.drain import DrainReport
 from orgs.services.reconcile import Reconciliation
+from orgs.services.snapshots import ReplayReport
 from orgs.services.write_back import WriteBackReport
 
 #: What can become of an event that is read from the stream, in the order it is reported.
@@ -46,11 +47,7 @@ def events_summary(events: DrainReport, write_backs: WriteBackReport) -> dict[st
             "read": events.read + events.waiting,
             **{outcome.value: events.outcomes[outcome] for outcome in _EVENT_OUTCOMES},
         },
-        "write_backs": {
-            "pushed": write_backs.pushed,
-            "failed": write_backs.failed,
-            "conflicts": write_backs.conflicts,
-        },
+        "write_backs": _write_backs(write_backs),
         "cursor": standing().position.last_event_id,
         "drained": events.drained,
     }
@@ -71,6 +68,24 @@ def full_summary(found: Reconciliation) -> dict[str, Any]:
     }
 
 
+def replay_summary(replayed: ReplayReport, write_backs: WriteBackReport) -> dict[str, Any]:
+    """The JSON object of a run that replays parked events."""
+    parked = replayed.outcomes[Outcome.PARKED]
+    return {
+        "replayed": {
+            "applied": replayed.outcomes.total() - parked,
+            "still_parked": parked,
+            "left": replayed.left,
+        },
+        "write_backs": _write_backs(write_backs),
+    }
+
+
+def replay_text(summary: dict[str, Any]) -> str:
+    """The same as lines for people."""
+    return "\n".join(_counts(summary))
+
+
 def events_text(summary: dict[str, Any]) -> str:
     """The same as lines for people."""
     end = "the end of the stream" if summary["drained"] else "not the end of the stream"
@@ -84,10 +99,14 @@ def full_text(found: Reconciliation, *, dry: bool) -> str:
     )
 
 
+def _write_backs(report: WriteBackReport) -> dict[str, int]:
+    return {"pushed": report.pushed, "failed": report.failed, "conflicts": report.conflicts}
+
+
 def _counts(summary: dict[str, Any]) -> list[str]:
     return [
         f"{section.replace('_', '-') + ' ' + kind.replace('_', ' '):<32}{count:>7}"
-        for section in ("events", "snapshot", "write_backs")
+        for section in ("replayed", "events", "snapshot", "write_backs")
         for kind, count in summary.get(section, {}).items()
     ]
 

@@ -68,10 +68,19 @@ def note_drained(page: EventPage) -> None:
     )
 
 
-def note_failure(error: str) -> int:
-    """Notes trouble where a person sees it; returns how many there were in a row."""
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How many failures there were in a row, and whether this one differs from the last."""
+
+    count: int
+    is_news: bool
+
+
+def note_failure(error: str) -> Failure:
+    """Notes trouble where a person sees it."""
+    before = _row().get()
     _row().update(failures=F("failures") + 1, last_error=error)
-    return standing().failures
+    return Failure(before.failures + 1, before.last_error != error)
 
 
 def replace_lost(lost: Position, position: Position, *, drained_at: datetime) -> bool:

@@ -31,7 +31,7 @@ from orgs.services.mirror import LedgerEntry
 from orgs.services.paging import read_ahead
 from orgs.services.ring import PUSH_EXTERNAL_IDS, RECONCILE, SYNC_EVENTS, ring
 from orgs.services.snapshots import honour_announcement
-from orgs.workos import EventPage, Position, WorkOSTrouble
+from orgs.workos import EventPage, Position, Unauthorized, WorkOSTrouble
 
 logger = logging.getLogger(__name__)
 
@@ -229,12 +229,14 @@ def _note(trouble: Exception) -> float:
     message = " ".join(str(trouble).split())
     if isinstance(trouble, CursorLost):
         message = f"the cursor is lost: {message}; a full snapshot repairs that"
-        logger.critical(message)
         ring(RECONCILE)
-    else:
-        logger.warning("the stream could not be drained: %s", message)
-    failures = note_failure(message)
-    growing: float = min(sync_settings().poll_pause * 2 ** min(failures, 10), _LONGEST_PAUSE)
+    failure = note_failure(message)
+    if failure.is_news:
+        # Once, and not once a second for as long as it lasts.
+        needs_person = isinstance(trouble, CursorLost | Unauthorized)
+        level = logging.CRITICAL if needs_person else logging.WARNING
+        logger.log(level, "the stream could not be drained: %s", message)
+    growing = min(sync_settings().poll_pause * 2.0 ** min(failure.count, 10), _LONGEST_PAUSE)
     asked_for: float = getattr(trouble, "retry_after", None) or 0.0
     return max(growing, asked_for)
 

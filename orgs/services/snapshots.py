@@ -4,8 +4,10 @@ This is how an announcement is honoured whose event never came, and how a parked
 WorkOS is asked before the transaction, never inside it.
 """
 
+import time
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from django.db import DatabaseError, transaction
@@ -62,6 +64,40 @@ def replay_parked(event_id: str) -> Resolved:
         partial(_note_replayed, event_id),
         partial(_still_parked, event_id),
     )
+
+
+@dataclass(slots=True)
+class ReplayReport:
+    """What became of parked events that were replayed."""
+
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    still_parked: dict[str, str] = field(default_factory=dict)
+    """Event id to the reason."""
+    left: int = 0
+    """How many were not tried any more when the time was up."""
+
+
+def replay_all_parked(*, deadline: float) -> ReplayReport:
+    """Replays parked events, oldest first, until ``time.monotonic()`` has passed ``deadline``.
+
+    Raises ``workos.WorkOSTrouble`` and ``django.db.Error``; what was replayed before stays so.
+    """
+    report = ReplayReport()
+    parked = list(
+        WorkOSEvent.objects.parked().order_by("processed_at").values_list("id", flat=True)
+    )
+    for done, event_id in enumerate(parked):
+        if time.monotonic() > deadline:
+            report.left = len(parked) - done
+            break
+        try:
+            resolved = replay_parked(event_id)
+        except NotParked:
+            continue
+        report.outcomes[resolved.outcome] += 1
+        if resolved.outcome is Outcome.PARKED:
+            report.still_parked[event_id] = resolved.error
+    return report
 
 
 def dismiss_parked(event_ids: list[str]) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from django.db import connection, transaction
@@ -60,9 +61,13 @@ def push_due(*, deadline: float, only: Collection[str] | None = None) -> WriteBa
     """
     report = WriteBackReport()
     due_at = _database_time()
+    halt = _Halt()
     with ThreadPoolExecutor(_THREADS) as threads:
-        while time.monotonic() < deadline and (claims := _claim(due_at, only)):
-            report += _settle(threads.map(_offer, claims))
+        while time.monotonic() < deadline and not halt.trouble:
+            claims = _claim(due_at, only)
+            if not claims:
+                break
+            report += _settle(threads.map(partial(_offer, halt), claims))
     return report
 
 
@@ -99,7 +104,16 @@ def _claim(due_at: datetime, only: Collection[str] | None = None) -> list[_Claim
         return [_Claim(*row) for row in cursor.fetchall()]
 
 
-def _offer(claim: _Claim) -> _Answer:
+@dataclass(slots=True)
+class _Halt:
+    """What one call has found out for all: a revoked key, or a pause that WorkOS asks for."""
+
+    trouble: workos.WorkOSTrouble | None = None
+
+
+def _offer(halt: _Halt, claim: _Claim) -> _Answer:
+    if halt.trouble is not None:
+        return _postponed(claim, halt.trouble)
     try:
         workos.offer_external_id(claim.workos_id, claim.organization_id)
     except workos.ExternalIdConflict as conflict:
@@ -108,9 +122,15 @@ def _offer(claim: _Claim) -> _Answer:
         message = f"{error}; waits for the deletion to be read"
         return _Answer(claim, message, retry_delay(claim.attempts), is_gone=True)
     except workos.WorkOSTrouble as trouble:
-        delay = max(retry_delay(claim.attempts), trouble.retry_after or 0.0)
-        return _Answer(claim, str(trouble), delay)
+        if isinstance(trouble, workos.Unauthorized | workos.RateLimited):
+            halt.trouble = trouble
+        return _postponed(claim, trouble)
     return _Answer(claim)
+
+
+def _postponed(claim: _Claim, trouble: workos.WorkOSTrouble) -> _Answer:
+    delay = max(retry_delay(claim.attempts), trouble.retry_after or 0.0)
+    return _Answer(claim, str(trouble), delay)
 
 
 def retry_delay(attempts: int) -> float:

@@ -10,6 +10,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 
+from orgs.management.commands import reconcile_workos as command
 from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEvent
 from orgs.services import write_back
 from orgs.services.cursor import standing
@@ -550,3 +551,40 @@ def test_options_that_make_no_sense_say_what_to_do(arguments: list[str], message
 
     assert (out, code) == ("", 1)
     assert err.startswith(message)
+
+
+# Parked events ------------------------------------------------------------------------------
+
+
+def test_parked_events_are_replayed_and_those_that_stay_are_named(workos: WorkOSStandIn) -> None:
+    workos.create_organization(id="org_1", name="Readable now", emits=False)
+    workos.emit({"id": "event_1", "event": "organization.created", "data": {"id": "org_1"}})
+    workos.emit({"id": "event_2", "event": "organization.created", "data": None})
+    reconcile()
+
+    out, err, code = run_command("--replay-parked", "--format", "json")
+    text, _, _ = run_command("--replay-parked")
+
+    assert code == 0
+    assert json.loads(out) == {
+        "replayed": {"applied": 1, "still_parked": 1, "left": 0},
+        "write_backs": {"pushed": 1, "failed": 0, "conflicts": 0},
+    }
+    assert err == ("still parked event_2: It names no organization, so it can only be dismissed.\n")
+    assert text.splitlines()[:2] == [
+        "replayed applied                      0",
+        "replayed still parked                 1",
+    ]
+    assert Organization.objects.get().name == "Readable now"
+
+
+def test_a_replay_that_runs_out_of_time_says_how_many_are_left(
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workos.emit({"event": "organization.created", "data": {"id": "org_1"}})
+    reconcile()
+    monkeypatch.setattr(command, "_PUSH_SECONDS", -1.0)
+
+    _, err, code = run_command("--replay-parked")
+
+    assert (err, code) == ("the time was up with 1 left; run it again", 1)

@@ -614,6 +614,22 @@ def test_other_trouble_with_the_database_is_raised(workos: WorkOSStandIn) -> Non
             sql.execute("ALTER TABLE organization_metadata RENAME gone TO name")
 
 
+def test_a_revoked_key_is_said_once_and_loudly(
+    workos: WorkOSStandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    an_announcement("event_1")
+    workos.misbehave("status", status=401, times=4)
+
+    with in_thread() as start:
+        waiting = start(drain_and_wait)
+        wait_until(lambda: workos.count_requests(path="/events") > 5, "it has tried again")
+        WorkOSEvent.objects.all().delete()
+        waiting.result()
+
+    assert [record.levelname for record in caplog.records] == ["CRITICAL"]
+    assert "WorkOS refused the API key" in caplog.text
+
+
 def test_what_is_parked_is_logged(workos: WorkOSStandIn, caplog: pytest.LogCaptureFixture) -> None:
     bad = workos.emit({"event": "organization.created", "data": None})
 

@@ -153,6 +153,28 @@ def test_a_pause_that_workos_asks_for_is_kept(workos: WorkOSStandIn) -> None:
     assert row.next_attempt_at >= before + timedelta(seconds=119)
 
 
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        pytest.param({"kind": "status", "status": 401}, id="a revoked key"),
+        pytest.param({"kind": "rate_limited", "retry_after": 60}, id="a pause asked for"),
+    ],
+)
+def test_what_concerns_every_call_is_not_found_out_by_each(
+    workos: WorkOSStandIn, trouble: dict[str, object]
+) -> None:
+    for number in range(100):
+        organization = workos.create_organization(name=f"Org {number}")
+        a_request(organization["id"], f"gram-{number:03}")
+    workos.misbehave(path=None, method=None, times=None, **trouble)  # type: ignore[arg-type]
+
+    report = push()
+
+    assert report.failed == 40, "the batch that met it; the rest stays due"
+    assert workos.count_requests() <= 16
+    assert ExternalIdWriteBack.objects.due().count() == 60
+
+
 def test_a_404_waits_for_the_deletion(workos: WorkOSStandIn) -> None:
     a_request("org_gone")
 

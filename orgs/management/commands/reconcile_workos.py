@@ -16,10 +16,18 @@ from django.utils import timezone
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from orgs.management.report import events_summary, events_text, full_summary, full_text
+from orgs.management.report import (
+    events_summary,
+    events_text,
+    full_summary,
+    full_text,
+    replay_summary,
+    replay_text,
+)
 from orgs.services import drain, reconcile, write_back
 from orgs.services.drain import CursorLost, DrainReport, UnknownEvent
 from orgs.services.reconcile import DisableLimit, Reconciliation, Run, UnknownOrganization
+from orgs.services.snapshots import replay_all_parked
 from orgs.workos import Position, WorkOSTrouble, event_time
 
 _PUSH_SECONDS = 600.0
@@ -54,6 +62,11 @@ class Command(BaseCommand):
             help="compare and repair this organization alone, however young the difference; "
             "may be given several times",
         )
+        what.add_argument(
+            "--replay-parked",
+            action="store_true",
+            help="apply what WorkOS says now of every parked event's organization",
+        )
         how = parser.add_mutually_exclusive_group()
         how.add_argument(
             "--dry-run",
@@ -84,7 +97,9 @@ class Command(BaseCommand):
         dry = options["dry_run"] or options["check"]
         _refuse_what_does_not_go_together(options, dry=dry)
         with _one_line_of_trouble():
-            if options["events_only"]:
+            if options["replay_parked"]:
+                self._replay_parked(options)
+            elif options["events_only"]:
                 self._events_only(options)
             else:
                 self._snapshot(options, dry=dry)
@@ -98,6 +113,18 @@ class Command(BaseCommand):
         as_json = options["format"] == "json"
         self.stdout.write(json.dumps(summary) if as_json else events_text(summary))
         _raise_unsettled(events)
+
+    def _replay_parked(self, options: dict[str, Any]) -> None:
+        deadline = time.monotonic() + _PUSH_SECONDS
+        replayed = replay_all_parked(deadline=deadline)
+        pushed = write_back.push_due(deadline=deadline)
+        for event_id, reason in replayed.still_parked.items():
+            self.stderr.write(f"still parked {event_id}: {_one_line(reason)}")
+        summary = replay_summary(replayed, pushed)
+        as_json = options["format"] == "json"
+        self.stdout.write(json.dumps(summary) if as_json else replay_text(summary))
+        if replayed.left:
+            raise CommandError(f"the time was up with {replayed.left} left; run it again")
 
     def _snapshot(self, options: dict[str, Any], *, dry: bool) -> None:
         found = self._reconcile(options, dry=dry)
@@ -128,10 +155,13 @@ class Command(BaseCommand):
 def _refuse_what_does_not_go_together(options: dict[str, Any], *, dry: bool) -> None:
     if options["since"] is not None and not options["events_only"]:
         raise CommandError("--since needs --events-only: a snapshot knows no time")
-    if options["events_only"] and dry:
-        raise CommandError("--dry-run and --check compare a snapshot: leave out --events-only")
-    if options["events_only"] and options["max_disable"] is not None:
-        raise CommandError("--max-disable is about a snapshot: leave out --events-only")
+    for name in ("--events-only", "--replay-parked"):
+        if not options[name[2:].replace("-", "_")]:
+            continue
+        if dry:
+            raise CommandError(f"--dry-run and --check compare a snapshot: leave out {name}")
+        if options["max_disable"] is not None:
+            raise CommandError(f"--max-disable is about a snapshot: leave out {name}")
     for id_ in options["org"] or ():
         if not id_.strip() or "\x00" in id_:
             raise CommandError("--org wants the id of an organization")
