@@ -1,10 +1,12 @@
 """Keeps secrets out of logs and error pages, whatever put them there."""
 
 import logging
+from collections.abc import Iterator
 from urllib.parse import quote
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.html import escape
 from django.utils.safestring import SafeString
 from django.views.debug import ExceptionReporter
 
@@ -39,16 +41,25 @@ class RedactingExceptionReporter(ExceptionReporter):
 
 
 def _secrets() -> list[str]:
-    password = str(settings.DATABASES["default"].get("PASSWORD") or "")
-    candidates = [
+    secrets = [
         _secret_key(),
         settings.WORKOS_SYNC["API_KEY"],
         *settings.WORKOS_SYNC["WEBHOOK_SECRETS"],
-        password,
-        quote(password, safe=""),
+        str(settings.DATABASES["default"].get("PASSWORD") or ""),
     ]
+    written = {form for s in secrets if len(s) >= _MIN_LENGTH for form in _ways_to_write(s)}
     # Longest first: one may contain another.
-    return sorted({c for c in candidates if len(c) >= _MIN_LENGTH}, key=len, reverse=True)
+    return sorted(written, key=len, reverse=True)
+
+
+def _ways_to_write(secret: str) -> Iterator[str]:
+    """As it is, in a URL, in a connection string, in a ``repr``, and any of these in HTML."""
+    plain = str(secret)
+    in_quotes = plain.replace("\\", "\\\\").replace("'", "\\'")
+    for form in (plain, quote(plain, safe=""), in_quotes, repr(plain)[1:-1]):
+        yield form
+        yield escape(form)
+        yield escape(repr(form)[1:-1])
 
 
 def _secret_key() -> str:

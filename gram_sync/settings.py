@@ -1,5 +1,6 @@
 """Settings, all from the environment; the README's table lists them."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,26 +11,30 @@ from orgs.conf import Secret, SyncSettings
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-env = environ.Env()
+
+def _text(name: str) -> str:
+    # Not through django-environ, which takes a value that begins with "$" for another's name.
+    return os.environ.get(name, "").strip()
 
 
-def _number(name: str, default: float, *, least: float, most: float = float("inf")) -> Any:
+def _number(name: str, default: float, *, least: float, most: float) -> Any:
     """The number in the environment's ``name``, of the type of ``default``."""
     kind = type(default)
-    text = env.str(name, default="").strip()
+    text = _text(name)
     try:
         value = kind(text) if text else default
     except ValueError:
         value = None
     if value is None or not least <= value <= most:
         wanted = "a whole number" if kind is int else "a number"
-        limits = f"of at least {least:g}" if most == float("inf") else f"from {least:g} to {most:g}"
-        raise ImproperlyConfigured(f"{name} must be {wanted} {limits}, not {text!r}")
+        raise ImproperlyConfigured(
+            f"{name} must be {wanted} from {least:g} to {most:g}, not {text!r}"
+        )
     return value
 
 
 def _switch(name: str) -> bool:
-    text = env.str(name, default="").strip().lower()
+    text = _text(name).lower()
     if text in ("1", "true", "yes", "on"):
         return True
     if text in ("", "0", "false", "no", "off"):
@@ -38,16 +43,14 @@ def _switch(name: str) -> bool:
 
 
 def _list(name: str) -> list[str]:
-    return [item.strip() for item in env.str(name, default="").split(",") if item.strip()]
+    return [item.strip() for item in _text(name).split(",") if item.strip()]
 
 
 # Secrets and what guards them ---------------------------------------------------------------
 
 DEBUG = _switch("DEBUG")
 #: Without one, and with DEBUG off, a system check says what to set.
-SECRET_KEY = Secret(
-    env.str("SECRET_KEY", default="") or ("insecure-key-for-development-only" if DEBUG else "")
-)
+SECRET_KEY = Secret(_text("SECRET_KEY") or ("insecure-key-for-development-only" if DEBUG else ""))
 ALLOWED_HOSTS = _list("ALLOWED_HOSTS") or ["localhost", "127.0.0.1", "[::1]"]
 
 HTTPS_ONLY = _switch("HTTPS_ONLY")
@@ -68,11 +71,13 @@ DEFAULT_EXCEPTION_REPORTER = "gram_sync.redaction.RedactingExceptionReporter"
 _defaults = SyncSettings()
 
 WORKOS_SYNC = {
-    "API_KEY": Secret(env.str("WORKOS_API_KEY", default="").strip()),
-    "BASE_URL": env.str("WORKOS_BASE_URL", default="").strip() or _defaults.base_url,
+    "API_KEY": Secret(_text("WORKOS_API_KEY")),
+    "BASE_URL": _text("WORKOS_BASE_URL") or _defaults.base_url,
     "WEBHOOK_SECRETS": tuple(Secret(secret) for secret in _list("WORKOS_WEBHOOK_SECRET")),
-    "HOLD_BACK_WINDOW": _number("HOLD_BACK_SECONDS", _defaults.hold_back_window, least=0),
-    "POLL_PAUSE": _number("POLL_PAUSE_SECONDS", _defaults.poll_pause, least=0.01),
+    "HOLD_BACK_WINDOW": _number(
+        "HOLD_BACK_SECONDS", _defaults.hold_back_window, least=0, most=86_400
+    ),
+    "POLL_PAUSE": _number("POLL_PAUSE_SECONDS", _defaults.poll_pause, least=0.01, most=60),
     "DRAIN_DEADLINE": _number(
         "DRAIN_DEADLINE_SECONDS", _defaults.drain_deadline, least=1, most=100
     ),
@@ -82,7 +87,7 @@ WORKOS_SYNC = {
         "REQUEST_TIMEOUT_SECONDS", _defaults.request_timeout, least=0.1, most=60
     ),
     "LEDGER_RETENTION_DAYS": _number(
-        "LEDGER_RETENTION_DAYS", _defaults.ledger_retention_days, least=1
+        "LEDGER_RETENTION_DAYS", _defaults.ledger_retention_days, least=1, most=36_500
     ),
 }
 
@@ -96,14 +101,18 @@ _EMBEDDED_POSTGRES = {
 
 
 def _database() -> dict[str, Any]:
-    if not env.str("DATABASE_URL", default="").strip():
+    if not (url := _text("DATABASE_URL")):
         return _EMBEDDED_POSTGRES
-    scheme = env.str("DATABASE_URL").partition(":")[0]
-    if scheme not in ("postgres", "postgresql"):
+    # What can't be read is not shown either: it holds a password.
+    if not url.startswith(("postgres://", "postgresql://")):
+        raise ImproperlyConfigured("DATABASE_URL must name a PostgreSQL: postgresql://…")
+    try:
+        return dict(environ.Env.db_url_config(url))
+    except ValueError:
         raise ImproperlyConfigured(
-            f"DATABASE_URL must name a PostgreSQL (postgresql://…), not {scheme!r}"
-        )
-    return dict(env.db("DATABASE_URL"))
+            "DATABASE_URL can't be read; it must look like postgresql://user:password@host:5432/name,"
+            " with %XX for special characters in the password"
+        ) from None
 
 
 DATABASES = {"default": {**_database(), "CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}}
@@ -117,7 +126,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 Q_CLUSTER = {
     "name": "gram_sync",
     "orm": "default",
-    "workers": _number("WORKERS", 2, least=1),
+    "workers": _number("WORKERS", 2, least=1, most=64),
     "timeout": 150,
     "retry": 360,
     "queue_limit": 4,

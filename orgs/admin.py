@@ -33,7 +33,6 @@ from orgs.models import (
     WorkOSEvent,
 )
 from orgs.resolution import EVENT_OUTCOMES, EventType, Outcome
-from orgs.services.mirror import storable
 from orgs.services.reconcile import (
     Reconciliation,
     Run,
@@ -41,6 +40,7 @@ from orgs.services.reconcile import (
     reconcile_organizations,
 )
 from orgs.services.snapshots import NotParked, dismiss_parked, replay_parked
+from orgs.wording import storable
 from orgs.workos import WorkOSTrouble
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from django.core.checks import CheckMessage, Error, register
 from django.core.exceptions import ImproperlyConfigured
 
 from orgs.conf import sync_settings
+from orgs.workos import is_header_text
 
 
 @register("orgs")
@@ -33,6 +34,12 @@ def _missing() -> Iterator[CheckMessage]:
             "WORKOS_API_KEY is not set.",
             hint="Set it to the secret key of the environment: WorkOS dashboard, API Keys.",
             id="orgs.E002",
+        )
+    elif not is_header_text(current.api_key):
+        yield Error(
+            "WORKOS_API_KEY holds characters that no key has.",
+            hint="Copy it again, without line breaks and quotes: WorkOS dashboard, API Keys.",
+            id="orgs.E004",
         )
     if not current.webhook_secrets:
         yield Error(

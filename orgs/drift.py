@@ -13,6 +13,7 @@ from orgs.resolution import (
     RemoteOrganization,
     Resolved,
     Row,
+    is_stale_snapshot,
     is_traffic,
 )
 
@@ -142,6 +143,13 @@ class _Comparing:
         if self.young_after and is_traffic(before, organization, young_after=self.young_after):
             self.unchanged += 1
             return
+        if before is not None and _names_another(before, organization):
+            reason = (
+                f"WorkOS has external_id {organization.external_id!r} for "
+                f"{organization.workos_id}, which is linked to {before.id}"
+            )
+            self._leave_alone(before.id, organization.workos_id, reason)
+            return
         resolved = self.fold.apply_snapshot(organization)
         if resolved.outcome is Outcome.STALE:
             self.stale += 1
@@ -206,6 +214,11 @@ class _Comparing:
     def _waits_for_person(self, id_: str, workos_id: str) -> bool:
         pending = self.pending.get(id_)
         return pending == PendingWriteBack(workos_id, waits_for_person=True)
+
+
+def _names_another(row: Row, organization: RemoteOrganization) -> bool:
+    names_it = organization.external_id in (None, row.id)
+    return not names_it and not is_stale_snapshot(row, organization)
 
 
 def _differences(

@@ -180,6 +180,11 @@ def should_process_event(row: Row, event: OrganizationChanged | OrganizationDele
     return event.organization.updated_at >= row.workos_updated_at
 
 
+def is_stale_snapshot(row: Row, organization: RemoteOrganization) -> bool:
+    """Whether the row was written from something newer than ``organization``."""
+    return row.workos_updated_at is not None and organization.updated_at < row.workos_updated_at
+
+
 def is_traffic(row: Row | None, organization: RemoteOrganization, *, young_after: datetime) -> bool:
     """Whether what differs is on its way as an event: newer in WorkOS than here, and young."""
     if organization.updated_at <= young_after:
@@ -251,10 +256,14 @@ class Fold:
         row = self.find(organization)
         if row is None:
             return self._insert_from_snapshot(organization)
-        if row.workos_updated_at and organization.updated_at < row.workos_updated_at:
+        if is_stale_snapshot(row, organization):
             return Resolved(Outcome.STALE, row.id)
-        if error := self._conflict(row, organization):
-            return Resolved(Outcome.CONFLICT, row.id, error)
+        if row.workos_id not in (None, organization.workos_id) and row.workos_id not in self.gone:
+            reason = (
+                f"{organization.workos_id} resolves to {row.id}, which is linked to "
+                f"{row.workos_id}, and that still exists in WorkOS"
+            )
+            return Resolved(Outcome.CONFLICT, row.id, reason)
         outcome = self._update_from_snapshot(row, organization)
         self._note_external_id(row.id, organization)
         return Resolved(outcome, row.id)
@@ -344,19 +353,6 @@ class Fold:
         row = self._insert(organization, event_id=None)
         self._note_external_id(row.id, organization)
         return Resolved(Outcome.CREATED, row.id)
-
-    def _conflict(self, row: Row, organization: RemoteOrganization) -> str:
-        if row.workos_id not in (None, organization.workos_id) and row.workos_id not in self.gone:
-            return (
-                f"{organization.workos_id} resolves to {row.id}, which is linked to "
-                f"{row.workos_id}, and that still exists in WorkOS"
-            )
-        if organization.external_id not in (None, row.id):
-            return (
-                f"WorkOS has external_id {organization.external_id!r} for "
-                f"{organization.workos_id}, which is linked to {row.id}"
-            )
-        return ""
 
     def _update_from_snapshot(self, row: Row, organization: RemoteOrganization) -> Outcome:
         if (row.name, row.workos_id) == (organization.name, organization.workos_id):

@@ -7,6 +7,7 @@ by event. Its built-in retries sleep for up to minutes: they are off, our own sc
 
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,10 +17,18 @@ from functools import lru_cache
 from typing import Any, TypeGuard
 
 import httpx2
-from workos import NotFoundError, RateLimitExceededError, WorkOSClient, WorkOSError
+from workos import (
+    HTTPResponse,
+    NotFoundError,
+    RateLimitExceededError,
+    WorkOSClient,
+    WorkOSError,
+)
+from workos._http import HttpxBackend
 from workos._types import RequestOptions
 from workos.webhooks._verification import verify_header
 
+from orgs import tolerant_json
 from orgs.conf import sync_settings
 from orgs.drift import Unreadable
 from orgs.ids import content_id
@@ -32,13 +41,12 @@ from orgs.resolution import (
     RemoteOrganization,
     UnreadableEvent,
 )
+from orgs.wording import one_line
 
 FOLLOWED_TYPES = tuple(EventType)
 
 #: Far above any id of WorkOS's, far below what a B-tree page of PostgreSQL can hold.
 MAX_ID_BYTES = 255
-
-_MAX_MESSAGE_LENGTH = 300
 
 #: A hundred events whose names are as long as a hundred thousand pages fit; a flood does not.
 _MAX_ANSWER_BYTES = 256 * 1024 * 1024
@@ -269,7 +277,12 @@ def is_signed(body: bytes, signature: str, secrets: tuple[str, ...]) -> bool:
 
     Never raises. WorkOS signs text: a body that isn't UTF-8 is not signed.
     """
-    return any(_is_signed_with(body, signature, secret) for secret in secrets)
+    well_formed = _SIGNATURE.fullmatch(signature) is not None
+    return well_formed and any(_is_signed_with(body, signature, secret) for secret in secrets)
+
+
+#: The SDK cuts the header at fixed places, whatever stands there.
+_SIGNATURE = re.compile(r"t=[0-9]{1,20}, v1=[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,7 +341,7 @@ def _checked_list(answer: dict[str, Any]) -> tuple[list[object], str | None]:
     listed, metadata = answer.get("data"), answer.get("list_metadata")
     if not isinstance(listed, list) or not isinstance(metadata, dict):
         raise BrokenAnswer("WorkOS answered 200 with something that is not a page of a list")
-    after = metadata.get("after", _ABSENT)
+    after = metadata.get("after", _ABSENT) or None
     if after is not None and not _is_text(after):
         raise BrokenAnswer("WorkOS answered with a page that doesn't say whether there are more")
     return listed, after
@@ -504,6 +517,8 @@ def _request(
     body: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """One call. An answer that isn't a JSON object comes back as ``{}``: callers check."""
+    if any(segment in _NO_IDS for segment in path):
+        raise Refused(f"{path[-1]!r} is no id")
     _raise_while_limited()
     client = _client()
     options: RequestOptions = {"timeout": sync_settings().request_timeout}
@@ -511,18 +526,20 @@ def _request(
         return client.request_raw(method, path, params=params, body=body, request_options=options)
     except WorkOSError as error:
         raise _translated(error) from None
-    except ValueError as error:
-        # The SDK refuses to build a path out of ids such as "..".
-        raise Refused(str(error)) from None
-    except (AttributeError, TypeError) as error:
-        # What the SDK raises for an error whose JSON is not an object.
-        raise BrokenAnswer(f"WorkOS answered with an error that can't be read: {error}") from None
+    except Exception as error:  # noqa: BLE001 - the SDK chokes on odd answers in odd ways
+        raise Unavailable(f"WorkOS can't be asked: {_told(error)}") from None
+
+
+#: Segments that would change the address that is asked.
+_NO_IDS = ("", ".", "..")
 
 
 def _client() -> WorkOSClient:
     current = sync_settings()
     if not current.api_key:
         raise NotConfigured("there is no WorkOS API key; set WORKOS_API_KEY")
+    if not is_header_text(current.api_key):
+        raise NotConfigured("WORKOS_API_KEY holds characters that no key has; copy it again")
     with _building:
         return _client_of_process(os.getpid(), current.api_key, current.base_url)
 
@@ -538,7 +555,52 @@ def _client_of_process(
     base_url: str,
 ) -> WorkOSClient:
     http_client = httpx2.Client(follow_redirects=True, event_hooks={"response": [_bound]})
-    return WorkOSClient(api_key=api_key, base_url=base_url, max_retries=0, http_client=http_client)
+    return WorkOSClient(
+        api_key=api_key,
+        base_url=base_url,
+        max_retries=0,
+        http_client=_TolerantBackend(HttpxBackend(http_client)),
+    )
+
+
+def is_header_text(value: str) -> bool:
+    """Whether ``value`` can be sent in a header: printable ASCII."""
+    return value.isascii() and value.isprintable()
+
+
+class _TolerantResponse(HTTPResponse):
+    """An answer in which one odd value does not spoil the rest."""
+
+    def json(self) -> Any:
+        return tolerant_json.loads(self.content)
+
+
+class _TolerantBackend:
+    """The SDK's own way to speak HTTP, with another way to read JSON."""
+
+    def __init__(self, inner: HttpxBackend) -> None:
+        self._inner = inner
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: dict[str, str],
+        content: bytes | None,
+        timeout: float,
+    ) -> HTTPResponse:
+        answer = self._inner.request(method, url, headers=headers, content=content, timeout=timeout)
+        return _TolerantResponse(
+            answer.status_code,
+            answer.headers,
+            answer.content,
+            answer.request_method,
+            answer.request_url,
+        )
+
+    def close(self) -> None:
+        self._inner.close()
 
 
 def _bound(response: httpx2.Response) -> None:
@@ -569,26 +631,31 @@ class _BoundedBody(httpx2.SyncByteStream):
 def _translated(error: WorkOSError) -> WorkOSTrouble:
     status = getattr(error, "status_code", None) or 0
     code = getattr(error, "code", None)
-    message = _one_line(str(error))
+    message = _told(error)
     if isinstance(error, RateLimitExceededError):
         retry_after = min(error.retry_after or 0.0, _MAX_RETRY_AFTER)
         _limits.pause(retry_after)
         return RateLimited(message, retry_after)
     if status in (401, 403):
         return Unauthorized(f"WorkOS refused the API key: {message}")
-    if isinstance(error, NotFoundError) and isinstance(error.response_json, dict):
-        return NotFound(message, code)
-    if status == 404:
+    if isinstance(error, NotFoundError):
+        if isinstance(error.response_json, dict):
+            return NotFound(message, code)
         # A proxy's or a wrong host's 404 says nothing about the organization.
         return BrokenAnswer(f"a 404 that is not WorkOS's own: {message}")
-    if 400 <= status < 500:
+    if status in _REFUSALS:
         return Refused(message, code)
     return Unavailable(f"WorkOS does not answer: {message}")
 
 
-def _one_line(message: str) -> str:
-    line = " ".join(message.split())
-    return line if len(line) <= _MAX_MESSAGE_LENGTH else f"{line[:_MAX_MESSAGE_LENGTH]}…"
+#: What WorkOS may say of an expired cursor, an unknown id or a bad value. Other 4xx (408, 409, 425)
+#: are about the moment, not about what was asked.
+_REFUSALS = (400, 404, 410, 422)
+
+
+def _told(error: Exception) -> str:
+    """What an error says, in a line, without the key that an answer may echo."""
+    return one_line(str(error).replace(sync_settings().api_key or "\n", "********"))
 
 
 @dataclass(slots=True)

@@ -64,7 +64,7 @@ def forget_client() -> None:
     """A process has one client for good; a suite has a stand-in, and so a client, for each test."""
     clients = workos_module._client_of_process
     if clients.cache_info().currsize:
-        workos_module._client()._backend._client.close()  # type: ignore[attr-defined]
+        workos_module._client()._backend.close()
     clients.cache_clear()
 
 

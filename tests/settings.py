@@ -1,7 +1,7 @@
 """Settings of the suite: the project's own, with a database server of its own and no outside."""
 
 from gram_sync.settings import *  # noqa: F403
-from gram_sync.settings import BASE_DIR, DATABASES, WORKOS_SYNC, env
+from gram_sync.settings import BASE_DIR, DATABASES, WORKOS_SYNC
 from orgs.conf import Secret
 
 SECRET_KEY = Secret("a key for tests alone, long enough for every check of Django's")
@@ -10,7 +10,7 @@ ALLOWED_HOSTS = ["testserver", "localhost", "127.0.0.1"]
 #: Unless DATABASE_URL names another; started by the first test that needs it, stopped at the end.
 TEST_SERVER_DATA = BASE_DIR / ".data" / "test-postgres"
 
-if not env.str("DATABASE_URL", default=""):
+if DATABASES["default"]["ENGINE"] == "gram_sync.embedded_postgres":
     DATABASES["default"]["OPTIONS"] = {"data_dir": TEST_SERVER_DATA}
 
 # Whatever is set in the caller's environment: no test may reach the real WorkOS.

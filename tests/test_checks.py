@@ -33,6 +33,12 @@ def test_a_missing_setting_is_an_error_that_says_where_to_find_it(
     assert hint in found()[check_id]
 
 
+def test_a_key_with_a_line_break_is_an_error(sync_setting: Callable[..., None]) -> None:
+    sync_setting(API_KEY="sk_live\nabc")
+
+    assert list(found()) == ["orgs.E004"]
+
+
 def test_a_missing_secret_key_is_an_error_that_says_what_to_set(settings: Settings) -> None:
     settings.SECRET_KEY = ""
 

@@ -411,8 +411,8 @@ def test_touched_ids_are_the_named_and_the_derived() -> None:
         pytest.param(
             [a_row(workos_id="org_1")],
             an_organization(name="New", external_id="gram-2"),
-            Outcome.CONFLICT,
-            id="WorkOS names another row than the linked one: left alone",
+            Outcome.UPDATED,
+            id="linked: its id stays, whatever external_id says",
         ),
     ],
 )

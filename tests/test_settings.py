@@ -1,5 +1,6 @@
 """The project's settings, read by real processes from a real environment; and its secrets."""
 
+import html
 import logging
 import os
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 from django.conf import settings as django_settings
 from django.test import RequestFactory
 from django.views.debug import technical_500_response
+from psycopg.conninfo import make_conninfo
 from pytest_django import Settings
 
 from gram_sync.redaction import RedactingFormatter, redact
@@ -81,15 +83,33 @@ def test_https_only_passes_the_deployment_checks() -> None:
         (
             "POLL_PAUSE_SECONDS",
             "0",
-            "POLL_PAUSE_SECONDS must be a number of at least 0.01, not '0'",
+            "POLL_PAUSE_SECONDS must be a number from 0.01 to 60, not '0'",
         ),
-        ("HOLD_BACK_SECONDS", "nan", "HOLD_BACK_SECONDS must be a number of at least 0, not 'nan'"),
-        ("WORKERS", "0", "WORKERS must be a whole number of at least 1, not '0'"),
+        (
+            "HOLD_BACK_SECONDS",
+            "nan",
+            "HOLD_BACK_SECONDS must be a number from 0 to 86400, not 'nan'",
+        ),
+        ("WORKERS", "0", "WORKERS must be a whole number from 1 to 64, not '0'"),
         ("DEBUG", "maybe", "DEBUG must be true or false, not 'maybe'"),
         (
             "DATABASE_URL",
             "mysql://x",
-            "DATABASE_URL must name a PostgreSQL (postgresql://…), not 'mysql'",
+            "DATABASE_URL must name a PostgreSQL: postgresql://…",
+        ),
+        (
+            "DATABASE_URL",
+            "postgresql://u:pa/ss@h/db",
+            (
+                "DATABASE_URL can't be read; it must look like "
+                "postgresql://user:password@host:5432/name, with %XX for special characters in the "
+                "password"
+            ),
+        ),
+        (
+            "HOLD_BACK_SECONDS",
+            "inf",
+            "HOLD_BACK_SECONDS must be a number from 0 to 86400, not 'inf'",
         ),
     ],
 )
@@ -132,6 +152,8 @@ def test_a_bad_value_is_said_in_one_line(name: str, value: str, message: str) ->
             "settings.ALLOWED_HOSTS",
             "['a.example', 'b.example']",
         ),
+        ({"SECRET_KEY": "$abc" + "x" * 50}, "len(settings.SECRET_KEY)", "54"),
+        ({"WORKOS_API_KEY": "$HOME"}, "str.__str__(settings.WORKOS_SYNC['API_KEY'])", "'$HOME'"),
         ({}, "settings.SECURE_SSL_REDIRECT", "False"),
         ({"HTTPS_ONLY": "1"}, "settings.SECURE_SSL_REDIRECT", "True"),
     ],
@@ -203,6 +225,25 @@ def test_an_error_page_shows_no_secret(settings: Settings) -> None:
 
     assert "a variable with ********" in page
     assert not any(secret in page for secret in (*SECRETS, "pass%2Fword"))
+
+
+@pytest.mark.parametrize("password", ["hunter2&co<x>", "it's \\ 'quoted'", 'say "hi" & bye'])
+def test_a_password_is_masked_however_a_page_writes_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, password: str
+) -> None:
+    monkeypatch.setitem(settings.DATABASES["default"], "PASSWORD", password)
+    settings.DEBUG = True
+    try:
+        conninfo = make_conninfo(password=password)
+        parameters = {"password": password, "conninfo": conninfo}
+        raise ValueError(str(parameters))
+    except ValueError:
+        page = technical_500_response(RequestFactory().get("/"), *sys.exc_info()).content.decode()
+
+    shown = html.unescape(html.unescape(page))
+    assert "********" in shown
+    assert password not in shown
+    assert repr(password)[1:-1] not in shown
 
 
 def test_a_secret_does_not_show_itself() -> None:

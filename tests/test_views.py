@@ -20,6 +20,7 @@ from orgs.services import intake, ring
 from orgs.services.cursor import Lease, ensure_cursor, standing
 from orgs.services.drain import drain_to_end
 from orgs.services.ring import SYNC_EVENTS
+from tests.concurrency import another_program
 from tests.workos_stand_in import WorkOSStandIn, sign
 
 SECRET = "whsec_test_secret"
@@ -135,13 +136,17 @@ def test_a_waiting_drain_is_not_rung_for(client: Client) -> None:
 
 @pytest.mark.usefixtures("database")
 def test_the_ring_comes_after_the_commit(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    in_transaction = []
-    monkeypatch.setattr(intake, "ring", lambda _: in_transaction.append(connection.in_atomic_block))
+    seen_by_others: list[object] = []
+
+    def look(_: str) -> None:
+        with another_program() as rival:
+            seen_by_others.append(rival.execute("SELECT id FROM workos_event").fetchone())
+
+    monkeypatch.setattr(intake, "ring", look)
 
     post(client)
 
-    assert in_transaction == [False]
-    assert WorkOSEvent.objects.count() == 1
+    assert seen_by_others == [("event_1",)]
 
 
 @pytest.mark.usefixtures("database")
@@ -230,6 +235,10 @@ BODY = json.dumps(EVENT).encode()
         pytest.param(lambda: f"t={'9' * 5_000}, v1=0", id="a time beyond every integer"),
         pytest.param(lambda: f"t={now()}, v1=\xfc\xe9", id="not ASCII"),
         pytest.param(lambda: "t=, v1=", id="empty parts"),
+        pytest.param(
+            lambda: sign(SECRET, BODY, now()).replace("t=", "x=").replace("v1=", "zz="),
+            id="under other names",
+        ),
         pytest.param(lambda: "\x00", id="NUL"),
     ],
 )
@@ -300,6 +309,29 @@ def test_a_length_that_is_none_is_not_a_500(client: Client, length: str, status:
     assert response.status_code == status
 
 
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        pytest.param(BODY, 204, id="an event"),
+        pytest.param(b"{" + b" " * 1024 * 1024, 413, id="too long"),
+    ],
+)
+@pytest.mark.usefixtures("database")
+def test_a_body_in_chunks_is_read_up_to_a_mebibyte(
+    client: Client, body: bytes, status: int
+) -> None:
+    environ: Any = {
+        "wsgi.input": BytesIO(body),
+        "wsgi.input_terminated": True,
+        "HTTP_TRANSFER_ENCODING": "chunked",
+        "HTTP_WORKOS_SIGNATURE": sign(SECRET, body, now()),
+    }
+
+    response = client.generic("POST", URL, b"", **environ)
+
+    assert response.status_code == status
+
+
 @pytest.mark.parametrize("method", ["get", "head", "put", "patch", "delete", "options"])
 def test_another_method_is_405(client: Client, method: str) -> None:
     response = getattr(client, method)(URL)
@@ -330,6 +362,38 @@ def test_without_a_secret_it_is_503_and_said(
 
     assert response.status_code == 503
     assert "WORKOS_WEBHOOK_SECRET is not set" in caplog.text
+
+
+@pytest.mark.usefixtures("database")
+def test_a_locked_ledger_is_503_before_workos_gives_up(
+    client: Client, sync_setting: Callable[..., None]
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+
+    with another_program() as rival:
+        rival.execute("LOCK TABLE workos_event IN EXCLUSIVE MODE")
+        response = post(client)
+
+    assert response.status_code == 503
+
+
+@pytest.mark.usefixtures("database")
+@pytest.mark.parametrize("table", ["django_q_ormq", "workos_sync_cursor"])
+def test_a_locked_queue_or_cursor_costs_the_ring_alone(
+    client: Client, sync_setting: Callable[..., None], table: str
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+
+    with another_program() as rival:
+        rival.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+        response = post(client)
+
+    assert response.status_code == 204
+    assert WorkOSEvent.objects.count() == 1
+
+
+def test_the_longest_wait_of_a_webhook_is_shorter_than_workoss_patience() -> None:
+    assert intake._LONGEST_WAIT < 5 / 2, "one for the ledger, one for the ring"
 
 
 @pytest.fixture

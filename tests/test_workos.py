@@ -129,11 +129,13 @@ def test_a_read_asks_for_the_types_that_are_followed_in_ascending_order(
         pytest.param({"kind": "time_out"}, edge.Unavailable, id="no answer"),
         pytest.param({"kind": "rate_limited"}, edge.RateLimited, id="429"),
         pytest.param(
-            {"kind": "status", "status": 500, "body": ["?"]}, edge.BrokenAnswer, id="500 of a list"
+            {"kind": "status", "status": 500, "body": ["?"]}, edge.Unavailable, id="500 of a list"
         ),
         pytest.param(
-            {"kind": "status", "status": 404, "body": []}, edge.BrokenAnswer, id="404 of a list"
+            {"kind": "status", "status": 404, "body": []}, edge.Unavailable, id="404 of a list"
         ),
+        pytest.param({"kind": "status", "status": 408}, edge.Unavailable, id="408"),
+        pytest.param({"kind": "status", "status": 409}, edge.Unavailable, id="409"),
     ],
 )
 def test_an_answer_that_is_not_a_page_is_an_error_and_never_an_empty_page(
@@ -227,6 +229,65 @@ def test_a_long_error_is_said_in_one_short_line(workos: WorkOSStandIn) -> None:
 
     assert "\n" not in str(raised.value)
     assert len(str(raised.value)) < 400
+
+
+def test_an_answer_that_echoes_the_key_does_not_show_it(workos: WorkOSStandIn) -> None:
+    workos.misbehave("status", status=401, body={"message": f"bad key {workos.api_key}"})
+
+    with pytest.raises(edge.Unauthorized) as raised:
+        read()
+
+    assert "bad key ********" in str(raised.value)
+
+
+@pytest.mark.parametrize("key", ["sk_live\nx", "sk_l\u00efve"])
+def test_a_key_that_cant_be_one_is_said_without_showing_it(
+    workos: WorkOSStandIn, sync_setting: Any, key: str
+) -> None:
+    sync_setting(API_KEY=key)
+
+    with pytest.raises(edge.NotConfigured, match="copy it again") as raised:
+        read()
+
+    assert "sk_l" not in str(raised.value)
+
+
+@pytest.mark.parametrize("base_url", ["http://\u2603.invalid", "nonsense", "http://[", ""])
+def test_an_address_that_is_none_is_trouble_and_no_crash(sync_setting: Any, base_url: str) -> None:
+    sync_setting(BASE_URL=base_url or " ")
+
+    with pytest.raises(edge.WorkOSTrouble):
+        read()
+
+    forget_client()
+
+
+def test_an_empty_cursor_is_the_end(workos: WorkOSStandIn) -> None:
+    workos.misbehave("body", body={"data": [], "list_metadata": {"after": ""}})
+
+    assert read().is_last
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        pytest.param("[" * 100_000 + "]" * 100_000, id="nested without end"),
+        pytest.param("9" * 5_000, id="a number without end"),
+    ],
+)
+def test_an_event_that_python_cant_parse_does_not_take_its_page_along(odd: str) -> None:
+    page = json.dumps(
+        {
+            "data": [{**EVENT, "context": "ODD"}, {**EVENT, "id": "event_2"}],
+            "list_metadata": {"after": None},
+        }
+    ).replace('"ODD"', odd)
+    answer = edge._TolerantResponse(200, {}, page.encode(), "GET", "")
+
+    listed, after = edge._checked_list(answer.json())
+
+    assert [edge._parse_event(raw).id for raw in listed] == ["event_1", "event_2"]
+    assert after is None
 
 
 # Parsing events -----------------------------------------------------------------------------

@@ -5,18 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError
 
 from orgs.resolution import Fold, OrganizationChanged, Outcome, Resolved, touched_ids
 from orgs.services.cursor import lock_cursor, move_cursor
 from orgs.services.faults import is_contents_fault, is_one_events_trouble, retry_races
-from orgs.services.mirror import (
-    LedgerEntry,
-    limit_lock_waits,
-    lock_rows,
-    record_events,
-    write_plan,
-)
+from orgs.services.mirror import LedgerEntry, lock_rows, record_events, write_plan
+from orgs.services.transactions import bounded_transaction
 from orgs.workos import EventPage, ListedEvent, Position
 
 
@@ -87,8 +82,7 @@ class _Batch:
 
 
 def _apply(batch: _Batch) -> Applied:
-    with transaction.atomic(durable=True):
-        limit_lock_waits()
+    with bounded_transaction():
         if not _stands_at(batch.read_from):
             return Applied((), dropped=True)
         organizations = [
@@ -101,9 +95,9 @@ def _apply(batch: _Batch) -> Applied:
         entries = tuple(_entry(listed, fold.apply(listed.event)) for listed in batch.events)
         plan = fold.plan()
         write_plan(plan)
-        _finish(batch, entries)
+        reported = _finish(batch, entries)
     return Applied(
-        entries, requested_write_backs=bool(plan.write_backs), moved_rows=plan.moves_rows
+        reported, requested_write_backs=bool(plan.write_backs), moved_rows=plan.moves_rows
     )
 
 
@@ -126,14 +120,13 @@ def _apply_or_park(single: _Batch) -> Applied:
 
 
 def _park(single: _Batch, reason: str) -> Applied:
-    with transaction.atomic(durable=True):
-        limit_lock_waits()
+    with bounded_transaction():
         if not _stands_at(single.read_from):
             return Applied((), dropped=True)
         (listed,) = single.events
         entries = (_entry(listed, Resolved(Outcome.PARKED, error=reason)),)
-        _finish(single, entries)
-    return Applied(entries)
+        reported = _finish(single, entries)
+    return Applied(reported)
 
 
 def _stands_at(position: Position | None) -> bool:
@@ -141,10 +134,18 @@ def _stands_at(position: Position | None) -> bool:
     return position is None or lock_cursor() == position
 
 
-def _finish(batch: _Batch, entries: Sequence[LedgerEntry]) -> None:
-    record_events(entries)
-    if batch.read_from is not None:
-        move_cursor(batch.position, drained_at=batch.drained_at)
+def _finish(batch: _Batch, entries: Sequence[LedgerEntry]) -> tuple[LedgerEntry, ...]:
+    """Writes the ledger and moves the cursor; returns what is to be reported."""
+    news = record_events(entries)
+    if batch.read_from is None:
+        return tuple(entries)
+    move_cursor(batch.position, drained_at=batch.drained_at)
+    # An event without an id is read again as long as it is the stream's last. Once is enough.
+    return tuple(
+        entry
+        for entry in entries
+        if entry.resolved.outcome is not Outcome.PARKED or entry.event.id in news
+    )
 
 
 def _entry(listed: ListedEvent, resolved: Resolved) -> LedgerEntry:

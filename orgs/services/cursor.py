@@ -15,6 +15,7 @@ from django.db.models.functions import Now
 
 from orgs.models import ORGANIZATIONS_STREAM, SyncCursor
 from orgs.services import sql
+from orgs.services.transactions import bounded_transaction
 from orgs.workos import EventPage, Position
 
 
@@ -30,7 +31,8 @@ class Standing:
 def ensure_cursor() -> None:
     """Makes the row if there is none. May be repeated and run concurrently."""
     if not _row().exists():
-        _create()
+        with bounded_transaction():
+            _create()
 
 
 def standing() -> Standing:
@@ -63,9 +65,9 @@ def move_cursor(position: Position, *, drained_at: datetime | None) -> None:
 def note_drained(page: EventPage) -> None:
     """Notes that a read found nothing after the position, if the cursor still stands there."""
     at = page.read_from
-    _row().filter(last_event_id=at.last_event_id, last_event_at=at.last_event_at).update(
-        drained_at=page.read_at, failures=0, last_error=""
-    )
+    here = _row().filter(last_event_id=at.last_event_id, last_event_at=at.last_event_at)
+    with bounded_transaction():
+        here.update(drained_at=page.read_at, failures=0, last_error="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +80,9 @@ class Failure:
 
 def note_failure(error: str) -> Failure:
     """Notes trouble where a person sees it."""
-    before = _row().get()
-    _row().update(failures=F("failures") + 1, last_error=error)
+    with bounded_transaction():
+        before = _row().get()
+        _row().update(failures=F("failures") + 1, last_error=error)
     return Failure(before.failures + 1, before.last_error != error)
 
 
@@ -101,7 +104,8 @@ def replace_lost(lost: Position, position: Position, *, drained_at: datetime) ->
 
 def note_reconciled(at: datetime) -> None:
     """Notes that a snapshot which began then has completed."""
-    _row().update(reconciled_at=at)
+    with bounded_transaction():
+        _row().update(reconciled_at=at)
 
 
 class Lease(StrEnum):
@@ -123,7 +127,7 @@ class Lease(StrEnum):
         self._execute(sql.RELEASE_LEASE, ORGANIZATIONS_STREAM, held)
 
     def _execute(self, statement: str, *values: Any) -> datetime | None:
-        with connection.cursor() as cursor:
+        with bounded_transaction(), connection.cursor() as cursor:
             cursor.execute(statement.format(lease=self.value), values)
             row = cursor.fetchone() if cursor.description else None
         return row[0] if row else None

@@ -5,6 +5,7 @@ by one of them.
 """
 
 import logging
+import random
 import time
 from collections import Counter
 from contextlib import closing
@@ -19,6 +20,7 @@ from orgs.models import WorkOSEvent
 from orgs.resolution import Outcome
 from orgs.services.apply import Applied, apply_page
 from orgs.services.cursor import (
+    Failure,
     Lease,
     Standing,
     ensure_cursor,
@@ -31,6 +33,7 @@ from orgs.services.mirror import LedgerEntry
 from orgs.services.paging import read_ahead
 from orgs.services.ring import PUSH_EXTERNAL_IDS, RECONCILE, SYNC_EVENTS, ring
 from orgs.services.snapshots import honour_announcement
+from orgs.wording import one_line
 from orgs.workos import EventPage, Position, Unauthorized, WorkOSTrouble
 
 logger = logging.getLogger(__name__)
@@ -43,9 +46,6 @@ EVENT_RETENTION = timedelta(days=30)
 _RESTART_MARGIN = timedelta(minutes=1)
 
 _LONGEST_PAUSE = 60.0
-
-#: How many overdue announcements one drain asks WorkOS about: one call each.
-_OVERDUE_BATCH = 100
 
 
 class CursorLost(Exception):
@@ -71,7 +71,7 @@ class DrainReport:
     """Of a dry run: how many events were listed and not applied."""
     requested_write_backs: bool = False
     moved_rows: bool = False
-    unsettled: WorkOSTrouble | None = None
+    unsettled: WorkOSTrouble | DatabaseError | None = None
     """Why some announcement that is overdue could not be settled, if one could not."""
 
     @property
@@ -142,35 +142,46 @@ def drain_and_wait() -> DrainReport:
     seconds = sync_settings().drain_deadline
     deadline = time.monotonic() + seconds
     report = DrainReport()
-    ensure_cursor()
-    lease = Lease.DRAIN.take(seconds)
-    if lease is None:
-        _attempt(report, deadline)
-    else:
-        _hold(lease, report, deadline)
+    try:
+        ensure_cursor()
+        lease = Lease.DRAIN.take(seconds)
+        if lease is None:
+            _attempt(report, deadline)
+        else:
+            _hold(lease, report, deadline)
+    except DatabaseError as error:
+        if not is_passing(error):
+            raise
+        logger.warning("the cursor is locked by another program; the schedule tries again")
     return report
 
 
-def settle_overdue(*, deadline: float | None = None) -> WorkOSTrouble | None:
+def settle_overdue(*, deadline: float | None = None) -> WorkOSTrouble | DatabaseError | None:
     """Applies, by what WorkOS says now, announced events that the stream did not bring in time.
 
     Call it when the stream was just read to its end. One that can't be settled does not stop the
     rest and stays unseen; the trouble with the last of these is returned.
     """
-    trouble = None
+    trouble: WorkOSTrouble | DatabaseError | None = None
     window = timedelta(seconds=sync_settings().hold_back_window)
-    for event in WorkOSEvent.objects.overdue(after=window)[:_OVERDUE_BATCH]:
+    overdue = list(WorkOSEvent.objects.overdue(after=window).values_list("id", flat=True))
+    # In another order each time: those that can't be settled must not use up the time of the rest.
+    random.shuffle(overdue)
+    for event_id in overdue:
         if _has_passed(deadline):
             break
         try:
-            resolved = honour_announcement(event)
+            resolved = honour_announcement(event_id)
         except WorkOSTrouble as error:
+            trouble = error
+        except DatabaseError as error:
+            if not is_passing(error):
+                raise
             trouble = error
         else:
             logger.warning(
-                "%s was announced and never listed; WorkOS was asked for %s: %s",
-                event.id,
-                event.workos_organization_id,
+                "%s was announced and never listed; what WorkOS says now: %s",
+                event_id,
                 resolved.outcome,
             )
     return trouble
@@ -181,20 +192,30 @@ def settle_overdue(*, deadline: float | None = None) -> WorkOSTrouble | None:
 
 def _hold(lease: datetime, report: DrainReport, deadline: float) -> None:
     """Drains again and again while something is announced and unseen, then gives the lease up."""
-    while not _has_passed(deadline):
-        pause = _attempt(report, deadline)
-        if not _unseen() and not _has_passed(deadline):
-            Lease.DRAIN.release(lease)
-            # A webhook that saw the lease held did not ring, and had committed before this look.
-            if not _unseen():
-                return
-            taken = Lease.DRAIN.take(max(deadline - time.monotonic(), 0.0))
-            if taken is None:
-                return
-            lease = taken
-        time.sleep(max(min(pause, deadline - time.monotonic()), 0.0))
-    Lease.DRAIN.release(lease)
-    ring(SYNC_EVENTS)
+    held: datetime | None = lease
+    try:
+        while held is not None and not _has_passed(deadline):
+            pause = _attempt(report, deadline)
+            if not _unseen() and not _has_passed(deadline):
+                Lease.DRAIN.release(held)
+                held = None
+                # A webhook that saw the lease held did not ring, and had committed before this.
+                if not _unseen():
+                    return
+                held = Lease.DRAIN.take(max(deadline - time.monotonic(), 0.0))
+            time.sleep(max(min(pause, deadline - time.monotonic()), 0.0))
+    finally:
+        if held is not None:
+            _let_go(held)
+    if held is not None:
+        ring(SYNC_EVENTS)
+
+
+def _let_go(lease: datetime) -> None:
+    try:
+        Lease.DRAIN.release(lease)
+    except DatabaseError:
+        logger.warning("the drain's lease could not be released; it runs out by itself")
 
 
 def _attempt(total: DrainReport, deadline: float) -> float:
@@ -207,9 +228,10 @@ def _attempt(total: DrainReport, deadline: float) -> float:
     except (CursorLost, WorkOSTrouble) as error:
         trouble = error
     except DatabaseError as error:
-        if not is_passing(error):
-            raise
         trouble = error
+        if not is_passing(error):
+            _note(trouble)
+            raise
     finally:
         _announce(report)
         total.outcomes += report.outcomes
@@ -226,11 +248,15 @@ def _announce(report: DrainReport) -> None:
 
 
 def _note(trouble: Exception) -> float:
-    message = " ".join(str(trouble).split())
+    message = one_line(trouble)
     if isinstance(trouble, CursorLost):
         message = f"the cursor is lost: {message}; a full snapshot repairs that"
         ring(RECONCILE)
-    failure = note_failure(message)
+    try:
+        failure = note_failure(message)
+    except DatabaseError:
+        # It may be the cursor's row itself that is locked, or the database that is gone.
+        failure = Failure(count=1, is_news=True)
     if failure.is_news:
         # Once, and not once a second for as long as it lasts.
         needs_person = isinstance(trouble, CursorLost | Unauthorized)
@@ -290,8 +316,6 @@ def _read(position: Position) -> EventPage:
         raise CursorLost(position, f"WorkOS refuses to read on from there: {refusal}") from None
     if _begins_too_early(page) and _was_position_ignored(page):
         raise CursorLost(position, "WorkOS reads from its first event instead of from there")
-    if not page.is_last and page.position.last_event_id == position.last_event_id:
-        raise workos.BrokenAnswer("WorkOS lists the same page again")
     return page
 
 
@@ -324,8 +348,9 @@ def _begins_too_early(page: EventPage) -> bool:
     after = page.read_from.last_event_at
     if page.read_from.last_event_id is None or after is None or not page.events:
         return False
-    begins_at = page.events[0].event.occurred_at
-    return begins_at is not None and begins_at < after - _RESTART_MARGIN
+    times = (listed.event.occurred_at for listed in page.events)
+    begins_at = next((moment for moment in times if moment is not None), after)
+    return begins_at < after - _RESTART_MARGIN
 
 
 def _was_position_ignored(page: EventPage) -> bool:

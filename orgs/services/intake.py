@@ -1,14 +1,22 @@
 """Receives webhooks: one ledger row and one possible ring for each new event."""
 
+import logging
 from enum import StrEnum
 
-from django.db import connection, transaction
+from django.db import Error as DatabaseError
+from django.db import connection
 
 from orgs import workos
 from orgs.conf import sync_settings
 from orgs.services import sql
 from orgs.services.cursor import is_drain_waiting
 from orgs.services.ring import SYNC_EVENTS, ring
+from orgs.services.transactions import bounded_transaction
+
+logger = logging.getLogger(__name__)
+
+#: Seconds for a lock: WorkOS wants its answer within five, and the web process its thread back.
+_LONGEST_WAIT = 2.0
 
 
 class Receipt(StrEnum):
@@ -42,7 +50,7 @@ def receive_webhook(body: bytes, signature: str) -> Receipt:
 def _announce(announcement: workos.Announcement) -> bool:
     """Whether this was the first webhook of an event that the stream has not brought yet."""
     values = [announcement.id, announcement.type, announcement.workos_id]
-    with transaction.atomic(durable=True), connection.cursor() as cursor:
+    with bounded_transaction(most=_LONGEST_WAIT), connection.cursor() as cursor:
         cursor.execute(sql.ANNOUNCE_EVENT, values)
         row = cursor.fetchone()
     return row is not None and bool(row[0])
@@ -51,5 +59,9 @@ def _announce(announcement: workos.Announcement) -> bool:
 def _ring_unless_a_drain_waits() -> None:
     # After the commit above: a holder that this look still sees looks once more after it has
     # cleared its lease, and will see the row.
-    if not is_drain_waiting():
-        ring(SYNC_EVENTS)
+    try:
+        with bounded_transaction(most=_LONGEST_WAIT):
+            if not is_drain_waiting():
+                ring(SYNC_EVENTS)
+    except DatabaseError:
+        logger.exception("could not ring for a webhook; the minute schedule will")

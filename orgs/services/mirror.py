@@ -6,17 +6,11 @@ from typing import Any
 
 from django.db import connection
 
-from orgs.conf import sync_settings
 from orgs.drift import PendingWriteBack
 from orgs.resolution import Creation, Event, Outcome, Plan, Resolved, Row
 from orgs.services import sql
 from orgs.slugs import slug_base, slug_candidates
-
-
-def limit_lock_waits() -> None:
-    """Bounds every wait for a lock until the end of the transaction."""
-    milliseconds = int(sync_settings().lock_timeout * 1000)
-    _execute(sql.SET_LOCK_TIMEOUT, f"{milliseconds}ms")
+from orgs.wording import storable
 
 
 def lock_rows(workos_ids: Iterable[str], ids: Iterable[str]) -> list[Row]:
@@ -43,14 +37,6 @@ def _select(statement: str, workos_ids: Iterable[str], ids: Iterable[str]) -> li
             )
             for id_, name, workos_id, updated_at, event_id, disabled in cursor.fetchall()
         ]
-
-
-def set_read_only() -> None:
-    """Has PostgreSQL refuse every write until the end of the transaction, whatever our code does.
-
-    Call it first in the transaction: later PostgreSQL does not allow it.
-    """
-    _execute(sql.SET_READ_ONLY)
 
 
 def pending_write_backs(ids: Iterable[str]) -> dict[str, PendingWriteBack]:
@@ -86,14 +72,20 @@ class LedgerEntry:
     payload: str | None = None
 
 
-def record_events(entries: Iterable[LedgerEntry]) -> None:
-    """Enters events in the ledger. One that stands twice among them keeps its first outcome."""
+def record_events(entries: Iterable[LedgerEntry]) -> set[str]:
+    """Enters events in the ledger, and returns the ids of those for which that is news.
+
+    The first outcome of an event stays, also of one that stands twice among ``entries``.
+    """
     first: dict[str, LedgerEntry] = {}
     for entry in entries:
         first.setdefault(entry.event.id, entry)
-    if first:
-        rows = [_ledger_values(first[key]) for key in sorted(first)]
-        _execute(sql.RECORD_EVENTS, *map(list, zip(*rows, strict=True)))
+    if not first:
+        return set()
+    rows = [_ledger_values(first[key]) for key in sorted(first)]
+    with connection.cursor() as cursor:
+        cursor.execute(sql.RECORD_EVENTS, [*map(list, zip(*rows, strict=True))])
+        return {id_ for (id_,) in cursor.fetchall()}
 
 
 def _ledger_values(entry: LedgerEntry) -> tuple[object, ...]:
@@ -109,11 +101,6 @@ def _ledger_values(entry: LedgerEntry) -> tuple[object, ...]:
         storable(resolved.error) if parked else "",
         entry.payload if parked else None,
     )
-
-
-def storable(message: str) -> str:
-    """An error may quote what could not be stored."""
-    return message.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
 
 
 def _insert(creations: Sequence[Creation]) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
+from orgs.workos import BrokenAnswer
+
 P_co = TypeVar("P_co", covariant=True)
 
 
@@ -23,8 +25,10 @@ PageT = TypeVar("PageT", bound="Page[object]")
 def read_ahead(read: Callable[[P], PageT], start: P) -> Generator[PageT]:
     """Pages from ``start`` to the last. ``read`` runs in a thread: it must not use the database.
 
-    Raises what ``read`` raises when its page is due. Close it if it is not read to its end.
+    Raises what ``read`` raises when its page is due, and ``BrokenAnswer`` if the pages go round in
+    circles. Close it if it is not read to its end.
     """
+    visited: set[object] = {start}
     with ThreadPoolExecutor(max_workers=1) as reader:
         upcoming = reader.submit(read, start)
         while True:
@@ -32,5 +36,8 @@ def read_ahead(read: Callable[[P], PageT], start: P) -> Generator[PageT]:
             if page.is_last:
                 yield page
                 return
+            if page.position in visited:
+                raise BrokenAnswer("WorkOS lists the same page again")
+            visited.add(page.position)
             upcoming = reader.submit(read, page.position)  # type: ignore[arg-type]
             yield page

@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from hashlib import blake2b
 
-from django.db import DatabaseError, models, transaction
+from django.db import DatabaseError, models
 
 from orgs import workos
 from orgs.conf import sync_settings
@@ -43,15 +43,14 @@ from orgs.services.cursor import (
 from orgs.services.drain import CursorLost, DrainReport
 from orgs.services.faults import is_contents_fault, is_passing, retry_races
 from orgs.services.mirror import (
-    limit_lock_waits,
     load_rows,
     lock_rows,
     pending_write_backs,
-    set_read_only,
     write_plan,
 )
 from orgs.services.paging import read_ahead
 from orgs.services.snapshots import is_gone
+from orgs.services.transactions import bounded_transaction, read_only_transaction
 from orgs.services.write_back import WriteBackReport
 from orgs.workos import OrganizationPage, Position, WorkOSTrouble
 
@@ -299,15 +298,10 @@ class _Seen:
     """The WorkOS ids that were listed, as 64-bit hashes: eight bytes each."""
 
     hashes: "array[int]" = field(default_factory=lambda: array("Q"))
-    page_starts: set[int] = field(default_factory=set)
     is_sorted: bool = False
 
     def add(self, page: OrganizationPage) -> None:
-        hashes = [_hash(organization.workos_id) for organization in page.organizations]
-        if hashes and hashes[0] in self.page_starts:
-            raise workos.BrokenAnswer("WorkOS lists the same page of organizations again")
-        self.page_starts.update(hashes[:1])
-        self.hashes.extend(hashes)
+        self.hashes.extend(_hash(organization.workos_id) for organization in page.organizations)
 
     def __contains__(self, workos_id: str) -> bool:
         if not self.is_sorted:
@@ -370,8 +364,7 @@ def _repair(
 def _write(
     organizations: Sequence[Listed], gone: frozenset[str], young_after: datetime | None
 ) -> Comparison:
-    with transaction.atomic(durable=True):
-        limit_lock_waits()
+    with bounded_transaction():
         rows = lock_rows(*_keys(organizations))
         comparison = _compare(rows, organizations, gone=gone, young_after=young_after)
         write_plan(comparison.plan)
@@ -526,8 +519,7 @@ def _disable(run: Run, report: SnapshotReport, workos_ids: Sequence[str]) -> Non
 
 
 def _write_absent(workos_ids: Sequence[str]) -> Comparison:
-    with transaction.atomic(durable=True):
-        limit_lock_waits()
+    with bounded_transaction():
         comparison = _compare_absent(lock_rows(workos_ids, ()), workos_ids)
         write_plan(comparison.plan)
     return comparison
@@ -562,6 +554,5 @@ def _reading(run: Run) -> Iterator[None]:
     if not run.dry:
         yield
         return
-    with transaction.atomic(durable=True):
-        set_read_only()
+    with read_only_transaction():
         yield

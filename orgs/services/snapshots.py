@@ -10,14 +10,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError
 from django.db.models.functions import Now
 
 from orgs import workos
 from orgs.models import Organization, WorkOSEvent
 from orgs.resolution import Fold, Outcome, RemoteOrganization, Resolved, touched_ids
 from orgs.services.faults import is_contents_fault, retry_races
-from orgs.services.mirror import limit_lock_waits, lock_rows, storable, write_plan
+from orgs.services.mirror import lock_rows, write_plan
+from orgs.services.transactions import bounded_transaction
+from orgs.wording import storable
 
 
 class NotParked(Exception):
@@ -109,12 +111,13 @@ def dismiss_parked(event_ids: list[str]) -> int:
     )
 
 
-def honour_announcement(event: WorkOSEvent) -> Resolved:
+def honour_announcement(event_id: str) -> Resolved:
     """Applies an announced event that the stream never brought: by what WorkOS says now.
 
     May be repeated and run concurrently. What can't be applied is parked. Raises
     ``workos.WorkOSTrouble`` and ``django.db.Error``; the announcement is then still unseen.
     """
+    event = WorkOSEvent.objects.get(id=event_id)
     if event.workos_organization_id is None:
         return _park_announcement(event.id, "announced, never listed, and names no organization")
     return _snapshot_and_note(
@@ -145,8 +148,7 @@ def _snapshot_and_note(
 def _apply(
     snapshot: Snapshot, note: Callable[[Resolved], Resolved], park: Callable[..., Resolved]
 ) -> Resolved:
-    with transaction.atomic(durable=True):
-        limit_lock_waits()
+    with bounded_transaction():
         resolved = apply_snapshot(snapshot)
         if resolved.outcome is Outcome.CONFLICT:
             return park(resolved.error)

@@ -99,7 +99,8 @@ SET type = excluded.type, workos_organization_id = excluded.workos_organization_
     organization_id = excluded.organization_id, occurred_at = excluded.occurred_at,
     outcome = excluded.outcome, error = excluded.error, payload = excluded.payload,
     processed_at = excluded.processed_at
-WHERE e.outcome IS NULL OR e.outcome = 'parked'
+WHERE e.outcome IS NULL OR (e.outcome = 'parked' AND excluded.outcome <> 'parked')
+RETURNING e.id
 """
 
 #: A request for an organization that has one replaces it: whoever had claimed the old one must
@@ -144,17 +145,28 @@ RELEASE_LEASE = """
 UPDATE workos_sync_cursor SET {lease} = NULL WHERE stream = %s AND {lease} = %s
 """
 
-#: Rows that another worker is claiming right now are left to it.
+#: Rows that another worker is claiming right now are left to it. The link may have been moved by
+#: another program since: it is the organization linked now that is told, and no other.
 CLAIM_WRITE_BACKS = """
 UPDATE workos_external_id_write_back AS w
-SET attempts = w.attempts + 1, next_attempt_at = clock_timestamp() + make_interval(secs => %s)
+SET attempts = w.attempts + 1, next_attempt_at = clock_timestamp() + make_interval(secs => %s),
+    workos_id = due.linked_to
 FROM (
-    SELECT organization_id FROM workos_external_id_write_back
-    WHERE next_attempt_at <= %s AND (%s::text[] IS NULL OR organization_id = ANY(%s::text[]))
-    ORDER BY next_attempt_at LIMIT %s FOR UPDATE SKIP LOCKED
+    SELECT w.organization_id, o.workos_id AS linked_to
+    FROM workos_external_id_write_back AS w
+    JOIN organization_metadata AS o ON o.id = w.organization_id AND o.workos_id IS NOT NULL
+    WHERE w.next_attempt_at <= %s
+        AND (%s::text[] IS NULL OR w.organization_id = ANY(%s::text[]))
+    ORDER BY w.next_attempt_at LIMIT %s FOR UPDATE OF w SKIP LOCKED
 ) AS due
 WHERE w.organization_id = due.organization_id
 RETURNING w.organization_id, w.workos_id, w.requested_at, w.attempts
+"""
+
+#: Another program has taken the link away: there is nobody to tell.
+FORGET_UNLINKED_WRITE_BACKS = """
+DELETE FROM workos_external_id_write_back AS w USING organization_metadata AS o
+WHERE o.id = w.organization_id AND o.workos_id IS NULL AND w.next_attempt_at <= %s
 """
 
 #: Only the request that was claimed: a newer one for the same row stays.
@@ -174,14 +186,12 @@ FROM unnest(%s::text[], %s::timestamptz[], %s::float8[], %s::text[])
 WHERE w.organization_id = failed.organization_id AND w.requested_at = failed.requested_at
 """
 
-#: An update listed after the deletion asked for a write-back that nothing can ever confirm.
+#: WorkOS does not know the organization any more, and its row is disabled already: no deletion will
+#: come that takes the request along, and nothing can ever confirm it.
 FORGET_DELETED_WRITE_BACKS = """
 DELETE FROM workos_external_id_write_back AS w
-USING unnest(%s::text[], %s::timestamptz[]) AS gone (organization_id, requested_at)
+USING unnest(%s::text[], %s::timestamptz[]) AS gone (organization_id, requested_at),
+    organization_metadata AS o
 WHERE w.organization_id = gone.organization_id AND w.requested_at = gone.requested_at
-    AND EXISTS (
-        SELECT FROM workos_event AS e
-        WHERE e.workos_organization_id = w.workos_id AND e.type = 'organization.deleted'
-            AND e.outcome IN ('disabled', 'unknown', 'stale')
-    )
+    AND o.id = w.organization_id AND o.disabled_at IS NOT NULL
 """

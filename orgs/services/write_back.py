@@ -15,11 +15,13 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import DatabaseError, connection
 
 from orgs import workos
 from orgs.conf import sync_settings
 from orgs.services import sql
+from orgs.services.faults import is_passing
+from orgs.services.transactions import bounded_transaction
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +62,7 @@ def push_due(*, deadline: float, only: Collection[str] | None = None) -> WriteBa
     pause. Raises ``django.db.Error``.
     """
     report = WriteBackReport()
-    due_at = _database_time()
+    due_at = _begin()
     halt = _Halt()
     with ThreadPoolExecutor(_THREADS) as threads:
         while time.monotonic() < deadline and not halt.trouble:
@@ -89,16 +91,18 @@ class _Answer:
     is_gone: bool = False
 
 
-def _database_time() -> datetime:
-    with connection.cursor() as cursor:
+def _begin() -> datetime:
+    """The database's time now: what comes due later is for the next run."""
+    with bounded_transaction(), connection.cursor() as cursor:
         cursor.execute("SELECT clock_timestamp()")
-        now: datetime = cursor.fetchone()[0]
-        return now
+        due_at: datetime = cursor.fetchone()[0]
+        cursor.execute(sql.FORGET_UNLINKED_WRITE_BACKS, [due_at])
+    return due_at
 
 
 def _claim(due_at: datetime, only: Collection[str] | None = None) -> list[_Claim]:
     seconds = _ROUNDS_OF_CALLS * sync_settings().request_timeout
-    with transaction.atomic(durable=True), connection.cursor() as cursor:
+    with bounded_transaction(), connection.cursor() as cursor:
         ids = None if only is None else sorted(only)
         cursor.execute(sql.CLAIM_WRITE_BACKS, [seconds, due_at, ids, ids, _BATCH_SIZE])
         return [_Claim(*row) for row in cursor.fetchall()]
@@ -142,16 +146,37 @@ def retry_delay(attempts: int) -> float:
 def _settle(answers: Iterable[_Answer]) -> WriteBackReport:
     # In id order, as everybody locks rows.
     settled = sorted(answers, key=lambda answer: answer.claim.organization_id)
-    confirmed = [answer for answer in settled if answer.error is None]
-    failed = [answer for answer in settled if answer.error is not None]
-    with transaction.atomic(durable=True), connection.cursor() as cursor:
-        cursor.execute(sql.CONFIRM_WRITE_BACKS, _requests(confirmed))
-        delays_and_errors: list[list[Any]] = [[a.delay for a in failed], [a.error for a in failed]]
+    try:
+        _write(settled)
+    except DatabaseError as error:
+        if not is_passing(error):
+            raise
+        _write_one_by_one(settled)
+    conflicts = [answer for answer in settled if answer.error and answer.delay is None]
+    failures = [answer for answer in settled if answer.error and answer.delay is not None]
+    _log(conflicts, failures)
+    pushed = len(settled) - len(conflicts) - len(failures)
+    return WriteBackReport(pushed, len(failures), len(conflicts))
+
+
+def _write_one_by_one(answers: list[_Answer]) -> None:
+    for answer in answers:
+        try:
+            _write([answer])
+        except DatabaseError as error:
+            if not is_passing(error):
+                raise
+            # Its claim runs out by itself, and then WorkOS is asked again.
+            logger.warning("%s is locked by another program", answer.claim.organization_id)
+
+
+def _write(answers: list[_Answer]) -> None:
+    failed = [answer for answer in answers if answer.error is not None]
+    delays_and_errors: list[list[Any]] = [[a.delay for a in failed], [a.error for a in failed]]
+    with bounded_transaction(), connection.cursor() as cursor:
+        cursor.execute(sql.CONFIRM_WRITE_BACKS, _requests(a for a in answers if a.error is None))
         cursor.execute(sql.POSTPONE_WRITE_BACKS, [*_requests(failed), *delays_and_errors])
         cursor.execute(sql.FORGET_DELETED_WRITE_BACKS, _requests(a for a in failed if a.is_gone))
-    conflicts = [answer for answer in failed if answer.delay is None]
-    _log(conflicts, [answer for answer in failed if answer.delay is not None])
-    return WriteBackReport(len(confirmed), len(failed) - len(conflicts), len(conflicts))
 
 
 def _log(conflicts: list[_Answer], failures: list[_Answer]) -> None:

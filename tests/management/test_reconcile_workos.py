@@ -159,6 +159,9 @@ def test_since_applies_again_and_moves_nothing(workos: WorkOSStandIn, style: str
             id="an event that WorkOS doesn't know",
         ),
         pytest.param(["--since", " "], "--since wants an event id or a time", id="nothing"),
+        pytest.param(
+            ["--since", "0001-01-01T00:00:00+14:00"], "--since is no time", id="before all time"
+        ),
         pytest.param(["--since", "a\0"], "--since wants an event id or a time", id="NUL"),
     ],
 )

@@ -7,7 +7,7 @@ from threading import Barrier
 from typing import Any
 
 import pytest
-from django.db import ProgrammingError, connection
+from django.db import OperationalError, ProgrammingError, connection
 from django_q.models import OrmQ
 
 from orgs.models import Organization, SyncCursor, WorkOSEvent
@@ -140,6 +140,20 @@ def test_events_without_a_usable_id_are_parked_and_passed(
     assert report.drained
 
 
+def test_an_event_without_an_id_at_the_streams_end_is_reported_once(
+    workos: WorkOSStandIn,
+) -> None:
+    workos.create_organization(name="Acme", external_id="gram-1")
+    workos.emit({"event": "organization.created"}, raw=True)
+
+    first, second = drain_to_end(), drain_to_end()
+    workos.create_organization(name="After", external_id="gram-2")
+    third = drain_to_end()
+
+    assert (len(first.parked), len(second.parked), second.read) == (1, 0, 0)
+    assert third.outcomes == {Outcome.CREATED: 1}
+
+
 def test_trouble_on_the_way_keeps_what_was_applied(
     workos: WorkOSStandIn, sync_setting: SyncSetting
 ) -> None:
@@ -221,6 +235,30 @@ def test_a_silent_restart_is_a_lost_cursor(workos: WorkOSStandIn) -> None:
     workos.misbehave("expired_cursor", restart=True, times=None)
 
     with pytest.raises(CursorLost, match="from its first event"):
+        drain_to_end()
+
+
+def test_a_silent_restart_that_begins_with_an_undated_event_is_a_lost_cursor_too(
+    workos: WorkOSStandIn,
+) -> None:
+    past = (datetime.now(UTC) - timedelta(minutes=10)).isoformat()
+    undated = {"id": "undated", "event": "organization.deleted", "data": {"id": "org_x"}}
+    workos.emit(undated, absent=["created_at"])
+    workos.create_organization(name="Old", at=past)
+    workos.create_organization(name="Acme")
+    drain_to_end()
+    workos.misbehave("expired_cursor", restart=True, times=None)
+
+    with pytest.raises(CursorLost, match="from its first event"):
+        drain_to_end()
+
+
+def test_a_408_is_trouble_and_no_lost_cursor(workos: WorkOSStandIn) -> None:
+    workos.create_organization(name="Acme")
+    drain_to_end()
+    workos.misbehave("status", status=408)
+
+    with pytest.raises(Unavailable):
         drain_to_end()
 
 
@@ -381,6 +419,36 @@ def test_overdue_announcements_that_cant_be_settled_do_not_stop_the_rest(
     assert WorkOSEvent.objects.get(id="event_1").outcome is None
     drain_to_end()
     assert WorkOSEvent.objects.get(id="event_1").outcome == "missing"
+
+
+def test_an_overdue_announcement_of_a_locked_row_does_not_stop_the_rest(
+    workos: WorkOSStandIn, sync_setting: SyncSetting
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    locked = workos.create_organization(name="Locked", external_id="gram-locked", emits=False)
+    free = workos.create_organization(name="Free", emits=False)
+    an_organization_row("gram-locked", name="Old", workos_id=locked["id"])
+    an_announcement("event_1", ago=LONG_AGO * 2, workos_id=locked["id"])
+    an_announcement("event_2", ago=LONG_AGO, workos_id=free["id"])
+
+    with another_program() as rival:
+        rival.execute("SELECT FROM organization_metadata FOR UPDATE")
+        report = drain_to_end()
+
+    assert isinstance(report.unsettled, OperationalError)
+    assert names() == ["Free", "Old"]
+
+
+def test_however_many_cant_be_settled_the_rest_are(workos: WorkOSStandIn) -> None:
+    for number in range(120):
+        an_announcement(f"event_{number}", ago=LONG_AGO * 2, workos_id=f"org_down_{number}")
+    acme = workos.create_organization(name="Acme", emits=False)
+    an_announcement("event_acme", ago=LONG_AGO, workos_id=acme["id"])
+    workos.misbehave("status", status=500, path="/organizations/org_down", times=None)
+
+    drain_to_end()
+
+    assert names() == ["Acme"]
 
 
 def test_a_late_event_is_stale_or_applied_and_its_entry_says_missing(
@@ -602,7 +670,25 @@ def test_a_lock_not_had_is_noted_and_tried_again(
     assert not WorkOSEvent.objects.parked().exists()
 
 
-def test_other_trouble_with_the_database_is_raised(workos: WorkOSStandIn) -> None:
+def test_a_locked_cursor_is_not_waited_for_without_end(
+    workos: WorkOSStandIn, sync_setting: SyncSetting, caplog: pytest.LogCaptureFixture
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    ensure_cursor()
+
+    with another_program() as rival:
+        rival.execute("SELECT FROM workos_sync_cursor FOR UPDATE")
+        with pytest.raises(OperationalError, match="lock timeout"):
+            drain_to_end()
+        report = drain_and_wait()
+
+    assert report.read == 0
+    assert "locked by another program" in caplog.text
+
+
+def test_other_trouble_with_the_database_is_raised_noted_and_frees_the_lease(
+    workos: WorkOSStandIn,
+) -> None:
     workos.create_organization(name="Acme")
     with connection.cursor() as sql:
         sql.execute("ALTER TABLE organization_metadata RENAME name TO gone")
@@ -612,6 +698,10 @@ def test_other_trouble_with_the_database_is_raised(workos: WorkOSStandIn) -> Non
     finally:
         with connection.cursor() as sql:
             sql.execute("ALTER TABLE organization_metadata RENAME gone TO name")
+
+    assert not is_drain_waiting()
+    assert cursor().failures == 1
+    assert "column" in cursor().last_error
 
 
 def test_a_revoked_key_is_said_once_and_loudly(

@@ -237,7 +237,7 @@ def test_a_rival_that_cant_be_read_still_exists(workos: WorkOSStandIn) -> None:
 
 
 def test_an_announcement_that_names_no_organization_is_parked(workos: WorkOSStandIn) -> None:
-    resolved = honour_announcement(an_announcement("event_1", workos_id=None))
+    resolved = honour_announcement(an_announcement("event_1", workos_id=None).id)
 
     assert resolved.outcome is Outcome.PARKED
     assert "names no organization" in WorkOSEvent.objects.get().error
@@ -248,7 +248,7 @@ def test_an_announcement_whose_organization_cant_be_read_is_parked_with_what_wor
 ) -> None:
     workos.misbehave("body", path="/organizations", body={"id": "org_1", "name": "\0"})
 
-    honour_announcement(an_announcement("event_1"))
+    honour_announcement(an_announcement("event_1").id)
 
     entry = WorkOSEvent.objects.get()
     assert (entry.outcome, entry.payload) == ("parked", '{"id": "org_1", "name": "\\u0000"}')
@@ -261,14 +261,26 @@ def test_an_announcement_read_from_the_stream_meanwhile_keeps_that_outcome(
     event = an_announcement("event_1", workos_id=acme["id"])
     WorkOSEvent.objects.update(outcome=Outcome.CREATED, processed_at=datetime.now(UTC))
 
-    honour_announcement(event)
+    honour_announcement(event.id)
 
     assert WorkOSEvent.objects.get().outcome == "created"
+
+
+def test_an_announcement_is_applied_whatever_external_id_workos_has(
+    workos: WorkOSStandIn,
+) -> None:
+    acme = workos.create_organization(name="New", external_id="theirs")
+    an_organization_row("gram-1", name="Old", workos_id=acme["id"])
+
+    honour_announcement(an_announcement("event_1", workos_id=acme["id"]).id)
+
+    assert Organization.objects.get().name == "New"
+    assert WorkOSEvent.objects.get().outcome == "missing"
 
 
 def test_a_snapshot_creates_with_the_derived_id(workos: WorkOSStandIn) -> None:
     acme = workos.create_organization(name="Acme")
 
-    honour_announcement(an_announcement("event_1", workos_id=acme["id"]))
+    honour_announcement(an_announcement("event_1", workos_id=acme["id"]).id)
 
     assert Organization.objects.get().id == derived_id(acme["id"])

@@ -6,11 +6,10 @@ from datetime import UTC, datetime, timedelta
 from threading import Barrier
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 
 from orgs import workos as edge
-from orgs.models import ExternalIdWriteBack, Organization, WorkOSEvent
-from orgs.resolution import EventType, Outcome
+from orgs.models import ExternalIdWriteBack, Organization
 from orgs.services import write_back
 from orgs.services.write_back import WriteBackReport, push_due, retry_delay
 from tests.builders import an_organization_row
@@ -184,19 +183,99 @@ def test_a_404_waits_for_the_deletion(workos: WorkOSStandIn) -> None:
     assert "waits for the deletion" in ExternalIdWriteBack.objects.get().last_error
 
 
-def test_a_404_after_the_deletion_ends_the_request(workos: WorkOSStandIn) -> None:
+def test_a_404_ends_the_request_of_a_row_that_is_disabled_already(workos: WorkOSStandIn) -> None:
     a_request("org_gone")
-    WorkOSEvent.objects.create(
-        id="event_1",
-        type=EventType.DELETED,
-        workos_organization_id="org_gone",
-        outcome=Outcome.DISABLED,
-        processed_at=datetime.now(UTC),
-    )
+    Organization.objects.update(disabled_at=datetime.now(UTC))
 
     push()
 
     assert not ExternalIdWriteBack.objects.exists()
+
+
+@pytest.mark.parametrize("odd", ["\x00", "\ud800"])
+def test_words_of_workos_that_cant_be_stored_do_not_take_the_batch_along(
+    workos: WorkOSStandIn, odd: str
+) -> None:
+    for number in range(3):
+        organization = workos.create_organization(name=f"Org {number}")
+        a_request(organization["id"], f"gram-{number}")
+    workos.misbehave(
+        "status",
+        status=400,
+        method="PUT",
+        path="/organizations",
+        body={"message": f"bad {odd} value"},
+    )
+
+    report = push()
+
+    assert report == WriteBackReport(pushed=2, failed=1)
+    kept = ExternalIdWriteBack.objects.get()
+    assert "bad " in kept.last_error
+    assert kept.attempts == 1
+
+
+def test_a_row_that_another_program_is_deleting_does_not_keep_the_batch_waiting(
+    workos: WorkOSStandIn, sync_setting: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    for number in range(3):
+        organization = workos.create_organization(name=f"Org {number}")
+        a_request(organization["id"], f"gram-{number}")
+    offer = edge.offer_external_id
+
+    with another_program() as rival:
+
+        def and_one_is_deleted(workos_id: str, external_id: str) -> None:
+            offer(workos_id, external_id)
+            if external_id == "gram-1":
+                rival.execute("DELETE FROM organization_metadata WHERE id = 'gram-1'")
+
+        monkeypatch.setattr(edge, "offer_external_id", and_one_is_deleted)
+        report = push()
+        left = [request.organization_id for request in ExternalIdWriteBack.objects.all()]
+
+    assert report.pushed == 3
+    assert left == ["gram-1"]
+
+
+def test_a_locked_outbox_is_not_waited_for_without_end(
+    workos: WorkOSStandIn, sync_setting: Callable[..., None]
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    a_request("org_1")
+
+    with another_program() as rival:
+        rival.execute("LOCK TABLE workos_external_id_write_back IN SHARE MODE")
+        with pytest.raises(OperationalError, match="lock timeout"):
+            push()
+
+
+def test_the_organization_that_is_linked_now_is_told_and_no_other(workos: WorkOSStandIn) -> None:
+    old = workos.create_organization(name="Old")
+    new = workos.create_organization(name="New")
+    a_request(old["id"])
+    with another_program() as rival:
+        rival.execute("UPDATE organization_metadata SET workos_id = %s", [new["id"]])
+
+    report = push()
+
+    assert report == WriteBackReport(pushed=1)
+    assert external_id(workos, old["id"]) is None
+    assert external_id(workos, new["id"]) == "gram-1"
+
+
+def test_a_request_of_a_row_that_is_linked_no_more_is_forgotten(workos: WorkOSStandIn) -> None:
+    acme = workos.create_organization(name="Acme")
+    a_request(acme["id"])
+    with another_program() as rival:
+        rival.execute("UPDATE organization_metadata SET workos_id = NULL")
+
+    report = push()
+
+    assert report == WriteBackReport()
+    assert not ExternalIdWriteBack.objects.exists()
+    assert external_id(workos, acme["id"]) is None
 
 
 def test_a_put_whose_answer_is_lost_is_found_done_the_next_time(workos: WorkOSStandIn) -> None:

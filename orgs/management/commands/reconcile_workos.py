@@ -28,6 +28,7 @@ from orgs.services import drain, reconcile, write_back
 from orgs.services.drain import CursorLost, DrainReport, UnknownEvent
 from orgs.services.reconcile import DisableLimit, Reconciliation, Run, UnknownOrganization
 from orgs.services.snapshots import replay_all_parked
+from orgs.wording import one_line
 from orgs.workos import Position, WorkOSTrouble, event_time
 
 _PUSH_SECONDS = 600.0
@@ -119,7 +120,7 @@ class Command(BaseCommand):
         replayed = replay_all_parked(deadline=deadline)
         pushed = write_back.push_due(deadline=deadline)
         for event_id, reason in replayed.still_parked.items():
-            self.stderr.write(f"still parked {event_id}: {_one_line(reason)}")
+            self.stderr.write(f"still parked {event_id}: {one_line(reason)}")
         summary = replay_summary(replayed, pushed)
         as_json = options["format"] == "json"
         self.stdout.write(json.dumps(summary) if as_json else replay_text(summary))
@@ -132,7 +133,7 @@ class Command(BaseCommand):
         as_json = options["format"] == "json"
         self.stdout.write(json.dumps(full_summary(found)) if as_json else full_text(found, dry=dry))
         if found.snapshot.trouble:
-            raise CommandError(_one_line("; ".join(found.snapshot.trouble)))
+            raise CommandError(one_line("; ".join(found.snapshot.trouble)))
         _raise_unsettled(found.events)
         if options["check"] and not found.in_sync:
             raise CommandError("not in sync", returncode=_NOT_IN_SYNC)
@@ -147,7 +148,7 @@ class Command(BaseCommand):
 
     def _name_parked(self, events: DrainReport) -> None:
         for entry in events.parked:
-            self.stderr.write(f"parked {entry.event.id}: {_one_line(entry.resolved.error)}")
+            self.stderr.write(f"parked {entry.event.id}: {one_line(entry.resolved.error)}")
         if events.parked:
             self.stderr.write(f"{len(events.parked)} parked; see them in the admin's event list")
 
@@ -173,19 +174,19 @@ def _one_line_of_trouble() -> Iterator[None]:
         yield
     except CursorLost as lost:
         raise CommandError(
-            f"the cursor is lost: {_one_line(lost)}; run manage.py reconcile_workos"
+            f"the cursor is lost: {one_line(lost)}; run manage.py reconcile_workos"
         ) from None
     except (UnknownEvent, UnknownOrganization, WorkOSTrouble) as trouble:
-        raise CommandError(_one_line(trouble)) from None
+        raise CommandError(one_line(trouble)) from None
     except DatabaseTrouble as trouble:
-        raise CommandError(f"the database: {_one_line(trouble)}") from None
+        raise CommandError(f"the database: {one_line(trouble)}") from None
     except KeyboardInterrupt:
         raise CommandError("interrupted; run it again", returncode=130) from None
 
 
 def _raise_unsettled(events: DrainReport) -> None:
     if events.unsettled:
-        raise CommandError(f"an announced event is not settled: {_one_line(events.unsettled)}")
+        raise CommandError(f"an announced event is not settled: {one_line(events.unsettled)}")
 
 
 def _position(since: str) -> Position:
@@ -195,7 +196,12 @@ def _position(since: str) -> Position:
         moment = datetime.fromisoformat(since)
     except ValueError:
         return Position(since, event_time(since))
-    return Position(None, moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+    try:
+        return Position(
+            None, (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+        )
+    except OverflowError:
+        raise CommandError(f"--since is no time that there is: {since}") from None
 
 
 def _limit(max_disable: str | None) -> DisableLimit:
@@ -218,7 +224,3 @@ def _progress() -> Iterator[Callable[[int], None]]:
     ) as bar:
         task = bar.add_task("asking WorkOS …", total=None)
         yield lambda count: bar.update(task, description=f"{count:,} organizations compared")
-
-
-def _one_line(trouble: object) -> str:
-    return " ".join(str(trouble).split())

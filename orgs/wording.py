@@ -1,0 +1,14 @@
+"""Makes words of others fit for a log line, a column and a page. Pure."""
+
+_MAX_LENGTH = 300
+
+
+def storable(text: str) -> str:
+    """``text`` as PostgreSQL can store it: what it can't (a NUL, a lone surrogate) in escapes."""
+    return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
+
+
+def one_line(trouble: object) -> str:
+    """``trouble`` as one short line that can be stored."""
+    line = storable(" ".join(str(trouble).split()))
+    return line if len(line) <= _MAX_LENGTH else f"{line[:_MAX_LENGTH]}…"
