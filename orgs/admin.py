@@ -35,10 +35,10 @@ from orgs.models import (
 from orgs.resolution import EVENT_OUTCOMES, EventType, Outcome
 from orgs.services.reconcile import (
     Reconciliation,
-    Run,
     UnknownOrganization,
     reconcile_organizations,
 )
+from orgs.services.repair import Run
 from orgs.services.snapshots import NotParked, dismiss_parked, replay_parked
 from orgs.wording import storable
 from orgs.workos import WorkOSTrouble

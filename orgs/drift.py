@@ -60,8 +60,8 @@ class Change:
         fields = ", ".join(
             f"{name}: {_shown(old)} → {_shown(new)}" for name, (old, new) in self.fields.items()
         )
-        what = fields or self.reason
-        return f"{self.change} {self.organization_id or '?'} ({self.workos_id}): {what}"
+        subject = f"{_plain(self.organization_id or '?')} ({_plain(self.workos_id)})"
+        return f"{self.change} {subject}: {fields or self.reason}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +69,25 @@ class Comparison:
     """What differs between some organizations and the mirror, and what repairs it."""
 
     changes: tuple[Change, ...]
-    unchanged: int
-    stale: int
     plan: Plan
+    unchanged: int = 0
+    stale: int = 0
+    disabled_here: int = 0
+    """Rows disabled here alone, those included that are told for another difference."""
+    claimed: frozenset[str] = frozenset()
+    """Ids of rows that an organization takes over, now or by an event that is on its way: that the
+    one they are linked to is gone is no reason to disable them."""
+
+    @property
+    def rows_after(self) -> dict[str, Row]:
+        """The rows that the plan writes, as they are then."""
+        created = (creation.row for creation in self.plan.created)
+        return {row.id: row for row in (*self.plan.updated, *self.plan.disabled, *created)}
 
     @property
     def counts(self) -> Counter[str]:
         counts = Counter(change.change for change in self.changes)
+        counts[DISABLED_HERE] = self.disabled_here
         counts["write_backs"] = sum("external_id" in change.fields for change in self.changes)
         counts["unchanged"] = self.unchanged
         counts["stale"] = self.stale
@@ -118,7 +130,11 @@ def compare_absent(
                 Change(resolved.organization_id, workos_id, Outcome.DISABLED.value, fields)
             )
     plan = _without_needless_withdrawals(fold.plan(), pending)
-    return Comparison(tuple(changes), unchanged=0, stale=0, plan=plan)
+    return Comparison(tuple(changes), plan)
+
+
+def _plain(id_: str) -> str:
+    return id_ if id_.isprintable() else json.dumps(id_)
 
 
 def _shown(value: str | None) -> str:
@@ -134,6 +150,8 @@ class _Comparing:
     changes: list[Change] = field(default_factory=list)
     unchanged: int = 0
     stale: int = 0
+    disabled_here: int = 0
+    claimed: set[str] = field(default_factory=set)
 
     def add(self, organization: RemoteOrganization | Unreadable) -> None:
         if isinstance(organization, Unreadable):
@@ -142,6 +160,8 @@ class _Comparing:
         before = self.fold.find(organization)
         if self.young_after and is_traffic(before, organization, young_after=self.young_after):
             self.unchanged += 1
+            if before is not None and before.workos_id != organization.workos_id:
+                self.claimed.add(before.id)
             return
         if before is not None and _names_another(before, organization):
             reason = (
@@ -166,7 +186,14 @@ class _Comparing:
             if not self._waits_for_person(id_, workos_id)
         }
         plan = _without_needless_withdrawals(replace(plan, write_backs=write_backs), self.pending)
-        return Comparison(tuple(self.changes), self.unchanged, self.stale, plan)
+        return Comparison(
+            tuple(self.changes),
+            plan,
+            unchanged=self.unchanged,
+            stale=self.stale,
+            disabled_here=self.disabled_here,
+            claimed=frozenset(self.claimed),
+        )
 
     def _tell(
         self, before: Row | None, organization: RemoteOrganization, resolved: Resolved
@@ -181,6 +208,10 @@ class _Comparing:
             awaits_person = self._waits_for_person(id_, organization.workos_id)
             if not awaits_person:
                 fields["external_id"] = (None, id_)
+        is_disabled_here = after.disabled and organization.workos_id not in self.deleted
+        self.disabled_here += is_disabled_here
+        if resolved.outcome is Outcome.RELINKED:
+            self.claimed.add(id_)
         if resolved.outcome is not Outcome.UNCHANGED:
             self._change(id_, organization, resolved.outcome.value, fields)
         elif fields:
@@ -190,7 +221,7 @@ class _Comparing:
             self._leave_alone(id_, organization.workos_id, reason)
         elif not after.disabled:
             self.unchanged += 1
-        elif organization.workos_id in self.deleted:
+        elif not is_disabled_here:
             # The listing is older than the deletion that the stream has already brought.
             self.stale += 1
         else:

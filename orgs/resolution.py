@@ -181,8 +181,14 @@ def should_process_event(row: Row, event: OrganizationChanged | OrganizationDele
 
 
 def is_stale_snapshot(row: Row, organization: RemoteOrganization) -> bool:
-    """Whether the row was written from something newer than ``organization``."""
-    return row.workos_updated_at is not None and organization.updated_at < row.workos_updated_at
+    """Whether the row was written from something newer that WorkOS said of the same organization.
+
+    The times of two organizations tell nothing of each other: whether a row moves to another one
+    depends on whether the old one is gone.
+    """
+    if row.workos_id != organization.workos_id or row.workos_updated_at is None:
+        return False
+    return organization.updated_at < row.workos_updated_at
 
 
 def is_traffic(row: Row | None, organization: RemoteOrganization, *, young_after: datetime) -> bool:

@@ -12,6 +12,7 @@ from orgs.conf import sync_settings
 from orgs.services import drain, write_back
 from orgs.services import prune as pruning
 from orgs.services import reconcile as reconciling
+from orgs.services.repair import Run
 
 logger = logging.getLogger(__name__)
 
@@ -32,10 +33,10 @@ def push_external_ids() -> str:
 
 def reconcile() -> str:
     """Compares every organization, and repairs; leaves it to another that is doing so."""
-    report = reconciling.reconcile_unless_busy(reconciling.Run(now=timezone.now()))
+    report = reconciling.reconcile_unless_busy(Run(now=timezone.now()))
     if report is None:
         return "left to the one that is running"
-    for trouble in report.snapshot.trouble:
+    for trouble in report.trouble:
         logger.error("the snapshot is not complete: %s", trouble)
     return "in sync" if report.in_sync else f"repaired {len(report.snapshot.changes)}"
 

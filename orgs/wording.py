@@ -8,6 +8,11 @@ def storable(text: str) -> str:
     return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
 
 
+def is_storable(text: str) -> bool:
+    """Whether PostgreSQL can store ``text`` as it is, and it is some."""
+    return text != "" and storable(text) == text
+
+
 def one_line(trouble: object) -> str:
     """``trouble`` as one short line that can be stored."""
     line = storable(" ".join(str(trouble).split()))

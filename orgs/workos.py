@@ -41,7 +41,7 @@ from orgs.resolution import (
     RemoteOrganization,
     UnreadableEvent,
 )
-from orgs.wording import one_line
+from orgs.wording import is_storable, one_line
 
 FOLLOWED_TYPES = tuple(EventType)
 
@@ -231,8 +231,8 @@ def find_by_external_id(external_id: str) -> str | None:
     except NotFound:
         return None
     workos_id = answer.get("id")
-    if not _is_usable_id(workos_id):
-        raise BrokenAnswer("WorkOS answered with an organization that has no id")
+    if not _is_usable_id(workos_id) or answer.get("external_id") != external_id:
+        raise BrokenAnswer(f"WorkOS answered for external_id {external_id!r} with something else")
     return workos_id
 
 
@@ -257,6 +257,8 @@ def offer_external_id(workos_id: str, external_id: str) -> None:
     """
     present = _get_organization_json(workos_id).get("external_id")
     if not present:
+        if not _fits_external_id(external_id):
+            raise ExternalIdConflict(f"our id {external_id!r} does not fit WorkOS's external_id")
         try:
             answer = _request(
                 "PUT", ("organizations", workos_id), body={"external_id": external_id}
@@ -270,6 +272,11 @@ def offer_external_id(workos_id: str, external_id: str) -> None:
             raise BrokenAnswer(f"WorkOS answered the write-back with external_id {present!r}")
     if present != external_id:
         raise ExternalIdConflict(f"WorkOS has external_id {present!r} for {workos_id}")
+
+
+def _fits_external_id(value: str) -> bool:
+    # ASCII, and 64 characters by the documentation but 128 by the schema: the weaker reading.
+    return value.isascii() and len(value) <= 128
 
 
 def is_signed(body: bytes, signature: str, secrets: tuple[str, ...]) -> bool:
@@ -453,16 +460,7 @@ def _id(fields: dict[str, Any], key: str, path: str) -> str:
 
 def _is_text(value: object) -> TypeGuard[str]:
     """Whether PostgreSQL can store ``value`` as text, and it is some."""
-    return isinstance(value, str) and value != "" and "\x00" not in value and _is_encodable(value)
-
-
-def _is_encodable(value: str) -> bool:
-    # JSON can carry a lone surrogate ("\ud800"); UTF-8 can't.
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return isinstance(value, str) and is_storable(value)
 
 
 def _is_usable_id(value: object) -> TypeGuard[str]:
@@ -639,7 +637,7 @@ def _translated(error: WorkOSError) -> WorkOSTrouble:
     if status in (401, 403):
         return Unauthorized(f"WorkOS refused the API key: {message}")
     if isinstance(error, NotFoundError):
-        if isinstance(error.response_json, dict):
+        if isinstance(error.response_json, dict) and error.response_json:
             return NotFound(message, code)
         # A proxy's or a wrong host's 404 says nothing about the organization.
         return BrokenAnswer(f"a 404 that is not WorkOS's own: {message}")

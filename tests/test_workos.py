@@ -514,6 +514,24 @@ def test_an_id_is_one_segment_of_the_address(workos: WorkOSStandIn) -> None:
         edge.get_organization("external_id/gram-1")
 
 
+def test_an_answer_for_another_external_id_is_broken(workos: WorkOSStandIn) -> None:
+    acme = workos.create_organization(name="Acme", external_id="gram-1")
+    workos.misbehave("body", path="/organizations/external_id", body=acme)
+
+    with pytest.raises(edge.BrokenAnswer):
+        edge.find_by_external_id("gram-2")
+
+    assert edge.find_by_external_id("gram-1") == acme["id"]
+    assert edge.find_by_external_id("gram-2") is None
+
+
+def test_a_404_that_says_nothing_is_not_workoss_own(workos: WorkOSStandIn) -> None:
+    workos.misbehave("status", status=404, path="/organizations", body={})
+
+    with pytest.raises(edge.BrokenAnswer):
+        edge.get_organization("org_1")
+
+
 def test_an_external_id_is_offered_and_confirmed(workos: WorkOSStandIn) -> None:
     acme = workos.create_organization(name="Acme")
 

@@ -4,7 +4,6 @@ from typing import Any
 
 from orgs.drift import DISABLED_HERE, Change
 from orgs.resolution import Outcome
-from orgs.services.cursor import standing
 from orgs.services.drain import DrainReport
 from orgs.services.reconcile import Reconciliation
 from orgs.services.snapshots import ReplayReport
@@ -40,7 +39,9 @@ _SNAPSHOT_COUNTS = {
 _DIFFERENCES_SHOWN = 50
 
 
-def events_summary(events: DrainReport, write_backs: WriteBackReport) -> dict[str, Any]:
+def events_summary(
+    events: DrainReport, write_backs: WriteBackReport, cursor: str | None
+) -> dict[str, Any]:
     """The JSON object of a run of events alone."""
     return {
         "events": {
@@ -48,7 +49,7 @@ def events_summary(events: DrainReport, write_backs: WriteBackReport) -> dict[st
             **{outcome.value: events.outcomes[outcome] for outcome in _EVENT_OUTCOMES},
         },
         "write_backs": _write_backs(write_backs),
-        "cursor": standing().position.last_event_id,
+        "cursor": cursor,
         "drained": events.drained,
     }
 
@@ -58,7 +59,7 @@ def full_summary(found: Reconciliation) -> dict[str, Any]:
     snapshot = found.snapshot
     changes = sorted(snapshot.changes, key=lambda change: change.order)
     return {
-        **events_summary(found.events, found.write_backs),
+        **events_summary(found.events, found.write_backs, found.cursor),
         "snapshot": {
             "organizations": snapshot.organizations,
             **{name: snapshot.counts[kind] for name, kind in _SNAPSHOT_COUNTS.items()},
@@ -122,7 +123,7 @@ def _differences(found: Reconciliation) -> list[str]:
 def _verdict(found: Reconciliation, *, dry: bool) -> str:
     if found.in_sync:
         return "in sync: nothing to do"
-    if found.snapshot.trouble:
+    if found.trouble:
         return "not all is repaired"
     return "not in sync; run it without --dry-run and --check to repair" if dry else "repaired"
 

@@ -124,3 +124,39 @@ def test_on_a_terminal_it_shows_how_far_it_is_and_otherwise_nothing(
 
     assert "250 organizations compared" in progress
     assert piped == (out, "", 0)
+
+
+def test_what_a_terminal_cant_show_is_shown_in_escapes(workos: WorkOSStandIn) -> None:
+    workos.create_organization(name="Bücher", external_id="gram-1", at=LONG_AGO, emits=False)
+
+    result = subprocess.run(
+        COMMAND,
+        cwd=PROJECT,
+        env=environment_for(workos, PYTHONIOENCODING="ascii"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (result.returncode, result.stderr) == (0, "")
+    assert 'name: null \\u2192 "B\\xfccher"' in result.stdout
+
+
+@pytest.mark.parametrize("option", ["--org", "--since"])
+def test_an_argument_that_is_no_text_is_one_line(workos: WorkOSStandIn, option: str) -> None:
+    events_only = ["--events-only"] if option == "--since" else []
+
+    result = subprocess.run(
+        [*COMMAND, *events_only, option, b"\xff"],
+        cwd=PROJECT,
+        env=environment_for(workos),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"CommandError: {option} wants ")
+    assert result.stderr.count("\n") == 1

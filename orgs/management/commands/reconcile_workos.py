@@ -8,6 +8,7 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from fractions import Fraction
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -25,10 +26,12 @@ from orgs.management.report import (
     replay_text,
 )
 from orgs.services import drain, reconcile, write_back
+from orgs.services.cursor import standing
 from orgs.services.drain import CursorLost, DrainReport, UnknownEvent
-from orgs.services.reconcile import DisableLimit, Reconciliation, Run, UnknownOrganization
+from orgs.services.reconcile import Reconciliation, UnknownOrganization
+from orgs.services.repair import DisableLimit, Run
 from orgs.services.snapshots import replay_all_parked
-from orgs.wording import one_line
+from orgs.wording import is_storable, one_line
 from orgs.workos import Position, WorkOSTrouble, event_time
 
 _PUSH_SECONDS = 600.0
@@ -110,9 +113,9 @@ class Command(BaseCommand):
         events = drain.drain_to_end() if since is None else drain.replay(_position(since))
         pushed = write_back.push_due(deadline=time.monotonic() + _PUSH_SECONDS)
         self._name_parked(events)
-        summary = events_summary(events, pushed)
+        summary = events_summary(events, pushed, standing().position.last_event_id)
         as_json = options["format"] == "json"
-        self.stdout.write(json.dumps(summary) if as_json else events_text(summary))
+        self._say(json.dumps(summary) if as_json else events_text(summary))
         _raise_unsettled(events)
 
     def _replay_parked(self, options: dict[str, Any]) -> None:
@@ -123,7 +126,7 @@ class Command(BaseCommand):
             self.stderr.write(f"still parked {event_id}: {one_line(reason)}")
         summary = replay_summary(replayed, pushed)
         as_json = options["format"] == "json"
-        self.stdout.write(json.dumps(summary) if as_json else replay_text(summary))
+        self._say(json.dumps(summary) if as_json else replay_text(summary))
         if replayed.left:
             raise CommandError(f"the time was up with {replayed.left} left; run it again")
 
@@ -131,9 +134,9 @@ class Command(BaseCommand):
         found = self._reconcile(options, dry=dry)
         self._name_parked(found.events)
         as_json = options["format"] == "json"
-        self.stdout.write(json.dumps(full_summary(found)) if as_json else full_text(found, dry=dry))
-        if found.snapshot.trouble:
-            raise CommandError(one_line("; ".join(found.snapshot.trouble)))
+        self._say(json.dumps(full_summary(found)) if as_json else full_text(found, dry=dry))
+        if found.trouble:
+            raise CommandError(one_line("; ".join(found.trouble)))
         _raise_unsettled(found.events)
         if options["check"] and not found.in_sync:
             raise CommandError("not in sync", returncode=_NOT_IN_SYNC)
@@ -145,6 +148,11 @@ class Command(BaseCommand):
             if options["org"]:
                 return reconcile.reconcile_organizations(run, options["org"])
             return reconcile.reconcile(run, drain_events=not options["snapshot_only"])
+
+    def _say(self, text: str) -> None:
+        # A terminal that can't show a letter gets its number, and not half a report.
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+        self.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
 
     def _name_parked(self, events: DrainReport) -> None:
         for entry in events.parked:
@@ -164,7 +172,7 @@ def _refuse_what_does_not_go_together(options: dict[str, Any], *, dry: bool) -> 
         if options["max_disable"] is not None:
             raise CommandError(f"--max-disable is about a snapshot: leave out {name}")
     for id_ in options["org"] or ():
-        if not id_.strip() or "\x00" in id_:
+        if not is_storable(id_.strip()):
             raise CommandError("--org wants the id of an organization")
 
 
@@ -190,7 +198,7 @@ def _raise_unsettled(events: DrainReport) -> None:
 
 
 def _position(since: str) -> Position:
-    if not since.strip() or "\x00" in since:
+    if not is_storable(since.strip()):
         raise CommandError("--since wants an event id or a time such as 2026-01-15T12:00:00Z")
     try:
         moment = datetime.fromisoformat(since)
@@ -210,7 +218,7 @@ def _limit(max_disable: str | None) -> DisableLimit:
     if re.fullmatch(r"[0-9]{1,9}", max_disable):
         return DisableLimit(rows=int(max_disable), percent=0)
     if re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,3})?%", max_disable):
-        return DisableLimit(rows=0, percent=float(max_disable[:-1]))
+        return DisableLimit(rows=0, percent=Fraction(max_disable[:-1]))
     raise CommandError(f"--max-disable wants a number such as 50 or 2.5%, not {max_disable!r}")
 
 
