@@ -127,6 +127,28 @@ class OutcomeFilter(admin.SimpleListFilter):
         return queryset.filter(outcome=self.value()) if self.value() in EVENT_OUTCOMES else queryset
 
 
+class AnnouncementFilter(admin.SimpleListFilter):
+    """Webhooks that were lost, and webhooks whose events were."""
+
+    title, parameter_name = "webhook", "webhook"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [
+            ("none", "Listed, but no webhook came"),
+            ("alone", "A webhook came, but it was never listed"),
+        ]
+
+    def queryset(
+        self, request: HttpRequest, queryset: models.QuerySet[WorkOSEvent]
+    ) -> models.QuerySet[WorkOSEvent]:
+        match self.value():
+            case "none":
+                return queryset & WorkOSEvent.objects.unannounced()
+            case "alone":
+                return queryset & WorkOSEvent.objects.missing()
+        return queryset
+
+
 class TypeFilter(admin.SimpleListFilter):
     """The types that are followed; asking the ledger which there are would read all of it."""
 
@@ -382,7 +404,7 @@ class WorkOSEventAdmin(_ReadOnlyAdmin[WorkOSEvent]):
         _moment("announced_at"),
         _moment("processed_at"),
     ]
-    list_filter = [OutcomeFilter, TypeFilter]
+    list_filter = [OutcomeFilter, AnnouncementFilter, TypeFilter]
     search_fields = ["id", "workos_organization_id", "organization_id"]
     search_help_text = "Id of the event, the WorkOS organization or the organization, or a part"
     actions = ["replay_selected", "dismiss_selected"]

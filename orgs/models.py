@@ -116,6 +116,14 @@ class EventQuerySet(models.QuerySet["WorkOSEvent"]):
         """Announced by a webhook, and not yet read from the stream."""
         return self.filter(announced_at__isnull=False, processed_at__isnull=True)
 
+    def unannounced(self) -> Self:
+        """Read from the stream, and no webhook came for them: lost ones, or late ones still."""
+        return self.filter(announced_at__isnull=True, processed_at__isnull=False)
+
+    def missing(self) -> Self:
+        """Announced, and never listed: settled by what WorkOS said when it was asked."""
+        return self.filter(outcome=Outcome.MISSING)
+
     def unseen(self, *, within: timedelta) -> Self:
         """Announced so recently that their events may still be held back."""
         return self.announced_and_unseen().filter(announced_at__gt=Now() - within)

@@ -1030,3 +1030,15 @@ def test_without_its_permission_nobody_reconciles(workos: WorkOSStandIn) -> None
     assert "Reconcile with WorkOS" not in page.content.decode()
     assert Organization.objects.get().disabled_at is None
     assert workos.count_requests() == 0
+
+
+@pytest.mark.parametrize(
+    ("webhook", "found"), [("none", "event_1"), ("alone", "event_2"), ("?", "event_1 event_2")]
+)
+def test_the_ledger_shows_lost_webhooks_and_lost_events(webhook: str, found: str) -> None:
+    a_ledger_row("event_1", announced_at=None)
+    a_ledger_row("event_2", announced_at=NOON, outcome=Outcome.MISSING)
+
+    response = a_client().get(EVENTS, {"webhook": webhook})
+
+    assert sorted(listed(response)) == found.split()

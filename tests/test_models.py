@@ -106,6 +106,22 @@ def test_unseen_and_overdue_part_at_the_window() -> None:
     assert [e.id for e in WorkOSEvent.objects.overdue(after=window)] == ["event_old"]
 
 
+def test_lost_webhooks_and_lost_events_can_be_told_apart() -> None:
+    now = datetime.now(UTC)
+    for event_id, announced_at, outcome in (
+        ("event_both", now, Outcome.CREATED),
+        ("event_without_webhook", None, Outcome.CREATED),
+        ("event_never_listed", now, Outcome.MISSING),
+    ):
+        WorkOSEvent.objects.create(
+            id=event_id, announced_at=announced_at, processed_at=now, outcome=outcome
+        )
+    an_announcement("event_waiting")
+
+    assert [e.id for e in WorkOSEvent.objects.unannounced()] == ["event_without_webhook"]
+    assert [e.id for e in WorkOSEvent.objects.missing()] == ["event_never_listed"]
+
+
 # Plans --------------------------------------------------------------------------------------
 
 

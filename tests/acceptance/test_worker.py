@@ -5,9 +5,11 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 import pytest
+from django.conf import settings as django_settings
 from pytest_django import Settings
 
 from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEvent
@@ -20,12 +22,16 @@ pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.timeout(120)]
 
 
 @contextmanager
-def a_cluster(workos: WorkOSStandIn, **environment: str) -> Iterator["subprocess.Popen[bytes]"]:
+def a_cluster(
+    workos: WorkOSStandIn, *, output: IO[bytes] | None = None, **environment: str
+) -> Iterator["subprocess.Popen[bytes]"]:
     """A running ``qcluster`` with one worker; its whole session is gone afterwards."""
     cluster = subprocess.Popen(
         [*MANAGE, "qcluster"],
         cwd=PROJECT,
         env=environment_for(workos, POLL_PAUSE_SECONDS="0.05", WORKERS="1", **environment),
+        stdout=output,
+        stderr=output,
         start_new_session=True,
     )
     try:
@@ -98,3 +104,21 @@ def test_a_cluster_says_what_is_missing_and_does_not_start(workos: WorkOSStandIn
         code = cluster.wait(60)
 
     assert code == 1
+
+
+def test_no_secret_and_no_payload_reaches_the_logs(
+    webhooks: Callable[[], WorkOSStandIn], tmp_path: Path
+) -> None:
+    workos = webhooks()
+    log = tmp_path / "cluster.log"
+    workos.misbehave("status", status=401, body={"message": f"bad key {workos.api_key}"})
+    workos.emit({"event": "organization.created", "data": {"id": "org_1", "name": "S3cr3t Ltd"}})
+
+    with log.open("wb") as output, a_cluster(workos, output=output, LOG_LEVEL="DEBUG"):
+        wait_until(lambda: WorkOSEvent.objects.parked().exists(), "the bad event is parked")
+
+    told = log.read_text()
+    assert "WorkOS refused the API key" in told
+    assert "parked event_" in told
+    for secret in (workos.api_key, WEBHOOK_SECRET, str(django_settings.SECRET_KEY), "S3cr3t Ltd"):
+        assert secret not in told
