@@ -165,6 +165,11 @@ def settle_overdue(*, deadline: float | None = None) -> WorkOSTrouble | Database
     trouble: WorkOSTrouble | DatabaseError | None = None
     window = timedelta(seconds=sync_settings().hold_back_window)
     overdue = list(WorkOSEvent.objects.overdue(after=window).values_list("id", flat=True))
+    try:
+        if overdue and not _is_at_the_end():
+            return None
+    except WorkOSTrouble as error:
+        return error
     # In another order each time: those that can't be settled must not use up the time of the rest.
     random.shuffle(overdue)
     for event_id in overdue:
@@ -185,6 +190,15 @@ def settle_overdue(*, deadline: float | None = None) -> WorkOSTrouble | Database
                 resolved.outcome,
             )
     return trouble
+
+
+def _is_at_the_end() -> bool:
+    """Whether a read from the position brings nothing, and not merely a page that says it is last.
+
+    What was announced and stands behind such a page is to be applied in its place.
+    """
+    position = standing().position
+    return workos.read_events(position, limit=1).position == position
 
 
 # Waiting ------------------------------------------------------------------------------------

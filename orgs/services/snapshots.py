@@ -44,9 +44,25 @@ def take_snapshot(workos_id: str) -> Snapshot:
     try:
         organization = workos.get_organization(workos_id)
     except workos.NotFound:
-        return Snapshot(workos_id, None)
+        return _snapshot_of_heir(workos_id) or Snapshot(workos_id, None)
     rivals = _linked_elsewhere(organization)
     return Snapshot(workos_id, organization, frozenset(filter(is_gone, rivals)))
+
+
+def _snapshot_of_heir(workos_id: str) -> Snapshot | None:
+    """Of the organization, if there is one, that has taken over the row of one that is gone.
+
+    By their events the row moves first, and is not disabled by the deletion of its old one.
+    """
+    row = Organization.objects.filter(workos_id=workos_id).first()
+    try:
+        heir = row and workos.find_by_external_id(row.id)
+        organization = workos.get_organization(heir) if heir else None
+    except workos.Refused:
+        return None
+    if organization is None:
+        return None
+    return Snapshot(organization.workos_id, organization, frozenset({workos_id}))
 
 
 def replay_parked(event_id: str) -> Resolved:

@@ -395,6 +395,36 @@ def test_an_announcement_within_the_window_is_waited_for(workos: WorkOSStandIn) 
     assert WorkOSEvent.objects.get().outcome is None
 
 
+def test_what_stands_behind_a_page_that_says_it_is_the_last_is_not_overdue(
+    workos: WorkOSStandIn, sync_setting: SyncSetting
+) -> None:
+    sync_setting(PAGE_SIZE=1)
+    workos.seed(organizations=3)
+    for event in workos.all_events():
+        an_announcement(event["id"], ago=LONG_AGO, workos_id=event["data"]["id"])
+    workos.misbehave("ends_early")
+
+    first = drain_to_end()
+    outcomes = set(WorkOSEvent.objects.values_list("outcome", flat=True))
+    second = drain_to_end()
+
+    assert (first.read, second.read) == (1, 2)
+    assert outcomes == {"created", None}, "and none is missing"
+
+
+def test_trouble_with_the_last_look_leaves_what_is_overdue_for_later(
+    workos: WorkOSStandIn,
+) -> None:
+    an_announcement("event_1", ago=LONG_AGO)
+    workos.misbehave("slow", seconds=0)
+    workos.misbehave("status", status=500)
+
+    report = drain_to_end()
+
+    assert isinstance(report.unsettled, Unavailable)
+    assert WorkOSEvent.objects.get().outcome is None
+
+
 def test_an_overdue_deletion_disables_the_row(workos: WorkOSStandIn) -> None:
     an_organization_row("gram-1", workos_id="org_gone")
     an_announcement("event_lost", ago=LONG_AGO, workos_id="org_gone")

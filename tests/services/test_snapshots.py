@@ -226,6 +226,34 @@ def test_a_row_moves_only_if_its_old_organization_is_gone(workos: WorkOSStandIn)
     }
 
 
+@pytest.mark.parametrize("first", ["old", "new"])
+def test_a_row_that_was_taken_over_is_not_disabled_with_its_old_organization(
+    workos: WorkOSStandIn, first: str
+) -> None:
+    """Whichever of the two announcements is settled first, it ends as by the events themselves."""
+    new = workos.create_organization(name="New", external_id="gram-1", emits=False)
+    an_organization_row("gram-1", name="Old", workos_id="org_gone")
+    announcements = {
+        "old": an_announcement("event_1", workos_id="org_gone", type=EventType.DELETED),
+        "new": an_announcement("event_2", workos_id=new["id"], type=EventType.CREATED),
+    }
+
+    honour_announcement(announcements.pop(first).id)
+    honour_announcement(announcements.popitem()[1].id)
+
+    row = Organization.objects.get()
+    assert (row.workos_id, row.name, row.disabled_at) == (new["id"], "New", None)
+
+
+@pytest.mark.parametrize("id_", ["..", "gram-1"])
+def test_a_row_that_nobody_takes_over_is_disabled(workos: WorkOSStandIn, id_: str) -> None:
+    an_organization_row(id_, slug="slug", workos_id="org_gone")
+
+    honour_announcement(an_announcement("event_1", workos_id="org_gone").id)
+
+    assert Organization.objects.get().disabled_at is not None
+
+
 def test_a_rival_that_cant_be_read_still_exists(workos: WorkOSStandIn) -> None:
     acme = workos.create_organization(name="Acme", external_id="gram-1")
     an_organization_row("gram-1", workos_id="org_rival")

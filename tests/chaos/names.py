@@ -1,0 +1,39 @@
+"""Names and ids as DESIGN.md defines them, written anew: nothing here may come from the product."""
+
+import re
+from typing import Final
+from uuid import NAMESPACE_DNS, uuid5
+
+_NAMESPACE: Final = uuid5(NAMESPACE_DNS, "speakeasy.com")
+
+#: Few, and spelled in ways that slugify alike, so that namesakes are many.
+NAMES: Final = tuple(
+    f"{word} {number}{ending}"
+    for word in ("Acme", "Globex", "Initech", "Umbrella", "Hooli", "Stark")
+    for number in range(50)
+    for ending in ("", "!", " Inc", " inc.", "  -Inc-")
+)
+
+
+def workos_id(number: int) -> str:
+    """The id of the run's nth organization, in the shape of WorkOS's."""
+    return f"org_01CHAOS{number:019d}"
+
+
+def derived_id(workos_id: str) -> str:
+    """The Gram id of an organization that WorkOS knows no ``external_id`` for."""
+    return str(uuid5(_NAMESPACE, workos_id))
+
+
+def slug_base(name: str) -> str:
+    """The slug that a name gets if it is free. Of ASCII names alone."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def may_be_slug_of(slug: str, name: str) -> bool:
+    """Whether the sync may have chosen this slug for a row that it created under this name."""
+    base = re.escape(slug_base(name))
+    return (
+        re.fullmatch(rf"{base}(-([0-9a-f]{{4}}|[0-9a-f]{{8}}|[0-9a-f]{{16,64}}))?", slug)
+        is not None
+    )
