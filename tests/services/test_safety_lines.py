@@ -1,0 +1,766 @@
+"""Safety lines that no other test would miss: each of these turns red without one of them."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.db import OperationalError, connection, transaction
+from django_q.models import OrmQ
+
+from orgs import workos as edge
+from orgs.ids import derived_id
+from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEvent
+from orgs.resolution import EventType, Fold, Outcome, UnreadableEvent
+from orgs.services import apply as applying
+from orgs.services import drain, prune, schedules, snapshots, write_back
+from orgs.services.apply import Applied, apply_page
+from orgs.services.cursor import Lease, ensure_cursor, is_drain_waiting, note_drained, standing
+from orgs.services.drain import drain_and_wait, drain_to_end, replay
+from orgs.services.ring import PUSH_EXTERNAL_IDS
+from orgs.services.snapshots import honour_announcement, replay_parked
+from orgs.services.transactions import bounded_transaction, read_only_transaction
+from orgs.services.write_back import push_due
+from orgs.slugs import slug_candidates
+from orgs.workos import Position
+from tests.builders import (
+    NOON,
+    a_deletion,
+    a_page,
+    a_row,
+    an_announcement,
+    an_event,
+    an_event_id,
+    an_organization_row,
+    minutes,
+)
+from tests.concurrency import another_program, in_thread, wait_until_blocked
+from tests.workos_stand_in import WorkOSStandIn
+
+pytestmark = pytest.mark.usefixtures("database")
+
+SyncSetting = Callable[..., None]
+LONG_AGO = timedelta(minutes=5)
+
+
+def outcomes(applied: Applied) -> list[Outcome]:
+    return [entry.resolved.outcome for entry in applied.entries]
+
+
+def position() -> Position:
+    return standing().position
+
+
+def free_rows(table: str, key: str) -> list[str]:
+    """The keys of rows that nobody has locked."""
+    query = f"SELECT {key} FROM {table} ORDER BY 1 FOR UPDATE SKIP LOCKED"  # noqa: S608
+    with another_program() as onlooker:
+        return [str(row[0]) for row in onlooker.execute(query)]
+
+
+@contextmanager
+def a_trigger(body: str, *, when: str = "true") -> Iterator[None]:
+    """PostgreSQL does this before each write to the table; ``attempts`` counts what it likes."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            CREATE SEQUENCE attempts;
+            CREATE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql AS
+                $$ BEGIN {body} RETURN NEW; END $$;
+            CREATE TRIGGER meddle BEFORE INSERT OR UPDATE ON organization_metadata
+                FOR EACH ROW WHEN ({when}) EXECUTE FUNCTION meddle();
+            """
+        )
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP FUNCTION meddle CASCADE; DROP SEQUENCE attempts")
+
+
+@pytest.fixture
+def at_once_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any) -> Any:
+        raise AssertionError("the page had to be applied event by event")
+
+    monkeypatch.setattr(applying, "_apply_one_by_one", refused)
+
+
+def a_request(workos_id: str, organization_id: str = "gram-1", **values: Any) -> None:
+    an_organization_row(organization_id, workos_id=workos_id)
+    ExternalIdWriteBack.objects.create(
+        organization_id=organization_id, workos_id=workos_id, **values
+    )
+
+
+def a_parked_event(workos_id: str = "org_1") -> None:
+    WorkOSEvent.objects.create(
+        id="event_1",
+        type=EventType.UPDATED,
+        workos_organization_id=workos_id,
+        processed_at=datetime.now(UTC),
+        outcome=Outcome.PARKED,
+        error="the first reason",
+        payload="{}",
+    )
+
+
+# Locks and their order ----------------------------------------------------------------------
+
+
+def test_a_row_is_locked_before_it_is_decided_about() -> None:
+    an_organization_row("gram-1", workos_id="org_1")
+
+    with another_program() as rival, in_thread() as start:
+        rival.execute(
+            "UPDATE organization_metadata SET name = 'Newer', workos_last_event_id = 'event_0009'"
+        )
+        applying_ = start(lambda: apply_page(a_page(an_event(5, name="Older"))))
+        wait_until_blocked()
+        rival.commit()
+        applied = applying_.result()
+
+    assert outcomes(applied) == [Outcome.STALE]
+    assert Organization.objects.get().name == "Newer"
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "locked", "free"),
+    [
+        ("organization_metadata", "id", "gram-2", ["gram-3", "gram-4"]),
+        ("workos_event", "id", "event_0002", ["event_0003", "event_0004"]),
+        (
+            "workos_external_id_write_back",
+            "organization_id",
+            "gram-2",
+            ["gram-3", "gram-4"],
+        ),
+    ],
+)
+def test_rows_of_every_table_are_locked_in_the_order_of_their_keys(
+    table: str, key: str, locked: str, free: list[str]
+) -> None:
+    for number in reversed(range(5)):
+        a_request(f"org_{number}", f"gram-{number}")
+        an_announcement(an_event_id(number), workos_id=f"org_{number}")
+    page = a_page(*(an_event(n, workos_id=f"org_{n}") for n in reversed(range(5))))
+
+    with another_program() as rival, in_thread() as start:
+        rival.execute(f"SELECT FROM {table} WHERE {key} = %s FOR UPDATE", [locked])
+        replaying = start(lambda: apply_page(page, replay=True))
+        wait_until_blocked()
+        still_free = free_rows(table, key)
+        rival.rollback()
+        replaying.result()
+
+    assert still_free == free
+
+
+def test_new_rows_are_inserted_in_the_order_of_their_ids() -> None:
+    page = a_page(
+        *(
+            an_event(n, workos_id=f"org_{n}", name=f"Name {n}", external_id=f"gram-{n}")
+            for n in reversed(range(5))
+        )
+    )
+
+    with another_program() as rival, in_thread() as start:
+        rival.execute(
+            "INSERT INTO organization_metadata (id, name, slug) VALUES ('gram-2', '', 'x')"
+        )
+        replaying = start(lambda: apply_page(page, replay=True))
+        wait_until_blocked()
+        rival.execute("SET LOCAL lock_timeout = '200ms'")
+        # Not inserted yet by the page, or this would have to wait for it.
+        rival.execute(
+            "INSERT INTO organization_metadata (id, name, slug) VALUES ('gram-4', '', 'y')"
+        )
+        rival.rollback()
+        replaying.result()
+
+    assert Organization.objects.count() == 5
+
+
+@pytest.mark.parametrize("ours", [bounded_transaction, read_only_transaction])
+def test_our_transactions_are_the_outermost(ours: Callable[[], Any]) -> None:
+    with (
+        transaction.atomic(),
+        pytest.raises(RuntimeError, match="durable"),
+        ours(),
+    ):
+        pytest.fail("it was opened inside another")
+
+
+def test_housekeeping_opens_outermost_transactions_too() -> None:
+    with transaction.atomic():
+        with pytest.raises(RuntimeError, match="durable"):
+            prune.prune(datetime.now(UTC))
+        with pytest.raises(RuntimeError, match="durable"):
+            schedules.ensure_schedules(using="default")
+
+
+def test_a_wait_is_as_long_as_the_shorter_of_setting_and_call(sync_setting: SyncSetting) -> None:
+    sync_setting(LOCK_TIMEOUT=5.0)
+    waits = []
+
+    for most in (None, 2.0, 9.0):
+        with bounded_transaction(most=most), connection.cursor() as cursor:
+            cursor.execute("SHOW lock_timeout")
+            waits.append(cursor.fetchone()[0])
+
+    assert waits == ["5s", "2s", "5s"]
+
+
+def test_a_cursor_that_two_make_at_once_is_made_once() -> None:
+    with another_program() as rival, in_thread() as start:
+        rival.execute("INSERT INTO workos_sync_cursor (stream) VALUES ('organizations')")
+        making = start(ensure_cursor)
+        wait_until_blocked()
+        rival.commit()
+        making.result()
+
+    assert SyncCursor.objects.count() == 1
+
+
+# Pages --------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("at_once_or_not_at_all")
+def test_links_are_handed_on_in_one_go() -> None:
+    an_organization_row("gram-a", workos_id="org_1")
+    an_organization_row("gram-b", workos_id="org_2")
+
+    apply_page(
+        a_page(
+            an_event(1, workos_id="org_3", external_id="gram-b"),
+            an_event(2, workos_id="org_2", external_id="gram-a"),
+        )
+    )
+
+    assert dict(Organization.objects.values_list("id", "workos_id")) == {
+        "gram-a": "org_2",
+        "gram-b": "org_3",
+    }
+
+
+@pytest.mark.usefixtures("at_once_or_not_at_all")
+def test_a_link_is_handed_on_to_a_new_row_in_one_go() -> None:
+    an_organization_row("gram-a", workos_id="org_1")
+
+    apply_page(
+        a_page(
+            an_event(1, workos_id="org_2", external_id="gram-a"),
+            an_event(2, workos_id="org_1", external_id="gram-new"),
+        )
+    )
+
+    assert Organization.objects.get(id="gram-new").workos_id == "org_1"
+
+
+@pytest.mark.usefixtures("at_once_or_not_at_all")
+def test_namesakes_get_their_slugs_in_one_go() -> None:
+    apply_page(a_page(*(an_event(n, workos_id=f"org_{n}", name="Acme") for n in range(1, 30))))
+
+    assert Organization.objects.count() == 29
+
+
+@pytest.mark.usefixtures("at_once_or_not_at_all")
+@pytest.mark.parametrize("state", ["40001", "40P01", "23505"])
+def test_a_race_that_is_lost_once_is_run_again(state: str) -> None:
+    once = f"IF nextval('attempts') = 1 THEN RAISE SQLSTATE '{state}'; END IF;"
+
+    with a_trigger(once):
+        applied = apply_page(a_page(an_event(1)))
+
+    assert outcomes(applied) == [Outcome.CREATED]
+
+
+@pytest.mark.parametrize("state", ["22000", "23514", "54000"])
+def test_content_that_is_refused_is_parked_without_being_tried_again(state: str) -> None:
+    with a_trigger(f"PERFORM nextval('attempts'); RAISE SQLSTATE '{state}';"):
+        applied = apply_page(a_page(an_event(1)))
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT last_value FROM attempts")
+            (attempts,) = cursor.fetchone()
+
+    assert outcomes(applied) == [Outcome.PARKED]
+    assert attempts == 2, "once in its page, once alone"
+
+
+def test_what_psycopg_refuses_before_postgresql_sees_it_is_parked() -> None:
+    applied = apply_page(a_page(an_event(1, name="a\0"), an_event(2, workos_id="org_2")))
+
+    assert outcomes(applied) == [Outcome.PARKED, Outcome.CREATED]
+
+
+def test_a_race_that_lasts_lets_through_what_stands_before_it_and_parks_nothing() -> None:
+    with (
+        a_trigger("RAISE SQLSTATE '40001';", when="NEW.workos_id = 'org_2'"),
+        pytest.raises(OperationalError),
+    ):
+        apply_page(a_page(an_event(1), an_event(2, workos_id="org_2")))
+
+    assert position() == Position(an_event_id(1), NOON)
+    assert not WorkOSEvent.objects.parked().exists()
+    assert SyncCursor.objects.get().drained_at is None, "the page was not applied to its end"
+
+
+def test_event_by_event_ends_where_the_page_does() -> None:
+    without_id = UnreadableEvent(
+        id="sha256:1", type="", workos_id=None, occurred_at=None, error="no id"
+    )
+    listed = a_page(an_event(1, name="Forbidden"), without_id)
+    beyond = Position("event_0007", NOON)
+
+    with a_trigger("RAISE SQLSTATE '22000';", when="NEW.name = 'Forbidden'"):
+        apply_page(edge.EventPage(Position(), listed.events, beyond, is_last=True, read_at=NOON))
+
+    assert position() == beyond
+    assert SyncCursor.objects.get().drained_at == NOON
+
+
+def test_the_end_that_was_reached_once_stays_noted() -> None:
+    apply_page(a_page(an_event(1)))
+
+    apply_page(a_page(an_event(2), read_from=position(), is_last=False))
+
+    assert SyncCursor.objects.get().drained_at == NOON
+
+
+@pytest.mark.parametrize(
+    "elsewhere", [Position("event_1", NOON), Position(None, NOON - minutes(1))]
+)
+def test_an_empty_read_from_elsewhere_notes_nothing(elsewhere: Position) -> None:
+    ensure_cursor()
+    SyncCursor.objects.update(last_event_at=NOON)
+
+    note_drained(a_page(read_from=elsewhere))
+
+    assert SyncCursor.objects.get().drained_at is None
+
+
+def test_a_parked_event_that_is_applied_after_all_gets_all_its_columns() -> None:
+    unreadable = UnreadableEvent(
+        id=an_event_id(1), type="", workos_id=None, occurred_at=None, error="no"
+    )
+    apply_page(a_page(unreadable))
+
+    apply_page(a_page(an_event(1)), replay=True)
+
+    entry = WorkOSEvent.objects.get()
+    assert (entry.type, entry.workos_organization_id, entry.occurred_at) == (
+        "organization.updated",
+        "org_1",
+        NOON,
+    )
+
+
+def test_a_request_is_for_the_organization_that_is_linked_last() -> None:
+    shared = derived_id("org_1")
+    an_organization_row(shared, workos_id="org_2")
+    apply_page(a_page(an_event(1, workos_id="org_2")))
+
+    apply_page(a_page(an_event(2, workos_id="org_1"), read_from=position()))
+
+    assert ExternalIdWriteBack.objects.get().workos_id == "org_1"
+
+
+def test_a_name_whose_slugs_are_all_taken_is_parked() -> None:
+    for number, slug in enumerate(slug_candidates("acme", "org_1")):
+        an_organization_row(f"gram-{number}", slug=slug)
+
+    applied = apply_page(a_page(an_event(1, name="Acme"), an_event(2, workos_id="org_2")))
+
+    assert outcomes(applied)[0] is Outcome.PARKED
+    assert Organization.objects.filter(workos_id="org_2").exists()
+
+
+def test_a_deletion_tells_when_the_row_was_changed() -> None:
+    before = an_organization_row("gram-1", workos_id="org_1")
+
+    apply_page(a_page(a_deletion(1)))
+
+    assert Organization.objects.get().updated_at > before.updated_at
+
+
+def test_an_absence_withdraws_the_request_of_a_disabled_row() -> None:
+    fold = Fold([a_row(workos_id="org_1", disabled=True)])
+
+    fold.apply_absence("org_1")
+
+    assert fold.plan().known_to_workos == ("gram-1",)
+
+
+# The drain ----------------------------------------------------------------------------------
+
+
+def test_a_dropped_page_is_read_again_from_where_the_cursor_is(workos: WorkOSStandIn) -> None:
+    ensure_cursor()
+    workos.create_organization(name="Applied by another", external_id="gram-1")
+
+    with another_program() as rival, in_thread() as start:
+        rival.execute("SELECT FROM workos_sync_cursor FOR UPDATE")
+        draining = start(drain_to_end)
+        wait_until_blocked()
+        first = workos.all_events()[0]
+        workos.create_organization(name="Ours", external_id="gram-2")
+        rival.execute("UPDATE workos_sync_cursor SET last_event_id = %s", [first["id"]])
+        rival.commit()
+        report = draining.result()
+
+    assert report.outcomes == {Outcome.CREATED: 1}
+    assert Organization.objects.get().name == "Ours"
+
+
+def test_a_restart_within_a_minute_is_harmless(workos: WorkOSStandIn) -> None:
+    moments_ago = (datetime.now(UTC) - timedelta(seconds=20)).isoformat()
+    workos.create_organization(name="First", at=moments_ago)
+    workos.create_organization(name="Second")
+    drain_to_end()
+    workos.misbehave("expired_cursor", restart=True, times=1)
+
+    report = drain_to_end()
+
+    assert report.outcomes == {Outcome.STALE: 2}
+
+
+def test_an_environment_without_events_has_no_cursor_to_lose(workos: WorkOSStandIn) -> None:
+    drain_to_end()
+    SyncCursor.objects.update(drained_at=datetime.now(UTC) - timedelta(days=40))
+
+    assert drain_to_end().drained
+
+
+def test_a_lease_that_another_takes_meanwhile_is_left_to_it(
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = Lease.release
+    theirs: list[datetime | None] = []
+
+    def and_another_takes_it(self: Lease, held: datetime) -> None:
+        release(self, held)
+        if not theirs:
+            an_announcement("event_held_back")
+            theirs.append(self.take(60))
+
+    monkeypatch.setattr(Lease, "release", and_another_takes_it)
+
+    drain_and_wait()
+
+    assert SyncCursor.objects.get().draining_until == theirs[0]
+    assert not OrmQ.objects.exists()
+
+
+def test_at_the_deadline_the_lease_is_released_before_the_ring(
+    workos: WorkOSStandIn, sync_setting: SyncSetting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync_setting(DRAIN_DEADLINE=0.1)
+    an_announcement("event_held_back")
+    waiting: list[bool] = []
+    monkeypatch.setattr(drain, "ring", lambda _: waiting.append(is_drain_waiting()))
+
+    drain_and_wait()
+
+    assert waiting == [False]
+
+
+def test_what_was_applied_before_trouble_is_told_and_rung_for(
+    workos: WorkOSStandIn, sync_setting: SyncSetting, caplog: pytest.LogCaptureFixture
+) -> None:
+    sync_setting(PAGE_SIZE=1)
+    workos.create_organization(name="Acme")
+    workos.emit({"event": "organization.created", "data": None})
+    workos.create_organization(name="Bolt")
+    workos.misbehave("slow", seconds=0, times=2)
+    workos.misbehave("status", status=500)
+
+    drain_and_wait()
+
+    assert "parked" in caplog.text
+    assert [queued.func() for queued in OrmQ.objects.all()] == [PUSH_EXTERNAL_IDS]
+
+
+@pytest.mark.parametrize(("failures", "pause"), [(0, 2), (1, 4), (2, 8), (9, 60), (5_000, 60)])
+def test_pauses_grow_with_the_failures_up_to_a_minute(
+    sync_setting: SyncSetting, failures: int, pause: float
+) -> None:
+    sync_setting(POLL_PAUSE=1.0)
+    ensure_cursor()
+    SyncCursor.objects.update(failures=failures)
+
+    assert drain._note(edge.Unavailable("down")) == pause
+
+
+def test_the_worker_settles_what_is_overdue_until_its_deadline(workos: WorkOSStandIn) -> None:
+    an_announcement("event_1", ago=LONG_AGO)
+
+    drain.settle_overdue(deadline=time.monotonic() - 1)
+    too_late = workos.count_requests(path="/organizations")
+    drain_and_wait()
+
+    assert too_late == 0
+    assert WorkOSEvent.objects.get().outcome == "missing"
+
+
+@pytest.mark.parametrize("since", ["the last event", "before all"])
+def test_a_replay_takes_any_place_that_is_listed(workos: WorkOSStandIn, since: str) -> None:
+    workos.create_organization(name="Acme")
+    last = workos.all_events()[-1]["id"]
+    start = Position(last) if since == "the last event" else Position(None, NOON)
+
+    report = replay(start)
+
+    assert report.read == (0 if since == "the last event" else 1)
+
+
+# Single organizations -----------------------------------------------------------------------
+
+
+def test_a_snapshot_and_its_note_are_one_transaction(
+    workos: WorkOSStandIn, sync_setting: SyncSetting
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    acme = workos.create_organization(name="Acme")
+    a_parked_event(acme["id"])
+
+    with another_program() as rival:
+        rival.execute("SELECT FROM workos_event FOR UPDATE")
+        with pytest.raises(OperationalError):
+            replay_parked("event_1")
+
+    assert not Organization.objects.exists()
+
+
+def test_a_snapshot_that_loses_a_race_is_applied_again(workos: WorkOSStandIn) -> None:
+    acme = workos.create_organization(name="Acme", external_id="gram-1")
+    a_parked_event(acme["id"])
+
+    with another_program() as rival, in_thread() as start:
+        rival.execute(
+            "INSERT INTO organization_metadata (id, name, slug) VALUES ('gram-1', '', 'x')"
+        )
+        replaying = start(lambda: replay_parked("event_1"))
+        wait_until_blocked()
+        rival.commit()
+        resolved = replaying.result()
+
+    assert resolved.outcome is Outcome.LINKED
+
+
+@pytest.mark.parametrize("then", ["applied", "refused"])
+def test_an_event_dismissed_meanwhile_stays_dismissed(
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
+    acme = workos.create_organization(name="Acme")
+    a_parked_event(acme["id"])
+    take = snapshots.take_snapshot
+
+    def and_it_is_dismissed(workos_id: str) -> snapshots.Snapshot:
+        snapshots.dismiss_parked(["event_1"])
+        if then == "refused":
+            raise edge.UnreadableOrganization("name is wrong", "{}")
+        return take(workos_id)
+
+    monkeypatch.setattr(snapshots, "take_snapshot", and_it_is_dismissed)
+
+    replay_parked("event_1")
+
+    entry = WorkOSEvent.objects.get()
+    assert (entry.outcome, entry.error) == ("dismissed", "")
+
+
+def test_an_announcement_that_the_stream_brings_meanwhile_is_not_parked(
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = an_announcement("event_1")
+
+    def and_it_is_read(_: str) -> snapshots.Snapshot:
+        WorkOSEvent.objects.update(outcome=Outcome.CREATED, processed_at=datetime.now(UTC))
+        raise edge.UnreadableOrganization("name is wrong", "{}")
+
+    monkeypatch.setattr(snapshots, "take_snapshot", and_it_is_read)
+
+    honour_announcement(event.id)
+
+    assert WorkOSEvent.objects.get().outcome == "created"
+
+
+@pytest.mark.parametrize(
+    ("event_type", "outcome", "made"),
+    [
+        (EventType.UPDATED, Outcome.STALE, 1),
+        (EventType.DELETED, Outcome.UNKNOWN, 0),
+        (EventType.DELETED, Outcome.STALE, 0),
+    ],
+)
+def test_only_deletions_keep_an_organization_out(
+    workos: WorkOSStandIn, event_type: EventType, outcome: Outcome, made: int
+) -> None:
+    acme = workos.create_organization(name="Acme")
+    WorkOSEvent.objects.create(
+        id="event_0",
+        type=event_type,
+        outcome=outcome,
+        workos_organization_id=acme["id"],
+        processed_at=datetime.now(UTC),
+    )
+    a_parked_event(acme["id"])
+
+    replay_parked("event_1")
+
+    assert Organization.objects.count() == made
+
+
+# The write-back -----------------------------------------------------------------------------
+
+
+def test_the_oldest_requests_are_claimed_first(
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write_back, "_BATCH_SIZE", 1)
+    now = datetime.now(UTC)
+    for number in (2, 1, 3):
+        due_at = now - timedelta(minutes=9 - number)
+        a_request(f"org_{number}", f"gram-{number}", next_attempt_at=due_at)
+
+    push_due(deadline=time.monotonic() + 30)
+
+    asked = [str(request["path"]).rsplit("/", 1)[-1] for request in workos.requests()]
+    assert asked == ["org_1", "org_2", "org_3"]
+
+
+def test_attempts_add_up(workos: WorkOSStandIn) -> None:
+    a_request("org_1")
+    workos.misbehave("status", status=500, path="/organizations", times=None)
+
+    for _ in range(3):
+        ExternalIdWriteBack.objects.update(next_attempt_at=datetime.now(UTC))
+        push_due(deadline=time.monotonic() + 30)
+
+    assert ExternalIdWriteBack.objects.get().attempts == 3
+
+
+def test_a_request_is_tried_once_a_run_even_if_it_is_due_again(
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write_back, "retry_delay", lambda _: 0.0)
+    a_request("org_1")
+
+    push_due(deadline=time.monotonic() + 30)
+
+    assert workos.count_requests() == 1
+
+
+def test_nothing_is_pushed_after_the_deadline(workos: WorkOSStandIn) -> None:
+    a_request("org_1")
+
+    push_due(deadline=time.monotonic() - 1)
+
+    assert workos.count_requests() == 0
+
+
+def test_only_a_404_ends_the_request_of_a_disabled_row(workos: WorkOSStandIn) -> None:
+    a_request("org_1")
+    Organization.objects.update(disabled_at=datetime.now(UTC))
+    workos.misbehave("status", status=500, path="/organizations")
+
+    push_due(deadline=time.monotonic() + 30)
+
+    assert ExternalIdWriteBack.objects.count() == 1
+
+
+def test_a_newer_request_outlives_the_404_of_an_older_one(
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_request("org_1")
+    Organization.objects.update(disabled_at=datetime.now(UTC))
+
+    def gone(*_: str) -> None:
+        with another_program() as rival:
+            rival.execute(
+                "UPDATE workos_external_id_write_back SET requested_at = clock_timestamp()"
+            )
+        raise edge.NotFound("gone")
+
+    monkeypatch.setattr(edge, "offer_external_id", gone)
+
+    push_due(deadline=time.monotonic() + 30)
+
+    assert ExternalIdWriteBack.objects.count() == 1
+
+
+# The edge -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def a_clock_elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "America/New_York")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("a_clock_elsewhere")
+def test_a_time_without_a_zone_is_utc_wherever_the_machine_is() -> None:
+    assert edge._parse_time("2026-01-15T12:00:00", "updated_at") == NOON
+
+
+def test_the_position_is_the_last_listed_event_whatever_cursor_the_page_names(
+    workos: WorkOSStandIn,
+) -> None:
+    event = {"id": "event_1", "event": "organization.deleted", "data": {"id": "org_1"}}
+    workos.misbehave("body", body={"data": [event], "list_metadata": {"after": "cursor_9"}})
+
+    page = edge.read_events(Position(), limit=1)
+
+    assert page.position.last_event_id == "event_1"
+
+
+def test_an_undated_events_position_keeps_the_time_before_it(workos: WorkOSStandIn) -> None:
+    dated, undated = (
+        {"id": id_, "event": "organization.deleted", "data": {"id": "org_1"}}
+        for id_ in ("event_01ARZ3NDEKTSV4RRFFQ69G5FAV", "event_x")
+    )
+    workos.misbehave("body", body={"data": [dated, undated], "list_metadata": {"after": None}})
+
+    page = edge.read_events(Position(), limit=2)
+
+    moment = datetime(2016, 7, 30, 23, 54, 10, 259_000, tzinfo=UTC)
+    assert page.events[0].event.occurred_at == moment
+    assert page.position == Position("event_x", moment)
+
+
+def test_a_time_is_sent_as_workos_takes_it(workos: WorkOSStandIn) -> None:
+    local = datetime.fromisoformat("2026-01-15T12:00:00.123456+02:00")
+
+    edge.read_events(Position(None, local), limit=1)
+
+    assert workos.requests()[0]["query"]["range_start"] == "2026-01-15T10:00:00.123Z"
+
+
+def test_a_422_to_the_write_back_is_no_conflict(workos: WorkOSStandIn) -> None:
+    acme = workos.create_organization(name="Acme")
+    workos.misbehave("status", status=422, method="PUT", path="/organizations")
+
+    with pytest.raises(edge.Refused):
+        edge.offer_external_id(acme["id"], "gram-1")
+
+
+def test_a_forked_process_has_a_client_of_its_own(workos: WorkOSStandIn) -> None:
+    edge.read_events(Position(), limit=1)
+    parents = edge._client()
+    answer, question = os.pipe()
+
+    child = os.fork()
+    if child == 0:
+        os.write(question, b"shared" if edge._client() is parents else b"its own")
+        os._exit(0)
+    os.waitpid(child, 0)
+
+    assert os.read(answer, 100) == b"its own"
+    os.close(answer)
+    os.close(question)
