@@ -254,6 +254,10 @@ def test_without_the_header_it_is_401(client: Client) -> None:
 
 def test_whatever_the_body_unsigned_is_401(client: Client) -> None:
     assert post(client, b"\xff\xfe", signature="t=1, v1=2").status_code == 401
+    of_another_secret = sign("another secret", b"\xff\xfe", now())
+    assert post(client, b"\xff\xfe", signature=of_another_secret).status_code == 401
+    too_old = sign(SECRET, b"\xff\xfe", now() - 181_000)
+    assert post(client, b"\xff\xfe", signature=too_old).status_code == 401
     assert post(client, b"[" * 100_000, signature="t=1, v1=2").status_code == 401
 
 
@@ -263,6 +267,7 @@ def test_whatever_the_body_unsigned_is_401(client: Client) -> None:
         pytest.param(b"", id="empty"),
         pytest.param(b"{", id="not JSON"),
         pytest.param(b"[]", id="not an object"),
+        pytest.param(b"\xff\xfe", id="not text"),
         pytest.param(b"[" * 100_000, id="nested without end"),
         pytest.param(b"1" * 5_000, id="a number without end"),
         pytest.param(b'{"event": "organization.updated"}', id="no id"),
