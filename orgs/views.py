@@ -58,5 +58,9 @@ def _body(request: HttpRequest) -> bytes:
     """The body. Django takes one that comes in chunks, without a length, for an empty one."""
     if "CONTENT_LENGTH" in request.META or not request.META.get("wsgi.input_terminated"):
         return request.body
-    chunked: bytes = request.META["wsgi.input"].read(MAX_BODY_BYTES + 1)
+    try:
+        chunked: bytes = request.META["wsgi.input"].read(MAX_BODY_BYTES + 1)
+    except Exception as error:
+        # Each server has exceptions of its own for chunks that are none.
+        raise UnreadablePostError(*error.args) from error
     return chunked

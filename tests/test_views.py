@@ -337,6 +337,16 @@ def test_a_body_in_chunks_is_read_up_to_a_mebibyte(
     assert response.status_code == status
 
 
+def test_chunks_that_are_none_are_400(client: Client) -> None:
+    class NoChunks(BytesIO):
+        def read(self, *_: Any) -> bytes:
+            raise ValueError("invalid chunk size")
+
+    environ: Any = {"wsgi.input": NoChunks(), "wsgi.input_terminated": True}
+
+    assert client.generic("POST", URL, b"", **environ).status_code == 400
+
+
 @pytest.mark.parametrize("method", ["get", "head", "put", "patch", "delete", "options"])
 def test_another_method_is_405(client: Client, method: str) -> None:
     response = getattr(client, method)(URL)

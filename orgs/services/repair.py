@@ -19,6 +19,7 @@ from orgs.conf import sync_settings
 from orgs.drift import LEFT_ALONE, Change, Comparison, Unreadable, compare, compare_absent
 from orgs.models import WorkOSEvent
 from orgs.resolution import Outcome, RemoteOrganization, Row, touched_ids
+from orgs.services.cursor import lock_cursor
 from orgs.services.faults import is_contents_fault, is_passing, retry_races
 from orgs.services.mirror import load_rows, lock_rows, pending_write_backs, write_plan
 from orgs.services.snapshots import is_gone
@@ -191,6 +192,8 @@ def _write(
     organizations: Sequence[Listed], gone: frozenset[str], young_after: datetime | None
 ) -> Comparison:
     with bounded_transaction():
+        # Or the stream could apply a deletion between our look for it and our insert.
+        lock_cursor()
         rows = lock_rows(*_keys(organizations))
         comparison = _compare(rows, organizations, gone, young_after)
         write_plan(comparison.plan)

@@ -16,6 +16,7 @@ from django.db.models.functions import Now
 from orgs import workos
 from orgs.models import Organization, WorkOSEvent
 from orgs.resolution import Fold, Outcome, RemoteOrganization, Resolved, touched_ids
+from orgs.services.cursor import lock_cursor
 from orgs.services.faults import is_contents_fault, retry_races
 from orgs.services.mirror import lock_rows, write_plan
 from orgs.services.transactions import bounded_transaction
@@ -165,6 +166,8 @@ def _apply(
     snapshot: Snapshot, note: Callable[[Resolved], Resolved], park: Callable[..., Resolved]
 ) -> Resolved:
     with bounded_transaction():
+        # Or the stream could apply a deletion between our look for it and our insert.
+        lock_cursor()
         resolved = apply_snapshot(snapshot)
         if resolved.outcome is Outcome.CONFLICT:
             return park(resolved.error)

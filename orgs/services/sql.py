@@ -165,8 +165,11 @@ RETURNING w.organization_id, w.workos_id, w.requested_at, w.attempts
 
 #: Another program has taken the link away: there is nobody to tell.
 FORGET_UNLINKED_WRITE_BACKS = """
-DELETE FROM workos_external_id_write_back AS w USING organization_metadata AS o
-WHERE o.id = w.organization_id AND o.workos_id IS NULL AND w.next_attempt_at <= %s
+DELETE FROM workos_external_id_write_back WHERE organization_id IN (
+    SELECT w.organization_id FROM workos_external_id_write_back AS w
+    JOIN organization_metadata AS o ON o.id = w.organization_id AND o.workos_id IS NULL
+    WHERE w.next_attempt_at <= %s FOR UPDATE OF w SKIP LOCKED
+)
 """
 
 #: Only the request that was claimed: a newer one for the same row stays.
