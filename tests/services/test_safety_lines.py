@@ -20,6 +20,8 @@ from orgs.services import drain, prune, schedules, snapshots, write_back
 from orgs.services.apply import Applied, apply_page
 from orgs.services.cursor import Lease, ensure_cursor, is_drain_waiting, note_drained, standing
 from orgs.services.drain import drain_and_wait, drain_to_end, replay
+from orgs.services.reconcile import reconcile
+from orgs.services.repair import Run
 from orgs.services.ring import PUSH_EXTERNAL_IDS
 from orgs.services.snapshots import honour_announcement, replay_parked
 from orgs.services.transactions import bounded_transaction, read_only_transaction
@@ -614,6 +616,32 @@ def test_only_deletions_keep_an_organization_out(
     assert Organization.objects.count() == made
 
 
+@pytest.mark.parametrize("by", ["an announcement", "a reconcile"])
+def test_a_deletion_that_the_stream_brings_meanwhile_is_not_undone(
+    workos: WorkOSStandIn, by: str
+) -> None:
+    long_ago = (datetime.now(UTC) - timedelta(days=2)).isoformat()
+    acme = workos.create_organization(name="Acme", at=long_ago, emits=False)
+    event = an_announcement("event_0009", workos_id=acme["id"])
+    run = Run(now=datetime.now(UTC))
+    snapshot: Callable[[], object] = lambda: honour_announcement(event.id)  # noqa: E731
+    if by == "a reconcile":
+        snapshot = lambda: reconcile(run, drain_events=False)  # noqa: E731
+
+    with another_program() as rival, in_thread() as start:
+        # Stops the snapshot after its look for deletions, and before its insert.
+        rival.execute("SELECT pg_advisory_xact_lock(hashtext('acme'))")
+        applying_snapshot = start(snapshot)
+        wait_until_blocked(1)
+        deleting = start(lambda: apply_page(a_page(a_deletion(10, workos_id=acme["id"]))))
+        wait_until_blocked(2)
+        rival.rollback()
+        applying_snapshot.result()
+        deleting.result()
+
+    assert not Organization.objects.filter(disabled_at=None).exists()
+
+
 # The write-back -----------------------------------------------------------------------------
 
 
@@ -652,6 +680,22 @@ def test_a_request_is_tried_once_a_run_even_if_it_is_due_again(
     push_due(deadline=time.monotonic() + 30)
 
     assert workos.count_requests() == 1
+
+
+def test_a_locked_request_of_an_unlinked_row_stops_no_push(
+    workos: WorkOSStandIn, sync_setting: SyncSetting
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    acme = workos.create_organization(name="Acme")
+    a_request(acme["id"], "gram-1")
+    a_request("org_x", "gram-2")
+    Organization.objects.filter(id="gram-2").update(workos_id=None)
+
+    with another_program() as rival:
+        rival.execute("DELETE FROM organization_metadata WHERE id = 'gram-2'")
+        report = push_due(deadline=time.monotonic() + 30)
+
+    assert report.pushed == 1
 
 
 def test_nothing_is_pushed_after_the_deadline(workos: WorkOSStandIn) -> None:
