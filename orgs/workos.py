@@ -181,9 +181,9 @@ def read_events(position: Position, *, limit: int) -> EventPage:
     return EventPage(position, tuple(events), reached, after is None, read_at)
 
 
-def first_event_id(position: Position = Position()) -> str | None:
-    """The id that a read from ``position`` begins with; None if nothing is listed there."""
-    page = read_events(position, limit=1)
+def first_event_id() -> str | None:
+    """The id of the first event that WorkOS still lists; None if it lists none."""
+    page = read_events(Position(), limit=1)
     return page.events[0].event.id if page.events else None
 
 

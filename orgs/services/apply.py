@@ -1,4 +1,4 @@
-"""Applies what WorkOS said: pages of events and single organizations, each in one transaction."""
+"""Applies pages of WorkOS's events, each in one transaction."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
 """The set-based statements, by name.
 
 Each takes a whole page as arrays: Django's ``bulk_update`` builds a ``CASE`` for every row and
-column, and was measured slower than saving each row. Rows are locked and written in id order, so
-that two transactions over the same rows wait for each other instead of deadlocking.
+column, and was measured slower than saving each row. Organizations are locked in id order, and
+pages enter their rows sorted, so that two transactions wait for each other instead of deadlocking.
 """
 
 #: Parameters: seconds as text with unit. True: until the end of the transaction, as SET LOCAL.
@@ -19,7 +19,7 @@ SELECT last_event_id, last_event_at FROM workos_sync_cursor
 WHERE stream = %s FOR NO KEY UPDATE
 """
 
-#: Only a read that reached the end (the last parameter is its time) moves ``drained_at``.
+#: Only a read that reached the end (the third parameter is its time) moves ``drained_at``.
 MOVE_CURSOR = """
 UPDATE workos_sync_cursor
 SET last_event_id = %s, last_event_at = %s, failures = 0, last_error = '',
