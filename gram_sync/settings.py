@@ -1,6 +1,7 @@
 """Settings, all from the environment; the README's table lists them."""
 
 import os
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -120,15 +121,21 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Worker -------------------------------------------------------------------------------------
 
-#: A drain ends by itself within DRAIN_DEADLINE_SECONDS and one page more. ``retry`` counts from
-#: dequeue, waiting in memory included: more than twice the timeout, so that no task runs beside
-#: itself. Tasks are doorbells, the schedule rings again: a failed one is not delivered again.
+#: A task ends by itself soon after DRAIN_DEADLINE_SECONDS: what it does then are a few calls and a
+#: few waits for locks. ``retry`` counts from dequeue, waiting in memory included: more than twice
+#: the timeout, so that no task runs beside itself. Tasks are doorbells, the schedule rings again: a
+#: failed one is not delivered again.
+_task_timeout = ceil(
+    WORKOS_SYNC["DRAIN_DEADLINE"]
+    + 8 * WORKOS_SYNC["REQUEST_TIMEOUT"]
+    + 4 * WORKOS_SYNC["LOCK_TIMEOUT"]
+)
 Q_CLUSTER = {
     "name": "gram_sync",
     "orm": "default",
     "workers": _number("WORKERS", 2, least=1, most=64),
-    "timeout": 150,
-    "retry": 360,
+    "timeout": _task_timeout,
+    "retry": 2 * _task_timeout + 60,
     "queue_limit": 4,
     "bulk": 1,
     "poll": 0.2,

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from types import MappingProxyType
 
 from orgs.resolution import (
     Fold,
@@ -99,7 +100,7 @@ def compare(
     organizations: Iterable[RemoteOrganization | Unreadable],
     *,
     pending: Mapping[str, PendingWriteBack],
-    deleted: Collection[str] = (),
+    deleted: Mapping[str, str] = MappingProxyType({}),
     gone: Collection[str] = (),
     young_after: datetime | None = None,
 ) -> Comparison:
@@ -145,7 +146,7 @@ def _shown(value: str | None) -> str:
 class _Comparing:
     fold: Fold
     pending: Mapping[str, PendingWriteBack]
-    deleted: Collection[str]
+    deleted: Mapping[str, str]
     young_after: datetime | None
     changes: list[Change] = field(default_factory=list)
     unchanged: int = 0

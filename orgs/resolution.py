@@ -5,7 +5,7 @@ decide over them in memory, and writes the ``Plan`` that comes out. Nothing here
 a database or WorkOS.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -215,16 +215,17 @@ class Fold:
     """Applies events and snapshots, one after the other, to rows in memory.
 
     ``rows`` must hold every row that is linked to one of the organizations or has one of their
-    ``touched_ids``. ``deleted`` are WorkOS ids whose deletion the ledger knows, ``gone`` those
-    that WorkOS answered 404 for; both matter to snapshots alone.
+    ``touched_ids``. ``deleted`` is what the ledger knows of their deletions: WorkOS id to the id of
+    the event. ``gone`` are those that WorkOS answered 404 for; they matter to snapshots alone.
 
     An error raised while one is applied leaves the rows as they were before it.
     """
 
-    rows: Iterable[Row]
-    deleted: Collection[str] = ()
+    rows: Collection[Row]
+    deleted: Mapping[str, str] = field(default_factory=dict)
     gone: Collection[str] = ()
 
+    _deleted: dict[str, str] = field(init=False)
     _original: dict[str, Row] = field(init=False)
     _rows: dict[str, Row] = field(init=False)
     _id_by_workos_id: dict[str, str] = field(init=False)
@@ -233,6 +234,7 @@ class Fold:
     _pending: dict[str, str | None] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._deleted = dict(self.deleted)
         self._original = {row.id: row for row in self.rows}
         self._rows = dict(self._original)
         self._id_by_workos_id = {row.workos_id: row.id for row in self.rows if row.workos_id}
@@ -321,6 +323,8 @@ class Fold:
     def _change(self, event: OrganizationChanged) -> Resolved:
         organization = event.organization
         row = self.find(organization)
+        if self._was_deleted_after(event):
+            return Resolved(Outcome.STALE, row.id if row else None)
         if row is None:
             row = self._insert(organization, event_id=event.id)
             outcome = Outcome.CREATED
@@ -332,7 +336,14 @@ class Fold:
         self._note_external_id(row.id, organization)
         return Resolved(outcome, row.id)
 
+    def _was_deleted_after(self, event: OrganizationChanged) -> bool:
+        # Two events of one millisecond may be listed either way round. Where no row is linked to
+        # the organization, there is none to guard itself.
+        deletion = self._deleted.get(event.workos_id)
+        return deletion is not None and event.id.encode() < deletion.encode()
+
     def _delete(self, event: OrganizationDeleted) -> Resolved:
+        self._note_deletion(event)
         row = self._linked_to(event.workos_id)
         if row is None:
             return Resolved(Outcome.UNKNOWN)
@@ -340,6 +351,10 @@ class Fold:
             return Resolved(Outcome.STALE, row.id)
         self._disable(replace(row, workos_last_event_id=event.id))
         return Resolved(Outcome.DISABLED, row.id)
+
+    def _note_deletion(self, event: OrganizationDeleted) -> None:
+        known = self._deleted.get(event.workos_id, "")
+        self._deleted[event.workos_id] = max(known, event.id, key=str.encode)
 
     def _linked_to(self, workos_id: str) -> Row | None:
         row_id = self._id_by_workos_id.get(workos_id)
@@ -353,7 +368,7 @@ class Fold:
         return row
 
     def _insert_from_snapshot(self, organization: RemoteOrganization) -> Resolved:
-        if organization.workos_id in self.deleted:
+        if organization.workos_id in self._deleted:
             # The answer is older than the deletion that the stream has already brought.
             return Resolved(Outcome.STALE)
         row = self._insert(organization, event_id=None)

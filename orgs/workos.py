@@ -648,13 +648,27 @@ def _translated(error: WorkOSError) -> WorkOSTrouble:
     if status in (401, 403):
         return Unauthorized(f"WorkOS refused the API key: {message}")
     if isinstance(error, NotFoundError):
-        if isinstance(error.response_json, dict) and error.response_json:
+        if _is_workos_own(error.response_json):
             return NotFound(message, code)
         # A proxy's or a wrong host's 404 says nothing about the organization.
         return BrokenAnswer(f"a 404 that is not WorkOS's own: {message}")
     if status in _REFUSALS:
         return Refused(message, code)
     return Unavailable(f"WorkOS does not answer: {message}")
+
+
+def _is_workos_own(answer: object) -> bool:
+    """Whether a 404 says that an entity is not there, and not that an address is not.
+
+    WorkOS names a code, as in ``entity_not_found``, and says what it did not find. Gateways that
+    answer in JSON have no code, or a number.
+    """
+    if not isinstance(answer, dict):
+        return False
+    code, message = answer.get("code"), answer.get("message")
+    has_code = isinstance(code, str) and code != ""
+    is_route = isinstance(message, str) and message.startswith("Cannot ")
+    return has_code and not is_route
 
 
 #: What WorkOS may say of an expired cursor, an unknown id or a bad value. Other 4xx (408, 409, 425)

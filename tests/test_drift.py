@@ -123,12 +123,16 @@ def test_a_difference_is_one_change(
             id="traffic: no row yet, and young",
         ),
         pytest.param(
-            [], an_organization(), {"deleted": {"org_1"}}, "stale", id="the ledger knows it deleted"
+            [],
+            an_organization(),
+            {"deleted": {"org_1": "event_1"}},
+            "stale",
+            id="the ledger knows it deleted",
         ),
         pytest.param(
             [a_row("gram-1", workos_id="org_1", disabled=True)],
             an_organization(external_id="gram-1"),
-            {"deleted": {"org_1"}},
+            {"deleted": {"org_1": "event_1"}},
             "stale",
             id="disabled by a deletion that the listing does not show yet",
         ),

@@ -447,7 +447,7 @@ def test_a_snapshot_moves_a_row_only_if_the_old_organization_is_gone() -> None:
 
 
 def test_a_snapshot_does_not_bring_a_deleted_organization_back() -> None:
-    fold = Fold([], deleted={"org_1"})
+    fold = Fold([], deleted={"org_1": an_event_id(1)})
 
     resolved = fold.apply_snapshot(an_organization())
 
@@ -480,3 +480,39 @@ def test_an_absence_resolves_to(row: Row, outcome: Outcome) -> None:
     assert [r.id for r in fold.plan().disabled] == (
         ["gram-1"] if outcome is Outcome.DISABLED else []
     )
+
+
+@pytest.mark.parametrize(
+    ("rows", "row_id"),
+    [
+        pytest.param([], None, id="no row"),
+        pytest.param([a_row()], "gram-1", id="a row that the change would link"),
+        pytest.param([a_row(workos_id="org_2")], "gram-1", id="a row that it would take over"),
+    ],
+)
+def test_a_change_from_before_the_deletion_is_stale_wherever_it_is_listed(
+    rows: list[Row], row_id: str | None
+) -> None:
+    change, deletion = an_event(1, external_id="gram-1"), a_deletion(2)
+
+    in_one_page, fold = applied(rows, deletion, change)
+    later = Fold(rows, deleted={"org_1": deletion.id})
+
+    assert in_one_page == [Resolved(Outcome.UNKNOWN), Resolved(Outcome.STALE, row_id)]
+    assert later.apply(change) == Resolved(Outcome.STALE, row_id)
+    assert fold.plan().is_empty
+    assert later.plan().is_empty
+
+
+def test_of_two_deletions_the_later_one_counts() -> None:
+    fold = Fold([], deleted={"org_1": an_event_id(9)})
+
+    fold.apply(a_deletion(2))
+
+    assert fold.apply(an_event(5)).outcome is Outcome.STALE
+
+
+def test_a_change_from_after_the_deletion_is_applied() -> None:
+    fold = Fold([], deleted={"org_1": an_event_id(1)})
+
+    assert fold.apply(an_event(2)).outcome is Outcome.CREATED

@@ -42,7 +42,18 @@ def test_brackets_in_strings_are_no_nesting() -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"<html>", b"{", b"[" * 100_000, b"]" * 10, b'{"a": ' + b"1" * 5_000, b"\xff"]
+    "content",
+    [
+        b"",
+        b"<html>",
+        b"{",
+        b"[" * 100_000,
+        b"]" * 10,
+        b'{"a": ' + b"1" * 5_000,
+        b"\xff",
+        # A parser that went back into a string without end would not return within hours.
+        pytest.param(b'"' + b'\\"' * 1_000_000, id="a million escapes in a string without end"),
+    ],
 )
 def test_what_is_not_json_is_an_error(content: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):

@@ -525,8 +525,23 @@ def test_an_answer_for_another_external_id_is_broken(workos: WorkOSStandIn) -> N
     assert edge.find_by_external_id("gram-2") is None
 
 
-def test_a_404_that_says_nothing_is_not_workoss_own(workos: WorkOSStandIn) -> None:
-    workos.misbehave("status", status=404, path="/organizations", body={})
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param({}, id="says nothing"),
+        pytest.param({"message": "no Route matched with those values"}, id="a gateway's route"),
+        pytest.param({"code": 5, "message": "Method does not exist."}, id="a gateway's number"),
+        pytest.param({"code": "", "message": "Not Found"}, id="an empty code"),
+        pytest.param(
+            {"code": "not_found", "message": "Cannot GET /v2/organizations/org_1"},
+            id="an address that is not there",
+        ),
+    ],
+)
+def test_a_404_that_names_no_organization_is_not_workoss_own(
+    workos: WorkOSStandIn, body: dict[str, object]
+) -> None:
+    workos.misbehave("status", status=404, path="/organizations", body=body)
 
     with pytest.raises(edge.BrokenAnswer):
         edge.get_organization("org_1")

@@ -10,7 +10,13 @@ from django.db import DatabaseError
 from orgs.resolution import Fold, OrganizationChanged, Outcome, Resolved, touched_ids
 from orgs.services.cursor import lock_cursor, move_cursor
 from orgs.services.faults import is_contents_fault, is_one_events_trouble, retry_races
-from orgs.services.mirror import LedgerEntry, lock_rows, record_events, write_plan
+from orgs.services.mirror import (
+    LedgerEntry,
+    known_deletions,
+    lock_rows,
+    record_events,
+    write_plan,
+)
 from orgs.services.transactions import bounded_transaction
 from orgs.workos import EventPage, ListedEvent, Position
 
@@ -24,6 +30,8 @@ class Applied:
     requested_write_backs: bool = False
     moved_rows: bool = False
     """Whether more than bookkeeping changed, as it does not for the echo of a write-back."""
+    interrupted_by: DatabaseError | None = None
+    """What kept the rest of the page from being applied, if something did."""
 
     def __add__(self, other: "Applied") -> "Applied":
         return Applied(
@@ -31,6 +39,7 @@ class Applied:
             self.dropped or other.dropped,
             self.requested_write_backs or other.requested_write_backs,
             self.moved_rows or other.moved_rows,
+            self.interrupted_by or other.interrupted_by,
         )
 
 
@@ -39,8 +48,9 @@ def apply_page(page: EventPage, *, replay: bool = False) -> Applied:
 
     Safe to repeat and to run concurrently: the page is dropped if the cursor no longer stands
     where it was read from. An event whose own content is the trouble is parked, and the cursor
-    passes it. Any other trouble raises ``django.db.Error``; then nothing of the page is applied,
-    or, where only some event of it was the trouble, what stands before that event.
+    passes it. Any other trouble raises ``django.db.Error``, and nothing of the page is applied. If
+    only some event of it was the trouble, what stands before that event is applied, and the report
+    says what interrupted it.
 
     A ``replay`` neither reads nor moves the cursor: the rows guard themselves.
     """
@@ -91,7 +101,10 @@ def _apply(batch: _Batch) -> Applied:
             if isinstance(listed.event, OrganizationChanged)
         ]
         workos_ids = {listed.event.workos_id for listed in batch.events if listed.event.workos_id}
-        fold = Fold(lock_rows(workos_ids, touched_ids(organizations)))
+        fold = Fold(
+            lock_rows(workos_ids, touched_ids(organizations)),
+            deleted=known_deletions({o.workos_id for o in organizations}),
+        )
         entries = tuple(_entry(listed, fold.apply(listed.event)) for listed in batch.events)
         plan = fold.plan()
         write_plan(plan)
@@ -104,7 +117,13 @@ def _apply(batch: _Batch) -> Applied:
 def _apply_one_by_one(batch: _Batch) -> Applied:
     total = Applied(())
     for single in batch.singles():
-        total += _apply_or_park(single)
+        try:
+            total += _apply_or_park(single)
+        except DatabaseError as error:
+            if not total.entries:
+                raise
+            # What is committed must be told of, or nobody would write it back, or log it.
+            return total + Applied((), interrupted_by=error)
         if total.dropped:
             break
     return total

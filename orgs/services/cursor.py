@@ -4,12 +4,17 @@ Leases go by the database's clock. They save work and are not what correctness r
 ``apply_page``'s compare-and-set on the position.
 """
 
+import logging
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from django.db import connection, models
+from django.db import DatabaseError, connection, models
 from django.db.models import F
 from django.db.models.functions import Now
 
@@ -17,6 +22,8 @@ from orgs.models import ORGANIZATIONS_STREAM, SyncCursor
 from orgs.services import sql
 from orgs.services.transactions import bounded_transaction
 from orgs.workos import EventPage, Position
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +71,8 @@ def move_cursor(position: Position, *, drained_at: datetime | None) -> None:
 
 def note_drained(page: EventPage) -> None:
     """Notes that a read found nothing after the position, if the cursor still stands there."""
-    at = page.read_from
-    here = _row().filter(last_event_id=at.last_event_id, last_event_at=at.last_event_at)
     with bounded_transaction():
-        here.update(drained_at=page.read_at, failures=0, last_error="")
+        _standing_at(page.read_from).update(drained_at=page.read_at, failures=0, last_error="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,24 +86,21 @@ class Failure:
 def note_failure(error: str) -> Failure:
     """Notes trouble where a person sees it."""
     with bounded_transaction():
-        before = _row().get()
+        before = _row().select_for_update(no_key=True).get()
         _row().update(failures=F("failures") + 1, last_error=error)
     return Failure(before.failures + 1, before.last_error != error)
 
 
 def replace_lost(lost: Position, position: Position, *, drained_at: datetime) -> bool:
     """Moves the cursor from a position that WorkOS no longer knows; False if it has moved on."""
-    replaced = (
-        _row()
-        .filter(last_event_id=lost.last_event_id, last_event_at=lost.last_event_at)
-        .update(
+    with bounded_transaction():
+        replaced = _standing_at(lost).update(
             last_event_id=position.last_event_id,
             last_event_at=position.last_event_at,
             drained_at=drained_at,
             failures=0,
             last_error="",
         )
-    )
     return replaced == 1
 
 
@@ -117,6 +119,45 @@ class Lease(StrEnum):
     def take(self, seconds: float) -> datetime | None:
         """Takes it for so long, and returns its end as proof; None if another process has it."""
         return self._execute(sql.TAKE_LEASE, seconds, ORGANIZATIONS_STREAM)
+
+    @contextmanager
+    def kept(self, seconds: float) -> Iterator[bool]:
+        """Holds it until the end, whatever that takes; False if another process has it.
+
+        A thread renews it, with a connection of its own. Trouble with that is logged: work that
+        has lost its lease is harmless, and wasteful only if another begins the same.
+        """
+        held = self.take(seconds)
+        if held is None:
+            yield False
+            return
+        done = threading.Event()
+        with ThreadPoolExecutor(1) as threads:
+            keeper = threads.submit(self._keep, held, seconds, done)
+            try:
+                yield True
+            finally:
+                done.set()
+                keeper.result()
+
+    def _keep(self, held: datetime | None, seconds: float, done: threading.Event) -> None:
+        try:
+            while held is not None and not done.wait(seconds / 4):
+                try:
+                    held = self.renew(held, seconds)
+                except DatabaseError:
+                    logger.warning("the lease %s could not be renewed; tried again soon", self.name)
+            if held is not None:
+                self.let_go(held)
+        finally:
+            connection.close()
+
+    def let_go(self, held: datetime) -> None:
+        """Ends it if it is still this one; if the database can't be asked, it runs out."""
+        try:
+            self.release(held)
+        except DatabaseError:
+            logger.warning("the lease %s could not be released; it runs out by itself", self.name)
 
     def renew(self, held: datetime, seconds: float) -> datetime | None:
         """Holds it for so long from now; None if it has run out and another process took it."""
@@ -141,6 +182,10 @@ def is_drain_waiting() -> bool:
 def _create() -> None:
     with connection.cursor() as cursor:
         cursor.execute(sql.CREATE_CURSOR, [ORGANIZATIONS_STREAM])
+
+
+def _standing_at(position: Position) -> models.QuerySet[SyncCursor]:
+    return _row().filter(last_event_id=position.last_event_id, last_event_at=position.last_event_at)
 
 
 def _row() -> models.QuerySet[SyncCursor]:

@@ -32,7 +32,7 @@ from orgs.services.faults import is_passing
 from orgs.services.mirror import LedgerEntry
 from orgs.services.paging import read_ahead
 from orgs.services.ring import PUSH_EXTERNAL_IDS, RECONCILE, SYNC_EVENTS, ring
-from orgs.services.snapshots import honour_announcement
+from orgs.services.snapshots import AlreadySeen, honour_announcement
 from orgs.wording import one_line
 from orgs.workos import EventPage, Position, Unauthorized, WorkOSTrouble
 
@@ -78,6 +78,15 @@ class DrainReport:
     def read(self) -> int:
         return self.outcomes.total()
 
+    def merge(self, other: "DrainReport") -> None:
+        """Adds what a later attempt did, and how it ended."""
+        self.outcomes += other.outcomes
+        self.parked += other.parked
+        self.drained = other.drained
+        self.requested_write_backs |= other.requested_write_backs
+        self.moved_rows |= other.moved_rows
+        self.unsettled = other.unsettled or self.unsettled
+
     def add(self, applied: Applied) -> None:
         for entry in applied.entries:
             self.outcomes[entry.resolved.outcome] += 1
@@ -113,7 +122,7 @@ def replay(since: Position) -> DrainReport:
         with closing(read_ahead(_read, since)) as pages:
             for page in pages:
                 _raise_if_ignored(page, report)
-                report.add(apply_page(page, replay=True))
+                _apply(page, report, replay=True)
                 report.drained = page.is_last
     except CursorLost as lost:
         start = since.last_event_id or since.last_event_at
@@ -177,6 +186,8 @@ def settle_overdue(*, deadline: float | None = None) -> WorkOSTrouble | Database
             break
         try:
             resolved = honour_announcement(event_id)
+        except AlreadySeen:
+            continue
         except WorkOSTrouble as error:
             trouble = error
         except DatabaseError as error:
@@ -217,19 +228,14 @@ def _hold(lease: datetime, report: DrainReport, deadline: float) -> None:
                 if not _unseen():
                     return
                 held = Lease.DRAIN.take(max(deadline - time.monotonic(), 0.0))
+                if held is None:
+                    # Another drain has it, and waits.
+                    return
             time.sleep(max(min(pause, deadline - time.monotonic()), 0.0))
     finally:
         if held is not None:
-            _let_go(held)
-    if held is not None:
-        ring(SYNC_EVENTS)
-
-
-def _let_go(lease: datetime) -> None:
-    try:
-        Lease.DRAIN.release(lease)
-    except DatabaseError:
-        logger.warning("the drain's lease could not be released; it runs out by itself")
+            Lease.DRAIN.let_go(held)
+    ring(SYNC_EVENTS)
 
 
 def _attempt(total: DrainReport, deadline: float) -> float:
@@ -238,7 +244,9 @@ def _attempt(total: DrainReport, deadline: float) -> float:
     trouble: Exception | None
     try:
         _drain(report, deadline)
-        trouble = settle_overdue(deadline=deadline) if report.drained else None
+        trouble = None
+        if report.drained and total.unsettled is None:
+            report.unsettled = settle_overdue(deadline=deadline)
     except (CursorLost, WorkOSTrouble) as error:
         trouble = error
     except DatabaseError as error:
@@ -248,8 +256,7 @@ def _attempt(total: DrainReport, deadline: float) -> float:
             raise
     finally:
         _announce(report)
-        total.outcomes += report.outcomes
-        total.drained = report.drained
+        total.merge(report)
     return sync_settings().poll_pause if trouble is None else _note(trouble)
 
 
@@ -257,6 +264,11 @@ def _announce(report: DrainReport) -> None:
     """Tells people of what was parked, and the worker of what is to be written back."""
     for entry in report.parked:
         logger.error("parked %s: %s", entry.event.id, entry.resolved.error)
+    if report.unsettled is not None:
+        logger.warning(
+            "an announcement that is overdue could not be settled, and is tried again: %s",
+            one_line(report.unsettled),
+        )
     if report.requested_write_backs:
         ring(PUSH_EXTERNAL_IDS)
 
@@ -314,11 +326,18 @@ def _drain_from(position: Position, report: DrainReport, deadline: float | None)
                 note_drained(page)
                 report.drained = True
                 return
-            applied = apply_page(page)
-            report.add(applied)
+            applied = _apply(page, report)
             report.drained = page.is_last and not applied.dropped
             if applied.dropped or _has_passed(deadline):
                 return
+
+
+def _apply(page: EventPage, report: DrainReport, *, replay: bool = False) -> Applied:
+    applied = apply_page(page, replay=replay)
+    report.add(applied)
+    if applied.interrupted_by is not None:
+        raise applied.interrupted_by
+    return applied
 
 
 def _read(position: Position) -> EventPage:

@@ -1,12 +1,13 @@
 """Reads and writes a page of the mirror inside a transaction that the caller has opened."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from django.db import connection
 
 from orgs.drift import PendingWriteBack
+from orgs.models import WorkOSEvent
 from orgs.resolution import Creation, Event, Outcome, Plan, Resolved, Row
 from orgs.services import sql
 from orgs.slugs import slug_base, slug_candidates
@@ -44,6 +45,22 @@ def pending_write_backs(ids: Iterable[str]) -> dict[str, PendingWriteBack]:
     with connection.cursor() as cursor:
         cursor.execute(sql.PENDING_WRITE_BACKS, [sorted(ids)])
         return {id_: PendingWriteBack(*values) for id_, *values in cursor.fetchall()}
+
+
+def known_deletions(workos_ids: Collection[str]) -> dict[str, str]:
+    """The deletions of these organizations that the stream has brought: WorkOS id to event id.
+
+    Of two deletions the later one, bytewise.
+    """
+    if not workos_ids:
+        return {}
+    deletions = WorkOSEvent.objects.deletions_of(sorted(workos_ids))
+    pairs = deletions.order_by().values_list("workos_organization_id", "id")
+    return {
+        workos_id: event_id
+        for workos_id, event_id in sorted(pairs, key=lambda pair: pair[1].encode())
+        if workos_id
+    }
 
 
 def write_plan(plan: Plan) -> None:

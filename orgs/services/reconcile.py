@@ -8,13 +8,13 @@ import logging
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import closing
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from hashlib import blake2b
 
-from django.db import models
+from django.db import DatabaseError, models
 
 from orgs import workos
 from orgs.conf import sync_settings
@@ -22,6 +22,7 @@ from orgs.models import ExternalIdWriteBack, Organization
 from orgs.services import drain, write_back
 from orgs.services.cursor import Lease, ensure_cursor, note_reconciled, replace_lost, standing
 from orgs.services.drain import CursorLost, DrainReport
+from orgs.services.faults import is_passing
 from orgs.services.paging import read_ahead
 from orgs.services.repair import (
     Listed,
@@ -41,8 +42,8 @@ logger = logging.getLogger(__name__)
 #: clocks differ, and applying events again is harmless.
 _OVERLAP = timedelta(minutes=5)
 
+#: So much later another process may begin a snapshot, if the one that took it is killed.
 _LEASE_SECONDS = 120.0
-_RENEW_SECONDS = 30.0
 
 _PUSH_SECONDS = 600.0
 
@@ -85,8 +86,12 @@ class Reconciliation:
     def trouble(self) -> list[str]:
         """Why not all is repaired; empty if it is."""
         failed = self.write_backs.failed
-        told = f"{failed} write-backs failed and will be tried again; see the outbox"
-        return [*self.snapshot.trouble, told] if failed else self.snapshot.trouble
+        trouble = list(self.snapshot.trouble)
+        if failed:
+            trouble.append(f"{failed} write-backs failed and will be tried again; see the outbox")
+        if self.write_backs.is_cut_short:
+            trouble.append("some write-backs are left for the worker: there was no time for them")
+        return trouble
 
 
 class UnknownOrganization(Exception):
@@ -103,16 +108,18 @@ def reconcile(run: Run, *, drain_events: bool = True) -> Reconciliation:
     """
     if run.dry:
         return _reconcile(run, drain_events=drain_events)
-    with _leased(run) as leased:
-        if leased is None:
+    ensure_cursor()
+    with Lease.SNAPSHOT.kept(_LEASE_SECONDS) as is_alone:
+        if not is_alone:
             logger.warning("another process is taking a snapshot; this one is taken beside it")
-        return _reconcile(leased or run, drain_events=drain_events)
+        return _reconcile(run, drain_events=drain_events)
 
 
 def reconcile_unless_busy(run: Run) -> Reconciliation | None:
     """The same, but leaves it to another process that is taking a snapshot, and returns None."""
-    with _leased(run) as leased:
-        return None if leased is None else _reconcile(leased, drain_events=True)
+    ensure_cursor()
+    with Lease.SNAPSHOT.kept(_LEASE_SECONDS) as is_alone:
+        return _reconcile(run, drain_events=True) if is_alone else None
 
 
 def reconcile_organizations(run: Run, ids: Sequence[str]) -> Reconciliation:
@@ -141,33 +148,6 @@ def reconcile_organizations(run: Run, ids: Sequence[str]) -> Reconciliation:
 
 
 # One run ------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _leased(run: Run) -> Iterator[Run | None]:
-    """Holds the snapshot's lease, and gives a run that keeps it as it goes; None if it is taken.
-
-    Two snapshots at once are harmless, and wasteful.
-    """
-    ensure_cursor()
-    held = Lease.SNAPSHOT.take(_LEASE_SECONDS)
-    if held is None:
-        yield None
-        return
-    renewed_at = time.monotonic()
-
-    def progress(compared: int) -> None:
-        nonlocal held, renewed_at
-        if held is not None and time.monotonic() - renewed_at > _RENEW_SECONDS:
-            held = Lease.SNAPSHOT.renew(held, _LEASE_SECONDS)
-            renewed_at = time.monotonic()
-        run.progress(compared)
-
-    try:
-        yield replace(run, progress=progress)
-    finally:
-        if held is not None:
-            Lease.SNAPSHOT.release(held)
 
 
 def _reconcile(run: Run, *, drain_events: bool) -> Reconciliation:
@@ -217,7 +197,9 @@ def _absorb_echoes() -> None:
     """WorkOS lists our own write-backs as updates; what is listed of them already is read now."""
     try:
         drain.drain_to_end()
-    except (CursorLost, WorkOSTrouble) as trouble:
+    except (CursorLost, WorkOSTrouble, DatabaseError) as trouble:
+        if isinstance(trouble, DatabaseError) and not is_passing(trouble):
+            raise
         logger.warning("the echoes of the write-backs are left to the worker: %s", trouble)
 
 

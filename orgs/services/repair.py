@@ -17,11 +17,16 @@ from django.db import DatabaseError
 from orgs import workos
 from orgs.conf import sync_settings
 from orgs.drift import LEFT_ALONE, Change, Comparison, Unreadable, compare, compare_absent
-from orgs.models import WorkOSEvent
 from orgs.resolution import Outcome, RemoteOrganization, Row, touched_ids
 from orgs.services.cursor import lock_cursor
 from orgs.services.faults import is_contents_fault, is_passing, retry_races
-from orgs.services.mirror import load_rows, lock_rows, pending_write_backs, write_plan
+from orgs.services.mirror import (
+    known_deletions,
+    load_rows,
+    lock_rows,
+    pending_write_backs,
+    write_plan,
+)
 from orgs.services.snapshots import is_gone
 from orgs.services.transactions import bounded_transaction, read_only_transaction
 
@@ -217,7 +222,7 @@ def _compare(
         rows,
         organizations,
         pending=pending_write_backs(row.id for row in rows),
-        deleted=_known_deletions(rows, organizations),
+        deleted=known_deletions(_doubtful(rows, organizations)),
         gone=gone,
         young_after=young_after,
     )
@@ -247,14 +252,10 @@ def _with_what_would_be(
     return list(by_id.values())
 
 
-def _known_deletions(rows: Sequence[Row], organizations: Sequence[Listed]) -> set[str]:
-    """Of those that have no row, or a disabled one: for others a deletion makes no difference."""
+def _doubtful(rows: Sequence[Row], organizations: Sequence[Listed]) -> set[str]:
+    """Those that have no row, or a disabled one: for others a deletion makes no difference."""
     alive = {row.workos_id for row in rows if not row.disabled}
-    doubtful = [o.workos_id for o in organizations if o.workos_id not in alive]
-    if not doubtful:
-        return set()
-    deletions = WorkOSEvent.objects.deletions_of(doubtful)
-    return {deletion.workos_organization_id or "" for deletion in deletions}
+    return {o.workos_id for o in organizations} - alive
 
 
 def _gone_rivals(rows: Sequence[Row], organizations: Sequence[Listed]) -> frozenset[str]:

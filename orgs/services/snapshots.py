@@ -18,13 +18,17 @@ from orgs.models import Organization, WorkOSEvent
 from orgs.resolution import Fold, Outcome, RemoteOrganization, Resolved, touched_ids
 from orgs.services.cursor import lock_cursor
 from orgs.services.faults import is_contents_fault, retry_races
-from orgs.services.mirror import lock_rows, write_plan
+from orgs.services.mirror import known_deletions, lock_rows, write_plan
 from orgs.services.transactions import bounded_transaction
 from orgs.wording import storable
 
 
 class NotParked(Exception):
     """The event is not parked, or not any more."""
+
+
+class AlreadySeen(Exception):
+    """The announced event has been read, or another drain has settled it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,8 @@ def replay_parked(event_id: str) -> Resolved:
     if event is None:
         raise NotParked(f"{event_id} is not parked")
     if event.workos_organization_id is None:
-        return _still_parked(event_id, "It names no organization, so it can only be dismissed.")
+        reason = "It names no organization, so it can only be dismissed."
+        return _alone(partial(_still_parked, event_id), reason)
     return _snapshot_and_note(
         event.workos_organization_id,
         partial(_note_replayed, event_id),
@@ -121,22 +126,23 @@ def replay_all_parked(*, deadline: float) -> ReplayReport:
 
 def dismiss_parked(event_ids: list[str]) -> int:
     """Marks parked events as seen and done with; returns how many were parked."""
-    return (
-        WorkOSEvent.objects.parked()
-        .filter(id__in=event_ids)
-        .update(outcome=Outcome.DISMISSED, processed_at=Now(), error="", payload=None)
-    )
+    parked = WorkOSEvent.objects.parked().filter(id__in=event_ids)
+    with bounded_transaction():
+        return parked.update(outcome=Outcome.DISMISSED, processed_at=Now(), error="", payload=None)
 
 
 def honour_announcement(event_id: str) -> Resolved:
     """Applies an announced event that the stream never brought: by what WorkOS says now.
 
-    May be repeated and run concurrently. What can't be applied is parked. Raises
-    ``workos.WorkOSTrouble`` and ``django.db.Error``; the announcement is then still unseen.
+    May be repeated and run concurrently. What can't be applied is parked. Raises ``AlreadySeen``,
+    ``workos.WorkOSTrouble`` and ``django.db.Error``; after the last two it is still unseen.
     """
-    event = WorkOSEvent.objects.get(id=event_id)
+    event = WorkOSEvent.objects.announced_and_unseen().filter(id=event_id).first()
+    if event is None:
+        raise AlreadySeen(f"{event_id} is not waited for")
     if event.workos_organization_id is None:
-        return _park_announcement(event.id, "announced, never listed, and names no organization")
+        reason = "announced, never listed, and names no organization"
+        return _alone(partial(_park_announcement, event.id), reason)
     return _snapshot_and_note(
         event.workos_organization_id,
         partial(_note_missing, event.id),
@@ -153,13 +159,19 @@ def _snapshot_and_note(
         snapshot = take_snapshot(workos_id)
         return retry_races(partial(_apply, snapshot, note, park))
     except workos.UnreadableOrganization as problem:
-        return park(f"WorkOS's organization can't be read: {problem}", problem.payload)
+        return _alone(park, f"WorkOS's organization can't be read: {problem}", problem.payload)
     except workos.Refused as refusal:
-        return park(f"WorkOS refuses to say what {workos_id} is: {refusal}")
+        return _alone(park, f"WorkOS refuses to say what {workos_id} is: {refusal}")
     except DatabaseError as error:
         if not is_contents_fault(error):
             raise
-        return park(f"PostgreSQL: {error}")
+        return _alone(park, f"PostgreSQL: {error}")
+
+
+def _alone(park: Callable[..., Resolved], *reason: str) -> Resolved:
+    """In a transaction of its own."""
+    with bounded_transaction():
+        return park(*reason)
 
 
 def _apply(
@@ -178,7 +190,7 @@ def apply_snapshot(snapshot: Snapshot) -> Resolved:
     """Applies a snapshot inside the caller's transaction."""
     organization = snapshot.organization
     ids = touched_ids([organization]) if organization else set()
-    deleted = _deletions_known([snapshot.workos_id])
+    deleted = known_deletions([snapshot.workos_id])
     fold = Fold(lock_rows({snapshot.workos_id}, ids), deleted=deleted, gone=snapshot.gone)
     if organization is None:
         resolved = fold.apply_absence(snapshot.workos_id)
@@ -186,12 +198,6 @@ def apply_snapshot(snapshot: Snapshot) -> Resolved:
         resolved = fold.apply_snapshot(organization)
     write_plan(fold.plan())
     return resolved
-
-
-def _deletions_known(workos_ids: list[str]) -> set[str]:
-    deletions = WorkOSEvent.objects.deletions_of(workos_ids)
-    known = deletions.values_list("workos_organization_id", flat=True)
-    return {workos_id for workos_id in known if workos_id}
 
 
 def _linked_elsewhere(organization: RemoteOrganization) -> list[str]:

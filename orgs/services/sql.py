@@ -168,7 +168,7 @@ FORGET_UNLINKED_WRITE_BACKS = """
 DELETE FROM workos_external_id_write_back WHERE organization_id IN (
     SELECT w.organization_id FROM workos_external_id_write_back AS w
     JOIN organization_metadata AS o ON o.id = w.organization_id AND o.workos_id IS NULL
-    WHERE w.next_attempt_at <= %s FOR UPDATE OF w SKIP LOCKED
+    WHERE w.next_attempt_at <= %s OR w.next_attempt_at IS NULL FOR UPDATE OF w SKIP LOCKED
 )
 """
 
@@ -177,6 +177,14 @@ CONFIRM_WRITE_BACKS = """
 DELETE FROM workos_external_id_write_back AS w
 USING unnest(%s::text[], %s::timestamptz[]) AS done (organization_id, requested_at)
 WHERE w.organization_id = done.organization_id AND w.requested_at = done.requested_at
+"""
+
+#: There was no time to try them: as if they had not been claimed, but due now.
+RETURN_WRITE_BACKS = """
+UPDATE workos_external_id_write_back AS w
+SET next_attempt_at = clock_timestamp(), attempts = w.attempts - 1
+FROM unnest(%s::text[], %s::timestamptz[]) AS untried (organization_id, requested_at)
+WHERE w.organization_id = untried.organization_id AND w.requested_at = untried.requested_at
 """
 
 #: A delay of NULL is a conflict: no next attempt, it waits for a person.

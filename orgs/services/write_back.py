@@ -43,12 +43,15 @@ class WriteBackReport:
     pushed: int = 0
     failed: int = 0
     conflicts: int = 0
+    is_cut_short: bool = False
+    """Whether the time was up before all were tried."""
 
     def __add__(self, other: "WriteBackReport") -> "WriteBackReport":
         return WriteBackReport(
             self.pushed + other.pushed,
             self.failed + other.failed,
             self.conflicts + other.conflicts,
+            self.is_cut_short or other.is_cut_short,
         )
 
 
@@ -63,9 +66,9 @@ def push_due(*, deadline: float, only: Collection[str] | None = None) -> WriteBa
     """
     report = WriteBackReport()
     due_at = _begin()
-    halt = _Halt()
+    halt = _Halt(deadline)
     with ThreadPoolExecutor(_THREADS) as threads:
-        while time.monotonic() < deadline and not halt.trouble:
+        while not (halt.trouble or report.is_cut_short):
             claims = _claim(due_at, only)
             if not claims:
                 break
@@ -89,6 +92,11 @@ class _Answer:
     error: str | None = None
     delay: float | None = None
     is_gone: bool = False
+    is_untried: bool = False
+
+    @property
+    def is_confirmed(self) -> bool:
+        return self.error is None and not self.is_untried
 
 
 def _begin() -> datetime:
@@ -108,16 +116,27 @@ def _claim(due_at: datetime, only: Collection[str] | None = None) -> list[_Claim
         return [_Claim(*row) for row in cursor.fetchall()]
 
 
+#: What is the same for every row, and found out by one call.
+_OF_ALL = (workos.NotConfigured, workos.Unauthorized, workos.RateLimited)
+
+
 @dataclass(slots=True)
 class _Halt:
-    """What one call has found out for all: a revoked key, or a pause that WorkOS asks for."""
+    """What one call has found out for all: a revoked key, a pause that WorkOS asks for, no time."""
 
+    deadline: float
     trouble: workos.WorkOSTrouble | None = None
+
+    @property
+    def is_out_of_time(self) -> bool:
+        return time.monotonic() >= self.deadline
 
 
 def _offer(halt: _Halt, claim: _Claim) -> _Answer:
     if halt.trouble is not None:
         return _postponed(claim, halt.trouble)
+    if halt.is_out_of_time:
+        return _Answer(claim, is_untried=True)
     try:
         workos.offer_external_id(claim.workos_id, claim.organization_id)
     except workos.ExternalIdConflict as conflict:
@@ -126,7 +145,7 @@ def _offer(halt: _Halt, claim: _Claim) -> _Answer:
         message = f"{error}; waits for the deletion to be read"
         return _Answer(claim, message, retry_delay(claim.attempts), is_gone=True)
     except workos.WorkOSTrouble as trouble:
-        if isinstance(trouble, workos.Unauthorized | workos.RateLimited):
+        if isinstance(trouble, _OF_ALL):
             halt.trouble = trouble
         return _postponed(claim, trouble)
     return _Answer(claim)
@@ -154,9 +173,10 @@ def _settle(answers: Iterable[_Answer]) -> WriteBackReport:
         _write_one_by_one(settled)
     conflicts = [answer for answer in settled if answer.error and answer.delay is None]
     failures = [answer for answer in settled if answer.error and answer.delay is not None]
+    untried = [answer for answer in settled if answer.is_untried]
     _log(conflicts, failures)
-    pushed = len(settled) - len(conflicts) - len(failures)
-    return WriteBackReport(pushed, len(failures), len(conflicts))
+    pushed = len(settled) - len(conflicts) - len(failures) - len(untried)
+    return WriteBackReport(pushed, len(failures), len(conflicts), bool(untried))
 
 
 def _write_one_by_one(answers: list[_Answer]) -> None:
@@ -174,7 +194,8 @@ def _write(answers: list[_Answer]) -> None:
     failed = [answer for answer in answers if answer.error is not None]
     delays_and_errors: list[list[Any]] = [[a.delay for a in failed], [a.error for a in failed]]
     with bounded_transaction(), connection.cursor() as cursor:
-        cursor.execute(sql.CONFIRM_WRITE_BACKS, _requests(a for a in answers if a.error is None))
+        cursor.execute(sql.CONFIRM_WRITE_BACKS, _requests(a for a in answers if a.is_confirmed))
+        cursor.execute(sql.RETURN_WRITE_BACKS, _requests(a for a in answers if a.is_untried))
         cursor.execute(sql.POSTPONE_WRITE_BACKS, [*_requests(failed), *delays_and_errors])
         cursor.execute(sql.FORGET_DELETED_WRITE_BACKS, _requests(a for a in failed if a.is_gone))
 

@@ -13,6 +13,7 @@ from orgs.ids import derived_id
 from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEvent
 from orgs.resolution import EventType, Outcome, UnreadableEvent
 from orgs.services.apply import Applied, apply_page
+from orgs.services.cursor import ensure_cursor
 from orgs.workos import EventPage, Position
 from tests.builders import (
     NOON,
@@ -177,9 +178,9 @@ def test_a_page_of_a_hundred_takes_as_many_statements_as_a_page_of_two(
 
     for size, first in ((2, 10), (100, 1000)):
         creations = page(size, first)
-        # BEGIN, time-out, cursor, rows, slug locks, slugs taken, rows, outbox, ledger, cursor,
-        # COMMIT.
-        with django_assert_num_queries(11):
+        # BEGIN, time-out, cursor, rows, deletions, slug locks, slugs taken, rows, outbox, ledger,
+        # cursor, COMMIT.
+        with django_assert_num_queries(12):
             apply_page(creations)
 
 
@@ -393,7 +394,8 @@ def test_pages_with_the_same_new_names_wait_for_each_others_slugs() -> None:
         applying.append(start(lambda: apply_page(second, replay=True)))
         wait_until_blocked(2)
         waits_for = holder.execute(
-            "SELECT locktype FROM pg_locks WHERE NOT granted ORDER BY locktype"
+            "SELECT locktype FROM pg_locks JOIN pg_database AS d ON d.oid = database"
+            " WHERE NOT granted AND datname = current_database() ORDER BY locktype"
         ).fetchall()
         holder.rollback()
         for page in applying:
@@ -418,8 +420,11 @@ def test_slug_locks_are_taken_in_the_order_of_their_hashes() -> None:
         wait_until_blocked()
         held = rival.execute(
             """
-            SELECT (classid::bigint << 32) | objid::bigint AS key FROM pg_locks
-            WHERE locktype = 'advisory' AND granted AND pid <> pg_backend_pid() ORDER BY key
+            SELECT (classid::bigint << 32) | objid::bigint AS key
+            FROM pg_locks JOIN pg_database AS d ON d.oid = database
+            WHERE locktype = 'advisory' AND granted AND pid <> pg_backend_pid()
+                AND datname = current_database()
+            ORDER BY key
             """
         ).fetchall()
         rival.rollback()
@@ -544,9 +549,11 @@ def test_a_lock_not_had_parks_nothing_and_lets_through_what_stands_before_it(
 
     with another_program() as rival:
         rival.execute("SELECT FROM organization_metadata WHERE id = 'gram-2' FOR UPDATE")
-        with pytest.raises(OperationalError):
-            apply_page(page)
+        applied = apply_page(page)
 
+    assert [entry.event.id for entry in applied.entries] == [an_event_id(1)]
+    assert isinstance(applied.interrupted_by, OperationalError)
+    assert applied.requested_write_backs
     assert position() == Position(an_event_id(1), NOON)
     assert not WorkOSEvent.objects.parked().exists()
     assert Organization.objects.get(id="gram-2").name == "Before"
@@ -655,3 +662,19 @@ def test_an_older_events_time_does_not_matter_to_a_greater_id() -> None:
     applied = apply_page(a_page(an_event(2, updated_at=NOON), read_from=position()))
 
     assert outcomes(applied) == [Outcome.UPDATED]
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_deletion_listed_before_the_creation_keeps_the_organization_out(size: int) -> None:
+    ensure_cursor()
+    listed = [a_deletion(2), an_event(1)]
+
+    for start in range(0, 2, size):
+        apply_page(a_page(*listed[start : start + size], read_from=position()))
+
+    assert not Organization.objects.exists()
+    assert not ExternalIdWriteBack.objects.exists()
+    assert dict(WorkOSEvent.objects.values_list("id", "outcome")) == {
+        an_event_id(1): Outcome.STALE,
+        an_event_id(2): Outcome.UNKNOWN,
+    }

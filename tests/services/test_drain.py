@@ -469,6 +469,41 @@ def test_an_overdue_announcement_of_a_locked_row_does_not_stop_the_rest(
     assert names() == ["Free", "Old"]
 
 
+def test_what_stands_before_a_locked_row_is_told_and_written_back(
+    workos: WorkOSStandIn, sync_setting: SyncSetting, caplog: pytest.LogCaptureFixture
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    workos.emit({"event": "organization.created", "data": {"id": "org_bad"}})
+    workos.create_organization(name="Free")
+    held = workos.create_organization(name="Held")
+    an_organization_row("gram-held", workos_id=held["id"], name="Old")
+
+    with another_program() as rival:
+        rival.execute("SELECT FROM organization_metadata WHERE id = 'gram-held' FOR UPDATE")
+        report = drain_and_wait()
+
+    assert names() == ["Free", "Old"]
+    assert [entry.event.workos_id for entry in report.parked] == ["org_bad"]
+    assert "parked event_" in caplog.text
+    assert rung() == [PUSH_EXTERNAL_IDS]
+
+
+def test_what_cant_be_settled_is_tried_once_a_drain(
+    workos: WorkOSStandIn, sync_setting: SyncSetting
+) -> None:
+    sync_setting(DRAIN_DEADLINE=1.0)
+    an_announcement("event_overdue", ago=LONG_AGO, workos_id="org_down")
+    an_announcement("event_fresh")
+    workos.misbehave("status", status=500, path="/organizations", times=None)
+
+    report = drain_and_wait()
+
+    assert isinstance(report.unsettled, Unavailable)
+    assert workos.count_requests(path="/organizations/org_down") == 1
+    assert workos.count_requests(path="/events") > 3
+    assert cursor().failures == 0, "the stream was read all the time"
+
+
 def test_however_many_cant_be_settled_the_rest_are(workos: WorkOSStandIn) -> None:
     for number in range(120):
         an_announcement(f"event_{number}", ago=LONG_AGO * 2, workos_id=f"org_down_{number}")

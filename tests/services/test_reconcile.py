@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
@@ -19,7 +19,7 @@ from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEve
 from orgs.resolution import EventType, Outcome
 from orgs.services import reconcile as reconciling
 from orgs.services import repair as repairing
-from orgs.services.cursor import Lease, ensure_cursor, standing
+from orgs.services.cursor import Lease, ensure_cursor, replace_lost, standing
 from orgs.services.drain import drain_to_end
 from orgs.services.reconcile import (
     Reconciliation,
@@ -31,7 +31,7 @@ from orgs.services.reconcile import (
 from orgs.services.repair import DisableLimit, Run, SnapshotReport
 from orgs.workos import Position
 from tests.builders import an_organization_row
-from tests.concurrency import another_program, in_thread, wait_until_blocked
+from tests.concurrency import another_program, in_thread, wait_until, wait_until_blocked
 from tests.workos_stand_in import WorkOSStandIn
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -990,14 +990,68 @@ def test_the_lease_ends_with_the_run_even_if_that_fails(
 
 
 def test_a_long_run_keeps_its_lease(workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    workos.seed(organizations=150, at=LONG_AGO, emits=False)
-    monkeypatch.setattr(reconciling, "_RENEW_SECONDS", 0.0)
-    seen: list[datetime | None] = []
+    an_old_organization(workos)
+    monkeypatch.setattr(reconciling, "_LEASE_SECONDS", 0.5)
 
-    snapshot(progress=lambda _: seen.append(SyncCursor.objects.get().reconciling_until))
+    def outlast_the_lease(_: int) -> None:
+        taken = SyncCursor.objects.get().reconciling_until
+        wait_until(lambda: held_until() != taken, "the lease is renewed")
+        renewed = held_until()
+        wait_until(lambda: held_until() != renewed, "it is renewed again")
 
-    assert None not in seen
-    assert len(set(seen)) == 2
+    assert snapshot(progress=outlast_the_lease).snapshot.trouble == []
+    assert held_until() is None
+
+
+def test_a_lost_cursor_is_not_waited_for_without_end(sync_setting: Callable[..., None]) -> None:
+    ensure_cursor()
+    sync_setting(LOCK_TIMEOUT=0.05)
+
+    with another_program() as rival:
+        rival.execute("SELECT FROM workos_sync_cursor FOR UPDATE")
+        with pytest.raises(OperationalError):
+            replace_lost(Position(), Position("event_1"), drained_at=timezone.now())
+
+
+def test_echoes_that_cant_be_absorbed_are_left_to_the_worker(
+    workos: WorkOSStandIn, sync_setting: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    acme = workos.create_organization(name="Acme")
+    drain_to_end()
+
+    with another_program() as rival:
+        rival.execute(
+            "SELECT FROM organization_metadata WHERE workos_id = %s FOR UPDATE", [acme["id"]]
+        )
+        found = reconcile(Run(now=timezone.now()))
+
+    assert found.write_backs.pushed == 1
+    assert found.trouble == [f"{acme['id']} is locked by another program; run it again"]
+    assert "the echoes of the write-backs are left to the worker" in caplog.text
+
+
+def held_until() -> datetime | None:
+    return SyncCursor.objects.get().reconciling_until
+
+
+def test_a_locked_cursor_does_not_end_a_run(
+    workos: WorkOSStandIn,
+    monkeypatch: pytest.MonkeyPatch,
+    sync_setting: Callable[..., None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    an_old_organization(workos)
+    monkeypatch.setattr(reconciling, "_LEASE_SECONDS", 0.2)
+    sync_setting(LOCK_TIMEOUT=0.3)
+
+    def lock_for_a_while(_: int) -> None:
+        with another_program() as rival:
+            rival.execute("SELECT FROM workos_sync_cursor FOR UPDATE")
+            wait_until(lambda: "could not be renewed" in caplog.text, "a renewal has failed")
+
+    assert snapshot(progress=lock_for_a_while).snapshot.trouble == []
+    assert held_until() is None
 
 
 def test_runs_at_once_end_in_the_same_rows(workos: WorkOSStandIn) -> None:

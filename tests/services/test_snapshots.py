@@ -1,15 +1,17 @@
 """Parked events replayed, and announcements honoured, by what WorkOS says now."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 
 from orgs import workos as edge
 from orgs.ids import derived_id
 from orgs.models import ExternalIdWriteBack, Organization, WorkOSEvent
 from orgs.resolution import EventType, Outcome, Resolved
 from orgs.services.snapshots import (
+    AlreadySeen,
     NotParked,
     dismiss_parked,
     honour_announcement,
@@ -17,6 +19,7 @@ from orgs.services.snapshots import (
     take_snapshot,
 )
 from tests.builders import an_announcement, an_organization_row
+from tests.concurrency import another_program
 from tests.workos_stand_in import WorkOSStandIn
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -289,9 +292,35 @@ def test_an_announcement_read_from_the_stream_meanwhile_keeps_that_outcome(
     event = an_announcement("event_1", workos_id=acme["id"])
     WorkOSEvent.objects.update(outcome=Outcome.CREATED, processed_at=datetime.now(UTC))
 
-    honour_announcement(event.id)
+    with pytest.raises(AlreadySeen):
+        honour_announcement(event.id)
 
     assert WorkOSEvent.objects.get().outcome == "created"
+    assert not Organization.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "settle",
+    [
+        pytest.param(lambda: dismiss_parked(["event_parked"]), id="dismiss"),
+        pytest.param(lambda: replay_parked("event_parked"), id="replay: names no organization"),
+        pytest.param(lambda: honour_announcement("event_1"), id="honour: names no organization"),
+        pytest.param(lambda: honour_announcement("event_2"), id="honour: refused"),
+    ],
+)
+def test_no_note_waits_for_a_lock_without_end(
+    workos: WorkOSStandIn, sync_setting: Callable[..., None], settle: Callable[[], object]
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    workos.misbehave("status", status=422, path="/organizations")
+    a_parked_event(None, "event_parked")
+    an_announcement("event_1", workos_id=None)
+    an_announcement("event_2")
+
+    with another_program() as rival:
+        rival.execute("SELECT FROM workos_event FOR UPDATE")
+        with pytest.raises(OperationalError):
+            settle()
 
 
 def test_an_announcement_is_applied_whatever_external_id_workos_has(

@@ -278,6 +278,43 @@ def test_a_request_of_a_row_that_is_linked_no_more_is_forgotten(workos: WorkOSSt
     assert external_id(workos, acme["id"]) is None
 
 
+def test_a_conflict_of_a_row_that_is_linked_no_more_is_forgotten(workos: WorkOSStandIn) -> None:
+    a_request("org_1")
+    ExternalIdWriteBack.objects.update(next_attempt_at=None, last_error="another value there")
+    Organization.objects.update(workos_id=None)
+
+    push()
+
+    assert not ExternalIdWriteBack.objects.exists()
+    assert workos.count_requests() == 0
+
+
+def test_without_a_key_no_more_than_a_batch_is_tried(
+    workos: WorkOSStandIn, sync_setting: Callable[..., None]
+) -> None:
+    sync_setting(API_KEY="")
+    for number in range(60):
+        a_request(f"org_{number}", f"gram-{number}")
+
+    report = push()
+
+    assert report == WriteBackReport(failed=40)
+    assert ExternalIdWriteBack.objects.filter(attempts=0).count() == 20
+
+
+def test_what_there_is_no_time_for_is_given_back(workos: WorkOSStandIn) -> None:
+    acme = workos.create_organization(name="Acme")
+    before = a_request(acme["id"])
+
+    report = push_due(deadline=time.monotonic())
+
+    assert report == WriteBackReport(is_cut_short=True)
+    assert workos.count_requests() == 0
+    after = ExternalIdWriteBack.objects.due().get()
+    assert (after.attempts, after.requested_at) == (0, before.requested_at)
+    assert push() == WriteBackReport(pushed=1)
+
+
 def test_a_put_whose_answer_is_lost_is_found_done_the_next_time(workos: WorkOSStandIn) -> None:
     acme = workos.create_organization(name="Acme")
     a_request(acme["id"])
