@@ -14,7 +14,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from django.db import DatabaseError, connection, models
+from django.db import Error as DatabaseUnusable
+from django.db import connection, models
 from django.db.models import F
 from django.db.models.functions import Now
 
@@ -145,8 +146,10 @@ class Lease(StrEnum):
             while held is not None and not done.wait(seconds / 4):
                 try:
                     held = self.renew(held, seconds)
-                except DatabaseError:
+                except DatabaseUnusable:
                     logger.warning("the lease %s could not be renewed; tried again soon", self.name)
+                    # Or one that is broken would stay so.
+                    connection.close()
             if held is not None:
                 self.let_go(held)
         finally:
@@ -156,7 +159,7 @@ class Lease(StrEnum):
         """Ends it if it is still this one; if the database can't be asked, it runs out."""
         try:
             self.release(held)
-        except DatabaseError:
+        except DatabaseUnusable:
             logger.warning("the lease %s could not be released; it runs out by itself", self.name)
 
     def renew(self, held: datetime, seconds: float) -> datetime | None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import Any
 
+import psycopg
 import pytest
 from django.db import OperationalError, connection
 from django.utils import timezone
@@ -1001,6 +1002,38 @@ def test_a_long_run_keeps_its_lease(workos: WorkOSStandIn, monkeypatch: pytest.M
 
     assert snapshot(progress=outlast_the_lease).snapshot.trouble == []
     assert held_until() is None
+
+
+def test_a_lease_is_kept_over_the_loss_of_its_connection(
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    an_old_organization(workos)
+    monkeypatch.setattr(reconciling, "_LEASE_SECONDS", 0.5)
+
+    def cut_off(_: int) -> None:
+        with another_program() as rival:
+            wait_until(lambda: other_backends(rival), "the keeper is connected")
+            wait_until(lambda: "could not be renewed" in caplog.text, "a renewal has failed")
+        lost = held_until()
+        wait_until(lambda: held_until() != lost, "the lease is renewed again")
+
+    assert snapshot(progress=cut_off).snapshot.trouble == []
+    assert held_until() is None
+
+
+def other_backends(rival: "psycopg.Connection[Any]") -> list[tuple[object, ...]]:
+    """Those that are ended hereby: all but the rival's and ours."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        (ours,) = cursor.fetchone()
+    return rival.execute(
+        """
+        SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid NOT IN (pg_backend_pid(), %s)
+            AND backend_type = 'client backend'
+        """,
+        [ours],
+    ).fetchall()
 
 
 def test_a_lost_cursor_is_not_waited_for_without_end(sync_setting: Callable[..., None]) -> None:
