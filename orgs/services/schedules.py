@@ -1,8 +1,10 @@
 """Keeps django-q2's schedules right: made once, whatever the number of clusters and migrations."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
-from django.db import connections, transaction
+from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from django.db.models import Min
 from django.utils import timezone
 from django_q.models import Schedule
 
@@ -54,6 +56,20 @@ def ensure_schedules(*, using: str) -> None:
         cursor.execute(_LOCK)
         for wanted in _WANTED:
             _ensure(wanted, using)
+
+
+def missing_schedules(*, using: str = DEFAULT_DB_ALIAS) -> tuple[str, ...]:
+    """The names of schedules that should be there and are not. Raises ``django.db.Error``."""
+    present = set(Schedule.objects.using(using).values_list("name", flat=True))
+    return tuple(wanted.name for wanted in _WANTED if wanted.name not in present)
+
+
+def sync_due_at() -> datetime | None:
+    """When the minute schedule rings next; long past if no worker runs. None: it is missing."""
+    due: datetime | None = Schedule.objects.filter(func=SYNC_EVENTS).aggregate(due=Min("next_run"))[
+        "due"
+    ]
+    return due
 
 
 def _ensure(wanted: _Wanted, using: str) -> None:

@@ -10,6 +10,9 @@ SET_LOCK_TIMEOUT = "SELECT set_config('lock_timeout', %s, true)"
 
 SET_READ_ONLY = "SET TRANSACTION READ ONLY"
 
+#: Parameters: seconds as text with unit. True: until the end of the transaction, as SET LOCAL.
+SET_STATEMENT_TIMEOUT = "SELECT set_config('statement_timeout', %s, true)"
+
 CREATE_CURSOR = """
 INSERT INTO workos_sync_cursor (stream) VALUES (%s) ON CONFLICT (stream) DO NOTHING
 """
@@ -205,4 +208,83 @@ USING unnest(%s::text[], %s::timestamptz[]) AS gone (organization_id, requested_
     organization_metadata AS o
 WHERE w.organization_id = gone.organization_id AND w.requested_at = gone.requested_at
     AND o.id = w.organization_id AND o.disabled_at IS NOT NULL
+"""
+
+#: How the mirror is, as one row whose columns are named as the figures are. Each part names the
+#: condition of a partial index, or reads a table once. ``statement_timestamp()`` is one moment for
+#: all of it, and, unlike ``clock_timestamp()``, can be looked up in an index.
+STATUS = """
+SELECT statement_timestamp() AS at,
+    c.drained_at, c.last_event_at, c.reconciled_at, coalesce(c.failures, 0) AS failures,
+    coalesce(c.last_error, '') AS last_error,
+    coalesce(c.draining_until > statement_timestamp(), false) AS is_draining,
+    coalesce(c.reconciling_until > statement_timestamp(), false) AS is_reconciling,
+    announced.*, parked.*, write_backs.*, organizations.*
+FROM (
+    SELECT count(*) AS announced, min(announced_at) AS announced_since,
+        count(*) FILTER (
+            WHERE announced_at <= statement_timestamp() - make_interval(secs => %(window)s)
+        ) AS overdue
+    FROM workos_event WHERE announced_at IS NOT NULL AND processed_at IS NULL
+) AS announced
+CROSS JOIN (SELECT count(*) AS parked FROM workos_event WHERE outcome = 'parked') AS parked
+CROSS JOIN (
+    SELECT count(*) FILTER (WHERE next_attempt_at IS NOT NULL) AS write_backs,
+        min(requested_at) FILTER (WHERE next_attempt_at IS NOT NULL) AS write_backs_since,
+        count(*) FILTER (
+            WHERE next_attempt_at IS NOT NULL
+                AND requested_at <=
+                    statement_timestamp() - make_interval(secs => %(longest_write_back)s)
+        ) AS write_backs_failing,
+        coalesce((array_agg(last_error ORDER BY requested_at) FILTER (
+            WHERE next_attempt_at IS NOT NULL AND last_error <> ''
+        ))[1], '') AS write_back_error,
+        count(*) FILTER (WHERE next_attempt_at IS NULL) AS conflicts
+    FROM workos_external_id_write_back
+) AS write_backs
+CROSS JOIN (
+    SELECT count(*) FILTER (WHERE disabled_at IS NULL AND workos_id IS NOT NULL) AS linked,
+        count(*) FILTER (WHERE disabled_at IS NULL AND workos_id IS NULL) AS unlinked,
+        count(*) FILTER (WHERE disabled_at IS NOT NULL) AS disabled
+    FROM organization_metadata
+) AS organizations
+LEFT JOIN workos_sync_cursor AS c ON c.stream = %(stream)s
+"""
+
+#: What the stream brought in the last 24 hours, and how webhooks fared. An event that no webhook
+#: announced counts as lost only if WorkOS created it in that time, so that the first drain of an
+#: old stream loses none, and if the webhook had five minutes to come.
+LAST_DAY = """
+SELECT
+    make_interval(secs => seconds[1]) AS latency_p50,
+    make_interval(secs => seconds[2]) AS latency_p99,
+    announced, late, lost, recently_announced, recently_lost
+FROM (
+    SELECT
+        percentile_cont(ARRAY[0.5, 0.99]) WITHIN GROUP (
+            ORDER BY extract(epoch FROM processed_at - announced_at)::float8
+        ) FILTER (
+            WHERE announced_at <= processed_at AND outcome NOT IN ('parked', 'dismissed')
+        ) AS seconds,
+        count(*) FILTER (WHERE announced_at IS NOT NULL) AS announced,
+        count(*) FILTER (WHERE announced_at > processed_at) AS late,
+        count(*) FILTER (WHERE was_lost AND occurred_at > since) AS lost,
+        count(*) FILTER (WHERE announced_at IS NOT NULL AND occurred_at > recently)
+            AS recently_announced,
+        count(*) FILTER (WHERE was_lost AND occurred_at > recently) AS recently_lost
+    FROM (
+        SELECT e.*, statement_timestamp() - interval '1 day' AS since,
+            statement_timestamp() - interval '1 hour' AS recently,
+            announced_at IS NULL AND outcome <> 'ignored'
+                AND processed_at <= statement_timestamp() - interval '5 minutes' AS was_lost
+        FROM workos_event AS e
+        WHERE processed_at > statement_timestamp() - interval '1 day'
+    ) AS processed
+) AS last_day
+"""
+
+EVENTS_BY_HOUR = """
+SELECT date_trunc('hour', processed_at, 'UTC') AS hour, outcome, count(*) FROM workos_event
+WHERE processed_at > statement_timestamp() - interval '1 day'
+GROUP BY hour, outcome ORDER BY hour, outcome
 """

@@ -24,10 +24,15 @@ def bounded_transaction(*, most: float | None = None) -> Iterator[None]:
 
 
 @contextmanager
-def read_only_transaction() -> Iterator[None]:
-    """A transaction in which PostgreSQL refuses every write, whatever our code does."""
+def read_only_transaction(*, statement_seconds: float | None = None) -> Iterator[None]:
+    """A transaction in which PostgreSQL refuses every write, whatever our code does.
+
+    And in which it ends any statement that takes longer than ``statement_seconds``, if given.
+    """
     with transaction.atomic(durable=True):
         with connection.cursor() as cursor:
             # First of all: later PostgreSQL does not allow it.
             cursor.execute(sql.SET_READ_ONLY)
+            if statement_seconds is not None:
+                cursor.execute(sql.SET_STATEMENT_TIMEOUT, [f"{int(statement_seconds * 1000)}ms"])
         yield

@@ -1,0 +1,384 @@
+"""Decides what is wrong with the mirror, and says what to do about it. Pure.
+
+The one source for the status page, ``/readyz`` and ``/metrics``: each shows these figures and these
+problems, and none has thresholds of its own.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+#: A drain reaches the end every minute, even if nothing happens.
+LONGEST_SINCE_DRAIN = timedelta(minutes=5)
+
+#: So long before WorkOS forgets what was not read, there is time to mend it by daylight.
+RETENTION_MARGIN = timedelta(days=7)
+
+#: A write-back's pauses grow to 15 minutes: by then it has failed about ten times.
+LONGEST_WRITE_BACK = timedelta(hours=1)
+
+#: The schedule rings every minute, and the worker looks for what is due twice a minute.
+LONGEST_SCHEDULE_DELAY = timedelta(minutes=3)
+
+#: One snapshot a day; one that failed is not yet a reason to be woken.
+LONGEST_SINCE_SNAPSHOT = timedelta(hours=50)
+
+
+class Severity(StrEnum):
+    """Whether someone has to act at once: an error makes ``/readyz`` answer 503."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+class ProblemCode(StrEnum):
+    """The stable names of what can be wrong, for alert rules and runbooks."""
+
+    DATABASE_UNUSABLE = "database_unusable"
+    MIGRATIONS_UNAPPLIED = "migrations_unapplied"
+    SCHEDULES_MISSING = "schedules_missing"
+    WORKER_NOT_RUNNING = "worker_not_running"
+    CURSOR_OLD = "cursor_old"
+    RETENTION_NEAR = "retention_near"
+    ANNOUNCEMENTS_OVERDUE = "announcements_overdue"
+    EVENTS_PARKED = "events_parked"
+    WRITE_BACKS_FAILING = "write_backs_failing"
+    WRITE_BACK_CONFLICTS = "write_back_conflicts"
+    WEBHOOKS_ABSENT = "webhooks_absent"
+    SNAPSHOT_OLD = "snapshot_old"
+
+    @property
+    def severity(self) -> Severity:
+        return Severity.WARNING if self in _WARNINGS else Severity.ERROR
+
+
+_WARNINGS = frozenset(
+    {ProblemCode.WRITE_BACK_CONFLICTS, ProblemCode.WEBHOOKS_ABSENT, ProblemCode.SNAPSHOT_OLD}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that is wrong, fit to be shown to anyone: ``sentence`` and ``remedy`` hold figures
+    and commands, and no name, id or payload."""
+
+    code: ProblemCode
+    sentence: str
+    remedy: str
+    detail: str = ""
+    """WorkOS's or PostgreSQL's own words, which may hold ids: for people who are logged in."""
+
+    @property
+    def severity(self) -> Severity:
+        return self.code.severity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CursorFigures:
+    """Where the stream stands, and how reading it goes."""
+
+    drained_at: datetime | None
+    """When a read last reached the end of the stream; None: never."""
+    last_event_at: datetime | None
+    """When the last event that was applied was created."""
+    reconciled_at: datetime | None
+    """When the last complete snapshot began; None: never."""
+    failures: int
+    """Failed reads since the last good one."""
+    last_error: str
+    """WorkOS's words; may hold ids."""
+    is_draining: bool
+    """Whether a drain waits for events that are held back."""
+    is_reconciling: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingFigures:
+    """What is not done yet."""
+
+    announced: int
+    """Announced by a webhook, and not yet read."""
+    announced_since: datetime | None
+    """When the oldest of them was announced."""
+    overdue: int
+    """Those of them that are past the hold-back window."""
+    parked: int
+    write_backs: int
+    """Organizations whose id WorkOS is still to be told; conflicts are not among them."""
+    write_backs_since: datetime | None
+    """When the oldest of them was asked for."""
+    write_backs_failing: int
+    """Those of them that have waited for longer than ``LONGEST_WRITE_BACK``."""
+    write_back_error: str
+    """Why the oldest of them failed; may hold ids."""
+    conflicts: int
+    """Write-backs that wait for a person."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrganizationFigures:
+    """How many rows there are; each is counted once."""
+
+    linked: int
+    """Linked and enabled."""
+    unlinked: int
+    """Enabled, and no organization of WorkOS's is known for them."""
+    disabled: int
+
+
+@dataclass(frozen=True, slots=True)
+class EventCount:
+    """How many events were processed, with this outcome, in the hour that began then."""
+
+    hour: datetime
+    outcome: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastDayFigures:
+    """What happened in the last 24 hours."""
+
+    events: tuple[EventCount, ...]
+    """By hour and outcome; only those that occurred. The first hour is not a whole one."""
+    latency_p50: timedelta | None
+    """From an event's first webhook to its row, of events that were announced and then applied."""
+    latency_p99: timedelta | None
+    announced: int
+    """Processed events that a webhook announced, before or after."""
+    late: int
+    """Those of them whose webhook came after the stream had brought the event."""
+    lost: int
+    """Processed events of the last day that no webhook announced, in five minutes or more."""
+    recently_announced: int
+    """As ``announced``, of events that WorkOS created in the last hour."""
+    recently_lost: int
+    """As ``lost``, of events that WorkOS created in the last hour."""
+
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """Counts by outcome."""
+        counts: dict[str, int] = {}
+        for event in self.events:
+            counts[event.outcome] = counts.get(event.outcome, 0) + event.count
+        return counts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleFigures:
+    """django-q2's schedules."""
+
+    missing: tuple[str, ...]
+    """Names of those that should be there."""
+    sync_due_at: datetime | None
+    """When the minute schedule rings next; in the past: when it should have rung."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """How the mirror is, by the database's clock ``at`` one moment."""
+
+    at: datetime
+    hold_back_window: timedelta
+    event_retention: timedelta
+    """How long WorkOS keeps events that were not read."""
+    cursor: CursorFigures
+    waiting: WaitingFigures
+    organizations: OrganizationFigures
+    last_day: LastDayFigures
+    schedules: ScheduleFigures
+
+    @property
+    def since_drain(self) -> timedelta | None:
+        drained_at = self.cursor.drained_at
+        return None if drained_at is None else self.at - drained_at
+
+    @property
+    def schedule_delay(self) -> timedelta:
+        """How long ago the minute schedule should have rung; zero if it is not due yet."""
+        due_at = self.schedules.sync_due_at
+        return timedelta(0) if due_at is None else max(self.at - due_at, timedelta(0))
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What is wrong, causes before consequences; and the figures, if they could be had."""
+
+    problems: tuple[Problem, ...]
+    figures: Figures | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether nothing is wrong that someone has to act on at once."""
+        return all(problem.severity is not Severity.ERROR for problem in self.problems)
+
+
+def status_of(figures: Figures) -> Status:
+    """The status of a mirror whose database is there, and migrated."""
+    return Status(tuple(_problems(figures)), figures)
+
+
+def database_unusable(error: str) -> Problem:
+    return Problem(
+        ProblemCode.DATABASE_UNUSABLE,
+        "The database can't be reached, or does not answer in time.",
+        "See whether PostgreSQL runs, has free connections, and is where DATABASE_URL says. "
+        "Nothing is lost: WorkOS sends webhooks again, and the stream is read from where it stood.",
+        error,
+    )
+
+
+def migrations_unapplied(names: Sequence[str]) -> Problem:
+    return Problem(
+        ProblemCode.MIGRATIONS_UNAPPLIED,
+        f"{_count(len(names), 'migration')} not applied: {', '.join(names)}.",
+        "Run `manage.py migrate`.",
+    )
+
+
+def _problems(figures: Figures) -> Iterator[Problem]:
+    yield from _worker_problems(figures)
+    yield from _cursor_problems(figures)
+    yield from _waiting_problems(figures)
+    yield from _webhook_problems(figures)
+    yield from _snapshot_problems(figures)
+
+
+def _worker_problems(figures: Figures) -> Iterator[Problem]:
+    if figures.schedules.missing:
+        yield Problem(
+            ProblemCode.SCHEDULES_MISSING,
+            f"The worker has no schedule named {', '.join(figures.schedules.missing)}.",
+            "Run `manage.py migrate`, which makes those that are missing.",
+        )
+    delay = figures.schedule_delay
+    if delay > LONGEST_SCHEDULE_DELAY:
+        yield Problem(
+            ProblemCode.WORKER_NOT_RUNNING,
+            f"No worker runs: the minute schedule should have rung {_span(delay)} ago.",
+            "Start one: `systemctl restart gram-sync-worker`, or `manage.py qcluster`. "
+            "Its log says why it ended.",
+        )
+
+
+def _cursor_problems(figures: Figures) -> Iterator[Problem]:
+    age, cursor = figures.since_drain, figures.cursor
+    if age is not None and age <= LONGEST_SINCE_DRAIN:
+        return
+    since = "was never read to its end" if age is None else f"was last read to its end {_span(age)}"
+    ago = "" if age is None else " ago"
+    if cursor.failures:
+        reason = f"; the last {_count(cursor.failures, 'read')} failed"
+        remedy = (
+            "Why is in the admin, under Sync cursors, and in the worker's log. If WorkOS refuses "
+            "the API key: make one in its dashboard, set WORKOS_API_KEY, restart web and worker. "
+            "If the cursor is lost, the worker takes a snapshot by itself; `manage.py "
+            "reconcile_workos` does it now. If WorkOS is down, wait: it is tried again."
+        )
+    else:
+        reason = ", and no read has failed"
+        remedy = (
+            "The worker does not work its queue off: `systemctl restart gram-sync-worker`. Until "
+            "it does, `manage.py reconcile_workos --events-only` reads the stream."
+        )
+    yield Problem(
+        ProblemCode.CURSOR_OLD,
+        f"WorkOS's stream {since}{ago}{reason}.",
+        remedy,
+        cursor.last_error,
+    )
+    if age is not None and age > figures.event_retention - RETENTION_MARGIN:
+        yield _retention_problem(age, figures.event_retention)
+
+
+def _retention_problem(age: timedelta, retention: timedelta) -> Problem:
+    left = retention - age
+    until = (
+        f"forgets what was not read in {_span(left)}" if left > timedelta(0) else "has forgotten"
+    )
+    return Problem(
+        ProblemCode.RETENTION_NEAR,
+        f"WorkOS keeps events for {retention.days} days: it {until}, "
+        f"{_span(age)} after the last complete read.",
+        "Mend what keeps the stream from being read; then run `manage.py reconcile_workos`, "
+        "which repairs what the events would have told.",
+    )
+
+
+def _waiting_problems(figures: Figures) -> Iterator[Problem]:
+    waiting = figures.waiting
+    if waiting.overdue:
+        yield Problem(
+            ProblemCode.ANNOUNCEMENTS_OVERDUE,
+            f"{_count(waiting.overdue, 'announced event')} unseen in the stream, "
+            f"{_span(figures.hold_back_window)} and more after the webhook.",
+            "If the stream is read (no other problem here), it settles by itself within a minute; "
+            "`manage.py reconcile_workos --events-only` does it now, or says what is in the way.",
+        )
+    if waiting.parked:
+        yield Problem(
+            ProblemCode.EVENTS_PARKED,
+            f"{_count(waiting.parked, 'event')} parked: the content could not be applied.",
+            "In the admin, under WorkOS events, outcome parked: read the error, then choose "
+            "*Apply what WorkOS says now* or *Dismiss*. `manage.py reconcile_workos "
+            "--replay-parked` applies all of them.",
+        )
+    if waiting.write_backs_failing:
+        yield Problem(
+            ProblemCode.WRITE_BACKS_FAILING,
+            f"WorkOS does not know the ids of {_count(waiting.write_backs_failing, 'organization')}"
+            f" for {_span(LONGEST_WRITE_BACK)} and more.",
+            "Why is in the admin, under external_id write-backs, and in the worker's log. They are "
+            "tried again by themselves; `manage.py reconcile_workos` tries those that are due now.",
+            waiting.write_back_error,
+        )
+    if waiting.conflicts:
+        yield Problem(
+            ProblemCode.WRITE_BACK_CONFLICTS,
+            f"{_count(waiting.conflicts, 'write-back')} in conflict: WorkOS has another id there.",
+            "In the admin, under external_id write-backs, waiting for a person. Decide which id is "
+            "right, correct external_id in WorkOS, and run `manage.py reconcile_workos --org ID`.",
+        )
+
+
+def _webhook_problems(figures: Figures) -> Iterator[Problem]:
+    last_day = figures.last_day
+    if last_day.recently_lost and not last_day.recently_announced:
+        yield Problem(
+            ProblemCode.WEBHOOKS_ABSENT,
+            f"No webhook came for the last hour's {_count(last_day.recently_lost, 'event')}; the "
+            "schedule brought them, up to a minute late.",
+            "See the deliveries in WorkOS's dashboard, under Webhooks. Answered with 401: "
+            "WORKOS_WEBHOOK_SECRET is not the endpoint's signing secret; set it, restart web. "
+            "None at all: the endpoint is disabled, or its address is wrong.",
+        )
+
+
+def _snapshot_problems(figures: Figures) -> Iterator[Problem]:
+    reconciled_at = figures.cursor.reconciled_at
+    if reconciled_at is None:
+        told = "No snapshot of all organizations was ever completed."
+    elif figures.at - reconciled_at > LONGEST_SINCE_SNAPSHOT:
+        ago = _span(figures.at - reconciled_at)
+        told = f"The last complete snapshot of all organizations is {ago} old."
+    else:
+        return
+    yield Problem(
+        ProblemCode.SNAPSHOT_OLD,
+        told,
+        "Run `manage.py reconcile_workos`: it takes one, or says what is in the way.",
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _span(span: timedelta) -> str:
+    """A length of time in its largest unit, as people say it."""
+    seconds = int(span.total_seconds())
+    for unit, length in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
+        if seconds >= 2 * length or seconds == length:
+            return _count(seconds // length, unit)
+    return _count(seconds, "second")

@@ -1,0 +1,111 @@
+"""Reads how the mirror is, from the tables alone: in few statements, each with a bound on its time.
+
+Right whatever number of processes runs, as none keeps counts of its own.
+"""
+
+from dataclasses import fields
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from django.db import Error as DatabaseUnusable
+from django.db import ProgrammingError, connection
+from django.db.backends.utils import CursorWrapper
+from django.db.migrations.executor import MigrationExecutor
+
+from orgs.conf import sync_settings
+from orgs.health import (
+    LONGEST_WRITE_BACK,
+    CursorFigures,
+    EventCount,
+    Figures,
+    LastDayFigures,
+    OrganizationFigures,
+    ScheduleFigures,
+    Status,
+    WaitingFigures,
+    database_unusable,
+    migrations_unapplied,
+    status_of,
+)
+from orgs.models import ORGANIZATIONS_STREAM
+from orgs.services import sql
+from orgs.services.drain import EVENT_RETENTION
+from orgs.services.schedules import missing_schedules, sync_due_at
+from orgs.services.transactions import read_only_transaction
+from orgs.wording import one_line
+
+T = TypeVar("T", CursorFigures, WaitingFigures, OrganizationFigures, LastDayFigures)
+
+#: What asks for a status gives up after ten seconds or so, and asks again.
+_STATEMENT_SECONDS = 3.0
+
+
+def current_status() -> Status:
+    """What is wrong with the mirror now, and its figures. Writes nothing, and does not call WorkOS.
+
+    Never raises ``django.db.Error``: that is among the problems then, and the figures are None, as
+    they are while a migration is missing that they need.
+    """
+    try:
+        with read_only_transaction(statement_seconds=_STATEMENT_SECONDS):
+            unapplied = _unapplied_migrations()
+        return _status_behind(unapplied) if unapplied else status_of(_read_figures())
+    except DatabaseUnusable as error:
+        return Status((database_unusable(one_line(error)),))
+
+
+def _status_behind(unapplied: list[str]) -> Status:
+    problem = migrations_unapplied(unapplied)
+    try:
+        status = status_of(_read_figures())
+    except ProgrammingError:
+        # A table or a column is not there yet.
+        return Status((problem,))
+    return Status((problem, *status.problems), status.figures)
+
+
+def _unapplied_migrations() -> list[str]:
+    executor = MigrationExecutor(connection)
+    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    return [f"{migration.app_label}.{migration.name}" for migration, _ in plan]
+
+
+def _read_figures() -> Figures:
+    window = timedelta(seconds=sync_settings().hold_back_window)
+    with (
+        read_only_transaction(statement_seconds=_STATEMENT_SECONDS),
+        connection.cursor() as cursor,
+    ):
+        cursor.execute(
+            sql.STATUS,
+            {
+                "window": window.total_seconds(),
+                "longest_write_back": LONGEST_WRITE_BACK.total_seconds(),
+                "stream": ORGANIZATIONS_STREAM,
+            },
+        )
+        status = _row(cursor)
+        cursor.execute(sql.LAST_DAY)
+        last_day = _row(cursor)
+        cursor.execute(sql.EVENTS_BY_HOUR)
+        last_day["events"] = tuple(EventCount(*row) for row in cursor.fetchall())
+        schedules = ScheduleFigures(missing=missing_schedules(), sync_due_at=sync_due_at())
+    return Figures(
+        at=status["at"],
+        hold_back_window=window,
+        event_retention=EVENT_RETENTION,
+        cursor=_part(CursorFigures, status),
+        waiting=_part(WaitingFigures, status),
+        organizations=_part(OrganizationFigures, status),
+        last_day=_part(LastDayFigures, last_day),
+        schedules=schedules,
+    )
+
+
+def _row(cursor: CursorWrapper) -> dict[str, Any]:
+    """The only row, by the names of its columns."""
+    return dict(zip((column.name for column in cursor.description), cursor.fetchone(), strict=True))
+
+
+def _part(figures: type[T], row: dict[str, Any]) -> T:
+    return figures(**{field.name: row[field.name] for field in fields(figures)})
