@@ -20,7 +20,7 @@ def environment_for(workos: WorkOSStandIn, **more: str) -> dict[str, str]:
     return {
         **os.environ,
         "DJANGO_SETTINGS_MODULE": "gram_sync.settings",
-        "DATABASE_URL": _database_url(),
+        "DATABASE_URL": database_url(),
         "SECRET_KEY": str(settings.SECRET_KEY),
         "WORKOS_API_KEY": workos.api_key,
         "WORKOS_BASE_URL": workos.base_url,
@@ -29,8 +29,9 @@ def environment_for(workos: WorkOSStandIn, **more: str) -> dict[str, str]:
     }
 
 
-def _database_url() -> str:
-    params = connection.get_connection_params()
+def database_url(**instead: str) -> str:
+    """Where the test database is, or where a process is told that it is."""
+    params = {**connection.get_connection_params(), **instead}
     password = f":{params['password']}" if params.get("password") else ""
     query = {key: params[key] for key in ("host", "port") if params.get(key)}
     return f"postgresql://{params['user']}{password}@/{params['dbname']}?{urlencode(query)}"
