@@ -11,7 +11,7 @@ unexport DJANGO_SETTINGS_MODULE PIP_PREFIX PIP_REQUIRE_VIRTUALENV PIP_TARGET PIP
 	PYTHONHOME PYTHONPATH PYTHONSAFEPATH VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve run test chaos lint format stop clean
+.PHONY: help demo serve run test chaos mutants lint format stop clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ test: $(INSTALLED) ## all tests and the coverage gate; with ARGS="tests/test_slu
 chaos: $(INSTALLED) ## break everything on purpose; with ROUNDS=1000 for long, with SEED=7 a plan again
 	@$(BIN)/python -m tests.chaos --rounds $(or $(strip $(ROUNDS)),30) \
 		$(if $(strip $(SEED)),--seed $(strip $(SEED)))
+
+mutants: $(INSTALLED) ## remove the safety lines one by one, the tests must notice; with ONLY=lease some
+	@$(BIN)/python -m tests.mutants $(if $(strip $(ONLY)),--only "$(strip $(ONLY))")
 
 # Settings as in production, so that the deployment check has nothing to find. The database is never
 # asked: nothing listens on port 1.

@@ -1,0 +1,375 @@
+"""Mutants of the pure modules: what becomes of a row, and how things are named."""
+
+from tests.mutants.mutant import mutants
+
+_RESOLUTION = "tests/test_resolution.py"
+_DRIFT = "tests/test_drift.py"
+_SAFETY_LINES = "tests/services/test_safety_lines.py"
+_SNAPSHOTS = "tests/services/test_snapshots.py"
+_RECONCILE = "tests/services/test_reconcile.py"
+
+MUTANTS = (
+    *mutants(
+        "orgs/resolution.py",
+        (_RESOLUTION, _DRIFT),
+        (
+            "an event is applied twice",
+            "return event.id.encode() > row.workos_last_event_id.encode()",
+            "return event.id.encode() >= row.workos_last_event_id.encode()",
+        ),
+        (
+            "an older event rewinds a row",
+            "return event.id.encode() > row.workos_last_event_id.encode()",
+            "return True",
+        ),
+        (
+            "a row written from an event is measured by time, too",
+            "if row.workos_last_event_id is not None:",
+            "if row.workos_last_event_id is not None and isinstance(event, OrganizationDeleted):",
+        ),
+        (
+            "a deletion is measured by time",
+            "if isinstance(event, OrganizationDeleted) or row.workos_updated_at is None:",
+            "if row.workos_updated_at is None:",
+        ),
+        (
+            "an event that is older than a snapshot rewinds it",
+            "return event.organization.updated_at >= row.workos_updated_at",
+            "return True",
+        ),
+        (
+            "an event as old as the snapshot is stale",
+            "return event.organization.updated_at >= row.workos_updated_at",
+            "return event.organization.updated_at > row.workos_updated_at",
+        ),
+        (
+            "a snapshot is measured by the time of another organization",
+            "if row.workos_id != organization.workos_id or row.workos_updated_at is None:",
+            "if row.workos_updated_at is None:",
+        ),
+        (
+            "an older snapshot rewinds a row",
+            "return organization.updated_at < row.workos_updated_at",
+            "return False",
+        ),
+        (
+            "a snapshot as old as the row is stale",
+            "return organization.updated_at < row.workos_updated_at",
+            "return organization.updated_at <= row.workos_updated_at",
+        ),
+        (
+            "an old difference is taken for traffic",
+            "if organization.updated_at <= young_after:\n        return False\n",
+            "",
+        ),
+        (
+            "a young organization without a row is no traffic",
+            "if row is None or row.workos_updated_at is None:\n        return True",
+            "if row is None or row.workos_updated_at is None:\n        return False",
+        ),
+        (
+            "an organization as old as its row is traffic",
+            "return organization.updated_at > row.workos_updated_at",
+            "return organization.updated_at >= row.workos_updated_at",
+        ),
+        (
+            "an error in one event stops the rest",
+            "except Exception as error:  # noqa: BLE001 - one bad event must not stop the rest",
+            "except ZeroDivisionError as error:",
+        ),
+        (
+            "a snapshot takes a row from an organization that is there",
+            (
+                "if row.workos_id not in (None, organization.workos_id) and row.workos_id not in "
+                "self.gone:"
+            ),
+            "if False:",
+        ),
+        (
+            "a row never moves from an organization that is gone",
+            " and row.workos_id not in self.gone:",
+            ":",
+        ),
+        (
+            "a disabled row whose organization is gone waits for its write-back",
+            "if row.disabled:\n            self._pending[row.id] = None",
+            "if row.disabled:",
+            _SAFETY_LINES,
+        ),
+        (
+            "the id that WorkOS names goes before the link",
+            "return linked or self._rows.get(_gram_id(organization))",
+            "return self._rows.get(_gram_id(organization)) or linked",
+        ),
+        (
+            "links that move away are not cleared",
+            "unlinked=tuple(row.id for row in changed if self._moved_away(row)),",
+            "unlinked=(),",
+        ),
+        (
+            "the echo of a write-back counts as drift",
+            "any(map(self._has_moved, changed))",
+            "bool(changed)",
+            (_RESOLUTION, _RECONCILE),
+        ),
+        (
+            "a rename alone does not count as drift",
+            "return (before.name, before.workos_id, before.disabled) != (\n            row.name,",
+            "return (row.name, before.workos_id, before.disabled) != (\n            row.name,",
+        ),
+        (
+            "a new link alone does not count as drift",
+            "return (before.name, before.workos_id, before.disabled) != (",
+            "return (before.name, row.workos_id, before.disabled) != (",
+        ),
+        (
+            "a disabled row alone does not count as drift",
+            "return (before.name, before.workos_id, before.disabled) != (",
+            "return (before.name, before.workos_id, row.disabled) != (",
+        ),
+        (
+            "an older deletion disables a row",
+            (
+                "if not should_process_event(row, event):\n"
+                "            return Resolved(Outcome.STALE, row.id)\n"
+            ),
+            "",
+        ),
+        (
+            "a deletion leaves no trace of its event",
+            "self._disable(replace(row, workos_last_event_id=event.id))",
+            "self._disable(row)",
+        ),
+        (
+            "a snapshot brings back what the stream has deleted",
+            "if organization.workos_id in self._deleted:",
+            "if False:",
+            (_RESOLUTION, _SNAPSHOTS),
+        ),
+        (
+            "a row that a snapshot inserts refuses the events it overtook, by their ids",
+            "row = self._insert(organization, event_id=None)",
+            'row = self._insert(organization, event_id="event_9999")',
+        ),
+        (
+            "a creation that is listed after its deletion comes to life",
+            "if self._was_deleted_after(event):",
+            "if False:",
+        ),
+        (
+            "a creation after a deletion does not come to life",
+            "return deletion is not None and event.id.encode() < deletion.encode()",
+            "return deletion is not None",
+        ),
+        (
+            "a deletion of the same page is not remembered",
+            "self._note_deletion(event)\n",
+            "",
+        ),
+        (
+            "of two deletions of a page the last listed counts",
+            "max(known, event.id, key=str.encode)",
+            "event.id",
+        ),
+        (
+            "a snapshot that changes nothing forgets the row's event",
+            (
+                "if (row.name, row.workos_id) == (organization.name, organization.workos_id):\n"
+                "            return Outcome.UNCHANGED\n"
+            ),
+            "",
+        ),
+        (
+            "a snapshot leaves the event's id, and older events are measured by it",
+            "self._put(_overwritten(row, organization, event_id=None))",
+            "self._put(_overwritten(row, organization, event_id=row.workos_last_event_id))",
+        ),
+        (
+            "WorkOS is not told an id that it does not know",
+            "self._pending[row_id] = organization.workos_id",
+            "pass",
+        ),
+        (
+            "another external_id takes the row out of the outbox",
+            "elif organization.external_id == row_id:",
+            "else:",
+        ),
+        (
+            "a deletion leaves the row in the outbox",
+            "self._disabled.add(row.id)\n        self._pending[row.id] = None",
+            "self._disabled.add(row.id)",
+        ),
+        (
+            "an organization is found by the link of a row that has moved",
+            "self._id_by_workos_id.pop(before.workos_id, None)",
+            "pass",
+        ),
+        (
+            "the external_id is not taken for a Gram id",
+            "return organization.external_id or derived_id(organization.workos_id)",
+            "return derived_id(organization.workos_id)",
+        ),
+        (
+            "a slug is chosen by the last name of a page",
+            "replace(creation, row=self._rows[row_id])",
+            "replace(creation, row=self._rows[row_id], named=self._rows[row_id].name)",
+        ),
+    ),
+    *mutants(
+        "orgs/drift.py",
+        (_DRIFT, _RECONCILE),
+        (
+            "traffic is repaired instead of left to its event",
+            (
+                "if self.young_after and is_traffic(before, organization, "
+                "young_after=self.young_after):"
+            ),
+            "if False:",
+        ),
+        (
+            "a row whose relink is on its way is disabled",
+            (
+                "if before is not None and before.workos_id != organization.workos_id:\n"
+                "                self.claimed.add(before.id)\n"
+            ),
+            "",
+        ),
+        (
+            "another external_id is no conflict",
+            "if before is not None and _names_another(before, organization):",
+            "if False:",
+        ),
+        (
+            "an older answer with another external_id is a conflict",
+            "return not names_it and not is_stale_snapshot(row, organization)",
+            "return not names_it",
+        ),
+        (
+            "a request that waits for a person is begun again by each snapshot",
+            "if not self._waits_for_person(id_, workos_id)\n",
+            "",
+        ),
+        (
+            "a person's decision about another organization keeps this one waiting",
+            "return pending == PendingWriteBack(workos_id, waits_for_person=True)",
+            "return pending is not None and pending.waits_for_person",
+        ),
+        (
+            "a row that was relinked is disabled with its old organization",
+            "if resolved.outcome is Outcome.RELINKED:\n            self.claimed.add(id_)\n",
+            "",
+        ),
+        (
+            "every organization that shows our id is written again",
+            "tuple(id_ for id_ in plan.known_to_workos if id_ in pending)",
+            "plan.known_to_workos",
+        ),
+        (
+            "a row that the stream has deleted is told to be disabled here",
+            "is_disabled_here = after.disabled and organization.workos_id not in self.deleted",
+            "is_disabled_here = after.disabled",
+        ),
+        (
+            "an id with control characters is printed as it is",
+            "return id_ if id_.isprintable() else json.dumps(id_)",
+            "return id_",
+        ),
+        (
+            "what is left alone counts as drift",
+            "LEFT_ALONE = (Outcome.CONFLICT, DISABLED_HERE)",
+            "LEFT_ALONE = ()",
+        ),
+    ),
+    *mutants(
+        "orgs/slugs.py",
+        ("tests/test_slugs.py", _SAFETY_LINES),
+        (
+            "a slug is as long as the name",
+            'return dashed[:MAX_BASE_LENGTH].strip("-")',
+            'return dashed.strip("-")',
+        ),
+        (
+            "a slug that was cut ends in a dash",
+            'return dashed[:MAX_BASE_LENGTH].strip("-")',
+            "return dashed[:MAX_BASE_LENGTH]",
+        ),
+        ("a slug has one letter", "if len(base) < MIN_BASE_LENGTH:", "if not base:"),
+        ("a slug is empty", 'return base or "organization"', "return base"),
+        (
+            "few namesakes get a slug",
+            "_SUFFIX_LENGTHS = (4, 8, 16, 32, 64)",
+            "_SUFFIX_LENGTHS = (4,)",
+        ),
+        (
+            "only short suffixes tell namesakes apart",
+            "_SUFFIX_LENGTHS = (4, 8, 16, 32, 64)",
+            "_SUFFIX_LENGTHS = (4, 8, 16, 32)",
+        ),
+        (
+            "all namesakes ask for the same slug",
+            "digest = sha256(workos_id.encode()).hexdigest()",
+            "digest = sha256(base.encode()).hexdigest()",
+        ),
+    ),
+    *mutants(
+        "orgs/ids.py",
+        "tests/test_ids.py",
+        ("ids differ from other programs'", '"speakeasy.com"', '"gram.example"'),
+        ("all events without an id are one", "sha256(content)", "sha256()"),
+    ),
+    *mutants(
+        "orgs/wording.py",
+        ("tests/test_wording.py", "tests/test_workos.py", "tests/services/test_write_back.py"),
+        ("a NUL reaches PostgreSQL", r'.replace("\x00", "\\x00")', ""),
+        ("a lone surrogate can't be told", '"backslashreplace"', '"strict"'),
+        ("nothing counts as some text", 'text != "" and ', ""),
+        ("what PostgreSQL can't store counts as storable", " and storable(text) == text", ""),
+        ("trouble is told in many lines", '" ".join(str(trouble).split())', "str(trouble)"),
+        ("trouble is told at any length", "if len(line) <= _MAX_LENGTH else", "if True else"),
+    ),
+    *mutants(
+        "orgs/tolerant_json.py",
+        "tests/test_tolerant_json.py",
+        (
+            "nesting without end is an error",
+            "except (RecursionError, ValueError):",
+            "except ValueError:",
+        ),
+        (
+            "a number without end is an error",
+            "except (RecursionError, ValueError):",
+            "except RecursionError:",
+        ),
+        (
+            "a long number is read as one",
+            "return int(digits) if len(digits) <= _MAX_DIGITS else digits",
+            "return int(digits)",
+        ),
+        (
+            "brackets in strings are nesting",
+            r"""re.compile(r'"(?>(?:[^"\\]+|\\.)*)(?:"|\Z)|[\[\]{}]', re.DOTALL)""",
+            r"""re.compile(r"[\[\]{}]", re.DOTALL)""",
+        ),
+        (
+            "a quote in a string ends it",
+            r"""(?>(?:[^"\\]+|\\.)*)""",
+            r"""(?>(?:[^"]+)*)""",
+        ),
+        (
+            "what never ends is completed",
+            "if depth <= _MAX_DEPTH:\n        yield",
+            "if True:\n        yield",
+        ),
+        (
+            "neighbours of what is nested too deeply are lost",
+            "kept_until = token.end()",
+            "kept_until = len(text)",
+        ),
+    ),
+    *mutants(
+        "orgs/conf.py",
+        ("tests/test_settings.py::test_a_secret_does_not_show_itself", "tests/test_checks.py"),
+        ("a secret shows itself", "return \"'********'\"", "return str.__repr__(self)"),
+        ("a setting that does not exist is passed over", "if unknown:", "if False:"),
+    ),
+)
