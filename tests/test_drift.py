@@ -12,7 +12,7 @@ from orgs.drift import (
 )
 from orgs.ids import derived_id
 from orgs.resolution import RemoteOrganization, Row
-from tests.builders import NOON, a_row, an_organization, minutes
+from tests.builders import NOON, a_row, an_event_id, an_organization, minutes
 
 DERIVED = derived_id("org_1")
 
@@ -330,3 +330,22 @@ def test_a_change_is_told_in_one_line_whatever_the_ids_hold() -> None:
     change = Change("gram\x1b[1m", "org\n1", "updated", {"name": ("a\nb", "c")})
 
     assert str(change) == ('updated "gram\\u001b[1m" ("org\\n1"): name: "a\\nb" → "c"')
+
+
+def test_an_older_answer_that_names_another_row_is_stale_and_no_conflict() -> None:
+    row = a_row("gram-1", workos_id="org_1", workos_updated_at=NOON)
+    older = an_organization(external_id="gram-9", updated_at=NOON - minutes(1))
+
+    found = compared([row], older)
+
+    assert (found.changes, found.stale) == ((), 1)
+
+
+def test_a_row_that_the_stream_has_deleted_is_stale_and_not_disabled_here() -> None:
+    row = a_row("gram-1", workos_id="org_1", disabled=True)
+
+    found = compared(
+        [row], an_organization(external_id="gram-1"), deleted={"org_1": an_event_id(1)}
+    )
+
+    assert (found.changes, found.stale, found.disabled_here) == ((), 1, 0)

@@ -516,3 +516,36 @@ def test_a_change_from_after_the_deletion_is_applied() -> None:
     fold = Fold([], deleted={"org_1": an_event_id(1)})
 
     assert fold.apply(an_event(2)).outcome is Outcome.CREATED
+
+
+def test_a_row_that_a_snapshot_inserts_is_measured_by_time() -> None:
+    fold = Fold([])
+
+    fold.apply_snapshot(an_organization())
+
+    (creation,) = fold.plan().created
+    assert (creation.row.workos_last_event_id, creation.row.workos_updated_at) == (None, NOON)
+
+
+@pytest.mark.parametrize(
+    ("row", "event", "moves"),
+    [
+        pytest.param(a_row(workos_id="org_1"), an_event(), False, id="an echo"),
+        pytest.param(a_row(workos_id="org_1"), an_event(name="New"), True, id="a name"),
+        pytest.param(a_row(), an_event(external_id="gram-1"), True, id="a link"),
+        pytest.param(
+            a_row(workos_id="org_9"), an_event(external_id="gram-1"), True, id="another link"
+        ),
+        pytest.param(a_row(workos_id="org_1"), a_deletion(), True, id="a deletion"),
+        pytest.param(
+            a_row(workos_id="org_1", disabled=True), a_deletion(), False, id="one more deletion"
+        ),
+        pytest.param(a_row("gram-9"), an_event(), True, id="a new row"),
+    ],
+)
+def test_a_row_moves_if_more_than_its_bookkeeping_changes(
+    row: Row, event: Event, moves: bool
+) -> None:
+    _, fold = applied([row], event)
+
+    assert fold.plan().moves_rows is moves

@@ -52,12 +52,13 @@ def test_any_name_gets_a_base_that_fits_a_url(name: str) -> None:
 
 
 def test_candidates_are_the_base_then_ever_more_digits_of_the_workos_id() -> None:
-    first, second, third, *_ = slug_candidates("acme", "org_1")
+    base, *others = slug_candidates("acme", "org_1")
 
-    assert first == "acme"
-    assert len(second) == len("acme-") + 4
-    assert third.startswith(second)
-    assert int(second.removeprefix("acme-"), 16) >= 0
+    suffixes = [other.removeprefix("acme-") for other in others]
+    assert base == "acme"
+    assert [len(suffix) for suffix in suffixes] == [4, 8, 16, 32, 64]
+    assert all(suffixes[-1].startswith(suffix) for suffix in suffixes)
+    assert int(suffixes[-1], 16) >= 0
 
 
 def test_candidates_are_the_same_each_time_and_differ_by_workos_id() -> None:

@@ -35,10 +35,13 @@ def test_a_number_without_end_is_text() -> None:
     assert loads(b'{"a": ' + b"9" * 5_000 + b', "b": 1}') == {"a": "9" * 5_000, "b": 1}
 
 
-def test_brackets_in_strings_are_no_nesting() -> None:
-    page = json.dumps({"name": '[[[{{{"\\', "odd": 0}).replace("0", DEEP)
+@pytest.mark.parametrize("name", ['[[[{{{"\\', "]" * 200, '"]' * 200, "[" * 200, '"[' * 200, "\\"])
+def test_brackets_in_strings_are_no_nesting(name: str) -> None:
+    page = json.dumps({"name": name, "odd": 0, "after": name}).replace("0", DEEP)
 
-    assert loads(page.encode())["name"] == '[[[{{{"\\'
+    parsed = loads(page.encode())
+
+    assert (parsed["name"], parsed["after"]) == (name, name)
 
 
 @pytest.mark.parametrize(

@@ -337,6 +337,18 @@ def test_a_body_in_chunks_is_read_up_to_a_mebibyte(
     assert response.status_code == status
 
 
+def test_chunks_without_end_are_413_after_a_mebibyte(client: Client) -> None:
+    class Endless(BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            assert size is not None
+            assert size >= 0, "it would never end"
+            return b"x" * size
+
+    environ: Any = {"wsgi.input": Endless(), "wsgi.input_terminated": True}
+
+    assert client.generic("POST", URL, b"", **environ).status_code == 413
+
+
 def test_chunks_that_are_none_are_400(client: Client) -> None:
     class NoChunks(BytesIO):
         def read(self, *_: Any) -> bytes:

@@ -232,6 +232,16 @@ def test_a_page_read_from_elsewhere_is_dropped(read_from: Position) -> None:
     assert list(in_ledger()) == [an_event_id(1)]
 
 
+@pytest.mark.parametrize("read_from", [Position(), Position(None, NOON - minutes(1))])
+def test_a_page_read_from_another_time_is_dropped(read_from: Position) -> None:
+    """A position that was recovered has a time alone: it is all there is to compare."""
+    ensure_cursor()
+    SyncCursor.objects.update(last_event_at=NOON)
+
+    assert apply_page(a_page(an_event(1), read_from=read_from)).dropped
+    assert not Organization.objects.exists()
+
+
 def test_two_drains_of_one_page_apply_it_once() -> None:
     page = a_page(*(an_event(n, workos_id=f"org_{n}") for n in range(50)))
     both_are_there = Barrier(2)

@@ -46,8 +46,16 @@ def test_trouble_with_a_page_is_raised_when_that_page_is_due() -> None:
 
 @pytest.mark.parametrize("length", [1, 2, 3])
 def test_pages_that_go_round_in_circles_are_an_error(length: int) -> None:
+    read: list[int] = []
+
+    def page_after(start: int) -> Numbered:
+        read.append(start)
+        return Numbered((start + 1) % length)
+
     with (
-        closing(read_ahead(lambda start: Numbered((start + 1) % length), 0)) as pages,
+        closing(read_ahead(page_after, 0)) as pages,
         pytest.raises(BrokenAnswer, match="same page again"),
     ):
         list(pages)
+
+    assert read == list(range(length)), "none is read twice"

@@ -66,6 +66,26 @@ def test_one_that_differs_is_mended_and_doubles_are_removed() -> None:
     assert (prune.repeats, prune.cluster, prune.kwargs) == (-1, None, None)
 
 
+def test_every_column_that_could_keep_one_from_running_is_mended() -> None:
+    ensure_schedules(using="default")
+    before = list(Schedule.objects.order_by("id").values())
+    Schedule.objects.update(
+        func="old.path",
+        args="{broken",
+        kwargs="{broken",
+        hook="their.hook",
+        cluster="another",
+        cron="0 0 31 2 *",
+        schedule_type=Schedule.CRON,
+        minutes=600,
+        repeats=0,
+    )
+
+    ensure_schedules(using="default")
+
+    assert list(Schedule.objects.order_by("id").values()) == before
+
+
 def test_the_snapshots_time_limit_is_its_own_and_its_arguments_parse() -> None:
     ensure_schedules(using="default")
     Schedule.objects.update(next_run=datetime(2026, 1, 1, tzinfo=UTC))
