@@ -3,12 +3,14 @@
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from typing import Any
 
 import pytest
-from django.db import OperationalError, connection, transaction
+from django.core.management import call_command
+from django.db import DatabaseError, OperationalError, ProgrammingError, connection, transaction
 from django_q.models import OrmQ
 
 from orgs import workos as edge
@@ -17,12 +19,14 @@ from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEve
 from orgs.resolution import EventType, Fold, Outcome, UnreadableEvent
 from orgs.services import apply as applying
 from orgs.services import drain, prune, schedules, snapshots, write_back
+from orgs.services import reconcile as reconciling
+from orgs.services import repair as repairing
 from orgs.services.apply import Applied, apply_page
 from orgs.services.cursor import Lease, ensure_cursor, is_drain_waiting, note_drained, standing
 from orgs.services.drain import drain_and_wait, drain_to_end, replay
-from orgs.services.reconcile import reconcile
+from orgs.services.reconcile import reconcile, reconcile_organizations
 from orgs.services.repair import Run
-from orgs.services.ring import PUSH_EXTERNAL_IDS
+from orgs.services.ring import PUSH_EXTERNAL_IDS, SYNC_EVENTS
 from orgs.services.snapshots import honour_announcement, replay_parked
 from orgs.services.transactions import bounded_transaction, read_only_transaction
 from orgs.services.write_back import push_due
@@ -39,13 +43,14 @@ from tests.builders import (
     an_organization_row,
     minutes,
 )
-from tests.concurrency import another_program, in_thread, wait_until_blocked
+from tests.concurrency import another_program, in_thread, wait_until, wait_until_blocked
 from tests.workos_stand_in import WorkOSStandIn
 
 pytestmark = pytest.mark.usefixtures("database")
 
 SyncSetting = Callable[..., None]
 LONG_AGO = timedelta(minutes=5)
+TWO_DAYS_AGO = (datetime.now(UTC) - timedelta(days=2)).isoformat()
 
 
 def outcomes(applied: Applied) -> list[Outcome]:
@@ -64,7 +69,9 @@ def free_rows(table: str, key: str) -> list[str]:
 
 
 @contextmanager
-def a_trigger(body: str, *, when: str = "true") -> Iterator[None]:
+def a_trigger(
+    body: str, *, when: str = "true", table: str = "organization_metadata"
+) -> Iterator[None]:
     """PostgreSQL does this before each write to the table; ``attempts`` counts what it likes."""
     with connection.cursor() as cursor:
         cursor.execute(
@@ -72,7 +79,7 @@ def a_trigger(body: str, *, when: str = "true") -> Iterator[None]:
             CREATE SEQUENCE attempts;
             CREATE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql AS
                 $$ BEGIN {body} RETURN NEW; END $$;
-            CREATE TRIGGER meddle BEFORE INSERT OR UPDATE ON organization_metadata
+            CREATE TRIGGER meddle BEFORE INSERT OR UPDATE ON {table}
                 FOR EACH ROW WHEN ({when}) EXECUTE FUNCTION meddle();
             """
         )
@@ -292,6 +299,38 @@ def test_content_that_is_refused_is_parked_without_being_tried_again(state: str)
     assert attempts == 2, "once in its page, once alone"
 
 
+@pytest.mark.parametrize("state", ["42703", "57014", "53100"])
+def test_trouble_that_is_no_events_is_not_looked_for_in_each(state: str) -> None:
+    with a_trigger(f"PERFORM nextval('attempts'); RAISE SQLSTATE '{state}';"):
+        with pytest.raises(DatabaseError):
+            apply_page(a_page(an_event(1), an_event(2, workos_id="org_2")))
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT last_value FROM attempts")
+            (attempts,) = cursor.fetchone()
+
+    assert attempts == 1
+
+
+@pytest.mark.parametrize("names", [("Forbidden", "Acme"), ("Acme", "Forbidden")])
+def test_what_is_applied_event_by_event_is_told_of(names: tuple[str, str]) -> None:
+    page = a_page(*(an_event(n, workos_id=f"org_{n}", name=name) for n, name in enumerate(names)))
+
+    with a_trigger("RAISE SQLSTATE '22000';", when="NEW.name = 'Forbidden'"):
+        applied = apply_page(page)
+
+    assert (applied.moved_rows, applied.requested_write_backs) == (True, True)
+
+
+def test_event_by_event_a_race_that_is_lost_once_is_run_again() -> None:
+    # The page loses it as often as a page may, and then the event alone once more.
+    body = "IF nextval('attempts') < 7 THEN RAISE SQLSTATE '40001'; END IF;"
+
+    with a_trigger(body):
+        applied = apply_page(a_page(an_event(1)))
+
+    assert outcomes(applied) == [Outcome.CREATED]
+
+
 def test_what_psycopg_refuses_before_postgresql_sees_it_is_parked() -> None:
     applied = apply_page(a_page(an_event(1, name="a\0"), an_event(2, workos_id="org_2")))
 
@@ -415,6 +454,82 @@ def test_a_dropped_page_is_read_again_from_where_the_cursor_is(workos: WorkOSSta
     assert Organization.objects.get().name == "Ours"
 
 
+def test_behind_a_dropped_page_the_drain_reads_no_further(
+    workos: WorkOSStandIn, sync_setting: SyncSetting
+) -> None:
+    sync_setting(PAGE_SIZE=1)
+    ensure_cursor()
+    workos.seed(organizations=6)
+    last = workos.all_events()[-1]["id"]
+
+    with another_program() as rival, in_thread() as start:
+        rival.execute("SELECT FROM workos_sync_cursor FOR UPDATE")
+        draining = start(drain_to_end)
+        wait_until_blocked()
+        rival.execute("UPDATE workos_sync_cursor SET last_event_id = %s", [last])
+        rival.commit()
+        draining.result()
+
+    assert workos.count_requests() == 3, "the first, the one read ahead, and from the new position"
+
+
+def test_no_transaction_is_open_while_workos_is_called_or_a_drain_sleeps(
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_transactions: dict[str, int] = {}
+
+    def watched(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def watching(*args: Any, **options: Any) -> Any:
+            open_transactions[name] = open_transactions.get(name, 0) + count_open_transactions()
+            return function(*args, **options)
+
+        return watching
+
+    for name in ("read_events", "read_organizations", "get_organization", "exists"):
+        monkeypatch.setattr(edge, name, watched(name, getattr(edge, name)))
+    for name in ("find_by_external_id", "offer_external_id"):
+        monkeypatch.setattr(edge, name, watched(name, getattr(edge, name)))
+    slept = iter([WorkOSEvent.objects.all])
+    sleeping = watched("sleep", lambda _: [rest().delete() for rest in slept])
+    long_ago = (datetime.now(UTC) - timedelta(days=2)).isoformat()
+    acme = workos.create_organization(name="Acme", external_id="gram-1", at=long_ago, emits=False)
+    an_organization_row("gram-1", workos_id="org_gone")
+    an_organization_row("gram-2", workos_id="org_gone_too")
+    an_announcement("event_held_back")
+    an_announcement("event_lost", ago=LONG_AGO, workos_id=acme["id"])
+    an_announcement("event_lost_too", ago=LONG_AGO, workos_id="org_gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "sleep", sleeping)
+        drain_and_wait()
+    workos.create_organization(name="Bolt")
+    reconcile(Run(now=datetime.now(UTC), dry=True))
+    reconcile(Run(now=datetime.now(UTC)))
+    reconcile_organizations(Run(now=datetime.now(UTC)), ["gram-2"])
+    a_parked_event(acme["id"])
+    replay_parked("event_1")
+
+    assert open_transactions == dict.fromkeys(
+        [
+            *("read_events", "read_organizations", "get_organization", "exists"),
+            *("find_by_external_id", "offer_external_id", "sleep"),
+        ],
+        0,
+    )
+
+
+def count_open_transactions() -> int:
+    """Of all programs but the one that asks."""
+    query = """
+        SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid()
+            AND backend_type = 'client backend' AND state <> 'idle'
+    """
+    with another_program() as onlooker:
+        (count,) = onlooker.execute(query).fetchall()[0]
+    return int(str(count))
+
+
 def test_a_restart_within_a_minute_is_harmless(workos: WorkOSStandIn) -> None:
     moments_ago = (datetime.now(UTC) - timedelta(seconds=20)).isoformat()
     workos.create_organization(name="First", at=moments_ago)
@@ -467,6 +582,36 @@ def test_at_the_deadline_the_lease_is_released_before_the_ring(
     assert waiting == [False]
 
 
+def test_a_locked_cursor_hides_no_trouble_and_ends_no_drain(
+    workos: WorkOSStandIn, sync_setting: SyncSetting, caplog: pytest.LogCaptureFixture
+) -> None:
+    sync_setting(DRAIN_DEADLINE=1.0, LOCK_TIMEOUT=0.05)
+    an_announcement("event_held_back")
+
+    with another_program() as rival, in_thread() as start:
+        draining = start(drain_and_wait)
+        wait_until(is_drain_waiting, "the drain has its lease")
+        rival.execute("SELECT FROM workos_sync_cursor FOR UPDATE")
+        draining.result()
+
+    assert "the stream could not be drained: " in caplog.text
+    assert "it runs out by itself" in caplog.text
+    assert [queued.func() for queued in OrmQ.objects.all()] == [SYNC_EVENTS]
+
+
+def test_a_drain_does_not_wait_for_what_is_overdue(
+    workos: WorkOSStandIn, sync_setting: SyncSetting
+) -> None:
+    sync_setting(DRAIN_DEADLINE=2.0)
+    an_announcement("event_1", ago=LONG_AGO)
+    workos.misbehave("status", status=500, path="/organizations", times=None)
+
+    drain_and_wait()
+
+    assert WorkOSEvent.objects.announced_and_unseen().exists()
+    assert not OrmQ.objects.exists(), "it has not waited until its deadline"
+
+
 def test_what_was_applied_before_trouble_is_told_and_rung_for(
     workos: WorkOSStandIn, sync_setting: SyncSetting, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -503,6 +648,55 @@ def test_the_worker_settles_what_is_overdue_until_its_deadline(workos: WorkOSSta
 
     assert too_late == 0
     assert WorkOSEvent.objects.get().outcome == "missing"
+
+
+def test_the_worker_settles_no_more_after_its_deadline(
+    workos: WorkOSStandIn, sync_setting: SyncSetting
+) -> None:
+    sync_setting(DRAIN_DEADLINE=0.3)
+    for number in range(20):
+        an_announcement(an_event_id(number), ago=LONG_AGO)
+    workos.misbehave("slow", seconds=0.1, path="/organizations", times=None)
+
+    drain_and_wait()
+
+    assert WorkOSEvent.objects.announced_and_unseen().exists()
+
+
+def test_what_is_overdue_is_tried_in_another_order_each_time(workos: WorkOSStandIn) -> None:
+    for number in range(30):
+        an_announcement(an_event_id(number), ago=LONG_AGO, workos_id=f"org_{number}")
+    workos.misbehave("status", status=500, path="/organizations", times=None)
+
+    orders = []
+    for _ in range(2):
+        workos.forget_requests()
+        drain.settle_overdue()
+        orders.append([request["path"] for request in workos.requests(path="/organizations")])
+
+    assert orders[0] != orders[1]
+    assert sorted(orders[0]) == sorted(orders[1])
+
+
+def test_other_trouble_with_the_database_is_no_announcements(workos: WorkOSStandIn) -> None:
+    acme = workos.create_organization(name="Acme", emits=False)
+    an_announcement("event_1", ago=LONG_AGO, workos_id=acme["id"])
+
+    with a_trigger("RAISE SQLSTATE '42703';"), pytest.raises(ProgrammingError):
+        drain.settle_overdue()
+
+    assert WorkOSEvent.objects.get().outcome is None
+
+
+def test_a_replay_asks_once_whether_its_position_is_known(
+    workos: WorkOSStandIn, sync_setting: SyncSetting
+) -> None:
+    sync_setting(PAGE_SIZE=1)
+    workos.seed(organizations=4)
+
+    replay(Position(workos.all_events()[0]["id"]))
+
+    assert sum("after" not in request["query"] for request in workos.requests()) == 1
 
 
 @pytest.mark.parametrize("since", ["the last event", "before all"])
@@ -640,7 +834,146 @@ def test_a_deletion_that_the_stream_brings_meanwhile_is_not_undone(
     assert not Organization.objects.filter(disabled_at=None).exists()
 
 
+def test_an_organization_that_is_linked_rightly_is_asked_for_once(workos: WorkOSStandIn) -> None:
+    acme = workos.create_organization(name="Acme", external_id="gram-1")
+    an_organization_row("gram-1", name="Old", workos_id=acme["id"])
+    an_organization_row("gram-2", workos_id="org_of_nobodys_business")
+    a_parked_event(acme["id"])
+
+    replay_parked("event_1")
+
+    assert workos.count_requests() == 1
+
+
+# The snapshot -------------------------------------------------------------------------------
+
+
+def test_other_trouble_with_the_database_ends_a_repair(workos: WorkOSStandIn) -> None:
+    workos.seed(organizations=2, at=TWO_DAYS_AGO, emits=False)
+    attempts = "SELECT last_value FROM attempts"
+
+    with a_trigger("PERFORM nextval('attempts'); RAISE SQLSTATE '42703';"):
+        with pytest.raises(ProgrammingError):
+            reconcile(Run(now=datetime.now(UTC)))
+        with connection.cursor() as cursor:
+            cursor.execute(attempts)
+            assert cursor.fetchone() == (1,)
+
+
+def test_other_trouble_with_the_database_is_no_lock_that_keeps_a_row_enabled(
+    workos: WorkOSStandIn,
+) -> None:
+    an_organization_row("gram-1", workos_id="org_gone")
+
+    with a_trigger("RAISE SQLSTATE '42703';"), pytest.raises(ProgrammingError):
+        reconcile(Run(now=datetime.now(UTC)))
+
+
+def test_other_trouble_with_the_database_is_not_left_to_the_worker(
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workos.create_organization(name="Acme")
+    drain_to_end()
+    push = push_due
+
+    def and_the_table_changes(**options: Any) -> write_back.WriteBackReport:
+        report = push(**options)
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE organization_metadata RENAME name TO gone")
+        return report
+
+    monkeypatch.setattr(write_back, "push_due", and_the_table_changes)
+
+    try:
+        with pytest.raises(ProgrammingError):
+            reconcile(Run(now=datetime.now(UTC)))
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE organization_metadata RENAME gone TO name")
+
+
+def test_a_snapshot_with_trouble_is_not_noted_as_completed(
+    workos: WorkOSStandIn, sync_setting: SyncSetting
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    workos.create_organization(name="New", external_id="gram-1", at=TWO_DAYS_AGO, emits=False)
+    an_organization_row("gram-1", name="Old")
+
+    with another_program() as rival:
+        rival.execute("SELECT FROM organization_metadata FOR UPDATE")
+        found = reconcile(Run(now=datetime.now(UTC)))
+
+    assert found.trouble
+    assert SyncCursor.objects.get().reconciled_at is None
+
+
+def test_a_disabled_row_is_not_asked_for(workos: WorkOSStandIn) -> None:
+    an_organization_row("gram-1", workos_id="org_gone", disabled_at=NOON)
+
+    reconcile(Run(now=datetime.now(UTC)))
+
+    assert workos.count_requests(path="/organizations/org_gone") == 0
+
+
+@pytest.mark.parametrize("ids", [["org_gone"], ["gram-1"]])
+def test_a_row_that_is_locked_while_another_takes_it_over_is_not_disabled(
+    workos: WorkOSStandIn, sync_setting: SyncSetting, ids: list[str]
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    new = workos.create_organization(name="New", external_id="gram-1", at=TWO_DAYS_AGO, emits=False)
+    an_organization_row("gram-1", name="Old", workos_id="org_gone")
+    disable = repairing.disable_absent
+
+    with another_program() as rival, pytest.MonkeyPatch.context() as patch:
+        rival.execute("SELECT FROM organization_metadata FOR UPDATE")
+
+        def and_it_is_free_again(*args: Any) -> None:
+            rival.rollback()
+            disable(*args)
+
+        patch.setattr(reconciling, "disable_absent", and_it_is_free_again)
+        reconcile_organizations(Run(now=datetime.now(UTC)), ids)
+
+    assert Organization.objects.get().disabled_at is None
+    reconcile(Run(now=datetime.now(UTC)))
+    assert Organization.objects.get().workos_id == new["id"]
+
+
 # The write-back -----------------------------------------------------------------------------
+
+
+def test_what_is_claimed_is_left_to_whoever_claimed_it() -> None:
+    a_request("org_1")
+
+    claims = [len(write_back._claim(write_back._begin())) for _ in range(2)]
+
+    assert claims == [1, 0]
+
+
+def test_a_locked_organization_does_not_keep_its_request_from_being_pushed(
+    workos: WorkOSStandIn,
+) -> None:
+    acme = workos.create_organization(name="Acme")
+    a_request(acme["id"])
+
+    with another_program() as rival:
+        rival.execute("SELECT FROM organization_metadata FOR UPDATE")
+        report = push_due(deadline=time.monotonic() + 30)
+
+    assert report.pushed == 1
+
+
+@pytest.mark.parametrize("first", ["42703", "55P03"])
+def test_other_trouble_with_the_outbox_is_raised(workos: WorkOSStandIn, first: str) -> None:
+    a_request("org_1")
+    body = f"IF nextval('attempts') = 1 THEN RAISE SQLSTATE '{first}'; END IF;"
+    outbox = "workos_external_id_write_back"
+
+    with (
+        a_trigger(f"{body} RAISE SQLSTATE '42703';", when="NEW.last_error <> ''", table=outbox),
+        pytest.raises(ProgrammingError),
+    ):
+        push_due(deadline=time.monotonic() + 30)
 
 
 def test_the_oldest_requests_are_claimed_first(
@@ -747,7 +1080,11 @@ def a_clock_elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("a_clock_elsewhere")
-def test_a_time_without_a_zone_is_utc_wherever_the_machine_is() -> None:
+def test_a_time_without_a_zone_is_utc_wherever_the_machine_is(workos: WorkOSStandIn) -> None:
+    since = ("--since", "2026-01-15T12:00:00")
+    call_command("reconcile_workos", "--events-only", *since, stdout=StringIO())
+
+    assert workos.requests()[0]["query"]["range_start"] == "2026-01-15T12:00:00.000Z"
     assert edge._parse_time("2026-01-15T12:00:00", "updated_at") == NOON
 
 
@@ -782,6 +1119,32 @@ def test_a_time_is_sent_as_workos_takes_it(workos: WorkOSStandIn) -> None:
     edge.read_events(Position(None, local), limit=1)
 
     assert workos.requests()[0]["query"]["range_start"] == "2026-01-15T10:00:00.123Z"
+
+
+def test_an_answer_that_is_too_long_is_given_up(
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge, "_MAX_ANSWER_BYTES", 10_000)
+    acme = workos.create_organization(name="a" * 9_000)
+    edge.get_organization(acme["id"])
+    workos.update_organization(acme["id"], name="a" * 11_000)
+
+    with pytest.raises(edge.Unavailable, match="too long"):
+        edge.get_organization(acme["id"])
+
+
+@pytest.mark.parametrize(
+    ("gram_id", "fits"), [("a" * 64, True), ("a" * 129, False), ("gram-é", False)]
+)
+def test_an_id_that_workos_cant_hold_is_not_offered(
+    workos: WorkOSStandIn, gram_id: str, fits: bool
+) -> None:
+    acme = workos.create_organization(name="Acme")
+
+    with nullcontext() if fits else pytest.raises(edge.ExternalIdConflict, match="does not fit"):
+        edge.offer_external_id(acme["id"], gram_id)
+
+    assert workos.count_requests(method="PUT") == int(fits)
 
 
 def test_a_422_to_the_write_back_is_no_conflict(workos: WorkOSStandIn) -> None:
