@@ -191,6 +191,8 @@ def _repair(
             report.add_conflict(organizations[0].workos_id, f"PostgreSQL: {error}")
         else:
             report.locked.append(organizations[0].workos_id)
+            # It may take over a row that must not be disabled with its old organization.
+            report.claimed |= _keys(organizations)[1]
 
 
 def _write(
