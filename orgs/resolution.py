@@ -262,6 +262,9 @@ class Fold:
         measured by time too and can't rewind the row.
         """
         row = self.find(organization)
+        if organization.workos_id in self._deleted and not self._linked_to(organization.workos_id):
+            # The answer is older than the deletion that the stream has already brought.
+            return Resolved(Outcome.STALE, row.id if row else None)
         if row is None:
             return self._insert_from_snapshot(organization)
         if is_stale_snapshot(row, organization):
@@ -368,9 +371,6 @@ class Fold:
         return row
 
     def _insert_from_snapshot(self, organization: RemoteOrganization) -> Resolved:
-        if organization.workos_id in self._deleted:
-            # The answer is older than the deletion that the stream has already brought.
-            return Resolved(Outcome.STALE)
         row = self._insert(organization, event_id=None)
         self._note_external_id(row.id, organization)
         return Resolved(Outcome.CREATED, row.id)

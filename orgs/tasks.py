@@ -36,6 +36,7 @@ def reconcile() -> str:
     report = reconciling.reconcile_unless_busy(Run(now=timezone.now()))
     if report is None:
         return "left to the one that is running"
+    drain.log_trouble(report.events)
     for trouble in report.trouble:
         logger.error("the snapshot is not complete: %s", trouble)
     return "in sync" if report.in_sync else f"repaired {len(report.snapshot.changes)}"

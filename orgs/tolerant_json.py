@@ -18,7 +18,7 @@ _TOO_DEEP = '"(nested too deeply to be read)"'
 
 #: A string, or a bracket; what stands between them can't change the depth. A string that does not
 #: end is one too, and is not gone back into: that would take time that grows with its square.
-_TOKEN = re.compile(r'"(?>(?:[^"\\]+|\\.)*)(?:"|\Z)|[\[\]{}]', re.DOTALL)
+_TOKEN = re.compile(r'"(?>(?:[^"\\]+|\\.)*)(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 
 
 def loads(content: bytes) -> Any:

@@ -54,14 +54,15 @@ def wait_until(condition: Callable[[], object], what: str) -> None:
 
 def wait_until_blocked(count: int = 1) -> None:
     """Returns once so many backends of this database wait for a lock."""
+    wait_until(lambda: blocked() >= count, f"{count} backends wait for a lock")
+
+
+def blocked() -> int:
+    """How many backends of this database wait for a lock."""
     query = """
         SELECT count(*) FROM pg_stat_activity
         WHERE datname = current_database() AND wait_event_type = 'Lock'
     """
-
-    def are_blocked() -> bool:
-        with connection.cursor() as cursor:
-            cursor.execute(query)
-            return bool(cursor.fetchone()[0] >= count)
-
-    wait_until(are_blocked, f"{count} backends wait for a lock")
+    with connection.cursor() as cursor:
+        cursor.execute(query)
+        return int(cursor.fetchone()[0])

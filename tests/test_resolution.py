@@ -455,6 +455,22 @@ def test_a_snapshot_does_not_bring_a_deleted_organization_back() -> None:
     assert fold.plan().is_empty
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param(a_row(), id="a row that it would link"),
+        pytest.param(a_row(workos_id="org_gone"), id="a row that it would take over"),
+    ],
+)
+def test_a_snapshot_of_a_deleted_organization_is_stale_whatever_row_it_would_touch(
+    row: Row,
+) -> None:
+    fold = Fold([row], deleted={"org_1": an_event_id(1)}, gone={"org_gone"})
+
+    assert fold.apply_snapshot(an_organization(external_id="gram-1")).outcome is Outcome.STALE
+    assert fold.plan().is_empty
+
+
 def test_a_snapshot_asks_for_a_write_back_even_if_nothing_else_differs() -> None:
     fold = Fold([a_row(workos_id="org_1")])
 

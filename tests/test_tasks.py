@@ -8,6 +8,7 @@ from orgs import tasks
 from orgs.models import Organization, WorkOSEvent
 from orgs.resolution import Outcome
 from orgs.services.cursor import Lease, ensure_cursor
+from tests.builders import an_announcement
 from tests.workos_stand_in import WorkOSStandIn
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -65,3 +66,24 @@ def test_reconcile_logs_why_a_snapshot_is_not_complete(
     tasks.reconcile()
 
     assert "the snapshot is not complete: WorkOS answered 200 with" in caplog.text
+
+
+def test_what_reconcile_parks_is_logged(
+    workos: WorkOSStandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    workos.emit({"id": "event_bad", "event": "organization.created", "data": {"id": "org_bad"}})
+
+    tasks.reconcile()
+
+    assert "parked event_bad" in caplog.text
+
+
+def test_reconcile_logs_that_an_announcement_could_not_be_settled(
+    workos: WorkOSStandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    an_announcement("event_lost", ago=timedelta(minutes=5))
+    workos.misbehave("status", status=500, path="/organizations/")
+
+    tasks.reconcile()
+
+    assert "an announcement that is overdue could not be settled" in caplog.text

@@ -56,6 +56,7 @@ def test_brackets_in_strings_are_no_nesting(name: str) -> None:
         b"\xff",
         # A parser that went back into a string without end would not return within hours.
         pytest.param(b'"' + b'\\"' * 1_000_000, id="a million escapes in a string without end"),
+        pytest.param(b'"' + b'\\"' * 1_000_000 + b"\\", id="the same, cut within an escape"),
     ],
 )
 def test_what_is_not_json_is_an_error(content: bytes) -> None:

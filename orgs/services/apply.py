@@ -8,7 +8,7 @@ from functools import partial
 from django.db import DatabaseError
 
 from orgs.resolution import Fold, OrganizationChanged, Outcome, Resolved, touched_ids
-from orgs.services.cursor import lock_cursor, move_cursor
+from orgs.services.cursor import hold_cursor, lock_cursor, move_cursor
 from orgs.services.faults import is_contents_fault, is_one_events_trouble, retry_races
 from orgs.services.mirror import (
     LedgerEntry,
@@ -150,7 +150,11 @@ def _park(single: _Batch, reason: str) -> Applied:
 
 def _stands_at(position: Position | None) -> bool:
     """Locks the cursor and compares: the only exclusivity that correctness needs."""
-    return position is None or lock_cursor() == position
+    if position is None:
+        # Or the stream could apply a deletion between a replay's look for it and its insert.
+        hold_cursor()
+        return True
+    return lock_cursor() == position
 
 
 def _finish(batch: _Batch, entries: Sequence[LedgerEntry]) -> tuple[LedgerEntry, ...]:

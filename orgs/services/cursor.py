@@ -15,16 +15,21 @@ from enum import StrEnum
 from typing import Any
 
 from django.db import Error as DatabaseUnusable
-from django.db import connection, models
+from django.db import OperationalError, connection, models
 from django.db.models import F
 from django.db.models.functions import Now
 
 from orgs.models import ORGANIZATIONS_STREAM, SyncCursor
 from orgs.services import sql
+from orgs.services.faults import is_passing
 from orgs.services.transactions import bounded_transaction
 from orgs.workos import EventPage, Position
 
 logger = logging.getLogger(__name__)
+
+
+class CursorLocked(OperationalError):
+    """Another program has the cursor's row locked: nothing can be applied while it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +57,35 @@ def standing() -> Standing:
 
 
 def lock_cursor() -> Position:
-    """Locks the row until the end of the caller's transaction and returns where it stands."""
-    with connection.cursor() as cursor:
-        cursor.execute(sql.LOCK_CURSOR, [ORGANIZATIONS_STREAM])
-        row = cursor.fetchone()
-        if row is None:
-            _create()
-            cursor.execute(sql.LOCK_CURSOR, [ORGANIZATIONS_STREAM])
-            row = cursor.fetchone()
+    """Locks the row until the end of the caller's transaction and returns where it stands.
+
+    Raises ``CursorLocked``.
+    """
+    return _lock(sql.LOCK_CURSOR)
+
+
+def hold_cursor() -> None:
+    """Keeps the stream from going on until the end of the caller's transaction; others may too."""
+    _lock(sql.HOLD_CURSOR)
+
+
+def _lock(statement: str) -> Position:
+    row = _locked_row(statement)
+    if row is None:
+        _create()
+        row = _locked_row(statement)
     return Position(*row)
+
+
+def _locked_row(statement: str) -> Any:
+    with connection.cursor() as cursor:
+        try:
+            cursor.execute(statement, [ORGANIZATIONS_STREAM])
+        except OperationalError as error:
+            if not is_passing(error):
+                raise
+            raise CursorLocked("another program holds the lock of the cursor") from error.__cause__
+        return cursor.fetchone()
 
 
 def move_cursor(position: Position, *, drained_at: datetime | None) -> None:

@@ -130,14 +130,31 @@ def replay(since: Position) -> DrainReport:
     return report
 
 
-def count_waiting(start: Standing) -> int:
-    """How many events WorkOS lists after the position. Reads WorkOS alone, and writes nothing.
+@dataclass(slots=True)
+class Waiting:
+    """How many events WorkOS lists after the position, and which of them have no place there:
+    they are listed again as long as they are the stream's last."""
+
+    count: int = 0
+    placeless: set[str] = field(default_factory=set)
+
+
+def count_waiting(start: Standing) -> Waiting:
+    """What WorkOS lists after the position. Reads WorkOS alone, and writes nothing.
 
     Raises ``CursorLost`` and ``workos.WorkOSTrouble``.
     """
     _raise_if_expired(start)
     with closing(read_ahead(_read, start.position)) as pages:
-        return sum(len(page.events) for page in pages)
+        waiting = Waiting()
+        for page in pages:
+            waiting.count += len(page.events)
+            waiting.placeless |= {
+                listed.event.id
+                for listed in page.events
+                if listed.position.last_event_id != listed.event.id
+            }
+        return waiting
 
 
 def drain_and_wait() -> DrainReport:
@@ -262,6 +279,13 @@ def _attempt(total: DrainReport, deadline: float) -> float:
 
 def _announce(report: DrainReport) -> None:
     """Tells people of what was parked, and the worker of what is to be written back."""
+    log_trouble(report)
+    if report.requested_write_backs:
+        ring(PUSH_EXTERNAL_IDS)
+
+
+def log_trouble(report: DrainReport) -> None:
+    """Logs what was parked, and what could not be settled."""
     for entry in report.parked:
         logger.error("parked %s: %s", entry.event.id, entry.resolved.error)
     if report.unsettled is not None:
@@ -269,8 +293,6 @@ def _announce(report: DrainReport) -> None:
             "an announcement that is overdue could not be settled, and is tried again: %s",
             one_line(report.unsettled),
         )
-    if report.requested_write_backs:
-        ring(PUSH_EXTERNAL_IDS)
 
 
 def _note(trouble: Exception) -> float:

@@ -18,7 +18,8 @@ from django.db import DatabaseError, models
 
 from orgs import workos
 from orgs.conf import sync_settings
-from orgs.models import ExternalIdWriteBack, Organization
+from orgs.models import ExternalIdWriteBack, Organization, WorkOSEvent
+from orgs.resolution import Outcome
 from orgs.services import drain, write_back
 from orgs.services.cursor import Lease, ensure_cursor, note_reconciled, replace_lost, standing
 from orgs.services.drain import CursorLost, DrainReport
@@ -34,6 +35,7 @@ from orgs.services.repair import (
     reading,
 )
 from orgs.services.write_back import WriteBackReport
+from orgs.wording import one_line
 from orgs.workos import OrganizationPage, Position, WorkOSTrouble
 
 logger = logging.getLogger(__name__)
@@ -158,7 +160,7 @@ def _reconcile(run: Run, *, drain_events: bool) -> Reconciliation:
         events = drain.drain_to_end()
     concluded = _concluded(run, events, report, lost=lost)
     if drain_events and concluded.write_backs.pushed:
-        _absorb_echoes()
+        _absorb_echoes(events)
     return concluded
 
 
@@ -168,7 +170,10 @@ def _drain(run: Run) -> tuple[DrainReport, CursorLost | None]:
             return drain.drain_to_end(), None
         with reading(run):
             start = standing()
-        return DrainReport(waiting=drain.count_waiting(start)), None
+        waiting = drain.count_waiting(start)
+        with reading(run):
+            seen = WorkOSEvent.objects.parked().filter(id__in=waiting.placeless).count()
+        return DrainReport(waiting=waiting.count - seen), None
     except CursorLost as lost:
         logger.critical("the cursor is lost: %s; taking a full snapshot", lost)
         return DrainReport(), lost
@@ -193,10 +198,15 @@ def _concluded(
     return Reconciliation(events, report, pushed, cursor, due, lost)
 
 
-def _absorb_echoes() -> None:
-    """WorkOS lists our own write-backs as updates; what is listed of them already is read now."""
+def _absorb_echoes(events: DrainReport) -> None:
+    """WorkOS lists our own write-backs as updates; what is listed of them already is read now.
+
+    What is parked with them is added to ``events``.
+    """
     try:
-        drain.drain_to_end()
+        parked = drain.drain_to_end().parked
+        events.parked += parked
+        events.outcomes[Outcome.PARKED] += len(parked)
     except (CursorLost, WorkOSTrouble, DatabaseError) as trouble:
         if isinstance(trouble, DatabaseError) and not is_passing(trouble):
             raise
@@ -215,9 +225,13 @@ def _take_snapshot(run: Run, report: SnapshotReport, lost: CursorLost | None) ->
             _recover(lost, run)
         if _settle_missing(run, report, seen) and not run.dry and not report.trouble:
             note_reconciled(run.now)
-    except WorkOSTrouble as trouble:
+    except (WorkOSTrouble, DatabaseError) as trouble:
+        if isinstance(trouble, DatabaseError) and not is_passing(trouble):
+            raise
+        # What was repaired is repaired, and is to be told.
         report.trouble.append(
-            f"{trouble}; {report.organizations} organizations were compared, none disabled"
+            f"{one_line(trouble)}; {report.organizations} organizations were compared, "
+            f"{report.counts[Outcome.DISABLED.value] or 'none'} disabled"
         )
 
 

@@ -18,7 +18,7 @@ from orgs import workos
 from orgs.conf import sync_settings
 from orgs.drift import LEFT_ALONE, Change, Comparison, Unreadable, compare, compare_absent
 from orgs.resolution import Outcome, RemoteOrganization, Row, touched_ids
-from orgs.services.cursor import lock_cursor
+from orgs.services.cursor import CursorLocked, lock_cursor
 from orgs.services.faults import is_contents_fault, is_passing, retry_races
 from orgs.services.mirror import (
     known_deletions,
@@ -181,6 +181,9 @@ def _repair(
     """Decides again under locks and writes; one by one if something is the matter with one."""
     try:
         report.add(retry_races(partial(_write, organizations, gone, young_after)))
+    except CursorLocked:
+        # No row of the page is the trouble, and the next page would have to wait as well.
+        raise
     except DatabaseError as error:
         if not (is_contents_fault(error) or is_passing(error)):
             raise

@@ -6,7 +6,11 @@ pages enter their rows sorted, so that two transactions wait for each other inst
 """
 
 #: Parameters: seconds as text with unit. True: until the end of the transaction, as SET LOCAL.
-SET_LOCK_TIMEOUT = "SELECT set_config('lock_timeout', %s, true)"
+#: Ours never idle: a process that stands still, or whose machine is gone, must not keep its locks.
+SET_LOCK_TIMEOUT = """
+SELECT set_config('lock_timeout', %s, true),
+    set_config('idle_in_transaction_session_timeout', '60s', true)
+"""
 
 SET_READ_ONLY = "SET TRANSACTION READ ONLY"
 
@@ -20,6 +24,10 @@ INSERT INTO workos_sync_cursor (stream) VALUES (%s) ON CONFLICT (stream) DO NOTH
 LOCK_CURSOR = """
 SELECT last_event_id, last_event_at FROM workos_sync_cursor
 WHERE stream = %s FOR NO KEY UPDATE
+"""
+
+HOLD_CURSOR = """
+SELECT last_event_id, last_event_at FROM workos_sync_cursor WHERE stream = %s FOR SHARE
 """
 
 #: Only a read that reached the end (the third parameter is its time) moves ``drained_at``.
@@ -173,6 +181,11 @@ DELETE FROM workos_external_id_write_back WHERE organization_id IN (
     JOIN organization_metadata AS o ON o.id = w.organization_id AND o.workos_id IS NULL
     WHERE w.next_attempt_at <= %s OR w.next_attempt_at IS NULL FOR UPDATE OF w SKIP LOCKED
 )
+"""
+
+LOCK_FREE_WRITE_BACKS = """
+SELECT organization_id FROM workos_external_id_write_back
+WHERE organization_id = ANY(%s::text[]) FOR UPDATE SKIP LOCKED
 """
 
 #: Only the request that was claimed: a newer one for the same row stays.

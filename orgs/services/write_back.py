@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 from django.db import DatabaseError, connection
+from django.db.backends.utils import CursorWrapper
 
 from orgs import workos
 from orgs.conf import sync_settings
@@ -170,7 +171,7 @@ def _settle(answers: Iterable[_Answer]) -> WriteBackReport:
     except DatabaseError as error:
         if not is_passing(error):
             raise
-        _write_one_by_one(settled)
+        _write_free(settled)
     conflicts = [answer for answer in settled if answer.error and answer.delay is None]
     failures = [answer for answer in settled if answer.error and answer.delay is not None]
     untried = [answer for answer in settled if answer.is_untried]
@@ -179,25 +180,31 @@ def _settle(answers: Iterable[_Answer]) -> WriteBackReport:
     return WriteBackReport(pushed, len(failures), len(conflicts), bool(untried))
 
 
-def _write_one_by_one(answers: list[_Answer]) -> None:
-    for answer in answers:
-        try:
-            _write([answer])
-        except DatabaseError as error:
-            if not is_passing(error):
-                raise
-            # Its claim runs out by itself, and then WorkOS is asked again.
-            logger.warning("%s is locked by another program", answer.claim.organization_id)
+def _write_free(answers: list[_Answer]) -> None:
+    """Without those that another program has locked: their claims run out by themselves."""
+    ids = [answer.claim.organization_id for answer in answers]
+    with bounded_transaction(), connection.cursor() as cursor:
+        cursor.execute(sql.LOCK_FREE_WRITE_BACKS, [ids])
+        free = {id_ for (id_,) in cursor.fetchall()}
+        _execute_writes(cursor, [a for a in answers if a.claim.organization_id in free])
+    for id_ in ids:
+        if id_ not in free:
+            # And then WorkOS is asked again.
+            logger.warning("the write-back of %s is locked by another program, or gone", id_)
 
 
 def _write(answers: list[_Answer]) -> None:
+    with bounded_transaction(), connection.cursor() as cursor:
+        _execute_writes(cursor, answers)
+
+
+def _execute_writes(cursor: CursorWrapper, answers: list[_Answer]) -> None:
     failed = [answer for answer in answers if answer.error is not None]
     delays_and_errors: list[list[Any]] = [[a.delay for a in failed], [a.error for a in failed]]
-    with bounded_transaction(), connection.cursor() as cursor:
-        cursor.execute(sql.CONFIRM_WRITE_BACKS, _requests(a for a in answers if a.is_confirmed))
-        cursor.execute(sql.RETURN_WRITE_BACKS, _requests(a for a in answers if a.is_untried))
-        cursor.execute(sql.POSTPONE_WRITE_BACKS, [*_requests(failed), *delays_and_errors])
-        cursor.execute(sql.FORGET_DELETED_WRITE_BACKS, _requests(a for a in failed if a.is_gone))
+    cursor.execute(sql.CONFIRM_WRITE_BACKS, _requests(a for a in answers if a.is_confirmed))
+    cursor.execute(sql.RETURN_WRITE_BACKS, _requests(a for a in answers if a.is_untried))
+    cursor.execute(sql.POSTPONE_WRITE_BACKS, [*_requests(failed), *delays_and_errors])
+    cursor.execute(sql.FORGET_DELETED_WRITE_BACKS, _requests(a for a in failed if a.is_gone))
 
 
 def _log(conflicts: list[_Answer], failures: list[_Answer]) -> None:

@@ -160,3 +160,17 @@ def test_an_argument_that_is_no_text_is_one_line(workos: WorkOSStandIn, option: 
     assert result.returncode == 1
     assert result.stderr.startswith(f"CommandError: {option} wants ")
     assert result.stderr.count("\n") == 1
+
+
+def test_nobody_reading_the_report_is_said_in_one_line(workos: WorkOSStandIn) -> None:
+    a_drifted_world(workos)
+
+    with running(workos) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        err = process.stderr.read()
+
+    assert (err.count("\n"), process.wait()) == (1, 1)
+    assert "nobody reads the report any more" in err
+    assert Organization.objects.count() == 253

@@ -446,6 +446,17 @@ def test_check_exits_3_if_not_in_sync_and_0_if_in_sync(workos: WorkOSStandIn) ->
     assert (in_sync[1], in_sync[2]) == ("", 0)
 
 
+def test_an_event_without_an_id_at_the_streams_end_is_nothing_to_do_for_ever(
+    workos: WorkOSStandIn,
+) -> None:
+    workos.emit({"event": "organization.created"}, raw=True)
+    run_command()
+
+    out, err, code = run_command("--check", "--format", "json")
+
+    assert (json.loads(out)["in_sync"], err, code) == (True, "", 0)
+
+
 def test_conflicts_change_neither_in_sync_nor_the_exit_code(workos: WorkOSStandIn) -> None:
     workos.create_organization(
         id="org_1", name="Acme", external_id="theirs", at=LONG_AGO, emits=False

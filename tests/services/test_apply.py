@@ -394,6 +394,7 @@ def test_foreign_keys_of_other_programs_go_on_working_while_a_page_is_applied() 
 
 
 def test_pages_with_the_same_new_names_wait_for_each_others_slugs() -> None:
+    ensure_cursor()
     first = a_page(an_event(1, workos_id="org_1", name="Acme"))
     second = a_page(an_event(2, workos_id="org_2", name="Acme"))
 

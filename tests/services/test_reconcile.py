@@ -3,6 +3,7 @@
 import hashlib
 import tracemalloc
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 from django.db import OperationalError, connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
@@ -1085,6 +1087,52 @@ def test_a_locked_cursor_does_not_end_a_run(
 
     assert snapshot(progress=lock_for_a_while).snapshot.trouble == []
     assert held_until() is None
+
+
+def test_what_was_repaired_is_reported_even_if_the_cursor_is_locked_at_the_end(
+    workos: WorkOSStandIn, sync_setting: Callable[..., None]
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    an_old_organization(workos, external_id="gram-1")
+
+    with another_program() as rival:
+        found = snapshot(
+            progress=lambda _: rival.execute("SELECT FROM workos_sync_cursor FOR UPDATE")
+        )
+
+    assert changes(found) == [("gram-1", "created")]
+    assert len(found.trouble) == 1
+
+
+def test_a_locked_cursor_is_waited_for_once_and_not_by_each_organization(
+    workos: WorkOSStandIn, sync_setting: Callable[..., None]
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    ensure_cursor()
+    ids = [an_old_organization(workos, f"Org {number}") for number in range(5)]
+
+    with another_program() as rival, CaptureQueriesContext(connection) as queries:
+        rival.execute("SELECT FROM workos_sync_cursor FOR UPDATE")
+        with suppress(OperationalError):
+            reconcile_organizations(Run(now=timezone.now()), ids)
+
+    waits = [query for query in queries if "FROM workos_sync_cursor\nWHERE" in query["sql"]]
+    assert len(waits) <= 2
+
+
+def test_an_event_that_is_parked_with_the_echoes_is_told(
+    workos: WorkOSStandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    an_old_organization(workos)
+    bad = {"id": "event_bad", "event": "organization.created", "data": {"id": "org_bad"}}
+
+    def emit(_: int) -> None:
+        workos.emit(bad)
+
+    found = reconcile(Run(now=timezone.now(), progress=emit))
+
+    assert WorkOSEvent.objects.parked().get().id == "event_bad"
+    assert found.events.parked or "event_bad" in caplog.text
 
 
 def test_runs_at_once_end_in_the_same_rows(workos: WorkOSStandIn) -> None:

@@ -43,7 +43,7 @@ from tests.builders import (
     an_organization_row,
     minutes,
 )
-from tests.concurrency import another_program, in_thread, wait_until, wait_until_blocked
+from tests.concurrency import another_program, blocked, in_thread, wait_until, wait_until_blocked
 from tests.workos_stand_in import WorkOSStandIn
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -937,6 +937,31 @@ def test_a_row_that_is_locked_while_another_takes_it_over_is_not_disabled(
     assert Organization.objects.get().disabled_at is None
     reconcile(Run(now=datetime.now(UTC)))
     assert Organization.objects.get().workos_id == new["id"]
+
+
+def test_a_deletion_that_the_stream_brings_beside_a_replay_is_not_undone() -> None:
+    ensure_cursor()
+
+    with another_program() as rival, in_thread() as start:
+        # Stops the replay after its look for deletions, and before its insert.
+        rival.execute("SELECT pg_advisory_xact_lock(hashtext('acme'))")
+        replaying = start(lambda: apply_page(a_page(an_event(1)), replay=True))
+        wait_until_blocked(1)
+        deleting = start(lambda: apply_page(a_page(a_deletion(2))))
+        wait_until(lambda: deleting.done() or blocked() == 2, "it is applied, or waits")
+        rival.rollback()
+        replaying.result()
+        deleting.result()
+
+    assert not Organization.objects.filter(disabled_at=None).exists()
+
+
+def test_a_process_that_stands_still_does_not_keep_its_locks_for_ever() -> None:
+    with bounded_transaction(), connection.cursor() as cursor:
+        cursor.execute("SHOW idle_in_transaction_session_timeout")
+        (timeout,) = cursor.fetchone()
+
+    assert timeout != "0"
 
 
 # The write-back -----------------------------------------------------------------------------

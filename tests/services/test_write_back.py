@@ -7,6 +7,7 @@ from threading import Barrier
 
 import pytest
 from django.db import OperationalError, connection
+from django.test.utils import CaptureQueriesContext
 
 from orgs import workos as edge
 from orgs.models import ExternalIdWriteBack, Organization
@@ -237,6 +238,29 @@ def test_a_row_that_another_program_is_deleting_does_not_keep_the_batch_waiting(
 
     assert report.pushed == 3
     assert left == ["gram-1"]
+
+
+def test_locked_requests_are_not_waited_for_one_after_the_other(
+    workos: WorkOSStandIn, sync_setting: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    for number in range(10):
+        organization = workos.create_organization(name=f"Org {number}")
+        a_request(organization["id"], f"gram-{number}")
+    offer = edge.offer_external_id
+
+    with another_program() as rival, CaptureQueriesContext(connection) as queries:
+
+        def and_all_are_locked(workos_id: str, external_id: str) -> None:
+            offer(workos_id, external_id)
+            if external_id == "gram-0":
+                rival.execute("SELECT FROM workos_external_id_write_back FOR UPDATE")
+
+        monkeypatch.setattr(edge, "offer_external_id", and_all_are_locked)
+        push()
+
+    transactions = [query for query in queries if "lock_timeout" in query["sql"]]
+    assert len(transactions) <= 5
 
 
 def test_a_locked_outbox_is_not_waited_for_without_end(

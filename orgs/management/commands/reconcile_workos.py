@@ -1,6 +1,7 @@
 """``manage.py reconcile_workos``: brings the mirror in line with WorkOS, and says what it did."""
 
 import json
+import os
 import re
 import sys
 import time
@@ -188,8 +189,19 @@ def _one_line_of_trouble() -> Iterator[None]:
         raise CommandError(one_line(trouble)) from None
     except DatabaseTrouble as trouble:
         raise CommandError(f"the database: {one_line(trouble)}") from None
+    except BrokenPipeError:
+        _write_to_nobody()
+        raise CommandError("nobody reads the report any more; what is repaired, is") from None
     except KeyboardInterrupt:
         raise CommandError("interrupted; run it again", returncode=130) from None
+
+
+def _write_to_nobody() -> None:
+    """What is still to be flushed when the interpreter ends would fail again.
+
+    As the note in https://docs.python.org/3/library/signal.html#note-on-sigpipe has it.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _raise_unsettled(events: DrainReport) -> None:
