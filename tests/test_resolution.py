@@ -18,6 +18,7 @@ from orgs.resolution import (
     Resolved,
     Row,
     UnreadableEvent,
+    is_traffic,
     should_process_event,
     touched_ids,
 )
@@ -565,3 +566,35 @@ def test_a_row_moves_if_more_than_its_bookkeeping_changes(
     _, fold = applied([row], event)
 
     assert fold.plan().moves_rows is moves
+
+
+@pytest.mark.parametrize(
+    ("row", "age", "on_its_way"),
+    [
+        pytest.param(None, -1, True, id="no row"),
+        pytest.param(None, 0, False, id="no row, and old"),
+        pytest.param(a_row(), -1, True, id="a row of another program's"),
+        pytest.param(a_row(workos_updated_at=NOON), -1, True, id="newer than its row"),
+        pytest.param(a_row(workos_updated_at=NOON), 0, False, id="as old as its row, and old"),
+        pytest.param(a_row(workos_updated_at=NOON + minutes(1)), -1, False, id="as old as its row"),
+        pytest.param(
+            a_row(workos_updated_at=NOON + minutes(2)), -1, False, id="older than its row"
+        ),
+        pytest.param(a_row(workos_updated_at=NOON - minutes(9)), 1, False, id="newer, and old"),
+    ],
+)
+def test_what_is_newer_than_its_row_and_young_is_traffic(
+    row: Row | None, age: float, on_its_way: bool
+) -> None:
+    organization = an_organization(updated_at=NOON - minutes(age))
+
+    assert is_traffic(row, organization, young_after=NOON) is on_its_way
+
+
+def test_the_times_of_two_organizations_tell_nothing_of_each_other() -> None:
+    row = a_row(workos_id="org_gone", workos_updated_at=NOON + minutes(9))
+    fold = Fold([row], gone={"org_gone"})
+
+    resolved = fold.apply_snapshot(an_organization(external_id="gram-1"))
+
+    assert resolved.outcome is Outcome.RELINKED

@@ -356,4 +356,38 @@ MUTANTS = (
             "return DisableLimit(rows=int(max_disable))",
         ),
     ),
+    *mutants(
+        "orgs/migrations/0001_organization.py",
+        _MODELS,
+        (
+            "two organizations have the same slug",
+            'fields=("slug",), name="organization_metadata_slug_key"',
+            'fields=("slug", "id"), name="organization_metadata_slug_key"',
+        ),
+        (
+            "two organizations have the same link",
+            'fields=("workos_id",), name="organization_metadata_workos_id_key"',
+            'fields=("workos_id", "id"), name="organization_metadata_workos_id_key"',
+        ),
+        (
+            "other programs have to name an account type",
+            '("gram_account_type", models.TextField(db_default="free"))',
+            '("gram_account_type", models.TextField(default="free"))',
+        ),
+    ),
+    *mutants(
+        "orgs/migrations/0002_mirror.py",
+        _MODELS,
+        (
+            "an outcome may have no time",
+            '("processed_at__isnull", False),\n',
+            "",
+        ),
+        (
+            "other programs can't delete an organization that waits for its write-back",
+            "ON DELETE CASCADE",
+            "ON DELETE RESTRICT",
+            _WRITE_BACK,
+        ),
+    ),
 )

@@ -361,7 +361,7 @@ MUTANTS = (
         ),
         (
             "trouble with a lease fails the run",
-            "except DatabaseError:\n                    logger",
+            "except DatabaseUnusable:\n                    logger",
             "except ZeroDivisionError:\n                    logger",
         ),
         (
@@ -371,8 +371,13 @@ MUTANTS = (
         ),
         (
             "a lease that can't be released fails its holder",
-            "except DatabaseError:\n            logger",
+            "except DatabaseUnusable:\n            logger",
             "except ZeroDivisionError:\n            logger",
+        ),
+        (
+            "a connection that is lost keeps a lease from being renewed",
+            "# Or one that is broken would stay so.\n                    connection.close()",
+            "pass",
         ),
         (
             "two failures at once count as one",
@@ -876,6 +881,16 @@ MUTANTS = (
             "a row that was taken over is disabled with its old organization",
             "return _snapshot_of_heir(workos_id) or Snapshot(workos_id, None)",
             "return Snapshot(workos_id, None)",
+        ),
+        (
+            "every linked organization is asked for by a snapshot of one",
+            "Organization.objects.linked().filter(id__in=touched_ids([organization]))",
+            "Organization.objects.linked()",
+        ),
+        (
+            "an organization that is linked rightly is asked for again",
+            "linked = rows.exclude(workos_id=organization.workos_id)",
+            "linked = rows",
         ),
         (
             "an heir that WorkOS refuses to name fails the snapshot",
