@@ -1,5 +1,6 @@
 """The tasks: one call of a service each, and text for the record."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -30,6 +31,16 @@ def test_push_external_ids_says_how_many_it_pushed(workos: WorkOSStandIn) -> Non
     tasks.sync_events()
 
     assert tasks.push_external_ids() == "pushed 1, failed 0, conflicts 0"
+
+
+def test_nothing_is_pushed_after_the_deadline(
+    workos: WorkOSStandIn, sync_setting: Callable[..., None]
+) -> None:
+    workos.create_organization(name="Acme")
+    tasks.sync_events()
+    sync_setting(DRAIN_DEADLINE=0.0)
+
+    assert tasks.push_external_ids() == "pushed 0, failed 0, conflicts 0"
 
 
 def test_prune_says_how_many_it_forgot() -> None:

@@ -525,6 +525,17 @@ def test_an_answer_for_another_external_id_is_broken(workos: WorkOSStandIn) -> N
     assert edge.find_by_external_id("gram-2") is None
 
 
+@pytest.mark.parametrize("id_", [None, "", 7, "a" * 256])
+def test_an_answer_for_an_external_id_that_names_nobody_is_broken(
+    workos: WorkOSStandIn, id_: object
+) -> None:
+    body = {"id": id_, "external_id": "gram-1"}
+    workos.misbehave("body", path="/organizations/external_id", body=body)
+
+    with pytest.raises(edge.BrokenAnswer):
+        edge.find_by_external_id("gram-1")
+
+
 @pytest.mark.parametrize(
     "body",
     [

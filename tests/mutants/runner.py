@@ -26,12 +26,12 @@ _PASSED: Final = 0
 _FAILED: Final = 1
 
 _LEFT_OUT: Final = shutil.ignore_patterns(".*", "__pycache__")
-_NAMED: Final = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", re.MULTILINE)
+_NAMED: Final = re.compile(r"^(?:FAILED|ERROR) (\S+\.py::.+?)(?: - |$)", re.MULTILINE)
 
 # In the order of the list, the fastest way to the killer, and the same each time.
 _PYTEST: Final = (
     *(sys.executable, "-m", "pytest", "-x", "-q", "-rfE", "--tb=line", "--no-header"),
-    *("-p", "no:randomly"),
+    *("--show-capture=no", "-p", "no:randomly"),
 )
 
 

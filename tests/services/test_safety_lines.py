@@ -18,7 +18,7 @@ from orgs.ids import derived_id
 from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEvent
 from orgs.resolution import EventType, Fold, Outcome, UnreadableEvent
 from orgs.services import apply as applying
-from orgs.services import drain, prune, schedules, snapshots, write_back
+from orgs.services import drain, faults, prune, schedules, snapshots, write_back
 from orgs.services import reconcile as reconciling
 from orgs.services import repair as repairing
 from orgs.services.apply import Applied, apply_page
@@ -331,6 +331,36 @@ def test_event_by_event_a_race_that_is_lost_once_is_run_again() -> None:
     assert outcomes(applied) == [Outcome.CREATED]
 
 
+def test_event_by_event_trouble_with_the_first_is_raised() -> None:
+    with a_trigger("RAISE SQLSTATE '40001';"), pytest.raises(OperationalError):
+        apply_page(a_page(an_event(1), an_event(2, workos_id="org_2")))
+
+
+def test_an_event_is_not_parked_in_a_page_that_others_have_applied(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ensure_cursor()
+    is_contents_fault = faults.is_contents_fault
+
+    def and_another_applies_it(error: DatabaseError) -> bool:
+        SyncCursor.objects.update(last_event_id="event_0009")
+        return is_contents_fault(error)
+
+    monkeypatch.setattr(applying, "is_contents_fault", and_another_applies_it)
+
+    with a_trigger("RAISE SQLSTATE '22000';"):
+        applied = apply_page(a_page(an_event(1)))
+
+    assert applied.dropped
+    assert position().last_event_id == "event_0009"
+    assert not WorkOSEvent.objects.parked().exists()
+
+
+def test_a_connection_that_is_lost_is_not_the_contents_fault() -> None:
+    """It comes without an SQLSTATE, as what psycopg refuses does."""
+    assert not faults.is_contents_fault(OperationalError("the connection is lost"))
+
+
 def test_what_psycopg_refuses_before_postgresql_sees_it_is_parked() -> None:
     applied = apply_page(a_page(an_event(1, name="a\0"), an_event(2, workos_id="org_2")))
 
@@ -612,6 +642,18 @@ def test_a_drain_does_not_wait_for_what_is_overdue(
     assert not OrmQ.objects.exists(), "it has not waited until its deadline"
 
 
+def test_a_race_that_lasts_is_tried_again_by_the_worker(workos: WorkOSStandIn) -> None:
+    workos.create_organization(name="Acme")
+    an_announcement(workos.all_events()[0]["id"])
+    # As often as a page and then its event are tried.
+    body = "IF nextval('attempts') <= 10 THEN RAISE SQLSTATE '40001'; END IF;"
+
+    with a_trigger(body):
+        drain_and_wait()
+
+    assert Organization.objects.get().name == "Acme"
+
+
 def test_what_was_applied_before_trouble_is_told_and_rung_for(
     workos: WorkOSStandIn, sync_setting: SyncSetting, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -890,6 +932,32 @@ def test_other_trouble_with_the_database_is_not_left_to_the_worker(
     finally:
         with connection.cursor() as cursor:
             cursor.execute("ALTER TABLE organization_metadata RENAME gone TO name")
+
+
+@pytest.mark.parametrize("state", ["23505", "40001"])
+def test_a_repair_that_loses_a_race_once_is_run_again(workos: WorkOSStandIn, state: str) -> None:
+    workos.create_organization(name="New", at=TWO_DAYS_AGO, emits=False)
+    an_organization_row("gram-gone", workos_id="org_gone")
+    # The creation is lost once, and so is the disabling.
+    body = f"IF nextval('attempts') IN (1, 3) THEN RAISE SQLSTATE '{state}'; END IF;"
+
+    with a_trigger(body):
+        found = reconcile(Run(now=datetime.now(UTC)))
+
+    assert (found.trouble, found.snapshot.counts["conflict"]) == ([], 0)
+    assert Organization.objects.disabled().get().id == "gram-gone"
+
+
+def test_all_the_missing_are_disabled_however_many_are_looked_at_at_once(
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciling, "_CHUNK", 2)
+    for number in range(5):
+        an_organization_row(f"gram-{number}", workos_id=f"org_{number}")
+
+    reconcile(Run(now=datetime.now(UTC)))
+
+    assert Organization.objects.disabled().count() == 5
 
 
 def test_a_snapshot_with_trouble_is_not_noted_as_completed(
