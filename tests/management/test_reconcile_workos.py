@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 from io import StringIO
 from typing import Any
 
@@ -15,6 +16,7 @@ from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEve
 from orgs.services import write_back
 from orgs.services.cursor import standing
 from orgs.services.drain import drain_to_end
+from orgs.services.repair import DisableLimit
 from tests.builders import an_announcement, an_organization_row
 from tests.workos_stand_in import WorkOSStandIn
 
@@ -568,6 +570,19 @@ def test_options_that_make_no_sense_say_what_to_do(arguments: list[str], message
 
 
 # Parked events ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "limit"),
+    [
+        (None, DisableLimit()),
+        ("0", DisableLimit(rows=0, percent=0)),
+        ("50", DisableLimit(rows=50, percent=0)),
+        ("2.5%", DisableLimit(rows=0, percent=Fraction(5, 2))),
+    ],
+)
+def test_a_limit_is_the_one_that_is_given(given: str | None, limit: DisableLimit) -> None:
+    assert command._limit(given) == limit
 
 
 def test_parked_events_are_replayed_and_those_that_stay_are_named(workos: WorkOSStandIn) -> None:

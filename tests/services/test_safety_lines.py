@@ -105,9 +105,9 @@ def a_request(workos_id: str, organization_id: str = "gram-1", **values: Any) ->
     )
 
 
-def a_parked_event(workos_id: str = "org_1") -> None:
+def a_parked_event(workos_id: str = "org_1", event_id: str = "event_1") -> None:
     WorkOSEvent.objects.create(
-        id="event_1",
+        id=event_id,
         type=EventType.UPDATED,
         workos_organization_id=workos_id,
         processed_at=datetime.now(UTC),
@@ -463,6 +463,31 @@ def test_an_absence_withdraws_the_request_of_a_disabled_row() -> None:
     assert fold.plan().known_to_workos == ("gram-1",)
 
 
+def test_a_reason_that_cant_be_stored_is_stored_in_escapes() -> None:
+    unreadable = UnreadableEvent(
+        id=an_event_id(1), type="", workos_id=None, occurred_at=None, error="no \0 and no \ud800"
+    )
+
+    apply_page(a_page(unreadable))
+
+    assert WorkOSEvent.objects.get().error == r"no \x00 and no \ud800"
+
+
+def test_of_two_known_deletions_the_later_one_counts() -> None:
+    for number in (5, 9):
+        WorkOSEvent.objects.create(
+            id=an_event_id(number),
+            type=EventType.DELETED,
+            outcome=Outcome.UNKNOWN,
+            workos_organization_id="org_1",
+            processed_at=datetime.now(UTC),
+        )
+
+    applied = apply_page(a_page(an_event(7)))
+
+    assert outcomes(applied) == [Outcome.STALE]
+
+
 # The drain ----------------------------------------------------------------------------------
 
 
@@ -730,6 +755,33 @@ def test_other_trouble_with_the_database_is_no_announcements(workos: WorkOSStand
     assert WorkOSEvent.objects.get().outcome is None
 
 
+def test_an_announcement_that_another_drain_settles_meanwhile_ends_nothing(
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    an_announcement("event_1", ago=LONG_AGO)
+
+    def and_another_settles_it() -> bool:
+        WorkOSEvent.objects.update(outcome=Outcome.MISSING, processed_at=datetime.now(UTC))
+        return True
+
+    monkeypatch.setattr(drain, "_is_at_the_end", and_another_settles_it)
+
+    assert drain.settle_overdue() is None
+    assert workos.count_requests() == 0
+
+
+def test_a_second_question_that_fails_otherwise_is_trouble_and_no_loss(
+    workos: WorkOSStandIn,
+) -> None:
+    workos.create_organization(name="Acme")
+    drain_to_end()
+    workos.misbehave("status", status=400, times=1)
+    workos.misbehave("status", status=500, times=1)
+
+    with pytest.raises(edge.Refused):
+        drain_to_end()
+
+
 def test_a_replay_asks_once_whether_its_position_is_known(
     workos: WorkOSStandIn, sync_setting: SyncSetting
 ) -> None:
@@ -822,6 +874,44 @@ def test_an_announcement_that_the_stream_brings_meanwhile_is_not_parked(
     honour_announcement(event.id)
 
     assert WorkOSEvent.objects.get().outcome == "created"
+
+
+def test_an_announcement_that_the_stream_brings_meanwhile_keeps_its_outcome(
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acme = workos.create_organization(name="Acme")
+    event = an_announcement("event_1", workos_id=acme["id"])
+    take = snapshots.take_snapshot
+
+    def and_it_is_read(workos_id: str) -> snapshots.Snapshot:
+        WorkOSEvent.objects.update(outcome=Outcome.CREATED, processed_at=datetime.now(UTC))
+        return take(workos_id)
+
+    monkeypatch.setattr(snapshots, "take_snapshot", and_it_is_read)
+
+    honour_announcement(event.id)
+
+    assert WorkOSEvent.objects.get().outcome == "created"
+
+
+def test_a_replay_of_all_passes_over_what_is_dismissed_meanwhile(
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acme = workos.create_organization(name="Acme")
+    for number in (1, 2, 3):
+        a_parked_event(acme["id"], an_event_id(number))
+    take = snapshots.take_snapshot
+
+    def and_the_next_is_dismissed(workos_id: str) -> snapshots.Snapshot:
+        snapshots.dismiss_parked([an_event_id(2)])
+        return take(workos_id)
+
+    monkeypatch.setattr(snapshots, "take_snapshot", and_the_next_is_dismissed)
+
+    snapshots.replay_all_parked(deadline=time.monotonic() + 30)
+
+    outcomes_ = WorkOSEvent.objects.order_by("id").values_list("outcome", flat=True)
+    assert list(outcomes_) == ["created", "dismissed", "stale"]
 
 
 @pytest.mark.parametrize(
@@ -973,6 +1063,68 @@ def test_a_snapshot_with_trouble_is_not_noted_as_completed(
 
     assert found.trouble
     assert SyncCursor.objects.get().reconciled_at is None
+
+
+def test_a_dry_run_tells_of_an_expired_position(workos: WorkOSStandIn) -> None:
+    workos.create_organization(name="Acme")
+    drain_to_end()
+    SyncCursor.objects.update(drained_at=datetime.now(UTC) - timedelta(days=40))
+
+    found = reconcile(Run(now=datetime.now(UTC), dry=True))
+
+    assert found.lost is not None
+    assert not found.in_sync
+
+
+def test_write_backs_that_there_was_no_time_for_are_trouble(
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciling, "_PUSH_SECONDS", 0.0)
+    workos.create_organization(name="Acme", at=TWO_DAYS_AGO, emits=False)
+
+    found = reconcile(Run(now=datetime.now(UTC)))
+
+    assert found.trouble == ["some write-backs are left for the worker: there was no time for them"]
+
+
+def test_a_pause_of_many_minutes_is_not_kept_in_a_listing(
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    workos.misbehave("rate_limited", retry_after=600, path="/organizations", exact=True)
+
+    found = reconcile(Run(now=datetime.now(UTC)), drain_events=False)
+
+    assert "429" in found.trouble[0]
+    assert slept == []
+
+
+def test_a_row_that_the_stream_has_disabled_is_not_told_to_be_disabled_here(
+    workos: WorkOSStandIn,
+) -> None:
+    acme = workos.create_organization(
+        name="Acme", external_id="gram-1", at=TWO_DAYS_AGO, emits=False
+    )
+    an_organization_row("gram-1", workos_id=acme["id"])
+    apply_page(a_page(a_deletion(1, workos_id=acme["id"])))
+
+    found = reconcile(Run(now=datetime.now(UTC)), drain_events=False)
+
+    assert (found.snapshot.counts["stale"], found.snapshot.counts["disabled_here"]) == (1, 0)
+    assert found.in_sync
+
+
+def test_a_row_that_another_organization_names_is_relinked_by_its_old_ones_id(
+    workos: WorkOSStandIn,
+) -> None:
+    new = workos.create_organization(name="New", external_id="gram-1", emits=False)
+    an_organization_row("gram-1", workos_id="org_gone")
+
+    reconcile_organizations(Run(now=datetime.now(UTC)), ["org_gone"])
+
+    row = Organization.objects.get()
+    assert (row.workos_id, row.disabled_at) == (new["id"], None)
 
 
 def test_a_disabled_row_is_not_asked_for(workos: WorkOSStandIn) -> None:

@@ -128,11 +128,6 @@ MUTANTS = (
             "return may_look",
         ),
         (
-            "who may not look may reconcile",
-            'return may_look and request.user.has_perm("orgs.reconcile_organization")',
-            'return request.user.has_perm("orgs.reconcile_organization")',
-        ),
-        (
             "the action to reconcile needs no permission",
             '@admin.action(description="Reconcile with WorkOS", permissions=["reconcile"])',
             '@admin.action(description="Reconcile with WorkOS")',

@@ -461,11 +461,6 @@ MUTANTS = (
             "report.unsettled = settle_overdue()",
         ),
         (
-            "the worker settles before the end of the stream",
-            "if report.drained and total.unsettled is None:",
-            "if total.unsettled is None:",
-        ),
-        (
             "one that can't be settled stops the rest",
             "except WorkOSTrouble as error:\n            trouble = error\n        except",
             "except WorkOSTrouble as error:\n            return error\n        except",
@@ -1408,11 +1403,6 @@ MUTANTS = (
             "a pause grows without end",
             "min(_FIRST_DELAY * 2 ** min(attempts - 1, 30), _LONGEST_DELAY)",
             "_FIRST_DELAY * 2 ** min(attempts - 1, 30)",
-        ),
-        (
-            "requests are locked in any order",
-            "settled = sorted(answers, key=lambda answer: answer.claim.organization_id)",
-            "settled = list(answers)",
         ),
         (
             "other trouble with the database is taken for a lock",

@@ -109,14 +109,6 @@ MUTANTS = mutants(
         "return True",
     ),
     (
-        "an odd signature is answered 500",
-        (
-            "except Exception:  # noqa: BLE001 - it raises TypeError and OverflowError for some "
-            "signatures"
-        ),
-        "except ValueError:",
-    ),
-    (
         "a webhook without end is answered 500",
         "except (ValueError, RecursionError):\n        return None",
         "except ValueError:\n        return None",
@@ -136,7 +128,6 @@ MUTANTS = mutants(
         "key = event_id if _is_usable_id(event_id) else content_id(event_id.encode())",
         "key = event_id",
     ),
-    ("a ULID beyond all time is read", ' or ulid[0] > "7"', ""),
     (
         "a page without a list is an empty list",
         "if not isinstance(listed, list) or not isinstance(metadata, dict):",
@@ -202,11 +193,6 @@ MUTANTS = mutants(
         "a time before all time stops the page",
         "except (ValueError, OverflowError):",
         "except ValueError:",
-    ),
-    (
-        "an event that is nested without end stops the page",
-        "except RecursionError:\n        return",
-        "except ZeroDivisionError:\n        return",
     ),
     (
         "the answer for another organization is believed",
