@@ -2,6 +2,10 @@
 
 from tests.mutants.mutant import mutants
 
+_CHECKS = "tests/test_checks.py"
+_SETTINGS = "tests/test_settings.py"
+_SLUGS = "tests/test_slugs.py"
+_WORDING = "tests/test_wording.py"
 _RESOLUTION = "tests/test_resolution.py"
 _DRIFT = "tests/test_drift.py"
 _SAFETY_LINES = "tests/services/test_safety_lines.py"
@@ -46,6 +50,7 @@ MUTANTS = (
             "a snapshot is measured by the time of another organization",
             "if row.workos_id != organization.workos_id or row.workos_updated_at is None:",
             "if row.workos_updated_at is None:",
+            f"{_DRIFT}::test_a_row_that_moves_is_claimed_by_its_new_organization",
         ),
         (
             "an older snapshot rewinds a row",
@@ -61,16 +66,19 @@ MUTANTS = (
             "an old difference is taken for traffic",
             "if organization.updated_at <= young_after:\n        return False\n",
             "",
+            f"{_SAFETY_LINES}::test_a_deletion_that_the_stream_brings_meanwhile_is_not_undone",
         ),
         (
             "a young organization without a row is no traffic",
             "if row is None or row.workos_updated_at is None:\n        return True",
             "if row is None or row.workos_updated_at is None:\n        return False",
+            f"{_RECONCILE}::test_a_row_whose_relink_is_on_its_way_is_not_disabled",
         ),
         (
             "an organization as old as its row is traffic",
             "return organization.updated_at > row.workos_updated_at",
             "return organization.updated_at >= row.workos_updated_at",
+            f"{_RECONCILE}::test_echoes_that_cant_be_absorbed_are_left_to_the_worker",
         ),
         (
             "an error in one event stops the rest",
@@ -94,7 +102,7 @@ MUTANTS = (
             "a disabled row whose organization is gone waits for its write-back",
             "if row.disabled:\n            self._pending[row.id] = None",
             "if row.disabled:",
-            _SAFETY_LINES,
+            f"{_SAFETY_LINES}::test_an_absence_withdraws_the_request_of_a_disabled_row",
         ),
         (
             "the id that WorkOS names goes before the link",
@@ -110,7 +118,7 @@ MUTANTS = (
             "the echo of a write-back counts as drift",
             "any(map(self._has_moved, changed))",
             "bool(changed)",
-            (_RESOLUTION, _RECONCILE),
+            f"{_RECONCILE}::test_an_echo_that_is_held_back_is_no_drift",
         ),
         (
             "a rename alone does not count as drift",
@@ -144,7 +152,7 @@ MUTANTS = (
             "a snapshot brings back what the stream has deleted",
             "if organization.workos_id in self._deleted:",
             "if False:",
-            (_RESOLUTION, _SNAPSHOTS),
+            f"{_RESOLUTION}::test_a_snapshot_does_not_bring_a_deleted_organization_back",
         ),
         (
             "a row that a snapshot inserts refuses the events it overtook, by their ids",
@@ -225,6 +233,7 @@ MUTANTS = (
                 "young_after=self.young_after):"
             ),
             "if False:",
+            f"{_DRIFT}::test_what_is_no_drift_is_counted_and_not_told",
         ),
         (
             "a row whose relink is on its way is disabled",
@@ -233,51 +242,61 @@ MUTANTS = (
                 "                self.claimed.add(before.id)\n"
             ),
             "",
+            f"{_DRIFT}::test_a_row_whose_move_is_on_its_way_is_claimed_already",
         ),
         (
             "another external_id is no conflict",
             "if before is not None and _names_another(before, organization):",
             "if False:",
+            f"{_DRIFT}::test_what_only_a_person_can_decide_is_told_and_left_alone",
         ),
         (
             "an older answer with another external_id is a conflict",
             "return not names_it and not is_stale_snapshot(row, organization)",
             "return not names_it",
+            f"{_DRIFT}::test_an_older_answer_that_names_another_row_is_stale_and_no_conflict",
         ),
         (
             "a request that waits for a person is begun again by each snapshot",
             "if not self._waits_for_person(id_, workos_id)\n",
             "",
+            f"{_DRIFT}::test_a_write_back_that_waits_for_a_person_is_a_conflict_and_not_asked_for_again",
         ),
         (
             "a person's decision about another organization keeps this one waiting",
             "return pending == PendingWriteBack(workos_id, waits_for_person=True)",
             "return pending is not None and pending.waits_for_person",
+            f"{_DRIFT}::test_a_write_back_that_is_pending_is_still_drift",
         ),
         (
             "a row that was relinked is disabled with its old organization",
             "if resolved.outcome is Outcome.RELINKED:\n            self.claimed.add(id_)\n",
             "",
+            f"{_DRIFT}::test_a_row_that_moves_is_claimed_by_its_new_organization",
         ),
         (
             "every organization that shows our id is written again",
             "tuple(id_ for id_ in plan.known_to_workos if id_ in pending)",
             "plan.known_to_workos",
+            f"{_DRIFT}::test_what_is_no_drift_is_counted_and_not_told",
         ),
         (
             "a row that the stream has deleted is told to be disabled here",
             "is_disabled_here = after.disabled and organization.workos_id not in self.deleted",
             "is_disabled_here = after.disabled",
+            f"{_DRIFT}::test_what_is_no_drift_is_counted_and_not_told",
         ),
         (
             "an id with control characters is printed as it is",
             "return id_ if id_.isprintable() else json.dumps(id_)",
             "return id_",
+            f"{_DRIFT}::test_a_change_is_told_in_one_line_whatever_the_ids_hold",
         ),
         (
             "what is left alone counts as drift",
             "LEFT_ALONE = (Outcome.CONFLICT, DISABLED_HERE)",
             "LEFT_ALONE = ()",
+            f"{_RECONCILE}::test_a_row_disabled_here_is_told_and_not_enabled",
         ),
     ),
     *mutants(
@@ -287,28 +306,43 @@ MUTANTS = (
             "a slug is as long as the name",
             'return dashed[:MAX_BASE_LENGTH].strip("-")',
             'return dashed.strip("-")',
+            f"{_SLUGS}::test_the_base_of_a_name",
         ),
         (
             "a slug that was cut ends in a dash",
             'return dashed[:MAX_BASE_LENGTH].strip("-")',
             "return dashed[:MAX_BASE_LENGTH]",
+            f"{_SLUGS}::test_the_base_of_a_name",
         ),
-        ("a slug has one letter", "if len(base) < MIN_BASE_LENGTH:", "if not base:"),
-        ("a slug is empty", 'return base or "organization"', "return base"),
+        (
+            "a slug has one letter",
+            "if len(base) < MIN_BASE_LENGTH:",
+            "if not base:",
+            f"{_SLUGS}::test_the_base_of_a_name",
+        ),
+        (
+            "a slug is empty",
+            'return base or "organization"',
+            "return base",
+            f"{_SLUGS}::test_a_name_and_an_id_that_leave_nothing_still_get_a_base",
+        ),
         (
             "few namesakes get a slug",
             "_SUFFIX_LENGTHS = (4, 8, 16, 32, 64)",
             "_SUFFIX_LENGTHS = (4,)",
+            f"{_SLUGS}::test_candidates_are_the_base_then_ever_more_digits_of_the_workos_id",
         ),
         (
             "only short suffixes tell namesakes apart",
             "_SUFFIX_LENGTHS = (4, 8, 16, 32, 64)",
             "_SUFFIX_LENGTHS = (4, 8, 16, 32)",
+            f"{_SLUGS}::test_candidates_are_the_base_then_ever_more_digits_of_the_workos_id",
         ),
         (
             "all namesakes ask for the same slug",
             "digest = sha256(workos_id.encode()).hexdigest()",
             "digest = sha256(base.encode()).hexdigest()",
+            f"{_SLUGS}::test_candidates_are_the_same_each_time_and_differ_by_workos_id",
         ),
     ),
     *mutants(
@@ -320,12 +354,42 @@ MUTANTS = (
     *mutants(
         "orgs/wording.py",
         ("tests/test_wording.py", "tests/test_workos.py", "tests/services/test_write_back.py"),
-        ("a NUL reaches PostgreSQL", r'.replace("\x00", "\\x00")', ""),
-        ("a lone surrogate can't be told", '"backslashreplace"', '"strict"'),
-        ("nothing counts as some text", 'text != "" and ', ""),
-        ("what PostgreSQL can't store counts as storable", " and storable(text) == text", ""),
-        ("trouble is told in many lines", '" ".join(str(trouble).split())', "str(trouble)"),
-        ("trouble is told at any length", "if len(line) <= _MAX_LENGTH else", "if True else"),
+        (
+            "a NUL reaches PostgreSQL",
+            r'.replace("\x00", "\\x00")',
+            "",
+            f"{_WORDING}::test_what_postgresql_cant_store_is_told_in_escapes",
+        ),
+        (
+            "a lone surrogate can't be told",
+            '"backslashreplace"',
+            '"strict"',
+            f"{_WORDING}::test_what_postgresql_cant_store_is_told_in_escapes",
+        ),
+        (
+            "nothing counts as some text",
+            'text != "" and ',
+            "",
+            f"{_WORDING}::test_text_is_storable_if_it_is_some_and_postgresql_takes_it",
+        ),
+        (
+            "what PostgreSQL can't store counts as storable",
+            " and storable(text) == text",
+            "",
+            f"{_WORDING}::test_text_is_storable_if_it_is_some_and_postgresql_takes_it",
+        ),
+        (
+            "trouble is told in many lines",
+            '" ".join(str(trouble).split())',
+            "str(trouble)",
+            f"{_WORDING}::test_trouble_is_told_in_one_short_line",
+        ),
+        (
+            "trouble is told at any length",
+            "if len(line) <= _MAX_LENGTH else",
+            "if True else",
+            f"{_WORDING}::test_trouble_is_told_in_one_short_line",
+        ),
     ),
     *mutants(
         "orgs/tolerant_json.py",
@@ -369,7 +433,17 @@ MUTANTS = (
     *mutants(
         "orgs/conf.py",
         ("tests/test_settings.py::test_a_secret_does_not_show_itself", "tests/test_checks.py"),
-        ("a secret shows itself", "return \"'********'\"", "return str.__repr__(self)"),
-        ("a setting that does not exist is passed over", "if unknown:", "if False:"),
+        (
+            "a secret shows itself",
+            "return \"'********'\"",
+            "return str.__repr__(self)",
+            f"{_SETTINGS}::test_a_secret_does_not_show_itself",
+        ),
+        (
+            "a setting that does not exist is passed over",
+            "if unknown:",
+            "if False:",
+            f"{_CHECKS}::test_a_setting_that_does_not_exist_is_named",
+        ),
     ),
 )
