@@ -61,7 +61,6 @@ def run_all(project: Path, mutants: Sequence[Mutant], *, jobs: int) -> Generator
     """
     with ExitStack() as stack:
         copies = [stack.enter_context(_a_copy(project)) for _ in range(min(jobs, len(mutants)))]
-        _require_green(copies[0], mutants)
         free: SimpleQueue[_Copy] = SimpleQueue()
         for copy in copies:
             free.put(copy)
@@ -75,6 +74,7 @@ def run_all(project: Path, mutants: Sequence[Mutant], *, jobs: int) -> Generator
 
         with ThreadPoolExecutor(len(copies)) as threads:
             try:
+                list(threads.map(_require_green, copies, _parts(mutants, len(copies))))
                 yield from threads.map(run, mutants)
             except BaseException:
                 threads.shutdown(wait=False, cancel_futures=True)
@@ -156,8 +156,15 @@ def _write(file: Path, source: str) -> None:
         compiled.unlink()
 
 
-def _require_green(copy: _Copy, mutants: Sequence[Mutant]) -> None:
-    tests = tuple(dict.fromkeys(test for mutant in mutants for test in mutant.tests))
+def _parts(mutants: Sequence[Mutant], count: int) -> list[list[str]]:
+    """All the tests, once each, in so many parts."""
+    tests = sorted({test for mutant in mutants for test in mutant.tests})
+    return [tests[part::count] for part in range(count)]
+
+
+def _require_green(copy: _Copy, tests: Sequence[str]) -> None:
+    if not tests:
+        return
     code, output = copy.run(tests)
     if code != _PASSED:
         raise CannotRun(f"without any mutant the tests are not green:\n{output}")
