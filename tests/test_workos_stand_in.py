@@ -727,6 +727,38 @@ class TestEmit:
         assert (first["data"]["name"], last["data"]["name"]) == ("First", "Last")
         assert workos.all_events() == [first, odd, last]
 
+    @pytest.mark.parametrize(
+        ("text", "value"),
+        [
+            pytest.param('{"id": "first", "id": "event_1"}', {"id": "event_1"}, id="a key twice"),
+            pytest.param("[1e999, -0]", [float("inf"), 0], id="numbers"),
+            pytest.param(r'"\ud800"', "\ud800", id="half a character"),
+        ],
+    )
+    def test_any_text_reaches_the_reader(
+        self, workos: WorkOSStandIn, sdk: WorkOSClient, text: str, value: Any
+    ) -> None:
+        workos.create_organization(name="First")
+        workos.emit_text(text, id="event_1")
+        workos.create_organization(name="Last")
+
+        first, odd, last = read_events(sdk)["data"]
+        after = read_events(sdk, after="event_1")["data"]
+
+        assert odd == value
+        assert (first["data"]["name"], last["data"]["name"]) == ("First", "Last")
+        assert after == [last]
+
+    def test_bytes_that_are_no_text_reach_the_reader(self, workos: WorkOSStandIn) -> None:
+        workos.emit_text("\udcff", id="event_1")
+
+        answer = httpx2.get(
+            f"{workos.base_url}/events?events=organization.created",
+            headers={"Authorization": f"Bearer {workos.api_key}"},
+        )
+
+        assert b"[\xff]" in answer.content
+
     def test_only_an_object_is_filled_in(self, workos: WorkOSStandIn) -> None:
         with pytest.raises(TypeError, match="raw=True"):
             workos.emit([])
@@ -1029,6 +1061,11 @@ class TestMisbehaviour:
             read_events(sdk)
 
         assert (refused.value.status_code, refused.value.code) == (418, "tea")
+
+    def test_any_text(self, workos: WorkOSStandIn, sdk: WorkOSClient) -> None:
+        workos.misbehave("text", text='{"data": 1, "data": 2}')
+
+        assert read_events(sdk) == {"data": 2}
 
     def test_a_time_out(self, workos: WorkOSStandIn, sdk: WorkOSClient) -> None:
         workos.misbehave("time_out")

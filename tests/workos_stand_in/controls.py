@@ -156,6 +156,16 @@ class Controls:
         )
 
     @control
+    def emit_text(self, text: str, *, id: str) -> None:  # noqa: A002 -- WorkOS's word
+        """Put any text into the stream where an event would stand, be it JSON or not.
+
+        `id` is what a cursor may name it by. It passes every filter, and no webhook is sent. A
+        lone surrogate from U+DC80 to U+DCFF is the byte it stands for, as `surrogateescape` has
+        it. With one that isn't JSON in the stream, `all_events` is a ValueError.
+        """
+        self._state.emit_text(text, event_id=id)
+
+    @control
     def all_events(self) -> list[Any]:
         """Return every event in the order of emission, those not readable (any more) included."""
         return self._state.all_events()
@@ -200,7 +210,7 @@ class Controls:
 
         - `rate_limited` (retry_after=None), `status` (status, body=None), `html` (status=200)
         - `time_out` (seconds=60), `reset`, `slow` (seconds)
-        - `empty`, `body` (body: any JSON), `truncated`
+        - `empty`, `body` (body: any JSON), `text` (text: as for `emit_text`), `truncated`
         - `ends_early`, `repeated_page`, `no_list_metadata`: listings
         - `expired_cursor` (status=400, restart=False): reads with an `after`
         """

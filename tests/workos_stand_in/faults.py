@@ -79,6 +79,11 @@ def _body(_: Exchange, *, body: Json) -> Answer:
     return Answer.of_json(body)
 
 
+def _text(_: Exchange, *, text: str) -> Answer:
+    """Answer 200 with any text as if it were JSON; escaped surrogates are bytes."""
+    return Answer(200, text.encode("utf-8", "surrogateescape"))
+
+
 def _ends_early(exchange: Exchange) -> Answer:
     """Answer with the right page, but say that it is the last."""
     right = exchange.carry_out(exchange.request)
@@ -124,6 +129,7 @@ INSTEAD: Final[Mapping[str, Misbehaviour]] = {
     "html": _html,
     "empty": _empty,
     "body": _body,
+    "text": _text,
     "expired_cursor": _expired_cursor,
 }
 """What is answered instead of doing what was asked for, or after doing it."""

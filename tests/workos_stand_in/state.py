@@ -194,6 +194,12 @@ class WorkOSState:
                 self._publish(event_id=event_id, event=value)
             return value
 
+    def emit_text(self, text: str, *, event_id: str) -> None:
+        """Put any text into the stream where an event would stand; see the control."""
+        body = text.encode("utf-8", "surrogateescape")
+        with self._lock:
+            self._append(event_id, None, self._clock.now(), body=body)
+
     def list_events(self, query: EventQuery) -> Page:
         """Return one page of events.
 
@@ -273,7 +279,13 @@ class WorkOSState:
             self._publish(event_id=event_id, event=event)
 
     def _append(
-        self, event_id: str, event: Json, happened_at: int, readable_at: int | None = None
+        self,
+        event_id: str,
+        event: Json,
+        happened_at: int,
+        readable_at: int | None = None,
+        *,
+        body: bytes | None = None,
     ) -> None:
         self._events.append(
             Event(
@@ -284,7 +296,7 @@ class WorkOSState:
                 happened_at=happened_at,
                 emitted_at=self._clock.now(),
                 readable_at=readable_at,
-                body=encode(event),
+                body=encode(event) if body is None else body,
             )
         )
 
