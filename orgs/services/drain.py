@@ -287,7 +287,9 @@ def _announce(report: DrainReport) -> None:
 def log_trouble(report: DrainReport) -> None:
     """Logs what was parked, and what could not be settled."""
     for entry in report.parked:
-        logger.error("parked %s: %s", entry.event.id, entry.resolved.error)
+        # The ledger has all of it. PostgreSQL's second line shows the row: not for logs.
+        reason = entry.resolved.error.partition("\n")[0]
+        logger.error("parked %s: %s", one_line(entry.event.id), one_line(reason))
     if report.unsettled is not None:
         logger.warning(
             "an announcement that is overdue could not be settled, and is tried again: %s",
@@ -405,7 +407,8 @@ def _begins_too_early(page: EventPage) -> bool:
         return False
     times = (listed.event.occurred_at for listed in page.events)
     begins_at = next((moment for moment in times if moment is not None), after)
-    return begins_at < after - _RESTART_MARGIN
+    # Not "after - margin": an event may carry the first moment there is.
+    return after - begins_at > _RESTART_MARGIN
 
 
 def _was_position_ignored(page: EventPage) -> bool:

@@ -279,6 +279,18 @@ def test_an_event_with_an_old_time_alone_is_no_lost_cursor(workos: WorkOSStandIn
     assert names() == ["First", "Odd"]
 
 
+def test_an_event_of_the_first_moment_there_is_does_not_stop_the_stream(
+    workos: WorkOSStandIn,
+) -> None:
+    workos.emit({"event": "organization.archived", "created_at": "0001-01-01T00:00:00Z"})
+    drain_to_end()
+    workos.create_organization(name="After it")
+
+    drain_to_end()
+
+    assert names() == ["After it"]
+
+
 def test_nothing_drained_for_longer_than_workos_keeps_events_is_a_lost_cursor(
     workos: WorkOSStandIn,
 ) -> None:
@@ -793,6 +805,16 @@ def test_what_is_parked_is_logged(workos: WorkOSStandIn, caplog: pytest.LogCaptu
     assert [record.getMessage() for record in caplog.records] == [
         f"parked {bad['id']}: data is not an object"  # type: ignore[index, call-overload]
     ]
+
+
+def test_an_id_cant_forge_a_line_of_the_log(
+    workos: WorkOSStandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    workos.emit({"id": "event_1\nERROR forged", "event": "organization.created", "data": None})
+
+    drain_and_wait()
+
+    assert "\n" not in caplog.records[0].getMessage()
 
 
 def _raising(error: Exception, *, times: int) -> Callable[..., None]:
