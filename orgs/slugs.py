@@ -9,6 +9,10 @@ from slugify import slugify
 MAX_BASE_LENGTH = 80
 MIN_BASE_LENGTH = 2
 
+#: Characters of a name that are read. A slug is chosen while rows are locked: a name of megabytes
+#: must not hold them for minutes.
+_MAX_READ = 1_000
+
 #: Lengths of the suffix, tried in this order. Four digits tell apart the few namesakes that there
 #: are; the whole digest can be taken only by a row that was made for the same WorkOS organization.
 _SUFFIX_LENGTHS = (4, 8, 16, 32, 64)
@@ -40,7 +44,7 @@ def slug_candidates(base: str, workos_id: str) -> Iterator[str]:
 def _slugified(text: str) -> str:
     # Word by word: on a whole name python-slugify also joins "1,000" to "1000", drops typographic
     # apostrophes and decodes HTML entities. Here every run of other characters is one dash.
-    words = "".join(char if _belongs_to_a_word(char) else " " for char in text).split()
+    words = "".join(char if _belongs_to_a_word(char) else " " for char in text[:_MAX_READ]).split()
     dashed = "-".join(filter(None, (slugify(word) for word in words)))
     return dashed[:MAX_BASE_LENGTH].strip("-")
 

@@ -26,6 +26,7 @@ from orgs.slugs import MAX_BASE_LENGTH, slug_base, slug_candidates
         pytest.param("snake_case", "snake-case", id="underscore"),
         pytest.param("a" * 79 + "-bcd", "a" * 79, id="cut at 80, and trimmed again"),
         pytest.param("a" * 200, "a" * 80, id="cut at 80"),
+        pytest.param("!" * 999 + "abc", "org-01abc", id="read up to its thousandth character"),
         pytest.param("ab", "ab", id="two characters are enough"),
         pytest.param("a", "org-01abc", id="one is not: the WorkOS id"),
         pytest.param("!?", "org-01abc", id="none: the WorkOS id"),
