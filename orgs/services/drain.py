@@ -33,6 +33,7 @@ from orgs.services.mirror import LedgerEntry
 from orgs.services.paging import read_ahead
 from orgs.services.ring import PUSH_EXTERNAL_IDS, RECONCILE, SYNC_EVENTS, ring
 from orgs.services.snapshots import AlreadySeen, honour_announcement
+from orgs.services.transactions import bounded_transaction
 from orgs.wording import one_line
 from orgs.workos import EventPage, Position, Unauthorized, WorkOSTrouble
 
@@ -190,7 +191,8 @@ def settle_overdue(*, deadline: float | None = None) -> WorkOSTrouble | Database
     """
     trouble: WorkOSTrouble | DatabaseError | None = None
     window = timedelta(seconds=sync_settings().hold_back_window)
-    overdue = list(WorkOSEvent.objects.overdue(after=window).values_list("id", flat=True))
+    with bounded_transaction():
+        overdue = list(WorkOSEvent.objects.overdue(after=window).values_list("id", flat=True))
     try:
         if overdue and not _is_at_the_end():
             return None
@@ -319,7 +321,9 @@ def _note(trouble: Exception) -> float:
 
 def _unseen() -> bool:
     window = timedelta(seconds=sync_settings().hold_back_window)
-    return WorkOSEvent.objects.unseen(within=window).exists()
+    # Bounded, because a migration may hold the table for minutes.
+    with bounded_transaction():
+        return WorkOSEvent.objects.unseen(within=window).exists()
 
 
 def _has_passed(deadline: float | None) -> bool:
