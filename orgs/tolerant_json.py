@@ -22,13 +22,14 @@ _TOKEN = re.compile(r'"(?>(?:[^"\\]+|\\.)*)(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 
 
 def loads(content: bytes) -> Any:
-    """The JSON in ``content``: what is nested too deeply as a text that says so, and a number that
-    is too long as text. Raises ``ValueError`` for what is not JSON."""
-    text = content.decode("utf-8-sig")
+    """The JSON in ``content``: what is nested too deeply as a text that says so, a number that is
+    too long as text, bytes that are no text as lone surrogates, control characters in a string as
+    they are. Raises ``ValueError`` for what is not JSON."""
+    text = content.decode("utf-8-sig", "surrogateescape")
     try:
-        return json.loads(text)
+        return json.loads(text, strict=False)
     except (RecursionError, ValueError):
-        return json.loads("".join(_flattened(text)), parse_int=_number)
+        return json.loads("".join(_flattened(text)), parse_int=_number, strict=False)
 
 
 def _number(digits: str) -> int | str:

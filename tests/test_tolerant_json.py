@@ -35,6 +35,15 @@ def test_a_number_without_end_is_text() -> None:
     assert loads(b'{"a": ' + b"9" * 5_000 + b', "b": 1}') == {"a": "9" * 5_000, "b": 1}
 
 
+def test_bytes_that_are_no_text_spoil_their_own_string_alone() -> None:
+    assert loads(b'{"a": "\xff", "b": "\xc3\xa9"}') == {"a": "\udcff", "b": "\u00e9"}
+
+
+def test_control_characters_that_are_not_escaped_spoil_nothing() -> None:
+    assert loads(b'{"a": "\x00\n"}') == {"a": "\x00\n"}
+    assert loads(b'{"a": "\x00", "b": ' + DEEP.encode() + b"}")["a"] == "\x00"
+
+
 @pytest.mark.parametrize("name", ['[[[{{{"\\', "]" * 200, '"]' * 200, "[" * 200, '"[' * 200, "\\"])
 def test_brackets_in_strings_are_no_nesting(name: str) -> None:
     page = json.dumps({"name": name, "odd": 0, "after": name}).replace("0", DEEP)
