@@ -15,14 +15,15 @@ _PATIENCE = 20.0
 
 
 @contextmanager
-def another_program() -> Iterator["psycopg.Connection[tuple[object, ...]]"]:
-    """A connection of another program's: raw psycopg, knowing nothing of Django."""
+def another_program(**changes: str) -> Iterator["psycopg.Connection[tuple[object, ...]]"]:
+    """A connection of another program's: raw psycopg, knowing nothing of Django. As another
+    ``user`` if given."""
     params = {
         key: value
         for key, value in connection.get_connection_params().items()
         if key in ("host", "port", "user", "password", "dbname")
     }
-    with psycopg.connect(**params) as rival:
+    with psycopg.connect(**{**params, **changes}) as rival:
         yield rival
 
 

@@ -1,13 +1,20 @@
 """Runs the project's own commands as real processes, against the test database and a stand-in."""
 
 import os
+import signal
+import subprocess
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 from urllib.parse import urlencode
 
 from django.conf import settings
 from django.db import connection
 
+from gram_sync.components import listen, start_web
+from gram_sync.processes import Children
 from tests.workos_stand_in import WorkOSStandIn
 
 PROJECT = Path(settings.BASE_DIR)
@@ -35,3 +42,38 @@ def database_url(**instead: str) -> str:
     password = f":{params['password']}" if params.get("password") else ""
     query = {key: params[key] for key in ("host", "port") if params.get(key)}
     return f"postgresql://{params['user']}{password}@/{params['dbname']}?{urlencode(query)}"
+
+
+@contextmanager
+def a_web_process(environment: Mapping[str, str], log: Path) -> Iterator[int]:
+    """A gunicorn with one worker, as in production; gives its port."""
+    one_worker = {**environment, "GUNICORN_CMD_ARGS": "--workers 1 --log-level debug"}
+    with Children() as children:
+        listener = listen("127.0.0.1", 0)
+        port: int = listener.getsockname()[1]
+        start_web(children, listener, environment=one_worker, log=log)
+        yield port
+
+
+@contextmanager
+def a_cluster(
+    environment: Mapping[str, str], output: IO[bytes] | None = None
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """A running ``qcluster`` with one worker; its whole session is gone afterwards."""
+    cluster = subprocess.Popen(
+        [*MANAGE, "qcluster"],
+        cwd=PROJECT,
+        env={**environment, "POLL_PAUSE_SECONDS": "0.05", "WORKERS": "1"},
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+    )
+    try:
+        yield cluster
+    finally:
+        cluster.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            cluster.wait(30)
+        with suppress(ProcessLookupError):
+            os.killpg(cluster.pid, signal.SIGKILL)
+        cluster.wait()
