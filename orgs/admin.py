@@ -5,6 +5,7 @@ It opens no transaction and never talks to WorkOS.
 
 import json
 import logging
+import time
 from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
@@ -20,6 +21,7 @@ from django.db import Error as DatabaseTrouble
 from django.db import models
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
@@ -32,14 +34,20 @@ from orgs.models import (
     SyncCursor,
     WorkOSEvent,
 )
-from orgs.resolution import EVENT_OUTCOMES, EventType, Outcome
+from orgs.resolution import EVENT_OUTCOMES, EventType, Outcome, Resolved
 from orgs.services.reconcile import (
     Reconciliation,
     UnknownOrganization,
     reconcile_organizations,
 )
 from orgs.services.repair import Run
-from orgs.services.snapshots import NotParked, dismiss_parked, replay_parked
+from orgs.services.snapshots import (
+    NotParked,
+    ReplayReport,
+    dismiss_parked,
+    replay_all_parked,
+    replay_parked,
+)
 from orgs.wording import storable
 from orgs.workos import WorkOSTrouble
 
@@ -57,6 +65,9 @@ else:
 logger = logging.getLogger(__name__)
 
 Shown = TypeVar("Shown", bound=models.Model)
+
+#: Replaying all ends about so long after it began: proxies hang up on what takes a minute.
+_REPLAY_SECONDS = 20.0
 
 #: As Django shows an empty field; an empty method's answer it shows as "None".
 _EMPTY = "-"
@@ -380,7 +391,10 @@ class _Told(NamedTuple):
 
 
 def _replay(event_id: str) -> _Told:
-    resolved = replay_parked(event_id)
+    return _told_of(replay_parked(event_id))
+
+
+def _told_of(resolved: Resolved) -> _Told:
     if resolved.outcome is Outcome.PARKED:
         return _Told(messages.WARNING, f"Still parked ({storable(resolved.error)})")
     return _Told(messages.SUCCESS, f"Applied what WorkOS says now ({resolved.outcome})")
@@ -467,13 +481,61 @@ class WorkOSEventAdmin(_ReadOnlyAdmin[WorkOSEvent]):
                 name=f"orgs_workosevent_{name}",
             )
             for name, view in [("replay", self.replay_view), ("dismiss", self.dismiss_view)]
-        ] + super().get_urls()
+        ] + [
+            path(
+                "replay-all/",
+                self.admin_site.admin_view(self.replay_all_view),
+                name="orgs_workosevent_replay_all",
+            ),
+            *super().get_urls(),
+        ]
 
     def replay_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         if not self.has_replay_permission(request):
             raise PermissionDenied
         self._act(request, [unquote(object_id)], _replay)
         return self._back_to(request, object_id)
+
+    def replay_all_view(self, request: HttpRequest) -> HttpResponse:
+        """Asks first; what then is done, is done by POST."""
+        if not self.has_replay_permission(request):
+            raise PermissionDenied
+        if request.method != "POST":
+            context = {
+                **self.admin_site.each_context(request),
+                "opts": self.opts,
+                "title": "Replay all parked events",
+                "parked": WorkOSEvent.objects.parked().count(),
+                "seconds": _REPLAY_SECONDS,
+            }
+            return TemplateResponse(request, "admin/orgs/workosevent/replay_all.html", context)
+        try:
+            report = replay_all_parked(deadline=time.monotonic() + _REPLAY_SECONDS)
+        except DatabaseTrouble as trouble:
+            logger.exception("replaying all parked events failed")
+            self.message_user(request, f"Trouble with the database: {trouble}", messages.ERROR)
+        else:
+            self._tell(request, report)
+        parked = reverse("admin:orgs_workosevent_changelist", query={"outcome": Outcome.PARKED})
+        return HttpResponseRedirect(parked)
+
+    def _tell(self, request: HttpRequest, report: ReplayReport) -> None:
+        for event_id, resolved in report.resolved.items():
+            self.log_change(request, WorkOSEvent(id=event_id), _told_of(resolved).text)
+        for outcome, count in sorted(report.outcomes.items()):
+            is_parked = outcome is Outcome.PARKED
+            text = "Still parked" if is_parked else f"Applied what WorkOS says now ({outcome})"
+            level = messages.WARNING if is_parked else messages.SUCCESS
+            self.message_user(request, f"{text}: {count}", level)
+        if report.trouble:
+            self.message_user(
+                request, storable(f"There was trouble: {report.trouble}"), messages.ERROR
+            )
+        if report.left:
+            text = f"Left as they were: {report.left}. Replay all again for these"
+            self.message_user(request, text, messages.WARNING)
+        if not report.resolved and not report.left:
+            self.message_user(request, "No event is parked", messages.INFO)
 
     def dismiss_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         if not self.has_dismiss_permission(request):

@@ -10,6 +10,7 @@ from typing import Any, LiteralString
 
 import psycopg
 import pytest
+from django.contrib.admin import site
 from django.contrib.admin.models import LogEntry
 from django.contrib.admin.utils import quote
 from django.contrib.auth.models import Permission, User
@@ -30,6 +31,7 @@ pytestmark = pytest.mark.django_db
 durable = pytest.mark.django_db(transaction=True)
 
 EVENTS = "/admin/orgs/workosevent/"
+REPLAY_ALL = f"{EVENTS}replay-all/"
 ORGANIZATIONS = "/admin/orgs/organization/"
 OUTBOX = "/admin/orgs/externalidwriteback/"
 CURSOR = "/admin/orgs/synccursor/"
@@ -128,8 +130,7 @@ def form_of(response: Response) -> dict[str, str]:
     """The fields of a page's form, as a browser would post them."""
     form = _Form()
     form.feed(response.content.decode())
-    del form.fields["_save"], form.fields["_continue"]
-    return form.fields
+    return {key: value for key, value in form.fields.items() if key not in ("_save", "_continue")}
 
 
 @contextmanager
@@ -658,8 +659,26 @@ def test_trouble_with_the_database_is_said(
 
 
 @durable
+@pytest.mark.parametrize(
+    ("act", "levels"),
+    [
+        pytest.param(
+            lambda client: choose(client, "replay", "event_1", "event_2"),
+            {"error", "success"},
+            id="some",
+        ),
+        pytest.param(
+            lambda client: client.post(REPLAY_ALL, follow=True),
+            {"error", "success", "warning"},
+            id="all",
+        ),
+    ],
+)
 def test_trouble_with_the_database_over_one_event_does_not_stop_the_rest(
-    workos: WorkOSStandIn, sync_setting: Any
+    act: Callable[[Client], Response],
+    levels: set[str],
+    workos: WorkOSStandIn,
+    sync_setting: Any,
 ) -> None:
     workos.create_organization(id="org_1", name="New name", external_id="gram-1")
     an_organization_row("gram-1", workos_id="org_1")
@@ -670,9 +689,9 @@ def test_trouble_with_the_database_over_one_event_does_not_stop_the_rest(
 
     with another_program() as elsewhere:
         elsewhere.execute("SELECT FROM organization_metadata FOR UPDATE")
-        response = choose(client, "replay", "event_1", "event_2")
+        response = act(client)
 
-    assert [level for level, _ in said(response)] == ["error", "success"]
+    assert {level for level, _ in said(response)} == levels
     assert list(WorkOSEvent.objects.parked().values_list("pk", flat=True)) == ["event_1"]
 
 
@@ -727,6 +746,141 @@ def test_a_button_leads_back_to_the_event_and_keeps_the_lists_filters() -> None:
 
     assert response.status_code == 302
     assert response.headers["Location"] == page_of(event) + kept
+
+
+# All that are parked ------------------------------------------------------------------------
+
+
+@durable
+def test_replaying_all_asks_first_and_says_what_came_of_it(workos: WorkOSStandIn) -> None:
+    for number in (1, 2):
+        workos.create_organization(id=f"org_{number}", name="Acme", external_id=f"gram-{number}")
+        a_parked_event(f"event_{number}", workos_organization_id=f"org_{number}")
+    a_parked_event("event_3", workos_organization_id="org_3")
+    a_parked_event("event_4", workos_organization_id=None)
+    client = an_operator()
+
+    page = client.get(REPLAY_ALL)
+    untouched = WorkOSEvent.objects.parked().count()
+    response = client.post(REPLAY_ALL, follow=True)
+
+    assert f'<a href="{REPLAY_ALL}">' in client.get(EVENTS).content.decode()
+    assert "Parked events: 4." in page.content.decode()
+    assert untouched == 4
+    assert said(response) == [
+        ("success", "Applied what WorkOS says now (created): 2"),
+        ("warning", "Still parked: 1"),
+        ("success", "Applied what WorkOS says now (unknown): 1"),
+    ]
+    assert listed(response) == ["event_4"]
+    assert Organization.objects.count() == 2
+    entries = LogEntry.objects.order_by("object_id").values_list("object_id", flat=True)
+    assert list(entries) == ["event_1", "event_2", "event_3", "event_4"]
+
+
+@durable
+def test_replaying_all_when_none_is_parked_is_said() -> None:
+    response = an_operator().post(REPLAY_ALL, follow=True)
+
+    assert said(response) == [("info", "No event is parked")]
+
+
+@durable
+def test_replaying_all_stops_when_the_time_is_up_and_says_how_many_are_left(
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_parked_event("event_1")
+    a_parked_event("event_2")
+    monkeypatch.setattr("orgs.admin._REPLAY_SECONDS", -1.0)
+
+    response = an_operator().post(REPLAY_ALL, follow=True)
+
+    assert said(response) == [("warning", "Left as they were: 2. Replay all again for these")]
+    assert WorkOSEvent.objects.parked().count() == 2
+
+
+@durable
+def test_trouble_with_workos_over_one_event_does_not_stop_the_replay_of_the_rest(
+    workos: WorkOSStandIn,
+) -> None:
+    for number in (1, 2, 3):
+        a_parked_event(f"event_{number}", workos_organization_id=f"org_{number}")
+    workos.misbehave("status", path="/organizations/org_2", status=503, times=None)
+
+    response = an_operator().post(REPLAY_ALL, follow=True)
+
+    applied, (level, trouble), left = said(response)
+    assert applied == ("success", "Applied what WorkOS says now (unknown): 2")
+    assert level == "error"
+    assert trouble.startswith("There was trouble: WorkOS does not answer: ")
+    assert left == ("warning", "Left as they were: 1. Replay all again for these")
+    assert listed(response) == ["event_2"]
+
+
+@durable
+@pytest.mark.parametrize("status", [401, 429])
+def test_trouble_that_is_the_same_for_all_stops_the_replay(
+    status: int, workos: WorkOSStandIn
+) -> None:
+    for number in (1, 2, 3):
+        a_parked_event(f"event_{number}", workos_organization_id=f"org_{number}")
+    workos.misbehave("status", path="/organizations", times=None, status=status)
+
+    response = an_operator().post(REPLAY_ALL, follow=True)
+
+    assert said(response)[-1] == ("warning", "Left as they were: 3. Replay all again for these")
+    assert workos.count_requests(path="/organizations") == 1
+
+
+@durable
+def test_other_trouble_with_the_database_over_a_replay_of_all_is_said(
+    workos: WorkOSStandIn,
+) -> None:
+    workos.create_organization(id="org_1", name="Acme")
+    a_parked_event()
+    client = an_operator()
+
+    with another_program() as elsewhere:
+        elsewhere.execute("ALTER TABLE organization_metadata RENAME workos_id TO gone")
+        elsewhere.commit()
+        response = client.post(REPLAY_ALL, follow=True)
+        elsewhere.execute("ALTER TABLE organization_metadata RENAME gone TO workos_id")
+
+    ((level, text),) = said(response)
+    assert level == "error"
+    assert text.startswith("Trouble with the database: ")
+    assert listed(response) == ["event_1"]
+
+
+@durable
+@pytest.mark.parametrize("permissions", [(), ("dismiss_workosevent",)], ids=["viewer", "dismisser"])
+def test_without_its_permission_nobody_replays_all(
+    permissions: tuple[str, ...], workos: WorkOSStandIn
+) -> None:
+    a_parked_event()
+    client = a_client(*permissions)
+
+    listing = client.get(EVENTS).content.decode()
+    statuses = [client.get(REPLAY_ALL).status_code, client.post(REPLAY_ALL).status_code]
+
+    assert REPLAY_ALL not in listing
+    assert statuses == [403, 403]
+    assert WorkOSEvent.objects.parked().exists()
+    assert workos.count_requests(method=None, path=None) == 0
+
+
+@durable
+def test_all_are_replayed_by_post_with_the_pages_token_alone(workos: WorkOSStandIn) -> None:
+    a_parked_event()
+    client = a_client("replay_workosevent", enforce_csrf_checks=True)
+    page = client.get(REPLAY_ALL)
+
+    forged = client.post(REPLAY_ALL)
+    kept = WorkOSEvent.objects.parked().exists()
+    pressed = client.post(REPLAY_ALL, form_of(page))
+
+    assert (forged.status_code, kept, pressed.status_code) == (403, True, 302)
+    assert not WorkOSEvent.objects.parked().exists()
 
 
 # Who may act --------------------------------------------------------------------------------
@@ -823,6 +977,61 @@ def test_a_button_works_by_post_with_its_pages_token_alone(name: str) -> None:
     pressed = client.post(page_of(event, name), {"csrfmiddlewaretoken": token})
 
     assert [answer.status_code for answer in (followed, forged, pressed)] == [405, 403, 302]
+
+
+def pages_of_the_admin() -> list[str]:
+    """Every page that there is of our tables, each of a row that is there, named by its URL."""
+    organization = an_organization_row("gram-1", workos_id="org_1")
+    cursor = SyncCursor.objects.create(stream="organizations")
+    rows: list[Any] = [organization, a_write_back(organization), a_parked_event(), cursor]
+    return [
+        reverse(
+            f"admin:{pattern.name}", args=[quote(row.pk)] if ":" in str(pattern.pattern) else []
+        )
+        for row in rows
+        for pattern in site._registry[type(row)].get_urls()
+        if pattern.name
+    ]
+
+
+@durable
+def test_no_page_is_shown_to_and_no_post_taken_from_staff_without_permissions() -> None:
+    pages = pages_of_the_admin()
+    client = a_client()
+    User.objects.get().user_permissions.clear()
+
+    answers = {url: {client.get(url).status_code, client.post(url).status_code} for url in pages}
+
+    assert len(pages) == 4 * 5 + 3
+    # What is done by POST alone knows no GET.
+    assert all(codes in ({403}, {403, 405}) for codes in answers.values()), answers
+
+
+@durable
+def test_whatever_one_who_may_only_look_posts_nothing_is_changed(workos: WorkOSStandIn) -> None:
+    pages = pages_of_the_admin()
+    client = a_client()
+    names = ("replay", "dismiss", "reconcile", "delete")
+    attempts: list[dict[str, Any]] = [
+        {"slug": "new", "outcome": "dismissed", "attempts": 9, "failures": 9, "post": "yes"},
+        *(
+            {"action": f"{name}_selected", "_selected_action": ["gram-1", "event_1"]}
+            for name in names
+        ),
+    ]
+
+    def everything() -> list[Any]:
+        tables: list[Any] = [Organization, ExternalIdWriteBack, WorkOSEvent, SyncCursor]
+        return [list(table.objects.values()) for table in tables]
+
+    before = everything()
+    for url in pages:
+        for attempt in attempts:
+            client.post(url, attempt)
+
+    assert everything() == before
+    assert not LogEntry.objects.exists()
+    assert workos.count_requests(method=None, path=None) == 0
 
 
 # The outbox ---------------------------------------------------------------------------------
@@ -1042,3 +1251,17 @@ def test_the_ledger_shows_lost_webhooks_and_lost_events(webhook: str, found: str
     response = a_client().get(EVENTS, {"webhook": webhook})
 
     assert sorted(listed(response)) == found.split()
+
+
+def test_the_ledger_counts_lost_webhooks_and_lost_events_on_request() -> None:
+    for number in (1, 2, 3):
+        a_ledger_row(f"event_{number}", announced_at=None)
+    a_ledger_row("event_4", announced_at=NOON, outcome=Outcome.MISSING)
+    client = a_client()
+
+    page = client.get(EVENTS).content.decode()
+    counted = client.get(EVENTS, {"_facets": "True"}).content.decode()
+
+    assert 'href="?_facets=True"' in page
+    assert "Listed, but no webhook came (3)" in counted
+    assert "A webhook came, but it was never listed (1)" in counted

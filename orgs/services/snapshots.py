@@ -17,7 +17,7 @@ from orgs import workos
 from orgs.models import Organization, WorkOSEvent
 from orgs.resolution import Fold, Outcome, RemoteOrganization, Resolved, touched_ids
 from orgs.services.cursor import lock_cursor
-from orgs.services.faults import is_contents_fault, retry_races
+from orgs.services.faults import is_contents_fault, is_passing, retry_races
 from orgs.services.mirror import known_deletions, lock_rows, write_plan
 from orgs.services.transactions import bounded_transaction
 from orgs.wording import storable
@@ -94,34 +94,55 @@ def replay_parked(event_id: str) -> Resolved:
 class ReplayReport:
     """What became of parked events that were replayed."""
 
-    outcomes: Counter[Outcome] = field(default_factory=Counter)
-    still_parked: dict[str, str] = field(default_factory=dict)
-    """Event id to the reason."""
+    resolved: dict[str, Resolved] = field(default_factory=dict)
+    """Event id to what became of it."""
     left: int = 0
-    """How many were not tried any more when the time was up."""
+    """How many stay as they were: there was trouble, or the time was up."""
+    trouble: workos.WorkOSTrouble | DatabaseError | None = None
+    """The last trouble that there was, if there was any."""
+
+    @property
+    def outcomes(self) -> Counter[Outcome]:
+        return Counter(resolved.outcome for resolved in self.resolved.values())
+
+    @property
+    def still_parked(self) -> dict[str, str]:
+        """Event id to the reason."""
+        return {
+            event_id: resolved.error
+            for event_id, resolved in self.resolved.items()
+            if resolved.outcome is Outcome.PARKED
+        }
 
 
 def replay_all_parked(*, deadline: float) -> ReplayReport:
-    """Replays parked events, oldest first, until ``time.monotonic()`` has passed ``deadline``.
+    """Replays parked events until ``time.monotonic()`` has passed ``deadline``.
 
-    Raises ``workos.WorkOSTrouble`` and ``django.db.Error``; what was replayed before stays so.
+    Trouble with one does not stop the rest, unless it is the same for all: a key that is refused,
+    or a pause that WorkOS asks for. Raises ``django.db.Error`` for any but passing trouble with the
+    database; what was replayed before stays so.
     """
     report = ReplayReport()
-    parked = list(
-        WorkOSEvent.objects.parked().order_by("processed_at").values_list("id", flat=True)
-    )
+    # In another order each time: those with trouble must not use up the time of the rest.
+    parked = list(WorkOSEvent.objects.parked().order_by("?").values_list("id", flat=True))
     for done, event_id in enumerate(parked):
-        if time.monotonic() > deadline:
-            report.left = len(parked) - done
+        if time.monotonic() > deadline or isinstance(report.trouble, _TROUBLE_OF_ALL):
+            report.left += len(parked) - done
             break
         try:
-            resolved = replay_parked(event_id)
+            report.resolved[event_id] = replay_parked(event_id)
         except NotParked:
             continue
-        report.outcomes[resolved.outcome] += 1
-        if resolved.outcome is Outcome.PARKED:
-            report.still_parked[event_id] = resolved.error
+        except workos.WorkOSTrouble as trouble:
+            report.left, report.trouble = report.left + 1, trouble
+        except DatabaseError as error:
+            if not is_passing(error):
+                raise
+            report.left, report.trouble = report.left + 1, error
     return report
+
+
+_TROUBLE_OF_ALL = (workos.NotConfigured, workos.Unauthorized, workos.RateLimited)
 
 
 def dismiss_parked(event_ids: list[str]) -> int:

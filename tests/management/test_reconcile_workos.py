@@ -607,6 +607,22 @@ def test_parked_events_are_replayed_and_those_that_stay_are_named(workos: WorkOS
     assert Organization.objects.get().name == "Readable now"
 
 
+def test_trouble_with_one_parked_event_does_not_stop_the_replay_of_the_rest(
+    workos: WorkOSStandIn,
+) -> None:
+    for number in (1, 2, 3):
+        workos.emit({"event": "organization.created", "data": {"id": f"org_{number}"}})
+    reconcile()
+    workos.misbehave("status", path="/organizations/org_2", status=503, times=None)
+
+    out, err, code = run_command("--replay-parked")
+
+    assert "replayed applied                      2" in out.splitlines()
+    assert err.startswith("WorkOS does not answer: ")
+    assert err.endswith(" with 1 left; run it again")
+    assert code == 1
+
+
 def test_a_replay_that_runs_out_of_time_says_how_many_are_left(
     workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:

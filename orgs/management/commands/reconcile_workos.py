@@ -129,7 +129,8 @@ class Command(BaseCommand):
         as_json = options["format"] == "json"
         self._say(json.dumps(summary) if as_json else replay_text(summary))
         if replayed.left:
-            raise CommandError(f"the time was up with {replayed.left} left; run it again")
+            why = one_line(replayed.trouble or "the time was up")
+            raise CommandError(f"{why} with {replayed.left} left; run it again")
 
     def _snapshot(self, options: dict[str, Any], *, dry: bool) -> None:
         found = self._reconcile(options, dry=dry)
