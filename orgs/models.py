@@ -124,6 +124,14 @@ class EventQuerySet(models.QuerySet["WorkOSEvent"]):
         """Announced, and never listed: settled by what WorkOS said when it was asked."""
         return self.filter(outcome=Outcome.MISSING)
 
+    def counts(self) -> dict[str, int]:
+        """How many wait for a person, came without a webhook, and were announced alone."""
+        return {
+            "parked": self.parked().count(),
+            "unannounced": self.unannounced().count(),
+            "missing": self.missing().count(),
+        }
+
     def unseen(self, *, within: timedelta) -> Self:
         """Announced so recently that their events may still be held back."""
         return self.announced_and_unseen().filter(announced_at__gt=Now() - within)

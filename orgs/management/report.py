@@ -1,5 +1,6 @@
 """Puts what a reconciliation found into words: as text for people, as JSON for programs."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from orgs.drift import DISABLED_HERE, Change
@@ -40,26 +41,30 @@ _DIFFERENCES_SHOWN = 50
 
 
 def events_summary(
-    events: DrainReport, write_backs: WriteBackReport, cursor: str | None
+    events: DrainReport,
+    write_backs: WriteBackReport,
+    cursor: str | None,
+    ledger: Mapping[str, int],
 ) -> dict[str, Any]:
-    """The JSON object of a run of events alone."""
+    """The JSON object of a run of events alone. ``ledger``: counts of all that it holds."""
     return {
         "events": {
             "read": events.read + events.waiting,
             **{outcome.value: events.outcomes[outcome] for outcome in _EVENT_OUTCOMES},
         },
         "write_backs": _write_backs(write_backs),
+        "ledger": dict(ledger),
         "cursor": cursor,
         "drained": events.drained,
     }
 
 
-def full_summary(found: Reconciliation) -> dict[str, Any]:
+def full_summary(found: Reconciliation, ledger: Mapping[str, int]) -> dict[str, Any]:
     """The JSON object of a run with a snapshot. The same state gives the same bytes."""
     snapshot = found.snapshot
     changes = sorted(snapshot.changes, key=lambda change: change.order)
     return {
-        **events_summary(found.events, found.write_backs, found.cursor),
+        **events_summary(found.events, found.write_backs, found.cursor, ledger),
         "snapshot": {
             "organizations": snapshot.organizations,
             **{name: snapshot.counts[kind] for name, kind in _SNAPSHOT_COUNTS.items()},
@@ -93,10 +98,10 @@ def events_text(summary: dict[str, Any]) -> str:
     return "\n".join([*_counts(summary), f"reached {end}; cursor {summary['cursor'] or 'not set'}"])
 
 
-def full_text(found: Reconciliation, *, dry: bool) -> str:
+def full_text(found: Reconciliation, ledger: Mapping[str, int], *, dry: bool) -> str:
     """The same as lines for people: counts, then the differences, then what to make of them."""
     return "\n".join(
-        [*_counts(full_summary(found)), *_differences(found), _verdict(found, dry=dry)]
+        [*_counts(full_summary(found, ledger)), *_differences(found), _verdict(found, dry=dry)]
     )
 
 
@@ -107,7 +112,7 @@ def _write_backs(report: WriteBackReport) -> dict[str, int]:
 def _counts(summary: dict[str, Any]) -> list[str]:
     return [
         f"{section.replace('_', '-') + ' ' + kind.replace('_', ' '):<32}{count:>7}"
-        for section in ("replayed", "events", "snapshot", "write_backs")
+        for section in ("replayed", "events", "snapshot", "write_backs", "ledger")
         for kind, count in summary.get(section, {}).items()
     ]
 

@@ -70,6 +70,9 @@ def test_it_prints_one_line_a_kind(workos: WorkOSStandIn) -> None:
         "write-backs pushed                    0",
         "write-backs failed                    0",
         "write-backs conflicts                 0",
+        "ledger parked                         1",
+        "ledger unannounced                    7",
+        "ledger missing                        0",
         f"reached the end of the stream; cursor {workos.all_events()[-1]['id']}",
     ]
     assert err.splitlines() == [
@@ -100,6 +103,7 @@ def test_as_json_it_prints_one_object(workos: WorkOSStandIn) -> None:
             "parked": 0,
         },
         "write_backs": {"pushed": 1, "failed": 0, "conflicts": 0},
+        "ledger": {"parked": 0, "unannounced": 2, "missing": 0},
         "cursor": workos.all_events()[1]["id"],
         "drained": True,
     }
@@ -114,6 +118,19 @@ def test_a_second_run_reads_only_the_echo_of_its_own_write_backs(workos: WorkOSS
     assert (second["events"]["read"], second["events"]["updated"]) == (1, 1)
     assert third["events"]["read"] == 0
     assert not ExternalIdWriteBack.objects.exists()
+
+
+@pytest.mark.parametrize("what", ["--events-only", "--snapshot-only", "--dry-run"])
+def test_lost_webhooks_and_lost_events_are_counted_whatever_is_run(
+    workos: WorkOSStandIn, what: str
+) -> None:
+    workos.create_organization(name="Its webhook is lost", external_id="gram-1")
+    an_announcement("event_lost", ago=timedelta(minutes=5), workos_id="org_lost")
+    drain_to_end()
+
+    out, _, _ = run_command(what, "--format", "json")
+
+    assert json.loads(out)["ledger"] == {"parked": 0, "unannounced": 1, "missing": 1}
 
 
 def test_it_waits_for_nothing(workos: WorkOSStandIn) -> None:

@@ -26,6 +26,7 @@ from orgs.management.report import (
     replay_summary,
     replay_text,
 )
+from orgs.models import WorkOSEvent
 from orgs.services import drain, reconcile, write_back
 from orgs.services.cursor import standing
 from orgs.services.drain import CursorLost, DrainReport, UnknownEvent
@@ -114,7 +115,8 @@ class Command(BaseCommand):
         events = drain.drain_to_end() if since is None else drain.replay(_position(since))
         pushed = write_back.push_due(deadline=time.monotonic() + _PUSH_SECONDS)
         self._name_parked(events)
-        summary = events_summary(events, pushed, standing().position.last_event_id)
+        cursor = standing().position.last_event_id
+        summary = events_summary(events, pushed, cursor, WorkOSEvent.objects.counts())
         as_json = options["format"] == "json"
         self._say(json.dumps(summary) if as_json else events_text(summary))
         _raise_unsettled(events)
@@ -135,8 +137,11 @@ class Command(BaseCommand):
     def _snapshot(self, options: dict[str, Any], *, dry: bool) -> None:
         found = self._reconcile(options, dry=dry)
         self._name_parked(found.events)
-        as_json = options["format"] == "json"
-        self._say(json.dumps(full_summary(found)) if as_json else full_text(found, dry=dry))
+        ledger = WorkOSEvent.objects.counts()
+        if options["format"] == "json":
+            self._say(json.dumps(full_summary(found, ledger)))
+        else:
+            self._say(full_text(found, ledger, dry=dry))
         if found.trouble:
             raise CommandError(one_line("; ".join(found.trouble)))
         _raise_unsettled(found.events)
