@@ -1,6 +1,9 @@
 """The edge to WorkOS: the real SDK over real HTTP, against a stand-in that misbehaves."""
 
+import hmac
 import json
+import ssl
+import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,7 +23,7 @@ from orgs.resolution import (
 )
 from orgs.workos import Announcement, Position
 from tests.conftest import forget_client
-from tests.workos_stand_in import WorkOSStandIn
+from tests.workos_stand_in import WorkOSStandIn, sign
 
 START = Position()
 
@@ -641,3 +644,30 @@ def test_a_write_back_that_is_not_confirmed_is_broken(workos: WorkOSStandIn) -> 
 )
 def test_a_webhooks_body_announces(body: bytes, announcement: Announcement | None) -> None:
     assert edge.parse_announcement(body) == announcement
+
+
+# What guards it -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("body", [b"{}", b"\xff\xfe"], ids=["text", "bytes"])
+def test_nothing_but_the_constant_time_comparison_decides_about_a_signature(
+    monkeypatch: pytest.MonkeyPatch, body: bytes
+) -> None:
+    now = int(time.time() * 1000)
+    right, wrong = (sign(secret, body, now) for secret in ("whsec_right", "whsec_wrong"))
+
+    def verdicts(comparison: bool) -> list[bool]:
+        monkeypatch.setattr(hmac, "compare_digest", lambda *_: comparison)
+        return [edge.is_signed(body, signature, ("whsec_right",)) for signature in (right, wrong)]
+
+    assert verdicts(comparison=True) == [True, True]
+    assert verdicts(comparison=False) == [False, False]
+
+
+def test_the_certificate_of_who_answers_is_checked(workos: WorkOSStandIn) -> None:
+    backend: Any = edge._client()._backend
+
+    context = backend._inner._client._transport._pool._ssl_context
+
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
