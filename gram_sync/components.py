@@ -111,7 +111,7 @@ def _answers(host: str, port: int) -> bool:
     everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - an address to go to, not bind
     connection = HTTPConnection(everywhere.get(host, host), port, timeout=2)
     try:
-        connection.request("GET", "/admin/login/")
+        connection.request("GET", "/healthz")
         connection.getresponse().read()
     except (OSError, HTTPException):
         return False

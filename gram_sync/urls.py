@@ -1,4 +1,4 @@
-"""Where requests go: the webhook, and the admin for everything else."""
+"""Where requests go: the webhook, what monitoring asks, and the admin for everything else."""
 
 from django.contrib import admin
 from django.urls import include, path
@@ -6,6 +6,6 @@ from django.views.generic import RedirectView
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
-    path("webhooks/", include("orgs.urls")),
+    path("", include("orgs.urls")),
     path("admin/", admin.site.urls),
 ]

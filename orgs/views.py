@@ -1,13 +1,20 @@
-"""Translates WorkOS's webhooks into one call of a service, and its answer into a status."""
+"""Translates WorkOS's webhooks, and what monitoring asks, into one call of a service each.
+
+No session and no user is read: none of these needs one, and ``healthz`` no database either.
+"""
 
 import logging
 
 from django.db import Error as DatabaseUnusable
-from django.http import HttpRequest, HttpResponse, UnreadablePostError
+from django.http import HttpRequest, HttpResponse, JsonResponse, UnreadablePostError
+from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
-from django.views.decorators.http import require_POST
+from django.views.decorators.http import require_POST, require_safe
 
+from orgs.health import Problem
+from orgs.metrics import CONTENT_TYPE, exposition
 from orgs.services.intake import Receipt, receive_webhook
+from orgs.services.status import current_status
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +51,43 @@ def workos_webhook(request: HttpRequest) -> HttpResponse:
     if receipt is Receipt.NOT_CONFIGURED:
         logger.error("a webhook came, and WORKOS_WEBHOOK_SECRET is not set")
     return HttpResponse(status=_STATUS[receipt])
+
+
+@never_cache
+@require_safe
+def healthz(_: HttpRequest) -> HttpResponse:
+    """Whether this process answers."""
+    return HttpResponse("ok\n", content_type="text/plain")
+
+
+@never_cache
+@require_safe
+def readyz(_: HttpRequest) -> HttpResponse:
+    """Whether the mirror is current: 200, or 503 with what is wrong. Warnings alone are 200."""
+    status = current_status()
+    answer = {"ready": status.is_ready, "problems": [_told(p) for p in status.problems]}
+    return JsonResponse(answer, status=200 if status.is_ready else 503)
+
+
+@never_cache
+@require_safe
+def metrics(_: HttpRequest) -> HttpResponse:
+    """The figures for Prometheus; 503 if there are none, so that its ``up`` is 0."""
+    status = current_status()
+    if status.figures is None:
+        told = "".join(f"{problem.sentence}\n" for problem in status.problems)
+        return HttpResponse(told, content_type="text/plain", status=503)
+    return HttpResponse(exposition(status.problems, status.figures), content_type=CONTENT_TYPE)
+
+
+def _told(problem: Problem) -> dict[str, str]:
+    # Without its detail, which may hold ids: anyone may ask.
+    return {
+        "code": problem.code,
+        "severity": problem.severity,
+        "sentence": problem.sentence,
+        "remedy": problem.remedy,
+    }
 
 
 def _announced_length(request: HttpRequest) -> int | None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.db import connection
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from pytest_django import Settings
@@ -43,6 +44,26 @@ def pytest_unconfigure() -> None:
 @pytest.fixture
 def database(transactional_db: None) -> None:
     """The database, outside any transaction of the test's, so that services can open theirs."""
+
+
+@pytest.fixture
+def no_database(database: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A database that can't be reached any more."""
+    nowhere = {"host": "/nowhere", "dbname": "gone", "client_encoding": "UTF8"}
+    connection.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(connection, "get_connection_params", lambda: nowhere)
+        yield
+
+
+@pytest.fixture
+def a_missing_table(database: None) -> Iterator[None]:
+    """A ledger that is not there, as before a migration."""
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE workos_event RENAME TO gone")
+    yield
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE gone RENAME TO workos_event")
 
 
 @pytest.fixture(autouse=True)

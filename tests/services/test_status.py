@@ -245,37 +245,41 @@ def test_an_hour_without_any_webhook_is_told() -> None:
     assert codes(current_status()) == [ProblemCode.WEBHOOKS_ABSENT]
 
 
-def test_a_migration_that_is_not_applied_is_named_and_the_figures_are_there() -> None:
-    a_cursor()
+@pytest.fixture
+def a_missing_migration(database: None) -> Iterator[None]:
     recorder = MigrationRecorder(connection)
     recorder.record_unapplied("orgs", "0002_mirror")
-    try:
-        status = current_status()
-    finally:
-        recorder.record_applied("orgs", "0002_mirror")
+    yield
+    recorder.record_applied("orgs", "0002_mirror")
+
+
+@pytest.mark.usefixtures("a_missing_migration")
+def test_a_migration_that_is_not_applied_is_named_and_the_figures_are_there() -> None:
+    a_cursor()
+
+    status = current_status()
 
     assert codes(status) == [ProblemCode.MIGRATIONS_UNAPPLIED]
     assert "orgs.0002_mirror" in status.problems[0].sentence
     assert status.figures is not None
 
 
-@pytest.fixture
-def a_missing_table(database: None) -> Iterator[None]:
-    with connection.cursor() as cursor:
-        cursor.execute("ALTER TABLE workos_event RENAME TO gone")
-    MigrationRecorder(connection).record_unapplied("orgs", "0002_mirror")
-    yield
-    MigrationRecorder(connection).record_applied("orgs", "0002_mirror")
-    with connection.cursor() as cursor:
-        cursor.execute("ALTER TABLE gone RENAME TO workos_event")
-
-
 @pytest.mark.usefixtures("a_missing_table")
-def test_without_a_table_there_are_no_figures() -> None:
+def test_without_a_table_there_are_no_figures(a_missing_migration: None) -> None:
     status = current_status()
 
     assert codes(status) == [ProblemCode.MIGRATIONS_UNAPPLIED]
     assert status.figures is None
+
+
+@pytest.mark.usefixtures("a_missing_table")
+def test_a_table_that_is_missing_although_all_is_migrated_is_a_problem_too() -> None:
+    assert codes(current_status()) == [ProblemCode.DATABASE_UNUSABLE]
+
+
+@pytest.mark.usefixtures("no_database")
+def test_a_database_that_is_gone_is_the_only_problem() -> None:
+    assert codes(current_status()) == [ProblemCode.DATABASE_UNUSABLE]
 
 
 def test_a_database_that_does_not_answer_in_time_is_a_problem(
