@@ -1,14 +1,13 @@
 """Settings, all from the environment; the README's table lists them."""
 
 import os
-from math import ceil
 from pathlib import Path
 from typing import Any
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
-from orgs.conf import Secret, SyncSettings
+from orgs.conf import RANGES, Secret, SyncSettings, least_task_timeout
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -73,25 +72,24 @@ DEFAULT_EXCEPTION_REPORTER = "gram_sync.redaction.RedactingExceptionReporter"
 
 _defaults = SyncSettings()
 
+
+def _sync_number(name: str, setting: str) -> Any:
+    """The number in the environment's ``name``, as ``setting`` of the mirror allows it."""
+    least, most = RANGES[setting]
+    return _number(name, getattr(_defaults, setting), least=least, most=most)
+
+
 WORKOS_SYNC = {
     "API_KEY": Secret(_text("WORKOS_API_KEY")),
     "BASE_URL": _text("WORKOS_BASE_URL") or _defaults.base_url,
     "WEBHOOK_SECRETS": tuple(Secret(secret) for secret in _list("WORKOS_WEBHOOK_SECRET")),
-    "HOLD_BACK_WINDOW": _number(
-        "HOLD_BACK_SECONDS", _defaults.hold_back_window, least=0, most=86_400
-    ),
-    "POLL_PAUSE": _number("POLL_PAUSE_SECONDS", _defaults.poll_pause, least=0.01, most=60),
-    "DRAIN_DEADLINE": _number(
-        "DRAIN_DEADLINE_SECONDS", _defaults.drain_deadline, least=1, most=100
-    ),
-    "PAGE_SIZE": _number("PAGE_SIZE", _defaults.page_size, least=1, most=100),
-    "LOCK_TIMEOUT": _number("LOCK_TIMEOUT_SECONDS", _defaults.lock_timeout, least=0.001, most=60),
-    "REQUEST_TIMEOUT": _number(
-        "REQUEST_TIMEOUT_SECONDS", _defaults.request_timeout, least=0.1, most=60
-    ),
-    "LEDGER_RETENTION_DAYS": _number(
-        "LEDGER_RETENTION_DAYS", _defaults.ledger_retention_days, least=1, most=36_500
-    ),
+    "HOLD_BACK_WINDOW": _sync_number("HOLD_BACK_SECONDS", "hold_back_window"),
+    "POLL_PAUSE": _sync_number("POLL_PAUSE_SECONDS", "poll_pause"),
+    "DRAIN_DEADLINE": _sync_number("DRAIN_DEADLINE_SECONDS", "drain_deadline"),
+    "PAGE_SIZE": _sync_number("PAGE_SIZE", "page_size"),
+    "LOCK_TIMEOUT": _sync_number("LOCK_TIMEOUT_SECONDS", "lock_timeout"),
+    "REQUEST_TIMEOUT": _sync_number("REQUEST_TIMEOUT_SECONDS", "request_timeout"),
+    "LEDGER_RETENTION_DAYS": _sync_number("LEDGER_RETENTION_DAYS", "ledger_retention_days"),
 }
 
 # Database -----------------------------------------------------------------------------------
@@ -129,14 +127,11 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Worker -------------------------------------------------------------------------------------
 
-#: A task ends by itself soon after DRAIN_DEADLINE_SECONDS: what it does then are a few calls and a
-#: few waits for locks. ``retry`` counts from dequeue, waiting in memory included: more than twice
-#: the timeout, so that no task runs beside itself. Tasks are doorbells, the schedule rings again: a
-#: failed one is not delivered again.
-_task_timeout = ceil(
-    WORKOS_SYNC["DRAIN_DEADLINE"]
-    + 8 * WORKOS_SYNC["REQUEST_TIMEOUT"]
-    + 4 * WORKOS_SYNC["LOCK_TIMEOUT"]
+#: ``retry`` counts from dequeue, waiting in memory included: more than twice the timeout, so that
+#: no task runs beside itself. Tasks are doorbells, the schedule rings again: a failed one is not
+#: delivered again.
+_task_timeout = least_task_timeout(
+    SyncSettings(**{name.lower(): value for name, value in WORKOS_SYNC.items()})
 )
 Q_CLUSTER = {
     "name": "gram_sync",

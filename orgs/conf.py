@@ -1,6 +1,9 @@
 """What can be set, in one typed place: the keys of ``settings.WORKOS_SYNC`` and their defaults."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from math import ceil
+from typing import Final
 
 from django.conf import settings
 
@@ -38,10 +41,38 @@ class SyncSettings:
     """How long the ledger keeps events; parked ones and deletions are kept for good."""
 
 
+#: The least and the most that each number may be.
+RANGES: Final[Mapping[str, tuple[float, float]]] = {
+    "hold_back_window": (0, 86_400),
+    "poll_pause": (0.01, 60),
+    "drain_deadline": (1, 100),
+    "page_size": (1, 100),
+    "lock_timeout": (0.001, 60),
+    "request_timeout": (0.1, 60),
+    "ledger_retention_days": (1, 36_500),
+}
+
+
 def sync_settings() -> SyncSettings:
     """The settings in force. Raises ``TypeError`` for a key that does not exist."""
-    configured = {key.lower(): value for key, value in settings.WORKOS_SYNC.items()}
+    configured = {key.lower(): value for key, value in getattr(settings, "WORKOS_SYNC", {}).items()}
     unknown = configured.keys() - {field.name for field in fields(SyncSettings)}
     if unknown:
         raise TypeError(f"WORKOS_SYNC has no setting named {', '.join(sorted(unknown)).upper()}")
+    if "api_key" in configured:
+        configured["api_key"] = Secret(configured["api_key"])
+    if "webhook_secrets" in configured:
+        configured["webhook_secrets"] = _secrets(configured["webhook_secrets"])
     return SyncSettings(**configured)
+
+
+def _secrets(written: str | Iterable[str]) -> tuple[Secret, ...]:
+    """One secret or several: a text is one, and not as many as it has characters."""
+    several = [written] if isinstance(written, str) else written
+    return tuple(Secret(secret) for secret in several if secret)
+
+
+def least_task_timeout(current: SyncSettings) -> int:
+    """Seconds within which a task ends by itself: a drain at its deadline, and after that a few
+    calls and a few waits for locks."""
+    return ceil(current.drain_deadline + 8 * current.request_timeout + 4 * current.lock_timeout)

@@ -49,17 +49,21 @@ def ensure_schedules(*, using: str) -> None:
     May be repeated and run concurrently. When the next run of one is due is left alone. Without
     django-q2's tables, as while it is being migrated away, it does nothing.
     """
-    connection = connections[using]
-    if Schedule._meta.db_table not in connection.introspection.table_names():
+    if not _has_table(using):
         return
-    with transaction.atomic(using=using, durable=True), connection.cursor() as cursor:
+    with transaction.atomic(using=using, durable=True), connections[using].cursor() as cursor:
         cursor.execute(_LOCK)
         for wanted in _WANTED:
             _ensure(wanted, using)
 
 
 def missing_schedules(*, using: str = DEFAULT_DB_ALIAS) -> tuple[str, ...]:
-    """The names of schedules that should be there and are not. Raises ``django.db.Error``."""
+    """The names of schedules that should be there and are not; none without django-q2's tables.
+
+    Raises ``django.db.Error``.
+    """
+    if not _has_table(using):
+        return ()
     present = set(Schedule.objects.using(using).values_list("name", flat=True))
     return tuple(wanted.name for wanted in _WANTED if wanted.name not in present)
 
@@ -70,6 +74,10 @@ def sync_due_at() -> datetime | None:
         "due"
     ]
     return due
+
+
+def _has_table(using: str) -> bool:
+    return Schedule._meta.db_table in connections[using].introspection.table_names()
 
 
 def _ensure(wanted: _Wanted, using: str) -> None:

@@ -301,3 +301,15 @@ SELECT date_trunc('hour', processed_at, 'UTC') AS hour, outcome, count(*) FROM w
 WHERE processed_at > statement_timestamp() - interval '1 day'
 GROUP BY hour, outcome ORDER BY hour, outcome
 """
+
+#: Some programs grant columns and not tables. A DELETE is never of a column.
+MISSING_GRANTS = """
+SELECT needed.name, privilege
+FROM unnest(%s::text[], %s::text[]) AS needed (name, privilege)
+JOIN pg_class AS c ON c.oid = to_regclass(needed.name)
+WHERE NOT CASE privilege
+    WHEN 'DELETE' THEN has_table_privilege(c.oid, privilege)
+    ELSE has_any_column_privilege(c.oid, privilege)
+END
+ORDER BY needed.name, privilege
+"""
