@@ -11,7 +11,7 @@ unexport DJANGO_SETTINGS_MODULE PIP_PREFIX PIP_REQUIRE_VIRTUALENV PIP_TARGET PIP
 	PYTHONHOME PYTHONPATH PYTHONSAFEPATH VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve run test chaos mutants lint format stop clean
+.PHONY: help demo serve run test chaos mutants bench lint format stop clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ chaos: $(INSTALLED) ## break everything on purpose; with ROUNDS=1000 for long, w
 
 mutants: $(INSTALLED) ## remove the safety lines one by one, the tests must notice; with ONLY=lease some
 	@$(BIN)/python -m tests.mutants $(if $(strip $(ONLY)),--only "$(strip $(ONLY))")
+
+bench: $(INSTALLED) ## how fast it is, beside what it replaces; with ARGS="--only apply --scale 0.1" a part
+	@$(BIN)/python -m tests.benchmark $(ARGS)
 
 # Settings as in production, so that the deployment check has nothing to find. The database is never
 # asked: nothing listens on port 1.
