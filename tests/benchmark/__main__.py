@@ -17,7 +17,7 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "tests.benchmark.settings"
 django.setup()
 
 from gram_sync.processes import PROJECT  # noqa: E402 - what follows needs Django's settings
-from tests.benchmark import applying, databases  # noqa: E402
+from tests.benchmark import applying, databases, reading, serving, writing_back  # noqa: E402
 from tests.benchmark.figures import Figure  # noqa: E402
 from tests.benchmark.plan import Plan  # noqa: E402
 from tests.benchmark.report import as_table, write_json  # noqa: E402
@@ -26,6 +26,11 @@ from tests.chaos import postgres  # noqa: E402
 
 _MEASURED: Final[dict[str, Callable[[Plan], Iterator[Figure]]]] = {
     "apply": applying.measure,
+    "drain": reading.measure_drain,
+    "reconcile": reading.measure_reconcile,
+    "webhook": serving.measure_webhook,
+    "worker": serving.measure_worker,
+    "write-back": writing_back.measure,
 }
 _PACKAGES: Final = ("django", "psycopg", "django-q2", "gunicorn", "workos")
 

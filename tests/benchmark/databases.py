@@ -31,6 +31,15 @@ SELECT md5(n::text)::uuid::text, 'Organization ' || n, 'organization-' || n,
 FROM generate_series(1, %s) AS n
 """
 
+_TABLES = (
+    "workos_external_id_write_back",
+    "workos_event",
+    "workos_sync_cursor",
+    "organization_metadata",
+    "django_q_ormq",
+    "benchmark_webhook",
+)
+
 #: What the baselines keep, beside our tables.
 _BASELINE_TABLES = """
 CREATE TABLE benchmark_organization_cursor (
@@ -49,7 +58,7 @@ def make_templates() -> None:
     call_command("migrate", interactive=False, verbosity=0)
     with connect() as raw:
         raw.execute(_BASELINE_TABLES)
-    _keep_as(EMPTY)
+    keep_as(EMPTY)
 
 
 def make_template(name: str, *, organizations: int) -> None:
@@ -59,7 +68,7 @@ def make_template(name: str, *, organizations: int) -> None:
     use(EMPTY)
     with connect() as raw:
         raw.execute(_FILL, [organizations])
-    _keep_as(name)
+    keep_as(name)
 
 
 def use(template: str) -> None:
@@ -71,6 +80,26 @@ def use(template: str) -> None:
         "CHECKPOINT",
     )
     connection.ensure_connection()
+
+
+def empty() -> None:
+    """Empties the tables of the database in use, under the connections of others."""
+    with connect() as raw:
+        raw.execute(f"TRUNCATE {', '.join(_TABLES)}".encode())
+        raw.execute("VACUUM (ANALYZE)")
+        raw.execute("CHECKPOINT")
+
+
+def copy_out(table: str) -> bytes:
+    """The table, with columns in parentheses, as ``COPY`` writes it."""
+    with connect() as raw, raw.cursor().copy(f"COPY {table} TO STDOUT".encode()) as copy:
+        return b"".join(bytes(part) for part in copy)
+
+
+def copy_in(table: str, rows: bytes) -> None:
+    """The opposite, in one transaction."""
+    with connect() as raw, raw.cursor().copy(f"COPY {table} FROM STDIN".encode()) as copy:
+        copy.write(rows)
 
 
 @contextmanager
@@ -95,7 +124,8 @@ def described() -> dict[str, str]:
         return dict(raw.execute(query, [list(names)]).fetchall())
 
 
-def _keep_as(template: str) -> None:
+def keep_as(template: str) -> None:
+    """Makes a template of the database in use, which is gone then."""
     connection.close()
     with connect() as raw:
         # Also sets the hint bits, which the first reader of each page would set otherwise.

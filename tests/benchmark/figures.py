@@ -86,7 +86,7 @@ def compared(
     what: str,
     beside: str,
     unit: str,
-    goal: Goal | None,
+    goal: Goal | None = None,
 ) -> Figure:
     """The median of the rounds' ratios: the two of a round have met the same machine."""
     ratios = tuple(one / other for one, other in zip(turns[ours], turns[theirs], strict=True))
