@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from django.db import connection
 
@@ -26,7 +25,7 @@ def load_rows(workos_ids: Iterable[str], ids: Iterable[str]) -> list[Row]:
 
 def _select(statement: str, workos_ids: Iterable[str], ids: Iterable[str]) -> list[Row]:
     with connection.cursor() as cursor:
-        cursor.execute(statement, [sorted(workos_ids), sorted(ids)])
+        cursor.execute(statement, [sql.array(sorted(workos_ids)), sql.array(sorted(ids))])
         return [
             Row(
                 id=id_,
@@ -43,7 +42,7 @@ def _select(statement: str, workos_ids: Iterable[str], ids: Iterable[str]) -> li
 def pending_write_backs(ids: Iterable[str]) -> dict[str, PendingWriteBack]:
     """The outbox rows of these organizations, by organization id."""
     with connection.cursor() as cursor:
-        cursor.execute(sql.PENDING_WRITE_BACKS, [sorted(ids)])
+        cursor.execute(sql.PENDING_WRITE_BACKS, [sql.array(sorted(ids))])
         return {id_: PendingWriteBack(*values) for id_, *values in cursor.fetchall()}
 
 
@@ -101,7 +100,7 @@ def record_events(entries: Iterable[LedgerEntry]) -> set[str]:
         return set()
     rows = [_ledger_values(first[key]) for key in sorted(first)]
     with connection.cursor() as cursor:
-        cursor.execute(sql.RECORD_EVENTS, [*map(list, zip(*rows, strict=True))])
+        cursor.execute(sql.RECORD_EVENTS, [*map(sql.array, zip(*rows, strict=True))])
         return {id_ for (id_,) in cursor.fetchall()}
 
 
@@ -142,7 +141,8 @@ def _choose_slugs(creations: Sequence[Creation]) -> Iterator[tuple[str, str]]:
         for base, creation in zip(bases, creations, strict=True)
     ]
     with connection.cursor() as cursor:
-        cursor.execute(sql.TAKEN_SLUGS, [[slug for slugs in candidates for slug in slugs]])
+        every = sql.array(slug for slugs in candidates for slug in slugs)
+        cursor.execute(sql.TAKEN_SLUGS, [every])
         taken = {slug for (slug,) in cursor.fetchall()}
     for creation, slugs in zip(creations, candidates, strict=True):
         # If even the last is taken, the unique index says so, and the event is parked.
@@ -161,6 +161,6 @@ def _columns(rows: Sequence[Row]) -> tuple[list[object], ...]:
     )
 
 
-def _execute(statement: str, *values: Any) -> None:
+def _execute(statement: str, *columns: Iterable[object]) -> None:
     with connection.cursor() as cursor:
-        cursor.execute(statement, values)
+        cursor.execute(statement, [*map(sql.array, columns)])

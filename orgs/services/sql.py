@@ -5,6 +5,25 @@ column, and was measured slower than saving each row. Organizations are locked i
 pages enter their rows sorted, so that two transactions wait for each other instead of deadlocking.
 """
 
+from collections.abc import Iterable
+
+
+def array(values: Iterable[object]) -> str:
+    """The values as PostgreSQL writes an array, for a parameter that is cast to one.
+
+    psycopg makes the same text of a list, but searches every value with regular expressions, which
+    was measured to cost three times as much.
+    """
+    return f"{{{','.join(map(_element, values))}}}"
+
+
+def _element(value: object) -> str:
+    if value is None:
+        return "NULL"
+    escaped = str(value).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
 #: Parameters: seconds as text with unit. True: until the end of the transaction, as SET LOCAL.
 #: Ours never idle: a process that stands still, or whose machine is gone, must not keep its locks.
 SET_LOCK_TIMEOUT = """
