@@ -199,11 +199,8 @@ class WorkOSEvent(models.Model):
                 condition=models.Q(announced_at__isnull=False, processed_at__isnull=True),
                 name="workos_event_unseen",
             ),
-            models.Index(
-                fields=["workos_organization_id"],
-                condition=models.Q(type=EventType.DELETED.value),
-                name="workos_event_organization",
-            ),
+            # Also for people, who look for one organization's events.
+            models.Index(fields=["workos_organization_id"], name="workos_event_organization"),
             models.Index(
                 fields=["processed_at"],
                 condition=models.Q(processed_at__isnull=False),

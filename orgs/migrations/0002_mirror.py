@@ -229,11 +229,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name="workosevent",
-            index=models.Index(
-                condition=models.Q(("type", "organization.deleted")),
-                fields=["workos_organization_id"],
-                name="workos_event_organization",
-            ),
+            index=models.Index(fields=["workos_organization_id"], name="workos_event_organization"),
         ),
         migrations.AddIndex(
             model_name="workosevent",
