@@ -27,7 +27,7 @@ def loads(content: bytes) -> Any:
     they are. Raises ``ValueError`` for what is not JSON."""
     text = content.decode("utf-8-sig", "surrogateescape")
     try:
-        return json.loads(text, strict=False)
+        return json.loads(text)
     except (RecursionError, ValueError):
         return json.loads("".join(_flattened(text)), parse_int=_number, strict=False)
 

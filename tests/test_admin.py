@@ -870,6 +870,16 @@ def test_without_its_permission_nobody_replays_all(
 
 
 @durable
+def test_strangers_who_would_replay_all_are_sent_to_the_login() -> None:
+    a_parked_event()
+
+    answers = [Client().get(REPLAY_ALL), Client().post(REPLAY_ALL)]
+
+    assert [answer.headers.get("Location", "")[:13] for answer in answers] == ["/admin/login/"] * 2
+    assert WorkOSEvent.objects.parked().exists()
+
+
+@durable
 def test_all_are_replayed_by_post_with_the_pages_token_alone(workos: WorkOSStandIn) -> None:
     a_parked_event()
     client = a_client("replay_workosevent", enforce_csrf_checks=True)

@@ -315,6 +315,12 @@ MUTANTS = (
             f"{_SLUGS}::test_the_base_of_a_name",
         ),
         (
+            "a name is read to its end",
+            "text[:_MAX_READ]",
+            "text",
+            f"{_SLUGS}::test_the_base_of_a_name",
+        ),
+        (
             "a slug has one letter",
             "if len(base) < MIN_BASE_LENGTH:",
             "if not base:",
@@ -403,6 +409,18 @@ MUTANTS = (
             "a number without end is an error",
             "except (RecursionError, ValueError):",
             "except RecursionError:",
+        ),
+        (
+            "bytes that are no text spoil a page",
+            ', "surrogateescape"',
+            "",
+            "tests/test_tolerant_json.py::test_bytes_that_are_no_text_spoil_their_own_string_alone",
+        ),
+        (
+            "a control character in a string spoils a page",
+            ", strict=False",
+            "",
+            "tests/test_tolerant_json.py::test_control_characters_that_are_not_escaped_spoil_nothing",
         ),
         (
             "a long number is read as one",

@@ -197,9 +197,33 @@ MUTANTS = (
         ),
         (
             "the button to replay needs no permission",
-            "if not self.has_replay_permission(request):\n            raise PermissionDenied\n",
-            "",
+            (
+                "if not self.has_replay_permission(request):\n            raise PermissionDenied\n"
+                "        self._act("
+            ),
+            "self._act(",
             f"{_ADMIN}::test_the_other_permission_does_not_do",
+        ),
+        (
+            "to replay all needs no permission",
+            (
+                "if not self.has_replay_permission(request):\n            raise PermissionDenied\n"
+                "        if request.method"
+            ),
+            "if request.method",
+            f"{_ADMIN}::test_without_its_permission_nobody_replays_all",
+        ),
+        (
+            "a link replays all",
+            'if request.method != "POST":\n            context',
+            "if False:\n            context",
+            f"{_ADMIN}::test_replaying_all_asks_first_and_says_what_came_of_it",
+        ),
+        (
+            "to replay all needs no one who is logged in",
+            "self.admin_site.admin_view(self.replay_all_view),",
+            "self.replay_all_view,",
+            f"{_ADMIN}::test_strangers_who_would_replay_all_are_sent_to_the_login",
         ),
         (
             "the button to dismiss needs no permission",

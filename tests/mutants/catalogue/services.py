@@ -781,9 +781,27 @@ MUTANTS = (
         ),
         (
             "events of one moment, listed either way round, are a lost cursor",
-            "begins_at < after - _RESTART_MARGIN",
-            "begins_at < after",
+            "after - begins_at > _RESTART_MARGIN",
+            "after > begins_at",
             f"{_SAFETY_LINES}::test_a_restart_within_a_minute_is_harmless",
+        ),
+        (
+            "an event of the first moment there is stops the stream",
+            "after - begins_at > _RESTART_MARGIN",
+            "begins_at < after - _RESTART_MARGIN",
+            f"{_DRAIN}::test_an_event_of_the_first_moment_there_is_does_not_stop_the_stream",
+        ),
+        (
+            "the row that PostgreSQL refused is in the log",
+            'entry.resolved.error.partition("\\n")[0]',
+            "entry.resolved.error",
+            "tests/acceptance/test_secrets.py::test_no_secret_and_no_payload_is_ever_logged",
+        ),
+        (
+            "an id forges a line of the log",
+            "one_line(entry.event.id)",
+            "entry.event.id",
+            f"{_DRAIN}::test_an_id_cant_forge_a_line_of_the_log",
         ),
         (
             "an undated event hides a restart",
@@ -1183,9 +1201,27 @@ MUTANTS = (
         ),
         (
             "a replay of all has no deadline",
-            "if time.monotonic() > deadline:",
-            "if False:",
+            "if time.monotonic() > deadline or ",
+            "if ",
             f"{_COMMAND}::test_a_replay_that_runs_out_of_time_says_how_many_are_left",
+        ),
+        (
+            "a replay of all asks on with a key that is refused",
+            " or isinstance(report.trouble, _TROUBLE_OF_ALL):",
+            ":",
+            f"{_ADMIN}::test_trouble_that_is_the_same_for_all_stops_the_replay",
+        ),
+        (
+            "trouble with WorkOS over one parked event ends a replay of all",
+            "except workos.WorkOSTrouble as trouble:\n            report.left",
+            "except ZeroDivisionError as trouble:\n            report.left",
+            f"{_COMMAND}::test_trouble_with_one_parked_event_does_not_stop_the_replay_of_the_rest",
+        ),
+        (
+            "a lock over one parked event ends a replay of all",
+            "if not is_passing(error):\n                raise\n            report.left",
+            "if True:\n                raise\n            report.left",
+            f"{_ADMIN}::test_trouble_with_the_database_over_one_event_does_not_stop_the_rest",
         ),
         (
             "events that are not parked are dismissed",
