@@ -1,5 +1,6 @@
 """Names things: Gram organizations that WorkOS created, and rows of the ledger. Pure."""
 
+from functools import lru_cache
 from hashlib import sha256
 from uuid import NAMESPACE_DNS, uuid5
 
@@ -7,6 +8,8 @@ from uuid import NAMESPACE_DNS, uuid5
 _GRAM_NAMESPACE = uuid5(NAMESPACE_DNS, "speakeasy.com")
 
 
+# A page asks for each a few times.
+@lru_cache(maxsize=1_000)
 def derived_id(workos_id: str) -> str:
     """The Gram id of the WorkOS organization ``workos_id``: always the same for the same one."""
     return str(uuid5(_GRAM_NAMESPACE, workos_id))

@@ -141,14 +141,6 @@ class EventQuerySet(models.QuerySet["WorkOSEvent"]):
         overdue = self.announced_and_unseen().filter(announced_at__lte=Now() - after)
         return overdue.order_by("announced_at")
 
-    def deletions_of(self, workos_ids: list[str]) -> Self:
-        """Deletions that the stream brought."""
-        return self.filter(
-            workos_organization_id__in=workos_ids,
-            type=EventType.DELETED,
-            outcome__in=(Outcome.DISABLED, Outcome.UNKNOWN, Outcome.STALE),
-        )
-
     def prunable(self, *, before: datetime) -> Self:
         """Processed before then, and of no further use: not parked, and not a deletion."""
         return self.filter(processed_at__lt=before).exclude(

@@ -45,7 +45,9 @@ def _slugified(text: str) -> str:
     # Word by word: on a whole name python-slugify also joins "1,000" to "1000", drops typographic
     # apostrophes and decodes HTML entities. Here every run of other characters is one dash.
     words = "".join(char if _belongs_to_a_word(char) else " " for char in text[:_MAX_READ]).split()
-    dashed = "-".join(filter(None, (slugify(word) for word in words)))
+    # Of an ASCII word it only lowers the letters, and takes its time.
+    slugs = (word.lower() if word.isascii() else slugify(word) for word in words)
+    dashed = "-".join(filter(None, slugs))
     return dashed[:MAX_BASE_LENGTH].strip("-")
 
 

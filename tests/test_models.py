@@ -188,7 +188,7 @@ def plan_of(queryset: QuerySet[Any]) -> str:
             id="a parked event",
         ),
         pytest.param(
-            lambda: plan_of(WorkOSEvent.objects.deletions_of(["org_1", "org_2"])),
+            lambda: plan(sql.KNOWN_DELETIONS, [["org_1", "org_2"]]),
             ["workos_event_organization"],
             id="known deletions",
         ),

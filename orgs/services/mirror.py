@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from django.db import connection
 
 from orgs.drift import PendingWriteBack
-from orgs.models import WorkOSEvent
 from orgs.resolution import Creation, Event, Outcome, Plan, Resolved, Row
 from orgs.services import sql
 from orgs.slugs import slug_base, slug_candidates
@@ -53,13 +52,9 @@ def known_deletions(workos_ids: Collection[str]) -> dict[str, str]:
     """
     if not workos_ids:
         return {}
-    deletions = WorkOSEvent.objects.deletions_of(sorted(workos_ids))
-    pairs = deletions.order_by().values_list("workos_organization_id", "id")
-    return {
-        workos_id: event_id
-        for workos_id, event_id in sorted(pairs, key=lambda pair: pair[1].encode())
-        if workos_id
-    }
+    with connection.cursor() as cursor:
+        cursor.execute(sql.KNOWN_DELETIONS, [sql.array(sorted(workos_ids))])
+        return dict(sorted(cursor.fetchall(), key=lambda pair: pair[1].encode()))
 
 
 def write_plan(plan: Plan) -> None:

@@ -66,6 +66,13 @@ WHERE workos_id = ANY(%s::text[]) OR id = ANY(%s::text[])
 
 LOCK_ORGANIZATIONS = f"{LOAD_ORGANIZATIONS} ORDER BY id FOR NO KEY UPDATE"
 
+#: Deletions that the stream brought.
+KNOWN_DELETIONS = """
+SELECT workos_organization_id, id FROM workos_event
+WHERE workos_organization_id = ANY(%s::text[]) AND type = 'organization.deleted'
+    AND outcome IN ('disabled', 'unknown', 'stale')
+"""
+
 PENDING_WRITE_BACKS = """
 SELECT organization_id, workos_id, next_attempt_at IS NULL
 FROM workos_external_id_write_back WHERE organization_id = ANY(%s::text[])
