@@ -17,12 +17,11 @@ from typing import Any
 from django.db import Error as DatabaseUnusable
 from django.db import OperationalError, connection, models
 from django.db.models import F
-from django.db.models.functions import Now
 
 from orgs.models import ORGANIZATIONS_STREAM, SyncCursor
 from orgs.services import sql
 from orgs.services.faults import is_passing
-from orgs.services.transactions import bounded_transaction
+from orgs.services.transactions import bounded_transaction, execute_alone
 from orgs.workos import EventPage, Position
 
 logger = logging.getLogger(__name__)
@@ -196,15 +195,16 @@ class Lease(StrEnum):
         self._execute(sql.RELEASE_LEASE, ORGANIZATIONS_STREAM, held)
 
     def _execute(self, statement: str, *values: Any) -> datetime | None:
-        with bounded_transaction(), connection.cursor() as cursor:
-            cursor.execute(statement.format(lease=self.value), values)
-            row = cursor.fetchone() if cursor.description else None
-        return row[0] if row else None
+        rows = execute_alone(statement.format(lease=self.value), values)
+        return rows[0][0] if rows else None
 
 
-def is_drain_waiting() -> bool:
-    """Whether a drain holds the lease, and so will see what was committed before this call."""
-    return _row().filter(draining_until__gt=Now()).exists()
+def is_drain_waiting(*, most: float | None = None) -> bool:
+    """Whether a drain holds the lease, and so will see what was committed before this call.
+
+    It waits ``most`` seconds for a lock, if that is less than the setting.
+    """
+    return bool(execute_alone(sql.WAITING_DRAIN, [ORGANIZATIONS_STREAM], most=most))
 
 
 def _create() -> None:

@@ -4,14 +4,13 @@ import logging
 from enum import StrEnum
 
 from django.db import Error as DatabaseError
-from django.db import connection
 
 from orgs import workos
 from orgs.conf import sync_settings
 from orgs.services import sql
 from orgs.services.cursor import is_drain_waiting
 from orgs.services.ring import SYNC_EVENTS, ring
-from orgs.services.transactions import bounded_transaction
+from orgs.services.transactions import bounded_transaction, execute_alone
 
 logger = logging.getLogger(__name__)
 
@@ -50,18 +49,16 @@ def receive_webhook(body: bytes, signature: str) -> Receipt:
 def _announce(announcement: workos.Announcement) -> bool:
     """Whether this was the first webhook of an event that the stream has not brought yet."""
     values = [announcement.id, announcement.type, announcement.workos_id]
-    with bounded_transaction(most=_LONGEST_WAIT), connection.cursor() as cursor:
-        cursor.execute(sql.ANNOUNCE_EVENT, values)
-        row = cursor.fetchone()
-    return row is not None and bool(row[0])
+    rows = execute_alone(sql.ANNOUNCE_EVENT, values, most=_LONGEST_WAIT)
+    return any(is_unseen for (is_unseen,) in rows)
 
 
 def _ring_unless_a_drain_waits() -> None:
     # After the commit above: a holder that this look still sees looks once more after it has
     # cleared its lease, and will see the row.
     try:
-        with bounded_transaction(most=_LONGEST_WAIT):
-            if not is_drain_waiting():
+        if not is_drain_waiting(most=_LONGEST_WAIT):
+            with bounded_transaction(most=_LONGEST_WAIT):
                 ring(SYNC_EVENTS)
     except DatabaseError:
         logger.exception("could not ring for a webhook; the minute schedule will")

@@ -170,6 +170,10 @@ WHERE stream = %s AND ({lease} IS NULL OR {lease} <= clock_timestamp())
 RETURNING {lease}
 """
 
+WAITING_DRAIN = """
+SELECT true FROM workos_sync_cursor WHERE stream = %s AND draining_until > clock_timestamp()
+"""
+
 RENEW_LEASE = """
 UPDATE workos_sync_cursor
 SET {lease} = clock_timestamp() + make_interval(secs => %s)

@@ -59,7 +59,7 @@ MUTANTS = (
         ),
         (
             "locks are waited for without end",
-            'cursor.execute(sql.SET_LOCK_TIMEOUT, [f"{int(seconds * 1000)}ms"])',
+            "cursor.execute(sql.SET_LOCK_TIMEOUT, [_bound(most)])",
             "pass",
             f"{_SAFETY_LINES}::test_a_wait_is_as_long_as_the_shorter_of_setting_and_call",
         ),
@@ -860,7 +860,7 @@ MUTANTS = (
         ),
         (
             "a webhook rings although a drain waits",
-            "if not is_drain_waiting():",
+            "if not is_drain_waiting(most=_LONGEST_WAIT):",
             "if True:",
             f"{_VIEWS}::test_a_waiting_drain_is_not_rung_for",
         ),
@@ -890,8 +890,8 @@ MUTANTS = (
         ),
         (
             "a webhook waits for a lock of its event as long as a drain does",
-            "with bounded_transaction(most=_LONGEST_WAIT), connection.cursor() as cursor:",
-            "with bounded_transaction(), connection.cursor() as cursor:",
+            "execute_alone(sql.ANNOUNCE_EVENT, values, most=_LONGEST_WAIT)",
+            "execute_alone(sql.ANNOUNCE_EVENT, values)",
             f"{_VIEWS}::test_a_locked_ledger_is_503_before_workos_gives_up",
         ),
     ),
