@@ -4,7 +4,8 @@ import hmac
 import json
 import ssl
 import time
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
@@ -176,6 +177,15 @@ def test_a_429_silences_every_call_of_the_process_for_as_long_as_it_asks(
     assert workos.count_requests() == 2
 
 
+def test_a_shorter_pause_does_not_end_a_longer_one() -> None:
+    limits = edge._Limits(clock=lambda: 1_000.0)
+
+    limits.pause(60)
+    limits.pause(1)
+
+    assert limits.remaining() == 60
+
+
 def test_a_pause_of_years_is_honoured_for_a_quarter_of_an_hour(workos: WorkOSStandIn) -> None:
     workos.misbehave("rate_limited", retry_after=10**9)
 
@@ -185,34 +195,44 @@ def test_a_pause_of_years_is_honoured_for_a_quarter_of_an_hour(workos: WorkOSSta
     assert raised.value.retry_after == 900
 
 
-class _Drip(BaseHTTPRequestHandler):
-    """Announces a body and sends it byte by byte, never long enough apart for a time-out."""
+@contextmanager
+def answering(length: int, pieces: Iterable[bytes]) -> Iterator[str]:
+    """The address of a server that sends a body piece by piece, whatever it holds."""
 
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", "1000000")
-        self.end_headers()
-        with suppress(OSError):
-            while not self.server.is_over.wait(0.05):  # type: ignore[attr-defined]
-                self.wfile.write(b" ")
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(length))
+            self.end_headers()
+            with suppress(OSError):
+                for piece in pieces:
+                    self.wfile.write(piece)
 
-    def log_message(self, *_: Any) -> None:
-        pass
+        def log_message(self, *_: Any) -> None:
+            pass
 
-
-def test_a_body_that_only_drips_in_is_given_up(sync_setting: Any) -> None:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Drip)
-    server.is_over = Event()  # type: ignore[attr-defined]
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     Thread(target=server.serve_forever).start()
-    sync_setting(REQUEST_TIMEOUT=0.3, BASE_URL=f"http://127.0.0.1:{server.server_port}")
     try:
-        with pytest.raises(edge.Unavailable, match="takes too long"):
-            read()
+        yield f"http://127.0.0.1:{server.server_port}"
     finally:
-        server.is_over.set()  # type: ignore[attr-defined]
         server.shutdown()
         server.server_close()
         forget_client()
+
+
+def test_a_body_that_only_drips_in_is_given_up(sync_setting: Any) -> None:
+    is_over = Event()
+    # Never long enough apart for a time-out.
+    drip = (b" " for _ in iter(lambda: is_over.wait(0.05), True))
+
+    with answering(1_000_000, drip) as base_url:
+        sync_setting(REQUEST_TIMEOUT=0.3, BASE_URL=base_url)
+        try:
+            with pytest.raises(edge.Unavailable, match="takes too long"):
+                read()
+        finally:
+            is_over.set()
 
 
 def test_without_an_api_key_nothing_is_asked(workos: WorkOSStandIn, sync_setting: Any) -> None:
@@ -278,19 +298,22 @@ def test_an_empty_cursor_is_the_end(workos: WorkOSStandIn) -> None:
         pytest.param("9" * 5_000, id="a number without end"),
     ],
 )
-def test_an_event_that_python_cant_parse_does_not_take_its_page_along(odd: str) -> None:
-    page = json.dumps(
+def test_an_event_that_python_cant_parse_does_not_take_its_page_along(
+    odd: str, sync_setting: Any
+) -> None:
+    body = json.dumps(
         {
             "data": [{**EVENT, "context": "ODD"}, {**EVENT, "id": "event_2"}],
             "list_metadata": {"after": None},
         }
     ).replace('"ODD"', odd)
-    answer = edge._TolerantResponse(200, {}, page.encode(), "GET", "")
 
-    listed, after = edge._checked_list(answer.json())
+    with answering(len(body), [body.encode()]) as base_url:
+        sync_setting(BASE_URL=base_url)
+        page = read()
 
-    assert [edge._parse_event(raw).id for raw in listed] == ["event_1", "event_2"]
-    assert after is None
+    assert [listed.event.id for listed in page.events] == ["event_1", "event_2"]
+    assert page.is_last
 
 
 # Parsing events -----------------------------------------------------------------------------

@@ -194,7 +194,7 @@ def test_a_listing_that_ends_early_loses_nothing(
 # A lost cursor ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("status", [400, 404, 422])
+@pytest.mark.parametrize("status", [400, 404, 410, 422])
 def test_a_refused_cursor_is_lost_if_reading_without_one_works(
     workos: WorkOSStandIn, status: int
 ) -> None:
