@@ -19,7 +19,7 @@ from orgs.services import intake, ring
 from orgs.services.cursor import Lease, ensure_cursor, standing
 from orgs.services.drain import drain_to_end
 from orgs.services.ring import SYNC_EVENTS
-from tests.concurrency import another_program
+from tests.concurrency import another_program, in_thread, wait_until
 from tests.workos_stand_in import WorkOSStandIn, sign
 
 SECRET = "whsec_test_secret"
@@ -416,6 +416,29 @@ def test_a_locked_queue_or_cursor_costs_the_ring_alone(
 
     assert response.status_code == 204
     assert WorkOSEvent.objects.count() == 1
+
+
+@pytest.mark.usefixtures("database")
+@pytest.mark.parametrize(
+    ("table", "status"),
+    [("workos_event", 503), ("django_q_ormq", 204), ("workos_sync_cursor", 204)],
+)
+def test_a_webhook_waits_for_no_lock_as_long_as_a_drain_may(
+    client: Client,
+    sync_setting: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    table: str,
+    status: int,
+) -> None:
+    sync_setting(LOCK_TIMEOUT=600.0)
+    monkeypatch.setattr(intake, "_LONGEST_WAIT", 0.05)
+
+    with in_thread() as start, another_program() as rival:
+        rival.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+        posting = start(lambda: post(client))
+        wait_until(posting.done, "WorkOS has its answer")
+
+    assert posting.result().status_code == status
 
 
 def test_the_longest_wait_of_a_webhook_is_shorter_than_workoss_patience() -> None:

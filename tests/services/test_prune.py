@@ -3,6 +3,8 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django_q.models import Task
 
 from orgs.models import WorkOSEvent
@@ -57,8 +59,11 @@ def test_many_are_deleted_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(25):
         an_entry(f"event_{number}", days_ago=100)
 
-    assert prune(NOW) == 25
-    assert left() == []
+    with CaptureQueriesContext(connection) as queries:
+        pruned = prune(NOW)
+
+    deletions = [q for q in queries if q["sql"].startswith('DELETE FROM "workos_event"')]
+    assert (pruned, len(deletions), left()) == (25, 3, [])
 
 
 def test_an_entry_that_someone_has_locked_is_left_for_the_next_time() -> None:

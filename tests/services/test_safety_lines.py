@@ -1208,14 +1208,23 @@ def test_a_locked_organization_does_not_keep_its_request_from_being_pushed(
     assert report.pushed == 1
 
 
-@pytest.mark.parametrize("first", ["42703", "55P03"])
-def test_other_trouble_with_the_outbox_is_raised(workos: WorkOSStandIn, first: str) -> None:
+@pytest.mark.parametrize("states", [("42703", "55P03"), ("55P03", "42703")])
+def test_other_trouble_with_the_outbox_is_raised(
+    workos: WorkOSStandIn, states: tuple[str, str]
+) -> None:
     a_request("org_1")
-    body = f"IF nextval('attempts') = 1 THEN RAISE SQLSTATE '{first}'; END IF;"
+    first, second = states
+    body = f"""
+        CASE nextval('attempts')
+            WHEN 1 THEN RAISE SQLSTATE '{first}';
+            WHEN 2 THEN RAISE SQLSTATE '{second}';
+            ELSE NULL;
+        END CASE;
+    """
     outbox = "workos_external_id_write_back"
 
     with (
-        a_trigger(f"{body} RAISE SQLSTATE '42703';", when="NEW.last_error <> ''", table=outbox),
+        a_trigger(body, when="NEW.last_error <> ''", table=outbox),
         pytest.raises(ProgrammingError),
     ):
         push_due(deadline=time.monotonic() + 30)

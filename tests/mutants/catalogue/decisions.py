@@ -150,8 +150,8 @@ MUTANTS = (
         ),
         (
             "a snapshot brings back what the stream has deleted",
-            "if organization.workos_id in self._deleted:",
-            "if False:",
+            "if organization.workos_id in self._deleted and not self._linked_to(",
+            "if False and not self._linked_to(",
             f"{_RESOLUTION}::test_a_snapshot_does_not_bring_a_deleted_organization_back",
         ),
         (
@@ -429,8 +429,8 @@ MUTANTS = (
         ),
         (
             "brackets in strings are nesting",
-            r"""re.compile(r'"(?>(?:[^"\\]+|\\.)*)(?:"|\Z)|[\[\]{}]', re.DOTALL)""",
-            r"""re.compile(r"[\[\]{}]", re.DOTALL)""",
+            're.compile(r\'"(?>(?:[^"\\\\]+|\\\\.)*)(?:"|\\\\?\\Z)|[\\[\\]{}]\', re.DOTALL)',
+            're.compile(r"[\\[\\]{}]", re.DOTALL)',
         ),
         (
             "a quote in a string ends it",

@@ -3,6 +3,7 @@
 from tests.mutants.mutant import mutants
 
 _CURSOR = "tests/services/test_cursor.py"
+_SNAPSHOTS = "tests/services/test_snapshots.py"
 _APPLY = "tests/services/test_apply.py"
 _DRAIN = "tests/services/test_drain.py"
 _WRITE_BACK = "tests/services/test_write_back.py"
@@ -161,6 +162,36 @@ MUTANTS = mutants(
         "RETURNING processed_at IS NULL",
         "RETURNING true",
         f"{_VIEWS}::test_an_event_that_the_stream_has_brought_already_is_not_rung_for",
+    ),
+    (
+        "a lease that has run out keeps webhooks from ringing",
+        "AND draining_until > clock_timestamp()",
+        "AND draining_until IS NOT NULL",
+        f"{_CURSOR}::test_a_drain_whose_lease_has_run_out_waits_no_more",
+    ),
+    (
+        "an announced deletion that never came keeps an organization out",
+        "AND outcome IN ('disabled', 'unknown', 'stale')",
+        "",
+        f"{_SNAPSHOTS}::test_an_announced_deletion_that_never_came_does_not_keep_an_organization_out",
+    ),
+    (
+        "a deletion of what was not there does not keep it out",
+        "AND outcome IN ('disabled', 'unknown', 'stale')",
+        "AND outcome IN ('disabled', 'stale')",
+        f"{_SAFETY_LINES}::test_only_deletions_keep_an_organization_out",
+    ),
+    (
+        "any event keeps an organization out",
+        "AND type = 'organization.deleted'\n    AND outcome",
+        "AND outcome",
+        f"{_SAFETY_LINES}::test_only_deletions_keep_an_organization_out",
+    ),
+    (
+        "a locked request keeps its batch waiting",
+        "WHERE organization_id = ANY(%s::text[]) FOR UPDATE SKIP LOCKED",
+        "WHERE organization_id = ANY(%s::text[]) FOR UPDATE",
+        f"{_WRITE_BACK}::test_a_row_that_another_program_is_deleting_does_not_keep_the_batch_waiting",
     ),
     (
         "a lease that is held is taken",
