@@ -1,5 +1,15 @@
 """How gunicorn serves the web process; GUNICORN_CMD_ARGS can say otherwise."""
 
+import os
+
+from gram_sync.logs import configuration
+
+# Read by what keeps secrets out of its logs.
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gram_sync.settings")
+
+# As all of Django's: gunicorn's own would be the only lines that are no JSON.
+logconfig_dict = configuration("INFO")
+
 # Requests wait for the database and not for the processor, so threads do; a second process keeps
 # answering while one is replaced.
 worker_class = "gthread"

@@ -1,6 +1,5 @@
 """Keeps secrets out of logs and error pages, whatever put them there."""
 
-import logging
 from collections.abc import Iterator
 from urllib.parse import quote
 
@@ -23,13 +22,6 @@ def redact(text: str) -> str:
     return text
 
 
-class RedactingFormatter(logging.Formatter):
-    """Formats as ``logging.Formatter`` does, tracebacks included, without secrets."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return redact(super().format(record))
-
-
 class RedactingExceptionReporter(ExceptionReporter):
     """Django's error page and mail, without secrets: it hides settings, but not variables."""
 
@@ -41,12 +33,16 @@ class RedactingExceptionReporter(ExceptionReporter):
 
 
 def _secrets() -> list[str]:
-    secrets = [
-        _secret_key(),
-        settings.WORKOS_SYNC["API_KEY"],
-        *settings.WORKOS_SYNC["WEBHOOK_SECRETS"],
-        str(settings.DATABASES["default"].get("PASSWORD") or ""),
-    ]
+    try:
+        secrets = [
+            _secret_key(),
+            settings.WORKOS_SYNC["API_KEY"],
+            *settings.WORKOS_SYNC["WEBHOOK_SECRETS"],
+            str(settings.DATABASES["default"].get("PASSWORD") or ""),
+        ]
+    except ImproperlyConfigured:
+        # No setting could be read, and so no secret: it is that which is to be logged.
+        return []
     written = {form for s in secrets if len(s) >= _MIN_LENGTH for form in _ways_to_write(s)}
     # Longest first: one may contain another.
     return sorted(written, key=len, reverse=True)

@@ -7,6 +7,7 @@ from typing import Any
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from gram_sync import logs
 from orgs.conf import RANGES, Secret, SyncSettings, least_task_timeout
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -40,6 +41,14 @@ def _switch(name: str) -> bool:
     if text in ("", "0", "false", "no", "off"):
         return False
     raise ImproperlyConfigured(f"{name} must be true or false, not {text!r}")
+
+
+def _choice(name: str, default: str, *others: str) -> str:
+    chosen = _text(name).upper() or default
+    if chosen not in (default, *others):
+        wanted = " or ".join((default, *others))
+        raise ImproperlyConfigured(f"{name} must be {wanted}, not {chosen!r}")
+    return chosen
 
 
 def _list(name: str) -> list[str]:
@@ -207,22 +216,4 @@ STATIC_URL = "static/"
 # The admin's own files are all there is to serve: straight from where they are installed.
 WHITENOISE_USE_FINDERS = True
 
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {
-        "line": {
-            "()": "gram_sync.redaction.RedactingFormatter",
-            "format": "{asctime} {levelname} {name}: {message}",
-            "style": "{",
-        },
-    },
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["stderr"], "level": "WARNING"},
-    "loggers": {
-        "orgs": {"level": "INFO"},
-        # Its INFO is two lines a task, of which there are two a minute when nothing happens.
-        "django-q": {"level": "WARNING"},
-        "django.server": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
-    },
-}
+LOGGING = logs.configuration(_choice("LOG_LEVEL", "INFO", "DEBUG", "WARNING", "ERROR"))

@@ -218,6 +218,7 @@ def settle_overdue(*, deadline: float | None = None) -> WorkOSTrouble | Database
                 "%s was announced and never listed; what WorkOS says now: %s",
                 event_id,
                 resolved.outcome,
+                extra={"event": event_id, "outcome": resolved.outcome},
             )
     return trouble
 
@@ -291,7 +292,9 @@ def log_trouble(report: DrainReport) -> None:
     for entry in report.parked:
         # The ledger has all of it. PostgreSQL's second line shows the row: not for logs.
         reason = entry.resolved.error.partition("\n")[0]
-        logger.error("parked %s: %s", one_line(entry.event.id), one_line(reason))
+        logger.error(
+            "parked %s: %s", one_line(entry.event.id), one_line(reason), extra=_told(entry)
+        )
     if report.unsettled is not None:
         logger.warning(
             "an announcement that is overdue could not be settled, and is tried again: %s",
@@ -363,9 +366,20 @@ def _drain_from(position: Position, report: DrainReport, deadline: float | None)
 def _apply(page: EventPage, report: DrainReport, *, replay: bool = False) -> Applied:
     applied = apply_page(page, replay=replay)
     report.add(applied)
+    for entry in applied.entries:
+        logger.debug("%s: %s", entry.event.id, entry.resolved.outcome, extra=_told(entry))
     if applied.interrupted_by is not None:
         raise applied.interrupted_by
     return applied
+
+
+def _told(entry: LedgerEntry) -> dict[str, object]:
+    """What a log line says of it beside its message."""
+    return {
+        "event": entry.event.id,
+        "organization": entry.event.workos_id,
+        "outcome": entry.resolved.outcome,
+    }
 
 
 def _read(position: Position) -> EventPage:

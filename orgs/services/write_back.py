@@ -20,6 +20,7 @@ from django.db.backends.utils import CursorWrapper
 
 from orgs import workos
 from orgs.conf import sync_settings
+from orgs.resolution import Outcome
 from orgs.services import sql
 from orgs.services.faults import is_passing
 from orgs.services.transactions import bounded_transaction
@@ -210,7 +211,10 @@ def _execute_writes(cursor: CursorWrapper, answers: list[_Answer]) -> None:
 def _log(conflicts: list[_Answer], failures: list[_Answer]) -> None:
     for answer in conflicts:
         logger.error(
-            "the external_id of %s waits for a person: %s", answer.claim.workos_id, answer.error
+            "the external_id of %s waits for a person: %s",
+            answer.claim.workos_id,
+            answer.error,
+            extra={"organization": answer.claim.workos_id, "outcome": Outcome.CONFLICT},
         )
     if failures:
         # WorkOS being down fails them all: one line a batch, each row has its own error.
@@ -219,6 +223,7 @@ def _log(conflicts: list[_Answer], failures: list[_Answer]) -> None:
             len(failures),
             failures[0].claim.workos_id,
             failures[0].error,
+            extra={"organization": failures[0].claim.workos_id},
         )
 
 

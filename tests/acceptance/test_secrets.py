@@ -105,7 +105,7 @@ def test_no_secret_and_no_payload_is_ever_logged(
     web, cluster = web_log.read_text(), cluster_log.read_text()
     assert "Traceback" in web
     assert "Internal Server Error: /admin/" in web
-    assert "DEBUG httpcore2" in cluster
+    assert '"level": "DEBUG", "logger": "httpcore2' in cluster
     assert "WorkOS refused the API key" in cluster
     assert "write-backs failed" in cluster
     assert "parked event_" in cluster

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,13 +33,14 @@ def is_written_back(workos: WorkOSStandIn, workos_id: str) -> bool:
     return row is not None and there is not None and there["external_id"] == row.id
 
 
-def test_a_webhook_becomes_a_row_and_a_write_back(
-    webhooks: Callable[[], WorkOSStandIn],
+def test_a_webhook_becomes_a_row_and_a_write_back_without_a_word(
+    webhooks: Callable[[], WorkOSStandIn], tmp_path: Path
 ) -> None:
     workos = webhooks()
     workos.set_hold_back(1.0)
+    log = tmp_path / "cluster.log"
 
-    with a_cluster(environment_for(workos)):
+    with log.open("wb") as output, a_cluster(environment_for(workos), output):
         acme = workos.create_organization(name="Acme")
         wait_until(lambda: is_written_back(workos, acme["id"]), "the id is written back")
         wait_until(
@@ -49,6 +51,7 @@ def test_a_webhook_becomes_a_row_and_a_write_back(
     assert Organization.objects.get().slug == "acme"
     assert not ExternalIdWriteBack.objects.exists()
     assert WorkOSEvent.objects.exclude(announced_at=None).exclude(processed_at=None).count() == 2
+    assert log.read_text() == ""
 
 
 def test_a_worker_killed_in_the_middle_loses_nothing_and_applies_nothing_twice(
