@@ -5,7 +5,7 @@ decide over them in memory, and writes the ``Plan`` that comes out. Nothing here
 a database or WorkOS.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -135,6 +135,16 @@ class Resolved:
     error: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class RowChange:
+    """What others may want to hear of a row: that it was ``CREATED``, ``UPDATED``, ``RELINKED`` or
+    ``DISABLED``."""
+
+    outcome: Outcome
+    organization_id: str
+    workos_id: str | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What to write: at most one write a row, rows in id order, creations in order of creation."""
@@ -146,12 +156,17 @@ class Plan:
     disabled: tuple[Row, ...]
     """Rows to update and to disable."""
     created: tuple[Creation, ...]
-    moves_rows: bool
-    """Whether a row appears, is renamed, linked or disabled: more than its bookkeeping changes."""
     write_backs: dict[str, str]
     """Organization id to the WorkOS id that does not know it yet."""
     known_to_workos: tuple[str, ...]
     """Ids whose write-back is not needed any more."""
+    changes: tuple[RowChange, ...]
+    """What changes but for bookkeeping; more than one of a row that changes in several ways."""
+
+    @property
+    def moves_rows(self) -> bool:
+        """Whether a row appears, is renamed, linked or disabled: more than its bookkeeping."""
+        return bool(self.changes)
 
     @property
     def is_empty(self) -> bool:
@@ -314,12 +329,16 @@ class Fold:
                 replace(creation, row=self._rows[row_id])
                 for row_id, creation in self._creations.items()
             ),
-            moves_rows=bool(self._creations) or any(map(self._has_moved, changed)),
             write_backs={
                 row_id: workos_id for row_id, workos_id in self._pending.items() if workos_id
             },
             known_to_workos=tuple(
                 sorted(row_id for row_id, workos_id in self._pending.items() if workos_id is None)
+            ),
+            changes=tuple(
+                RowChange(outcome, row.id, row.workos_id)
+                for row in (*map(self._rows.__getitem__, self._creations), *changed)
+                for outcome in self._ways_of_change(row)
             ),
         )
 
@@ -401,13 +420,17 @@ class Fold:
             self._id_by_workos_id[row.workos_id] = row.id
         self._rows[row.id] = row
 
-    def _has_moved(self, row: Row) -> bool:
-        before = self._original[row.id]
-        return (before.name, before.workos_id, before.disabled) != (
-            row.name,
-            row.workos_id,
-            row.disabled,
-        )
+    def _ways_of_change(self, row: Row) -> Iterator[Outcome]:
+        before = self._original.get(row.id)
+        if before is None:
+            yield Outcome.CREATED
+        else:
+            if self._moved_away(row):
+                yield Outcome.RELINKED
+            if before.name != row.name or (before.workos_id is None and row.workos_id is not None):
+                yield Outcome.UPDATED
+        if row.disabled and not (before and before.disabled):
+            yield Outcome.DISABLED
 
     def _moved_away(self, row: Row) -> bool:
         before = self._original[row.id].workos_id

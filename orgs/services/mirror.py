@@ -2,11 +2,14 @@
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from django.db import connection
+from django.db import connection, transaction
 
+from orgs import signals
 from orgs.drift import PendingWriteBack
-from orgs.resolution import Creation, Event, Outcome, Plan, Resolved, Row
+from orgs.models import Organization
+from orgs.resolution import Creation, Event, Outcome, Plan, Resolved, Row, RowChange
 from orgs.services import sql
 from orgs.slugs import slug_base, slug_candidates
 from orgs.wording import storable
@@ -58,7 +61,10 @@ def known_deletions(workos_ids: Collection[str]) -> dict[str, str]:
 
 
 def write_plan(plan: Plan) -> None:
-    """Writes what a fold decided: one statement for each kind of write that there is."""
+    """Writes what a fold decided: one statement for each kind of write that there is.
+
+    Once the transaction is committed, it tells who listens to the signals.
+    """
     if plan.unlinked:
         _execute(sql.UNLINK_ORGANIZATIONS, list(plan.unlinked))
     if plan.updated:
@@ -72,6 +78,24 @@ def write_plan(plan: Plan) -> None:
         _execute(sql.REQUEST_WRITE_BACKS, ids, [plan.write_backs[id_] for id_ in ids])
     if plan.known_to_workos:
         _execute(sql.WITHDRAW_WRITE_BACKS, list(plan.known_to_workos))
+    transaction.on_commit(partial(_tell, plan.changes), robust=True)
+
+
+_SIGNALS = {
+    Outcome.CREATED: signals.organization_created,
+    Outcome.UPDATED: signals.organization_updated,
+    Outcome.RELINKED: signals.organization_relinked,
+    Outcome.DISABLED: signals.organization_disabled,
+}
+
+
+def _tell(changes: Iterable[RowChange]) -> None:
+    for change in changes:
+        _SIGNALS[change.outcome].send_robust(
+            sender=Organization,
+            organization_id=change.organization_id,
+            workos_id=change.workos_id,
+        )
 
 
 @dataclass(frozen=True, slots=True)

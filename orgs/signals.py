@@ -1,0 +1,26 @@
+"""What other apps of the project can listen to. Sent after the commit of what they tell.
+
+Each is sent with ``sender=Organization``, ``organization_id`` (Gram's) and ``workos_id``, once for
+each row that changed so in a transaction: a page of events that renames an organization twice
+updates it once. The row may have changed again by the time: read it.
+
+A receiver's exception is logged, by Django's ``django.dispatch``, and stops nothing. A receiver
+that takes long keeps the sync waiting: enqueue a task. Killed between the commit and the sending, a
+process sends nothing: what must not be missed is to be read from the table.
+"""
+
+from typing import Final
+
+from django.dispatch import Signal
+
+#: A row was inserted.
+organization_created: Final = Signal()
+
+#: A row got another name, or its first link to an organization of WorkOS's.
+organization_updated: Final = Signal()
+
+#: A row was linked to another organization of WorkOS's than before.
+organization_relinked: Final = Signal()
+
+#: A row was disabled, because WorkOS deleted its organization.
+organization_disabled: Final = Signal()
