@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
+from django.core.exceptions import ImproperlyConfigured
 from django.db.models.signals import post_migrate
 
 
@@ -11,6 +12,8 @@ class OrgsConfig(AppConfig):
     verbose_name = "WorkOS mirror"
 
     def ready(self) -> None:
+        if not apps.is_installed("django_q"):
+            raise ImproperlyConfigured('orgs works with django-q2: add "django_q" before "orgs".')
         from orgs import checks  # noqa: F401, PLC0415 - registers them, once models can be had
 
         post_migrate.connect(_ensure_schedules, sender=self)
