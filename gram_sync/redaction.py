@@ -1,7 +1,7 @@
 """Keeps secrets out of logs and error pages, whatever put them there."""
 
 from collections.abc import Iterator
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -39,6 +39,7 @@ def _secrets() -> list[str]:
             settings.WORKOS_SYNC["API_KEY"],
             *settings.WORKOS_SYNC["WEBHOOK_SECRETS"],
             str(settings.DATABASES["default"].get("PASSWORD") or ""),
+            unquote(urlsplit(settings.Q_CLUSTER.get("redis", "")).password or ""),
         ]
     except ImproperlyConfigured:
         # No setting could be read, and so no secret: it is that which is to be logged.

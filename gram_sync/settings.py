@@ -44,11 +44,11 @@ def _switch(name: str) -> bool:
 
 
 def _choice(name: str, default: str, *others: str) -> str:
-    chosen = _text(name).upper() or default
-    if chosen not in (default, *others):
-        wanted = " or ".join((default, *others))
-        raise ImproperlyConfigured(f"{name} must be {wanted}, not {chosen!r}")
-    return chosen
+    chosen = {choice.lower(): choice for choice in (default, *others)}
+    text = _text(name)
+    if text and text.lower() not in chosen:
+        raise ImproperlyConfigured(f"{name} must be {' or '.join(chosen.values())}, not {text!r}")
+    return chosen[text.lower()] if text else default
 
 
 def _list(name: str) -> list[str]:
@@ -131,7 +131,17 @@ def _with_time_limit(database: dict[str, Any]) -> dict[str, Any]:
     return {**database, "OPTIONS": options}
 
 
-DATABASES = {"default": {**_database(), "CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}}
+def _behind_pooler(database: dict[str, Any]) -> dict[str, Any]:
+    """Without what lasts longer than a transaction: that is as long as a pooled session is ours."""
+    if _choice("DATABASE_POOLER", "none", "transaction") == "none":
+        return database
+    options = {**database.get("OPTIONS", {}), "prepare_threshold": None}
+    return {**database, "OPTIONS": options, "DISABLE_SERVER_SIDE_CURSORS": True}
+
+
+DATABASES = {
+    "default": {**_behind_pooler(_database()), "CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}
+}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Worker -------------------------------------------------------------------------------------
@@ -142,9 +152,23 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 _task_timeout = least_task_timeout(
     SyncSettings(**{name.lower(): value for name, value in WORKOS_SYNC.items()})
 )
+
+
+def _broker() -> dict[str, Any]:
+    """Where tasks are queued: in a table, or in Redis, which loses those of a killed worker; the
+    schedule makes that good."""
+    if not (url := _text("REDIS_URL")):
+        return {"orm": "default"}
+    if not url.startswith(("redis://", "rediss://", "unix://")):
+        raise ImproperlyConfigured("REDIS_URL must name a Redis: redis://…, rediss://… or unix://…")
+    # As for the database, and longer than the second for which a worker waits for a task.
+    limits = "socket_connect_timeout=2&socket_timeout=3"
+    return {"redis": Secret(f"{url}{'&' if '?' in url else '?'}{limits}")}
+
+
 Q_CLUSTER = {
     "name": "gram_sync",
-    "orm": "default",
+    **_broker(),
     "workers": _number("WORKERS", 2, least=1, most=64),
     "timeout": _task_timeout,
     "retry": 2 * _task_timeout + 60,

@@ -89,7 +89,12 @@ def test_https_only_passes_the_deployment_checks() -> None:
             "nan",
             "HOLD_BACK_SECONDS must be a number from 0 to 86400, not 'nan'",
         ),
-        ("LOG_LEVEL", "loud", "LOG_LEVEL must be INFO or DEBUG or WARNING or ERROR, not 'LOUD'"),
+        ("LOG_LEVEL", "loud", "LOG_LEVEL must be INFO or DEBUG or WARNING or ERROR, not 'loud'"),
+        (
+            "REDIS_URL",
+            "localhost:6379",
+            "REDIS_URL must name a Redis: redis://…, rediss://… or unix://…",
+        ),
         ("WORKERS", "0", "WORKERS must be a whole number from 1 to 64, not '0'"),
         ("DEBUG", "maybe", "DEBUG must be true or false, not 'maybe'"),
         (
@@ -154,6 +159,22 @@ def test_a_bad_value_is_said_in_one_line(name: str, value: str, message: str) ->
         ),
         ({"SECRET_KEY": "$abc" + "x" * 50}, "len(settings.SECRET_KEY)", "54"),
         ({"WORKOS_API_KEY": "$HOME"}, "str.__str__(settings.WORKOS_SYNC['API_KEY'])", "'$HOME'"),
+        (
+            {"DATABASE_URL": "postgres://u:p@db/gram", "DATABASE_POOLER": "Transaction"},
+            (
+                "[settings.DATABASES['default'][key] for key in "
+                "('DISABLE_SERVER_SIDE_CURSORS', 'OPTIONS')]"
+            ),
+            "[True, {'connect_timeout': 3, 'prepare_threshold': None}]",
+        ),
+        (
+            {"REDIS_URL": "redis://:pass%2Fword@queue:6379/1"},
+            "[settings.Q_CLUSTER.get('orm'), str.__str__(settings.Q_CLUSTER['redis'])]",
+            (
+                "[None, 'redis://:pass%2Fword@queue:6379/1"
+                "?socket_connect_timeout=2&socket_timeout=3']"
+            ),
+        ),
         ({}, "settings.SECURE_SSL_REDIRECT", "False"),
         ({"HTTPS_ONLY": "1"}, "settings.SECURE_SSL_REDIRECT", "True"),
     ],
@@ -177,7 +198,13 @@ def test_a_drain_ends_long_before_the_workers_time_out() -> None:
 
 # Secrets ------------------------------------------------------------------------------------
 
-SECRETS = ("sk_live_secret", "whsec_first_secret", "whsec_second_secret", "pass/word")
+SECRETS = (
+    "sk_live_secret",
+    "whsec_first_secret",
+    "whsec_second_secret",
+    "pass/word",
+    "redis@secret",
+)
 
 
 @pytest.fixture
@@ -188,10 +215,11 @@ def secrets(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
         "WEBHOOK_SECRETS": (Secret(SECRETS[1]), Secret(SECRETS[2])),
     }
     monkeypatch.setitem(settings.DATABASES["default"], "PASSWORD", SECRETS[3])
+    settings.Q_CLUSTER = {**settings.Q_CLUSTER, "redis": "redis://:redis%40secret@queue:6379/1"}
 
 
 @pytest.mark.usefixtures("secrets")
-@pytest.mark.parametrize("secret", [*SECRETS, "pass%2Fword"])
+@pytest.mark.parametrize("secret", [*SECRETS, "pass%2Fword", "redis%40secret"])
 def test_a_secret_is_masked_wherever_it_stands(secret: str) -> None:
     assert redact(f"before {secret} after") == "before ******** after"
 
