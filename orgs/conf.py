@@ -28,7 +28,7 @@ class SyncSettings:
     hold_back_window: float = 60.0
     """How long an announced event may stay unreadable before its organization is asked for."""
     poll_pause: float = 1.0
-    """The waiting drain's pause between two reads; growing after errors."""
+    """The waiting drain's pause between two reads: shorter at first, longer after errors."""
     drain_deadline: float = 50.0
     """How long one drain may wait and work; well below the worker's ``timeout``."""
     page_size: int = 100

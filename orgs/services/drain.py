@@ -8,6 +8,7 @@ import logging
 import random
 import time
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -47,6 +48,11 @@ EVENT_RETENTION = timedelta(days=30)
 _RESTART_MARGIN = timedelta(minutes=1)
 
 _LONGEST_PAUSE = 60.0
+
+#: Most events can be read soon after their webhook, so a waiting drain reads again soon at first,
+#: and then ever later, up to the setting.
+_FIRST_PAUSE = 0.1
+_GROWTH = 1.5
 
 
 class CursorLost(Exception):
@@ -238,9 +244,11 @@ def _is_at_the_end() -> bool:
 def _hold(lease: datetime, report: DrainReport, deadline: float) -> None:
     """Drains again and again while something is announced and unseen, then gives the lease up."""
     held: datetime | None = lease
+    pauses = _pauses()
     try:
         while held is not None and not _has_passed(deadline):
-            pause = _attempt(report, deadline)
+            trouble_pause = _attempt(report, deadline)
+            pause = next(pauses) if trouble_pause is None else trouble_pause
             if not _unseen() and not _has_passed(deadline):
                 Lease.DRAIN.release(held)
                 held = None
@@ -258,8 +266,16 @@ def _hold(lease: datetime, report: DrainReport, deadline: float) -> None:
     ring(SYNC_EVENTS)
 
 
-def _attempt(total: DrainReport, deadline: float) -> float:
-    """Drains once and returns how many seconds to wait before the next time."""
+def _pauses() -> Iterator[float]:
+    """The seconds between two reads that went well."""
+    pause = _FIRST_PAUSE
+    while True:
+        yield min(pause, sync_settings().poll_pause)
+        pause = min(pause * _GROWTH, _LONGEST_PAUSE)
+
+
+def _attempt(total: DrainReport, deadline: float) -> float | None:
+    """Drains once; after trouble, returns how many seconds to wait before the next time."""
     report = DrainReport()
     trouble: Exception | None
     try:
@@ -277,7 +293,7 @@ def _attempt(total: DrainReport, deadline: float) -> float:
     finally:
         _announce(report)
         total.merge(report)
-    return sync_settings().poll_pause if trouble is None else _note(trouble)
+    return None if trouble is None else _note(trouble)
 
 
 def _announce(report: DrainReport) -> None:
