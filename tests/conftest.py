@@ -66,6 +66,15 @@ def a_missing_table(database: None) -> Iterator[None]:
         cursor.execute("ALTER TABLE gone RENAME TO workos_event")
 
 
+@pytest.fixture
+def without_waiting_for_the_disk(database: None) -> Iterator[None]:
+    """Thousands of commits, of which none has to outlive the server."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET synchronous_commit = off")
+        yield
+        cursor.execute("RESET synchronous_commit")
+
+
 @pytest.fixture(autouse=True)
 def _no_pause_left_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """A 429 silences a whole process for as long as WorkOS asked, the next test included."""

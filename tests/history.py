@@ -119,7 +119,7 @@ def _missteps(
             yield f"went back: {row} became {now}"
         if (now.workos_last_event_id or "~") < (row.workos_last_event_id or ""):
             yield f"went back in the stream: {row} became {now}"
-    elif row.workos_id is not None:
+    elif row.workos_id is not None and row.workos_id not in history.contested:
         owner = organizations.get(row.workos_id)
         if owner is not None and owner["external_id"] == row.id:
             yield f"took it from its owner: {row} became {now}"

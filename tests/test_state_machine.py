@@ -49,7 +49,7 @@ from tests.history import (
     missteps,
 )
 from tests.kill.scenarios import empty_tables, let_an_hour_pass
-from tests.workos_stand_in import JsonObject, Refused, UlidFactory, WorkOSStandIn
+from tests.workos_stand_in import JsonObject, Refused, WorkOSStandIn
 from tests.workos_stand_in.clock import to_milliseconds
 from tests.workos_stand_in.messages import Answer, Request
 from tests.workos_stand_in.server import Server
@@ -61,7 +61,7 @@ GRAM_IDS: Final = ("gram-a", "gram-b")
 _TWO_HOURS: Final = 7_200.0
 _MOST_RUNS: Final = 3
 
-_EXAMPLES: Final = 50
+_EXAMPLES: Final = 80
 _STEPS: Final = 25
 
 names = st.sampled_from(NAMES)
@@ -90,7 +90,6 @@ class World(RuleBasedStateMachine):
         empty_tables()
         type(self).workos = WorkOSStandIn()
         self.history = History()
-        self.ulids = UlidFactory()
         self.created = self.never_listed = 0
         self.elapsed = 0.0
 
@@ -98,7 +97,12 @@ class World(RuleBasedStateMachine):
 
     @initialize(target=organizations, first=external_ids, second=external_ids)
     def begin(self, first: str | None, second: str | None) -> Created:
-        return multiple(*self._create("Acme", first), *self._create("Bolt", second))
+        """There is something to be old, late and repeated already."""
+        created = [*self._create("Bolt", first), *self._create("Bolt", second)]
+        for workos_id in created:
+            self.rename(workos_id, "Acme", "listed", 1.0)
+        self.drain()
+        return multiple(*created)
 
     @rule(target=organizations, name=names, external_id=external_ids, way=ways, pause=pauses)
     def create(self, name: str, external_id: str | None, way: str, pause: float) -> Created:
@@ -163,10 +167,13 @@ class World(RuleBasedStateMachine):
             return multiple(workos_id)
         return multiple()
 
-    @rule()
-    def forget_all_events(self) -> None:
-        self.workos.expire_events()
-        self.history.untold |= self.history.claims.keys()
+    @rule(are_lost=st.sampled_from((False, False, False, True)))
+    def wait_long(self, are_lost: bool) -> None:
+        """Longer than WorkOS keeps events, perhaps."""
+        self._wait(_TWO_HOURS)
+        if are_lost:
+            self.workos.expire_events()
+            self.history.untold |= self.history.claims.keys()
 
     # The stream -----------------------------------------------------------------------------
 
@@ -197,6 +204,12 @@ class World(RuleBasedStateMachine):
     def apply_a_page_late(self, page: EventPage, is_replay: bool) -> None:
         with self._syncing():
             apply_page(page, replay=is_replay)
+
+    @rule(size=page_sizes, back=st.integers(1, 6))
+    def replay_a_page(self, size: int, back: int) -> None:
+        """A replay that goes no further."""
+        with suppress(edge.Refused, IndexError), self._syncing():
+            apply_page(edge.read_events(self._events_back(back), limit=size), replay=True)
 
     @rule(back=st.integers(1, 6))
     def replay(self, back: int) -> None:
@@ -317,9 +330,10 @@ class World(RuleBasedStateMachine):
 
     def _emit_at_once(self, told: Sequence[tuple[str, JsonObject]], *, swaps: bool) -> None:
         moment = told[0][1]["created_at"]
+        ulids = self.workos._state._ulids
         events = [
             {
-                "id": f"event_{self.ulids.make(to_milliseconds(moment))}",
+                "id": f"event_{ulids.make(to_milliseconds(moment))}",
                 "event": f"organization.{verb}",
                 "created_at": moment,
                 "data": organization,
@@ -393,7 +407,8 @@ def one_address_for_all(settings: Settings) -> Iterator[None]:
     forget_client()
 
 
-@pytest.mark.usefixtures("database", "one_address_for_all")
+@pytest.mark.timeout(600)
+@pytest.mark.usefixtures("without_waiting_for_the_disk", "one_address_for_all")
 def test_any_history_ends_where_the_model_does() -> None:
     """Raise ``max_examples``, and leave ``derandomize`` to the search for more, by hand."""
     run_state_machine_as_test(

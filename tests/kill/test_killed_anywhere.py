@@ -22,7 +22,10 @@ from tests.kill.steps import Launcher, Step
 from tests.processes import database_url, environment_for
 from tests.workos_stand_in import WorkOSStandIn
 
-pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.usefixtures("without_waiting_for_the_disk"),
+    pytest.mark.timeout(600),
+]
 
 _MOST_RUNS: Final = 3
 
