@@ -25,7 +25,7 @@ from orgs.services.apply import Applied, apply_page
 from orgs.services.cursor import Lease, ensure_cursor, is_drain_waiting, note_drained, standing
 from orgs.services.drain import drain_and_wait, drain_to_end, replay
 from orgs.services.reconcile import reconcile, reconcile_organizations
-from orgs.services.repair import Run
+from orgs.services.repair import DisableLimit, Run, SnapshotReport
 from orgs.services.ring import PUSH_EXTERNAL_IDS, SYNC_EVENTS
 from orgs.services.snapshots import honour_announcement, replay_parked
 from orgs.services.transactions import bounded_transaction, read_only_transaction
@@ -1125,6 +1125,40 @@ def test_a_row_that_another_organization_names_is_relinked_by_its_old_ones_id(
 
     row = Organization.objects.get()
     assert (row.workos_id, row.disabled_at) == (new["id"], None)
+
+
+def test_a_row_whose_relink_is_on_its_way_counts_for_no_limit(workos: WorkOSStandIn) -> None:
+    workos.create_organization(name="Young", external_id="gram-1", emits=False)
+    an_organization_row("gram-1", workos_id="org_gone")
+
+    found = reconcile(Run(now=datetime.now(UTC), limit=DisableLimit(rows=0, percent=0)))
+
+    assert found.trouble == []
+
+
+def test_a_row_is_locked_before_it_is_disabled() -> None:
+    an_organization_row("gram-1", workos_id="org_gone")
+    run, report = Run(now=datetime.now(UTC)), SnapshotReport()
+
+    with another_program() as rival, in_thread() as start:
+        rival.execute("UPDATE organization_metadata SET workos_id = 'org_new'")
+        disabling = start(lambda: repairing.disable_absent(run, report, ["org_gone"]))
+        wait_until_blocked()
+        rival.commit()
+        disabling.result()
+
+    row = Organization.objects.get()
+    assert (row.workos_id, row.disabled_at) == ("org_new", None)
+
+
+def test_a_row_of_the_mirrors_alone_that_is_named_twice_is_counted_once(
+    workos: WorkOSStandIn,
+) -> None:
+    an_organization_row("gram-1")
+
+    found = reconcile_organizations(Run(now=datetime.now(UTC)), ["gram-1", "gram-1"])
+
+    assert found.snapshot.organizations == 1
 
 
 def test_a_disabled_row_is_not_asked_for(workos: WorkOSStandIn) -> None:
