@@ -116,24 +116,38 @@ MUTANTS = (
         ),
         (
             "the echo of a write-back counts as drift",
-            "any(map(self._has_moved, changed))",
-            "bool(changed)",
-            f"{_RECONCILE}::test_an_echo_that_is_held_back_is_no_drift",
+            "if before.name != row.name or (",
+            "if True or (",
+            _RESOLUTION,
         ),
         (
             "a rename alone does not count as drift",
-            "return (before.name, before.workos_id, before.disabled) != (\n            row.name,",
-            "return (row.name, before.workos_id, before.disabled) != (\n            row.name,",
+            "if before.name != row.name or (",
+            "if (",
+            _RESOLUTION,
         ),
         (
             "a new link alone does not count as drift",
-            "return (before.name, before.workos_id, before.disabled) != (",
-            "return (before.name, row.workos_id, before.disabled) != (",
+            " or (before.workos_id is None and row.workos_id is not None):",
+            ":",
+        ),
+        (
+            "another link alone does not count as drift",
+            "if self._moved_away(row):\n                yield Outcome.RELINKED\n",
+            "",
+        ),
+        (
+            "a second deletion counts as drift",
+            "if row.disabled and not (before and before.disabled):",
+            "if row.disabled:",
         ),
         (
             "a disabled row alone does not count as drift",
-            "return (before.name, before.workos_id, before.disabled) != (",
-            "return (before.name, before.workos_id, row.disabled) != (",
+            (
+                "if row.disabled and not (before and before.disabled):\n"
+                "            yield Outcome.DISABLED\n"
+            ),
+            "",
         ),
         (
             "an older deletion disables a row",

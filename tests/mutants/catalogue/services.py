@@ -679,8 +679,8 @@ MUTANTS = (
         ),
         (
             "a pause grows without end",
-            ", _LONGEST_PAUSE)",
-            ", float('inf'))",
+            "2.0 ** min(failure.count, 10), _LONGEST_PAUSE)",
+            "2.0 ** min(failure.count, 10), float('inf'))",
             f"{_SAFETY_LINES}::test_pauses_grow_with_the_failures_up_to_a_minute",
         ),
         (
@@ -1587,8 +1587,8 @@ MUTANTS = (
         ),
         (
             "an organization that is listed twice is compared twice",
-            "if organization.workos_id not in self:",
-            "if True:",
+            "if self._slots[place] != _FREE:\n            return False\n",
+            "",
             f"{_RECONCILE}::test_an_organization_that_is_listed_twice_is_compared_once",
         ),
         (
