@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from io import StringIO
 from typing import Any
 
@@ -507,6 +508,22 @@ def test_a_dropped_page_is_read_again_from_where_the_cursor_is(workos: WorkOSSta
 
     assert report.outcomes == {Outcome.CREATED: 1}
     assert Organization.objects.get().name == "Ours"
+
+
+def test_trouble_that_interrupts_a_page_is_raised_once_the_rest_is_told(
+    workos: WorkOSStandIn, sync_setting: SyncSetting
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    an_organization_row("gram-locked", name="Old")
+    workos.create_organization(name="Free", external_id="gram-free")
+    workos.create_organization(name="Locked", external_id="gram-locked")
+
+    with another_program() as rival:
+        rival.execute("SELECT FROM organization_metadata FOR UPDATE")
+        with pytest.raises(OperationalError):
+            drain_to_end()
+
+    assert sorted(Organization.objects.values_list("name", flat=True)) == ["Free", "Old"]
 
 
 def test_behind_a_dropped_page_the_drain_reads_no_further(
@@ -1074,6 +1091,22 @@ def test_a_dry_run_tells_of_an_expired_position(workos: WorkOSStandIn) -> None:
 
     assert found.lost is not None
     assert not found.in_sync
+
+
+def test_a_dry_run_finds_what_a_repair_would_page_by_page(
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge, "read_organizations", partial(edge.read_organizations, limit=1))
+    gram_id = derived_id("org_second")
+    workos.create_organization(
+        id="org_first", name="First", external_id=gram_id, at=TWO_DAYS_AGO, emits=False
+    )
+    workos.create_organization(id="org_second", name="Second", at=TWO_DAYS_AGO, emits=False)
+
+    dry, real = (reconcile(Run(now=datetime.now(UTC), dry=dry)) for dry in (True, False))
+
+    assert [change.change for change in real.snapshot.changes] == ["created", "conflict"]
+    assert dry.snapshot.changes == real.snapshot.changes
 
 
 def test_write_backs_that_there_was_no_time_for_are_trouble(

@@ -569,7 +569,7 @@ MUTANTS = (
             "trouble that interrupts a page is passed over",
             "if applied.interrupted_by is not None:\n        raise applied.interrupted_by\n",
             "",
-            f"{_DRAIN}::test_what_stands_before_a_locked_row_is_told_and_written_back",
+            f"{_SAFETY_LINES}::test_trouble_that_interrupts_a_page_is_raised_once_the_rest_is_told",
         ),
         (
             "there is no last look",
@@ -1345,7 +1345,7 @@ MUTANTS = (
             "a dry run tells a relinked row twice",
             "report.would_be |= comparison.rows_after",
             "pass",
-            f"{_RECONCILE}::test_a_relinked_row_is_not_told_to_be_disabled_by_a_dry_run_either",
+            f"{_SAFETY_LINES}::test_a_dry_run_finds_what_a_repair_would_page_by_page",
         ),
         (
             "a dry run repairs",
