@@ -93,6 +93,9 @@ class SyncCursor(models.Model):
     draining_until = models.DateTimeField(
         null=True, help_text="The waiting drain's lease; in the past or empty: nobody waits."
     )
+    rung_until = models.DateTimeField(
+        null=True, help_text="A drain was rung for and has not begun; in the past or empty: none."
+    )
     reconciling_until = models.DateTimeField(null=True, help_text="A snapshot's lease.")
     reconciled_at = models.DateTimeField(null=True, help_text="When a snapshot last completed.")
     failures = models.IntegerField(db_default=0, help_text="Failed reads since the last good one.")

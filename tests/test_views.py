@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from typing import Any
 
@@ -14,9 +15,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from workos.webhooks._verification import verify_header
 
-from orgs.models import Organization, WorkOSEvent
+from orgs.models import Organization, SyncCursor, WorkOSEvent
 from orgs.services import intake, ring
-from orgs.services.cursor import Lease, ensure_cursor, standing
+from orgs.services.cursor import Lease, ensure_cursor, hear_ring, standing
 from orgs.services.drain import drain_to_end
 from orgs.services.ring import SYNC_EVENTS
 from tests.concurrency import another_program, in_thread, wait_until
@@ -74,6 +75,28 @@ def test_a_new_event_is_announced_and_rung_for(client: Client) -> None:
     assert entry.announced_at is not None
     assert (entry.outcome, entry.processed_at, entry.payload) == (None, None, None)
     assert [queued.func() for queued in OrmQ.objects.all()] == [SYNC_EVENTS]
+
+
+@pytest.mark.usefixtures("database")
+def test_of_a_burst_one_rings_until_a_drain_begins(client: Client) -> None:
+    for number in range(3):
+        post(client, EVENT | {"id": f"event_{number}"})
+    of_the_burst = rings()
+    hear_ring()
+
+    post(client, EVENT | {"id": "event_3"})
+
+    assert (of_the_burst, rings()) == (1, 2)
+
+
+@pytest.mark.usefixtures("database")
+def test_a_ring_that_no_worker_hears_is_repeated(client: Client) -> None:
+    post(client)
+    SyncCursor.objects.update(rung_until=datetime.now(UTC) - timedelta(seconds=1))
+
+    post(client, EVENT | {"id": "event_2"})
+
+    assert rings() == 2
 
 
 @pytest.mark.usefixtures("database")

@@ -49,6 +49,13 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 (
+                    "rung_until",
+                    models.DateTimeField(
+                        help_text="A drain was rung for and has not begun; in the past or empty: none.",
+                        null=True,
+                    ),
+                ),
+                (
                     "reconciling_until",
                     models.DateTimeField(help_text="A snapshot's lease.", null=True),
                 ),

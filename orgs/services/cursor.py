@@ -139,11 +139,15 @@ class Lease(StrEnum):
     """What only one process at a time should do: the column that says until when it does."""
 
     DRAIN = "draining_until"
+    RING = "rung_until"
     SNAPSHOT = "reconciling_until"
 
-    def take(self, seconds: float) -> datetime | None:
-        """Takes it for so long, and returns its end as proof; None if another process has it."""
-        return self._execute(sql.TAKE_LEASE, seconds, ORGANIZATIONS_STREAM)
+    def take(self, seconds: float, *, most: float | None = None) -> datetime | None:
+        """Takes it for so long, and returns its end as proof; None if another process has it.
+
+        It waits ``most`` seconds for a lock, if that is less than the setting.
+        """
+        return self._execute(sql.TAKE_LEASE, seconds, ORGANIZATIONS_STREAM, most=most)
 
     @contextmanager
     def kept(self, seconds: float) -> Iterator[bool]:
@@ -194,17 +198,28 @@ class Lease(StrEnum):
         """Ends it if it is still this one."""
         self._execute(sql.RELEASE_LEASE, ORGANIZATIONS_STREAM, held)
 
-    def _execute(self, statement: str, *values: Any) -> datetime | None:
-        rows = execute_alone(statement.format(lease=self.value), values)
+    def _execute(self, statement: str, *values: Any, most: float | None = None) -> datetime | None:
+        rows = execute_alone(statement.format(lease=self.value), values, most=most)
         return rows[0][0] if rows else None
 
 
-def is_drain_waiting(*, most: float | None = None) -> bool:
-    """Whether a drain holds the lease, and so will see what was committed before this call.
+def is_drain_coming(*, most: float | None = None) -> bool:
+    """Whether a drain waits, or was rung for and has not begun: it will see what was committed
+    before this call.
 
     It waits ``most`` seconds for a lock, if that is less than the setting.
     """
-    return bool(execute_alone(sql.WAITING_DRAIN, [ORGANIZATIONS_STREAM], most=most))
+    return bool(execute_alone(sql.COMING_DRAIN, [ORGANIZATIONS_STREAM], most=most))
+
+
+def hear_ring() -> None:
+    """Notes that a drain begins. Only what is committed before this may have relied on its ring."""
+    execute_alone(sql.HEAR_RING, [ORGANIZATIONS_STREAM])
+
+
+def is_drain_waiting() -> bool:
+    """Whether a drain holds the lease, and so will see what was committed before this call."""
+    return bool(execute_alone(sql.WAITING_DRAIN, [ORGANIZATIONS_STREAM]))
 
 
 def _create() -> None:

@@ -25,6 +25,7 @@ from orgs.services.cursor import (
     Lease,
     Standing,
     ensure_cursor,
+    hear_ring,
     note_drained,
     note_failure,
     standing,
@@ -177,6 +178,8 @@ def drain_and_wait() -> DrainReport:
     report = DrainReport()
     try:
         ensure_cursor()
+        # First: a webhook that comes from now on rings again, or finds the lease held.
+        hear_ring()
         lease = Lease.DRAIN.take(seconds)
         if lease is None:
             _attempt(report, deadline)

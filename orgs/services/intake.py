@@ -8,7 +8,7 @@ from django.db import Error as DatabaseError
 from orgs import workos
 from orgs.conf import sync_settings
 from orgs.services import sql
-from orgs.services.cursor import is_drain_waiting
+from orgs.services.cursor import Lease, ensure_cursor, is_drain_coming
 from orgs.services.ring import SYNC_EVENTS, ring
 from orgs.services.transactions import bounded_transaction, execute_alone
 
@@ -16,6 +16,9 @@ logger = logging.getLogger(__name__)
 
 #: Seconds for a lock: WorkOS wants its answer within five, and the web process its thread back.
 _LONGEST_WAIT = 2.0
+
+#: A ring that no worker has heard for so long is repeated by the next webhook.
+_RING_SECONDS = 10.0
 
 
 class Receipt(StrEnum):
@@ -28,7 +31,7 @@ class Receipt(StrEnum):
 
 
 def receive_webhook(body: bytes, signature: str) -> Receipt:
-    """Notes that an event exists, and rings for it unless a drain is already waiting.
+    """Notes that an event exists, and rings for it unless a drain is already coming.
 
     Its content is never applied: only the stream is ordered. May be repeated and run concurrently;
     the ledger's key absorbs repeats. Raises ``django.db.Error`` if there is no database.
@@ -42,7 +45,7 @@ def receive_webhook(body: bytes, signature: str) -> Receipt:
     if announcement is None:
         return Receipt.NOT_AN_EVENT
     if announcement.type in workos.FOLLOWED_TYPES and _announce(announcement):
-        _ring_unless_a_drain_waits()
+        _ring_unless_a_drain_comes()
     return Receipt.TAKEN
 
 
@@ -53,12 +56,18 @@ def _announce(announcement: workos.Announcement) -> bool:
     return any(is_unseen for (is_unseen,) in rows)
 
 
-def _ring_unless_a_drain_waits() -> None:
+def _ring_unless_a_drain_comes() -> None:
     # After the commit above: a holder that this look still sees looks once more after it has
     # cleared its lease, and will see the row.
     try:
-        if not is_drain_waiting(most=_LONGEST_WAIT):
+        if not is_drain_coming(most=_LONGEST_WAIT) and _is_first_to_ring():
             with bounded_transaction(most=_LONGEST_WAIT):
                 ring(SYNC_EVENTS)
     except DatabaseError:
         logger.exception("could not ring for a webhook; the minute schedule will")
+
+
+def _is_first_to_ring() -> bool:
+    """Of a burst of webhooks one rings: each ring is a drain that reads the stream."""
+    ensure_cursor()
+    return Lease.RING.take(_RING_SECONDS, most=_LONGEST_WAIT) is not None

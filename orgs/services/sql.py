@@ -174,6 +174,15 @@ WAITING_DRAIN = """
 SELECT true FROM workos_sync_cursor WHERE stream = %s AND draining_until > clock_timestamp()
 """
 
+COMING_DRAIN = """
+SELECT true FROM workos_sync_cursor
+WHERE stream = %s AND greatest(draining_until, rung_until) > clock_timestamp()
+"""
+
+HEAR_RING = """
+UPDATE workos_sync_cursor SET rung_until = NULL WHERE stream = %s AND rung_until IS NOT NULL
+"""
+
 RENEW_LEASE = """
 UPDATE workos_sync_cursor
 SET {lease} = clock_timestamp() + make_interval(secs => %s)

@@ -588,6 +588,20 @@ def test_a_drain_beside_a_waiting_one_reads_to_the_end_once(workos: WorkOSStandI
     assert cursor().draining_until == lease
 
 
+def test_a_drain_hears_its_ring_before_it_reads(
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ensure_cursor()
+    Lease.RING.take(60)
+    at_the_read: list[datetime | None] = []
+
+    monkeypatch.setattr(drain, "_drain", lambda *_: at_the_read.append(cursor().rung_until))
+
+    drain_and_wait()
+
+    assert at_the_read == [None]
+
+
 def test_at_its_deadline_a_drain_gives_the_lease_up_and_rings(
     workos: WorkOSStandIn, sync_setting: SyncSetting
 ) -> None:

@@ -848,7 +848,7 @@ MUTANTS = (
         ),
         (
             "a webhook rings although a drain waits",
-            "if not is_drain_waiting(most=_LONGEST_WAIT):",
+            "if not is_drain_coming(most=_LONGEST_WAIT) and _is_first_to_ring():",
             "if True:",
             f"{_VIEWS}::test_a_waiting_drain_is_not_rung_for",
         ),
@@ -862,11 +862,11 @@ MUTANTS = (
             "a webhook rings before its row is committed",
             (
                 "if announcement.type in workos.FOLLOWED_TYPES and _announce(announcement):\n"
-                "        _ring_unless_a_drain_waits()"
+                "        _ring_unless_a_drain_comes()"
             ),
             (
                 "if announcement.type in workos.FOLLOWED_TYPES:\n"
-                "        _ring_unless_a_drain_waits()\n        _announce(announcement)"
+                "        _ring_unless_a_drain_comes()\n        _announce(announcement)"
             ),
             f"{_VIEWS}::test_the_ring_comes_after_the_commit",
         ),
