@@ -162,6 +162,31 @@ def test_pages_and_replays_end_where_the_model_does(
     assert dict(WorkOSEvent.objects.values_list("id", "outcome")) == model.outcomes
 
 
+@pytest.mark.usefixtures("database")
+@given(st.lists(events, min_size=2, max_size=8, unique_by=lambda event: event.id))
+@hypothesis_settings(max_examples=60)
+def test_a_page_at_once_and_its_events_one_by_one_end_in_the_same_rows(
+    stream: list[AnyEvent],
+) -> None:
+    at_once = _applied(stream, page_size=len(stream))
+    one_by_one = _applied(stream, page_size=1)
+
+    assert at_once == one_by_one
+
+
+def _applied(stream: list[AnyEvent], *, page_size: int) -> tuple[object, ...]:
+    empty_tables()
+    for start in range(0, len(stream), page_size):
+        page = stream[start : start + page_size]
+        assert not apply_page(a_page(*page, read_from=standing().position)).dropped
+    return (
+        rows_in_database(),
+        dict(ExternalIdWriteBack.objects.values_list("organization_id", "workos_id")),
+        dict(WorkOSEvent.objects.values_list("id", "outcome")),
+        standing().position,
+    )
+
+
 @given(st.lists(events, max_size=12), st.lists(st.integers(0, 12), max_size=4))
 @hypothesis_settings(max_examples=400)
 def test_where_a_stream_is_cut_into_pages_does_not_matter(

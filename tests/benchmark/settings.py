@@ -1,16 +1,13 @@
 """Settings of the benchmark: the project's own, with a database server and a WorkOS of its own."""
 
 import os
-from pathlib import Path
 
 from gram_sync.settings import *  # noqa: F403
 from gram_sync.settings import BASE_DIR, DATABASES, WORKOS_SYNC
 from orgs.conf import Secret
 
 #: Whatever is set in the caller's environment: nothing here may reach another database or WorkOS.
-SERVER_DATA = Path(
-    os.environ.get("BENCHMARK_DATA") or BASE_DIR / ".data" / "benchmark" / "postgres"
-)
+SERVER_DATA = BASE_DIR / ".data" / "benchmark" / "postgres"
 DATABASES["default"] |= {
     "ENGINE": "gram_sync.embedded_postgres",
     "NAME": "benchmark",
