@@ -791,7 +791,7 @@ def test_replaying_all_stops_when_the_time_is_up_and_says_how_many_are_left(
 ) -> None:
     a_parked_event("event_1")
     a_parked_event("event_2")
-    monkeypatch.setattr("orgs.admin._REPLAY_SECONDS", -1.0)
+    monkeypatch.setattr("orgs.admin.events._REPLAY_SECONDS", -1.0)
 
     response = an_operator().post(REPLAY_ALL, follow=True)
 

@@ -91,7 +91,7 @@ MUTANTS = (
         ),
     ),
     *mutants(
-        "orgs/admin.py",
+        "orgs/admin/base.py",
         _ADMIN,
         (
             "people add rows",
@@ -135,6 +135,10 @@ MUTANTS = (
             "return super()",
             f"{_ADMIN}::test_no_question_is_answered_500",
         ),
+    ),
+    *mutants(
+        "orgs/admin/organizations.py",
+        _ADMIN,
         (
             "what WorkOS owns can be edited",
             'readonly_fields = [\n        "id",\n        "name",',
@@ -165,6 +169,34 @@ MUTANTS = (
             '@admin.action(description="Reconcile with WorkOS")',
             f"{_ADMIN}::test_without_its_permission_nobody_reconciles",
         ),
+        (
+            "a person's change takes back what the sync has written",
+            'obj.save(update_fields=[*form.changed_data, "updated_at"])',
+            "obj.save()",
+            f"{_ADMIN}::test_a_name_that_the_sync_writes_while_the_form_is_saved_survives",
+        ),
+        (
+            "a person's page takes back what another program has written",
+            "db_field, request, show_hidden_initial=True, **kwargs)",
+            "db_field, request, **kwargs)",
+            f"{_ADMIN}::test_what_another_program_wrote_since_the_page_was_shown_survives",
+        ),
+        (
+            "a slug that is taken meanwhile is answered 500",
+            "except DatabaseTrouble as trouble:\n            # Another",
+            "except ZeroDivisionError as trouble:\n            # Another",
+            f"{_ADMIN}::test_a_save_that_another_program_was_quicker_than_is_said_to_have_failed",
+        ),
+        (
+            "trouble with WorkOS ends an action without a word",
+            "except (UnknownOrganization, WorkOSTrouble) as trouble:",
+            "except UnknownOrganization as trouble:",
+            f"{_ADMIN}::test_reconciling_says_when_workos_cant_be_asked",
+        ),
+    ),
+    *mutants(
+        "orgs/admin/events.py",
+        _ADMIN,
         (
             "who may look may act on parked events",
             "return self.has_view_permission(request) and request.user.has_perm(permission)",
@@ -244,24 +276,6 @@ MUTANTS = (
             f"{_ADMIN}::test_strangers_are_sent_to_the_login",
         ),
         (
-            "a person's change takes back what the sync has written",
-            'obj.save(update_fields=[*form.changed_data, "updated_at"])',
-            "obj.save()",
-            f"{_ADMIN}::test_a_name_that_the_sync_writes_while_the_form_is_saved_survives",
-        ),
-        (
-            "a person's page takes back what another program has written",
-            "db_field, request, show_hidden_initial=True, **kwargs)",
-            "db_field, request, **kwargs)",
-            f"{_ADMIN}::test_what_another_program_wrote_since_the_page_was_shown_survives",
-        ),
-        (
-            "a slug that is taken meanwhile is answered 500",
-            "except DatabaseTrouble as trouble:\n            # Another",
-            "except ZeroDivisionError as trouble:\n            # Another",
-            f"{_ADMIN}::test_a_save_that_another_program_was_quicker_than_is_said_to_have_failed",
-        ),
-        (
             "a payload is a part of the page",
             'return format_html(\n            \'<pre class="payload"',
             (
@@ -275,12 +289,6 @@ MUTANTS = (
             "return storable(text)",
             "return text",
             f"{_ADMIN}::test_a_parked_event_shows_its_payload_and_error",
-        ),
-        (
-            "trouble with WorkOS ends an action without a word",
-            "except (UnknownOrganization, WorkOSTrouble) as trouble:",
-            "except UnknownOrganization as trouble:",
-            f"{_ADMIN}::test_reconciling_says_when_workos_cant_be_asked",
         ),
     ),
     *mutants(
