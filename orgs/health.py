@@ -136,6 +136,15 @@ class EventCount:
     count: int
 
 
+@dataclass(frozen=True, slots=True)
+class HourLatency:
+    """``LastDayFigures.latency_p50`` and ``latency_p99``, of the hour that began then."""
+
+    hour: datetime
+    p50: timedelta
+    p99: timedelta
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LastDayFigures:
     """What happened in the last 24 hours."""
@@ -145,6 +154,8 @@ class LastDayFigures:
     latency_p50: timedelta | None
     """From an event's first webhook to its row, of events that were announced and then applied."""
     latency_p99: timedelta | None
+    latencies: tuple[HourLatency, ...] = ()
+    """By hour; only those in which there was one. The first hour is not a whole one."""
     announced: int
     """Processed events that a webhook announced, before or after."""
     late: int
@@ -256,7 +267,7 @@ def _worker_problems(figures: Figures) -> Iterator[Problem]:
     if delay > LONGEST_SCHEDULE_DELAY:
         yield Problem(
             ProblemCode.WORKER_NOT_RUNNING,
-            f"No worker runs: the minute schedule should have rung {_span(delay)} ago.",
+            f"No worker runs: the minute schedule should have rung {in_words(delay)} ago.",
             "Start one: `systemctl restart gram-sync-worker`, or `manage.py qcluster`. "
             "Its log says why it ended.",
         )
@@ -266,12 +277,14 @@ def _cursor_problems(figures: Figures) -> Iterator[Problem]:
     age, cursor = figures.since_drain, figures.cursor
     if age is not None and age <= LONGEST_SINCE_DRAIN:
         return
-    since = "was never read to its end" if age is None else f"was last read to its end {_span(age)}"
+    since = (
+        "was never read to its end" if age is None else f"was last read to its end {in_words(age)}"
+    )
     ago = "" if age is None else " ago"
     if cursor.failures:
         reason = f"; the last {_count(cursor.failures, 'read')} failed"
         remedy = (
-            "Why is in the admin, under Sync cursors, and in the worker's log. If WorkOS refuses "
+            "Why is in the admin, under Sync status, and in the worker's log. If WorkOS refuses "
             "the API key: make one in its dashboard, set WORKOS_API_KEY, restart web and worker. "
             "If the cursor is lost, the worker takes a snapshot by itself; `manage.py "
             "reconcile_workos` does it now. If WorkOS is down, wait: it is tried again."
@@ -295,12 +308,12 @@ def _cursor_problems(figures: Figures) -> Iterator[Problem]:
 def _retention_problem(age: timedelta, retention: timedelta) -> Problem:
     left = retention - age
     until = (
-        f"forgets what was not read in {_span(left)}" if left > timedelta(0) else "has forgotten"
+        f"forgets what was not read in {in_words(left)}" if left > timedelta(0) else "has forgotten"
     )
     return Problem(
         ProblemCode.RETENTION_NEAR,
         f"WorkOS keeps events for {retention.days} days: it {until}, "
-        f"{_span(age)} after the last complete read.",
+        f"{in_words(age)} after the last complete read.",
         "Mend what keeps the stream from being read; then run `manage.py reconcile_workos`, "
         "which repairs what the events would have told.",
     )
@@ -312,7 +325,7 @@ def _waiting_problems(figures: Figures) -> Iterator[Problem]:
         yield Problem(
             ProblemCode.ANNOUNCEMENTS_OVERDUE,
             f"{_count(waiting.overdue, 'announced event')} unseen in the stream, "
-            f"{_span(figures.hold_back_window)} and more after the webhook.",
+            f"{in_words(figures.hold_back_window)} and more after the webhook.",
             "If the stream is read (no other problem here), it settles by itself within a minute; "
             "`manage.py reconcile_workos --events-only` does it now, or says what is in the way.",
         )
@@ -328,7 +341,7 @@ def _waiting_problems(figures: Figures) -> Iterator[Problem]:
         yield Problem(
             ProblemCode.WRITE_BACKS_FAILING,
             f"WorkOS does not know the ids of {_count(waiting.write_backs_failing, 'organization')}"
-            f" for {_span(LONGEST_WRITE_BACK)} and more.",
+            f" for {in_words(LONGEST_WRITE_BACK)} and more.",
             "Why is in the admin, under external_id write-backs, and in the worker's log. They are "
             "tried again by themselves; `manage.py reconcile_workos` tries those that are due now.",
             waiting.write_back_error,
@@ -360,7 +373,7 @@ def _snapshot_problems(figures: Figures) -> Iterator[Problem]:
     if reconciled_at is None:
         told = "No snapshot of all organizations was ever completed."
     elif figures.at - reconciled_at > LONGEST_SINCE_SNAPSHOT:
-        ago = _span(figures.at - reconciled_at)
+        ago = in_words(figures.at - reconciled_at)
         told = f"The last complete snapshot of all organizations is {ago} old."
     else:
         return
@@ -375,7 +388,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _span(span: timedelta) -> str:
+def in_words(span: timedelta) -> str:
     """A length of time in its largest unit, as people say it."""
     seconds = int(span.total_seconds())
     for unit, length in (("day", 86_400), ("hour", 3_600), ("minute", 60)):

@@ -106,6 +106,8 @@ class SyncCursor(models.Model):
     class Meta:
         db_table = "workos_sync_cursor"
         verbose_name = "sync cursor"
+        # In the admin, its list is the page of the status.
+        verbose_name_plural = "sync status"
 
     def __str__(self) -> str:
         return self.stream

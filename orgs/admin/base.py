@@ -76,6 +76,11 @@ def link(page: str, key: str, text: str) -> str:
     return format_html('<a href="{}">{}</a>', reverse(f"admin:{page}", args=[quote(key)]), text)
 
 
+def may_view(request: HttpRequest, model: str) -> bool:
+    """Whether the person may look at rows of ``model``, a name in lower case; as Django does."""
+    return any(request.user.has_perm(f"orgs.{verb}_{model}") for verb in ("view", "change"))
+
+
 def selected(request: HttpRequest) -> list[str]:
     """The ids that a person ticked; never more than a page of them.
 

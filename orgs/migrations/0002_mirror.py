@@ -80,6 +80,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "verbose_name": "sync cursor",
+                "verbose_name_plural": "sync status",
                 "db_table": "workos_sync_cursor",
             },
         ),

@@ -352,3 +352,19 @@ WHERE NOT CASE privilege
 END
 ORDER BY needed.name, privilege
 """
+
+#: As the latency of ``LAST_DAY``.
+LATENCY_BY_HOUR = """
+SELECT hour, make_interval(secs => seconds[1]), make_interval(secs => seconds[2])
+FROM (
+    SELECT date_trunc('hour', processed_at, 'UTC') AS hour,
+        percentile_cont(ARRAY[0.5, 0.99]) WITHIN GROUP (
+            ORDER BY extract(epoch FROM processed_at - announced_at)::float8
+        ) AS seconds
+    FROM workos_event
+    WHERE processed_at > statement_timestamp() - interval '1 day'
+        AND announced_at <= processed_at AND outcome NOT IN ('parked', 'dismissed')
+    GROUP BY hour
+) AS hours
+ORDER BY hour
+"""

@@ -18,6 +18,7 @@ from orgs.health import (
     CursorFigures,
     EventCount,
     Figures,
+    HourLatency,
     LastDayFigures,
     OrganizationFigures,
     ScheduleFigures,
@@ -89,6 +90,8 @@ def _read_figures() -> Figures:
         last_day = _row(cursor)
         cursor.execute(sql.EVENTS_BY_HOUR)
         last_day["events"] = tuple(EventCount(*row) for row in cursor.fetchall())
+        cursor.execute(sql.LATENCY_BY_HOUR)
+        last_day["latencies"] = tuple(HourLatency(*row) for row in cursor.fetchall())
         schedules = ScheduleFigures(missing=missing_schedules(), sync_due_at=sync_due_at())
     return Figures(
         at=status["at"],

@@ -217,6 +217,21 @@ def test_latency_is_from_the_first_webhook_to_the_row() -> None:
     assert last_day.latency_p99 == timedelta(seconds=99.01)
 
 
+def test_latency_is_told_for_each_hour_in_which_there_was_one() -> None:
+    a_processed_event("event_1", announced=3 * HOUR + minutes(2), processed=3 * HOUR)
+    a_processed_event("event_2", announced=minutes(1.5), processed=minutes(1))
+    a_processed_event("lost", processed=5 * HOUR)
+    a_processed_event("too long ago", announced=26 * HOUR, processed=25 * HOUR)
+
+    earlier, later = figures().last_day.latencies
+
+    assert abs(earlier.p50 - minutes(2)) < timedelta(seconds=1)
+    assert abs(later.p99 - minutes(0.5)) < timedelta(seconds=1)
+    processed_at = WorkOSEvent.objects.get(id="event_2").processed_at
+    assert processed_at is not None
+    assert later.hour == processed_at.replace(minute=0, second=0, microsecond=0)
+
+
 def test_without_webhooks_there_is_no_latency() -> None:
     last_day = figures().last_day
 
@@ -302,7 +317,7 @@ def test_it_writes_nothing_and_asks_little() -> None:
     asked = [
         query["sql"] for query in queries if re.match(r"\s*SELECT (?!set_config)", query["sql"])
     ]
-    assert len(asked) <= 7
+    assert len(asked) <= 8
     written = [
         query["sql"] for query in queries if re.search(r"\b(INSERT|UPDATE|DELETE)\b", query["sql"])
     ]

@@ -1,0 +1,103 @@
+"""A person at the admin: logs in with some permissions, reads pages and fills in their forms."""
+
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from django.contrib.admin.utils import quote
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+from django.urls import reverse
+
+from orgs.models import ExternalIdWriteBack, Organization, WorkOSEvent
+from orgs.resolution import Outcome
+from tests.builders import NOON
+
+#: The services open transactions of their own, which they refuse inside a test's.
+durable = pytest.mark.django_db(transaction=True)
+
+EVENTS = "/admin/orgs/workosevent/"
+ORGANIZATIONS = "/admin/orgs/organization/"
+OUTBOX = "/admin/orgs/externalidwriteback/"
+CURSOR = "/admin/orgs/synccursor/"
+
+VIEW = ("view_organization", "view_synccursor", "view_workosevent", "view_externalidwriteback")
+
+#: Django's test client gives its responses a ``context`` that their class does not know.
+Response = Any
+
+
+def a_client(*permissions: str, enforce_csrf_checks: bool = False) -> Client:
+    """A member of the staff, who may look at everything and has these permissions."""
+    user = User.objects.create_user("staff", is_staff=True)
+    user.user_permissions.set(
+        Permission.objects.filter(
+            content_type__app_label="orgs", codename__in=[*VIEW, *permissions]
+        )
+    )
+    client = Client(enforce_csrf_checks=enforce_csrf_checks)
+    client.force_login(user)
+    return client
+
+
+def an_operator() -> Client:
+    return a_client("change_organization", "replay_workosevent", "dismiss_workosevent")
+
+
+def a_ledger_row(event_id: str = "event_1", **columns: Any) -> WorkOSEvent:
+    return WorkOSEvent.objects.create(
+        **{
+            "id": event_id,
+            "type": "organization.updated",
+            "workos_organization_id": "org_1",
+            "occurred_at": NOON,
+            "processed_at": NOON,
+            "outcome": Outcome.UPDATED,
+            **columns,
+        }
+    )
+
+
+def a_parked_event(event_id: str = "event_1", **columns: Any) -> WorkOSEvent:
+    parked = {"outcome": Outcome.PARKED, "error": "data.name is wrong", "payload": '{"name": null}'}
+    return a_ledger_row(event_id, **{**parked, **columns})
+
+
+def a_write_back(organization: Organization, **columns: Any) -> ExternalIdWriteBack:
+    return ExternalIdWriteBack.objects.create(
+        organization=organization, workos_id=organization.workos_id or "", **columns
+    )
+
+
+def page_of(row: Any, *rest: str) -> str:
+    name = f"admin:{row._meta.app_label}_{row._meta.model_name}_{(*rest, 'change')[0]}"
+    return reverse(name, args=[quote(row.pk)])
+
+
+def said(response: Response) -> list[tuple[str, str]]:
+    return [(message.level_tag, message.message) for message in response.context["messages"]]
+
+
+def listed(response: Response) -> list[str]:
+    """The keys of the rows that a list shows, in its order."""
+    assert response.status_code == 200
+    return [row.pk for row in response.context["cl"].result_list]
+
+
+class _Form(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fields: dict[str, str] = {}
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {"value": "on", **dict(attrs)}
+        is_left_out = given.get("type") == "checkbox" and "checked" not in given
+        if tag == "input" and given.get("name") and not is_left_out:
+            self.fields[str(given["name"])] = str(given["value"])
+
+
+def form_of(response: Response) -> dict[str, str]:
+    """The fields of a page's form, as a browser would post them."""
+    form = _Form()
+    form.feed(response.content.decode())
+    return {key: value for key, value in form.fields.items() if key not in ("_save", "_continue")}
