@@ -73,7 +73,11 @@ class Organization(models.Model):
                 fields=["workos_id"], name="organization_metadata_workos_id_key"
             ),
         ]
-        permissions = [("reconcile_organization", "Can reconcile with WorkOS")]
+        permissions = [
+            ("reconcile_organization", "Can reconcile with WorkOS"),
+            ("disable_organization", "Can disable organizations here"),
+            ("enable_organization", "Can enable organizations here"),
+        ]
 
     def __str__(self) -> str:
         return self.name
@@ -146,6 +150,13 @@ class EventQuerySet(models.QuerySet["WorkOSEvent"]):
         overdue = self.announced_and_unseen().filter(announced_at__lte=Now() - after)
         return overdue.order_by("announced_at")
 
+    def about(self, organization: Organization) -> Self:
+        """Applied to this organization, or about the WorkOS organization that it is linked to."""
+        is_about = models.Q(organization_id=organization.id)
+        if organization.workos_id is not None:
+            is_about |= models.Q(workos_organization_id=organization.workos_id)
+        return self.filter(is_about)
+
     def prunable(self, *, before: datetime) -> Self:
         """Processed before then, and of no further use: not parked, and not a deletion."""
         return self.filter(processed_at__lt=before).exclude(
@@ -198,6 +209,11 @@ class WorkOSEvent(models.Model):
             ),
             # Also for people, who look for one organization's events.
             models.Index(fields=["workos_organization_id"], name="workos_event_organization"),
+            models.Index(
+                fields=["organization_id"],
+                condition=models.Q(organization_id__isnull=False),
+                name="workos_event_row",
+            ),
             models.Index(
                 fields=["processed_at"],
                 condition=models.Q(processed_at__isnull=False),
@@ -275,6 +291,7 @@ class ExternalIdWriteBack(models.Model):
         db_table = "workos_external_id_write_back"
         verbose_name = "external_id write-back"
         indexes = [models.Index(fields=["next_attempt_at"], name="workos_write_back_due")]
+        permissions = [("retry_externalidwriteback", "Can try write-backs again now")]
 
     def __str__(self) -> str:
         return f"{self.organization_id} → {self.workos_id}"

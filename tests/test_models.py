@@ -193,6 +193,13 @@ def plan_of(queryset: QuerySet[Any]) -> str:
             id="known deletions",
         ),
         pytest.param(
+            lambda: plan_of(
+                WorkOSEvent.objects.about(Organization(id="gram-7", workos_id="org_7"))[:50]
+            ),
+            ["workos_event_row", "workos_event_organization"],
+            id="an organization's story",
+        ),
+        pytest.param(
             lambda: plan(sql.CLAIM_WRITE_BACKS, [60, datetime.now(UTC), None, None, 40]),
             ["workos_write_back_due"],
             id="due write-backs",

@@ -79,7 +79,11 @@ class Migration(migrations.Migration):
             ],
             options={
                 "db_table": "organization_metadata",
-                "permissions": [("reconcile_organization", "Can reconcile with WorkOS")],
+                "permissions": [
+                    ("reconcile_organization", "Can reconcile with WorkOS"),
+                    ("disable_organization", "Can disable organizations here"),
+                    ("enable_organization", "Can enable organizations here"),
+                ],
             },
         ),
         migrations.AddConstraint(

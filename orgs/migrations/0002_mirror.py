@@ -225,6 +225,7 @@ class Migration(migrations.Migration):
             options={
                 "verbose_name": "external_id write-back",
                 "db_table": "workos_external_id_write_back",
+                "permissions": [("retry_externalidwriteback", "Can try write-backs again now")],
             },
         ),
         migrations.AddIndex(
@@ -238,6 +239,14 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="workosevent",
             index=models.Index(fields=["workos_organization_id"], name="workos_event_organization"),
+        ),
+        migrations.AddIndex(
+            model_name="workosevent",
+            index=models.Index(
+                condition=models.Q(("organization_id__isnull", False)),
+                fields=["organization_id"],
+                name="workos_event_row",
+            ),
         ),
         migrations.AddIndex(
             model_name="workosevent",

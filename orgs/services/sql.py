@@ -113,6 +113,25 @@ FROM unnest(%s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::text[])
 WHERE o.id = new.id
 """
 
+#: By a person's decision; the link and what WorkOS owns stay as they are.
+DISABLE_HERE = """
+UPDATE organization_metadata SET disabled_at = clock_timestamp(), updated_at = clock_timestamp()
+WHERE id IN (
+    SELECT id FROM organization_metadata
+    WHERE id = ANY(%s::text[]) AND disabled_at IS NULL ORDER BY id FOR NO KEY UPDATE
+)
+RETURNING id
+"""
+
+ENABLE_HERE = """
+UPDATE organization_metadata SET disabled_at = NULL, updated_at = clock_timestamp()
+WHERE id IN (
+    SELECT id FROM organization_metadata
+    WHERE id = ANY(%s::text[]) AND disabled_at IS NOT NULL ORDER BY id FOR NO KEY UPDATE
+)
+RETURNING id
+"""
+
 INSERT_ORGANIZATIONS = """
 INSERT INTO organization_metadata
     (id, slug, name, workos_id, workos_updated_at, workos_last_event_id, disabled_at)
@@ -250,6 +269,16 @@ SET next_attempt_at = clock_timestamp() + make_interval(secs => failed.delay),
 FROM unnest(%s::text[], %s::timestamptz[], %s::float8[], %s::text[])
     AS failed (organization_id, requested_at, delay, error)
 WHERE w.organization_id = failed.organization_id AND w.requested_at = failed.requested_at
+"""
+
+#: Conflicts too. In id order, as everybody locks rows.
+RETRY_WRITE_BACKS = """
+UPDATE workos_external_id_write_back SET next_attempt_at = clock_timestamp(), attempts = 0
+WHERE organization_id IN (
+    SELECT organization_id FROM workos_external_id_write_back
+    WHERE organization_id = ANY(%s::text[]) ORDER BY organization_id FOR UPDATE
+)
+RETURNING organization_id
 """
 
 #: WorkOS does not know the organization any more, and its row is disabled already: no deletion will

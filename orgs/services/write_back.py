@@ -8,7 +8,7 @@ database.
 import logging
 import random
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,6 +23,7 @@ from orgs.conf import sync_settings
 from orgs.resolution import Outcome
 from orgs.services import sql
 from orgs.services.faults import is_passing
+from orgs.services.ring import PUSH_EXTERNAL_IDS, ring
 from orgs.services.transactions import bounded_transaction
 
 logger = logging.getLogger(__name__)
@@ -76,6 +77,20 @@ def push_due(*, deadline: float, only: Collection[str] | None = None) -> WriteBa
                 break
             report += _settle(threads.map(partial(_offer, halt), claims))
     return report
+
+
+def retry(organization_ids: Sequence[str]) -> list[str]:
+    """Makes the requests of these organizations due now, conflicts included, as if they had not
+    been tried; and rings for them. Returns the ids of those that there were.
+
+    May be repeated and run concurrently, beside a push too. Raises ``django.db.Error``.
+    """
+    with bounded_transaction(), connection.cursor() as cursor:
+        cursor.execute(sql.RETRY_WRITE_BACKS, [list(organization_ids)])
+        retried = sorted(id_ for (id_,) in cursor.fetchall())
+    if retried:
+        ring(PUSH_EXTERNAL_IDS)
+    return retried
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,10 @@ from django.test.utils import CaptureQueriesContext
 from orgs import workos as edge
 from orgs.models import ExternalIdWriteBack, Organization
 from orgs.services import write_back
-from orgs.services.write_back import WriteBackReport, push_due, retry_delay
+from orgs.services.ring import PUSH_EXTERNAL_IDS
+from orgs.services.write_back import WriteBackReport, push_due, retry, retry_delay
 from tests.builders import an_organization_row
-from tests.concurrency import another_program, in_thread, wait_until
+from tests.concurrency import another_program, in_thread, wait_until, wait_until_blocked
 from tests.workos_stand_in import WorkOSStandIn
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -480,3 +481,70 @@ def test_pauses_double_up_to_a_quarter_of_an_hour_half_of_it_jitter(
 
     assert all(longest / 2 <= delay <= longest for delay in delays)
     assert len(set(delays)) > 100
+
+
+# Retrying by a person's decision ------------------------------------------------------------
+
+
+def test_a_retry_makes_a_request_due_as_if_it_had_not_been_tried() -> None:
+    waiting = a_request("org_1")
+    conflict = a_request("org_2", "gram-2")
+    other = a_request("org_3", "gram-3")
+    later = datetime.now(UTC) + timedelta(hours=1)
+    ExternalIdWriteBack.objects.update(attempts=9, next_attempt_at=later, last_error="why")
+    ExternalIdWriteBack.objects.filter(pk=conflict.pk).update(next_attempt_at=None)
+
+    retried = retry(["gram-2", "gram-1", "gram-nowhere"])
+
+    assert retried == ["gram-1", "gram-2"]
+    due = ExternalIdWriteBack.objects.due()
+    assert sorted(row.pk for row in due) == [waiting.pk, conflict.pk]
+    assert {(row.attempts, row.last_error) for row in due} == {(0, "why")}
+    other.refresh_from_db()
+    assert (other.attempts, other.next_attempt_at) == (9, later)
+
+
+def test_a_retry_rings_for_those_that_there_are_after_they_were_committed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    a_request("org_1")
+    rung: list[tuple[str, bool]] = []
+    monkeypatch.setattr(
+        write_back, "ring", lambda task: rung.append((task, connection.in_atomic_block))
+    )
+
+    retry(["gram-1"])
+    retry(["gram-nowhere"])
+
+    assert rung == [(PUSH_EXTERNAL_IDS, False)]
+
+
+def test_a_retried_conflict_is_pushed_once_workos_has_no_other_id(workos: WorkOSStandIn) -> None:
+    acme = workos.create_organization(name="Acme", external_id="theirs")
+    a_request(acme["id"])
+    assert push() == WriteBackReport(conflicts=1)
+    assert push() == WriteBackReport()
+
+    workos.update_organization(acme["id"], external_id=None)
+    retry(["gram-1"])
+
+    assert push() == WriteBackReport(pushed=1)
+    assert external_id(workos, acme["id"]) == "gram-1"
+
+
+def test_a_retry_that_waits_for_a_claim_makes_the_claimed_request_due() -> None:
+    a_request("org_1")
+
+    with another_program() as rival, in_thread() as start:
+        rival.execute("SELECT FROM workos_external_id_write_back FOR UPDATE")
+        retrying = start(lambda: retry(["gram-1"]))
+        wait_until_blocked()
+        rival.execute(
+            "UPDATE workos_external_id_write_back"
+            " SET attempts = 1, next_attempt_at = now() + interval '1 hour'"
+        )
+        rival.commit()
+        retried = retrying.result()
+
+    assert retried == ["gram-1"]
+    assert ExternalIdWriteBack.objects.due().count() == 1
