@@ -91,6 +91,7 @@ def _sync_number(name: str, setting: str) -> Any:
 WORKOS_SYNC = {
     "API_KEY": Secret(_text("WORKOS_API_KEY")),
     "BASE_URL": _text("WORKOS_BASE_URL") or _defaults.base_url,
+    "ENVIRONMENT_ID": _text("WORKOS_ENVIRONMENT_ID"),
     "WEBHOOK_SECRETS": tuple(Secret(secret) for secret in _list("WORKOS_WEBHOOK_SECRET")),
     "HOLD_BACK_WINDOW": _sync_number("HOLD_BACK_SECONDS", "hold_back_window"),
     "POLL_PAUSE": _sync_number("POLL_PAUSE_SECONDS", "poll_pause"),

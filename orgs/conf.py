@@ -25,6 +25,8 @@ class SyncSettings:
     base_url: str = "https://api.workos.com"
     webhook_secrets: tuple[Secret, ...] = ()
     """Any of them may have signed a webhook: two while one is being replaced."""
+    environment_id: str = ""
+    """WorkOS's id of the environment, for links to its dashboard; empty: no links."""
     hold_back_window: float = 60.0
     """How long an announced event may stay unreadable before its organization is asked for."""
     poll_pause: float = 1.0

@@ -334,8 +334,8 @@ def _waiting_problems(figures: Figures) -> Iterator[Problem]:
             ProblemCode.EVENTS_PARKED,
             f"{_count(waiting.parked, 'event')} parked: the content could not be applied.",
             "In the admin, under WorkOS events, outcome parked: read the error, then choose "
-            "*Apply what WorkOS says now* or *Dismiss*. `manage.py reconcile_workos "
-            "--replay-parked` applies all of them.",
+            "*Apply what WorkOS says now* or *Dismiss*. *Replay all parked events* there, or "
+            "`manage.py reconcile_workos --replay-parked`, does it for all of them.",
         )
     if waiting.write_backs_failing:
         yield Problem(
@@ -343,15 +343,15 @@ def _waiting_problems(figures: Figures) -> Iterator[Problem]:
             f"WorkOS does not know the ids of {_count(waiting.write_backs_failing, 'organization')}"
             f" for {in_words(LONGEST_WRITE_BACK)} and more.",
             "Why is in the admin, under external_id write-backs, and in the worker's log. They are "
-            "tried again by themselves; `manage.py reconcile_workos` tries those that are due now.",
+            "tried again by themselves; *Try again now* there does not wait for the next time.",
             waiting.write_back_error,
         )
     if waiting.conflicts:
         yield Problem(
             ProblemCode.WRITE_BACK_CONFLICTS,
             f"{_count(waiting.conflicts, 'write-back')} in conflict: WorkOS has another id there.",
-            "In the admin, under external_id write-backs, waiting for a person. Decide which id is "
-            "right, correct external_id in WorkOS, and run `manage.py reconcile_workos --org ID`.",
+            "In the admin, under external_id write-backs, conflict: decide which id is right, "
+            "correct external_id in WorkOS, and choose *Try again now*.",
         )
 
 

@@ -87,17 +87,50 @@ def listed(response: Response) -> list[str]:
 class _Form(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
-        self.fields: dict[str, str] = {}
+        self.fields: dict[str, list[str]] = {}
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = {"value": "on", **dict(attrs)}
         is_left_out = given.get("type") == "checkbox" and "checked" not in given
         if tag == "input" and given.get("name") and not is_left_out:
-            self.fields[str(given["name"])] = str(given["value"])
+            self.fields.setdefault(str(given["name"]), []).append(str(given["value"]))
+
+
+def fields_of(response: Response) -> dict[str, list[str]]:
+    """The fields of a page's forms, as a browser would post them."""
+    form = _Form()
+    form.feed(response.content.decode())
+    return form.fields
 
 
 def form_of(response: Response) -> dict[str, str]:
-    """The fields of a page's form, as a browser would post them."""
-    form = _Form()
-    form.feed(response.content.decode())
-    return {key: value for key, value in form.fields.items() if key not in ("_save", "_continue")}
+    """The fields of a page on which a row can be changed."""
+    buttons = ("_save", "_continue")
+    fields = fields_of(response).items()
+    return {name: value for name, (value, *_) in fields if name not in buttons}
+
+
+def choose(
+    client: Client, table: str, action: str, *ids: str, query: str = "", from_row: bool = False
+) -> Response:
+    """What follows an action on ticked rows of a list, or on a row's own page."""
+    ticked: dict[str, Any] = {"action": f"{action}_selected", "_selected_action": ids}
+    if from_row:
+        ticked["from_row"] = "yes"
+    return client.post(table + query, ticked, follow=True)
+
+
+def asks(response: Response) -> bool:
+    """Whether the page asks whether it really should."""
+    return b'name="confirmed"' in response.content
+
+
+def confirm(client: Client, response: Response) -> Response:
+    """What follows a yes."""
+    return client.post(response.request["PATH_INFO"], fields_of(response), follow=True)
+
+
+def carry_out(client: Client, table: str, action: str, *ids: str, **how: Any) -> Response:
+    """What follows an action, and a yes if the answer is a question."""
+    response = choose(client, table, action, *ids, **how)
+    return confirm(client, response) if asks(response) else response

@@ -33,6 +33,8 @@ from tests.admin_pages import (
     a_parked_event,
     a_write_back,
     an_operator,
+    carry_out,
+    choose,
     durable,
     form_of,
     listed,
@@ -52,14 +54,8 @@ ACTIONS = ("replay", "dismiss")
 
 
 def press(client: Client, button: str, event: WorkOSEvent) -> Response:
-    """What follows a click on a button of the event's own page."""
-    return client.post(page_of(event, button), follow=True)
-
-
-def choose(client: Client, action: str, *event_ids: str, query: str = "") -> Response:
-    """What follows an action on ticked rows of the list."""
-    ticked = {"action": f"{action}_selected", "_selected_action": event_ids}
-    return client.post(EVENTS + query, ticked, follow=True)
+    """What follows a click on a button of the event's own page, and a yes if it asks."""
+    return carry_out(client, EVENTS, button, event.pk, from_row=True)
 
 
 @contextmanager
@@ -445,7 +441,7 @@ def test_a_parked_event_without_a_payload_is_shown_too() -> None:
 
 ACT = [
     pytest.param(press, id="button"),
-    pytest.param(lambda client, name, event: choose(client, name, event.pk), id="list"),
+    pytest.param(lambda client, name, event: carry_out(client, EVENTS, name, event.pk), id="list"),
 ]
 
 
@@ -517,7 +513,7 @@ def test_an_event_that_is_not_parked_any_more_is_left_alone(
 def test_an_event_that_dropped_out_of_a_filtered_list_is_accounted_for(name: str) -> None:
     a_ledger_row()
 
-    response = choose(an_operator(), name, "event_1", query="?outcome=parked")
+    response = carry_out(an_operator(), EVENTS, name, "event_1", query="?outcome=parked")
 
     assert said(response) == [("warning", "Not parked any more: event_1")]
 
@@ -549,7 +545,7 @@ def test_replaying_stops_when_workos_cant_be_asked(workos: WorkOSStandIn) -> Non
         a_parked_event(f"event_{number}", workos_organization_id=f"org_{number}")
     workos.misbehave("status", path="/organizations/org_2", status=503, times=None)
 
-    response = choose(an_operator(), "replay", "event_1", "event_2", "event_3")
+    response = carry_out(an_operator(), EVENTS, "replay", "event_1", "event_2", "event_3")
 
     (trouble, applied) = said(response)
     assert applied == ("success", "Applied what WorkOS says now (created): event_1")
@@ -591,7 +587,7 @@ def test_trouble_with_the_database_is_said(
     ("act", "levels"),
     [
         pytest.param(
-            lambda client: choose(client, "replay", "event_1", "event_2"),
+            lambda client: carry_out(client, EVENTS, "replay", "event_1", "event_2"),
             {"error", "success"},
             id="some",
         ),
@@ -628,7 +624,12 @@ def test_no_more_than_the_ticked_rows_of_a_page_are_acted_on() -> None:
     for number in range(60):
         a_parked_event(f"event_{number}")
     client = an_operator()
-    across = {"action": "dismiss_selected", "_selected_action": "event_7", "select_across": "1"}
+    across = {
+        "action": "dismiss_selected",
+        "_selected_action": "event_7",
+        "select_across": "1",
+        "confirmed": "yes",
+    }
 
     page = client.get(EVENTS)
     client.post(EVENTS, across)
@@ -645,7 +646,7 @@ def test_events_with_the_same_end_are_told_of_together(workos: WorkOSStandIn) ->
         a_parked_event(f"event_{number}", workos_organization_id=f"org_{number}")
     a_parked_event("event_3", workos_organization_id="org_3")
 
-    response = choose(an_operator(), "replay", "event_1", "event_2", "event_3")
+    response = carry_out(an_operator(), EVENTS, "replay", "event_1", "event_2", "event_3")
 
     assert said(response) == [
         ("success", "Applied what WorkOS says now (created): event_1, event_2"),
@@ -668,12 +669,43 @@ def test_who_acted_is_kept_in_the_history() -> None:
 @durable
 def test_a_button_leads_back_to_the_event_and_keeps_the_lists_filters() -> None:
     event = a_parked_event("event:1/2")
-    kept = "?_changelist_filters=outcome%3Dparked"
+    pressed = {"action": "dismiss_selected", "_selected_action": event.pk, "from_row": "yes"}
 
-    response = an_operator().post(page_of(event, "dismiss") + kept)
+    response = an_operator().post(f"{EVENTS}?outcome=parked", {**pressed, "confirmed": "yes"})
 
     assert response.status_code == 302
+    kept = "?_changelist_filters=outcome%3Dparked"
     assert response.headers["Location"] == page_of(event) + kept
+
+
+@durable
+@pytest.mark.parametrize("from_row", [True, False])
+def test_before_an_event_is_acted_on_a_page_says_what_will_happen(
+    from_row: bool, workos: WorkOSStandIn
+) -> None:
+    event = a_parked_event()
+    client = an_operator()
+
+    question = choose(client, EVENTS, "replay", event.pk, from_row=from_row)
+
+    page = question.content.decode()
+    event.refresh_from_db()
+    assert "<h1>Apply what WorkOS says now: 1 WorkOS event</h1>" in page
+    assert "About org_1; parked because: data.name is wrong" in page
+    assert f'<a href="{page_of(event) if from_row else EVENTS}" class="closelink">' in page
+    assert event.is_parked
+    assert workos.count_requests(method=None, path=None) == 0
+
+
+@durable
+def test_the_page_that_asks_tells_which_events_are_not_parked_any_more() -> None:
+    a_parked_event("event_1")
+    a_ledger_row("event_2")
+
+    page = choose(an_operator(), EVENTS, "dismiss", "event_1", "event_2").content.decode()
+
+    assert "<h1>Dismiss: 2 WorkOS events</h1>" in page
+    assert page.count("Not parked any more: nothing happens.") == 1
 
 
 # All that are parked ------------------------------------------------------------------------
@@ -824,8 +856,8 @@ def test_all_are_replayed_by_post_with_the_pages_token_alone(workos: WorkOSStand
 # Who may act --------------------------------------------------------------------------------
 
 BUTTON = {
-    "replay": '/replay/" aria-describedby="replay-help"',
-    "dismiss": '/dismiss/" aria-describedby="dismiss-help"',
+    "replay": 'value="replay_selected" aria-describedby="replay_selected-effect"',
+    "dismiss": 'value="dismiss_selected" aria-describedby="dismiss_selected-effect"',
 }
 
 
@@ -846,7 +878,7 @@ def test_a_viewer_sees_no_action() -> None:
 
     page, listing = (client.get(url).content.decode() for url in (page_of(event), EVENTS))
 
-    assert 'class="parked"' not in page
+    assert 'class="row-actions"' not in page
     assert not [action for action in ACTIONS if action in listing.replace("dismissed", "")]
 
 
@@ -855,7 +887,7 @@ def test_an_event_that_is_not_parked_has_no_buttons() -> None:
 
     page = an_operator().get(page_of(event)).content.decode()
 
-    assert 'class="parked"' not in page
+    assert 'class="row-actions"' not in page
 
 
 @durable
@@ -866,11 +898,12 @@ def test_the_other_permission_does_not_do(name: str, other: str, workos: WorkOSS
     event = a_parked_event()
     client = a_client(f"{other}_workosevent")
 
-    button, action = press(client, name, event), choose(client, name, event.pk)
+    button, action = press(client, name, event), carry_out(client, EVENTS, name, event.pk)
 
     event.refresh_from_db()
-    assert button.status_code == 403
-    assert said(action) == [("warning", "No action selected.")]
+    assert [said(answer) for answer in (button, action)] == [
+        [("warning", "No action selected.")]
+    ] * 2
     assert event.is_parked
     assert workos.count_requests(method=None, path=None) == 0
 
@@ -882,7 +915,10 @@ def test_a_permission_without_that_to_look_does_not_do(name: str) -> None:
     client = a_client(f"{name}_workosevent")
     User.objects.get().user_permissions.remove(*Permission.objects.filter(codename__in=VIEW))
 
-    statuses = [press(client, name, event).status_code, choose(client, name, "event_1").status_code]
+    statuses = [
+        press(client, name, event).status_code,
+        carry_out(client, EVENTS, name, "event_1").status_code,
+    ]
 
     event.refresh_from_db()
     assert statuses == [403, 403]
@@ -894,7 +930,10 @@ def test_a_permission_without_that_to_look_does_not_do(name: str) -> None:
 def test_strangers_are_sent_to_the_login(name: str) -> None:
     event = a_parked_event()
 
-    response = Client().post(page_of(event, name))
+    response = Client().post(
+        EVENTS,
+        {"action": f"{name}_selected", "_selected_action": event.pk, "confirmed": "yes"},
+    )
 
     event.refresh_from_db()
     assert response.status_code == 302
@@ -904,17 +943,20 @@ def test_strangers_are_sent_to_the_login(name: str) -> None:
 
 @durable
 @pytest.mark.parametrize("name", ACTIONS)
-def test_a_button_works_by_post_with_its_pages_token_alone(name: str) -> None:
+def test_an_action_works_by_post_with_its_pages_token_alone(name: str) -> None:
     event = a_parked_event(workos_organization_id=None)
     client = a_client(f"{name}_workosevent", enforce_csrf_checks=True)
-    page = client.get(page_of(event))
+    sure = {"action": f"{name}_selected", "_selected_action": event.pk, "confirmed": "yes"}
+    token = {"csrfmiddlewaretoken": str(client.get(page_of(event)).context["csrf_token"])}
 
-    followed = client.get(page_of(event, name))
-    forged = client.post(page_of(event, name))
-    token = str(page.context["csrf_token"])
-    pressed = client.post(page_of(event, name), {"csrfmiddlewaretoken": token})
+    client.get(EVENTS, sure)
+    forged = client.post(EVENTS, sure)
+    untouched = WorkOSEvent.objects.filter(error="data.name is wrong").count()
+    pressed = client.post(EVENTS, {**sure, **token})
 
-    assert [answer.status_code for answer in (followed, forged, pressed)] == [405, 403, 302]
+    assert [answer.status_code for answer in (forged, pressed)] == [403, 302]
+    assert untouched == 1
+    assert not WorkOSEvent.objects.filter(error="data.name is wrong").exists()
 
 
 def pages_of_the_admin() -> list[str]:
@@ -940,20 +982,23 @@ def test_no_page_is_shown_to_and_no_post_taken_from_staff_without_permissions() 
 
     answers = {url: {client.get(url).status_code, client.post(url).status_code} for url in pages}
 
-    assert len(pages) == 4 * 5 + 3
-    # What is done by POST alone knows no GET.
-    assert all(codes in ({403}, {403, 405}) for codes in answers.values()), answers
+    assert len(pages) == 4 * 5 + 1
+    assert all(codes == {403} for codes in answers.values()), answers
 
 
 @durable
 def test_whatever_one_who_may_only_look_posts_nothing_is_changed(workos: WorkOSStandIn) -> None:
     pages = pages_of_the_admin()
     client = a_client()
-    names = ("replay", "dismiss", "reconcile", "delete")
+    names = ("replay", "dismiss", "reconcile", "disable", "enable", "retry", "delete")
     attempts: list[dict[str, Any]] = [
         {"slug": "new", "outcome": "dismissed", "attempts": 9, "failures": 9, "post": "yes"},
         *(
-            {"action": f"{name}_selected", "_selected_action": ["gram-1", "event_1"]}
+            {
+                "action": f"{name}_selected",
+                "_selected_action": ["gram-1", "event_1"],
+                "confirmed": "yes",
+            }
             for name in names
         ),
     ]
@@ -1051,10 +1096,10 @@ def test_no_ticked_row_or_button_is_answered_500(name: str, superuser: Client) -
     superuser.raise_request_exception = False
 
     answers = [
-        superuser.post(f"{EVENTS}%00/{name}/", follow=True),
-        superuser.post(f"{EVENTS}%ED%A0%80/{name}/", follow=True),
-        choose(superuser, name, "\x00"),
-        choose(superuser, name),
+        carry_out(superuser, EVENTS, name, "\x00", from_row=True),
+        carry_out(superuser, EVENTS, name, "event_nowhere", from_row=True),
+        carry_out(superuser, EVENTS, name, "\x00"),
+        carry_out(superuser, EVENTS, name),
     ]
 
     assert [answer.status_code for answer in answers] == [200] * 4
@@ -1080,8 +1125,7 @@ def test_pages_load_nothing_from_elsewhere_and_run_no_script_of_their_own(
 
 
 def reconcile_rows(client: Client, *ids: str) -> Response:
-    ticked = {"action": "reconcile_selected", "_selected_action": ids}
-    return client.post(ORGANIZATIONS, ticked, follow=True)
+    return carry_out(client, ORGANIZATIONS, "reconcile", *ids)
 
 
 @durable
@@ -1105,7 +1149,11 @@ def test_reconciling_selected_rows_repairs_them_and_says_what_it_did(
     ]
     assert Organization.objects.get(id="gram-1").name == "There"
     assert [row.id for row in Organization.objects.disabled()] == ["gram-3"]
-    assert LogEntry.objects.filter(object_id="gram-1").count() == 1
+    assert {entry.object_id: entry.change_message for entry in LogEntry.objects.all()} == {
+        "gram-1": 'Reconciled with WorkOS: updated gram-1 (org_1): name: "Here" → "There"',
+        "gram-2": "Reconciled with WorkOS: nothing to repair",
+        "gram-3": 'Reconciled with WorkOS: disabled gram-3 (org_gone): disabled_at: null → "now"',
+    }
 
 
 @durable

@@ -90,7 +90,7 @@ def test_a_day_without_events_has_an_empty_plot() -> None:
 
 @pytest.mark.parametrize(
     ("count", "tick"),
-    [(1, "2"), (2, "2"), (3, "4"), (5, "10"), (11, "20"), (41, "100"), (1001, "2,000")],
+    [(1, "2"), (2, "2"), (3, "4"), (5, "6"), (9, "10"), (11, "20"), (41, "60"), (1001, "2,000")],
 )
 def test_the_axis_ends_at_a_round_number_with_a_whole_half(count: int, tick: str) -> None:
     assert plot_of(EventCount(NOON, "created", count)).ticks[0] == tick

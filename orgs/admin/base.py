@@ -5,7 +5,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from django.contrib import admin
-from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import quote
 from django.db import models
 from django.http import HttpRequest
@@ -79,12 +78,3 @@ def link(page: str, key: str, text: str) -> str:
 def may_view(request: HttpRequest, model: str) -> bool:
     """Whether the person may look at rows of ``model``, a name in lower case; as Django does."""
     return any(request.user.has_perm(f"orgs.{verb}_{model}") for verb in ("view", "change"))
-
-
-def selected(request: HttpRequest) -> list[str]:
-    """The ids that a person ticked; never more than a page of them.
-
-    Not the action's queryset: the list's filters apply to that, so an event that is not parked any
-    more would drop out of a list of parked ones without a word.
-    """
-    return request.POST.getlist(ACTION_CHECKBOX_NAME)

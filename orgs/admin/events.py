@@ -7,8 +7,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from django.contrib import admin, messages
-from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
-from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.db import Error as DatabaseTrouble
 from django.db import models
@@ -16,9 +14,9 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
-from django.views.decorators.http import require_POST
 
-from orgs.admin.base import EMPTY, ReadOnlyAdmin, link, moment, selected
+from orgs.admin.base import EMPTY, ReadOnlyAdmin, link, moment
+from orgs.admin.confirmation import ActingAdmin, Subject, is_confirmed, selected
 from orgs.admin.filters import AnnouncementFilter, OutcomeFilter, TypeFilter
 from orgs.models import WorkOSEvent
 from orgs.resolution import Outcome, Resolved
@@ -61,8 +59,15 @@ def _dismiss(event_id: str) -> _Told:
     return _Told(messages.SUCCESS, "Dismissed")
 
 
+def _subject(event_id: str, parked: WorkOSEvent | None) -> Subject:
+    if parked is None:
+        return Subject(event_id, event_id, "Not parked any more: nothing happens.")
+    about = parked.workos_organization_id or "no organization"
+    return Subject(event_id, event_id, f"About {about}; parked because: {parked.error}")
+
+
 @admin.register(WorkOSEvent)
-class WorkOSEventAdmin(ReadOnlyAdmin[WorkOSEvent]):
+class WorkOSEventAdmin(ActingAdmin[WorkOSEvent], ReadOnlyAdmin[WorkOSEvent]):
     list_display = [
         "id",
         "outcome",
@@ -77,6 +82,11 @@ class WorkOSEventAdmin(ReadOnlyAdmin[WorkOSEvent]):
     search_fields = ["id", "workos_organization_id", "organization_id"]
     search_help_text = "Id of the event, the WorkOS organization or the organization, or a part"
     actions = ["replay_selected", "dismiss_selected"]
+    effects = {
+        "replay_selected": "Asks WorkOS for the organization as it is today, and applies that "
+        "instead of the event. A parked event that can't be applied so either stays parked.",
+        "dismiss_selected": "Changes no organization, and forgets the payload and the error.",
+    }
     readonly_fields = ["organization", "formatted_payload"]
     _fields = [
         "id",
@@ -116,40 +126,38 @@ class WorkOSEventAdmin(ReadOnlyAdmin[WorkOSEvent]):
     def _may(self, request: HttpRequest, permission: str) -> bool:
         return self.has_view_permission(request) and request.user.has_perm(permission)
 
+    def applies(self, action: str, row: WorkOSEvent) -> bool:
+        return row.is_parked
+
     @admin.action(description="Apply what WorkOS says now", permissions=["replay"])
-    def replay_selected(self, request: HttpRequest, queryset: models.QuerySet[WorkOSEvent]) -> None:
-        self._act(request, selected(request), _replay)
+    def replay_selected(
+        self, request: HttpRequest, queryset: models.QuerySet[WorkOSEvent]
+    ) -> HttpResponse:
+        return self._ask_or_act(request, "replay_selected", _replay)
 
     @admin.action(description="Dismiss", permissions=["dismiss"])
     def dismiss_selected(
         self, request: HttpRequest, queryset: models.QuerySet[WorkOSEvent]
-    ) -> None:
-        self._act(request, selected(request), _dismiss)
+    ) -> HttpResponse:
+        return self._ask_or_act(request, "dismiss_selected", _dismiss)
+
+    def _ask_or_act(
+        self, request: HttpRequest, action: str, act: Callable[[str], _Told]
+    ) -> HttpResponse:
+        ids = selected(request)
+        parked = {event.id: event for event in WorkOSEvent.objects.parked().filter(id__in=ids)}
+        if parked and not is_confirmed(request):
+            return self.ask(request, action, [_subject(id_, parked.get(id_)) for id_ in ids])
+        self._act(request, ids, act)
+        return self.done(request)
 
     def get_urls(self) -> list[URLPattern]:
-        # Views of their own: Django's page of an object works in a transaction, and the services
-        # open theirs, after WorkOS was asked.
-        return [
-            path(
-                f"<path:object_id>/{name}/",
-                self.admin_site.admin_view(require_POST(view)),
-                name=f"orgs_workosevent_{name}",
-            )
-            for name, view in [("replay", self.replay_view), ("dismiss", self.dismiss_view)]
-        ] + [
-            path(
-                "replay-all/",
-                self.admin_site.admin_view(self.replay_all_view),
-                name="orgs_workosevent_replay_all",
-            ),
-            *super().get_urls(),
-        ]
-
-    def replay_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        if not self.has_replay_permission(request):
-            raise PermissionDenied
-        self._act(request, [unquote(object_id)], _replay)
-        return self._back_to(request, object_id)
+        replay_all = path(
+            "replay-all/",
+            self.admin_site.admin_view(self.replay_all_view),
+            name="orgs_workosevent_replay_all",
+        )
+        return [replay_all, *super().get_urls()]
 
     def replay_all_view(self, request: HttpRequest) -> HttpResponse:
         """Asks first; what then is done, is done by POST."""
@@ -192,12 +200,6 @@ class WorkOSEventAdmin(ReadOnlyAdmin[WorkOSEvent]):
         if not report.resolved and not report.left:
             self.message_user(request, "No event is parked", messages.INFO)
 
-    def dismiss_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        if not self.has_dismiss_permission(request):
-            raise PermissionDenied
-        self._act(request, [unquote(object_id)], _dismiss)
-        return self._back_to(request, object_id)
-
     def _act(self, request: HttpRequest, event_ids: list[str], act: Callable[[str], _Told]) -> None:
         """Acts on one event after the other, and says what became of them; raises nothing."""
         told: dict[_Told, list[str]] = {}
@@ -218,14 +220,6 @@ class WorkOSEventAdmin(ReadOnlyAdmin[WorkOSEvent]):
             told.setdefault(answer, []).append(event_id)
         for (level, text), ids in told.items():
             self.message_user(request, f"{text}: {', '.join(ids)}", level)
-
-    def _back_to(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        page = reverse("admin:orgs_workosevent_change", args=[object_id])
-        kept: dict[str, Any] = {
-            "preserved_filters": self.get_preserved_filters(request),
-            "opts": self.opts,
-        }
-        return HttpResponseRedirect(add_preserved_filters(kept, page))
 
 
 def _indented(payload: str) -> str:

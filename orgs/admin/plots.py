@@ -150,10 +150,10 @@ def seconds_in_words(seconds: float) -> str:
 
 
 def _top_of_axis(highest: int) -> int:
-    """The least of 2, 4, 10, 20, 40, 100, … that is no less: its half is a whole number."""
+    """The least of 2, 4, 6, 8, 10, 20, 40, … that is no less: its half is a whole number."""
     power = 1
     while True:
-        for digit in (2, 4, 10):
+        for digit in (2, 4, 6, 8, 10):
             if digit * power >= highest:
                 return digit * power
         power *= 10

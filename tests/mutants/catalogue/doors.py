@@ -5,6 +5,8 @@ from tests.mutants.mutant import mutants
 
 _VIEWS = "tests/test_views.py"
 _ADMIN = "tests/test_admin.py"
+_ACTIONS = "tests/test_admin_actions.py"
+_STATUS = "tests/test_admin_status.py"
 _MODELS = "tests/test_models.py"
 _DRAIN = "tests/services/test_drain.py"
 _SNAPSHOTS = "tests/services/test_snapshots.py"
@@ -147,21 +149,51 @@ MUTANTS = (
         ),
         (
             "a link can be edited",
-            (
-                '"workos_id",\n        "workos_updated_at",\n        "workos_last_event_id",\n'
-                '        "write_back_state",\n        "events",\n        "created_at",'
-            ),
-            (
-                '"workos_updated_at",\n        "workos_last_event_id",\n'
-                '        "write_back_state",\n        "events",\n        "created_at",'
-            ),
+            '"name",\n        "workos_id",\n        "workos_updated_at",',
+            '"name",\n        "workos_updated_at",',
             f"{_ADMIN}::test_what_workos_owns_stays_whatever_is_posted",
         ),
         (
-            "who may look may reconcile",
-            'return may_look and request.user.has_perm("orgs.reconcile_organization")',
-            "return may_look",
-            f"{_ADMIN}::test_without_its_permission_nobody_reconciles",
+            "who may look may act on organizations",
+            "return self.has_view_permission(request) and request.user.has_perm(permission)",
+            "return self.has_view_permission(request)",
+            _ACTIONS,
+        ),
+        (
+            "who may not look may act on organizations",
+            "return self.has_view_permission(request) and request.user.has_perm(permission)",
+            "return request.user.has_perm(permission)",
+            _ACTIONS,
+        ),
+        (
+            "who may enable may disable",
+            'return self._may(request, "orgs.disable_organization")',
+            'return self._may(request, "orgs.enable_organization")',
+            _ACTIONS,
+        ),
+        (
+            "the action to disable needs no permission",
+            '@admin.action(description="Disable here", permissions=["disable"])',
+            '@admin.action(description="Disable here")',
+            _ACTIONS,
+        ),
+        (
+            "organizations are disabled without a question",
+            "if not is_confirmed(request):\n            rows",
+            "if False:\n            rows",
+            _ACTIONS,
+        ),
+        (
+            "organizations are reconciled without a question",
+            "dry=not is_confirmed(request)",
+            "dry=False",
+            _ACTIONS,
+        ),
+        (
+            "who disabled an organization is not kept",
+            'self._log(request, id_, f"{done} here")',
+            "pass",
+            _ACTIONS,
         ),
         (
             "the action to reconcile needs no permission",
@@ -198,6 +230,11 @@ MUTANTS = (
         "orgs/admin/events.py",
         _ADMIN,
         (
+            "events are acted on without a question",
+            "if parked and not is_confirmed(request):",
+            "if False:",
+        ),
+        (
             "who may look may act on parked events",
             "return self.has_view_permission(request) and request.user.has_perm(permission)",
             "return self.has_view_permission(request)",
@@ -228,21 +265,9 @@ MUTANTS = (
             f"{_ADMIN}::test_the_other_permission_does_not_do",
         ),
         (
-            "the button to replay needs no permission",
-            (
-                "if not self.has_replay_permission(request):\n            raise PermissionDenied\n"
-                "        self._act("
-            ),
-            "self._act(",
-            f"{_ADMIN}::test_the_other_permission_does_not_do",
-        ),
-        (
             "to replay all needs no permission",
-            (
-                "if not self.has_replay_permission(request):\n            raise PermissionDenied\n"
-                "        if request.method"
-            ),
-            "if request.method",
+            "if not self.has_replay_permission(request):\n            raise PermissionDenied\n",
+            "",
             f"{_ADMIN}::test_without_its_permission_nobody_replays_all",
         ),
         (
@@ -258,24 +283,6 @@ MUTANTS = (
             f"{_ADMIN}::test_strangers_who_would_replay_all_are_sent_to_the_login",
         ),
         (
-            "the button to dismiss needs no permission",
-            "if not self.has_dismiss_permission(request):\n            raise PermissionDenied\n",
-            "",
-            f"{_ADMIN}::test_the_other_permission_does_not_do",
-        ),
-        (
-            "a link dismisses an event",
-            "self.admin_site.admin_view(require_POST(view)),",
-            "self.admin_site.admin_view(view),",
-            f"{_ADMIN}::test_a_button_works_by_post_with_its_pages_token_alone",
-        ),
-        (
-            "a button needs no one who is logged in",
-            "self.admin_site.admin_view(require_POST(view)),",
-            "require_POST(view),",
-            f"{_ADMIN}::test_strangers_are_sent_to_the_login",
-        ),
-        (
             "a payload is a part of the page",
             'return format_html(\n            \'<pre class="payload"',
             (
@@ -289,6 +296,74 @@ MUTANTS = (
             "return storable(text)",
             "return text",
             f"{_ADMIN}::test_a_parked_event_shows_its_payload_and_error",
+        ),
+    ),
+    *mutants(
+        "orgs/admin/confirmation.py",
+        _ACTIONS,
+        (
+            "what was not chosen is acted on after the question",
+            '"chosen": chosen,',
+            '"chosen": [subject.key for subject in subjects],',
+        ),
+        (
+            "a NUL among what was ticked is answered 500",
+            "if is_storable(id_)]",
+            "]",
+            _ADMIN,
+        ),
+        (
+            "a row's page shows what makes no sense for it",
+            "if self.applies(name, row):",
+            "if True:",
+        ),
+    ),
+    *mutants(
+        "orgs/admin/write_backs.py",
+        _ACTIONS,
+        (
+            "who may look may retry",
+            'return may_look and request.user.has_perm("orgs.retry_externalidwriteback")',
+            "return may_look",
+        ),
+        (
+            "who may not look may retry",
+            'return may_look and request.user.has_perm("orgs.retry_externalidwriteback")',
+            'return request.user.has_perm("orgs.retry_externalidwriteback")',
+        ),
+        (
+            "write-backs are retried without a question",
+            "if not is_confirmed(request):",
+            "if False:",
+        ),
+    ),
+    *mutants(
+        "orgs/admin/cursor.py",
+        _STATUS,
+        (
+            "who may not look sees the status",
+            "if not self.has_view_permission(request):\n            raise PermissionDenied\n",
+            "",
+        ),
+        (
+            "a site's own first page is replaced",
+            "if admin_site.index_template is None:",
+            "if True:",
+        ),
+    ),
+    *mutants(
+        "orgs/templatetags/orgs_admin.py",
+        _STATUS,
+        (
+            "who may not look sees the state",
+            'if not may_view(request, "synccursor"):\n        return {}\n',
+            "",
+        ),
+        ("a problem's words are a part of the page", "conditional_escape(text),", "text,"),
+        (
+            "under ATOMIC_REQUESTS the admin is answered 500",
+            "is_alone = not connection.in_atomic_block",
+            "is_alone = True",
         ),
     ),
     *mutants(
