@@ -11,7 +11,7 @@ unexport DJANGO_SETTINGS_MODULE PIP_PREFIX PIP_REQUIRE_VIRTUALENV PIP_TARGET PIP
 	PYTHONHOME PYTHONPATH PYTHONSAFEPATH VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve run test chaos mutants bench lint format stop clean
+.PHONY: help demo serve run test browser chaos mutants bench lint format stop clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,14 @@ mutants: $(INSTALLED) ## remove the safety lines one by one, the tests must noti
 
 bench: $(INSTALLED) ## how fast it is, beside what it replaces; with ARGS="--only apply --scale 0.1" a part
 	@$(BIN)/python -m tests.benchmark $(ARGS)
+
+browser: $(INSTALLED) ## the admin in Debian's Chromium; with SCREENSHOTS=folder keeps pictures of it
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null \
+		|| command -v google-chrome >/dev/null || { \
+		echo "There is no Chromium. On Debian and Ubuntu: apt install chromium" >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check \
+		--require-hashes --requirement tests/browser/requirements.txt
+	@$(BIN)/python -m pytest tests/browser
 
 # Settings as in production, so that the deployment check has nothing to find. The database is never
 # asked: nothing listens on port 1.
