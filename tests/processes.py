@@ -32,6 +32,7 @@ def environment_for(workos: WorkOSStandIn, **more: str) -> dict[str, str]:
         "WORKOS_API_KEY": workos.api_key,
         "WORKOS_BASE_URL": workos.base_url,
         "WORKOS_WEBHOOK_SECRET": WEBHOOK_SECRET,
+        "REDIS_URL": "",
         **more,
     }
 

@@ -1,7 +1,7 @@
 """Settings of the suite: the project's own, with a database server of its own and no outside."""
 
 from gram_sync.settings import *  # noqa: F403
-from gram_sync.settings import BASE_DIR, DATABASES, WORKOS_SYNC
+from gram_sync.settings import BASE_DIR, DATABASES, Q_CLUSTER, WORKOS_SYNC
 from orgs.conf import Secret
 
 SECRET_KEY = Secret("a key for tests alone, long enough for every check of Django's")
@@ -26,5 +26,9 @@ WORKOS_SYNC |= {
     "REQUEST_TIMEOUT": 10.0,
     "LEDGER_RETENTION_DAYS": 90,
 }
+
+# Nor a Redis that others use: the test that needs one starts its own.
+Q_CLUSTER.pop("redis", None)
+Q_CLUSTER["orm"] = "default"
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
