@@ -44,6 +44,7 @@ urlpatterns += [path("mirror/", include("orgs.urls"))]
 #: What their code does with it; its results are the last line that it prints.
 USE = """
 import json, sys
+from django.contrib.auth.models import User
 from django.test import Client
 from django.core.management import call_command
 from orgs import models, signals, tasks
@@ -57,6 +58,9 @@ def hear(*, organization_id, **kwargs):
 signals.organization_created.connect(hear)
 call_command("check", databases=["default"], fail_level="WARNING", stdout=sys.stderr)
 client = Client(headers={"host": "localhost"}, enforce_csrf_checks=True)
+staff = Client(headers={"host": "localhost"})
+staff.force_login(User.objects.create_superuser("admin"))
+ADMIN = ["/admin/orgs/", "/admin/orgs/synccursor/", "/admin/orgs/organization/gram-1/change/"]
 posted = client.post(
     "/mirror/webhooks/workos/", body, content_type="application/json",
     headers={"WorkOS-Signature": signature},
@@ -71,6 +75,8 @@ print(json.dumps({
     "rows": list(models.Organization.objects.values_list("id", "name")),
     "ready": client.get("/mirror/readyz").json(),
     "metrics": client.get("/mirror/metrics").status_code,
+    "admin": [staff.get(page).status_code for page in ADMIN],
+    "heads": "/admin/orgs/synccursor/" in staff.get("/admin/").content.decode(),
 }))
 """
 
@@ -143,6 +149,8 @@ def test_it_works_with_an_app_an_include_and_its_settings(
         "rows": [["gram-1", "Acme"]],
         "ready": {"ready": True, "problems": []},
         "metrics": 200,
+        "admin": [200, 200, 200],
+        "heads": True,
     }
 
 
@@ -151,6 +159,7 @@ def test_the_wheel_has_what_is_not_python(site: Path) -> None:
         "py.typed",
         "README.md",
         "monitoring/alerts.yml",
+        "static/orgs/admin.css",
         "templates/admin/orgs/actions.html",
     ):
         assert (site / "orgs" / file).is_file(), file
