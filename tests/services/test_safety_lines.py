@@ -1160,6 +1160,15 @@ def test_a_row_that_another_organization_names_is_relinked_by_its_old_ones_id(
     assert (row.workos_id, row.disabled_at) == (new["id"], None)
 
 
+def test_a_dry_run_is_not_noted_as_completed(workos: WorkOSStandIn) -> None:
+    ensure_cursor()
+
+    found = reconcile(Run(now=datetime.now(UTC), dry=True))
+
+    assert found.trouble == []
+    assert SyncCursor.objects.get().reconciled_at is None
+
+
 def test_a_row_whose_relink_is_on_its_way_counts_for_no_limit(workos: WorkOSStandIn) -> None:
     workos.create_organization(name="Young", external_id="gram-1", emits=False)
     an_organization_row("gram-1", workos_id="org_gone")

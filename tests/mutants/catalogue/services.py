@@ -1553,7 +1553,7 @@ MUTANTS = (
             "a dry run counts as completed",
             "if _settle_missing(run, report, seen) and not run.dry and not report.trouble:",
             "if _settle_missing(run, report, seen) and not report.trouble:",
-            f"{_RECONCILE}::test_a_dry_run_finds_the_same_and_writes_nothing",
+            f"{_SAFETY_LINES}::test_a_dry_run_is_not_noted_as_completed",
         ),
         (
             "trouble with the listing ends the run without a report",
