@@ -1203,12 +1203,18 @@ def test_a_row_of_the_mirrors_alone_that_is_named_twice_is_counted_once(
     assert found.snapshot.organizations == 1
 
 
-def test_a_disabled_row_is_not_asked_for(workos: WorkOSStandIn) -> None:
-    an_organization_row("gram-1", workos_id="org_gone", disabled_at=NOON)
+def test_neither_a_disabled_row_nor_one_that_was_listed_is_asked_for(
+    workos: WorkOSStandIn,
+) -> None:
+    acme = workos.create_organization(
+        name="Acme", external_id="gram-1", at=TWO_DAYS_AGO, emits=False
+    )
+    an_organization_row("gram-1", workos_id=acme["id"])
+    an_organization_row("gram-2", workos_id="org_gone", disabled_at=NOON)
 
     reconcile(Run(now=datetime.now(UTC)))
 
-    assert workos.count_requests(path="/organizations/org_gone") == 0
+    assert workos.count_requests(path="/organizations/") == 0
 
 
 @pytest.mark.parametrize("ids", [["org_gone"], ["gram-1"]])

@@ -427,11 +427,13 @@ MUTANTS = (
             "parked events are pruned",
             "models.Q(outcome=Outcome.PARKED) | models.Q(type=EventType.DELETED)",
             "models.Q(type=EventType.DELETED)",
+            "tests/services/test_prune.py",
         ),
         (
             "deletions are pruned",
             "models.Q(outcome=Outcome.PARKED) | models.Q(type=EventType.DELETED)",
             "models.Q(outcome=Outcome.PARKED)",
+            "tests/services/test_prune.py",
         ),
     ),
     *mutants(

@@ -1649,13 +1649,13 @@ MUTANTS = (
             "rows that were listed are asked for",
             "if workos_id and id_ not in report.claimed and workos_id not in seen:",
             "if workos_id and id_ not in report.claimed:",
-            f"{_RECONCILE}::test_a_page_in_sync_takes_few_queries_and_no_write",
+            f"{_SAFETY_LINES}::test_neither_a_disabled_row_nor_one_that_was_listed_is_asked_for",
         ),
         (
             "disabled rows are asked for by every snapshot",
             "Organization.objects.linked().filter(disabled_at__isnull=True)",
             "Organization.objects.linked()",
-            f"{_SAFETY_LINES}::test_a_disabled_row_is_not_asked_for",
+            f"{_SAFETY_LINES}::test_neither_a_disabled_row_nor_one_that_was_listed_is_asked_for",
         ),
         (
             "only the first thousand rows are looked at",
