@@ -241,18 +241,23 @@ def test_where_nothing_differs_reconciling_asks_nothing(workos: WorkOSStandIn) -
 
 
 @durable
-def test_only_what_was_chosen_is_reconciled_after_the_question(workos: WorkOSStandIn) -> None:
-    """The heir of an organization that is gone is told of, as it takes the row over."""
+def test_another_row_that_a_reconcile_tells_of_is_not_chosen_with_it(
+    workos: WorkOSStandIn,
+) -> None:
     workos.create_organization(id="org_heir", name="Heir", external_id="gram-1")
     an_organization_row("gram-1", name="Acme", workos_id="org_gone")
+    an_organization_row("gram-2", name="Old", workos_id="org_heir")
     client = a_client("reconcile_organization")
 
     question = choose(client, ORGANIZATIONS, "reconcile", "gram-1", from_row=True)
     answer = confirm(client, question)
 
-    assert question.content.decode().count('name="_selected_action"') == 1
+    page = question.content.decode()
+    assert "<h1>Reconcile with WorkOS: 1 organization</h1>" in page
+    assert page.count('name="_selected_action"') == 1
+    assert '<th scope="row">gram-2</th><td>conflict gram-2 (org_heir)' in page
     assert answer.redirect_chain == [(f"{ORGANIZATIONS}gram-1/change/", 302)]
-    assert Organization.objects.get().workos_id == "org_heir"
+    assert [row.id for row in Organization.objects.disabled()] == ["gram-1"]
 
 
 # Retrying write-backs -----------------------------------------------------------------------
