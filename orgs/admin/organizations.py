@@ -88,16 +88,13 @@ class OrganizationAdmin(ActingAdmin[Organization]):
     ]
 
     def has_reconcile_permission(self, request: HttpRequest) -> bool:
-        return self._may(request, "orgs.reconcile_organization")
+        return request.user.has_perm("orgs.reconcile_organization")
 
     def has_disable_permission(self, request: HttpRequest) -> bool:
-        return self._may(request, "orgs.disable_organization")
+        return request.user.has_perm("orgs.disable_organization")
 
     def has_enable_permission(self, request: HttpRequest) -> bool:
-        return self._may(request, "orgs.enable_organization")
-
-    def _may(self, request: HttpRequest, permission: str) -> bool:
-        return self.has_view_permission(request) and request.user.has_perm(permission)
+        return request.user.has_perm("orgs.enable_organization")
 
     def applies(self, action: str, row: Organization) -> bool:
         match action:

@@ -40,8 +40,7 @@ class ExternalIdWriteBackAdmin(
     }
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
-        may_look = self.has_view_permission(request)
-        return may_look and request.user.has_perm("orgs.retry_externalidwriteback")
+        return request.user.has_perm("orgs.retry_externalidwriteback")
 
     @admin.action(description="Try again now", permissions=["retry"])
     def retry_selected(

@@ -154,21 +154,9 @@ MUTANTS = (
             f"{_ADMIN}::test_what_workos_owns_stays_whatever_is_posted",
         ),
         (
-            "who may look may act on organizations",
-            "return self.has_view_permission(request) and request.user.has_perm(permission)",
-            "return self.has_view_permission(request)",
-            _ACTIONS,
-        ),
-        (
-            "who may not look may act on organizations",
-            "return self.has_view_permission(request) and request.user.has_perm(permission)",
-            "return request.user.has_perm(permission)",
-            _ACTIONS,
-        ),
-        (
             "who may enable may disable",
-            'return self._may(request, "orgs.disable_organization")',
-            'return self._may(request, "orgs.enable_organization")',
+            'return request.user.has_perm("orgs.disable_organization")',
+            'return request.user.has_perm("orgs.enable_organization")',
             _ACTIONS,
         ),
         (
@@ -323,13 +311,8 @@ MUTANTS = (
         _ACTIONS,
         (
             "who may look may retry",
-            'return may_look and request.user.has_perm("orgs.retry_externalidwriteback")',
-            "return may_look",
-        ),
-        (
-            "who may not look may retry",
-            'return may_look and request.user.has_perm("orgs.retry_externalidwriteback")',
             'return request.user.has_perm("orgs.retry_externalidwriteback")',
+            "return True",
         ),
         (
             "write-backs are retried without a question",
