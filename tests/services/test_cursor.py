@@ -181,7 +181,9 @@ def test_a_lease_that_is_kept_leaves_no_connection_open() -> None:
             AND pid NOT IN (pg_backend_pid(), %s)
     """
     ours = connection.connection.info.backend_pid
-    with another_program() as onlooker:
-        wait_until(
-            lambda: onlooker.execute(query, [ours]).fetchone() == (0,), "its connection is closed"
-        )
+
+    def is_alone() -> bool:
+        with another_program() as onlooker:
+            return onlooker.execute(query, [ours]).fetchone() == (0,)
+
+    wait_until(is_alone, "its connection is closed")

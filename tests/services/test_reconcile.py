@@ -1025,6 +1025,8 @@ def test_a_lease_is_kept_over_the_loss_of_its_connection(
 
 def other_backends(rival: "psycopg.Connection[Any]") -> list[tuple[object, ...]]:
     """Those that are ended hereby: all but the rival's and ours."""
+    # In a transaction PostgreSQL shows the same backends again and again.
+    rival.rollback()
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")
         (ours,) = cursor.fetchone()
