@@ -115,7 +115,7 @@ class _Expectation:
         workos_id = linked.workos_id if linked else None
         wanted: list[tuple[str, object, set[object]]] = [
             ("workos_id", row.workos_id, {workos_id}),
-            ("disabled", row.is_disabled, {linked is not None and linked.is_disabled}),
+            ("disabled", row.is_disabled, self._states(linked)),
             ("name", row.name, self._names(linked, local)),
             ("gram_account_type", row.gram_account_type, {local.gram_account_type}),
             ("whitelisted", row.whitelisted, {local.whitelisted}),
@@ -133,6 +133,11 @@ class _Expectation:
         may_have_drifted = linked.is_disabled or not self.reconciled
         drifted = {local.drifted_to} if local.drifted_to and may_have_drifted else set()
         return {linked.name, *drifted}
+
+    def _states(self, linked: Linked | None) -> set[object]:
+        if linked is None:
+            return {False}
+        return {linked.is_disabled, linked.is_disabled and not linked.is_inherited}
 
     def _slug_was_due(self, row: SeenRow, linked: Linked | None, local: Local) -> Iterator[str]:
         slug = self.mirror.created_slugs.get(row.id)

@@ -29,6 +29,10 @@ class Linked:
     workos_id: str
     name: str
     is_disabled: bool = False
+    is_inherited: bool = False
+    """It was disabled by the deletion of another organization than the one it is linked to now. A
+    snapshot that overtakes that deletion hands it over enabled: it can't tell whether its old
+    organization let go of it before it was deleted."""
     names: set[str] = field(default_factory=set)
     """All that its organizations were ever called: a slug was chosen from one of them."""
 
@@ -108,7 +112,8 @@ class _Stream:
     def _disable(self, workos_id: str) -> None:
         self.deleted.add(workos_id)
         if workos_id in self.row_of:
-            self.rows[self.row_of[workos_id]].is_disabled = True
+            row = self.rows[self.row_of[workos_id]]
+            row.is_disabled, row.is_inherited = True, False
 
     def _link(self, organization: JsonObject) -> None:
         workos_id, name = organization["id"], organization["name"]
@@ -116,6 +121,7 @@ class _Stream:
         row = self.rows.setdefault(gram_id, Linked(workos_id, name))
         if row.workos_id != workos_id:
             del self.row_of[row.workos_id]
+            row.is_inherited = row.is_disabled
         self.row_of[workos_id] = gram_id
         row.workos_id, row.name = workos_id, name
         row.names |= self.names_of[workos_id]

@@ -208,6 +208,19 @@ def test_the_model_follows_the_events(
     assert linked(model_of(events, [])) == expected
 
 
+def test_the_model_knows_whose_deletion_a_row_is_disabled_by() -> None:
+    inherited = [
+        an_event(1, "created", workos_id="org_a"),
+        an_event(2, "deleted", workos_id="org_a"),
+        an_event(3, "created", workos_id="org_b"),
+    ]
+    deleted = an_event(4, "deleted", workos_id="org_b")
+
+    rows = [model_of(events, []).linked["gram-1"] for events in (inherited, [*inherited, deleted])]
+
+    assert [(row.is_disabled, row.is_inherited) for row in rows] == [(True, True), (True, False)]
+
+
 def test_the_model_knows_who_lost_a_row_and_was_not_mentioned_since() -> None:
     events = [
         an_event(1, "created"),
@@ -271,6 +284,20 @@ def with_row(**values: Any) -> Mirror:
 
 def test_nothing_differs_if_all_is_as_the_model_says() -> None:
     assert compared() == []
+
+
+@pytest.mark.parametrize("is_seen_disabled", [False, True])
+def test_a_row_that_was_handed_over_disabled_may_be_enabled(is_seen_disabled: bool) -> None:
+    model = model_of(EVENTS, WRITES)
+    row = model.linked["gram-1"]
+    row.is_disabled = row.is_inherited = True
+
+    mirror = with_row(is_disabled=is_seen_disabled)
+
+    assert differences(model, mirror, WORKOS, reconciled=True) == []
+    row.is_inherited = False
+    told = differences(model, mirror, WORKOS, reconciled=True)
+    assert told == ([] if is_seen_disabled else ["row gram-1: disabled is False, not True"])
 
 
 @pytest.mark.parametrize(
