@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 UNFINISHED := $(VENV)/.unfinished
 
+# The whole suite in a few processes, each with a database of its own, and each file in one of them.
+AT_ONCE := --numprocesses logical --maxprocesses 4 --dist loadfile
+
 # What would send an installation elsewhere, or other code or settings in here.
 unexport DJANGO_SETTINGS_MODULE PIP_PREFIX PIP_REQUIRE_VIRTUALENV PIP_TARGET PIP_USER \
 	PYTHONHOME PYTHONPATH PYTHONSAFEPATH VIRTUAL_ENV
@@ -26,7 +29,7 @@ run: $(INSTALLED) ## web and worker against the real WorkOS (WORKOS_API_KEY, WOR
 	@$(BIN)/python -m gram_sync.run
 
 test: $(INSTALLED) ## all tests and the coverage gate; with ARGS="tests/test_slugs.py -x" just those
-	@$(BIN)/python -m pytest $(if $(strip $(ARGS)),$(ARGS),--cov)
+	@$(BIN)/python -m pytest $(if $(strip $(ARGS)),$(ARGS),--cov $(AT_ONCE))
 
 chaos: $(INSTALLED) ## break everything on purpose; with ROUNDS=1000 for long, with SEED=7 a plan again
 	@$(BIN)/python -m tests.chaos --rounds $(or $(strip $(ROUNDS)),30) \

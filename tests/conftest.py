@@ -36,8 +36,10 @@ _TABLES = (
 _was_running = server.is_running(TEST_SERVER_DATA)
 
 
-def pytest_unconfigure() -> None:
-    if not _was_running:
+def pytest_unconfigure(config: pytest.Config) -> None:
+    # One of several processes of the suite that is done must not stop it for the rest.
+    is_one_of_several = hasattr(config, "workerinput")
+    if not _was_running and not is_one_of_several:
         server.stop(TEST_SERVER_DATA)
 
 
