@@ -23,6 +23,7 @@ from orgs.resolution import (
     UnreadableEvent,
 )
 from orgs.workos import Announcement, Position
+from tests.concurrency import in_thread, wait_until
 from tests.conftest import forget_client
 from tests.workos_stand_in import WorkOSStandIn, sign
 
@@ -154,6 +155,20 @@ def test_an_answer_that_is_not_a_page_is_an_error_and_never_an_empty_page(
 
     assert type(raised.value) is error
     assert workos.count_requests() == 1, "our own schedules retry, not the SDK"
+
+
+def test_a_call_that_gets_no_answer_is_given_up(workos: WorkOSStandIn, sync_setting: Any) -> None:
+    sync_setting(REQUEST_TIMEOUT=0.3)
+    workos.misbehave("time_out")
+
+    with in_thread() as start:
+        reading = start(read)
+        try:
+            wait_until(reading.done, "it is given up")
+        finally:
+            workos.stop()
+
+    assert isinstance(reading.exception(), edge.Unavailable)
 
 
 def test_a_429_silences_every_call_of_the_process_for_as_long_as_it_asks(

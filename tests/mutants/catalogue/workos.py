@@ -281,7 +281,7 @@ MUTANTS = mutants(
         "a call waits for as long as it likes",
         '{"timeout": sync_settings().request_timeout}',
         "{}",
-        f"{_WORKOS}::test_an_answer_that_is_not_a_page_is_an_error_and_never_an_empty_page",
+        f"{_WORKOS}::test_a_call_that_gets_no_answer_is_given_up",
     ),
     (
         "a forked process shares its parent's connections",
