@@ -1342,7 +1342,7 @@ MUTANTS = (
             f"{_RECONCILE}::test_a_row_that_another_organization_names_is_relinked_and_not_disabled",
         ),
         (
-            "a dry run tells a relinked row twice",
+            "a dry run forgets the rows that it would have written",
             "report.would_be |= comparison.rows_after",
             "pass",
             f"{_SAFETY_LINES}::test_a_dry_run_finds_what_a_repair_would_page_by_page",
