@@ -914,26 +914,23 @@ def test_an_announcement_that_the_stream_brings_meanwhile_keeps_its_outcome(
 def test_a_replay_of_all_passes_over_what_is_dismissed_meanwhile(
     workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for number in (1, 2, 3):
-        organization = workos.create_organization(name=f"Org {number}")
-        a_parked_event(organization["id"], an_event_id(number))
+    # So many that, in whatever order, one that is dismissed stands before one that is not.
+    for number in range(20):
+        a_parked_event(f"org_{number}", an_event_id(number))
     take = snapshots.take_snapshot
-    taken: list[str] = []
 
-    def and_another_is_dismissed(workos_id: str) -> snapshots.Snapshot:
-        if not taken:
-            others = WorkOSEvent.objects.parked().exclude(workos_organization_id=workos_id)
-            snapshots.dismiss_parked([others[0].id])
-        taken.append(workos_id)
+    def and_others_are_dismissed(workos_id: str) -> snapshots.Snapshot:
+        others = WorkOSEvent.objects.exclude(workos_organization_id=workos_id)
+        ids = [an_event_id(number) for number in range(0, 20, 2)]
+        snapshots.dismiss_parked(list(others.filter(id__in=ids).values_list("id", flat=True)))
         return take(workos_id)
 
-    monkeypatch.setattr(snapshots, "take_snapshot", and_another_is_dismissed)
+    monkeypatch.setattr(snapshots, "take_snapshot", and_others_are_dismissed)
 
     snapshots.replay_all_parked(deadline=time.monotonic() + 30)
 
-    assert len(taken) == 2
-    outcomes_ = WorkOSEvent.objects.values_list("outcome", flat=True)
-    assert sorted(map(str, outcomes_)) == ["created", "created", "dismissed"]
+    assert not WorkOSEvent.objects.parked().exists()
+    assert WorkOSEvent.objects.filter(outcome=Outcome.UNKNOWN).count() >= 10
 
 
 @pytest.mark.parametrize(
