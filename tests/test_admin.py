@@ -926,6 +926,20 @@ def test_a_permission_without_that_to_look_does_not_do(name: str) -> None:
 
 
 @durable
+def test_who_may_not_look_does_not_replay_all(workos: WorkOSStandIn) -> None:
+    event = a_parked_event()
+    client = a_client("replay_workosevent")
+    User.objects.get().user_permissions.remove(*Permission.objects.filter(codename__in=VIEW))
+
+    response = client.post(reverse("admin:orgs_workosevent_replay_all"))
+
+    event.refresh_from_db()
+    assert response.status_code == 403
+    assert event.is_parked
+    assert workos.count_requests() == 0
+
+
+@durable
 @pytest.mark.parametrize("name", ACTIONS)
 def test_strangers_are_sent_to_the_login(name: str) -> None:
     event = a_parked_event()

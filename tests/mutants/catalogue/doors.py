@@ -232,7 +232,7 @@ MUTANTS = (
             "who may not look may act on parked events",
             "return self.has_view_permission(request) and request.user.has_perm(permission)",
             "return request.user.has_perm(permission)",
-            f"{_ADMIN}::test_a_permission_without_that_to_look_does_not_do",
+            f"{_ADMIN}::test_who_may_not_look_does_not_replay_all",
         ),
         (
             "the action to replay needs no permission",
