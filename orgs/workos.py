@@ -660,15 +660,15 @@ def _translated(error: WorkOSError) -> WorkOSTrouble:
 def _is_workos_own(answer: object) -> bool:
     """Whether a 404 says that an entity is not there, and not that an address is not.
 
-    WorkOS names a code, as in ``entity_not_found``, and says what it did not find. Gateways that
-    answer in JSON have no code, or a number.
+    What WorkOS's own looks like is not documented, so any JSON object is one, but for those that
+    are known to be a gateway's: their code is a number, or there is no such address.
     """
-    if not isinstance(answer, dict):
+    if not isinstance(answer, dict) or not answer:
         return False
-    code, message = answer.get("code"), answer.get("message")
-    has_code = isinstance(code, str) and code != ""
-    is_route = isinstance(message, str) and message.startswith("Cannot ")
-    return has_code and not is_route
+    code, message = answer.get("code", "none"), answer.get("message")
+    has_odd_code = not isinstance(code, str) or code == ""
+    is_route = isinstance(message, str) and message.startswith(("Cannot ", "no Route "))
+    return not has_odd_code and not is_route
 
 
 #: What WorkOS may say of an expired cursor, an unknown id or a bad value. Other 4xx (408, 409, 425)

@@ -590,12 +590,27 @@ def test_an_answer_for_an_external_id_that_names_nobody_is_broken(
         ),
     ],
 )
-def test_a_404_that_names_no_organization_is_not_workoss_own(
+def test_a_404_that_is_a_gateways_is_not_workoss_own(
     workos: WorkOSStandIn, body: dict[str, object]
 ) -> None:
     workos.misbehave("status", status=404, path="/organizations", body=body)
 
     with pytest.raises(edge.BrokenAnswer):
+        edge.get_organization("org_1")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"code": "entity_not_found", "message": "Organization not found: 'org_1'."},
+        {"message": "Organization not found"},
+        {"error": "not_found"},
+    ],
+)
+def test_any_other_404_of_a_json_object_is(workos: WorkOSStandIn, body: dict[str, object]) -> None:
+    workos.misbehave("status", status=404, path="/organizations", body=body)
+
+    with pytest.raises(edge.NotFound):
         edge.get_organization("org_1")
 
 

@@ -44,27 +44,25 @@ def events_summary(
     events: DrainReport,
     write_backs: WriteBackReport,
     cursor: str | None,
-    ledger: Mapping[str, int],
 ) -> dict[str, Any]:
-    """The JSON object of a run of events alone. ``ledger``: counts of all that it holds."""
+    """The JSON object of a run of events alone."""
     return {
         "events": {
             "read": events.read + events.waiting,
             **{outcome.value: events.outcomes[outcome] for outcome in _EVENT_OUTCOMES},
         },
         "write_backs": _write_backs(write_backs),
-        "ledger": dict(ledger),
         "cursor": cursor,
         "drained": events.drained,
     }
 
 
-def full_summary(found: Reconciliation, ledger: Mapping[str, int]) -> dict[str, Any]:
+def full_summary(found: Reconciliation) -> dict[str, Any]:
     """The JSON object of a run with a snapshot. The same state gives the same bytes."""
     snapshot = found.snapshot
     changes = sorted(snapshot.changes, key=lambda change: change.order)
     return {
-        **events_summary(found.events, found.write_backs, found.cursor, ledger),
+        **events_summary(found.events, found.write_backs, found.cursor),
         "snapshot": {
             "organizations": snapshot.organizations,
             **{name: snapshot.counts[kind] for name, kind in _SNAPSHOT_COUNTS.items()},
@@ -92,16 +90,21 @@ def replay_text(summary: dict[str, Any]) -> str:
     return "\n".join(_counts(summary))
 
 
-def events_text(summary: dict[str, Any]) -> str:
-    """The same as lines for people."""
+def events_text(summary: dict[str, Any], ledger: Mapping[str, int]) -> str:
+    """The same as lines for people. ``ledger``: counts of all that it holds."""
     end = "the end of the stream" if summary["drained"] else "not the end of the stream"
-    return "\n".join([*_counts(summary), f"reached {end}; cursor {summary['cursor'] or 'not set'}"])
+    counts = _counts({**summary, "ledger": ledger})
+    return "\n".join([*counts, f"reached {end}; cursor {summary['cursor'] or 'not set'}"])
 
 
 def full_text(found: Reconciliation, ledger: Mapping[str, int], *, dry: bool) -> str:
     """The same as lines for people: counts, then the differences, then what to make of them."""
     return "\n".join(
-        [*_counts(full_summary(found, ledger)), *_differences(found), _verdict(found, dry=dry)]
+        [
+            *_counts({**full_summary(found), "ledger": ledger}),
+            *_differences(found),
+            _verdict(found, dry=dry),
+        ]
     )
 
 

@@ -103,7 +103,6 @@ def test_as_json_it_prints_one_object(workos: WorkOSStandIn) -> None:
             "parked": 0,
         },
         "write_backs": {"pushed": 1, "failed": 0, "conflicts": 0},
-        "ledger": {"parked": 0, "unannounced": 2, "missing": 0},
         "cursor": workos.all_events()[1]["id"],
         "drained": True,
     }
@@ -128,9 +127,14 @@ def test_lost_webhooks_and_lost_events_are_counted_whatever_is_run(
     an_announcement("event_lost", ago=timedelta(minutes=5), workos_id="org_lost")
     drain_to_end()
 
-    out, _, _ = run_command(what, "--format", "json")
+    out, _, _ = run_command(what)
 
-    assert json.loads(out)["ledger"] == {"parked": 0, "unannounced": 1, "missing": 1}
+    counts = [line.split() for line in out.splitlines() if line.startswith("ledger ")]
+    assert counts == [
+        ["ledger", "parked", "0"],
+        ["ledger", "unannounced", "1"],
+        ["ledger", "missing", "1"],
+    ]
 
 
 def test_it_waits_for_nothing(workos: WorkOSStandIn) -> None:

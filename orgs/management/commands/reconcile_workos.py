@@ -116,9 +116,11 @@ class Command(BaseCommand):
         pushed = write_back.push_due(deadline=time.monotonic() + _PUSH_SECONDS)
         self._name_parked(events)
         cursor = standing().position.last_event_id
-        summary = events_summary(events, pushed, cursor, WorkOSEvent.objects.counts())
-        as_json = options["format"] == "json"
-        self._say(json.dumps(summary) if as_json else events_text(summary))
+        summary = events_summary(events, pushed, cursor)
+        if options["format"] == "json":
+            self._say(json.dumps(summary))
+        else:
+            self._say(events_text(summary, WorkOSEvent.objects.counts()))
         _raise_unsettled(events)
 
     def _replay_parked(self, options: dict[str, Any]) -> None:
@@ -137,11 +139,10 @@ class Command(BaseCommand):
     def _snapshot(self, options: dict[str, Any], *, dry: bool) -> None:
         found = self._reconcile(options, dry=dry)
         self._name_parked(found.events)
-        ledger = WorkOSEvent.objects.counts()
         if options["format"] == "json":
-            self._say(json.dumps(full_summary(found, ledger)))
+            self._say(json.dumps(full_summary(found)))
         else:
-            self._say(full_text(found, ledger, dry=dry))
+            self._say(full_text(found, WorkOSEvent.objects.counts(), dry=dry))
         if found.trouble:
             raise CommandError(one_line("; ".join(found.trouble)))
         _raise_unsettled(found.events)
