@@ -203,6 +203,13 @@ def _unfit(database: Mapping[str, Any]) -> Iterator[CheckMessage]:
             "CONN_MAX_AGE keeps connections; a proxy such as PgBouncer shares them.",
             id="orgs.E013",
         )
+    if (database.get("OPTIONS") or {}).get("server_side_binding"):
+        yield Error(
+            "The default database has OPTIONS['server_side_binding'].",
+            hint="Remove it: the statements of a page are sent together, which PostgreSQL takes "
+            "only if their values are in them.",
+            id="orgs.E018",
+        )
 
 
 def _state(alias: str) -> Iterator[CheckMessage]:

@@ -207,8 +207,13 @@ class WorkOSEvent(models.Model):
                 condition=models.Q(announced_at__isnull=False, processed_at__isnull=True),
                 name="workos_event_unseen",
             ),
-            # Also for people, who look for one organization's events.
+            # For people, who look for one organization's events.
             models.Index(fields=["workos_organization_id"], name="workos_event_organization"),
+            models.Index(
+                fields=["workos_organization_id"],
+                condition=models.Q(type=EventType.DELETED.value),
+                name="workos_event_deletion",
+            ),
             models.Index(
                 fields=["organization_id"],
                 condition=models.Q(organization_id__isnull=False),

@@ -217,12 +217,7 @@ def is_traffic(row: Row | None, organization: RemoteOrganization, *, young_after
 
 def touched_ids(organizations: Iterable[RemoteOrganization]) -> set[str]:
     """The Gram ids that ``organizations`` can resolve to, beside the rows linked to them."""
-    return {
-        gram_id
-        for organization in organizations
-        for gram_id in (organization.external_id, derived_id(organization.workos_id))
-        if gram_id is not None
-    }
+    return {_gram_id(organization) for organization in organizations}
 
 
 @dataclass(slots=True)

@@ -174,6 +174,7 @@ def test_no_queue_at_all_is_an_error(settings: Settings) -> None:
         ("ATOMIC_REQUESTS", True, "orgs.E012", "inside a transaction"),
         ("OPTIONS", {"pool": True}, "orgs.E013", "PgBouncer"),
         ("OPTIONS", {"pool": {"min_size": 2}}, "orgs.E013", "the worker forks"),
+        ("OPTIONS", {"server_side_binding": True}, "orgs.E018", "sent together"),
     ],
 )
 def test_a_database_setting_that_breaks_the_sync_is_an_error(

@@ -189,7 +189,7 @@ def plan_of(queryset: QuerySet[Any]) -> str:
         ),
         pytest.param(
             lambda: plan(sql.KNOWN_DELETIONS, [["org_1", "org_2"]]),
-            ["workos_event_organization"],
+            ["workos_event_deletion"],
             id="known deletions",
         ),
         pytest.param(

@@ -369,12 +369,12 @@ def test_an_event_that_folding_chokes_on_is_parked_alone() -> None:
     assert [row.id for row in fold.plan().updated] == ["gram-1"]
 
 
-def test_touched_ids_are_the_named_and_the_derived() -> None:
+def test_touched_ids_are_the_named_or_else_the_derived() -> None:
     organizations = [an_organization(external_id="gram-1"), an_organization(workos_id="org_2")]
 
     ids = touched_ids(organizations)
 
-    assert ids == {"gram-1", DERIVED, derived_id("org_2")}
+    assert ids == {"gram-1", derived_id("org_2")}
 
 
 @pytest.mark.parametrize(

@@ -1,23 +1,22 @@
 """Applies pages of WorkOS's events, each in one transaction."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
 from django.db import DatabaseError
 
-from orgs.resolution import Fold, OrganizationChanged, Outcome, Resolved, touched_ids
-from orgs.services.cursor import hold_cursor, lock_cursor, move_cursor
+from orgs.resolution import Fold, OrganizationChanged, Outcome, Plan, Resolved, touched_ids
+from orgs.services.cursor import cursor_held, cursor_locked, moving
 from orgs.services.faults import is_contents_fault, is_one_events_trouble, retry_races
 from orgs.services.mirror import (
     LedgerEntry,
-    known_deletions,
-    lock_rows,
-    record_events,
+    entering,
+    lock_rows_and_find_deletions,
     write_plan,
 )
-from orgs.services.transactions import bounded_transaction
 from orgs.workos import EventPage, ListedEvent, Position
 
 
@@ -92,23 +91,23 @@ class _Batch:
 
 
 def _apply(batch: _Batch) -> Applied:
-    with bounded_transaction():
-        if not _stands_at(batch.read_from):
+    with _cursor_of(batch) as position:
+        if batch.read_from not in (None, position):
             return Applied((), dropped=True)
         organizations = [
             listed.event.organization
             for listed in batch.events
             if isinstance(listed.event, OrganizationChanged)
         ]
-        workos_ids = {listed.event.workos_id for listed in batch.events if listed.event.workos_id}
-        fold = Fold(
-            lock_rows(workos_ids, touched_ids(organizations)),
-            deleted=known_deletions({o.workos_id for o in organizations}),
+        rows, deleted = lock_rows_and_find_deletions(
+            {listed.event.workos_id for listed in batch.events if listed.event.workos_id},
+            touched_ids(organizations),
+            deletions_of={organization.workos_id for organization in organizations},
         )
+        fold = Fold(rows, deleted=deleted)
         entries = tuple(_entry(listed, fold.apply(listed.event)) for listed in batch.events)
         plan = fold.plan()
-        write_plan(plan)
-        reported = _finish(batch, entries)
+        reported = _write(batch, plan, entries)
     return Applied(
         reported, requested_write_backs=bool(plan.write_backs), moved_rows=plan.moves_rows
     )
@@ -139,31 +138,31 @@ def _apply_or_park(single: _Batch) -> Applied:
 
 
 def _park(single: _Batch, reason: str) -> Applied:
-    with bounded_transaction():
-        if not _stands_at(single.read_from):
+    with _cursor_of(single) as position:
+        if single.read_from not in (None, position):
             return Applied((), dropped=True)
         (listed,) = single.events
         entries = (_entry(listed, Resolved(Outcome.PARKED, error=reason)),)
-        reported = _finish(single, entries)
-    return Applied(reported)
+        return Applied(_write(single, Fold(()).plan(), entries))
 
 
-def _stands_at(position: Position | None) -> bool:
-    """Locks the cursor and compares: the only exclusivity that correctness needs."""
-    if position is None:
-        # Or the stream could apply a deletion between a replay's look for it and its insert.
-        hold_cursor()
-        return True
-    return lock_cursor() == position
+def _cursor_of(batch: _Batch) -> AbstractContextManager[Position]:
+    """Locked for the compare-and-set: the only exclusivity that correctness needs.
+
+    A replay holds it, or the stream could apply a deletion between its look for it and its insert.
+    """
+    return cursor_held() if batch.read_from is None else cursor_locked()
 
 
-def _finish(batch: _Batch, entries: Sequence[LedgerEntry]) -> tuple[LedgerEntry, ...]:
-    """Writes the ledger and moves the cursor; returns what is to be reported."""
-    news = record_events(entries)
+def _write(batch: _Batch, plan: Plan, entries: Sequence[LedgerEntry]) -> tuple[LedgerEntry, ...]:
+    """Writes rows, ledger and cursor; returns what is to be reported."""
+    ledger = [entering(entries)] if entries else []
     if batch.read_from is None:
+        write_plan(plan, *ledger)
         return tuple(entries)
-    move_cursor(batch.position, drained_at=batch.drained_at)
+    written = write_plan(plan, *ledger, moving(batch.position, drained_at=batch.drained_at))
     # An event without an id is read again as long as it is the stream's last. Once is enough.
+    news = {id_ for found in written for (id_,) in found}
     return tuple(
         entry
         for entry in entries

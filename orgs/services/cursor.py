@@ -8,7 +8,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -21,7 +21,12 @@ from django.db.models import F
 from orgs.models import ORGANIZATIONS_STREAM, SyncCursor
 from orgs.services import sql
 from orgs.services.faults import is_passing
-from orgs.services.transactions import bounded_transaction, execute_alone
+from orgs.services.transactions import (
+    Statement,
+    bounded_transaction,
+    execute_alone,
+    execute_together,
+)
 from orgs.workos import EventPage, Position
 
 logger = logging.getLogger(__name__)
@@ -55,43 +60,49 @@ def standing() -> Standing:
     return Standing(Position(row.last_event_id, row.last_event_at), row.drained_at, row.failures)
 
 
-def lock_cursor() -> Position:
-    """Locks the row until the end of the caller's transaction and returns where it stands.
+@contextmanager
+def cursor_locked() -> Iterator[Position]:
+    """A bounded transaction that begins by locking the row; yields where it stands.
 
     Raises ``CursorLocked``.
     """
-    return _lock(sql.LOCK_CURSOR)
+    with _transaction_with(sql.LOCK_CURSOR) as position:
+        yield position
 
 
-def hold_cursor() -> None:
-    """Keeps the stream from going on until the end of the caller's transaction; others may too."""
-    _lock(sql.HOLD_CURSOR)
+@contextmanager
+def cursor_held() -> Iterator[Position]:
+    """The same, but others may hold it too: it only keeps the stream from going on."""
+    with _transaction_with(sql.HOLD_CURSOR) as position:
+        yield position
 
 
-def _lock(statement: str) -> Position:
-    row = _locked_row(statement)
-    if row is None:
-        _create()
-        row = _locked_row(statement)
-    return Position(*row)
+@contextmanager
+def _transaction_with(lock: str) -> Iterator[Position]:
+    locking = Statement(lock, [ORGANIZATIONS_STREAM])
+    with ExitStack() as stack:
+        with _told_as_locked():
+            (found,) = stack.enter_context(bounded_transaction(locking))
+            if not found:
+                _create()
+                (found,) = execute_together([locking])
+        yield Position(*found[0])
 
 
-def _locked_row(statement: str) -> Any:
-    with connection.cursor() as cursor:
-        try:
-            cursor.execute(statement, [ORGANIZATIONS_STREAM])
-        except OperationalError as error:
-            if not is_passing(error):
-                raise
-            raise CursorLocked("another program holds the lock of the cursor") from error.__cause__
-        return cursor.fetchone()
+@contextmanager
+def _told_as_locked() -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as error:
+        if not is_passing(error):
+            raise
+        raise CursorLocked("another program holds the lock of the cursor") from error.__cause__
 
 
-def move_cursor(position: Position, *, drained_at: datetime | None) -> None:
+def moving(position: Position, *, drained_at: datetime | None) -> Statement:
     """Moves the locked cursor. ``drained_at`` if the read it comes from reached the end."""
     values = [position.last_event_id, position.last_event_at, drained_at, ORGANIZATIONS_STREAM]
-    with connection.cursor() as cursor:
-        cursor.execute(sql.MOVE_CURSOR, values)
+    return Statement(sql.MOVE_CURSOR, values)
 
 
 def note_drained(page: EventPage) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from django.db import connection, transaction
 
@@ -11,34 +12,47 @@ from orgs.drift import PendingWriteBack
 from orgs.models import Organization
 from orgs.resolution import Creation, Event, Outcome, Plan, Resolved, Row, RowChange
 from orgs.services import sql
+from orgs.services.transactions import Statement, execute_together
 from orgs.slugs import slug_base, slug_candidates
 from orgs.wording import storable
 
 
 def lock_rows(workos_ids: Iterable[str], ids: Iterable[str]) -> list[Row]:
     """Locks and returns the rows linked to one of ``workos_ids`` or with one of ``ids``."""
-    return _select(sql.LOCK_ORGANIZATIONS, workos_ids, ids)
+    (found,) = execute_together([_rows_of(sql.LOCK_ORGANIZATIONS, workos_ids, ids)])
+    return [*map(_row, found)]
+
+
+def lock_rows_and_find_deletions(
+    workos_ids: Iterable[str], ids: Iterable[str], *, deletions_of: Iterable[str]
+) -> tuple[list[Row], dict[str, str]]:
+    """``lock_rows`` and ``known_deletions`` in one round trip."""
+    found, deletions = execute_together(
+        [_rows_of(sql.LOCK_ORGANIZATIONS, workos_ids, ids), _deletions_of(deletions_of)]
+    )
+    return [*map(_row, found)], _latest(deletions)
 
 
 def load_rows(workos_ids: Iterable[str], ids: Iterable[str]) -> list[Row]:
     """The same rows, without a lock: good for a comparison that is repeated before a write."""
-    return _select(sql.LOAD_ORGANIZATIONS, workos_ids, ids)
+    (found,) = execute_together([_rows_of(sql.LOAD_ORGANIZATIONS, workos_ids, ids)])
+    return [*map(_row, found)]
 
 
-def _select(statement: str, workos_ids: Iterable[str], ids: Iterable[str]) -> list[Row]:
-    with connection.cursor() as cursor:
-        cursor.execute(statement, [sql.array(sorted(workos_ids)), sql.array(sorted(ids))])
-        return [
-            Row(
-                id=id_,
-                name=name,
-                workos_id=workos_id,
-                workos_updated_at=updated_at,
-                workos_last_event_id=event_id,
-                disabled=disabled,
-            )
-            for id_, name, workos_id, updated_at, event_id, disabled in cursor.fetchall()
-        ]
+def _rows_of(text: str, workos_ids: Iterable[str], ids: Iterable[str]) -> Statement:
+    return _statement(text, sorted(workos_ids), sorted(ids))
+
+
+def _row(values: tuple[Any, ...]) -> Row:
+    id_, name, workos_id, updated_at, event_id, disabled = values
+    return Row(
+        id=id_,
+        name=name,
+        workos_id=workos_id,
+        workos_updated_at=updated_at,
+        workos_last_event_id=event_id,
+        disabled=disabled,
+    )
 
 
 def pending_write_backs(ids: Iterable[str]) -> dict[str, PendingWriteBack]:
@@ -55,30 +69,44 @@ def known_deletions(workos_ids: Collection[str]) -> dict[str, str]:
     """
     if not workos_ids:
         return {}
-    with connection.cursor() as cursor:
-        cursor.execute(sql.KNOWN_DELETIONS, [sql.array(sorted(workos_ids))])
-        return dict(sorted(cursor.fetchall(), key=lambda pair: pair[1].encode()))
+    (found,) = execute_together([_deletions_of(workos_ids)])
+    return _latest(found)
 
 
-def write_plan(plan: Plan) -> None:
+def _deletions_of(workos_ids: Iterable[str]) -> Statement:
+    return _statement(sql.KNOWN_DELETIONS, sorted(workos_ids))
+
+
+def _latest(deletions: Iterable[tuple[Any, ...]]) -> dict[str, str]:
+    return dict(sorted(deletions, key=lambda pair: str(pair[1]).encode()))
+
+
+def write_plan(plan: Plan, *then: Statement) -> list[list[tuple[Any, ...]]]:
     """Writes what a fold decided: one statement for each kind of write that there is.
 
-    Once the transaction is committed, it tells who listens to the signals.
+    ``then`` are executed after these, in the same round trip, and their rows are returned. Once the
+    transaction is committed, it tells who listens to the signals.
     """
+    writes = [*_writes(plan)]
+    results = execute_together([*writes, *then])
+    transaction.on_commit(partial(_tell, plan.changes), robust=True)
+    return results[len(writes) :]
+
+
+def _writes(plan: Plan) -> Iterator[Statement]:
     if plan.unlinked:
-        _execute(sql.UNLINK_ORGANIZATIONS, list(plan.unlinked))
+        yield _statement(sql.UNLINK_ORGANIZATIONS, plan.unlinked)
     if plan.updated:
-        _execute(sql.UPDATE_ORGANIZATIONS, *_columns(plan.updated))
+        yield _statement(sql.UPDATE_ORGANIZATIONS, *_columns(plan.updated))
     if plan.disabled:
-        _execute(sql.DISABLE_ORGANIZATIONS, *_columns(plan.disabled))
+        yield _statement(sql.DISABLE_ORGANIZATIONS, *_columns(plan.disabled))
     if plan.created:
-        _insert(plan.created)
+        yield _insert(plan.created)
     if plan.write_backs:
         ids = sorted(plan.write_backs)
-        _execute(sql.REQUEST_WRITE_BACKS, ids, [plan.write_backs[id_] for id_ in ids])
+        yield _statement(sql.REQUEST_WRITE_BACKS, ids, [plan.write_backs[id_] for id_ in ids])
     if plan.known_to_workos:
-        _execute(sql.WITHDRAW_WRITE_BACKS, list(plan.known_to_workos))
-    transaction.on_commit(partial(_tell, plan.changes), robust=True)
+        yield _statement(sql.WITHDRAW_WRITE_BACKS, plan.known_to_workos)
 
 
 _SIGNALS = {
@@ -107,20 +135,16 @@ class LedgerEntry:
     payload: str | None = None
 
 
-def record_events(entries: Iterable[LedgerEntry]) -> set[str]:
-    """Enters events in the ledger, and returns the ids of those for which that is news.
+def entering(entries: Sequence[LedgerEntry]) -> Statement:
+    """Enters events in the ledger; returns the ids of those for which that is news.
 
     The first outcome of an event stays, also of one that stands twice among ``entries``.
     """
     first: dict[str, LedgerEntry] = {}
     for entry in entries:
         first.setdefault(entry.event.id, entry)
-    if not first:
-        return set()
     rows = [_ledger_values(first[key]) for key in sorted(first)]
-    with connection.cursor() as cursor:
-        cursor.execute(sql.RECORD_EVENTS, [*map(sql.array, zip(*rows, strict=True))])
-        return {id_ for (id_,) in cursor.fetchall()}
+    return _statement(sql.RECORD_EVENTS, *zip(*rows, strict=True))
 
 
 def _ledger_values(entry: LedgerEntry) -> tuple[object, ...]:
@@ -138,11 +162,11 @@ def _ledger_values(entry: LedgerEntry) -> tuple[object, ...]:
     )
 
 
-def _insert(creations: Sequence[Creation]) -> None:
+def _insert(creations: Sequence[Creation]) -> Statement:
     slugs = dict(_choose_slugs(creations))
     rows = sorted((creation.row for creation in creations), key=lambda row: row.id)
     ids, *others = _columns(rows)
-    _execute(
+    return _statement(
         sql.INSERT_ORGANIZATIONS,
         ids,
         [slugs[row.id] for row in rows],
@@ -154,20 +178,28 @@ def _insert(creations: Sequence[Creation]) -> None:
 def _choose_slugs(creations: Sequence[Creation]) -> Iterator[tuple[str, str]]:
     """Pairs of id and slug, chosen in the order of creation."""
     bases = [slug_base(creation.named, creation.created_for) for creation in creations]
-    _execute(sql.LOCK_SLUGS, bases)
+    # The lock first: only then can nobody else of ours be choosing one of them.
+    lock, look = (_statement(text, bases) for text in (sql.LOCK_SLUGS, sql.TAKEN_SLUGS))
+    taken = _slugs(execute_together([lock, look])[1])
+    if not taken and len(set(bases)) == len(bases):
+        # As on most pages: nobody needs a suffix.
+        yield from zip((creation.row.id for creation in creations), bases, strict=True)
+        return
     candidates = [
         list(slug_candidates(base, creation.created_for))
         for base, creation in zip(bases, creations, strict=True)
     ]
-    with connection.cursor() as cursor:
-        every = sql.array(slug for slugs in candidates for slug in slugs)
-        cursor.execute(sql.TAKEN_SLUGS, [every])
-        taken = {slug for (slug,) in cursor.fetchall()}
+    every = _statement(sql.TAKEN_SLUGS, (slug for slugs in candidates for slug in slugs))
+    taken |= _slugs(execute_together([every])[0])
     for creation, slugs in zip(creations, candidates, strict=True):
         # If even the last is taken, the unique index says so, and the event is parked.
         slug = next((slug for slug in slugs if slug not in taken), slugs[-1])
         taken.add(slug)
         yield creation.row.id, slug
+
+
+def _slugs(found: Iterable[tuple[Any, ...]]) -> set[str]:
+    return {slug for (slug,) in found}
 
 
 def _columns(rows: Sequence[Row]) -> tuple[list[object], ...]:
@@ -180,6 +212,5 @@ def _columns(rows: Sequence[Row]) -> tuple[list[object], ...]:
     )
 
 
-def _execute(statement: str, *columns: Iterable[object]) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(statement, [*map(sql.array, columns)])
+def _statement(text: str, *columns: Iterable[object]) -> Statement:
+    return Statement(text, [*map(sql.array, columns)])

@@ -18,7 +18,7 @@ from orgs import workos
 from orgs.conf import sync_settings
 from orgs.drift import LEFT_ALONE, Change, Comparison, Unreadable, compare, compare_absent
 from orgs.resolution import Outcome, RemoteOrganization, Row, touched_ids
-from orgs.services.cursor import CursorLocked, lock_cursor
+from orgs.services.cursor import CursorLocked, cursor_locked
 from orgs.services.faults import is_contents_fault, is_passing, retry_races
 from orgs.services.mirror import (
     known_deletions,
@@ -201,9 +201,8 @@ def _repair(
 def _write(
     organizations: Sequence[Listed], gone: frozenset[str], young_after: datetime | None
 ) -> Comparison:
-    with bounded_transaction():
-        # Or the stream could apply a deletion between our look for it and our insert.
-        lock_cursor()
+    # Or the stream could apply a deletion between our look for it and our insert.
+    with cursor_locked():
         rows = lock_rows(*_keys(organizations))
         comparison = _compare(rows, organizations, gone, young_after)
         write_plan(comparison.plan)

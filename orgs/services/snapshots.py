@@ -16,9 +16,9 @@ from django.db.models.functions import Now
 from orgs import workos
 from orgs.models import Organization, WorkOSEvent
 from orgs.resolution import Fold, Outcome, RemoteOrganization, Resolved, touched_ids
-from orgs.services.cursor import lock_cursor
+from orgs.services.cursor import cursor_locked
 from orgs.services.faults import is_contents_fault, is_passing, retry_races
-from orgs.services.mirror import known_deletions, lock_rows, write_plan
+from orgs.services.mirror import lock_rows_and_find_deletions, write_plan
 from orgs.services.transactions import bounded_transaction
 from orgs.wording import storable
 
@@ -198,9 +198,8 @@ def _alone(park: Callable[..., Resolved], *reason: str) -> Resolved:
 def _apply(
     snapshot: Snapshot, note: Callable[[Resolved], Resolved], park: Callable[..., Resolved]
 ) -> Resolved:
-    with bounded_transaction():
-        # Or the stream could apply a deletion between our look for it and our insert.
-        lock_cursor()
+    # Or the stream could apply a deletion between our look for it and our insert.
+    with cursor_locked():
         resolved = apply_snapshot(snapshot)
         if resolved.outcome is Outcome.CONFLICT:
             return park(resolved.error)
@@ -211,8 +210,10 @@ def apply_snapshot(snapshot: Snapshot) -> Resolved:
     """Applies a snapshot inside the caller's transaction."""
     organization = snapshot.organization
     ids = touched_ids([organization]) if organization else set()
-    deleted = known_deletions([snapshot.workos_id])
-    fold = Fold(lock_rows({snapshot.workos_id}, ids), deleted=deleted, gone=snapshot.gone)
+    rows, deleted = lock_rows_and_find_deletions(
+        {snapshot.workos_id}, ids, deletions_of={snapshot.workos_id}
+    )
+    fold = Fold(rows, deleted=deleted, gone=snapshot.gone)
     if organization is None:
         resolved = fold.apply_absence(snapshot.workos_id)
     else:

@@ -14,7 +14,12 @@ def array(values: Iterable[object]) -> str:
     psycopg makes the same text of a list, but searches every value with regular expressions, which
     was measured to cost three times as much.
     """
-    return f"{{{','.join(map(_element, values))}}}"
+    elements = list(values)
+    quoted = '","'.join(map(str, elements))
+    # Nearly always: nothing is NULL, and no quote and no backslash needs another.
+    if None not in elements and "\\" not in quoted and quoted.count('"') == 2 * len(elements) - 2:
+        return f'{{"{quoted}"}}'
+    return f"{{{','.join(map(_element, elements))}}}"
 
 
 def _element(value: object) -> str:

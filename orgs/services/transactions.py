@@ -2,25 +2,55 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 from django.db import connection, transaction
 
 from orgs.conf import sync_settings
 from orgs.services import sql
 
+Rows: TypeAlias = list[tuple[Any, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A statement, and the values of its parameters."""
+
+    text: str
+    values: Sequence[Any]
+
 
 @contextmanager
-def bounded_transaction(*, most: float | None = None) -> Iterator[None]:
+def bounded_transaction(*first: Statement, most: float | None = None) -> Iterator[list[Rows]]:
     """A transaction, committed at the end, in which no wait for a lock is longer than the setting,
     nor than ``most`` seconds.
 
-    Raises ``RuntimeError`` inside another transaction, whose commit ours would wait for.
+    It begins with the statements of ``first``, and yields their rows. Raises ``RuntimeError``
+    inside another transaction, whose commit ours would wait for.
     """
+    bound = Statement(sql.SET_LOCK_TIMEOUT, [_bound(most)])
     with transaction.atomic(durable=True):
-        with connection.cursor() as cursor:
-            cursor.execute(sql.SET_LOCK_TIMEOUT, [_bound(most)])
-        yield
+        yield execute_together([bound, *first])[1:]
+
+
+def execute_together(statements: Sequence[Statement]) -> list[Rows]:
+    """Executes statements in their order, in one round trip; returns the rows of each.
+
+    Inside the caller's transaction. Each sees what those before it wrote, and the first that fails
+    raises what it would raise alone.
+    """
+    if not statements:
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute(
+            ";".join(statement.text for statement in statements),
+            [value for statement in statements for value in statement.values],
+        )
+        results = [_rows(cursor)]
+        while cursor.nextset():
+            results.append(_rows(cursor))
+    return results
 
 
 def execute_alone(
@@ -36,7 +66,11 @@ def execute_alone(
     with connection.cursor() as cursor:
         cursor.execute(f"{sql.SET_LOCK_TIMEOUT}; {statement}", [_bound(most), *values])
         cursor.nextset()
-        return cursor.fetchall() if cursor.description else []
+        return _rows(cursor)
+
+
+def _rows(cursor: Any) -> Rows:
+    return cursor.fetchall() if cursor.description else []
 
 
 def _bound(most: float | None) -> str:

@@ -263,9 +263,9 @@ def test_an_hour_without_any_webhook_is_told() -> None:
 @pytest.fixture
 def a_missing_migration(database: None) -> Iterator[None]:
     recorder = MigrationRecorder(connection)
-    recorder.record_unapplied("orgs", "0002_mirror")
+    recorder.record_unapplied("orgs", "0003_one_index_a_key")
     yield
-    recorder.record_applied("orgs", "0002_mirror")
+    recorder.record_applied("orgs", "0003_one_index_a_key")
 
 
 @pytest.mark.usefixtures("a_missing_migration")
@@ -275,7 +275,7 @@ def test_a_migration_that_is_not_applied_is_named_and_the_figures_are_there() ->
     status = current_status()
 
     assert codes(status) == [ProblemCode.MIGRATIONS_UNAPPLIED]
-    assert "orgs.0002_mirror" in status.problems[0].sentence
+    assert "orgs.0003_one_index_a_key" in status.problems[0].sentence
     assert status.figures is not None
 
 

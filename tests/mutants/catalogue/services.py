@@ -21,15 +21,8 @@ MUTANTS = (
         _SAFETY_LINES,
         (
             "a transaction of ours ends in another's commit",
-            (
-                "with transaction.atomic(durable=True):\n"
-                "        with connection.cursor() as cursor:\n"
-                "            cursor.execute(sql.SET_LOCK"
-            ),
-            (
-                "with transaction.atomic():\n        with connection.cursor() as cursor:\n"
-                "            cursor.execute(sql.SET_LOCK"
-            ),
+            "with transaction.atomic(durable=True):\n        yield",
+            "with transaction.atomic():\n        yield",
             f"{_SAFETY_LINES}::test_our_transactions_are_the_outermost",
         ),
         (
@@ -59,8 +52,8 @@ MUTANTS = (
         ),
         (
             "locks are waited for without end",
-            "cursor.execute(sql.SET_LOCK_TIMEOUT, [_bound(most)])",
-            "pass",
+            "yield execute_together([bound, *first])[1:]",
+            "yield execute_together(first)",
             f"{_SAFETY_LINES}::test_a_wait_is_as_long_as_the_shorter_of_setting_and_call",
         ),
     ),
@@ -181,14 +174,18 @@ MUTANTS = (
         (_APPLY, _SAFETY_LINES, _DRAIN),
         (
             "a page read from elsewhere is applied",
-            "return lock_cursor() == position",
-            "return lock_cursor() is not None",
+            (
+                "with _cursor_of(batch) as position:\n"
+                "        if batch.read_from not in (None, position):\n"
+                "            return Applied((), dropped=True)\n"
+            ),
+            "with _cursor_of(batch):\n",
             f"{_APPLY}::test_a_page_read_from_elsewhere_is_dropped",
         ),
         (
             "the cursor is compared by the event's id alone",
-            "return lock_cursor() == position",
-            "return lock_cursor().last_event_id == position.last_event_id",
+            "if batch.read_from not in (None, position):",
+            "if batch.read_from and batch.read_from.last_event_id != position.last_event_id:",
             f"{_APPLY}::test_a_page_read_from_another_time_is_dropped",
         ),
         (
@@ -271,13 +268,21 @@ MUTANTS = (
         ),
         (
             "an event is parked in a page that others have applied",
-            "if not _stands_at(single.read_from):\n            return Applied((), dropped=True)\n",
-            "",
+            (
+                "with _cursor_of(single) as position:\n"
+                "        if single.read_from not in (None, position):\n"
+                "            return Applied((), dropped=True)\n"
+            ),
+            "with _cursor_of(single):\n",
             f"{_SAFETY_LINES}::test_an_event_is_not_parked_in_a_page_that_others_have_applied",
         ),
         (
             "a replay moves the cursor",
-            "if batch.read_from is None:\n        return tuple(entries)\n",
+            (
+                "if batch.read_from is None:\n"
+                "        write_plan(plan, *ledger)\n"
+                "        return tuple(entries)\n"
+            ),
             "",
             f"{_APPLY}::test_a_replay_neither_needs_nor_moves_the_cursor",
         ),
@@ -289,8 +294,8 @@ MUTANTS = (
         ),
         (
             "a creation that is listed after its deletion comes to life",
-            "deleted=known_deletions({o.workos_id for o in organizations}),\n",
-            "",
+            "Fold(rows, deleted=deleted)",
+            "Fold(rows)",
             f"{_APPLY}::test_a_deletion_listed_before_the_creation_keeps_the_organization_out",
         ),
         (
@@ -329,8 +334,8 @@ MUTANTS = (
         (_DRAIN, _RECONCILE, _SAFETY_LINES),
         (
             "a cursor that is not there can't be locked",
-            "if row is None:\n        _create()\n",
-            "if row is None:\n",
+            "if not found:\n                _create()\n",
+            "if not found:\n",
             f"{_APPLY}::test_a_page_writes_rows_ledger_outbox_and_cursor_at_once",
         ),
         (
@@ -890,22 +895,22 @@ MUTANTS = (
             "links are written before they are cleared",
             (
                 "if plan.unlinked:\n"
-                "        _execute(sql.UNLINK_ORGANIZATIONS, list(plan.unlinked))\n"
+                "        yield _statement(sql.UNLINK_ORGANIZATIONS, plan.unlinked)\n"
                 "    if plan.updated:\n"
-                "        _execute(sql.UPDATE_ORGANIZATIONS, *_columns(plan.updated))\n"
+                "        yield _statement(sql.UPDATE_ORGANIZATIONS, *_columns(plan.updated))\n"
             ),
             (
                 "if plan.updated:\n"
-                "        _execute(sql.UPDATE_ORGANIZATIONS, *_columns(plan.updated))\n"
+                "        yield _statement(sql.UPDATE_ORGANIZATIONS, *_columns(plan.updated))\n"
                 "    if plan.unlinked:\n"
-                "        _execute(sql.UNLINK_ORGANIZATIONS, list(plan.unlinked))\n"
+                "        yield _statement(sql.UNLINK_ORGANIZATIONS, plan.unlinked)\n"
             ),
             f"{_SAFETY_LINES}::test_links_are_handed_on_in_one_go",
         ),
         (
             "rows are inserted before the others are updated",
             "if plan.unlinked:\n",
-            "if plan.created:\n        _insert(plan.created)\n    if plan.unlinked:\n",
+            "if plan.created:\n        yield _insert(plan.created)\n    if plan.unlinked:\n",
             f"{_SAFETY_LINES}::test_a_link_is_handed_on_to_a_new_row_in_one_go",
         ),
         (
@@ -922,8 +927,8 @@ MUTANTS = (
         ),
         (
             "of two deletions the earlier counts",
-            "cursor.fetchall(), key=lambda pair: pair[1].encode())",
-            "cursor.fetchall(), key=lambda pair: pair[1].encode(), reverse=True)",
+            "key=lambda pair: str(pair[1]).encode())",
+            "key=lambda pair: str(pair[1]).encode(), reverse=True)",
             f"{_SAFETY_LINES}::test_of_two_known_deletions_the_later_one_counts",
         ),
         (
@@ -952,14 +957,14 @@ MUTANTS = (
         ),
         (
             "slugs are chosen without their locks",
-            "_execute(sql.LOCK_SLUGS, bases)\n",
-            "",
+            "execute_together([lock, look])[1]",
+            "execute_together([look])[0]",
             f"{_APPLY}::test_pages_with_the_same_new_names_wait_for_each_others_slugs",
         ),
         (
             "slugs that are taken are not looked for",
-            "taken = {slug for (slug,) in cursor.fetchall()}",
-            "taken: set[str] = set()",
+            "return {slug for (slug,) in found}",
+            "return set()",
             f"{_APPLY}::test_namesakes_in_a_page_get_slugs_of_their_own",
         ),
         (
@@ -1249,8 +1254,8 @@ MUTANTS = (
         ),
         (
             "a snapshot undoes a deletion that the stream brings meanwhile",
-            "lock_cursor()\n        resolved",
-            "resolved",
+            "with cursor_locked():\n        resolved",
+            "with bounded_transaction():\n        resolved",
             f"{_SAFETY_LINES}::test_a_deletion_that_the_stream_brings_meanwhile_is_not_undone",
         ),
         (
@@ -1261,8 +1266,8 @@ MUTANTS = (
         ),
         (
             "a snapshot does not look for deletions",
-            "deleted = known_deletions([snapshot.workos_id])",
-            "deleted: dict[str, str] = {}",
+            "Fold(rows, deleted=deleted, gone",
+            "Fold(rows, gone",
             f"{_SNAPSHOTS}::test_a_snapshot_does_not_bring_back_what_the_ledger_knows_as_deleted",
         ),
         (
@@ -1415,8 +1420,8 @@ MUTANTS = (
         ),
         (
             "a reconcile undoes a deletion that the stream brings meanwhile",
-            "lock_cursor()\n        rows",
-            "rows",
+            "with cursor_locked():\n        rows",
+            "with bounded_transaction():\n        rows",
             f"{_SAFETY_LINES}::test_a_deletion_that_the_stream_brings_meanwhile_is_not_undone",
         ),
         (
