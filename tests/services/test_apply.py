@@ -170,7 +170,8 @@ def test_a_page_of_a_hundred_takes_as_many_statements_as_a_page_of_two(
 ) -> None:
     def page(count: int, first: int) -> EventPage:
         events = [
-            an_event(first + n, workos_id=f"org_{first + n}", name=f"Org {n}") for n in range(count)
+            an_event(first + n, workos_id=f"org_{first + n}", name=f"Org {first + n}")
+            for n in range(count)
         ]
         return a_page(*events, read_from=position())
 
