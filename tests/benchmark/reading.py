@@ -90,6 +90,7 @@ def measure_reconcile(plan: Plan) -> Iterator[Figure]:
         copied = _make_in_sync(running, all_of_them, "in_sync")
         yield _first_reconcile(plan, running, all_of_them, copied)
         yield from _reconciles_in_sync(plan, running, all_of_them, some)
+        yield _reconcile_far_away(plan, running, some)
 
 
 def _seeded(running: Processes, organizations: int) -> StandInClient:
@@ -148,6 +149,15 @@ def _reconciles_in_sync(
         unit="MiB",
         goal=at_most(1.1),
     )
+
+
+def _reconcile_far_away(plan: Plan, running: Processes, workos: StandInClient) -> Figure:
+    workos.misbehave("slow", path="/organizations", times=None, seconds=_FAR_AWAY)
+    ours = _Child(running, "reconcile", workos, "few_in_sync")
+    theirs = _Child(running, "read-organizations", workos, "few_in_sync")
+    turns = play(plan.rounds(3), [ours.contestant("ours"), theirs.contestant("theirs")])
+    what = f"reconcile, {plan.scaled(_FEW):,} in sync, WorkOS {_FAR_AWAY * 1000:.0f} ms away"
+    return compared(turns, "ours", "theirs", what=what, beside="reading the pages", unit="s")
 
 
 def _mebibytes(peaks: list[int]) -> list[float]:

@@ -30,7 +30,7 @@ from tests.workos_stand_in import StandInClient, UlidFactory
 
 _RATE = 100
 _SECONDS = 10
-_BACKLOG = 60_000
+_BACKLOG = 200_000
 
 _BURST_ORGANIZATIONS = 500
 _BURST_HOLD_BACK = 2.0
