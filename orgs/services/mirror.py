@@ -10,7 +10,16 @@ from django.db import connection, transaction
 from orgs import signals
 from orgs.drift import PendingWriteBack
 from orgs.models import Organization
-from orgs.resolution import Creation, Event, Outcome, Plan, Resolved, Row, RowChange
+from orgs.resolution import (
+    Creation,
+    Event,
+    Outcome,
+    Plan,
+    RemoteOrganization,
+    Resolved,
+    Row,
+    RowChange,
+)
 from orgs.services import sql
 from orgs.services.transactions import Statement, execute_together
 from orgs.slugs import slug_base, slug_candidates
@@ -53,6 +62,17 @@ def _row(values: tuple[Any, ...]) -> Row:
         workos_last_event_id=event_id,
         disabled=disabled,
     )
+
+
+def ids_in_sync(organizations: Iterable[RemoteOrganization]) -> set[str]:
+    """The WorkOS ids of those whose row is enabled, linked, and named as WorkOS names it, and that
+    WorkOS knows by the row's id; none is among them that the row is newer than, or that has
+    something in the outbox."""
+    listed = [(o.workos_id, o.external_id, o.name, o.updated_at) for o in organizations]
+    if not listed:
+        return set()
+    (found,) = execute_together([_statement(sql.ORGANIZATIONS_IN_SYNC, *zip(*listed, strict=True))])
+    return {workos_id for (workos_id,) in found}
 
 
 def pending_write_backs(ids: Iterable[str]) -> dict[str, PendingWriteBack]:

@@ -71,6 +71,19 @@ WHERE workos_id = ANY(%s::text[]) OR id = ANY(%s::text[])
 
 LOCK_ORGANIZATIONS = f"{LOAD_ORGANIZATIONS} ORDER BY id FOR NO KEY UPDATE"
 
+#: What a comparison row by row would find nothing in.
+ORGANIZATIONS_IN_SYNC = """
+SELECT o.workos_id
+FROM unnest(%s::text[], %s::text[], %s::text[], %s::timestamptz[])
+    AS listed (workos_id, external_id, name, updated_at)
+JOIN organization_metadata AS o ON o.workos_id = listed.workos_id
+WHERE o.id = listed.external_id AND o.name = listed.name AND o.disabled_at IS NULL
+    AND (o.workos_updated_at IS NULL OR o.workos_updated_at <= listed.updated_at)
+    AND NOT EXISTS (
+        SELECT FROM workos_external_id_write_back AS w WHERE w.organization_id = o.id
+    )
+"""
+
 #: Deletions that the stream brought.
 KNOWN_DELETIONS = """
 SELECT workos_organization_id, id FROM workos_event

@@ -1159,7 +1159,7 @@ def test_a_page_in_sync_takes_few_queries_and_no_write(
     page = edge.read_organizations(None)
     run = Run(now=timezone.now())
 
-    with django_assert_num_queries(2):
+    with django_assert_num_queries(1):
         repairing.compare_organizations(
             run, SnapshotReport(), page.organizations, young_after=run.young_after
         )
