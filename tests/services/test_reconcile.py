@@ -19,7 +19,7 @@ from orgs import workos as edge
 from orgs.drift import Change
 from orgs.ids import derived_id
 from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEvent
-from orgs.resolution import EventType, Outcome
+from orgs.resolution import EventType, Outcome, Row
 from orgs.services import reconcile as reconciling
 from orgs.services import repair as repairing
 from orgs.services.cursor import Lease, ensure_cursor, replace_lost, standing
@@ -1163,6 +1163,21 @@ def test_a_page_in_sync_takes_few_queries_and_no_write(
         repairing.compare_organizations(
             run, SnapshotReport(), page.organizations, young_after=run.young_after
         )
+
+
+def test_a_dry_run_takes_nothing_for_in_sync_that_it_would_have_changed(
+    workos: WorkOSStandIn,
+) -> None:
+    workos.seed(organizations=1, at=LONG_AGO, external_id_prefix="gram-", emits=False)
+    snapshot()
+    run, report = Run(now=timezone.now(), dry=True), SnapshotReport()
+    (organization,) = edge.read_organizations(None).organizations
+    (linked,) = Organization.objects.all()
+    report.would_be[linked.id] = Row(id=linked.id, name="Renamed by an earlier page")
+
+    repairing.compare_organizations(run, report, [organization], young_after=run.young_after)
+
+    assert [change.change for change in report.changes] == ["linked"]
 
 
 def test_memory_grows_by_a_hash_an_organization(workos: WorkOSStandIn) -> None:

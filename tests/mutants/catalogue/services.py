@@ -1347,6 +1347,12 @@ MUTANTS = (
             f"{_RECONCILE}::test_a_row_that_another_organization_names_is_relinked_and_not_disabled",
         ),
         (
+            "a dry run takes for in sync what it would have changed",
+            "if report.would_be:\n",
+            "if False:\n",
+            f"{_RECONCILE}::test_a_dry_run_takes_nothing_for_in_sync_that_it_would_have_changed",
+        ),
+        (
             "a dry run forgets the rows that it would have written",
             "report.would_be |= comparison.rows_after",
             "pass",

@@ -10,6 +10,7 @@ _WRITE_BACK = "tests/services/test_write_back.py"
 _SAFETY_LINES = "tests/services/test_safety_lines.py"
 _VIEWS = "tests/test_views.py"
 _RECONCILE = "tests/services/test_reconcile.py"
+_IN_SYNC = "tests/services/test_mirror.py::test_in_sync_is_what_differs_in_nothing"
 
 _WHERE_FIRST = (
     "WHERE e.outcome IS NULL OR (e.outcome = 'parked' AND excluded.outcome <> 'parked')\n"
@@ -19,6 +20,41 @@ _SKIP = "FOR UPDATE OF w SKIP LOCKED\n) AS due"
 MUTANTS = mutants(
     "orgs/services/sql.py",
     (_APPLY, _SAFETY_LINES),
+    (
+        "an organization that WorkOS knows by another id is in sync",
+        "WHERE o.id = listed.external_id AND o.name",
+        "WHERE o.name",
+        _IN_SYNC,
+    ),
+    (
+        "an organization of another name is in sync",
+        "AND o.name = listed.name AND o.disabled_at IS NULL",
+        "AND o.disabled_at IS NULL",
+        _IN_SYNC,
+    ),
+    (
+        "a row disabled here is in sync",
+        "AND o.name = listed.name AND o.disabled_at IS NULL",
+        "AND o.name = listed.name",
+        _IN_SYNC,
+    ),
+    (
+        "a row that is newer than what is listed is in sync",
+        "    AND (o.workos_updated_at IS NULL OR o.workos_updated_at <= listed.updated_at)\n",
+        "",
+        _IN_SYNC,
+    ),
+    (
+        "an organization with a write-back to do is in sync",
+        (
+            "    AND NOT EXISTS (\n"
+            "        SELECT FROM workos_external_id_write_back AS w"
+            " WHERE w.organization_id = o.id\n"
+            "    )\n"
+        ),
+        "",
+        _IN_SYNC,
+    ),
     (
         "the bound on waits outlives its transaction",
         "set_config('lock_timeout', %s, true)",
