@@ -12,6 +12,9 @@ from enum import StrEnum
 #: A drain reaches the end every minute, even if nothing happens.
 LONGEST_SINCE_DRAIN = timedelta(minutes=5)
 
+#: The schedule has tried again by then: it is no hiccup.
+LONGEST_FAILING = timedelta(minutes=2)
+
 #: So long before WorkOS forgets what was not read, there is time to mend it by daylight.
 RETENTION_MARGIN = timedelta(days=7)
 
@@ -40,6 +43,7 @@ class ProblemCode(StrEnum):
     SCHEDULES_MISSING = "schedules_missing"
     WORKER_NOT_RUNNING = "worker_not_running"
     CURSOR_OLD = "cursor_old"
+    READS_FAILING = "reads_failing"
     RETENTION_NEAR = "retention_near"
     ANNOUNCEMENTS_OVERDUE = "announcements_overdue"
     EVENTS_PARKED = "events_parked"
@@ -54,7 +58,12 @@ class ProblemCode(StrEnum):
 
 
 _WARNINGS = frozenset(
-    {ProblemCode.WRITE_BACK_CONFLICTS, ProblemCode.WEBHOOKS_ABSENT, ProblemCode.SNAPSHOT_OLD}
+    {
+        ProblemCode.READS_FAILING,
+        ProblemCode.WRITE_BACK_CONFLICTS,
+        ProblemCode.WEBHOOKS_ABSENT,
+        ProblemCode.SNAPSHOT_OLD,
+    }
 )
 
 
@@ -276,19 +285,16 @@ def _worker_problems(figures: Figures) -> Iterator[Problem]:
 def _cursor_problems(figures: Figures) -> Iterator[Problem]:
     age, cursor = figures.since_drain, figures.cursor
     if age is not None and age <= LONGEST_SINCE_DRAIN:
+        if cursor.failures and age > LONGEST_FAILING:
+            yield _failing_reads(cursor)
         return
     since = (
         "was never read to its end" if age is None else f"was last read to its end {in_words(age)}"
     )
     ago = "" if age is None else " ago"
     if cursor.failures:
-        reason = f"; the last {_count(cursor.failures, 'read')} failed"
-        remedy = (
-            "Why is in the admin, under Sync status, and in the worker's log. If WorkOS refuses "
-            "the API key: make one in its dashboard, set WORKOS_API_KEY, restart web and worker. "
-            "If the cursor is lost, the worker takes a snapshot by itself; `manage.py "
-            "reconcile_workos` does it now. If WorkOS is down, wait: it is tried again."
-        )
+        reason = f"; the last {_reads(cursor.failures)} failed"
+        remedy = _REMEDY_OF_FAILED_READS
     else:
         reason = ", and no read has failed"
         remedy = (
@@ -303,6 +309,25 @@ def _cursor_problems(figures: Figures) -> Iterator[Problem]:
     )
     if age is not None and age > figures.event_retention - RETENTION_MARGIN:
         yield _retention_problem(age, figures.event_retention)
+
+
+_REMEDY_OF_FAILED_READS = (
+    "Why is in the admin, under Sync status, and in the worker's log. If WorkOS refuses "
+    "the API key: make one in its dashboard, set WORKOS_API_KEY, restart web and worker. "
+    "If the cursor is lost, the worker takes a snapshot by itself; `manage.py "
+    "reconcile_workos` does it now. If WorkOS is down, wait: it is tried again."
+)
+
+
+def _failing_reads(cursor: CursorFigures) -> Problem:
+    """Told before the cursor is old: who looks meanwhile must not find all well."""
+    return Problem(
+        ProblemCode.READS_FAILING,
+        f"The last {_reads(cursor.failures)} of WorkOS's stream failed: nothing comes from there "
+        "until one succeeds.",
+        _REMEDY_OF_FAILED_READS,
+        cursor.last_error,
+    )
 
 
 def _retention_problem(age: timedelta, retention: timedelta) -> Problem:
@@ -382,6 +407,10 @@ def _snapshot_problems(figures: Figures) -> Iterator[Problem]:
         told,
         "Run `manage.py reconcile_workos`: it takes one, or says what is in the way.",
     )
+
+
+def _reads(number: int) -> str:
+    return "read" if number == 1 else f"{number} reads"
 
 
 def _count(number: int, noun: str) -> str:

@@ -94,6 +94,15 @@ def test_what_is_wrong_is_said_with_what_to_do_and_where() -> None:
     assert f'<a href="{OUTBOX}?state=conflict">Conflicts</a>' in page
 
 
+def test_a_read_that_failed_is_shown_with_its_reason_before_anything_is_wrong() -> None:
+    SyncCursor.objects.update(failures=1, last_error="401 <b>Unauthorized</b>")
+
+    page = read(a_client())
+
+    assert "Reads that failed since the last good one 1: 401" in text_of(page)
+    assert "1: 401 &lt;b&gt;Unauthorized&lt;/b&gt;" in page
+
+
 def test_what_waits_is_counted_and_leads_to_its_list() -> None:
     an_announcement("event_1", ago=minutes(0.5))
     an_announcement("event_2", ago=timedelta(0))

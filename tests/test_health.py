@@ -1,7 +1,7 @@
 """What is wrong with a mirror that looks like this, and what is said about it."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -119,6 +119,12 @@ def test_nothing_is_wrong_with_a_healthy_mirror() -> None:
             id="reads fail",
         ),
         pytest.param(
+            with_cursor(drained_at=NOON - minutes(3), failures=1, last_error="no such key org_1"),
+            ProblemCode.READS_FAILING,
+            "The last read of WorkOS's stream failed: nothing comes from there until one succeeds.",
+            id="reads begin to fail",
+        ),
+        pytest.param(
             with_cursor(drained_at=NOON - timedelta(days=26)),
             ProblemCode.RETENTION_NEAR,
             "WorkOS keeps events for 30 days: it forgets what was not read in 4 days, 26 days "
@@ -202,7 +208,10 @@ def test_what_is_wrong_is_said_with_a_remedy(
     "figures",
     [
         pytest.param(with_cursor(drained_at=NOON - minutes(5)), id="drained in time"),
-        pytest.param(with_cursor(failures=3, last_error="429"), id="reads that fail for a moment"),
+        pytest.param(
+            with_cursor(drained_at=NOON - minutes(2), failures=3, last_error="429"),
+            id="reads that fail for a moment",
+        ),
         pytest.param(with_schedules(sync_due_at=NOON - minutes(3)), id="a schedule just due"),
         pytest.param(with_last_day(recently_lost=2), id="some webhooks came"),
         pytest.param(with_last_day(recently_announced=0), id="no events"),
@@ -237,13 +246,26 @@ def test_failing_reads_and_a_stuck_worker_have_different_remedies() -> None:
     assert "restart gram-sync-worker" in stuck.remedy
 
 
-def test_words_of_workos_are_kept_apart() -> None:
-    figures = with_cursor(drained_at=None, failures=1, last_error="org_1 is refused")
+@pytest.mark.parametrize(
+    ("drained_at", "code"),
+    [(None, ProblemCode.CURSOR_OLD), (NOON - minutes(3), ProblemCode.READS_FAILING)],
+)
+def test_words_of_workos_are_kept_apart(drained_at: datetime | None, code: ProblemCode) -> None:
+    figures = with_cursor(drained_at=drained_at, failures=1, last_error="org_1 is refused")
 
-    problem = the_problem(figures, ProblemCode.CURSOR_OLD)
+    problem = the_problem(figures, code)
 
     assert problem.detail == "org_1 is refused"
     assert "org_1" not in problem.sentence + problem.remedy
+
+
+def test_reads_that_begin_to_fail_are_told_and_wake_nobody() -> None:
+    failing = status_of(with_cursor(drained_at=NOON - minutes(3), failures=2))
+
+    assert [problem.code for problem in failing.problems] == [ProblemCode.READS_FAILING]
+    assert "2 reads" in failing.problems[0].sentence
+    assert "WORKOS_API_KEY" in failing.problems[0].remedy
+    assert failing.is_ready
 
 
 def test_a_warning_leaves_it_ready_and_an_error_does_not() -> None:
