@@ -42,7 +42,8 @@ def workos_webhook(request: HttpRequest) -> HttpResponse:
         body = _body(request)
         if len(body) > MAX_BODY_BYTES:
             return HttpResponse(status=413)
-        receipt = receive_webhook(body, request.headers.get("WorkOS-Signature", ""))
+        signature = request.headers.get("WorkOS-Signature", "")
+        receipt = receive_webhook(body, signature)
     except UnreadablePostError:
         return HttpResponse(status=400)
     except DatabaseUnusable:
@@ -50,6 +51,12 @@ def workos_webhook(request: HttpRequest) -> HttpResponse:
         return HttpResponse(status=503)
     if receipt is Receipt.NOT_CONFIGURED:
         logger.error("a webhook came, and WORKOS_WEBHOOK_SECRET is not set")
+    if receipt is Receipt.NOT_SIGNED and signature:
+        # Who sends none has not even tried to be WorkOS.
+        logger.warning(
+            "a webhook's signature does not fit: WORKOS_WEBHOOK_SECRET is not its endpoint's, this "
+            "machine's clock is wrong, or it is forged"
+        )
     return HttpResponse(status=_STATUS[receipt])
 
 

@@ -270,8 +270,17 @@ def test_what_is_not_signed_is_401(client: Client, signature: Callable[[], str])
     assert response.status_code == 401
 
 
-def test_without_the_header_it_is_401(client: Client) -> None:
+def test_a_signature_that_does_not_fit_is_logged_with_what_it_may_be(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    post(client, BODY, signature=f"t=1, v1={'0' * 64}")
+
+    assert "WORKOS_WEBHOOK_SECRET is not its endpoint's" in caplog.text
+
+
+def test_without_the_header_it_is_401(client: Client, caplog: pytest.LogCaptureFixture) -> None:
     assert client.post(URL, BODY, content_type="application/json").status_code == 401
+    assert "WORKOS_WEBHOOK_SECRET" not in caplog.text
 
 
 def test_whatever_the_body_unsigned_is_401(client: Client) -> None:
