@@ -1165,6 +1165,21 @@ def test_a_page_in_sync_takes_few_queries_and_no_write(
         )
 
 
+def test_what_is_told_and_left_alone_needs_no_lock(
+    workos: WorkOSStandIn, sync_setting: Callable[..., None]
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    disabled = an_old_organization(workos, external_id="gram-1")
+    an_organization_row("gram-1", workos_id=disabled, disabled_at=timezone.now())
+
+    with another_program() as rival:
+        rival.execute("SELECT FROM organization_metadata WHERE id = 'gram-1' FOR UPDATE")
+        found = snapshot()
+
+    assert changes(found) == [("gram-1", "disabled_here")]
+    assert found.trouble == []
+
+
 def test_a_dry_run_takes_nothing_for_in_sync_that_it_would_have_changed(
     workos: WorkOSStandIn,
 ) -> None:

@@ -1368,7 +1368,7 @@ MUTANTS = (
             "a page in which nothing differs is locked",
             "if run.dry or comparison.plan.is_empty:",
             "if run.dry:",
-            f"{_RECONCILE}::test_a_page_in_sync_takes_few_queries_and_no_write",
+            f"{_RECONCILE}::test_what_is_told_and_left_alone_needs_no_lock",
         ),
         (
             "a dry run disables",
