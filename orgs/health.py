@@ -285,7 +285,7 @@ def _worker_problems(figures: Figures) -> Iterator[Problem]:
 def _cursor_problems(figures: Figures) -> Iterator[Problem]:
     age, cursor = figures.since_drain, figures.cursor
     if age is not None and age <= LONGEST_SINCE_DRAIN:
-        if cursor.failures and age > LONGEST_FAILING:
+        if cursor.failures and (age > LONGEST_FAILING or figures.waiting.overdue):
             yield _failing_reads(cursor)
         return
     since = (
@@ -320,7 +320,8 @@ _REMEDY_OF_FAILED_READS = (
 
 
 def _failing_reads(cursor: CursorFigures) -> Problem:
-    """Told before the cursor is old: who looks meanwhile must not find all well."""
+    """Told before the cursor is old: who looks meanwhile must not find all well, nor an overdue
+    announcement without its cause."""
     return Problem(
         ProblemCode.READS_FAILING,
         f"The last {_reads(cursor.failures)} of WorkOS's stream failed: nothing comes from there "
