@@ -268,6 +268,16 @@ def test_reads_that_begin_to_fail_are_told_and_wake_nobody() -> None:
     assert failing.is_ready
 
 
+def test_an_overdue_announcement_is_told_with_the_reads_that_fail() -> None:
+    overdue = replace(HEALTHY.waiting, overdue=1)
+    cursor = replace(HEALTHY.cursor, drained_at=NOON - minutes(1), failures=6)
+
+    assert codes(replace(HEALTHY, waiting=overdue, cursor=cursor)) == [
+        ProblemCode.READS_FAILING,
+        ProblemCode.ANNOUNCEMENTS_OVERDUE,
+    ]
+
+
 def test_a_warning_leaves_it_ready_and_an_error_does_not() -> None:
     warned = status_of(with_waiting(conflicts=1))
     wrong = status_of(with_waiting(parked=1))
