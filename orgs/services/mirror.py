@@ -21,7 +21,7 @@ from orgs.resolution import (
     RowChange,
 )
 from orgs.services import sql
-from orgs.services.transactions import Statement, execute_together
+from orgs.services.transactions import Rows, Statement, execute_together
 from orgs.slugs import slug_base, slug_candidates
 from orgs.wording import storable
 
@@ -97,11 +97,11 @@ def _deletions_of(workos_ids: Iterable[str]) -> Statement:
     return _statement(sql.KNOWN_DELETIONS, sorted(workos_ids))
 
 
-def _latest(deletions: Iterable[tuple[Any, ...]]) -> dict[str, str]:
+def _latest(deletions: Rows) -> dict[str, str]:
     return dict(sorted(deletions, key=lambda pair: str(pair[1]).encode()))
 
 
-def write_plan(plan: Plan, *then: Statement) -> list[list[tuple[Any, ...]]]:
+def write_plan(plan: Plan, *then: Statement) -> list[Rows]:
     """Writes what a fold decided: one statement for each kind of write that there is.
 
     ``then`` are executed after these, in the same round trip, and their rows are returned. Once the
@@ -218,7 +218,7 @@ def _choose_slugs(creations: Sequence[Creation]) -> Iterator[tuple[str, str]]:
         yield creation.row.id, slug
 
 
-def _slugs(found: Iterable[tuple[Any, ...]]) -> set[str]:
+def _slugs(found: Rows) -> set[str]:
     return {slug for (slug,) in found}
 
 
