@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 
 #: A drain reaches the end every minute, even if nothing happens.
 LONGEST_SINCE_DRAIN = timedelta(minutes=5)
@@ -67,6 +68,25 @@ _WARNINGS = frozenset(
 )
 
 
+class ReadTrouble(StrEnum):
+    """The stable names of why a read of the stream failed: what can be said to anyone, where
+    WorkOS's and PostgreSQL's own words can't."""
+
+    KEY_MISSING = "key_missing"
+    KEY_REFUSED = "key_refused"
+    RATE_LIMITED = "rate_limited"
+    UNAVAILABLE = "unavailable"
+    NOT_UNDERSTOOD = "not_understood"
+    CURSOR_LOST = "cursor_lost"
+    LOCK_NOT_HAD = "lock_not_had"
+    DATABASE = "database"
+
+    @property
+    def needs_person(self) -> bool:
+        """Whether no later read will do better by itself."""
+        return self in (self.KEY_MISSING, self.KEY_REFUSED)
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """Something that is wrong, fit to be shown to anyone: ``sentence`` and ``remedy`` hold figures
@@ -95,6 +115,8 @@ class CursorFigures:
     """When the last complete snapshot began; None: never."""
     failures: int
     """Failed reads since the last good one."""
+    last_trouble: str
+    """Of which ``ReadTrouble`` the last of them was; empty if none was, or it is not known."""
     last_error: str
     """WorkOS's words; may hold ids."""
     is_draining: bool
@@ -285,7 +307,7 @@ def _worker_problems(figures: Figures) -> Iterator[Problem]:
 def _cursor_problems(figures: Figures) -> Iterator[Problem]:
     age, cursor = figures.since_drain, figures.cursor
     if age is not None and age <= LONGEST_SINCE_DRAIN:
-        if cursor.failures and (age > LONGEST_FAILING or figures.waiting.overdue):
+        if _is_worth_telling(figures, age):
             yield _failing_reads(cursor)
         return
     since = (
@@ -293,8 +315,8 @@ def _cursor_problems(figures: Figures) -> Iterator[Problem]:
     )
     ago = "" if age is None else " ago"
     if cursor.failures:
-        reason = f"; the last {_reads(cursor.failures)} failed"
-        remedy = _REMEDY_OF_FAILED_READS
+        reason, remedy = _why_reads_fail(cursor)
+        reason = f"; the last {_reads(cursor.failures)} failed: {reason}"
     else:
         reason = ", and no read has failed"
         remedy = (
@@ -311,24 +333,96 @@ def _cursor_problems(figures: Figures) -> Iterator[Problem]:
         yield _retention_problem(age, figures.event_retention)
 
 
-_REMEDY_OF_FAILED_READS = (
-    "Why is in the admin, under Sync status, and in the worker's log. If WorkOS refuses "
-    "the API key: make one in its dashboard, set WORKOS_API_KEY, restart web and worker. "
-    "If the cursor is lost, the worker takes a snapshot by itself; `manage.py "
-    "reconcile_workos` does it now. If WorkOS is down, wait: it is tried again."
-)
+def _is_worth_telling(figures: Figures, age: timedelta) -> bool:
+    """Whether failing reads are told before the cursor is old: who looks meanwhile must not find
+    all well, nor an overdue announcement without its cause."""
+    cursor = figures.cursor
+    is_no_hiccup = age > LONGEST_FAILING or bool(figures.waiting.overdue)
+    return cursor.failures > 0 and (is_no_hiccup or _needs_person(cursor.last_trouble))
 
 
 def _failing_reads(cursor: CursorFigures) -> Problem:
-    """Told before the cursor is old: who looks meanwhile must not find all well, nor an overdue
-    announcement without its cause."""
+    reason, remedy = _why_reads_fail(cursor)
     return Problem(
         ProblemCode.READS_FAILING,
-        f"The last {_reads(cursor.failures)} of WorkOS's stream failed: nothing comes from there "
-        "until one succeeds.",
-        _REMEDY_OF_FAILED_READS,
+        f"The last {_reads(cursor.failures)} of WorkOS's stream failed: {reason}. Nothing comes "
+        "from there until one succeeds.",
+        remedy,
         cursor.last_error,
     )
+
+
+_ITS_WORDS = "Its words are in the admin, under Sync status, and in the worker's log."
+_TRIED_AGAIN = "It is tried again by itself, every minute at least."
+
+#: Who keeps others waiting, in SQL.
+_OLD_TRANSACTIONS = (
+    "`SELECT pid, application_name, xact_start, query FROM pg_stat_activity "
+    "WHERE xact_start < now() - interval '1 minute'`"
+)
+
+
+class _Told(NamedTuple):
+    reason: str
+    """For the end of a sentence."""
+    remedy: str
+
+
+_READ_TROUBLE = {
+    ReadTrouble.KEY_MISSING: _Told(
+        "there is no API key that WorkOS could be asked with",
+        "Set WORKOS_API_KEY for web and worker, and restart both.",
+    ),
+    ReadTrouble.KEY_REFUSED: _Told(
+        "WorkOS refuses the API key",
+        "See in WorkOS's dashboard, under API keys, whether it was revoked or may not read events. "
+        "If so, make one there, set WORKOS_API_KEY, and restart web and worker.",
+    ),
+    ReadTrouble.RATE_LIMITED: _Told(
+        "WorkOS limits how often it may be asked (429)",
+        f"{_TRIED_AGAIN} If it lasts, find what else asks with this API key: the limit is the "
+        "key's.",
+    ),
+    ReadTrouble.UNAVAILABLE: _Told(
+        "WorkOS does not answer, or answers with an error of its own",
+        "See https://status.workos.com, and whether the worker's machine reaches WorkOS (DNS, "
+        f"proxy, firewall, WORKOS_BASE_URL). {_TRIED_AGAIN} {_ITS_WORDS}",
+    ),
+    ReadTrouble.NOT_UNDERSTOOD: _Told(
+        "WorkOS answers with what is no page of events",
+        "A proxy may answer in its place, or WORKOS_BASE_URL be wrong. "
+        f"{_TRIED_AGAIN} {_ITS_WORDS}",
+    ),
+    ReadTrouble.CURSOR_LOST: _Told(
+        "WorkOS can't read on from the cursor",
+        "The worker takes a snapshot by itself, which repairs that; if it does not, `manage.py "
+        "reconcile_workos` does, or says what is in the way.",
+    ),
+    ReadTrouble.LOCK_NOT_HAD: _Told(
+        "another program holds a lock on what is to be written",
+        f"{_OLD_TRANSACTIONS} shows who may. End it there, or with `SELECT "
+        f"pg_terminate_backend(pid)`. {_TRIED_AGAIN}",
+    ),
+    ReadTrouble.DATABASE: _Told(
+        "PostgreSQL refused what the worker asked",
+        "Why is in the admin, under Sync status, and in the worker's log. After a release, run "
+        "`manage.py migrate`, then `manage.py check --database default`: it says what is missing.",
+    ),
+}
+
+#: Written by another release, of before or after this one.
+_UNKNOWN_READ_TROUBLE = _Told("this release does not know why", _ITS_WORDS)
+
+
+def _why_reads_fail(cursor: CursorFigures) -> _Told:
+    return next(
+        (told for trouble, told in _READ_TROUBLE.items() if trouble == cursor.last_trouble),
+        _UNKNOWN_READ_TROUBLE,
+    )
+
+
+def _needs_person(trouble: str) -> bool:
+    return any(known.needs_person and known == trouble for known in ReadTrouble)
 
 
 def _retention_problem(age: timedelta, retention: timedelta) -> Problem:

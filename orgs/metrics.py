@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from orgs.health import Figures, Problem, ProblemCode
+from orgs.health import Figures, Problem, ProblemCode, ReadTrouble
 from orgs.resolution import EVENT_OUTCOMES
 
 #: What ``generate_latest`` writes is this too, and every Prometheus reads it.
@@ -79,6 +79,15 @@ def _cursor(figures: Figures) -> Iterator[Metric]:
         "Failed reads of the stream since the last good one.",
         cursor.failures,
     )
+    trouble = GaugeMetricFamily(
+        "gram_sync_read_trouble",
+        "1 for why the last read failed, if it did; 0 for what it was not.",
+        labels=["kind"],
+    )
+    for kind in ReadTrouble:
+        is_it = cursor.failures > 0 and cursor.last_trouble == kind
+        trouble.add_metric([kind.value], float(is_it))
+    yield trouble
     yield GaugeMetricFamily(
         "gram_sync_schedule_delay_seconds",
         "How long ago the worker's minute schedule should have rung.",

@@ -103,6 +103,9 @@ class SyncCursor(models.Model):
     reconciling_until = models.DateTimeField(null=True, help_text="A snapshot's lease.")
     reconciled_at = models.DateTimeField(null=True, help_text="When a snapshot last completed.")
     failures = models.IntegerField(db_default=0, help_text="Failed reads since the last good one.")
+    last_trouble = models.TextField(
+        db_default="", blank=True, help_text="What kind of trouble the last failed read had."
+    )
     last_error = models.TextField(
         db_default="", blank=True, help_text="Why the last read failed; empty after a good one."
     )

@@ -14,6 +14,7 @@ from orgs.health import (
     OrganizationFigures,
     Problem,
     ProblemCode,
+    ReadTrouble,
     ScheduleFigures,
     Severity,
     Status,
@@ -33,6 +34,7 @@ HEALTHY = Figures(
         last_event_at=NOON - minutes(90),
         reconciled_at=NOON - timedelta(hours=20),
         failures=0,
+        last_trouble="",
         last_error="",
         is_draining=False,
         is_reconciling=False,
@@ -113,15 +115,17 @@ def test_nothing_is_wrong_with_a_healthy_mirror() -> None:
             id="drained too long ago",
         ),
         pytest.param(
-            with_cursor(drained_at=NOON - minutes(150), failures=3, last_error="no such key org_1"),
+            with_cursor(drained_at=NOON - minutes(150), failures=3, last_trouble="unavailable"),
             ProblemCode.CURSOR_OLD,
-            "WorkOS's stream was last read to its end 2 hours ago; the last 3 reads failed.",
+            "WorkOS's stream was last read to its end 2 hours ago; the last 3 reads failed: "
+            "WorkOS does not answer, or answers with an error of its own.",
             id="reads fail",
         ),
         pytest.param(
-            with_cursor(drained_at=NOON - minutes(3), failures=1, last_error="no such key org_1"),
+            with_cursor(drained_at=NOON - minutes(3), failures=1, last_trouble="cursor_lost"),
             ProblemCode.READS_FAILING,
-            "The last read of WorkOS's stream failed: nothing comes from there until one succeeds.",
+            "The last read of WorkOS's stream failed: WorkOS can't read on from the cursor. "
+            "Nothing comes from there until one succeeds.",
             id="reads begin to fail",
         ),
         pytest.param(
@@ -209,7 +213,7 @@ def test_what_is_wrong_is_said_with_a_remedy(
     [
         pytest.param(with_cursor(drained_at=NOON - minutes(5)), id="drained in time"),
         pytest.param(
-            with_cursor(drained_at=NOON - minutes(2), failures=3, last_error="429"),
+            with_cursor(drained_at=NOON - minutes(2), failures=3, last_trouble="rate_limited"),
             id="reads that fail for a moment",
         ),
         pytest.param(with_schedules(sync_due_at=NOON - minutes(3)), id="a schedule just due"),
@@ -239,7 +243,8 @@ def test_a_dead_worker_is_named_before_what_comes_of_it() -> None:
 def test_failing_reads_and_a_stuck_worker_have_different_remedies() -> None:
     old = NOON - minutes(10)
 
-    failing = the_problem(with_cursor(drained_at=old, failures=1), ProblemCode.CURSOR_OLD)
+    refused = with_cursor(drained_at=old, failures=1, last_trouble="key_refused")
+    failing = the_problem(refused, ProblemCode.CURSOR_OLD)
     stuck = the_problem(with_cursor(drained_at=old), ProblemCode.CURSOR_OLD)
 
     assert "WORKOS_API_KEY" in failing.remedy
@@ -260,12 +265,45 @@ def test_words_of_workos_are_kept_apart(drained_at: datetime | None, code: Probl
 
 
 def test_reads_that_begin_to_fail_are_told_and_wake_nobody() -> None:
-    failing = status_of(with_cursor(drained_at=NOON - minutes(3), failures=2))
+    cursor = {"failures": 2, "last_trouble": ReadTrouble.UNAVAILABLE}
+    failing = status_of(with_cursor(drained_at=NOON - minutes(3), **cursor))
 
     assert [problem.code for problem in failing.problems] == [ProblemCode.READS_FAILING]
     assert "2 reads" in failing.problems[0].sentence
+    assert "status.workos.com" in failing.problems[0].remedy
+    assert failing.is_ready
+
+
+@pytest.mark.parametrize("kind", [ReadTrouble.KEY_REFUSED, ReadTrouble.KEY_MISSING])
+def test_what_no_later_read_does_better_is_told_at_once(kind: ReadTrouble) -> None:
+    failing = status_of(with_cursor(drained_at=NOON - minutes(1), failures=1, last_trouble=kind))
+
+    assert [problem.code for problem in failing.problems] == [ProblemCode.READS_FAILING]
     assert "WORKOS_API_KEY" in failing.problems[0].remedy
     assert failing.is_ready
+
+
+def test_each_kind_of_trouble_has_a_reason_and_a_remedy_of_its_own() -> None:
+    failing = [
+        the_problem(
+            with_cursor(drained_at=None, failures=1, last_trouble=kind), ProblemCode.CURSOR_OLD
+        )
+        for kind in ReadTrouble
+    ]
+
+    assert len({problem.sentence for problem in failing}) == len(ReadTrouble)
+    assert len({problem.remedy for problem in failing}) == len(ReadTrouble)
+    assert all(problem.remedy.endswith(".") for problem in failing)
+
+
+@pytest.mark.parametrize("kind", ["", "of_another_release"])
+def test_a_kind_of_trouble_of_another_release_is_trouble_all_the_same(kind: str) -> None:
+    figures = with_cursor(drained_at=None, failures=1, last_trouble=kind, last_error="org_1")
+
+    problem = the_problem(figures, ProblemCode.CURSOR_OLD)
+
+    assert "this release does not know why" in problem.sentence
+    assert "in the admin" in problem.remedy
 
 
 def test_an_overdue_announcement_is_told_with_the_reads_that_fail() -> None:

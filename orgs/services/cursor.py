@@ -6,18 +6,19 @@ Leases go by the database's clock. They save work and are not what correctness r
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from django.db import Error as DatabaseUnusable
 from django.db import OperationalError, connection, models
 from django.db.models import F
 
+from orgs.health import ReadTrouble
 from orgs.models import ORGANIZATIONS_STREAM, SyncCursor
 from orgs.services import sql
 from orgs.services.faults import is_passing
@@ -30,6 +31,8 @@ from orgs.services.transactions import (
 from orgs.workos import EventPage, Position
 
 logger = logging.getLogger(__name__)
+
+_NO_FAILURE: Final[Mapping[str, Any]] = {"failures": 0, "last_trouble": "", "last_error": ""}
 
 
 class CursorLocked(OperationalError):
@@ -108,7 +111,7 @@ def moving(position: Position, *, drained_at: datetime | None) -> Statement:
 def note_drained(page: EventPage) -> None:
     """Notes that a read found nothing after the position, if the cursor still stands there."""
     with bounded_transaction():
-        _standing_at(page.read_from).update(drained_at=page.read_at, failures=0, last_error="")
+        _standing_at(page.read_from).update(drained_at=page.read_at, **_NO_FAILURE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +122,11 @@ class Failure:
     is_news: bool
 
 
-def note_failure(error: str) -> Failure:
-    """Notes trouble where a person sees it."""
+def note_failure(trouble: ReadTrouble, error: str) -> Failure:
+    """Notes trouble where a person sees it, ``error`` in the words of whoever had it."""
     with bounded_transaction():
         before = _row().select_for_update(no_key=True).get()
-        _row().update(failures=F("failures") + 1, last_error=error)
+        _row().update(failures=F("failures") + 1, last_trouble=trouble, last_error=error)
     return Failure(before.failures + 1, before.last_error != error)
 
 
@@ -134,8 +137,7 @@ def replace_lost(lost: Position, position: Position, *, drained_at: datetime) ->
             last_event_id=position.last_event_id,
             last_event_at=position.last_event_at,
             drained_at=drained_at,
-            failures=0,
-            last_error="",
+            **_NO_FAILURE,
         )
     return replaced == 1
 

@@ -17,6 +17,7 @@ from django.db import DatabaseError
 
 from orgs import workos
 from orgs.conf import sync_settings
+from orgs.health import ReadTrouble
 from orgs.models import WorkOSEvent
 from orgs.resolution import Outcome
 from orgs.services.apply import Applied, apply_page
@@ -37,7 +38,7 @@ from orgs.services.ring import PUSH_EXTERNAL_IDS, RECONCILE, SYNC_EVENTS, ring
 from orgs.services.snapshots import AlreadySeen, honour_announcement
 from orgs.services.transactions import bounded_transaction
 from orgs.wording import one_line
-from orgs.workos import EventPage, Position, Unauthorized, WorkOSTrouble
+from orgs.workos import EventPage, Position, WorkOSTrouble
 
 logger = logging.getLogger(__name__)
 
@@ -322,23 +323,39 @@ def log_trouble(report: DrainReport) -> None:
 
 
 def _note(trouble: Exception) -> float:
-    message = one_line(trouble)
-    if isinstance(trouble, CursorLost):
+    message, kind = one_line(trouble), _kind_of(trouble)
+    if kind is ReadTrouble.CURSOR_LOST:
         message = f"the cursor is lost: {message}; a full snapshot repairs that"
         ring(RECONCILE)
     try:
-        failure = note_failure(message)
+        failure = note_failure(kind, message)
     except DatabaseError:
         # It may be the cursor's row itself that is locked, or the database that is gone.
         failure = Failure(count=1, is_news=True)
     if failure.is_news:
         # Once, and not once a second for as long as it lasts.
-        needs_person = isinstance(trouble, CursorLost | Unauthorized)
-        level = logging.CRITICAL if needs_person else logging.WARNING
+        is_loud = kind.needs_person or kind is ReadTrouble.CURSOR_LOST
+        level = logging.CRITICAL if is_loud else logging.WARNING
         logger.log(level, "the stream could not be drained: %s", message)
     growing = min(sync_settings().poll_pause * 2.0 ** min(failure.count, 10), _LONGEST_PAUSE)
     asked_for: float = getattr(trouble, "retry_after", None) or 0.0
     return max(growing, asked_for)
+
+
+_KINDS = {
+    CursorLost: ReadTrouble.CURSOR_LOST,
+    workos.NotConfigured: ReadTrouble.KEY_MISSING,
+    workos.Unauthorized: ReadTrouble.KEY_REFUSED,
+    workos.RateLimited: ReadTrouble.RATE_LIMITED,
+    workos.Unavailable: ReadTrouble.UNAVAILABLE,
+    WorkOSTrouble: ReadTrouble.NOT_UNDERSTOOD,
+}
+
+
+def _kind_of(trouble: Exception) -> ReadTrouble:
+    if isinstance(trouble, DatabaseError):
+        return ReadTrouble.LOCK_NOT_HAD if is_passing(trouble) else ReadTrouble.DATABASE
+    return next(kind for known, kind in _KINDS.items() if isinstance(trouble, known))
 
 
 def _unseen() -> bool:

@@ -57,7 +57,7 @@ SELECT last_event_id, last_event_at FROM workos_sync_cursor WHERE stream = %s FO
 #: Only a read that reached the end (the third parameter is its time) moves ``drained_at``.
 MOVE_CURSOR = """
 UPDATE workos_sync_cursor
-SET last_event_id = %s, last_event_at = %s, failures = 0, last_error = '',
+SET last_event_id = %s, last_event_at = %s, failures = 0, last_trouble = '', last_error = '',
     drained_at = coalesce(%s, drained_at)
 WHERE stream = %s
 """
@@ -315,7 +315,7 @@ WHERE w.organization_id = gone.organization_id AND w.requested_at = gone.request
 STATUS = """
 SELECT statement_timestamp() AS at,
     c.drained_at, c.last_event_at, c.reconciled_at, coalesce(c.failures, 0) AS failures,
-    coalesce(c.last_error, '') AS last_error,
+    coalesce(c.last_trouble, '') AS last_trouble, coalesce(c.last_error, '') AS last_error,
     coalesce(c.draining_until > statement_timestamp(), false) AS is_draining,
     coalesce(c.reconciling_until > statement_timestamp(), false) AS is_reconciling,
     announced.*, parked.*, write_backs.*, organizations.*

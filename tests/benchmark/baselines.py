@@ -124,7 +124,7 @@ SELECT * FROM unnest(%(new_ids)s::text[], %(new_workos_ids)s::text[])
 _DECIDED_CURSOR = """
 UPDATE workos_sync_cursor
 SET last_event_id = %(last_event_id)s, last_event_at = %(last_event_at)s, failures = 0,
-    last_error = ''
+    last_trouble = '', last_error = ''
 WHERE stream = 'organizations'
 """
 

@@ -102,6 +102,7 @@ def _cursor(cursor: SyncCursor, names: dict[str, str]) -> dict[str, object]:
         "drained": cursor.drained_at is not None,
         "reconciled": cursor.reconciled_at is not None,
         "failures": cursor.failures,
+        "last_trouble": cursor.last_trouble,
         "last_error": cursor.last_error,
     }
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.db import connection
 
+from orgs.health import ReadTrouble
 from orgs.models import SyncCursor
 from orgs.services.cursor import (
     Failure,
@@ -37,7 +38,12 @@ def lost() -> Position:
     SyncCursor.objects.update(
         last_event_id="event_1", last_event_at=NOON, failures=3, last_error="it is lost"
     )
+    SyncCursor.objects.update(last_trouble=ReadTrouble.CURSOR_LOST)
     return standing().position
+
+
+def failure_of(row: SyncCursor) -> tuple[int, str, str]:
+    return row.failures, row.last_trouble, row.last_error
 
 
 # What is noted ------------------------------------------------------------------------------
@@ -46,10 +52,11 @@ def lost() -> Position:
 def test_failures_add_up_and_the_same_one_is_news_once() -> None:
     ensure_cursor()
 
-    failures = [note_failure(error) for error in ("down", "down", "slow")]
+    failures = [note_failure(ReadTrouble.UNAVAILABLE, error) for error in ("down", "down", "slow")]
 
     assert failures == [Failure(1, True), Failure(2, False), Failure(3, True)]
     assert (cursor().failures, cursor().last_error) == (3, "slow")
+    assert cursor().last_trouble == ReadTrouble.UNAVAILABLE
 
 
 def test_failures_at_once_are_counted_both() -> None:
@@ -57,7 +64,7 @@ def test_failures_at_once_are_counted_both() -> None:
 
     with another_program() as rival, in_thread() as start:
         rival.execute("UPDATE workos_sync_cursor SET failures = 1, last_error = 'down'")
-        noting = start(lambda: note_failure("down"))
+        noting = start(lambda: note_failure(ReadTrouble.UNAVAILABLE, "down"))
         wait_until_blocked()
         rival.commit()
 
@@ -68,7 +75,8 @@ def test_failures_at_once_are_counted_both() -> None:
 def test_an_empty_read_ends_the_failures(lost: Position) -> None:
     note_drained(a_page(read_from=lost))
 
-    assert (cursor().failures, cursor().last_error, cursor().drained_at) == (0, "", NOON)
+    assert failure_of(cursor()) == (0, "", "")
+    assert cursor().drained_at == NOON
 
 
 # A lost position ----------------------------------------------------------------------------
@@ -83,7 +91,7 @@ def test_a_lost_position_is_replaced_with_all_that_was_known_of_it(lost: Positio
         BEHIND.last_event_at,
         NOON,
     )
-    assert (row.failures, row.last_error) == (0, "")
+    assert failure_of(row) == (0, "", "")
 
 
 @pytest.mark.parametrize(

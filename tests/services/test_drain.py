@@ -10,6 +10,7 @@ import pytest
 from django.db import OperationalError, ProgrammingError, connection
 from django_q.models import OrmQ
 
+from orgs.health import ReadTrouble
 from orgs.models import Organization, SyncCursor, WorkOSEvent
 from orgs.resolution import Outcome
 from orgs.services import drain
@@ -699,7 +700,8 @@ def test_trouble_with_workos_is_noted_and_tried_again_while_something_is_announc
 
     assert "503" in noted
     assert names() == ["Acme"]
-    assert (cursor().failures, cursor().last_error) == (0, "")
+    row = cursor()
+    assert (row.failures, row.last_trouble, row.last_error) == (0, "", "")
 
 
 def test_trouble_with_nothing_announced_is_left_to_the_schedule(workos: WorkOSStandIn) -> None:
@@ -711,6 +713,38 @@ def test_trouble_with_nothing_announced_is_left_to_the_schedule(workos: WorkOSSt
     assert cursor().failures == 1
     assert "not a page" in cursor().last_error
     assert not is_drain_waiting()
+
+
+@pytest.mark.parametrize(
+    ("misbehaviour", "kind"),
+    [
+        (("status", {"status": 401}), ReadTrouble.KEY_REFUSED),
+        (("status", {"status": 403}), ReadTrouble.KEY_REFUSED),
+        (("status", {"status": 429}), ReadTrouble.RATE_LIMITED),
+        (("status", {"status": 503}), ReadTrouble.UNAVAILABLE),
+        (("html", {}), ReadTrouble.NOT_UNDERSTOOD),
+        (("expired_cursor", {}), ReadTrouble.CURSOR_LOST),
+    ],
+)
+def test_the_kind_of_the_trouble_is_noted(
+    workos: WorkOSStandIn, misbehaviour: tuple[str, dict[str, Any]], kind: ReadTrouble
+) -> None:
+    workos.create_organization(name="Acme")
+    drain_to_end()
+    name, how = misbehaviour
+    workos.misbehave(name, times=None, **how)
+
+    drain_and_wait()
+
+    assert cursor().last_trouble == kind
+
+
+def test_a_missing_key_is_noted_as_such(workos: WorkOSStandIn, sync_setting: SyncSetting) -> None:
+    sync_setting(API_KEY="")
+
+    drain_and_wait()
+
+    assert cursor().last_trouble == ReadTrouble.KEY_MISSING
 
 
 def test_a_429_is_waited_out_for_as_long_as_it_asks(
@@ -754,9 +788,11 @@ def test_a_lock_not_had_is_noted_and_tried_again(
         rival.execute("SELECT FROM organization_metadata FOR UPDATE")
         waiting = start(drain_and_wait)
         wait_until(lambda: SyncCursor.objects.filter(failures__gte=1).exists(), "it is noted")
+        noted = cursor().last_trouble
         rival.rollback()
         waiting.result()
 
+    assert noted == ReadTrouble.LOCK_NOT_HAD
     assert names() == ["After"]
     assert not WorkOSEvent.objects.parked().exists()
 
@@ -792,6 +828,7 @@ def test_other_trouble_with_the_database_is_raised_noted_and_frees_the_lease(
 
     assert not is_drain_waiting()
     assert cursor().failures == 1
+    assert cursor().last_trouble == ReadTrouble.DATABASE
     assert "column" in cursor().last_error
 
 

@@ -11,7 +11,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.test.utils import CaptureQueriesContext
 from django_q.models import Schedule
 
-from orgs.health import EventCount, Figures, OrganizationFigures, ProblemCode, Status
+from orgs.health import EventCount, Figures, OrganizationFigures, ProblemCode, ReadTrouble, Status
 from orgs.models import ExternalIdWriteBack, SyncCursor, WorkOSEvent
 from orgs.resolution import Outcome
 from orgs.services import status as status_module
@@ -103,12 +103,14 @@ def test_the_cursor_is_told_as_it_stands() -> None:
     ensure_cursor()
     Lease.DRAIN.take(60)
     at = ago(minutes(7))
-    SyncCursor.objects.update(drained_at=at, last_event_at=at, failures=2, last_error="refused")
+    SyncCursor.objects.update(drained_at=at, last_event_at=at, failures=2)
+    SyncCursor.objects.update(last_trouble="unavailable", last_error="refused")
 
     cursor = figures().cursor
 
     assert (cursor.drained_at, cursor.last_event_at, cursor.reconciled_at) == (at, at, None)
     assert (cursor.failures, cursor.last_error) == (2, "refused")
+    assert cursor.last_trouble == ReadTrouble.UNAVAILABLE
     assert (cursor.is_draining, cursor.is_reconciling) == (True, False)
 
 
@@ -263,9 +265,9 @@ def test_an_hour_without_any_webhook_is_told() -> None:
 @pytest.fixture
 def a_missing_migration(database: None) -> Iterator[None]:
     recorder = MigrationRecorder(connection)
-    recorder.record_unapplied("orgs", "0003_one_index_a_key")
+    recorder.record_unapplied("orgs", "0004_kind_of_trouble")
     yield
-    recorder.record_applied("orgs", "0003_one_index_a_key")
+    recorder.record_applied("orgs", "0004_kind_of_trouble")
 
 
 @pytest.mark.usefixtures("a_missing_migration")
@@ -275,7 +277,7 @@ def test_a_migration_that_is_not_applied_is_named_and_the_figures_are_there() ->
     status = current_status()
 
     assert codes(status) == [ProblemCode.MIGRATIONS_UNAPPLIED]
-    assert "orgs.0003_one_index_a_key" in status.problems[0].sentence
+    assert "orgs.0004_kind_of_trouble" in status.problems[0].sentence
     assert status.figures is not None
 
 

@@ -352,20 +352,32 @@ MUTANTS = (
         ),
         (
             "an empty read leaves the failures",
-            'drained_at=page.read_at, failures=0, last_error="")',
-            'drained_at=page.read_at, last_error="")',
+            "drained_at=page.read_at, **_NO_FAILURE)",
+            "drained_at=page.read_at)",
             f"{_CURSOR}::test_an_empty_read_ends_the_failures",
         ),
         (
-            "an empty read leaves the last error",
-            'drained_at=page.read_at, failures=0, last_error="")',
-            "drained_at=page.read_at, failures=0)",
+            "a good read leaves the count of failures",
+            '{"failures": 0, "last_trouble": "", "last_error": ""}',
+            '{"last_trouble": "", "last_error": ""}',
+            f"{_CURSOR}::test_an_empty_read_ends_the_failures",
+        ),
+        (
+            "a good read leaves the kind of the last trouble",
+            '{"failures": 0, "last_trouble": "", "last_error": ""}',
+            '{"failures": 0, "last_error": ""}',
+            f"{_CURSOR}::test_an_empty_read_ends_the_failures",
+        ),
+        (
+            "a good read leaves the last error",
+            '{"failures": 0, "last_trouble": "", "last_error": ""}',
+            '{"failures": 0, "last_trouble": ""}',
             f"{_CURSOR}::test_an_empty_read_ends_the_failures",
         ),
         (
             "failures do not add up",
-            'failures=F("failures") + 1, last_error=error',
-            "failures=1, last_error=error",
+            'failures=F("failures") + 1, last_trouble',
+            "failures=1, last_trouble",
             f"{_CURSOR}::test_failures_add_up_and_the_same_one_is_news_once",
         ),
         (
@@ -394,20 +406,14 @@ MUTANTS = (
         ),
         (
             "a cursor that was mended is lost again after a month",
-            "drained_at=drained_at,\n            failures",
-            "failures",
+            "drained_at=drained_at,\n            **_NO_FAILURE",
+            "**_NO_FAILURE",
             f"{_CURSOR}::test_a_lost_position_is_replaced_with_all_that_was_known_of_it",
         ),
         (
             "a cursor that was mended keeps its failures",
-            'failures=0,\n            last_error="",\n',
-            'last_error="",\n',
-            f"{_CURSOR}::test_a_lost_position_is_replaced_with_all_that_was_known_of_it",
-        ),
-        (
-            "a cursor that was mended keeps its error",
-            'failures=0,\n            last_error="",\n',
-            "failures=0,\n",
+            "drained_at=drained_at,\n            **_NO_FAILURE,\n",
+            "drained_at=drained_at,\n",
             f"{_CURSOR}::test_a_lost_position_is_replaced_with_all_that_was_known_of_it",
         ),
         (
@@ -678,7 +684,7 @@ MUTANTS = (
         ),
         (
             "a revoked key is said softly",
-            "level = logging.CRITICAL if needs_person else logging.WARNING",
+            "level = logging.CRITICAL if is_loud else logging.WARNING",
             "level = logging.WARNING",
             f"{_DRAIN}::test_a_revoked_key_is_said_once_and_loudly",
         ),

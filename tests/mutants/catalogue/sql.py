@@ -81,7 +81,7 @@ MUTANTS = mutants(
     ),
     (
         "a good page leaves the failures",
-        "last_event_at = %s, failures = 0, last_error = '',",
+        "last_event_at = %s, failures = 0, last_trouble = '', last_error = '',",
         "last_event_at = %s,",
         f"{_DRAIN}::test_trouble_with_workos_is_noted_and_tried_again_while_something_is_announced",
     ),
