@@ -50,6 +50,14 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(told)
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a record of Django's says more than that the answer was a 4xx or a 5xx.
+
+    Ours say why themselves, and of others' requests no 404 is worth a line. An exception is.
+    """
+    return record.exc_info is not None
+
+
 def configuration(level: str) -> dict[str, Any]:
     """For ``logging.config.dictConfig``, and so for Django and gunicorn: quiet when all is well.
 
@@ -59,6 +67,7 @@ def configuration(level: str) -> dict[str, Any]:
     return {
         "version": 1,
         "disable_existing_loggers": False,
+        "filters": {"news": {"()": lambda: _is_news}},
         "formatters": {"told": {"()": formatter}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "told"}},
         "root": {"handlers": ["stderr"], "level": "WARNING"},
@@ -66,6 +75,7 @@ def configuration(level: str) -> dict[str, Any]:
             "orgs": {"level": level},
             # Its INFO is two lines a task, of which there are two a minute when nothing happens.
             "django-q": {"level": "WARNING"},
+            "django.request": {"filters": ["news"]},
             "django.server": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
             # Its INFO tells of each start and stop of its processes.
             "gunicorn.error": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},

@@ -300,7 +300,7 @@ def _worker_problems(figures: Figures) -> Iterator[Problem]:
             ProblemCode.WORKER_NOT_RUNNING,
             f"No worker runs: the minute schedule should have rung {in_words(delay)} ago.",
             "Start one: `systemctl restart gram-sync-worker`, or `manage.py qcluster`. "
-            "Its log says why it ended.",
+            "`systemctl status gram-sync-worker` and its log say why it ended, or was killed.",
         )
 
 

@@ -22,5 +22,8 @@ organization_updated: Final = Signal()
 #: A row was linked to another organization of WorkOS's than before.
 organization_relinked: Final = Signal()
 
-#: A row was disabled, because WorkOS deleted its organization.
+#: A row was disabled: WorkOS deleted its organization, or a person disabled it here.
 organization_disabled: Final = Signal()
+
+#: A row that was disabled was enabled by a person: the sync never does that by itself.
+organization_enabled: Final = Signal()

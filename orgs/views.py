@@ -57,6 +57,8 @@ def workos_webhook(request: HttpRequest) -> HttpResponse:
             "a webhook's signature does not fit: WORKOS_WEBHOOK_SECRET is not its endpoint's, this "
             "machine's clock is wrong, or it is forged"
         )
+    if receipt is Receipt.NOT_AN_EVENT:
+        logger.warning("a webhook is signed, and is no event: WorkOS's dashboard shows what it was")
     return HttpResponse(status=_STATUS[receipt])
 
 

@@ -12,6 +12,10 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.core.handlers.exception import convert_exception_to_response
+from django.http import HttpRequest, HttpResponse
+from django.test import RequestFactory
+from django.utils.log import log_response
 from pytest_django import Settings
 
 from gram_sync import redaction
@@ -140,6 +144,30 @@ def test_all_is_quiet_when_all_is_well_and_told_at_debug(
 
     outcomes = [getattr(record, "outcome", None) for record in caplog.records]
     assert outcomes == ["updated"]
+
+
+@pytest.mark.parametrize("status", [401, 404, 503])
+def test_an_answer_is_no_news(
+    status: int, caplog: pytest.LogCaptureFixture, rf: RequestFactory
+) -> None:
+    """Django logs a line for each; /readyz is asked every few seconds, and by anyone."""
+    log_response(
+        "%s", "Service Unavailable", response=HttpResponse(status=status), request=rf.get("/")
+    )
+
+    assert caplog.records == []
+
+
+def test_an_exception_is_news(rf: RequestFactory, caplog: pytest.LogCaptureFixture) -> None:
+    def view(_: HttpRequest) -> HttpResponse:
+        raise ValueError("unforeseen")
+
+    convert_exception_to_response(view)(rf.get("/somewhere"))
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "Internal Server Error: /somewhere"
+    ]
+    assert "unforeseen" in caplog.text
 
 
 # Real processes -----------------------------------------------------------------------------

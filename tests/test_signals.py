@@ -10,6 +10,7 @@ from orgs import signals
 from orgs.models import Organization, WorkOSEvent
 from orgs.resolution import EventType
 from orgs.services.apply import apply_page
+from orgs.services.disabling import disable, enable
 from orgs.services.drain import drain_to_end
 from tests.builders import (
     a_deletion,
@@ -27,6 +28,7 @@ ALL = {
     "updated": signals.organization_updated,
     "relinked": signals.organization_relinked,
     "disabled": signals.organization_disabled,
+    "enabled": signals.organization_enabled,
 }
 
 
@@ -116,6 +118,23 @@ def test_a_page_that_creates_renames_and_deletes_tells_of_one_row(
     apply_page(a_page(created, renamed, a_deletion(3)))
 
     assert heard == [("created", "gram-1", "org_1"), ("disabled", "gram-1", "org_1")]
+
+
+def test_what_a_person_disables_and_enables_is_told_once(
+    heard: list[tuple[str, str, str | None]],
+) -> None:
+    an_organization_row("gram-1", workos_id="org_1")
+    an_organization_row("gram-2")
+
+    for switch in (disable, disable, enable, enable):
+        switch(["gram-2", "gram-1"])
+
+    assert heard == [
+        ("disabled", "gram-1", "org_1"),
+        ("disabled", "gram-2", None),
+        ("enabled", "gram-1", "org_1"),
+        ("enabled", "gram-2", None),
+    ]
 
 
 def test_it_is_told_after_the_commit() -> None:

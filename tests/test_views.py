@@ -310,8 +310,11 @@ def test_whatever_the_body_unsigned_is_401(client: Client) -> None:
         pytest.param(b'{"id": "event_1", "event": null}', id="type null"),
     ],
 )
-def test_what_is_signed_and_no_event_is_400(client: Client, body: bytes) -> None:
+def test_what_is_signed_and_no_event_is_400(
+    client: Client, body: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     assert post(client, body).status_code == 400
+    assert "a webhook is signed, and is no event" in caplog.text
 
 
 def test_a_body_over_a_mebibyte_is_413_and_stays_unread(client: Client) -> None:

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from django.db import connection, transaction
+from django.dispatch import Signal
 
 from orgs import signals
 from orgs.drift import PendingWriteBack
@@ -18,7 +19,6 @@ from orgs.resolution import (
     RemoteOrganization,
     Resolved,
     Row,
-    RowChange,
 )
 from orgs.services import sql
 from orgs.services.transactions import Rows, Statement, execute_together
@@ -109,7 +109,10 @@ def write_plan(plan: Plan, *then: Statement) -> list[Rows]:
     """
     writes = [*_writes(plan)]
     results = execute_together([*writes, *then])
-    transaction.on_commit(partial(_tell, plan.changes), robust=True)
+    tell(
+        (_SIGNALS[change.outcome], change.organization_id, change.workos_id)
+        for change in plan.changes
+    )
     return results[len(writes) :]
 
 
@@ -137,12 +140,15 @@ _SIGNALS = {
 }
 
 
-def _tell(changes: Iterable[RowChange]) -> None:
-    for change in changes:
-        _SIGNALS[change.outcome].send_robust(
-            sender=Organization,
-            organization_id=change.organization_id,
-            workos_id=change.workos_id,
+def tell(changes: Iterable[tuple[Signal, str, str | None]]) -> None:
+    """Sends each signal about Gram's id and WorkOS's, once the transaction is committed."""
+    transaction.on_commit(partial(_send, [*changes]), robust=True)
+
+
+def _send(changes: Iterable[tuple[Signal, str, str | None]]) -> None:
+    for signal, organization_id, workos_id in changes:
+        signal.send_robust(
+            sender=Organization, organization_id=organization_id, workos_id=workos_id
         )
 
 

@@ -138,7 +138,7 @@ WHERE id IN (
     SELECT id FROM organization_metadata
     WHERE id = ANY(%s::text[]) AND disabled_at IS NULL ORDER BY id FOR NO KEY UPDATE
 )
-RETURNING id
+RETURNING id, workos_id
 """
 
 ENABLE_HERE = """
@@ -147,7 +147,7 @@ WHERE id IN (
     SELECT id FROM organization_metadata
     WHERE id = ANY(%s::text[]) AND disabled_at IS NOT NULL ORDER BY id FOR NO KEY UPDATE
 )
-RETURNING id
+RETURNING id, workos_id
 """
 
 INSERT_ORGANIZATIONS = """
