@@ -300,7 +300,7 @@ def _worker_problems(figures: Figures) -> Iterator[Problem]:
             ProblemCode.WORKER_NOT_RUNNING,
             f"No worker runs: the minute schedule should have rung {in_words(delay)} ago.",
             "Start one: `systemctl restart gram-sync-worker`, or `manage.py qcluster`. "
-            "`systemctl status gram-sync-worker` and its log say why it ended, or was killed.",
+            "`systemctl status gram-sync-worker` and its log say why it ended.",
         )
 
 
@@ -500,7 +500,8 @@ def _snapshot_problems(figures: Figures) -> Iterator[Problem]:
     yield Problem(
         ProblemCode.SNAPSHOT_OLD,
         told,
-        "Run `manage.py reconcile_workos`: it takes one, or says what is in the way.",
+        "*Take a snapshot now* in the admin, under Sync status, has the worker take one; "
+        "`manage.py reconcile_workos` takes it at once, or says what is in the way.",
     )
 
 

@@ -115,6 +115,10 @@ class SyncCursor(models.Model):
         verbose_name = "sync cursor"
         # In the admin, its list is the page of the status.
         verbose_name_plural = "sync status"
+        permissions = [
+            ("drain_synccursor", "Can have the stream read now"),
+            ("snapshot_synccursor", "Can have a snapshot taken now"),
+        ]
 
     def __str__(self) -> str:
         return self.stream

@@ -15,7 +15,8 @@ from django.contrib.admin.utils import quote
 from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test import Client
-from django.urls import reverse
+from django.urls import URLPattern, reverse
+from django_q.models import OrmQ
 from pytest_django import DjangoAssertNumQueries
 
 from orgs.admin import OrganizationAdmin
@@ -47,6 +48,7 @@ from tests.workos_stand_in import WorkOSStandIn
 pytestmark = pytest.mark.django_db
 
 REPLAY_ALL = f"{EVENTS}replay-all/"
+CONFIRMED = {"confirmed": "yes"}
 ACTIONS = ("replay", "dismiss")
 
 
@@ -592,7 +594,7 @@ def test_trouble_with_the_database_is_said(
             id="some",
         ),
         pytest.param(
-            lambda client: client.post(REPLAY_ALL, follow=True),
+            lambda client: client.post(REPLAY_ALL, CONFIRMED, follow=True),
             {"error", "success", "warning"},
             id="all",
         ),
@@ -722,7 +724,7 @@ def test_replaying_all_asks_first_and_says_what_came_of_it(workos: WorkOSStandIn
 
     page = client.get(REPLAY_ALL)
     untouched = WorkOSEvent.objects.parked().count()
-    response = client.post(REPLAY_ALL, follow=True)
+    response = client.post(REPLAY_ALL, CONFIRMED, follow=True)
 
     assert f'<a href="{REPLAY_ALL}">' in client.get(EVENTS).content.decode()
     assert "Parked events: 4." in page.content.decode()
@@ -740,7 +742,7 @@ def test_replaying_all_asks_first_and_says_what_came_of_it(workos: WorkOSStandIn
 
 @durable
 def test_replaying_all_when_none_is_parked_is_said() -> None:
-    response = an_operator().post(REPLAY_ALL, follow=True)
+    response = an_operator().post(REPLAY_ALL, CONFIRMED, follow=True)
 
     assert said(response) == [("info", "No event is parked")]
 
@@ -753,7 +755,7 @@ def test_replaying_all_stops_when_the_time_is_up_and_says_how_many_are_left(
     a_parked_event("event_2")
     monkeypatch.setattr("orgs.admin.events._REPLAY_SECONDS", -1.0)
 
-    response = an_operator().post(REPLAY_ALL, follow=True)
+    response = an_operator().post(REPLAY_ALL, CONFIRMED, follow=True)
 
     assert said(response) == [("warning", "Left as they were: 2. Replay all again for these")]
     assert WorkOSEvent.objects.parked().count() == 2
@@ -767,7 +769,7 @@ def test_trouble_with_workos_over_one_event_does_not_stop_the_replay_of_the_rest
         a_parked_event(f"event_{number}", workos_organization_id=f"org_{number}")
     workos.misbehave("status", path="/organizations/org_2", status=503, times=None)
 
-    response = an_operator().post(REPLAY_ALL, follow=True)
+    response = an_operator().post(REPLAY_ALL, CONFIRMED, follow=True)
 
     applied, (level, trouble), left = said(response)
     assert applied == ("success", "Applied what WorkOS says now (unknown): 2")
@@ -786,7 +788,7 @@ def test_trouble_that_is_the_same_for_all_stops_the_replay(
         a_parked_event(f"event_{number}", workos_organization_id=f"org_{number}")
     workos.misbehave("status", path="/organizations", times=None, status=status)
 
-    response = an_operator().post(REPLAY_ALL, follow=True)
+    response = an_operator().post(REPLAY_ALL, CONFIRMED, follow=True)
 
     assert said(response)[-1] == ("warning", "Left as they were: 3. Replay all again for these")
     assert workos.count_requests(path="/organizations") == 1
@@ -803,7 +805,7 @@ def test_other_trouble_with_the_database_over_a_replay_of_all_is_said(
     with another_program() as elsewhere:
         elsewhere.execute("ALTER TABLE organization_metadata RENAME workos_id TO gone")
         elsewhere.commit()
-        response = client.post(REPLAY_ALL, follow=True)
+        response = client.post(REPLAY_ALL, CONFIRMED, follow=True)
         elsewhere.execute("ALTER TABLE organization_metadata RENAME gone TO workos_id")
 
     ((level, text),) = said(response)
@@ -821,7 +823,7 @@ def test_without_its_permission_nobody_replays_all(
     client = a_client(*permissions)
 
     listing = client.get(EVENTS).content.decode()
-    statuses = [client.get(REPLAY_ALL).status_code, client.post(REPLAY_ALL).status_code]
+    statuses = [client.get(REPLAY_ALL).status_code, client.post(REPLAY_ALL, CONFIRMED).status_code]
 
     assert REPLAY_ALL not in listing
     assert statuses == [403, 403]
@@ -833,7 +835,7 @@ def test_without_its_permission_nobody_replays_all(
 def test_strangers_who_would_replay_all_are_sent_to_the_login() -> None:
     a_parked_event()
 
-    answers = [Client().get(REPLAY_ALL), Client().post(REPLAY_ALL)]
+    answers = [Client().get(REPLAY_ALL), Client().post(REPLAY_ALL, CONFIRMED)]
 
     assert [answer.headers.get("Location", "")[:13] for answer in answers] == ["/admin/login/"] * 2
     assert WorkOSEvent.objects.parked().exists()
@@ -845,7 +847,7 @@ def test_all_are_replayed_by_post_with_the_pages_token_alone(workos: WorkOSStand
     client = a_client("replay_workosevent", enforce_csrf_checks=True)
     page = client.get(REPLAY_ALL)
 
-    forged = client.post(REPLAY_ALL)
+    forged = client.post(REPLAY_ALL, CONFIRMED)
     kept = WorkOSEvent.objects.parked().exists()
     pressed = client.post(REPLAY_ALL, form_of(page))
 
@@ -931,7 +933,7 @@ def test_who_may_not_look_does_not_replay_all(workos: WorkOSStandIn) -> None:
     client = a_client("replay_workosevent")
     User.objects.get().user_permissions.remove(*Permission.objects.filter(codename__in=VIEW))
 
-    response = client.post(reverse("admin:orgs_workosevent_replay_all"))
+    response = client.post(REPLAY_ALL, CONFIRMED)
 
     event.refresh_from_db()
     assert response.status_code == 403
@@ -979,13 +981,17 @@ def pages_of_the_admin() -> list[str]:
     cursor = SyncCursor.objects.create(stream="organizations")
     rows: list[Any] = [organization, a_write_back(organization), a_parked_event(), cursor]
     return [
-        reverse(
-            f"admin:{pattern.name}", args=[quote(row.pk)] if ":" in str(pattern.pattern) else []
-        )
+        reverse(f"admin:{pattern.name}", args=_arguments(pattern, row))
         for row in rows
         for pattern in site._registry[type(row)].get_urls()
         if pattern.name
     ]
+
+
+def _arguments(pattern: URLPattern, row: Any) -> list[str]:
+    if ":" not in str(pattern.pattern):
+        return []
+    return ["drain" if "ring" in str(pattern.pattern) else quote(row.pk)]
 
 
 @durable
@@ -996,7 +1002,7 @@ def test_no_page_is_shown_to_and_no_post_taken_from_staff_without_permissions() 
 
     answers = {url: {client.get(url).status_code, client.post(url).status_code} for url in pages}
 
-    assert len(pages) == 4 * 5 + 1
+    assert len(pages) == 4 * 5 + 2
     assert all(codes == {403} for codes in answers.values()), answers
 
 
@@ -1018,7 +1024,7 @@ def test_whatever_one_who_may_only_look_posts_nothing_is_changed(workos: WorkOSS
     ]
 
     def everything() -> list[Any]:
-        tables: list[Any] = [Organization, ExternalIdWriteBack, WorkOSEvent, SyncCursor]
+        tables: list[Any] = [Organization, ExternalIdWriteBack, WorkOSEvent, SyncCursor, OrmQ]
         return [list(table.objects.values()) for table in tables]
 
     before = everything()

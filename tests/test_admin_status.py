@@ -6,25 +6,31 @@ from typing import Any
 
 import pytest
 from django.contrib.admin import AdminSite
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.db import transaction
 from django.template import RequestContext, Template
 from django.test import Client, RequestFactory
-from django_q.models import Schedule
+from django_q.models import OrmQ, Schedule
 
 from orgs.admin import SyncCursorAdmin
 from orgs.models import ExternalIdWriteBack, SyncCursor
 from orgs.resolution import Outcome
+from orgs.services.ring import RECONCILE, SYNC_EVENTS
 from orgs.services.schedules import ensure_schedules
 from orgs.templatetags.orgs_admin import ago, marked
 from tests.admin_pages import (
     CURSOR,
     EVENTS,
     OUTBOX,
+    VIEW,
     a_client,
     a_ledger_row,
     a_parked_event,
+    asks,
+    confirm,
     durable,
+    said,
 )
 from tests.builders import NOON, an_announcement, an_organization_row, minutes
 from tests.concurrency import another_program
@@ -41,6 +47,13 @@ def a_mirror_that_is_current(db: None) -> None:
     ensure_schedules(using="default")
     Schedule.objects.update(next_run=now + minutes(1))
     SyncCursor.objects.create(stream="organizations", drained_at=now, reconciled_at=now)
+
+
+RINGS = {"drain": SYNC_EVENTS, "snapshot": RECONCILE}
+
+
+def ring_page(name: str) -> str:
+    return f"{CURSOR}ring/{name}/"
 
 
 def break_everything() -> None:
@@ -290,3 +303,79 @@ def test_a_moment_is_told_from_now(moment: datetime | None, words: str) -> None:
 )
 def test_commands_and_names_are_marked_and_all_else_is_text(text: str, html: str) -> None:
     assert marked(text) == html
+
+
+# What the worker can be told from there -----------------------------------------------------
+
+
+@pytest.mark.parametrize("name", RINGS)
+def test_the_worker_is_told_after_a_question(name: str) -> None:
+    client = a_client(f"{name}_synccursor")
+
+    status = client.get(CURSOR).content.decode()
+    page = client.get(ring_page(name))
+    asked = OrmQ.objects.count()
+    response = confirm(client, page)
+
+    assert [ring for ring in RINGS if ring_page(ring) in status] == [name]
+    assert (asks(page), asked) == (True, 0)
+    assert [level for level, _ in said(response)] == ["success"]
+    assert response.request["PATH_INFO"] == CURSOR
+    assert [queued.task["func"] for queued in OrmQ.objects.all()] == [RINGS[name]]
+    assert LogEntry.objects.get().object_id == "organizations"
+
+
+@pytest.mark.parametrize(("name", "other"), [("drain", "snapshot"), ("snapshot", "drain")])
+def test_the_permission_for_the_other_does_not_do(name: str, other: str) -> None:
+    client = a_client(f"{other}_synccursor")
+
+    statuses = [
+        client.get(ring_page(name)).status_code,
+        client.post(ring_page(name), {"confirmed": "yes"}).status_code,
+    ]
+
+    assert statuses == [403, 403]
+    assert not OrmQ.objects.exists()
+
+
+def test_a_permission_without_that_to_look_does_not_ring() -> None:
+    client = a_client("drain_synccursor")
+    User.objects.get().user_permissions.remove(*Permission.objects.filter(codename__in=VIEW))
+
+    response = client.post(ring_page("drain"), {"confirmed": "yes"})
+
+    assert response.status_code == 403
+    assert not OrmQ.objects.exists()
+
+
+def test_strangers_who_would_ring_are_sent_to_the_login() -> None:
+    response = Client().post(ring_page("drain"), {"confirmed": "yes"})
+
+    assert response.headers["Location"].startswith("/admin/login/")
+    assert not OrmQ.objects.exists()
+
+
+def test_a_ring_takes_the_pages_token() -> None:
+    client = a_client("drain_synccursor", enforce_csrf_checks=True)
+
+    forged = client.post(ring_page("drain"), {"confirmed": "yes"})
+
+    assert forged.status_code == 403
+    assert not OrmQ.objects.exists()
+
+
+def test_there_is_nothing_else_to_ring_for() -> None:
+    assert a_client("drain_synccursor").get(ring_page("prune")).status_code == 404
+
+
+def test_a_worker_that_could_not_be_told_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise ConnectionError("no broker")
+
+    monkeypatch.setattr("orgs.services.ring.async_task", full)
+    client = a_client("drain_synccursor")
+
+    response = client.post(ring_page("drain"), {"confirmed": "yes"}, follow=True)
+
+    assert [level for level, _ in said(response)] == ["error"]
+    assert not LogEntry.objects.exists()

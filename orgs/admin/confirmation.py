@@ -55,6 +55,33 @@ def is_confirmed(request: HttpRequest) -> bool:
     return _CONFIRMED in request.POST
 
 
+def asking(
+    table: MirrorAdmin[Shown],
+    request: HttpRequest,
+    *,
+    title: str,
+    label: str,
+    effect: str,
+    back: str,
+    warnings: Sequence[str] = (),
+    **more: Any,
+) -> HttpResponse:
+    """A page that says what will happen, with a button that makes it happen: by POST to the same
+    address, for which ``is_confirmed`` is true then."""
+    context = {
+        **table.admin_site.each_context(request),
+        "opts": table.opts,
+        "title": title,
+        "label": label,
+        "effect": effect,
+        "back": back,
+        "warnings": warnings,
+        "confirmed": _CONFIRMED,
+        **more,
+    }
+    return TemplateResponse(request, "admin/orgs/confirm.html", context)
+
+
 class ActingAdmin(MirrorAdmin[Shown]):
     """A table whose rows something can be done about."""
 
@@ -76,25 +103,23 @@ class ActingAdmin(MirrorAdmin[Shown]):
         chosen = selected(request)
         label = self._labels(request)[action]
         noun = self.opts.verbose_name if len(chosen) == 1 else self.opts.verbose_name_plural
-        context = {
-            **self.admin_site.each_context(request),
-            "opts": self.opts,
-            "title": f"{label}: {len(chosen)} {noun}",
-            "action": action,
-            "label": label,
-            "effect": self.effects[action],
-            "subjects": [
+        return asking(
+            self,
+            request,
+            title=f"{label}: {len(chosen)} {noun}",
+            label=label,
+            effect=self.effects[action],
+            warnings=warnings,
+            back=self._back(request),
+            action=action,
+            subjects=[
                 (subject, self._page_of(subject.key) if subject.name else "")
                 for subject in subjects
             ],
-            "warnings": warnings,
-            "chosen": chosen,
-            "checkbox": ACTION_CHECKBOX_NAME,
-            "confirmed": _CONFIRMED,
-            "from_row": _FROM_ROW if _FROM_ROW in request.POST else "",
-            "back": self._back(request),
-        }
-        return TemplateResponse(request, "admin/orgs/confirm.html", context)
+            chosen=chosen,
+            checkbox=ACTION_CHECKBOX_NAME,
+            from_row=_FROM_ROW if _FROM_ROW in request.POST else "",
+        )
 
     def done(self, request: HttpRequest) -> HttpResponse:
         """Back to where the action was chosen."""

@@ -11,12 +11,11 @@ from django.core.exceptions import PermissionDenied
 from django.db import Error as DatabaseTrouble
 from django.db import models
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 
 from orgs.admin.base import EMPTY, ReadOnlyAdmin, link, moment
-from orgs.admin.confirmation import ActingAdmin, Subject, is_confirmed, selected
+from orgs.admin.confirmation import ActingAdmin, Subject, asking, is_confirmed, selected
 from orgs.admin.filters import AnnouncementFilter, OutcomeFilter, TypeFilter
 from orgs.models import WorkOSEvent
 from orgs.resolution import Outcome, Resolved
@@ -34,6 +33,12 @@ logger = logging.getLogger(__name__)
 
 #: Replaying all ends about so long after it began: proxies hang up on what takes a minute.
 _REPLAY_SECONDS = 20.0
+
+_REPLAY_ALL = (
+    "WorkOS is asked for the organization of each as it is today, and that is applied instead of "
+    f"the event. It stops after {_REPLAY_SECONDS:.0f} seconds; what is left then stays parked, and "
+    "can be replayed again."
+)
 
 
 class _Told(NamedTuple):
@@ -163,15 +168,16 @@ class WorkOSEventAdmin(ActingAdmin[WorkOSEvent], ReadOnlyAdmin[WorkOSEvent]):
         """Asks first; what then is done, is done by POST."""
         if not self.has_replay_permission(request):
             raise PermissionDenied
-        if request.method != "POST":
-            context = {
-                **self.admin_site.each_context(request),
-                "opts": self.opts,
-                "title": "Replay all parked events",
-                "parked": WorkOSEvent.objects.parked().count(),
-                "seconds": _REPLAY_SECONDS,
-            }
-            return TemplateResponse(request, "admin/orgs/workosevent/replay_all.html", context)
+        parked = reverse("admin:orgs_workosevent_changelist", query={"outcome": Outcome.PARKED})
+        if not is_confirmed(request):
+            return asking(
+                self,
+                request,
+                title="Replay all parked events",
+                label="Replay all parked events",
+                effect=f"Parked events: {WorkOSEvent.objects.parked().count()}. {_REPLAY_ALL}",
+                back=parked,
+            )
         try:
             report = replay_all_parked(deadline=time.monotonic() + _REPLAY_SECONDS)
         except DatabaseTrouble as trouble:
@@ -179,7 +185,6 @@ class WorkOSEventAdmin(ActingAdmin[WorkOSEvent], ReadOnlyAdmin[WorkOSEvent]):
             self.message_user(request, f"Trouble with the database: {trouble}", messages.ERROR)
         else:
             self._tell(request, report)
-        parked = reverse("admin:orgs_workosevent_changelist", query={"outcome": Outcome.PARKED})
         return HttpResponseRedirect(parked)
 
     def _tell(self, request: HttpRequest, report: ReplayReport) -> None:

@@ -1,4 +1,5 @@
-"""What kind of trouble the last failed read had, which can be told where its words can't.
+"""What kind of trouble the last failed read had, which can be told where its words can't; and who may
+have the stream read, or a snapshot taken.
 
 May be applied while the release before this one runs: it neither reads nor needs the column.
 """
@@ -10,6 +11,17 @@ class Migration(migrations.Migration):
     dependencies = [("orgs", "0003_one_index_a_key")]
 
     operations = [
+        migrations.AlterModelOptions(
+            name="synccursor",
+            options={
+                "permissions": [
+                    ("drain_synccursor", "Can have the stream read now"),
+                    ("snapshot_synccursor", "Can have a snapshot taken now"),
+                ],
+                "verbose_name": "sync cursor",
+                "verbose_name_plural": "sync status",
+            },
+        ),
         migrations.AddField(
             model_name="synccursor",
             name="last_trouble",

@@ -17,8 +17,9 @@ RECONCILE = "orgs.tasks.reconcile"
 RECONCILE_TIMEOUT = 3_600
 
 
-def ring(task: str) -> None:
-    """Enqueues ``task``. Never raises: a failed ring is logged, and the schedule covers it.
+def ring(task: str) -> bool:
+    """Enqueues ``task``; returns whether it could. Never raises: a failed ring is logged, and the
+    schedule covers it.
 
     Call it after the commit of what the task is to find.
     """
@@ -27,3 +28,5 @@ def ring(task: str) -> None:
         async_task(task, q_options=options)
     except Exception:
         logger.exception("could not ring %s; the minute schedule will", task)
+        return False
+    return True

@@ -15,6 +15,10 @@ _SAFETY_LINES = "tests/services/test_safety_lines.py"
 _PRUNE = "tests/services/test_prune.py"
 _WRITE_BACK = "tests/services/test_write_back.py"
 
+_MAY_NOT_LOOK = """if not self.has_view_permission(request):
+            raise PermissionDenied
+        """
+
 MUTANTS = (
     *mutants(
         "orgs/views.py",
@@ -260,8 +264,8 @@ MUTANTS = (
         ),
         (
             "a link replays all",
-            'if request.method != "POST":\n            context',
-            "if False:\n            context",
+            "if not is_confirmed(request):\n            return asking(",
+            "if False:\n            return asking(",
             f"{_ADMIN}::test_replaying_all_asks_first_and_says_what_came_of_it",
         ),
         (
@@ -291,8 +295,8 @@ MUTANTS = (
         _ACTIONS,
         (
             "what was not chosen is acted on after the question",
-            '"chosen": chosen,',
-            '"chosen": [subject.key for subject in subjects],',
+            "chosen=chosen,",
+            "chosen=[subject.key for subject in subjects],",
         ),
         (
             "a NUL among what was ticked is answered 500",
@@ -325,8 +329,33 @@ MUTANTS = (
         _STATUS,
         (
             "who may not look sees the status",
-            "if not self.has_view_permission(request):\n            raise PermissionDenied\n",
-            "",
+            f"{_MAY_NOT_LOOK}context",
+            "context",
+        ),
+        (
+            "who may not look rings",
+            f"{_MAY_NOT_LOOK}chosen",
+            "chosen",
+        ),
+        (
+            "a ring needs no permission",
+            "if not request.user.has_perm(chosen.permission):",
+            "if False:",
+        ),
+        (
+            "a link rings",
+            "if not is_confirmed(request):",
+            "if False:",
+        ),
+        (
+            "a ring needs no one who is logged in",
+            "self.admin_site.admin_view(self.ring_view),",
+            "self.ring_view,",
+        ),
+        (
+            "a worker that could not be told was told",
+            "if ring(chosen.task):",
+            "if ring(chosen.task) or True:",
         ),
         (
             "a site's own first page is replaced",
