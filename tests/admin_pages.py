@@ -84,7 +84,7 @@ def listed(response: Response) -> list[str]:
     return [row.pk for row in response.context["cl"].result_list]
 
 
-class _Form(HTMLParser):
+class FormFields(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.fields: dict[str, list[str]] = {}
@@ -98,7 +98,7 @@ class _Form(HTMLParser):
 
 def fields_of(response: Response) -> dict[str, list[str]]:
     """The fields of a page's forms, as a browser would post them."""
-    form = _Form()
+    form = FormFields()
     form.feed(response.content.decode())
     return form.fields
 

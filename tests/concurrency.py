@@ -45,9 +45,9 @@ def _with_own_connection(function: Callable[[], T]) -> T:
         connections.close_all()
 
 
-def wait_until(condition: Callable[[], object], what: str) -> None:
+def wait_until(condition: Callable[[], object], what: str, *, patience: float = _PATIENCE) -> None:
     """Returns once ``condition`` holds; fails if that takes longer than anything here should."""
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain until {what}"
         time.sleep(0.005)

@@ -171,8 +171,9 @@ def drain_and_wait() -> DrainReport:
 
     One drain waits at a time, by a lease; any other applies to the end once and returns. Trouble
     with WorkOS and locks not had are noted on the cursor, and tried again after growing pauses
-    while something is announced and unseen. Raises ``django.db.Error`` for any other trouble with
-    the database. It ends by itself soon after the drain deadline.
+    while something is announced and unseen; but for a lost cursor, for which a snapshot is rung.
+    Raises ``django.db.Error`` for any other trouble with the database. It ends by itself soon after
+    the drain deadline.
     """
     seconds = sync_settings().drain_deadline
     deadline = time.monotonic() + seconds
@@ -186,6 +187,9 @@ def drain_and_wait() -> DrainReport:
             _attempt(report, deadline)
         else:
             _hold(lease, report, deadline)
+    except CursorLost:
+        # Noted. Only the snapshot repairs that, and there may be one process for both.
+        pass
     except DatabaseError as error:
         if not is_passing(error):
             raise
@@ -287,11 +291,11 @@ def _attempt(total: DrainReport, deadline: float) -> float | None:
         trouble = None
         if report.drained and total.unsettled is None:
             report.unsettled = settle_overdue(deadline=deadline)
-    except (CursorLost, WorkOSTrouble) as error:
+    except WorkOSTrouble as error:
         trouble = error
-    except DatabaseError as error:
+    except (CursorLost, DatabaseError) as error:
         trouble = error
-        if not is_passing(error):
+        if isinstance(error, CursorLost) or not is_passing(error):
             _note(trouble)
             raise
     finally:

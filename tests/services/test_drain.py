@@ -767,9 +767,12 @@ def test_a_lost_cursor_is_noted_and_the_snapshot_rung_for(
     workos.create_organization(name="Acme")
     drain_to_end()
     workos.misbehave("expired_cursor", times=None)
+    an_announcement("event_9")
 
     drain_and_wait()
 
+    # Once: it makes room for the snapshot, and does not wait for what was announced.
+    assert (cursor().failures, is_drain_waiting()) == (1, False)
     assert "the cursor is lost: " in cursor().last_error
     assert [record.levelname for record in caplog.records] == ["CRITICAL"]
     assert rung() == [RECONCILE]

@@ -642,9 +642,15 @@ MUTANTS = (
         ),
         (
             "other trouble with the database is waited out",
-            "if not is_passing(error):\n            _note(trouble)\n            raise\n",
-            "",
+            "if isinstance(error, CursorLost) or not is_passing(error):",
+            "if isinstance(error, CursorLost):",
             f"{_DRAIN}::test_other_trouble_with_the_database_is_raised_noted_and_frees_the_lease",
+        ),
+        (
+            "a drain with a lost cursor keeps the only process from the snapshot",
+            "if isinstance(error, CursorLost) or not is_passing(error):",
+            "if not isinstance(error, CursorLost) and not is_passing(error):",
+            f"{_DRAIN}::test_a_lost_cursor_is_noted_and_the_snapshot_rung_for",
         ),
         (
             "what was applied before trouble is told to nobody",
