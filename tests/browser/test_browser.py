@@ -2,14 +2,17 @@
 
 import pytest
 from django.contrib.auth.models import User
+from django_q.models import OrmQ
 
 from orgs.models import Organization, WorkOSEvent
+from orgs.services.ring import RECONCILE
 from tests.browser.conftest import PASSWORD, Desk
 from tests.browser.day import a_day
 from tests.workos_stand_in import WorkOSStandIn
 
 INITECH, UMBRELLA = "org_01K2QWZ9H8E4T6M2N5R7B3D005", "org_01K2QWZ9H8E4T6M2N5R7B3D011"
 STATUS = "/admin/orgs/synccursor/"
+SNAPSHOT = f"{STATUS}ring/snapshot/"
 PARKED = "/admin/orgs/workosevent/?outcome=parked"
 ORGANIZATIONS = "/admin/orgs/organization/"
 UMBRELLAS_PAGE = f"{ORGANIZATIONS}gram-umbrella/change/"
@@ -110,7 +113,25 @@ def test_a_person_reconciles_one_organization_at_a_phone(
     assert Organization.objects.get(id="gram-umbrella").name == "Umbrella Corporation"
 
 
-@pytest.mark.parametrize("path", ["/admin/", STATUS, UMBRELLAS_PAGE, ORGANIZATIONS, PARKED])
+def test_a_person_has_a_snapshot_taken_by_keyboard_alone(logged_in: Desk) -> None:
+    page = logged_in.page
+
+    logged_in.go(STATUS)
+    logged_in.tab_to("Take a snapshot now")
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="Take a snapshot now").wait_for()
+    logged_in.keep("snapshot")
+    logged_in.tab_to("Yes: Take a snapshot now")
+    page.keyboard.press("Enter")
+
+    page.get_by_text("The worker was told: Take a snapshot now").wait_for()
+    assert logged_in.path == STATUS
+    assert [queued.task["func"] for queued in OrmQ.objects.all()] == [RECONCILE]
+
+
+@pytest.mark.parametrize(
+    "path", ["/admin/", STATUS, SNAPSHOT, UMBRELLAS_PAGE, ORGANIZATIONS, PARKED]
+)
 def test_no_page_is_wider_than_a_phone(path: str, logged_in: Desk) -> None:
     logged_in.sit_at_a_phone()
 
