@@ -55,6 +55,7 @@ class Change:
 
     @property
     def order(self) -> tuple[str, str]:
+        """What changes are sorted by, so that two runs report alike."""
         return (self.organization_id or "", self.workos_id)
 
     def __str__(self) -> str:
@@ -87,6 +88,7 @@ class Comparison:
 
     @property
     def counts(self) -> Counter[str]:
+        """How many changes there are of each kind."""
         counts = Counter(change.change for change in self.changes)
         counts[DISABLED_HERE] = self.disabled_here
         counts["write_backs"] = sum("external_id" in change.fields for change in self.changes)

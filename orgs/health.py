@@ -55,6 +55,7 @@ class ProblemCode(StrEnum):
 
     @property
     def severity(self) -> Severity:
+        """Whether this problem has to be acted on at once."""
         return Severity.WARNING if self in _WARNINGS else Severity.ERROR
 
 
@@ -100,6 +101,7 @@ class Problem:
 
     @property
     def severity(self) -> Severity:
+        """That of its code."""
         return self.code.severity
 
 
@@ -233,6 +235,7 @@ class Figures:
 
     @property
     def since_drain(self) -> timedelta | None:
+        """How long ago a read last reached the end of the stream; None: it never did."""
         drained_at = self.cursor.drained_at
         return None if drained_at is None else self.at - drained_at
 
@@ -262,6 +265,7 @@ def status_of(figures: Figures) -> Status:
 
 
 def database_unusable(error: str) -> Problem:
+    """The problem that PostgreSQL can't be asked; ``error`` is what psycopg says."""
     return Problem(
         ProblemCode.DATABASE_UNUSABLE,
         "The database can't be reached, or does not answer in time.",
@@ -272,6 +276,7 @@ def database_unusable(error: str) -> Problem:
 
 
 def migrations_unapplied(names: Sequence[str]) -> Problem:
+    """The problem that these migrations, ``app.name`` each, are not applied."""
     return Problem(
         ProblemCode.MIGRATIONS_UNAPPLIED,
         f"{_count(len(names), 'migration')} not applied: {', '.join(names)}.",

@@ -19,13 +19,18 @@ ORGANIZATIONS_STREAM = "organizations"
 
 
 class OrganizationQuerySet(models.QuerySet["Organization"]):
+    """Organizations, by how they stand to WorkOS."""
+
     def linked(self) -> Self:
+        """Linked to an organization of WorkOS's."""
         return self.filter(workos_id__isnull=False)
 
     def disabled(self) -> Self:
+        """Disabled, by WorkOS's deletion or by a person."""
         return self.filter(disabled_at__isnull=False)
 
     def awaiting_write_back(self) -> Self:
+        """Those whose id WorkOS is still to be told, conflicts among them."""
         return self.filter(write_back__isnull=False)
 
 
@@ -125,7 +130,10 @@ class SyncCursor(models.Model):
 
 
 class EventQuerySet(models.QuerySet["WorkOSEvent"]):
+    """The ledger, by what became of its events."""
+
     def parked(self) -> Self:
+        """Those that could not be applied and wait for a person."""
         return self.filter(outcome=Outcome.PARKED)
 
     def announced_and_unseen(self) -> Self:
@@ -257,11 +265,15 @@ class WorkOSEvent(models.Model):
 
     @property
     def is_parked(self) -> bool:
+        """Whether it could not be applied and waits for a person."""
         return self.outcome == Outcome.PARKED
 
 
 class WriteBackQuerySet(models.QuerySet["ExternalIdWriteBack"]):
+    """The outbox, by when its rows are to be tried."""
+
     def due(self) -> Self:
+        """Those to be tried now; conflicts, which wait for a person, are not among them."""
         return self.filter(next_attempt_at__lte=Now()).order_by("next_attempt_at")
 
     def conflicts(self) -> Self:

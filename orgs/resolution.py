@@ -67,6 +67,7 @@ class OrganizationChanged:
 
     @property
     def workos_id(self) -> str:
+        """Of the organization that it is about."""
         return self.organization.workos_id
 
 
@@ -170,6 +171,7 @@ class Plan:
 
     @property
     def is_empty(self) -> bool:
+        """Whether there is nothing to write."""
         return not (
             self.updated
             or self.disabled

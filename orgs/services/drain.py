@@ -85,6 +85,7 @@ class DrainReport:
 
     @property
     def read(self) -> int:
+        """How many events became something."""
         return self.outcomes.total()
 
     def merge(self, other: "DrainReport") -> None:
@@ -97,6 +98,7 @@ class DrainReport:
         self.unsettled = other.unsettled or self.unsettled
 
     def add(self, applied: Applied) -> None:
+        """Adds what became of a page."""
         for entry in applied.entries:
             self.outcomes[entry.resolved.outcome] += 1
             if entry.resolved.outcome is Outcome.PARKED:

@@ -62,6 +62,7 @@ class Run:
 
     @property
     def young_after(self) -> datetime:
+        """What was created since is too young to be missed."""
         return self.now - timedelta(seconds=sync_settings().hold_back_window)
 
 
@@ -84,18 +85,21 @@ class SnapshotReport:
     """Of a dry run: the rows that it would have written, for what comes after them."""
 
     def add(self, comparison: Comparison) -> None:
+        """Adds what a page's comparison found."""
         self.counts += comparison.counts
         self.changes += comparison.changes
         self.claimed |= comparison.claimed
         self.withdrawn += len(comparison.plan.known_to_workos)
 
     def add_conflict(self, workos_id: str, reason: str) -> None:
+        """Adds what a person has to decide."""
         conflict = Outcome.CONFLICT.value
         self.counts[conflict] += 1
         self.changes.append(Change(None, workos_id, conflict, reason=reason))
 
     @property
     def found_drift(self) -> bool:
+        """Whether there was, or is, something to repair."""
         told = any(change.change not in LEFT_ALONE for change in self.changes)
         return told or self.withdrawn > 0
 

@@ -103,6 +103,7 @@ class ReplayReport:
 
     @property
     def outcomes(self) -> Counter[Outcome]:
+        """How many events there are of each outcome."""
         return Counter(resolved.outcome for resolved in self.resolved.values())
 
     @property
