@@ -11,6 +11,7 @@ _DRIFT = "tests/test_drift.py"
 _SAFETY_LINES = "tests/services/test_safety_lines.py"
 _SNAPSHOTS = "tests/services/test_snapshots.py"
 _RECONCILE = "tests/services/test_reconcile.py"
+_HEALTH = "tests/test_health.py"
 
 MUTANTS = (
     *mutants(
@@ -460,6 +461,120 @@ MUTANTS = (
             "neighbours of what is nested too deeply are lost",
             "kept_until = token.end()",
             "kept_until = len(text)",
+        ),
+    ),
+    *mutants(
+        "orgs/health.py",
+        _HEALTH,
+        (
+            "a warning wakes someone",
+            "return Severity.WARNING if self in _WARNINGS else Severity.ERROR",
+            "return Severity.ERROR",
+        ),
+        (
+            "an error wakes nobody",
+            "return Severity.WARNING if self in _WARNINGS else Severity.ERROR",
+            "return Severity.WARNING",
+        ),
+        (
+            "an error is ready",
+            "return all(problem.severity is not Severity.ERROR for problem in self.problems)",
+            "return True",
+        ),
+        (
+            "missing schedules are no problem",
+            "if figures.schedules.missing:",
+            "if False:",
+        ),
+        (
+            "a worker that is gone is no problem",
+            "if delay > LONGEST_SCHEDULE_DELAY:",
+            "if False:",
+        ),
+        (
+            "a schedule that is just due is a problem",
+            "if delay > LONGEST_SCHEDULE_DELAY:",
+            "if delay:",
+        ),
+        (
+            "an old cursor is no problem while reads fail",
+            "if age is not None and age <= LONGEST_SINCE_DRAIN:",
+            "if cursor.failures or (age is not None and age <= LONGEST_SINCE_DRAIN):",
+        ),
+        (
+            "a cursor that was never drained is no problem",
+            "if age is not None and age <= LONGEST_SINCE_DRAIN:",
+            "if age is None or age <= LONGEST_SINCE_DRAIN:",
+        ),
+        (
+            "reads that fail for a moment are a problem",
+            "is_no_hiccup = age > LONGEST_FAILING or bool(figures.waiting.overdue)",
+            "is_no_hiccup = True",
+        ),
+        (
+            "an overdue announcement is told without its cause",
+            "is_no_hiccup = age > LONGEST_FAILING or bool(figures.waiting.overdue)",
+            "is_no_hiccup = age > LONGEST_FAILING",
+        ),
+        (
+            "a refused key is a hiccup at first",
+            "(is_no_hiccup or _needs_person(cursor.last_trouble))",
+            "is_no_hiccup",
+        ),
+        (
+            "the end of retention is no problem",
+            "if age is not None and age > figures.event_retention - RETENTION_MARGIN:",
+            "if False:",
+        ),
+        (
+            "a kind of trouble of another release is a crash",
+            "        _UNKNOWN_READ_TROUBLE,\n",
+            "",
+        ),
+        (
+            "WorkOS's words are in the sentence",
+            'reason = f"; the last {_reads(cursor.failures)} failed: {reason}"',
+            'reason = f"; the last {_reads(cursor.failures)} failed: {cursor.last_error}"',
+        ),
+        (
+            "overdue announcements are no problem",
+            "if waiting.overdue:",
+            "if False:",
+        ),
+        (
+            "parked events are no problem",
+            "if waiting.parked:",
+            "if False:",
+        ),
+        (
+            "failing write-backs are no problem",
+            "if waiting.write_backs_failing:",
+            "if False:",
+        ),
+        (
+            "conflicts are no problem",
+            "if waiting.conflicts:",
+            "if False:",
+        ),
+        (
+            "one webhook that is lost is a problem though others came",
+            "if last_day.recently_lost and not last_day.recently_announced:",
+            "if last_day.recently_lost:",
+        ),
+        (
+            "an hour without events is an hour without webhooks",
+            "if last_day.recently_lost and not last_day.recently_announced:",
+            "if not last_day.recently_announced:",
+        ),
+        (
+            "a snapshot that was never taken is no problem",
+            "if reconciled_at is None:",
+            "if reconciled_at is None:\n        return\n    elif False:",
+        ),
+        (
+            "an old snapshot is no problem",
+            "elif figures.at - reconciled_at > LONGEST_SINCE_SNAPSHOT:",
+            "elif False:",
         ),
     ),
     *mutants(
