@@ -115,6 +115,8 @@ class CursorFigures:
     """When the last event that was applied was created."""
     reconciled_at: datetime | None
     """When the last complete snapshot began; None: never."""
+    last_drift: int
+    """How many organizations it found to differ, and repaired."""
     failures: int
     """Failed reads since the last good one."""
     last_trouble: str

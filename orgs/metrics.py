@@ -70,6 +70,11 @@ def _cursor(figures: Figures) -> Iterator[Metric]:
         _timestamp(cursor.reconciled_at),
     )
     yield GaugeMetricFamily(
+        "gram_sync_last_snapshot_drift",
+        "How many organizations it found to differ, and repaired.",
+        cursor.last_drift,
+    )
+    yield GaugeMetricFamily(
         "gram_sync_event_retention_seconds",
         "How long WorkOS keeps events.",
         figures.event_retention.total_seconds(),

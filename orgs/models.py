@@ -107,6 +107,9 @@ class SyncCursor(models.Model):
     )
     reconciling_until = models.DateTimeField(null=True, help_text="A snapshot's lease.")
     reconciled_at = models.DateTimeField(null=True, help_text="When a snapshot last completed.")
+    last_drift = models.IntegerField(
+        db_default=0, help_text="How many organizations differed, and were repaired by it."
+    )
     failures = models.IntegerField(db_default=0, help_text="Failed reads since the last good one.")
     last_trouble = models.TextField(
         db_default="", blank=True, help_text="What kind of trouble the last failed read had."

@@ -12,9 +12,13 @@ from orgs.conf import sync_settings
 from orgs.services import drain, write_back
 from orgs.services import prune as pruning
 from orgs.services import reconcile as reconciling
-from orgs.services.repair import Run
+from orgs.services.repair import Run, SnapshotReport
+from orgs.wording import one_line
 
 logger = logging.getLogger(__name__)
+
+#: The first snapshot may repair a hundred thousand.
+_DRIFT_LOGGED = 20
 
 
 def sync_events() -> str:
@@ -37,9 +41,23 @@ def reconcile() -> str:
     if report is None:
         return "left to the one that is running"
     drain.log_trouble(report.events)
+    _log_drift(report.snapshot)
     for trouble in report.trouble:
         logger.error("the snapshot is not complete: %s", trouble)
     return "in sync" if report.in_sync else f"repaired {len(report.snapshot.changes)}"
+
+
+def _log_drift(report: SnapshotReport) -> None:
+    """The stream should have brought what a snapshot has to repair: someone may want to know why.
+
+    Without names, which are customers'.
+    """
+    for change in report.drift[:_DRIFT_LOGGED]:
+        told = f"{one_line(change.organization_id or 'unknown')} ({one_line(change.workos_id)})"
+        extra = {"organization": change.workos_id, "outcome": change.change}
+        logger.warning("the snapshot repaired %s: %s", told, change.change, extra=extra)
+    if (more := len(report.drift) - _DRIFT_LOGGED) > 0:
+        logger.warning("the snapshot repaired %d more", more)
 
 
 def prune() -> str:

@@ -379,3 +379,15 @@ def test_a_worker_that_could_not_be_told_is_an_error(monkeypatch: pytest.MonkeyP
 
     assert [level for level, _ in said(response)] == ["error"]
     assert not LogEntry.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("drift", "told"),
+    [(0, "and repaired nothing"), (1, "and repaired 1 organization"), (2, "2 organizations")],
+)
+def test_what_the_last_snapshot_repaired_is_told(drift: int, told: str) -> None:
+    SyncCursor.objects.update(last_drift=drift)
+
+    page = text_of(a_client().get(CURSOR).content.decode())
+
+    assert told in page

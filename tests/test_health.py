@@ -33,6 +33,7 @@ HEALTHY = Figures(
         drained_at=NOON - minutes(1),
         last_event_at=NOON - minutes(90),
         reconciled_at=NOON - timedelta(hours=20),
+        last_drift=0,
         failures=0,
         last_trouble="",
         last_error="",

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pytest_django import Settings
 
 import orgs
-from orgs.health import ProblemCode, Severity
+from orgs.health import ProblemCode, ReadTrouble, Severity
 from orgs.models import ExternalIdWriteBack, SyncCursor, WorkOSEvent
 from orgs.resolution import Outcome
 from orgs.services.drain import drain_to_end
@@ -197,6 +197,25 @@ def test_the_figures_are_exposed(client: Client) -> None:
     drained_at = SyncCursor.objects.get().drained_at
     assert drained_at is not None
     assert told["gram_sync_last_drain_timestamp_seconds",] == drained_at.timestamp()
+
+
+@pytest.mark.usefixtures("a_current_mirror")
+def test_why_reads_fail_and_what_was_repaired_is_exposed(client: Client) -> None:
+    SyncCursor.objects.update(failures=1, last_trouble=ReadTrouble.KEY_REFUSED, last_drift=3)
+
+    told = samples(client)
+
+    kinds = [kind for kind in ReadTrouble if told["gram_sync_read_trouble", kind]]
+    assert kinds == [ReadTrouble.KEY_REFUSED]
+    assert told["gram_sync_last_snapshot_drift",] == 3
+
+
+@pytest.mark.usefixtures("a_current_mirror")
+def test_trouble_that_is_over_is_not_exposed(client: Client) -> None:
+    """A release before this one leaves the kind as it was."""
+    SyncCursor.objects.update(failures=0, last_trouble=ReadTrouble.KEY_REFUSED)
+
+    assert samples(client)["gram_sync_read_trouble", "key_refused"] == 0
 
 
 @pytest.mark.usefixtures("database")

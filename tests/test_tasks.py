@@ -62,6 +62,40 @@ def test_reconcile_says_whether_there_was_anything_to_repair(workos: WorkOSStand
     assert (first, second) == ("repaired 1", "in sync")
 
 
+def test_what_reconcile_repairs_is_logged_without_names_and_not_without_end(
+    workos: WorkOSStandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    two_days_ago = (datetime.now(UTC) - timedelta(days=2)).isoformat()
+    for number in range(23):
+        workos.create_organization(
+            id=f"org_{number}",
+            name="Confidential",
+            external_id=f"gram-{number}",
+            at=two_days_ago,
+            emits=False,
+        )
+
+    tasks.reconcile()
+
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines[0] == "the snapshot repaired gram-0 (org_0): created"
+    assert (len(lines), lines[-1]) == (21, "the snapshot repaired 3 more")
+    assert "Confidential" not in caplog.text
+    assert vars(caplog.records[0])["organization"] == "org_0"
+    assert vars(caplog.records[0])["outcome"] == "created"
+
+
+def test_a_snapshot_that_repairs_nothing_logs_nothing(
+    workos: WorkOSStandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    workos.create_organization(name="Acme", external_id="gram-1")
+    tasks.sync_events()
+
+    tasks.reconcile()
+
+    assert caplog.records == []
+
+
 def test_reconcile_leaves_it_to_another_that_is_running(workos: WorkOSStandIn) -> None:
     ensure_cursor()
     Lease.SNAPSHOT.take(60)

@@ -49,9 +49,9 @@ _RINGS = {
             "orgs.snapshot_synccursor",
             "Take a snapshot now",
             "The worker compares all of WorkOS's organizations with the table and repairs what "
-            "differs, as it does once a day by itself. To see before what it would change, run "
-            "manage.py reconcile_workos --dry-run. If a snapshot is being taken already, nothing "
-            "happens.",
+            "differs, as it does once a day by itself. What it repaired stands in its log, and "
+            "how much on the status page; to see that before, run manage.py reconcile_workos "
+            "--dry-run. If a snapshot is being taken already, nothing happens.",
         ),
     )
 }

@@ -1,7 +1,7 @@
-"""What kind of trouble the last failed read had, which can be told where its words can't; and who may
-have the stream read, or a snapshot taken.
+"""What kind of trouble the last failed read had, which can be told where its words can't; how much the
+last snapshot repaired; and who may have the stream read, or a snapshot taken.
 
-May be applied while the release before this one runs: it neither reads nor needs the column.
+May be applied while the release before this one runs: it neither reads nor needs the columns.
 """
 
 from django.db import migrations, models
@@ -29,6 +29,13 @@ class Migration(migrations.Migration):
                 blank=True,
                 db_default="",
                 help_text="What kind of trouble the last failed read had.",
+            ),
+        ),
+        migrations.AddField(
+            model_name="synccursor",
+            name="last_drift",
+            field=models.IntegerField(
+                db_default=0, help_text="How many organizations differed, and were repaired by it."
             ),
         ),
     ]

@@ -142,10 +142,11 @@ def replace_lost(lost: Position, position: Position, *, drained_at: datetime) ->
     return replaced == 1
 
 
-def note_reconciled(at: datetime) -> None:
-    """Notes that a snapshot which began then has completed."""
+def note_reconciled(at: datetime, *, drift: int) -> None:
+    """Notes that a snapshot which began then has completed, and how many organizations it found to
+    differ."""
     with bounded_transaction():
-        _row().update(reconciled_at=at)
+        _row().update(reconciled_at=at, last_drift=drift)
 
 
 class Lease(StrEnum):

@@ -225,7 +225,7 @@ def _take_snapshot(run: Run, report: SnapshotReport, lost: CursorLost | None) ->
         if lost is not None and not run.dry and not report.trouble:
             _recover(lost, run)
         if _settle_missing(run, report, seen) and not run.dry and not report.trouble:
-            note_reconciled(run.now)
+            note_reconciled(run.now, drift=len(report.drift))
     except (WorkOSTrouble, DatabaseError) as trouble:
         if isinstance(trouble, DatabaseError) and not is_passing(trouble):
             raise

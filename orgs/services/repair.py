@@ -98,10 +98,14 @@ class SnapshotReport:
         self.changes.append(Change(None, workos_id, conflict, reason=reason))
 
     @property
+    def drift(self) -> list[Change]:
+        """What is repaired, or would be; without what is told and left alone."""
+        return [change for change in self.changes if change.change not in LEFT_ALONE]
+
+    @property
     def found_drift(self) -> bool:
         """Whether there was, or is, something to repair."""
-        told = any(change.change not in LEFT_ALONE for change in self.changes)
-        return told or self.withdrawn > 0
+        return bool(self.drift) or self.withdrawn > 0
 
 
 @contextmanager

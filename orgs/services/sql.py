@@ -314,7 +314,8 @@ WHERE w.organization_id = gone.organization_id AND w.requested_at = gone.request
 #: all of it, and, unlike ``clock_timestamp()``, can be looked up in an index.
 STATUS = """
 SELECT statement_timestamp() AS at,
-    c.drained_at, c.last_event_at, c.reconciled_at, coalesce(c.failures, 0) AS failures,
+    c.drained_at, c.last_event_at, c.reconciled_at, coalesce(c.last_drift, 0) AS last_drift,
+    coalesce(c.failures, 0) AS failures,
     coalesce(c.last_trouble, '') AS last_trouble, coalesce(c.last_error, '') AS last_error,
     coalesce(c.draining_until > statement_timestamp(), false) AS is_draining,
     coalesce(c.reconciling_until > statement_timestamp(), false) AS is_reconciling,

@@ -114,6 +114,16 @@ def test_a_first_run_mirrors_what_was_there_before(
     assert Organization.objects.count() == 250
     assert not ExternalIdWriteBack.objects.exists()
     assert SyncCursor.objects.get().reconciled_at is not None
+    assert SyncCursor.objects.get().last_drift == 250
+
+
+def test_a_run_that_finds_nothing_says_so_of_itself(workos: WorkOSStandIn) -> None:
+    workos.seed(organizations=2, at=LONG_AGO, emits=False)
+    snapshot()
+
+    snapshot()
+
+    assert SyncCursor.objects.get().last_drift == 0
 
 
 def test_a_repair_writes_only_what_workos_owns(workos: WorkOSStandIn) -> None:

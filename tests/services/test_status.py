@@ -104,13 +104,13 @@ def test_the_cursor_is_told_as_it_stands() -> None:
     Lease.DRAIN.take(60)
     at = ago(minutes(7))
     SyncCursor.objects.update(drained_at=at, last_event_at=at, failures=2)
-    SyncCursor.objects.update(last_trouble="unavailable", last_error="refused")
+    SyncCursor.objects.update(last_trouble="unavailable", last_error="refused", last_drift=4)
 
     cursor = figures().cursor
 
     assert (cursor.drained_at, cursor.last_event_at, cursor.reconciled_at) == (at, at, None)
     assert (cursor.failures, cursor.last_error) == (2, "refused")
-    assert cursor.last_trouble == ReadTrouble.UNAVAILABLE
+    assert (cursor.last_trouble, cursor.last_drift) == (ReadTrouble.UNAVAILABLE, 4)
     assert (cursor.is_draining, cursor.is_reconciling) == (True, False)
 
 
