@@ -218,6 +218,13 @@ def _state(alias: str) -> Iterator[CheckMessage]:
     version = connection.pg_version  # type: ignore[attr-defined]
     if version < LEAST_POSTGRES * 10_000:
         yield _too_old(f"It is PostgreSQL {version // 10_000}")
+    encoding = connection.connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        yield Error(
+            f"The database's encoding is {encoding}, which can't hold every name.",
+            hint="Move to one that is made with CREATE DATABASE … ENCODING 'UTF8'.",
+            id="orgs.E019",
+        )
     for grant in missing_grants(using=alias):
         yield Error(
             f"The database's user lacks {grant}.",

@@ -37,9 +37,18 @@ def push_external_ids() -> str:
 
 def reconcile() -> str:
     """Compares every organization, and repairs; leaves it to another that is doing so."""
-    report = reconciling.reconcile_unless_busy(Run(now=timezone.now()))
+    return _reconcile(only_if_lost=False)
+
+
+def recover() -> str:
+    """The same, if the cursor is lost still: each drain that finds it so rings for this."""
+    return _reconcile(only_if_lost=True)
+
+
+def _reconcile(*, only_if_lost: bool) -> str:
+    report = reconciling.reconcile_unless_busy(Run(now=timezone.now()), only_if_lost=only_if_lost)
     if report is None:
-        return "left to the one that is running"
+        return "left to the one that is running, or not needed"
     drain.log_trouble(report.events)
     _log_drift(report.snapshot)
     for trouble in report.trouble:

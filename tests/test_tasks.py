@@ -14,6 +14,8 @@ from tests.workos_stand_in import WorkOSStandIn
 
 pytestmark = pytest.mark.usefixtures("database")
 
+NOT_NEEDED = "left to the one that is running, or not needed"
+
 
 def test_sync_events_says_what_became_of_events(workos: WorkOSStandIn) -> None:
     acme = workos.create_organization(name="Acme")
@@ -96,11 +98,33 @@ def test_a_snapshot_that_repairs_nothing_logs_nothing(
     assert caplog.records == []
 
 
+def test_one_loss_of_the_cursor_takes_one_snapshot(workos: WorkOSStandIn) -> None:
+    workos.create_organization(name="Acme", external_id="gram-1")
+    tasks.sync_events()
+    workos.expire_events()
+    workos.create_organization(name="Ajax", external_id="gram-2")
+
+    # Each drain that finds it lost rings for one.
+    first, second = tasks.recover(), tasks.recover()
+
+    assert first.startswith("repaired")
+    assert second == NOT_NEEDED
+    assert workos.count_requests(path="/organizations", exact=True) == 1
+    assert Organization.objects.count() == 2
+
+
+def test_a_cursor_that_is_not_lost_takes_none(workos: WorkOSStandIn) -> None:
+    workos.create_organization(name="Acme", external_id="gram-1")
+
+    assert tasks.recover() == NOT_NEEDED
+    assert not workos.count_requests(path="/organizations")
+
+
 def test_reconcile_leaves_it_to_another_that_is_running(workos: WorkOSStandIn) -> None:
     ensure_cursor()
     Lease.SNAPSHOT.take(60)
 
-    assert tasks.reconcile() == "left to the one that is running"
+    assert tasks.reconcile() == NOT_NEEDED
 
 
 def test_reconcile_logs_why_a_snapshot_is_not_complete(

@@ -9,7 +9,7 @@ from functools import partial
 from django.db import DatabaseError
 
 from orgs.resolution import Fold, OrganizationChanged, Outcome, Plan, Resolved, touched_ids
-from orgs.services.cursor import cursor_held, cursor_locked, moving
+from orgs.services.cursor import CursorLocked, cursor_held, cursor_locked, moving
 from orgs.services.faults import is_contents_fault, is_one_events_trouble, retry_races
 from orgs.services.mirror import (
     LedgerEntry,
@@ -61,6 +61,9 @@ def apply_page(page: EventPage, *, replay: bool = False) -> Applied:
     )
     try:
         return retry_races(partial(_apply, batch))
+    except CursorLocked:
+        # No event is the trouble, and each would have to wait as well.
+        raise
     except DatabaseError as error:
         if not is_one_events_trouble(error):
             raise

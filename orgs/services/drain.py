@@ -34,7 +34,7 @@ from orgs.services.cursor import (
 from orgs.services.faults import is_passing
 from orgs.services.mirror import LedgerEntry
 from orgs.services.paging import read_ahead
-from orgs.services.ring import PUSH_EXTERNAL_IDS, RECONCILE, SYNC_EVENTS, ring
+from orgs.services.ring import PUSH_EXTERNAL_IDS, RECOVER, SYNC_EVENTS, ring
 from orgs.services.snapshots import AlreadySeen, honour_announcement
 from orgs.services.transactions import bounded_transaction
 from orgs.wording import one_line
@@ -166,6 +166,20 @@ def count_waiting(start: Standing) -> Waiting:
                 if listed.position.last_event_id != listed.event.id
             }
         return waiting
+
+
+def is_cursor_lost() -> bool:
+    """Whether WorkOS can't say what happened since the position. Applies nothing.
+
+    Raises ``workos.WorkOSTrouble`` and ``django.db.Error``.
+    """
+    start = standing()
+    try:
+        _raise_if_expired(start)
+        _read(start.position)
+    except CursorLost:
+        return True
+    return False
 
 
 def drain_and_wait() -> DrainReport:
@@ -332,7 +346,7 @@ def _note(trouble: Exception) -> float:
     message, kind = one_line(trouble), _kind_of(trouble)
     if kind is ReadTrouble.CURSOR_LOST:
         message = f"the cursor is lost: {message}; a full snapshot repairs that"
-        ring(RECONCILE)
+        ring(RECOVER)
     try:
         failure = note_failure(kind, message)
     except DatabaseError:

@@ -118,11 +118,14 @@ def reconcile(run: Run, *, drain_events: bool = True) -> Reconciliation:
         return _reconcile(run, drain_events=drain_events)
 
 
-def reconcile_unless_busy(run: Run) -> Reconciliation | None:
-    """The same, but leaves it to another process that is taking a snapshot, and returns None."""
+def reconcile_unless_busy(run: Run, *, only_if_lost: bool = False) -> Reconciliation | None:
+    """The same, but leaves it to another process that is taking a snapshot, and returns None; so
+    does ``only_if_lost`` if the cursor is not lost."""
     ensure_cursor()
     with Lease.SNAPSHOT.kept(_LEASE_SECONDS) as is_alone:
-        return _reconcile(run, drain_events=True) if is_alone else None
+        if not is_alone or (only_if_lost and not drain.is_cursor_lost()):
+            return None
+        return _reconcile(run, drain_events=True)
 
 
 def reconcile_organizations(run: Run, ids: Sequence[str]) -> Reconciliation:

@@ -162,7 +162,10 @@ def compare_organizations(
 
 
 def disable_absent(run: Run, report: SnapshotReport, workos_ids: Sequence[str]) -> None:
-    """Disables the rows linked to organizations that WorkOS said are gone, but for claimed ones."""
+    """Disables the rows linked to organizations that WorkOS said are gone, but for claimed ones.
+
+    One that PostgreSQL refuses to disable is told as a conflict, one that is locked as trouble.
+    """
     if not workos_ids:
         return
     if run.dry:
@@ -173,13 +176,15 @@ def disable_absent(run: Run, report: SnapshotReport, workos_ids: Sequence[str]) 
     try:
         report.add(retry_races(partial(_write_absent, report, workos_ids)))
     except DatabaseError as error:
-        if not is_passing(error):
+        if not (is_contents_fault(error) or is_passing(error)):
             raise
-        if len(workos_ids) == 1:
+        if len(workos_ids) > 1:
+            for workos_id in workos_ids:
+                disable_absent(run, report, [workos_id])
+        elif is_contents_fault(error):
+            report.add_conflict(workos_ids[0], f"PostgreSQL: {error}")
+        else:
             report.trouble.append(f"{workos_ids[0]} is locked by another program; run it again")
-            return
-        for workos_id in workos_ids:
-            disable_absent(run, report, [workos_id])
 
 
 def _repair(
@@ -262,8 +267,14 @@ def _without_those_in_sync(
         # What this dry run would have written by now, PostgreSQL does not know.
         return organizations
     readable = [o for o in organizations if isinstance(o, RemoteOrganization)]
-    with reading(run):
-        in_sync = ids_in_sync(readable)
+    try:
+        with reading(run):
+            in_sync = ids_in_sync(readable)
+    except DatabaseError as error:
+        if not is_contents_fault(error):
+            raise
+        # Some value can't even be asked about. Which one shows when they are repaired.
+        return organizations
     report.counts["unchanged"] += len(in_sync)
     return [o for o in organizations if o.workos_id not in in_sync]
 

@@ -11,6 +11,7 @@ SYNC_EVENTS = "orgs.tasks.sync_events"
 PUSH_EXTERNAL_IDS = "orgs.tasks.push_external_ids"
 PRUNE = "orgs.tasks.prune"
 RECONCILE = "orgs.tasks.reconcile"
+RECOVER = "orgs.tasks.recover"
 
 #: Seconds. A snapshot is long: it has its own limit, and a lease, because django-q2 delivers a task
 #: again that runs for longer than the cluster's ``retry``.
@@ -24,7 +25,7 @@ def ring(task: str) -> bool:
     Call it after the commit of what the task is to find.
     """
     try:
-        options = {"timeout": RECONCILE_TIMEOUT} if task == RECONCILE else {}
+        options = {"timeout": RECONCILE_TIMEOUT} if task in (RECONCILE, RECOVER) else {}
         async_task(task, q_options=options)
     except Exception:
         logger.exception("could not ring %s; the minute schedule will", task)

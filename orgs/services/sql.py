@@ -62,22 +62,27 @@ SET last_event_id = %s, last_event_at = %s, failures = 0, last_trouble = '', las
 WHERE stream = %s
 """
 
-#: NO KEY: other programs' foreign keys to the table go on working while a page is applied.
+#: NO KEY: other programs' foreign keys to the table go on working while a page is applied. A time
+#: that Python can't hold (infinity, a year of five digits) is the latest or first that it can.
 LOAD_ORGANIZATIONS = """
-SELECT id, name, workos_id, workos_updated_at, workos_last_event_id, disabled_at IS NOT NULL
+SELECT id, name, workos_id,
+    least(greatest(workos_updated_at, '0001-01-02 00:00+00'), '9999-12-30 00:00+00'),
+    workos_last_event_id, disabled_at IS NOT NULL
 FROM organization_metadata
 WHERE workos_id = ANY(%s::text[]) OR id = ANY(%s::text[])
 """
 
 LOCK_ORGANIZATIONS = f"{LOAD_ORGANIZATIONS} ORDER BY id FOR NO KEY UPDATE"
 
-#: What a comparison row by row would find nothing in.
+#: What a comparison row by row would find nothing in. Byte for byte, as Python compares: a column's
+#: own collation may hold two names for one.
 ORGANIZATIONS_IN_SYNC = """
 SELECT o.workos_id
 FROM unnest(%s::text[], %s::text[], %s::text[], %s::timestamptz[])
     AS listed (workos_id, external_id, name, updated_at)
 JOIN organization_metadata AS o ON o.workos_id = listed.workos_id
-WHERE o.id = listed.external_id AND o.name = listed.name AND o.disabled_at IS NULL
+WHERE o.id COLLATE "C" = listed.external_id AND o.name COLLATE "C" = listed.name
+    AND o.workos_id COLLATE "C" = listed.workos_id AND o.disabled_at IS NULL
     AND (o.workos_updated_at IS NULL OR o.workos_updated_at <= listed.updated_at)
     AND NOT EXISTS (
         SELECT FROM workos_external_id_write_back AS w WHERE w.organization_id = o.id

@@ -7,13 +7,14 @@ from threading import Barrier
 import psycopg
 import pytest
 from django.db import DatabaseError, OperationalError, ProgrammingError, connection
+from django.test.utils import CaptureQueriesContext
 from pytest_django import DjangoAssertNumQueries
 
 from orgs.ids import derived_id
 from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEvent
 from orgs.resolution import EventType, Outcome, UnreadableEvent
 from orgs.services.apply import Applied, apply_page
-from orgs.services.cursor import ensure_cursor
+from orgs.services.cursor import CursorLocked, ensure_cursor
 from orgs.workos import EventPage, Position
 from tests.builders import (
     NOON,
@@ -368,6 +369,19 @@ def test_rows_are_locked_in_id_order_so_that_pages_never_deadlock() -> None:
         applying.result()
 
     assert [id_ for (id_,) in free] == ["gram-6", "gram-7", "gram-8", "gram-9"]
+
+
+def test_a_locked_cursor_is_waited_for_once(sync_setting: Callable[..., None]) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    ensure_cursor()
+    page = a_page(*(an_event(number, workos_id=f"org_{number}") for number in (1, 2)))
+
+    with another_program() as rival, CaptureQueriesContext(connection) as queries:
+        rival.execute("SELECT FROM workos_sync_cursor FOR UPDATE")
+        with pytest.raises(CursorLocked):
+            apply_page(page)
+
+    assert len([query for query in queries if "FROM workos_sync_cursor" in query["sql"]]) == 1
 
 
 def test_foreign_keys_of_other_programs_go_on_working_while_a_page_is_applied() -> None:

@@ -16,7 +16,7 @@ from orgs.resolution import Outcome
 from orgs.services import drain
 from orgs.services.cursor import Lease, ensure_cursor, is_drain_waiting, standing
 from orgs.services.drain import CursorLost, UnknownEvent, drain_and_wait, drain_to_end, replay
-from orgs.services.ring import PUSH_EXTERNAL_IDS, RECONCILE, RECONCILE_TIMEOUT, SYNC_EVENTS
+from orgs.services.ring import PUSH_EXTERNAL_IDS, RECONCILE_TIMEOUT, RECOVER, SYNC_EVENTS
 from orgs.workos import BrokenAnswer, Position, RateLimited, Refused, Unavailable
 from tests.builders import an_announcement, an_organization_row
 from tests.concurrency import another_program, in_thread, wait_until, wait_until_blocked
@@ -775,7 +775,7 @@ def test_a_lost_cursor_is_noted_and_the_snapshot_rung_for(
     assert (cursor().failures, is_drain_waiting()) == (1, False)
     assert "the cursor is lost: " in cursor().last_error
     assert [record.levelname for record in caplog.records] == ["CRITICAL"]
-    assert rung() == [RECONCILE]
+    assert rung() == [RECOVER]
     assert [queued.task["timeout"] for queued in OrmQ.objects.all()] == [RECONCILE_TIMEOUT]
 
 

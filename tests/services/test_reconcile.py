@@ -366,6 +366,52 @@ def test_a_link_that_cant_be_asked_for_is_a_conflict_and_stops_nothing(
     assert row("gram-odd").disabled_at is None
 
 
+def test_a_row_that_cant_be_disabled_does_not_keep_the_rest_enabled(
+    workos: WorkOSStandIn,
+) -> None:
+    linked_rows(3)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "ALTER TABLE organization_metadata ADD CONSTRAINT theirs "
+            "CHECK (disabled_at IS NULL OR id <> 'gone-001')"
+        )
+    try:
+        found = snapshot()
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE organization_metadata DROP CONSTRAINT theirs")
+
+    assert sorted(change.change for change in found.snapshot.changes) == [
+        "conflict",
+        "disabled",
+        "disabled",
+    ]
+    assert row("gone-001").disabled_at is None
+    assert found.trouble == []
+
+
+@pytest.mark.parametrize("moment", ["infinity", "-infinity", "12026-01-01", "0044-03-15 BC"])
+def test_a_time_that_python_cant_hold_does_not_keep_the_rest_from_repair(
+    workos: WorkOSStandIn, moment: str
+) -> None:
+    for number in (1, 2, 3):
+        an_old_organization(workos, f"Acme {number}", external_id=f"gram-{number}")
+    snapshot()
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE organization_metadata SET name = 'Theirs'")
+        cursor.execute(
+            "UPDATE organization_metadata SET workos_updated_at = %s WHERE id = 'gram-2'", [moment]
+        )
+
+    snapshot()
+
+    names = Organization.objects.exclude(id="gram-2").values_list("name", flat=True)
+    assert sorted(names) == ["Acme 1", "Acme 3"]
+    # Or its page in the admin could not be shown, nor the table be emptied.
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE organization_metadata SET workos_updated_at = NULL")
+
+
 def test_a_row_that_is_locked_while_it_is_disabled_is_said(
     workos: WorkOSStandIn, sync_setting: Callable[..., None]
 ) -> None:

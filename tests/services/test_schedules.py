@@ -135,7 +135,7 @@ def test_without_django_q2s_tables_nothing_is_done() -> None:
 
 
 @pytest.mark.parametrize(
-    "task", [ring.SYNC_EVENTS, ring.PUSH_EXTERNAL_IDS, ring.PRUNE, ring.RECONCILE]
+    "task", [ring.SYNC_EVENTS, ring.PUSH_EXTERNAL_IDS, ring.PRUNE, ring.RECONCILE, ring.RECOVER]
 )
 def test_every_task_that_is_rung_by_path_can_be_imported(task: str) -> None:
     assert callable(import_string(task))

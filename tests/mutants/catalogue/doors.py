@@ -400,8 +400,8 @@ MUTANTS = (
         "tests/test_tasks.py",
         (
             "the worker takes a snapshot beside another",
-            "report = reconciling.reconcile_unless_busy(Run(now=timezone.now()))",
-            "report = reconciling.reconcile(Run(now=timezone.now()))",
+            "reconciling.reconcile_unless_busy(Run(now=timezone.now()), only_if_lost=only_if_lost)",
+            "reconciling.reconcile(Run(now=timezone.now()))",
         ),
         (
             "a snapshot that is not complete is not logged",

@@ -15,6 +15,10 @@ _COMMAND = "tests/management/test_reconcile_workos.py"
 _VIEWS = "tests/test_views.py"
 _SCHEDULES = "tests/services/test_schedules.py"
 
+_OF_ONE = """if not (is_contents_fault(error) or is_passing(error)):
+            raise
+        if len("""
+
 MUTANTS = (
     *mutants(
         "orgs/services/transactions.py",
@@ -672,7 +676,7 @@ MUTANTS = (
         ),
         (
             "a lost cursor waits for the daily snapshot",
-            "ring(RECONCILE)",
+            "ring(RECOVER)",
             "pass",
             f"{_DRAIN}::test_a_lost_cursor_is_noted_and_the_snapshot_rung_for",
         ),
@@ -1054,7 +1058,7 @@ MUTANTS = (
         ),
         (
             "a snapshot is ended by the time limit of other tasks",
-            '{"timeout": RECONCILE_TIMEOUT} if task == RECONCILE else {}',
+            '{"timeout": RECONCILE_TIMEOUT} if task in (RECONCILE, RECOVER) else {}',
             "{}",
             f"{_DRAIN}::test_a_lost_cursor_is_noted_and_the_snapshot_rung_for",
         ),
@@ -1383,6 +1387,12 @@ MUTANTS = (
             f"{_RECONCILE}::test_what_is_told_and_left_alone_needs_no_lock",
         ),
         (
+            "a name that can't be asked about ends the snapshot",
+            "if not is_contents_fault(error):\n            raise\n        # Some value",
+            "raise\n        # Some value",
+            "tests/acceptance/test_encoding.py",
+        ),
+        (
             "a dry run disables",
             "if run.dry:\n        with reading(run):\n            rows = [report",
             "if False:\n        with reading(run):\n            rows = [report",
@@ -1390,15 +1400,21 @@ MUTANTS = (
         ),
         (
             "other trouble with the database is taken for a lock while disabling",
-            "if not is_passing(error):\n            raise\n        if len(workos_ids) == 1:",
-            "if len(workos_ids) == 1:",
+            f"{_OF_ONE}workos_ids",
+            "if len(workos_ids",
             f"{_SAFETY_LINES}::test_other_trouble_with_the_database_is_no_lock_that_keeps_a_row_enabled",
         ),
         (
             "a row that is locked while it is disabled stops the rest",
-            "if not is_passing(error):\n            raise\n        if len(workos_ids) == 1:",
-            "raise\n        if len(workos_ids) == 1:",
+            f"{_OF_ONE}workos_ids",
+            "if not is_contents_fault(error):\n            raise\n        if len(workos_ids",
             f"{_RECONCILE}::test_a_row_that_is_locked_while_it_is_disabled_is_said",
+        ),
+        (
+            "a row that can't be disabled keeps the rest enabled",
+            f"{_OF_ONE}workos_ids",
+            "if not is_passing(error):\n            raise\n        if len(workos_ids",
+            f"{_RECONCILE}::test_a_row_that_cant_be_disabled_does_not_keep_the_rest_enabled",
         ),
         (
             "a race while disabling is not run again",
@@ -1414,20 +1430,20 @@ MUTANTS = (
         ),
         (
             "other trouble with the database is taken for a lock",
-            "if not (is_contents_fault(error) or is_passing(error)):\n            raise\n",
-            "",
+            f"{_OF_ONE}organizations",
+            "if len(organizations",
             f"{_SAFETY_LINES}::test_other_trouble_with_the_database_ends_a_repair",
         ),
         (
             "one bad organization stops the repair",
-            "if not (is_contents_fault(error) or is_passing(error)):",
-            "if not is_passing(error):",
+            f"{_OF_ONE}organizations",
+            "if not is_passing(error):\n            raise\n        if len(organizations",
             f"{_RECONCILE}::test_what_postgresql_refuses_is_a_conflict_and_the_rest_of_the_page_is_repaired",
         ),
         (
             "one locked row stops the repair",
-            "if not (is_contents_fault(error) or is_passing(error)):",
-            "if not is_contents_fault(error):",
+            f"{_OF_ONE}organizations",
+            "if not is_contents_fault(error):\n            raise\n        if len(organizations",
             f"{_RECONCILE}::test_a_row_that_another_program_has_locked_does_not_keep_the_rest_from_repair",
         ),
         (
@@ -1483,9 +1499,15 @@ MUTANTS = (
         "orgs/services/reconcile.py",
         (_RECONCILE, _COMMAND, _SAFETY_LINES),
         (
+            "a cursor that is not lost any more takes a snapshot",
+            " or (only_if_lost and not drain.is_cursor_lost())",
+            "",
+            "tests/test_tasks.py::test_one_loss_of_the_cursor_takes_one_snapshot",
+        ),
+        (
             "two snapshots are taken at once by the worker",
-            "return _reconcile(run, drain_events=True) if is_alone else None",
-            "return _reconcile(run, drain_events=True)",
+            "if not is_alone or (only_if_lost",
+            "if (only_if_lost",
             f"{_RECONCILE}::test_the_scheduled_run_leaves_it_to_the_other",
         ),
         (

@@ -22,20 +22,20 @@ MUTANTS = mutants(
     (_APPLY, _SAFETY_LINES),
     (
         "an organization that WorkOS knows by another id is in sync",
-        "WHERE o.id = listed.external_id AND o.name",
+        'WHERE o.id COLLATE "C" = listed.external_id AND o.name',
         "WHERE o.name",
         _IN_SYNC,
     ),
     (
         "an organization of another name is in sync",
-        "AND o.name = listed.name AND o.disabled_at IS NULL",
-        "AND o.disabled_at IS NULL",
+        ' AND o.name COLLATE "C" = listed.name\n',
+        "\n",
         _IN_SYNC,
     ),
     (
         "a row disabled here is in sync",
-        "AND o.name = listed.name AND o.disabled_at IS NULL",
-        "AND o.name = listed.name",
+        "= listed.workos_id AND o.disabled_at IS NULL",
+        "= listed.workos_id",
         _IN_SYNC,
     ),
     (
