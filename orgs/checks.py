@@ -15,7 +15,7 @@ from django.db import Error as DatabaseUnusable
 
 from orgs.conf import RANGES, SyncSettings, least_task_timeout, sync_settings
 from orgs.services.grants import missing_grants
-from orgs.services.schedules import missing_schedules
+from orgs.services.schedules import broken_schedules
 from orgs.wording import one_line
 from orgs.workos import is_header_text
 
@@ -231,10 +231,10 @@ def _state(alias: str) -> Iterator[CheckMessage]:
             hint=f"As the table's owner: GRANT {grant} TO the user that DATABASE_URL names.",
             id="orgs.E016",
         )
-    for name in missing_schedules(using=alias):
+    for name in broken_schedules(using=alias):
         yield Warning(
-            f"The worker has no schedule named {name!r}.",
-            hint="Run `manage.py migrate`, which makes those that are missing.",
+            f"The worker has no schedule named {name!r} that does what it should.",
+            hint="Run `manage.py migrate`, which makes those that are missing and mends the rest.",
             id="orgs.W017",
         )
 

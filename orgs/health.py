@@ -40,8 +40,12 @@ class ProblemCode(StrEnum):
     """The stable names of what can be wrong, for alert rules and runbooks."""
 
     DATABASE_UNUSABLE = "database_unusable"
+    DATABASE_READ_ONLY = "database_read_only"
+    TABLES_LOCKED = "tables_locked"
+    GRANTS_MISSING = "grants_missing"
     MIGRATIONS_UNAPPLIED = "migrations_unapplied"
     SCHEDULES_MISSING = "schedules_missing"
+    QUEUE_UNUSABLE = "queue_unusable"
     WORKER_NOT_RUNNING = "worker_not_running"
     CURSOR_OLD = "cursor_old"
     READS_FAILING = "reads_failing"
@@ -51,6 +55,7 @@ class ProblemCode(StrEnum):
     WRITE_BACKS_FAILING = "write_backs_failing"
     WRITE_BACK_CONFLICTS = "write_back_conflicts"
     WEBHOOKS_ABSENT = "webhooks_absent"
+    SNAPSHOT_INCOMPLETE = "snapshot_incomplete"
     SNAPSHOT_OLD = "snapshot_old"
 
     @property
@@ -64,6 +69,7 @@ _WARNINGS = frozenset(
         ProblemCode.READS_FAILING,
         ProblemCode.WRITE_BACK_CONFLICTS,
         ProblemCode.WEBHOOKS_ABSENT,
+        ProblemCode.SNAPSHOT_INCOMPLETE,
         ProblemCode.SNAPSHOT_OLD,
     }
 )
@@ -117,6 +123,8 @@ class CursorFigures:
     """When the last complete snapshot began; None: never."""
     last_drift: int
     """How many organizations it found to differ, and repaired."""
+    snapshot_trouble: str
+    """Why the last snapshot did not complete; may hold ids. Empty if it did."""
     failures: int
     """Failed reads since the last good one."""
     last_trouble: str
@@ -215,8 +223,8 @@ class LastDayFigures:
 class ScheduleFigures:
     """django-q2's schedules."""
 
-    missing: tuple[str, ...]
-    """Names of those that should be there."""
+    broken: tuple[str, ...]
+    """Names of those that are missing, or will not do what they are for."""
     sync_due_at: datetime | None
     """When the minute schedule rings next; in the past: when it should have rung."""
 
@@ -234,6 +242,10 @@ class Figures:
     organizations: OrganizationFigures
     last_day: LastDayFigures
     schedules: ScheduleFigures
+    queue_length: int | None
+    """How many tasks wait for a worker; None if the queue can't be asked."""
+    is_read_only: bool
+    """Whether the database takes no writes."""
 
     @property
     def since_drain(self) -> timedelta | None:
@@ -277,6 +289,28 @@ def database_unusable(error: str) -> Problem:
     )
 
 
+def tables_locked(error: str) -> Problem:
+    """The problem that PostgreSQL is there, and gave no answer in time."""
+    return Problem(
+        ProblemCode.TABLES_LOCKED,
+        "PostgreSQL is there, and does not answer in time: another program holds a lock on a table "
+        "of the mirror's, or the server is overloaded.",
+        f"{_OLD_TRANSACTIONS} shows who may hold one. End it there, or with `SELECT "
+        "pg_terminate_backend(pid)`. Nothing is lost meanwhile.",
+        error,
+    )
+
+
+def grants_missing(error: str) -> Problem:
+    """The problem that PostgreSQL does not let the web process read the mirror's tables."""
+    return Problem(
+        ProblemCode.GRANTS_MISSING,
+        "PostgreSQL does not let the web process's user read a table of the mirror's.",
+        "`manage.py check --database default` names the grants that are missing.",
+        error,
+    )
+
+
 def migrations_unapplied(names: Sequence[str]) -> Problem:
     """The problem that these migrations, ``app.name`` each, are not applied."""
     return Problem(
@@ -286,7 +320,22 @@ def migrations_unapplied(names: Sequence[str]) -> Problem:
     )
 
 
+#: Who keeps others waiting, in SQL.
+_OLD_TRANSACTIONS = (
+    "`SELECT pid, application_name, xact_start, query FROM pg_stat_activity "
+    "WHERE xact_start < now() - interval '1 minute'`"
+)
+
+
 def _problems(figures: Figures) -> Iterator[Problem]:
+    if figures.is_read_only:
+        yield Problem(
+            ProblemCode.DATABASE_READ_ONLY,
+            "The database takes no writes: it is a standby, or default_transaction_read_only is "
+            "on. Webhooks are answered 503, and nothing is applied.",
+            "Point DATABASE_URL at the primary, or find who made it read-only (a failover, a full "
+            "disk, ALTER SYSTEM or ALTER DATABASE). Nothing is lost: it goes on by itself.",
+        )
     yield from _worker_problems(figures)
     yield from _cursor_problems(figures)
     yield from _waiting_problems(figures)
@@ -295,11 +344,20 @@ def _problems(figures: Figures) -> Iterator[Problem]:
 
 
 def _worker_problems(figures: Figures) -> Iterator[Problem]:
-    if figures.schedules.missing:
+    if figures.schedules.broken:
         yield Problem(
             ProblemCode.SCHEDULES_MISSING,
-            f"The worker has no schedule named {', '.join(figures.schedules.missing)}.",
-            "Run `manage.py migrate`, which makes those that are missing.",
+            f"These schedules are missing, or changed so that they do not do what they are for: "
+            f"{', '.join(figures.schedules.broken)}.",
+            "Run `manage.py migrate`, which makes them and mends them.",
+        )
+    if figures.queue_length is None:
+        yield Problem(
+            ProblemCode.QUEUE_UNUSABLE,
+            "The queue can't be reached: nothing that is rung for reaches a worker.",
+            "See whether Redis runs and is where REDIS_URL says. Nothing is lost: webhooks are "
+            "taken, and the schedule rings once it is back. Until then `manage.py reconcile_workos "
+            "--events-only` reads the stream.",
         )
     delay = figures.schedule_delay
     if delay > LONGEST_SCHEDULE_DELAY:
@@ -325,10 +383,12 @@ def _cursor_problems(figures: Figures) -> Iterator[Problem]:
         reason, remedy = _why_reads_fail(cursor)
         reason = f"; the last {_reads(cursor.failures)} failed: {reason}"
     else:
-        reason = ", and no read has failed"
+        reason = f", and no read has failed; {_count(figures.queue_length or 0, 'task')} queued"
         remedy = (
             "The worker does not work its queue off: `systemctl restart gram-sync-worker`. Until "
-            "it does, `manage.py reconcile_workos --events-only` reads the stream."
+            "it does, `manage.py reconcile_workos --events-only` reads the stream. If very many "
+            "are queued that are not ours, raise WORKERS, or see in the admin, under Queued tasks, "
+            "whose they are."
         )
     yield Problem(
         ProblemCode.CURSOR_OLD,
@@ -361,12 +421,6 @@ def _failing_reads(cursor: CursorFigures) -> Problem:
 
 _ITS_WORDS = "Its words are in the admin, under Sync status, and in the worker's log."
 _TRIED_AGAIN = "It is tried again by itself, every minute at least."
-
-#: Who keeps others waiting, in SQL.
-_OLD_TRANSACTIONS = (
-    "`SELECT pid, application_name, xact_start, query FROM pg_stat_activity "
-    "WHERE xact_start < now() - interval '1 minute'`"
-)
 
 
 class _Told(NamedTuple):
@@ -469,7 +523,8 @@ def _waiting_problems(figures: Figures) -> Iterator[Problem]:
             ProblemCode.WRITE_BACKS_FAILING,
             f"WorkOS does not know the ids of {_count(waiting.write_backs_failing, 'organization')}"
             f" for {in_words(LONGEST_WRITE_BACK)} and more.",
-            "Why is in the admin, under external_id write-backs, and in the worker's log. They are "
+            "Why is in the admin, under external_id write-backs, and in the worker's log. If "
+            "WorkOS refuses the API key, it may read and not write: make one that may. They are "
             "tried again by themselves; *Try again now* there does not wait for the next time.",
             waiting.write_back_error,
         )
@@ -496,6 +551,15 @@ def _webhook_problems(figures: Figures) -> Iterator[Problem]:
 
 
 def _snapshot_problems(figures: Figures) -> Iterator[Problem]:
+    if figures.cursor.snapshot_trouble:
+        yield Problem(
+            ProblemCode.SNAPSHOT_INCOMPLETE,
+            "The last snapshot of all organizations did not complete: what differs may stay so.",
+            "Why is in the admin, under Sync status, and in the worker's log. Once that is mended, "
+            "choose *Take a snapshot now* there. If so many organizations are gone from WorkOS on "
+            "purpose, run `manage.py reconcile_workos --max-disable N`.",
+            figures.cursor.snapshot_trouble,
+        )
     reconciled_at = figures.cursor.reconciled_at
     if reconciled_at is None:
         told = "No snapshot of all organizations was ever completed."

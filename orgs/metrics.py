@@ -19,8 +19,8 @@ from orgs.resolution import EVENT_OUTCOMES
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def exposition(problems: Sequence[Problem], figures: Figures) -> bytes:
-    """All metrics, without names, ids or payloads."""
+def exposition(problems: Sequence[Problem], figures: Figures | None) -> bytes:
+    """All metrics, without names, ids or payloads; without figures, what is wrong alone."""
     # One for each scrape: the process's default registry tells of the process.
     registry = CollectorRegistry()
     registry.register(_StatusCollector(problems, figures))
@@ -28,12 +28,14 @@ def exposition(problems: Sequence[Problem], figures: Figures) -> bytes:
 
 
 class _StatusCollector(Collector):
-    def __init__(self, problems: Sequence[Problem], figures: Figures) -> None:
+    def __init__(self, problems: Sequence[Problem], figures: Figures | None) -> None:
         self._problems = problems
         self._figures = figures
 
     def collect(self) -> Iterator[Metric]:
         yield _problems(self._problems)
+        if self._figures is None:
+            return
         yield from _cursor(self._figures)
         yield from _waiting(self._figures)
         yield from _last_day(self._figures)
@@ -93,6 +95,10 @@ def _cursor(figures: Figures) -> Iterator[Metric]:
         is_it = cursor.failures > 0 and cursor.last_trouble == kind
         trouble.add_metric([kind.value], float(is_it))
     yield trouble
+    if figures.queue_length is not None:
+        yield GaugeMetricFamily(
+            "gram_sync_queue_length", "Tasks that wait for a worker.", figures.queue_length
+        )
     yield GaugeMetricFamily(
         "gram_sync_schedule_delay_seconds",
         "How long ago the worker's minute schedule should have rung.",

@@ -110,6 +110,9 @@ class SyncCursor(models.Model):
     last_drift = models.IntegerField(
         db_default=0, help_text="How many organizations differed, and were repaired by it."
     )
+    snapshot_trouble = models.TextField(
+        db_default="", blank=True, help_text="Why the last snapshot did not complete; or empty."
+    )
     failures = models.IntegerField(db_default=0, help_text="Failed reads since the last good one.")
     last_trouble = models.TextField(
         db_default="", blank=True, help_text="What kind of trouble the last failed read had."

@@ -34,6 +34,7 @@ HEALTHY = Figures(
         last_event_at=NOON - minutes(90),
         reconciled_at=NOON - timedelta(hours=20),
         last_drift=0,
+        snapshot_trouble="",
         failures=0,
         last_trouble="",
         last_error="",
@@ -66,7 +67,9 @@ HEALTHY = Figures(
         recently_announced=2,
         recently_lost=0,
     ),
-    schedules=ScheduleFigures(missing=(), sync_due_at=NOON + minutes(1)),
+    schedules=ScheduleFigures(broken=(), sync_due_at=NOON + minutes(1)),
+    queue_length=0,
+    is_read_only=False,
 )
 
 
@@ -106,13 +109,14 @@ def test_nothing_is_wrong_with_a_healthy_mirror() -> None:
         pytest.param(
             with_cursor(drained_at=None),
             ProblemCode.CURSOR_OLD,
-            "WorkOS's stream was never read to its end, and no read has failed.",
+            "WorkOS's stream was never read to its end, and no read has failed; 0 tasks queued.",
             id="never drained",
         ),
         pytest.param(
             with_cursor(drained_at=NOON - minutes(5.1)),
             ProblemCode.CURSOR_OLD,
-            "WorkOS's stream was last read to its end 5 minutes ago, and no read has failed.",
+            "WorkOS's stream was last read to its end 5 minutes ago, and no read has failed; "
+            "0 tasks queued.",
             id="drained too long ago",
         ),
         pytest.param(
@@ -168,9 +172,10 @@ def test_nothing_is_wrong_with_a_healthy_mirror() -> None:
             id="conflicts",
         ),
         pytest.param(
-            with_schedules(missing=("workos: prune",)),
+            with_schedules(broken=("workos: prune",)),
             ProblemCode.SCHEDULES_MISSING,
-            "The worker has no schedule named workos: prune.",
+            "These schedules are missing, or changed so that they do not do what they are for: "
+            "workos: prune.",
             id="a schedule is missing",
         ),
         pytest.param(

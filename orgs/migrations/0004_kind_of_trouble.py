@@ -1,5 +1,5 @@
 """What kind of trouble the last failed read had, which can be told where its words can't; how much the
-last snapshot repaired; and who may have the stream read, or a snapshot taken.
+last snapshot repaired, or what kept it from completing; and who may have the stream read, or a snapshot taken.
 
 May be applied while the release before this one runs: it neither reads nor needs the columns.
 """
@@ -29,6 +29,15 @@ class Migration(migrations.Migration):
                 blank=True,
                 db_default="",
                 help_text="What kind of trouble the last failed read had.",
+            ),
+        ),
+        migrations.AddField(
+            model_name="synccursor",
+            name="snapshot_trouble",
+            field=models.TextField(
+                blank=True,
+                db_default="",
+                help_text="Why the last snapshot did not complete; or empty.",
             ),
         ),
         migrations.AddField(

@@ -23,6 +23,7 @@ from orgs.models import ORGANIZATIONS_STREAM, SyncCursor
 from orgs.services import sql
 from orgs.services.faults import is_passing
 from orgs.services.transactions import (
+    Rows,
     Statement,
     bounded_transaction,
     execute_alone,
@@ -50,17 +51,23 @@ class Standing:
 
 def ensure_cursor() -> None:
     """Makes the row if there is none. May be repeated and run concurrently."""
-    if not _row().exists():
+    if not _standing():
         with bounded_transaction():
             _create()
 
 
 def standing() -> Standing:
     """Where the stream stands now; at its beginning, if nothing was ever drained."""
-    row = _row().first()
-    if row is None:
-        return Standing(Position(), None, 0)
-    return Standing(Position(row.last_event_id, row.last_event_at), row.drained_at, row.failures)
+    for last_event_id, last_event_at, drained_at, failures in _standing():
+        return Standing(Position(last_event_id, last_event_at), drained_at, failures)
+    return Standing(Position(), None, 0)
+
+
+def _standing() -> Rows:
+    if connection.in_atomic_block:
+        # Whoever began it has bounded it, or is a dry run, which waits for no one's row.
+        return execute_together([Statement(sql.STANDING, [ORGANIZATIONS_STREAM])])[0]
+    return execute_alone(sql.STANDING, [ORGANIZATIONS_STREAM])
 
 
 @contextmanager
@@ -146,7 +153,13 @@ def note_reconciled(at: datetime, *, drift: int) -> None:
     """Notes that a snapshot which began then has completed, and how many organizations it found to
     differ."""
     with bounded_transaction():
-        _row().update(reconciled_at=at, last_drift=drift)
+        _row().update(reconciled_at=at, last_drift=drift, snapshot_trouble="")
+
+
+def note_incomplete(trouble: str) -> None:
+    """Notes why the last snapshot did not complete, in the words of whoever had it."""
+    with bounded_transaction():
+        _row().update(snapshot_trouble=trouble)
 
 
 class Lease(StrEnum):

@@ -209,7 +209,9 @@ def drain_and_wait() -> DrainReport:
     except DatabaseError as error:
         if not is_passing(error):
             raise
-        logger.warning("the cursor is locked by another program; the schedule tries again")
+        logger.warning(
+            "another program holds a lock; the schedule tries again: %s", one_line(error)
+        )
     return report
 
 

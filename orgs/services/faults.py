@@ -6,7 +6,7 @@ Codes: https://www.postgresql.org/docs/current/errcodes-appendix.html
 from collections.abc import Callable
 from typing import TypeVar
 
-from django.db import DatabaseError, DataError
+from django.db import DatabaseError, DataError, Error
 
 T = TypeVar("T")
 
@@ -14,6 +14,8 @@ _UNIQUE_VIOLATION = "23505"
 _SERIALIZATION_FAILURE = "40001"
 _DEADLOCK_DETECTED = "40P01"
 _LOCK_NOT_AVAILABLE = "55P03"
+_QUERY_CANCELED = "57014"
+_INSUFFICIENT_PRIVILEGE = "42501"
 
 #: Another transaction was quicker. Resolved again, its row is found and becomes our update.
 _RACES = frozenset({_UNIQUE_VIOLATION, _SERIALIZATION_FAILURE, _DEADLOCK_DETECTED})
@@ -55,5 +57,15 @@ def is_passing(error: DatabaseError) -> bool:
     return _sqlstate(error) in _RACES | {_LOCK_NOT_AVAILABLE}
 
 
-def _sqlstate(error: DatabaseError) -> str:
+def is_out_of_time(error: Error) -> bool:
+    """Whether a statement took longer than it may, or a lock was not had in time."""
+    return _sqlstate(error) in (_QUERY_CANCELED, _LOCK_NOT_AVAILABLE)
+
+
+def is_not_granted(error: Error) -> bool:
+    """Whether the user may not do that."""
+    return _sqlstate(error) == _INSUFFICIENT_PRIVILEGE
+
+
+def _sqlstate(error: Error) -> str:
     return getattr(error.__cause__, "sqlstate", None) or ""

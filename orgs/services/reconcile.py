@@ -22,7 +22,14 @@ from orgs.conf import sync_settings
 from orgs.models import ExternalIdWriteBack, Organization, WorkOSEvent
 from orgs.resolution import Outcome
 from orgs.services import drain, write_back
-from orgs.services.cursor import Lease, ensure_cursor, note_reconciled, replace_lost, standing
+from orgs.services.cursor import (
+    Lease,
+    ensure_cursor,
+    note_incomplete,
+    note_reconciled,
+    replace_lost,
+    standing,
+)
 from orgs.services.drain import CursorLost, DrainReport
 from orgs.services.faults import is_passing
 from orgs.services.paging import read_ahead
@@ -237,6 +244,17 @@ def _take_snapshot(run: Run, report: SnapshotReport, lost: CursorLost | None) ->
             f"{one_line(trouble)}; {report.organizations} organizations were compared, "
             f"{report.counts[Outcome.DISABLED.value] or 'none'} disabled"
         )
+    if report.trouble and not run.dry:
+        _note_incomplete(report.trouble[0])
+
+
+def _note_incomplete(trouble: str) -> None:
+    try:
+        note_incomplete(one_line(trouble))
+    except DatabaseError as error:
+        if not is_passing(error):
+            raise
+        logger.warning("that the snapshot is not complete could not be noted: %s", error)
 
 
 def _compare_listed(run: Run, report: SnapshotReport) -> "_Seen":

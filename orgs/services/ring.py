@@ -3,6 +3,8 @@ lost is one that the minute schedule rings again."""
 
 import logging
 
+from django.db import Error as DatabaseError
+from django_q.brokers import get_broker
 from django_q.tasks import async_task
 
 logger = logging.getLogger(__name__)
@@ -16,6 +18,20 @@ RECOVER = "orgs.tasks.recover"
 #: Seconds. A snapshot is long: it has its own limit, and a lease, because django-q2 delivers a task
 #: again that runs for longer than the cluster's ``retry``.
 RECONCILE_TIMEOUT = 3_600
+
+
+def queue_length() -> int | None:
+    """How many tasks wait for a worker; None if the queue is elsewhere and can't be asked.
+
+    Raises ``django.db.Error`` if it is in the database.
+    """
+    try:
+        length: int = get_broker().queue_size()
+    except DatabaseError:
+        raise
+    except Exception:  # noqa: BLE001 - each broker has exceptions of its own
+        return None
+    return length
 
 
 def ring(task: str) -> bool:

@@ -1,7 +1,7 @@
 """Keeps django-q2's schedules right: made once, whatever the number of clusters and migrations."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.db.models import Min
@@ -20,6 +20,10 @@ from orgs.services.ring import (
 _LOCK = "SELECT pg_advisory_xact_lock(hashtext('orgs.schedules'))"
 
 
+#: So much the clocks of a project's machines may.
+_CLOCKS_DIFFER = timedelta(minutes=5)
+
+
 @dataclass(frozen=True, slots=True)
 class _Wanted:
     name: str
@@ -28,6 +32,11 @@ class _Wanted:
     minutes: int | None = None
     kwargs: str | None = None
     """A Python literal: one row whose arguments don't parse blocks every schedule."""
+
+    @property
+    def interval(self) -> timedelta:
+        """How long after a run the next one is due."""
+        return timedelta(minutes=self.minutes) if self.minutes else timedelta(days=1)
 
 
 _WANTED = (
@@ -46,8 +55,9 @@ _WANTED = (
 def ensure_schedules(*, using: str) -> None:
     """Makes the schedules that are missing and mends those that differ.
 
-    May be repeated and run concurrently. When the next run of one is due is left alone. Without
-    django-q2's tables, as while it is being migrated away, it does nothing.
+    May be repeated and run concurrently. When the next run of one is due is left alone, unless that
+    is later than it could be. Without django-q2's tables, as while it is being migrated away, it
+    does nothing.
     """
     if not _has_table(using):
         return
@@ -57,15 +67,33 @@ def ensure_schedules(*, using: str) -> None:
             _ensure(wanted, using)
 
 
-def missing_schedules(*, using: str = DEFAULT_DB_ALIAS) -> tuple[str, ...]:
-    """The names of schedules that should be there and are not; none without django-q2's tables.
+def broken_schedules(*, using: str = DEFAULT_DB_ALIAS) -> tuple[str, ...]:
+    """The names of schedules that are missing, or will not do what they are for when it is due;
+    none without django-q2's tables.
 
     Raises ``django.db.Error``.
     """
     if not _has_table(using):
         return ()
-    present = set(Schedule.objects.using(using).values_list("name", flat=True))
-    return tuple(wanted.name for wanted in _WANTED if wanted.name not in present)
+    present = {schedule.name: schedule for schedule in Schedule.objects.using(using).all()}
+    return tuple(
+        wanted.name
+        for wanted in _WANTED
+        if wanted.name not in present or not _is_sound(present[wanted.name], wanted)
+    )
+
+
+def _is_sound(schedule: Schedule, wanted: _Wanted) -> bool:
+    is_as_wanted = all(
+        getattr(schedule, column) == value for column, value in _values(wanted).items()
+    )
+    return is_as_wanted and not _is_far_away(schedule, wanted)
+
+
+def _is_far_away(schedule: Schedule, wanted: _Wanted) -> bool:
+    """Whether it is due later than it could be, as after a mistyped year."""
+    next_run: datetime | None = schedule.next_run
+    return next_run is None or next_run > timezone.now() + wanted.interval + _CLOCKS_DIFFER
 
 
 def sync_due_at() -> datetime | None:
@@ -90,6 +118,8 @@ def _ensure(wanted: _Wanted, using: str) -> None:
         return
     present.exclude(id=first.id).delete()
     present.update(**_values(wanted))
+    if _is_far_away(first, wanted):
+        present.update(next_run=timezone.now())
 
 
 def _values(wanted: _Wanted) -> dict[str, object]:

@@ -45,6 +45,10 @@ CREATE_CURSOR = """
 INSERT INTO workos_sync_cursor (stream) VALUES (%s) ON CONFLICT (stream) DO NOTHING
 """
 
+STANDING = """
+SELECT last_event_id, last_event_at, drained_at, failures FROM workos_sync_cursor WHERE stream = %s
+"""
+
 LOCK_CURSOR = """
 SELECT last_event_id, last_event_at FROM workos_sync_cursor
 WHERE stream = %s FOR NO KEY UPDATE
@@ -319,7 +323,10 @@ WHERE w.organization_id = gone.organization_id AND w.requested_at = gone.request
 #: all of it, and, unlike ``clock_timestamp()``, can be looked up in an index.
 STATUS = """
 SELECT statement_timestamp() AS at,
+    pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean
+        AS is_read_only,
     c.drained_at, c.last_event_at, c.reconciled_at, coalesce(c.last_drift, 0) AS last_drift,
+    coalesce(c.snapshot_trouble, '') AS snapshot_trouble,
     coalesce(c.failures, 0) AS failures,
     coalesce(c.last_trouble, '') AS last_trouble, coalesce(c.last_error, '') AS last_error,
     coalesce(c.draining_until > statement_timestamp(), false) AS is_draining,

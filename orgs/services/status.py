@@ -21,17 +21,22 @@ from orgs.health import (
     HourLatency,
     LastDayFigures,
     OrganizationFigures,
+    Problem,
     ScheduleFigures,
     Status,
     WaitingFigures,
     database_unusable,
+    grants_missing,
     migrations_unapplied,
     status_of,
+    tables_locked,
 )
 from orgs.models import ORGANIZATIONS_STREAM
 from orgs.services import sql
 from orgs.services.drain import EVENT_RETENTION
-from orgs.services.schedules import missing_schedules, sync_due_at
+from orgs.services.faults import is_not_granted, is_out_of_time
+from orgs.services.ring import queue_length
+from orgs.services.schedules import broken_schedules, sync_due_at
 from orgs.services.transactions import read_only_transaction
 from orgs.wording import one_line
 
@@ -52,7 +57,14 @@ def current_status() -> Status:
             unapplied = _unapplied_migrations()
         return _status_behind(unapplied) if unapplied else status_of(_read_figures())
     except DatabaseUnusable as error:
-        return Status((database_unusable(one_line(error)),))
+        return Status((_problem_of(error),))
+
+
+def _problem_of(error: DatabaseUnusable) -> Problem:
+    told = one_line(error)
+    if is_out_of_time(error):
+        return tables_locked(told)
+    return grants_missing(told) if is_not_granted(error) else database_unusable(told)
 
 
 def _status_behind(unapplied: list[str]) -> Status:
@@ -92,7 +104,8 @@ def _read_figures() -> Figures:
         last_day["events"] = tuple(EventCount(*row) for row in cursor.fetchall())
         cursor.execute(sql.LATENCY_BY_HOUR)
         last_day["latencies"] = tuple(HourLatency(*row) for row in cursor.fetchall())
-        schedules = ScheduleFigures(missing=missing_schedules(), sync_due_at=sync_due_at())
+        schedules = ScheduleFigures(broken=broken_schedules(), sync_due_at=sync_due_at())
+        queued = queue_length()
     return Figures(
         at=status["at"],
         hold_back_window=window,
@@ -102,6 +115,8 @@ def _read_figures() -> Figures:
         organizations=_part(OrganizationFigures, status),
         last_day=_part(LastDayFigures, last_day),
         schedules=schedules,
+        queue_length=queued,
+        is_read_only=status["is_read_only"],
     )
 
 

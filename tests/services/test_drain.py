@@ -813,7 +813,7 @@ def test_a_locked_cursor_is_not_waited_for_without_end(
         report = drain_and_wait()
 
     assert report.read == 0
-    assert "locked by another program" in caplog.text
+    assert "another program holds a lock" in caplog.text
 
 
 def test_other_trouble_with_the_database_is_raised_noted_and_frees_the_lease(

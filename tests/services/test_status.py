@@ -6,17 +6,24 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 from django.test.utils import CaptureQueriesContext
+from django_q.brokers.redis_broker import Redis as RedisBroker
 from django_q.models import Schedule
+from redis import Redis
 
 from orgs.health import EventCount, Figures, OrganizationFigures, ProblemCode, ReadTrouble, Status
 from orgs.models import ExternalIdWriteBack, SyncCursor, WorkOSEvent
 from orgs.resolution import Outcome
+from orgs.services import ring as ring_module
 from orgs.services import status as status_module
 from orgs.services.cursor import Lease, ensure_cursor
 from orgs.services.drain import drain_to_end
+from orgs.services.reconcile import reconcile
+from orgs.services.repair import Run
+from orgs.services.ring import SYNC_EVENTS, ring
 from orgs.services.schedules import ensure_schedules
 from orgs.services.status import current_status
 from tests.builders import an_announcement, an_organization_row, minutes
@@ -32,7 +39,7 @@ _EARLIER, _LATER = minutes(20), minutes(10)
 @pytest.fixture(autouse=True)
 def schedules_that_are_not_due(database: None) -> None:
     ensure_schedules(using="default")
-    Schedule.objects.update(next_run=datetime.now(UTC) + HOUR)
+    Schedule.objects.update(next_run=datetime.now(UTC) + minutes(1))
 
 
 def ago(span: timedelta) -> datetime:
@@ -308,8 +315,98 @@ def test_a_database_that_does_not_answer_in_time_is_a_problem(
         rival.execute("LOCK TABLE workos_event IN ACCESS EXCLUSIVE MODE")
         status = current_status()
 
-    assert codes(status) == [ProblemCode.DATABASE_UNUSABLE]
+    assert codes(status) == [ProblemCode.TABLES_LOCKED]
+    assert "pg_stat_activity" in status.problems[0].remedy
     assert not status.is_ready
+
+
+def test_a_table_that_may_not_be_read_is_a_missing_grant() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE ROLE somebody")
+        try:
+            cursor.execute("GRANT SELECT ON django_migrations TO somebody")
+            cursor.execute("SET ROLE somebody")
+            status = current_status()
+        finally:
+            cursor.execute("RESET ROLE")
+            cursor.execute("DROP OWNED BY somebody")
+            cursor.execute("DROP ROLE somebody")
+
+    assert codes(status) == [ProblemCode.GRANTS_MISSING]
+    assert not status.is_ready
+
+
+def test_a_database_that_takes_no_writes_is_named_before_what_comes_of_it() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET default_transaction_read_only = on")
+        try:
+            status = current_status()
+        finally:
+            cursor.execute("RESET default_transaction_read_only")
+
+    assert codes(status) == [
+        ProblemCode.DATABASE_READ_ONLY,
+        ProblemCode.CURSOR_OLD,
+        ProblemCode.SNAPSHOT_OLD,
+    ]
+    assert status.figures is not None
+
+
+def test_tasks_that_wait_are_counted() -> None:
+    ring(SYNC_EVENTS)
+
+    assert figures().queue_length == 1
+
+
+def test_a_queue_that_cant_be_asked_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    a_cursor()
+    nowhere = RedisBroker.__new__(RedisBroker)
+    nowhere.connection = Redis(unix_socket_path="/nowhere/redis.socket")
+    nowhere.list_key = "django_q:gram_sync:q"
+    monkeypatch.setattr(ring_module, "get_broker", lambda: nowhere)
+
+    status = current_status()
+
+    assert codes(status) == [ProblemCode.QUEUE_UNUSABLE]
+    assert status.figures is not None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"next_run": datetime(2199, 1, 1, tzinfo=UTC)},
+        {"cluster": "another"},
+        {"repeats": 0},
+        {"func": "gone"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_schedule_that_will_not_do_what_it_is_for_is_a_problem_that_migrate_mends(
+    change: dict[str, Any],
+) -> None:
+    a_cursor()
+    Schedule.objects.filter(name="workos: push external ids").update(**change)
+
+    before = current_status()
+    call_command("migrate", verbosity=0)
+    after = current_status()
+
+    assert codes(before) == [ProblemCode.SCHEDULES_MISSING]
+    assert "workos: push external ids" in before.problems[0].sentence
+    assert codes(after) == []
+
+
+def test_a_snapshot_that_did_not_complete_is_told_until_one_does(workos: WorkOSStandIn) -> None:
+    workos.misbehave("html", path="/organizations")
+    reconcile(Run(now=datetime.now(UTC)))
+    failed = current_status()
+
+    reconcile(Run(now=datetime.now(UTC)))
+    completed = current_status()
+
+    (told,) = [p for p in failed.problems if p.code is ProblemCode.SNAPSHOT_INCOMPLETE]
+    assert "WorkOS answered 200 with" in told.detail
+    assert codes(completed) == []
 
 
 def test_it_writes_nothing_and_asks_little() -> None:

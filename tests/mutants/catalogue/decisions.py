@@ -483,7 +483,7 @@ MUTANTS = (
         ),
         (
             "missing schedules are no problem",
-            "if figures.schedules.missing:",
+            "if figures.schedules.broken:",
             "if False:",
         ),
         (

@@ -510,14 +510,14 @@ MUTANTS = (
         ),
         (
             "other trouble with the database is taken for a lock",
-            'if not is_passing(error):\n            raise\n        logger.warning("the cursor',
-            'logger.warning("the cursor',
+            "if not is_passing(error):\n            raise\n        logger.warning(",
+            "logger.warning(",
             f"{_DRAIN}::test_other_trouble_with_the_database_is_raised_noted_and_frees_the_lease",
         ),
         (
             "a locked cursor fails the task",
-            'if not is_passing(error):\n            raise\n        logger.warning("the cursor',
-            'raise\n        logger.warning("the cursor',
+            "if not is_passing(error):\n            raise\n        logger.warning(",
+            "raise\n        logger.warning(",
             f"{_DRAIN}::test_a_locked_cursor_is_not_waited_for_without_end",
         ),
         (
