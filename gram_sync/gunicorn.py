@@ -7,6 +7,9 @@ from gram_sync.logs import configuration
 # Read by what keeps secrets out of its logs.
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gram_sync.settings")
 
+# Settings of the web process alone.
+os.environ.setdefault("STATEMENT_TIMEOUT_SECONDS", "15")
+
 # As all of Django's: gunicorn's own would be the only lines that are no JSON.
 logconfig_dict = configuration("INFO")
 

@@ -3,6 +3,10 @@
 import json
 import logging
 import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -11,6 +15,10 @@ from gram_sync.redaction import redact
 #: What a record may say beside its message: WorkOS's ids of the event and the organization, and
 #: what became of it.
 _FIELDS: Final = ("event", "organization", "outcome")
+
+
+_MINUTE: Final = 60.0
+_MOST_REMEMBERED: Final = 1_000
 
 
 class LineFormatter(logging.Formatter):
@@ -53,9 +61,47 @@ class JsonFormatter(logging.Formatter):
 def _is_news(record: logging.LogRecord) -> bool:
     """Whether a record of Django's says more than that the answer was a 4xx or a 5xx.
 
-    Ours say why themselves, and of others' requests no 404 is worth a line. An exception is.
+    Ours say why themselves, and of others' requests no 403 or 404 is worth a line. An exception
+    that nobody expected is.
     """
-    return record.exc_info is not None
+    return record.exc_info is not None and getattr(record, "status_code", 500) >= 500
+
+
+class OncePerMinute(logging.Filter):
+    """Lets the same warning through once a minute; the next one says how many there were.
+
+    Anyone can send forged webhooks, and some libraries complain twice a second while what they need
+    is gone.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._told: dict[tuple[str, int, str], _Told] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING:
+            return True
+        message = record.getMessage()
+        now = self._clock()
+        with self._lock:
+            before = self._told.get((record.name, record.levelno, message))
+            if before is not None and now < before.at + _MINUTE:
+                before.dropped += 1
+                return False
+            if len(self._told) >= _MOST_REMEMBERED:
+                self._told.clear()
+            self._told[record.name, record.levelno, message] = _Told(now)
+        if before is not None and before.dropped:
+            record.msg, record.args = f"{message} (and {before.dropped} times more since)", ()
+        return True
+
+
+@dataclass(slots=True)
+class _Told:
+    at: float
+    dropped: int = 0
 
 
 def configuration(level: str) -> dict[str, Any]:
@@ -67,9 +113,15 @@ def configuration(level: str) -> dict[str, Any]:
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "filters": {"news": {"()": lambda: _is_news}},
+        "filters": {"news": {"()": lambda: _is_news}, "once": {"()": OncePerMinute}},
         "formatters": {"told": {"()": formatter}},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "told"}},
+        "handlers": {
+            "stderr": {
+                "class": "logging.StreamHandler",
+                "formatter": "told",
+                "filters": ["once"],
+            }
+        },
         "root": {"handlers": ["stderr"], "level": "WARNING"},
         "loggers": {
             "orgs": {"level": level},

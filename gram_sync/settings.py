@@ -128,20 +128,41 @@ def _database() -> dict[str, Any]:
 
 def _with_time_limit(database: dict[str, Any]) -> dict[str, Any]:
     # A host that is gone answers nothing at all, and WorkOS waits for a webhook's answer 5 seconds.
-    options = {"connect_timeout": 3, **database.get("OPTIONS", {})}
-    return {**database, "OPTIONS": options}
+    limits = {
+        "connect_timeout": 3,
+        "keepalives_idle": 15,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 30_000,
+    }
+    return {**database, "OPTIONS": {**limits, **database.get("OPTIONS", {})}}
 
 
 def _behind_pooler(database: dict[str, Any]) -> dict[str, Any]:
     """Without what lasts longer than a transaction: that is as long as a pooled session is ours."""
-    if _choice("DATABASE_POOLER", "none", "transaction") == "none":
-        return database
     options = {**database.get("OPTIONS", {}), "prepare_threshold": None}
     return {**database, "OPTIONS": options, "DISABLE_SERVER_SIDE_CURSORS": True}
 
 
+def _with_statement_limit(database: dict[str, Any]) -> dict[str, Any]:
+    """As the web process has it, whose threads are few: a page must not wait for another program's
+    lock for as long as that is held."""
+    seconds = _number("STATEMENT_TIMEOUT_SECONDS", 0.0, least=0, most=3_600)
+    if not seconds:
+        return database
+    options = database.get("OPTIONS", {})
+    limit = f"-c statement_timeout={int(seconds * 1000)}"
+    told = f"{options.get('options', '')} {limit}".strip()
+    return {**database, "OPTIONS": {**options, "options": told}}
+
+
+_is_pooled = _choice("DATABASE_POOLER", "none", "transaction") != "none"
 DATABASES = {
-    "default": {**_behind_pooler(_database()), "CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}
+    "default": {
+        **(_behind_pooler if _is_pooled else _with_statement_limit)(_database()),
+        "CONN_MAX_AGE": 600,
+        "CONN_HEALTH_CHECKS": True,
+    }
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -204,6 +225,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "gram_sync.unavailable.DatabaseUnavailableMiddleware",
 ]
 
 TEMPLATES = [

@@ -19,7 +19,7 @@ from django.utils.log import log_response
 from pytest_django import Settings
 
 from gram_sync import redaction
-from gram_sync.logs import JsonFormatter, LineFormatter
+from gram_sync.logs import JsonFormatter, LineFormatter, OncePerMinute
 from orgs.conf import Secret
 from orgs.models import WorkOSEvent
 from orgs.services.drain import drain_and_wait
@@ -168,6 +168,32 @@ def test_an_exception_is_news(rf: RequestFactory, caplog: pytest.LogCaptureFixtu
         "Internal Server Error: /somewhere"
     ]
     assert "unforeseen" in caplog.text
+
+
+def test_the_same_warning_is_let_through_once_a_minute_and_counted() -> None:
+    now = 0.0
+    once = OncePerMinute(clock=lambda: now)
+
+    def tell(message: str, level: int = logging.WARNING) -> str | None:
+        record = logging.LogRecord("orgs", level, __file__, 1, "%s", (message,), None)
+        return record.getMessage() if once.filter(record) else None
+
+    first = [tell("forged"), tell("forged"), tell("forged"), tell("another")]
+    now = 61.0
+    later = [tell("forged"), tell("forged"), tell("another")]
+
+    assert first == ["forged", None, None, "another"]
+    assert later == ["forged (and 2 times more since)", None, "another"]
+    assert [tell("asked for", logging.DEBUG) for _ in range(2)] == ["asked for"] * 2
+
+
+def test_what_was_told_is_not_remembered_without_end() -> None:
+    once = OncePerMinute(clock=lambda: 0.0)
+
+    for number in range(10_000):
+        once.filter(logging.LogRecord("orgs", logging.ERROR, "", 1, "parked %s", (number,), None))
+
+    assert len(once._told) <= 1_000
 
 
 # Real processes -----------------------------------------------------------------------------

@@ -125,6 +125,12 @@ def test_a_bad_value_is_said_in_one_line(name: str, value: str, message: str) ->
     assert result.stderr.strip() == f"gram-sync is not configured: {message}"
 
 
+LIMITS = (
+    "'connect_timeout': 3, 'keepalives_idle': 15, 'keepalives_interval': 5, 'keepalives_count': 3, "
+    "'tcp_user_timeout': 30000"
+)
+
+
 @pytest.mark.parametrize(
     ("environment", "expression", "value"),
     [
@@ -165,7 +171,15 @@ def test_a_bad_value_is_said_in_one_line(name: str, value: str, message: str) ->
                 "[settings.DATABASES['default'][key] for key in "
                 "('DISABLE_SERVER_SIDE_CURSORS', 'OPTIONS')]"
             ),
-            "[True, {'connect_timeout': 3, 'prepare_threshold': None}]",
+            f"[True, {{{LIMITS}, 'prepare_threshold': None}}]",
+        ),
+        (
+            {
+                "DATABASE_URL": "postgres://u:p@db/gram?options=-c%20jit%3Doff",
+                "STATEMENT_TIMEOUT_SECONDS": "1.5",
+            },
+            "settings.DATABASES['default']['OPTIONS']['options']",
+            "'-c jit=off -c statement_timeout=1500'",
         ),
         (
             {"REDIS_URL": "redis://:pass%2Fword@queue:6379/1"},

@@ -385,6 +385,53 @@ def test_a_lock_that_another_program_holds(machine: Machine) -> None:
         person.sees_that_all_is_well()
 
 
+def test_a_table_that_is_locked_while_someone_looks_at_it(machine: Machine) -> None:
+    with machine.web(STATEMENT_TIMEOUT_SECONDS="0.3") as person:
+        with another_program() as rival:
+            rival.execute("LOCK TABLE organization_metadata IN ACCESS EXCLUSIVE MODE")
+            # More than there are threads.
+            answers = [person.http.get(ORGANIZATIONS) for _ in range(10)]
+            alive = person.http.get("/healthz")
+
+            said = person.sees("tables_locked")
+
+        assert {answer.status_code for answer in answers} == {503}
+        assert "/readyz says what is wrong" in " ".join(answers[0].text.split()).replace("</a>", "")
+        assert alive.status_code == 200
+        assert "another program holds a lock" in said
+        assert "pg_stat_activity" in said
+        assert any("could not be answered" in line for line in person.told("ERROR"))
+        assert person.http.get(ORGANIZATIONS).status_code == 200
+        assert "tables_locked" not in person.problems()
+
+
+def test_a_database_that_takes_no_writes(machine: Machine) -> None:
+    with machine.web() as person, machine.worker():
+        work_is_done(person)
+        database = connection.settings_dict["NAME"]
+        with read_only(database):
+            person.sees("database_read_only")
+        wait_until(lambda: "database_read_only" not in person.problems(), "it takes writes again")
+
+
+@contextmanager
+def read_only(database: str) -> Iterator[None]:
+    """Sessions that begin from now on; those that there are, are ended."""
+    change = f"ALTER DATABASE {database} SET default_transaction_read_only = "
+    end_sessions = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = %s AND pid <> pg_backend_pid()"
+    )
+    for value in ("on", "off"):
+        with connection.cursor() as cursor:
+            cursor.execute("SET default_transaction_read_only = off")
+            cursor.execute(change + value)
+            cursor.execute(end_sessions, [database])
+        if value == "on":
+            yield
+    connection.close()
+
+
 def test_a_workos_that_does_not_answer(machine: Machine) -> None:
     workos = machine.workos
     with machine.web() as person, machine.worker():

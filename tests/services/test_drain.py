@@ -800,14 +800,22 @@ def test_a_lock_not_had_is_noted_and_tried_again(
     assert not WorkOSEvent.objects.parked().exists()
 
 
+@pytest.mark.parametrize(
+    "lock",
+    [
+        "SELECT FROM workos_sync_cursor FOR UPDATE",
+        "LOCK TABLE workos_sync_cursor IN ACCESS EXCLUSIVE MODE",
+    ],
+    ids=["row", "table"],
+)
 def test_a_locked_cursor_is_not_waited_for_without_end(
-    workos: WorkOSStandIn, sync_setting: SyncSetting, caplog: pytest.LogCaptureFixture
+    lock: str, workos: WorkOSStandIn, sync_setting: SyncSetting, caplog: pytest.LogCaptureFixture
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
     ensure_cursor()
 
     with another_program() as rival:
-        rival.execute("SELECT FROM workos_sync_cursor FOR UPDATE")
+        rival.execute(lock)
         with pytest.raises(OperationalError, match="lock timeout"):
             drain_to_end()
         report = drain_and_wait()

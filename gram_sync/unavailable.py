@@ -1,0 +1,35 @@
+"""What a person reads when the database does not answer: where to look, and no error of ours."""
+
+import logging
+from collections.abc import Callable
+
+from django.db import InterfaceError, OperationalError
+from django.http import HttpRequest, HttpResponse
+
+from orgs.wording import one_line
+
+logger = logging.getLogger(__name__)
+
+# Without PostgreSQL's own words: who sees it may not be logged in.
+_PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>The database does not answer</title></head>
+<body><h1>The database does not answer</h1>
+<p>It can't be reached, or did not answer in time. <a href="/readyz">/readyz</a> says what is wrong
+and what to do; the web process's log has PostgreSQL's own words.</p></body></html>
+"""
+
+
+class DatabaseUnavailableMiddleware:
+    """Answers 503 where a view, or who is logged in, could not be had from the database."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self._get_response(request)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        if not isinstance(exception, OperationalError | InterfaceError):
+            return None
+        logger.error("%s could not be answered: %s", one_line(request.path), one_line(exception))
+        return HttpResponse(_PAGE, status=503)
