@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from itertools import product
 
 import pytest
+from django.db import NotSupportedError, OperationalError, connection
 
 from orgs.drift import Comparison, compare
 from orgs.models import ExternalIdWriteBack
@@ -89,3 +90,30 @@ def test_a_comparison_row_by_row_finds_nothing_in_those_in_sync() -> None:
 
 def test_of_no_organization_none_is_in_sync() -> None:
     assert ids_in_sync([]) == set()
+
+
+@pytest.fixture
+def names_without_case(database: None) -> Iterator[None]:
+    """A table that was there before, whose column holds two names for one. Needs ICU, which the
+    embedded PostgreSQL is built without."""
+    make = (
+        "CREATE COLLATION caseless "
+        "(provider = icu, locale = 'und-u-ks-level2', deterministic = false)"
+    )
+    with connection.cursor() as cursor:
+        try:
+            cursor.execute(make)
+        except (NotSupportedError, OperationalError) as missing:
+            pytest.skip(str(missing))
+        cursor.execute("ALTER TABLE organization_metadata ALTER name TYPE text COLLATE caseless")
+        yield
+        cursor.execute('ALTER TABLE organization_metadata ALTER name TYPE text COLLATE "default"')
+        cursor.execute("DROP COLLATION caseless")
+
+
+@pytest.mark.usefixtures("names_without_case")
+def test_another_case_is_another_name_whatever_the_columns_collation() -> None:
+    an_organization_row("gram-1", workos_id="org_1", name="acme")
+
+    assert ids_in_sync([an_organization(external_id="gram-1", name="ACME")]) == set()
+    assert ids_in_sync([an_organization(external_id="gram-1", name="acme")]) == {"org_1"}

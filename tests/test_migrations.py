@@ -1,0 +1,81 @@
+"""Migrations that do more than Django generates."""
+
+from collections.abc import Iterator
+from importlib import import_module
+
+import pytest
+from django.apps import apps
+from django.db import connection
+
+from tests.concurrency import another_program, in_thread, wait_until
+
+pytestmark = pytest.mark.usefixtures("database")
+
+THEIRS = "organization_metadata_id_2812479d_like"
+OURS = "workos_event_id_b7e6a2b6_like"
+
+
+@pytest.fixture
+def doubled_indexes(database: None) -> Iterator[None]:
+    """As Django makes them for text keys."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"CREATE INDEX {THEIRS} ON organization_metadata (id text_pattern_ops)")
+        cursor.execute(f"CREATE INDEX {OURS} ON workos_event (id text_pattern_ops)")
+    yield
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP INDEX IF EXISTS {THEIRS}, {OURS}")
+        cursor.execute("ALTER TABLE organization_metadata SET (fillfactor = 85)")
+
+
+def drop_doubled_indexes() -> None:
+    migration = import_module("orgs.migrations.0003_one_index_a_key")
+    with connection.schema_editor(atomic=False) as schema_editor:
+        migration.drop(apps, schema_editor)
+
+
+def indexes() -> set[str]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT indexname FROM pg_indexes WHERE indexname LIKE '%\\_like'")
+        return {name for (name,) in cursor.fetchall()} & {THEIRS, OURS}
+
+
+@pytest.mark.usefixtures("doubled_indexes")
+def test_indexes_that_nobody_asks_are_dropped() -> None:
+    drop_doubled_indexes()
+
+    assert indexes() == set()
+
+
+@pytest.mark.usefixtures("doubled_indexes")
+def test_a_table_that_was_there_before_keeps_its_indexes() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE organization_metadata RESET (fillfactor)")
+
+    drop_doubled_indexes()
+
+    assert indexes() == {THEIRS}
+
+
+@pytest.mark.usefixtures("doubled_indexes")
+def test_while_it_waits_for_a_long_reader_everyone_goes_on() -> None:
+    with another_program() as reader, in_thread() as start:
+        reader.execute("SELECT count(*) FROM workos_event")
+        dropping = start(drop_doubled_indexes)
+        wait_until(_someone_waits_for_the_reader, "the migration waits")
+        with another_program() as other:
+            other.execute("SET lock_timeout = '1s'")
+            other.execute("SELECT count(*) FROM organization_metadata")
+            other.execute("UPDATE workos_event SET error = ''")
+        reader.rollback()
+        dropping.result()
+
+    assert indexes() == set()
+
+
+def _someone_waits_for_the_reader() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+            "AND query LIKE 'DROP INDEX%%' AND wait_event_type = 'Lock'"
+        )
+        return bool(cursor.fetchone()[0])
