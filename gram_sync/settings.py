@@ -151,8 +151,9 @@ def _with_statement_limit(database: dict[str, Any]) -> dict[str, Any]:
     if not seconds:
         return database
     options = database.get("OPTIONS", {})
-    limit = f"-c statement_timeout={int(seconds * 1000)}"
-    told = f"{options.get('options', '')} {limit}".strip()
+    milliseconds = int(seconds * 1000)
+    limits = f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds // 5}"
+    told = f"{options.get('options', '')} {limits}".strip()
     return {**database, "OPTIONS": {**options, "options": told}}
 
 

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 
-from django.db import InterfaceError, OperationalError
+from django.db import Error, InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 
 from orgs.wording import one_line
@@ -14,9 +14,15 @@ logger = logging.getLogger(__name__)
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>The database does not answer</title></head>
 <body><h1>The database does not answer</h1>
-<p>It can't be reached, or did not answer in time. <a href="/readyz">/readyz</a> says what is wrong
-and what to do; the web process's log has PostgreSQL's own words.</p></body></html>
+<p>It can't be reached, refuses, or did not answer in time. <a href="/readyz">/readyz</a> says what
+is wrong and what to do; the web process's log has PostgreSQL's own words.</p>
+<p>If nothing is wrong there, another program may hold a lock on one of Django's own tables:
+<code>SELECT pid, application_name, xact_start, query FROM pg_stat_activity
+WHERE xact_start &lt; now() - interval '1 minute'</code> shows who.</p></body></html>
 """
+
+#: A standby or a read-only database; no grant; a table or a column that a migration is yet to make.
+_STATES = frozenset({"25006", "42501", "42P01", "42703"})
 
 
 class DatabaseUnavailableMiddleware:
@@ -29,7 +35,15 @@ class DatabaseUnavailableMiddleware:
         return self._get_response(request)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        if not isinstance(exception, OperationalError | InterfaceError):
+        if not _is_the_databases(exception):
             return None
         logger.error("%s could not be answered: %s", one_line(request.path), one_line(exception))
         return HttpResponse(_PAGE, status=503)
+
+
+def _is_the_databases(exception: Exception) -> bool:
+    """Whether it is about the database as a whole, and not about what was asked of it."""
+    if isinstance(exception, OperationalError | InterfaceError):
+        return True
+    state = getattr(exception.__cause__, "sqlstate", None)
+    return isinstance(exception, Error) and state in _STATES

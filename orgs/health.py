@@ -301,12 +301,14 @@ def tables_locked(error: str) -> Problem:
     )
 
 
-def grants_missing(error: str) -> Problem:
-    """The problem that PostgreSQL does not let the web process read the mirror's tables."""
+def grants_missing(grants: Sequence[str], error: str = "") -> Problem:
+    """The problem that PostgreSQL's user may not do these, as in ``UPDATE ON workos_event``; none
+    are given if only ``error`` is known."""
+    lacking = ", ".join(grants) or "some"
     return Problem(
         ProblemCode.GRANTS_MISSING,
-        "PostgreSQL does not let the web process's user read a table of the mirror's.",
-        "`manage.py check --database default` names the grants that are missing.",
+        f"The user that DATABASE_URL names lacks grants on the mirror's tables: {lacking}.",
+        "As the tables' owner, GRANT them to it; `manage.py check --database default` names each.",
         error,
     )
 
@@ -334,8 +336,11 @@ def _problems(figures: Figures) -> Iterator[Problem]:
             "The database takes no writes: it is a standby, or default_transaction_read_only is "
             "on. Webhooks are answered 503, and nothing is applied.",
             "Point DATABASE_URL at the primary, or find who made it read-only (a failover, a full "
-            "disk, ALTER SYSTEM or ALTER DATABASE). Nothing is lost: it goes on by itself.",
+            "disk, ALTER SYSTEM or ALTER DATABASE); then restart web and worker, whose connections "
+            "keep that setting. Nothing is lost.",
         )
+        # What follows from that is not to be mended by itself.
+        return
     yield from _worker_problems(figures)
     yield from _cursor_problems(figures)
     yield from _waiting_problems(figures)
@@ -363,9 +368,12 @@ def _worker_problems(figures: Figures) -> Iterator[Problem]:
     if delay > LONGEST_SCHEDULE_DELAY:
         yield Problem(
             ProblemCode.WORKER_NOT_RUNNING,
-            f"No worker runs: the minute schedule should have rung {in_words(delay)} ago.",
+            f"No worker runs, or its scheduler fails: the minute schedule should have rung "
+            f"{in_words(delay)} ago.",
             "Start one: `systemctl restart gram-sync-worker`, or `manage.py qcluster`. "
-            "`systemctl status gram-sync-worker` and its log say why it ended.",
+            "`systemctl status gram-sync-worker` and its log say why it ended. If its log says "
+            "*Could not create task from schedule*, mend or delete the schedule of another app "
+            "that is due, in the admin, under Scheduled tasks.",
         )
 
 
@@ -521,8 +529,9 @@ def _waiting_problems(figures: Figures) -> Iterator[Problem]:
     if waiting.write_backs_failing:
         yield Problem(
             ProblemCode.WRITE_BACKS_FAILING,
-            f"WorkOS does not know the ids of {_count(waiting.write_backs_failing, 'organization')}"
-            f" for {in_words(LONGEST_WRITE_BACK)} and more.",
+            f"WorkOS has not learned the ids of "
+            f"{_count(waiting.write_backs_failing, 'organization')} for "
+            f"{in_words(LONGEST_WRITE_BACK)} or more.",
             "Why is in the admin, under external_id write-backs, and in the worker's log. If "
             "WorkOS refuses the API key, it may read and not write: make one that may. They are "
             "tried again by themselves; *Try again now* there does not wait for the next time.",
@@ -545,7 +554,8 @@ def _webhook_problems(figures: Figures) -> Iterator[Problem]:
             f"No webhook came for the last hour's {_count(last_day.recently_lost, 'event')}; the "
             "schedule brought them, up to a minute late.",
             "See the deliveries in WorkOS's dashboard, under Webhooks. Answered with 401: "
-            "WORKOS_WEBHOOK_SECRET is not the endpoint's signing secret; set it, restart web. "
+            "WORKOS_WEBHOOK_SECRET is not the endpoint's signing secret (set it, restart web), or "
+            "the web machine's clock is wrong. "
             "None at all: the endpoint is disabled, or its address is wrong.",
         )
 
@@ -556,8 +566,9 @@ def _snapshot_problems(figures: Figures) -> Iterator[Problem]:
             ProblemCode.SNAPSHOT_INCOMPLETE,
             "The last snapshot of all organizations did not complete: what differs may stay so.",
             "Why is in the admin, under Sync status, and in the worker's log. Once that is mended, "
-            "choose *Take a snapshot now* there. If so many organizations are gone from WorkOS on "
-            "purpose, run `manage.py reconcile_workos --max-disable N`.",
+            "choose *Take a snapshot now* there. If it says that too many are gone: `manage.py "
+            "reconcile_workos --dry-run --max-disable 100%` lists them, and the same without "
+            "`--dry-run` disables them.",
             figures.cursor.snapshot_trouble,
         )
     reconciled_at = figures.cursor.reconciled_at

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
+from django.db import connection
 from django.test import Client
 from django_q.models import OrmQ
 
@@ -166,6 +167,25 @@ def test_disabling_says_what_will_happen_to_each_row_and_then_what_did() -> None
     assert {entry.object_id: entry.change_message for entry in LogEntry.objects.all()} == {
         "gram-1": "Disabled here"
     }
+
+
+@durable
+def test_what_was_done_and_cant_be_kept_in_the_history_is_said() -> None:
+    organization = an_organization_row("gram-1")
+    client = a_client("disable_organization")
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE django_admin_log RENAME TO gone")
+        try:
+            answer = carry_out(client, ORGANIZATIONS, "disable", "gram-1")
+        finally:
+            cursor.execute("ALTER TABLE gone RENAME TO django_admin_log")
+
+    organization.refresh_from_db()
+    assert organization.disabled_at is not None
+    assert said(answer) == [
+        ("warning", "Done, but it could not be kept in the history: gram-1"),
+        ("success", "Disabled: 1"),
+    ]
 
 
 @durable

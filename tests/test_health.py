@@ -162,7 +162,7 @@ def test_nothing_is_wrong_with_a_healthy_mirror() -> None:
         pytest.param(
             with_waiting(write_backs_failing=1),
             ProblemCode.WRITE_BACKS_FAILING,
-            "WorkOS does not know the ids of 1 organization for 1 hour and more.",
+            "WorkOS has not learned the ids of 1 organization for 1 hour or more.",
             id="a write-back fails for an hour",
         ),
         pytest.param(
@@ -181,7 +181,8 @@ def test_nothing_is_wrong_with_a_healthy_mirror() -> None:
         pytest.param(
             with_schedules(sync_due_at=NOON - minutes(4)),
             ProblemCode.WORKER_NOT_RUNNING,
-            "No worker runs: the minute schedule should have rung 4 minutes ago.",
+            "No worker runs, or its scheduler fails: the minute schedule should have rung 4 "
+            "minutes ago.",
             id="nobody rings",
         ),
         pytest.param(

@@ -179,7 +179,7 @@ LIMITS = (
                 "STATEMENT_TIMEOUT_SECONDS": "1.5",
             },
             "settings.DATABASES['default']['OPTIONS']['options']",
-            "'-c jit=off -c statement_timeout=1500'",
+            "'-c jit=off -c statement_timeout=1500 -c lock_timeout=300'",
         ),
         (
             {"REDIS_URL": "redis://:pass%2Fword@queue:6379/1"},

@@ -1,11 +1,14 @@
 """What all tables of the mirror have in common, and their columns."""
 
+import logging
 from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.contrib.admin.models import LogEntry
 from django.contrib.admin.utils import quote
+from django.db import Error as DatabaseTrouble
 from django.db import models
 from django.http import HttpRequest
 from django.urls import reverse
@@ -22,6 +25,8 @@ else:
         def __class_getitem__(cls, model: object) -> type:
             return cls
 
+
+logger = logging.getLogger(__name__)
 
 Shown = TypeVar("Shown", bound=models.Model)
 
@@ -46,6 +51,16 @@ class MirrorAdmin(ModelAdmin[Shown]):
         # Only the filters on offer: Django hands any other lookup to PostgreSQL as it comes, and
         # answers 500 if that refuses it (a NUL, a regular expression that isn't one).
         return lookup in {offered.parameter_name for offered in self.list_filter}  # type: ignore[union-attr]
+
+    def log_change(self, request: HttpRequest, obj: Shown, message: Any) -> LogEntry | None:  # type: ignore[override]
+        """Keeps in the history what was done; what was, and can't be kept, is said."""
+        try:
+            return super().log_change(request, obj, message)
+        except DatabaseTrouble:
+            logger.exception("what was done to %r could not be kept in the history", obj.pk)
+            text = "Done, but it could not be kept in the history"
+            self.message_user(request, f"{text}: {obj.pk}", messages.WARNING)
+            return None
 
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None

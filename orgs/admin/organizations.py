@@ -1,6 +1,7 @@
 """Organizations: what Gram owns of them can be edited, the rest can be reconciled."""
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import quote as url_quote
@@ -36,6 +37,9 @@ logger = logging.getLogger(__name__)
 _DASHBOARD = "https://dashboard.workos.com"
 
 _EVENTS_OF_STORY = 50
+
+#: Proxies hang up on what takes a minute.
+_RECONCILE_SECONDS = 20.0
 
 
 @admin.register(Organization)
@@ -120,7 +124,8 @@ class OrganizationAdmin(ActingAdmin[Organization]):
 
     def _ask_or_reconcile(self, request: HttpRequest, ids: list[str]) -> HttpResponse:
         """A dry run says what will happen; if that is nothing, there is nothing to confirm."""
-        found = reconcile_organizations(Run(now=timezone.now(), dry=not is_confirmed(request)), ids)
+        run = Run(now=timezone.now(), dry=not is_confirmed(request))
+        found = reconcile_organizations(run, ids, deadline=time.monotonic() + _RECONCILE_SECONDS)
         if not is_confirmed(request) and found.snapshot.found_drift:
             trouble = [storable(text) for text in found.snapshot.trouble]
             return self.ask(request, "reconcile_selected", _plan(ids, found), trouble)

@@ -9,9 +9,9 @@ import time
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from hashlib import blake2b
 
@@ -98,7 +98,8 @@ class Reconciliation:
         failed = self.write_backs.failed
         trouble = list(self.snapshot.trouble)
         if failed:
-            trouble.append(f"{failed} write-backs failed and will be tried again; see the outbox")
+            noun = "write-back" if failed == 1 else "write-backs"
+            trouble.append(f"{failed} {noun} failed and will be tried again; see the outbox")
         if self.write_backs.is_cut_short:
             trouble.append("some write-backs are left for the worker: there was no time for them")
         return trouble
@@ -135,15 +136,21 @@ def reconcile_unless_busy(run: Run, *, only_if_lost: bool = False) -> Reconcilia
         return _reconcile(run, drain_events=True)
 
 
-def reconcile_organizations(run: Run, ids: Sequence[str]) -> Reconciliation:
+def reconcile_organizations(
+    run: Run, ids: Sequence[str], *, deadline: float | None = None
+) -> Reconciliation:
     """Compares and repairs only these, by WorkOS id or by Gram id, and pushes their write-backs.
 
-    Young differences are applied too. Raises ``UnknownOrganization`` before anything is written,
-    ``workos.WorkOSTrouble`` and ``django.db.Error``. May be repeated and run concurrently.
+    If not all could be asked for by ``deadline``, a time of ``time.monotonic``, nothing is done and
+    it raises ``workos.Unavailable``. Young differences are applied too. Raises
+    ``UnknownOrganization`` before anything is written, ``workos.WorkOSTrouble`` and
+    ``django.db.Error``. May be repeated and run concurrently.
     """
     report = SnapshotReport()
     found: dict[str, Listed | None] = {}
     for id_ in dict.fromkeys(ids):
+        if deadline is not None and time.monotonic() > deadline:
+            raise workos.Unavailable("WorkOS answers too slowly for so many at once; choose fewer")
         named = _find(run, id_)
         if not named and id_ not in found:
             report.organizations += 1
@@ -164,6 +171,11 @@ def reconcile_organizations(run: Run, ids: Sequence[str]) -> Reconciliation:
 
 
 def _reconcile(run: Run, *, drain_events: bool) -> Reconciliation:
+    with _noted(run):
+        return _run(run, drain_events=drain_events)
+
+
+def _run(run: Run, *, drain_events: bool) -> Reconciliation:
     events, lost = _drain(run) if drain_events else (DrainReport(), None)
     report = SnapshotReport()
     _take_snapshot(run, report, lost)
@@ -248,13 +260,22 @@ def _take_snapshot(run: Run, report: SnapshotReport, lost: CursorLost | None) ->
         _note_incomplete(report.trouble[0])
 
 
+@contextmanager
+def _noted(run: Run) -> Iterator[None]:
+    """Around a run: what ends it is also to be seen where people look."""
+    try:
+        yield
+    except (WorkOSTrouble, DatabaseError) as trouble:
+        if not run.dry:
+            _note_incomplete(one_line(trouble))
+        raise
+
+
 def _note_incomplete(trouble: str) -> None:
     try:
-        note_incomplete(one_line(trouble))
+        note_incomplete(one_line(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC: {trouble}"))
     except DatabaseError as error:
-        if not is_passing(error):
-            raise
-        logger.warning("that the snapshot is not complete could not be noted: %s", error)
+        logger.warning("that the snapshot is not complete could not be noted: %s", one_line(error))
 
 
 def _compare_listed(run: Run, report: SnapshotReport) -> "_Seen":
@@ -434,7 +455,7 @@ def _are_few_enough(run: Run, report: SnapshotReport, gone: Sequence[str]) -> bo
     report.trouble.append(
         f"more than {allowed} of {linked} linked organizations are gone from WorkOS: none is "
         f"disabled; {report.organizations} organizations were compared; if that is right, raise "
-        "--max-disable"
+        "--max-disable: with --dry-run and 100%, it lists them"
     )
     return False
 

@@ -3,6 +3,7 @@
 Right whatever number of processes runs, as none keeps counts of its own.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -35,6 +36,7 @@ from orgs.models import ORGANIZATIONS_STREAM
 from orgs.services import sql
 from orgs.services.drain import EVENT_RETENTION
 from orgs.services.faults import is_not_granted, is_out_of_time
+from orgs.services.grants import missing_grants
 from orgs.services.ring import queue_length
 from orgs.services.schedules import broken_schedules, sync_due_at
 from orgs.services.transactions import read_only_transaction
@@ -54,8 +56,8 @@ def current_status() -> Status:
     """
     try:
         with read_only_transaction(statement_seconds=_STATEMENT_SECONDS):
-            unapplied = _unapplied_migrations()
-        return _status_behind(unapplied) if unapplied else status_of(_read_figures())
+            first = [*_problems_with_tables()]
+        return _status_behind(first) if first else status_of(_read_figures())
     except DatabaseUnusable as error:
         return Status((_problem_of(error),))
 
@@ -64,17 +66,23 @@ def _problem_of(error: DatabaseUnusable) -> Problem:
     told = one_line(error)
     if is_out_of_time(error):
         return tables_locked(told)
-    return grants_missing(told) if is_not_granted(error) else database_unusable(told)
+    return grants_missing((), told) if is_not_granted(error) else database_unusable(told)
 
 
-def _status_behind(unapplied: list[str]) -> Status:
-    problem = migrations_unapplied(unapplied)
+def _problems_with_tables() -> Iterator[Problem]:
+    if unapplied := _unapplied_migrations():
+        yield migrations_unapplied(unapplied)
+    if lacking := missing_grants():
+        yield grants_missing(lacking)
+
+
+def _status_behind(first: Sequence[Problem]) -> Status:
     try:
         status = status_of(_read_figures())
     except ProgrammingError:
-        # A table or a column is not there yet.
-        return Status((problem,))
-    return Status((problem, *status.problems), status.figures)
+        # A table or a column is not there yet, or may not be read.
+        return Status((*first,))
+    return Status((*first, *status.problems), status.figures)
 
 
 def _unapplied_migrations() -> list[str]:

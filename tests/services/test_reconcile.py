@@ -1,6 +1,7 @@
 """The snapshot against real PostgreSQL and a WorkOS that lies in every way it is known to."""
 
 import hashlib
+import time
 import tracemalloc
 from collections.abc import Callable
 from contextlib import suppress
@@ -366,6 +367,16 @@ def test_a_link_that_cant_be_asked_for_is_a_conflict_and_stops_nothing(
     assert row("gram-odd").disabled_at is None
 
 
+def test_what_cant_all_be_asked_for_in_time_is_left_alone(workos: WorkOSStandIn) -> None:
+    acme = an_old_organization(workos, external_id="gram-1")
+
+    with pytest.raises(edge.Unavailable, match="choose fewer"):
+        reconcile_organizations(Run(now=timezone.now()), [acme], deadline=time.monotonic() - 1)
+
+    assert not Organization.objects.exists()
+    assert workos.count_requests() == 0
+
+
 def test_a_row_that_cant_be_disabled_does_not_keep_the_rest_enabled(
     workos: WorkOSStandIn,
 ) -> None:
@@ -459,7 +470,7 @@ def test_a_write_back_that_failed_is_trouble(workos: WorkOSStandIn) -> None:
 
     found = snapshot()
 
-    assert found.trouble == ["1 write-backs failed and will be tried again; see the outbox"]
+    assert found.trouble == ["1 write-back failed and will be tried again; see the outbox"]
     assert not found.in_sync
 
 

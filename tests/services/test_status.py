@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
-from django.db import connection
+from django.db import ProgrammingError, connection
 from django.db.migrations.recorder import MigrationRecorder
 from django.test.utils import CaptureQueriesContext
 from django_q.brokers.redis_broker import Redis as RedisBroker
@@ -344,12 +344,46 @@ def test_a_database_that_takes_no_writes_is_named_before_what_comes_of_it() -> N
         finally:
             cursor.execute("RESET default_transaction_read_only")
 
-    assert codes(status) == [
-        ProblemCode.DATABASE_READ_ONLY,
-        ProblemCode.CURSOR_OLD,
-        ProblemCode.SNAPSHOT_OLD,
-    ]
+    # What comes of it is not told beside it: its remedies would mend nothing.
+    assert codes(status) == [ProblemCode.DATABASE_READ_ONLY]
     assert status.figures is not None
+
+
+def test_a_grant_to_write_that_is_missing_is_named() -> None:
+    a_cursor()
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE ROLE somebody")
+        try:
+            cursor.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO somebody")
+            cursor.execute(
+                "GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO somebody"
+            )
+            cursor.execute("REVOKE UPDATE ON workos_event FROM somebody")
+            cursor.execute("SET ROLE somebody")
+            status = current_status()
+        finally:
+            cursor.execute("RESET ROLE")
+            cursor.execute("DROP OWNED BY somebody")
+            cursor.execute("DROP ROLE somebody")
+
+    assert codes(status) == [ProblemCode.GRANTS_MISSING]
+    assert "UPDATE ON workos_event" in status.problems[0].sentence
+    assert status.figures is not None
+
+
+def test_a_snapshot_that_ends_with_an_error_is_told(workos: WorkOSStandIn) -> None:
+    workos.seed(organizations=1, at="2026-01-01T00:00:00Z", emits=False)
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE organization_metadata RENAME slug TO gone")
+        try:
+            with pytest.raises(ProgrammingError):
+                reconcile(Run(now=datetime.now(UTC)))
+        finally:
+            cursor.execute("ALTER TABLE organization_metadata RENAME gone TO slug")
+
+    (told,) = [p for p in current_status().problems if p.code is ProblemCode.SNAPSHOT_INCOMPLETE]
+    assert "slug" in told.detail
+    assert "UTC: " in told.detail
 
 
 def test_tasks_that_wait_are_counted() -> None:
@@ -418,6 +452,6 @@ def test_it_writes_nothing_and_asks_little() -> None:
     ]
     assert len(asked) <= 8
     written = [
-        query["sql"] for query in queries if re.search(r"\b(INSERT|UPDATE|DELETE)\b", query["sql"])
+        query["sql"] for query in queries if re.match(r"\s*(INSERT|UPDATE|DELETE)\b", query["sql"])
     ]
     assert written == []

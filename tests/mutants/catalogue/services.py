@@ -1563,8 +1563,8 @@ MUTANTS = (
         ),
         (
             "write-backs that failed are no trouble",
-            "if failed:\n            trouble.append",
-            "if False:\n            trouble.append",
+            "if failed:",
+            "if False:",
             f"{_RECONCILE}::test_a_write_back_that_failed_is_trouble",
         ),
         (
@@ -1602,9 +1602,15 @@ MUTANTS = (
         ),
         (
             "trouble with the listing ends the run without a report",
-            "except (WorkOSTrouble, DatabaseError) as trouble:",
-            "except ZeroDivisionError as trouble:",
+            "except (WorkOSTrouble, DatabaseError) as trouble:\n        if isinstance",
+            "except ZeroDivisionError as trouble:\n        if isinstance",
             f"{_RECONCILE}::test_a_broken_listing_disables_nothing",
+        ),
+        (
+            "a snapshot that ends with an error leaves no trace",
+            "if not run.dry:\n            _note_incomplete(one_line(trouble))\n",
+            "",
+            "tests/services/test_status.py::test_a_snapshot_that_ends_with_an_error_is_told",
         ),
         (
             "locked rows are not tried once more",
