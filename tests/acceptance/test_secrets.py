@@ -54,6 +54,16 @@ def renamed(table: str) -> AbstractContextManager[None]:
     return changed(f"ALTER TABLE {table} RENAME TO gone", f"ALTER TABLE gone RENAME TO {table}")
 
 
+def nobody_can_be_read() -> AbstractContextManager[None]:
+    """An error of the data itself, which is no trouble of the whole database."""
+    return changed(
+        "CREATE VIEW auth_user AS SELECT id, password, last_login, is_superuser, username, "
+        "first_name, last_name, email, 1 / (id - id) = 1 AS is_staff, is_active, date_joined "
+        "FROM gone",
+        "DROP VIEW auth_user",
+    )
+
+
 def ask(port: int, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, str]:
     http = HTTPConnection("127.0.0.1", port, timeout=30)
     http.request(
@@ -97,7 +107,7 @@ def test_no_secret_and_no_payload_is_ever_logged(
                 {"id": "event_x", "event": "organization.updated", "data": {}}
             ).encode()
             unavailable = ask(port, "POST", WEBHOOKS, body, WorkOS_Signature=signed(body))
-        with renamed("auth_user"):
+        with renamed("auth_user"), nobody_can_be_read():
             failed = ask(port, "GET", "/admin/", Cookie=session)
         forged = ask(port, "POST", WEBHOOKS, PAYLOAD.encode(), WorkOS_Signature="t=1, v1=2")
 
