@@ -70,7 +70,9 @@ WHERE stream = %s
 #: that Python can't hold (infinity, a year of five digits) is the latest or first that it can.
 LOAD_ORGANIZATIONS = """
 SELECT id, name, workos_id,
-    least(greatest(workos_updated_at, '0001-01-02 00:00+00'), '9999-12-30 00:00+00'),
+    CASE WHEN workos_updated_at IS NOT NULL
+        THEN least(greatest(workos_updated_at, '0001-01-02 00:00+00'), '9999-12-30 00:00+00')
+    END,
     workos_last_event_id, disabled_at IS NOT NULL
 FROM organization_metadata
 WHERE workos_id = ANY(%s::text[]) OR id = ANY(%s::text[])

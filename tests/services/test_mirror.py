@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import product
 
 import pytest
@@ -90,6 +90,29 @@ def test_a_comparison_row_by_row_finds_nothing_in_those_in_sync() -> None:
 
 def test_of_no_organization_none_is_in_sync() -> None:
     assert ids_in_sync([]) == set()
+
+
+@pytest.mark.parametrize(
+    ("stored", "read"),
+    [
+        (None, None),
+        ("2026-01-15 12:00:00.123456+00", datetime(2026, 1, 15, 12, 0, 0, 123456, tzinfo=UTC)),
+        ("infinity", datetime(9999, 12, 30, tzinfo=UTC)),
+        ("-infinity", datetime(1, 1, 2, tzinfo=UTC)),
+    ],
+)
+def test_a_time_is_read_as_it_is_or_as_the_nearest_that_python_has(
+    stored: str | None, read: datetime | None
+) -> None:
+    an_organization_row("gram-1", workos_id="org_1")
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE organization_metadata SET workos_updated_at = %s", [stored])
+
+    (row,) = load_rows(["org_1"], [])
+
+    assert row.workos_updated_at == read
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE organization_metadata SET workos_updated_at = NULL")
 
 
 @pytest.fixture

@@ -92,6 +92,18 @@ MUTANTS = mutants(
         f"{_SAFETY_LINES}::test_the_end_that_was_reached_once_stays_noted",
     ),
     (
+        "a time that is not known is the first there is",
+        "CASE WHEN workos_updated_at IS NOT NULL\n        THEN least",
+        "CASE WHEN true\n        THEN least",
+        "tests/services/test_mirror.py",
+    ),
+    (
+        "a time that Python can't hold ends the snapshot",
+        "THEN least(greatest(workos_updated_at, '0001-01-02 00:00+00'), '9999-12-30 00:00+00')",
+        "THEN workos_updated_at",
+        "tests/services/test_mirror.py",
+    ),
+    (
         "rows are decided about without their locks",
         '{LOAD_ORGANIZATIONS} ORDER BY id FOR NO KEY UPDATE"',
         '{LOAD_ORGANIZATIONS} ORDER BY id"',
