@@ -339,7 +339,7 @@ def _problems(figures: Figures) -> Iterator[Problem]:
             "disk, ALTER SYSTEM or ALTER DATABASE); then restart web and worker, whose connections "
             "keep that setting. Nothing is lost.",
         )
-        # What follows from that is not to be mended by itself.
+        # Nothing else can be mended before that.
         return
     yield from _worker_problems(figures)
     yield from _cursor_problems(figures)

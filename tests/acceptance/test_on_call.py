@@ -194,6 +194,13 @@ def name_is(workos_id: str, name: str) -> bool:
     return Organization.objects.filter(workos_id=workos_id, name=name).exists()
 
 
+def an_organization_whose_push_fails(workos: WorkOSStandIn) -> Any:
+    workos.misbehave("status", method="PUT", path="/organizations", status=500, times=None)
+    organization = workos.create_organization(name="Acme")
+    wait_until(lambda: ExternalIdWriteBack.objects.exclude(last_error="").exists(), "a push fails")
+    return organization
+
+
 def test_a_revoked_key(machine: Machine) -> None:
     workos = machine.workos
     with machine.web() as person:
@@ -309,11 +316,7 @@ def test_a_write_back_that_fails_for_an_hour(machine: Machine) -> None:
     workos = machine.workos
     with machine.web() as person, machine.worker():
         work_is_done(person)
-        workos.misbehave("status", method="PUT", path="/organizations", status=500, times=None)
-        acme = workos.create_organization(name="Acme")
-        wait_until(
-            lambda: ExternalIdWriteBack.objects.exclude(last_error="").exists(), "a push fails"
-        )
+        acme = an_organization_whose_push_fails(workos)
         later(minutes=61)
 
         said = person.sees("write_backs_failing")
@@ -340,11 +343,7 @@ def test_a_write_back_in_conflict(machine: Machine) -> None:
     workos = machine.workos
     with machine.web() as person, machine.worker():
         work_is_done(person)
-        workos.misbehave("status", method="PUT", path="/organizations", status=500, times=None)
-        acme = workos.create_organization(name="Acme")
-        wait_until(
-            lambda: ExternalIdWriteBack.objects.exclude(last_error="").exists(), "a push fails"
-        )
+        acme = an_organization_whose_push_fails(workos)
         workos.behave()
         # Someone is quicker.
         row = Organization.objects.get()

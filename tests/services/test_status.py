@@ -320,17 +320,22 @@ def test_a_database_that_does_not_answer_in_time_is_a_problem(
     assert not status.is_ready
 
 
-def test_a_table_that_may_not_be_read_is_a_missing_grant() -> None:
+def status_for_a_user(*grants: str) -> Status:
     with connection.cursor() as cursor:
         cursor.execute("CREATE ROLE somebody")
         try:
-            cursor.execute("GRANT SELECT ON django_migrations TO somebody")
+            for grant in grants:
+                cursor.execute(grant)
             cursor.execute("SET ROLE somebody")
-            status = current_status()
+            return current_status()
         finally:
             cursor.execute("RESET ROLE")
             cursor.execute("DROP OWNED BY somebody")
             cursor.execute("DROP ROLE somebody")
+
+
+def test_a_table_that_may_not_be_read_is_a_missing_grant() -> None:
+    status = status_for_a_user("GRANT SELECT ON django_migrations TO somebody")
 
     assert codes(status) == [ProblemCode.GRANTS_MISSING]
     assert not status.is_ready
@@ -351,20 +356,10 @@ def test_a_database_that_takes_no_writes_is_named_before_what_comes_of_it() -> N
 
 def test_a_grant_to_write_that_is_missing_is_named() -> None:
     a_cursor()
-    with connection.cursor() as cursor:
-        cursor.execute("CREATE ROLE somebody")
-        try:
-            cursor.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO somebody")
-            cursor.execute(
-                "GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO somebody"
-            )
-            cursor.execute("REVOKE UPDATE ON workos_event FROM somebody")
-            cursor.execute("SET ROLE somebody")
-            status = current_status()
-        finally:
-            cursor.execute("RESET ROLE")
-            cursor.execute("DROP OWNED BY somebody")
-            cursor.execute("DROP ROLE somebody")
+    status = status_for_a_user(
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO somebody",
+        "REVOKE UPDATE ON workos_event FROM somebody",
+    )
 
     assert codes(status) == [ProblemCode.GRANTS_MISSING]
     assert "UPDATE ON workos_event" in status.problems[0].sentence
