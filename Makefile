@@ -32,22 +32,22 @@ test: $(INSTALLED) ## all tests and the coverage gate; with ARGS="tests/test_slu
 	@$(BIN)/python -m pytest $(if $(strip $(ARGS)),$(ARGS),--cov $(AT_ONCE))
 
 chaos: $(INSTALLED) ## break everything on purpose; with ROUNDS=1000 for long, with SEED=7 a plan again
-	@$(BIN)/python -m tests.chaos --rounds $(or $(strip $(ROUNDS)),30) \
+	@$(BIN)/python -m tests.system.chaos --rounds $(or $(strip $(ROUNDS)),30) \
 		$(if $(strip $(SEED)),--seed $(strip $(SEED)))
 
 mutants: $(INSTALLED) ## remove the safety lines one by one, the tests must notice; with ONLY=lease some
-	@$(BIN)/python -m tests.mutants $(if $(strip $(ONLY)),--only "$(strip $(ONLY))")
+	@$(BIN)/python -m tests.system.mutants $(if $(strip $(ONLY)),--only "$(strip $(ONLY))")
 
 bench: $(INSTALLED) ## how fast it is, beside what it replaces; with ARGS="--only apply --scale 0.1" a part
-	@$(BIN)/python -m tests.benchmark $(ARGS)
+	@$(BIN)/python -m tests.system.benchmark $(ARGS)
 
 browser: $(INSTALLED) ## the admin in Debian's Chromium; with SCREENSHOTS=folder keeps pictures of it
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null \
 		|| command -v google-chrome >/dev/null || { \
 		echo "There is no Chromium. On Debian and Ubuntu: apt install chromium" >&2; exit 1; }
 	@$(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check \
-		--require-hashes --requirement tests/browser/requirements.txt
-	@$(BIN)/python -m pytest tests/browser
+		--require-hashes --requirement tests/system/browser/requirements.txt
+	@$(BIN)/python -m pytest tests/system/browser
 
 # Settings as in production, so that the deployment check has nothing to find. The database is never
 # asked: nothing listens on port 1.

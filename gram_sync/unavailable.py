@@ -6,7 +6,7 @@ from collections.abc import Callable
 from django.db import Error, InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 
-from orgs.wording import one_line
+from orgs.domain.naming import one_line
 
 logger = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from django.db import DEFAULT_DB_ALIAS, NotSupportedError, connections
 from django.db import Error as DatabaseUnusable
 
 from orgs.conf import RANGES, SyncSettings, least_task_timeout, sync_settings
+from orgs.domain.naming import one_line
 from orgs.services.grants import missing_grants
 from orgs.services.schedules import broken_schedules
-from orgs.wording import one_line
 from orgs.workos import is_header_text
 
 #: The oldest that Django 5.2 works with. The SQL here needs 12: date_trunc with a time zone.

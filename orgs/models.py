@@ -9,7 +9,7 @@ from typing import Self
 from django.db import models
 from django.db.models.functions import Now
 
-from orgs.resolution import EVENT_OUTCOMES, EventType, Outcome
+from orgs.domain.resolution import EVENT_OUTCOMES, EventType, Outcome
 
 #: The constraint whose violation made a whole event fail for ever in the system this replaces.
 SLUG_CONSTRAINT = "organization_metadata_slug_key"

@@ -9,11 +9,12 @@ import time
 from django.utils import timezone
 
 from orgs.conf import sync_settings
-from orgs.services import drain, write_back
+from orgs.domain.naming import one_line
+from orgs.services import outbox as write_back
 from orgs.services import prune as pruning
 from orgs.services import reconcile as reconciling
+from orgs.services import stream as drain
 from orgs.services.repair import Run, SnapshotReport
-from orgs.wording import one_line
 
 logger = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST, require_safe
 
-from orgs.health import Problem
-from orgs.metrics import CONTENT_TYPE, exposition
-from orgs.services.intake import Receipt, receive_webhook
+from orgs.domain.status import Problem
+from orgs.monitoring.metrics import CONTENT_TYPE, exposition
 from orgs.services.status import current_status
+from orgs.services.webhook import Receipt, receive_webhook
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
 
+from orgs.domain.resolution import Outcome
 from orgs.models import ExternalIdWriteBack, Organization, WorkOSEvent
-from orgs.resolution import Outcome
 from tests.builders import NOON
 
 #: The services open transactions of their own, which they refuse inside a test's.

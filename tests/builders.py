@@ -5,15 +5,16 @@ from typing import Any
 
 from django.db import connection
 
-from orgs.models import Organization, WorkOSEvent
-from orgs.resolution import (
+from orgs.domain.resolution import (
     EventType,
     OrganizationChanged,
     OrganizationDeleted,
     RemoteOrganization,
     Row,
 )
-from orgs.workos import EventPage, ListedEvent, Position
+from orgs.domain.types import Position
+from orgs.models import Organization, WorkOSEvent
+from orgs.workos import EventPage, ListedEvent
 
 NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
 

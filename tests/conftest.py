@@ -10,9 +10,9 @@ from hypothesis import settings as hypothesis_settings
 from pytest_django import Settings
 
 from gram_sync.embedded_postgres import server
-from orgs import workos as workos_module
+from orgs.testing import WorkOSStandIn
+from orgs.workos import client as workos_module
 from tests.settings import TEST_SERVER_DATA
-from tests.workos_stand_in import WorkOSStandIn
 
 # Database and HTTP examples take milliseconds that vary: no deadline. The same examples each time,
 # so that a red suite is red again; raise max_examples by hand to search further.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
-from tests.chaos.names import derived_id
+from tests.system.chaos.names import derived_id
 
 Organizations: TypeAlias = Mapping[str, Mapping[str, Any]]
 """WorkOS's organizations as JSON, by their ids."""

@@ -15,7 +15,7 @@ from django.db import connection
 
 from gram_sync.components import listen, start_web
 from gram_sync.processes import Children
-from tests.workos_stand_in import WorkOSStandIn
+from orgs.testing import WorkOSStandIn
 
 PROJECT = Path(settings.BASE_DIR)
 MANAGE = [sys.executable, "manage.py"]

@@ -25,7 +25,7 @@ from gram_sync.demo.stage import (
 from gram_sync.demo.story import Story
 from gram_sync.embedded_postgres.server import ServerError
 from gram_sync.processes import PROJECT, ChildFailed, Children, Stopped
-from tests.workos_stand_in import Refused
+from orgs.testing import Refused
 
 _FOLDER: Final = PROJECT / ".data" / "demo"
 

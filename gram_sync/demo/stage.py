@@ -23,7 +23,7 @@ from gram_sync.components import (
     stop_postgres,
 )
 from gram_sync.processes import Child, Children
-from tests.workos_stand_in import StandInClient
+from orgs.testing import StandInClient
 
 HOLD_BACK_SECONDS: Final = 2
 API_KEY: Final = "sk_demo"
@@ -146,7 +146,7 @@ def _start_stand_in(
     children: Children, environment: dict[str, str], web_url: str, log: Path
 ) -> Child:
     command = (
-        *(sys.executable, "-m", "tests.workos_stand_in"),
+        *(sys.executable, "-m", "orgs.testing"),
         *("--api-key", API_KEY),
         *("--hold-back", str(HOLD_BACK_SECONDS)),
         *("--webhook-url", f"{web_url}/webhooks/workos/"),

@@ -16,7 +16,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 
 from orgs.admin.base import MirrorAdmin, Shown
-from orgs.wording import is_storable
+from orgs.domain.naming import is_storable
 
 _CONFIRMED = "confirmed"
 _FROM_ROW = "from_row"

@@ -13,7 +13,7 @@ from orgs.admin.base import ReadOnlyAdmin, may_view
 from orgs.admin.confirmation import asking, is_confirmed
 from orgs.admin.status import page
 from orgs.models import ORGANIZATIONS_STREAM, SyncCursor
-from orgs.services.ring import RECONCILE, SYNC_EVENTS, ring
+from orgs.services.queue import RECONCILE, SYNC_EVENTS, ring
 from orgs.services.status import current_status
 
 

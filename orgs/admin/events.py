@@ -17,16 +17,16 @@ from django.utils.html import format_html
 from orgs.admin.base import EMPTY, ReadOnlyAdmin, link, moment
 from orgs.admin.confirmation import ActingAdmin, Subject, asking, is_confirmed, selected
 from orgs.admin.filters import AnnouncementFilter, OutcomeFilter, TypeFilter
+from orgs.domain.naming import storable
+from orgs.domain.resolution import Outcome, Resolved
 from orgs.models import WorkOSEvent
-from orgs.resolution import Outcome, Resolved
-from orgs.services.snapshots import (
+from orgs.services.refresh import (
     NotParked,
     ReplayReport,
     dismiss_parked,
     replay_all_parked,
     replay_parked,
 )
-from orgs.wording import storable
 from orgs.workos import WorkOSTrouble
 
 logger = logging.getLogger(__name__)

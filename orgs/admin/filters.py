@@ -6,8 +6,8 @@ from django.contrib import admin
 from django.db import models
 from django.http import HttpRequest
 
+from orgs.domain.resolution import EVENT_OUTCOMES, EventType
 from orgs.models import ExternalIdWriteBack, Organization, OrganizationQuerySet, WorkOSEvent
-from orgs.resolution import EVENT_OUTCOMES, EventType
 
 
 class _YesNoFilter(admin.SimpleListFilter):

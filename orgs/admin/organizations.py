@@ -21,6 +21,7 @@ from orgs.admin.base import EMPTY, link, may_view, moment
 from orgs.admin.confirmation import ActingAdmin, Subject, is_confirmed, selected
 from orgs.admin.filters import DisabledFilter, LinkedFilter, WriteBackFilter
 from orgs.conf import sync_settings
+from orgs.domain.naming import storable
 from orgs.models import ExternalIdWriteBack, Organization, WorkOSEvent
 from orgs.services.disabling import disable, enable
 from orgs.services.reconcile import (
@@ -29,7 +30,6 @@ from orgs.services.reconcile import (
     reconcile_organizations,
 )
 from orgs.services.repair import Run
-from orgs.wording import storable
 from orgs.workos import WorkOSTrouble
 
 logger = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import ceil, floor, log10
 
-from orgs.health import HourLatency, LastDayFigures
-from orgs.resolution import EVENT_OUTCOMES
+from orgs.domain.resolution import EVENT_OUTCOMES
+from orgs.domain.status import HourLatency, LastDayFigures
 
 _HOURS = 25
 _HEIGHT = 100.0

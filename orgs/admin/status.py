@@ -8,7 +8,7 @@ from typing import Any
 from django.urls import reverse
 
 from orgs.admin.plots import events_plot, latency_plot
-from orgs.health import Figures, Problem, ProblemCode, Severity, Status
+from orgs.domain.status import Figures, Problem, ProblemCode, Severity, Status
 from orgs.models import ORGANIZATIONS_STREAM
 
 

@@ -11,7 +11,7 @@ from orgs.admin.base import ReadOnlyAdmin, link, moment
 from orgs.admin.confirmation import ActingAdmin, Subject, is_confirmed, selected
 from orgs.admin.filters import WaitingFilter
 from orgs.models import ExternalIdWriteBack
-from orgs.services.write_back import retry
+from orgs.services.outbox import retry
 
 logger = logging.getLogger(__name__)
 

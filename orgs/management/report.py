@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from orgs.drift import DISABLED_HERE, Change
-from orgs.resolution import Outcome
-from orgs.services.drain import DrainReport
+from orgs.domain.drift import DISABLED_HERE, Change
+from orgs.domain.resolution import Outcome
+from orgs.services.outbox import WriteBackReport
 from orgs.services.reconcile import Reconciliation
-from orgs.services.snapshots import ReplayReport
-from orgs.services.write_back import WriteBackReport
+from orgs.services.refresh import ReplayReport
+from orgs.services.stream import DrainReport
 
 #: What can become of an event that is read from the stream, in the order it is reported.
 _EVENT_OUTCOMES = (

@@ -8,16 +8,17 @@ from functools import partial
 
 from django.db import DatabaseError
 
-from orgs.resolution import Fold, OrganizationChanged, Outcome, Plan, Resolved, touched_ids
-from orgs.services.cursor import CursorLocked, cursor_held, cursor_locked, moving
-from orgs.services.faults import is_contents_fault, is_one_events_trouble, retry_races
-from orgs.services.mirror import (
+from orgs.db.cursor import CursorLocked, cursor_held, cursor_locked, moving
+from orgs.db.errors import is_contents_fault, is_one_events_trouble, retry_races
+from orgs.db.rows import (
     LedgerEntry,
     entering,
     lock_rows_and_find_deletions,
     write_plan,
 )
-from orgs.workos import EventPage, ListedEvent, Position
+from orgs.domain.resolution import Fold, OrganizationChanged, Outcome, Plan, Resolved, touched_ids
+from orgs.domain.types import Position
+from orgs.workos import EventPage, ListedEvent
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from django.dispatch import Signal
 
-from orgs.services import sql
-from orgs.services.mirror import tell
-from orgs.services.transactions import Statement, bounded_transaction
+from orgs.db import sql
+from orgs.db.rows import tell
+from orgs.db.transactions import Statement, bounded_transaction
 from orgs.signals import organization_disabled, organization_enabled
 
 

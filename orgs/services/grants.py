@@ -3,8 +3,8 @@
 from django.db import DEFAULT_DB_ALIAS, connections
 from django_q.models import OrmQ, Schedule, Task
 
+from orgs.db import sql
 from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEvent
-from orgs.services import sql
 
 _ALL = ("SELECT", "INSERT", "UPDATE", "DELETE")
 

@@ -17,12 +17,8 @@ from hashlib import blake2b
 
 from django.db import DatabaseError, models
 
-from orgs import workos
 from orgs.conf import sync_settings
-from orgs.models import ExternalIdWriteBack, Organization, WorkOSEvent
-from orgs.resolution import Outcome
-from orgs.services import drain, write_back
-from orgs.services.cursor import (
+from orgs.db.cursor import (
     Lease,
     ensure_cursor,
     note_incomplete,
@@ -30,9 +26,14 @@ from orgs.services.cursor import (
     replace_lost,
     standing,
 )
-from orgs.services.drain import CursorLost, DrainReport
-from orgs.services.faults import is_passing
-from orgs.services.paging import read_ahead
+from orgs.db.errors import is_passing
+from orgs.domain.naming import one_line
+from orgs.domain.resolution import Outcome
+from orgs.domain.types import Position
+from orgs.models import ExternalIdWriteBack, Organization, WorkOSEvent
+from orgs.services import outbox as write_back
+from orgs.services import stream as drain
+from orgs.services.outbox import WriteBackReport
 from orgs.services.repair import (
     Listed,
     Run,
@@ -42,9 +43,10 @@ from orgs.services.repair import (
     disable_absent,
     reading,
 )
-from orgs.services.write_back import WriteBackReport
-from orgs.wording import one_line
-from orgs.workos import OrganizationPage, Position, WorkOSTrouble
+from orgs.services.stream import CursorLost, DrainReport
+from orgs.workos import OrganizationPage, WorkOSTrouble
+from orgs.workos import client as workos
+from orgs.workos.paging import read_ahead
 
 logger = logging.getLogger(__name__)
 

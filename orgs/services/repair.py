@@ -14,13 +14,10 @@ from functools import partial
 
 from django.db import DatabaseError
 
-from orgs import workos
 from orgs.conf import sync_settings
-from orgs.drift import LEFT_ALONE, Change, Comparison, Unreadable, compare, compare_absent
-from orgs.resolution import Outcome, RemoteOrganization, Row, touched_ids
-from orgs.services.cursor import CursorLocked, cursor_locked
-from orgs.services.faults import is_contents_fault, is_passing, retry_races
-from orgs.services.mirror import (
+from orgs.db.cursor import CursorLocked, cursor_locked
+from orgs.db.errors import is_contents_fault, is_passing, retry_races
+from orgs.db.rows import (
     ids_in_sync,
     known_deletions,
     load_rows,
@@ -28,8 +25,11 @@ from orgs.services.mirror import (
     pending_write_backs,
     write_plan,
 )
-from orgs.services.snapshots import is_gone
-from orgs.services.transactions import bounded_transaction, read_only_transaction
+from orgs.db.transactions import bounded_transaction, read_only_transaction
+from orgs.domain.drift import LEFT_ALONE, Change, Comparison, Unreadable, compare, compare_absent
+from orgs.domain.resolution import Outcome, RemoteOrganization, Row, touched_ids
+from orgs.services.refresh import is_gone
+from orgs.workos import client as workos
 
 Listed = RemoteOrganization | Unreadable
 

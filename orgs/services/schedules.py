@@ -8,7 +8,7 @@ from django.db.models import Min
 from django.utils import timezone
 from django_q.models import Schedule
 
-from orgs.services.ring import (
+from orgs.services.queue import (
     PRUNE,
     PUSH_EXTERNAL_IDS,
     RECONCILE,

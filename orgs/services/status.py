@@ -14,7 +14,11 @@ from django.db.backends.utils import CursorWrapper
 from django.db.migrations.executor import MigrationExecutor
 
 from orgs.conf import sync_settings
-from orgs.health import (
+from orgs.db import sql
+from orgs.db.errors import is_not_granted, is_out_of_time
+from orgs.db.transactions import read_only_transaction
+from orgs.domain.naming import one_line
+from orgs.domain.status import (
     LONGEST_WRITE_BACK,
     CursorFigures,
     EventCount,
@@ -33,14 +37,10 @@ from orgs.health import (
     tables_locked,
 )
 from orgs.models import ORGANIZATIONS_STREAM
-from orgs.services import sql
-from orgs.services.drain import EVENT_RETENTION
-from orgs.services.faults import is_not_granted, is_out_of_time
 from orgs.services.grants import missing_grants
-from orgs.services.ring import queue_length
+from orgs.services.queue import queue_length
 from orgs.services.schedules import broken_schedules, sync_due_at
-from orgs.services.transactions import read_only_transaction
-from orgs.wording import one_line
+from orgs.services.stream import EVENT_RETENTION
 
 T = TypeVar("T", CursorFigures, WaitingFigures, OrganizationFigures, LastDayFigures)
 

@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString, mark_safe
 
 from orgs.admin.base import may_view
 from orgs.admin.status import headline
-from orgs.health import in_words
+from orgs.domain.status import in_words
 from orgs.services.status import current_status
 
 register = template.Library()

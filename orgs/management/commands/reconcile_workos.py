@@ -18,6 +18,9 @@ from django.utils import timezone
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from orgs.db.cursor import standing
+from orgs.domain.naming import is_storable, one_line
+from orgs.domain.types import Position
 from orgs.management.report import (
     events_summary,
     events_text,
@@ -27,14 +30,14 @@ from orgs.management.report import (
     replay_text,
 )
 from orgs.models import WorkOSEvent
-from orgs.services import drain, reconcile, write_back
-from orgs.services.cursor import standing
-from orgs.services.drain import CursorLost, DrainReport, UnknownEvent
+from orgs.services import outbox as write_back
+from orgs.services import reconcile
+from orgs.services import stream as drain
 from orgs.services.reconcile import Reconciliation, UnknownOrganization
+from orgs.services.refresh import replay_all_parked
 from orgs.services.repair import DisableLimit, Run
-from orgs.services.snapshots import replay_all_parked
-from orgs.wording import is_storable, one_line
-from orgs.workos import Position, WorkOSTrouble, event_time
+from orgs.services.stream import CursorLost, DrainReport, UnknownEvent
+from orgs.workos import WorkOSTrouble, event_time
 
 _PUSH_SECONDS = 600.0
 

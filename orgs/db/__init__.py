@@ -1,0 +1,1 @@
+"""Reads and writes PostgreSQL: transactions, statements, rows, cursor, leases. Never WorkOS."""

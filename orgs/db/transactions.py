@@ -1,0 +1,93 @@
+"""Opens the transactions: each the outermost one, and each with a bound on its waits for locks."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from django.db import connection, transaction
+
+from orgs.conf import sync_settings
+from orgs.db import sql
+
+Rows: TypeAlias = list[tuple[Any, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A statement, and the values of its parameters."""
+
+    text: str
+    values: Sequence[Any]
+
+
+@contextmanager
+def bounded_transaction(*first: Statement, most: float | None = None) -> Iterator[list[Rows]]:
+    """A transaction, committed at the end, in which no wait for a lock is longer than the setting,
+    nor than ``most`` seconds.
+
+    It begins with the statements of ``first``, and yields their rows. Raises ``RuntimeError``
+    inside another transaction, whose commit ours would wait for.
+    """
+    bound = Statement(sql.SET_LOCK_TIMEOUT, [_bound(most)])
+    with transaction.atomic(durable=True):
+        yield execute_together([bound, *first])[1:]
+
+
+def execute_together(statements: Sequence[Statement]) -> list[Rows]:
+    """Executes statements in their order, in one round trip; returns the rows of each.
+
+    Inside the caller's transaction. Each sees what those before it wrote, and the first that fails
+    raises what it would raise alone.
+    """
+    if not statements:
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute(
+            ";".join(statement.text for statement in statements),
+            [value for statement in statements for value in statement.values],
+        )
+        results = [_rows(cursor)]
+        while cursor.nextset():
+            results.append(_rows(cursor))
+    return results
+
+
+def execute_alone(
+    statement: str, values: Sequence[Any], *, most: float | None = None
+) -> list[tuple[Any, ...]]:
+    """One statement as such a transaction, and the rows that it returns, in one round trip.
+
+    PostgreSQL takes statements that come together for one transaction, unless there is one already:
+    then this raises ``RuntimeError``.
+    """
+    if connection.in_atomic_block:
+        raise RuntimeError("a statement alone can't be executed inside a transaction")
+    with connection.cursor() as cursor:
+        cursor.execute(f"{sql.SET_LOCK_TIMEOUT}; {statement}", [_bound(most), *values])
+        cursor.nextset()
+        return _rows(cursor)
+
+
+def _rows(cursor: Any) -> Rows:
+    return cursor.fetchall() if cursor.description else []
+
+
+def _bound(most: float | None) -> str:
+    seconds = min(sync_settings().lock_timeout, most or float("inf"))
+    return f"{int(seconds * 1000)}ms"
+
+
+@contextmanager
+def read_only_transaction(*, statement_seconds: float | None = None) -> Iterator[None]:
+    """A transaction in which PostgreSQL refuses every write, whatever our code does.
+
+    And in which it ends any statement that takes longer than ``statement_seconds``, if given.
+    """
+    with transaction.atomic(durable=True):
+        with connection.cursor() as cursor:
+            # First of all: later PostgreSQL does not allow it.
+            cursor.execute(sql.SET_READ_ONLY)
+            if statement_seconds is not None:
+                cursor.execute(sql.SET_STATEMENT_TIMEOUT, [f"{int(statement_seconds * 1000)}ms"])
+        yield

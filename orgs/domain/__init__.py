@@ -1,0 +1,1 @@
+"""Holds every rule, without I/O: resolution, names, problems."""

@@ -1,0 +1,293 @@
+"""Defines the values that pass between WorkOS, the rules and the database. No I/O.
+
+``Observation`` (what WorkOS said of an object) → ``Decision`` (what that changes) → ``Report``
+(what was written).
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import TypeAlias
+
+#: The resource whose rules are in ``orgs.domain.resolution``.
+ORGANIZATION = "organization"
+
+
+class EventType(StrEnum):
+    """The types of WorkOS's events about organizations."""
+
+    CREATED = "organization.created"
+    UPDATED = "organization.updated"
+    DELETED = "organization.deleted"
+
+
+class Outcome(StrEnum):
+    """The result of one observation."""
+
+    CREATED = "created"
+    LINKED = "linked"
+    RELINKED = "relinked"
+    UPDATED = "updated"
+    DISABLED = "disabled"
+    STALE = "stale"
+    UNKNOWN = "unknown"
+    IGNORED = "ignored"
+    PARKED = "parked"
+    MISSING = "missing"
+    DISMISSED = "dismissed"
+    # Never an event's, and so never in the ledger:
+    UNCHANGED = "unchanged"
+    WRITE_BACK = "write_back"
+    CONFLICT = "conflict"
+    DISABLED_HERE = "disabled_here"
+    FAILED = "failed"
+    UNPROVEN = "unproven"
+
+
+#: What the ledger's ``outcome`` may hold.
+EVENT_OUTCOMES = tuple(Outcome)[:11]
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a read of the stream starts: after an event, else at a time, else at its beginning."""
+
+    last_event_id: str | None = None
+    last_event_at: datetime | None = None
+
+
+# What WorkOS said ---------------------------------------------------------------------------
+
+
+class State(StrEnum):
+    """What an observation says of its object."""
+
+    PRESENT = "present"
+    ABSENT = "absent"
+    """A deletion event, or a 404 for the object."""
+    UNREADABLE = "unreadable"
+    """It exists, or the event exists, but its content can't be applied."""
+    IGNORED = "ignored"
+    """An event of a type that is not followed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """The place of an observation in WorkOS's stream."""
+
+    id: str
+    """WorkOS's id, or a hash of the content of an event that has no usable one."""
+    type: str
+    occurred_at: datetime | None
+    position: Position = Position()
+    """Where a read goes on after this event."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrganizationFields:
+    """An organization as WorkOS shows it. An empty ``external_id`` is None here."""
+
+    name: str
+    external_id: str | None
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """What WorkOS said of one object: by an event, in a list, when it was fetched, or by a 404."""
+
+    workos_id: str | None
+    """WorkOS's id of the object; None if an event names none."""
+    state: State
+    resource: str = ORGANIZATION
+    fields: OrganizationFields | None = None
+    """Set if, and only if, the state is ``PRESENT``."""
+    event: Event | None = None
+    """None: the object was fetched or listed, which has no place in the stream."""
+    error: str = ""
+    """Why it is unreadable."""
+    raw: object = None
+    """The JSON as WorkOS sent it."""
+
+    @property
+    def organization(self) -> OrganizationFields:
+        """The fields of an organization that is present."""
+        if self.fields is None:
+            raise TypeError(f"{self.workos_id} is {self.state}: it has no fields")
+        return self.fields
+
+
+@dataclass(frozen=True, slots=True)
+class EventPage:
+    """One read of the stream. ``is_last`` if WorkOS had nothing more to list then."""
+
+    read_from: Position
+    observations: tuple[Observation, ...]
+    position: Position
+    is_last: bool
+    read_began: float
+    """When the read began, by ``time.monotonic()``."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectPage:
+    """One page of a list. ``position`` is where the next page starts."""
+
+    observations: tuple[Observation, ...]
+    position: str | None
+    is_last: bool
+    date: datetime | None = None
+    """The answer's ``Date`` header: WorkOS's own clock."""
+
+
+# What is decided ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """What the rules read and write of a row of ``organization_metadata``."""
+
+    id: str
+    name: str
+    workos_id: str | None = None
+    workos_updated_at: datetime | None = None
+    workos_last_event_id: str | None = None
+    disabled: bool = False
+    deleted: bool = False
+    """Its organization is known to be deleted in WorkOS."""
+
+
+class ConflictKind(StrEnum):
+    """Why a person has to decide."""
+
+    ROW_CLAIMED = "row_claimed"
+    """Two WorkOS organizations claim one row."""
+    OTHER_EXTERNAL_ID = "other_external_id"
+    """WorkOS has another ``external_id`` than the row's id."""
+    WRITE_BACK_REFUSED = "write_back_refused"
+    """WorkOS does not take the row's id as ``external_id``."""
+    LEDGER_REFUSED = "ledger_refused"
+    """PostgreSQL refuses to record an event, even as parked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """What a person has to decide about one WorkOS organization."""
+
+    workos_id: str
+    organization_id: str | None
+    kind: ConflictKind
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What becomes of one observation: the row before and after it, and why."""
+
+    observation: Observation
+    outcome: Outcome
+    before: Row | None = None
+    after: Row | None = None
+    reason: str = ""
+    conflict: Conflict | None = None
+    is_disabled_here: bool = False
+    """The organization lives in WorkOS, and its row is disabled."""
+    requests_write_back: bool = False
+    """WorkOS does not know the row's id yet."""
+
+    @property
+    def organization_id(self) -> str | None:
+        """The id of the row that it is about."""
+        row = self.after or self.before
+        return row.id if row else None
+
+
+# What was written ---------------------------------------------------------------------------
+
+Fields: TypeAlias = Mapping[str, tuple[str | None, str | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One line of a report: what happened to one organization, or why nothing could."""
+
+    organization_id: str | None
+    workos_id: str | None
+    change: Outcome
+    fields: Fields = field(default_factory=dict)
+    """The old and the new value of each."""
+    reason: str = ""
+    event_id: str | None = None
+
+    @property
+    def order(self) -> tuple[str, str]:
+        """What changes are sorted by, so that two runs report alike."""
+        return (self.organization_id or "", self.workos_id or "")
+
+    def __str__(self) -> str:
+        fields = ", ".join(
+            f"{name}: {_quoted(old)} → {_quoted(new)}" for name, (old, new) in self.fields.items()
+        )
+        row = f"{_plain(self.organization_id)} ({_plain(self.workos_id)})"
+        return f"{self.change} {row}: {fields or self.reason}"
+
+
+def _plain(id_: str | None) -> str:
+    return "?" if id_ is None else id_ if id_.isprintable() else json.dumps(id_)
+
+
+def _quoted(value: str | None) -> str:
+    # JSON escapes the control characters of ASCII only: ESC, but not CSI.
+    text = json.dumps(value, ensure_ascii=False)
+    return text if text.isprintable() else json.dumps(value)
+
+
+#: These are reported and left alone: a repair writes nothing for them.
+LEFT_ALONE = (Outcome.CONFLICT, Outcome.DISABLED_HERE, Outcome.UNPROVEN)
+
+
+@dataclass(slots=True)
+class Report:
+    """What became of observations, by what PostgreSQL's statements returned."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    """By outcome. ``write_back``, ``conflict`` and ``disabled_here`` are counted beside others."""
+    changes: list[Change] = field(default_factory=list)
+    """What a person may want to see; of the live stream only what needs one."""
+    errors: list[str] = field(default_factory=list)
+    """Why not everything was done; empty if it was."""
+    moved_rows: bool = False
+    """A row appeared, was renamed, linked or disabled: more than its bookkeeping."""
+    requested_write_backs: bool = False
+    withdrawn: int = 0
+    """Pending write-backs that WorkOS turned out not to need."""
+    claimed: set[str] = field(default_factory=set)
+    """Ids of rows that another organization takes over: that the one they are linked to is
+    deleted is no reason to disable them."""
+
+    def add(self, other: "Report") -> None:
+        """Add what a later batch did."""
+        self.counts += other.counts
+        self.changes += other.changes
+        self.errors += other.errors
+        self.moved_rows |= other.moved_rows
+        self.requested_write_backs |= other.requested_write_backs
+        self.withdrawn += other.withdrawn
+        self.claimed |= other.claimed
+
+    def of(self, *outcomes: Outcome) -> list[Change]:
+        """Return the changes of these outcomes."""
+        return [change for change in self.changes if change.change in outcomes]
+
+    @property
+    def drift(self) -> list[Change]:
+        """What is repaired, or would be."""
+        return [change for change in self.changes if change.change not in LEFT_ALONE]
+
+    @property
+    def found_drift(self) -> bool:
+        """Whether there was, or is, something to repair."""
+        return bool(self.drift) or self.withdrawn > 0

@@ -1,0 +1,1 @@
+"""Shows the status to monitoring: metrics, alert rules, dashboard, runbook."""

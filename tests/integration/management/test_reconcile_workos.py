@@ -1,0 +1,656 @@
+"""``manage.py reconcile_workos``: its exact output, its exit codes, its one line of trouble."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection
+
+from orgs.db.cursor import standing
+from orgs.management.commands import reconcile_workos as command
+from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEvent
+from orgs.services import outbox as write_back
+from orgs.services.repair import DisableLimit
+from orgs.services.stream import drain_to_end
+from orgs.testing import WorkOSStandIn
+from tests.builders import an_announcement, an_organization_row
+
+pytestmark = pytest.mark.usefixtures("database")
+
+
+def run_command(*arguments: str) -> tuple[str, str, int]:
+    """What ``manage.py`` would print and exit with: (stdout, stderr, code)."""
+    out, err = StringIO(), StringIO()
+    try:
+        call_command("reconcile_workos", *arguments, stdout=out, stderr=err)
+    except CommandError as error:
+        return out.getvalue(), f"{err.getvalue()}{error}", error.returncode
+    return out.getvalue(), err.getvalue(), 0
+
+
+def reconcile(*arguments: str) -> dict[str, Any]:
+    out, _, code = run_command("--events-only", "--format", "json", *arguments)
+    assert code == 0
+    return json.loads(out)  # type: ignore[no-any-return]
+
+
+def a_day(workos: WorkOSStandIn) -> None:
+    """Two creations, a rename, a deletion, a deletion of nothing, and an event that is bad."""
+    acme = workos.create_organization(name="Acme")
+    bolt = workos.create_organization(name="Bolt", external_id="gram-bolt")
+    workos.update_organization(bolt["id"], name="Acme")
+    workos.delete_organization(acme["id"])
+    workos.emit({"event": "organization.deleted", "data": {"id": "org_never_seen"}})
+    workos.emit({"id": "event_zz_bad", "event": "organization.created", "data": {"id": "org_bad"}})
+    workos.emit({"event": "organization.archived", "data": {}})
+
+
+def test_it_prints_one_line_a_kind(workos: WorkOSStandIn) -> None:
+    a_day(workos)
+
+    out, err, code = run_command("--events-only")
+
+    assert code == 0
+    assert out.splitlines() == [
+        "events read                           7",
+        "events created                        2",
+        "events linked                         0",
+        "events relinked                       0",
+        "events updated                        1",
+        "events disabled                       1",
+        "events stale                          0",
+        "events unknown                        1",
+        "events ignored                        1",
+        "events parked                         1",
+        "write-backs pushed                    0",
+        "write-backs failed                    0",
+        "write-backs conflicts                 0",
+        "ledger parked                         1",
+        "ledger unannounced                    7",
+        "ledger missing                        0",
+        f"reached the end of the stream; cursor {workos.all_events()[-1]['id']}",
+    ]
+    assert err.splitlines() == [
+        "parked event_zz_bad: data.name is not non-empty text without NUL",
+        "1 parked; see them in the admin's event list",
+    ]
+
+
+def test_as_json_it_prints_one_object(workos: WorkOSStandIn) -> None:
+    acme = workos.create_organization(name="Acme")
+    workos.update_organization(acme["id"], name="Acme 2")
+
+    out, err, code = run_command("--events-only", "--format", "json")
+
+    assert (err, code) == ("", 0)
+    assert out.endswith("}\n")
+    assert json.loads(out) == {
+        "events": {
+            "read": 2,
+            "created": 1,
+            "linked": 0,
+            "relinked": 0,
+            "updated": 1,
+            "disabled": 0,
+            "stale": 0,
+            "unknown": 0,
+            "ignored": 0,
+            "parked": 0,
+        },
+        "write_backs": {"pushed": 1, "failed": 0, "conflicts": 0},
+        "cursor": workos.all_events()[1]["id"],
+        "drained": True,
+    }
+
+
+def test_a_second_run_reads_only_the_echo_of_its_own_write_backs(workos: WorkOSStandIn) -> None:
+    workos.create_organization(name="Acme")
+
+    first, second, third = reconcile(), reconcile(), reconcile()
+
+    assert first["write_backs"]["pushed"] == 1
+    assert (second["events"]["read"], second["events"]["updated"]) == (1, 1)
+    assert third["events"]["read"] == 0
+    assert not ExternalIdWriteBack.objects.exists()
+
+
+@pytest.mark.parametrize("what", ["--events-only", "--snapshot-only", "--dry-run"])
+def test_lost_webhooks_and_lost_events_are_counted_whatever_is_run(
+    workos: WorkOSStandIn, what: str
+) -> None:
+    workos.create_organization(name="Its webhook is lost", external_id="gram-1")
+    an_announcement("event_lost", ago=timedelta(minutes=5), workos_id="org_lost")
+    drain_to_end()
+
+    out, _, _ = run_command(what)
+
+    counts = [line.split() for line in out.splitlines() if line.startswith("ledger ")]
+    assert counts == [
+        ["ledger", "parked", "0"],
+        ["ledger", "unannounced", "1"],
+        ["ledger", "missing", "1"],
+    ]
+
+
+def test_it_waits_for_nothing(workos: WorkOSStandIn) -> None:
+    an_announcement("event_held_back")
+
+    reconcile()
+
+    assert workos.count_requests(path="/events") == 1
+
+
+@pytest.mark.parametrize("style", ["event", "time", "time without a zone", "date"])
+def test_since_applies_again_and_moves_nothing(workos: WorkOSStandIn, style: str) -> None:
+    long_ago = datetime.now(UTC) - timedelta(days=3)
+    workos.create_organization(name="Old", at=long_ago.isoformat())
+    workos.create_organization(name="New")
+    reconcile()
+    reconcile()
+    stands_at = standing()
+    Organization.objects.all().delete()
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    since = {
+        "event": workos.all_events()[0]["id"],
+        "time": yesterday.isoformat(),
+        "time without a zone": yesterday.replace(tzinfo=None).isoformat(),
+        "date": yesterday.date().isoformat(),
+    }[style]
+
+    summary = reconcile("--since", since)
+
+    assert summary["events"]["read"] >= 1
+    assert "New" in Organization.objects.values_list("name", flat=True)
+    assert (
+        Organization.objects.filter(workos_last_event_id=workos.all_events()[0]["id"]).count() == 0
+    )
+    assert standing() == stands_at
+    assert summary["cursor"] == stands_at.position.last_event_id
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param(
+            ["--since", "event_unknown"],
+            "WorkOS lists nothing after event_unknown: ",
+            id="an event that WorkOS doesn't know",
+        ),
+        pytest.param(["--since", " "], "--since wants an event id or a time", id="nothing"),
+        pytest.param(
+            ["--since", "0001-01-01T00:00:00+14:00"], "--since is no time", id="before all time"
+        ),
+        pytest.param(["--since", "a\0"], "--since wants an event id or a time", id="NUL"),
+    ],
+)
+def test_a_since_that_is_none_is_an_error(
+    workos: WorkOSStandIn, arguments: list[str], message: str
+) -> None:
+    workos.create_organization(name="Acme")
+
+    out, err, code = run_command("--events-only", *arguments)
+
+    assert (out, code) == ("", 1)
+    assert err.startswith(message)
+    assert "\n" not in err
+
+
+@pytest.mark.parametrize(
+    ("misbehaviour", "message"),
+    [
+        pytest.param({"kind": "status", "status": 500}, "WorkOS does not answer: ", id="500"),
+        pytest.param(
+            {"kind": "html"},
+            "WorkOS answered 200 with something that is not a page of a list",
+            id="HTML",
+        ),
+        pytest.param({"kind": "status", "status": 401}, "WorkOS refused the API key: ", id="401"),
+        pytest.param({"kind": "rate_limited", "retry_after": 5}, "HTTP 429", id="429"),
+    ],
+)
+def test_trouble_with_workos_is_one_line_and_exit_1(
+    workos: WorkOSStandIn, misbehaviour: dict[str, Any], message: str
+) -> None:
+    workos.misbehave(**misbehaviour)
+
+    out, err, code = run_command("--events-only", "--format", "json")
+
+    assert (out, code) == ("", 1)
+    assert err.startswith(message)
+    assert "\n" not in err
+
+
+def test_a_lost_cursor_is_said_with_the_command_that_repairs_it(workos: WorkOSStandIn) -> None:
+    workos.create_organization(name="Acme")
+    reconcile()
+    workos.misbehave("expired_cursor", times=None)
+
+    out, err, code = run_command("--events-only")
+
+    assert (out, code) == ("", 1)
+    assert err.startswith("the cursor is lost: ")
+    assert err.endswith("run manage.py reconcile_workos")
+    assert "\n" not in err
+
+
+def test_trouble_with_the_database_is_one_line_and_exit_1(workos: WorkOSStandIn) -> None:
+    workos.create_organization(name="Acme")
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE organization_metadata RENAME name TO gone")
+    try:
+        out, err, code = run_command("--events-only")
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE organization_metadata RENAME gone TO name")
+
+    assert (out, code) == ("", 1)
+    assert err.startswith("the database: column ")
+    assert "\n" not in err
+
+
+def test_a_missing_api_key_is_said(
+    workos: WorkOSStandIn, sync_setting: Callable[..., None]
+) -> None:
+    sync_setting(API_KEY="")
+
+    out, err, code = run_command("--events-only")
+
+    assert (out, err, code) == ("", "there is no WorkOS API key; set WORKOS_API_KEY", 1)
+
+
+def test_an_interruption_is_said(workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(**_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(write_back, "push_due", interrupted)
+
+    out, err, code = run_command("--events-only")
+
+    assert (out, err, code) == ("", "interrupted; run it again", 130)
+
+
+def test_failed_write_backs_and_conflicts_are_counted_and_kept(workos: WorkOSStandIn) -> None:
+    acme = workos.create_organization(name="Acme")
+    drain_to_end()
+    workos.update_organization(acme["id"], external_id="theirs")
+
+    summary = reconcile()
+
+    assert summary["write_backs"] == {"pushed": 0, "failed": 0, "conflicts": 1}
+    assert ExternalIdWriteBack.objects.conflicts().count() == 1
+
+
+def test_an_overdue_announcement_is_settled(workos: WorkOSStandIn) -> None:
+    acme = workos.create_organization(name="Acme", emits=False)
+    an_announcement("event_lost", ago=timedelta(minutes=5), workos_id=acme["id"])
+
+    reconcile()
+
+    assert WorkOSEvent.objects.get().outcome == "missing"
+    assert Organization.objects.get().name == "Acme"
+    assert SyncCursor.objects.get().last_event_id is None
+
+
+def test_an_overdue_announcement_that_cant_be_settled_is_said_after_the_rest_is_done(
+    workos: WorkOSStandIn,
+) -> None:
+    workos.create_organization(name="Acme")
+    an_announcement("event_lost", ago=timedelta(minutes=5), workos_id="org_1")
+    workos.misbehave("status", status=500, path="/organizations/org_1")
+
+    out, err, code = run_command("--events-only", "--format", "json")
+
+    assert code == 1
+    assert json.loads(out)["write_backs"]["pushed"] == 1
+    assert err.startswith("an announced event is not settled: WorkOS does not answer: ")
+    assert "\n" not in err
+
+
+# Snapshots ----------------------------------------------------------------------------------
+
+LONG_AGO = (datetime.now(UTC) - timedelta(days=2)).isoformat()
+
+
+def a_drifted_world(workos: WorkOSStandIn) -> None:
+    """A row renamed here, one whose organization is gone, one missing, and one disabled here."""
+    workos.create_organization(
+        id="org_new", name="New", external_id="gram-new", at=LONG_AGO, emits=False
+    )
+    workos.create_organization(
+        id="org_there", name="There", external_id="gram-there", at=LONG_AGO, emits=False
+    )
+    workos.create_organization(
+        id="org_off", name="Off", external_id="gram-off", at=LONG_AGO, emits=False
+    )
+    an_organization_row("gram-there", name="Here", workos_id="org_there")
+    an_organization_row("gram-gone", workos_id="org_gone")
+    an_organization_row("gram-off", name="Off", workos_id="org_off", disabled_at=datetime.now(UTC))
+
+
+EMPTY_SNAPSHOT = {
+    "organizations": 0,
+    "created": 0,
+    "linked": 0,
+    "relinked": 0,
+    "updated": 0,
+    "disabled": 0,
+    "unchanged": 0,
+    "stale": 0,
+    "conflicts": 0,
+    "write_backs": 0,
+    "disabled_here": 0,
+}
+
+
+def test_without_options_it_repairs_and_reports_what_it_found(workos: WorkOSStandIn) -> None:
+    a_drifted_world(workos)
+
+    out, err, code = run_command("--format", "json")
+
+    assert (err, code) == ("", 0)
+    summary = json.loads(out)
+    assert summary["snapshot"] == {
+        **EMPTY_SNAPSHOT,
+        "organizations": 3,
+        "created": 1,
+        "updated": 1,
+        "disabled": 1,
+        "disabled_here": 1,
+    }
+    assert summary["changes"] == [
+        {
+            "organization_id": "gram-gone",
+            "workos_id": "org_gone",
+            "change": "disabled",
+            "fields": {"disabled_at": [None, "now"]},
+        },
+        {
+            "organization_id": "gram-new",
+            "workos_id": "org_new",
+            "change": "created",
+            "fields": {"name": [None, "New"], "workos_id": [None, "org_new"]},
+        },
+        {
+            "organization_id": "gram-off",
+            "workos_id": "org_off",
+            "change": "disabled_here",
+            "fields": {},
+            "reason": "it is disabled here, and exists in WorkOS",
+        },
+        {
+            "organization_id": "gram-there",
+            "workos_id": "org_there",
+            "change": "updated",
+            "fields": {"name": ["Here", "There"]},
+        },
+    ]
+    assert summary["in_sync"] is False
+    assert (summary["events"]["read"], summary["drained"]) == (0, True)
+
+
+def test_a_second_run_finds_nothing_to_do_and_says_so(workos: WorkOSStandIn) -> None:
+    a_drifted_world(workos)
+    run_command()
+
+    out, err, code = run_command()
+
+    assert (err, code) == ("", 0)
+    assert out.splitlines()[-1] == "in sync: nothing to do"
+    assert "snapshot unchanged                    2" in out.splitlines()
+
+
+def test_as_text_it_shows_each_difference_with_old_and_new_values(workos: WorkOSStandIn) -> None:
+    a_drifted_world(workos)
+
+    out, _, _ = run_command()
+
+    assert out.splitlines()[-5:] == [
+        'disabled gram-gone (org_gone): disabled_at: null → "now"',
+        'created gram-new (org_new): name: null → "New", workos_id: null → "org_new"',
+        "disabled_here gram-off (org_off): it is disabled here, and exists in WorkOS",
+        'updated gram-there (org_there): name: "Here" → "There"',
+        "repaired",
+    ]
+
+
+def test_the_differences_shown_are_capped_with_a_count_of_the_rest(workos: WorkOSStandIn) -> None:
+    workos.seed(organizations=60, external_id_prefix="gram-", at=LONG_AGO, emits=False)
+
+    out, _, _ = run_command("--dry-run")
+
+    assert len([line for line in out.splitlines() if line.startswith("created ")]) == 50
+    assert "… and 10 more; --format json has them all" in out
+
+
+def test_the_same_state_gives_the_same_bytes(workos: WorkOSStandIn) -> None:
+    a_drifted_world(workos)
+
+    first, second = (
+        run_command("--dry-run", "--format", "json"),
+        run_command("--dry-run", "--format", "json"),
+    )
+
+    assert first == second
+    assert json.loads(first[0])["changes"] != []
+
+
+def test_a_dry_run_says_how_to_repair(workos: WorkOSStandIn) -> None:
+    a_drifted_world(workos)
+
+    out, err, code = run_command("--dry-run")
+
+    assert (err, code) == ("", 0)
+    assert out.endswith("not in sync; run it without --dry-run and --check to repair\n")
+    assert Organization.objects.filter(name="There").count() == 0
+
+
+def test_a_dry_run_counts_the_events_that_wait(workos: WorkOSStandIn) -> None:
+    workos.seed(organizations=3)
+
+    out, _, _ = run_command("--dry-run", "--format", "json")
+
+    assert json.loads(out)["events"]["read"] == 3
+    assert not Organization.objects.exists()
+
+
+def test_check_exits_3_if_not_in_sync_and_0_if_in_sync(workos: WorkOSStandIn) -> None:
+    a_drifted_world(workos)
+
+    drifted = run_command("--check")
+    run_command()
+    in_sync = run_command("--check")
+
+    assert (drifted[1], drifted[2]) == ("not in sync", 3)
+    assert (in_sync[1], in_sync[2]) == ("", 0)
+
+
+def test_an_event_without_an_id_at_the_streams_end_is_nothing_to_do_for_ever(
+    workos: WorkOSStandIn,
+) -> None:
+    workos.emit({"event": "organization.created"}, raw=True)
+    run_command()
+
+    out, err, code = run_command("--check", "--format", "json")
+
+    assert (json.loads(out)["in_sync"], err, code) == (True, "", 0)
+
+
+def test_conflicts_change_neither_in_sync_nor_the_exit_code(workos: WorkOSStandIn) -> None:
+    workos.create_organization(
+        id="org_1", name="Acme", external_id="theirs", at=LONG_AGO, emits=False
+    )
+    an_organization_row("gram-1", name="Acme", workos_id="org_1")
+
+    out, err, code = run_command("--check", "--format", "json")
+
+    summary = json.loads(out)
+    assert (err, code) == ("", 0)
+    assert summary["in_sync"] is True
+    assert summary["snapshot"]["conflicts"] == 1
+    assert summary["changes"][0]["change"] == "conflict"
+
+
+def test_trouble_with_the_listing_is_said_after_what_was_seen(workos: WorkOSStandIn) -> None:
+    workos.seed(organizations=150, external_id_prefix="gram-", at=LONG_AGO, emits=False)
+    workos.misbehave("slow", seconds=0, path="/organizations", exact=True)
+    workos.misbehave("html", path="/organizations", exact=True)
+
+    out, err, code = run_command("--format", "json")
+
+    summary = json.loads(out)
+    assert code == 1
+    assert summary["snapshot"]["organizations"] == 100
+    assert summary["in_sync"] is False
+    assert "100 organizations were compared, none disabled" in err
+    assert "\n" not in err
+
+
+def test_more_gone_than_max_disable_is_exit_1_and_says_what_to_do(workos: WorkOSStandIn) -> None:
+    for number in range(3):
+        an_organization_row(f"gram-{number}", workos_id=f"org_gone_{number}")
+
+    out, err, code = run_command("--max-disable", "2")
+    allowed = run_command("--max-disable", "100%")
+
+    assert code == 1
+    assert "more than 2 of 3 linked organizations are gone" in err
+    assert "raise --max-disable" in err
+    assert "snapshot disabled                     0" in out.splitlines()
+    assert allowed[2] == 0
+    assert Organization.objects.disabled().count() == 3
+
+
+def test_only_the_organizations_named_are_reconciled(workos: WorkOSStandIn) -> None:
+    a_drifted_world(workos)
+
+    out, err, code = run_command("--org", "org_there", "--org", "gram-gone", "--format", "json")
+
+    assert (err, code) == ("", 0)
+    assert [change["organization_id"] for change in json.loads(out)["changes"]] == [
+        "gram-gone",
+        "gram-there",
+    ]
+    assert not Organization.objects.filter(id="gram-new").exists()
+
+
+def test_an_organization_that_nobody_knows_is_an_error(workos: WorkOSStandIn) -> None:
+    out, err, code = run_command("--org", "org_nowhere")
+
+    assert (out, code) == ("", 1)
+    assert err == "neither the mirror nor WorkOS knows an organization org_nowhere"
+
+
+def test_snapshot_only_leaves_the_events_alone(workos: WorkOSStandIn) -> None:
+    workos.seed(organizations=3)
+    a_drifted_world(workos)
+
+    out, _, _ = run_command("--snapshot-only", "--format", "json")
+
+    assert workos.count_requests(path="/events") == 0
+    assert json.loads(out)["snapshot"]["created"] == 1
+    assert standing().position.last_event_id is None
+
+
+def test_a_lost_cursor_is_repaired_by_a_run_without_options(workos: WorkOSStandIn) -> None:
+    workos.create_organization(name="Acme")
+    reconcile()
+    workos.expire_events()
+
+    lost = run_command("--events-only")
+    out, _, code = run_command("--format", "json")
+    again = run_command("--events-only")
+
+    assert lost[2] == 1
+    assert code == 0
+    assert json.loads(out)["drained"] is True
+    assert again[2] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--max-disable", "many"], "--max-disable wants a number such as 50 or 2.5%, not 'many'"),
+        (["--max-disable=-1"], "--max-disable wants a number such as 50 or 2.5%, not '-1'"),
+        (["--max-disable", "5", "--events-only"], "--max-disable is about a snapshot"),
+        (["--since", "event_1"], "--since needs --events-only"),
+        (["--events-only", "--dry-run"], "--dry-run and --check compare a snapshot"),
+        (["--org", " "], "--org wants the id of an organization"),
+        (["--org", "a\0"], "--org wants the id of an organization"),
+    ],
+)
+def test_options_that_make_no_sense_say_what_to_do(arguments: list[str], message: str) -> None:
+    out, err, code = run_command(*arguments)
+
+    assert (out, code) == ("", 1)
+    assert err.startswith(message)
+
+
+# Parked events ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "limit"),
+    [
+        (None, DisableLimit()),
+        ("0", DisableLimit(rows=0, percent=0)),
+        ("50", DisableLimit(rows=50, percent=0)),
+        ("2.5%", DisableLimit(rows=0, percent=Fraction(5, 2))),
+    ],
+)
+def test_a_limit_is_the_one_that_is_given(given: str | None, limit: DisableLimit) -> None:
+    assert command._limit(given) == limit
+
+
+def test_parked_events_are_replayed_and_those_that_stay_are_named(workos: WorkOSStandIn) -> None:
+    workos.create_organization(id="org_1", name="Readable now", emits=False)
+    workos.emit({"id": "event_1", "event": "organization.created", "data": {"id": "org_1"}})
+    workos.emit({"id": "event_2", "event": "organization.created", "data": None})
+    reconcile()
+
+    out, err, code = run_command("--replay-parked", "--format", "json")
+    text, _, _ = run_command("--replay-parked")
+
+    assert code == 0
+    assert json.loads(out) == {
+        "replayed": {"applied": 1, "still_parked": 1, "left": 0},
+        "write_backs": {"pushed": 1, "failed": 0, "conflicts": 0},
+    }
+    assert err == ("still parked event_2: It names no organization, so it can only be dismissed.\n")
+    assert text.splitlines()[:2] == [
+        "replayed applied                      0",
+        "replayed still parked                 1",
+    ]
+    assert Organization.objects.get().name == "Readable now"
+
+
+def test_trouble_with_one_parked_event_does_not_stop_the_replay_of_the_rest(
+    workos: WorkOSStandIn,
+) -> None:
+    for number in (1, 2, 3):
+        workos.emit({"event": "organization.created", "data": {"id": f"org_{number}"}})
+    reconcile()
+    workos.misbehave("status", path="/organizations/org_2", status=503, times=None)
+
+    out, err, code = run_command("--replay-parked")
+
+    assert "replayed applied                      2" in out.splitlines()
+    assert err.startswith("WorkOS does not answer: ")
+    assert err.endswith(" with 1 left; run it again")
+    assert code == 1
+
+
+def test_a_replay_that_runs_out_of_time_says_how_many_are_left(
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workos.emit({"event": "organization.created", "data": {"id": "org_1"}})
+    reconcile()
+    monkeypatch.setattr(command, "_PUSH_SECONDS", -1.0)
+
+    _, err, code = run_command("--replay-parked")
+
+    assert (err, code) == ("the time was up with 1 left; run it again", 1)

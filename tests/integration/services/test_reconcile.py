@@ -1,0 +1,1281 @@
+"""The snapshot against real PostgreSQL and a WorkOS that lies in every way it is known to."""
+
+import hashlib
+import time
+import tracemalloc
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+from typing import Any
+
+import psycopg
+import pytest
+from django.db import OperationalError, connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+from pytest_django import DjangoAssertNumQueries
+
+from orgs.db.cursor import Lease, ensure_cursor, replace_lost, standing
+from orgs.domain.drift import Change
+from orgs.domain.naming import derived_id
+from orgs.domain.resolution import EventType, Outcome, Row
+from orgs.domain.types import Position
+from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEvent
+from orgs.services import reconcile as reconciling
+from orgs.services import repair as repairing
+from orgs.services.reconcile import (
+    Reconciliation,
+    UnknownOrganization,
+    reconcile,
+    reconcile_organizations,
+    reconcile_unless_busy,
+)
+from orgs.services.repair import DisableLimit, Run, SnapshotReport
+from orgs.services.stream import drain_to_end
+from orgs.testing import WorkOSStandIn
+from orgs.workos import client as edge
+from tests.builders import an_organization_row
+from tests.concurrency import another_program, in_thread, wait_until, wait_until_blocked
+
+pytestmark = pytest.mark.usefixtures("database")
+
+LONG_AGO = (datetime.now(UTC) - timedelta(days=2)).isoformat()
+
+
+def an_old_organization(workos: WorkOSStandIn, name: str = "Acme", **values: Any) -> str:
+    """Created two days ago, without an event that could still be listed."""
+    organization = workos.create_organization(name=name, at=LONG_AGO, emits=False, **values)
+    return str(organization["id"])
+
+
+def snapshot(**values: Any) -> Reconciliation:
+    return reconcile(Run(now=timezone.now(), **values), drain_events=False)
+
+
+def changes(found: Reconciliation) -> list[tuple[str | None, str]]:
+    told = sorted(found.snapshot.changes, key=lambda change: change.order)
+    return [(change.organization_id, change.change) for change in told]
+
+
+def row(organization_id: str) -> Organization:
+    return Organization.objects.get(id=organization_id)
+
+
+# Repair -------------------------------------------------------------------------------------
+
+
+def test_drift_of_every_kind_is_repaired_and_the_second_run_is_empty(
+    workos: WorkOSStandIn,
+) -> None:
+    created = an_old_organization(workos, "Created")
+    an_old_organization(workos, "Linked", external_id="gram-linked")
+    an_organization_row("gram-linked", name="Linked")
+    relinked = an_old_organization(workos, "Relinked", external_id="gram-relinked")
+    an_organization_row("gram-relinked", name="Relinked", workos_id="org_gone")
+    renamed = an_old_organization(workos, "WorkOS's name", external_id="gram-renamed")
+    an_organization_row("gram-renamed", name="Renamed here", workos_id=renamed)
+    an_organization_row("gram-deleted", name="Deleted", workos_id="org_deleted")
+    forgotten = an_old_organization(workos, "Forgotten")
+    an_organization_row("gram-forgotten", name="Forgotten", workos_id=forgotten)
+
+    first, second = snapshot(), snapshot()
+
+    assert changes(first) == sorted(
+        [
+            (derived_id(created), "created"),
+            ("gram-linked", "linked"),
+            ("gram-relinked", "relinked"),
+            ("gram-renamed", "updated"),
+            ("gram-deleted", "disabled"),
+            ("gram-forgotten", "write_back"),
+        ]
+    )
+    assert not first.in_sync
+    assert first.write_backs.pushed == 2
+    assert changes(second) == []
+    assert second.in_sync
+    assert second.snapshot.counts["unchanged"] == second.snapshot.organizations == 5
+    assert row("gram-relinked").workos_id == relinked
+    assert row("gram-renamed").name == "WorkOS's name"
+    assert row("gram-deleted").disabled_at is not None
+    assert row("gram-deleted").workos_id == "org_deleted"
+    assert row(derived_id(created)).slug == "created"
+
+
+def test_a_first_run_mirrors_what_was_there_before(
+    workos: WorkOSStandIn, sync_setting: Callable[..., None]
+) -> None:
+    workos.seed(organizations=250, at=LONG_AGO, emits=False)
+
+    found = snapshot()
+
+    assert found.snapshot.organizations == 250
+    assert found.snapshot.counts["created"] == 250
+    assert Organization.objects.count() == 250
+    assert not ExternalIdWriteBack.objects.exists()
+    assert SyncCursor.objects.get().reconciled_at is not None
+    assert SyncCursor.objects.get().last_drift == 250
+
+
+def test_a_run_that_finds_nothing_says_so_of_itself(workos: WorkOSStandIn) -> None:
+    workos.seed(organizations=2, at=LONG_AGO, emits=False)
+    snapshot()
+
+    snapshot()
+
+    assert SyncCursor.objects.get().last_drift == 0
+
+
+def test_a_repair_writes_only_what_workos_owns(workos: WorkOSStandIn) -> None:
+    acme = an_old_organization(workos, "Acme", external_id="gram-1")
+    before = an_organization_row(
+        "gram-1", name="Old", slug="by-hand", workos_id=acme, gram_account_type="pro"
+    )
+
+    snapshot()
+
+    after = row("gram-1")
+    assert (after.slug, after.gram_account_type) == ("by-hand", "pro")
+    assert after.created_at == before.created_at
+    assert after.workos_last_event_id is None
+
+
+def test_a_row_disabled_here_is_told_and_not_enabled(workos: WorkOSStandIn) -> None:
+    acme = an_old_organization(workos, "Acme", external_id="gram-1")
+    an_organization_row("gram-1", name="Acme", workos_id=acme, disabled_at=datetime.now(UTC))
+
+    found = snapshot()
+
+    assert changes(found) == [("gram-1", "disabled_here")]
+    assert found.in_sync
+    assert row("gram-1").disabled_at is not None
+
+
+def test_conflicts_are_told_and_left_alone(workos: WorkOSStandIn) -> None:
+    alive = an_old_organization(workos, "Alive")
+    an_old_organization(workos, "Acme", external_id="gram-1")
+    an_organization_row("gram-1", name="Alive", workos_id=alive)
+    workos.update_organization(alive, external_id="elsewhere", at=LONG_AGO, emits=False)
+
+    found = snapshot()
+
+    assert [change.change for change in found.snapshot.changes] == ["conflict", "conflict"]
+    assert found.in_sync
+    assert row("gram-1").workos_id == alive
+    assert Organization.objects.count() == 1
+
+
+def test_what_postgresql_refuses_is_a_conflict_and_the_rest_of_the_page_is_repaired(
+    workos: WorkOSStandIn,
+) -> None:
+    an_old_organization(workos, "Forbidden")
+    an_old_organization(workos, "Allowed")
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "ALTER TABLE organization_metadata ADD CONSTRAINT theirs CHECK (name <> 'Forbidden')"
+        )
+    try:
+        found = snapshot()
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE organization_metadata DROP CONSTRAINT theirs")
+
+    assert sorted(change.change for change in found.snapshot.changes) == ["conflict", "created"]
+    assert Organization.objects.get().name == "Allowed"
+
+
+def test_a_row_that_another_program_has_locked_does_not_keep_the_rest_from_repair(
+    workos: WorkOSStandIn, sync_setting: Callable[..., None]
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    locked = an_old_organization(workos, "Locked", external_id="gram-locked")
+    an_organization_row("gram-locked", name="Old", workos_id=locked)
+    an_old_organization(workos, "Free", external_id="gram-free")
+
+    with another_program() as rival:
+        rival.execute("SELECT FROM organization_metadata WHERE id = 'gram-locked' FOR UPDATE")
+        found = snapshot()
+
+    assert changes(found) == [("gram-free", "created")]
+    assert "locked by another program" in found.trouble[0]
+    assert changes(snapshot()) == [("gram-locked", "updated")]
+
+
+def test_a_page_is_decided_again_under_its_locks(workos: WorkOSStandIn) -> None:
+    acme = an_old_organization(workos, "WorkOS's name", external_id="gram-1")
+    an_organization_row("gram-1", name="Drifted", workos_id=acme)
+
+    with another_program() as rival, in_thread() as start:
+        rival.execute(
+            "UPDATE organization_metadata SET name = 'Newer', workos_updated_at = now(),"
+            " workos_last_event_id = 'event_9'"
+        )
+        running = start(snapshot)
+        wait_until_blocked()
+        rival.commit()
+        found = running.result()
+
+    assert changes(found) == []
+    assert found.snapshot.counts["stale"] == 1
+    assert row("gram-1").name == "Newer"
+    assert row("gram-1").workos_last_event_id == "event_9"
+
+
+def test_traffic_is_left_to_its_event(workos: WorkOSStandIn) -> None:
+    workos.create_organization(name="Just now", emits=False)
+
+    found = snapshot()
+
+    assert found.in_sync
+    assert found.snapshot.counts["unchanged"] == 1
+    assert not Organization.objects.exists()
+
+
+def test_a_snapshot_does_not_bring_back_what_the_stream_has_deleted(
+    workos: WorkOSStandIn,
+) -> None:
+    acme = an_old_organization(workos)
+    WorkOSEvent.objects.create(
+        id="event_1",
+        type=EventType.DELETED,
+        workos_organization_id=acme,
+        outcome=Outcome.UNKNOWN,
+        processed_at=datetime.now(UTC),
+    )
+
+    found = snapshot()
+
+    assert found.snapshot.counts["stale"] == 1
+    assert not Organization.objects.exists()
+
+
+def test_a_write_back_that_is_due_is_not_found_twice(workos: WorkOSStandIn) -> None:
+    acme = an_old_organization(workos)
+    an_organization_row("gram-1", name="Acme", workos_id=acme)
+    workos.misbehave("status", status=500, method="PUT", path="/organizations")
+
+    first, second, third = snapshot(), snapshot(), snapshot()
+
+    assert (first.write_backs.failed, second.write_backs.pushed) == (1, 1)
+    assert changes(second) == [("gram-1", "write_back")]
+    assert third.in_sync
+
+
+# The missing --------------------------------------------------------------------------------
+
+
+def linked_rows(count: int, workos_id: str = "org_gone_{}") -> None:
+    for number in range(count):
+        an_organization_row(f"gone-{number:03}", workos_id=workos_id.format(number))
+
+
+def nothing_is_disabled() -> bool:
+    return not Organization.objects.disabled().exists()
+
+
+def test_more_gone_than_the_limit_disables_nothing_and_asks_for_one_more(
+    workos: WorkOSStandIn,
+) -> None:
+    linked_rows(30)
+
+    found = snapshot(limit=DisableLimit(rows=4, percent=0))
+
+    assert nothing_is_disabled()
+    assert "more than 4 of 30 linked organizations are gone" in found.trouble[0]
+    assert not found.in_sync
+    assert SyncCursor.objects.get().reconciled_at is None
+    assert workos.count_requests(path="/organizations/") <= 8
+
+
+def test_as_many_gone_as_the_limit_are_disabled(workos: WorkOSStandIn) -> None:
+    linked_rows(10)
+
+    found = snapshot(limit=DisableLimit(rows=10, percent=0))
+
+    assert Organization.objects.disabled().count() == 10
+    assert found.snapshot.counts["disabled"] == 10
+    assert found.trouble == []
+
+
+@pytest.mark.parametrize(
+    ("limit", "linked", "allowed"),
+    [
+        (DisableLimit(), 100, 10),
+        (DisableLimit(), 5_000, 50),
+        (DisableLimit(rows=3, percent=0), 5_000, 3),
+        (DisableLimit(rows=0, percent=Fraction("2.3")), 3_000, 69),
+        (DisableLimit(rows=0, percent=0), 1_000, 0),
+    ],
+)
+def test_the_limit_is_the_larger_of_the_two(limit: DisableLimit, linked: int, allowed: int) -> None:
+    assert limit.allows(linked) == allowed
+
+
+def a_relink(workos: WorkOSStandIn, number: int = 0) -> None:
+    """A living organization names a row that is linked to one that is gone."""
+    an_old_organization(workos, f"New {number}", external_id=f"gram-{number}")
+    an_organization_row(f"gram-{number}", workos_id=f"org_gone_{number}")
+
+
+def test_a_relinked_row_is_not_told_to_be_disabled_by_a_dry_run_either(
+    workos: WorkOSStandIn,
+) -> None:
+    for number in range(12):
+        a_relink(workos, number)
+
+    dry = snapshot(dry=True)
+    wet = snapshot()
+
+    assert {kind for _, kind in changes(dry)} == {"relinked"}
+    assert changes(dry) == changes(wet)
+    assert (dry.trouble, wet.trouble) == ([], [])
+    assert nothing_is_disabled()
+
+
+@pytest.mark.parametrize("ids", [["gram-0"], ["org_gone_0"]])
+def test_a_row_that_another_organization_names_is_relinked_and_not_disabled(
+    workos: WorkOSStandIn, ids: list[str]
+) -> None:
+    a_relink(workos)
+
+    found = reconcile_organizations(Run(now=timezone.now()), ids)
+
+    assert changes(found) == [("gram-0", "relinked")]
+    assert nothing_is_disabled()
+
+
+def test_a_row_whose_relink_is_on_its_way_is_not_disabled(workos: WorkOSStandIn) -> None:
+    workos.create_organization(name="Young", external_id="gram-1", emits=False)
+    an_organization_row("gram-1", workos_id="org_gone")
+
+    found = snapshot()
+
+    assert found.in_sync
+    assert nothing_is_disabled()
+
+
+def test_a_link_that_cant_be_asked_for_is_a_conflict_and_stops_nothing(
+    workos: WorkOSStandIn,
+) -> None:
+    an_organization_row("gram-odd", workos_id="..")
+    an_organization_row("gram-gone", workos_id="org_gone")
+
+    found = snapshot()
+
+    assert sorted(kind for _, kind in changes(found)) == ["conflict", "disabled"]
+    assert row("gram-odd").disabled_at is None
+
+
+def test_what_cant_all_be_asked_for_in_time_is_left_alone(workos: WorkOSStandIn) -> None:
+    acme = an_old_organization(workos, external_id="gram-1")
+
+    with pytest.raises(edge.Unavailable, match="choose fewer"):
+        reconcile_organizations(Run(now=timezone.now()), [acme], deadline=time.monotonic() - 1)
+
+    assert not Organization.objects.exists()
+    assert workos.count_requests() == 0
+
+
+def test_a_row_that_cant_be_disabled_does_not_keep_the_rest_enabled(
+    workos: WorkOSStandIn,
+) -> None:
+    linked_rows(3)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "ALTER TABLE organization_metadata ADD CONSTRAINT theirs "
+            "CHECK (disabled_at IS NULL OR id <> 'gone-001')"
+        )
+    try:
+        found = snapshot()
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE organization_metadata DROP CONSTRAINT theirs")
+
+    assert sorted(change.change for change in found.snapshot.changes) == [
+        "conflict",
+        "disabled",
+        "disabled",
+    ]
+    assert row("gone-001").disabled_at is None
+    assert found.trouble == []
+
+
+@pytest.mark.parametrize("moment", ["infinity", "-infinity", "12026-01-01", "0044-03-15 BC"])
+def test_a_time_that_python_cant_hold_does_not_keep_the_rest_from_repair(
+    workos: WorkOSStandIn, moment: str
+) -> None:
+    for number in (1, 2, 3):
+        an_old_organization(workos, f"Acme {number}", external_id=f"gram-{number}")
+    snapshot()
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE organization_metadata SET name = 'Theirs'")
+        cursor.execute(
+            "UPDATE organization_metadata SET workos_updated_at = %s WHERE id = 'gram-2'", [moment]
+        )
+
+    snapshot()
+
+    names = Organization.objects.exclude(id="gram-2").values_list("name", flat=True)
+    assert sorted(names) == ["Acme 1", "Acme 3"]
+    # Or its page in the admin could not be shown, nor the table be emptied.
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE organization_metadata SET workos_updated_at = NULL")
+
+
+def test_a_row_that_is_locked_while_it_is_disabled_is_said(
+    workos: WorkOSStandIn, sync_setting: Callable[..., None]
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    linked_rows(3)
+
+    with another_program() as rival:
+        rival.execute("SELECT FROM organization_metadata WHERE id = 'gone-001' FOR UPDATE")
+        found = snapshot()
+
+    assert [id_ for id_, _ in changes(found)] == ["gone-000", "gone-002"]
+    assert found.trouble == ["org_gone_1 is locked by another program; run it again"]
+
+
+def test_an_organization_that_is_listed_twice_is_compared_once(workos: WorkOSStandIn) -> None:
+    acme = an_old_organization(workos, external_id="gram-1")
+    listed = workos.organization(acme)
+    workos.misbehave(
+        "body",
+        path="/organizations",
+        exact=True,
+        body={"data": [listed, listed], "list_metadata": {"after": None}},
+    )
+
+    found = snapshot()
+
+    assert found.snapshot.organizations == 1
+    assert changes(found) == [("gram-1", "created")]
+
+
+def test_a_pause_that_workos_asks_for_in_a_listing_is_kept(workos: WorkOSStandIn) -> None:
+    workos.seed(organizations=150, at=LONG_AGO, external_id_prefix="gram-", emits=False)
+    workos.misbehave("slow", seconds=0, path="/organizations", exact=True)
+    workos.misbehave("rate_limited", retry_after=1, path="/organizations", exact=True)
+
+    found = snapshot()
+
+    assert found.trouble == []
+    assert Organization.objects.count() == 150
+
+
+def test_a_write_back_that_failed_is_trouble(workos: WorkOSStandIn) -> None:
+    an_old_organization(workos)
+    workos.misbehave("status", status=500, method="PUT", path="/organizations")
+
+    found = snapshot()
+
+    assert found.trouble == ["1 write-back failed and will be tried again; see the outbox"]
+    assert not found.in_sync
+
+
+def test_an_id_that_workos_cant_hold_waits_for_a_person(workos: WorkOSStandIn) -> None:
+    acme = an_old_organization(workos)
+    an_organization_row("grämmm", name="Acme", workos_id=acme)
+
+    first, second = snapshot(), snapshot()
+
+    assert first.write_backs.conflicts == 1
+    assert changes(second) == [("grämmm", "conflict")]
+    assert second.in_sync
+    assert workos.count_requests(method="PUT", path=None) == 0
+
+
+def test_only_a_404_of_workoss_own_disables(workos: WorkOSStandIn) -> None:
+    linked_rows(1)
+    workos.misbehave("html", status=404, path="/organizations/")
+
+    found = snapshot()
+
+    assert nothing_is_disabled()
+    assert "a 404 that is not WorkOS's own" in found.trouble[0]
+
+
+def test_trouble_with_one_that_is_missing_disables_none(workos: WorkOSStandIn) -> None:
+    linked_rows(5)
+    workos.misbehave("status", status=500, path="/organizations/org_gone_3")
+
+    found = snapshot()
+
+    assert nothing_is_disabled()
+    assert len(found.trouble) == 1
+    assert snapshot().snapshot.counts["disabled"] == 5
+
+
+@pytest.mark.parametrize(
+    ("misbehaviour", "trouble"),
+    [
+        pytest.param({"kind": "html"}, "not a page of a list", id="HTML"),
+        pytest.param({"kind": "truncated"}, "not a page of a list", id="truncated"),
+        pytest.param({"kind": "empty"}, "not a page of a list", id="empty"),
+        pytest.param({"kind": "body", "body": []}, "not a page of a list", id="a bare list"),
+        pytest.param({"kind": "body", "body": {"data": None}}, "not a page", id="data null"),
+        pytest.param({"kind": "no_list_metadata"}, "not a page of a list", id="no list_metadata"),
+        pytest.param(
+            {
+                "kind": "body",
+                "body": {"data": [], "list_metadata": {"before": None, "after": "org_1"}},
+            },
+            "no organization, and said that there are more",
+            id="empty, with more",
+        ),
+        pytest.param(
+            {
+                "kind": "body",
+                "body": {"data": [{"name": "?"}], "list_metadata": {"after": None}},
+            },
+            "has no usable id",
+            id="without an id",
+        ),
+        pytest.param({"kind": "repeated_page", "times": None}, "same page", id="repeats"),
+        pytest.param({"kind": "ends_early"}, "the listing is not complete", id="ends early"),
+        pytest.param(
+            {"kind": "body", "body": {"data": [], "list_metadata": {"after": None}}},
+            "the listing is not complete",
+            id="an empty listing",
+        ),
+        pytest.param({"kind": "status", "status": 500}, "does not answer", id="500"),
+        pytest.param({"kind": "rate_limited"}, "429", id="429"),
+        pytest.param({"kind": "reset"}, "does not answer", id="reset"),
+    ],
+)
+@pytest.mark.parametrize("pages_before", [0, 1])
+def test_a_broken_listing_disables_nothing(
+    workos: WorkOSStandIn, misbehaviour: dict[str, Any], trouble: str, pages_before: int
+) -> None:
+    workos.seed(organizations=250, at=LONG_AGO, external_id_prefix="gram-", emits=False)
+    snapshot()
+    an_organization_row("gone", workos_id="org_gone")
+    if pages_before:
+        workos.misbehave("slow", seconds=0, path="/organizations", exact=True)
+    workos.misbehave(path="/organizations", exact=True, **misbehaviour)
+
+    found = snapshot()
+    workos.behave()
+
+    assert nothing_is_disabled()
+    assert trouble in found.trouble[0]
+    assert not found.in_sync
+    assert changes(snapshot()) == [("gone", "disabled")]
+
+
+def test_an_organization_that_cant_be_read_is_a_conflict_and_is_there(
+    workos: WorkOSStandIn,
+) -> None:
+    an_organization_row("gram-1", workos_id="org_odd")
+    workos.misbehave(
+        "body",
+        path="/organizations",
+        exact=True,
+        body={"data": [{"id": "org_odd", "name": None}], "list_metadata": {"after": None}},
+    )
+
+    found = snapshot()
+
+    assert changes(found) == [(None, "conflict")]
+    assert nothing_is_disabled()
+
+
+def test_one_that_was_created_while_the_listing_was_read_is_not_missing(
+    workos: WorkOSStandIn,
+) -> None:
+    young = workos.create_organization(name="Young", external_id="gram-1", emits=False)
+    an_organization_row("gram-1", name="Young", workos_id=young["id"])
+    workos.misbehave(
+        "body",
+        path="/organizations",
+        exact=True,
+        body={"data": [], "list_metadata": {"after": None}},
+    )
+
+    found = snapshot()
+
+    assert found.trouble == []
+    assert nothing_is_disabled()
+
+
+def test_a_link_that_moved_meanwhile_is_not_disabled(
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    linked_rows(1)
+    exists = edge.exists
+
+    def and_then_it_moves(workos_id: str, **values: Any) -> bool | None:
+        answer = exists(workos_id, **values)
+        with another_program() as rival:
+            rival.execute("UPDATE organization_metadata SET workos_id = 'org_new'")
+        return answer
+
+    monkeypatch.setattr(edge, "exists", and_then_it_moves)
+
+    found = snapshot()
+
+    assert nothing_is_disabled()
+    assert changes(found) == []
+
+
+# Dry ----------------------------------------------------------------------------------------
+
+
+def contents() -> str:
+    """Every byte of every table of ours."""
+    digest = hashlib.sha256()
+    with connection.cursor() as cursor:
+        for table in (
+            "organization_metadata",
+            "workos_sync_cursor",
+            "workos_event",
+            "workos_external_id_write_back",
+            "django_q_ormq",
+        ):
+            cursor.execute(f"SELECT t::text FROM {table} AS t ORDER BY 1")  # noqa: S608
+            digest.update(repr(cursor.fetchall()).encode())
+    return digest.hexdigest()
+
+
+def a_drifted_world(workos: WorkOSStandIn) -> None:
+    an_old_organization(workos, "Created")
+    renamed = an_old_organization(workos, "There", external_id="gram-renamed")
+    an_organization_row("gram-renamed", name="Here", workos_id=renamed)
+    an_organization_row("gram-deleted", workos_id="org_deleted")
+    workos.create_organization(name="Waiting")
+
+
+def test_a_dry_run_finds_the_same_and_writes_nothing(workos: WorkOSStandIn) -> None:
+    a_drifted_world(workos)
+    before = contents()
+
+    dry = reconcile(Run(now=timezone.now(), dry=True))
+    after = contents()
+
+    assert after == before
+    assert workos.count_requests(method="PUT", path=None) == 0
+    assert dry.events.waiting == 1
+    assert not dry.in_sync
+    assert sorted(change.change for change in dry.snapshot.changes) == [
+        "created",
+        "disabled",
+        "updated",
+    ]
+    wet = reconcile(Run(now=timezone.now()), drain_events=False)
+    assert changes(wet) == changes(dry)
+
+
+def test_every_transaction_of_a_dry_run_begins_read_only(workos: WorkOSStandIn) -> None:
+    a_drifted_world(workos)
+    statements: list[str] = []
+
+    def note(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        in_transaction = context["connection"].in_atomic_block
+        statements.append(sql if in_transaction else f"outside a transaction: {sql}")
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(note):
+        reconcile(Run(now=timezone.now(), dry=True))
+        reconcile_organizations(Run(now=timezone.now(), dry=True), ["gram-renamed", "org_deleted"])
+
+    assert not [statement for statement in statements if "outside" in statement]
+    starts = [s for s in statements if s == "SET TRANSACTION READ ONLY"]
+    assert len(starts) >= 5
+    assert statements[0] == "SET TRANSACTION READ ONLY"
+
+
+def test_postgresql_itself_keeps_a_dry_run_from_writing(
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mistake in our code, such as this one, is an error and not a write."""
+    a_drifted_world(workos)
+    before = contents()
+
+    def mistaken(rows: Any, organizations: Any, **known: Any) -> Any:
+        Organization.objects.all().delete()
+
+    monkeypatch.setattr(repairing, "compare", mistaken)
+
+    with pytest.raises(Exception, match="read-only transaction"):
+        reconcile(Run(now=timezone.now(), dry=True), drain_events=False)
+
+    assert contents() == before
+
+
+# The lost cursor ----------------------------------------------------------------------------
+
+
+def a_lost_cursor(workos: WorkOSStandIn) -> Position:
+    """The mirror is behind by a deletion and a creation whose events nobody can list any more."""
+    deleted = workos.create_organization(name="Deleted", external_id="gram-deleted")
+    drain_to_end()
+    lost = standing().position
+    workos.delete_organization(str(deleted["id"]), at=LONG_AGO)
+    an_old_organization(workos, "Created meanwhile", external_id="gram-created")
+    workos.expire_events()
+    return lost
+
+
+def test_a_lost_cursor_is_recovered_by_the_snapshot_and_the_stream_goes_on(
+    workos: WorkOSStandIn,
+) -> None:
+    lost = a_lost_cursor(workos)
+    began = timezone.now()
+
+    found = reconcile(Run(now=began))
+    workos.create_organization(name="Later", external_id="gram-later")
+    drain_to_end()
+
+    assert found.lost is not None
+    assert not found.in_sync
+    assert row("gram-deleted").disabled_at is not None
+    assert row("gram-created").name == "Created meanwhile"
+    assert row("gram-later").name == "Later"
+    assert standing().position != lost
+
+
+def test_the_new_position_lies_before_the_snapshot(
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_lost_cursor(workos)
+    began = timezone.now()
+
+    reconcile(Run(now=began))
+
+    assert standing().position == Position(None, began - timedelta(seconds=60, minutes=5))
+
+
+def test_what_happens_while_the_snapshot_is_taken_is_not_lost(
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Renamed after its page was read, and before the stream goes on."""
+    a_lost_cursor(workos)
+    read = edge.read_organizations
+
+    def and_then_it_is_renamed(*args: Any, **values: Any) -> edge.OrganizationPage:
+        page = read(*args, **values)
+        created = next(o for o in workos.all_organizations() if o["external_id"] == "gram-created")
+        workos.update_organization(str(created["id"]), name="Renamed meanwhile")
+        return page
+
+    monkeypatch.setattr(edge, "read_organizations", and_then_it_is_renamed)
+
+    found = reconcile(Run(now=timezone.now()))
+
+    assert found.events.outcomes[Outcome.UPDATED] == 1
+    assert row("gram-created").name == "Renamed meanwhile"
+
+
+def test_a_row_locked_during_the_recovery_is_tried_again_before_the_stream_goes_on(
+    workos: WorkOSStandIn, sync_setting: Callable[..., None]
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    lost = a_lost_cursor(workos)
+    an_organization_row("gram-created", name="Old", slug="old")
+
+    with another_program() as rival:
+        rival.execute("SELECT FROM organization_metadata WHERE id = 'gram-created' FOR UPDATE")
+        locked = reconcile(Run(now=timezone.now()))
+        while_locked = standing().position
+    freed = reconcile(Run(now=timezone.now()))
+
+    assert "is locked by another program" in locked.trouble[0]
+    assert while_locked == lost, "or the change would be lost until the next snapshot"
+    assert freed.trouble == []
+    assert row("gram-created").name == "Created meanwhile"
+
+
+def test_a_listing_that_breaks_off_leaves_the_cursor_lost(workos: WorkOSStandIn) -> None:
+    lost = a_lost_cursor(workos)
+    workos.misbehave("html", path="/organizations", exact=True)
+
+    found = reconcile(Run(now=timezone.now()))
+
+    assert found.trouble
+    assert standing().position == lost
+
+
+def test_the_stream_goes_on_whatever_the_disables_wait_for(workos: WorkOSStandIn) -> None:
+    lost = a_lost_cursor(workos)
+
+    found = reconcile(Run(now=timezone.now(), limit=DisableLimit(rows=0, percent=0)))
+
+    assert found.trouble
+    assert standing().position != lost
+    assert row("gram-deleted").disabled_at is None
+
+
+def test_a_cursor_that_someone_else_has_moved_is_not_moved_back(
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_lost_cursor(workos)
+    read = edge.read_organizations
+
+    def and_someone_moves_it(*args: Any, **values: Any) -> edge.OrganizationPage:
+        with another_program() as rival:
+            rival.execute(
+                "UPDATE workos_sync_cursor SET last_event_id = NULL, last_event_at = now()"
+            )
+        return read(*args, **values)
+
+    monkeypatch.setattr(edge, "read_organizations", and_someone_moves_it)
+    began = timezone.now()
+
+    reconcile(Run(now=began))
+
+    moved_to = standing().position.last_event_at
+    assert moved_to is not None
+    assert moved_to >= began
+
+
+def test_a_dry_run_tells_of_a_lost_cursor_and_leaves_it(workos: WorkOSStandIn) -> None:
+    lost = a_lost_cursor(workos)
+
+    found = reconcile(Run(now=timezone.now(), dry=True))
+
+    assert found.lost is not None
+    assert not found.in_sync
+    assert standing().position == lost
+
+
+# In sync with events ------------------------------------------------------------------------
+
+
+def test_a_run_that_applied_events_was_not_in_sync(workos: WorkOSStandIn) -> None:
+    acme = workos.create_organization(name="Acme", external_id="gram-1")
+    first = reconcile(Run(now=timezone.now()))
+    workos.update_organization(acme["id"], name="Renamed")
+
+    second, third = reconcile(Run(now=timezone.now())), reconcile(Run(now=timezone.now()))
+
+    assert [found.in_sync for found in (first, second, third)] == [False, False, True]
+
+
+def test_the_echo_of_a_write_back_is_read_by_the_same_run(workos: WorkOSStandIn) -> None:
+    workos.create_organization(name="Acme")
+
+    first = reconcile(Run(now=timezone.now()))
+    second = reconcile(Run(now=timezone.now()))
+
+    assert (first.write_backs.pushed, first.events.read) == (1, 1)
+    assert (second.events.read, second.in_sync) == (0, True)
+
+
+def test_an_echo_that_is_held_back_is_no_drift(workos: WorkOSStandIn) -> None:
+    workos.create_organization(name="Acme")
+    drain_to_end()
+    workos.set_hold_back(1_000)
+    reconcile(Run(now=timezone.now()), drain_events=False)
+    workos.set_hold_back(0)
+
+    second = reconcile(Run(now=timezone.now()))
+
+    assert second.events.outcomes[Outcome.UPDATED] == 1
+    assert second.in_sync
+
+
+def test_an_echo_that_cant_be_read_is_left_to_the_worker(
+    workos: WorkOSStandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    workos.create_organization(name="Acme")
+    workos.misbehave("slow", seconds=0)
+    workos.misbehave("status", status=500)
+
+    found = reconcile(Run(now=timezone.now()))
+
+    assert found.write_backs.pushed == 1
+    assert "left to the worker" in caplog.text
+
+
+def test_what_waits_or_is_due_is_not_in_sync(workos: WorkOSStandIn) -> None:
+    acme = an_old_organization(workos, external_id="gram-1")
+    an_organization_row("gram-1", name="Acme", workos_id=acme)
+    reconcile(Run(now=timezone.now()))
+    dry = Run(now=timezone.now(), dry=True)
+    before = reconcile(dry).in_sync
+
+    ExternalIdWriteBack.objects.create(organization_id="gram-1", workos_id=acme)
+    with_due = reconcile(dry)
+    ExternalIdWriteBack.objects.update(next_attempt_at=None)
+    with_needless_conflict = reconcile(dry)
+    ExternalIdWriteBack.objects.all().delete()
+    workos.update_organization(acme, name="Renamed")
+    with_event = reconcile(dry)
+
+    assert before
+    assert (with_due.due_write_backs, with_due.in_sync) == (1, False)
+    assert (with_needless_conflict.snapshot.withdrawn, with_needless_conflict.in_sync) == (1, False)
+    assert (with_event.events.waiting, with_event.in_sync) == (1, False)
+
+
+# Single organizations -----------------------------------------------------------------------
+
+
+def only(*ids: str, **values: Any) -> Reconciliation:
+    return reconcile_organizations(Run(now=timezone.now(), **values), ids)
+
+
+def test_one_organization_is_compared_by_either_id(workos: WorkOSStandIn) -> None:
+    acme = an_old_organization(workos, "Acme", external_id="gram-1")
+    bolt = an_old_organization(workos, "Bolt", external_id="gram-2")
+    an_old_organization(workos, "Untouched", external_id="gram-3")
+
+    by_workos_id, by_gram_id = only(acme), only("gram-2")
+
+    assert (changes(by_workos_id), changes(by_gram_id)) == (
+        [("gram-1", "created")],
+        [("gram-2", "created")],
+    )
+    assert row("gram-2").workos_id == bolt
+    assert Organization.objects.count() == 2
+    assert workos.count_requests(path="/organizations", exact=True) == 0
+
+
+def test_a_young_difference_of_one_is_applied_all_the_same(workos: WorkOSStandIn) -> None:
+    acme = workos.create_organization(name="Just now", emits=False)
+
+    found = only(acme["id"])
+
+    assert [change.change for change in found.snapshot.changes] == ["created"]
+    assert found.write_backs.pushed == 1
+
+
+def test_the_write_backs_of_others_are_left_to_their_schedule(workos: WorkOSStandIn) -> None:
+    acme = an_old_organization(workos, "Acme")
+    other = an_old_organization(workos, "Other")
+    an_organization_row("gram-other", name="Other", workos_id=other)
+    ExternalIdWriteBack.objects.create(organization_id="gram-other", workos_id=other)
+
+    found = only(acme)
+
+    assert found.write_backs.pushed == 1
+    assert ExternalIdWriteBack.objects.get().organization_id == "gram-other"
+
+
+@pytest.mark.parametrize("id_", ["gram-1", "org_gone"])
+def test_one_that_is_gone_is_disabled_by_either_id(workos: WorkOSStandIn, id_: str) -> None:
+    an_organization_row("gram-1", workos_id="org_gone")
+
+    found = only(id_)
+
+    assert changes(found) == [("gram-1", "disabled")]
+    assert row("gram-1").disabled_at is not None
+
+
+def test_one_that_only_the_mirror_has_is_left_alone(workos: WorkOSStandIn) -> None:
+    an_organization_row("gram-1")
+
+    found = only("gram-1")
+
+    assert found.in_sync
+    assert found.snapshot.counts["unchanged"] == 1
+
+
+def test_one_that_neither_side_knows_is_an_error_and_nothing_is_done(
+    workos: WorkOSStandIn,
+) -> None:
+    acme = an_old_organization(workos)
+
+    with pytest.raises(UnknownOrganization, match="gram-nowhere"):
+        only(acme, "gram-nowhere")
+
+    assert not Organization.objects.exists()
+
+
+@pytest.mark.parametrize("again", ["workos_id", "gram_id"])
+def test_an_organization_named_twice_is_compared_once(workos: WorkOSStandIn, again: str) -> None:
+    acme = an_old_organization(workos, external_id="gram-1")
+
+    found = only(acme, acme if again == "workos_id" else "gram-1")
+
+    assert found.snapshot.organizations == 1
+    assert changes(found) == [("gram-1", "created")]
+
+
+def test_one_that_cant_be_read_is_a_conflict(workos: WorkOSStandIn) -> None:
+    an_organization_row("gram-1", workos_id="org_odd")
+    workos.misbehave("body", path="/organizations/", body={"id": "org_odd"}, times=None)
+
+    found = only("gram-1")
+
+    assert found.snapshot.changes == [
+        Change(None, "org_odd", "conflict", reason="name is not non-empty text without NUL")
+    ]
+
+
+def test_a_dry_run_of_one_writes_nothing(workos: WorkOSStandIn) -> None:
+    acme = an_old_organization(workos)
+    an_organization_row("gram-1", workos_id="org_gone")
+    before = contents()
+
+    found = only(acme, "org_gone", dry=True)
+
+    assert [kind for _, kind in changes(found)] == ["created", "disabled"] or [
+        kind for _, kind in changes(found)
+    ] == ["disabled", "created"]
+    assert contents() == before
+
+
+# Two at once --------------------------------------------------------------------------------
+
+
+def test_a_second_run_says_so_and_runs_all_the_same(
+    workos: WorkOSStandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    an_old_organization(workos, external_id="gram-1")
+    ensure_cursor()
+    lease = Lease.SNAPSHOT.take(60)
+
+    found = snapshot()
+
+    assert changes(found) == [("gram-1", "created")]
+    assert "another process is taking a snapshot" in caplog.text
+    assert SyncCursor.objects.get().reconciling_until == lease
+
+
+def test_the_scheduled_run_leaves_it_to_the_other(workos: WorkOSStandIn) -> None:
+    ensure_cursor()
+    Lease.SNAPSHOT.take(60)
+
+    assert reconcile_unless_busy(Run(now=timezone.now())) is None
+    assert workos.count_requests() == 0
+
+
+def test_the_lease_ends_with_the_run_even_if_that_fails(
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    an_old_organization(workos)
+
+    def interrupted(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(reconciling, "_settle_missing", interrupted)
+
+    with pytest.raises(KeyboardInterrupt):
+        snapshot()
+
+    assert SyncCursor.objects.get().reconciling_until is None
+    assert Lease.SNAPSHOT.take(60) is not None
+
+
+def test_a_long_run_keeps_its_lease(workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    an_old_organization(workos)
+    monkeypatch.setattr(reconciling, "_LEASE_SECONDS", 0.5)
+
+    def outlast_the_lease(_: int) -> None:
+        taken = SyncCursor.objects.get().reconciling_until
+        wait_until(lambda: held_until() != taken, "the lease is renewed")
+        renewed = held_until()
+        wait_until(lambda: held_until() != renewed, "it is renewed again")
+
+    assert snapshot(progress=outlast_the_lease).snapshot.trouble == []
+    assert held_until() is None
+
+
+def test_a_lease_is_kept_over_the_loss_of_its_connection(
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    an_old_organization(workos)
+    monkeypatch.setattr(reconciling, "_LEASE_SECONDS", 0.5)
+
+    def cut_off(_: int) -> None:
+        with another_program() as rival:
+            wait_until(lambda: other_backends(rival), "the keeper is connected")
+            wait_until(lambda: "could not be renewed" in caplog.text, "a renewal has failed")
+        lost = held_until()
+        wait_until(lambda: held_until() != lost, "the lease is renewed again")
+
+    assert snapshot(progress=cut_off).snapshot.trouble == []
+    assert held_until() is None
+
+
+def other_backends(rival: "psycopg.Connection[Any]") -> list[tuple[object, ...]]:
+    """Those that are ended hereby: all but the rival's and ours."""
+    # In a transaction PostgreSQL shows the same backends again and again.
+    rival.rollback()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        (ours,) = cursor.fetchone()
+    return rival.execute(
+        """
+        SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid NOT IN (pg_backend_pid(), %s)
+            AND backend_type = 'client backend'
+        """,
+        [ours],
+    ).fetchall()
+
+
+def test_a_lost_cursor_is_not_waited_for_without_end(sync_setting: Callable[..., None]) -> None:
+    ensure_cursor()
+    sync_setting(LOCK_TIMEOUT=0.05)
+
+    with another_program() as rival:
+        rival.execute("SELECT FROM workos_sync_cursor FOR UPDATE")
+        with pytest.raises(OperationalError):
+            replace_lost(Position(), Position("event_1"), drained_at=timezone.now())
+
+
+def test_echoes_that_cant_be_absorbed_are_left_to_the_worker(
+    workos: WorkOSStandIn, sync_setting: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    acme = workos.create_organization(name="Acme")
+    drain_to_end()
+
+    with another_program() as rival:
+        rival.execute(
+            "SELECT FROM organization_metadata WHERE workos_id = %s FOR UPDATE", [acme["id"]]
+        )
+        found = reconcile(Run(now=timezone.now()))
+
+    assert found.write_backs.pushed == 1
+    assert found.trouble == [f"{acme['id']} is locked by another program; run it again"]
+    assert "the echoes of the write-backs are left to the worker" in caplog.text
+
+
+def held_until() -> datetime | None:
+    return SyncCursor.objects.get().reconciling_until
+
+
+def test_a_locked_cursor_does_not_end_a_run(
+    workos: WorkOSStandIn,
+    monkeypatch: pytest.MonkeyPatch,
+    sync_setting: Callable[..., None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    an_old_organization(workos)
+    monkeypatch.setattr(reconciling, "_LEASE_SECONDS", 0.2)
+    sync_setting(LOCK_TIMEOUT=0.3)
+
+    def lock_for_a_while(_: int) -> None:
+        with another_program() as rival:
+            rival.execute("SELECT FROM workos_sync_cursor FOR UPDATE")
+            wait_until(lambda: "could not be renewed" in caplog.text, "a renewal has failed")
+
+    assert snapshot(progress=lock_for_a_while).snapshot.trouble == []
+    assert held_until() is None
+
+
+def test_what_was_repaired_is_reported_even_if_the_cursor_is_locked_at_the_end(
+    workos: WorkOSStandIn, sync_setting: Callable[..., None]
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    an_old_organization(workos, external_id="gram-1")
+
+    with another_program() as rival:
+        found = snapshot(
+            progress=lambda _: rival.execute("SELECT FROM workos_sync_cursor FOR UPDATE")
+        )
+
+    assert changes(found) == [("gram-1", "created")]
+    assert len(found.trouble) == 1
+
+
+def test_a_locked_cursor_is_waited_for_once_and_not_by_each_organization(
+    workos: WorkOSStandIn, sync_setting: Callable[..., None]
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    ensure_cursor()
+    ids = [an_old_organization(workos, f"Org {number}") for number in range(5)]
+
+    with another_program() as rival, CaptureQueriesContext(connection) as queries:
+        rival.execute("SELECT FROM workos_sync_cursor FOR UPDATE")
+        with suppress(OperationalError):
+            reconcile_organizations(Run(now=timezone.now()), ids)
+
+    waits = [query for query in queries if "FROM workos_sync_cursor\nWHERE" in query["sql"]]
+    assert len(waits) <= 2
+
+
+def test_an_event_that_is_parked_with_the_echoes_is_told(
+    workos: WorkOSStandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    an_old_organization(workos)
+    bad = {"id": "event_bad", "event": "organization.created", "data": {"id": "org_bad"}}
+
+    def emit(_: int) -> None:
+        workos.emit(bad)
+
+    found = reconcile(Run(now=timezone.now(), progress=emit))
+
+    assert WorkOSEvent.objects.parked().get().id == "event_bad"
+    assert found.events.parked or "event_bad" in caplog.text
+
+
+def test_runs_at_once_end_in_the_same_rows(workos: WorkOSStandIn) -> None:
+    workos.seed(organizations=120, at=LONG_AGO, emits=False)
+
+    with in_thread() as start:
+        for running in [start(snapshot), start(snapshot)]:
+            assert running.result().snapshot.trouble == []
+
+    assert Organization.objects.count() == 120
+    assert snapshot().in_sync
+
+
+# Size ---------------------------------------------------------------------------------------
+
+
+def test_a_page_in_sync_takes_few_queries_and_no_write(
+    workos: WorkOSStandIn, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    workos.seed(organizations=300, at=LONG_AGO, external_id_prefix="gram-", emits=False)
+    snapshot()
+    page = edge.read_organizations(None)
+    run = Run(now=timezone.now())
+
+    with django_assert_num_queries(1):
+        repairing.compare_organizations(
+            run, SnapshotReport(), page.organizations, young_after=run.young_after
+        )
+
+
+def test_what_is_told_and_left_alone_needs_no_lock(
+    workos: WorkOSStandIn, sync_setting: Callable[..., None]
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    disabled = an_old_organization(workos, external_id="gram-1")
+    an_organization_row("gram-1", workos_id=disabled, disabled_at=timezone.now())
+
+    with another_program() as rival:
+        rival.execute("SELECT FROM organization_metadata WHERE id = 'gram-1' FOR UPDATE")
+        found = snapshot()
+
+    assert changes(found) == [("gram-1", "disabled_here")]
+    assert found.trouble == []
+
+
+def test_a_dry_run_takes_nothing_for_in_sync_that_it_would_have_changed(
+    workos: WorkOSStandIn,
+) -> None:
+    workos.seed(organizations=1, at=LONG_AGO, external_id_prefix="gram-", emits=False)
+    snapshot()
+    run, report = Run(now=timezone.now(), dry=True), SnapshotReport()
+    (organization,) = edge.read_organizations(None).organizations
+    (linked,) = Organization.objects.all()
+    report.would_be[linked.id] = Row(id=linked.id, name="Renamed by an earlier page")
+
+    repairing.compare_organizations(run, report, [organization], young_after=run.young_after)
+
+    assert [change.change for change in report.changes] == ["linked"]
+
+
+def test_memory_grows_by_a_hash_an_organization(workos: WorkOSStandIn) -> None:
+    workos.seed(organizations=4_000, at=LONG_AGO, external_id_prefix="gram-", emits=False)
+    snapshot()
+    peaks: list[int] = []
+
+    def note(compared: int) -> None:
+        if compared in (1_000, 4_000):
+            peaks.append(tracemalloc.get_traced_memory()[1])
+
+    tracemalloc.start()
+    try:
+        snapshot(progress=note)
+    finally:
+        tracemalloc.stop()
+
+    early, late = peaks
+    assert (late - early) / 3_000 < 128, "bytes an organization: its hash in a set"

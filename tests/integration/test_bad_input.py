@@ -1,0 +1,360 @@
+"""Bad input by the real ways: nothing is answered 500, stops the stream, or takes others along.
+
+What WorkOS lists is served by the stand-in, and drained or reconciled by the product; webhooks are
+posted to the real view. ``tests.bad_input`` has the cases.
+"""
+
+import json
+import re
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any
+
+import pytest
+from django.contrib.admin.utils import quote
+from django.core.management import CommandError, call_command
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from orgs.domain.naming import is_storable
+from orgs.domain.resolution import Outcome
+from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEvent
+from orgs.services.reconcile import reconcile, reconcile_organizations
+from orgs.services.refresh import dismiss_parked, replay_all_parked
+from orgs.services.repair import Run
+from orgs.services.stream import DrainReport, drain_to_end
+from orgs.testing import WorkOSStandIn, sign
+from orgs.views import MAX_BODY_BYTES
+from orgs.workos import MAX_ID_BYTES, WorkOSTrouble, tolerant_json
+from tests.bad_input import EVENTS, ORGANIZATIONS, BadEvent, BadOrganization
+from tests.builders import an_organization_row
+from tests.json_texts import VALUES, mutated
+from tests.processes import WEBHOOK_SECRET
+
+pytestmark = pytest.mark.usefixtures("database")
+
+SyncSetting = Callable[..., None]
+
+#: How a reason begins that says which field of the event, or of the organization, is to blame.
+BLAMES_A_FIELD = re.compile(r"(data\.)?(id|name|external_id|updated_at) is |event is |data is ")
+
+
+#: No two tests and no two examples of one share an id.
+_serial = count()
+
+
+def put_between_good_ones(workos: WorkOSStandIn, events: Sequence[tuple[str, str]]) -> set[str]:
+    """Lists events, each by the id that a cursor may name it by, and good ones around them.
+
+    Returns the ids that the good ones' rows will have.
+    """
+    good = [f"good-{next(_serial)}" for _ in range(len(events) + 1)]
+    for external_id, (id_, text) in zip(good, events, strict=False):
+        workos.create_organization(name="Good", external_id=external_id)
+        workos.emit_text(text, id=id_)
+    workos.create_organization(name="Good", external_id=good[-1])
+    return set(good)
+
+
+def is_short(case: BadEvent | BadOrganization) -> bool:
+    return len(case.text) < MAX_BODY_BYTES
+
+
+def by_cursor(cases: Sequence[BadEvent]) -> list[tuple[str, str]]:
+    return [(case.id or f"cursor_{number}", case.text) for number, case in enumerate(cases)]
+
+
+def good_ones() -> set[str]:
+    return set(Organization.objects.filter(id__startswith="good-").values_list("id", flat=True))
+
+
+def bad_ones() -> list[WorkOSEvent]:
+    """The ledger's rows of events that are not a good one's, in the order they were processed."""
+    rows = WorkOSEvent.objects.order_by("processed_at")
+    return [row for row in rows if not (row.organization_id or "").startswith("good-")]
+
+
+# Events -------------------------------------------------------------------------------------
+
+
+def test_each_bad_event_is_applied_or_parked_and_its_neighbours_are_applied(
+    workos: WorkOSStandIn, sync_setting: SyncSetting
+) -> None:
+    # Each page ends with a bad event, and the next read goes on from there.
+    sync_setting(PAGE_SIZE=2)
+    good = put_between_good_ones(workos, by_cursor(EVENTS))
+
+    report = drain_to_end()
+
+    became = {
+        case.name: (Outcome(row.outcome or ""), row.error[: len(case.problem)])
+        for case, row in zip(EVENTS, bad_ones(), strict=True)
+    }
+    assert became == {case.name: (case.becomes, case.problem) for case in EVENTS}
+    assert good_ones() == good
+    assert report.drained
+    assert drain_to_end().read == 0
+
+
+def test_whatever_is_parked_is_shown_replayed_and_dismissed(
+    workos: WorkOSStandIn, admin_client: Client
+) -> None:
+    cases = [case for case in EVENTS if is_short(case) or case.name == "data.name 10 MB"]
+    good = put_between_good_ones(workos, by_cursor(cases))
+    drain_to_end()
+    parked = [case for case in cases if case.becomes is Outcome.PARKED]
+    assert WorkOSEvent.objects.parked().exclude(payload=None).count() == len(parked)
+
+    assert pages_that_fail(admin_client) == []
+
+    # WorkOS does not know their organizations: what names one is found gone, the rest stays.
+    replayed = replay_all_parked(deadline=time.monotonic() + 600)
+    assert replayed.outcomes.keys() == {Outcome.UNKNOWN, Outcome.PARKED}
+    left = list(WorkOSEvent.objects.parked().values_list("id", flat=True))
+    assert sorted(replayed.still_parked) == sorted(left)
+    assert dismiss_parked(left) == len(left)
+    assert good_ones() == good
+
+
+def pages_that_fail(client: Client) -> list[str]:
+    """The admin's lists and its pages of parked events and odd names that are not shown."""
+    client.raise_request_exception = False
+    lists = [
+        reverse(f"admin:orgs_{model._meta.model_name}_changelist") + query
+        for model in (WorkOSEvent, Organization, ExternalIdWriteBack, SyncCursor)
+        for query in ("", "?q=bad")
+    ]
+    odd = Organization.objects.exclude(id__startswith="good-").exclude(name="Odd")
+    pages = [
+        reverse(f"admin:orgs_{row._meta.model_name}_change", args=[quote(row.pk)])
+        for row in (*WorkOSEvent.objects.parked(), *odd)
+    ]
+    return [url for url in (*lists, *pages) if client.get(url).status_code != 200]
+
+
+ORGANIZATION: dict[str, Any] = {
+    "object": "organization",
+    "id": "org_SERIAL",
+    "name": "Odd",
+    "external_id": "gram-SERIAL",
+    "updated_at": "2026-01-15T12:00:00.000Z",
+    "metadata": {},
+}
+ENVELOPE: dict[str, Any] = {
+    "object": "event",
+    "id": "event_SERIAL",
+    "event": "organization.updated",
+    "created_at": "2026-01-15T12:00:00.000Z",
+    "context": {"actor": {"id": "user_1"}},
+    "data": mutated(ORGANIZATION),
+}
+EVENT_TEXTS = st.one_of(
+    VALUES,
+    mutated(ENVELOPE),
+    mutated({**ENVELOPE, "event": "organization.created"}),
+    mutated({**ENVELOPE, "event": "organization.deleted"}),
+)
+
+
+def with_serial(text: str) -> str:
+    return text.replace("SERIAL", f"{next(_serial):06d}")
+
+
+@given(st.lists(EVENT_TEXTS, min_size=1, max_size=3))
+@hypothesis_settings(max_examples=60)
+def test_whatever_is_listed_as_an_event_neither_stops_the_stream_nor_costs_a_good_one(
+    workos: WorkOSStandIn, texts: list[str]
+) -> None:
+    events = [(cursor_of(text), text) for text in map(with_serial, texts)]
+    good = put_between_good_ones(workos, events)
+
+    report = drain_to_end()
+
+    assert report.drained
+    assert good <= good_ones()
+    for parked in WorkOSEvent.objects.parked():
+        assert BLAMES_A_FIELD.match(parked.error), parked.error
+        assert parked.payload
+
+
+def cursor_of(text: str) -> str:
+    """The id that the product reads on from: the event's own, or else the one that WorkOS names."""
+    event = tolerant_json.loads(text.encode("utf-8", "surrogateescape"))
+    id_ = event.get("id") if isinstance(event, dict) else None
+    if isinstance(id_, str) and is_storable(id_) and len(id_.encode()) <= MAX_ID_BYTES:
+        return id_
+    return f"cursor_{next(_serial)}"
+
+
+# Organizations ------------------------------------------------------------------------------
+
+
+def a_listing(texts: Sequence[str]) -> str:
+    return f'{{"data": [{", ".join(texts)}], "list_metadata": {{"after": null}}}}'
+
+
+def a_good_organization(number: int) -> str:
+    changes = {"id": f"org_good_{number}", "external_id": f"good-{number}"}
+    return json.dumps({**ORGANIZATION, **changes})
+
+
+def a_listing_between_good_ones(texts: Sequence[str]) -> str:
+    between = [
+        text for number, odd in enumerate(texts) for text in (a_good_organization(number), odd)
+    ]
+    return a_listing([*between, a_good_organization(len(texts))])
+
+
+def told_of(changes: Any) -> dict[str, tuple[str, str]]:
+    return {change.workos_id: (change.change, change.reason) for change in changes}
+
+
+def expected_of(case: BadOrganization) -> tuple[str, str]:
+    return ("conflict", case.problem) if case.problem else ("created", "")
+
+
+def test_each_bad_organization_that_is_listed_is_applied_or_a_conflict(
+    workos: WorkOSStandIn,
+) -> None:
+    cases = [case for case in ORGANIZATIONS if case.id and (is_short(case) or "10 MB" in case.name)]
+    listing = a_listing_between_good_ones([case.text for case in cases])
+    workos.misbehave("text", path="/organizations", exact=True, text=listing)
+
+    found = reconcile(Run(now=timezone.now()), drain_events=False)
+
+    told = told_of(found.snapshot.changes)
+    # One that is to change in the future is left to its event.
+    expected = {case.name: expected_of(case) for case in cases}
+    del expected["updated_at the last moment"]
+    assert {case.name: told[case.id] for case in cases if case.id in told} == expected
+    assert found.snapshot.trouble == []
+    assert good_ones() == {f"good-{number}" for number in range(len(cases) + 1)}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            pytest.param(case.text, id=case.name)
+            for case in ORGANIZATIONS
+            if case.id is None and is_short(case)
+        ),
+        pytest.param("null", id="null"),
+        pytest.param("[]", id="a list"),
+        pytest.param("", id="nothing between two commas"),
+        pytest.param('{"id": "org_1"', id="never closed"),
+        pytest.param('{"id": "org_\udcff"}', id="bytes that are no text"),
+    ],
+)
+def test_a_listing_with_one_that_has_no_id_is_broken_and_disables_nothing(
+    workos: WorkOSStandIn, text: str
+) -> None:
+    an_organization_row("gram-gone", workos_id="org_gone")
+    listing = a_listing_between_good_ones([text])
+    workos.misbehave("text", path="/organizations", exact=True, text=listing)
+
+    with pytest.raises(CommandError) as ended:
+        call_command("reconcile_workos", "--snapshot-only")
+
+    assert ended.value.returncode == 1
+    assert "none disabled" in str(ended.value)
+    assert not Organization.objects.disabled().exists()
+
+
+def test_each_bad_organization_that_is_asked_for_is_applied_or_a_conflict(
+    workos: WorkOSStandIn,
+) -> None:
+    became = {}
+    for case in ORGANIZATIONS:
+        workos.misbehave("text", path="/organizations/", text=case.text)
+        asked_for = case.id or "org_asked_for"
+        try:
+            found = reconcile_organizations(Run(now=timezone.now()), [asked_for])
+        except WorkOSTrouble as trouble:
+            became[case.name] = ("trouble", str(trouble))
+        else:
+            became[case.name] = told_of(found.snapshot.changes)[asked_for]
+        workos.behave()
+
+    something_else = ("trouble", "WorkOS answered for org_asked_for with something else")
+    expected = {
+        case.name: expected_of(case) if case.id else something_else for case in ORGANIZATIONS
+    }
+    assert became == expected | {"id two dots": ("trouble", "'..' is no id")}
+
+
+@given(st.lists(st.one_of(VALUES, mutated(ORGANIZATION), mutated(ORGANIZATION)), max_size=3))
+@hypothesis_settings(max_examples=50)
+def test_whatever_is_listed_as_an_organization_disables_none_that_is_there_and_costs_no_good_one(
+    workos: WorkOSStandIn, texts: list[str]
+) -> None:
+    Organization.objects.all().delete()
+    an_organization_row("gram-gone", workos_id="org_gone")
+    listing = a_listing_between_good_ones([with_serial(text) for text in texts])
+    workos.misbehave("text", path="/organizations", exact=True, text=listing)
+
+    found = reconcile(Run(now=timezone.now()), drain_events=False)
+
+    disabled = [row.id for row in Organization.objects.disabled()]
+    if found.snapshot.trouble:
+        assert "none disabled" in found.snapshot.trouble[0]
+        assert disabled == []
+    else:
+        assert disabled == ["gram-gone"]
+        assert good_ones() == {f"good-{number}" for number in range(len(texts) + 1)}
+    conflicts = [change for change in found.snapshot.changes if change.change == "conflict"]
+    for conflict in conflicts:
+        assert BLAMES_A_FIELD.match(conflict.reason), conflict.reason
+
+
+# Webhooks -----------------------------------------------------------------------------------
+
+
+def post_signed(client: Client, body: bytes) -> int:
+    signature = sign(WEBHOOK_SECRET, body, int(time.time() * 1000))
+    answer = client.post(
+        "/webhooks/workos/",
+        body,
+        content_type="application/json",
+        headers={"WorkOS-Signature": signature},
+    )
+    return int(answer.status_code)
+
+
+def settle_what_was_announced() -> DrainReport:
+    """As after the window: what was announced and is not listed is asked for."""
+    an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    WorkOSEvent.objects.announced_and_unseen().update(announced_at=an_hour_ago)
+    return drain_to_end()
+
+
+def test_each_bad_event_that_is_announced_is_answered_and_settled(
+    workos: WorkOSStandIn, client: Client
+) -> None:
+    bodies = {case.name: case.text.encode("utf-8", "surrogateescape") for case in EVENTS}
+
+    statuses = {name: post_signed(client, body) for name, body in bodies.items()}
+    report = settle_what_was_announced()
+
+    too_long = {name for name, body in bodies.items() if len(body) > MAX_BODY_BYTES}
+    assert {name for name, status in statuses.items() if status == 413} == too_long
+    assert set(statuses.values()) == {204, 400, 413}
+    assert report.unsettled is None
+    assert not WorkOSEvent.objects.announced_and_unseen().exists()
+
+
+@given(EVENT_TEXTS)
+@hypothesis_settings(max_examples=150)
+def test_whatever_is_signed_is_answered_and_settled(
+    workos: WorkOSStandIn, client: Client, text: str
+) -> None:
+    assert post_signed(client, with_serial(text).encode()) in (204, 400)
+
+    assert settle_what_was_announced().unsettled is None
+    assert not WorkOSEvent.objects.announced_and_unseen().exists()

@@ -1,0 +1,239 @@
+"""The tables: their defaults for programs that write SQL, and an index for each hot query."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.db import IntegrityError, connection
+from django.db.models import QuerySet
+
+from orgs.db import sql
+from orgs.domain.resolution import EVENT_OUTCOMES, EventType, Outcome
+from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEvent
+from tests.builders import an_announcement, an_organization_row
+from tests.concurrency import another_program
+
+pytestmark = pytest.mark.usefixtures("database")
+
+
+def test_other_programs_insert_with_the_columns_they_know() -> None:
+    with another_program() as rival:
+        rival.execute("INSERT INTO organization_metadata (id, name, slug) VALUES ('1', 'A', 'a')")
+
+    row = Organization.objects.get()
+    assert (row.gram_account_type, row.whitelisted) == ("free", True)
+    assert row.workos_id is None
+    assert row.disabled_at is None
+    assert abs(row.created_at - datetime.now(UTC)) < timedelta(minutes=5)
+    assert row.updated_at == row.created_at
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO workos_sync_cursor (stream) VALUES ('organizations')",
+        "INSERT INTO workos_event (id, type) VALUES ('event_1', 'organization.created')",
+        (
+            "INSERT INTO workos_external_id_write_back (organization_id, workos_id)"
+            " VALUES ('gram-1', 'org_1')"
+        ),
+    ],
+)
+def test_every_table_has_its_defaults_in_the_database(statement: str) -> None:
+    an_organization_row("gram-1")
+
+    with another_program() as rival:
+        rival.execute(statement)
+
+
+def test_a_new_write_back_is_due() -> None:
+    an_organization_row("gram-1")
+    ExternalIdWriteBack.objects.create(organization_id="gram-1", workos_id="org_1")
+
+    assert ExternalIdWriteBack.objects.due().count() == 1
+
+
+@pytest.mark.parametrize(
+    ("column", "constraint"),
+    [
+        ("slug", "organization_metadata_slug_key"),
+        ("workos_id", "organization_metadata_workos_id_key"),
+    ],
+)
+def test_slugs_and_links_are_unique_by_name(column: str, constraint: str) -> None:
+    an_organization_row("gram-1", **{column: "same"})
+
+    with pytest.raises(IntegrityError, match=constraint):
+        an_organization_row("gram-2", **{column: "same"})
+
+
+@pytest.mark.parametrize("outcome", EVENT_OUTCOMES)
+def test_the_ledger_takes_every_outcome_of_an_event(outcome: Outcome) -> None:
+    WorkOSEvent.objects.create(id="event_1", outcome=outcome, processed_at=datetime.now(UTC))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param(
+            {"outcome": "unchanged", "processed_at": datetime.now(UTC)}, id="a snapshot's"
+        ),
+        pytest.param({"outcome": "created"}, id="outcome without time"),
+        pytest.param({"processed_at": datetime.now(UTC)}, id="time without outcome"),
+    ],
+)
+def test_the_ledger_refuses_what_makes_no_sense(values: dict[str, Any]) -> None:
+    with pytest.raises(IntegrityError, match="workos_event_outcome"):
+        WorkOSEvent.objects.create(id="event_1", **values)
+
+
+def test_unseen_and_overdue_part_at_the_window() -> None:
+    an_announcement("event_young", ago=timedelta(seconds=30))
+    an_announcement("event_old", ago=timedelta(seconds=90))
+    WorkOSEvent.objects.create(
+        id="event_seen",
+        announced_at=datetime.now(UTC),
+        processed_at=datetime.now(UTC),
+        outcome=Outcome.CREATED,
+    )
+    WorkOSEvent.objects.create(
+        id="event_never_announced", processed_at=datetime.now(UTC), outcome=Outcome.CREATED
+    )
+    window = timedelta(seconds=60)
+
+    assert [e.id for e in WorkOSEvent.objects.unseen(within=window)] == ["event_young"]
+    assert [e.id for e in WorkOSEvent.objects.overdue(after=window)] == ["event_old"]
+
+
+def test_lost_webhooks_and_lost_events_can_be_told_apart() -> None:
+    now = datetime.now(UTC)
+    for event_id, announced_at, outcome in (
+        ("event_both", now, Outcome.CREATED),
+        ("event_without_webhook", None, Outcome.CREATED),
+        ("event_never_listed", now, Outcome.MISSING),
+    ):
+        WorkOSEvent.objects.create(
+            id=event_id, announced_at=announced_at, processed_at=now, outcome=outcome
+        )
+    an_announcement("event_waiting")
+
+    assert [e.id for e in WorkOSEvent.objects.unannounced()] == ["event_without_webhook"]
+    assert [e.id for e in WorkOSEvent.objects.missing()] == ["event_never_listed"]
+
+
+# Plans --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def full_tables(database: None) -> None:
+    """Enough rows that reading a whole table is never the cheapest plan."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO organization_metadata (id, name, slug, workos_id)
+            SELECT 'gram-' || n, 'Name', 'slug-' || n, 'org_' || n FROM generate_series(1, 20000) n;
+            INSERT INTO workos_event (id, type, workos_organization_id, outcome, processed_at)
+            SELECT 'event_' || n, 'organization.updated', 'org_' || n,
+                CASE WHEN n %% 1000 = 0 THEN 'parked' ELSE 'updated' END, now()
+            FROM generate_series(1, 20000) n;
+            INSERT INTO workos_external_id_write_back (organization_id, workos_id, next_attempt_at)
+            SELECT id, workos_id, now() + interval '1 hour' FROM organization_metadata;
+            ANALYZE organization_metadata, workos_event, workos_external_id_write_back
+            """,
+            [],
+        )
+
+
+def plan(query: str, parameters: Any = None) -> str:
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN {query}", parameters)
+        return "\n".join(line for (line,) in cursor.fetchall())
+
+
+def plan_of(queryset: QuerySet[Any]) -> str:
+    return queryset.explain()
+
+
+@pytest.mark.usefixtures("full_tables")
+@pytest.mark.parametrize(
+    ("explain", "indexes"),
+    [
+        pytest.param(
+            lambda: plan(
+                sql.LOCK_ORGANIZATIONS,
+                [[f"org_{n}" for n in range(100)], [f"gram-{n}" for n in range(200)]],
+            ),
+            ["organization_metadata_workos_id_key", "organization_metadata_"],
+            id="rows of a page",
+        ),
+        pytest.param(
+            lambda: plan(sql.TAKEN_SLUGS, [[f"slug-{n}" for n in range(600)]]),
+            ["organization_metadata_slug_key"],
+            id="slugs taken",
+        ),
+        pytest.param(
+            lambda: plan_of(WorkOSEvent.objects.unseen(within=timedelta(seconds=60))),
+            ["workos_event_unseen"],
+            id="unseen announcements",
+        ),
+        pytest.param(
+            lambda: plan_of(WorkOSEvent.objects.overdue(after=timedelta(seconds=60))[:100]),
+            ["workos_event_unseen"],
+            id="overdue announcements",
+        ),
+        pytest.param(
+            lambda: plan_of(WorkOSEvent.objects.parked().filter(id="event_1000")),
+            ["workos_event_"],
+            id="a parked event",
+        ),
+        pytest.param(
+            lambda: plan(sql.KNOWN_DELETIONS, [["org_1", "org_2"]]),
+            ["workos_event_deletion"],
+            id="known deletions",
+        ),
+        pytest.param(
+            lambda: plan_of(
+                WorkOSEvent.objects.about(Organization(id="gram-7", workos_id="org_7"))[:50]
+            ),
+            ["workos_event_row", "workos_event_organization"],
+            id="an organization's story",
+        ),
+        pytest.param(
+            lambda: plan(sql.CLAIM_WRITE_BACKS, [60, datetime.now(UTC), None, None, 40]),
+            ["workos_write_back_due"],
+            id="due write-backs",
+        ),
+        pytest.param(
+            lambda: plan_of(WorkOSEvent.objects.prunable(before=datetime(2020, 1, 1, tzinfo=UTC))),
+            ["workos_event_processed"],
+            id="prunable events",
+        ),
+    ],
+)
+def test_hot_queries_use_their_index(explain: Callable[[], str], indexes: list[str]) -> None:
+    explained = explain()
+
+    assert all(index in explained for index in indexes), explained
+    assert "Seq Scan" not in explained
+
+
+def test_rows_describe_themselves() -> None:
+    row = an_organization_row("gram-1", name="Acme")
+
+    assert str(row) == "Acme"
+    assert str(SyncCursor(stream="organizations")) == "organizations"
+    assert str(WorkOSEvent(id="event_1", type=EventType.CREATED)) == "event_1"
+    assert str(ExternalIdWriteBack(organization_id="gram-1", workos_id="org_1")) == (
+        "gram-1 → org_1"
+    )
+
+
+def test_organizations_can_be_asked_for_by_state() -> None:
+    an_organization_row("gram-1", workos_id="org_1")
+    an_organization_row("gram-2", disabled_at=datetime.now(UTC))
+    ExternalIdWriteBack.objects.create(organization_id="gram-1", workos_id="org_1")
+
+    assert [row.id for row in Organization.objects.linked()] == ["gram-1"]
+    assert [row.id for row in Organization.objects.disabled()] == ["gram-2"]
+    assert [row.id for row in Organization.objects.awaiting_write_back()] == ["gram-1"]

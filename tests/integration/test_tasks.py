@@ -1,0 +1,158 @@
+"""The tasks: one call of a service each, and text for the record."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from orgs import tasks
+from orgs.db.cursor import Lease, ensure_cursor
+from orgs.domain.resolution import Outcome
+from orgs.models import Organization, WorkOSEvent
+from orgs.testing import WorkOSStandIn
+from tests.builders import an_announcement
+
+pytestmark = pytest.mark.usefixtures("database")
+
+NOT_NEEDED = "left to the one that is running, or not needed"
+
+
+def test_sync_events_says_what_became_of_events(workos: WorkOSStandIn) -> None:
+    acme = workos.create_organization(name="Acme")
+    workos.update_organization(acme["id"], name="Acme 2")
+
+    first, second = tasks.sync_events(), tasks.sync_events()
+
+    assert first == "created 1, updated 1"
+    assert second == "nothing new"
+    assert Organization.objects.get().name == "Acme 2"
+
+
+def test_push_external_ids_says_how_many_it_pushed(workos: WorkOSStandIn) -> None:
+    workos.create_organization(name="Acme")
+    tasks.sync_events()
+
+    assert tasks.push_external_ids() == "pushed 1, failed 0, conflicts 0"
+
+
+def test_nothing_is_pushed_after_the_deadline(
+    workos: WorkOSStandIn, sync_setting: Callable[..., None]
+) -> None:
+    workos.create_organization(name="Acme")
+    tasks.sync_events()
+    sync_setting(DRAIN_DEADLINE=0.0)
+
+    assert tasks.push_external_ids() == "pushed 0, failed 0, conflicts 0"
+
+
+def test_prune_says_how_many_it_forgot() -> None:
+    WorkOSEvent.objects.create(
+        id="event_1",
+        outcome=Outcome.STALE,
+        processed_at=datetime.now(UTC) - timedelta(days=1_000),
+    )
+
+    assert tasks.prune() == "pruned 1"
+
+
+def test_reconcile_says_whether_there_was_anything_to_repair(workos: WorkOSStandIn) -> None:
+    two_days_ago = (datetime.now(UTC) - timedelta(days=2)).isoformat()
+    workos.create_organization(name="Acme", external_id="gram-1", at=two_days_ago, emits=False)
+
+    first, second = tasks.reconcile(), tasks.reconcile()
+
+    assert (first, second) == ("repaired 1", "in sync")
+
+
+def test_what_reconcile_repairs_is_logged_without_names_and_not_without_end(
+    workos: WorkOSStandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    two_days_ago = (datetime.now(UTC) - timedelta(days=2)).isoformat()
+    for number in range(23):
+        workos.create_organization(
+            id=f"org_{number}",
+            name="Confidential",
+            external_id=f"gram-{number}",
+            at=two_days_ago,
+            emits=False,
+        )
+
+    tasks.reconcile()
+
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines[0] == "the snapshot repaired gram-0 (org_0): created"
+    assert (len(lines), lines[-1]) == (21, "the snapshot repaired 3 more")
+    assert "Confidential" not in caplog.text
+    assert vars(caplog.records[0])["organization"] == "org_0"
+    assert vars(caplog.records[0])["outcome"] == "created"
+
+
+def test_a_snapshot_that_repairs_nothing_logs_nothing(
+    workos: WorkOSStandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    workos.create_organization(name="Acme", external_id="gram-1")
+    tasks.sync_events()
+
+    tasks.reconcile()
+
+    assert caplog.records == []
+
+
+def test_one_loss_of_the_cursor_takes_one_snapshot(workos: WorkOSStandIn) -> None:
+    workos.create_organization(name="Acme", external_id="gram-1")
+    tasks.sync_events()
+    workos.expire_events()
+    workos.create_organization(name="Ajax", external_id="gram-2")
+
+    # Each drain that finds it lost rings for one.
+    first, second = tasks.recover(), tasks.recover()
+
+    assert first.startswith("repaired")
+    assert second == NOT_NEEDED
+    assert workos.count_requests(path="/organizations", exact=True) == 1
+    assert Organization.objects.count() == 2
+
+
+def test_a_cursor_that_is_not_lost_takes_none(workos: WorkOSStandIn) -> None:
+    workos.create_organization(name="Acme", external_id="gram-1")
+
+    assert tasks.recover() == NOT_NEEDED
+    assert not workos.count_requests(path="/organizations")
+
+
+def test_reconcile_leaves_it_to_another_that_is_running(workos: WorkOSStandIn) -> None:
+    ensure_cursor()
+    Lease.SNAPSHOT.take(60)
+
+    assert tasks.reconcile() == NOT_NEEDED
+
+
+def test_reconcile_logs_why_a_snapshot_is_not_complete(
+    workos: WorkOSStandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    workos.misbehave("html", path="/organizations")
+
+    tasks.reconcile()
+
+    assert "the snapshot is not complete: WorkOS answered 200 with" in caplog.text
+
+
+def test_what_reconcile_parks_is_logged(
+    workos: WorkOSStandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    workos.emit({"id": "event_bad", "event": "organization.created", "data": {"id": "org_bad"}})
+
+    tasks.reconcile()
+
+    assert "parked event_bad" in caplog.text
+
+
+def test_reconcile_logs_that_an_announcement_could_not_be_settled(
+    workos: WorkOSStandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    an_announcement("event_lost", ago=timedelta(minutes=5))
+    workos.misbehave("status", status=500, path="/organizations/")
+
+    tasks.reconcile()
+
+    assert "an announcement that is overdue could not be settled" in caplog.text

@@ -1,0 +1,522 @@
+"""The webhook, with real signatures, through Django with its middleware and CSRF checks on."""
+
+import json
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from io import BytesIO
+from typing import Any
+
+import pytest
+from django.test import Client
+from django_q.models import OrmQ
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from workos.webhooks._verification import verify_header
+
+from orgs.db.cursor import Lease, ensure_cursor, hear_ring, standing
+from orgs.models import Organization, SyncCursor, WorkOSEvent
+from orgs.services import queue as ring
+from orgs.services import webhook as intake
+from orgs.services.queue import SYNC_EVENTS
+from orgs.services.stream import drain_to_end
+from orgs.testing import WorkOSStandIn, sign
+from tests.concurrency import another_program, in_thread, wait_until
+
+SECRET = "whsec_test_secret"
+URL = "/webhooks/workos/"
+EVENT = {
+    "id": "event_1",
+    "event": "organization.updated",
+    "data": {"id": "org_1", "name": "Acme", "updated_at": "2026-01-15T12:00:00Z"},
+}
+
+
+@pytest.fixture
+def client() -> Client:
+    return Client(enforce_csrf_checks=True, raise_request_exception=True)
+
+
+def now() -> int:
+    return int(time.time() * 1000)
+
+
+def post(client: Client, body: Any = EVENT, *, signature: str | None = None, url: str = URL) -> Any:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    header = sign(SECRET, raw, now()) if signature is None else signature
+    return client.post(
+        url, raw, content_type="application/json", headers={"WorkOS-Signature": header}
+    )
+
+
+def post_stream(client: Client, stream: BytesIO, *, length: int) -> Any:
+    environ: Any = {"CONTENT_LENGTH": str(length), "wsgi.input": stream}
+    return client.generic("POST", URL, b"", **environ)
+
+
+def rings() -> int:
+    return len(OrmQ.objects.all())
+
+
+# Taken --------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("database")
+def test_a_new_event_is_announced_and_rung_for(client: Client) -> None:
+    response = post(client)
+
+    assert (response.status_code, response.content) == (204, b"")
+    entry = WorkOSEvent.objects.get()
+    assert (entry.id, entry.type, entry.workos_organization_id) == (
+        "event_1",
+        "organization.updated",
+        "org_1",
+    )
+    assert entry.announced_at is not None
+    assert (entry.outcome, entry.processed_at, entry.payload) == (None, None, None)
+    assert [queued.func() for queued in OrmQ.objects.all()] == [SYNC_EVENTS]
+
+
+@pytest.mark.usefixtures("database")
+def test_of_a_burst_one_rings_until_a_drain_begins(client: Client) -> None:
+    for number in range(3):
+        post(client, EVENT | {"id": f"event_{number}"})
+    of_the_burst = rings()
+    hear_ring()
+
+    post(client, EVENT | {"id": "event_3"})
+
+    assert (of_the_burst, rings()) == (1, 2)
+
+
+@pytest.mark.usefixtures("database")
+def test_a_ring_that_no_worker_hears_is_repeated(client: Client) -> None:
+    post(client)
+    SyncCursor.objects.update(rung_until=datetime.now(UTC) - timedelta(seconds=1))
+
+    post(client, EVENT | {"id": "event_2"})
+
+    assert rings() == 2
+
+
+@pytest.mark.usefixtures("database")
+def test_the_payload_is_never_applied(client: Client) -> None:
+    post(client)
+
+    assert not Organization.objects.exists()
+    assert standing().position.last_event_id is None
+
+
+@pytest.mark.usefixtures("database")
+def test_a_repeated_event_is_taken_without_a_second_row_or_ring(client: Client) -> None:
+    post(client)
+    first = WorkOSEvent.objects.get().announced_at
+
+    again = post(client)
+
+    assert again.status_code == 204
+    assert WorkOSEvent.objects.get().announced_at == first
+    assert rings() == 1
+
+
+@pytest.mark.usefixtures("database")
+def test_an_event_of_a_type_that_is_not_followed_leaves_no_trace(client: Client) -> None:
+    response = post(client, {**EVENT, "event": "dsync.user.created"})
+
+    assert response.status_code == 204
+    assert not WorkOSEvent.objects.exists()
+    assert rings() == 0
+
+
+@pytest.mark.usefixtures("database")
+def test_an_event_that_the_stream_has_brought_already_is_not_rung_for(
+    client: Client, workos: WorkOSStandIn
+) -> None:
+    workos.create_organization(name="Acme")
+    drain_to_end()
+
+    response = post(client, workos.all_events()[0])
+
+    assert response.status_code == 204
+    entry = WorkOSEvent.objects.get()
+    assert entry.outcome == "created"
+    assert entry.announced_at is not None
+    assert rings() == 0
+
+
+@pytest.mark.usefixtures("database")
+def test_a_waiting_drain_is_not_rung_for(client: Client) -> None:
+    ensure_cursor()
+    Lease.DRAIN.take(60)
+
+    response = post(client)
+
+    assert response.status_code == 204
+    assert WorkOSEvent.objects.count() == 1
+    assert rings() == 0
+
+
+@pytest.mark.usefixtures("database")
+def test_the_ring_comes_after_the_commit(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen_by_others: list[object] = []
+
+    def look(_: str) -> None:
+        with another_program() as rival:
+            seen_by_others.append(rival.execute("SELECT id FROM workos_event").fetchone())
+
+    monkeypatch.setattr(intake, "ring", look)
+
+    post(client)
+
+    assert seen_by_others == [("event_1",)]
+
+
+@pytest.mark.usefixtures("database")
+def test_a_failed_ring_is_logged_and_the_answer_stays(
+    client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_: str) -> None:
+        raise OSError("no broker")
+
+    monkeypatch.setattr(ring, "async_task", broken)
+
+    response = post(client)
+
+    assert response.status_code == 204
+    assert WorkOSEvent.objects.count() == 1
+    assert "could not ring orgs.tasks.sync_events" in caplog.text
+
+
+@pytest.mark.usefixtures("database")
+def test_the_last_slash_may_be_missing(client: Client) -> None:
+    assert post(client, url="/webhooks/workos").status_code == 204
+
+
+@pytest.mark.usefixtures("database")
+@pytest.mark.parametrize("secret", ["whsec_old_secret", "whsec_new_secret"])
+def test_any_of_the_secrets_may_have_signed(
+    client: Client, sync_setting: Callable[..., None], secret: str
+) -> None:
+    sync_setting(WEBHOOK_SECRETS=("whsec_old_secret", "whsec_new_secret"))
+    body = json.dumps(EVENT).encode()
+
+    response = post(client, body, signature=sign(secret, body, now()))
+
+    assert response.status_code == 204
+
+
+@pytest.mark.usefixtures("database")
+def test_a_delivery_of_the_stand_in_is_taken(
+    live_server: Any, workos: WorkOSStandIn, settings: Any
+) -> None:
+    workos.add_webhook_endpoint(url=f"{live_server.url}{URL}", secret=SECRET)
+
+    workos.create_organization(name="Acme")
+
+    assert workos.wait_for_deliveries()
+    assert [delivery["status"] for delivery in workos.deliveries()] == [204]
+    assert WorkOSEvent.objects.get().type == "organization.created"
+
+
+@pytest.mark.usefixtures("database")
+@pytest.mark.parametrize(
+    "event",
+    [
+        pytest.param({**EVENT, "id": "e" * 100_000}, id="endless id"),
+        pytest.param({**EVENT, "data": {"id": "o" * 100_000}}, id="endless organization id"),
+        pytest.param({**EVENT, "data": {"id": "a\0b"}}, id="NUL in the organization id"),
+        pytest.param({**EVENT, "data": {"id": "\ud800"}}, id="surrogate in the organization id"),
+        pytest.param({**EVENT, "data": {"id": {}}}, id="organization id an object"),
+        pytest.param({**EVENT, "data": None}, id="no data"),
+        pytest.param({**EVENT, "event": "e" * 100_000}, id="endless type"),
+    ],
+)
+def test_an_odd_event_is_taken_all_the_same(client: Client, event: dict[str, Any]) -> None:
+    assert post(client, event).status_code == 204
+    assert post(client, event).status_code == 204
+
+
+# Refused ------------------------------------------------------------------------------------
+
+BODY = json.dumps(EVENT).encode()
+
+
+@pytest.mark.parametrize(
+    "signature",
+    [
+        pytest.param(lambda: "", id="missing"),
+        pytest.param(lambda: "t=1", id="half"),
+        pytest.param(lambda: "nonsense", id="nonsense"),
+        pytest.param(lambda: f"t={now()}, v1={'0' * 64}", id="wrong"),
+        pytest.param(lambda: sign("another secret", BODY, now()), id="of another secret"),
+        pytest.param(lambda: sign("", BODY, now()), id="of no secret"),
+        pytest.param(lambda: sign(SECRET, b"another body", now()), id="of another body"),
+        pytest.param(lambda: sign(SECRET, BODY, now() - 181_000), id="too old"),
+        pytest.param(lambda: sign(SECRET, BODY, now() + 200_000), id="from the future"),
+        pytest.param(lambda: f"t={'9' * 400}, v1=0", id="a time beyond every float"),
+        pytest.param(lambda: f"t={'9' * 5_000}, v1=0", id="a time beyond every integer"),
+        pytest.param(lambda: f"t={now()}, v1=\xfc\xe9", id="not ASCII"),
+        pytest.param(lambda: "t=, v1=", id="empty parts"),
+        pytest.param(
+            lambda: sign(SECRET, BODY, now()).replace("t=", "x=").replace("v1=", "zz="),
+            id="under other names",
+        ),
+        pytest.param(lambda: "\x00", id="NUL"),
+    ],
+)
+def test_what_is_not_signed_is_401(client: Client, signature: Callable[[], str]) -> None:
+    response = post(client, BODY, signature=signature())
+
+    assert response.status_code == 401
+
+
+def test_a_signature_that_does_not_fit_is_logged_with_what_it_may_be(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    post(client, BODY, signature=f"t=1, v1={'0' * 64}")
+
+    assert "WORKOS_WEBHOOK_SECRET is not its endpoint's" in caplog.text
+
+
+def test_without_the_header_it_is_401(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    assert client.post(URL, BODY, content_type="application/json").status_code == 401
+    assert "WORKOS_WEBHOOK_SECRET" not in caplog.text
+
+
+def test_whatever_the_body_unsigned_is_401(client: Client) -> None:
+    assert post(client, b"\xff\xfe", signature="t=1, v1=2").status_code == 401
+    of_another_secret = sign("another secret", b"\xff\xfe", now())
+    assert post(client, b"\xff\xfe", signature=of_another_secret).status_code == 401
+    too_old = sign(SECRET, b"\xff\xfe", now() - 181_000)
+    assert post(client, b"\xff\xfe", signature=too_old).status_code == 401
+    assert post(client, b"[" * 100_000, signature="t=1, v1=2").status_code == 401
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b"{", id="not JSON"),
+        pytest.param(b"[]", id="not an object"),
+        pytest.param(b"\xff\xfe", id="not text"),
+        pytest.param(b"[" * 100_000, id="nested without end"),
+        pytest.param(b"1" * 5_000, id="a number without end"),
+        pytest.param(b'{"event": "organization.updated"}', id="no id"),
+        pytest.param(b'{"id": 5, "event": "organization.updated"}', id="id a number"),
+        pytest.param(b'{"id": "", "event": "organization.updated"}', id="id empty"),
+        pytest.param(b'{"id": "a\\u0000", "event": "organization.updated"}', id="NUL in the id"),
+        pytest.param(b'{"id": "\\ud800", "event": "organization.updated"}', id="surrogate"),
+        pytest.param(b'{"id": "event_1"}', id="no type"),
+        pytest.param(b'{"id": "event_1", "event": null}', id="type null"),
+    ],
+)
+def test_what_is_signed_and_no_event_is_400(
+    client: Client, body: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert post(client, body).status_code == 400
+    assert "a webhook is signed, and is no event" in caplog.text
+
+
+def test_a_body_over_a_mebibyte_is_413_and_stays_unread(client: Client) -> None:
+    class Unreadable(BytesIO):
+        def read(self, *_: Any) -> bytes:
+            raise AssertionError("the body was read")
+
+    response = post_stream(client, Unreadable(), length=1024 * 1024 + 1)
+
+    assert response.status_code == 413
+
+
+@pytest.mark.usefixtures("database")
+def test_a_body_of_a_mebibyte_is_read(client: Client) -> None:
+    body = json.dumps({**EVENT, "padding": ""}).encode()
+    body = body[:-2] + b"x" * (1024 * 1024 - len(body)) + body[-2:]
+
+    response = post(client, body)
+
+    assert len(body) == 1024 * 1024
+    assert response.status_code == 204
+
+
+@pytest.mark.parametrize(
+    ("length", "status"),
+    [("", 401), ("0", 401), ("-5", 401), ("\u0663", 401), ("abc", 400), ("1e9", 400)],
+)
+def test_a_length_that_is_none_is_not_a_500(client: Client, length: str, status: int) -> None:
+    response = client.generic("POST", URL, BODY, CONTENT_LENGTH=length)
+
+    assert response.status_code == status
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        pytest.param(BODY, 204, id="an event"),
+        pytest.param(b"{" + b" " * 1024 * 1024, 413, id="too long"),
+    ],
+)
+@pytest.mark.usefixtures("database")
+def test_a_body_in_chunks_is_read_up_to_a_mebibyte(
+    client: Client, body: bytes, status: int
+) -> None:
+    environ: Any = {
+        "wsgi.input": BytesIO(body),
+        "wsgi.input_terminated": True,
+        "HTTP_TRANSFER_ENCODING": "chunked",
+        "HTTP_WORKOS_SIGNATURE": sign(SECRET, body, now()),
+    }
+
+    response = client.generic("POST", URL, b"", **environ)
+
+    assert response.status_code == status
+
+
+def test_chunks_without_end_are_413_after_a_mebibyte(client: Client) -> None:
+    class Endless(BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            assert size is not None
+            assert size >= 0, "it would never end"
+            return b"x" * size
+
+    environ: Any = {"wsgi.input": Endless(), "wsgi.input_terminated": True}
+
+    assert client.generic("POST", URL, b"", **environ).status_code == 413
+
+
+def test_chunks_that_are_none_are_400(client: Client) -> None:
+    class NoChunks(BytesIO):
+        def read(self, *_: Any) -> bytes:
+            raise ValueError("invalid chunk size")
+
+    environ: Any = {"wsgi.input": NoChunks(), "wsgi.input_terminated": True}
+
+    assert client.generic("POST", URL, b"", **environ).status_code == 400
+
+
+@pytest.mark.parametrize("method", ["get", "head", "put", "patch", "delete", "options"])
+def test_another_method_is_405(client: Client, method: str) -> None:
+    response = getattr(client, method)(URL)
+
+    assert response.status_code == 405
+    assert response.headers["Allow"] == "POST"
+
+
+def test_a_body_that_breaks_off_is_400(client: Client) -> None:
+    class BreaksOff(BytesIO):
+        def read(self, *_: Any) -> bytes:
+            raise OSError("connection reset")
+
+    response = post_stream(client, BreaksOff(), length=10)
+
+    assert response.status_code == 400
+
+
+# Tried again --------------------------------------------------------------------------------
+
+
+def test_without_a_secret_it_is_503_and_said(
+    client: Client, sync_setting: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    sync_setting(WEBHOOK_SECRETS=())
+
+    response = post(client)
+
+    assert response.status_code == 503
+    assert "WORKOS_WEBHOOK_SECRET is not set" in caplog.text
+
+
+@pytest.mark.usefixtures("database")
+def test_a_locked_ledger_is_503_before_workos_gives_up(
+    client: Client, sync_setting: Callable[..., None]
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+
+    with another_program() as rival:
+        rival.execute("LOCK TABLE workos_event IN EXCLUSIVE MODE")
+        response = post(client)
+
+    assert response.status_code == 503
+
+
+@pytest.mark.usefixtures("database")
+@pytest.mark.parametrize("table", ["django_q_ormq", "workos_sync_cursor"])
+def test_a_locked_queue_or_cursor_costs_the_ring_alone(
+    client: Client, sync_setting: Callable[..., None], table: str
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+
+    with another_program() as rival:
+        rival.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+        response = post(client)
+
+    assert response.status_code == 204
+    assert WorkOSEvent.objects.count() == 1
+
+
+@pytest.mark.usefixtures("database")
+@pytest.mark.parametrize(
+    ("table", "status"),
+    [("workos_event", 503), ("django_q_ormq", 204), ("workos_sync_cursor", 204)],
+)
+def test_a_webhook_waits_for_no_lock_as_long_as_a_drain_may(
+    client: Client,
+    sync_setting: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    table: str,
+    status: int,
+) -> None:
+    sync_setting(LOCK_TIMEOUT=600.0)
+    monkeypatch.setattr(intake, "_LONGEST_WAIT", 0.05)
+
+    with in_thread() as start, another_program() as rival:
+        rival.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+        posting = start(lambda: post(client))
+        wait_until(posting.done, "WorkOS has its answer")
+
+    assert posting.result().status_code == status
+
+
+def test_the_longest_wait_of_a_webhook_is_shorter_than_workoss_patience() -> None:
+    assert intake._LONGEST_WAIT < 5 / 2, "one for the ledger, one for the ring"
+
+
+@pytest.mark.usefixtures("a_missing_table")
+def test_without_tables_it_is_503(client: Client) -> None:
+    assert post(client).status_code == 503
+
+
+@pytest.mark.usefixtures("no_database")
+def test_without_a_database_it_is_503_and_logged(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    response = post(client)
+
+    assert response.status_code == 503
+    assert "WorkOS will send it again" in caplog.text
+
+
+# Against the SDK ----------------------------------------------------------------------------
+
+
+@given(
+    header=st.one_of(
+        st.text(max_size=80),
+        st.from_regex(r"t=[0-9]{0,20}, v1=[0-9a-f]{0,64}", fullmatch=True),
+        st.binary(max_size=40).map(lambda raw: raw.decode("latin-1")),
+    ),
+    body=st.binary(max_size=200),
+)
+@hypothesis_settings(max_examples=300)
+def test_nothing_that_a_client_can_send_is_a_500(header: str, body: bytes) -> None:
+    client = Client(raise_request_exception=True)
+
+    response = client.generic("POST", URL, body, HTTP_WORKOS_SIGNATURE=header)
+
+    assert response.status_code == 401
+
+
+def test_the_stand_ins_signature_is_what_the_sdk_accepts() -> None:
+    verify_header(
+        event_body=BODY, event_signature=sign(SECRET, BODY, now()), secret=SECRET, tolerance=10
+    )

@@ -1,0 +1,98 @@
+"""Behind a transaction-pooling proxy: a real PgBouncer, with a single connection to PostgreSQL."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from django.db import connection
+
+from orgs.models import ExternalIdWriteBack, Organization
+from orgs.services.queue import SYNC_EVENTS, ring
+from orgs.testing import WorkOSStandIn
+from tests.concurrency import wait_until
+from tests.processes import MANAGE, PROJECT, a_cluster, environment_for
+
+pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.timeout(120)]
+
+_CONFIGURATION = """
+[databases]
+{name} = {server}
+[pgbouncer]
+pool_mode = transaction
+default_pool_size = 1
+auth_type = any
+listen_port = 6432
+unix_socket_dir = {folder}
+logfile = {folder}/log
+pidfile = {folder}/pid
+"""
+
+
+@pytest.fixture
+def pooled_url() -> Iterator[str]:
+    """The test database's address, through a PgBouncer of this test's."""
+    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None:
+        pytest.skip("pgbouncer is not installed (Debian: apt install pgbouncer)")
+    params = connection.get_connection_params()
+    server = " ".join(
+        f"{key}={params[key]}" for key in ("host", "port", "user", "password") if params.get(key)
+    )
+    # A short path, as sockets need, that PgBouncer may write to: it refuses to be root.
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        settings = folder / "settings"
+        settings.write_text(
+            _CONFIGURATION.format(name=params["dbname"], server=server, folder=folder)
+        )
+        command = [program, "-q", *_as_another_user(str(params.get("host", ""))), str(settings)]
+        with subprocess.Popen(command) as proxy:
+            wait_until((folder / ".s.PGSQL.6432").exists, "PgBouncer listens")
+            yield f"postgresql://{params['user']}@/{params['dbname']}?host={folder}&port=6432"
+            proxy.terminate()
+
+
+def _as_another_user(host: str) -> list[str]:
+    """Who may come to PostgreSQL's socket, if it is one, and is not root."""
+    if os.geteuid() != 0:
+        return []
+    owner = pwd.getpwuid(Path(host).stat().st_uid).pw_name if Path(host).is_dir() else "nobody"
+    return ["-u", "nobody" if owner == "root" else owner]
+
+
+def session_settings(pooled_url: str) -> list[object]:
+    with psycopg.connect(pooled_url, prepare_threshold=None) as pooled:
+        return [
+            (pooled.execute(f"SHOW {name}").fetchone() or [None])[0]
+            for name in ("lock_timeout", "statement_timeout", "transaction_read_only")
+        ]
+
+
+def test_the_mirror_works_and_leaves_nothing_behind_in_a_session(
+    workos: WorkOSStandIn, pooled_url: str
+) -> None:
+    before = session_settings(pooled_url)
+    acme = workos.create_organization(name="Acme")
+
+    # A dry run's transactions are read-only, and the next client gets the same session.
+    dry = [*MANAGE, "reconcile_workos", "--dry-run", "--format", "json"]
+    environment = environment_for(workos, DATABASE_URL=pooled_url, DATABASE_POOLER="transaction")
+    subprocess.run(
+        dry, cwd=PROJECT, env=environment, stdout=subprocess.DEVNULL, timeout=60, check=True
+    )
+    ring(SYNC_EVENTS)
+    with a_cluster(environment):
+        wait_until(Organization.objects.exists, "the event is applied")
+        wait_until(lambda: not ExternalIdWriteBack.objects.exists(), "the id is written back")
+
+    there = workos.organization(acme["id"])
+    assert there is not None
+    assert there["external_id"] == Organization.objects.get().id
+    assert session_settings(pooled_url) == before

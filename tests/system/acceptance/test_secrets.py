@@ -1,0 +1,143 @@
+"""No secret and no payload in what real processes say, though they say all they can, and trouble
+comes from everywhere."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+from django.conf import settings as django_settings
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client
+
+from orgs.models import ExternalIdWriteBack, WorkOSEvent
+from orgs.testing import WorkOSStandIn, sign
+from tests.concurrency import wait_until
+from tests.processes import (
+    WEBHOOK_SECRET,
+    a_cluster,
+    a_web_process,
+    database_url,
+    environment_for,
+)
+
+pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.timeout(120)]
+
+PAYLOAD = "Unspeakable"
+WEBHOOKS = "/webhooks/workos/"
+
+
+@pytest.fixture
+def password() -> str:
+    """The database's; one that it does not ask for, if it asks for none."""
+    given = connection.get_connection_params().get("password")
+    return str(given or "database-password-of-the-test")
+
+
+@contextmanager
+def changed(statement: str, back: str) -> Iterator[None]:
+    """While the schema is changed so."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(back)
+
+
+def renamed(table: str) -> AbstractContextManager[None]:
+    return changed(f"ALTER TABLE {table} RENAME TO gone", f"ALTER TABLE gone RENAME TO {table}")
+
+
+def nobody_can_be_read() -> AbstractContextManager[None]:
+    """An error of the data itself, which is no trouble of the whole database."""
+    return changed(
+        "CREATE VIEW auth_user AS SELECT id, password, last_login, is_superuser, username, "
+        "first_name, last_name, email, 1 / (id - id) = 1 AS is_staff, is_active, date_joined "
+        "FROM gone",
+        "DROP VIEW auth_user",
+    )
+
+
+def ask(port: int, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, str]:
+    http = HTTPConnection("127.0.0.1", port, timeout=30)
+    http.request(
+        method, path, body, {name.replace("_", "-"): value for name, value in headers.items()}
+    )
+    answer = http.getresponse()
+    status, text = answer.status, answer.read().decode()
+    http.close()
+    return status, text
+
+
+def a_session() -> str:
+    client = Client()
+    client.force_login(User.objects.create_superuser("admin"))
+    return f"sessionid={client.cookies['sessionid'].value}"
+
+
+def test_no_secret_and_no_payload_is_ever_logged(
+    workos: WorkOSStandIn, password: str, tmp_path: Path
+) -> None:
+    environment = environment_for(
+        workos,
+        DJANGO_SETTINGS_MODULE="tests.loud_settings",
+        DATABASE_URL=database_url(password=password),
+    )
+    web_log, cluster_log = tmp_path / "web.log", tmp_path / "cluster.log"
+    session = a_session()
+
+    with (
+        changed(
+            f"ALTER TABLE organization_metadata ADD CONSTRAINT c CHECK (name <> '{PAYLOAD} 3')",
+            "ALTER TABLE organization_metadata DROP CONSTRAINT c",
+        ),
+        a_web_process(environment, web_log) as port,
+        cluster_log.open("wb") as output,
+        a_cluster(environment, output),
+    ):
+        live_a_whole_life(workos, port)
+        with renamed("workos_event"):
+            body = json.dumps(
+                {"id": "event_x", "event": "organization.updated", "data": {}}
+            ).encode()
+            unavailable = ask(port, "POST", WEBHOOKS, body, WorkOS_Signature=signed(body))
+        with renamed("auth_user"), nobody_can_be_read():
+            failed = ask(port, "GET", "/admin/", Cookie=session)
+        forged = ask(port, "POST", WEBHOOKS, PAYLOAD.encode(), WorkOS_Signature="t=1, v1=2")
+
+    assert [unavailable[0], failed[0], forged[0]] == [503, 500, 401]
+    web, cluster = web_log.read_text(), cluster_log.read_text()
+    assert "Traceback" in web
+    assert "Internal Server Error: /admin/" in web
+    assert '"level": "DEBUG", "logger": "httpcore2' in cluster
+    assert "WorkOS refused the API key" in cluster
+    assert "write-backs failed" in cluster
+    assert "parked event_" in cluster
+    assert "violates check constraint" in cluster
+    told = web + cluster + failed[1] + unavailable[1] + forged[1]
+    secrets = [workos.api_key, WEBHOOK_SECRET, str(django_settings.SECRET_KEY), password, PAYLOAD]
+    assert [secret for secret in secrets if secret in told] == []
+
+
+def signed(body: bytes) -> str:
+    return sign(WEBHOOK_SECRET, body, int(time.time() * 1000))
+
+
+def live_a_whole_life(workos: WorkOSStandIn, port: int) -> None:
+    """Events that are applied, parked by us and refused by PostgreSQL, a revoked key, and a
+    write-back that fails, all by webhooks."""
+    echo = {"message": f"bad key {workos.api_key}"}
+    workos.misbehave("status", status=401, body=echo)
+    workos.misbehave("status", method="PUT", path="/organizations", status=500, body=echo)
+    workos.add_webhook_endpoint(url=f"http://127.0.0.1:{port}{WEBHOOKS}", secret=WEBHOOK_SECRET)
+    workos.create_organization(name=f"{PAYLOAD} 1")
+    workos.emit({"event": "organization.created", "data": {"id": "org_2", "name": f"{PAYLOAD} 2"}})
+    workos.create_organization(name=f"{PAYLOAD} 3")
+    wait_until(lambda: WorkOSEvent.objects.parked().count() == 2, "two events are parked")
+    wait_until(lambda: ExternalIdWriteBack.objects.exclude(last_error="").exists(), "a push failed")

@@ -1,0 +1,92 @@
+"""Applying pages of events: beside what is replaced, beside PostgreSQL's limit, and as it grows."""
+
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from orgs.db.cursor import ensure_cursor
+from orgs.services.apply import apply_page
+from tests.system.benchmark import databases
+from tests.system.benchmark.baselines import apply_decided, apply_one_by_one, decide
+from tests.system.benchmark.figures import Contestant, Figure, at_least, compared, play
+from tests.system.benchmark.plan import Plan
+from tests.system.benchmark.workloads import PAGE_SIZE, WORKLOADS, Page, as_read, planned_pages
+
+_SMALL, _LARGE = 10_000, 1_000_000
+_PAGES = 100
+_PAGES_ONE_BY_ONE = 10
+
+_TIMES_AS_FAST = {"creates": 20, "updates": 15, "mix": 15}
+
+
+def measure(plan: Plan) -> Iterator[Figure]:
+    small, large = plan.scaled(_SMALL), plan.scaled(_LARGE)
+    for name, organizations in (("small", small), ("large", large)):
+        databases.make_template(name, organizations=organizations)
+    for workload in WORKLOADS:
+        pages = planned_pages(
+            workload, pages=min(plan.scaled(_PAGES), small // PAGE_SIZE), organizations=small
+        )
+        few = pages[: plan.scaled(_PAGES_ONE_BY_ONE)]
+        many = planned_pages(workload, pages=len(pages), organizations=large)
+        turns = play(
+            plan.rounds(5),
+            [
+                _contestant("ours", "small", pages, _apply_ours),
+                _contestant("per event", "small", few, _apply_one_by_one),
+                _contestant("limit", "small", pages, _apply_decided),
+                _contestant("ours, large", "large", many, _apply_ours),
+            ],
+        )
+        per_second = partial(compared, turns, unit="events/s", what=f"applying {workload}")
+        yield per_second(
+            "ours",
+            "per event",
+            beside="per event, as before",
+            goal=at_least(_TIMES_AS_FAST[workload]),
+        )
+        yield per_second("ours", "limit", beside="PostgreSQL's limit", goal=at_least(0.6))
+        yield per_second(
+            "ours, large",
+            "ours",
+            beside=f"{large:,} rows beside {small:,}",
+            goal=at_least(0.8),
+        )
+
+
+def _contestant(
+    name: str, template: str, pages: list[Page], apply: Callable[[list[Page]], float]
+) -> Contestant:
+    def run() -> float:
+        return len(pages) * PAGE_SIZE / apply(pages)
+
+    return Contestant(name, partial(_prepare, template), run)
+
+
+def _prepare(template: str) -> None:
+    databases.use(template)
+    ensure_cursor()
+
+
+def _apply_ours(pages: list[Page]) -> float:
+    read = as_read(pages)
+    began_at = time.perf_counter()
+    for page in read:
+        if apply_page(page).dropped:
+            raise RuntimeError("a page was dropped: nobody else should have moved the cursor")
+    return time.perf_counter() - began_at
+
+
+def _apply_one_by_one(pages: list[Page]) -> float:
+    with databases.connect(autocommit=False) as raw:
+        began_at = time.perf_counter()
+        apply_one_by_one(raw, pages)
+        return time.perf_counter() - began_at
+
+
+def _apply_decided(pages: list[Page]) -> float:
+    decided = decide(pages)
+    with databases.connect(autocommit=False) as raw:
+        began_at = time.perf_counter()
+        apply_decided(raw, decided)
+        return time.perf_counter() - began_at

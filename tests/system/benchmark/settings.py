@@ -1,0 +1,25 @@
+"""Settings of the benchmark: the project's own, with a database server and a WorkOS of its own."""
+
+import os
+
+from gram_sync.settings import *  # noqa: F403
+from gram_sync.settings import BASE_DIR, DATABASES, WORKOS_SYNC
+from orgs.conf import Secret
+
+#: Whatever is set in the caller's environment: nothing here may reach another database or WorkOS.
+SERVER_DATA = BASE_DIR / ".data" / "benchmark" / "postgres"
+DATABASES["default"] |= {
+    "ENGINE": "gram_sync.embedded_postgres",
+    "NAME": "benchmark",
+    "OPTIONS": {"data_dir": SERVER_DATA},
+}
+WORKOS_SYNC |= {
+    "API_KEY": Secret("sk_benchmark"),
+    "BASE_URL": os.environ.get("BENCHMARK_WORKOS_URL", "http://127.0.0.1:9"),
+    "WEBHOOK_SECRETS": (Secret("whsec_benchmark"),),
+}
+
+SECRET_KEY = Secret("a key for benchmarks alone, long enough for every check of Django's")
+DEBUG = False
+ALLOWED_HOSTS = ["127.0.0.1"]
+ROOT_URLCONF = "tests.system.benchmark.web"

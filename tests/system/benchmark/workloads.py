@@ -1,0 +1,112 @@
+"""The events that are applied: creates, updates and a mix, made before the clock starts."""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from hashlib import md5
+from itertools import count
+from typing import TypeAlias
+from uuid import UUID
+
+from orgs.domain.naming import derived_id
+from orgs.domain.resolution import (
+    EventType,
+    OrganizationChanged,
+    OrganizationDeleted,
+    RemoteOrganization,
+)
+from orgs.domain.types import Position
+from orgs.workos import EventPage, ListedEvent
+
+PAGE_SIZE = 100
+
+_NOW = datetime.now(UTC)
+
+
+class Kind(StrEnum):
+    """What is to become of an event."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    DELETE = "delete"
+    STALE = "stale"
+
+
+#: So many of each hundred events are of each kind.
+WORKLOADS = {
+    "creates": {Kind.CREATE: 100},
+    "updates": {Kind.UPDATE: 100},
+    "mix": {Kind.UPDATE: 75, Kind.CREATE: 15, Kind.DELETE: 5, Kind.STALE: 5},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """An event, what is to become of it, and of which row."""
+
+    kind: Kind
+    event: OrganizationChanged | OrganizationDeleted
+    organization_id: str
+
+
+Page: TypeAlias = list[Planned]
+
+
+def planned_pages(workload: str, *, pages: int, organizations: int) -> list[Page]:
+    """Pages for a table that was filled with so many organizations: no row is met twice."""
+    chance = random.Random(f"{workload} {organizations}")
+    present = iter(chance.sample(range(1, organizations + 1), pages * PAGE_SIZE))
+    numbers = count(1)
+    return [_page(WORKLOADS[workload], chance, present, numbers) for _ in range(pages)]
+
+
+def as_read(pages: Sequence[Page]) -> list[EventPage]:
+    """The same pages as ``workos.read_events`` would return them, one after the other."""
+    read: list[EventPage] = []
+    position = Position()
+    for page in pages:
+        listed = tuple(
+            ListedEvent(one.event, {}, Position(one.event.id, one.event.occurred_at))
+            for one in page
+        )
+        read.append(EventPage(position, listed, listed[-1].position, page is pages[-1], _NOW))
+        position = listed[-1].position
+    return read
+
+
+def _page(
+    shares: dict[Kind, int], chance: random.Random, present: Iterator[int], numbers: Iterator[int]
+) -> Page:
+    kinds = [kind for kind, share in shares.items() for _ in range(share)]
+    chance.shuffle(kinds)
+    return [_plan(kind, next(present), next(numbers)) for kind in kinds]
+
+
+def _plan(kind: Kind, row: int, number: int) -> Planned:
+    """``row`` is the number that the organization got when the table was filled."""
+    event_id = f"event_02{number:024}"
+    workos_id, organization_id = f"org_01{row:024}", str(UUID(md5(str(row).encode()).hexdigest()))  # noqa: S324 - as the table was filled
+    if kind is Kind.DELETE:
+        deletion = OrganizationDeleted(id=event_id, workos_id=workos_id, occurred_at=_NOW)
+        return Planned(kind, deletion, organization_id)
+    if kind is Kind.CREATE:
+        workos_id = f"org_02{number:024}"
+        event = _change(event_id, EventType.CREATED, workos_id, f"Company {number}", None)
+        return Planned(kind, event, derived_id(workos_id))
+    if kind is Kind.STALE:
+        event_id = f"event_00{number:024}"
+    event = _change(event_id, EventType.UPDATED, workos_id, f"Renamed {row}", organization_id)
+    return Planned(kind, event, organization_id)
+
+
+def _change(
+    event_id: str, event_type: EventType, workos_id: str, name: str, external_id: str | None
+) -> OrganizationChanged:
+    organization = RemoteOrganization(
+        workos_id=workos_id, name=name, external_id=external_id, updated_at=_NOW
+    )
+    return OrganizationChanged(
+        id=event_id, type=event_type, organization=organization, occurred_at=_NOW
+    )

@@ -1,0 +1,117 @@
+"""A day at the mirror, for pages to have something to show: the same each time, at another time."""
+
+import random
+from datetime import UTC, datetime, timedelta
+
+from django_q.models import Schedule
+
+from orgs.domain.resolution import Outcome
+from orgs.models import ExternalIdWriteBack, SyncCursor, WorkOSEvent
+from orgs.services.schedules import ensure_schedules
+from tests.builders import an_organization_row, minutes
+
+NAMES = (
+    "Acme",
+    "Aperture Science",
+    "Cyberdyne Systems",
+    "Globex",
+    "Hooli",
+    "Initech",
+    "Massive Dynamic",
+    "Pied Piper",
+    "Soylent",
+    "Stark Industries",
+    "Tyrell",
+    "Umbrella",
+    "Vandelay Industries",
+    "Wayne Enterprises",
+    "Wonka Industries",
+)
+_EVENTS = 420
+_OUTCOMES = (
+    *[Outcome.UPDATED] * 9,
+    *[Outcome.CREATED] * 5,
+    *[Outcome.STALE] * 2,
+    Outcome.LINKED,
+    Outcome.DISABLED,
+    Outcome.UNKNOWN,
+    Outcome.RELINKED,
+)
+
+
+def a_day() -> None:
+    """A burst, a nap, an event that is parked, a write-back that waits and one in conflict."""
+    now = datetime.now(UTC)
+    ensure_schedules(using="default")
+    Schedule.objects.update(next_run=now + minutes(0.5))
+    SyncCursor.objects.create(
+        stream="organizations",
+        last_event_id=_event_id(0),
+        last_event_at=now - minutes(2),
+        drained_at=now - minutes(0.2),
+        reconciled_at=now - timedelta(hours=9),
+    )
+    for number, name in enumerate(NAMES):
+        an_organization_row(
+            f"gram-{name.lower().replace(' ', '-')}",
+            name=name,
+            slug=name.lower().replace(" ", "-"),
+            workos_id=_workos_id(number),
+        )
+    WorkOSEvent.objects.bulk_create(_events(now))
+    ExternalIdWriteBack.objects.create(organization_id="gram-globex", workos_id=_workos_id(3))
+    ExternalIdWriteBack.objects.create(
+        organization_id="gram-hooli",
+        workos_id=_workos_id(4),
+        attempts=1,
+        next_attempt_at=None,
+        last_error="WorkOS has external_id 'gram-nucleus' there",
+    )
+
+
+def _events(now: datetime) -> list[WorkOSEvent]:
+    chance = random.Random(7)
+    events = []
+    for number in range(_EVENTS):
+        hours = chance.choice((chance.uniform(0, 24), chance.gauss(9, 1.5)))
+        if not 0 < hours < 24 or 14 < hours < 16:
+            continue
+        events.append(_event(number, now - timedelta(hours=hours), chance))
+    events[0] = WorkOSEvent(
+        id=_event_id(0),
+        type="organization.updated",
+        workos_organization_id=_workos_id(5),
+        occurred_at=now - minutes(41),
+        announced_at=now - minutes(41),
+        processed_at=now - minutes(40),
+        outcome=Outcome.PARKED,
+        error="data.name: expected text, found null",
+        payload='{"object": "event", "data": {"object": "organization", "name": null}}',
+    )
+    return events
+
+
+def _event(number: int, processed_at: datetime, chance: random.Random) -> WorkOSEvent:
+    announced_at = processed_at - timedelta(seconds=chance.lognormvariate(0.2, 0.8))
+    outcome = chance.choice(_OUTCOMES)
+    # An organization is created once: these are others, which have no row of their own here.
+    is_known = outcome in (Outcome.UPDATED, Outcome.STALE)
+    name = NAMES[number % len(NAMES)].lower().replace(" ", "-")
+    return WorkOSEvent(
+        id=_event_id(number),
+        type="organization.updated",
+        workos_organization_id=_workos_id(number % len(NAMES) if is_known else number),
+        organization_id=f"gram-{name}" if is_known else f"gram-{number}",
+        occurred_at=announced_at - timedelta(seconds=1),
+        announced_at=announced_at,
+        processed_at=processed_at,
+        outcome=outcome,
+    )
+
+
+def _event_id(number: int) -> str:
+    return f"event_01K2QX4T4PEZ5Y4V3J6WJ5S{number:03}"
+
+
+def _workos_id(number: int) -> str:
+    return f"org_01K2QWZ9H8E4T6M2N5R7B3D{number:03}"

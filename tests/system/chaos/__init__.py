@@ -1,0 +1,16 @@
+"""The chaos run: real processes, broken on purpose, until a model says what must have come out.
+
+``python -m tests.system.chaos --rounds 30 --seed 7``. A seed replays the plan of what is done; how the
+processes interleave can't be replayed.
+
+Once all is quiet, everything has 90 seconds to come right by itself, but for two kinds of drift
+that no event tells of, and that alone are judged after ``manage.py reconcile_workos``:
+
+- names that a rival overwrote in the table (those of organizations that are gone stay so);
+- organizations whose ``external_id`` went to another one, and with it their row, and that no event
+  has mentioned since.
+
+What a run leaves out: an ``external_id`` that moves to an organization that has a row already,
+which is a conflict for a person; a page of events that says falsely that it is the last; events of
+organizations that move or are deleted, held back for longer than the mirror waits for them.
+"""

@@ -1,0 +1,125 @@
+"""``python -m tests.system.chaos --help``."""
+
+import argparse
+import random
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+from gram_sync.embedded_postgres.server import ServerError
+from gram_sync.processes import PROJECT
+from tests.system.chaos.director import Director
+from tests.system.chaos.figures import as_json, as_table, figures_of
+from tests.system.chaos.plan import make_plan
+from tests.system.chaos.stage import Busy, CannotStart, Stage, folder_of_our_own, set_stage
+from tests.system.chaos.verdict import Diverged, judge, keep_evidence
+
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SHOWN: Final = 30
+_INTERRUPTED: Final = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run: 0 if all came out right, 1 if not, 130 if interrupted."""
+    options = _parser().parse_args(arguments)
+    seed = random.SystemRandom().randrange(1_000_000) if options.seed is None else options.seed
+    _say(f"seed {seed}, {options.rounds} rounds; logs in {options.folder / 'logs'}")
+    try:
+        with _signals_raised(), folder_of_our_own(options.folder) as folder:
+            return _run(folder, options.rounds, seed)
+    except KeyboardInterrupt:
+        _say(f"interrupted; seed {seed}")
+        return _INTERRUPTED
+    except (Busy, CannotStart, ServerError, OSError) as error:
+        _say(f"can't run: {error}")
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.system.chaos",
+        description="Break everything on purpose for a while, and compare the mirror with a model.",
+        epilog="The same seed replays the same plan of actions. How the processes interleave can't "
+        "be replayed: a failure may need a few tries to be seen again.",
+    )
+    parser.add_argument("--rounds", type=_positive, default=30, help="30 unless given")
+    parser.add_argument("--seed", type=int, help="of the plan; a random one unless given")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=PROJECT / ".data" / "chaos",
+        help="where its database and logs go, made anew; .data/chaos unless given",
+    )
+    return parser
+
+
+def _positive(text: str) -> int:
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text} is not a number of rounds")
+
+
+def _run(folder: Path, rounds: int, seed: int) -> int:
+    began_at = time.monotonic()
+    with set_stage(folder) as stage, Director(stage) as director:
+        try:
+            director.play(make_plan(seed, rounds))
+            verdict = judge(stage, director.played)
+        except Diverged as diverged:
+            _explain(diverged.when, diverged.lines, stage, seed)
+        except Exception:  # noqa: BLE001 - with any failure, the seed and the logs are told
+            _explain("the run itself failed", traceback.format_exc().splitlines(), stage, seed)
+        else:
+            seconds = time.monotonic() - began_at
+            figures = figures_of(stage, director.played, verdict, seed=seed, seconds=seconds)
+            _say(f"{as_table(figures)}\n{as_json(figures)}")
+            return 0
+        keep_evidence(stage, director.played)
+        return 1
+
+
+def _explain(when: str, lines: list[str], stage: Stage, seed: int) -> None:
+    more = len(lines) - _SHOWN
+    _say(
+        "\n".join(
+            (
+                f"FAILED, seed {seed}: {when}",
+                *(f"  {line}" for line in lines[:_SHOWN]),
+                *([f"  and {more} more"] if more > 0 else []),
+                "The last actions, with seconds since the beginning:",
+                *(f"  {line}" for line in stage.chronicle.last()),
+                f"Logs, all actions and what was found are in {stage.logs}",
+            )
+        )
+    )
+
+
+@contextmanager
+def _signals_raised() -> Iterator[None]:
+    """Raises the first signal as KeyboardInterrupt; later ones must not disturb the cleaning up."""
+    handlers = {number: signal.signal(number, _raise) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _raise(number: int, _: FrameType | None) -> None:
+    for each in _SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt(signal.Signals(number).name)
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201 - a command-line program
+
+
+if __name__ == "__main__":
+    sys.exit(main())

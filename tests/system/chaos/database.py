@@ -1,0 +1,158 @@
+"""The run's own tables, and what it reads of the mirror's. Plain SQL, nothing of Django.
+
+In the schema ``chaos``: the journal, in which each rival notes a write in the transaction of that
+write, so that what committed is known even if the server died before it could say so; and the
+audit, which a trigger fills with every change of a row, as many a company has on its tables.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final, LiteralString
+
+import psycopg
+from psycopg.rows import class_row
+
+from tests.system.chaos.comparison import Mirror, SeenEvent, SeenRow
+from tests.system.chaos.model import Committed
+
+_SCHEMA: Final = """
+CREATE SCHEMA chaos;
+CREATE TABLE chaos.journal (
+    seq bigserial PRIMARY KEY, rival text NOT NULL, kind text NOT NULL,
+    organization_id text NOT NULL, columns jsonb NOT NULL, at timestamptz DEFAULT clock_timestamp()
+);
+CREATE TABLE chaos.audit (
+    seq bigserial PRIMARY KEY, writer text NOT NULL, operation text NOT NULL, id text NOT NULL,
+    before jsonb, after jsonb, at timestamptz DEFAULT clock_timestamp()
+);
+CREATE INDEX ON chaos.audit (id, seq);
+CREATE FUNCTION chaos.note() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO chaos.audit (writer, operation, id, before, after) VALUES (
+        CASE WHEN current_setting('application_name') LIKE 'rival-%'
+            THEN current_setting('application_name') ELSE 'sync' END,
+        TG_OP, coalesce(NEW.id, OLD.id), to_jsonb(OLD), to_jsonb(NEW)
+    );
+    RETURN NULL;
+END $$;
+CREATE TRIGGER chaos_note AFTER INSERT OR UPDATE OR DELETE ON organization_metadata
+    FOR EACH ROW EXECUTE FUNCTION chaos.note();
+"""
+
+_ROWS: Final = """
+    SELECT id, name, slug, workos_id, gram_account_type, whitelisted,
+        disabled_at IS NOT NULL AS is_disabled
+    FROM organization_metadata
+"""
+_LEDGER: Final = "SELECT id, outcome, announced_at IS NOT NULL AS is_announced FROM workos_event"
+_OUTBOX: Final = "SELECT organization_id, last_error FROM workos_external_id_write_back"
+_JOURNAL: Final = "SELECT kind, organization_id, columns FROM chaos.journal ORDER BY seq"
+_CREATED_SLUGS: Final = """
+    SELECT DISTINCT ON (id) id, after->>'slug' FROM chaos.audit
+    WHERE operation = 'INSERT' AND writer = 'sync' ORDER BY id, seq DESC
+"""
+_RIVAL_WRITES: Final = "SELECT rival, count(*) FROM chaos.journal GROUP BY rival ORDER BY rival"
+
+#: What the sync must never do, whatever the order of things. Each finds the changes that break it.
+_NEVER: Final[dict[str, LiteralString]] = {
+    "the sync changed a column that it does not own": """
+        SELECT * FROM chaos.audit WHERE writer = 'sync' AND operation = 'UPDATE' AND
+            (before->'id', before->'slug', before->'gram_account_type', before->'whitelisted',
+             before->'created_at') IS DISTINCT FROM
+            (after->'id', after->'slug', after->'gram_account_type', after->'whitelisted',
+             after->'created_at')
+    """,
+    "the sync deleted a row": """
+        SELECT * FROM chaos.audit WHERE writer = 'sync' AND operation = 'DELETE'
+    """,
+    "a row that was disabled was enabled, or disabled anew": """
+        SELECT * FROM chaos.audit WHERE operation = 'UPDATE'
+            AND before->>'disabled_at' IS NOT NULL
+            AND before->'disabled_at' IS DISTINCT FROM after->'disabled_at'
+    """,
+    "an older event was applied over a newer one": """
+        SELECT * FROM chaos.audit WHERE writer = 'sync' AND operation = 'UPDATE'
+            AND (after->>'workos_last_event_id') COLLATE "C"
+                < (before->>'workos_last_event_id') COLLATE "C"
+    """,
+    "an event was applied twice to a row": """
+        SELECT * FROM chaos.audit WHERE writer = 'sync' AND operation = 'UPDATE'
+            AND after->>'workos_id' IS NOT NULL AND before->>'workos_id' IS NOT NULL
+            AND after->>'workos_last_event_id' = before->>'workos_last_event_id'
+            AND before->'disabled_at' IS NOT DISTINCT FROM after->'disabled_at'
+    """,
+}
+
+
+class Database:
+    """The run's own view of the database; a connection for each call, for they get killed."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def prepare(self) -> None:
+        """Make the journal and the audit, once the tables of the mirror are there."""
+        with self._connected() as connection:
+            connection.execute(_SCHEMA)
+
+    def is_drained(self) -> bool:
+        """Whether nothing waits any more, as far as the mirror knows: cheap, and no proof."""
+        with self._connected() as connection:
+            cursor = connection.execute(
+                "SELECT NOT EXISTS (SELECT FROM workos_event WHERE processed_at IS NULL)"
+                " AND NOT EXISTS (SELECT FROM workos_external_id_write_back)"
+            )
+            return bool(_single(cursor))
+
+    def mirror(self) -> tuple[Mirror, list[Committed]]:
+        """The mirror and the journal, as of one moment."""
+        with self._connected() as connection, connection.transaction():
+            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            with connection.cursor(row_factory=class_row(SeenRow)) as rows:
+                seen_rows = {row.id: row for row in rows.execute(_ROWS)}
+            with connection.cursor(row_factory=class_row(SeenEvent)) as events:
+                ledger = {event.id: event for event in events.execute(_LEDGER)}
+            mirror = Mirror(
+                rows=seen_rows,
+                ledger=ledger,
+                outbox=_pairs(connection, _OUTBOX),
+                created_slugs=_pairs(connection, _CREATED_SLUGS),
+            )
+            return mirror, [Committed(*write) for write in connection.execute(_JOURNAL)]
+
+    def broken_promises(self) -> list[str]:
+        """A line for each change of a row that must never happen, whatever happened around it."""
+        with self._connected() as connection:
+            return [
+                f"{what}: {json.dumps(change[:-1], default=str)}"
+                for what, query in _NEVER.items()
+                for change in connection.execute(query)
+            ]
+
+    def audit(self) -> list[str]:
+        """Every change of every row, in order: a line of JSON each."""
+        with self._connected() as connection:
+            query = "SELECT row_to_json(audit)::text FROM chaos.audit ORDER BY seq"
+            return [line for (line,) in connection.execute(query)]
+
+    def rival_writes(self) -> dict[str, int]:
+        """How many writes of each rival committed."""
+        with self._connected() as connection:
+            return _pairs(connection, _RIVAL_WRITES)
+
+    @contextmanager
+    def _connected(self) -> Iterator["psycopg.Connection[tuple[Any, ...]]"]:
+        with psycopg.connect(self._url, autocommit=True, connect_timeout=10) as connection:
+            yield connection
+
+
+def _single(cursor: "psycopg.Cursor[tuple[Any, ...]]") -> Any:
+    row = cursor.fetchone()
+    return row[0] if row else None
+
+
+def _pairs(
+    connection: "psycopg.Connection[tuple[Any, ...]]", query: LiteralString
+) -> dict[str, Any]:
+    return dict(connection.execute(query).fetchall())

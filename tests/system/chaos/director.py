@@ -1,0 +1,255 @@
+"""Plays a plan: does each action when it is due, or hands it to whoever does it."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException
+from types import TracebackType
+from typing import Any, Final, Self, cast
+from urllib.parse import urlsplit
+
+from gram_sync.components import MANAGE
+from orgs.testing import JsonObject, Refused, sign
+from tests.system.chaos import postgres
+from tests.system.chaos.actions import (
+    Action,
+    Behave,
+    Blow,
+    Create,
+    Delete,
+    HoldBack,
+    Kill,
+    Late,
+    Mail,
+    Misbehave,
+    Move,
+    Phantom,
+    Reconcile,
+    Rename,
+    RestartPostgres,
+    Round,
+    Skewed,
+    Weather,
+    WorkOSAction,
+)
+from tests.system.chaos.plan import RIVALS, ROUND_SECONDS
+from tests.system.chaos.rivals import Rivals
+from tests.system.chaos.stage import WINDOW_SECONDS, Stage
+
+_ALL: Final = 1_000_000
+
+
+@dataclass(slots=True)
+class Played:
+    """What was done in a run, as far as only who did it knows."""
+
+    rounds: int = 0
+    refused_by_workos: int = 0
+    announced_only: set[str] = field(default_factory=set)
+    skewed: dict[str, tuple[Skewed, int | None]] = field(default_factory=dict)
+    """Event id to its only webhook, and how that was answered."""
+    faults: Counter[str] = field(default_factory=Counter)
+    postgres_restarts: Counter[str] = field(default_factory=Counter)
+    rivals: Counter[str] = field(default_factory=Counter)
+
+
+class Director:
+    """Plays one plan, once, from one thread. When the context ends, nobody acts for it any more."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._workos = stage.workos
+        self._note = stage.chronicle.note
+        self._rivals = Rivals(RIVALS, stage.environment["DATABASE_URL"], self._note)
+        self._aside = ThreadPoolExecutor(4, "aside")
+        self._postgres = ThreadPoolExecutor(1, "postgres")
+        self._errands: list[Future[None]] = []
+        self._commands = 0
+        self.played = Played()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        # PostgreSQL above all: one that is started later is one that nobody stops.
+        self._postgres.shutdown(cancel_futures=True)
+        self._aside.shutdown(cancel_futures=True)
+
+    def play(self, plan: Sequence[Round]) -> None:
+        """Do all of it, then end the faults. What is under way then still ends, or goes on."""
+        self._rivals.start()
+        for number, steps in enumerate(plan, 1):
+            began_at = time.monotonic()
+            for step in steps:
+                _sleep_until(began_at + step.at)
+                self._do(step.action)
+            _sleep_until(began_at + ROUND_SECONDS)
+            self._raise_of_errands()
+            self.played.rounds = number
+        self._calm_down()
+
+    def _calm_down(self) -> None:
+        self._workos.behave()
+        self._workos.set_hold_back(0.2)
+        self._normal_mail(0)
+        self.played.rivals = self._rivals.stop()
+        self._postgres.shutdown()
+        self._aside.shutdown()
+        self._raise_of_errands()
+
+    def _raise_of_errands(self) -> None:
+        for errand in [errand for errand in self._errands if errand.done()]:
+            self._errands.remove(errand)
+            errand.result()
+
+    def _do(self, action: Action) -> None:
+        match action:
+            case Create() | Rename() | Delete() | Move() | Phantom() | Late() | Skewed():
+                self._change_workos(action)
+            case HoldBack() | Mail() | Misbehave() | Behave():
+                self._change_weather(action)
+            case Kill() | RestartPostgres() | Reconcile():
+                self._strike(action)
+            case _:
+                self._rivals.do(action)
+
+    # In WorkOS
+
+    def _change_workos(self, action: WorkOSAction) -> None:
+        try:
+            self._change(action)
+        except Refused as refused:
+            # Say, an external_id that our write-back gave to its old owner again just before.
+            self.played.refused_by_workos += 1
+            self._note(f"refused: {refused.message}", action)
+        else:
+            self._note("done", action)
+
+    def _change(self, action: WorkOSAction) -> None:
+        workos = self._workos
+        match action:
+            case Create(workos_id, name, external_id):
+                workos.create_organization(id=workos_id, name=name, external_id=external_id)
+            case Rename(workos_id, name):
+                workos.update_organization(workos_id, name=name)
+            case Delete(workos_id):
+                workos.delete_organization(workos_id)
+            case Move():
+                self._move(action)
+            case Phantom(workos_id):
+                event = self._emit(workos_id, listed=False)
+                self.played.announced_only.add(event["id"])
+            case Late(workos_id):
+                event = self._emit(workos_id, visible_after=WINDOW_SECONDS + 5)
+                self.played.announced_only.add(event["id"])
+            case Skewed(workos_id):
+                event = self._emit(workos_id, announced=False)
+                self._errands.append(self._aside.submit(self._deliver, event, action))
+
+    def _move(self, move: Move) -> None:
+        self._workos.update_organization(move.workos_id, external_id=None)
+        self._workos.create_organization(
+            id=move.to_workos_id, name=move.to_name, external_id=move.external_id
+        )
+        if move.deletes:
+            self._workos.delete_organization(move.workos_id)
+
+    def _emit(self, workos_id: str, **how: Any) -> JsonObject:
+        """An event that says again what the organization is."""
+        organization = self._workos.organization(workos_id)
+        if organization is None:
+            raise Refused(404, "not_found", "there is no such organization")
+        event = {"object": "event", "event": "organization.updated", "data": organization}
+        return cast(JsonObject, self._workos.emit(event, **how))
+
+    def _deliver(self, event: JsonObject, skewed: Skewed) -> None:
+        status = self._post(json.dumps(event).encode(), skewed.seconds)
+        self.played.skewed[event["id"]] = (skewed, status)
+        self._note(f"answered {status}", skewed)
+
+    def _post(self, body: bytes, skew: int) -> int | None:
+        """The status of the answer to a webhook; None without one."""
+        url = urlsplit(self._stage.webhook_url)
+        signed_at = int((time.time() + skew) * 1000)
+        headers = {"WorkOS-Signature": sign(self._stage.webhook_secret, body, signed_at)}
+        connection = HTTPConnection(url.netloc, timeout=5)
+        try:
+            connection.request("POST", url.path, body, headers)
+            return connection.getresponse().status
+        except (OSError, HTTPException):
+            return None
+        finally:
+            connection.close()
+
+    # Between WorkOS and the mirror
+
+    def _change_weather(self, action: Weather) -> None:
+        match action:
+            case HoldBack(seconds):
+                self._workos.set_hold_back(seconds)
+            case Behave():
+                self._workos.behave()
+            case Mail():
+                self._change_mail(action)
+            case Misbehave():
+                self.played.faults[action.kind] += action.times
+                self._workos.misbehave(
+                    action.kind,
+                    method=action.method,
+                    path=action.path,
+                    times=action.times,
+                    applied=action.applied,
+                    **action.parameters,
+                )
+        self._note("done", action)
+
+    def _change_mail(self, mail: Mail) -> None:
+        self._normal_mail(mail.seed)
+        match mail.mode:
+            case "dropped":
+                self._workos.drop_deliveries(_ALL)
+            case "repeated":
+                self._workos.repeat_deliveries(3)
+            case "delayed":
+                self._workos.delay_deliveries(1.5)
+            case "shuffled":
+                self._workos.hold_deliveries()
+
+    def _normal_mail(self, seed: int) -> None:
+        self._workos.drop_deliveries(0)
+        self._workos.repeat_deliveries(1)
+        self._workos.delay_deliveries(0)
+        self._workos.release_deliveries(order="shuffled", seed=seed)
+
+    # To our own processes
+
+    def _strike(self, blow: Blow) -> None:
+        match blow:
+            case Kill():
+                self._note(self._stage.fleet.kill(blow), blow)
+            case RestartPostgres():
+                self._errands.append(self._postgres.submit(self._restart_postgres, blow))
+            case Reconcile(kill_after):
+                self._commands += 1
+                name = f"reconcile-{self._commands}"
+                command = (*MANAGE, "reconcile_workos")
+                self._stage.fleet.run(name, command, kill_after=kill_after)
+                self._note(f"started as {name}", blow)
+
+    def _restart_postgres(self, blow: RestartPostgres) -> None:
+        began_at = time.monotonic()
+        postgres.restart(self._stage.data_dir, blow.mode)
+        self.played.postgres_restarts[blow.mode] += 1
+        self._note(f"done in {time.monotonic() - began_at:.1f} s", blow)
+
+
+def _sleep_until(moment: float) -> None:
+    time.sleep(max(moment - time.monotonic(), 0.0))

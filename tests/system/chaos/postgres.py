@@ -1,0 +1,79 @@
+"""The run's own embedded PostgreSQL: made anew, restarted as badly as asked for, stopped."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import psutil  # type: ignore[import-untyped]
+
+from gram_sync.embedded_postgres import server
+from gram_sync.processes import PROJECT
+from tests.system.chaos.actions import StopMode
+
+_MODULE: Final = (sys.executable, "-m", "gram_sync.embedded_postgres")
+_SIGNALS: Final[dict[StopMode, signal.Signals]] = {
+    "fast": signal.SIGINT,
+    "immediate": signal.SIGQUIT,
+}
+
+
+def create(data_dir: Path) -> str:
+    """Start a new one where another may have been, and return its URL. Raises ServerError."""
+    stop(data_dir)
+    if (data_dir / "PG_VERSION").exists():
+        shutil.rmtree(data_dir)
+    _run("start", data_dir)
+    return server.start(data_dir)
+
+
+def restart(data_dir: Path, mode: StopMode) -> None:
+    """Stop it as PostgreSQL's documentation of the modes says, and start it again."""
+    postmaster = psutil.Process(int((data_dir / "postmaster.pid").read_text().split()[0]))
+    postmaster.send_signal(_SIGNALS[mode])
+    deadline = time.monotonic() + server.PATIENCE_SECONDS
+    while _runs(postmaster):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"PostgreSQL did not stop ({mode})")
+        time.sleep(0.05)
+    _run("start", data_dir)
+
+
+def stop(data_dir: Path) -> None:
+    """Stop it if it runs."""
+    _run("stop", data_dir)
+
+
+def await_starts(data_dir: Path) -> None:
+    """Return once nobody is starting it any more: a server that is half started can't be found."""
+    command = [*_MODULE[1:], "start", str(data_dir)]
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.cmdline()[1:] == command:
+                process.wait(server.PATIENCE_SECONDS)
+
+
+def _runs(process: psutil.Process) -> bool:
+    # Where nobody buries the dead, they keep their pid.
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _run(verb: str, data_dir: Path) -> None:
+    # In a session of its own: a Ctrl-C half-way would leave a server that nobody knows of.
+    subprocess.run(
+        [*_MODULE, verb, str(data_dir)],
+        cwd=PROJECT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+        check=True,
+        env={"PATH": os.environ.get("PATH", os.defpath)},
+    )

@@ -1,0 +1,396 @@
+"""The chaos run itself: a short one, what it is planned from, and that it can fail at all."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil  # type: ignore[import-untyped]
+import pytest
+
+from gram_sync.processes import PROJECT
+from tests.system.chaos import warden
+from tests.system.chaos.actions import Kill, RestartPostgres
+from tests.system.chaos.comparison import Mirror, SeenEvent, SeenRow, WorkOS, differences
+from tests.system.chaos.model import Committed, JsonObject, Model, model_of
+from tests.system.chaos.names import derived_id, may_be_slug_of
+from tests.system.chaos.plan import make_plan
+
+#: Enough for each kind of blow, and little enough for CI.
+ROUNDS = 6
+SEED = 1
+
+
+#: It keeps two cores busy for a minute: too much beside the rest of the suite on a small machine.
+takes_the_machine = pytest.mark.skipif(
+    not os.environ.get("CHAOS"), reason="a run with real processes; set CHAOS=1, or `make chaos`"
+)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    # Not pytest's: it is closed to the user that root's PostgreSQL runs as.
+    folder = PROJECT / ".data" / "chaos" / "test"
+    yield folder
+    warden.end_everything(folder)
+
+
+@takes_the_machine
+@pytest.mark.timeout(400)
+def test_a_short_run_converges(folder: Path) -> None:
+    run = subprocess.run(
+        _command(folder),
+        cwd=PROJECT,
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert run.stdout.startswith(f"seed {SEED}, {ROUNDS} rounds")
+    assert f'{{"seed":{SEED},"rounds":{ROUNDS},' in run.stdout
+    assert not _left_running(folder)
+
+
+@takes_the_machine
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_run_that_is_ended_leaves_nothing_running(number: int, folder: Path) -> None:
+    actions = folder / "logs" / "actions.log"
+    actions.unlink(missing_ok=True)
+
+    with subprocess.Popen(_command(folder), cwd=PROJECT, env=_environment()) as run:
+        _wait_until(lambda: actions.exists() and actions.stat().st_size > 0)
+        run.send_signal(number)
+
+    _wait_until(lambda: not _left_running(folder))
+
+
+def _command(folder: Path) -> list[str]:
+    options = ["--rounds", str(ROUNDS), "--seed", str(SEED), "--folder", str(folder)]
+    return [sys.executable, "-m", "tests.system.chaos", *options]
+
+
+def _environment() -> dict[str, str]:
+    # Without what measures coverage: what is killed would leave half a measurement.
+    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH")
+    return {name: os.environ[name] for name in kept if name in os.environ}
+
+
+def _left_running(folder: Path) -> list[str]:
+    marked = [str(process) for process in warden.marked(folder)]
+    return marked + [str(one) for one in psutil.process_iter() if _is_postgres(one, folder)]
+
+
+def _is_postgres(process: psutil.Process, folder: Path) -> bool:
+    try:
+        return bool(process.cwd() == str(folder / warden.POSTGRES))
+    except psutil.Error:
+        return False
+
+
+def _wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 90
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+# The plan -----------------------------------------------------------------------------------
+
+
+def test_a_seed_replays_the_plan() -> None:
+    assert make_plan(7, 50) == make_plan(7, 50)
+    assert make_plan(7, 50)[:20] == make_plan(7, 20)
+    assert make_plan(7, 50) != make_plan(8, 50)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_even_a_short_plan_has_every_kind_of_blow(seed: int) -> None:
+    actions = [step.action for steps in make_plan(seed, ROUNDS) for step in steps]
+
+    kills = {
+        (action.member.split("-")[0], action.whole)
+        for action in actions
+        if isinstance(action, Kill)
+    }
+    modes = {action.mode for action in actions if isinstance(action, RestartPostgres)}
+    assert kills >= {("cluster", True), ("cluster", False), ("web", True)}
+    assert modes == {"fast", "immediate"}
+
+
+def test_a_long_plan_has_every_kind_of_action() -> None:
+    actions = [step.action for steps in make_plan(1, 300) for step in steps]
+
+    assert {type(action).__name__ for action in actions} == {
+        *("Create", "Rename", "Delete", "Move", "Phantom", "Late", "Skewed"),
+        *("HoldBack", "Mail", "Misbehave", "Behave", "Kill", "RestartPostgres", "Reconcile"),
+        *("SignUp", "SetColumns", "Remove", "Lock"),
+    }
+
+
+# The model ----------------------------------------------------------------------------------
+
+
+def an_event(
+    number: int,
+    verb: str = "updated",
+    *,
+    workos_id: str = "org_a",
+    name: str = "Acme",
+    external_id: str | None = "gram-1",
+) -> JsonObject:
+    organization = {"id": workos_id, "name": name, "external_id": external_id}
+    return {"id": f"event_{number}", "event": f"organization.{verb}", "data": organization}
+
+
+def linked(model: Model) -> dict[str, tuple[str, str, bool]]:
+    return {id_: (row.workos_id, row.name, row.is_disabled) for id_, row in model.linked.items()}
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        pytest.param(
+            [an_event(1, "created"), an_event(2, name="Globex")],
+            {"gram-1": ("org_a", "Globex", False)},
+            id="the last name counts",
+        ),
+        pytest.param(
+            [an_event(1, "created", external_id=None), an_event(2, external_id="gram-9")],
+            {derived_id("org_a"): ("org_a", "Acme", False)},
+            id="a row keeps its id",
+        ),
+        pytest.param(
+            [
+                an_event(1, "created"),
+                an_event(2, external_id=None),
+                an_event(3, "created", workos_id="org_b", name="B"),
+                an_event(4, "deleted", external_id=None),
+            ],
+            {"gram-1": ("org_b", "B", False)},
+            id="a row that moved is not disabled with its old organization",
+        ),
+        pytest.param(
+            [
+                an_event(1, "created"),
+                an_event(2, "deleted"),
+                an_event(3, "created", workos_id="org_b", name="B"),
+            ],
+            {"gram-1": ("org_b", "B", True)},
+            id="a disabled row that is taken over stays disabled",
+        ),
+        pytest.param(
+            [
+                an_event(1, "created"),
+                an_event(2, external_id=None),
+                an_event(3, "created", workos_id="org_b", name="B"),
+                an_event(4, external_id=None),
+            ],
+            {
+                "gram-1": ("org_b", "B", False),
+                derived_id("org_a"): ("org_a", "Acme", False),
+            },
+            id="who lost a row gets another when mentioned again",
+        ),
+        pytest.param([an_event(1, "deleted")], {}, id="a deletion makes no row"),
+    ],
+)
+def test_the_model_follows_the_events(
+    events: list[JsonObject], expected: dict[str, tuple[str, str, bool]]
+) -> None:
+    assert linked(model_of(events, [])) == expected
+
+
+def test_the_model_knows_whose_deletion_a_row_is_disabled_by() -> None:
+    inherited = [
+        an_event(1, "created", workos_id="org_a"),
+        an_event(2, "deleted", workos_id="org_a"),
+        an_event(3, "created", workos_id="org_b"),
+    ]
+    deleted = an_event(4, "deleted", workos_id="org_b")
+
+    rows = [model_of(events, []).linked["gram-1"] for events in (inherited, [*inherited, deleted])]
+
+    assert [(row.is_disabled, row.is_inherited) for row in rows] == [(True, True), (True, False)]
+
+
+def test_the_model_knows_who_lost_a_row_and_was_not_mentioned_since() -> None:
+    events = [
+        an_event(1, "created"),
+        an_event(2, external_id=None),
+        an_event(3, "created", workos_id="org_b"),
+    ]
+
+    model = model_of(events, [])
+
+    assert list(model.unlinked_organizations) == [derived_id("org_a")]
+
+
+@pytest.mark.parametrize(
+    ("slug", "name", "allowed"),
+    [
+        ("acme-inc", "Acme  -Inc-", True),
+        ("acme-inc-0af3", "Acme Inc", True),
+        ("acme-inc-0af", "Acme Inc", False),
+        ("acme", "Acme Inc", False),
+        ("acme-inc-zzzz", "Acme Inc", False),
+    ],
+)
+def test_slugs_that_the_sync_may_choose(slug: str, name: str, allowed: bool) -> None:
+    assert may_be_slug_of(slug, name) is allowed
+
+
+# The comparison: that it can fail -----------------------------------------------------------
+
+EVENTS = [an_event(1, "created"), an_event(2, name="Globex")]
+WRITES = [
+    Committed("set", "gram-1", {"gram_account_type": "pro"}),
+    Committed("insert", "local-1", {"name": "Local", "slug": "local"}),
+]
+ROW = SeenRow("gram-1", "Globex", "acme", "org_a", "pro", True, False)
+LOCAL = SeenRow("local-1", "Local", "local", None, "free", True, False)
+MIRROR = Mirror(
+    rows={"gram-1": ROW, "local-1": LOCAL},
+    ledger={
+        "event_1": SeenEvent("event_1", "created", True),
+        "event_2": SeenEvent("event_2", "updated", False),
+    },
+    outbox={},
+    created_slugs={"gram-1": "acme"},
+)
+WORKOS = WorkOS(
+    events=EVENTS,
+    organizations={"org_a": {"id": "org_a", "external_id": "gram-1"}},
+    announced_only=frozenset(),
+    acknowledged=frozenset({"event_1"}),
+)
+
+
+def compared(mirror: Mirror = MIRROR, *, reconciled: bool = True, **workos: Any) -> list[str]:
+    model = model_of(EVENTS, WRITES)
+    return differences(model, mirror, replace(WORKOS, **workos), reconciled=reconciled)
+
+
+def with_row(**values: Any) -> Mirror:
+    return replace(MIRROR, rows={**MIRROR.rows, "gram-1": replace(ROW, **values)})
+
+
+def test_nothing_differs_if_all_is_as_the_model_says() -> None:
+    assert compared() == []
+
+
+@pytest.mark.parametrize("is_seen_disabled", [False, True])
+def test_a_row_that_was_handed_over_disabled_may_be_enabled(is_seen_disabled: bool) -> None:
+    model = model_of(EVENTS, WRITES)
+    row = model.linked["gram-1"]
+    row.is_disabled = row.is_inherited = True
+
+    mirror = with_row(is_disabled=is_seen_disabled)
+
+    assert differences(model, mirror, WORKOS, reconciled=True) == []
+    row.is_inherited = False
+    told = differences(model, mirror, WORKOS, reconciled=True)
+    assert told == ([] if is_seen_disabled else ["row gram-1: disabled is False, not True"])
+
+
+@pytest.mark.parametrize(
+    ("mirror", "line"),
+    [
+        pytest.param(with_row(name="Acme"), "row gram-1: name is 'Acme', not 'Globex'", id="name"),
+        pytest.param(
+            with_row(slug="globex"), "row gram-1: slug is 'globex', not 'acme'", id="slug"
+        ),
+        pytest.param(
+            with_row(gram_account_type="free"),
+            "row gram-1: gram_account_type is 'free', not 'pro'",
+            id="a rival's write was lost",
+        ),
+        pytest.param(
+            with_row(is_disabled=True), "row gram-1: disabled is True, not False", id="disabled"
+        ),
+        pytest.param(
+            with_row(workos_id=None), "row gram-1: workos_id is None, not 'org_a'", id="link"
+        ),
+        pytest.param(
+            replace(MIRROR, outbox={"gram-1": "HTTP 500"}),
+            "outbox: gram-1 is still to be told: HTTP 500",
+            id="outbox",
+        ),
+        pytest.param(
+            replace(MIRROR, ledger={"event_1": MIRROR.ledger["event_1"]}),
+            "ledger: event_2 is unknown",
+            id="an event was lost",
+        ),
+        pytest.param(
+            replace(
+                MIRROR, ledger={**MIRROR.ledger, "event_2": SeenEvent("event_2", "parked", True)}
+            ),
+            "ledger: event_2 is parked",
+            id="an event is parked",
+        ),
+        pytest.param(
+            replace(
+                MIRROR, ledger={**MIRROR.ledger, "event_1": SeenEvent("event_1", "created", False)}
+            ),
+            "ledger: a webhook of event_1 was answered with success, and is not noted",
+            id="a webhook was lost",
+        ),
+        pytest.param(
+            replace(
+                MIRROR, ledger={**MIRROR.ledger, "event_9": SeenEvent("event_9", "created", True)}
+            ),
+            "ledger: event_9 is no event of WorkOS's",
+            id="an event was made up",
+        ),
+        pytest.param(
+            replace(MIRROR, created_slugs={"gram-1": "acme-x"}),
+            "row gram-1: slug is 'acme', not 'acme-x'",
+            id="the slug is not the one it was created with",
+        ),
+    ],
+)
+def test_a_difference_is_told(mirror: Mirror, line: str) -> None:
+    assert line in compared(mirror)
+
+
+@pytest.mark.parametrize("id_", ["gram-1", "local-1"])
+def test_a_row_that_is_missing_is_told(id_: str) -> None:
+    rows = {key: row for key, row in MIRROR.rows.items() if key != id_}
+
+    (line,) = compared(replace(MIRROR, rows=rows))
+
+    assert line.startswith(f"row {id_} is missing")
+
+
+def test_a_row_that_nobody_made_is_told() -> None:
+    stranger = replace(LOCAL, id="local-2", slug="local-2")
+
+    (line,) = compared(replace(MIRROR, rows={**MIRROR.rows, "local-2": stranger}))
+
+    assert line.startswith("row local-2 should not be there")
+
+
+def test_an_id_that_workos_was_not_told_is_told() -> None:
+    organizations = {"org_a": {"id": "org_a", "external_id": None}}
+
+    assert compared(organizations=organizations) == [
+        "WorkOS: org_a has the external_id None, not 'gram-1'"
+    ]
+
+
+def test_a_name_that_a_rival_wrote_is_wrong_only_after_reconcile() -> None:
+    writes = [*WRITES, Committed("set", "gram-1", {"name": "Drifted"})]
+    model = model_of(EVENTS, writes)
+    mirror = with_row(name="Drifted")
+
+    assert differences(model, mirror, WORKOS, reconciled=False) == []
+    assert differences(model, mirror, WORKOS, reconciled=True) == [
+        "row gram-1: name is 'Drifted', not 'Globex'"
+    ]

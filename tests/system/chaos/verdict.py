@@ -1,0 +1,167 @@
+"""Waits until the mirror is what the model says, and tells what differs if it never is."""
+
+import json
+import subprocess
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+import psycopg
+
+from gram_sync.components import MANAGE
+from gram_sync.processes import PROJECT
+from tests.system.chaos.comparison import WorkOS, differences
+from tests.system.chaos.director import Played
+from tests.system.chaos.model import JsonObject, model_of
+from tests.system.chaos.stage import WINDOW_SECONDS, Stage
+
+#: How long the mirror may take, once everything runs and nothing is broken any more.
+CONVERGENCE_SECONDS: Final = 90.0
+
+_STARTING_SECONDS: Final = 60.0
+_COMMAND_SECONDS: Final = 300.0
+
+
+class Diverged(Exception):
+    """Something is not as it must be."""
+
+    def __init__(self, when: str, lines: list[str]) -> None:
+        super().__init__(when)
+        self.when = when
+        self.lines = lines
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """All is well, and this is how long it took."""
+
+    seconds_by_itself: float
+    seconds_after_reconcile: float
+
+
+def judge(stage: Stage, played: Played) -> Verdict:
+    """Compare what needs no reconcile first, then reconcile, then compare everything.
+
+    Raises Diverged.
+    """
+    _wait_until_all_runs(stage)
+    by_itself = _converge(stage, played, reconciled=False)
+    _raise_if_any("what must never happen", stage.database.broken_promises())
+    _raise_if_any("answers to webhooks", _wrong_answers(stage, played))
+    _let_pass(stage)
+    _reconcile(stage)
+    after_reconcile = _converge(stage, played, reconciled=True)
+    _raise_if_any("what must never happen", stage.database.broken_promises())
+    _reconcile(stage, "--check")
+    return Verdict(by_itself, after_reconcile)
+
+
+def _wait_until_all_runs(stage: Stage) -> None:
+    deadline = time.monotonic() + _STARTING_SECONDS
+    while not (stage.fleet.is_whole() and stage.is_web_answering()):
+        if time.monotonic() > deadline:
+            raise Diverged("starting everything again", ["the processes do not all come up"])
+        time.sleep(0.1)
+
+
+def _converge(stage: Stage, played: Played, *, reconciled: bool) -> float:
+    """The seconds that it took. Waits for the condition, and no longer than it may take."""
+    began_at = time.monotonic()
+    stage.chronicle.note("waiting", "convergence")
+    while True:
+        late = time.monotonic() - began_at > CONVERGENCE_SECONDS
+        # The cheap question first: the whole comparison takes time from those it waits for.
+        if late or stage.database.is_drained():
+            lines = _differences(stage, played, reconciled=reconciled)
+            if not lines:
+                stage.chronicle.note("reached", "convergence")
+                return time.monotonic() - began_at
+            if late:
+                when = "after reconcile_workos" if reconciled else "by itself"
+                raise Diverged(f"{when}, {CONVERGENCE_SECONDS:g} s after all was quiet", lines)
+        time.sleep(0.5)
+
+
+def _differences(stage: Stage, played: Played, *, reconciled: bool) -> list[str]:
+    # WorkOS last: what the mirror does meanwhile can only look like a difference, not hide one.
+    mirror, writes = stage.database.mirror()
+    workos = workos_of(stage, played)
+    return differences(model_of(workos.events, writes), mirror, workos, reconciled=reconciled)
+
+
+def workos_of(stage: Stage, played: Played) -> WorkOS:
+    """WorkOS's side, as it is now."""
+    organizations = {one["id"]: one for one in stage.workos.all_organizations()}
+    delivered = {one["event_id"] for one in stage.workos.deliveries() if _succeeded(one)}
+    by_hand = {id_ for id_, (_, status) in played.skewed.items() if status == 204}
+    return WorkOS(
+        events=stage.workos.all_events(),
+        organizations=organizations,
+        announced_only=frozenset(played.announced_only),
+        acknowledged=frozenset(delivered | by_hand),
+    )
+
+
+def _succeeded(delivery: JsonObject) -> bool:
+    return delivery["status"] is not None and 200 <= delivery["status"] < 300
+
+
+def _wrong_answers(stage: Stage, played: Played) -> list[str]:
+    """Taken, or not now. Where the clock is wrong, not signed; and never that we failed."""
+    answers = [(one["event_id"], one["status"], 204) for one in stage.workos.deliveries()]
+    answers += [
+        (str(skewed), status, 204 if skewed.is_within_tolerance else 401)
+        for skewed, status in played.skewed.values()
+    ]
+    return [
+        f"{what} was answered {status}, not {right}"
+        for what, status, right in answers
+        if status not in (right, 503, None)
+    ]
+
+
+def _let_pass(stage: Stage) -> None:
+    """Wait until the last event is old: a snapshot leaves what is new to events still to come."""
+    last = max(event["created_at"] for event in stage.workos.all_events())
+    age = (datetime.now(UTC) - datetime.fromisoformat(last)).total_seconds()
+    time.sleep(max(WINDOW_SECONDS + 0.5 - age, 0.0))
+
+
+def _reconcile(stage: Stage, *options: str) -> None:
+    command = (*MANAGE, "reconcile_workos", *options)
+    ended = subprocess.run(
+        command,
+        cwd=PROJECT,
+        env=stage.environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=_COMMAND_SECONDS,
+        start_new_session=True,
+        check=False,
+    )
+    said = ended.stdout + ended.stderr
+    name = f"reconcile_workos{' '.join(('', *options))}"
+    (stage.logs / f"{name.replace(' ', '')}.log").write_text(said)
+    stage.chronicle.note(f"exit code {ended.returncode}", name)
+    if ended.returncode != 0:
+        raise Diverged(f"{name}, exit code {ended.returncode}", said.splitlines())
+
+
+def _raise_if_any(when: str, lines: list[str]) -> None:
+    if lines:
+        raise Diverged(when, lines)
+
+
+def keep_evidence(stage: Stage, played: Played) -> None:
+    """Write down, below the logs, what a person wants to look at afterwards."""
+    try:
+        mirror, writes = stage.database.mirror()
+        (stage.logs / "events.json").write_text(json.dumps(stage.workos.all_events(), indent=1))
+        seen = [*mirror.rows.values(), *mirror.ledger.values(), *writes]
+        (stage.logs / "mirror.txt").write_text("\n".join(map(str, seen)))
+        (stage.logs / "audit.jsonl").write_text("\n".join(stage.database.audit()))
+    except (OSError, psycopg.Error) as error:
+        stage.chronicle.note(str(error), "keeping evidence")
+    stage.chronicle.note("kept", played)

@@ -1,0 +1,69 @@
+"""Ends everything of a run when the run ends, however that ends: it waits for the end of a pipe.
+
+``python -m tests.system.chaos.warden FOLDER``, started by the run in a session of its own, with the pipe
+as its standard input. A pipe ends with whoever holds it, even by SIGKILL.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import psutil  # type: ignore[import-untyped]
+
+from gram_sync.processes import PROJECT
+from tests.system.chaos import postgres
+
+#: In the environment of all that is started: the folder of the run.
+MARK: Final = "GRAM_SYNC_CHAOS_RUN"
+POSTGRES: Final = "postgres"
+
+_PATIENCE_SECONDS: Final = 30
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    sys.stdin.buffer.read()
+    end_everything(folder)
+
+
+def start(folder: Path) -> "subprocess.Popen[bytes]":
+    """Start the warden of a run. Closing its ``stdin`` has it do its work; then it ends."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.system.chaos.warden", str(folder)],
+        cwd=PROJECT,
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+        env={"PATH": os.environ.get("PATH", os.defpath)},
+    )
+
+
+def end_everything(folder: Path) -> None:
+    """Kill all that has the folder's mark, and stop the PostgreSQL in it. Safe to repeat."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while left := list(marked(folder)):
+        for process in left:
+            with suppress(psutil.Error):
+                process.kill()
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"these can't be killed: {left}")
+        time.sleep(0.05)
+    postgres.await_starts(folder / POSTGRES)
+    postgres.stop(folder / POSTGRES)
+
+
+def marked(folder: Path) -> Iterator[psutil.Process]:
+    """What was started for the run in this folder, and still runs."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            is_dead = process.status() == psutil.STATUS_ZOMBIE
+            if not is_dead and process.environ().get(MARK) == str(folder):
+                yield process
+
+
+if __name__ == "__main__":
+    main()

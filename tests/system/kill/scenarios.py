@@ -1,0 +1,114 @@
+"""What each work finds, small and always the same: the tables, and WorkOS."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Final, TypeAlias
+
+from django.db import connection
+
+from orgs.models import ORGANIZATIONS_STREAM, ExternalIdWriteBack, SyncCursor
+from orgs.testing import WorkOSStandIn
+from tests.builders import an_announcement, an_organization_row
+
+FORBIDDEN: Final = "Forbidden"
+"""A name that a constraint of another program's forbids."""
+
+LONG_AGO: Final = datetime.now(UTC).replace(microsecond=0) - timedelta(days=2)
+
+
+Arrange: TypeAlias = Callable[[WorkOSStandIn], None]
+"""Fills the empty tables, and WorkOS."""
+
+
+def empty_tables() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "DELETE FROM workos_event; DELETE FROM workos_sync_cursor; DELETE FROM django_q_ormq;"
+            "DELETE FROM organization_metadata"
+        )
+
+
+def let_an_hour_pass() -> None:
+    """As for all that goes by the database's clock: leases, claims, pauses and announcements."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE workos_sync_cursor SET draining_until = draining_until - interval '1 hour',
+                reconciling_until = reconciling_until - interval '1 hour';
+            UPDATE workos_external_id_write_back
+                SET next_attempt_at = next_attempt_at - interval '1 hour';
+            UPDATE workos_event SET announced_at = announced_at - interval '1 hour'
+            """
+        )
+
+
+def a_stream(workos: WorkOSStandIn) -> None:
+    """Three pages of every kind of event: one that nobody can read, one that PostgreSQL refuses, so
+    that its page is applied one by one, and an announcement of an event that is never listed."""
+    at = LONG_AGO.isoformat()
+    an_organization_row("gram-2", name="Bolt", slug="bolt")
+    an_organization_row("gram-9", name="Acme", slug="acme")
+    workos.create_organization(id="org_1", name="Acme", at=at)
+    workos.create_organization(id="org_2", name="Bolt", external_id="gram-2", at=at)
+    workos.update_organization("org_1", name="Acme & Sons", at=at)
+    workos.delete_organization("org_2", at=at)
+    workos.create_organization(id="org_3", name="Bolt", external_id="gram-2", at=at)
+    workos.emit({"event": "organization.updated", "data": {"id": "org_3"}}, at=at)
+    workos.create_organization(id="org_4", name=FORBIDDEN, at=at)
+    workos.delete_organization("org_1", at=at)
+    workos.create_organization(id="org_5", name="Late", at=at, emits=False)
+    an_announcement("event_never_listed", ago=timedelta(minutes=5), workos_id="org_5")
+
+
+def an_outbox(workos: WorkOSStandIn) -> None:
+    """A request of each kind: two to be told, one that is told already, one that WorkOS has under
+    another name, one of an organization that is gone, one whose link was taken away."""
+    for number, told in enumerate((None, None, "gram-3", "other", None, None), start=1):
+        _a_request(number)
+        workos.create_organization(
+            id=f"org_{number}", name=f"Acme {number}", external_id=told, at=LONG_AGO, emits=False
+        )
+    workos.delete_organization("org_5", emits=False)
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE organization_metadata SET disabled_at = now() WHERE id = 'gram-5'")
+        cursor.execute("UPDATE organization_metadata SET workos_id = NULL WHERE id = 'gram-6'")
+
+
+def drift_behind_a_lost_cursor(workos: WorkOSStandIn) -> None:
+    """Drift of every kind, and WorkOS does not know the event after which the stream goes on."""
+    _drift(workos)
+    workos.create_organization(id="org_9", name="Streamed", at=LONG_AGO)
+    workos.expire_events()
+    workos.update_organization("org_9", name="Streamed again")
+    SyncCursor.objects.create(
+        stream=ORGANIZATIONS_STREAM, last_event_id="event_long_gone", last_event_at=LONG_AGO
+    )
+
+
+def _drift(workos: WorkOSStandIn) -> None:
+    an_organization_row("gram-2", name="Bolt")
+    an_organization_row("gram-3", name="Old", workos_id="org_3")
+    an_organization_row("gram-4", name="Heir", workos_id="org_gone")
+    an_organization_row("gram-5", name="Gone", workos_id="org_gone_too")
+    an_organization_row("gram-6", name="Untold", workos_id="org_6")
+    an_organization_row("gram-7", name="Told", workos_id="org_7")
+    ExternalIdWriteBack.objects.create(organization_id="gram-7", workos_id="org_7")
+    an_organization_row("gram-8", name="Same", workos_id="org_8")
+    for number, name, external_id in (
+        (1, "New", "gram-1"),
+        (2, "Bolt", "gram-2"),
+        (3, "New", "gram-3"),
+        (4, "Heir", "gram-4"),
+        (6, "Untold", None),
+        (7, "Told", "gram-7"),
+        (8, "Same", "gram-8"),
+    ):
+        workos.create_organization(
+            id=f"org_{number}", name=name, external_id=external_id, at=LONG_AGO, emits=False
+        )
+
+
+def _a_request(number: int) -> None:
+    id_, workos_id = f"gram-{number}", f"org_{number}"
+    an_organization_row(id_, name=f"Acme {number}", workos_id=workos_id)
+    ExternalIdWriteBack.objects.create(organization_id=id_, workos_id=workos_id)

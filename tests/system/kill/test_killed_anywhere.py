@@ -1,0 +1,146 @@
+"""A process that is killed at any step, and started again, ends as if it had not been disturbed."""
+
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import pytest
+from django.db import connection
+from django.db.models.functions import Now
+from pytest_django import DjangoDbBlocker
+
+from orgs.models import ExternalIdWriteBack
+from orgs.testing import WorkOSStandIn
+from tests.concurrency import wait_until
+from tests.processes import database_url, environment_for
+from tests.system.kill import scenarios
+from tests.system.kill.ending import Ending, differences, ending
+from tests.system.kill.relay import Address
+from tests.system.kill.scenarios import Arrange
+from tests.system.kill.steps import Launcher, Step
+
+pytestmark = [
+    pytest.mark.usefixtures("without_waiting_for_the_disk"),
+    pytest.mark.timeout(600),
+]
+
+_MOST_RUNS: Final = 3
+
+#: PostgreSQL's own; for a UNIX socket it is a name like another.
+_PORT: Final = 5432
+
+
+@pytest.fixture(scope="module")
+def launcher(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[Launcher]:
+    """Processes that find PostgreSQL behind a relay."""
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        django_db_blocker.unblock(),
+        WorkOSStandIn() as workos,
+    ):
+        url = database_url(host=directory, port=str(_PORT))
+        environment = environment_for(
+            workos,
+            DATABASE_URL=url,
+            PAGE_SIZE="3",
+            # What takes most of a process's short time, and makes no difference here: to wait for
+            # the disk, which only a server that dies would miss, and to load all certificates.
+            PGOPTIONS="-c synchronous_commit=off",
+            SSL_CERT_FILE="",
+            SSL_CERT_DIR=directory,
+        )
+        connection.ensure_connection()
+        there = connection.connection.info
+        postgres = _socket(there.host, there.port)
+        with Launcher.running(environment, _socket(directory, _PORT), postgres) as running:
+            yield running
+
+
+@pytest.fixture(autouse=True)
+def _someone_elses_constraint(database: None) -> Iterator[None]:
+    """Something that PostgreSQL refuses for its content, so that a page is applied one by one."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "ALTER TABLE organization_metadata ADD CONSTRAINT theirs CHECK (name <> %s)",
+            [scenarios.FORBIDDEN],
+        )
+        yield
+        cursor.execute("ALTER TABLE organization_metadata DROP CONSTRAINT theirs")
+
+
+@pytest.mark.parametrize(
+    ("work", "arrange"),
+    [
+        pytest.param("drain", scenarios.a_stream, id="drain"),
+        pytest.param("write back", scenarios.an_outbox, id="write back"),
+        pytest.param("reconcile", scenarios.drift_behind_a_lost_cursor, id="reconcile"),
+    ],
+)
+def test_killed_at_any_step_and_started_again_it_ends_as_if_undisturbed(
+    launcher: Launcher, work: str, arrange: Arrange
+) -> None:
+    steps, expected = _undisturbed(launcher, work, arrange)
+
+    failures = []
+    for step in steps:
+        seen = _killed_and_started_again(launcher, work, arrange, step)
+        failures += [f"{step}: {line}" for line in differences(expected, seen)]
+
+    assert not failures, "\n".join(failures)
+
+
+def _undisturbed(launcher: Launcher, work: str, arrange: Arrange) -> tuple[list[Step], Ending]:
+    scenarios.empty_tables()
+    with WorkOSStandIn() as workos:
+        arrange(workos)
+        watch = launcher.run(work, _address(workos))
+        assert watch.exit_code == 0
+        assert not _waits_for_time()
+        return watch.steps, ending(workos)
+
+
+def _killed_and_started_again(
+    launcher: Launcher, work: str, arrange: Arrange, step: Step
+) -> Ending:
+    scenarios.empty_tables()
+    with WorkOSStandIn() as workos:
+        arrange(workos)
+        killed = launcher.run(work, _address(workos), kill_at=step)
+        assert (killed.exit_code, killed.steps[-1:]) == (-signal.SIGKILL, [step])
+        wait_until(_is_alone, "PostgreSQL has noticed that the process is gone")
+        for _ in range(_MOST_RUNS):
+            assert launcher.run(work, _address(workos)).exit_code == 0
+            if not _waits_for_time():
+                break
+            # Whoever was killed had claimed something; nobody else may have it before that.
+            scenarios.let_an_hour_pass()
+        return ending(workos)
+
+
+def _waits_for_time() -> bool:
+    return ExternalIdWriteBack.objects.filter(next_attempt_at__gt=Now()).exists()
+
+
+def _is_alone() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT count(*) FROM pg_stat_activity
+            WHERE datname = current_database() AND backend_type = 'client backend'
+            """
+        )
+        return bool(cursor.fetchone()[0] == 1)
+
+
+def _address(workos: WorkOSStandIn) -> Address:
+    port = urlsplit(workos.base_url).port
+    assert port is not None
+    return "127.0.0.1", port
+
+
+def _socket(host: str, port: int) -> Address:
+    """Where libpq finds a server: a host that is a path is the directory of a UNIX socket."""
+    return Path(host, f".s.PGSQL.{port}") if host.startswith("/") else (host, port)

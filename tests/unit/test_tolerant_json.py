@@ -1,0 +1,73 @@
+"""JSON that is odd in places."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orgs.workos.tolerant_json import loads
+
+DEEP = "[" * 100_000 + "]" * 100_000
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=10,
+    )
+)
+def test_what_python_can_parse_is_parsed_as_python_does(value: object) -> None:
+    assert loads(json.dumps(value).encode()) == value
+
+
+def test_what_is_nested_too_deeply_does_not_take_its_neighbours_along() -> None:
+    page = f'{{"data": [{{"id": "event_1", "odd": {DEEP}}}, {{"id": "event_2"}}], "after": null}}'
+
+    parsed = loads(page.encode())
+
+    assert parsed["after"] is None
+    assert [event["id"] for event in parsed["data"]] == ["event_1", "event_2"]
+
+
+def test_a_number_without_end_is_text() -> None:
+    assert loads(b'{"a": ' + b"9" * 5_000 + b', "b": 1}') == {"a": "9" * 5_000, "b": 1}
+
+
+def test_bytes_that_are_no_text_spoil_their_own_string_alone() -> None:
+    assert loads(b'{"a": "\xff", "b": "\xc3\xa9"}') == {"a": "\udcff", "b": "\u00e9"}
+
+
+def test_control_characters_that_are_not_escaped_spoil_nothing() -> None:
+    assert loads(b'{"a": "\x00\n"}') == {"a": "\x00\n"}
+    assert loads(b'{"a": "\x00", "b": ' + DEEP.encode() + b"}")["a"] == "\x00"
+
+
+@pytest.mark.parametrize("name", ['[[[{{{"\\', "]" * 200, '"]' * 200, "[" * 200, '"[' * 200, "\\"])
+def test_brackets_in_strings_are_no_nesting(name: str) -> None:
+    page = json.dumps({"name": name, "odd": 0, "after": name}).replace("0", DEEP)
+
+    parsed = loads(page.encode())
+
+    assert (parsed["name"], parsed["after"]) == (name, name)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"<html>",
+        b"{",
+        b"[" * 100_000,
+        b"]" * 10,
+        b'{"a": ' + b"1" * 5_000,
+        b"\xff",
+        # A parser that went back into a string without end would not return within hours.
+        pytest.param(b'"' + b'\\"' * 1_000_000, id="a million escapes in a string without end"),
+        pytest.param(b'"' + b'\\"' * 1_000_000 + b"\\", id="the same, cut within an escape"),
+    ],
+)
+def test_what_is_not_json_is_an_error(content: bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        loads(content)
