@@ -9,7 +9,7 @@ from typing import Self
 from django.db import models
 from django.db.models.functions import Now
 
-from orgs.domain.resolution import EVENT_OUTCOMES, EventType, Outcome
+from orgs.domain.types import EVENT_OUTCOMES, ConflictKind, EventType, Outcome
 
 #: The constraint whose violation made a whole event fail for ever in the system this replaces.
 SLUG_CONSTRAINT = "organization_metadata_slug_key"
@@ -28,6 +28,10 @@ class OrganizationQuerySet(models.QuerySet["Organization"]):
     def disabled(self) -> Self:
         """Disabled, by WorkOS's deletion or by a person."""
         return self.filter(disabled_at__isnull=False)
+
+    def disabled_here(self) -> Self:
+        """Disabled by a person or another program, while they live in WorkOS."""
+        return self.linked().filter(disabled_at__isnull=False, workos_deleted_at__isnull=True)
 
     def awaiting_write_back(self) -> Self:
         """Those whose id WorkOS is still to be told, conflicts among them."""
@@ -66,6 +70,12 @@ class Organization(models.Model):
     updated_at = models.DateTimeField(db_default=Now())
     disabled_at = models.DateTimeField(
         null=True, blank=True, help_text="When it was disabled; updates never enable it again."
+    )
+    workos_deleted_at = models.DateTimeField(
+        "deleted in WorkOS at",
+        null=True,
+        blank=True,
+        help_text="When its deletion in WorkOS was applied, or confirmed by a 404.",
     )
 
     objects = OrganizationQuerySet.as_manager()
@@ -113,12 +123,22 @@ class SyncCursor(models.Model):
     snapshot_trouble = models.TextField(
         db_default="", blank=True, help_text="Why the last snapshot did not complete; or empty."
     )
+    last_failed = models.IntegerField(
+        db_default=0, help_text="How many organizations PostgreSQL refused to write in it."
+    )
     failures = models.IntegerField(db_default=0, help_text="Failed reads since the last good one.")
+    failing_since = models.DateTimeField(
+        null=True, help_text="When the first of these reads failed; empty after a good one."
+    )
     last_trouble = models.TextField(
         db_default="", blank=True, help_text="What kind of trouble the last failed read had."
     )
     last_error = models.TextField(
         db_default="", blank=True, help_text="Why the last read failed; empty after a good one."
+    )
+
+    worker_started_at = models.DateTimeField(
+        null=True, help_text="When manage.py sync_worker last started a cluster."
     )
 
     class Meta:
@@ -325,3 +345,72 @@ class ExternalIdWriteBack(models.Model):
 
     def __str__(self) -> str:
         return f"{self.organization_id} → {self.workos_id}"
+
+
+class ConflictQuerySet(models.QuerySet["WorkOSConflict"]):
+    """Conflicts, by whether a person has seen them."""
+
+    def undecided(self) -> Self:
+        """Those that nobody has acknowledged."""
+        return self.filter(acknowledged_at__isnull=True)
+
+
+class WorkOSConflict(models.Model):
+    """What a person has to decide: one row a WorkOS organization, removed when it is solved."""
+
+    workos_organization_id = models.TextField(
+        "WorkOS organization id", primary_key=True, help_text="The organization it is about."
+    )
+    organization_id = models.TextField(
+        null=True, blank=True, help_text="The Gram organization that it is about."
+    )
+    kind = models.TextField(
+        choices=[(kind.value, kind.value) for kind in ConflictKind], help_text="What is claimed."
+    )
+    reason = models.TextField(help_text="What WorkOS says, and what is here.")
+    found_at = models.DateTimeField(db_default=Now(), help_text="When it was first found.")
+    last_seen_at = models.DateTimeField(db_default=Now(), help_text="When it was last found.")
+    acknowledged_at = models.DateTimeField(
+        null=True,
+        blank=True,
+        help_text="When a person chose to keep it as it is; empty again when it changes.",
+    )
+
+    objects = ConflictQuerySet.as_manager()
+
+    class Meta:
+        db_table = "workos_conflict"
+        verbose_name = "conflict"
+        ordering = ["-found_at", "workos_organization_id"]
+        permissions = [
+            ("recheck_workosconflict", "Can look at conflicts again"),
+            ("overwrite_workosconflict", "Can overwrite external_id in WorkOS"),
+            ("relink_workosconflict", "Can give a row to the new organization"),
+            ("acknowledge_workosconflict", "Can keep conflicts as they are"),
+        ]
+
+    def __str__(self) -> str:
+        return self.workos_organization_id
+
+
+class RequestBudget(models.Model):
+    """How many requests may be made to WorkOS now. One row, shared by all processes."""
+
+    id = models.SmallIntegerField(primary_key=True, db_default=1)
+    stream_tokens = models.FloatField(db_default=0, help_text="For reads of the stream alone.")
+    bulk_tokens = models.FloatField(db_default=0, help_text="For everything else.")
+    refilled_at = models.DateTimeField(db_default=Now())
+    paused_until = models.DateTimeField(
+        null=True, help_text="WorkOS asked for a pause until then (429)."
+    )
+    refused_webhooks = models.IntegerField(
+        db_default=0, help_text="Webhooks with a well-formed signature that did not fit."
+    )
+    refused_since = models.DateTimeField(null=True, help_text="When the first of these came.")
+    last_refused_at = models.DateTimeField(null=True, help_text="When the last of these came.")
+
+    class Meta:
+        db_table = "workos_request_budget"
+
+    def __str__(self) -> str:
+        return self._meta.db_table

@@ -9,7 +9,9 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
 
-from orgs.domain.resolution import Outcome
+from orgs.domain.types import (
+    Outcome,
+)
 from orgs.models import ExternalIdWriteBack, Organization, WorkOSEvent
 from tests.builders import NOON
 

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from orgs.domain.resolution import Outcome
+from orgs.domain.types import (
+    Outcome,
+)
 
 LONG = 1_000_000
 TEN_MEGABYTES = 10_000_000

@@ -6,13 +6,15 @@ from typing import Any
 from django.db import connection
 
 from orgs.domain.resolution import (
-    EventType,
     OrganizationChanged,
     OrganizationDeleted,
     RemoteOrganization,
     Row,
 )
-from orgs.domain.types import Position
+from orgs.domain.types import (
+    EventType,
+    Position,
+)
 from orgs.models import Organization, WorkOSEvent
 from orgs.workos import EventPage, ListedEvent
 

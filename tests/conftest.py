@@ -26,6 +26,8 @@ hypothesis_settings.load_profile("suite")
 
 _TABLES = (
     "workos_external_id_write_back",
+    "workos_conflict",
+    "workos_request_budget",
     "workos_event",
     "workos_sync_cursor",
     "organization_metadata",

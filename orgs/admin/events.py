@@ -18,7 +18,12 @@ from orgs.admin.base import EMPTY, ReadOnlyAdmin, link, moment
 from orgs.admin.confirmation import ActingAdmin, Subject, asking, is_confirmed, selected
 from orgs.admin.filters import AnnouncementFilter, OutcomeFilter, TypeFilter
 from orgs.domain.naming import storable
-from orgs.domain.resolution import Outcome, Resolved
+from orgs.domain.resolution import (
+    Resolved,
+)
+from orgs.domain.types import (
+    Outcome,
+)
 from orgs.models import WorkOSEvent
 from orgs.services.refresh import (
     NotParked,

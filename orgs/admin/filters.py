@@ -6,7 +6,10 @@ from django.contrib import admin
 from django.db import models
 from django.http import HttpRequest
 
-from orgs.domain.resolution import EVENT_OUTCOMES, EventType
+from orgs.domain.types import (
+    EVENT_OUTCOMES,
+    EventType,
+)
 from orgs.models import ExternalIdWriteBack, Organization, OrganizationQuerySet, WorkOSEvent
 
 

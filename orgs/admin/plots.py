@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import ceil, floor, log10
 
-from orgs.domain.resolution import EVENT_OUTCOMES
 from orgs.domain.status import HourLatency, LastDayFigures
+from orgs.domain.types import (
+    EVENT_OUTCOMES,
+)
 
 _HOURS = 25
 _HEIGHT = 100.0

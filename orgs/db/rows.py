@@ -16,11 +16,13 @@ from orgs.domain.naming import slug_base, slug_candidates, storable
 from orgs.domain.resolution import (
     Creation,
     Event,
-    Outcome,
     Plan,
     RemoteOrganization,
     Resolved,
     Row,
+)
+from orgs.domain.types import (
+    Outcome,
 )
 from orgs.models import Organization
 

@@ -9,13 +9,15 @@ from types import MappingProxyType
 
 from orgs.domain.resolution import (
     Fold,
-    Outcome,
     Plan,
     RemoteOrganization,
     Resolved,
     Row,
     is_stale_snapshot,
     is_traffic,
+)
+from orgs.domain.types import (
+    Outcome,
 )
 
 #: The kinds of change that ``Outcome`` has no word for.

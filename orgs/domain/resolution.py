@@ -8,42 +8,9 @@ a database or WorkOS.
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from enum import StrEnum
 
 from orgs.domain.naming import derived_id
-
-
-class EventType(StrEnum):
-    """The types of WorkOS's events that the mirror follows."""
-
-    CREATED = "organization.created"
-    UPDATED = "organization.updated"
-    DELETED = "organization.deleted"
-
-
-class Outcome(StrEnum):
-    """What became of an event or of a snapshot."""
-
-    CREATED = "created"
-    LINKED = "linked"
-    RELINKED = "relinked"
-    UPDATED = "updated"
-    DISABLED = "disabled"
-    STALE = "stale"
-    UNKNOWN = "unknown"
-    IGNORED = "ignored"
-    PARKED = "parked"
-    MISSING = "missing"
-    DISMISSED = "dismissed"
-    # Of snapshots alone, and so never an event's:
-    UNCHANGED = "unchanged"
-    CONFLICT = "conflict"
-
-
-#: What the ledger's ``outcome`` may hold.
-EVENT_OUTCOMES = tuple(
-    outcome for outcome in Outcome if outcome not in (Outcome.UNCHANGED, Outcome.CONFLICT)
-)
+from orgs.domain.types import EventType, Outcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from orgs.domain.drift import DISABLED_HERE, Change
-from orgs.domain.resolution import Outcome
+from orgs.domain.types import (
+    Outcome,
+)
 from orgs.services.outbox import WriteBackReport
 from orgs.services.reconcile import Reconciliation
 from orgs.services.refresh import ReplayReport

@@ -12,8 +12,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from orgs.domain.resolution import EVENT_OUTCOMES
 from orgs.domain.status import Figures, Problem, ProblemCode, ReadTrouble
+from orgs.domain.types import (
+    EVENT_OUTCOMES,
+)
 
 #: What ``generate_latest`` writes is this too, and every Prometheus reads it.
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

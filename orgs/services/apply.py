@@ -16,8 +16,17 @@ from orgs.db.rows import (
     lock_rows_and_find_deletions,
     write_plan,
 )
-from orgs.domain.resolution import Fold, OrganizationChanged, Outcome, Plan, Resolved, touched_ids
-from orgs.domain.types import Position
+from orgs.domain.resolution import (
+    Fold,
+    OrganizationChanged,
+    Plan,
+    Resolved,
+    touched_ids,
+)
+from orgs.domain.types import (
+    Outcome,
+    Position,
+)
 from orgs.workos import EventPage, ListedEvent
 
 

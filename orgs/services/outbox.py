@@ -22,7 +22,9 @@ from orgs.conf import sync_settings
 from orgs.db import sql
 from orgs.db.errors import is_passing
 from orgs.db.transactions import bounded_transaction
-from orgs.domain.resolution import Outcome
+from orgs.domain.types import (
+    Outcome,
+)
 from orgs.services.queue import PUSH_EXTERNAL_IDS, ring
 from orgs.workos import client as workos
 

@@ -28,8 +28,10 @@ from orgs.db.cursor import (
 )
 from orgs.db.errors import is_passing
 from orgs.domain.naming import one_line
-from orgs.domain.resolution import Outcome
-from orgs.domain.types import Position
+from orgs.domain.types import (
+    Outcome,
+    Position,
+)
 from orgs.models import ExternalIdWriteBack, Organization, WorkOSEvent
 from orgs.services import outbox as write_back
 from orgs.services import stream as drain

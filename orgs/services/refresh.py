@@ -18,7 +18,15 @@ from orgs.db.errors import is_contents_fault, is_passing, retry_races
 from orgs.db.rows import lock_rows_and_find_deletions, write_plan
 from orgs.db.transactions import bounded_transaction
 from orgs.domain.naming import storable
-from orgs.domain.resolution import Fold, Outcome, RemoteOrganization, Resolved, touched_ids
+from orgs.domain.resolution import (
+    Fold,
+    RemoteOrganization,
+    Resolved,
+    touched_ids,
+)
+from orgs.domain.types import (
+    Outcome,
+)
 from orgs.models import Organization, WorkOSEvent
 from orgs.workos import client as workos
 

@@ -27,7 +27,14 @@ from orgs.db.rows import (
 )
 from orgs.db.transactions import bounded_transaction, read_only_transaction
 from orgs.domain.drift import LEFT_ALONE, Change, Comparison, Unreadable, compare, compare_absent
-from orgs.domain.resolution import Outcome, RemoteOrganization, Row, touched_ids
+from orgs.domain.resolution import (
+    RemoteOrganization,
+    Row,
+    touched_ids,
+)
+from orgs.domain.types import (
+    Outcome,
+)
 from orgs.services.refresh import is_gone
 from orgs.workos import client as workos
 

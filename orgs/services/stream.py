@@ -30,9 +30,11 @@ from orgs.db.errors import is_passing
 from orgs.db.rows import LedgerEntry
 from orgs.db.transactions import bounded_transaction
 from orgs.domain.naming import one_line
-from orgs.domain.resolution import Outcome
 from orgs.domain.status import ReadTrouble
-from orgs.domain.types import Position
+from orgs.domain.types import (
+    Outcome,
+    Position,
+)
 from orgs.models import WorkOSEvent
 from orgs.services.apply import Applied, apply_page
 from orgs.services.queue import PUSH_EXTERNAL_IDS, RECOVER, SYNC_EVENTS, ring

@@ -35,14 +35,16 @@ from orgs.domain.drift import Unreadable
 from orgs.domain.naming import content_id, is_storable, one_line
 from orgs.domain.resolution import (
     Event,
-    EventType,
     IgnoredEvent,
     OrganizationChanged,
     OrganizationDeleted,
     RemoteOrganization,
     UnreadableEvent,
 )
-from orgs.domain.types import Position
+from orgs.domain.types import (
+    EventType,
+    Position,
+)
 from orgs.workos import tolerant_json
 
 FOLLOWED_TYPES = tuple(EventType)

@@ -20,7 +20,10 @@ from django_q.models import OrmQ
 from pytest_django import DjangoAssertNumQueries
 
 from orgs.admin import OrganizationAdmin
-from orgs.domain.resolution import EVENT_OUTCOMES, Outcome
+from orgs.domain.types import (
+    EVENT_OUTCOMES,
+    Outcome,
+)
 from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEvent
 from orgs.testing import WorkOSStandIn
 from tests.admin_pages import (

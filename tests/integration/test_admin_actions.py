@@ -10,7 +10,9 @@ from django.db import connection
 from django.test import Client
 from django_q.models import OrmQ
 
-from orgs.domain.resolution import Outcome
+from orgs.domain.types import (
+    Outcome,
+)
 from orgs.models import ExternalIdWriteBack, Organization, WorkOSEvent
 from orgs.testing import WorkOSStandIn
 from tests.admin_pages import (

@@ -14,7 +14,9 @@ from django.test import Client, RequestFactory
 from django_q.models import OrmQ, Schedule
 
 from orgs.admin import SyncCursorAdmin
-from orgs.domain.resolution import Outcome
+from orgs.domain.types import (
+    Outcome,
+)
 from orgs.models import ExternalIdWriteBack, SyncCursor
 from orgs.services.queue import RECONCILE, SYNC_EVENTS
 from orgs.services.schedules import ensure_schedules

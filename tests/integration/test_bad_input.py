@@ -23,7 +23,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from orgs.domain.naming import is_storable
-from orgs.domain.resolution import Outcome
+from orgs.domain.types import (
+    Outcome,
+)
 from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEvent
 from orgs.services.reconcile import reconcile, reconcile_organizations
 from orgs.services.refresh import dismiss_parked, replay_all_parked

@@ -18,7 +18,15 @@ from hypothesis import strategies as st
 
 from orgs.db.cursor import standing
 from orgs.domain.naming import derived_id, slug_base, slug_candidates
-from orgs.domain.resolution import EventType, Fold, OrganizationChanged, OrganizationDeleted, Row
+from orgs.domain.resolution import (
+    Fold,
+    OrganizationChanged,
+    OrganizationDeleted,
+    Row,
+)
+from orgs.domain.types import (
+    EventType,
+)
 from orgs.models import ExternalIdWriteBack, Organization, WorkOSEvent
 from orgs.services.apply import apply_page
 from tests.builders import NOON, a_deletion, a_page, an_event

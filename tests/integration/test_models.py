@@ -9,7 +9,11 @@ from django.db import IntegrityError, connection
 from django.db.models import QuerySet
 
 from orgs.db import sql
-from orgs.domain.resolution import EVENT_OUTCOMES, EventType, Outcome
+from orgs.domain.types import (
+    EVENT_OUTCOMES,
+    EventType,
+    Outcome,
+)
 from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEvent
 from tests.builders import an_announcement, an_organization_row
 from tests.concurrency import another_program

@@ -17,8 +17,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from pytest_django import Settings
 
 import orgs
-from orgs.domain.resolution import Outcome
 from orgs.domain.status import ProblemCode, ReadTrouble, Severity
+from orgs.domain.types import (
+    Outcome,
+)
 from orgs.models import ExternalIdWriteBack, SyncCursor, WorkOSEvent
 from orgs.services.schedules import ensure_schedules
 from orgs.services.stream import drain_to_end

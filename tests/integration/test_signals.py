@@ -7,7 +7,9 @@ import pytest
 from django.db import connection, transaction
 
 from orgs import signals
-from orgs.domain.resolution import EventType
+from orgs.domain.types import (
+    EventType,
+)
 from orgs.models import Organization, WorkOSEvent
 from orgs.services.apply import apply_page
 from orgs.services.disabling import disable, enable

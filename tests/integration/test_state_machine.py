@@ -29,8 +29,10 @@ from hypothesis.stateful import (
 from pytest_django import Settings
 
 from orgs.db.cursor import standing
-from orgs.domain.resolution import Outcome
-from orgs.domain.types import Position
+from orgs.domain.types import (
+    Outcome,
+    Position,
+)
 from orgs.models import ExternalIdWriteBack, Organization, WorkOSEvent
 from orgs.services.apply import apply_page
 from orgs.services.outbox import push_due

@@ -7,7 +7,9 @@ import pytest
 
 from orgs import tasks
 from orgs.db.cursor import Lease, ensure_cursor
-from orgs.domain.resolution import Outcome
+from orgs.domain.types import (
+    Outcome,
+)
 from orgs.models import Organization, WorkOSEvent
 from orgs.testing import WorkOSStandIn
 from tests.builders import an_announcement

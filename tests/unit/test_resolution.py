@@ -8,12 +8,10 @@ import pytest
 from orgs.domain.naming import derived_id
 from orgs.domain.resolution import (
     Event,
-    EventType,
     Fold,
     IgnoredEvent,
     OrganizationChanged,
     OrganizationDeleted,
-    Outcome,
     RemoteOrganization,
     Resolved,
     Row,
@@ -21,6 +19,10 @@ from orgs.domain.resolution import (
     is_traffic,
     should_process_event,
     touched_ids,
+)
+from orgs.domain.types import (
+    EventType,
+    Outcome,
 )
 from tests.builders import NOON, a_deletion, a_row, an_event, an_event_id, an_organization, minutes
 

@@ -12,8 +12,14 @@ from pytest_django import DjangoAssertNumQueries
 
 from orgs.db.cursor import CursorLocked, ensure_cursor
 from orgs.domain.naming import derived_id
-from orgs.domain.resolution import EventType, Outcome, UnreadableEvent
-from orgs.domain.types import Position
+from orgs.domain.resolution import (
+    UnreadableEvent,
+)
+from orgs.domain.types import (
+    EventType,
+    Outcome,
+    Position,
+)
 from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEvent
 from orgs.services.apply import Applied, apply_page
 from orgs.workos import EventPage

@@ -7,7 +7,10 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django_q.models import Task
 
-from orgs.domain.resolution import EventType, Outcome
+from orgs.domain.types import (
+    EventType,
+    Outcome,
+)
 from orgs.models import WorkOSEvent
 from orgs.services import prune as pruning
 from orgs.services.prune import prune

@@ -19,8 +19,14 @@ from pytest_django import DjangoAssertNumQueries
 from orgs.db.cursor import Lease, ensure_cursor, replace_lost, standing
 from orgs.domain.drift import Change
 from orgs.domain.naming import derived_id
-from orgs.domain.resolution import EventType, Outcome, Row
-from orgs.domain.types import Position
+from orgs.domain.resolution import (
+    Row,
+)
+from orgs.domain.types import (
+    EventType,
+    Outcome,
+    Position,
+)
 from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEvent
 from orgs.services import reconcile as reconciling
 from orgs.services import repair as repairing

@@ -7,7 +7,13 @@ import pytest
 from django.db import OperationalError, connection
 
 from orgs.domain.naming import derived_id
-from orgs.domain.resolution import EventType, Outcome, Resolved
+from orgs.domain.resolution import (
+    Resolved,
+)
+from orgs.domain.types import (
+    EventType,
+    Outcome,
+)
 from orgs.models import ExternalIdWriteBack, Organization, WorkOSEvent
 from orgs.services.refresh import (
     AlreadySeen,

@@ -18,8 +18,15 @@ from orgs.db import errors as faults
 from orgs.db.cursor import Lease, ensure_cursor, is_drain_waiting, note_drained, standing
 from orgs.db.transactions import bounded_transaction, read_only_transaction
 from orgs.domain.naming import derived_id, slug_candidates
-from orgs.domain.resolution import EventType, Fold, Outcome, UnreadableEvent
-from orgs.domain.types import Position
+from orgs.domain.resolution import (
+    Fold,
+    UnreadableEvent,
+)
+from orgs.domain.types import (
+    EventType,
+    Outcome,
+    Position,
+)
 from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEvent
 from orgs.services import apply as applying
 from orgs.services import outbox as write_back

@@ -15,7 +15,6 @@ from django_q.models import Schedule
 from redis import Redis
 
 from orgs.db.cursor import Lease, ensure_cursor
-from orgs.domain.resolution import Outcome
 from orgs.domain.status import (
     EventCount,
     Figures,
@@ -23,6 +22,9 @@ from orgs.domain.status import (
     ProblemCode,
     ReadTrouble,
     Status,
+)
+from orgs.domain.types import (
+    Outcome,
 )
 from orgs.models import ExternalIdWriteBack, SyncCursor, WorkOSEvent
 from orgs.services import queue as ring_module

@@ -11,9 +11,11 @@ from django.db import OperationalError, ProgrammingError, connection
 from django_q.models import OrmQ
 
 from orgs.db.cursor import Lease, ensure_cursor, is_drain_waiting, standing
-from orgs.domain.resolution import Outcome
 from orgs.domain.status import ReadTrouble
-from orgs.domain.types import Position
+from orgs.domain.types import (
+    Outcome,
+    Position,
+)
 from orgs.models import Organization, SyncCursor, WorkOSEvent
 from orgs.services import stream as drain
 from orgs.services.queue import PUSH_EXTERNAL_IDS, RECONCILE_TIMEOUT, RECOVER, SYNC_EVENTS

@@ -1,4 +1,4 @@
-"""``python -m tests.system.benchmark.child TASK``: does one thing, and prints what it measured as JSON.
+"""``python -m tests.system.benchmark.child TASK``: does one thing, and prints its measurements.
 
 In a process of its own, so that its peak of memory is its own.
 """

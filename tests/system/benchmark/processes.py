@@ -63,7 +63,7 @@ class Processes:
 
     @contextmanager
     def while_running(self, task: str, workos: StandInClient) -> Iterator[None]:
-        """A child does a task of ``tests.system.benchmark.child`` meanwhile, and is killed at the end."""
+        """A child does a task of ``tests.system.benchmark.child`` meanwhile, and is killed then."""
         environment, log = _environment(workos), self._log(task)
         with Children() as children:
             children.start(task, _command(task), environment=environment, log=log, patience=0)

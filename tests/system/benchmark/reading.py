@@ -32,7 +32,7 @@ _COPIED = "(id, name, slug, workos_id, workos_updated_at)"
 
 @dataclass(slots=True)
 class _Child:
-    """A task of ``tests.system.benchmark.child`` as a contestant, which keeps all that was measured."""
+    """A task of ``tests.system.benchmark.child`` as a contestant; keeps what it measured."""
 
     running: Processes
     task: str

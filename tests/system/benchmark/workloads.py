@@ -12,12 +12,14 @@ from uuid import UUID
 
 from orgs.domain.naming import derived_id
 from orgs.domain.resolution import (
-    EventType,
     OrganizationChanged,
     OrganizationDeleted,
     RemoteOrganization,
 )
-from orgs.domain.types import Position
+from orgs.domain.types import (
+    EventType,
+    Position,
+)
 from orgs.workos import EventPage, ListedEvent
 
 PAGE_SIZE = 100

@@ -5,7 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 from django_q.models import Schedule
 
-from orgs.domain.resolution import Outcome
+from orgs.domain.types import (
+    Outcome,
+)
 from orgs.models import ExternalIdWriteBack, SyncCursor, WorkOSEvent
 from orgs.services.schedules import ensure_schedules
 from tests.builders import an_organization_row, minutes

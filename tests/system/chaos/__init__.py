@@ -1,6 +1,6 @@
 """The chaos run: real processes, broken on purpose, until a model says what must have come out.
 
-``python -m tests.system.chaos --rounds 30 --seed 7``. A seed replays the plan of what is done; how the
+``python -m tests.system.chaos --rounds 30 --seed 7``. A seed replays the plan; how the
 processes interleave can't be replayed.
 
 Once all is quiet, everything has 90 seconds to come right by itself, but for two kinds of drift

@@ -1,6 +1,6 @@
 """Ends everything of a run when the run ends, however that ends: it waits for the end of a pipe.
 
-``python -m tests.system.chaos.warden FOLDER``, started by the run in a session of its own, with the pipe
+``python -m tests.system.chaos.warden FOLDER``, started in a session of its own, with the pipe
 as its standard input. A pipe ends with whoever holds it, even by SIGKILL.
 """
 
