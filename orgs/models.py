@@ -17,6 +17,8 @@ SLUG_CONSTRAINT = "organization_metadata_slug_key"
 #: The one stream that is followed today.
 ORGANIZATIONS_STREAM = "organizations"
 
+_CLOCK_MARGIN = timedelta(minutes=1)
+
 
 class OrganizationQuerySet(models.QuerySet["Organization"]):
     """Organizations, by how they stand to WorkOS."""
@@ -24,6 +26,14 @@ class OrganizationQuerySet(models.QuerySet["Organization"]):
     def linked(self) -> Self:
         """Linked to an organization of WorkOS's."""
         return self.filter(workos_id__isnull=False)
+
+    def live(self) -> Self:
+        """Linked and enabled: WorkOS should list their organizations."""
+        return self.linked().filter(disabled_at__isnull=True)
+
+    def by_either_id(self, id_: str) -> Self:
+        """With this Gram id, or linked to this WorkOS id."""
+        return self.filter(models.Q(id=id_) | models.Q(workos_id=id_))
 
     def disabled(self) -> Self:
         """Disabled, by WorkOS's deletion or by a person."""
@@ -167,15 +177,16 @@ class EventQuerySet(models.QuerySet["WorkOSEvent"]):
         return self.filter(announced_at__isnull=False, processed_at__isnull=True)
 
     def unannounced(self) -> Self:
-        """Read from the stream, and no webhook came for them: lost ones, or late ones still."""
-        return self.filter(announced_at__isnull=True, processed_at__isnull=False)
+        """Followed events that no webhook announced: it was lost, or is still to come."""
+        seen = self.filter(announced_at__isnull=True, processed_at__isnull=False)
+        return seen.exclude(outcome=Outcome.IGNORED)
 
     def missing(self) -> Self:
-        """Announced, and never listed: settled by what WorkOS said when it was asked."""
+        """Announced, and never listed: resolved by fetching the object."""
         return self.filter(outcome=Outcome.MISSING)
 
     def counts(self) -> dict[str, int]:
-        """How many wait for a person, came without a webhook, and were announced alone."""
+        """Return how many are parked, came without a webhook, and were never listed."""
         return {
             "parked": self.parked().count(),
             "unannounced": self.unannounced().count(),
@@ -183,13 +194,19 @@ class EventQuerySet(models.QuerySet["WorkOSEvent"]):
         }
 
     def unseen(self, *, within: timedelta) -> Self:
-        """Announced so recently that their events may still be held back."""
-        return self.announced_and_unseen().filter(announced_at__gt=Now() - within)
+        """Announced so recently that WorkOS may still hold their events back."""
+        return self.announced_and_unseen().filter(
+            announced_at__gt=Now() - within, announced_at__lte=Now() + _CLOCK_MARGIN
+        )
 
     def overdue(self, *, after: timedelta) -> Self:
-        """Announced so long ago that their events won't come any more, oldest first."""
-        overdue = self.announced_and_unseen().filter(announced_at__lte=Now() - after)
-        return overdue.order_by("announced_at")
+        """Announced so long ago that WorkOS will not list their events any more, oldest first.
+
+        A time in the future was noted while the database's clock was wrong.
+        """
+        is_overdue = models.Q(announced_at__lte=Now() - after)
+        is_overdue |= models.Q(announced_at__gt=Now() + _CLOCK_MARGIN)
+        return self.announced_and_unseen().filter(is_overdue).order_by("announced_at")
 
     def about(self, organization: Organization) -> Self:
         """Applied to this organization, or about the WorkOS organization that it is linked to."""

@@ -1,4 +1,4 @@
-"""Tells whose fault a database error is: by SQLSTATE, never by its message.
+"""Classifies database errors: by SQLSTATE, never by message.
 
 Codes: https://www.postgresql.org/docs/current/errcodes-appendix.html
 """
@@ -11,61 +11,73 @@ from django.db import DatabaseError, DataError, Error
 T = TypeVar("T")
 
 _UNIQUE_VIOLATION = "23505"
-_SERIALIZATION_FAILURE = "40001"
-_DEADLOCK_DETECTED = "40P01"
 _LOCK_NOT_AVAILABLE = "55P03"
 _QUERY_CANCELED = "57014"
 _INSUFFICIENT_PRIVILEGE = "42501"
 
-#: Another transaction was quicker. Resolved again, its row is found and becomes our update.
-_RACES = frozenset({_UNIQUE_VIOLATION, _SERIALIZATION_FAILURE, _DEADLOCK_DETECTED})
+#: Another transaction was quicker: serialization failure, deadlock.
+_LOST_RACES = frozenset({"40001", "40P01"})
 
-#: Data exceptions, integrity violations, limits of PostgreSQL's.
-_CONTENT_CLASSES = ("22", "23", "54")
+#: Connections, resources, the system itself; a read-only server, and one that shuts down.
+_ENVIRONMENT_CLASSES = ("08", "53", "58")
+_ENVIRONMENT = frozenset({"25006", "57P01", "57P02", "57P03", "57P04", "57P05"})
 
 _MAX_ATTEMPTS = 5
 
 
-def retry_races(transact: Callable[[], T]) -> T:
-    """Calls ``transact``, a whole transaction, again while it loses races, a few times at most.
+class WriteSkipped(DatabaseError):
+    """A statement wrote fewer rows than it was given: a trigger or a policy left some out."""
 
-    Raises what the last attempt raised.
+
+def retry_races(transact: Callable[[], T]) -> T:
+    """Call ``transact``, a whole transaction, again while it loses races, a few times at most.
+
+    A unique violation is a race too: resolved again, the other program's row is found, and ours
+    becomes an update. Raises what the last attempt raised.
     """
     for _ in range(_MAX_ATTEMPTS - 1):
         try:
             return transact()
         except DatabaseError as error:
-            if _sqlstate(error) not in _RACES:
+            if sqlstate(error) not in _LOST_RACES | {_UNIQUE_VIOLATION}:
                 raise
     return transact()
 
 
-def is_contents_fault(error: DatabaseError) -> bool:
-    """Whether PostgreSQL refused the content itself: it would do so every time."""
-    state = _sqlstate(error)
-    # psycopg refuses some values (a NUL) before PostgreSQL sees them, and then gives no state.
-    return state.startswith(_CONTENT_CLASSES) if state else isinstance(error, DataError)
+def is_environment(error: Error) -> bool:
+    """Return True if the database failed, and not what was written.
+
+    psycopg refuses some values (a NUL) before PostgreSQL sees them, and gives no SQLSTATE then.
+    """
+    state = sqlstate(error)
+    if not state:
+        return not isinstance(error, DataError | WriteSkipped)
+    return state.startswith(_ENVIRONMENT_CLASSES) or state in _ENVIRONMENT
 
 
-def is_one_events_trouble(error: DatabaseError) -> bool:
-    """Whether a page failed for what may be the matter with a single event of it."""
-    return is_contents_fault(error) or _sqlstate(error) in _RACES | {_LOCK_NOT_AVAILABLE}
-
-
-def is_passing(error: DatabaseError) -> bool:
-    """Whether a lost race or a lock not had is all there is, so that waiting is what helps."""
-    return _sqlstate(error) in _RACES | {_LOCK_NOT_AVAILABLE}
+def is_passing(error: Error) -> bool:
+    """Return True if a lost race or a lock that another program has is all: waiting helps."""
+    return sqlstate(error) in _LOST_RACES | {_LOCK_NOT_AVAILABLE}
 
 
 def is_out_of_time(error: Error) -> bool:
-    """Whether a statement took longer than it may, or a lock was not had in time."""
-    return _sqlstate(error) in (_QUERY_CANCELED, _LOCK_NOT_AVAILABLE)
+    """Return True if a statement, or its wait for a lock, took longer than it may."""
+    return sqlstate(error) in (_QUERY_CANCELED, _LOCK_NOT_AVAILABLE)
 
 
 def is_not_granted(error: Error) -> bool:
-    """Whether the user may not do that."""
-    return _sqlstate(error) == _INSUFFICIENT_PRIVILEGE
+    """Return True if the user may not do that: a grant is missing, or a policy forbids the row."""
+    return sqlstate(error) == _INSUFFICIENT_PRIVILEGE
 
 
-def _sqlstate(error: Error) -> str:
+def sqlstate(error: Error) -> str:
+    """Return the five characters of the SQLSTATE; empty if the error has none."""
     return getattr(error.__cause__, "sqlstate", None) or ""
+
+
+def describe(error: Error) -> str:
+    """Return what PostgreSQL says, without its DETAIL, which shows the values of the row."""
+    diagnostics = getattr(error.__cause__, "diag", None)
+    primary = getattr(diagnostics, "message_primary", None)
+    message = primary or str(error).partition("\n")[0]
+    return f"PostgreSQL {sqlstate(error)}: {message}".replace(" :", ":")

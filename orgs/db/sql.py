@@ -45,8 +45,10 @@ CREATE_CURSOR = """
 INSERT INTO workos_sync_cursor (stream) VALUES (%s) ON CONFLICT (stream) DO NOTHING
 """
 
-STANDING = """
-SELECT last_event_id, last_event_at, drained_at, failures FROM workos_sync_cursor WHERE stream = %s
+#: With the database's time now: every stored time is compared with it.
+CURSOR_STATE = """
+SELECT last_event_id, last_event_at, drained_at, clock_timestamp()
+FROM workos_sync_cursor WHERE stream = %s
 """
 
 LOCK_CURSOR = """
@@ -54,15 +56,71 @@ SELECT last_event_id, last_event_at FROM workos_sync_cursor
 WHERE stream = %s FOR NO KEY UPDATE
 """
 
-HOLD_CURSOR = """
+#: Several may hold it, and the stream does not go on meanwhile.
+SHARE_CURSOR = """
 SELECT last_event_id, last_event_at FROM workos_sync_cursor WHERE stream = %s FOR SHARE
 """
 
-#: Only a read that reached the end (the third parameter is its time) moves ``drained_at``.
+#: Only a read that reached the end moves ``drained_at``: the fourth parameter is how many seconds
+#: ago it began.
 MOVE_CURSOR = """
 UPDATE workos_sync_cursor
-SET last_event_id = %s, last_event_at = %s, failures = 0, last_trouble = '', last_error = '',
-    drained_at = coalesce(%s, drained_at)
+SET last_event_id = %s, last_event_at = %s, failures = 0, failing_since = NULL, last_trouble = '',
+    last_error = '', drained_at = CASE WHEN %s::float8 IS NULL THEN drained_at
+        ELSE clock_timestamp() - make_interval(secs => %s::float8) END
+WHERE stream = %s
+"""
+
+#: If the cursor still stands where the read began that found nothing after it.
+NOTE_DRAINED = """
+UPDATE workos_sync_cursor
+SET failures = 0, failing_since = NULL, last_trouble = '', last_error = '',
+    drained_at = clock_timestamp() - make_interval(secs => %s::float8)
+WHERE stream = %s AND last_event_id IS NOT DISTINCT FROM %s
+    AND last_event_at IS NOT DISTINCT FROM %s
+"""
+
+NOTE_FAILURE = """
+UPDATE workos_sync_cursor AS c
+SET failures = c.failures + 1, failing_since = coalesce(c.failing_since, clock_timestamp()),
+    last_trouble = %s, last_error = %s
+FROM (
+    SELECT stream, last_trouble FROM workos_sync_cursor WHERE stream = %s FOR NO KEY UPDATE
+) AS before
+WHERE c.stream = before.stream
+RETURNING c.failures, before.last_trouble <> c.last_trouble
+"""
+
+#: From a position that WorkOS no longer knows, to a time: the earlier of WorkOS's clock, if it is
+#: known, and the database's, at the beginning of the snapshot, less the overlap in seconds.
+REPLACE_LOST = """
+UPDATE workos_sync_cursor
+SET failures = 0, failing_since = NULL, last_trouble = '', last_error = '', last_event_id = NULL,
+    last_event_at = least(%(began_at)s::timestamptz, %(workos_date)s::timestamptz)
+        - make_interval(secs => %(overlap)s::float8),
+    drained_at = %(began_at)s
+WHERE stream = %(stream)s AND last_event_id IS NOT DISTINCT FROM %(last_event_id)s
+    AND last_event_at IS NOT DISTINCT FROM %(last_event_at)s
+RETURNING last_event_at
+"""
+
+#: A time ahead of the database's clock, left behind by a clock that was wrong.
+RESET_FUTURE_DRAIN = """
+UPDATE workos_sync_cursor SET drained_at = NULL
+WHERE stream = %s AND drained_at > clock_timestamp() + interval '1 minute'
+"""
+
+NOTE_RECONCILED = """
+UPDATE workos_sync_cursor
+SET reconciled_at = %s, last_drift = %s, last_failed = %s, snapshot_trouble = %s
+WHERE stream = %s
+"""
+
+NOTE_INCOMPLETE = """
+UPDATE workos_sync_cursor
+SET last_failed = %s,
+    snapshot_trouble = to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS')
+        || ' UTC: ' || %s
 WHERE stream = %s
 """
 
@@ -73,7 +131,7 @@ SELECT id, name, workos_id,
     CASE WHEN workos_updated_at IS NOT NULL
         THEN least(greatest(workos_updated_at, '0001-01-02 00:00+00'), '9999-12-30 00:00+00')
     END,
-    workos_last_event_id, disabled_at IS NOT NULL
+    workos_last_event_id, disabled_at IS NOT NULL, workos_deleted_at IS NOT NULL
 FROM organization_metadata
 WHERE workos_id = ANY(%s::text[]) OR id = ANY(%s::text[])
 """
@@ -93,7 +151,13 @@ WHERE o.id COLLATE "C" = listed.external_id AND o.name COLLATE "C" = listed.name
     AND NOT EXISTS (
         SELECT FROM workos_external_id_write_back AS w WHERE w.organization_id = o.id
     )
+    AND NOT EXISTS (
+        SELECT FROM workos_conflict AS c WHERE c.workos_organization_id = o.workos_id
+    )
 """
+
+#: Which of these WorkOS ids rows are linked to.
+LINKED = "SELECT workos_id FROM organization_metadata WHERE workos_id = ANY(%s::text[])"
 
 #: Deletions that the stream brought.
 KNOWN_DELETIONS = """
@@ -103,8 +167,30 @@ WHERE workos_organization_id = ANY(%s::text[]) AND type = 'organization.deleted'
 """
 
 PENDING_WRITE_BACKS = """
-SELECT organization_id, workos_id, next_attempt_at IS NULL
-FROM workos_external_id_write_back WHERE organization_id = ANY(%s::text[])
+SELECT w.organization_id, w.workos_id, w.next_attempt_at IS NULL
+FROM workos_external_id_write_back AS w
+JOIN organization_metadata AS o ON o.id = w.organization_id
+WHERE o.workos_id = ANY(%s::text[]) OR o.id = ANY(%s::text[])
+"""
+
+CONFLICTS_OF = """
+SELECT workos_organization_id FROM workos_conflict WHERE workos_organization_id = ANY(%s::text[])
+"""
+
+#: A conflict that changes is a new one for the person who had acknowledged it.
+STORE_CONFLICTS = """
+INSERT INTO workos_conflict AS c (workos_organization_id, organization_id, kind, reason)
+SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[])
+ON CONFLICT (workos_organization_id) DO UPDATE
+SET organization_id = excluded.organization_id, kind = excluded.kind, reason = excluded.reason,
+    last_seen_at = clock_timestamp(),
+    acknowledged_at = CASE WHEN (c.kind, c.reason) = (excluded.kind, excluded.reason)
+        THEN c.acknowledged_at END
+RETURNING workos_organization_id, xmax = 0
+"""
+
+REMOVE_CONFLICTS = """
+DELETE FROM workos_conflict WHERE workos_organization_id = ANY(%s::text[])
 """
 
 #: In the order of the hashes. Writers outside the sync don't take these locks: their race ends in
@@ -120,7 +206,12 @@ TAKEN_SLUGS = "SELECT slug FROM organization_metadata WHERE slug = ANY(%s::text[
 #: Links that move to another row in the same page are cleared first: a unique index is checked
 #: row by row, not at the end of the statement.
 UNLINK_ORGANIZATIONS = """
-UPDATE organization_metadata SET workos_id = NULL WHERE id = ANY(%s::text[])
+UPDATE organization_metadata SET workos_id = NULL WHERE id = ANY(%s::text[]) RETURNING id
+"""
+
+UNDELETE_ORGANIZATIONS = """
+UPDATE organization_metadata SET workos_deleted_at = NULL WHERE id = ANY(%s::text[])
+RETURNING id
 """
 
 UPDATE_ORGANIZATIONS = """
@@ -130,16 +221,19 @@ SET name = new.name, workos_id = new.workos_id, workos_updated_at = new.workos_u
 FROM unnest(%s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::text[])
     AS new (id, name, workos_id, workos_updated_at, workos_last_event_id)
 WHERE o.id = new.id
+RETURNING o.id
 """
 
 DISABLE_ORGANIZATIONS = """
 UPDATE organization_metadata AS o
 SET name = new.name, workos_id = new.workos_id, workos_updated_at = new.workos_updated_at,
     workos_last_event_id = new.workos_last_event_id, updated_at = clock_timestamp(),
-    disabled_at = coalesce(o.disabled_at, clock_timestamp())
+    disabled_at = coalesce(o.disabled_at, clock_timestamp()),
+    workos_deleted_at = coalesce(o.workos_deleted_at, clock_timestamp())
 FROM unnest(%s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::text[])
     AS new (id, name, workos_id, workos_updated_at, workos_last_event_id)
 WHERE o.id = new.id
+RETURNING o.id
 """
 
 #: By a person's decision; the link and what WorkOS owns stay as they are.
@@ -163,12 +257,14 @@ RETURNING id, workos_id
 
 INSERT_ORGANIZATIONS = """
 INSERT INTO organization_metadata
-    (id, slug, name, workos_id, workos_updated_at, workos_last_event_id, disabled_at)
+    (id, slug, name, workos_id, workos_updated_at, workos_last_event_id, disabled_at,
+     workos_deleted_at)
 SELECT id, slug, name, workos_id, workos_updated_at, workos_last_event_id,
-    CASE WHEN disabled THEN clock_timestamp() END
+    CASE WHEN deleted THEN clock_timestamp() END, CASE WHEN deleted THEN clock_timestamp() END
 FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::text[],
     %s::boolean[])
-    AS new (id, slug, name, workos_id, workos_updated_at, workos_last_event_id, disabled)
+    AS new (id, slug, name, workos_id, workos_updated_at, workos_last_event_id, deleted)
+RETURNING id
 """
 
 #: The first outcome of an event stays; only a parked one may change.
@@ -186,6 +282,23 @@ SET type = excluded.type, workos_organization_id = excluded.workos_organization_
     processed_at = excluded.processed_at
 WHERE e.outcome IS NULL OR (e.outcome = 'parked' AND excluded.outcome <> 'parked')
 RETURNING e.id
+"""
+
+#: What became of one event that was parked, or announced and never listed. A parked event keeps its
+#: payload while it stays parked: that is what a person has to understand.
+RESOLVE_EVENT = """
+UPDATE workos_event
+SET outcome = %s, organization_id = %s, error = %s, processed_at = clock_timestamp(),
+    payload = CASE WHEN %s = 'parked' THEN coalesce(payload, %s) END
+WHERE id = %s
+    AND (outcome = 'parked' OR (announced_at IS NOT NULL AND processed_at IS NULL))
+RETURNING id
+"""
+
+#: The events that were processed last, to see whether PostgreSQL refuses every item.
+LATEST_EVENTS = """
+SELECT workos_organization_id, outcome, error FROM workos_event
+WHERE processed_at IS NOT NULL ORDER BY processed_at DESC LIMIT %s
 """
 
 #: A request for an organization that has one replaces it: whoever had claimed the old one must
@@ -210,24 +323,25 @@ ON CONFLICT (id) DO UPDATE SET announced_at = clock_timestamp() WHERE e.announce
 RETURNING processed_at IS NULL
 """
 
-#: One conditional UPDATE by the database's clock, so that clocks of machines don't matter.
-TAKE_LEASE = """
+#: One conditional UPDATE by the database's clock, so that clocks of machines don't matter. None of
+#: ours lasts an hour: one that ends later was acquired while that clock was wrong.
+ACQUIRE_LEASE = """
 UPDATE workos_sync_cursor
 SET {lease} = clock_timestamp() + make_interval(secs => %s)
-WHERE stream = %s AND ({lease} IS NULL OR {lease} <= clock_timestamp())
+WHERE stream = %s AND ({lease} IS NULL OR {lease} <= clock_timestamp()
+    OR {lease} > clock_timestamp() + interval '1 hour')
 RETURNING {lease}
 """
 
-WAITING_DRAIN = """
-SELECT true FROM workos_sync_cursor WHERE stream = %s AND draining_until > clock_timestamp()
-"""
-
-COMING_DRAIN = """
+EXPECTED_DRAIN = """
 SELECT true FROM workos_sync_cursor
-WHERE stream = %s AND greatest(draining_until, rung_until) > clock_timestamp()
+WHERE stream = %s AND (
+    draining_until BETWEEN clock_timestamp() AND clock_timestamp() + interval '1 hour'
+    OR rung_until BETWEEN clock_timestamp() AND clock_timestamp() + interval '1 hour'
+)
 """
 
-HEAR_RING = """
+CLEAR_ENQUEUED = """
 UPDATE workos_sync_cursor SET rung_until = NULL WHERE stream = %s AND rung_until IS NOT NULL
 """
 
@@ -238,13 +352,13 @@ WHERE stream = %s AND {lease} = %s
 RETURNING {lease}
 """
 
-#: Only the holder's own: one that overslept its deadline must not end its successor's.
+#: Only the caller's own: a process that was too late must not end another's.
 RELEASE_LEASE = """
 UPDATE workos_sync_cursor SET {lease} = NULL WHERE stream = %s AND {lease} = %s
 """
 
 #: Rows that another worker is claiming right now are left to it. The link may have been moved by
-#: another program since: it is the organization linked now that is told, and no other.
+#: another program since: the id is written to the organization that is linked now.
 CLAIM_WRITE_BACKS = """
 UPDATE workos_external_id_write_back AS w
 SET attempts = w.attempts + 1, next_attempt_at = clock_timestamp() + make_interval(secs => %s),
@@ -261,7 +375,7 @@ WHERE w.organization_id = due.organization_id
 RETURNING w.organization_id, w.workos_id, w.requested_at, w.attempts
 """
 
-#: Another program has taken the link away: there is nobody to tell.
+#: Another program has removed the link: there is nothing to write back.
 FORGET_UNLINKED_WRITE_BACKS = """
 DELETE FROM workos_external_id_write_back WHERE organization_id IN (
     SELECT w.organization_id FROM workos_external_id_write_back AS w
@@ -314,9 +428,9 @@ RETURNING organization_id
 #: come that takes the request along, and nothing can ever confirm it.
 FORGET_DELETED_WRITE_BACKS = """
 DELETE FROM workos_external_id_write_back AS w
-USING unnest(%s::text[], %s::timestamptz[]) AS gone (organization_id, requested_at),
+USING unnest(%s::text[], %s::timestamptz[]) AS missing (organization_id, requested_at),
     organization_metadata AS o
-WHERE w.organization_id = gone.organization_id AND w.requested_at = gone.requested_at
+WHERE w.organization_id = missing.organization_id AND w.requested_at = missing.requested_at
     AND o.id = w.organization_id AND o.disabled_at IS NOT NULL
 """
 

@@ -22,22 +22,36 @@ class Statement:
 
 
 @contextmanager
-def bounded_transaction(*first: Statement, most: float | None = None) -> Iterator[list[Rows]]:
-    """A transaction, committed at the end, in which no wait for a lock is longer than the setting,
-    nor than ``most`` seconds.
+def bounded_transaction(*first: Statement, at_most: float | None = None) -> Iterator[list[Rows]]:
+    """Open a transaction in which no wait for a lock is longer than the setting, nor ``at_most``.
 
-    It begins with the statements of ``first``, and yields their rows. Raises ``RuntimeError``
-    inside another transaction, whose commit ours would wait for.
+    Executes the statements of ``first``, and yields their rows. Raises ``RuntimeError`` inside
+    another transaction, whose commit ours would depend on.
     """
-    bound = Statement(sql.SET_LOCK_TIMEOUT, [_bound(most)])
+    bound = Statement(sql.SET_LOCK_TIMEOUT, [_lock_timeout(at_most)])
     with transaction.atomic(durable=True):
         yield execute_together([bound, *first])[1:]
 
 
-def execute_together(statements: Sequence[Statement]) -> list[Rows]:
-    """Executes statements in their order, in one round trip; returns the rows of each.
+@contextmanager
+def read_only_transaction(*, statement_seconds: float | None = None) -> Iterator[None]:
+    """Open a transaction in which PostgreSQL refuses every write, whatever our code does.
 
-    Inside the caller's transaction. Each sees what those before it wrote, and the first that fails
+    It also ends any statement that takes longer than ``statement_seconds``, if given.
+    """
+    with transaction.atomic(durable=True):
+        with connection.cursor() as cursor:
+            # First of all: later PostgreSQL does not allow it.
+            cursor.execute(sql.SET_READ_ONLY)
+            if statement_seconds is not None:
+                cursor.execute(sql.SET_STATEMENT_TIMEOUT, [f"{int(statement_seconds * 1000)}ms"])
+        yield
+
+
+def execute_together(statements: Sequence[Statement]) -> list[Rows]:
+    """Execute statements in their order, in one round trip; return the rows of each.
+
+    Needs the caller's transaction. Each sees what those before it wrote, and the first that fails
     raises what it would raise alone.
     """
     if not statements:
@@ -53,10 +67,8 @@ def execute_together(statements: Sequence[Statement]) -> list[Rows]:
     return results
 
 
-def execute_alone(
-    statement: str, values: Sequence[Any], *, most: float | None = None
-) -> list[tuple[Any, ...]]:
-    """One statement as such a transaction, and the rows that it returns, in one round trip.
+def execute_alone(statement: str, values: Sequence[Any], *, at_most: float | None = None) -> Rows:
+    """Execute one statement as a bounded transaction of its own, in one round trip.
 
     PostgreSQL takes statements that come together for one transaction, unless there is one already:
     then this raises ``RuntimeError``.
@@ -64,7 +76,7 @@ def execute_alone(
     if connection.in_atomic_block:
         raise RuntimeError("a statement alone can't be executed inside a transaction")
     with connection.cursor() as cursor:
-        cursor.execute(f"{sql.SET_LOCK_TIMEOUT}; {statement}", [_bound(most), *values])
+        cursor.execute(f"{sql.SET_LOCK_TIMEOUT}; {statement}", [_lock_timeout(at_most), *values])
         cursor.nextset()
         return _rows(cursor)
 
@@ -73,21 +85,6 @@ def _rows(cursor: Any) -> Rows:
     return cursor.fetchall() if cursor.description else []
 
 
-def _bound(most: float | None) -> str:
-    seconds = min(sync_settings().lock_timeout, most or float("inf"))
+def _lock_timeout(at_most: float | None) -> str:
+    seconds = min(sync_settings().lock_timeout, at_most or float("inf"))
     return f"{int(seconds * 1000)}ms"
-
-
-@contextmanager
-def read_only_transaction(*, statement_seconds: float | None = None) -> Iterator[None]:
-    """A transaction in which PostgreSQL refuses every write, whatever our code does.
-
-    And in which it ends any statement that takes longer than ``statement_seconds``, if given.
-    """
-    with transaction.atomic(durable=True):
-        with connection.cursor() as cursor:
-            # First of all: later PostgreSQL does not allow it.
-            cursor.execute(sql.SET_READ_ONLY)
-            if statement_seconds is not None:
-                cursor.execute(sql.SET_STATEMENT_TIMEOUT, [f"{int(statement_seconds * 1000)}ms"])
-        yield

@@ -1,422 +1,405 @@
-"""Decides what becomes of a row: the resolution flow and the freshness guard. Pure.
+"""Decides what becomes of organizations: resolution flow, freshness guard, conflicts. Pure.
 
-The shell around it (``services``) loads and locks every row that a page can touch, lets a ``Fold``
-decide over them in memory, and writes the ``Plan`` that comes out. Nothing here reads a clock,
-a database or WorkOS.
+``orgs.services.apply`` loads and locks every row that a batch can touch, lets a ``Resolution``
+decide over them in memory, and writes its ``Plan``. Nothing here reads a clock, a database or
+WorkOS.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import datetime
 
 from orgs.domain.naming import derived_id
-from orgs.domain.types import EventType, Outcome
+from orgs.domain.types import (
+    Change,
+    Conflict,
+    ConflictKind,
+    Creation,
+    Decision,
+    Event,
+    Known,
+    Observation,
+    OrganizationFields,
+    Outcome,
+    PendingWriteBack,
+    Plan,
+    Row,
+    RowChange,
+    State,
+)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RemoteOrganization:
-    """An organization as WorkOS shows it. An ``external_id`` that is empty there is None here."""
-
-    workos_id: str
-    name: str
-    external_id: str | None
-    updated_at: datetime
+def gram_id(workos_id: str, fields: OrganizationFields) -> str:
+    """Return the Gram id that an organization without a linked row resolves to."""
+    return fields.external_id or derived_id(workos_id)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OrganizationChanged:
-    """``organization.created`` or ``organization.updated``: the organization as it was then."""
-
-    id: str
-    type: EventType
-    organization: RemoteOrganization
-    occurred_at: datetime | None
-
-    @property
-    def workos_id(self) -> str:
-        """Of the organization that it is about."""
-        return self.organization.workos_id
+def row_ids(observations: Iterable[Observation]) -> set[str]:
+    """Return the Gram ids that the observations can resolve to, beside the rows linked to them."""
+    return {
+        gram_id(observation.workos_id or "", observation.fields)
+        for observation in observations
+        if observation.fields is not None
+    }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OrganizationDeleted:
-    """``organization.deleted``: nothing but its id and its organization's id is read."""
+def is_fresh(row: Row, observation: Observation, event: Event) -> bool:
+    """Return True if an event is newer than what the row was last written from.
 
-    id: str
-    workos_id: str
-    occurred_at: datetime | None
-    type: EventType = EventType.DELETED
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IgnoredEvent:
-    """An event of a type that the mirror does not follow."""
-
-    id: str
-    type: str
-    workos_id: str | None
-    occurred_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnreadableEvent:
-    """An event whose own content is the trouble. ``id`` is a hash of it if it has no usable one."""
-
-    id: str
-    type: str
-    workos_id: str | None
-    occurred_at: datetime | None
-    error: str
-
-
-Event = OrganizationChanged | OrganizationDeleted | IgnoredEvent | UnreadableEvent
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """What the resolution knows of a row of ``organization_metadata``."""
-
-    id: str
-    name: str
-    workos_id: str | None = None
-    workos_updated_at: datetime | None = None
-    workos_last_event_id: str | None = None
-    disabled: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Creation:
-    """A row to insert. Its slug is chosen by what the row was when it was created: a page that
-    creates and renames ends in the same slug as the two events one by one."""
-
-    row: Row
-    named: str
-    created_for: str
-
-
-@dataclass(frozen=True, slots=True)
-class Resolved:
-    """What became of one event or snapshot, and of which row."""
-
-    outcome: Outcome
-    organization_id: str | None = None
-    error: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class RowChange:
-    """What others may want to hear of a row: that it was ``CREATED``, ``UPDATED``, ``RELINKED`` or
-    ``DISABLED``."""
-
-    outcome: Outcome
-    organization_id: str
-    workos_id: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What to write: at most one write a row, rows in id order, creations in order of creation."""
-
-    unlinked: tuple[str, ...]
-    """Ids of rows whose present link moves away, to be cleared before others take it."""
-    updated: tuple[Row, ...]
-    """Rows to update; of these, the sync leaves ``disabled_at`` alone."""
-    disabled: tuple[Row, ...]
-    """Rows to update and to disable."""
-    created: tuple[Creation, ...]
-    write_backs: dict[str, str]
-    """Organization id to the WorkOS id that does not know it yet."""
-    known_to_workos: tuple[str, ...]
-    """Ids whose write-back is not needed any more."""
-    changes: tuple[RowChange, ...]
-    """What changes but for bookkeeping; more than one of a row that changes in several ways."""
-
-    @property
-    def moves_rows(self) -> bool:
-        """Whether a row appears, is renamed, linked or disabled: more than its bookkeeping."""
-        return bool(self.changes)
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is nothing to write."""
-        return not (
-            self.updated
-            or self.disabled
-            or self.created
-            or self.write_backs
-            or self.known_to_workos
-        )
-
-
-def should_process_event(row: Row, event: OrganizationChanged | OrganizationDeleted) -> bool:
-    """The freshness guard: whether ``event`` is newer than what ``row`` was last written from.
-
-    WorkOS's event ids are ordered across organizations, so the guard also covers a row that has
-    moved to another WorkOS organization: an old event can't steal it back. Ids are compared
-    bytewise, which is the order of ULIDs. A row without an event id was written by a snapshot or
-    by another program, and is measured by time; a deletion's ``updated_at`` is that of the last
-    update or older, so a deletion is never measured by time.
+    WorkOS's event ids are ordered across organizations, so this also protects a row that has moved
+    to another organization. Ids are compared bytewise, which is the order of ULIDs. A row without
+    an event id was written from an object or by another program: times are compared. A deletion's
+    ``updated_at`` is that of the last update or older, so a deletion is never judged by time.
     """
     if row.workos_last_event_id is not None:
         return event.id.encode() > row.workos_last_event_id.encode()
-    if isinstance(event, OrganizationDeleted) or row.workos_updated_at is None:
+    if observation.fields is None or row.workos_updated_at is None:
         return True
-    return event.organization.updated_at >= row.workos_updated_at
+    return observation.fields.updated_at >= row.workos_updated_at
 
 
-def is_stale_snapshot(row: Row, organization: RemoteOrganization) -> bool:
-    """Whether the row was written from something newer that WorkOS said of the same organization.
-
-    The times of two organizations tell nothing of each other: whether a row moves to another one
-    depends on whether the old one is gone.
-    """
-    if row.workos_id != organization.workos_id or row.workos_updated_at is None:
+def is_stale_object(row: Row, workos_id: str, fields: OrganizationFields) -> bool:
+    """Return True if the row was written from something newer of the same organization."""
+    if row.workos_id != workos_id or row.workos_updated_at is None:
         return False
-    return organization.updated_at < row.workos_updated_at
+    return fields.updated_at < row.workos_updated_at
 
 
-def is_traffic(row: Row | None, organization: RemoteOrganization, *, young_after: datetime) -> bool:
-    """Whether what differs is on its way as an event: newer in WorkOS than here, and young."""
-    if organization.updated_at <= young_after:
+def is_in_flight(row: Row | None, fields: OrganizationFields, recent_after: datetime) -> bool:
+    """Return True if the object is newer than its row, and so recent that its event may come."""
+    if fields.updated_at <= recent_after:
         return False
     if row is None or row.workos_updated_at is None:
         return True
-    return organization.updated_at > row.workos_updated_at
+    return fields.updated_at > row.workos_updated_at
 
 
-def touched_ids(organizations: Iterable[RemoteOrganization]) -> set[str]:
-    """The Gram ids that ``organizations`` can resolve to, beside the rows linked to them."""
-    return {_gram_id(organization) for organization in organizations}
+class Resolution:
+    """Decides over observations, one after the other, on rows in memory."""
 
-
-@dataclass(slots=True)
-class Fold:
-    """Applies events and snapshots, one after the other, to rows in memory.
-
-    ``rows`` must hold every row that is linked to one of the organizations or has one of their
-    ``touched_ids``. ``deleted`` is what the ledger knows of their deletions: WorkOS id to the id of
-    the event. ``gone`` are those that WorkOS answered 404 for; they matter to snapshots alone.
-
-    An error raised while one is applied leaves the rows as they were before it.
-    """
-
-    rows: Collection[Row]
-    deleted: Mapping[str, str] = field(default_factory=dict)
-    gone: Collection[str] = ()
-
-    _deleted: dict[str, str] = field(init=False)
-    _original: dict[str, Row] = field(init=False)
-    _rows: dict[str, Row] = field(init=False)
-    _id_by_workos_id: dict[str, str] = field(init=False)
-    _creations: dict[str, Creation] = field(init=False, default_factory=dict)
-    _disabled: set[str] = field(init=False, default_factory=set)
-    _pending: dict[str, str | None] = field(init=False, default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._deleted = dict(self.deleted)
-        self._original = {row.id: row for row in self.rows}
+    def __init__(self, known: Known) -> None:
+        self.known = known
+        self._deletions = dict(known.deletions)
+        self._original = {row.id: row for row in known.rows}
         self._rows = dict(self._original)
-        self._id_by_workos_id = {row.workos_id: row.id for row in self.rows if row.workos_id}
+        self._id_by_workos_id = {row.workos_id: row.id for row in known.rows if row.workos_id}
+        self._creations: dict[str, Creation] = {}
+        self._disabled: set[str] = set()
+        self._pending: dict[str, str | None] = {}
+        self._conflicts: dict[str, Conflict] = {}
+        self._solved: set[str] = set()
 
-    def apply(self, event: Event) -> Resolved:
-        """Applies one event of the stream and says what became of it. Never raises."""
-        try:
-            match event:
-                case OrganizationChanged():
-                    return self._change(event)
-                case OrganizationDeleted():
-                    return self._delete(event)
-                case IgnoredEvent():
-                    return Resolved(Outcome.IGNORED)
-                case UnreadableEvent():
-                    return Resolved(Outcome.PARKED, error=event.error)
-        except Exception as error:  # noqa: BLE001 - one bad event must not stop the rest
-            return Resolved(Outcome.PARKED, error=f"{type(error).__name__}: {error}")
+    def decide(self, observation: Observation) -> Decision:
+        """Decide what becomes of one observation, and apply that to the rows in memory.
 
-    def apply_snapshot(self, organization: RemoteOrganization) -> Resolved:
-        """Applies an organization as ``GET`` returned it: it is there, and it looks like this.
-
-        Unlike an event it has no place in the stream. It is measured by time, writes only if that
-        changes something, and then forgets the row's event id, so that the events it overtook are
-        measured by time too and can't rewind the row.
+        An unexpected error parks an event instead of stopping the rest; the rows are then as they
+        were before it.
         """
-        row = self.find(organization)
-        if organization.workos_id in self._deleted and not self._linked_to(organization.workos_id):
-            # The answer is older than the deletion that the stream has already brought.
-            return Resolved(Outcome.STALE, row.id if row else None)
+        try:
+            decision = self._decide(observation)
+        except Exception as error:
+            if observation.event is None:
+                raise
+            reason = f"{type(error).__name__}: {error}"
+            return Decision(observation, Outcome.PARKED, reason=reason)
+        if decision.conflict is not None:
+            self._conflicts[decision.conflict.workos_id] = decision.conflict
+            self._solved.discard(decision.conflict.workos_id)
+        return decision
+
+    def _decide(self, observation: Observation) -> Decision:
+        event = observation.event
+        match observation.state:
+            case State.IGNORED:
+                return Decision(observation, Outcome.IGNORED)
+            case State.UNREADABLE if event is not None:
+                return Decision(observation, Outcome.PARKED, reason=observation.error)
+            case State.UNREADABLE:
+                return self._conflict(observation, None, ConflictKind.UNREADABLE, observation.error)
+            case State.ABSENT if event is not None:
+                return self._delete(observation, event)
+            case State.ABSENT:
+                return self._confirm_absence(observation)
+            case State.PRESENT if event is not None:
+                return self._change(observation, event)
+        return self._compare(observation)
+
+    # Events ---------------------------------------------------------------------------------
+
+    def _change(self, observation: Observation, event: Event) -> Decision:
+        workos_id, fields = _present(observation)
+        row = self._find(workos_id, fields)
+        if self._was_deleted_after(workos_id, event):
+            return Decision(observation, Outcome.STALE, row, row)
         if row is None:
-            return self._insert_from_snapshot(organization)
-        if is_stale_snapshot(row, organization):
-            return Resolved(Outcome.STALE, row.id)
-        if row.workos_id not in (None, organization.workos_id) and row.workos_id not in self.gone:
-            reason = (
-                f"{organization.workos_id} resolves to {row.id}, which is linked to "
-                f"{row.workos_id}, and that still exists in WorkOS"
-            )
-            return Resolved(Outcome.CONFLICT, row.id, reason)
-        outcome = self._update_from_snapshot(row, organization)
-        self._note_external_id(row.id, organization)
-        return Resolved(outcome, row.id)
+            after = self._insert(workos_id, fields, event_id=event.id)
+            return self._decided(observation, Outcome.CREATED, None, after)
+        if not is_fresh(row, observation, event):
+            return Decision(observation, Outcome.STALE, row, row)
+        if _is_linked_elsewhere(row, workos_id) and fields.external_id is None:
+            # By the derived id alone: WorkOS has said of the other one that this is its row.
+            reason = f"{workos_id} resolves to {row.id}, which is linked to {row.workos_id}"
+            return self._conflict(observation, row, ConflictKind.ROW_CLAIMED, reason)
+        outcome = _kind_of_update(row, workos_id)
+        after = self._put(self._overwritten(row, workos_id, fields, event_id=event.id))
+        return self._decided(observation, outcome, row, after)
 
-    def apply_absence(self, workos_id: str) -> Resolved:
-        """Applies a 404: the WorkOS organization ``workos_id`` is gone."""
-        row = self._linked_to(workos_id)
-        if row is None:
-            return Resolved(Outcome.UNKNOWN)
-        if row.disabled:
-            self._pending[row.id] = None
-            return Resolved(Outcome.UNCHANGED, row.id)
-        self._disable(row)
-        return Resolved(Outcome.DISABLED, row.id)
-
-    def find(self, organization: RemoteOrganization) -> Row | None:
-        """The resolution flow: by link, else by the id WorkOS names, else by the derived id."""
-        linked = self._linked_to(organization.workos_id)
-        return linked or self._rows.get(_gram_id(organization))
-
-    def row(self, organization_id: str) -> Row | None:
-        """The row as it is now."""
-        return self._rows.get(organization_id)
-
-    def plan(self) -> Plan:
-        """What to write so that the table holds what the rows are now."""
-        changed = [
-            row
-            for row_id, row in sorted(self._rows.items())
-            if row_id in self._original and row != self._original[row_id]
-        ]
-        return Plan(
-            unlinked=tuple(row.id for row in changed if self._moved_away(row)),
-            updated=tuple(row for row in changed if row.id not in self._disabled),
-            disabled=tuple(row for row in changed if row.id in self._disabled),
-            created=tuple(
-                replace(creation, row=self._rows[row_id])
-                for row_id, creation in self._creations.items()
-            ),
-            write_backs={
-                row_id: workos_id for row_id, workos_id in self._pending.items() if workos_id
-            },
-            known_to_workos=tuple(
-                sorted(row_id for row_id, workos_id in self._pending.items() if workos_id is None)
-            ),
-            changes=tuple(
-                RowChange(outcome, row.id, row.workos_id)
-                for row in (*map(self._rows.__getitem__, self._creations), *changed)
-                for outcome in self._ways_of_change(row)
-            ),
-        )
-
-    def _change(self, event: OrganizationChanged) -> Resolved:
-        organization = event.organization
-        row = self.find(organization)
-        if self._was_deleted_after(event):
-            return Resolved(Outcome.STALE, row.id if row else None)
-        if row is None:
-            row = self._insert(organization, event_id=event.id)
-            outcome = Outcome.CREATED
-        elif should_process_event(row, event):
-            outcome = _kind_of_update(row, organization)
-            self._put(_overwritten(row, organization, event_id=event.id))
-        else:
-            return Resolved(Outcome.STALE, row.id)
-        self._note_external_id(row.id, organization)
-        return Resolved(outcome, row.id)
-
-    def _was_deleted_after(self, event: OrganizationChanged) -> bool:
+    def _was_deleted_after(self, workos_id: str, event: Event) -> bool:
         # Two events of one millisecond may be listed either way round. Where no row is linked to
-        # the organization, there is none to guard itself.
-        deletion = self._deleted.get(event.workos_id)
+        # the organization, no row has a guard.
+        deletion = self._deletions.get(workos_id)
         return deletion is not None and event.id.encode() < deletion.encode()
 
-    def _delete(self, event: OrganizationDeleted) -> Resolved:
-        self._note_deletion(event)
-        row = self._linked_to(event.workos_id)
+    def _delete(self, observation: Observation, event: Event) -> Decision:
+        workos_id = observation.workos_id or ""
+        known = self._deletions.get(workos_id, "")
+        self._deletions[workos_id] = max(known, event.id, key=str.encode)
+        self._solved.add(workos_id)
+        row = self._linked_to(workos_id)
         if row is None:
-            return Resolved(Outcome.UNKNOWN)
-        if not should_process_event(row, event):
-            return Resolved(Outcome.STALE, row.id)
-        self._disable(replace(row, workos_last_event_id=event.id))
-        return Resolved(Outcome.DISABLED, row.id)
+            return Decision(observation, Outcome.UNKNOWN)
+        if not is_fresh(row, observation, event):
+            return Decision(observation, Outcome.STALE, row, row)
+        after = self._disable(replace(row, workos_last_event_id=event.id))
+        return Decision(observation, Outcome.DISABLED, row, after)
 
-    def _note_deletion(self, event: OrganizationDeleted) -> None:
-        known = self._deleted.get(event.workos_id, "")
-        self._deleted[event.workos_id] = max(known, event.id, key=str.encode)
+    # Objects that were listed or fetched ----------------------------------------------------
+
+    def _compare(self, observation: Observation) -> Decision:
+        """An object has no place in the stream: it is judged by time, it writes only what differs,
+        and it then clears the row's event id, so that the events it overtook are judged by time."""
+        workos_id, fields = _present(observation)
+        row = self._find(workos_id, fields)
+        recent_after = self.known.recent_after
+        if recent_after is not None and is_in_flight(row, fields, recent_after):
+            return Decision(observation, Outcome.UNCHANGED, row, row)
+        if workos_id in self._deletions and not self._linked_to(workos_id):
+            # The answer is older than the deletion that the stream has already brought.
+            return Decision(observation, Outcome.STALE, row, row)
+        if row is None:
+            after = self._insert(workos_id, fields, event_id=None)
+            return self._decided(observation, Outcome.CREATED, None, after)
+        if is_stale_object(row, workos_id, fields):
+            return Decision(observation, Outcome.STALE, row, row)
+        if _is_linked_elsewhere(row, workos_id) and row.workos_id not in self.known.absent:
+            reason = (
+                f"{workos_id} resolves to {row.id}, which is linked to {row.workos_id}, "
+                "and that is not confirmed to be deleted in WorkOS"
+            )
+            return self._conflict(observation, row, ConflictKind.ROW_CLAIMED, reason)
+        outcome, after = Outcome.UNCHANGED, row
+        if (row.name, row.workos_id) != (fields.name, workos_id):
+            outcome = _kind_of_update(row, workos_id)
+            after = self._put(self._overwritten(row, workos_id, fields, event_id=None))
+        elif row.deleted and workos_id not in self._deletions:
+            after = self._put(replace(row, deleted=False))
+        elif row.deleted:
+            # The list is older than the deletion that the stream has already brought.
+            return Decision(observation, Outcome.STALE, row, row)
+        return self._decided(observation, outcome, row, after)
+
+    def _confirm_absence(self, observation: Observation) -> Decision:
+        self._solved.add(observation.workos_id or "")
+        row = self._linked_to(observation.workos_id or "")
+        if row is None:
+            return Decision(observation, Outcome.UNKNOWN)
+        if row.id in self.known.claimed or (row.deleted and row.disabled):
+            self._pending[row.id] = None
+            return Decision(observation, Outcome.UNCHANGED, row, row)
+        after = self._disable(row)
+        outcome = Outcome.UNCHANGED if row.disabled else Outcome.DISABLED
+        return Decision(observation, outcome, row, after)
+
+    # Both -----------------------------------------------------------------------------------
+
+    def _find(self, workos_id: str, fields: OrganizationFields) -> Row | None:
+        """The resolution flow: by link, else by the id WorkOS names, else by the derived id."""
+        return self._linked_to(workos_id) or self._rows.get(gram_id(workos_id, fields))
 
     def _linked_to(self, workos_id: str) -> Row | None:
         row_id = self._id_by_workos_id.get(workos_id)
         return None if row_id is None else self._rows[row_id]
 
-    def _insert(self, organization: RemoteOrganization, *, event_id: str | None) -> Row:
-        blank = Row(id=_gram_id(organization), name=organization.name)
-        row = _overwritten(blank, organization, event_id=event_id)
-        self._put(row)
-        self._creations[row.id] = Creation(row, organization.name, organization.workos_id)
+    def _decided(
+        self, observation: Observation, outcome: Outcome, before: Row | None, after: Row
+    ) -> Decision:
+        """Compare the ids that both sides know: request or withdraw the write-back, or report the
+        conflict."""
+        workos_id, fields = _present(observation)
+        conflict: Conflict | None = None
+        requests = False
+        if fields.external_id == after.id:
+            self._pending[after.id] = None
+            self._solved.add(workos_id)
+        elif fields.external_id is not None:
+            reason = (
+                f"WorkOS has external_id {fields.external_id!r} for {workos_id}, "
+                f"which is linked to {after.id}"
+            )
+            conflict = Conflict(workos_id, after.id, ConflictKind.OTHER_EXTERNAL_ID, reason)
+        elif self._waits_for_person(after.id, workos_id):
+            reason = "its external_id waits for a person: see the external_id write-backs"
+            conflict = Conflict(workos_id, after.id, ConflictKind.WRITE_BACK_REFUSED, reason)
+        else:
+            self._pending[after.id] = workos_id
+            requests = True
+        return Decision(
+            observation,
+            outcome,
+            before,
+            after,
+            conflict=conflict,
+            is_disabled_here=after.disabled and not after.deleted,
+            requests_write_back=requests,
+        )
+
+    def _waits_for_person(self, row_id: str, workos_id: str) -> bool:
+        pending = (self.known.pending or {}).get(row_id)
+        return pending == PendingWriteBack(workos_id, waits_for_person=True)
+
+    def _conflict(
+        self, observation: Observation, row: Row | None, kind: ConflictKind, reason: str
+    ) -> Decision:
+        outcome = Outcome.CONFLICT if observation.event is None else Outcome.PARKED
+        conflict = Conflict(observation.workos_id or "", row.id if row else None, kind, reason)
+        return Decision(observation, outcome, row, row, reason, conflict)
+
+    def _insert(self, workos_id: str, fields: OrganizationFields, *, event_id: str | None) -> Row:
+        row = Row(id=gram_id(workos_id, fields), name=fields.name)
+        row = self._put(self._overwritten(row, workos_id, fields, event_id=event_id))
+        self._creations[row.id] = Creation(row, fields.name, workos_id)
         return row
 
-    def _insert_from_snapshot(self, organization: RemoteOrganization) -> Resolved:
-        row = self._insert(organization, event_id=None)
-        self._note_external_id(row.id, organization)
-        return Resolved(Outcome.CREATED, row.id)
+    def _overwritten(
+        self, row: Row, workos_id: str, fields: OrganizationFields, *, event_id: str | None
+    ) -> Row:
+        """``row`` with the columns that WorkOS owns; its id, its slug and the rest stay."""
+        return replace(
+            row,
+            name=fields.name,
+            workos_id=workos_id,
+            workos_updated_at=fields.updated_at,
+            workos_last_event_id=event_id,
+            # A later event of the same organization proves a 404 wrong, but not a deletion event.
+            deleted=row.deleted and row.workos_id == workos_id and workos_id in self._deletions,
+        )
 
-    def _update_from_snapshot(self, row: Row, organization: RemoteOrganization) -> Outcome:
-        if (row.name, row.workos_id) == (organization.name, organization.workos_id):
-            return Outcome.UNCHANGED
-        self._put(_overwritten(row, organization, event_id=None))
-        return _kind_of_update(row, organization)
-
-    def _note_external_id(self, row_id: str, organization: RemoteOrganization) -> None:
-        """WorkOS does not know our id: the row enters the outbox. It shows it: the row leaves."""
-        if organization.external_id is None:
-            self._pending[row_id] = organization.workos_id
-        elif organization.external_id == row_id:
-            self._pending[row_id] = None
-
-    def _disable(self, row: Row) -> None:
-        self._put(replace(row, disabled=True))
+    def _disable(self, row: Row) -> Row:
         self._disabled.add(row.id)
         self._pending[row.id] = None
+        return self._put(replace(row, disabled=True, deleted=True))
 
-    def _put(self, row: Row) -> None:
+    def _put(self, row: Row) -> Row:
         before = self._rows.get(row.id)
         if before is not None and before.workos_id is not None:
             self._id_by_workos_id.pop(before.workos_id, None)
         if row.workos_id is not None:
             self._id_by_workos_id[row.workos_id] = row.id
         self._rows[row.id] = row
+        return row
 
-    def _ways_of_change(self, row: Row) -> Iterator[Outcome]:
-        before = self._original.get(row.id)
-        if before is None:
-            yield Outcome.CREATED
-        else:
-            if self._moved_away(row):
-                yield Outcome.RELINKED
-            if before.name != row.name or (before.workos_id is None and row.workos_id is not None):
-                yield Outcome.UPDATED
-        if row.disabled and not (before and before.disabled):
-            yield Outcome.DISABLED
+    # The plan -------------------------------------------------------------------------------
 
-    def _moved_away(self, row: Row) -> bool:
-        before = self._original[row.id].workos_id
-        return before is not None and before != row.workos_id
+    def _is_withdrawn(self, row_id: str, workos_id: str | None) -> bool:
+        # What the outbox holds is loaded for objects alone: of them nearly none has a request.
+        return workos_id is None and (self.known.pending is None or row_id in self.known.pending)
+
+    def plan(self) -> Plan:
+        """Return what to write so that the table holds what the rows are now."""
+        changed = [
+            row
+            for row_id, row in sorted(self._rows.items())
+            if row_id in self._original and row != self._original[row_id]
+        ]
+        original = self._original
+        return Plan(
+            unlinked=tuple(row.id for row in changed if _moved_away(original[row.id], row)),
+            undeleted=tuple(
+                row.id for row in changed if original[row.id].deleted and not row.deleted
+            ),
+            updated=tuple(row for row in changed if row.id not in self._disabled),
+            disabled=tuple(row for row in changed if row.id in self._disabled),
+            created=tuple(
+                replace(creation, row=self._rows[row_id])
+                for row_id, creation in self._creations.items()
+            ),
+            write_backs={id_: workos_id for id_, workos_id in self._pending.items() if workos_id},
+            known_to_workos=tuple(
+                sorted(id_ for id_, new in self._pending.items() if self._is_withdrawn(id_, new))
+            ),
+            conflicts=tuple(self._conflicts.values()),
+            solved=tuple(sorted(self._solved.intersection(self.known.conflicts))),
+            changes=tuple(
+                RowChange(outcome, row.id, row.workos_id)
+                for row in (*map(self._rows.__getitem__, self._creations), *changed)
+                for outcome in _kinds_of_change(original.get(row.id), row)
+            ),
+        )
 
 
-def _gram_id(organization: RemoteOrganization) -> str:
-    return organization.external_id or derived_id(organization.workos_id)
+def changes_of(decision: Decision) -> Iterator[Change]:
+    """Return the lines of a report about a decision; none if nothing differs."""
+    workos_id = decision.observation.workos_id
+    row_id, reason = decision.organization_id, decision.reason
+    event = decision.observation.event
+    event_id = event.id if event else None
+    fields = dict(_differences(decision))
+    match decision.outcome:
+        case Outcome.PARKED | Outcome.FAILED | Outcome.UNPROVEN:
+            yield Change(row_id, workos_id, decision.outcome, reason=reason, event_id=event_id)
+        case Outcome.UNCHANGED | Outcome.STALE if not fields:
+            if decision.is_disabled_here and decision.conflict is None:
+                reason = "it is disabled here, and exists in WorkOS"
+                yield Change(row_id, workos_id, Outcome.DISABLED_HERE, reason=reason)
+        case Outcome.UNCHANGED:
+            yield Change(row_id, workos_id, Outcome.WRITE_BACK, fields)
+        case Outcome.CREATED | Outcome.LINKED | Outcome.RELINKED | Outcome.UPDATED:
+            yield Change(row_id, workos_id, decision.outcome, fields)
+        case Outcome.DISABLED:
+            yield Change(row_id, workos_id, Outcome.DISABLED, {"disabled_at": (None, "now")})
+    if (conflict := decision.conflict) is not None:
+        yield Change(row_id, workos_id, Outcome.CONFLICT, reason=conflict.reason)
 
 
-def _kind_of_update(row: Row, organization: RemoteOrganization) -> Outcome:
-    if row.workos_id == organization.workos_id:
+def _differences(decision: Decision) -> Iterator[tuple[str, tuple[str | None, str | None]]]:
+    before, after = decision.before, decision.after
+    if after is None or decision.outcome is Outcome.STALE:
+        return
+    for name in ("name", "workos_id"):
+        old, new = getattr(before, name, None), getattr(after, name)
+        if old != new:
+            yield name, (old, new)
+    if decision.requests_write_back:
+        yield "external_id", (None, after.id)
+
+
+def _present(observation: Observation) -> tuple[str, OrganizationFields]:
+    if observation.workos_id is None:
+        raise TypeError("an organization that is present has an id")
+    return observation.workos_id, observation.organization
+
+
+def _is_linked_elsewhere(row: Row, workos_id: str) -> bool:
+    return row.workos_id not in (None, workos_id)
+
+
+def _kind_of_update(row: Row, workos_id: str) -> Outcome:
+    if row.workos_id == workos_id:
         return Outcome.UPDATED
     return Outcome.LINKED if row.workos_id is None else Outcome.RELINKED
 
 
-def _overwritten(row: Row, organization: RemoteOrganization, *, event_id: str | None) -> Row:
-    """``row`` with the columns that WorkOS owns; its id, its slug and the rest stay."""
-    return replace(
-        row,
-        name=organization.name,
-        workos_id=organization.workos_id,
-        workos_updated_at=organization.updated_at,
-        workos_last_event_id=event_id,
-    )
+def _moved_away(before: Row, row: Row) -> bool:
+    return before.workos_id is not None and before.workos_id != row.workos_id
+
+
+def _kinds_of_change(before: Row | None, row: Row) -> Iterator[Outcome]:
+    if before is None:
+        yield Outcome.CREATED
+    else:
+        if _moved_away(before, row):
+            yield Outcome.RELINKED
+        if before.name != row.name or (before.workos_id is None and row.workos_id is not None):
+            yield Outcome.UPDATED
+    if row.disabled and not (before and before.disabled):
+        yield Outcome.DISABLED

@@ -6,7 +6,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -169,6 +169,8 @@ class ConflictKind(StrEnum):
     """WorkOS has another ``external_id`` than the row's id."""
     WRITE_BACK_REFUSED = "write_back_refused"
     """WorkOS does not take the row's id as ``external_id``."""
+    UNREADABLE = "unreadable"
+    """WorkOS lists the organization, but what it says of it can't be applied."""
     LEDGER_REFUSED = "ledger_refused"
     """PostgreSQL refuses to record an event, even as parked."""
 
@@ -203,6 +205,90 @@ class Decision:
         """The id of the row that it is about."""
         row = self.after or self.before
         return row.id if row else None
+
+
+@dataclass(frozen=True, slots=True)
+class Creation:
+    """A row to insert. Its slug is chosen from the name that it was created with: a page that
+    creates and renames ends in the same slug as the two events one by one."""
+
+    row: Row
+    name: str
+    workos_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RowChange:
+    """A change that signals report: ``CREATED``, ``UPDATED``, ``RELINKED`` or ``DISABLED``."""
+
+    outcome: Outcome
+    organization_id: str
+    workos_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PendingWriteBack:
+    """What the outbox holds for an organization."""
+
+    workos_id: str
+    waits_for_person: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What the decisions rest on, beside the observations."""
+
+    rows: Collection[Row] = ()
+    """Every row that is linked to one of the organizations, or has an id they resolve to."""
+    deletions: Mapping[str, str] = field(default_factory=dict)
+    """Deletions in the ledger: WorkOS id to event id."""
+    absent: Collection[str] = ()
+    """WorkOS ids of organizations that are confirmed to be deleted, for listed objects."""
+    pending: Mapping[str, PendingWriteBack] | None = None
+    """The outbox by Gram id; None: not known, as for events."""
+    conflicts: Collection[str] = ()
+    """WorkOS ids of organizations that have a stored conflict."""
+    recent_after: datetime | None = None
+    """What changed in WorkOS after this is left to its event."""
+    claimed: Collection[str] = ()
+    """Gram ids of rows that another organization takes over: an absence does not disable them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to write: at most one write a row, rows in id order, creations in order of creation."""
+
+    unlinked: tuple[str, ...]
+    """Ids of rows whose link moves away: it is cleared before another row takes it."""
+    undeleted: tuple[str, ...]
+    """Ids of rows whose organization is not deleted in WorkOS after all."""
+    updated: tuple[Row, ...]
+    disabled: tuple[Row, ...]
+    """Rows to update, and to disable because their organization is deleted in WorkOS."""
+    created: tuple[Creation, ...]
+    write_backs: Mapping[str, str]
+    """Gram id to the WorkOS id that does not know it yet."""
+    known_to_workos: tuple[str, ...]
+    """Gram ids that need no write-back any more."""
+    conflicts: tuple[Conflict, ...]
+    solved: tuple[str, ...]
+    """WorkOS ids whose stored conflict is solved: WorkOS shows the row's id, or is deleted."""
+    changes: tuple[RowChange, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to write."""
+        return not (
+            self.conflicts
+            or self.solved
+            or self.unlinked
+            or self.undeleted
+            or self.updated
+            or self.disabled
+            or self.created
+            or self.write_backs
+            or self.known_to_workos
+        )
 
 
 # What was written ---------------------------------------------------------------------------
@@ -267,6 +353,19 @@ class Report:
     claimed: set[str] = field(default_factory=set)
     """Ids of rows that another organization takes over: that the one they are linked to is
     deleted is no reason to disable them."""
+    owners: set[str] = field(default_factory=set)
+    """WorkOS ids of organizations whose rows others claim: if one of them is confirmed to be
+    deleted, its row can be given away."""
+    needs_writing: bool = False
+    """Of a dry run: whether the same batch would write anything."""
+    rows_after: dict[str, Row] = field(default_factory=dict)
+    """Of a dry run: the rows as it would have written them, by Gram id."""
+    locked: list[str] = field(default_factory=list)
+    """WorkOS ids of objects whose rows another program had locked."""
+    dropped: bool = False
+    """Another process had moved the cursor: the page, or the rest of it, is not applied."""
+    interrupted_by: Exception | None = None
+    """Why the rest of the page was not applied, if it was not."""
 
     def add(self, other: "Report") -> None:
         """Add what a later batch did."""
@@ -277,6 +376,8 @@ class Report:
         self.requested_write_backs |= other.requested_write_backs
         self.withdrawn += other.withdrawn
         self.claimed |= other.claimed
+        self.owners |= other.owners
+        self.locked += other.locked
 
     def of(self, *outcomes: Outcome) -> list[Change]:
         """Return the changes of these outcomes."""

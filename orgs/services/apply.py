@@ -1,188 +1,381 @@
-"""Applies pages of WorkOS's events, each in one transaction."""
+"""Applies what WorkOS said to the tables: the only place that writes it, in every mode.
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+A batch is one transaction. If PostgreSQL refuses it, its items are applied alone, each in a
+transaction of its own, to find out which item failed.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from enum import StrEnum
 from functools import partial
 
-from django.db import DatabaseError
+from django.db import DatabaseError, transaction
+from django.dispatch import Signal
 
-from orgs.db.cursor import CursorLocked, cursor_held, cursor_locked, moving
-from orgs.db.errors import is_contents_fault, is_one_events_trouble, retry_races
-from orgs.db.rows import (
-    LedgerEntry,
-    entering,
-    lock_rows_and_find_deletions,
-    write_plan,
-)
-from orgs.domain.resolution import (
-    Fold,
-    OrganizationChanged,
-    Plan,
-    Resolved,
-    touched_ids,
-)
+from orgs import signals
+from orgs.db import rows, sql
+from orgs.db.cursor import CursorLocked, cursor_locked, cursor_shared, move_cursor
+from orgs.db.errors import describe, is_environment, is_not_granted, is_passing, retry_races
+from orgs.db.transactions import Statement, execute_alone, read_only_transaction
+from orgs.domain.naming import one_line
+from orgs.domain.resolution import Resolution, changes_of, row_ids
 from orgs.domain.types import (
+    Change,
+    Conflict,
+    ConflictKind,
+    Decision,
+    Observation,
     Outcome,
+    Plan,
     Position,
+    Report,
+    Row,
 )
-from orgs.workos import EventPage, ListedEvent
+from orgs.models import Organization, WorkOSEvent
+from orgs.services.maintenance import missing_grants
+
+logger = logging.getLogger(__name__)
+
+#: So many items in a row, of different objects, are refused with one code and none is accepted: not
+#: the items are the reason, but a new constraint or a trigger.
+REFUSED_IN_A_ROW = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """What became of a page. ``dropped``: someone else had applied it, or the rest of it."""
+class Mode(StrEnum):
+    """From where a batch comes, and what it may do."""
 
-    entries: tuple[LedgerEntry, ...]
-    dropped: bool = False
-    requested_write_backs: bool = False
-    moved_rows: bool = False
-    """Whether more than bookkeeping changed, as it does not for the echo of a write-back."""
-    interrupted_by: DatabaseError | None = None
-    """What kept the rest of the page from being applied, if something did."""
-
-    def __add__(self, other: "Applied") -> "Applied":
-        return Applied(
-            self.entries + other.entries,
-            self.dropped or other.dropped,
-            self.requested_write_backs or other.requested_write_backs,
-            self.moved_rows or other.moved_rows,
-            self.interrupted_by or other.interrupted_by,
-        )
-
-
-def apply_page(page: EventPage, *, replay: bool = False) -> Applied:
-    """Applies a page of events and moves the cursor past it, in one transaction.
-
-    Safe to repeat and to run concurrently: the page is dropped if the cursor no longer stands
-    where it was read from. An event whose own content is the trouble is parked, and the cursor
-    passes it. Any other trouble raises ``django.db.Error``, and nothing of the page is applied. If
-    only some event of it was the trouble, what stands before that event is applied, and the report
-    says what interrupted it.
-
-    A ``replay`` neither reads nor moves the cursor: the rows guard themselves.
-    """
-    batch = _Batch(
-        events=page.events,
-        read_from=None if replay else page.read_from,
-        position=page.position,
-        drained_at=page.read_at if page.is_last else None,
-    )
-    try:
-        return retry_races(partial(_apply, batch))
-    except CursorLocked:
-        # No event is the trouble, and each would have to wait as well.
-        raise
-    except DatabaseError as error:
-        if not is_one_events_trouble(error):
-            raise
-        return _apply_one_by_one(batch)
+    LIVE = "live"
+    """A page of the stream: moves the cursor, if it still stands where the page was read from."""
+    REPLAY = "replay"
+    """Events once more: the rows protect themselves, and the cursor stays."""
+    REFRESH = "refresh"
+    """One object that was fetched, and the event it resolves."""
+    RECONCILE = "reconcile"
+    """Listed or fetched objects, and confirmed absences."""
+    DRY_RUN = "dry run"
+    """As ``RECONCILE``, without locks and writes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Batch:
-    """Events that are applied together. Without ``read_from`` the cursor does not matter."""
+class Batch:
+    """Observations that are applied together."""
 
-    events: Sequence[ListedEvent]
-    read_from: Position | None
-    position: Position
-    drained_at: datetime | None
+    observations: Sequence[Observation]
+    read_from: Position = Position()
+    """Live: where the page was read from."""
+    position: Position = Position()
+    """Live: where the next page starts."""
+    read_began: float | None = None
+    """Live: when the read began that reached the end of the stream, by ``time.monotonic()``."""
+    absent: frozenset[str] = frozenset()
+    """WorkOS ids of organizations that are confirmed to be deleted."""
+    recent_after: datetime | None = None
+    """What changed in WorkOS after this is left to its event."""
+    claimed: frozenset[str] = frozenset()
+    """Gram ids of rows that an absence does not disable."""
+    record: Callable[[Decision], Statement] | None = None
+    """Refresh: the statement that resolves the event that it is for."""
+    overlay: Mapping[str, Row] = field(default_factory=dict)
+    """Dry run: the rows as the batches before would have written them, by Gram id."""
 
-    def singles(self) -> Iterator["_Batch"]:
-        before = self.read_from
-        for listed in self.events:
-            is_last = listed is self.events[-1]
-            yield _Batch(
-                events=(listed,),
-                read_from=before,
-                position=self.position if is_last else listed.position,
-                drained_at=self.drained_at if is_last else None,
+    def singles(self) -> Iterator["Batch"]:
+        """Return a batch for each observation; live, they move the cursor step by step."""
+        read_from = self.read_from
+        for number, observation in enumerate(self.observations, 1):
+            is_last = number == len(self.observations)
+            event = observation.event
+            position = self.position if is_last or event is None else event.position
+            yield replace(
+                self,
+                observations=(observation,),
+                read_from=read_from,
+                position=position,
+                read_began=self.read_began if is_last else None,
             )
-            if before is not None:
-                before = listed.position
+            read_from = position
 
 
-def _apply(batch: _Batch) -> Applied:
-    with _cursor_of(batch) as position:
-        if batch.read_from not in (None, position):
-            return Applied((), dropped=True)
-        organizations = [
-            listed.event.organization
-            for listed in batch.events
-            if isinstance(listed.event, OrganizationChanged)
-        ]
-        rows, deleted = lock_rows_and_find_deletions(
-            {listed.event.workos_id for listed in batch.events if listed.event.workos_id},
-            touched_ids(organizations),
-            deletions_of={organization.workos_id for organization in organizations},
+class WritesRefused(DatabaseError):
+    """PostgreSQL refuses every item: the environment changed, not the items."""
+
+
+def apply(batch: Batch, mode: Mode) -> Report:
+    """Apply a batch and report what was written.
+
+    Safe to repeat and to run concurrently. Live, a page is dropped if the cursor no longer stands
+    where it was read from. An item that PostgreSQL refuses for its own content is parked (events)
+    or reported as failed (objects), and the rest is applied. If the environment fails, or a lock
+    is not available, live mode stops before that item and says so in ``interrupted_by``; other
+    modes report objects as ``locked``. Raises ``django.db.Error`` if nothing was applied, and
+    ``CursorLocked``.
+    """
+    try:
+        return retry_races(partial(_apply, batch, mode))
+    except CursorLocked:
+        # No item is the reason, and each would have to wait as well.
+        raise
+    except DatabaseError as error:
+        if _is_environment(error):
+            raise
+    return _apply_alone(batch, mode)
+
+
+def _apply(batch: Batch, mode: Mode) -> Report:
+    with _transaction(mode) as position:
+        if mode is Mode.LIVE and position != batch.read_from:
+            return Report(dropped=True)
+        known = rows.load(batch.observations, lock=mode is not Mode.DRY_RUN)
+        known = replace(
+            known,
+            rows=_overlaid(known.rows, batch),
+            absent=batch.absent,
+            recent_after=batch.recent_after,
+            claimed=batch.claimed,
         )
-        fold = Fold(rows, deleted=deleted)
-        entries = tuple(_entry(listed, fold.apply(listed.event)) for listed in batch.events)
-        plan = fold.plan()
-        reported = _write(batch, plan, entries)
-    return Applied(
-        reported, requested_write_backs=bool(plan.write_backs), moved_rows=plan.moves_rows
+        resolution = Resolution(known)
+        decisions = [resolution.decide(observation) for observation in batch.observations]
+        plan = resolution.plan()
+        if mode is not Mode.DRY_RUN:
+            decisions = _write(batch, mode, plan, decisions)
+    return _report(decisions, plan, mode)
+
+
+@contextmanager
+def _transaction(mode: Mode) -> Iterator[Position]:
+    """The stream locks the cursor: the only exclusivity that correctness needs. The other writers
+    share it, or the stream could apply a deletion between their look for it and their insert."""
+    if mode is Mode.DRY_RUN:
+        with read_only_transaction():
+            yield Position()
+        return
+    opened: AbstractContextManager[Position] = (
+        cursor_locked() if mode is Mode.LIVE else cursor_shared()
     )
+    with opened as position:
+        yield position
 
 
-def _apply_one_by_one(batch: _Batch) -> Applied:
-    total = Applied(())
+def _write(batch: Batch, mode: Mode, plan: Plan, decisions: list[Decision]) -> list[Decision]:
+    """Write, and return the decisions that are to be reported."""
+    events = [decision for decision in decisions if decision.observation.event]
+    then = [batch.record(decisions[0])] if batch.record else []
+    if mode is Mode.LIVE:
+        then.append(move_cursor(batch.position, read_began=batch.read_began))
+    written = rows.write(plan, events, *then)
+    _after_commit(plan, written.new_conflicts)
+    parked = {
+        decision.observation.event.id
+        for decision in events
+        if decision.observation.event and decision.outcome is Outcome.PARKED
+    }
+    if mode is Mode.REPLAY and parked:
+        # One that was dismissed, or applied, is not parked because it is read again.
+        still = set(WorkOSEvent.objects.parked().filter(id__in=parked).values_list("id", flat=True))
+        return [_once_more(decision, still) for decision in decisions]
+    # An event without an id is read again as long as it is the stream's last. Once is enough.
+    known = parked - written.in_ledger if mode is Mode.LIVE else set()
+    return [d for d in decisions if not (d.observation.event and d.observation.event.id in known)]
+
+
+def _once_more(decision: Decision, parked: set[str]) -> Decision:
+    event = decision.observation.event
+    if decision.outcome is not Outcome.PARKED or (event and event.id in parked):
+        return decision
+    return Decision(decision.observation, Outcome.IGNORED)
+
+
+def _overlaid(loaded: Sequence[Row], batch: Batch) -> tuple[Row, ...]:
+    if not batch.overlay:
+        return tuple(loaded)
+    workos_ids = {observation.workos_id for observation in batch.observations}
+    ids = row_ids(batch.observations) | {row.id for row in loaded}
+    found = {row.id: row for row in loaded}
+    for row in batch.overlay.values():
+        if row.id in ids or row.workos_id in workos_ids:
+            found[row.id] = row
+    return tuple(found.values())
+
+
+# Which item failed --------------------------------------------------------------------------
+
+
+def _apply_alone(batch: Batch, mode: Mode) -> Report:
+    total = Report()
     for single in batch.singles():
         try:
-            total += _apply_or_park(single)
+            report = _apply_or_refuse(single, mode)
         except DatabaseError as error:
-            if not total.entries:
+            if mode is Mode.LIVE and total.counts:
+                # What is committed is to be reported, or it would not be written back, or logged.
+                total.interrupted_by = error
+                return total
+            if not is_passing(error) or mode is not Mode.RECONCILE:
                 raise
-            # What is committed must be told of, or nobody would write it back, or log it.
-            return total + Applied((), interrupted_by=error)
-        if total.dropped:
+            report = _locked(single)
+        if report.dropped:
+            total.dropped = True
             break
+        total.add(report)
     return total
 
 
-def _apply_or_park(single: _Batch) -> Applied:
+def _apply_or_refuse(single: Batch, mode: Mode) -> Report:
     try:
-        return retry_races(partial(_apply, single))
+        return retry_races(partial(_apply, single, mode))
     except DatabaseError as error:
-        if not is_contents_fault(error):
+        if is_passing(error) or _is_environment(error):
             raise
-        return _park(single, f"PostgreSQL: {error}")
+        (observation,) = single.observations
+        if observation.event is None:
+            return _failed(observation, describe(error))
+        if mode is Mode.LIVE and _is_everything_refused(observation, error):
+            raise WritesRefused(describe(error)) from error.__cause__
+        return _park(single, mode, describe(error))
 
 
-def _park(single: _Batch, reason: str) -> Applied:
-    with _cursor_of(single) as position:
-        if single.read_from not in (None, position):
-            return Applied((), dropped=True)
-        (listed,) = single.events
-        entries = (_entry(listed, Resolved(Outcome.PARKED, error=reason)),)
-        return Applied(_write(single, Fold(()).plan(), entries))
+def _is_environment(error: DatabaseError) -> bool:
+    if is_not_granted(error):
+        # A missing grant fails every item; a policy on rows fails one.
+        return bool(missing_grants())
+    return is_environment(error)
 
 
-def _cursor_of(batch: _Batch) -> AbstractContextManager[Position]:
-    """Locked for the compare-and-set: the only exclusivity that correctness needs.
+def _is_everything_refused(observation: Observation, error: DatabaseError) -> bool:
+    before = REFUSED_IN_A_ROW - 1
+    code = describe(error).partition(":")[0]
+    latest = execute_alone(sql.LATEST_EVENTS, [before])
+    refused = {
+        workos_id
+        for workos_id, outcome, reason in latest
+        if outcome == Outcome.PARKED and reason.startswith(f"{code}:")
+    }
+    return len(refused - {observation.workos_id}) == before
 
-    A replay holds it, or the stream could apply a deletion between its look for it and its insert.
-    """
-    return cursor_held() if batch.read_from is None else cursor_locked()
+
+def _failed(observation: Observation, reason: str) -> Report:
+    change = Change(None, observation.workos_id, Outcome.FAILED, reason=reason)
+    report = Report(changes=[change])
+    report.counts[Outcome.FAILED] = 1
+    return report
 
 
-def _write(batch: _Batch, plan: Plan, entries: Sequence[LedgerEntry]) -> tuple[LedgerEntry, ...]:
-    """Writes rows, ledger and cursor; returns what is to be reported."""
-    ledger = [entering(entries)] if entries else []
-    if batch.read_from is None:
-        write_plan(plan, *ledger)
-        return tuple(entries)
-    written = write_plan(plan, *ledger, moving(batch.position, drained_at=batch.drained_at))
-    # An event without an id is read again as long as it is the stream's last. Once is enough.
-    news = {id_ for found in written for (id_,) in found}
-    return tuple(
-        entry
-        for entry in entries
-        if entry.resolved.outcome is not Outcome.PARKED or entry.event.id in news
+def _locked(single: Batch) -> Report:
+    """Another program has the row locked. Until it is tried again, an absence of the organization
+    that the row is linked to must not disable it."""
+    (observation,) = single.observations
+    return Report(locked=[observation.workos_id or ""], claimed=row_ids(single.observations))
+
+
+def _park(single: Batch, mode: Mode, reason: str) -> Report:
+    (observation,) = single.observations
+    parked = Decision(observation, Outcome.PARKED, reason=reason)
+    nothing = Resolution(rows.Known()).plan()
+    try:
+        with _transaction(mode) as position:
+            if mode is Mode.LIVE and position != single.read_from:
+                return Report(dropped=True)
+            decisions = _write(single, mode, nothing, [parked])
+    except DatabaseError as error:
+        if mode is not Mode.LIVE or is_passing(error) or _is_environment(error):
+            raise
+        return _pass_over(single, parked, describe(error))
+    return _report(decisions, nothing, mode)
+
+
+def _pass_over(single: Batch, parked: Decision, refusal: str) -> Report:
+    """The ledger itself refuses the event: the conflict is where a person sees it."""
+    observation = parked.observation
+    event_id = observation.event.id if observation.event else ""
+    reason = f"{event_id} is not applied: {parked.reason}; the ledger refuses it: {refusal}"
+    conflict = Conflict(
+        observation.workos_id or event_id, None, ConflictKind.LEDGER_REFUSED, reason
     )
+    plan = replace(Resolution(rows.Known()).plan(), conflicts=(conflict,))
+    with cursor_locked() as position:
+        if position != single.read_from:
+            return Report(dropped=True)
+        written = rows.write(plan, (), move_cursor(single.position, read_began=single.read_began))
+        _after_commit(plan, written.new_conflicts)
+    return _report([replace(parked, reason=reason)], plan, Mode.LIVE)
 
 
-def _entry(listed: ListedEvent, resolved: Resolved) -> LedgerEntry:
-    payload = listed.payload if resolved.outcome is Outcome.PARKED else None
-    return LedgerEntry(listed.event, resolved, payload)
+# After the statements -----------------------------------------------------------------------
+
+_SIGNALS = {
+    Outcome.CREATED: signals.organization_created,
+    Outcome.UPDATED: signals.organization_updated,
+    Outcome.RELINKED: signals.organization_relinked,
+    Outcome.DISABLED: signals.organization_disabled,
+}
+
+
+def _after_commit(plan: Plan, new_conflicts: Sequence[Conflict]) -> None:
+    if plan.changes:
+        send_after_commit(
+            [(_SIGNALS[c.outcome], c.organization_id, c.workos_id) for c in plan.changes]
+        )
+    if new_conflicts:
+        transaction.on_commit(partial(_log_conflicts, new_conflicts), robust=True)
+
+
+def send_after_commit(changes: Sequence[tuple[Signal, str, str | None]]) -> None:
+    """Send each signal about Gram's id and WorkOS's, once the transaction is committed."""
+    transaction.on_commit(partial(_send, changes), robust=True)
+
+
+def _send(changes: Sequence[tuple[Signal, str, str | None]]) -> None:
+    for signal, organization_id, workos_id in changes:
+        signal.send_robust(
+            sender=Organization, organization_id=organization_id, workos_id=workos_id
+        )
+
+
+def _log_conflicts(conflicts: Sequence[Conflict]) -> None:
+    for conflict in conflicts:
+        logger.warning(
+            "a conflict waits for a person: %s",
+            one_line(conflict.reason),
+            extra={"organization": conflict.workos_id, "outcome": Outcome.CONFLICT},
+        )
+
+
+def _report(decisions: Sequence[Decision], plan: Plan, mode: Mode) -> Report:
+    report = Report(
+        moved_rows=bool(plan.changes),
+        requested_write_backs=bool(plan.write_backs),
+        withdrawn=0 if mode is Mode.LIVE else len(plan.known_to_workos),
+        needs_writing=not plan.is_empty,
+    )
+    if mode is Mode.DRY_RUN:
+        created = (creation.row for creation in plan.created)
+        report.rows_after = {row.id: row for row in (*plan.updated, *plan.disabled, *created)}
+    for decision in decisions:
+        _count(report, decision, mode)
+        before = decision.before
+        if (
+            before is not None
+            and before.workos_id not in (None, decision.observation.workos_id)
+            and decision.outcome in (Outcome.RELINKED, Outcome.UNCHANGED)
+        ):
+            report.claimed.add(before.id)
+        conflict = decision.conflict
+        if before is not None and conflict and conflict.kind is ConflictKind.ROW_CLAIMED:
+            report.owners.add(before.workos_id or "")
+    return report
+
+
+def _count(report: Report, decision: Decision, mode: Mode) -> None:
+    changes = [*changes_of(decision)]
+    if mode in (Mode.LIVE, Mode.REPLAY):
+        report.counts[decision.outcome] += 1
+        report.changes += [c for c in changes if c.change in (Outcome.PARKED, Outcome.FAILED)]
+        return
+    report.changes += changes
+    report.counts.update(c.change.value for c in changes if c.change is not Outcome.DISABLED_HERE)
+    report.counts[Outcome.DISABLED_HERE] += decision.is_disabled_here
+    report.counts["write_backs"] += sum("external_id" in change.fields for change in changes)
+    if not changes:
+        report.counts[decision.outcome] += 1

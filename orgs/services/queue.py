@@ -1,5 +1,5 @@
-"""Rings a worker: enqueues a task by its dotted path. What is true is in the tables; a task that is
-lost is one that the minute schedule rings again."""
+"""Enqueues tasks by their dotted paths. What is true is in the tables: a task that is lost is one
+that the minute schedule enqueues again."""
 
 import logging
 
@@ -15,15 +15,15 @@ PRUNE = "orgs.tasks.prune"
 RECONCILE = "orgs.tasks.reconcile"
 RECOVER = "orgs.tasks.recover"
 
-#: Seconds. A snapshot is long: it has its own limit, and a lease, because django-q2 delivers a task
-#: again that runs for longer than the cluster's ``retry``.
+#: Seconds. A full reconcile is long: it has its own limit, and a lease, because django-q2 delivers
+#: a task again that runs for longer than the cluster's ``retry``.
 RECONCILE_TIMEOUT = 3_600
 
 
 def queue_length() -> int | None:
-    """How many tasks wait for a worker; None if the queue is elsewhere and can't be asked.
+    """Return how many tasks wait for a worker; None if the queue does not answer.
 
-    Raises ``django.db.Error`` if it is in the database.
+    Raises ``django.db.Error`` if the queue is in the database.
     """
     try:
         length: int = get_broker().queue_size()
@@ -34,9 +34,8 @@ def queue_length() -> int | None:
     return length
 
 
-def ring(task: str) -> bool:
-    """Enqueues ``task``; returns whether it could. Never raises: a failed ring is logged, and the
-    schedule covers it.
+def enqueue(task: str) -> bool:
+    """Enqueue ``task``; return False, and log why, if that fails. Never raises.
 
     Call it after the commit of what the task is to find.
     """
@@ -44,6 +43,6 @@ def ring(task: str) -> bool:
         options = {"timeout": RECONCILE_TIMEOUT} if task in (RECONCILE, RECOVER) else {}
         async_task(task, q_options=options)
     except Exception:
-        logger.exception("could not ring %s; the minute schedule will", task)
+        logger.exception("could not enqueue %s; the minute schedule will", task)
         return False
     return True

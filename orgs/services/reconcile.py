@@ -7,56 +7,47 @@ every missing organization was asked for.
 import logging
 import time
 from array import array
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from functools import partial
-from hashlib import blake2b
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from django.db import DatabaseError, models
 
+from orgs import workos
 from orgs.conf import sync_settings
+from orgs.db import rows
 from orgs.db.cursor import (
-    Lease,
+    database_now,
     ensure_cursor,
     note_incomplete,
     note_reconciled,
+    read_cursor,
     replace_lost,
-    standing,
 )
-from orgs.db.errors import is_passing
+from orgs.db.errors import describe, is_passing
+from orgs.db.leases import Lease
 from orgs.domain.naming import one_line
-from orgs.domain.types import (
-    Outcome,
-    Position,
-)
+from orgs.domain.status import ReadError
+from orgs.domain.types import ObjectPage, Observation, Outcome, Report, State
 from orgs.models import ExternalIdWriteBack, Organization, WorkOSEvent
-from orgs.services import outbox as write_back
-from orgs.services import stream as drain
+from orgs.services import outbox
+from orgs.services.compare import Comparing, Run, counted, failures, in_groups
 from orgs.services.outbox import WriteBackReport
-from orgs.services.repair import (
-    Listed,
-    Run,
-    SnapshotReport,
-    ask,
-    compare_organizations,
-    disable_absent,
-    reading,
-)
-from orgs.services.stream import CursorLost, DrainReport
-from orgs.workos import OrganizationPage, WorkOSTrouble
-from orgs.workos import client as workos
-from orgs.workos.paging import read_ahead
+from orgs.services.pages import CursorLost, count_waiting, is_cursor_lost
+from orgs.services.refresh import Lookups
+from orgs.services.stream import DrainReport, drain_to_end
+from orgs.workos import WorkOSError, read_ahead, read_organizations
 
 logger = logging.getLogger(__name__)
 
-#: The new position of a lost cursor lies so much before the snapshot, beside the hold-back window:
-#: clocks differ, and applying events again is harmless.
+#: The new position of a lost cursor lies so much before the run, beside the hold-back window:
+#: applying events again is harmless.
 _OVERLAP = timedelta(minutes=5)
 
-#: So much later another process may begin a snapshot, if the one that took it is killed.
+#: So much later another process may begin, if the one that runs is killed.
 _LEASE_SECONDS = 120.0
 
 _PUSH_SECONDS = 600.0
@@ -64,9 +55,18 @@ _PUSH_SECONDS = 600.0
 _THREADS = 8
 _CHUNK = 1_000
 
-#: WorkOS may ask for a pause in the middle of a listing; so often, and so long, it is kept.
-_PAUSES = 5
-_LONGEST_PAUSE = 60.0
+#: It waits for its share of requests as long as that takes.
+_PATIENCE = float("inf")
+
+
+class UnknownOrganization(Exception):
+    """Neither the mirror nor WorkOS knows an organization by that id."""
+
+
+class WrongEnvironment(WorkOSError):
+    """WorkOS lists none of the organizations that rows are linked to."""
+
+    kind = ReadError.WRONG_ENVIRONMENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +74,16 @@ class Reconciliation:
     """What a run found and, unless it was a dry one, did."""
 
     events: DrainReport
-    snapshot: SnapshotReport
+    snapshot: Report
     write_backs: WriteBackReport
+    organizations: int
+    """How many organizations WorkOS listed, or was asked for."""
     cursor: str | None
     """The last event applied, when the run ended."""
     due_write_backs: int = 0
     """Of a dry run: write-backs that a repair would attempt."""
     lost: CursorLost | None = None
-    """The cursor was lost; a run that repairs has moved it, if the snapshot was complete."""
+    """The cursor was lost; a run that repairs has moved it, if the list was complete."""
 
     @property
     def in_sync(self) -> bool:
@@ -93,414 +95,398 @@ class Reconciliation:
             or self.lost
             or self.due_write_backs
             or self.write_backs.pushed
-            or self.trouble
+            or self.errors
         )
 
     @property
-    def trouble(self) -> list[str]:
-        """Why not all is repaired; empty if it is."""
-        failed = self.write_backs.failed
-        trouble = list(self.snapshot.trouble)
-        if failed:
-            noun = "write-back" if failed == 1 else "write-backs"
-            trouble.append(f"{failed} {noun} failed and will be tried again; see the outbox")
+    def errors(self) -> list[str]:
+        """Why not everything is repaired; empty if it is."""
+        errors = [*self.snapshot.errors, *failures(self.snapshot)]
+        if failed := self.write_backs.failed:
+            errors.append(
+                f"{counted(failed, 'write-back')} failed and will be tried again; "
+                "see the external_id write-backs"
+            )
         if self.write_backs.is_cut_short:
-            trouble.append("some write-backs are left for the worker: there was no time for them")
-        return trouble
-
-
-class UnknownOrganization(Exception):
-    """Neither the mirror nor WorkOS knows an organization by that id."""
+            errors.append("some write-backs are left for the worker: there was no time for them")
+        return errors
 
 
 def reconcile(run: Run, *, drain_events: bool = True) -> Reconciliation:
-    """Drains the events, compares every organization, repairs, and pushes write-backs.
+    """Drain the events, compare every organization, repair, and push write-backs.
 
-    A lost cursor is recovered: what happened meanwhile is in the snapshot, and the stream goes on
-    from before it. May be repeated, interrupted, and run concurrently with anything; beside another
-    snapshot it says so. Trouble with the snapshot is in its report. Raises
-    ``workos.WorkOSTrouble`` for trouble with the events, and ``django.db.Error``.
+    A lost cursor is recovered: what happened meanwhile is in the list, and the stream goes on from
+    before it. May be repeated, interrupted, and run concurrently with anything. Errors while
+    comparing are in the report. Raises ``WrongEnvironment`` before anything is written, another
+    ``WorkOSError`` for an error of the stream, and ``django.db.Error``.
     """
     if run.dry:
-        return _reconcile(run, drain_events=drain_events)
+        return _FullRun(run).reconcile(drain_events=drain_events)
     ensure_cursor()
-    with Lease.SNAPSHOT.kept(_LEASE_SECONDS) as is_alone:
+    with Lease.SNAPSHOT.auto_renewed(_LEASE_SECONDS) as is_alone:
         if not is_alone:
-            logger.warning("another process is taking a snapshot; this one is taken beside it")
-        return _reconcile(run, drain_events=drain_events)
+            logger.warning("another process reconciles too; this run goes on beside it")
+        return _FullRun(run).reconcile(drain_events=drain_events)
 
 
 def reconcile_unless_busy(run: Run, *, only_if_lost: bool = False) -> Reconciliation | None:
-    """The same, but leaves it to another process that is taking a snapshot, and returns None; so
-    does ``only_if_lost`` if the cursor is not lost."""
+    """Reconcile, unless another process does; then return None. ``only_if_lost`` also returns None
+    if the cursor is not lost."""
     ensure_cursor()
-    with Lease.SNAPSHOT.kept(_LEASE_SECONDS) as is_alone:
-        if not is_alone or (only_if_lost and not drain.is_cursor_lost()):
+    with Lease.SNAPSHOT.auto_renewed(_LEASE_SECONDS) as is_alone:
+        if not is_alone or (only_if_lost and not is_cursor_lost()):
             return None
-        return _reconcile(run, drain_events=True)
+        return _FullRun(run).reconcile(drain_events=True)
 
 
-def reconcile_organizations(
-    run: Run, ids: Sequence[str], *, deadline: float | None = None
-) -> Reconciliation:
-    """Compares and repairs only these, by WorkOS id or by Gram id, and pushes their write-backs.
-
-    If not all could be asked for by ``deadline``, a time of ``time.monotonic``, nothing is done and
-    it raises ``workos.Unavailable``. Young differences are applied too. Raises
-    ``UnknownOrganization`` before anything is written, ``workos.WorkOSTrouble`` and
-    ``django.db.Error``. May be repeated and run concurrently.
-    """
-    report = SnapshotReport()
-    found: dict[str, Listed | None] = {}
-    for id_ in dict.fromkeys(ids):
-        if deadline is not None and time.monotonic() > deadline:
-            raise workos.Unavailable("WorkOS answers too slowly for so many at once; choose fewer")
-        named = _find(run, id_)
-        if not named and id_ not in found:
-            report.organizations += 1
-            report.counts["unchanged"] += 1
-        found |= named
-    report.organizations += len(found)
-    present = [organization for organization in found.values() if organization is not None]
-    absent = [workos_id for workos_id, organization in found.items() if organization is None]
-    compare_organizations(run, report, present, young_after=None)
-    _settle_locked(run, report)
-    if _are_few_enough(run, report, absent):
-        disable_absent(run, report, absent)
-    touched = {change.organization_id for change in report.changes if change.organization_id}
-    return _concluded(run, DrainReport(), report, only=touched)
+# One full run -------------------------------------------------------------------------------
 
 
-# One run ------------------------------------------------------------------------------------
+class _FullRun:
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.lookups = Lookups(patience=_PATIENCE, dry=run.dry)
+        self.comparing = Comparing(run, self.lookups)
+        self.report = self.comparing.report
+        self.organizations = 0
+        self.workos_date: datetime | None = None
+        with self.lookups.reading():
+            self.began_at = database_now()
+        window = timedelta(seconds=sync_settings().hold_back_window)
+        #: What changed since may have been listed too early, and has its event.
+        self.recent_after = self.began_at - window
+        self.overlap = window + _OVERLAP
 
+    def reconcile(self, *, drain_events: bool) -> Reconciliation:
+        with self._noting_what_ends_it():
+            self._verify_environment()
+            events, lost = self._drain() if drain_events else (DrainReport(), None)
+            self._compare_all(lost)
+            if lost is not None and not self.run.dry and read_cursor().position != lost.position:
+                events = drain_to_end()
+            reconciliation = _conclude(self.comparing, events, self.organizations, lost=lost)
+            if drain_events and reconciliation.write_backs.pushed:
+                _read_echoes(events)
+        return reconciliation
 
-def _reconcile(run: Run, *, drain_events: bool) -> Reconciliation:
-    with _noted(run):
-        return _run(run, drain_events=drain_events)
-
-
-def _run(run: Run, *, drain_events: bool) -> Reconciliation:
-    events, lost = _drain(run) if drain_events else (DrainReport(), None)
-    report = SnapshotReport()
-    _take_snapshot(run, report, lost)
-    if lost is not None and not run.dry and standing().position != lost.position:
-        events = drain.drain_to_end()
-    concluded = _concluded(run, events, report, lost=lost)
-    if drain_events and concluded.write_backs.pushed:
-        _absorb_echoes(events)
-    return concluded
-
-
-def _drain(run: Run) -> tuple[DrainReport, CursorLost | None]:
-    try:
-        if not run.dry:
-            return drain.drain_to_end(), None
-        with reading(run):
-            start = standing()
-        waiting = drain.count_waiting(start)
-        with reading(run):
-            seen = WorkOSEvent.objects.parked().filter(id__in=waiting.placeless).count()
-        return DrainReport(waiting=waiting.count - seen), None
-    except CursorLost as lost:
-        logger.critical("the cursor is lost: %s; taking a full snapshot", lost)
-        return DrainReport(), lost
-
-
-def _concluded(
-    run: Run,
-    events: DrainReport,
-    report: SnapshotReport,
-    *,
-    only: Collection[str] | None = None,
-    lost: CursorLost | None = None,
-) -> Reconciliation:
-    """Pushes what is due, and says what all came to."""
-    due, pushed = 0, WriteBackReport()
-    if not run.dry:
-        pushed = write_back.push_due(deadline=time.monotonic() + _PUSH_SECONDS, only=only)
-    with reading(run):
-        cursor = standing().position.last_event_id
-        if run.dry and only is None:
-            due = ExternalIdWriteBack.objects.due().count()
-    return Reconciliation(events, report, pushed, cursor, due, lost)
-
-
-def _absorb_echoes(events: DrainReport) -> None:
-    """WorkOS lists our own write-backs as updates; what is listed of them already is read now.
-
-    What is parked with them is added to ``events``.
-    """
-    try:
-        parked = drain.drain_to_end().parked
-        events.parked += parked
-        events.outcomes[Outcome.PARKED] += len(parked)
-    except (CursorLost, WorkOSTrouble, DatabaseError) as trouble:
-        if isinstance(trouble, DatabaseError) and not is_passing(trouble):
-            raise
-        logger.warning("the echoes of the write-backs are left to the worker: %s", trouble)
-
-
-# The snapshot -------------------------------------------------------------------------------
-
-
-def _take_snapshot(run: Run, report: SnapshotReport, lost: CursorLost | None) -> None:
-    """Compares what is listed, then what is missing. A listing that is complete, and was applied
-    whole, mends a lost cursor, whatever the missing wait for."""
-    try:
-        seen = _compare_listed(run, report)
-        if lost is not None and not run.dry and not report.trouble:
-            _recover(lost, run)
-        if _settle_missing(run, report, seen) and not run.dry and not report.trouble:
-            note_reconciled(run.now, drift=len(report.drift))
-    except (WorkOSTrouble, DatabaseError) as trouble:
-        if isinstance(trouble, DatabaseError) and not is_passing(trouble):
-            raise
-        # What was repaired is repaired, and is to be told.
-        report.trouble.append(
-            f"{one_line(trouble)}; {report.organizations} organizations were compared, "
-            f"{report.counts[Outcome.DISABLED.value] or 'none'} disabled"
+    def _verify_environment(self) -> None:
+        """Find an organization in WorkOS's list that a row is linked to, before anything is
+        written: the key may be of another environment, the address of another server."""
+        with self.lookups.reading():
+            if not Organization.objects.live().exists():
+                return
+        with closing(read_ahead(self._read, None)) as pages:
+            for page in pages:
+                with self.lookups.reading():
+                    found = rows.linked(o.workos_id for o in page.observations if o.workos_id)
+                if found:
+                    self.lookups.candidates = sorted(found)[:3]
+                    return
+        raise WrongEnvironment(
+            "WorkOS lists none of the organizations that rows are linked to: WORKOS_API_KEY is of "
+            "another environment, or WORKOS_BASE_URL is wrong; nothing was written"
         )
-    if report.trouble and not run.dry:
-        _note_incomplete(report.trouble[0])
 
-
-@contextmanager
-def _noted(run: Run) -> Iterator[None]:
-    """Around a run: what ends it is also to be seen where people look."""
-    try:
-        yield
-    except (WorkOSTrouble, DatabaseError) as trouble:
-        if not run.dry:
-            _note_incomplete(one_line(trouble))
-        raise
-
-
-def _note_incomplete(trouble: str) -> None:
-    try:
-        note_incomplete(one_line(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC: {trouble}"))
-    except DatabaseError as error:
-        logger.warning("that the snapshot is not complete could not be noted: %s", one_line(error))
-
-
-def _compare_listed(run: Run, report: SnapshotReport) -> "_Seen":
-    seen = _Seen()
-    with closing(read_ahead(_read_patiently, None)) as pages:
-        for page in pages:
-            organizations = seen.add(page)
-            report.organizations += len(organizations)
-            compare_organizations(run, report, organizations, young_after=run.young_after)
-            run.progress(report.organizations)
-    _settle_locked(run, report)
-    return seen
-
-
-def _settle_locked(run: Run, report: SnapshotReport) -> None:
-    """Tries once more the rows that another program had locked."""
-    locked, report.locked = report.locked, []
-    for workos_id in locked:
-        organization = ask(workos_id)
-        if organization is not None:
-            compare_organizations(run, report, [organization], young_after=None)
-    report.trouble += [
-        f"{workos_id} is locked by another program; run it again" for workos_id in report.locked
-    ]
-
-
-def _read_patiently(position: str | None) -> OrganizationPage:
-    for _ in range(_PAUSES):
+    def _drain(self) -> tuple[DrainReport, CursorLost | None]:
         try:
-            return workos.read_organizations(position)
-        except workos.RateLimited as limited:
-            if not 0 < (limited.retry_after or 0.0) <= _LONGEST_PAUSE:
+            if not self.run.dry:
+                return drain_to_end(), None
+            with self.lookups.reading():
+                start = read_cursor()
+            waiting = count_waiting(start)
+            with self.lookups.reading():
+                seen = WorkOSEvent.objects.parked().filter(id__in=waiting.placeless).count()
+            return DrainReport(waiting=waiting.count - seen), None
+        except CursorLost as lost:
+            logger.critical("the cursor is lost: %s; reconciling in full", lost)
+            return DrainReport(), lost
+
+    def _compare_all(self, lost: CursorLost | None) -> None:
+        """Compare what is listed, then what is missing. A list that is complete repairs a lost
+        cursor, whatever the missing ones wait for."""
+        try:
+            seen = self._compare_listed()
+            if lost is not None and not self.run.dry and not self.report.errors:
+                self._replace(lost)
+            self._resolve_missing(seen)
+        except (WorkOSError, DatabaseError) as error:
+            if isinstance(error, DatabaseError) and not is_passing(error):
                 raise
-            time.sleep(limited.retry_after or 0.0)
-    return workos.read_organizations(position)
+            # What was repaired is repaired, and is to be reported.
+            self.report.errors.append(
+                f"{_said(error)}; {self.organizations} organizations were compared, "
+                f"{self.report.counts[Outcome.DISABLED] or 'none'} disabled"
+            )
+        if not self.run.dry:
+            self._note_result()
+
+    def _note_result(self) -> None:
+        failed = self.report.counts[Outcome.FAILED]
+        if errors := [*self.report.errors, *failures(self.report)]:
+            _note_incomplete(one_line(errors[0]), failed)
+        else:
+            note_reconciled(self.began_at, drift=len(self.report.drift), failed=0)
+
+    def _compare_listed(self) -> "_Seen":
+        seen = _Seen()
+        with closing(read_ahead(self._read, None)) as pages:
+            for page in pages:
+                self.workos_date = self.workos_date or page.date
+                new = seen.add(page.observations)
+                self.organizations += len(new)
+                self.comparing.compare(new, recent_after=self.recent_after)
+                self.run.progress(self.organizations)
+        self.comparing.retry_locked()
+        seen.sort()
+        return seen
+
+    def _read(self, position: str | None) -> ObjectPage:
+        return read_organizations(position, patience=_PATIENCE)
+
+    def _replace(self, lost: CursorLost) -> None:
+        overlap = self.overlap.total_seconds()
+        moved_to = replace_lost(
+            lost.position,
+            began_at=self.began_at,
+            workos_date=self.workos_date,
+            overlap=overlap,
+        )
+        if moved_to is not None:
+            logger.critical("the cursor was lost; the stream goes on from %s", moved_to)
+
+    def _resolve_missing(self, seen: "_Seen") -> None:
+        """Ask for each linked row that was not listed, and only then disable any."""
+        with self.lookups.reading():
+            linked = Organization.objects.live().count()
+        missing = self._missing(Organization.objects.live(), seen, self.run.limit.allows(linked))
+        if not self.comparing.are_few_enough(missing, self.organizations):
+            return
+        # These are disabled already: that they are deleted in WorkOS too is all there is to note.
+        missing += self._missing(Organization.objects.disabled_here(), seen, None)
+        if self.report.errors or not missing:
+            return
+        if self.lookups.proves_absence(set(missing)):
+            self.comparing.disable(missing)
+            self.comparing.retry_locked()
+        else:
+            self.comparing.leave_unproven(missing)
+
+    def _missing(
+        self, organizations: models.QuerySet[Organization], seen: "_Seen", limit: int | None
+    ) -> list[str]:
+        """The WorkOS ids that were not listed, and that WorkOS answers 404 for; one more than the
+        limit is enough to know that it is exceeded."""
+        missing: list[str] = []
+        for workos_id, answer in self._answers(self._unseen(organizations, seen)):
+            if isinstance(answer, workos.Refused):
+                reason = f"WorkOS refuses to say whether it exists: {answer}"
+                self.comparing.leave_unproven([workos_id], reason)
+            elif answer.state is State.ABSENT:
+                missing.append(workos_id)
+            elif not self._is_recent(answer):
+                self.report.errors.append(
+                    f"the list is not complete: {workos_id} exists and was not in it; "
+                    f"{self.organizations} organizations were compared, none disabled"
+                )
+                return []
+            if limit is not None and len(missing) > limit:
+                break
+        return missing
+
+    def _answers(
+        self, workos_ids: Iterable[str]
+    ) -> Iterator[tuple[str, Observation | workos.Refused]]:
+        with ThreadPoolExecutor(_THREADS) as threads:
+            for group in in_groups(workos_ids, _THREADS):
+                yield from zip(group, threads.map(self._ask, group), strict=True)
+
+    def _ask(self, workos_id: str) -> Observation | workos.Refused:
+        try:
+            return self.lookups.look_up(workos_id)
+        except workos.Refused as refusal:
+            return refusal
+
+    def _is_recent(self, observation: Observation) -> bool:
+        """It may have been created after its place in the list was read."""
+        fields = observation.fields
+        return fields is not None and fields.updated_at > self.recent_after
+
+    def _unseen(
+        self, organizations: models.QuerySet[Organization], seen: "_Seen"
+    ) -> Iterator[str]:
+        last = ""
+        while True:
+            with self.lookups.reading():
+                linked = organizations.filter(id__gt=last).order_by("id")
+                chunk = list(linked.values_list("id", "workos_id")[:_CHUNK])
+            if not chunk:
+                return
+            last = chunk[-1][0]
+            for id_, workos_id in chunk:
+                if workos_id and id_ not in self.report.claimed and workos_id not in seen:
+                    yield workos_id
+
+    @contextmanager
+    def _noting_what_ends_it(self) -> Iterator[None]:
+        """Around a run: what ends it is also to be seen where people look."""
+        try:
+            yield
+        except (WorkOSError, DatabaseError) as error:
+            if not self.run.dry:
+                _note_incomplete(_said(error))
+            raise
 
 
-@dataclass(slots=True)
 class _Seen:
-    """The WorkOS ids that were listed, as 64-bit hashes in an open-addressed table.
+    """The WorkOS ids that were listed, as 64-bit hashes: 8 bytes each.
 
-    At most 32 bytes each, where a set of Python's needs about 100.
+    Two ids of one hash would hide a missing organization until the next run, by another hash.
     """
 
-    _slots: "array[int]" = field(default_factory=lambda: _empty_table(1_024))
-    _count: int = 0
+    def __init__(self) -> None:
+        self._hashes = array("q")
+        self._last_page: set[str] = set()
 
-    def add(self, page: OrganizationPage) -> list[Listed]:
-        """Those of the page that were not listed before."""
-        return [listed for listed in page.organizations if self._put(_hash(listed.workos_id))]
+    def add(self, observations: Sequence[Observation]) -> list[Observation]:
+        """Add a page; return those that the page before did not list too, as when one moves on."""
+        new = [o for o in observations if o.workos_id and o.workos_id not in self._last_page]
+        self._last_page = {o.workos_id for o in observations if o.workos_id}
+        self._hashes.extend(hash(o.workos_id) for o in new)
+        return new
+
+    def sort(self) -> None:
+        """Call it after the last ``add``, before ``in``."""
+        self._hashes = array("q", sorted(self._hashes))
 
     def __contains__(self, workos_id: str) -> bool:
-        return self._slots[self._place(_hash(workos_id))] != _FREE
-
-    def _put(self, key: int) -> bool:
-        """Whether it was not there."""
-        place = self._place(key)
-        if self._slots[place] != _FREE:
-            return False
-        self._slots[place] = key
-        self._count += 1
-        if 2 * self._count > len(self._slots):
-            self._grow()
-        return True
-
-    def _place(self, key: int) -> int:
-        """Where it is, or else would be."""
-        last = len(self._slots) - 1
-        place = key & last
-        while self._slots[place] not in (_FREE, key):
-            place = (place + 1) & last
-        return place
-
-    def _grow(self) -> None:
-        before, self._slots = self._slots, _empty_table(2 * len(self._slots))
-        for key in before:
-            if key != _FREE:
-                self._slots[self._place(key)] = key
-
-
-_FREE = 0
-
-
-def _empty_table(length: int) -> "array[int]":
-    """``length`` must be a power of two."""
-    return array("Q", [_FREE]) * length
-
-
-def _hash(workos_id: str) -> int:
-    return int.from_bytes(blake2b(workos_id.encode(), digest_size=8).digest(), "big") or 1
-
-
-def _recover(lost: CursorLost, run: Run) -> None:
-    window = timedelta(seconds=sync_settings().hold_back_window)
-    position = Position(None, run.now - window - _OVERLAP)
-    if replace_lost(lost.position, position, drained_at=run.now):
-        logger.critical("the cursor was lost; the stream goes on from %s", position.last_event_at)
-
-
-# The missing --------------------------------------------------------------------------------
-
-
-def _settle_missing(run: Run, report: SnapshotReport, seen: _Seen) -> bool:
-    """Asks for each linked, enabled row that was not listed, and only then disables any.
-
-    Whether that went well: no more were gone than the limit allows, and none was there after all.
-    """
-    gone: list[str] = []
-    allowed = run.limit.allows(_count_linked(run))
-    for workos_id, answer in _ask_for_unseen(run, report, seen):
-        if isinstance(answer, workos.Refused):
-            report.add_conflict(workos_id, f"WorkOS refuses to say whether it exists: {answer}")
-        elif answer:
-            report.trouble.append(
-                f"the listing is not complete: {workos_id} exists and was not in it; "
-                f"{report.organizations} organizations were compared, none disabled"
-            )
-            return False
-        elif answer is False:
-            gone.append(workos_id)
-        if len(gone) > allowed:
-            break
-    if not _are_few_enough(run, report, gone):
-        return False
-    for chunk in _in_groups(gone, _CHUNK):
-        disable_absent(run, report, chunk)
-    return True
-
-
-def _ask_for_unseen(
-    run: Run, report: SnapshotReport, seen: _Seen
-) -> Iterator[tuple[str, bool | workos.Refused | None]]:
-    # One so young may have been created after its place in the listing was read.
-    still_there = partial(_exists, before=run.young_after)
-    with ThreadPoolExecutor(_THREADS) as threads:
-        for unseen in _in_groups(_unseen(run, report, seen), _THREADS):
-            yield from zip(unseen, threads.map(still_there, unseen), strict=True)
-
-
-def _exists(workos_id: str, *, before: datetime) -> bool | workos.Refused | None:
-    try:
-        return workos.exists(workos_id, before=before)
-    except workos.Refused as refusal:
-        return refusal
-
-
-def _unseen(run: Run, report: SnapshotReport, seen: _Seen) -> Iterator[str]:
-    last = ""
-    while True:
-        with reading(run):
-            rows = _to_be_listed().filter(id__gt=last).order_by("id")
-            chunk = list(rows.values_list("id", "workos_id")[:_CHUNK])
-        if not chunk:
-            return
-        last = chunk[-1][0]
-        for id_, workos_id in chunk:
-            if workos_id and id_ not in report.claimed and workos_id not in seen:
-                yield workos_id
-
-
-def _in_groups(items: Iterable[str], size: int) -> Iterator[list[str]]:
-    group: list[str] = []
-    for item in items:
-        group.append(item)
-        if len(group) == size:
-            yield group
-            group = []
-    if group:
-        yield group
-
-
-def _are_few_enough(run: Run, report: SnapshotReport, gone: Sequence[str]) -> bool:
-    linked = _count_linked(run) if gone else 0
-    allowed = run.limit.allows(linked)
-    if len(gone) <= allowed:
-        return True
-    report.trouble.append(
-        f"more than {allowed} of {linked} linked organizations are gone from WorkOS: none is "
-        f"disabled; {report.organizations} organizations were compared; if that is right, raise "
-        "--max-disable: with --dry-run and 100%, it lists them"
-    )
-    return False
-
-
-def _count_linked(run: Run) -> int:
-    with reading(run):
-        return _to_be_listed().count()
-
-
-def _to_be_listed() -> models.QuerySet[Organization]:
-    return Organization.objects.linked().filter(disabled_at__isnull=True)
+        place = bisect_left(self._hashes, hash(workos_id))
+        return place < len(self._hashes) and self._hashes[place] == hash(workos_id)
 
 
 # Single organizations -----------------------------------------------------------------------
 
 
-def _find(run: Run, id_: str) -> dict[str, Listed | None]:
-    """The organizations that an id of either kind is about, by WorkOS id; None: WorkOS says gone.
+def reconcile_organizations(
+    run: Run, ids: Sequence[str], *, deadline: float | None = None
+) -> Reconciliation:
+    """Compare and repair only these, by WorkOS id or by Gram id, and push their write-backs.
 
-    More than one if the row's own is gone and another names the row; none if the mirror alone
-    knows it.
+    Recent differences are applied too. If not all could be asked for by ``deadline``, a time of
+    ``time.monotonic()``, nothing is done and it raises ``workos.Unavailable``. An id that neither
+    side knows is an error in the report; if that is all, it raises ``UnknownOrganization``. Raises
+    ``WorkOSError`` and ``django.db.Error``. May be repeated and run concurrently.
     """
-    with reading(run):
-        row = Organization.objects.filter(models.Q(id=id_) | models.Q(workos_id=id_)).first()
+    patience = _PATIENCE if deadline is None else 0.0
+    comparing = Comparing(run, Lookups(patience=patience, dry=run.dry))
+    found: dict[str, Observation] = {}
+    in_mirror_alone = 0
+    for id_ in dict.fromkeys(ids):
+        if deadline is not None and time.monotonic() > deadline:
+            raise workos.Unavailable("WorkOS answers too slowly for so many at once; choose fewer")
+        try:
+            named = _find(comparing.lookups, id_)
+        except (UnknownOrganization, workos.Refused) as unknown:
+            comparing.report.errors.append(one_line(unknown))
+            continue
+        in_mirror_alone += not named
+        found |= named
+    if comparing.report.errors and not found and not in_mirror_alone:
+        raise UnknownOrganization("; ".join(comparing.report.errors))
+    comparing.report.counts[Outcome.UNCHANGED] += in_mirror_alone
+    comparing.compare([o for o in found.values() if o.state is not State.ABSENT])
+    comparing.retry_locked()
+    organizations = len(found) + in_mirror_alone
+    _disable_missing(comparing, found, organizations)
+    touched = {c.organization_id for c in comparing.report.changes if c.organization_id}
+    return _conclude(comparing, DrainReport(), organizations, only=touched)
+
+
+def _disable_missing(
+    comparing: Comparing, found: dict[str, Observation], organizations: int
+) -> None:
+    missing = [workos_id for workos_id, o in found.items() if o.state is State.ABSENT]
+    if not missing or not comparing.are_few_enough(missing, organizations):
+        return
+    if comparing.lookups.proves_absence(set(missing)):
+        comparing.disable(missing)
+        comparing.retry_locked()
+    else:
+        comparing.leave_unproven(missing)
+
+
+def _find(lookups: Lookups, id_: str) -> dict[str, Observation]:
+    """The organizations that an id of either kind is about, by WorkOS id.
+
+    More than one if the row's own is deleted and another one names the row; none if the mirror
+    alone knows it.
+    """
+    with lookups.reading():
+        row = Organization.objects.by_either_id(id_).first()
     if row is None:
-        return _find_in_workos(id_)
-    found: dict[str, Listed | None] = {}
+        return {id_: _find_in_workos(lookups, id_)}
+    found: dict[str, Observation] = {}
     if row.workos_id is not None:
-        found[row.workos_id] = ask(row.workos_id)
-        if found[row.workos_id] is not None:
+        found[row.workos_id] = lookups.look_up(row.workos_id)
+        if found[row.workos_id].state is not State.ABSENT:
             return found
-    if heir := workos.find_by_external_id(row.id):
-        found[heir] = ask(heir)
+    if new_owner := lookups.new_owner(row.id):
+        found[new_owner.workos_id or ""] = new_owner
     return found
 
 
-def _find_in_workos(id_: str) -> dict[str, Listed | None]:
-    organization = ask(id_)
-    if organization is not None:
-        return {id_: organization}
-    workos_id = workos.find_by_external_id(id_)
-    if workos_id is None:
-        raise UnknownOrganization(f"neither the mirror nor WorkOS knows an organization {id_}")
-    return {workos_id: ask(workos_id)}
+def _find_in_workos(lookups: Lookups, id_: str) -> Observation:
+    observation = lookups.look_up(id_)
+    if observation.state is State.ABSENT:
+        named = lookups.new_owner(id_)
+        if named is None:
+            raise UnknownOrganization(f"neither the mirror nor WorkOS knows an organization {id_}")
+        return named
+    return observation
+
+
+# The end of both ----------------------------------------------------------------------------
+
+
+def _conclude(
+    comparing: Comparing,
+    events: DrainReport,
+    organizations: int,
+    *,
+    only: Collection[str] | None = None,
+    lost: CursorLost | None = None,
+) -> Reconciliation:
+    """Push what is due, and say what everything came to."""
+    due, pushed = 0, WriteBackReport()
+    if not comparing.run.dry:
+        pushed = outbox.push_due(deadline=time.monotonic() + _PUSH_SECONDS, only=only)
+    with comparing.lookups.reading():
+        cursor = read_cursor().position.last_event_id
+        if comparing.run.dry and only is None:
+            due = ExternalIdWriteBack.objects.due().count()
+    return Reconciliation(events, comparing.report, pushed, organizations, cursor, due, lost)
+
+
+def _read_echoes(events: DrainReport) -> None:
+    """WorkOS lists our own write-backs as updates; what is listed of them already is read now.
+
+    What is parked with them is added to ``events``.
+    """
+    try:
+        parked = drain_to_end().parked
+        events.changes += parked
+        events.counts[Outcome.PARKED] += len(parked)
+    except (CursorLost, WorkOSError, DatabaseError) as error:
+        if isinstance(error, DatabaseError) and not is_passing(error):
+            raise
+        logger.warning("the events of our write-backs are left to the worker: %s", one_line(error))
+
+
+def _note_incomplete(error: str, failed: int = 0) -> None:
+    try:
+        note_incomplete(error, failed=failed)
+    except DatabaseError as unnoted:
+        logger.warning("that the run is incomplete could not be noted: %s", describe(unnoted))
+
+
+def _said(error: Exception) -> str:
+    return describe(error) if isinstance(error, DatabaseError) else one_line(error)

@@ -1,34 +1,25 @@
-"""Asks WorkOS for single organizations and applies what it says now.
-
-This is how an announcement is honoured whose event never came, and how a parked event is replayed.
-WorkOS is asked before the transaction, never inside it.
-"""
+"""Fetches single organizations and applies what WorkOS says now: for missed webhooks, for parked
+events, and for a confirmed absence. WorkOS is called before the transaction, never inside it."""
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from functools import partial
+from uuid import uuid4
 
 from django.db import DatabaseError
 from django.db.models.functions import Now
 
-from orgs.db.cursor import cursor_locked
-from orgs.db.errors import is_contents_fault, is_passing, retry_races
-from orgs.db.rows import lock_rows_and_find_deletions, write_plan
-from orgs.db.transactions import bounded_transaction
+from orgs import workos
+from orgs.db import rows
+from orgs.db.errors import is_passing
+from orgs.db.transactions import Statement, bounded_transaction, read_only_transaction
 from orgs.domain.naming import storable
-from orgs.domain.resolution import (
-    Fold,
-    RemoteOrganization,
-    Resolved,
-    touched_ids,
-)
-from orgs.domain.types import (
-    Outcome,
-)
+from orgs.domain.resolution import gram_id
+from orgs.domain.types import Change, Decision, Observation, Outcome, State
 from orgs.models import Organization, WorkOSEvent
-from orgs.workos import client as workos
+from orgs.services.apply import Batch, Mode, apply
+from orgs.workos import WorkOSError
 
 
 class NotParked(Exception):
@@ -36,247 +27,270 @@ class NotParked(Exception):
 
 
 class AlreadySeen(Exception):
-    """The announced event has been read, or another drain has settled it."""
+    """The announced event has been read, or another drain has resolved it."""
+
+
+# Looking objects up -------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Lookups:
+    """Looks organizations up, for one run, and finds out whether its 404s prove anything.
+
+    The same 404 may come from a wrong address, or with the key of another environment. It counts
+    only if, in the same run, the same route found another organization that a row is linked to.
+    """
+
+    patience: float = 0.0
+    """Seconds that a call may wait for the request budget, or for a pause WorkOS asked for."""
+    dry: bool = False
+    candidates: list[str] = field(default_factory=list)
+    """WorkOS ids of linked organizations that should be found."""
+    _is_proven: bool | None = None
+
+    def look_up(self, workos_id: str) -> Observation:
+        """Return what WorkOS says of it now. May run in a thread. Raises ``WorkOSError``."""
+        return workos.lookup(workos_id, patience=self.patience)
+
+    def proves_absence(self, missing: set[str]) -> bool:
+        """Return True if a 404 of this run counts. Raises ``WorkOSError``."""
+        if self._is_proven is None:
+            found = (self.look_up(other) for other in self._others(missing))
+            self._is_proven = any(observation.state is not State.ABSENT for observation in found)
+        return self._is_proven
+
+    def confirmed_absent(self, workos_ids: set[str]) -> frozenset[str]:
+        """Return those that WorkOS confirms not to exist. Raises ``WorkOSError``."""
+        absent = {id_ for id_ in workos_ids if self.look_up(id_).state is State.ABSENT}
+        return frozenset(absent) if absent and self.proves_absence(absent) else frozenset()
+
+    def new_owner(self, organization_id: str) -> Observation | None:
+        """Return the organization that WorkOS shows with this ``external_id``, if there is one."""
+        workos_id = workos.find_by_external_id(organization_id, patience=self.patience)
+        return None if workos_id is None else self.look_up(workos_id)
+
+    def reading(self) -> AbstractContextManager[None]:
+        """Around every read of the database: a dry run's are where PostgreSQL refuses writes."""
+        return read_only_transaction() if self.dry else nullcontext()
+
+    def _others(self, missing: set[str]) -> list[str]:
+        with self.reading():
+            live = Organization.objects.live().exclude(workos_id__in=missing).order_by("id")
+            # From anywhere among the ids, which the key's index finds at once.
+            found = [*live.filter(id__gte=str(uuid4()))[:3], *live[:2]]
+        others = [row.workos_id for row in found if row.workos_id]
+        return [*(id_ for id_ in self.candidates if id_ not in missing), *others]
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
-    """What WorkOS said of an organization, and which others it said are gone."""
+class Fetched:
+    """What WorkOS said of an organization, and what is confirmed beside it."""
 
-    workos_id: str
-    organization: RemoteOrganization | None
-    """None: WorkOS answered 404."""
-    gone: frozenset[str] = frozenset()
+    observation: Observation
+    absent: frozenset[str] = frozenset()
+    is_proven: bool = True
+    """False: a 404 for the organization of an enabled row, which may be a wrong address."""
 
 
-def take_snapshot(workos_id: str) -> Snapshot:
-    """Asks WorkOS for the organization, and for any other whose row it would take over.
+def fetch(workos_id: str, lookups: Lookups) -> Fetched:
+    """Fetch the organization, and any other whose row it would take over.
 
-    Raises ``workos.UnreadableOrganization`` and ``workos.WorkOSTrouble``.
+    If it is deleted and another one has taken over its row, that one is returned: by their events
+    the row moves first, and is not disabled by the deletion of its old organization. Raises
+    ``WorkOSError``.
     """
-    try:
-        organization = workos.get_organization(workos_id)
-    except workos.NotFound:
-        return _snapshot_of_heir(workos_id) or Snapshot(workos_id, None)
-    rivals = _linked_elsewhere(organization)
-    return Snapshot(workos_id, organization, frozenset(filter(is_gone, rivals)))
+    observation = lookups.look_up(workos_id)
+    if observation.state is not State.ABSENT:
+        return Fetched(observation, lookups.confirmed_absent(_owners_of(observation, lookups)))
+    with lookups.reading():
+        row = Organization.objects.filter(workos_id=workos_id).first()
+    if row is None:
+        return Fetched(observation)
+    if not lookups.proves_absence({workos_id}):
+        return Fetched(observation, is_proven=False)
+    new_owner = lookups.new_owner(row.id)
+    if new_owner is not None and new_owner.state is State.PRESENT:
+        return Fetched(new_owner, frozenset({workos_id}))
+    return Fetched(observation)
 
 
-def _snapshot_of_heir(workos_id: str) -> Snapshot | None:
-    """Of the organization, if there is one, that has taken over the row of one that is gone.
+def _owners_of(observation: Observation, lookups: Lookups) -> set[str]:
+    """The other organization that the row is linked to which this one resolves to."""
+    if observation.fields is None:
+        return set()
+    id_ = gram_id(observation.workos_id or "", observation.fields)
+    with lookups.reading():
+        if rows.linked([observation.workos_id or ""]):
+            return set()
+        owners = Organization.objects.linked().filter(id=id_).values_list("workos_id", flat=True)
+        return {workos_id for workos_id in owners if workos_id is not None}
 
-    By their events the row moves first, and is not disabled by the deletion of its old one.
+
+UNPROVEN = (
+    "WorkOS answers that there is no such organization, but no other linked organization could be "
+    "found by the same address and key, so that proves nothing: see WORKOS_BASE_URL and "
+    "WORKOS_API_KEY. If it is deleted, disable it in the admin"
+)
+
+
+# Events -------------------------------------------------------------------------------------
+
+
+def resolve_missed(event_id: str) -> Change:
+    """Resolve an announced event that the stream never listed: apply what WorkOS says now.
+
+    May be repeated and run concurrently. What can't be applied is parked. Raises ``AlreadySeen``,
+    ``WorkOSError`` and ``django.db.Error``; after the last two it is still unseen.
     """
-    row = Organization.objects.filter(workos_id=workos_id).first()
-    try:
-        heir = row and workos.find_by_external_id(row.id)
-        organization = workos.get_organization(heir) if heir else None
-    except workos.Refused:
-        return None
-    if organization is None:
-        return None
-    return Snapshot(organization.workos_id, organization, frozenset({workos_id}))
+    event = WorkOSEvent.objects.announced_and_unseen().filter(id=event_id).first()
+    if event is None:
+        raise AlreadySeen(f"{event_id} is not waited for")
+    return _resolve(event, is_missed=True)
 
 
-def replay_parked(event_id: str) -> Resolved:
-    """Applies what WorkOS says now of a parked event's organization, and notes what came of it.
+def replay_parked(event_id: str) -> Change:
+    """Apply what WorkOS says now of a parked event's organization, and record the outcome.
 
     May be repeated and run concurrently. Returns ``PARKED``, with the reason, if that can't be
-    applied either. Raises ``NotParked``, ``workos.WorkOSTrouble`` and ``django.db.Error``; the
-    event is still parked then.
+    applied either. Raises ``NotParked``, ``WorkOSError`` and ``django.db.Error``; the event is
+    still parked then.
     """
     event = WorkOSEvent.objects.parked().filter(id=event_id).first()
     if event is None:
         raise NotParked(f"{event_id} is not parked")
+    return _resolve(event, is_missed=False)
+
+
+@dataclass(slots=True)
+class _Recording:
+    """Records in the ledger what became of an event, in the transaction that applies it."""
+
+    event: WorkOSEvent
+    is_missed: bool
+    result: Change | None = None
+
+    def __call__(self, decision: Decision) -> Statement:
+        if decision.outcome in (Outcome.CONFLICT, Outcome.PARKED):
+            return self.parked(decision.reason)
+        outcome = decision.outcome
+        if outcome is Outcome.UNCHANGED:
+            # The row is as new as the event, or newer.
+            outcome = Outcome.STALE
+        self.result = Change(decision.organization_id, decision.observation.workos_id, outcome)
+        recorded = Outcome.MISSING if self.is_missed else outcome
+        return self._statement(recorded, decision.organization_id)
+
+    def parked(self, reason: str, payload: str | None = None) -> Statement:
+        """Return the statement that parks the event, or keeps it parked, for this reason."""
+        workos_id = self.event.workos_organization_id
+        self.result = Change(
+            None, workos_id, Outcome.PARKED, reason=reason, event_id=self.event.id
+        )
+        return self._statement(Outcome.PARKED, None, error=storable(reason), payload=payload)
+
+    def _statement(
+        self,
+        outcome: Outcome,
+        organization_id: str | None,
+        error: str = "",
+        payload: str | None = None,
+    ) -> Statement:
+        return rows.resolve_event(self.event.id, outcome, organization_id, error, payload)
+
+
+def _resolve(event: WorkOSEvent, *, is_missed: bool) -> Change:
+    recording = _Recording(event, is_missed)
     if event.workos_organization_id is None:
-        reason = "It names no organization, so it can only be dismissed."
-        return _alone(partial(_still_parked, event_id), reason)
-    return _snapshot_and_note(
-        event.workos_organization_id,
-        partial(_note_replayed, event_id),
-        partial(_still_parked, event_id),
+        return _park(recording, "It names no organization, so it can only be dismissed.")
+    try:
+        fetched = fetch(event.workos_organization_id, Lookups())
+    except workos.Refused as refusal:
+        return _park(recording, f"WorkOS refuses to show the organization: {refusal}")
+    observation = fetched.observation
+    if observation.state is State.UNREADABLE:
+        reason = f"WorkOS's organization can't be read: {observation.error}"
+        return _park(recording, reason, rows.payload(observation))
+    if not fetched.is_proven:
+        return _park(recording, UNPROVEN)
+    report = apply(
+        Batch(observations=[observation], absent=fetched.absent, record=recording), Mode.REFRESH
     )
+    for failed in report.of(Outcome.FAILED):
+        return _park(recording, failed.reason)
+    if recording.result is None:
+        raise AssertionError("what was applied is recorded")
+    return recording.result
+
+
+def _park(recording: _Recording, reason: str, payload: str | None = None) -> Change:
+    with bounded_transaction(recording.parked(reason, payload)):
+        pass
+    if recording.result is None:
+        raise AssertionError("what was parked is recorded")
+    return recording.result
 
 
 @dataclass(slots=True)
 class ReplayReport:
     """What became of parked events that were replayed."""
 
-    resolved: dict[str, Resolved] = field(default_factory=dict)
-    """Event id to what became of it."""
+    results: dict[str, Change] = field(default_factory=dict)
+    """By event id."""
     left: int = 0
-    """How many stay as they were: there was trouble, or the time was up."""
-    trouble: workos.WorkOSTrouble | DatabaseError | None = None
-    """The last trouble that there was, if there was any."""
+    """How many stay as they were: there was an error, or the time was up."""
+    error: WorkOSError | DatabaseError | None = None
+    """The last error, if there was one."""
 
     @property
     def outcomes(self) -> Counter[Outcome]:
         """How many events there are of each outcome."""
-        return Counter(resolved.outcome for resolved in self.resolved.values())
+        return Counter(change.change for change in self.results.values())
 
     @property
     def still_parked(self) -> dict[str, str]:
         """Event id to the reason."""
         return {
-            event_id: resolved.error
-            for event_id, resolved in self.resolved.items()
-            if resolved.outcome is Outcome.PARKED
+            event_id: change.reason
+            for event_id, change in self.results.items()
+            if change.change is Outcome.PARKED
         }
 
 
-def replay_all_parked(*, deadline: float) -> ReplayReport:
-    """Replays parked events until ``time.monotonic()`` has passed ``deadline``.
+#: Errors that would be the same for every event.
+_SAME_FOR_ALL = (workos.NotConfigured, workos.Unauthorized, workos.RateLimited)
 
-    Trouble with one does not stop the rest, unless it is the same for all: a key that is refused,
-    or a pause that WorkOS asks for. Raises ``django.db.Error`` for any but passing trouble with the
-    database; what was replayed before stays so.
+
+def replay_all_parked(*, deadline: float) -> ReplayReport:
+    """Replay parked events until ``time.monotonic()`` has passed ``deadline``.
+
+    An error of one does not stop the rest, unless it is the same for all: a key that is refused,
+    or a pause that WorkOS asks for. Raises ``django.db.Error`` for any that does not pass by
+    itself; what was replayed before stays so.
     """
     report = ReplayReport()
-    # In another order each time: those with trouble must not use up the time of the rest.
+    # In another order each time: those with errors must not use up the time of the rest.
     parked = list(WorkOSEvent.objects.parked().order_by("?").values_list("id", flat=True))
     for done, event_id in enumerate(parked):
-        if time.monotonic() > deadline or isinstance(report.trouble, _TROUBLE_OF_ALL):
+        if time.monotonic() > deadline or isinstance(report.error, _SAME_FOR_ALL):
             report.left += len(parked) - done
             break
         try:
-            report.resolved[event_id] = replay_parked(event_id)
+            report.results[event_id] = replay_parked(event_id)
         except NotParked:
             continue
-        except workos.WorkOSTrouble as trouble:
-            report.left, report.trouble = report.left + 1, trouble
+        except WorkOSError as error:
+            report.left, report.error = report.left + 1, error
         except DatabaseError as error:
             if not is_passing(error):
                 raise
-            report.left, report.trouble = report.left + 1, error
+            report.left, report.error = report.left + 1, error
     return report
 
 
-_TROUBLE_OF_ALL = (workos.NotConfigured, workos.Unauthorized, workos.RateLimited)
-
-
 def dismiss_parked(event_ids: list[str]) -> int:
-    """Marks parked events as seen and done with; returns how many were parked."""
+    """Mark parked events as seen and done with; return how many were parked."""
     parked = WorkOSEvent.objects.parked().filter(id__in=event_ids)
     with bounded_transaction():
-        return parked.update(outcome=Outcome.DISMISSED, processed_at=Now(), error="", payload=None)
-
-
-def honour_announcement(event_id: str) -> Resolved:
-    """Applies an announced event that the stream never brought: by what WorkOS says now.
-
-    May be repeated and run concurrently. What can't be applied is parked. Raises ``AlreadySeen``,
-    ``workos.WorkOSTrouble`` and ``django.db.Error``; after the last two it is still unseen.
-    """
-    event = WorkOSEvent.objects.announced_and_unseen().filter(id=event_id).first()
-    if event is None:
-        raise AlreadySeen(f"{event_id} is not waited for")
-    if event.workos_organization_id is None:
-        reason = "announced, never listed, and names no organization"
-        return _alone(partial(_park_announcement, event.id), reason)
-    return _snapshot_and_note(
-        event.workos_organization_id,
-        partial(_note_missing, event.id),
-        partial(_park_announcement, event.id),
-    )
-
-
-def _snapshot_and_note(
-    workos_id: str,
-    note: Callable[[Resolved], Resolved],
-    park: Callable[..., Resolved],
-) -> Resolved:
-    try:
-        snapshot = take_snapshot(workos_id)
-        return retry_races(partial(_apply, snapshot, note, park))
-    except workos.UnreadableOrganization as problem:
-        return _alone(park, f"WorkOS's organization can't be read: {problem}", problem.payload)
-    except workos.Refused as refusal:
-        return _alone(park, f"WorkOS refuses to say what {workos_id} is: {refusal}")
-    except DatabaseError as error:
-        if not is_contents_fault(error):
-            raise
-        return _alone(park, f"PostgreSQL: {error}")
-
-
-def _alone(park: Callable[..., Resolved], *reason: str) -> Resolved:
-    """In a transaction of its own."""
-    with bounded_transaction():
-        return park(*reason)
-
-
-def _apply(
-    snapshot: Snapshot, note: Callable[[Resolved], Resolved], park: Callable[..., Resolved]
-) -> Resolved:
-    # Or the stream could apply a deletion between our look for it and our insert.
-    with cursor_locked():
-        resolved = apply_snapshot(snapshot)
-        if resolved.outcome is Outcome.CONFLICT:
-            return park(resolved.error)
-        return note(resolved)
-
-
-def apply_snapshot(snapshot: Snapshot) -> Resolved:
-    """Applies a snapshot inside the caller's transaction."""
-    organization = snapshot.organization
-    ids = touched_ids([organization]) if organization else set()
-    rows, deleted = lock_rows_and_find_deletions(
-        {snapshot.workos_id}, ids, deletions_of={snapshot.workos_id}
-    )
-    fold = Fold(rows, deleted=deleted, gone=snapshot.gone)
-    if organization is None:
-        resolved = fold.apply_absence(snapshot.workos_id)
-    else:
-        resolved = fold.apply_snapshot(organization)
-    write_plan(fold.plan())
-    return resolved
-
-
-def _linked_elsewhere(organization: RemoteOrganization) -> list[str]:
-    rows = Organization.objects.linked().filter(id__in=touched_ids([organization]))
-    linked = rows.exclude(workos_id=organization.workos_id)
-    return [workos_id for workos_id in linked.values_list("workos_id", flat=True) if workos_id]
-
-
-def is_gone(workos_id: str) -> bool:
-    """Whether WorkOS says that there is no such organization. Raises ``workos.WorkOSTrouble``."""
-    try:
-        workos.get_organization(workos_id)
-    except workos.NotFound:
-        return True
-    except workos.UnreadableOrganization:
-        return False
-    return False
-
-
-def _note_replayed(event_id: str, resolved: Resolved) -> Resolved:
-    # A snapshot that changed nothing found the mirror as new as the event, or newer.
-    unchanged = resolved.outcome is Outcome.UNCHANGED
-    outcome = Outcome.STALE if unchanged else resolved.outcome
-    WorkOSEvent.objects.parked().filter(id=event_id).update(
-        outcome=outcome,
-        organization_id=resolved.organization_id,
-        processed_at=Now(),
-        error="",
-        payload=None,
-    )
-    return Resolved(outcome, resolved.organization_id)
-
-
-def _still_parked(event_id: str, reason: str, payload: str | None = None) -> Resolved:  # noqa: ARG001
-    # The payload stays the event's own: it is what a person has to understand.
-    WorkOSEvent.objects.parked().filter(id=event_id).update(error=storable(reason))
-    return Resolved(Outcome.PARKED, error=reason)
-
-
-def _note_missing(event_id: str, resolved: Resolved) -> Resolved:
-    WorkOSEvent.objects.announced_and_unseen().filter(id=event_id).update(
-        outcome=Outcome.MISSING, organization_id=resolved.organization_id, processed_at=Now()
-    )
-    return resolved
-
-
-def _park_announcement(event_id: str, reason: str, payload: str | None = None) -> Resolved:
-    WorkOSEvent.objects.announced_and_unseen().filter(id=event_id).update(
-        outcome=Outcome.PARKED, error=storable(reason), payload=payload, processed_at=Now()
-    )
-    return Resolved(Outcome.PARKED, error=reason)
+        return parked.update(
+            outcome=Outcome.DISMISSED, processed_at=Now(), error="", payload=None
+        )

@@ -1,0 +1,134 @@
+"""Reads pages of WorkOS's event stream, and finds out when the cursor is lost. Writes nothing."""
+
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from orgs import workos
+from orgs.conf import sync_settings
+from orgs.db.cursor import CursorState, read_cursor
+from orgs.domain.types import EventPage, Position
+from orgs.workos import WorkOSError, read_ahead
+
+#: WorkOS's reference says 30 days, a newer guide 90 days with at most 30 days per request.
+EVENT_RETENTION = timedelta(days=30)
+
+#: An answer that begins this much before the position is the stream's start, not what follows.
+#: Events of one moment may be listed either way round, so it is not zero.
+_RESTART_MARGIN = timedelta(minutes=1)
+
+#: A position that is only a time, and lies this much ahead, was made by a clock that was wrong.
+_FUTURE_MARGIN = timedelta(hours=1)
+
+
+class CursorLost(Exception):
+    """WorkOS can't list what happened since ``position``; only a full reconcile repairs that."""
+
+    def __init__(self, position: Position, reason: str) -> None:
+        super().__init__(reason)
+        self.position = position
+
+
+@dataclass(slots=True)
+class Waiting:
+    """How many events WorkOS lists after the position, and which of them have no place there:
+    they are listed again as long as they are the stream's last."""
+
+    count: int = 0
+    placeless: set[str] = field(default_factory=set)
+
+
+def count_waiting(start: CursorState) -> Waiting:
+    """Count what WorkOS lists after the position. Writes nothing.
+
+    Raises ``CursorLost`` and ``WorkOSError``.
+    """
+    raise_if_expired(start)
+    waiting = Waiting()
+    with closing(read_ahead(read_page, start.position)) as pages:
+        for page in pages:
+            events = [o.event for o in page.observations if o.event]
+            waiting.count += len(events)
+            waiting.placeless |= {e.id for e in events if e.position.last_event_id != e.id}
+    return waiting
+
+
+def is_cursor_lost() -> bool:
+    """Return True if WorkOS can't list what happened since the position. Applies nothing.
+
+    Raises ``WorkOSError`` and ``django.db.Error``.
+    """
+    start = read_cursor()
+    try:
+        raise_if_expired(start)
+        read_page(start.position)
+    except CursorLost:
+        return True
+    return False
+
+
+def read_page(position: Position) -> EventPage:
+    """Return the events after ``position``.
+
+    May run in a thread. Raises ``CursorLost`` if WorkOS refuses the position, or ignores it and
+    lists from its first event, and ``WorkOSError``.
+    """
+    try:
+        page = workos.read_events(position, limit=sync_settings().page_size)
+    except workos.Refused as refusal:
+        if position == Position() or not _is_readable_without_position():
+            raise
+        raise CursorLost(position, f"WorkOS refuses to read on from there: {refusal}") from None
+    if _begins_too_early(page) and _was_position_ignored(page):
+        raise CursorLost(position, "WorkOS reads from its first event instead of from there")
+    return page
+
+
+def raise_if_expired(start: CursorState) -> None:
+    """Raise ``CursorLost`` if WorkOS can't list everything since the position."""
+    position = start.position
+    if position.last_event_id is None and position.last_event_at is not None:
+        # The stream would stand still until that time. An event's own time does no harm.
+        ahead = position.last_event_at - max(start.now, datetime.now(UTC))
+        if ahead > _FUTURE_MARGIN:
+            raise CursorLost(
+                position, f"the position is a time in the future, {position.last_event_at}"
+            )
+    age = start.since_drained
+    if age is not None and position != Position() and age > EVENT_RETENTION:
+        raise CursorLost(
+            position,
+            f"the stream was last drained {age.days} days ago, and WorkOS keeps events for "
+            f"{EVENT_RETENTION.days} days",
+        )
+
+
+def raise_if_ignored(page: EventPage, *, is_first: bool) -> None:
+    """Raise ``CursorLost`` if the first page of a replay is the stream's first, whatever the times of
+    its events."""
+    if page.read_from.last_event_id and is_first and _was_position_ignored(page):
+        raise CursorLost(page.read_from, f"WorkOS does not know {page.read_from.last_event_id}")
+
+
+def _is_readable_without_position() -> bool:
+    try:
+        workos.first_event_id()
+    except WorkOSError:
+        return False
+    return True
+
+
+def _begins_too_early(page: EventPage) -> bool:
+    after = page.read_from.last_event_at
+    if page.read_from.last_event_id is None or after is None or not page.observations:
+        return False
+    times = (observation.event.occurred_at for observation in page.observations if observation.event)
+    begins_at = next((moment for moment in times if moment is not None), after)
+    # Not "after - margin": an event may carry the first moment there is.
+    return after - begins_at > _RESTART_MARGIN
+
+
+def _was_position_ignored(page: EventPage) -> bool:
+    # Asked, because a single event may carry any time: that alone must not stop the stream.
+    first = page.observations[0].event if page.observations else None
+    return first is not None and workos.first_event_id() == first.id
