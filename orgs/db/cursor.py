@@ -27,7 +27,7 @@ from orgs.db.transactions import (
     execute_alone,
     execute_together,
 )
-from orgs.domain.status import ReadTrouble
+from orgs.domain.status import ReadError
 from orgs.domain.types import Position
 from orgs.models import ORGANIZATIONS_STREAM, SyncCursor
 
@@ -129,7 +129,7 @@ class Failure:
     is_news: bool
 
 
-def note_failure(trouble: ReadTrouble, error: str) -> Failure:
+def note_failure(trouble: ReadError, error: str) -> Failure:
     """Notes trouble where a person sees it, ``error`` in the words of whoever had it."""
     with bounded_transaction():
         before = _row().select_for_update(no_key=True).get()

@@ -30,7 +30,7 @@ from orgs.db.errors import is_passing
 from orgs.db.rows import LedgerEntry
 from orgs.db.transactions import bounded_transaction
 from orgs.domain.naming import one_line
-from orgs.domain.status import ReadTrouble
+from orgs.domain.status import ReadError
 from orgs.domain.types import (
     Outcome,
     Position,
@@ -349,7 +349,7 @@ def log_trouble(report: DrainReport) -> None:
 
 def _note(trouble: Exception) -> float:
     message, kind = one_line(trouble), _kind_of(trouble)
-    if kind is ReadTrouble.CURSOR_LOST:
+    if kind is ReadError.CURSOR_LOST:
         message = f"the cursor is lost: {message}; a full snapshot repairs that"
         ring(RECOVER)
     try:
@@ -359,7 +359,7 @@ def _note(trouble: Exception) -> float:
         failure = Failure(count=1, is_news=True)
     if failure.is_news:
         # Once, and not once a second for as long as it lasts.
-        is_loud = kind.needs_person or kind is ReadTrouble.CURSOR_LOST
+        is_loud = kind.needs_person or kind is ReadError.CURSOR_LOST
         level = logging.CRITICAL if is_loud else logging.WARNING
         logger.log(level, "the stream could not be drained: %s", message)
     growing = min(sync_settings().poll_pause * 2.0 ** min(failure.count, 10), _LONGEST_PAUSE)
@@ -368,18 +368,18 @@ def _note(trouble: Exception) -> float:
 
 
 _KINDS = {
-    CursorLost: ReadTrouble.CURSOR_LOST,
-    workos.NotConfigured: ReadTrouble.KEY_MISSING,
-    workos.Unauthorized: ReadTrouble.KEY_REFUSED,
-    workos.RateLimited: ReadTrouble.RATE_LIMITED,
-    workos.Unavailable: ReadTrouble.UNAVAILABLE,
-    WorkOSTrouble: ReadTrouble.NOT_UNDERSTOOD,
+    CursorLost: ReadError.CURSOR_LOST,
+    workos.NotConfigured: ReadError.KEY_MISSING,
+    workos.Unauthorized: ReadError.KEY_REFUSED,
+    workos.RateLimited: ReadError.RATE_LIMITED,
+    workos.Unavailable: ReadError.UNAVAILABLE,
+    WorkOSTrouble: ReadError.NOT_UNDERSTOOD,
 }
 
 
-def _kind_of(trouble: Exception) -> ReadTrouble:
+def _kind_of(trouble: Exception) -> ReadError:
     if isinstance(trouble, DatabaseError):
-        return ReadTrouble.LOCK_NOT_HAD if is_passing(trouble) else ReadTrouble.DATABASE
+        return ReadError.LOCK_NOT_HAD if is_passing(trouble) else ReadError.DATABASE
     return next(kind for known, kind in _KINDS.items() if isinstance(trouble, known))
 
 
