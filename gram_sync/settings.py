@@ -99,6 +99,7 @@ WORKOS_SYNC = {
     "PAGE_SIZE": _sync_number("PAGE_SIZE", "page_size"),
     "LOCK_TIMEOUT": _sync_number("LOCK_TIMEOUT_SECONDS", "lock_timeout"),
     "REQUEST_TIMEOUT": _sync_number("REQUEST_TIMEOUT_SECONDS", "request_timeout"),
+    "REQUESTS_PER_MINUTE": _sync_number("REQUESTS_PER_MINUTE", "requests_per_minute"),
     "LEDGER_RETENTION_DAYS": _sync_number("LEDGER_RETENTION_DAYS", "ledger_retention_days"),
 }
 

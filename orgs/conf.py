@@ -39,6 +39,8 @@ class SyncSettings:
     """How long a transaction waits for any one lock of another program's."""
     request_timeout: float = 10.0
     """How long a call to WorkOS waits for an answer."""
+    requests_per_minute: int = 4_800
+    """How many requests all processes together send to WorkOS, which allows 6,000 a key."""
     ledger_retention_days: int = 90
     """How long the ledger keeps events; parked ones and deletions are kept for good."""
 
@@ -51,6 +53,7 @@ RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "page_size": (1, 100),
     "lock_timeout": (0.001, 60),
     "request_timeout": (0.1, 60),
+    "requests_per_minute": (60, 1_000_000),
     "ledger_retention_days": (1, 36_500),
 }
 
@@ -62,15 +65,15 @@ def sync_settings() -> SyncSettings:
     if unknown:
         raise TypeError(f"WORKOS_SYNC has no setting named {', '.join(sorted(unknown)).upper()}")
     if "api_key" in configured:
-        configured["api_key"] = Secret(configured["api_key"])
+        configured["api_key"] = Secret(configured["api_key"] or "")
     if "webhook_secrets" in configured:
         configured["webhook_secrets"] = _secrets(configured["webhook_secrets"])
     return SyncSettings(**configured)
 
 
-def _secrets(written: str | Iterable[str]) -> tuple[Secret, ...]:
+def _secrets(written: str | Iterable[str] | None) -> tuple[Secret, ...]:
     """One secret or several: a text is one, and not as many as it has characters."""
-    several = [written] if isinstance(written, str) else written
+    several = [written] if isinstance(written, str) else written or ()
     return tuple(Secret(secret) for secret in several if secret)
 
 

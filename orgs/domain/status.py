@@ -75,8 +75,8 @@ _WARNINGS = frozenset(
 )
 
 
-class ReadTrouble(StrEnum):
-    """The stable names of why a read of the stream failed: what can be said to anyone, where
+class ReadError(StrEnum):
+    """The stable names of why a read of the stream failed: they can be shown to anyone, where
     WorkOS's and PostgreSQL's own words can't."""
 
     KEY_MISSING = "key_missing"
@@ -87,11 +87,23 @@ class ReadTrouble(StrEnum):
     CURSOR_LOST = "cursor_lost"
     LOCK_NOT_HAD = "lock_not_had"
     DATABASE = "database"
+    CLIENT_MISCONFIGURED = "client_misconfigured"
+    """The client can't be built: a proxy setting or a certificate file is wrong."""
+    WRONG_ENVIRONMENT = "wrong_environment"
+    """WorkOS lists none of the organizations that are linked here."""
+    WRITES_REFUSED = "writes_refused"
+    """PostgreSQL refuses every item in a row with the same code."""
 
     @property
     def needs_person(self) -> bool:
-        """Whether no later read will do better by itself."""
-        return self in (self.KEY_MISSING, self.KEY_REFUSED)
+        """Return True if no later read will do better by itself."""
+        return self in (
+            self.KEY_MISSING,
+            self.KEY_REFUSED,
+            self.CLIENT_MISCONFIGURED,
+            self.WRONG_ENVIRONMENT,
+            self.WRITES_REFUSED,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +140,7 @@ class CursorFigures:
     failures: int
     """Failed reads since the last good one."""
     last_trouble: str
-    """Of which ``ReadTrouble`` the last of them was; empty if none was, or it is not known."""
+    """Of which ``ReadError`` the last of them was; empty if none was, or it is not known."""
     last_error: str
     """WorkOS's words; may hold ids."""
     is_draining: bool
@@ -438,41 +450,41 @@ class _Told(NamedTuple):
 
 
 _READ_TROUBLE = {
-    ReadTrouble.KEY_MISSING: _Told(
+    ReadError.KEY_MISSING: _Told(
         "there is no API key that WorkOS could be asked with",
         "Set WORKOS_API_KEY for web and worker, and restart both.",
     ),
-    ReadTrouble.KEY_REFUSED: _Told(
+    ReadError.KEY_REFUSED: _Told(
         "WorkOS refuses the API key",
         "See in WorkOS's dashboard, under API keys, whether it was revoked or may not read events. "
         "If so, make one there, set WORKOS_API_KEY, and restart web and worker.",
     ),
-    ReadTrouble.RATE_LIMITED: _Told(
+    ReadError.RATE_LIMITED: _Told(
         "WorkOS limits how often it may be asked (429)",
         f"{_TRIED_AGAIN} If it lasts, find what else asks with this API key: the limit is the "
         "key's.",
     ),
-    ReadTrouble.UNAVAILABLE: _Told(
+    ReadError.UNAVAILABLE: _Told(
         "WorkOS does not answer, or answers with an error of its own",
         "See https://status.workos.com, and whether the worker's machine reaches WorkOS (DNS, "
         f"proxy, firewall, WORKOS_BASE_URL). {_TRIED_AGAIN} {_ITS_WORDS}",
     ),
-    ReadTrouble.NOT_UNDERSTOOD: _Told(
+    ReadError.NOT_UNDERSTOOD: _Told(
         "WorkOS answers with what is no page of events",
         "A proxy may answer in its place, or WORKOS_BASE_URL be wrong. "
         f"{_TRIED_AGAIN} {_ITS_WORDS}",
     ),
-    ReadTrouble.CURSOR_LOST: _Told(
+    ReadError.CURSOR_LOST: _Told(
         "WorkOS can't read on from the cursor",
         "The worker takes a snapshot by itself, which repairs that; if it does not, `manage.py "
         "reconcile_workos` does, or says what is in the way.",
     ),
-    ReadTrouble.LOCK_NOT_HAD: _Told(
+    ReadError.LOCK_NOT_HAD: _Told(
         "another program holds a lock on what is to be written",
         f"{_OLD_TRANSACTIONS} shows who may. End it there, or with `SELECT "
         f"pg_terminate_backend(pid)`. {_TRIED_AGAIN}",
     ),
-    ReadTrouble.DATABASE: _Told(
+    ReadError.DATABASE: _Told(
         "PostgreSQL refused what the worker asked",
         "Why is in the admin, under Sync status, and in the worker's log. After a release, run "
         "`manage.py migrate`, then `manage.py check --database default`: it says what is missing.",
@@ -491,7 +503,7 @@ def _why_reads_fail(cursor: CursorFigures) -> _Told:
 
 
 def _needs_person(trouble: str) -> bool:
-    return any(known.needs_person and known == trouble for known in ReadTrouble)
+    return any(known.needs_person and known == trouble for known in ReadError)
 
 
 def _retention_problem(age: timedelta, retention: timedelta) -> Problem:

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from orgs.domain.status import Figures, Problem, ProblemCode, ReadTrouble
+from orgs.domain.status import Figures, Problem, ProblemCode, ReadError
 from orgs.domain.types import (
     EVENT_OUTCOMES,
 )
@@ -93,7 +93,7 @@ def _cursor(figures: Figures) -> Iterator[Metric]:
         "1 for why the last read failed, if it did; 0 for what it was not.",
         labels=["kind"],
     )
-    for kind in ReadTrouble:
+    for kind in ReadError:
         is_it = cursor.failures > 0 and cursor.last_trouble == kind
         trouble.add_metric([kind.value], float(is_it))
     yield trouble

@@ -1,3 +1,65 @@
 """Talks to WorkOS. Alone knows its SDK; never touches the database."""
 
-from orgs.workos.client import *  # noqa: F403 - until the package is split
+from orgs.workos.client import (
+    find_by_external_id,
+    first_event_id,
+    lookup,
+    offer_external_id,
+    read_events,
+    read_organizations,
+)
+from orgs.workos.errors import (
+    BrokenAnswer,
+    ExternalIdConflict,
+    Misconfigured,
+    NotConfigured,
+    NotFound,
+    RateLimited,
+    Refused,
+    Unauthorized,
+    Unavailable,
+    WorkOSError,
+)
+from orgs.workos.pacing import Budget, interrupt_by, use_budget
+from orgs.workos.paging import read_ahead
+from orgs.workos.parsing import FOLLOWED_TYPES, MAX_ID_BYTES, as_text, event_time
+from orgs.workos.transport import close, is_header_text
+from orgs.workos.webhooks import (
+    Announcement,
+    is_signed,
+    is_well_formed_signature,
+    parse_announcement,
+)
+
+__all__ = [
+    "FOLLOWED_TYPES",
+    "MAX_ID_BYTES",
+    "Announcement",
+    "BrokenAnswer",
+    "Budget",
+    "ExternalIdConflict",
+    "Misconfigured",
+    "NotConfigured",
+    "NotFound",
+    "RateLimited",
+    "Refused",
+    "Unauthorized",
+    "Unavailable",
+    "WorkOSError",
+    "as_text",
+    "close",
+    "event_time",
+    "find_by_external_id",
+    "first_event_id",
+    "interrupt_by",
+    "is_header_text",
+    "is_signed",
+    "is_well_formed_signature",
+    "lookup",
+    "offer_external_id",
+    "parse_announcement",
+    "read_ahead",
+    "read_events",
+    "read_organizations",
+    "use_budget",
+]

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pytest_django import Settings
 
 import orgs
-from orgs.domain.status import ProblemCode, ReadTrouble, Severity
+from orgs.domain.status import ProblemCode, ReadError, Severity
 from orgs.domain.types import (
     Outcome,
 )
@@ -203,19 +203,19 @@ def test_the_figures_are_exposed(client: Client) -> None:
 
 @pytest.mark.usefixtures("a_current_mirror")
 def test_why_reads_fail_and_what_was_repaired_is_exposed(client: Client) -> None:
-    SyncCursor.objects.update(failures=1, last_trouble=ReadTrouble.KEY_REFUSED, last_drift=3)
+    SyncCursor.objects.update(failures=1, last_trouble=ReadError.KEY_REFUSED, last_drift=3)
 
     told = samples(client)
 
-    kinds = [kind for kind in ReadTrouble if told["gram_sync_read_trouble", kind]]
-    assert kinds == [ReadTrouble.KEY_REFUSED]
+    kinds = [kind for kind in ReadError if told["gram_sync_read_trouble", kind]]
+    assert kinds == [ReadError.KEY_REFUSED]
     assert told["gram_sync_last_snapshot_drift",] == 3
 
 
 @pytest.mark.usefixtures("a_current_mirror")
 def test_trouble_that_is_over_is_not_exposed(client: Client) -> None:
     """A release before this one leaves the kind as it was."""
-    SyncCursor.objects.update(failures=0, last_trouble=ReadTrouble.KEY_REFUSED)
+    SyncCursor.objects.update(failures=0, last_trouble=ReadError.KEY_REFUSED)
 
     assert samples(client)["gram_sync_read_trouble", "key_refused"] == 0
 

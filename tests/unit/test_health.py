@@ -14,7 +14,7 @@ from orgs.domain.status import (
     OrganizationFigures,
     Problem,
     ProblemCode,
-    ReadTrouble,
+    ReadError,
     ScheduleFigures,
     Severity,
     Status,
@@ -272,7 +272,7 @@ def test_words_of_workos_are_kept_apart(drained_at: datetime | None, code: Probl
 
 
 def test_reads_that_begin_to_fail_are_told_and_wake_nobody() -> None:
-    cursor = {"failures": 2, "last_trouble": ReadTrouble.UNAVAILABLE}
+    cursor = {"failures": 2, "last_trouble": ReadError.UNAVAILABLE}
     failing = status_of(with_cursor(drained_at=NOON - minutes(3), **cursor))
 
     assert [problem.code for problem in failing.problems] == [ProblemCode.READS_FAILING]
@@ -281,8 +281,8 @@ def test_reads_that_begin_to_fail_are_told_and_wake_nobody() -> None:
     assert failing.is_ready
 
 
-@pytest.mark.parametrize("kind", [ReadTrouble.KEY_REFUSED, ReadTrouble.KEY_MISSING])
-def test_what_no_later_read_does_better_is_told_at_once(kind: ReadTrouble) -> None:
+@pytest.mark.parametrize("kind", [ReadError.KEY_REFUSED, ReadError.KEY_MISSING])
+def test_what_no_later_read_does_better_is_told_at_once(kind: ReadError) -> None:
     failing = status_of(with_cursor(drained_at=NOON - minutes(1), failures=1, last_trouble=kind))
 
     assert [problem.code for problem in failing.problems] == [ProblemCode.READS_FAILING]
@@ -295,11 +295,11 @@ def test_each_kind_of_trouble_has_a_reason_and_a_remedy_of_its_own() -> None:
         the_problem(
             with_cursor(drained_at=None, failures=1, last_trouble=kind), ProblemCode.CURSOR_OLD
         )
-        for kind in ReadTrouble
+        for kind in ReadError
     ]
 
-    assert len({problem.sentence for problem in failing}) == len(ReadTrouble)
-    assert len({problem.remedy for problem in failing}) == len(ReadTrouble)
+    assert len({problem.sentence for problem in failing}) == len(ReadError)
+    assert len({problem.remedy for problem in failing}) == len(ReadError)
     assert all(problem.remedy.endswith(".") for problem in failing)
 
 

@@ -16,7 +16,7 @@ from orgs.db.cursor import (
     replace_lost,
     standing,
 )
-from orgs.domain.status import ReadTrouble
+from orgs.domain.status import ReadError
 from orgs.domain.types import Position
 from orgs.models import SyncCursor
 from tests.builders import NOON, a_page, minutes
@@ -38,7 +38,7 @@ def lost() -> Position:
     SyncCursor.objects.update(
         last_event_id="event_1", last_event_at=NOON, failures=3, last_error="it is lost"
     )
-    SyncCursor.objects.update(last_trouble=ReadTrouble.CURSOR_LOST)
+    SyncCursor.objects.update(last_trouble=ReadError.CURSOR_LOST)
     return standing().position
 
 
@@ -52,11 +52,11 @@ def failure_of(row: SyncCursor) -> tuple[int, str, str]:
 def test_failures_add_up_and_the_same_one_is_news_once() -> None:
     ensure_cursor()
 
-    failures = [note_failure(ReadTrouble.UNAVAILABLE, error) for error in ("down", "down", "slow")]
+    failures = [note_failure(ReadError.UNAVAILABLE, error) for error in ("down", "down", "slow")]
 
     assert failures == [Failure(1, True), Failure(2, False), Failure(3, True)]
     assert (cursor().failures, cursor().last_error) == (3, "slow")
-    assert cursor().last_trouble == ReadTrouble.UNAVAILABLE
+    assert cursor().last_trouble == ReadError.UNAVAILABLE
 
 
 def test_failures_at_once_are_counted_both() -> None:
@@ -64,7 +64,7 @@ def test_failures_at_once_are_counted_both() -> None:
 
     with another_program() as rival, in_thread() as start:
         rival.execute("UPDATE workos_sync_cursor SET failures = 1, last_error = 'down'")
-        noting = start(lambda: note_failure(ReadTrouble.UNAVAILABLE, "down"))
+        noting = start(lambda: note_failure(ReadError.UNAVAILABLE, "down"))
         wait_until_blocked()
         rival.commit()
 

@@ -20,7 +20,7 @@ from orgs.domain.status import (
     Figures,
     OrganizationFigures,
     ProblemCode,
-    ReadTrouble,
+    ReadError,
     Status,
 )
 from orgs.domain.types import (
@@ -126,7 +126,7 @@ def test_the_cursor_is_told_as_it_stands() -> None:
 
     assert (cursor.drained_at, cursor.last_event_at, cursor.reconciled_at) == (at, at, None)
     assert (cursor.failures, cursor.last_error) == (2, "refused")
-    assert (cursor.last_trouble, cursor.last_drift) == (ReadTrouble.UNAVAILABLE, 4)
+    assert (cursor.last_trouble, cursor.last_drift) == (ReadError.UNAVAILABLE, 4)
     assert (cursor.is_draining, cursor.is_reconciling) == (True, False)
 
 

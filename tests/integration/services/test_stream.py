@@ -11,7 +11,7 @@ from django.db import OperationalError, ProgrammingError, connection
 from django_q.models import OrmQ
 
 from orgs.db.cursor import Lease, ensure_cursor, is_drain_waiting, standing
-from orgs.domain.status import ReadTrouble
+from orgs.domain.status import ReadError
 from orgs.domain.types import (
     Outcome,
     Position,
@@ -726,16 +726,16 @@ def test_trouble_with_nothing_announced_is_left_to_the_schedule(workos: WorkOSSt
 @pytest.mark.parametrize(
     ("misbehaviour", "kind"),
     [
-        (("status", {"status": 401}), ReadTrouble.KEY_REFUSED),
-        (("status", {"status": 403}), ReadTrouble.KEY_REFUSED),
-        (("status", {"status": 429}), ReadTrouble.RATE_LIMITED),
-        (("status", {"status": 503}), ReadTrouble.UNAVAILABLE),
-        (("html", {}), ReadTrouble.NOT_UNDERSTOOD),
-        (("expired_cursor", {}), ReadTrouble.CURSOR_LOST),
+        (("status", {"status": 401}), ReadError.KEY_REFUSED),
+        (("status", {"status": 403}), ReadError.KEY_REFUSED),
+        (("status", {"status": 429}), ReadError.RATE_LIMITED),
+        (("status", {"status": 503}), ReadError.UNAVAILABLE),
+        (("html", {}), ReadError.NOT_UNDERSTOOD),
+        (("expired_cursor", {}), ReadError.CURSOR_LOST),
     ],
 )
 def test_the_kind_of_the_trouble_is_noted(
-    workos: WorkOSStandIn, misbehaviour: tuple[str, dict[str, Any]], kind: ReadTrouble
+    workos: WorkOSStandIn, misbehaviour: tuple[str, dict[str, Any]], kind: ReadError
 ) -> None:
     workos.create_organization(name="Acme")
     drain_to_end()
@@ -752,7 +752,7 @@ def test_a_missing_key_is_noted_as_such(workos: WorkOSStandIn, sync_setting: Syn
 
     drain_and_wait()
 
-    assert cursor().last_trouble == ReadTrouble.KEY_MISSING
+    assert cursor().last_trouble == ReadError.KEY_MISSING
 
 
 def test_a_429_is_waited_out_for_as_long_as_it_asks(
@@ -803,7 +803,7 @@ def test_a_lock_not_had_is_noted_and_tried_again(
         rival.rollback()
         waiting.result()
 
-    assert noted == ReadTrouble.LOCK_NOT_HAD
+    assert noted == ReadError.LOCK_NOT_HAD
     assert names() == ["After"]
     assert not WorkOSEvent.objects.parked().exists()
 
@@ -847,7 +847,7 @@ def test_other_trouble_with_the_database_is_raised_noted_and_frees_the_lease(
 
     assert not is_drain_waiting()
     assert cursor().failures == 1
-    assert cursor().last_trouble == ReadTrouble.DATABASE
+    assert cursor().last_trouble == ReadError.DATABASE
     assert "column" in cursor().last_error
 
 
