@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 MAX_BODY_BYTES = 1024 * 1024
 
 _STATUS = {
-    Receipt.TAKEN: 204,
+    Receipt.ACCEPTED: 204,
     Receipt.NOT_AN_EVENT: 400,
     Receipt.NOT_SIGNED: 401,
     # WorkOS tries again later, and by then it may be set.

@@ -1,22 +1,25 @@
 """Builds the values that tests talk about; every keyword has a default that does not matter."""
 
+import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import connection
 
-from orgs.domain.resolution import (
-    OrganizationChanged,
-    OrganizationDeleted,
-    RemoteOrganization,
-    Row,
-)
 from orgs.domain.types import (
+    Event,
+    EventPage,
     EventType,
+    Observation,
+    OrganizationFields,
     Position,
+    Report,
+    Row,
+    State,
 )
 from orgs.models import Organization, WorkOSEvent
-from orgs.workos import EventPage, ListedEvent
+from orgs.services.apply import Batch, Mode, apply
 
 NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
 
@@ -30,15 +33,20 @@ def an_event_id(number: int) -> str:
 
 
 def an_organization(
-    *,
     workos_id: str = "org_1",
+    *,
     name: str = "Acme",
     external_id: str | None = None,
     updated_at: datetime = NOON,
-) -> RemoteOrganization:
-    return RemoteOrganization(
-        workos_id=workos_id, name=name, external_id=external_id, updated_at=updated_at
-    )
+) -> Observation:
+    """An organization as a list or a fetch shows it."""
+    fields = OrganizationFields(name=name, external_id=external_id, updated_at=updated_at)
+    return Observation(workos_id=workos_id, state=State.PRESENT, fields=fields)
+
+
+def an_absence(workos_id: str = "org_1") -> Observation:
+    """A 404."""
+    return Observation(workos_id=workos_id, state=State.ABSENT)
 
 
 def an_event(
@@ -49,19 +57,26 @@ def an_event(
     external_id: str | None = None,
     updated_at: datetime = NOON,
     type: EventType = EventType.UPDATED,  # noqa: A002 - WorkOS's word
-) -> OrganizationChanged:
-    return OrganizationChanged(
-        id=an_event_id(number),
-        type=type,
-        organization=an_organization(
-            workos_id=workos_id, name=name, external_id=external_id, updated_at=updated_at
-        ),
-        occurred_at=NOON,
-    )
+) -> Observation:
+    shown = an_organization(workos_id, name=name, external_id=external_id, updated_at=updated_at)
+    return _in_stream(shown, number, type)
 
 
-def a_deletion(number: int = 1, *, workos_id: str = "org_1") -> OrganizationDeleted:
-    return OrganizationDeleted(id=an_event_id(number), workos_id=workos_id, occurred_at=NOON)
+def a_deletion(number: int = 1, *, workos_id: str = "org_1") -> Observation:
+    return _in_stream(an_absence(workos_id), number, EventType.DELETED)
+
+
+def an_unreadable_event(
+    number: int = 1, *, workos_id: str | None = None, error: str = "data is not an object"
+) -> Observation:
+    unreadable = Observation(workos_id=workos_id, state=State.UNREADABLE, error=error)
+    return _in_stream(unreadable, number, EventType.UPDATED)
+
+
+def _in_stream(observation: Observation, number: int, event_type: str) -> Observation:
+    id_ = an_event_id(number)
+    event = Event(id=id_, type=event_type, occurred_at=NOON, position=Position(id_, NOON))
+    return replace(observation, event=event, raw={"id": id_})
 
 
 def a_row(id: str = "gram-1", **values: Any) -> Row:  # noqa: A002 - the column's name
@@ -69,18 +84,23 @@ def a_row(id: str = "gram-1", **values: Any) -> Row:  # noqa: A002 - the column'
 
 
 def a_page(
-    *events: Any,
-    read_from: Position = Position(),
-    is_last: bool = True,
-    raw: object = None,
+    *observations: Observation, read_from: Position = Position(), is_last: bool = True
 ) -> EventPage:
     """A page as ``workos.read_events`` would return it."""
-    listed = tuple(
-        ListedEvent(event, raw or {"id": event.id}, Position(event.id, event.occurred_at))
-        for event in events
+    last = observations[-1].event if observations else None
+    position = last.position if last else read_from
+    return EventPage(read_from, observations, position, is_last, time.monotonic())
+
+
+def apply_page(page: EventPage, mode: Mode = Mode.LIVE) -> Report:
+    """Apply a page as the stream does."""
+    batch = Batch(
+        observations=page.observations,
+        read_from=page.read_from,
+        position=page.position,
+        read_began=page.read_began if page.is_last else None,
     )
-    position = listed[-1].position if listed else read_from
-    return EventPage(read_from, listed, position, is_last, NOON)
+    return apply(batch, mode)
 
 
 def an_organization_row(id: str = "gram-1", **values: Any) -> Organization:  # noqa: A002

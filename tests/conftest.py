@@ -9,9 +9,9 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from pytest_django import Settings
 
+import orgs.workos
 from gram_sync.embedded_postgres import server
 from orgs.testing import WorkOSStandIn
-from orgs.workos import client as workos_module
 from tests.settings import TEST_SERVER_DATA
 
 # Database and HTTP examples take milliseconds that vary: no deadline. The same examples each time,
@@ -80,9 +80,10 @@ def without_waiting_for_the_disk(database: None) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _no_pause_left_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A 429 silences a whole process for as long as WorkOS asked, the next test included."""
-    monkeypatch.setattr(workos_module, "_limits", workos_module._Limits())
+def _no_client_left_over() -> Iterator[None]:
+    """A process has one client, and a 429 pauses it; the next test has another fake WorkOS."""
+    yield
+    orgs.workos.close()
 
 
 @pytest.fixture
@@ -91,15 +92,6 @@ def workos(settings: Settings) -> Iterator[WorkOSStandIn]:
     with WorkOSStandIn(api_key="sk_test_stand_in", hold_back=0.0) as stand_in:
         settings.WORKOS_SYNC = {**settings.WORKOS_SYNC, "BASE_URL": stand_in.base_url}
         yield stand_in
-        forget_client()
-
-
-def forget_client() -> None:
-    """A process has one client for good; a suite has a stand-in, and so a client, for each test."""
-    clients = workos_module._client_of_process
-    if clients.cache_info().currsize:
-        workos_module._client()._backend.close()
-    clients.cache_clear()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from orgs.admin.base import ReadOnlyAdmin, may_view
 from orgs.admin.confirmation import asking, is_confirmed
 from orgs.admin.status import page
 from orgs.models import ORGANIZATIONS_STREAM, SyncCursor
-from orgs.services.queue import RECONCILE, SYNC_EVENTS, ring
+from orgs.services.queue import RECONCILE, SYNC_EVENTS, enqueue
 from orgs.services.status import current_status
 
 
@@ -107,7 +107,7 @@ class SyncCursorAdmin(ReadOnlyAdmin[SyncCursor]):
                 effect=chosen.effect,
                 back=back,
             )
-        if ring(chosen.task):
+        if enqueue(chosen.task):
             self.log_change(request, SyncCursor(stream=ORGANIZATIONS_STREAM), chosen.label)
             text = f"The worker was told: {chosen.label}. What came of it stands here soon"
             self.message_user(request, text, messages.SUCCESS)

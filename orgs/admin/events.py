@@ -18,12 +18,7 @@ from orgs.admin.base import EMPTY, ReadOnlyAdmin, link, moment
 from orgs.admin.confirmation import ActingAdmin, Subject, asking, is_confirmed, selected
 from orgs.admin.filters import AnnouncementFilter, OutcomeFilter, TypeFilter
 from orgs.domain.naming import storable
-from orgs.domain.resolution import (
-    Resolved,
-)
-from orgs.domain.types import (
-    Outcome,
-)
+from orgs.domain.types import Change, Outcome
 from orgs.models import WorkOSEvent
 from orgs.services.refresh import (
     NotParked,
@@ -32,7 +27,7 @@ from orgs.services.refresh import (
     replay_all_parked,
     replay_parked,
 )
-from orgs.workos import WorkOSTrouble
+from orgs.workos import WorkOSError
 
 logger = logging.getLogger(__name__)
 
@@ -57,10 +52,10 @@ def _replay(event_id: str) -> _Told:
     return _told_of(replay_parked(event_id))
 
 
-def _told_of(resolved: Resolved) -> _Told:
-    if resolved.outcome is Outcome.PARKED:
-        return _Told(messages.WARNING, f"Still parked ({storable(resolved.error)})")
-    return _Told(messages.SUCCESS, f"Applied what WorkOS says now ({resolved.outcome})")
+def _told_of(resolved: Change) -> _Told:
+    if resolved.change is Outcome.PARKED:
+        return _Told(messages.WARNING, f"Still parked ({storable(resolved.reason)})")
+    return _Told(messages.SUCCESS, f"Applied what WorkOS says now ({resolved.change})")
 
 
 def _dismiss(event_id: str) -> _Told:
@@ -193,21 +188,21 @@ class WorkOSEventAdmin(ActingAdmin[WorkOSEvent], ReadOnlyAdmin[WorkOSEvent]):
         return HttpResponseRedirect(parked)
 
     def _tell(self, request: HttpRequest, report: ReplayReport) -> None:
-        for event_id, resolved in report.resolved.items():
+        for event_id, resolved in report.results.items():
             self.log_change(request, WorkOSEvent(id=event_id), _told_of(resolved).text)
         for outcome, count in sorted(report.outcomes.items()):
             is_parked = outcome is Outcome.PARKED
             text = "Still parked" if is_parked else f"Applied what WorkOS says now ({outcome})"
             level = messages.WARNING if is_parked else messages.SUCCESS
             self.message_user(request, f"{text}: {count}", level)
-        if report.trouble:
+        if report.error:
             self.message_user(
-                request, storable(f"There was trouble: {report.trouble}"), messages.ERROR
+                request, storable(f"There was trouble: {report.error}"), messages.ERROR
             )
         if report.left:
             text = f"Left as they were: {report.left}. Replay all again for these"
             self.message_user(request, text, messages.WARNING)
-        if not report.resolved and not report.left:
+        if not report.results and not report.left:
             self.message_user(request, "No event is parked", messages.INFO)
 
     def _act(self, request: HttpRequest, event_ids: list[str], act: Callable[[str], _Told]) -> None:
@@ -219,7 +214,7 @@ class WorkOSEventAdmin(ActingAdmin[WorkOSEvent], ReadOnlyAdmin[WorkOSEvent]):
                 self.log_change(request, WorkOSEvent(id=event_id), answer.text)
             except NotParked:
                 answer = _Told(messages.WARNING, "Not parked any more")
-            except WorkOSTrouble as trouble:
+            except WorkOSError as trouble:
                 left = len(event_ids) - done
                 text = f"WorkOS could not be asked ({trouble}). Left as they were: {left}"
                 self.message_user(request, storable(text), messages.ERROR)

@@ -23,14 +23,14 @@ from orgs.admin.filters import DisabledFilter, LinkedFilter, WriteBackFilter
 from orgs.conf import sync_settings
 from orgs.domain.naming import storable
 from orgs.models import ExternalIdWriteBack, Organization, WorkOSEvent
+from orgs.services.compare import Run
 from orgs.services.disabling import disable, enable
 from orgs.services.reconcile import (
     Reconciliation,
     UnknownOrganization,
     reconcile_organizations,
 )
-from orgs.services.repair import Run
-from orgs.workos import WorkOSTrouble
+from orgs.workos import WorkOSError
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ class OrganizationAdmin(ActingAdmin[Organization]):
         ids = selected(request)
         try:
             return self._ask_or_reconcile(request, ids)
-        except (UnknownOrganization, WorkOSTrouble) as trouble:
+        except (UnknownOrganization, WorkOSError) as trouble:
             self.message_user(request, storable(f"Nothing was done: {trouble}"), messages.ERROR)
         except DatabaseTrouble as trouble:
             logger.exception("reconciling %r failed", ids)
@@ -124,10 +124,10 @@ class OrganizationAdmin(ActingAdmin[Organization]):
 
     def _ask_or_reconcile(self, request: HttpRequest, ids: list[str]) -> HttpResponse:
         """A dry run says what will happen; if that is nothing, there is nothing to confirm."""
-        run = Run(now=timezone.now(), dry=not is_confirmed(request))
+        run = Run(dry=not is_confirmed(request))
         found = reconcile_organizations(run, ids, deadline=time.monotonic() + _RECONCILE_SECONDS)
         if not is_confirmed(request) and found.snapshot.found_drift:
-            trouble = [storable(text) for text in found.snapshot.trouble]
+            trouble = [storable(text) for text in found.errors]
             return self.ask(request, "reconcile_selected", _plan(ids, found), trouble)
         self._tell(request, found)
         if is_confirmed(request):
@@ -138,9 +138,9 @@ class OrganizationAdmin(ActingAdmin[Organization]):
         for change in found.snapshot.changes:
             level = messages.WARNING if change.reason else messages.SUCCESS
             self.message_user(request, storable(str(change)), level)
-        for trouble in found.snapshot.trouble:
+        for trouble in found.errors:
             self.message_user(request, storable(trouble), messages.ERROR)
-        if same := found.snapshot.organizations - len(found.snapshot.changes):
+        if same := found.organizations - len(found.snapshot.changes):
             self.message_user(request, f"In sync with WorkOS: {same}", messages.INFO)
         failed = found.write_backs.failed + found.write_backs.conflicts
         if failed:
@@ -287,7 +287,7 @@ def _changes(found: Reconciliation) -> dict[str, list[str]]:
     """What a run changes or tells, by organization; what is about none yet, by WorkOS id."""
     changes: dict[str, list[str]] = {}
     for change in found.snapshot.changes:
-        key = change.organization_id or change.workos_id
+        key = change.organization_id or change.workos_id or ""
         changes.setdefault(key, []).append(storable(str(change)))
     return changes
 

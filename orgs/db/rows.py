@@ -88,13 +88,13 @@ def write(plan: Plan, recorded: Sequence[Decision], *then: Statement) -> Written
     writes = [*_row_writes(plan)]
     ids = [ids for _, ids in writes]
     kept = [*_other_writes(plan)]
-    conflicts = [_conflicts(plan.conflicts)] if plan.conflicts else []
+    conflicts = [store_conflicts(plan.conflicts)] if plan.conflicts else []
     ledger = [_ledger(recorded)] if recorded else []
     returned = execute_together([*(s for s, _ in writes), *kept, *conflicts, *ledger, *then])
     for intended, written in zip(ids, returned, strict=False):
         _require_all(intended, written)
     after = len(writes) + len(kept)
-    is_new = dict(returned[after]) if conflicts else {}
+    is_new: dict[str, bool] = dict(returned[after]) if conflicts else {}
     in_ledger = returned[after + len(conflicts)] if ledger else []
     return Written(
         [conflict for conflict in plan.conflicts if is_new.get(conflict.workos_id)],
@@ -121,7 +121,7 @@ def _row(values: tuple[Any, ...]) -> Row:
 
 
 def _row_writes(plan: Plan) -> Iterator[tuple[Statement, Sequence[str]]]:
-    """Each statement that returns the ids of the rows it wrote, and the ids that it has to write."""
+    """The statements that return the ids of the rows they wrote, and the ids they have to write."""
     if plan.unlinked:
         yield statement(sql.UNLINK_ORGANIZATIONS, plan.unlinked), plan.unlinked
     if plan.undeleted:
@@ -154,7 +154,8 @@ def _require_all(intended: Sequence[str], returned: Rows) -> None:
         )
 
 
-def _conflicts(conflicts: Sequence[Conflict]) -> Statement:
+def store_conflicts(conflicts: Sequence[Conflict]) -> Statement:
+    """Return the statement that stores conflicts, and returns for each whether it is new."""
     by_id = {conflict.workos_id: conflict for conflict in conflicts}
     rows = [
         (c.workos_id, c.organization_id, c.kind, storable(c.reason))

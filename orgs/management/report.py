@@ -1,58 +1,43 @@
-"""Puts what a reconciliation found into words: as text for people, as JSON for programs."""
+"""Formats what a run found: as text for people, as JSON for programs."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from orgs.domain.drift import DISABLED_HERE, Change
-from orgs.domain.types import (
-    Outcome,
-)
+from orgs.domain.types import Change, Outcome
 from orgs.services.outbox import WriteBackReport
 from orgs.services.reconcile import Reconciliation
 from orgs.services.refresh import ReplayReport
 from orgs.services.stream import DrainReport
 
 #: What can become of an event that is read from the stream, in the order it is reported.
-_EVENT_OUTCOMES = (
-    Outcome.CREATED,
-    Outcome.LINKED,
-    Outcome.RELINKED,
-    Outcome.UPDATED,
-    Outcome.DISABLED,
-    Outcome.STALE,
-    Outcome.UNKNOWN,
-    Outcome.IGNORED,
-    Outcome.PARKED,
-)
+_EVENT_OUTCOMES = tuple(Outcome)[:9]
 
 #: The report's names for the kinds of change, in its order.
 _SNAPSHOT_COUNTS = {
-    "created": Outcome.CREATED.value,
-    "linked": Outcome.LINKED.value,
-    "relinked": Outcome.RELINKED.value,
-    "updated": Outcome.UPDATED.value,
-    "disabled": Outcome.DISABLED.value,
-    "unchanged": "unchanged",
-    "stale": "stale",
-    "conflicts": Outcome.CONFLICT.value,
+    "created": Outcome.CREATED,
+    "linked": Outcome.LINKED,
+    "relinked": Outcome.RELINKED,
+    "updated": Outcome.UPDATED,
+    "disabled": Outcome.DISABLED,
+    "unchanged": Outcome.UNCHANGED,
+    "stale": Outcome.STALE,
+    "conflicts": Outcome.CONFLICT,
+    "failed": Outcome.FAILED,
+    "unproven": Outcome.UNPROVEN,
     "write_backs": "write_backs",
-    "disabled_here": DISABLED_HERE,
+    "disabled_here": Outcome.DISABLED_HERE,
 }
 
-_DIFFERENCES_SHOWN = 50
+_CHANGES_SHOWN = 50
 
 
 def events_summary(
-    events: DrainReport,
-    write_backs: WriteBackReport,
-    cursor: str | None,
+    events: DrainReport, write_backs: WriteBackReport, cursor: str | None
 ) -> dict[str, Any]:
-    """The JSON object of a run of events alone."""
+    """Return the JSON object of a run of events alone."""
+    outcomes = {outcome.value: events.counts[outcome] for outcome in _EVENT_OUTCOMES}
     return {
-        "events": {
-            "read": events.read + events.waiting,
-            **{outcome.value: events.outcomes[outcome] for outcome in _EVENT_OUTCOMES},
-        },
+        "events": {"read": sum(outcomes.values()) + events.waiting, **outcomes},
         "write_backs": _write_backs(write_backs),
         "cursor": cursor,
         "drained": events.drained,
@@ -60,14 +45,14 @@ def events_summary(
 
 
 def full_summary(found: Reconciliation) -> dict[str, Any]:
-    """The JSON object of a run with a snapshot. The same state gives the same bytes."""
-    snapshot = found.snapshot
-    changes = sorted(snapshot.changes, key=lambda change: change.order)
+    """Return the JSON object of a run that compares. The same state gives the same bytes."""
+    counts = found.snapshot.counts
+    changes = sorted(found.snapshot.changes, key=lambda change: change.order)
     return {
         **events_summary(found.events, found.write_backs, found.cursor),
         "snapshot": {
-            "organizations": snapshot.organizations,
-            **{name: snapshot.counts[kind] for name, kind in _SNAPSHOT_COUNTS.items()},
+            "organizations": found.organizations,
+            **{name: counts[kind] for name, kind in _SNAPSHOT_COUNTS.items()},
         },
         "changes": [_as_json(change) for change in changes],
         "in_sync": found.in_sync,
@@ -75,7 +60,7 @@ def full_summary(found: Reconciliation) -> dict[str, Any]:
 
 
 def replay_summary(replayed: ReplayReport, write_backs: WriteBackReport) -> dict[str, Any]:
-    """The JSON object of a run that replays parked events."""
+    """Return the JSON object of a run that replays parked events."""
     parked = replayed.outcomes[Outcome.PARKED]
     return {
         "replayed": {
@@ -88,26 +73,21 @@ def replay_summary(replayed: ReplayReport, write_backs: WriteBackReport) -> dict
 
 
 def replay_text(summary: dict[str, Any]) -> str:
-    """The same as lines for people."""
+    """Return the same as lines for people."""
     return "\n".join(_counts(summary))
 
 
 def events_text(summary: dict[str, Any], ledger: Mapping[str, int]) -> str:
-    """The same as lines for people. ``ledger``: counts of all that it holds."""
+    """Return the same as lines for people. ``ledger``: counts of everything in the ledger."""
     end = "the end of the stream" if summary["drained"] else "not the end of the stream"
     counts = _counts({**summary, "ledger": ledger})
     return "\n".join([*counts, f"reached {end}; cursor {summary['cursor'] or 'not set'}"])
 
 
 def full_text(found: Reconciliation, ledger: Mapping[str, int], *, dry: bool) -> str:
-    """The same as lines for people: counts, then the differences, then what to make of them."""
-    return "\n".join(
-        [
-            *_counts({**full_summary(found), "ledger": ledger}),
-            *_differences(found),
-            _verdict(found, dry=dry),
-        ]
-    )
+    """Return counts, then the changes, then what to make of them."""
+    counts = _counts({**full_summary(found), "ledger": ledger})
+    return "\n".join([*counts, *_changes(found), _verdict(found, dry=dry)])
 
 
 def _write_backs(report: WriteBackReport) -> dict[str, int]:
@@ -122,27 +102,27 @@ def _counts(summary: dict[str, Any]) -> list[str]:
     ]
 
 
-def _differences(found: Reconciliation) -> list[str]:
+def _changes(found: Reconciliation) -> list[str]:
     changes = sorted(found.snapshot.changes, key=lambda change: change.order)
-    lines = [str(change) for change in changes[:_DIFFERENCES_SHOWN]]
-    if len(changes) > _DIFFERENCES_SHOWN:
-        lines.append(f"… and {len(changes) - _DIFFERENCES_SHOWN} more; --format json has them all")
+    lines = [str(change) for change in changes[:_CHANGES_SHOWN]]
+    if len(changes) > _CHANGES_SHOWN:
+        lines.append(f"… and {len(changes) - _CHANGES_SHOWN} more; --format json has them all")
     return lines
 
 
 def _verdict(found: Reconciliation, *, dry: bool) -> str:
     if found.in_sync:
         return "in sync: nothing to do"
-    if found.trouble:
-        return "not all is repaired"
+    if found.errors:
+        return "not everything is repaired"
     return "not in sync; run it without --dry-run and --check to repair" if dry else "repaired"
 
 
 def _as_json(change: Change) -> dict[str, Any]:
-    told = {
+    values = {
         "organization_id": change.organization_id,
         "workos_id": change.workos_id,
         "change": change.change,
         "fields": {name: list(values) for name, values in change.fields.items()},
     }
-    return {**told, "reason": change.reason} if change.reason else told
+    return {**values, "reason": change.reason} if change.reason else values

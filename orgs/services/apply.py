@@ -5,7 +5,7 @@ transaction of its own, to find out which item failed.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -27,6 +27,7 @@ from orgs.domain.types import (
     Conflict,
     ConflictKind,
     Decision,
+    Known,
     Observation,
     Outcome,
     Plan,
@@ -187,7 +188,7 @@ def _once_more(decision: Decision, parked: set[str]) -> Decision:
     return Decision(decision.observation, Outcome.IGNORED)
 
 
-def _overlaid(loaded: Sequence[Row], batch: Batch) -> tuple[Row, ...]:
+def _overlaid(loaded: Collection[Row], batch: Batch) -> tuple[Row, ...]:
     if not batch.overlay:
         return tuple(loaded)
     workos_ids = {observation.workos_id for observation in batch.observations}
@@ -272,7 +273,7 @@ def _locked(single: Batch) -> Report:
 def _park(single: Batch, mode: Mode, reason: str) -> Report:
     (observation,) = single.observations
     parked = Decision(observation, Outcome.PARKED, reason=reason)
-    nothing = Resolution(rows.Known()).plan()
+    nothing = Resolution(Known()).plan()
     try:
         with _transaction(mode) as position:
             if mode is Mode.LIVE and position != single.read_from:
@@ -293,7 +294,7 @@ def _pass_over(single: Batch, parked: Decision, refusal: str) -> Report:
     conflict = Conflict(
         observation.workos_id or event_id, None, ConflictKind.LEDGER_REFUSED, reason
     )
-    plan = replace(Resolution(rows.Known()).plan(), conflicts=(conflict,))
+    plan = replace(Resolution(Known()).plan(), conflicts=(conflict,))
     with cursor_locked() as position:
         if position != single.read_from:
             return Report(dropped=True)

@@ -1,7 +1,7 @@
-"""Tells WorkOS our ids: works off the outbox.
+"""Writes our ids back to WorkOS as ``external_id``: works off the outbox.
 
 The row enters the outbox in the transaction that links it, and leaves it when WorkOS has confirmed.
-Claims are short transactions, WorkOS is called between them, in a few threads that never touch the
+Claims are short transactions. WorkOS is called between them, in a few threads that never touch the
 database.
 """
 
@@ -18,23 +18,22 @@ from typing import Any
 from django.db import DatabaseError, connection
 from django.db.backends.utils import CursorWrapper
 
+from orgs import workos
 from orgs.conf import sync_settings
-from orgs.db import sql
+from orgs.db import rows, sql
 from orgs.db.errors import is_passing
 from orgs.db.transactions import bounded_transaction
-from orgs.domain.types import (
-    Outcome,
-)
-from orgs.services.queue import PUSH_EXTERNAL_IDS, ring
-from orgs.workos import client as workos
+from orgs.domain.naming import one_line
+from orgs.domain.types import Conflict, ConflictKind, Outcome
+from orgs.services.queue import PUSH_EXTERNAL_IDS, enqueue
 
 logger = logging.getLogger(__name__)
 
 _THREADS = 8
 _BATCH_SIZE = 40
 
-#: A claim outlives the slowest batch: rounds of two calls each, by their time-out. A pusher that is
-#: killed costs its rows as much; one that is merely late finds WorkOS's answer unchanged.
+#: A claim outlasts the slowest batch: rounds of two calls each, by their time-out. A process that
+#: is killed costs its rows as much; one that is merely late finds WorkOS's answer unchanged.
 _ROUNDS_OF_CALLS = _BATCH_SIZE // _THREADS * 2
 
 _FIRST_DELAY = 1.0
@@ -60,30 +59,31 @@ class WriteBackReport:
         )
 
 
-def push_due(*, deadline: float, only: Collection[str] | None = None) -> WriteBackReport:
-    """Tries once each request that is due now; stops early at ``deadline`` (``time.monotonic()``).
+def push_due(
+    *, deadline: float, only: Collection[str] | None = None, patience: float = 0.0
+) -> WriteBackReport:
+    """Try once each request that is due now; stop early at ``deadline`` (``time.monotonic()``).
 
-    ``only`` the requests of these organizations, if given.
-
+    ``only`` the requests of these organizations, if given. ``patience``: as in ``orgs.workos``.
     May be repeated and run concurrently: rows are claimed, and what WorkOS already shows is not
-    written again. Trouble with WorkOS is noted on the rows, which are tried again after a growing
+    written again. An error of WorkOS is noted on the rows, which are tried again after a growing
     pause. Raises ``django.db.Error``.
     """
     report = WriteBackReport()
     due_at = _begin()
-    halt = _Halt(deadline)
+    run = _Run(deadline, patience)
     with ThreadPoolExecutor(_THREADS) as threads:
-        while not (halt.trouble or report.is_cut_short):
+        while not (run.error or report.is_cut_short):
             claims = _claim(due_at, only)
             if not claims:
                 break
-            report += _settle(threads.map(partial(_offer, halt), claims))
+            report += _record(threads.map(partial(_offer, run), claims))
     return report
 
 
 def retry(organization_ids: Sequence[str]) -> list[str]:
-    """Makes the requests of these organizations due now, conflicts included, as if they had not
-    been tried; and rings for them. Returns the ids of those that there were.
+    """Make the requests of these organizations due now, conflicts included, as if they had not
+    been tried, and enqueue a push. Return the ids of those that there were.
 
     May be repeated and run concurrently, beside a push too. Raises ``django.db.Error``.
     """
@@ -91,7 +91,7 @@ def retry(organization_ids: Sequence[str]) -> list[str]:
         cursor.execute(sql.RETRY_WRITE_BACKS, [list(organization_ids)])
         retried = sorted(id_ for (id_,) in cursor.fetchall())
     if retried:
-        ring(PUSH_EXTERNAL_IDS)
+        enqueue(PUSH_EXTERNAL_IDS)
     return retried
 
 
@@ -105,13 +105,17 @@ class _Claim:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """WorkOS confirmed if there is no error; a conflict if there is, but no delay."""
+    """WorkOS confirmed if there is no error; a conflict if there is an error, but no delay."""
 
     claim: _Claim
     error: str | None = None
     delay: float | None = None
-    is_gone: bool = False
+    is_missing: bool = False
     is_untried: bool = False
+
+    @property
+    def is_conflict(self) -> bool:
+        return self.error is not None and self.delay is None
 
     @property
     def is_confirmed(self) -> bool:
@@ -135,102 +139,120 @@ def _claim(due_at: datetime, only: Collection[str] | None = None) -> list[_Claim
         return [_Claim(*row) for row in cursor.fetchall()]
 
 
-#: What is the same for every row, and found out by one call.
-_OF_ALL = (workos.NotConfigured, workos.Unauthorized, workos.RateLimited)
+#: Errors that would be the same for every row.
+_SAME_FOR_ALL = (workos.NotConfigured, workos.Unauthorized, workos.RateLimited)
 
 
 @dataclass(slots=True)
-class _Halt:
-    """What one call has found out for all: a revoked key, a pause that WorkOS asks for, no time."""
+class _Run:
+    """What the calls of a run share, and what one of them found out for all."""
 
     deadline: float
-    trouble: workos.WorkOSTrouble | None = None
+    patience: float
+    error: workos.WorkOSError | None = None
 
     @property
     def is_out_of_time(self) -> bool:
         return time.monotonic() >= self.deadline
 
 
-def _offer(halt: _Halt, claim: _Claim) -> _Answer:
-    if halt.trouble is not None:
-        return _postponed(claim, halt.trouble)
-    if halt.is_out_of_time:
+def _offer(run: _Run, claim: _Claim) -> _Answer:
+    if run.error is not None:
+        return _postponed(claim, run.error)
+    if run.is_out_of_time:
         return _Answer(claim, is_untried=True)
     try:
-        workos.offer_external_id(claim.workos_id, claim.organization_id)
+        workos.offer_external_id(claim.workos_id, claim.organization_id, patience=run.patience)
     except workos.ExternalIdConflict as conflict:
         return _Answer(claim, error=str(conflict))
     except workos.NotFound as error:
         message = f"{error}; waits for the deletion to be read"
-        return _Answer(claim, message, retry_delay(claim.attempts), is_gone=True)
-    except workos.WorkOSTrouble as trouble:
-        if isinstance(trouble, _OF_ALL):
-            halt.trouble = trouble
-        return _postponed(claim, trouble)
+        return _Answer(claim, message, retry_delay(claim.attempts), is_missing=True)
+    except workos.WorkOSError as error:
+        if isinstance(error, _SAME_FOR_ALL):
+            run.error = error
+        return _postponed(claim, error)
     return _Answer(claim)
 
 
-def _postponed(claim: _Claim, trouble: workos.WorkOSTrouble) -> _Answer:
-    delay = max(retry_delay(claim.attempts), trouble.retry_after or 0.0)
-    return _Answer(claim, str(trouble), delay)
+def _postponed(claim: _Claim, error: workos.WorkOSError) -> _Answer:
+    delay = max(retry_delay(claim.attempts), error.retry_after or 0.0)
+    return _Answer(claim, str(error), delay)
 
 
 def retry_delay(attempts: int) -> float:
-    """Seconds to wait after so many attempts: 1, doubling, up to 15 minutes, half of it jitter."""
+    """Return the seconds to wait after so many attempts: 1, doubling, up to 15 minutes, with
+    jitter of up to a half."""
     longest: float = min(_FIRST_DELAY * 2 ** min(attempts - 1, 30), _LONGEST_DELAY)
     return longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
 
 
-def _settle(answers: Iterable[_Answer]) -> WriteBackReport:
-    # In id order, as everybody locks rows.
-    settled = sorted(answers, key=lambda answer: answer.claim.organization_id)
+def _record(answers: Iterable[_Answer]) -> WriteBackReport:
+    # In id order, as every process locks rows.
+    ordered = sorted(answers, key=lambda answer: answer.claim.organization_id)
     try:
-        _write(settled)
+        new = _write(ordered)
     except DatabaseError as error:
         if not is_passing(error):
             raise
-        _write_free(settled)
-    conflicts = [answer for answer in settled if answer.error and answer.delay is None]
-    failures = [answer for answer in settled if answer.error and answer.delay is not None]
-    untried = [answer for answer in settled if answer.is_untried]
-    _log(conflicts, failures)
-    pushed = len(settled) - len(conflicts) - len(failures) - len(untried)
-    return WriteBackReport(pushed, len(failures), len(conflicts), bool(untried))
+        new = _write_unlocked(ordered)
+    conflicts = [answer for answer in ordered if answer.is_conflict]
+    failed = [answer for answer in ordered if answer.error and not answer.is_conflict]
+    untried = [answer for answer in ordered if answer.is_untried]
+    _log([answer for answer in conflicts if answer.claim.workos_id in new], failed)
+    pushed = len(ordered) - len(conflicts) - len(failed) - len(untried)
+    return WriteBackReport(pushed, len(failed), len(conflicts), bool(untried))
 
 
-def _write_free(answers: list[_Answer]) -> None:
+def _write(answers: list[_Answer]) -> set[str]:
+    with bounded_transaction(), connection.cursor() as cursor:
+        return _execute_writes(cursor, answers)
+
+
+def _write_unlocked(answers: list[_Answer]) -> set[str]:
     """Without those that another program has locked: their claims run out by themselves."""
     ids = [answer.claim.organization_id for answer in answers]
     with bounded_transaction(), connection.cursor() as cursor:
         cursor.execute(sql.LOCK_FREE_WRITE_BACKS, [ids])
         free = {id_ for (id_,) in cursor.fetchall()}
-        _execute_writes(cursor, [a for a in answers if a.claim.organization_id in free])
+        new = _execute_writes(cursor, [a for a in answers if a.claim.organization_id in free])
     for id_ in ids:
         if id_ not in free:
             # And then WorkOS is asked again.
-            logger.warning("the write-back of %s is locked by another program, or gone", id_)
+            logger.warning("the write-back of %s is locked by another program, or deleted", id_)
+    return new
 
 
-def _write(answers: list[_Answer]) -> None:
-    with bounded_transaction(), connection.cursor() as cursor:
-        _execute_writes(cursor, answers)
-
-
-def _execute_writes(cursor: CursorWrapper, answers: list[_Answer]) -> None:
+def _execute_writes(cursor: CursorWrapper, answers: list[_Answer]) -> set[str]:
+    """Write the answers; return the WorkOS ids of conflicts that are new."""
     failed = [answer for answer in answers if answer.error is not None]
+    confirmed = [answer for answer in answers if answer.is_confirmed]
     delays_and_errors: list[list[Any]] = [[a.delay for a in failed], [a.error for a in failed]]
-    cursor.execute(sql.CONFIRM_WRITE_BACKS, _requests(a for a in answers if a.is_confirmed))
+    cursor.execute(sql.CONFIRM_WRITE_BACKS, _requests(confirmed))
+    cursor.execute(sql.REMOVE_CONFLICTS, [[answer.claim.workos_id for answer in confirmed]])
     cursor.execute(sql.RETURN_WRITE_BACKS, _requests(a for a in answers if a.is_untried))
     cursor.execute(sql.POSTPONE_WRITE_BACKS, [*_requests(failed), *delays_and_errors])
-    cursor.execute(sql.FORGET_DELETED_WRITE_BACKS, _requests(a for a in failed if a.is_gone))
+    cursor.execute(sql.FORGET_DELETED_WRITE_BACKS, _requests(a for a in failed if a.is_missing))
+    conflicts = [_conflict(answer) for answer in failed if answer.is_conflict]
+    if not conflicts:
+        return set()
+    stored = rows.store_conflicts(conflicts)
+    cursor.execute(stored.text, stored.values)
+    return {workos_id for workos_id, is_new in cursor.fetchall() if is_new}
+
+
+def _conflict(answer: _Answer) -> Conflict:
+    claim = answer.claim
+    kind = ConflictKind.WRITE_BACK_REFUSED
+    return Conflict(claim.workos_id, claim.organization_id, kind, answer.error or "")
 
 
 def _log(conflicts: list[_Answer], failures: list[_Answer]) -> None:
     for answer in conflicts:
-        logger.error(
+        logger.warning(
             "the external_id of %s waits for a person: %s",
-            answer.claim.workos_id,
-            answer.error,
+            one_line(answer.claim.workos_id),
+            one_line(answer.error),
             extra={"organization": answer.claim.workos_id, "outcome": Outcome.CONFLICT},
         )
     if failures:
@@ -238,8 +260,8 @@ def _log(conflicts: list[_Answer], failures: list[_Answer]) -> None:
         logger.warning(
             "%d write-backs failed and are tried again later; the first, %s: %s",
             len(failures),
-            failures[0].claim.workos_id,
-            failures[0].error,
+            one_line(failures[0].claim.workos_id),
+            one_line(failures[0].error),
             extra={"organization": failures[0].claim.workos_id},
         )
 

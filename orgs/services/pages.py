@@ -104,8 +104,8 @@ def raise_if_expired(start: CursorState) -> None:
 
 
 def raise_if_ignored(page: EventPage, *, is_first: bool) -> None:
-    """Raise ``CursorLost`` if the first page of a replay is the stream's first, whatever the times of
-    its events."""
+    """Raise ``CursorLost`` if the first page of a replay is the stream's first, whatever the
+    times of its events."""
     if page.read_from.last_event_id and is_first and _was_position_ignored(page):
         raise CursorLost(page.read_from, f"WorkOS does not know {page.read_from.last_event_id}")
 
@@ -122,7 +122,9 @@ def _begins_too_early(page: EventPage) -> bool:
     after = page.read_from.last_event_at
     if page.read_from.last_event_id is None or after is None or not page.observations:
         return False
-    times = (observation.event.occurred_at for observation in page.observations if observation.event)
+    times = (
+        observation.event.occurred_at for observation in page.observations if observation.event
+    )
     begins_at = next((moment for moment in times if moment is not None), after)
     # Not "after - margin": an event may carry the first moment there is.
     return after - begins_at > _RESTART_MARGIN

@@ -29,7 +29,7 @@ from orgs.db.cursor import (
 )
 from orgs.db.errors import describe, is_passing
 from orgs.db.leases import Lease
-from orgs.domain.naming import one_line
+from orgs.domain.naming import is_storable, one_line
 from orgs.domain.status import ReadError
 from orgs.domain.types import ObjectPage, Observation, Outcome, Report, State
 from orgs.models import ExternalIdWriteBack, Organization, WorkOSEvent
@@ -311,9 +311,7 @@ class _FullRun:
         fields = observation.fields
         return fields is not None and fields.updated_at > self.recent_after
 
-    def _unseen(
-        self, organizations: models.QuerySet[Organization], seen: "_Seen"
-    ) -> Iterator[str]:
+    def _unseen(self, organizations: models.QuerySet[Organization], seen: "_Seen") -> Iterator[str]:
         last = ""
         while True:
             with self.lookups.reading():
@@ -420,6 +418,8 @@ def _find(lookups: Lookups, id_: str) -> dict[str, Observation]:
     More than one if the row's own is deleted and another one names the row; none if the mirror
     alone knows it.
     """
+    if not is_storable(id_.strip()):
+        raise UnknownOrganization(f"{id_!r} is not the id of an organization")
     with lookups.reading():
         row = Organization.objects.by_either_id(id_).first()
     if row is None:
@@ -456,9 +456,12 @@ def _conclude(
     lost: CursorLost | None = None,
 ) -> Reconciliation:
     """Push what is due, and say what everything came to."""
+    patience = min(comparing.lookups.patience, _PUSH_SECONDS)
     due, pushed = 0, WriteBackReport()
     if not comparing.run.dry:
-        pushed = outbox.push_due(deadline=time.monotonic() + _PUSH_SECONDS, only=only)
+        pushed = outbox.push_due(
+            deadline=time.monotonic() + _PUSH_SECONDS, only=only, patience=patience
+        )
     with comparing.lookups.reading():
         cursor = read_cursor().position.last_event_id
         if comparing.run.dry and only is None:

@@ -183,9 +183,7 @@ class _Recording:
     def parked(self, reason: str, payload: str | None = None) -> Statement:
         """Return the statement that parks the event, or keeps it parked, for this reason."""
         workos_id = self.event.workos_organization_id
-        self.result = Change(
-            None, workos_id, Outcome.PARKED, reason=reason, event_id=self.event.id
-        )
+        self.result = Change(None, workos_id, Outcome.PARKED, reason=reason, event_id=self.event.id)
         return self._statement(Outcome.PARKED, None, error=storable(reason), payload=payload)
 
     def _statement(
@@ -291,6 +289,4 @@ def dismiss_parked(event_ids: list[str]) -> int:
     """Mark parked events as seen and done with; return how many were parked."""
     parked = WorkOSEvent.objects.parked().filter(id__in=event_ids)
     with bounded_transaction():
-        return parked.update(
-            outcome=Outcome.DISMISSED, processed_at=Now(), error="", payload=None
-        )
+        return parked.update(outcome=Outcome.DISMISSED, processed_at=Now(), error="", payload=None)

@@ -38,9 +38,9 @@ from orgs.domain.status import (
 )
 from orgs.models import ORGANIZATIONS_STREAM
 from orgs.services.grants import missing_grants
+from orgs.services.pages import EVENT_RETENTION
 from orgs.services.queue import queue_length
 from orgs.services.schedules import broken_schedules, sync_due_at
-from orgs.services.stream import EVENT_RETENTION
 
 T = TypeVar("T", CursorFigures, WaitingFigures, OrganizationFigures, LastDayFigures)
 

@@ -91,7 +91,7 @@ def replay(since: Position) -> DrainReport:
     """Apply again what WorkOS lists after ``since``, without reading or moving the position.
 
     The rows protect themselves, so it may be repeated and run beside anything. Raises
-    ``UnknownEvent`` if WorkOS does not list from ``since``, ``WorkOSError`` and ``django.db.Error``.
+    ``UnknownEvent`` if WorkOS does not list from ``since``, ``WorkOSError``, ``django.db.Error``.
     """
     report = DrainReport()
     try:

@@ -13,14 +13,14 @@ from fractions import Fraction
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import Error as DatabaseTrouble
-from django.utils import timezone
+from django.db import Error as DatabaseError
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from orgs.db.cursor import standing
+from orgs.db.cursor import read_cursor
+from orgs.db.errors import describe
 from orgs.domain.naming import is_storable, one_line
-from orgs.domain.types import Position
+from orgs.domain.types import Outcome, Position
 from orgs.management.report import (
     events_summary,
     events_text,
@@ -29,15 +29,19 @@ from orgs.management.report import (
     replay_summary,
     replay_text,
 )
-from orgs.models import WorkOSEvent
-from orgs.services import outbox as write_back
-from orgs.services import reconcile
-from orgs.services import stream as drain
-from orgs.services.reconcile import Reconciliation, UnknownOrganization
+from orgs.models import WorkOSConflict, WorkOSEvent
+from orgs.services import outbox, stream
+from orgs.services.compare import DisableLimit, Run
+from orgs.services.pages import CursorLost
+from orgs.services.reconcile import (
+    Reconciliation,
+    UnknownOrganization,
+    reconcile,
+    reconcile_organizations,
+)
 from orgs.services.refresh import replay_all_parked
-from orgs.services.repair import DisableLimit, Run
-from orgs.services.stream import CursorLost, DrainReport, UnknownEvent
-from orgs.workos import WorkOSTrouble, event_time
+from orgs.services.stream import DrainReport, UnknownEvent
+from orgs.workos import WorkOSError, event_time
 
 _PUSH_SECONDS = 600.0
 
@@ -48,8 +52,8 @@ class Command(BaseCommand):
     help = (
         "Drains WorkOS's event stream, compares every organization of WorkOS with the mirror, "
         "repairs what drifted, and writes new ids back. Safe to repeat, to interrupt, and to run "
-        "beside the worker. Exit 0: in sync, or repaired; 1: trouble, in one line on stderr; "
-        "3: not in sync (--check)."
+        "beside the worker. Exit 0: in sync, or repaired; 1: an error, in one line on stderr; "
+        "3: not in sync (--check), or a conflict or a row disabled here (--check --strict)."
     )
     # It needs less than the web process does, and says itself, in one line, what is missing.
     requires_system_checks: list[str] = []
@@ -89,9 +93,15 @@ class Command(BaseCommand):
             help="as --dry-run, and exit 3 if not in sync: for monitoring",
         )
         parser.add_argument(
+            "--strict",
+            action="store_true",
+            help="with --check: exit 3 also for conflicts, and for rows that are disabled here and "
+            "live in WorkOS",
+        )
+        parser.add_argument(
             "--max-disable",
             metavar="N|N%",
-            help="disable nothing if more organizations than this are gone from WorkOS "
+            help="disable nothing if more organizations than this are missing from WorkOS "
             "(default: the larger of 10 and 1%% of the linked ones)",
         )
         parser.add_argument(
@@ -105,108 +115,112 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         dry = options["dry_run"] or options["check"]
         _refuse_what_does_not_go_together(options, dry=dry)
-        with _one_line_of_trouble():
+        with _errors_in_one_line():
             if options["replay_parked"]:
                 self._replay_parked(options)
             elif options["events_only"]:
                 self._events_only(options)
             else:
-                self._snapshot(options, dry=dry)
+                self._compare(options, dry=dry)
 
     def _events_only(self, options: dict[str, Any]) -> None:
         since = options["since"]
-        events = drain.drain_to_end() if since is None else drain.replay(_position(since))
-        pushed = write_back.push_due(deadline=time.monotonic() + _PUSH_SECONDS)
+        events = stream.drain_to_end() if since is None else stream.replay(_position(since))
+        pushed = outbox.push_due(deadline=time.monotonic() + _PUSH_SECONDS, patience=_PUSH_SECONDS)
         self._name_parked(events)
-        cursor = standing().position.last_event_id
-        summary = events_summary(events, pushed, cursor)
+        summary = events_summary(events, pushed, read_cursor().position.last_event_id)
         if options["format"] == "json":
-            self._say(json.dumps(summary))
+            self._print(json.dumps(summary))
         else:
-            self._say(events_text(summary, WorkOSEvent.objects.counts()))
-        _raise_unsettled(events)
+            self._print(events_text(summary, WorkOSEvent.objects.counts()))
+        _raise_unresolved(events)
 
     def _replay_parked(self, options: dict[str, Any]) -> None:
         deadline = time.monotonic() + _PUSH_SECONDS
         replayed = replay_all_parked(deadline=deadline)
-        pushed = write_back.push_due(deadline=deadline)
+        pushed = outbox.push_due(deadline=deadline, patience=_PUSH_SECONDS)
         for event_id, reason in replayed.still_parked.items():
-            self.stderr.write(f"still parked {event_id}: {one_line(reason)}")
+            self.stderr.write(f"still parked {one_line(event_id)}: {one_line(reason)}")
         summary = replay_summary(replayed, pushed)
         as_json = options["format"] == "json"
-        self._say(json.dumps(summary) if as_json else replay_text(summary))
+        self._print(json.dumps(summary) if as_json else replay_text(summary))
         if replayed.left:
-            why = one_line(replayed.trouble or "the time was up")
+            why = "the time was up" if replayed.error is None else _said(replayed.error)
             raise CommandError(f"{why} with {replayed.left} left; run it again")
 
-    def _snapshot(self, options: dict[str, Any], *, dry: bool) -> None:
+    def _compare(self, options: dict[str, Any], *, dry: bool) -> None:
         found = self._reconcile(options, dry=dry)
         self._name_parked(found.events)
         if options["format"] == "json":
-            self._say(json.dumps(full_summary(found)))
+            self._print(json.dumps(full_summary(found)))
         else:
-            self._say(full_text(found, WorkOSEvent.objects.counts(), dry=dry))
-        if found.trouble:
-            raise CommandError(one_line("; ".join(found.trouble)))
-        _raise_unsettled(found.events)
+            self._print(full_text(found, WorkOSEvent.objects.counts(), dry=dry))
+        if found.errors:
+            raise CommandError(one_line("; ".join(found.errors)))
+        _raise_unresolved(found.events)
         if options["check"] and not found.in_sync:
             raise CommandError("not in sync", returncode=_NOT_IN_SYNC)
+        if options["strict"] and (left := _left_to_people(found)):
+            raise CommandError(left, returncode=_NOT_IN_SYNC)
 
     def _reconcile(self, options: dict[str, Any], *, dry: bool) -> Reconciliation:
         limit = _limit(options["max_disable"])
         with _progress() as progress:
-            run = Run(now=timezone.now(), dry=dry, limit=limit, progress=progress)
+            run = Run(dry=dry, limit=limit, progress=progress)
             if options["org"]:
-                return reconcile.reconcile_organizations(run, options["org"])
-            return reconcile.reconcile(run, drain_events=not options["snapshot_only"])
+                return reconcile_organizations(run, options["org"])
+            return reconcile(run, drain_events=not options["snapshot_only"])
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         # A terminal that can't show a letter gets its number, and not half a report.
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
         self.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
 
     def _name_parked(self, events: DrainReport) -> None:
-        for entry in events.parked:
-            self.stderr.write(f"parked {entry.event.id}: {one_line(entry.resolved.error)}")
+        for change in events.parked:
+            self.stderr.write(f"parked {one_line(change.event_id)}: {one_line(change.reason)}")
         if events.parked:
             self.stderr.write(f"{len(events.parked)} parked; see them in the admin's event list")
 
 
 def _refuse_what_does_not_go_together(options: dict[str, Any], *, dry: bool) -> None:
     if options["since"] is not None and not options["events_only"]:
-        raise CommandError("--since needs --events-only: a snapshot knows no time")
+        raise CommandError("--since needs --events-only: only events have a time")
+    if options["strict"] and not options["check"]:
+        raise CommandError("--strict needs --check: it changes that exit code")
     for name in ("--events-only", "--replay-parked"):
         if not options[name[2:].replace("-", "_")]:
             continue
         if dry:
-            raise CommandError(f"--dry-run and --check compare a snapshot: leave out {name}")
+            raise CommandError(f"--dry-run and --check compare organizations: leave out {name}")
         if options["max_disable"] is not None:
-            raise CommandError(f"--max-disable is about a snapshot: leave out {name}")
-    for id_ in options["org"] or ():
-        if not is_storable(id_.strip()):
-            raise CommandError("--org wants the id of an organization")
+            raise CommandError(f"--max-disable is about missing organizations: leave out {name}")
 
 
 @contextmanager
-def _one_line_of_trouble() -> Iterator[None]:
+def _errors_in_one_line() -> Iterator[None]:
     try:
         yield
     except CursorLost as lost:
         raise CommandError(
             f"the cursor is lost: {one_line(lost)}; run manage.py reconcile_workos"
         ) from None
-    except (UnknownEvent, UnknownOrganization, WorkOSTrouble) as trouble:
-        raise CommandError(one_line(trouble)) from None
-    except DatabaseTrouble as trouble:
-        raise CommandError(f"the database: {one_line(trouble)}") from None
+    except (UnknownEvent, UnknownOrganization, WorkOSError, DatabaseError) as error:
+        raise CommandError(_said(error)) from None
     except BrokenPipeError:
-        _write_to_nobody()
-        raise CommandError("nobody reads the report any more; what is repaired, is") from None
+        _discard_stdout()
+        raise CommandError("nothing reads the report any more; what is repaired, is") from None
     except KeyboardInterrupt:
         raise CommandError("interrupted; run it again", returncode=130) from None
 
 
-def _write_to_nobody() -> None:
+def _said(error: Exception) -> str:
+    if isinstance(error, DatabaseError):
+        return f"the database: {one_line(describe(error))}"
+    return one_line(error)
+
+
+def _discard_stdout() -> None:
     """What is still to be flushed when the interpreter ends would fail again.
 
     As the note in https://docs.python.org/3/library/signal.html#note-on-sigpipe has it.
@@ -214,9 +228,21 @@ def _write_to_nobody() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _raise_unsettled(events: DrainReport) -> None:
-    if events.unsettled:
-        raise CommandError(f"an announced event is not settled: {one_line(events.unsettled)}")
+def _raise_unresolved(events: DrainReport) -> None:
+    if events.unresolved:
+        raise CommandError(f"a missed webhook is not resolved: {_said(events.unresolved)}")
+
+
+def _left_to_people(found: Reconciliation) -> str:
+    """What ``--strict`` fails for; empty if there is nothing."""
+    acknowledged = set(
+        WorkOSConflict.objects.filter(acknowledged_at__isnull=False).values_list("pk", flat=True)
+    )
+    conflicts = [c for c in found.snapshot.of(Outcome.CONFLICT) if c.workos_id not in acknowledged]
+    disabled = found.snapshot.counts[Outcome.DISABLED_HERE]
+    if conflicts or disabled:
+        return f"in sync, but for conflicts: {len(conflicts)}, and rows disabled here: {disabled}"
+    return ""
 
 
 def _position(since: str) -> Position:
@@ -246,7 +272,7 @@ def _limit(max_disable: str | None) -> DisableLimit:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[int], None]]:
-    """A line on a terminal that tells how far it is; WorkOS does not say how many there are."""
+    """A line on a terminal that shows the progress; WorkOS does not say how many there are."""
     columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
     console = Console(file=sys.stderr)
     with Progress(
