@@ -133,6 +133,9 @@ class SyncCursor(models.Model):
     snapshot_trouble = models.TextField(
         db_default="", blank=True, help_text="Why the last snapshot did not complete; or empty."
     )
+    snapshot_error_kind = models.TextField(
+        db_default="", blank=True, help_text="What kind of error that was, as in last_trouble."
+    )
     last_failed = models.IntegerField(
         db_default=0, help_text="How many organizations PostgreSQL refused to write in it."
     )

@@ -143,14 +143,14 @@ def replace_lost(
     return row[0] if row else None
 
 
-def note_reconciled(at: datetime, *, drift: int, failed: int, error: str = "") -> None:
-    """Note that a full reconcile which began then has completed, and what it found."""
-    execute_alone(sql.NOTE_RECONCILED, [at, drift, failed, error, ORGANIZATIONS_STREAM])
+def note_reconciled(at: datetime, *, drift: int) -> None:
+    """Note that a full reconcile which began then has completed, and how much it repaired."""
+    execute_alone(sql.NOTE_RECONCILED, [at, drift, ORGANIZATIONS_STREAM])
 
 
-def note_incomplete(error: str, *, failed: int = 0) -> None:
-    """Note why the last full reconcile did not complete."""
-    execute_alone(sql.NOTE_INCOMPLETE, [failed, error, ORGANIZATIONS_STREAM])
+def note_incomplete(error: str, *, kind: str, failed: int) -> None:
+    """Note why the last full reconcile did not complete, and how many writes were refused in it."""
+    execute_alone(sql.NOTE_INCOMPLETE, [failed, kind, error, ORGANIZATIONS_STREAM])
 
 
 @contextmanager

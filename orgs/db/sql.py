@@ -112,13 +112,14 @@ WHERE stream = %s AND drained_at > clock_timestamp() + interval '1 minute'
 
 NOTE_RECONCILED = """
 UPDATE workos_sync_cursor
-SET reconciled_at = %s, last_drift = %s, last_failed = %s, snapshot_trouble = %s
+SET reconciled_at = %s, last_drift = %s, last_failed = 0, snapshot_trouble = '',
+    snapshot_error_kind = ''
 WHERE stream = %s
 """
 
 NOTE_INCOMPLETE = """
 UPDATE workos_sync_cursor
-SET last_failed = %s,
+SET last_failed = %s, snapshot_error_kind = %s,
     snapshot_trouble = to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS')
         || ' UTC: ' || %s
 WHERE stream = %s

@@ -77,6 +77,7 @@ class Migration(migrations.Migration):
                             ("row_claimed", "row_claimed"),
                             ("other_external_id", "other_external_id"),
                             ("write_back_refused", "write_back_refused"),
+                            ("unreadable", "unreadable"),
                             ("ledger_refused", "ledger_refused"),
                         ],
                         help_text="What is claimed.",
@@ -140,6 +141,15 @@ class Migration(migrations.Migration):
             name="last_failed",
             field=models.IntegerField(
                 db_default=0, help_text="How many organizations PostgreSQL refused to write in it."
+            ),
+        ),
+        migrations.AddField(
+            model_name="synccursor",
+            name="snapshot_error_kind",
+            field=models.TextField(
+                blank=True,
+                db_default="",
+                help_text="What kind of error that was, as in last_trouble.",
             ),
         ),
         migrations.AddField(

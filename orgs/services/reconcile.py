@@ -223,9 +223,10 @@ class _FullRun:
     def _note_result(self) -> None:
         failed = self.report.counts[Outcome.FAILED]
         if errors := [*self.report.errors, *failures(self.report)]:
-            _note_incomplete(one_line(errors[0]), failed)
+            kind = ReadError.WRITES_REFUSED if failed else ""
+            _note_incomplete(one_line(errors[0]), kind, failed)
         else:
-            note_reconciled(self.began_at, drift=len(self.report.drift), failed=0)
+            note_reconciled(self.began_at, drift=len(self.report.drift))
 
     def _compare_listed(self) -> "_Seen":
         seen = _Seen()
@@ -331,7 +332,7 @@ class _FullRun:
             yield
         except (WorkOSError, DatabaseError) as error:
             if not self.run.dry:
-                _note_incomplete(_said(error))
+                _note_incomplete(_said(error), getattr(error, "kind", ""))
             raise
 
 
@@ -484,9 +485,9 @@ def _read_echoes(events: DrainReport) -> None:
         logger.warning("the events of our write-backs are left to the worker: %s", one_line(error))
 
 
-def _note_incomplete(error: str, failed: int = 0) -> None:
+def _note_incomplete(error: str, kind: str, failed: int = 0) -> None:
     try:
-        note_incomplete(error, failed=failed)
+        note_incomplete(error, kind=kind, failed=failed)
     except DatabaseError as unnoted:
         logger.warning("that the run is incomplete could not be noted: %s", describe(unnoted))
 

@@ -1,0 +1,76 @@
+"""Carries out what a person decides about a conflict. WorkOS is called outside of transactions."""
+
+from collections.abc import Sequence
+
+from django.db.models.functions import Now
+
+from orgs import workos
+from orgs.db import rows, sql
+from orgs.db.transactions import bounded_transaction
+from orgs.domain.types import Change, ConflictKind, Outcome, State
+from orgs.models import Organization, WorkOSConflict
+from orgs.services.apply import Batch, Mode, apply
+from orgs.services.refresh import Lookups
+
+
+class NotDecidable(Exception):
+    """The conflict is solved meanwhile, or is of a kind that this decision does not solve."""
+
+
+#: Which decisions there are for each kind, beside keeping it as it is.
+OVERWRITABLE = (ConflictKind.OTHER_EXTERNAL_ID, ConflictKind.WRITE_BACK_REFUSED)
+RELINKABLE = (ConflictKind.ROW_CLAIMED,)
+
+
+def overwrite_in_workos(workos_id: str) -> Change:
+    """Write the row's id to WorkOS, over the ``external_id`` that is there.
+
+    May be repeated. Raises ``NotDecidable``, ``workos.ExternalIdConflict`` if another organization
+    in WorkOS has the id, ``WorkOSError`` and ``django.db.Error``.
+    """
+    conflict = _conflict(workos_id, OVERWRITABLE)
+    row = Organization.objects.filter(workos_id=workos_id).first()
+    if row is None:
+        raise NotDecidable(f"no row is linked to {workos_id} any more")
+    workos.offer_external_id(workos_id, row.id, overwrite=True)
+    with bounded_transaction(
+        rows.statement(sql.WITHDRAW_WRITE_BACKS, [row.id]),
+        rows.statement(sql.REMOVE_CONFLICTS, [conflict.workos_organization_id]),
+    ):
+        pass
+    return Change(row.id, workos_id, Outcome.WRITE_BACK, {"external_id": (None, row.id)})
+
+
+def give_row(workos_id: str) -> Change:
+    """Link the row that two organizations claim to this one, and update it.
+
+    The other organization gets a row of its own with its next event or reconcile, unless its id is
+    derived to this row's: then that is a conflict of its own. May be repeated. Raises
+    ``NotDecidable``, ``WorkOSError`` and ``django.db.Error``.
+    """
+    conflict = _conflict(workos_id, RELINKABLE)
+    row = Organization.objects.filter(id=conflict.organization_id).first()
+    observation = Lookups().look_up(workos_id)
+    if row is None or observation.state is not State.PRESENT:
+        raise NotDecidable(f"{workos_id}, or the row it claims, does not exist any more")
+    owner = frozenset({row.workos_id} if row.workos_id else ())
+    report = apply(Batch(observations=[observation], absent=owner), Mode.REFRESH)
+    for change in report.changes:
+        return change
+    return Change(row.id, workos_id, Outcome.UNCHANGED)
+
+
+def keep(workos_ids: Sequence[str]) -> int:
+    """Acknowledge conflicts: no warning, until they change. Return how many were not, before."""
+    undecided = WorkOSConflict.objects.undecided().filter(pk__in=workos_ids)
+    with bounded_transaction():
+        return undecided.update(acknowledged_at=Now())
+
+
+def _conflict(workos_id: str, kinds: Sequence[ConflictKind]) -> WorkOSConflict:
+    conflict = WorkOSConflict.objects.filter(pk=workos_id).first()
+    if conflict is None:
+        raise NotDecidable(f"{workos_id} has no conflict any more")
+    if conflict.kind not in kinds:
+        raise NotDecidable(f"the conflict of {workos_id} is of another kind: {conflict.kind}")
+    return conflict
