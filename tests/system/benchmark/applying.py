@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from orgs.db.cursor import ensure_cursor
-from orgs.services.apply import apply_page
+from tests.builders import apply_page
 from tests.system.benchmark import databases
 from tests.system.benchmark.baselines import apply_decided, apply_one_by_one, decide
 from tests.system.benchmark.figures import Contestant, Figure, at_least, compared, play

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orgs.domain.naming import slug_base
-from orgs.domain.resolution import OrganizationChanged
+from orgs.domain.types import OrganizationFields
 from tests.system.benchmark.databases import Connection
 from tests.system.benchmark.workloads import Kind, Page, Planned
 
@@ -56,22 +56,22 @@ def apply_one_by_one(raw: Connection, pages: Sequence[Page]) -> None:
 
 
 def _apply_one(raw: Connection, planned: Planned) -> None:
-    event = planned.event
-    _fetch(raw, _BY_WORKOS_ID, event.workos_id)
-    if isinstance(event, OrganizationChanged):
-        name, updated_at = event.organization.name, event.organization.updated_at
+    event, workos_id = planned.event, planned.observation.workos_id
+    _fetch(raw, _BY_WORKOS_ID, workos_id)
+    if (fields := planned.observation.fields) is not None:
+        name, updated_at = fields.name, fields.updated_at
         if planned.kind is Kind.CREATE:
-            slug = slug_base(name, event.workos_id)
+            slug = slug_base(name, workos_id or "")
             _fetch(raw, _BY_ID, planned.organization_id)
             _fetch(raw, _LOCK_SLUG, slug)
             _fetch(raw, _BY_SLUG, slug)
-            values = (planned.organization_id, name, slug, event.workos_id, updated_at, event.id)
+            values = (planned.organization_id, name, slug, workos_id, updated_at, event.id)
             _fetch(raw, _INSERT, *values)
         elif planned.kind is Kind.UPDATE:
             _fetch(raw, _UPDATE, name, updated_at, event.id, planned.organization_id)
     else:
         _fetch(raw, _DISABLE, event.id, planned.organization_id)
-    raw.execute(_MOVE_CURSOR, [event.workos_id, event.id], prepare=True)
+    raw.execute(_MOVE_CURSOR, [workos_id, event.id], prepare=True)
     raw.commit()
 
 
@@ -124,7 +124,7 @@ SELECT * FROM unnest(%(new_ids)s::text[], %(new_workos_ids)s::text[])
 _DECIDED_CURSOR = """
 UPDATE workos_sync_cursor
 SET last_event_id = %(last_event_id)s, last_event_at = %(last_event_at)s, failures = 0,
-    last_trouble = '', last_error = ''
+    failing_since = NULL, last_trouble = '', last_error = ''
 WHERE stream = 'organizations'
 """
 
@@ -182,12 +182,15 @@ def _decide(page: Page) -> DecidedPage:
 
 
 def _created(created: Sequence[Planned]) -> dict[str, list[Any]]:
-    organizations = [_organization(planned) for planned in created]
+    organizations = [planned.observation.organization for planned in created]
+    workos_ids = [planned.observation.workos_id or "" for planned in created]
     return {
         "new_ids": [planned.organization_id for planned in created],
         "new_names": [o.name for o in organizations],
-        "new_slugs": [slug_base(o.name, o.workos_id) for o in organizations],
-        "new_workos_ids": [o.workos_id for o in organizations],
+        "new_slugs": [
+            slug_base(o.name, id_) for o, id_ in zip(organizations, workos_ids, strict=True)
+        ],
+        "new_workos_ids": workos_ids,
         "new_times": [o.updated_at for o in organizations],
         "new_event_ids": [planned.event.id for planned in created],
     }
@@ -195,11 +198,11 @@ def _created(created: Sequence[Planned]) -> dict[str, list[Any]]:
 
 def _changed(changed: Sequence[Planned]) -> dict[str, list[Any]]:
     # A deletion changes neither the name nor the time.
-    organizations = [getattr(planned.event, "organization", None) for planned in changed]
+    organizations: list[OrganizationFields | None] = [p.observation.fields for p in changed]
     return {
         "ids": [planned.organization_id for planned in changed],
         "names": [o and o.name for o in organizations],
-        "workos_ids": [planned.event.workos_id for planned in changed],
+        "workos_ids": [planned.observation.workos_id for planned in changed],
         "times": [o and o.updated_at for o in organizations],
         "event_ids": [planned.event.id for planned in changed],
         "disables": [planned.kind is Kind.DELETE for planned in changed],
@@ -210,12 +213,8 @@ def _ledger(page: Sequence[Planned]) -> dict[str, list[Any]]:
     return {
         "ledger_ids": [planned.event.id for planned in page],
         "types": [str(planned.event.type) for planned in page],
-        "ledger_workos_ids": [planned.event.workos_id for planned in page],
+        "ledger_workos_ids": [planned.observation.workos_id for planned in page],
         "organization_ids": [planned.organization_id for planned in page],
         "occurred_at": [planned.event.occurred_at for planned in page],
         "outcomes": [_OUTCOMES[planned.kind] for planned in page],
     }
-
-
-def _organization(planned: Planned) -> Any:
-    return getattr(planned.event, "organization", None)

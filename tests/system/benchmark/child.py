@@ -17,13 +17,12 @@ import django
 django.setup()
 
 from django.db import connection  # noqa: E402 - what follows needs Django's settings
-from django.utils import timezone  # noqa: E402
 from workos import WorkOSClient  # noqa: E402
 
 from orgs import tasks  # noqa: E402
 from orgs.conf import sync_settings  # noqa: E402
+from orgs.services.compare import Run  # noqa: E402
 from orgs.services.reconcile import reconcile  # noqa: E402
-from orgs.services.repair import Run  # noqa: E402
 from orgs.services.stream import drain_to_end  # noqa: E402
 from orgs.workos import FOLLOWED_TYPES  # noqa: E402
 
@@ -46,7 +45,7 @@ def main() -> None:
 
 def _drain() -> int:
     report = drain_to_end()
-    return report.read
+    return report.counts.total()
 
 
 def _drain_and_wait() -> int:
@@ -54,10 +53,10 @@ def _drain_and_wait() -> int:
 
 
 def _reconcile() -> int:
-    report = reconcile(Run(now=timezone.now()))
-    if report.trouble:
-        raise RuntimeError(f"the snapshot is not complete: {report.trouble}")
-    return report.snapshot.organizations
+    report = reconcile(Run())
+    if report.errors:
+        raise RuntimeError(f"the reconcile is not complete: {report.errors}")
+    return report.organizations
 
 
 def _push() -> int:

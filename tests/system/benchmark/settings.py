@@ -17,6 +17,8 @@ WORKOS_SYNC |= {
     "API_KEY": Secret("sk_benchmark"),
     "BASE_URL": os.environ.get("BENCHMARK_WORKOS_URL", "http://127.0.0.1:9"),
     "WEBHOOK_SECRETS": (Secret("whsec_benchmark"),),
+    # The code is measured, and not how long it waits for its share of requests.
+    "REQUESTS_PER_MINUTE": 1_000_000,
 }
 
 SECRET_KEY = Secret("a key for benchmarks alone, long enough for every check of Django's")

@@ -1,6 +1,7 @@
 """The events that are applied: creates, updates and a mix, made before the clock starts."""
 
 import random
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,16 +12,15 @@ from typing import TypeAlias
 from uuid import UUID
 
 from orgs.domain.naming import derived_id
-from orgs.domain.resolution import (
-    OrganizationChanged,
-    OrganizationDeleted,
-    RemoteOrganization,
-)
 from orgs.domain.types import (
+    Event,
+    EventPage,
     EventType,
+    Observation,
+    OrganizationFields,
     Position,
+    State,
 )
-from orgs.workos import EventPage, ListedEvent
 
 PAGE_SIZE = 100
 
@@ -49,8 +49,14 @@ class Planned:
     """An event, what is to become of it, and of which row."""
 
     kind: Kind
-    event: OrganizationChanged | OrganizationDeleted
+    observation: Observation
     organization_id: str
+
+    @property
+    def event(self) -> Event:
+        if self.observation.event is None:
+            raise TypeError("every observation of a page is an event")
+        return self.observation.event
 
 
 Page: TypeAlias = list[Planned]
@@ -69,12 +75,11 @@ def as_read(pages: Sequence[Page]) -> list[EventPage]:
     read: list[EventPage] = []
     position = Position()
     for page in pages:
-        listed = tuple(
-            ListedEvent(one.event, {}, Position(one.event.id, one.event.occurred_at))
-            for one in page
-        )
-        read.append(EventPage(position, listed, listed[-1].position, page is pages[-1], _NOW))
-        position = listed[-1].position
+        observations = tuple(planned.observation for planned in page)
+        reached = page[-1].event.position
+        is_last = page is pages[-1]
+        read.append(EventPage(position, observations, reached, is_last, time.monotonic()))
+        position = reached
     return read
 
 
@@ -91,24 +96,27 @@ def _plan(kind: Kind, row: int, number: int) -> Planned:
     event_id = f"event_02{number:024}"
     workos_id, organization_id = f"org_01{row:024}", str(UUID(md5(str(row).encode()).hexdigest()))  # noqa: S324 - as the table was filled
     if kind is Kind.DELETE:
-        deletion = OrganizationDeleted(id=event_id, workos_id=workos_id, occurred_at=_NOW)
+        event = _event(event_id, EventType.DELETED)
+        deletion = Observation(workos_id=workos_id, state=State.ABSENT, event=event)
         return Planned(kind, deletion, organization_id)
     if kind is Kind.CREATE:
         workos_id = f"org_02{number:024}"
-        event = _change(event_id, EventType.CREATED, workos_id, f"Company {number}", None)
-        return Planned(kind, event, derived_id(workos_id))
+        created = _change(event_id, EventType.CREATED, workos_id, f"Company {number}", None)
+        return Planned(kind, created, derived_id(workos_id))
     if kind is Kind.STALE:
         event_id = f"event_00{number:024}"
-    event = _change(event_id, EventType.UPDATED, workos_id, f"Renamed {row}", organization_id)
-    return Planned(kind, event, organization_id)
+    updated = _change(event_id, EventType.UPDATED, workos_id, f"Renamed {row}", organization_id)
+    return Planned(kind, updated, organization_id)
 
 
 def _change(
     event_id: str, event_type: EventType, workos_id: str, name: str, external_id: str | None
-) -> OrganizationChanged:
-    organization = RemoteOrganization(
-        workos_id=workos_id, name=name, external_id=external_id, updated_at=_NOW
-    )
-    return OrganizationChanged(
-        id=event_id, type=event_type, organization=organization, occurred_at=_NOW
-    )
+) -> Observation:
+    fields = OrganizationFields(name=name, external_id=external_id, updated_at=_NOW)
+    event = _event(event_id, event_type)
+    return Observation(workos_id=workos_id, state=State.PRESENT, fields=fields, event=event)
+
+
+def _event(event_id: str, event_type: EventType) -> Event:
+    position = Position(event_id, _NOW)
+    return Event(id=event_id, type=event_type, occurred_at=_NOW, position=position)
