@@ -15,14 +15,14 @@ from django.db import connection
 
 from gram_sync.components import listen, start_web
 from gram_sync.processes import Children
-from orgs.testing import WorkOSStandIn
+from orgs.testing import FakeWorkOS
 
 PROJECT = Path(settings.BASE_DIR)
 MANAGE = [sys.executable, "manage.py"]
 WEBHOOK_SECRET = "whsec_test_secret"
 
 
-def environment_for(workos: WorkOSStandIn, **more: str) -> dict[str, str]:
+def environment_for(workos: FakeWorkOS, **more: str) -> dict[str, str]:
     """What a process is told by its environment, and nothing else tells it."""
     return {
         **os.environ,

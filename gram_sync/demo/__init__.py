@@ -1,1 +1,1 @@
-"""The main job on this machine, by real processes and a stand-in for WorkOS, checked at its end."""
+"""Plays a day of changes between a fake WorkOS and the mirror, and compares both at its end."""

@@ -1,154 +1,116 @@
 """The demo's command: ``python -m gram_sync.demo --help``; ``make demo`` and ``make serve``."""
 
 import argparse
-import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import psycopg
 
-from gram_sync.demo.comparison import count_deliveries, ledger_differences, pair_up, remotes
+from gram_sync.demo.comparison import compare, remotes
 from gram_sync.demo.mirror import Mirror
-from gram_sync.demo.narrator import Narrator
-from gram_sync.demo.stage import (
-    API_KEY,
-    HOLD_BACK_SECONDS,
-    Stage,
-    StageTaken,
-    folder_of_our_own,
-    set_stage,
-)
+from gram_sync.demo.output import Output
+from gram_sync.demo.stage import HOLD_BACK_SECONDS, Stage, locked
 from gram_sync.demo.story import Story
 from gram_sync.embedded_postgres.server import ServerError
 from gram_sync.processes import PROJECT, ChildFailed, Children, Stopped
 from orgs.testing import Refused
 
-_FOLDER: Final = PROJECT / ".data" / "demo"
-
 _INTRODUCTION: Final = f"""\
-gram-sync mirrors the organizations of WorkOS into a PostgreSQL table, organization_metadata.
-This plays a day of it, by real processes on this machine that speak HTTP: PostgreSQL, a stand-in
-for WorkOS, the web process that takes the webhooks, and the worker. Like WorkOS, the stand-in lists
-an event only a while after the webhook for it, here {HOLD_BACK_SECONDS} seconds: each step waits
-for that."""
+gram-sync mirrors the organizations of WorkOS into a PostgreSQL table,
+organization_metadata. This demo plays a day of changes and then compares both.
+Its processes are real and on this machine: PostgreSQL, a fake WorkOS, the web
+process that receives webhooks, and the worker that applies events. As WorkOS
+does, the fake lists an event some time after its webhook, here {HOLD_BACK_SECONDS} seconds: each
+step waits for that."""
+
+_TRY_IT: Final = f"""
+Everything runs until Ctrl-C. Try it:
+Admin   {{web}}/admin/   user admin, password {{password}}
+
+Rename an organization in WorkOS:
+  curl -X PUT {{organization}} {{key}} \\
+    -H "Content-Type: application/json" -d '{{{{"name": "Hooli XYZ"}}}}'
+{HOLD_BACK_SECONDS} seconds later, the mirror has the name, and the same slug:
+  {{web}}/admin/orgs/organization/gram-hooli/change/
+Delete it:
+  curl -X DELETE {{organization}} {{key}}
+What became of each event:
+  {{web}}/admin/orgs/workosevent/"""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main() -> int:
     """Play the demo: 0 if WorkOS and the mirror agree at its end, 1 if they don't or something
     fails, 128 and a signal's number if that stopped it. Everything started is stopped by then."""
-    options = _parser().parse_args(arguments)
-    folder: Path = options.folder.absolute()
+    parser = argparse.ArgumentParser("python -m gram_sync.demo", description=_INTRODUCTION)
+    parser.add_argument("--stay", action="store_true", help="keep all running until Ctrl-C")
+    folder_help = "for the logs, and the database, which is made anew (default: .data/demo)"
+    default = PROJECT / ".data" / "demo"
+    parser.add_argument("--folder", type=Path, default=default, help=folder_help)
+    options = parser.parse_args()
+    folder = options.folder.absolute()
     try:
-        with folder_of_our_own(folder) as lock, Children(inherited=(lock,)) as children:
-            return _play_or_blame(children, folder, stay=options.stay)
+        with locked(folder) as lock, Children(inherited=(lock,)) as children:
+            try:
+                return _play(children, folder, stay=options.stay)
+            except (OSError, psycopg.Error):
+                children.check()  # a child that has ended is the better explanation
+                raise
     except Stopped as stopped:
-        return _fail("The demo was stopped, with everything it had started.", 128 + stopped.number)
-    except (ChildFailed, ServerError, StageTaken) as error:
-        return _fail(str(error))
+        print("The demo was stopped, with everything it had started.", file=sys.stderr)
+        return 128 + stopped.number
+    except (ChildFailed, ServerError) as error:
+        print(error, file=sys.stderr)
     except (OSError, psycopg.Error, Refused, subprocess.CalledProcessError) as error:
-        return _fail(f"The demo failed: {error}\nThe logs are in {folder / 'logs'}.")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m gram_sync.demo",
-        description="Run gram-sync on this machine with its own PostgreSQL and a stand-in for "
-        "WorkOS, play a day of changes, and compare what WorkOS has with what the mirror has. "
-        "Exits with 0 only if they agree. Nothing is left running.",
-    )
-    parser.add_argument(
-        "--stay",
-        action="store_true",
-        help="go on running afterwards, for the admin to be looked at, until Ctrl-C",
-    )
-    parser.add_argument(
-        "--folder",
-        type=Path,
-        default=_FOLDER,
-        help="where database and logs are, made anew each time (default: .data/demo)",
-    )
-    return parser
-
-
-def _fail(message: str, code: int = 1) -> int:
-    print(message, file=sys.stderr)
-    return code
-
-
-def _play_or_blame(children: Children, folder: Path, *, stay: bool) -> int:
-    try:
-        return _play(children, folder, stay=stay)
-    except (OSError, psycopg.Error):
-        children.check()  # A child that has ended is the better explanation.
-        raise
+        print(f"The demo failed: {error}\nThe logs are in {folder / 'logs'}.", file=sys.stderr)
+    return 1
 
 
 def _play(children: Children, folder: Path, *, stay: bool) -> int:
-    narrator = Narrator()
-    narrator.say(_INTRODUCTION)
-    narrator.begin("Setting up: a new database, its tables, and the processes ...")
+    output = Output()
+    output.lines(f"{_INTRODUCTION}\n\nSetting up: a new database, its tables, the processes ...")
     started_at = time.monotonic()
-    stage = set_stage(children, folder)
-    narrator.say(f"All run; their logs are in {folder / 'logs'}.")
-    with Mirror(stage.database_url) as mirror:
-        story = Story(stage, mirror, narrator)
-        story.play()
-        differences = _compare(story)
-    narrator.say(f"It took {time.monotonic() - started_at:.0f} seconds, set-up included.")
+    stage = Stage(children, folder)
+    output.lines(f"All run; their logs are in {folder / 'logs'}.")
+    story = Story(stage, Mirror(stage.database_url), output)
+    story.play()
+    if found := _compare(story, output):
+        output.lines("\n✗ WorkOS and the mirror differ:", "bold red")
+        for difference in found:
+            output.say("✗", difference)
+    else:
+        output.lines("\n✓ WorkOS and the mirror agree, and no slug ever changed.", "bold green")
+    output.lines(f"It took {time.monotonic() - started_at:.0f} seconds, set-up included.")
     if stay:
-        _stay(stage, narrator, story.workos_ids["Hooli"])
-    return 1 if differences else 0
+        url = f"{stage.workos.base_url}/organizations/{story.workos_ids['Hooli']}"
+        key = f'-H "Authorization: Bearer {stage.workos.api_key}"'
+        where = {"web": stage.web_url, "organization": url}
+        output.lines(_TRY_IT.format(**where, key=key, password=stage.password))
+        with suppress(Stopped):
+            children.wait()
+        output.lines("\nStopping ...")
+    return 1 if found else 0
 
 
-def _compare(story: Story) -> list[str]:
-    """Show what each side has, and return in what they differ: everything is read anew."""
-    story.narrator.begin("What WorkOS has, and what the mirror has")
-    settled = story.settle()
-    workos, mirror = story.stage.workos, story.mirror
-    events, entries = workos.all_events(), mirror.ledger()
-    pairs = pair_up(remotes(workos.all_organizations(), events), mirror.rows(), mirror.first_slugs)
-    differences = [
-        *(f"{pair.name}: {difference}" for pair in pairs for difference in pair.differences),
-        *ledger_differences(events, entries, story.malformed),
-        *(f"WorkOS is still to be told the id {row_id}" for row_id in mirror.pending_write_backs()),
-    ]
-    if not settled and not differences:
-        differences = ["Something was still under way: see the logs."]
-    story.narrator.show_pairs(pairs)
-    story.narrator.show_totals(entries, count_deliveries(workos.deliveries()))
-    story.narrator.show_verdict(differences)
-    return differences
-
-
-def _stay(stage: Stage, narrator: Narrator, workos_id: str) -> None:
-    """Say what can be tried, and wait for Ctrl-C. Raises ChildFailed."""
-    password = secrets.token_urlsafe(9)
-    stage.make_login("admin", password)
-    organization = f"{stage.workos.base_url}/organizations/{workos_id}"
-    authorization = f'-H "Authorization: Bearer {API_KEY}"'
-    narrator.begin("It stays, until Ctrl-C. Try it:")
-    narrator.print_lines(
-        f"Admin         {stage.web_url}/admin/   user admin, password {password}",
-        f"WorkOS        {stage.workos.base_url}   (the stand-in)",
-        "",
-        "Rename an organization in WorkOS:",
-        f"  curl -X PUT {organization} \\",
-        f"""    {authorization} -H "Content-Type: application/json" -d '{{"name": "Hooli XYZ"}}'""",
-        f"and see it {HOLD_BACK_SECONDS} seconds later, with its old slug, here:",
-        f"  {stage.web_url}/admin/orgs/organization/gram-hooli/change/",
-        "Delete it:",
-        f"  curl -X DELETE {organization} {authorization}",
-        "and see what became of each event:",
-        f"  {stage.web_url}/admin/orgs/workosevent/",
-    )
-    try:
-        stage.children.wait()
-    except Stopped:
-        narrator.print_lines("", "Stopping ...")
+def _compare(story: Story, output: Output) -> list[str]:
+    """Print what each side has, and return in what they differ: everything is read anew."""
+    output.lines("\nWhat WorkOS has, and what the mirror has", "bold")
+    workos, mirror = story.workos, story.mirror
+    listed, ledger, rows = workos.all_events(), mirror.events(), mirror.rows()
+    found = []
+    if {event["id"] for event in listed} != {event.id for event in ledger}:
+        found.append("the ledger has not the events that WorkOS has")
+    if story.malformed != [event.id for event in ledger if event.outcome == "parked"]:
+        found.append("not the malformed event is parked, or not alone")
+    organizations = remotes(workos.all_organizations(), listed)
+    for remote, row, texts in compare(organizations, rows, mirror.first_slugs):
+        output.add_pair(remote, row, agrees=not texts)
+        found += [f"{remote.name if remote else row and row.name}: {text}" for text in texts]
+    output.totals(ledger, workos.deliveries())
+    return found
 
 
 if __name__ == "__main__":

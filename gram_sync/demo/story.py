@@ -1,190 +1,134 @@
-"""Plays the day: changes things at the WorkOS stand-in, and waits until the mirror shows them.
-
-It waits for what is to be seen, in the mirror or at WorkOS, and never for an amount of time.
-"""
+"""Plays the day: changes things in the fake WorkOS, and waits until the mirror shows them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from itertools import count
+from typing import Any, Final
 
-from gram_sync.demo.comparison import Row
 from gram_sync.demo.mirror import Mirror
-from gram_sync.demo.narrator import Narrator
+from gram_sync.demo.output import Output
 from gram_sync.demo.stage import Stage
-from gram_sync.processes import TooSlow
 
-#: How long something may take to be seen. Should a ring get lost, the minute schedule rings again.
+#: Should a task be lost, the minute schedule starts the next.
 _PATIENCE_SECONDS: Final = 90
+_SIGN_UP: Final = """
+    INSERT INTO organization_metadata (id, name, slug)
+    VALUES ('gram-initech', 'Initech', 'initech-hq')
+"""
 
-_T = TypeVar("_T")
 
-
-@dataclass(slots=True)
 class Story:
-    """One day, told while it happens. An organization goes by the name that it had at first."""
+    """One day. An organization goes by the name that it had at first."""
 
-    stage: Stage
-    mirror: Mirror
-    narrator: Narrator
-    malformed: list[str] = field(default_factory=list)
-    """The ids of the malformed events."""
-    workos_ids: dict[str, str] = field(default_factory=dict)
+    def __init__(self, stage: Stage, mirror: Mirror, output: Output) -> None:
+        self.stage, self.mirror, self.output = stage, mirror, output
+        self.workos, self.say = stage.workos, output.say
+        self.workos_ids: dict[str, str] = {}
+        self.malformed: list[str] = []
+        """The ids of the malformed events."""
+        self._numbers = count(1)
 
     def play(self) -> None:
-        """Play everything. Raises Stopped, and ChildFailed also if the worker is waited for in
-        vain."""
-        scenes: tuple[tuple[str, Callable[[], None]], ...] = (
-            ("Organizations are created in WorkOS", self._creations),
-            ("Organizations that come with an external_id", self._creations_with_external_id),
-            ("A rename into a sibling's slug", self._rename_into_sibling),
-            ("Webhooks that come out of order, and twice", self._disorder),
-            ("A webhook that is lost", self._loss),
-            ("An event that is bad", self._malformed_event),
-            ("A deletion", self._deletion),
-        )
-        for number, (title, scene) in enumerate(scenes, start=1):
-            self.narrator.begin(f"{number}. {title}")
-            scene()
-
-    def settle(self) -> bool:
-        """Wait until nothing is under way any more; False if that takes too long."""
-        try:
-            self._await(self._is_settled, "settled")
-        except TooSlow:
-            return False
-        return True
-
-    # The scenes
+        """Play everything, and wait until nothing is under way. Raises Stopped and ChildFailed."""
+        self._creations()
+        self._slug_that_is_taken()
+        self._webhooks()
+        self._bad_event_and_deletion()
+        self._wait_for(self._is_idle, "completed everything")
 
     def _creations(self) -> None:
-        names = ("Acme", "Acme Labs", "Globex")
-        self._tell("WorkOS", "creates Acme, Acme Labs and Globex, and posts a webhook for each.")
-        for name in names:
+        self._title("Organizations are created in WorkOS")
+        self.say("WorkOS", "creates Acme, Acme Labs and Globex, and sends a webhook for each.")
+        self.say("webhooks", "only notify: the worker reads WorkOS's ordered list of events.")
+        for name in ("Acme", "Acme Labs", "Globex"):
             self._create(name)
-        self._tell("webhooks", "only ring: the worker then reads WorkOS's ordered list of events.")
-        slugs = ", ".join(self._await_row(name).slug for name in names)
-        self._tell("mirror", f"has a row for each of them, with the slugs {slugs}.")
-        self._await(lambda: all(map(self._external_id, names)), "told WorkOS our ids")
-        self._tell(
-            "WorkOS",
-            "was told the rows' ids: it has them as external_id, and lists that as updates.",
-        )
+        slugs = ", ".join(self._row(name).slug for name in self.workos_ids)
+        self.say("mirror", f"has a row for each, with the slugs {slugs}.")
+        self.say("mirror", "writes the rows' ids to WorkOS, which keeps them as external_id.")
 
-    def _creations_with_external_id(self) -> None:
-        self._tell("Gram", "signs Initech up: its own INSERT, id gram-initech, slug initech-hq.")
-        self.mirror.sign_up("gram-initech", "Initech", "initech-hq")
-        self._tell(
-            "WorkOS",
-            "creates Initech with external_id gram-initech, and Hooli with external_id gram-hooli, "
-            "which has no row yet.",
-        )
-        self._create("Initech", external_id="gram-initech")
-        self._create("Hooli", external_id="gram-hooli")
-        initech, hooli = self._await_row("Initech"), self._await_row("Hooli")
-        self._tell(
-            "mirror",
-            f"linked the row {initech.id}, whose slug is still {initech.slug}, and made a row "
-            f"{hooli.id} for Hooli.",
-        )
+        self._title("Organizations that come with an external_id")
+        self.say("Gram", "signs up Initech: its own INSERT, id gram-initech, slug initech-hq.")
+        self.mirror.connection.execute(_SIGN_UP)
+        self.say("WorkOS", "creates Initech as gram-initech, and Hooli as gram-hooli.")
+        self._create("Initech", "gram-initech")
+        self._create("Hooli", "gram-hooli")
+        row = self._row("Initech")
+        self.say("mirror", f"links the row {row.id}. Its slug is still {row.slug}.")
+        self.say("mirror", f"inserts a row {self._row('Hooli').id} for Hooli, which had none.")
 
-    def _rename_into_sibling(self) -> None:
-        acme, labs = self._await_row("Acme"), self._await_row("Acme Labs")
-        self._tell("WorkOS", f"renames Acme Labs to Acme. The slug of that is {acme.slug}: taken.")
-        self._rename("Acme Labs", "Acme")
-        error = self.mirror.try_blind_upsert(labs.id, "Acme", acme.slug)
-        self._tell(
+    def _slug_that_is_taken(self) -> None:
+        self._title("A rename to a name whose slug is taken")
+        self.say("WorkOS", "renames Acme Labs to Acme. The slug of that name, acme, is taken.")
+        error = self.mirror.try_blind_upsert(self._row("Acme Labs").id, "Acme", "acme")
+        self.say(
             "before",
-            "This is the failure this project exists for. INSERT ... ON CONFLICT (id) DO UPDATE "
-            f"wrote the slug too; tried here and rolled back, PostgreSQL says: {error}. The event "
-            "failed, and was retried for ever.",
+            "This failure is why the project exists. INSERT ... ON CONFLICT (id) DO UPDATE wrote "
+            f"the slug, too. Tried here and rolled back, PostgreSQL says: {error}. The event "
+            "failed, and was retried forever.",
         )
-        row = self._await_row("Acme Labs", name="Acme")
-        self._tell("mirror", f"took the name. The slug is still {row.slug}: chosen once, for good.")
+        slug = self._rename("Acme Labs", "Acme").slug
+        self.say("mirror", f"has the name. The slug is still {slug}: it is chosen once.")
 
-    def _disorder(self) -> None:
-        workos = self.stage.workos
-        self._tell("WorkOS", "renames Globex to Globex Corp, then to Globex International.")
-        workos.repeat_deliveries(2)
-        workos.hold_deliveries()
-        self._rename("Globex", "Globex Corp")
-        self._rename("Globex", "Globex International")
-        count = workos.release_deliveries(order="reversed")
-        workos.repeat_deliveries(1)
-        self._tell("webhooks", f"come {count} times: the second rename's first, and each twice.")
-        row = self._await_row("Globex", name="Globex International")
-        self._tell("mirror", f"calls it {row.name}: events are applied in WorkOS's order, once.")
+    def _webhooks(self) -> None:
+        self._title("Webhooks that arrive out of order, and twice")
+        self.say("WorkOS", "renames Globex to Globex Corp, then to Globex International.")
+        self.workos.repeat_deliveries(2)
+        self.workos.hold_deliveries()
+        self.workos.update_organization(self.workos_ids["Globex"], name="Globex Corp")
+        self.workos.update_organization(self.workos_ids["Globex"], name="Globex International")
+        number = self.workos.release_deliveries(order="reversed")
+        self.workos.repeat_deliveries(1)
+        self.say("webhooks", f"arrive {number} times: the second rename first, and each twice.")
+        name = self._row("Globex", name="Globex International").name
+        self.say("mirror", f"has {name}: each event is applied once, in WorkOS's order.")
 
-    def _loss(self) -> None:
-        self._tell("WorkOS", "creates Umbrella. Its webhook gets lost, and nobody is told.")
-        self.stage.workos.drop_deliveries(1)
+        self._title("A webhook that is lost")
+        self.say("WorkOS", "creates Umbrella. Its webhook is lost.")
+        self.workos.drop_deliveries(1)
         self._create("Umbrella")
-        self._tell("WorkOS", "renames Hooli to Hooli Inc. That webhook arrives.")
+        self.say("WorkOS", "renames Hooli to Hooli Inc. That webhook arrives.")
         self._rename("Hooli", "Hooli Inc.")
-        row = self._await_row("Umbrella")
-        self._await_row("Hooli", name="Hooli Inc.")
-        self._tell(
-            "mirror",
-            f"has both, Umbrella with the slug {row.slug}: whichever webhook rings, all that is "
-            "new is read. If none does, a schedule does once a minute.",
-        )
+        self.say("mirror", f"has both, Umbrella with the slug {self._row('Umbrella').slug}.")
+        self.say("mirror", "reads all that is new at any webhook, and once a minute without one.")
 
-    def _malformed_event(self) -> None:
-        self._tell("WorkOS", "lists an event of Hooli's without a name, and renames Initech.")
-        broken = {"object": "organization", "id": self.workos_ids["Hooli"], "name": None}
-        event: Any = self.stage.workos.emit({"event": "organization.updated", "data": broken})
+    def _bad_event_and_deletion(self) -> None:
+        self._title("A malformed event")
+        self.say("WorkOS", "lists an event of Hooli's without a name, then renames Initech.")
+        data = {"object": "organization", "id": self.workos_ids["Hooli"], "name": None}
+        event: Any = self.workos.emit({"event": "organization.updated", "data": data})
         self.malformed.append(event["id"])
-        self._rename("Initech", "Initech Ltd")
-        row = self._await_row("Initech", name="Initech Ltd")
-        self._tell(
-            "mirror",
-            f"calls it {row.name}: one bad event stops nothing. It is parked, and shown in the "
-            "admin with what WorkOS sent and what is wrong with it.",
-        )
+        name = self._rename("Initech", "Initech Ltd").name
+        self.say("mirror", f"has {name}: one bad event stops nothing.")
+        self.say("mirror", "parks the bad one: the admin shows what was sent, and what is wrong.")
 
-    def _deletion(self) -> None:
-        self._tell("WorkOS", "deletes Globex International.")
-        self.stage.workos.delete_organization(self.workos_ids["Globex"])
-        row = self._await_row("Globex", disabled=True)
-        self._tell("mirror", f"disabled the row. It is kept, and so is its slug, {row.slug}.")
+        self._title("A deletion")
+        self.say("WorkOS", "deletes Globex International.")
+        self.workos.delete_organization(self.workos_ids["Globex"])
+        slug = self._row("Globex", disabled=True).slug
+        self.say("mirror", f"disables the row. It stays, and so does its slug, {slug}.")
 
-    # What they are made of
-
-    def _tell(self, who: str, text: str) -> None:
-        self.narrator.tell(who, text)
+    def _title(self, text: str) -> None:
+        self.output.lines(f"\n{next(self._numbers)}. {text}", "bold")
 
     def _create(self, name: str, external_id: str | None = None) -> None:
-        organization = self.stage.workos.create_organization(name=name, external_id=external_id)
-        self.workos_ids[name] = organization["id"]
+        created = self.workos.create_organization(name=name, external_id=external_id)
+        self.workos_ids[name] = created["id"]
 
-    def _rename(self, first_name: str, name: str) -> None:
-        self.stage.workos.update_organization(self.workos_ids[first_name], name=name)
+    def _rename(self, first_name: str, name: str) -> Any:
+        self.workos.update_organization(self.workos_ids[first_name], name=name)
+        return self._row(first_name, name=name)
 
-    def _external_id(self, first_name: str) -> str | None:
-        organization = self.stage.workos.organization(self.workos_ids[first_name])
-        return organization["external_id"] if organization else None
+    def _row(self, first_name: str, **columns: object) -> Any:
+        """Return the row that is linked to an organization, once its columns are like these."""
+        columns["workos_id"] = self.workos_ids[first_name]
+        return self._wait_for(
+            lambda: [row for row in self.mirror.rows() if columns.items() <= row._asdict().items()],
+            f"applied what happened to {first_name}",
+        )[0]
 
-    def _await_row(
-        self, first_name: str, *, name: str | None = None, disabled: bool = False
-    ) -> Row:
-        """The row that is linked to an organization, once it has that name and state."""
+    def _is_idle(self) -> bool:
+        last = self.workos.all_events()[-1]["id"]
+        return self.workos.wait_for_deliveries(timeout=0) and self.mirror.is_idle_after(last)
 
-        def seen() -> Row | None:
-            row = self.mirror.row_of(self.workos_ids[first_name])
-            if row is None or (name is not None and row.name != name):
-                return None
-            return row if row.disabled or not disabled else None
-
-        return self._await(seen, f"applied what became of {first_name}")
-
-    def _await(self, condition: Callable[[], _T | None], done: str) -> _T:
-        return self.stage.children.wait_until(
-            condition, done, of=self.stage.worker, seconds=_PATIENCE_SECONDS
-        )
-
-    def _is_settled(self) -> bool:
-        return (
-            self.stage.workos.wait_for_deliveries(timeout=0)
-            and self.mirror.position() == self.stage.workos.all_events()[-1]["id"]
-            and all(entry.outcome for entry in self.mirror.ledger())
-            and not self.mirror.pending_write_backs()
-        )
+    def _wait_for(self, condition: Callable[[], Any], done: str) -> Any:
+        of, seconds = self.stage.worker, _PATIENCE_SECONDS
+        return self.stage.children.wait_until(condition, done, of=of, seconds=seconds)

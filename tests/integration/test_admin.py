@@ -25,7 +25,7 @@ from orgs.domain.types import (
     Outcome,
 )
 from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEvent
-from orgs.testing import WorkOSStandIn
+from orgs.testing import FakeWorkOS
 from tests.admin_pages import (
     CURSOR,
     EVENTS,
@@ -453,7 +453,7 @@ ACT = [
 @durable
 @pytest.mark.parametrize("act", ACT)
 def test_replaying_applies_what_workos_says_now(
-    act: Callable[..., Response], workos: WorkOSStandIn
+    act: Callable[..., Response], workos: FakeWorkOS
 ) -> None:
     workos.create_organization(id="org_1", name="As it is now", external_id="gram-1")
     event = a_parked_event()
@@ -469,7 +469,7 @@ def test_replaying_applies_what_workos_says_now(
 @durable
 @pytest.mark.parametrize("act", ACT)
 def test_replaying_says_why_an_event_is_still_parked(
-    act: Callable[..., Response], workos: WorkOSStandIn
+    act: Callable[..., Response], workos: FakeWorkOS
 ) -> None:
     event = a_parked_event(workos_organization_id=None)
 
@@ -485,7 +485,7 @@ def test_replaying_says_why_an_event_is_still_parked(
     [pytest.param(422, "warning", id="refused"), pytest.param(503, "error", id="trouble")],
 )
 def test_words_of_workos_that_cant_be_shown_are_said_in_escapes(
-    status: int, level: str, workos: WorkOSStandIn
+    status: int, level: str, workos: FakeWorkOS
 ) -> None:
     answer = {"message": "odd \ud800 \x00 words", "code": "odd"}
     workos.misbehave("status", path="/organizations", status=status, body=answer)
@@ -502,7 +502,7 @@ def test_words_of_workos_that_cant_be_shown_are_said_in_escapes(
 @pytest.mark.parametrize("name", ACTIONS)
 @pytest.mark.parametrize("act", ACT)
 def test_an_event_that_is_not_parked_any_more_is_left_alone(
-    act: Callable[..., Response], name: str, workos: WorkOSStandIn
+    act: Callable[..., Response], name: str, workos: FakeWorkOS
 ) -> None:
     event = a_ledger_row()
 
@@ -544,7 +544,7 @@ def test_dismissing_is_the_end_of_a_parked_event(act: Callable[..., Response]) -
 
 
 @durable
-def test_replaying_stops_when_workos_cant_be_asked(workos: WorkOSStandIn) -> None:
+def test_replaying_stops_when_workos_cant_be_asked(workos: FakeWorkOS) -> None:
     workos.create_organization(id="org_1", name="Acme", external_id="gram-1")
     for number in (1, 2, 3):
         a_parked_event(f"event_{number}", workos_organization_id=f"org_{number}")
@@ -567,7 +567,7 @@ def test_replaying_stops_when_workos_cant_be_asked(workos: WorkOSStandIn) -> Non
 @durable
 @pytest.mark.parametrize("act", ACT)
 def test_trouble_with_the_database_is_said(
-    act: Callable[..., Response], workos: WorkOSStandIn, sync_setting: Any
+    act: Callable[..., Response], workos: FakeWorkOS, sync_setting: Any
 ) -> None:
     workos.create_organization(id="org_1", name="New name", external_id="gram-1")
     an_organization_row("gram-1", workos_id="org_1")
@@ -606,7 +606,7 @@ def test_trouble_with_the_database_is_said(
 def test_trouble_with_the_database_over_one_event_does_not_stop_the_rest(
     act: Callable[[Client], Response],
     levels: set[str],
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
     sync_setting: Any,
 ) -> None:
     workos.create_organization(id="org_1", name="New name", external_id="gram-1")
@@ -645,7 +645,7 @@ def test_no_more_than_the_ticked_rows_of_a_page_are_acted_on() -> None:
 
 
 @durable
-def test_events_with_the_same_end_are_told_of_together(workos: WorkOSStandIn) -> None:
+def test_events_with_the_same_end_are_told_of_together(workos: FakeWorkOS) -> None:
     for number in (1, 2):
         workos.create_organization(id=f"org_{number}", name="Acme", external_id=f"gram-{number}")
         a_parked_event(f"event_{number}", workos_organization_id=f"org_{number}")
@@ -686,7 +686,7 @@ def test_a_button_leads_back_to_the_event_and_keeps_the_lists_filters() -> None:
 @durable
 @pytest.mark.parametrize("from_row", [True, False])
 def test_before_an_event_is_acted_on_a_page_says_what_will_happen(
-    from_row: bool, workos: WorkOSStandIn
+    from_row: bool, workos: FakeWorkOS
 ) -> None:
     event = a_parked_event()
     client = an_operator()
@@ -717,7 +717,7 @@ def test_the_page_that_asks_tells_which_events_are_not_parked_any_more() -> None
 
 
 @durable
-def test_replaying_all_asks_first_and_says_what_came_of_it(workos: WorkOSStandIn) -> None:
+def test_replaying_all_asks_first_and_says_what_came_of_it(workos: FakeWorkOS) -> None:
     for number in (1, 2):
         workos.create_organization(id=f"org_{number}", name="Acme", external_id=f"gram-{number}")
         a_parked_event(f"event_{number}", workos_organization_id=f"org_{number}")
@@ -752,7 +752,7 @@ def test_replaying_all_when_none_is_parked_is_said() -> None:
 
 @durable
 def test_replaying_all_stops_when_the_time_is_up_and_says_how_many_are_left(
-    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a_parked_event("event_1")
     a_parked_event("event_2")
@@ -766,7 +766,7 @@ def test_replaying_all_stops_when_the_time_is_up_and_says_how_many_are_left(
 
 @durable
 def test_trouble_with_workos_over_one_event_does_not_stop_the_replay_of_the_rest(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     for number in (1, 2, 3):
         a_parked_event(f"event_{number}", workos_organization_id=f"org_{number}")
@@ -784,9 +784,7 @@ def test_trouble_with_workos_over_one_event_does_not_stop_the_replay_of_the_rest
 
 @durable
 @pytest.mark.parametrize("status", [401, 429])
-def test_trouble_that_is_the_same_for_all_stops_the_replay(
-    status: int, workos: WorkOSStandIn
-) -> None:
+def test_trouble_that_is_the_same_for_all_stops_the_replay(status: int, workos: FakeWorkOS) -> None:
     for number in (1, 2, 3):
         a_parked_event(f"event_{number}", workos_organization_id=f"org_{number}")
     workos.misbehave("status", path="/organizations", times=None, status=status)
@@ -799,7 +797,7 @@ def test_trouble_that_is_the_same_for_all_stops_the_replay(
 
 @durable
 def test_other_trouble_with_the_database_over_a_replay_of_all_is_said(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     workos.create_organization(id="org_1", name="Acme")
     a_parked_event()
@@ -820,7 +818,7 @@ def test_other_trouble_with_the_database_over_a_replay_of_all_is_said(
 @durable
 @pytest.mark.parametrize("permissions", [(), ("dismiss_workosevent",)], ids=["viewer", "dismisser"])
 def test_without_its_permission_nobody_replays_all(
-    permissions: tuple[str, ...], workos: WorkOSStandIn
+    permissions: tuple[str, ...], workos: FakeWorkOS
 ) -> None:
     a_parked_event()
     client = a_client(*permissions)
@@ -845,7 +843,7 @@ def test_strangers_who_would_replay_all_are_sent_to_the_login() -> None:
 
 
 @durable
-def test_all_are_replayed_by_post_with_the_pages_token_alone(workos: WorkOSStandIn) -> None:
+def test_all_are_replayed_by_post_with_the_pages_token_alone(workos: FakeWorkOS) -> None:
     a_parked_event()
     client = a_client("replay_workosevent", enforce_csrf_checks=True)
     page = client.get(REPLAY_ALL)
@@ -899,7 +897,7 @@ def test_an_event_that_is_not_parked_has_no_buttons() -> None:
 @pytest.mark.parametrize(
     ("name", "other"), [("replay", "dismiss"), ("dismiss", "replay")], ids=ACTIONS
 )
-def test_the_other_permission_does_not_do(name: str, other: str, workos: WorkOSStandIn) -> None:
+def test_the_other_permission_does_not_do(name: str, other: str, workos: FakeWorkOS) -> None:
     event = a_parked_event()
     client = a_client(f"{other}_workosevent")
 
@@ -931,7 +929,7 @@ def test_a_permission_without_that_to_look_does_not_do(name: str) -> None:
 
 
 @durable
-def test_who_may_not_look_does_not_replay_all(workos: WorkOSStandIn) -> None:
+def test_who_may_not_look_does_not_replay_all(workos: FakeWorkOS) -> None:
     event = a_parked_event()
     client = a_client("replay_workosevent")
     User.objects.get().user_permissions.remove(*Permission.objects.filter(codename__in=VIEW))
@@ -1010,7 +1008,7 @@ def test_no_page_is_shown_to_and_no_post_taken_from_staff_without_permissions() 
 
 
 @durable
-def test_whatever_one_who_may_only_look_posts_nothing_is_changed(workos: WorkOSStandIn) -> None:
+def test_whatever_one_who_may_only_look_posts_nothing_is_changed(workos: FakeWorkOS) -> None:
     pages = pages_of_the_admin()
     client = a_client()
     names = ("replay", "dismiss", "reconcile", "disable", "enable", "retry", "delete")
@@ -1153,7 +1151,7 @@ def reconcile_rows(client: Client, *ids: str) -> Response:
 
 @durable
 def test_reconciling_selected_rows_repairs_them_and_says_what_it_did(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     workos.create_organization(id="org_1", name="There", external_id="gram-1")
     workos.create_organization(id="org_2", name="Same", external_id="gram-2")
@@ -1180,7 +1178,7 @@ def test_reconciling_selected_rows_repairs_them_and_says_what_it_did(
 
 
 @durable
-def test_reconciling_tells_of_what_it_leaves_alone(workos: WorkOSStandIn) -> None:
+def test_reconciling_tells_of_what_it_leaves_alone(workos: FakeWorkOS) -> None:
     workos.create_organization(id="org_1", name="Acme", external_id="theirs")
     an_organization_row("gram-1", name="Acme", workos_id="org_1")
 
@@ -1192,7 +1190,7 @@ def test_reconciling_tells_of_what_it_leaves_alone(workos: WorkOSStandIn) -> Non
 
 
 @durable
-def test_reconciling_says_what_could_not_be_written_back(workos: WorkOSStandIn) -> None:
+def test_reconciling_says_what_could_not_be_written_back(workos: FakeWorkOS) -> None:
     workos.create_organization(id="org_1", name="Acme")
     an_organization_row("gram-1", name="Acme", workos_id="org_1")
     workos.misbehave("status", status=500, method="PUT", path="/organizations")
@@ -1203,7 +1201,7 @@ def test_reconciling_says_what_could_not_be_written_back(workos: WorkOSStandIn) 
 
 
 @durable
-def test_reconciling_says_when_workos_cant_be_asked(workos: WorkOSStandIn) -> None:
+def test_reconciling_says_when_workos_cant_be_asked(workos: FakeWorkOS) -> None:
     an_organization_row("gram-1", workos_id="org_1")
     workos.misbehave("status", status=503, path="/organizations")
 
@@ -1215,7 +1213,7 @@ def test_reconciling_says_when_workos_cant_be_asked(workos: WorkOSStandIn) -> No
 
 
 @durable
-def test_reconciling_a_row_that_is_gone_is_said(workos: WorkOSStandIn) -> None:
+def test_reconciling_a_row_that_is_gone_is_said(workos: FakeWorkOS) -> None:
     response = reconcile_rows(a_client("reconcile_organization"), "gram-nowhere")
 
     ((level, text),) = said(response)
@@ -1224,7 +1222,7 @@ def test_reconciling_a_row_that_is_gone_is_said(workos: WorkOSStandIn) -> None:
 
 
 @durable
-def test_reconciling_many_that_are_gone_disables_none(workos: WorkOSStandIn) -> None:
+def test_reconciling_many_that_are_gone_disables_none(workos: FakeWorkOS) -> None:
     ids = [f"gram-{number}" for number in range(12)]
     for id_ in ids:
         an_organization_row(id_, workos_id=f"org_{id_}")
@@ -1238,7 +1236,7 @@ def test_reconciling_many_that_are_gone_disables_none(workos: WorkOSStandIn) -> 
 
 
 @durable
-def test_without_its_permission_nobody_reconciles(workos: WorkOSStandIn) -> None:
+def test_without_its_permission_nobody_reconciles(workos: FakeWorkOS) -> None:
     an_organization_row("gram-1", workos_id="org_gone")
     client = a_client("change_organization")
 

@@ -14,7 +14,7 @@ from orgs.domain.types import (
     Outcome,
 )
 from orgs.models import ExternalIdWriteBack, Organization, WorkOSEvent
-from orgs.testing import WorkOSStandIn
+from orgs.testing import FakeWorkOS
 from tests.admin_pages import (
     ORGANIZATIONS,
     OUTBOX,
@@ -50,7 +50,7 @@ def others_than(permission: str) -> list[str]:
 
 
 @pytest.fixture
-def rows(workos: WorkOSStandIn) -> WorkOSStandIn:
+def rows(workos: FakeWorkOS) -> FakeWorkOS:
     """A row for each action to be about, none of which is as it should be."""
     workos.create_organization(id="org_1", name="There", external_id="gram-1")
     linked = an_organization_row("gram-1", name="Here", workos_id="org_1")
@@ -71,7 +71,7 @@ def state() -> list[Any]:
 @durable
 @pytest.mark.parametrize(("action", "permission", "table"), ACTIONS)
 def test_without_its_own_permission_an_action_is_neither_offered_nor_done(
-    action: str, permission: str, table: str, rows: WorkOSStandIn
+    action: str, permission: str, table: str, rows: FakeWorkOS
 ) -> None:
     client = a_client("change_organization", *others_than(permission))
     before = state()
@@ -94,7 +94,7 @@ def test_without_its_own_permission_an_action_is_neither_offered_nor_done(
 @durable
 @pytest.mark.parametrize(("action", "permission", "table"), ACTIONS)
 def test_with_its_permission_an_action_is_offered_and_asks_before_it_does(
-    action: str, permission: str, table: str, rows: WorkOSStandIn
+    action: str, permission: str, table: str, rows: FakeWorkOS
 ) -> None:
     if action == "enable":
         Organization.objects.update(disabled_at=NOON)
@@ -120,7 +120,7 @@ def test_with_its_permission_an_action_is_offered_and_asks_before_it_does(
 @durable
 @pytest.mark.parametrize(("action", "permission", "table"), ACTIONS)
 def test_an_action_is_not_done_by_who_may_not_look(
-    action: str, permission: str, table: str, rows: WorkOSStandIn
+    action: str, permission: str, table: str, rows: FakeWorkOS
 ) -> None:
     client = a_client(permission)
     User.objects.get().user_permissions.remove(*Permission.objects.filter(codename__in=VIEW))
@@ -135,7 +135,7 @@ def test_an_action_is_not_done_by_who_may_not_look(
 @durable
 @pytest.mark.parametrize(("action", "permission", "table"), ACTIONS)
 def test_a_yes_without_the_pages_token_is_refused(
-    action: str, permission: str, table: str, rows: WorkOSStandIn
+    action: str, permission: str, table: str, rows: FakeWorkOS
 ) -> None:
     client = a_client(permission, enforce_csrf_checks=True)
     before = state()
@@ -211,7 +211,7 @@ def test_an_organization_is_disabled_and_enabled_from_its_own_page() -> None:
 @durable
 @pytest.mark.parametrize(("action", "permission", "table"), ACTIONS)
 def test_trouble_with_the_database_is_said(
-    action: str, permission: str, table: str, rows: WorkOSStandIn, sync_setting: Any
+    action: str, permission: str, table: str, rows: FakeWorkOS, sync_setting: Any
 ) -> None:
     if action == "enable":
         Organization.objects.update(disabled_at=NOON)
@@ -233,7 +233,7 @@ def test_trouble_with_the_database_is_said(
 
 
 @durable
-def test_what_reconciling_will_do_is_found_out_without_doing_it(workos: WorkOSStandIn) -> None:
+def test_what_reconciling_will_do_is_found_out_without_doing_it(workos: FakeWorkOS) -> None:
     workos.create_organization(id="org_1", name="There", external_id="gram-1")
     workos.create_organization(id="org_2", name="Same", external_id="gram-2")
     an_organization_row("gram-1", name="Here", workos_id="org_1")
@@ -253,7 +253,7 @@ def test_what_reconciling_will_do_is_found_out_without_doing_it(workos: WorkOSSt
 
 
 @durable
-def test_where_nothing_differs_reconciling_asks_nothing(workos: WorkOSStandIn) -> None:
+def test_where_nothing_differs_reconciling_asks_nothing(workos: FakeWorkOS) -> None:
     workos.create_organization(id="org_1", name="Same", external_id="gram-1")
     an_organization_row("gram-1", name="Same", workos_id="org_1")
 
@@ -264,7 +264,7 @@ def test_where_nothing_differs_reconciling_asks_nothing(workos: WorkOSStandIn) -
 
 @durable
 def test_another_row_that_a_reconcile_tells_of_is_not_chosen_with_it(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     workos.create_organization(id="org_heir", name="Heir", external_id="gram-1")
     an_organization_row("gram-1", name="Acme", workos_id="org_gone")

@@ -21,6 +21,7 @@ from django.utils import timezone
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from orgs.services.repair import Run
 
 from orgs.domain.naming import is_storable
 from orgs.domain.types import (
@@ -29,9 +30,8 @@ from orgs.domain.types import (
 from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEvent
 from orgs.services.reconcile import reconcile, reconcile_organizations
 from orgs.services.refresh import dismiss_parked, replay_all_parked
-from orgs.services.repair import Run
 from orgs.services.stream import DrainReport, drain_to_end
-from orgs.testing import WorkOSStandIn, sign
+from orgs.testing import FakeWorkOS, sign
 from orgs.views import MAX_BODY_BYTES
 from orgs.workos import MAX_ID_BYTES, WorkOSTrouble, tolerant_json
 from tests.bad_input import EVENTS, ORGANIZATIONS, BadEvent, BadOrganization
@@ -51,7 +51,7 @@ BLAMES_A_FIELD = re.compile(r"(data\.)?(id|name|external_id|updated_at) is |even
 _serial = count()
 
 
-def put_between_good_ones(workos: WorkOSStandIn, events: Sequence[tuple[str, str]]) -> set[str]:
+def put_between_good_ones(workos: FakeWorkOS, events: Sequence[tuple[str, str]]) -> set[str]:
     """Lists events, each by the id that a cursor may name it by, and good ones around them.
 
     Returns the ids that the good ones' rows will have.
@@ -86,7 +86,7 @@ def bad_ones() -> list[WorkOSEvent]:
 
 
 def test_each_bad_event_is_applied_or_parked_and_its_neighbours_are_applied(
-    workos: WorkOSStandIn, sync_setting: SyncSetting
+    workos: FakeWorkOS, sync_setting: SyncSetting
 ) -> None:
     # Each page ends with a bad event, and the next read goes on from there.
     sync_setting(PAGE_SIZE=2)
@@ -105,7 +105,7 @@ def test_each_bad_event_is_applied_or_parked_and_its_neighbours_are_applied(
 
 
 def test_whatever_is_parked_is_shown_replayed_and_dismissed(
-    workos: WorkOSStandIn, admin_client: Client
+    workos: FakeWorkOS, admin_client: Client
 ) -> None:
     cases = [case for case in EVENTS if is_short(case) or case.name == "data.name 10 MB"]
     good = put_between_good_ones(workos, by_cursor(cases))
@@ -171,7 +171,7 @@ def with_serial(text: str) -> str:
 @given(st.lists(EVENT_TEXTS, min_size=1, max_size=3))
 @hypothesis_settings(max_examples=60)
 def test_whatever_is_listed_as_an_event_neither_stops_the_stream_nor_costs_a_good_one(
-    workos: WorkOSStandIn, texts: list[str]
+    workos: FakeWorkOS, texts: list[str]
 ) -> None:
     events = [(cursor_of(text), text) for text in map(with_serial, texts)]
     good = put_between_good_ones(workos, events)
@@ -222,7 +222,7 @@ def expected_of(case: BadOrganization) -> tuple[str, str]:
 
 
 def test_each_bad_organization_that_is_listed_is_applied_or_a_conflict(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     cases = [case for case in ORGANIZATIONS if case.id and (is_short(case) or "10 MB" in case.name)]
     listing = a_listing_between_good_ones([case.text for case in cases])
@@ -255,7 +255,7 @@ def test_each_bad_organization_that_is_listed_is_applied_or_a_conflict(
     ],
 )
 def test_a_listing_with_one_that_has_no_id_is_broken_and_disables_nothing(
-    workos: WorkOSStandIn, text: str
+    workos: FakeWorkOS, text: str
 ) -> None:
     an_organization_row("gram-gone", workos_id="org_gone")
     listing = a_listing_between_good_ones([text])
@@ -270,7 +270,7 @@ def test_a_listing_with_one_that_has_no_id_is_broken_and_disables_nothing(
 
 
 def test_each_bad_organization_that_is_asked_for_is_applied_or_a_conflict(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     became = {}
     for case in ORGANIZATIONS:
@@ -294,7 +294,7 @@ def test_each_bad_organization_that_is_asked_for_is_applied_or_a_conflict(
 @given(st.lists(st.one_of(VALUES, mutated(ORGANIZATION), mutated(ORGANIZATION)), max_size=3))
 @hypothesis_settings(max_examples=50)
 def test_whatever_is_listed_as_an_organization_disables_none_that_is_there_and_costs_no_good_one(
-    workos: WorkOSStandIn, texts: list[str]
+    workos: FakeWorkOS, texts: list[str]
 ) -> None:
     Organization.objects.all().delete()
     an_organization_row("gram-gone", workos_id="org_gone")
@@ -337,7 +337,7 @@ def settle_what_was_announced() -> DrainReport:
 
 
 def test_each_bad_event_that_is_announced_is_answered_and_settled(
-    workos: WorkOSStandIn, client: Client
+    workos: FakeWorkOS, client: Client
 ) -> None:
     bodies = {case.name: case.text.encode("utf-8", "surrogateescape") for case in EVENTS}
 
@@ -354,7 +354,7 @@ def test_each_bad_event_that_is_announced_is_answered_and_settled(
 @given(EVENT_TEXTS)
 @hypothesis_settings(max_examples=150)
 def test_whatever_is_signed_is_answered_and_settled(
-    workos: WorkOSStandIn, client: Client, text: str
+    workos: FakeWorkOS, client: Client, text: str
 ) -> None:
     assert post_signed(client, with_serial(text).encode()) in (204, 400)
 

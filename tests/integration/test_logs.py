@@ -23,7 +23,7 @@ from gram_sync.logs import JsonFormatter, LineFormatter, OncePerMinute
 from orgs.conf import Secret
 from orgs.models import WorkOSEvent
 from orgs.services.stream import drain_and_wait
-from orgs.testing import WorkOSStandIn
+from orgs.testing import FakeWorkOS
 from tests.processes import MANAGE, PROJECT, environment_for
 
 API_KEY = 'sk_live_"quoted"\\'
@@ -117,7 +117,7 @@ def test_without_settings_what_is_wrong_with_them_can_be_logged(
 
 @pytest.mark.usefixtures("database")
 def test_a_parked_event_says_which_and_of_whom(
-    workos: WorkOSStandIn, caplog: pytest.LogCaptureFixture
+    workos: FakeWorkOS, caplog: pytest.LogCaptureFixture
 ) -> None:
     workos.emit({"event": "organization.created", "data": {"id": "org_1", "name": 5}})
 
@@ -131,7 +131,7 @@ def test_a_parked_event_says_which_and_of_whom(
 
 @pytest.mark.usefixtures("database")
 def test_all_is_quiet_when_all_is_well_and_told_at_debug(
-    workos: WorkOSStandIn, caplog: pytest.LogCaptureFixture
+    workos: FakeWorkOS, caplog: pytest.LogCaptureFixture
 ) -> None:
     acme = workos.create_organization(name="Acme")
     with caplog.at_level(logging.INFO, logger="orgs"):
@@ -201,7 +201,7 @@ def test_what_was_told_is_not_remembered_without_end() -> None:
 SPEAKS = "import logging; logging.getLogger('orgs').warning('spoken')"
 
 
-def test_json_is_for_pipes_and_lines_are_for_terminals(workos: WorkOSStandIn) -> None:
+def test_json_is_for_pipes_and_lines_are_for_terminals(workos: FakeWorkOS) -> None:
     command = [*MANAGE, "shell", "-v", "0", "-c", SPEAKS]
     environment = environment_for(workos)
 

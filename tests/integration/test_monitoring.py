@@ -24,7 +24,7 @@ from orgs.domain.types import (
 from orgs.models import ExternalIdWriteBack, SyncCursor, WorkOSEvent
 from orgs.services.schedules import ensure_schedules
 from orgs.services.stream import drain_to_end
-from orgs.testing import WorkOSStandIn
+from orgs.testing import FakeWorkOS
 from tests.builders import an_announcement, an_organization_row, minutes
 
 MONITORING = Path(orgs.__file__).parent / "monitoring"
@@ -51,7 +51,7 @@ def promtool(*arguments: str, text: str | None = None) -> str:
 
 
 @pytest.fixture
-def a_current_mirror(workos: WorkOSStandIn, database: None) -> WorkOSStandIn:
+def a_current_mirror(workos: FakeWorkOS, database: None) -> FakeWorkOS:
     ensure_schedules(using="default")
     workos.create_organization(name="Acme", external_id="gram-1")
     drain_to_end()

@@ -14,7 +14,7 @@ from orgs.models import Organization, WorkOSEvent
 from orgs.services.apply import apply_page
 from orgs.services.disabling import disable, enable
 from orgs.services.stream import drain_to_end
-from orgs.testing import WorkOSStandIn
+from orgs.testing import FakeWorkOS
 from tests.builders import (
     a_deletion,
     a_page,
@@ -55,7 +55,7 @@ def heard() -> Iterator[list[tuple[str, str, str | None]]]:
 
 
 def test_an_organizations_life_is_told(
-    heard: list[tuple[str, str, str | None]], workos: WorkOSStandIn
+    heard: list[tuple[str, str, str | None]], workos: FakeWorkOS
 ) -> None:
     acme = workos.create_organization(name="Acme", external_id="gram-1")
     drain_to_end()
@@ -164,7 +164,7 @@ def test_what_is_rolled_back_is_not_told(heard: list[tuple[str, str, str | None]
 
 
 def test_a_receiver_that_raises_is_logged_and_stops_nothing(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
     caplog: pytest.LogCaptureFixture,
     heard: list[tuple[str, str, str | None]],
 ) -> None:

@@ -26,6 +26,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from orgs.services.repair import DisableLimit, Run, SnapshotReport, compare_organizations
 from pytest_django import Settings
 
 from orgs.db.cursor import standing
@@ -37,9 +38,8 @@ from orgs.models import ExternalIdWriteBack, Organization, WorkOSEvent
 from orgs.services.apply import apply_page
 from orgs.services.outbox import push_due
 from orgs.services.reconcile import UnknownOrganization, reconcile, reconcile_organizations
-from orgs.services.repair import DisableLimit, Run, SnapshotReport, compare_organizations
 from orgs.services.stream import CursorLost, UnknownEvent, drain_to_end, replay
-from orgs.testing import JsonObject, Refused, WorkOSStandIn
+from orgs.testing import FakeWorkOS, JsonObject, Refused
 from orgs.testing.clock import to_milliseconds
 from orgs.testing.messages import Answer, Request
 from orgs.testing.server import Server
@@ -86,12 +86,12 @@ class World(RuleBasedStateMachine):
     pages = Bundle("pages")
     listings = Bundle("listings")
 
-    workos: ClassVar[WorkOSStandIn]
+    workos: ClassVar[FakeWorkOS]
 
     def __init__(self) -> None:
         super().__init__()
         empty_tables()
-        type(self).workos = WorkOSStandIn()
+        type(self).workos = FakeWorkOS()
         self.history = History()
         self.created = self.never_listed = 0
         self.elapsed = 0.0

@@ -11,7 +11,7 @@ from orgs.domain.types import (
     Outcome,
 )
 from orgs.models import Organization, WorkOSEvent
-from orgs.testing import WorkOSStandIn
+from orgs.testing import FakeWorkOS
 from tests.builders import an_announcement
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("database")
 NOT_NEEDED = "left to the one that is running, or not needed"
 
 
-def test_sync_events_says_what_became_of_events(workos: WorkOSStandIn) -> None:
+def test_sync_events_says_what_became_of_events(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme")
     workos.update_organization(acme["id"], name="Acme 2")
 
@@ -30,7 +30,7 @@ def test_sync_events_says_what_became_of_events(workos: WorkOSStandIn) -> None:
     assert Organization.objects.get().name == "Acme 2"
 
 
-def test_push_external_ids_says_how_many_it_pushed(workos: WorkOSStandIn) -> None:
+def test_push_external_ids_says_how_many_it_pushed(workos: FakeWorkOS) -> None:
     workos.create_organization(name="Acme")
     tasks.sync_events()
 
@@ -38,7 +38,7 @@ def test_push_external_ids_says_how_many_it_pushed(workos: WorkOSStandIn) -> Non
 
 
 def test_nothing_is_pushed_after_the_deadline(
-    workos: WorkOSStandIn, sync_setting: Callable[..., None]
+    workos: FakeWorkOS, sync_setting: Callable[..., None]
 ) -> None:
     workos.create_organization(name="Acme")
     tasks.sync_events()
@@ -57,7 +57,7 @@ def test_prune_says_how_many_it_forgot() -> None:
     assert tasks.prune() == "pruned 1"
 
 
-def test_reconcile_says_whether_there_was_anything_to_repair(workos: WorkOSStandIn) -> None:
+def test_reconcile_says_whether_there_was_anything_to_repair(workos: FakeWorkOS) -> None:
     two_days_ago = (datetime.now(UTC) - timedelta(days=2)).isoformat()
     workos.create_organization(name="Acme", external_id="gram-1", at=two_days_ago, emits=False)
 
@@ -67,7 +67,7 @@ def test_reconcile_says_whether_there_was_anything_to_repair(workos: WorkOSStand
 
 
 def test_what_reconcile_repairs_is_logged_without_names_and_not_without_end(
-    workos: WorkOSStandIn, caplog: pytest.LogCaptureFixture
+    workos: FakeWorkOS, caplog: pytest.LogCaptureFixture
 ) -> None:
     two_days_ago = (datetime.now(UTC) - timedelta(days=2)).isoformat()
     for number in range(23):
@@ -90,7 +90,7 @@ def test_what_reconcile_repairs_is_logged_without_names_and_not_without_end(
 
 
 def test_a_snapshot_that_repairs_nothing_logs_nothing(
-    workos: WorkOSStandIn, caplog: pytest.LogCaptureFixture
+    workos: FakeWorkOS, caplog: pytest.LogCaptureFixture
 ) -> None:
     workos.create_organization(name="Acme", external_id="gram-1")
     tasks.sync_events()
@@ -100,7 +100,7 @@ def test_a_snapshot_that_repairs_nothing_logs_nothing(
     assert caplog.records == []
 
 
-def test_one_loss_of_the_cursor_takes_one_snapshot(workos: WorkOSStandIn) -> None:
+def test_one_loss_of_the_cursor_takes_one_snapshot(workos: FakeWorkOS) -> None:
     workos.create_organization(name="Acme", external_id="gram-1")
     tasks.sync_events()
     workos.expire_events()
@@ -115,14 +115,14 @@ def test_one_loss_of_the_cursor_takes_one_snapshot(workos: WorkOSStandIn) -> Non
     assert Organization.objects.count() == 2
 
 
-def test_a_cursor_that_is_not_lost_takes_none(workos: WorkOSStandIn) -> None:
+def test_a_cursor_that_is_not_lost_takes_none(workos: FakeWorkOS) -> None:
     workos.create_organization(name="Acme", external_id="gram-1")
 
     assert tasks.recover() == NOT_NEEDED
     assert not workos.count_requests(path="/organizations")
 
 
-def test_reconcile_leaves_it_to_another_that_is_running(workos: WorkOSStandIn) -> None:
+def test_reconcile_leaves_it_to_another_that_is_running(workos: FakeWorkOS) -> None:
     ensure_cursor()
     Lease.SNAPSHOT.take(60)
 
@@ -130,7 +130,7 @@ def test_reconcile_leaves_it_to_another_that_is_running(workos: WorkOSStandIn) -
 
 
 def test_reconcile_logs_why_a_snapshot_is_not_complete(
-    workos: WorkOSStandIn, caplog: pytest.LogCaptureFixture
+    workos: FakeWorkOS, caplog: pytest.LogCaptureFixture
 ) -> None:
     workos.misbehave("html", path="/organizations")
 
@@ -140,7 +140,7 @@ def test_reconcile_logs_why_a_snapshot_is_not_complete(
 
 
 def test_what_reconcile_parks_is_logged(
-    workos: WorkOSStandIn, caplog: pytest.LogCaptureFixture
+    workos: FakeWorkOS, caplog: pytest.LogCaptureFixture
 ) -> None:
     workos.emit({"id": "event_bad", "event": "organization.created", "data": {"id": "org_bad"}})
 
@@ -150,7 +150,7 @@ def test_what_reconcile_parks_is_logged(
 
 
 def test_reconcile_logs_that_an_announcement_could_not_be_settled(
-    workos: WorkOSStandIn, caplog: pytest.LogCaptureFixture
+    workos: FakeWorkOS, caplog: pytest.LogCaptureFixture
 ) -> None:
     an_announcement("event_lost", ago=timedelta(minutes=5))
     workos.misbehave("status", status=500, path="/organizations/")

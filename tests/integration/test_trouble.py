@@ -8,14 +8,14 @@ from typing import LiteralString
 import pytest
 from django.db import OperationalError, ProgrammingError
 from django.utils import timezone
+from orgs.services.repair import Run
 
 from orgs.db.cursor import ensure_cursor, is_drain_waiting
 from orgs.models import ExternalIdWriteBack, Organization, WorkOSEvent
 from orgs.services.outbox import push_due
 from orgs.services.reconcile import reconcile
-from orgs.services.repair import Run
 from orgs.services.stream import drain_and_wait, drain_to_end
-from orgs.testing import WorkOSStandIn
+from orgs.testing import FakeWorkOS
 from orgs.workos import client as edge
 from tests.builders import an_announcement, an_organization_row
 from tests.concurrency import another_program, in_thread, wait_until_blocked
@@ -47,7 +47,7 @@ def nothing_is_parked() -> bool:
     ],
 )
 def test_a_column_that_goes_missing_during_a_drain_parks_and_loses_nothing(
-    workos: WorkOSStandIn, sync_setting: SyncSetting, table: LiteralString, column: LiteralString
+    workos: FakeWorkOS, sync_setting: SyncSetting, table: LiteralString, column: LiteralString
 ) -> None:
     sync_setting(PAGE_SIZE=2)
     workos.create_organization(name="Before it")
@@ -97,7 +97,7 @@ NOTHING = ["2 before"]
     ],
 )
 def test_a_lock_that_is_held_for_long_parks_and_loses_nothing(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
     sync_setting: SyncSetting,
     lock: LiteralString,
     applied_meanwhile: list[str],
@@ -127,7 +127,7 @@ def test_a_lock_that_is_held_for_long_parks_and_loses_nothing(
 
 
 def test_a_pause_that_a_write_is_asked_for_silences_every_reader_and_writer(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     workos.create_organization(name="Acme")
     drain_to_end()
@@ -150,7 +150,7 @@ def test_a_pause_that_a_write_is_asked_for_silences_every_reader_and_writer(
 
 
 def test_a_drain_whose_reads_time_out_ends_by_its_deadline(
-    workos: WorkOSStandIn, sync_setting: SyncSetting
+    workos: FakeWorkOS, sync_setting: SyncSetting
 ) -> None:
     sync_setting(REQUEST_TIMEOUT=0.2, DRAIN_DEADLINE=0.5)
     an_announcement("event_1")
@@ -164,7 +164,7 @@ def test_a_drain_whose_reads_time_out_ends_by_its_deadline(
 
 
 def test_a_push_whose_calls_time_out_leaves_the_rest_for_later(
-    workos: WorkOSStandIn, sync_setting: SyncSetting
+    workos: FakeWorkOS, sync_setting: SyncSetting
 ) -> None:
     workos.seed(organizations=60)
     drain_to_end()

@@ -21,7 +21,7 @@ from orgs.services import queue as ring
 from orgs.services import webhook as intake
 from orgs.services.queue import SYNC_EVENTS
 from orgs.services.stream import drain_to_end
-from orgs.testing import WorkOSStandIn, sign
+from orgs.testing import FakeWorkOS, sign
 from tests.concurrency import another_program, in_thread, wait_until
 
 SECRET = "whsec_test_secret"
@@ -131,7 +131,7 @@ def test_an_event_of_a_type_that_is_not_followed_leaves_no_trace(client: Client)
 
 @pytest.mark.usefixtures("database")
 def test_an_event_that_the_stream_has_brought_already_is_not_rung_for(
-    client: Client, workos: WorkOSStandIn
+    client: Client, workos: FakeWorkOS
 ) -> None:
     workos.create_organization(name="Acme")
     drain_to_end()
@@ -208,7 +208,7 @@ def test_any_of_the_secrets_may_have_signed(
 
 @pytest.mark.usefixtures("database")
 def test_a_delivery_of_the_stand_in_is_taken(
-    live_server: Any, workos: WorkOSStandIn, settings: Any
+    live_server: Any, workos: FakeWorkOS, settings: Any
 ) -> None:
     workos.add_webhook_endpoint(url=f"{live_server.url}{URL}", secret=SECRET)
 

@@ -22,7 +22,7 @@ from orgs.domain.resolution import (
     UnreadableEvent,
 )
 from orgs.domain.types import Position
-from orgs.testing import WorkOSStandIn, sign
+from orgs.testing import FakeWorkOS, sign
 from orgs.workos import Announcement
 from orgs.workos import client as edge
 from tests.concurrency import in_thread, wait_until
@@ -38,7 +38,7 @@ def read(position: Position = START, limit: int = 100) -> edge.EventPage:
 # Reading the stream -------------------------------------------------------------------------
 
 
-def test_a_page_lists_events_oldest_first_and_ends_at_the_last(workos: WorkOSStandIn) -> None:
+def test_a_page_lists_events_oldest_first_and_ends_at_the_last(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme", external_id="gram-1")
     workos.delete_organization(acme["id"])
     created, deleted = workos.all_events()
@@ -60,7 +60,7 @@ def test_a_page_lists_events_oldest_first_and_ends_at_the_last(workos: WorkOSSta
     assert second.workos_id == acme["id"]
 
 
-def test_reads_continue_after_an_event_until_there_is_no_more(workos: WorkOSStandIn) -> None:
+def test_reads_continue_after_an_event_until_there_is_no_more(workos: FakeWorkOS) -> None:
     workos.seed(organizations=5)
 
     sizes, page = [], read(limit=2)
@@ -72,7 +72,7 @@ def test_reads_continue_after_an_event_until_there_is_no_more(workos: WorkOSStan
     assert read(page.position).events == ()
 
 
-def test_a_position_without_an_id_reads_from_its_time(workos: WorkOSStandIn) -> None:
+def test_a_position_without_an_id_reads_from_its_time(workos: FakeWorkOS) -> None:
     workos.create_organization(name="Old", at=datetime(2026, 11, 1, tzinfo=UTC).isoformat())
     workos.create_organization(name="New")
 
@@ -82,7 +82,7 @@ def test_a_position_without_an_id_reads_from_its_time(workos: WorkOSStandIn) -> 
 
 
 def test_a_read_asks_for_the_types_that_are_followed_in_ascending_order(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     read(limit=7)
 
@@ -145,7 +145,7 @@ def test_a_read_asks_for_the_types_that_are_followed_in_ascending_order(
     ],
 )
 def test_an_answer_that_is_not_a_page_is_an_error_and_never_an_empty_page(
-    workos: WorkOSStandIn, sync_setting: Any, misbehaviour: Any, error: type[Exception]
+    workos: FakeWorkOS, sync_setting: Any, misbehaviour: Any, error: type[Exception]
 ) -> None:
     sync_setting(REQUEST_TIMEOUT=0.3)
     workos.create_organization(name="Acme")
@@ -158,7 +158,7 @@ def test_an_answer_that_is_not_a_page_is_an_error_and_never_an_empty_page(
     assert workos.count_requests() == 1, "our own schedules retry, not the SDK"
 
 
-def test_a_call_that_gets_no_answer_is_given_up(workos: WorkOSStandIn, sync_setting: Any) -> None:
+def test_a_call_that_gets_no_answer_is_given_up(workos: FakeWorkOS, sync_setting: Any) -> None:
     sync_setting(REQUEST_TIMEOUT=0.3)
     workos.misbehave("time_out")
 
@@ -173,7 +173,7 @@ def test_a_call_that_gets_no_answer_is_given_up(workos: WorkOSStandIn, sync_sett
 
 
 def test_a_429_silences_every_call_of_the_process_for_as_long_as_it_asks(
-    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1_000.0
     monkeypatch.setattr(edge, "_limits", edge._Limits(clock=lambda: now))
@@ -202,7 +202,7 @@ def test_a_shorter_pause_does_not_end_a_longer_one() -> None:
     assert limits.remaining() == 60
 
 
-def test_a_pause_of_years_is_honoured_for_a_quarter_of_an_hour(workos: WorkOSStandIn) -> None:
+def test_a_pause_of_years_is_honoured_for_a_quarter_of_an_hour(workos: FakeWorkOS) -> None:
     workos.misbehave("rate_limited", retry_after=10**9)
 
     with pytest.raises(edge.RateLimited) as raised:
@@ -251,7 +251,7 @@ def test_a_body_that_only_drips_in_is_given_up(sync_setting: Any) -> None:
             is_over.set()
 
 
-def test_without_an_api_key_nothing_is_asked(workos: WorkOSStandIn, sync_setting: Any) -> None:
+def test_without_an_api_key_nothing_is_asked(workos: FakeWorkOS, sync_setting: Any) -> None:
     sync_setting(API_KEY="")
 
     with pytest.raises(edge.NotConfigured, match="set WORKOS_API_KEY"):
@@ -260,7 +260,7 @@ def test_without_an_api_key_nothing_is_asked(workos: WorkOSStandIn, sync_setting
     assert workos.count_requests() == 0
 
 
-def test_a_long_error_is_said_in_one_short_line(workos: WorkOSStandIn) -> None:
+def test_a_long_error_is_said_in_one_short_line(workos: FakeWorkOS) -> None:
     workos.misbehave("status", status=500, body={"message": "line\n" * 1000})
 
     with pytest.raises(edge.Unavailable) as raised:
@@ -270,7 +270,7 @@ def test_a_long_error_is_said_in_one_short_line(workos: WorkOSStandIn) -> None:
     assert len(str(raised.value)) < 400
 
 
-def test_an_answer_that_echoes_the_key_does_not_show_it(workos: WorkOSStandIn) -> None:
+def test_an_answer_that_echoes_the_key_does_not_show_it(workos: FakeWorkOS) -> None:
     workos.misbehave("status", status=401, body={"message": f"bad key {workos.api_key}"})
 
     with pytest.raises(edge.Unauthorized) as raised:
@@ -281,7 +281,7 @@ def test_an_answer_that_echoes_the_key_does_not_show_it(workos: WorkOSStandIn) -
 
 @pytest.mark.parametrize("key", ["sk_live\nx", "sk_l\u00efve"])
 def test_a_key_that_cant_be_one_is_said_without_showing_it(
-    workos: WorkOSStandIn, sync_setting: Any, key: str
+    workos: FakeWorkOS, sync_setting: Any, key: str
 ) -> None:
     sync_setting(API_KEY=key)
 
@@ -301,7 +301,7 @@ def test_an_address_that_is_none_is_trouble_and_no_crash(sync_setting: Any, base
     forget_client()
 
 
-def test_an_empty_cursor_is_the_end(workos: WorkOSStandIn) -> None:
+def test_an_empty_cursor_is_the_end(workos: FakeWorkOS) -> None:
     workos.misbehave("body", body={"data": [], "list_metadata": {"after": ""}})
 
     assert read().is_last
@@ -338,7 +338,7 @@ ORGANIZATION = {"id": "org_1", "name": "Acme", "updated_at": "2026-01-15T12:00:0
 EVENT = {"id": "event_1", "event": "organization.updated", "data": ORGANIZATION}
 
 
-def parsed(workos: WorkOSStandIn, raw: Any) -> Any:
+def parsed(workos: FakeWorkOS, raw: Any) -> Any:
     workos.emit(raw, raw=True)
     (listed,) = read().events
     assert listed.raw == raw
@@ -391,7 +391,7 @@ def parsed(workos: WorkOSStandIn, raw: Any) -> Any:
     ],
 )
 def test_an_event_that_cant_be_parsed_says_why(
-    workos: WorkOSStandIn, change: dict[str, Any], error: str
+    workos: FakeWorkOS, change: dict[str, Any], error: str
 ) -> None:
     event = parsed(workos, {**EVENT, **change})
 
@@ -414,9 +414,7 @@ def test_an_event_that_cant_be_parsed_says_why(
         pytest.param({**EVENT, "id": "e" * 256}, id="id endless"),
     ],
 )
-def test_an_event_without_a_usable_id_is_named_by_its_content(
-    workos: WorkOSStandIn, raw: Any
-) -> None:
+def test_an_event_without_a_usable_id_is_named_by_its_content(workos: FakeWorkOS, raw: Any) -> None:
     event = parsed(workos, raw)
 
     assert isinstance(event, UnreadableEvent)
@@ -434,20 +432,20 @@ def test_an_event_without_a_usable_id_is_named_by_its_content(
         pytest.param({"data": {"id": "org_1"}, "created_at": 12}, id="created_at a number"),
     ],
 )
-def test_a_deletion_needs_only_its_ids(workos: WorkOSStandIn, deletion: dict[str, Any]) -> None:
+def test_a_deletion_needs_only_its_ids(workos: FakeWorkOS, deletion: dict[str, Any]) -> None:
     event = parsed(workos, {"id": "event_1", "event": "organization.deleted", **deletion})
 
     assert event == OrganizationDeleted(id="event_1", workos_id="org_1", occurred_at=None)
 
 
 @pytest.mark.parametrize("external_id", [None, ""])
-def test_an_empty_external_id_is_none(workos: WorkOSStandIn, external_id: str | None) -> None:
+def test_an_empty_external_id_is_none(workos: FakeWorkOS, external_id: str | None) -> None:
     event = parsed(workos, {**EVENT, "data": {**ORGANIZATION, "external_id": external_id}})
 
     assert event.organization.external_id is None
 
 
-def test_an_event_of_another_type_is_ignored(workos: WorkOSStandIn) -> None:
+def test_an_event_of_another_type_is_ignored(workos: FakeWorkOS) -> None:
     event = parsed(workos, {**EVENT, "event": "organization.renamed", "data": 5})
 
     assert event == IgnoredEvent(
@@ -473,14 +471,14 @@ def test_an_event_of_another_type_is_ignored(workos: WorkOSStandIn) -> None:
     ],
 )
 def test_times_are_read_as_utc_unless_they_say_otherwise(
-    workos: WorkOSStandIn, text: str, moment: datetime
+    workos: FakeWorkOS, text: str, moment: datetime
 ) -> None:
     event = parsed(workos, {**EVENT, "data": {**ORGANIZATION, "updated_at": text}})
 
     assert event.organization.updated_at == moment
 
 
-def test_a_trailing_event_without_an_id_does_not_stop_the_reads(workos: WorkOSStandIn) -> None:
+def test_a_trailing_event_without_an_id_does_not_stop_the_reads(workos: FakeWorkOS) -> None:
     workos.emit({"event": "organization.updated"}, raw=True)
     workos.create_organization(name="Acme")
 
@@ -512,7 +510,7 @@ def test_the_time_of_an_event_is_read_from_its_id(event_id: str, moment: datetim
 # Organizations ------------------------------------------------------------------------------
 
 
-def test_an_organization_is_read_as_it_is_now(workos: WorkOSStandIn) -> None:
+def test_an_organization_is_read_as_it_is_now(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme")
     workos.update_organization(acme["id"], name="Acme 2")
 
@@ -522,7 +520,7 @@ def test_an_organization_is_read_as_it_is_now(workos: WorkOSStandIn) -> None:
 
 
 def test_an_organization_that_cant_be_read_comes_with_what_workos_said(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     workos.misbehave("body", path="/organizations", body={"id": "org_1", "name": 5})
 
@@ -532,7 +530,7 @@ def test_an_organization_that_cant_be_read_comes_with_what_workos_said(
     assert json.loads(raised.value.payload) == {"id": "org_1", "name": 5}
 
 
-def test_an_answer_about_another_organization_is_broken(workos: WorkOSStandIn) -> None:
+def test_an_answer_about_another_organization_is_broken(workos: FakeWorkOS) -> None:
     workos.misbehave("body", path="/organizations", body={**ORGANIZATION, "id": "org_2"})
 
     with pytest.raises(edge.BrokenAnswer):
@@ -540,23 +538,21 @@ def test_an_answer_about_another_organization_is_broken(workos: WorkOSStandIn) -
 
 
 @pytest.mark.parametrize("workos_id", [".", ".."])
-def test_an_id_that_would_change_the_address_is_refused(
-    workos: WorkOSStandIn, workos_id: str
-) -> None:
+def test_an_id_that_would_change_the_address_is_refused(workos: FakeWorkOS, workos_id: str) -> None:
     with pytest.raises(edge.Refused):
         edge.get_organization(workos_id)
 
     assert workos.count_requests() == 0
 
 
-def test_an_id_is_one_segment_of_the_address(workos: WorkOSStandIn) -> None:
+def test_an_id_is_one_segment_of_the_address(workos: FakeWorkOS) -> None:
     workos.create_organization(name="Acme", external_id="gram-1")
 
     with pytest.raises(edge.NotFound):
         edge.get_organization("external_id/gram-1")
 
 
-def test_an_answer_for_another_external_id_is_broken(workos: WorkOSStandIn) -> None:
+def test_an_answer_for_another_external_id_is_broken(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme", external_id="gram-1")
     workos.misbehave("body", path="/organizations/external_id", body=acme)
 
@@ -569,7 +565,7 @@ def test_an_answer_for_another_external_id_is_broken(workos: WorkOSStandIn) -> N
 
 @pytest.mark.parametrize("id_", [None, "", 7, "a" * 256])
 def test_an_answer_for_an_external_id_that_names_nobody_is_broken(
-    workos: WorkOSStandIn, id_: object
+    workos: FakeWorkOS, id_: object
 ) -> None:
     body = {"id": id_, "external_id": "gram-1"}
     workos.misbehave("body", path="/organizations/external_id", body=body)
@@ -592,7 +588,7 @@ def test_an_answer_for_an_external_id_that_names_nobody_is_broken(
     ],
 )
 def test_a_404_that_is_a_gateways_is_not_workoss_own(
-    workos: WorkOSStandIn, body: dict[str, object]
+    workos: FakeWorkOS, body: dict[str, object]
 ) -> None:
     workos.misbehave("status", status=404, path="/organizations", body=body)
 
@@ -608,14 +604,14 @@ def test_a_404_that_is_a_gateways_is_not_workoss_own(
         {"error": "not_found"},
     ],
 )
-def test_any_other_404_of_a_json_object_is(workos: WorkOSStandIn, body: dict[str, object]) -> None:
+def test_any_other_404_of_a_json_object_is(workos: FakeWorkOS, body: dict[str, object]) -> None:
     workos.misbehave("status", status=404, path="/organizations", body=body)
 
     with pytest.raises(edge.NotFound):
         edge.get_organization("org_1")
 
 
-def test_an_external_id_is_offered_and_confirmed(workos: WorkOSStandIn) -> None:
+def test_an_external_id_is_offered_and_confirmed(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme")
 
     edge.offer_external_id(acme["id"], "gram-1")
@@ -623,7 +619,7 @@ def test_an_external_id_is_offered_and_confirmed(workos: WorkOSStandIn) -> None:
     assert workos.organization(acme["id"])["external_id"] == "gram-1"  # type: ignore[index]
 
 
-def test_an_external_id_that_is_there_is_not_written_again(workos: WorkOSStandIn) -> None:
+def test_an_external_id_that_is_there_is_not_written_again(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme", external_id="gram-1")
 
     edge.offer_external_id(acme["id"], "gram-1")
@@ -631,7 +627,7 @@ def test_an_external_id_that_is_there_is_not_written_again(workos: WorkOSStandIn
     assert workos.count_requests(method="PUT", path="/organizations") == 0
 
 
-def test_another_external_id_is_a_conflict_and_not_overwritten(workos: WorkOSStandIn) -> None:
+def test_another_external_id_is_a_conflict_and_not_overwritten(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme", external_id="theirs")
 
     with pytest.raises(edge.ExternalIdConflict, match="theirs"):
@@ -640,7 +636,7 @@ def test_another_external_id_is_a_conflict_and_not_overwritten(workos: WorkOSSta
     assert workos.organization(acme["id"])["external_id"] == "theirs"  # type: ignore[index]
 
 
-def test_an_external_id_used_elsewhere_is_a_conflict(workos: WorkOSStandIn) -> None:
+def test_an_external_id_used_elsewhere_is_a_conflict(workos: FakeWorkOS) -> None:
     workos.create_organization(name="Other", external_id="gram-1")
     acme = workos.create_organization(name="Acme")
 
@@ -648,7 +644,7 @@ def test_an_external_id_used_elsewhere_is_a_conflict(workos: WorkOSStandIn) -> N
         edge.offer_external_id(acme["id"], "gram-1")
 
 
-def test_a_write_back_that_is_not_confirmed_is_broken(workos: WorkOSStandIn) -> None:
+def test_a_write_back_that_is_not_confirmed_is_broken(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme")
     workos.misbehave("html", method="PUT", path="/organizations")
 
@@ -718,7 +714,7 @@ def test_nothing_but_the_constant_time_comparison_decides_about_a_signature(
     assert verdicts(comparison=False) == [False, False]
 
 
-def test_the_certificate_of_who_answers_is_checked(workos: WorkOSStandIn) -> None:
+def test_the_certificate_of_who_answers_is_checked(workos: FakeWorkOS) -> None:
     backend: Any = edge._client()._backend
 
     context = backend._inner._client._transport._pool._ssl_context

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
+from orgs.services.repair import DisableLimit
 
 from orgs.db.cursor import standing
 from orgs.management.commands import reconcile_workos as command
 from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEvent
 from orgs.services import outbox as write_back
-from orgs.services.repair import DisableLimit
 from orgs.services.stream import drain_to_end
-from orgs.testing import WorkOSStandIn
+from orgs.testing import FakeWorkOS
 from tests.builders import an_announcement, an_organization_row
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -39,7 +39,7 @@ def reconcile(*arguments: str) -> dict[str, Any]:
     return json.loads(out)  # type: ignore[no-any-return]
 
 
-def a_day(workos: WorkOSStandIn) -> None:
+def a_day(workos: FakeWorkOS) -> None:
     """Two creations, a rename, a deletion, a deletion of nothing, and an event that is bad."""
     acme = workos.create_organization(name="Acme")
     bolt = workos.create_organization(name="Bolt", external_id="gram-bolt")
@@ -50,7 +50,7 @@ def a_day(workos: WorkOSStandIn) -> None:
     workos.emit({"event": "organization.archived", "data": {}})
 
 
-def test_it_prints_one_line_a_kind(workos: WorkOSStandIn) -> None:
+def test_it_prints_one_line_a_kind(workos: FakeWorkOS) -> None:
     a_day(workos)
 
     out, err, code = run_command("--events-only")
@@ -81,7 +81,7 @@ def test_it_prints_one_line_a_kind(workos: WorkOSStandIn) -> None:
     ]
 
 
-def test_as_json_it_prints_one_object(workos: WorkOSStandIn) -> None:
+def test_as_json_it_prints_one_object(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme")
     workos.update_organization(acme["id"], name="Acme 2")
 
@@ -108,7 +108,7 @@ def test_as_json_it_prints_one_object(workos: WorkOSStandIn) -> None:
     }
 
 
-def test_a_second_run_reads_only_the_echo_of_its_own_write_backs(workos: WorkOSStandIn) -> None:
+def test_a_second_run_reads_only_the_echo_of_its_own_write_backs(workos: FakeWorkOS) -> None:
     workos.create_organization(name="Acme")
 
     first, second, third = reconcile(), reconcile(), reconcile()
@@ -121,7 +121,7 @@ def test_a_second_run_reads_only_the_echo_of_its_own_write_backs(workos: WorkOSS
 
 @pytest.mark.parametrize("what", ["--events-only", "--snapshot-only", "--dry-run"])
 def test_lost_webhooks_and_lost_events_are_counted_whatever_is_run(
-    workos: WorkOSStandIn, what: str
+    workos: FakeWorkOS, what: str
 ) -> None:
     workos.create_organization(name="Its webhook is lost", external_id="gram-1")
     an_announcement("event_lost", ago=timedelta(minutes=5), workos_id="org_lost")
@@ -137,7 +137,7 @@ def test_lost_webhooks_and_lost_events_are_counted_whatever_is_run(
     ]
 
 
-def test_it_waits_for_nothing(workos: WorkOSStandIn) -> None:
+def test_it_waits_for_nothing(workos: FakeWorkOS) -> None:
     an_announcement("event_held_back")
 
     reconcile()
@@ -146,7 +146,7 @@ def test_it_waits_for_nothing(workos: WorkOSStandIn) -> None:
 
 
 @pytest.mark.parametrize("style", ["event", "time", "time without a zone", "date"])
-def test_since_applies_again_and_moves_nothing(workos: WorkOSStandIn, style: str) -> None:
+def test_since_applies_again_and_moves_nothing(workos: FakeWorkOS, style: str) -> None:
     long_ago = datetime.now(UTC) - timedelta(days=3)
     workos.create_organization(name="Old", at=long_ago.isoformat())
     workos.create_organization(name="New")
@@ -189,7 +189,7 @@ def test_since_applies_again_and_moves_nothing(workos: WorkOSStandIn, style: str
     ],
 )
 def test_a_since_that_is_none_is_an_error(
-    workos: WorkOSStandIn, arguments: list[str], message: str
+    workos: FakeWorkOS, arguments: list[str], message: str
 ) -> None:
     workos.create_organization(name="Acme")
 
@@ -214,7 +214,7 @@ def test_a_since_that_is_none_is_an_error(
     ],
 )
 def test_trouble_with_workos_is_one_line_and_exit_1(
-    workos: WorkOSStandIn, misbehaviour: dict[str, Any], message: str
+    workos: FakeWorkOS, misbehaviour: dict[str, Any], message: str
 ) -> None:
     workos.misbehave(**misbehaviour)
 
@@ -225,7 +225,7 @@ def test_trouble_with_workos_is_one_line_and_exit_1(
     assert "\n" not in err
 
 
-def test_a_lost_cursor_is_said_with_the_command_that_repairs_it(workos: WorkOSStandIn) -> None:
+def test_a_lost_cursor_is_said_with_the_command_that_repairs_it(workos: FakeWorkOS) -> None:
     workos.create_organization(name="Acme")
     reconcile()
     workos.misbehave("expired_cursor", times=None)
@@ -238,7 +238,7 @@ def test_a_lost_cursor_is_said_with_the_command_that_repairs_it(workos: WorkOSSt
     assert "\n" not in err
 
 
-def test_trouble_with_the_database_is_one_line_and_exit_1(workos: WorkOSStandIn) -> None:
+def test_trouble_with_the_database_is_one_line_and_exit_1(workos: FakeWorkOS) -> None:
     workos.create_organization(name="Acme")
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE organization_metadata RENAME name TO gone")
@@ -253,9 +253,7 @@ def test_trouble_with_the_database_is_one_line_and_exit_1(workos: WorkOSStandIn)
     assert "\n" not in err
 
 
-def test_a_missing_api_key_is_said(
-    workos: WorkOSStandIn, sync_setting: Callable[..., None]
-) -> None:
+def test_a_missing_api_key_is_said(workos: FakeWorkOS, sync_setting: Callable[..., None]) -> None:
     sync_setting(API_KEY="")
 
     out, err, code = run_command("--events-only")
@@ -263,7 +261,7 @@ def test_a_missing_api_key_is_said(
     assert (out, err, code) == ("", "there is no WorkOS API key; set WORKOS_API_KEY", 1)
 
 
-def test_an_interruption_is_said(workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interruption_is_said(workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(**_: Any) -> None:
         raise KeyboardInterrupt
 
@@ -274,7 +272,7 @@ def test_an_interruption_is_said(workos: WorkOSStandIn, monkeypatch: pytest.Monk
     assert (out, err, code) == ("", "interrupted; run it again", 130)
 
 
-def test_failed_write_backs_and_conflicts_are_counted_and_kept(workos: WorkOSStandIn) -> None:
+def test_failed_write_backs_and_conflicts_are_counted_and_kept(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme")
     drain_to_end()
     workos.update_organization(acme["id"], external_id="theirs")
@@ -285,7 +283,7 @@ def test_failed_write_backs_and_conflicts_are_counted_and_kept(workos: WorkOSSta
     assert ExternalIdWriteBack.objects.conflicts().count() == 1
 
 
-def test_an_overdue_announcement_is_settled(workos: WorkOSStandIn) -> None:
+def test_an_overdue_announcement_is_settled(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme", emits=False)
     an_announcement("event_lost", ago=timedelta(minutes=5), workos_id=acme["id"])
 
@@ -297,7 +295,7 @@ def test_an_overdue_announcement_is_settled(workos: WorkOSStandIn) -> None:
 
 
 def test_an_overdue_announcement_that_cant_be_settled_is_said_after_the_rest_is_done(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     workos.create_organization(name="Acme")
     an_announcement("event_lost", ago=timedelta(minutes=5), workos_id="org_1")
@@ -316,7 +314,7 @@ def test_an_overdue_announcement_that_cant_be_settled_is_said_after_the_rest_is_
 LONG_AGO = (datetime.now(UTC) - timedelta(days=2)).isoformat()
 
 
-def a_drifted_world(workos: WorkOSStandIn) -> None:
+def a_drifted_world(workos: FakeWorkOS) -> None:
     """A row renamed here, one whose organization is gone, one missing, and one disabled here."""
     workos.create_organization(
         id="org_new", name="New", external_id="gram-new", at=LONG_AGO, emits=False
@@ -347,7 +345,7 @@ EMPTY_SNAPSHOT = {
 }
 
 
-def test_without_options_it_repairs_and_reports_what_it_found(workos: WorkOSStandIn) -> None:
+def test_without_options_it_repairs_and_reports_what_it_found(workos: FakeWorkOS) -> None:
     a_drifted_world(workos)
 
     out, err, code = run_command("--format", "json")
@@ -393,7 +391,7 @@ def test_without_options_it_repairs_and_reports_what_it_found(workos: WorkOSStan
     assert (summary["events"]["read"], summary["drained"]) == (0, True)
 
 
-def test_a_second_run_finds_nothing_to_do_and_says_so(workos: WorkOSStandIn) -> None:
+def test_a_second_run_finds_nothing_to_do_and_says_so(workos: FakeWorkOS) -> None:
     a_drifted_world(workos)
     run_command()
 
@@ -404,7 +402,7 @@ def test_a_second_run_finds_nothing_to_do_and_says_so(workos: WorkOSStandIn) -> 
     assert "snapshot unchanged                    2" in out.splitlines()
 
 
-def test_as_text_it_shows_each_difference_with_old_and_new_values(workos: WorkOSStandIn) -> None:
+def test_as_text_it_shows_each_difference_with_old_and_new_values(workos: FakeWorkOS) -> None:
     a_drifted_world(workos)
 
     out, _, _ = run_command()
@@ -418,7 +416,7 @@ def test_as_text_it_shows_each_difference_with_old_and_new_values(workos: WorkOS
     ]
 
 
-def test_the_differences_shown_are_capped_with_a_count_of_the_rest(workos: WorkOSStandIn) -> None:
+def test_the_differences_shown_are_capped_with_a_count_of_the_rest(workos: FakeWorkOS) -> None:
     workos.seed(organizations=60, external_id_prefix="gram-", at=LONG_AGO, emits=False)
 
     out, _, _ = run_command("--dry-run")
@@ -427,7 +425,7 @@ def test_the_differences_shown_are_capped_with_a_count_of_the_rest(workos: WorkO
     assert "… and 10 more; --format json has them all" in out
 
 
-def test_the_same_state_gives_the_same_bytes(workos: WorkOSStandIn) -> None:
+def test_the_same_state_gives_the_same_bytes(workos: FakeWorkOS) -> None:
     a_drifted_world(workos)
 
     first, second = (
@@ -439,7 +437,7 @@ def test_the_same_state_gives_the_same_bytes(workos: WorkOSStandIn) -> None:
     assert json.loads(first[0])["changes"] != []
 
 
-def test_a_dry_run_says_how_to_repair(workos: WorkOSStandIn) -> None:
+def test_a_dry_run_says_how_to_repair(workos: FakeWorkOS) -> None:
     a_drifted_world(workos)
 
     out, err, code = run_command("--dry-run")
@@ -449,7 +447,7 @@ def test_a_dry_run_says_how_to_repair(workos: WorkOSStandIn) -> None:
     assert Organization.objects.filter(name="There").count() == 0
 
 
-def test_a_dry_run_counts_the_events_that_wait(workos: WorkOSStandIn) -> None:
+def test_a_dry_run_counts_the_events_that_wait(workos: FakeWorkOS) -> None:
     workos.seed(organizations=3)
 
     out, _, _ = run_command("--dry-run", "--format", "json")
@@ -458,7 +456,7 @@ def test_a_dry_run_counts_the_events_that_wait(workos: WorkOSStandIn) -> None:
     assert not Organization.objects.exists()
 
 
-def test_check_exits_3_if_not_in_sync_and_0_if_in_sync(workos: WorkOSStandIn) -> None:
+def test_check_exits_3_if_not_in_sync_and_0_if_in_sync(workos: FakeWorkOS) -> None:
     a_drifted_world(workos)
 
     drifted = run_command("--check")
@@ -470,7 +468,7 @@ def test_check_exits_3_if_not_in_sync_and_0_if_in_sync(workos: WorkOSStandIn) ->
 
 
 def test_an_event_without_an_id_at_the_streams_end_is_nothing_to_do_for_ever(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     workos.emit({"event": "organization.created"}, raw=True)
     run_command()
@@ -480,7 +478,7 @@ def test_an_event_without_an_id_at_the_streams_end_is_nothing_to_do_for_ever(
     assert (json.loads(out)["in_sync"], err, code) == (True, "", 0)
 
 
-def test_conflicts_change_neither_in_sync_nor_the_exit_code(workos: WorkOSStandIn) -> None:
+def test_conflicts_change_neither_in_sync_nor_the_exit_code(workos: FakeWorkOS) -> None:
     workos.create_organization(
         id="org_1", name="Acme", external_id="theirs", at=LONG_AGO, emits=False
     )
@@ -495,7 +493,7 @@ def test_conflicts_change_neither_in_sync_nor_the_exit_code(workos: WorkOSStandI
     assert summary["changes"][0]["change"] == "conflict"
 
 
-def test_trouble_with_the_listing_is_said_after_what_was_seen(workos: WorkOSStandIn) -> None:
+def test_trouble_with_the_listing_is_said_after_what_was_seen(workos: FakeWorkOS) -> None:
     workos.seed(organizations=150, external_id_prefix="gram-", at=LONG_AGO, emits=False)
     workos.misbehave("slow", seconds=0, path="/organizations", exact=True)
     workos.misbehave("html", path="/organizations", exact=True)
@@ -510,7 +508,7 @@ def test_trouble_with_the_listing_is_said_after_what_was_seen(workos: WorkOSStan
     assert "\n" not in err
 
 
-def test_more_gone_than_max_disable_is_exit_1_and_says_what_to_do(workos: WorkOSStandIn) -> None:
+def test_more_gone_than_max_disable_is_exit_1_and_says_what_to_do(workos: FakeWorkOS) -> None:
     for number in range(3):
         an_organization_row(f"gram-{number}", workos_id=f"org_gone_{number}")
 
@@ -525,7 +523,7 @@ def test_more_gone_than_max_disable_is_exit_1_and_says_what_to_do(workos: WorkOS
     assert Organization.objects.disabled().count() == 3
 
 
-def test_only_the_organizations_named_are_reconciled(workos: WorkOSStandIn) -> None:
+def test_only_the_organizations_named_are_reconciled(workos: FakeWorkOS) -> None:
     a_drifted_world(workos)
 
     out, err, code = run_command("--org", "org_there", "--org", "gram-gone", "--format", "json")
@@ -538,14 +536,14 @@ def test_only_the_organizations_named_are_reconciled(workos: WorkOSStandIn) -> N
     assert not Organization.objects.filter(id="gram-new").exists()
 
 
-def test_an_organization_that_nobody_knows_is_an_error(workos: WorkOSStandIn) -> None:
+def test_an_organization_that_nobody_knows_is_an_error(workos: FakeWorkOS) -> None:
     out, err, code = run_command("--org", "org_nowhere")
 
     assert (out, code) == ("", 1)
     assert err == "neither the mirror nor WorkOS knows an organization org_nowhere"
 
 
-def test_snapshot_only_leaves_the_events_alone(workos: WorkOSStandIn) -> None:
+def test_snapshot_only_leaves_the_events_alone(workos: FakeWorkOS) -> None:
     workos.seed(organizations=3)
     a_drifted_world(workos)
 
@@ -556,7 +554,7 @@ def test_snapshot_only_leaves_the_events_alone(workos: WorkOSStandIn) -> None:
     assert standing().position.last_event_id is None
 
 
-def test_a_lost_cursor_is_repaired_by_a_run_without_options(workos: WorkOSStandIn) -> None:
+def test_a_lost_cursor_is_repaired_by_a_run_without_options(workos: FakeWorkOS) -> None:
     workos.create_organization(name="Acme")
     reconcile()
     workos.expire_events()
@@ -606,7 +604,7 @@ def test_a_limit_is_the_one_that_is_given(given: str | None, limit: DisableLimit
     assert command._limit(given) == limit
 
 
-def test_parked_events_are_replayed_and_those_that_stay_are_named(workos: WorkOSStandIn) -> None:
+def test_parked_events_are_replayed_and_those_that_stay_are_named(workos: FakeWorkOS) -> None:
     workos.create_organization(id="org_1", name="Readable now", emits=False)
     workos.emit({"id": "event_1", "event": "organization.created", "data": {"id": "org_1"}})
     workos.emit({"id": "event_2", "event": "organization.created", "data": None})
@@ -629,7 +627,7 @@ def test_parked_events_are_replayed_and_those_that_stay_are_named(workos: WorkOS
 
 
 def test_trouble_with_one_parked_event_does_not_stop_the_replay_of_the_rest(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     for number in (1, 2, 3):
         workos.emit({"event": "organization.created", "data": {"id": f"org_{number}"}})
@@ -645,7 +643,7 @@ def test_trouble_with_one_parked_event_does_not_stop_the_replay_of_the_rest(
 
 
 def test_a_replay_that_runs_out_of_time_says_how_many_are_left(
-    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workos.emit({"event": "organization.created", "data": {"id": "org_1"}})
     reconcile()

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from django.db import OperationalError, connection
 from django.utils import timezone
+from orgs.services.repair import Run
 
 from orgs.models import Organization
 from orgs.services.disabling import disable, enable
 from orgs.services.reconcile import reconcile_organizations
-from orgs.services.repair import Run
 from orgs.services.stream import drain_to_end
-from orgs.testing import WorkOSStandIn
+from orgs.testing import FakeWorkOS
 from tests.builders import NOON, an_organization_row
 from tests.concurrency import another_program, in_thread, wait_until_blocked
 
@@ -53,7 +53,7 @@ def test_those_that_are_disabled_are_enabled() -> None:
 
 
 def test_the_sync_goes_on_with_one_that_is_disabled_here_and_never_enables_it(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     acme = workos.create_organization(name="Acme", external_id="gram-1")
     drain_to_end()
@@ -68,7 +68,7 @@ def test_the_sync_goes_on_with_one_that_is_disabled_here_and_never_enables_it(
     assert [change.change for change in found.snapshot.changes] == ["disabled_here"]
 
 
-def test_what_workos_has_deleted_is_disabled_again_by_a_snapshot(workos: WorkOSStandIn) -> None:
+def test_what_workos_has_deleted_is_disabled_again_by_a_snapshot(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme", external_id="gram-1")
     drain_to_end()
     workos.delete_organization(acme["id"])

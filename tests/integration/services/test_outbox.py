@@ -13,7 +13,7 @@ from orgs.models import ExternalIdWriteBack, Organization
 from orgs.services import outbox as write_back
 from orgs.services.outbox import WriteBackReport, push_due, retry, retry_delay
 from orgs.services.queue import PUSH_EXTERNAL_IDS
-from orgs.testing import WorkOSStandIn
+from orgs.testing import FakeWorkOS
 from orgs.workos import client as edge
 from tests.builders import an_organization_row
 from tests.concurrency import another_program, in_thread, wait_until, wait_until_blocked
@@ -30,13 +30,13 @@ def push() -> WriteBackReport:
     return push_due(deadline=time.monotonic() + 30)
 
 
-def external_id(workos: WorkOSStandIn, workos_id: str) -> object:
+def external_id(workos: FakeWorkOS, workos_id: str) -> object:
     organization = workos.organization(workos_id)
     assert organization is not None
     return organization["external_id"]
 
 
-def test_a_due_request_is_written_and_confirmed(workos: WorkOSStandIn) -> None:
+def test_a_due_request_is_written_and_confirmed(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme")
     a_request(acme["id"])
 
@@ -47,7 +47,7 @@ def test_a_due_request_is_written_and_confirmed(workos: WorkOSStandIn) -> None:
     assert not ExternalIdWriteBack.objects.exists()
 
 
-def test_what_workos_already_shows_is_confirmed_without_a_write(workos: WorkOSStandIn) -> None:
+def test_what_workos_already_shows_is_confirmed_without_a_write(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme", external_id="gram-1")
     a_request(acme["id"])
 
@@ -57,7 +57,7 @@ def test_what_workos_already_shows_is_confirmed_without_a_write(workos: WorkOSSt
     assert workos.count_requests(method="PUT", path=None) == 0
 
 
-def test_hundreds_are_pushed_in_batches(workos: WorkOSStandIn) -> None:
+def test_hundreds_are_pushed_in_batches(workos: FakeWorkOS) -> None:
     for number in range(90):
         organization = workos.create_organization(name=f"Org {number}")
         a_request(organization["id"], f"gram-{number}")
@@ -75,7 +75,7 @@ def test_hundreds_are_pushed_in_batches(workos: WorkOSStandIn) -> None:
     ],
 )
 def test_a_conflict_is_kept_with_its_error_for_a_person(
-    workos: WorkOSStandIn, elsewhere: str | None, here: str | None
+    workos: FakeWorkOS, elsewhere: str | None, here: str | None
 ) -> None:
     workos.create_organization(name="Other", external_id=elsewhere)
     acme = workos.create_organization(name="Acme", external_id=here)
@@ -101,7 +101,7 @@ def test_a_conflict_is_kept_with_its_error_for_a_person(
 )
 @pytest.mark.parametrize("method", ["GET", "PUT"])
 def test_trouble_backs_off_with_its_error(
-    workos: WorkOSStandIn, trouble: dict[str, object], method: str
+    workos: FakeWorkOS, trouble: dict[str, object], method: str
 ) -> None:
     acme = workos.create_organization(name="Acme")
     a_request(acme["id"])
@@ -118,7 +118,7 @@ def test_trouble_backs_off_with_its_error(
     assert row.next_attempt_at >= before + timedelta(seconds=0.5)
 
 
-def test_a_failed_request_is_tried_again_when_it_is_due(workos: WorkOSStandIn) -> None:
+def test_a_failed_request_is_tried_again_when_it_is_due(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme")
     a_request(acme["id"])
     workos.misbehave("status", status=500, path="/organizations")
@@ -131,7 +131,7 @@ def test_a_failed_request_is_tried_again_when_it_is_due(workos: WorkOSStandIn) -
     assert (not_yet, now_due) == (WriteBackReport(), WriteBackReport(pushed=1))
 
 
-def test_one_run_tries_a_failing_request_once(workos: WorkOSStandIn) -> None:
+def test_one_run_tries_a_failing_request_once(workos: FakeWorkOS) -> None:
     for number in range(60):
         a_request(f"org_{number}", f"gram-{number}")
 
@@ -141,7 +141,7 @@ def test_one_run_tries_a_failing_request_once(workos: WorkOSStandIn) -> None:
     assert workos.count_requests(path="/organizations") == 60
 
 
-def test_a_pause_that_workos_asks_for_is_kept(workos: WorkOSStandIn) -> None:
+def test_a_pause_that_workos_asks_for_is_kept(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme")
     a_request(acme["id"])
     workos.misbehave("rate_limited", path="/organizations", retry_after=120)
@@ -162,7 +162,7 @@ def test_a_pause_that_workos_asks_for_is_kept(workos: WorkOSStandIn) -> None:
     ],
 )
 def test_what_concerns_every_call_is_not_found_out_by_each(
-    workos: WorkOSStandIn, trouble: dict[str, object]
+    workos: FakeWorkOS, trouble: dict[str, object]
 ) -> None:
     for number in range(100):
         organization = workos.create_organization(name=f"Org {number}")
@@ -176,7 +176,7 @@ def test_what_concerns_every_call_is_not_found_out_by_each(
     assert ExternalIdWriteBack.objects.due().count() == 60
 
 
-def test_a_404_waits_for_the_deletion(workos: WorkOSStandIn) -> None:
+def test_a_404_waits_for_the_deletion(workos: FakeWorkOS) -> None:
     a_request("org_gone")
 
     report = push()
@@ -185,7 +185,7 @@ def test_a_404_waits_for_the_deletion(workos: WorkOSStandIn) -> None:
     assert "waits for the deletion" in ExternalIdWriteBack.objects.get().last_error
 
 
-def test_a_404_ends_the_request_of_a_row_that_is_disabled_already(workos: WorkOSStandIn) -> None:
+def test_a_404_ends_the_request_of_a_row_that_is_disabled_already(workos: FakeWorkOS) -> None:
     a_request("org_gone")
     Organization.objects.update(disabled_at=datetime.now(UTC))
 
@@ -196,7 +196,7 @@ def test_a_404_ends_the_request_of_a_row_that_is_disabled_already(workos: WorkOS
 
 @pytest.mark.parametrize("odd", ["\x00", "\ud800"])
 def test_words_of_workos_that_cant_be_stored_do_not_take_the_batch_along(
-    workos: WorkOSStandIn, odd: str
+    workos: FakeWorkOS, odd: str
 ) -> None:
     for number in range(3):
         organization = workos.create_organization(name=f"Org {number}")
@@ -218,7 +218,7 @@ def test_words_of_workos_that_cant_be_stored_do_not_take_the_batch_along(
 
 
 def test_a_row_that_another_program_is_deleting_does_not_keep_the_batch_waiting(
-    workos: WorkOSStandIn, sync_setting: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    workos: FakeWorkOS, sync_setting: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
     for number in range(3):
@@ -242,7 +242,7 @@ def test_a_row_that_another_program_is_deleting_does_not_keep_the_batch_waiting(
 
 
 def test_locked_requests_are_not_waited_for_one_after_the_other(
-    workos: WorkOSStandIn, sync_setting: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    workos: FakeWorkOS, sync_setting: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
     for number in range(10):
@@ -265,7 +265,7 @@ def test_locked_requests_are_not_waited_for_one_after_the_other(
 
 
 def test_a_locked_outbox_is_not_waited_for_without_end(
-    workos: WorkOSStandIn, sync_setting: Callable[..., None]
+    workos: FakeWorkOS, sync_setting: Callable[..., None]
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
     a_request("org_1")
@@ -276,7 +276,7 @@ def test_a_locked_outbox_is_not_waited_for_without_end(
             push()
 
 
-def test_the_organization_that_is_linked_now_is_told_and_no_other(workos: WorkOSStandIn) -> None:
+def test_the_organization_that_is_linked_now_is_told_and_no_other(workos: FakeWorkOS) -> None:
     old = workos.create_organization(name="Old")
     new = workos.create_organization(name="New")
     a_request(old["id"])
@@ -290,7 +290,7 @@ def test_the_organization_that_is_linked_now_is_told_and_no_other(workos: WorkOS
     assert external_id(workos, new["id"]) == "gram-1"
 
 
-def test_a_request_of_a_row_that_is_linked_no_more_is_forgotten(workos: WorkOSStandIn) -> None:
+def test_a_request_of_a_row_that_is_linked_no_more_is_forgotten(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme")
     a_request(acme["id"])
     with another_program() as rival:
@@ -303,7 +303,7 @@ def test_a_request_of_a_row_that_is_linked_no_more_is_forgotten(workos: WorkOSSt
     assert external_id(workos, acme["id"]) is None
 
 
-def test_a_conflict_of_a_row_that_is_linked_no_more_is_forgotten(workos: WorkOSStandIn) -> None:
+def test_a_conflict_of_a_row_that_is_linked_no_more_is_forgotten(workos: FakeWorkOS) -> None:
     a_request("org_1")
     ExternalIdWriteBack.objects.update(next_attempt_at=None, last_error="another value there")
     Organization.objects.update(workos_id=None)
@@ -315,7 +315,7 @@ def test_a_conflict_of_a_row_that_is_linked_no_more_is_forgotten(workos: WorkOSS
 
 
 def test_without_a_key_no_more_than_a_batch_is_tried(
-    workos: WorkOSStandIn, sync_setting: Callable[..., None]
+    workos: FakeWorkOS, sync_setting: Callable[..., None]
 ) -> None:
     sync_setting(API_KEY="")
     for number in range(60):
@@ -327,7 +327,7 @@ def test_without_a_key_no_more_than_a_batch_is_tried(
     assert ExternalIdWriteBack.objects.filter(attempts=0).count() == 20
 
 
-def test_what_there_is_no_time_for_is_given_back(workos: WorkOSStandIn) -> None:
+def test_what_there_is_no_time_for_is_given_back(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme")
     before = a_request(acme["id"])
 
@@ -340,7 +340,7 @@ def test_what_there_is_no_time_for_is_given_back(workos: WorkOSStandIn) -> None:
     assert push() == WriteBackReport(pushed=1)
 
 
-def test_a_put_whose_answer_is_lost_is_found_done_the_next_time(workos: WorkOSStandIn) -> None:
+def test_a_put_whose_answer_is_lost_is_found_done_the_next_time(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme")
     a_request(acme["id"])
     workos.misbehave("reset", method="PUT", path="/organizations", applied=True)
@@ -354,7 +354,7 @@ def test_a_put_whose_answer_is_lost_is_found_done_the_next_time(workos: WorkOSSt
 
 
 def test_a_newer_request_is_not_removed_by_the_confirmation_of_an_older_one(
-    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     acme = workos.create_organization(name="Acme")
     a_request(acme["id"])
@@ -375,7 +375,7 @@ def test_a_newer_request_is_not_removed_by_the_confirmation_of_an_older_one(
 
 
 def test_a_newer_request_does_not_inherit_the_failure_of_an_older_one(
-    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a_request("org_1")
 
@@ -395,7 +395,7 @@ def test_a_newer_request_does_not_inherit_the_failure_of_an_older_one(
     assert row.last_error == ""
 
 
-def test_two_pushers_at_once_ask_for_each_organization_once(workos: WorkOSStandIn) -> None:
+def test_two_pushers_at_once_ask_for_each_organization_once(workos: FakeWorkOS) -> None:
     for number in range(80):
         organization = workos.create_organization(name=f"Org {number}")
         a_request(organization["id"], f"gram-{number}")
@@ -412,7 +412,7 @@ def test_two_pushers_at_once_ask_for_each_organization_once(workos: WorkOSStandI
     assert workos.count_requests(method="GET", path="/organizations") == 80
 
 
-def test_a_row_that_another_pusher_is_claiming_is_left_to_it(workos: WorkOSStandIn) -> None:
+def test_a_row_that_another_pusher_is_claiming_is_left_to_it(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme")
     a_request(acme["id"])
 
@@ -424,7 +424,7 @@ def test_a_row_that_another_pusher_is_claiming_is_left_to_it(workos: WorkOSStand
 
 
 def test_a_claim_ends_by_itself_if_the_pusher_is_killed(
-    workos: WorkOSStandIn, sync_setting: Callable[..., None]
+    workos: FakeWorkOS, sync_setting: Callable[..., None]
 ) -> None:
     sync_setting(REQUEST_TIMEOUT=1.0)
     acme = workos.create_organization(name="Acme")
@@ -437,7 +437,7 @@ def test_a_claim_ends_by_itself_if_the_pusher_is_killed(
     assert row.next_attempt_at <= datetime.now(UTC) + timedelta(seconds=10)
 
 
-def test_no_transaction_is_open_while_workos_is_asked(workos: WorkOSStandIn) -> None:
+def test_no_transaction_is_open_while_workos_is_asked(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme")
     a_request(acme["id"])
     workos.misbehave("time_out", path="/organizations")
@@ -519,7 +519,7 @@ def test_a_retry_rings_for_those_that_there_are_after_they_were_committed(
     assert rung == [(PUSH_EXTERNAL_IDS, False)]
 
 
-def test_a_retried_conflict_is_pushed_once_workos_has_no_other_id(workos: WorkOSStandIn) -> None:
+def test_a_retried_conflict_is_pushed_once_workos_has_no_other_id(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme", external_id="theirs")
     a_request(acme["id"])
     assert push() == WriteBackReport(conflicts=1)

@@ -14,10 +14,11 @@ import pytest
 from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from orgs.domain.drift import Change
+from orgs.services.repair import DisableLimit, Run, SnapshotReport
 from pytest_django import DjangoAssertNumQueries
 
 from orgs.db.cursor import Lease, ensure_cursor, replace_lost, standing
-from orgs.domain.drift import Change
 from orgs.domain.naming import derived_id
 from orgs.domain.resolution import (
     Row,
@@ -37,9 +38,8 @@ from orgs.services.reconcile import (
     reconcile_organizations,
     reconcile_unless_busy,
 )
-from orgs.services.repair import DisableLimit, Run, SnapshotReport
 from orgs.services.stream import drain_to_end
-from orgs.testing import WorkOSStandIn
+from orgs.testing import FakeWorkOS
 from orgs.workos import client as edge
 from tests.builders import an_organization_row
 from tests.concurrency import another_program, in_thread, wait_until, wait_until_blocked
@@ -49,7 +49,7 @@ pytestmark = pytest.mark.usefixtures("database")
 LONG_AGO = (datetime.now(UTC) - timedelta(days=2)).isoformat()
 
 
-def an_old_organization(workos: WorkOSStandIn, name: str = "Acme", **values: Any) -> str:
+def an_old_organization(workos: FakeWorkOS, name: str = "Acme", **values: Any) -> str:
     """Created two days ago, without an event that could still be listed."""
     organization = workos.create_organization(name=name, at=LONG_AGO, emits=False, **values)
     return str(organization["id"])
@@ -72,7 +72,7 @@ def row(organization_id: str) -> Organization:
 
 
 def test_drift_of_every_kind_is_repaired_and_the_second_run_is_empty(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     created = an_old_organization(workos, "Created")
     an_old_organization(workos, "Linked", external_id="gram-linked")
@@ -110,7 +110,7 @@ def test_drift_of_every_kind_is_repaired_and_the_second_run_is_empty(
 
 
 def test_a_first_run_mirrors_what_was_there_before(
-    workos: WorkOSStandIn, sync_setting: Callable[..., None]
+    workos: FakeWorkOS, sync_setting: Callable[..., None]
 ) -> None:
     workos.seed(organizations=250, at=LONG_AGO, emits=False)
 
@@ -124,7 +124,7 @@ def test_a_first_run_mirrors_what_was_there_before(
     assert SyncCursor.objects.get().last_drift == 250
 
 
-def test_a_run_that_finds_nothing_says_so_of_itself(workos: WorkOSStandIn) -> None:
+def test_a_run_that_finds_nothing_says_so_of_itself(workos: FakeWorkOS) -> None:
     workos.seed(organizations=2, at=LONG_AGO, emits=False)
     snapshot()
 
@@ -133,7 +133,7 @@ def test_a_run_that_finds_nothing_says_so_of_itself(workos: WorkOSStandIn) -> No
     assert SyncCursor.objects.get().last_drift == 0
 
 
-def test_a_repair_writes_only_what_workos_owns(workos: WorkOSStandIn) -> None:
+def test_a_repair_writes_only_what_workos_owns(workos: FakeWorkOS) -> None:
     acme = an_old_organization(workos, "Acme", external_id="gram-1")
     before = an_organization_row(
         "gram-1", name="Old", slug="by-hand", workos_id=acme, gram_account_type="pro"
@@ -147,7 +147,7 @@ def test_a_repair_writes_only_what_workos_owns(workos: WorkOSStandIn) -> None:
     assert after.workos_last_event_id is None
 
 
-def test_a_row_disabled_here_is_told_and_not_enabled(workos: WorkOSStandIn) -> None:
+def test_a_row_disabled_here_is_told_and_not_enabled(workos: FakeWorkOS) -> None:
     acme = an_old_organization(workos, "Acme", external_id="gram-1")
     an_organization_row("gram-1", name="Acme", workos_id=acme, disabled_at=datetime.now(UTC))
 
@@ -158,7 +158,7 @@ def test_a_row_disabled_here_is_told_and_not_enabled(workos: WorkOSStandIn) -> N
     assert row("gram-1").disabled_at is not None
 
 
-def test_conflicts_are_told_and_left_alone(workos: WorkOSStandIn) -> None:
+def test_conflicts_are_told_and_left_alone(workos: FakeWorkOS) -> None:
     alive = an_old_organization(workos, "Alive")
     an_old_organization(workos, "Acme", external_id="gram-1")
     an_organization_row("gram-1", name="Alive", workos_id=alive)
@@ -173,7 +173,7 @@ def test_conflicts_are_told_and_left_alone(workos: WorkOSStandIn) -> None:
 
 
 def test_what_postgresql_refuses_is_a_conflict_and_the_rest_of_the_page_is_repaired(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     an_old_organization(workos, "Forbidden")
     an_old_organization(workos, "Allowed")
@@ -192,7 +192,7 @@ def test_what_postgresql_refuses_is_a_conflict_and_the_rest_of_the_page_is_repai
 
 
 def test_a_row_that_another_program_has_locked_does_not_keep_the_rest_from_repair(
-    workos: WorkOSStandIn, sync_setting: Callable[..., None]
+    workos: FakeWorkOS, sync_setting: Callable[..., None]
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
     locked = an_old_organization(workos, "Locked", external_id="gram-locked")
@@ -208,7 +208,7 @@ def test_a_row_that_another_program_has_locked_does_not_keep_the_rest_from_repai
     assert changes(snapshot()) == [("gram-locked", "updated")]
 
 
-def test_a_page_is_decided_again_under_its_locks(workos: WorkOSStandIn) -> None:
+def test_a_page_is_decided_again_under_its_locks(workos: FakeWorkOS) -> None:
     acme = an_old_organization(workos, "WorkOS's name", external_id="gram-1")
     an_organization_row("gram-1", name="Drifted", workos_id=acme)
 
@@ -228,7 +228,7 @@ def test_a_page_is_decided_again_under_its_locks(workos: WorkOSStandIn) -> None:
     assert row("gram-1").workos_last_event_id == "event_9"
 
 
-def test_traffic_is_left_to_its_event(workos: WorkOSStandIn) -> None:
+def test_traffic_is_left_to_its_event(workos: FakeWorkOS) -> None:
     workos.create_organization(name="Just now", emits=False)
 
     found = snapshot()
@@ -239,7 +239,7 @@ def test_traffic_is_left_to_its_event(workos: WorkOSStandIn) -> None:
 
 
 def test_a_snapshot_does_not_bring_back_what_the_stream_has_deleted(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     acme = an_old_organization(workos)
     WorkOSEvent.objects.create(
@@ -256,7 +256,7 @@ def test_a_snapshot_does_not_bring_back_what_the_stream_has_deleted(
     assert not Organization.objects.exists()
 
 
-def test_a_write_back_that_is_due_is_not_found_twice(workos: WorkOSStandIn) -> None:
+def test_a_write_back_that_is_due_is_not_found_twice(workos: FakeWorkOS) -> None:
     acme = an_old_organization(workos)
     an_organization_row("gram-1", name="Acme", workos_id=acme)
     workos.misbehave("status", status=500, method="PUT", path="/organizations")
@@ -281,7 +281,7 @@ def nothing_is_disabled() -> bool:
 
 
 def test_more_gone_than_the_limit_disables_nothing_and_asks_for_one_more(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     linked_rows(30)
 
@@ -294,7 +294,7 @@ def test_more_gone_than_the_limit_disables_nothing_and_asks_for_one_more(
     assert workos.count_requests(path="/organizations/") <= 8
 
 
-def test_as_many_gone_as_the_limit_are_disabled(workos: WorkOSStandIn) -> None:
+def test_as_many_gone_as_the_limit_are_disabled(workos: FakeWorkOS) -> None:
     linked_rows(10)
 
     found = snapshot(limit=DisableLimit(rows=10, percent=0))
@@ -318,14 +318,14 @@ def test_the_limit_is_the_larger_of_the_two(limit: DisableLimit, linked: int, al
     assert limit.allows(linked) == allowed
 
 
-def a_relink(workos: WorkOSStandIn, number: int = 0) -> None:
+def a_relink(workos: FakeWorkOS, number: int = 0) -> None:
     """A living organization names a row that is linked to one that is gone."""
     an_old_organization(workos, f"New {number}", external_id=f"gram-{number}")
     an_organization_row(f"gram-{number}", workos_id=f"org_gone_{number}")
 
 
 def test_a_relinked_row_is_not_told_to_be_disabled_by_a_dry_run_either(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     for number in range(12):
         a_relink(workos, number)
@@ -341,7 +341,7 @@ def test_a_relinked_row_is_not_told_to_be_disabled_by_a_dry_run_either(
 
 @pytest.mark.parametrize("ids", [["gram-0"], ["org_gone_0"]])
 def test_a_row_that_another_organization_names_is_relinked_and_not_disabled(
-    workos: WorkOSStandIn, ids: list[str]
+    workos: FakeWorkOS, ids: list[str]
 ) -> None:
     a_relink(workos)
 
@@ -351,7 +351,7 @@ def test_a_row_that_another_organization_names_is_relinked_and_not_disabled(
     assert nothing_is_disabled()
 
 
-def test_a_row_whose_relink_is_on_its_way_is_not_disabled(workos: WorkOSStandIn) -> None:
+def test_a_row_whose_relink_is_on_its_way_is_not_disabled(workos: FakeWorkOS) -> None:
     workos.create_organization(name="Young", external_id="gram-1", emits=False)
     an_organization_row("gram-1", workos_id="org_gone")
 
@@ -362,7 +362,7 @@ def test_a_row_whose_relink_is_on_its_way_is_not_disabled(workos: WorkOSStandIn)
 
 
 def test_a_link_that_cant_be_asked_for_is_a_conflict_and_stops_nothing(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     an_organization_row("gram-odd", workos_id="..")
     an_organization_row("gram-gone", workos_id="org_gone")
@@ -373,7 +373,7 @@ def test_a_link_that_cant_be_asked_for_is_a_conflict_and_stops_nothing(
     assert row("gram-odd").disabled_at is None
 
 
-def test_what_cant_all_be_asked_for_in_time_is_left_alone(workos: WorkOSStandIn) -> None:
+def test_what_cant_all_be_asked_for_in_time_is_left_alone(workos: FakeWorkOS) -> None:
     acme = an_old_organization(workos, external_id="gram-1")
 
     with pytest.raises(edge.Unavailable, match="choose fewer"):
@@ -384,7 +384,7 @@ def test_what_cant_all_be_asked_for_in_time_is_left_alone(workos: WorkOSStandIn)
 
 
 def test_a_row_that_cant_be_disabled_does_not_keep_the_rest_enabled(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     linked_rows(3)
     with connection.cursor() as cursor:
@@ -409,7 +409,7 @@ def test_a_row_that_cant_be_disabled_does_not_keep_the_rest_enabled(
 
 @pytest.mark.parametrize("moment", ["infinity", "-infinity", "12026-01-01", "0044-03-15 BC"])
 def test_a_time_that_python_cant_hold_does_not_keep_the_rest_from_repair(
-    workos: WorkOSStandIn, moment: str
+    workos: FakeWorkOS, moment: str
 ) -> None:
     for number in (1, 2, 3):
         an_old_organization(workos, f"Acme {number}", external_id=f"gram-{number}")
@@ -430,7 +430,7 @@ def test_a_time_that_python_cant_hold_does_not_keep_the_rest_from_repair(
 
 
 def test_a_row_that_is_locked_while_it_is_disabled_is_said(
-    workos: WorkOSStandIn, sync_setting: Callable[..., None]
+    workos: FakeWorkOS, sync_setting: Callable[..., None]
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
     linked_rows(3)
@@ -443,7 +443,7 @@ def test_a_row_that_is_locked_while_it_is_disabled_is_said(
     assert found.trouble == ["org_gone_1 is locked by another program; run it again"]
 
 
-def test_an_organization_that_is_listed_twice_is_compared_once(workos: WorkOSStandIn) -> None:
+def test_an_organization_that_is_listed_twice_is_compared_once(workos: FakeWorkOS) -> None:
     acme = an_old_organization(workos, external_id="gram-1")
     listed = workos.organization(acme)
     workos.misbehave(
@@ -459,7 +459,7 @@ def test_an_organization_that_is_listed_twice_is_compared_once(workos: WorkOSSta
     assert changes(found) == [("gram-1", "created")]
 
 
-def test_a_pause_that_workos_asks_for_in_a_listing_is_kept(workos: WorkOSStandIn) -> None:
+def test_a_pause_that_workos_asks_for_in_a_listing_is_kept(workos: FakeWorkOS) -> None:
     workos.seed(organizations=150, at=LONG_AGO, external_id_prefix="gram-", emits=False)
     workos.misbehave("slow", seconds=0, path="/organizations", exact=True)
     workos.misbehave("rate_limited", retry_after=1, path="/organizations", exact=True)
@@ -470,7 +470,7 @@ def test_a_pause_that_workos_asks_for_in_a_listing_is_kept(workos: WorkOSStandIn
     assert Organization.objects.count() == 150
 
 
-def test_a_write_back_that_failed_is_trouble(workos: WorkOSStandIn) -> None:
+def test_a_write_back_that_failed_is_trouble(workos: FakeWorkOS) -> None:
     an_old_organization(workos)
     workos.misbehave("status", status=500, method="PUT", path="/organizations")
 
@@ -480,7 +480,7 @@ def test_a_write_back_that_failed_is_trouble(workos: WorkOSStandIn) -> None:
     assert not found.in_sync
 
 
-def test_an_id_that_workos_cant_hold_waits_for_a_person(workos: WorkOSStandIn) -> None:
+def test_an_id_that_workos_cant_hold_waits_for_a_person(workos: FakeWorkOS) -> None:
     acme = an_old_organization(workos)
     an_organization_row("grämmm", name="Acme", workos_id=acme)
 
@@ -492,7 +492,7 @@ def test_an_id_that_workos_cant_hold_waits_for_a_person(workos: WorkOSStandIn) -
     assert workos.count_requests(method="PUT", path=None) == 0
 
 
-def test_only_a_404_of_workoss_own_disables(workos: WorkOSStandIn) -> None:
+def test_only_a_404_of_workoss_own_disables(workos: FakeWorkOS) -> None:
     linked_rows(1)
     workos.misbehave("html", status=404, path="/organizations/")
 
@@ -502,7 +502,7 @@ def test_only_a_404_of_workoss_own_disables(workos: WorkOSStandIn) -> None:
     assert "a 404 that is not WorkOS's own" in found.trouble[0]
 
 
-def test_trouble_with_one_that_is_missing_disables_none(workos: WorkOSStandIn) -> None:
+def test_trouble_with_one_that_is_missing_disables_none(workos: FakeWorkOS) -> None:
     linked_rows(5)
     workos.misbehave("status", status=500, path="/organizations/org_gone_3")
 
@@ -552,7 +552,7 @@ def test_trouble_with_one_that_is_missing_disables_none(workos: WorkOSStandIn) -
 )
 @pytest.mark.parametrize("pages_before", [0, 1])
 def test_a_broken_listing_disables_nothing(
-    workos: WorkOSStandIn, misbehaviour: dict[str, Any], trouble: str, pages_before: int
+    workos: FakeWorkOS, misbehaviour: dict[str, Any], trouble: str, pages_before: int
 ) -> None:
     workos.seed(organizations=250, at=LONG_AGO, external_id_prefix="gram-", emits=False)
     snapshot()
@@ -571,7 +571,7 @@ def test_a_broken_listing_disables_nothing(
 
 
 def test_an_organization_that_cant_be_read_is_a_conflict_and_is_there(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     an_organization_row("gram-1", workos_id="org_odd")
     workos.misbehave(
@@ -588,7 +588,7 @@ def test_an_organization_that_cant_be_read_is_a_conflict_and_is_there(
 
 
 def test_one_that_was_created_while_the_listing_was_read_is_not_missing(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     young = workos.create_organization(name="Young", external_id="gram-1", emits=False)
     an_organization_row("gram-1", name="Young", workos_id=young["id"])
@@ -606,7 +606,7 @@ def test_one_that_was_created_while_the_listing_was_read_is_not_missing(
 
 
 def test_a_link_that_moved_meanwhile_is_not_disabled(
-    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     linked_rows(1)
     exists = edge.exists
@@ -644,7 +644,7 @@ def contents() -> str:
     return digest.hexdigest()
 
 
-def a_drifted_world(workos: WorkOSStandIn) -> None:
+def a_drifted_world(workos: FakeWorkOS) -> None:
     an_old_organization(workos, "Created")
     renamed = an_old_organization(workos, "There", external_id="gram-renamed")
     an_organization_row("gram-renamed", name="Here", workos_id=renamed)
@@ -652,7 +652,7 @@ def a_drifted_world(workos: WorkOSStandIn) -> None:
     workos.create_organization(name="Waiting")
 
 
-def test_a_dry_run_finds_the_same_and_writes_nothing(workos: WorkOSStandIn) -> None:
+def test_a_dry_run_finds_the_same_and_writes_nothing(workos: FakeWorkOS) -> None:
     a_drifted_world(workos)
     before = contents()
 
@@ -672,7 +672,7 @@ def test_a_dry_run_finds_the_same_and_writes_nothing(workos: WorkOSStandIn) -> N
     assert changes(wet) == changes(dry)
 
 
-def test_every_transaction_of_a_dry_run_begins_read_only(workos: WorkOSStandIn) -> None:
+def test_every_transaction_of_a_dry_run_begins_read_only(workos: FakeWorkOS) -> None:
     a_drifted_world(workos)
     statements: list[str] = []
 
@@ -692,7 +692,7 @@ def test_every_transaction_of_a_dry_run_begins_read_only(workos: WorkOSStandIn) 
 
 
 def test_postgresql_itself_keeps_a_dry_run_from_writing(
-    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A mistake in our code, such as this one, is an error and not a write."""
     a_drifted_world(workos)
@@ -712,7 +712,7 @@ def test_postgresql_itself_keeps_a_dry_run_from_writing(
 # The lost cursor ----------------------------------------------------------------------------
 
 
-def a_lost_cursor(workos: WorkOSStandIn) -> Position:
+def a_lost_cursor(workos: FakeWorkOS) -> Position:
     """The mirror is behind by a deletion and a creation whose events nobody can list any more."""
     deleted = workos.create_organization(name="Deleted", external_id="gram-deleted")
     drain_to_end()
@@ -724,7 +724,7 @@ def a_lost_cursor(workos: WorkOSStandIn) -> Position:
 
 
 def test_a_lost_cursor_is_recovered_by_the_snapshot_and_the_stream_goes_on(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     lost = a_lost_cursor(workos)
     began = timezone.now()
@@ -742,7 +742,7 @@ def test_a_lost_cursor_is_recovered_by_the_snapshot_and_the_stream_goes_on(
 
 
 def test_the_new_position_lies_before_the_snapshot(
-    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a_lost_cursor(workos)
     began = timezone.now()
@@ -753,7 +753,7 @@ def test_the_new_position_lies_before_the_snapshot(
 
 
 def test_what_happens_while_the_snapshot_is_taken_is_not_lost(
-    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Renamed after its page was read, and before the stream goes on."""
     a_lost_cursor(workos)
@@ -774,7 +774,7 @@ def test_what_happens_while_the_snapshot_is_taken_is_not_lost(
 
 
 def test_a_row_locked_during_the_recovery_is_tried_again_before_the_stream_goes_on(
-    workos: WorkOSStandIn, sync_setting: Callable[..., None]
+    workos: FakeWorkOS, sync_setting: Callable[..., None]
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
     lost = a_lost_cursor(workos)
@@ -792,7 +792,7 @@ def test_a_row_locked_during_the_recovery_is_tried_again_before_the_stream_goes_
     assert row("gram-created").name == "Created meanwhile"
 
 
-def test_a_listing_that_breaks_off_leaves_the_cursor_lost(workos: WorkOSStandIn) -> None:
+def test_a_listing_that_breaks_off_leaves_the_cursor_lost(workos: FakeWorkOS) -> None:
     lost = a_lost_cursor(workos)
     workos.misbehave("html", path="/organizations", exact=True)
 
@@ -802,7 +802,7 @@ def test_a_listing_that_breaks_off_leaves_the_cursor_lost(workos: WorkOSStandIn)
     assert standing().position == lost
 
 
-def test_the_stream_goes_on_whatever_the_disables_wait_for(workos: WorkOSStandIn) -> None:
+def test_the_stream_goes_on_whatever_the_disables_wait_for(workos: FakeWorkOS) -> None:
     lost = a_lost_cursor(workos)
 
     found = reconcile(Run(now=timezone.now(), limit=DisableLimit(rows=0, percent=0)))
@@ -813,7 +813,7 @@ def test_the_stream_goes_on_whatever_the_disables_wait_for(workos: WorkOSStandIn
 
 
 def test_a_cursor_that_someone_else_has_moved_is_not_moved_back(
-    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a_lost_cursor(workos)
     read = edge.read_organizations
@@ -835,7 +835,7 @@ def test_a_cursor_that_someone_else_has_moved_is_not_moved_back(
     assert moved_to >= began
 
 
-def test_a_dry_run_tells_of_a_lost_cursor_and_leaves_it(workos: WorkOSStandIn) -> None:
+def test_a_dry_run_tells_of_a_lost_cursor_and_leaves_it(workos: FakeWorkOS) -> None:
     lost = a_lost_cursor(workos)
 
     found = reconcile(Run(now=timezone.now(), dry=True))
@@ -848,7 +848,7 @@ def test_a_dry_run_tells_of_a_lost_cursor_and_leaves_it(workos: WorkOSStandIn) -
 # In sync with events ------------------------------------------------------------------------
 
 
-def test_a_run_that_applied_events_was_not_in_sync(workos: WorkOSStandIn) -> None:
+def test_a_run_that_applied_events_was_not_in_sync(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme", external_id="gram-1")
     first = reconcile(Run(now=timezone.now()))
     workos.update_organization(acme["id"], name="Renamed")
@@ -858,7 +858,7 @@ def test_a_run_that_applied_events_was_not_in_sync(workos: WorkOSStandIn) -> Non
     assert [found.in_sync for found in (first, second, third)] == [False, False, True]
 
 
-def test_the_echo_of_a_write_back_is_read_by_the_same_run(workos: WorkOSStandIn) -> None:
+def test_the_echo_of_a_write_back_is_read_by_the_same_run(workos: FakeWorkOS) -> None:
     workos.create_organization(name="Acme")
 
     first = reconcile(Run(now=timezone.now()))
@@ -868,7 +868,7 @@ def test_the_echo_of_a_write_back_is_read_by_the_same_run(workos: WorkOSStandIn)
     assert (second.events.read, second.in_sync) == (0, True)
 
 
-def test_an_echo_that_is_held_back_is_no_drift(workos: WorkOSStandIn) -> None:
+def test_an_echo_that_is_held_back_is_no_drift(workos: FakeWorkOS) -> None:
     workos.create_organization(name="Acme")
     drain_to_end()
     workos.set_hold_back(1_000)
@@ -882,7 +882,7 @@ def test_an_echo_that_is_held_back_is_no_drift(workos: WorkOSStandIn) -> None:
 
 
 def test_an_echo_that_cant_be_read_is_left_to_the_worker(
-    workos: WorkOSStandIn, caplog: pytest.LogCaptureFixture
+    workos: FakeWorkOS, caplog: pytest.LogCaptureFixture
 ) -> None:
     workos.create_organization(name="Acme")
     workos.misbehave("slow", seconds=0)
@@ -894,7 +894,7 @@ def test_an_echo_that_cant_be_read_is_left_to_the_worker(
     assert "left to the worker" in caplog.text
 
 
-def test_what_waits_or_is_due_is_not_in_sync(workos: WorkOSStandIn) -> None:
+def test_what_waits_or_is_due_is_not_in_sync(workos: FakeWorkOS) -> None:
     acme = an_old_organization(workos, external_id="gram-1")
     an_organization_row("gram-1", name="Acme", workos_id=acme)
     reconcile(Run(now=timezone.now()))
@@ -922,7 +922,7 @@ def only(*ids: str, **values: Any) -> Reconciliation:
     return reconcile_organizations(Run(now=timezone.now(), **values), ids)
 
 
-def test_one_organization_is_compared_by_either_id(workos: WorkOSStandIn) -> None:
+def test_one_organization_is_compared_by_either_id(workos: FakeWorkOS) -> None:
     acme = an_old_organization(workos, "Acme", external_id="gram-1")
     bolt = an_old_organization(workos, "Bolt", external_id="gram-2")
     an_old_organization(workos, "Untouched", external_id="gram-3")
@@ -938,7 +938,7 @@ def test_one_organization_is_compared_by_either_id(workos: WorkOSStandIn) -> Non
     assert workos.count_requests(path="/organizations", exact=True) == 0
 
 
-def test_a_young_difference_of_one_is_applied_all_the_same(workos: WorkOSStandIn) -> None:
+def test_a_young_difference_of_one_is_applied_all_the_same(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Just now", emits=False)
 
     found = only(acme["id"])
@@ -947,7 +947,7 @@ def test_a_young_difference_of_one_is_applied_all_the_same(workos: WorkOSStandIn
     assert found.write_backs.pushed == 1
 
 
-def test_the_write_backs_of_others_are_left_to_their_schedule(workos: WorkOSStandIn) -> None:
+def test_the_write_backs_of_others_are_left_to_their_schedule(workos: FakeWorkOS) -> None:
     acme = an_old_organization(workos, "Acme")
     other = an_old_organization(workos, "Other")
     an_organization_row("gram-other", name="Other", workos_id=other)
@@ -960,7 +960,7 @@ def test_the_write_backs_of_others_are_left_to_their_schedule(workos: WorkOSStan
 
 
 @pytest.mark.parametrize("id_", ["gram-1", "org_gone"])
-def test_one_that_is_gone_is_disabled_by_either_id(workos: WorkOSStandIn, id_: str) -> None:
+def test_one_that_is_gone_is_disabled_by_either_id(workos: FakeWorkOS, id_: str) -> None:
     an_organization_row("gram-1", workos_id="org_gone")
 
     found = only(id_)
@@ -969,7 +969,7 @@ def test_one_that_is_gone_is_disabled_by_either_id(workos: WorkOSStandIn, id_: s
     assert row("gram-1").disabled_at is not None
 
 
-def test_one_that_only_the_mirror_has_is_left_alone(workos: WorkOSStandIn) -> None:
+def test_one_that_only_the_mirror_has_is_left_alone(workos: FakeWorkOS) -> None:
     an_organization_row("gram-1")
 
     found = only("gram-1")
@@ -979,7 +979,7 @@ def test_one_that_only_the_mirror_has_is_left_alone(workos: WorkOSStandIn) -> No
 
 
 def test_one_that_neither_side_knows_is_an_error_and_nothing_is_done(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     acme = an_old_organization(workos)
 
@@ -990,7 +990,7 @@ def test_one_that_neither_side_knows_is_an_error_and_nothing_is_done(
 
 
 @pytest.mark.parametrize("again", ["workos_id", "gram_id"])
-def test_an_organization_named_twice_is_compared_once(workos: WorkOSStandIn, again: str) -> None:
+def test_an_organization_named_twice_is_compared_once(workos: FakeWorkOS, again: str) -> None:
     acme = an_old_organization(workos, external_id="gram-1")
 
     found = only(acme, acme if again == "workos_id" else "gram-1")
@@ -999,7 +999,7 @@ def test_an_organization_named_twice_is_compared_once(workos: WorkOSStandIn, aga
     assert changes(found) == [("gram-1", "created")]
 
 
-def test_one_that_cant_be_read_is_a_conflict(workos: WorkOSStandIn) -> None:
+def test_one_that_cant_be_read_is_a_conflict(workos: FakeWorkOS) -> None:
     an_organization_row("gram-1", workos_id="org_odd")
     workos.misbehave("body", path="/organizations/", body={"id": "org_odd"}, times=None)
 
@@ -1010,7 +1010,7 @@ def test_one_that_cant_be_read_is_a_conflict(workos: WorkOSStandIn) -> None:
     ]
 
 
-def test_a_dry_run_of_one_writes_nothing(workos: WorkOSStandIn) -> None:
+def test_a_dry_run_of_one_writes_nothing(workos: FakeWorkOS) -> None:
     acme = an_old_organization(workos)
     an_organization_row("gram-1", workos_id="org_gone")
     before = contents()
@@ -1027,7 +1027,7 @@ def test_a_dry_run_of_one_writes_nothing(workos: WorkOSStandIn) -> None:
 
 
 def test_a_second_run_says_so_and_runs_all_the_same(
-    workos: WorkOSStandIn, caplog: pytest.LogCaptureFixture
+    workos: FakeWorkOS, caplog: pytest.LogCaptureFixture
 ) -> None:
     an_old_organization(workos, external_id="gram-1")
     ensure_cursor()
@@ -1040,7 +1040,7 @@ def test_a_second_run_says_so_and_runs_all_the_same(
     assert SyncCursor.objects.get().reconciling_until == lease
 
 
-def test_the_scheduled_run_leaves_it_to_the_other(workos: WorkOSStandIn) -> None:
+def test_the_scheduled_run_leaves_it_to_the_other(workos: FakeWorkOS) -> None:
     ensure_cursor()
     Lease.SNAPSHOT.take(60)
 
@@ -1049,7 +1049,7 @@ def test_the_scheduled_run_leaves_it_to_the_other(workos: WorkOSStandIn) -> None
 
 
 def test_the_lease_ends_with_the_run_even_if_that_fails(
-    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     an_old_organization(workos)
 
@@ -1065,7 +1065,7 @@ def test_the_lease_ends_with_the_run_even_if_that_fails(
     assert Lease.SNAPSHOT.take(60) is not None
 
 
-def test_a_long_run_keeps_its_lease(workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_run_keeps_its_lease(workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch) -> None:
     an_old_organization(workos)
     monkeypatch.setattr(reconciling, "_LEASE_SECONDS", 0.5)
 
@@ -1080,7 +1080,7 @@ def test_a_long_run_keeps_its_lease(workos: WorkOSStandIn, monkeypatch: pytest.M
 
 
 def test_a_lease_is_kept_over_the_loss_of_its_connection(
-    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     an_old_organization(workos)
     monkeypatch.setattr(reconciling, "_LEASE_SECONDS", 0.5)
@@ -1124,7 +1124,7 @@ def test_a_lost_cursor_is_not_waited_for_without_end(sync_setting: Callable[...,
 
 
 def test_echoes_that_cant_be_absorbed_are_left_to_the_worker(
-    workos: WorkOSStandIn, sync_setting: Callable[..., None], caplog: pytest.LogCaptureFixture
+    workos: FakeWorkOS, sync_setting: Callable[..., None], caplog: pytest.LogCaptureFixture
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
     acme = workos.create_organization(name="Acme")
@@ -1146,7 +1146,7 @@ def held_until() -> datetime | None:
 
 
 def test_a_locked_cursor_does_not_end_a_run(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
     monkeypatch: pytest.MonkeyPatch,
     sync_setting: Callable[..., None],
     caplog: pytest.LogCaptureFixture,
@@ -1165,7 +1165,7 @@ def test_a_locked_cursor_does_not_end_a_run(
 
 
 def test_what_was_repaired_is_reported_even_if_the_cursor_is_locked_at_the_end(
-    workos: WorkOSStandIn, sync_setting: Callable[..., None]
+    workos: FakeWorkOS, sync_setting: Callable[..., None]
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
     an_old_organization(workos, external_id="gram-1")
@@ -1180,7 +1180,7 @@ def test_what_was_repaired_is_reported_even_if_the_cursor_is_locked_at_the_end(
 
 
 def test_a_locked_cursor_is_waited_for_once_and_not_by_each_organization(
-    workos: WorkOSStandIn, sync_setting: Callable[..., None]
+    workos: FakeWorkOS, sync_setting: Callable[..., None]
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
     ensure_cursor()
@@ -1196,7 +1196,7 @@ def test_a_locked_cursor_is_waited_for_once_and_not_by_each_organization(
 
 
 def test_an_event_that_is_parked_with_the_echoes_is_told(
-    workos: WorkOSStandIn, caplog: pytest.LogCaptureFixture
+    workos: FakeWorkOS, caplog: pytest.LogCaptureFixture
 ) -> None:
     an_old_organization(workos)
     bad = {"id": "event_bad", "event": "organization.created", "data": {"id": "org_bad"}}
@@ -1210,7 +1210,7 @@ def test_an_event_that_is_parked_with_the_echoes_is_told(
     assert found.events.parked or "event_bad" in caplog.text
 
 
-def test_runs_at_once_end_in_the_same_rows(workos: WorkOSStandIn) -> None:
+def test_runs_at_once_end_in_the_same_rows(workos: FakeWorkOS) -> None:
     workos.seed(organizations=120, at=LONG_AGO, emits=False)
 
     with in_thread() as start:
@@ -1225,7 +1225,7 @@ def test_runs_at_once_end_in_the_same_rows(workos: WorkOSStandIn) -> None:
 
 
 def test_a_page_in_sync_takes_few_queries_and_no_write(
-    workos: WorkOSStandIn, django_assert_num_queries: DjangoAssertNumQueries
+    workos: FakeWorkOS, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     workos.seed(organizations=300, at=LONG_AGO, external_id_prefix="gram-", emits=False)
     snapshot()
@@ -1239,7 +1239,7 @@ def test_a_page_in_sync_takes_few_queries_and_no_write(
 
 
 def test_what_is_told_and_left_alone_needs_no_lock(
-    workos: WorkOSStandIn, sync_setting: Callable[..., None]
+    workos: FakeWorkOS, sync_setting: Callable[..., None]
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
     disabled = an_old_organization(workos, external_id="gram-1")
@@ -1254,7 +1254,7 @@ def test_what_is_told_and_left_alone_needs_no_lock(
 
 
 def test_a_dry_run_takes_nothing_for_in_sync_that_it_would_have_changed(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     workos.seed(organizations=1, at=LONG_AGO, external_id_prefix="gram-", emits=False)
     snapshot()
@@ -1268,7 +1268,7 @@ def test_a_dry_run_takes_nothing_for_in_sync_that_it_would_have_changed(
     assert [change.change for change in report.changes] == ["linked"]
 
 
-def test_memory_grows_by_a_hash_an_organization(workos: WorkOSStandIn) -> None:
+def test_memory_grows_by_a_hash_an_organization(workos: FakeWorkOS) -> None:
     workos.seed(organizations=4_000, at=LONG_AGO, external_id_prefix="gram-", emits=False)
     snapshot()
     peaks: list[int] = []

@@ -23,7 +23,7 @@ from orgs.services.refresh import (
     replay_parked,
     take_snapshot,
 )
-from orgs.testing import WorkOSStandIn
+from orgs.testing import FakeWorkOS
 from orgs.workos import client as edge
 from tests.builders import an_announcement, an_organization_row
 from tests.concurrency import another_program
@@ -53,7 +53,7 @@ def a_known_deletion(workos_id: str, outcome: Outcome = Outcome.DISABLED) -> Non
     )
 
 
-def test_a_parked_event_is_replayed_by_what_workos_says_now(workos: WorkOSStandIn) -> None:
+def test_a_parked_event_is_replayed_by_what_workos_says_now(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme now")
     a_parked_event(acme["id"])
 
@@ -69,7 +69,7 @@ def test_a_parked_event_is_replayed_by_what_workos_says_now(workos: WorkOSStandI
 
 
 def test_a_parked_event_of_a_deleted_organization_disables_the_row(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     an_organization_row("gram-1", workos_id="org_gone")
     a_parked_event("org_gone")
@@ -80,7 +80,7 @@ def test_a_parked_event_of_a_deleted_organization_disables_the_row(
     assert Organization.objects.get().disabled_at is not None
 
 
-def test_a_replay_that_finds_the_mirror_right_is_stale(workos: WorkOSStandIn) -> None:
+def test_a_replay_that_finds_the_mirror_right_is_stale(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme", external_id="gram-1")
     before = an_organization_row("gram-1", workos_id=acme["id"], workos_last_event_id="event_0")
     a_parked_event(acme["id"])
@@ -92,7 +92,7 @@ def test_a_replay_that_finds_the_mirror_right_is_stale(workos: WorkOSStandIn) ->
     assert (after.updated_at, after.workos_last_event_id) == (before.updated_at, "event_0")
 
 
-def test_an_event_that_cant_be_applied_even_now_stays_parked(workos: WorkOSStandIn) -> None:
+def test_an_event_that_cant_be_applied_even_now_stays_parked(workos: FakeWorkOS) -> None:
     workos.misbehave("body", path="/organizations", body={"id": "org_1", "name": None})
     a_parked_event("org_1")
 
@@ -106,7 +106,7 @@ def test_an_event_that_cant_be_applied_even_now_stays_parked(workos: WorkOSStand
 
 
 def test_an_event_that_names_no_organization_can_only_be_dismissed(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     a_parked_event(None)
 
@@ -117,7 +117,7 @@ def test_an_event_that_names_no_organization_can_only_be_dismissed(
     assert workos.count_requests() == 0
 
 
-def test_trouble_with_workos_leaves_the_event_as_it_was(workos: WorkOSStandIn) -> None:
+def test_trouble_with_workos_leaves_the_event_as_it_was(workos: FakeWorkOS) -> None:
     workos.misbehave("status", status=500, path="/organizations")
     before = a_parked_event("org_1")
 
@@ -127,7 +127,7 @@ def test_trouble_with_workos_leaves_the_event_as_it_was(workos: WorkOSStandIn) -
     assert WorkOSEvent.objects.get().error == before.error
 
 
-def test_what_is_not_parked_is_not_replayed(workos: WorkOSStandIn) -> None:
+def test_what_is_not_parked_is_not_replayed(workos: FakeWorkOS) -> None:
     an_announcement("event_1")
 
     with pytest.raises(NotParked):
@@ -137,9 +137,7 @@ def test_what_is_not_parked_is_not_replayed(workos: WorkOSStandIn) -> None:
 
 
 @pytest.mark.parametrize("status", [404, 400])
-def test_an_organization_that_workos_refuses_to_talk_about(
-    workos: WorkOSStandIn, status: int
-) -> None:
+def test_an_organization_that_workos_refuses_to_talk_about(workos: FakeWorkOS, status: int) -> None:
     an_organization_row("gram-1", workos_id="org_1")
     a_parked_event("org_1")
     workos.misbehave("status", status=status, path="/organizations")
@@ -149,7 +147,7 @@ def test_an_organization_that_workos_refuses_to_talk_about(
     assert resolved.outcome is (Outcome.DISABLED if status == 404 else Outcome.PARKED)
 
 
-def test_a_proxys_404_disables_nothing(workos: WorkOSStandIn) -> None:
+def test_a_proxys_404_disables_nothing(workos: FakeWorkOS) -> None:
     an_organization_row("gram-1", workos_id="org_1")
     a_parked_event("org_1")
     workos.misbehave("html", status=404, path="/organizations")
@@ -160,7 +158,7 @@ def test_a_proxys_404_disables_nothing(workos: WorkOSStandIn) -> None:
     assert Organization.objects.get().disabled_at is None
 
 
-def test_what_postgresql_refuses_stays_parked(workos: WorkOSStandIn) -> None:
+def test_what_postgresql_refuses_stays_parked(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Forbidden")
     a_parked_event(acme["id"])
     with connection.cursor() as cursor:
@@ -191,7 +189,7 @@ def test_parked_events_are_dismissed_and_others_are_not() -> None:
 
 
 def test_a_snapshot_does_not_bring_back_what_the_ledger_knows_as_deleted(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     acme = workos.create_organization(name="Acme")
     a_known_deletion(acme["id"])
@@ -204,7 +202,7 @@ def test_a_snapshot_does_not_bring_back_what_the_ledger_knows_as_deleted(
 
 
 def test_an_announced_deletion_that_never_came_does_not_keep_an_organization_out(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     acme = workos.create_organization(name="Acme")
     a_known_deletion(acme["id"], Outcome.MISSING)
@@ -215,7 +213,7 @@ def test_an_announced_deletion_that_never_came_does_not_keep_an_organization_out
     assert Organization.objects.exists()
 
 
-def test_a_row_moves_only_if_its_old_organization_is_gone(workos: WorkOSStandIn) -> None:
+def test_a_row_moves_only_if_its_old_organization_is_gone(workos: FakeWorkOS) -> None:
     alive = workos.create_organization(name="Alive")
     acme = workos.create_organization(name="Acme", external_id="gram-1")
     beta = workos.create_organization(name="Beta", external_id="gram-2")
@@ -237,7 +235,7 @@ def test_a_row_moves_only_if_its_old_organization_is_gone(workos: WorkOSStandIn)
 
 @pytest.mark.parametrize("first", ["old", "new"])
 def test_a_row_that_was_taken_over_is_not_disabled_with_its_old_organization(
-    workos: WorkOSStandIn, first: str
+    workos: FakeWorkOS, first: str
 ) -> None:
     """Whichever of the two announcements is settled first, it ends as by the events themselves."""
     new = workos.create_organization(name="New", external_id="gram-1", emits=False)
@@ -255,7 +253,7 @@ def test_a_row_that_was_taken_over_is_not_disabled_with_its_old_organization(
 
 
 @pytest.mark.parametrize("id_", ["..", "gram-1"])
-def test_a_row_that_nobody_takes_over_is_disabled(workos: WorkOSStandIn, id_: str) -> None:
+def test_a_row_that_nobody_takes_over_is_disabled(workos: FakeWorkOS, id_: str) -> None:
     an_organization_row(id_, slug="slug", workos_id="org_gone")
 
     honour_announcement(an_announcement("event_1", workos_id="org_gone").id)
@@ -263,7 +261,7 @@ def test_a_row_that_nobody_takes_over_is_disabled(workos: WorkOSStandIn, id_: st
     assert Organization.objects.get().disabled_at is not None
 
 
-def test_a_rival_that_cant_be_read_still_exists(workos: WorkOSStandIn) -> None:
+def test_a_rival_that_cant_be_read_still_exists(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme", external_id="gram-1")
     an_organization_row("gram-1", workos_id="org_rival")
     workos.misbehave("body", path="/organizations/org_rival", body={"id": "org_rival"})
@@ -273,7 +271,7 @@ def test_a_rival_that_cant_be_read_still_exists(workos: WorkOSStandIn) -> None:
     assert snapshot.gone == frozenset()
 
 
-def test_an_announcement_that_names_no_organization_is_parked(workos: WorkOSStandIn) -> None:
+def test_an_announcement_that_names_no_organization_is_parked(workos: FakeWorkOS) -> None:
     resolved = honour_announcement(an_announcement("event_1", workos_id=None).id)
 
     assert resolved.outcome is Outcome.PARKED
@@ -281,7 +279,7 @@ def test_an_announcement_that_names_no_organization_is_parked(workos: WorkOSStan
 
 
 def test_an_announcement_whose_organization_cant_be_read_is_parked_with_what_workos_said(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     workos.misbehave("body", path="/organizations", body={"id": "org_1", "name": "\0"})
 
@@ -292,7 +290,7 @@ def test_an_announcement_whose_organization_cant_be_read_is_parked_with_what_wor
 
 
 def test_an_announcement_read_from_the_stream_meanwhile_keeps_that_outcome(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     acme = workos.create_organization(name="Acme")
     event = an_announcement("event_1", workos_id=acme["id"])
@@ -315,7 +313,7 @@ def test_an_announcement_read_from_the_stream_meanwhile_keeps_that_outcome(
     ],
 )
 def test_no_note_waits_for_a_lock_without_end(
-    workos: WorkOSStandIn, sync_setting: Callable[..., None], settle: Callable[[], object]
+    workos: FakeWorkOS, sync_setting: Callable[..., None], settle: Callable[[], object]
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
     workos.misbehave("status", status=422, path="/organizations")
@@ -330,7 +328,7 @@ def test_no_note_waits_for_a_lock_without_end(
 
 
 def test_an_announcement_is_applied_whatever_external_id_workos_has(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     acme = workos.create_organization(name="New", external_id="theirs")
     an_organization_row("gram-1", name="Old", workos_id=acme["id"])
@@ -341,7 +339,7 @@ def test_an_announcement_is_applied_whatever_external_id_workos_has(
     assert WorkOSEvent.objects.get().outcome == "missing"
 
 
-def test_a_snapshot_creates_with_the_derived_id(workos: WorkOSStandIn) -> None:
+def test_a_snapshot_creates_with_the_derived_id(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme")
 
     honour_announcement(an_announcement("event_1", workos_id=acme["id"]).id)

@@ -13,6 +13,7 @@ import pytest
 from django.core.management import call_command
 from django.db import DatabaseError, OperationalError, ProgrammingError, connection, transaction
 from django_q.models import OrmQ
+from orgs.services.repair import DisableLimit, Run, SnapshotReport
 
 from orgs.db import errors as faults
 from orgs.db.cursor import Lease, ensure_cursor, is_drain_waiting, note_drained, standing
@@ -40,9 +41,8 @@ from orgs.services.outbox import push_due
 from orgs.services.queue import PUSH_EXTERNAL_IDS, SYNC_EVENTS
 from orgs.services.reconcile import reconcile, reconcile_organizations
 from orgs.services.refresh import honour_announcement, replay_parked
-from orgs.services.repair import DisableLimit, Run, SnapshotReport
 from orgs.services.stream import drain_and_wait, drain_to_end, replay
-from orgs.testing import WorkOSStandIn
+from orgs.testing import FakeWorkOS
 from orgs.workos import client as edge
 from tests.builders import (
     NOON,
@@ -502,7 +502,7 @@ def test_of_two_known_deletions_the_later_one_counts() -> None:
 # The drain ----------------------------------------------------------------------------------
 
 
-def test_a_dropped_page_is_read_again_from_where_the_cursor_is(workos: WorkOSStandIn) -> None:
+def test_a_dropped_page_is_read_again_from_where_the_cursor_is(workos: FakeWorkOS) -> None:
     ensure_cursor()
     workos.create_organization(name="Applied by another", external_id="gram-1")
 
@@ -521,7 +521,7 @@ def test_a_dropped_page_is_read_again_from_where_the_cursor_is(workos: WorkOSSta
 
 
 def test_trouble_that_interrupts_a_page_is_raised_once_the_rest_is_told(
-    workos: WorkOSStandIn, sync_setting: SyncSetting
+    workos: FakeWorkOS, sync_setting: SyncSetting
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
     an_organization_row("gram-locked", name="Old")
@@ -537,7 +537,7 @@ def test_trouble_that_interrupts_a_page_is_raised_once_the_rest_is_told(
 
 
 def test_behind_a_dropped_page_the_drain_reads_no_further(
-    workos: WorkOSStandIn, sync_setting: SyncSetting
+    workos: FakeWorkOS, sync_setting: SyncSetting
 ) -> None:
     sync_setting(PAGE_SIZE=1)
     ensure_cursor()
@@ -556,7 +556,7 @@ def test_behind_a_dropped_page_the_drain_reads_no_further(
 
 
 def test_no_transaction_is_open_while_workos_is_called_or_a_drain_sleeps(
-    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     open_transactions: dict[str, int] = {}
 
@@ -612,7 +612,7 @@ def count_open_transactions() -> int:
     return int(str(count))
 
 
-def test_a_restart_within_a_minute_is_harmless(workos: WorkOSStandIn) -> None:
+def test_a_restart_within_a_minute_is_harmless(workos: FakeWorkOS) -> None:
     moments_ago = (datetime.now(UTC) - timedelta(seconds=20)).isoformat()
     workos.create_organization(name="First", at=moments_ago)
     workos.create_organization(name="Second")
@@ -624,7 +624,7 @@ def test_a_restart_within_a_minute_is_harmless(workos: WorkOSStandIn) -> None:
     assert report.outcomes == {Outcome.STALE: 2}
 
 
-def test_an_environment_without_events_has_no_cursor_to_lose(workos: WorkOSStandIn) -> None:
+def test_an_environment_without_events_has_no_cursor_to_lose(workos: FakeWorkOS) -> None:
     drain_to_end()
     SyncCursor.objects.update(drained_at=datetime.now(UTC) - timedelta(days=40))
 
@@ -632,7 +632,7 @@ def test_an_environment_without_events_has_no_cursor_to_lose(workos: WorkOSStand
 
 
 def test_a_lease_that_another_takes_meanwhile_is_left_to_it(
-    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release = Lease.release
     theirs: list[datetime | None] = []
@@ -652,7 +652,7 @@ def test_a_lease_that_another_takes_meanwhile_is_left_to_it(
 
 
 def test_at_the_deadline_the_lease_is_released_before_the_ring(
-    workos: WorkOSStandIn, sync_setting: SyncSetting, monkeypatch: pytest.MonkeyPatch
+    workos: FakeWorkOS, sync_setting: SyncSetting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sync_setting(DRAIN_DEADLINE=0.1)
     an_announcement("event_held_back")
@@ -665,7 +665,7 @@ def test_at_the_deadline_the_lease_is_released_before_the_ring(
 
 
 def test_a_locked_cursor_hides_no_trouble_and_ends_no_drain(
-    workos: WorkOSStandIn, sync_setting: SyncSetting, caplog: pytest.LogCaptureFixture
+    workos: FakeWorkOS, sync_setting: SyncSetting, caplog: pytest.LogCaptureFixture
 ) -> None:
     sync_setting(DRAIN_DEADLINE=1.0, LOCK_TIMEOUT=0.05)
     an_announcement("event_held_back")
@@ -682,7 +682,7 @@ def test_a_locked_cursor_hides_no_trouble_and_ends_no_drain(
 
 
 def test_a_drain_does_not_wait_for_what_is_overdue(
-    workos: WorkOSStandIn, sync_setting: SyncSetting
+    workos: FakeWorkOS, sync_setting: SyncSetting
 ) -> None:
     sync_setting(DRAIN_DEADLINE=2.0)
     an_announcement("event_1", ago=LONG_AGO)
@@ -694,7 +694,7 @@ def test_a_drain_does_not_wait_for_what_is_overdue(
     assert not OrmQ.objects.exists(), "it has not waited until its deadline"
 
 
-def test_a_race_that_lasts_is_tried_again_by_the_worker(workos: WorkOSStandIn) -> None:
+def test_a_race_that_lasts_is_tried_again_by_the_worker(workos: FakeWorkOS) -> None:
     workos.create_organization(name="Acme")
     an_announcement(workos.all_events()[0]["id"])
     # As often as a page and then its event are tried.
@@ -707,7 +707,7 @@ def test_a_race_that_lasts_is_tried_again_by_the_worker(workos: WorkOSStandIn) -
 
 
 def test_what_was_applied_before_trouble_is_told_and_rung_for(
-    workos: WorkOSStandIn, sync_setting: SyncSetting, caplog: pytest.LogCaptureFixture
+    workos: FakeWorkOS, sync_setting: SyncSetting, caplog: pytest.LogCaptureFixture
 ) -> None:
     sync_setting(PAGE_SIZE=1)
     workos.create_organization(name="Acme")
@@ -733,7 +733,7 @@ def test_pauses_grow_with_the_failures_up_to_a_minute(
     assert drain._note(edge.Unavailable("down")) == pause
 
 
-def test_the_worker_settles_what_is_overdue_until_its_deadline(workos: WorkOSStandIn) -> None:
+def test_the_worker_settles_what_is_overdue_until_its_deadline(workos: FakeWorkOS) -> None:
     an_announcement("event_1", ago=LONG_AGO)
 
     drain.settle_overdue(deadline=time.monotonic() - 1)
@@ -745,7 +745,7 @@ def test_the_worker_settles_what_is_overdue_until_its_deadline(workos: WorkOSSta
 
 
 def test_the_worker_settles_no_more_after_its_deadline(
-    workos: WorkOSStandIn, sync_setting: SyncSetting
+    workos: FakeWorkOS, sync_setting: SyncSetting
 ) -> None:
     sync_setting(DRAIN_DEADLINE=0.3)
     for number in range(20):
@@ -757,7 +757,7 @@ def test_the_worker_settles_no_more_after_its_deadline(
     assert WorkOSEvent.objects.announced_and_unseen().exists()
 
 
-def test_what_is_overdue_is_tried_in_another_order_each_time(workos: WorkOSStandIn) -> None:
+def test_what_is_overdue_is_tried_in_another_order_each_time(workos: FakeWorkOS) -> None:
     for number in range(30):
         an_announcement(an_event_id(number), ago=LONG_AGO, workos_id=f"org_{number}")
     workos.misbehave("status", status=500, path="/organizations", times=None)
@@ -772,7 +772,7 @@ def test_what_is_overdue_is_tried_in_another_order_each_time(workos: WorkOSStand
     assert sorted(orders[0]) == sorted(orders[1])
 
 
-def test_other_trouble_with_the_database_is_no_announcements(workos: WorkOSStandIn) -> None:
+def test_other_trouble_with_the_database_is_no_announcements(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme", emits=False)
     an_announcement("event_1", ago=LONG_AGO, workos_id=acme["id"])
 
@@ -783,7 +783,7 @@ def test_other_trouble_with_the_database_is_no_announcements(workos: WorkOSStand
 
 
 def test_an_announcement_that_another_drain_settles_meanwhile_ends_nothing(
-    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     an_announcement("event_1", ago=LONG_AGO)
 
@@ -798,7 +798,7 @@ def test_an_announcement_that_another_drain_settles_meanwhile_ends_nothing(
 
 
 def test_a_second_question_that_fails_otherwise_is_trouble_and_no_loss(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     workos.create_organization(name="Acme")
     drain_to_end()
@@ -810,7 +810,7 @@ def test_a_second_question_that_fails_otherwise_is_trouble_and_no_loss(
 
 
 def test_a_replay_asks_once_whether_its_position_is_known(
-    workos: WorkOSStandIn, sync_setting: SyncSetting
+    workos: FakeWorkOS, sync_setting: SyncSetting
 ) -> None:
     sync_setting(PAGE_SIZE=1)
     workos.seed(organizations=4)
@@ -821,7 +821,7 @@ def test_a_replay_asks_once_whether_its_position_is_known(
 
 
 @pytest.mark.parametrize("since", ["the last event", "before all"])
-def test_a_replay_takes_any_place_that_is_listed(workos: WorkOSStandIn, since: str) -> None:
+def test_a_replay_takes_any_place_that_is_listed(workos: FakeWorkOS, since: str) -> None:
     workos.create_organization(name="Acme")
     last = workos.all_events()[-1]["id"]
     start = Position(last) if since == "the last event" else Position(None, NOON)
@@ -835,7 +835,7 @@ def test_a_replay_takes_any_place_that_is_listed(workos: WorkOSStandIn, since: s
 
 
 def test_a_snapshot_and_its_note_are_one_transaction(
-    workos: WorkOSStandIn, sync_setting: SyncSetting
+    workos: FakeWorkOS, sync_setting: SyncSetting
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
     acme = workos.create_organization(name="Acme")
@@ -849,7 +849,7 @@ def test_a_snapshot_and_its_note_are_one_transaction(
     assert not Organization.objects.exists()
 
 
-def test_a_snapshot_that_loses_a_race_is_applied_again(workos: WorkOSStandIn) -> None:
+def test_a_snapshot_that_loses_a_race_is_applied_again(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme", external_id="gram-1")
     a_parked_event(acme["id"])
 
@@ -867,7 +867,7 @@ def test_a_snapshot_that_loses_a_race_is_applied_again(workos: WorkOSStandIn) ->
 
 @pytest.mark.parametrize("then", ["applied", "refused"])
 def test_an_event_dismissed_meanwhile_stays_dismissed(
-    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch, then: str
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch, then: str
 ) -> None:
     acme = workos.create_organization(name="Acme")
     a_parked_event(acme["id"])
@@ -888,7 +888,7 @@ def test_an_event_dismissed_meanwhile_stays_dismissed(
 
 
 def test_an_announcement_that_the_stream_brings_meanwhile_is_not_parked(
-    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     event = an_announcement("event_1")
 
@@ -904,7 +904,7 @@ def test_an_announcement_that_the_stream_brings_meanwhile_is_not_parked(
 
 
 def test_an_announcement_that_the_stream_brings_meanwhile_keeps_its_outcome(
-    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     acme = workos.create_organization(name="Acme")
     event = an_announcement("event_1", workos_id=acme["id"])
@@ -922,7 +922,7 @@ def test_an_announcement_that_the_stream_brings_meanwhile_keeps_its_outcome(
 
 
 def test_a_replay_of_all_passes_over_what_is_dismissed_meanwhile(
-    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # So many that, in whatever order, one that is dismissed stands before one that is not.
     for number in range(20):
@@ -952,7 +952,7 @@ def test_a_replay_of_all_passes_over_what_is_dismissed_meanwhile(
     ],
 )
 def test_only_deletions_keep_an_organization_out(
-    workos: WorkOSStandIn, event_type: EventType, outcome: Outcome, made: int
+    workos: FakeWorkOS, event_type: EventType, outcome: Outcome, made: int
 ) -> None:
     acme = workos.create_organization(name="Acme")
     WorkOSEvent.objects.create(
@@ -971,7 +971,7 @@ def test_only_deletions_keep_an_organization_out(
 
 @pytest.mark.parametrize("by", ["an announcement", "a reconcile"])
 def test_a_deletion_that_the_stream_brings_meanwhile_is_not_undone(
-    workos: WorkOSStandIn, by: str
+    workos: FakeWorkOS, by: str
 ) -> None:
     long_ago = (datetime.now(UTC) - timedelta(days=2)).isoformat()
     acme = workos.create_organization(name="Acme", at=long_ago, emits=False)
@@ -995,7 +995,7 @@ def test_a_deletion_that_the_stream_brings_meanwhile_is_not_undone(
     assert not Organization.objects.filter(disabled_at=None).exists()
 
 
-def test_an_organization_that_is_linked_rightly_is_asked_for_once(workos: WorkOSStandIn) -> None:
+def test_an_organization_that_is_linked_rightly_is_asked_for_once(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme", external_id="gram-1")
     an_organization_row("gram-1", name="Old", workos_id=acme["id"])
     an_organization_row("gram-2", workos_id="org_of_nobodys_business")
@@ -1009,7 +1009,7 @@ def test_an_organization_that_is_linked_rightly_is_asked_for_once(workos: WorkOS
 # The snapshot -------------------------------------------------------------------------------
 
 
-def test_other_trouble_with_the_database_ends_a_repair(workos: WorkOSStandIn) -> None:
+def test_other_trouble_with_the_database_ends_a_repair(workos: FakeWorkOS) -> None:
     workos.seed(organizations=2, at=TWO_DAYS_AGO, emits=False)
     attempts = "SELECT last_value FROM attempts"
 
@@ -1022,7 +1022,7 @@ def test_other_trouble_with_the_database_ends_a_repair(workos: WorkOSStandIn) ->
 
 
 def test_other_trouble_with_the_database_is_no_lock_that_keeps_a_row_enabled(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     an_organization_row("gram-1", workos_id="org_gone")
 
@@ -1031,7 +1031,7 @@ def test_other_trouble_with_the_database_is_no_lock_that_keeps_a_row_enabled(
 
 
 def test_other_trouble_with_the_database_is_not_left_to_the_worker(
-    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workos.create_organization(name="Acme")
     drain_to_end()
@@ -1054,7 +1054,7 @@ def test_other_trouble_with_the_database_is_not_left_to_the_worker(
 
 
 @pytest.mark.parametrize("state", ["23505", "40001"])
-def test_a_repair_that_loses_a_race_once_is_run_again(workos: WorkOSStandIn, state: str) -> None:
+def test_a_repair_that_loses_a_race_once_is_run_again(workos: FakeWorkOS, state: str) -> None:
     workos.create_organization(name="New", at=TWO_DAYS_AGO, emits=False)
     an_organization_row("gram-gone", workos_id="org_gone")
     # The creation is lost once, and so is the disabling.
@@ -1068,7 +1068,7 @@ def test_a_repair_that_loses_a_race_once_is_run_again(workos: WorkOSStandIn, sta
 
 
 def test_all_the_missing_are_disabled_however_many_are_looked_at_at_once(
-    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reconciling, "_CHUNK", 2)
     for number in range(5):
@@ -1080,7 +1080,7 @@ def test_all_the_missing_are_disabled_however_many_are_looked_at_at_once(
 
 
 def test_a_snapshot_with_trouble_is_not_noted_as_completed(
-    workos: WorkOSStandIn, sync_setting: SyncSetting
+    workos: FakeWorkOS, sync_setting: SyncSetting
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
     workos.create_organization(name="New", external_id="gram-1", at=TWO_DAYS_AGO, emits=False)
@@ -1094,7 +1094,7 @@ def test_a_snapshot_with_trouble_is_not_noted_as_completed(
     assert SyncCursor.objects.get().reconciled_at is None
 
 
-def test_a_dry_run_tells_of_an_expired_position(workos: WorkOSStandIn) -> None:
+def test_a_dry_run_tells_of_an_expired_position(workos: FakeWorkOS) -> None:
     workos.create_organization(name="Acme")
     drain_to_end()
     SyncCursor.objects.update(drained_at=datetime.now(UTC) - timedelta(days=40))
@@ -1106,7 +1106,7 @@ def test_a_dry_run_tells_of_an_expired_position(workos: WorkOSStandIn) -> None:
 
 
 def test_a_dry_run_finds_what_a_repair_would_page_by_page(
-    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(edge, "read_organizations", partial(edge.read_organizations, limit=1))
     gram_id = derived_id("org_second")
@@ -1122,7 +1122,7 @@ def test_a_dry_run_finds_what_a_repair_would_page_by_page(
 
 
 def test_write_backs_that_there_was_no_time_for_are_trouble(
-    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reconciling, "_PUSH_SECONDS", 0.0)
     workos.create_organization(name="Acme", at=TWO_DAYS_AGO, emits=False)
@@ -1133,7 +1133,7 @@ def test_write_backs_that_there_was_no_time_for_are_trouble(
 
 
 def test_a_pause_of_many_minutes_is_not_kept_in_a_listing(
-    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)
@@ -1146,7 +1146,7 @@ def test_a_pause_of_many_minutes_is_not_kept_in_a_listing(
 
 
 def test_a_row_that_the_stream_has_disabled_is_not_told_to_be_disabled_here(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     acme = workos.create_organization(
         name="Acme", external_id="gram-1", at=TWO_DAYS_AGO, emits=False
@@ -1161,7 +1161,7 @@ def test_a_row_that_the_stream_has_disabled_is_not_told_to_be_disabled_here(
 
 
 def test_a_row_that_another_organization_names_is_relinked_by_its_old_ones_id(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     new = workos.create_organization(name="New", external_id="gram-1", emits=False)
     an_organization_row("gram-1", workos_id="org_gone")
@@ -1172,7 +1172,7 @@ def test_a_row_that_another_organization_names_is_relinked_by_its_old_ones_id(
     assert (row.workos_id, row.disabled_at) == (new["id"], None)
 
 
-def test_a_dry_run_is_not_noted_as_completed(workos: WorkOSStandIn) -> None:
+def test_a_dry_run_is_not_noted_as_completed(workos: FakeWorkOS) -> None:
     ensure_cursor()
 
     found = reconcile(Run(now=datetime.now(UTC), dry=True))
@@ -1181,7 +1181,7 @@ def test_a_dry_run_is_not_noted_as_completed(workos: WorkOSStandIn) -> None:
     assert SyncCursor.objects.get().reconciled_at is None
 
 
-def test_a_row_whose_relink_is_on_its_way_counts_for_no_limit(workos: WorkOSStandIn) -> None:
+def test_a_row_whose_relink_is_on_its_way_counts_for_no_limit(workos: FakeWorkOS) -> None:
     workos.create_organization(name="Young", external_id="gram-1", emits=False)
     an_organization_row("gram-1", workos_id="org_gone")
 
@@ -1206,7 +1206,7 @@ def test_a_row_is_locked_before_it_is_disabled() -> None:
 
 
 def test_a_row_of_the_mirrors_alone_that_is_named_twice_is_counted_once(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     an_organization_row("gram-1")
 
@@ -1216,7 +1216,7 @@ def test_a_row_of_the_mirrors_alone_that_is_named_twice_is_counted_once(
 
 
 def test_neither_a_disabled_row_nor_one_that_was_listed_is_asked_for(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     acme = workos.create_organization(
         name="Acme", external_id="gram-1", at=TWO_DAYS_AGO, emits=False
@@ -1231,7 +1231,7 @@ def test_neither_a_disabled_row_nor_one_that_was_listed_is_asked_for(
 
 @pytest.mark.parametrize("ids", [["org_gone"], ["gram-1"]])
 def test_a_row_that_is_locked_while_another_takes_it_over_is_not_disabled(
-    workos: WorkOSStandIn, sync_setting: SyncSetting, ids: list[str]
+    workos: FakeWorkOS, sync_setting: SyncSetting, ids: list[str]
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
     new = workos.create_organization(name="New", external_id="gram-1", at=TWO_DAYS_AGO, emits=False)
@@ -1290,7 +1290,7 @@ def test_what_is_claimed_is_left_to_whoever_claimed_it() -> None:
 
 
 def test_a_locked_organization_does_not_keep_its_request_from_being_pushed(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     acme = workos.create_organization(name="Acme")
     a_request(acme["id"])
@@ -1304,7 +1304,7 @@ def test_a_locked_organization_does_not_keep_its_request_from_being_pushed(
 
 @pytest.mark.parametrize("states", [("42703", "55P03"), ("55P03", "42703")])
 def test_other_trouble_with_the_outbox_is_raised(
-    workos: WorkOSStandIn, states: tuple[str, str]
+    workos: FakeWorkOS, states: tuple[str, str]
 ) -> None:
     a_request("org_1")
     first, second = states
@@ -1325,7 +1325,7 @@ def test_other_trouble_with_the_outbox_is_raised(
 
 
 def test_the_oldest_requests_are_claimed_first(
-    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(write_back, "_BATCH_SIZE", 1)
     now = datetime.now(UTC)
@@ -1339,7 +1339,7 @@ def test_the_oldest_requests_are_claimed_first(
     assert asked == ["org_1", "org_2", "org_3"]
 
 
-def test_attempts_add_up(workos: WorkOSStandIn) -> None:
+def test_attempts_add_up(workos: FakeWorkOS) -> None:
     a_request("org_1")
     workos.misbehave("status", status=500, path="/organizations", times=None)
 
@@ -1351,7 +1351,7 @@ def test_attempts_add_up(workos: WorkOSStandIn) -> None:
 
 
 def test_a_request_is_tried_once_a_run_even_if_it_is_due_again(
-    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(write_back, "retry_delay", lambda _: 0.0)
     a_request("org_1")
@@ -1362,7 +1362,7 @@ def test_a_request_is_tried_once_a_run_even_if_it_is_due_again(
 
 
 def test_a_locked_request_of_an_unlinked_row_stops_no_push(
-    workos: WorkOSStandIn, sync_setting: SyncSetting
+    workos: FakeWorkOS, sync_setting: SyncSetting
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
     acme = workos.create_organization(name="Acme")
@@ -1377,7 +1377,7 @@ def test_a_locked_request_of_an_unlinked_row_stops_no_push(
     assert report.pushed == 1
 
 
-def test_nothing_is_pushed_after_the_deadline(workos: WorkOSStandIn) -> None:
+def test_nothing_is_pushed_after_the_deadline(workos: FakeWorkOS) -> None:
     a_request("org_1")
 
     push_due(deadline=time.monotonic() - 1)
@@ -1385,7 +1385,7 @@ def test_nothing_is_pushed_after_the_deadline(workos: WorkOSStandIn) -> None:
     assert workos.count_requests() == 0
 
 
-def test_only_a_404_ends_the_request_of_a_disabled_row(workos: WorkOSStandIn) -> None:
+def test_only_a_404_ends_the_request_of_a_disabled_row(workos: FakeWorkOS) -> None:
     a_request("org_1")
     Organization.objects.update(disabled_at=datetime.now(UTC))
     workos.misbehave("status", status=500, path="/organizations")
@@ -1396,7 +1396,7 @@ def test_only_a_404_ends_the_request_of_a_disabled_row(workos: WorkOSStandIn) ->
 
 
 def test_a_newer_request_outlives_the_404_of_an_older_one(
-    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a_request("org_1")
     Organization.objects.update(disabled_at=datetime.now(UTC))
@@ -1428,7 +1428,7 @@ def a_clock_elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("a_clock_elsewhere")
-def test_a_time_without_a_zone_is_utc_wherever_the_machine_is(workos: WorkOSStandIn) -> None:
+def test_a_time_without_a_zone_is_utc_wherever_the_machine_is(workos: FakeWorkOS) -> None:
     since = ("--since", "2026-01-15T12:00:00")
     call_command("reconcile_workos", "--events-only", *since, stdout=StringIO())
 
@@ -1437,7 +1437,7 @@ def test_a_time_without_a_zone_is_utc_wherever_the_machine_is(workos: WorkOSStan
 
 
 def test_the_position_is_the_last_listed_event_whatever_cursor_the_page_names(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     event = {"id": "event_1", "event": "organization.deleted", "data": {"id": "org_1"}}
     workos.misbehave("body", body={"data": [event], "list_metadata": {"after": "cursor_9"}})
@@ -1447,7 +1447,7 @@ def test_the_position_is_the_last_listed_event_whatever_cursor_the_page_names(
     assert page.position.last_event_id == "event_1"
 
 
-def test_an_undated_events_position_keeps_the_time_before_it(workos: WorkOSStandIn) -> None:
+def test_an_undated_events_position_keeps_the_time_before_it(workos: FakeWorkOS) -> None:
     dated, undated = (
         {"id": id_, "event": "organization.deleted", "data": {"id": "org_1"}}
         for id_ in ("event_01ARZ3NDEKTSV4RRFFQ69G5FAV", "event_x")
@@ -1461,7 +1461,7 @@ def test_an_undated_events_position_keeps_the_time_before_it(workos: WorkOSStand
     assert page.position == Position("event_x", moment)
 
 
-def test_a_time_is_sent_as_workos_takes_it(workos: WorkOSStandIn) -> None:
+def test_a_time_is_sent_as_workos_takes_it(workos: FakeWorkOS) -> None:
     local = datetime.fromisoformat("2026-01-15T12:00:00.123456+02:00")
 
     edge.read_events(Position(None, local), limit=1)
@@ -1470,7 +1470,7 @@ def test_a_time_is_sent_as_workos_takes_it(workos: WorkOSStandIn) -> None:
 
 
 def test_an_answer_that_is_too_long_is_given_up(
-    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(edge, "_MAX_ANSWER_BYTES", 10_000)
     acme = workos.create_organization(name="a" * 9_000)
@@ -1485,7 +1485,7 @@ def test_an_answer_that_is_too_long_is_given_up(
     ("gram_id", "fits"), [("a" * 64, True), ("a" * 129, False), ("gram-é", False)]
 )
 def test_an_id_that_workos_cant_hold_is_not_offered(
-    workos: WorkOSStandIn, gram_id: str, fits: bool
+    workos: FakeWorkOS, gram_id: str, fits: bool
 ) -> None:
     acme = workos.create_organization(name="Acme")
 
@@ -1495,7 +1495,7 @@ def test_an_id_that_workos_cant_hold_is_not_offered(
     assert workos.count_requests(method="PUT") == int(fits)
 
 
-def test_a_422_to_the_write_back_is_no_conflict(workos: WorkOSStandIn) -> None:
+def test_a_422_to_the_write_back_is_no_conflict(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme")
     workos.misbehave("status", status=422, method="PUT", path="/organizations")
 
@@ -1503,7 +1503,7 @@ def test_a_422_to_the_write_back_is_no_conflict(workos: WorkOSStandIn) -> None:
         edge.offer_external_id(acme["id"], "gram-1")
 
 
-def test_a_forked_process_has_a_client_of_its_own(workos: WorkOSStandIn) -> None:
+def test_a_forked_process_has_a_client_of_its_own(workos: FakeWorkOS) -> None:
     edge.read_events(Position(), limit=1)
     parents = edge._client()
     answer, question = os.pipe()

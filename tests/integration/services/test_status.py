@@ -12,6 +12,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.test.utils import CaptureQueriesContext
 from django_q.brokers.redis_broker import Redis as RedisBroker
 from django_q.models import Schedule
+from orgs.services.repair import Run
 from redis import Redis
 
 from orgs.db.cursor import Lease, ensure_cursor
@@ -31,11 +32,10 @@ from orgs.services import queue as ring_module
 from orgs.services import status as status_module
 from orgs.services.queue import SYNC_EVENTS, ring
 from orgs.services.reconcile import reconcile
-from orgs.services.repair import Run
 from orgs.services.schedules import ensure_schedules
 from orgs.services.status import current_status
 from orgs.services.stream import drain_to_end
-from orgs.testing import WorkOSStandIn
+from orgs.testing import FakeWorkOS
 from tests.builders import an_announcement, an_organization_row, minutes
 from tests.concurrency import another_program
 
@@ -98,7 +98,7 @@ def codes(status: Status) -> list[ProblemCode]:
     return [problem.code for problem in status.problems]
 
 
-def test_a_mirror_that_was_just_drained_is_ready(workos: WorkOSStandIn) -> None:
+def test_a_mirror_that_was_just_drained_is_ready(workos: FakeWorkOS) -> None:
     workos.create_organization(name="Acme", external_id="gram-1")
     drain_to_end()
     SyncCursor.objects.update(reconciled_at=datetime.now(UTC))
@@ -375,7 +375,7 @@ def test_a_grant_to_write_that_is_missing_is_named() -> None:
     assert status.figures is not None
 
 
-def test_a_snapshot_that_ends_with_an_error_is_told(workos: WorkOSStandIn) -> None:
+def test_a_snapshot_that_ends_with_an_error_is_told(workos: FakeWorkOS) -> None:
     workos.seed(organizations=1, at="2026-01-01T00:00:00Z", emits=False)
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE organization_metadata RENAME slug TO gone")
@@ -434,7 +434,7 @@ def test_a_schedule_that_will_not_do_what_it_is_for_is_a_problem_that_migrate_me
     assert codes(after) == []
 
 
-def test_a_snapshot_that_did_not_complete_is_told_until_one_does(workos: WorkOSStandIn) -> None:
+def test_a_snapshot_that_did_not_complete_is_told_until_one_does(workos: FakeWorkOS) -> None:
     workos.misbehave("html", path="/organizations")
     reconcile(Run(now=datetime.now(UTC)))
     failed = current_status()

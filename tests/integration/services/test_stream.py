@@ -20,7 +20,7 @@ from orgs.models import Organization, SyncCursor, WorkOSEvent
 from orgs.services import stream as drain
 from orgs.services.queue import PUSH_EXTERNAL_IDS, RECONCILE_TIMEOUT, RECOVER, SYNC_EVENTS
 from orgs.services.stream import CursorLost, UnknownEvent, drain_and_wait, drain_to_end, replay
-from orgs.testing import WorkOSStandIn
+from orgs.testing import FakeWorkOS
 from orgs.workos import (
     BrokenAnswer,
     RateLimited,
@@ -57,7 +57,7 @@ def names() -> list[str]:
 
 
 def test_everything_listed_is_applied_once_page_by_page(
-    workos: WorkOSStandIn, sync_setting: SyncSetting
+    workos: FakeWorkOS, sync_setting: SyncSetting
 ) -> None:
     sync_setting(PAGE_SIZE=10)
     workos.seed(organizations=35)
@@ -70,7 +70,7 @@ def test_everything_listed_is_applied_once_page_by_page(
     assert cursor().last_event_id == workos.all_events()[-1]["id"]
 
 
-def test_a_second_drain_reads_once_and_finds_nothing(workos: WorkOSStandIn) -> None:
+def test_a_second_drain_reads_once_and_finds_nothing(workos: FakeWorkOS) -> None:
     workos.create_organization(name="Acme")
     drain_to_end()
     first_drained_at = drained_at()
@@ -84,7 +84,7 @@ def test_a_second_drain_reads_once_and_finds_nothing(workos: WorkOSStandIn) -> N
 
 
 def test_an_empty_stream_is_drained_and_its_position_stays_the_beginning(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     report = drain_to_end()
 
@@ -94,7 +94,7 @@ def test_an_empty_stream_is_drained_and_its_position_stays_the_beginning(
 
 
 def test_the_next_page_is_read_while_this_one_is_applied(
-    workos: WorkOSStandIn, sync_setting: SyncSetting
+    workos: FakeWorkOS, sync_setting: SyncSetting
 ) -> None:
     sync_setting(PAGE_SIZE=1)
     workos.seed(organizations=2)
@@ -111,7 +111,7 @@ def test_the_next_page_is_read_while_this_one_is_applied(
 
 
 def test_two_drains_at_once_apply_everything_once(
-    workos: WorkOSStandIn, sync_setting: SyncSetting
+    workos: FakeWorkOS, sync_setting: SyncSetting
 ) -> None:
     sync_setting(PAGE_SIZE=5)
     workos.seed(organizations=60)
@@ -124,7 +124,7 @@ def test_two_drains_at_once_apply_everything_once(
     assert all(report.drained for report in reports)
 
 
-def test_a_bad_event_is_reported_and_the_rest_goes_on(workos: WorkOSStandIn) -> None:
+def test_a_bad_event_is_reported_and_the_rest_goes_on(workos: FakeWorkOS) -> None:
     workos.create_organization(name="Before")
     bad = workos.emit({"event": "organization.created", "data": {"id": "org_bad"}})
     workos.create_organization(name="After")
@@ -136,7 +136,7 @@ def test_a_bad_event_is_reported_and_the_rest_goes_on(workos: WorkOSStandIn) -> 
 
 
 def test_events_without_a_usable_id_are_parked_and_passed(
-    workos: WorkOSStandIn, sync_setting: SyncSetting
+    workos: FakeWorkOS, sync_setting: SyncSetting
 ) -> None:
     sync_setting(PAGE_SIZE=1)
     workos.emit({"event": "organization.created"}, raw=True)
@@ -150,7 +150,7 @@ def test_events_without_a_usable_id_are_parked_and_passed(
 
 
 def test_an_event_without_an_id_at_the_streams_end_is_reported_once(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     workos.create_organization(name="Acme", external_id="gram-1")
     workos.emit({"event": "organization.created"}, raw=True)
@@ -164,7 +164,7 @@ def test_an_event_without_an_id_at_the_streams_end_is_reported_once(
 
 
 def test_trouble_on_the_way_keeps_what_was_applied(
-    workos: WorkOSStandIn, sync_setting: SyncSetting
+    workos: FakeWorkOS, sync_setting: SyncSetting
 ) -> None:
     sync_setting(PAGE_SIZE=1)
     workos.seed(organizations=3)
@@ -178,7 +178,7 @@ def test_trouble_on_the_way_keeps_what_was_applied(
     assert drain_to_end().outcomes == {Outcome.CREATED: 1}
 
 
-def test_a_page_that_repeats_is_an_error_and_no_endless_loop(workos: WorkOSStandIn) -> None:
+def test_a_page_that_repeats_is_an_error_and_no_endless_loop(workos: FakeWorkOS) -> None:
     workos.create_organization(name="Acme")
     workos.misbehave("repeated_page", times=None)
 
@@ -189,7 +189,7 @@ def test_a_page_that_repeats_is_an_error_and_no_endless_loop(workos: WorkOSStand
 
 
 def test_a_listing_that_ends_early_loses_nothing(
-    workos: WorkOSStandIn, sync_setting: SyncSetting
+    workos: FakeWorkOS, sync_setting: SyncSetting
 ) -> None:
     sync_setting(PAGE_SIZE=2)
     workos.seed(organizations=5)
@@ -205,7 +205,7 @@ def test_a_listing_that_ends_early_loses_nothing(
 
 @pytest.mark.parametrize("status", [400, 404, 410, 422])
 def test_a_refused_cursor_is_lost_if_reading_without_one_works(
-    workos: WorkOSStandIn, status: int
+    workos: FakeWorkOS, status: int
 ) -> None:
     workos.create_organization(name="Acme")
     drain_to_end()
@@ -220,7 +220,7 @@ def test_a_refused_cursor_is_lost_if_reading_without_one_works(
     assert names() == ["Acme"]
 
 
-def test_a_refusal_of_every_read_is_trouble_and_no_loss(workos: WorkOSStandIn) -> None:
+def test_a_refusal_of_every_read_is_trouble_and_no_loss(workos: FakeWorkOS) -> None:
     workos.create_organization(name="Acme")
     drain_to_end()
     workos.misbehave("status", status=400, times=None)
@@ -229,14 +229,14 @@ def test_a_refusal_of_every_read_is_trouble_and_no_loss(workos: WorkOSStandIn) -
         drain_to_end()
 
 
-def test_a_first_read_that_is_refused_is_trouble_and_no_loss(workos: WorkOSStandIn) -> None:
+def test_a_first_read_that_is_refused_is_trouble_and_no_loss(workos: FakeWorkOS) -> None:
     workos.misbehave("status", status=422)
 
     with pytest.raises(Refused):
         drain_to_end()
 
 
-def test_a_silent_restart_is_a_lost_cursor(workos: WorkOSStandIn) -> None:
+def test_a_silent_restart_is_a_lost_cursor(workos: FakeWorkOS) -> None:
     past = (datetime.now(UTC) - timedelta(minutes=10)).isoformat()
     workos.create_organization(name="Old", at=past)
     workos.create_organization(name="Acme")
@@ -248,7 +248,7 @@ def test_a_silent_restart_is_a_lost_cursor(workos: WorkOSStandIn) -> None:
 
 
 def test_a_silent_restart_that_begins_with_an_undated_event_is_a_lost_cursor_too(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     past = (datetime.now(UTC) - timedelta(minutes=10)).isoformat()
     undated = {"id": "undated", "event": "organization.deleted", "data": {"id": "org_x"}}
@@ -262,7 +262,7 @@ def test_a_silent_restart_that_begins_with_an_undated_event_is_a_lost_cursor_too
         drain_to_end()
 
 
-def test_a_408_is_trouble_and_no_lost_cursor(workos: WorkOSStandIn) -> None:
+def test_a_408_is_trouble_and_no_lost_cursor(workos: FakeWorkOS) -> None:
     workos.create_organization(name="Acme")
     drain_to_end()
     workos.misbehave("status", status=408)
@@ -271,7 +271,7 @@ def test_a_408_is_trouble_and_no_lost_cursor(workos: WorkOSStandIn) -> None:
         drain_to_end()
 
 
-def test_an_event_with_an_old_time_alone_is_no_lost_cursor(workos: WorkOSStandIn) -> None:
+def test_an_event_with_an_old_time_alone_is_no_lost_cursor(workos: FakeWorkOS) -> None:
     workos.create_organization(name="First")
     drain_to_end()
     workos.emit(
@@ -289,7 +289,7 @@ def test_an_event_with_an_old_time_alone_is_no_lost_cursor(workos: WorkOSStandIn
 
 
 def test_an_event_of_the_first_moment_there_is_does_not_stop_the_stream(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     workos.emit({"event": "organization.archived", "created_at": "0001-01-01T00:00:00Z"})
     drain_to_end()
@@ -301,7 +301,7 @@ def test_an_event_of_the_first_moment_there_is_does_not_stop_the_stream(
 
 
 def test_nothing_drained_for_longer_than_workos_keeps_events_is_a_lost_cursor(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     workos.create_organization(name="Acme")
     drain_to_end()
@@ -315,7 +315,7 @@ def test_nothing_drained_for_longer_than_workos_keeps_events_is_a_lost_cursor(
     assert workos.count_requests() == 0
 
 
-def test_a_quiet_month_is_no_lost_cursor(workos: WorkOSStandIn) -> None:
+def test_a_quiet_month_is_no_lost_cursor(workos: FakeWorkOS) -> None:
     workos.create_organization(name="Acme")
     drain_to_end()
     SyncCursor.objects.update(drained_at=datetime.now(UTC) - timedelta(days=29))
@@ -326,7 +326,7 @@ def test_a_quiet_month_is_no_lost_cursor(workos: WorkOSStandIn) -> None:
 
 
 def test_a_loss_does_not_count_if_someone_else_has_moved_the_position(
-    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workos.create_organization(name="Acme")
     drain_to_end()
@@ -350,7 +350,7 @@ def test_a_loss_does_not_count_if_someone_else_has_moved_the_position(
 # Replay -------------------------------------------------------------------------------------
 
 
-def test_a_replay_applies_what_followed_an_event_and_moves_nothing(workos: WorkOSStandIn) -> None:
+def test_a_replay_applies_what_followed_an_event_and_moves_nothing(workos: FakeWorkOS) -> None:
     workos.create_organization(name="One")
     workos.create_organization(name="Two")
     drain_to_end()
@@ -364,7 +364,7 @@ def test_a_replay_applies_what_followed_an_event_and_moves_nothing(workos: WorkO
     assert standing() == stands_at
 
 
-def test_a_replay_from_a_time_reads_from_that_time(workos: WorkOSStandIn) -> None:
+def test_a_replay_from_a_time_reads_from_that_time(workos: FakeWorkOS) -> None:
     hours_ago = datetime.now(UTC) - timedelta(hours=3)
     workos.create_organization(name="Before", at=(hours_ago - timedelta(hours=1)).isoformat())
     workos.create_organization(name="After", at=(hours_ago + timedelta(hours=1)).isoformat())
@@ -375,7 +375,7 @@ def test_a_replay_from_a_time_reads_from_that_time(workos: WorkOSStandIn) -> Non
 
 
 @pytest.mark.parametrize("restart", [False, True], ids=["refused", "silently restarted"])
-def test_a_replay_after_an_unknown_event_is_an_error(workos: WorkOSStandIn, restart: bool) -> None:
+def test_a_replay_after_an_unknown_event_is_an_error(workos: FakeWorkOS, restart: bool) -> None:
     workos.create_organization(name="Acme")
     if restart:
         workos.set_lost_cursor("restart")
@@ -392,7 +392,7 @@ LONG_AGO = timedelta(minutes=5)
 
 
 def test_an_overdue_announcement_is_settled_by_what_workos_says_now(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     acme = workos.create_organization(name="Acme", emits=False)
     an_announcement("event_lost", ago=LONG_AGO, workos_id=acme["id"])
@@ -406,7 +406,7 @@ def test_an_overdue_announcement_is_settled_by_what_workos_says_now(
     assert standing().position == Position(), "announcements never move the cursor"
 
 
-def test_an_announcement_within_the_window_is_waited_for(workos: WorkOSStandIn) -> None:
+def test_an_announcement_within_the_window_is_waited_for(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme", emits=False)
     an_announcement("event_held_back", workos_id=acme["id"])
 
@@ -417,7 +417,7 @@ def test_an_announcement_within_the_window_is_waited_for(workos: WorkOSStandIn) 
 
 
 def test_what_stands_behind_a_page_that_says_it_is_the_last_is_not_overdue(
-    workos: WorkOSStandIn, sync_setting: SyncSetting
+    workos: FakeWorkOS, sync_setting: SyncSetting
 ) -> None:
     sync_setting(PAGE_SIZE=1)
     workos.seed(organizations=3)
@@ -434,7 +434,7 @@ def test_what_stands_behind_a_page_that_says_it_is_the_last_is_not_overdue(
 
 
 def test_trouble_with_the_last_look_leaves_what_is_overdue_for_later(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     an_announcement("event_1", ago=LONG_AGO)
     workos.misbehave("slow", seconds=0)
@@ -446,7 +446,7 @@ def test_trouble_with_the_last_look_leaves_what_is_overdue_for_later(
     assert WorkOSEvent.objects.get().outcome is None
 
 
-def test_an_overdue_deletion_disables_the_row(workos: WorkOSStandIn) -> None:
+def test_an_overdue_deletion_disables_the_row(workos: FakeWorkOS) -> None:
     an_organization_row("gram-1", workos_id="org_gone")
     an_announcement("event_lost", ago=LONG_AGO, workos_id="org_gone")
 
@@ -456,7 +456,7 @@ def test_an_overdue_deletion_disables_the_row(workos: WorkOSStandIn) -> None:
 
 
 def test_overdue_announcements_that_cant_be_settled_do_not_stop_the_rest(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     acme = workos.create_organization(name="Acme", emits=False)
     an_announcement("event_1", ago=LONG_AGO * 2, workos_id="org_1")
@@ -473,7 +473,7 @@ def test_overdue_announcements_that_cant_be_settled_do_not_stop_the_rest(
 
 
 def test_an_overdue_announcement_of_a_locked_row_does_not_stop_the_rest(
-    workos: WorkOSStandIn, sync_setting: SyncSetting
+    workos: FakeWorkOS, sync_setting: SyncSetting
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
     locked = workos.create_organization(name="Locked", external_id="gram-locked", emits=False)
@@ -491,7 +491,7 @@ def test_an_overdue_announcement_of_a_locked_row_does_not_stop_the_rest(
 
 
 def test_what_stands_before_a_locked_row_is_told_and_written_back(
-    workos: WorkOSStandIn, sync_setting: SyncSetting, caplog: pytest.LogCaptureFixture
+    workos: FakeWorkOS, sync_setting: SyncSetting, caplog: pytest.LogCaptureFixture
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
     workos.emit({"event": "organization.created", "data": {"id": "org_bad"}})
@@ -510,7 +510,7 @@ def test_what_stands_before_a_locked_row_is_told_and_written_back(
 
 
 def test_what_cant_be_settled_is_tried_once_a_drain(
-    workos: WorkOSStandIn, sync_setting: SyncSetting
+    workos: FakeWorkOS, sync_setting: SyncSetting
 ) -> None:
     sync_setting(DRAIN_DEADLINE=1.0)
     an_announcement("event_overdue", ago=LONG_AGO, workos_id="org_down")
@@ -525,7 +525,7 @@ def test_what_cant_be_settled_is_tried_once_a_drain(
     assert cursor().failures == 0, "the stream was read all the time"
 
 
-def test_however_many_cant_be_settled_the_rest_are(workos: WorkOSStandIn) -> None:
+def test_however_many_cant_be_settled_the_rest_are(workos: FakeWorkOS) -> None:
     for number in range(120):
         an_announcement(f"event_{number}", ago=LONG_AGO * 2, workos_id=f"org_down_{number}")
     acme = workos.create_organization(name="Acme", emits=False)
@@ -538,7 +538,7 @@ def test_however_many_cant_be_settled_the_rest_are(workos: WorkOSStandIn) -> Non
 
 
 def test_a_late_event_is_stale_or_applied_and_its_entry_says_missing(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     acme = workos.create_organization(name="Acme", emits=False)
     an_announcement("event_late", ago=LONG_AGO, workos_id=acme["id"])
@@ -555,7 +555,7 @@ def test_a_late_event_is_stale_or_applied_and_its_entry_says_missing(
 
 
 def test_a_waiting_drain_waits_until_what_was_announced_can_be_read(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     workos.set_hold_back(1_000)
     workos.create_organization(name="Acme")
@@ -574,7 +574,7 @@ def test_a_waiting_drain_waits_until_what_was_announced_can_be_read(
     assert rung() == [PUSH_EXTERNAL_IDS]
 
 
-def test_a_drain_with_nothing_to_wait_for_ends_at_once(workos: WorkOSStandIn) -> None:
+def test_a_drain_with_nothing_to_wait_for_ends_at_once(workos: FakeWorkOS) -> None:
     workos.create_organization(name="Acme", external_id="gram-1")
 
     drain_and_wait()
@@ -584,7 +584,7 @@ def test_a_drain_with_nothing_to_wait_for_ends_at_once(workos: WorkOSStandIn) ->
     assert rung() == []
 
 
-def test_a_drain_beside_a_waiting_one_reads_to_the_end_once(workos: WorkOSStandIn) -> None:
+def test_a_drain_beside_a_waiting_one_reads_to_the_end_once(workos: FakeWorkOS) -> None:
     workos.create_organization(name="Acme")
     an_announcement("event_held_back")
     ensure_cursor()
@@ -598,7 +598,7 @@ def test_a_drain_beside_a_waiting_one_reads_to_the_end_once(workos: WorkOSStandI
 
 
 def test_a_drain_hears_its_ring_before_it_reads(
-    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ensure_cursor()
     Lease.RING.take(60)
@@ -612,7 +612,7 @@ def test_a_drain_hears_its_ring_before_it_reads(
 
 
 def test_at_its_deadline_a_drain_gives_the_lease_up_and_rings(
-    workos: WorkOSStandIn, sync_setting: SyncSetting
+    workos: FakeWorkOS, sync_setting: SyncSetting
 ) -> None:
     sync_setting(DRAIN_DEADLINE=0.2)
     an_announcement("event_held_back")
@@ -625,7 +625,7 @@ def test_at_its_deadline_a_drain_gives_the_lease_up_and_rings(
 
 
 def test_a_backlog_longer_than_the_deadline_is_rung_for(
-    workos: WorkOSStandIn, sync_setting: SyncSetting
+    workos: FakeWorkOS, sync_setting: SyncSetting
 ) -> None:
     sync_setting(DRAIN_DEADLINE=0.2, PAGE_SIZE=1)
     workos.seed(organizations=20)
@@ -638,7 +638,7 @@ def test_a_backlog_longer_than_the_deadline_is_rung_for(
     assert SYNC_EVENTS in rung()
 
 
-def test_a_lease_that_ran_out_can_be_taken(workos: WorkOSStandIn) -> None:
+def test_a_lease_that_ran_out_can_be_taken(workos: FakeWorkOS) -> None:
     ensure_cursor()
     SyncCursor.objects.update(draining_until=datetime.now(UTC) - timedelta(seconds=1))
 
@@ -671,7 +671,7 @@ def test_a_drain_that_overslept_does_not_end_its_successors_lease() -> None:
 
 
 def test_what_is_announced_after_the_last_read_is_seen_by_the_last_look(
-    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The race the last look is for: a webhook that sees the lease held, and so does not ring."""
     saw_the_lease_held: list[bool] = []
@@ -694,7 +694,7 @@ def test_what_is_announced_after_the_last_read_is_seen_by_the_last_look(
 
 
 def test_trouble_with_workos_is_noted_and_tried_again_while_something_is_announced(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     workos.create_organization(name="Acme")
     an_announcement(workos.all_events()[0]["id"])
@@ -712,7 +712,7 @@ def test_trouble_with_workos_is_noted_and_tried_again_while_something_is_announc
     assert (row.failures, row.last_trouble, row.last_error) == (0, "", "")
 
 
-def test_trouble_with_nothing_announced_is_left_to_the_schedule(workos: WorkOSStandIn) -> None:
+def test_trouble_with_nothing_announced_is_left_to_the_schedule(workos: FakeWorkOS) -> None:
     workos.misbehave("html", times=None)
 
     drain_and_wait()
@@ -735,7 +735,7 @@ def test_trouble_with_nothing_announced_is_left_to_the_schedule(workos: WorkOSSt
     ],
 )
 def test_the_kind_of_the_trouble_is_noted(
-    workos: WorkOSStandIn, misbehaviour: tuple[str, dict[str, Any]], kind: ReadError
+    workos: FakeWorkOS, misbehaviour: tuple[str, dict[str, Any]], kind: ReadError
 ) -> None:
     workos.create_organization(name="Acme")
     drain_to_end()
@@ -747,7 +747,7 @@ def test_the_kind_of_the_trouble_is_noted(
     assert cursor().last_trouble == kind
 
 
-def test_a_missing_key_is_noted_as_such(workos: WorkOSStandIn, sync_setting: SyncSetting) -> None:
+def test_a_missing_key_is_noted_as_such(workos: FakeWorkOS, sync_setting: SyncSetting) -> None:
     sync_setting(API_KEY="")
 
     drain_and_wait()
@@ -756,7 +756,7 @@ def test_a_missing_key_is_noted_as_such(workos: WorkOSStandIn, sync_setting: Syn
 
 
 def test_a_429_is_waited_out_for_as_long_as_it_asks(
-    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)
@@ -770,7 +770,7 @@ def test_a_429_is_waited_out_for_as_long_as_it_asks(
 
 
 def test_a_lost_cursor_is_noted_and_the_snapshot_rung_for(
-    workos: WorkOSStandIn, caplog: pytest.LogCaptureFixture
+    workos: FakeWorkOS, caplog: pytest.LogCaptureFixture
 ) -> None:
     workos.create_organization(name="Acme")
     drain_to_end()
@@ -788,7 +788,7 @@ def test_a_lost_cursor_is_noted_and_the_snapshot_rung_for(
 
 
 def test_a_lock_not_had_is_noted_and_tried_again(
-    workos: WorkOSStandIn, sync_setting: SyncSetting
+    workos: FakeWorkOS, sync_setting: SyncSetting
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
     an_organization_row("gram-1", name="Before")
@@ -817,7 +817,7 @@ def test_a_lock_not_had_is_noted_and_tried_again(
     ids=["row", "table"],
 )
 def test_a_locked_cursor_is_not_waited_for_without_end(
-    lock: str, workos: WorkOSStandIn, sync_setting: SyncSetting, caplog: pytest.LogCaptureFixture
+    lock: str, workos: FakeWorkOS, sync_setting: SyncSetting, caplog: pytest.LogCaptureFixture
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
     ensure_cursor()
@@ -833,7 +833,7 @@ def test_a_locked_cursor_is_not_waited_for_without_end(
 
 
 def test_other_trouble_with_the_database_is_raised_noted_and_frees_the_lease(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     workos.create_organization(name="Acme")
     with connection.cursor() as sql:
@@ -852,7 +852,7 @@ def test_other_trouble_with_the_database_is_raised_noted_and_frees_the_lease(
 
 
 def test_a_revoked_key_is_said_once_and_loudly(
-    workos: WorkOSStandIn, caplog: pytest.LogCaptureFixture
+    workos: FakeWorkOS, caplog: pytest.LogCaptureFixture
 ) -> None:
     an_announcement("event_1")
     workos.misbehave("status", status=401, times=4)
@@ -867,7 +867,7 @@ def test_a_revoked_key_is_said_once_and_loudly(
     assert "WorkOS refused the API key" in caplog.text
 
 
-def test_what_is_parked_is_logged(workos: WorkOSStandIn, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_parked_is_logged(workos: FakeWorkOS, caplog: pytest.LogCaptureFixture) -> None:
     bad = workos.emit({"event": "organization.created", "data": None})
 
     drain_and_wait()
@@ -878,7 +878,7 @@ def test_what_is_parked_is_logged(workos: WorkOSStandIn, caplog: pytest.LogCaptu
 
 
 def test_an_id_cant_forge_a_line_of_the_log(
-    workos: WorkOSStandIn, caplog: pytest.LogCaptureFixture
+    workos: FakeWorkOS, caplog: pytest.LogCaptureFixture
 ) -> None:
     workos.emit({"id": "event_1\nERROR forged", "event": "organization.created", "data": None})
 
@@ -903,7 +903,7 @@ def _answering(*answers: bool) -> Callable[[], bool]:
 
 
 def test_a_drain_ends_soon_after_its_deadline_when_workos_asks_for_a_long_pause(
-    workos: WorkOSStandIn, sync_setting: SyncSetting
+    workos: FakeWorkOS, sync_setting: SyncSetting
 ) -> None:
     sync_setting(DRAIN_DEADLINE=0.3)
     an_announcement("event_1")

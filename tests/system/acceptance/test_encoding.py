@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from django.db import connection
 
-from orgs.testing import WorkOSStandIn
+from orgs.testing import FakeWorkOS
 from tests.concurrency import another_program
 from tests.processes import MANAGE, PROJECT, database_url, environment_for
 
@@ -16,7 +16,7 @@ LONG_AGO = "2026-01-01T00:00:00Z"
 
 
 @pytest.fixture
-def latin1(workos: WorkOSStandIn) -> Iterator[str]:
+def latin1(workos: FakeWorkOS) -> Iterator[str]:
     """The name of another database, whose encoding is LATIN1."""
     name = f"{connection.settings_dict['NAME']}_latin1"
     _execute(
@@ -32,7 +32,7 @@ def _execute(statement: str) -> None:
         cursor.execute(statement)
 
 
-def manage(workos: WorkOSStandIn, name: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+def manage(workos: FakeWorkOS, name: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [*MANAGE, *arguments],
         cwd=PROJECT,
@@ -45,7 +45,7 @@ def manage(workos: WorkOSStandIn, name: str, *arguments: str) -> "subprocess.Com
 
 
 def test_a_name_that_the_encoding_cant_hold_is_a_conflict_and_a_check_says_why(
-    workos: WorkOSStandIn, latin1: str
+    workos: FakeWorkOS, latin1: str
 ) -> None:
     migrated = manage(workos, latin1, "migrate", "--skip-checks", "--verbosity=0")
     for workos_name in ("Acme", "株式会社", "Bolt"):

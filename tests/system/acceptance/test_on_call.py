@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from orgs.models import ExternalIdWriteBack, Organization, SyncCursor
 from orgs.services.schedules import ensure_schedules
-from orgs.testing import WorkOSStandIn
+from orgs.testing import FakeWorkOS
 from tests.admin_pages import CURSOR, EVENTS, ORGANIZATIONS, OUTBOX, FormFields
 from tests.concurrency import another_program, wait_until
 from tests.processes import WEBHOOK_SECRET, a_cluster, a_web_process, environment_for
@@ -115,7 +115,7 @@ class OnCall:
 class Machine:
     """Where the processes run, and are started and killed."""
 
-    def __init__(self, workos: WorkOSStandIn, logs: Path) -> None:
+    def __init__(self, workos: FakeWorkOS, logs: Path) -> None:
         self.workos = workos
         self.logs = logs
 
@@ -158,7 +158,7 @@ class Machine:
 
 
 @pytest.fixture
-def machine(workos: WorkOSStandIn, tmp_path: Path) -> Machine:
+def machine(workos: FakeWorkOS, tmp_path: Path) -> Machine:
     """A machine whose mirror has had its first snapshot."""
     ensure_schedules(using="default")
     return Machine(workos, tmp_path)
@@ -194,7 +194,7 @@ def name_is(workos_id: str, name: str) -> bool:
     return Organization.objects.filter(workos_id=workos_id, name=name).exists()
 
 
-def an_organization_whose_push_fails(workos: WorkOSStandIn) -> Any:
+def an_organization_whose_push_fails(workos: FakeWorkOS) -> Any:
     workos.misbehave("status", method="PUT", path="/organizations", status=500, times=None)
     organization = workos.create_organization(name="Acme")
     wait_until(lambda: ExternalIdWriteBack.objects.exclude(last_error="").exists(), "a push fails")

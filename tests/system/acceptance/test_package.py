@@ -13,7 +13,7 @@ import pytest
 from django.core.management import call_command
 from django.db import connection
 
-from orgs.testing import WorkOSStandIn, sign
+from orgs.testing import FakeWorkOS, sign
 from tests.processes import PROJECT, WEBHOOK_SECRET, environment_for
 
 pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.timeout(180)]
@@ -118,7 +118,7 @@ def run(command: list[str], *, text: str = "", **options: object) -> str:
 
 
 def test_it_works_with_an_app_an_include_and_its_settings(
-    site: Path, their_database: str, workos: WorkOSStandIn, tmp_path: Path
+    site: Path, their_database: str, workos: FakeWorkOS, tmp_path: Path
 ) -> None:
     workos.create_organization(name="Acme", external_id="gram-1")
     body = json.dumps(workos.all_events()[0])

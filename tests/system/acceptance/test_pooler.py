@@ -14,7 +14,7 @@ from django.db import connection
 
 from orgs.models import ExternalIdWriteBack, Organization
 from orgs.services.queue import SYNC_EVENTS, ring
-from orgs.testing import WorkOSStandIn
+from orgs.testing import FakeWorkOS
 from tests.concurrency import wait_until
 from tests.processes import MANAGE, PROJECT, a_cluster, environment_for
 
@@ -76,7 +76,7 @@ def session_settings(pooled_url: str) -> list[object]:
 
 
 def test_the_mirror_works_and_leaves_nothing_behind_in_a_session(
-    workos: WorkOSStandIn, pooled_url: str
+    workos: FakeWorkOS, pooled_url: str
 ) -> None:
     before = session_settings(pooled_url)
     acme = workos.create_organization(name="Acme")

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from orgs.models import Organization, SyncCursor
-from orgs.testing import WorkOSStandIn
+from orgs.testing import FakeWorkOS
 from tests.builders import an_organization_row
 from tests.concurrency import wait_until
 from tests.processes import MANAGE, PROJECT, environment_for
@@ -23,7 +23,7 @@ LONG_AGO = (datetime.now(UTC) - timedelta(days=2)).isoformat()
 
 
 @contextmanager
-def running(workos: WorkOSStandIn, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
+def running(workos: FakeWorkOS, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
     process = subprocess.Popen(
         [*COMMAND, *arguments],
         cwd=PROJECT,
@@ -40,13 +40,13 @@ def running(workos: WorkOSStandIn, *arguments: str) -> Iterator["subprocess.Pope
                 process.kill()
 
 
-def finished(workos: WorkOSStandIn, *arguments: str) -> tuple[str, str, int]:
+def finished(workos: FakeWorkOS, *arguments: str) -> tuple[str, str, int]:
     with running(workos, *arguments) as process:
         out, err = process.communicate(timeout=60)
     return out, err, process.returncode
 
 
-def a_drifted_world(workos: WorkOSStandIn) -> None:
+def a_drifted_world(workos: FakeWorkOS) -> None:
     """Three pages to create, and three rows whose organizations are gone."""
     workos.seed(organizations=250, external_id_prefix="gram-", at=LONG_AGO, emits=False)
     for number in range(3):
@@ -65,7 +65,7 @@ def a_drifted_world(workos: WorkOSStandIn) -> None:
     ],
 )
 def test_a_run_that_is_killed_and_run_again_ends_as_if_undisturbed(
-    workos: WorkOSStandIn, path: str, exact: bool, answered: int
+    workos: FakeWorkOS, path: str, exact: bool, answered: int
 ) -> None:
     a_drifted_world(workos)
     if answered:
@@ -88,7 +88,7 @@ def test_a_run_that_is_killed_and_run_again_ends_as_if_undisturbed(
     assert Organization.objects.disabled().count() == 3
 
 
-def test_ctrl_c_is_one_line_and_lets_the_lease_go(workos: WorkOSStandIn) -> None:
+def test_ctrl_c_is_one_line_and_lets_the_lease_go(workos: FakeWorkOS) -> None:
     a_drifted_world(workos)
     workos.misbehave("slow", seconds=0.2, path="/organizations", exact=True, times=None)
 
@@ -103,7 +103,7 @@ def test_ctrl_c_is_one_line_and_lets_the_lease_go(workos: WorkOSStandIn) -> None
 
 
 def test_on_a_terminal_it_shows_how_far_it_is_and_otherwise_nothing(
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
 ) -> None:
     a_drifted_world(workos)
     shown, terminal = pty.openpty()
@@ -126,7 +126,7 @@ def test_on_a_terminal_it_shows_how_far_it_is_and_otherwise_nothing(
     assert piped == (out, "", 0)
 
 
-def test_what_a_terminal_cant_show_is_shown_in_escapes(workos: WorkOSStandIn) -> None:
+def test_what_a_terminal_cant_show_is_shown_in_escapes(workos: FakeWorkOS) -> None:
     workos.create_organization(name="Bücher", external_id="gram-1", at=LONG_AGO, emits=False)
 
     result = subprocess.run(
@@ -144,7 +144,7 @@ def test_what_a_terminal_cant_show_is_shown_in_escapes(workos: WorkOSStandIn) ->
 
 
 @pytest.mark.parametrize("option", ["--org", "--since"])
-def test_an_argument_that_is_no_text_is_one_line(workos: WorkOSStandIn, option: str) -> None:
+def test_an_argument_that_is_no_text_is_one_line(workos: FakeWorkOS, option: str) -> None:
     events_only = ["--events-only"] if option == "--since" else []
 
     result = subprocess.run(
@@ -162,7 +162,7 @@ def test_an_argument_that_is_no_text_is_one_line(workos: WorkOSStandIn, option: 
     assert result.stderr.count("\n") == 1
 
 
-def test_nobody_reading_the_report_is_said_in_one_line(workos: WorkOSStandIn) -> None:
+def test_nobody_reading_the_report_is_said_in_one_line(workos: FakeWorkOS) -> None:
     a_drifted_world(workos)
 
     with running(workos) as process:

@@ -9,7 +9,7 @@ import pytest
 from django_q.models import OrmQ, Schedule
 
 from orgs.models import Organization
-from orgs.testing import WorkOSStandIn
+from orgs.testing import FakeWorkOS
 from tests.concurrency import wait_until
 from tests.processes import MANAGE, PROJECT, a_cluster, environment_for
 
@@ -32,7 +32,7 @@ def redis_url(tmp_path: Path) -> Iterator[str]:
         server.terminate()
 
 
-def ring(workos: WorkOSStandIn, redis_url: str) -> str:
+def ring(workos: FakeWorkOS, redis_url: str) -> str:
     """Rings from a process that has its queue there; what it logs."""
     rung = subprocess.run(
         [*MANAGE, "shell", "-v", "0", "-c", RING],
@@ -46,7 +46,7 @@ def ring(workos: WorkOSStandIn, redis_url: str) -> str:
     return rung.stderr
 
 
-def test_a_ring_travels_by_redis(workos: WorkOSStandIn, redis_url: str) -> None:
+def test_a_ring_travels_by_redis(workos: FakeWorkOS, redis_url: str) -> None:
     # Or the schedule might ring.
     Schedule.objects.all().delete()
     workos.create_organization(name="Acme", external_id="gram-1")
@@ -60,7 +60,7 @@ def test_a_ring_travels_by_redis(workos: WorkOSStandIn, redis_url: str) -> None:
 
 
 def test_without_redis_a_ring_is_logged_and_nothing_raised(
-    workos: WorkOSStandIn, tmp_path: Path
+    workos: FakeWorkOS, tmp_path: Path
 ) -> None:
     pytest.importorskip("redis")
 

@@ -15,7 +15,7 @@ from django.db import connection
 from django.test import Client
 
 from orgs.models import ExternalIdWriteBack, WorkOSEvent
-from orgs.testing import WorkOSStandIn, sign
+from orgs.testing import FakeWorkOS, sign
 from tests.concurrency import wait_until
 from tests.processes import (
     WEBHOOK_SECRET,
@@ -82,7 +82,7 @@ def a_session() -> str:
 
 
 def test_no_secret_and_no_payload_is_ever_logged(
-    workos: WorkOSStandIn, password: str, tmp_path: Path
+    workos: FakeWorkOS, password: str, tmp_path: Path
 ) -> None:
     environment = environment_for(
         workos,
@@ -129,7 +129,7 @@ def signed(body: bytes) -> str:
     return sign(WEBHOOK_SECRET, body, int(time.time() * 1000))
 
 
-def live_a_whole_life(workos: WorkOSStandIn, port: int) -> None:
+def live_a_whole_life(workos: FakeWorkOS, port: int) -> None:
     """Events that are applied, parked by us and refused by PostgreSQL, a revoked key, and a
     write-back that fails, all by webhooks."""
     echo = {"message": f"bad key {workos.api_key}"}

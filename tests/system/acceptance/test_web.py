@@ -12,7 +12,7 @@ import pytest
 from django.db import connection
 
 from orgs.models import Organization, WorkOSEvent
-from orgs.testing import WorkOSStandIn, sign
+from orgs.testing import FakeWorkOS, sign
 from orgs.views import MAX_BODY_BYTES
 from tests.concurrency import another_program
 from tests.processes import (
@@ -116,7 +116,7 @@ def odd_headers() -> dict[str, tuple[bytes, set[int | None]]]:
 
 
 def test_whatever_the_bytes_of_a_request_it_is_answered_and_never_500(
-    workos: WorkOSStandIn, tmp_path: Path
+    workos: FakeWorkOS, tmp_path: Path
 ) -> None:
     requests = odd_requests() | odd_headers()
 
@@ -160,7 +160,7 @@ def drained(environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":
 
 
 def test_a_database_out_of_connections_parks_and_loses_nothing(
-    workos: WorkOSStandIn, of_one_connection: str, tmp_path: Path
+    workos: FakeWorkOS, of_one_connection: str, tmp_path: Path
 ) -> None:
     workos.create_organization(name="Acme")
     environment = environment_for(workos, DATABASE_URL=database_url(user=of_one_connection))

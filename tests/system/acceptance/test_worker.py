@@ -11,7 +11,7 @@ from pytest_django import Settings
 
 from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEvent
 from orgs.services.queue import SYNC_EVENTS, ring
-from orgs.testing import WorkOSStandIn
+from orgs.testing import FakeWorkOS
 from tests.concurrency import wait_until
 from tests.processes import WEBHOOK_SECRET, a_cluster, environment_for
 
@@ -19,22 +19,20 @@ pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.timeout(120)]
 
 
 @pytest.fixture
-def webhooks(
-    live_server: Any, workos: WorkOSStandIn, settings: Settings
-) -> Callable[..., WorkOSStandIn]:
+def webhooks(live_server: Any, workos: FakeWorkOS, settings: Settings) -> Callable[..., FakeWorkOS]:
     """The stand-in, delivering to the real view."""
     workos.add_webhook_endpoint(url=f"{live_server.url}/webhooks/workos/", secret=WEBHOOK_SECRET)
     return lambda: workos
 
 
-def is_written_back(workos: WorkOSStandIn, workos_id: str) -> bool:
+def is_written_back(workos: FakeWorkOS, workos_id: str) -> bool:
     row = Organization.objects.filter(workos_id=workos_id).first()
     there = workos.organization(workos_id)
     return row is not None and there is not None and there["external_id"] == row.id
 
 
 def test_a_webhook_becomes_a_row_and_a_write_back_without_a_word(
-    webhooks: Callable[[], WorkOSStandIn], tmp_path: Path
+    webhooks: Callable[[], FakeWorkOS], tmp_path: Path
 ) -> None:
     workos = webhooks()
     workos.set_hold_back(1.0)
@@ -55,7 +53,7 @@ def test_a_webhook_becomes_a_row_and_a_write_back_without_a_word(
 
 
 def test_a_worker_killed_in_the_middle_loses_nothing_and_applies_nothing_twice(
-    webhooks: Callable[[], WorkOSStandIn],
+    webhooks: Callable[[], FakeWorkOS],
 ) -> None:
     workos = webhooks()
     workos.misbehave("time_out", seconds=60)
@@ -74,7 +72,7 @@ def test_a_worker_killed_in_the_middle_loses_nothing_and_applies_nothing_twice(
     assert WorkOSEvent.objects.get().outcome == "created"
 
 
-def test_a_cluster_says_what_is_missing_and_does_not_start(workos: WorkOSStandIn) -> None:
+def test_a_cluster_says_what_is_missing_and_does_not_start(workos: FakeWorkOS) -> None:
     with a_cluster(environment_for(workos, WORKOS_API_KEY="")) as cluster:
         code = cluster.wait(60)
 

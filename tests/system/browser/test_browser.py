@@ -6,7 +6,7 @@ from django_q.models import OrmQ
 
 from orgs.models import Organization, WorkOSEvent
 from orgs.services.queue import RECONCILE
-from orgs.testing import WorkOSStandIn
+from orgs.testing import FakeWorkOS
 from tests.system.browser.conftest import PASSWORD, Desk
 from tests.system.browser.day import a_day
 
@@ -70,7 +70,7 @@ def test_a_person_searches_for_an_organization_and_reads_its_story(logged_in: De
 
 
 def test_a_person_replays_a_parked_event_by_keyboard_alone(
-    logged_in: Desk, workos: WorkOSStandIn
+    logged_in: Desk, workos: FakeWorkOS
 ) -> None:
     workos.create_organization(id=INITECH, name="Initech, renamed", external_id="gram-initech")
     page = logged_in.page
@@ -94,7 +94,7 @@ def test_a_person_replays_a_parked_event_by_keyboard_alone(
 
 
 def test_a_person_reconciles_one_organization_at_a_phone(
-    logged_in: Desk, workos: WorkOSStandIn
+    logged_in: Desk, workos: FakeWorkOS
 ) -> None:
     workos.create_organization(
         id=UMBRELLA, name="Umbrella Corporation", external_id="gram-umbrella"

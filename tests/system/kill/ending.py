@@ -9,14 +9,14 @@ from datetime import datetime
 from typing import TypeAlias
 
 from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEvent
-from orgs.testing import WorkOSStandIn
+from orgs.testing import FakeWorkOS
 from tests.system.kill.scenarios import LONG_AGO
 
 Ending: TypeAlias = Mapping[str, object]
 """What there is, by what it is called."""
 
 
-def ending(workos: WorkOSStandIn) -> Ending:
+def ending(workos: FakeWorkOS) -> Ending:
     """Every row of ours, and every organization and event of WorkOS's."""
     names = _names_of_events(workos)
     return {
@@ -44,7 +44,7 @@ def differences(expected: Ending, seen: Ending) -> Iterator[str]:
             yield f"{name} is {seen.get(name)}, not {expected.get(name)}"
 
 
-def _names_of_events(workos: WorkOSStandIn) -> dict[str, str]:
+def _names_of_events(workos: FakeWorkOS) -> dict[str, str]:
     """Those of different organizations may be in another order: the write-backs' threads race."""
     counts: Counter[str] = Counter()
     names = {}

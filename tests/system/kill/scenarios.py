@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 from django.db import connection
 
 from orgs.models import ORGANIZATIONS_STREAM, ExternalIdWriteBack, SyncCursor
-from orgs.testing import WorkOSStandIn
+from orgs.testing import FakeWorkOS
 from tests.builders import an_announcement, an_organization_row
 
 FORBIDDEN: Final = "Forbidden"
@@ -16,7 +16,7 @@ FORBIDDEN: Final = "Forbidden"
 LONG_AGO: Final = datetime.now(UTC).replace(microsecond=0) - timedelta(days=2)
 
 
-Arrange: TypeAlias = Callable[[WorkOSStandIn], None]
+Arrange: TypeAlias = Callable[[FakeWorkOS], None]
 """Fills the empty tables, and WorkOS."""
 
 
@@ -42,7 +42,7 @@ def let_an_hour_pass() -> None:
         )
 
 
-def a_stream(workos: WorkOSStandIn) -> None:
+def a_stream(workos: FakeWorkOS) -> None:
     """Three pages of every kind of event: one that nobody can read, one that PostgreSQL refuses, so
     that its page is applied one by one, and an announcement of an event that is never listed."""
     at = LONG_AGO.isoformat()
@@ -60,7 +60,7 @@ def a_stream(workos: WorkOSStandIn) -> None:
     an_announcement("event_never_listed", ago=timedelta(minutes=5), workos_id="org_5")
 
 
-def an_outbox(workos: WorkOSStandIn) -> None:
+def an_outbox(workos: FakeWorkOS) -> None:
     """A request of each kind: two to be told, one that is told already, one that WorkOS has under
     another name, one of an organization that is gone, one whose link was taken away."""
     for number, told in enumerate((None, None, "gram-3", "other", None, None), start=1):
@@ -74,7 +74,7 @@ def an_outbox(workos: WorkOSStandIn) -> None:
         cursor.execute("UPDATE organization_metadata SET workos_id = NULL WHERE id = 'gram-6'")
 
 
-def drift_behind_a_lost_cursor(workos: WorkOSStandIn) -> None:
+def drift_behind_a_lost_cursor(workos: FakeWorkOS) -> None:
     """Drift of every kind, and WorkOS does not know the event after which the stream goes on."""
     _drift(workos)
     workos.create_organization(id="org_9", name="Streamed", at=LONG_AGO)
@@ -85,7 +85,7 @@ def drift_behind_a_lost_cursor(workos: WorkOSStandIn) -> None:
     )
 
 
-def _drift(workos: WorkOSStandIn) -> None:
+def _drift(workos: FakeWorkOS) -> None:
     an_organization_row("gram-2", name="Bolt")
     an_organization_row("gram-3", name="Old", workos_id="org_3")
     an_organization_row("gram-4", name="Heir", workos_id="org_gone")

@@ -13,7 +13,7 @@ from django.db.models.functions import Now
 from pytest_django import DjangoDbBlocker
 
 from orgs.models import ExternalIdWriteBack
-from orgs.testing import WorkOSStandIn
+from orgs.testing import FakeWorkOS
 from tests.concurrency import wait_until
 from tests.processes import database_url, environment_for
 from tests.system.kill import scenarios
@@ -39,7 +39,7 @@ def launcher(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Itera
     with (
         tempfile.TemporaryDirectory() as directory,
         django_db_blocker.unblock(),
-        WorkOSStandIn() as workos,
+        FakeWorkOS() as workos,
     ):
         url = database_url(host=directory, port=str(_PORT))
         environment = environment_for(
@@ -94,7 +94,7 @@ def test_killed_at_any_step_and_started_again_it_ends_as_if_undisturbed(
 
 def _undisturbed(launcher: Launcher, work: str, arrange: Arrange) -> tuple[list[Step], Ending]:
     scenarios.empty_tables()
-    with WorkOSStandIn() as workos:
+    with FakeWorkOS() as workos:
         arrange(workos)
         watch = launcher.run(work, _address(workos))
         assert watch.exit_code == 0
@@ -106,7 +106,7 @@ def _killed_and_started_again(
     launcher: Launcher, work: str, arrange: Arrange, step: Step
 ) -> Ending:
     scenarios.empty_tables()
-    with WorkOSStandIn() as workos:
+    with FakeWorkOS() as workos:
         arrange(workos)
         killed = launcher.run(work, _address(workos), kill_at=step)
         assert (killed.exit_code, killed.steps[-1:]) == (-signal.SIGKILL, [step])
@@ -135,7 +135,7 @@ def _is_alone() -> bool:
         return bool(cursor.fetchone()[0] == 1)
 
 
-def _address(workos: WorkOSStandIn) -> Address:
+def _address(workos: FakeWorkOS) -> Address:
     port = urlsplit(workos.base_url).port
     assert port is not None
     return "127.0.0.1", port
