@@ -1,7 +1,4 @@
-"""Starts what gram-sync consists of: PostgreSQL if it is the embedded one, web process, worker.
-
-The options of each are those of ``Children.start``.
-"""
+"""Starts what gram-sync consists of. The options of each are those of ``Children.start``."""
 
 import socket
 import sys
@@ -28,30 +25,23 @@ def start_postgres(children: Children, data_dir: Path) -> str:
 
 def migrate(children: Children, **options: Any) -> None:
     """Bring the tables up to date. Raises ChildFailed."""
-    command = (*MANAGE, "migrate", "--noinput", "--verbosity=0")
-    children.run("manage.py migrate", command, **options)
+    children.run("manage.py migrate", (*MANAGE, "migrate", "--noinput", "--verbosity=0"), **options)
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens: its port is known, and taken from others, before anything
-    serves it.
-
-    Port 0 is any that is free. Raises OSError.
-    """
+    """Return a socket that listens, before anything serves it: its port is known, and taken from
+    others. Port 0 is any that is free. Raises OSError."""
     family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     return socket.create_server((str(address[0]), port), family=family, backlog=1024)
 
 
 def start_web(children: Children, listener: socket.socket, **options: Any) -> Child:
     """Start gunicorn on a listening socket, which is closed here, and wait until it answers."""
-    descriptor = listener.fileno()
-    command = (
-        *(sys.executable, "-m", "gunicorn", "gram_sync.wsgi"),
-        *("--config", "python:gram_sync.gunicorn", "--bind", f"fd://{descriptor}"),
-    )
+    gunicorn = (sys.executable, "-m", "gunicorn", "gram_sync.wsgi")
     with listener:
-        host, port = listener.getsockname()[:2]
-        web = children.start("The web process", command, pass_fds=(descriptor,), **options)
+        fd, (host, port) = listener.fileno(), listener.getsockname()[:2]
+        command = (*gunicorn, "--config", "python:gram_sync.gunicorn", "--bind", f"fd://{fd}")
+        web = children.start("The web process", command, pass_fds=(fd,), **options)
     children.wait_until(lambda: _answers(host, port), "answered", of=web, seconds=60)
     return web
 
@@ -67,9 +57,8 @@ def _answers(host: str, port: int) -> bool:
     connection = HTTPConnection(everywhere.get(host, host), port, timeout=2)
     try:
         connection.request("GET", "/healthz")
-        connection.getresponse().read()
+        return bool(connection.getresponse().status)
     except (OSError, HTTPException):
         return False
     finally:
         connection.close()
-    return True

@@ -1,4 +1,7 @@
-"""Reads settings from the environment and, for what is not set there, from the file .env."""
+"""Reads settings from the environment and, for what is not set there, from the file .env.
+
+Every function raises ImproperlyConfigured for what can't be read, and never shows a secret in it.
+"""
 
 import io
 import os
@@ -10,18 +13,14 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 from psycopg.pq import Conninfo
 
-PROJECT: Final = Path(__file__).resolve().parents[1]
+from gram_sync.processes import PROJECT
 
-_ON: Final = ("true", "1", "yes", "on")
-_OFF: Final = ("false", "0", "no", "off")
-#: What Django takes out of OPTIONS, or psycopg beside libpq's own options.
-_DJANGOS_OPTIONS: Final = {
-    "assume_role",
-    "isolation_level",
-    "pool",
-    "prepare_threshold",
-    "server_side_binding",
-}
+_SWITCH: Final = {"true": True, "1": True, "yes": True, "on": True} | dict.fromkeys(
+    ("false", "0", "no", "off"), False
+)
+#: What Django or psycopg takes beside libpq's options.
+_OTHER_OPTIONS: Final = {"assume_role", "pool", "prepare_threshold", "server_side_binding"}
+_URL: Final = "postgresql://user:password@host:5432/name"
 
 
 def env_file() -> Path:
@@ -30,10 +29,7 @@ def env_file() -> Path:
 
 
 def read_env_file() -> None:
-    """Add the variables of .env to the environment; those that are set win.
-
-    Raises ImproperlyConfigured, without the line that can't be read: it may hold a secret.
-    """
+    """Add the variables of the file to the environment; those that are set there win."""
     path = env_file()
     try:
         content = path.read_text() if path.is_file() else ""
@@ -57,64 +53,62 @@ def items(name: str) -> list[str]:
 
 
 def number(name: str, default: float, *, least: float, most: float) -> Any:
-    """Return a number of the type of ``default``. Raises ImproperlyConfigured."""
-    kind = type(default)
-    written = text(name)
+    """Return a number of the type of ``default``."""
+    written = text(name, str(default))
     try:
-        value = kind(written) if written else default
+        value = type(default)(written)
     except ValueError:
         value = None
     if value is None or not least <= value <= most:
-        wanted = "a whole number" if kind is int else "a number"
+        kind = "a whole number" if isinstance(default, int) else "a number"
         raise ImproperlyConfigured(
-            f"{name} must be {wanted} from {least:g} to {most:g}, not {written!r}"
+            f"{name} must be {kind} from {least:g} to {most:g}, not {written!r}"
         )
     return value
 
 
 def switch(name: str) -> bool:
-    """Return True for true, 1, yes and on, False for their opposites. Raises ImproperlyConfigured."""
-    written = text(name, "false").lower()
-    if written not in (*_ON, *_OFF):
-        raise ImproperlyConfigured(f"{name} must be true or false, not {text(name)!r}")
-    return written in _ON
+    """Return True for true, 1, yes and on, and False for their opposites and for nothing."""
+    written = text(name, "false")
+    if written.lower() not in _SWITCH:
+        raise ImproperlyConfigured(f"{name} must be true or false, not {written!r}")
+    return _SWITCH[written.lower()]
 
 
-def choice(name: str, default: str, *others: str) -> str:
-    """Return one of some words, in whatever case it is written. Raises ImproperlyConfigured."""
-    chosen = {each.lower(): each for each in (default, *others)}
-    written = text(name, default)
-    if written.lower() not in chosen:
-        known = " or ".join(chosen.values())
-        raise ImproperlyConfigured(f"{name} must be {known}, not {written!r}")
-    return chosen[written.lower()]
+def choice(name: str, *choices: str) -> str:
+    """Return one of some words, in whatever case it is written; the first if it is not set."""
+    written = text(name, choices[0])
+    for each in choices:
+        if each.lower() == written.lower():
+            return each
+    raise ImproperlyConfigured(f"{name} must be {' or '.join(choices)}, not {written!r}")
+
+
+def url(name: str, what: str, *schemes: str) -> str:
+    """Return a URL that begins with one of the schemes, or an empty text."""
+    written = text(name)
+    if written and not written.startswith(tuple(f"{scheme}://" for scheme in schemes)):
+        known = " or ".join(f"{scheme}://…" for scheme in schemes)
+        raise ImproperlyConfigured(f"{name} must name a {what}: {known}")
+    return written
 
 
 def database_url(name: str) -> dict[str, Any] | None:
-    """Return the database that a URL names, as Django's settings have it; None if it is not set.
-
-    Raises ImproperlyConfigured, without the URL: it holds a password.
-    """
-    if not (url := text(name)):
+    """Return the PostgreSQL that a URL names, as Django's settings have it; None without one."""
+    if not (written := url(name, "PostgreSQL", "postgresql", "postgres")):
         return None
-    if not url.startswith(("postgres://", "postgresql://")):
-        raise ImproperlyConfigured(f"{name} must name a PostgreSQL: postgresql://…")
     try:
-        database = dict(environ.Env.db_url_config(url))
+        database = dict(environ.Env.db_url_config(written))
     except ValueError:
         raise ImproperlyConfigured(
-            f"{name} can't be read; it must look like postgresql://user:password@host:5432/name,"
-            " with %XX for special characters in the password"
+            f"{name} can't be read; it must look like {_URL}, with %XX for special characters in"
+            " the password"
         ) from None
-    options = database.get("OPTIONS", {}).keys()
+    options = database.get("OPTIONS", {})
     known = {option.keyword.decode() for option in Conninfo.get_defaults()}
-    for unknown in sorted(options - known - _DJANGOS_OPTIONS):
+    for unknown in sorted(options.keys() - known - _OTHER_OPTIONS):
         instead = "; write ?options=-c%20search_path%3DNAME" if unknown == "schema" else ""
-        raise ImproperlyConfigured(
-            f"{name} has ?{unknown}=, which PostgreSQL's client does not know{instead}"
-        )
+        raise ImproperlyConfigured(f"{name} has ?{unknown}=, which PostgreSQL has not{instead}")
     if not database["NAME"] and "service" not in options:
-        raise ImproperlyConfigured(
-            f"{name} names no database; it must look like postgresql://user:password@host:5432/name"
-        )
+        raise ImproperlyConfigured(f"{name} names no database; it must look like {_URL}")
     return database

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn, Self, TypeVar
 
-from gram_sync.environment import PROJECT as PROJECT
+PROJECT: Final = Path(__file__).resolve().parents[1]
 
 _POLL_SECONDS: Final = 0.1
-
 _T = TypeVar("_T")
 
 
@@ -45,22 +44,18 @@ class Child:
     name: str
     process: subprocess.Popen[bytes]
     patience: float
-    """Seconds from SIGTERM to SIGKILL."""
-    log: Path | None = None
+    log: Path | None
 
     def describe(self, what: str) -> str:
-        """Return what happened to the child, and the last lines of its log."""
+        """Return what happened, how it ended if it has, and the last lines of its log."""
+        if (code := self.process.returncode) is not None:
+            how = f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
+            what = f"{what} ({how})"
         if self.log is None:
             return f"{self.name} {what}; its output above may say why."
         lines = self.log.read_text(errors="replace").splitlines()[-15:] or ["(nothing)"]
-        shown = "\n".join(f"  | {line}" for line in lines)
-        return f"{self.name} {what}. The end of its log, {self.log}:\n{shown}"
-
-    def describe_end(self, what: str) -> str:
-        """Return how it ended, and the last lines of its log."""
-        code = self.process.returncode
-        how = f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
-        return self.describe(f"{what} ({how})")
+        shown = "".join(f"\n  | {line}" for line in lines)
+        return f"{self.name} {what}. The end of its log, {self.log}:{shown}"
 
 
 class Children:
@@ -82,7 +77,8 @@ class Children:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             # nohup has a process ignore SIGHUP.
             if signal.getsignal(number) != signal.SIG_IGN or number != signal.SIGHUP:
-                self._handlers[number] = signal.signal(number, self._note)
+                handler = signal.signal(number, lambda number, _: self._signals.append(number))
+                self._handlers[number] = handler
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -104,7 +100,10 @@ class Children:
         pass_fds: Sequence[int] = (),
         patience: float = 10,
     ) -> Child:
-        """Start a child; it is stopped before those that were started earlier. Raises OSError."""
+        """Start a child, which is stopped before those that were started earlier.
+
+        It is given ``patience`` seconds from SIGTERM to SIGKILL. Raises OSError.
+        """
         with nullcontext() if log is None else log.open("wb") as output:
             process = subprocess.Popen(
                 command,
@@ -122,15 +121,16 @@ class Children:
         return child
 
     def run(self, name: str, command: Sequence[str], **options: Any) -> None:
-        """Run a command to its end, with the options of ``start``. Raises ChildFailed if it doesn't
-        exit with 0, and Stopped."""
+        """Run a command to its end, with the options of ``start``. Raises as ``check`` does, and
+        ChildFailed if it doesn't exit with 0."""
         child = self.start(name, command, **options)
         while child.process.poll() is None:
-            self._raise_signal()
+            if self._signals:
+                self.check()
             time.sleep(_POLL_SECONDS)
         self._running.remove(child)
         if child.process.returncode != 0:
-            raise ChildFailed(child.describe_end("failed"))
+            raise ChildFailed(child.describe("failed"))
         self.check()
 
     def at_the_end(self, callback: Callable[[], object]) -> None:
@@ -139,10 +139,11 @@ class Children:
 
     def check(self) -> None:
         """Raise Stopped if a signal came, and ChildFailed if a child has ended."""
-        self._raise_signal()
+        if self._signals:
+            raise Stopped(self._signals[0])
         for child in self._running:
             if child.process.poll() is not None:
-                raise ChildFailed(child.describe_end("ended by itself"))
+                raise ChildFailed(child.describe("ended by itself"))
 
     def wait_until(
         self, condition: Callable[[], _T | None], done: str, *, of: Child, seconds: float
@@ -152,26 +153,18 @@ class Children:
         Raises as ``check`` does, and TooSlow.
         """
         deadline = time.monotonic() + seconds
-        while True:
+        while not (value := condition()):
             self.check()
-            if value := condition():
-                return value
             if time.monotonic() > deadline:
                 raise TooSlow(of.describe(f"has not {done} within {seconds:g} seconds"))
             time.sleep(_POLL_SECONDS)
+        return value
 
     def wait(self) -> NoReturn:
         """Wait until a signal comes or a child ends, which is raised as ``check`` does."""
         while True:
             self.check()
             time.sleep(_POLL_SECONDS)
-
-    def _note(self, number: int, _: object) -> None:
-        self._signals.append(number)
-
-    def _raise_signal(self) -> None:
-        if self._signals:
-            raise Stopped(self._signals[0])
 
     def _stop(self, child: Child) -> None:
         if child not in self._running:
@@ -180,9 +173,9 @@ class Children:
         # To the process itself, not to its group: it has to end its own in order.
         child.process.terminate()
         deadline = time.monotonic() + child.patience
-        # Only Ctrl-C: `make` passes a SIGTERM on that we may already have got ourselves.
-        while time.monotonic() < deadline and signal.SIGINT not in self._signals:
-            if child.process.poll() is not None:
+        while child.process.poll() is None and time.monotonic() < deadline:
+            # Only Ctrl-C: `make` passes a SIGTERM on that we may already have got ourselves.
+            if signal.SIGINT in self._signals:
                 break
             time.sleep(_POLL_SECONDS / 2)
         # Something is left in the group only if the process is stuck or was killed.

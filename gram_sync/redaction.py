@@ -1,6 +1,7 @@
 """Keeps secrets out of logs and error pages, whatever put them there."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from urllib.parse import quote, unquote, urlsplit
 
 from django.conf import settings
@@ -33,18 +34,15 @@ class RedactingExceptionReporter(ExceptionReporter):
 
 
 def _secrets() -> list[str]:
-    try:
-        secrets = [
-            settings.WORKOS_SYNC["API_KEY"],
-            *settings.WORKOS_SYNC["WEBHOOK_SECRETS"],
-            str(settings.DATABASES["default"].get("PASSWORD") or ""),
-            unquote(urlsplit(settings.Q_CLUSTER.get("redis", "")).password or ""),
-        ]
+    secrets = []
+    # If no setting can be read, there is no secret, and it is that which is to be logged.
+    with suppress(ImproperlyConfigured):
+        secrets += [settings.WORKOS_SYNC["API_KEY"], *settings.WORKOS_SYNC["WEBHOOK_SECRETS"]]
+        secrets.append(str(settings.DATABASES["default"].get("PASSWORD") or ""))
+        secrets.append(unquote(urlsplit(settings.Q_CLUSTER.get("redis", "")).password or ""))
         # Last: Django raises for an empty one as soon as it is read.
-        return [settings.SECRET_KEY, *secrets]
-    except ImproperlyConfigured:
-        # No setting could be read, and so no secret: it is that which is to be logged.
-        return []
+        secrets.append(settings.SECRET_KEY)
+    return secrets
 
 
 def _forms(secret: str) -> Iterator[str]:

@@ -1,5 +1,8 @@
-"""Run web process and worker against WorkOS, until Ctrl-C or SIGTERM. Before that, the settings
-are checked and the database is migrated. If one of the two ends, so does the other."""
+"""Runs web process and worker against WorkOS, until Ctrl-C or SIGTERM: ``make run``.
+
+Before that, the settings are checked and the database is migrated. If one of the two ends, so does
+the other.
+"""
 
 import os
 import secrets
@@ -10,12 +13,24 @@ from contextlib import closing
 import django
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
+from django.db import OperationalError, connection
 
 from gram_sync import environment as env
 from gram_sync.components import listen, migrate, start_postgres, start_web, start_worker
 from gram_sync.embedded_postgres import server
 from gram_sync.processes import ChildFailed, Children, Stopped
 from gram_sync.streams import run_guarded
+
+_RUNNING = """
+gram-sync runs: web process on http://{place}, and worker. Ctrl-C stops both.
+
+Webhook  In the WorkOS dashboard, register https://YOUR-HOST/webhooks/workos/ for the
+         events organization.created, organization.updated, organization.deleted.
+         ALLOWED_HOSTS must have YOUR-HOST; it is {hosts}.
+Admin    http://{place}/admin/
+         To make a login, in another terminal, with the same settings:
+         {python} manage.py createsuperuser
+"""
 
 
 class CannotRun(Exception):
@@ -28,10 +43,12 @@ def main() -> int:
         with Children() as children:
             _run(children)
     except Stopped:
-        print("Stopped.", flush=True)
+        _say("Stopped.")
         return 0
     except (CannotRun, ChildFailed, ImproperlyConfigured, server.ServerError) as error:
         print(error, file=sys.stderr)
+    except OperationalError as error:
+        print(f"The database can't be used: {error}", file=sys.stderr)
     return 1
 
 
@@ -40,7 +57,10 @@ def _run(children: Children) -> None:
     made_key = "" if env.text("SECRET_KEY") else secrets.token_urlsafe(50)
     if made_key:
         os.environ["SECRET_KEY"] = made_key
-    _check_settings()
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gram_sync.settings")
+    django.setup()
+    if errors := [message for message in checks.run_checks() if message.is_serious()]:
+        raise CannotRun("\n".join(f"{error.msg} {error.hint or ''}".rstrip() for error in errors))
     with closing(_listener()) as listener:
         if made_key:
             _keep_secret_key(made_key)
@@ -48,16 +68,14 @@ def _run(children: Children) -> None:
     try:
         children.wait()
     except Stopped:
-        print(
-            "Stopping, once the worker has finished its tasks. Ctrl-C ends it at once.", flush=True
-        )
+        _say("Stopping, once the worker has finished its tasks. Ctrl-C ends it at once.")
         raise
 
 
 def _keep_secret_key(secret_key: str) -> None:
     """Add it to .env, so that commands in another terminal have the same."""
     path = env.env_file()
-    print(f"SECRET_KEY is not set: one was made, and is kept in {path}.", flush=True)
+    _say(f"SECRET_KEY is not set: one was made, and is kept in {path}.")
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         with os.fdopen(descriptor, "a") as file:
@@ -65,15 +83,6 @@ def _keep_secret_key(secret_key: str) -> None:
             file.write(f"\nSECRET_KEY={secret_key}\n")
     except OSError as error:
         raise CannotRun(f"{error}: set SECRET_KEY, to 50 or more random characters.") from None
-
-
-def _check_settings() -> None:
-    """Raise CannotRun with a line for each thing that has to be set, or ImproperlyConfigured."""
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gram_sync.settings")
-    django.setup()
-    errors = [message for message in checks.run_checks() if message.is_serious()]
-    if errors:
-        raise CannotRun("\n".join(f"{error.msg} {error.hint or ''}".rstrip() for error in errors))
 
 
 def _listener() -> socket.socket:
@@ -93,45 +102,27 @@ def _listener() -> socket.socket:
 def _start_all(children: Children, listener: socket.socket) -> None:
     from django.conf import settings  # noqa: PLC0415 - they read the environment, just prepared
 
-    host, port = listener.getsockname()[:2]
     database = settings.DATABASES["default"]
-    if database["ENGINE"] == "gram_sync.embedded_postgres":
-        data_dir = database["OPTIONS"]["data_dir"]
-        print(f"DATABASE_URL is not set: using the embedded PostgreSQL in {data_dir}.", flush=True)
+    if data_dir := database["OPTIONS"].get("data_dir"):
+        _say(f"DATABASE_URL is not set: using the embedded PostgreSQL in {data_dir}.")
         if not server.is_running(data_dir):
             start_postgres(children, data_dir)
-    _check_database()
-    print("Migrating the database ...", flush=True)
+    connection.ensure_connection()
+    connection.close()
+    _say("Migrating the database ...")
     migrate(children)
     # Started last and stopped first is the web process: then nothing new is announced to the
     # worker, which ends by itself within its tasks' time limit.
     start_worker(children, patience=settings.Q_CLUSTER["timeout"] + 10)
+    host, port = listener.getsockname()[:2]
     start_web(children, listener)
     place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    print(
-        f"""
-gram-sync runs: web process on http://{place}, and worker. Ctrl-C stops both.
-
-Webhook  In the WorkOS dashboard, register https://YOUR-HOST/webhooks/workos/ for the
-         events organization.created, organization.updated, organization.deleted.
-         ALLOWED_HOSTS must have YOUR-HOST; it is {",".join(settings.ALLOWED_HOSTS)}.
-Admin    http://{place}/admin/
-         To make a login, in another terminal, with DATABASE_URL as it is here:
-         {os.path.relpath(sys.executable)} manage.py createsuperuser
-""",
-        flush=True,
-    )
+    hosts, python = ",".join(settings.ALLOWED_HOSTS), os.path.relpath(sys.executable)
+    _say(_RUNNING.format(place=place, hosts=hosts, python=python))
 
 
-def _check_database() -> None:
-    from django.db import OperationalError, connection  # noqa: PLC0415 - after django.setup()
-
-    try:
-        connection.ensure_connection()
-    except OperationalError as error:
-        raise CannotRun(f"The database can't be used: {error}") from None
-    finally:
-        connection.close()
+def _say(text: str) -> None:
+    print(text, flush=True)
 
 
 if __name__ == "__main__":

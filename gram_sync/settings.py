@@ -5,9 +5,10 @@ from typing import Any
 
 from gram_sync import environment as env
 from gram_sync import logs
+from gram_sync.processes import PROJECT
 from orgs.conf import RANGES, Secret, SyncSettings, least_task_timeout
 
-BASE_DIR = env.PROJECT
+BASE_DIR = PROJECT
 
 env.read_env_file()
 
@@ -58,52 +59,37 @@ WORKOS_SYNC = {
 
 # Database -----------------------------------------------------------------------------------
 
-_EMBEDDED_POSTGRES = {
+_options: dict[str, Any] = {
+    # A host that is gone answers nothing at all, and WorkOS waits for an answer for 5 seconds.
+    "connect_timeout": 3,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+_database = env.database_url("DATABASE_URL") or {
     "ENGINE": "gram_sync.embedded_postgres",
     "NAME": "gram_sync",
     "OPTIONS": {"data_dir": BASE_DIR / ".data" / "postgres"},
 }
-
-
-def _database() -> dict[str, Any]:
-    if not (database := env.database_url("DATABASE_URL")):
-        return _EMBEDDED_POSTGRES
-    # A host that is gone answers nothing at all, and WorkOS waits for a webhook's answer 5 seconds.
-    limits = {
-        "connect_timeout": 3,
-        "keepalives_idle": 15,
-        "keepalives_interval": 5,
-        "keepalives_count": 3,
-        "tcp_user_timeout": 30_000,
-    }
-    return {**database, "OPTIONS": {**limits, **database.get("OPTIONS", {})}}
-
-
-def _behind_pooler(database: dict[str, Any]) -> dict[str, Any]:
-    """Leave out what lasts longer than a transaction: so long is a pooled session ours."""
-    options = {**database.get("OPTIONS", {}), "prepare_threshold": None}
-    return {**database, "OPTIONS": options, "DISABLE_SERVER_SIDE_CURSORS": True}
-
-
-def _with_statement_limit(database: dict[str, Any]) -> dict[str, Any]:
-    """As the web process has it, whose threads are few: a page must not wait for another program's
-    lock for as long as that is held."""
-    seconds = env.number("STATEMENT_TIMEOUT_SECONDS", 0.0, least=0, most=3_600)
-    if not seconds:
-        return database
-    options = database.get("OPTIONS", {})
-    milliseconds = int(seconds * 1000)
-    limits = f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds // 5}"
-    both = f"{options.get('options', '')} {limits}".strip()
-    return {**database, "OPTIONS": {**options, "options": both}}
-
-
-_is_pooled = env.choice("DATABASE_POOLER", "none", "transaction") != "none"
+_options |= _database.get("OPTIONS", {})
+_is_pooled = env.choice("DATABASE_POOLER", "none", "transaction") == "transaction"
+_statement_timeout = int(1000 * env.number("STATEMENT_TIMEOUT_SECONDS", 0.0, least=0, most=3_600))
+if _is_pooled:
+    # Without what lasts longer than a transaction: so long is a pooled session ours.
+    _options["prepare_threshold"] = None
+elif _statement_timeout:
+    # The web process has it, whose threads are few: a page must not wait for another program's lock
+    # for as long as that is held.
+    _limits = f"-c statement_timeout={_statement_timeout} -c lock_timeout={_statement_timeout // 5}"
+    _options["options"] = f"{_options.get('options', '')} {_limits}".strip()
 DATABASES = {
     "default": {
-        **(_behind_pooler if _is_pooled else _with_statement_limit)(_database()),
+        **_database,
+        "OPTIONS": _options,
         "CONN_MAX_AGE": 600,
         "CONN_HEALTH_CHECKS": True,
+        "DISABLE_SERVER_SIDE_CURSORS": _is_pooled,
     }
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -117,23 +103,16 @@ _task_timeout = least_task_timeout(
 )
 
 
-def _broker() -> dict[str, Any]:
-    """Where tasks are queued: in a table, or in Redis, which loses those of a killed worker; the
-    schedule makes that good."""
-    if not (url := env.text("REDIS_URL")):
-        return {"orm": "default"}
-    if not url.startswith(("redis://", "rediss://", "unix://")):
-        raise env.ImproperlyConfigured(
-            "REDIS_URL must name a Redis: redis://…, rediss://… or unix://…"
-        )
+# In a table, or in Redis, which loses the tasks of a killed worker; the schedule makes that good.
+_broker: dict[str, Any] = {"orm": "default"}
+if _redis := env.url("REDIS_URL", "Redis", "redis", "rediss", "unix"):
     # As for the database, and longer than the second for which a worker waits for a task.
-    limits = "socket_connect_timeout=2&socket_timeout=3"
-    return {"redis": Secret(f"{url}{'&' if '?' in url else '?'}{limits}")}
-
+    _limits = "socket_connect_timeout=2&socket_timeout=3"
+    _broker = {"redis": Secret(f"{_redis}{'&' if '?' in _redis else '?'}{_limits}")}
 
 Q_CLUSTER = {
     "name": "gram_sync",
-    **_broker(),
+    **_broker,
     "workers": env.number("WORKERS", 2, least=1, most=64),
     "timeout": _task_timeout,
     "retry": 2 * _task_timeout + 60,
@@ -207,6 +186,6 @@ STATIC_URL = "static/"
 #: are all there is to serve, and it finds them where they are installed.
 STATIC_ROOT = BASE_DIR / ".data" / "static"
 WHITENOISE_USE_FINDERS = True
-warnings.filterwarnings("ignore", "No directory at", UserWarning, "whitenoise")
+warnings.filterwarnings("ignore", "No directory at", UserWarning)
 
 LOGGING = logs.configuration(env.choice("LOG_LEVEL", "INFO", "DEBUG", "WARNING", "ERROR"))

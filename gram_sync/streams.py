@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 
-def run_guarded(main: Callable[[], object]) -> NoReturn:
+def run_guarded(main: Callable[[], int | None]) -> NoReturn:
     """Run a program that may have been started without standard streams, on a full disk or into a
     pipe that nobody reads. Exit with what it returns; with a line where its output is lost."""
     for descriptor, name in enumerate(("stdin", "stdout", "stderr")):

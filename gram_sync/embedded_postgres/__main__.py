@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gram_sync.embedded_postgres import server
-from gram_sync.environment import PROJECT
+from gram_sync.processes import PROJECT
 from gram_sync.streams import run_guarded
 
 

@@ -1,8 +1,8 @@
 """The embedded PostgreSQL: this module alone may create, start and stop it. Knows no Django.
 
-It uses the wheel's PostgreSQL programs, not its ``get_server``, which takes any process whose pid is
-in a leftover ``postmaster.pid`` for the server, gives crash recovery ten seconds, takes the folder of
-a killed ``initdb`` for a finished one, breaks on spaces in the path, and passes our secrets on.
+It uses the wheel's programs, not its ``get_server``: that takes any process with the pid in a
+leftover ``postmaster.pid`` for the server, gives crash recovery ten seconds, takes the folder of a
+killed ``initdb`` for a finished one, breaks on spaces in the path, and passes our secrets on.
 """
 
 import errno
@@ -28,21 +28,23 @@ DATABASE: Final = "gram_sync"
 PATIENCE_SECONDS: Final = 120
 """How long a server may take to start or stop. On a slow disk, recovery after a crash is slow."""
 
-_SYSTEM_USER: Final = "pgserver"  # the one the wheel makes, so that both can be used on one machine
-_LONGEST_SOCKET_PATH: Final = 103  # macOS; Linux allows 107
-_INITDB: Final = (
-    # PostgreSQL's own C.UTF-8 sorts by code point, the same on every machine.
-    *("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
-    # The folder and the socket in it are open to the server's user and root alone.
-    *("--username=postgres", "--auth=trust", "--set=listen_addresses="),
-    *("--set=unix_socket_permissions=0700", "--set=max_connections=200"),
-    *("--set=timezone=UTC", "--set=log_timezone=UTC"),
-    # A small footprint: fewer helper processes, no log lines while nothing happens, less WAL kept.
-    *("--set=io_method=sync", "--set=max_logical_replication_workers=0"),
-    *("--set=log_checkpoints=off", "--set=max_wal_size=256MB"),
-)
+_SYSTEM_USER: Final = "pgserver"  # as the wheel names it
 _CREATE_DATABASE: Final = f"CREATE DATABASE {DATABASE}\n"
 _WAIT: Final = ("--wait", f"--timeout={PATIENCE_SECONDS}")
+_SETTINGS: Final = (
+    # The folder and the socket in it are open to the server's user and root alone.
+    *("listen_addresses=", "unix_socket_permissions=0700", "max_connections=200"),
+    *("timezone=UTC", "log_timezone=UTC"),
+    # A small footprint: fewer helper processes, no log lines while nothing happens, less WAL kept.
+    *("io_method=sync", "max_logical_replication_workers=0"),
+    *("log_checkpoints=off", "max_wal_size=256MB"),
+)
+_INITDB: Final = (
+    *("--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"),
+    # PostgreSQL's own C.UTF-8 sorts by code point, the same on every machine.
+    *("--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
+    *(f"--set={setting}" for setting in _SETTINGS),
+)
 
 
 class ServerError(Exception):
@@ -111,9 +113,6 @@ def _explained(data_dir: Path) -> Iterator[None]:
         ) from error
 
 
-# What runs now
-
-
 class _Server(NamedTuple):
     """What postmaster.pid says about the server. It may be long dead, and its pid another's."""
 
@@ -124,7 +123,7 @@ class _Server(NamedTuple):
 
 
 def _server(data_dir: Path) -> _Server | None:
-    """None if there is no such file, or a server is still writing it."""
+    """Return None if there is no such file, or a server is still writing it."""
     try:
         lines = os.fsdecode((data_dir / "postmaster.pid").read_bytes()).splitlines()
         return _Server(int(lines[0]), lines[1], lines[4], lines[7].strip())
@@ -136,17 +135,16 @@ def _is_ready(data_dir: Path) -> bool:
     server = _server(data_dir)
     # The file of a server whose folder was copied or moved names the old folder's socket: going
     # there would mean writing into another project's database.
-    if server is None or server.data_dir != str(data_dir) or server.status != "ready":
+    if server is None or server[1:4:2] != (str(data_dir), "ready"):
         return False
     with socket.socket(socket.AF_UNIX) as probe:
-        probe.setblocking(False)
+        probe.setblocking(False)  # noqa: FBT003 - socket's own
         # A full queue of connections also means that somebody serves it.
-        answer = probe.connect_ex(f"{server.socket_dir}/.s.PGSQL.5432")
-        return answer in (0, errno.EAGAIN)
+        return probe.connect_ex(f"{server.socket_dir}/.s.PGSQL.5432") in (0, errno.EAGAIN)
 
 
 def _processes(data_dir: Path) -> set[int]:
-    """The server's processes. PostgreSQL's are at home in their data folder, whoever moves it."""
+    """Return the server's processes, whose current folder it is, whoever moves it."""
     import psutil  # type: ignore[import-untyped]  # noqa: PLC0415 - comes with the wheel
 
     found = set()
@@ -158,13 +156,10 @@ def _processes(data_dir: Path) -> set[int]:
     return found
 
 
-# Starting and stopping
-
-
 @contextmanager
 def _locked(data_dir: Path) -> Iterator[pwd.struct_passwd | None]:
-    """Lock the folder around the data, under which a server is created, started or stopped, also
-    against threads; yield whom the server runs as, None for ourselves."""
+    """Lock the folder around the data against other processes and threads that create, start or
+    stop a server; yield the account that it runs as, None for our own."""
     account = _account(data_dir) if os.geteuid() == 0 else None
     for folder in reversed([each for each in data_dir.parents if not each.exists()]):
         folder.mkdir(exist_ok=True)
@@ -181,13 +176,9 @@ def _locked(data_dir: Path) -> Iterator[pwd.struct_passwd | None]:
 
 
 def _account(data_dir: Path) -> pwd.struct_passwd:
-    """Return whom PostgreSQL, which refuses to run as root, runs as if we are root.
-
-    That is whoever owns the data or, before there is any, the folder it will be in: so that what
-    ``sudo`` started in somebody's clone, that somebody can use.
-    """
+    """Return whom PostgreSQL, which refuses to run as root, runs as: whoever owns the data or the
+    folder that it will be in, so that they can use what ``sudo`` started; or a user of its own."""
     nearest = next(folder for folder in (data_dir, *data_dir.parents) if folder.exists())
-    # A container may know the number of a user, and no name.
     with suppress(KeyError):
         if owner := nearest.stat().st_uid:
             return pwd.getpwuid(owner)
@@ -213,7 +204,7 @@ def _start(data_dir: Path, account: pwd.struct_passwd | None) -> None:
             if not _is_ready(data_dir):
                 _stop(data_dir, account)
         elif time.monotonic() > deadline:
-            raise TimeoutError(f"processes of it hang, neither ready nor gone: {sorted(processes)}")
+            raise TimeoutError(f"processes of it hang: {sorted(processes)}")
         time.sleep(0.05)
     if not _is_ready(data_dir):
         if account is not None:
@@ -224,8 +215,7 @@ def _start(data_dir: Path, account: pwd.struct_passwd | None) -> None:
 
 
 def _open_the_way(data_dir: Path, account: pwd.struct_passwd) -> None:
-    """Let the server's user pass through root's folders to the data and the programs, as below a
-    /root of mode 0700. Nothing is changed that suffices already."""
+    """Let the server's user pass through root's folders, such as /root, to data and programs."""
     for folder in (*data_dir.parents, *program("postgres").resolve().parents):
         status = folder.stat()
         if status.st_uid != account.pw_uid and not status.st_mode & stat.S_IXOTH:
@@ -258,24 +248,22 @@ def _launch(data_dir: Path, account: pwd.struct_passwd | None) -> None:
     # pid now belongs to any other process of this user, or to a dead one nobody has waited for.
     for leftover in (data_dir / "postmaster.pid", *socket_dir.glob(".s.PGSQL.*")):
         leftover.unlink(missing_ok=True)
-    log = data_dir / "server.log"
     # The folder is quoted for PostgreSQL, whose setting is a list, and then for pg_ctl's shell.
     folder = str(socket_dir).replace('"', '""')
     options = shlex.join(["-c", f'unix_socket_directories="{folder}"'])
     try:
         # pg_ctl makes the server a session of its own, with the log for output.
-        arguments = (f"--log={log.name}", f"--options={options}", *_WAIT)
-        _run("pg_ctl", "start", *arguments, at=data_dir, account=account)
+        how = ("--log=server.log", f"--options={options}", *_WAIT)
+        _run("pg_ctl", "start", *how, at=data_dir, account=account)
     except OSError as error:
-        tail = log.read_text(errors="replace")[-1000:] if log.exists() else ""
-        raise OSError(f"{error}\n{tail}".rstrip()) from error
+        log = (data_dir / "server.log").read_text(errors="replace")
+        raise OSError(f"{error}\n{log[-1000:]}".rstrip()) from error
 
 
 def _socket_dir(data_dir: Path, account: pwd.struct_passwd | None) -> Path:
-    """Return the data folder; or one in /tmp, the server's user's alone, if that is too long."""
-    length = len(os.fsencode(data_dir / ".s.PGSQL.5432"))
-    # libpq takes a comma for the end of a host's name.
-    if length <= _LONGEST_SOCKET_PATH and "," not in str(data_dir):
+    """Return the data folder; or one in /tmp, the server's user's alone, if its name is too long
+    for a socket (macOS: 103 bytes), or has a comma, which ends a host's name for libpq."""
+    if len(os.fsencode(data_dir / ".s.PGSQL.5432")) <= 103 and "," not in str(data_dir):
         return data_dir
     owner = account.pw_uid if account is not None else os.geteuid()
     # The inode, because the folder may be a new one, and the old one's server not yet aware of it.
@@ -317,13 +305,12 @@ def _run(name: str, *arguments: str, at: Path, account: Any, text: str = "") -> 
         [program(name), *arguments],
         env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "PGDATA": str(at)},
         cwd=at,
-        input=text,
+        input=text.encode(),
         capture_output=True,
-        text=True,
-        errors="replace",
         check=False,
         start_new_session=True,
         **become,
     )
     if result.returncode != 0:
-        raise OSError(f"{name} failed: {(result.stderr or result.stdout).strip()}")
+        output = (result.stderr or result.stdout).decode(errors="replace")
+        raise OSError(f"{name} failed: {output.strip()}")

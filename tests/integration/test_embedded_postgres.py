@@ -24,7 +24,7 @@ import pytest
 from gram_sync.embedded_postgres import server
 from gram_sync.embedded_postgres.__main__ import main
 from gram_sync.embedded_postgres.server import ServerError, is_running, start, stop
-from gram_sync.environment import PROJECT
+from gram_sync.processes import PROJECT
 
 AS_ROOT = os.geteuid() == 0
 needs_root = pytest.mark.skipif(not AS_ROOT, reason="needs root, to be two users")
