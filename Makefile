@@ -14,10 +14,10 @@ unexport DJANGO_SETTINGS_MODULE PIP_PREFIX PIP_REQUIRE_VIRTUALENV PIP_TARGET PIP
 	PYTHONHOME PYTHONPATH PYTHONSAFEPATH VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve run test browser chaos mutants bench lint format stop clean
+.PHONY: help demo serve run test browser chaos mutants bench lint format requirements stop clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(INSTALLED) ## play a day between a stand-in for WorkOS and the mirror; 0 if both agree
 	@$(BIN)/python -m gram_sync.demo
@@ -28,7 +28,7 @@ serve: $(INSTALLED) ## the same, then stay, with the admin to look around in
 run: $(INSTALLED) ## web and worker against the real WorkOS (WORKOS_API_KEY, WORKOS_WEBHOOK_SECRET)
 	@$(BIN)/python -m gram_sync.run
 
-test: $(INSTALLED) ## all tests and the coverage gate; with ARGS="tests/test_slugs.py -x" just those
+test: $(INSTALLED) ## all tests and the coverage gate; with ARGS="tests/unit -x" just those
 	@$(BIN)/python -m pytest $(if $(strip $(ARGS)),$(ARGS),--cov $(AT_ONCE))
 
 chaos: $(INSTALLED) ## break everything on purpose; with ROUNDS=1000 for long, with SEED=7 a plan again
@@ -51,6 +51,7 @@ browser: $(INSTALLED) ## the admin in Debian's Chromium; with SCREENSHOTS=folder
 
 # Settings as in production, so that the deployment check has nothing to find. The database is never
 # asked: nothing listens on port 1.
+lint: export ENV_FILE := /dev/null
 lint: export DEBUG := false
 lint: export HTTPS_ONLY := true
 lint: export ALLOWED_HOSTS := gram.example
@@ -72,6 +73,15 @@ format: $(INSTALLED) ## format, and fix what lint can fix
 	@$(BIN)/python -m ruff check --fix-only
 	@$(BIN)/python -m ruff format
 
+# The pins stay as they are unless pyproject.toml or UPGRADE=1 asks for others.
+requirements: $(INSTALLED) ## write requirements.txt and requirements-dev.txt from pyproject.toml
+	@$(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check uv==0.13.9
+	@$(COMPILE) --extra service pyproject.toml -o requirements.txt
+	@$(COMPILE) --extra service --extra dev pyproject.toml -o requirements-dev.txt
+
+COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-strip-extras \
+	$(if $(UPGRADE),--upgrade)
+
 stop: ## stop the embedded PostgreSQL
 	@if [ -f $(INSTALLED) ]; then $(BIN)/python -m gram_sync.embedded_postgres stop; \
 		else echo "nothing was set up here, so nothing runs"; fi
@@ -90,14 +100,16 @@ endif
 
 # A Python counts only if it runs: a version manager's shim may exist and do nothing but complain. And
 # it must be able to make a virtual environment with pip: Debian leaves that to another package. What
-# was interrupted half-way is made anew.
-$(INSTALLED): requirements.txt
+# was interrupted half-way is made anew. requirements-dev.txt has all of requirements.txt.
+$(INSTALLED): requirements.txt requirements-dev.txt
 	@if [ -f $(UNFINISHED) ] || ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
 		found= bare=; \
-		for python in $(or $(PYTHON),python3.13 python3.12 python3.11 python3); do \
-			$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
+		if [ -n "$$PYTHON" ]; then set -- "$$PYTHON"; \
+			else set -- python3.13 python3.14 python3.12 python3.11 python3; fi; \
+		for python; do \
+			"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
 				|| continue; \
-			if $$python -c 'import ensurepip, venv' >/dev/null 2>&1; \
+			if "$$python" -c 'import ensurepip, venv' >/dev/null 2>&1; \
 				then found=$$python; break; else bare=$${bare:-$$python}; fi; \
 		done; \
 		if [ -z "$$found" ] && [ -n "$$bare" ]; then \
@@ -106,15 +118,15 @@ $(INSTALLED): requirements.txt
 			exit 1; \
 		elif [ -z "$$found" ]; then \
 			echo "gram-sync needs Python 3.11 or newer, and none of these is one that runs:" \
-				"$(or $(PYTHON),python3.13 python3.12 python3.11 python3)." \
+				"$$*." \
 				"If you have one, name it: make PYTHON=/path/to/python …" >&2; \
 			exit 1; \
 		fi; \
-		echo "Making $(VENV) with $$($$found --version) …"; \
-		rm -rf $(VENV) && mkdir $(VENV) && touch $(UNFINISHED) && $$found -m venv $(VENV); \
+		echo "Making $(VENV) with $$("$$found" --version) …"; \
+		rm -rf $(VENV) && mkdir $(VENV) && touch $(UNFINISHED) && "$$found" -m venv $(VENV); \
 	fi
-	@echo "Installing requirements.txt into $(VENV); the first time may take a minute or two …"
+	@echo "Installing requirements-dev.txt into $(VENV); the first time may take a minute or two …"
 	@touch $(UNFINISHED)
 	@$(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check \
-		--require-hashes --requirement requirements.txt
+		--require-hashes --requirement requirements-dev.txt
 	@mv $(UNFINISHED) $@ && touch $@

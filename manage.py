@@ -6,6 +6,9 @@ import sys
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
+from django.db import InterfaceError, OperationalError
+
+from gram_sync.streams import run_guarded
 
 
 def main() -> None:
@@ -14,7 +17,9 @@ def main() -> None:
         execute_from_command_line(sys.argv)
     except ImproperlyConfigured as error:
         sys.exit(f"gram-sync is not configured: {error}")
+    except (OperationalError, InterfaceError) as error:
+        sys.exit(f"The database can't be used: {error}")
 
 
 if __name__ == "__main__":
-    main()
+    run_guarded(main)

@@ -1,22 +1,22 @@
 """How every process logs: one event a line; as JSON, unless a person reads it on a terminal."""
 
-import json
 import logging
 import sys
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
+
+from pythonjsonlogger.core import LogData
+from pythonjsonlogger.json import JsonFormatter as BaseJsonFormatter
 
 from gram_sync.redaction import redact
 
-#: What a record may say beside its message: WorkOS's ids of the event and the organization, and
-#: what became of it.
-_FIELDS: Final = ("event", "organization", "outcome")
-
-
+#: What a line of JSON may say: of a record's extra fields, WorkOS's ids of the event and the
+#: organization, and what became of it.
+_KEYS: Final = (
+    *("at", "level", "logger", "process", "message"),
+    *("event", "organization", "outcome", "traceback"),
+)
 _MINUTE: Final = 60.0
 _MOST_REMEMBERED: Final = 1_000
 
@@ -36,30 +36,31 @@ class LineFormatter(logging.Formatter):
         return redact(super().format(record))
 
 
-class JsonFormatter(logging.Formatter):
+class JsonFormatter(BaseJsonFormatter):
     """For programs: an object a line, a traceback in one of its fields. Without secrets."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        told: dict[str, Any] = {
-            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname,
-            "logger": record.name,
-            "process": record.process,
-            # Masked before they are written as JSON, which would write some secrets otherwise.
-            "message": redact(record.getMessage()),
+    def __init__(self) -> None:
+        super().__init__(
+            ("levelname", "name", "process", "message"),
+            style="__sequence__",
+            rename_fields={"levelname": "level", "name": "logger", "exc_info": "traceback"},
+            timestamp="at",
+            # What a stream can't encode would be escaped in a way that no JSON parser reads.
+            json_ensure_ascii=True,
+        )
+
+    def process_log_record(self, log_data: LogData) -> LogData:
+        log_data["at"] = log_data["at"].isoformat(timespec="milliseconds")
+        # Before they are written as JSON, which would write some secrets otherwise.
+        return {
+            key: value if key == "process" else redact(str(value))
+            for key in _KEYS
+            if (value := log_data.get(key)) is not None
         }
-        for field in _FIELDS:
-            value = getattr(record, field, None)
-            if value is not None:
-                told[field] = redact(str(value))
-        if record.exc_info:
-            told["traceback"] = redact(self.formatException(record.exc_info))
-        # ASCII: what a stream can't encode would be escaped in a way that no JSON parser reads.
-        return json.dumps(told)
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    """Whether a record of Django's says more than that the answer was a 4xx or a 5xx.
+def is_news(record: logging.LogRecord) -> bool:
+    """Return True if a record of Django's says more than that the answer was a 4xx or a 5xx.
 
     Ours say why themselves, and of others' requests no 403 or 404 is worth a line. An exception
     that nobody expected is.
@@ -68,59 +69,50 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 
 class OncePerMinute(logging.Filter):
-    """Lets the same warning through once a minute; the next one says how many there were.
+    """Let the same warning through once a minute; the next one says how many there were.
 
     Anyone can send forged webhooks, and some libraries complain twice a second while what they need
-    is gone.
+    is unavailable.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._clock = clock
         self._lock = threading.Lock()
-        self._told: dict[tuple[str, int, str], _Told] = {}
+        #: When each was let through, and how many were dropped since.
+        self._seen: dict[tuple[str, int, str], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno < logging.WARNING:
             return True
-        message = record.getMessage()
-        now = self._clock()
+        message, now = record.getMessage(), time.monotonic()
+        key = (record.name, record.levelno, message)
         with self._lock:
-            before = self._told.get((record.name, record.levelno, message))
-            if before is not None and now < before.at + _MINUTE:
-                before.dropped += 1
+            at, dropped = self._seen.get(key, (-_MINUTE, 0))
+            if now < at + _MINUTE:
+                self._seen[key] = (at, dropped + 1)
                 return False
-            if len(self._told) >= _MOST_REMEMBERED:
-                self._told.clear()
-            self._told[record.name, record.levelno, message] = _Told(now)
-        if before is not None and before.dropped:
-            record.msg, record.args = f"{message} (and {before.dropped} times more since)", ()
+            if len(self._seen) >= _MOST_REMEMBERED:
+                self._seen.clear()
+            self._seen[key] = (now, 0)
+        if dropped:
+            record.msg, record.args = f"{message} (and {dropped} times more since)", ()
         return True
 
 
-@dataclass(slots=True)
-class _Told:
-    at: float
-    dropped: int = 0
-
-
 def configuration(level: str) -> dict[str, Any]:
-    """For ``logging.config.dictConfig``, and so for Django and gunicorn: quiet when all is well.
+    """Return what ``logging.config.dictConfig`` takes, for Django and gunicorn.
 
-    ``level`` is the mirror's own: at DEBUG it tells of every event.
+    ``level`` is the mirror's own: at DEBUG it logs every event.
     """
-    formatter = LineFormatter if _is_for_people() else JsonFormatter
+    # There may be no stderr at all.
+    is_for_people = sys.stderr is not None and sys.stderr.isatty()
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "filters": {"news": {"()": lambda: _is_news}, "once": {"()": OncePerMinute}},
-        "formatters": {"told": {"()": formatter}},
+        "filters": {"news": {"()": lambda: is_news}, "once": {"()": OncePerMinute}},
+        "formatters": {"line": {"()": LineFormatter if is_for_people else JsonFormatter}},
         "handlers": {
-            "stderr": {
-                "class": "logging.StreamHandler",
-                "formatter": "told",
-                "filters": ["once"],
-            }
+            "stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["once"]}
         },
         "root": {"handlers": ["stderr"], "level": "WARNING"},
         "loggers": {
@@ -129,12 +121,7 @@ def configuration(level: str) -> dict[str, Any]:
             "django-q": {"level": "WARNING"},
             "django.request": {"filters": ["news"]},
             "django.server": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
-            # Its INFO tells of each start and stop of its processes.
+            # Its INFO is each start and stop of its processes.
             "gunicorn.error": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
         },
     }
-
-
-def _is_for_people() -> bool:
-    # There may be no stderr at all.
-    return sys.stderr is not None and sys.stderr.isatty()

@@ -13,15 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Final, NoReturn, Self, TypeVar
+from typing import Any, Final, NoReturn, Self, TypeVar
 
 PROJECT: Final = Path(__file__).resolve().parents[1]
 
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _POLL_SECONDS: Final = 0.1
-_LINES_SHOWN: Final = 15
-
 _T = TypeVar("_T")
 
 
@@ -48,16 +44,18 @@ class Child:
     name: str
     process: subprocess.Popen[bytes]
     patience: float
-    """Seconds from SIGTERM to SIGKILL."""
-    log: Path | None = None
+    log: Path | None
 
-    def told(self, what: str) -> str:
-        """What happened to the child, and the last lines of its log."""
+    def describe(self, what: str) -> str:
+        """Return what happened, how it ended if it has, and the last lines of its log."""
+        if (code := self.process.returncode) is not None:
+            how = f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
+            what = f"{what} ({how})"
         if self.log is None:
             return f"{self.name} {what}; its output above may say why."
-        lines = self.log.read_text(errors="replace").splitlines()[-_LINES_SHOWN:]
-        shown = "\n".join(f"  | {line}" for line in lines) or "  | (nothing)"
-        return f"{self.name} {what}. The end of its log, {self.log}:\n{shown}"
+        lines = self.log.read_text(errors="replace").splitlines()[-15:] or ["(nothing)"]
+        shown = "".join(f"\n  | {line}" for line in lines)
+        return f"{self.name} {what}. The end of its log, {self.log}:{shown}"
 
 
 class Children:
@@ -73,23 +71,19 @@ class Children:
         self._running: list[Child] = []
         self._cleanup = ExitStack()
         self._signals: list[int] = []
-        self._signals_before_stop: int | None = None
-        self._handlers: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
+        self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        for number in _SIGNALS:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             # nohup has a process ignore SIGHUP.
             if signal.getsignal(number) != signal.SIG_IGN or number != signal.SIGHUP:
-                self._handlers[number] = signal.signal(number, self._note)
+                handler = signal.signal(number, lambda number, _: self._signals.append(number))
+                self._handlers[number] = handler
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._signals_before_stop = len(self._signals)
+    def __exit__(self, *_: object) -> None:
+        # One more Ctrl-C from now on ends patience.
+        self._signals.clear()
         try:
             self._cleanup.close()
         finally:
@@ -106,7 +100,10 @@ class Children:
         pass_fds: Sequence[int] = (),
         patience: float = 10,
     ) -> Child:
-        """Start a child; it is stopped before those that were started earlier. Raises OSError."""
+        """Start a child, which is stopped before those that were started earlier.
+
+        It is given ``patience`` seconds from SIGTERM to SIGKILL. Raises OSError.
+        """
         with nullcontext() if log is None else log.open("wb") as output:
             process = subprocess.Popen(
                 command,
@@ -123,27 +120,17 @@ class Children:
         self._cleanup.callback(self._stop, child)
         return child
 
-    def run(
-        self,
-        name: str,
-        command: Sequence[str],
-        *,
-        environment: Mapping[str, str] | None = None,
-        log: Path | None = None,
-        interruptible: bool = True,
-    ) -> None:
-        """Run a command to its end. Raises ChildFailed if it doesn't exit with 0.
-
-        If it is not ``interruptible``, a signal is raised only when it has ended.
-        """
-        child = self.start(name, command, environment=environment, log=log)
+    def run(self, name: str, command: Sequence[str], **options: Any) -> None:
+        """Run a command to its end, with the options of ``start``. Raises as ``check`` does, and
+        ChildFailed if it doesn't exit with 0."""
+        child = self.start(name, command, **options)
         while child.process.poll() is None:
-            if interruptible:
-                self._raise_signal()
+            if self._signals:
+                self.check()
             time.sleep(_POLL_SECONDS)
         self._running.remove(child)
         if child.process.returncode != 0:
-            raise ChildFailed(child.told(f"failed ({_how_it_ended(child.process.returncode)})"))
+            raise ChildFailed(child.describe("failed"))
         self.check()
 
     def at_the_end(self, callback: Callable[[], object]) -> None:
@@ -152,11 +139,11 @@ class Children:
 
     def check(self) -> None:
         """Raise Stopped if a signal came, and ChildFailed if a child has ended."""
-        self._raise_signal()
+        if self._signals:
+            raise Stopped(self._signals[0])
         for child in self._running:
-            code = child.process.poll()
-            if code is not None:
-                raise ChildFailed(child.told(f"ended by itself ({_how_it_ended(code)})"))
+            if child.process.poll() is not None:
+                raise ChildFailed(child.describe("ended by itself"))
 
     def wait_until(
         self, condition: Callable[[], _T | None], done: str, *, of: Child, seconds: float
@@ -166,13 +153,12 @@ class Children:
         Raises as ``check`` does, and TooSlow.
         """
         deadline = time.monotonic() + seconds
-        while True:
+        while not (value := condition()):
             self.check()
-            if value := condition():
-                return value
             if time.monotonic() > deadline:
-                raise TooSlow(of.told(f"has not {done} within {seconds:g} seconds"))
+                raise TooSlow(of.describe(f"has not {done} within {seconds:g} seconds"))
             time.sleep(_POLL_SECONDS)
+        return value
 
     def wait(self) -> NoReturn:
         """Wait until a signal comes or a child ends, which is raised as ``check`` does."""
@@ -180,32 +166,19 @@ class Children:
             self.check()
             time.sleep(_POLL_SECONDS)
 
-    def _note(self, number: int, _: FrameType | None) -> None:
-        self._signals.append(number)
-
-    def _raise_signal(self) -> None:
-        if self._signals:
-            raise Stopped(self._signals[0])
-
     def _stop(self, child: Child) -> None:
         if child not in self._running:
             # It ended long ago, and its pid may be another's by now.
             return
-        # To the process itself, not to its group: django-q2's processes have to end in order, and
-        # those that end out of order leave orphans that wait for each other for ever.
+        # To the process itself, not to its group: it has to end its own in order.
         child.process.terminate()
         deadline = time.monotonic() + child.patience
-        while child.process.poll() is None and time.monotonic() < deadline and not self._hurried():
+        while child.process.poll() is None and time.monotonic() < deadline:
+            # Only Ctrl-C: `make` passes a SIGTERM on that we may already have got ourselves.
+            if signal.SIGINT in self._signals:
+                break
             time.sleep(_POLL_SECONDS / 2)
         # Something is left in the group only if the process is stuck or was killed.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(child.process.pid, signal.SIGKILL)
         child.process.wait()
-
-    def _hurried(self) -> bool:
-        # Only Ctrl-C: `make` passes a SIGTERM on that we may already have got ourselves.
-        return signal.SIGINT in self._signals[self._signals_before_stop :]
-
-
-def _how_it_ended(code: int) -> str:
-    return f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"

@@ -1,6 +1,7 @@
 """Keeps secrets out of logs and error pages, whatever put them there."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from urllib.parse import quote, unquote, urlsplit
 
 from django.conf import settings
@@ -9,16 +10,16 @@ from django.utils.html import escape
 from django.utils.safestring import SafeString
 from django.views.debug import ExceptionReporter
 
-_MASK = "********"
-
 #: Shorter values are no secrets, and would mask harmless text everywhere.
 _MIN_LENGTH = 6
 
 
 def redact(text: str) -> str:
-    """``text`` with every configured secret replaced by asterisks."""
-    for secret in _secrets():
-        text = text.replace(secret, _MASK)
+    """Return ``text`` with every configured secret replaced by asterisks."""
+    forms = {form for secret in _secrets() if len(secret) >= _MIN_LENGTH for form in _forms(secret)}
+    # Longest first: one may contain another.
+    for form in sorted(forms, key=len, reverse=True):
+        text = text.replace(form, "********")
     return text
 
 
@@ -33,23 +34,18 @@ class RedactingExceptionReporter(ExceptionReporter):
 
 
 def _secrets() -> list[str]:
-    try:
-        secrets = [
-            _secret_key(),
-            settings.WORKOS_SYNC["API_KEY"],
-            *settings.WORKOS_SYNC["WEBHOOK_SECRETS"],
-            str(settings.DATABASES["default"].get("PASSWORD") or ""),
-            unquote(urlsplit(settings.Q_CLUSTER.get("redis", "")).password or ""),
-        ]
-    except ImproperlyConfigured:
-        # No setting could be read, and so no secret: it is that which is to be logged.
-        return []
-    written = {form for s in secrets if len(s) >= _MIN_LENGTH for form in _ways_to_write(s)}
-    # Longest first: one may contain another.
-    return sorted(written, key=len, reverse=True)
+    secrets = []
+    # If no setting can be read, there is no secret, and it is that which is to be logged.
+    with suppress(ImproperlyConfigured):
+        secrets += [settings.WORKOS_SYNC["API_KEY"], *settings.WORKOS_SYNC["WEBHOOK_SECRETS"]]
+        secrets.append(str(settings.DATABASES["default"].get("PASSWORD") or ""))
+        secrets.append(unquote(urlsplit(settings.Q_CLUSTER.get("redis", "")).password or ""))
+        # Last: Django raises for an empty one as soon as it is read.
+        secrets.append(settings.SECRET_KEY)
+    return secrets
 
 
-def _ways_to_write(secret: str) -> Iterator[str]:
+def _forms(secret: str) -> Iterator[str]:
     """As it is, in a URL, in a connection string, in a ``repr``, and any of these in HTML."""
     plain = str(secret)
     in_quotes = plain.replace("\\", "\\\\").replace("'", "\\'")
@@ -57,11 +53,3 @@ def _ways_to_write(secret: str) -> Iterator[str]:
         yield form
         yield escape(form)
         yield escape(repr(form)[1:-1])
-
-
-def _secret_key() -> str:
-    try:
-        return settings.SECRET_KEY
-    except ImproperlyConfigured:
-        # Django raises for an empty one as soon as it is read.
-        return ""

@@ -1,10 +1,10 @@
-"""What a person reads when the database does not answer: where to look, and no error of ours."""
+"""The page of a database that does not answer: where to look, and no traceback."""
 
 import logging
-from collections.abc import Callable
 
 from django.db import Error, InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
+from django.utils.deprecation import MiddlewareMixin
 
 from orgs.domain.naming import one_line
 
@@ -25,25 +25,15 @@ WHERE xact_start &lt; now() - interval '1 minute'</code> shows who.</p></body></
 _STATES = frozenset({"25006", "42501", "42P01", "42703"})
 
 
-class DatabaseUnavailableMiddleware:
-    """Answers 503 where a view, or who is logged in, could not be had from the database."""
-
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
-        self._get_response = get_response
-
-    def __call__(self, request: HttpRequest) -> HttpResponse:
-        return self._get_response(request)
+class DatabaseUnavailableMiddleware(MiddlewareMixin):
+    """Answer 503 where the database did not give what a view needs."""
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        if not _is_the_databases(exception):
+        state = getattr(exception.__cause__, "sqlstate", None)
+        is_about_all = isinstance(exception, OperationalError | InterfaceError) or (
+            isinstance(exception, Error) and state in _STATES
+        )
+        if not is_about_all:
             return None
         logger.error("%s could not be answered: %s", one_line(request.path), one_line(exception))
         return HttpResponse(_PAGE, status=503)
-
-
-def _is_the_databases(exception: Exception) -> bool:
-    """Whether it is about the database as a whole, and not about what was asked of it."""
-    if isinstance(exception, OperationalError | InterfaceError):
-        return True
-    state = getattr(exception.__cause__, "sqlstate", None)
-    return isinstance(exception, Error) and state in _STATES

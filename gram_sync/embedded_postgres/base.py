@@ -4,10 +4,8 @@ Nothing is started before something connects. ``OPTIONS["data_dir"]`` says where
 """
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
-from django.core.exceptions import ImproperlyConfigured
 from django.db.backends.postgresql import base, client
 from django.db.utils import OperationalError
 from psycopg.conninfo import conninfo_to_dict
@@ -22,10 +20,10 @@ class DatabaseClient(client.DatabaseClient):
     def settings_to_cmd_args_env(
         cls, settings_dict: dict[str, Any], parameters: Iterable[str]
     ) -> tuple[list[str], dict[str, str] | None]:
-        """Django's arguments for psql, once the server runs."""
-        located = _started(settings_dict)
-        place = {"HOST": located["host"], "PORT": located["port"], "USER": located["user"]}
-        (_, *arguments), env = super().settings_to_cmd_args_env(settings_dict | place, parameters)
+        """Return Django's arguments for psql, once the server runs."""
+        place = _started(settings_dict)
+        settings_dict |= {name.upper(): place[name] for name in ("host", "port", "user")}
+        (_, *arguments), env = super().settings_to_cmd_args_env(settings_dict, parameters)
         return [str(server.program("psql")), *arguments], env
 
 
@@ -35,20 +33,16 @@ class DatabaseWrapper(base.DatabaseWrapper):
     client_class = DatabaseClient
 
     def get_connection_params(self) -> dict[str, Any]:
-        """What psycopg connects with. Django asks each time it connects, and only then, so a server
-        that has died meanwhile is started again. Raises OperationalError."""
-        located = _started(self.settings_dict)
+        """Return what psycopg connects with. Django asks each time it connects, and only then, so a
+        server that has died meanwhile is started again. Raises OperationalError."""
+        place = _started(self.settings_dict)
         params = super().get_connection_params()
         del params["data_dir"]  # ours, unknown to libpq
-        return located | params
+        return place | params
 
 
 def _started(settings_dict: dict[str, Any]) -> dict[str, Any]:
-    if "data_dir" not in settings_dict["OPTIONS"]:
-        message = 'gram_sync.embedded_postgres needs OPTIONS["data_dir"], the folder of its data.'
-        raise ImproperlyConfigured(message)
     try:
-        url = server.start(Path(settings_dict["OPTIONS"]["data_dir"]))
+        return dict(conninfo_to_dict(server.start(settings_dict["OPTIONS"]["data_dir"])))
     except server.ServerError as error:
         raise OperationalError(str(error)) from error
-    return dict(conninfo_to_dict(url))

@@ -1,0 +1,127 @@
+"""Watches, by the database alone, that the worker's cluster does its work.
+
+django-q2 can't say so itself: a child that is killed while it holds a lock of the cluster's queues
+leaves the others waiting for that lock for ever, and the cluster's own status stays "working".
+"""
+
+import time
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+
+from django.db import Error as DatabaseError
+from django.db import close_old_connections
+from django.db.models import Q
+from django.db.models.functions import Now
+from django_q.conf import Conf
+from django_q.models import OrmQ, Schedule
+
+from orgs.db.transactions import bounded_transaction
+from orgs.models import ORGANIZATIONS_STREAM, SyncCursor
+
+#: Seconds in which some of the work that is due must have been done.
+PATIENCE = 120.0
+#: It doubles with each restart that did not help: what is wrong then, no restart mends.
+LONGEST_PATIENCE = 3_600.0
+#: More tasks than two clusters that were killed can leave behind, to be delivered again later.
+_MANY_TASKS = 2 * (Conf.QUEUE_LIMIT + Conf.WORKERS + 1)
+
+
+@dataclass(slots=True)
+class Backlog:
+    """Work that is due, and when some of it was last seen done."""
+
+    items: AbstractSet[object] = frozenset()
+    moved_at: float = field(default_factory=time.monotonic)
+
+    def idle(self, items: AbstractSet[object]) -> float:
+        """Take note of what is due now; return for how many seconds none of it was done."""
+        now = time.monotonic()
+        if not items or self.items - items:
+            self.moved_at = now
+        self.items = items
+        return now - self.moved_at
+
+
+class Watch:
+    """Watches one cluster, which may be started anew. For one thread."""
+
+    def __init__(self) -> None:
+        self._restarts = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin anew, with a cluster that was just started."""
+        self._due, self._run, self._acknowledged = Backlog(), Backlog(), Backlog()
+        self._is_noted = False
+
+    def look(self) -> str | None:
+        """Return why the cluster has to be started anew, or None. Notes its start on the cursor.
+
+        A database that does not answer is no reason. Never raises ``django.db.Error``.
+        """
+        close_old_connections()
+        try:
+            if not self._is_noted:
+                note_start()
+                self._is_noted = True
+            with bounded_transaction():
+                due, queued, done = due_schedules(), queued_tasks(), cursor_state()
+        except DatabaseError:
+            self._due, self._run, self._acknowledged = Backlog(), Backlog(), Backlog()
+            return None
+        return self._judge(
+            self._due.idle(due),
+            self._run.idle({done, *queued} if queued or not Conf.ORM else frozenset()),
+            self._acknowledged.idle(queued if len(queued) > _MANY_TASKS else frozenset()),
+        )
+
+    def _judge(self, not_scheduled: float, not_run: float, not_acknowledged: float) -> str | None:
+        patience = min(PATIENCE * 2**self._restarts, LONGEST_PATIENCE)
+        # A task may have all workers for as long as the cluster's time limit allows.
+        for_tasks = max(patience, Conf.TIMEOUT or 0)
+        if not_scheduled > patience:
+            reason = f"no schedule that is due was worked off for {not_scheduled:.0f} s"
+        elif not_run > for_tasks:
+            reason = f"no task was run for {not_run:.0f} s"
+        elif not_acknowledged > for_tasks:
+            reason = f"no task was acknowledged for {not_acknowledged:.0f} s"
+        else:
+            if not (not_scheduled or not_run or not_acknowledged):
+                self._restarts = 0
+            return None
+        self._restarts += 1
+        return reason
+
+
+def due_schedules() -> AbstractSet[object]:
+    """Return the due runs of the schedules that this cluster works off, by the database's clock."""
+    of_any = Q(cluster=None) if Conf.CLUSTER_NAME == Conf.PREFIX else Q()
+    mine = Schedule.objects.filter(of_any | Q(cluster=Conf.CLUSTER_NAME)).exclude(repeats=0)
+    return frozenset(mine.filter(next_run__lt=Now()).values_list("id", "next_run"))
+
+
+def queued_tasks() -> AbstractSet[object]:
+    """Return the tasks that are not acknowledged; none if they are in Redis, or while a reconcile
+    runs, which may have the only worker for an hour."""
+    if not Conf.ORM or SyncCursor.objects.filter(reconciling_until__gt=Now()).exists():
+        return frozenset()
+    tasks = OrmQ.objects.using(Conf.ORM).filter(key=Conf.CLUSTER_NAME).order_by("id")
+    return frozenset(tasks.values_list("id", flat=True)[:1_000])
+
+
+def cursor_state() -> object:
+    """Return what every drain changes, also one that fails, and what a reconcile renews."""
+    columns = ("last_event_id", "last_event_at", "drained_at", "failures", "reconciling_until")
+    return SyncCursor.objects.values_list(*columns).first()
+
+
+def note_start() -> None:
+    """Note on the cursor, by the database's clock, that a cluster was started."""
+    row = SyncCursor(stream=ORGANIZATIONS_STREAM, worker_started_at=Now())
+    with bounded_transaction():
+        SyncCursor.objects.bulk_create(
+            [row],
+            update_conflicts=True,
+            unique_fields=["stream"],
+            update_fields=["worker_started_at"],
+        )
