@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from django.db import connection
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -40,6 +40,16 @@ changes = st.builds(
 deletions = st.builds(a_deletion, st.integers(1, 12), workos_id=st.sampled_from(WORKOS_IDS))
 events = st.one_of(changes, changes, changes, deletions)
 pages = st.tuples(st.lists(events, min_size=1, max_size=6), st.booleans())
+
+
+#: Created, deleted and taken over, so close together that one page has it all.
+TAKEN_OVER = [
+    an_event(1, external_id="gram-a"),
+    a_deletion(2),
+    an_event(3, workos_id="org_2", external_id="gram-a"),
+]
+#: In conflict, and solved.
+SOLVED = [an_event(1), an_event(2, external_id="gram-a"), an_event(3, external_id=EXTERNAL_IDS[3])]
 
 
 def event_of(observation: Observation) -> Event:
@@ -158,6 +168,7 @@ def empty_tables() -> None:
 
 
 @pytest.mark.usefixtures("database")
+@example([(TAKEN_OVER[:1], False), (TAKEN_OVER[1:], False)])
 @given(st.lists(pages, min_size=1, max_size=5))
 @hypothesis_settings(max_examples=200)
 def test_pages_and_replays_end_where_the_model_does(
@@ -185,6 +196,8 @@ def test_pages_and_replays_end_where_the_model_does(
 
 
 @pytest.mark.usefixtures("database")
+@example(TAKEN_OVER)
+@example(SOLVED)
 @given(st.lists(events, min_size=2, max_size=8, unique_by=lambda event: event_of(event).id))
 @hypothesis_settings(max_examples=100)
 def test_a_page_at_once_and_its_events_one_by_one_end_in_the_same_rows(
