@@ -11,7 +11,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
 from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -22,7 +21,7 @@ from orgs.domain.resolution import Resolution
 from orgs.domain.types import Event, EventType, Known, Observation, OrganizationFields, Row
 from orgs.models import ExternalIdWriteBack, Organization, WorkOSConflict, WorkOSEvent
 from orgs.services.apply import Mode
-from tests.builders import NOON, a_deletion, a_page, an_event, apply_page
+from tests.builders import NOON, a_deletion, a_page, an_event, apply_page, empty_tables
 
 WORKOS_IDS = ("org_1", "org_2", "org_3")
 EXTERNAL_IDS = (None, "gram-a", "gram-b", derived_id("org_1"))
@@ -157,14 +156,6 @@ def tables() -> dict[str, object]:
         "outcomes": dict(WorkOSEvent.objects.values_list("id", "outcome")),
         "conflicts": {workos_id: (id_, kind) for workos_id, id_, kind in conflicts},
     }
-
-
-def empty_tables() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "DELETE FROM workos_event; DELETE FROM workos_sync_cursor; DELETE FROM workos_conflict;"
-            "DELETE FROM organization_metadata"
-        )
 
 
 @pytest.mark.usefixtures("database")
