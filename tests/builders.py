@@ -24,6 +24,16 @@ from orgs.services.apply import Batch, Mode, apply
 NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
 
 
+def empty_tables() -> None:
+    """Between the examples of one test: a DELETE is quicker than a TRUNCATE of small tables."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "DELETE FROM workos_event; DELETE FROM workos_sync_cursor; DELETE FROM workos_conflict;"
+            "DELETE FROM workos_request_budget; DELETE FROM django_q_ormq;"
+            "DELETE FROM organization_metadata"
+        )
+
+
 def minutes(count: float) -> timedelta:
     return timedelta(minutes=count)
 

@@ -1,7 +1,7 @@
 """What the mirror must be, by what happened in WorkOS and here. Pure, and nothing of the product's.
 
 Where the order in which things were read decides, the model allows either end: a row whose owner
-let go of its id, and whether the heir of an organization that is gone finds its row disabled.
+gave its id away, and whether the new owner of a deleted organization's row finds it disabled.
 """
 
 from collections.abc import Iterator, Mapping
@@ -34,6 +34,7 @@ class SeenRow:
     whitelisted: bool
     created_at: datetime
     disabled_at: datetime | None
+    workos_deleted_at: datetime | None
 
     @property
     def local(self) -> tuple[object, ...]:
@@ -47,9 +48,9 @@ class History:
 
     claims: dict[str, set[str]] = field(default_factory=dict)
     """By WorkOS id, the Gram ids that an organization has had, or could have had."""
-    gone: set[str] = field(default_factory=set)
-    untold: set[str] = field(default_factory=set)
-    """Organizations of which the stream does not tell all."""
+    deleted: set[str] = field(default_factory=set)
+    unlisted: set[str] = field(default_factory=set)
+    """Organizations about which not every event is in the stream."""
     contested: set[str] = field(default_factory=set)
     """Organizations that may be left without a row, or without their id: a person has moved ids."""
     touched: set[str] = field(default_factory=set)
@@ -58,7 +59,7 @@ class History:
     """By Gram id, whether another program has disabled the row, or enabled it."""
 
     def note_created(self, workos_id: str, external_id: str | None) -> None:
-        """Its id may be one that another organization has let go of, or that goes on being its."""
+        """Its id may be one that another organization has given away, or still has here."""
         self.claims[workos_id] = {derived_id(workos_id)}
         if external_id is not None:
             self.claims[workos_id].add(external_id)
@@ -66,7 +67,7 @@ class History:
                 self.contested.add(workos_id)
 
     def note_ids(self, organizations: Organizations) -> None:
-        """Call it before an organization goes, or lets go of its id: ours may have told it one."""
+        """Call it before an organization is deleted, or loses its id: we may have written one."""
         for workos_id, organization in organizations.items():
             if organization["external_id"] is not None:
                 self.claims[workos_id].add(organization["external_id"])
@@ -84,11 +85,11 @@ class History:
 
     @property
     def inherited(self) -> set[str]:
-        """Gram ids of rows that an organization which is gone may have had."""
-        return {id_ for workos_id in self.gone for id_ in self.claims[workos_id]}
+        """Gram ids of rows that a deleted organization may have had."""
+        return {id_ for workos_id in self.deleted for id_ in self.claims[workos_id]}
 
     def _claimed_by_others(self, workos_id: str) -> set[str]:
-        others = self.claims.keys() - self.gone - {workos_id}
+        others = self.claims.keys() - self.deleted - {workos_id}
         return {id_ for other in others for id_ in self.claims[other]}
 
 
@@ -111,8 +112,8 @@ def _missteps(
     if row.disabled_at is not None and now.disabled_at != row.disabled_at:
         yield f"touched when it was disabled: {row} became {now}"
     if row.disabled_at is None and now.disabled_at is not None:
-        are_gone = {row.workos_id, now.workos_id} & history.gone
-        if not are_gone and row.id not in history.inherited:
+        are_deleted = {row.workos_id, now.workos_id} & history.deleted
+        if not are_deleted and row.id not in history.inherited:
             yield f"disabled {now}, whose organization is there"
     if row.workos_id == now.workos_id:
         if (now.workos_updated_at or _NEVER) < (row.workos_updated_at or _NEVER):
@@ -126,9 +127,9 @@ def _missteps(
 
 
 def behind_the_stream(history: History, rows: Rows, there: Organizations) -> Iterator[str]:
-    """What is wrong after a drain to the end, with what the stream tells all of."""
+    """What is wrong after a drain to the end, where every event is in the stream."""
     linked = {row.workos_id: row for row in rows.values()}
-    for workos_id in history.claims.keys() - history.untold - history.contested:
+    for workos_id in history.claims.keys() - history.unlisted - history.contested:
         if history.claims[workos_id] & history.touched:
             continue
         row = linked.get(workos_id)
@@ -140,14 +141,16 @@ def behind_the_stream(history: History, rows: Rows, there: Organizations) -> Ite
 
 
 def differences(history: History, rows: Rows, there: Organizations) -> Iterator[str]:
-    """What is wrong once all was drained, compared and told."""
+    """What is wrong once all was drained, compared and written back."""
     linked = {row.workos_id: row for row in rows.values()}
     for workos_id in there.keys() - history.contested:
         yield from _differences(there[workos_id], linked.get(workos_id), there)
     for id_, row in rows.items():
         is_disabled = row.disabled_at is not None
+        if row.workos_id is not None and (row.workos_id in there) == bool(row.workos_deleted_at):
+            yield f"whether its organization is deleted is noted wrongly: {row}"
         if row.workos_id is not None and row.workos_id not in there and not is_disabled:
-            yield f"its organization is gone: {row}"
+            yield f"its organization is deleted: {row}"
         if history.disabled.get(id_) and not is_disabled:
             yield f"another program had disabled it: {row}"
         if is_disabled and not history.disabled.get(id_) and id_ not in history.inherited:
@@ -164,4 +167,15 @@ def _differences(
         yield f"{organization} has another name than {row}"
     takers = {other["id"] for other in there.values() if other["external_id"] == row.id}
     if takers != {organization["id"]} and not takers - {organization["id"]}:
-        yield f"{organization} was not told of {row}"
+        yield f"{organization} does not know the id of {row}"
+
+
+def conflicts(rows: Rows, there: Organizations) -> set[str]:
+    """WorkOS ids of the organizations that a person has to decide about, once all was compared:
+    those without a row, and those that WorkOS knows by another id."""
+    linked = {row.workos_id: row.id for row in rows.values()}
+    return {
+        workos_id
+        for workos_id, organization in there.items()
+        if linked.get(workos_id) != organization["external_id"] or workos_id not in linked
+    }

@@ -126,12 +126,13 @@ def _row_writes(plan: Plan) -> Iterator[tuple[Statement, Sequence[str]]]:
         yield statement(sql.UNLINK_ORGANIZATIONS, plan.unlinked), plan.unlinked
     if plan.undeleted:
         yield statement(sql.UNDELETE_ORGANIZATIONS, plan.undeleted), plan.undeleted
-    for text, rows in (
-        (sql.UPDATE_ORGANIZATIONS, plan.updated),
-        (sql.DISABLE_ORGANIZATIONS, plan.disabled),
-    ):
-        if rows:
-            yield statement(text, *_columns(rows)), [row.id for row in rows]
+    if rows := plan.updated:
+        yield statement(sql.UPDATE_ORGANIZATIONS, *_columns(rows)), [row.id for row in rows]
+    if rows := plan.disabled:
+        # Another organization may have taken it over in the same page.
+        deleted = [row.deleted for row in rows]
+        columns = *_columns(rows), deleted
+        yield statement(sql.DISABLE_ORGANIZATIONS, *columns), [row.id for row in rows]
     if plan.created:
         yield _insert(plan.created), [creation.row.id for creation in plan.created]
 
@@ -210,8 +211,9 @@ def _insert(creations: Sequence[Creation]) -> Statement:
     rows = sorted((creation.row for creation in creations), key=lambda row: row.id)
     ids, *others = _columns(rows)
     slug_column = [slugs[row.id] for row in rows]
-    deleted = [row.deleted for row in rows]
-    return statement(sql.INSERT_ORGANIZATIONS, ids, slug_column, *others, deleted)
+    # Not the same: another organization may have taken the row over since it was deleted.
+    flags = [row.disabled for row in rows], [row.deleted for row in rows]
+    return statement(sql.INSERT_ORGANIZATIONS, ids, slug_column, *others, *flags)
 
 
 def _choose_slugs(creations: Sequence[Creation]) -> Iterator[tuple[str, str]]:

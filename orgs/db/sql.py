@@ -230,9 +230,10 @@ UPDATE organization_metadata AS o
 SET name = new.name, workos_id = new.workos_id, workos_updated_at = new.workos_updated_at,
     workos_last_event_id = new.workos_last_event_id, updated_at = clock_timestamp(),
     disabled_at = coalesce(o.disabled_at, clock_timestamp()),
-    workos_deleted_at = coalesce(o.workos_deleted_at, clock_timestamp())
-FROM unnest(%s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::text[])
-    AS new (id, name, workos_id, workos_updated_at, workos_last_event_id)
+    workos_deleted_at =
+        CASE WHEN new.deleted THEN coalesce(o.workos_deleted_at, clock_timestamp()) END
+FROM unnest(%s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::text[], %s::boolean[])
+    AS new (id, name, workos_id, workos_updated_at, workos_last_event_id, deleted)
 WHERE o.id = new.id
 RETURNING o.id
 """
@@ -261,10 +262,10 @@ INSERT INTO organization_metadata
     (id, slug, name, workos_id, workos_updated_at, workos_last_event_id, disabled_at,
      workos_deleted_at)
 SELECT id, slug, name, workos_id, workos_updated_at, workos_last_event_id,
-    CASE WHEN deleted THEN clock_timestamp() END, CASE WHEN deleted THEN clock_timestamp() END
+    CASE WHEN disabled THEN clock_timestamp() END, CASE WHEN deleted THEN clock_timestamp() END
 FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::text[],
-    %s::boolean[])
-    AS new (id, slug, name, workos_id, workos_updated_at, workos_last_event_id, deleted)
+    %s::boolean[], %s::boolean[])
+    AS new (id, slug, name, workos_id, workos_updated_at, workos_last_event_id, disabled, deleted)
 RETURNING id
 """
 

@@ -154,12 +154,12 @@ class Resolution:
         workos_id = observation.workos_id or ""
         known = self._deletions.get(workos_id, "")
         self._deletions[workos_id] = max(known, event.id, key=str.encode)
-        self._solved.add(workos_id)
         row = self._linked_to(workos_id)
+        if row is not None and not is_fresh(row, observation, event):
+            return Decision(observation, Outcome.STALE, row, row)
+        self._solve(workos_id)
         if row is None:
             return Decision(observation, Outcome.UNKNOWN)
-        if not is_fresh(row, observation, event):
-            return Decision(observation, Outcome.STALE, row, row)
         after = self._disable(replace(row, workos_last_event_id=event.id))
         return Decision(observation, Outcome.DISABLED, row, after)
 
@@ -199,7 +199,7 @@ class Resolution:
         return self._decided(observation, outcome, row, after)
 
     def _confirm_absence(self, observation: Observation) -> Decision:
-        self._solved.add(observation.workos_id or "")
+        self._solve(observation.workos_id or "")
         row = self._linked_to(observation.workos_id or "")
         if row is None:
             return Decision(observation, Outcome.UNKNOWN)
@@ -230,7 +230,7 @@ class Resolution:
         requests = False
         if fields.external_id == after.id:
             self._pending[after.id] = None
-            self._solved.add(workos_id)
+            self._solve(workos_id)
         elif fields.external_id is not None:
             reason = (
                 f"WorkOS has external_id {fields.external_id!r} for {workos_id}, "
@@ -252,6 +252,10 @@ class Resolution:
             is_disabled_here=after.disabled and not after.deleted,
             requests_write_back=requests,
         )
+
+    def _solve(self, workos_id: str) -> None:
+        self._solved.add(workos_id)
+        self._conflicts.pop(workos_id, None)
 
     def _waits_for_person(self, row_id: str, workos_id: str) -> bool:
         pending = (self.known.pending or {}).get(row_id)

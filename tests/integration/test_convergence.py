@@ -11,31 +11,21 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from orgs.db.cursor import standing
+from orgs.db.cursor import read_cursor
 from orgs.domain.naming import derived_id, slug_base, slug_candidates
-from orgs.domain.resolution import (
-    Fold,
-    OrganizationChanged,
-    OrganizationDeleted,
-    Row,
-)
-from orgs.domain.types import (
-    EventType,
-)
-from orgs.models import ExternalIdWriteBack, Organization, WorkOSEvent
-from orgs.services.apply import apply_page
-from tests.builders import NOON, a_deletion, a_page, an_event
+from orgs.domain.resolution import Resolution
+from orgs.domain.types import Event, EventType, Known, Observation, OrganizationFields, Row
+from orgs.models import ExternalIdWriteBack, Organization, WorkOSConflict, WorkOSEvent
+from orgs.services.apply import Mode
+from tests.builders import NOON, a_deletion, a_page, an_event, apply_page, empty_tables
 
 WORKOS_IDS = ("org_1", "org_2", "org_3")
 EXTERNAL_IDS = (None, "gram-a", "gram-b", derived_id("org_1"))
 NAMES = ("Acme", "Bolt", "acme!")
-
-AnyEvent = OrganizationChanged | OrganizationDeleted
 
 changes = st.builds(
     an_event,
@@ -51,81 +41,105 @@ events = st.one_of(changes, changes, changes, deletions)
 pages = st.tuples(st.lists(events, min_size=1, max_size=6), st.booleans())
 
 
+#: Created, deleted and taken over, so close together that one page has it all.
+TAKEN_OVER = [
+    an_event(1, external_id="gram-a"),
+    a_deletion(2),
+    an_event(3, workos_id="org_2", external_id="gram-a"),
+]
+#: In conflict, and solved.
+SOLVED = [an_event(1), an_event(2, external_id="gram-a"), an_event(3, external_id=EXTERNAL_IDS[3])]
+
+
+def event_of(observation: Observation) -> Event:
+    assert observation.event is not None
+    return observation.event
+
+
 @dataclass
 class Model:
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
     outbox: dict[str, str] = field(default_factory=dict)
     outcomes: dict[str, str] = field(default_factory=dict)
+    conflicts: dict[str, tuple[str, str]] = field(default_factory=dict)
     deletions: dict[str, str] = field(default_factory=dict)
 
-    def apply(self, event: AnyEvent) -> None:
-        self.outcomes.setdefault(event.id, self._apply(event))
+    def apply(self, event: Observation) -> None:
+        outcome, id_ = self._apply(event, event.workos_id or ""), event_of(event).id
+        if self.outcomes.get(id_, "parked") == "parked":
+            self.outcomes[id_] = outcome
 
-    def _apply(self, event: AnyEvent) -> str:
-        linked = [id_ for id_, row in self.rows.items() if row["workos_id"] == event.workos_id]
-        if isinstance(event, OrganizationDeleted):
-            self.deletions[event.workos_id] = max(event.id, self.deletions.get(event.workos_id, ""))
-            return self._delete(linked[0], event) if linked else "unknown"
-        if event.id < self.deletions.get(event.workos_id, ""):
+    def _apply(self, event: Observation, workos_id: str) -> str:
+        linked = [id_ for id_, row in self.rows.items() if row["workos_id"] == workos_id]
+        event_id = event_of(event).id
+        if event.fields is None:
+            self.deletions[workos_id] = max(event_id, self.deletions.get(workos_id, ""))
+            if linked and event_id <= self.rows[linked[0]]["event"]:
+                return "stale"
+            self.conflicts.pop(workos_id, None)
+            return self._delete(linked[0], event_id) if linked else "unknown"
+        if event_id < self.deletions.get(workos_id, ""):
             return "stale"
-        wanted = event.organization.external_id or derived_id(event.workos_id)
-        id_ = linked[0] if linked else wanted
+        id_ = linked[0] if linked else event.fields.external_id or derived_id(workos_id)
         if id_ not in self.rows:
-            self._create(id_, event)
+            self._create(id_, event.fields.name, workos_id)
             outcome = "created"
         elif self._is_stale(id_, event):
             return "stale"
         else:
             before = self.rows[id_]["workos_id"]
-            outcome = "updated" if before == event.workos_id else "relinked"
-            if before is None:
-                outcome = "linked"
-        self._overwrite(id_, event)
+            outcome = "updated" if before == workos_id else "relinked"
+            if outcome == "relinked" and event.fields.external_id is None:
+                self.conflicts[workos_id] = (id_, "row_claimed")
+                return "parked"
+        self._overwrite(id_, event_id, workos_id, event.fields)
         return outcome
 
-    def _delete(self, id_: str, event: OrganizationDeleted) -> str:
-        if self._is_stale(id_, event):
-            return "stale"
-        self.rows[id_] |= {"disabled": True, "event": event.id}
+    def _delete(self, id_: str, event_id: str) -> str:
+        self.rows[id_] |= {"disabled": True, "deleted": True, "event": event_id}
         self.outbox.pop(id_, None)
         return "disabled"
 
-    def _is_stale(self, id_: str, event: AnyEvent) -> bool:
-        row = self.rows[id_]
-        if row["event"] is not None:
-            return bool(event.id <= row["event"])
-        if isinstance(event, OrganizationDeleted) or row["time"] is None:
-            return False
-        return bool(event.organization.updated_at < row["time"])
+    def _is_stale(self, id_: str, event: Observation) -> bool:
+        return bool(event_of(event).id <= self.rows[id_]["event"])
 
-    def _create(self, id_: str, event: OrganizationChanged) -> None:
+    def _create(self, id_: str, name: str, workos_id: str) -> None:
         taken = {row["slug"] for row in self.rows.values()}
-        base = slug_base(event.organization.name, event.workos_id)
-        candidates = slug_candidates(base, event.workos_id)
+        candidates = slug_candidates(slug_base(name, workos_id), workos_id)
         self.rows[id_] = {
             "slug": next(slug for slug in candidates if slug not in taken),
+            "workos_id": workos_id,
             "disabled": False,
+            "deleted": False,
         }
 
-    def _overwrite(self, id_: str, event: OrganizationChanged) -> None:
-        organization = event.organization
-        self.rows[id_] |= {
-            "name": organization.name,
-            "workos_id": event.workos_id,
-            "time": organization.updated_at,
-            "event": event.id,
+    def _overwrite(
+        self, id_: str, event_id: str, workos_id: str, fields: OrganizationFields
+    ) -> None:
+        row = self.rows[id_]
+        self.rows[id_] = row | {
+            "name": fields.name,
+            "workos_id": workos_id,
+            "time": fields.updated_at,
+            "event": event_id,
+            "deleted": row["deleted"] and row["workos_id"] == workos_id,
         }
-        if organization.external_id is None:
-            self.outbox[id_] = event.workos_id
-        elif organization.external_id == id_:
+        if fields.external_id is None:
+            self.outbox[id_] = workos_id
+        elif fields.external_id == id_:
             self.outbox.pop(id_, None)
+            self.conflicts.pop(workos_id, None)
+        else:
+            self.conflicts[workos_id] = (id_, "other_external_id")
 
 
-def rows_in_database() -> dict[str, dict[str, Any]]:
-    return {
+def tables() -> dict[str, object]:
+    """What the model holds too."""
+    rows = {
         row.id: {
             "slug": row.slug,
             "disabled": row.disabled_at is not None,
+            "deleted": row.workos_deleted_at is not None,
             "name": row.name,
             "workos_id": row.workos_id,
             "time": row.workos_updated_at,
@@ -133,47 +147,52 @@ def rows_in_database() -> dict[str, dict[str, Any]]:
         }
         for row in Organization.objects.all()
     }
-
-
-def empty_tables() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "DELETE FROM workos_event; DELETE FROM workos_sync_cursor;"
-            "DELETE FROM organization_metadata"
-        )
+    conflicts = WorkOSConflict.objects.values_list(
+        "workos_organization_id", "organization_id", "kind"
+    )
+    return {
+        "rows": rows,
+        "outbox": dict(ExternalIdWriteBack.objects.values_list("organization_id", "workos_id")),
+        "outcomes": dict(WorkOSEvent.objects.values_list("id", "outcome")),
+        "conflicts": {workos_id: (id_, kind) for workos_id, id_, kind in conflicts},
+    }
 
 
 @pytest.mark.usefixtures("database")
+@example([(TAKEN_OVER[:1], False), (TAKEN_OVER[1:], False)])
 @given(st.lists(pages, min_size=1, max_size=5))
-@hypothesis_settings(max_examples=150)
+@hypothesis_settings(max_examples=200)
 def test_pages_and_replays_end_where_the_model_does(
-    history: list[tuple[list[AnyEvent], bool]],
+    history: list[tuple[list[Observation], bool]],
 ) -> None:
     empty_tables()
     model = Model()
     # An id is one event's for good, however often that is listed.
-    first = {event.id: event for page, _ in reversed(history) for event in reversed(page)}
+    first = {event_of(o).id: o for page, _ in reversed(history) for o in reversed(page)}
 
     for listed, is_replay in history:
-        page = [first[event.id] for event in listed]
-        read_from = standing().position
-        applied = apply_page(a_page(*page, read_from=read_from), replay=is_replay)
-        assert not applied.dropped
+        page = [first[event_of(observation).id] for observation in listed]
+        read_from = read_cursor().position
+        mode = Mode.REPLAY if is_replay else Mode.LIVE
+        assert not apply_page(a_page(*page, read_from=read_from), mode).dropped
         for event in page:
             model.apply(event)
 
-    assert rows_in_database() == model.rows
-    assert dict(ExternalIdWriteBack.objects.values_list("organization_id", "workos_id")) == (
-        model.outbox
-    )
-    assert dict(WorkOSEvent.objects.values_list("id", "outcome")) == model.outcomes
+    assert tables() == {
+        "rows": model.rows,
+        "outbox": model.outbox,
+        "outcomes": model.outcomes,
+        "conflicts": model.conflicts,
+    }
 
 
 @pytest.mark.usefixtures("database")
-@given(st.lists(events, min_size=2, max_size=8, unique_by=lambda event: event.id))
-@hypothesis_settings(max_examples=60)
+@example(TAKEN_OVER)
+@example(SOLVED)
+@given(st.lists(events, min_size=2, max_size=8, unique_by=lambda event: event_of(event).id))
+@hypothesis_settings(max_examples=100)
 def test_a_page_at_once_and_its_events_one_by_one_end_in_the_same_rows(
-    stream: list[AnyEvent],
+    stream: list[Observation],
 ) -> None:
     at_once = _applied(stream, page_size=len(stream))
     one_by_one = _applied(stream, page_size=1)
@@ -181,41 +200,38 @@ def test_a_page_at_once_and_its_events_one_by_one_end_in_the_same_rows(
     assert at_once == one_by_one
 
 
-def _applied(stream: list[AnyEvent], *, page_size: int) -> tuple[object, ...]:
+def _applied(stream: list[Observation], *, page_size: int) -> tuple[object, ...]:
     empty_tables()
     for start in range(0, len(stream), page_size):
         page = stream[start : start + page_size]
-        assert not apply_page(a_page(*page, read_from=standing().position)).dropped
-    return (
-        rows_in_database(),
-        dict(ExternalIdWriteBack.objects.values_list("organization_id", "workos_id")),
-        dict(WorkOSEvent.objects.values_list("id", "outcome")),
-        standing().position,
-    )
+        assert not apply_page(a_page(*page, read_from=read_cursor().position)).dropped
+    return tables(), read_cursor().position
 
 
 @given(st.lists(events, max_size=12), st.lists(st.integers(0, 12), max_size=4))
 @hypothesis_settings(max_examples=400)
 def test_where_a_stream_is_cut_into_pages_does_not_matter(
-    stream: list[AnyEvent], cuts: list[int]
+    stream: list[Observation], cuts: list[int]
 ) -> None:
     bounds = [0, *sorted(cuts), len(stream)]
 
-    at_once = _folded([], stream)
+    at_once = _resolved([], stream)
     cut: list[Row] = []
     for start, end in itertools.pairwise(bounds):
-        cut = _folded(cut, stream[start:end], before=stream[:start])
+        cut = _resolved(cut, stream[start:end], before=stream[:start])
 
     assert cut == at_once
 
 
-def _folded(rows: list[Row], stream: list[AnyEvent], before: Sequence[AnyEvent] = ()) -> list[Row]:
-    deletions = [event for event in before if isinstance(event, OrganizationDeleted)]
-    by_id = sorted(deletions, key=lambda event: event.id)
-    fold = Fold(rows, deleted={event.workos_id: event.id for event in by_id})
+def _resolved(
+    rows: list[Row], stream: list[Observation], before: Sequence[Observation] = ()
+) -> list[Row]:
+    deletions = sorted((o for o in before if o.fields is None), key=lambda o: event_of(o).id)
+    known = {o.workos_id or "": event_of(o).id for o in deletions}
+    resolution = Resolution(Known(rows=rows, deletions=known))
     for event in stream:
-        fold.apply(event)
-    plan = fold.plan()
+        resolution.decide(event)
+    plan = resolution.plan()
     written = [*plan.updated, *plan.disabled, *(creation.row for creation in plan.created)]
     after = {row.id: row for row in rows} | {row.id: row for row in written}
     return [after[id_] for id_ in sorted(after)]

@@ -20,14 +20,6 @@ Arrange: TypeAlias = Callable[[FakeWorkOS], None]
 """Fills the empty tables, and WorkOS."""
 
 
-def empty_tables() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "DELETE FROM workos_event; DELETE FROM workos_sync_cursor; DELETE FROM django_q_ormq;"
-            "DELETE FROM organization_metadata"
-        )
-
-
 def let_an_hour_pass() -> None:
     """As for all that goes by the database's clock: leases, claims, pauses and announcements."""
     with connection.cursor() as cursor:

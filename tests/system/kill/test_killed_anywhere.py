@@ -93,7 +93,7 @@ def test_killed_at_any_step_and_started_again_it_ends_as_if_undisturbed(
 
 
 def _undisturbed(launcher: Launcher, work: str, arrange: Arrange) -> tuple[list[Step], Ending]:
-    scenarios.empty_tables()
+    empty_tables()
     with FakeWorkOS() as workos:
         arrange(workos)
         watch = launcher.run(work, _address(workos))
@@ -105,7 +105,7 @@ def _undisturbed(launcher: Launcher, work: str, arrange: Arrange) -> tuple[list[
 def _killed_and_started_again(
     launcher: Launcher, work: str, arrange: Arrange, step: Step
 ) -> Ending:
-    scenarios.empty_tables()
+    empty_tables()
     with FakeWorkOS() as workos:
         arrange(workos)
         killed = launcher.run(work, _address(workos), kill_at=step)
