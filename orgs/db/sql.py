@@ -268,16 +268,39 @@ FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[], %
 RETURNING id
 """
 
+#: Empty while the resource is not covered: then nobody knows.
+DERIVE_ENABLED = """
+UPDATE organization_metadata AS o SET sso_enabled = new.sso, scim_enabled = new.scim
+FROM (
+    SELECT wanted.workos_id,
+        CASE WHEN cursor.covered ? 'connection' THEN EXISTS (
+            SELECT FROM workos_connection AS c
+            WHERE c.workos_organization_id = wanted.workos_id AND c.state = 'active'
+                AND c.deleted_at IS NULL
+        ) END AS sso,
+        CASE WHEN cursor.covered ? 'directory' THEN EXISTS (
+            SELECT FROM workos_directory AS d
+            WHERE d.workos_organization_id = wanted.workos_id AND d.state IN ('active', 'linked')
+                AND d.deleted_at IS NULL
+        ) END AS scim
+    FROM unnest(%s::text[]) AS wanted (workos_id)
+    JOIN workos_sync_cursor AS cursor ON cursor.stream = 'organizations'
+) AS new
+WHERE o.workos_id = new.workos_id
+    AND (o.sso_enabled, o.scim_enabled) IS DISTINCT FROM (new.sso, new.scim)
+"""
+
 #: The first outcome of an event stays; only a parked one may change.
 RECORD_EVENTS = """
 INSERT INTO workos_event AS e
-    (id, type, workos_organization_id, organization_id, occurred_at, outcome, error, payload,
-     processed_at)
+    (id, type, resource, object_key, workos_organization_id, organization_id, occurred_at, outcome,
+     error, payload, processed_at)
 SELECT *, clock_timestamp()
-FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::text[],
-    %s::text[], %s::text[])
+FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[],
+    %s::timestamptz[], %s::text[], %s::text[], %s::text[])
 ON CONFLICT (id) DO UPDATE
-SET type = excluded.type, workos_organization_id = excluded.workos_organization_id,
+SET type = excluded.type, resource = excluded.resource, object_key = excluded.object_key,
+    workos_organization_id = excluded.workos_organization_id,
     organization_id = excluded.organization_id, occurred_at = excluded.occurred_at,
     outcome = excluded.outcome, error = excluded.error, payload = excluded.payload,
     processed_at = excluded.processed_at

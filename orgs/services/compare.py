@@ -11,7 +11,8 @@ from orgs.db import rows
 from orgs.db.errors import is_environment
 from orgs.domain.types import Change, Observation, Outcome, Report, Row, State
 from orgs.models import Organization
-from orgs.services.apply import Batch, Mode, apply
+from orgs.services.apply import Mode, apply
+from orgs.services.decide import Batch
 from orgs.services.refresh import UNPROVEN, Lookups
 
 _CHUNK = 1_000

@@ -18,7 +18,8 @@ from orgs.domain.naming import storable
 from orgs.domain.resolution import gram_id
 from orgs.domain.types import Change, Decision, Observation, Outcome, State
 from orgs.models import Organization, WorkOSEvent
-from orgs.services.apply import Batch, Mode, apply
+from orgs.services.apply import Mode, apply
+from orgs.services.decide import Batch
 from orgs.workos import WorkOSError
 
 

@@ -30,7 +30,8 @@ from orgs.domain.naming import one_line
 from orgs.domain.status import ReadError
 from orgs.domain.types import Change, EventPage, Outcome, Position, Report
 from orgs.models import WorkOSEvent
-from orgs.services.apply import Batch, Mode, WritesRefused, apply
+from orgs.services.apply import Mode, WritesRefused, apply
+from orgs.services.decide import Batch
 from orgs.services.pages import CursorLost, raise_if_expired, raise_if_ignored, read_page
 from orgs.services.queue import PUSH_EXTERNAL_IDS, RECOVER, SYNC_EVENTS, enqueue
 from orgs.services.refresh import AlreadySeen, resolve_missed
