@@ -101,8 +101,8 @@ def _times(resource: Resource) -> list[str]:
 
 
 def _others(resource: Resource) -> list[str]:
-    erased = "erased_at IS NOT NULL" if resource.personal else "false"
-    typed = [f"{name}::text" if kind == "timestamptz" else name for name, kind in _types(resource)]
+    erased = "erased_at IS NOT NULL" if resource.is_personal else "false"
+    typed = [_clamped(n) if kind == "timestamptz" else n for n, kind in _types(resource)]
     return ["workos_organization_id", "workos_last_event_id", erased, *typed]
 
 
@@ -154,19 +154,19 @@ def _json(resource: Resource, row: PlainRow, columns: Iterable[str]) -> dict[str
     common = {
         "workos_id": row.key,
         "workos_organization_id": row.organization_id,
-        "workos_created_at": _iso(row.created_at),
-        "workos_updated_at": _iso(row.updated_at),
+        "workos_created_at": row.created_at,
+        "workos_updated_at": row.updated_at,
         "workos_last_event_id": row.last_event_id,
-        resource.deleted_column: _iso(row.deleted_at),
+        resource.deleted_column: row.deleted_at,
         "data": row.data,
     }
     defaults: dict[str, Any] = {name: [] for name, kind in _types(resource) if kind.endswith("[]")}
     values = {**defaults, **row.columns, **common}
-    return {name: values.get(name) for name in columns}
+    return {name: _as_json(values.get(name)) for name in columns}
 
 
-def _iso(moment: datetime | None) -> str | None:
-    return moment.isoformat() if moment else None
+def _as_json(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else value
 
 
 def _common(resource: Resource) -> dict[str, str]:

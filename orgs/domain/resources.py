@@ -7,6 +7,7 @@ resource is a declaration here, a model and a migration.
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
@@ -35,6 +36,8 @@ class Listing:
     params: Mapping[str, str | list[str]] = field(default_factory=dict)
     scope: Scope = Scope.ENVIRONMENT
     is_paged: bool = True
+    by_organization: bool = False
+    """The list of the environment can be narrowed to one organization."""
     as_event: Callable[[Json, str], Json | None] = lambda item, _: item
     """Makes of an item of the list, and the scope's id, what an event's ``data`` would hold."""
 
@@ -54,10 +57,11 @@ class Resource:
     fetch: tuple[str, ...] = ()
     """The path of one object, with ``{key}``; empty: the list that holds it is read."""
     event_data: Callable[[Json], Any] = lambda data: data
+    is_personal: bool = False
     personal: frozenset[str] = frozenset()
     """Columns with personal data, emptied by erasure."""
-    secrets: frozenset[str] = frozenset()
-    """Fields that are never stored."""
+    stored: Callable[[Json], Json] = dict
+    """Makes of the JSON what ``data`` keeps: without secrets."""
     parents: Mapping[str, str] = field(default_factory=dict)
     """Column to the resource whose deletion deletes this object too, because WorkOS sends no
     events for it."""
@@ -94,6 +98,23 @@ def _flag(name: str) -> Callable[[Json], Any]:
         return value if value is ABSENT or isinstance(value, bool) else None
 
     return column
+
+
+def _moment(name: str) -> Callable[[Json], Any]:
+    def column(data: Json) -> Any:
+        value = data.get(name, ABSENT)
+        return value if value is ABSENT else parse_time(value)
+
+    return column
+
+
+def parse_time(value: object) -> datetime | None:
+    """Return a time in ISO 8601; one without a time zone is UTC, as in WorkOS's samples."""
+    try:
+        parsed = datetime.fromisoformat(value) if isinstance(value, str) else None
+        return parsed and (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 def _state(*names: str) -> Callable[[Json], Any]:
@@ -158,6 +179,16 @@ def _member_organization(data: Json) -> Any:
     return ABSENT
 
 
+def _without(*secrets: str) -> Callable[[Json], Json]:
+    return lambda data: {name: value for name, value in data.items() if name not in secrets}
+
+
+def _edge(data: Json) -> Json:
+    """The ids alone: the user's personal data is the directory user's."""
+    ids = {outer: {"id": _nested(outer, "id")(data)} for outer in ("group", "user")}
+    return {"directory_id": data.get("directory_id"), **ids}
+
+
 def _changes(prefix: str, *changed: str, deleted: str = "deleted") -> dict[str, State]:
     """Event types by what they say of the object."""
     events = {f"{prefix}.{verb}": State.PRESENT for verb in changed}
@@ -174,7 +205,8 @@ DOMAIN = Resource(
     event_data=lambda data: data.get("organization_domain", data),
     columns={"domain": _text("domain"), "state": _state("state")},
     fetch=("organization_domains", "{key}"),
-    listings=(Listing(path=(), scope=Scope.ORGANIZATION),),
+    # Inside each organization.
+    listings=(Listing(path=("organizations",)),),
 )
 CONNECTION = Resource(
     name="connection",
@@ -186,7 +218,7 @@ CONNECTION = Resource(
         "state": _state("state", "status"),
     },
     fetch=("connections", "{key}"),
-    listings=(Listing(path=("connections",)),),
+    listings=(Listing(path=("connections",), by_organization=True),),
 )
 DIRECTORY = Resource(
     name="directory",
@@ -194,7 +226,7 @@ DIRECTORY = Resource(
     events=_changes("dsync", "activated"),
     columns={"directory_type": _text("type"), "name": _text("name"), "state": _state("state")},
     fetch=("directories", "{key}"),
-    listings=(Listing(path=("directories",)),),
+    listings=(Listing(path=("directories",), by_organization=True),),
 )
 USER = Resource(
     name="user",
@@ -208,6 +240,7 @@ USER = Resource(
     },
     fetch=("user_management", "users", "{key}"),
     listings=(Listing(path=("user_management", "users")),),
+    is_personal=True,
     personal=frozenset({*_PEOPLE, "external_id"}),
 )
 MEMBERSHIP = Resource(
@@ -228,6 +261,7 @@ MEMBERSHIP = Resource(
             scope=Scope.ORGANIZATION,
         ),
     ),
+    is_personal=True,
 )
 ROLE = Resource(
     name="role",
@@ -269,12 +303,13 @@ INVITATION = Resource(
         "state": _state("state"),
         "accepted_user_id": _text("accepted_user_id"),
         "role_slug": _text("role_slug"),
-        "expires_at": _text("expires_at"),
+        "expires_at": _moment("expires_at"),
     },
     fetch=("user_management", "invitations", "{key}"),
-    listings=(Listing(path=("user_management", "invitations")),),
+    listings=(Listing(path=("user_management", "invitations"), by_organization=True),),
+    is_personal=True,
     personal=frozenset({"email"}),
-    secrets=frozenset({"token", "accept_invitation_url"}),
+    stored=_without("token", "accept_invitation_url"),
 )
 DIRECTORY_USER = Resource(
     name="directory_user",
@@ -289,6 +324,7 @@ DIRECTORY_USER = Resource(
     listings=(
         Listing(path=("directory_users",), params={"directory": "{scope}"}, scope=Scope.DIRECTORY),
     ),
+    is_personal=True,
     personal=frozenset(_PEOPLE),
     parents={"workos_directory_id": "directory"},
 )
@@ -308,6 +344,7 @@ DIRECTORY_GROUP_MEMBER = Resource(
     model="DirectoryGroupMember",
     events=_changes("dsync.group", "user_added", deleted="user_removed"),
     key=_member_key,
+    stored=_edge,
     organization=_member_organization,
     columns={
         "workos_directory_id": _text("directory_id"),
@@ -320,7 +357,7 @@ DIRECTORY_GROUP_MEMBER = Resource(
             params={"group": "{scope}"},
             scope=Scope.GROUP,
             as_event=lambda item, scope: {
-                "directory_id": item.get("directory_id", ABSENT),
+                "directory_id": item.get("directory_id"),
                 "group": {"id": scope},
                 "user": item,
             },
@@ -363,7 +400,7 @@ RESOURCE_OF_EVENT: Final[Mapping[str, str]] = {
 def event_types(resources: Iterable[str]) -> tuple[str, ...]:
     """Return the types of events that are about these resources, in one fixed order."""
     followed = set(resources)
-    return tuple(type_ for type_, name in RESOURCE_OF_EVENT.items() if name in followed)
+    return tuple(str(type_) for type_, name in RESOURCE_OF_EVENT.items() if name in followed)
 
 
 def covered_by(types: Collection[str], resources: Iterable[str]) -> set[str]:

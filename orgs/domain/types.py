@@ -152,6 +152,8 @@ class EventPage:
     is_last: bool
     read_began: float
     """When the read began, by ``time.monotonic()``."""
+    types: tuple[str, ...] | None = None
+    """The types of events that were asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,6 +153,14 @@ class SyncCursor(models.Model):
     covered = models.JSONField(
         null=True, help_text="Resources that were listed in full since they are followed."
     )
+    listed_at = models.JSONField(
+        db_default=models.Value({}, models.JSONField()),
+        help_text="When each resource was last listed in full.",
+    )
+    progress = models.JSONField(
+        db_default=models.Value({}, models.JSONField()),
+        help_text="After which organization or directory the lists of a resource go on.",
+    )
     refused_types = models.JSONField(
         db_default=models.Value({}, models.JSONField()),
         help_text="Types of events that WorkOS refuses, and since when.",

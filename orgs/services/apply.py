@@ -6,7 +6,7 @@ transaction of its own, to find out which item failed.
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from enum import StrEnum
 from functools import partial
@@ -14,7 +14,7 @@ from functools import partial
 from django.db import DatabaseError
 
 from orgs.db import rows, sql
-from orgs.db.cursor import CursorLocked, cursor_locked, cursor_shared, move_cursor
+from orgs.db.cursor import CursorLocked, Place, cursor_locked, cursor_shared, move_cursor
 from orgs.db.errors import describe, is_environment, is_not_granted, is_passing, retry_races
 from orgs.db.transactions import execute_alone, read_only_transaction
 from orgs.domain.resolution import changes_of, row_ids
@@ -26,7 +26,6 @@ from orgs.domain.types import (
     Decision,
     Observation,
     Outcome,
-    Position,
     Report,
 )
 from orgs.models import WorkOSEvent
@@ -82,8 +81,8 @@ def apply(batch: Batch, mode: Mode) -> Report:
 
 
 def _apply(batch: Batch, mode: Mode) -> Report:
-    with _transaction(mode) as position:
-        if mode is Mode.LIVE and position != batch.read_from:
+    with _transaction(mode) as place:
+        if mode is Mode.LIVE and not batch.is_current(place):
             return Report(dropped=True)
         decided = decide(batch, lock=mode is not Mode.DRY_RUN)
         decisions = decided.decisions
@@ -93,18 +92,16 @@ def _apply(batch: Batch, mode: Mode) -> Report:
 
 
 @contextmanager
-def _transaction(mode: Mode) -> Iterator[Position]:
+def _transaction(mode: Mode) -> Iterator[Place | None]:
     """The stream locks the cursor: the only exclusivity that correctness needs. The other writers
     share it, or the stream could apply a deletion between their look for it and their insert."""
     if mode is Mode.DRY_RUN:
         with read_only_transaction():
-            yield Position()
+            yield None
         return
-    opened: AbstractContextManager[Position] = (
-        cursor_locked() if mode is Mode.LIVE else cursor_shared()
-    )
-    with opened as position:
-        yield position
+    opened = cursor_locked() if mode is Mode.LIVE else cursor_shared()
+    with opened as place:
+        yield place
 
 
 def _write(batch: Batch, mode: Mode, decided: Decided) -> list[Decision]:
@@ -214,8 +211,8 @@ def _park(single: Batch, mode: Mode, reason: str) -> Report:
     parked = Decision(observation, Outcome.PARKED, reason=reason)
     nothing = Decided([parked], NOTHING, ())
     try:
-        with _transaction(mode) as position:
-            if mode is Mode.LIVE and position != single.read_from:
+        with _transaction(mode) as place:
+            if mode is Mode.LIVE and not single.is_current(place):
                 return Report(dropped=True)
             decisions = _write(single, mode, nothing)
     except DatabaseError as error:
@@ -234,8 +231,8 @@ def _pass_over(single: Batch, parked: Decision, refusal: str) -> Report:
         observation.workos_id or event_id, None, ConflictKind.LEDGER_REFUSED, reason
     )
     decided = Decided([parked], replace(NOTHING, conflicts=(conflict,)), ())
-    with cursor_locked() as position:
-        if position != single.read_from:
+    with cursor_locked() as place:
+        if not single.is_current(place):
             return Report(dropped=True)
         move = move_cursor(single.position, read_began=single.read_began)
         written = rows.write(decided.plan, (), move)

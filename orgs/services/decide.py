@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from orgs.conf import sync_settings
 from orgs.db import resources, rows
-from orgs.db.cursor import database_now
+from orgs.db.cursor import Place, database_now
 from orgs.db.transactions import Statement
 from orgs.domain.plain import PlainKnown, PlainResolution
 from orgs.domain.resolution import Resolution, row_ids
@@ -30,6 +30,8 @@ class Batch:
     observations: Sequence[Observation]
     read_from: Position = Position()
     """Live: where the page was read from."""
+    types: tuple[str, ...] | None = None
+    """Live: the types of events that were asked for."""
     position: Position = Position()
     """Live: where the next page starts."""
     read_began: float | None = None
@@ -46,6 +48,12 @@ class Batch:
     """Refresh: the statement that resolves the event that it is for."""
     overlay: Mapping[str, Row] = field(default_factory=dict)
     """Dry run: the rows as the batches before would have written them, by Gram id."""
+
+    def is_current(self, place: Place | None) -> bool:
+        """Return True if the cursor is still where the page was read, for the same types."""
+        if place is None or place.position != self.read_from:
+            return False
+        return self.types is None or place.types == self.types
 
     def singles(self) -> Iterator["Batch"]:
         """Return a batch for each observation; live, they move the cursor step by step."""
