@@ -7,6 +7,9 @@ from typing import Final
 
 from django.conf import settings
 
+from orgs.domain.resources import DEFAULT, NAMES
+from orgs.domain.types import ORGANIZATION
+
 
 class Secret(str):
     """Text that does not show itself in a traceback, an error page or a log of locals."""
@@ -23,6 +26,8 @@ class SyncSettings:
 
     api_key: Secret = Secret()
     base_url: str = "https://api.workos.com"
+    resources: tuple[str, ...] = DEFAULT
+    """What is mirrored beside organizations: names of ``orgs.domain.resources``."""
     webhook_secrets: tuple[Secret, ...] = ()
     """Any of them may have signed a webhook: two while one is being replaced."""
     environment_id: str = ""
@@ -41,6 +46,8 @@ class SyncSettings:
     """How long a call to WorkOS waits for an answer."""
     requests_per_minute: int = 4_800
     """How many requests all processes together send to WorkOS, which allows 6,000 a key."""
+    erase_after_days: int = 30
+    """How long after its deletion the personal data of a person is kept."""
     ledger_retention_days: int = 90
     """How long the ledger keeps events; parked ones and deletions are kept for good."""
 
@@ -54,6 +61,7 @@ RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "lock_timeout": (0.001, 60),
     "request_timeout": (0.1, 60),
     "requests_per_minute": (60, 1_000_000),
+    "erase_after_days": (0, 36_500),
     "ledger_retention_days": (1, 36_500),
 }
 
@@ -68,7 +76,20 @@ def sync_settings() -> SyncSettings:
         configured["api_key"] = Secret(configured["api_key"] or "")
     if "webhook_secrets" in configured:
         configured["webhook_secrets"] = _secrets(configured["webhook_secrets"])
+    if "resources" in configured:
+        configured["resources"] = _resources(configured["resources"])
     return SyncSettings(**configured)
+
+
+def _resources(written: str | Iterable[str] | None) -> tuple[str, ...]:
+    """Names, or a text that lists them with commas; organizations are always among them."""
+    several = written.split(",") if isinstance(written, str) else written or ()
+    names = {ORGANIZATION, *(name.strip() for name in several if name.strip())}
+    if unknown := sorted(names - set(NAMES)):
+        raise TypeError(
+            f"WORKOS_SYNC['RESOURCES'] names {', '.join(unknown)}; there are {', '.join(NAMES)}"
+        )
+    return tuple(name for name in NAMES if name in names)
 
 
 def _secrets(written: str | Iterable[str] | None) -> tuple[Secret, ...]:

@@ -27,3 +27,24 @@ organization_disabled: Final = Signal()
 
 #: A row that was disabled was enabled by a person: the sync never does that by itself.
 organization_enabled: Final = Signal()
+
+#: An object of another resource was created, updated or deleted. Sent after the commit, with
+#: ``sender`` the model, ``key``, ``workos_organization_id`` and ``change``.
+resource_changed: Final = Signal()
+
+#: Sent once a page **inside** the transaction, in a savepoint, with ``changes``: a tuple of
+#: ``orgs.domain.types.Change``, organizations and other resources, in the order they were decided.
+#: For what must never be missed, such as grants in the same database. What a receiver writes is
+#: committed with the page, or not at all. If it raises, the item is found and parked (events) or
+#: reported as failed (lists). Keep it short: the cursor is locked meanwhile. Never in a dry run.
+changes_applied: Final = Signal()
+
+__all__ = [
+    "changes_applied",
+    "organization_created",
+    "organization_disabled",
+    "organization_enabled",
+    "organization_relinked",
+    "organization_updated",
+    "resource_changed",
+]

@@ -7,10 +7,12 @@ import logging
 import time
 
 from orgs.conf import sync_settings
+from orgs.db.cursor import read_cursor
 from orgs.domain.naming import one_line
 from orgs.domain.types import Report
-from orgs.services import maintenance, outbox, stream
+from orgs.services import coverage, erasure, maintenance, outbox, stream
 from orgs.services.compare import Run
+from orgs.services.queue import COVER, enqueue
 from orgs.services.reconcile import reconcile_unless_busy
 
 logger = logging.getLogger(__name__)
@@ -18,10 +20,16 @@ logger = logging.getLogger(__name__)
 #: The first full reconcile may repair a hundred thousand.
 _CHANGES_LOGGED = 20
 
+#: How long the daily run reads lists for single organizations and directories, for each resource:
+#: it goes on the next day where it stopped.
+_SCOPE_SECONDS = 600.0
+
 
 def sync_events() -> str:
     """Apply what WorkOS's stream has, and wait a while for what is announced."""
     report = stream.drain_and_wait()
+    if coverage.uncovered(read_cursor()):
+        enqueue(COVER)
     counts = ", ".join(f"{outcome} {count}" for outcome, count in sorted(report.counts.items()))
     return counts or "nothing new"
 
@@ -35,20 +43,32 @@ def push_external_ids() -> str:
 
 def reconcile() -> str:
     """Compare every organization, and repair; leave it to another process that does so."""
-    return _reconcile(only_if_lost=False)
+    coverage.retry_refused()
+    return _reconcile(Run(scope_seconds=_SCOPE_SECONDS))
+
+
+def cover() -> str:
+    """List the resources that are followed since a short time, so that they are covered."""
+    if not (names := coverage.uncovered(read_cursor())):
+        return "all are covered"
+    return _reconcile(Run(resources=tuple(names)))
 
 
 def recover() -> str:
     """Do the same if the cursor is still lost: each drain that finds it lost enqueues this."""
-    return _reconcile(only_if_lost=True)
+    return _reconcile(Run(scope_seconds=_SCOPE_SECONDS), only_if_lost=True)
 
 
-def _reconcile(*, only_if_lost: bool) -> str:
-    reconciliation = reconcile_unless_busy(Run(), only_if_lost=only_if_lost)
+def _reconcile(run: Run, *, only_if_lost: bool = False) -> str:
+    reconciliation = reconcile_unless_busy(run, only_if_lost=only_if_lost)
     if reconciliation is None:
         return "left to the one that is running, or not needed"
     stream.log_parked(reconciliation.events)
-    _log_repairs(reconciliation.snapshot)
+    for report in (reconciliation.snapshot, *(one.report for one in reconciliation.resources)):
+        _log_repairs(report)
+    for one in reconciliation.resources:
+        if one.not_listed:
+            logger.warning("%s is not covered: %s", one.resource.name, one.not_listed)
     for error in reconciliation.errors:
         logger.error("the full reconcile is not complete: %s", one_line(error))
     if reconciliation.in_sync:
@@ -74,5 +94,5 @@ def _log_repairs(report: Report) -> None:
 
 
 def prune() -> str:
-    """Delete old events."""
-    return f"pruned {maintenance.prune()}"
+    """Delete old events, and erase personal data that is not needed any more."""
+    return f"pruned {maintenance.prune()}, erased {erasure.erase_due()}"

@@ -19,7 +19,8 @@ from orgs.domain.types import (
     State,
 )
 from orgs.models import Organization, WorkOSEvent
-from orgs.services.apply import Batch, Mode, apply
+from orgs.services.apply import Mode, apply
+from orgs.services.decide import Batch
 
 NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
 

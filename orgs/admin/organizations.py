@@ -25,11 +25,8 @@ from orgs.domain.naming import storable
 from orgs.models import ExternalIdWriteBack, Organization, WorkOSEvent
 from orgs.services.compare import Run
 from orgs.services.disabling import disable, enable
-from orgs.services.reconcile import (
-    Reconciliation,
-    UnknownOrganization,
-    reconcile_organizations,
-)
+from orgs.services.reconcile import Reconciliation
+from orgs.services.reconcile_one import UnknownOrganization, reconcile_organizations
 from orgs.workos import WorkOSError
 
 logger = logging.getLogger(__name__)

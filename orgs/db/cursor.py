@@ -1,9 +1,10 @@
 """Reads and writes the cursor's row: the position in the stream, and how reading goes."""
 
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from django.db import OperationalError, connection
@@ -32,6 +33,14 @@ class CursorState:
     position: Position
     drained_at: datetime | None
     now: datetime
+    types: tuple[str, ...] | None = None
+    """The types of events that are read with this position; None: not decided yet."""
+    covered: frozenset[str] = frozenset()
+    """Resources that were listed in full since all of their types are read."""
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """Types of events that WorkOS refuses, and since when."""
+    progress: Mapping[str, str] = field(default_factory=dict)
+    """Resource to the scope after which its lists go on."""
 
     @property
     def since_drained(self) -> timedelta | None:
@@ -55,8 +64,15 @@ def ensure_cursor() -> None:
 
 def read_cursor() -> CursorState:
     """Return where the stream stands now; at its beginning, if it was never drained."""
-    for last_event_id, last_event_at, drained_at, now in _read_state():
-        return CursorState(Position(last_event_id, last_event_at), drained_at, now)
+    for last_event_id, last_event_at, drained_at, now, types, covered, *others in _read_state():
+        return CursorState(
+            Position(last_event_id, last_event_at),
+            drained_at,
+            now,
+            _types(types),
+            frozenset(json.loads(covered or "[]")),
+            *map(json.loads, others),
+        )
     return CursorState(Position(), None, database_now())
 
 
@@ -68,21 +84,29 @@ def database_now() -> datetime:
     return now
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What the compare-and-set compares: the position, and the types read with it."""
+
+    position: Position
+    types: tuple[str, ...] | None
+
+
 @contextmanager
-def cursor_locked() -> Iterator[Position]:
-    """Open a bounded transaction that begins by locking the row; yield the position.
+def cursor_locked() -> Iterator[Place]:
+    """Open a bounded transaction that begins by locking the row; yield where the stream stands.
 
     Raises ``CursorLocked``.
     """
-    with _transaction_with(sql.LOCK_CURSOR) as position:
-        yield position
+    with _transaction_with(sql.LOCK_CURSOR) as place:
+        yield place
 
 
 @contextmanager
-def cursor_shared() -> Iterator[Position]:
+def cursor_shared() -> Iterator[Place]:
     """Open one as ``cursor_locked``, which others may share: only the stream does not go on."""
-    with _transaction_with(sql.SHARE_CURSOR) as position:
-        yield position
+    with _transaction_with(sql.SHARE_CURSOR) as place:
+        yield place
 
 
 def move_cursor(position: Position, *, read_began: float | None) -> Statement:
@@ -95,6 +119,30 @@ def move_cursor(position: Position, *, read_began: float | None) -> Statement:
         sql.MOVE_CURSOR,
         [position.last_event_id, position.last_event_at, age, age, ORGANIZATIONS_STREAM],
     )
+
+
+def follow(
+    before: CursorState,
+    types: Sequence[str],
+    covered: Collection[str],
+    refused: Mapping[str, str],
+) -> bool:
+    """Set which types of events are read; return False if that has changed since ``before``."""
+    was = [None if before.types is None else json.dumps(before.types)]
+    covered_before = None if before.types is None else json.dumps(sorted(before.covered))
+    values = [json.dumps(list(types)), json.dumps(sorted(covered)), json.dumps(dict(refused))]
+    return bool(execute_alone(sql.FOLLOW, [*values, ORGANIZATIONS_STREAM, *was, covered_before]))
+
+
+def note_listed(resource: str) -> None:
+    """Note that a resource was listed now."""
+    execute_alone(sql.NOTE_LISTED, [resource, ORGANIZATIONS_STREAM])
+
+
+def note_progress(resource: str, scope: str | None) -> None:
+    """Note after which scope the lists of a resource go on; None: from the first one."""
+    values = [scope, resource, resource, scope, ORGANIZATIONS_STREAM]
+    execute_alone(sql.NOTE_PROGRESS, values)
 
 
 def note_drained(position: Position, *, read_began: float) -> None:
@@ -154,7 +202,7 @@ def note_incomplete(error: str, *, kind: str, failed: int) -> None:
 
 
 @contextmanager
-def _transaction_with(lock: str) -> Iterator[Position]:
+def _transaction_with(lock: str) -> Iterator[Place]:
     locking = Statement(lock, [ORGANIZATIONS_STREAM])
     with ExitStack() as stack:
         try:
@@ -166,7 +214,14 @@ def _transaction_with(lock: str) -> Iterator[Position]:
             if not is_passing(error):
                 raise
             raise CursorLocked("another program holds the lock of the cursor") from error.__cause__
-        yield Position(*found[0])
+        last_event_id, last_event_at, types = found[0]
+        position = Position(last_event_id, last_event_at)
+        yield Place(position, _types(types))
+
+
+def _types(text: str | None) -> tuple[str, ...] | None:
+    # Django leaves jsonb to its own fields: here it comes as text.
+    return None if text is None else tuple(json.loads(text))
 
 
 def _read_state() -> Rows:

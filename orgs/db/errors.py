@@ -25,8 +25,16 @@ _ENVIRONMENT = frozenset({"25006", "57P01", "57P02", "57P03", "57P04", "57P05"})
 _MAX_ATTEMPTS = 5
 
 
-class WriteSkipped(DatabaseError):
+class ItemRefused(DatabaseError):
+    """An item can't be written, and no SQLSTATE says so."""
+
+
+class WriteSkipped(ItemRefused):
     """A statement wrote fewer rows than it was given: a trigger or a policy left some out."""
+
+
+class ReceiverFailed(ItemRefused):
+    """A receiver of ``changes_applied`` raised an exception."""
 
 
 def retry_races(transact: Callable[[], T]) -> T:
@@ -51,7 +59,7 @@ def is_environment(error: Error) -> bool:
     """
     state = sqlstate(error)
     if not state:
-        return not isinstance(error, DataError | WriteSkipped)
+        return not isinstance(error, DataError | ItemRefused)
     return state.startswith(_ENVIRONMENT_CLASSES) or state in _ENVIRONMENT
 
 
@@ -77,6 +85,8 @@ def sqlstate(error: Error) -> str:
 
 def describe(error: Error) -> str:
     """Return what PostgreSQL says, without its DETAIL, which shows the values of the row."""
+    if isinstance(error, ReceiverFailed):
+        return str(error)
     diagnostics = getattr(error.__cause__, "diag", None)
     primary = getattr(diagnostics, "message_primary", None)
     message = primary or str(error).partition("\n")[0]

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from orgs.db import sql
 from orgs.db.errors import WriteSkipped
@@ -79,13 +79,19 @@ class Written(NamedTuple):
     """Ids of the events that were recorded; not of those that the ledger knew already."""
 
 
-def write(plan: Plan, recorded: Sequence[Decision], *then: Statement) -> Written:
-    """Write a plan, record decisions over events in the ledger, and execute ``then``.
+Writes: TypeAlias = Sequence[tuple[Statement, Sequence[str]]]
+"""Statements that return the keys of the rows they wrote, and the keys they have to write."""
+
+
+def write(
+    plan: Plan, recorded: Sequence[Decision], *then: Statement, others: Writes = ()
+) -> Written:
+    """Write a plan and ``others``, record decisions over events in the ledger, execute ``then``.
 
     One statement for each kind of write that there is, all in one round trip. Raises
-    ``WriteSkipped`` if PostgreSQL wrote fewer rows than the plan has.
+    ``WriteSkipped`` if PostgreSQL wrote fewer rows than intended.
     """
-    writes = [*_row_writes(plan)]
+    writes = [*_row_writes(plan), *others]
     ids = [ids for _, ids in writes]
     kept = [*_other_writes(plan)]
     conflicts = [store_conflicts(plan.conflicts)] if plan.conflicts else []
@@ -151,7 +157,7 @@ def _require_all(intended: Sequence[str], returned: Rows) -> None:
     if missing := set(intended) - {id_ for (id_,) in returned}:
         raise WriteSkipped(
             f"PostgreSQL did not write {len(missing)} of {len(intended)} rows of "
-            "organization_metadata: a trigger or a policy left them out"
+            "one table: a trigger or a policy left them out"
         )
 
 
@@ -169,18 +175,21 @@ def _ledger(recorded: Sequence[Decision]) -> Statement:
     """The first outcome of an event stays, also of one that stands twice among ``recorded``."""
     first: dict[str, tuple[object, ...]] = {}
     for decision in recorded:
-        if (event := decision.observation.event) is None:
+        observation = decision.observation
+        if (event := observation.event) is None:
             continue
         parked = decision.outcome is Outcome.PARKED
         values = (
             event.id,
             event.type,
-            decision.observation.workos_id,
+            observation.resource,
+            observation.workos_id,
+            observation.organization_id,
             decision.organization_id,
             event.occurred_at,
             decision.outcome,
             storable(decision.reason) if parked else "",
-            payload(decision.observation) if parked else None,
+            payload(observation) if parked else None,
         )
         first.setdefault(event.id, values)
     return statement(sql.RECORD_EVENTS, *zip(*(first[key] for key in sorted(first)), strict=True))

@@ -47,18 +47,19 @@ INSERT INTO workos_sync_cursor (stream) VALUES (%s) ON CONFLICT (stream) DO NOTH
 
 #: With the database's time now: every stored time is compared with it.
 CURSOR_STATE = """
-SELECT last_event_id, last_event_at, drained_at, clock_timestamp()
+SELECT last_event_id, last_event_at, drained_at, clock_timestamp(), event_types, covered,
+    refused_types, progress
 FROM workos_sync_cursor WHERE stream = %s
 """
 
 LOCK_CURSOR = """
-SELECT last_event_id, last_event_at FROM workos_sync_cursor
+SELECT last_event_id, last_event_at, event_types FROM workos_sync_cursor
 WHERE stream = %s FOR NO KEY UPDATE
 """
 
 #: Several may hold it, and the stream does not go on meanwhile.
 SHARE_CURSOR = """
-SELECT last_event_id, last_event_at FROM workos_sync_cursor WHERE stream = %s FOR SHARE
+SELECT last_event_id, last_event_at, event_types FROM workos_sync_cursor WHERE stream = %s FOR SHARE
 """
 
 #: Only a read that reached the end moves ``drained_at``: the fourth parameter is how many seconds
@@ -103,6 +104,31 @@ WHERE stream = %(stream)s AND last_event_id IS NOT DISTINCT FROM %(last_event_id
     AND last_event_at IS NOT DISTINCT FROM %(last_event_at)s
 RETURNING last_event_at
 """
+
+#: Which types of events are read from now on, which resources are covered, which types are refused.
+FOLLOW = """
+UPDATE workos_sync_cursor
+SET event_types = %s::jsonb, covered = %s::jsonb, refused_types = %s::jsonb
+WHERE stream = %s AND event_types IS NOT DISTINCT FROM %s::jsonb
+    AND covered IS NOT DISTINCT FROM %s::jsonb
+RETURNING true
+"""
+
+NOTE_LISTED = """
+UPDATE workos_sync_cursor
+SET listed_at = listed_at || jsonb_build_object(%s::text, clock_timestamp()) WHERE stream = %s
+"""
+
+#: A scope of NULL: there is nothing to go on with.
+NOTE_PROGRESS = """
+UPDATE workos_sync_cursor
+SET progress = CASE WHEN %s::text IS NULL THEN progress - %s::text
+    ELSE progress || jsonb_build_object(%s::text, %s::text) END
+WHERE stream = %s
+"""
+
+CLEAR_SSO = "UPDATE organization_metadata SET sso_enabled = NULL WHERE sso_enabled IS NOT NULL"
+CLEAR_SCIM = "UPDATE organization_metadata SET scim_enabled = NULL WHERE scim_enabled IS NOT NULL"
 
 #: A time ahead of the database's clock, left behind by a clock that was wrong.
 RESET_FUTURE_DRAIN = """
@@ -269,16 +295,39 @@ FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[], %
 RETURNING id
 """
 
+#: Empty while the resource is not covered: then nobody knows.
+DERIVE_ENABLED = """
+UPDATE organization_metadata AS o SET sso_enabled = new.sso, scim_enabled = new.scim
+FROM (
+    SELECT wanted.workos_id,
+        CASE WHEN cursor.covered ? 'connection' THEN EXISTS (
+            SELECT FROM workos_connection AS c
+            WHERE c.workos_organization_id = wanted.workos_id AND c.state = 'active'
+                AND c.deleted_at IS NULL
+        ) END AS sso,
+        CASE WHEN cursor.covered ? 'directory' THEN EXISTS (
+            SELECT FROM workos_directory AS d
+            WHERE d.workos_organization_id = wanted.workos_id AND d.state IN ('active', 'linked')
+                AND d.deleted_at IS NULL
+        ) END AS scim
+    FROM unnest(%s::text[]) AS wanted (workos_id)
+    JOIN workos_sync_cursor AS cursor ON cursor.stream = 'organizations'
+) AS new
+WHERE o.workos_id = new.workos_id
+    AND (o.sso_enabled, o.scim_enabled) IS DISTINCT FROM (new.sso, new.scim)
+"""
+
 #: The first outcome of an event stays; only a parked one may change.
 RECORD_EVENTS = """
 INSERT INTO workos_event AS e
-    (id, type, workos_organization_id, organization_id, occurred_at, outcome, error, payload,
-     processed_at)
+    (id, type, resource, object_key, workos_organization_id, organization_id, occurred_at, outcome,
+     error, payload, processed_at)
 SELECT *, clock_timestamp()
-FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::text[],
-    %s::text[], %s::text[])
+FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[],
+    %s::timestamptz[], %s::text[], %s::text[], %s::text[])
 ON CONFLICT (id) DO UPDATE
-SET type = excluded.type, workos_organization_id = excluded.workos_organization_id,
+SET type = excluded.type, resource = excluded.resource, object_key = excluded.object_key,
+    workos_organization_id = excluded.workos_organization_id,
     organization_id = excluded.organization_id, occurred_at = excluded.occurred_at,
     outcome = excluded.outcome, error = excluded.error, payload = excluded.payload,
     processed_at = excluded.processed_at
@@ -319,8 +368,9 @@ DELETE FROM workos_external_id_write_back WHERE organization_id = ANY(%s::text[]
 
 #: Returns a row if, and only if, this is the event's first webhook; true if it is still unseen.
 ANNOUNCE_EVENT = """
-INSERT INTO workos_event AS e (id, type, workos_organization_id, announced_at)
-VALUES (%s, %s, %s, clock_timestamp())
+INSERT INTO workos_event AS e
+    (id, type, resource, object_key, workos_organization_id, announced_at)
+VALUES (%s, %s, %s, %s, %s, clock_timestamp())
 ON CONFLICT (id) DO UPDATE SET announced_at = clock_timestamp() WHERE e.announced_at IS NULL
 RETURNING processed_at IS NULL
 """

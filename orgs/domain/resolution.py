@@ -11,6 +11,7 @@ from datetime import datetime
 
 from orgs.domain.naming import derived_id
 from orgs.domain.types import (
+    ORGANIZATION,
     Change,
     Conflict,
     ConflictKind,
@@ -343,6 +344,12 @@ class Resolution:
 
 def changes_of(decision: Decision) -> Iterator[Change]:
     """Return the lines of a report about a decision; none if nothing differs."""
+    resource = decision.observation.resource
+    for change in _changes_of(decision):
+        yield change if resource == ORGANIZATION else replace(change, resource=resource)
+
+
+def _changes_of(decision: Decision) -> Iterator[Change]:
     workos_id = decision.observation.workos_id
     row_id, reason = decision.organization_id, decision.reason
     event = decision.observation.event
@@ -359,6 +366,8 @@ def changes_of(decision: Decision) -> Iterator[Change]:
             yield Change(row_id, workos_id, Outcome.WRITE_BACK, fields)
         case Outcome.CREATED | Outcome.LINKED | Outcome.RELINKED | Outcome.UPDATED:
             yield Change(row_id, workos_id, decision.outcome, fields)
+        case Outcome.DELETED:
+            yield Change(row_id, workos_id, Outcome.DELETED)
         case Outcome.DISABLED:
             yield Change(row_id, workos_id, Outcome.DISABLED, {"disabled_at": (None, "now")})
     if (conflict := decision.conflict) is not None:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 #: The resource whose rules are in ``orgs.domain.resolution``.
 ORGANIZATION = "organization"
@@ -32,6 +32,7 @@ class Outcome(StrEnum):
     RELINKED = "relinked"
     UPDATED = "updated"
     DISABLED = "disabled"
+    DELETED = "deleted"
     STALE = "stale"
     UNKNOWN = "unknown"
     IGNORED = "ignored"
@@ -48,7 +49,7 @@ class Outcome(StrEnum):
 
 
 #: What the ledger's ``outcome`` may hold.
-EVENT_OUTCOMES = tuple(Outcome)[:11]
+EVENT_OUTCOMES = tuple(Outcome)[:12]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,18 @@ class OrganizationFields:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlainFields:
+    """An object of another resource as WorkOS shows it."""
+
+    organization_id: str | None
+    created_at: datetime | None
+    updated_at: datetime | None
+    columns: Mapping[str, Any]
+    """The typed columns that WorkOS's JSON has."""
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
     """What WorkOS said of one object: by an event, in a list, when it was fetched, or by a 404."""
 
@@ -104,13 +117,22 @@ class Observation:
     state: State
     resource: str = ORGANIZATION
     fields: OrganizationFields | None = None
-    """Set if, and only if, the state is ``PRESENT``."""
+    """Set if, and only if, an organization is ``PRESENT``."""
+    plain: PlainFields | None = None
+    """Set if an object of another resource is ``PRESENT``, or an event shows it deleted."""
     event: Event | None = None
     """None: the object was fetched or listed, which has no place in the stream."""
     error: str = ""
     """Why it is unreadable."""
     raw: object = None
     """The JSON as WorkOS sent it."""
+
+    @property
+    def organization_id(self) -> str | None:
+        """WorkOS's id of the organization that it is about, if that is known."""
+        if self.resource == ORGANIZATION:
+            return self.workos_id
+        return self.plain.organization_id if self.plain else None
 
     @property
     def organization(self) -> OrganizationFields:
@@ -130,6 +152,8 @@ class EventPage:
     is_last: bool
     read_began: float
     """When the read began, by ``time.monotonic()``."""
+    types: tuple[str, ...] | None = None
+    """The types of events that were asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +209,29 @@ class Conflict:
     reason: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlainRow:
+    """What the rules read and write of a row of another resource."""
+
+    key: str
+    organization_id: str | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    last_event_id: str | None = None
+    deleted_at: datetime | None = None
+    synced_at: datetime | None = None
+    """When it was last written here, by the database's clock."""
+    is_erased: bool = False
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] | None = None
+    """What is to be written; None: it stays."""
+
+    @property
+    def is_deleted_for_good(self) -> bool:
+        """Whether an event said that it is deleted, and not an absence."""
+        return self.deleted_at is not None and self.last_event_id is not None
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What becomes of one observation: the row before and after it, and why."""
@@ -195,6 +242,8 @@ class Decision:
     after: Row | None = None
     reason: str = ""
     conflict: Conflict | None = None
+    plain: PlainRow | None = None
+    """The row of another resource, after it."""
     is_disabled_here: bool = False
     """The organization lives in WorkOS, and its row is disabled."""
     requests_write_back: bool = False
@@ -291,6 +340,21 @@ class Plan:
         )
 
 
+#: A plan that writes nothing.
+NOTHING = Plan(
+    unlinked=(),
+    undeleted=(),
+    updated=(),
+    disabled=(),
+    created=(),
+    write_backs={},
+    known_to_workos=(),
+    conflicts=(),
+    solved=(),
+    changes=(),
+)
+
+
 # What was written ---------------------------------------------------------------------------
 
 Fields: TypeAlias = Mapping[str, tuple[str | None, str | None]]
@@ -307,16 +371,20 @@ class Change:
     """The old and the new value of each."""
     reason: str = ""
     event_id: str | None = None
+    resource: str = ORGANIZATION
 
     @property
     def order(self) -> tuple[str, str]:
         """What changes are sorted by, so that two runs report alike."""
-        return (self.organization_id or "", self.workos_id or "")
+        return (self.organization_id or "", f"{self.resource} {self.workos_id or ''}")
 
     def __str__(self) -> str:
         fields = ", ".join(
             f"{name}: {_quoted(old)} → {_quoted(new)}" for name, (old, new) in self.fields.items()
         )
+        if self.resource != ORGANIZATION:
+            said = f": {self.reason}" if self.reason else ""
+            return f"{self.change} {self.resource} {_plain(self.workos_id)}{said}"
         row = f"{_plain(self.organization_id)} ({_plain(self.workos_id)})"
         return f"{self.change} {row}: {fields or self.reason}"
 

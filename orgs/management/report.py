@@ -3,14 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
-from orgs.domain.types import Change, Outcome
+from orgs.domain.types import ORGANIZATION, Change, Outcome
 from orgs.services.outbox import WriteBackReport
 from orgs.services.reconcile import Reconciliation
+from orgs.services.reconcile_resources import ResourceRun
 from orgs.services.refresh import ReplayReport
 from orgs.services.stream import DrainReport
 
 #: What can become of an event that is read from the stream, in the order it is reported.
-_EVENT_OUTCOMES = tuple(Outcome)[:9]
+_EVENT_OUTCOMES = tuple(Outcome)[:10]
 
 #: The report's names for the kinds of change, in its order.
 _SNAPSHOT_COUNTS = {
@@ -27,6 +28,16 @@ _SNAPSHOT_COUNTS = {
     "write_backs": "write_backs",
     "disabled_here": Outcome.DISABLED_HERE,
 }
+
+_RESOURCE_OUTCOMES = (
+    Outcome.CREATED,
+    Outcome.UPDATED,
+    Outcome.DELETED,
+    Outcome.UNCHANGED,
+    Outcome.STALE,
+    Outcome.FAILED,
+    Outcome.UNPROVEN,
+)
 
 _CHANGES_SHOWN = 50
 
@@ -47,13 +58,14 @@ def events_summary(
 def full_summary(found: Reconciliation) -> dict[str, Any]:
     """Return the JSON object of a run that compares. The same state gives the same bytes."""
     counts = found.snapshot.counts
-    changes = sorted(found.snapshot.changes, key=lambda change: change.order)
+    changes = _all_changes(found)
     return {
         **events_summary(found.events, found.write_backs, found.cursor),
         "snapshot": {
             "organizations": found.organizations,
             **{name: counts[kind] for name, kind in _SNAPSHOT_COUNTS.items()},
         },
+        "resources": {one.resource.name: _resource(one) for one in found.resources},
         "changes": [_as_json(change) for change in changes],
         "in_sync": found.in_sync,
     }
@@ -90,6 +102,19 @@ def full_text(found: Reconciliation, ledger: Mapping[str, int], *, dry: bool) ->
     return "\n".join([*counts, *_changes(found), _verdict(found, dry=dry)])
 
 
+def _all_changes(found: Reconciliation) -> list[Change]:
+    reports = [found.snapshot, *(one.report for one in found.resources)]
+    return sorted(
+        (change for report in reports for change in report.changes),
+        key=lambda change: change.order,
+    )
+
+
+def _resource(one: ResourceRun) -> dict[str, int]:
+    counts = one.report.counts
+    return {"listed": one.listed, **{o.value: counts[o] for o in _RESOURCE_OUTCOMES}}
+
+
 def _write_backs(report: WriteBackReport) -> dict[str, int]:
     return {"pushed": report.pushed, "failed": report.failed, "conflicts": report.conflicts}
 
@@ -99,11 +124,15 @@ def _counts(summary: dict[str, Any]) -> list[str]:
         f"{section.replace('_', '-') + ' ' + kind.replace('_', ' '):<32}{count:>7}"
         for section in ("replayed", "events", "snapshot", "write_backs", "ledger")
         for kind, count in summary.get(section, {}).items()
+    ] + [
+        f"{name.replace('_', '-') + ' ' + kind:<32}{count:>7}"
+        for name, counts in summary.get("resources", {}).items()
+        for kind, count in counts.items()
     ]
 
 
 def _changes(found: Reconciliation) -> list[str]:
-    changes = sorted(found.snapshot.changes, key=lambda change: change.order)
+    changes = _all_changes(found)
     lines = [str(change) for change in changes[:_CHANGES_SHOWN]]
     if len(changes) > _CHANGES_SHOWN:
         lines.append(f"… and {len(changes) - _CHANGES_SHOWN} more; --format json has them all")
@@ -119,10 +148,12 @@ def _verdict(found: Reconciliation, *, dry: bool) -> str:
 
 
 def _as_json(change: Change) -> dict[str, Any]:
-    values = {
+    values: dict[str, Any] = {
         "organization_id": change.organization_id,
         "workos_id": change.workos_id,
         "change": change.change,
         "fields": {name: list(values) for name, values in change.fields.items()},
     }
+    if change.resource != ORGANIZATION:
+        values["resource"] = change.resource
     return {**values, "reason": change.reason} if change.reason else values

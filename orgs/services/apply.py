@@ -5,37 +5,32 @@ transaction of its own, to find out which item failed.
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 
-from django.db import DatabaseError, transaction
-from django.dispatch import Signal
+from django.db import DatabaseError
 
-from orgs import signals
 from orgs.db import rows, sql
-from orgs.db.cursor import CursorLocked, cursor_locked, cursor_shared, move_cursor
+from orgs.db.cursor import CursorLocked, Place, cursor_locked, cursor_shared, move_cursor
 from orgs.db.errors import describe, is_environment, is_not_granted, is_passing, retry_races
-from orgs.db.transactions import Statement, execute_alone, read_only_transaction
-from orgs.domain.naming import one_line
-from orgs.domain.resolution import Resolution, changes_of, row_ids
+from orgs.db.transactions import execute_alone, read_only_transaction
+from orgs.domain.resolution import changes_of, row_ids
 from orgs.domain.types import (
+    NOTHING,
     Change,
     Conflict,
     ConflictKind,
     Decision,
-    Known,
     Observation,
     Outcome,
-    Plan,
-    Position,
     Report,
-    Row,
 )
-from orgs.models import Organization, WorkOSEvent
+from orgs.models import WorkOSEvent
+from orgs.services.announce import send_changes
+from orgs.services.decide import Batch, Decided, decide
 from orgs.services.maintenance import missing_grants
 
 logger = logging.getLogger(__name__)
@@ -58,45 +53,6 @@ class Mode(StrEnum):
     """Listed or fetched objects, and confirmed absences."""
     DRY_RUN = "dry run"
     """As ``RECONCILE``, without locks and writes."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
-    """Observations that are applied together."""
-
-    observations: Sequence[Observation]
-    read_from: Position = Position()
-    """Live: where the page was read from."""
-    position: Position = Position()
-    """Live: where the next page starts."""
-    read_began: float | None = None
-    """Live: when the read began that reached the end of the stream, by ``time.monotonic()``."""
-    absent: frozenset[str] = frozenset()
-    """WorkOS ids of organizations that are confirmed to be deleted."""
-    recent_after: datetime | None = None
-    """What changed in WorkOS after this is left to its event."""
-    claimed: frozenset[str] = frozenset()
-    """Gram ids of rows that an absence does not disable."""
-    record: Callable[[Decision], Statement] | None = None
-    """Refresh: the statement that resolves the event that it is for."""
-    overlay: Mapping[str, Row] = field(default_factory=dict)
-    """Dry run: the rows as the batches before would have written them, by Gram id."""
-
-    def singles(self) -> Iterator["Batch"]:
-        """Return a batch for each observation; live, they move the cursor step by step."""
-        read_from = self.read_from
-        for number, observation in enumerate(self.observations, 1):
-            is_last = number == len(self.observations)
-            event = observation.event
-            position = self.position if is_last or event is None else event.position
-            yield replace(
-                self,
-                observations=(observation,),
-                read_from=read_from,
-                position=position,
-                read_began=self.read_began if is_last else None,
-            )
-            read_from = position
 
 
 class WritesRefused(DatabaseError):
@@ -125,48 +81,40 @@ def apply(batch: Batch, mode: Mode) -> Report:
 
 
 def _apply(batch: Batch, mode: Mode) -> Report:
-    with _transaction(mode) as position:
-        if mode is Mode.LIVE and position != batch.read_from:
+    with _transaction(mode) as place:
+        if mode is Mode.LIVE and not batch.is_current(place):
             return Report(dropped=True)
-        known = rows.load(batch.observations, lock=mode is not Mode.DRY_RUN)
-        known = replace(
-            known,
-            rows=_overlaid(known.rows, batch),
-            absent=batch.absent,
-            recent_after=batch.recent_after,
-            claimed=batch.claimed,
-        )
-        resolution = Resolution(known)
-        decisions = [resolution.decide(observation) for observation in batch.observations]
-        plan = resolution.plan()
+        decided = decide(batch, lock=mode is not Mode.DRY_RUN)
+        decisions = decided.decisions
         if mode is not Mode.DRY_RUN:
-            decisions = _write(batch, mode, plan, decisions)
-    return _report(decisions, plan, mode)
+            decisions = _write(batch, mode, decided)
+    return _report(decisions, decided, mode)
 
 
 @contextmanager
-def _transaction(mode: Mode) -> Iterator[Position]:
+def _transaction(mode: Mode) -> Iterator[Place | None]:
     """The stream locks the cursor: the only exclusivity that correctness needs. The other writers
     share it, or the stream could apply a deletion between their look for it and their insert."""
     if mode is Mode.DRY_RUN:
         with read_only_transaction():
-            yield Position()
+            yield None
         return
-    opened: AbstractContextManager[Position] = (
-        cursor_locked() if mode is Mode.LIVE else cursor_shared()
-    )
-    with opened as position:
-        yield position
+    opened = cursor_locked() if mode is Mode.LIVE else cursor_shared()
+    with opened as place:
+        yield place
 
 
-def _write(batch: Batch, mode: Mode, plan: Plan, decisions: list[Decision]) -> list[Decision]:
+def _write(batch: Batch, mode: Mode, decided: Decided) -> list[Decision]:
     """Write, and return the decisions that are to be reported."""
+    decisions = decided.decisions
     events = [decision for decision in decisions if decision.observation.event]
-    then = [batch.record(decisions[0])] if batch.record else []
+    then = decided.consequences
+    if batch.record:
+        then.append(batch.record(decisions[0]))
     if mode is Mode.LIVE:
         then.append(move_cursor(batch.position, read_began=batch.read_began))
-    written = rows.write(plan, events, *then)
-    _after_commit(plan, written.new_conflicts)
+    written = rows.write(decided.plan, events, *then, others=decided.writes)
+    send_changes(decided, written.new_conflicts)
     parked = {
         decision.observation.event.id
         for decision in events
@@ -186,18 +134,6 @@ def _once_more(decision: Decision, parked: set[str]) -> Decision:
     if decision.outcome is not Outcome.PARKED or (event and event.id in parked):
         return decision
     return Decision(decision.observation, Outcome.IGNORED)
-
-
-def _overlaid(loaded: Collection[Row], batch: Batch) -> tuple[Row, ...]:
-    if not batch.overlay:
-        return tuple(loaded)
-    workos_ids = {observation.workos_id for observation in batch.observations}
-    ids = row_ids(batch.observations) | {row.id for row in loaded}
-    found = {row.id: row for row in loaded}
-    for row in batch.overlay.values():
-        if row.id in ids or row.workos_id in workos_ids:
-            found[row.id] = row
-    return tuple(found.values())
 
 
 # Which item failed --------------------------------------------------------------------------
@@ -273,12 +209,12 @@ def _locked(single: Batch) -> Report:
 def _park(single: Batch, mode: Mode, reason: str) -> Report:
     (observation,) = single.observations
     parked = Decision(observation, Outcome.PARKED, reason=reason)
-    nothing = Resolution(Known()).plan()
+    nothing = Decided([parked], NOTHING, ())
     try:
-        with _transaction(mode) as position:
-            if mode is Mode.LIVE and position != single.read_from:
+        with _transaction(mode) as place:
+            if mode is Mode.LIVE and not single.is_current(place):
                 return Report(dropped=True)
-            decisions = _write(single, mode, nothing, [parked])
+            decisions = _write(single, mode, nothing)
     except DatabaseError as error:
         if mode is not Mode.LIVE or is_passing(error) or _is_environment(error):
             raise
@@ -294,61 +230,26 @@ def _pass_over(single: Batch, parked: Decision, refusal: str) -> Report:
     conflict = Conflict(
         observation.workos_id or event_id, None, ConflictKind.LEDGER_REFUSED, reason
     )
-    plan = replace(Resolution(Known()).plan(), conflicts=(conflict,))
-    with cursor_locked() as position:
-        if position != single.read_from:
+    decided = Decided([parked], replace(NOTHING, conflicts=(conflict,)), ())
+    with cursor_locked() as place:
+        if not single.is_current(place):
             return Report(dropped=True)
-        written = rows.write(plan, (), move_cursor(single.position, read_began=single.read_began))
-        _after_commit(plan, written.new_conflicts)
-    return _report([replace(parked, reason=reason)], plan, Mode.LIVE)
+        move = move_cursor(single.position, read_began=single.read_began)
+        written = rows.write(decided.plan, (), move)
+        send_changes(decided, written.new_conflicts)
+    return _report([replace(parked, reason=reason)], decided, Mode.LIVE)
 
 
-# After the statements -----------------------------------------------------------------------
-
-_SIGNALS = {
-    Outcome.CREATED: signals.organization_created,
-    Outcome.UPDATED: signals.organization_updated,
-    Outcome.RELINKED: signals.organization_relinked,
-    Outcome.DISABLED: signals.organization_disabled,
-}
+# The report ---------------------------------------------------------------------------------
 
 
-def _after_commit(plan: Plan, new_conflicts: Sequence[Conflict]) -> None:
-    if plan.changes:
-        send_after_commit(
-            [(_SIGNALS[c.outcome], c.organization_id, c.workos_id) for c in plan.changes]
-        )
-    if new_conflicts:
-        transaction.on_commit(partial(_log_conflicts, new_conflicts), robust=True)
-
-
-def send_after_commit(changes: Sequence[tuple[Signal, str, str | None]]) -> None:
-    """Send each signal about Gram's id and WorkOS's, once the transaction is committed."""
-    transaction.on_commit(partial(_send, changes), robust=True)
-
-
-def _send(changes: Sequence[tuple[Signal, str, str | None]]) -> None:
-    for signal, organization_id, workos_id in changes:
-        signal.send_robust(
-            sender=Organization, organization_id=organization_id, workos_id=workos_id
-        )
-
-
-def _log_conflicts(conflicts: Sequence[Conflict]) -> None:
-    for conflict in conflicts:
-        logger.warning(
-            "a conflict waits for a person: %s",
-            one_line(conflict.reason),
-            extra={"organization": conflict.workos_id, "outcome": Outcome.CONFLICT},
-        )
-
-
-def _report(decisions: Sequence[Decision], plan: Plan, mode: Mode) -> Report:
+def _report(decisions: Sequence[Decision], decided: Decided, mode: Mode) -> Report:
+    plan = decided.plan
     report = Report(
-        moved_rows=bool(plan.changes),
+        moved_rows=bool(plan.changes or decided.writes),
         requested_write_backs=bool(plan.write_backs),
         withdrawn=0 if mode is Mode.LIVE else len(plan.known_to_workos),
-        needs_writing=not plan.is_empty,
+        needs_writing=bool(not plan.is_empty or decided.writes),
     )
     if mode is Mode.DRY_RUN:
         created = (creation.row for creation in plan.created)

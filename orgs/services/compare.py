@@ -1,9 +1,12 @@
 """Compares listed or fetched objects with the rows, and repairs what differs, a batch at a time."""
 
+from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from fractions import Fraction
+from typing import TypeVar
 
 from django.db import DatabaseError
 
@@ -11,8 +14,11 @@ from orgs.db import rows
 from orgs.db.errors import is_environment
 from orgs.domain.types import Change, Observation, Outcome, Report, Row, State
 from orgs.models import Organization
-from orgs.services.apply import Batch, Mode, apply
+from orgs.services.apply import Mode, apply
+from orgs.services.decide import Batch
 from orgs.services.refresh import UNPROVEN, Lookups
+
+T = TypeVar("T")
 
 _CHUNK = 1_000
 
@@ -29,7 +35,7 @@ class DisableLimit:
         return max(self.rows, int(linked * self.percent / 100))
 
 
-def _no_progress(_: int) -> None:
+def _no_progress(_: str, __: int) -> None:
     pass
 
 
@@ -39,8 +45,13 @@ class Run:
 
     dry: bool = False
     limit: DisableLimit = DisableLimit()
-    progress: Callable[[int], None] = _no_progress
-    """Called with how many organizations were compared so far."""
+    progress: Callable[[str, int], None] = _no_progress
+    """Called with a resource's name, and how many of it were compared so far."""
+    resources: tuple[str, ...] = ()
+    """Which resources to compare; empty: all that are covered."""
+    scope_seconds: float | None = None
+    """How long lists for single organizations and directories may take, for each resource; the next
+    run goes on where this one stopped."""
 
 
 @dataclass(slots=True)
@@ -134,6 +145,32 @@ class Comparing:
         return [o for o in observations if o.workos_id not in in_sync]
 
 
+class Seen:
+    """The keys that were listed, as 64-bit hashes: 8 bytes each.
+
+    Two keys of one hash would hide a missing object until the next run, by another hash.
+    """
+
+    def __init__(self) -> None:
+        self._hashes = array("q")
+        self._last_page: set[str] = set()
+
+    def add(self, observations: Sequence[Observation]) -> list[Observation]:
+        """Add a page; return those that the page before did not list too, as when one moves on."""
+        new = [o for o in observations if o.workos_id and o.workos_id not in self._last_page]
+        self._last_page = {o.workos_id for o in observations if o.workos_id}
+        self._hashes.extend(hash(o.workos_id) for o in new)
+        return new
+
+    def sort(self) -> None:
+        """Call it after the last ``add``, before ``in``."""
+        self._hashes = array("q", sorted(self._hashes))
+
+    def __contains__(self, workos_id: str) -> bool:
+        place = bisect_left(self._hashes, hash(workos_id))
+        return place < len(self._hashes) and self._hashes[place] == hash(workos_id)
+
+
 def failures(report: Report) -> list[str]:
     """Return a sentence each about what was refused, and what a 404 could not prove."""
     found = []
@@ -155,9 +192,9 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def in_groups(items: Iterable[str], size: int) -> Iterator[list[str]]:
+def in_groups(items: Iterable[T], size: int) -> Iterator[list[T]]:
     """Return the items in lists of at most ``size``."""
-    group: list[str] = []
+    group: list[T] = []
     for item in items:
         group.append(item)
         if len(group) == size:

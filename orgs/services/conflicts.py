@@ -9,7 +9,8 @@ from orgs.db import rows, sql
 from orgs.db.transactions import bounded_transaction
 from orgs.domain.types import Change, ConflictKind, Outcome, State
 from orgs.models import Organization, WorkOSConflict
-from orgs.services.apply import Batch, Mode, apply
+from orgs.services.apply import Mode, apply
+from orgs.services.decide import Batch
 from orgs.services.refresh import Lookups
 
 

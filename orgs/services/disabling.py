@@ -10,7 +10,7 @@ from django.dispatch import Signal
 
 from orgs.db import sql
 from orgs.db.transactions import Statement, bounded_transaction
-from orgs.services.apply import send_after_commit
+from orgs.services.announce import send_after_commit
 from orgs.signals import organization_disabled, organization_enabled
 
 

@@ -1,14 +1,17 @@
 """Reads pages of WorkOS's event stream, and finds out when the cursor is lost. Writes nothing."""
 
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from orgs import workos
 from orgs.conf import sync_settings
 from orgs.db.cursor import CursorState, read_cursor
 from orgs.domain.types import EventPage, Position
-from orgs.workos import WorkOSError, read_ahead
+from orgs.services.coverage import TypesRefused, wanted_types
+from orgs.workos import read_ahead
 
 #: WorkOS's reference says 30 days, a newer guide 90 days with at most 30 days per request.
 EVENT_RETENTION = timedelta(days=30)
@@ -41,11 +44,12 @@ class Waiting:
 def count_waiting(start: CursorState) -> Waiting:
     """Count what WorkOS lists after the position. Writes nothing.
 
-    Raises ``CursorLost`` and ``WorkOSError``.
+    Raises ``CursorLost``, ``TypesRefused`` and ``WorkOSError``.
     """
     raise_if_expired(start)
     waiting = Waiting()
-    with closing(read_ahead(read_page, start.position)) as pages:
+    types = start.types or wanted_types(start)
+    with closing(read_ahead(reader(types), start.position)) as pages:
         for page in pages:
             events = [o.event for o in page.observations if o.event]
             waiting.count += len(events)
@@ -61,22 +65,32 @@ def is_cursor_lost() -> bool:
     start = read_cursor()
     try:
         raise_if_expired(start)
-        read_page(start.position)
+        read_page(start.types or wanted_types(start), start.position)
     except CursorLost:
         return True
     return False
 
 
-def read_page(position: Position) -> EventPage:
+def reader(types: tuple[str, ...]) -> Callable[[Position], EventPage]:
+    """Return the function that reads a page of these types of events."""
+    return partial(read_page, types)
+
+
+def read_page(types: tuple[str, ...], position: Position) -> EventPage:
     """Return the events after ``position``.
 
     May run in a thread. Raises ``CursorLost`` if WorkOS refuses the position, or ignores it and
-    lists from its first event, and ``WorkOSError``.
+    lists from its first event, ``TypesRefused`` if it refuses a type, and ``WorkOSError``.
     """
     try:
-        page = workos.read_events(position, limit=sync_settings().page_size)
+        page = workos.read_events(position, types=types, limit=sync_settings().page_size)
     except workos.Refused as refusal:
-        if position == Position() or not _is_readable_without_position():
+        if not _is_readable(types):
+            refused = [type_ for type_ in types if not _is_readable((type_,))]
+            if len(refused) < len(types):
+                raise TypesRefused(refused) from None
+            raise
+        if position == Position():
             raise
         raise CursorLost(position, f"WorkOS refuses to read on from there: {refusal}") from None
     if _begins_too_early(page) and _was_position_ignored(page):
@@ -110,10 +124,11 @@ def raise_if_ignored(page: EventPage, *, is_first: bool) -> None:
         raise CursorLost(page.read_from, f"WorkOS does not know {page.read_from.last_event_id}")
 
 
-def _is_readable_without_position() -> bool:
+def _is_readable(types: tuple[str, ...]) -> bool:
+    """A read of these types without a position is not refused."""
     try:
-        workos.first_event_id()
-    except WorkOSError:
+        workos.first_event_id(types)
+    except workos.Refused:
         return False
     return True
 
@@ -133,4 +148,4 @@ def _begins_too_early(page: EventPage) -> bool:
 def _was_position_ignored(page: EventPage) -> bool:
     # Asked, because a single event may carry any time: that alone must not stop the stream.
     first = page.observations[0].event if page.observations else None
-    return first is not None and workos.first_event_id() == first.id
+    return first is not None and workos.first_event_id(page.types or ()) == first.id

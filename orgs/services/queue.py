@@ -14,6 +14,7 @@ PUSH_EXTERNAL_IDS = "orgs.tasks.push_external_ids"
 PRUNE = "orgs.tasks.prune"
 RECONCILE = "orgs.tasks.reconcile"
 RECOVER = "orgs.tasks.recover"
+COVER = "orgs.tasks.cover"
 
 #: Seconds. A full reconcile is long: it has its own limit, and a lease, because django-q2 delivers
 #: a task again that runs for longer than the cluster's ``retry``.
@@ -40,7 +41,7 @@ def enqueue(task: str) -> bool:
     Call it after the commit of what the task is to find.
     """
     try:
-        options = {"timeout": RECONCILE_TIMEOUT} if task in (RECONCILE, RECOVER) else {}
+        options = {"timeout": RECONCILE_TIMEOUT} if task in (RECONCILE, RECOVER, COVER) else {}
         async_task(task, q_options=options)
     except Exception:
         logger.exception("could not enqueue %s; the minute schedule will", task)

@@ -6,9 +6,7 @@ every missing organization was asked for.
 
 import logging
 import time
-from array import array
-from bisect import bisect_left
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -23,20 +21,24 @@ from orgs.db.cursor import (
     database_now,
     ensure_cursor,
     note_incomplete,
+    note_progress,
     note_reconciled,
     read_cursor,
     replace_lost,
 )
 from orgs.db.errors import describe, is_passing
 from orgs.db.leases import Lease
-from orgs.domain.naming import is_storable, one_line
+from orgs.domain.naming import one_line
+from orgs.domain.resources import DOMAIN, PLAIN
 from orgs.domain.status import ReadError
-from orgs.domain.types import ObjectPage, Observation, Outcome, Report, State
+from orgs.domain.types import ORGANIZATION, ObjectPage, Observation, Outcome, Report, State
 from orgs.models import ExternalIdWriteBack, Organization, WorkOSEvent
 from orgs.services import outbox
-from orgs.services.compare import Comparing, Run, counted, failures, in_groups
+from orgs.services.compare import Comparing, Run, Seen, counted, failures, in_groups
+from orgs.services.coverage import note_listed_in_full, resources_to_compare
 from orgs.services.outbox import WriteBackReport
 from orgs.services.pages import CursorLost, count_waiting, is_cursor_lost
+from orgs.services.reconcile_resources import Clock, ResourceRun, domains_of
 from orgs.services.refresh import Lookups
 from orgs.services.stream import DrainReport, drain_to_end
 from orgs.workos import WorkOSError, read_ahead, read_organizations
@@ -59,10 +61,6 @@ _CHUNK = 1_000
 _PATIENCE = float("inf")
 
 
-class UnknownOrganization(Exception):
-    """Neither the mirror nor WorkOS knows an organization by that id."""
-
-
 class WrongEnvironment(WorkOSError):
     """WorkOS lists none of the organizations that rows are linked to."""
 
@@ -80,6 +78,8 @@ class Reconciliation:
     """How many organizations WorkOS listed, or was asked for."""
     cursor: str | None
     """The last event applied, when the run ended."""
+    resources: tuple[ResourceRun, ...] = ()
+    """The other resources that were compared."""
     due_write_backs: int = 0
     """Of a dry run: write-backs that a repair would attempt."""
     lost: CursorLost | None = None
@@ -92,6 +92,7 @@ class Reconciliation:
             self.events.moved_rows
             or self.events.waiting
             or self.snapshot.found_drift
+            or any(one.report.found_drift for one in self.resources)
             or self.lost
             or self.due_write_backs
             or self.write_backs.pushed
@@ -101,7 +102,8 @@ class Reconciliation:
     @property
     def errors(self) -> list[str]:
         """Why not everything is repaired; empty if it is."""
-        errors = [*self.snapshot.errors, *failures(self.snapshot)]
+        reports = [self.snapshot, *(one.report for one in self.resources)]
+        errors = [text for one in reports for text in (*one.errors, *failures(one))]
         if failed := self.write_backs.failed:
             errors.append(
                 f"{counted(failed, 'write-back')} failed and will be tried again; "
@@ -149,6 +151,8 @@ class _FullRun:
         self.comparing = Comparing(run, self.lookups)
         self.report = self.comparing.report
         self.organizations = 0
+        self.resources: dict[str, ResourceRun] = {}
+        self.covered: frozenset[str] = frozenset()
         self.workos_date: datetime | None = None
         with self.lookups.reading():
             self.began_at = database_now()
@@ -161,10 +165,19 @@ class _FullRun:
         with self._noting_what_ends_it():
             self._verify_environment()
             events, lost = self._drain() if drain_events else (DrainReport(), None)
-            self._compare_all(lost)
+            with self.lookups.reading():
+                state = read_cursor()
+            names, self.covered = resources_to_compare(self.run.resources, state), state.covered
+            self.resources = {name: self._resource_run(name) for name in names if name in PLAIN}
+            if ORGANIZATION in names or lost is not None:
+                self._compare_all(lost)
+            self._compare_resources()
             if lost is not None and not self.run.dry and read_cursor().position != lost.position:
                 events = drain_to_end()
-            reconciliation = _conclude(self.comparing, events, self.organizations, lost=lost)
+            others = tuple(self.resources.values())
+            reconciliation = conclude(
+                self.comparing, events, self.organizations, lost=lost, others=others
+            )
             if drain_events and reconciliation.write_backs.pushed:
                 _read_echoes(events)
         return reconciliation
@@ -220,6 +233,37 @@ class _FullRun:
         if not self.run.dry:
             self._note_result()
 
+    def _resource_run(self, name: str) -> ResourceRun:
+        return ResourceRun(self.run, self.lookups, PLAIN[name], Clock(self.began_at))
+
+    def _compare_resources(self) -> None:
+        """An error of one is reported, and does not stop the others."""
+        for name, one in self.resources.items():
+            try:
+                if not one.is_finished:
+                    one.compare_all(after=self._go_on_after(name))
+            except (WorkOSError, DatabaseError) as error:
+                if isinstance(error, DatabaseError) and not is_passing(error):
+                    raise
+                if name in self.covered:
+                    one.report.errors.append(f"{name}: {_said(error)}")
+                else:
+                    # It stays uncovered, which is a warning: what is covered is not in doubt.
+                    one.not_listed = _said(error)
+            if not self.run.dry:
+                self._note_compared(name, one)
+
+    def _go_on_after(self, name: str) -> str:
+        if self.run.scope_seconds is None:
+            return ""
+        return str(read_cursor().progress.get(name, ""))
+
+    def _note_compared(self, name: str, one: ResourceRun) -> None:
+        if self.run.scope_seconds is not None:
+            note_progress(name, one.stopped_after)
+        if not (one.report.errors or one.not_listed) and one.stopped_after is None:
+            note_listed_in_full(name)
+
     def _note_result(self) -> None:
         failed = self.report.counts[Outcome.FAILED]
         if errors := [*self.report.errors, *failures(self.report)]:
@@ -228,15 +272,22 @@ class _FullRun:
         else:
             note_reconciled(self.began_at, drift=len(self.report.drift))
 
-    def _compare_listed(self) -> "_Seen":
-        seen = _Seen()
+    def _compare_listed(self) -> "Seen":
+        seen, domains = Seen(), self.resources.get(DOMAIN.name)
+        began_at = self.began_at
         with closing(read_ahead(self._read, None)) as pages:
             for page in pages:
                 self.workos_date = self.workos_date or page.date
                 new = seen.add(page.observations)
                 self.organizations += len(new)
                 self.comparing.compare(new, recent_after=self.recent_after)
-                self.run.progress(self.organizations)
+                self.run.progress(ORGANIZATION, self.organizations)
+                if domains is not None:
+                    found = [domain for listed in new for domain in domains_of(listed)]
+                    domains.add_page(found, began_at)
+                    began_at = domains.clock.now()
+        if domains is not None:
+            domains.finish()
         self.comparing.retry_locked()
         seen.sort()
         return seen
@@ -255,7 +306,7 @@ class _FullRun:
         if moved_to is not None:
             logger.critical("the cursor was lost; the stream goes on from %s", moved_to)
 
-    def _resolve_missing(self, seen: "_Seen") -> None:
+    def _resolve_missing(self, seen: "Seen") -> None:
         """Ask for each linked row that was not listed, and only then disable any."""
         with self.lookups.reading():
             linked = Organization.objects.live().count()
@@ -273,7 +324,7 @@ class _FullRun:
             self.comparing.leave_unproven(missing)
 
     def _missing(
-        self, organizations: models.QuerySet[Organization], seen: "_Seen", limit: int | None
+        self, organizations: models.QuerySet[Organization], seen: "Seen", limit: int | None
     ) -> list[str]:
         """The WorkOS ids that were not listed, and that WorkOS answers 404 for; one more than the
         limit is enough to know that it is exceeded."""
@@ -312,7 +363,7 @@ class _FullRun:
         fields = observation.fields
         return fields is not None and fields.updated_at > self.recent_after
 
-    def _unseen(self, organizations: models.QuerySet[Organization], seen: "_Seen") -> Iterator[str]:
+    def _unseen(self, organizations: models.QuerySet[Organization], seen: "Seen") -> Iterator[str]:
         last = ""
         while True:
             with self.lookups.reading():
@@ -336,125 +387,17 @@ class _FullRun:
             raise
 
 
-class _Seen:
-    """The WorkOS ids that were listed, as 64-bit hashes: 8 bytes each.
-
-    Two ids of one hash would hide a missing organization until the next run, by another hash.
-    """
-
-    def __init__(self) -> None:
-        self._hashes = array("q")
-        self._last_page: set[str] = set()
-
-    def add(self, observations: Sequence[Observation]) -> list[Observation]:
-        """Add a page; return those that the page before did not list too, as when one moves on."""
-        new = [o for o in observations if o.workos_id and o.workos_id not in self._last_page]
-        self._last_page = {o.workos_id for o in observations if o.workos_id}
-        self._hashes.extend(hash(o.workos_id) for o in new)
-        return new
-
-    def sort(self) -> None:
-        """Call it after the last ``add``, before ``in``."""
-        self._hashes = array("q", sorted(self._hashes))
-
-    def __contains__(self, workos_id: str) -> bool:
-        place = bisect_left(self._hashes, hash(workos_id))
-        return place < len(self._hashes) and self._hashes[place] == hash(workos_id)
+# The end ----------------------------------------------------------------------------
 
 
-# Single organizations -----------------------------------------------------------------------
-
-
-def reconcile_organizations(
-    run: Run, ids: Sequence[str], *, deadline: float | None = None
-) -> Reconciliation:
-    """Compare and repair only these, by WorkOS id or by Gram id, and push their write-backs.
-
-    Recent differences are applied too. If not all could be asked for by ``deadline``, a time of
-    ``time.monotonic()``, nothing is done and it raises ``workos.Unavailable``. An id that neither
-    side knows is an error in the report; if that is all, it raises ``UnknownOrganization``. Raises
-    ``WorkOSError`` and ``django.db.Error``. May be repeated and run concurrently.
-    """
-    patience = _PATIENCE if deadline is None else 0.0
-    comparing = Comparing(run, Lookups(patience=patience, dry=run.dry))
-    found: dict[str, Observation] = {}
-    in_mirror_alone = 0
-    for id_ in dict.fromkeys(ids):
-        if deadline is not None and time.monotonic() > deadline:
-            raise workos.Unavailable("WorkOS answers too slowly for so many at once; choose fewer")
-        try:
-            named = _find(comparing.lookups, id_)
-        except (UnknownOrganization, workos.Refused) as unknown:
-            comparing.report.errors.append(one_line(unknown))
-            continue
-        in_mirror_alone += not named
-        found |= named
-    if comparing.report.errors and not found and not in_mirror_alone:
-        raise UnknownOrganization("; ".join(comparing.report.errors))
-    comparing.report.counts[Outcome.UNCHANGED] += in_mirror_alone
-    comparing.compare([o for o in found.values() if o.state is not State.ABSENT])
-    comparing.retry_locked()
-    organizations = len(found) + in_mirror_alone
-    _disable_missing(comparing, found, organizations)
-    touched = {c.organization_id for c in comparing.report.changes if c.organization_id}
-    return _conclude(comparing, DrainReport(), organizations, only=touched)
-
-
-def _disable_missing(
-    comparing: Comparing, found: dict[str, Observation], organizations: int
-) -> None:
-    missing = [workos_id for workos_id, o in found.items() if o.state is State.ABSENT]
-    if not missing or not comparing.are_few_enough(missing, organizations):
-        return
-    if comparing.lookups.proves_absence(set(missing)):
-        comparing.disable(missing)
-        comparing.retry_locked()
-    else:
-        comparing.leave_unproven(missing)
-
-
-def _find(lookups: Lookups, id_: str) -> dict[str, Observation]:
-    """The organizations that an id of either kind is about, by WorkOS id.
-
-    More than one if the row's own is deleted and another one names the row; none if the mirror
-    alone knows it.
-    """
-    if not is_storable(id_.strip()):
-        raise UnknownOrganization(f"{id_!r} is not the id of an organization")
-    with lookups.reading():
-        row = Organization.objects.by_either_id(id_).first()
-    if row is None:
-        return {id_: _find_in_workos(lookups, id_)}
-    found: dict[str, Observation] = {}
-    if row.workos_id is not None:
-        found[row.workos_id] = lookups.look_up(row.workos_id)
-        if found[row.workos_id].state is not State.ABSENT:
-            return found
-    if new_owner := lookups.new_owner(row.id):
-        found[new_owner.workos_id or ""] = new_owner
-    return found
-
-
-def _find_in_workos(lookups: Lookups, id_: str) -> Observation:
-    observation = lookups.look_up(id_)
-    if observation.state is State.ABSENT:
-        named = lookups.new_owner(id_)
-        if named is None:
-            raise UnknownOrganization(f"neither the mirror nor WorkOS knows an organization {id_}")
-        return named
-    return observation
-
-
-# The end of both ----------------------------------------------------------------------------
-
-
-def _conclude(
+def conclude(
     comparing: Comparing,
     events: DrainReport,
     organizations: int,
     *,
     only: Collection[str] | None = None,
     lost: CursorLost | None = None,
+    others: tuple[ResourceRun, ...] = (),
 ) -> Reconciliation:
     """Push what is due, and say what everything came to."""
     patience = min(comparing.lookups.patience, _PUSH_SECONDS)
@@ -467,7 +410,9 @@ def _conclude(
         cursor = read_cursor().position.last_event_id
         if comparing.run.dry and only is None:
             due = ExternalIdWriteBack.objects.due().count()
-    return Reconciliation(events, comparing.report, pushed, organizations, cursor, due, lost)
+        return Reconciliation(
+            events, comparing.report, pushed, organizations, cursor, others, due, lost
+        )
 
 
 def _read_echoes(events: DrainReport) -> None:

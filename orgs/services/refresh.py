@@ -3,8 +3,9 @@ events, and for a confirmed absence. WorkOS is called before the transaction, ne
 
 import time
 from collections import Counter
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from uuid import uuid4
 
 from django.db import DatabaseError
@@ -12,14 +13,18 @@ from django.db.models.functions import Now
 
 from orgs import workos
 from orgs.db import rows
+from orgs.db.cursor import database_now
 from orgs.db.errors import is_passing
+from orgs.db.resources import model_of
 from orgs.db.transactions import Statement, bounded_transaction, read_only_transaction
 from orgs.domain.naming import storable
 from orgs.domain.resolution import gram_id
+from orgs.domain.resources import PLAIN, Resource, Scope
 from orgs.domain.types import Change, Decision, Observation, Outcome, State
 from orgs.models import Organization, WorkOSEvent
-from orgs.services.apply import Batch, Mode, apply
-from orgs.workos import WorkOSError
+from orgs.services.apply import Mode, apply
+from orgs.services.decide import Batch
+from orgs.workos import WorkOSError, read_ahead, read_objects
 
 
 class NotParked(Exception):
@@ -126,6 +131,40 @@ def _owners_of(observation: Observation, lookups: Lookups) -> set[str]:
         return {workos_id for workos_id in owners if workos_id is not None}
 
 
+def fetch_object(resource: Resource, key: str, lookups: Lookups) -> Fetched:
+    """Fetch one object of another resource: by itself, or in the list that holds it.
+
+    Raises ``WorkOSError``.
+    """
+    if resource.fetch:
+        observation = workos.lookup_object(resource, key, patience=lookups.patience)
+        is_proven = observation.state is not State.ABSENT or proves_absence_of(
+            resource, {key}, lookups
+        )
+        return Fetched(observation, is_proven=is_proven)
+    scope = key.rpartition(":")[0]
+    listing = next(
+        one for one in resource.listings if (one.scope is Scope.ENVIRONMENT) != bool(scope)
+    )
+    read = partial(read_objects, resource, listing, scope=scope, patience=lookups.patience)
+    with closing(read_ahead(read, None)) as pages:
+        for page in pages:
+            for observation in page.observations:
+                if observation.workos_id == key:
+                    return Fetched(observation)
+    return Fetched(Observation(workos_id=key, state=State.ABSENT, resource=resource.name))
+
+
+def proves_absence_of(resource: Resource, missing: set[str], lookups: Lookups) -> bool:
+    """Return True if the same route finds another object of this resource that has a row."""
+    live = {resource.deleted_column: None}
+    with lookups.reading():
+        others = model_of(resource).objects.filter(**live).exclude(pk__in=missing)  # type: ignore[attr-defined]
+        keys = list(others.values_list("pk", flat=True)[:3])
+    found = (workos.lookup_object(resource, key, patience=lookups.patience) for key in keys)
+    return any(observation.state is not State.ABSENT for observation in found)
+
+
 UNPROVEN = (
     "WorkOS answers that there is no such organization, but no other linked organization could be "
     "found by the same address and key, so that proves nothing: see WORKOS_BASE_URL and "
@@ -198,20 +237,32 @@ class _Recording:
 
 def _resolve(event: WorkOSEvent, *, is_missed: bool) -> Change:
     recording = _Recording(event, is_missed)
-    if event.workos_organization_id is None:
-        return _park(recording, "It names no organization, so it can only be dismissed.")
+    key = event.object_key or event.workos_organization_id
+    if key is None:
+        return _park(recording, f"It names no {event.resource}, so it can only be dismissed.")
+    lookups = Lookups()
+    began_at = database_now()
     try:
-        fetched = fetch(event.workos_organization_id, Lookups())
+        if (resource := PLAIN.get(event.resource)) is not None:
+            fetched = fetch_object(resource, key, lookups)
+        else:
+            fetched = fetch(key, lookups)
     except workos.Refused as refusal:
-        return _park(recording, f"WorkOS refuses to show the organization: {refusal}")
+        return _park(recording, f"WorkOS refuses to show the {event.resource}: {refusal}")
     observation = fetched.observation
     if observation.state is State.UNREADABLE:
-        reason = f"WorkOS's organization can't be read: {observation.error}"
+        reason = f"WorkOS's {event.resource} can't be read: {observation.error}"
         return _park(recording, reason, rows.payload(observation))
     if not fetched.is_proven:
         return _park(recording, UNPROVEN)
     report = apply(
-        Batch(observations=[observation], absent=fetched.absent, record=recording), Mode.REFRESH
+        Batch(
+            observations=[observation],
+            absent=fetched.absent,
+            read_began_at=began_at,
+            record=recording,
+        ),
+        Mode.REFRESH,
     )
     for failed in report.of(Outcome.FAILED):
         return _park(recording, failed.reason)

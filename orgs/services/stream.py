@@ -17,8 +17,8 @@ from django.db import DatabaseError
 from orgs import workos
 from orgs.conf import sync_settings
 from orgs.db.cursor import (
+    CursorState,
     Failure,
-    ensure_cursor,
     note_drained,
     note_failure,
     read_cursor,
@@ -30,8 +30,16 @@ from orgs.domain.naming import one_line
 from orgs.domain.status import ReadError
 from orgs.domain.types import Change, EventPage, Outcome, Position, Report
 from orgs.models import WorkOSEvent
-from orgs.services.apply import Batch, Mode, WritesRefused, apply
-from orgs.services.pages import CursorLost, raise_if_expired, raise_if_ignored, read_page
+from orgs.services.apply import Mode, WritesRefused, apply
+from orgs.services.coverage import (
+    SettingsDiffer,
+    TypesRefused,
+    note_refused,
+    prepare_to_read,
+    require_same,
+)
+from orgs.services.decide import Batch
+from orgs.services.pages import CursorLost, raise_if_expired, raise_if_ignored, reader
 from orgs.services.queue import PUSH_EXTERNAL_IDS, RECOVER, SYNC_EVENTS, enqueue
 from orgs.services.refresh import AlreadySeen, resolve_missed
 from orgs.workos import WorkOSError, read_ahead
@@ -81,7 +89,7 @@ def drain_to_end() -> DrainReport:
     before stays applied.
     """
     report = DrainReport()
-    ensure_cursor()
+    prepare_to_read()
     _drain(report)
     report.unresolved = resolve_overdue()
     return report
@@ -95,7 +103,7 @@ def replay(since: Position) -> DrainReport:
     """
     report = DrainReport()
     try:
-        with closing(read_ahead(read_page, since)) as pages:
+        with closing(read_ahead(reader(prepare_to_read().types or ()), since)) as pages:
             for page in pages:
                 raise_if_ignored(page, is_first=not report.counts)
                 _apply(page, report, Mode.REPLAY)
@@ -119,7 +127,7 @@ def drain_and_wait() -> DrainReport:
     deadline = time.monotonic() + seconds
     report = DrainReport()
     try:
-        ensure_cursor()
+        prepare_to_read()
         # First: a webhook that comes from now on enqueues again, or finds the lease.
         clear_enqueued()
         lease = Lease.DRAIN.acquire(seconds)
@@ -127,6 +135,8 @@ def drain_and_wait() -> DrainReport:
             _attempt(report, deadline)
         else:
             _wait(lease, report, deadline)
+    except SettingsDiffer as differ:
+        logger.warning("%s", differ)
     except CursorLost:
         # Noted. Only a full reconcile repairs that, and there may be one process for both.
         pass
@@ -179,8 +189,9 @@ def resolve_overdue(*, deadline: float | None = None) -> WorkOSError | DatabaseE
 
 def _is_at_the_end() -> bool:
     """A read from the position brings nothing: a page that says it is last does not prove that."""
-    position = read_cursor().position
-    return workos.read_events(position, limit=1).position == position
+    state = read_cursor()
+    page = workos.read_events(state.position, types=state.types or (), limit=1)
+    return page.position == state.position
 
 
 # Waiting ------------------------------------------------------------------------------------
@@ -322,18 +333,21 @@ def _drain(report: DrainReport, deadline: float | None = None) -> None:
     """Drain to the end, or until a page ends after ``deadline``."""
     while not report.drained and not _has_passed(deadline):
         start = read_cursor()
+        require_same(start)
         raise_if_expired(start)
         try:
-            _drain_from(start.position, report, deadline)
+            _drain_from(start, report, deadline)
+        except TypesRefused as refusal:
+            note_refused(refusal.types)
         except CursorLost as lost:
             # It counts only while no other process has moved the position.
             if read_cursor().position == lost.position:
                 raise
 
 
-def _drain_from(position: Position, report: DrainReport, deadline: float | None) -> None:
-    """Drain from ``position`` until the end, the deadline, or a page that others have applied."""
-    with closing(read_ahead(read_page, position)) as pages:
+def _drain_from(start: CursorState, report: DrainReport, deadline: float | None) -> None:
+    """Drain from there until the end, the deadline, or a page that others have applied."""
+    with closing(read_ahead(reader(start.types or ()), start.position)) as pages:
         for page in pages:
             if not page.observations:
                 note_drained(page.read_from, read_began=page.read_began)
@@ -349,6 +363,7 @@ def _apply(page: EventPage, report: DrainReport, mode: Mode) -> Report:
     batch = Batch(
         observations=page.observations,
         read_from=page.read_from,
+        types=page.types,
         position=page.position,
         read_began=page.read_began if page.is_last else None,
     )

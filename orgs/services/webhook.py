@@ -11,6 +11,7 @@ from orgs.db import sql
 from orgs.db.cursor import ensure_cursor
 from orgs.db.leases import Lease, is_drain_expected
 from orgs.db.transactions import bounded_transaction, execute_alone
+from orgs.domain.resources import event_types
 from orgs.services.queue import SYNC_EVENTS, enqueue
 
 logger = logging.getLogger(__name__)
@@ -45,14 +46,21 @@ def receive_webhook(body: bytes, signature: str) -> Receipt:
     announcement = workos.parse_announcement(body)
     if announcement is None:
         return Receipt.NOT_AN_EVENT
-    if announcement.type in workos.FOLLOWED_TYPES and _announce(announcement):
+    followed = event_types(sync_settings().resources)
+    if announcement.type in followed and _announce(announcement):
         _enqueue_unless_expected()
     return Receipt.ACCEPTED
 
 
 def _announce(announcement: workos.Announcement) -> bool:
     """Return True if this was the first webhook of an event that is still unseen."""
-    values = [announcement.id, announcement.type, announcement.workos_id]
+    values = [
+        announcement.id,
+        announcement.type,
+        announcement.resource,
+        announcement.object_key,
+        announcement.organization_id,
+    ]
     rows = execute_alone(sql.ANNOUNCE_EVENT, values, at_most=_LONGEST_WAIT)
     return any(is_unseen for (is_unseen,) in rows)
 

@@ -4,8 +4,10 @@ from orgs.workos.client import (
     find_by_external_id,
     first_event_id,
     lookup,
+    lookup_object,
     offer_external_id,
     read_events,
+    read_objects,
     read_organizations,
 )
 from orgs.workos.errors import (
@@ -22,7 +24,7 @@ from orgs.workos.errors import (
 )
 from orgs.workos.pacing import Budget, interrupt_by, use_budget
 from orgs.workos.paging import read_ahead
-from orgs.workos.parsing import FOLLOWED_TYPES, MAX_ID_BYTES, as_text, event_time
+from orgs.workos.parsing import MAX_ID_BYTES, as_text, event_time, parse_object
 from orgs.workos.transport import close, is_header_text
 from orgs.workos.webhooks import (
     Announcement,
@@ -32,7 +34,6 @@ from orgs.workos.webhooks import (
 )
 
 __all__ = [
-    "FOLLOWED_TYPES",
     "MAX_ID_BYTES",
     "Announcement",
     "BrokenAnswer",
@@ -56,10 +57,13 @@ __all__ = [
     "is_signed",
     "is_well_formed_signature",
     "lookup",
+    "lookup_object",
     "offer_external_id",
     "parse_announcement",
+    "parse_object",
     "read_ahead",
     "read_events",
+    "read_objects",
     "read_organizations",
     "use_budget",
 ]

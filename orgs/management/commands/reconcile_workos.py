@@ -20,6 +20,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from orgs.db.cursor import read_cursor
 from orgs.db.errors import describe
 from orgs.domain.naming import is_storable, one_line
+from orgs.domain.resources import NAMES
 from orgs.domain.types import Outcome, Position
 from orgs.management.report import (
     events_summary,
@@ -32,13 +33,10 @@ from orgs.management.report import (
 from orgs.models import WorkOSConflict, WorkOSEvent
 from orgs.services import outbox, stream
 from orgs.services.compare import DisableLimit, Run
+from orgs.services.coverage import SettingsDiffer, TypesRefused
 from orgs.services.pages import CursorLost
-from orgs.services.reconcile import (
-    Reconciliation,
-    UnknownOrganization,
-    reconcile,
-    reconcile_organizations,
-)
+from orgs.services.reconcile import Reconciliation, reconcile
+from orgs.services.reconcile_one import UnknownOrganization, reconcile_organizations
 from orgs.services.refresh import replay_all_parked
 from orgs.services.stream import DrainReport, UnknownEvent
 from orgs.workos import WorkOSError, event_time
@@ -110,6 +108,14 @@ class Command(BaseCommand):
             help="with --events-only: apply again what followed this event (exclusive) or this "
             "time (UTC unless it says otherwise); the stored position is neither read nor moved",
         )
+        parser.add_argument(
+            "--resource",
+            action="append",
+            choices=NAMES,
+            metavar="NAME",
+            help="compare this resource alone, covered or not; may be given several times: "
+            + ", ".join(NAMES),
+        )
         parser.add_argument("--format", choices=("text", "json"), default="text")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -155,6 +161,9 @@ class Command(BaseCommand):
             self._print(json.dumps(full_summary(found)))
         else:
             self._print(full_text(found, WorkOSEvent.objects.counts(), dry=dry))
+        for one in found.resources:
+            if one.not_listed:
+                self.stderr.write(f"{one.resource.name} is not covered: {one.not_listed}")
         if found.errors:
             raise CommandError(one_line("; ".join(found.errors)))
         _raise_unresolved(found.events)
@@ -166,7 +175,8 @@ class Command(BaseCommand):
     def _reconcile(self, options: dict[str, Any], *, dry: bool) -> Reconciliation:
         limit = _limit(options["max_disable"])
         with _progress() as progress:
-            run = Run(dry=dry, limit=limit, progress=progress)
+            resources = tuple(options["resource"] or ())
+            run = Run(dry=dry, limit=limit, progress=progress, resources=resources)
             if options["org"]:
                 return reconcile_organizations(run, options["org"])
             return reconcile(run, drain_events=not options["snapshot_only"])
@@ -193,6 +203,8 @@ def _refuse_what_does_not_go_together(options: dict[str, Any], *, dry: bool) -> 
             continue
         if dry:
             raise CommandError(f"--dry-run and --check compare organizations: leave out {name}")
+        if options["resource"]:
+            raise CommandError(f"--resource compares: leave out {name}")
         if options["max_disable"] is not None:
             raise CommandError(f"--max-disable is about missing organizations: leave out {name}")
 
@@ -205,7 +217,14 @@ def _errors_in_one_line() -> Iterator[None]:
         raise CommandError(
             f"the cursor is lost: {one_line(lost)}; run manage.py reconcile_workos"
         ) from None
-    except (UnknownEvent, UnknownOrganization, WorkOSError, DatabaseError) as error:
+    except (
+        SettingsDiffer,
+        TypesRefused,
+        UnknownEvent,
+        UnknownOrganization,
+        WorkOSError,
+        DatabaseError,
+    ) as error:
         raise CommandError(_said(error)) from None
     except BrokenPipeError:
         _discard_stdout()
@@ -271,7 +290,7 @@ def _limit(max_disable: str | None) -> DisableLimit:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[int], None]]:
+def _progress() -> Iterator[Callable[[str, int], None]]:
     """A line on a terminal that shows the progress; WorkOS does not say how many there are."""
     columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
     console = Console(file=sys.stderr)
@@ -279,4 +298,6 @@ def _progress() -> Iterator[Callable[[int], None]]:
         *columns, console=console, transient=True, disable=not sys.stderr.isatty()
     ) as bar:
         task = bar.add_task("asking WorkOS …", total=None)
-        yield lambda count: bar.update(task, description=f"{count:,} organizations compared")
+        yield lambda resource, count: bar.update(
+            task, description=f"{resource}: {count:,} compared"
+        )

@@ -1,15 +1,13 @@
-"""Defines the tables, their constraints and the questions asked of them. Never calls WorkOS.
-
-Other programs write ``organization_metadata`` with plain SQL, so every default is the database's.
-"""
+"""Defines the tables of organizations, and those that the sync keeps for itself."""
 
 from datetime import datetime, timedelta
-from typing import Self
+from typing import Any, Self
 
+from django.apps import apps
 from django.db import models
 from django.db.models.functions import Now
 
-from orgs.domain.types import EVENT_OUTCOMES, ConflictKind, EventType, Outcome
+from orgs.domain.types import EVENT_OUTCOMES, ORGANIZATION, ConflictKind, EventType, Outcome
 
 #: The constraint whose violation made a whole event fail for ever in the system this replaces.
 SLUG_CONSTRAINT = "organization_metadata_slug_key"
@@ -87,6 +85,12 @@ class Organization(models.Model):
         blank=True,
         help_text="When its deletion in WorkOS was applied, or confirmed by a 404.",
     )
+    sso_enabled = models.BooleanField(
+        "SSO", null=True, blank=True, help_text="A connection is active; empty: not covered."
+    )
+    scim_enabled = models.BooleanField(
+        "SCIM", null=True, blank=True, help_text="A directory is active; empty: not covered."
+    )
 
     objects = OrganizationQuerySet.as_manager()
 
@@ -106,6 +110,13 @@ class Organization(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def members(self) -> "models.QuerySet[Any]":
+        """Return the users who have access to this organization."""
+        memberships = apps.get_model("orgs", "OrganizationMembership")
+        active = memberships.objects.active().filter(workos_organization_id=self.workos_id)
+        users = apps.get_model("orgs", "WorkOSUser").objects
+        return users.filter(pk__in=active.values("workos_user_id"))
 
 
 class SyncCursor(models.Model):
@@ -135,6 +146,24 @@ class SyncCursor(models.Model):
     )
     snapshot_error_kind = models.TextField(
         db_default="", blank=True, help_text="What kind of error that was, as in last_trouble."
+    )
+    event_types = models.JSONField(
+        null=True, help_text="The types of events that are read with this position."
+    )
+    covered = models.JSONField(
+        null=True, help_text="Resources that were listed in full since they are followed."
+    )
+    listed_at = models.JSONField(
+        db_default=models.Value({}, models.JSONField()),
+        help_text="When each resource was last listed in full.",
+    )
+    progress = models.JSONField(
+        db_default=models.Value({}, models.JSONField()),
+        help_text="After which organization or directory the lists of a resource go on.",
+    )
+    refused_types = models.JSONField(
+        db_default=models.Value({}, models.JSONField()),
+        help_text="Types of events that WorkOS refuses, and since when.",
     )
     last_failed = models.IntegerField(
         db_default=0, help_text="How many organizations PostgreSQL refused to write in it."
@@ -252,6 +281,12 @@ class WorkOSEvent(models.Model):
         help_text="What became of it. The first outcome stays; only a parked one may change.",
     )
     error = models.TextField(db_default="", blank=True, help_text="Why it was parked.")
+    resource = models.TextField(
+        db_default=ORGANIZATION, help_text="What kind of object it is about."
+    )
+    object_key = models.TextField(
+        null=True, blank=True, help_text="WorkOS's id of the object it is about."
+    )
     payload = models.TextField(
         null=True, blank=True, help_text="What WorkOS sent; kept for parked events only."
     )

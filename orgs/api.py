@@ -1,0 +1,87 @@
+"""Offers what other apps of the project may call: who has access, with which roles, and a fetch
+that does not wait for the stream.
+
+Nothing else is promised to other code, beside ``orgs.models``, ``orgs.signals`` and
+``orgs.testing``.
+"""
+
+from typing import Any
+
+from django.contrib.postgres.expressions import ArraySubquery
+from django.db import connection, models
+
+from orgs.models import ORGANIZATIONS_STREAM, Organization, OrganizationMembership, Role, SyncCursor
+from orgs.services.compare import Run
+from orgs.services.reconcile import Reconciliation
+from orgs.services.reconcile_one import UnknownOrganization, reconcile_organizations
+
+__all__ = [
+    "ResourceNotCovered",
+    "UnknownOrganization",
+    "ensure_fresh",
+    "has_access",
+    "roles_of",
+]
+
+
+class ResourceNotCovered(Exception):
+    """The answer is not known: the resource is not followed, or not listed in full yet."""
+
+
+def has_access(workos_user_id: str, organization: Organization | str) -> bool:
+    """Return True if the user is an active member of the organization, a row or a Gram id.
+
+    One query. The rule is ``OrganizationMembership.objects.active()``. Raises
+    ``ResourceNotCovered`` while memberships are not covered: it never guesses.
+    """
+    memberships = _active(workos_user_id, organization)
+    return bool(_answer(models.Exists(memberships), "membership"))
+
+
+def roles_of(workos_user_id: str, organization: Organization | str) -> list[str]:
+    """Return the slugs of the user's roles in the organization; empty without access.
+
+    One query. A role that is deleted, or not here, gives nothing. Raises ``ResourceNotCovered``
+    while memberships or roles are not covered.
+    """
+    memberships = _active(workos_user_id, organization)
+    having = memberships.filter(role_slugs__contains=[models.OuterRef("slug")])
+    here = Organization.objects.filter(pk=_id(organization)).values("workos_id")
+    is_here = models.Q(workos_organization_id="") | models.Q(workos_organization_id__in=here)
+    roles = Role.objects.filter(is_here, models.Exists(having), deleted_at__isnull=True)
+    slugs = _answer(ArraySubquery(roles.order_by().values("slug")), "membership", "role")
+    return sorted(set(slugs))
+
+
+def ensure_fresh(organization: Organization | str) -> Reconciliation:
+    """Fetch one organization with its resources now, for what can't wait for the stream.
+
+    ``organization`` is a row, a Gram id or a WorkOS id. Raises ``RuntimeError`` inside a
+    transaction, ``UnknownOrganization``, ``orgs.workos.WorkOSError`` and ``django.db.Error``. May
+    be repeated and run concurrently.
+    """
+    if connection.in_atomic_block:
+        raise RuntimeError("ensure_fresh calls WorkOS: call it outside of transactions")
+    return reconcile_organizations(Run(), [_id(organization)])
+
+
+def _id(organization: Organization | str) -> str:
+    return organization if isinstance(organization, str) else organization.pk
+
+
+def _active(
+    workos_user_id: str, organization: Organization | str
+) -> "models.QuerySet[OrganizationMembership]":
+    of_user = OrganizationMembership.objects.active().filter(workos_user_id=workos_user_id)
+    return of_user.filter(workos_organization__id=_id(organization))
+
+
+def _answer(expression: models.expressions.BaseExpression, *resources: str) -> Any:
+    cursor = SyncCursor.objects.filter(stream=ORGANIZATIONS_STREAM).annotate(answer=expression)
+    covered, answer = cursor.values_list("covered", "answer").first() or (None, None)
+    if missing := [name for name in resources if name not in (covered or ())]:
+        raise ResourceNotCovered(
+            f"{', '.join(missing)} is not covered: see RESOURCES in WORKOS_SYNC, and the sync "
+            "status in the admin"
+        )
+    return answer

@@ -1,0 +1,208 @@
+"""Loads, locks and writes the rows of the resources beside organizations.
+
+Their SQL is made from the models: a resource is a declaration and a model, and no statement.
+"""
+
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import cache
+from typing import Any, cast
+
+from django.apps import apps
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+
+from orgs.db import sql
+from orgs.db.rows import statement
+from orgs.db.transactions import Statement, execute_together
+from orgs.domain.plain import parent_keys
+from orgs.domain.resources import PLAIN, Resource, children_of
+from orgs.domain.types import Observation, PlainRow
+from orgs.models import WorkOSResource
+
+
+def model_of(resource: Resource) -> type[WorkOSResource]:
+    """Return the model that has the resource's columns."""
+    return cast("type[WorkOSResource]", apps.get_model("orgs", resource.model))
+
+
+def load(resource: Resource, keys: Iterable[str], *, lock: bool) -> list[PlainRow]:
+    """Return the rows with these keys, locked in the order of their keys if ``lock``."""
+    text = _select(resource) + (" ORDER BY workos_id FOR NO KEY UPDATE" if lock else "")
+    (found,) = execute_together([statement(text, sorted(set(keys)))])
+    return [_row(resource, values) for values in found]
+
+
+def deleted_parents(
+    observations: Mapping[Resource, Sequence[Observation]],
+) -> set[tuple[str, str]]:
+    """Return, as resource and key, the parents the observations name that are deleted."""
+    keys: dict[str, set[str]] = {}
+    for resource, observed in observations.items():
+        for parent, named in parent_keys(resource, observed).items():
+            keys.setdefault(parent, set()).update(named)
+    parents = [(parent, PLAIN[parent], named) for parent, named in keys.items()]
+    statements = [
+        statement(
+            f"SELECT workos_id FROM {_table(resource)} "  # noqa: S608 - a model's table
+            f"WHERE workos_id = ANY(%s::text[]) AND {resource.deleted_column} IS NOT NULL",
+            sorted(named),
+        )
+        for _, resource, named in parents
+    ]
+    found = execute_together(statements)
+    return {
+        (parent, key)
+        for (parent, _, _), rows in zip(parents, found, strict=True)
+        for (key,) in rows
+    }
+
+
+def upsert(resource: Resource, rows: Collection[PlainRow]) -> Statement:
+    """Return the statement that writes rows, and returns the keys it wrote.
+
+    The freshness guard is in it too: two processes may insert the same key at the same time.
+    """
+    columns = [*_common(resource), *_typed(resource)]
+    ordered = sorted(rows, key=lambda row: row.key)
+    return Statement(
+        _upsert(resource), [json.dumps([_json(resource, r, columns) for r in ordered])]
+    )
+
+
+def take_along(resource: Resource, keys: Collection[str], event_id: str | None) -> list[Statement]:
+    """Return the statements that delete what the deletion of these objects deletes: WorkOS sends
+    no events for that."""
+    return [
+        Statement(
+            f"UPDATE {_table(child)} SET {child.deleted_column} = clock_timestamp(), "  # noqa: S608
+            f"workos_last_event_id = %s, synced_at = clock_timestamp() "
+            f"WHERE {column} = ANY(%s::text[]) AND {child.deleted_column} IS NULL",
+            [event_id, sql.array(sorted(keys))],
+        )
+        for child, column in children_of(resource.name)
+    ]
+
+
+def derived(workos_ids: Collection[str]) -> Statement:
+    """Return the statement that recomputes the derived columns of organizations."""
+    return statement(sql.DERIVE_ENABLED, sorted(workos_ids))
+
+
+@cache
+def _select(resource: Resource) -> str:
+    columns = ", ".join(["workos_id", *map(_clamped, _times(resource)), *_others(resource)])
+    return f"SELECT {columns} FROM {_table(resource)} WHERE workos_id = ANY(%s::text[])"  # noqa: S608
+
+
+def _times(resource: Resource) -> list[str]:
+    return ["workos_created_at", "workos_updated_at", resource.deleted_column, "synced_at"]
+
+
+def _others(resource: Resource) -> list[str]:
+    erased = "erased_at IS NOT NULL" if resource.is_personal else "false"
+    typed = [_clamped(n) if kind == "timestamptz" else n for n, kind in _types(resource)]
+    return ["workos_organization_id", "workos_last_event_id", erased, *typed]
+
+
+def _clamped(column: str) -> str:
+    """A time that Python can't hold is the first or the latest that it can."""
+    return (
+        f"CASE WHEN {column} IS NOT NULL THEN least(greatest({column}, '0001-01-02 00:00+00'), "
+        "'9999-12-30 00:00+00') END"
+    )
+
+
+def _row(resource: Resource, values: Sequence[Any]) -> PlainRow:
+    key, created_at, updated_at, deleted_at, synced_at, organization, event, erased, *typed = values
+    return PlainRow(
+        key=key,
+        organization_id=organization,
+        created_at=created_at,
+        updated_at=updated_at,
+        last_event_id=event,
+        deleted_at=deleted_at,
+        synced_at=synced_at,
+        is_erased=erased,
+        columns=dict(zip(_typed(resource), typed, strict=True)),
+    )
+
+
+@cache
+def _upsert(resource: Resource) -> str:
+    table = _table(resource)
+    types = {**_common(resource), **dict(_types(resource))}
+    names = ", ".join(types)
+    recordset = ", ".join(f"{name} {kind}" for name, kind in types.items())
+    kept = {"data": "coalesce(excluded.data, t.data)"}
+    changes = ", ".join(
+        f"{name} = {kept.get(name, f'excluded.{name}')}" for name in types if name != "workos_id"
+    )
+    values = ", ".join("coalesce(new.data, '{}')" if n == "data" else f"new.{n}" for n in types)
+    return f"""
+        INSERT INTO {table} AS t ({names})
+        SELECT {values} FROM jsonb_to_recordset(%s::jsonb) AS new ({recordset})
+        ON CONFLICT (workos_id) DO UPDATE SET {changes}, synced_at = clock_timestamp()
+        WHERE t.workos_last_event_id IS NULL OR excluded.workos_last_event_id IS NULL
+            OR t.workos_last_event_id COLLATE "C" <= excluded.workos_last_event_id COLLATE "C"
+        RETURNING workos_id
+    """  # noqa: S608 - put together from models
+
+
+def _json(resource: Resource, row: PlainRow, columns: Iterable[str]) -> dict[str, Any]:
+    common = {
+        "workos_id": row.key,
+        "workos_organization_id": row.organization_id,
+        "workos_created_at": row.created_at,
+        "workos_updated_at": row.updated_at,
+        "workos_last_event_id": row.last_event_id,
+        resource.deleted_column: row.deleted_at,
+        "data": row.data,
+    }
+    defaults: dict[str, Any] = {name: [] for name, kind in _types(resource) if kind.endswith("[]")}
+    values = {**defaults, **row.columns, **common}
+    return {name: _as_json(values.get(name)) for name in columns}
+
+
+def _as_json(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def _common(resource: Resource) -> dict[str, str]:
+    return {
+        "workos_id": "text",
+        "workos_organization_id": "text",
+        "workos_created_at": "timestamptz",
+        "workos_updated_at": "timestamptz",
+        "workos_last_event_id": "text",
+        resource.deleted_column: "timestamptz",
+        "data": "jsonb",
+    }
+
+
+def _typed(resource: Resource) -> list[str]:
+    return [name for name, _ in _types(resource)]
+
+
+@cache
+def _types(resource: Resource) -> tuple[tuple[str, str], ...]:
+    return tuple(_column_types(resource))
+
+
+def _column_types(resource: Resource) -> Iterator[tuple[str, str]]:
+    fields = {field.attname: field for field in model_of(resource)._meta.concrete_fields}
+    for name in resource.columns:
+        match fields[name]:
+            case ArrayField():
+                yield name, "text[]"
+            case models.BooleanField():
+                yield name, "boolean"
+            case models.DateTimeField():
+                yield name, "timestamptz"
+            case _:
+                yield name, "text"
+
+
+def _table(resource: Resource) -> str:
+    return model_of(resource)._meta.db_table

@@ -1,0 +1,227 @@
+"""Decides what becomes of objects of the resources beside organizations. Pure.
+
+One set of rules for all of them: a freshness guard, tombstones, and what a deletion takes along.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from orgs.domain.resources import Resource
+from orgs.domain.types import (
+    Decision,
+    Event,
+    Observation,
+    Outcome,
+    PlainFields,
+    PlainRow,
+    State,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlainKnown:
+    """What the decisions about one resource rest on, beside the observations."""
+
+    rows: Iterable[PlainRow] = ()
+    now: datetime
+    """By the database's clock."""
+    read_began_at: datetime | None = None
+    """When the request began that brought a list or an object, by the database's clock."""
+    hold_back_until: datetime | None = None
+    """A list says nothing of a row without order that was written after this."""
+    recent_after: datetime | None = None
+    """What changed in WorkOS after this is left to its event."""
+
+
+@dataclass(slots=True)
+class PlainResolution:
+    """Decides over observations of one resource, one after the other, on rows in memory.
+
+    ``deleted_parents`` is shared by the resolutions of a batch: resource and key of each object
+    that is known to be deleted, those of this batch included.
+    """
+
+    resource: Resource
+    known: PlainKnown
+    deleted_parents: set[tuple[str, str]]
+    rows: dict[str, PlainRow] = field(init=False)
+    changed: dict[str, PlainRow] = field(init=False, default_factory=dict)
+    touched_organizations: set[str] = field(init=False, default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.rows = {row.key: row for row in self.known.rows}
+
+    def decide(self, observation: Observation) -> Decision:
+        """Decide what becomes of one observation, and apply that to the rows in memory."""
+        event, row = observation.event, self.rows.get(observation.workos_id or "")
+        match observation.state:
+            case State.UNREADABLE:
+                outcome = Outcome.PARKED if event else Outcome.FAILED
+                return Decision(observation, outcome, reason=observation.error)
+            case State.ABSENT if event is not None:
+                return self._delete(observation, event, row)
+            case State.ABSENT:
+                return self._confirm_absence(observation, row)
+            case State.PRESENT if event is not None:
+                return self._change(observation, event, row)
+        return self._compare(observation, row)
+
+    # Events ---------------------------------------------------------------------------------
+
+    def _change(self, observation: Observation, event: Event, row: PlainRow | None) -> Decision:
+        fields = _fields(observation)
+        if row is not None and not self._is_fresh(row, event, fields):
+            return Decision(observation, Outcome.STALE, plain=row)
+        is_orphan = self._has_deleted_parent(fields.columns, row)
+        if is_orphan and row is not None and row.deleted_at is not None:
+            return Decision(observation, Outcome.STALE, plain=row)
+        outcome = Outcome.CREATED if row is None else Outcome.UPDATED
+        deleted_at = self.known.now if is_orphan else None
+        after = self._overwritten(observation, row, event_id=event.id, deleted_at=deleted_at)
+        return self._put(observation, Outcome.DELETED if is_orphan else outcome, row, after)
+
+    def _delete(self, observation: Observation, event: Event, row: PlainRow | None) -> Decision:
+        if row is not None and not self._is_fresh(row, event, None):
+            return Decision(observation, Outcome.STALE, plain=row)
+        deleted_at = row.deleted_at if row and row.deleted_at else self.known.now
+        after = self._overwritten(observation, row, event_id=event.id, deleted_at=deleted_at)
+        return self._put(observation, Outcome.DELETED, row, after)
+
+    def _is_fresh(self, row: PlainRow, event: Event, fields: PlainFields | None) -> bool:
+        """A deletion (without ``fields``) is never judged by time."""
+        if row.last_event_id is not None:
+            is_final = row.deleted_at is not None and not self.resource.key_comes_back
+            if fields is not None and is_final:
+                return False
+            return event.id.encode() > row.last_event_id.encode()
+        if fields is None or fields.updated_at is None or row.updated_at is None:
+            return True
+        return fields.updated_at >= row.updated_at
+
+    # Objects that were listed or fetched ----------------------------------------------------
+
+    def _compare(self, observation: Observation, row: PlainRow | None) -> Decision:
+        fields = _fields(observation)
+        if self._is_in_flight(fields, row):
+            return Decision(observation, Outcome.UNCHANGED, plain=row)
+        if self._has_deleted_parent(fields.columns, row) or (row and self._is_newer(row, fields)):
+            return Decision(observation, Outcome.STALE, plain=row)
+        if row is not None and row.deleted_at is None and not self._differs(row, fields):
+            return Decision(observation, Outcome.UNCHANGED, plain=row)
+        kept = row.last_event_id if row and not self.resource.has_order else None
+        after = self._overwritten(observation, row, event_id=kept, deleted_at=None)
+        return self._put(observation, Outcome.UPDATED if row else Outcome.CREATED, row, after)
+
+    def _is_in_flight(self, fields: PlainFields, row: PlainRow | None) -> bool:
+        recent_after, updated_at = self.known.recent_after, fields.updated_at
+        if recent_after is None or updated_at is None or updated_at <= recent_after:
+            return False
+        return row is None or row.updated_at is None or updated_at > row.updated_at
+
+    def _is_newer(self, row: PlainRow, fields: PlainFields) -> bool:
+        """Return True if the row was written from something newer than the list."""
+        if row.is_deleted_for_good and not self.resource.key_comes_back:
+            return True
+        if row.deleted_at is not None and not row.is_deleted_for_good:
+            # By absence: a list that was read afterwards is newer.
+            began_at = self.known.read_began_at
+            return began_at is None or began_at <= row.deleted_at
+        if not self.resource.has_order or row.deleted_at is not None:
+            return self._was_just_written(row)
+        if fields.updated_at is None or row.updated_at is None:
+            return False
+        return fields.updated_at < row.updated_at
+
+    def _was_just_written(self, row: PlainRow) -> bool:
+        until = self.known.hold_back_until
+        return until is not None and row.synced_at is not None and row.synced_at >= until
+
+    def _confirm_absence(self, observation: Observation, row: PlainRow | None) -> Decision:
+        if row is None:
+            return Decision(observation, Outcome.UNKNOWN)
+        if row.deleted_at is not None:
+            return Decision(observation, Outcome.UNCHANGED, plain=row)
+        if not self.resource.has_order and self._was_just_written(row):
+            return Decision(observation, Outcome.STALE, plain=row)
+        event_id = None if self.resource.has_order else row.last_event_id
+        after = replace(row, deleted_at=self.known.now, last_event_id=event_id)
+        return self._put(observation, Outcome.DELETED, row, after)
+
+    # Both -----------------------------------------------------------------------------------
+
+    def _has_deleted_parent(self, columns: Mapping[str, Any], row: PlainRow | None) -> bool:
+        known = {**(row.columns if row else {}), **columns}
+        return any(
+            (parent, known.get(column)) in self.deleted_parents
+            for column, parent in self.resource.parents.items()
+        )
+
+    def _differs(self, row: PlainRow, fields: PlainFields) -> bool:
+        if fields.organization_id is not None and fields.organization_id != row.organization_id:
+            return True
+        personal = self.resource.personal if row.is_erased else frozenset[str]()
+        return any(
+            self.resource.differs(name, row.columns.get(name), value)
+            for name, value in fields.columns.items()
+            if name not in personal
+        )
+
+    def _overwritten(
+        self,
+        observation: Observation,
+        row: PlainRow | None,
+        *,
+        event_id: str | None,
+        deleted_at: datetime | None,
+    ) -> PlainRow:
+        """The row with what WorkOS says; a field that is absent keeps its value."""
+        row = row or PlainRow(key=observation.workos_id or "")
+        row = replace(row, last_event_id=event_id, deleted_at=deleted_at)
+        if (fields := observation.plain) is None:
+            return row
+        columns, data = dict(fields.columns), fields.data
+        if row.is_erased:
+            columns = {k: v for k, v in columns.items() if k not in self.resource.personal}
+            data = {}
+        return replace(
+            row,
+            organization_id=(
+                row.organization_id if fields.organization_id is None else fields.organization_id
+            ),
+            created_at=fields.created_at or row.created_at,
+            updated_at=fields.updated_at or row.updated_at,
+            columns={**row.columns, **columns},
+            data=data,
+        )
+
+    def _put(
+        self, observation: Observation, outcome: Outcome, row: PlainRow | None, after: PlainRow
+    ) -> Decision:
+        self.rows[after.key] = self.changed[after.key] = after
+        before = row.organization_id if row else None
+        self.touched_organizations |= {id_ for id_ in (before, after.organization_id) if id_}
+        entry = (self.resource.name, after.key)
+        if after.deleted_at is None:
+            self.deleted_parents.discard(entry)
+        else:
+            self.deleted_parents.add(entry)
+        return Decision(observation, outcome, plain=after)
+
+
+def parent_keys(resource: Resource, observations: Collection[Observation]) -> dict[str, set[str]]:
+    """Return, by resource, the keys of the parents that these observations name."""
+    keys: dict[str, set[str]] = {}
+    for observation in observations:
+        for column, parent in resource.parents.items():
+            value = observation.plain.columns.get(column) if observation.plain else None
+            if isinstance(value, str):
+                keys.setdefault(parent, set()).add(value)
+    return keys
+
+
+def _fields(observation: Observation) -> PlainFields:
+    if observation.plain is None:
+        raise TypeError(f"{observation.workos_id} is {observation.state}: it has no fields")
+    return observation.plain

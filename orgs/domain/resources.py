@@ -1,0 +1,418 @@
+"""Declares the resources that are mirrored beside organizations, one declaration each. Pure.
+
+A declaration says which events are about the resource, how WorkOS's JSON becomes columns, where it
+is fetched and listed, and what its deletion takes along. The model has the columns. Adding a
+resource is a declaration here, a model and a migration.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Final
+
+from orgs.domain.types import ORGANIZATION, EventType, State
+
+Json = Mapping[str, Any]
+
+#: A field that WorkOS's JSON does not have: the column keeps its value.
+ABSENT: Final = object()
+
+
+class Scope(StrEnum):
+    """For what each list is read."""
+
+    ENVIRONMENT = "environment"
+    ORGANIZATION = "organization"
+    DIRECTORY = "directory"
+    GROUP = "group"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """Where WorkOS lists a resource. ``{scope}`` in path and parameters is the scope's id."""
+
+    path: tuple[str, ...]
+    params: Mapping[str, str | list[str]] = field(default_factory=dict)
+    scope: Scope = Scope.ENVIRONMENT
+    is_paged: bool = True
+    by_organization: bool = False
+    """The list of the environment can be narrowed to one organization."""
+    as_event: Callable[[Json, str], Json | None] = lambda item, _: item
+    """Makes of an item of the list, and the scope's id, what an event's ``data`` would hold."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Resource:
+    """One kind of object that WorkOS lists and sends events about."""
+
+    name: str
+    model: str
+    events: Mapping[str, State]
+    columns: Mapping[str, Callable[[Json], Any]]
+    """Column to the function that takes its value out of the JSON, or returns ``ABSENT``."""
+    key: Callable[[Json], Any] = lambda data: data.get("id")
+    organization: Callable[[Json], Any] = lambda data: data.get("organization_id", ABSENT)
+    listings: tuple[Listing, ...] = ()
+    fetch: tuple[str, ...] = ()
+    """The path of one object, with ``{key}``; empty: the list that holds it is read."""
+    event_data: Callable[[Json], Any] = lambda data: data
+    is_personal: bool = False
+    personal: frozenset[str] = frozenset()
+    """Columns with personal data, emptied by erasure."""
+    stored: Callable[[Json], Json] = dict
+    """Makes of the JSON what ``data`` keeps: without secrets."""
+    parents: Mapping[str, str] = field(default_factory=dict)
+    """Column to the resource whose deletion deletes this object too, because WorkOS sends no
+    events for it."""
+    key_comes_back: bool = False
+    """A deleted key may be given again; for others, a deletion event is final."""
+    has_order: bool = True
+    """``updated_at`` tells whether a list is newer than an event."""
+    deleted_column: str = "deleted_at"
+
+    def differs(self, column: str, old: Any, new: Any) -> bool:
+        """Return True if the values mean something else; spellings of one state do not."""
+        if column == "state":
+            old, new = _STATES.get(old, old), _STATES.get(new, new)
+        return bool(old != new)
+
+
+#: Directories have other states in lists than in events.
+_STATES = {"linked": "active", "unlinked": "inactive"}
+
+
+def _text(name: str) -> Callable[[Json], Any]:
+    """Text, or whatever else WorkOS sends as text: an unknown value is kept as it is."""
+
+    def column(data: Json) -> Any:
+        value = data.get(name, ABSENT)
+        return value if value is None or value is ABSENT or isinstance(value, str) else str(value)
+
+    return column
+
+
+def _flag(name: str) -> Callable[[Json], Any]:
+    def column(data: Json) -> Any:
+        value = data.get(name, ABSENT)
+        return value if value is ABSENT or isinstance(value, bool) else None
+
+    return column
+
+
+def _moment(name: str) -> Callable[[Json], Any]:
+    def column(data: Json) -> Any:
+        value = data.get(name, ABSENT)
+        return value if value is ABSENT else parse_time(value)
+
+    return column
+
+
+def parse_time(value: object) -> datetime | None:
+    """Return a time in ISO 8601; one without a time zone is UTC, as in WorkOS's samples."""
+    try:
+        parsed = datetime.fromisoformat(value) if isinstance(value, str) else None
+        return parsed and (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _state(*names: str) -> Callable[[Json], Any]:
+    """The first of the names that is there: older payloads call it otherwise."""
+
+    def column(data: Json) -> Any:
+        return next((_text(name)(data) for name in names if name in data), ABSENT)
+
+    return column
+
+
+def _nested(outer: str, name: str) -> Callable[[Json], Any]:
+    def column(data: Json) -> Any:
+        inner = data.get(outer)
+        return _text(name)(inner) if isinstance(inner, Mapping) else ABSENT
+
+    return column
+
+
+def _role_slugs(data: Json) -> Any:
+    """The union of ``role``, ``roles`` and, in older payloads, ``role_slug``."""
+    if not any(name in data for name in ("role", "roles", "role_slug")):
+        return ABSENT
+    roles = data.get("roles")
+    found = [data.get("role"), *(roles if isinstance(roles, list) else ())]
+    slugs = {role.get("slug") for role in found if isinstance(role, Mapping)}
+    slugs.add(data.get("role_slug"))
+    return sorted(slug for slug in slugs if isinstance(slug, str) and slug)
+
+
+def _texts(name: str) -> Callable[[Json], Any]:
+    def column(data: Json) -> Any:
+        value = data.get(name, ABSENT)
+        if value is ABSENT:
+            return ABSENT
+        return sorted({str(item) for item in value}) if isinstance(value, list) else []
+
+    return column
+
+
+def _role_key(data: Json) -> Any:
+    slug = data.get("slug")
+    organization = data.get("organization_id") or ""
+    return f"{organization}:{slug}" if isinstance(slug, str) and slug else None
+
+
+def _organization_role(item: Json, scope: str) -> Json | None:
+    """An organization's list holds the environment's roles too."""
+    is_own = item.get("organization_id") == scope or item.get("type") == "OrganizationRole"
+    return {**item, "organization_id": scope} if is_own else None
+
+
+def _member_key(data: Json) -> Any:
+    group, user = _nested("group", "id")(data), _nested("user", "id")(data)
+    return f"{group}:{user}" if isinstance(group, str) and isinstance(user, str) else None
+
+
+def _member_organization(data: Json) -> Any:
+    for outer in ("group", "user"):
+        if isinstance(value := _nested(outer, "organization_id")(data), str):
+            return value
+    return ABSENT
+
+
+def _without(*secrets: str) -> Callable[[Json], Json]:
+    return lambda data: {name: value for name, value in data.items() if name not in secrets}
+
+
+def _edge(data: Json) -> Json:
+    """The ids alone: the user's personal data is the directory user's."""
+    ids = {outer: {"id": _nested(outer, "id")(data)} for outer in ("group", "user")}
+    return {"directory_id": data.get("directory_id"), **ids}
+
+
+def _changes(prefix: str, *changed: str, deleted: str = "deleted") -> dict[str, State]:
+    """Event types by what they say of the object."""
+    events = {f"{prefix}.{verb}": State.PRESENT for verb in changed}
+    return {**events, f"{prefix}.{deleted}": State.ABSENT} if deleted else events
+
+
+_PEOPLE = ("email", "first_name", "last_name")
+
+DOMAIN = Resource(
+    name="organization_domain",
+    model="OrganizationDomain",
+    events=_changes("organization_domain", "created", "updated", "verified", "verification_failed"),
+    # A failed verification nests the domain, beside the reason.
+    event_data=lambda data: data.get("organization_domain", data),
+    columns={"domain": _text("domain"), "state": _state("state")},
+    fetch=("organization_domains", "{key}"),
+    # Inside each organization.
+    listings=(Listing(path=("organizations",)),),
+)
+CONNECTION = Resource(
+    name="connection",
+    model="Connection",
+    events=_changes("connection", "activated", "deactivated"),
+    columns={
+        "connection_type": _state("connection_type", "type"),
+        "name": _text("name"),
+        "state": _state("state", "status"),
+    },
+    fetch=("connections", "{key}"),
+    listings=(Listing(path=("connections",), by_organization=True),),
+)
+DIRECTORY = Resource(
+    name="directory",
+    model="Directory",
+    events=_changes("dsync", "activated"),
+    columns={"directory_type": _text("type"), "name": _text("name"), "state": _state("state")},
+    fetch=("directories", "{key}"),
+    listings=(Listing(path=("directories",), by_organization=True),),
+)
+USER = Resource(
+    name="user",
+    model="WorkOSUser",
+    events=_changes("user", "created", "updated"),
+    organization=lambda _: None,
+    columns={
+        "email_verified": _flag("email_verified"),
+        "external_id": _text("external_id"),
+        **{name: _text(name) for name in _PEOPLE},
+    },
+    fetch=("user_management", "users", "{key}"),
+    listings=(Listing(path=("user_management", "users")),),
+    is_personal=True,
+    personal=frozenset({*_PEOPLE, "external_id"}),
+)
+MEMBERSHIP = Resource(
+    name="membership",
+    model="OrganizationMembership",
+    events=_changes("organization_membership", "created", "updated"),
+    columns={
+        "workos_user_id": _text("user_id"),
+        "status": _text("status"),
+        "role_slugs": _role_slugs,
+    },
+    fetch=("user_management", "organization_memberships", "{key}"),
+    listings=(
+        Listing(
+            path=("user_management", "organization_memberships"),
+            # Only the active ones are listed unless it says so.
+            params={"organization_id": "{scope}", "statuses": ["active", "inactive", "pending"]},
+            scope=Scope.ORGANIZATION,
+        ),
+    ),
+    is_personal=True,
+)
+ROLE = Resource(
+    name="role",
+    model="Role",
+    events={
+        **_changes("role", "created", "updated"),
+        **_changes("organization_role", "created", "updated"),
+    },
+    key=_role_key,
+    organization=lambda data: data.get("organization_id") or "",
+    columns={
+        "slug": _text("slug"),
+        "name": _text("name"),
+        "description": _text("description"),
+        "permissions": _texts("permissions"),
+    },
+    listings=(
+        Listing(
+            path=("authorization", "roles"),
+            is_paged=False,
+            as_event=lambda item, _: None if item.get("organization_id") else item,
+        ),
+        Listing(
+            path=("authorization", "organizations", "{scope}", "roles"),
+            scope=Scope.ORGANIZATION,
+            is_paged=False,
+            as_event=_organization_role,
+        ),
+    ),
+    key_comes_back=True,
+    has_order=False,
+)
+INVITATION = Resource(
+    name="invitation",
+    model="Invitation",
+    events=_changes("invitation", "created", "accepted", "revoked", "resent", deleted=""),
+    columns={
+        "email": _text("email"),
+        "state": _state("state"),
+        "accepted_user_id": _text("accepted_user_id"),
+        "role_slug": _text("role_slug"),
+        "expires_at": _moment("expires_at"),
+    },
+    fetch=("user_management", "invitations", "{key}"),
+    listings=(Listing(path=("user_management", "invitations"), by_organization=True),),
+    is_personal=True,
+    personal=frozenset({"email"}),
+    stored=_without("token", "accept_invitation_url"),
+)
+DIRECTORY_USER = Resource(
+    name="directory_user",
+    model="DirectoryUser",
+    events=_changes("dsync.user", "created", "updated"),
+    columns={
+        "workos_directory_id": _text("directory_id"),
+        "state": _state("state"),
+        **{name: _text(name) for name in _PEOPLE},
+    },
+    fetch=("directory_users", "{key}"),
+    listings=(
+        Listing(path=("directory_users",), params={"directory": "{scope}"}, scope=Scope.DIRECTORY),
+    ),
+    is_personal=True,
+    personal=frozenset(_PEOPLE),
+    parents={"workos_directory_id": "directory"},
+)
+DIRECTORY_GROUP = Resource(
+    name="directory_group",
+    model="DirectoryGroup",
+    events=_changes("dsync.group", "created", "updated"),
+    columns={"workos_directory_id": _text("directory_id"), "name": _text("name")},
+    fetch=("directory_groups", "{key}"),
+    listings=(
+        Listing(path=("directory_groups",), params={"directory": "{scope}"}, scope=Scope.DIRECTORY),
+    ),
+    parents={"workos_directory_id": "directory"},
+)
+DIRECTORY_GROUP_MEMBER = Resource(
+    name="directory_group_member",
+    model="DirectoryGroupMember",
+    events=_changes("dsync.group", "user_added", deleted="user_removed"),
+    key=_member_key,
+    stored=_edge,
+    organization=_member_organization,
+    columns={
+        "workos_directory_id": _text("directory_id"),
+        "workos_group_id": _nested("group", "id"),
+        "workos_directory_user_id": _nested("user", "id"),
+    },
+    listings=(
+        Listing(
+            path=("directory_users",),
+            params={"group": "{scope}"},
+            scope=Scope.GROUP,
+            as_event=lambda item, scope: {
+                "directory_id": item.get("directory_id"),
+                "group": {"id": scope},
+                "user": item,
+            },
+        ),
+    ),
+    parents={"workos_directory_id": "directory", "workos_group_id": "directory_group"},
+    key_comes_back=True,
+    has_order=False,
+    deleted_column="removed_at",
+)
+
+#: In the order in which they are listed: scopes before what is listed for them.
+PLAIN: Final[Mapping[str, Resource]] = {
+    resource.name: resource
+    for resource in (
+        DOMAIN,
+        CONNECTION,
+        DIRECTORY,
+        USER,
+        ROLE,
+        MEMBERSHIP,
+        INVITATION,
+        DIRECTORY_USER,
+        DIRECTORY_GROUP,
+        DIRECTORY_GROUP_MEMBER,
+    )
+}
+
+NAMES: Final = (ORGANIZATION, *PLAIN)
+
+#: Those without personal data.
+DEFAULT: Final = (ORGANIZATION, "organization_domain", "connection", "directory")
+
+RESOURCE_OF_EVENT: Final[Mapping[str, str]] = {
+    **dict.fromkeys(EventType, ORGANIZATION),
+    **{type_: resource.name for resource in PLAIN.values() for type_ in resource.events},
+}
+
+
+def event_types(resources: Iterable[str]) -> tuple[str, ...]:
+    """Return the types of events that are about these resources, in one fixed order."""
+    followed = set(resources)
+    return tuple(str(type_) for type_, name in RESOURCE_OF_EVENT.items() if name in followed)
+
+
+def covered_by(types: Collection[str], resources: Iterable[str]) -> set[str]:
+    """Return those of the resources of which every type of event is read."""
+    return {name for name in resources if set(event_types([name])) <= set(types)}
+
+
+def children_of(resource: str) -> Sequence[tuple[Resource, str]]:
+    """Return the resources that a deletion of this one takes along, and by which column."""
+    return [
+        (child, column)
+        for child in PLAIN.values()
+        for column, parent in child.parents.items()
+        if parent == resource
+    ]

@@ -1,0 +1,43 @@
+"""``manage.py workos_user_data``: shows what is held about one user, and erases it."""
+
+import json
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.core.serializers.json import DjangoJSONEncoder
+
+from orgs.services.erasure import erase_user, held_about
+
+
+class Command(BaseCommand):
+    help = (
+        "Shows as JSON what is held about one user of WorkOS: the user, memberships, invitations, "
+        "directory users. With --erase, empties names, addresses and everything else that WorkOS "
+        "said, for good; ids and times stay."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("user_id", metavar="ID", help="the WorkOS id of the user: user_…")
+        parser.add_argument("--erase", action="store_true", help="erase it; asks first")
+        parser.add_argument(
+            "--no-input", action="store_true", help="with --erase: do not ask, for programs"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        user_id = options["user_id"]
+        held = held_about(user_id)
+        count = sum(map(len, held.values()))
+        if not options["erase"]:
+            self.stdout.write(json.dumps(held, indent=2, cls=DjangoJSONEncoder))
+            return
+        if not options["no_input"] and not self._is_confirmed(user_id, count):
+            raise CommandError("nothing was erased")
+        self.stdout.write(f"erased {erase_user(user_id)} of {count} rows about {user_id}")
+
+    def _is_confirmed(self, user_id: str, count: int) -> bool:
+        question = f"Erase {count} rows about {user_id}? This can't be undone. Type the id again: "
+        try:
+            return input(question).strip() == user_id
+        except EOFError:
+            return False

@@ -1,0 +1,52 @@
+"""Defines the tables, their constraints and the questions asked of them. Never calls WorkOS.
+
+Other programs write ``organization_metadata`` with plain SQL, so every default is the database's.
+"""
+
+from orgs.models.resources import (
+    Connection,
+    Directory,
+    DirectoryGroup,
+    DirectoryGroupMember,
+    DirectoryUser,
+    Invitation,
+    OrganizationDomain,
+    OrganizationMembership,
+    Role,
+    WorkOSResource,
+    WorkOSUser,
+)
+from orgs.models.sync import (
+    ORGANIZATIONS_STREAM,
+    SLUG_CONSTRAINT,
+    ExternalIdWriteBack,
+    Organization,
+    OrganizationQuerySet,
+    RequestBudget,
+    SyncCursor,
+    WorkOSConflict,
+    WorkOSEvent,
+)
+
+__all__ = [
+    "ORGANIZATIONS_STREAM",
+    "SLUG_CONSTRAINT",
+    "Connection",
+    "Directory",
+    "DirectoryGroup",
+    "DirectoryGroupMember",
+    "DirectoryUser",
+    "ExternalIdWriteBack",
+    "Invitation",
+    "Organization",
+    "OrganizationDomain",
+    "OrganizationMembership",
+    "OrganizationQuerySet",
+    "RequestBudget",
+    "Role",
+    "SyncCursor",
+    "WorkOSConflict",
+    "WorkOSEvent",
+    "WorkOSResource",
+    "WorkOSUser",
+]

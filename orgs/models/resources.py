@@ -1,0 +1,268 @@
+"""Defines the tables of the resources beside organizations, and what gives access. Never calls
+WorkOS.
+
+Relations join by WorkOS ids and have no constraints: events and lists come in any order, so what a
+row refers to may not be here yet.
+"""
+
+from typing import Any, Self
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models.functions import Now
+
+from orgs.models.sync import Organization, OrganizationQuerySet
+
+
+class WorkOSResource(models.Model):
+    """What all resources beside organizations have in common."""
+
+    workos_id = models.TextField("WorkOS id", primary_key=True, help_text="WorkOS's key of it.")
+    workos_organization = models.ForeignKey(
+        Organization,
+        to_field="workos_id",
+        null=True,
+        blank=True,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        db_index=False,
+        help_text="The organization it belongs to, by its WorkOS id.",
+    )
+    workos_created_at = models.DateTimeField("created in WorkOS at", null=True, blank=True)
+    workos_updated_at = models.DateTimeField("updated in WorkOS at", null=True, blank=True)
+    workos_last_event_id = models.TextField(
+        "WorkOS last event id",
+        null=True,
+        blank=True,
+        help_text="The last event applied; empty after a list or a fetch.",
+    )
+    deleted_at = models.DateTimeField(
+        null=True, blank=True, help_text="When its deletion was applied; the row stays."
+    )
+    synced_at = models.DateTimeField(db_default=Now(), help_text="When it was last written here.")
+    data = models.JSONField(
+        db_default=models.Value({}, models.JSONField()),
+        help_text="The object as WorkOS shows it, without secrets.",
+    )
+
+    class Meta:
+        abstract = True
+
+    def __str__(self) -> str:
+        return str(self.pk)
+
+
+class PersonalResource(WorkOSResource):
+    """A resource that holds personal data, which can be erased."""
+
+    erased_at = models.DateTimeField(
+        null=True, blank=True, help_text="When its personal data was erased; it never comes back."
+    )
+
+    class Meta:
+        abstract = True
+
+
+def _text(help_text: str = "") -> "models.TextField[str | None, str | None]":
+    return models.TextField(null=True, blank=True, help_text=help_text)
+
+
+def _related(model: str) -> "models.ForeignKey[Any, Any]":
+    return models.ForeignKey(
+        model,
+        null=True,
+        blank=True,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        db_index=False,
+    )
+
+
+def _texts(help_text: str) -> "ArrayField[list[str], list[str]]":
+    return ArrayField(
+        models.TextField(),
+        db_default=models.Value([], ArrayField(models.TextField())),
+        help_text=help_text,
+    )
+
+
+class OrganizationDomain(WorkOSResource):
+    """A domain of an organization. Two organizations may have the same verified domain."""
+
+    domain = _text()
+    state = _text("As WorkOS says it: pending, verified, failed, …")
+
+    class Meta:
+        db_table = "workos_organization_domain"
+        verbose_name = "domain"
+        indexes = [models.Index(fields=["workos_organization"], name="workos_domain_org")]
+
+
+class Connection(WorkOSResource):
+    """A single sign-on connection."""
+
+    connection_type = _text()
+    name = _text()
+    state = _text("As WorkOS says it: active, inactive, …")
+
+    class Meta:
+        db_table = "workos_connection"
+        verbose_name = "connection"
+        indexes = [models.Index(fields=["workos_organization"], name="workos_connection_org")]
+
+
+class Directory(WorkOSResource):
+    """A directory (SCIM)."""
+
+    directory_type = _text()
+    name = _text()
+    state = _text("As WorkOS says it: active or linked, …")
+
+    class Meta:
+        db_table = "workos_directory"
+        verbose_name = "directory"
+        verbose_name_plural = "directories"
+        indexes = [models.Index(fields=["workos_organization"], name="workos_directory_org")]
+
+
+class WorkOSUser(PersonalResource):
+    """A user. An address is not unique over time: it may come back with another id."""
+
+    email = _text()
+    email_verified = models.BooleanField(null=True, blank=True)
+    first_name = _text()
+    last_name = _text()
+    external_id = _text()
+
+    class Meta:
+        db_table = "workos_user"
+        verbose_name = "user"
+        indexes = [models.Index(fields=["email"], name="workos_user_email")]
+
+    def organizations(self) -> "OrganizationQuerySet":
+        """Return the organizations that this user has access to."""
+        memberships = OrganizationMembership.objects.active().filter(workos_user_id=self.pk)
+        return Organization.objects.filter(
+            workos_id__in=memberships.values("workos_organization_id")
+        )
+
+
+class MembershipQuerySet(models.QuerySet["OrganizationMembership"]):
+    """Memberships, by whether they give access."""
+
+    def active(self) -> Self:
+        """Those that give access: active and not deleted, of an organization whose row is here and
+        not disabled, and of a user who is not deleted. A user who is not here denies nothing."""
+        organizations = Organization.objects.filter(
+            workos_id=models.OuterRef("workos_organization_id"), disabled_at__isnull=True
+        )
+        deleted = WorkOSUser.objects.filter(
+            pk=models.OuterRef("workos_user_id"), deleted_at__isnull=False
+        )
+        return self.filter(
+            models.Exists(organizations),
+            ~models.Exists(deleted),
+            status="active",
+            deleted_at__isnull=True,
+        )
+
+
+class OrganizationMembership(PersonalResource):
+    """A user's membership of an organization."""
+
+    workos_user = _related("WorkOSUser")
+    status = _text("As WorkOS says it: active, inactive, pending.")
+    role_slugs = _texts("The slugs of its roles.")
+
+    objects = MembershipQuerySet.as_manager()
+
+    class Meta:
+        db_table = "workos_organization_membership"
+        verbose_name = "membership"
+        indexes = [
+            models.Index(
+                fields=["workos_user", "workos_organization"], name="workos_membership_user"
+            ),
+            models.Index(fields=["workos_organization"], name="workos_membership_org"),
+        ]
+
+
+class Role(WorkOSResource):
+    """A role: of an organization, or of the environment if it names none."""
+
+    slug = _text()
+    name = _text()
+    description = _text()
+    permissions = _texts("The slugs of what it permits.")
+
+    class Meta:
+        db_table = "workos_role"
+        verbose_name = "role"
+        constraints = [
+            models.UniqueConstraint(fields=["workos_organization", "slug"], name="workos_role_key")
+        ]
+
+
+class Invitation(PersonalResource):
+    """An invitation. Its token is never stored."""
+
+    email = _text()
+    state = _text("As WorkOS says it: pending, accepted, expired, revoked.")
+    accepted_user = _related("WorkOSUser")
+    role_slug = _text()
+    expires_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        db_table = "workos_invitation"
+        verbose_name = "invitation"
+        indexes = [models.Index(fields=["workos_organization"], name="workos_invitation_org")]
+
+
+class DirectoryUser(PersonalResource):
+    """A user of a directory."""
+
+    workos_directory = _related("Directory")
+    email = _text()
+    state = _text("As WorkOS says it; only active gives access.")
+    first_name = _text()
+    last_name = _text()
+
+    class Meta:
+        db_table = "workos_directory_user"
+        verbose_name = "directory user"
+        indexes = [models.Index(fields=["workos_directory"], name="workos_directory_user_dir")]
+
+
+class DirectoryGroup(WorkOSResource):
+    """A group of a directory."""
+
+    workos_directory = _related("Directory")
+    name = _text()
+
+    class Meta:
+        db_table = "workos_directory_group"
+        verbose_name = "directory group"
+        indexes = [models.Index(fields=["workos_directory"], name="workos_directory_group_dir")]
+
+
+class DirectoryGroupMember(WorkOSResource):
+    """That a directory user is in a group."""
+
+    deleted_at = None
+    removed_at = models.DateTimeField(
+        null=True, blank=True, help_text="When the user left the group; the row stays."
+    )
+    workos_directory = _related("Directory")
+    workos_group = _related("DirectoryGroup")
+    workos_directory_user = _related("DirectoryUser")
+
+    class Meta:
+        db_table = "workos_directory_group_member"
+        verbose_name = "directory group member"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["workos_group", "workos_directory_user"],
+                name="workos_group_member_key",
+            )
+        ]
+        indexes = [models.Index(fields=["workos_directory"], name="workos_group_member_dir")]

@@ -1,0 +1,100 @@
+"""Sends signals about what was written, and logs new conflicts."""
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+
+from django.db import transaction
+from django.dispatch import Signal
+
+from orgs import signals
+from orgs.db import resources
+from orgs.db.errors import ReceiverFailed
+from orgs.domain.naming import one_line
+from orgs.domain.resolution import changes_of
+from orgs.domain.types import Change, Conflict, Outcome
+from orgs.models import Organization
+from orgs.services.decide import Decided
+
+logger = logging.getLogger(__name__)
+
+_SIGNALS = {
+    Outcome.CREATED: signals.organization_created,
+    Outcome.UPDATED: signals.organization_updated,
+    Outcome.RELINKED: signals.organization_relinked,
+    Outcome.DISABLED: signals.organization_disabled,
+}
+
+
+def send_changes(decided: Decided, new_conflicts: Sequence[Conflict]) -> None:
+    """Send ``changes_applied`` now, inside the transaction, and the other signals after its commit.
+
+    Raises ``ReceiverFailed`` if a receiver of ``changes_applied`` raises.
+    """
+    _send_in_transaction(decided)
+    if plan_changes := decided.plan.changes:
+        send_after_commit(
+            [(_SIGNALS[c.outcome], c.organization_id, c.workos_id) for c in plan_changes]
+        )
+    if any(one.changed for one in decided.plain):
+        transaction.on_commit(partial(_send_resources, decided), robust=True)
+    if new_conflicts:
+        transaction.on_commit(partial(_log_conflicts, new_conflicts), robust=True)
+
+
+def send_after_commit(changes: Sequence[tuple[Signal, str, str | None]]) -> None:
+    """Send each signal about Gram's id and WorkOS's, once the transaction is committed."""
+    transaction.on_commit(partial(_send, changes), robust=True)
+
+
+def _send_in_transaction(decided: Decided) -> None:
+    if not signals.changes_applied.has_listeners():
+        return
+    changes = _written(decided)
+    if not changes:
+        return
+    try:
+        with transaction.atomic():
+            signals.changes_applied.send(sender=None, changes=changes)
+    except Exception as error:
+        raise ReceiverFailed(
+            f"A receiver of changes_applied raised {type(error).__name__}: {error}"
+        ) from error
+
+
+def _written(decided: Decided) -> tuple[Change, ...]:
+    reported = (Outcome.PARKED, Outcome.CONFLICT, Outcome.DISABLED_HERE, Outcome.FAILED)
+    return tuple(
+        change
+        for decision in decided.decisions
+        for change in changes_of(decision)
+        if change.change not in reported
+    )
+
+
+def _send_resources(decided: Decided) -> None:
+    for one in decided.plain:
+        model = resources.model_of(one.resource)
+        for key, row in one.changed.items():
+            signals.resource_changed.send_robust(
+                sender=model,
+                key=key,
+                workos_organization_id=row.organization_id,
+                change=Outcome.DELETED if row.deleted_at else Outcome.UPDATED,
+            )
+
+
+def _send(changes: Sequence[tuple[Signal, str, str | None]]) -> None:
+    for signal, organization_id, workos_id in changes:
+        signal.send_robust(
+            sender=Organization, organization_id=organization_id, workos_id=workos_id
+        )
+
+
+def _log_conflicts(conflicts: Sequence[Conflict]) -> None:
+    for conflict in conflicts:
+        logger.warning(
+            "a conflict waits for a person: %s",
+            one_line(conflict.reason),
+            extra={"organization": conflict.workos_id, "outcome": Outcome.CONFLICT},
+        )

@@ -1,0 +1,169 @@
+"""Decides which types of events are read, and which resources are covered by them.
+
+The cursor's row says what is read with its position. Settings change it when a worker starts. What
+is new is followed from that commit on, then listed in full, then covered.
+"""
+
+import logging
+from collections.abc import Collection, Iterable
+
+from orgs import workos
+from orgs.conf import sync_settings
+from orgs.db import resources, sql
+from orgs.db.cursor import (
+    CursorState,
+    ensure_cursor,
+    follow,
+    note_listed,
+    read_cursor,
+)
+from orgs.db.transactions import bounded_transaction, execute_alone
+from orgs.domain.resources import NAMES, covered_by, event_types
+from orgs.domain.types import ORGANIZATION
+from orgs.models import Organization
+
+logger = logging.getLogger(__name__)
+
+_CHUNK = 1_000
+
+_DERIVED = {"connection": sql.CLEAR_SSO, "directory": sql.CLEAR_SCIM}
+
+
+class SettingsDiffer(Exception):
+    """The settings of this process name other resources than the stream is read for."""
+
+
+class TypesRefused(Exception):
+    """WorkOS refuses a read because of these types of events."""
+
+    def __init__(self, types: Iterable[str]) -> None:
+        self.types = tuple(types)
+        super().__init__(f"WorkOS refuses to list events of the type {', '.join(self.types)}")
+
+
+def wanted_types(state: CursorState) -> tuple[str, ...]:
+    """Return the types of events that the settings name, without those that WorkOS refuses."""
+    types = event_types(sync_settings().resources)
+    return tuple(type_ for type_ in types if type_ not in state.refused)
+
+
+def prepare_to_read() -> CursorState:
+    """Return where the stream stands, once this process may read it; at first, follow the settings.
+
+    Raises ``SettingsDiffer`` if another process follows other resources since.
+    """
+    ensure_cursor()
+    if (state := read_cursor()).types is None:
+        state = adopt_settings()
+    require_same(state)
+    return state
+
+
+def require_same(state: CursorState) -> None:
+    """Raise ``SettingsDiffer`` unless the stream is read for what the settings name."""
+    if state.types is not None and state.types != wanted_types(state):
+        raise SettingsDiffer(
+            "WORKOS_RESOURCES of this process differs from what the worker follows: restart the "
+            "worker with these settings (manage.py sync_worker), or start this process with those"
+        )
+
+
+def adopt_settings() -> CursorState:
+    """Have the stream read for what this process's settings name: the newest worker wins.
+
+    A resource of which a type is not read any more is not covered any more. May be repeated and
+    run concurrently.
+    """
+    ensure_cursor()
+    state = read_cursor()
+    while True:
+        types = wanted_types(state)
+        before = state.covered if state.types is not None else {ORGANIZATION}
+        covered = frozenset(covered_by(types, before))
+        if (state.types, state.covered) == (types, covered):
+            return state
+        if follow(state, types, covered, state.refused):
+            _clear_derived(before - covered)
+            logger.info("the stream is read for: %s", ", ".join(sync_settings().resources))
+            return read_cursor()
+        state = read_cursor()
+
+
+def note_refused(types: Iterable[str]) -> None:
+    """Leave out types of events that WorkOS refuses, so that the others go on."""
+    state = read_cursor()
+    refused = {**state.refused, **{type_: state.now.isoformat() for type_ in types}}
+    left = tuple(type_ for type_ in state.types or () if type_ not in refused)
+    if follow(state, left, covered := covered_by(left, state.covered), refused):
+        _clear_derived(state.covered - covered)
+        logger.error("WorkOS refuses events of the type %s; the others go on", ", ".join(types))
+
+
+def retry_refused() -> None:
+    """Read types of events again that WorkOS had refused, if it lists them now.
+
+    Raises ``WorkOSError`` for any other error, and ``django.db.Error``.
+    """
+    state = read_cursor()
+    refused = {type_: since for type_, since in state.refused.items() if not _is_listed(type_)}
+    if len(refused) < len(state.refused) and follow(
+        state, state.types or (), state.covered, refused
+    ):
+        adopt_settings()
+
+
+def _is_listed(event_type: str) -> bool:
+    try:
+        workos.first_event_id((event_type,))
+    except workos.Refused:
+        return False
+    return True
+
+
+def uncovered(state: CursorState) -> list[str]:
+    """Return the resources of the settings that are followed and still to be listed in full."""
+    followed = covered_by(state.types or (), sync_settings().resources)
+    return [name for name in sync_settings().resources if name in followed - state.covered]
+
+
+def resources_to_compare(named: Collection[str], state: CursorState) -> list[str]:
+    """Return the resources that a run compares: those that are named, else all that are followed,
+    in the order in which they are listed."""
+    resources = sync_settings().resources
+    wanted = named or covered_by(state.types or wanted_types(state), resources)
+    return [name for name in NAMES if name in wanted] or [ORGANIZATION]
+
+
+def note_listed_in_full(name: str) -> None:
+    """Note that a resource was listed in full: it is covered from now on."""
+    note_listed(name)
+    if name not in read_cursor().covered:
+        _mark_covered(name)
+
+
+def _mark_covered(name: str) -> None:
+    state = read_cursor()
+    if name not in covered_by(state.types or (), [name]):
+        return
+    if follow(state, state.types or (), {*state.covered, name}, state.refused):
+        logger.info("%s is covered: it was listed in full", name)
+        if name in _DERIVED:
+            _derive_all()
+
+
+def _derive_all() -> None:
+    """In batches, so that no row is locked for long."""
+    last = ""
+    while True:
+        linked = Organization.objects.linked().filter(workos_id__gt=last).order_by("workos_id")
+        chunk = [id_ for id_ in linked.values_list("workos_id", flat=True)[:_CHUNK] if id_]
+        if not chunk:
+            return
+        with bounded_transaction(resources.derived(chunk)):
+            last = chunk[-1]
+
+
+def _clear_derived(names: Iterable[str]) -> None:
+    for name in names:
+        if name in _DERIVED:
+            execute_alone(_DERIVED[name], [])

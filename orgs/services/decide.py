@@ -1,0 +1,175 @@
+"""Loads what the rules need for a batch, and lets them decide over every observation of it."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from orgs.conf import sync_settings
+from orgs.db import resources, rows
+from orgs.db.cursor import Place, database_now
+from orgs.db.transactions import Statement
+from orgs.domain.plain import PlainKnown, PlainResolution
+from orgs.domain.resolution import Resolution, row_ids
+from orgs.domain.resources import PLAIN, Resource
+from orgs.domain.types import (
+    ORGANIZATION,
+    Decision,
+    Known,
+    Observation,
+    Outcome,
+    Plan,
+    Position,
+    Row,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Observations that are applied together."""
+
+    observations: Sequence[Observation]
+    read_from: Position = Position()
+    """Live: where the page was read from."""
+    types: tuple[str, ...] | None = None
+    """Live: the types of events that were asked for."""
+    position: Position = Position()
+    """Live: where the next page starts."""
+    read_began: float | None = None
+    """Live: when the read began that reached the end of the stream, by ``time.monotonic()``."""
+    absent: frozenset[str] = frozenset()
+    """WorkOS ids of organizations that are confirmed to be deleted."""
+    recent_after: datetime | None = None
+    """What changed in WorkOS after this is left to its event."""
+    claimed: frozenset[str] = frozenset()
+    """Gram ids of rows that an absence does not disable."""
+    read_began_at: datetime | None = None
+    """When the request of a list or an object began, by the database's clock."""
+    record: Callable[[Decision], Statement] | None = None
+    """Refresh: the statement that resolves the event that it is for."""
+    overlay: Mapping[str, Row] = field(default_factory=dict)
+    """Dry run: the rows as the batches before would have written them, by Gram id."""
+
+    def is_current(self, place: Place | None) -> bool:
+        """Return True if the cursor is still where the page was read, for the same types."""
+        if place is None or place.position != self.read_from:
+            return False
+        return self.types is None or place.types == self.types
+
+    def singles(self) -> Iterator["Batch"]:
+        """Return a batch for each observation; live, they move the cursor step by step."""
+        read_from = self.read_from
+        for number, observation in enumerate(self.observations, 1):
+            is_last = number == len(self.observations)
+            event = observation.event
+            position = self.position if is_last or event is None else event.position
+            yield replace(
+                self,
+                observations=(observation,),
+                read_from=read_from,
+                position=position,
+                read_began=self.read_began if is_last else None,
+            )
+            read_from = position
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """The decisions over a batch, and what they write."""
+
+    decisions: list[Decision]
+    plan: Plan
+    plain: Sequence[PlainResolution]
+
+    @property
+    def writes(self) -> rows.Writes:
+        """The statements that write the rows of the other resources."""
+        return [
+            (resources.upsert(one.resource, one.changed.values()), sorted(one.changed))
+            for one in self.plain
+            if one.changed
+        ]
+
+    @property
+    def consequences(self) -> list[Statement]:
+        """What follows from these rows: children of deleted objects, derived columns."""
+        statements = []
+        for one in self.plain:
+            deleted = {key for key, row in one.changed.items() if row.deleted_at is not None}
+            if deleted:
+                latest = max(one.changed[key].last_event_id or "" for key in deleted)
+                statements += resources.take_along(one.resource, deleted, latest or None)
+        if touched := self._organizations_to_derive():
+            statements.append(resources.derived(touched))
+        return statements
+
+    def _organizations_to_derive(self) -> set[str]:
+        touched: set[str] = set()
+        for one in self.plain:
+            if one.resource.name in ("connection", "directory"):
+                touched |= one.touched_organizations
+        linked = (Outcome.CREATED, Outcome.LINKED, Outcome.RELINKED)
+        rows_linked = [decision.after for decision in self.decisions if decision.outcome in linked]
+        return touched | {row.workos_id for row in rows_linked if row and row.workos_id}
+
+
+def decide(batch: Batch, *, lock: bool) -> Decided:
+    """Load the rows, locked if ``lock``, and decide over the observations in their order.
+
+    Needs the caller's transaction.
+    """
+    organizations = Resolution(_load_organizations(batch, lock=lock))
+    plain = _load_plain(batch, lock=lock)
+    decisions = [
+        (plain.get(observation.resource) or organizations).decide(observation)
+        for observation in batch.observations
+    ]
+    return Decided(decisions, organizations.plan(), [*plain.values()])
+
+
+def _load_organizations(batch: Batch, *, lock: bool) -> Known:
+    observations = [o for o in batch.observations if o.resource == ORGANIZATION]
+    known = rows.load(observations, lock=lock) if observations else Known()
+    return replace(
+        known,
+        rows=_overlaid(known.rows, batch),
+        absent=batch.absent,
+        recent_after=batch.recent_after,
+        claimed=batch.claimed,
+    )
+
+
+def _load_plain(batch: Batch, *, lock: bool) -> dict[str, PlainResolution]:
+    observed: dict[Resource, list[Observation]] = {}
+    for observation in batch.observations:
+        if (resource := PLAIN.get(observation.resource)) is not None:
+            observed.setdefault(resource, []).append(observation)
+    if not observed:
+        return {}
+    now, deleted = database_now(), resources.deleted_parents(observed)
+    began_at = batch.read_began_at
+    window = timedelta(seconds=sync_settings().hold_back_window)
+    resolutions = {}
+    # In one order for all, as every process locks rows.
+    for resource in sorted(observed, key=lambda resource: resource.name):
+        keys = [o.workos_id for o in observed[resource] if o.workos_id]
+        known = PlainKnown(
+            rows=resources.load(resource, keys, lock=lock),
+            now=now,
+            read_began_at=began_at,
+            hold_back_until=began_at and began_at - window,
+            recent_after=batch.recent_after,
+        )
+        resolutions[resource.name] = PlainResolution(resource, known, deleted)
+    return resolutions
+
+
+def _overlaid(loaded: Collection[Row], batch: Batch) -> tuple[Row, ...]:
+    if not batch.overlay:
+        return tuple(loaded)
+    workos_ids = {observation.workos_id for observation in batch.observations}
+    ids = row_ids(batch.observations) | {row.id for row in loaded}
+    found = {row.id: row for row in loaded}
+    for row in batch.overlay.values():
+        if row.id in ids or row.workos_id in workos_ids:
+            found[row.id] = row
+    return tuple(found.values())

@@ -1,0 +1,87 @@
+"""Empties personal data that is not needed any more. Ids and times stay.
+
+A row that was erased takes no personal data again, whatever WorkOS says.
+"""
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+
+from django.db import models
+from django.db.models.functions import Now
+
+from orgs.conf import sync_settings
+from orgs.db.resources import model_of
+from orgs.db.transactions import bounded_transaction
+from orgs.domain.resources import PLAIN, Resource
+from orgs.domain.types import Outcome
+from orgs.models import DirectoryUser, Invitation, OrganizationMembership, WorkOSEvent, WorkOSUser
+
+_CHUNK = 1_000
+
+
+def erase_due() -> int:
+    """Erase what was deleted, or for an invitation answered or expired, long enough ago.
+
+    Returns how many rows were erased. May be repeated and run concurrently. Raises
+    ``django.db.Error``.
+    """
+    before = Now() - timedelta(days=sync_settings().erase_after_days)
+    ended = models.Q(deleted_at__lt=before)
+    over = ended | models.Q(expires_at__lt=before)
+    over |= models.Q(workos_updated_at__lt=before) & ~models.Q(state="pending")
+    return sum(
+        _erase(resource, over if resource.model == "Invitation" else ended)
+        for resource in PLAIN.values()
+        if resource.is_personal
+    )
+
+
+def held_about(user_id: str) -> dict[str, list[dict[str, Any]]]:
+    """Return every row that is about a user: the user's own, and those that name them."""
+    return {
+        model._meta.db_table: [dict(row) for row in rows.values()]
+        for model, rows in _rows_about(user_id).items()
+    }
+
+
+def erase_user(user_id: str) -> int:
+    """Erase what is held about a user now; return how many rows were erased."""
+    return sum(
+        _erase(resource, models.Q(pk__in=list(rows.values_list("pk", flat=True))))
+        for model, rows in _rows_about(user_id).items()
+        for resource in PLAIN.values()
+        if model_of(resource) is model
+    )
+
+
+def _rows_about(user_id: str) -> "dict[type[models.Model], models.QuerySet[Any]]":
+    emails = WorkOSUser.objects.filter(pk=user_id, email__isnull=False).values("email")
+    by_email = models.Q(email__in=emails)
+    return {
+        WorkOSUser: WorkOSUser.objects.filter(pk=user_id),
+        OrganizationMembership: OrganizationMembership.objects.filter(workos_user_id=user_id),
+        Invitation: Invitation.objects.filter(by_email | models.Q(accepted_user_id=user_id)),
+        DirectoryUser: DirectoryUser.objects.filter(by_email),
+    }
+
+
+def _erase(resource: Resource, which: models.Q) -> int:
+    rows = model_of(resource).objects.filter(which, erased_at__isnull=True)  # type: ignore[attr-defined]
+    empty: dict[str, Any] = dict.fromkeys(resource.personal)
+    erased = 0
+    while keys := list(rows.order_by("pk").values_list("pk", flat=True)[:_CHUNK]):
+        with bounded_transaction():
+            chunk = rows.filter(pk__in=keys).order_by("pk").select_for_update()
+            locked = list(chunk.values_list("pk", flat=True))
+            model_of(resource).objects.filter(pk__in=locked).update(  # type: ignore[attr-defined]
+                **empty, data={}, erased_at=Now(), synced_at=Now()
+            )
+            _erase_payloads(resource, keys)
+        erased += len(locked)
+    return erased
+
+
+def _erase_payloads(resource: Resource, keys: Iterable[str]) -> None:
+    about = WorkOSEvent.objects.filter(resource=resource.name, object_key__in=list(keys))
+    about.filter(outcome=Outcome.PARKED, payload__isnull=False).update(payload=None)

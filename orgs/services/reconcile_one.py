@@ -1,0 +1,120 @@
+"""Compares single organizations, and what belongs to them, with WorkOS, and repairs."""
+
+import time
+from collections.abc import Sequence
+
+from orgs import workos
+from orgs.db.cursor import database_now, read_cursor
+from orgs.domain.naming import is_storable, one_line
+from orgs.domain.resources import PLAIN
+from orgs.domain.types import Observation, Outcome, State
+from orgs.models import Organization
+from orgs.services.compare import Comparing, Run
+from orgs.services.coverage import resources_to_compare
+from orgs.services.reconcile import Reconciliation, conclude
+from orgs.services.reconcile_resources import Clock, ResourceRun, compare_for_organization
+from orgs.services.refresh import Lookups
+from orgs.services.stream import DrainReport
+
+#: It waits for its share of requests as long as that takes.
+_PATIENCE = float("inf")
+
+
+class UnknownOrganization(Exception):
+    """Neither the mirror nor WorkOS knows an organization by that id."""
+
+
+def reconcile_organizations(
+    run: Run, ids: Sequence[str], *, deadline: float | None = None
+) -> Reconciliation:
+    """Compare and repair only these, by WorkOS id or by Gram id, and push their write-backs.
+
+    Recent differences are applied too. If not all could be asked for by ``deadline``, a time of
+    ``time.monotonic()``, nothing is done and it raises ``workos.Unavailable``. An id that neither
+    side knows is an error in the report; if that is all, it raises ``UnknownOrganization``. Raises
+    ``WorkOSError`` and ``django.db.Error``. May be repeated and run concurrently.
+    """
+    patience = _PATIENCE if deadline is None else 0.0
+    comparing = Comparing(run, Lookups(patience=patience, dry=run.dry))
+    found: dict[str, Observation] = {}
+    in_mirror_alone = 0
+    for id_ in dict.fromkeys(ids):
+        if deadline is not None and time.monotonic() > deadline:
+            raise workos.Unavailable("WorkOS answers too slowly for so many at once; choose fewer")
+        try:
+            named = _find(comparing.lookups, id_)
+        except (UnknownOrganization, workos.Refused) as unknown:
+            comparing.report.errors.append(one_line(unknown))
+            continue
+        in_mirror_alone += not named
+        found |= named
+    if comparing.report.errors and not found and not in_mirror_alone:
+        raise UnknownOrganization("; ".join(comparing.report.errors))
+    comparing.report.counts[Outcome.UNCHANGED] += in_mirror_alone
+    comparing.compare([o for o in found.values() if o.state is not State.ABSENT])
+    comparing.retry_locked()
+    organizations = len(found) + in_mirror_alone
+    _disable_missing(comparing, found, organizations)
+    others = _compare_resources(comparing, [*found.values()])
+    touched = {c.organization_id for c in comparing.report.changes if c.organization_id}
+    return conclude(comparing, DrainReport(), organizations, only=touched, others=others)
+
+
+def _compare_resources(
+    comparing: Comparing, found: Sequence[Observation]
+) -> tuple[ResourceRun, ...]:
+    """Compare what belongs to organizations that are present: what is covered of it."""
+    present = [organization for organization in found if organization.state is State.PRESENT]
+    with comparing.lookups.reading():
+        state, clock = read_cursor(), Clock(database_now())
+    names = [name for name in resources_to_compare(comparing.run.resources, state) if name in PLAIN]
+    runs = [ResourceRun(comparing.run, comparing.lookups, PLAIN[name], clock) for name in names]
+    for one in runs:
+        for organization in present:
+            compare_for_organization(one, organization)
+    return tuple(runs)
+
+
+def _disable_missing(
+    comparing: Comparing, found: dict[str, Observation], organizations: int
+) -> None:
+    missing = [workos_id for workos_id, o in found.items() if o.state is State.ABSENT]
+    if not missing or not comparing.are_few_enough(missing, organizations):
+        return
+    if comparing.lookups.proves_absence(set(missing)):
+        comparing.disable(missing)
+        comparing.retry_locked()
+    else:
+        comparing.leave_unproven(missing)
+
+
+def _find(lookups: Lookups, id_: str) -> dict[str, Observation]:
+    """The organizations that an id of either kind is about, by WorkOS id.
+
+    More than one if the row's own is deleted and another one names the row; none if the mirror
+    alone knows it.
+    """
+    if not is_storable(id_.strip()):
+        raise UnknownOrganization(f"{id_!r} is not the id of an organization")
+    with lookups.reading():
+        row = Organization.objects.by_either_id(id_).first()
+    if row is None:
+        return {id_: _find_in_workos(lookups, id_)}
+    found: dict[str, Observation] = {}
+    if row.workos_id is not None:
+        found[row.workos_id] = lookups.look_up(row.workos_id)
+        if found[row.workos_id].state is not State.ABSENT:
+            return found
+    if new_owner := lookups.new_owner(row.id):
+        found[new_owner.workos_id or ""] = new_owner
+    return found
+
+
+def _find_in_workos(lookups: Lookups, id_: str) -> Observation:
+    observation = lookups.look_up(id_)
+    if observation.state is State.ABSENT:
+        named = lookups.new_owner(id_)
+        if named is None:
+            raise UnknownOrganization(f"neither the mirror nor WorkOS knows an organization {id_}")
+        return named
+    return observation
