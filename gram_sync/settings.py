@@ -54,6 +54,7 @@ WORKOS_SYNC = {
     "BASE_URL": env.text("WORKOS_BASE_URL", _defaults.base_url),
     "ENVIRONMENT_ID": env.text("WORKOS_ENVIRONMENT_ID"),
     "WEBHOOK_SECRETS": tuple(Secret(secret) for secret in env.items("WORKOS_WEBHOOK_SECRET")),
+    "RESOURCES": tuple(env.items("WORKOS_RESOURCES")) or _defaults.resources,
     **{setting.upper(): _number(setting) for setting in RANGES},
 }
 

@@ -40,7 +40,7 @@ from orgs.services.pages import CursorLost
 from orgs.services.reconcile import UnknownOrganization, reconcile, reconcile_organizations
 from orgs.services.refresh import Lookups
 from orgs.services.stream import UnknownEvent, drain_to_end, replay
-from orgs.testing import JsonObject, Refused, FakeWorkOS
+from orgs.testing import FakeWorkOS, JsonObject, Refused
 from orgs.testing.clock import to_milliseconds
 from orgs.testing.messages import Answer, Request
 from orgs.testing.server import Server

@@ -1,7 +1,6 @@
 """What a snapshot changes and how it is told, as a table."""
 
 import pytest
-
 from orgs.domain.drift import (
     Change,
     Comparison,
@@ -10,6 +9,7 @@ from orgs.domain.drift import (
     compare,
     compare_absent,
 )
+
 from orgs.domain.naming import derived_id
 from orgs.domain.resolution import RemoteOrganization, Row
 from tests.builders import NOON, a_row, an_event_id, an_organization, minutes

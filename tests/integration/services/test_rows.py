@@ -7,9 +7,9 @@ from itertools import product
 
 import pytest
 from django.db import NotSupportedError, OperationalError, connection
+from orgs.domain.drift import Comparison, compare
 
 from orgs.db.rows import ids_in_sync, load_rows, pending_write_backs
-from orgs.domain.drift import Comparison, compare
 from orgs.domain.resolution import RemoteOrganization, touched_ids
 from orgs.models import ExternalIdWriteBack
 from tests.builders import NOON, an_organization, an_organization_row
