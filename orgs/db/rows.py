@@ -136,8 +136,7 @@ def _row_writes(plan: Plan) -> Iterator[tuple[Statement, Sequence[str]]]:
         yield statement(sql.UPDATE_ORGANIZATIONS, *_columns(rows)), [row.id for row in rows]
     if rows := plan.disabled:
         # Another organization may have taken it over in the same page.
-        deleted = [row.deleted for row in rows]
-        columns = *_columns(rows), deleted
+        columns: list[list[object]] = [*_columns(rows), [row.deleted for row in rows]]
         yield statement(sql.DISABLE_ORGANIZATIONS, *columns), [row.id for row in rows]
     if plan.created:
         yield _insert(plan.created), [creation.row.id for creation in plan.created]

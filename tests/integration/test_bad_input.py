@@ -28,7 +28,12 @@ from orgs.domain.types import (
     Outcome,
 )
 from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEvent
-from orgs.services.reconcile import reconcile, reconcile_organizations
+from orgs.services.reconcile import (
+    reconcile,
+)
+from orgs.services.reconcile_one import (
+    reconcile_organizations,
+)
 from orgs.services.refresh import dismiss_parked, replay_all_parked
 from orgs.services.stream import DrainReport, drain_to_end
 from orgs.testing import FakeWorkOS, sign

@@ -11,7 +11,9 @@ from orgs.services.repair import Run
 
 from orgs.models import Organization
 from orgs.services.disabling import disable, enable
-from orgs.services.reconcile import reconcile_organizations
+from orgs.services.reconcile_one import (
+    reconcile_organizations,
+)
 from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS
 from tests.builders import NOON, an_organization_row

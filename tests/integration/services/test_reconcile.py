@@ -33,10 +33,12 @@ from orgs.services import reconcile as reconciling
 from orgs.services import repair as repairing
 from orgs.services.reconcile import (
     Reconciliation,
-    UnknownOrganization,
     reconcile,
-    reconcile_organizations,
     reconcile_unless_busy,
+)
+from orgs.services.reconcile_one import (
+    UnknownOrganization,
+    reconcile_organizations,
 )
 from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS

@@ -39,7 +39,12 @@ from orgs.services import stream as drain
 from orgs.services.apply import Applied, apply_page
 from orgs.services.outbox import push_due
 from orgs.services.queue import PUSH_EXTERNAL_IDS, SYNC_EVENTS
-from orgs.services.reconcile import reconcile, reconcile_organizations
+from orgs.services.reconcile import (
+    reconcile,
+)
+from orgs.services.reconcile_one import (
+    reconcile_organizations,
+)
 from orgs.services.refresh import honour_announcement, replay_parked
 from orgs.services.stream import drain_and_wait, drain_to_end, replay
 from orgs.testing import FakeWorkOS
