@@ -15,7 +15,7 @@ if DATABASES["default"]["ENGINE"] == "gram_sync.embedded_postgres":
 
 # Whatever is set in the caller's environment: no test may reach the real WorkOS.
 WORKOS_SYNC |= {
-    "API_KEY": Secret("sk_test_stand_in"),
+    "API_KEY": Secret("sk_test_fake"),
     "BASE_URL": "http://127.0.0.1:9",
     "WEBHOOK_SECRETS": (Secret("whsec_test_secret"),),
     "HOLD_BACK_WINDOW": 60.0,

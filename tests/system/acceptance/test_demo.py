@@ -222,7 +222,7 @@ class TestDemo:
 
 
 SETTINGS = {
-    "WORKOS_API_KEY": "sk_test_stand_in",
+    "WORKOS_API_KEY": "sk_test_fake",
     "WORKOS_WEBHOOK_SECRET": "whsec_test",
     "SECRET_KEY": "for-tests-alone-and-long-enough-for-the-checks-of-django",
 }
