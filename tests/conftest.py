@@ -1,4 +1,4 @@
-"""Fixtures: a real PostgreSQL, emptied after each test, and a real HTTP stand-in for WorkOS."""
+"""Fixtures: a real PostgreSQL, emptied after each test; those of the fake WorkOS are a plugin's."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,9 +10,10 @@ from hypothesis import settings as hypothesis_settings
 from pytest_django import Settings
 
 from gram_sync.embedded_postgres import server
-from orgs.testing import WorkOSStandIn
 from orgs.workos import client as workos_module
 from tests.settings import TEST_SERVER_DATA
+
+pytest_plugins = ["orgs.testing.pytest"]
 
 # Database and HTTP examples take milliseconds that vary: no deadline. The same examples each time,
 # so that a red suite is red again; raise max_examples by hand to search further.
@@ -85,17 +86,8 @@ def _no_pause_left_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workos_module, "_limits", workos_module._Limits())
 
 
-@pytest.fixture
-def workos(settings: Settings) -> Iterator[WorkOSStandIn]:
-    """WorkOS's stand-in, and the settings that point at it."""
-    with WorkOSStandIn(api_key="sk_test_stand_in", hold_back=0.0) as stand_in:
-        settings.WORKOS_SYNC = {**settings.WORKOS_SYNC, "BASE_URL": stand_in.base_url}
-        yield stand_in
-        forget_client()
-
-
 def forget_client() -> None:
-    """A process has one client for good; a suite has a stand-in, and so a client, for each test."""
+    """End the connections to WorkOS: a process has one client for good."""
     clients = workos_module._client_of_process
     if clients.cache_info().currsize:
         workos_module._client()._backend.close()
