@@ -1,173 +1,144 @@
-"""Paces the requests of this process, by a budget that processes share or by one of its own."""
+"""Paces this process's requests, by a budget that processes share or by one of its own."""
 
 import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 from orgs.conf import sync_settings
-from orgs.domain.budget import Bucket, Grant, Share, rates
+from orgs.domain.budget import BURST, LONGEST_PAUSE, PARTS, WAIT, Grant, Share
 from orgs.domain.naming import one_line
 from orgs.workos.errors import RateLimited
 
 logger = logging.getLogger(__name__)
 
-#: Seconds for which tokens are reserved. What is not used by then is lost, so that a process that
-#: stops has taken little, and a pause reaches all processes soon.
-_LOT_SECONDS = 1.0
+#: Seconds for which tokens are reserved; then what is left is lost. A pause reaches every process
+#: by then, and one that stops has not taken much.
+_RESERVED_SECONDS = 1.0
 
-#: Seconds that every call may wait for its turn: the rate is kept by waiting, not by failing.
+#: Seconds that any call waits for its turn: the rate is kept by waiting, not by failing.
 _SHORT_WAIT = 5.0
 
-#: Seconds for which a shared budget that failed is not asked again.
+#: Seconds for which a shared budget is not asked again after an error.
 _AVOID_SECONDS = 5.0
 
 
 class Budget(Protocol):
-    """A budget that processes share. May raise anything: then each process paces itself."""
+    """A budget that processes share. What it raises never reaches a call."""
 
     def reserve(self, share: Share, wanted: int) -> Grant:
-        """Take up to ``wanted`` tokens out."""
+        """Take up to ``wanted`` tokens, one for each request."""
 
     def pause(self, seconds: float) -> None:
-        """Grant nothing for so long, to anybody; a longer pause stays."""
-
-
-@dataclass(slots=True)
-class _Lot:
-    """Tokens that are reserved, or, if there are none, when to ask for some again."""
-
-    tokens: int = 0
-    taken: int = 0
-    until: float = 0.0
-    wait: Grant | None = None
+        """Grant nothing for so long; a longer pause stays."""
 
 
 class Pacer:
-    """Hands out the turns of this process's requests. Thread-safe."""
+    """Gives each request of this process its turn. Thread-safe."""
 
-    def __init__(self, shared: Budget | None = None) -> None:
-        self._shared = shared
+    def __init__(self) -> None:
+        self.shared: Budget | None = None
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget pauses and what is reserved."""
         self._lock = threading.Lock()
-        self._own = Bucket(time.monotonic())
-        self._lots = {share: _Lot() for share in Share}
-        self._avoid_shared_until = 0.0
-
-    def fresh(self) -> "Pacer":
-        """Return one that knows of no pause and has nothing reserved, as a forked process needs."""
-        return Pacer(self._shared)
-
-    def take(self, share: Share) -> Grant:
-        """Take one token; without one, return when to come again."""
-        with self._lock:
-            lot, now = self._lots[share], time.monotonic()
-            if now < lot.until:
-                if lot.wait:
-                    return lot.wait._replace(wait=lot.until - now)
-                if lot.tokens > lot.taken:
-                    lot.taken += 1
-                    return Grant(1)
-            self._lots[share] = lot = self._reserve(share, self._wanted(lot, now))
-            lot.taken = min(lot.tokens, 1)
-            return lot.wait or Grant(1)
+        self._reserved = dict.fromkeys(Share, (Grant(0), 0.0))
+        self._sizes = dict.fromkeys(Share, 1)
+        self._own_used_until = dict.fromkeys(Share, 0.0)
+        self._paused_until = self._avoid_shared_until = 0.0
 
     def pause(self, seconds: float) -> None:
-        """Make everybody wait, as WorkOS asked."""
+        """Make every request of every process wait for so long; a longer pause stays."""
+        seconds = min(seconds, LONGEST_PAUSE)
         with self._lock:
-            self._own.pause(seconds, now=time.monotonic())
-            self._lots = {share: _Lot() for share in Share}
+            self._paused_until = max(self._paused_until, time.monotonic() + seconds)
             self._ask_shared(lambda shared: shared.pause(seconds))
 
-    def _wanted(self, last: _Lot, now: float) -> int:
-        """Twice the last lot if it was used up in time, else what was used of it: a process that
-        asks seldom takes no more than it needs."""
-        stream, bulk = rates(sync_settings().requests_per_minute)
-        most = int(max(bulk.per_second, stream.per_second) * _LOT_SECONDS)
-        grown = 2 * last.taken if now < last.until else last.taken
-        return max(1, min(grown, most))
+    def take(self, share: Share) -> Grant:
+        """Take one token; without one, the grant says when to come again."""
+        with self._lock:
+            now = time.monotonic()
+            if now < self._paused_until:
+                return Grant(0, self._paused_until - now, is_paused=True)
+            grant, until = self._reserved[share]
+            if now >= until or not (grant.tokens or grant.wait):
+                if now < until:
+                    self._sizes[share] *= 2
+                elif not grant.wait:
+                    # It was not used up in time. Who asks seldom takes no more than it needs.
+                    self._sizes[share] //= 2
+                grant = self._reserve(share)
+                until = time.monotonic() + (grant.wait or _RESERVED_SECONDS)
+            self._reserved[share] = grant._replace(tokens=max(grant.tokens - 1, 0)), until
+            return grant if grant.tokens else grant._replace(wait=max(until - now, 0.0))
 
-    def _reserve(self, share: Share, wanted: int) -> _Lot:
-        grant = self._own_pause() or self._ask_shared(lambda shared: shared.reserve(share, wanted))
-        if grant is None:
-            per_minute = sync_settings().requests_per_minute
-            grant = self._own.reserve(share, wanted, now=time.monotonic(), per_minute=per_minute)
-        seconds = _LOT_SECONDS if grant.tokens else grant.wait
-        until = time.monotonic() + seconds
-        return _Lot(grant.tokens, until=until, wait=None if grant.tokens else grant)
+    def _reserve(self, share: Share) -> Grant:
+        per_second = sync_settings().requests_per_minute / 60
+        most = int(per_second * _RESERVED_SECONDS)
+        self._sizes[share] = wanted = max(1, min(self._sizes[share], most))
+        grant = self._ask_shared(lambda shared: shared.reserve(share, wanted))
+        return grant or self._reserve_own(share, wanted, per_second)
 
-    def _own_pause(self) -> Grant | None:
-        return self._own.rest_of_pause(time.monotonic())
+    def _reserve_own(self, share: Share, wanted: int, per_second: float) -> Grant:
+        now = time.monotonic()
+        for part in dict.fromkeys((share, Share.BULK)):
+            rate = PARTS[part] * per_second
+            start = max(self._own_used_until[part], now - BURST)
+            if tokens := min(wanted, int((now - start) * rate)):
+                self._own_used_until[part] = start + tokens / rate
+                return Grant(tokens)
+        return Grant(0, WAIT)
 
     def _ask_shared(self, ask: Callable[[Budget], Grant | None]) -> Grant | None:
-        if self._shared is None or time.monotonic() < self._avoid_shared_until:
+        if self.shared is None or time.monotonic() < self._avoid_shared_until:
             return None
         try:
-            return ask(self._shared)
+            grant = ask(self.shared)
         except Exception as error:  # noqa: BLE001 - whatever it is, WorkOS can be asked without it
-            logger.warning(
-                "the shared request budget can't be used, this process paces itself: %s",
-                one_line(error),
-            )
+            if not self._avoid_shared_until:
+                logger.warning("this process paces its requests alone: %s", one_line(error))
             self._avoid_shared_until = time.monotonic() + _AVOID_SECONDS
             return None
+        self._avoid_shared_until = 0.0
+        return grant
 
 
-_pacer = Pacer()
+pacer = Pacer()
 
 
 def use_budget(budget: Budget | None) -> None:
-    """Pace this process by a budget that it shares with others; by its own one if None."""
-    global _pacer  # noqa: PLW0603 - one for the process, as the client
-    _pacer = Pacer(budget)
-
-
-def forget() -> None:
-    """Forget pauses and what is reserved, in this process: after a fork, and between tests."""
-    global _pacer  # noqa: PLW0603 - as above
-    _pacer = _pacer.fresh()
-
-
-def note_pause(seconds: float) -> None:
-    """Make every caller wait, as WorkOS asked."""
-    _pacer.pause(seconds)
+    """Pace this process by ``budget``, which it shares with others; None: by one of its own."""
+    pacer.shared = budget
 
 
 def wait_for_turn(share: Share, *, deadline: float) -> None:
-    """Return when a request may be sent.
+    """Return when a request may be sent. Raises ``RateLimited`` if that is after ``deadline``.
 
-    Raises ``RateLimited`` if that is after ``deadline``; for the budget, but not for a pause that
-    WorkOS asked for, it waits a few seconds in any case.
+    For the budget it waits a few seconds in any case, but not for a pause that WorkOS asked for.
     """
-    patient_until = max(deadline, time.monotonic() + _SHORT_WAIT)
-    while not (grant := _pacer.take(share)).tokens:
-        limit = deadline if grant.is_paused else patient_until
-        if time.monotonic() + grant.wait > limit or not _sleep(grant.wait):
-            raise RateLimited(
-                "WorkOS asked for a pause (429)"
-                if grant.is_paused
-                else "the request budget (REQUESTS_PER_MINUTE) is used up",
-                retry_after=grant.wait,
+    short = time.monotonic() + _SHORT_WAIT
+    while not (grant := pacer.take(share)).tokens:
+        latest = deadline if grant.is_paused else max(deadline, short)
+        if time.monotonic() + grant.wait > latest or _is_interrupted(grant.wait):
+            reason = (
+                "WorkOS asked for a pause" if grant.is_paused else "REQUESTS_PER_MINUTE is used up"
             )
+            raise RateLimited(reason, retry_after=grant.wait)
 
 
-# Waits that can be interrupted ----------------------------------------------------------------
+# Interrupts ---------------------------------------------------------------------------------
 
 _of_thread = threading.local()
 
 
 def interrupt_by(event: threading.Event) -> None:
-    """End the waits of the current thread, now and later, once ``event`` is set.
-
-    For the ``initializer`` of a pool: who leaves the pool must not wait for a pause to end.
-    """
+    """End this thread's waits once ``event`` is set: the ``initializer`` of a pool of threads, so
+    that who leaves the pool does not wait until a pause is over."""
     _of_thread.interrupt = event
 
 
-def _sleep(seconds: float) -> bool:
-    interrupt: threading.Event | None = getattr(_of_thread, "interrupt", None)
-    if interrupt is not None:
-        return not interrupt.wait(seconds)
-    time.sleep(seconds)
-    return True
+def _is_interrupted(seconds: float) -> bool:
+    interrupt: threading.Event = getattr(_of_thread, "interrupt", None) or threading.Event()
+    return interrupt.wait(seconds)
