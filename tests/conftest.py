@@ -10,7 +10,6 @@ from hypothesis import settings as hypothesis_settings
 from pytest_django import Settings
 
 from gram_sync.embedded_postgres import server
-from orgs.workos import client as workos_module
 from tests.settings import TEST_SERVER_DATA
 
 pytest_plugins = ["orgs.testing.pytest"]
@@ -78,20 +77,6 @@ def without_waiting_for_the_disk(database: None) -> Iterator[None]:
         cursor.execute("SET synchronous_commit = off")
         yield
         cursor.execute("RESET synchronous_commit")
-
-
-@pytest.fixture(autouse=True)
-def _no_pause_left_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A 429 silences a whole process for as long as WorkOS asked, the next test included."""
-    monkeypatch.setattr(workos_module, "_limits", workos_module._Limits())
-
-
-def forget_client() -> None:
-    """End the connections to WorkOS: a process has one client for good."""
-    clients = workos_module._client_of_process
-    if clients.cache_info().currsize:
-        workos_module._client()._backend.close()
-    clients.cache_clear()
 
 
 @pytest.fixture

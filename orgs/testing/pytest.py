@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from orgs.workos import client
+from orgs.workos import close
 
 from .fake import FakeWorkOS
 
@@ -23,18 +23,10 @@ def workos(settings: "Settings") -> Iterator[FakeWorkOS]:
             "API_KEY": fake.api_key,
         }
         yield fake
-        _close_client()
+        close()
 
 
 @pytest.fixture
 def workos_url(workos: FakeWorkOS) -> str:
     """Return the address of the fake WorkOS."""
     return workos.base_url
-
-
-def _close_client() -> None:
-    """End the connections to the fake: a process has one client for good."""
-    clients = client._client_of_process
-    if clients.cache_info().currsize:
-        client._client()._backend.close()
-    clients.cache_clear()

@@ -1,60 +1,47 @@
 """Makes the calls to WorkOS. Each may be repeated, and made in any thread.
 
-``patience`` is for how many seconds a call may wait for the request budget, or for a pause that
-WorkOS asks for, before it raises ``RateLimited``.
+All raise ``WorkOSError``. ``patience``: for how many seconds a call may wait for the budget of
+requests, or for the end of a pause that WorkOS asked for, before it raises ``RateLimited``.
 """
 
 import time
-from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 
 from orgs.domain.budget import Share
 from orgs.domain.types import EventPage, ObjectPage, Observation, Position, State
 from orgs.workos.errors import BrokenAnswer, ExternalIdConflict, NotFound, Refused
 from orgs.workos.parsing import (
     FOLLOWED_TYPES,
-    checked_list,
+    Json,
     is_usable_id,
     parse_events,
-    parse_listed,
     parse_organization,
+    parse_page,
 )
-from orgs.workos.transport import Answer, request
-
-#: The most that WorkOS holds: 64 characters by its documentation, 128 by its schema.
-_MAX_EXTERNAL_ID = 128
+from orgs.workos.transport import request
 
 
 def read_events(position: Position, *, limit: int) -> EventPage:
     """Return the page of events after ``position``, oldest first.
 
-    Raises ``BrokenAnswer`` if what is answered is not a page, ``Refused`` if WorkOS does not accept
-    the position (what it answers to an expired one is undocumented), and other ``WorkOSError``.
+    Raises ``BrokenAnswer`` if what is answered is not a page, and ``Refused`` if WorkOS does not
+    accept the position: what it answers to an expired one is undocumented.
     """
     read_began = time.monotonic()
-    params: dict[str, Any] = {"events": ",".join(FOLLOWED_TYPES), "limit": limit, "order": "asc"}
+    params: Json = {"events": ",".join(FOLLOWED_TYPES), "limit": limit, "order": "asc"}
     if position.last_event_id is not None:
         params["after"] = position.last_event_id
     elif position.last_event_at is not None:
         params["range_start"] = _as_iso(position.last_event_at)
-    listed, after = checked_list(request("GET", ("events",), share=Share.STREAM, params=params))
-    observations = parse_events(listed, position)
-    reached = position
-    if observations and observations[-1].event:
-        reached = observations[-1].event.position
-        if after is not None and reached.last_event_id != observations[-1].event.id:
-            # The last event has no usable id; the cursor that WorkOS names is one it listed.
-            reached = replace(reached, last_event_id=after)
+    listed, after = parse_page(request("GET", ("events",), share=Share.STREAM, params=params))
+    observations, reached = parse_events(listed, position, after)
     return EventPage(position, observations, reached, after is None, read_began)
 
 
 def first_event_id() -> str | None:
     """Return the id of the first event that WorkOS still lists; None if it lists none."""
     page = read_events(Position(), limit=1)
-    return (
-        page.observations[0].event.id if page.observations and page.observations[0].event else None
-    )
+    return next((listed.event.id for listed in page.observations if listed.event), None)
 
 
 def read_organizations(
@@ -62,22 +49,20 @@ def read_organizations(
 ) -> ObjectPage:
     """Return a page of all organizations, oldest first, after the one at ``position``.
 
-    Raises ``BrokenAnswer`` if what is answered is not a page, or lists something that has no id:
-    then nobody knows what is missing from it. Raises other ``WorkOSError``.
+    Raises ``BrokenAnswer`` if what is answered is not a page, or lists something that has no id.
     """
-    params: dict[str, Any] = {"limit": limit, "order": "asc"}
+    params: Json = {"limit": limit, "order": "asc"}
     if position is not None:
         params["after"] = position
     answer = request("GET", ("organizations",), params=params, patience=patience)
-    listed, after = checked_list(answer)
-    return ObjectPage(tuple(map(parse_listed, listed)), after, after is None, answer.date)
+    listed, after = parse_page(answer)
+    return ObjectPage(tuple(map(parse_organization, listed)), after, after is None, answer.date)
 
 
 def lookup(workos_id: str, *, patience: float = 0.0) -> Observation:
     """Return the organization as WorkOS has it now: present, absent (a 404) or unreadable.
 
     A 404 proves nothing alone: a wrong route, or the key of another environment, gets the same.
-    Raises ``WorkOSError``.
     """
     try:
         return parse_organization(_get_organization(workos_id, patience))
@@ -86,10 +71,9 @@ def lookup(workos_id: str, *, patience: float = 0.0) -> Observation:
 
 
 def find_by_external_id(external_id: str, *, patience: float = 0.0) -> str | None:
-    """Return the WorkOS id of the organization that has this ``external_id``; None if none has.
-
-    Raises ``WorkOSError``.
-    """
+    """Return the WorkOS id of the organization that has this ``external_id``; None if none has."""
+    if not _fits(external_id):
+        return None
     try:
         answer = request("GET", ("organizations", "external_id", external_id), patience=patience)
     except NotFound:
@@ -107,9 +91,9 @@ def offer_external_id(
 
     WorkOS has no conditional PUT: between the GET and the PUT another program could set a value,
     and this would overwrite it. Raises ``ExternalIdConflict`` if WorkOS has another value (unless
-    ``overwrite``), has ours elsewhere, or can't hold it; ``NotFound`` and other ``WorkOSError``.
+    ``overwrite``), has ours elsewhere, or can't hold it, and ``NotFound``.
     """
-    if not external_id.isascii() or len(external_id) > _MAX_EXTERNAL_ID:
+    if not _fits(external_id):
         raise ExternalIdConflict(f"{external_id!r} does not fit into WorkOS's external_id")
     present = _get_organization(workos_id, patience).get("external_id") or None
     if present == external_id:
@@ -127,11 +111,16 @@ def offer_external_id(
         raise BrokenAnswer("WorkOS answered the write-back with another external_id")
 
 
-def _get_organization(workos_id: str, patience: float) -> Answer:
+def _get_organization(workos_id: str, patience: float) -> Json:
     answer = request("GET", ("organizations", workos_id), patience=patience)
     if answer.get("id") != workos_id:
         raise BrokenAnswer(f"WorkOS answered for {workos_id} with something else")
     return answer
+
+
+def _fits(external_id: str) -> bool:
+    # 64 characters by WorkOS's documentation, 128 by its schema: the weaker reading.
+    return 0 < len(external_id) <= 128 and external_id.isascii()
 
 
 def _as_iso(moment: datetime) -> str:

@@ -4,16 +4,19 @@ from orgs.domain.status import ReadError
 
 
 class WorkOSError(Exception):
-    """WorkOS could not be asked, or did not answer usefully. Trying again later may help.
+    """WorkOS could not be asked, or did not answer usefully.
 
-    ``retry_after`` is how many seconds to wait before that, if it is known.
+    ``retry_after``: seconds to wait before trying again, if known. ``code``: WorkOS's own, if any.
     """
 
     kind = ReadError.NOT_UNDERSTOOD
 
-    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, retry_after: float | None = None, code: str | None = None
+    ) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.code = code
 
 
 class NotConfigured(WorkOSError):
@@ -23,7 +26,7 @@ class NotConfigured(WorkOSError):
 
 
 class Misconfigured(WorkOSError):
-    """No client can be built from the settings and the environment, whatever WorkOS does."""
+    """No request can be sent with these settings and this environment, whatever WorkOS does."""
 
     kind = ReadError.CLIENT_MISCONFIGURED
 
@@ -47,21 +50,16 @@ class Unauthorized(WorkOSError):
 
 
 class BrokenAnswer(WorkOSError):
-    """A success that is not one (HTML, a truncated body, a page without a list), or a 404 that is
-    not WorkOS's own."""
+    """Not what was asked for: a 200 of HTML, a page without a list, a gateway's 404."""
 
 
 class Refused(WorkOSError):
     """Any other 4xx: WorkOS understood the request and does not accept it."""
 
-    def __init__(self, message: str, code: str | None = None) -> None:
-        super().__init__(message)
-        self.code = code
-
 
 class NotFound(Refused):
-    """A 404 of WorkOS's own: there is no such object, or no such route in this environment."""
+    """A 404 in WorkOS's own words."""
 
 
 class ExternalIdConflict(Exception):
-    """WorkOS has another ``external_id`` for the organization, or another organization for ours."""
+    """WorkOS has another ``external_id`` for the organization, or ours for another organization."""

@@ -3,47 +3,31 @@
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol, TypeVar
+from typing import Any, TypeVar
 
-from orgs.workos import pacing
+from orgs.domain.types import EventPage, ObjectPage
 from orgs.workos.errors import BrokenAnswer
+from orgs.workos.pacing import interrupt_by
 
-P_co = TypeVar("P_co", covariant=True)
-
-
-class Page(Protocol[P_co]):
-    """What a read returns: where the next one starts, and whether there is a next one."""
-
-    @property
-    def position(self) -> P_co: ...
-    @property
-    def is_last(self) -> bool: ...
+PageT = TypeVar("PageT", EventPage, ObjectPage)
 
 
-P = TypeVar("P")
-PageT = TypeVar("PageT", bound="Page[object]")
-
-
-def read_ahead(read: Callable[[P], PageT], start: P) -> Generator[PageT]:
+def read_ahead(read: Callable[[Any], PageT], start: object) -> Generator[PageT]:
     """Yield the pages from ``start`` to the last. ``read`` runs in a thread: no database there.
 
     Raises what ``read`` raises when its page is due, and ``BrokenAnswer`` if the pages go round in
-    circles. Close it if it is not read to its end: that also ends a wait for WorkOS.
+    circles. Close it if it is not read to its end: that ends a wait for WorkOS too.
     """
-    visited: set[object] = {start}
-    closed = threading.Event()
-    with ThreadPoolExecutor(1, initializer=pacing.interrupt_by, initargs=(closed,)) as reader:
+    visited, closed = {start}, threading.Event()
+    with ThreadPoolExecutor(1, initializer=interrupt_by, initargs=(closed,)) as reader:
         try:
             upcoming = reader.submit(read, start)
-            while True:
-                page = upcoming.result()
-                if page.is_last:
-                    yield page
-                    return
+            while not (page := upcoming.result()).is_last:
                 if page.position in visited:
                     raise BrokenAnswer("WorkOS lists the same page again")
                 visited.add(page.position)
-                upcoming = reader.submit(read, page.position)  # type: ignore[arg-type]
+                upcoming = reader.submit(read, page.position)
                 yield page
+            yield page
         finally:
             closed.set()

@@ -4,13 +4,16 @@ What can't be parsed is an observation too: one malformed event or object must n
 """
 
 import json
+import re
 from dataclasses import replace
-from datetime import UTC, datetime
-from typing import Any, TypeGuard
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeAlias, TypeGuard
 
 from orgs.domain.naming import content_id, is_storable
 from orgs.domain.types import Event, EventType, Observation, OrganizationFields, Position, State
 from orgs.workos.errors import BrokenAnswer
+
+Json: TypeAlias = dict[str, Any]
 
 #: The types of events that are read.
 FOLLOWED_TYPES = tuple(EventType)
@@ -19,73 +22,70 @@ FOLLOWED_TYPES = tuple(EventType)
 MAX_ID_BYTES = 255
 
 
-class Malformed(Exception):
+class _Malformed(Exception):
     """Says which field is wrong, and how."""
 
 
-def checked_list(answer: dict[str, Any]) -> tuple[list[object], str | None]:
+def parse_page(answer: Json) -> tuple[list[object], str | None]:
     """Return what a page lists, and the cursor to read on from; None at the end.
 
     Raises ``BrokenAnswer`` for anything but a page: it must never pass for an empty one.
     """
     listed, metadata = answer.get("data"), answer.get("list_metadata")
-    if not isinstance(listed, list) or not isinstance(metadata, dict) or "after" not in metadata:
+    if not isinstance(listed, list) or not isinstance(metadata, dict):
         raise BrokenAnswer("WorkOS answered 200 with something that is not a page of a list")
-    after = metadata["after"] or None
-    if after is not None and not is_text(after):
-        raise BrokenAnswer("WorkOS answered with a page that doesn't say where the next one starts")
-    if after is not None and not listed:
+    after = metadata.get("after", 0)
+    if after not in (None, "") and not is_text(after):
+        raise BrokenAnswer("WorkOS answered with a page that doesn't say whether there is more")
+    if after and not listed:
         raise BrokenAnswer("WorkOS listed nothing, and said that there is more")
-    return listed, after
+    return listed, after or None
 
 
-def parse_events(listed: list[object], start: Position) -> tuple[Observation, ...]:
-    """Return what the events of a page say, each with the position after it.
-
-    An event without a usable id has the position of the one before it.
-    """
-    observations, position = [], start
+def parse_events(
+    listed: list[object], start: Position, after: str | None
+) -> tuple[tuple[Observation, ...], Position]:
+    """Return what the events of a page say, and the position after them."""
+    observations, position, last_id = [], start, None
     for raw in listed:
-        observation = _parse_event(raw, position)
-        position = observation.event.position if observation.event else position
-        observations.append(observation)
-    return tuple(observations)
+        fields = raw if isinstance(raw, dict) else {}
+        event = _parse_place(raw, fields, position)
+        position, last_id = event.position, event.id
+        observations.append(_parse_event(event, raw, fields))
+    if after is not None and position.last_event_id != last_id:
+        # The last event has no usable id; the cursor that WorkOS names is one it listed.
+        position = replace(position, last_event_id=after)
+    return tuple(observations), position
 
 
-def parse_listed(raw: object) -> Observation:
-    """Return what a list says of one organization.
+def parse_organization(raw: object) -> Observation:
+    """Return what was listed or fetched: present or unreadable.
 
-    Raises ``BrokenAnswer`` if it has no usable id: then nobody knows what is missing from the list.
+    Raises ``BrokenAnswer`` if it has no usable id: then nobody knows which one it is.
     """
     if not isinstance(raw, dict) or not is_usable_id(raw.get("id")):
         raise BrokenAnswer("WorkOS listed an organization that has no usable id")
-    return parse_organization(raw)
-
-
-def parse_organization(raw: dict[str, Any]) -> Observation:
-    """Return what a fetched or listed organization, whose id is known to be usable, looks like."""
+    unread = Observation(workos_id=raw["id"], state=State.UNREADABLE, raw=raw)
     try:
-        fields = _organization_fields(raw)
-    except Malformed as problem:
-        return Observation(workos_id=raw["id"], state=State.UNREADABLE, error=str(problem), raw=raw)
-    return Observation(workos_id=raw["id"], state=State.PRESENT, fields=fields, raw=raw)
+        return replace(unread, state=State.PRESENT, fields=_organization_fields(raw))
+    except _Malformed as problem:
+        return replace(unread, error=str(problem))
 
 
 def event_time(event_id: str) -> datetime | None:
     """Return when the event was created, by the ULID in its id; None if there is none."""
-    ulid = event_id.removeprefix("event_").upper()
-    if len(ulid) != 26 or not set(ulid) <= _CROCKFORD.keys() or ulid[0] > "7":
-        return None
-    milliseconds = 0
-    for char in ulid[:10]:
-        milliseconds = milliseconds * 32 + _CROCKFORD[char]
+    ulid = _ULID.fullmatch(event_id.upper())
     try:
-        return datetime.fromtimestamp(milliseconds / 1000, UTC)
-    except (ValueError, OverflowError, OSError):
+        return ulid and _EPOCH + timedelta(milliseconds=int(ulid[1].translate(_BASE_32), 32))
+    except OverflowError:
         return None
 
 
-_CROCKFORD = {char: value for value, char in enumerate("0123456789ABCDEFGHJKMNPQRSTVWXYZ")}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+#: The time is in its first ten characters, in Crockford's base 32, which has no I, L, O and U.
+_ULID = re.compile("(?:EVENT_)?([0-7][0-9A-HJKMNP-TV-Z]{9})[0-9A-HJKMNP-TV-Z]{16}")
+_BASE_32 = str.maketrans("JKMNPQRSTVWXYZ", "IJKLMNOPQRSTUV")
 
 
 def as_text(raw: object) -> str:
@@ -97,7 +97,7 @@ def as_text(raw: object) -> str:
 
 
 def is_text(value: object) -> TypeGuard[str]:
-    """Return True if ``value`` is text, not empty, and PostgreSQL can store it."""
+    """Return True if ``value`` is text that is not empty and that PostgreSQL can store."""
     return isinstance(value, str) and is_storable(value)
 
 
@@ -106,99 +106,85 @@ def is_usable_id(value: object) -> TypeGuard[str]:
     return is_text(value) and len(value.encode()) <= MAX_ID_BYTES
 
 
-def workos_id_of(event: dict[str, Any]) -> str | None:
+def object_id(event: Json) -> str | None:
     """Return the id of the object that an event is about, if it names a usable one."""
     content = event.get("data")
-    workos_id = content.get("id") if isinstance(content, dict) else None
-    return workos_id if is_usable_id(workos_id) else None
+    id_ = content.get("id") if isinstance(content, dict) else None
+    return id_ if is_usable_id(id_) else None
 
 
 # Events -------------------------------------------------------------------------------------
 
 
-def _parse_event(raw: object, before: Position) -> Observation:
-    fields = raw if isinstance(raw, dict) else {}
-    event_id, event_type = fields.get("id"), fields.get("event")
-    key = event_id if is_usable_id(event_id) else content_id(as_text(raw).encode())
-    occurred_at = _parse_time_leniently(fields.get("created_at")) or event_time(key)
-    after = Position(key, occurred_at or before.last_event_at) if key == event_id else before
+def _parse_place(raw: object, fields: Json, before: Position) -> Event:
+    """Without a usable id, a read goes on after the event before it."""
+    id_, type_ = fields.get("id"), fields.get("event")
+    key = id_ if is_usable_id(id_) else content_id(as_text(raw).encode())
+    occurred_at = _parse_time(fields.get("created_at")) or event_time(key)
+    after = Position(key, occurred_at or before.last_event_at) if key == id_ else before
+    return Event(
+        id=key, type=type_ if is_text(type_) else "", occurred_at=occurred_at, position=after
+    )
+
+
+def _parse_event(event: Event, raw: object, fields: Json) -> Observation:
     observation = Observation(
-        workos_id=workos_id_of(fields),
-        state=State.IGNORED,
-        event=Event(
-            id=key,
-            type=event_type if is_text(event_type) else "",
-            occurred_at=occurred_at,
-            position=after,
-        ),
-        raw=raw,
+        workos_id=object_id(fields), state=State.IGNORED, event=event, raw=raw
     )
     try:
-        _id(fields, "id", "id")
-        followed = _text(fields, "event", "event") in FOLLOWED_TYPES
-        return _parse_followed(observation, fields) if followed else observation
-    except Malformed as problem:
+        _id(fields, "id")
+        if _text(fields, "event") not in FOLLOWED_TYPES:
+            return observation
+        content = fields.get("data")
+        if not isinstance(content, dict):
+            raise _Malformed("data is not an object")
+        if event.type == EventType.DELETED:
+            _id(content, "id", "data.")
+            return replace(observation, state=State.ABSENT)
+        organization = _organization_fields(content, "data.")
+        return replace(observation, state=State.PRESENT, fields=organization)
+    except _Malformed as problem:
         return replace(observation, state=State.UNREADABLE, error=str(problem))
-
-
-def _parse_followed(observation: Observation, event: dict[str, Any]) -> Observation:
-    content = event.get("data")
-    if not isinstance(content, dict):
-        raise Malformed("data is not an object")
-    if event["event"] == EventType.DELETED:
-        _id(content, "id", "data.id")
-        return replace(observation, state=State.ABSENT)
-    return replace(
-        observation, state=State.PRESENT, fields=_organization_fields(content, path="data.")
-    )
 
 
 # Fields -------------------------------------------------------------------------------------
 
 
-def _organization_fields(fields: dict[str, Any], *, path: str = "") -> OrganizationFields:
-    _id(fields, "id", f"{path}id")
-    external_id = fields.get("external_id")
-    return OrganizationFields(
-        name=_text(fields, "name", f"{path}name"),
-        external_id=_id(fields, "external_id", f"{path}external_id") if external_id else None,
-        updated_at=_time(fields, "updated_at", f"{path}updated_at"),
-    )
+def _organization_fields(fields: Json, path: str = "") -> OrganizationFields:
+    _id(fields, "id", path)
+    updated_at = _parse_time(fields.get("updated_at"))
+    name = _text(fields, "name", path)
+    external_id = _id(fields, "external_id", path) if fields.get("external_id") else None
+    if updated_at is None:
+        raise _Malformed(f"{path}updated_at is not a time in ISO 8601")
+    return OrganizationFields(name=name, external_id=external_id, updated_at=updated_at)
 
 
-def _text(fields: dict[str, Any], key: str, path: str) -> str:
-    value = fields.get(key)
-    if not isinstance(value, str):
-        raise Malformed(f"{path} is missing" if value is None else f"{path} is not text")
-    if not value:
-        raise Malformed(f"{path} is empty")
-    if "\x00" in value:
-        raise Malformed(f"{path} holds a NUL character, which PostgreSQL can't store")
-    if not is_storable(value):
-        raise Malformed(f"{path} holds half of a surrogate pair, which PostgreSQL can't store")
-    return value
-
-
-def _id(fields: dict[str, Any], key: str, path: str) -> str:
+def _id(fields: Json, key: str, path: str = "") -> str:
     value = _text(fields, key, path)
     if not is_usable_id(value):
-        raise Malformed(f"{path} is longer than {MAX_ID_BYTES} bytes")
+        raise _Malformed(f"{path}{key} is longer than {MAX_ID_BYTES} bytes")
     return value
 
 
-def _time(fields: dict[str, Any], key: str, path: str) -> datetime:
-    parsed = _parse_time_leniently(fields.get(key))
-    if parsed is None:
-        raise Malformed(f"{path} is not a time in ISO 8601")
-    return parsed
+def _text(fields: Json, key: str, path: str = "") -> str:
+    value = fields.get(key)
+    if is_text(value):
+        return value
+    if value in (None, ""):
+        wrong = "is missing or empty"
+    elif not isinstance(value, str):
+        wrong = "is not text"
+    else:
+        unfit = "a NUL character" if "\x00" in value else "half of a surrogate pair"
+        wrong = f"holds {unfit}, which PostgreSQL can't store"
+    raise _Malformed(f"{path}{key} {wrong}")
 
 
-def _parse_time_leniently(value: object) -> datetime | None:
-    if not isinstance(value, str):
-        return None
+def _parse_time(value: object) -> datetime | None:
     try:
-        parsed = datetime.fromisoformat(value)
+        parsed = datetime.fromisoformat(value) if isinstance(value, str) else None
         # One of WorkOS's documented samples has no time zone; it means UTC.
-        return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).astimezone(UTC)
+        return parsed and (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         return None

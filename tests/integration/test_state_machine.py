@@ -43,10 +43,9 @@ from orgs.testing import JsonObject, Refused, WorkOSStandIn
 from orgs.testing.clock import to_milliseconds
 from orgs.testing.messages import Answer, Request
 from orgs.testing.server import Server
-from orgs.workos import EventPage, OrganizationPage
+from orgs.workos import EventPage, OrganizationPage, close
 from orgs.workos import client as edge
 from tests.builders import an_announcement, an_organization_row
-from tests.conftest import forget_client
 from tests.history import (
     History,
     Organizations,
@@ -407,7 +406,7 @@ def one_address_for_all(settings: Settings) -> Iterator[None]:
     yield
     logging.disable(logging.NOTSET)
     server.close()
-    forget_client()
+    close()
 
 
 @pytest.mark.timeout(600)

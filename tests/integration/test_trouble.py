@@ -7,16 +7,12 @@ from typing import LiteralString
 
 import pytest
 from django.db import OperationalError, ProgrammingError
-from django.utils import timezone
 
 from orgs.db.cursor import ensure_cursor, is_drain_waiting
 from orgs.models import ExternalIdWriteBack, Organization, WorkOSEvent
 from orgs.services.outbox import push_due
-from orgs.services.reconcile import reconcile
-from orgs.services.repair import Run
 from orgs.services.stream import drain_and_wait, drain_to_end
 from orgs.testing import WorkOSStandIn
-from orgs.workos import client as edge
 from tests.builders import an_announcement, an_organization_row
 from tests.concurrency import another_program, in_thread, wait_until_blocked
 
@@ -121,29 +117,6 @@ def test_a_lock_that_is_held_for_long_parks_and_loses_nothing(
     assert then == (applied_meanwhile, True)
     assert names() == ["After 1", "After 2", "After 3"]
     assert nothing_is_parked()
-
-
-# WorkOS asks for a pause ---------------------------------------------------------------------
-
-
-def test_a_pause_that_a_write_is_asked_for_silences_every_reader_and_writer(
-    workos: WorkOSStandIn,
-) -> None:
-    workos.create_organization(name="Acme")
-    drain_to_end()
-    workos.misbehave("rate_limited", method="PUT", path="/organizations", retry_after=600)
-    push_due(deadline=time.monotonic() + 600)
-    ExternalIdWriteBack.objects.update(next_attempt_at=timezone.now())
-    workos.forget_requests()
-
-    with pytest.raises(edge.RateLimited):
-        drain_to_end()
-    pushed = push_due(deadline=time.monotonic() + 600)
-    found = reconcile(Run(now=timezone.now()), drain_events=False)
-
-    assert pushed.failed == 1
-    assert "asked for a pause" in found.trouble[0]
-    assert workos.count_requests(method=None, path=None) == 0
 
 
 # WorkOS does not answer ----------------------------------------------------------------------

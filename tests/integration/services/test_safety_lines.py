@@ -1,9 +1,8 @@
 """Safety lines that no other test would miss: each of these turns red without one of them."""
 
-import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from io import StringIO
@@ -1415,7 +1414,7 @@ def test_a_newer_request_outlives_the_404_of_an_older_one(
     assert ExternalIdWriteBack.objects.count() == 1
 
 
-# The edge -----------------------------------------------------------------------------------
+# The command --------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -1433,87 +1432,3 @@ def test_a_time_without_a_zone_is_utc_wherever_the_machine_is(workos: WorkOSStan
     call_command("reconcile_workos", "--events-only", *since, stdout=StringIO())
 
     assert workos.requests()[0]["query"]["range_start"] == "2026-01-15T12:00:00.000Z"
-    assert edge._parse_time("2026-01-15T12:00:00", "updated_at") == NOON
-
-
-def test_the_position_is_the_last_listed_event_whatever_cursor_the_page_names(
-    workos: WorkOSStandIn,
-) -> None:
-    event = {"id": "event_1", "event": "organization.deleted", "data": {"id": "org_1"}}
-    workos.misbehave("body", body={"data": [event], "list_metadata": {"after": "cursor_9"}})
-
-    page = edge.read_events(Position(), limit=1)
-
-    assert page.position.last_event_id == "event_1"
-
-
-def test_an_undated_events_position_keeps_the_time_before_it(workos: WorkOSStandIn) -> None:
-    dated, undated = (
-        {"id": id_, "event": "organization.deleted", "data": {"id": "org_1"}}
-        for id_ in ("event_01ARZ3NDEKTSV4RRFFQ69G5FAV", "event_x")
-    )
-    workos.misbehave("body", body={"data": [dated, undated], "list_metadata": {"after": None}})
-
-    page = edge.read_events(Position(), limit=2)
-
-    moment = datetime(2016, 7, 30, 23, 54, 10, 259_000, tzinfo=UTC)
-    assert page.events[0].event.occurred_at == moment
-    assert page.position == Position("event_x", moment)
-
-
-def test_a_time_is_sent_as_workos_takes_it(workos: WorkOSStandIn) -> None:
-    local = datetime.fromisoformat("2026-01-15T12:00:00.123456+02:00")
-
-    edge.read_events(Position(None, local), limit=1)
-
-    assert workos.requests()[0]["query"]["range_start"] == "2026-01-15T10:00:00.123Z"
-
-
-def test_an_answer_that_is_too_long_is_given_up(
-    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(edge, "_MAX_ANSWER_BYTES", 10_000)
-    acme = workos.create_organization(name="a" * 9_000)
-    edge.get_organization(acme["id"])
-    workos.update_organization(acme["id"], name="a" * 11_000)
-
-    with pytest.raises(edge.Unavailable, match="too long"):
-        edge.get_organization(acme["id"])
-
-
-@pytest.mark.parametrize(
-    ("gram_id", "fits"), [("a" * 64, True), ("a" * 129, False), ("gram-é", False)]
-)
-def test_an_id_that_workos_cant_hold_is_not_offered(
-    workos: WorkOSStandIn, gram_id: str, fits: bool
-) -> None:
-    acme = workos.create_organization(name="Acme")
-
-    with nullcontext() if fits else pytest.raises(edge.ExternalIdConflict, match="does not fit"):
-        edge.offer_external_id(acme["id"], gram_id)
-
-    assert workos.count_requests(method="PUT") == int(fits)
-
-
-def test_a_422_to_the_write_back_is_no_conflict(workos: WorkOSStandIn) -> None:
-    acme = workos.create_organization(name="Acme")
-    workos.misbehave("status", status=422, method="PUT", path="/organizations")
-
-    with pytest.raises(edge.Refused):
-        edge.offer_external_id(acme["id"], "gram-1")
-
-
-def test_a_forked_process_has_a_client_of_its_own(workos: WorkOSStandIn) -> None:
-    edge.read_events(Position(), limit=1)
-    parents = edge._client()
-    answer, question = os.pipe()
-
-    child = os.fork()
-    if child == 0:
-        os.write(question, b"shared" if edge._client() is parents else b"its own")
-        os._exit(0)
-    os.waitpid(child, 0)
-
-    assert os.read(answer, 100) == b"its own"
-    os.close(answer)
-    os.close(question)
