@@ -6,6 +6,9 @@ from django.apps import AppConfig, apps
 from django.core.exceptions import ImproperlyConfigured
 from django.db.models.signals import post_migrate
 
+from orgs.db.budget import SharedBudget
+from orgs.workos import use_budget
+
 
 class OrgsConfig(AppConfig):
     name = "orgs"
@@ -16,6 +19,7 @@ class OrgsConfig(AppConfig):
             raise ImproperlyConfigured('orgs works with django-q2: add "django_q" before "orgs".')
         from orgs import checks  # noqa: F401, PLC0415 - registers them, once models can be had
 
+        use_budget(SharedBudget())
         post_migrate.connect(_ensure_schedules, sender=self)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from django.db import connection
 
 from orgs.conf import sync_settings
-from orgs.domain.budget import BURST, LONGEST_PAUSE, PARTS, SHORTEST_WAIT, Grant, Share
+from orgs.domain.budget import BURST, LONGEST_PAUSE, PARTS, WAIT, Grant, Share
 
 #: Before each statement, and for its transaction alone. Nobody waits for the row for long; and what
 #: a crash of the server loses is worth no wait for the disk.
@@ -62,8 +62,8 @@ ON CONFLICT (id) DO UPDATE SET paused_until = least(
 class SharedBudget:
     """The budget of all processes that use this database (an ``orgs.workos.Budget``).
 
-    May be used in any thread. Raises ``django.db.Error``, and ``RuntimeError`` in a transaction, which
-    would keep the row locked.
+    May be used in any thread. Raises ``django.db.Error``, and ``RuntimeError`` in a transaction:
+    that would keep the row locked.
     """
 
     def reserve(self, share: Share, wanted: int) -> Grant:
@@ -78,7 +78,7 @@ class SharedBudget:
         ((tokens, pause),) = rows
         if pause:
             return Grant(0, pause, is_paused=True)
-        return Grant(tokens, 0.0 if tokens else SHORTEST_WAIT)
+        return Grant(tokens, 0.0 if tokens else WAIT)
 
     def pause(self, seconds: float) -> None:
         """Give out nothing for so long; a longer pause stays."""

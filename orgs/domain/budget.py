@@ -22,8 +22,8 @@ PARTS: Final = {Share.STREAM: 0.25, Share.BULK: 0.75}
 #: seconds stay within WorkOS's 6,000 requests by default: 4,800 + 5 * 80, and 80 a process.
 BURST: Final = 5.0
 
-#: Who finds none asks again after so many seconds, or later.
-SHORTEST_WAIT: Final = 0.1
+#: Who finds none asks again after so many seconds.
+WAIT: Final = 0.25
 
 #: Seconds; a mistaken ``Retry-After`` must not silence everyone for years.
 LONGEST_PAUSE: Final = 900.0

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from orgs import workos as edge
+from orgs.workos import close
 
 from .fake import FakeWorkOS
 
@@ -23,7 +23,7 @@ def workos(settings: "Settings") -> Iterator[FakeWorkOS]:
             "API_KEY": fake.api_key,
         }
         yield fake
-        edge.close()
+        close()
 
 
 @pytest.fixture

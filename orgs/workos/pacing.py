@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from orgs.conf import sync_settings
-from orgs.domain.budget import BURST, LONGEST_PAUSE, PARTS, SHORTEST_WAIT, Grant, Share
+from orgs.domain.budget import BURST, LONGEST_PAUSE, PARTS, WAIT, Grant, Share
 from orgs.domain.naming import one_line
 from orgs.workos.errors import RateLimited
 
@@ -89,7 +89,7 @@ class Pacer:
             if tokens := min(wanted, int((now - start) * rate)):
                 self._own_used_until[part] = start + tokens / rate
                 return Grant(tokens)
-        return Grant(0, SHORTEST_WAIT)
+        return Grant(0, WAIT)
 
     def _ask_shared(self, ask: Callable[[Budget], Grant | None]) -> Grant | None:
         if self.shared is None or time.monotonic() < self._avoid_shared_until:

@@ -122,7 +122,6 @@ def _client() -> WorkOSClient:
             client = WorkOSClient(
                 api_key=key,
                 base_url=url,
-                max_retries=0,
                 request_timeout=60,
                 http_client=_Backend(http),
             )
@@ -160,7 +159,8 @@ class _Response(HTTPResponse):
 
 
 class _Backend:
-    """A ``workos.HTTPBackend`` that bounds the answer, and raises our errors."""
+    """A ``workos.HTTPBackend`` that bounds the answer and raises our errors, which the SDK neither
+    retries nor changes."""
 
     def __init__(self, http: httpx2.Client) -> None:
         self._http = http

@@ -1,9 +1,8 @@
 """Safety lines that no other test would miss: each of these turns red without one of them."""
 
-import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from io import StringIO
@@ -39,15 +38,10 @@ from orgs.services import stream as drain
 from orgs.services.apply import Applied, apply_page
 from orgs.services.outbox import push_due
 from orgs.services.queue import PUSH_EXTERNAL_IDS, SYNC_EVENTS
-from orgs.services.reconcile import (
-    reconcile,
-)
-from orgs.services.reconcile_one import (
-    reconcile_organizations,
-)
+from orgs.services.reconcile import reconcile, reconcile_organizations
 from orgs.services.refresh import honour_announcement, replay_parked
 from orgs.services.stream import drain_and_wait, drain_to_end, replay
-from orgs.testing import FakeWorkOS
+from orgs.testing import WorkOSStandIn
 from orgs.workos import client as edge
 from tests.builders import (
     NOON,
@@ -507,7 +501,7 @@ def test_of_two_known_deletions_the_later_one_counts() -> None:
 # The drain ----------------------------------------------------------------------------------
 
 
-def test_a_dropped_page_is_read_again_from_where_the_cursor_is(workos: FakeWorkOS) -> None:
+def test_a_dropped_page_is_read_again_from_where_the_cursor_is(workos: WorkOSStandIn) -> None:
     ensure_cursor()
     workos.create_organization(name="Applied by another", external_id="gram-1")
 
@@ -526,7 +520,7 @@ def test_a_dropped_page_is_read_again_from_where_the_cursor_is(workos: FakeWorkO
 
 
 def test_trouble_that_interrupts_a_page_is_raised_once_the_rest_is_told(
-    workos: FakeWorkOS, sync_setting: SyncSetting
+    workos: WorkOSStandIn, sync_setting: SyncSetting
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
     an_organization_row("gram-locked", name="Old")
@@ -542,7 +536,7 @@ def test_trouble_that_interrupts_a_page_is_raised_once_the_rest_is_told(
 
 
 def test_behind_a_dropped_page_the_drain_reads_no_further(
-    workos: FakeWorkOS, sync_setting: SyncSetting
+    workos: WorkOSStandIn, sync_setting: SyncSetting
 ) -> None:
     sync_setting(PAGE_SIZE=1)
     ensure_cursor()
@@ -561,7 +555,7 @@ def test_behind_a_dropped_page_the_drain_reads_no_further(
 
 
 def test_no_transaction_is_open_while_workos_is_called_or_a_drain_sleeps(
-    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     open_transactions: dict[str, int] = {}
 
@@ -617,7 +611,7 @@ def count_open_transactions() -> int:
     return int(str(count))
 
 
-def test_a_restart_within_a_minute_is_harmless(workos: FakeWorkOS) -> None:
+def test_a_restart_within_a_minute_is_harmless(workos: WorkOSStandIn) -> None:
     moments_ago = (datetime.now(UTC) - timedelta(seconds=20)).isoformat()
     workos.create_organization(name="First", at=moments_ago)
     workos.create_organization(name="Second")
@@ -629,7 +623,7 @@ def test_a_restart_within_a_minute_is_harmless(workos: FakeWorkOS) -> None:
     assert report.outcomes == {Outcome.STALE: 2}
 
 
-def test_an_environment_without_events_has_no_cursor_to_lose(workos: FakeWorkOS) -> None:
+def test_an_environment_without_events_has_no_cursor_to_lose(workos: WorkOSStandIn) -> None:
     drain_to_end()
     SyncCursor.objects.update(drained_at=datetime.now(UTC) - timedelta(days=40))
 
@@ -637,7 +631,7 @@ def test_an_environment_without_events_has_no_cursor_to_lose(workos: FakeWorkOS)
 
 
 def test_a_lease_that_another_takes_meanwhile_is_left_to_it(
-    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release = Lease.release
     theirs: list[datetime | None] = []
@@ -657,7 +651,7 @@ def test_a_lease_that_another_takes_meanwhile_is_left_to_it(
 
 
 def test_at_the_deadline_the_lease_is_released_before_the_ring(
-    workos: FakeWorkOS, sync_setting: SyncSetting, monkeypatch: pytest.MonkeyPatch
+    workos: WorkOSStandIn, sync_setting: SyncSetting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sync_setting(DRAIN_DEADLINE=0.1)
     an_announcement("event_held_back")
@@ -670,7 +664,7 @@ def test_at_the_deadline_the_lease_is_released_before_the_ring(
 
 
 def test_a_locked_cursor_hides_no_trouble_and_ends_no_drain(
-    workos: FakeWorkOS, sync_setting: SyncSetting, caplog: pytest.LogCaptureFixture
+    workos: WorkOSStandIn, sync_setting: SyncSetting, caplog: pytest.LogCaptureFixture
 ) -> None:
     sync_setting(DRAIN_DEADLINE=1.0, LOCK_TIMEOUT=0.05)
     an_announcement("event_held_back")
@@ -687,7 +681,7 @@ def test_a_locked_cursor_hides_no_trouble_and_ends_no_drain(
 
 
 def test_a_drain_does_not_wait_for_what_is_overdue(
-    workos: FakeWorkOS, sync_setting: SyncSetting
+    workos: WorkOSStandIn, sync_setting: SyncSetting
 ) -> None:
     sync_setting(DRAIN_DEADLINE=2.0)
     an_announcement("event_1", ago=LONG_AGO)
@@ -699,7 +693,7 @@ def test_a_drain_does_not_wait_for_what_is_overdue(
     assert not OrmQ.objects.exists(), "it has not waited until its deadline"
 
 
-def test_a_race_that_lasts_is_tried_again_by_the_worker(workos: FakeWorkOS) -> None:
+def test_a_race_that_lasts_is_tried_again_by_the_worker(workos: WorkOSStandIn) -> None:
     workos.create_organization(name="Acme")
     an_announcement(workos.all_events()[0]["id"])
     # As often as a page and then its event are tried.
@@ -712,7 +706,7 @@ def test_a_race_that_lasts_is_tried_again_by_the_worker(workos: FakeWorkOS) -> N
 
 
 def test_what_was_applied_before_trouble_is_told_and_rung_for(
-    workos: FakeWorkOS, sync_setting: SyncSetting, caplog: pytest.LogCaptureFixture
+    workos: WorkOSStandIn, sync_setting: SyncSetting, caplog: pytest.LogCaptureFixture
 ) -> None:
     sync_setting(PAGE_SIZE=1)
     workos.create_organization(name="Acme")
@@ -738,7 +732,7 @@ def test_pauses_grow_with_the_failures_up_to_a_minute(
     assert drain._note(edge.Unavailable("down")) == pause
 
 
-def test_the_worker_settles_what_is_overdue_until_its_deadline(workos: FakeWorkOS) -> None:
+def test_the_worker_settles_what_is_overdue_until_its_deadline(workos: WorkOSStandIn) -> None:
     an_announcement("event_1", ago=LONG_AGO)
 
     drain.settle_overdue(deadline=time.monotonic() - 1)
@@ -750,7 +744,7 @@ def test_the_worker_settles_what_is_overdue_until_its_deadline(workos: FakeWorkO
 
 
 def test_the_worker_settles_no_more_after_its_deadline(
-    workos: FakeWorkOS, sync_setting: SyncSetting
+    workos: WorkOSStandIn, sync_setting: SyncSetting
 ) -> None:
     sync_setting(DRAIN_DEADLINE=0.3)
     for number in range(20):
@@ -762,7 +756,7 @@ def test_the_worker_settles_no_more_after_its_deadline(
     assert WorkOSEvent.objects.announced_and_unseen().exists()
 
 
-def test_what_is_overdue_is_tried_in_another_order_each_time(workos: FakeWorkOS) -> None:
+def test_what_is_overdue_is_tried_in_another_order_each_time(workos: WorkOSStandIn) -> None:
     for number in range(30):
         an_announcement(an_event_id(number), ago=LONG_AGO, workos_id=f"org_{number}")
     workos.misbehave("status", status=500, path="/organizations", times=None)
@@ -777,7 +771,7 @@ def test_what_is_overdue_is_tried_in_another_order_each_time(workos: FakeWorkOS)
     assert sorted(orders[0]) == sorted(orders[1])
 
 
-def test_other_trouble_with_the_database_is_no_announcements(workos: FakeWorkOS) -> None:
+def test_other_trouble_with_the_database_is_no_announcements(workos: WorkOSStandIn) -> None:
     acme = workos.create_organization(name="Acme", emits=False)
     an_announcement("event_1", ago=LONG_AGO, workos_id=acme["id"])
 
@@ -788,7 +782,7 @@ def test_other_trouble_with_the_database_is_no_announcements(workos: FakeWorkOS)
 
 
 def test_an_announcement_that_another_drain_settles_meanwhile_ends_nothing(
-    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     an_announcement("event_1", ago=LONG_AGO)
 
@@ -803,7 +797,7 @@ def test_an_announcement_that_another_drain_settles_meanwhile_ends_nothing(
 
 
 def test_a_second_question_that_fails_otherwise_is_trouble_and_no_loss(
-    workos: FakeWorkOS,
+    workos: WorkOSStandIn,
 ) -> None:
     workos.create_organization(name="Acme")
     drain_to_end()
@@ -815,7 +809,7 @@ def test_a_second_question_that_fails_otherwise_is_trouble_and_no_loss(
 
 
 def test_a_replay_asks_once_whether_its_position_is_known(
-    workos: FakeWorkOS, sync_setting: SyncSetting
+    workos: WorkOSStandIn, sync_setting: SyncSetting
 ) -> None:
     sync_setting(PAGE_SIZE=1)
     workos.seed(organizations=4)
@@ -826,7 +820,7 @@ def test_a_replay_asks_once_whether_its_position_is_known(
 
 
 @pytest.mark.parametrize("since", ["the last event", "before all"])
-def test_a_replay_takes_any_place_that_is_listed(workos: FakeWorkOS, since: str) -> None:
+def test_a_replay_takes_any_place_that_is_listed(workos: WorkOSStandIn, since: str) -> None:
     workos.create_organization(name="Acme")
     last = workos.all_events()[-1]["id"]
     start = Position(last) if since == "the last event" else Position(None, NOON)
@@ -840,7 +834,7 @@ def test_a_replay_takes_any_place_that_is_listed(workos: FakeWorkOS, since: str)
 
 
 def test_a_snapshot_and_its_note_are_one_transaction(
-    workos: FakeWorkOS, sync_setting: SyncSetting
+    workos: WorkOSStandIn, sync_setting: SyncSetting
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
     acme = workos.create_organization(name="Acme")
@@ -854,7 +848,7 @@ def test_a_snapshot_and_its_note_are_one_transaction(
     assert not Organization.objects.exists()
 
 
-def test_a_snapshot_that_loses_a_race_is_applied_again(workos: FakeWorkOS) -> None:
+def test_a_snapshot_that_loses_a_race_is_applied_again(workos: WorkOSStandIn) -> None:
     acme = workos.create_organization(name="Acme", external_id="gram-1")
     a_parked_event(acme["id"])
 
@@ -872,7 +866,7 @@ def test_a_snapshot_that_loses_a_race_is_applied_again(workos: FakeWorkOS) -> No
 
 @pytest.mark.parametrize("then", ["applied", "refused"])
 def test_an_event_dismissed_meanwhile_stays_dismissed(
-    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch, then: str
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch, then: str
 ) -> None:
     acme = workos.create_organization(name="Acme")
     a_parked_event(acme["id"])
@@ -893,7 +887,7 @@ def test_an_event_dismissed_meanwhile_stays_dismissed(
 
 
 def test_an_announcement_that_the_stream_brings_meanwhile_is_not_parked(
-    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     event = an_announcement("event_1")
 
@@ -909,7 +903,7 @@ def test_an_announcement_that_the_stream_brings_meanwhile_is_not_parked(
 
 
 def test_an_announcement_that_the_stream_brings_meanwhile_keeps_its_outcome(
-    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     acme = workos.create_organization(name="Acme")
     event = an_announcement("event_1", workos_id=acme["id"])
@@ -927,7 +921,7 @@ def test_an_announcement_that_the_stream_brings_meanwhile_keeps_its_outcome(
 
 
 def test_a_replay_of_all_passes_over_what_is_dismissed_meanwhile(
-    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # So many that, in whatever order, one that is dismissed stands before one that is not.
     for number in range(20):
@@ -957,7 +951,7 @@ def test_a_replay_of_all_passes_over_what_is_dismissed_meanwhile(
     ],
 )
 def test_only_deletions_keep_an_organization_out(
-    workos: FakeWorkOS, event_type: EventType, outcome: Outcome, made: int
+    workos: WorkOSStandIn, event_type: EventType, outcome: Outcome, made: int
 ) -> None:
     acme = workos.create_organization(name="Acme")
     WorkOSEvent.objects.create(
@@ -976,7 +970,7 @@ def test_only_deletions_keep_an_organization_out(
 
 @pytest.mark.parametrize("by", ["an announcement", "a reconcile"])
 def test_a_deletion_that_the_stream_brings_meanwhile_is_not_undone(
-    workos: FakeWorkOS, by: str
+    workos: WorkOSStandIn, by: str
 ) -> None:
     long_ago = (datetime.now(UTC) - timedelta(days=2)).isoformat()
     acme = workos.create_organization(name="Acme", at=long_ago, emits=False)
@@ -1000,7 +994,7 @@ def test_a_deletion_that_the_stream_brings_meanwhile_is_not_undone(
     assert not Organization.objects.filter(disabled_at=None).exists()
 
 
-def test_an_organization_that_is_linked_rightly_is_asked_for_once(workos: FakeWorkOS) -> None:
+def test_an_organization_that_is_linked_rightly_is_asked_for_once(workos: WorkOSStandIn) -> None:
     acme = workos.create_organization(name="Acme", external_id="gram-1")
     an_organization_row("gram-1", name="Old", workos_id=acme["id"])
     an_organization_row("gram-2", workos_id="org_of_nobodys_business")
@@ -1014,7 +1008,7 @@ def test_an_organization_that_is_linked_rightly_is_asked_for_once(workos: FakeWo
 # The snapshot -------------------------------------------------------------------------------
 
 
-def test_other_trouble_with_the_database_ends_a_repair(workos: FakeWorkOS) -> None:
+def test_other_trouble_with_the_database_ends_a_repair(workos: WorkOSStandIn) -> None:
     workos.seed(organizations=2, at=TWO_DAYS_AGO, emits=False)
     attempts = "SELECT last_value FROM attempts"
 
@@ -1027,7 +1021,7 @@ def test_other_trouble_with_the_database_ends_a_repair(workos: FakeWorkOS) -> No
 
 
 def test_other_trouble_with_the_database_is_no_lock_that_keeps_a_row_enabled(
-    workos: FakeWorkOS,
+    workos: WorkOSStandIn,
 ) -> None:
     an_organization_row("gram-1", workos_id="org_gone")
 
@@ -1036,7 +1030,7 @@ def test_other_trouble_with_the_database_is_no_lock_that_keeps_a_row_enabled(
 
 
 def test_other_trouble_with_the_database_is_not_left_to_the_worker(
-    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workos.create_organization(name="Acme")
     drain_to_end()
@@ -1059,7 +1053,7 @@ def test_other_trouble_with_the_database_is_not_left_to_the_worker(
 
 
 @pytest.mark.parametrize("state", ["23505", "40001"])
-def test_a_repair_that_loses_a_race_once_is_run_again(workos: FakeWorkOS, state: str) -> None:
+def test_a_repair_that_loses_a_race_once_is_run_again(workos: WorkOSStandIn, state: str) -> None:
     workos.create_organization(name="New", at=TWO_DAYS_AGO, emits=False)
     an_organization_row("gram-gone", workos_id="org_gone")
     # The creation is lost once, and so is the disabling.
@@ -1073,7 +1067,7 @@ def test_a_repair_that_loses_a_race_once_is_run_again(workos: FakeWorkOS, state:
 
 
 def test_all_the_missing_are_disabled_however_many_are_looked_at_at_once(
-    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reconciling, "_CHUNK", 2)
     for number in range(5):
@@ -1085,7 +1079,7 @@ def test_all_the_missing_are_disabled_however_many_are_looked_at_at_once(
 
 
 def test_a_snapshot_with_trouble_is_not_noted_as_completed(
-    workos: FakeWorkOS, sync_setting: SyncSetting
+    workos: WorkOSStandIn, sync_setting: SyncSetting
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
     workos.create_organization(name="New", external_id="gram-1", at=TWO_DAYS_AGO, emits=False)
@@ -1099,7 +1093,7 @@ def test_a_snapshot_with_trouble_is_not_noted_as_completed(
     assert SyncCursor.objects.get().reconciled_at is None
 
 
-def test_a_dry_run_tells_of_an_expired_position(workos: FakeWorkOS) -> None:
+def test_a_dry_run_tells_of_an_expired_position(workos: WorkOSStandIn) -> None:
     workos.create_organization(name="Acme")
     drain_to_end()
     SyncCursor.objects.update(drained_at=datetime.now(UTC) - timedelta(days=40))
@@ -1111,7 +1105,7 @@ def test_a_dry_run_tells_of_an_expired_position(workos: FakeWorkOS) -> None:
 
 
 def test_a_dry_run_finds_what_a_repair_would_page_by_page(
-    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(edge, "read_organizations", partial(edge.read_organizations, limit=1))
     gram_id = derived_id("org_second")
@@ -1127,7 +1121,7 @@ def test_a_dry_run_finds_what_a_repair_would_page_by_page(
 
 
 def test_write_backs_that_there_was_no_time_for_are_trouble(
-    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reconciling, "_PUSH_SECONDS", 0.0)
     workos.create_organization(name="Acme", at=TWO_DAYS_AGO, emits=False)
@@ -1138,7 +1132,7 @@ def test_write_backs_that_there_was_no_time_for_are_trouble(
 
 
 def test_a_pause_of_many_minutes_is_not_kept_in_a_listing(
-    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)
@@ -1151,7 +1145,7 @@ def test_a_pause_of_many_minutes_is_not_kept_in_a_listing(
 
 
 def test_a_row_that_the_stream_has_disabled_is_not_told_to_be_disabled_here(
-    workos: FakeWorkOS,
+    workos: WorkOSStandIn,
 ) -> None:
     acme = workos.create_organization(
         name="Acme", external_id="gram-1", at=TWO_DAYS_AGO, emits=False
@@ -1166,7 +1160,7 @@ def test_a_row_that_the_stream_has_disabled_is_not_told_to_be_disabled_here(
 
 
 def test_a_row_that_another_organization_names_is_relinked_by_its_old_ones_id(
-    workos: FakeWorkOS,
+    workos: WorkOSStandIn,
 ) -> None:
     new = workos.create_organization(name="New", external_id="gram-1", emits=False)
     an_organization_row("gram-1", workos_id="org_gone")
@@ -1177,7 +1171,7 @@ def test_a_row_that_another_organization_names_is_relinked_by_its_old_ones_id(
     assert (row.workos_id, row.disabled_at) == (new["id"], None)
 
 
-def test_a_dry_run_is_not_noted_as_completed(workos: FakeWorkOS) -> None:
+def test_a_dry_run_is_not_noted_as_completed(workos: WorkOSStandIn) -> None:
     ensure_cursor()
 
     found = reconcile(Run(now=datetime.now(UTC), dry=True))
@@ -1186,7 +1180,7 @@ def test_a_dry_run_is_not_noted_as_completed(workos: FakeWorkOS) -> None:
     assert SyncCursor.objects.get().reconciled_at is None
 
 
-def test_a_row_whose_relink_is_on_its_way_counts_for_no_limit(workos: FakeWorkOS) -> None:
+def test_a_row_whose_relink_is_on_its_way_counts_for_no_limit(workos: WorkOSStandIn) -> None:
     workos.create_organization(name="Young", external_id="gram-1", emits=False)
     an_organization_row("gram-1", workos_id="org_gone")
 
@@ -1211,7 +1205,7 @@ def test_a_row_is_locked_before_it_is_disabled() -> None:
 
 
 def test_a_row_of_the_mirrors_alone_that_is_named_twice_is_counted_once(
-    workos: FakeWorkOS,
+    workos: WorkOSStandIn,
 ) -> None:
     an_organization_row("gram-1")
 
@@ -1221,7 +1215,7 @@ def test_a_row_of_the_mirrors_alone_that_is_named_twice_is_counted_once(
 
 
 def test_neither_a_disabled_row_nor_one_that_was_listed_is_asked_for(
-    workos: FakeWorkOS,
+    workos: WorkOSStandIn,
 ) -> None:
     acme = workos.create_organization(
         name="Acme", external_id="gram-1", at=TWO_DAYS_AGO, emits=False
@@ -1236,7 +1230,7 @@ def test_neither_a_disabled_row_nor_one_that_was_listed_is_asked_for(
 
 @pytest.mark.parametrize("ids", [["org_gone"], ["gram-1"]])
 def test_a_row_that_is_locked_while_another_takes_it_over_is_not_disabled(
-    workos: FakeWorkOS, sync_setting: SyncSetting, ids: list[str]
+    workos: WorkOSStandIn, sync_setting: SyncSetting, ids: list[str]
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
     new = workos.create_organization(name="New", external_id="gram-1", at=TWO_DAYS_AGO, emits=False)
@@ -1295,7 +1289,7 @@ def test_what_is_claimed_is_left_to_whoever_claimed_it() -> None:
 
 
 def test_a_locked_organization_does_not_keep_its_request_from_being_pushed(
-    workos: FakeWorkOS,
+    workos: WorkOSStandIn,
 ) -> None:
     acme = workos.create_organization(name="Acme")
     a_request(acme["id"])
@@ -1309,7 +1303,7 @@ def test_a_locked_organization_does_not_keep_its_request_from_being_pushed(
 
 @pytest.mark.parametrize("states", [("42703", "55P03"), ("55P03", "42703")])
 def test_other_trouble_with_the_outbox_is_raised(
-    workos: FakeWorkOS, states: tuple[str, str]
+    workos: WorkOSStandIn, states: tuple[str, str]
 ) -> None:
     a_request("org_1")
     first, second = states
@@ -1330,7 +1324,7 @@ def test_other_trouble_with_the_outbox_is_raised(
 
 
 def test_the_oldest_requests_are_claimed_first(
-    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(write_back, "_BATCH_SIZE", 1)
     now = datetime.now(UTC)
@@ -1344,7 +1338,7 @@ def test_the_oldest_requests_are_claimed_first(
     assert asked == ["org_1", "org_2", "org_3"]
 
 
-def test_attempts_add_up(workos: FakeWorkOS) -> None:
+def test_attempts_add_up(workos: WorkOSStandIn) -> None:
     a_request("org_1")
     workos.misbehave("status", status=500, path="/organizations", times=None)
 
@@ -1356,7 +1350,7 @@ def test_attempts_add_up(workos: FakeWorkOS) -> None:
 
 
 def test_a_request_is_tried_once_a_run_even_if_it_is_due_again(
-    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(write_back, "retry_delay", lambda _: 0.0)
     a_request("org_1")
@@ -1367,7 +1361,7 @@ def test_a_request_is_tried_once_a_run_even_if_it_is_due_again(
 
 
 def test_a_locked_request_of_an_unlinked_row_stops_no_push(
-    workos: FakeWorkOS, sync_setting: SyncSetting
+    workos: WorkOSStandIn, sync_setting: SyncSetting
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
     acme = workos.create_organization(name="Acme")
@@ -1382,7 +1376,7 @@ def test_a_locked_request_of_an_unlinked_row_stops_no_push(
     assert report.pushed == 1
 
 
-def test_nothing_is_pushed_after_the_deadline(workos: FakeWorkOS) -> None:
+def test_nothing_is_pushed_after_the_deadline(workos: WorkOSStandIn) -> None:
     a_request("org_1")
 
     push_due(deadline=time.monotonic() - 1)
@@ -1390,7 +1384,7 @@ def test_nothing_is_pushed_after_the_deadline(workos: FakeWorkOS) -> None:
     assert workos.count_requests() == 0
 
 
-def test_only_a_404_ends_the_request_of_a_disabled_row(workos: FakeWorkOS) -> None:
+def test_only_a_404_ends_the_request_of_a_disabled_row(workos: WorkOSStandIn) -> None:
     a_request("org_1")
     Organization.objects.update(disabled_at=datetime.now(UTC))
     workos.misbehave("status", status=500, path="/organizations")
@@ -1401,7 +1395,7 @@ def test_only_a_404_ends_the_request_of_a_disabled_row(workos: FakeWorkOS) -> No
 
 
 def test_a_newer_request_outlives_the_404_of_an_older_one(
-    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
+    workos: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a_request("org_1")
     Organization.objects.update(disabled_at=datetime.now(UTC))
@@ -1420,7 +1414,7 @@ def test_a_newer_request_outlives_the_404_of_an_older_one(
     assert ExternalIdWriteBack.objects.count() == 1
 
 
-# The edge -----------------------------------------------------------------------------------
+# The command --------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -1433,92 +1427,8 @@ def a_clock_elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("a_clock_elsewhere")
-def test_a_time_without_a_zone_is_utc_wherever_the_machine_is(workos: FakeWorkOS) -> None:
+def test_a_time_without_a_zone_is_utc_wherever_the_machine_is(workos: WorkOSStandIn) -> None:
     since = ("--since", "2026-01-15T12:00:00")
     call_command("reconcile_workos", "--events-only", *since, stdout=StringIO())
 
     assert workos.requests()[0]["query"]["range_start"] == "2026-01-15T12:00:00.000Z"
-    assert edge._parse_time("2026-01-15T12:00:00", "updated_at") == NOON
-
-
-def test_the_position_is_the_last_listed_event_whatever_cursor_the_page_names(
-    workos: FakeWorkOS,
-) -> None:
-    event = {"id": "event_1", "event": "organization.deleted", "data": {"id": "org_1"}}
-    workos.misbehave("body", body={"data": [event], "list_metadata": {"after": "cursor_9"}})
-
-    page = edge.read_events(Position(), limit=1)
-
-    assert page.position.last_event_id == "event_1"
-
-
-def test_an_undated_events_position_keeps_the_time_before_it(workos: FakeWorkOS) -> None:
-    dated, undated = (
-        {"id": id_, "event": "organization.deleted", "data": {"id": "org_1"}}
-        for id_ in ("event_01ARZ3NDEKTSV4RRFFQ69G5FAV", "event_x")
-    )
-    workos.misbehave("body", body={"data": [dated, undated], "list_metadata": {"after": None}})
-
-    page = edge.read_events(Position(), limit=2)
-
-    moment = datetime(2016, 7, 30, 23, 54, 10, 259_000, tzinfo=UTC)
-    assert page.events[0].event.occurred_at == moment
-    assert page.position == Position("event_x", moment)
-
-
-def test_a_time_is_sent_as_workos_takes_it(workos: FakeWorkOS) -> None:
-    local = datetime.fromisoformat("2026-01-15T12:00:00.123456+02:00")
-
-    edge.read_events(Position(None, local), limit=1)
-
-    assert workos.requests()[0]["query"]["range_start"] == "2026-01-15T10:00:00.123Z"
-
-
-def test_an_answer_that_is_too_long_is_given_up(
-    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(edge, "_MAX_ANSWER_BYTES", 10_000)
-    acme = workos.create_organization(name="a" * 9_000)
-    edge.get_organization(acme["id"])
-    workos.update_organization(acme["id"], name="a" * 11_000)
-
-    with pytest.raises(edge.Unavailable, match="too long"):
-        edge.get_organization(acme["id"])
-
-
-@pytest.mark.parametrize(
-    ("gram_id", "fits"), [("a" * 64, True), ("a" * 129, False), ("gram-é", False)]
-)
-def test_an_id_that_workos_cant_hold_is_not_offered(
-    workos: FakeWorkOS, gram_id: str, fits: bool
-) -> None:
-    acme = workos.create_organization(name="Acme")
-
-    with nullcontext() if fits else pytest.raises(edge.ExternalIdConflict, match="does not fit"):
-        edge.offer_external_id(acme["id"], gram_id)
-
-    assert workos.count_requests(method="PUT") == int(fits)
-
-
-def test_a_422_to_the_write_back_is_no_conflict(workos: FakeWorkOS) -> None:
-    acme = workos.create_organization(name="Acme")
-    workos.misbehave("status", status=422, method="PUT", path="/organizations")
-
-    with pytest.raises(edge.Refused):
-        edge.offer_external_id(acme["id"], "gram-1")
-
-
-def test_a_forked_process_has_a_client_of_its_own(workos: FakeWorkOS) -> None:
-    edge.read_events(Position(), limit=1)
-    parents = edge._client()
-    answer, question = os.pipe()
-
-    child = os.fork()
-    if child == 0:
-        os.write(question, b"shared" if edge._client() is parents else b"its own")
-        os._exit(0)
-    os.waitpid(child, 0)
-
-    assert os.read(answer, 100) == b"its own"
-    os.close(answer)
-    os.close(question)

@@ -1,0 +1,232 @@
+"""The shared request budget: one row, for all threads and processes, by the database's clock."""
+
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from django.db import Error, OperationalError, connection, transaction
+from django.db.models.functions import Now
+
+from orgs.db import budget
+from orgs.db.budget import SharedBudget
+from orgs.domain.budget import Grant, Share
+from orgs.models import RequestBudget
+from orgs.workos import pacing, use_budget
+from tests.concurrency import another_program, in_thread, wait_until_blocked
+
+STREAM, BULK = Share.STREAM, Share.BULK
+LOCK = "SELECT FROM workos_request_budget FOR UPDATE"
+
+
+@pytest.fixture(autouse=True)
+def _rate(database: None, sync_setting: Callable[..., None]) -> None:
+    sync_setting(REQUESTS_PER_MINUTE=4_800)
+
+
+@pytest.fixture
+def _shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pace this process by the budget in the database."""
+    monkeypatch.setattr(pacing, "pacer", pacing.Pacer())
+    use_budget(SharedBudget())
+
+
+def reserve(share: Share = BULK, wanted: int = 1_000) -> Grant:
+    return SharedBudget().reserve(share, wanted)
+
+
+def a_bucket(*, stream: float = 0, bulk: float = 0, age: float = -3_600) -> None:
+    """One that was filled so many seconds ago; by default its clock was set back: it stays so."""
+    RequestBudget.objects.create(
+        stream_tokens=stream, bulk_tokens=bulk, refilled_at=Now() - timedelta(seconds=age)
+    )
+
+
+# Tokens -------------------------------------------------------------------------------------
+
+
+def test_it_begins_full_and_gives_out_no_more_than_it_has() -> None:
+    first, second = reserve(wanted=10), reserve()
+
+    assert first == Grant(10)
+    assert 290 <= second.tokens < 300, "five seconds of three quarters of 80 a second"
+
+
+@pytest.mark.parametrize(
+    ("share", "stream", "bulk", "granted"),
+    [
+        pytest.param(BULK, 9, 7, 7, id="the rest: never the stream's"),
+        pytest.param(BULK, 9, 0.9, 0, id="no half tokens"),
+        pytest.param(STREAM, 9, 7, 9, id="the stream: its own first"),
+        pytest.param(STREAM, 0.9, 7, 7, id="and then the rest"),
+        pytest.param(STREAM, 0, 0, 0, id="nothing"),
+    ],
+)
+def test_a_part_is_for_the_stream_alone(
+    share: Share, stream: float, bulk: float, granted: int
+) -> None:
+    a_bucket(stream=stream, bulk=bulk)
+
+    grant = reserve(share)
+
+    assert grant == (Grant(granted) if granted else Grant(0, 0.25))
+    left = RequestBudget.objects.get()
+    assert left.stream_tokens + left.bulk_tokens == pytest.approx(stream + bulk - granted)
+
+
+@pytest.mark.parametrize(
+    ("share", "age", "granted"),
+    [
+        pytest.param(BULK, 2, 120, id="three quarters of 80 a second"),
+        pytest.param(STREAM, 2, 40, id="a quarter"),
+        pytest.param(BULK, 86_400, 300, id="and of five seconds at most"),
+        pytest.param(STREAM, 86_400, 100, id="of a quarter too"),
+        pytest.param(BULK, -86_400, 0, id="a clock that was set back fills nothing"),
+    ],
+)
+def test_it_is_filled_as_time_passes(share: Share, age: float, granted: int) -> None:
+    a_bucket(age=age)
+
+    first, later = reserve(share), RequestBudget.objects.get().refilled_at
+
+    # What passes during the test, on a busy machine, is granted too.
+    assert granted <= first.tokens <= granted + 60
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT %s BETWEEN now() - interval '1 minute' AND now()", [later])
+        assert cursor.fetchone() == (True,), "a clock that was set back stops nothing for good"
+
+
+def test_two_at_once_do_not_get_the_same_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "_BOUNDS", "SELECT 1;")
+    a_bucket(bulk=7)
+
+    with another_program() as other, in_thread() as start:
+        other.execute("UPDATE workos_request_budget SET bulk_tokens = bulk_tokens - 5")
+        reserving = start(reserve)
+        wait_until_blocked()
+        other.commit()
+
+    assert reserving.result() == Grant(2)
+
+
+def test_what_others_keep_in_the_row_stays() -> None:
+    RequestBudget.objects.create(refused_webhooks=3)
+
+    reserve()
+    SharedBudget().pause(1)
+
+    assert RequestBudget.objects.get().refused_webhooks == 3
+
+
+# Pauses -------------------------------------------------------------------------------------
+
+
+def test_a_pause_is_everyones_and_a_shorter_one_does_not_end_it() -> None:
+    SharedBudget().pause(600)
+    SharedBudget().pause(1)
+
+    for share in Share:
+        grant = reserve(share)
+        assert (grant.tokens, grant.is_paused) == (0, True)
+        assert 500 < grant.wait <= 600
+
+
+@pytest.mark.parametrize(
+    ("seconds", "is_paused"),
+    [
+        pytest.param(-1, False, id="it is over"),
+        pytest.param(890, True, id="it lasts"),
+        pytest.param(86_400, False, id="noted before the clock was set back"),
+    ],
+)
+def test_a_pause_ends(seconds: float, is_paused: object) -> None:
+    RequestBudget.objects.create(bulk_tokens=1, paused_until=Now() + timedelta(seconds=seconds))
+
+    assert reserve().is_paused is is_paused
+
+
+def test_a_new_pause_replaces_one_that_can_t_be_right() -> None:
+    RequestBudget.objects.create(paused_until=Now() + timedelta(days=1))
+
+    SharedBudget().pause(600)
+
+    assert reserve().is_paused
+
+
+# Where it can't be used ---------------------------------------------------------------------
+
+
+def test_nothing_is_reserved_in_somebody_elses_transaction() -> None:
+    a_bucket(bulk=7)
+
+    with transaction.atomic(), pytest.raises(RuntimeError, match="inside a transaction"):
+        reserve()
+
+    assert reserve() == Grant(7)
+
+
+def test_a_row_that_is_locked_is_not_waited_for() -> None:
+    a_bucket(bulk=7)
+
+    with another_program() as other:
+        other.execute(LOCK)
+        with pytest.raises(OperationalError, match="lock timeout"):
+            reserve()
+
+
+def test_a_thread_that_only_calls_workos_leaves_no_connection_behind() -> None:
+    def reserve_and_look() -> object:
+        reserve()
+        return connection.connection
+
+    connection.ensure_connection()
+    with in_thread() as start:
+        left_behind = start(reserve_and_look).result()
+    reserve()
+
+    assert left_behind is None
+    assert connection.connection is not None, "what was open stays open"
+
+
+def read_only() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET default_transaction_read_only = on")
+
+
+def no_table() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET search_path = nowhere")
+
+
+def no_connection() -> None:
+    connection.connection.close()
+
+
+@pytest.mark.usefixtures("_shared")
+@pytest.mark.parametrize("damage", [read_only, no_table, no_connection])
+def test_a_database_that_cant_be_used_fails_no_call(
+    damage: Callable[[], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    connection.ensure_connection()
+    damage()
+    try:
+        with pytest.raises(Error):
+            reserve()
+        with caplog.at_level(logging.WARNING):
+            pacing.wait_for_turn(BULK, deadline=0.0)
+            pacing.pacer.pause(600)
+    finally:
+        connection.close()
+
+    assert len(caplog.records) == 1
+    assert pacing.pacer.take(STREAM).is_paused
+
+
+@pytest.mark.usefixtures("_shared")
+def test_the_pacer_of_a_process_uses_it() -> None:
+    pacing.wait_for_turn(STREAM, deadline=0.0)
+    used = RequestBudget.objects.get().stream_tokens
+    pacing.pacer.pause(600)
+
+    assert 98 <= used <= 100
+    assert reserve().is_paused

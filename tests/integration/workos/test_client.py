@@ -1,0 +1,318 @@
+"""The calls to WorkOS: what they ask, and what they make of the answers."""
+
+from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from orgs import workos as edge
+from orgs.domain.types import EventPage, OrganizationFields, Position, State
+from orgs.testing import FakeWorkOS
+
+ORGANIZATION = {"id": "org_1", "name": "Acme", "updated_at": "2026-01-15T12:00:00.000Z"}
+
+
+def read(position: Position | None = None, limit: int = 100) -> EventPage:
+    return edge.read_events(position or Position(), limit=limit)
+
+
+def event_ids(page: EventPage) -> list[str]:
+    return [observation.event.id for observation in page.observations if observation.event]
+
+
+# The stream ---------------------------------------------------------------------------------
+
+
+def test_a_page_lists_events_oldest_first_and_ends_at_the_last(workos: FakeWorkOS) -> None:
+    acme = workos.create_organization(name="Acme", external_id="gram-1")
+    workos.delete_organization(acme["id"])
+    created, deleted = workos.all_events()
+
+    page = read()
+
+    assert event_ids(page) == [created["id"], deleted["id"]]
+    assert [(seen.state, seen.workos_id) for seen in page.observations] == [
+        (State.PRESENT, acme["id"]),
+        (State.ABSENT, acme["id"]),
+    ]
+    assert page.is_last
+    assert page.position.last_event_id == deleted["id"]
+
+
+def test_reads_continue_after_an_event_until_there_is_no_more(workos: FakeWorkOS) -> None:
+    workos.seed(organizations=5)
+
+    sizes, page = [], read(limit=2)
+    while not page.is_last:
+        sizes.append(len(page.observations))
+        page = read(page.position, limit=2)
+
+    assert [*sizes, len(page.observations)] == [2, 2, 1]
+    assert read(page.position).observations == ()
+
+
+def test_a_position_without_an_id_reads_from_its_time(workos: FakeWorkOS) -> None:
+    workos.create_organization(name="Old", at=datetime(2026, 11, 1, tzinfo=UTC).isoformat())
+    workos.create_organization(name="New")
+
+    page = read(Position(None, datetime.now(UTC) - timedelta(hours=1)))
+
+    assert [seen.organization.name for seen in page.observations] == ["New"]
+
+
+@pytest.mark.parametrize(
+    ("position", "query"),
+    [
+        pytest.param(Position(), {}, id="the beginning"),
+        pytest.param(
+            Position(None, datetime.fromisoformat("2026-01-15T12:00:00.123456+02:00")),
+            {"range_start": "2026-01-15T10:00:00.123Z"},
+            id="a time: in UTC, with a Z",
+        ),
+    ],
+)
+def test_a_read_asks_for_the_types_that_are_followed_in_ascending_order(
+    workos: FakeWorkOS, position: Position, query: dict[str, str]
+) -> None:
+    read(position, limit=7)
+
+    (request,) = workos.requests()
+    assert request["query"] == {
+        "events": "organization.created,organization.updated,organization.deleted",
+        "order": "asc",
+        "limit": "7",
+        **query,
+    }
+
+
+def test_the_position_is_the_last_listed_event_whatever_cursor_the_page_names(
+    workos: FakeWorkOS,
+) -> None:
+    event = {"id": "event_1", "event": "organization.deleted", "data": {"id": "org_1"}}
+    workos.misbehave("body", body={"data": [event], "list_metadata": {"after": "cursor_9"}})
+
+    assert read(limit=1).position.last_event_id == "event_1"
+
+
+def test_a_position_that_cant_be_sent_is_refused(workos: FakeWorkOS) -> None:
+    with pytest.raises(edge.Refused):
+        read(Position("event_\udcff"))
+
+
+def test_the_first_event_is_the_oldest_that_is_listed(workos: FakeWorkOS) -> None:
+    none = edge.first_event_id()
+    workos.seed(organizations=2)
+
+    assert none is None
+    assert edge.first_event_id() == workos.all_events()[0]["id"]
+
+
+# Organizations ------------------------------------------------------------------------------
+
+
+def test_organizations_are_listed_in_pages_with_workoss_own_time(workos: FakeWorkOS) -> None:
+    workos.set_clock_offset(-86_400)
+    workos.seed(organizations=3)
+
+    first = edge.read_organizations(None, limit=2)
+    last = edge.read_organizations(first.position, limit=2)
+
+    assert [len(first.observations), len(last.observations)] == [2, 1]
+    assert (first.is_last, last.is_last) == (False, True)
+    assert all(seen.state is State.PRESENT for seen in first.observations)
+    assert first.date is not None
+    assert first.date < datetime.now(UTC) - timedelta(hours=23)
+
+
+@pytest.mark.parametrize("date", [None, "yesterday"])
+def test_an_answer_may_have_no_date(workos: FakeWorkOS, date: str | None) -> None:
+    workos.misbehave("headers", path="/organizations", headers={"Date": date})
+
+    assert edge.read_organizations(None).date is None
+
+
+def test_a_listed_organization_that_is_malformed_does_not_break_its_page(
+    workos: FakeWorkOS,
+) -> None:
+    listed = [{**ORGANIZATION, "name": 5}, {**ORGANIZATION, "id": "org_2"}]
+    workos.misbehave(
+        "body", path="/organizations", body={"data": listed, "list_metadata": {"after": None}}
+    )
+
+    malformed, sound = edge.read_organizations(None).observations
+
+    assert (malformed.workos_id, malformed.state) == ("org_1", State.UNREADABLE)
+    assert malformed.error == "name is not text"
+    assert sound.state is State.PRESENT
+
+
+def test_an_organization_is_looked_up_as_it_is_now(workos: FakeWorkOS) -> None:
+    acme = workos.create_organization(name="Acme")
+    updated = workos.update_organization(acme["id"], name="Acme 2")
+
+    found = edge.lookup(acme["id"])
+
+    assert (found.state, found.event) == (State.PRESENT, None)
+    assert found.fields == OrganizationFields(
+        name="Acme 2",
+        external_id=None,
+        updated_at=datetime.fromisoformat(updated["updated_at"]),
+    )
+
+
+def test_an_organization_that_cant_be_read_comes_with_what_workos_said(
+    workos: FakeWorkOS,
+) -> None:
+    workos.misbehave("body", path="/organizations", body={"id": "org_1", "name": 5})
+
+    found = edge.lookup("org_1")
+
+    assert (found.state, found.error) == (State.UNREADABLE, "name is not text")
+    assert found.raw == {"id": "org_1", "name": 5}
+
+
+@pytest.mark.parametrize("body", [[], {}, {**ORGANIZATION, "id": "org_2"}])
+def test_an_answer_about_another_organization_is_broken(workos: FakeWorkOS, body: object) -> None:
+    workos.misbehave("body", path="/organizations", body=body)
+
+    with pytest.raises(edge.BrokenAnswer):
+        edge.lookup("org_1")
+
+
+@pytest.mark.parametrize("workos_id", ["", ".", "..", "org_\udcff"])
+def test_an_id_that_would_change_the_address_or_cant_be_sent_is_refused(
+    workos: FakeWorkOS, workos_id: str
+) -> None:
+    with pytest.raises(edge.Refused):
+        edge.lookup(workos_id)
+
+    assert workos.count_requests() == 0
+
+
+def test_an_id_is_one_segment_of_the_address(workos: FakeWorkOS) -> None:
+    workos.create_organization(name="Acme", external_id="gram-1")
+
+    assert edge.lookup("external_id/gram-1").state is State.ABSENT
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"code": "entity_not_found", "message": "Organization not found: 'org_1'."},
+        {"message": "Organization not found"},
+        {"message": "Not Found", "code": "not_found"},
+        {"error": "not_found"},
+    ],
+)
+def test_a_404_of_workoss_own_is_an_absence(workos: FakeWorkOS, body: dict[str, object]) -> None:
+    workos.misbehave("status", status=404, path="/organizations", body=body)
+
+    assert edge.lookup("org_1").state is State.ABSENT
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param({}, id="says nothing"),
+        pytest.param([], id="not an object"),
+        pytest.param({"message": "no Route matched with those values"}, id="a gateway's route"),
+        pytest.param({"code": 5, "message": "Method does not exist."}, id="a gateway's number"),
+        pytest.param({"code": "", "message": "Not Found"}, id="an empty code"),
+        pytest.param(
+            {"code": "not_found", "message": "Cannot GET /v2/organizations/org_1"},
+            id="an address that is not there",
+        ),
+    ],
+)
+def test_a_404_that_is_a_gateways_is_not(workos: FakeWorkOS, body: object) -> None:
+    workos.misbehave("status", status=404, path="/organizations", body=body)
+
+    with pytest.raises(edge.BrokenAnswer, match="not WorkOS's own"):
+        edge.lookup("org_1")
+
+
+# external_id --------------------------------------------------------------------------------
+
+
+def test_an_organization_is_found_by_its_external_id(workos: FakeWorkOS) -> None:
+    acme = workos.create_organization(name="Acme", external_id="gram-1")
+
+    assert edge.find_by_external_id("gram-1") == acme["id"]
+    assert edge.find_by_external_id("gram-2") is None
+    assert edge.find_by_external_id("gram-\u00e9") is None
+    assert workos.count_requests(path="/organizations/external_id") == 2
+
+
+@pytest.mark.parametrize(
+    "change", [{"id": None}, {"id": 7}, {"id": "a" * 256}, {"external_id": "gram-2"}]
+)
+def test_an_answer_for_an_external_id_that_names_nobody_or_another_is_broken(
+    workos: FakeWorkOS, change: dict[str, object]
+) -> None:
+    body = {"id": "org_1", "external_id": "gram-1", **change}
+    workos.misbehave("body", path="/organizations/external_id", body=body)
+
+    with pytest.raises(edge.BrokenAnswer):
+        edge.find_by_external_id("gram-1")
+
+
+@pytest.mark.parametrize(
+    ("present", "overwrite", "puts", "is_conflict"),
+    [
+        pytest.param(None, False, 1, False, id="none yet"),
+        pytest.param("gram-1", False, 0, False, id="there already"),
+        pytest.param("theirs", False, 0, True, id="another one"),
+        pytest.param("theirs", True, 1, False, id="another one, to be overwritten"),
+    ],
+)
+def test_an_external_id_is_offered_once_and_confirmed(
+    workos: FakeWorkOS, present: str | None, overwrite: object, puts: int, is_conflict: object
+) -> None:
+    acme = workos.create_organization(name="Acme", external_id=present)
+
+    with pytest.raises(edge.ExternalIdConflict, match="theirs") if is_conflict else nullcontext():
+        edge.offer_external_id(acme["id"], "gram-1", overwrite=bool(overwrite))
+
+    assert workos.count_requests(method="PUT", path="/organizations") == puts
+    expected = "theirs" if is_conflict else "gram-1"
+    assert edge.find_by_external_id(expected) == acme["id"]
+
+
+def test_an_external_id_used_elsewhere_is_a_conflict(workos: FakeWorkOS) -> None:
+    workos.create_organization(name="Other", external_id="gram-1")
+    acme = workos.create_organization(name="Acme")
+
+    with pytest.raises(edge.ExternalIdConflict):
+        edge.offer_external_id(acme["id"], "gram-1")
+
+
+@pytest.mark.parametrize(
+    ("gram_id", "fits"), [("a" * 64, True), ("a" * 129, False), ("gram-é", False)]
+)
+def test_an_id_that_workos_cant_hold_is_not_offered(
+    workos: FakeWorkOS, gram_id: str, fits: object
+) -> None:
+    acme = workos.create_organization(name="Acme")
+
+    with nullcontext() if fits else pytest.raises(edge.ExternalIdConflict, match="does not fit"):
+        edge.offer_external_id(acme["id"], gram_id)
+
+    assert workos.count_requests(method="PUT") == int(bool(fits))
+
+
+@pytest.mark.parametrize(
+    ("misbehaviour", "error"),
+    [
+        pytest.param({"kind": "html"}, edge.BrokenAnswer, id="not confirmed"),
+        pytest.param({"kind": "status", "status": 422}, edge.Refused, id="422"),
+        pytest.param({"kind": "status", "status": 404}, edge.NotFound, id="deleted meanwhile"),
+    ],
+)
+def test_a_write_back_that_fails_is_no_conflict(
+    workos: FakeWorkOS, misbehaviour: dict[str, object], error: type[Exception]
+) -> None:
+    acme = workos.create_organization(name="Acme")
+    workos.misbehave(**misbehaviour, method="PUT", path="/organizations")  # type: ignore[arg-type]
+
+    with pytest.raises(error):
+        edge.offer_external_id(acme["id"], "gram-1")

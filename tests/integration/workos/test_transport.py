@@ -1,0 +1,395 @@
+"""The way to WorkOS: the real SDK over real HTTP, against a WorkOS that misbehaves."""
+
+import json
+import os
+import ssl
+from collections.abc import Callable
+from threading import Event
+from typing import Any
+
+import pytest
+
+from orgs import workos as edge
+from orgs.domain.budget import Share
+from orgs.domain.status import ReadError
+from orgs.domain.types import Position
+from orgs.testing import FakeWorkOS
+from orgs.workos import pacing, transport
+from tests.concurrency import in_thread, wait_until
+
+WorkOSAnswers = Callable[..., None]
+SyncSetting = Callable[..., None]
+
+
+def read() -> object:
+    return edge.read_events(Position(), limit=100)
+
+
+def read_error() -> edge.WorkOSError:
+    with pytest.raises(edge.WorkOSError) as raised:
+        read()
+    return raised.value
+
+
+# Answers ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("misbehaviour", "error"),
+    [
+        pytest.param({"kind": "html"}, edge.BrokenAnswer, id="a 200 of HTML"),
+        pytest.param({"kind": "truncated"}, edge.BrokenAnswer, id="truncated JSON"),
+        pytest.param({"kind": "empty"}, edge.BrokenAnswer, id="an empty body"),
+        pytest.param({"kind": "body", "body": []}, edge.BrokenAnswer, id="a bare list"),
+        pytest.param({"kind": "body", "body": {"data": None}}, edge.BrokenAnswer, id="data null"),
+        pytest.param({"kind": "no_list_metadata"}, edge.BrokenAnswer, id="no list_metadata"),
+        pytest.param({"kind": "status", "status": 400}, edge.Refused, id="400"),
+        pytest.param({"kind": "status", "status": 404}, edge.NotFound, id="404"),
+        pytest.param({"kind": "status", "status": 422}, edge.Refused, id="422"),
+        pytest.param({"kind": "html", "status": 404}, edge.BrokenAnswer, id="404 of a proxy"),
+        pytest.param(
+            {"kind": "status", "status": 404, "body": []}, edge.BrokenAnswer, id="404 of a list"
+        ),
+        pytest.param({"kind": "status", "status": 401}, edge.Unauthorized, id="401"),
+        pytest.param({"kind": "status", "status": 403}, edge.Unauthorized, id="403"),
+        pytest.param({"kind": "status", "status": 408}, edge.Unavailable, id="408"),
+        pytest.param({"kind": "status", "status": 409}, edge.Unavailable, id="409"),
+        pytest.param({"kind": "status", "status": 500}, edge.Unavailable, id="500"),
+        pytest.param(
+            {"kind": "status", "status": 500, "body": "?"}, edge.Unavailable, id="500 of a text"
+        ),
+        pytest.param({"kind": "html", "status": 502}, edge.Unavailable, id="502"),
+        pytest.param({"kind": "reset"}, edge.Unavailable, id="connection reset"),
+        pytest.param({"kind": "rate_limited"}, edge.RateLimited, id="429"),
+        pytest.param(
+            {"kind": "rate_limited", "bare": True}, edge.RateLimited, id="429 without JSON"
+        ),
+        pytest.param(
+            {"kind": "status", "status": 429, "body": "Ratelimited"},
+            edge.RateLimited,
+            id="429 of a JSON text",
+        ),
+    ],
+)
+def test_an_answer_that_is_not_a_page_is_an_error_and_never_an_empty_page(
+    workos: FakeWorkOS, misbehaviour: Any, error: type[Exception]
+) -> None:
+    workos.create_organization(name="Acme")
+    workos.misbehave(**misbehaviour)
+
+    assert type(read_error()) is error
+    assert workos.count_requests() == 1, "our own schedules retry, not the SDK"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (edge.NotConfigured, ReadError.KEY_MISSING),
+        (edge.Misconfigured, ReadError.CLIENT_MISCONFIGURED),
+        (edge.Unavailable, ReadError.UNAVAILABLE),
+        (edge.RateLimited, ReadError.RATE_LIMITED),
+        (edge.Unauthorized, ReadError.KEY_REFUSED),
+        (edge.BrokenAnswer, ReadError.NOT_UNDERSTOOD),
+        (edge.Refused, ReadError.NOT_UNDERSTOOD),
+        (edge.NotFound, ReadError.NOT_UNDERSTOOD),
+    ],
+)
+def test_errors_have_kinds_that_can_be_compared(
+    error: type[edge.WorkOSError], kind: ReadError
+) -> None:
+    assert error("no").kind is kind
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 429, 500])
+def test_two_errors_of_one_cause_have_one_text(workos: FakeWorkOS, status: int) -> None:
+    # Each answer of the fake has an X-Request-ID of its own, as WorkOS's have.
+    workos.misbehave("status", status=status, times=2)
+
+    assert str(read_error()) == str(read_error())
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        pytest.param(
+            {"message": "No.", "code": "no_such"}, "HTTP 500: No. (code no_such)", id="message"
+        ),
+        pytest.param({"error_description": "No."}, "HTTP 500: No.", id="as OAuth says it"),
+        pytest.param({"error": "no"}, "HTTP 500: no", id="error"),
+        pytest.param({"message": ["no"]}, "HTTP 500: ['no']", id="a message that is no text"),
+        pytest.param([], "HTTP 500: Internal Server Error", id="nothing"),
+    ],
+)
+def test_an_error_says_what_workos_said(workos: FakeWorkOS, body: Any, text: str) -> None:
+    workos.misbehave("status", status=500, body=body)
+
+    assert str(read_error()) == f"WorkOS does not answer: {text}"
+
+
+def test_a_long_error_is_one_short_line(workos: FakeWorkOS) -> None:
+    workos.misbehave("status", status=500, body={"message": "line\n" * 1000})
+
+    text = str(read_error())
+
+    assert "\n" not in text
+    assert len(text) < 400
+
+
+def test_an_answer_that_echoes_the_key_does_not_show_it(workos: FakeWorkOS) -> None:
+    workos.misbehave("status", status=401, body={"message": f"bad key {workos.api_key}"})
+
+    assert "bad key ********" in str(read_error())
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        pytest.param("[" * 100_000 + "]" * 100_000, id="nested without end"),
+        pytest.param("9" * 5_000, id="a number without end"),
+    ],
+)
+def test_an_event_that_python_cant_parse_does_not_take_its_page_along(
+    workos_answers: WorkOSAnswers, odd: str
+) -> None:
+    events = [{"id": "event_1", "event": "x", "context": "ODD"}, {"id": "event_2", "event": "x"}]
+    page = json.dumps({"data": events, "list_metadata": {"after": None}})
+    workos_answers(200, page.replace('"ODD"', odd).encode())
+
+    read = edge.read_events(Position(), limit=100)
+
+    assert [listed.event.id for listed in read.observations if listed.event] == [
+        "event_1",
+        "event_2",
+    ]
+
+
+# Bounds -------------------------------------------------------------------------------------
+
+
+def test_a_call_that_gets_no_answer_is_given_up(
+    workos: FakeWorkOS, sync_setting: SyncSetting
+) -> None:
+    sync_setting(REQUEST_TIMEOUT=0.3)
+    workos.misbehave("time_out")
+
+    with in_thread() as start:
+        reading = start(read)
+        try:
+            wait_until(reading.done, "it is given up")
+        finally:
+            workos.stop()
+
+    assert isinstance(reading.exception(), edge.Unavailable)
+
+
+def test_a_body_that_only_drips_in_is_given_up(
+    workos_answers: WorkOSAnswers, sync_setting: SyncSetting
+) -> None:
+    is_over = Event()
+    # Never long enough apart for a time-out of the client's.
+    drip = (b" " for _ in iter(lambda: is_over.wait(0.05), True))
+    workos_answers(200, drip, {"Content-Length": "1000000"})
+    sync_setting(REQUEST_TIMEOUT=0.3)
+
+    try:
+        error = read_error()
+    finally:
+        is_over.set()
+
+    assert type(error) is edge.Unavailable
+    assert "takes too long" in str(error)
+
+
+def test_an_answer_that_is_too_long_is_given_up(
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "MAX_ANSWER_BYTES", 10_000)
+    acme = workos.create_organization(name="a" * 9_000)
+    edge.lookup(acme["id"])
+    workos.update_organization(acme["id"], name="a" * 11_000)
+
+    with pytest.raises(edge.Unavailable, match="too long"):
+        edge.lookup(acme["id"])
+
+
+# Settings and environment -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["", None])
+def test_without_an_api_key_nothing_is_asked(
+    workos: FakeWorkOS, sync_setting: SyncSetting, key: str | None
+) -> None:
+    sync_setting(API_KEY=key)
+
+    with pytest.raises(edge.NotConfigured, match="set WORKOS_API_KEY"):
+        read()
+
+    assert workos.count_requests() == 0
+
+
+@pytest.mark.parametrize("key", ["sk_live\nx", "sk_l\u00efve"])
+def test_a_key_that_cant_be_one_is_reported_without_showing_it(
+    workos: FakeWorkOS, sync_setting: SyncSetting, key: str
+) -> None:
+    sync_setting(API_KEY=key)
+
+    with pytest.raises(edge.NotConfigured, match="copy it again") as raised:
+        read()
+
+    assert "sk_l" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "base_url",
+    [
+        "nonsense",
+        " ",
+        "https://",
+        "ftp://h",
+        "http://\u2603.invalid",
+        "http://a\nb",
+    ],
+)
+def test_an_address_that_is_none_is_a_configuration_error(
+    sync_setting: SyncSetting, base_url: str
+) -> None:
+    sync_setting(BASE_URL=base_url)
+
+    error = read_error()
+
+    assert error.kind is ReadError.CLIENT_MISCONFIGURED
+    assert str(error) == "WORKOS_BASE_URL is not an address: correct it"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "remedy"),
+    [
+        pytest.param(
+            "ALL_PROXY",
+            "socks5://user:hunter2@proxy:1",
+            "ALL_PROXY: install the package socksio, or unset it",
+            id="SOCKS without its package",
+        ),
+        pytest.param("HTTPS_PROXY", "gopher://user:hunter2@h", "HTTPS_PROXY: correct it", id="odd"),
+        pytest.param("https_proxy", "http://user:hunter2/@h", "https_proxy: correct", id="no port"),
+        pytest.param("SSL_CERT_FILE", "/nowhere/ca.pem", "SSL_CERT_FILE: correct it", id="missing"),
+        pytest.param("SSL_CERT_FILE", "/etc/hostname", "SSL_CERT_FILE: correct it", id="no PEM"),
+    ],
+)
+def test_a_client_that_cant_be_built_is_a_configuration_error_that_names_the_variable(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, remedy: str
+) -> None:
+    monkeypatch.setenv(name, value)
+
+    error = read_error()
+
+    assert error.kind is ReadError.CLIENT_MISCONFIGURED
+    assert remedy in str(error)
+    assert "hunter2" not in str(error)
+    assert str(error) == str(read_error())
+
+
+def test_the_certificate_of_who_answers_is_checked() -> None:
+    http: Any = transport._http_client()
+
+    context = http._transport._pool._ssl_context
+
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
+    http.close()
+
+
+@pytest.mark.parametrize("variable", ["WORKOS_REQUEST_TIMEOUT", "WORKOS_ISSUER"])
+def test_the_sdks_own_variables_change_nothing(
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, "nonsense")
+
+    read()
+
+
+def test_a_forked_process_has_connections_and_turns_of_its_own(workos: FakeWorkOS) -> None:
+    read()
+    parents = transport._client()
+    pacing.pacer.pause(600)
+    answer, question = os.pipe()
+
+    child = os.fork()
+    if child == 0:
+        is_paused = pacing.pacer.take(Share.BULK).is_paused
+        shares = "shared" if transport._client() is parents or is_paused else "its own"
+        os.write(question, shares.encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+
+    assert os.read(answer, 100) == b"its own"
+    assert transport._client() is parents
+    os.close(answer)
+    os.close(question)
+
+
+# 429 ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        pytest.param({"Retry-After": "30"}, 30, id="seconds"),
+        pytest.param(
+            {
+                "Retry-After": "Wed, 21 Oct 2015 07:28:20 GMT",
+                "Date": "Wed, 21 Oct 2015 07:28:00 GMT",
+            },
+            20,
+            id="a date, by WorkOS's clock",
+        ),
+        pytest.param({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, None, id="in the past"),
+        pytest.param({"Retry-After": "9" * 500}, 900, id="years"),
+        pytest.param({"Retry-After": "soon"}, None, id="nonsense"),
+        pytest.param({}, None, id="nothing"),
+    ],
+)
+def test_a_429_pauses_every_call_for_as_long_as_it_asks(
+    workos_answers: WorkOSAnswers, headers: dict[str, str], seconds: float | None
+) -> None:
+    workos_answers(429, b"Ratelimited", headers)
+
+    error = read_error()
+
+    assert isinstance(error, edge.RateLimited)
+    assert (error.retry_after or None) == seconds
+    with pytest.raises(edge.RateLimited, match="asked for a pause" if seconds else "HTTP 429"):
+        edge.lookup("org_1")
+
+
+def test_a_patient_call_waits_for_the_pause_to_end_and_goes_on(
+    workos: FakeWorkOS,
+) -> None:
+    acme = workos.create_organization(name="Acme")
+    waits: list[float] = []
+
+    class Interrupt(Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.append(timeout or 0.0)
+            pacing.pacer.forget()
+            return False
+
+    pacing.interrupt_by(Interrupt())
+    workos.misbehave("rate_limited", path="/organizations", retry_after=30)
+    workos.misbehave("rate_limited", path="/organizations", bare=True, times=2)
+    try:
+        found = edge.lookup(acme["id"], patience=60)
+    finally:
+        pacing.interrupt_by(Event())
+
+    assert found.workos_id == acme["id"]
+    assert waits == pytest.approx([30, 2, 4], abs=1), "as asked, then longer each time"
+
+
+def test_a_call_that_is_not_patient_enough_is_rate_limited(workos: FakeWorkOS) -> None:
+    workos.misbehave("rate_limited", path="/organizations", retry_after=30)
+
+    with pytest.raises(edge.RateLimited, match="HTTP 429"):
+        edge.lookup("org_1", patience=20)
+
+    assert workos.count_requests(path="/organizations") == 1

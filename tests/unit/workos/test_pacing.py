@@ -1,0 +1,247 @@
+"""Pacing: each request waits for its turn, by a shared budget or by one of the process's own."""
+
+import logging
+from dataclasses import dataclass, field
+from threading import Event
+from typing import Any
+
+import pytest
+from pytest_django import Settings
+
+from orgs.domain.budget import Grant, Share
+from orgs.workos import RateLimited, interrupt_by, pacing
+from orgs.workos.pacing import Pacer
+
+
+@dataclass
+class Clock(Event):
+    """A monotonic clock that only a wait moves, and the wait itself."""
+
+    now: float = 1_000.0
+    waits: list[float] = field(default_factory=list)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wait(self, timeout: float | None = None) -> bool:
+        assert timeout is not None
+        self.waits.append(timeout)
+        self.now += timeout
+        return False
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Any:
+    settings.WORKOS_SYNC = {**settings.WORKOS_SYNC, "REQUESTS_PER_MINUTE": 4_800}
+    clock = Clock()
+    monkeypatch.setattr(pacing, "time", clock)
+    monkeypatch.setattr(pacing, "pacer", Pacer())
+    interrupt_by(clock)
+    yield clock
+    interrupt_by(Event())
+
+
+@dataclass
+class Shared:
+    """A budget that grants what it is told to, and notes what it is asked for."""
+
+    grants: list[Grant | Exception] = field(default_factory=list)
+    asked: list[tuple[Share, int]] = field(default_factory=list)
+    pauses: list[float] = field(default_factory=list)
+
+    def reserve(self, share: Share, wanted: int) -> Grant:
+        self.asked.append((share, wanted))
+        answer = self.grants.pop(0) if self.grants else Grant(wanted)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+
+
+@pytest.fixture
+def shared(clock: Clock) -> Shared:
+    shared = Shared()
+    pacing.use_budget(shared)
+    return shared
+
+
+def take(share: Share = Share.BULK, *, times: int = 1) -> None:
+    for _ in range(times):
+        pacing.wait_for_turn(share, deadline=0.0)
+
+
+def drain_until_empty(share: Share) -> int:
+    count = 0
+    while pacing.pacer.take(share).tokens:
+        count += 1
+    return count
+
+
+# A budget of the process's own ---------------------------------------------------------------
+
+
+def test_a_minute_of_requests_stays_far_within_workoss_limit(clock: Clock) -> None:
+    sent: dict[Share, int] = dict.fromkeys(Share, 0)
+
+    while clock.now < 1_060:
+        for share in Share:
+            sent[share] += drain_until_empty(share)
+        clock.now += 0.05
+
+    assert 4_800 <= sum(sent.values()) <= 4_800 + 5 * 80 + 80
+
+
+def test_a_quarter_is_for_the_stream_alone_which_may_use_the_rest_too(clock: Clock) -> None:
+    bulk = drain_until_empty(Share.BULK)
+    stream = drain_until_empty(Share.STREAM)
+    clock.now += 60
+    all_of_it = drain_until_empty(Share.STREAM)
+
+    assert (bulk, stream, all_of_it) == pytest.approx((300, 100, 400), abs=1)
+
+
+def test_a_call_waits_for_its_turn_instead_of_failing(clock: Clock) -> None:
+    drain_until_empty(Share.BULK)
+
+    take(times=60)
+
+    assert 0.9 <= sum(clock.waits) <= 1.1
+
+
+@pytest.mark.parametrize(
+    ("patience", "is_served"),
+    [pytest.param(0, False, id="none"), pytest.param(30, True, id="30 s")],
+)
+def test_a_call_whose_turn_does_not_come_in_time_is_rate_limited(
+    clock: Clock, shared: Shared, patience: float, is_served: bool
+) -> None:
+    shared.grants = [Grant(0, 4.0), Grant(0, 4.0), Grant(0, 4.0)]
+
+    if is_served:
+        pacing.wait_for_turn(Share.BULK, deadline=clock.now + patience)
+    else:
+        with pytest.raises(RateLimited, match="REQUESTS_PER_MINUTE is used up") as raised:
+            pacing.wait_for_turn(Share.BULK, deadline=clock.now + patience)
+        assert raised.value.retry_after == 4.0
+
+    assert clock.waits == ([4.0, 4.0, 4.0] if is_served else [4.0])
+
+
+# A shared budget ----------------------------------------------------------------------------
+
+
+def test_tokens_are_reserved_for_a_second_and_more_of_them_while_they_are_used_up(
+    clock: Clock, shared: Shared
+) -> None:
+    take(times=1 + 2 + 4 + 8)
+    shared.grants = [Grant(0, 0.5)]
+    take(times=1)
+    clock.now += 1.0
+    take()
+
+    assert [wanted for _, wanted in shared.asked] == [1, 2, 4, 8, 16, 16, 8]
+
+
+def test_no_more_is_reserved_than_a_seconds_requests(clock: Clock, shared: Shared) -> None:
+    take(times=1_000)
+
+    assert max(wanted for _, wanted in shared.asked) == 80
+
+
+def test_an_empty_budget_is_not_asked_again_before_its_time(clock: Clock, shared: Shared) -> None:
+    shared.grants = [Grant(0, 1.0)]
+
+    waits = [pacing.pacer.take(Share.BULK).wait]
+    clock.now += 0.75
+    waits.append(pacing.pacer.take(Share.BULK).wait)
+    take(Share.STREAM)
+
+    assert waits == [1.0, 0.25]
+    assert [share for share, _ in shared.asked] == [Share.BULK, Share.STREAM]
+
+
+def test_a_budget_that_fails_fails_no_call_and_is_left_alone_for_a_while(
+    clock: Clock, shared: Shared, caplog: pytest.LogCaptureFixture
+) -> None:
+    shared.grants = [OSError("it is down"), OSError("still"), Grant(1), OSError("it is down again")]
+
+    with caplog.at_level(logging.WARNING):
+        for seconds in (0.0, 4.0, 2.0, 6.0, 2.0):
+            clock.now += seconds
+            take()
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "this process paces its requests alone: it is down",
+        "this process paces its requests alone: it is down again",
+    ]
+    assert len(shared.asked) == 4
+
+
+# Pauses -------------------------------------------------------------------------------------
+
+
+def test_a_pause_is_everyones_and_is_kept_here_even_if_it_cant_be_shared(
+    clock: Clock, shared: Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take(times=4)
+    monkeypatch.setattr(shared, "pause", lambda _: 1 / 0)
+    pacing.pacer.pause(600)
+    clock.now += 599
+
+    for share in Share:
+        with pytest.raises(RateLimited, match="asked for a pause") as raised:
+            take(share)
+        assert raised.value.retry_after == 1
+    clock.now += 1
+    take()
+
+    assert not clock.waits, "it is not waited for without patience"
+
+
+def test_a_shorter_pause_does_not_end_a_longer_one(clock: Clock, shared: Shared) -> None:
+    pacing.pacer.pause(60)
+    pacing.pacer.pause(1)
+
+    assert pacing.pacer.take(Share.STREAM) == Grant(0, 60, is_paused=True)
+    assert shared.pauses == [60, 1]
+
+
+def test_a_pause_of_years_is_kept_for_a_quarter_of_an_hour(clock: Clock, shared: Shared) -> None:
+    pacing.pacer.pause(10**9)
+
+    assert pacing.pacer.take(Share.BULK).wait == 900
+    assert shared.pauses == [900]
+
+
+def test_a_pause_that_another_process_noted_is_one_here(clock: Clock, shared: Shared) -> None:
+    shared.grants = [Grant(0, 40.0, is_paused=True)]
+
+    with pytest.raises(RateLimited, match="asked for a pause"):
+        take()
+    pacing.wait_for_turn(Share.BULK, deadline=clock.now + 50)
+
+    assert clock.waits == [40.0]
+
+
+def test_two_errors_of_one_cause_have_one_text(clock: Clock) -> None:
+    texts = set()
+    for seconds in (600, 300):
+        pacing.pacer.pause(seconds)
+        with pytest.raises(RateLimited) as raised:
+            take()
+        texts.add(str(raised.value))
+        clock.now += 200
+
+    assert len(texts) == 1
+
+
+def test_a_wait_can_be_interrupted(clock: Clock) -> None:
+    stop = Event()
+    stop.set()
+    interrupt_by(stop)
+    pacing.pacer.pause(600)
+
+    with pytest.raises(RateLimited):
+        pacing.wait_for_turn(Share.BULK, deadline=float("inf"))

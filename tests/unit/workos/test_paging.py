@@ -1,0 +1,96 @@
+"""Reading ahead: in order, one page early, and never in circles."""
+
+from contextlib import closing
+from threading import Barrier, Event
+
+import pytest
+
+from orgs.domain.budget import Share
+from orgs.domain.types import ObjectPage
+from orgs.workos import BrokenAnswer, RateLimited, pacing, read_ahead
+
+
+def page(number: int, *, is_last: bool = False) -> ObjectPage:
+    return ObjectPage((), str(number), is_last)
+
+
+def test_pages_come_in_order_and_the_next_is_read_early() -> None:
+    read: list[str] = []
+    is_second_read = Event()
+
+    def page_after(start: str) -> ObjectPage:
+        read.append(start)
+        if start == "1":
+            is_second_read.set()
+        return page(int(start) + 1, is_last=start == "3")
+
+    with closing(read_ahead(page_after, "0")) as pages:
+        first = next(pages)
+        was_read_early = is_second_read.wait(30)
+        rest = list(pages)
+
+    assert [first.position, *(later.position for later in rest)] == ["1", "2", "3", "4"]
+    assert was_read_early
+    assert read == ["0", "1", "2", "3"]
+
+
+def test_an_error_is_raised_when_its_page_is_due() -> None:
+    def page_after(start: str) -> ObjectPage:
+        if start == "1":
+            raise BrokenAnswer("no page")
+        return page(int(start) + 1)
+
+    with closing(read_ahead(page_after, "0")) as pages:
+        first = next(pages)
+        with pytest.raises(BrokenAnswer, match="no page"):
+            next(pages)
+
+    assert first.position == "1"
+
+
+@pytest.mark.parametrize(
+    "after",
+    [{"0": 0}, {"0": 1, "1": 0}, {"0": 1, "1": 2, "2": 1}],
+    ids=["itself", "the first", "a later one"],
+)
+def test_pages_that_go_round_in_circles_are_an_error(after: dict[str, int]) -> None:
+    read: list[str] = []
+
+    def page_after(start: str) -> ObjectPage:
+        assert start not in read, "none is read twice"
+        read.append(start)
+        return page(after[start])
+
+    with (
+        closing(read_ahead(page_after, "0")) as pages,
+        pytest.raises(BrokenAnswer, match="same page again"),
+    ):
+        list(pages)
+
+    assert read == list(after)
+
+
+def test_closing_ends_a_wait_for_workos() -> None:
+    is_waiting = Barrier(2, timeout=30)
+    errors: list[Exception] = []
+
+    def page_after(start: str) -> ObjectPage:
+        if start == "0":
+            return page(1)
+        pacing.pacer.pause(600)
+        is_waiting.wait()
+        try:
+            pacing.wait_for_turn(Share.BULK, deadline=float("inf"))
+        except RateLimited as error:
+            errors.append(error)
+            raise
+        return page(2)
+
+    try:
+        with closing(read_ahead(page_after, "0")) as pages:
+            next(pages)
+            is_waiting.wait()
+    finally:
+        pacing.pacer.forget()
+
+    assert len(errors) == 1

@@ -1,0 +1,135 @@
+"""Webhooks: who signed them, and which event they announce."""
+
+import hmac
+import json
+import time
+
+import pytest
+
+from orgs.domain.naming import content_id
+from orgs.testing import sign
+from orgs.workos import (
+    Announcement,
+    is_signed,
+    is_well_formed_signature,
+    parse_announcement,
+)
+
+NOW = 1_800_000_000_000
+BODY = b'{"id": "event_1"}'
+SIGNED = sign("whsec_right", BODY, NOW)
+
+
+@pytest.fixture(autouse=True)
+def _now(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: NOW / 1000)
+
+
+@pytest.mark.parametrize(
+    ("body", "signature", "secrets", "expected"),
+    [
+        pytest.param(BODY, SIGNED, ("whsec_right",), True, id="right"),
+        pytest.param(BODY, SIGNED, ("whsec_old", "whsec_right"), True, id="one of two secrets"),
+        pytest.param(
+            b"\xff", sign("whsec_right", b"\xff", NOW), ("whsec_right",), True, id="no text"
+        ),
+        pytest.param(BODY, SIGNED, (), False, id="no secret"),
+        pytest.param(BODY, SIGNED, ("whsec_wrong",), False, id="another secret"),
+        pytest.param(BODY + b" ", SIGNED, ("whsec_right",), False, id="another body"),
+        pytest.param(
+            BODY, SIGNED.replace("t=18", "t=17"), ("whsec_right",), False, id="another time"
+        ),
+        pytest.param(
+            BODY, sign("whsec_right", BODY, NOW - 180_000), ("whsec_right",), True, id="3 minutes"
+        ),
+        pytest.param(
+            BODY, sign("whsec_right", BODY, NOW - 180_001), ("whsec_right",), False, id="too old"
+        ),
+        pytest.param(
+            BODY, sign("whsec_right", BODY, NOW + 180_001), ("whsec_right",), False, id="too new"
+        ),
+    ],
+)
+def test_a_signature_is_of_body_time_and_secret(
+    body: bytes, signature: str, secrets: tuple[str, ...], expected: object
+) -> None:
+    assert is_signed(body, signature, secrets) is expected
+
+
+@pytest.mark.parametrize(
+    "signature",
+    [
+        pytest.param("", id="none"),
+        pytest.param(SIGNED.replace(", ", ","), id="no blank"),
+        pytest.param(SIGNED + "\n", id="a line more"),
+        pytest.param(f"t={NOW}, v1={'é' * 64}", id="not ASCII"),
+        pytest.param(f"t={'٣' * 13}, v1={'0' * 64}", id="other digits"),
+        pytest.param(f"t={'9' * 400}, v1={'0' * 64}", id="a time without end"),
+        pytest.param(f"t=, v1={'0' * 64}", id="no time"),
+        pytest.param(f"t={NOW}, v1={'0' * 63}", id="short"),
+    ],
+)
+def test_a_header_that_is_no_signature_signs_nothing(signature: str) -> None:
+    assert not is_well_formed_signature(signature)
+    assert not is_signed(BODY, signature, ("whsec_right",))
+
+
+def test_a_wrong_signature_may_be_well_formed() -> None:
+    assert is_well_formed_signature(sign("whsec_wrong", BODY, NOW))
+
+
+def test_nothing_but_the_constant_time_comparison_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    signatures = [sign(secret, BODY, NOW) for secret in ("whsec_right", "whsec_wrong")]
+
+    def verdicts(comparison: bool) -> list[bool]:
+        monkeypatch.setattr(hmac, "compare_digest", lambda *_: comparison)
+        return [is_signed(BODY, signature, ("whsec_right",)) for signature in signatures]
+
+    assert verdicts(comparison=True) == [True, True]
+    assert verdicts(comparison=False) == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("body", "announcement"),
+    [
+        pytest.param(
+            b'{"id": "event_1", "event": "organization.created", "data": {"id": "org_1"}}',
+            Announcement("event_1", "organization.created", "org_1"),
+            id="an event",
+        ),
+        pytest.param(
+            b'{"id": "event_1", "event": "x"}', Announcement("event_1", "x", None), id="no data"
+        ),
+        pytest.param(
+            b'{"id": "event_1", "event": "x", "data": {"id": "a\\u0000"}}',
+            Announcement("event_1", "x", None),
+            id="an organization id that can't be one",
+        ),
+        pytest.param(
+            json.dumps({"id": "e" * 300, "event": "x"}).encode(),
+            Announcement(content_id(b"e" * 300), "x", None),
+            id="an endless id: its hash",
+        ),
+        pytest.param(
+            b'{"id": "event_1", "event": "x", "data": %s}' % (b"[" * 9_000 + b"]" * 9_000),
+            Announcement("event_1", "x", None),
+            id="data without end",
+        ),
+        pytest.param(b"", None, id="empty"),
+        pytest.param(b"{", None, id="not JSON"),
+        pytest.param(b"\xff\xfe", None, id="not text"),
+        pytest.param(b"[" * 100_000, None, id="nested without end"),
+        pytest.param(b"1" * 5_000, None, id="a number without end"),
+        pytest.param(b"null", None, id="null"),
+        pytest.param(b"[]", None, id="a list"),
+        pytest.param(b'{"event": "x"}', None, id="no id"),
+        pytest.param(b'{"id": "", "event": "x"}', None, id="empty id"),
+        pytest.param(b'{"id": 5, "event": "x"}', None, id="id a number"),
+        pytest.param(b'{"id": "a\\u0000", "event": "x"}', None, id="NUL in id"),
+        pytest.param(b'{"id": "\\ud800", "event": "x"}', None, id="lone surrogate in id"),
+        pytest.param(b'{"id": "event_1"}', None, id="no type"),
+        pytest.param(b'{"id": "event_1", "event": "\\u0000"}', None, id="NUL in type"),
+    ],
+)
+def test_a_webhooks_body_announces(body: bytes, announcement: Announcement | None) -> None:
+    assert parse_announcement(body) == announcement
