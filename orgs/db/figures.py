@@ -44,8 +44,8 @@ STATUS: Final = f"""
 SELECT statement_timestamp() AS at,
     pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean
         AS is_read_only,
-    {_TIMES}, last_drift, last_failed, snapshot_trouble, failures, last_trouble,
-    cursors.last_error, draining_until > statement_timestamp() AS is_draining,
+    {_TIMES}, last_drift, last_failed, snapshot_trouble, snapshot_error_kind, failures,
+    last_trouble, cursors.last_error, draining_until > statement_timestamp() AS is_draining,
     reconciling_until > statement_timestamp() AS is_reconciling, refused_webhooks,
     announced, overdue, parked, write_backs, write_backs_failing, write_back_conflicts,
     (
@@ -55,8 +55,9 @@ SELECT statement_timestamp() AS at,
     conflicts, conflicts_by_kind, linked, unlinked, disabled, disabled_here
 FROM (
     SELECT count(*) AS announced, min(announced_at) AS announced_since,
-        count(*) FILTER (
-            WHERE announced_at <= statement_timestamp() - make_interval(secs => %(window)s)
+        count(*) FILTER (WHERE announced_at NOT BETWEEN
+            statement_timestamp() - make_interval(secs => %(window)s)
+            AND statement_timestamp() + interval '1 minute'
         ) AS overdue
     FROM workos_event WHERE announced_at IS NOT NULL AND processed_at IS NULL
 ) AS unseen_events

@@ -24,6 +24,7 @@ class CursorFigures:
     last_drift: int  # organizations that it repaired
     last_failed: int  # organizations that PostgreSQL refused to write in it
     snapshot_trouble: str  # why the last snapshot did not complete; empty if it did
+    snapshot_error_kind: str  # the ReadError of that, if it is one
     failures: int  # failed reads since the last good one
     failing_since: datetime | None
     last_trouble: str  # the ReadError of the last failed read; empty if it is not known

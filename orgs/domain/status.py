@@ -148,12 +148,7 @@ def _count(number: int, one: str, many: str = "") -> str:
 class _Words(Formatter):
     """Fills sentences: ``{f.parked:event is/events are}``, ``{f.since_drain:for}``, names."""
 
-    def __init__(self, facts: Any) -> None:
-        self.facts = facts
-
     def format_field(self, value: Any, format_spec: str) -> str:
-        if isinstance(value, datetime):
-            value = self.facts.elapsed(value)
         if isinstance(value, timedelta) and value < timedelta.max:
             return f"{format_spec} {in_words(value)}".strip()
         if isinstance(value, int):
@@ -178,10 +173,9 @@ class Rule(Generic[T]):
     def apply(self, facts: T, found: dict[ProblemCode, Problem]) -> None:
         """Add the problem to ``found`` if there is one, and no cause of it is found."""
         # While the database takes no writes, nothing else can be repaired.
-        if any(code in found for code in (self.code, ProblemCode.DATABASE_READ_ONLY, *self.causes)):
-            return
-        if self.condition(facts):
-            sentence = _Words(facts).format(self.sentence, f=facts)
+        hidden_by = {self.code, ProblemCode.DATABASE_READ_ONLY, *self.causes}
+        if hidden_by.isdisjoint(found) and self.condition(facts):
+            sentence = _Words().format(self.sentence, f=facts)
             since, detail = self.since(facts), self.detail(facts)
             problem = Problem(self.code, self.severity, sentence, self.remedy, since, detail)
             found[self.code] = problem
@@ -198,9 +192,8 @@ RESTART = "`systemctl restart gram-sync-worker`, or end `manage.py sync_worker` 
 READ_NOW = "`manage.py reconcile_workos --events-only` reads the stream, or says what is in the way"
 SNAPSHOT = ("Choose *Take a snapshot now* in the admin, under Sync status, or run `manage.py "
     "reconcile_workos`, which says what is in the way.")
-DECIDE = ("Read the reason in the admin, under Conflicts. Then choose *Overwrite in WorkOS*, *Give "
-    "the row to the new organization* or *Keep as it is*; or correct it in WorkOS, and choose "
-    "*Look again*.")
+DECIDE = ("Read the reason in the admin, under Conflicts. Choose *Overwrite in WorkOS*, *Give the "
+    "row to the new organization* or *Keep as it is*; or correct WorkOS, and choose *Look again*.")
 FULL = "PostgreSQL has no disk space, no memory or no connections left."
 MAKE_ROOM = "Free or add what PostgreSQL's log says is used up. The worker goes on by itself."
 WORDS = "The admin shows the error itself, under Sync status."
@@ -218,8 +211,7 @@ DATABASE_RULES: Final[tuple[Rule[DatabaseState], ...]] = tuple(
             "PostgreSQL answers too late: a table is locked, or the server is overloaded.", LOCKS),
         (C.GRANTS_MISSING, lambda state: state.missing_grants or state.failure is C.GRANTS_MISSING,
             "The database's user lacks grants on the tables: {f.missing_grants}.",
-            ("Run `manage.py check --database default`. It lists each GRANT that the owner of the "
-            "tables has to execute.")),
+            "Run `manage.py check --database default`: it lists each GRANT that is missing."),
         (C.MIGRATIONS_UNAPPLIED, lambda state: state.unapplied,
             "Migrations are not applied: {f.unapplied}.", "Run `manage.py migrate`."),
     )
@@ -228,20 +220,17 @@ DATABASE_RULES: Final[tuple[Rule[DatabaseState], ...]] = tuple(
 #: Then nobody reads, or whoever reads can't write.
 STOPPED: Final = {C.DATABASE_FULL, C.QUEUE_UNUSABLE, C.WORKER_NOT_RUNNING}
 REFUSED: Final = {C.GRANTS_MISSING, C.MIGRATIONS_UNAPPLIED}
-ENDED: Final = {C.KEY_MISSING, C.KEY_REFUSED, C.CLIENT_MISCONFIGURED, C.WRONG_ENVIRONMENT,
-    C.WRITES_REFUSED, C.CURSOR_LOST}
-#: Then events don't arrive: what that leads to is not reported beside it.
-UNREAD: Final = STOPPED | REFUSED | ENDED | {C.READS_FAILING, C.CURSOR_OLD}
+#: Then events don't arrive: what follows from that is not reported beside it.
+UNREAD: Final = STOPPED | REFUSED | {C.KEY_MISSING, C.KEY_REFUSED, C.CLIENT_MISCONFIGURED,
+    C.WRONG_ENVIRONMENT, C.WRITES_REFUSED, C.CURSOR_LOST, C.READS_FAILING, C.CURSOR_OLD}
 
 def read_rules(error: ReadError | None, code: ProblemCode, sentence: str, remedy: str,
                causes: Collection[ProblemCode] = STOPPED) -> Iterator[Rule[Figures]]:
-    """Yield the rules about reads that fail with ``error``; None stands for any other.
-
-    Someone is called at once if no later read will do better, else after a while.
-    """
+    """Yield the rules about reads that fail with ``error``; None is one that is not known."""
     needs_person = error is not None and error.needs_person
     def fails(f: Figures) -> bool:
-        return f.cursor.failures > 0 and error in (f.cursor.last_trouble, None)
+        known = next((kind for kind in ReadError if kind == f.cursor.last_trouble), None)
+        return f.cursor.failures > 0 and error == known
     def fails_for(f: Figures) -> timedelta:
         return f.elapsed(f.cursor.failing_since or f.cursor.drained_at)
     def lasts(f: Figures) -> bool:
@@ -253,7 +242,7 @@ def read_rules(error: ReadError | None, code: ProblemCode, sentence: str, remedy
         yield Rule(code, severity, condition, sentence, remedy, lambda f: f.cursor.failing_since,
             lambda f: f.cursor.last_error, () if needs_person else causes)
 
-FAILING = "WorkOS's stream can't be read ({f.cursor.failures:attempt} failed in a row): "
+FAILING = "WorkOS's stream can't be read ({f.cursor.failures:failed attempt}): "
 
 RULES: Final[tuple[Rule[Figures], ...]] = (
     Rule(C.DATABASE_READ_ONLY, E, lambda f: f.is_read_only,
@@ -283,16 +272,19 @@ RULES: Final[tuple[Rule[Figures], ...]] = (
     *read_rules(ReadError.CLIENT_MISCONFIGURED, C.CLIENT_MISCONFIGURED,
         "The client for WorkOS can't be built: a proxy setting or a certificate file is wrong.",
         f"Correct HTTPS_PROXY, ALL_PROXY or SSL_CERT_FILE, and restart web and worker. {WORDS}"),
-    *read_rules(ReadError.WRONG_ENVIRONMENT, C.WRONG_ENVIRONMENT,
+    Rule(C.WRONG_ENVIRONMENT, E,
+        lambda f: C.WRONG_ENVIRONMENT in (f.cursor.snapshot_error_kind, f.cursor.last_trouble),
         "WorkOS lists none of the organizations that are linked here. Nothing was written.",
         "Set WORKOS_API_KEY and WORKOS_BASE_URL to the environment that this database mirrors, "
-        "restart web and worker, and run `manage.py reconcile_workos`."),
+        "restart web and worker, and run `manage.py reconcile_workos`.",
+        detail=lambda f: f.cursor.snapshot_trouble),
     *read_rules(ReadError.WRITES_REFUSED, C.WRITES_REFUSED,
         "PostgreSQL refuses every event for the same reason. Nothing more is parked.",
         f"{WORDS} Undo the change of the tables that led to it. {AGAIN}"),
     *read_rules(ReadError.CURSOR_LOST, C.CURSOR_LOST,
         "WorkOS can't read on from the stored position of the stream.",
-        f"The worker takes a snapshot by itself, which repairs that. If it does not: {SNAPSHOT}"),
+        f"The worker takes a snapshot by itself, which repairs that. If it does not: {SNAPSHOT}",
+        STOPPED | {C.WRONG_ENVIRONMENT}),
     *read_rules(ReadError.RATE_LIMITED, C.READS_FAILING,
         f"{FAILING}WorkOS limits how often it may be asked (429).",
         "Reads go on after the pause that WorkOS asked for. If this lasts, find out what else uses "
@@ -309,14 +301,14 @@ RULES: Final[tuple[Rule[Figures], ...]] = (
     *read_rules(ReadError.DATABASE, C.READS_FAILING, f"{FAILING}PostgreSQL refuses a statement.",
         f"{WORDS} {AGAIN}", STOPPED | REFUSED),
     *read_rules(None, C.READS_FAILING, f"{FAILING}this release does not know why.",
-        f"{WORDS} {AGAIN}", STOPPED | ENDED),
+        f"{WORDS} {AGAIN}"),
     Rule(C.CURSOR_OLD, E, lambda f: (f.cursor.drained_at or f.at) > f.at + LONGEST_HICCUP,
         "The time of the last complete read lies {f.since_drain} in the future: a clock was wrong.",
         f"Correct that clock (`timedatectl` shows it). The next read resets the time: {READ_NOW}.",
         causes=UNREAD),
     Rule(C.CURSOR_OLD, E, lambda f: f.since_drain > LONGEST_SINCE_DRAIN
             and f.elapsed(f.cursor.worker_started_at) <= LONGEST_HICCUP,
-        "WorkOS's stream is not read yet: the worker started {f.cursor.worker_started_at} ago.",
+        "WorkOS's stream is not read to its end yet: the worker has just started.",
         "Wait: a worker begins to read within a minute. If this stays, its log says why.",
         lambda f: f.cursor.drained_at, causes=UNREAD),
     Rule(C.CURSOR_OLD, E, lambda f: f.since_drain > LONGEST_SINCE_DRAIN,
@@ -325,8 +317,8 @@ RULES: Final[tuple[Rule[Figures], ...]] = (
         f"Start a worker if none runs, else restart it: {RESTART}. Until then, {READ_NOW}. The "
         "admin shows what is queued, under Queued tasks.",
         since=lambda f: f.cursor.drained_at, causes=UNREAD),
-    Rule(C.RETENTION_NEAR, E, lambda f: f.cursor.drained_at is not None
-            and f.since_drain > f.event_retention - RETENTION_MARGIN,
+    Rule(C.RETENTION_NEAR, E,
+        lambda f: f.at - (f.cursor.drained_at or f.at) > f.event_retention - RETENTION_MARGIN,
         "WorkOS keeps events for {f.event_retention}; no read reached the end {f.since_drain:for}.",
         "Repair what keeps the stream from being read. Then run `manage.py reconcile_workos`, "
         "which repairs what the lost events would have changed.", lambda f: f.cursor.drained_at),
@@ -362,8 +354,8 @@ RULES: Final[tuple[Rule[Figures], ...]] = (
         "{f.requests.refused_webhooks:webhook was/webhooks were} refused, and none accepted since: "
         "the signature does not match.",
         "Set WORKOS_WEBHOOK_SECRET to the endpoint's signing secret (WorkOS's dashboard, under "
-        "Webhooks), and restart web. If it is right, the web machine's clock is wrong "
-        "(`timedatectl` shows it).", lambda f: f.requests.refused_since),
+        "Webhooks), and restart web. Or its machine's clock is wrong: `timedatectl` shows it.",
+        lambda f: f.requests.refused_since),
     Rule(C.WEBHOOKS_ABSENT, W,
         lambda f: f.last_day.recently_lost and not f.last_day.recently_announced,
         "No webhook came for {f.last_day.recently_lost:event} of the last hour. The schedule read "
@@ -380,11 +372,9 @@ RULES: Final[tuple[Rule[Figures], ...]] = (
     Rule(C.SNAPSHOT_OLD, W,
         lambda f: f.elapsed(f.cursor.reconciled_at) > LONGEST_SINCE_SNAPSHOT
             and not f.cursor.is_reconciling,
-        "No snapshot of all organizations was completed {f.cursor.reconciled_at:for}.",
+        "No snapshot of all organizations was completed in the last two days.",
         SNAPSHOT, lambda f: f.cursor.reconciled_at, causes=UNREAD | {C.SNAPSHOT_INCOMPLETE}),
 )
 
 #: Every code with each severity that it may have.
-SEVERITIES: Final = tuple(dict.fromkeys(
-    [(rule.code, rule.severity) for rule in DATABASE_RULES] +
-    [(rule.code, rule.severity) for rule in RULES]))
+SEVERITIES = {(r.code, r.severity) for r in DATABASE_RULES} | {(r.code, r.severity) for r in RULES}

@@ -44,7 +44,7 @@ class StatusCollector(Collector):
             labels=["code", "severity"],
         )
         found = {(problem.code, problem.severity) for problem in self.status.problems}
-        for code, severity in SEVERITIES:
+        for code, severity in sorted(SEVERITIES):
             problems.add_metric([code, severity], float((code, severity) in found))
         yield problems
         build = GaugeMetricFamily("gram_sync_build_info", "The release.", labels=["version"])

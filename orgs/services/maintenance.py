@@ -222,7 +222,7 @@ class RefusedWebhooks:
     @contextmanager
     def _row(self) -> Iterator[QuerySet[RequestBudget]]:
         try:
-            with bounded_transaction(most=LONGEST_WAIT):
+            with bounded_transaction(at_most=LONGEST_WAIT):
                 yield RequestBudget.objects.filter(id=1)
         except Error as error:
             logger.warning("refused webhooks could not be counted: %s", one_line(error))
