@@ -48,7 +48,7 @@ class StatusCollector(Collector):
             problems.add_metric([code, severity], float((code, severity) in found))
         yield problems
         build = GaugeMetricFamily("gram_sync_build_info", "The release.", labels=["version"])
-        build.add_metric([getattr(orgs, "__version__", "unknown")], 1)
+        build.add_metric([orgs.__version__], 1)
         yield build
         if self.status.figures is not None:
             for name, text, value in GAUGES:
