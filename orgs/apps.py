@@ -24,6 +24,6 @@ class OrgsConfig(AppConfig):
 
 
 def _ensure_schedules(using: str, **_: Any) -> None:
-    from orgs.services.schedules import ensure_schedules  # noqa: PLC0415 - needs the models
+    from orgs.services.maintenance import ensure_schedules  # noqa: PLC0415 - needs the models
 
     ensure_schedules(using=using)

@@ -15,8 +15,7 @@ from django.db import Error as DatabaseUnusable
 
 from orgs.conf import RANGES, SyncSettings, least_task_timeout, sync_settings
 from orgs.domain.naming import one_line
-from orgs.services.grants import missing_grants
-from orgs.services.schedules import broken_schedules
+from orgs.services.maintenance import broken_schedules, missing_grants
 from orgs.workos import is_header_text
 
 #: The oldest that Django 5.2 works with. The SQL here needs 12: date_trunc with a time zone.

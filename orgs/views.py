@@ -4,14 +4,17 @@ No session and no user is read: none of these needs one, and ``healthz`` no data
 """
 
 import logging
+from datetime import UTC
 
-from django.db import Error as DatabaseUnusable
+from django.contrib.auth.decorators import login_not_required
+from django.db import Error
 from django.http import HttpRequest, HttpResponse, JsonResponse, UnreadablePostError
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST, require_safe
 
 from orgs.domain.status import Problem
+from orgs.monitoring import runbook_reference
 from orgs.monitoring.metrics import CONTENT_TYPE, exposition
 from orgs.services.status import current_status
 from orgs.services.webhook import Receipt, receive_webhook
@@ -29,88 +32,90 @@ _STATUS = {
 }
 
 
+@login_not_required
 @csrf_exempt
 @require_POST
 def workos_webhook(request: HttpRequest) -> HttpResponse:
-    """WorkOS's doorbell. Whatever a client sends, the answer is not a 500."""
-    length = _announced_length(request)
-    if length is None:
-        return HttpResponse(status=400)
-    if length > MAX_BODY_BYTES:
-        return HttpResponse(status=413)
+    """Take WorkOS's notification that an event exists. Whatever is sent, the answer is no 500."""
     try:
         body = _body(request)
-        if len(body) > MAX_BODY_BYTES:
+        if body is None:
             return HttpResponse(status=413)
         signature = request.headers.get("WorkOS-Signature", "")
         receipt = receive_webhook(body, signature)
     except UnreadablePostError:
         return HttpResponse(status=400)
-    except DatabaseUnusable:
-        logger.exception("a webhook could not be taken; WorkOS will send it again")
+    except Error:
+        logger.exception("a webhook could not be stored; WorkOS will send it again")
         return HttpResponse(status=503)
     if receipt is Receipt.NOT_CONFIGURED:
-        logger.error("a webhook came, and WORKOS_WEBHOOK_SECRET is not set")
+        logger.error("a webhook was refused, because WORKOS_WEBHOOK_SECRET is not set")
     if receipt is Receipt.NOT_SIGNED and signature:
         # Who sends none has not even tried to be WorkOS.
         logger.warning(
-            "a webhook's signature does not fit: WORKOS_WEBHOOK_SECRET is not its endpoint's, this "
-            "machine's clock is wrong, or it is forged"
+            "the signature of a webhook does not match: WORKOS_WEBHOOK_SECRET is not its "
+            "endpoint's, this machine's clock is wrong, or it is forged"
         )
     if receipt is Receipt.NOT_AN_EVENT:
-        logger.warning("a webhook is signed, and is no event: WorkOS's dashboard shows what it was")
+        logger.warning("a signed webhook is not an event: WorkOS's dashboard shows what it is")
     return HttpResponse(status=_STATUS[receipt])
 
 
+@login_not_required
 @never_cache
 @require_safe
 def healthz(_: HttpRequest) -> HttpResponse:
-    """Whether this process answers."""
+    """Answer that this process answers."""
     return HttpResponse("ok\n", content_type="text/plain")
 
 
+@login_not_required
 @never_cache
 @require_safe
 def readyz(_: HttpRequest) -> HttpResponse:
-    """Whether the mirror is current: 200, or 503 with what is wrong. Warnings alone are 200."""
+    """Answer 200 if the mirror is current, else 503 with what is wrong; 200 for warnings alone."""
     status = current_status()
-    answer = {"ready": status.is_ready, "problems": [_told(p) for p in status.problems]}
+    problems = [_as_json(problem) for problem in status.problems]
+    answer = {"ready": status.is_ready, "problems": problems}
     return JsonResponse(answer, status=200 if status.is_ready else 503)
 
 
+@login_not_required
 @never_cache
 @require_safe
 def metrics(_: HttpRequest) -> HttpResponse:
-    """The figures for Prometheus; what is wrong alone, if that is why there are none."""
-    status = current_status()
-    return HttpResponse(exposition(status.problems, status.figures), content_type=CONTENT_TYPE)
+    """Answer the figures for Prometheus; what is wrong alone, if that is why there are none."""
+    return HttpResponse(exposition(current_status()), content_type=CONTENT_TYPE)
 
 
-def _told(problem: Problem) -> dict[str, str]:
+def _as_json(problem: Problem) -> dict[str, str | None]:
     # Without its detail, which may hold ids: anyone may ask.
     return {
         "code": problem.code,
         "severity": problem.severity,
+        "since": problem.since.astimezone(UTC).isoformat() if problem.since else None,
         "sentence": problem.sentence,
         "remedy": problem.remedy,
+        "runbook": runbook_reference(problem.code),
     }
 
 
-def _announced_length(request: HttpRequest) -> int | None:
-    """The body's length in bytes; None if it isn't a number, on which Django would raise."""
+def _body(request: HttpRequest) -> bytes | None:
+    """Return the body, or None if it is too long. Raises ``UnreadablePostError``.
+
+    Django takes a body that comes in chunks, without a length, for an empty one.
+    """
     try:
-        return int(request.META.get("CONTENT_LENGTH") or 0)
-    except ValueError:
+        length = int(request.META.get("CONTENT_LENGTH") or 0)
+    except ValueError as error:
+        raise UnreadablePostError(*error.args) from error
+    if length > MAX_BODY_BYTES:
         return None
-
-
-def _body(request: HttpRequest) -> bytes:
-    """The body. Django takes one that comes in chunks, without a length, for an empty one."""
     if "CONTENT_LENGTH" in request.META or not request.META.get("wsgi.input_terminated"):
         return request.body
     try:
-        chunked: bytes = request.META["wsgi.input"].read(MAX_BODY_BYTES + 1)
+        body: bytes = request.META["wsgi.input"].read(MAX_BODY_BYTES + 1)
     except Exception as error:
-        # Each server has exceptions of its own for chunks that are none.
+        # Each server has exceptions of its own for malformed chunks.
         raise UnreadablePostError(*error.args) from error
-    return chunked
+    return body if len(body) <= MAX_BODY_BYTES else None

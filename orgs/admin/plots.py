@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import ceil, floor, log10
 
-from orgs.domain.status import HourLatency, LastDayFigures
+from orgs.domain.figures import HourLatency, LastDayFigures
 from orgs.domain.types import (
     EVENT_OUTCOMES,
 )

@@ -8,7 +8,8 @@ from typing import Any
 from django.urls import reverse
 
 from orgs.admin.plots import events_plot, latency_plot
-from orgs.domain.status import Figures, Problem, ProblemCode, Severity, Status
+from orgs.domain.figures import Figures
+from orgs.domain.status import Problem, ProblemCode, Severity, Status
 from orgs.models import ORGANIZATIONS_STREAM
 
 

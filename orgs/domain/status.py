@@ -1,616 +1,380 @@
-"""Decides what is wrong with the mirror, and says what to do about it. Pure.
+"""Defines what can be wrong with the mirror: code, severity, condition, sentence, remedy. Pure.
 
-The one source for the status page, ``/readyz`` and ``/metrics``: each shows these figures and these
-problems, and none has thresholds of its own.
+``/readyz``, ``/metrics`` and the status page show these problems; none has thresholds of its own.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import NamedTuple
+from string import Formatter
+from typing import Any, Final, Generic, TypeVar
 
-#: A drain reaches the end every minute, even if nothing happens.
-LONGEST_SINCE_DRAIN = timedelta(minutes=5)
+from orgs.domain.figures import Figures
 
-#: The schedule has tried again by then: it is no hiccup.
-LONGEST_FAILING = timedelta(minutes=2)
+T = TypeVar("T")
 
-#: So long before WorkOS forgets what was not read, there is time to mend it by daylight.
-RETENTION_MARGIN = timedelta(days=7)
-
-#: A write-back's pauses grow to 15 minutes: by then it has failed about ten times.
-LONGEST_WRITE_BACK = timedelta(hours=1)
-
-#: The schedule rings every minute, and the worker looks for what is due twice a minute.
-LONGEST_SCHEDULE_DELAY = timedelta(minutes=3)
-
-#: One snapshot a day; one that failed is not yet a reason to be woken.
-LONGEST_SINCE_SNAPSHOT = timedelta(hours=50)
+LONGEST_SINCE_DRAIN = timedelta(minutes=5)  # a drain reaches the end of the stream every minute
+LONGEST_HICCUP = timedelta(minutes=2)  # schedules are due every minute, and looked for twice
+LONGEST_FAILING = timedelta(minutes=10)  # then someone is called
+RETENTION_MARGIN = timedelta(days=7)  # enough to act by daylight
+LONGEST_WRITE_BACK = timedelta(hours=1)  # about ten attempts, 1 second to 15 minutes apart
+LONGEST_SINCE_SNAPSHOT = timedelta(hours=50)  # one a day: one that fails is no problem yet
+LEAST_REFUSED_WEBHOOKS = 3  # one may be forged, or come while the secret is replaced
+LONGEST_SINCE_REFUSAL = timedelta(days=1)  # refusals of longer ago say nothing about today
 
 
 class Severity(StrEnum):
-    """Whether someone has to act at once: an error makes ``/readyz`` answer 503."""
+    """An error calls someone, and makes ``/readyz`` answer 503; a warning is a ticket."""
 
     ERROR = "error"
     WARNING = "warning"
 
 
 class ProblemCode(StrEnum):
-    """The stable names of what can be wrong, for alert rules and runbooks."""
+    """The stable names of problems. Each has a section in the runbook, and an alert."""
 
     DATABASE_UNUSABLE = "database_unusable"
-    DATABASE_READ_ONLY = "database_read_only"
+    DATABASE_FULL = "database_full"
     TABLES_LOCKED = "tables_locked"
     GRANTS_MISSING = "grants_missing"
     MIGRATIONS_UNAPPLIED = "migrations_unapplied"
+    DATABASE_READ_ONLY = "database_read_only"
     SCHEDULES_MISSING = "schedules_missing"
     QUEUE_UNUSABLE = "queue_unusable"
     WORKER_NOT_RUNNING = "worker_not_running"
-    CURSOR_OLD = "cursor_old"
+    KEY_MISSING = "key_missing"
+    KEY_REFUSED = "key_refused"
+    CLIENT_MISCONFIGURED = "client_misconfigured"
+    WRONG_ENVIRONMENT = "wrong_environment"
+    WRITES_REFUSED = "writes_refused"
+    CURSOR_LOST = "cursor_lost"
     READS_FAILING = "reads_failing"
+    CURSOR_OLD = "cursor_old"
     RETENTION_NEAR = "retention_near"
     ANNOUNCEMENTS_OVERDUE = "announcements_overdue"
     EVENTS_PARKED = "events_parked"
-    WRITE_BACKS_FAILING = "write_backs_failing"
+    CONFLICTS = "conflicts"
     WRITE_BACK_CONFLICTS = "write_back_conflicts"
+    DISABLED_HERE = "disabled_here"
+    WRITE_BACKS_FAILING = "write_backs_failing"
+    WEBHOOKS_REFUSED = "webhooks_refused"
     WEBHOOKS_ABSENT = "webhooks_absent"
     SNAPSHOT_INCOMPLETE = "snapshot_incomplete"
     SNAPSHOT_OLD = "snapshot_old"
 
-    @property
-    def severity(self) -> Severity:
-        """Whether this problem has to be acted on at once."""
-        return Severity.WARNING if self in _WARNINGS else Severity.ERROR
-
-
-_WARNINGS = frozenset(
-    {
-        ProblemCode.READS_FAILING,
-        ProblemCode.WRITE_BACK_CONFLICTS,
-        ProblemCode.WEBHOOKS_ABSENT,
-        ProblemCode.SNAPSHOT_INCOMPLETE,
-        ProblemCode.SNAPSHOT_OLD,
-    }
-)
-
 
 class ReadError(StrEnum):
-    """The stable names of why a read of the stream failed: they can be shown to anyone, where
-    WorkOS's and PostgreSQL's own words can't."""
+    """The stable names of why a read of the stream failed, which can be shown to anyone."""
 
     KEY_MISSING = "key_missing"
     KEY_REFUSED = "key_refused"
+    CLIENT_MISCONFIGURED = "client_misconfigured"  # it can't be built: a bad proxy or certificate
+    WRONG_ENVIRONMENT = "wrong_environment"  # none of the linked organizations is listed
+    WRITES_REFUSED = "writes_refused"  # PostgreSQL refuses every item in a row
+    DATABASE_FULL = "database_full"  # SQLSTATE class 53
+    CURSOR_LOST = "cursor_lost"
     RATE_LIMITED = "rate_limited"
     UNAVAILABLE = "unavailable"
     NOT_UNDERSTOOD = "not_understood"
-    CURSOR_LOST = "cursor_lost"
     LOCK_NOT_HAD = "lock_not_had"
     DATABASE = "database"
-    CLIENT_MISCONFIGURED = "client_misconfigured"
-    """The client can't be built: a proxy setting or a certificate file is wrong."""
-    WRONG_ENVIRONMENT = "wrong_environment"
-    """WorkOS lists none of the organizations that are linked here."""
-    WRITES_REFUSED = "writes_refused"
-    """PostgreSQL refuses every item in a row with the same code."""
 
     @property
     def needs_person(self) -> bool:
         """Return True if no later read will do better by itself."""
-        return self in (
-            self.KEY_MISSING,
-            self.KEY_REFUSED,
-            self.CLIENT_MISCONFIGURED,
-            self.WRONG_ENVIRONMENT,
-            self.WRITES_REFUSED,
-        )
+        return self in tuple(ReadError)[:6]
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that is wrong, fit to be shown to anyone: ``sentence`` and ``remedy`` hold figures
-    and commands, and no name, id or payload."""
+    """Something that is wrong. All but ``detail`` can be shown to anyone."""
 
     code: ProblemCode
+    severity: Severity
     sentence: str
     remedy: str
-    detail: str = ""
-    """WorkOS's or PostgreSQL's own words, which may hold ids: for people who are logged in."""
-
-    @property
-    def severity(self) -> Severity:
-        """That of its code."""
-        return self.code.severity
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CursorFigures:
-    """Where the stream stands, and how reading it goes."""
-
-    drained_at: datetime | None
-    """When a read last reached the end of the stream; None: never."""
-    last_event_at: datetime | None
-    """When the last event that was applied was created."""
-    reconciled_at: datetime | None
-    """When the last complete snapshot began; None: never."""
-    last_drift: int
-    """How many organizations it found to differ, and repaired."""
-    snapshot_trouble: str
-    """Why the last snapshot did not complete; may hold ids. Empty if it did."""
-    failures: int
-    """Failed reads since the last good one."""
-    last_trouble: str
-    """Of which ``ReadError`` the last of them was; empty if none was, or it is not known."""
-    last_error: str
-    """WorkOS's words; may hold ids."""
-    is_draining: bool
-    """Whether a drain waits for events that are held back."""
-    is_reconciling: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WaitingFigures:
-    """What is not done yet."""
-
-    announced: int
-    """Announced by a webhook, and not yet read."""
-    announced_since: datetime | None
-    """When the oldest of them was announced."""
-    overdue: int
-    """Those of them that are past the hold-back window."""
-    parked: int
-    write_backs: int
-    """Organizations whose id WorkOS is still to be told; conflicts are not among them."""
-    write_backs_since: datetime | None
-    """When the oldest of them was asked for."""
-    write_backs_failing: int
-    """Those of them that have waited for longer than ``LONGEST_WRITE_BACK``."""
-    write_back_error: str
-    """Why the oldest of them failed; may hold ids."""
-    conflicts: int
-    """Write-backs that wait for a person."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OrganizationFigures:
-    """How many rows there are; each is counted once."""
-
-    linked: int
-    """Linked and enabled."""
-    unlinked: int
-    """Enabled, and no organization of WorkOS's is known for them."""
-    disabled: int
+    since: datetime | None = None
+    detail: str = ""  # WorkOS's or PostgreSQL's own words, which may hold ids
 
 
 @dataclass(frozen=True, slots=True)
-class EventCount:
-    """How many events were processed, with this outcome, in the hour that began then."""
+class DatabaseState:
+    """What is wrong with the database itself."""
 
-    hour: datetime
-    outcome: str
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class HourLatency:
-    """``LastDayFigures.latency_p50`` and ``latency_p99``, of the hour that began then."""
-
-    hour: datetime
-    p50: timedelta
-    p99: timedelta
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LastDayFigures:
-    """What happened in the last 24 hours."""
-
-    events: tuple[EventCount, ...]
-    """By hour and outcome; only those that occurred. The first hour is not a whole one."""
-    latency_p50: timedelta | None
-    """From an event's first webhook to its row, of events that were announced and then applied."""
-    latency_p99: timedelta | None
-    latencies: tuple[HourLatency, ...] = ()
-    """By hour; only those in which there was one. The first hour is not a whole one."""
-    announced: int
-    """Processed events that a webhook announced, before or after."""
-    late: int
-    """Those of them whose webhook came after the stream had brought the event."""
-    lost: int
-    """Processed events of the last day that no webhook announced, in five minutes or more."""
-    recently_announced: int
-    """As ``announced``, of events that WorkOS created in the last hour."""
-    recently_lost: int
-    """As ``lost``, of events that WorkOS created in the last hour."""
-
-    @property
-    def outcomes(self) -> dict[str, int]:
-        """Counts by outcome."""
-        counts: dict[str, int] = {}
-        for event in self.events:
-            counts[event.outcome] = counts.get(event.outcome, 0) + event.count
-        return counts
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScheduleFigures:
-    """django-q2's schedules."""
-
-    broken: tuple[str, ...]
-    """Names of those that are missing, or will not do what they are for."""
-    sync_due_at: datetime | None
-    """When the minute schedule rings next; in the past: when it should have rung."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
-    """How the mirror is, by the database's clock ``at`` one moment."""
-
-    at: datetime
-    hold_back_window: timedelta
-    event_retention: timedelta
-    """How long WorkOS keeps events that were not read."""
-    cursor: CursorFigures
-    waiting: WaitingFigures
-    organizations: OrganizationFigures
-    last_day: LastDayFigures
-    schedules: ScheduleFigures
-    queue_length: int | None
-    """How many tasks wait for a worker; None if the queue can't be asked."""
-    is_read_only: bool
-    """Whether the database takes no writes."""
-
-    @property
-    def since_drain(self) -> timedelta | None:
-        """How long ago a read last reached the end of the stream; None: it never did."""
-        drained_at = self.cursor.drained_at
-        return None if drained_at is None else self.at - drained_at
-
-    @property
-    def schedule_delay(self) -> timedelta:
-        """How long ago the minute schedule should have rung; zero if it is not due yet."""
-        due_at = self.schedules.sync_due_at
-        return timedelta(0) if due_at is None else max(self.at - due_at, timedelta(0))
+    failure: ProblemCode | None = None  # why there are no figures
+    error: str = ""  # PostgreSQL's or psycopg's words about that
+    missing_grants: tuple[str, ...] = ()  # as in "UPDATE ON workos_event"
+    unapplied: tuple[str, ...] = ()  # migrations, as in "orgs.0001_organization"
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What is wrong, causes before consequences; and the figures, if they could be had."""
+    """What is wrong, causes before consequences; and the figures, if they could be read."""
 
     problems: tuple[Problem, ...]
     figures: Figures | None = None
 
     @property
     def is_ready(self) -> bool:
-        """Whether nothing is wrong that someone has to act on at once."""
+        """Return True if nothing is wrong that someone has to act on at once."""
         return all(problem.severity is not Severity.ERROR for problem in self.problems)
 
 
-def status_of(figures: Figures) -> Status:
-    """The status of a mirror whose database is there, and migrated."""
-    return Status(tuple(_problems(figures)), figures)
-
-
-def database_unusable(error: str) -> Problem:
-    """The problem that PostgreSQL can't be asked; ``error`` is what psycopg says."""
-    return Problem(
-        ProblemCode.DATABASE_UNUSABLE,
-        "The database can't be reached, or does not answer in time.",
-        "See whether PostgreSQL runs, has free connections, and is where DATABASE_URL says. "
-        "Nothing is lost: WorkOS sends webhooks again, and the stream is read from where it stood.",
-        error,
-    )
-
-
-def tables_locked(error: str) -> Problem:
-    """The problem that PostgreSQL is there, and gave no answer in time."""
-    return Problem(
-        ProblemCode.TABLES_LOCKED,
-        "PostgreSQL is there, and does not answer in time: another program holds a lock on a table "
-        "of the mirror's, or the server is overloaded.",
-        f"{_OLD_TRANSACTIONS} shows who may hold one. End it there, or with `SELECT "
-        "pg_terminate_backend(pid)`. Nothing is lost meanwhile.",
-        error,
-    )
-
-
-def grants_missing(grants: Sequence[str], error: str = "") -> Problem:
-    """The problem that PostgreSQL's user may not do these, as in ``UPDATE ON workos_event``; none
-    are given if only ``error`` is known."""
-    lacking = ", ".join(grants) or "some"
-    return Problem(
-        ProblemCode.GRANTS_MISSING,
-        f"The user that DATABASE_URL names lacks grants on the mirror's tables: {lacking}.",
-        "As the tables' owner, GRANT them to it; `manage.py check --database default` names each.",
-        error,
-    )
-
-
-def migrations_unapplied(names: Sequence[str]) -> Problem:
-    """The problem that these migrations, ``app.name`` each, are not applied."""
-    return Problem(
-        ProblemCode.MIGRATIONS_UNAPPLIED,
-        f"{_count(len(names), 'migration')} not applied: {', '.join(names)}.",
-        "Run `manage.py migrate`.",
-    )
-
-
-#: Who keeps others waiting, in SQL.
-_OLD_TRANSACTIONS = (
-    "`SELECT pid, application_name, xact_start, query FROM pg_stat_activity "
-    "WHERE xact_start < now() - interval '1 minute'`"
-)
-
-
-def _problems(figures: Figures) -> Iterator[Problem]:
-    if figures.is_read_only:
-        yield Problem(
-            ProblemCode.DATABASE_READ_ONLY,
-            "The database takes no writes: it is a standby, or default_transaction_read_only is "
-            "on. Webhooks are answered 503, and nothing is applied.",
-            "Point DATABASE_URL at the primary, or find who made it read-only (a failover, a full "
-            "disk, ALTER SYSTEM or ALTER DATABASE); then restart web and worker, whose connections "
-            "keep that setting. Nothing is lost.",
-        )
-        # Nothing else can be mended before that.
-        return
-    yield from _worker_problems(figures)
-    yield from _cursor_problems(figures)
-    yield from _waiting_problems(figures)
-    yield from _webhook_problems(figures)
-    yield from _snapshot_problems(figures)
-
-
-def _worker_problems(figures: Figures) -> Iterator[Problem]:
-    if figures.schedules.broken:
-        yield Problem(
-            ProblemCode.SCHEDULES_MISSING,
-            f"These schedules are missing, or changed so that they do not do what they are for: "
-            f"{', '.join(figures.schedules.broken)}.",
-            "Run `manage.py migrate`, which makes them and mends them.",
-        )
-    if figures.queue_length is None:
-        yield Problem(
-            ProblemCode.QUEUE_UNUSABLE,
-            "The queue can't be reached: nothing that is rung for reaches a worker.",
-            "See whether Redis runs and is where REDIS_URL says. Nothing is lost: webhooks are "
-            "taken, and the schedule rings once it is back. Until then `manage.py reconcile_workos "
-            "--events-only` reads the stream.",
-        )
-    delay = figures.schedule_delay
-    if delay > LONGEST_SCHEDULE_DELAY:
-        yield Problem(
-            ProblemCode.WORKER_NOT_RUNNING,
-            f"No worker runs, or its scheduler fails: the minute schedule should have rung "
-            f"{in_words(delay)} ago.",
-            "Start one: `systemctl restart gram-sync-worker`, or `manage.py qcluster`. "
-            "`systemctl status gram-sync-worker` and its log say why it ended. If its log says "
-            "*Could not create task from schedule*, mend or delete the schedule of another app "
-            "that is due, in the admin, under Scheduled tasks.",
-        )
-
-
-def _cursor_problems(figures: Figures) -> Iterator[Problem]:
-    age, cursor = figures.since_drain, figures.cursor
-    if age is not None and age <= LONGEST_SINCE_DRAIN:
-        if _is_worth_telling(figures, age):
-            yield _failing_reads(cursor)
-        return
-    since = (
-        "was never read to its end" if age is None else f"was last read to its end {in_words(age)}"
-    )
-    ago = "" if age is None else " ago"
-    if cursor.failures:
-        reason, remedy = _why_reads_fail(cursor)
-        reason = f"; the last {_reads(cursor.failures)} failed: {reason}"
-    else:
-        reason = f", and no read has failed; {_count(figures.queue_length or 0, 'task')} queued"
-        remedy = (
-            "The worker does not work its queue off: `systemctl restart gram-sync-worker`. Until "
-            "it does, `manage.py reconcile_workos --events-only` reads the stream. If very many "
-            "are queued that are not ours, raise WORKERS, or see in the admin, under Queued tasks, "
-            "whose they are."
-        )
-    yield Problem(
-        ProblemCode.CURSOR_OLD,
-        f"WorkOS's stream {since}{ago}{reason}.",
-        remedy,
-        cursor.last_error,
-    )
-    if age is not None and age > figures.event_retention - RETENTION_MARGIN:
-        yield _retention_problem(age, figures.event_retention)
-
-
-def _is_worth_telling(figures: Figures, age: timedelta) -> bool:
-    """Whether failing reads are told before the cursor is old: who looks meanwhile must not find
-    all well, nor an overdue announcement without its cause."""
-    cursor = figures.cursor
-    is_no_hiccup = age > LONGEST_FAILING or bool(figures.waiting.overdue)
-    return cursor.failures > 0 and (is_no_hiccup or _needs_person(cursor.last_trouble))
-
-
-def _failing_reads(cursor: CursorFigures) -> Problem:
-    reason, remedy = _why_reads_fail(cursor)
-    return Problem(
-        ProblemCode.READS_FAILING,
-        f"The last {_reads(cursor.failures)} of WorkOS's stream failed: {reason}. Nothing comes "
-        "from there until one succeeds.",
-        remedy,
-        cursor.last_error,
-    )
-
-
-_ITS_WORDS = "Its words are in the admin, under Sync status, and in the worker's log."
-_TRIED_AGAIN = "It is tried again by itself, every minute at least."
-
-
-class _Told(NamedTuple):
-    reason: str
-    """For the end of a sentence."""
-    remedy: str
-
-
-_READ_TROUBLE = {
-    ReadError.KEY_MISSING: _Told(
-        "there is no API key that WorkOS could be asked with",
-        "Set WORKOS_API_KEY for web and worker, and restart both.",
-    ),
-    ReadError.KEY_REFUSED: _Told(
-        "WorkOS refuses the API key",
-        "See in WorkOS's dashboard, under API keys, whether it was revoked or may not read events. "
-        "If so, make one there, set WORKOS_API_KEY, and restart web and worker.",
-    ),
-    ReadError.RATE_LIMITED: _Told(
-        "WorkOS limits how often it may be asked (429)",
-        f"{_TRIED_AGAIN} If it lasts, find what else asks with this API key: the limit is the "
-        "key's.",
-    ),
-    ReadError.UNAVAILABLE: _Told(
-        "WorkOS does not answer, or answers with an error of its own",
-        "See https://status.workos.com, and whether the worker's machine reaches WorkOS (DNS, "
-        f"proxy, firewall, WORKOS_BASE_URL). {_TRIED_AGAIN} {_ITS_WORDS}",
-    ),
-    ReadError.NOT_UNDERSTOOD: _Told(
-        "WorkOS answers with what is no page of events",
-        "A proxy may answer in its place, or WORKOS_BASE_URL be wrong. "
-        f"{_TRIED_AGAIN} {_ITS_WORDS}",
-    ),
-    ReadError.CURSOR_LOST: _Told(
-        "WorkOS can't read on from the cursor",
-        "The worker takes a snapshot by itself, which repairs that; if it does not, `manage.py "
-        "reconcile_workos` does, or says what is in the way.",
-    ),
-    ReadError.LOCK_NOT_HAD: _Told(
-        "another program holds a lock on what is to be written",
-        f"{_OLD_TRANSACTIONS} shows who may. End it there, or with `SELECT "
-        f"pg_terminate_backend(pid)`. {_TRIED_AGAIN}",
-    ),
-    ReadError.DATABASE: _Told(
-        "PostgreSQL refused what the worker asked",
-        "Why is in the admin, under Sync status, and in the worker's log. After a release, run "
-        "`manage.py migrate`, then `manage.py check --database default`: it says what is missing.",
-    ),
-}
-
-#: Written by another release, of before or after this one.
-_UNKNOWN_READ_TROUBLE = _Told("this release does not know why", _ITS_WORDS)
-
-
-def _why_reads_fail(cursor: CursorFigures) -> _Told:
-    return next(
-        (told for trouble, told in _READ_TROUBLE.items() if trouble == cursor.last_trouble),
-        _UNKNOWN_READ_TROUBLE,
-    )
-
-
-def _needs_person(trouble: str) -> bool:
-    return any(known.needs_person and known == trouble for known in ReadError)
-
-
-def _retention_problem(age: timedelta, retention: timedelta) -> Problem:
-    left = retention - age
-    until = (
-        f"forgets what was not read in {in_words(left)}" if left > timedelta(0) else "has forgotten"
-    )
-    return Problem(
-        ProblemCode.RETENTION_NEAR,
-        f"WorkOS keeps events for {retention.days} days: it {until}, "
-        f"{in_words(age)} after the last complete read.",
-        "Mend what keeps the stream from being read; then run `manage.py reconcile_workos`, "
-        "which repairs what the events would have told.",
-    )
-
-
-def _waiting_problems(figures: Figures) -> Iterator[Problem]:
-    waiting = figures.waiting
-    if waiting.overdue:
-        yield Problem(
-            ProblemCode.ANNOUNCEMENTS_OVERDUE,
-            f"{_count(waiting.overdue, 'announced event')} unseen in the stream, "
-            f"{in_words(figures.hold_back_window)} and more after the webhook.",
-            "If the stream is read (no other problem here), it settles by itself within a minute; "
-            "`manage.py reconcile_workos --events-only` does it now, or says what is in the way.",
-        )
-    if waiting.parked:
-        yield Problem(
-            ProblemCode.EVENTS_PARKED,
-            f"{_count(waiting.parked, 'event')} parked: the content could not be applied.",
-            "In the admin, under WorkOS events, outcome parked: read the error, then choose "
-            "*Apply what WorkOS says now* or *Dismiss*. *Replay all parked events* there, or "
-            "`manage.py reconcile_workos --replay-parked`, does it for all of them.",
-        )
-    if waiting.write_backs_failing:
-        yield Problem(
-            ProblemCode.WRITE_BACKS_FAILING,
-            f"WorkOS has not learned the ids of "
-            f"{_count(waiting.write_backs_failing, 'organization')} for "
-            f"{in_words(LONGEST_WRITE_BACK)} or more.",
-            "Why is in the admin, under external_id write-backs, and in the worker's log. If "
-            "WorkOS refuses the API key, it may read and not write: make one that may. They are "
-            "tried again by themselves; *Try again now* there does not wait for the next time.",
-            waiting.write_back_error,
-        )
-    if waiting.conflicts:
-        yield Problem(
-            ProblemCode.WRITE_BACK_CONFLICTS,
-            f"{_count(waiting.conflicts, 'write-back')} in conflict: WorkOS has another id there.",
-            "In the admin, under external_id write-backs, conflict: decide which id is right, "
-            "correct external_id in WorkOS, and choose *Try again now*.",
-        )
-
-
-def _webhook_problems(figures: Figures) -> Iterator[Problem]:
-    last_day = figures.last_day
-    if last_day.recently_lost and not last_day.recently_announced:
-        yield Problem(
-            ProblemCode.WEBHOOKS_ABSENT,
-            f"No webhook came for the last hour's {_count(last_day.recently_lost, 'event')}; the "
-            "schedule brought them, up to a minute late.",
-            "See the deliveries in WorkOS's dashboard, under Webhooks. Answered with 401: "
-            "WORKOS_WEBHOOK_SECRET is not the endpoint's signing secret (set it, restart web), or "
-            "the web machine's clock is wrong. "
-            "None at all: the endpoint is disabled, or its address is wrong.",
-        )
-
-
-def _snapshot_problems(figures: Figures) -> Iterator[Problem]:
-    if figures.cursor.snapshot_trouble:
-        yield Problem(
-            ProblemCode.SNAPSHOT_INCOMPLETE,
-            "The last snapshot of all organizations did not complete: what differs may stay so.",
-            "Why is in the admin, under Sync status, and in the worker's log. Once that is mended, "
-            "choose *Take a snapshot now* there. If it says that too many are gone: `manage.py "
-            "reconcile_workos --dry-run --max-disable 100%` lists them, and the same without "
-            "`--dry-run` disables them.",
-            figures.cursor.snapshot_trouble,
-        )
-    reconciled_at = figures.cursor.reconciled_at
-    if reconciled_at is None:
-        told = "No snapshot of all organizations was ever completed."
-    elif figures.at - reconciled_at > LONGEST_SINCE_SNAPSHOT:
-        ago = in_words(figures.at - reconciled_at)
-        told = f"The last complete snapshot of all organizations is {ago} old."
-    else:
-        return
-    yield Problem(
-        ProblemCode.SNAPSHOT_OLD,
-        told,
-        "*Take a snapshot now* in the admin, under Sync status, has the worker take one; "
-        "`manage.py reconcile_workos` takes it at once, or says what is in the way.",
-    )
-
-
-def _reads(number: int) -> str:
-    return "read" if number == 1 else f"{number} reads"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def status_of(figures: Figures | None, database: DatabaseState = DatabaseState()) -> Status:
+    """Return what is wrong, without the consequences of what is reported already."""
+    found: dict[ProblemCode, Problem] = {}
+    for rule in DATABASE_RULES:
+        rule.apply(database, found)
+    if figures is not None:
+        for figures_rule in RULES:
+            figures_rule.apply(figures, found)
+    return Status(tuple(found.values()), figures)
 
 
 def in_words(span: timedelta) -> str:
-    """A length of time in its largest unit, as people say it."""
+    """Return a length of time in its largest unit, as people say it."""
     seconds = int(span.total_seconds())
     for unit, length in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
         if seconds >= 2 * length or seconds == length:
             return _count(seconds // length, unit)
     return _count(seconds, "second")
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number} {one}" if number == 1 else f"{number} {many or one + 's'}"
+
+
+class _Words(Formatter):
+    """Fills sentences: ``{f.parked:event is/events are}``, ``{f.since_drain:for}``, names."""
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        if isinstance(value, timedelta) and value < timedelta.max:
+            return f"{format_spec} {in_words(value)}".strip()
+        if isinstance(value, int):
+            return _count(value, *format_spec.split("/"))
+        return ", ".join(value) or "some" if isinstance(value, tuple) else "yet"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule(Generic[T]):
+    """One line of the table. Of several with one code, the first that is true is reported."""
+
+    code: ProblemCode
+    severity: Severity
+    condition: Callable[[T], object]
+    sentence: str
+    remedy: str
+    since: Callable[[T], datetime | None] = lambda _: None
+    detail: Callable[[T], str] = lambda _: ""
+    causes: Collection[ProblemCode] = ()
+    """If one of these is reported, this is its consequence."""
+
+    def apply(self, facts: T, found: dict[ProblemCode, Problem]) -> None:
+        """Add the problem to ``found`` if there is one, and no cause of it is found."""
+        # While the database takes no writes, nothing else can be repaired.
+        hidden_by = {self.code, ProblemCode.DATABASE_READ_ONLY, *self.causes}
+        if hidden_by.isdisjoint(found) and self.condition(facts):
+            sentence = _Words().format(self.sentence, f=facts)
+            since, detail = self.since(facts), self.detail(facts)
+            problem = Problem(self.code, self.severity, sentence, self.remedy, since, detail)
+            found[self.code] = problem
+
+
+# The table is not formatted: so a rule is a few lines of text, and not a page.
+# fmt: off
+
+C, E, W = ProblemCode, Severity.ERROR, Severity.WARNING
+
+LOCKS = ("`SELECT * FROM pg_stat_activity WHERE xact_start < now() - interval '1 minute'` lists "
+    "transactions that may hold it; `SELECT pg_terminate_backend(PID)` ends one.")
+RESTART = "`systemctl restart gram-sync-worker`, or end `manage.py sync_worker` and start it again"
+READ_NOW = "`manage.py reconcile_workos --events-only` reads the stream, or says what is in the way"
+SNAPSHOT = ("Choose *Take a snapshot now* in the admin, under Sync status, or run `manage.py "
+    "reconcile_workos`, which says what is in the way.")
+DECIDE = ("Read the reason in the admin, under Conflicts. Choose *Overwrite in WorkOS*, *Give the "
+    "row to the new organization* or *Keep as it is*; or correct WorkOS, and choose *Look again*.")
+FULL = "PostgreSQL has no disk space, no memory or no connections left."
+MAKE_ROOM = "Free or add what PostgreSQL's log says is used up. The worker goes on by itself."
+WORDS = "The admin shows the error itself, under Sync status."
+AGAIN = "Reads are tried again every minute."
+
+DATABASE_RULES: Final[tuple[Rule[DatabaseState], ...]] = tuple(
+    Rule(code, E, condition, sentence, remedy, detail=lambda state: state.error)
+    for code, condition, sentence, remedy in (
+        (C.DATABASE_UNUSABLE, lambda state: state.failure is C.DATABASE_UNUSABLE,
+            "The database can't be reached, or its tables can't be read.",
+            ("Check that PostgreSQL runs, has free connections, and is where DATABASE_URL says. "
+            "Nothing is lost: WorkOS sends webhooks again, and the stream is read later.")),
+        (C.DATABASE_FULL, lambda state: state.failure is C.DATABASE_FULL, FULL, MAKE_ROOM),
+        (C.TABLES_LOCKED, lambda state: state.failure is C.TABLES_LOCKED,
+            "PostgreSQL answers too late: a table is locked, or the server is overloaded.", LOCKS),
+        (C.GRANTS_MISSING, lambda state: state.missing_grants or state.failure is C.GRANTS_MISSING,
+            "The database's user lacks grants on the tables: {f.missing_grants}.",
+            "Run `manage.py check --database default`: it lists each GRANT that is missing."),
+        (C.MIGRATIONS_UNAPPLIED, lambda state: state.unapplied,
+            "Migrations are not applied: {f.unapplied}.", "Run `manage.py migrate`."),
+    )
+)
+
+#: Then nobody reads, or whoever reads can't write.
+STOPPED: Final = {C.DATABASE_FULL, C.QUEUE_UNUSABLE, C.WORKER_NOT_RUNNING}
+REFUSED: Final = {C.GRANTS_MISSING, C.MIGRATIONS_UNAPPLIED}
+#: Then events don't arrive: what follows from that is not reported beside it.
+UNREAD: Final = STOPPED | REFUSED | {C.KEY_MISSING, C.KEY_REFUSED, C.CLIENT_MISCONFIGURED,
+    C.WRONG_ENVIRONMENT, C.WRITES_REFUSED, C.CURSOR_LOST, C.READS_FAILING, C.CURSOR_OLD}
+
+def read_rules(error: ReadError | None, code: ProblemCode, sentence: str, remedy: str,
+               causes: Collection[ProblemCode] = STOPPED) -> Iterator[Rule[Figures]]:
+    """Yield the rules about reads that fail with ``error``; None is one that is not known."""
+    needs_person = error is not None and error.needs_person
+    def fails(f: Figures) -> bool:
+        known = next((kind for kind in ReadError if kind == f.cursor.last_trouble), None)
+        return f.cursor.failures > 0 and error == known
+    def fails_for(f: Figures) -> timedelta:
+        return f.elapsed(f.cursor.failing_since or f.cursor.drained_at)
+    def lasts(f: Figures) -> bool:
+        return fails(f) and (needs_person or fails_for(f) > LONGEST_FAILING)
+    def begins(f: Figures) -> bool:
+        is_hiccup = fails_for(f) <= LONGEST_HICCUP and f.since_drain <= LONGEST_SINCE_DRAIN
+        return fails(f) and (f.waiting.overdue > 0 or not is_hiccup)
+    for severity, condition in ((E, lasts), (W, begins))[: 1 if needs_person else 2]:
+        yield Rule(code, severity, condition, sentence, remedy, lambda f: f.cursor.failing_since,
+            lambda f: f.cursor.last_error, () if needs_person else causes)
+
+FAILING = "WorkOS's stream can't be read ({f.cursor.failures:failed attempt}): "
+
+RULES: Final[tuple[Rule[Figures], ...]] = (
+    Rule(C.DATABASE_READ_ONLY, E, lambda f: f.is_read_only,
+        "The database takes no writes: it is a standby, or default_transaction_read_only is on.",
+        "Point DATABASE_URL at the primary, or undo what made it read-only (a failover, ALTER "
+        "SYSTEM, ALTER DATABASE). Then restart web and worker. Nothing is lost."),
+    *read_rules(ReadError.DATABASE_FULL, C.DATABASE_FULL, FULL, MAKE_ROOM),
+    Rule(C.SCHEDULES_MISSING, W, lambda f: f.schedules.broken,
+        "The worker's schedules are missing, or will not run as they should: {f.schedules.broken}.",
+        "Run `manage.py migrate`, which creates and repairs them. So does every start of "
+        "`manage.py sync_worker`."),
+    Rule(C.QUEUE_UNUSABLE, E, lambda f: f.queue_length is None,
+        "The queue can't be reached, so no task reaches a worker.",
+        f"Check that Redis runs and is where REDIS_URL says. Until then, {READ_NOW}.",
+        causes=STOPPED),
+    Rule(C.WORKER_NOT_RUNNING, E, lambda f: f.schedule_delay > LONGEST_HICCUP
+            and f.elapsed(f.cursor.worker_started_at) > LONGEST_HICCUP,
+        "No worker runs, or it does not run its schedules: one is {f.schedule_delay} late.",
+        f"Start it: {RESTART}. Its log says why it ended. If it says *Could not create task from "
+        "schedule*, repair the schedule of another app that is due, in the admin, under Scheduled "
+        "tasks.", since=lambda f: f.schedules.sync_due_at, causes=STOPPED),
+    *read_rules(ReadError.KEY_MISSING, C.KEY_MISSING, "No API key for WorkOS is set.",
+        "Set WORKOS_API_KEY, and restart web and worker."),
+    *read_rules(ReadError.KEY_REFUSED, C.KEY_REFUSED, "WorkOS refuses the API key.",
+        "In WorkOS's dashboard, under API Keys, see whether it was revoked or may not read events. "
+        "Create one that may, set WORKOS_API_KEY, and restart web and worker."),
+    *read_rules(ReadError.CLIENT_MISCONFIGURED, C.CLIENT_MISCONFIGURED,
+        "The client for WorkOS can't be built: a proxy setting or a certificate file is wrong.",
+        f"Correct HTTPS_PROXY, ALL_PROXY or SSL_CERT_FILE, and restart web and worker. {WORDS}"),
+    Rule(C.WRONG_ENVIRONMENT, E,
+        lambda f: C.WRONG_ENVIRONMENT in (f.cursor.snapshot_error_kind, f.cursor.last_trouble),
+        "WorkOS lists none of the organizations that are linked here. Nothing was written.",
+        "Set WORKOS_API_KEY and WORKOS_BASE_URL to the environment that this database mirrors, "
+        "restart web and worker, and run `manage.py reconcile_workos`.",
+        detail=lambda f: f.cursor.snapshot_trouble),
+    *read_rules(ReadError.WRITES_REFUSED, C.WRITES_REFUSED,
+        "PostgreSQL refuses every event for the same reason. Nothing more is parked.",
+        f"{WORDS} Undo the change of the tables that led to it. {AGAIN}"),
+    *read_rules(ReadError.CURSOR_LOST, C.CURSOR_LOST,
+        "WorkOS can't read on from the stored position of the stream.",
+        f"The worker takes a snapshot by itself, which repairs that. If it does not: {SNAPSHOT}",
+        STOPPED | {C.WRONG_ENVIRONMENT}),
+    *read_rules(ReadError.RATE_LIMITED, C.READS_FAILING,
+        f"{FAILING}WorkOS limits how often it may be asked (429).",
+        "Reads go on after the pause that WorkOS asked for. If this lasts, find out what else uses "
+        "the API key: the limit is for all of its users together."),
+    *read_rules(ReadError.UNAVAILABLE, C.READS_FAILING,
+        f"{FAILING}WorkOS does not answer, or answers with an error of its own.",
+        "See https://status.workos.com, and whether the worker's machine reaches WorkOS (DNS, "
+        f"proxy, firewall, WORKOS_BASE_URL). {AGAIN} {WORDS}"),
+    *read_rules(ReadError.NOT_UNDERSTOOD, C.READS_FAILING,
+        f"{FAILING}the answer is not a page of events.",
+        f"See whether WORKOS_BASE_URL is right, or a proxy answers instead. {AGAIN} {WORDS}"),
+    *read_rules(ReadError.LOCK_NOT_HAD, C.READS_FAILING,
+        f"{FAILING}another program holds a lock on what is to be written.", f"{LOCKS} {AGAIN}"),
+    *read_rules(ReadError.DATABASE, C.READS_FAILING, f"{FAILING}PostgreSQL refuses a statement.",
+        f"{WORDS} {AGAIN}", STOPPED | REFUSED),
+    *read_rules(None, C.READS_FAILING, f"{FAILING}this release does not know why.",
+        f"{WORDS} {AGAIN}"),
+    Rule(C.CURSOR_OLD, E, lambda f: (f.cursor.drained_at or f.at) > f.at + LONGEST_HICCUP,
+        "The time of the last complete read lies {f.since_drain} in the future: a clock was wrong.",
+        f"Correct that clock (`timedatectl` shows it). The next read resets the time: {READ_NOW}.",
+        causes=UNREAD),
+    Rule(C.CURSOR_OLD, E, lambda f: f.since_drain > LONGEST_SINCE_DRAIN
+            and f.elapsed(f.cursor.worker_started_at) <= LONGEST_HICCUP,
+        "WorkOS's stream is not read to its end yet: the worker has just started.",
+        "Wait: a worker begins to read within a minute. If this stays, its log says why.",
+        lambda f: f.cursor.drained_at, causes=UNREAD),
+    Rule(C.CURSOR_OLD, E, lambda f: f.since_drain > LONGEST_SINCE_DRAIN,
+        "No read reached the end of WorkOS's stream {f.since_drain:for}, and none has failed; "
+        "{f.queue_length:task is/tasks are} queued.",
+        f"Start a worker if none runs, else restart it: {RESTART}. Until then, {READ_NOW}. The "
+        "admin shows what is queued, under Queued tasks.",
+        since=lambda f: f.cursor.drained_at, causes=UNREAD),
+    Rule(C.RETENTION_NEAR, E,
+        lambda f: f.at - (f.cursor.drained_at or f.at) > f.event_retention - RETENTION_MARGIN,
+        "WorkOS keeps events for {f.event_retention}; no read reached the end {f.since_drain:for}.",
+        "Repair what keeps the stream from being read. Then run `manage.py reconcile_workos`, "
+        "which repairs what the lost events would have changed.", lambda f: f.cursor.drained_at),
+    Rule(C.ANNOUNCEMENTS_OVERDUE, W, lambda f: f.waiting.overdue,
+        "{f.waiting.overdue:announced event is/announced events are} not in the stream, "
+        "{f.hold_back_window} or longer after the webhook.",
+        f"A running worker resolves each within two minutes. If this stays, {READ_NOW}.",
+        lambda f: f.waiting.announced_since, causes=UNREAD),
+    Rule(C.EVENTS_PARKED, W, lambda f: f.waiting.parked,
+        "{f.waiting.parked:event is/events are} parked: the content could not be applied.",
+        "Read the error in the admin, under WorkOS events, outcome parked. Then choose *Apply what "
+        "WorkOS says now* or *Dismiss*. `manage.py reconcile_workos --replay-parked` applies all.",
+        lambda f: f.waiting.parked_since),
+    Rule(C.CONFLICTS, W, lambda f: f.waiting.conflicts,
+        "{f.waiting.conflicts:conflict waits/conflicts wait} for a person to decide which "
+        "organization a row belongs to.", DECIDE, lambda f: f.waiting.conflicts_since),
+    Rule(C.WRITE_BACK_CONFLICTS, W, lambda f: f.waiting.write_back_conflicts,
+        "WorkOS has another external_id, or refuses ours, for "
+        "{f.waiting.write_back_conflicts:organization}.", DECIDE,
+        lambda f: f.waiting.write_back_conflicts_since),
+    Rule(C.DISABLED_HERE, W, lambda f: f.organizations.disabled_here,
+        "{f.organizations.disabled_here:organization that lives/organizations that live} in WorkOS "
+        "were disabled here, by a person or another program.",
+        "Filter organizations in the admin by *disabled here*, and choose *Enable here* for those "
+        "that should be enabled.", lambda f: f.organizations.disabled_here_since),
+    Rule(C.WRITE_BACKS_FAILING, W, lambda f: f.waiting.write_backs_failing,
+        "WorkOS did not take the ids of {f.waiting.write_backs_failing:organization} for an hour.",
+        "Read the error in the admin, under external_id write-backs. If WorkOS refuses the API "
+        "key, it may read and not write: create one that may. Then choose *Try again now*.",
+        lambda f: f.waiting.write_backs_since, lambda f: f.waiting.write_back_error, UNREAD),
+    Rule(C.WEBHOOKS_REFUSED, W, lambda f: f.requests.refused_webhooks >= LEAST_REFUSED_WEBHOOKS
+            and f.elapsed(f.requests.last_refused_at) < LONGEST_SINCE_REFUSAL,
+        "{f.requests.refused_webhooks:webhook was/webhooks were} refused, and none accepted since: "
+        "the signature does not match.",
+        "Set WORKOS_WEBHOOK_SECRET to the endpoint's signing secret (WorkOS's dashboard, under "
+        "Webhooks), and restart web. Or its machine's clock is wrong: `timedatectl` shows it.",
+        lambda f: f.requests.refused_since),
+    Rule(C.WEBHOOKS_ABSENT, W,
+        lambda f: f.last_day.recently_lost and not f.last_day.recently_announced,
+        "No webhook came for {f.last_day.recently_lost:event} of the last hour. The schedule read "
+        "them, up to a minute late.",
+        "See the deliveries in WorkOS's dashboard, under Webhooks. Without any, the endpoint is "
+        "disabled, or its address is wrong.", causes={C.WEBHOOKS_REFUSED}),
+    Rule(C.SNAPSHOT_INCOMPLETE, W, lambda f: f.cursor.snapshot_trouble or f.cursor.last_failed,
+        "The last snapshot of all organizations did not complete; PostgreSQL refused "
+        "{f.cursor.last_failed:row}.",
+        f"{WORDS} Repair it, and choose *Take a snapshot now* there. If too many are deleted, "
+        "`manage.py reconcile_workos --dry-run --max-disable 100%` lists them, and the same "
+        "without `--dry-run` disables them.",
+        detail=lambda f: f.cursor.snapshot_trouble, causes=UNREAD - {C.CURSOR_LOST}),
+    Rule(C.SNAPSHOT_OLD, W,
+        lambda f: f.elapsed(f.cursor.reconciled_at) > LONGEST_SINCE_SNAPSHOT
+            and not f.cursor.is_reconciling,
+        "No snapshot of all organizations was completed in the last two days.",
+        SNAPSHOT, lambda f: f.cursor.reconciled_at, causes=UNREAD | {C.SNAPSHOT_INCOMPLETE}),
+)
+
+#: Every code with each severity that it may have.
+SEVERITIES = {(r.code, r.severity) for r in DATABASE_RULES} | {(r.code, r.severity) for r in RULES}

@@ -1,6 +1,6 @@
 """Defines the tables of organizations, and those that the sync keeps for itself."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Self
 
 from django.apps import apps
@@ -247,9 +247,9 @@ class EventQuerySet(models.QuerySet["WorkOSEvent"]):
             is_about |= models.Q(workos_organization_id=organization.workos_id)
         return self.filter(is_about)
 
-    def prunable(self, *, before: datetime) -> Self:
-        """Processed before then, and of no further use: not parked, and not a deletion."""
-        return self.filter(processed_at__lt=before).exclude(
+    def prunable(self, *, after: timedelta) -> Self:
+        """Processed so long ago, and of no further use: not parked, and not a deletion."""
+        return self.filter(processed_at__lt=Now() - after).exclude(
             models.Q(outcome=Outcome.PARKED) | models.Q(type=EventType.DELETED)
         )
 

@@ -5,199 +5,129 @@ a process's own counts would be wrong as soon as there are two. A time that neve
 alert rules see it as long ago.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
+from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from orgs.domain.status import Figures, Problem, ProblemCode, ReadError
-from orgs.domain.types import (
-    EVENT_OUTCOMES,
-)
+import orgs
+from orgs.domain.figures import MOST_EVENTS, Figures
+from orgs.domain.status import SEVERITIES, ReadError, Status
+from orgs.domain.types import EVENT_OUTCOMES, ConflictKind
 
 #: What ``generate_latest`` writes is this too, and every Prometheus reads it.
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def exposition(problems: Sequence[Problem], figures: Figures | None) -> bytes:
-    """All metrics, without names, ids or payloads; without figures, what is wrong alone."""
-    # One for each scrape: the process's default registry tells of the process.
+def exposition(status: Status) -> bytes:
+    """Return all metrics, without names, ids or payloads; without figures, what is wrong alone."""
+    # One for each scrape: the process's default registry has the process's own figures.
     registry = CollectorRegistry()
-    registry.register(_StatusCollector(problems, figures))
+    registry.register(StatusCollector(status))
     return generate_latest(registry)
 
 
-class _StatusCollector(Collector):
-    def __init__(self, problems: Sequence[Problem], figures: Figures | None) -> None:
-        self._problems = problems
-        self._figures = figures
+class StatusCollector(Collector):
+    """Collects the metrics of one status."""
+
+    def __init__(self, status: Status) -> None:
+        self.status = status
 
     def collect(self) -> Iterator[Metric]:
-        yield _problems(self._problems)
-        if self._figures is None:
-            return
-        yield from _cursor(self._figures)
-        yield from _waiting(self._figures)
-        yield from _last_day(self._figures)
-        yield _organizations(self._figures)
-
-
-def _problems(problems: Sequence[Problem]) -> Metric:
-    found = {problem.code for problem in problems}
-    family = GaugeMetricFamily(
-        "gram_sync_problem",
-        "1 for what is wrong now, as in /readyz; 0 for what is not.",
-        labels=["code", "severity"],
-    )
-    for code in ProblemCode:
-        family.add_metric([code.value, code.severity.value], float(code in found))
-    return family
-
-
-def _cursor(figures: Figures) -> Iterator[Metric]:
-    cursor = figures.cursor
-    yield GaugeMetricFamily(
-        "gram_sync_last_drain_timestamp_seconds",
-        "When WorkOS's stream was last read to its end; 0: never.",
-        _timestamp(cursor.drained_at),
-    )
-    yield GaugeMetricFamily(
-        "gram_sync_last_event_timestamp_seconds",
-        "When the last applied event was created in WorkOS; 0: none was.",
-        _timestamp(cursor.last_event_at),
-    )
-    yield GaugeMetricFamily(
-        "gram_sync_last_snapshot_timestamp_seconds",
-        "When the last complete snapshot of all organizations began; 0: none was completed.",
-        _timestamp(cursor.reconciled_at),
-    )
-    yield GaugeMetricFamily(
-        "gram_sync_last_snapshot_drift",
-        "How many organizations it found to differ, and repaired.",
-        cursor.last_drift,
-    )
-    yield GaugeMetricFamily(
-        "gram_sync_event_retention_seconds",
-        "How long WorkOS keeps events.",
-        figures.event_retention.total_seconds(),
-    )
-    yield GaugeMetricFamily(
-        "gram_sync_failed_reads",
-        "Failed reads of the stream since the last good one.",
-        cursor.failures,
-    )
-    trouble = GaugeMetricFamily(
-        "gram_sync_read_trouble",
-        "1 for why the last read failed, if it did; 0 for what it was not.",
-        labels=["kind"],
-    )
-    for kind in ReadError:
-        is_it = cursor.failures > 0 and cursor.last_trouble == kind
-        trouble.add_metric([kind.value], float(is_it))
-    yield trouble
-    if figures.queue_length is not None:
-        yield GaugeMetricFamily(
-            "gram_sync_queue_length", "Tasks that wait for a worker.", figures.queue_length
+        """Yield every metric."""
+        problems = GaugeMetricFamily(
+            "gram_sync_problem",
+            "1 for what is wrong now, as in /readyz; 0 for what is not.",
+            labels=["code", "severity"],
         )
-    yield GaugeMetricFamily(
-        "gram_sync_schedule_delay_seconds",
-        "How long ago the worker's minute schedule should have rung.",
-        figures.schedule_delay.total_seconds(),
-    )
-
-
-def _waiting(figures: Figures) -> Iterator[Metric]:
-    waiting = figures.waiting
-    yield GaugeMetricFamily(
-        "gram_sync_announcements_unseen",
-        "Events that a webhook announced and that are not yet read from the stream.",
-        waiting.announced,
-    )
-    yield GaugeMetricFamily(
-        "gram_sync_announcements_overdue",
-        "Those of them that are past the hold-back window.",
-        waiting.overdue,
-    )
-    yield GaugeMetricFamily(
-        "gram_sync_oldest_announcement_age_seconds",
-        "Since when the oldest of them waits.",
-        _age(figures, waiting.announced_since),
-    )
-    yield GaugeMetricFamily(
-        "gram_sync_events_parked", "Events that wait for a person.", waiting.parked
-    )
-    yield GaugeMetricFamily(
-        "gram_sync_write_backs_pending",
-        "Organizations whose id WorkOS is still to be told; conflicts are not among them.",
-        waiting.write_backs,
-    )
-    yield GaugeMetricFamily(
-        "gram_sync_write_backs_failing",
-        "Those of them that have waited for more than an hour.",
-        waiting.write_backs_failing,
-    )
-    yield GaugeMetricFamily(
-        "gram_sync_oldest_write_back_age_seconds",
-        "Since when the oldest of them waits.",
-        _age(figures, waiting.write_backs_since),
-    )
-    yield GaugeMetricFamily(
-        "gram_sync_write_back_conflicts",
-        "Write-backs that wait for a person: WorkOS has another id there.",
-        waiting.conflicts,
-    )
-
-
-def _last_day(figures: Figures) -> Iterator[Metric]:
-    last_day = figures.last_day
-    events = GaugeMetricFamily(
-        "gram_sync_events_last_day",
-        "Events processed in the last 24 hours.",
-        labels=["outcome"],
-    )
-    outcomes = last_day.outcomes
-    for outcome in EVENT_OUTCOMES:
-        events.add_metric([outcome.value], outcomes.get(outcome.value, 0))
-    yield events
-    latency = GaugeMetricFamily(
-        "gram_sync_webhook_latency_seconds",
-        "From an event's first webhook to its row, of the last 24 hours.",
-        labels=["percentile"],
-    )
-    for percentile, value in (("50", last_day.latency_p50), ("99", last_day.latency_p99)):
-        if value is not None:
-            latency.add_metric([percentile], value.total_seconds())
-    yield latency
-    yield GaugeMetricFamily(
-        "gram_sync_webhooks_late_last_day",
-        "Webhooks of the last 24 hours that came after the stream had brought the event.",
-        last_day.late,
-    )
-    yield GaugeMetricFamily(
-        "gram_sync_webhooks_lost_last_day",
-        "Events of the last 24 hours that no webhook announced.",
-        last_day.lost,
-    )
-
-
-def _organizations(figures: Figures) -> Metric:
-    counts = figures.organizations
-    family = GaugeMetricFamily(
-        "gram_sync_organizations",
-        "Rows of organization_metadata; linked and unlinked ones are enabled.",
-        labels=["state"],
-    )
-    family.add_metric(["linked"], counts.linked)
-    family.add_metric(["unlinked"], counts.unlinked)
-    family.add_metric(["disabled"], counts.disabled)
-    return family
+        found = {(problem.code, problem.severity) for problem in self.status.problems}
+        for code, severity in sorted(SEVERITIES):
+            problems.add_metric([code, severity], float((code, severity) in found))
+        yield problems
+        build = GaugeMetricFamily("gram_sync_build_info", "The release.", labels=["version"])
+        build.add_metric([orgs.__version__], 1)
+        yield build
+        if self.status.figures is not None:
+            for name, text, value in GAUGES:
+                if (number := value(self.status.figures)) is not None:
+                    yield GaugeMetricFamily(f"gram_sync_{name}", text, number)
+            for name, text, label, values in LABELLED:
+                family = GaugeMetricFamily(f"gram_sync_{name}", text, labels=[label])
+                for key, count in values(self.status.figures).items():
+                    family.add_metric([key], count)
+                yield family
 
 
 def _timestamp(moment: datetime | None) -> float:
     return 0.0 if moment is None else moment.timestamp()
 
 
-def _age(figures: Figures, since: datetime | None) -> float:
-    return 0.0 if since is None else max((figures.at - since).total_seconds(), 0.0)
+def _age(f: Figures, since: datetime | None) -> float:
+    return 0.0 if since is None else max((f.at - since).total_seconds(), 0.0)
+
+
+# Not formatted: a metric is a line or two.
+# fmt: off
+
+GAUGES: Final[tuple[tuple[str, str, Callable[[Figures], float | None]], ...]] = (
+    ("last_drain_timestamp_seconds", "When WorkOS's stream was last read to its end; 0: never.",
+        lambda f: _timestamp(f.cursor.drained_at)),
+    ("last_event_timestamp_seconds", "When the last applied event was created; 0: none was.",
+        lambda f: _timestamp(f.cursor.last_event_at)),
+    ("last_snapshot_timestamp_seconds", "When the last complete snapshot began; 0: never.",
+        lambda f: _timestamp(f.cursor.reconciled_at)),
+    ("last_snapshot_drift", "Organizations that it repaired.", lambda f: f.cursor.last_drift),
+    ("last_snapshot_failed", "Organizations that PostgreSQL refused to write in it.",
+        lambda f: f.cursor.last_failed),
+    ("event_retention_seconds", "How long WorkOS keeps events.",
+        lambda f: f.event_retention.total_seconds()),
+    ("failed_reads", "Failed reads of the stream since the last good one.",
+        lambda f: f.cursor.failures),
+    ("schedule_delay_seconds", "How late the worker's minute schedule is.",
+        lambda f: f.schedule_delay.total_seconds()),
+    ("announcements_unseen", "Events that a webhook announced and that are not yet read.",
+        lambda f: f.waiting.announced),
+    ("announcements_overdue", "Those of them that are past the hold-back window.",
+        lambda f: f.waiting.overdue),
+    ("oldest_announcement_age_seconds", "How long the oldest of them has waited.",
+        lambda f: _age(f, f.waiting.announced_since)),
+    ("events_parked", "Events that wait for a person.", lambda f: f.waiting.parked),
+    ("oldest_parked_event_age_seconds", "How long the oldest of them has waited.",
+        lambda f: _age(f, f.waiting.parked_since)),
+    ("write_backs_pending", "Ids that WorkOS does not know yet; without those in conflict.",
+        lambda f: f.waiting.write_backs),
+    ("write_backs_failing", "Those of them that have waited for more than an hour.",
+        lambda f: f.waiting.write_backs_failing),
+    ("oldest_write_back_age_seconds", "How long the oldest of them has waited.",
+        lambda f: _age(f, f.waiting.write_backs_since)),
+    ("write_back_conflicts", "Write-backs that wait for a person.",
+        lambda f: f.waiting.write_back_conflicts),
+    ("organizations_disabled_here", "Linked rows that are disabled here and live in WorkOS.",
+        lambda f: f.organizations.disabled_here),
+    ("webhooks_refused", "Webhooks with a wrong signature since the last good one.",
+        lambda f: f.requests.refused_webhooks),
+    ("webhooks_late_last_day", "Webhooks of 24 hours that came after the stream's event.",
+        lambda f: f.last_day.late),
+    ("queue_length", "Tasks that wait for a worker.", lambda f: f.queue_length),
+    ("webhooks_lost_last_day", "Events of 24 hours that no webhook announced.",
+        lambda f: f.last_day.lost),
+)
+
+LABELLED: Final[tuple[tuple[str, str, str, Callable[[Figures], Mapping[str, float]]], ...]] = (
+    ("read_trouble", "1 for why the last read failed, if it did; 0 for what it was not.", "kind",
+        lambda f: {kind: float(f.cursor.failures > 0 and f.cursor.last_trouble == kind)
+                   for kind in ReadError}),
+    ("conflicts", "Conflicts that wait for a person, by what they are about.", "kind",
+        lambda f: {kind: f.waiting.conflicts_by_kind.get(kind, 0) for kind in ConflictKind}),
+    ("organizations", "Rows; linked and unlinked ones are enabled.", "state",
+        lambda f: {"linked": f.organizations.linked, "unlinked": f.organizations.unlinked,
+                   "disabled": f.organizations.disabled}),
+    ("events_last_day", f"Events of the last 24 hours, of the latest {MOST_EVENTS:,} at most.",
+        "outcome", lambda f: {o: f.last_day.outcomes.get(o, 0) for o in EVENT_OUTCOMES}),
+    ("webhook_latency_seconds", "From an event's first webhook to its row, over 24 hours.",
+        "percentile", lambda f: {name: value.total_seconds() for name, value in
+            (("50", f.last_day.latency_p50), ("99", f.last_day.latency_p99)) if value is not None}),
+)

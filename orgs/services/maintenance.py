@@ -1,11 +1,231 @@
-"""Keeps the tables and the schedules right."""
+"""Keeps what is around the mirror right: the ledger's size, schedules, grants, refused webhooks."""
 
-from django.utils import timezone
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from functools import reduce
+from math import inf
+from operator import or_
+from typing import Any, Final
 
-from orgs.services import prune as pruning
-from orgs.services.grants import missing_grants as missing_grants
+from django.db import DEFAULT_DB_ALIAS, Error, connections, transaction
+from django.db.models import F, Min, Q, QuerySet
+from django.db.models.functions import Coalesce, Least, Now
+from django_q.models import OrmQ, Schedule, Task
+
+from orgs.conf import sync_settings
+from orgs.db.figures import MISSING_GRANTS
+from orgs.db.transactions import bounded_transaction
+from orgs.domain.naming import one_line
+from orgs.domain.status import LEAST_REFUSED_WEBHOOKS, LONGEST_SINCE_REFUSAL
+from orgs.models import (
+    ExternalIdWriteBack,
+    Organization,
+    RequestBudget,
+    SyncCursor,
+    WorkOSConflict,
+    WorkOSEvent,
+)
+from orgs.services.queue import PRUNE, PUSH_EXTERNAL_IDS, RECONCILE, RECONCILE_TIMEOUT, SYNC_EVENTS
+
+logger = logging.getLogger(__name__)
+
+# The ledger ---------------------------------------------------------------------------------
+
+#: Deleted in transactions of this size, so that none has its locks for long.
+BATCH_SIZE = 5_000
 
 
 def prune() -> int:
-    """Delete old events."""
-    return pruning.prune(timezone.now())
+    """Delete events processed longer ago than the ledger's retention; return how many.
+
+    Parked ones and deletions stay for good: a person decides about the first, and the second keep a
+    snapshot from bringing an organization back. Records of tasks, of which django-q2 keeps the
+    failed ones for ever, go at the same age. May be repeated and run concurrently.
+    """
+    age = timedelta(days=sync_settings().ledger_retention_days)
+    Task.objects.filter(stopped__lt=Now() - age).delete()
+    pruned = 0
+    while batch := _prune_batch(age):
+        pruned += batch
+    return pruned
+
+
+def _prune_batch(age: timedelta) -> int:
+    with transaction.atomic(durable=True):
+        ids = WorkOSEvent.objects.prunable(after=age).order_by("id")[:BATCH_SIZE]
+        locked = list(ids.select_for_update(skip_locked=True).values_list("id", flat=True))
+        return WorkOSEvent.objects.filter(id__in=locked).delete()[0]
+
+
+# Schedules ----------------------------------------------------------------------------------
+
+#: Names of django-q2's schedules are not unique: this lock makes them so.
+LOCK_SCHEDULES = "SELECT pg_advisory_xact_lock(hashtext('orgs.schedules'))"
+
+#: A day has 25 hours when clocks go back, and the clocks of machines differ.
+SLACK = timedelta(hours=2)
+
+#: Every column that could keep a schedule from running, but for when it is due.
+_COLUMNS = {
+    "args": None,
+    "kwargs": None,
+    "hook": None,
+    "cluster": None,
+    "cron": None,
+    "repeats": -1,
+}
+_EVERY_MINUTE = {**_COLUMNS, "schedule_type": Schedule.MINUTES, "minutes": 1}
+_DAILY = {**_COLUMNS, "schedule_type": Schedule.DAILY, "minutes": None}
+
+#: By name. Arguments are Python literals: a row whose arguments don't parse blocks all schedules.
+SCHEDULES: Final[dict[str, dict[str, Any]]] = {
+    "workos: sync events": {**_EVERY_MINUTE, "func": SYNC_EVENTS},
+    "workos: push external ids": {**_EVERY_MINUTE, "func": PUSH_EXTERNAL_IDS},
+    "workos: prune": {**_DAILY, "func": PRUNE},
+    "workos: reconcile": {
+        **_DAILY,
+        "func": RECONCILE,
+        "kwargs": repr({"q_options": {"timeout": RECONCILE_TIMEOUT}}),
+    },
+}
+
+
+def ensure_schedules(*, using: str = DEFAULT_DB_ALIAS) -> None:
+    """Create the schedules that are missing and repair those that differ.
+
+    When the next run of one is due is left alone, unless that is later than it could be. May be
+    repeated and run concurrently. Without django-q2's tables it does nothing.
+    """
+    if not _has_schedules(using):
+        return
+    rows = Schedule.objects.using(using)
+    with transaction.atomic(using=using, durable=True), connections[using].cursor() as cursor:
+        cursor.execute(LOCK_SCHEDULES)
+        for name, columns in SCHEDULES.items():
+            present = rows.filter(name=name)
+            first = present.aggregate(id=Min("id"))["id"]
+            if first is None:
+                rows.create(name=name, next_run=Now(), **columns)
+                continue
+            present.exclude(id=first).delete()
+            present.update(**columns)
+            present.exclude(_is_due_in_time(columns)).update(next_run=Now())
+
+
+def broken_schedules(*, using: str = DEFAULT_DB_ALIAS) -> tuple[str, ...]:
+    """Return the names of schedules that are missing, or will not do what they are for when they
+    are due; none without django-q2's tables. Raises ``django.db.Error``."""
+    if not _has_schedules(using):
+        return ()
+    is_sound = (
+        Q(name=name, **columns) & _is_due_in_time(columns) for name, columns in SCHEDULES.items()
+    )
+    rows = Schedule.objects.using(using).filter(reduce(or_, is_sound))
+    sound = set(rows.values_list("name", flat=True))
+    return tuple(name for name in SCHEDULES if name not in sound)
+
+
+def sync_due_at() -> datetime | None:
+    """Return when the stream is to be read next; long past if no worker runs. None: never."""
+    rows = Schedule.objects.filter(_is_due_in_time(_EVERY_MINUTE), func=SYNC_EVENTS)
+    due_at: datetime | None = rows.aggregate(due_at=Min("next_run"))["due_at"]
+    return due_at
+
+
+def _is_due_in_time(columns: dict[str, Any]) -> Q:
+    """Return the condition that a schedule is due no later than it could be, as after a mistyped
+    year: by the database's clock, and without reading a time that Python may not hold."""
+    interval = timedelta(minutes=1) if columns["minutes"] else timedelta(days=1)
+    return Q(next_run__range=(Now() - timedelta(days=3_650), Now() + interval + SLACK))
+
+
+def _has_schedules(using: str) -> bool:
+    connection = connections[using]
+    tables = connection.introspection.table_names() if connection.vendor == "postgresql" else ()
+    return Schedule._meta.db_table in tables
+
+
+# Grants -------------------------------------------------------------------------------------
+
+#: Tables from which nothing is ever deleted; from all others, rows are.
+_KEPT = (Organization, SyncCursor, RequestBudget)
+_ALL = (*_KEPT, WorkOSEvent, ExternalIdWriteBack, WorkOSConflict, OrmQ, Schedule, Task)
+
+
+def missing_grants(*, using: str = DEFAULT_DB_ALIAS) -> tuple[str, ...]:
+    """Return what is needed and not granted to the database's user, as in ``UPDATE ON
+    workos_event``. Tables that are not there miss nothing. Raises ``django.db.Error``."""
+    needed = [
+        (model._meta.db_table, privilege)
+        for model in _ALL
+        for privilege in ("SELECT", "INSERT", "UPDATE", "DELETE")
+        if privilege != "DELETE" or model not in _KEPT
+    ]
+    with connections[using].cursor() as cursor:
+        cursor.execute(MISSING_GRANTS, [list(column) for column in zip(*needed, strict=True)])
+        return tuple(f"{privilege} ON {table}" for table, privilege in cursor.fetchall())
+
+
+# Refused webhooks ---------------------------------------------------------------------------
+
+#: Seconds between two writes of a process, so that nobody can flood the database by webhooks.
+WRITE_PAUSE = 60.0
+
+#: Seconds for a lock: WorkOS waits for its answer.
+LONGEST_WAIT = 0.5
+
+
+class RefusedWebhooks:
+    """Counts webhooks whose signature is well-formed and does not match, until one does match.
+
+    Never raises ``django.db.Error``: WorkOS's answer does not depend on it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count = 0
+        self._written_at = self._cleared_at = -inf
+
+    def refuse(self) -> None:
+        """Count one; a few together are written."""
+        now = time.monotonic()
+        with self._lock:
+            self._count, self._cleared_at = self._count + 1, -inf
+            if self._count < LEAST_REFUSED_WEBHOOKS or now - self._written_at < WRITE_PAUSE:
+                return
+            count, self._count, self._written_at = self._count, 0, now
+        with self._row() as row:
+            RequestBudget.objects.bulk_create([RequestBudget(id=1)], ignore_conflicts=True)
+            old = row.filter(last_refused_at__lt=Now() - LONGEST_SINCE_REFUSAL)
+            old.update(refused_webhooks=0, refused_since=None)
+            row.update(
+                refused_webhooks=Least(F("refused_webhooks"), 1_000_000) + count,
+                refused_since=Coalesce("refused_since", Now()),
+                last_refused_at=Now(),
+            )
+
+    def accept(self) -> None:
+        """Forget those before a webhook that is signed as it should be."""
+        now = time.monotonic()
+        with self._lock:
+            if now - self._cleared_at < WRITE_PAUSE:
+                return
+            self._count, self._cleared_at = 0, now
+        with self._row() as row:
+            refused = row.filter(refused_webhooks__gt=0)
+            refused.update(refused_webhooks=0, refused_since=None, last_refused_at=None)
+
+    @contextmanager
+    def _row(self) -> Iterator[QuerySet[RequestBudget]]:
+        try:
+            with bounded_transaction(at_most=LONGEST_WAIT):
+                yield RequestBudget.objects.filter(id=1)
+        except Error as error:
+            logger.warning("refused webhooks could not be counted: %s", one_line(error))
+
+
+refused_webhooks = RefusedWebhooks()

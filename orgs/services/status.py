@@ -1,137 +1,71 @@
-"""Reads how the mirror is, from the tables alone: in few statements, each with a bound on its time.
+"""Reads the mirror's status from the tables alone: in few statements, each bounded in time.
 
-Right whatever number of processes runs, as none keeps counts of its own.
+It is right whatever number of processes runs, as none keeps counts of its own.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from dataclasses import replace
 from datetime import timedelta
-from typing import Any, TypeVar
 
-from django.db import Error as DatabaseUnusable
-from django.db import ProgrammingError, connection
-from django.db.backends.utils import CursorWrapper
+from django.db import Error, ProgrammingError, connection
 from django.db.migrations.executor import MigrationExecutor
 
 from orgs.conf import sync_settings
-from orgs.db import sql
-from orgs.db.errors import is_not_granted, is_out_of_time
+from orgs.db.errors import is_not_granted, is_out_of_time, sqlstate
+from orgs.db.figures import read_last_day, read_status
 from orgs.db.transactions import read_only_transaction
+from orgs.domain.figures import Figures, ScheduleFigures
 from orgs.domain.naming import one_line
-from orgs.domain.status import (
-    LONGEST_WRITE_BACK,
-    CursorFigures,
-    EventCount,
-    Figures,
-    HourLatency,
-    LastDayFigures,
-    OrganizationFigures,
-    Problem,
-    ScheduleFigures,
-    Status,
-    WaitingFigures,
-    database_unusable,
-    grants_missing,
-    migrations_unapplied,
-    status_of,
-    tables_locked,
-)
-from orgs.models import ORGANIZATIONS_STREAM
-from orgs.services.grants import missing_grants
+from orgs.domain.status import DatabaseState, ProblemCode, Status, status_of
+from orgs.services.maintenance import broken_schedules, missing_grants, sync_due_at
 from orgs.services.pages import EVENT_RETENTION
 from orgs.services.queue import queue_length
-from orgs.services.schedules import broken_schedules, sync_due_at
 
-T = TypeVar("T", CursorFigures, WaitingFigures, OrganizationFigures, LastDayFigures)
-
-#: What asks for a status gives up after ten seconds or so, and asks again.
-_STATEMENT_SECONDS = 3.0
+#: Who asks for a status gives up after ten seconds or so, and asks again.
+STATEMENT_SECONDS = 3.0
 
 
 def current_status() -> Status:
-    """What is wrong with the mirror now, and its figures. Writes nothing, and does not call WorkOS.
+    """Return what is wrong now, and the figures. Writes nothing, and does not call WorkOS.
 
-    Never raises ``django.db.Error``: that is among the problems then, and the figures are None, as
-    they are while a migration is missing that they need.
+    Never raises ``django.db.Error``: that is among the problems then, and there are no figures, as
+    while a migration is missing that they need.
     """
+    state = DatabaseState()
     try:
-        with read_only_transaction(statement_seconds=_STATEMENT_SECONDS):
-            first = [*_problems_with_tables()]
-        return _status_behind(first) if first else status_of(_read_figures())
-    except DatabaseUnusable as error:
-        return Status((_problem_of(error),))
+        with read_only_transaction(statement_seconds=STATEMENT_SECONDS):
+            state = DatabaseState(missing_grants=missing_grants(), unapplied=_unapplied())
+        return status_of(_read_figures(), state)
+    except Error as error:
+        is_explained = isinstance(error, ProgrammingError) and (
+            state.unapplied or state.missing_grants
+        )
+        failure = None if is_explained else _code(error)
+        return status_of(None, replace(state, failure=failure, error=one_line(error)))
 
 
-def _problem_of(error: DatabaseUnusable) -> Problem:
-    told = one_line(error)
+def _code(error: Error) -> ProblemCode:
     if is_out_of_time(error):
-        return tables_locked(told)
-    return grants_missing((), told) if is_not_granted(error) else database_unusable(told)
+        return ProblemCode.TABLES_LOCKED
+    if is_not_granted(error):
+        return ProblemCode.GRANTS_MISSING
+    is_full = sqlstate(error).startswith("53")
+    return ProblemCode.DATABASE_FULL if is_full else ProblemCode.DATABASE_UNUSABLE
 
 
-def _problems_with_tables() -> Iterator[Problem]:
-    if unapplied := _unapplied_migrations():
-        yield migrations_unapplied(unapplied)
-    if lacking := missing_grants():
-        yield grants_missing(lacking)
-
-
-def _status_behind(first: Sequence[Problem]) -> Status:
-    try:
-        status = status_of(_read_figures())
-    except ProgrammingError:
-        # A table or a column is not there yet, or may not be read.
-        return Status((*first,))
-    return Status((*first, *status.problems), status.figures)
-
-
-def _unapplied_migrations() -> list[str]:
+def _unapplied() -> tuple[str, ...]:
     executor = MigrationExecutor(connection)
     plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
-    return [f"{migration.app_label}.{migration.name}" for migration, _ in plan]
+    return tuple(f"{migration.app_label}.{migration.name}" for migration, _ in plan)
 
 
 def _read_figures() -> Figures:
     window = timedelta(seconds=sync_settings().hold_back_window)
-    with (
-        read_only_transaction(statement_seconds=_STATEMENT_SECONDS),
-        connection.cursor() as cursor,
-    ):
-        cursor.execute(
-            sql.STATUS,
-            {
-                "window": window.total_seconds(),
-                "longest_write_back": LONGEST_WRITE_BACK.total_seconds(),
-                "stream": ORGANIZATIONS_STREAM,
-            },
+    with read_only_transaction(statement_seconds=STATEMENT_SECONDS):
+        return Figures(
+            **read_status(window=window),
+            hold_back_window=window,
+            event_retention=EVENT_RETENTION,
+            last_day=read_last_day(),
+            schedules=ScheduleFigures(broken=broken_schedules(), sync_due_at=sync_due_at()),
+            queue_length=queue_length(),
         )
-        status = _row(cursor)
-        cursor.execute(sql.LAST_DAY)
-        last_day = _row(cursor)
-        cursor.execute(sql.EVENTS_BY_HOUR)
-        last_day["events"] = tuple(EventCount(*row) for row in cursor.fetchall())
-        cursor.execute(sql.LATENCY_BY_HOUR)
-        last_day["latencies"] = tuple(HourLatency(*row) for row in cursor.fetchall())
-        schedules = ScheduleFigures(broken=broken_schedules(), sync_due_at=sync_due_at())
-        queued = queue_length()
-    return Figures(
-        at=status["at"],
-        hold_back_window=window,
-        event_retention=EVENT_RETENTION,
-        cursor=_part(CursorFigures, status),
-        waiting=_part(WaitingFigures, status),
-        organizations=_part(OrganizationFigures, status),
-        last_day=_part(LastDayFigures, last_day),
-        schedules=schedules,
-        queue_length=queued,
-        is_read_only=status["is_read_only"],
-    )
-
-
-def _row(cursor: CursorWrapper) -> dict[str, Any]:
-    """The only row, by the names of its columns."""
-    return dict(zip((column.name for column in cursor.description), cursor.fetchone(), strict=True))
-
-
-def _part(figures: type[T], row: dict[str, Any]) -> T:
-    return figures(**{field.name: row[field.name] for field in fields(figures)})

@@ -23,7 +23,7 @@ from orgs.db.cursor import (
     note_failure,
     read_cursor,
 )
-from orgs.db.errors import describe, is_passing
+from orgs.db.errors import describe, is_passing, sqlstate
 from orgs.db.leases import Lease, clear_enqueued
 from orgs.db.transactions import bounded_transaction
 from orgs.domain.naming import one_line
@@ -311,8 +311,10 @@ def _kind_of(error: Exception) -> ReadError:
         return ReadError.WRITES_REFUSED
     if isinstance(error, WorkOSError):
         return error.kind
-    is_lock = isinstance(error, DatabaseError) and is_passing(error)
-    return ReadError.LOCK_NOT_HAD if is_lock else ReadError.DATABASE
+    if isinstance(error, DatabaseError) and is_passing(error):
+        return ReadError.LOCK_NOT_HAD
+    is_full = isinstance(error, DatabaseError) and sqlstate(error).startswith("53")
+    return ReadError.DATABASE_FULL if is_full else ReadError.DATABASE
 
 
 def _has_unseen() -> bool:

@@ -12,6 +12,7 @@ from orgs.db.cursor import ensure_cursor
 from orgs.db.leases import Lease, is_drain_expected
 from orgs.db.transactions import bounded_transaction, execute_alone
 from orgs.domain.resources import event_types
+from orgs.services.maintenance import refused_webhooks
 from orgs.services.queue import SYNC_EVENTS, enqueue
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,10 @@ def receive_webhook(body: bytes, signature: str) -> Receipt:
     if not secrets:
         return Receipt.NOT_CONFIGURED
     if not workos.is_signed(body, signature, secrets):
+        if workos.is_well_formed_signature(signature):
+            refused_webhooks.refuse()
         return Receipt.NOT_SIGNED
+    refused_webhooks.accept()
     announcement = workos.parse_announcement(body)
     if announcement is None:
         return Receipt.NOT_AN_EVENT

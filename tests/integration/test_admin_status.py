@@ -18,8 +18,8 @@ from orgs.domain.types import (
     Outcome,
 )
 from orgs.models import ExternalIdWriteBack, SyncCursor
+from orgs.services.maintenance import ensure_schedules
 from orgs.services.queue import RECONCILE, SYNC_EVENTS
-from orgs.services.schedules import ensure_schedules
 from orgs.templatetags.orgs_admin import ago, marked
 from tests.admin_pages import (
     CURSOR,

@@ -16,7 +16,7 @@ from pytest_django import Settings
 
 from orgs import checks
 from orgs.conf import RANGES, SyncSettings, sync_settings
-from orgs.services.schedules import ensure_schedules
+from orgs.services.maintenance import ensure_schedules
 
 
 def found() -> dict[str | None, str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import get_commands, load_command_class
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -17,12 +18,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from pytest_django import Settings
 
 import orgs
-from orgs.domain.status import ProblemCode, ReadError, Severity
-from orgs.domain.types import (
-    Outcome,
-)
-from orgs.models import ExternalIdWriteBack, SyncCursor, WorkOSEvent
-from orgs.services.schedules import ensure_schedules
+from orgs.domain.status import DATABASE_RULES, RULES, SEVERITIES, ProblemCode, ReadError
+from orgs.domain.types import ConflictKind, Outcome
+from orgs.models import ExternalIdWriteBack, SyncCursor, WorkOSConflict, WorkOSEvent
+from orgs.monitoring import runbook_section
+from orgs.services.maintenance import ensure_schedules
 from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS
 from tests.builders import an_announcement, an_organization_row, minutes
@@ -45,14 +45,14 @@ def promtool(*arguments: str, text: str | None = None) -> str:
         timeout=60,
         check=False,
     )
-    told = result.stdout + result.stderr
-    assert result.returncode == 0, told
-    return told
+    output = result.stdout + result.stderr
+    assert result.returncode == 0, output
+    return output
 
 
 @pytest.fixture
 def a_current_mirror(workos: FakeWorkOS, database: None) -> FakeWorkOS:
-    ensure_schedules(using="default")
+    ensure_schedules()
     workos.create_organization(name="Acme", external_id="gram-1")
     drain_to_end()
     SyncCursor.objects.update(reconciled_at=WorkOSEvent.objects.get().processed_at)
@@ -112,6 +112,19 @@ def test_monitoring_is_not_sent_to_https(client: Client, settings: Settings, add
     assert client.get("/admin/login/").status_code == 301
 
 
+@pytest.mark.usefixtures("a_current_mirror")
+@pytest.mark.parametrize("address", ["/healthz", "/readyz", "/metrics", "/webhooks/workos/"])
+def test_no_login_is_needed_where_every_page_needs_one(
+    client: Client, settings: Settings, address: str
+) -> None:
+    required = "django.contrib.auth.middleware.LoginRequiredMiddleware"
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, required]
+
+    answer = client.post(address) if "webhooks" in address else client.get(address)
+
+    assert answer.status_code == (401 if "webhooks" in address else 200)
+
+
 # readyz -------------------------------------------------------------------------------------
 
 
@@ -123,27 +136,26 @@ def test_a_current_mirror_is_ready(client: Client) -> None:
 
 
 @pytest.mark.usefixtures("a_current_mirror")
-def test_a_warning_alone_leaves_it_ready(client: Client) -> None:
-    SyncCursor.objects.update(reconciled_at=None)
-
-    response = client.get("/readyz")
-
-    assert (response.status_code, response.json()["ready"]) == (200, True)
-    assert [problem["code"] for problem in response.json()["problems"]] == ["snapshot_old"]
-
-
-@pytest.mark.usefixtures("a_current_mirror")
-def test_what_is_wrong_is_503_with_what_to_do(client: Client) -> None:
+def test_a_warning_leaves_it_ready_and_an_error_does_not(client: Client) -> None:
     an_announcement("event_9", ago=minutes(2))
+    warned = client.get("/readyz")
+    SyncCursor.objects.update(drained_at=None)
+    wrong = client.get("/readyz")
 
-    response = client.get("/readyz")
-
-    assert response.status_code == 503
-    (problem,) = response.json()["problems"]
-    assert problem["code"] == "announcements_overdue"
-    assert problem["severity"] == Severity.ERROR
-    assert "1 announced event" in problem["sentence"]
-    assert "manage.py reconcile_workos" in problem["remedy"]
+    assert (warned.status_code, warned.json()["ready"]) == (200, True)
+    assert (wrong.status_code, wrong.json()["ready"]) == (503, False)
+    (problem,) = warned.json()["problems"]
+    announced_at = WorkOSEvent.objects.get(id="event_9").announced_at
+    assert announced_at is not None
+    assert problem.pop("sentence").startswith("1 announced event is not in the stream")
+    assert "`manage.py reconcile_workos --events-only`" in problem.pop("remedy")
+    assert problem == {
+        "code": "announcements_overdue",
+        "severity": "warning",
+        "since": announced_at.isoformat(),
+        "runbook": "orgs/monitoring/runbook.md#announcements_overdue",
+    }
+    assert wrong.json()["problems"][0]["since"] is None
 
 
 @pytest.mark.usefixtures("no_database")
@@ -158,24 +170,27 @@ def test_without_a_database_it_is_not_ready(client: Client) -> None:
 @pytest.mark.usefixtures("a_current_mirror")
 @pytest.mark.parametrize("address", ["/readyz", "/metrics"])
 def test_no_name_no_id_and_no_payload_is_shown(client: Client, address: str) -> None:
-    told = "S3cr3t"
-    an_organization_row(f"{told}-id", name=f"{told} Ltd", workos_id=f"org_{told}")
+    secret = "S3cr3t"
+    an_organization_row(f"{secret}-id", name=f"{secret} Ltd", workos_id=f"org_{secret}")
     ExternalIdWriteBack.objects.create(
-        organization_id=f"{told}-id",
-        workos_id=f"org_{told}",
+        organization_id=f"{secret}-id",
+        workos_id=f"org_{secret}",
         requested_at=datetime.now(UTC) - minutes(90),
-        last_error=f"{told} is refused",
+        last_error=f"{secret} is refused",
     )
+    WorkOSConflict.objects.create(workos_organization_id=secret, kind=secret, reason=secret)
     WorkOSEvent.objects.update(
-        outcome=Outcome.PARKED, payload=told, error=told, workos_organization_id=told
+        outcome=Outcome.PARKED, payload=secret, error=secret, workos_organization_id=secret
     )
-    SyncCursor.objects.update(last_error=told, failures=1, drained_at=None)
+    SyncCursor.objects.update(
+        last_error=secret, snapshot_trouble=secret, snapshot_error_kind=secret, last_trouble=secret
+    )
 
     answer = client.get(address).content.decode()
 
-    for code in ("cursor_old", "events_parked", "write_backs_failing"):
+    for code in ("events_parked", "write_backs_failing", "conflicts", "snapshot_incomplete"):
         assert code in answer
-    assert told not in answer
+    assert secret not in answer
 
 
 # metrics ------------------------------------------------------------------------------------
@@ -185,36 +200,45 @@ def test_no_name_no_id_and_no_payload_is_shown(client: Client, address: str) -> 
 def test_the_figures_are_exposed(client: Client) -> None:
     an_announcement("event_9", ago=minutes(2))
     an_organization_row("gram-2")
+    an_organization_row("gram-3", workos_id="org_3", disabled_at=datetime.now(UTC))
+    WorkOSConflict.objects.create(workos_organization_id="org_9", kind=ConflictKind.ROW_CLAIMED)
+    SyncCursor.objects.update(
+        failures=1, last_trouble=ReadError.KEY_REFUSED, last_drift=3, last_failed=4
+    )
 
-    told = samples(client)
+    exposed = samples(client)
 
-    assert told["gram_sync_problem", "announcements_overdue", "error"] == 1
-    assert told["gram_sync_problem", "cursor_old", "error"] == 0
-    assert told["gram_sync_announcements_unseen",] == 1
-    assert 119 < told["gram_sync_oldest_announcement_age_seconds",] < 1000
-    assert told["gram_sync_events_last_day", "created"] == 1
-    assert told["gram_sync_events_last_day", "stale"] == 0
-    assert told["gram_sync_organizations", "linked"] == 1
-    assert told["gram_sync_organizations", "unlinked"] == 1
+    expected: dict[tuple[str, ...], float] = {
+        ("problem", "key_refused", "error"): 1,
+        ("problem", "conflicts", "warning"): 1,
+        ("problem", "cursor_old", "error"): 0,
+        ("build_info", orgs.__version__): 1,
+        ("announcements_unseen",): 1,
+        ("events_last_day", "created"): 1,
+        ("events_last_day", "stale"): 0,
+        ("organizations", "linked"): 1,
+        ("organizations", "unlinked"): 1,
+        ("organizations", "disabled"): 1,
+        ("organizations_disabled_here",): 1,
+        ("conflicts", "row_claimed"): 1,
+        ("conflicts", "other_external_id"): 0,
+        ("read_trouble", "key_refused"): 1,
+        ("read_trouble", "unavailable"): 0,
+        ("last_snapshot_drift",): 3,
+        ("last_snapshot_failed",): 4,
+        ("webhooks_refused",): 0,
+        ("queue_length",): 0,
+    }
+    assert {key: exposed[f"gram_sync_{key[0]}", *key[1:]] for key in expected} == expected
+    assert 119 < exposed["gram_sync_oldest_announcement_age_seconds",] < 1000
     drained_at = SyncCursor.objects.get().drained_at
     assert drained_at is not None
-    assert told["gram_sync_last_drain_timestamp_seconds",] == drained_at.timestamp()
+    assert exposed["gram_sync_last_drain_timestamp_seconds",] == drained_at.timestamp()
 
 
 @pytest.mark.usefixtures("a_current_mirror")
-def test_why_reads_fail_and_what_was_repaired_is_exposed(client: Client) -> None:
-    SyncCursor.objects.update(failures=1, last_trouble=ReadError.KEY_REFUSED, last_drift=3)
-
-    told = samples(client)
-
-    kinds = [kind for kind in ReadError if told["gram_sync_read_trouble", kind]]
-    assert kinds == [ReadError.KEY_REFUSED]
-    assert told["gram_sync_last_snapshot_drift",] == 3
-
-
-@pytest.mark.usefixtures("a_current_mirror")
-def test_trouble_that_is_over_is_not_exposed(client: Client) -> None:
-    """A release before this one leaves the kind as it was."""
+def test_an_error_that_is_over_is_not_exposed(client: Client) -> None:
+    """An older release leaves the kind as it was."""
     SyncCursor.objects.update(failures=0, last_trouble=ReadError.KEY_REFUSED)
 
     assert samples(client)["gram_sync_read_trouble", "key_refused"] == 0
@@ -222,10 +246,10 @@ def test_trouble_that_is_over_is_not_exposed(client: Client) -> None:
 
 @pytest.mark.usefixtures("database")
 def test_what_never_was_is_zero_and_a_latency_of_nothing_is_left_out(client: Client) -> None:
-    told = samples(client)
+    exposed = samples(client)
 
-    assert told["gram_sync_last_drain_timestamp_seconds",] == 0
-    assert ("gram_sync_webhook_latency_seconds", "50") not in told
+    assert exposed["gram_sync_last_drain_timestamp_seconds",] == 0
+    assert ("gram_sync_webhook_latency_seconds", "50") not in exposed
 
 
 @pytest.mark.usefixtures("a_current_mirror")
@@ -238,10 +262,10 @@ def test_each_scrape_reads_anew(client: Client) -> None:
 
 @pytest.mark.usefixtures("no_database")
 def test_without_a_database_the_metrics_are_what_is_wrong(client: Client) -> None:
-    told = samples(client)
+    exposed = samples(client)
 
-    assert {name for name, *_ in told} == {"gram_sync_problem"}
-    assert [labels for labels, value in told.items() if value] == [
+    assert {name for name, *_ in exposed} == {"gram_sync_problem", "gram_sync_build_info"}
+    assert [labels for labels, value in exposed.items() if value and "problem" in labels[0]] == [
         ("gram_sync_problem", "database_unusable", "error")
     ]
 
@@ -277,13 +301,51 @@ def test_rules_and_dashboard_use_what_is_exposed(client: Client) -> None:
     assert used - exposed == set()
 
 
-def test_every_problem_has_an_alert() -> None:
-    rules = (MONITORING / "alerts.yml").read_text()
+def test_every_problem_has_an_alert_that_calls_for_errors_alone() -> None:
+    first, *rules = (MONITORING / "alerts.yml").read_text().split("- alert: ")[1:]
+    alerted = set()
+    for rule in rules:
+        for codes, severity in re.findall(
+            r'gram_sync_problem\{code=~?"([\w|]+)",severity="(\w+)"\}', rule
+        ):
+            assert f"severity: {'page' if severity == 'error' else 'ticket'}" in rule
+            assert 'runbook: "orgs/monitoring/runbook.md#{{ $labels.code }}"' in rule
+            alerted |= {(code, severity) for code in codes.split("|")}
 
-    alerted = re.findall(r'gram_sync_problem\{code=~?"([\w|]+)"\}', rules)
+    assert alerted == SEVERITIES
+    assert "expr: absent(gram_sync_problem)" in first
 
-    assert {code for codes in alerted for code in codes.split("|")} == set(ProblemCode)
-    assert "absent(gram_sync_problem)" in rules
+
+def test_the_runbook_has_a_section_for_each_problem_and_no_other() -> None:
+    text = (MONITORING / "runbook.md").read_text()
+
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == list(ProblemCode)
+    for code in ProblemCode:
+        section = runbook_section(code)
+        severity = "|".join(sorted({found for known, found in SEVERITIES if known is code}))
+        said = "|".join(sorted(set(re.findall(r"\*\*(error|warning)", section.lower()))))
+        assert severity == said, code
+        assert [f"**{part}.**" in section for part in ("Cause", "Do", "Over")] == [True] * 3, code
+
+
+def commands() -> set[str]:
+    """Every command of ours that a remedy or the runbook tells people to run."""
+    texts = [rule.remedy for rule in (*DATABASE_RULES, *RULES)]
+    texts.append(" ".join((MONITORING / "runbook.md").read_text().split()))
+    return {
+        command
+        for text in texts
+        for command in re.findall(r"`manage\.py ([a-z][^`|]+?)(?: \|[^`]*)?`", text)
+    }
+
+
+@pytest.mark.parametrize("command", sorted(commands()))
+def test_every_command_that_people_are_told_to_run_is_one(command: str) -> None:
+    name, *arguments = command.split()
+
+    parser = load_command_class(get_commands()[name], name).create_parser("manage.py", name)
+
+    parser.parse_args(arguments)
 
 
 def test_the_dashboard_is_one() -> None:

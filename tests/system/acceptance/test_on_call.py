@@ -20,7 +20,7 @@ from django.test import Client
 from prometheus_client.parser import text_string_to_metric_families
 
 from orgs.models import ExternalIdWriteBack, Organization, SyncCursor
-from orgs.services.schedules import ensure_schedules
+from orgs.services.maintenance import ensure_schedules
 from orgs.testing import FakeWorkOS
 from tests.admin_pages import CURSOR, EVENTS, ORGANIZATIONS, OUTBOX, FormFields
 from tests.concurrency import another_program, wait_until

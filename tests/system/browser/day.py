@@ -9,7 +9,7 @@ from orgs.domain.types import (
     Outcome,
 )
 from orgs.models import ExternalIdWriteBack, SyncCursor, WorkOSEvent
-from orgs.services.schedules import ensure_schedules
+from orgs.services.maintenance import ensure_schedules
 from tests.builders import an_organization_row, minutes
 
 NAMES = (

@@ -1,0 +1,194 @@
+"""Reads the figures of the status from the tables, in two statements.
+
+Rows may hold any value that their columns allow. A time that Python can't hold (infinity, a year of
+five digits) is read as the first or the last that it can.
+"""
+
+import json
+from dataclasses import fields
+from datetime import timedelta
+from typing import Any, Final, TypeVar
+
+from django.db import connection
+
+from orgs.domain.figures import (
+    MOST_EVENTS,
+    CursorFigures,
+    EventCount,
+    HourLatency,
+    LastDayFigures,
+    OrganizationFigures,
+    RequestFigures,
+    WaitingFigures,
+)
+from orgs.domain.status import LONGEST_WRITE_BACK
+from orgs.models import ORGANIZATIONS_STREAM
+
+T = TypeVar("T", CursorFigures, WaitingFigures, OrganizationFigures, RequestFigures, LastDayFigures)
+
+_TIMES: Final = ", ".join(
+    f"CASE WHEN {name} IS NOT NULL THEN least(greatest({name}, '0001-01-02 00:00+00'), "
+    f"'9999-12-30 00:00+00') END AS {name}"
+    for name in (
+        *("drained_at", "last_event_at", "reconciled_at", "failing_since", "worker_started_at"),
+        *("paused_until", "refused_since", "last_refused_at", "announced_since", "parked_since"),
+        *("write_backs_since", "write_back_conflicts_since", "conflicts_since"),
+        "disabled_here_since",
+    )
+)
+
+#: One row, whose columns are named as the figures are. Each part names the condition of a partial
+#: index, or reads a table once. ``statement_timestamp()`` is one moment for all of it, and, unlike
+#: ``clock_timestamp()``, can be looked up in an index.
+STATUS: Final = f"""
+SELECT statement_timestamp() AS at,
+    pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean
+        AS is_read_only,
+    {_TIMES}, last_drift, last_failed, snapshot_trouble, snapshot_error_kind, failures,
+    last_trouble, cursors.last_error, draining_until > statement_timestamp() AS is_draining,
+    reconciling_until > statement_timestamp() AS is_reconciling, refused_webhooks,
+    announced, overdue, parked, write_backs, write_backs_failing, write_back_conflicts,
+    (
+        SELECT last_error FROM workos_external_id_write_back
+        WHERE next_attempt_at IS NOT NULL AND last_error <> '' ORDER BY requested_at LIMIT 1
+    ) AS write_back_error,
+    conflicts, conflicts_by_kind, linked, unlinked, disabled, disabled_here
+FROM (
+    SELECT count(*) AS announced, min(announced_at) AS announced_since,
+        count(*) FILTER (WHERE announced_at NOT BETWEEN
+            statement_timestamp() - make_interval(secs => %(window)s)
+            AND statement_timestamp() + interval '1 minute'
+        ) AS overdue
+    FROM workos_event WHERE announced_at IS NOT NULL AND processed_at IS NULL
+) AS unseen_events
+CROSS JOIN (
+    SELECT count(*) AS parked, min(processed_at) AS parked_since
+    FROM workos_event WHERE outcome = 'parked'
+) AS parked_events
+CROSS JOIN (
+    SELECT count(*) FILTER (WHERE is_waiting) AS write_backs,
+        min(requested_at) FILTER (WHERE is_waiting) AS write_backs_since,
+        count(*) FILTER (WHERE is_waiting AND requested_at <=
+            statement_timestamp() - make_interval(secs => %(longest_write_back)s)
+        ) AS write_backs_failing,
+        count(*) FILTER (WHERE is_undecided) AS write_back_conflicts,
+        min(requested_at) FILTER (WHERE is_undecided) AS write_back_conflicts_since
+    FROM (
+        SELECT requested_at, next_attempt_at IS NOT NULL AS is_waiting,
+            next_attempt_at IS NULL AND acknowledged_at IS NULL AS is_undecided
+        FROM workos_external_id_write_back AS w
+        LEFT JOIN workos_conflict AS c ON c.workos_organization_id = w.workos_id
+    ) AS requests
+) AS outbox
+CROSS JOIN (
+    SELECT sum(others)::bigint AS conflicts, min(since) AS conflicts_since,
+        jsonb_object_agg(kind, undecided)::text AS conflicts_by_kind
+    FROM (
+        SELECT kind, count(*) AS undecided, count(*) FILTER (WHERE w.workos_id IS NULL) AS others,
+            min(found_at) FILTER (WHERE w.workos_id IS NULL) AS since
+        FROM workos_conflict AS c
+        LEFT JOIN workos_external_id_write_back AS w
+            ON w.workos_id = c.workos_organization_id AND w.next_attempt_at IS NULL
+        WHERE acknowledged_at IS NULL GROUP BY kind
+    ) AS kinds
+) AS all_conflicts
+CROSS JOIN (
+    SELECT count(*) FILTER (WHERE disabled_at IS NULL AND workos_id IS NOT NULL) AS linked,
+        count(*) FILTER (WHERE disabled_at IS NULL AND workos_id IS NULL) AS unlinked,
+        count(disabled_at) AS disabled, count(disabled_at) FILTER (WHERE is_live) AS disabled_here,
+        min(disabled_at) FILTER (WHERE is_live) AS disabled_here_since
+    FROM (
+        SELECT disabled_at, workos_id,
+            workos_id IS NOT NULL AND workos_deleted_at IS NULL AS is_live
+        FROM organization_metadata
+    ) AS rows
+) AS organizations
+LEFT JOIN workos_sync_cursor AS cursors ON stream = %(stream)s
+LEFT JOIN workos_request_budget AS budget ON budget.id = 1
+"""  # noqa: S608 - of constants
+
+#: For each hour and outcome, for each hour, and for all. An event that no webhook announced counts
+#: as lost only if WorkOS created it in that time, so that the first drain of an old stream loses
+#: none, and if the webhook had five minutes to come.
+LAST_DAY: Final = """
+SELECT hour, outcome, count(*) AS events,
+    percentile_cont(ARRAY[0.5, 0.99]) WITHIN GROUP (ORDER BY latency) AS latencies,
+    count(*) FILTER (WHERE is_announced) AS announced, count(*) FILTER (WHERE is_late) AS late,
+    count(*) FILTER (WHERE is_lost) AS lost,
+    count(*) FILTER (WHERE is_announced AND is_recent) AS recently_announced,
+    count(*) FILTER (WHERE is_lost AND is_recent) AS recently_lost
+FROM (
+    SELECT date_trunc('hour', processed_at, 'UTC') AS hour, outcome COLLATE "C" AS outcome,
+        CASE WHEN announced_at BETWEEN processed_at - interval '1 year' AND processed_at
+            AND outcome NOT IN ('parked', 'dismissed') THEN processed_at - announced_at
+        END AS latency,
+        announced_at IS NOT NULL AS is_announced, announced_at > processed_at AS is_late,
+        announced_at IS NULL AND outcome <> 'ignored'
+            AND processed_at <= statement_timestamp() - interval '5 minutes'
+            AND occurred_at > statement_timestamp() - interval '1 day' AS is_lost,
+        occurred_at > statement_timestamp() - interval '1 hour' AS is_recent
+    FROM workos_event
+    WHERE processed_at BETWEEN statement_timestamp() - interval '1 day' AND statement_timestamp()
+    ORDER BY processed_at DESC LIMIT %s
+) AS processed
+GROUP BY GROUPING SETS ((hour, outcome), (hour), ()) ORDER BY hour, outcome
+"""
+
+#: Some programs grant columns and not tables. A DELETE is never of a column.
+MISSING_GRANTS: Final = """
+SELECT needed.name, privilege
+FROM unnest(%s::text[], %s::text[]) AS needed (name, privilege)
+JOIN pg_class AS c ON c.oid = to_regclass(needed.name)
+WHERE NOT CASE privilege
+    WHEN 'DELETE' THEN has_table_privilege(c.oid, privilege)
+    ELSE has_any_column_privilege(c.oid, privilege)
+END
+ORDER BY needed.name, privilege
+"""
+
+
+def read_status(*, window: timedelta) -> dict[str, Any]:
+    """Return ``at``, ``is_read_only``, ``cursor``, ``waiting``, ``organizations`` and ``requests``
+    of the figures."""
+    limits = {"window": window, "longest_write_back": LONGEST_WRITE_BACK}
+    parameters = {name: limit.total_seconds() for name, limit in limits.items()}
+    (row,) = _rows(STATUS, {**parameters, "stream": ORGANIZATIONS_STREAM})
+    row["conflicts_by_kind"] = json.loads(row["conflicts_by_kind"] or "{}")
+    return {
+        "at": row["at"],
+        "is_read_only": row["is_read_only"],
+        "cursor": _part(CursorFigures, row),
+        "waiting": _part(WaitingFigures, row),
+        "organizations": _part(OrganizationFigures, row),
+        "requests": _part(RequestFigures, row),
+    }
+
+
+def read_last_day() -> LastDayFigures:
+    """Return what happened in the last 24 hours."""
+    rows = _rows(LAST_DAY, [MOST_EVENTS])
+    total = rows.pop()  # NULLs sort last
+    by_outcome = [row for row in rows if row["outcome"] is not None]
+    by_hour = [row for row in rows if row["outcome"] is None and row["latencies"]]
+    p50, p99 = total["latencies"] or (None, None)
+    events = (EventCount(row["hour"], row["outcome"], row["events"]) for row in by_outcome)
+    latencies = (HourLatency(row["hour"], *row["latencies"]) for row in by_hour)
+    more = {"events": tuple(events), "latencies": tuple(latencies)}
+    return _part(LastDayFigures, {**total, **more, "latency_p50": p50, "latency_p99": p99})
+
+
+def _rows(statement: str, parameters: Any) -> list[dict[str, Any]]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+        names = [column.name for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def _part(figures: type[T], row: dict[str, Any]) -> T:
+    """Return the figures of the row; what is NULL because there is no row yet is nothing."""
+    nothing: dict[Any, Any] = {int: 0, str: "", bool: False}
+    values: dict[str, Any] = {
+        field.name: nothing.get(field.type) if row[field.name] is None else row[field.name]
+        for field in fields(figures)
+    }
+    return figures(**values)

@@ -1,0 +1,159 @@
+"""Defines the figures that the mirror's status is made of. Pure.
+
+``…_since`` is when the oldest of what is counted began to wait. A time that never was is None.
+``…_error`` and ``snapshot_trouble`` are WorkOS's or PostgreSQL's own words: they may hold ids, and
+are for people who are logged in.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+#: So many events of the last 24 hours are looked at, the latest: a first drain may bring millions.
+MOST_EVENTS = 50_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CursorFigures:
+    """How far the stream is read, and how reads and snapshots go."""
+
+    drained_at: datetime | None  # when a read last reached the end of the stream
+    last_event_at: datetime | None  # when the last event that was applied was created
+    reconciled_at: datetime | None  # when the last complete snapshot began
+    last_drift: int  # organizations that it repaired
+    last_failed: int  # organizations that PostgreSQL refused to write in it
+    snapshot_trouble: str  # why the last snapshot did not complete; empty if it did
+    snapshot_error_kind: str  # the ReadError of that, if it is one
+    failures: int  # failed reads since the last good one
+    failing_since: datetime | None
+    last_trouble: str  # the ReadError of the last failed read; empty if it is not known
+    last_error: str
+    is_draining: bool  # a drain waits for events that are held back
+    is_reconciling: bool
+    worker_started_at: datetime | None  # when manage.py sync_worker last started a cluster
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingFigures:
+    """What is not done yet."""
+
+    announced: int  # by a webhook, and not yet read from the stream
+    announced_since: datetime | None
+    overdue: int  # those of them that are past the hold-back window
+    parked: int
+    parked_since: datetime | None
+    write_backs: int  # ids that WorkOS does not know yet; those in conflict are not among them
+    write_backs_since: datetime | None
+    write_backs_failing: int  # those of them that have waited for longer than LONGEST_WRITE_BACK
+    write_back_error: str  # why the oldest of them failed
+    write_back_conflicts: int  # write-backs that wait for a person's decision
+    write_back_conflicts_since: datetime | None
+    conflicts: int  # other conflicts that wait for a person's decision
+    conflicts_since: datetime | None
+    conflicts_by_kind: Mapping[str, int]  # all undecided ones in workos_conflict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrganizationFigures:
+    """How many rows there are; each is linked, unlinked or disabled."""
+
+    linked: int
+    unlinked: int
+    disabled: int
+    disabled_here: int  # those of the disabled ones that live in WorkOS
+    disabled_here_since: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestFigures:
+    """What the row of the request budget says."""
+
+    paused_until: datetime | None  # WorkOS asked for a pause until then, which may be over
+    refused_webhooks: int  # signed with another secret, since the last good one
+    refused_since: datetime | None
+    last_refused_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class EventCount:
+    """How many events were processed, with this outcome, in the hour that began then."""
+
+    hour: datetime
+    outcome: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class HourLatency:
+    """``LastDayFigures.latency_p50`` and ``latency_p99``, of the hour that began then."""
+
+    hour: datetime
+    p50: timedelta
+    p99: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastDayFigures:
+    """What became of the events of the last 24 hours, of the latest ``MOST_EVENTS`` at most."""
+
+    events: tuple[EventCount, ...]  # by hour and outcome; only those that occurred
+    latency_p50: timedelta | None  # from the first webhook to the row, of announced events
+    latency_p99: timedelta | None
+    latencies: tuple[HourLatency, ...] = ()  # only hours in which there was one
+    announced: int  # processed events that a webhook announced, before or after
+    late: int  # those of them whose webhook came after the stream had brought the event
+    lost: int  # events that no webhook announced within five minutes
+    recently_announced: int  # as announced, of events that WorkOS created in the last hour
+    recently_lost: int  # as lost, of events that WorkOS created in the last hour
+
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """Return the counts by outcome."""
+        counts = Counter[str]()
+        for event in self.events:
+            counts[event.outcome] += event.count
+        return dict(counts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleFigures:
+    """django-q2's schedules."""
+
+    broken: tuple[str, ...]  # those that are missing, or will not do what they are for
+    sync_due_at: datetime | None  # when the minute schedule is due; in the past: it is late
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """The mirror at one moment of the database's clock."""
+
+    at: datetime
+    hold_back_window: timedelta
+    event_retention: timedelta  # how long WorkOS keeps events
+    cursor: CursorFigures
+    waiting: WaitingFigures
+    organizations: OrganizationFigures
+    requests: RequestFigures
+    last_day: LastDayFigures
+    schedules: ScheduleFigures
+    queue_length: int | None  # tasks that wait for a worker; None if the queue can't be asked
+    is_read_only: bool
+
+    def elapsed(self, moment: datetime | None) -> timedelta:
+        """Return how far away a moment is; endless if it never was.
+
+        Stored times are the database's: one in the future is wrong, and must not look recent.
+        """
+        return timedelta.max if moment is None else abs(self.at - moment)
+
+    @property
+    def since_drain(self) -> timedelta:
+        """Return how long ago a read reached the end of the stream."""
+        return self.elapsed(self.cursor.drained_at)
+
+    @property
+    def schedule_delay(self) -> timedelta:
+        """Return how late the minute schedule is; zero if it is not due yet."""
+        due_at = self.schedules.sync_due_at
+        return timedelta(0) if due_at is None else max(self.at - due_at, timedelta(0))

@@ -1,0 +1,396 @@
+"""What the ledger keeps; schedules that are made once and kept right; grants; refused webhooks."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from threading import Barrier
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
+from django.utils.module_loading import import_string
+from django_q.brokers import get_broker
+from django_q.conf import Conf
+from django_q.models import OrmQ, Schedule, Task
+from django_q.scheduler import scheduler
+
+from orgs.domain.status import LEAST_REFUSED_WEBHOOKS
+from orgs.domain.types import EventType, Outcome
+from orgs.models import RequestBudget, WorkOSEvent
+from orgs.services import maintenance, queue
+from orgs.services.maintenance import (
+    SCHEDULES,
+    RefusedWebhooks,
+    broken_schedules,
+    ensure_schedules,
+    missing_grants,
+    prune,
+    sync_due_at,
+)
+from tests.builders import minutes
+from tests.concurrency import another_program, in_thread
+
+pytestmark = pytest.mark.usefixtures("database")
+
+SYNC = "workos: sync events"
+
+
+# The ledger ---------------------------------------------------------------------------------
+
+
+def days_ago(days: float) -> datetime:
+    return datetime.now(UTC) - timedelta(days=days)
+
+
+def an_entry(
+    event_id: str,
+    *,
+    days: float = 100,
+    outcome: Outcome = Outcome.UPDATED,
+    type: str = EventType.UPDATED,  # noqa: A002 - WorkOS's word
+) -> None:
+    WorkOSEvent.objects.create(id=event_id, type=type, outcome=outcome, processed_at=days_ago(days))
+
+
+def left() -> list[str]:
+    return sorted(WorkOSEvent.objects.values_list("id", flat=True))
+
+
+def test_old_entries_go_and_those_that_are_needed_stay() -> None:
+    an_entry("old", days=90.1)
+    an_entry("dismissed", days=900, outcome=Outcome.DISMISSED)
+    an_entry("recent", days=89.9)
+    an_entry("parked", days=900, outcome=Outcome.PARKED)
+    an_entry("deletion", days=900, outcome=Outcome.DISABLED, type=EventType.DELETED)
+    WorkOSEvent.objects.create(id="unseen", type=EventType.UPDATED, announced_at=days_ago(900))
+
+    assert prune() == 2
+    assert left() == ["deletion", "parked", "recent", "unseen"]
+
+
+def test_many_are_deleted_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(maintenance, "BATCH_SIZE", 10)
+    for number in range(25):
+        an_entry(f"event_{number}")
+
+    with CaptureQueriesContext(connection) as queries:
+        pruned = prune()
+
+    deletions = [q for q in queries if q["sql"].startswith('DELETE FROM "workos_event"')]
+    assert (pruned, len(deletions), left()) == (25, 3, [])
+
+
+def test_an_entry_that_someone_has_locked_is_left_for_the_next_time() -> None:
+    an_entry("locked")
+    an_entry("free")
+
+    with another_program() as other:
+        other.execute("SELECT FROM workos_event WHERE id = 'locked' FOR UPDATE")
+        pruned = prune()
+
+    assert (pruned, left()) == (1, ["locked"])
+
+
+def test_old_records_of_tasks_go_too() -> None:
+    for task_id, days in (("old", 91), ("recent", 1)):
+        at = days_ago(days)
+        Task.objects.create(id=task_id, name=task_id, func="f", started=at, stopped=at)
+
+    prune()
+
+    assert list(Task.objects.values_list("id", flat=True)) == ["recent"]
+
+
+# Schedules ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_schedules(database: None) -> Iterator[None]:
+    Schedule.objects.all().delete()
+    yield
+    ensure_schedules()
+
+
+@pytest.fixture
+def schedules(database: None) -> None:
+    ensure_schedules()
+
+
+def rows() -> list[dict[str, Any]]:
+    return list(Schedule.objects.order_by("id").values())
+
+
+@pytest.mark.usefixtures("no_schedules")
+def test_migrating_creates_the_schedules_and_a_second_time_changes_nothing() -> None:
+    assert broken_schedules() == tuple(SCHEDULES)
+    assert sync_due_at() is None
+
+    call_command("migrate", verbosity=0)
+    created = rows()
+    call_command("migrate", verbosity=0)
+
+    assert rows() == created
+    assert {
+        row["name"]: (row["func"], row["schedule_type"], row["minutes"]) for row in created
+    } == {
+        "workos: sync events": ("orgs.tasks.sync_events", "I", 1),
+        "workos: push external ids": ("orgs.tasks.push_external_ids", "I", 1),
+        "workos: prune": ("orgs.tasks.prune", "D", None),
+        "workos: reconcile": ("orgs.tasks.reconcile", "D", None),
+    }
+    assert broken_schedules() == ()
+    assert sync_due_at() == next(row["next_run"] for row in created if row["name"] == SYNC)
+
+
+@pytest.mark.usefixtures("schedules")
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"func": "old.path"},
+        {"args": "{broken"},
+        {"kwargs": "{broken"},
+        {"hook": "their.hook"},
+        {"cluster": "another"},
+        {"cron": "0 0 31 2 *", "schedule_type": Schedule.CRON},
+        {"minutes": 600},
+        {"repeats": 0},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_one_that_would_not_run_is_reported_and_repaired(change: dict[str, Any]) -> None:
+    before = rows()
+    Schedule.objects.filter(name=SYNC).update(**change)
+
+    assert broken_schedules() == (SYNC,)
+    ensure_schedules()
+
+    assert rows() == before
+
+
+@pytest.mark.usefixtures("schedules")
+@pytest.mark.parametrize("next_run", ["infinity", "-infinity", "20000-12-31", "2199-01-01", None])
+def test_one_that_is_due_when_it_could_not_be_is_due_now(next_run: str | None) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE django_q_schedule SET next_run = %s", [next_run])
+
+    assert broken_schedules() == tuple(SCHEDULES)
+    assert sync_due_at() is None
+    ensure_schedules()
+
+    assert broken_schedules() == ()
+    due_at = sync_due_at()
+    assert due_at is not None
+    assert abs(due_at - datetime.now(UTC)) < minutes(5)
+
+
+@pytest.mark.usefixtures("schedules")
+@pytest.mark.parametrize(
+    "zone", ["Europe/Berlin", "Australia/Lord_Howe", "Antarctica/Troll", "UTC"]
+)
+def test_a_day_in_which_clocks_are_changed_breaks_no_schedule(
+    monkeypatch: pytest.MonkeyPatch, zone: str
+) -> None:
+    monkeypatch.setattr(Conf, "TIME_ZONE", zone)
+    daily = Schedule.objects.get(name="workos: prune")
+    noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    longest = max(
+        daily.calculate_next_run(noon + timedelta(days=day)) - noon - timedelta(days=day)
+        for day in range(365)
+    )
+
+    Schedule.objects.filter(name="workos: prune").update(next_run=datetime.now(UTC) + longest)
+
+    assert longest >= timedelta(hours=24)
+    assert broken_schedules() == ()
+
+
+@pytest.mark.usefixtures("schedules")
+def test_doubles_are_removed_and_schedules_of_others_left_alone() -> None:
+    first = Schedule.objects.get(name=SYNC)
+    theirs = Schedule.objects.create(name="theirs", func="their.task")
+    Schedule.objects.create(name=SYNC, func="gone", schedule_type=Schedule.HOURLY)
+
+    ensure_schedules()
+
+    assert Schedule.objects.get(name=SYNC).id == first.id
+    assert Schedule.objects.get(name="theirs").id == theirs.id
+
+
+@pytest.mark.usefixtures("no_schedules")
+def test_machines_that_migrate_at_once_create_them_once() -> None:
+    all_are_there = Barrier(4)
+
+    def migrate() -> None:
+        all_are_there.wait()
+        ensure_schedules()
+
+    with in_thread() as start:
+        for migrating in [start(migrate) for _ in range(4)]:
+            migrating.result()
+
+    assert Schedule.objects.count() == len(SCHEDULES)
+
+
+@pytest.mark.usefixtures("schedules")
+def test_the_snapshots_time_limit_is_its_own_and_its_arguments_parse() -> None:
+    Schedule.objects.update(next_run=datetime.now(UTC) - minutes(2))
+
+    scheduler(broker=get_broker())
+
+    limits = {queued.func(): queued.task.get("timeout") for queued in OrmQ.objects.all()}
+    assert limits == {
+        "orgs.tasks.sync_events": None,
+        "orgs.tasks.push_external_ids": None,
+        "orgs.tasks.prune": None,
+        "orgs.tasks.reconcile": 3_600,
+    }
+
+
+@pytest.mark.usefixtures("schedules")
+def test_without_django_q2s_tables_nothing_is_done_and_nothing_missing() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE django_q_schedule RENAME TO gone")
+    try:
+        ensure_schedules()
+        assert broken_schedules() == ()
+        assert missing_grants() == ()
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE gone RENAME TO django_q_schedule")
+
+
+@pytest.mark.parametrize(
+    "task",
+    [queue.SYNC_EVENTS, queue.PUSH_EXTERNAL_IDS, queue.PRUNE, queue.RECONCILE, queue.RECOVER],
+)
+def test_every_task_that_is_enqueued_by_path_can_be_imported(task: str) -> None:
+    assert callable(import_string(task))
+
+
+def test_its_transactions_are_the_outermost() -> None:
+    for work in (prune, ensure_schedules):
+        with transaction.atomic(), pytest.raises(RuntimeError, match="durable"):
+            work()
+
+
+# Grants -------------------------------------------------------------------------------------
+
+
+def grants_missing_for_a_user(*grants: str) -> tuple[str, ...]:
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE ROLE somebody")
+        try:
+            for grant in grants:
+                cursor.execute(grant)
+            cursor.execute("SET ROLE somebody")
+            return missing_grants()
+        finally:
+            cursor.execute("RESET ROLE")
+            cursor.execute("DROP OWNED BY somebody")
+            cursor.execute("DROP ROLE somebody")
+
+
+ALL = "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO somebody"
+
+
+def test_whoever_may_do_everything_misses_nothing() -> None:
+    assert grants_missing_for_a_user(ALL) == ()
+    # Nothing is ever deleted there.
+    kept = "organization_metadata, workos_sync_cursor, workos_request_budget"
+    assert grants_missing_for_a_user(ALL, f"REVOKE DELETE ON {kept} FROM somebody") == ()
+
+
+def test_each_grant_that_is_missing_is_named() -> None:
+    assert grants_missing_for_a_user(
+        ALL,
+        "REVOKE DELETE ON workos_conflict FROM somebody",
+        "REVOKE UPDATE ON workos_request_budget, workos_event FROM somebody",
+        "GRANT UPDATE (announced_at) ON workos_event TO somebody",
+    ) == ("DELETE ON workos_conflict", "UPDATE ON workos_request_budget")
+
+
+# Refused webhooks ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [1000.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    return now
+
+
+def refuse(webhooks: RefusedWebhooks, times: int) -> int:
+    for _ in range(times):
+        webhooks.refuse()
+    return sum(RequestBudget.objects.values_list("refused_webhooks", flat=True))
+
+
+def test_a_few_refused_webhooks_are_counted_with_one_write_a_minute(clock: list[float]) -> None:
+    webhooks, of_another_process = RefusedWebhooks(), RefusedWebhooks()
+
+    assert refuse(webhooks, LEAST_REFUSED_WEBHOOKS - 1) == 0
+    assert refuse(webhooks, 1) == LEAST_REFUSED_WEBHOOKS
+    with CaptureQueriesContext(connection) as queries:
+        for _ in range(1_000):
+            webhooks.refuse()
+    assert len(queries) == 0
+    clock[0] += 60
+    assert refuse(webhooks, 1) == LEAST_REFUSED_WEBHOOKS + 1_001
+    assert refuse(of_another_process, 3) == LEAST_REFUSED_WEBHOOKS + 1_004
+    budget = RequestBudget.objects.get()
+    assert budget.refused_since is not None
+    assert budget.last_refused_at is not None
+    assert budget.refused_since < budget.last_refused_at
+
+
+def test_one_that_is_accepted_clears_the_count_for_all_processes(clock: list[float]) -> None:
+    webhooks, of_another_process = RefusedWebhooks(), RefusedWebhooks()
+    refuse(webhooks, 5)
+
+    of_another_process.accept()
+
+    budget = RequestBudget.objects.get()
+    assert (budget.refused_webhooks, budget.refused_since, budget.last_refused_at) == (
+        0,
+        None,
+        None,
+    )
+    clock[0] += 60
+    assert refuse(webhooks, 2) == 3
+    webhooks.accept()
+    assert refuse(webhooks, 2) == 0
+
+
+def test_webhooks_that_are_accepted_cost_nothing(clock: list[float]) -> None:
+    webhooks = RefusedWebhooks()
+    webhooks.accept()
+
+    with CaptureQueriesContext(connection) as queries:
+        webhooks.accept()
+
+    assert len(queries) == 0
+
+
+def test_refusals_of_another_day_are_not_counted_on() -> None:
+    RequestBudget.objects.create(
+        id=1, refused_webhooks=9, refused_since=days_ago(3), last_refused_at=days_ago(1.1)
+    )
+
+    assert refuse(RefusedWebhooks(), 3) == 3
+    assert RequestBudget.objects.get().refused_since > days_ago(1)
+
+
+def test_a_count_that_cant_be_written_is_logged_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(maintenance, "LONGEST_WAIT", 0.05)
+    webhooks = RefusedWebhooks()
+
+    with another_program() as other:
+        other.execute("LOCK TABLE workos_request_budget IN ACCESS EXCLUSIVE MODE")
+        for _ in range(3):
+            webhooks.refuse()
+        webhooks.accept()
+
+    assert caplog.text.count("refused webhooks could not be counted") == 2
