@@ -18,7 +18,7 @@ def main() -> None:
     except ImproperlyConfigured as error:
         sys.exit(f"gram-sync is not configured: {error}")
     except (OperationalError, InterfaceError) as error:
-        sys.exit(f"The database can't be used: {error}")
+        sys.exit(f"The database can't be used: {' '.join(str(error).split())}")
 
 
 if __name__ == "__main__":

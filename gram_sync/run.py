@@ -48,7 +48,7 @@ def main() -> int:
     except (CannotRun, ChildFailed, ImproperlyConfigured, server.ServerError) as error:
         print(error, file=sys.stderr)
     except OperationalError as error:
-        print(f"The database can't be used: {error}", file=sys.stderr)
+        print(f"The database can't be used: {' '.join(str(error).split())}", file=sys.stderr)
     return 1
 
 

@@ -22,7 +22,7 @@ API_KEY: Final = "sk_benchmark"
 WEBHOOK_SECRET: Final = "whsec_benchmark"
 
 # What the machine needs, and nothing that could lead a child to somebody's database or WorkOS.
-_INHERITED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH")
+_INHERITED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "ENV_FILE")
 
 #: A stand-in may be busy for so long with making up organizations.
 _CONTROL_SECONDS: Final = 300.0

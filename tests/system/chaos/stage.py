@@ -29,7 +29,7 @@ WINDOW_SECONDS: Final = 8.0
 API_KEY: Final = "sk_chaos"
 
 # What the machine needs, and nothing that could lead a child to somebody's database or WorkOS.
-_INHERITED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH")
+_INHERITED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "ENV_FILE")
 _PATIENCE_SECONDS: Final = 90.0
 
 

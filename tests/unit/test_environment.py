@@ -1,0 +1,182 @@
+"""What the service's settings are read with: the environment and .env."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from gram_sync import environment as env
+
+NAME = "A_VARIABLE"
+
+size = partial(env.number, default=100, least=1, most=100)
+seconds = partial(env.number, default=60.0, least=0, most=86_400)
+URL = "postgresql://user:password@host:5432/name"
+
+
+def redis(name: str) -> str:
+    return env.url(name, "Redis", "redis", "rediss", "unix")
+
+
+def log_level(name: str) -> str:
+    return env.choice(name, "INFO", "DEBUG")
+
+
+def database(*keys: str) -> Callable[[str], Any]:
+    return lambda name: [(env.database_url(name) or {}).get(key) for key in keys]
+
+
+@pytest.mark.parametrize(
+    ("read", "written", "value"),
+    [
+        pytest.param(env.text, "", "", id="no text"),
+        pytest.param(env.text, " $HOME ", "$HOME", id="a text that looks like a variable"),
+        pytest.param(env.items, "one, two,,", ["one", "two"], id="several"),
+        pytest.param(size, "", 100, id="no number"),
+        pytest.param(size, "7", 7, id="a whole number"),
+        pytest.param(seconds, "2.5", 2.5, id="a number"),
+        pytest.param(env.switch, "", False, id="no switch"),
+        pytest.param(env.switch, "On", True, id="on"),
+        pytest.param(env.switch, "0", False, id="off"),
+        pytest.param(log_level, "", "INFO", id="no choice"),
+        pytest.param(log_level, "debug", "DEBUG", id="a choice"),
+        pytest.param(redis, "rediss://queue/1", "rediss://queue/1", id="a URL"),
+        pytest.param(env.database_url, "", None, id="no database"),
+        pytest.param(
+            database("HOST", "PORT", "NAME", "USER", "PASSWORD"),
+            "postgres://u:p%2Fw@db:6432/gram",
+            ["db", 6432, "gram", "u", "p/w"],
+            id="a database",
+        ),
+        pytest.param(
+            database("OPTIONS"),
+            "postgresql://u@db/gram?sslmode=require&options=-c%20search_path%3Da",
+            [{"sslmode": "require", "options": "-c search_path=a"}],
+            id="options of a database",
+        ),
+        pytest.param(
+            database("OPTIONS"),
+            "postgresql:///?service=gram",
+            [{"service": "gram"}],
+            id="a service, which names the database",
+        ),
+    ],
+)
+def test_a_variable_is_read(
+    monkeypatch: pytest.MonkeyPatch, read: Callable[[str], Any], written: str, value: object
+) -> None:
+    monkeypatch.setenv(NAME, written)
+
+    assert read(NAME) == value
+
+
+@pytest.mark.parametrize(
+    ("read", "written", "message"),
+    [
+        pytest.param(
+            size, "ten", "must be a whole number from 1 to 100, not 'ten'", id="no whole number"
+        ),
+        pytest.param(size, "101", "must be a whole number from 1 to 100, not '101'", id="too much"),
+        pytest.param(seconds, "nan", "must be a number from 0 to 86400, not 'nan'", id="NaN"),
+        pytest.param(seconds, "inf", "must be a number from 0 to 86400, not 'inf'", id="infinity"),
+        pytest.param(env.switch, "maybe", "must be true or false, not 'maybe'", id="no switch"),
+        pytest.param(log_level, "loud", "must be INFO or DEBUG, not 'loud'", id="no choice"),
+        pytest.param(
+            redis,
+            "localhost:6379",
+            "must name a Redis: redis://… or rediss://… or unix://…",
+            id="no URL",
+        ),
+        pytest.param(
+            env.database_url,
+            "mysql://u:secret@h/db",
+            "must name a PostgreSQL: postgresql://… or postgres://…",
+            id="no PostgreSQL",
+        ),
+        pytest.param(
+            env.database_url,
+            "postgresql://u:se/cret@h/db",
+            f"can't be read; it must look like {URL}, with %XX for special characters in the "
+            "password",
+            id="a password that is not quoted",
+        ),
+        pytest.param(
+            env.database_url,
+            "postgresql://u:secret@h/db?schema=gram",
+            "has ?schema=, which PostgreSQL has not; write ?options=-c%20search_path%3DNAME",
+            id="a schema",
+        ),
+        pytest.param(
+            env.database_url,
+            "postgresql://u:secret@h/db?nonsense=1",
+            "has ?nonsense=, which PostgreSQL has not",
+            id="an unknown option",
+        ),
+        pytest.param(
+            env.database_url,
+            "postgresql://u:secret@h",
+            f"names no database; it must look like {URL}",
+            id="no name",
+        ),
+    ],
+)
+def test_what_cant_be_read_is_said_without_the_secret(
+    monkeypatch: pytest.MonkeyPatch, read: Callable[[str], Any], written: str, message: str
+) -> None:
+    monkeypatch.setenv(NAME, written)
+
+    with pytest.raises(ImproperlyConfigured) as refused:
+        read(NAME)
+
+    assert str(refused.value) == f"{NAME} {message}"
+
+
+# The file -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "file"
+    variables = {"ENV_FILE": str(path), "SET": "in the environment"}
+    monkeypatch.setattr("os.environ", variables)
+    monkeypatch.setattr("environ.Env.ENVIRON", variables)
+    return path
+
+
+def test_the_file_adds_what_is_not_set(env_file: Path) -> None:
+    env_file.write_text("# a comment\n\nexport A=1\nB='two words'\nSET=in the file\nC=$x#y\n")
+
+    env.read_env_file()
+
+    assert [env.text(name) for name in ("A", "B", "SET", "C")] == [
+        "1",
+        "two words",
+        "in the environment",
+        "$x#y",
+    ]
+
+
+def test_without_a_file_nothing_is_added(env_file: Path) -> None:
+    env.read_env_file()
+
+    assert env.text("A") == ""
+
+
+@pytest.mark.parametrize("line", ["WORKOS_API_KEY: sk_secret", "WORKOS_API_KEY = sk_secret"])
+def test_a_line_that_cant_be_read_is_named_and_not_shown(env_file: Path, line: str) -> None:
+    env_file.write_text(f"A=1\n{line}\n")
+
+    with pytest.raises(ImproperlyConfigured) as refused:
+        env.read_env_file()
+
+    assert str(refused.value) == f"{env_file}, line 2, must look like NAME=value"
+
+
+def test_a_file_that_is_no_text_is_said(env_file: Path) -> None:
+    env_file.write_bytes(b"\xff\xfe")
+
+    with pytest.raises(ImproperlyConfigured, match=f"^{env_file} can't be read: "):
+        env.read_env_file()
