@@ -137,8 +137,8 @@ def _row_writes(plan: Plan) -> Iterator[tuple[Statement, Sequence[str]]]:
     if rows := plan.disabled:
         # Another organization may have taken it over in the same page.
         deleted = [row.deleted for row in rows]
-        columns = *_columns(rows), deleted
-        yield statement(sql.DISABLE_ORGANIZATIONS, *columns), [row.id for row in rows]
+        writing = statement(sql.DISABLE_ORGANIZATIONS, *_columns(rows), deleted)
+        yield writing, [row.id for row in rows]
     if plan.created:
         yield _insert(plan.created), [creation.row.id for creation in plan.created]
 
@@ -156,8 +156,8 @@ def _other_writes(plan: Plan) -> Iterator[Statement]:
 def _require_all(intended: Sequence[str], returned: Rows) -> None:
     if missing := set(intended) - {id_ for (id_,) in returned}:
         raise WriteSkipped(
-            f"PostgreSQL did not write {len(missing)} of {len(intended)} rows of "
-            "one table: a trigger or a policy left them out"
+            f"{len(missing)} of {len(intended)} rows of one table were not written: a trigger or a "
+            "policy left them out"
         )
 
 
