@@ -173,7 +173,8 @@ FROM unnest(%s::text[], %s::text[], %s::text[], %s::timestamptz[])
     AS listed (workos_id, external_id, name, updated_at)
 JOIN organization_metadata AS o ON o.workos_id = listed.workos_id
 WHERE o.id COLLATE "C" = listed.external_id AND o.name COLLATE "C" = listed.name
-    AND o.workos_id COLLATE "C" = listed.workos_id AND o.disabled_at IS NULL
+    AND o.workos_id COLLATE "C" = listed.workos_id
+    AND o.disabled_at IS NULL AND o.workos_deleted_at IS NULL
     AND (o.workos_updated_at IS NULL OR o.workos_updated_at <= listed.updated_at)
     AND NOT EXISTS (
         SELECT FROM workos_external_id_write_back AS w WHERE w.organization_id = o.id
@@ -194,7 +195,7 @@ WHERE workos_organization_id = ANY(%s::text[]) AND type = 'organization.deleted'
 """
 
 PENDING_WRITE_BACKS = """
-SELECT w.organization_id, w.workos_id, w.next_attempt_at IS NULL
+SELECT w.organization_id, w.workos_id, w.next_attempt_at IS NULL, w.last_error
 FROM workos_external_id_write_back AS w
 JOIN organization_metadata AS o ON o.id = w.organization_id
 WHERE o.workos_id = ANY(%s::text[]) OR o.id = ANY(%s::text[])
@@ -346,10 +347,24 @@ WHERE id = %s
 RETURNING id
 """
 
-#: The events that were processed last, to see whether PostgreSQL refuses every item.
-LATEST_EVENTS = """
-SELECT workos_organization_id, outcome, error FROM workos_event
-WHERE processed_at IS NOT NULL ORDER BY processed_at DESC LIMIT %s
+#: How many other objects' events PostgreSQL has refused with one code since it last accepted one
+#: that writes a row.
+REFUSED_IN_A_ROW = """
+SELECT count(DISTINCT (resource, object_key)) FROM workos_event
+WHERE outcome = 'parked' AND starts_with(error, %s) AND object_key IS DISTINCT FROM %s
+    AND processed_at > coalesce((
+        SELECT processed_at FROM workos_event
+        WHERE processed_at IS NOT NULL
+            AND outcome IN ('created', 'linked', 'relinked', 'updated', 'disabled', 'deleted')
+        ORDER BY processed_at DESC LIMIT 1
+    ), '-infinity')
+"""
+
+#: The same of those that the ledger has refused since it last took one.
+LEFT_OUT_IN_A_ROW = """
+SELECT count(*) FROM workos_conflict
+WHERE kind = 'ledger_refused' AND workos_organization_id <> %s
+    AND last_seen_at > coalesce((SELECT max(processed_at) FROM workos_event), '-infinity')
 """
 
 #: A request for an organization that has one replaces it: whoever had claimed the old one must
