@@ -7,7 +7,9 @@ from typing import Any
 
 from django.db import connection
 
+from orgs.domain.resources import event_types
 from orgs.domain.types import (
+    ORGANIZATION,
     Event,
     EventPage,
     EventType,
@@ -21,6 +23,9 @@ from orgs.domain.types import (
 from orgs.models import Organization, WorkOSEvent
 from orgs.services.apply import Mode, apply
 from orgs.services.decide import Batch
+
+#: The types of events about organizations.
+TYPES = event_types([ORGANIZATION])
 
 NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
 

@@ -50,7 +50,7 @@ from orgs.testing import FakeWorkOS, JsonObject, Refused
 from orgs.testing.clock import to_milliseconds
 from orgs.testing.messages import Answer, Request
 from orgs.testing.server import Server
-from tests.builders import an_announcement, an_organization_row, apply_page, empty_tables
+from tests.builders import TYPES, an_announcement, an_organization_row, apply_page, empty_tables
 from tests.history import (
     History,
     Organizations,
@@ -203,7 +203,7 @@ class World(RuleBasedStateMachine):
     @rule(target=pages, size=page_sizes)
     def drain_a_page(self, size: int) -> MultipleResults[EventPage]:
         with suppress(edge.Refused), self._syncing():
-            page = edge.read_events(read_cursor().position, limit=size)
+            page = edge.read_events(read_cursor().position, types=TYPES, limit=size)
             apply_page(page)
             return multiple(page)
         return multiple()
@@ -213,7 +213,7 @@ class World(RuleBasedStateMachine):
         """As a slow drain or replay does: after the position, or after one of the last events."""
         with suppress(edge.Refused, IndexError):
             position = self._events_back(back) if back else read_cursor().position
-            return multiple(edge.read_events(position, limit=size))
+            return multiple(edge.read_events(position, types=TYPES, limit=size))
         return multiple()
 
     @rule(page=pages, is_replay=st.booleans())
@@ -225,7 +225,9 @@ class World(RuleBasedStateMachine):
     def replay_a_page(self, size: int, back: int) -> None:
         """A replay that goes no further."""
         with suppress(edge.Refused, IndexError), self._syncing():
-            apply_page(edge.read_events(self._events_back(back), limit=size), Mode.REPLAY)
+            apply_page(
+                edge.read_events(self._events_back(back), types=TYPES, limit=size), Mode.REPLAY
+            )
 
     @rule(back=st.integers(1, 6))
     def replay(self, back: int) -> None:

@@ -8,12 +8,13 @@ import pytest
 from orgs import workos as edge
 from orgs.domain.types import EventPage, OrganizationFields, Position, State
 from orgs.testing import FakeWorkOS
+from tests.builders import TYPES
 
 ORGANIZATION = {"id": "org_1", "name": "Acme", "updated_at": "2026-01-15T12:00:00.000Z"}
 
 
 def read(position: Position | None = None, limit: int = 100) -> EventPage:
-    return edge.read_events(position or Position(), limit=limit)
+    return edge.read_events(position or Position(), types=TYPES, limit=limit)
 
 
 def event_ids(page: EventPage) -> list[str]:
@@ -100,11 +101,11 @@ def test_a_position_that_cant_be_sent_is_refused(workos: FakeWorkOS) -> None:
 
 
 def test_the_first_event_is_the_oldest_that_is_listed(workos: FakeWorkOS) -> None:
-    none = edge.first_event_id()
+    none = edge.first_event_id(TYPES)
     workos.seed(organizations=2)
 
     assert none is None
-    assert edge.first_event_id() == workos.all_events()[0]["id"]
+    assert edge.first_event_id(TYPES) == workos.all_events()[0]["id"]
 
 
 # Organizations ------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from orgs.domain.status import ReadError
 from orgs.domain.types import Position
 from orgs.testing import FakeWorkOS
 from orgs.workos import pacing, transport
+from tests.builders import TYPES
 from tests.concurrency import in_thread, wait_until
 
 WorkOSAnswers = Callable[..., None]
@@ -22,7 +23,7 @@ SyncSetting = Callable[..., None]
 
 
 def read() -> object:
-    return edge.read_events(Position(), limit=100)
+    return edge.read_events(Position(), types=TYPES, limit=100)
 
 
 def read_error() -> edge.WorkOSError:
@@ -155,7 +156,7 @@ def test_an_event_that_python_cant_parse_does_not_take_its_page_along(
     page = json.dumps({"data": events, "list_metadata": {"after": None}})
     workos_answers(200, page.replace('"ODD"', odd).encode())
 
-    read = edge.read_events(Position(), limit=100)
+    read = edge.read_events(Position(), types=TYPES, limit=100)
 
     assert [listed.event.id for listed in read.observations if listed.event] == [
         "event_1",

@@ -24,7 +24,7 @@ from orgs.conf import sync_settings  # noqa: E402
 from orgs.services.compare import Run  # noqa: E402
 from orgs.services.reconcile import reconcile  # noqa: E402
 from orgs.services.stream import drain_to_end  # noqa: E402
-from orgs.workos import FOLLOWED_TYPES  # noqa: E402
+from tests.builders import TYPES  # noqa: E402
 
 
 def main() -> None:
@@ -65,7 +65,7 @@ def _push() -> int:
 
 
 def _read_events() -> int:
-    return _read("events", events=",".join(FOLLOWED_TYPES))
+    return _read("events", events=",".join(TYPES))
 
 
 def _read_organizations() -> int:

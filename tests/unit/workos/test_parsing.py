@@ -18,6 +18,7 @@ from orgs.workos.parsing import (
     parse_organization,
     parse_page,
 )
+from tests.builders import TYPES
 
 NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
 ORGANIZATION = {"id": "org_1", "name": "Acme", "updated_at": "2026-01-15T12:00:00.000Z"}
@@ -27,7 +28,7 @@ ACME = OrganizationFields(name="Acme", external_id=None, updated_at=NOON)
 
 def parsed(raw: object) -> Observation:
     """What one event says."""
-    (observation,), _ = parse_events([raw], Position(), None)
+    (observation,), _ = parse_events([raw], Position(), None, TYPES)
     assert observation.raw == raw
     return observation
 
@@ -198,7 +199,7 @@ def test_a_read_goes_on_after_the_last_event_that_has_an_id() -> None:
         {**EVENT, "id": None},
     ]
 
-    observations, position = parse_events(events, Position(), None)
+    observations, position = parse_events(events, Position(), None, TYPES)
 
     undated = Position("event_2", NOON)
     assert [place(observation).position for observation in observations] == [
@@ -218,7 +219,7 @@ def test_a_read_goes_on_after_the_last_event_that_has_an_id() -> None:
     ],
 )
 def test_a_trailing_event_without_an_id_does_not_stop_the_reads(last: Any, position: str) -> None:
-    _, reached = parse_events([EVENT, last], Position(), "event_9")
+    _, reached = parse_events([EVENT, last], Position(), "event_9", TYPES)
 
     assert reached.last_event_id == position
 
