@@ -38,11 +38,12 @@ class Environment:
 
 
 def _interpreter(version: str) -> str | None:
-    for name in (f"python{version}", *Path.home().glob(f".pyenv/versions/{version}.*/bin/python")):
-        if path := shutil.which(name):
-            command = [path, "-c", "import ensurepip, venv"]
-            if subprocess.run(command, capture_output=True, check=False).returncode == 0:
-                return path
+    installed = Path.home().glob(f".pyenv/versions/{version}.*/bin/python")
+    for name in (f"python{version}", *map(str, installed)):
+        path = shutil.which(name)
+        command = [name, "-c", "import ensurepip, venv"]
+        if path and subprocess.run(command, capture_output=True, check=False).returncode == 0:
+            return path
     return None
 
 
@@ -59,7 +60,7 @@ def _environments() -> list[Environment]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give every cell to the oldest and to the newest environment, and the main ones to the rest."""
+    """Give every cell to the oldest and the newest environment, and the main ones to the rest."""
     if "python" not in metafunc.fixturenames:
         return
     environments = _environments()
