@@ -50,6 +50,7 @@ def test_it_has_one_version(python: str) -> None:
     told = subprocess.run([python, "-c", script], capture_output=True, text=True, check=True).stdout
 
     assert told.split() == [orgs.__version__, orgs.__version__]
+    assert f"\n## {orgs.__version__}\n" in (PROJECT / "CHANGELOG.md").read_text()
 
 
 def test_without_django_q2_it_says_what_to_add(python: str, tmp_path: Path) -> None:
