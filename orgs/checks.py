@@ -75,10 +75,7 @@ _TEXTS = {
         "The default database has OPTIONS['pool'].",
         "Remove it: the worker forks. CONN_MAX_AGE keeps connections, PgBouncer shares them.",
     ),
-    "E014": (
-        "The database can't be queried: {}",
-        "See whether PostgreSQL runs and is where the settings say.",
-    ),
+    "E014": ("The database can't be queried: {}", "Does PostgreSQL run where the settings say?"),
     "E015": ("The database is too old. {}.", "The mirror needs PostgreSQL {} or newer."),
     "E016": ("The database's user lacks {}.", "As the table's owner: GRANT {} TO that user."),
     "W017": (
@@ -155,13 +152,11 @@ def _sync() -> Iterator[CheckMessage]:
     # Tests and development need no keys. Django's and pytest's runners make an outbox.
     if not settings.DEBUG and not hasattr(mail, "outbox"):
         yield from _missing(current)
-    is_in_range = True
-    for name, (least, most) in RANGES.items():
-        # Written so that NaN is out of range too.
-        if not least <= _number(value := getattr(current, name)) <= most:
-            is_in_range = False
-            yield _found("E006", [name.upper(), value], [least, most])
-    if is_in_range:
+    # Written so that NaN is outside too.
+    values = {name: getattr(current, name) for name in RANGES}
+    outside = [n for n, (least, most) in RANGES.items() if not least <= _number(values[n]) <= most]
+    yield from (_found("E006", [name.upper(), values[name]], RANGES[name]) for name in outside)
+    if not outside:
         yield from _queue(least_task_timeout(current))
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from django.db import connection
 
-from orgs.testing import WorkOSStandIn
+from orgs.testing import FakeWorkOS
 from tests.processes import PROJECT, WEBHOOK_SECRET
 from tests.system.matrix.cells import Cell
 
@@ -117,7 +117,7 @@ class Host:
         return self.run("manage.py", *arguments)
 
 
-def make_host(python: str, folder: Path, cell: Cell, database: str, workos: WorkOSStandIn) -> Host:
+def make_host(python: str, folder: Path, cell: Cell, database: str, workos: FakeWorkOS) -> Host:
     """Return a new project with the cell's settings, as ``startproject`` of its Django makes it."""
     params = connection.get_connection_params()
     where = {key.upper(): str(params[key]) for key in ("user", "host", "port") if params.get(key)}

@@ -10,7 +10,7 @@ from django_q.models import OrmQ, Task
 
 from orgs import tasks
 from orgs.models import Organization
-from orgs.testing import WorkOSStandIn, sign
+from orgs.testing import FakeWorkOS, sign
 
 SECRET = "whsec_of_a_test"
 
@@ -19,7 +19,7 @@ class MirrorTests(TransactionTestCase):
     def test_a_webhook_enqueues_a_task_that_a_test_runs(self) -> None:
         assert Conf.SYNC
         assert not settings.WORKOS_SYNC.get("API_KEY")
-        with WorkOSStandIn() as workos:
+        with FakeWorkOS() as workos:
             keys = {"API_KEY": workos.api_key, "BASE_URL": workos.base_url}
             with override_settings(WORKOS_SYNC={**keys, "WEBHOOK_SECRETS": SECRET}):
                 workos.create_organization(name="Acme", external_id="gram-1")

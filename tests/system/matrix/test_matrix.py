@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orgs.testing import WorkOSStandIn, sign
+from orgs.testing import FakeWorkOS, sign
 from tests.processes import WEBHOOK_SECRET
 from tests.system.matrix.cells import Cell
 from tests.system.matrix.host import install, make_host
@@ -21,7 +21,7 @@ def test_all_of_it_works(
     python: str,
     cell: Cell,
     new_database: Callable[[], str],
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
     tmp_path: Path,
 ) -> None:
     project = make_host(python, tmp_path / "shop", cell, new_database(), workos)
@@ -52,7 +52,7 @@ def test_what_cant_be_supported_is_named(
     python: str,
     cell: Cell,
     new_database: Callable[[], str],
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
     tmp_path: Path,
 ) -> None:
     if cell.packages:

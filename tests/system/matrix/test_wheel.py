@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import orgs
-from orgs.testing import WorkOSStandIn
+from orgs.testing import FakeWorkOS
 from tests.concurrency import another_program, wait_until
 from tests.processes import PROJECT
 from tests.system.matrix.cells import Cell
@@ -70,7 +70,7 @@ def test_without_django_q2_it_says_what_to_add(python: str, tmp_path: Path) -> N
 
 @pytest.mark.usefixtures("database")
 def test_the_worker_runs(
-    python: str, new_database: Callable[[], str], workos: WorkOSStandIn, tmp_path: Path
+    python: str, new_database: Callable[[], str], workos: FakeWorkOS, tmp_path: Path
 ) -> None:
     database = new_database()
     project = make_host(python, tmp_path / "shop", Cell("plain"), database, workos)
@@ -113,7 +113,7 @@ def _worker(project: Host) -> Iterator[None]:
 def test_the_tests_of_a_project_run(
     python: str,
     new_database: Callable[[], str],
-    workos: WorkOSStandIn,
+    workos: FakeWorkOS,
     tmp_path: Path,
     migrations: str,
 ) -> None:
@@ -132,7 +132,7 @@ def test_the_tests_of_a_project_run(
 
 @pytest.mark.usefixtures("database")
 def test_the_fixtures_are_a_pytest_plugin(
-    python: str, new_database: Callable[[], str], workos: WorkOSStandIn, tmp_path: Path
+    python: str, new_database: Callable[[], str], workos: FakeWorkOS, tmp_path: Path
 ) -> None:
     test = (
         "def test_it(workos, workos_url, transactional_db):\n"
