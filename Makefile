@@ -14,7 +14,7 @@ unexport DJANGO_SETTINGS_MODULE PIP_PREFIX PIP_REQUIRE_VIRTUALENV PIP_TARGET PIP
 	PYTHONHOME PYTHONPATH PYTHONSAFEPATH VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve run test browser chaos mutants bench lint format requirements stop clean
+.PHONY: help demo serve run test matrix browser chaos mutants bench lint format requirements stop clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ run: $(INSTALLED) ## web and worker against the real WorkOS (WORKOS_API_KEY, WOR
 
 test: $(INSTALLED) ## all tests and the coverage gate; with ARGS="tests/unit -x" just those
 	@$(BIN)/python -m pytest $(if $(strip $(ARGS)),$(ARGS),--cov $(AT_ONCE))
+
+matrix: $(INSTALLED) ## the wheel in other Django projects, over Python 3.11 to 3.14 and Django 5.2 to 6.1
+	@MATRIX=1 $(BIN)/python -m pytest tests/system/matrix -p no:randomly
 
 chaos: $(INSTALLED) ## break everything on purpose; with ROUNDS=1000 for long, with SEED=7 a plan again
 	@$(BIN)/python -m tests.system.chaos --rounds $(or $(strip $(ROUNDS)),30) \

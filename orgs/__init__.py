@@ -1,3 +1,3 @@
-"""Mirrors WorkOS's organizations into ``organization_metadata``."""
+"""Mirrors WorkOS into PostgreSQL: organizations, and what belongs to them."""
 
-__version__ = "1.0.0"
+__version__ = "0.2.0"

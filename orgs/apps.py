@@ -4,6 +4,7 @@ from typing import Any
 
 from django.apps import AppConfig, apps
 from django.core.exceptions import ImproperlyConfigured
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models.signals import post_migrate
 
 from orgs.db.budget import SharedBudget
@@ -26,4 +27,5 @@ class OrgsConfig(AppConfig):
 def _ensure_schedules(using: str, **_: Any) -> None:
     from orgs.services.maintenance import ensure_schedules  # noqa: PLC0415 - needs the models
 
-    ensure_schedules(using=using)
+    if using == DEFAULT_DB_ALIAS and connections[using].vendor == "postgresql":
+        ensure_schedules(using=using)

@@ -1,16 +1,18 @@
-"""System checks: what has to be set before the mirror can run for real.
+"""System checks: settings that the mirror can't work with, each by name, with what to do.
 
-Those tagged ``database`` ask it: ``manage.py check --database default`` and ``migrate`` run them.
+Those tagged ``database`` query it: ``manage.py check --database default`` and ``migrate`` run them.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
-from django.apps import AppConfig
+from django.apps import apps
 from django.conf import settings
+from django.core import mail
 from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004 - Django's
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DEFAULT_DB_ALIAS, NotSupportedError, connections
+from django.db import DEFAULT_DB_ALIAS, NotSupportedError, connections, router
 from django.db import Error as DatabaseUnusable
 
 from orgs.conf import RANGES, SyncSettings, least_task_timeout, sync_settings
@@ -21,226 +23,224 @@ from orgs.workos import is_header_text
 #: The oldest that Django 5.2 works with. The SQL here needs 12: date_trunc with a time zone.
 LEAST_POSTGRES = 14
 
+#: Bytes of the largest webhook that the view takes.
+LARGEST_WEBHOOK = 1024 * 1024
+
+#: What each check says, and what to do about it. The ids are a contract.
+_TEXTS = {
+    "E001": (
+        "SECRET_KEY is not set.",
+        "Set it to 50 or more random characters, the same for all processes; or set DEBUG=true.",
+    ),
+    "E002": (
+        "WORKOS_API_KEY (WORKOS_SYNC['API_KEY']) is not set.",
+        "Set it to the secret key of the environment: WorkOS dashboard, API Keys.",
+    ),
+    "E003": (
+        "WORKOS_WEBHOOK_SECRET (WORKOS_SYNC['WEBHOOK_SECRETS']) is not set.",
+        "Set it to the endpoint's signing secret: WorkOS dashboard, Webhooks.",
+    ),
+    "E004": (
+        "WORKOS_API_KEY holds characters that no key has.",
+        "Copy it again, without line breaks and quotes: WorkOS dashboard, API Keys.",
+    ),
+    "E005": ("{}.", "The keys of WORKOS_SYNC are the fields of orgs.conf.SyncSettings."),
+    "E006": ("WORKOS_SYNC[{!r}] is {!r}.", "It must be a number from {:g} to {:g}."),
+    "E007": (
+        "Q_CLUSTER['timeout'] is {!r}: a drain could be killed at work.",
+        "Set it to {} or more: DRAIN_DEADLINE, then a few calls to WorkOS and waits for locks.",
+    ),
+    "E008": (
+        "Q_CLUSTER['retry'] is {!r}: a task could be delivered again while it runs.",
+        "Set it to more than {}, twice the timeout: waiting for a worker counts too.",
+    ),
+    "W009": (
+        "Q_CLUSTER delivers a task that fails again and again, for ever.",
+        "Set 'ack_failures': True and 'max_attempts': 1. The schedule runs it again.",
+    ),
+    "E010": (
+        "Q_CLUSTER['sync'] is on: schedules would run their tasks inside a transaction.",
+        "Use it in tests alone. Elsewhere, remove it and run a worker.",
+    ),
+    "E011": (
+        "The default database is not PostgreSQL, but {}.",
+        "The mirror's SQL is PostgreSQL's: make one DATABASES['default'], or set DATABASE_URL.",
+    ),
+    "E012": (
+        "ATOMIC_REQUESTS is on for the default database.",
+        "Turn it off: WorkOS must not be called inside a transaction. Decorate views with atomic.",
+    ),
+    "E013": (
+        "The default database has OPTIONS['pool'].",
+        "Remove it: the worker forks. CONN_MAX_AGE keeps connections, PgBouncer shares them.",
+    ),
+    "E014": ("The database can't be queried: {}", "Does PostgreSQL run where the settings say?"),
+    "E015": ("The database is too old. {}.", "The mirror needs PostgreSQL {} or newer."),
+    "E016": ("The database's user lacks {}.", "As the table's owner: GRANT {} TO that user."),
+    "W017": (
+        "The worker has no schedule named {!r} that does what it should.",
+        "Run `manage.py migrate`, which makes those that are missing and repairs the rest.",
+    ),
+    "E018": (
+        "The default database has OPTIONS['server_side_binding'].",
+        "Remove it: statements are sent together, which PostgreSQL takes with values in them only.",
+    ),
+    "E019": (
+        "The database's encoding is {}, which can't hold every name.",
+        "Move to one that is made with CREATE DATABASE … ENCODING 'UTF8'.",
+    ),
+    "E020": (
+        "Django uses {}, because psycopg 3 can't be imported: it finds no libpq.",
+        "Run `pip install 'psycopg[binary]'`, or install libpq. psycopg2 may stay beside it.",
+    ),
+    "E021": ("USE_TZ is off: times would have no zone.", "Set it to True. TIME_ZONE may be any."),
+    "E022": (
+        "DATABASE_ROUTERS does not leave {} in the default database.",
+        "Let the routers return None for orgs and django_q, which are used there alone.",
+    ),
+    "E023": ("AUTOCOMMIT is off for the default database.", "Remove it: nothing would commit."),
+    "E024": (
+        "The default database has OPTIONS['isolation_level'].",
+        "Remove it: who has waited for a lock must see what was committed meanwhile.",
+    ),
+    "W025": ("Q_CLUSTER['scheduler'] is off.", "Leave it on for one worker: it reads the events."),
+    "W026": (
+        "DATA_UPLOAD_MAX_MEMORY_SIZE refuses webhooks over {} bytes.",
+        "Set it to {} or more.",
+    ),
+}
+
 
 @register("orgs")
-def required_settings(
-    app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
-) -> list[CheckMessage]:
-    """With DEBUG off, nothing may be missing that the mirror can't do without."""
-    current = _sync_settings()
-    return [] if settings.DEBUG or current is None else list(_missing(current))
-
-
-@register("orgs")
-def sound_settings(
-    app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
-) -> list[CheckMessage]:
-    """``WORKOS_SYNC`` has no key that does not exist, and no number that makes no sense."""
-    try:
-        current = sync_settings()
-    except TypeError as error:
-        hint = "The keys are the fields of orgs.conf.SyncSettings, in upper case."
-        return [Error(f"{error}.", hint=hint, id="orgs.E005")]
-    return list(_out_of_range(current))
-
-
-@register("orgs")
-def task_queue(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
-    """django-q2 ends no task that is at work, and runs none beside itself."""
-    current = _sync_settings()
-    if current is None or list(_out_of_range(current)):
-        return []
-    return list(_misfits(getattr(settings, "Q_CLUSTER", {}), current))
-
-
-@register("orgs")
-def database_settings(
-    app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
-) -> list[CheckMessage]:
-    """The database is one that the services' transactions and locks work with."""
-    return list(_unfit(connections[DEFAULT_DB_ALIAS].settings_dict))
+def check_settings(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    """Return what is missing in the settings, is wrong, or can't be supported."""
+    return [*_sync(), *_database(), *_project()]
 
 
 @register("orgs", Tags.database)
-def database_state(
-    app_configs: Sequence[AppConfig] | None = None,
-    databases: Sequence[str] | None = None,
-    **kwargs: Any,
+def check_database(
+    app_configs: Any = None, databases: Any = None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """What only the database itself can say. Tables that are not there yet miss nothing."""
-    if DEFAULT_DB_ALIAS not in (databases or ()):
+    """Return what only the database can say. Tables that are not there yet miss nothing."""
+    if DEFAULT_DB_ALIAS not in (databases or ()) or _driver() != "psycopg":
         return []
     try:
-        return list(_state(DEFAULT_DB_ALIAS))
+        return list(_state())
     except NotSupportedError as error:
-        return [_too_old(one_line(error))]
+        return [_found("E015", [one_line(error)], [LEAST_POSTGRES])]
     except DatabaseUnusable as error:
-        return [
-            Error(
-                f"The database can't be asked: {one_line(error)}",
-                hint="See whether PostgreSQL runs and is where the settings say.",
-                id="orgs.E014",
-            )
-        ]
+        return [_found("E014", [one_line(error)])]
+
+
+def _found(number: str, message: Any = (), hint: Any = ()) -> CheckMessage:
+    """Return what that check says, with these values in its message and its hint."""
+    kind = Warning if number.startswith("W") else Error
+    text, remedy = _TEXTS[number]
+    return kind(text.format(*message), hint=remedy.format(*hint), id=f"orgs.{number}")
 
 
 # Settings -----------------------------------------------------------------------------------
 
 
-def _sync_settings() -> SyncSettings | None:
-    """The settings; None if they can't be read, which ``sound_settings`` tells of."""
+def _sync() -> Iterator[CheckMessage]:
     try:
-        return sync_settings()
-    except TypeError:
-        return None
+        current = sync_settings()
+    except (AttributeError, TypeError) as error:
+        yield _found("E005", [one_line(error)])
+        return
+    # Tests and development need no keys. Django's and pytest's runners make an outbox.
+    if not settings.DEBUG and not hasattr(mail, "outbox"):
+        yield from _missing(current)
+    # Written so that NaN is outside too.
+    values = {name: getattr(current, name) for name in RANGES}
+    outside = [n for n, (least, most) in RANGES.items() if not least <= _number(values[n]) <= most]
+    yield from (_found("E006", [name.upper(), values[name]], RANGES[name]) for name in outside)
+    if not outside:
+        yield from _queue(least_task_timeout(current))
 
 
 def _missing(current: SyncSettings) -> Iterator[CheckMessage]:
-    if not _has_secret_key():
-        yield Error(
-            "SECRET_KEY is not set.",
-            hint="Set it to 50 or more random characters, the same for web, worker and commands; "
-            "or set DEBUG=true to try things out.",
-            id="orgs.E001",
-        )
+    secret_key = ""
+    # Django raises for an empty one as soon as it is read.
+    with suppress(ImproperlyConfigured):
+        secret_key = settings.SECRET_KEY
+    if not secret_key:
+        yield _found("E001")
     if not current.api_key:
-        yield Error(
-            "WORKOS_API_KEY is not set.",
-            hint="Set it to the secret key of the environment: WorkOS dashboard, API Keys.",
-            id="orgs.E002",
-        )
+        yield _found("E002")
     elif not is_header_text(current.api_key):
-        yield Error(
-            "WORKOS_API_KEY holds characters that no key has.",
-            hint="Copy it again, without line breaks and quotes: WorkOS dashboard, API Keys.",
-            id="orgs.E004",
-        )
+        yield _found("E004")
     if not current.webhook_secrets:
-        yield Error(
-            "WORKOS_WEBHOOK_SECRET is not set.",
-            hint="Set it to the endpoint's signing secret: WorkOS dashboard, Webhooks.",
-            id="orgs.E003",
-        )
+        yield _found("E003")
 
 
-def _has_secret_key() -> bool:
-    try:
-        return bool(settings.SECRET_KEY)
-    except ImproperlyConfigured:
-        # Django raises for an empty one as soon as it is read.
-        return False
-
-
-def _out_of_range(current: SyncSettings) -> Iterator[CheckMessage]:
-    for name, (least, most) in RANGES.items():
-        value = getattr(current, name)
-        # Written so that NaN is out of range too.
-        if not (isinstance(value, int | float) and least <= value <= most):
-            yield Error(
-                f"WORKOS_SYNC[{name.upper()!r}] is {value!r}.",
-                hint=f"It must be a number from {least:g} to {most:g}.",
-                id="orgs.E006",
-            )
-
-
-# django-q2 ----------------------------------------------------------------------------------
-
-
-def _misfits(cluster: Mapping[str, Any], current: SyncSettings) -> Iterator[CheckMessage]:
-    timeout = cluster.get("timeout")
-    retry = cluster.get("retry", 60)
-    least = least_task_timeout(current)
-    if not timeout or timeout < least:
-        yield Error(
-            f"Q_CLUSTER['timeout'] is {timeout}: a drain could be killed at work.",
-            hint=f"Set it to {least} or more: DRAIN_DEADLINE, and a few calls to WorkOS and waits "
-            "for locks after it.",
-            id="orgs.E007",
-        )
-    if timeout and retry <= 2 * timeout:
-        yield Error(
-            f"Q_CLUSTER['retry'] is {retry}: a task could be delivered again while it runs.",
-            hint=f"Set it to more than {2 * timeout}, twice the timeout: it counts from the moment "
-            "a task is fetched, its wait for a worker included.",
-            id="orgs.E008",
-        )
+def _queue(least_timeout: int) -> Iterator[CheckMessage]:
+    cluster: dict[str, Any] = getattr(settings, "Q_CLUSTER", None) or {}
+    timeout, retry = _number(cluster.get("timeout")), _number(cluster.get("retry", 60))
+    if not timeout >= least_timeout:
+        yield _found("E007", [cluster.get("timeout")], [least_timeout])
+    elif not retry > 2 * timeout:
+        yield _found("E008", [cluster.get("retry", 60)], [f"{2 * timeout:g}"])
     if not cluster.get("ack_failures") and not cluster.get("max_attempts"):
-        yield Warning(
-            "Q_CLUSTER delivers a task that fails again and again, for ever.",
-            hint="Set 'ack_failures': True and 'max_attempts': 1. The schedule rings again.",
-            id="orgs.W009",
-        )
-    if cluster.get("sync"):
-        yield Error(
-            "Q_CLUSTER['sync'] is on: tasks would run inside the webhook.",
-            hint="Remove it; run `manage.py qcluster`.",
-            id="orgs.E010",
-        )
+        yield _found("W009")
+    # Tests run no scheduler, and the mirror's own tasks are queued all the same.
+    if cluster.get("sync") and not hasattr(mail, "outbox"):
+        yield _found("E010")
+    if not cluster.get("scheduler", True):
+        yield _found("W025")
+
+
+def _number(value: object) -> float:
+    return value if isinstance(value, int | float) else float("nan")
+
+
+def _project() -> Iterator[CheckMessage]:
+    if not settings.USE_TZ:
+        yield _found("E021")
+    for model in [*apps.get_app_config("orgs").get_models(), apps.get_model("django_q.Schedule")]:
+        aliases = {router.db_for_read(model), router.db_for_write(model)}
+        if aliases != {DEFAULT_DB_ALIAS} or not router.allow_migrate_model(DEFAULT_DB_ALIAS, model):
+            yield _found("E022", [model._meta.label])
+    limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    if limit is not None and limit < LARGEST_WEBHOOK:
+        yield _found("W026", [limit], [LARGEST_WEBHOOK])
 
 
 # Database -----------------------------------------------------------------------------------
 
 
-def _unfit(database: Mapping[str, Any]) -> Iterator[CheckMessage]:
-    if connections[DEFAULT_DB_ALIAS].vendor != "postgresql":
-        yield Error(
-            "The default database is not PostgreSQL.",
-            hint="The mirror's statements and locks are PostgreSQL's: set DATABASE_URL.",
-            id="orgs.E011",
-        )
-    if database.get("ATOMIC_REQUESTS"):
-        yield Error(
-            "ATOMIC_REQUESTS is on for the default database.",
-            hint="Turn it off: a webhook rings for what it has committed, and calls to WorkOS must "
-            "not happen inside a transaction. Decorate views that need one with atomic.",
-            id="orgs.E012",
-        )
-    if (database.get("OPTIONS") or {}).get("pool"):
-        yield Error(
-            "The default database has OPTIONS['pool'].",
-            hint="Remove it: the worker forks, and its children would share connections. "
-            "CONN_MAX_AGE keeps connections; a proxy such as PgBouncer shares them.",
-            id="orgs.E013",
-        )
-    if (database.get("OPTIONS") or {}).get("server_side_binding"):
-        yield Error(
-            "The default database has OPTIONS['server_side_binding'].",
-            hint="Remove it: the statements of a page are sent together, which PostgreSQL takes "
-            "only if their values are in them.",
-            id="orgs.E018",
-        )
+def _driver() -> str:
+    """Return the driver's name, or the vendor's if it is not PostgreSQL. Imports neither."""
+    connection: Any = connections[DEFAULT_DB_ALIAS]
+    is_postgres = connection.vendor == "postgresql"
+    return str(connection.Database.__name__ if is_postgres else connection.vendor)
 
 
-def _state(alias: str) -> Iterator[CheckMessage]:
-    connection = connections[alias]
+def _database() -> Iterator[CheckMessage]:
+    database = connections[DEFAULT_DB_ALIAS].settings_dict
+    options = database.get("OPTIONS") or {}
+    if (driver := _driver()) != "psycopg":
+        yield _found("E020" if driver == "psycopg2" else "E011", [driver])
+    for number, is_set in (
+        ("E012", database.get("ATOMIC_REQUESTS")),
+        ("E013", options.get("pool")),
+        ("E018", options.get("server_side_binding")),
+        ("E023", not database.get("AUTOCOMMIT", True)),
+        ("E024", options.get("isolation_level")),
+    ):
+        if is_set:
+            yield _found(number)
+
+
+def _state() -> Iterator[CheckMessage]:
+    connection: Any = connections[DEFAULT_DB_ALIAS]
     connection.ensure_connection()
-    version = connection.pg_version  # type: ignore[attr-defined]
-    if version < LEAST_POSTGRES * 10_000:
-        yield _too_old(f"It is PostgreSQL {version // 10_000}")
+    if (version := connection.pg_version // 10_000) < LEAST_POSTGRES:
+        yield _found("E015", [f"It is PostgreSQL {version}"], [LEAST_POSTGRES])
     encoding = connection.connection.info.parameter_status("server_encoding")
     if encoding != "UTF8":
-        yield Error(
-            f"The database's encoding is {encoding}, which can't hold every name.",
-            hint="Move to one that is made with CREATE DATABASE … ENCODING 'UTF8'.",
-            id="orgs.E019",
-        )
-    for grant in missing_grants(using=alias):
-        yield Error(
-            f"The database's user lacks {grant}.",
-            hint=f"As the table's owner: GRANT {grant} TO the user that DATABASE_URL names.",
-            id="orgs.E016",
-        )
-    for name in broken_schedules(using=alias):
-        yield Warning(
-            f"The worker has no schedule named {name!r} that does what it should.",
-            hint="Run `manage.py migrate`, which makes those that are missing and mends the rest.",
-            id="orgs.W017",
-        )
-
-
-def _too_old(what: str) -> CheckMessage:
-    return Error(
-        f"The database is too old. {what}.",
-        hint=f"The mirror needs PostgreSQL {LEAST_POSTGRES} or newer, as Django does.",
-        id="orgs.E015",
-    )
+        yield _found("E019", [encoding])
+    for grant in missing_grants():
+        yield _found("E016", [grant], [grant])
+    for name in broken_schedules():
+        yield _found("W017", [name])

@@ -67,13 +67,17 @@ RANGES: Final[Mapping[str, tuple[float, float]]] = {
 
 
 def sync_settings() -> SyncSettings:
-    """The settings in force. Raises ``TypeError`` for a key that does not exist."""
-    configured = {key.lower(): value for key, value in getattr(settings, "WORKOS_SYNC", {}).items()}
+    """Return the settings in force; None is a key that is not set.
+
+    Raises ``TypeError`` for a key that does not exist, and for a secret that is not text.
+    """
+    written = getattr(settings, "WORKOS_SYNC", None) or {}
+    configured = {key.lower(): value for key, value in written.items() if value is not None}
     unknown = configured.keys() - {field.name for field in fields(SyncSettings)}
     if unknown:
         raise TypeError(f"WORKOS_SYNC has no setting named {', '.join(sorted(unknown)).upper()}")
     if "api_key" in configured:
-        configured["api_key"] = Secret(configured["api_key"] or "")
+        configured["api_key"] = _secret(configured["api_key"])
     if "webhook_secrets" in configured:
         configured["webhook_secrets"] = _secrets(configured["webhook_secrets"])
     if "resources" in configured:
@@ -81,9 +85,9 @@ def sync_settings() -> SyncSettings:
     return SyncSettings(**configured)
 
 
-def _resources(written: str | Iterable[str] | None) -> tuple[str, ...]:
+def _resources(written: str | Iterable[str]) -> tuple[str, ...]:
     """Names, or a text that lists them with commas; organizations are always among them."""
-    several = written.split(",") if isinstance(written, str) else written or ()
+    several = written.split(",") if isinstance(written, str) else written
     names = {ORGANIZATION, *(name.strip() for name in several if name.strip())}
     if unknown := sorted(names - set(NAMES)):
         raise TypeError(
@@ -92,10 +96,17 @@ def _resources(written: str | Iterable[str] | None) -> tuple[str, ...]:
     return tuple(name for name in NAMES if name in names)
 
 
-def _secrets(written: str | Iterable[str] | None) -> tuple[Secret, ...]:
+def _secrets(written: str | Iterable[str]) -> tuple[Secret, ...]:
     """One secret or several: a text is one, and not as many as it has characters."""
-    several = [written] if isinstance(written, str) else written or ()
-    return tuple(Secret(secret) for secret in several if secret)
+    several = [written] if isinstance(written, str) else written
+    return tuple(_secret(secret) for secret in several if secret)
+
+
+def _secret(written: object) -> Secret:
+    # Without its value: it may be the secret, as bytes.
+    if not isinstance(written, str):
+        raise TypeError(f"WORKOS_SYNC has a secret that is not text, but {type(written).__name__}")
+    return Secret(written)
 
 
 def least_task_timeout(current: SyncSettings) -> int:

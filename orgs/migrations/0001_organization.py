@@ -3,6 +3,8 @@
 import django.db.models.functions.datetime
 from django.db import migrations, models
 
+from orgs.migrations._postgres import RunPostgres
+
 
 class Migration(migrations.Migration):
     initial = True
@@ -79,6 +81,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "db_table": "organization_metadata",
+                "required_db_vendor": "postgresql",
                 "permissions": [
                     ("reconcile_organization", "Can reconcile with WorkOS"),
                     ("disable_organization", "Can disable organizations here"),
@@ -89,7 +92,7 @@ class Migration(migrations.Migration):
         # Room in each page for the new versions of its rows: an update that finds some touches no
         # index, which a million rows were measured to need. Of a table that is there already its
         # owner decides.
-        migrations.RunSQL(
+        RunPostgres(
             sql="ALTER TABLE organization_metadata SET (fillfactor = 85)",
             reverse_sql="ALTER TABLE organization_metadata RESET (fillfactor)",
         ),

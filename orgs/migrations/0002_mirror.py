@@ -4,6 +4,8 @@ import django.db.models.deletion
 import django.db.models.functions.datetime
 from django.db import migrations, models
 
+from orgs.migrations._postgres import RunPostgres
+
 
 class Migration(migrations.Migration):
     dependencies = [
@@ -82,6 +84,7 @@ class Migration(migrations.Migration):
                 "verbose_name": "sync cursor",
                 "verbose_name_plural": "sync status",
                 "db_table": "workos_sync_cursor",
+                "required_db_vendor": "postgresql",
             },
         ),
         migrations.CreateModel(
@@ -170,6 +173,7 @@ class Migration(migrations.Migration):
             options={
                 "verbose_name": "WorkOS event",
                 "db_table": "workos_event",
+                "required_db_vendor": "postgresql",
                 "ordering": ["-occurred_at", "-id"],
                 "permissions": [
                     ("replay_workosevent", "Can apply what WorkOS says now"),
@@ -225,6 +229,7 @@ class Migration(migrations.Migration):
             options={
                 "verbose_name": "external_id write-back",
                 "db_table": "workos_external_id_write_back",
+                "required_db_vendor": "postgresql",
                 "permissions": [("retry_externalidwriteback", "Can try write-backs again now")],
             },
         ),
@@ -305,7 +310,7 @@ class Migration(migrations.Migration):
             index=models.Index(fields=["next_attempt_at"], name="workos_write_back_due"),
         ),
         # Cascading in the database, not in Django: other programs delete organizations with SQL.
-        migrations.RunSQL(
+        RunPostgres(
             sql="""
                 ALTER TABLE workos_external_id_write_back
                 ADD CONSTRAINT workos_external_id_write_back_organization_id_fkey

@@ -22,6 +22,8 @@ SELECT EXISTS (
 
 
 def drop(apps: Apps, schema_editor: BaseDatabaseSchemaEditor) -> None:
+    if schema_editor.connection.vendor != "postgresql":
+        return
     with schema_editor.connection.cursor() as cursor:
         cursor.execute(_IS_OURS)
         (is_ours,) = cursor.fetchone()

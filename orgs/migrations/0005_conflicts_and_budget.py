@@ -50,6 +50,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "db_table": "workos_request_budget",
+                "required_db_vendor": "postgresql",
             },
         ),
         migrations.CreateModel(
@@ -110,6 +111,7 @@ class Migration(migrations.Migration):
             options={
                 "verbose_name": "conflict",
                 "db_table": "workos_conflict",
+                "required_db_vendor": "postgresql",
                 "ordering": ["-found_at", "workos_organization_id"],
                 "permissions": [
                     ("recheck_workosconflict", "Can look at conflicts again"),

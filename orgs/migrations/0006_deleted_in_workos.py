@@ -6,12 +6,14 @@ In a migration of its own, so that the lock for adding the column is not held me
 
 from django.db import migrations
 
+from orgs.migrations._postgres import RunPostgres
+
 
 class Migration(migrations.Migration):
     dependencies = [("orgs", "0005_conflicts_and_budget")]
 
     operations = [
-        migrations.RunSQL(
+        RunPostgres(
             sql="""
                 UPDATE organization_metadata AS o
                 SET workos_deleted_at = coalesce(e.processed_at, o.disabled_at)
@@ -24,6 +26,6 @@ class Migration(migrations.Migration):
                 WHERE o.workos_id = e.workos_organization_id AND o.disabled_at IS NOT NULL
                     AND o.workos_deleted_at IS NULL
             """,
-            reverse_sql=migrations.RunSQL.noop,
+            reverse_sql=RunPostgres.noop,
         ),
     ]

@@ -79,6 +79,7 @@ class Migration(migrations.Migration):
             options={
                 "verbose_name": "connection",
                 "db_table": "workos_connection",
+                "required_db_vendor": "postgresql",
             },
         ),
         migrations.CreateModel(
@@ -149,6 +150,7 @@ class Migration(migrations.Migration):
                 "verbose_name": "directory",
                 "verbose_name_plural": "directories",
                 "db_table": "workos_directory",
+                "required_db_vendor": "postgresql",
             },
         ),
         migrations.CreateModel(
@@ -211,6 +213,7 @@ class Migration(migrations.Migration):
             options={
                 "verbose_name": "directory group",
                 "db_table": "workos_directory_group",
+                "required_db_vendor": "postgresql",
             },
         ),
         migrations.CreateModel(
@@ -272,6 +275,7 @@ class Migration(migrations.Migration):
             options={
                 "verbose_name": "directory group member",
                 "db_table": "workos_directory_group_member",
+                "required_db_vendor": "postgresql",
             },
         ),
         migrations.CreateModel(
@@ -352,6 +356,7 @@ class Migration(migrations.Migration):
             options={
                 "verbose_name": "directory user",
                 "db_table": "workos_directory_user",
+                "required_db_vendor": "postgresql",
             },
         ),
         migrations.CreateModel(
@@ -432,6 +437,7 @@ class Migration(migrations.Migration):
             options={
                 "verbose_name": "invitation",
                 "db_table": "workos_invitation",
+                "required_db_vendor": "postgresql",
             },
         ),
         migrations.CreateModel(
@@ -502,6 +508,7 @@ class Migration(migrations.Migration):
             options={
                 "verbose_name": "domain",
                 "db_table": "workos_organization_domain",
+                "required_db_vendor": "postgresql",
             },
         ),
         migrations.CreateModel(
@@ -593,6 +600,7 @@ class Migration(migrations.Migration):
             options={
                 "verbose_name": "membership",
                 "db_table": "workos_organization_membership",
+                "required_db_vendor": "postgresql",
             },
         ),
         migrations.CreateModel(
@@ -671,6 +679,7 @@ class Migration(migrations.Migration):
             options={
                 "verbose_name": "role",
                 "db_table": "workos_role",
+                "required_db_vendor": "postgresql",
             },
         ),
         migrations.CreateModel(
@@ -745,6 +754,7 @@ class Migration(migrations.Migration):
             options={
                 "verbose_name": "user",
                 "db_table": "workos_user",
+                "required_db_vendor": "postgresql",
             },
         ),
         migrations.RemoveConstraint(

@@ -94,6 +94,7 @@ class OrganizationDomain(WorkOSResource):
 
     class Meta:
         db_table = "workos_organization_domain"
+        required_db_vendor = "postgresql"
         verbose_name = "domain"
         indexes = [models.Index(fields=["workos_organization"], name="workos_domain_org")]
 
@@ -107,6 +108,7 @@ class Connection(WorkOSResource):
 
     class Meta:
         db_table = "workos_connection"
+        required_db_vendor = "postgresql"
         verbose_name = "connection"
         indexes = [models.Index(fields=["workos_organization"], name="workos_connection_org")]
 
@@ -120,6 +122,7 @@ class Directory(WorkOSResource):
 
     class Meta:
         db_table = "workos_directory"
+        required_db_vendor = "postgresql"
         verbose_name = "directory"
         verbose_name_plural = "directories"
         indexes = [models.Index(fields=["workos_organization"], name="workos_directory_org")]
@@ -136,6 +139,7 @@ class WorkOSUser(PersonalResource):
 
     class Meta:
         db_table = "workos_user"
+        required_db_vendor = "postgresql"
         verbose_name = "user"
         indexes = [models.Index(fields=["email"], name="workos_user_email")]
 
@@ -178,6 +182,7 @@ class OrganizationMembership(PersonalResource):
 
     class Meta:
         db_table = "workos_organization_membership"
+        required_db_vendor = "postgresql"
         verbose_name = "membership"
         indexes = [
             models.Index(
@@ -197,6 +202,7 @@ class Role(WorkOSResource):
 
     class Meta:
         db_table = "workos_role"
+        required_db_vendor = "postgresql"
         verbose_name = "role"
         constraints = [
             models.UniqueConstraint(fields=["workos_organization", "slug"], name="workos_role_key")
@@ -214,6 +220,7 @@ class Invitation(PersonalResource):
 
     class Meta:
         db_table = "workos_invitation"
+        required_db_vendor = "postgresql"
         verbose_name = "invitation"
         indexes = [models.Index(fields=["workos_organization"], name="workos_invitation_org")]
 
@@ -229,6 +236,7 @@ class DirectoryUser(PersonalResource):
 
     class Meta:
         db_table = "workos_directory_user"
+        required_db_vendor = "postgresql"
         verbose_name = "directory user"
         indexes = [models.Index(fields=["workos_directory"], name="workos_directory_user_dir")]
 
@@ -241,6 +249,7 @@ class DirectoryGroup(WorkOSResource):
 
     class Meta:
         db_table = "workos_directory_group"
+        required_db_vendor = "postgresql"
         verbose_name = "directory group"
         indexes = [models.Index(fields=["workos_directory"], name="workos_directory_group_dir")]
 
@@ -258,6 +267,7 @@ class DirectoryGroupMember(WorkOSResource):
 
     class Meta:
         db_table = "workos_directory_group_member"
+        required_db_vendor = "postgresql"
         verbose_name = "directory group member"
         constraints = [
             models.UniqueConstraint(

@@ -96,6 +96,7 @@ class Organization(models.Model):
 
     class Meta:
         db_table = "organization_metadata"
+        required_db_vendor = "postgresql"
         constraints = [
             models.UniqueConstraint(fields=["slug"], name=SLUG_CONSTRAINT),
             models.UniqueConstraint(
@@ -185,6 +186,7 @@ class SyncCursor(models.Model):
 
     class Meta:
         db_table = "workos_sync_cursor"
+        required_db_vendor = "postgresql"
         verbose_name = "sync cursor"
         # In the admin, its list is the page of the status.
         verbose_name_plural = "sync status"
@@ -295,6 +297,7 @@ class WorkOSEvent(models.Model):
 
     class Meta:
         db_table = "workos_event"
+        required_db_vendor = "postgresql"
         verbose_name = "WorkOS event"
         ordering = ["-occurred_at", "-id"]
         indexes = [
@@ -394,6 +397,7 @@ class ExternalIdWriteBack(models.Model):
 
     class Meta:
         db_table = "workos_external_id_write_back"
+        required_db_vendor = "postgresql"
         verbose_name = "external_id write-back"
         indexes = [models.Index(fields=["next_attempt_at"], name="workos_write_back_due")]
         permissions = [("retry_externalidwriteback", "Can try write-backs again now")]
@@ -435,6 +439,7 @@ class WorkOSConflict(models.Model):
 
     class Meta:
         db_table = "workos_conflict"
+        required_db_vendor = "postgresql"
         verbose_name = "conflict"
         ordering = ["-found_at", "workos_organization_id"]
         permissions = [
@@ -466,6 +471,7 @@ class RequestBudget(models.Model):
 
     class Meta:
         db_table = "workos_request_budget"
+        required_db_vendor = "postgresql"
 
     def __str__(self) -> str:
         return self._meta.db_table

@@ -41,7 +41,11 @@ def enqueue(task: str) -> bool:
     Call it after the commit of what the task is to find.
     """
     try:
-        options = {"timeout": RECONCILE_TIMEOUT} if task in (RECONCILE, RECOVER, COVER) else {}
+        # Whatever Q_CLUSTER['sync'] says: a task that runs here would run inside the caller's
+        # transaction.
+        options: dict[str, object] = {"sync": False}
+        if task in (RECONCILE, RECOVER, COVER):
+            options["timeout"] = RECONCILE_TIMEOUT
         async_task(task, q_options=options)
     except Exception:
         logger.exception("could not enqueue %s; the minute schedule will", task)

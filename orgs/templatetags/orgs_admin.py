@@ -10,8 +10,6 @@ from django.template.context import RequestContext
 from django.utils.html import conditional_escape
 from django.utils.safestring import SafeString, mark_safe
 
-from orgs.admin.base import may_view
-from orgs.admin.status import headline
 from orgs.domain.status import in_words
 from orgs.services.status import current_status
 
@@ -21,6 +19,10 @@ register = template.Library()
 @register.inclusion_tag("admin/orgs/sync_status_line.html", takes_context=True)
 def sync_status_line(context: RequestContext) -> dict[str, Any]:
     """One line that says how the sync is, for people who may look at the cursor."""
+    # Django imports every app's tags, in projects without its admin too.
+    from orgs.admin.base import may_view  # noqa: PLC0415
+    from orgs.admin.status import headline  # noqa: PLC0415
+
     request = context["request"]
     if not may_view(request, "synccursor"):
         return {}

@@ -1,14 +1,17 @@
-"""System checks: what must be set, and what each message says to do."""
+"""System checks: each setting that can't be supported has one, and each says what to do."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import fields
 from io import StringIO
+from typing import Any
 
 import pytest
+from django.core import mail
 from django.core.checks import run_checks
 from django.core.management import call_command
-from django.db import connection
+from django.db import connection, models
 from django.db.backends.base import base
 from django.db.utils import ConnectionHandler
 from django_q.models import Schedule
@@ -17,38 +20,89 @@ from pytest_django import Settings
 from orgs import checks
 from orgs.conf import RANGES, SyncSettings, sync_settings
 from orgs.services.maintenance import ensure_schedules
+from tests.processes import PROJECT
+
+#: A deadline of 20 seconds, 8 calls and 4 waits of 10 each: the suite's.
+FITTING_QUEUE = {"timeout": 140, "retry": 281, "ack_failures": True, "max_attempts": 1}
+
+
+@pytest.fixture
+def outside_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a process that is not a test's."""
+    monkeypatch.delattr(mail, "outbox")
 
 
 def found() -> dict[str | None, str]:
-    return {message.id: str(message.hint) for message in run_checks(tags=["orgs"])}
+    messages = run_checks(tags=["orgs"])
+    return {message.id: f"{message.msg} {message.hint}" for message in messages}
 
 
-def test_nothing_is_missing_when_all_is_set() -> None:
+class Router:
+    """Sends the models of an app elsewhere, as a host project's router might."""
+
+    def __init__(
+        self, label: str, *, reads: str = "", writes: str = "", migrates: bool = True
+    ) -> None:
+        self.label, self.reads, self.writes, self.migrates = label, reads, writes, migrates
+
+    def db_for_read(self, model: type[models.Model], **hints: Any) -> str | None:
+        return self.reads or None if model._meta.app_label == self.label else None
+
+    def db_for_write(self, model: type[models.Model], **hints: Any) -> str | None:
+        return self.writes or None if model._meta.app_label == self.label else None
+
+    def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool | None:
+        return self.migrates if app_label == self.label else None
+
+
+# Settings -----------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("outside_tests")
+def test_nothing_is_found_when_all_is_set() -> None:
     assert found() == {}
 
 
+@pytest.mark.usefixtures("outside_tests")
 @pytest.mark.parametrize(
-    ("setting", "value", "check_id", "hint"),
+    ("values", "ids", "text"),
     [
-        ("API_KEY", "", "orgs.E002", "WorkOS dashboard, API Keys"),
-        ("WEBHOOK_SECRETS", (), "orgs.E003", "WorkOS dashboard, Webhooks"),
+        pytest.param({"API_KEY": ""}, ["orgs.E002"], "dashboard, API Keys", id="no key"),
+        pytest.param({"API_KEY": None}, ["orgs.E002"], "dashboard, API Keys", id="key is None"),
+        pytest.param({"API_KEY": "sk_live\nabc"}, ["orgs.E004"], "line breaks", id="line break"),
+        pytest.param({"API_KEY": b"sk_live"}, ["orgs.E005"], "not text, but bytes", id="bytes"),
+        pytest.param({"WEBHOOK_SECRETS": ()}, ["orgs.E003"], "Webhooks", id="no secret"),
+        pytest.param({"WEBHOOK_SECRETS": None}, ["orgs.E003"], "Webhooks", id="secret is None"),
+        pytest.param({"WEBHOOK_SECRETS": [b"x"]}, ["orgs.E005"], "not text", id="secret is bytes"),
+        pytest.param({"PAGE_SIZES": 5}, ["orgs.E005"], "named PAGE_SIZES.", id="unknown"),
+        pytest.param({7: 5}, ["orgs.E005"], "SyncSettings", id="key that is no text"),
+        pytest.param({"REQUEST_TIMEOUT": None}, [], "", id="None is not set"),
     ],
 )
-def test_a_missing_setting_is_an_error_that_says_where_to_find_it(
-    sync_setting: Callable[..., None], setting: str, value: object, check_id: str, hint: str
+def test_a_bad_setting_is_named(
+    sync_setting: Callable[..., None],
+    settings: Settings,
+    values: dict[str, object],
+    ids: list[str],
+    text: str,
 ) -> None:
-    sync_setting(**{setting: value})
+    settings.WORKOS_SYNC = {**settings.WORKOS_SYNC, **values}
 
-    assert list(found()) == [check_id]
-    assert hint in found()[check_id]
-
-
-def test_a_key_with_a_line_break_is_an_error(sync_setting: Callable[..., None]) -> None:
-    sync_setting(API_KEY="sk_live\nabc")
-
-    assert list(found()) == ["orgs.E004"]
+    assert list(found()) == ids
+    assert text in "".join(found().values())
 
 
+@pytest.mark.usefixtures("outside_tests")
+@pytest.mark.parametrize("written", [{}, None], ids=["empty", "None"])
+def test_without_any_setting_what_is_needed_is_named(settings: Settings, written: object) -> None:
+    settings.WORKOS_SYNC = written
+    assert list(found()) == ["orgs.E002", "orgs.E003"]
+
+    del settings.WORKOS_SYNC
+    assert list(found()) == ["orgs.E002", "orgs.E003"]
+
+
+@pytest.mark.usefixtures("outside_tests")
 def test_a_missing_secret_key_is_an_error_that_says_what_to_set(settings: Settings) -> None:
     settings.SECRET_KEY = ""
 
@@ -56,36 +110,20 @@ def test_a_missing_secret_key_is_an_error_that_says_what_to_set(settings: Settin
     assert "random characters" in found()["orgs.E001"]
 
 
-def test_with_debug_on_nothing_has_to_be_set(
-    settings: Settings, sync_setting: Callable[..., None]
+@pytest.mark.parametrize("debug", [True, False], ids=["development", "tests"])
+def test_development_and_tests_need_no_keys(
+    settings: Settings,
+    sync_setting: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    debug: bool,
 ) -> None:
-    settings.DEBUG = True
+    if debug:
+        monkeypatch.delattr(mail, "outbox")
+    settings.DEBUG = debug
     settings.SECRET_KEY = ""
-    sync_setting(API_KEY="", WEBHOOK_SECRETS=())
+    sync_setting(API_KEY=None, WEBHOOK_SECRETS=())
 
     assert found() == {}
-
-
-def test_a_setting_that_does_not_exist_is_named(sync_setting: Callable[..., None]) -> None:
-    sync_setting(PAGE_SIZES=5)
-
-    with pytest.raises(TypeError, match="no setting named PAGE_SIZES"):
-        sync_settings()
-
-
-@pytest.mark.parametrize("key", ["PAGE_SIZES", "api_keys"])
-def test_a_setting_that_does_not_exist_is_an_error(
-    sync_setting: Callable[..., None], key: str
-) -> None:
-    sync_setting(**{key: 5})
-
-    assert list(found()) == ["orgs.E005"]
-
-
-def test_without_any_setting_what_is_needed_is_named(settings: Settings) -> None:
-    del settings.WORKOS_SYNC
-
-    assert list(found()) == ["orgs.E002", "orgs.E003"]
 
 
 def test_secrets_may_be_plain_text_and_a_single_one(sync_setting: Callable[..., None]) -> None:
@@ -107,7 +145,6 @@ def test_secrets_may_be_plain_text_and_a_single_one(sync_setting: Callable[..., 
         ("POLL_PAUSE", 0, "a number from 0.01 to 60"),
         ("DRAIN_DEADLINE", float("nan"), "a number from 1 to 100"),
         ("LOCK_TIMEOUT", float("inf"), "a number from 0.001 to 60"),
-        ("REQUEST_TIMEOUT", None, "a number from 0.1 to 60"),
         ("LEDGER_RETENTION_DAYS", 0, "a number from 1 to 36500"),
     ],
 )
@@ -133,48 +170,108 @@ def test_every_number_has_a_range() -> None:
 # django-q2 ----------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("outside_tests")
 @pytest.mark.parametrize(
     ("values", "check_id", "hint"),
     [
         pytest.param({"timeout": None}, "orgs.E007", "DRAIN_DEADLINE", id="no time-out"),
         pytest.param({"timeout": 139}, "orgs.E007", "Set it to 140 or more", id="too short"),
-        pytest.param({"retry": 280}, "orgs.E008", "more than 280", id="retried beside itself"),
+        pytest.param({"timeout": "150"}, "orgs.E007", "is '150'", id="time-out is no number"),
+        pytest.param({"retry": 280}, "orgs.E008", "more than 280", id="redelivered too early"),
+        pytest.param({"retry": "400"}, "orgs.E008", "is '400'", id="retry is no number"),
         pytest.param(
             {"ack_failures": False, "max_attempts": 0}, "orgs.W009", "ack_failures", id="for ever"
         ),
-        pytest.param({"sync": True}, "orgs.E010", "qcluster", id="inside the webhook"),
+        pytest.param({"sync": True}, "orgs.E010", "in tests alone", id="sync"),
+        pytest.param({"scheduler": False}, "orgs.W025", "one worker", id="no scheduler"),
     ],
 )
-def test_a_queue_that_does_not_fit_is_said(
+def test_a_queue_that_does_not_fit_is_reported(
     settings: Settings, values: dict[str, object], check_id: str, hint: str
 ) -> None:
-    # A deadline of 20 seconds, 8 calls and 4 waits of 10 each: the suite's.
-    fitting = {"timeout": 140, "retry": 281, "ack_failures": True, "max_attempts": 1}
-    settings.Q_CLUSTER = fitting
+    settings.Q_CLUSTER = FITTING_QUEUE
     assert found() == {}
 
-    settings.Q_CLUSTER = {**fitting, **values}
+    settings.Q_CLUSTER = {**FITTING_QUEUE, **values}
 
     assert list(found()) == [check_id]
     assert hint in found()[check_id]
 
 
-def test_no_queue_at_all_is_an_error(settings: Settings) -> None:
-    del settings.Q_CLUSTER
+def test_tests_may_run_tasks_at_once(settings: Settings) -> None:
+    settings.Q_CLUSTER = {**FITTING_QUEUE, "sync": True}
 
+    assert found() == {}
+
+
+@pytest.mark.parametrize("written", [{}, None], ids=["empty", "None"])
+def test_no_queue_at_all_is_an_error(settings: Settings, written: object) -> None:
+    settings.Q_CLUSTER = written
+    assert "orgs.E007" in found()
+
+    del settings.Q_CLUSTER
     assert "orgs.E007" in found()
 
 
-# Database -----------------------------------------------------------------------------------
+# The project --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "check_id", "hint"),
+    [
+        ("USE_TZ", False, "orgs.E021", "TIME_ZONE may be any"),
+        ("DATA_UPLOAD_MAX_MEMORY_SIZE", 1_048_575, "orgs.W026", "Set it to 1048576"),
+    ],
+)
+def test_a_setting_of_djangos_that_cant_be_supported_is_named(
+    settings: Settings, name: str, value: object, check_id: str, hint: str
+) -> None:
+    setattr(settings, name, value)
+
+    assert list(found()) == [check_id]
+    assert name in found()[check_id]
+    assert hint in found()[check_id]
+
+
+@pytest.mark.parametrize("limit", [None, 1_048_576])
+def test_an_upload_limit_that_lets_webhooks_through_is_fine(
+    settings: Settings, limit: int | None
+) -> None:
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = limit
+
+    assert found() == {}
+
+
+@pytest.mark.parametrize(
+    ("router", "named"),
+    [
+        pytest.param(Router("orgs", reads="replica"), "orgs.Organization", id="reads"),
+        pytest.param(Router("orgs", writes="other"), "orgs.Organization", id="writes"),
+        pytest.param(Router("orgs", migrates=False), "orgs.Organization", id="migrations"),
+        pytest.param(Router("django_q", writes="other"), "django_q.Schedule", id="schedules"),
+        pytest.param(Router("auth", reads="other", writes="other"), "", id="other apps"),
+    ],
+)
+def test_a_router_that_sends_tables_elsewhere_is_an_error(
+    settings: Settings, router: Router, named: str
+) -> None:
+    settings.DATABASE_ROUTERS = [router]
+
+    told = run_checks(tags=["orgs"])
+
+    assert {message.id for message in told} == ({"orgs.E022"} if named else set())
+    assert named in "".join(message.msg for message in told)
 
 
 @pytest.mark.parametrize(
     ("name", "value", "check_id", "hint"),
     [
         ("ATOMIC_REQUESTS", True, "orgs.E012", "inside a transaction"),
+        ("AUTOCOMMIT", False, "orgs.E023", "nothing would commit"),
         ("OPTIONS", {"pool": True}, "orgs.E013", "PgBouncer"),
         ("OPTIONS", {"pool": {"min_size": 2}}, "orgs.E013", "the worker forks"),
         ("OPTIONS", {"server_side_binding": True}, "orgs.E018", "sent together"),
+        ("OPTIONS", {"isolation_level": 4}, "orgs.E024", "waited for a lock"),
     ],
 )
 def test_a_database_setting_that_breaks_the_sync_is_an_error(
@@ -190,7 +287,18 @@ def test_another_database_than_postgresql_is_an_error(monkeypatch: pytest.Monkey
     sqlite = ConnectionHandler({"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":"}})
     monkeypatch.setattr(checks, "connections", sqlite)
 
-    assert list(found()) == ["orgs.E011"]
+    assert "but sqlite" in found()["orgs.E011"]
+    assert found_in_database() == {}
+
+
+def test_psycopg2_is_an_error_that_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Psycopg2:
+        __name__ = "psycopg2"
+
+    monkeypatch.setattr(connection, "Database", Psycopg2())
+
+    assert "psycopg[binary]" in found()["orgs.E020"]
+    assert found_in_database() == {}
 
 
 # What the database says ---------------------------------------------------------------------
@@ -212,7 +320,7 @@ def test_a_migrated_database_is_sound() -> None:
 
 
 @pytest.mark.usefixtures("schedules")
-def test_without_being_told_to_no_check_asks_the_database(
+def test_only_the_checks_of_the_database_query_it(
     django_assert_num_queries: Callable[[int], AbstractContextManager[object]],
 ) -> None:
     with django_assert_num_queries(0):
@@ -229,24 +337,30 @@ def test_a_missing_schedule_is_a_warning_that_does_not_stop_migrate() -> None:
 
 
 @pytest.mark.usefixtures("schedules")
-def test_a_missing_grant_is_named() -> None:
-    with as_a_user_of("SELECT, INSERT, UPDATE ON workos_event"):
+@pytest.mark.parametrize(
+    ("grant", "lacking", "granted"),
+    [
+        pytest.param(
+            "SELECT, INSERT, UPDATE ON workos_event",
+            {"DELETE ON workos_event", "UPDATE ON organization_metadata"},
+            "UPDATE ON workos_event",
+            id="tables",
+        ),
+        pytest.param(
+            "UPDATE (name, workos_id) ON organization_metadata",
+            {"INSERT ON organization_metadata"},
+            "UPDATE ON organization_metadata",
+            id="columns",
+        ),
+    ],
+)
+def test_a_missing_grant_is_named(grant: str, lacking: set[str], granted: str) -> None:
+    with as_a_user_of(grant):
         told = run_checks(tags=["database"], databases=["default"])
 
-    lacking = {message.msg for message in told if message.id == "orgs.E016"}
-    assert "The database's user lacks DELETE ON workos_event." in lacking
-    assert "The database's user lacks UPDATE ON organization_metadata." in lacking
-    assert "The database's user lacks UPDATE ON workos_event." not in lacking
-
-
-@pytest.mark.usefixtures("schedules")
-def test_grants_on_columns_are_grants() -> None:
-    with as_a_user_of("UPDATE (name, workos_id) ON organization_metadata"):
-        told = run_checks(tags=["database"], databases=["default"])
-
-    lacking = {message.msg for message in told if message.id == "orgs.E016"}
-    assert "The database's user lacks UPDATE ON organization_metadata." not in lacking
-    assert "The database's user lacks INSERT ON organization_metadata." in lacking
+    messages = {message.msg for message in told if message.id == "orgs.E016"}
+    assert {f"The database's user lacks {privilege}." for privilege in lacking} <= messages
+    assert f"The database's user lacks {granted}." not in messages
 
 
 @contextmanager
@@ -294,3 +408,15 @@ def test_a_database_that_is_gone_is_an_error_and_no_traceback() -> None:
 @pytest.mark.usefixtures("schedules", "a_missing_table")
 def test_a_table_that_is_not_there_yet_misses_nothing() -> None:
     assert found_in_database() == {}
+
+
+# The contract -------------------------------------------------------------------------------
+
+
+def test_every_check_has_a_number_of_its_own_and_a_test() -> None:
+    """That of orgs.E019 needs a database of its own: tests/system/acceptance/test_encoding.py."""
+    numbers = [number[1:] for number in checks._TEXTS]
+    tests = (PROJECT / "tests/integration/test_checks.py").read_text()
+    assert len(numbers) == len(set(numbers))
+    tested = set(re.findall(r"orgs\.([EW]\d{3})", tests))
+    assert tested == checks._TEXTS.keys()

@@ -94,25 +94,25 @@ def test_nothing_but_the_constant_time_comparison_decides(monkeypatch: pytest.Mo
     [
         pytest.param(
             b'{"id": "event_1", "event": "organization.created", "data": {"id": "org_1"}}',
-            Announcement("event_1", "organization.created", "org_1"),
+            Announcement("event_1", "organization.created", "organization", "org_1", "org_1"),
             id="an event",
         ),
         pytest.param(
-            b'{"id": "event_1", "event": "x"}', Announcement("event_1", "x", None), id="no data"
+            b'{"id": "event_1", "event": "x"}', Announcement("event_1", "x", "organization", None, None), id="no data"
         ),
         pytest.param(
             b'{"id": "event_1", "event": "x", "data": {"id": "a\\u0000"}}',
-            Announcement("event_1", "x", None),
+            Announcement("event_1", "x", "organization", None, None),
             id="an organization id that can't be one",
         ),
         pytest.param(
             json.dumps({"id": "e" * 300, "event": "x"}).encode(),
-            Announcement(content_id(b"e" * 300), "x", None),
+            Announcement(content_id(b"e" * 300), "x", "organization", None, None),
             id="an endless id: its hash",
         ),
         pytest.param(
             b'{"id": "event_1", "event": "x", "data": %s}' % (b"[" * 9_000 + b"]" * 9_000),
-            Announcement("event_1", "x", None),
+            Announcement("event_1", "x", "organization", None, None),
             id="data without end",
         ),
         pytest.param(b"", None, id="empty"),

@@ -1,0 +1,152 @@
+"""Makes host projects: the wheel, a clean virtual environment, and a project with some settings."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from django.db import connection
+
+from orgs.testing import FakeWorkOS
+from tests.processes import PROJECT, WEBHOOK_SECRET
+from tests.system.matrix.cells import Cell
+
+PROBE = Path(__file__).with_name("probe.py")
+
+#: As docs/installing.md has them.
+SETTINGS = """
+import json
+import os
+
+DEBUG = False
+ALLOWED_HOSTS = ["localhost"]
+STATIC_ROOT = BASE_DIR / "static"
+INSTALLED_APPS += ["django_q", "orgs"]
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.postgresql",
+        "CONN_MAX_AGE": 600,
+        **json.loads(os.environ["DATABASE"]),
+    }
+}
+WORKOS_SYNC = {
+    "API_KEY": os.environ["WORKOS_API_KEY"],
+    "BASE_URL": os.environ["WORKOS_BASE_URL"],
+    "WEBHOOK_SECRETS": [os.environ["WORKOS_WEBHOOK_SECRET"]],
+    "HOLD_BACK_WINDOW": 0,
+}
+Q_CLUSTER = {
+    "orm": "default",
+    "workers": 1,
+    "timeout": 150,
+    "retry": 360,
+    "ack_failures": True,
+    "max_attempts": 1,
+    "save_limit": -1,
+    "catch_up": False,
+}
+"""
+
+
+def build_wheel(folder: Path) -> Path:
+    """Return the wheel, built from a copy: a build leaves files where it is made."""
+    source = folder / "source"
+    shutil.copytree(PROJECT / "orgs", source / "orgs")
+    for name in ("pyproject.toml", "LICENSE"):
+        shutil.copy(PROJECT / name, source)
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(folder)]
+    run([sys.executable, "-m", "pip", "--quiet", "wheel", *options, str(source)])
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def make_environment(folder: Path, python: str, *packages: str) -> str:
+    """Return the Python of a new virtual environment that has these packages."""
+    run([python, "-m", "venv", str(folder)])
+    inside = str(folder / "bin" / "python")
+    install(inside, *packages)
+    run([inside, "-m", "pip", "check"])
+    return inside
+
+
+def install(python: str, *packages: str) -> None:
+    run([python, "-m", "pip", "--quiet", "--no-input", "install", *packages])
+
+
+def locked() -> Path:
+    """Return a file of constraints: the versions that are locked, without their hashes."""
+    text = "".join(path.read_text() for path in sorted(PROJECT.glob("requirements*.txt")))
+    pins = sorted(set(re.findall(r"^[a-z0-9_.-]+==[^ ;\\\n]+", text, re.MULTILINE)))
+    with tempfile.NamedTemporaryFile("w", suffix=".txt", delete=False) as file:
+        file.write("\n".join(pins))
+    return Path(file.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A project in a folder, run by a Python of its own against a database of its own."""
+
+    python: str
+    folder: Path
+    environment: Mapping[str, str]
+
+    def run(
+        self, *arguments: str, text: str = "", **more: str
+    ) -> "subprocess.CompletedProcess[str]":
+        """Return how ``python …`` ended in the project's folder."""
+        return subprocess.run(
+            [self.python, *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+
+    def manage(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Return how ``manage.py …`` ended."""
+        return self.run("manage.py", *arguments)
+
+
+def make_host(python: str, folder: Path, cell: Cell, database: str, workos: FakeWorkOS) -> Host:
+    """Return a new project with the cell's settings, as ``startproject`` of its Django makes it."""
+    params = connection.get_connection_params()
+    where = {key.upper(): str(params[key]) for key in ("user", "host", "port") if params.get(key)}
+    where |= {"NAME": database, "PASSWORD": params.get("password") or ""}
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "DJANGO_SETTINGS_MODULE": "shop.settings",
+        "DATABASE": json.dumps(where),
+        "WORKOS_API_KEY": workos.api_key,
+        "WORKOS_BASE_URL": workos.base_url,
+        "WORKOS_WEBHOOK_SECRET": WEBHOOK_SECRET,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    run([python, "-m", "django", "startproject", "shop", str(folder)], cwd=folder)
+    with (folder / "shop" / "settings.py").open("a") as settings:
+        settings.write(SETTINGS + cell.settings)
+    (folder / "shop" / "urls.py").write_text(cell.urls)
+    for path, text in cell.files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+    shutil.copy(PROBE, folder)
+    return Host(python, folder, environment)
+
+
+def run(command: list[str], **options: Any) -> str:
+    """Return what a command prints; fail with all of it if it fails."""
+    result = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, check=False, **options
+    )
+    assert result.returncode == 0, f"{command}\n{result.stdout}{result.stderr}"
+    return str(result.stdout)

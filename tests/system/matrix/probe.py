@@ -1,0 +1,207 @@
+"""Runs inside a host project: uses the app in every way there is, and prints what failed as JSON.
+
+    python probe.py PREFIX < a webhook: its body, its signature
+
+It is run by the host project's own Python, which has nothing but the wheel and what that requires.
+"""
+
+import json
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from contextlib import redirect_stdout, suppress
+from functools import partial
+from html.parser import HTMLParser
+from io import StringIO
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import django
+
+#: What our own code does and Django will not allow any more.
+warnings.filterwarnings("error", module=r"orgs(\.|$)")
+django.setup()
+
+from django.apps import apps  # noqa: E402 - needs the settings
+from django.core.management import call_command, get_commands  # noqa: E402
+from django.test import Client  # noqa: E402
+from django.urls import get_script_prefix, reverse  # noqa: E402
+
+MOST_PAGES = 400
+
+failures: list[str] = []
+
+
+def attempt(what: str, do: Callable[[], Any]) -> Any:
+    """Return what ``do`` returns; note what it raises."""
+    try:
+        return do()
+    except (Exception, SystemExit):  # noqa: BLE001 - whatever it is, it is a failure
+        failures.append(f"{what}: {traceback.format_exc()[-1_500:]}")
+        return None
+
+
+def command(*arguments: str, **options: Any) -> str:
+    """Return what the command prints."""
+    out = StringIO()
+    attempt(" ".join(arguments), lambda: call_command(*arguments, stdout=out, **options))
+    return out.getvalue()
+
+
+def expect(what: str, got: object, *wanted: object) -> None:
+    if got not in wanted:
+        failures.append(f"{what}: {got!r}, not {' or '.join(map(repr, wanted))}")
+
+
+# The admin ----------------------------------------------------------------------------------
+
+
+class Page(HTMLParser):
+    """The links of a page, its forms with a field for each button, and its bulk actions."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.forms: list[tuple[str, dict[str, str]]] = []
+        self._form: dict[str, str] | None = None
+        self._action = ""
+        self._select = ""
+        self._choices: list[tuple[str, str]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = {name: value or "" for name, value in attrs}
+        if tag == "a" and "href" in values:
+            self.links.append(values["href"])
+        elif tag == "form":
+            is_post = values.get("method", "").lower() == "post"
+            self._form, self._action = ({}, values.get("action", "")) if is_post else (None, "")
+            self._choices = []
+        elif tag == "select":
+            self._select = values.get("name", "")
+        elif self._form is None:
+            return
+        elif tag == "option" and self._select == "action" and values.get("value"):
+            self._choices.append(("action", values["value"]))
+        elif tag in ("input", "button") and values.get("type", "submit") == "submit":
+            self._choices.append((values.get("name", ""), values.get("value", "")))
+        elif tag == "input" and values.get("name") and values.get("type") != "search":
+            # The first of several boxes.
+            self._form.setdefault(values["name"], values.get("value", ""))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "select":
+            self._select = ""
+        if tag == "form" and self._form is not None:
+            for name, value in self._choices:
+                self.forms.append((self._action, {**self._form, name: value}))
+            self._form = None
+
+
+def visit(client: Client, url: str, data: dict[str, str] | None) -> Any:
+    """Return the answer; a server takes the script's name from the path."""
+    path = f"/{url.removeprefix(get_script_prefix())}"
+    return client.get(path) if data is None else client.post(path, data)
+
+
+def crawl(client: Client, start: str) -> int:
+    """Follow every link and press every button below ``start`` that is this app's."""
+    waiting: list[tuple[str, dict[str, str] | None]] = [(start, None), (f"{start}?q=acme", None)]
+    seen = set()
+    pages = 0
+    while waiting and pages < MOST_PAGES:
+        url, data = waiting.pop()
+        # A token is another each time, and which row is chosen makes no other page.
+        chosen = sorted((k, v) for k, v in (data or {}).items() if k in ("action", "_confirmed"))
+        key = (url, str(chosen if data else None))
+        if key in seen or "/jsi18n/" in url:
+            continue
+        seen.add(key)
+        pages += 1
+        response = attempt(f"{url} {data}", partial(visit, client, url, data))
+        if response is None:
+            continue
+        if response.status_code not in (200, 302):
+            failures.append(f"{url} {data}: {response.status_code}")
+        if response.status_code != 200 or "text/html" not in response.headers["Content-Type"]:
+            continue
+        page = Page(response.content.decode(response.charset))
+        for link in page.links:
+            address = urlsplit(urljoin(url, link))
+            if not address.netloc and address.path.startswith(start):
+                waiting.append((f"{address.path}?{address.query}".rstrip("?"), None))
+        # Not the header's: it logs out.
+        forms = [(urljoin(url, action), form) for action, form in page.forms]
+        waiting += [(action, form) for action, form in forms if action.startswith(start)]
+    return pages
+
+
+def use_the_admin() -> int:
+    from django.contrib.auth import get_user_model  # noqa: PLC0415 - not in every project
+
+    users = get_user_model()
+    staff = users._default_manager.create_superuser(**{users.USERNAME_FIELD: "admin@shop.example"})
+    client = Client(headers={"host": "localhost"})
+    client.force_login(staff)
+    index = reverse("admin:index")
+    expect(index, visit(client, index, None).status_code, 200)
+    return crawl(client, f"{index}orgs/")
+
+
+# All of it ----------------------------------------------------------------------------------
+
+
+def use_the_web(prefix: str, body: str, signature: str) -> dict[str, Any]:
+    client = Client(
+        headers={"host": "localhost"}, enforce_csrf_checks=True, raise_request_exception=False
+    )
+    for slash in ("", "/"):
+        posted = client.post(
+            f"{prefix}webhooks/workos{slash}",
+            body,
+            content_type="application/json",
+            headers={"WorkOS-Signature": signature},
+        )
+        expect("the webhook", posted.status_code, 204)
+    for name in ("healthz", "metrics"):
+        expect(name, client.get(f"{prefix}{name}").status_code, 200)
+    readyz = client.get(f"{prefix}readyz")
+    expect("readyz", readyz.status_code, 200, 503)
+    return readyz.json() if readyz.status_code in (200, 503) else {}
+
+
+def main() -> None:
+    prefix = sys.argv[1]
+    body, signature = sys.stdin.read().split("\n")
+    command("migrate", verbosity=0)
+    command("check", "--database", "default", "--fail-level", "WARNING", stderr=StringIO())
+    command("makemigrations", "orgs", "--check", "--dry-run")
+    for name in sorted(name for name, app in get_commands().items() if app == "orgs"):
+        with suppress(SystemExit), redirect_stdout(StringIO()):
+            call_command(name, "--help")
+
+    from orgs import models, tasks  # noqa: PLC0415 - in any order
+
+    use_the_web(prefix, body, signature)
+    for task in (tasks.sync_events, tasks.push_external_ids, tasks.prune, tasks.reconcile):
+        attempt(task.__name__, task)
+    command("reconcile_workos")
+    json.loads(command("reconcile_workos", "--check", "--format", "json") or "{}")
+    for options in (["--events-only"], ["--replay-parked"], ["--org", "gram-1"], ["--dry-run"]):
+        command("reconcile_workos", *options)
+    ready = use_the_web(prefix, body, signature)
+    rows = models.Organization.objects.order_by("name").values_list("id", "name")
+    found = {
+        "rows": list(rows),
+        "errors": [p["code"] for p in ready.get("problems", ()) if p["severity"] == "error"],
+        "from": models.__file__,
+        "pages": 0,
+    }
+    if apps.is_installed("django.contrib.admin"):
+        found["pages"] = attempt("the admin", use_the_admin)
+    sys.stdout.write(f"{json.dumps({**found, 'failures': failures})}\n")
+
+
+if __name__ == "__main__":
+    main()
