@@ -11,6 +11,7 @@ from math import inf
 from operator import or_
 from typing import Any, Final
 
+from django.apps import apps
 from django.db import DEFAULT_DB_ALIAS, Error, connections, transaction
 from django.db.models import F, Min, Q, QuerySet
 from django.db.models.functions import Coalesce, Least, Now
@@ -21,14 +22,7 @@ from orgs.db.figures import MISSING_GRANTS
 from orgs.db.transactions import bounded_transaction
 from orgs.domain.naming import one_line
 from orgs.domain.status import LEAST_REFUSED_WEBHOOKS, LONGEST_SINCE_REFUSAL
-from orgs.models import (
-    ExternalIdWriteBack,
-    Organization,
-    RequestBudget,
-    SyncCursor,
-    WorkOSConflict,
-    WorkOSEvent,
-)
+from orgs.models import ExternalIdWriteBack, RequestBudget, WorkOSConflict, WorkOSEvent
 from orgs.services.queue import PRUNE, PUSH_EXTERNAL_IDS, RECONCILE, RECONCILE_TIMEOUT, SYNC_EVENTS
 
 logger = logging.getLogger(__name__)
@@ -151,9 +145,8 @@ def _has_schedules(using: str) -> bool:
 
 # Grants -------------------------------------------------------------------------------------
 
-#: Tables from which nothing is ever deleted; from all others, rows are.
-_KEPT = (Organization, SyncCursor, RequestBudget)
-_ALL = (*_KEPT, WorkOSEvent, ExternalIdWriteBack, WorkOSConflict, OrmQ, Schedule, Task)
+#: Elsewhere rows are disabled or marked as deleted, and stay.
+_DELETED_FROM = (WorkOSEvent, ExternalIdWriteBack, WorkOSConflict, OrmQ, Schedule, Task)
 
 
 def missing_grants(*, using: str = DEFAULT_DB_ALIAS) -> tuple[str, ...]:
@@ -161,9 +154,9 @@ def missing_grants(*, using: str = DEFAULT_DB_ALIAS) -> tuple[str, ...]:
     workos_event``. Tables that are not there miss nothing. Raises ``django.db.Error``."""
     needed = [
         (model._meta.db_table, privilege)
-        for model in _ALL
+        for model in (*apps.get_app_config("orgs").get_models(), OrmQ, Schedule, Task)
         for privilege in ("SELECT", "INSERT", "UPDATE", "DELETE")
-        if privilege != "DELETE" or model not in _KEPT
+        if privilege != "DELETE" or model in _DELETED_FROM
     ]
     with connections[using].cursor() as cursor:
         cursor.execute(MISSING_GRANTS, [list(column) for column in zip(*needed, strict=True)])
