@@ -3,8 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import reduce
 from math import inf
@@ -191,7 +190,8 @@ class RefusedWebhooks:
             if self._count < LEAST_REFUSED_WEBHOOKS or now - self._written_at < WRITE_PAUSE:
                 return
             count, self._count, self._written_at = self._count, 0, now
-        with self._row() as row:
+
+        def add(row: QuerySet[RequestBudget]) -> None:
             RequestBudget.objects.bulk_create([RequestBudget(id=1)], ignore_conflicts=True)
             old = row.filter(last_refused_at__lt=Now() - LONGEST_SINCE_REFUSAL)
             old.update(refused_webhooks=0, refused_since=None)
@@ -201,6 +201,8 @@ class RefusedWebhooks:
                 last_refused_at=Now(),
             )
 
+        self._write(add)
+
     def accept(self) -> None:
         """Forget those before a webhook that is signed as it should be."""
         now = time.monotonic()
@@ -208,15 +210,17 @@ class RefusedWebhooks:
             if now - self._cleared_at < WRITE_PAUSE:
                 return
             self._count, self._cleared_at = 0, now
-        with self._row() as row:
+
+        def clear(row: QuerySet[RequestBudget]) -> None:
             refused = row.filter(refused_webhooks__gt=0)
             refused.update(refused_webhooks=0, refused_since=None, last_refused_at=None)
 
-    @contextmanager
-    def _row(self) -> Iterator[QuerySet[RequestBudget]]:
+        self._write(clear)
+
+    def _write(self, write: Callable[[QuerySet[RequestBudget]], None]) -> None:
         try:
             with bounded_transaction(at_most=LONGEST_WAIT):
-                yield RequestBudget.objects.filter(id=1)
+                write(RequestBudget.objects.filter(id=1))
         except Error as error:
             logger.warning("refused webhooks could not be counted: %s", one_line(error))
 
