@@ -6,7 +6,8 @@ alert rules see it as long ago.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -51,8 +52,8 @@ class StatusCollector(Collector):
         build.add_metric([orgs.__version__], 1)
         yield build
         if self.status.figures is not None:
-            for name, text, value in GAUGES:
-                if (number := value(self.status.figures)) is not None:
+            for name, path, text in GAUGES:
+                if (number := _number(self.status.figures, name, path)) is not None:
                     yield GaugeMetricFamily(f"gram_sync_{name}", text, number)
             for name, text, label, values in LABELLED:
                 family = GaugeMetricFamily(f"gram_sync_{name}", text, labels=[label])
@@ -61,59 +62,43 @@ class StatusCollector(Collector):
                 yield family
 
 
-def _timestamp(moment: datetime | None) -> float:
-    return 0.0 if moment is None else moment.timestamp()
+def _number(figures: Figures, name: str, path: str) -> float | None:
+    """Return the figure at this path, as a metric of this name says it."""
+    value = attrgetter(path)(figures)
+    if isinstance(value, datetime):
+        is_time = name.endswith("_timestamp_seconds")
+        return value.timestamp() if is_time else max((figures.at - value).total_seconds(), 0.0)
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    return 0.0 if value is None and name.endswith("_seconds") else value
 
 
-def _age(f: Figures, since: datetime | None) -> float:
-    return 0.0 if since is None else max((f.at - since).total_seconds(), 0.0)
-
-
-# Not formatted: a metric is a line or two.
+# Not formatted: a metric is a line.
 # fmt: off
 
-GAUGES: Final[tuple[tuple[str, str, Callable[[Figures], float | None]], ...]] = (
-    ("last_drain_timestamp_seconds", "When WorkOS's stream was last read to its end; 0: never.",
-        lambda f: _timestamp(f.cursor.drained_at)),
-    ("last_event_timestamp_seconds", "When the last applied event was created; 0: none was.",
-        lambda f: _timestamp(f.cursor.last_event_at)),
-    ("last_snapshot_timestamp_seconds", "When the last complete snapshot began; 0: never.",
-        lambda f: _timestamp(f.cursor.reconciled_at)),
-    ("last_snapshot_drift", "Organizations that it repaired.", lambda f: f.cursor.last_drift),
-    ("last_snapshot_failed", "Organizations that PostgreSQL refused to write in it.",
-        lambda f: f.cursor.last_failed),
-    ("event_retention_seconds", "How long WorkOS keeps events.",
-        lambda f: f.event_retention.total_seconds()),
-    ("failed_reads", "Failed reads of the stream since the last good one.",
-        lambda f: f.cursor.failures),
-    ("schedule_delay_seconds", "How late the worker's minute schedule is.",
-        lambda f: f.schedule_delay.total_seconds()),
-    ("announcements_unseen", "Events that a webhook announced and that are not yet read.",
-        lambda f: f.waiting.announced),
-    ("announcements_overdue", "Those of them that are past the hold-back window.",
-        lambda f: f.waiting.overdue),
-    ("oldest_announcement_age_seconds", "How long the oldest of them has waited.",
-        lambda f: _age(f, f.waiting.announced_since)),
-    ("events_parked", "Events that wait for a person.", lambda f: f.waiting.parked),
-    ("oldest_parked_event_age_seconds", "How long the oldest of them has waited.",
-        lambda f: _age(f, f.waiting.parked_since)),
-    ("write_backs_pending", "Ids that WorkOS does not know yet; without those in conflict.",
-        lambda f: f.waiting.write_backs),
-    ("write_backs_failing", "Those of them that have waited for more than an hour.",
-        lambda f: f.waiting.write_backs_failing),
-    ("oldest_write_back_age_seconds", "How long the oldest of them has waited.",
-        lambda f: _age(f, f.waiting.write_backs_since)),
-    ("write_back_conflicts", "Write-backs that wait for a person.",
-        lambda f: f.waiting.write_back_conflicts),
-    ("organizations_disabled_here", "Linked rows that are disabled here and live in WorkOS.",
-        lambda f: f.organizations.disabled_here),
-    ("webhooks_refused", "Webhooks with a wrong signature since the last good one.",
-        lambda f: f.requests.refused_webhooks),
-    ("webhooks_late_last_day", "Webhooks of 24 hours that came after the stream's event.",
-        lambda f: f.last_day.late),
-    ("queue_length", "Tasks that wait for a worker.", lambda f: f.queue_length),
-    ("webhooks_lost_last_day", "Events of 24 hours that no webhook announced.",
-        lambda f: f.last_day.lost),
+GAUGES: Final = (
+    ("last_drain_timestamp_seconds", "cursor.drained_at", "When the stream was last read whole."),
+    ("last_event_timestamp_seconds", "cursor.last_event_at", "When the last event was created."),
+    ("last_snapshot_timestamp_seconds", "cursor.reconciled_at", "When the last snapshot began."),
+    ("last_snapshot_drift", "cursor.last_drift", "Organizations that it repaired."),
+    ("last_snapshot_failed", "cursor.last_failed", "Organizations that PostgreSQL refused in it."),
+    ("event_retention_seconds", "event_retention", "How long WorkOS keeps events."),
+    ("failed_reads", "cursor.failures", "Failed reads of the stream since the last good one."),
+    ("queue_length", "queue_length", "Tasks that wait for a worker."),
+    ("schedule_delay_seconds", "schedule_delay", "How late the worker's minute schedule is."),
+    ("announcements_unseen", "waiting.announced", "Events announced by a webhook and not read."),
+    ("announcements_overdue", "waiting.overdue", "Those of them past the hold-back window."),
+    ("oldest_announcement_age_seconds", "waiting.announced_since", "How long the oldest waits."),
+    ("events_parked", "waiting.parked", "Events that wait for a person."),
+    ("oldest_parked_event_age_seconds", "waiting.parked_since", "How long the oldest waits."),
+    ("write_backs_pending", "waiting.write_backs", "Ids that WorkOS does not know yet."),
+    ("write_backs_failing", "waiting.write_backs_failing", "Those of them that waited an hour."),
+    ("oldest_write_back_age_seconds", "waiting.write_backs_since", "How long the oldest waits."),
+    ("write_back_conflicts", "waiting.write_back_conflicts", "Write-backs for a person."),
+    ("organizations_disabled_here", "organizations.disabled_here", "Disabled, alive in WorkOS."),
+    ("webhooks_refused", "requests.refused_webhooks", "Wrongly signed since the last good one."),
+    ("webhooks_late_last_day", "last_day.late", "Webhooks that came after the stream's event."),
+    ("webhooks_lost_last_day", "last_day.lost", "Events that no webhook announced."),
 )
 
 LABELLED: Final[tuple[tuple[str, str, str, Callable[[Figures], Mapping[str, float]]], ...]] = (

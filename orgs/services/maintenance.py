@@ -3,14 +3,14 @@
 import logging
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import reduce
 from math import inf
 from operator import or_
 from typing import Any, Final
 
+from django.apps import apps
 from django.db import DEFAULT_DB_ALIAS, Error, connections, transaction
 from django.db.models import F, Min, Q, QuerySet
 from django.db.models.functions import Coalesce, Least, Now
@@ -21,14 +21,7 @@ from orgs.db.figures import MISSING_GRANTS
 from orgs.db.transactions import bounded_transaction
 from orgs.domain.naming import one_line
 from orgs.domain.status import LEAST_REFUSED_WEBHOOKS, LONGEST_SINCE_REFUSAL
-from orgs.models import (
-    ExternalIdWriteBack,
-    Organization,
-    RequestBudget,
-    SyncCursor,
-    WorkOSConflict,
-    WorkOSEvent,
-)
+from orgs.models import ExternalIdWriteBack, RequestBudget, WorkOSConflict, WorkOSEvent
 from orgs.services.queue import PRUNE, PUSH_EXTERNAL_IDS, RECONCILE, RECONCILE_TIMEOUT, SYNC_EVENTS
 
 logger = logging.getLogger(__name__)
@@ -151,9 +144,8 @@ def _has_schedules(using: str) -> bool:
 
 # Grants -------------------------------------------------------------------------------------
 
-#: Tables from which nothing is ever deleted; from all others, rows are.
-_KEPT = (Organization, SyncCursor, RequestBudget)
-_ALL = (*_KEPT, WorkOSEvent, ExternalIdWriteBack, WorkOSConflict, OrmQ, Schedule, Task)
+#: Elsewhere rows are disabled or marked as deleted, and stay.
+_DELETED_FROM = (WorkOSEvent, ExternalIdWriteBack, WorkOSConflict, OrmQ, Schedule, Task)
 
 
 def missing_grants(*, using: str = DEFAULT_DB_ALIAS) -> tuple[str, ...]:
@@ -161,9 +153,9 @@ def missing_grants(*, using: str = DEFAULT_DB_ALIAS) -> tuple[str, ...]:
     workos_event``. Tables that are not there miss nothing. Raises ``django.db.Error``."""
     needed = [
         (model._meta.db_table, privilege)
-        for model in _ALL
+        for model in (*apps.get_app_config("orgs").get_models(), OrmQ, Schedule, Task)
         for privilege in ("SELECT", "INSERT", "UPDATE", "DELETE")
-        if privilege != "DELETE" or model not in _KEPT
+        if privilege != "DELETE" or model in _DELETED_FROM
     ]
     with connections[using].cursor() as cursor:
         cursor.execute(MISSING_GRANTS, [list(column) for column in zip(*needed, strict=True)])
@@ -198,7 +190,8 @@ class RefusedWebhooks:
             if self._count < LEAST_REFUSED_WEBHOOKS or now - self._written_at < WRITE_PAUSE:
                 return
             count, self._count, self._written_at = self._count, 0, now
-        with self._row() as row:
+
+        def add(row: QuerySet[RequestBudget]) -> None:
             RequestBudget.objects.bulk_create([RequestBudget(id=1)], ignore_conflicts=True)
             old = row.filter(last_refused_at__lt=Now() - LONGEST_SINCE_REFUSAL)
             old.update(refused_webhooks=0, refused_since=None)
@@ -208,6 +201,8 @@ class RefusedWebhooks:
                 last_refused_at=Now(),
             )
 
+        self._write(add)
+
     def accept(self) -> None:
         """Forget those before a webhook that is signed as it should be."""
         now = time.monotonic()
@@ -215,15 +210,17 @@ class RefusedWebhooks:
             if now - self._cleared_at < WRITE_PAUSE:
                 return
             self._count, self._cleared_at = 0, now
-        with self._row() as row:
+
+        def clear(row: QuerySet[RequestBudget]) -> None:
             refused = row.filter(refused_webhooks__gt=0)
             refused.update(refused_webhooks=0, refused_since=None, last_refused_at=None)
 
-    @contextmanager
-    def _row(self) -> Iterator[QuerySet[RequestBudget]]:
+        self._write(clear)
+
+    def _write(self, write: Callable[[QuerySet[RequestBudget]], None]) -> None:
         try:
             with bounded_transaction(at_most=LONGEST_WAIT):
-                yield RequestBudget.objects.filter(id=1)
+                write(RequestBudget.objects.filter(id=1))
         except Error as error:
             logger.warning("refused webhooks could not be counted: %s", one_line(error))
 

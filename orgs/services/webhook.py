@@ -46,13 +46,13 @@ def receive_webhook(body: bytes, signature: str) -> Receipt:
         if workos.is_well_formed_signature(signature):
             refused_webhooks.refuse()
         return Receipt.NOT_SIGNED
-    refused_webhooks.accept()
     announcement = workos.parse_announcement(body)
     if announcement is None:
         return Receipt.NOT_AN_EVENT
     followed = event_types(sync_settings().resources)
     if announcement.type in followed and _announce(announcement):
         _enqueue_unless_expected()
+    refused_webhooks.accept()
     return Receipt.ACCEPTED
 
 

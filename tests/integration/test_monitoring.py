@@ -330,7 +330,7 @@ def test_the_runbook_has_a_section_for_each_problem_and_no_other() -> None:
 
 def commands() -> set[str]:
     """Every command of ours that a remedy or the runbook tells people to run."""
-    texts = [rule.remedy for rule in (*DATABASE_RULES, *RULES)]
+    texts = [rule.remedy for rule in DATABASE_RULES] + [rule.remedy for rule in RULES]
     texts.append(" ".join((MONITORING / "runbook.md").read_text().split()))
     return {
         command

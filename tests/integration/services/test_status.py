@@ -16,7 +16,7 @@ from pytest_django import Settings
 from redis import Redis
 
 from orgs.db import figures as statements
-from orgs.domain.figures import EventCount, Figures, OrganizationFigures
+from orgs.domain.figures import MOST_EVENTS, EventCount, Figures, OrganizationFigures
 from orgs.domain.status import ProblemCode, Status
 from orgs.domain.types import ConflictKind, Outcome
 from orgs.models import (
@@ -513,7 +513,7 @@ def test_the_ledger_is_read_by_its_indexes() -> None:
             f"EXPLAIN {statements.STATUS}", {"window": 60, "longest_write_back": 1, "stream": ""}
         )
         plan = "\n".join(row[0] for row in cursor.fetchall())
-        cursor.execute(f"EXPLAIN {statements.LAST_DAY}", [statements.MOST_EVENTS])
+        cursor.execute(f"EXPLAIN {statements.LAST_DAY}", [MOST_EVENTS])
         plan += "\n".join(row[0] for row in cursor.fetchall())
         cursor.execute("RESET enable_seqscan")
 

@@ -460,9 +460,11 @@ def test_words_of_workos_and_postgresql_are_kept_apart() -> None:
 
 def test_every_code_is_in_the_table_and_every_text_is_sentences() -> None:
     assert {code for code, _ in SEVERITIES} == set(ProblemCode)
-    for rule in (*DATABASE_RULES, *RULES):
-        assert rule.sentence.endswith("."), rule
-        assert rule.remedy.endswith("."), rule
+    texts = [(rule.sentence, rule.remedy) for rule in DATABASE_RULES]
+    texts += [(rule.sentence, rule.remedy) for rule in RULES]
+    for sentence, remedy in texts:
+        assert sentence.endswith("."), sentence
+        assert remedy.endswith("."), remedy
 
 
 def test_outcomes_are_summed_over_the_hours() -> None:
