@@ -6,7 +6,6 @@ leaves the others waiting for that lock for ever, and the cluster's own status s
 
 import time
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
 
 from django.db import Error as DatabaseError
 from django.db import close_old_connections
@@ -26,20 +25,20 @@ LONGEST_PATIENCE = 3_600.0
 _MANY_TASKS = 2 * (Conf.QUEUE_LIMIT + Conf.WORKERS + 1)
 
 
-@dataclass(slots=True)
 class Backlog:
     """Work that is due, and when some of it was last seen done."""
 
-    items: AbstractSet[object] = frozenset()
-    moved_at: float = field(default_factory=time.monotonic)
+    def __init__(self) -> None:
+        self._items: AbstractSet[object] = frozenset()
+        self._moved_at = time.monotonic()
 
     def idle(self, items: AbstractSet[object]) -> float:
         """Take note of what is due now; return for how many seconds none of it was done."""
         now = time.monotonic()
-        if not items or self.items - items:
-            self.moved_at = now
-        self.items = items
-        return now - self.moved_at
+        if not items or self._items - items:
+            self._moved_at = now
+        self._items = items
+        return now - self._moved_at
 
 
 class Watch:

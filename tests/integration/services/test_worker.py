@@ -1,0 +1,219 @@
+"""What sync_worker sees in the database, and when it has its cluster started anew."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.db.models.functions import Now
+from django.utils import timezone
+from django_q.models import OrmQ, Schedule
+
+from orgs.models import ORGANIZATIONS_STREAM, SyncCursor
+from orgs.services import worker
+from orgs.services.worker import Watch, due_schedules, note_start, queued_tasks
+
+pytestmark = pytest.mark.usefixtures("database")
+
+HOUR = timedelta(hours=1)
+NO_SCHEDULE = "no schedule that is due was worked off for 121 s"
+
+
+class Clock:
+    """The process's clock, which the test moves."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("orgs.services.worker.time", clock)
+    return clock
+
+
+@pytest.fixture(autouse=True)
+def no_schedules(database: None) -> None:
+    Schedule.objects.all().delete()
+
+
+def schedule(due_in: timedelta, **values: object) -> Schedule:
+    # By the database's clock, whatever the process's is.
+    row: Schedule = Schedule.objects.create(func="a.task", next_run=Now() + due_in, **values)
+    return row
+
+
+def enqueue(count: int = 1, key: str = "gram_sync") -> None:
+    for _ in range(count):
+        OrmQ.objects.create(key=key, payload="", lock=timezone.now())
+
+
+def looks(watch: Watch, clock: Clock, *at: float) -> list[str | None]:
+    found = []
+    for clock.now in at:
+        found.append(watch.look())
+    return found
+
+
+# What is due
+
+
+@pytest.mark.parametrize(
+    ("values", "is_due"),
+    [
+        pytest.param({"due_in": -HOUR}, True, id="due"),
+        pytest.param({"due_in": HOUR}, False, id="later"),
+        pytest.param({"due_in": -HOUR, "repeats": 0}, False, id="switched off"),
+        pytest.param({"due_in": -HOUR, "cluster": "gram_sync"}, True, id="this cluster's"),
+        pytest.param({"due_in": -HOUR, "cluster": "another"}, False, id="another cluster's"),
+    ],
+)
+def test_due_are_the_schedules_that_this_cluster_works_off(
+    values: dict[str, object], is_due: bool
+) -> None:
+    row = schedule(**values)  # type: ignore[arg-type]
+    row.refresh_from_db()
+
+    assert due_schedules() == ({(row.id, row.next_run)} if is_due else set())
+
+
+def test_queued_are_the_tasks_of_this_cluster_unless_a_reconcile_runs() -> None:
+    enqueue()
+    enqueue(key="another")
+    cursor = SyncCursor.objects.create(stream=ORGANIZATIONS_STREAM)
+
+    assert len(queued_tasks()) == 1
+    SyncCursor.objects.filter(pk=cursor.pk).update(reconciling_until=Now() + HOUR)
+    assert queued_tasks() == set()
+    SyncCursor.objects.filter(pk=cursor.pk).update(reconciling_until=Now() - HOUR)
+    assert len(queued_tasks()) == 1
+
+
+def test_a_start_is_noted_by_the_databases_clock_and_changes_nothing_else() -> None:
+    note_start()
+    SyncCursor.objects.update(failures=3, worker_started_at=None)
+
+    note_start()
+
+    noted = SyncCursor.objects.filter(
+        failures=3, worker_started_at__gt=Now() - HOUR, worker_started_at__lte=Now()
+    )
+    assert noted.count() == 1
+
+
+# When it is stuck
+
+
+def test_a_schedule_that_nobody_works_off_for_two_minutes_is_a_reason(clock: Clock) -> None:
+    schedule(-HOUR)
+
+    assert looks(Watch(), clock, 0, 119, 121) == [None, None, NO_SCHEDULE]
+
+
+def test_without_anything_due_there_is_no_reason(clock: Clock) -> None:
+    schedule(HOUR)
+
+    assert looks(Watch(), clock, 0, 1_000, 2_000) == [None] * 3
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        pytest.param(lambda: Schedule.objects.update(next_run=Now() - HOUR / 2), id="scheduled"),
+        pytest.param(lambda: Schedule.objects.first().delete(), id="one of several"),
+    ],
+)
+def test_a_schedule_that_is_worked_off_meanwhile_is_none(
+    clock: Clock, work: Callable[[], object]
+) -> None:
+    schedule(-HOUR)
+    schedule(-HOUR)
+    watch = Watch()
+    looks(watch, clock, 0, 119)
+
+    work()
+
+    assert looks(watch, clock, 121, 240, 242) == [None, None, NO_SCHEDULE]
+
+
+NOT_RUN = "no task was run for 151 s"
+
+
+def test_a_task_that_nobody_runs_within_the_clusters_time_limit_is_a_reason(clock: Clock) -> None:
+    enqueue()
+
+    assert looks(Watch(), clock, 0, 149, 151) == [None, None, NOT_RUN]
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        pytest.param(lambda: SyncCursor.objects.update(drained_at=Now()), id="a drain"),
+        pytest.param(lambda: SyncCursor.objects.update(failures=1), id="a drain that fails"),
+        pytest.param(lambda: OrmQ.objects.first().delete(), id="another task"),
+    ],
+)
+def test_while_any_task_is_run_there_is_none(clock: Clock, work: Callable[[], object]) -> None:
+    enqueue(2)
+    watch = Watch()
+    looks(watch, clock, 0, 149)
+
+    work()
+
+    assert looks(watch, clock, 151, 300, 302) == [None, None, NOT_RUN]
+
+
+def test_tasks_that_are_run_and_never_acknowledged_are_a_reason(clock: Clock) -> None:
+    """As when the process that acknowledges was killed: each is delivered again for ever."""
+    enqueue(worker._MANY_TASKS + 1)
+    watch = Watch()
+
+    found = []
+    for clock.now in (0, 75, 149, 151):
+        found.append(watch.look())
+        SyncCursor.objects.update(drained_at=Now())
+
+    assert found == [None, None, None, "no task was acknowledged for 151 s"]
+
+
+def test_what_a_killed_cluster_left_behind_is_none(clock: Clock) -> None:
+    enqueue(worker._MANY_TASKS)
+    watch = Watch()
+
+    for clock.now in (0, 75, 149, 151, 300):
+        assert watch.look() is None
+        SyncCursor.objects.update(drained_at=Now())
+
+
+def test_a_restart_that_did_not_help_doubles_the_patience(clock: Clock) -> None:
+    schedule(-HOUR)
+    watch = Watch()
+    assert looks(watch, clock, 0, 121)[-1]
+
+    watch.begin()
+    again = looks(watch, clock, 122, 361, 363)
+    Schedule.objects.update(next_run=Now() + HOUR)
+    watch.begin()
+    looks(watch, clock, 364)
+    schedule(-HOUR)
+
+    assert [bool(reason) for reason in again] == [False, False, True]
+    assert [bool(reason) for reason in looks(watch, clock, 365, 484, 486)] == [False, False, True]
+
+
+def test_a_database_that_does_not_answer_is_no_reason(clock: Clock) -> None:
+    schedule(-HOUR)
+    watch = Watch()
+    looks(watch, clock, 0, 100)
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE django_q_schedule RENAME TO gone")
+    try:
+        assert looks(watch, clock, 121, 1_000) == [None, None]
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE gone RENAME TO django_q_schedule")
+
+    assert looks(watch, clock, 1_001, 1_120, 1_121) == [None, None, NO_SCHEDULE]
