@@ -173,7 +173,8 @@ FROM unnest(%s::text[], %s::text[], %s::text[], %s::timestamptz[])
     AS listed (workos_id, external_id, name, updated_at)
 JOIN organization_metadata AS o ON o.workos_id = listed.workos_id
 WHERE o.id COLLATE "C" = listed.external_id AND o.name COLLATE "C" = listed.name
-    AND o.workos_id COLLATE "C" = listed.workos_id AND o.disabled_at IS NULL
+    AND o.workos_id COLLATE "C" = listed.workos_id
+    AND o.disabled_at IS NULL AND o.workos_deleted_at IS NULL
     AND (o.workos_updated_at IS NULL OR o.workos_updated_at <= listed.updated_at)
     AND NOT EXISTS (
         SELECT FROM workos_external_id_write_back AS w WHERE w.organization_id = o.id
@@ -194,7 +195,7 @@ WHERE workos_organization_id = ANY(%s::text[]) AND type = 'organization.deleted'
 """
 
 PENDING_WRITE_BACKS = """
-SELECT w.organization_id, w.workos_id, w.next_attempt_at IS NULL
+SELECT w.organization_id, w.workos_id, w.next_attempt_at IS NULL, w.last_error
 FROM workos_external_id_write_back AS w
 JOIN organization_metadata AS o ON o.id = w.organization_id
 WHERE o.workos_id = ANY(%s::text[]) OR o.id = ANY(%s::text[])

@@ -1,5 +1,6 @@
 """Names organizations and events, and makes text of others printable: slugs, derived ids. Pure."""
 
+import re
 import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
@@ -21,7 +22,7 @@ _SUFFIX_LENGTHS = (4, 8, 16, 32, 64)
 
 
 def slug_base(name: str, workos_id: str) -> str:
-    """The slug that an organization gets if nobody has it: ASCII, 2 to 80 characters.
+    """Return the slug that an organization gets if nobody has it: ASCII, 2 to 80 characters.
 
     A name that leaves fewer than two characters ("!", "株" does not, it transliterates) is
     replaced by the WorkOS id.
@@ -33,7 +34,7 @@ def slug_base(name: str, workos_id: str) -> str:
 
 
 def slug_candidates(base: str, workos_id: str) -> Iterator[str]:
-    """Slugs to try in order: the base, then the base with ever more digits of the WorkOS id's hash.
+    """Yield slugs to try: the base, then the base with ever more digits of the WorkOS id's hash.
 
     Derived and not random, so that a retried transaction asks for the same slug again.
     """
@@ -67,12 +68,12 @@ _GRAM_NAMESPACE = uuid5(NAMESPACE_DNS, "speakeasy.com")
 # A page asks for each a few times.
 @lru_cache(maxsize=1_000)
 def derived_id(workos_id: str) -> str:
-    """The Gram id of the WorkOS organization ``workos_id``: always the same for the same one."""
+    """Return the Gram id of a WorkOS organization: always the same for the same one."""
     return str(uuid5(_GRAM_NAMESPACE, workos_id))
 
 
 def content_id(content: bytes) -> str:
-    """The ledger's key for an event that has no usable id: a hash of what it holds."""
+    """Return the ledger's key for an event that has no usable id: a hash of what it holds."""
     return f"sha256:{sha256(content).hexdigest()}"
 
 
@@ -80,18 +81,36 @@ def content_id(content: bytes) -> str:
 
 _MAX_LENGTH = 300
 
+#: PostgreSQL's ``text`` can't hold a NUL, and UTF-8 no lone surrogate.
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
 
 def storable(text: str) -> str:
-    """``text`` as PostgreSQL can store it: what it can't (a NUL, a lone surrogate) in escapes."""
-    return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
+    """Return ``text`` with what can't be stored or shown in escapes, as Python writes them.
+
+    Line breaks, tabs and spaces stay. A control character would do something to the terminal that
+    shows it.
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if _is_shown(char) else _escaped(char) for char in text)
 
 
 def is_storable(text: str) -> bool:
-    """Whether PostgreSQL can store ``text`` as it is, and it is some."""
-    return text != "" and storable(text) == text
+    """Return True if there is text, and PostgreSQL can store it as it is."""
+    return text != "" and not _UNSTORABLE.search(text)
 
 
-def one_line(trouble: object) -> str:
-    """``trouble`` as one short line that can be stored."""
-    line = storable(" ".join(str(trouble).split()))
+def one_line(said: object) -> str:
+    """Return ``said`` as one short line that can be stored and shown."""
+    line = storable(" ".join(str(said).split()))
     return line if len(line) <= _MAX_LENGTH else f"{line[:_MAX_LENGTH]}…"
+
+
+def _is_shown(char: str) -> bool:
+    # Python takes no space but the one of ASCII for printable.
+    return char.isprintable() or char in "\n\t" or unicodedata.category(char) == "Zs"
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape").decode()

@@ -110,20 +110,24 @@ class Resolution:
 
     def _decide(self, observation: Observation) -> Decision:
         event = observation.event
+        if event is None:
+            return self._decide_object(observation)
         match observation.state:
-            case State.IGNORED:
-                return Decision(observation, Outcome.IGNORED)
-            case State.UNREADABLE if event is not None:
-                return Decision(observation, Outcome.PARKED, reason=observation.error)
-            case State.UNREADABLE:
-                return self._conflict(observation, None, ConflictKind.UNREADABLE, observation.error)
-            case State.ABSENT if event is not None:
+            case State.PRESENT:
+                return self._change(observation, event)
+            case State.ABSENT:
                 return self._delete(observation, event)
+            case State.UNREADABLE:
+                return Decision(observation, Outcome.PARKED, reason=observation.error)
+        return Decision(observation, Outcome.IGNORED)
+
+    def _decide_object(self, observation: Observation) -> Decision:
+        match observation.state:
+            case State.PRESENT:
+                return self._compare(observation)
             case State.ABSENT:
                 return self._confirm_absence(observation)
-            case State.PRESENT if event is not None:
-                return self._change(observation, event)
-        return self._compare(observation)
+        return self._conflict(observation, None, ConflictKind.UNREADABLE, observation.error)
 
     # Events ---------------------------------------------------------------------------------
 
@@ -139,8 +143,7 @@ class Resolution:
             return Decision(observation, Outcome.STALE, row, row)
         if _is_linked_elsewhere(row, workos_id) and fields.external_id is None:
             # By the derived id alone: WorkOS has said of the other one that this is its row.
-            reason = f"{workos_id} resolves to {row.id}, which is linked to {row.workos_id}"
-            return self._conflict(observation, row, ConflictKind.ROW_CLAIMED, reason)
+            return self._claim(observation, row)
         outcome = _kind_of_update(row, workos_id)
         after = self._put(self._overwritten(row, workos_id, fields, event_id=event.id))
         return self._decided(observation, outcome, row, after)
@@ -174,29 +177,23 @@ class Resolution:
         recent_after = self.known.recent_after
         if recent_after is not None and is_in_flight(row, fields, recent_after):
             return Decision(observation, Outcome.UNCHANGED, row, row)
-        if workos_id in self._deletions and not self._linked_to(workos_id):
-            # The answer is older than the deletion that the stream has already brought.
+        linked = self._linked_to(workos_id)
+        is_deleted = workos_id in self._deletions and (linked is None or linked.deleted)
+        if is_deleted or (row is not None and is_stale_object(row, workos_id, fields)):
+            # The answer is older than a deletion that the stream has brought, or than the row.
             return Decision(observation, Outcome.STALE, row, row)
         if row is None:
             after = self._insert(workos_id, fields, event_id=None)
             return self._decided(observation, Outcome.CREATED, None, after)
-        if is_stale_object(row, workos_id, fields):
-            return Decision(observation, Outcome.STALE, row, row)
         if _is_linked_elsewhere(row, workos_id) and row.workos_id not in self.known.absent:
-            reason = (
-                f"{workos_id} resolves to {row.id}, which is linked to {row.workos_id}, "
-                "and that is not confirmed to be deleted in WorkOS"
-            )
-            return self._conflict(observation, row, ConflictKind.ROW_CLAIMED, reason)
+            return self._claim(observation, row)
         outcome, after = Outcome.UNCHANGED, row
         if (row.name, row.workos_id) != (fields.name, workos_id):
             outcome = _kind_of_update(row, workos_id)
             after = self._put(self._overwritten(row, workos_id, fields, event_id=None))
-        elif row.deleted and workos_id not in self._deletions:
-            after = self._put(replace(row, deleted=False))
         elif row.deleted:
-            # The list is older than the deletion that the stream has already brought.
-            return Decision(observation, Outcome.STALE, row, row)
+            # A 404 had said so, and no deletion event.
+            after = self._put(replace(row, deleted=False))
         return self._decided(observation, outcome, row, after)
 
     def _confirm_absence(self, observation: Observation) -> Decision:
@@ -238,8 +235,8 @@ class Resolution:
                 f"which is linked to {after.id}"
             )
             conflict = Conflict(workos_id, after.id, ConflictKind.OTHER_EXTERNAL_ID, reason)
-        elif self._waits_for_person(after.id, workos_id):
-            reason = "its external_id waits for a person: see the external_id write-backs"
+        elif (refused := self._refused(after.id, workos_id)) is not None:
+            reason = refused.error or "its external_id write-back waits for a person"
             conflict = Conflict(workos_id, after.id, ConflictKind.WRITE_BACK_REFUSED, reason)
         else:
             self._pending[after.id] = workos_id
@@ -254,13 +251,23 @@ class Resolution:
             requests_write_back=requests,
         )
 
+    def _refused(self, row_id: str, workos_id: str) -> PendingWriteBack | None:
+        """The write-back that waits for a person, if it is for this organization."""
+        pending = (self.known.pending or {}).get(row_id)
+        if pending is None or not pending.waits_for_person or pending.workos_id != workos_id:
+            return None
+        return pending
+
     def _solve(self, workos_id: str) -> None:
+        """Note that nothing is left to decide about it, also of what was found before."""
         self._solved.add(workos_id)
         self._conflicts.pop(workos_id, None)
 
-    def _waits_for_person(self, row_id: str, workos_id: str) -> bool:
-        pending = (self.known.pending or {}).get(row_id)
-        return pending == PendingWriteBack(workos_id, waits_for_person=True)
+    def _claim(self, observation: Observation, row: Row) -> Decision:
+        # In the same words for events and objects: a conflict that changes is a new one.
+        workos_id = observation.workos_id
+        reason = f"{workos_id} resolves to {row.id}, which is linked to {row.workos_id}"
+        return self._conflict(observation, row, ConflictKind.ROW_CLAIMED, reason)
 
     def _conflict(
         self, observation: Observation, row: Row | None, kind: ConflictKind, reason: str
@@ -286,7 +293,7 @@ class Resolution:
             workos_updated_at=fields.updated_at,
             workos_last_event_id=event_id,
             # A later event of the same organization proves a 404 wrong, but not a deletion event.
-            deleted=row.deleted and row.workos_id == workos_id and workos_id in self._deletions,
+            deleted=row.deleted and workos_id in self._deletions,
         )
 
     def _disable(self, row: Row) -> Row:
@@ -376,7 +383,7 @@ def _changes_of(decision: Decision) -> Iterator[Change]:
 
 def _differences(decision: Decision) -> Iterator[tuple[str, tuple[str | None, str | None]]]:
     before, after = decision.before, decision.after
-    if after is None or decision.outcome is Outcome.STALE:
+    if after is None:
         return
     for name in ("name", "workos_id"):
         old, new = getattr(before, name, None), getattr(after, name)

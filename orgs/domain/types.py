@@ -12,6 +12,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeAlias
 
+from orgs.domain.naming import one_line
+
 #: The resource whose rules are in ``orgs.domain.resolution``.
 ORGANIZATION = "organization"
 
@@ -281,6 +283,8 @@ class PendingWriteBack:
 
     workos_id: str
     waits_for_person: bool
+    error: str = ""
+    """Why the last attempt failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -313,7 +317,8 @@ class Plan:
     """Ids of rows whose organization is not deleted in WorkOS after all."""
     updated: tuple[Row, ...]
     disabled: tuple[Row, ...]
-    """Rows to update, and to disable because their organization is deleted in WorkOS."""
+    """Rows to update, and to disable because an organization was deleted in WorkOS: theirs, or one
+    that they were linked to before."""
     created: tuple[Creation, ...]
     write_backs: Mapping[str, str]
     """Gram id to the WorkOS id that does not know it yet."""
@@ -386,7 +391,7 @@ class Change:
             said = f": {self.reason}" if self.reason else ""
             return f"{self.change} {self.resource} {_plain(self.workos_id)}{said}"
         row = f"{_plain(self.organization_id)} ({_plain(self.workos_id)})"
-        return f"{self.change} {row}: {fields or self.reason}"
+        return f"{self.change} {row}: {fields or one_line(self.reason)}"
 
 
 def _plain(id_: str | None) -> str:

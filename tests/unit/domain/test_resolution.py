@@ -1,0 +1,559 @@
+"""The rules of organizations: resolution flow, freshness guard, conflicts, and what is planned."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orgs.domain.naming import derived_id
+from orgs.domain.resolution import Resolution, changes_of, is_in_flight
+from orgs.domain.types import (
+    Conflict,
+    ConflictKind,
+    Decision,
+    EventType,
+    Fields,
+    Known,
+    Observation,
+    Outcome,
+    PendingWriteBack,
+    Plan,
+    Row,
+    RowChange,
+    State,
+)
+from tests.builders import (
+    NOON,
+    a_deletion,
+    a_row,
+    an_absence,
+    an_event,
+    an_event_id,
+    an_organization,
+    an_unreadable_event,
+    minutes,
+)
+
+Stored: TypeAlias = dict[str, Any]
+
+LATER = NOON + minutes(1)
+DERIVED = derived_id("org_1")
+
+linked = a_row(workos_id="org_1")
+unlinked, other = a_row(), a_row("gram-2")
+elsewhere = a_row(workos_id="org_2")
+derived = a_row(DERIVED)
+derived_elsewhere = a_row(DERIVED, workos_id="org_2")
+derived_deleted = replace(derived_elsewhere, disabled=True, deleted=True)
+disabled_here = replace(linked, disabled=True)
+deleted = replace(linked, disabled=True, deleted=True)
+as_old = replace(linked, workos_updated_at=NOON)
+newer = replace(linked, workos_updated_at=LATER)
+newer_elsewhere = replace(newer, workos_id="org_2")
+enabled_here = replace(deleted, disabled=False)
+
+event = an_event()
+renaming = an_event(name="New")
+with_our_id = an_event(external_id="gram-1")
+with_other_id = an_event(external_id="gram-2")
+ours_later = an_event(2, external_id="gram-1")
+deletion = a_deletion()
+ignored = replace(event, state=State.IGNORED)
+
+shown = an_organization()
+shown_as_ours = an_organization(external_id="gram-1")
+shown_renamed = an_organization(name="New", external_id="gram-1")
+shown_as_other = an_organization(name="New", external_id="gram-2")
+shown_other_id = an_organization(external_id="gram-2")
+unreadable = Observation(workos_id="org_1", state=State.UNREADABLE, error="no name")
+absence = an_absence()
+shown_later = an_organization(name="New", updated_at=LATER)
+
+absent = {"absent": {"org_2"}}
+has_deletion = {"deletions": {"org_1": an_event_id(1)}, "absent": {"org_2"}}
+untried = PendingWriteBack("org_1", waits_for_person=False)
+refused = PendingWriteBack("org_1", waits_for_person=True, error="it is taken")
+refused_before = PendingWriteBack("org_2", waits_for_person=True)
+
+
+def decide(
+    rows: Iterable[Row], *observations: Observation, **known: Any
+) -> tuple[list[Decision], Plan]:
+    resolution = Resolution(Known(rows=tuple(rows), **known))
+    return [resolution.decide(observation) for observation in observations], resolution.plan()
+
+
+def named(observation: Observation, id_: str) -> Observation:
+    assert observation.event is not None
+    return replace(observation, event=replace(observation.event, id=id_))
+
+
+def writes_no_row(plan: Plan) -> bool:
+    return not (plan.updated or plan.disabled or plan.created or plan.write_backs)
+
+
+# Events -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rows", "said", "outcome", "row_id"),
+    [
+        pytest.param([linked], event, "updated", "gram-1", id="1, linked"),
+        pytest.param([linked, other], with_other_id, "updated", "gram-1", id="1, its id stays"),
+        pytest.param([linked, derived], event, "updated", "gram-1", id="1, before the derived id"),
+        pytest.param([unlinked], with_our_id, "linked", "gram-1", id="2, unlinked"),
+        pytest.param([elsewhere], with_our_id, "relinked", "gram-1", id="2, linked elsewhere"),
+        pytest.param([derived], with_other_id, "created", "gram-2", id="2, no row"),
+        pytest.param([derived], event, "linked", DERIVED, id="3, unlinked"),
+        pytest.param([derived_elsewhere], event, "parked", DERIVED, id="3, linked elsewhere"),
+        pytest.param([derived_deleted], event, "parked", DERIVED, id="3, linked to a deleted one"),
+        pytest.param([], event, "created", DERIVED, id="3, no row"),
+        pytest.param([], an_event(type=EventType.CREATED), "created", DERIVED, id="created"),
+        pytest.param([linked], deletion, "disabled", "gram-1", id="deleted"),
+        pytest.param([disabled_here], deletion, "disabled", "gram-1", id="deleted, disabled here"),
+        pytest.param([derived], deletion, "unknown", None, id="deleted, not linked"),
+        pytest.param([linked], an_unreadable_event(), "parked", None, id="unreadable"),
+        pytest.param([linked], ignored, "ignored", None, id="not followed"),
+    ],
+)
+def test_an_event_resolves_to(
+    rows: list[Row], said: Observation, outcome: str, row_id: str | None
+) -> None:
+    (decision,), plan = decide(rows, said)
+
+    assert (decision.outcome, decision.organization_id) == (outcome, row_id)
+    assert writes_no_row(plan) is (outcome in ("parked", "ignored", "unknown"))
+
+
+@pytest.mark.parametrize(
+    ("row_event", "row_time", "said", "fresh"),
+    [
+        pytest.param("event_0001", LATER, an_event(2), True, id="greater id, whatever the times"),
+        pytest.param("event_0002", NOON, an_event(2, updated_at=LATER), False, id="same id"),
+        pytest.param("event_0003", NOON, an_event(2, updated_at=LATER), False, id="smaller id"),
+        pytest.param("event_Z", None, named(event, "event_a"), True, id="bytewise"),
+        pytest.param("event_\uffff", None, named(event, "event_\U00010000"), True, id="any plane"),
+        pytest.param(None, None, event, True, id="neither id nor time"),
+        pytest.param(None, NOON, event, True, id="no id, same time"),
+        pytest.param(None, LATER, event, False, id="no id, older"),
+        pytest.param(None, LATER, deletion, True, id="no id, deletion: never by time"),
+        pytest.param("event_0002", None, a_deletion(1), False, id="older deletion"),
+    ],
+)
+def test_freshness(row_event: str | None, row_time: Any, said: Observation, fresh: bool) -> None:
+    row = replace(linked, workos_last_event_id=row_event, workos_updated_at=row_time)
+
+    (decision,), _ = decide([row], said)
+
+    assert (decision.outcome is not Outcome.STALE) is fresh
+
+
+@pytest.mark.parametrize("said", [with_our_id, deletion])
+@pytest.mark.parametrize("row", [linked, elsewhere])
+def test_a_stale_event_changes_nothing_and_takes_no_row_back(said: Observation, row: Row) -> None:
+    (decision,), plan = decide([replace(row, workos_last_event_id="event_0005")], said)
+
+    assert decision.outcome in (Outcome.STALE, Outcome.UNKNOWN)
+    assert plan.is_empty
+
+
+@pytest.mark.parametrize("rows", [[], [unlinked], [elsewhere]])
+def test_a_change_older_than_the_deletion_is_stale_wherever_it_is_listed(rows: list[Row]) -> None:
+    in_one_page, plan = decide(rows, a_deletion(2), with_our_id)
+    later, later_plan = decide(rows, with_our_id, deletions={"org_1": an_event_id(2)})
+
+    outcomes = [decision.outcome for decision in (*in_one_page, *later)]
+    assert outcomes == [Outcome.UNKNOWN, Outcome.STALE, Outcome.STALE]
+    assert (plan.is_empty, later_plan.is_empty) == (True, True)
+
+
+def test_an_update_writes_what_workos_owns_and_nothing_else() -> None:
+    _, plan = decide([disabled_here], an_event(7, name="New"))
+
+    after = replace(disabled_here, name="New", workos_updated_at=NOON)
+    assert plan.updated == (replace(after, workos_last_event_id=an_event_id(7)),)
+
+
+def test_a_deletion_keeps_what_workos_said_and_no_update_enables_the_row_again() -> None:
+    _, plan = decide([as_old], a_deletion(7))
+    _, later = decide([as_old], a_deletion(1), an_event(2, name="Ghost"))
+
+    after = replace(as_old, disabled=True, deleted=True)
+    assert plan.updated == ()
+    assert plan.disabled == (replace(after, workos_last_event_id=an_event_id(7)),)
+    assert later.disabled == (replace(after, name="Ghost", workos_last_event_id=an_event_id(2)),)
+
+
+@pytest.mark.parametrize(
+    ("said", "known", "is_undeleted"),
+    [
+        pytest.param(an_event(2), {}, True, id="event after a 404"),
+        pytest.param(shown_as_ours, {}, True, id="object after a 404"),
+        pytest.param(an_event(2), has_deletion, False, id="event after a deletion event"),
+        pytest.param(shown_as_ours, has_deletion, False, id="object after a deletion event"),
+    ],
+)
+def test_a_404_can_be_proved_wrong_and_a_deletion_event_cant(
+    said: Observation, known: Stored, is_undeleted: bool
+) -> None:
+    (decision,), plan = decide([deleted], said, **known)
+
+    assert plan.undeleted == (("gram-1",) if is_undeleted else ())
+    assert decision.is_disabled_here is is_undeleted, "it is not enabled again"
+
+
+def test_an_event_that_raises_is_parked_alone_and_changes_nothing() -> None:
+    rows = [linked, a_row("gram-2", workos_id="org_2", workos_updated_at=NOON)]
+    bad = an_event(2, workos_id="org_2", updated_at=NOON.replace(tzinfo=None))
+
+    decisions, plan = decide(rows, an_event(1), bad, an_event(3))
+
+    assert [d.outcome for d in decisions] == [Outcome.UPDATED, Outcome.PARKED, Outcome.UPDATED]
+    assert decisions[1].reason.startswith("TypeError: ")
+    assert [row.id for row in plan.updated] == ["gram-1"]
+    with pytest.raises(TypeError):
+        decide(rows, replace(bad, event=None))
+
+
+# Objects and absences -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rows", "said", "known", "outcome"),
+    [
+        pytest.param([], shown, {}, "created", id="no row"),
+        pytest.param([linked], shown, {}, "unchanged", id="nothing differs"),
+        pytest.param([linked], shown_renamed, {}, "updated", id="another name"),
+        pytest.param([linked], shown_as_other, {}, "updated", id="another name and external_id"),
+        pytest.param([derived], shown, {}, "linked", id="no link"),
+        pytest.param([newer], shown_as_other, {}, "stale", id="older than the row"),
+        pytest.param([as_old], shown_renamed, {}, "updated", id="as old as the row"),
+        pytest.param([elsewhere], shown_as_ours, {}, "conflict", id="row claimed"),
+        pytest.param([derived_elsewhere], shown, {}, "conflict", id="row claimed by derived id"),
+        pytest.param([newer_elsewhere], shown_as_ours, absent, "relinked", id="old owner absent"),
+        pytest.param([linked], shown_renamed, has_deletion, "updated", id="there after a deletion"),
+        pytest.param([], shown_as_ours, has_deletion, "stale", id="deletion known, no row"),
+        pytest.param([deleted], shown_renamed, has_deletion, "stale", id="deletion known, linked"),
+        pytest.param([unlinked], shown_as_ours, has_deletion, "stale", id="deletion, no link"),
+        pytest.param([elsewhere], shown_as_ours, has_deletion, "stale", id="deletion, other link"),
+        pytest.param([as_old], shown_later, {"recent_after": NOON}, "unchanged", id="in flight"),
+        pytest.param([], unreadable, {}, "conflict", id="unreadable"),
+        pytest.param([linked], absence, {}, "disabled", id="absent"),
+        pytest.param([disabled_here], absence, {}, "unchanged", id="absent, disabled here"),
+        pytest.param([deleted], absence, {}, "unchanged", id="absent, known to be deleted"),
+        pytest.param([enabled_here], absence, {}, "disabled", id="absent, enabled here"),
+        pytest.param([elsewhere], absence, {}, "unknown", id="absent, not linked"),
+        pytest.param([linked], absence, {"claimed": {"gram-1"}}, "unchanged", id="absent, claimed"),
+    ],
+)
+def test_an_object_or_an_absence_resolves_to(
+    rows: list[Row], said: Observation, known: Stored, outcome: str
+) -> None:
+    (decision,), plan = decide(rows, said, **known)
+
+    assert decision.outcome == outcome
+    if outcome in ("conflict", "stale", "unknown") or {"recent_after", "claimed"} & known.keys():
+        assert writes_no_row(plan)
+
+
+def test_an_object_clears_the_event_id_if_it_changes_something_and_only_then() -> None:
+    row = replace(as_old, workos_last_event_id=an_event_id(5))
+
+    _, changing = decide([row], shown_later)
+    _, inserting = decide([], shown_later)
+    _, same = decide([row], shown_as_ours, pending={})
+
+    for after in (changing.updated[0], inserting.created[0].row):
+        assert (after.workos_last_event_id, after.workos_updated_at) == (None, LATER)
+    assert same.is_empty
+
+
+@pytest.mark.parametrize(
+    ("row", "age", "in_flight"),
+    [
+        pytest.param(None, -1, True, id="no row"),
+        pytest.param(None, 0, False, id="no row, not recent"),
+        pytest.param(unlinked, -1, True, id="a row of another program"),
+        pytest.param(as_old, -1, True, id="newer than its row"),
+        pytest.param(newer, -1, False, id="as old as its row"),
+        pytest.param(newer, -0.5, False, id="older than its row"),
+        pytest.param(as_old, 1, False, id="older, and not recent"),
+    ],
+)
+def test_what_is_recent_and_newer_than_its_row_is_in_flight(
+    row: Row | None, age: float, in_flight: bool
+) -> None:
+    fields = an_organization(updated_at=NOON - minutes(age)).organization
+
+    assert is_in_flight(row, fields, NOON) is in_flight
+
+
+@pytest.mark.parametrize("row", [linked, disabled_here, deleted])
+def test_an_absence_notes_the_deletion_once_and_withdraws_the_write_back(row: Row) -> None:
+    _, plan = decide([row], absence, pending={"gram-1": refused})
+
+    assert plan.disabled == (() if row == deleted else (deleted,))
+    assert plan.known_to_workos == ("gram-1",)
+
+
+# Write-backs and conflicts ------------------------------------------------------------------
+
+REQUESTED = {"gram-1": "org_1"}
+WITHDRAWN = ("gram-1",)
+
+
+@pytest.mark.parametrize(
+    ("row", "said", "pending", "requested", "withdrawn"),
+    [
+        pytest.param(linked, [event], None, REQUESTED, (), id="no external_id"),
+        pytest.param(linked, [with_our_id], None, {}, WITHDRAWN, id="our id"),
+        pytest.param(linked, [with_other_id], None, {}, (), id="another id"),
+        pytest.param(linked, [event, ours_later], None, {}, WITHDRAWN, id="our id later"),
+        pytest.param(linked, [with_our_id, an_event(2)], None, REQUESTED, (), id="cleared later"),
+        pytest.param(linked, [event, a_deletion(2)], None, {}, WITHDRAWN, id="deleted later"),
+        pytest.param(elsewhere, [with_our_id, an_event(2)], None, REQUESTED, (), id="relinked"),
+        pytest.param(linked, [shown], {}, REQUESTED, (), id="object, no external_id"),
+        pytest.param(linked, [shown_as_ours], {}, {}, (), id="object, nothing pending"),
+        pytest.param(linked, [shown_as_ours], {"gram-1": untried}, {}, WITHDRAWN, id="not needed"),
+        pytest.param(linked, [shown], {"gram-1": untried}, REQUESTED, (), id="not tried yet"),
+        pytest.param(linked, [shown], {"gram-1": refused}, {}, (), id="waits for a person"),
+        pytest.param(linked, [shown], {"gram-1": refused_before}, REQUESTED, (), id="old link's"),
+    ],
+)
+def test_write_backs(
+    row: Row,
+    said: list[Observation],
+    pending: Stored | None,
+    requested: dict[str, str],
+    withdrawn: tuple[str, ...],
+) -> None:
+    _, plan = decide([row], *said, pending=pending)
+
+    assert (plan.write_backs, plan.known_to_workos) == (requested, withdrawn)
+
+
+TWO_CLAIM = f"org_1 resolves to {DERIVED}, which is linked to org_2"
+OTHER_ID = "WorkOS has external_id 'gram-2' for org_1, which is linked to gram-1"
+
+
+@pytest.mark.parametrize(
+    ("row", "said", "kind", "reason"),
+    [
+        pytest.param(derived_elsewhere, [event, shown], "row_claimed", TWO_CLAIM),
+        pytest.param(linked, [with_other_id, shown_as_other], "other_external_id", OTHER_ID),
+        pytest.param(linked, [shown], "write_back_refused", "it is taken"),
+    ],
+)
+def test_every_path_finds_a_conflict_in_the_same_words(
+    row: Row, said: list[Observation], kind: str, reason: str
+) -> None:
+    """Otherwise what a person has acknowledged would be a new one by the next path."""
+    for observation in said:
+        pending = {row.id: refused} if observation.event is None else None
+        (decision,), plan = decide([row], observation, pending=pending)
+
+        assert decision.conflict == Conflict("org_1", row.id, ConflictKind(kind), reason)
+        assert plan.conflicts == (decision.conflict,)
+
+
+@pytest.mark.parametrize(
+    ("said", "reasons", "is_solved"),
+    [
+        pytest.param([unreadable], ["no name"], False, id="unreadable"),
+        pytest.param([event], [], False, id="a write-back is requested: not solved yet"),
+        pytest.param([with_our_id], [], True, id="event with our id"),
+        pytest.param([shown_as_ours], [], True, id="object with our id"),
+        pytest.param([deletion], [], True, id="deleted"),
+        pytest.param([absence], [], True, id="absent"),
+        pytest.param([with_other_id, ours_later], [], True, id="found, solved"),
+        pytest.param([with_other_id, a_deletion(2)], [], True, id="found, deleted"),
+        pytest.param([with_our_id, shown_as_other], [OTHER_ID], False, id="solved, found"),
+        pytest.param([unreadable, shown_as_other], [OTHER_ID], False, id="the last one counts"),
+    ],
+)
+def test_a_conflict_is_stored_while_it_lasts_and_removed_when_it_is_solved(
+    said: list[Observation], reasons: list[str], is_solved: bool
+) -> None:
+    _, plan = decide([linked], *said, conflicts={"org_1", "org_2"})
+    _, none_stored = decide([linked], *said)
+
+    assert [conflict.reason for conflict in plan.conflicts] == reasons
+    assert plan.solved == (("org_1",) if is_solved else ())
+    assert none_stored.solved == ()
+
+
+# Reports ------------------------------------------------------------------------------------
+
+NAME, LINK = {"name": ("Acme", "New")}, {"workos_id": (None, "org_1")}
+HERE = "it is disabled here, and exists in WorkOS"
+ASKED = {"external_id": (None, "gram-1")}
+INSERTED = {"name": (None, "Acme"), **LINK, "external_id": (None, DERIVED)}
+MOVED = {"workos_id": ("org_2", "org_1")}
+
+
+@pytest.mark.parametrize(
+    ("rows", "said", "known", "changes"),
+    [
+        pytest.param([], shown, {}, [("created", INSERTED)], id="created, and its write-back"),
+        pytest.param([unlinked], shown_as_ours, {}, [("linked", LINK)], id="linked"),
+        pytest.param([elsewhere], shown_as_ours, absent, [("relinked", MOVED)], id="relinked"),
+        pytest.param([linked], shown_renamed, {}, [("updated", NAME)], id="updated"),
+        pytest.param([linked], shown, {}, [("write_back", ASKED)], id="the write-back alone"),
+        pytest.param([linked], shown_later, {}, [("updated", NAME | ASKED)], id="one change a row"),
+        pytest.param([linked], shown_as_other, {}, [("updated", NAME), ("conflict", OTHER_ID)]),
+        pytest.param([disabled_here], shown_as_ours, {}, [("disabled_here", HERE)], id="here"),
+        pytest.param([disabled_here], shown_other_id, {}, [("conflict", OTHER_ID)], id="conflict"),
+        pytest.param([linked], absence, {}, [("disabled", {"disabled_at": (None, "now")})]),
+        pytest.param([], an_unreadable_event(error="no"), {}, [("parked", "no")], id="parked"),
+        pytest.param([linked], shown_as_ours, {}, [], id="unchanged"),
+        pytest.param([deleted], absence, {}, [], id="absent, known to be deleted"),
+        pytest.param([newer], shown_renamed, {}, [], id="stale"),
+    ],
+)
+def test_changes(
+    rows: list[Row], said: Observation, known: Stored, changes: list[tuple[str, Fields | str]]
+) -> None:
+    (decision,), _ = decide(rows, said, **known)
+
+    assert [(c.change, c.reason or c.fields) for c in changes_of(decision)] == changes
+    ids = (decision.organization_id, said.workos_id, said.event and said.event.id)
+    assert all((c.organization_id, c.workos_id, c.event_id) == ids for c in changes_of(decision))
+
+
+@pytest.mark.parametrize(
+    ("row", "said", "outcomes"),
+    [
+        pytest.param(linked, [event], [], id="an echo"),
+        pytest.param(linked, [renaming], ["updated"], id="a name"),
+        pytest.param(unlinked, [with_our_id], ["updated"], id="first link"),
+        pytest.param(elsewhere, [with_our_id], ["relinked"], id="another link"),
+        pytest.param(elsewhere, [with_our_id, renaming], ["relinked"], id="stale renaming"),
+        pytest.param(elsewhere, [with_our_id, an_event(2, name="New")], ["relinked", "updated"]),
+        pytest.param(linked, [deletion], ["disabled"], id="a deletion"),
+        pytest.param(disabled_here, [deletion], [], id="a deletion, disabled here"),
+        pytest.param(derived, [with_our_id, a_deletion(3)], ["created", "disabled"], id="a life"),
+    ],
+)
+def test_signals_report_a_row_once(row: Row, said: list[Observation], outcomes: list[str]) -> None:
+    _, plan = decide([row], *said)
+
+    assert plan.changes == tuple(RowChange(Outcome(o), "gram-1", "org_1") for o in outcomes)
+
+
+# Plans --------------------------------------------------------------------------------------
+
+
+def test_a_plan_has_one_write_a_row_in_id_order_and_creations_in_theirs() -> None:
+    rows = [a_row(f"gram-{n}", workos_id=f"org_{n}") for n in range(5)]
+    events = [an_event(n, workos_id=f"org_{n % 7}", name=f"Name {n}") for n in range(1, 42)]
+
+    _, plan = decide(reversed(rows), *events)
+
+    assert [row.id for row in plan.updated] == [f"gram-{n}" for n in range(5)]
+    created = [(c.workos_id, c.name, c.row.name) for c in plan.created]
+    assert created == [("org_5", "Name 5", "Name 40"), ("org_6", "Name 6", "Name 41")]
+
+
+def test_links_that_move_within_a_page_are_cleared_first() -> None:
+    moves = {"org_3": "gram-1", "org_1": "gram-2", "org_2": "gram-3"}
+    events = [an_event(workos_id=org, external_id=id_) for org, id_ in moves.items()]
+
+    _, plan = decide([linked, replace(other, workos_id="org_2")], *events)
+
+    assert plan.unlinked == ("gram-1", "gram-2")
+    assert [row.workos_id for row in plan.updated] == ["org_3", "org_1"]
+
+
+@dataclass
+class Tables:
+    """What PostgreSQL holds, by the order of the statements in ``orgs.db.rows``."""
+
+    rows: dict[str, Row] = field(default_factory=dict)
+    deletions: dict[str, str] = field(default_factory=dict)
+    write_backs: dict[str, str] = field(default_factory=dict)
+    conflicts: dict[str, Conflict] = field(default_factory=dict)
+
+    def apply(self, said: Sequence[Observation]) -> None:
+        stored = {"deletions": self.deletions, "conflicts": {*self.conflicts}}
+        _, plan = decide(self.rows.values(), *said, **stored)
+        for id_ in plan.unlinked:
+            self.rows[id_] = replace(self.rows[id_], workos_id=None)
+        for id_ in plan.undeleted:
+            self.rows[id_] = replace(self.rows[id_], deleted=False)
+        for row in plan.updated:
+            before = self.rows[row.id]
+            self._write(replace(row, disabled=before.disabled, deleted=before.deleted))
+        for row in (*plan.disabled, *(creation.row for creation in plan.created)):
+            self._write(row)
+        wanted = self.write_backs.keys() - set(plan.known_to_workos)
+        self.write_backs = {id_: self.write_backs[id_] for id_ in wanted}
+        self.write_backs |= plan.write_backs
+        unsolved = self.conflicts.keys() - set(plan.solved)
+        self.conflicts = {id_: self.conflicts[id_] for id_ in unsolved}
+        self.conflicts |= {conflict.workos_id: conflict for conflict in plan.conflicts}
+        for observation in said:
+            if observation.state is State.ABSENT and observation.event and observation.workos_id:
+                known = self.deletions.get(observation.workos_id, "")
+                self.deletions[observation.workos_id] = max(known, observation.event.id)
+
+    def _write(self, row: Row) -> None:
+        """A unique index is checked row by row."""
+        links = {other.workos_id for id_, other in self.rows.items() if id_ != row.id}
+        assert row.workos_id is None or row.workos_id not in links
+        self.rows[row.id] = row
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> list[Observation]:
+    """Events of three organizations that take each other's ids, listed in any order."""
+    ids = st.sampled_from([None, "gram-1", "gram-2", *map(derived_id, ["org_1", "org_2"])])
+    workos_ids = st.sampled_from(["org_1", "org_2", "org_3"])
+    numbers = draw(st.permutations(range(draw(st.integers(1, 8)))))
+    return [
+        a_deletion(number, workos_id=draw(workos_ids))
+        if draw(st.integers(0, 3)) == 0
+        else an_event(number, workos_id=draw(workos_ids), external_id=draw(ids), name=f"{number}")
+        for number in numbers
+    ]
+
+
+def pages(data: st.DataObject, listed: list[Observation]) -> Iterator[list[Observation]]:
+    while listed:
+        size = data.draw(st.integers(1, len(listed)))
+        yield listed[:size]
+        listed = listed[size:]
+
+
+@pytest.mark.parametrize("rows", [[], [linked, replace(deleted, id="gram-2", workos_id="org_2")]])
+@given(listed=streams(), data=st.data())
+def test_a_page_ends_where_its_events_one_by_one_do(
+    rows: list[Row], listed: list[Observation], data: st.DataObject
+) -> None:
+    one_by_one, in_pages = Tables({r.id: r for r in rows}), Tables({r.id: r for r in rows})
+
+    for said in listed:
+        one_by_one.apply([said])
+    for page in pages(data, listed):
+        in_pages.apply(page)
+
+    assert in_pages == one_by_one
+
+
+@pytest.mark.parametrize("last", [an_event(5, name="Name 5"), a_deletion(5)])
+@given(numbers=st.permutations([*range(1, 6), 3, 5]), data=st.data())
+def test_events_end_in_the_last_one_in_whatever_order_they_come(
+    last: Observation, numbers: list[int], data: st.DataObject
+) -> None:
+    tables, is_deletion = Tables({"gram-1": linked}), last.state is State.ABSENT
+    listed = [last if n == 5 else an_event(n, name=f"Name {n}") for n in numbers]
+
+    for page in pages(data, listed):
+        tables.apply(page)
+
+    row = tables.rows["gram-1"]
+    assert (row.workos_last_event_id, row.disabled) == (an_event_id(5), is_deletion)
+    assert is_deletion or row.name == "Name 5"
+    assert tables.write_backs == ({} if is_deletion else {"gram-1": "org_1"})
