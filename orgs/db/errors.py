@@ -8,6 +8,8 @@ from typing import TypeVar
 
 from django.db import DatabaseError, DataError, Error
 
+from orgs.domain.naming import one_line
+
 T = TypeVar("T")
 
 _UNIQUE_VIOLATION = "23505"
@@ -55,11 +57,15 @@ def retry_races(transact: Callable[[], T]) -> T:
 def is_environment(error: Error) -> bool:
     """Return True if the database failed, and not what was written.
 
-    psycopg refuses some values (a NUL) before PostgreSQL sees them, and gives no SQLSTATE then.
+    psycopg refuses some values (a NUL) before PostgreSQL sees them, and gives no SQLSTATE then. Of
+    class 42, PostgreSQL points into a statement of ours that it can't even parse, because a table
+    or column is missing; not into what a trigger or a policy executes.
     """
     state = sqlstate(error)
     if not state:
         return not isinstance(error, DataError | ItemRefused)
+    if state.startswith("42"):
+        return error.__cause__.diag.statement_position is not None  # type: ignore[union-attr]
     return state.startswith(_ENVIRONMENT_CLASSES) or state in _ENVIRONMENT
 
 
@@ -84,10 +90,17 @@ def sqlstate(error: Error) -> str:
 
 
 def describe(error: Error) -> str:
-    """Return what PostgreSQL says, without its DETAIL, which shows the values of the row."""
+    """Return what PostgreSQL says as one line, without its DETAIL, which shows the row's values."""
     if isinstance(error, ReceiverFailed):
-        return str(error)
+        return one_line(error)
     diagnostics = getattr(error.__cause__, "diag", None)
     primary = getattr(diagnostics, "message_primary", None)
     message = primary or str(error).partition("\n")[0]
-    return f"PostgreSQL {sqlstate(error)}: {message}".replace(" :", ":")
+    return one_line(f"{origin(error)}: {message}")
+
+
+def origin(error: Error) -> str:
+    """Return what ``describe`` begins with, up to a colon: who refuses, and by which code."""
+    if isinstance(error, ReceiverFailed):
+        return str(error).partition(":")[0]
+    return f"PostgreSQL {sqlstate(error)}".rstrip()

@@ -155,8 +155,8 @@ def _other_writes(plan: Plan) -> Iterator[Statement]:
 def _require_all(intended: Sequence[str], returned: Rows) -> None:
     if missing := set(intended) - {id_ for (id_,) in returned}:
         raise WriteSkipped(
-            f"PostgreSQL did not write {len(missing)} of {len(intended)} rows of "
-            "one table: a trigger or a policy left them out"
+            f"{len(missing)} of {len(intended)} rows of one table were not written: a trigger or a "
+            "policy left them out"
         )
 
 

@@ -347,10 +347,24 @@ WHERE id = %s
 RETURNING id
 """
 
-#: The events that were processed last, to see whether PostgreSQL refuses every item.
-LATEST_EVENTS = """
-SELECT workos_organization_id, outcome, error FROM workos_event
-WHERE processed_at IS NOT NULL ORDER BY processed_at DESC LIMIT %s
+#: How many other organizations' events PostgreSQL has refused with one code since it last accepted
+#: one that writes a row.
+REFUSED_IN_A_ROW = """
+SELECT count(DISTINCT workos_organization_id) FROM workos_event
+WHERE outcome = 'parked' AND starts_with(error, %s) AND workos_organization_id <> %s
+    AND processed_at > coalesce((
+        SELECT processed_at FROM workos_event
+        WHERE processed_at IS NOT NULL
+            AND outcome IN ('created', 'linked', 'relinked', 'updated', 'disabled')
+        ORDER BY processed_at DESC LIMIT 1
+    ), '-infinity')
+"""
+
+#: The same of those that the ledger has refused since it last took one.
+LEFT_OUT_IN_A_ROW = """
+SELECT count(*) FROM workos_conflict
+WHERE kind = 'ledger_refused' AND workos_organization_id <> %s
+    AND last_seen_at > coalesce((SELECT max(processed_at) FROM workos_event), '-infinity')
 """
 
 #: A request for an organization that has one replaces it: whoever had claimed the old one must

@@ -37,14 +37,16 @@ def bounded_transaction(*first: Statement, at_most: float | None = None) -> Iter
 def read_only_transaction(*, statement_seconds: float | None = None) -> Iterator[None]:
     """Open a transaction in which PostgreSQL refuses every write, whatever our code does.
 
-    It also ends any statement that takes longer than ``statement_seconds``, if given.
+    Its waits for locks are bounded too. It also ends any statement that takes longer than
+    ``statement_seconds``, if given.
     """
+    # First of all: later PostgreSQL does not allow it.
+    first = [Statement(sql.SET_READ_ONLY, []), Statement(sql.SET_LOCK_TIMEOUT, [_lock_timeout()])]
+    if statement_seconds is not None:
+        longest = f"{int(statement_seconds * 1000)}ms"
+        first.append(Statement(sql.SET_STATEMENT_TIMEOUT, [longest]))
     with transaction.atomic(durable=True):
-        with connection.cursor() as cursor:
-            # First of all: later PostgreSQL does not allow it.
-            cursor.execute(sql.SET_READ_ONLY)
-            if statement_seconds is not None:
-                cursor.execute(sql.SET_STATEMENT_TIMEOUT, [f"{int(statement_seconds * 1000)}ms"])
+        execute_together(first)
         yield
 
 
@@ -85,6 +87,6 @@ def _rows(cursor: Any) -> Rows:
     return cursor.fetchall() if cursor.description else []
 
 
-def _lock_timeout(at_most: float | None) -> str:
+def _lock_timeout(at_most: float | None = None) -> str:
     seconds = min(sync_settings().lock_timeout, at_most or float("inf"))
     return f"{int(seconds * 1000)}ms"

@@ -450,6 +450,8 @@ class Report:
         self.withdrawn += other.withdrawn
         self.claimed |= other.claimed
         self.owners |= other.owners
+        self.needs_writing |= other.needs_writing
+        self.rows_after |= other.rows_after
         self.locked += other.locked
 
     def of(self, *outcomes: Outcome) -> list[Change]:

@@ -15,7 +15,14 @@ from django.db import DatabaseError
 
 from orgs.db import rows, sql
 from orgs.db.cursor import CursorLocked, Place, cursor_locked, cursor_shared, move_cursor
-from orgs.db.errors import describe, is_environment, is_not_granted, is_passing, retry_races
+from orgs.db.errors import (
+    describe,
+    is_environment,
+    is_not_granted,
+    is_passing,
+    origin,
+    retry_races,
+)
 from orgs.db.transactions import execute_alone, read_only_transaction
 from orgs.domain.resolution import changes_of, row_ids
 from orgs.domain.types import (
@@ -168,8 +175,8 @@ def _apply_or_refuse(single: Batch, mode: Mode) -> Report:
         (observation,) = single.observations
         if observation.event is None:
             return _failed(observation, describe(error))
-        if mode is Mode.LIVE and _is_everything_refused(observation, error):
-            raise WritesRefused(describe(error)) from error.__cause__
+        if mode is Mode.LIVE:
+            _raise_if_all_are_refused(observation, error, sql.REFUSED_IN_A_ROW, f"{origin(error)}:")
         return _park(single, mode, describe(error))
 
 
@@ -180,16 +187,13 @@ def _is_environment(error: DatabaseError) -> bool:
     return is_environment(error)
 
 
-def _is_everything_refused(observation: Observation, error: DatabaseError) -> bool:
-    before = REFUSED_IN_A_ROW - 1
-    code = describe(error).partition(":")[0]
-    latest = execute_alone(sql.LATEST_EVENTS, [before])
-    refused = {
-        workos_id
-        for workos_id, outcome, reason in latest
-        if outcome == Outcome.PARKED and reason.startswith(f"{code}:")
-    }
-    return len(refused - {observation.workos_id}) == before
+def _raise_if_all_are_refused(
+    observation: Observation, error: DatabaseError, statement: str, *values: str
+) -> None:
+    """``statement`` counts the other objects that were refused in a row before this one."""
+    ((others,),) = execute_alone(statement, [*values, observation.workos_id or ""])
+    if others >= REFUSED_IN_A_ROW - 1:
+        raise WritesRefused(describe(error)) from error.__cause__
 
 
 def _failed(observation: Observation, reason: str) -> Report:
@@ -218,6 +222,7 @@ def _park(single: Batch, mode: Mode, reason: str) -> Report:
     except DatabaseError as error:
         if mode is not Mode.LIVE or is_passing(error) or _is_environment(error):
             raise
+        _raise_if_all_are_refused(observation, error, sql.LEFT_OUT_IN_A_ROW)
         return _pass_over(single, parked, describe(error))
     return _report(decisions, nothing, mode)
 
