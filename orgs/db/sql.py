@@ -347,15 +347,15 @@ WHERE id = %s
 RETURNING id
 """
 
-#: How many other organizations' events PostgreSQL has refused with one code since it last accepted
-#: one that writes a row.
+#: How many other objects' events PostgreSQL has refused with one code since it last accepted one
+#: that writes a row.
 REFUSED_IN_A_ROW = """
-SELECT count(DISTINCT workos_organization_id) FROM workos_event
-WHERE outcome = 'parked' AND starts_with(error, %s) AND workos_organization_id <> %s
+SELECT count(DISTINCT (resource, object_key)) FROM workos_event
+WHERE outcome = 'parked' AND starts_with(error, %s) AND object_key IS DISTINCT FROM %s
     AND processed_at > coalesce((
         SELECT processed_at FROM workos_event
         WHERE processed_at IS NOT NULL
-            AND outcome IN ('created', 'linked', 'relinked', 'updated', 'disabled')
+            AND outcome IN ('created', 'linked', 'relinked', 'updated', 'disabled', 'deleted')
         ORDER BY processed_at DESC LIMIT 1
     ), '-infinity')
 """

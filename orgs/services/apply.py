@@ -197,7 +197,8 @@ def _raise_if_all_are_refused(
 
 
 def _failed(observation: Observation, reason: str) -> Report:
-    change = Change(None, observation.workos_id, Outcome.FAILED, reason=reason)
+    id_, resource = observation.workos_id, observation.resource
+    change = Change(None, id_, Outcome.FAILED, reason=reason, resource=resource)
     report = Report(changes=[change])
     report.counts[Outcome.FAILED] = 1
     return report
