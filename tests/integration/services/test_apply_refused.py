@@ -10,6 +10,7 @@ from django.db import DatabaseError, OperationalError, connection
 
 from orgs import signals
 from orgs.db.cursor import ensure_cursor, read_cursor
+from orgs.db.errors import describe
 from orgs.domain.naming import slug_candidates
 from orgs.domain.types import Observation, Outcome, Position, Report
 from orgs.models import Organization, SyncCursor, WorkOSConflict, WorkOSEvent
@@ -369,13 +370,12 @@ def test_an_item_is_not_parked_in_a_page_that_another_process_has_applied(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ensure_cursor()
-    describe = applying.describe
 
     def and_another_applies_it(error: DatabaseError) -> str:
         SyncCursor.objects.update(last_event_id=an_event_id(9))
         return describe(error)
 
-    monkeypatch.setattr(applying, "describe", and_another_applies_it)
+    monkeypatch.setattr("orgs.services.apply.describe", and_another_applies_it)
 
     with a_trigger(SOME):
         report = live(*events(1))
@@ -440,19 +440,17 @@ def test_a_column_of_ours_that_is_missing_parks_nothing_and_moves_nothing(
 
 
 @pytest.mark.parametrize("grant", ["INSERT ON organization_metadata", "ALL ON workos_event"])
-@pytest.mark.parametrize(
-    "apply_two", [lambda: live(*events(2)), lambda: compare(an_organization())]
-)
-def test_a_missing_grant_parks_nothing_and_moves_nothing(
-    grant: str, apply_two: Callable[[], Report]
-) -> None:
+@pytest.mark.parametrize("mode", [Mode.LIVE, Mode.RECONCILE])
+def test_a_missing_grant_parks_nothing_and_moves_nothing(grant: str, mode: Mode) -> None:
     ensure_cursor()
 
     with (
         as_a_limited_user("USING (true)", revoked=grant),
         pytest.raises(DatabaseError, match="permission denied"),
     ):
-        apply_two()
+        apply(
+            Batch(observations=[an_organization()] if mode is Mode.RECONCILE else events(2)), mode
+        )
 
     assert ledger() == {}
     assert read_cursor().position == Position()
@@ -482,7 +480,7 @@ def test_a_connection_that_is_lost_parks_nothing_and_moves_nothing() -> None:
 def test_ten_refusals_in_a_row_are_the_environments_until_an_item_is_accepted_again() -> None:
     with a_required_column():
         report = live(*events(22))
-        with pytest.raises(WritesRefused, match='PostgreSQL 23502: .* column "billing_email"'):
+        with pytest.raises(WritesRefused, match=r'PostgreSQL 23502: .* column "billing_email"'):
             live(*events(13, first=10))
 
     assert len(parked()) == 9
