@@ -1,0 +1,573 @@
+"""Which item failed: what PostgreSQL refuses for one item never stops the rest, and what it refuses
+for all is no item's fault."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+from django.db import DatabaseError, OperationalError, connection
+
+from orgs import signals
+from orgs.db.cursor import ensure_cursor, read_cursor
+from orgs.db.errors import describe
+from orgs.domain.naming import slug_candidates
+from orgs.domain.types import Observation, Outcome, Position, Report
+from orgs.models import Organization, SyncCursor, WorkOSConflict, WorkOSEvent
+from orgs.services import apply as applying
+from orgs.services.apply import Mode, WritesRefused, apply
+from orgs.services.decide import Batch
+from tests.builders import (
+    NOON,
+    a_deletion,
+    a_page,
+    an_absence,
+    an_event,
+    an_event_id,
+    an_organization,
+    an_organization_row,
+    an_unreadable_event,
+    apply_page,
+)
+from tests.concurrency import another_program, in_thread, wait_until_blocked
+from tests.triggers import a_trigger, attempts, execute
+
+pytestmark = pytest.mark.usefixtures("database")
+
+SyncSetting = Callable[..., None]
+SOME = "RAISE EXCEPTION 'not this one';"
+
+
+def live(*observations: Observation) -> Report:
+    """Apply the next page of the stream."""
+    return apply_page(a_page(*observations, read_from=read_cursor().position))
+
+
+def events(count: int, *, first: int = 1, name: str = "Acme") -> list[Observation]:
+    return [an_event(n, workos_id=f"org_{n}", name=name) for n in range(first, first + count)]
+
+
+def compare(*observations: Observation) -> Report:
+    return apply(Batch(observations=observations), Mode.RECONCILE)
+
+
+def parked() -> dict[str, str]:
+    return dict(WorkOSEvent.objects.parked().values_list("id", "error"))
+
+
+def ledger() -> dict[str, str | None]:
+    return dict(WorkOSEvent.objects.values_list("id", "outcome"))
+
+
+@contextmanager
+def a_required_column(table: str = "organization_metadata") -> Iterator[None]:
+    """A column that another program has added, and that the sync knows nothing of."""
+    execute(f"ALTER TABLE {table} ADD billing_email text NOT NULL DEFAULT 'x'")
+    execute(f"ALTER TABLE {table} ALTER billing_email DROP DEFAULT")
+    try:
+        yield
+    finally:
+        execute(f"ALTER TABLE {table} DROP billing_email")
+
+
+@contextmanager
+def as_a_limited_user(*policies: str, revoked: str = "") -> Iterator[None]:
+    """The tables as a user sees them who is neither their owner nor a superuser."""
+    execute("CREATE ROLE limited; GRANT ALL ON ALL TABLES IN SCHEMA public TO limited")
+    execute("ALTER TABLE organization_metadata ENABLE ROW LEVEL SECURITY")
+    for policy in policies:
+        execute(f"CREATE POLICY p{len(policy)} ON organization_metadata {policy}")
+    if revoked:
+        execute(f"REVOKE {revoked} FROM limited")
+    execute("SET ROLE limited")
+    try:
+        yield
+    finally:
+        execute("RESET ROLE; ALTER TABLE organization_metadata DISABLE ROW LEVEL SECURITY")
+        for policy in policies:
+            execute(f"DROP POLICY p{len(policy)} ON organization_metadata")
+        execute("DROP OWNED BY limited; DROP ROLE limited")
+
+
+# One item -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "at_commit"),
+    [
+        # Any code but the environment's, and those that pass.
+        *(
+            (code, False)
+            for code in ("P0001", "22000", "23502", "42501", "42703", "55000", "57014")
+        ),
+        ("P0001", True),
+        ("23505", True),
+    ],
+)
+def test_an_event_that_is_refused_is_parked_and_the_rest_is_applied(
+    code: str, at_commit: bool
+) -> None:
+    page = [*events(1), *events(1, first=2, name="Bad"), *events(1, first=3)]
+    body = f"RAISE SQLSTATE '{code}' USING MESSAGE = 'not this one';"
+
+    with a_trigger(body, when="NEW.name = 'Bad'", at_commit=at_commit):
+        report = live(*page)
+
+    assert +report.counts == {Outcome.CREATED: 2, Outcome.PARKED: 1}
+    assert (report.requested_write_backs, report.moved_rows) == (True, True)
+    assert report.interrupted_by is None
+    assert parked() == {an_event_id(2): f"PostgreSQL {code}: not this one"}
+    assert WorkOSEvent.objects.parked().get().payload == '{"id": "event_0002"}'
+    assert read_cursor().position == Position(an_event_id(3), NOON)
+
+
+@pytest.mark.parametrize("at_commit", [False, True], ids=["at once", "at commit"])
+@pytest.mark.parametrize(
+    ("before", "event"),
+    [
+        pytest.param({"name": "Old"}, an_event(2, workos_id="org_2", name="Bad"), id="update"),
+        pytest.param({"name": "Bad"}, a_deletion(2, workos_id="org_2"), id="disable"),
+        pytest.param(
+            {"name": "Bad", "workos_id": "org_0"},
+            an_event(2, workos_id="org_2", name="Bad", external_id="gram-2"),
+            id="relink",
+        ),
+    ],
+)
+def test_every_write_of_a_row_can_be_refused(
+    before: dict[str, str], event: Observation, at_commit: bool
+) -> None:
+    an_organization_row("gram-2", **{"workos_id": "org_2", **before})
+    rows = list(Organization.objects.values())
+    comparing = an_absence("org_2") if event.fields is None else replace(event, event=None)
+    absent = frozenset({"org_0"})
+
+    with a_trigger(SOME, when="NEW.name = 'Bad'", at_commit=at_commit):
+        live(an_event(1), event, an_event(3, workos_id="org_3"))
+        report = apply(Batch(observations=[comparing], absent=absent), Mode.RECONCILE)
+
+    assert parked() == {an_event_id(2): "PostgreSQL P0001: not this one"}
+    assert list(Organization.objects.filter(id="gram-2").values()) == rows
+    assert +report.counts == {Outcome.FAILED: 1}
+
+
+def test_an_object_that_is_refused_is_reported_as_failed_and_the_rest_is_applied() -> None:
+    bad = an_organization("org_2", name="Bad")
+
+    with a_trigger(SOME, when="NEW.name = 'Bad'"):
+        report = compare(an_organization("org_1"), bad, an_organization("org_3"))
+
+    (failed,) = report.of(Outcome.FAILED)
+    assert +report.counts == {Outcome.CREATED: 2, Outcome.FAILED: 1, "write_backs": 2}
+    assert (failed.workos_id, failed.reason) == ("org_2", "PostgreSQL P0001: not this one")
+    assert report.found_drift
+
+
+def test_what_was_refused_is_said_in_one_printable_line_without_the_rows_values() -> None:
+    body = "RAISE EXCEPTION E'no \\x1b[1m %', repeat('x', 900) USING DETAIL = 'a secret';"
+
+    with a_trigger(body, when="NEW.name = 'Bad'"):
+        report = compare(an_organization(name="Bad"))
+        live(*events(1), *events(1, first=2, name="Bad"))
+
+    (reason,) = parked().values()
+    assert report.of(Outcome.FAILED)[0].reason == reason
+    assert reason.startswith(r"PostgreSQL P0001: no \x1b[1m xxx")
+    assert len(reason) < 310
+    assert "secret" not in reason
+
+
+@pytest.mark.parametrize(
+    ("before", "said"),
+    [
+        pytest.param({}, an_event(1, external_id="gram-1"), id="insert"),
+        pytest.param({"workos_id": "org_1"}, an_event(1), id="update"),
+        pytest.param({"workos_id": "org_1"}, a_deletion(1), id="disable"),
+    ],
+)
+def test_a_row_that_a_trigger_leaves_out_is_not_reported_as_written(
+    before: dict[str, str], said: Observation
+) -> None:
+    if before:
+        an_organization_row("gram-1", **before)
+    comparing = an_absence() if said.fields is None else replace(said, event=None)
+    if said.fields is not None and before:
+        comparing = an_organization(name="New")
+
+    with a_trigger("RETURN NULL;"):
+        report = live(said, an_unreadable_event(2))
+        failed = compare(comparing)
+
+    reason = "PostgreSQL: 1 of 1 rows of one table were not written: a trigger or a policy left"
+    assert +report.counts == {Outcome.PARKED: 2}
+    assert parked()[an_event_id(1)].startswith(reason)
+    assert +failed.counts == {Outcome.FAILED: 1}
+
+
+def test_a_policy_that_forbids_a_row_is_not_a_missing_grant() -> None:
+    with as_a_limited_user("USING (true) WITH CHECK (name <> 'Bad')"):
+        live(*events(1), *events(1, first=2, name="Bad"), *events(1, first=3))
+        report = compare(an_organization("org_9", name="Bad"))
+
+    ((event_id, error),) = parked().items()
+    assert event_id == an_event_id(2)
+    assert error.startswith("PostgreSQL 42501: new row violates row-level")
+    assert Organization.objects.count() == 2
+    assert +report.counts == {Outcome.FAILED: 1}
+
+
+def test_a_row_that_a_policy_hides_is_parked() -> None:
+    an_organization_row("gram-2", workos_id="org_2", name="Hidden")
+
+    with as_a_limited_user("USING (name <> 'Hidden')"):
+        live(*events(3))
+
+    assert list(parked()) == [an_event_id(2)]
+
+
+def test_what_psycopg_refuses_before_postgresql_sees_it_is_parked() -> None:
+    report = live(an_event(1, name="a\0"), an_event(2, workos_id="org_2"))
+
+    assert +report.counts == {Outcome.PARKED: 1, Outcome.CREATED: 1}
+
+
+def test_a_name_whose_slugs_are_all_taken_is_parked() -> None:
+    for number, slug in enumerate(slug_candidates("acme", "org_1")):
+        an_organization_row(f"gram-{number}", slug=slug)
+
+    live(*events(2))
+
+    assert list(parked()) == [an_event_id(1)]
+
+
+def test_a_receiver_that_raises_refuses_its_item() -> None:
+    def refuse(changes: tuple[object, ...], **_: object) -> None:
+        if any("org_2" in str(change) for change in changes):
+            raise LookupError("not this one")
+
+    signals.changes_applied.connect(refuse)
+    try:
+        live(*events(3))
+    finally:
+        signals.changes_applied.disconnect(refuse)
+
+    reason = "A receiver of changes_applied raised LookupError: not this one"
+    assert parked() == {an_event_id(2): reason}
+
+
+def test_a_replay_parks_what_is_refused_and_leaves_the_cursor_alone() -> None:
+    live(*events(1))
+
+    with a_trigger(SOME, when="NEW.name = 'Bad'"):
+        page = a_page(*events(1, first=2, name="Bad"), an_event(3))
+        report = apply_page(page, Mode.REPLAY)
+
+    assert +report.counts == {Outcome.PARKED: 1, Outcome.UPDATED: 1}
+    assert read_cursor().position == Position(an_event_id(1), NOON)
+
+
+@pytest.mark.parametrize("at_commit", [False, True], ids=["at once", "at commit"])
+def test_an_event_that_the_ledger_refuses_is_passed_over_as_a_conflict(
+    at_commit: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    is_second = "NEW.workos_organization_id = 'org_2'"
+
+    with a_trigger(SOME, table="workos_event", when=is_second, at_commit=at_commit):
+        report = live(*events(3))
+
+    conflict = WorkOSConflict.objects.get()
+    assert ledger() == {an_event_id(1): "created", an_event_id(3): "created"}
+    assert +report.counts == {Outcome.CREATED: 2, Outcome.PARKED: 1}
+    assert (conflict.workos_organization_id, conflict.kind) == ("org_2", "ledger_refused")
+    assert "event_0002 is not applied: PostgreSQL P0001: not this one" in conflict.reason
+    assert conflict.reason in caplog.text
+    assert read_cursor().position == Position(an_event_id(3), NOON)
+
+
+# Item by item -------------------------------------------------------------------------------
+
+
+def test_content_that_is_refused_is_tried_once_in_its_page_and_once_alone() -> None:
+    with a_trigger("PERFORM nextval('attempts'); RAISE SQLSTATE '22000';"):
+        live(*events(1))
+
+        assert attempts() == 2
+
+
+@pytest.mark.parametrize("code", ["40001", "40P01", "23505"])
+def test_a_race_that_is_lost_once_is_run_again(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(applying, "_apply_alone", None)
+
+    with a_trigger(f"IF nextval('attempts') = 1 THEN RAISE SQLSTATE '{code}'; END IF;"):
+        report = live(*events(1))
+
+    assert +report.counts == {Outcome.CREATED: 1}
+
+
+def test_alone_a_race_that_is_lost_once_is_run_again() -> None:
+    # The page loses it as often as a page may, and then the item alone once more.
+    with a_trigger("IF nextval('attempts') < 7 THEN RAISE SQLSTATE '40001'; END IF;"):
+        assert +live(*events(1)).counts == {Outcome.CREATED: 1}
+
+
+def test_a_unique_violation_that_lasts_is_parked_after_a_bounded_number_of_attempts() -> None:
+    body = "PERFORM nextval('attempts'); RAISE unique_violation;"
+
+    with a_trigger(body, when="NEW.workos_id = 'org_1'"):
+        live(*events(2))
+
+        assert attempts() == 10, "five times in its page, five times alone"
+    assert list(parked()) == [an_event_id(1)]
+
+
+@pytest.mark.parametrize("code", ["40001", "40P01", "55P03"])
+def test_what_passes_is_never_parked_and_lets_through_what_stands_before_it(code: str) -> None:
+    is_second = "NEW.workos_id = 'org_2'"
+
+    with a_trigger(f"RAISE SQLSTATE '{code}';", when=is_second):
+        report = live(*events(3))
+        with pytest.raises(OperationalError):
+            live(*events(2, first=2))
+        compared = compare(an_organization("org_2"), an_organization("org_3"))
+
+    assert isinstance(report.interrupted_by, OperationalError)
+    assert report.requested_write_backs
+    assert ledger() == {an_event_id(1): "created"}
+    assert read_cursor().position == Position(an_event_id(1), NOON)
+    assert SyncCursor.objects.get().drained_at is None, "the page was not applied to its end"
+    assert (compared.locked, compared.counts[Outcome.CREATED]) == (["org_2"], 1)
+
+
+def test_a_row_that_is_locked_is_not_disabled_before_it_was_tried_again(
+    sync_setting: SyncSetting,
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    an_organization_row("gram-1", workos_id="org_old")
+
+    with another_program() as rival:
+        rival.execute("SELECT FROM organization_metadata FOR UPDATE")
+        report = compare(an_organization("org_new", external_id="gram-1"))
+
+    assert (report.locked, report.claimed) == (["org_new"], {"gram-1"})
+
+
+def test_item_by_item_stops_where_another_process_has_moved_the_cursor() -> None:
+    # The first item, applied alone, jumps the cursor, as another process between the two would.
+    jump = "IF NEW.last_event_id = 'event_0001' THEN NEW.last_event_id := 'event_0002'; END IF;"
+    execute("ALTER TABLE organization_metadata ADD CONSTRAINT theirs CHECK (name <> 'Bad')")
+    try:
+        with a_trigger(jump, table="workos_sync_cursor"):
+            report = live(*events(2), *events(1, first=3, name="Bad"))
+    finally:
+        execute("ALTER TABLE organization_metadata DROP CONSTRAINT theirs")
+
+    assert +report.counts == {Outcome.CREATED: 1}
+    assert report.dropped
+    assert parked() == {}
+
+
+def test_an_item_is_not_parked_in_a_page_that_another_process_has_applied(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ensure_cursor()
+
+    def and_another_applies_it(error: DatabaseError) -> str:
+        SyncCursor.objects.update(last_event_id=an_event_id(9))
+        return describe(error)
+
+    monkeypatch.setattr("orgs.services.apply.describe", and_another_applies_it)
+
+    with a_trigger(SOME):
+        report = live(*events(1))
+
+    assert report.dropped
+    assert read_cursor().position.last_event_id == an_event_id(9)
+    assert parked() == {}
+
+
+def test_item_by_item_ends_where_the_page_does() -> None:
+    """Also if its last event has no id, and so no place of its own."""
+    page = a_page(*events(1, name="Bad"), an_unreadable_event(2))
+    beyond = Position("event_0007", NOON)
+
+    with a_trigger(SOME, when="NEW.name = 'Bad'"):
+        apply_page(replace(page, position=beyond))
+
+    assert read_cursor().position == beyond
+    assert SyncCursor.objects.get().drained_at is not None
+
+
+# The environment ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", ["08006", "53100", "58030", "25006", "57P01", "57P03"])
+def test_what_is_the_environments_parks_nothing_and_moves_nothing(code: str) -> None:
+    ensure_cursor()
+
+    with a_trigger(f"PERFORM nextval('attempts'); RAISE SQLSTATE '{code}';"):
+        with pytest.raises(DatabaseError):
+            live(*events(2))
+        with pytest.raises(DatabaseError):
+            compare(an_organization(), an_organization("org_2"))
+
+        assert attempts() == 2, "it is not looked for in each item"
+    assert ledger() == {}
+    assert read_cursor().position == Position()
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [
+        ("organization_metadata", "workos_updated_at"),
+        ("workos_event", "payload"),
+        ("workos_sync_cursor", "failures"),
+    ],
+)
+def test_a_column_of_ours_that_is_missing_parks_nothing_and_moves_nothing(
+    table: str, column: str
+) -> None:
+    ensure_cursor()
+    execute(f"ALTER TABLE {table} RENAME {column} TO elsewhere")
+    try:
+        with pytest.raises(DatabaseError, match=column):
+            live(*events(3))
+    finally:
+        execute(f"ALTER TABLE {table} RENAME elsewhere TO {column}")
+
+    assert ledger() == {}
+    assert not Organization.objects.exists()
+    assert read_cursor().position == Position()
+
+
+@pytest.mark.parametrize("grant", ["INSERT ON organization_metadata", "ALL ON workos_event"])
+@pytest.mark.parametrize("mode", [Mode.LIVE, Mode.RECONCILE])
+def test_a_missing_grant_parks_nothing_and_moves_nothing(grant: str, mode: Mode) -> None:
+    ensure_cursor()
+
+    with (
+        as_a_limited_user("USING (true)", revoked=grant),
+        pytest.raises(DatabaseError, match="permission denied"),
+    ):
+        apply(
+            Batch(observations=[an_organization()] if mode is Mode.RECONCILE else events(2)), mode
+        )
+
+    assert ledger() == {}
+    assert read_cursor().position == Position()
+
+
+def test_a_connection_that_is_lost_parks_nothing_and_moves_nothing() -> None:
+    ensure_cursor()
+    an_organization_row("gram-2", workos_id="org_2")
+
+    with another_program() as rival, in_thread() as start:
+        rival.execute("SELECT FROM organization_metadata FOR UPDATE")
+        applying_ = start(lambda: live(*events(3)))
+        wait_until_blocked()
+        rival.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        )
+        with pytest.raises(OperationalError):
+            applying_.result()
+
+    assert ledger() == {}
+    assert read_cursor().position == Position()
+
+
+# Everything is refused ----------------------------------------------------------------------
+
+
+def test_ten_refusals_in_a_row_are_the_environments_until_an_item_is_accepted_again() -> None:
+    with a_required_column():
+        report = live(*events(22))
+        with pytest.raises(WritesRefused, match=r'PostgreSQL 23502: .* column "billing_email"'):
+            live(*events(13, first=10))
+
+    assert len(parked()) == 9
+    assert all('"billing_email"' in error for error in parked().values())
+    assert isinstance(report.interrupted_by, WritesRefused)
+    assert read_cursor().position == Position(an_event_id(9), NOON)
+
+    live(*events(13, first=10))
+
+    assert Organization.objects.count() == 13
+    with a_trigger(SOME, when="NEW.name = 'Bad'"):
+        live(*events(1, first=30, name="Bad"))
+    assert an_event_id(30) in parked(), "an accepted item says who is at fault"
+
+
+def test_an_accepted_item_between_them_says_that_the_others_are_at_fault() -> None:
+    bad = events(9, name="Bad"), events(9, first=11, name="Bad")
+
+    with a_trigger(SOME, when="NEW.name = 'Bad'"):
+        report = live(*bad[0], *events(1, first=10), *bad[1])
+
+    assert report.interrupted_by is None
+    assert len(parked()) == 18
+
+
+def test_items_of_one_object_are_no_ten_objects_and_hide_none() -> None:
+    with a_trigger(SOME):
+        live(*(an_event(n, workos_id="org_1") for n in range(12)))
+        assert len(parked()) == 12
+
+        pairs = [an_event(n, workos_id=f"org_{n // 2}") for n in range(24, 60)]
+        report = live(*pairs)
+
+    assert isinstance(report.interrupted_by, WritesRefused)
+    assert len({event.workos_organization_id for event in WorkOSEvent.objects.all()}) == 9
+
+
+def test_events_that_write_no_row_do_not_count() -> None:
+    """They are recorded, whatever happens to the rows."""
+    page = [
+        e for n in range(1, 12) for e in (*events(1, first=n), a_deletion(n + 50, workos_id="x"))
+    ]
+
+    with a_trigger(SOME):
+        report = live(*page)
+
+    assert isinstance(report.interrupted_by, WritesRefused)
+    assert len(parked()) == 9
+
+
+def test_other_codes_are_counted_apart() -> None:
+    body = (
+        "RAISE SQLSTATE USING ERRCODE = CASE WHEN NEW.name = 'Odd' THEN '22000' ELSE 'P0001' END;"
+    )
+    body = body.replace("RAISE SQLSTATE USING", "RAISE EXCEPTION 'no' USING")
+    page = [
+        e for n in range(1, 9) for e in (*events(1, first=n), *events(1, first=n + 50, name="Odd"))
+    ]
+
+    with a_trigger(body):
+        assert live(*page).interrupted_by is None
+
+
+def test_a_list_reports_each_item_that_is_refused_however_many() -> None:
+    with a_required_column():
+        report = compare(*(an_organization(f"org_{n}") for n in range(22)))
+
+    assert +report.counts == {Outcome.FAILED: 22}
+    assert all('column "billing_email"' in change.reason for change in report.changes)
+    assert report.found_drift
+
+
+def test_a_ledger_that_refuses_every_event_is_the_environments() -> None:
+    with a_required_column("workos_event"):
+        report = live(*events(22))
+        with pytest.raises(WritesRefused):
+            live(*events(13, first=10))
+
+    assert isinstance(report.interrupted_by, WritesRefused)
+    assert read_cursor().position == Position(an_event_id(9), NOON)
+    assert WorkOSConflict.objects.count() == 9
+
+
+def test_a_session_is_left_as_it_was() -> None:
+    with a_trigger(SOME):
+        live(*events(1))
+
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW lock_timeout")
+        assert cursor.fetchone() == ("0",)
