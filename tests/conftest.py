@@ -1,4 +1,4 @@
-"""Fixtures: a real PostgreSQL, emptied after each test, and a real HTTP stand-in for WorkOS."""
+"""Fixtures: a real PostgreSQL, emptied after each test; those of the fake WorkOS are a plugin's."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,8 +11,9 @@ from pytest_django import Settings
 
 import orgs.workos
 from gram_sync.embedded_postgres import server
-from orgs.testing import WorkOSStandIn
 from tests.settings import TEST_SERVER_DATA
+
+pytest_plugins = ["orgs.testing.pytest"]
 
 # Database and HTTP examples take milliseconds that vary: no deadline. The same examples each time,
 # so that a red suite is red again; raise max_examples by hand to search further.
@@ -84,14 +85,6 @@ def _no_client_left_over() -> Iterator[None]:
     """A process has one client, and a 429 pauses it; the next test has another fake WorkOS."""
     yield
     orgs.workos.close()
-
-
-@pytest.fixture
-def workos(settings: Settings) -> Iterator[WorkOSStandIn]:
-    """WorkOS's stand-in, and the settings that point at it."""
-    with WorkOSStandIn(api_key="sk_test_stand_in", hold_back=0.0) as stand_in:
-        settings.WORKOS_SYNC = {**settings.WORKOS_SYNC, "BASE_URL": stand_in.base_url}
-        yield stand_in
 
 
 @pytest.fixture

@@ -1,22 +1,26 @@
-"""A WorkOS stand-in over real HTTP, for the demo, the tests and the benchmark.
+"""A fake WorkOS that answers over real HTTP, for tests and demos; docs/testing.md shows its use.
 
-`WorkOSStandIn` runs in this process; `python -m orgs.testing` runs one by itself, and
-`StandInClient` controls it from others.
+`FakeWorkOS` runs in this process. `python -m orgs.testing` runs one in a process of its own, and
+`FakeWorkOSClient` controls it from others. `orgs.testing.pytest` has the fixtures.
 """
 
-from .client import StandInClient
+from .client import FakeWorkOSClient
 from .deliveries import sign
+from .fake import FakeWorkOS
 from .messages import Json, JsonObject, Refused
-from .stand_in import WorkOSStandIn
 from .ulid import UlidFactory, ulid_milliseconds
 
 __all__ = [
+    "FakeWorkOS",
+    "FakeWorkOSClient",
     "Json",
     "JsonObject",
     "Refused",
-    "StandInClient",
     "UlidFactory",
-    "WorkOSStandIn",
     "sign",
     "ulid_milliseconds",
 ]
+
+# Until the tests are renamed.
+WorkOSStandIn = FakeWorkOS
+StandInClient = FakeWorkOSClient

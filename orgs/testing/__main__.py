@@ -1,4 +1,4 @@
-"""Run a WorkOS stand-in until SIGTERM or SIGINT; prints its base URL when it is ready."""
+"""Run a fake WorkOS until SIGTERM or SIGINT; prints its base URL when it is ready."""
 
 import argparse
 import math
@@ -8,7 +8,7 @@ from contextlib import suppress
 from threading import Event
 from typing import Final
 
-from .stand_in import WorkOSStandIn
+from .fake import FakeWorkOS
 
 _LAST_PORT: Final = 65535
 
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m orgs.testing", description=__doc__)
     parser.add_argument("--port", type=_port, default=0, help="any free one unless given")
-    parser.add_argument("--api-key", type=_text, default="sk_test_stand_in")
+    parser.add_argument("--api-key", type=_text, default="sk_test_fake")
     parser.add_argument("--hold-back", type=_seconds, default=0.0, metavar="SECONDS")
     parser.add_argument("--webhook-url", type=_text, metavar="URL")
     parser.add_argument("--webhook-secret", type=_text, metavar="SECRET")
@@ -69,8 +69,8 @@ def _on_signals() -> Event:
     return stopped
 
 
-def _started(arguments: argparse.Namespace) -> WorkOSStandIn:
-    workos = WorkOSStandIn(
+def _started(arguments: argparse.Namespace) -> FakeWorkOS:
+    workos = FakeWorkOS(
         api_key=arguments.api_key, port=arguments.port, hold_back=arguments.hold_back
     )
     if arguments.webhook_url is not None:

@@ -24,7 +24,7 @@ _ORGANIZATION_FIELDS: Final = frozenset({"name", "external_id", "metadata"})
 class Api:
     """Answers requests from the state. Thread-safe.
 
-    What it doesn't know, be it a route, a parameter or a field, it refuses: a stand-in that
+    What it doesn't know, be it a route, a parameter or a field, it refuses: a fake that
     ignores what it can't do would let a test pass for nothing.
     """
 
@@ -62,7 +62,7 @@ class Api:
             case "DELETE", ["organizations", organization_id]:
                 answer = self._delete_organization(organization_id)
             case _:
-                raise Refused(404, "not_found", f"Cannot {request.method} {request.path}")
+                raise Refused(404, "not_found", "Not Found")  # as the official emulator has it
         return answer
 
     def _list_events(self, query: Mapping[str, str]) -> Answer:

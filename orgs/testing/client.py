@@ -1,4 +1,4 @@
-"""The stand-in's controls from another process."""
+"""The fake's controls from another process."""
 
 import functools
 import http.client
@@ -13,10 +13,10 @@ from .controls import CONTROL_PATH, CONTROLS, Controls, keyword_arguments
 from .messages import Json, Refused
 
 
-class StandInClient(Controls):
-    """A stand-in at a base URL, with the very controls `WorkOSStandIn` has.
+class FakeWorkOSClient(Controls):
+    """A fake at a base URL, with the very controls `FakeWorkOS` has.
 
-    Whatever the stand-in has against a call is raised as Refused. No answer is an OSError.
+    Whatever the fake has against a call is raised as Refused. No answer is an OSError.
     """
 
     def __init__(self, base_url: str, *, timeout: float = 60.0) -> None:
@@ -50,15 +50,15 @@ def _serializable(value: object) -> str:
 
 
 def _remote(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a control that is carried out by the stand-in the client speaks to."""
+    """Return a control that is carried out by the fake the client speaks to."""
     signature = inspect.signature(method)
 
     @functools.wraps(method)
-    def call(self: StandInClient, *positional: object, **keywords: object) -> Json:
+    def call(self: FakeWorkOSClient, *positional: object, **keywords: object) -> Json:
         return self._call(name, keyword_arguments(signature, *positional, **keywords))
 
     return call
 
 
 for _name, _method in CONTROLS.items():
-    setattr(StandInClient, _name, _remote(_name, _method))
+    setattr(FakeWorkOSClient, _name, _remote(_name, _method))

@@ -1,4 +1,4 @@
-"""The stand-in's clock, and moments as WorkOS writes them."""
+"""The fake's clock, and moments as WorkOS writes them."""
 
 import time
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""What tests and demos may do to the stand-in: in its process, or over HTTP by name."""
+"""What tests and demos may do to the fake: in its process, or over HTTP by name."""
 
 import inspect
 import json
@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar, Unpack
 
 from .clock import Moment
-from .deliveries import Courier, Endpoint, ReleaseOrder
+from .deliveries import Endpoint, ReleaseOrder, WebhookSender
 from .faults import Fault, Faults
 from .journal import Journal
+from .limits import RateLimit, RateLimits
 from .messages import Answer, Json, JsonObject, Refused, Request, RequestFilter
 from .state import OnLostCursor, OrganizationChanges, WorkOSState
 
-CONTROL_PATH: Final = "/_stand_in/"
+CONTROL_PATH: Final = "/_fake/"
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
@@ -27,7 +28,7 @@ def control(method: _Method) -> _Method:
 
 
 class Controls:
-    """The stand-in's controls. Thread-safe; what they return is the caller's own copy.
+    """The fake's controls. Thread-safe; what they return is the caller's own copy.
 
     Changes are made as by an administrator in the dashboard, not as through the API. A moment
     (`at`) is a datetime or an ISO 8601 text, now by default; what is older than the retention
@@ -35,9 +36,10 @@ class Controls:
     """
 
     _state: WorkOSState
-    _courier: Courier
+    _webhooks: WebhookSender
     _faults: Faults
     _journal: Journal
+    _limits: RateLimits
 
     @control
     def create_organization(
@@ -208,9 +210,11 @@ class Controls:
         any. What was asked for earlier goes wrong first. With `applied`, the request is done
         and only its answer goes wrong. Kinds, with their parameters:
 
-        - `rate_limited` (retry_after=None), `status` (status, body=None), `html` (status=200)
+        - `rate_limited` (retry_after=None, bare=False: `Ratelimited` instead of JSON)
+        - `status` (status, body=None), `html` (status=200)
         - `time_out` (seconds=60), `reset`, `slow` (seconds)
         - `empty`, `body` (body: any JSON), `text` (text: as for `emit_text`), `truncated`
+        - `headers` (headers: those to add, replace or, with None, leave out)
         - `ends_early`, `repeated_page`, `no_list_metadata`: listings
         - `expired_cursor` (status=400, restart=False): reads with an `after`
         """
@@ -223,47 +227,69 @@ class Controls:
         self._faults.clear()
 
     @control
+    def limit_requests(
+        self,
+        limit: int | None,
+        *,
+        seconds: float = 60.0,
+        method: str | None = None,
+        path: str | None = None,
+        exact: bool = False,
+    ) -> None:
+        """Refuse what is more than a number of requests in so many seconds with a 429.
+
+        Counts the requests that match as for `misbehave`, by default all. A None ends the limit
+        of those. WorkOS's own limits are 6,000 requests, and 50 deletions of organizations, in 60
+        seconds.
+        """
+        meant = RequestFilter(method, path, exact)
+        if limit is None:
+            self._limits.remove(meant)
+        else:
+            self._limits.add(RateLimit(meant, limit, seconds))
+
+    @control
     def add_webhook_endpoint(
         self, *, url: str, secret: str, events: Sequence[str] | None = None
     ) -> None:
         """Deliver the events to come to an endpoint, all or those of some types."""
         types = None if events is None else frozenset(events)
-        self._courier.add_endpoint(Endpoint(url, secret, types))
+        self._webhooks.add_endpoint(Endpoint(url, secret, types))
 
     @control
     def drop_deliveries(self, count: int = 1, *, event_id: str | None = None) -> None:
         """Lose the next deliveries for good, or those of one event that are still to be sent."""
         if event_id is None:
-            self._courier.drop(count)
+            self._webhooks.drop(count)
         else:
-            self._courier.drop_event(event_id)
+            self._webhooks.drop_event(event_id)
 
     @control
     def repeat_deliveries(self, copies: int) -> None:
         """Deliver every event to come so many times; 1 is normal."""
-        self._courier.repeat(copies)
+        self._webhooks.repeat(copies)
 
     @control
     def delay_deliveries(self, seconds: float) -> None:
         """Deliver every event to come so much later; 0 is normal."""
-        self._courier.delay(seconds)
+        self._webhooks.delay(seconds)
 
     @control
     def hold_deliveries(self) -> None:
         """Deliver nothing that comes until it is released."""
-        self._courier.hold()
+        self._webhooks.hold()
 
     @control
     def release_deliveries(
         self, *, order: ReleaseOrder = "as sent", seed: int | None = None
     ) -> int:
         """Deliver what was held in an order, and hold no more; return how many those were."""
-        return self._courier.release(order, seed)
+        return self._webhooks.release(order, seed)
 
     @control
     def wait_for_deliveries(self, *, timeout: float = 10.0) -> bool:
         """Wait until all is delivered or given up, but for what is held; False if time is up."""
-        return self._courier.wait(timeout)
+        return self._webhooks.wait(timeout)
 
     @control
     def deliveries(self) -> list[JsonObject]:
@@ -272,30 +298,41 @@ class Controls:
         Each has `event_id`, `event`, `url`, `attempt`, `status` (None if there was no answer)
         and `error` ("dropped" for those lost on request).
         """
-        return self._courier.records()
+        return self._webhooks.records()
 
     @control
     def forget_deliveries(self) -> None:
         """Begin the record of deliveries anew."""
-        self._courier.forget_records()
+        self._webhooks.forget_records()
 
     @control
     def requests(
-        self, *, method: str | None = None, path: str | None = None, exact: bool = False
+        self,
+        *,
+        method: str | None = None,
+        path: str | None = None,
+        exact: bool = False,
+        status: int | None = None,
     ) -> list[JsonObject]:
         """Return the API requests so far that match as for `misbehave`, in order of arrival.
 
-        Each has `method`, `path`, `query` and `status`, which is None without an answer (yet).
+        Each has `method`, `path`, `query` and `status`, which is None without an answer (yet);
+        a `status` asks for those answered so.
         """
-        entries = self._journal.entries(RequestFilter(method, path, exact))
+        entries = self._journal.entries(RequestFilter(method, path, exact), status)
         return [entry.as_json() for entry in entries]
 
     @control
     def count_requests(
-        self, *, method: str | None = None, path: str | None = None, exact: bool = False
+        self,
+        *,
+        method: str | None = None,
+        path: str | None = None,
+        exact: bool = False,
+        status: int | None = None,
     ) -> int:
-        """Count the API requests so far that match as for `misbehave`."""
-        return len(self._journal.entries(RequestFilter(method, path, exact)))
+        """Count the API requests that `requests` would return."""
+        return len(self._journal.entries(RequestFilter(method, path, exact), status))
 
     @control
     def forget_requests(self) -> None:

@@ -73,7 +73,7 @@ def sign(secret: str, body: bytes, milliseconds: int) -> str:
     return f"t={milliseconds}, v1={digest}"
 
 
-class Courier:
+class WebhookSender:
     """Delivers events to endpoints. Thread-safe; what is queued survives a stop and a start.
 
     One thread delivers in order; more of them don't, like WorkOS. Failed deliveries, those that
@@ -103,7 +103,7 @@ class Courier:
         """Begin to deliver."""
         self._running = True
         self._threads = [
-            Thread(target=self._work, name=f"workos-stand-in-courier-{number}", daemon=True)
+            Thread(target=self._work, name=f"fake-workos-webhooks-{number}", daemon=True)
             for number in range(self._thread_count)
         ]
         for thread in self._threads:
@@ -215,7 +215,7 @@ class Courier:
         return not self._queue and not self._under_way
 
     def _next_due(self) -> Delivery | None:
-        """Wait for the next delivery; None if the courier stops first."""
+        """Wait for the next delivery; None if the sender stops first."""
         while self._running:
             pause = self._queue[0][0] - time.monotonic() if self._queue else None
             if pause is None or pause > 0:
@@ -303,7 +303,7 @@ def _headers(delivery: Delivery) -> dict[str, str]:
     signature = sign(delivery.endpoint.secret, delivery.body, int(time.time() * 1000))
     return {
         "Content-Type": "application/json",
-        "User-Agent": "WorkOS stand-in",
+        "User-Agent": "FakeWorkOS",
         "WorkOS-Signature": signature,
     }
 

@@ -49,7 +49,7 @@ class EventQuery:
         return replace(self, after=None)
 
     def wants(self, event: Event) -> bool:
-        """Whether the filters let an event through; the cursor and the limit are not filters."""
+        """Return True if the filters admit an event; cursor and limit are not filters."""
         return (
             (event.type is None or event.type in self.types)
             and (self.since is None or event.happened_at >= self.since)

@@ -22,7 +22,7 @@ class NoAnswer(Exception):
 class Exchange:
     """One request that is to go wrong, and the means to do it.
 
-    `carry_out` gives the right answer, `wait` waits until the stand-in stops at the latest, and
+    `carry_out` gives the right answer, `wait` waits until the fake stops at the latest, and
     `memory` lives as long as the misbehaviour.
     """
 
@@ -35,14 +35,16 @@ class Exchange:
 Misbehaviour = Callable[..., Answer]
 
 
-def _rate_limited(_: Exchange, *, retry_after: float | str | None = None) -> Answer:
-    """Answer 429, with a Retry-After if one is given."""
-    return too_many_requests(retry_after=retry_after)
+def _rate_limited(
+    _: Exchange, *, retry_after: float | str | None = None, bare: bool = False
+) -> Answer:
+    """Answer 429, with a Retry-After if one is given; `bare` without JSON."""
+    return too_many_requests(retry_after=retry_after, bare=bare)
 
 
 def _status(_: Exchange, *, status: int, body: Json = None) -> Answer:
     """Answer any status, with a WorkOS-like error unless another JSON body is given."""
-    error: JsonObject = {"message": f"Stand-in says {status}.", "code": "stand_in"}
+    error: JsonObject = {"message": f"The fake WorkOS says {status}.", "code": "fake"}
     return Answer.of_json(error if body is None else body, status)
 
 
@@ -58,7 +60,7 @@ def _reset(_: Exchange) -> NoReturn:
 
 
 def _html(_: Exchange, *, status: int = 200) -> Answer:
-    """Answer with a gateway's page, and a 200 unless told otherwise."""
+    """Answer with a gateway's page, and a 200 unless another status is given."""
     page = b"<!doctype html><html><title>Maintenance</title><h1>Back soon</h1></html>"
     return Answer(status, page, content_type="text/html; charset=utf-8")
 
@@ -121,6 +123,12 @@ def _slow(exchange: Exchange, *, seconds: float) -> Answer:
     return exchange.carry_out(exchange.request)
 
 
+def _headers(exchange: Exchange, *, headers: Mapping[str, str | None]) -> Answer:
+    """Answer rightly, with other headers: None leaves one out, such as `Date`."""
+    right = exchange.carry_out(exchange.request)
+    return replace(right, headers={**right.headers, **headers})
+
+
 INSTEAD: Final[Mapping[str, Misbehaviour]] = {
     "rate_limited": _rate_limited,
     "status": _status,
@@ -140,6 +148,7 @@ ALTERED: Final[Mapping[str, Misbehaviour]] = {
     "repeated_page": _repeated_page,
     "no_list_metadata": _no_list_metadata,
     "slow": _slow,
+    "headers": _headers,
 }
 """What becomes of the right answer; what was asked for is done."""
 
@@ -166,7 +175,7 @@ class Fault:
         inspect.signature(MISBEHAVIOURS[self.kind]).bind(None, **self.parameters)
 
     def concerns(self, request: Request) -> bool:
-        """Whether it applies to a request; only a read with a cursor can lose one."""
+        """Return True if it applies to a request; only a read with a cursor can lose one."""
         if self.times == 0 or (self.kind == "expired_cursor" and "after" not in request.query):
             return False
         return self.meant.matches(request.method, request.path)

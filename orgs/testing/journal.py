@@ -8,7 +8,7 @@ from .messages import JsonObject, Request, RequestFilter
 
 @dataclass(slots=True)
 class Entry:
-    """One request; `status` is None until it is answered, and for ever if it never is."""
+    """One request; `status` is None until it is answered, and for good if it never is."""
 
     request: Request
     status: int | None = None
@@ -37,13 +37,14 @@ class Journal:
             self._entries.append(entry)
         return entry
 
-    def entries(self, meant: RequestFilter) -> list[Entry]:
-        """Return those that match."""
+    def entries(self, meant: RequestFilter, status: int | None) -> list[Entry]:
+        """Return those that match, and were answered so unless the status is None."""
         with self._lock:
             return [
                 entry
                 for entry in self._entries
                 if meant.matches(entry.request.method, entry.request.path)
+                and status in (None, entry.status)
             ]
 
     def forget(self) -> None:

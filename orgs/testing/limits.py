@@ -1,29 +1,32 @@
-"""WorkOS's rate limits: so many requests of a kind a minute."""
+"""WorkOS's rate limits: so many requests of a kind in a window of time."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Lock
-from typing import Final
 
 from .messages import Answer, JsonObject, Request, RequestFilter, encode
-
-_WINDOW: Final = 60.0
 
 
 @dataclass(slots=True)
 class RateLimit:
-    """A number of requests in a window of a minute; the next begins with the next request."""
+    """A number of requests in a window of seconds; the next begins with the next request."""
 
     meant: RequestFilter
     limit: int
+    window: float
     used: int = 0
     window_ends_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse a limit that could not be kept; ValueError says why."""
+        if self.limit < 0 or self.window <= 0:
+            message = f"no limit: {self.limit} requests in {self.window} seconds"
+            raise ValueError(message)
 
     def admit(self, now: float) -> float | None:
         """Count a request; return the seconds to wait if it is one too many."""
         if now >= self.window_ends_at:
-            self.window_ends_at = now + _WINDOW
+            self.window_ends_at = now + self.window
             self.used = 0
         self.used += 1
         return self.window_ends_at - now if self.used > self.limit else None
@@ -32,9 +35,20 @@ class RateLimit:
 class RateLimits:
     """The limits in force. Thread-safe."""
 
-    def __init__(self, limits: Sequence[RateLimit]) -> None:
+    def __init__(self) -> None:
         self._lock = Lock()
-        self._limits = limits
+        self._limits: list[RateLimit] = []
+
+    def add(self, limit: RateLimit) -> None:
+        """Keep this limit as well, instead of an earlier one for the same requests."""
+        self.remove(limit.meant)
+        with self._lock:
+            self._limits.append(limit)
+
+    def remove(self, meant: RequestFilter) -> None:
+        """Let these requests through again."""
+        with self._lock:
+            self._limits = [limit for limit in self._limits if limit.meant != meant]
 
     def refuse(self, request: Request) -> Answer | None:
         """Return a 429 for one request too many, or None."""
@@ -48,8 +62,10 @@ class RateLimits:
         return None
 
 
-def too_many_requests(*, retry_after: float | str | None) -> Answer:
-    """Answer 429, with a Retry-After if one is given."""
+def too_many_requests(*, retry_after: float | str | None, bare: bool = False) -> Answer:
+    """Answer 429, with a Retry-After if one is given; a bare one is no JSON, as was reported."""
     headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+    if bare:
+        return Answer(429, b"Ratelimited", "text/plain; charset=utf-8", headers)
     error: JsonObject = {"message": "Too many requests.", "code": "rate_limit_exceeded"}
     return Answer(429, encode(error), headers=headers)

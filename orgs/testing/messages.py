@@ -54,7 +54,7 @@ class RequestFilter:
     exact: bool = False
 
     def matches(self, method: str, path: str) -> bool:
-        """Whether a request is one of those meant."""
+        """Return True if a request is one of those meant."""
         return self.method in (None, method) and (self.path is None or self._leads_to(path))
 
     def _leads_to(self, path: str) -> bool:
@@ -84,12 +84,15 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One HTTP answer; `page` is the listing its body was made of, if it was."""
+    """One HTTP answer; `page` is the listing its body was made of, if it was.
+
+    A header that is None is not sent, whatever it would be otherwise.
+    """
 
     status: int
     body: bytes = b""
     content_type: str = "application/json; charset=utf-8"
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str | None] = field(default_factory=dict)
     page: Page | None = None
 
     @classmethod

@@ -7,6 +7,7 @@ import socket
 import socketserver
 import struct
 import sys
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
@@ -40,7 +41,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self._connections: dict[Thread, socket.socket] = {}
         super().__init__(("127.0.0.1", port), _Connection)
         self._thread = Thread(
-            target=self.serve_forever, args=(_ACCEPT_POLL,), name="workos-stand-in", daemon=True
+            target=self.serve_forever, args=(_ACCEPT_POLL,), name="fake-workos", daemon=True
         )
 
     @property
@@ -71,7 +72,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         thread = Thread(
             target=self.process_request_thread,
             args=(request, client_address),
-            name=f"workos-stand-in-{client_address[1]}",
+            name=f"fake-workos-{client_address[1]}",
             daemon=True,
         )
         with self._lock:
@@ -113,7 +114,7 @@ class _Connection(BaseHTTPRequestHandler):
             self.close_connection = True
         except Exception:
             logger.exception("%s %s failed", self.command, self.path)
-            self._write(Answer.of_json({"message": "The stand-in failed; see its log."}, 500))
+            self._write(Answer.of_json({"message": "The fake WorkOS failed; see its log."}, 500))
         else:
             self._write(answer)
 
@@ -130,7 +131,7 @@ class _Connection(BaseHTTPRequestHandler):
         lines = [
             f"HTTP/1.1 {answer.status} {_reason(answer.status)}",
             *_content_headers(answer),
-            *(f"{name}: {value}" for name, value in answer.headers.items()),
+            *_other_headers(answer),
         ]
         if self.close_connection or self.server.stopping.is_set():
             self.close_connection = True
@@ -153,6 +154,12 @@ def _content_headers(answer: Answer) -> list[str]:
     if answer.status in _WITHOUT_BODY:
         return []
     return [f"Content-Type: {answer.content_type}", f"Content-Length: {len(answer.body)}"]
+
+
+def _other_headers(answer: Answer) -> list[str]:
+    # WorkOS's SDK puts the request's id into every error message.
+    headers = {"X-Request-ID": f"req_{uuid.uuid4()}", **answer.headers}
+    return [f"{name}: {value}" for name, value in headers.items() if value is not None]
 
 
 def _reason(status: int) -> str:

@@ -40,8 +40,8 @@ class Publish(Protocol):
 class WorkOSState:
     """Everything WorkOS keeps. Thread-safe: each method is one step, done under one lock.
 
-    Every change emits its event and announces it, unless told not to: a change without an event
-    is what only a snapshot can find. Moments default to now, by the stand-in's clock.
+    Every change emits its event and announces it, unless it is asked not to: a change without an
+    event is what only a snapshot can find. Moments default to now, by the fake's clock.
     """
 
     def __init__(self, *, hold_back: float, retention: float, publish: Publish) -> None:
@@ -200,6 +200,11 @@ class WorkOSState:
         with self._lock:
             self._append(event_id, None, self._clock.now(), body=body)
 
+    def now(self) -> int:
+        """Return the current millisecond by the fake's clock."""
+        with self._lock:
+            return self._clock.now()
+
     def list_events(self, query: EventQuery) -> Page:
         """Return one page of events.
 
@@ -320,7 +325,7 @@ def _in_milliseconds(seconds: float) -> int:
 
 
 def _context(source: str) -> JsonObject:
-    return {"actor": {"id": "user_stand_in", "source": source, "name": "Stand-in"}}
+    return {"actor": {"id": "user_fake", "source": source, "name": "Fake WorkOS"}}
 
 
 def _check_name(name: object) -> None:

@@ -1,23 +1,25 @@
-"""The WorkOS stand-in: its state, its HTTP server and its webhook deliveries in one."""
+"""The fake WorkOS: its state, its HTTP server and its webhook deliveries in one."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from email.utils import formatdate
 from types import TracebackType
 from typing import Final, Self
 
 from .api import Api
 from .controls import CONTROL_PATH, Controls, answer_control
-from .deliveries import SIX_DELIVERIES, Courier
+from .deliveries import SIX_DELIVERIES, WebhookSender
 from .faults import Faults
 from .journal import Journal
-from .limits import RateLimit, RateLimits
-from .messages import Answer, Request, RequestFilter
+from .limits import RateLimits
+from .messages import Answer, Request
 from .server import Server
 from .state import OnLostCursor, WorkOSState
 
 THIRTY_DAYS: Final = 30 * 24 * 60 * 60.0
 
 
-class WorkOSStandIn(Controls):
+class FakeWorkOS(Controls):
     """A WorkOS of one's own, spoken to over HTTP at `base_url`, as a context or by start and stop.
 
     Port 0 takes any that is free. Durations are in seconds. `delivery_pauses` are those between
@@ -30,14 +32,12 @@ class WorkOSStandIn(Controls):
     def __init__(
         self,
         *,
-        api_key: str = "sk_test_stand_in",
+        api_key: str = "sk_test_fake",
         port: int = 0,
         hold_back: float = 0.0,
         retention: float = THIRTY_DAYS,
         on_lost_cursor: OnLostCursor = "refuse",
         lost_cursor_status: int = 400,
-        requests_per_minute: int | None = None,
-        deletions_per_minute: int | None = None,
         delivery_pauses: Sequence[float] = SIX_DELIVERIES,
         delivery_timeout: float = 5.0,
         delivery_threads: int = 1,
@@ -45,42 +45,42 @@ class WorkOSStandIn(Controls):
         self.api_key = api_key
         self._port = port
         self._server: Server | None = None
-        self._courier = Courier(
+        self._webhooks = WebhookSender(
             pauses=delivery_pauses, timeout=delivery_timeout, threads=delivery_threads
         )
         self._state = WorkOSState(
-            hold_back=hold_back, retention=retention, publish=self._courier.publish
+            hold_back=hold_back, retention=retention, publish=self._webhooks.publish
         )
         self._state.set_lost_cursor(on_lost_cursor, lost_cursor_status)
         self._api = Api(self._state, api_key)
         self._faults = Faults()
         self._journal = Journal()
-        self._limits = _rate_limits(requests_per_minute, deletions_per_minute)
+        self._limits = RateLimits()
 
     @property
     def base_url(self) -> str:
         """Where it answers; RuntimeError before the first start if the port is any."""
         if self._port == 0:
-            message = "the stand-in has no address before it is started"
+            message = "the fake has no address before it is started"
             raise RuntimeError(message)
         return f"http://127.0.0.1:{self._port}"
 
     def start(self) -> Self:
         """Listen and deliver; OSError if the port is taken, RuntimeError if it is running."""
         if self._server is not None:
-            message = "the stand-in is running"
+            message = "the fake is running"
             raise RuntimeError(message)
         self._server = Server(self._port, self._respond)
         self._port = self._server.port
         self._server.start()
-        self._courier.start()
+        self._webhooks.start()
         return self
 
     def stop(self) -> None:
         """End all connections, deliveries and threads; safe to repeat."""
         if self._server is None:
             return
-        self._courier.stop()
+        self._webhooks.stop()
         self._server.close()
         self._server = None
 
@@ -101,7 +101,8 @@ class WorkOSStandIn(Controls):
         entry = self._journal.begin(request)
         answer = self._answer(request)
         entry.status = answer.status
-        return answer
+        date = formatdate(self._state.now() / 1000, usegmt=True)
+        return replace(answer, headers={"Date": date, **answer.headers})
 
     def _answer(self, request: Request) -> Answer:
         fault = self._faults.take(request)
@@ -113,12 +114,3 @@ class WorkOSStandIn(Controls):
         server = self._server
         if server is not None:
             server.stopping.wait(seconds)
-
-
-def _rate_limits(requests: int | None, deletions: int | None) -> RateLimits:
-    limits = []
-    if requests is not None:
-        limits.append(RateLimit(RequestFilter(), requests))
-    if deletions is not None:
-        limits.append(RateLimit(RequestFilter("DELETE", "/organizations/"), deletions))
-    return RateLimits(limits)

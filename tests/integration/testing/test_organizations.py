@@ -1,0 +1,171 @@
+"""Organizations of the fake WorkOS: read, changed, refused and listed."""
+
+from typing import Any
+
+import pytest
+from workos import AuthenticationError, BadRequestError, NotFoundError, WorkOSClient
+from workos.organizations.models import Organization
+
+from orgs.testing import FakeWorkOS, JsonObject
+from tests.integration.testing import an_sdk, ids, read, status_of
+
+
+def test_the_sdk_reads_what_it_created(sdk: WorkOSClient) -> None:
+    created = sdk.organizations.create_organization(
+        name="Åcme", external_id="gram/1", metadata={"plan": "pro"}
+    )
+
+    assert isinstance(created, Organization)
+    assert (created.name, created.external_id) == ("Åcme", "gram/1")
+    assert created.metadata == {"plan": "pro"}
+    assert created.created_at == created.updated_at
+    assert sdk.organizations.get_organization(created.id) == created
+    assert sdk.organizations.get_organization_by_external_id("gram/1") == created
+    assert sdk.organizations.list_organizations().data == [created]
+
+
+def test_an_update_changes_what_it_names_and_updated_at(sdk: WorkOSClient) -> None:
+    created = sdk.organizations.create_organization(name="Acme", external_id="gram-1")
+    changes: list[JsonObject] = [
+        {"name": "Acme Inc."},
+        {"metadata": {"a": "1", "b": "2"}},
+        {"metadata": {"b": None, "c": "3"}},
+        {"external_id": None},
+        {},
+    ]
+
+    updates = [
+        sdk.request_raw("put", ("organizations", created.id), body=change) for change in changes
+    ]
+
+    assert updates[0]["external_id"] == "gram-1"
+    assert updates[-1]["name"] == "Acme Inc."
+    assert updates[-1]["external_id"] is None
+    assert updates[-1]["metadata"] == {"a": "1", "c": "3"}
+    moments = [update["updated_at"] for update in updates]
+    assert moments == sorted(set(moments))
+
+
+def test_a_deleted_one_is_not_found(sdk: WorkOSClient) -> None:
+    created = sdk.organizations.create_organization(name="Acme", external_id="gram-1")
+    sdk.organizations.delete_organization(created.id)
+
+    single = ("organizations", created.id)
+    for method, path, body in [
+        ("get", single, None),
+        ("get", ("organizations", "external_id", "gram-1"), None),
+        ("put", single, {"name": "New"}),
+        ("delete", single, None),
+    ]:
+        with pytest.raises(NotFoundError, match="Organization not found: '") as missing:
+            sdk.request_raw(method, path, body=body)
+        assert missing.value.code == "entity_not_found"
+    assert read(sdk, "organizations")["data"] == []
+
+
+def test_an_external_id_is_unique_as_long_as_it_is_used(sdk: WorkOSClient) -> None:
+    first = sdk.organizations.create_organization(name="First", external_id="gram-1")
+    second = sdk.organizations.create_organization(name="Second", external_id="gram-2")
+
+    with pytest.raises(BadRequestError) as by_creation:
+        sdk.organizations.create_organization(name="New", external_id="gram-1")
+    with pytest.raises(BadRequestError) as by_update:
+        sdk.organizations.update_organization(second.id, external_id="gram-1")
+
+    assert {by_creation.value.code, by_update.value.code} == {"external_id_already_used"}
+    assert sdk.organizations.update_organization(first.id, external_id="gram-1").name == "First"
+    sdk.organizations.update_organization(first.id, external_id="gram-3")
+    sdk.organizations.delete_organization(second.id)
+    for external_id in ("gram-1", "gram-2"):
+        new = sdk.organizations.create_organization(name="New", external_id=external_id)
+        assert sdk.organizations.get_organization_by_external_id(external_id) == new
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        pytest.param({"name": "Acme", "external_id": "x" * 64}, 200, id="longest external id"),
+        pytest.param({"name": "Acme", "external_id": "x" * 65}, 422, id="external id too long"),
+        pytest.param({"name": "Acme", "external_id": "grüm"}, 422, id="external id not ASCII"),
+        pytest.param({"name": "Acme", "external_id": ""}, 422, id="external id empty"),
+        pytest.param({}, 422, id="name missing"),
+        pytest.param({"name": "Acme", "metadata": "x"}, 422, id="metadata not an object"),
+        pytest.param({"name": "Acme", "slug": "acme"}, 422, id="unknown field"),
+    ],
+)
+def test_fields_are_checked(sdk: WorkOSClient, fields: JsonObject, status: int) -> None:
+    assert status_of(lambda: sdk.request_raw("post", ("organizations",), body=fields)) == status
+    assert len(read(sdk, "organizations")["data"]) == (status == 200)
+
+
+def test_a_wrong_key_is_refused(workos: FakeWorkOS) -> None:
+    with an_sdk(workos, api_key="sk_test_wrong") as sdk, pytest.raises(AuthenticationError):
+        sdk.organizations.list_organizations()
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        pytest.param("get", ("v1", "organizations", "org_1"), id="wrong prefix"),
+        pytest.param("get", ("nonsense",), id="unknown path"),
+        pytest.param("delete", ("events",), id="unknown method"),
+    ],
+)
+def test_a_route_that_does_not_exist_answers_as_the_official_emulator_does(
+    workos: FakeWorkOS, sdk: WorkOSClient, method: str, path: tuple[str, ...]
+) -> None:
+    workos.create_organization(name="Acme", id="org_1")
+
+    with pytest.raises(NotFoundError) as missing:
+        sdk.request_raw(method, path)
+
+    assert missing.value.response_json == {"message": "Not Found", "code": "not_found"}
+
+
+@pytest.mark.parametrize("order", ["asc", "desc", None])
+@pytest.mark.parametrize("direction", ["after", "before"])
+def test_pages_follow_each_other(
+    workos: FakeWorkOS, sdk: WorkOSClient, order: str | None, direction: str
+) -> None:
+    workos.seed(organizations=15)
+    known = ids({"data": workos.all_organizations()})[:: 1 if order == "asc" else -1]
+    workos.delete_organization(known[2])  # a listing goes on after it all the same
+    listing = [*known[:2], *known[3:]]
+
+    for number, cursor in enumerate(known):
+        end = number - (number > 2)
+        start = max(end - 10, 0)
+        if direction == "after":
+            start = end + (number != 2)
+            end = min(start + 10, 14)
+        shown = listing[start:end]
+        parameters = {direction: cursor} | ({"order": order} if order else {})
+        page = sdk.request_raw("get", ("organizations",), params=parameters)
+        assert ids(page) == shown
+        assert page["list_metadata"] == {
+            "before": shown[0] if shown and start > 0 else None,
+            "after": shown[-1] if shown and end < 14 else None,
+        }
+
+
+@pytest.mark.parametrize(
+    ("path", "parameters", "status"),
+    [
+        ("organizations", {"limit": 101}, 422),
+        ("organizations", {"order": "normal"}, 422),
+        ("organizations", {"search": "acme"}, 422),
+        ("organizations", {"after": "org_1", "before": "org_2"}, 422),
+        ("organizations", {"after": "org_1"}, 400),
+        ("events", {"events": "organization.renamed"}, 422),
+        ("events", {"events": ""}, 422),
+        ("events", {"range_start": "2026-01-15T12:00:00+00:00"}, 422),
+        ("events", {"range_end": "yesterdayZ"}, 422),
+        ("events", {"after": "event_1", "range_start": "2026-01-15T12:00:00Z"}, 400),
+        ("events", {"after": "event_1"}, 400),
+        ("events", {"organization_id": "org_1"}, 400),
+    ],
+)
+def test_bad_parameters_are_refused(
+    sdk: WorkOSClient, path: str, parameters: dict[str, Any], status: int
+) -> None:
+    assert status_of(lambda: read(sdk, path, **parameters)) == status

@@ -1,0 +1,178 @@
+"""The fake WorkOS as a server, in a process of its own, and as a client controls it."""
+
+import inspect
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import httpx2
+import pytest
+from workos import WorkOSClient, WorkOSError
+from workos._errors import WorkOSConnectionError
+
+from orgs.testing import FakeWorkOS, FakeWorkOSClient, Refused
+from orgs.testing.__main__ import main
+from orgs.testing.controls import CONTROLS
+from tests.integration.testing import (
+    an_sdk,
+    days_ago,
+    eventually,
+    fake_threads,
+    ids,
+    names,
+    read,
+)
+from tests.integration.testing.receiver import SECRET, Receiver
+
+
+def test_a_connection_serves_many_requests(workos: FakeWorkOS, sdk: WorkOSClient) -> None:
+    before = fake_threads()
+    workos.misbehave("status", status=204)
+    workos.misbehave("status", status=304)
+
+    assert [read(sdk) for _ in range(2)] == [{}, {}]  # neither of which may have a body
+    assert read(sdk)["data"] == []
+    assert len(fake_threads() - before) == 1
+
+
+def test_requests_are_recorded(workos: FakeWorkOS, sdk: WorkOSClient) -> None:
+    read(sdk, "organizations", order="asc")
+    with suppress(WorkOSError):
+        sdk.organizations.get_organization("org_1")
+
+    query = {"limit": "100", "order": "asc"}
+    assert workos.requests() == [
+        {"method": "GET", "path": "/organizations", "query": query, "status": 200},
+        {"method": "GET", "path": "/organizations/org_1", "query": {}, "status": 404},
+    ]
+    workos.forget_requests()
+    assert workos.requests() == []
+
+
+def test_an_outage_loses_nothing_and_leaves_nothing_running() -> None:
+    others = fake_threads()
+    with FakeWorkOS() as workos, an_sdk(workos) as sdk:
+        address = workos.base_url
+        with pytest.raises(RuntimeError, match="is running"):
+            workos.start()
+        workos.create_organization(name="Before")
+        workos.misbehave("time_out", seconds=3600)
+        reader = threading.Thread(target=fails_without_answer, args=(sdk,))
+        reader.start()
+        eventually(workos.count_requests)
+
+        workos.stop()
+        workos.stop()
+        reader.join()
+        assert fake_threads() == others
+        with pytest.raises(WorkOSConnectionError):
+            read(sdk)
+        workos.create_organization(name="Meanwhile")
+        workos.start()
+
+        assert workos.base_url == address
+        assert names(read(sdk)) == ["Before", "Meanwhile"]
+
+
+def fails_without_answer(sdk: WorkOSClient) -> None:
+    with pytest.raises(WorkOSError):
+        read(sdk)
+
+
+def test_two_are_two_environments(workos: FakeWorkOS, sdk: WorkOSClient) -> None:
+    with FakeWorkOS(api_key="sk_test_other") as other, an_sdk(other, "sk_test_other") as other_sdk:
+        workos.create_organization(name="Here")
+
+        assert len(read(sdk, "organizations")["data"]) == 1
+        assert read(other_sdk, "organizations")["data"] == []
+
+
+def test_its_address_is_its_own(workos: FakeWorkOS) -> None:
+    with pytest.raises(RuntimeError, match="no address"):
+        _ = FakeWorkOS().base_url
+    with pytest.raises(OSError, match="in use"):
+        FakeWorkOS(port=int(workos.base_url.rsplit(":", 1)[1])).start()
+
+
+def test_a_client_does_what_the_fake_does(workos: FakeWorkOS, receiver: Receiver) -> None:
+    client = FakeWorkOSClient(workos.base_url)
+    created = client.create_organization(name="Åcme", at=days_ago(1))
+    updated = client.update_organization(created["id"], external_id="gram-1")
+    emitted = client.emit({"data": {"name": None}}, absent=["created_at"])
+
+    assert client.wait_for_deliveries()
+    assert workos.organization(created["id"]) == client.organization(created["id"]) == updated
+    assert client.all_events() == workos.all_events()
+    assert client.all_events()[-1] == emitted
+    assert client.deliveries() == workos.deliveries() != []
+    for name, method in CONTROLS.items():
+        assert inspect.signature(getattr(client, name)) == inspect.signature(method.__get__(client))
+    with pytest.raises(Refused) as refused:
+        client.create_organization(name="Acme", external_id="gram-1")
+    assert (refused.value.status, refused.value.code) == (400, "external_id_already_used")
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "message"),
+    [
+        ("stop", b"{}", "there is no control"),
+        ("_respond", b"{}", "there is no control"),
+        ("create_organization", b"[1]", "argument after"),
+        ("create_organization", b"{", "Expecting"),
+        ("create_organization", b"{}", "'name'"),
+        ("expire_events", b'{"before": "event_1"}', "there is no event event_1"),
+    ],
+)
+def test_a_wrong_control_is_refused(
+    workos: FakeWorkOS, name: str, body: bytes, message: str
+) -> None:
+    answer = httpx2.post(f"{workos.base_url}/_fake/{name}", content=body)
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_control")
+    assert message in answer.json()["message"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_one_in_a_process_serves_until_a_signal(receiver: Receiver, number: int) -> None:
+    command = [sys.executable, "-m", "orgs.testing", "--api-key", "sk_test_other"]
+    webhook = ["--webhook-url", receiver.url, "--webhook-secret", SECRET]
+    process = subprocess.Popen(
+        [*command, "--hold-back", "60", *webhook],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[3],
+    )
+    with process, ExitStack() as cleanup:
+        cleanup.callback(process.kill)
+        assert process.stdout is not None
+        client = FakeWorkOSClient(process.stdout.readline().strip())
+        created = client.create_organization(name="Acme")
+        with an_sdk(client, api_key="sk_test_other") as sdk:
+            assert ids(read(sdk, "organizations")) == [created["id"]]
+            assert read(sdk)["data"] == []
+        assert client.wait_for_deliveries()
+        assert receiver.names() == ["Acme"]
+        process.send_signal(number)
+        assert process.wait(timeout=10) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--port", "65536"], "argument --port: 65536 is not a port"),
+        (["--hold-back", "-1"], "argument --hold-back: -1 is not a number of seconds"),
+        (["--api-key", ""], "argument --api-key: must not be empty"),
+        (["--webhook-url", "http://a/"], "--webhook-url and --webhook-secret need each other"),
+    ],
+)
+def test_bad_arguments_are_explained(
+    capsys: pytest.CaptureFixture[str], arguments: Sequence[str], message: str
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+
+    assert capsys.readouterr().err.endswith(f"python -m orgs.testing: error: {message}\n")
