@@ -40,7 +40,7 @@ from orgs.services.pages import CursorLost
 from orgs.services.reconcile import UnknownOrganization, reconcile, reconcile_organizations
 from orgs.services.refresh import Lookups
 from orgs.services.stream import UnknownEvent, drain_to_end, replay
-from orgs.testing import JsonObject, Refused, WorkOSStandIn
+from orgs.testing import FakeWorkOS, JsonObject, Refused
 from orgs.testing.clock import to_milliseconds
 from orgs.testing.messages import Answer, Request
 from orgs.testing.server import Server
@@ -90,13 +90,13 @@ class World(RuleBasedStateMachine):
     pages = Bundle("pages")
     listings = Bundle("listings")
 
-    workos: ClassVar[WorkOSStandIn]
+    workos: ClassVar[FakeWorkOS]
     move_clock: ClassVar[Callable[[float], None]]
 
     def __init__(self) -> None:
         super().__init__()
         empty_tables()
-        type(self).workos = WorkOSStandIn()
+        type(self).workos = FakeWorkOS()
         self.history = History()
         self.created = self.never_listed = 0
         self.elapsed = 0.0
@@ -413,7 +413,11 @@ def one_address_for_all(settings: Settings) -> Iterator[None]:
 
     server = Server(0, respond)
     server.start()
-    settings.WORKOS_SYNC = {**settings.WORKOS_SYNC, "BASE_URL": f"http://127.0.0.1:{server.port}"}
+    settings.WORKOS_SYNC = {
+        **settings.WORKOS_SYNC,
+        "BASE_URL": f"http://127.0.0.1:{server.port}",
+        "API_KEY": FakeWorkOS().api_key,
+    }
     logging.disable()
     with moved_clock() as World.move_clock:
         yield
