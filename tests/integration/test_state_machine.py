@@ -421,7 +421,11 @@ def one_address_for_all(settings: Settings) -> Iterator[None]:
 
     server = Server(0, respond)
     server.start()
-    settings.WORKOS_SYNC = {**settings.WORKOS_SYNC, "BASE_URL": f"http://127.0.0.1:{server.port}"}
+    settings.WORKOS_SYNC = {
+        **settings.WORKOS_SYNC,
+        "BASE_URL": f"http://127.0.0.1:{server.port}",
+        "API_KEY": FakeWorkOS().api_key,
+    }
     logging.disable()
     with moved_clock() as World.move_clock:
         yield

@@ -98,7 +98,9 @@ def test_nothing_but_the_constant_time_comparison_decides(monkeypatch: pytest.Mo
             id="an event",
         ),
         pytest.param(
-            b'{"id": "event_1", "event": "x"}', Announcement("event_1", "x", "organization", None, None), id="no data"
+            b'{"id": "event_1", "event": "x"}',
+            Announcement("event_1", "x", "organization", None, None),
+            id="no data",
         ),
         pytest.param(
             b'{"id": "event_1", "event": "x", "data": {"id": "a\\u0000"}}',
