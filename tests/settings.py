@@ -15,6 +15,8 @@ if DATABASES["default"]["ENGINE"] == "gram_sync.embedded_postgres":
 
 # Whatever is set in the caller's environment: no test may reach the real WorkOS.
 WORKOS_SYNC |= {
+    # Tests of other resources name them.
+    "RESOURCES": ("organization",),
     "API_KEY": Secret("sk_test_fake"),
     "BASE_URL": "http://127.0.0.1:9",
     "WEBHOOK_SECRETS": (Secret("whsec_test_secret"),),

@@ -1,4 +1,4 @@
-"""``manage.py reconcile_workos``: its exact output, its exit codes, its one line of trouble."""
+"""``manage.py reconcile_workos``: its exact output, its exit codes, its errors in one line."""
 
 import json
 from collections.abc import Callable
@@ -10,12 +10,18 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
-from orgs.services.repair import DisableLimit
 
-from orgs.db.cursor import standing
+from orgs.db.cursor import read_cursor
 from orgs.management.commands import reconcile_workos as command
-from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEvent
-from orgs.services import outbox as write_back
+from orgs.models import (
+    ExternalIdWriteBack,
+    Organization,
+    SyncCursor,
+    WorkOSConflict,
+    WorkOSEvent,
+)
+from orgs.services import outbox
+from orgs.services.compare import DisableLimit
 from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS
 from tests.builders import an_announcement, an_organization_row
@@ -63,6 +69,7 @@ def test_it_prints_one_line_a_kind(workos: FakeWorkOS) -> None:
         "events relinked                       0",
         "events updated                        1",
         "events disabled                       1",
+        "events deleted                        0",
         "events stale                          0",
         "events unknown                        1",
         "events ignored                        1",
@@ -71,12 +78,12 @@ def test_it_prints_one_line_a_kind(workos: FakeWorkOS) -> None:
         "write-backs failed                    0",
         "write-backs conflicts                 0",
         "ledger parked                         1",
-        "ledger unannounced                    7",
+        "ledger unannounced                    6",
         "ledger missing                        0",
         f"reached the end of the stream; cursor {workos.all_events()[-1]['id']}",
     ]
     assert err.splitlines() == [
-        "parked event_zz_bad: data.name is not non-empty text without NUL",
+        "parked event_zz_bad: data.name is missing or empty",
         "1 parked; see them in the admin's event list",
     ]
 
@@ -97,6 +104,7 @@ def test_as_json_it_prints_one_object(workos: FakeWorkOS) -> None:
             "relinked": 0,
             "updated": 1,
             "disabled": 0,
+            "deleted": 0,
             "stale": 0,
             "unknown": 0,
             "ignored": 0,
@@ -152,7 +160,7 @@ def test_since_applies_again_and_moves_nothing(workos: FakeWorkOS, style: str) -
     workos.create_organization(name="New")
     reconcile()
     reconcile()
-    stands_at = standing()
+    stands_at = read_cursor().position
     Organization.objects.all().delete()
     yesterday = datetime.now(UTC) - timedelta(days=1)
     since = {
@@ -169,8 +177,8 @@ def test_since_applies_again_and_moves_nothing(workos: FakeWorkOS, style: str) -
     assert (
         Organization.objects.filter(workos_last_event_id=workos.all_events()[0]["id"]).count() == 0
     )
-    assert standing() == stands_at
-    assert summary["cursor"] == stands_at.position.last_event_id
+    assert read_cursor().position == stands_at
+    assert summary["cursor"] == stands_at.last_event_id
 
 
 @pytest.mark.parametrize(
@@ -213,7 +221,7 @@ def test_a_since_that_is_none_is_an_error(
         pytest.param({"kind": "rate_limited", "retry_after": 5}, "HTTP 429", id="429"),
     ],
 )
-def test_trouble_with_workos_is_one_line_and_exit_1(
+def test_an_error_of_workos_is_one_line_and_exit_1(
     workos: FakeWorkOS, misbehaviour: dict[str, Any], message: str
 ) -> None:
     workos.misbehave(**misbehaviour)
@@ -238,18 +246,18 @@ def test_a_lost_cursor_is_said_with_the_command_that_repairs_it(workos: FakeWork
     assert "\n" not in err
 
 
-def test_trouble_with_the_database_is_one_line_and_exit_1(workos: FakeWorkOS) -> None:
+def test_an_error_of_the_database_is_one_line_and_exit_1(workos: FakeWorkOS) -> None:
     workos.create_organization(name="Acme")
     with connection.cursor() as cursor:
-        cursor.execute("ALTER TABLE organization_metadata RENAME name TO gone")
+        cursor.execute("ALTER TABLE organization_metadata RENAME name TO renamed")
     try:
         out, err, code = run_command("--events-only")
     finally:
         with connection.cursor() as cursor:
-            cursor.execute("ALTER TABLE organization_metadata RENAME gone TO name")
+            cursor.execute("ALTER TABLE organization_metadata RENAME renamed TO name")
 
     assert (out, code) == ("", 1)
-    assert err.startswith("the database: column ")
+    assert err.startswith("the database: PostgreSQL 42703: column ")
     assert "\n" not in err
 
 
@@ -265,7 +273,7 @@ def test_an_interruption_is_said(workos: FakeWorkOS, monkeypatch: pytest.MonkeyP
     def interrupted(**_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(write_back, "push_due", interrupted)
+    monkeypatch.setattr(outbox, "push_due", interrupted)
 
     out, err, code = run_command("--events-only")
 
@@ -283,7 +291,7 @@ def test_failed_write_backs_and_conflicts_are_counted_and_kept(workos: FakeWorkO
     assert ExternalIdWriteBack.objects.conflicts().count() == 1
 
 
-def test_an_overdue_announcement_is_settled(workos: FakeWorkOS) -> None:
+def test_a_missed_webhook_is_resolved(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme", emits=False)
     an_announcement("event_lost", ago=timedelta(minutes=5), workos_id=acme["id"])
 
@@ -294,7 +302,7 @@ def test_an_overdue_announcement_is_settled(workos: FakeWorkOS) -> None:
     assert SyncCursor.objects.get().last_event_id is None
 
 
-def test_an_overdue_announcement_that_cant_be_settled_is_said_after_the_rest_is_done(
+def test_a_missed_webhook_that_cant_be_resolved_is_reported_after_the_rest_is_done(
     workos: FakeWorkOS,
 ) -> None:
     workos.create_organization(name="Acme")
@@ -305,7 +313,7 @@ def test_an_overdue_announcement_that_cant_be_settled_is_said_after_the_rest_is_
 
     assert code == 1
     assert json.loads(out)["write_backs"]["pushed"] == 1
-    assert err.startswith("an announced event is not settled: WorkOS does not answer: ")
+    assert err.startswith("a missed webhook is not resolved: WorkOS does not answer: ")
     assert "\n" not in err
 
 
@@ -314,8 +322,16 @@ def test_an_overdue_announcement_that_cant_be_settled_is_said_after_the_rest_is_
 LONG_AGO = (datetime.now(UTC) - timedelta(days=2)).isoformat()
 
 
+def a_live_organization(workos: FakeWorkOS) -> None:
+    """An organization in sync: without one, a 404 proves nothing."""
+    workos.create_organization(
+        id="org_live", name="Live", external_id="gram-live", at=LONG_AGO, emits=False
+    )
+    an_organization_row("gram-live", name="Live", workos_id="org_live")
+
+
 def a_drifted_world(workos: FakeWorkOS) -> None:
-    """A row renamed here, one whose organization is gone, one missing, and one disabled here."""
+    """A row renamed here, one whose organization is deleted, one missing, and one disabled here."""
     workos.create_organization(
         id="org_new", name="New", external_id="gram-new", at=LONG_AGO, emits=False
     )
@@ -326,7 +342,7 @@ def a_drifted_world(workos: FakeWorkOS) -> None:
         id="org_off", name="Off", external_id="gram-off", at=LONG_AGO, emits=False
     )
     an_organization_row("gram-there", name="Here", workos_id="org_there")
-    an_organization_row("gram-gone", workos_id="org_gone")
+    an_organization_row("gram-missing", workos_id="org_missing")
     an_organization_row("gram-off", name="Off", workos_id="org_off", disabled_at=datetime.now(UTC))
 
 
@@ -340,6 +356,8 @@ EMPTY_SNAPSHOT = {
     "unchanged": 0,
     "stale": 0,
     "conflicts": 0,
+    "failed": 0,
+    "unproven": 0,
     "write_backs": 0,
     "disabled_here": 0,
 }
@@ -362,8 +380,8 @@ def test_without_options_it_repairs_and_reports_what_it_found(workos: FakeWorkOS
     }
     assert summary["changes"] == [
         {
-            "organization_id": "gram-gone",
-            "workos_id": "org_gone",
+            "organization_id": "gram-missing",
+            "workos_id": "org_missing",
             "change": "disabled",
             "fields": {"disabled_at": [None, "now"]},
         },
@@ -408,7 +426,7 @@ def test_as_text_it_shows_each_difference_with_old_and_new_values(workos: FakeWo
     out, _, _ = run_command()
 
     assert out.splitlines()[-5:] == [
-        'disabled gram-gone (org_gone): disabled_at: null → "now"',
+        'disabled gram-missing (org_missing): disabled_at: null → "now"',
         'created gram-new (org_new): name: null → "New", workos_id: null → "org_new"',
         "disabled_here gram-off (org_off): it is disabled here, and exists in WorkOS",
         'updated gram-there (org_there): name: "Here" → "There"',
@@ -493,7 +511,7 @@ def test_conflicts_change_neither_in_sync_nor_the_exit_code(workos: FakeWorkOS) 
     assert summary["changes"][0]["change"] == "conflict"
 
 
-def test_trouble_with_the_listing_is_said_after_what_was_seen(workos: FakeWorkOS) -> None:
+def test_an_error_of_the_list_is_reported_after_what_was_seen(workos: FakeWorkOS) -> None:
     workos.seed(organizations=150, external_id_prefix="gram-", at=LONG_AGO, emits=False)
     workos.misbehave("slow", seconds=0, path="/organizations", exact=True)
     workos.misbehave("html", path="/organizations", exact=True)
@@ -508,15 +526,16 @@ def test_trouble_with_the_listing_is_said_after_what_was_seen(workos: FakeWorkOS
     assert "\n" not in err
 
 
-def test_more_gone_than_max_disable_is_exit_1_and_says_what_to_do(workos: FakeWorkOS) -> None:
+def test_more_missing_than_max_disable_is_exit_1_and_says_what_to_do(workos: FakeWorkOS) -> None:
+    a_live_organization(workos)
     for number in range(3):
-        an_organization_row(f"gram-{number}", workos_id=f"org_gone_{number}")
+        an_organization_row(f"gram-{number}", workos_id=f"org_missing_{number}")
 
     out, err, code = run_command("--max-disable", "2")
     allowed = run_command("--max-disable", "100%")
 
     assert code == 1
-    assert "more than 2 of 3 linked organizations are gone" in err
+    assert "more than 2 of 4 linked organizations are missing" in err
     assert "raise --max-disable" in err
     assert "snapshot disabled                     0" in out.splitlines()
     assert allowed[2] == 0
@@ -526,11 +545,11 @@ def test_more_gone_than_max_disable_is_exit_1_and_says_what_to_do(workos: FakeWo
 def test_only_the_organizations_named_are_reconciled(workos: FakeWorkOS) -> None:
     a_drifted_world(workos)
 
-    out, err, code = run_command("--org", "org_there", "--org", "gram-gone", "--format", "json")
+    out, err, code = run_command("--org", "org_there", "--org", "gram-missing", "--format", "json")
 
     assert (err, code) == ("", 0)
     assert [change["organization_id"] for change in json.loads(out)["changes"]] == [
-        "gram-gone",
+        "gram-missing",
         "gram-there",
     ]
     assert not Organization.objects.filter(id="gram-new").exists()
@@ -543,6 +562,84 @@ def test_an_organization_that_nobody_knows_is_an_error(workos: FakeWorkOS) -> No
     assert err == "neither the mirror nor WorkOS knows an organization org_nowhere"
 
 
+@pytest.mark.parametrize("id_", [" ", "a\0", "..", "org_\ud800"])
+def test_an_id_that_is_none_does_not_keep_the_others_from_being_repaired(
+    workos: FakeWorkOS, id_: str
+) -> None:
+    a_drifted_world(workos)
+
+    out, err, code = run_command("--org", id_, "--org", "org_there")
+
+    assert code == 1
+    assert Organization.objects.get(id="gram-there").name == "There"
+    assert "not everything is repaired" in out
+    assert "\n" not in err
+
+
+@pytest.mark.parametrize("acknowledged", [False, True])
+def test_strict_exits_3_for_a_conflict_that_nobody_has_acknowledged(
+    workos: FakeWorkOS, *, acknowledged: bool
+) -> None:
+    workos.create_organization(
+        id="org_1", name="Acme", external_id="theirs", at=LONG_AGO, emits=False
+    )
+    an_organization_row("gram-1", name="Acme", workos_id="org_1")
+    run_command()
+    at = datetime.now(UTC) if acknowledged else None
+    WorkOSConflict.objects.update(acknowledged_at=at)
+
+    out, err, code = run_command("--check", "--strict")
+
+    assert code == (0 if acknowledged else 3)
+    assert run_command("--check")[2] == 0
+
+
+def test_strict_exits_3_for_a_row_that_is_disabled_here(workos: FakeWorkOS) -> None:
+    a_live_organization(workos)
+    Organization.objects.update(disabled_at=datetime.now(UTC))
+
+    out, err, code = run_command("--check", "--strict")
+
+    assert (err, code) == ("in sync, but for conflicts: 0, and rows disabled here: 1", 3)
+    assert run_command("--check")[2] == 0
+
+
+def test_control_characters_never_reach_the_terminal(workos: FakeWorkOS) -> None:
+    workos.create_organization(
+        id="org_1", name="\x1b[2J\x9b31mAcme", external_id="gram-1", at=LONG_AGO, emits=False
+    )
+    an_organization_row("gram-1", name="\x1b]0;title\x07", workos_id="org_1")
+
+    out, err, _ = run_command()
+
+    assert all(character.isprintable() or character == "\n" for character in out + err)
+
+
+def test_what_postgresql_refuses_is_failed_and_its_detail_is_not_shown(workos: FakeWorkOS) -> None:
+    a_live_organization(workos)
+    workos.create_organization(
+        id="org_1", name="A customer", external_id="gram-1", at=LONG_AGO, emits=False
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "ALTER TABLE organization_metadata ADD billing_email text NOT NULL DEFAULT ''"
+        )
+        cursor.execute("ALTER TABLE organization_metadata ALTER billing_email DROP DEFAULT")
+    try:
+        out, err, code = run_command("--format", "json")
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE organization_metadata DROP billing_email")
+
+    summary = json.loads(out)
+    assert (summary["snapshot"]["failed"], summary["in_sync"], code) == (1, False, 1)
+    assert 'null value in column "billing_email"' in err
+    assert "A customer" not in err + out
+    cursor_row = SyncCursor.objects.get()
+    assert (cursor_row.reconciled_at, cursor_row.last_failed) == (None, 1)
+    assert cursor_row.snapshot_error_kind == "writes_refused"
+
+
 def test_snapshot_only_leaves_the_events_alone(workos: FakeWorkOS) -> None:
     workos.seed(organizations=3)
     a_drifted_world(workos)
@@ -551,7 +648,7 @@ def test_snapshot_only_leaves_the_events_alone(workos: FakeWorkOS) -> None:
 
     assert workos.count_requests(path="/events") == 0
     assert json.loads(out)["snapshot"]["created"] == 1
-    assert standing().position.last_event_id is None
+    assert read_cursor().position.last_event_id is None
 
 
 def test_a_lost_cursor_is_repaired_by_a_run_without_options(workos: FakeWorkOS) -> None:
@@ -574,11 +671,11 @@ def test_a_lost_cursor_is_repaired_by_a_run_without_options(workos: FakeWorkOS) 
     [
         (["--max-disable", "many"], "--max-disable wants a number such as 50 or 2.5%, not 'many'"),
         (["--max-disable=-1"], "--max-disable wants a number such as 50 or 2.5%, not '-1'"),
-        (["--max-disable", "5", "--events-only"], "--max-disable is about a snapshot"),
+        (["--max-disable", "5", "--events-only"], "--max-disable is about missing organizations"),
         (["--since", "event_1"], "--since needs --events-only"),
-        (["--events-only", "--dry-run"], "--dry-run and --check compare a snapshot"),
-        (["--org", " "], "--org wants the id of an organization"),
-        (["--org", "a\0"], "--org wants the id of an organization"),
+        (["--events-only", "--dry-run"], "--dry-run and --check compare organizations"),
+        (["--strict"], "--strict needs --check"),
+        (["--events-only", "--resource", "user"], "--resource compares: leave out --events-only"),
     ],
 )
 def test_options_that_make_no_sense_say_what_to_do(arguments: list[str], message: str) -> None:
