@@ -19,7 +19,7 @@ unexport DJANGO_SETTINGS_MODULE PIP_PREFIX PIP_REQUIRE_VIRTUALENV PIP_TARGET PIP
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(INSTALLED) ## play a day between a stand-in for WorkOS and the mirror; 0 if both agree
+demo: $(INSTALLED) ## play a day between a fake WorkOS and the mirror; 0 if both agree
 	@$(BIN)/python -m gram_sync.demo
 
 serve: $(INSTALLED) ## the same, then stay, with the admin to look around in

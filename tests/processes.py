@@ -1,4 +1,4 @@
-"""Runs the project's own commands as real processes, against the test database and a stand-in."""
+"""Runs the project's own commands as real processes, with the test database and a fake WorkOS."""
 
 import os
 import signal

@@ -20,7 +20,3 @@ __all__ = [
     "sign",
     "ulid_milliseconds",
 ]
-
-# Until the tests are renamed.
-FakeWorkOS = FakeWorkOS
-StandInClient = FakeWorkOSClient

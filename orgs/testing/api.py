@@ -3,21 +3,19 @@
 import hmac
 import json
 from collections.abc import Mapping
-from contextlib import suppress
-from typing import Final, Literal, cast
+from typing import Final, cast
 
-from .clock import to_milliseconds
 from .events import EventQuery
 from .messages import Answer, JsonObject, Refused, Request
-from .organizations import Organization, OrganizationQuery
-from .state import KNOWN_EVENT_TYPES, OrganizationChanges, WorkOSState
+from .organizations import OrganizationChanges, Organizations
+from .parameters import PAGING, check_names, choice, limit, list_query, range_bound
+from .resources import Resources
+from .state import WorkOSState
+from .store import Item
 
-_LARGEST_PAGE: Final = 100
-_DEFAULT_PAGE: Final = 10
 _EVENT_PARAMETERS: Final = frozenset(
     {"events", "after", "range_start", "range_end", "limit", "order", "organization_id"}
 )
-_ORGANIZATION_PARAMETERS: Final = frozenset({"after", "before", "limit", "order"})
 _ORGANIZATION_FIELDS: Final = frozenset({"name", "external_id", "metadata"})
 
 
@@ -28,8 +26,12 @@ class Api:
     ignores what it can't do would let a test pass for nothing.
     """
 
-    def __init__(self, state: WorkOSState, api_key: str) -> None:
+    def __init__(
+        self, state: WorkOSState, organizations: Organizations, resources: Resources, api_key: str
+    ) -> None:
         self._state = state
+        self._organizations = organizations
+        self._resources = resources
         self._authorization = f"Bearer {api_key}"
 
     def answer(self, request: Request) -> Answer:
@@ -54,68 +56,62 @@ class Api:
             case "POST", ["organizations"]:
                 answer = self._create_organization(request)
             case "GET", ["organizations", "external_id", external_id]:
-                answer = _of(self._state.organization_by_external_id(external_id))
+                answer = _of(self._organizations.get_by_external_id(external_id))
             case "GET", ["organizations", organization_id]:
-                answer = _of(self._state.organization(organization_id))
+                answer = _of(self._organizations.get(organization_id))
             case "PUT", ["organizations", organization_id]:
                 answer = self._update_organization(organization_id, request)
             case "DELETE", ["organizations", organization_id]:
                 answer = self._delete_organization(organization_id)
+            case "GET", segments:
+                answer = self._resources.answer(segments, request.query)
             case _:
-                raise Refused(404, "not_found", "Not Found")  # as the official emulator has it
+                raise Refused(404, "not_found", "Not Found")
         return answer
 
     def _list_events(self, query: Mapping[str, str]) -> Answer:
         """List events oldest first: `order` is ignored, as workos-node issue 1610 reports."""
-        _check_names(query, _EVENT_PARAMETERS)
-        _choice(query, "order", "asc")
+        check_names(query, _EVENT_PARAMETERS)
+        choice(query, "order", "asc")
         if "after" in query and "range_start" in query:
             message = "Only one of `after` and `range_start` can be given."
             raise Refused(400, "invalid_request_parameters", message)
         wanted = EventQuery(
-            types=_event_types(query),
-            limit=_limit(query),
+            types=frozenset(query.get("events", "").split(",")),
+            limit=limit(query),
             after=query.get("after"),
-            since=_range_bound(query, "range_start"),
-            until=_range_bound(query, "range_end"),
+            since=range_bound(query, "range_start"),
+            until=range_bound(query, "range_end"),
             organization_id=query.get("organization_id"),
         )
         return Answer.of_page(self._state.list_events(wanted))
 
     def _list_organizations(self, query: Mapping[str, str]) -> Answer:
-        _check_names(query, _ORGANIZATION_PARAMETERS)
-        if "after" in query and "before" in query:
-            raise Refused.invalid("before", "before and after exclude each other")
-        wanted = OrganizationQuery(
-            limit=_limit(query),
-            after=query.get("after"),
-            before=query.get("before"),
-            descending=_choice(query, "order", "desc") == "desc",
-        )
-        return Answer.of_page(self._state.list_organizations(wanted))
+        check_names(query, PAGING)
+        return Answer.of_page(self._organizations.page(list_query(query)))
 
     def _create_organization(self, request: Request) -> Answer:
         fields = _fields(request)
-        organization = self._state.create_organization(
+        organization = self._organizations.create(
             name=fields.get("name", ""),
             external_id=fields.get("external_id"),
             metadata=fields.get("metadata"),
             source="api",
         )
-        return _of(organization, 201)
+        return Answer.of_json(organization, 201)
 
     def _update_organization(self, organization_id: str, request: Request) -> Answer:
         changes = cast(OrganizationChanges, _fields(request))
-        organization = self._state.update_organization(organization_id, changes, source="api")
-        return _of(organization)
+        organization = self._organizations.update(organization_id, changes, source="api")
+        return Answer.of_json(organization)
 
     def _delete_organization(self, organization_id: str) -> Answer:
-        self._state.delete_organization(organization_id, source="api")
+        self._organizations.delete(organization_id, source="api")
         return Answer(204)
 
 
-def _of(organization: Organization, status: int = 200) -> Answer:
-    return Answer(status, organization.body)
+def _of(organization: Item) -> Answer:
+    return Answer(200, organization.body or b"")
 
 
 def _fields(request: Request) -> JsonObject:
@@ -126,49 +122,5 @@ def _fields(request: Request) -> JsonObject:
         raise Refused(400, "invalid_json", "The body is not JSON.") from None
     if not isinstance(fields, dict):
         raise Refused.invalid("body", "the body must be an object")
-    _check_names(fields, _ORGANIZATION_FIELDS)
+    check_names(fields, _ORGANIZATION_FIELDS)
     return fields
-
-
-def _check_names(given: Mapping[str, object], known: frozenset[str]) -> None:
-    for name in given:
-        if name not in known:
-            raise Refused.invalid(name, f"property {name} should not exist")
-
-
-def _limit(query: Mapping[str, str]) -> int:
-    with suppress(ValueError):
-        limit = int(query.get("limit", _DEFAULT_PAGE))
-        if 1 <= limit <= _LARGEST_PAGE:
-            return limit
-    raise Refused.invalid("limit", f"limit must be between 1 and {_LARGEST_PAGE}")
-
-
-def _choice(
-    query: Mapping[str, str], name: str, default: Literal["asc", "desc"]
-) -> Literal["asc", "desc"]:
-    match query.get(name, default):
-        case "asc":
-            return "asc"
-        case "desc":
-            return "desc"
-    raise Refused.invalid(name, f"{name} must be asc or desc")
-
-
-def _event_types(query: Mapping[str, str]) -> frozenset[str]:
-    types = frozenset(query.get("events", "").split(","))
-    for event_type in sorted(types):
-        if event_type not in KNOWN_EVENT_TYPES:
-            raise Refused.invalid("events", f"events must be known event types: '{event_type}'")
-    return types
-
-
-def _range_bound(query: Mapping[str, str], name: str) -> int | None:
-    """Read a bound as the SDK's documentation says: UTC, with Z; an offset is not accepted."""
-    text = query.get(name)
-    if text is None:
-        return None
-    with suppress(ValueError):
-        if text.endswith("Z"):
-            return to_milliseconds(text)
-    raise Refused.invalid(name, f"{name} must be an ISO 8601 UTC timestamp with a Z")

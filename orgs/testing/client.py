@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 
 from .controls import CONTROL_PATH, CONTROLS, Controls, keyword_arguments
 from .messages import Json, Refused
+from .resource import Resource
+from .resources import RESOURCES
 
 
 class FakeWorkOSClient(Controls):
@@ -22,6 +24,8 @@ class FakeWorkOSClient(Controls):
     def __init__(self, base_url: str, *, timeout: float = 60.0) -> None:
         self.base_url = base_url.rstrip("/")
         self._timeout = timeout
+        for name, kind in RESOURCES.items():
+            setattr(self, name, _RemoteResource(self._call, name, kind))
 
     def _call(self, name: str, arguments: dict[str, object]) -> Json:
         body = json.dumps(arguments, default=_serializable)
@@ -33,6 +37,27 @@ class FakeWorkOSClient(Controls):
             return _result(response.status, json.loads(response.read()))
         finally:
             connection.close()
+
+
+class _RemoteResource:
+    """A resource of the fake the client speaks to, with the same methods."""
+
+    def __init__(
+        self, call: Callable[[str, dict[str, object]], Json], name: str, kind: type[Resource]
+    ) -> None:
+        for method in kind.controls:
+            setattr(self, method, _remote_method(call, f"{name}.{method}", getattr(kind, method)))
+
+
+def _remote_method(
+    call: Callable[[str, dict[str, object]], Json], name: str, method: Callable[..., Any]
+) -> Callable[..., Json]:
+    signature = inspect.signature(method)
+
+    def remote(*positional: object, **keywords: object) -> Json:
+        return call(name, keyword_arguments(signature, *positional, **keywords))
+
+    return remote
 
 
 def _result(status: int, answer: Any) -> Json:

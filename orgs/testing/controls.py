@@ -1,17 +1,22 @@
 """What tests and demos may do to the fake: in its process, or over HTTP by name."""
 
+import functools
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeVar, Unpack
+from typing import Any, Final, TypeVar, Unpack, cast
 
 from .clock import Moment
 from .deliveries import Endpoint, ReleaseOrder, WebhookSender
+from .directory_sync import Connections, Directories, DirectoryGroups, DirectoryUsers, Domains
 from .faults import Fault, Faults
 from .journal import Journal
 from .limits import RateLimit, RateLimits
 from .messages import Answer, Json, JsonObject, Refused, Request, RequestFilter
-from .state import OnLostCursor, OrganizationChanges, WorkOSState
+from .organizations import OrganizationChanges, Organizations, copied
+from .people import Invitations, Memberships, Roles, Users
+from .resources import RESOURCES
+from .state import OnLostCursor, WorkOSState
 
 CONTROL_PATH: Final = "/_fake/"
 
@@ -35,7 +40,18 @@ class Controls:
     isn't listed.
     """
 
+    users: Users
+    memberships: Memberships
+    roles: Roles
+    invitations: Invitations
+    connections: Connections
+    directories: Directories
+    directory_users: DirectoryUsers
+    directory_groups: DirectoryGroups
+    domains: Domains
+
     _state: WorkOSState
+    _organizations: Organizations
     _webhooks: WebhookSender
     _faults: Faults
     _journal: Journal
@@ -56,7 +72,7 @@ class Controls:
 
         Raises Refused as the API would, and ValueError if there is one of that id.
         """
-        organization = self._state.create_organization(
+        organization = self._organizations.create(
             name=name,
             external_id=external_id,
             metadata=metadata,
@@ -64,7 +80,7 @@ class Controls:
             at=at,
             emits=emits,
         )
-        return _copied(organization.body)
+        return copied(organization)
 
     @control
     def update_organization(
@@ -76,8 +92,7 @@ class Controls:
         **changes: Unpack[OrganizationChanges],
     ) -> JsonObject:
         """Change the fields given and return the organization; Refused as the API would."""
-        organization = self._state.update_organization(id, changes, at=at, emits=emits)
-        return _copied(organization.body)
+        return copied(self._organizations.update(id, changes, at=at, emits=emits))
 
     @control
     def delete_organization(
@@ -87,19 +102,18 @@ class Controls:
         at: Moment | None = None,
         emits: bool = True,
     ) -> None:
-        """Delete an organization; Refused (404) if there is none."""
-        self._state.delete_organization(id, at=at, emits=emits)
+        """Delete an organization and what is its own; Refused (404) if there is none."""
+        self._organizations.delete(id, at=at, emits=emits)
 
     @control
     def organization(self, id: str) -> JsonObject | None:  # noqa: A002 -- WorkOS's word
         """Return an organization, or None."""
-        organization = self._state.find_organization(id)
-        return None if organization is None else _copied(organization.body)
+        return self._organizations.find(id)
 
     @control
     def all_organizations(self) -> list[JsonObject]:
         """Return every organization, oldest first."""
-        return self._state.all_organizations()
+        return self._organizations.all()
 
     @control
     def seed(
@@ -108,23 +122,31 @@ class Controls:
         organizations: int,
         prefix: str = "Organization",
         external_id_prefix: str | None = None,
+        members: int = 0,
         at: Moment | None = None,
         emits: bool = True,
         announces: bool = False,
     ) -> int:
         """Create many organizations, named and identified by prefix and number from 0.
 
-        They have an external id only if there is a prefix for it. Returns how many there are.
+        They have an external id only if there is a prefix for it, and each so many members of its
+        own. Returns how many organizations there are.
         """
         for number in range(organizations):
-            self._state.create_organization(
+            organization = self._organizations.create(
                 name=f"{prefix} {number}",
                 external_id=external_id_prefix and f"{external_id_prefix}{number}",
                 at=at,
                 emits=emits,
                 announces=announces,
             )
-        return self._state.count_organizations()
+            for member in range(members):
+                email = f"{member}.of.{organization['id']}@example.com".lower()
+                how: Any = {"at": at, "emits": emits, "announces": announces}
+                user = self.users.create(email=email, **how)
+                ids = {"user_id": user["id"], "organization_id": organization["id"]}
+                self.memberships.create(**ids, **how)
+        return len(self._organizations)
 
     @control
     def emit(
@@ -191,6 +213,11 @@ class Controls:
     def set_lost_cursor(self, answer: OnLostCursor, *, status: int = 400) -> None:
         """Refuse an unknown or expired cursor with a status, or restart from the first event."""
         self._state.set_lost_cursor(answer, status)
+
+    @control
+    def refuse_event_types(self, types: Sequence[str], *, status: int = 422) -> None:
+        """Refuse reads that ask for one of these types, as if it did not exist; [] for none."""
+        self._state.refuse_event_types(types, status)
 
     @control
     def misbehave(
@@ -343,9 +370,8 @@ class Controls:
 def answer_control(controls: Controls, request: Request) -> Answer:
     """Call the control a request names with its body's arguments; a 400 says what is wrong."""
     try:
-        method = _named_control(request)
-        arguments = json.loads(request.body or b"{}")
-        return Answer.of_json(method(controls, **arguments))
+        method = _named_control(controls, request)
+        return Answer.of_json(method(**json.loads(request.body or b"{}")))
     except Refused as refused:
         error = {"status": refused.status, "code": refused.code, "message": refused.message}
         return Answer.of_json(error, 400)
@@ -369,14 +395,15 @@ def keyword_arguments(
     return {**bound, **extra}
 
 
-def _named_control(request: Request) -> Callable[..., Json]:
+def _named_control(controls: Controls, request: Request) -> Callable[..., Json]:
+    """Find a control by its name, or a resource's by both names: `users.create`."""
     name = request.path.removeprefix(CONTROL_PATH)
-    if request.method != "POST" or name not in CONTROLS:
-        message = f"there is no control {request.method} {name!r}; POST one of {sorted(CONTROLS)}"
-        raise ValueError(message)
-    return CONTROLS[name]
-
-
-def _copied(body: bytes) -> JsonObject:
-    fields: JsonObject = json.loads(body)
-    return fields
+    resource, _, method = name.rpartition(".")
+    if request.method == "POST" and resource in RESOURCES:
+        if method in RESOURCES[resource].controls:
+            return cast(Callable[..., Json], getattr(getattr(controls, resource), method))
+    elif request.method == "POST" and name in CONTROLS:
+        return functools.partial(CONTROLS[name], controls)
+    known = sorted(CONTROLS)
+    message = f"there is no control {request.method} {name!r}; POST one of {known}"
+    raise ValueError(message)

@@ -13,6 +13,8 @@ from .faults import Faults
 from .journal import Journal
 from .limits import RateLimits
 from .messages import Answer, Request
+from .organizations import Organizations
+from .resources import Resources
 from .server import Server
 from .state import OnLostCursor, WorkOSState
 
@@ -52,7 +54,11 @@ class FakeWorkOS(Controls):
             hold_back=hold_back, retention=retention, publish=self._webhooks.publish
         )
         self._state.set_lost_cursor(on_lost_cursor, lost_cursor_status)
-        self._api = Api(self._state, api_key)
+        self._organizations = Organizations(self._state)
+        self._resources = Resources(self._state, self._organizations)
+        for name, resource in self._resources.by_name.items():
+            setattr(self, name, resource)
+        self._api = Api(self._state, self._organizations, self._resources, api_key)
         self._faults = Faults()
         self._journal = Journal()
         self._limits = RateLimits()

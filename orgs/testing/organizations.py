@@ -1,163 +1,199 @@
-"""The organizations WorkOS has: kept, found by either id, and listed in pages."""
+"""The organizations of the fake: created, changed, deleted, and listed."""
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
-from dataclasses import dataclass
-from operator import attrgetter
-from typing import Final
+import json
+from collections.abc import Callable, Mapping
+from typing import Final, TypedDict
 
+from .clock import Moment, to_iso, to_milliseconds
 from .messages import JsonObject, Page, Refused, encode
+from .state import WorkOSState
+from .store import Item, ListQuery, Store
 
-_BY_SEQUENCE: Final = attrgetter("sequence")
-
-
-@dataclass(frozen=True, slots=True)
-class Organization:
-    """One organization: its place in the order of creation, and the JSON it is served as."""
-
-    sequence: int
-    fields: JsonObject
-    body: bytes
-
-    @property
-    def id(self) -> str:
-        """WorkOS's id of it."""
-        identifier: str = self.fields["id"]
-        return identifier
-
-    @property
-    def external_id(self) -> str | None:
-        """The id its owner's application knows it by."""
-        external_id: str | None = self.fields["external_id"]
-        return external_id
+LONGEST_EXTERNAL_ID: Final = 64  # The documentation's limit; the schema's is 128.
 
 
-@dataclass(frozen=True, slots=True)
-class OrganizationQuery:
-    """What a listing asks for; at most one of `after` and `before` is set."""
+class OrganizationChanges(TypedDict, total=False):
+    """What an update may change; what is absent stays.
 
-    limit: int
-    after: str | None = None
-    before: str | None = None
-    descending: bool = True
+    A None in `metadata` removes its key, None for all of it removes all.
+    """
+
+    name: str
+    external_id: str | None
+    metadata: dict[str, str | None] | None
 
 
 class Organizations:
-    """All organizations, in the order they were created in. Not thread-safe."""
+    """All organizations. Thread-safe.
 
-    def __init__(self) -> None:
-        self._listed: list[Organization] = []
-        self._by_id: dict[str, Organization] = {}
-        self._by_external_id: dict[str, Organization] = {}
-        # Outlives the organization: a listing goes on after one that was deleted meanwhile.
-        self._sequences: dict[str, int] = {}
+    Every change emits its event and announces it, unless it is asked not to: a change without an
+    event is what only a snapshot can find.
+    """
+
+    def __init__(self, state: WorkOSState) -> None:
+        self._state = state
+        self._store = Store("Organization", unique=["external_id"])
+        self.delete_dependents: Callable[[str, Moment | None, bool], None] = lambda *_: None
+        state.has_organization = lambda identifier: self._store.find(identifier) is not None
+
+    def create(
+        self,
+        *,
+        name: str,
+        external_id: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        organization_id: str | None = None,
+        at: Moment | None = None,
+        source: str = "dashboard",
+        emits: bool = True,
+        announces: bool = True,
+    ) -> JsonObject:
+        """Create an organization; Refused for bad values or an external id that is taken."""
+        _check_name(name)
+        _check_external_id(external_id)
+        with self._state.lock:
+            now = self._state.moment(at)
+            fields: JsonObject = {
+                "object": "organization",
+                "id": organization_id or self._state.new_id("org", now),
+                "name": name,
+                "external_id": external_id,
+                "metadata": _merged({}, metadata or {}),
+                "domains": [],
+                "created_at": to_iso(now),
+                "updated_at": to_iso(now),
+            }
+            self._store.add(fields, encode(fields))
+            if emits:
+                self._state.emit_change(
+                    "organization.created", fields, now, source=source, announces=announces
+                )
+            return fields
+
+    def update(
+        self,
+        organization_id: str,
+        changes: OrganizationChanges,
+        *,
+        at: Moment | None = None,
+        source: str = "dashboard",
+        emits: bool = True,
+    ) -> JsonObject:
+        """Change what is given; Refused as for a creation, and (404) if there is none.
+
+        `updated_at` always moves on, and there is an event even if nothing else changes.
+        """
+        _check_changes(changes)
+        with self._state.lock:
+            old = self._store.get(organization_id).fields
+            now = self._state.moment(at)
+            updated_at = max(now, to_milliseconds(old["updated_at"]) + 1)
+            new = {**old, **changes, "updated_at": to_iso(updated_at)}
+            new["metadata"] = _merged(old["metadata"], changes.get("metadata", {}))
+            self._store.replace(new, encode(new))
+            if emits:
+                previous = {name: old[name] for name in changes if old[name] != new[name]}
+                self._state.emit_change(
+                    "organization.updated", new, now, source=source, previous=previous
+                )
+            return new
+
+    def delete(
+        self,
+        organization_id: str,
+        *,
+        at: Moment | None = None,
+        source: str = "dashboard",
+        emits: bool = True,
+    ) -> None:
+        """Delete an organization and all that is its own; Refused (404) if there is none.
+
+        The event carries the whole organization as it last was, `updated_at` included.
+        """
+        with self._state.lock:
+            self._store.get(organization_id)
+            self.delete_dependents(organization_id, at, emits)
+            fields = self._store.remove(organization_id).fields
+            if emits:
+                now = self._state.moment(at)
+                self._state.emit_change("organization.deleted", fields, now, source=source)
+
+    def show_domains(self, organization_id: str, domains: list[JsonObject]) -> None:
+        """Show these domains in an organization from now on, without an event of its own."""
+        with self._state.lock:
+            item = self._store.find(organization_id)
+            if item is not None:
+                fields = {**item.fields, "domains": domains}
+                self._store.replace(fields, encode(fields))
+
+    def get(self, organization_id: str) -> Item:
+        """Return one organization; Refused (404) if there is none."""
+        with self._state.lock:
+            return self._store.get(organization_id)
+
+    def name_of(self, organization_id: str) -> str:
+        """Return the name of an organization; Refused (404) if there is none."""
+        return str(self.get(organization_id).fields["name"])
+
+    def find(self, organization_id: str) -> JsonObject | None:
+        """Return a copy of one organization, or None."""
+        with self._state.lock:
+            item = self._store.find(organization_id)
+        return None if item is None else copied(item.fields)
+
+    def get_by_external_id(self, external_id: str) -> Item:
+        """Return one organization by its external id; Refused (404) if there is none."""
+        with self._state.lock:
+            return self._store.get_by("external_id", external_id)
+
+    def page(self, query: ListQuery) -> Page:
+        """Return one page of organizations."""
+        with self._state.lock:
+            return self._store.page(query)
+
+    def all(self) -> list[JsonObject]:
+        """Return copies of all organizations, oldest first."""
+        with self._state.lock:
+            return [copied(item.fields) for item in self._store]
 
     def __len__(self) -> int:
-        return len(self._listed)
-
-    def __iter__(self) -> Iterator[Organization]:
-        return iter(self._listed)
-
-    def get(self, organization_id: str) -> Organization:
-        """Return one by WorkOS's id; Refused (404) if there is none."""
-        return _found(self._by_id.get(organization_id), organization_id)
-
-    def find(self, organization_id: str) -> Organization | None:
-        """Return one by WorkOS's id, or None."""
-        return self._by_id.get(organization_id)
-
-    def get_by_external_id(self, external_id: str) -> Organization:
-        """Return one by its external id; Refused (404) if there is none."""
-        return _found(self._by_external_id.get(external_id), external_id)
-
-    def add(self, fields: JsonObject) -> Organization:
-        """Put in a new one at the end; Refused if its external id is taken, ValueError its id."""
-        if fields["id"] in self._by_id:
-            message = f"there is an organization {fields['id']} already"
-            raise ValueError(message)
-        self._check_external_id_is_free(fields)
-        organization = Organization(len(self._sequences), fields, encode(fields))
-        self._sequences[organization.id] = organization.sequence
-        self._listed.append(organization)
-        self._index(organization)
-        return organization
-
-    def replace(self, fields: JsonObject) -> Organization:
-        """Put a changed one in the place it has; Refused if its external id is taken."""
-        old = self.get(fields["id"])
-        self._check_external_id_is_free(fields)
-        changed = Organization(old.sequence, fields, encode(fields))
-        self._forget_external_id(old)
-        self._listed[self._place_of(old)] = changed
-        self._index(changed)
-        return changed
-
-    def remove(self, organization_id: str) -> Organization:
-        """Take one out; Refused (404) if there is none."""
-        organization = self.get(organization_id)
-        self._forget_external_id(organization)
-        del self._by_id[organization_id]
-        del self._listed[self._place_of(organization)]
-        return organization
-
-    def page(self, query: OrganizationQuery) -> Page:
-        """Return one page of the listing; Refused (400) for a cursor that never was one."""
-        start, end = self._window(query)
-        listed = self._listed[start:end]
-        preceded, followed = start > 0, end < len(self._listed)
-        if query.descending:
-            listed.reverse()
-            preceded, followed = followed, preceded
-        return Page(
-            bodies=[organization.body for organization in listed],
-            before=listed[0].id if listed and preceded else None,
-            after=listed[-1].id if listed and followed else None,
-            last=listed[-1].id if listed else None,
-        )
-
-    def _window(self, query: OrganizationQuery) -> tuple[int, int]:
-        """Return the first place of the page, counted from the oldest, and the one after it."""
-        towards_newer = query.descending == (query.before is not None)
-        cursor = query.before if query.before is not None else query.after
-        if towards_newer:
-            start = 0 if cursor is None else self._place_after(cursor)
-            return start, min(start + query.limit, len(self._listed))
-        end = len(self._listed) if cursor is None else self._place_before(cursor)
-        return max(end - query.limit, 0), end
-
-    def _place_after(self, cursor: str) -> int:
-        return bisect_right(self._listed, self._sequence(cursor), key=_BY_SEQUENCE)
-
-    def _place_before(self, cursor: str) -> int:
-        return bisect_left(self._listed, self._sequence(cursor), key=_BY_SEQUENCE)
-
-    def _place_of(self, organization: Organization) -> int:
-        return bisect_left(self._listed, organization.sequence, key=_BY_SEQUENCE)
-
-    def _sequence(self, cursor: str) -> int:
-        try:
-            return self._sequences[cursor]
-        except KeyError:
-            raise Refused(400, "invalid_cursor", f"Unknown cursor: '{cursor}'.") from None
-
-    def _check_external_id_is_free(self, fields: JsonObject) -> None:
-        holder = self._by_external_id.get(fields["external_id"])
-        if holder is not None and holder.id != fields["id"]:
-            message = "The external_id provided is already in use by another organization."
-            raise Refused(400, "external_id_already_used", message)
-
-    def _index(self, organization: Organization) -> None:
-        self._by_id[organization.id] = organization
-        if organization.external_id is not None:
-            self._by_external_id[organization.external_id] = organization
-
-    def _forget_external_id(self, organization: Organization) -> None:
-        if organization.external_id is not None:
-            del self._by_external_id[organization.external_id]
+        with self._state.lock:
+            return len(self._store)
 
 
-def _found(organization: Organization | None, identifier: str) -> Organization:
-    if organization is None:
-        message = f"Organization not found: '{identifier}'."
-        raise Refused(404, "entity_not_found", message)
-    return organization
+def copied(fields: JsonObject) -> JsonObject:
+    """Return a copy that is the caller's own."""
+    copy: JsonObject = json.loads(encode(fields))
+    return copy
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str) or not name:
+        raise Refused.invalid("name", "name must be a non-empty string")
+
+
+def _check_external_id(external_id: object) -> None:
+    if external_id is None:
+        return
+    if not isinstance(external_id, str) or not external_id or not external_id.isascii():
+        raise Refused.invalid("external_id", "external_id must be a non-empty ASCII string")
+    if len(external_id) > LONGEST_EXTERNAL_ID:
+        message = f"external_id must be shorter than or equal to {LONGEST_EXTERNAL_ID} characters"
+        raise Refused.invalid("external_id", message)
+
+
+def _check_changes(changes: OrganizationChanges) -> None:
+    for name in changes:
+        if name not in OrganizationChanges.__annotations__:
+            raise Refused.invalid(name, f"property {name} should not exist")
+    if "name" in changes:
+        _check_name(changes["name"])
+    _check_external_id(changes.get("external_id"))
+
+
+def _merged(old: Mapping[str, str], changes: Mapping[str, str | None] | None) -> JsonObject:
+    if changes is None:
+        return {}
+    if not isinstance(changes, Mapping):
+        raise Refused.invalid("metadata", "metadata must be an object")
+    return {name: value for name, value in {**old, **changes}.items() if value is not None}

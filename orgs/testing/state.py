@@ -1,33 +1,20 @@
-"""What WorkOS knows and how it changes: organizations, and the events each change emits."""
+"""What everything in WorkOS shares: one lock, one clock, and one stream of events."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection
 from threading import RLock
-from typing import Any, Final, Literal, Protocol, TypeAlias, TypedDict
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from workos.common.models import CreateWebhookEndpointEvents
 
 from .clock import Clock, Moment, to_iso, to_milliseconds
 from .events import Event, EventQuery, EventStream, LostCursor
 from .messages import Json, JsonObject, Page, Refused, encode
-from .organizations import Organization, OrganizationQuery, Organizations
 from .ulid import UlidFactory
 
 KNOWN_EVENT_TYPES: Final = frozenset(known.value for known in CreateWebhookEndpointEvents)
-LONGEST_EXTERNAL_ID: Final = 64  # The documentation's limit; the schema's is 128.
 
 OnLostCursor: TypeAlias = Literal["refuse", "restart"]
-
-
-class OrganizationChanges(TypedDict, total=False):
-    """What an update may change; what is absent stays.
-
-    A None in `metadata` removes its key, None for all of it removes all.
-    """
-
-    name: str
-    external_id: str | None
-    metadata: dict[str, str | None] | None
 
 
 class Publish(Protocol):
@@ -38,133 +25,65 @@ class Publish(Protocol):
 
 
 class WorkOSState:
-    """Everything WorkOS keeps. Thread-safe: each method is one step, done under one lock.
-
-    Every change emits its event and announces it, unless it is asked not to: a change without an
-    event is what only a snapshot can find. Moments default to now, by the fake's clock.
-    """
+    """The part of WorkOS that all its objects share. Thread-safe: its `lock` makes one step of
+    each change. Moments default to now, by the fake's clock."""
 
     def __init__(self, *, hold_back: float, retention: float, publish: Publish) -> None:
-        self._lock = RLock()
+        self.lock = RLock()
         self._clock = Clock()
         self._ulids = UlidFactory()
-        self._organizations = Organizations()
         self._events = EventStream(
             hold_back=_in_milliseconds(hold_back), retention=_in_milliseconds(retention)
         )
         self._publish = publish
         self._on_lost_cursor: OnLostCursor = "refuse"
         self._lost_cursor_status = 400
+        self._refused_types: frozenset[str] = frozenset()
+        self._refused_types_status = 422
+        self.has_organization: Callable[[str], bool] = lambda _: False
 
-    def create_organization(
+    def now(self) -> int:
+        """Return the current millisecond by the fake's clock."""
+        with self.lock:
+            return self._clock.now()
+
+    def moment(self, at: Moment | None) -> int:
+        """Return a moment's millisecond, or the current one."""
+        return self.now() if at is None else to_milliseconds(at)
+
+    def new_id(self, prefix: str, milliseconds: int) -> str:
+        """Return an id of something that is created in a millisecond."""
+        return f"{prefix}_{self._ulids.make(milliseconds)}"
+
+    def emit_change(
         self,
+        event_type: str,
+        data: JsonObject,
+        happened_at: int,
         *,
-        name: str,
-        external_id: str | None = None,
-        metadata: Mapping[str, str] | None = None,
-        organization_id: str | None = None,
-        at: Moment | None = None,
         source: str = "dashboard",
-        emits: bool = True,
+        previous: JsonObject | None = None,
         announces: bool = True,
-    ) -> Organization:
-        """Create an organization; Refused for bad values or an external id that is taken."""
-        _check_name(name)
-        _check_external_id(external_id)
-        with self._lock:
-            now = self._moment(at)
-            organization = self._organizations.add(
-                {
-                    "object": "organization",
-                    "id": organization_id or f"org_{self._ulids.make(now)}",
-                    "name": name,
-                    "external_id": external_id,
-                    "metadata": _merged({}, metadata or {}),
-                    "domains": [],
-                    "created_at": to_iso(now),
-                    "updated_at": to_iso(now),
-                }
-            )
-            if emits:
-                self._emit_change(
-                    "created", organization, now, _context(source), announces=announces
-                )
-            return organization
-
-    def update_organization(
-        self,
-        organization_id: str,
-        changes: OrganizationChanges,
-        *,
-        at: Moment | None = None,
-        source: str = "dashboard",
-        emits: bool = True,
-    ) -> Organization:
-        """Change what is given; Refused as for a creation, and (404) if there is none.
-
-        `updated_at` always moves on, and there is an event even if nothing else changes.
-        """
-        _check_changes(changes)
-        with self._lock:
-            old = self._organizations.get(organization_id).fields
-            now = self._moment(at)
-            updated_at = max(now, to_milliseconds(old["updated_at"]) + 1)
-            new = {**old, **changes, "updated_at": to_iso(updated_at)}
-            new["metadata"] = _merged(old["metadata"], changes.get("metadata", {}))
-            organization = self._organizations.replace(new)
-            if emits:
-                previous = {name: old[name] for name in changes if old[name] != new[name]}
-                context = _context(source) | {"previous_attributes": previous}
-                self._emit_change("updated", organization, now, context)
-            return organization
-
-    def delete_organization(
-        self,
-        organization_id: str,
-        *,
-        at: Moment | None = None,
-        source: str = "dashboard",
-        emits: bool = True,
     ) -> None:
-        """Delete an organization; Refused (404) if there is none.
-
-        The event carries the whole organization as it last was, `updated_at` included.
-        """
-        with self._lock:
-            organization = self._organizations.remove(organization_id)
-            if emits:
-                self._emit_change("deleted", organization, self._moment(at), _context(source))
-
-    def organization(self, organization_id: str) -> Organization:
-        """Return one organization; Refused (404) if there is none."""
-        with self._lock:
-            return self._organizations.get(organization_id)
-
-    def find_organization(self, organization_id: str) -> Organization | None:
-        """Return one organization, or None."""
-        with self._lock:
-            return self._organizations.find(organization_id)
-
-    def organization_by_external_id(self, external_id: str) -> Organization:
-        """Return one organization by its external id; Refused (404) if there is none."""
-        with self._lock:
-            return self._organizations.get_by_external_id(external_id)
-
-    def list_organizations(self, query: OrganizationQuery) -> Page:
-        """Return one page of organizations."""
-        with self._lock:
-            return self._organizations.page(query)
-
-    def count_organizations(self) -> int:
-        """Return how many organizations there are."""
-        with self._lock:
-            return len(self._organizations)
-
-    def all_organizations(self) -> list[JsonObject]:
-        """Return every organization, oldest first."""
-        with self._lock:
-            bodies = [organization.body for organization in self._organizations]
-        return [json.loads(body) for body in bodies]
+        """Put the event of a change into the stream, and announce it unless asked not to."""
+        context: JsonObject = {
+            "actor": {"id": "user_fake", "source": source, "name": "Fake WorkOS"}
+        }
+        if previous is not None:
+            context["previous_attributes"] = previous
+        with self.lock:
+            event_id = self.new_id("event", happened_at)
+            event: JsonObject = {
+                "object": "event",
+                "id": event_id,
+                "event": event_type,
+                "created_at": to_iso(happened_at),
+                "context": context,
+                "data": data,
+            }
+            self._append(event_id, event, happened_at)
+            if announces:
+                self._publish(event_id=event_id, event=event)
 
     def emit(
         self,
@@ -182,9 +101,9 @@ class WorkOSState:
         What an object leaves out of `id`, `event` and `created_at` is filled in, unless `raw` or
         named in `absent`. It is readable `visible_after` seconds from now, whatever the hold-back.
         """
-        with self._lock:
-            happened_at = self._moment(at)
-            made_up_id = f"event_{self._ulids.make(happened_at)}"
+        with self.lock:
+            happened_at = self.moment(at)
+            made_up_id = self.new_id("event", happened_at)
             value = event if raw else _filled_in(event, made_up_id, happened_at, absent)
             event_id = _text(value, "id") or made_up_id
             if listed:
@@ -197,22 +116,19 @@ class WorkOSState:
     def emit_text(self, text: str, *, event_id: str) -> None:
         """Put any text into the stream where an event would stand; see the control."""
         body = text.encode("utf-8", "surrogateescape")
-        with self._lock:
+        with self.lock:
             self._append(event_id, None, self._clock.now(), body=body)
-
-    def now(self) -> int:
-        """Return the current millisecond by the fake's clock."""
-        with self._lock:
-            return self._clock.now()
 
     def list_events(self, query: EventQuery) -> Page:
         """Return one page of events.
 
         Refused (400) for an organization that isn't there (any more), and as configured for a
-        cursor that is unknown or expired.
+        type that is not known and a cursor that is unknown or expired.
         """
-        with self._lock:
-            self._check_organization_of(query)
+        with self.lock:
+            self._check_types(query)
+            if query.organization_id and not self.has_organization(query.organization_id):
+                raise Refused(400, "organization_not_found", "Organization not found")
             try:
                 return self._events.page(query, self._clock.now())
             except LostCursor:
@@ -220,13 +136,13 @@ class WorkOSState:
 
     def all_events(self) -> list[Any]:
         """Return every event ever emitted, in the order of emission."""
-        with self._lock:
+        with self.lock:
             bodies = [event.body for event in self._events]
         return [json.loads(body) for body in bodies]
 
     def expire_events(self, before: str | None) -> None:
         """Forget the events before one, or all, as if retention had passed."""
-        with self._lock:
+        with self.lock:
             try:
                 self._events.expire(before)
             except KeyError:
@@ -235,12 +151,12 @@ class WorkOSState:
 
     def set_hold_back(self, seconds: float) -> None:
         """Hold events back for so long after they happened."""
-        with self._lock:
+        with self.lock:
             self._events.set_hold_back(_in_milliseconds(seconds))
 
     def set_clock_offset(self, seconds: float) -> None:
         """Live so many seconds ahead of the real time, or behind it."""
-        with self._lock:
+        with self.lock:
             self._clock.set_offset(seconds)
             self._events.list_anew()
 
@@ -249,39 +165,20 @@ class WorkOSState:
         if answer not in ("refuse", "restart"):
             message = f"on a lost cursor, refuse or restart: not {answer!r}"
             raise ValueError(message)
-        with self._lock:
+        with self.lock:
             self._on_lost_cursor = answer
             self._lost_cursor_status = status
 
-    # Below, the caller holds the lock.
+    def refuse_event_types(self, types: Collection[str], status: int) -> None:
+        """Refuse reads that ask for one of these types, as if it did not exist (any more)."""
+        with self.lock:
+            self._refused_types = frozenset(types)
+            self._refused_types_status = status
 
-    def _moment(self, at: Moment | None) -> int:
-        return self._clock.now() if at is None else to_milliseconds(at)
+    # Below, the caller holds the lock.
 
     def _from_now(self, seconds: float | None) -> int | None:
         return None if seconds is None else self._clock.now() + _in_milliseconds(seconds)
-
-    def _emit_change(
-        self,
-        verb: str,
-        organization: Organization,
-        happened_at: int,
-        context: JsonObject,
-        *,
-        announces: bool = True,
-    ) -> None:
-        event_id = f"event_{self._ulids.make(happened_at)}"
-        event: JsonObject = {
-            "object": "event",
-            "id": event_id,
-            "event": f"organization.{verb}",
-            "created_at": to_iso(happened_at),
-            "context": context,
-            "data": organization.fields,
-        }
-        self._append(event_id, event, happened_at)
-        if announces:
-            self._publish(event_id=event_id, event=event)
 
     def _append(
         self,
@@ -305,10 +202,13 @@ class WorkOSState:
             )
         )
 
-    def _check_organization_of(self, query: EventQuery) -> None:
-        wanted = query.organization_id
-        if wanted is not None and self._organizations.find(wanted) is None:
-            raise Refused(400, "organization_not_found", "Organization not found")
+    def _check_types(self, query: EventQuery) -> None:
+        for event_type in sorted(query.types):
+            message = f"events must be known event types: '{event_type}'"
+            if event_type not in KNOWN_EVENT_TYPES:
+                raise Refused.invalid("events", message)
+            if event_type in self._refused_types:
+                raise Refused(self._refused_types_status, "invalid_request_parameters", message)
 
     def _after_lost_cursor(self, query: EventQuery) -> Page:
         if self._on_lost_cursor == "refuse":
@@ -322,42 +222,6 @@ def _in_milliseconds(seconds: float) -> int:
         message = f"seconds must not be negative: {seconds}"
         raise ValueError(message)
     return round(seconds * 1000)
-
-
-def _context(source: str) -> JsonObject:
-    return {"actor": {"id": "user_fake", "source": source, "name": "Fake WorkOS"}}
-
-
-def _check_name(name: object) -> None:
-    if not isinstance(name, str) or not name:
-        raise Refused.invalid("name", "name must be a non-empty string")
-
-
-def _check_external_id(external_id: object) -> None:
-    if external_id is None:
-        return
-    if not isinstance(external_id, str) or not external_id or not external_id.isascii():
-        raise Refused.invalid("external_id", "external_id must be a non-empty ASCII string")
-    if len(external_id) > LONGEST_EXTERNAL_ID:
-        message = f"external_id must be shorter than or equal to {LONGEST_EXTERNAL_ID} characters"
-        raise Refused.invalid("external_id", message)
-
-
-def _check_changes(changes: OrganizationChanges) -> None:
-    for name in changes:
-        if name not in OrganizationChanges.__annotations__:
-            raise Refused.invalid(name, f"property {name} should not exist")
-    if "name" in changes:
-        _check_name(changes["name"])
-    _check_external_id(changes.get("external_id"))
-
-
-def _merged(old: Mapping[str, str], changes: Mapping[str, str | None] | None) -> JsonObject:
-    if changes is None:
-        return {}
-    if not isinstance(changes, Mapping):
-        raise Refused.invalid("metadata", "metadata must be an object")
-    return {name: value for name, value in {**old, **changes}.items() if value is not None}
 
 
 def _filled_in(event: Json, event_id: str, happened_at: int, absent: Collection[str]) -> JsonObject:
@@ -380,5 +244,9 @@ def _known_type(event: Json) -> str | None:
 
 def _organization_id(event: Json) -> str | None:
     subject = event.get("data") if isinstance(event, dict) else None
-    is_organization = (_text(event, "event") or "").startswith("organization.")
-    return _text(subject, "id" if is_organization else "organization_id")
+    if not isinstance(subject, dict):
+        return None
+    if (_text(event, "event") or "").startswith("organization."):
+        return _text(subject, "id")
+    nested = subject.get("organization_domain") or subject.get("group")
+    return _text(subject, "organization_id") or _text(nested, "organization_id")

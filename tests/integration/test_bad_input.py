@@ -1,6 +1,6 @@
 """Bad input by the real ways: nothing is answered 500, stops the stream, or takes others along.
 
-What WorkOS lists is served by the stand-in, and drained or reconciled by the product; webhooks are
+What WorkOS lists is served by the fake, and drained or reconciled by the product; webhooks are
 posted to the real view. ``tests.bad_input`` has the cases.
 """
 

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.timeout(120)]
 
 @pytest.fixture
 def webhooks(live_server: Any, workos: FakeWorkOS, settings: Settings) -> Callable[..., FakeWorkOS]:
-    """The stand-in, delivering to the real view."""
+    """The fake, delivering to the real view."""
     workos.add_webhook_endpoint(url=f"{live_server.url}/webhooks/workos/", secret=WEBHOOK_SECRET)
     return lambda: workos
 

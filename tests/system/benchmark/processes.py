@@ -1,4 +1,4 @@
-"""The other processes of a measurement: stand-ins for WorkOS, the web process, the worker, and
+"""The other processes of a measurement: fakes of WorkOS, the web process, the worker, and
 children that measure themselves."""
 
 import json
@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from gram_sync.components import listen, start_web, start_worker
 from gram_sync.processes import Children
-from orgs.testing import StandInClient
+from orgs.testing import FakeWorkOSClient
 from tests.system.benchmark.settings import SERVER_DATA
 
 FOLDER: Final = SERVER_DATA.parent
@@ -24,7 +24,7 @@ WEBHOOK_SECRET: Final = "whsec_benchmark"
 # What the machine needs, and nothing that could lead a child to somebody's database or WorkOS.
 _INHERITED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "ENV_FILE")
 
-#: A stand-in may be busy for so long with making up organizations.
+#: A fake may be busy for so long with making up organizations.
 _CONTROL_SECONDS: Final = 300.0
 
 
@@ -35,41 +35,41 @@ class Processes:
     children: Children
     _started: int = field(default=0)
 
-    def stand_in(self, *, hold_back: float = 0.0) -> StandInClient:
+    def fake(self, *, hold_back: float = 0.0) -> FakeWorkOSClient:
         """A WorkOS in a process of its own."""
         log = self._log("workos")
         command = (
             *(sys.executable, "-m", "orgs.testing"),
             *("--api-key", API_KEY, "--hold-back", str(hold_back)),
         )
-        child = self.children.start("The stand-in", command, environment=_environment(), log=log)
+        child = self.children.start("The fake", command, environment=_environment(), log=log)
         url = self.children.wait_until(
             lambda: _first_line(log), "said where it listens", of=child, seconds=60
         )
-        return StandInClient(url, timeout=_CONTROL_SECONDS)
+        return FakeWorkOSClient(url, timeout=_CONTROL_SECONDS)
 
-    def web(self, workos: StandInClient) -> str:
+    def web(self, workos: FakeWorkOSClient) -> str:
         """The web process as the project starts it, two workers; returns its URL."""
         listener = listen("127.0.0.1", 0)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         start_web(self.children, listener, environment=_environment(workos), log=self._log("web"))
         return url
 
-    def worker(self, workos: StandInClient) -> None:
+    def worker(self, workos: FakeWorkOSClient) -> None:
         """django-q2's cluster as the project starts it."""
         start_worker(
             self.children, environment=_environment(workos), log=self._log("worker"), patience=20
         )
 
     @contextmanager
-    def while_running(self, task: str, workos: StandInClient) -> Iterator[None]:
+    def while_running(self, task: str, workos: FakeWorkOSClient) -> Iterator[None]:
         """A child does a task of ``tests.system.benchmark.child`` meanwhile, and is killed then."""
         environment, log = _environment(workos), self._log(task)
         with Children() as children:
             children.start(task, _command(task), environment=environment, log=log, patience=0)
             yield
 
-    def run(self, task: str, workos: StandInClient) -> dict[str, Any]:
+    def run(self, task: str, workos: FakeWorkOSClient) -> dict[str, Any]:
         """Have a child do a task to its end, and return what it measured. Raises ChildFailed."""
         log = self._log(task)
         self.children.run(task, _command(task), environment=_environment(workos), log=log)
@@ -92,7 +92,7 @@ def _command(task: str) -> tuple[str, ...]:
     return (sys.executable, "-m", "tests.system.benchmark.child", task)
 
 
-def _environment(workos: StandInClient | None = None) -> dict[str, str]:
+def _environment(workos: FakeWorkOSClient | None = None) -> dict[str, str]:
     inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     own = {"DJANGO_SETTINGS_MODULE": "tests.system.benchmark.settings"}
     return inherited | own | ({"BENCHMARK_WORKOS_URL": workos.base_url} if workos else {})

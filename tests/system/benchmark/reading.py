@@ -1,4 +1,4 @@
-"""Drains and snapshots, beside reading the same pages from the same stand-in and doing nothing."""
+"""Drains and snapshots, beside reading the same pages from the same fake and doing nothing."""
 
 import time
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from orgs.testing import StandInClient
+from orgs.testing import FakeWorkOSClient
 from tests.system.benchmark import databases
 from tests.system.benchmark.figures import (
     Contestant,
@@ -36,7 +36,7 @@ class _Child:
 
     running: Processes
     task: str
-    workos: StandInClient
+    workos: FakeWorkOSClient
     template: str
     seconds: list[float] = field(default_factory=list)
     statements: list[int] = field(default_factory=list)
@@ -58,10 +58,10 @@ class _Child:
 
 def measure_drain(plan: Plan) -> Iterator[Figure]:
     with processes() as running:
-        workos = running.stand_in()
+        workos = running.fake()
         workos.seed(organizations=plan.scaled(_EVENTS), external_id_prefix="gram-")
         yield _drained(plan, running, workos, "drain", at_most(1.3))
-        # The stand-in is on the same cores, and answers at once: reading is work of ours and its
+        # The fake is on the same cores, and answers at once: reading is work of ours and its
         # own, and hardly any waiting with which applying could overlap.
         workos.misbehave("slow", path="/events", times=None, seconds=_FAR_AWAY)
         what = f"drain, WorkOS {_FAR_AWAY * 1000:.0f} ms away"
@@ -69,7 +69,7 @@ def measure_drain(plan: Plan) -> Iterator[Figure]:
 
 
 def _drained(
-    plan: Plan, running: Processes, workos: StandInClient, what: str, goal: Goal | None
+    plan: Plan, running: Processes, workos: FakeWorkOSClient, what: str, goal: Goal | None
 ) -> Figure:
     ours = _Child(running, "drain", workos, databases.EMPTY)
     theirs = _Child(running, "read-events", workos, databases.EMPTY)
@@ -93,15 +93,15 @@ def measure_reconcile(plan: Plan) -> Iterator[Figure]:
         yield _reconcile_far_away(plan, running, some)
 
 
-def _seeded(running: Processes, organizations: int) -> StandInClient:
-    workos = running.stand_in()
+def _seeded(running: Processes, organizations: int) -> FakeWorkOSClient:
+    workos = running.fake()
     # So long ago that no difference is taken for an event on its way.
     long_ago = datetime.now(UTC) - timedelta(hours=1)
     workos.seed(organizations=organizations, external_id_prefix="gram-", at=long_ago, emits=False)
     return workos
 
 
-def _make_in_sync(running: Processes, workos: StandInClient, template: str) -> bytes:
+def _make_in_sync(running: Processes, workos: FakeWorkOSClient, template: str) -> bytes:
     """Makes a template, and returns its organizations as ``COPY`` writes them."""
     databases.use(databases.EMPTY)
     running.run("reconcile", workos)
@@ -110,7 +110,9 @@ def _make_in_sync(running: Processes, workos: StandInClient, template: str) -> b
     return rows
 
 
-def _first_reconcile(plan: Plan, running: Processes, workos: StandInClient, rows: bytes) -> Figure:
+def _first_reconcile(
+    plan: Plan, running: Processes, workos: FakeWorkOSClient, rows: bytes
+) -> Figure:
     ours = _Child(running, "reconcile", workos, databases.EMPTY)
     copy = Contestant("copy", partial(databases.use, databases.EMPTY), partial(_copy, rows))
     turns = play(plan.rounds(3), [ours.contestant("ours"), copy])
@@ -125,7 +127,7 @@ def _copy(rows: bytes) -> float:
 
 
 def _reconciles_in_sync(
-    plan: Plan, running: Processes, many: StandInClient, few: StandInClient
+    plan: Plan, running: Processes, many: FakeWorkOSClient, few: FakeWorkOSClient
 ) -> Iterator[Figure]:
     ours = _Child(running, "reconcile", many, "in_sync")
     ours_few = _Child(running, "reconcile", few, "few_in_sync")
@@ -151,7 +153,7 @@ def _reconciles_in_sync(
     )
 
 
-def _reconcile_far_away(plan: Plan, running: Processes, workos: StandInClient) -> Figure:
+def _reconcile_far_away(plan: Plan, running: Processes, workos: FakeWorkOSClient) -> Figure:
     workos.misbehave("slow", path="/organizations", times=None, seconds=_FAR_AWAY)
     ours = _Child(running, "reconcile", workos, "few_in_sync")
     theirs = _Child(running, "read-organizations", workos, "few_in_sync")

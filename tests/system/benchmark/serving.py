@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from django.db import connection
 
 from orgs.models import Organization, SyncCursor, WorkOSEvent
-from orgs.testing import StandInClient, UlidFactory
+from orgs.testing import FakeWorkOSClient, UlidFactory
 from tests.system.benchmark import databases
 from tests.system.benchmark.figures import (
     Contestant,
@@ -47,7 +47,7 @@ _PATIENCE = 60.0
 def measure_webhook(plan: Plan) -> Iterator[Figure]:
     """Ours beside the least that a view can do: both in one gunicorn, both while a drain runs."""
     with processes() as running:
-        workos = running.stand_in()
+        workos = running.fake()
         workos.seed(organizations=_BACKLOG, external_id_prefix="gram-")
         databases.use(databases.EMPTY)
         url = running.web(workos)
@@ -73,7 +73,7 @@ def measure_webhook(plan: Plan) -> Iterator[Figure]:
 
 
 def _loaded(
-    name: str, plan: Plan, running: Processes, workos: StandInClient, url: str
+    name: str, plan: Plan, running: Processes, workos: FakeWorkOSClient, url: str
 ) -> Contestant:
     def run() -> float:
         bodies = _bodies(plan.scaled(_RATE * _SECONDS))
@@ -128,7 +128,7 @@ def _is_draining() -> bool:
 
 def measure_worker(plan: Plan) -> Iterator[Figure]:
     with processes() as running:
-        workos = running.stand_in(hold_back=_BURST_HOLD_BACK)
+        workos = running.fake(hold_back=_BURST_HOLD_BACK)
         databases.use(databases.EMPTY)
         url = f"{running.web(workos)}/{OURS}"
         running.worker(workos)
@@ -138,7 +138,7 @@ def measure_worker(plan: Plan) -> Iterator[Figure]:
         yield from _latencies(plan, workos)
 
 
-def _bursts(plan: Plan, workos: StandInClient, url: str) -> Iterator[Figure]:
+def _bursts(plan: Plan, workos: FakeWorkOSClient, url: str) -> Iterator[Figure]:
     organizations = plan.scaled(_BURST_ORGANIZATIONS)
     bursts = [_burst(workos, url, number, organizations) for number in range(plan.rounds(3))]
     what = f"burst of {2 * organizations:,} webhooks over {organizations} organizations"
@@ -147,7 +147,9 @@ def _bursts(plan: Plan, workos: StandInClient, url: str) -> Iterator[Figure]:
     yield of_rounds(seconds, what=f"{what}, all rows right", unit="s", goal=at_most(10))
 
 
-def _burst(workos: StandInClient, url: str, number: int, organizations: int) -> tuple[float, float]:
+def _burst(
+    workos: FakeWorkOSClient, url: str, number: int, organizations: int
+) -> tuple[float, float]:
     """How often ``/events`` was read until all was quiet, and when all rows were right."""
     _wait_until(_is_idle, "the worker is idle")
     listed = len(workos.all_events())
@@ -171,7 +173,7 @@ def _burst(workos: StandInClient, url: str, number: int, organizations: int) -> 
     return float(workos.count_requests(path="/events")), seconds
 
 
-def _latencies(plan: Plan, workos: StandInClient) -> Iterator[Figure]:
+def _latencies(plan: Plan, workos: FakeWorkOSClient) -> Iterator[Figure]:
     chance = random.Random("latency")
     latencies = [
         _latency(workos, number, chance.random()) for number in range(plan.scaled(_SAMPLES))
@@ -187,7 +189,7 @@ def _latencies(plan: Plan, workos: StandInClient) -> Iterator[Figure]:
         )
 
 
-def _latency(workos: StandInClient, number: int, pause: float) -> float:
+def _latency(workos: FakeWorkOSClient, number: int, pause: float) -> float:
     _wait_until(_is_idle, "the worker is idle")
     # Or each would come at the same place of the worker's own rhythm.
     time.sleep(pause * 0.5)

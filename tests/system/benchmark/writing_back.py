@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from orgs.models import ExternalIdWriteBack
-from orgs.testing import StandInClient
+from orgs.testing import FakeWorkOSClient
 from tests.system.benchmark import databases
 from tests.system.benchmark.figures import Figure, at_least, at_most, of_rounds
 from tests.system.benchmark.plan import Plan
@@ -37,9 +37,9 @@ def _push(running: Processes, due: int) -> tuple[float, float]:
     return (due - left) / seconds, workos.count_requests() / seconds * 60
 
 
-def _with_requests(running: Processes, due: int) -> StandInClient:
+def _with_requests(running: Processes, due: int) -> FakeWorkOSClient:
     databases.use(databases.EMPTY)
-    workos = running.stand_in()
+    workos = running.fake()
     workos.seed(organizations=due)
     running.run("drain", workos)
     if ExternalIdWriteBack.objects.count() != due:

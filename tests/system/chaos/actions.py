@@ -86,7 +86,7 @@ class Mail:
 
 @dataclass(frozen=True, slots=True)
 class Misbehave:
-    """WorkOS answers the next requests of a kind wrongly; see the stand-in's ``misbehave``."""
+    """WorkOS answers the next requests of a kind wrongly; see the fake's ``misbehave``."""
 
     kind: str
     method: str

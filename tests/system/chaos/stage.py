@@ -16,14 +16,14 @@ from typing import Final
 
 from gram_sync.components import MANAGE, listen
 from gram_sync.processes import PROJECT
-from orgs.testing import StandInClient
+from orgs.testing import FakeWorkOSClient
 from tests.system.chaos import postgres, warden
 from tests.system.chaos.chronicle import Chronicle
 from tests.system.chaos.database import Database
 from tests.system.chaos.fleet import Fleet
 from tests.system.chaos.plan import CLUSTERS, WEBS
 
-#: How long the mirror waits for an event that was announced. The stand-in's hold-back is far below.
+#: How long the mirror waits for an event that was announced. The fake's hold-back is far below.
 WINDOW_SECONDS: Final = 8.0
 
 API_KEY: Final = "sk_chaos"
@@ -50,7 +50,7 @@ class Stage:
     environment: dict[str, str]
     chronicle: Chronicle
     fleet: Fleet
-    workos: StandInClient
+    workos: FakeWorkOSClient
     database: Database
     webhook_url: str
     webhook_secret: str
@@ -107,7 +107,7 @@ def _started(folder: Path, logs: Path, listener: socket.socket) -> Stage:
     secret = f"whsec_{secrets.token_hex()}"
     environment = _environment(folder, secret)
     database_url = postgres.create(folder / warden.POSTGRES)
-    workos_url = _start_stand_in(environment, logs / "workos.log", webhook_url, secret)
+    workos_url = _start_fake(environment, logs / "workos.log", webhook_url, secret)
     environment |= {"DATABASE_URL": database_url, "WORKOS_BASE_URL": workos_url}
     _migrate(environment, logs / "migrate.log")
     database = Database(database_url)
@@ -120,7 +120,7 @@ def _started(folder: Path, logs: Path, listener: socket.socket) -> Stage:
         environment=environment,
         chronicle=chronicle,
         fleet=fleet,
-        workos=StandInClient(workos_url, timeout=60),
+        workos=FakeWorkOSClient(workos_url, timeout=60),
         database=database,
         webhook_url=webhook_url,
         webhook_secret=secret,
@@ -158,13 +158,13 @@ def _environment(folder: Path, webhook_secret: str) -> dict[str, str]:
     }
 
 
-def _start_stand_in(environment: dict[str, str], log: Path, webhook_url: str, secret: str) -> str:
+def _start_fake(environment: dict[str, str], log: Path, webhook_url: str, secret: str) -> str:
     command = (
         *(sys.executable, "-m", "orgs.testing", "--api-key", API_KEY),
         *("--webhook-url", webhook_url, "--webhook-secret", secret),
     )
     _start(command, environment, log)
-    _wait_for(lambda: log.read_text().endswith("\n"), "the stand-in says where it listens")
+    _wait_for(lambda: log.read_text().endswith("\n"), "the fake says where it listens")
     return log.read_text().strip()
 
 

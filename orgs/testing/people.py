@@ -1,0 +1,290 @@
+"""Users, their memberships and roles in organizations, and invitations."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from .clock import Moment, to_iso, to_milliseconds
+from .messages import Answer, JsonObject, Refused
+from .resource import Resource, without
+
+_THREE_DAYS: Final = 3 * 24 * 60 * 60 * 1000
+_STATUSES: Final = frozenset({"active", "inactive", "pending"})
+
+
+class Users(Resource):
+    """Users. Two that exist have different emails; the email of a deleted one is free again.
+
+    Fields: email, email_verified, first_name, last_name, name, profile_picture_url, external_id,
+    metadata, locale, last_sign_in_at. A user's memberships are deleted with the user, each with an
+    event of its own.
+    """
+
+    name = "User"
+    kind = "user"
+    prefix = "user"
+    path = ("user_management", "users")
+    required = ("email",)
+    defaults = {
+        "email": None,
+        "email_verified": False,
+        "first_name": None,
+        "last_name": None,
+        "name": None,
+        "profile_picture_url": None,
+        "external_id": None,
+        "metadata": {},
+        "locale": None,
+        "last_sign_in_at": None,
+    }
+    unique = ("email", "external_id")
+    filters = {"email": "email", "organization_id": "organization_id"}
+    events = {"created": "user.created", "updated": "user.updated", "deleted": "user.deleted"}
+
+    def matches(self, fields: JsonObject, field: str, value: str) -> bool:
+        """Return True if a user has this value, or is a member of this organization."""
+        if field != "organization_id":
+            return super().matches(fields, field, value)
+        memberships = self._world.of(Memberships).where("user_id", fields["id"])
+        return any(membership["organization_id"] == value for membership in memberships)
+
+    def delete_dependents(self, fields: JsonObject, *, at: Moment | None, emits: bool) -> None:
+        """Delete the user's memberships."""
+        self._world.of(Memberships).delete_where("user_id", fields["id"], at=at, emits=emits)
+
+
+class Memberships(Resource):
+    """Memberships of users in organizations: one of a user in an organization.
+
+    Fields: user_id, organization_id, status (active, inactive or pending), role and roles (slugs;
+    one follows from the other), directory_managed, custom_attributes. The API shows the user too,
+    the events do not.
+    """
+
+    name = "Organization membership"
+    kind = "organization_membership"
+    prefix = "om"
+    path = ("user_management", "organization_memberships")
+    required = ("user_id", "organization_id")
+    defaults = {
+        "user_id": None,
+        "organization_id": None,
+        "status": "active",
+        "role": {"slug": "member"},
+        "roles": [{"slug": "member"}],
+        "directory_managed": False,
+        "custom_attributes": {},
+    }
+    references = {"user_id": "users", "organization_id": "organizations"}
+    indexed = ("organization_id", "user_id")
+    filters = {"organization_id": "organization_id", "user_id": "user_id", "statuses": "status"}
+    events = {
+        "created": "organization_membership.created",
+        "updated": "organization_membership.updated",
+        "deleted": "organization_membership.deleted",
+    }
+    controls = (*Resource.controls, "deactivate", "reactivate")
+
+    def deactivate(self, id: str, **options: Any) -> JsonObject:  # noqa: A002 -- WorkOS's word
+        """Make a membership inactive; `at` and `emits` as for `update`."""
+        return self.update(id, status="inactive", **options)
+
+    def reactivate(self, id: str, **options: Any) -> JsonObject:  # noqa: A002 -- WorkOS's word
+        """Make a membership active again; `at` and `emits` as for `update`."""
+        return self.update(id, status="active", **options)
+
+    def completed(self, fields: JsonObject, now: int) -> JsonObject:
+        """Keep the roles as objects, and refuse a second membership of the same pair."""
+        if fields.get("status", "active") not in _STATUSES:
+            raise Refused.invalid("status", f"status must be one of {sorted(_STATUSES)}")
+        for other in self.where("user_id", fields.get("user_id", "")):
+            if other["organization_id"] == fields.get("organization_id"):
+                raise Refused(409, "conflict", "The user is already a member of the organization.")
+        slugs = fields.get("roles") or ([fields["role"]] if "role" in fields else None)
+        if slugs is None:
+            return fields
+        roles = [{"slug": slug} for slug in slugs]
+        return {**fields, "role": roles[0], "roles": roles}
+
+    def show(self, fields: JsonObject) -> JsonObject:
+        """Return what the API shows: with the user, and the organization's name."""
+        user = self._world.of(Users).fetch(fields["user_id"])
+        organization_name = self._world.organizations.name_of(fields["organization_id"])
+        return {**fields, "user": user, "organization_name": organization_name}
+
+    def complete_query(self, query: Mapping[str, str]) -> Mapping[str, str]:
+        """Want a user or an organization that exists; list active ones unless others are named."""
+        if "user_id" not in query and "organization_id" not in query:
+            message = "At least one of user_id and organization_id must be given."
+            raise Refused.invalid("organization_id", message)
+        self.check_references(query)
+        statuses = query.get("statuses", "active")
+        if not _STATUSES.issuperset(statuses.split(",")):
+            raise Refused.invalid("statuses", f"statuses must be of {sorted(_STATUSES)}")
+        return {**query, "statuses": statuses}
+
+    def matches(self, fields: JsonObject, field: str, value: str) -> bool:
+        """Return True if a membership has this value, or one of these statuses."""
+        if field == "status":
+            return fields["status"] in value.split(",")
+        return super().matches(fields, field, value)
+
+
+class Roles(Resource):
+    """Roles of the environment and, with an organization_id, of one organization.
+
+    Fields: slug, organization_id, name, description, permissions, resource_type_slug. Their key is
+    (organization, slug): a slug may come back after a deletion. Events show no id, and those of the
+    environment's roles no name either. The listing has no pages.
+    """
+
+    name = "Role"
+    kind = "role"
+    prefix = "role"
+    path = ("authorization", "roles")
+    required = ("slug",)
+    defaults = {
+        "slug": None,
+        "organization_id": "",  # of the environment
+        "name": None,
+        "description": None,
+        "permissions": [],
+        "resource_type_slug": "organization",
+    }
+    references = {"organization_id": "organizations"}
+    indexed = ("organization_id",)
+
+    def completed(self, fields: JsonObject, now: int) -> JsonObject:
+        """Refuse a slug that is taken, and make up a name."""
+        if "slug" not in fields:
+            return fields
+        organization_id = fields.get("organization_id") or ""
+        if self._find(organization_id, fields["slug"]) is not None:
+            raise Refused(409, "conflict", f"There is a role {fields['slug']} already.")
+        name = fields["slug"].replace("-", " ").title()
+        return {"name": name, **fields, "organization_id": organization_id}
+
+    def show(self, fields: JsonObject) -> JsonObject:
+        """Return what the API shows, which leaves out whose role it is."""
+        kind = "OrganizationRole" if fields["organization_id"] else "EnvironmentRole"
+        return {**without(fields, "organization_id"), "type": kind}
+
+    def answer(self, organization_id: str, slug: str | None = None) -> Answer:
+        """Answer with a role or, without a slug, with all of them: an organization's come after
+        the environment's, which it can use as well."""
+        with self._state.lock:
+            if organization_id:
+                self._world.check_exists("organizations", organization_id)
+            if slug is not None:
+                found = self._find(organization_id, slug)
+                if found is None:
+                    raise Refused(404, "entity_not_found", f"Role not found: '{slug}'.")
+                return Answer.of_json(self.show(found))
+            owners = dict.fromkeys(("", organization_id))
+            roles = [self.show(role) for it in owners for role in self.where("organization_id", it)]
+            return Answer.of_json({"object": "list", "data": roles})
+
+    def event_type(self, change: str, fields: JsonObject) -> str | None:
+        """Return the type of an event, which depends on whose role it is."""
+        return f"{'organization_role' if fields['organization_id'] else 'role'}.{change}"
+
+    def event_data(self, change: str, fields: JsonObject) -> JsonObject:
+        """Return what an event shows."""
+        if fields["organization_id"]:
+            return {**without(fields, "id"), "object": "organization_role"}
+        return without(fields, "id", "organization_id", "name", "description")
+
+    def _find(self, organization_id: str, slug: str) -> JsonObject | None:
+        roles = self.where("organization_id", organization_id)
+        return next((role for role in roles if role["slug"] == slug), None)
+
+
+class Invitations(Resource):
+    """Invitations, by email, into an organization or none.
+
+    Fields: email, organization_id, inviter_user_id, role_slug, expires_at (in three days). They
+    are pending until they are accepted or revoked, or, without an event, expire. `token` and
+    `accept_invitation_url` are secrets.
+    """
+
+    name = "Invitation"
+    kind = "invitation"
+    prefix = "invitation"
+    path = ("user_management", "invitations")
+    required = ("email",)
+    defaults = {
+        "email": None,
+        "state": "pending",
+        "organization_id": None,
+        "inviter_user_id": None,
+        "accepted_user_id": None,
+        "role_slug": None,
+        "expires_at": None,
+        "accepted_at": None,
+        "revoked_at": None,
+    }
+    references = {"organization_id": "organizations", "accepted_user_id": "users"}
+    indexed = ("organization_id",)
+    filters = {"email": "email", "organization_id": "organization_id"}
+    events = {
+        "created": "invitation.created",
+        "accepted": "invitation.accepted",
+        "revoked": "invitation.revoked",
+        "resent": "invitation.resent",
+    }
+    controls = (*Resource.controls, "accept", "revoke", "resend")
+
+    def accept(
+        self,
+        id: str,  # noqa: A002 -- WorkOS's word
+        *,
+        user_id: str | None = None,
+        at: Moment | None = None,
+        emits: bool = True,
+    ) -> JsonObject:
+        """Accept an invitation, without making a membership of it."""
+        changes = {
+            "state": "accepted",
+            "accepted_at": to_iso(self._state.moment(at)),
+            "accepted_user_id": user_id,
+        }
+        return self._change("accepted", id, changes, at=at, emits=emits)
+
+    def revoke(
+        self,
+        id: str,  # noqa: A002 -- WorkOS's word
+        *,
+        at: Moment | None = None,
+        emits: bool = True,
+    ) -> JsonObject:
+        """Revoke an invitation."""
+        changes = {"state": "revoked", "revoked_at": to_iso(self._state.moment(at))}
+        return self._change("revoked", id, changes, at=at, emits=emits)
+
+    def resend(
+        self,
+        id: str,  # noqa: A002 -- WorkOS's word
+        *,
+        at: Moment | None = None,
+        emits: bool = True,
+    ) -> JsonObject:
+        """Send an invitation again: it is pending for three more days."""
+        expires_at = to_iso(self._state.moment(at) + _THREE_DAYS)
+        changes = {"state": "pending", "expires_at": expires_at}
+        return self._change("resent", id, changes, at=at, emits=emits)
+
+    def completed(self, fields: JsonObject, now: int) -> JsonObject:
+        """Let an invitation expire."""
+        if "email" in fields and fields.get("expires_at") is None:
+            return {**fields, "expires_at": to_iso(now + _THREE_DAYS)}
+        return fields
+
+    def show(self, fields: JsonObject) -> JsonObject:
+        """Return what the API shows: with its secrets, and expired when its time is over."""
+        is_over = to_milliseconds(fields["expires_at"]) <= self._state.now()
+        state = "expired" if fields["state"] == "pending" and is_over else fields["state"]
+        return {**self.event_data("", fields), "state": state}
+
+    def event_data(self, change: str, fields: JsonObject) -> JsonObject:
+        """Return what an event shows: with its secrets."""
+        token = f"token-of-{fields['id']}"
+        return {**fields, "token": token, "accept_invitation_url": f"https://fake/{token}"}

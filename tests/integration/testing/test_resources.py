@@ -1,0 +1,353 @@
+"""What the fake WorkOS has beside organizations: as the SDK reads it, and with its traps."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from workos import WorkOSClient
+from workos._errors import APIError
+
+from orgs.testing import FakeWorkOS, FakeWorkOSClient, JsonObject, Refused
+from tests.integration.testing import ids, status_of
+
+
+@pytest.fixture
+def acme(workos: FakeWorkOS) -> str:
+    created: str = workos.create_organization(name="Acme")["id"]
+    return created
+
+
+@pytest.fixture
+def ada(workos: FakeWorkOS) -> str:
+    created: str = workos.users.create(email="ada@example.com", first_name="Ada")["id"]
+    return created
+
+
+@pytest.fixture
+def okta(workos: FakeWorkOS, acme: str) -> str:
+    created: str = workos.directories.create(name="Okta", organization_id=acme)["id"]
+    return created
+
+
+def emitted(workos: FakeWorkOS) -> list[str]:
+    return [event["event"] for event in workos.all_events()]
+
+
+def test_the_sdk_reads_every_resource(
+    workos: FakeWorkOS, sdk: WorkOSClient, acme: str, ada: str, okta: str
+) -> None:
+    membership = workos.memberships.create(user_id=ada, organization_id=acme, role="admin")
+    invitation = workos.invitations.create(email="bob@example.com", organization_id=acme)
+    connection = workos.connections.create(
+        name="Okta", organization_id=acme, state="active", domains=["acme.com"]
+    )
+    group = workos.directory_groups.create(name="Staff", directory_id=okta)
+    person = workos.directory_users.create(email="ada@acme.com", directory_id=okta, role="admin")
+    workos.directory_groups.add_user(group["id"], person["id"])
+    role = workos.roles.create(slug="admin", permissions=["read"])
+    own_role = workos.roles.create(slug="auditor", organization_id=acme)
+    domain = workos.domains.create(domain="acme.com", organization_id=acme)
+
+    memberships = sdk.organization_membership
+    singles: list[Any] = [
+        sdk.user_management.get_user(ada),
+        memberships.get_organization_membership(membership["id"]),
+        sdk.user_management.get_invitation(invitation["id"]),
+        sdk.sso.get_connection(connection["id"]),
+        sdk.directory_sync.get_directory(okta),
+        sdk.directory_sync.get_group(group["id"]),
+        sdk.directory_sync.get_user(person["id"]),
+        sdk.authorization.get_environment_role("admin"),
+        sdk.authorization.get_organization_role(acme, "auditor"),
+        sdk.organization_domains.get_organization_domain(domain["id"]),
+    ]
+    pages: list[Any] = [
+        sdk.user_management.list_users(organization_id=acme),
+        memberships.list_organization_memberships(organization_id=acme),
+        sdk.user_management.list_invitations(organization_id=acme),
+        sdk.sso.list_connections(organization_id=acme, domain="acme.com"),
+        sdk.directory_sync.list_directories(organization_id=acme),
+        sdk.directory_sync.list_groups(user=person["id"]),
+        sdk.directory_sync.list_users(directory=okta),
+        sdk.authorization.list_environment_roles(),
+    ]
+    usable = sdk.authorization.list_organization_roles(acme)
+
+    assert [page.data for page in pages] == [[single] for single in singles[:8]]
+    assert [one.slug for one in usable.data] == [role["slug"], own_role["slug"]]
+    assert sdk.organizations.get_organization(acme).domains == [singles[-1]]
+    shown = singles[1].to_dict()
+    assert (shown["user"]["email"], shown["roles"]) == ("ada@example.com", [{"slug": "admin"}])
+    assert [one["id"] for one in singles[6].to_dict()["groups"]] == [group["id"]]
+    assert singles[2].to_dict()["token"]
+
+
+def lives(workos: FakeWorkOS, acme: str, ada: str, okta: str) -> None:
+    """Change everything in every way that has an event, and in some that have none."""
+    workos.users.update(ada, email="countess@example.com")
+    membership = workos.memberships.create(user_id=ada, organization_id=acme)["id"]
+    workos.memberships.update(membership, roles=["admin", "member"])
+    workos.memberships.deactivate(membership)
+    workos.memberships.reactivate(membership)
+    for owner in (None, acme):
+        role = workos.roles.create(slug="admin", organization_id=owner)["id"]
+        workos.roles.update(role, permissions=["write"])
+        workos.roles.delete(role)
+    invitation = workos.invitations.create(email="bob@example.com")["id"]
+    workos.invitations.resend(invitation)
+    workos.invitations.accept(invitation, user_id=ada)
+    workos.invitations.revoke(workos.invitations.create(email="eve@example.com")["id"])
+    connection = workos.connections.create(name="SSO", organization_id=acme)["id"]
+    workos.connections.update(connection, name="Single sign-on")
+    workos.connections.activate(connection)
+    workos.connections.deactivate(connection)
+    workos.connections.delete(connection)
+    group = workos.directory_groups.create(name="Staff", directory_id=okta)["id"]
+    workos.directory_groups.update(group, name="People")
+    person = workos.directory_users.create(directory_id=okta)["id"]
+    workos.directory_users.update(person, state="suspended")
+    workos.directory_groups.add_user(group, person)
+    workos.directory_groups.remove_user(group, person)
+    workos.directory_users.delete(person)
+    workos.directory_groups.delete(group)
+    workos.directories.delete(okta)
+    domain = workos.domains.create(domain="acme.com", organization_id=acme)["id"]
+    workos.domains.update(domain, verification_strategy="manual")
+    workos.domains.verify(domain)
+    workos.domains.fail(domain)
+    workos.domains.delete(domain)
+    workos.users.delete(ada)
+
+
+EVENTS = [
+    f"{kind}.{change}"
+    for kind, changes in [
+        ("organization", ["created"]),
+        ("user", ["created"]),
+        ("dsync", ["activated"]),
+        ("user", ["updated"]),
+        ("organization_membership", ["created", "updated", "updated", "updated"]),
+        ("role", ["created", "updated", "deleted"]),
+        ("organization_role", ["created", "updated", "deleted"]),
+        ("invitation", ["created", "resent", "accepted", "created", "revoked"]),
+        ("connection", ["activated", "deactivated", "deleted"]),
+        ("dsync.group", ["created", "updated"]),
+        ("dsync.user", ["created", "updated"]),
+        ("dsync.group", ["user_added", "user_removed"]),
+        ("dsync", ["user.deleted", "group.deleted", "deleted"]),
+        ("organization_domain", ["created", "updated", "verified", "verification_failed"]),
+        ("organization_domain", ["deleted"]),
+        ("organization_membership", ["deleted"]),
+        ("user", ["deleted"]),
+    ]
+    for change in changes
+]
+
+
+def test_each_change_has_its_event_which_the_sdk_reads(
+    workos: FakeWorkOS, sdk: WorkOSClient, acme: str, ada: str, okta: str
+) -> None:
+    lives(workos, acme, ada, okta)
+
+    read: list[Any] = sdk.events.list_events(events=sorted(set(EVENTS)), limit=100).data
+    by_type = {event["event"]: event["data"] for event in workos.all_events()}
+
+    assert emitted(workos) == EVENTS
+    assert [event.event for event in read] == EVENTS
+    assert all(type(event.data) is not dict for event in read)
+    assert by_type["dsync.activated"]["state"] == "active"
+    assert by_type["organization_domain.verification_failed"]["reason"]
+    assert by_type["organization_domain.verification_failed"]["organization_domain"]["id"]
+    assert by_type["dsync.group.user_added"]["user"]["email"] is None
+    assert "name" not in by_type["role.created"]
+    assert "user" not in by_type["organization_membership.created"]
+    assert "groups" not in by_type["dsync.user.updated"]
+    assert {len(resource.all()) for resource in (workos.users, workos.domains)} == {0}
+
+
+@pytest.mark.parametrize("delete", ["directory", "organization"])
+def test_there_are_no_events_for_what_a_deleted_directory_had_in_it(
+    workos: FakeWorkOS, sdk: WorkOSClient, acme: str, ada: str, okta: str, delete: str
+) -> None:
+    workos.memberships.create(user_id=ada, organization_id=acme)
+    group = workos.directory_groups.create(name="Staff", directory_id=okta)["id"]
+    person = workos.directory_users.create(directory_id=okta)["id"]
+    workos.directory_groups.add_user(group, person)
+    before = len(workos.all_events())
+
+    if delete == "directory":
+        workos.directories.delete(okta)
+        expected = ["dsync.deleted"]
+    else:
+        sdk.organizations.delete_organization(acme)
+        expected = ["organization_membership.deleted", "dsync.deleted", "organization.deleted"]
+
+    assert emitted(workos)[before:] == expected
+    assert (workos.directory_users.all(), workos.directory_groups.all()) == ([], [])
+    assert workos.directory_groups.members(group) == []
+
+
+def test_a_change_without_an_event_is_only_in_the_listing(
+    workos: FakeWorkOS, acme: str, ada: str
+) -> None:
+    before = workos.all_events()
+    membership = workos.memberships.create(user_id=ada, organization_id=acme, emits=False)
+    workos.memberships.update(membership["id"], role="admin", emits=False)
+    connection = workos.connections.create(name="SSO", organization_id=acme)
+    workos.connections.update(connection["id"], organization_id=None)
+    directory = workos.directories.create(name="Okta", state="unlinked")
+    workos.directories.update(directory["id"], state="invalid_credentials")
+
+    assert workos.all_events() == before
+    assert workos.memberships.all()[0]["role"] == {"slug": "admin"}
+    workos.memberships.delete(membership["id"], emits=False)
+    assert workos.memberships.get(membership["id"]) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "parameters", "status"),
+    [
+        ("user_management/organization_memberships", {}, 422),
+        ("user_management/organization_memberships", {"user_id": "user_1"}, 404),
+        ("user_management/organization_memberships", {"organization_id": "org_1"}, 404),
+        ("directory_users", {}, 422),
+        ("directory_users", {"directory": "directory_1"}, 404),
+        ("directory_groups", {"user": "directory_user_1"}, 404),
+        ("connections", {"state": "active"}, 422),
+        ("connections/conn_1", {}, 404),
+        ("organization_domains", {}, 404),
+        ("authorization/roles/admin", {}, 404),
+        ("authorization/organizations/org_1/roles", {}, 404),
+        ("user_management/users", {"limit": "101"}, 422),
+        ("user_management/users", {"after": "user_1"}, 400),
+    ],
+)
+def test_a_listing_that_workos_would_not_give_is_refused(
+    sdk: WorkOSClient, path: str, parameters: JsonObject, status: int
+) -> None:
+    request = lambda: sdk.request_raw("get", tuple(path.split("/")), params=parameters)  # noqa: E731
+
+    assert status_of(request) == status
+
+
+def test_memberships_are_listed_if_they_are_active_or_their_status_is_asked_for(
+    workos: FakeWorkOS, sdk: WorkOSClient, acme: str
+) -> None:
+    known = {}
+    for status in ("active", "inactive", "pending"):
+        user = workos.users.create(email=f"{status}@example.com")["id"]
+        known[status] = workos.memberships.create(
+            user_id=user, organization_id=acme, status=status
+        )["id"]
+
+    def listed(**parameters: Any) -> list[str]:
+        page = sdk.organization_membership.list_organization_memberships(
+            organization_id=acme, order="asc", **parameters
+        )
+        return [one.id for one in page.data]
+
+    assert listed() == [known["active"]]
+    assert listed(statuses=["inactive", "pending"]) == [known["inactive"], known["pending"]]
+    assert listed(statuses=["active", "inactive", "pending"], limit=2) == list(known.values())[:2]
+
+
+def test_roles_have_no_pages(workos: FakeWorkOS, sdk: WorkOSClient, acme: str) -> None:
+    for number in range(150):
+        workos.roles.create(slug=f"role-{number}")
+
+    answer = sdk.request_raw("get", ("authorization", "organizations", acme, "roles"))
+
+    assert list(answer) == ["object", "data"]
+    assert len(answer["data"]) == 150
+
+
+def test_an_invitation_expires_without_an_event(workos: FakeWorkOS) -> None:
+    invitation = workos.invitations.create(email="bob@example.com")
+
+    workos.set_clock_offset(4 * 24 * 60 * 60)
+
+    assert workos.invitations.all()[0]["state"] == "expired"
+    assert emitted(workos) == ["invitation.created"]
+    assert workos.invitations.resend(invitation["id"])["state"] == "pending"
+
+
+@pytest.mark.parametrize(
+    "create",
+    [
+        pytest.param(lambda fake, _: fake.users.create(email="ada@example.com"), id="email"),
+        pytest.param(lambda fake, _: fake.users.create(name="Ada"), id="no email"),
+        pytest.param(lambda fake, _: fake.users.create(email="a", phone="1"), id="unknown field"),
+        pytest.param(
+            lambda fake, ids: fake.memberships.create(user_id=ids[1], organization_id="org_1"),
+            id="no organization",
+        ),
+        pytest.param(
+            lambda fake, ids: fake.memberships.create(user_id=ids[1], organization_id=ids[0]),
+            id="a second membership",
+        ),
+        pytest.param(
+            lambda fake, ids: fake.roles.create(slug="admin", organization_id=ids[0]), id="slug"
+        ),
+    ],
+)
+def test_what_workos_would_refuse_is_refused(
+    workos: FakeWorkOS, acme: str, ada: str, create: Callable[[FakeWorkOS, Any], object]
+) -> None:
+    workos.memberships.create(user_id=ada, organization_id=acme)
+    workos.roles.create(slug="admin", organization_id=acme)
+    before = workos.all_events()
+
+    with pytest.raises(Refused):
+        create(workos, (acme, ada))
+
+    assert workos.all_events() == before
+
+
+def test_what_was_deleted_may_come_back(workos: FakeWorkOS, acme: str, ada: str) -> None:
+    membership = workos.memberships.create(user_id=ada, organization_id=acme)["id"]
+    workos.memberships.delete(membership)
+    assert workos.memberships.create(user_id=ada, organization_id=acme)["id"] != membership
+    role = workos.roles.create(slug="admin")["id"]
+    workos.roles.delete(role)
+    workos.roles.create(slug="admin")
+    workos.users.delete(ada)
+    assert workos.users.create(email="ada@example.com")["id"] != ada
+
+
+def test_a_type_can_be_refused(workos: FakeWorkOS, sdk: WorkOSClient, acme: str) -> None:
+    def read(*types: str) -> JsonObject:
+        return sdk.request_raw("get", ("events",), params={"events": ",".join(types)})
+
+    workos.refuse_event_types(["role.created"], status=400)
+
+    with pytest.raises(APIError, match=r"role\.created") as refused:
+        read("organization.created", "role.created")
+    assert refused.value.status_code == 400
+    assert len(read("organization.created")["data"]) == 1
+    workos.refuse_event_types([])
+    assert len(read("organization.created", "role.created")["data"]) == 1
+
+
+def test_a_client_has_the_same_resources(workos: FakeWorkOS, acme: str) -> None:
+    client = FakeWorkOSClient(workos.base_url)
+
+    user = client.users.create(email="ada@example.com", at="2026-01-01")
+    client.memberships.create(user_id=user["id"], organization_id=acme)
+    client.users.update(user["id"], first_name="Ada")
+
+    assert client.users.all() == workos.users.all()
+    assert client.memberships.get("om_1") is None
+    with pytest.raises(Refused) as refused:
+        client.users.delete("user_1")
+    assert refused.value.status == 404
+    assert not hasattr(client.users, "page")
+
+
+def test_many_members_are_created_at_once(workos: FakeWorkOS, sdk: WorkOSClient) -> None:
+    workos.seed(organizations=3, members=2, emits=False)
+
+    for organization in workos.all_organizations():
+        path = ("user_management", "organization_memberships")
+        page = sdk.request_raw("get", path, params={"organization_id": organization["id"]})
+        assert len(ids(page)) == 2
+    assert workos.all_events() == []
