@@ -361,7 +361,7 @@ RULES: Final[tuple[Rule[Figures], ...]] = (
         "No webhook came for {f.last_day.recently_lost:event} of the last hour. The schedule read "
         "them, up to a minute late.",
         "See the deliveries in WorkOS's dashboard, under Webhooks. 401: WORKOS_WEBHOOK_SECRET is "
-        "wrong. None: the endpoint is disabled, or its address is wrong.", causes={C.WEBHOOKS_REFUSED}),
+        "wrong. None: it is disabled, or its address is wrong.", causes={C.WEBHOOKS_REFUSED}),
     Rule(C.SNAPSHOT_INCOMPLETE, W, lambda f: f.cursor.snapshot_trouble or f.cursor.last_failed,
         "The last snapshot of all organizations did not complete; PostgreSQL refused "
         "{f.cursor.last_failed:row}.",
