@@ -342,8 +342,8 @@ RULES: Final[tuple[Rule[Figures], ...]] = (
     Rule(C.DISABLED_HERE, W, lambda f: f.organizations.disabled_here,
         "{f.organizations.disabled_here:organization that lives/organizations that live} in WorkOS "
         "were disabled here, by a person or another program.",
-        "Filter organizations in the admin by *disabled here*, and choose *Enable here* for those "
-        "that should be enabled.", lambda f: f.organizations.disabled_here_since),
+        "In the admin, filter organizations by *Disabled here, lives in WorkOS*. Choose *Enable "
+        "here* for those that should be enabled.", lambda f: f.organizations.disabled_here_since),
     Rule(C.WRITE_BACKS_FAILING, W, lambda f: f.waiting.write_backs_failing,
         "WorkOS did not take the ids of {f.waiting.write_backs_failing:organization} for an hour.",
         "Read the error in the admin, under external_id write-backs. If WorkOS refuses the API "
@@ -360,8 +360,8 @@ RULES: Final[tuple[Rule[Figures], ...]] = (
         lambda f: f.last_day.recently_lost and not f.last_day.recently_announced,
         "No webhook came for {f.last_day.recently_lost:event} of the last hour. The schedule read "
         "them, up to a minute late.",
-        "See the deliveries in WorkOS's dashboard, under Webhooks. Without any, the endpoint is "
-        "disabled, or its address is wrong.", causes={C.WEBHOOKS_REFUSED}),
+        "See the deliveries in WorkOS's dashboard, under Webhooks. 401: WORKOS_WEBHOOK_SECRET is "
+        "wrong. None: it is disabled, or its address is wrong.", causes={C.WEBHOOKS_REFUSED}),
     Rule(C.SNAPSHOT_INCOMPLETE, W, lambda f: f.cursor.snapshot_trouble or f.cursor.last_failed,
         "The last snapshot of all organizations did not complete; PostgreSQL refused "
         "{f.cursor.last_failed:row}.",

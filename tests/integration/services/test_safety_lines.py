@@ -30,7 +30,6 @@ from orgs.domain.types import (
 from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEvent
 from orgs.services import apply as applying
 from orgs.services import outbox as write_back
-from orgs.services import prune, schedules
 from orgs.services import reconcile as reconciling
 from orgs.services import refresh as snapshots
 from orgs.services import repair as repairing
@@ -211,14 +210,6 @@ def test_our_transactions_are_the_outermost(ours: Callable[[], Any]) -> None:
         ours(),
     ):
         pytest.fail("it was opened inside another")
-
-
-def test_housekeeping_opens_outermost_transactions_too() -> None:
-    with transaction.atomic():
-        with pytest.raises(RuntimeError, match="durable"):
-            prune.prune(datetime.now(UTC))
-        with pytest.raises(RuntimeError, match="durable"):
-            schedules.ensure_schedules(using="default")
 
 
 def test_a_wait_is_as_long_as_the_shorter_of_setting_and_call(sync_setting: SyncSetting) -> None:
