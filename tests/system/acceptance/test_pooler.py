@@ -13,7 +13,7 @@ import pytest
 from django.db import connection
 
 from orgs.models import ExternalIdWriteBack, Organization
-from orgs.services.queue import SYNC_EVENTS, ring
+from orgs.services.queue import SYNC_EVENTS, enqueue
 from orgs.testing import FakeWorkOS
 from tests.concurrency import wait_until
 from tests.processes import MANAGE, PROJECT, a_cluster, environment_for
@@ -87,7 +87,7 @@ def test_the_mirror_works_and_leaves_nothing_behind_in_a_session(
     subprocess.run(
         dry, cwd=PROJECT, env=environment, stdout=subprocess.DEVNULL, timeout=60, check=True
     )
-    ring(SYNC_EVENTS)
+    enqueue(SYNC_EVENTS)
     with a_cluster(environment):
         wait_until(Organization.objects.exists, "the event is applied")
         wait_until(lambda: not ExternalIdWriteBack.objects.exists(), "the id is written back")

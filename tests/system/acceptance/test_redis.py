@@ -1,4 +1,4 @@
-"""The worker with Redis as its queue: a real one, and one that is gone."""
+"""The worker with Redis as its queue: a real one, and one that does not answer."""
 
 import shutil
 import subprocess
@@ -15,7 +15,7 @@ from tests.processes import MANAGE, PROJECT, a_cluster, environment_for
 
 pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.timeout(120)]
 
-RING = "from orgs.services.queue import *; ring(SYNC_EVENTS)"
+ENQUEUE = "from orgs.services.queue import *; enqueue(SYNC_EVENTS)"
 
 
 @pytest.fixture
@@ -32,10 +32,10 @@ def redis_url(tmp_path: Path) -> Iterator[str]:
         server.terminate()
 
 
-def ring(workos: FakeWorkOS, redis_url: str) -> str:
-    """Rings from a process that has its queue there; what it logs."""
-    rung = subprocess.run(
-        [*MANAGE, "shell", "-v", "0", "-c", RING],
+def log_of_enqueue(workos: FakeWorkOS, redis_url: str) -> str:
+    """Return what a process logs that enqueues a task there."""
+    enqueued = subprocess.run(
+        [*MANAGE, "shell", "-v", "0", "-c", ENQUEUE],
         cwd=PROJECT,
         env=environment_for(workos, REDIS_URL=redis_url),
         capture_output=True,
@@ -43,27 +43,27 @@ def ring(workos: FakeWorkOS, redis_url: str) -> str:
         timeout=60,
         check=True,
     )
-    return rung.stderr
+    return enqueued.stderr
 
 
-def test_a_ring_travels_by_redis(workos: FakeWorkOS, redis_url: str) -> None:
-    # Or the schedule might ring.
+def test_a_task_travels_by_redis(workos: FakeWorkOS, redis_url: str) -> None:
+    # Or the schedule might enqueue one.
     Schedule.objects.all().delete()
     workos.create_organization(name="Acme", external_id="gram-1")
 
-    told = ring(workos, redis_url)
+    log = log_of_enqueue(workos, redis_url)
     assert not OrmQ.objects.exists()
     with a_cluster(environment_for(workos, REDIS_URL=redis_url)):
         wait_until(Organization.objects.exists, "the event is applied")
 
-    assert told == ""
+    assert log == ""
 
 
-def test_without_redis_a_ring_is_logged_and_nothing_raised(
+def test_without_redis_the_failure_is_logged_and_nothing_raised(
     workos: FakeWorkOS, tmp_path: Path
 ) -> None:
     pytest.importorskip("redis")
 
-    told = ring(workos, f"unix://{tmp_path}/gone.sock")
+    log = log_of_enqueue(workos, f"unix://{tmp_path}/missing.sock")
 
-    assert "could not ring orgs.tasks.sync_events; the minute schedule will" in told
+    assert "could not enqueue orgs.tasks.sync_events; the minute schedule will" in log

@@ -1,20 +1,143 @@
-"""Host projects: all of the app works in each supported one, and a check names what is not."""
+"""The wheel, and host projects that have it: all of it works, and a check names what can't."""
 
 import json
+import subprocess
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import orgs
 from orgs.testing import FakeWorkOS, sign
-from tests.processes import WEBHOOK_SECRET
+from tests.concurrency import another_program, wait_until
+from tests.processes import PROJECT, WEBHOOK_SECRET
 from tests.system.matrix.cells import Cell
 from tests.system.matrix.host import install, make_host
 
 pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.timeout(300)]
 
 NAMELESS = '{"id": "event_9", "event": "organization.updated", "data": {"id": "org_9", "name": 5}}'
+
+SHOP_TESTS = Path(__file__).with_name("shop_tests.py").read_text()
+
+#: No key is set, tasks would run at once, and two databases are made for the tests.
+UNDER_TEST = """
+WORKOS_SYNC = {}
+Q_CLUSTER["sync"] = True
+DATABASES["other"] = {
+    "ENGINE": "django.db.backends.sqlite3",
+    "NAME": BASE_DIR / "other.sqlite3",
+}
+"""
+
+
+def test_it_has_the_whole_app_and_nothing_else(wheel: Path) -> None:
+    files = {file for file in (PROJECT / "orgs").rglob("*") if file.is_file()}
+    app = {
+        str(file.relative_to(PROJECT)) for file in files if file.suffix not in (".pyc", ".DS_Store")
+    }
+
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if ".dist-info/" not in name}
+
+    assert packed == app
+
+
+def test_it_has_one_version(python: str) -> None:
+    script = "import importlib.metadata as m, orgs; print(m.version('gram-orgs'), orgs.__version__)"
+
+    told = subprocess.run([python, "-c", script], capture_output=True, text=True, check=True).stdout
+
+    assert told.split() == [orgs.__version__, orgs.__version__]
+    assert f"\n## {orgs.__version__}\n" in (PROJECT / "CHANGELOG.md").read_text()
+
+
+def test_without_django_q2_it_says_what_to_add(python: str, tmp_path: Path) -> None:
+    script = (
+        "import django; from django.conf import settings;"
+        "settings.configure(INSTALLED_APPS=['orgs']); django.setup()"
+    )
+
+    result = subprocess.run(
+        [python, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+
+    assert result.stderr.rstrip().endswith(
+        'orgs works with django-q2: add "django_q" before "orgs".'
+    )
+
+
+def test_the_worker_runs(
+    python: str, new_database: Callable[[], str], workos: FakeWorkOS, tmp_path: Path
+) -> None:
+    database = new_database()
+    project = make_host(python, tmp_path / "shop", Cell("plain"), database, workos)
+    workos.create_organization(name="Acme", external_id="gram-1")
+    enqueue = "from orgs.services.queue import *; enqueue(SYNC_EVENTS)"
+    for arguments in (["migrate", "--verbosity", "0"], ["shell", "-v", "0", "-c", enqueue]):
+        assert project.manage(*arguments).returncode == 0
+    command = [python, "manage.py", "sync_worker"]
+
+    with (
+        another_program(dbname=database) as reader,
+        subprocess.Popen(command, cwd=project.folder, env=project.environment) as worker,
+    ):
+        query = "SELECT name FROM organization_metadata"
+        wait_until(
+            lambda: reader.execute(query).fetchall() == [("Acme",)], "it is applied", patience=90
+        )
+        worker.terminate()
+
+    assert worker.returncode == 0
+
+
+def test_the_tests_of_a_project_run(
+    python: str,
+    new_database: Callable[[], str],
+    workos: FakeWorkOS,
+    tmp_path: Path,
+) -> None:
+    cell = Cell(
+        "tests",
+        settings=UNDER_TEST,
+        files={"shop/tests.py": SHOP_TESTS, "shop/__init__.py": ""},
+    )
+    project = make_host(python, tmp_path / "shop", cell, new_database(), workos)
+
+    result = project.manage("test", "--no-input")
+
+    assert "Ran 2 tests" in result.stderr, result.stdout + result.stderr
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_fixtures_are_a_pytest_plugin(
+    python: str, new_database: Callable[[], str], workos: FakeWorkOS, tmp_path: Path
+) -> None:
+    test = (
+        "def test_it(workos, workos_url, transactional_db):\n"
+        "    from orgs import models, tasks\n"
+        '    workos.create_organization(name="Acme")\n'
+        "    tasks.sync_events()\n"
+        '    assert models.Organization.objects.get().name == "Acme"\n'
+    )
+    files = {
+        "conftest.py": 'pytest_plugins = ["orgs.testing.pytest"]\n',
+        "test_shop.py": test,
+        "pytest.ini": "[pytest]\n",
+    }
+    install(python, "pytest", "pytest-django")
+    project = make_host(
+        python, tmp_path / "shop", Cell("pytest", files=files), new_database(), workos
+    )
+
+    result = project.run("-m", "pytest", "-q")
+
+    assert result.returncode == 0, result.stdout
+
+
+# Host projects ------------------------------------------------------------------------------
 
 
 def test_all_of_it_works(
