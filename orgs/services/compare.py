@@ -62,6 +62,8 @@ class Comparing:
     lookups: Lookups
     report: Report = field(default_factory=Report)
     overlay: dict[str, Row] = field(default_factory=dict)
+    absent: set[str] = field(default_factory=set)
+    """WorkOS ids of organizations that are confirmed to be deleted."""
 
     def compare(
         self, observations: Sequence[Observation], *, recent_after: datetime | None = None
@@ -92,7 +94,9 @@ class Comparing:
 
     def disable(self, workos_ids: Iterable[str]) -> None:
         """Disable the rows of organizations that are confirmed to be deleted."""
-        for chunk in in_groups(workos_ids, _CHUNK):
+        absent = sorted(set(workos_ids))
+        self.absent.update(absent)
+        for chunk in in_groups(absent, _CHUNK):
             self.compare([Observation(workos_id=id_, state=State.ABSENT) for id_ in chunk])
 
     def retry_locked(self) -> None:
@@ -100,7 +104,7 @@ class Comparing:
         locked, self.report.locked = self.report.locked, []
         for workos_id in locked:
             observation = self.lookups.look_up(workos_id)
-            if observation.state is not State.ABSENT:
+            if observation.state is not State.ABSENT or workos_id in self.absent:
                 self.compare([observation])
         self.report.errors += [
             f"{workos_id} is locked by another program; run it again"
@@ -157,8 +161,9 @@ class Seen:
 
     def add(self, observations: Sequence[Observation]) -> list[Observation]:
         """Add a page; return those that the page before did not list too, as when one moves on."""
-        new = [o for o in observations if o.workos_id and o.workos_id not in self._last_page]
-        self._last_page = {o.workos_id for o in observations if o.workos_id}
+        page = {o.workos_id: o for o in observations if o.workos_id}
+        new = [o for workos_id, o in page.items() if workos_id not in self._last_page]
+        self._last_page = set(page)
         self._hashes.extend(hash(o.workos_id) for o in new)
         return new
 

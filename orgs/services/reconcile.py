@@ -163,7 +163,9 @@ class _FullRun:
 
     def reconcile(self, *, drain_events: bool) -> Reconciliation:
         with self._noting_what_ends_it():
-            self._verify_environment()
+            if not self._is_verified():
+                self._note_result()
+                return conclude(self.comparing, DrainReport(), 0, only=())
             events, lost = self._drain() if drain_events else (DrainReport(), None)
             with self.lookups.reading():
                 state = read_cursor()
@@ -182,19 +184,34 @@ class _FullRun:
                 _read_echoes(events)
         return reconciliation
 
+    def _is_verified(self) -> bool:
+        """An error of the list is reported, and nothing is written: nothing is verified then."""
+        try:
+            self._verify_environment()
+        except WrongEnvironment:
+            raise
+        except WorkOSError as error:
+            self.report.errors.append(
+                f"{_said(error)}; 0 organizations were compared, none disabled"
+            )
+            return False
+        return True
+
     def _verify_environment(self) -> None:
         """Find an organization in WorkOS's list that a row is linked to, before anything is
         written: the key may be of another environment, the address of another server."""
         with self.lookups.reading():
             if not Organization.objects.live().exists():
                 return
-        with closing(read_ahead(self._read, None)) as pages:
-            for page in pages:
-                with self.lookups.reading():
-                    found = rows.linked(o.workos_id for o in page.observations if o.workos_id)
-                if found:
-                    self.lookups.candidates = sorted(found)[:3]
-                    return
+        position, is_last = None, False
+        while not is_last:
+            page = self._read(position)
+            with self.lookups.reading():
+                found = rows.linked(o.workos_id for o in page.observations if o.workos_id)
+            if found:
+                self.lookups.candidates = sorted(found)[:3]
+                return
+            position, is_last = page.position, page.is_last
         raise WrongEnvironment(
             "WorkOS lists none of the organizations that rows are linked to: WORKOS_API_KEY is of "
             "another environment, or WORKOS_BASE_URL is wrong; nothing was written"
@@ -230,8 +247,7 @@ class _FullRun:
                 f"{_said(error)}; {self.organizations} organizations were compared, "
                 f"{self.report.counts[Outcome.DISABLED] or 'none'} disabled"
             )
-        if not self.run.dry:
-            self._note_result()
+        self._note_result()
 
     def _resource_run(self, name: str) -> ResourceRun:
         return ResourceRun(self.run, self.lookups, PLAIN[name], Clock(self.began_at))
@@ -265,12 +281,19 @@ class _FullRun:
             note_listed_in_full(name)
 
     def _note_result(self) -> None:
+        if self.run.dry:
+            return
         failed = self.report.counts[Outcome.FAILED]
         if errors := [*self.report.errors, *failures(self.report)]:
             kind = ReadError.WRITES_REFUSED if failed else ""
             _note_incomplete(one_line(errors[0]), kind, failed)
-        else:
+            return
+        try:
             note_reconciled(self.began_at, drift=len(self.report.drift))
+        except DatabaseError as error:
+            if not is_passing(error):
+                raise
+            self.report.errors.append(f"that it is complete could not be noted: {_said(error)}")
 
     def _compare_listed(self) -> "Seen":
         seen, domains = Seen(), self.resources.get(DOMAIN.name)

@@ -99,7 +99,8 @@ def _find(lookups: Lookups, id_: str) -> dict[str, Observation]:
     with lookups.reading():
         row = Organization.objects.by_either_id(id_).first()
     if row is None:
-        return {id_: _find_in_workos(lookups, id_)}
+        observation = _find_in_workos(lookups, id_)
+        return {observation.workos_id or id_: observation}
     found: dict[str, Observation] = {}
     if row.workos_id is not None:
         found[row.workos_id] = lookups.look_up(row.workos_id)
