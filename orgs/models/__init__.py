@@ -3,6 +3,7 @@
 Other programs write ``organization_metadata`` with plain SQL, so every default is the database's.
 """
 
+from orgs.models.organizations import SLUG_CONSTRAINT, Organization, OrganizationQuerySet
 from orgs.models.resources import (
     Connection,
     Directory,
@@ -18,10 +19,7 @@ from orgs.models.resources import (
 )
 from orgs.models.sync import (
     ORGANIZATIONS_STREAM,
-    SLUG_CONSTRAINT,
     ExternalIdWriteBack,
-    Organization,
-    OrganizationQuerySet,
     RequestBudget,
     SyncCursor,
     WorkOSConflict,

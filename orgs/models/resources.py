@@ -11,7 +11,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models.functions import Now
 
-from orgs.models.sync import Organization, OrganizationQuerySet
+from orgs.models.organizations import Organization, OrganizationQuerySet
 
 
 class WorkOSResource(models.Model):

@@ -20,7 +20,7 @@ from django.db.backends.utils import CursorWrapper
 
 from orgs import workos
 from orgs.conf import sync_settings
-from orgs.db import rows, sql
+from orgs.db import rows, sql, sql_outbox
 from orgs.db.errors import is_passing
 from orgs.db.transactions import bounded_transaction
 from orgs.domain.naming import one_line
@@ -88,7 +88,7 @@ def retry(organization_ids: Sequence[str]) -> list[str]:
     May be repeated and run concurrently, beside a push too. Raises ``django.db.Error``.
     """
     with bounded_transaction(), connection.cursor() as cursor:
-        cursor.execute(sql.RETRY_WRITE_BACKS, [list(organization_ids)])
+        cursor.execute(sql_outbox.RETRY_WRITE_BACKS, [list(organization_ids)])
         retried = sorted(id_ for (id_,) in cursor.fetchall())
     if retried:
         enqueue(PUSH_EXTERNAL_IDS)
@@ -127,7 +127,7 @@ def _begin() -> datetime:
     with bounded_transaction(), connection.cursor() as cursor:
         cursor.execute("SELECT clock_timestamp()")
         due_at: datetime = cursor.fetchone()[0]
-        cursor.execute(sql.FORGET_UNLINKED_WRITE_BACKS, [due_at])
+        cursor.execute(sql_outbox.FORGET_UNLINKED_WRITE_BACKS, [due_at])
     return due_at
 
 
@@ -135,7 +135,7 @@ def _claim(due_at: datetime, only: Collection[str] | None = None) -> list[_Claim
     seconds = _ROUNDS_OF_CALLS * sync_settings().request_timeout
     with bounded_transaction(), connection.cursor() as cursor:
         ids = None if only is None else sorted(only)
-        cursor.execute(sql.CLAIM_WRITE_BACKS, [seconds, due_at, ids, ids, _BATCH_SIZE])
+        cursor.execute(sql_outbox.CLAIM_WRITE_BACKS, [seconds, due_at, ids, ids, _BATCH_SIZE])
         return [_Claim(*row) for row in cursor.fetchall()]
 
 
@@ -213,7 +213,7 @@ def _write_unlocked(answers: list[_Answer]) -> set[str]:
     """Without those that another program has locked: their claims run out by themselves."""
     ids = [answer.claim.organization_id for answer in answers]
     with bounded_transaction(), connection.cursor() as cursor:
-        cursor.execute(sql.LOCK_FREE_WRITE_BACKS, [ids])
+        cursor.execute(sql_outbox.LOCK_FREE_WRITE_BACKS, [ids])
         free = {id_ for (id_,) in cursor.fetchall()}
         new = _execute_writes(cursor, [a for a in answers if a.claim.organization_id in free])
     for id_ in ids:
@@ -228,11 +228,13 @@ def _execute_writes(cursor: CursorWrapper, answers: list[_Answer]) -> set[str]:
     failed = [answer for answer in answers if answer.error is not None]
     confirmed = [answer for answer in answers if answer.is_confirmed]
     delays_and_errors: list[list[Any]] = [[a.delay for a in failed], [a.error for a in failed]]
-    cursor.execute(sql.CONFIRM_WRITE_BACKS, _requests(confirmed))
+    cursor.execute(sql_outbox.CONFIRM_WRITE_BACKS, _requests(confirmed))
     cursor.execute(sql.REMOVE_CONFLICTS, [[answer.claim.workos_id for answer in confirmed]])
-    cursor.execute(sql.RETURN_WRITE_BACKS, _requests(a for a in answers if a.is_untried))
-    cursor.execute(sql.POSTPONE_WRITE_BACKS, [*_requests(failed), *delays_and_errors])
-    cursor.execute(sql.FORGET_DELETED_WRITE_BACKS, _requests(a for a in failed if a.is_missing))
+    cursor.execute(sql_outbox.RETURN_WRITE_BACKS, _requests(a for a in answers if a.is_untried))
+    cursor.execute(sql_outbox.POSTPONE_WRITE_BACKS, [*_requests(failed), *delays_and_errors])
+    cursor.execute(
+        sql_outbox.FORGET_DELETED_WRITE_BACKS, _requests(a for a in failed if a.is_missing)
+    )
     conflicts = [_conflict(answer) for answer in failed if answer.is_conflict]
     if not conflicts:
         return set()

@@ -16,7 +16,6 @@ from django.db import DatabaseError, models
 
 from orgs import workos
 from orgs.conf import sync_settings
-from orgs.db import rows
 from orgs.db.cursor import (
     database_now,
     ensure_cursor,
@@ -39,7 +38,7 @@ from orgs.services.coverage import note_listed_in_full, resources_to_compare
 from orgs.services.outbox import WriteBackReport
 from orgs.services.pages import CursorLost, count_waiting, is_cursor_lost
 from orgs.services.reconcile_resources import Clock, ResourceRun, domains_of
-from orgs.services.refresh import Lookups
+from orgs.services.refresh import Lookups, WrongEnvironment
 from orgs.services.stream import DrainReport, drain_to_end
 from orgs.workos import WorkOSError, read_ahead, read_organizations
 
@@ -59,12 +58,6 @@ _CHUNK = 1_000
 
 #: It waits for its share of requests as long as that takes.
 _PATIENCE = float("inf")
-
-
-class WrongEnvironment(WorkOSError):
-    """WorkOS lists none of the organizations that rows are linked to."""
-
-    kind = ReadError.WRONG_ENVIRONMENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +180,7 @@ class _FullRun:
     def _is_verified(self) -> bool:
         """An error of the list is reported, and nothing is written: nothing is verified then."""
         try:
-            self._verify_environment()
+            self.lookups.verify_environment()
         except WrongEnvironment:
             raise
         except WorkOSError as error:
@@ -196,26 +189,6 @@ class _FullRun:
             )
             return False
         return True
-
-    def _verify_environment(self) -> None:
-        """Find an organization in WorkOS's list that a row is linked to, before anything is
-        written: the key may be of another environment, the address of another server."""
-        with self.lookups.reading():
-            if not Organization.objects.live().exists():
-                return
-        position, is_last = None, False
-        while not is_last:
-            page = self._read(position)
-            with self.lookups.reading():
-                found = rows.linked(o.workos_id for o in page.observations if o.workos_id)
-            if found:
-                self.lookups.candidates = sorted(found)[:3]
-                return
-            position, is_last = page.position, page.is_last
-        raise WrongEnvironment(
-            "WorkOS lists none of the organizations that rows are linked to: WORKOS_API_KEY is of "
-            "another environment, or WORKOS_BASE_URL is wrong; nothing was written"
-        )
 
     def _drain(self) -> tuple[DrainReport, CursorLost | None]:
         try:

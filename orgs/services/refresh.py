@@ -20,11 +20,12 @@ from orgs.db.transactions import Statement, bounded_transaction, read_only_trans
 from orgs.domain.naming import storable
 from orgs.domain.resolution import gram_id
 from orgs.domain.resources import PLAIN, Resource, Scope
+from orgs.domain.status import ReadError
 from orgs.domain.types import Change, Decision, Observation, Outcome, State
 from orgs.models import Organization, WorkOSEvent
 from orgs.services.apply import Mode, apply
 from orgs.services.decide import Batch
-from orgs.workos import WorkOSError, read_ahead, read_objects
+from orgs.workos import WorkOSError, read_ahead, read_objects, read_organizations
 
 
 class NotParked(Exception):
@@ -33,6 +34,12 @@ class NotParked(Exception):
 
 class AlreadySeen(Exception):
     """The announced event has been read, or another drain has resolved it."""
+
+
+class WrongEnvironment(WorkOSError):
+    """WorkOS lists none of the organizations that rows are linked to."""
+
+    kind = ReadError.WRONG_ENVIRONMENT
 
 
 # Looking objects up -------------------------------------------------------------------------
@@ -52,6 +59,29 @@ class Lookups:
     candidates: list[str] = field(default_factory=list)
     """WorkOS ids of linked organizations that should be found."""
     _is_proven: bool | None = None
+
+    def verify_environment(self) -> None:
+        """Find an organization in WorkOS's list that a row is linked to: before any write.
+
+        Raises ``WrongEnvironment`` if rows are linked and the list shows none of them: the key is
+        of another environment, or the address of another server. Raises ``WorkOSError``.
+        """
+        with self.reading():
+            if not Organization.objects.live().exists():
+                return
+        position, is_last = None, False
+        while not is_last:
+            page = read_organizations(position, patience=self.patience)
+            with self.reading():
+                found = rows.linked(o.workos_id for o in page.observations if o.workos_id)
+            if found:
+                self.candidates = sorted(found)[:3]
+                return
+            position, is_last = page.position, page.is_last
+        raise WrongEnvironment(
+            "WorkOS lists none of the organizations that rows are linked to: WORKOS_API_KEY is of "
+            "another environment, or WORKOS_BASE_URL is wrong; nothing was written"
+        )
 
     def look_up(self, workos_id: str) -> Observation:
         """Return what WorkOS says of it now. May run in a thread. Raises ``WorkOSError``."""

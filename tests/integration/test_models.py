@@ -8,7 +8,7 @@ import pytest
 from django.db import IntegrityError, connection
 from django.db.models import QuerySet
 
-from orgs.db import sql
+from orgs.db import sql, sql_outbox
 from orgs.domain.types import (
     EVENT_OUTCOMES,
     EventType,
@@ -204,7 +204,7 @@ def plan_of(queryset: QuerySet[Any]) -> str:
             id="an organization's story",
         ),
         pytest.param(
-            lambda: plan(sql.CLAIM_WRITE_BACKS, [60, datetime.now(UTC), None, None, 40]),
+            lambda: plan(sql_outbox.CLAIM_WRITE_BACKS, [60, datetime.now(UTC), None, None, 40]),
             ["workos_write_back_due"],
             id="due write-backs",
         ),

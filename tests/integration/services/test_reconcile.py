@@ -772,7 +772,7 @@ def test_what_happens_while_the_snapshot_is_taken_is_not_lost(
 ) -> None:
     """Renamed after its page was read, and before the stream goes on."""
     a_lost_cursor(workos)
-    read = reconciling.read_organizations
+    read = edge.read_organizations
 
     def and_then_it_is_renamed(*args: Any, **values: Any) -> ObjectPage:
         page = read(*args, **values)
@@ -831,7 +831,7 @@ def test_a_cursor_that_someone_else_has_moved_is_not_moved_back(
     workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a_lost_cursor(workos)
-    read = reconciling.read_organizations
+    read = edge.read_organizations
 
     def and_someone_moves_it(*args: Any, **values: Any) -> ObjectPage:
         with another_program() as other:
@@ -1024,7 +1024,7 @@ def test_one_that_cant_be_read_is_a_conflict(workos: FakeWorkOS) -> None:
     found = only("gram-1")
 
     assert found.snapshot.changes == [
-        Change(None, "org_odd", "conflict", reason="name is missing or empty")
+        Change(None, "org_odd", Outcome.CONFLICT, reason="name is missing or empty")
     ]
 
 

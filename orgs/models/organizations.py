@@ -1,0 +1,112 @@
+"""Defines the table of organizations. Other programs write it too, with plain SQL."""
+
+from typing import Any, Self
+
+from django.apps import apps
+from django.db import models
+from django.db.models.functions import Now
+
+#: The constraint whose violation made a whole event fail for ever in the system this replaces.
+SLUG_CONSTRAINT = "organization_metadata_slug_key"
+
+
+class OrganizationQuerySet(models.QuerySet["Organization"]):
+    """Organizations, by how they stand to WorkOS."""
+
+    def linked(self) -> Self:
+        """Linked to an organization of WorkOS's."""
+        return self.filter(workos_id__isnull=False)
+
+    def live(self) -> Self:
+        """Linked and enabled: WorkOS should list their organizations."""
+        return self.linked().filter(disabled_at__isnull=True)
+
+    def by_either_id(self, id_: str) -> Self:
+        """With this Gram id, or linked to this WorkOS id."""
+        return self.filter(models.Q(id=id_) | models.Q(workos_id=id_))
+
+    def disabled(self) -> Self:
+        """Disabled, by WorkOS's deletion or by a person."""
+        return self.filter(disabled_at__isnull=False)
+
+    def disabled_here(self) -> Self:
+        """Disabled by a person or another program, while they live in WorkOS."""
+        return self.linked().filter(disabled_at__isnull=False, workos_deleted_at__isnull=True)
+
+    def awaiting_write_back(self) -> Self:
+        """Those whose id WorkOS is still to be told, conflicts among them."""
+        return self.filter(write_back__isnull=False)
+
+
+class Organization(models.Model):
+    """A Gram organization. WorkOS owns its name and its link; Gram owns the rest."""
+
+    id = models.TextField(primary_key=True, help_text="Gram's id; WorkOS's external_id.")
+    name = models.TextField(help_text="Owned by WorkOS: a rename there overwrites it.")
+    slug = models.TextField(
+        help_text="Chosen once, when the row is created; never written again by the sync."
+    )
+    workos_id = models.TextField(
+        "WorkOS id",
+        null=True,
+        blank=True,
+        help_text="The WorkOS organization that this one is linked to.",
+    )
+    workos_updated_at = models.DateTimeField(
+        "WorkOS updated at",
+        null=True,
+        blank=True,
+        help_text="WorkOS's updated_at, as last applied.",
+    )
+    workos_last_event_id = models.TextField(
+        "WorkOS last event id",
+        null=True,
+        blank=True,
+        help_text="The last event applied; empty after a snapshot. Older events are stale.",
+    )
+    gram_account_type = models.TextField(db_default="free")
+    whitelisted = models.BooleanField(db_default=True)
+    created_at = models.DateTimeField(db_default=Now())
+    updated_at = models.DateTimeField(db_default=Now())
+    disabled_at = models.DateTimeField(
+        null=True, blank=True, help_text="When it was disabled; updates never enable it again."
+    )
+    workos_deleted_at = models.DateTimeField(
+        "deleted in WorkOS at",
+        null=True,
+        blank=True,
+        help_text="When its deletion in WorkOS was applied, or confirmed by a 404.",
+    )
+    sso_enabled = models.BooleanField(
+        "SSO", null=True, blank=True, help_text="A connection is active; empty: not covered."
+    )
+    scim_enabled = models.BooleanField(
+        "SCIM", null=True, blank=True, help_text="A directory is active; empty: not covered."
+    )
+
+    objects = OrganizationQuerySet.as_manager()
+
+    class Meta:
+        db_table = "organization_metadata"
+        required_db_vendor = "postgresql"
+        constraints = [
+            models.UniqueConstraint(fields=["slug"], name=SLUG_CONSTRAINT),
+            models.UniqueConstraint(
+                fields=["workos_id"], name="organization_metadata_workos_id_key"
+            ),
+        ]
+        permissions = [
+            ("reconcile_organization", "Can reconcile with WorkOS"),
+            ("disable_organization", "Can disable organizations here"),
+            ("enable_organization", "Can enable organizations here"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def members(self) -> "models.QuerySet[Any]":
+        """Return the users who have access to this organization."""
+        memberships = apps.get_model("orgs", "OrganizationMembership")
+        active = memberships.objects.active().filter(workos_organization_id=self.workos_id)
+        users = apps.get_model("orgs", "WorkOSUser").objects
+        return users.filter(pk__in=active.values("workos_user_id"))
