@@ -51,9 +51,10 @@ def compare(
     left = {row.workos_id or row.id: row for row in rows}
     for remote in remotes:
         row = left.pop(remote.workos_id, None)
-        yield remote, row, _differences(remote, row, first_slugs) if row else ["it has no row"]
+        texts = _differences(remote, row, first_slugs) if row else ["it has no row"]
+        yield remote, row, [f"{remote.name}: {text}" for text in texts]
     for row in left.values():
-        yield None, row, _differences(None, row, first_slugs)
+        yield None, row, [f"{row.name}: {text}" for text in _differences(None, row, first_slugs)]
 
 
 def _differences(remote: Remote | None, row: Row, first_slugs: Mapping[str, str]) -> list[str]:

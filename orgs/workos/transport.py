@@ -5,7 +5,6 @@ JSON objects, and puts the id of the request into its errors' texts; its retries
 So it makes the addresses and headers, and what is sent, read and raised is decided here.
 """
 
-import itertools
 import os
 import threading
 import time
@@ -55,8 +54,8 @@ def request(
     body: Json | None = None,
 ) -> Answer:
     """Ask WorkOS once; after a 429 again, if ``patience`` (seconds) suffices for the pause."""
-    deadline = time.monotonic() + patience
-    for attempt in itertools.count():
+    deadline, back_off = time.monotonic() + patience, 1.0
+    while True:
         client = _client()
         pacing.wait_for_turn(share, deadline=deadline)
         options: RequestOptions = {"timeout": sync_settings().request_timeout}
@@ -69,13 +68,13 @@ def request(
             # The SDK sends no id that would change the address (".."), or that is not text.
             raise errors.Refused(f"that can't be asked for: {one_line(error)}") from None
         except errors.RateLimited as limited:
-            pause = limited.retry_after or min(2.0**attempt, _LONGEST_BACK_OFF)
+            pause = limited.retry_after or back_off
             is_too_long = time.monotonic() + pause > deadline
             if limited.retry_after or not is_too_long:
                 pacing.pacer.pause(pause)
             if is_too_long:
                 raise
-    raise AssertionError
+            back_off = min(back_off * 2, _LONGEST_BACK_OFF)
 
 
 # The client ---------------------------------------------------------------------------------

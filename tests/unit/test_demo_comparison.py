@@ -67,7 +67,8 @@ def test_each_difference_is_found(
 ) -> None:
     found = compare([remote] if remote else [], [row] if row else [], {"gram-1": "acme"})
 
-    assert list(found) == [(remote, row, expected)]
+    name = remote.name if remote else "Acme"
+    assert list(found) == [(remote, row, [f"{name}: {text}" for text in expected])]
 
 
 def test_organizations_are_those_that_exist_and_those_that_were_deleted() -> None:

@@ -116,24 +116,11 @@ def test_a_client_does_what_the_fake_does(workos: FakeWorkOS, receiver: Receiver
     assert (refused.value.status, refused.value.code) == (400, "external_id_already_used")
 
 
-@pytest.mark.parametrize(
-    ("name", "body", "message"),
-    [
-        ("stop", b"{}", "there is no control"),
-        ("_respond", b"{}", "there is no control"),
-        ("create_organization", b"[1]", "argument after"),
-        ("create_organization", b"{", "Expecting"),
-        ("create_organization", b"{}", "'name'"),
-        ("expire_events", b'{"before": "event_1"}', "there is no event event_1"),
-    ],
-)
-def test_a_wrong_control_is_refused(
-    workos: FakeWorkOS, name: str, body: bytes, message: str
-) -> None:
-    answer = httpx2.post(f"{workos.base_url}/_fake/{name}", content=body)
+def test_only_controls_can_be_called_by_name(workos: FakeWorkOS) -> None:
+    for name in ("stop", "_respond", "users.page", "users.__init__"):
+        answer = httpx2.post(f"{workos.base_url}/_fake/{name}", content=b"{}")
 
-    assert (answer.status_code, answer.json()["code"]) == (400, "bad_control")
-    assert message in answer.json()["message"]
+        assert (answer.status_code, answer.json()["code"]) == (400, "bad_control")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -1,13 +1,17 @@
 """The calls to WorkOS: what they ask, and what they make of the answers."""
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 
 from orgs import workos as edge
+from orgs.domain.budget import Grant, Share
 from orgs.domain.types import EventPage, OrganizationFields, Position, State
 from orgs.testing import FakeWorkOS
+from orgs.workos import pacing
 from tests.builders import TYPES
 
 ORGANIZATION = {"id": "org_1", "name": "Acme", "updated_at": "2026-01-15T12:00:00.000Z"}
@@ -93,6 +97,35 @@ def test_the_position_is_the_last_listed_event_whatever_cursor_the_page_names(
     workos.misbehave("body", body={"data": [event], "list_metadata": {"after": "cursor_9"}})
 
     assert read(limit=1).position.last_event_id == "event_1"
+
+
+def test_reads_of_the_stream_alone_take_from_its_share_of_the_budget(
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Share] = []
+
+    class Recording:
+        def reserve(self, share: Share, wanted: int) -> Grant:
+            asked.append(share)
+            return Grant(1)
+
+        def pause(self, seconds: float) -> None: ...
+
+    monkeypatch.setattr(pacing, "pacer", pacing.Pacer())
+    edge.use_budget(Recording())
+    acme = workos.create_organization(name="Acme")
+    calls: list[Callable[[], object]] = [
+        read,
+        partial(edge.first_event_id, TYPES),
+        partial(edge.read_organizations, None),
+        partial(edge.lookup, acme["id"]),
+        partial(edge.find_by_external_id, "gram-1"),
+    ]
+    for call in calls:
+        call()
+    edge.offer_external_id(acme["id"], "gram-1")
+
+    assert asked == [*[Share.STREAM] * 2, *[Share.BULK] * 5]
 
 
 def test_a_position_that_cant_be_sent_is_refused(workos: FakeWorkOS) -> None:
