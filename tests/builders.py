@@ -15,6 +15,7 @@ from orgs.domain.types import (
     EventType,
     Observation,
     OrganizationFields,
+    Outcome,
     Position,
     Report,
     Row,
@@ -23,6 +24,7 @@ from orgs.domain.types import (
 from orgs.models import Organization, WorkOSEvent
 from orgs.services.apply import Mode, apply
 from orgs.services.decide import Batch
+from orgs.testing import FakeWorkOS
 
 #: The types of events about organizations.
 TYPES = event_types([ORGANIZATION])
@@ -143,4 +145,34 @@ def an_announcement(
         type=type,
         workos_organization_id=workos_id,
         announced_at=datetime.now(UTC) - ago,
+    )
+
+
+# WorkOS and the mirror ----------------------------------------------------------------------
+
+TWO_DAYS_AGO = datetime.now(UTC).replace(microsecond=0) - timedelta(days=2)
+
+
+def an_old_organization(workos: FakeWorkOS, name: str = "Acme", **values: Any) -> str:
+    """Created two days ago in WorkOS, without an event; return its id."""
+    organization = workos.create_organization(name=name, at=TWO_DAYS_AGO, emits=False, **values)
+    return str(organization["id"])
+
+
+def a_mirrored_organization(workos: FakeWorkOS, id_: str = "gram-mirrored") -> str:
+    """One that is in sync: where it can be read, a 404 for another one counts."""
+    workos_id = an_old_organization(workos, "Mirrored", external_id=id_)
+    an_organization_row(id_, name="Mirrored", workos_id=workos_id)
+    return workos_id
+
+
+def a_parked_event(workos_id: str | None = "org_1", event_id: str = "event_1") -> WorkOSEvent:
+    return WorkOSEvent.objects.create(
+        id=event_id,
+        type=EventType.UPDATED,
+        workos_organization_id=workos_id,
+        processed_at=datetime.now(UTC),
+        outcome=Outcome.PARKED,
+        error="the first reason",
+        payload="{}",
     )

@@ -67,3 +67,14 @@ def blocked() -> int:
     with connection.cursor() as cursor:
         cursor.execute(query)
         return int(cursor.fetchone()[0])
+
+
+def open_transactions() -> int:
+    """How many backends of this database, but the one that asks, are in a transaction."""
+    query = """
+        SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid()
+            AND backend_type = 'client backend' AND state <> 'idle'
+    """
+    with another_program() as onlooker:
+        return int(str(onlooker.execute(query).fetchall()[0][0]))

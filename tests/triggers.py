@@ -1,9 +1,12 @@
-"""What other programs put around the tables: triggers that refuse rows, skip them or count."""
+"""What other programs put around the tables: triggers, constraints, other columns, and locks."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psycopg
 from django.db import connection
+
+from tests.concurrency import another_program
 
 
 def execute(statement: str) -> None:
@@ -45,3 +48,33 @@ def attempts() -> int:
     with connection.cursor() as cursor:
         cursor.execute("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM attempts")
         return int(cursor.fetchone()[0])
+
+
+@contextmanager
+def a_constraint(condition: str = "name <> 'Forbidden'") -> Iterator[None]:
+    """Organizations for which the condition does not hold are refused, by the name ``theirs``."""
+    execute(f"ALTER TABLE organization_metadata ADD CONSTRAINT theirs CHECK ({condition})")
+    try:
+        yield
+    finally:
+        execute("ALTER TABLE organization_metadata DROP CONSTRAINT theirs")
+
+
+@contextmanager
+def a_renamed_column() -> Iterator[None]:
+    """A column that we need is not there, as before a migration."""
+    execute("ALTER TABLE organization_metadata RENAME name TO renamed")
+    try:
+        yield
+    finally:
+        execute("ALTER TABLE organization_metadata RENAME renamed TO name")
+
+
+@contextmanager
+def locked(
+    table: str = "organization_metadata", where: str = "true"
+) -> Iterator["psycopg.Connection[tuple[object, ...]]"]:
+    """Another program's connection, which has locked these rows of a table."""
+    with another_program() as rival:
+        rival.execute(f"SELECT FROM {table} WHERE {where} FOR UPDATE")  # type: ignore[call-overload]
+        yield rival

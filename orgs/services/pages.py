@@ -87,7 +87,7 @@ def read_page(types: tuple[str, ...], position: Position) -> EventPage:
     except workos.Refused as refusal:
         if not _is_readable(types):
             refused = [type_ for type_ in types if not _is_readable((type_,))]
-            if len(refused) < len(types):
+            if 0 < len(refused) < len(types):
                 raise TypesRefused(refused) from None
             raise
         if position == Position():

@@ -30,8 +30,16 @@ from orgs.db.leases import Lease
 from orgs.domain.naming import one_line
 from orgs.domain.resources import DOMAIN, PLAIN
 from orgs.domain.status import ReadError
-from orgs.domain.types import ORGANIZATION, ObjectPage, Observation, Outcome, Report, State
-from orgs.models import ExternalIdWriteBack, Organization, WorkOSEvent
+from orgs.domain.types import (
+    ORGANIZATION,
+    ConflictKind,
+    ObjectPage,
+    Observation,
+    Outcome,
+    Report,
+    State,
+)
+from orgs.models import ExternalIdWriteBack, Organization, WorkOSConflict, WorkOSEvent
 from orgs.services import outbox
 from orgs.services.compare import Comparing, Run, Seen, counted, failures, in_groups
 from orgs.services.coverage import note_listed_in_full, resources_to_compare
@@ -306,26 +314,26 @@ class _FullRun:
         """Ask for each linked row that was not listed, and only then disable any."""
         with self.lookups.reading():
             linked = Organization.objects.live().count()
-        missing = self._missing(Organization.objects.live(), seen, self.run.limit.allows(linked))
+        unseen = self._unseen(Organization.objects.live(), seen)
+        missing = self._missing(unseen, self.run.limit.allows(linked))
         if not self.comparing.are_few_enough(missing, self.organizations):
             return
         # These are disabled already: that they are deleted in WorkOS too is all there is to note.
-        missing += self._missing(Organization.objects.disabled_here(), seen, None)
-        if self.report.errors or not missing:
+        missing += self._missing(self._unseen(Organization.objects.disabled_here(), seen))
+        in_conflict = self._missing(self._unseen_conflicts(seen))
+        if self.report.errors or not (missing or in_conflict):
             return
-        if self.lookups.proves_absence(set(missing)):
-            self.comparing.disable(missing)
+        if self.lookups.proves_absence({*missing, *in_conflict}):
+            self.comparing.disable(dict.fromkeys((*missing, *in_conflict)))
             self.comparing.retry_locked()
         else:
             self.comparing.leave_unproven(missing)
 
-    def _missing(
-        self, organizations: models.QuerySet[Organization], seen: "Seen", limit: int | None
-    ) -> list[str]:
-        """The WorkOS ids that were not listed, and that WorkOS answers 404 for; one more than the
-        limit is enough to know that it is exceeded."""
+    def _missing(self, unseen: Iterable[str], limit: int | None = None) -> list[str]:
+        """The WorkOS ids that WorkOS answers 404 for; one more than the limit is enough to know
+        that it is exceeded."""
         missing: list[str] = []
-        for workos_id, answer in self._answers(self._unseen(organizations, seen)):
+        for workos_id, answer in self._answers(unseen):
             if isinstance(answer, workos.Refused):
                 reason = f"WorkOS refuses to say whether it exists: {answer}"
                 self.comparing.leave_unproven([workos_id], reason)
@@ -371,6 +379,12 @@ class _FullRun:
             for id_, workos_id in chunk:
                 if workos_id and id_ not in self.report.claimed and workos_id not in seen:
                     yield workos_id
+
+    def _unseen_conflicts(self, seen: "Seen") -> list[str]:
+        """No missing row solves the conflict of an organization that has none."""
+        with self.lookups.reading():
+            stored = WorkOSConflict.objects.exclude(kind=ConflictKind.LEDGER_REFUSED)
+            return [conflict.pk for conflict in stored if conflict.pk not in seen]
 
     @contextmanager
     def _noting_what_ends_it(self) -> Iterator[None]:

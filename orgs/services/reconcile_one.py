@@ -8,7 +8,7 @@ from orgs.db.cursor import database_now, read_cursor
 from orgs.domain.naming import is_storable, one_line
 from orgs.domain.resources import PLAIN
 from orgs.domain.types import Observation, Outcome, State
-from orgs.models import Organization
+from orgs.models import Organization, WorkOSConflict
 from orgs.services.compare import Comparing, Run
 from orgs.services.coverage import resources_to_compare
 from orgs.services.reconcile import Reconciliation, conclude
@@ -113,9 +113,12 @@ def _find(lookups: Lookups, id_: str) -> dict[str, Observation]:
 
 def _find_in_workos(lookups: Lookups, id_: str) -> Observation:
     observation = lookups.look_up(id_)
-    if observation.state is State.ABSENT:
-        named = lookups.new_owner(id_)
-        if named is None:
-            raise UnknownOrganization(f"neither the mirror nor WorkOS knows an organization {id_}")
+    if observation.state is not State.ABSENT:
+        return observation
+    if named := lookups.new_owner(id_):
         return named
-    return observation
+    with lookups.reading():
+        if WorkOSConflict.objects.filter(pk=id_).exists():
+            # It is deleted, and so its conflict is solved.
+            return observation
+    raise UnknownOrganization(f"neither the mirror nor WorkOS knows an organization {id_}")

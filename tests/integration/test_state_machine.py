@@ -33,6 +33,7 @@ from orgs.conf import sync_settings
 from orgs.db.cursor import database_now, read_cursor
 from orgs.domain.types import EventPage, ObjectPage, Outcome, Position
 from orgs.models import ExternalIdWriteBack, Organization, WorkOSConflict, WorkOSEvent
+from orgs.services import outbox
 from orgs.services.apply import Mode
 from orgs.services.compare import Comparing, DisableLimit, Run
 from orgs.services.outbox import push_due
@@ -413,7 +414,7 @@ def _delete_row(id_: str) -> None:
 
 
 @pytest.fixture
-def one_address_for_all(settings: Settings) -> Iterator[None]:
+def one_address_for_all(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Where each history finds its own WorkOS: a client for each would take most of the time."""
 
     def respond(request: Request) -> Answer:
@@ -426,6 +427,9 @@ def one_address_for_all(settings: Settings) -> Iterator[None]:
         "BASE_URL": f"http://127.0.0.1:{server.port}",
         "API_KEY": FakeWorkOS().api_key,
     }
+    # The same history must go the same way twice: no races, and no pause that real time ends.
+    monkeypatch.setattr(outbox, "_THREADS", 1)
+    monkeypatch.setattr(outbox, "retry_delay", lambda _: _AN_HOUR)
     logging.disable()
     with moved_clock() as World.move_clock:
         yield

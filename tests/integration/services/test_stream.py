@@ -1,56 +1,95 @@
 """The drain: real HTTP, real PostgreSQL, and its lease beside webhooks and other drains."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from threading import Barrier
 from typing import Any
 
 import pytest
-from django.db import OperationalError, ProgrammingError, connection
+from django.db import DatabaseError, OperationalError, ProgrammingError
 from django_q.models import OrmQ
 
-from orgs.db.cursor import Lease, ensure_cursor, is_drain_waiting, standing
+import orgs.workos
+from orgs import tasks
+from orgs.db.cursor import read_cursor
+from orgs.db.leases import Lease, is_drain_expected
 from orgs.domain.status import ReadError
-from orgs.domain.types import (
-    Outcome,
-    Position,
-)
+from orgs.domain.types import EventType, Outcome, Position
 from orgs.models import Organization, SyncCursor, WorkOSEvent
-from orgs.services import stream as drain
+from orgs.services import stream
+from orgs.services.compare import Run
+from orgs.services.coverage import prepare_to_read
+from orgs.services.pages import CursorLost
 from orgs.services.queue import PUSH_EXTERNAL_IDS, RECONCILE_TIMEOUT, RECOVER, SYNC_EVENTS
-from orgs.services.stream import CursorLost, UnknownEvent, drain_and_wait, drain_to_end, replay
-from orgs.testing import FakeWorkOS
-from orgs.workos import (
-    BrokenAnswer,
-    RateLimited,
-    Refused,
-    Unavailable,
+from orgs.services.reconcile import reconcile
+from orgs.services.reconcile_one import reconcile_organizations
+from orgs.services.refresh import replay_parked
+from orgs.services.stream import (
+    DrainReport,
+    UnknownEvent,
+    drain_and_wait,
+    drain_to_end,
+    replay,
+    resolve_overdue,
 )
-from tests.builders import an_announcement, an_organization_row
-from tests.concurrency import another_program, in_thread, wait_until, wait_until_blocked
+from orgs.testing import FakeWorkOS
+from orgs.workos import BrokenAnswer, RateLimited, Refused, Unavailable, WorkOSError
+from tests.builders import (
+    NOON,
+    a_mirrored_organization,
+    a_parked_event,
+    an_announcement,
+    an_event_id,
+    an_old_organization,
+    an_organization_row,
+)
+from tests.concurrency import (
+    another_program,
+    in_thread,
+    open_transactions,
+    wait_until,
+    wait_until_blocked,
+)
+from tests.triggers import a_renamed_column, a_trigger, locked
 
 pytestmark = pytest.mark.usefixtures("database")
 
 SyncSetting = Callable[..., None]
+LONG_AGO = timedelta(minutes=5)
 
 
 def cursor() -> SyncCursor:
     return SyncCursor.objects.get()
 
 
-def drained_at() -> datetime:
-    moment = cursor().drained_at
-    assert moment is not None
-    return moment
+def set_cursor(**values: Any) -> None:
+    prepare_to_read()
+    SyncCursor.objects.update(**values)
 
 
-def rung() -> list[str]:
+def from_now(**values: float) -> datetime:
+    return datetime.now(UTC) + timedelta(**values)
+
+
+def is_waiting() -> bool:
+    return SyncCursor.objects.filter(draining_until__isnull=False).exists()
+
+
+def enqueued() -> list[str]:
     return [queued.func() for queued in OrmQ.objects.order_by("id")]
 
 
 def names() -> list[str]:
     return sorted(Organization.objects.values_list("name", flat=True))
+
+
+def problems(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    return [(r.levelname, r.getMessage()) for r in caplog.records if r.levelname != "INFO"]
+
+
+def read(report: DrainReport) -> int:
+    return report.counts.total()
 
 
 # To the end ---------------------------------------------------------------------------------
@@ -64,7 +103,7 @@ def test_everything_listed_is_applied_once_page_by_page(
 
     report = drain_to_end()
 
-    assert (report.read, report.outcomes[Outcome.CREATED], report.drained) == (35, 35, True)
+    assert (report.counts, report.drained) == ({Outcome.CREATED: 35}, True)
     assert Organization.objects.count() == 35
     assert workos.count_requests(path="/events") == 4
     assert cursor().last_event_id == workos.all_events()[-1]["id"]
@@ -73,23 +112,21 @@ def test_everything_listed_is_applied_once_page_by_page(
 def test_a_second_drain_reads_once_and_finds_nothing(workos: FakeWorkOS) -> None:
     workos.create_organization(name="Acme")
     drain_to_end()
-    first_drained_at = drained_at()
+    first = cursor().drained_at
     workos.forget_requests()
 
     report = drain_to_end()
 
-    assert (report.read, report.drained) == (0, True)
-    assert workos.count_requests() == 1
-    assert drained_at() > first_drained_at
+    assert (read(report), report.drained, workos.count_requests()) == (0, True, 1)
+    assert first is not None
+    assert SyncCursor.objects.filter(drained_at__gt=first).exists()
 
 
 def test_an_empty_stream_is_drained_and_its_position_stays_the_beginning(
     workos: FakeWorkOS,
 ) -> None:
-    report = drain_to_end()
-
-    assert report.drained
-    assert standing().position == Position()
+    assert drain_to_end().drained
+    assert read_cursor().position == Position()
     assert cursor().drained_at is not None
 
 
@@ -105,9 +142,8 @@ def test_the_next_page_is_read_while_this_one_is_applied(
         wait_until_blocked()
         wait_until(lambda: workos.count_requests() == 2, "the second page is read")
         rival.rollback()
-        report = draining.result()
 
-    assert report.outcomes[Outcome.CREATED] == 2
+        assert draining.result().counts == {Outcome.CREATED: 2}
 
 
 def test_two_drains_at_once_apply_everything_once(
@@ -119,51 +155,36 @@ def test_two_drains_at_once_apply_everything_once(
     with in_thread() as start:
         reports = [draining.result() for draining in [start(drain_to_end), start(drain_to_end)]]
 
-    assert sum(report.outcomes[Outcome.CREATED] for report in reports) == 60
-    assert sum(report.read for report in reports) == 60
+    assert sum((report.counts for report in reports), Counter()) == {Outcome.CREATED: 60}
     assert all(report.drained for report in reports)
 
 
-def test_a_bad_event_is_reported_and_the_rest_goes_on(workos: FakeWorkOS) -> None:
-    workos.create_organization(name="Before")
-    bad = workos.emit({"event": "organization.created", "data": {"id": "org_bad"}})
-    workos.create_organization(name="After")
-
-    report = drain_to_end()
-
-    assert [entry.event.id for entry in report.parked] == [bad["id"]]  # type: ignore[index, call-overload]
-    assert names() == ["After", "Before"]
-
-
-def test_events_without_a_usable_id_are_parked_and_passed(
-    workos: FakeWorkOS, sync_setting: SyncSetting
+@pytest.mark.parametrize("page_size", [1, 100])
+@pytest.mark.parametrize(
+    ("bad", "raw"),
+    [
+        pytest.param({"event": "organization.created", "data": {"id": "org_bad"}}, False, id="bad"),
+        pytest.param({"event": "organization.created"}, True, id="without an id"),
+        pytest.param(None, True, id="null"),
+    ],
+)
+def test_a_bad_event_is_parked_once_and_the_rest_goes_on(
+    workos: FakeWorkOS, sync_setting: SyncSetting, bad: Any, raw: bool, page_size: int
 ) -> None:
-    sync_setting(PAGE_SIZE=1)
-    workos.emit({"event": "organization.created"}, raw=True)
-    workos.emit(None, raw=True)
-    workos.create_organization(name="After")
+    sync_setting(PAGE_SIZE=page_size)
+    workos.create_organization(name="Before", external_id="gram-1")
+    workos.emit(bad, raw=raw)
 
-    report = drain_to_end()
-
-    assert report.outcomes == {Outcome.PARKED: 2, Outcome.CREATED: 1}
-    assert report.drained
-
-
-def test_an_event_without_an_id_at_the_streams_end_is_reported_once(
-    workos: FakeWorkOS,
-) -> None:
-    workos.create_organization(name="Acme", external_id="gram-1")
-    workos.emit({"event": "organization.created"}, raw=True)
-
-    first, second = drain_to_end(), drain_to_end()
+    first, again = drain_to_end(), drain_to_end()
     workos.create_organization(name="After", external_id="gram-2")
-    third = drain_to_end()
+    last = drain_to_end()
 
-    assert (len(first.parked), len(second.parked), second.read) == (1, 0, 0)
-    assert third.outcomes == {Outcome.CREATED: 1}
+    assert first.counts == {Outcome.CREATED: 1, Outcome.PARKED: 1}
+    assert (len(first.parked), read(again), again.drained) == (1, 0, True)
+    assert last.counts == {Outcome.CREATED: 1}
 
 
-def test_trouble_on_the_way_keeps_what_was_applied(
+def test_an_error_on_the_way_keeps_what_was_applied(
     workos: FakeWorkOS, sync_setting: SyncSetting
 ) -> None:
     sync_setting(PAGE_SIZE=1)
@@ -175,7 +196,7 @@ def test_trouble_on_the_way_keeps_what_was_applied(
         drain_to_end()
 
     assert Organization.objects.count() == 2
-    assert drain_to_end().outcomes == {Outcome.CREATED: 1}
+    assert drain_to_end().counts == {Outcome.CREATED: 1}
 
 
 def test_a_page_that_repeats_is_an_error_and_no_endless_loop(workos: FakeWorkOS) -> None:
@@ -188,126 +209,228 @@ def test_a_page_that_repeats_is_an_error_and_no_endless_loop(workos: FakeWorkOS)
     assert names() == ["Acme"]
 
 
-def test_a_listing_that_ends_early_loses_nothing(
+def test_a_list_that_ends_early_loses_nothing(
     workos: FakeWorkOS, sync_setting: SyncSetting
 ) -> None:
     sync_setting(PAGE_SIZE=2)
     workos.seed(organizations=5)
     workos.misbehave("ends_early")
 
-    first, second = drain_to_end(), drain_to_end()
+    assert [read(drain_to_end()) for _ in range(2)] == [2, 3]
 
-    assert (first.read, second.read) == (2, 3)
+
+def test_a_dropped_page_is_read_again_from_where_the_cursor_is(workos: FakeWorkOS) -> None:
+    prepare_to_read()
+    workos.create_organization(name="Applied by another", external_id="gram-1")
+
+    with locked("workos_sync_cursor") as rival, in_thread() as start:
+        draining = start(drain_to_end)
+        wait_until_blocked()
+        first = workos.all_events()[0]
+        workos.create_organization(name="Ours", external_id="gram-2")
+        rival.execute("UPDATE workos_sync_cursor SET last_event_id = %s", [first["id"]])
+        rival.commit()
+        report = draining.result()
+
+    assert report.counts == {Outcome.CREATED: 1}
+    assert names() == ["Ours"]
+
+
+def test_behind_a_dropped_page_the_drain_reads_no_further(
+    workos: FakeWorkOS, sync_setting: SyncSetting
+) -> None:
+    sync_setting(PAGE_SIZE=1)
+    prepare_to_read()
+    workos.seed(organizations=6)
+    last = workos.all_events()[-1]["id"]
+
+    with locked("workos_sync_cursor") as rival, in_thread() as start:
+        draining = start(drain_to_end)
+        wait_until_blocked()
+        rival.execute("UPDATE workos_sync_cursor SET last_event_id = %s", [last])
+        rival.commit()
+        draining.result()
+
+    assert workos.count_requests() == 3, "the first, the one read ahead, and from the new position"
+
+
+def test_a_lock_interrupts_a_page_after_what_stands_before_it(
+    workos: FakeWorkOS, sync_setting: SyncSetting
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    an_organization_row("gram-locked", name="Old")
+    workos.create_organization(name="Free", external_id="gram-free")
+    workos.create_organization(name="Locked", external_id="gram-locked")
+
+    with locked(), pytest.raises(OperationalError):
+        drain_to_end()
+
+    assert names() == ["Free", "Old"]
+
+
+def test_no_transaction_is_open_while_workos_is_called_or_a_drain_sleeps(
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: Counter[str] = Counter()
+
+    def watch(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def watching(*args: Any, **options: Any) -> Any:
+            found[name] += open_transactions()
+            return function(*args, **options)
+
+        return watching
+
+    calls = ("read_events", "read_organizations", "lookup", "find_by_external_id")
+    for name in (*calls, "offer_external_id"):
+        monkeypatch.setattr(orgs.workos, name, watch(name, getattr(orgs.workos, name)))
+    monkeypatch.setattr(
+        "orgs.services.reconcile.read_organizations", orgs.workos.read_organizations
+    )
+    a_mirrored_organization(workos)
+    acme = an_old_organization(workos, external_id="gram-1")
+    an_organization_row("gram-1", workos_id="org_deleted")
+    an_organization_row("gram-2", workos_id="org_deleted_too")
+    an_announcement("event_held_back")
+    an_announcement("event_lost", ago=LONG_AGO, workos_id=acme)
+    an_announcement("event_lost_too", ago=LONG_AGO, workos_id="org_deleted")
+
+    with monkeypatch.context() as patch:
+        rest = iter([WorkOSEvent.objects.all])
+        sleep = watch("sleep", lambda _: [events().delete() for events in rest])
+        patch.setattr(time, "sleep", sleep)
+        drain_and_wait()
+    workos.create_organization(name="Bolt")
+    reconcile(Run(dry=True))
+    reconcile(Run())
+    reconcile_organizations(Run(), ["gram-2"])
+    a_parked_event(acme)
+    replay_parked("event_1")
+
+    assert found == dict.fromkeys([*calls, "offer_external_id", "sleep"], 0)
 
 
 # A lost cursor ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("status", [400, 404, 410, 422])
-def test_a_refused_cursor_is_lost_if_reading_without_one_works(
-    workos: FakeWorkOS, status: int
+@pytest.fixture
+def drained(workos: FakeWorkOS) -> Position:
+    """Where the cursor stands after two events, of which the first is ten minutes old."""
+    workos.create_organization(name="First", at=from_now(minutes=-10))
+    workos.create_organization(name="Second")
+    drain_to_end()
+    workos.forget_requests()
+    return read_cursor().position
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        *(
+            pytest.param({"status": status}, "refuses to read on", id=str(status))
+            for status in (400, 404, 410, 422)
+        ),
+        pytest.param({"restart": True}, "from its first event", id="silent restart"),
+    ],
+)
+def test_a_position_that_workos_does_not_know_is_a_lost_cursor(
+    workos: FakeWorkOS, drained: Position, answer: dict[str, Any], reason: str
 ) -> None:
-    workos.create_organization(name="Acme")
-    drain_to_end()
-    stands_at = standing().position
     workos.create_organization(name="Missed")
-    workos.misbehave("expired_cursor", status=status, times=None)
+    workos.misbehave("expired_cursor", times=None, **answer)
 
-    with pytest.raises(CursorLost, match="refuses"):
+    with pytest.raises(CursorLost, match=reason):
         drain_to_end()
 
-    assert standing().position == stands_at
-    assert names() == ["Acme"]
+    assert read_cursor().position == drained
+    assert names() == ["First", "Second"]
 
 
-def test_a_refusal_of_every_read_is_trouble_and_no_loss(workos: FakeWorkOS) -> None:
-    workos.create_organization(name="Acme")
+def test_a_silent_restart_that_begins_with_an_undated_event_is_a_lost_cursor_too(
+    workos: FakeWorkOS,
+) -> None:
+    undated = {"id": "undated", "event": "organization.deleted", "data": {"id": "org_x"}}
+    workos.emit(undated, absent=["created_at"])
+    workos.create_organization(name="First", at=from_now(minutes=-10))
+    workos.create_organization(name="Second")
     drain_to_end()
-    workos.misbehave("status", status=400, times=None)
+    workos.misbehave("expired_cursor", restart=True, times=None)
 
-    with pytest.raises(Refused):
+    with pytest.raises(CursorLost, match="from its first event"):
         drain_to_end()
 
 
-def test_a_first_read_that_is_refused_is_trouble_and_no_loss(workos: FakeWorkOS) -> None:
+@pytest.mark.parametrize(
+    ("statuses", "error"),
+    [
+        pytest.param([400] * 30, Refused, id="every read is refused"),
+        pytest.param([400] * 2, Refused, id="two are refused"),
+        pytest.param([400, 500], Unavailable, id="the second question fails otherwise"),
+        pytest.param([408], Unavailable, id="408 is about the moment"),
+        pytest.param([401], WorkOSError, id="401"),
+    ],
+)
+def test_an_error_is_no_lost_cursor(
+    workos: FakeWorkOS, drained: Position, statuses: list[int], error: type[Exception]
+) -> None:
+    for status in statuses:
+        workos.misbehave("status", status=status)
+
+    with pytest.raises(error):
+        drain_to_end()
+    workos.behave()
+
+    assert drain_to_end().drained
+
+
+def test_a_first_read_that_is_refused_is_no_lost_cursor(workos: FakeWorkOS) -> None:
     workos.misbehave("status", status=422)
 
     with pytest.raises(Refused):
         drain_to_end()
 
 
-def test_a_silent_restart_is_a_lost_cursor(workos: FakeWorkOS) -> None:
-    past = (datetime.now(UTC) - timedelta(minutes=10)).isoformat()
-    workos.create_organization(name="Old", at=past)
-    workos.create_organization(name="Acme")
+def test_a_restart_within_a_minute_is_harmless(workos: FakeWorkOS) -> None:
+    workos.create_organization(name="First", at=from_now(seconds=-20))
+    workos.create_organization(name="Second")
     drain_to_end()
-    workos.misbehave("expired_cursor", restart=True, times=None)
+    workos.misbehave("expired_cursor", restart=True, times=1)
 
-    with pytest.raises(CursorLost, match="from its first event"):
-        drain_to_end()
+    assert drain_to_end().counts == {Outcome.STALE: 2}
 
 
-def test_a_silent_restart_that_begins_with_an_undated_event_is_a_lost_cursor_too(
-    workos: FakeWorkOS,
+@pytest.mark.parametrize(
+    ("created_at", "later"),
+    [
+        pytest.param("1970-01-01T00:00:00Z", "Later", id="an old time"),
+        pytest.param("0001-01-01T00:00:00Z", "Later", id="the first moment there is"),
+        pytest.param(from_now(days=400).isoformat(), "Later", id="a time in the future"),
+    ],
+)
+def test_an_event_with_an_odd_time_is_no_lost_cursor_and_stops_nothing(
+    workos: FakeWorkOS, drained: Position, created_at: str, later: str
 ) -> None:
-    past = (datetime.now(UTC) - timedelta(minutes=10)).isoformat()
-    undated = {"id": "undated", "event": "organization.deleted", "data": {"id": "org_x"}}
-    workos.emit(undated, absent=["created_at"])
-    workos.create_organization(name="Old", at=past)
-    workos.create_organization(name="Acme")
-    drain_to_end()
-    workos.misbehave("expired_cursor", restart=True, times=None)
-
-    with pytest.raises(CursorLost, match="from its first event"):
-        drain_to_end()
-
-
-def test_a_408_is_trouble_and_no_lost_cursor(workos: FakeWorkOS) -> None:
-    workos.create_organization(name="Acme")
-    drain_to_end()
-    workos.misbehave("status", status=408)
-
-    with pytest.raises(Unavailable):
-        drain_to_end()
-
-
-def test_an_event_with_an_old_time_alone_is_no_lost_cursor(workos: FakeWorkOS) -> None:
-    workos.create_organization(name="First")
-    drain_to_end()
     workos.emit(
         {
             "id": "event_odd",
             "event": "organization.created",
-            "created_at": "1970-01-01T00:00:00Z",
+            "created_at": created_at,
             "data": {"id": "org_odd", "name": "Odd", "updated_at": "2026-01-01T00:00:00Z"},
         }
     )
 
-    drain_to_end()
+    for _ in range(3):
+        drain_and_wait()
+    workos.create_organization(name=later)
+    drain_and_wait()
 
-    assert names() == ["First", "Odd"]
-
-
-def test_an_event_of_the_first_moment_there_is_does_not_stop_the_stream(
-    workos: FakeWorkOS,
-) -> None:
-    workos.emit({"event": "organization.archived", "created_at": "0001-01-01T00:00:00Z"})
-    drain_to_end()
-    workos.create_organization(name="After it")
-
-    drain_to_end()
-
-    assert names() == ["After it"]
+    assert names() == ["First", later, "Odd", "Second"]
+    assert RECOVER not in enqueued()
 
 
 def test_nothing_drained_for_longer_than_workos_keeps_events_is_a_lost_cursor(
-    workos: FakeWorkOS,
+    workos: FakeWorkOS, drained: Position
 ) -> None:
-    workos.create_organization(name="Acme")
-    drain_to_end()
-    long_ago = datetime.now(UTC) - timedelta(days=30, minutes=1)
-    SyncCursor.objects.update(drained_at=long_ago)
-    workos.forget_requests()
+    set_cursor(drained_at=from_now(days=-30, minutes=-1))
 
     with pytest.raises(CursorLost, match="keeps events for 30 days"):
         drain_to_end()
@@ -315,70 +438,140 @@ def test_nothing_drained_for_longer_than_workos_keeps_events_is_a_lost_cursor(
     assert workos.count_requests() == 0
 
 
-def test_a_quiet_month_is_no_lost_cursor(workos: FakeWorkOS) -> None:
-    workos.create_organization(name="Acme")
-    drain_to_end()
-    SyncCursor.objects.update(drained_at=datetime.now(UTC) - timedelta(days=29))
-
-    report = drain_to_end()
-
-    assert report.drained
-
-
-def test_a_loss_does_not_count_if_someone_else_has_moved_the_position(
-    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("days", "position"),
+    [
+        pytest.param(-29, "event", id="a quiet month"),
+        pytest.param(-40, None, id="no event yet, and so no position to lose"),
+        pytest.param(31, "event", id="drained in the future, by a clock that was wrong"),
+    ],
+)
+def test_a_time_that_is_no_lost_cursor(
+    workos: FakeWorkOS, drained: Position, days: int, position: str | None
 ) -> None:
-    workos.create_organization(name="Acme")
-    drain_to_end()
-    here = standing()
+    if position is None:
+        set_cursor(last_event_id=None, last_event_at=None)
+    SyncCursor.objects.update(drained_at=from_now(days=days))
+
+    assert drain_to_end().drained
+    assert SyncCursor.objects.filter(drained_at__lt=from_now(minutes=1)).exists()
+
+
+def test_a_loss_does_not_count_if_another_process_has_moved_the_position(
+    workos: FakeWorkOS, drained: Position, monkeypatch: pytest.MonkeyPatch
+) -> None:
     SyncCursor.objects.update(last_event_id="event_forgotten")
-    forgotten = standing()
     workos.misbehave("expired_cursor", times=1)
     # The read is refused, and by the time that is known the position is a good one again.
     monkeypatch.setattr(
-        drain,
-        "_raise_if_expired",
-        lambda _: SyncCursor.objects.update(last_event_id=here.position.last_event_id),
+        stream,
+        "raise_if_expired",
+        lambda _: SyncCursor.objects.update(last_event_id=drained.last_event_id),
     )
 
-    report = drain_to_end()
+    assert drain_to_end().drained
 
-    assert forgotten.position != here.position
-    assert report.drained
+
+def test_a_lost_cursor_is_noted_and_a_full_reconcile_enqueued(
+    workos: FakeWorkOS, drained: Position, caplog: pytest.LogCaptureFixture
+) -> None:
+    workos.misbehave("expired_cursor", times=None)
+    an_announcement("event_9")
+    caplog.clear()
+
+    drain_and_wait()
+
+    # Once: it makes room for the reconcile, and does not wait for what was announced.
+    assert (cursor().failures, is_waiting()) == (1, False)
+    assert "the cursor is lost: " in cursor().last_error
+    assert [level for level, _ in problems(caplog)] == ["CRITICAL"]
+    assert [(q.func(), q.task["timeout"]) for q in OrmQ.objects.all()] == [
+        (RECOVER, RECONCILE_TIMEOUT)
+    ]
+
+
+# Clocks that were wrong ---------------------------------------------------------------------
+
+
+def test_a_position_in_the_future_is_lost_and_recovered_once(
+    workos: FakeWorkOS, drained: Position
+) -> None:
+    """As a snapshot leaves it behind that ran on a machine whose clock was a month ahead."""
+    set_cursor(last_event_id=None, last_event_at=from_now(days=31))
+    workos.create_organization(name="Unseen")
+
+    with pytest.raises(CursorLost, match="in the future"):
+        drain_to_end()
+    drain_and_wait()
+    recovered = [tasks.recover() for _ in range(2)]
+    workos.create_organization(name="Later")
+    drain_and_wait()
+
+    assert enqueued()[0] == RECOVER
+    assert recovered[0] != recovered[1] == "left to the one that is running, or not needed"
+    assert names() == ["First", "Later", "Second", "Unseen"]
+
+
+def test_a_position_a_little_ahead_is_waited_for(workos: FakeWorkOS, drained: Position) -> None:
+    set_cursor(last_event_id=None, last_event_at=from_now(minutes=50))
+
+    assert drain_to_end().drained
+
+
+def test_leases_that_end_in_the_far_future_keep_nobody_out(workos: FakeWorkOS) -> None:
+    set_cursor(**dict.fromkeys((lease.value for lease in Lease), from_now(days=31)))
+
+    assert not is_drain_expected()
+    assert all(lease.acquire(60) for lease in Lease)
+    assert is_drain_expected()
+
+
+def test_an_announcement_in_the_future_is_overdue(workos: FakeWorkOS) -> None:
+    acme = an_old_organization(workos)
+    an_announcement("event_lost", ago=-timedelta(days=31), workos_id=acme)
+
+    drain_and_wait()
+
+    assert WorkOSEvent.objects.get().outcome == Outcome.MISSING
 
 
 # Replay -------------------------------------------------------------------------------------
 
 
-def test_a_replay_applies_what_followed_an_event_and_moves_nothing(workos: FakeWorkOS) -> None:
-    workos.create_organization(name="One")
-    workos.create_organization(name="Two")
-    drain_to_end()
-    stands_at = standing()
+def test_a_replay_applies_what_followed_and_moves_nothing(
+    workos: FakeWorkOS, drained: Position
+) -> None:
+    before = cursor().drained_at
     Organization.objects.all().delete()
 
     report = replay(Position(workos.all_events()[0]["id"]))
 
-    assert (report.outcomes, report.drained) == ({Outcome.CREATED: 1}, True)
-    assert names() == ["Two"]
-    assert standing() == stands_at
+    assert (report.counts, report.drained) == ({Outcome.CREATED: 1}, True)
+    assert names() == ["Second"]
+    assert (read_cursor().position, cursor().drained_at) == (drained, before)
 
 
-def test_a_replay_from_a_time_reads_from_that_time(workos: FakeWorkOS) -> None:
-    hours_ago = datetime.now(UTC) - timedelta(hours=3)
-    workos.create_organization(name="Before", at=(hours_ago - timedelta(hours=1)).isoformat())
-    workos.create_organization(name="After", at=(hours_ago + timedelta(hours=1)).isoformat())
+@pytest.mark.parametrize(
+    ("since", "found"),
+    [
+        pytest.param("last", 0, id="the last event"),
+        pytest.param(NOON, 2, id="before all"),
+        pytest.param(from_now(minutes=-5), 1, id="a time in between"),
+    ],
+)
+def test_a_replay_takes_any_place_that_is_listed(
+    workos: FakeWorkOS, drained: Position, since: str | datetime, found: int
+) -> None:
+    at_event = isinstance(since, str)
+    start = Position(drained.last_event_id) if at_event else Position(None, since)  # type: ignore[arg-type]
 
-    replay(Position(None, hours_ago))
-
-    assert names() == ["After"]
+    assert read(replay(start)) == found
 
 
-@pytest.mark.parametrize("restart", [False, True], ids=["refused", "silently restarted"])
-def test_a_replay_after_an_unknown_event_is_an_error(workos: FakeWorkOS, restart: bool) -> None:
+@pytest.mark.parametrize("restarts", [False, True], ids=["refused", "silently restarted"])
+def test_a_replay_after_an_unknown_event_is_an_error(workos: FakeWorkOS, restarts: bool) -> None:
     workos.create_organization(name="Acme")
-    if restart:
-        workos.set_lost_cursor("restart")
+    workos.set_lost_cursor("restart" if restarts else "refuse")
 
     with pytest.raises(UnknownEvent):
         replay(Position("event_unknown"))
@@ -386,24 +579,30 @@ def test_a_replay_after_an_unknown_event_is_an_error(workos: FakeWorkOS, restart
     assert names() == []
 
 
-# Announcements that never come --------------------------------------------------------------
-
-LONG_AGO = timedelta(minutes=5)
-
-
-def test_an_overdue_announcement_is_settled_by_what_workos_says_now(
-    workos: FakeWorkOS,
+def test_a_replay_asks_once_whether_its_position_is_known(
+    workos: FakeWorkOS, sync_setting: SyncSetting
 ) -> None:
+    sync_setting(PAGE_SIZE=1)
+    workos.seed(organizations=4)
+
+    replay(Position(workos.all_events()[0]["id"]))
+
+    assert sum("after" not in request["query"] for request in workos.requests()) == 1
+
+
+# Missed webhooks ----------------------------------------------------------------------------
+
+
+def test_an_overdue_announcement_is_resolved_by_what_workos_says_now(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme", emits=False)
     an_announcement("event_lost", ago=LONG_AGO, workos_id=acme["id"])
 
     report = drain_to_end()
 
-    assert report.read == 0
-    assert names() == ["Acme"]
-    entry = WorkOSEvent.objects.get()
-    assert (entry.outcome, entry.organization_id) == ("missing", Organization.objects.get().id)
-    assert standing().position == Position(), "announcements never move the cursor"
+    assert (read(report), names()) == (0, ["Acme"])
+    event = WorkOSEvent.objects.get()
+    assert (event.outcome, event.organization_id) == ("missing", Organization.objects.get().id)
+    assert read_cursor().position == Position(), "announcements never move the cursor"
 
 
 def test_an_announcement_within_the_window_is_waited_for(workos: FakeWorkOS) -> None:
@@ -412,8 +611,7 @@ def test_an_announcement_within_the_window_is_waited_for(workos: FakeWorkOS) -> 
 
     drain_to_end()
 
-    assert names() == []
-    assert WorkOSEvent.objects.get().outcome is None
+    assert (names(), WorkOSEvent.objects.get().outcome) == ([], None)
 
 
 def test_what_stands_behind_a_page_that_says_it_is_the_last_is_not_overdue(
@@ -427,136 +625,164 @@ def test_what_stands_behind_a_page_that_says_it_is_the_last_is_not_overdue(
 
     first = drain_to_end()
     outcomes = set(WorkOSEvent.objects.values_list("outcome", flat=True))
-    second = drain_to_end()
 
-    assert (first.read, second.read) == (1, 2)
+    assert (read(first), read(drain_to_end())) == (1, 2)
     assert outcomes == {"created", None}, "and none is missing"
 
 
-def test_trouble_with_the_last_look_leaves_what_is_overdue_for_later(
-    workos: FakeWorkOS,
-) -> None:
+def test_an_error_of_the_last_look_leaves_what_is_overdue_for_later(workos: FakeWorkOS) -> None:
     an_announcement("event_1", ago=LONG_AGO)
     workos.misbehave("slow", seconds=0)
     workos.misbehave("status", status=500)
 
     report = drain_to_end()
 
-    assert isinstance(report.unsettled, Unavailable)
+    assert isinstance(report.unresolved, Unavailable)
     assert WorkOSEvent.objects.get().outcome is None
 
 
 def test_an_overdue_deletion_disables_the_row(workos: FakeWorkOS) -> None:
-    an_organization_row("gram-1", workos_id="org_gone")
-    an_announcement("event_lost", ago=LONG_AGO, workos_id="org_gone")
+    a_mirrored_organization(workos)
+    an_organization_row("gram-1", workos_id="org_deleted")
+    an_announcement("event_lost", ago=LONG_AGO, workos_id="org_deleted")
 
     drain_to_end()
 
-    assert Organization.objects.get().disabled_at is not None
+    assert Organization.objects.disabled().get().id == "gram-1"
+    assert WorkOSEvent.objects.get().outcome == Outcome.MISSING
 
 
-def test_overdue_announcements_that_cant_be_settled_do_not_stop_the_rest(
-    workos: FakeWorkOS,
-) -> None:
-    acme = workos.create_organization(name="Acme", emits=False)
-    an_announcement("event_1", ago=LONG_AGO * 2, workos_id="org_1")
-    an_announcement("event_2", ago=LONG_AGO, workos_id=acme["id"])
-    workos.misbehave("status", status=500, path="/organizations/org_1")
-
-    report = drain_to_end()
-
-    assert isinstance(report.unsettled, Unavailable)
-    assert names() == ["Acme"]
-    assert WorkOSEvent.objects.get(id="event_1").outcome is None
-    drain_to_end()
-    assert WorkOSEvent.objects.get(id="event_1").outcome == "missing"
-
-
-def test_an_overdue_announcement_of_a_locked_row_does_not_stop_the_rest(
-    workos: FakeWorkOS, sync_setting: SyncSetting
-) -> None:
-    sync_setting(LOCK_TIMEOUT=0.05)
-    locked = workos.create_organization(name="Locked", external_id="gram-locked", emits=False)
-    free = workos.create_organization(name="Free", emits=False)
-    an_organization_row("gram-locked", name="Old", workos_id=locked["id"])
-    an_announcement("event_1", ago=LONG_AGO * 2, workos_id=locked["id"])
-    an_announcement("event_2", ago=LONG_AGO, workos_id=free["id"])
-
-    with another_program() as rival:
-        rival.execute("SELECT FROM organization_metadata FOR UPDATE")
-        report = drain_to_end()
-
-    assert isinstance(report.unsettled, OperationalError)
-    assert names() == ["Free", "Old"]
-
-
-def test_what_stands_before_a_locked_row_is_told_and_written_back(
-    workos: FakeWorkOS, sync_setting: SyncSetting, caplog: pytest.LogCaptureFixture
-) -> None:
-    sync_setting(LOCK_TIMEOUT=0.05)
-    workos.emit({"event": "organization.created", "data": {"id": "org_bad"}})
-    workos.create_organization(name="Free")
-    held = workos.create_organization(name="Held")
-    an_organization_row("gram-held", workos_id=held["id"], name="Old")
-
-    with another_program() as rival:
-        rival.execute("SELECT FROM organization_metadata WHERE id = 'gram-held' FOR UPDATE")
-        report = drain_and_wait()
-
-    assert names() == ["Free", "Old"]
-    assert [entry.event.workos_id for entry in report.parked] == ["org_bad"]
-    assert "parked event_" in caplog.text
-    assert rung() == [PUSH_EXTERNAL_IDS]
-
-
-def test_what_cant_be_settled_is_tried_once_a_drain(
-    workos: FakeWorkOS, sync_setting: SyncSetting
-) -> None:
-    sync_setting(DRAIN_DEADLINE=1.0)
-    an_announcement("event_overdue", ago=LONG_AGO, workos_id="org_down")
-    an_announcement("event_fresh")
-    workos.misbehave("status", status=500, path="/organizations", times=None)
-
-    report = drain_and_wait()
-
-    assert isinstance(report.unsettled, Unavailable)
-    assert workos.count_requests(path="/organizations/org_down") == 1
-    assert workos.count_requests(path="/events") > 3
-    assert cursor().failures == 0, "the stream was read all the time"
-
-
-def test_however_many_cant_be_settled_the_rest_are(workos: FakeWorkOS) -> None:
+def test_what_cant_be_resolved_does_not_stop_the_rest(workos: FakeWorkOS) -> None:
     for number in range(120):
         an_announcement(f"event_{number}", ago=LONG_AGO * 2, workos_id=f"org_down_{number}")
     acme = workos.create_organization(name="Acme", emits=False)
     an_announcement("event_acme", ago=LONG_AGO, workos_id=acme["id"])
     workos.misbehave("status", status=500, path="/organizations/org_down", times=None)
 
+    report = drain_to_end()
+    left = WorkOSEvent.objects.announced_and_unseen().count()
+    workos.behave()
     drain_to_end()
 
-    assert names() == ["Acme"]
+    assert isinstance(report.unresolved, Unavailable)
+    assert (names(), left) == (["Acme"], 120)
+    assert WorkOSEvent.objects.missing().count() == 121
 
 
-def test_a_late_event_is_stale_or_applied_and_its_entry_says_missing(
-    workos: FakeWorkOS,
+def test_a_locked_row_does_not_stop_the_rest(workos: FakeWorkOS, sync_setting: SyncSetting) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    held = an_old_organization(workos, "Locked", external_id="gram-locked")
+    free = an_old_organization(workos, "Free")
+    an_organization_row("gram-locked", name="Old", workos_id=held)
+    an_announcement("event_1", ago=LONG_AGO * 2, workos_id=held)
+    an_announcement("event_2", ago=LONG_AGO, workos_id=free)
+
+    with locked():
+        report = drain_to_end()
+
+    assert isinstance(report.unresolved, OperationalError)
+    assert names() == ["Free", "Old"]
+
+
+def test_another_error_of_the_database_is_raised(workos: FakeWorkOS) -> None:
+    prepare_to_read()
+    acme = an_old_organization(workos)
+    an_announcement("event_1", ago=LONG_AGO, workos_id=acme)
+
+    with a_trigger("RAISE SQLSTATE '53100';"), pytest.raises(DatabaseError):
+        resolve_overdue()
+
+    assert WorkOSEvent.objects.get().outcome is None
+
+
+def test_one_that_another_drain_resolves_meanwhile_ends_nothing(
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    prepare_to_read()
+    an_announcement("event_1", ago=LONG_AGO)
+
+    def and_another_resolves_it() -> bool:
+        WorkOSEvent.objects.update(outcome=Outcome.MISSING, processed_at=datetime.now(UTC))
+        return True
+
+    monkeypatch.setattr(stream, "_is_at_the_end", and_another_resolves_it)
+
+    assert resolve_overdue() is None
+    assert workos.count_requests() == 0
+
+
+def test_what_is_overdue_is_tried_in_another_order_each_time(workos: FakeWorkOS) -> None:
+    prepare_to_read()
+    for number in range(30):
+        an_announcement(an_event_id(number), ago=LONG_AGO, workos_id=f"org_{number}")
+    workos.misbehave("status", status=500, path="/organizations", times=None)
+
+    orders = []
+    for _ in range(2):
+        workos.forget_requests()
+        resolve_overdue()
+        orders.append([request["path"] for request in workos.requests(path="/organizations")])
+
+    assert orders[0] != orders[1]
+    assert sorted(orders[0]) == sorted(orders[1])
+
+
+def test_the_worker_tries_what_cant_be_resolved_once_a_drain(
+    workos: FakeWorkOS, sync_setting: SyncSetting
+) -> None:
+    sync_setting(DRAIN_DEADLINE=1.0)
+    an_announcement("event_overdue", ago=LONG_AGO, workos_id="org_down")
+    an_announcement("event_recent")
+    workos.misbehave("status", status=500, path="/organizations", times=None)
+
+    report = drain_and_wait()
+
+    assert isinstance(report.unresolved, Unavailable)
+    assert workos.count_requests(path="/organizations/org_down") == 1
+    assert workos.count_requests(path="/events") > 3
+    assert cursor().failures == 0, "the stream was read all the time"
+
+
+def test_the_worker_does_not_wait_for_what_is_overdue(workos: FakeWorkOS) -> None:
+    an_announcement("event_1", ago=LONG_AGO)
+    workos.misbehave("status", status=500, path="/organizations", times=None)
+
+    drain_and_wait()
+
+    assert WorkOSEvent.objects.announced_and_unseen().exists()
+    assert enqueued() == [], "it has not waited until its deadline"
+
+
+def test_the_worker_resolves_no_more_after_its_deadline(
+    workos: FakeWorkOS, sync_setting: SyncSetting
+) -> None:
+    sync_setting(DRAIN_DEADLINE=0.3)
+    for number in range(20):
+        an_announcement(an_event_id(number), ago=LONG_AGO)
+    workos.misbehave("slow", seconds=0.1, path="/organizations", times=None)
+
+    resolve_overdue(deadline=time.monotonic() - 1)
+    too_late = workos.count_requests(path="/organizations")
+    drain_and_wait()
+
+    assert too_late == 0
+    assert WorkOSEvent.objects.announced_and_unseen().exists()
+
+
+def test_a_late_event_is_applied_and_the_ledger_still_says_missing(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme", emits=False)
     an_announcement("event_late", ago=LONG_AGO, workos_id=acme["id"])
     drain_to_end()
-    workos.emit({"id": "event_late", "event": "organization.created", "data": acme})
+    workos.emit({"id": "event_late", "event": EventType.CREATED, "data": acme})
 
-    report = drain_to_end()
-
-    assert report.outcomes == {Outcome.UPDATED: 1}
+    assert drain_to_end().counts == {Outcome.UPDATED: 1}
     assert WorkOSEvent.objects.get().outcome == "missing"
 
 
 # Waiting ------------------------------------------------------------------------------------
 
 
-def test_a_waiting_drain_waits_until_what_was_announced_can_be_read(
-    workos: FakeWorkOS,
-) -> None:
+def test_a_waiting_drain_waits_until_what_was_announced_can_be_read(workos: FakeWorkOS) -> None:
     workos.set_hold_back(1_000)
     workos.create_organization(name="Acme")
     an_announcement(workos.all_events()[0]["id"])
@@ -564,14 +790,13 @@ def test_a_waiting_drain_waits_until_what_was_announced_can_be_read(
     with in_thread() as start:
         waiting = start(drain_and_wait)
         wait_until(lambda: workos.count_requests() >= 3, "the drain has read in vain")
-        still_waiting = is_drain_waiting()
+        still_waiting = is_waiting()
         workos.set_hold_back(0)
         report = waiting.result()
 
-    assert still_waiting
-    assert report.outcomes == {Outcome.CREATED: 1}
-    assert not is_drain_waiting()
-    assert rung() == [PUSH_EXTERNAL_IDS]
+    assert report.counts == {Outcome.CREATED: 1}
+    assert (still_waiting, is_waiting()) == (True, False)
+    assert enqueued() == [PUSH_EXTERNAL_IDS]
 
 
 def test_a_drain_with_nothing_to_wait_for_ends_at_once(workos: FakeWorkOS) -> None:
@@ -579,52 +804,49 @@ def test_a_drain_with_nothing_to_wait_for_ends_at_once(workos: FakeWorkOS) -> No
 
     drain_and_wait()
 
-    assert workos.count_requests() == 1
-    assert not is_drain_waiting()
-    assert rung() == []
+    assert (workos.count_requests(), is_waiting(), enqueued()) == (1, False, [])
 
 
 def test_a_drain_beside_a_waiting_one_reads_to_the_end_once(workos: FakeWorkOS) -> None:
     workos.create_organization(name="Acme")
     an_announcement("event_held_back")
-    ensure_cursor()
-    lease = Lease.DRAIN.take(60)
+    prepare_to_read()
+    lease = Lease.DRAIN.acquire(60)
 
     report = drain_and_wait()
 
-    assert report.outcomes == {Outcome.CREATED: 1}
-    assert workos.count_requests() == 1
+    assert (report.counts, workos.count_requests()) == ({Outcome.CREATED: 1}, 1)
     assert cursor().draining_until == lease
 
 
-def test_a_drain_hears_its_ring_before_it_reads(
+def test_what_enqueued_a_drain_is_cleared_before_it_reads(
     workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ensure_cursor()
-    Lease.RING.take(60)
+    prepare_to_read()
+    Lease.ENQUEUED.acquire(60)
     at_the_read: list[datetime | None] = []
-
-    monkeypatch.setattr(drain, "_drain", lambda *_: at_the_read.append(cursor().rung_until))
+    monkeypatch.setattr(stream, "_drain", lambda *_: at_the_read.append(cursor().rung_until))
 
     drain_and_wait()
 
     assert at_the_read == [None]
 
 
-def test_at_its_deadline_a_drain_gives_the_lease_up_and_rings(
-    workos: FakeWorkOS, sync_setting: SyncSetting
+def test_at_its_deadline_a_drain_releases_the_lease_and_then_enqueues_another(
+    workos: FakeWorkOS, sync_setting: SyncSetting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sync_setting(DRAIN_DEADLINE=0.2)
     an_announcement("event_held_back")
+    seen: list[tuple[str, bool]] = []
+    monkeypatch.setattr(stream, "enqueue", lambda task: seen.append((task, is_waiting())))
 
     drain_and_wait()
 
-    assert not is_drain_waiting()
-    assert rung() == [SYNC_EVENTS]
+    assert seen == [(SYNC_EVENTS, False)]
     assert WorkOSEvent.objects.get().outcome is None
 
 
-def test_a_backlog_longer_than_the_deadline_is_rung_for(
+def test_for_a_backlog_longer_than_the_deadline_another_drain_is_enqueued(
     workos: FakeWorkOS, sync_setting: SyncSetting
 ) -> None:
     sync_setting(DRAIN_DEADLINE=0.2, PAGE_SIZE=1)
@@ -633,67 +855,56 @@ def test_a_backlog_longer_than_the_deadline_is_rung_for(
 
     report = drain_and_wait()
 
-    assert 0 < report.read < 20
+    assert 0 < read(report) < 20
     assert not report.drained
-    assert SYNC_EVENTS in rung()
-
-
-def test_a_lease_that_ran_out_can_be_taken(workos: FakeWorkOS) -> None:
-    ensure_cursor()
-    SyncCursor.objects.update(draining_until=datetime.now(UTC) - timedelta(seconds=1))
-
-    assert Lease.DRAIN.take(60) is not None
-
-
-def test_one_drain_at_a_time_gets_the_lease() -> None:
-    ensure_cursor()
-    all_are_there = Barrier(5)
-
-    def take() -> datetime | None:
-        all_are_there.wait()
-        return Lease.DRAIN.take(60)
-
-    with in_thread() as start:
-        leases = [taking.result() for taking in [start(take) for _ in range(5)]]
-
-    assert sum(lease is not None for lease in leases) == 1
-
-
-def test_a_drain_that_overslept_does_not_end_its_successors_lease() -> None:
-    ensure_cursor()
-    old = Lease.DRAIN.take(0)
-    new = Lease.DRAIN.take(60)
-    assert old is not None
-
-    Lease.DRAIN.release(old)
-
-    assert cursor().draining_until == new
+    assert SYNC_EVENTS in enqueued()
 
 
 def test_what_is_announced_after_the_last_read_is_seen_by_the_last_look(
     workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The race the last look is for: a webhook that sees the lease held, and so does not ring."""
-    saw_the_lease_held: list[bool] = []
-
+    """The race that the last look is for: a webhook that sees the lease, and enqueues nothing."""
+    saw_the_lease: list[bool] = []
     release = Lease.release
 
-    def announced_just_before(self: Lease, held: datetime) -> None:
-        if not saw_the_lease_held:
+    def announced_just_before(self: Lease, lease: datetime) -> None:
+        if not saw_the_lease:
             workos.create_organization(name="Acme")
             an_announcement(workos.all_events()[0]["id"])
-            saw_the_lease_held.append(is_drain_waiting())
-        release(self, held)
+            saw_the_lease.append(is_drain_expected())
+        release(self, lease)
 
     monkeypatch.setattr(Lease, "release", announced_just_before)
 
     drain_and_wait()
 
-    assert saw_the_lease_held == [True]
-    assert names() == ["Acme"]
+    assert (saw_the_lease, names()) == ([True], ["Acme"])
 
 
-def test_trouble_with_workos_is_noted_and_tried_again_while_something_is_announced(
+def test_a_lease_that_another_drain_acquires_meanwhile_is_left_to_it(
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = Lease.release
+    theirs: list[datetime | None] = []
+
+    def and_another_acquires_it(self: Lease, lease: datetime) -> None:
+        release(self, lease)
+        if not theirs:
+            an_announcement("event_held_back")
+            theirs.append(self.acquire(60))
+
+    monkeypatch.setattr(Lease, "release", and_another_acquires_it)
+
+    drain_and_wait()
+
+    assert cursor().draining_until == theirs[0]
+    assert enqueued() == []
+
+
+# Errors while waiting -----------------------------------------------------------------------
+
+
+def test_an_error_is_noted_and_tried_again_while_something_is_announced(
     workos: FakeWorkOS,
 ) -> None:
     workos.create_organization(name="Acme")
@@ -702,92 +913,163 @@ def test_trouble_with_workos_is_noted_and_tried_again_while_something_is_announc
 
     with in_thread() as start:
         waiting = start(drain_and_wait)
-        wait_until(lambda: SyncCursor.objects.filter(failures=1).exists(), "trouble is noted")
-        noted = cursor().last_error
+        wait_until(lambda: SyncCursor.objects.filter(failures=1).exists(), "it is noted")
+        noted = cursor()
         waiting.result()
 
-    assert "503" in noted
+    assert "503" in noted.last_error
+    assert noted.failing_since is not None
     assert names() == ["Acme"]
     row = cursor()
-    assert (row.failures, row.last_trouble, row.last_error) == (0, "", "")
+    assert (row.failures, row.failing_since, row.last_trouble, row.last_error) == (0, None, "", "")
 
 
-def test_trouble_with_nothing_announced_is_left_to_the_schedule(workos: FakeWorkOS) -> None:
+def test_an_error_with_nothing_announced_is_left_to_the_schedule(workos: FakeWorkOS) -> None:
     workos.misbehave("html", times=None)
 
     drain_and_wait()
 
-    assert workos.count_requests() == 1
-    assert cursor().failures == 1
+    assert (workos.count_requests(), cursor().failures, is_waiting()) == (1, 1, False)
     assert "not a page" in cursor().last_error
-    assert not is_drain_waiting()
 
 
 @pytest.mark.parametrize(
     ("misbehaviour", "kind"),
     [
-        (("status", {"status": 401}), ReadError.KEY_REFUSED),
-        (("status", {"status": 403}), ReadError.KEY_REFUSED),
-        (("status", {"status": 429}), ReadError.RATE_LIMITED),
-        (("status", {"status": 503}), ReadError.UNAVAILABLE),
-        (("html", {}), ReadError.NOT_UNDERSTOOD),
-        (("expired_cursor", {}), ReadError.CURSOR_LOST),
+        pytest.param({"kind": "status", "status": 401}, ReadError.KEY_REFUSED, id="401"),
+        pytest.param({"kind": "status", "status": 403}, ReadError.KEY_REFUSED, id="403"),
+        pytest.param({"kind": "status", "status": 429}, ReadError.RATE_LIMITED, id="429"),
+        pytest.param({"kind": "status", "status": 503}, ReadError.UNAVAILABLE, id="503"),
+        pytest.param({"kind": "html"}, ReadError.NOT_UNDERSTOOD, id="HTML"),
+        pytest.param({"kind": "expired_cursor"}, ReadError.CURSOR_LOST, id="lost"),
+        pytest.param(None, ReadError.KEY_MISSING, id="no key"),
     ],
 )
-def test_the_kind_of_the_trouble_is_noted(
-    workos: FakeWorkOS, misbehaviour: tuple[str, dict[str, Any]], kind: ReadError
+def test_the_kind_of_an_error_is_noted(
+    workos: FakeWorkOS,
+    drained: Position,
+    sync_setting: SyncSetting,
+    misbehaviour: dict[str, Any] | None,
+    kind: ReadError,
 ) -> None:
-    workos.create_organization(name="Acme")
-    drain_to_end()
-    name, how = misbehaviour
-    workos.misbehave(name, times=None, **how)
+    if misbehaviour is None:
+        sync_setting(API_KEY="")
+    else:
+        workos.misbehave(times=None, **misbehaviour)
 
     drain_and_wait()
 
     assert cursor().last_trouble == kind
 
 
-def test_a_missing_key_is_noted_as_such(workos: FakeWorkOS, sync_setting: SyncSetting) -> None:
-    sync_setting(API_KEY="")
+@pytest.mark.parametrize(
+    ("status", "level", "said"),
+    [
+        pytest.param(401, "CRITICAL", "WorkOS refused the API key", id="a person has to act"),
+        pytest.param(503, "WARNING", "WorkOS does not answer", id="it passes by itself"),
+    ],
+)
+def test_errors_of_one_kind_are_logged_once_however_their_texts_differ(
+    workos: FakeWorkOS, caplog: pytest.LogCaptureFixture, status: int, level: str, said: str
+) -> None:
+    an_announcement("event_1")
+    for number in range(5):
+        # As the id of the request that real answers quote.
+        body = {"message": f"req_{number} was not served, try again in {number} s"}
+        workos.misbehave("status", status=status, body=body)
 
-    drain_and_wait()
+    with in_thread() as start:
+        waiting = start(drain_and_wait)
+        wait_until(lambda: workos.count_requests(path="/events") > 6, "it has tried again")
+        WorkOSEvent.objects.all().delete()
+        waiting.result()
 
-    assert cursor().last_trouble == ReadError.KEY_MISSING
+    ((logged_at, line),) = problems(caplog)
+    assert logged_at == level
+    assert said in line
+
+
+def test_an_error_that_comes_back_after_a_good_read_is_logged_again(
+    workos: FakeWorkOS, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(2):
+        workos.misbehave("status", status=401, times=2)
+        for _ in range(3):
+            drain_and_wait()
+
+    assert [level for level, _ in problems(caplog)] == ["CRITICAL"] * 2
+
+
+@pytest.mark.parametrize(
+    ("error", "failures", "pause"),
+    [
+        *(
+            pytest.param(Unavailable("down"), failures, pause, id=f"down, after {failures}")
+            for failures, pause in ((0, 2), (1, 4), (2, 8), (9, 60), (5_000, 60))
+        ),
+        pytest.param(RateLimited("slowly", retry_after=7.0), 0, 7, id="WorkOS asks for longer"),
+        pytest.param(RateLimited("slowly", retry_after=7.0), 9, 60, id="WorkOS asks for less"),
+        *(
+            # As soon as it is released, a person waits for nothing else.
+            pytest.param("lock", failures, 1, id=f"a lock of another program, after {failures}")
+            for failures in (0, 9, 5_000)
+        ),
+    ],
+)
+def test_pauses_grow_with_the_failures_up_to_a_minute_but_not_for_locks(
+    sync_setting: SyncSetting, error: Exception | str, failures: int, pause: float
+) -> None:
+    sync_setting(POLL_PAUSE=1.0, LOCK_TIMEOUT=0.01)
+    set_cursor(failures=failures)
+    if not isinstance(error, Exception):
+        with locked("workos_sync_cursor"), pytest.raises(OperationalError) as not_available:
+            drain_to_end()
+        error = not_available.value
+
+    assert stream._note(error) == pause
 
 
 def test_a_429_is_waited_out_for_as_long_as_it_asks(
     workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slept: list[float] = []
+    errors = iter([RateLimited("slowly", retry_after=7.0)])
+    unseen = iter([True, False, False])
+
+    def drain(*_: object) -> None:
+        for error in errors:
+            raise error
+
     monkeypatch.setattr(time, "sleep", slept.append)
-    monkeypatch.setattr(drain, "_drain", _raising(RateLimited("slow down", 7.0), times=1))
-    an_announcement("event_1")
-    monkeypatch.setattr(drain, "_unseen", _answering(True, False, False))
+    monkeypatch.setattr(stream, "_drain", drain)
+    monkeypatch.setattr(stream, "_has_unseen", lambda: next(unseen))
 
     drain_and_wait()
 
     assert slept == [pytest.approx(7.0)]
 
 
-def test_a_lost_cursor_is_noted_and_the_snapshot_rung_for(
-    workos: FakeWorkOS, caplog: pytest.LogCaptureFixture
+def test_a_long_pause_that_workos_asks_for_ends_a_drain_at_its_deadline(
+    workos: FakeWorkOS, sync_setting: SyncSetting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workos.create_organization(name="Acme")
-    drain_to_end()
-    workos.misbehave("expired_cursor", times=None)
-    an_announcement("event_9")
+    sync_setting(DRAIN_DEADLINE=1.0)
+    an_announcement("event_1")
+    workos.misbehave("rate_limited", retry_after=600)
+    slept: list[float] = []
+
+    def sleep(seconds: float, sleep: Callable[[float], None] = time.sleep) -> None:
+        slept.append(seconds)
+        sleep(seconds)
+
+    monkeypatch.setattr(time, "sleep", sleep)
 
     drain_and_wait()
 
-    # Once: it makes room for the snapshot, and does not wait for what was announced.
-    assert (cursor().failures, is_drain_waiting()) == (1, False)
-    assert "the cursor is lost: " in cursor().last_error
-    assert [record.levelname for record in caplog.records] == ["CRITICAL"]
-    assert rung() == [RECOVER]
-    assert [queued.task["timeout"] for queued in OrmQ.objects.all()] == [RECONCILE_TIMEOUT]
+    assert sum(slept) <= 1.0
+    assert (enqueued(), workos.count_requests()) == ([SYNC_EVENTS], 1)
 
 
-def test_a_lock_not_had_is_noted_and_tried_again(
+def test_a_lock_is_noted_and_tried_again_until_it_is_released(
     workos: FakeWorkOS, sync_setting: SyncSetting
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
@@ -795,10 +1077,9 @@ def test_a_lock_not_had_is_noted_and_tried_again(
     workos.create_organization(name="After", external_id="gram-1")
     an_announcement(workos.all_events()[0]["id"])
 
-    with another_program() as rival, in_thread() as start:
-        rival.execute("SELECT FROM organization_metadata FOR UPDATE")
+    with locked() as rival, in_thread() as start:
         waiting = start(drain_and_wait)
-        wait_until(lambda: SyncCursor.objects.filter(failures__gte=1).exists(), "it is noted")
+        wait_until(lambda: SyncCursor.objects.filter(failures__gte=5).exists(), "it is noted")
         noted = cursor().last_trouble
         rival.rollback()
         waiting.result()
@@ -811,108 +1092,106 @@ def test_a_lock_not_had_is_noted_and_tried_again(
 @pytest.mark.parametrize(
     "lock",
     [
-        "SELECT FROM workos_sync_cursor FOR UPDATE",
-        "LOCK TABLE workos_sync_cursor IN ACCESS EXCLUSIVE MODE",
+        pytest.param("SELECT FROM workos_sync_cursor FOR UPDATE", id="row"),
+        pytest.param("LOCK TABLE workos_sync_cursor IN ACCESS EXCLUSIVE MODE", id="table"),
     ],
-    ids=["row", "table"],
 )
 def test_a_locked_cursor_is_not_waited_for_without_end(
     lock: str, workos: FakeWorkOS, sync_setting: SyncSetting, caplog: pytest.LogCaptureFixture
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
-    ensure_cursor()
+    prepare_to_read()
 
     with another_program() as rival:
         rival.execute(lock)
-        with pytest.raises(OperationalError, match="lock timeout"):
+        with pytest.raises(OperationalError, match="lock"):
             drain_to_end()
         report = drain_and_wait()
 
-    assert report.read == 0
-    assert "another program holds a lock" in caplog.text
+    assert read(report) == 0
+    assert "a lock is not available" in caplog.text
 
 
-def test_other_trouble_with_the_database_is_raised_noted_and_frees_the_lease(
+def test_a_locked_cursor_hides_no_error_and_ends_no_drain(
+    workos: FakeWorkOS, sync_setting: SyncSetting, caplog: pytest.LogCaptureFixture
+) -> None:
+    sync_setting(DRAIN_DEADLINE=1.0, LOCK_TIMEOUT=0.05)
+    an_announcement("event_held_back")
+
+    with another_program() as rival, in_thread() as start:
+        draining = start(drain_and_wait)
+        wait_until(is_waiting, "the drain has its lease")
+        rival.execute("SELECT FROM workos_sync_cursor FOR UPDATE")
+        draining.result()
+
+    assert "the stream could not be drained: " in caplog.text
+    assert "it runs out by itself" in caplog.text
+    assert enqueued() == [SYNC_EVENTS]
+
+
+def test_another_error_of_the_database_is_noted_and_raised_and_releases_the_lease(
     workos: FakeWorkOS,
 ) -> None:
     workos.create_organization(name="Acme")
-    with connection.cursor() as sql:
-        sql.execute("ALTER TABLE organization_metadata RENAME name TO gone")
-    try:
-        with pytest.raises(ProgrammingError):
-            drain_and_wait()
-    finally:
-        with connection.cursor() as sql:
-            sql.execute("ALTER TABLE organization_metadata RENAME gone TO name")
 
-    assert not is_drain_waiting()
-    assert cursor().failures == 1
-    assert cursor().last_trouble == ReadError.DATABASE
+    with a_renamed_column(), pytest.raises(ProgrammingError):
+        drain_and_wait()
+
+    assert not is_waiting()
+    assert (cursor().failures, cursor().last_trouble) == (1, ReadError.DATABASE)
     assert "column" in cursor().last_error
 
 
-def test_a_revoked_key_is_said_once_and_loudly(
-    workos: FakeWorkOS, caplog: pytest.LogCaptureFixture
+def test_a_race_that_lasts_is_tried_again_by_the_worker(workos: FakeWorkOS) -> None:
+    workos.create_organization(name="Acme")
+    an_announcement(workos.all_events()[0]["id"])
+    # As often as a page and then its event are tried.
+    body = "IF nextval('attempts') <= 10 THEN RAISE SQLSTATE '40001'; END IF;"
+
+    with a_trigger(body):
+        drain_and_wait()
+
+    assert names() == ["Acme"]
+
+
+# What is logged and enqueued ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stopped_by", ["a lock", "WorkOS"])
+def test_what_was_applied_before_an_error_is_logged_and_written_back(
+    workos: FakeWorkOS,
+    sync_setting: SyncSetting,
+    caplog: pytest.LogCaptureFixture,
+    stopped_by: str,
 ) -> None:
-    an_announcement("event_1")
-    workos.misbehave("status", status=401, times=4)
+    sync_setting(LOCK_TIMEOUT=0.05)
+    workos.emit({"event": "organization.created", "data": {"id": "org_bad"}})
+    workos.create_organization(name="Free")
+    held = workos.create_organization(name="Locked")
+    an_organization_row("gram-locked", workos_id=held["id"], name="Old")
+    if stopped_by == "WorkOS":
+        sync_setting(PAGE_SIZE=1)
+        workos.misbehave("slow", seconds=0, times=2)
+        workos.misbehave("status", status=500)
 
-    with in_thread() as start:
-        waiting = start(drain_and_wait)
-        wait_until(lambda: workos.count_requests(path="/events") > 5, "it has tried again")
-        WorkOSEvent.objects.all().delete()
-        waiting.result()
+    with locked():
+        report = drain_and_wait()
 
-    assert [record.levelname for record in caplog.records] == ["CRITICAL"]
-    assert "WorkOS refused the API key" in caplog.text
+    assert names() == ["Free", "Old"]
+    assert [change.workos_id for change in report.parked] == ["org_bad"]
+    assert "parked event_" in caplog.text
+    assert enqueued() == [PUSH_EXTERNAL_IDS]
 
 
-def test_what_is_parked_is_logged(workos: FakeWorkOS, caplog: pytest.LogCaptureFixture) -> None:
-    bad = workos.emit({"event": "organization.created", "data": None})
+@pytest.mark.parametrize("id_", ["event_1", "event_1\nERROR forged", "event_\x1b[31m"])
+def test_what_is_parked_is_logged_and_its_id_cant_forge_a_line(
+    workos: FakeWorkOS, caplog: pytest.LogCaptureFixture, id_: str
+) -> None:
+    workos.emit({"id": id_, "event": "organization.created", "data": None})
 
     drain_and_wait()
 
-    assert [record.getMessage() for record in caplog.records] == [
-        f"parked {bad['id']}: data is not an object"  # type: ignore[index, call-overload]
-    ]
-
-
-def test_an_id_cant_forge_a_line_of_the_log(
-    workos: FakeWorkOS, caplog: pytest.LogCaptureFixture
-) -> None:
-    workos.emit({"id": "event_1\nERROR forged", "event": "organization.created", "data": None})
-
-    drain_and_wait()
-
-    assert "\n" not in caplog.records[0].getMessage()
-
-
-def _raising(error: Exception, *, times: int) -> Callable[..., None]:
-    left = iter([error] * times)
-
-    def function(*_: Any, **__: Any) -> None:
-        for trouble in left:
-            raise trouble
-
-    return function
-
-
-def _answering(*answers: bool) -> Callable[[], bool]:
-    left: Iterator[bool] = iter(answers)
-    return lambda: next(left)
-
-
-def test_a_drain_ends_soon_after_its_deadline_when_workos_asks_for_a_long_pause(
-    workos: FakeWorkOS, sync_setting: SyncSetting
-) -> None:
-    sync_setting(DRAIN_DEADLINE=0.3)
-    an_announcement("event_1")
-    workos.misbehave("rate_limited", retry_after=600)
-    began = time.monotonic()
-
-    drain_and_wait()
-
-    # Ten minutes of pause were asked for: no measure of speed, but of not sleeping them.
-    assert time.monotonic() - began < 60
-    assert rung() == [SYNC_EVENTS]
-    assert workos.count_requests() == 1
+    ((_, line),) = problems(caplog)
+    assert line.startswith("parked event_")
+    assert line.endswith(": data is not an object")
+    assert line.isprintable()

@@ -14,6 +14,7 @@ from pytest_django import DjangoDbBlocker
 
 from orgs.models import ExternalIdWriteBack
 from orgs.testing import FakeWorkOS
+from tests.builders import empty_tables
 from tests.concurrency import wait_until
 from tests.processes import database_url, environment_for
 from tests.system.kill import scenarios
