@@ -41,6 +41,13 @@ class CursorState:
     """Types of events that WorkOS refuses, and since when."""
     progress: Mapping[str, str] = field(default_factory=dict)
     """Resource to the scope after which its lists go on."""
+    listed: Mapping[str, str] = field(default_factory=dict)
+    """Resource to when it was last listed in full, in ISO 8601."""
+
+    def listed_at(self, resource: str) -> datetime | None:
+        """Return when a resource was last listed in full."""
+        listed = self.listed.get(resource)
+        return None if listed is None else datetime.fromisoformat(listed)
 
     @property
     def since_drained(self) -> timedelta | None:

@@ -34,6 +34,15 @@ def load(resource: Resource, keys: Iterable[str], *, lock: bool) -> list[PlainRo
     return [_row(resource, values) for values in found]
 
 
+def count_rows(resource: Resource) -> tuple[int, int]:
+    """Return how many rows are present, and how many deleted."""
+    deleted = f"count({resource.deleted_column})"
+    text = f"SELECT count(*) - {deleted}, {deleted} FROM {_table(resource)}"  # noqa: S608
+    ((counts,),) = execute_together([Statement(text, [])])
+    present, absent = counts
+    return present, absent
+
+
 def deleted_parents(
     observations: Mapping[Resource, Sequence[Observation]],
 ) -> set[tuple[str, str]]:

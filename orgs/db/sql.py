@@ -48,7 +48,7 @@ INSERT INTO workos_sync_cursor (stream) VALUES (%s) ON CONFLICT (stream) DO NOTH
 #: With the database's time now: every stored time is compared with it.
 CURSOR_STATE = """
 SELECT last_event_id, last_event_at, drained_at, clock_timestamp(), event_types, covered,
-    refused_types, progress
+    refused_types, progress, listed_at
 FROM workos_sync_cursor WHERE stream = %s
 """
 

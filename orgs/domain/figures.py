@@ -75,6 +75,25 @@ class RequestFigures:
     last_refused_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoverageFigures:
+    """Which of the resources that the settings name are not mirrored as they should be."""
+
+    uncovered: tuple[str, ...] = ()  # followed, and not listed in full since
+    refused_types: tuple[str, ...] = ()  # types of events that WorkOS refuses
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceFigures:
+    """How many rows a resource has, and when it was last listed in full."""
+
+    name: str
+    present: int
+    deleted: int
+    listed_at: datetime | None
+    is_covered: bool
+
+
 @dataclass(frozen=True, slots=True)
 class EventCount:
     """How many events were processed, with this outcome, in the hour that began then."""
@@ -139,6 +158,7 @@ class Figures:
     schedules: ScheduleFigures
     queue_length: int | None  # tasks that wait for a worker; None if the queue can't be asked
     is_read_only: bool
+    coverage: CoverageFigures = CoverageFigures()
 
     def elapsed(self, moment: datetime | None) -> timedelta:
         """Return how far away a moment is; endless if it never was.

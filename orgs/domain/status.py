@@ -60,6 +60,8 @@ class ProblemCode(StrEnum):
     WRITE_BACKS_FAILING = "write_backs_failing"
     WEBHOOKS_REFUSED = "webhooks_refused"
     WEBHOOKS_ABSENT = "webhooks_absent"
+    RESOURCES_NOT_COVERED = "resources_not_covered"
+    EVENT_TYPES_REFUSED = "event_types_refused"
     SNAPSHOT_INCOMPLETE = "snapshot_incomplete"
     SNAPSHOT_OLD = "snapshot_old"
 
@@ -362,9 +364,22 @@ RULES: Final[tuple[Rule[Figures], ...]] = (
         "them, up to a minute late.",
         "See the deliveries in WorkOS's dashboard, under Webhooks. 401: WORKOS_WEBHOOK_SECRET is "
         "wrong. None: it is disabled, or its address is wrong.", causes={C.WEBHOOKS_REFUSED}),
-    Rule(C.SNAPSHOT_INCOMPLETE, W, lambda f: f.cursor.snapshot_trouble or f.cursor.last_failed,
-        "The last snapshot of all organizations did not complete; PostgreSQL refused "
-        "{f.cursor.last_failed:row}.",
+    Rule(C.EVENT_TYPES_REFUSED, W, lambda f: f.coverage.refused_types,
+        "WorkOS refuses to list events of these types: {f.coverage.refused_types}. The others go "
+        "on, and these are tried again daily.",
+        "If the environment does not have that feature, take the resource out of WORKOS_RESOURCES "
+        f"and restart the worker: {RESTART}.", causes=UNREAD),
+    Rule(C.RESOURCES_NOT_COVERED, W, lambda f: f.coverage.uncovered,
+        "These resources are followed, and not listed in full yet: {f.coverage.uncovered}.",
+        "The worker lists them by itself. If this stays, `manage.py reconcile_workos` lists them "
+        "now, or says what is in the way.", causes=UNREAD | {C.EVENT_TYPES_REFUSED}),
+    Rule(C.SNAPSHOT_INCOMPLETE, W, lambda f: f.cursor.last_failed,
+        "PostgreSQL refused to write {f.cursor.last_failed:organization} in the last snapshot.",
+        f"{WORDS} Find what refuses it (a column, a constraint, a trigger of another program), "
+        "repair it, and choose *Take a snapshot now* there.",
+        detail=lambda f: f.cursor.snapshot_trouble),
+    Rule(C.SNAPSHOT_INCOMPLETE, W, lambda f: f.cursor.snapshot_trouble,
+        "The last snapshot of all organizations did not complete.",
         f"{WORDS} Repair it, and choose *Take a snapshot now* there. If too many are deleted, "
         "`manage.py reconcile_workos --dry-run --max-disable 100%` lists them, and the same "
         "without `--dry-run` disables them.",

@@ -10,11 +10,14 @@ from django.db import Error, ProgrammingError, connection
 from django.db.migrations.executor import MigrationExecutor
 
 from orgs.conf import sync_settings
+from orgs.db.cursor import CursorState, read_cursor
 from orgs.db.errors import is_not_granted, is_out_of_time, sqlstate
 from orgs.db.figures import read_last_day, read_status
+from orgs.db.resources import count_rows
 from orgs.db.transactions import read_only_transaction
-from orgs.domain.figures import Figures, ScheduleFigures
+from orgs.domain.figures import CoverageFigures, Figures, ResourceFigures, ScheduleFigures
 from orgs.domain.naming import one_line
+from orgs.domain.resources import PLAIN
 from orgs.domain.status import DatabaseState, ProblemCode, Status, status_of
 from orgs.services.maintenance import broken_schedules, missing_grants, sync_due_at
 from orgs.services.pages import EVENT_RETENTION
@@ -68,4 +71,28 @@ def _read_figures() -> Figures:
             last_day=read_last_day(),
             schedules=ScheduleFigures(broken=broken_schedules(), sync_due_at=sync_due_at()),
             queue_length=queue_length(),
+            coverage=_coverage(read_cursor()),
         )
+
+
+def _coverage(state: CursorState) -> CoverageFigures:
+    """Before the first drain nothing is decided, and so nothing is missing."""
+    followed = sync_settings().resources if state.types is not None else ()
+    uncovered = tuple(name for name in followed if name not in state.covered)
+    return CoverageFigures(uncovered=uncovered, refused_types=tuple(state.refused))
+
+
+def resource_figures() -> list[ResourceFigures]:
+    """Return how many rows each resource of the settings has, for the status page.
+
+    Counts whole tables. Raises ``django.db.Error``.
+    """
+    with read_only_transaction(statement_seconds=STATEMENT_SECONDS):
+        state = read_cursor()
+        return [
+            ResourceFigures(
+                name, *count_rows(resource), state.listed_at(name), name in state.covered
+            )
+            for name, resource in PLAIN.items()
+            if name in sync_settings().resources
+        ]
