@@ -16,6 +16,7 @@ from django_q.models import OrmQ, Schedule
 
 from orgs.db.transactions import bounded_transaction
 from orgs.models import ORGANIZATIONS_STREAM, SyncCursor
+from orgs.services.maintenance import ensure_schedules
 
 #: Seconds in which some of the work that is due must have been done.
 PATIENCE = 120.0
@@ -54,13 +55,16 @@ class Watch:
         self._is_noted = False
 
     def look(self) -> str | None:
-        """Return why the cluster has to be started anew, or None. Notes its start on the cursor.
+        """Return why the cluster has to be started anew, or None.
+
+        At first, it repairs the schedules and notes the start on the cursor.
 
         A database that does not answer is no reason. Never raises ``django.db.Error``.
         """
         close_old_connections()
         try:
             if not self._is_noted:
+                ensure_schedules()
                 note_start()
                 self._is_noted = True
             with bounded_transaction():

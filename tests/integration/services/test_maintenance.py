@@ -28,6 +28,7 @@ from orgs.services.maintenance import (
     prune,
     sync_due_at,
 )
+from orgs.services.worker import Watch
 from tests.builders import minutes
 from tests.concurrency import another_program, in_thread
 
@@ -203,6 +204,20 @@ def test_a_day_in_which_clocks_are_changed_breaks_no_schedule(
 
     assert longest >= timedelta(hours=24)
     assert broken_schedules() == ()
+
+
+@pytest.mark.usefixtures("no_schedules")
+def test_the_start_of_a_worker_creates_the_schedules() -> None:
+    watch = Watch()
+
+    assert watch.look() is None
+    created = rows()
+    assert broken_schedules() == ()
+    Schedule.objects.all().delete()
+    assert watch.look() is None
+
+    assert len(created) == len(SCHEDULES)
+    assert rows() == []
 
 
 @pytest.mark.usefixtures("schedules")
