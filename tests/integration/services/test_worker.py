@@ -36,7 +36,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture(autouse=True)
-def no_schedules(database: None) -> None:
+def no_schedules(database: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "ensure_schedules", lambda: None)
     Schedule.objects.all().delete()
 
 
