@@ -1,5 +1,6 @@
 """Names organizations and events, and makes text of others printable: slugs, derived ids. Pure."""
 
+import re
 import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
@@ -80,6 +81,8 @@ def content_id(content: bytes) -> str:
 
 _MAX_LENGTH = 300
 
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
 
 def storable(text: str) -> str:
     """``text`` as PostgreSQL can store it: what it can't (a NUL, a lone surrogate) in escapes."""
@@ -89,6 +92,15 @@ def storable(text: str) -> str:
 def is_storable(text: str) -> bool:
     """Whether PostgreSQL can store ``text`` as it is, and it is some."""
     return text != "" and storable(text) == text
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with escapes in place of what acts on a screen and is not seen.
+
+    These are control characters but tabs and line feeds, those that turn the direction of text, and
+    lone surrogates.
+    """
+    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def one_line(trouble: object) -> str:
