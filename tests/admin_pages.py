@@ -22,6 +22,7 @@ ORGANIZATIONS = "/admin/orgs/organization/"
 OUTBOX = "/admin/orgs/externalidwriteback/"
 CURSOR = "/admin/orgs/synccursor/"
 CONFLICTS = "/admin/orgs/workosconflict/"
+LISTS = [ORGANIZATIONS, EVENTS, OUTBOX, CONFLICTS]
 
 #: Django's test client gives its responses a ``context`` that their class does not know.
 Response = Any

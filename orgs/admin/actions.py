@@ -47,11 +47,11 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What an action would do to each row; or what is said because there is nothing to do."""
+    """What an action would do."""
 
-    rows: Mapping[str, str]
+    rows: Mapping[str, str]  # key to what would happen to the row
+    is_idle: bool = False  # there is nothing to do, and so nothing to confirm
     warnings: Sequence[str] = ()
-    instead: Sequence[Result] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,13 +139,10 @@ class ActingAdmin(TableAdmin):
         """Ask, or act if that is confirmed; then lead back to where the action was chosen."""
         back, left = self._back(request, ids), dict.fromkeys(ids)
         try:
-            if "confirmed" in request.POST:
-                self._say(request, action.act(ids), left, is_done=True)
-            else:
+            if "confirmed" not in request.POST:
                 plan = action.plan(ids) if action.plan else self._plan(request, action, ids)
-                if not plan.instead:
-                    return self._ask(request, action, ids, plan, back)
-                self._say(request, plan.instead, left, is_done=False)
+                return self._ask(request, action, ids, plan, back)
+            self._say(request, action.act(ids), left)
             if left:
                 self.message_user(request, f"Nothing to do{_named(list(left))}", messages.INFO)
         except (NotDone, WorkOSError, DatabaseError) as error:
@@ -158,10 +155,8 @@ class ActingAdmin(TableAdmin):
         rows = self.get_queryset(request).in_bulk(ids)
         states = {id_: action.state(rows[id_]) if id_ in rows else "Not there" for id_ in ids}
         idle = [id_ for id_ in ids if id_ not in rows or not action.applies(rows[id_])]
-        if ids and len(idle) == len(ids):
-            said = {id_: f"Nothing to do ({state})" for id_, state in states.items()}
-            return Plan({}, instead=grouped(said, messages.INFO))
-        return Plan(states | {id_: f"{states[id_]}: nothing happens" for id_ in idle})
+        states |= {id_: f"{states[id_]}: nothing happens" for id_ in idle}
+        return Plan(states, is_idle=bool(ids) and len(idle) == len(ids))
 
     def _ask(
         self, request: HttpRequest, action: Action, ids: Sequence[str], plan: Plan, back: str
@@ -175,7 +170,7 @@ class ActingAdmin(TableAdmin):
             "action": action,
             "ids": ids,
             "is_from_row": "from_row" in request.POST,
-            "warnings": plan.warnings,
+            "plan": plan,
             "back": back,
             "title": f"{action.label}{about}",
             "rows": [
@@ -185,23 +180,17 @@ class ActingAdmin(TableAdmin):
         }
         return TemplateResponse(request, "admin/orgs/confirm.html", context)
 
-    def _say(
-        self,
-        request: HttpRequest,
-        results: Iterable[Result],
-        left: dict[str, Any],
-        *,
-        is_done: bool,
-    ) -> None:
+    def _say(self, request: HttpRequest, results: Iterable[Result], left: dict[str, Any]) -> None:
         """Say what became of rows, which are not among those left then."""
         for result in results:
             rows = self.get_queryset(request).in_bulk(result.ids)
             for id_ in result.ids:
                 left.pop(id_, None)
-                if is_done and result.level in (messages.SUCCESS, messages.WARNING):
+                if result.level in (messages.SUCCESS, messages.WARNING):
                     self.log_change(request, rows.get(id_) or self.model(pk=id_), result.text)
             named = "" if result.names_rows else _named(result.ids)
-            self.message_user(request, f"{result.text}{named}", result.level)
+            if result.ids or result.level == messages.ERROR:
+                self.message_user(request, f"{result.text}{named}", result.level)
 
     def _back(self, request: HttpRequest, ids: Sequence[str]) -> str:
         if not ids:
@@ -214,14 +203,6 @@ class ActingAdmin(TableAdmin):
 
     def _url_name(self, page: str) -> str:
         return f"{self.opts.app_label}_{self.opts.model_name}_{page}"
-
-
-def grouped(texts: Mapping[str, str], level: int) -> list[Result]:
-    """Return one result for all rows of which the same is to be said."""
-    groups: dict[str, list[str]] = {}
-    for id_, text in texts.items():
-        groups.setdefault(text, []).append(id_)
-    return [Result(text, ids, level) for text, ids in groups.items()]
 
 
 def _named(ids: Sequence[str]) -> str:

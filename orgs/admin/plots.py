@@ -7,7 +7,7 @@ are whole, so that a template writes them alike in any language.
 from datetime import datetime, timedelta
 from itertools import count
 from math import ceil, floor, log10
-from typing import NamedTuple
+from typing import Any
 
 from orgs.domain.status import LastDayFigures
 from orgs.domain.types import EVENT_OUTCOMES
@@ -21,84 +21,50 @@ _LEAST_SECONDS = 0.001
 _DECADE = 1_000
 
 
-class Hour(NamedTuple):
-    """Events of one hour; counts are in the order of the plot's outcomes."""
-
-    begins_at: datetime
-    counts: tuple[int, ...]
-    total: int
-
-
-class Bar(NamedTuple):
-    """Events of one hour with one outcome; ``y`` counts from the top down, in events."""
-
-    x: int
-    y: int
-    outcome: str
-    number: int
-
-
-class EventsPlot(NamedTuple):
-    """Events by hour and outcome: a bar for each hour, stacked by outcome."""
-
-    top: int
-    """The highest number on the axis; its half is a whole one, too."""
-    bars: list[Bar]
-    outcomes: list[tuple[str, int]]
-    """Those that there were, and how many events had them."""
-    hours: list[Hour]
-    total: int
-    highest: Hour
-
-
-class Series(NamedTuple):
-    """Latencies by hour, as paths of SVG's, and that of the whole day."""
-
-    line: str
-    dots: str
-    whole_day: str
-
-
-class LatencyPlot(NamedTuple):
-    """The latency of each hour, on a logarithmic axis."""
-
-    ticks: list[str]
-    """Labels of the axis from the top down, a power of ten each."""
-    height: int
-    p50: Series
-    p99: Series
-    rows: list[tuple[datetime, str, str]]
-
-
 def hours_until(at: datetime) -> list[datetime]:
     """Return the beginnings of the hours that the 24 hours before ``at`` touch."""
     last = at.replace(minute=0, second=0, microsecond=0)
     return [last - timedelta(hours=_HOURS - 1 - number) for number in range(_HOURS)]
 
 
-def events_plot(last_day: LastDayFigures, at: datetime) -> EventsPlot:
-    """Return the events of the 24 hours before ``at``."""
+def events_plot(last_day: LastDayFigures, at: datetime) -> dict[str, Any]:
+    """Return bars for the events of the 24 hours before ``at``, stacked by outcome.
+
+    ``bars`` are (hour's number, events from the top down, outcome, events); ``hours`` are (begin,
+    events by outcome, all events); ``top`` is the highest number on the axis, an even one.
+    """
     outcomes = [outcome.value for outcome in EVENT_OUTCOMES if outcome in last_day.outcomes]
     found = {(event.hour, event.outcome): event.count for event in last_day.events}
     hours = []
     for hour in hours_until(at):
-        counts = tuple(found.get((hour, outcome), 0) for outcome in outcomes)
-        hours.append(Hour(hour, counts, sum(counts)))
-    highest = max(hours, key=lambda hour: hour.total)
+        counts = [found.get((hour, outcome), 0) for outcome in outcomes]
+        hours.append((hour, counts, sum(counts)))
+    busiest, _, highest = max(hours, key=lambda hour: hour[2])
     tops = (digit * 10**power for power in count() for digit in (2, 4, 6, 8, 10))
-    top = next(top for top in tops if top >= highest.total)
+    top = next(top for top in tops if top >= highest)
     bars = [
-        Bar(x, top - sum(hour.counts[: place + 1]), outcome, hour.counts[place])
-        for x, hour in enumerate(hours)
+        (x, top - sum(counts[: place + 1]), outcome, counts[place])
+        for x, (_, counts, _) in enumerate(hours)
         for place, outcome in enumerate(outcomes)
-        if hour.counts[place]
+        if counts[place]
     ]
-    totals = [(outcome, last_day.outcomes[outcome]) for outcome in outcomes]
-    return EventsPlot(top, bars, totals, hours, sum(hour.total for hour in hours), highest)
+    return {
+        "top": top,
+        "bars": bars,
+        "hours": hours,
+        "outcomes": [(outcome, last_day.outcomes[outcome]) for outcome in outcomes],
+        "total": sum(hour[2] for hour in hours),
+        "busiest": busiest,
+        "highest": highest,
+    }
 
 
-def latency_plot(last_day: LastDayFigures, at: datetime) -> LatencyPlot | None:
-    """Return the latency in the 24 hours before ``at``; None if no event had one."""
+def latency_plot(last_day: LastDayFigures, at: datetime) -> dict[str, Any] | None:
+    """Return lines for the latency in the 24 hours before ``at``, on a logarithmic axis.
+
+    ``p50`` and ``p99`` are paths of a line and its dots, and the latency of the whole day; ``ticks``
+    are labels from the top down; ``hours`` are (begin, p50, p99). Return None if no event had one.
+    """
     hours = hours_until(at)
     found = [each for each in last_day.latencies if each.hour in hours]
     if not found or last_day.latency_p50 is None or last_day.latency_p99 is None:
@@ -106,7 +72,7 @@ def latency_plot(last_day: LastDayFigures, at: datetime) -> LatencyPlot | None:
     first = floor(_log(min(each.p50 for each in found)))
     last = max(ceil(_log(max(each.p99 for each in found))), first + 1)
 
-    def series(latencies: list[timedelta], whole_day: timedelta) -> Series:
+    def series(latencies: list[timedelta], whole_day: timedelta) -> tuple[str, str, str]:
         line, dots, before = "", "", None
         for each, latency in zip(found, latencies, strict=True):
             x, y = hours.index(each.hour), round(_DECADE * (last - _log(latency)))
@@ -115,15 +81,15 @@ def latency_plot(last_day: LastDayFigures, at: datetime) -> LatencyPlot | None:
             # A line of no length: its round ends stay round however the plot is stretched.
             dots += f"M{x} {y}h0"
             before = x
-        return Series(line, dots, in_seconds(whole_day))
+        return line, dots, in_seconds(whole_day)
 
-    return LatencyPlot(
-        ticks=[in_seconds(timedelta(seconds=10.0**power)) for power in range(last, first - 1, -1)],
-        height=_DECADE * (last - first),
-        p50=series([each.p50 for each in found], last_day.latency_p50),
-        p99=series([each.p99 for each in found], last_day.latency_p99),
-        rows=[(each.hour, in_seconds(each.p50), in_seconds(each.p99)) for each in found],
-    )
+    return {
+        "ticks": [in_seconds(timedelta(seconds=10.0**n)) for n in range(last, first - 1, -1)],
+        "height": _DECADE * (last - first),
+        "p50": series([each.p50 for each in found], last_day.latency_p50),
+        "p99": series([each.p99 for each in found], last_day.latency_p99),
+        "hours": [(each.hour, in_seconds(each.p50), in_seconds(each.p99)) for each in found],
+    }
 
 
 def in_seconds(span: timedelta) -> str:

@@ -1,7 +1,5 @@
 """Declares what the admin shows of each table, and which actions there are."""
 
-import time
-from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from django import forms
@@ -17,11 +15,12 @@ from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.utils.html import format_html
 
-from orgs.admin.actions import ActingAdmin, Action, NotDone, Plan, Result, grouped
+from orgs.admin import calls
+from orgs.admin.actions import ActingAdmin, Action, Result
 from orgs.admin.base import EMPTY, Rows, choice_filter, link, shown
 from orgs.admin.plots import events_plot, latency_plot
 from orgs.conf import sync_settings
-from orgs.domain.types import EVENT_OUTCOMES, Change, ConflictKind, EventType, Outcome
+from orgs.domain.types import EVENT_OUTCOMES, ConflictKind, EventType
 from orgs.models import (
     ORGANIZATIONS_STREAM,
     ExternalIdWriteBack,
@@ -30,17 +29,11 @@ from orgs.models import (
     WorkOSConflict,
     WorkOSEvent,
 )
-from orgs.services import conflicts, refresh
-from orgs.services.compare import Run
+from orgs.services import conflicts
 from orgs.services.disabling import disable, enable
 from orgs.services.outbox import retry
-from orgs.services.queue import RECONCILE, SYNC_EVENTS, enqueue
-from orgs.services.reconcile import Reconciliation, UnknownOrganization, reconcile_organizations
+from orgs.services.queue import RECONCILE, SYNC_EVENTS
 from orgs.services.status import current_status
-from orgs.workos import ExternalIdConflict
-
-#: Proxies hang up on what takes a minute.
-_MAX_SECONDS = 20.0
 
 _EVENTS_OF_HISTORY = 50
 
@@ -51,50 +44,6 @@ _conflicts = WorkOSConflict.objects
 
 
 # Organizations ------------------------------------------------------------------------------
-
-
-def _ask_workos(ids: Sequence[str], *, dry: bool) -> Reconciliation:
-    try:
-        return reconcile_organizations(Run(dry=dry), ids, deadline=time.monotonic() + _MAX_SECONDS)
-    except UnknownOrganization as error:
-        raise NotDone(str(error)) from error
-
-
-def _reconcile(ids: Sequence[str]) -> Iterator[Result]:
-    """Reconcile these, and say what that changed; the ids may be of either kind."""
-    return _results(ids, _ask_workos(ids, dry=False))
-
-
-def _plan_reconcile(ids: Sequence[str]) -> Plan:
-    """Find out by a dry run what reconciling these would change."""
-    found = _ask_workos(ids, dry=True)
-    if not found.snapshot.found_drift:
-        return Plan({}, instead=list(_results(ids, found)))
-    rows = dict.fromkeys(ids, "")
-    for change in found.snapshot.changes:
-        key = _key(ids, change)
-        rows[key] = f"{rows[key]}; {change}" if rows.get(key) else str(change)
-    same = "In sync with WorkOS: nothing happens"
-    return Plan({key: text or same for key, text in rows.items()}, found.errors)
-
-
-def _results(ids: Sequence[str], found: Reconciliation) -> Iterator[Result]:
-    same = dict.fromkeys(ids)
-    for change in found.snapshot.changes:
-        key = _key(ids, change)
-        same.pop(key, None)
-        level = messages.WARNING if change.reason else messages.SUCCESS
-        yield Result(str(change), [key], level, names_rows=True)
-    if same:
-        yield Result("In sync with WorkOS", list(same))
-    for error in found.errors:
-        yield Result(error, level=messages.ERROR)
-
-
-def _key(ids: Sequence[str], change: Change) -> str:
-    """Return the id that the change is shown under: the one that was chosen, if it was."""
-    keys = [key for key in (change.organization_id, change.workos_id) if key is not None]
-    return next((key for key in keys if key in ids), keys[0])
 
 
 def _state(organization: Organization) -> str:
@@ -108,8 +57,8 @@ class OrganizationAdmin(ActingAdmin):
     editable = "slug gram_account_type whitelisted"
     sections = {
         "Owned by Gram": f"id {editable}",
-        "Owned by WorkOS": "name workos_id workos_updated_at workos_last_event_id "
-        "workos_deleted_at",
+        "Owned by WorkOS": "name workos_id sso_enabled scim_enabled workos_updated_at "
+        "workos_last_event_id workos_deleted_at",
         "Times": "created_at updated_at disabled_at",
     }
     prefetch = "write_back"
@@ -134,7 +83,7 @@ class OrganizationAdmin(ActingAdmin):
         Action("reconcile", "Reconcile with WorkOS",
             "Asks WorkOS for the organization, repairs here what differs, and writes the id to "
             "WorkOS if it is missing there.",
-            act=_reconcile, plan=_plan_reconcile),
+            act=calls.reconcile, plan=calls.plan_reconcile),
         Action("disable", "Disable here",
             "Sets disabled_at to now. The sync goes on with name and link, never enables it, and "
             "reports it as disabled_here.",
@@ -229,40 +178,10 @@ def _state_of_event(event: WorkOSEvent) -> str:
     return f"About {event.workos_organization_id or 'no organization'}; parked: {event.error}"
 
 
-def _replay(ids: Sequence[str]) -> Iterator[Result]:
-    """Replay these, or all that are parked; say what became of them."""
-    deadline = time.monotonic() + _MAX_SECONDS
-    report = refresh.replay_all_parked(deadline=deadline, only=ids or None)
-    done, parked = {}, {}
-    for event_id, result in report.results.items():
-        if result.change is Outcome.PARKED:
-            parked[event_id] = f"Still parked ({result.reason})"
-        else:
-            done[event_id] = f"Applied what WorkOS says now ({result.change})"
-    yield from grouped(done, messages.SUCCESS)
-    yield from grouped(parked, messages.WARNING)
-    if report.error:
-        yield Result(f"Not all could be replayed: {report.error}", level=messages.ERROR)
-    if report.left:
-        text = f"Left as they were: {report.left}. Replay them again later"
-        left = [event_id for event_id in ids if event_id not in report.results]
-        yield Result(text, left, messages.ERROR, names_rows=True)
-
-
-def _count_parked(_: Sequence[str]) -> Plan:
-    if not (parked := _events.parked().count()):
-        return Plan({}, instead=[Result("No event is parked", level=messages.INFO)])
-    return Plan({}, [f"Parked events: {parked}"])
-
-
-def _dismiss(ids: Sequence[str]) -> list[Result]:
-    return [Result("Dismissed", [id_ for id_ in ids if refresh.dismiss_parked([id_])])]
-
-
 _WHAT_REPLAY_DOES = (
     "Asks WorkOS for the organization as it is today, and applies that instead of the event. An "
     "event for which that is not possible stays parked. It stops after "
-    f"{_MAX_SECONDS:.0f} seconds: what is left stays parked, and can be replayed again."
+    f"{calls.MAX_SECONDS:.0f} seconds: what is left stays parked, and can be replayed again."
 )
 
 
@@ -270,8 +189,8 @@ _WHAT_REPLAY_DOES = (
 class WorkOSEventAdmin(AboutOrganizations):
     columns = "id outcome type organization error occurred_at announced_at processed_at"
     sections = {
-        "": "id type workos_organization_id organization occurred_at announced_at processed_at "
-        "outcome"
+        "": "id type workos_organization_id organization resource object_key occurred_at "
+        "announced_at processed_at outcome"
     }
     ordering = ["-id"]  # WorkOS's ids are in the order of time; and it has an index.
     search_fields = ["id", "workos_organization_id", "organization_id"]
@@ -291,13 +210,13 @@ class WorkOSEventAdmin(AboutOrganizations):
     ]
     acts = [
         Action("replay", "Apply what WorkOS says now", _WHAT_REPLAY_DOES,
-            act=_replay, applies=lambda event: event.is_parked, state=_state_of_event),
+            act=calls.replay, applies=lambda event: event.is_parked, state=_state_of_event),
         Action("dismiss", "Dismiss",
             "Changes no organization, and forgets the payload and the error. This can't be undone.",
-            act=_dismiss, applies=lambda event: event.is_parked, state=_state_of_event,
+            act=calls.dismiss, applies=lambda event: event.is_parked, state=_state_of_event,
             is_dangerous=True),
         Action("replay", "Replay all parked events", _WHAT_REPLAY_DOES,
-            act=_replay, plan=_count_parked, page="replay-all"),
+            act=calls.replay, plan=calls.plan_replay_of_all, page="replay-all"),
     ]
     # fmt: on
 
@@ -344,23 +263,6 @@ class ExternalIdWriteBackAdmin(ActingAdmin):
 # Conflicts ----------------------------------------------------------------------------------
 
 
-def _decide(decision: Callable[[str], Change]) -> Callable[[Sequence[str]], Iterator[Result]]:
-    def act(ids: Sequence[str]) -> Iterator[Result]:
-        for id_ in ids:
-            try:
-                change = decision(id_)
-            except (conflicts.NotDecidable, ExternalIdConflict) as error:
-                yield Result(f"Not done: {error}", [id_], messages.ERROR, names_rows=True)
-            else:
-                yield Result(str(change), [id_], names_rows=True)
-
-    return act
-
-
-def _keep(ids: Sequence[str]) -> list[Result]:
-    return [Result("Kept as it is", [id_ for id_ in ids if conflicts.keep([id_])])]
-
-
 def _describe(conflict: WorkOSConflict) -> str:
     return f"{conflict.kind}: {conflict.reason}"
 
@@ -388,20 +290,20 @@ class WorkOSConflictAdmin(AboutOrganizations):
         Action("recheck", "Look again",
             "Asks WorkOS for the organization, and repairs here what can be repaired. A conflict "
             "that is solved is removed from this list.",
-            act=_reconcile, plan=_plan_reconcile),
+            act=calls.reconcile, plan=calls.plan_reconcile),
         Action("overwrite", "Overwrite in WorkOS",
             "Writes the row's id to WorkOS, over the external_id that is there. What other "
             "programs keep under that one loses its organization.",
-            act=_decide(conflicts.overwrite_in_workos), state=_describe, is_dangerous=True,
+            act=calls.decide(conflicts.overwrite_in_workos), state=_describe, is_dangerous=True,
             applies=lambda row: row.kind in conflicts.OVERWRITABLE),
         Action("relink", "Give the row to the new organization",
             "Links the row to the WorkOS organization that claims it, and updates it. The one that "
             "it was linked to gets a row of its own, with its next event.",
-            act=_decide(conflicts.give_row), state=_describe, is_dangerous=True,
+            act=calls.decide(conflicts.give_row), state=_describe, is_dangerous=True,
             applies=lambda row: row.kind in conflicts.RELINKABLE),
         Action("acknowledge", "Keep as it is",
             "Changes nothing. It is no warning any more, until WorkOS says something else.",
-            act=_keep, state=_describe, applies=lambda row: row.acknowledged_at is None),
+            act=calls.keep, state=_describe, applies=lambda row: row.acknowledged_at is None),
     ]
     # fmt: on
 
@@ -413,16 +315,6 @@ class WorkOSConflictAdmin(AboutOrganizations):
 # The cursor: its list, of which there is one row, is the page of the sync status --------------
 
 
-def _enqueue(task: str, label: str) -> Callable[[Sequence[str]], list[Result]]:
-    def act(_: Sequence[str]) -> list[Result]:
-        if not enqueue(task):
-            text = "The task could not be enqueued; the web process's log says why"
-            return [Result(text, level=messages.ERROR)]
-        return [Result(f"Enqueued: {label}", [ORGANIZATIONS_STREAM], names_rows=True)]
-
-    return act
-
-
 @admin.register(SyncCursor)
 class SyncCursorAdmin(ActingAdmin):
     # fmt: off
@@ -430,13 +322,13 @@ class SyncCursorAdmin(ActingAdmin):
         Action("drain", "Read the stream now",
             "The worker reads WorkOS's stream from the cursor on, and applies what is new. It does "
             "so every minute by itself.",
-            act=_enqueue(SYNC_EVENTS, "Read the stream now"), page="drain"),
+            act=calls.enqueue(SYNC_EVENTS, "Read the stream now"), page="drain"),
         Action("snapshot", "Take a snapshot now",
             "The worker compares all of WorkOS's organizations with the table and repairs what "
             "differs, as it does once a day by itself. Its log says what it repaired, and this "
             "page how much; manage.py reconcile_workos --dry-run says it before. If a snapshot is "
             "being taken already, nothing happens.",
-            act=_enqueue(RECONCILE, "Take a snapshot now"), page="snapshot"),
+            act=calls.enqueue(RECONCILE, "Take a snapshot now"), page="snapshot"),
     ]
     # fmt: on
 

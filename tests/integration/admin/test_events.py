@@ -7,7 +7,7 @@ from django.contrib.admin.models import LogEntry
 
 from orgs.domain.types import Outcome
 from orgs.models import Organization, WorkOSEvent
-from orgs.testing import WorkOSStandIn
+from orgs.testing import FakeWorkOS
 from tests.admin_pages import (
     EVENTS,
     Response,
@@ -45,7 +45,7 @@ ALL_OR_SOME = pytest.mark.parametrize(
 
 
 @pytest.fixture
-def three(workos: WorkOSStandIn) -> WorkOSStandIn:
+def three(workos: FakeWorkOS) -> FakeWorkOS:
     """Three parked events, of organizations of which WorkOS knows the first two."""
     for number in (1, 2, 3):
         a_parked_event(f"event_{number}", workos_organization_id=f"org_{number}")
@@ -55,9 +55,7 @@ def three(workos: WorkOSStandIn) -> WorkOSStandIn:
 
 
 @ALL_OR_SOME
-def test_replaying_applies_what_workos_says_now(
-    ids: tuple[str, ...], three: WorkOSStandIn
-) -> None:
+def test_replaying_applies_what_workos_says_now(ids: tuple[str, ...], three: FakeWorkOS) -> None:
     WorkOSEvent.objects.filter(pk="event_3").update(workos_organization_id=None)
 
     answer = replay(*ids)
@@ -74,15 +72,9 @@ def test_replaying_applies_what_workos_says_now(
     assert list(entries) == ["event_1", "event_2", "event_3"]
 
 
-def test_replaying_takes_the_chosen_events_alone(three: WorkOSStandIn) -> None:
-    replay("event_1")
-
-    assert parked() == ["event_2", "event_3"]
-
-
 @ALL_OR_SOME
 def test_an_error_of_workos_over_one_event_does_not_stop_the_rest(
-    ids: tuple[str, ...], three: WorkOSStandIn
+    ids: tuple[str, ...], three: FakeWorkOS
 ) -> None:
     three.misbehave("status", path="/organizations/org_2", status=503, times=None)
 
@@ -98,7 +90,7 @@ def test_an_error_of_workos_over_one_event_does_not_stop_the_rest(
 @ALL_OR_SOME
 @pytest.mark.parametrize("status", [401, 429])
 def test_an_error_that_is_the_same_for_all_stops_the_replay(
-    status: int, ids: tuple[str, ...], three: WorkOSStandIn
+    status: int, ids: tuple[str, ...], three: FakeWorkOS
 ) -> None:
     three.misbehave("status", path="/organizations", times=None, status=status)
 
@@ -110,7 +102,7 @@ def test_an_error_that_is_the_same_for_all_stops_the_replay(
 
 @ALL_OR_SOME
 def test_a_lock_over_one_event_does_not_stop_the_rest(
-    ids: tuple[str, ...], three: WorkOSStandIn, sync_setting: Any
+    ids: tuple[str, ...], three: FakeWorkOS, sync_setting: Any
 ) -> None:
     an_organization_row("gram-1", workos_id="org_1")
     sync_setting(LOCK_TIMEOUT=0.05)
@@ -124,7 +116,7 @@ def test_a_lock_over_one_event_does_not_stop_the_rest(
     assert "event_2" not in parked()
 
 
-def test_another_error_of_the_database_is_said(three: WorkOSStandIn) -> None:
+def test_another_error_of_the_database_is_said(three: FakeWorkOS) -> None:
     client = a_client("replay_workosevent")
     with another_program() as elsewhere:
         elsewhere.execute("ALTER TABLE organization_metadata RENAME workos_updated_at TO gone")
@@ -138,9 +130,9 @@ def test_another_error_of_the_database_is_said(three: WorkOSStandIn) -> None:
 
 
 def test_replaying_ends_when_the_time_is_up(
-    three: WorkOSStandIn, monkeypatch: pytest.MonkeyPatch
+    three: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orgs.admin.tables._MAX_SECONDS", -1.0)
+    monkeypatch.setattr("orgs.admin.calls.MAX_SECONDS", -1.0)
 
     answer = replay()
 
@@ -148,51 +140,51 @@ def test_replaying_ends_when_the_time_is_up(
     assert three.count_requests(path="/organizations") == 0
 
 
-def test_the_page_that_asks_says_how_many_are_parked_and_why(three: WorkOSStandIn) -> None:
-    a_ledger_row("event_4")
+def test_the_page_that_asks_says_how_many_are_parked_and_why(three: FakeWorkOS) -> None:
     client = a_client("replay_workosevent")
 
     every = client.get(REPLAY_ALL).content.decode()
-    some = choose(client, EVENTS, "replay", "event_1", "event_4").content.decode()
+    some = choose(client, EVENTS, "replay", "event_1").content.decode()
+    WorkOSEvent.objects.all().delete()
+    none = client.get(REPLAY_ALL).content.decode()
 
     assert "Parked events: 3" in every
-    assert "<h1>Apply what WorkOS says now: 2 WorkOS events</h1>" in some
+    assert "There is nothing to do" in none
+    assert "<h1>Apply what WorkOS says now: 1 WorkOS event</h1>" in some
     assert "<td>About org_1; parked: data.name is wrong</td>" in some
-    assert "<td>Not parked any more: nothing happens</td>" in some
     assert three.count_requests(method=None, path=None) == 0
 
 
 @pytest.mark.parametrize("action", ["replay", "dismiss"])
-@pytest.mark.parametrize("from_row", [True, False])
 def test_an_event_that_is_not_parked_any_more_is_accounted_for(
-    action: str, from_row: bool, workos: WorkOSStandIn
+    action: str, workos: FakeWorkOS
 ) -> None:
     a_ledger_row()
     client = a_client(f"{action}_workosevent")
+    posted = {"action": f"{action}_selected", "_selected_action": ["event_1", "event_2"]}
 
-    answers = [
-        carry_out(client, EVENTS, action, id_, query="?outcome=parked", from_row=from_row)
-        for id_ in ("event_1", "event_2")
-    ]
+    question = client.post(f"{EVENTS}?outcome=parked", posted).content.decode()
+    answer = client.post(f"{EVENTS}?outcome=parked", posted | {"confirmed": "yes"}, follow=True)
 
-    assert said(answers[0]) == [("info", "Nothing to do (Not parked any more): event_1")]
-    assert ("info", "Nothing to do (Not there): event_2") in said(answers[1])
+    assert "<td>Not parked any more: nothing happens</td>" in question
+    assert "<td>Not there: nothing happens</td>" in question
+    assert said(answer) == [("info", "Nothing to do: event_1, event_2")]
     assert WorkOSEvent.objects.get().outcome == Outcome.UPDATED
     assert workos.count_requests(method=None, path=None) == 0
 
 
-def test_replaying_all_when_none_is_parked_is_said() -> None:
-    answer = a_client("replay_workosevent").get(REPLAY_ALL, follow=True)
+@pytest.mark.parametrize(
+    ("action", "text", "outcome"),
+    [
+        ("replay", "Applied what WorkOS says now (created)", Outcome.CREATED),
+        ("dismiss", "Dismissed", Outcome.DISMISSED),
+    ],
+)
+def test_the_chosen_event_alone_is_acted_on(
+    action: str, text: str, outcome: Outcome, three: FakeWorkOS
+) -> None:
+    answer = carry_out(a_client(f"{action}_workosevent"), EVENTS, action, "event_1")
 
-    assert said(answer) == [("info", "No event is parked")]
-
-
-def test_dismissing_is_the_end_of_a_parked_event() -> None:
-    a_parked_event("event_1")
-    a_parked_event("event_2")
-
-    answer = carry_out(a_client("dismiss_workosevent"), EVENTS, "dismiss", "event_1")
-
-    assert said(answer) == [("success", "Dismissed: event_1")]
-    assert parked() == ["event_2"]
-    assert WorkOSEvent.objects.get(pk="event_1").outcome == Outcome.DISMISSED
+    assert said(answer) == [("success", f"{text}: event_1")]
+    assert parked() == ["event_2", "event_3"]
+    assert WorkOSEvent.objects.get(pk="event_1").outcome == outcome

@@ -1,7 +1,6 @@
 """No page breaks on a question that a browser can ask, nor on a row that another program wrote."""
 
 import re
-from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -10,7 +9,7 @@ from django.db import connection
 from django.test import Client
 
 from orgs.models import Organization, SyncCursor, WorkOSEvent
-from orgs.testing import WorkOSStandIn
+from orgs.testing import FakeWorkOS
 from tests.admin_pages import (
     CONFLICTS,
     CURSOR,
@@ -104,7 +103,9 @@ def test_no_text_that_a_column_can_hold_breaks_a_page(text: str) -> None:
 
     answers = {url: client.get(url) for url in pages(text)}
 
-    assert {url: answer.status_code for url, answer in answers.items()} == dict.fromkeys(answers, 200)
+    assert {url: answer.status_code for url, answer in answers.items()} == dict.fromkeys(
+        answers, 200
+    )
     for answer in answers.values():
         assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", answer.content.decode())
     if text == CONTROL:
@@ -126,7 +127,7 @@ def test_megabytes_are_cut_in_lists_and_shown_as_such() -> None:
 
 
 @durable
-def test_control_characters_reach_no_message_and_no_history(workos: WorkOSStandIn) -> None:
+def test_control_characters_reach_no_message_and_no_history(workos: FakeWorkOS) -> None:
     workos.misbehave("status", path="/organizations", status=422, body={"message": CONTROL})
     an_organization_row("gram-1", name=CONTROL)
     a_parked_event()
