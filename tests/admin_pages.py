@@ -1,5 +1,6 @@
 """A person at the admin: logs in with some permissions, reads pages and fills in their forms."""
 
+import re
 from html.parser import HTMLParser
 from typing import Any
 
@@ -9,10 +10,8 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
 
-from orgs.domain.types import (
-    Outcome,
-)
-from orgs.models import ExternalIdWriteBack, Organization, WorkOSEvent
+from orgs.domain.types import ConflictKind, Outcome
+from orgs.models import ExternalIdWriteBack, Organization, WorkOSConflict, WorkOSEvent
 from tests.builders import NOON
 
 #: The services open transactions of their own, which they refuse inside a test's.
@@ -22,28 +21,23 @@ EVENTS = "/admin/orgs/workosevent/"
 ORGANIZATIONS = "/admin/orgs/organization/"
 OUTBOX = "/admin/orgs/externalidwriteback/"
 CURSOR = "/admin/orgs/synccursor/"
-
-VIEW = ("view_organization", "view_synccursor", "view_workosevent", "view_externalidwriteback")
+CONFLICTS = "/admin/orgs/workosconflict/"
+LISTS = [ORGANIZATIONS, EVENTS, OUTBOX, CONFLICTS]
 
 #: Django's test client gives its responses a ``context`` that their class does not know.
 Response = Any
 
 
-def a_client(*permissions: str, enforce_csrf_checks: bool = False) -> Client:
-    """A member of the staff, who may look at everything and has these permissions."""
-    user = User.objects.create_user("staff", is_staff=True)
+def a_client(*permissions: str, enforce_csrf_checks: bool = False, sees: str = "") -> Client:
+    """A member of the staff who has these permissions, and sees all tables that ``sees`` matches."""
+    user, _ = User.objects.get_or_create(username="staff", is_staff=True)
+    ours = Permission.objects.filter(content_type__app_label="orgs")
     user.user_permissions.set(
-        Permission.objects.filter(
-            content_type__app_label="orgs", codename__in=[*VIEW, *permissions]
-        )
+        [*ours.filter(codename__in=permissions), *ours.filter(codename__regex=f"^view_{sees}")]
     )
     client = Client(enforce_csrf_checks=enforce_csrf_checks)
     client.force_login(user)
     return client
-
-
-def an_operator() -> Client:
-    return a_client("change_organization", "replay_workosevent", "dismiss_workosevent")
 
 
 def a_ledger_row(event_id: str = "event_1", **columns: Any) -> WorkOSEvent:
@@ -71,9 +65,25 @@ def a_write_back(organization: Organization, **columns: Any) -> ExternalIdWriteB
     )
 
 
-def page_of(row: Any, *rest: str) -> str:
-    name = f"admin:{row._meta.app_label}_{row._meta.model_name}_{(*rest, 'change')[0]}"
+def a_conflict(workos_id: str = "org_1", **columns: Any) -> WorkOSConflict:
+    values = {"kind": ConflictKind.OTHER_EXTERNAL_ID, "reason": "WorkOS has theirs", **columns}
+    return WorkOSConflict.objects.create(workos_organization_id=workos_id, **values)
+
+
+def page_of(row: Any, page: str = "change") -> str:
+    name = f"admin:{row._meta.app_label}_{row._meta.model_name}_{page}"
     return reverse(name, args=[quote(row.pk)])
+
+
+def read(client: Client, url: str) -> str:
+    response = client.get(url)
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+def text_of(page: str) -> str:
+    """What a page says, without its tags."""
+    return " ".join(re.sub(r"<[^>]+>", " ", page).split())
 
 
 def said(response: Response) -> list[tuple[str, str]]:
@@ -123,7 +133,7 @@ def choose(
 
 
 def asks(response: Response) -> bool:
-    """Whether the page asks whether it really should."""
+    """Return True if the page asks whether it really should."""
     return b'name="confirmed"' in response.content
 
 

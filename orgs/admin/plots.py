@@ -1,205 +1,104 @@
 """Lays the last day's figures out as plots, for a template to draw. Pure.
 
-A plot is 25 hours wide, one unit each, for the last 24 hours begin and end inside one; and 100
-units high. Numbers are text, as SVG reads it: a template would write them in the page's language.
+A plot is 25 hours wide, one unit each, for the last 24 hours begin and end inside one. All numbers
+are whole, so that a template writes them alike in any language.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import count
 from math import ceil, floor, log10
+from typing import Any
 
-from orgs.domain.figures import HourLatency, LastDayFigures
-from orgs.domain.types import (
-    EVENT_OUTCOMES,
-)
+from orgs.domain.status import LastDayFigures
+from orgs.domain.types import EVENT_OUTCOMES
 
 _HOURS = 25
-_HEIGHT = 100.0
-_GAP = 0.08
 
-#: The shortest time that is told apart from none.
+#: A logarithm needs a shortest time.
 _LEAST_SECONDS = 0.001
 
-
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """The events of one hour with one outcome."""
-
-    outcome: str
-    count: int
-    x: str
-    y: str
-    width: str
-    height: str
+#: Height of a power of ten.
+_DECADE = 1_000
 
 
-@dataclass(frozen=True, slots=True)
-class EventRow:
-    """One hour of the plot, as a row of a table: counts by outcome, in the order of the columns."""
-
-    hour: datetime
-    counts: tuple[int, ...]
-    total: int
-
-
-@dataclass(frozen=True, slots=True)
-class EventsPlot:
-    """Events by hour and outcome: a bar for each hour, stacked by outcome."""
-
-    hours: tuple[datetime, ...]
-    ticks: tuple[str, ...]
-    """Labels of the vertical axis at equal distances, from the top down."""
-    bars: tuple[Bar, ...]
-    outcomes: tuple[tuple[str, int], ...]
-    """Those that there were, and how many events had them."""
-    rows: tuple[EventRow, ...]
-    """The hours in which there were events."""
-    total: int
-    highest: EventRow | None
-
-
-@dataclass(frozen=True, slots=True)
-class LatencyRow:
-    hour: datetime
-    p50: str
-    p99: str
-
-
-@dataclass(frozen=True, slots=True)
-class LatencyPlot:
-    """The latency of each hour, on a logarithmic axis. Lines and dots are paths of SVG's."""
-
-    hours: tuple[datetime, ...]
-    ticks: tuple[str, ...]
-    gridlines: tuple[str, ...]
-    p50_line: str
-    p50_dots: str
-    p99_line: str
-    p99_dots: str
-    rows: tuple[LatencyRow, ...]
-    p50: str
-    p99: str
-
-
-def hours_until(at: datetime) -> tuple[datetime, ...]:
-    """The beginnings of the hours that the 24 hours before ``at`` touch."""
+def hours_until(at: datetime) -> list[datetime]:
+    """Return the beginnings of the hours that the 24 hours before ``at`` touch."""
     last = at.replace(minute=0, second=0, microsecond=0)
-    return tuple(last - timedelta(hours=_HOURS - 1 - number) for number in range(_HOURS))
+    return [last - timedelta(hours=_HOURS - 1 - number) for number in range(_HOURS)]
 
 
-def events_plot(last_day: LastDayFigures, at: datetime) -> EventsPlot:
-    """The events of the 24 hours before ``at``."""
-    hours = hours_until(at)
+def events_plot(last_day: LastDayFigures, at: datetime) -> dict[str, Any]:
+    """Return bars for the events of the 24 hours before ``at``, stacked by outcome.
+
+    ``bars`` are (hour's number, events from the top down, outcome, events); ``hours`` are (begin,
+    events by outcome, all events); ``top`` is the highest number on the axis, an even one.
+    """
     outcomes = [outcome.value for outcome in EVENT_OUTCOMES if outcome in last_day.outcomes]
-    counts = {(event.hour, event.outcome): event.count for event in last_day.events}
-    table = [tuple(counts.get((hour, outcome), 0) for outcome in outcomes) for hour in hours]
-    rows = [EventRow(hour, row, sum(row)) for hour, row in zip(hours, table, strict=True)]
-    top = _top_of_axis(max(row.total for row in rows))
-    return EventsPlot(
-        hours=hours,
-        ticks=(f"{top:,}", f"{top // 2:,}", "0"),
-        bars=tuple(
-            bar for x, row in enumerate(table) for bar in _stack(x, outcomes, row, _HEIGHT / top)
-        ),
-        outcomes=tuple((outcome, last_day.outcomes[outcome]) for outcome in outcomes),
-        rows=tuple(row for row in rows if row.total),
-        total=sum(row.total for row in rows),
-        highest=max((row for row in rows if row.total), key=lambda row: row.total, default=None),
-    )
-
-
-def latency_plot(last_day: LastDayFigures, at: datetime) -> LatencyPlot | None:
-    """The latency in the 24 hours before ``at``; None if no event had one."""
-    if not last_day.latencies or last_day.latency_p50 is None or last_day.latency_p99 is None:
-        return None
-    hours = hours_until(at)
-    decades = _decades(last_day.latencies)
-    points = [
-        (hours.index(latency.hour), latency)
-        for latency in last_day.latencies
-        if latency.hour in hours
+    found = {(event.hour, event.outcome): event.count for event in last_day.events}
+    hours = []
+    for hour in hours_until(at):
+        counts = [found.get((hour, outcome), 0) for outcome in outcomes]
+        hours.append((hour, counts, sum(counts)))
+    busiest, _, highest = max(hours, key=lambda hour: hour[2])
+    tops = (digit * 10**power for power in count() for digit in (2, 4, 6, 8, 10))
+    top = next(top for top in tops if top >= highest)
+    bars = [
+        (x, top - sum(counts[: place + 1]), outcome, counts[place])
+        for x, (_, counts, _) in enumerate(hours)
+        for place, outcome in enumerate(outcomes)
+        if counts[place]
     ]
-    p50 = [(x + 0.5, _log_y(latency.p50, decades)) for x, latency in points]
-    p99 = [(x + 0.5, _log_y(latency.p99, decades)) for x, latency in points]
-    steps = len(decades) - 1
-    return LatencyPlot(
-        hours=hours,
-        ticks=tuple(seconds_in_words(10.0**decade) for decade in reversed(decades)),
-        gridlines=tuple(_text(_HEIGHT * step / steps) for step in range(steps + 1)),
-        p50_line=_line(p50),
-        p50_dots=_dots(p50),
-        p99_line=_line(p99),
-        p99_dots=_dots(p99),
-        rows=tuple(
-            LatencyRow(
-                latency.hour,
-                seconds_in_words(latency.p50.total_seconds()),
-                seconds_in_words(latency.p99.total_seconds()),
-            )
-            for _, latency in points
-        ),
-        p50=seconds_in_words(last_day.latency_p50.total_seconds()),
-        p99=seconds_in_words(last_day.latency_p99.total_seconds()),
-    )
+    return {
+        "top": top,
+        "bars": bars,
+        "hours": hours,
+        "outcomes": [(outcome, last_day.outcomes[outcome]) for outcome in outcomes],
+        "total": sum(hour[2] for hour in hours),
+        "busiest": busiest,
+        "highest": highest,
+    }
 
 
-def seconds_in_words(seconds: float) -> str:
-    """Two digits or so: "250 ms", "1.5 s", "1,200 s"."""
+def latency_plot(last_day: LastDayFigures, at: datetime) -> dict[str, Any] | None:
+    """Return lines for the latency in the 24 hours before ``at``, on a logarithmic axis.
+
+    ``p50`` and ``p99`` are paths of a line and its dots, and the latency of the whole day; ``ticks``
+    are labels from the top down; ``hours`` are (begin, p50, p99). Return None if no event had one.
+    """
+    hours = hours_until(at)
+    found = [each for each in last_day.latencies if each.hour in hours]
+    if not found or last_day.latency_p50 is None or last_day.latency_p99 is None:
+        return None
+    first = floor(_log(min(each.p50 for each in found)))
+    last = max(ceil(_log(max(each.p99 for each in found))), first + 1)
+
+    def series(latencies: list[timedelta], whole_day: timedelta) -> tuple[str, str, str]:
+        line, dots, before = "", "", None
+        for each, latency in zip(found, latencies, strict=True):
+            x, y = hours.index(each.hour), round(_DECADE * (last - _log(latency)))
+            # Broken where an hour has none.
+            line += f"{'L' if before == x - 1 else 'M'}{x} {y}"
+            # A line of no length: its round ends stay round however the plot is stretched.
+            dots += f"M{x} {y}h0"
+            before = x
+        return line, dots, in_seconds(whole_day)
+
+    return {
+        "ticks": [in_seconds(timedelta(seconds=10.0**n)) for n in range(last, first - 1, -1)],
+        "height": _DECADE * (last - first),
+        "p50": series([each.p50 for each in found], last_day.latency_p50),
+        "p99": series([each.p99 for each in found], last_day.latency_p99),
+        "hours": [(each.hour, in_seconds(each.p50), in_seconds(each.p99)) for each in found],
+    }
+
+
+def in_seconds(span: timedelta) -> str:
+    """Return a length of time in two digits or so: "250 ms", "1.5 s", "1,200 s"."""
+    seconds = span.total_seconds()
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     return f"{seconds:.1f} s".replace(".0 ", " ") if seconds < 10 else f"{seconds:,.0f} s"
 
 
-def _top_of_axis(highest: int) -> int:
-    """The least of 2, 4, 6, 8, 10, 20, 40, … that is no less: its half is a whole number."""
-    power = 1
-    while True:
-        for digit in (2, 4, 6, 8, 10):
-            if digit * power >= highest:
-                return digit * power
-        power *= 10
-
-
-def _stack(
-    x: int, outcomes: Sequence[str], counts: Sequence[int], height_of_one: float
-) -> Iterator[Bar]:
-    y = _HEIGHT
-    for outcome, count in zip(outcomes, counts, strict=True):
-        if count:
-            height = count * height_of_one
-            y -= height
-            yield Bar(outcome, count, _text(x + _GAP), _text(y), _text(1 - 2 * _GAP), _text(height))
-
-
-def _decades(latencies: Sequence[HourLatency]) -> range:
-    """The powers of ten of seconds between which all lie; two at least."""
-    shortest = max(min(latency.p50.total_seconds() for latency in latencies), _LEAST_SECONDS)
-    longest = max(latency.p99.total_seconds() for latency in latencies)
-    first = floor(log10(shortest))
-    last = ceil(log10(max(longest, shortest)))
-    return range(first, max(last, first + 1) + 1)
-
-
-def _log_y(latency: timedelta, decades: range) -> float:
-    seconds = max(latency.total_seconds(), _LEAST_SECONDS)
-    return _HEIGHT * (decades[-1] - log10(seconds)) / (len(decades) - 1)
-
-
-def _line(points: Sequence[tuple[float, float]]) -> str:
-    """From hour to hour; broken where an hour has none."""
-    path = []
-    before = None
-    for x, y in points:
-        path.append(f"{'L' if before == x - 1 else 'M'}{_text(x)} {_text(y)}")
-        before = x
-    return "".join(path)
-
-
-def _dots(points: Sequence[tuple[float, float]]) -> str:
-    """Lines of no length: their round ends stay round however the plot is stretched."""
-    return "".join(f"M{_text(x)} {_text(y)}h0" for x, y in points)
-
-
-def _text(number: float) -> str:
-    return f"{number:.2f}".rstrip("0").rstrip(".")
+def _log(span: timedelta) -> float:
+    return log10(max(span.total_seconds(), _LEAST_SECONDS))

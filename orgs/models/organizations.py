@@ -6,6 +6,9 @@ from django.apps import apps
 from django.db import models
 from django.db.models.functions import Now
 
+from orgs.domain.naming import storable
+from orgs.models.fields import TimeField
+
 #: The constraint whose violation made a whole event fail for ever in the system this replaces.
 SLUG_CONSTRAINT = "organization_metadata_slug_key"
 
@@ -52,7 +55,7 @@ class Organization(models.Model):
         blank=True,
         help_text="The WorkOS organization that this one is linked to.",
     )
-    workos_updated_at = models.DateTimeField(
+    workos_updated_at = TimeField(
         "WorkOS updated at",
         null=True,
         blank=True,
@@ -66,12 +69,12 @@ class Organization(models.Model):
     )
     gram_account_type = models.TextField(db_default="free")
     whitelisted = models.BooleanField(db_default=True)
-    created_at = models.DateTimeField(db_default=Now())
-    updated_at = models.DateTimeField(db_default=Now())
-    disabled_at = models.DateTimeField(
+    created_at = TimeField(db_default=Now())
+    updated_at = TimeField(db_default=Now())
+    disabled_at = TimeField(
         null=True, blank=True, help_text="When it was disabled; updates never enable it again."
     )
-    workos_deleted_at = models.DateTimeField(
+    workos_deleted_at = TimeField(
         "deleted in WorkOS at",
         null=True,
         blank=True,
@@ -102,7 +105,7 @@ class Organization(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.name
+        return storable(self.name)
 
     def members(self) -> "models.QuerySet[Any]":
         """Return the users who have access to this organization."""

@@ -11,6 +11,8 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models.functions import Now
 
+from orgs.domain.naming import storable
+from orgs.models.fields import TimeField
 from orgs.models.organizations import Organization, OrganizationQuerySet
 
 
@@ -28,18 +30,18 @@ class WorkOSResource(models.Model):
         db_index=False,
         help_text="The organization it belongs to, by its WorkOS id.",
     )
-    workos_created_at = models.DateTimeField("created in WorkOS at", null=True, blank=True)
-    workos_updated_at = models.DateTimeField("updated in WorkOS at", null=True, blank=True)
+    workos_created_at = TimeField("created in WorkOS at", null=True, blank=True)
+    workos_updated_at = TimeField("updated in WorkOS at", null=True, blank=True)
     workos_last_event_id = models.TextField(
         "WorkOS last event id",
         null=True,
         blank=True,
         help_text="The last event applied; empty after a list or a fetch.",
     )
-    deleted_at = models.DateTimeField(
+    deleted_at = TimeField(
         null=True, blank=True, help_text="When its deletion was applied; the row stays."
     )
-    synced_at = models.DateTimeField(db_default=Now(), help_text="When it was last written here.")
+    synced_at = TimeField(db_default=Now(), help_text="When it was last written here.")
     data = models.JSONField(
         db_default=models.Value({}, models.JSONField()),
         help_text="The object as WorkOS shows it, without secrets.",
@@ -49,13 +51,13 @@ class WorkOSResource(models.Model):
         abstract = True
 
     def __str__(self) -> str:
-        return str(self.pk)
+        return storable(str(self.pk))
 
 
 class PersonalResource(WorkOSResource):
     """A resource that holds personal data, which can be erased."""
 
-    erased_at = models.DateTimeField(
+    erased_at = TimeField(
         null=True, blank=True, help_text="When its personal data was erased; it never comes back."
     )
 
@@ -216,7 +218,7 @@ class Invitation(PersonalResource):
     state = _text("As WorkOS says it: pending, accepted, expired, revoked.")
     accepted_user = _related("WorkOSUser")
     role_slug = _text()
-    expires_at = models.DateTimeField(null=True, blank=True)
+    expires_at = TimeField(null=True, blank=True)
 
     class Meta:
         db_table = "workos_invitation"
@@ -258,7 +260,7 @@ class DirectoryGroupMember(WorkOSResource):
     """That a directory user is in a group."""
 
     deleted_at = None
-    removed_at = models.DateTimeField(
+    removed_at = TimeField(
         null=True, blank=True, help_text="When the user left the group; the row stays."
     )
     workos_directory = _related("Directory")

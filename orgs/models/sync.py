@@ -6,7 +6,9 @@ from typing import Self
 from django.db import models
 from django.db.models.functions import Now
 
+from orgs.domain.naming import storable
 from orgs.domain.types import EVENT_OUTCOMES, ORGANIZATION, ConflictKind, EventType, Outcome
+from orgs.models.fields import TimeField
 from orgs.models.organizations import Organization
 
 #: The one stream that is followed today.
@@ -22,18 +24,16 @@ class SyncCursor(models.Model):
     last_event_id = models.TextField(
         null=True, help_text="The last event applied. Without it, reads start at last_event_at."
     )
-    last_event_at = models.DateTimeField(null=True, help_text="When that event was created.")
-    drained_at = models.DateTimeField(
-        null=True, help_text="When a read last reached the end of the stream."
-    )
-    draining_until = models.DateTimeField(
+    last_event_at = TimeField(null=True, help_text="When that event was created.")
+    drained_at = TimeField(null=True, help_text="When a read last reached the end of the stream.")
+    draining_until = TimeField(
         null=True, help_text="The waiting drain's lease; in the past or empty: nobody waits."
     )
-    rung_until = models.DateTimeField(
+    rung_until = TimeField(
         null=True, help_text="A drain was rung for and has not begun; in the past or empty: none."
     )
-    reconciling_until = models.DateTimeField(null=True, help_text="A snapshot's lease.")
-    reconciled_at = models.DateTimeField(null=True, help_text="When a snapshot last completed.")
+    reconciling_until = TimeField(null=True, help_text="A snapshot's lease.")
+    reconciled_at = TimeField(null=True, help_text="When a snapshot last completed.")
     last_drift = models.IntegerField(
         db_default=0, help_text="How many organizations differed, and were repaired by it."
     )
@@ -65,7 +65,7 @@ class SyncCursor(models.Model):
         db_default=0, help_text="How many organizations PostgreSQL refused to write in it."
     )
     failures = models.IntegerField(db_default=0, help_text="Failed reads since the last good one.")
-    failing_since = models.DateTimeField(
+    failing_since = TimeField(
         null=True, help_text="When the first of these reads failed; empty after a good one."
     )
     last_trouble = models.TextField(
@@ -75,7 +75,7 @@ class SyncCursor(models.Model):
         db_default="", blank=True, help_text="Why the last read failed; empty after a good one."
     )
 
-    worker_started_at = models.DateTimeField(
+    worker_started_at = TimeField(
         null=True, help_text="When manage.py sync_worker last started a cluster."
     )
 
@@ -91,7 +91,7 @@ class SyncCursor(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.stream
+        return storable(self.stream)
 
 
 class EventQuerySet(models.QuerySet["WorkOSEvent"]):
@@ -162,13 +162,13 @@ class WorkOSEvent(models.Model):
     organization_id = models.TextField(
         null=True, blank=True, help_text="The Gram organization it was applied to."
     )
-    occurred_at = models.DateTimeField(
+    occurred_at = TimeField(
         null=True, blank=True, help_text="When WorkOS created it; known once it is read."
     )
-    announced_at = models.DateTimeField(
+    announced_at = TimeField(
         null=True, blank=True, help_text="When the first webhook for it came, if one did."
     )
-    processed_at = models.DateTimeField(
+    processed_at = TimeField(
         null=True, blank=True, help_text="When it was applied, parked, dismissed or given up."
     )
     outcome = models.TextField(
@@ -240,7 +240,7 @@ class WorkOSEvent(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.id
+        return storable(self.id)
 
     @property
     def is_parked(self) -> bool:
@@ -274,11 +274,11 @@ class ExternalIdWriteBack(models.Model):
     workos_id = models.TextField(
         "WorkOS id", help_text="The WorkOS organization that is to be told."
     )
-    requested_at = models.DateTimeField(
+    requested_at = TimeField(
         db_default=Now(), help_text="When an event last showed that WorkOS does not know our id."
     )
     attempts = models.IntegerField(db_default=0, help_text="Attempts since then.")
-    next_attempt_at = models.DateTimeField(
+    next_attempt_at = TimeField(
         null=True,
         blank=True,
         db_default=Now(),
@@ -298,7 +298,7 @@ class ExternalIdWriteBack(models.Model):
         permissions = [("retry_externalidwriteback", "Can try write-backs again now")]
 
     def __str__(self) -> str:
-        return f"{self.organization_id} → {self.workos_id}"
+        return storable(f"{self.organization_id} → {self.workos_id}")
 
 
 class ConflictQuerySet(models.QuerySet["WorkOSConflict"]):
@@ -322,9 +322,9 @@ class WorkOSConflict(models.Model):
         choices=[(kind.value, kind.value) for kind in ConflictKind], help_text="What is claimed."
     )
     reason = models.TextField(help_text="What WorkOS says, and what is here.")
-    found_at = models.DateTimeField(db_default=Now(), help_text="When it was first found.")
-    last_seen_at = models.DateTimeField(db_default=Now(), help_text="When it was last found.")
-    acknowledged_at = models.DateTimeField(
+    found_at = TimeField(db_default=Now(), help_text="When it was first found.")
+    last_seen_at = TimeField(db_default=Now(), help_text="When it was last found.")
+    acknowledged_at = TimeField(
         null=True,
         blank=True,
         help_text="When a person chose to keep it as it is; empty again when it changes.",
@@ -345,7 +345,7 @@ class WorkOSConflict(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.workos_organization_id
+        return storable(self.workos_organization_id)
 
 
 class RequestBudget(models.Model):
@@ -354,15 +354,13 @@ class RequestBudget(models.Model):
     id = models.SmallIntegerField(primary_key=True, db_default=1)
     stream_tokens = models.FloatField(db_default=0, help_text="For reads of the stream alone.")
     bulk_tokens = models.FloatField(db_default=0, help_text="For everything else.")
-    refilled_at = models.DateTimeField(db_default=Now())
-    paused_until = models.DateTimeField(
-        null=True, help_text="WorkOS asked for a pause until then (429)."
-    )
+    refilled_at = TimeField(db_default=Now())
+    paused_until = TimeField(null=True, help_text="WorkOS asked for a pause until then (429).")
     refused_webhooks = models.IntegerField(
         db_default=0, help_text="Webhooks with a well-formed signature that did not fit."
     )
-    refused_since = models.DateTimeField(null=True, help_text="When the first of these came.")
-    last_refused_at = models.DateTimeField(null=True, help_text="When the last of these came.")
+    refused_since = TimeField(null=True, help_text="When the first of these came.")
+    last_refused_at = TimeField(null=True, help_text="When the last of these came.")
 
     class Meta:
         db_table = "workos_request_budget"

@@ -3,6 +3,7 @@ events, and for a confirmed absence. WorkOS is called before the transaction, ne
 
 import time
 from collections import Counter
+from collections.abc import Collection
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -339,8 +340,8 @@ class ReplayReport:
 _SAME_FOR_ALL = (workos.NotConfigured, workos.Unauthorized, workos.RateLimited)
 
 
-def replay_all_parked(*, deadline: float) -> ReplayReport:
-    """Replay parked events until ``time.monotonic()`` has passed ``deadline``.
+def replay_all_parked(*, deadline: float, only: Collection[str] | None = None) -> ReplayReport:
+    """Replay parked events, or ``only`` these, until ``time.monotonic()`` has passed ``deadline``.
 
     An error of one does not stop the rest, unless it is the same for all: a key that is refused,
     or a pause that WorkOS asks for. Raises ``django.db.Error`` for any that does not pass by
@@ -348,7 +349,10 @@ def replay_all_parked(*, deadline: float) -> ReplayReport:
     """
     report = ReplayReport()
     # In another order each time: those with errors must not use up the time of the rest.
-    parked = list(WorkOSEvent.objects.parked().order_by("?").values_list("id", flat=True))
+    events = WorkOSEvent.objects.parked().order_by("?")
+    if only is not None:
+        events = events.filter(id__in=only)
+    parked = list(events.values_list("id", flat=True))
     for done, event_id in enumerate(parked):
         if time.monotonic() > deadline or isinstance(report.error, _SAME_FOR_ALL):
             report.left += len(parked) - done

@@ -1,52 +1,83 @@
 """Tags and filters of the admin's pages."""
 
+import json
 import re
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
 from django import template
 from django.db import connection
+from django.http import HttpRequest
 from django.template.context import RequestContext
-from django.utils.html import conditional_escape
+from django.urls import reverse
+from django.utils.html import conditional_escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 
-from orgs.domain.status import in_words
+from orgs.domain.naming import storable
+from orgs.domain.status import Severity, Status, in_words
 from orgs.services.status import current_status
 
 register = template.Library()
+
+_MARKED = re.compile(r"`([^`]+)`|\*([^*]+)\*")
+
+
+def _may_view(request: HttpRequest, model: str) -> bool:
+    return any(request.user.has_perm(f"orgs.{verb}_{model}") for verb in ("view", "change"))
 
 
 @register.inclusion_tag("admin/orgs/sync_status_line.html", takes_context=True)
 def sync_status_line(context: RequestContext) -> dict[str, Any]:
     """One line that says how the sync is, for people who may look at the cursor."""
-    # Django imports every app's tags, in projects without its admin too.
-    from orgs.admin.base import may_view  # noqa: PLC0415
-    from orgs.admin.status import headline  # noqa: PLC0415
-
-    request = context["request"]
-    if not may_view(request, "synccursor"):
+    if not _may_view(context["request"], "synccursor"):
         return {}
     # Under ATOMIC_REQUESTS the page has a transaction already, and the status wants its own.
     is_alone = not connection.in_atomic_block
-    return {"is_shown": True, "headline": headline(current_status()) if is_alone else None}
+    return {"is_shown": True, "status": current_status() if is_alone else None}
+
+
+@register.filter
+def headline(status: Status) -> str:
+    """Return the status in a few words."""
+    errors = sum(problem.severity is Severity.ERROR for problem in status.problems)
+    counts = ((errors, "act on now"), (len(status.problems) - errors, "look into"))
+    parts = [f"{n} thing{'' if n == 1 else 's'} to {what}" for n, what in counts if n]
+    return ", ".join(parts) or "current, and nothing is wrong"
+
+
+@register.simple_tag(takes_context=True)
+def rows(context: RequestContext, text: str, model: str, query: str) -> str:
+    """Return a link to these rows of a table; the text alone if the person may not see them."""
+    if not _may_view(context["request"], model):
+        return text
+    return format_html(
+        '<a href="{}?{}">{}</a>', reverse(f"admin:orgs_{model}_changelist"), query, text
+    )
 
 
 @register.filter
 def ago(moment: datetime | None, now: datetime) -> str:
-    """How long before ``now`` that was, or how long after it will be."""
+    """Return how long before ``now`` that was, or how long after it will be."""
     if moment is None:
         return "never"
     return f"{in_words(now - moment)} ago" if moment <= now else f"in {in_words(moment - now)}"
 
 
-_MARKED = re.compile(r"`([^`]+)`|\*([^*]+)\*")
-
-
 @register.filter
 def marked(text: str) -> SafeString:
-    """``text`` with commands in backquotes and *words of the admin's* as HTML."""
+    """Return ``text`` as HTML, with `commands` and *words of the admin's* marked as such."""
     html = _MARKED.sub(
         lambda match: f"<code>{match[1]}</code>" if match[1] else f"<em>{match[2]}</em>",
         conditional_escape(text),
     )
     return mark_safe(html)  # noqa: S308 - escaped before the tags were put in
+
+
+@register.filter
+def indented(payload: str) -> str:
+    """Return JSON to be read by a person; as it is, if it isn't JSON or is nested too deeply."""
+    with suppress(ValueError, RecursionError):
+        payload = json.dumps(json.loads(payload), indent=2, ensure_ascii=False)
+    # JSON can hold a lone surrogate, a page can't.
+    return storable(payload)

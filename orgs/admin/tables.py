@@ -1,0 +1,357 @@
+"""Declares what the admin shows of each table, and which actions there are."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.widgets import AdminTextInputWidget
+from django.core.exceptions import PermissionDenied
+from django.db import Error as DatabaseError
+from django.db import models
+from django.db.models import OuterRef, Q, Subquery
+from django.db.models.functions import Coalesce, JSONObject, Now
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.loader import render_to_string
+from django.template.response import TemplateResponse
+from django.utils.html import format_html
+
+from orgs.admin import calls
+from orgs.admin.actions import ActingAdmin, Action, Result
+from orgs.admin.base import EMPTY, Rows, choice_filter, link, shown
+from orgs.admin.plots import events_plot, latency_plot
+from orgs.conf import sync_settings
+from orgs.domain.types import EVENT_OUTCOMES, ConflictKind, EventType
+from orgs.models import (
+    ORGANIZATIONS_STREAM,
+    ExternalIdWriteBack,
+    Organization,
+    SyncCursor,
+    WorkOSConflict,
+    WorkOSEvent,
+)
+from orgs.services import conflicts
+from orgs.services.disabling import disable, enable
+from orgs.services.outbox import retry
+from orgs.services.queue import RECONCILE, SYNC_EVENTS
+from orgs.services.status import current_status
+
+_EVENTS_OF_HISTORY = 50
+
+_organizations = Organization.objects
+_events = WorkOSEvent.objects
+_write_backs = ExternalIdWriteBack.objects
+_conflicts = WorkOSConflict.objects
+
+
+# Organizations ------------------------------------------------------------------------------
+
+
+def _state(organization: Organization) -> str:
+    at = organization.disabled_at
+    return f"Disabled since {shown(at)}" if at else "Enabled"
+
+
+@admin.register(Organization)
+class OrganizationAdmin(ActingAdmin):
+    columns = "name slug id workos_id is_linked disabled_at pending"
+    editable = "slug gram_account_type whitelisted"
+    sections = {
+        "Owned by Gram": f"id {editable}",
+        "Owned by WorkOS": "name workos_id sso_enabled scim_enabled workos_updated_at "
+        "workos_last_event_id workos_deleted_at",
+        "Times": "created_at updated_at disabled_at",
+    }
+    prefetch = "write_back"
+    search_fields = ["name", "slug", "id", "workos_id"]
+    search_help_text = "Name, slug, id or WorkOS id, or a part of one"
+    ordering = ["slug"]  # It has an index, and is nearly the name.
+    formfield_overrides = {models.TextField: {"widget": AdminTextInputWidget}}
+    # fmt: off
+    list_filter = [
+        choice_filter("linked",
+            ("yes", "Linked to WorkOS", _organizations.linked()),
+            ("no", "Not linked", _organizations.filter(workos_id=None))),
+        choice_filter("disabled",
+            ("yes", "Disabled", _organizations.disabled()),
+            ("here", "Disabled here, lives in WorkOS", _organizations.disabled_here()),
+            ("no", "Not disabled", _organizations.filter(disabled_at=None))),
+        choice_filter("write_back",
+            ("yes", "Write-back pending", _organizations.awaiting_write_back()),
+            ("no", "No write-back pending", _organizations.filter(write_back=None))),
+    ]
+    acts = [
+        Action("reconcile", "Reconcile with WorkOS",
+            "Asks WorkOS for the organization, repairs here what differs, and writes the id to "
+            "WorkOS if it is missing there.",
+            act=calls.reconcile, plan=calls.plan_reconcile),
+        Action("disable", "Disable here",
+            "Sets disabled_at to now. The sync goes on with name and link, never enables it, and "
+            "reports it as disabled_here.",
+            act=lambda ids: [Result("Disabled", disable(ids))],
+            applies=lambda row: row.disabled_at is None, state=_state, is_dangerous=True),
+        Action("enable", "Enable here",
+            "Clears disabled_at. What WorkOS has deleted is disabled again by the next snapshot.",
+            act=lambda ids: [Result("Enabled", enable(ids))],
+            applies=lambda row: row.disabled_at is not None, state=_state),
+    ]
+    # fmt: on
+
+    @admin.display(description="linked", boolean=True)
+    def is_linked(self, organization: Organization) -> bool:
+        return organization.workos_id is not None
+
+    @admin.display(description="write-back")
+    def pending(self, organization: Organization) -> str:
+        pending = getattr(organization, "write_back", None)
+        if pending is None:
+            return EMPTY
+        state = "conflict" if pending.next_attempt_at is None else "pending"
+        return link("externalidwriteback", organization.id, state)
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        organization = context["original"]
+        events = _events.about(organization).defer("payload")
+        claims = Q(organization_id=organization.id) | Q(pk=organization.workos_id)
+        # The template shows of them what the person may see, and only that is read.
+        context |= {
+            "parked": events.parked(),
+            "conflicts": _conflicts.filter(claims),
+            "history": events[:_EVENTS_OF_HISTORY],
+            "environment": sync_settings().environment_id,
+        }
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    def formfield_for_dbfield(
+        self, db_field: Any, request: HttpRequest, **kwargs: Any
+    ) -> forms.Field | None:
+        # "Changed" then means changed by the person at this page, and not merely different from
+        # what another program has written since the page was shown.
+        return super().formfield_for_dbfield(db_field, request, show_hidden_initial=True, **kwargs)
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: Any) -> None:
+        # All columns, which is Django's way, would take back what the sync has written meanwhile.
+        if form.changed_data:
+            obj.updated_at = Now()
+            obj.save(update_fields=[*form.changed_data, "updated_at"])
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            return super().changeform_view(request, *args, **kwargs)
+        except DatabaseError as error:
+            # Another program took the slug, or deleted the row, since it was read.
+            if request.method != "POST":
+                raise
+            self.message_user(request, f"Not saved: {error}", messages.ERROR)
+            return HttpResponseRedirect(request.get_full_path())
+
+
+class AboutOrganizations(ActingAdmin):
+    """A table whose rows are about an organization, and link to it."""
+
+    def get_queryset(self, request: HttpRequest) -> Rows:
+        rows = (
+            _organizations.filter(pk=OuterRef("organization_id")),
+            _organizations.filter(workos_id=OuterRef("workos_organization_id")),
+        )
+        # The second is looked for only if there is no first.
+        first = (Subquery(found.values(row=JSONObject(id="id", name="name"))[:1]) for found in rows)
+        return super().get_queryset(request).annotate(row=Coalesce(*first))  # type: ignore[no-any-return]
+
+    @admin.display(description="organization", ordering="organization_id")
+    def organization(self, about: Any) -> str:
+        """Return a link to the row that it names, else to the one that is linked."""
+        workos_id = shown(about.workos_organization_id)
+        if about.row is None:
+            return shown(about.organization_id) if about.organization_id else workos_id
+        row = link("organization", about.row["id"], about.row["name"])
+        return format_html('{}<br><span class="quiet">{}</span>', row, workos_id)
+
+
+# The ledger ---------------------------------------------------------------------------------
+
+
+def _state_of_event(event: WorkOSEvent) -> str:
+    if not event.is_parked:
+        return "Not parked any more"
+    return f"About {event.workos_organization_id or 'no organization'}; parked: {event.error}"
+
+
+_WHAT_REPLAY_DOES = (
+    "Asks WorkOS for the organization as it is today, and applies that instead of the event. An "
+    "event for which that is not possible stays parked. It stops after "
+    f"{calls.MAX_SECONDS:.0f} seconds: what is left stays parked, and can be replayed again."
+)
+
+
+@admin.register(WorkOSEvent)
+class WorkOSEventAdmin(AboutOrganizations):
+    columns = "id outcome type organization error occurred_at announced_at processed_at"
+    sections = {
+        "": "id type workos_organization_id organization resource object_key occurred_at "
+        "announced_at processed_at outcome"
+    }
+    ordering = ["-id"]  # WorkOS's ids are in the order of time; and it has an index.
+    search_fields = ["id", "workos_organization_id", "organization_id"]
+    search_help_text = "Id of the event, the WorkOS organization or the organization, or a part"
+    # fmt: off
+    list_filter = [
+        choice_filter("outcome",
+            ("unseen", "Announced, not yet read", _events.announced_and_unseen()),
+            *((name, name.capitalize(), _events.filter(outcome=name)) for name in EVENT_OUTCOMES)),
+        choice_filter("webhook",
+            ("none", "Listed, but no webhook came", _events.unannounced()),
+            ("alone", "A webhook came, but it was never listed", _events.missing())),
+        # Asking the ledger which types there are would read all of it.
+        choice_filter("type",
+            *((name, name, _events.filter(type=name)) for name in EventType),
+            ("other", "other", _events.exclude(type__in=list(EventType)))),
+    ]
+    acts = [
+        Action("replay", "Apply what WorkOS says now", _WHAT_REPLAY_DOES,
+            act=calls.replay, applies=lambda event: event.is_parked, state=_state_of_event),
+        Action("dismiss", "Dismiss",
+            "Changes no organization, and forgets the payload and the error. This can't be undone.",
+            act=calls.dismiss, applies=lambda event: event.is_parked, state=_state_of_event,
+            is_dangerous=True),
+        Action("replay", "Replay all parked events", _WHAT_REPLAY_DOES,
+            act=calls.replay, plan=calls.plan_replay_of_all, page="replay-all"),
+    ]
+    # fmt: on
+
+    def get_queryset(self, request: HttpRequest) -> Rows:
+        # A payload may be long, and the list does not show it.
+        return super().get_queryset(request).defer("payload")
+
+
+# The outbox ---------------------------------------------------------------------------------
+
+
+def _state_of_write_back(write_back: ExternalIdWriteBack) -> str:
+    state = "In conflict" if write_back.next_attempt_at is None else "Waiting"
+    return f"{state}: {write_back.last_error}" if write_back.last_error else state
+
+
+@admin.register(ExternalIdWriteBack)
+class ExternalIdWriteBackAdmin(ActingAdmin):
+    columns = "workos_id organization_link requested_at attempts next_attempt_at last_error"
+    sections = {"": columns}
+    prefetch = "organization"
+    search_fields = ["workos_id", "organization__id", "organization__name"]
+    search_help_text = "WorkOS id, id or name of the organization, or a part of one"
+    ordering = ["-requested_at", "pk"]
+    # fmt: off
+    list_filter = [
+        choice_filter("state",
+            ("waiting", "Waiting for the next attempt", _write_backs.exclude(next_attempt_at=None)),
+            ("conflict", "Conflict, for a person", _write_backs.conflicts())),
+    ]
+    acts = [
+        Action("retry", "Try again now",
+            "The worker writes the id to WorkOS now, as if it had not been tried before. If WorkOS "
+            "has another id there, that is a conflict again: correct it in WorkOS first.",
+            act=lambda ids: [Result("Enqueued", retry(ids))], state=_state_of_write_back),
+    ]
+    # fmt: on
+
+    @admin.display(description="organization")
+    def organization_link(self, write_back: ExternalIdWriteBack) -> str:
+        return link("organization", write_back.organization.id, write_back.organization.name)
+
+
+# Conflicts ----------------------------------------------------------------------------------
+
+
+def _describe(conflict: WorkOSConflict) -> str:
+    return f"{conflict.kind}: {conflict.reason}"
+
+
+@admin.register(WorkOSConflict)
+class WorkOSConflictAdmin(AboutOrganizations):
+    columns = (
+        "workos_organization_id organization kind_and_advice reason found_at last_seen_at "
+        "acknowledged_at"
+    )
+    sections = {"": columns}
+    search_fields = ["workos_organization_id", "organization_id", "reason"]
+    search_help_text = "WorkOS id, id of the organization, reason, or a part of one"
+    ordering = ["-found_at", "pk"]
+    # fmt: off
+    list_filter = [
+        choice_filter("kind", *(
+            (kind, kind.replace("_", " ").capitalize(), _conflicts.filter(kind=kind))
+            for kind in ConflictKind)),
+        choice_filter("acknowledged",
+            ("no", "To be decided", _conflicts.undecided()),
+            ("yes", "Kept as it is", _conflicts.exclude(acknowledged_at=None))),
+    ]
+    acts = [
+        Action("recheck", "Look again",
+            "Asks WorkOS for the organization, and repairs here what can be repaired. A conflict "
+            "that is solved is removed from this list.",
+            act=calls.reconcile, plan=calls.plan_reconcile),
+        Action("overwrite", "Overwrite in WorkOS",
+            "Writes the row's id to WorkOS, over the external_id that is there. What other "
+            "programs keep under that one loses its organization.",
+            act=calls.decide(conflicts.overwrite_in_workos), state=_describe, is_dangerous=True,
+            applies=lambda row: row.kind in conflicts.OVERWRITABLE),
+        Action("relink", "Give the row to the new organization",
+            "Links the row to the WorkOS organization that claims it, and updates it. The one that "
+            "it was linked to gets a row of its own, with its next event.",
+            act=calls.decide(conflicts.give_row), state=_describe, is_dangerous=True,
+            applies=lambda row: row.kind in conflicts.RELINKABLE),
+        Action("acknowledge", "Keep as it is",
+            "Changes nothing. It is no warning any more, until WorkOS says something else.",
+            act=calls.keep, state=_describe, applies=lambda row: row.acknowledged_at is None),
+    ]
+    # fmt: on
+
+    @admin.display(description="kind, and what to do", ordering="kind")
+    def kind_and_advice(self, conflict: WorkOSConflict) -> str:
+        return render_to_string("admin/orgs/conflict_kind.html", {"kind": conflict.kind})
+
+
+# The cursor: its list, of which there is one row, is the page of the sync status --------------
+
+
+@admin.register(SyncCursor)
+class SyncCursorAdmin(ActingAdmin):
+    # fmt: off
+    acts = [
+        Action("drain", "Read the stream now",
+            "The worker reads WorkOS's stream from the cursor on, and applies what is new. It does "
+            "so every minute by itself.",
+            act=calls.enqueue(SYNC_EVENTS, "Read the stream now"), page="drain"),
+        Action("snapshot", "Take a snapshot now",
+            "The worker compares all of WorkOS's organizations with the table and repairs what "
+            "differs, as it does once a day by itself. Its log says what it repaired, and this "
+            "page how much; manage.py reconcile_workos --dry-run says it before. If a snapshot is "
+            "being taken already, nothing happens.",
+            act=calls.enqueue(RECONCILE, "Take a snapshot now"), page="snapshot"),
+    ]
+    # fmt: on
+
+    def __init__(self, model: type[SyncCursor], admin_site: admin.AdminSite) -> None:
+        super().__init__(model, admin_site)
+        # Our template of the site's first page only adds to Django's, or to a theme's; in a place
+        # where it does not matter which of the installed apps comes first.
+        if admin_site.index_template is None:
+            admin_site.index_template = "admin/orgs/index.html"
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        status = current_status()
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": "Sync status",
+            "site_actions": self.site_actions(request),
+            "status": status,
+            "stream": ORGANIZATIONS_STREAM,
+        }
+        if figures := status.figures:
+            context["events"] = events_plot(figures.last_day, figures.at)
+            context["latency"] = latency_plot(figures.last_day, figures.at)
+        return TemplateResponse(request, "admin/orgs/sync_status.html", context)

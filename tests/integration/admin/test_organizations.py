@@ -1,0 +1,341 @@
+"""An organization's page: what can be edited, its state and history; and what reconciling does."""
+
+from collections.abc import Callable
+from typing import Any, LiteralString
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.db import connection
+
+from orgs.admin import OrganizationAdmin
+from orgs.models import Organization
+from orgs.testing import FakeWorkOS
+from tests.admin_pages import (
+    CONFLICTS,
+    EVENTS,
+    ORGANIZATIONS,
+    Response,
+    a_client,
+    a_conflict,
+    a_ledger_row,
+    a_parked_event,
+    a_write_back,
+    carry_out,
+    choose,
+    confirm,
+    durable,
+    form_of,
+    page_of,
+    read,
+    said,
+    text_of,
+)
+from tests.builders import NOON, an_announcement, an_organization_row, minutes
+from tests.concurrency import another_program
+
+pytestmark = pytest.mark.django_db
+
+
+# Editing ------------------------------------------------------------------------------------
+
+
+def save(row: Organization, before: Callable[[], None] = lambda: None, **posted: str) -> Response:
+    """What follows on saving the page, of which ``posted`` was changed and ``before`` happened."""
+    client = a_client("change_organization")
+    fields = form_of(client.get(page_of(row)))
+    before()
+    return client.post(page_of(row), {**fields, **posted}, follow=True)
+
+
+@pytest.mark.parametrize(
+    ("posted", "written"),
+    [
+        pytest.param({"gram_account_type": "pro"}, {"gram_account_type": "pro"}, id="changed"),
+        pytest.param({}, {}, id="nothing"),
+        pytest.param(
+            {"slug": "new", "name": "Mine", "workos_id": "org_2", "disabled_at": "2026-01-01"},
+            {"slug": "new"},
+            id="what WorkOS owns",
+        ),
+    ],
+)
+def test_saving_writes_what_gram_owns_and_was_changed_and_when(
+    posted: dict[str, str], written: dict[str, str]
+) -> None:
+    row = an_organization_row("gram-1", workos_id="org_1", updated_at=NOON)
+    before = Organization.objects.values().get()
+
+    save(row, **posted)
+
+    after = Organization.objects.values().get()
+    changed = {name: after[name] for name in after if after[name] != before[name]}
+    assert bool(changed.pop("updated_at", None)) == bool(written)
+    assert changed == written
+
+
+def test_what_another_program_wrote_since_the_page_was_shown_survives() -> None:
+    row = an_organization_row("gram-1")
+
+    def write() -> None:
+        Organization.objects.update(gram_account_type="enterprise", whitelisted=False)
+
+    save(row, write, slug="new")
+
+    row.refresh_from_db()
+    assert (row.slug, row.gram_account_type, row.whitelisted) == ("new", "enterprise", False)
+
+
+@durable
+@pytest.mark.parametrize(
+    ("statement", "error"),
+    [
+        pytest.param("UPDATE organization_metadata SET name = 'Renamed'", "", id="renames"),
+        pytest.param(
+            "INSERT INTO organization_metadata (id, name, slug) VALUES ('gram-2', 'Other', 'new')",
+            "organization_metadata_slug_key",
+            id="takes the slug",
+        ),
+        pytest.param("DELETE FROM organization_metadata", "did not affect any rows", id="deletes"),
+    ],
+)
+def test_a_save_that_another_program_was_quicker_than_takes_nothing_back(
+    statement: LiteralString, error: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = an_organization_row("gram-1")
+    save_model = OrganizationAdmin.save_model
+
+    def be_late(*arguments: Any) -> None:
+        with another_program() as elsewhere:
+            elsewhere.execute(statement)
+        save_model(*arguments)
+
+    monkeypatch.setattr(OrganizationAdmin, "save_model", be_late)
+    response = save(row, slug="new")
+
+    level, text = said(response)[0]
+    assert response.status_code == 200
+    if error:
+        assert (level, text[:11]) == ("error", "Not saved: ")
+        assert error in text
+    else:
+        row.refresh_from_db()
+        assert (row.name, row.slug) == ("Renamed", "new")
+
+
+# State and history --------------------------------------------------------------------------
+
+
+LINKED = {"workos_id": "org_1"}
+
+
+@pytest.mark.parametrize(
+    ("columns", "write_back", "state"),
+    [
+        pytest.param(LINKED, None, "Enabled", id="enabled"),
+        pytest.param(LINKED, None, "No write-back waits: WorkOS knows the id", id="in sync"),
+        pytest.param({}, None, "Not linked to WorkOS", id="not linked"),
+        pytest.param(
+            {"disabled_at": NOON}, None, "Disabled at 2026-01-15 12:00:00 UTC", id="disabled"
+        ),
+        pytest.param(
+            LINKED | {"disabled_at": NOON},
+            None,
+            "Disabled here at 2026-01-15 12:00:00 UTC; it lives in WorkOS",
+            id="disabled here",
+        ),
+        pytest.param(
+            LINKED | {"disabled_at": NOON, "workos_deleted_at": NOON},
+            None,
+            "Deleted in WorkOS at 2026-01-15 12:00:00 UTC",
+            id="deleted in WorkOS",
+        ),
+        pytest.param(
+            LINKED,
+            {"last_error": "<503>", "attempts": 7, "requested_at": NOON},
+            "Write-back pending since 2026-01-15 12:00:00 UTC, attempts 7: &lt;503&gt;",
+            id="write-back failing",
+        ),
+        pytest.param(
+            LINKED, {"next_attempt_at": None}, "Write-back in conflict since", id="in conflict"
+        ),
+    ],
+)
+def test_a_page_begins_with_the_state(
+    columns: dict[str, Any], write_back: dict[str, Any] | None, state: str
+) -> None:
+    row = an_organization_row("gram-1", **columns)
+    if write_back:
+        a_write_back(row, **write_back)
+
+    page = text_of(read(a_client(), page_of(row)))
+
+    assert page.index(state) < page.index("Owned by Gram")
+
+
+@pytest.mark.parametrize(
+    ("environment", "workos_id", "link"),
+    [
+        ("environment_01", "org_1", "environment_01/organizations/org_1"),
+        ("a/../b", "org/1?a", "a%2F..%2Fb/organizations/org%2F1%3Fa"),
+        ("environment_01", None, None),
+        ("", "org_1", None),
+    ],
+)
+def test_the_state_links_to_workoss_dashboard(
+    environment: str, workos_id: str | None, link: str | None, sync_setting: Any
+) -> None:
+    sync_setting(ENVIRONMENT_ID=environment)
+    row = an_organization_row("gram-1", workos_id=workos_id)
+
+    page = read(a_client(), page_of(row))
+
+    assert (f'<a href="https://dashboard.workos.com/{link}" rel="noreferrer">' in page) == bool(
+        link
+    )
+    assert ("dashboard.workos.com" in page) == bool(link)
+
+
+def test_a_page_links_to_what_a_person_has_to_decide_and_to_the_events() -> None:
+    row = an_organization_row("gram&1", workos_id="org_2")
+    client = a_client()
+    before = read(client, page_of(row))
+    a_ledger_row("event_1", organization_id="gram&1", occurred_at=NOON - minutes(1))
+    parked = a_parked_event("event_2", workos_organization_id="org_2")
+    an_announcement("event_3", workos_id="org_2")
+    a_ledger_row("event_4", workos_organization_id="org_3", organization_id="gram-3")
+    conflict = a_conflict("org_2", reason="<why>")
+    a_conflict("org_3", organization_id="gram-3")
+
+    response = client.get(page_of(row))
+    blind = read(a_client(sees="organization"), page_of(row))
+
+    page = response.content.decode()
+    assert "The ledger knows no event about it." in before
+    assert [event.pk for event in response.context["history"]] == ["event_3", "event_2", "event_1"]
+    assert f'<a href="{page_of(parked)}">An event is parked</a></strong>: data.name is wr' in page
+    assert f'<a href="{page_of(parked)}" title="event_2">organization.updated</a>' in page
+    assert f'<a href="{page_of(conflict)}">In conflict</a></strong>: &lt;why&gt;' in page
+    assert page.count("In conflict") == 1
+    assert "<td>not read yet</td>" in page
+    assert f'<a href="{EVENTS}?q=gram%261">' in page
+    assert not [url for url in (EVENTS, CONFLICTS) if url in blind]
+
+
+# Reconciling --------------------------------------------------------------------------------
+
+
+@durable
+def test_reconciling_says_what_it_would_do_and_then_what_it_did(workos: FakeWorkOS) -> None:
+    for id_, name in (("1", "There"), ("2", "Same")):
+        workos.create_organization(id=f"org_{id_}", name=name, external_id=f"gram-{id_}")
+        an_organization_row(
+            f"gram-{id_}", name={"1": "Here"}.get(id_, name), workos_id=f"org_{id_}"
+        )
+    an_organization_row("gram-3", name="Gone", workos_id="org_gone")
+    an_organization_row("gram-4", name="Not asked for", workos_id="org_gone_too")
+    client = a_client("reconcile_organization")
+
+    question = choose(client, ORGANIZATIONS, "reconcile", "gram-1", "gram-2", "gram-3")
+    before = list(Organization.objects.values_list("name", "disabled_at"))
+    answer = confirm(client, question)
+
+    page = question.content.decode()
+    assert "<h1>Reconcile with WorkOS: 3 organizations</h1>" in page
+    assert "updated gram-1 (org_1): name: &quot;Here&quot; → &quot;There&quot;" in page
+    assert "In sync with WorkOS: nothing happens" in page
+    assert "disabled gram-3 (org_gone)" in page
+    assert ("Here", None) in before
+    assert said(answer) == [
+        ("success", 'updated gram-1 (org_1): name: "Here" → "There"'),
+        ("success", 'disabled gram-3 (org_gone): disabled_at: null → "now"'),
+        ("success", "In sync with WorkOS: gram-2"),
+    ]
+    assert Organization.objects.get(id="gram-1").name == "There"
+    assert [row.id for row in Organization.objects.disabled()] == ["gram-3"]
+    assert sorted(LogEntry.objects.values_list("object_id", "change_message")) == [
+        ("gram-1", 'updated gram-1 (org_1): name: "Here" → "There"'),
+        ("gram-2", "In sync with WorkOS"),
+        ("gram-3", 'disabled gram-3 (org_gone): disabled_at: null → "now"'),
+    ]
+
+
+@durable
+@pytest.mark.parametrize(
+    ("external_id", "text"),
+    [
+        pytest.param("gram-1", "In sync with WorkOS: nothing happens", id="in sync"),
+        pytest.param("theirs", "conflict gram-1 (org_1)", id="in conflict"),
+    ],
+)
+def test_where_nothing_would_be_repaired_there_is_nothing_to_confirm(
+    external_id: str, text: str, workos: FakeWorkOS
+) -> None:
+    workos.create_organization(id="org_1", name="Acme", external_id=external_id)
+    an_organization_row("gram-1", name="Acme", workos_id="org_1")
+
+    question = choose(a_client("reconcile_organization"), ORGANIZATIONS, "reconcile", "gram-1")
+
+    page = question.content.decode()
+    assert text in page
+    assert "There is nothing to do" in page
+
+
+@durable
+@pytest.mark.parametrize(
+    ("id_", "method", "text"),
+    [
+        pytest.param("gram-1", "PUT", "1 write-back failed", id="no write-back"),
+        pytest.param("gram-1", "GET", "Not done: gram-1: ", id="WorkOS can't be asked"),
+        pytest.param("gram-nowhere", "DELETE", "Not done: gram-nowhere: ", id="no such row"),
+    ],
+)
+def test_reconciling_says_what_was_not_done(
+    id_: str, method: str, text: str, workos: FakeWorkOS
+) -> None:
+    workos.create_organization(id="org_1", name="Acme")
+    an_organization_row("gram-1", workos_id="org_1", name="Acme")
+    workos.misbehave("status", status=503, method=method, path="/organizations", times=None)
+    client = a_client("reconcile_organization")
+    sure = {"action": "reconcile_selected", "_selected_action": id_, "confirmed": "yes"}
+
+    level, what = said(client.post(ORGANIZATIONS, sure, follow=True))[-1]
+
+    assert (level, what[: len(text)]) == ("error", text)
+    assert not Organization.objects.disabled().exists()
+
+
+@durable
+def test_reconciling_many_that_are_missing_disables_none(workos: FakeWorkOS) -> None:
+    ids = [f"gram-{number}" for number in range(12)]
+    for id_ in ids:
+        an_organization_row(id_, workos_id=f"org_{id_}")
+
+    answer = carry_out(a_client("reconcile_organization"), ORGANIZATIONS, "reconcile", *ids)
+
+    assert "error" in [level for level, _ in said(answer)]
+    assert not Organization.objects.disabled().exists()
+
+
+@durable
+def test_looking_again_solves_a_conflict_that_is_no_more(workos: FakeWorkOS) -> None:
+    workos.create_organization(id="org_1", name="New", external_id="gram-1")
+    an_organization_row("gram-1", name="Old", workos_id="org_1")
+    conflict = a_conflict("org_1", organization_id="gram-1")
+
+    answer = carry_out(a_client("recheck_workosconflict"), CONFLICTS, "recheck", "org_1")
+
+    assert said(answer) == [("success", 'updated gram-1 (org_1): name: "Old" → "New"')]
+    assert not type(conflict).objects.exists()
+
+
+@durable
+def test_a_decision_that_solves_nothing_any_more_is_said(workos: FakeWorkOS) -> None:
+    a_conflict("org_1")
+    client = a_client("overwrite_workosconflict")
+    question = choose(client, CONFLICTS, "overwrite", "org_1")
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM workos_conflict")
+
+    ((level, text),) = said(confirm(client, question))
+
+    assert (level, text) == ("error", "Not done: org_1 has no conflict any more")

@@ -1,0 +1,260 @@
+"""The page of the sync status, and the line at the head of the admin that leads there."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.contrib.admin import AdminSite, site
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.template import RequestContext, Template
+from django.test import RequestFactory
+from django_q.models import Schedule
+
+from orgs.admin import SyncCursorAdmin
+from orgs.domain import status
+from orgs.domain.types import Outcome
+from orgs.models import SyncCursor
+from orgs.templatetags.orgs_admin import ago, marked
+from tests.admin_pages import (
+    CONFLICTS,
+    CURSOR,
+    EVENTS,
+    ORGANIZATIONS,
+    OUTBOX,
+    a_client,
+    a_conflict,
+    a_ledger_row,
+    a_parked_event,
+    a_write_back,
+    durable,
+    read,
+    text_of,
+)
+from tests.builders import NOON, an_announcement, an_organization_row, minutes
+from tests.concurrency import another_program
+
+pytestmark = pytest.mark.django_db
+
+HEADS = ["/admin/", "/admin/orgs/"]
+
+
+@pytest.fixture(autouse=True)
+def a_mirror_that_is_current(db: None) -> None:
+    now = datetime.now(UTC)
+    Schedule.objects.update(next_run=now + minutes(1))
+    SyncCursor.objects.create(stream="organizations", drained_at=now, reconciled_at=now)
+
+
+def break_everything() -> None:
+    """A worker that is not running, an event parked, a conflict, a row disabled here."""
+    now = datetime.now(UTC)
+    Schedule.objects.update(next_run=now - minutes(10))
+    failing = {"failures": 3, "failing_since": now - minutes(12)}
+    SyncCursor.objects.update(
+        drained_at=now - minutes(13), last_error="401 <b>Unauthorized</b>", **failing
+    )
+    a_parked_event(processed_at=now)
+    organization = an_organization_row("gram-1", workos_id="org_1", disabled_at=now)
+    a_write_back(organization, next_attempt_at=None)
+    a_conflict("org_2")
+
+
+def test_when_nothing_is_wrong_it_says_so() -> None:
+    page = read(a_client(), CURSOR)
+
+    assert "Current, and nothing is wrong." in page
+    assert "What is wrong, and what to do" not in page
+    assert "WorkOS's stream was read to its end 0 seconds ago" in text_of(page)
+    assert "Events by outcome and hour: none." in page
+    assert "no event was announced and then applied" in page
+    assert "<svg viewBox=" not in page
+
+
+def test_what_is_wrong_is_said_with_what_to_do_and_where() -> None:
+    break_everything()
+
+    page = read(a_client(), CURSOR)
+
+    text = text_of(page)
+    assert re.search(r"\d things? to act on now, \d things to look into\.", text)
+    assert text.index("Act now: ") < text.index("Look into it: ")
+    assert "<code>systemctl restart gram-sync-worker</code>" in page
+    assert "401 &lt;b&gt;Unauthorized&lt;/b&gt;" in page
+    for url, query, label in (
+        (EVENTS, "outcome=parked", "Parked events"),
+        (CONFLICTS, "acknowledged=no", "Conflicts"),
+        (ORGANIZATIONS, "disabled=here", "Organizations disabled here"),
+    ):
+        assert f'<p><a href="{url}?{query}">{label}</a></p>' in page
+
+
+def test_what_waits_is_counted_and_leads_to_its_rows() -> None:
+    an_announcement("event_1", ago=minutes(0.5))
+    an_announcement("event_2", ago=timedelta(0))
+    an_organization_row("gram-1", workos_id="org_1", disabled_at=datetime.now(UTC) - minutes(2))
+
+    page = read(a_client(), CURSOR)
+
+    for row in (
+        f'{EVENTS}?outcome=unseen">Announced by a webhook, not yet read from the stream 2 30 sec',
+        f'{EVENTS}?outcome=parked">Parked, for a person 0 –',
+        f'{OUTBOX}?state=waiting">Write-backs: ids that WorkOS does not know yet 0 –',
+        f'{CONFLICTS}?acknowledged=no">Conflicts, for a person 0 –',
+        f'{ORGANIZATIONS}?disabled=here">Organizations disabled here that live in WorkOS 1 2 min',
+        f'{ORGANIZATIONS}?linked=yes&amp;disabled=no">Linked to WorkOS 0',
+    ):
+        url, _, text = row.partition('">')
+        assert f'href="{url}">' in page
+        assert text in text_of(page)
+
+
+def test_the_last_day_is_drawn_and_is_there_as_a_table_too(settings: Any) -> None:
+    settings.LANGUAGE_CODE, settings.USE_THOUSAND_SEPARATOR = "de", True
+    processed_at = datetime.now(UTC) - minutes(1)
+    for number, outcome in enumerate((Outcome.CREATED, Outcome.CREATED, Outcome.STALE)):
+        announced_at = processed_at - timedelta(seconds=2)
+        times = {"announced_at": announced_at, "processed_at": processed_at}
+        a_ledger_row(f"event_{number}", outcome=outcome, **times)
+
+    page = read(a_client(), CURSOR)
+
+    bars = re.findall(r'<rect class="bar outcome-(\w+)" ([^>]+)>', page)
+    assert [outcome for outcome, _ in bars] == ["created", "stale"]
+    assert [numbers.split(" ", 1)[1] for _, numbers in bars] == [
+        'y="2" width=".84" height="2"',
+        'y="1" width=".84" height="1"',
+    ]
+    assert 'viewBox="0 0 25 1000" preserveAspectRatio="none" role="img" aria-labelledby="' in page
+    hour = f"{processed_at:%H}:00"
+    assert f"Hour from created stale all {hour} 2 1 3" in text_of(page)
+    assert f"Hour from p50 p99 {hour} 2 s 2 s" in text_of(page)
+
+
+@durable
+def test_without_figures_what_is_wrong_is_said_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("orgs.services.status._STATEMENT_SECONDS", 0.1)
+    client = a_client()
+
+    with another_program() as elsewhere:
+        elsewhere.execute("LOCK TABLE workos_event IN ACCESS EXCLUSIVE MODE")
+        page = read(client, CURSOR)
+
+    assert "another program holds a lock on" in page
+    assert "There are no figures" in page
+
+
+@pytest.mark.parametrize(
+    ("drift", "said"), [(0, "and repaired nothing"), (1, "1 organization"), (2, "2 organizations")]
+)
+def test_what_the_last_snapshot_repaired_is_said(drift: int, said: str) -> None:
+    SyncCursor.objects.update(last_drift=drift)
+
+    assert said in text_of(read(a_client(), CURSOR))
+
+
+def test_every_button_that_a_remedy_names_is_there() -> None:
+    labels = {
+        action.label for table in site._registry.values() for action in getattr(table, "acts", ())
+    }
+    remedies = " ".join(rule.remedy for rule in (*status.DATABASE_RULES, *status.RULES))
+
+    named = set(re.findall(r"\*([^*]+)\*", remedies))
+
+    assert named - labels <= {"Could not create task from schedule"}
+
+
+# Who sees it, and where ---------------------------------------------------------------------
+
+
+@durable
+@pytest.mark.parametrize("url", HEADS)
+def test_the_admin_begins_with_the_state_of_the_sync(url: str) -> None:
+    client = a_client()
+
+    well = read(client, url)
+    break_everything()
+    ill = read(client, url)
+
+    link = f'<a href="{CURSOR}">Sync status</a>'
+    assert f'state-ok">{link}: current, and nothing is wrong' in well
+    assert re.search(rf'state-error">{link}: \d things? to act on now', ill)
+    assert well.index(link) < well.index("content-main")
+
+
+def test_who_may_not_see_the_cursor_or_the_rows_sees_no_status_or_no_links() -> None:
+    break_everything()
+
+    client = a_client(sees="organization")
+    statuses = [client.get(CURSOR).status_code, *["sync-state" in read(client, u) for u in HEADS]]
+    page = read(a_client(sees="synccursor"), CURSOR)
+
+    assert statuses == [403, False, False]
+    assert "Parked, for a person" in page
+    assert not [url for url in (EVENTS, OUTBOX, CONFLICTS, ORGANIZATIONS) if f'"{url}' in page]
+
+
+def test_a_sites_own_first_page_is_left_alone() -> None:
+    other = AdminSite()
+    other.index_template = "theirs.html"
+
+    SyncCursorAdmin(SyncCursor, other)
+
+    assert other.index_template == "theirs.html"
+
+
+@durable
+def test_inside_a_transaction_the_head_of_the_admin_leads_to_the_status_without_it() -> None:
+    a_client()
+    request = RequestFactory().get("/admin/")
+    request.user = User.objects.get()
+    template = Template("{% load orgs_admin %}{% sync_status_line %}")
+
+    with transaction.atomic():
+        line = template.render(RequestContext(request))
+
+    assert text_of(line) == "Sync status"
+
+
+@pytest.mark.parametrize("url", [*HEADS, CURSOR])
+def test_pages_run_no_script_and_no_style_of_their_own_and_refer_to_what_is_there(url: str) -> None:
+    break_everything()
+    now = datetime.now(UTC)
+    a_ledger_row("event_2", processed_at=now, announced_at=now - minutes(1))
+
+    page = read(a_client(), url)
+
+    assert not re.findall(r"""(?:src|href|action)=["']?(?:\w+:)?//[^"']*""", page)
+    assert not re.findall(r"<script(?![^>]* src=)[^>]*>|<[^>]* on\w+=|<style|<[^>]* style=", page)
+    ids = re.findall(r' id="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r' aria-labelledby="([^"]+)"', page)) <= set(ids)
+
+
+@pytest.mark.parametrize(
+    ("moment", "words"),
+    [
+        (None, "never"),
+        (NOON, "0 seconds ago"),
+        (NOON - minutes(3), "3 minutes ago"),
+        (NOON + minutes(3), "in 3 minutes"),
+    ],
+)
+def test_a_moment_is_described_from_now(moment: datetime | None, words: str) -> None:
+    assert ago(moment, NOON) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "html"),
+    [
+        ("Run `a b` now.", "Run <code>a b</code> now."),
+        ("Choose *This* or *That*.", "Choose <em>This</em> or <em>That</em>."),
+        ("<b> & `<i>`", "&lt;b&gt; &amp; <code>&lt;i&gt;</code>"),
+        ("2 * 3 = 6", "2 * 3 = 6"),
+    ],
+)
+def test_commands_and_names_are_marked_and_all_else_is_text(text: str, html: str) -> None:
+    assert marked(text) == html

@@ -1,0 +1,379 @@
+"""What the admin shows of each table, and to whom: lists, filters, searches, rows' pages."""
+
+from typing import Any
+
+import pytest
+from django.contrib.admin import site
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import User
+from django.db import connection
+from django.db.models import QuerySet
+from django.test import Client, RequestFactory
+from django.urls import URLPattern, reverse
+from django_q.models import OrmQ
+from pytest_django import DjangoAssertNumQueries
+
+from orgs.domain.types import ConflictKind, Outcome
+from orgs.models import (
+    ExternalIdWriteBack,
+    Organization,
+    SyncCursor,
+    WorkOSConflict,
+    WorkOSEvent,
+)
+from orgs.testing import FakeWorkOS
+from tests.admin_pages import (
+    CONFLICTS,
+    CURSOR,
+    EVENTS,
+    LISTS,
+    ORGANIZATIONS,
+    OUTBOX,
+    a_client,
+    a_conflict,
+    a_ledger_row,
+    a_parked_event,
+    a_write_back,
+    durable,
+    listed,
+    page_of,
+    read,
+)
+from tests.builders import NOON, an_announcement, an_organization_row, minutes
+
+pytestmark = pytest.mark.django_db
+
+TABLES: list[Any] = [Organization, WorkOSEvent, ExternalIdWriteBack, WorkOSConflict, SyncCursor]
+
+
+@pytest.fixture
+def one_of_each() -> list[Any]:
+    organization = an_organization_row("gram-1", workos_id="org_1")
+    cursor = SyncCursor.objects.create(stream="organizations", last_error="503", failures=7)
+    return [organization, a_parked_event(), a_write_back(organization), a_conflict(), cursor]
+
+
+# Finding rows -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def four_of_each() -> None:
+    gone = {"disabled_at": NOON, "workos_deleted_at": NOON}
+    an_organization_row("bare", slug="a-slug")
+    an_organization_row("here", slug="b", workos_id="org_3", disabled_at=NOON)
+    linked = an_organization_row("linked", slug="c", name="Umbrella", workos_id="org_1", **gone)
+    a_write_back(linked, requested_at=NOON - minutes(60))
+    pending = an_organization_row("pending", slug="d", workos_id="org_2")
+    a_write_back(pending, requested_at=NOON, next_attempt_at=None)
+    a_ledger_row("event_1", type="", organization_id="gram-1")
+    deleted = {"type": "organization.deleted", "workos_organization_id": "org_2"}
+    a_ledger_row("event_2", **deleted, outcome=Outcome.DISABLED, announced_at=NOON)
+    an_announcement("event_3")
+    a_ledger_row("event_4", announced_at=NOON, outcome=Outcome.MISSING)
+    claimed = {"kind": ConflictKind.ROW_CLAIMED, "reason": "claims", "organization_id": "gram-9"}
+    a_conflict("org_1", **claimed, found_at=NOON - minutes(1), acknowledged_at=NOON)
+    a_conflict("org_2", found_at=NOON)
+
+
+@pytest.mark.usefixtures("four_of_each")
+@pytest.mark.parametrize(
+    ("url", "query", "found"),
+    [
+        (ORGANIZATIONS, "", "bare here linked pending"),
+        (ORGANIZATIONS, "q=Umbrella", "linked"),
+        (ORGANIZATIONS, "q=pend", "pending"),
+        (ORGANIZATIONS, "q=a-slug", "bare"),
+        (ORGANIZATIONS, "q=org_2", "pending"),
+        (ORGANIZATIONS, "q=a-slug&linked=yes", ""),
+        (ORGANIZATIONS, "linked=yes", "here linked pending"),
+        (ORGANIZATIONS, "linked=no", "bare"),
+        (ORGANIZATIONS, "disabled=yes", "here linked"),
+        (ORGANIZATIONS, "disabled=here", "here"),
+        (ORGANIZATIONS, "disabled=no", "bare pending"),
+        (ORGANIZATIONS, "write_back=yes", "linked pending"),
+        (ORGANIZATIONS, "write_back=no", "bare here"),
+        (ORGANIZATIONS, "linked=yes&disabled=no", "pending"),
+        (ORGANIZATIONS, "linked=nonsense", "bare here linked pending"),
+        (EVENTS, "", "event_4 event_3 event_2 event_1"),
+        (EVENTS, "outcome=unseen", "event_3"),
+        (EVENTS, "outcome=disabled", "event_2"),
+        (EVENTS, "outcome=nonsense", "event_4 event_3 event_2 event_1"),
+        (EVENTS, "type=organization.deleted", "event_2"),
+        (EVENTS, "type=other", "event_1"),
+        (EVENTS, "webhook=none", "event_1"),
+        (EVENTS, "webhook=alone", "event_4"),
+        (EVENTS, "q=t_1", "event_1"),
+        (EVENTS, "q=org_2", "event_2"),
+        (EVENTS, "q=gram-1", "event_1"),
+        (OUTBOX, "", "pending linked"),
+        (OUTBOX, "state=waiting", "linked"),
+        (OUTBOX, "state=conflict", "pending"),
+        (OUTBOX, "q=org_2", "pending"),
+        (OUTBOX, "q=Umbrella", "linked"),
+        (OUTBOX, "q=pend", "pending"),
+        (CONFLICTS, "", "org_2 org_1"),
+        (CONFLICTS, "kind=row_claimed", "org_1"),
+        (CONFLICTS, "acknowledged=yes", "org_1"),
+        (CONFLICTS, "acknowledged=no", "org_2"),
+        (CONFLICTS, "q=org_2", "org_2"),
+        (CONFLICTS, "q=gram-9", "org_1"),
+        (CONFLICTS, "q=theirs", "org_2"),
+    ],
+)
+def test_rows_are_found_by(url: str, query: str, found: str) -> None:
+    assert listed(a_client().get(f"{url}?{query}")) == found.split()
+
+
+def test_a_search_that_finds_too_much_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orgs.admin.base._MAX_FOUND", 2)
+    for number in range(3):
+        an_organization_row(f"gram-{number}")
+
+    response = a_client().get(f"{ORGANIZATIONS}?q=gram")
+
+    assert len(listed(response)) == 2
+    assert "More than 2 rows match; these are some of them" in response.content.decode()
+
+
+# A million rows -----------------------------------------------------------------------------
+
+
+def plan_of(url: str, query: str = "") -> str:
+    """PostgreSQL's plan for a page, if it could only walk through an index or sort."""
+    a_client()
+    request = RequestFactory().get(f"{url}?{query}")
+    request.user = User.objects.get()
+    model = next(table for table in TABLES if f"/{table._meta.model_name}/" in url)
+    changelist: Any = site._registry[model].get_changelist_instance(request)
+    rows: QuerySet[Any] = changelist.queryset
+    with connection.cursor() as cursor:
+        for way in ("seqscan", "sort", "bitmapscan"):
+            cursor.execute(f"SET LOCAL enable_{way} = off")
+    return rows[:50].explain()
+
+
+@pytest.mark.parametrize(
+    ("url", "index"),
+    [(ORGANIZATIONS, "organization_metadata_slug_key"), (EVENTS, "workos_event_pkey")],
+)
+def test_a_list_reads_its_first_page_in_the_order_of_an_index(url: str, index: str) -> None:
+    plan = plan_of(url)
+
+    assert index in plan
+    assert "Sort" not in plan
+
+
+@pytest.mark.parametrize(
+    ("url", "query"),
+    [
+        (ORGANIZATIONS, "write_back=no"),
+        (ORGANIZATIONS, "disabled=here&o=2"),
+        (EVENTS, "type=other"),
+        (EVENTS, "type=other&o=1"),
+    ],
+)
+def test_a_filtered_list_never_walks_through_an_index_for_a_few_rows(url: str, query: str) -> None:
+    # As PostgreSQL would for fifty rows if it took them to be frequent.
+    assert "Sort" in plan_of(url, query)
+
+
+@pytest.mark.parametrize("url", LISTS)
+def test_no_list_offers_what_would_read_a_large_table_whole(
+    url: str, monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    monkeypatch.setattr("orgs.admin.base._MAX_PAGES", 2)
+    for number in range(150):
+        id_, organization = f"gram-{number:03}", an_organization_row(f"gram-{number:03}")
+        a_write_back(organization)
+        a_ledger_row(id_, organization_id=id_)
+        a_conflict(id_)
+    client = a_client()
+
+    # Session, user, two for permissions; the count, the page, and perhaps what belongs to it.
+    with django_assert_num_queries(6 + (url in (ORGANIZATIONS, OUTBOX))):
+        first = client.get(f"{url}?_facets=True")
+    second, third = (client.get(f"{url}?p={page}") for page in (2, 3))
+
+    page = first.content.decode()
+    assert "remove_facets" not in page
+    assert "Show counts" not in page
+    assert f"150 {first.context['cl'].opts.verbose_name_plural}" in page
+    assert len(listed(second)) == 50
+    assert (third.status_code, third.headers["Location"]) == (302, f"{url}?e=1")
+
+
+# What rows show -----------------------------------------------------------------------------
+
+
+def test_times_have_one_form_on_every_page(one_of_each: list[Any], settings: Any) -> None:
+    settings.TIME_ZONE = "Europe/Berlin"
+    Organization.objects.update(created_at=NOON, updated_at=NOON, disabled_at=NOON)
+    ExternalIdWriteBack.objects.update(requested_at=NOON, next_attempt_at=NOON)
+    WorkOSConflict.objects.update(found_at=NOON, last_seen_at=NOON, acknowledged_at=NOON)
+    SyncCursor.objects.update(drained_at=NOON)
+    client = a_client()
+
+    for url in [*LISTS, *map(page_of, one_of_each)]:
+        page = read(client, url)
+
+        assert "2026-01-15 13:00:00 CET" in page
+        assert "Jan" not in page
+
+
+@pytest.mark.parametrize("number", range(len(TABLES)))
+def test_a_rows_page_shows_its_columns_and_what_they_mean(
+    number: int, one_of_each: list[Any]
+) -> None:
+    response = a_client().get(page_of(one_of_each[number]))
+
+    shown = {
+        name if isinstance(name, str) else name.__name__
+        for fieldset in response.context["adminform"]
+        for line in fieldset
+        for name in line.fields
+    }
+    elsewhere = {"error", "payload", "kind", "organization", "organization_id"}
+    assert {field.name for field in TABLES[number]._meta.fields} - shown <= elsewhere
+    if TABLES[number] is SyncCursor:
+        assert "When a read last reached the end of the stream." in response.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("columns", "shown"),
+    [
+        ({"organization_id": "gram/1"}, f'<a href="{ORGANIZATIONS}gram_2F1/change/">A &amp; B</a>'),
+        ({}, f'<a href="{ORGANIZATIONS}gram-2/change/">Two</a>'),
+        ({"organization_id": "gram-9"}, ">Two</a>"),
+        ({"organization_id": "gram-9", "workos_organization_id": "org_9"}, "gram-9"),
+    ],
+    ids=["the row it names", "the linked one", "a row that is missing", "none"],
+)
+def test_events_link_to_their_organization(columns: dict[str, Any], shown: str) -> None:
+    an_organization_row("gram/1", name="A & B")
+    an_organization_row("gram-2", name="Two", workos_id="org_1")
+    event = a_ledger_row(**columns)
+    client = a_client()
+
+    assert all(shown in read(client, url) for url in (page_of(event), EVENTS))
+
+
+def test_organizations_and_write_backs_link_to_one_another() -> None:
+    one = an_organization_row("gram-1", name="A & B", workos_id="org_1")
+    two = an_organization_row("gram-2", workos_id="org_2", disabled_at=NOON)
+    write_back = a_write_back(one, attempts=7, last_error="<503>")
+    a_write_back(two, next_attempt_at=None)
+    client = a_client()
+
+    listing = read(client, ORGANIZATIONS)
+
+    assert listing.count("icon-yes") == 2
+    assert f'<a href="{OUTBOX}gram-1/change/">pending</a>' in listing
+    assert f'<a href="{OUTBOX}gram-2/change/">conflict</a>' in listing
+    for page in (read(client, url) for url in (OUTBOX, page_of(write_back))):
+        assert f'<a href="{ORGANIZATIONS}gram-1/change/">A &amp; B</a>' in page
+        assert "&lt;503&gt;" in page
+
+
+@pytest.mark.parametrize("kind", [*ConflictKind, "of another release"])
+def test_a_conflict_says_what_to_do_about_its_kind(kind: str) -> None:
+    conflict = a_conflict(kind=kind, reason="<why>")
+    client = a_client()
+
+    for page in (read(client, url) for url in (CONFLICTS, page_of(conflict))):
+        assert "<em>Look again</em>" in page or "<em>Keep as it is</em>" in page
+        assert "&lt;why&gt;" in page
+
+
+@pytest.mark.parametrize(
+    ("payload", "shown"),
+    [
+        pytest.param('{"a": {"b": 1}}', "{\n  &quot;a&quot;: {\n    &quot;b&quot;", id="JSON"),
+        pytest.param('{"a": "<script></pre>"}', "&lt;script&gt;&lt;/pre&gt;", id="HTML"),
+        pytest.param(r'["\ud800"]', "\\ud800", id="lone surrogate"),
+        pytest.param(r'["\u0000"]', "\\u0000", id="NUL"),
+        pytest.param(r'["\u00e9"]', "é", id="letters"),
+        pytest.param("{not <b>JSON", "{not &lt;b&gt;JSON", id="not JSON"),
+        pytest.param("[" * 100_000, "[" * 100_000, id="too deep to parse"),
+        pytest.param("9" * 5000, "9" * 5000, id="a number too long to parse"),
+        pytest.param(None, "", id="none"),
+    ],
+)
+def test_a_parked_event_begins_with_its_error_and_payload(payload: str | None, shown: str) -> None:
+    event = a_parked_event(payload=payload, error="<b>why</b>")
+
+    page = read(a_client(), page_of(event))
+
+    assert shown in page.partition('tabindex="0">')[2].partition("</pre>")[0]
+    assert page.index("&lt;b&gt;why&lt;/b&gt;") < page.index("field-type")
+    assert ("Nothing was kept" in page) == (payload is None)
+
+
+# Nobody adds or deletes; most may only look --------------------------------------------------
+
+
+@pytest.mark.parametrize("number", range(len(TABLES)))
+def test_not_even_a_superuser_adds_deletes_or_changes_rows(
+    number: int, one_of_each: list[Any], admin_client: Client
+) -> None:
+    row = one_of_each[number]
+    before = TABLES[number].objects.values().get()
+    posted = {"post": "yes", "outcome": "dismissed", "attempts": 0, "failures": 0, "reason": "x"}
+
+    added = admin_client.get(f"{[*LISTS, CURSOR][number]}add/")
+    deleted = admin_client.post(page_of(row, "delete"), posted)
+    changed = admin_client.post(page_of(row), posted)
+
+    assert (added.status_code, deleted.status_code) == (403, 403)
+    assert changed.status_code == (200 if isinstance(row, Organization) else 403)
+    assert TABLES[number].objects.values().get() == before
+
+
+def pages_of_the_admin(rows: list[Any]) -> list[str]:
+    """Every page that there is of our tables, each of a row that is there."""
+
+    def arguments(pattern: URLPattern, row: Any) -> list[str]:
+        return [row.pk] if "<path:" in str(pattern.pattern) else []
+
+    return [
+        reverse(f"admin:{pattern.name}", args=arguments(pattern, row))
+        for row in rows
+        for pattern in site._registry[type(row)].get_urls()
+        if pattern.name
+    ]
+
+
+@durable
+def test_no_page_is_shown_to_and_no_post_taken_from_staff_without_permissions(
+    one_of_each: list[Any],
+) -> None:
+    pages = pages_of_the_admin(one_of_each)
+    client = a_client(sees="nothing")
+
+    answers = {url: {client.get(url).status_code, client.post(url).status_code} for url in pages}
+
+    assert len(pages) == len(TABLES) * 5 + 3
+    assert all(codes == {403} for codes in answers.values()), answers
+
+
+@durable
+def test_whatever_one_who_may_only_look_posts_nothing_is_changed(
+    one_of_each: list[Any], workos: FakeWorkOS
+) -> None:
+    client = a_client()
+    posted = {"slug": "new", "outcome": "dismissed", "attempts": 9, "failures": 9, "post": "yes"}
+    attempts: list[dict[str, Any]] = [posted, {"confirmed": "yes"}]
+    ticked = {"_selected_action": [row.pk for row in one_of_each], "confirmed": "yes"}
+    for table in TABLES:
+        acts: Any = site._registry[table].acts  # type: ignore[attr-defined]
+        attempts += [ticked | {"action": action.name} for action in acts]
+
+    def everything() -> list[Any]:
+        return [list(table.objects.values()) for table in [*TABLES, OrmQ, LogEntry]]
+
+    before = everything()
+    for url in pages_of_the_admin(one_of_each):
+        for attempt in attempts:
+            client.post(url, attempt)
+
+    assert everything() == before
+    assert workos.count_requests(method=None, path=None) == 0
