@@ -351,7 +351,7 @@ RETURNING id
 #: that writes a row.
 REFUSED_IN_A_ROW = """
 SELECT count(DISTINCT (resource, object_key)) FROM workos_event
-WHERE outcome = 'parked' AND starts_with(error, %s) AND object_key IS DISTINCT FROM %s
+WHERE outcome = 'parked' AND starts_with(error, %s) AND object_key <> %s
     AND processed_at > coalesce((
         SELECT processed_at FROM workos_event
         WHERE processed_at IS NOT NULL

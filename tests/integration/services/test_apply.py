@@ -17,7 +17,7 @@ from orgs.domain.types import EventType, Observation, Outcome, Position, Report,
 from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSConflict, WorkOSEvent
 from orgs.services import apply as applying
 from orgs.services.apply import Mode, apply
-from orgs.services.decide import Batch
+from orgs.services.decide import Batch, decide
 from tests.builders import (
     NOON,
     a_deletion,
@@ -394,6 +394,12 @@ def test_a_replay_parks_no_event_that_was_applied_or_dismissed() -> None:
     assert [event.id for event in WorkOSEvent.objects.parked()] == [an_event_id(3)]
 
 
+def shown() -> str:
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW transaction_read_only")
+        return str(cursor.fetchone()[0])
+
+
 def some_drift() -> list[Observation]:
     """One of each kind."""
     an_organization_row("gram-old", workos_id="org_old", name="Old")
@@ -438,14 +444,21 @@ def test_objects_are_compared_and_what_differs_is_repaired() -> None:
     assert ledger() == {}
 
 
-def test_a_dry_run_finds_the_same_and_writes_nothing() -> None:
+def test_a_dry_run_finds_the_same_and_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     observations = some_drift()
     rows = list(Organization.objects.order_by("id").values())
 
+    is_read_only = []
+    monkeypatch.setattr(
+        "orgs.services.apply.decide",
+        lambda batch, *, lock: is_read_only.append(shown()) or decide(batch, lock=lock),
+    )
+
     with another_program() as rival:
-        rival.execute("SELECT FROM organization_metadata FOR UPDATE")
+        rival.execute("SELECT FROM organization_metadata, workos_sync_cursor FOR UPDATE")
         dry = compare(*observations, mode=Mode.DRY_RUN)
 
+    assert is_read_only == ["on"], "PostgreSQL would refuse every write"
     assert list(Organization.objects.order_by("id").values()) == rows
     assert not WorkOSConflict.objects.exists()
     assert (dry.counts, dry.needs_writing) == (FOUND, True)
@@ -663,7 +676,7 @@ def test_rows_of_every_table_are_locked_in_the_order_of_their_keys(
 def test_new_rows_are_inserted_in_the_order_of_their_ids() -> None:
     numbers = reversed(range(5))
     events = [
-        an_event(n, workos_id=f"org_{n}", name=f"Name {n}", external_id=f"gram-{n}")
+        an_event(n, workos_id=f"org_{n}", name=f"Name {9 - n}", external_id=f"gram-{n}")
         for n in numbers
     ]
     insert = "INSERT INTO organization_metadata (id, name, slug) VALUES (%s, '', %s)"

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
-from django.db import DatabaseError, OperationalError, connection
+from django.db import DatabaseError, OperationalError
 
 from orgs import signals
 from orgs.db.cursor import ensure_cursor, read_cursor
@@ -164,7 +164,7 @@ def test_an_object_that_is_refused_is_reported_as_failed_and_the_rest_is_applied
 
 
 def test_what_was_refused_is_said_in_one_printable_line_without_the_rows_values() -> None:
-    body = "RAISE EXCEPTION E'no \\x1b[1m %', repeat('x', 900) USING DETAIL = 'a secret';"
+    body = "RAISE EXCEPTION E'no \\x1b[1m\n%', repeat('x', 900) USING DETAIL = 'a secret';"
 
     with a_trigger(body, when="NEW.name = 'Bad'"):
         report = compare(an_organization(name="Bad"))
@@ -415,6 +415,18 @@ def test_what_is_the_environments_parks_nothing_and_moves_nothing(code: str) -> 
     assert read_cursor().position == Position()
 
 
+def test_the_environment_lets_through_what_was_found_before_it_failed() -> None:
+    body = "IF NEW.name = 'Bad' THEN RAISE SQLSTATE 'P0001'; ELSE RAISE SQLSTATE '08006'; END IF;"
+    page = [an_event(1, external_id="gram-1", name="Bad"), *events(2, first=2)]
+
+    with a_trigger(body):
+        report = live(*page)
+
+    assert ledger() == {an_event_id(1): "parked"}
+    assert isinstance(report.interrupted_by, OperationalError)
+    assert read_cursor().position == Position(an_event_id(1), NOON)
+
+
 @pytest.mark.parametrize(
     ("table", "column"),
     [
@@ -564,10 +576,11 @@ def test_a_ledger_that_refuses_every_event_is_the_environments() -> None:
     assert WorkOSConflict.objects.count() == 9
 
 
-def test_a_session_is_left_as_it_was() -> None:
-    with a_trigger(SOME):
-        live(*events(1))
+def test_a_ledger_that_takes_another_event_says_that_the_others_are_at_fault() -> None:
+    refused = "NEW.workos_organization_id <> 'org_10'"
 
-    with connection.cursor() as cursor:
-        cursor.execute("SHOW lock_timeout")
-        assert cursor.fetchone() == ("0",)
+    with a_trigger(SOME, table="workos_event", when=refused):
+        report = live(*events(19))
+
+    assert report.interrupted_by is None
+    assert WorkOSConflict.objects.count() == 18

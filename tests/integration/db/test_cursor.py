@@ -1,0 +1,192 @@
+"""The cursor's row: what is noted there, and what becomes of a lost position."""
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from orgs.db.cursor import (
+    CursorLocked,
+    Failure,
+    cursor_locked,
+    database_now,
+    ensure_cursor,
+    note_drained,
+    note_failure,
+    note_incomplete,
+    note_reconciled,
+    read_cursor,
+    replace_lost,
+)
+from orgs.domain.status import ReadError
+from orgs.domain.types import Position
+from orgs.models import SyncCursor
+from tests.builders import NOON, minutes
+from tests.concurrency import another_program, in_thread, wait_until_blocked
+
+pytestmark = pytest.mark.usefixtures("database")
+
+LOST = Position("event_1", NOON)
+ELSEWHERE = [Position("event_0", NOON), Position("event_1", NOON - minutes(1)), Position()]
+
+
+def cursor() -> SyncCursor:
+    return SyncCursor.objects.get()
+
+
+@pytest.fixture
+def failing(database: None) -> None:
+    """The cursor, after reads have failed for a while."""
+    ensure_cursor()
+    SyncCursor.objects.update(last_event_id="event_1", last_event_at=NOON, failures=3)
+    SyncCursor.objects.update(last_trouble=ReadError.CURSOR_LOST, failing_since=NOON)
+    SyncCursor.objects.update(last_error="it is lost")
+
+
+def failure() -> tuple[object, ...]:
+    row = cursor()
+    return row.failures, row.failing_since, row.last_trouble, row.last_error
+
+
+NONE = (0, None, "", "")
+
+
+def test_without_a_row_the_stream_is_at_its_beginning() -> None:
+    state = read_cursor()
+
+    assert (state.position, state.drained_at, state.since_drained) == (Position(), None, None)
+    assert state.now <= database_now()
+
+
+def test_a_cursor_that_two_create_at_once_is_created_once() -> None:
+    with another_program() as rival, in_thread() as start:
+        rival.execute("INSERT INTO workos_sync_cursor (stream) VALUES ('organizations')")
+        creating = start(ensure_cursor)
+        wait_until_blocked()
+        rival.commit()
+        creating.result()
+
+    assert SyncCursor.objects.count() == 1
+
+
+def test_a_locked_cursor_is_waited_for_as_long_as_the_setting_says(
+    sync_setting: Callable[..., None],
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    ensure_cursor()
+
+    with another_program() as rival:
+        rival.execute("SELECT FROM workos_sync_cursor FOR UPDATE")
+        with pytest.raises(CursorLocked), cursor_locked():
+            pytest.fail("it is locked")
+
+
+# How reading goes ---------------------------------------------------------------------------
+
+
+def test_failures_add_up_and_each_kind_is_new_once() -> None:
+    ensure_cursor()
+
+    failures, since = [], []
+    for kind, error in [("unavailable", "down"), ("unavailable", "slow"), ("refused", "no")]:
+        failures.append(note_failure(kind, error))
+        since.append(cursor().failing_since)
+
+    assert failures == [Failure(1, True), Failure(2, False), Failure(3, True)]
+    assert since[0] == since[1] == since[2] is not None
+    assert failure()[2:] == ("refused", "no")
+
+
+def test_failures_at_once_are_both_counted() -> None:
+    ensure_cursor()
+
+    with another_program() as rival, in_thread() as start:
+        rival.execute("UPDATE workos_sync_cursor SET failures = 1, last_trouble = 'unavailable'")
+        noting = start(lambda: note_failure(ReadError.UNAVAILABLE, "down"))
+        wait_until_blocked()
+        rival.commit()
+
+        assert noting.result() == Failure(2, False)
+
+
+@pytest.mark.usefixtures("failing")
+def test_an_empty_read_ends_the_failures_and_notes_when_it_began() -> None:
+    note_drained(LOST, read_began=time.monotonic() - 60)
+
+    state = read_cursor()
+    assert failure() == NONE
+    assert state.since_drained is not None
+    assert timedelta(seconds=60) <= state.since_drained < timedelta(seconds=120)
+
+
+@pytest.mark.usefixtures("failing")
+@pytest.mark.parametrize("elsewhere", ELSEWHERE)
+def test_an_empty_read_from_elsewhere_notes_nothing(elsewhere: Position) -> None:
+    note_drained(elsewhere, read_began=time.monotonic())
+
+    assert cursor().drained_at is None
+    assert cursor().failures == 3
+
+
+def test_a_drain_that_lies_in_the_future_is_reset() -> None:
+    """A clock that was wrong has left it behind."""
+    ensure_cursor()
+    noted = []
+
+    for ahead in (minutes(0.5), timedelta(days=31)):
+        SyncCursor.objects.update(drained_at=database_now() + ahead)
+        since_drained = read_cursor().since_drained
+        ensure_cursor()
+        noted.append((since_drained, cursor().drained_at is None))
+
+    assert noted == [(None, False), (None, True)]
+
+
+# A lost position ----------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("failing")
+@pytest.mark.parametrize(
+    ("workos_date", "moved_to"),
+    [
+        pytest.param(None, NOON - minutes(6), id="unknown"),
+        pytest.param(NOON + minutes(9), NOON - minutes(6), id="ahead of ours"),
+        pytest.param(NOON - minutes(9), NOON - minutes(15), id="behind ours"),
+    ],
+)
+def test_a_lost_position_is_replaced_by_the_earlier_of_two_clocks_less_the_overlap(
+    workos_date: object, moved_to: object
+) -> None:
+    replaced = replace_lost(LOST, began_at=NOON, workos_date=workos_date, overlap=360)  # type: ignore[arg-type]
+
+    row = cursor()
+    assert replaced == row.last_event_at == moved_to
+    assert (row.last_event_id, row.drained_at) == (None, NOON)
+    assert failure() == NONE
+
+
+@pytest.mark.usefixtures("failing")
+@pytest.mark.parametrize("elsewhere", ELSEWHERE)
+def test_a_position_that_has_moved_on_is_left_alone(elsewhere: Position) -> None:
+    assert replace_lost(elsewhere, began_at=NOON, workos_date=None, overlap=0) is None
+
+    assert read_cursor().position == LOST
+    assert cursor().failures == 3
+
+
+# Reconciles ---------------------------------------------------------------------------------
+
+
+def test_what_a_reconcile_found_is_noted() -> None:
+    ensure_cursor()
+
+    note_incomplete("it is down", failed=2)
+    incomplete = cursor()
+    note_reconciled(NOON, drift=3, failed=0)
+    completed = cursor()
+
+    assert (incomplete.reconciled_at, incomplete.last_failed) == (None, 2)
+    assert incomplete.snapshot_trouble.endswith(" UTC: it is down")
+    assert (completed.reconciled_at, completed.last_drift, completed.last_failed) == (NOON, 3, 0)
+    assert completed.snapshot_trouble == ""

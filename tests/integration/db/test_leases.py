@@ -1,0 +1,152 @@
+"""Leases: what only one process at a time should do, by the database's clock."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+
+from orgs.db.cursor import database_now, ensure_cursor
+from orgs.db.leases import Lease, clear_enqueued, is_drain_expected
+from orgs.models import SyncCursor
+from tests.concurrency import another_program, wait_until
+
+pytestmark = pytest.mark.usefixtures("database", "a_cursor")
+
+SyncSetting = Callable[..., None]
+
+
+@pytest.fixture
+def a_cursor(database: None) -> None:
+    ensure_cursor()
+
+
+def cursor() -> SyncCursor:
+    return SyncCursor.objects.get()
+
+
+@pytest.mark.parametrize("lease", Lease)
+def test_a_lease_is_one_processes_until_it_ends(lease: Lease) -> None:
+    ours = lease.acquire(60)
+
+    assert ours is not None
+    assert lease.acquire(60) is None
+    lease.release(ours)
+    assert lease.acquire(0) is not None
+    assert lease.acquire(60) is not None, "the one before has run out"
+
+
+@pytest.mark.parametrize("lease", Lease)
+def test_a_lease_that_another_process_has_acquired_is_neither_renewed_nor_released(
+    lease: Lease,
+) -> None:
+    overslept = lease.acquire(0)
+    assert overslept is not None
+    theirs = lease.acquire(60)
+
+    assert lease.renew(overslept, 60) is None
+    lease.release(overslept)
+    assert getattr(cursor(), lease.value) == theirs
+
+
+def test_a_renewed_lease_lasts_from_its_renewal() -> None:
+    ours = Lease.SNAPSHOT.acquire(60)
+    assert ours is not None
+
+    renewed = Lease.SNAPSHOT.renew(ours, 600)
+
+    assert renewed is not None
+    assert renewed - ours > timedelta(seconds=500)
+    assert cursor().reconciling_until == renewed
+
+
+def test_one_that_a_wrong_clock_has_left_behind_is_acquired() -> None:
+    SyncCursor.objects.update(draining_until=database_now() + timedelta(hours=2))
+
+    assert not is_drain_expected()
+    assert Lease.DRAIN.acquire(60) is not None
+
+
+@pytest.mark.parametrize(
+    ("lease", "seconds", "expected"),
+    [
+        (Lease.DRAIN, 60, True),
+        (Lease.DRAIN, -1, False),
+        (Lease.ENQUEUED, 60, True),
+        (Lease.ENQUEUED, -1, False),
+        (Lease.SNAPSHOT, 60, False),
+    ],
+)
+def test_a_drain_is_expected_if_one_waits_or_is_enqueued(
+    lease: Lease, seconds: float, expected: bool
+) -> None:
+    lease.acquire(seconds)
+
+    assert is_drain_expected() is expected
+
+
+def test_a_drain_that_begins_is_not_enqueued_any_more() -> None:
+    Lease.ENQUEUED.acquire(60)
+
+    clear_enqueued()
+
+    assert not is_drain_expected()
+
+
+def test_a_lease_that_cant_be_released_runs_out_by_itself(
+    sync_setting: SyncSetting, caplog: pytest.LogCaptureFixture
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    ours = Lease.DRAIN.acquire(60)
+    assert ours is not None
+
+    with another_program() as rival:
+        rival.execute("SELECT FROM workos_sync_cursor FOR UPDATE")
+        Lease.DRAIN.release_or_expire(ours)
+
+    assert "it runs out by itself" in caplog.text
+    assert cursor().draining_until == ours
+
+
+def test_a_lease_whose_renewal_fails_for_a_while_is_renewed_afterwards(
+    sync_setting: SyncSetting, caplog: pytest.LogCaptureFixture
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+
+    with Lease.SNAPSHOT.auto_renewed(0.4) as is_alone:
+        with another_program() as rival:
+            rival.execute("SELECT FROM workos_sync_cursor FOR UPDATE")
+            first = cursor().reconciling_until
+            wait_until(lambda: "could not be renewed" in caplog.text, "a renewal has failed")
+        wait_until(lambda: cursor().reconciling_until != first, "it is renewed after all")
+
+    assert is_alone
+    assert cursor().reconciling_until is None
+
+
+def test_a_lease_that_another_process_has_is_left_to_it() -> None:
+    theirs = Lease.SNAPSHOT.acquire(60)
+
+    with Lease.SNAPSHOT.auto_renewed(60) as is_alone:
+        assert not is_alone
+
+    assert cursor().reconciling_until == theirs
+
+
+def test_renewing_leaves_no_connection_open() -> None:
+    with Lease.SNAPSHOT.auto_renewed(0.2):
+        before = cursor().reconciling_until
+        wait_until(lambda: cursor().reconciling_until != before, "it is renewed")
+
+    query = """
+        SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND backend_type = 'client backend'
+            AND pid NOT IN (pg_backend_pid(), %s)
+    """
+    ours = connection.connection.info.backend_pid
+
+    def is_alone() -> bool:
+        with another_program() as onlooker:
+            return onlooker.execute(query, [ours]).fetchone() == (0,)
+
+    wait_until(is_alone, "its connection is closed")

@@ -1,0 +1,112 @@
+"""Transactions: each the outermost one, and each with a bound on its waits for locks."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pytest
+from django.db import InternalError, OperationalError, connection, transaction
+
+from orgs.db.transactions import (
+    Statement,
+    bounded_transaction,
+    execute_alone,
+    execute_together,
+    read_only_transaction,
+)
+from tests.builders import an_organization_row
+from tests.concurrency import another_program
+
+pytestmark = pytest.mark.usefixtures("database")
+
+SyncSetting = Callable[..., None]
+
+
+def shown(setting: str) -> str:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SHOW {setting}")
+        return str(cursor.fetchone()[0])
+
+
+@pytest.mark.parametrize("ours", [bounded_transaction, read_only_transaction])
+def test_ours_is_the_outermost(ours: Callable[[], AbstractContextManager[Any]]) -> None:
+    with transaction.atomic(), pytest.raises(RuntimeError, match="durable"), ours():
+        pytest.fail("it was opened inside another")
+
+
+def test_a_statement_alone_is_no_part_of_another_transaction() -> None:
+    with transaction.atomic(), pytest.raises(RuntimeError, match="inside a transaction"):
+        execute_alone("SELECT 1", [])
+
+
+def test_a_wait_is_as_long_as_the_shorter_of_setting_and_call(sync_setting: SyncSetting) -> None:
+    sync_setting(LOCK_TIMEOUT=5.0)
+    waits = []
+
+    for at_most in (None, 2.0, 9.0):
+        with bounded_transaction(at_most=at_most):
+            waits.append(shown("lock_timeout"))
+
+    assert waits == ["5s", "2s", "5s"]
+
+
+@pytest.mark.parametrize("ours", [bounded_transaction, read_only_transaction])
+def test_the_bounds_end_with_the_transaction(
+    ours: Callable[[], AbstractContextManager[Any]],
+) -> None:
+    with ours():
+        inside = shown("lock_timeout"), shown("idle_in_transaction_session_timeout")
+
+    # A process that stands still does not keep its locks for ever.
+    assert inside == ("10s", "1min")
+    assert (shown("lock_timeout"), shown("transaction_read_only")) == ("0", "off")
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda: execute_alone("SELECT FROM workos_event", [], at_most=0.05),
+        lambda: read(read_only_transaction()),
+    ],
+    ids=["a statement alone", "a read"],
+)
+def test_every_wait_for_a_lock_is_bounded(
+    wait: Callable[[], object], sync_setting: SyncSetting
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+
+    with another_program() as migration:
+        migration.execute("LOCK TABLE workos_event IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(OperationalError, match="lock timeout"):
+            wait()
+
+
+def read(ours: AbstractContextManager[None]) -> None:
+    with ours:
+        execute_together([Statement("SELECT FROM workos_event", [])])
+
+
+def test_a_read_only_transaction_writes_nothing_and_ends_slow_statements() -> None:
+    an_organization_row("gram-1")
+
+    with pytest.raises(InternalError, match="read-only"), read_only_transaction():
+        execute_together([Statement("UPDATE organization_metadata SET name = ''", [])])
+    with (
+        pytest.raises(OperationalError, match="statement timeout"),
+        read_only_transaction(statement_seconds=0.01),
+    ):
+        execute_together([Statement("SELECT pg_sleep(60)", [])])
+
+
+def test_statements_together_return_the_rows_of_each_in_one_round_trip(
+    django_assert_num_queries: Any,
+) -> None:
+    statements = [
+        Statement("SELECT %s::text", ["a;b"]),
+        Statement("CREATE TEMPORARY TABLE t (n int) ON COMMIT DROP", []),
+        Statement("INSERT INTO t SELECT generate_series(1, %s) RETURNING n", [2]),
+    ]
+
+    with transaction.atomic(), django_assert_num_queries(1):
+        assert execute_together(statements) == [[("a;b",)], [], [(1,), (2,)]]
+        assert execute_together([]) == []

@@ -1,0 +1,78 @@
+"""Which errors are the environment's, which pass, and how they are described."""
+
+import psycopg
+import pytest
+from django.db import DatabaseError, DataError, Error, OperationalError
+
+from orgs.db.errors import (
+    ReceiverFailed,
+    WriteSkipped,
+    describe,
+    is_environment,
+    is_out_of_time,
+    is_passing,
+    origin,
+    retry_races,
+)
+
+
+def refused(code: str) -> DatabaseError:
+    """As Django raises what PostgreSQL answers."""
+    error = DatabaseError("it says no")
+    error.__cause__ = psycopg.errors.lookup(code)("it says no")
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        *((refused(code), "environment") for code in ("08000", "08006", "53100", "53300", "58030")),
+        *((refused(code), "environment") for code in ("25006", "57P01", "57P02", "57P03", "57P05")),
+        (OperationalError("the connection is lost"), "environment"),
+        *((refused(code), "passing") for code in ("40001", "40P01", "55P03")),
+        *((refused(code), "item") for code in ("22001", "23502", "23505", "23514", "42501")),
+        *((refused(code), "item") for code in ("25P02", "54000", "57014", "P0001", "XX000")),
+        (DataError("a NUL, which psycopg refuses"), "item"),
+        (WriteSkipped("left out"), "item"),
+        (ReceiverFailed("A receiver of changes_applied raised KeyError: 'x'"), "item"),
+    ],
+)
+def test_who_is_at_fault(error: Error, kind: str) -> None:
+    assert is_environment(error) is (kind == "environment")
+    assert is_passing(error) is (kind == "passing")
+
+
+@pytest.mark.parametrize(("code", "answer"), [("57014", True), ("55P03", True), ("23505", False)])
+def test_out_of_time(code: str, answer: bool) -> None:
+    assert is_out_of_time(refused(code)) is answer
+
+
+@pytest.mark.parametrize(
+    ("error", "description"),
+    [
+        (refused("P0001"), "PostgreSQL P0001: it says no"),
+        (OperationalError("lost\x1b[1m\nDETAIL: a name"), r"PostgreSQL: lost\x1b[1m"),
+        (WriteSkipped("left out"), "PostgreSQL: left out"),
+        (ReceiverFailed("A receiver raised X: a\nb"), "A receiver raised X: a b"),
+    ],
+)
+def test_an_error_is_described_in_one_line_after_its_origin(error: Error, description: str) -> None:
+    assert describe(error) == description
+    assert description.startswith(f"{origin(error)}: ")
+
+
+@pytest.mark.parametrize(
+    ("code", "attempts"),
+    [("40001", 5), ("40P01", 5), ("23505", 5), ("55P03", 1), ("23514", 1), ("08006", 1)],
+)
+def test_only_races_are_retried_and_a_bounded_number_of_times(code: str, attempts: int) -> None:
+    tried = []
+
+    def lose() -> None:
+        tried.append(code)
+        raise refused(code)
+
+    with pytest.raises(DatabaseError, match="it says no"):
+        retry_races(lose)
+
+    assert len(tried) == attempts
