@@ -102,7 +102,11 @@ class Lookups:
 
     def new_owner(self, organization_id: str) -> Observation | None:
         """Return the organization that WorkOS shows with this ``external_id``, if there is one."""
-        workos_id = workos.find_by_external_id(organization_id, patience=self.patience)
+        try:
+            workos_id = workos.find_by_external_id(organization_id, patience=self.patience)
+        except workos.Refused:
+            # It can't be an external_id.
+            return None
         return None if workos_id is None else self.look_up(workos_id)
 
     def reading(self) -> AbstractContextManager[None]:
@@ -125,7 +129,7 @@ class Fetched:
     observation: Observation
     absent: frozenset[str] = frozenset()
     is_proven: bool = True
-    """False: a 404 for the organization of an enabled row, which may be a wrong address."""
+    """False: a 404 that may come from a wrong address."""
 
 
 def fetch(workos_id: str, lookups: Lookups) -> Fetched:
@@ -140,10 +144,12 @@ def fetch(workos_id: str, lookups: Lookups) -> Fetched:
         return Fetched(observation, lookups.confirmed_absent(_owners_of(observation, lookups)))
     with lookups.reading():
         row = Organization.objects.filter(workos_id=workos_id).first()
+        has_live = Organization.objects.live().exists()
+    is_known = row is None or row.workos_deleted_at is not None
+    if (has_live or not is_known) and not lookups.proves_absence({workos_id}):
+        return Fetched(observation, is_proven=False)
     if row is None:
         return Fetched(observation)
-    if not lookups.proves_absence({workos_id}):
-        return Fetched(observation, is_proven=False)
     new_owner = lookups.new_owner(row.id)
     if new_owner is not None and new_owner.state is State.PRESENT:
         return Fetched(new_owner, frozenset({workos_id}))

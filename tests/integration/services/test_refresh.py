@@ -1,130 +1,160 @@
-"""Parked events replayed, and announcements honoured, by what WorkOS says now."""
+"""Parked events replayed, and missed webhooks resolved, by what WorkOS says now."""
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
-from django.db import OperationalError, connection
+from django.db import OperationalError
 
+import orgs.workos
 from orgs.domain.naming import derived_id
-from orgs.domain.resolution import (
-    Resolved,
-)
-from orgs.domain.types import (
-    EventType,
-    Outcome,
-)
-from orgs.models import ExternalIdWriteBack, Organization, WorkOSEvent
+from orgs.domain.types import Change, EventType, Observation, Outcome, State
+from orgs.models import ExternalIdWriteBack, Organization, WorkOSConflict, WorkOSEvent
+from orgs.services.apply import Mode
 from orgs.services.refresh import (
     AlreadySeen,
+    Lookups,
     NotParked,
     dismiss_parked,
-    honour_announcement,
+    fetch,
+    replay_all_parked,
     replay_parked,
-    take_snapshot,
+    resolve_missed,
 )
 from orgs.testing import FakeWorkOS
-from orgs.workos import client as edge
-from tests.builders import an_announcement, an_organization_row
-from tests.concurrency import another_program
+from orgs.workos import BrokenAnswer, Unavailable
+from tests.builders import (
+    a_deletion,
+    a_mirrored_organization,
+    a_page,
+    a_parked_event,
+    an_announcement,
+    an_event_id,
+    an_organization_row,
+    apply_page,
+)
+from tests.concurrency import another_program, in_thread, wait_until_blocked
+from tests.triggers import a_constraint, locked
 
 pytestmark = pytest.mark.usefixtures("database")
 
-
-def a_parked_event(workos_id: str | None = "org_1", event_id: str = "event_1") -> WorkOSEvent:
-    return WorkOSEvent.objects.create(
-        id=event_id,
-        type=EventType.UPDATED,
-        workos_organization_id=workos_id,
-        processed_at=datetime.now(UTC),
-        outcome=Outcome.PARKED,
-        error="data.name is not text",
-        payload="{}",
-    )
+#: What a route that does not exist answers, as an organization that does not exist does.
+NO_ROUTE = {"message": "Not Found", "code": "not_found"}
 
 
-def a_known_deletion(workos_id: str, outcome: Outcome = Outcome.DISABLED) -> None:
-    WorkOSEvent.objects.create(
-        id="event_deleted",
-        type=EventType.DELETED,
-        workos_organization_id=workos_id,
-        processed_at=datetime.now(UTC),
-        outcome=outcome,
-    )
+def the_event() -> WorkOSEvent:
+    return WorkOSEvent.objects.get()
+
+
+def disabled() -> list[str]:
+    return list(Organization.objects.disabled().values_list("id", flat=True))
+
+
+@pytest.fixture
+def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str], object]], None]:
+    """Has something happen while WorkOS is asked for an organization, before it answers."""
+
+    def set_up(happens: Callable[[str], object]) -> None:
+        lookup = orgs.workos.lookup
+
+        def looking_up(workos_id: str, **options: Any) -> Observation:
+            answer = happens(workos_id)
+            return answer if isinstance(answer, Observation) else lookup(workos_id, **options)
+
+        monkeypatch.setattr(orgs.workos, "lookup", looking_up)
+
+    return set_up
+
+
+# Replay -------------------------------------------------------------------------------------
 
 
 def test_a_parked_event_is_replayed_by_what_workos_says_now(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme now")
     a_parked_event(acme["id"])
 
-    resolved = replay_parked("event_1")
+    change = replay_parked("event_1")
 
     row = Organization.objects.get()
-    assert resolved == Resolved(Outcome.CREATED, row.id)
-    assert (row.name, row.workos_id, row.slug) == ("Acme now", acme["id"], "acme-now")
-    entry = WorkOSEvent.objects.get()
-    assert (entry.outcome, entry.organization_id) == ("created", row.id)
-    assert (entry.error, entry.payload) == ("", None)
+    assert (change.change, change.organization_id) == (Outcome.CREATED, row.id)
+    assert (row.id, row.name, row.slug) == (derived_id(acme["id"]), "Acme now", "acme-now")
+    event = the_event()
+    assert (event.outcome, event.organization_id) == ("created", row.id)
+    assert (event.error, event.payload) == ("", None)
     assert ExternalIdWriteBack.objects.get().organization_id == row.id
 
 
-def test_a_parked_event_of_a_deleted_organization_disables_the_row(
-    workos: FakeWorkOS,
-) -> None:
-    an_organization_row("gram-1", workos_id="org_gone")
-    a_parked_event("org_gone")
+def test_a_parked_event_of_a_deleted_organization_disables_the_row(workos: FakeWorkOS) -> None:
+    a_mirrored_organization(workos)
+    an_organization_row("gram-1", workos_id="org_deleted")
+    a_parked_event("org_deleted")
 
-    resolved = replay_parked("event_1")
+    change = replay_parked("event_1")
 
-    assert resolved == Resolved(Outcome.DISABLED, "gram-1")
-    assert Organization.objects.get().disabled_at is not None
+    assert change == Change("gram-1", "org_deleted", Outcome.DISABLED)
+    assert disabled() == ["gram-1"]
 
 
 def test_a_replay_that_finds_the_mirror_right_is_stale(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme", external_id="gram-1")
     before = an_organization_row("gram-1", workos_id=acme["id"], workos_last_event_id="event_0")
+    an_organization_row("gram-2", workos_id="org_of_nobodys_business")
     a_parked_event(acme["id"])
 
-    resolved = replay_parked("event_1")
-
-    assert resolved.outcome is Outcome.STALE
-    after = Organization.objects.get()
+    assert replay_parked("event_1").change is Outcome.STALE
+    after = Organization.objects.get(id="gram-1")
     assert (after.updated_at, after.workos_last_event_id) == (before.updated_at, "event_0")
+    assert workos.count_requests() == 1
 
 
-def test_an_event_that_cant_be_applied_even_now_stays_parked(workos: FakeWorkOS) -> None:
-    workos.misbehave("body", path="/organizations", body={"id": "org_1", "name": None})
-    a_parked_event("org_1")
-
-    resolved = replay_parked("event_1")
-
-    assert resolved.outcome is Outcome.PARKED
-    entry = WorkOSEvent.objects.get()
-    assert entry.is_parked
-    assert "can't be read: name is not" in entry.error
-    assert entry.payload == "{}", "the event's own payload is what a person has to understand"
-
-
-def test_an_event_that_names_no_organization_can_only_be_dismissed(
-    workos: FakeWorkOS,
+@pytest.mark.parametrize(
+    ("workos_id", "answer", "reason"),
+    [
+        pytest.param("org_1", {"name": None}, "can't be read: name is missing", id="unreadable"),
+        pytest.param(None, None, "it can only be dismissed", id="names no organization"),
+        pytest.param("org_1", 400, "WorkOS refuses to show the organization", id="refused"),
+    ],
+)
+def test_an_event_that_cant_be_applied_even_now_stays_parked(
+    workos: FakeWorkOS, workos_id: str | None, answer: Any, reason: str
 ) -> None:
-    a_parked_event(None)
+    an_organization_row("gram-1", workos_id="org_1")
+    if isinstance(answer, int):
+        workos.misbehave("status", status=answer, path="/organizations")
+    elif answer is not None:
+        workos.misbehave("body", path="/organizations", body={"id": "org_1", **answer})
+    a_parked_event(workos_id)
 
-    resolved = replay_parked("event_1")
+    change = replay_parked("event_1")
 
-    assert resolved.outcome is Outcome.PARKED
-    assert "only be dismissed" in resolved.error
-    assert workos.count_requests() == 0
+    assert change.change is Outcome.PARKED
+    assert reason in change.reason
+    assert the_event().is_parked
+    assert reason in the_event().error
+    assert the_event().payload == "{}", "the event's own is what a person has to understand"
+    assert workos.count_requests() == (workos_id is not None)
 
 
-def test_trouble_with_workos_leaves_the_event_as_it_was(workos: FakeWorkOS) -> None:
-    workos.misbehave("status", status=500, path="/organizations")
+@pytest.mark.parametrize(
+    ("misbehaviour", "error"),
+    [
+        pytest.param({"kind": "status", "status": 500}, Unavailable, id="500"),
+        pytest.param({"kind": "html", "status": 404}, BrokenAnswer, id="a proxy's 404"),
+    ],
+)
+def test_an_error_of_workos_leaves_the_event_and_the_row_as_they_were(
+    workos: FakeWorkOS, misbehaviour: dict[str, Any], error: type[Exception]
+) -> None:
+    an_organization_row("gram-1", workos_id="org_1")
     before = a_parked_event("org_1")
+    workos.misbehave(path="/organizations", **misbehaviour)
 
-    with pytest.raises(edge.Unavailable):
+    with pytest.raises(error):
         replay_parked("event_1")
 
-    assert WorkOSEvent.objects.get().error == before.error
+    assert (the_event().error, disabled()) == (before.error, [])
 
 
 def test_what_is_not_parked_is_not_replayed(workos: FakeWorkOS) -> None:
@@ -136,184 +166,240 @@ def test_what_is_not_parked_is_not_replayed(workos: FakeWorkOS) -> None:
     assert workos.count_requests() == 0
 
 
-@pytest.mark.parametrize("status", [404, 400])
-def test_an_organization_that_workos_refuses_to_talk_about(workos: FakeWorkOS, status: int) -> None:
-    an_organization_row("gram-1", workos_id="org_1")
-    a_parked_event("org_1")
-    workos.misbehave("status", status=status, path="/organizations")
-
-    resolved = replay_parked("event_1")
-
-    assert resolved.outcome is (Outcome.DISABLED if status == 404 else Outcome.PARKED)
-
-
-def test_a_proxys_404_disables_nothing(workos: FakeWorkOS) -> None:
-    an_organization_row("gram-1", workos_id="org_1")
-    a_parked_event("org_1")
-    workos.misbehave("html", status=404, path="/organizations")
-
-    with pytest.raises(edge.BrokenAnswer):
-        replay_parked("event_1")
-
-    assert Organization.objects.get().disabled_at is None
-
-
 def test_what_postgresql_refuses_stays_parked(workos: FakeWorkOS) -> None:
-    acme = workos.create_organization(name="Forbidden")
-    a_parked_event(acme["id"])
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "ALTER TABLE organization_metadata ADD CONSTRAINT theirs CHECK (name <> 'Forbidden')"
-        )
-    try:
-        resolved = replay_parked("event_1")
-    finally:
-        with connection.cursor() as cursor:
-            cursor.execute("ALTER TABLE organization_metadata DROP CONSTRAINT theirs")
+    a_parked_event(workos.create_organization(name="Forbidden")["id"])
 
-    assert resolved.outcome is Outcome.PARKED
-    assert "theirs" in WorkOSEvent.objects.get().error
+    with a_constraint():
+        change = replay_parked("event_1")
+
+    assert change.change is Outcome.PARKED
+    assert "theirs" in the_event().error
 
 
 def test_parked_events_are_dismissed_and_others_are_not() -> None:
     a_parked_event(event_id="event_1")
     an_announcement("event_2")
 
-    dismissed = dismiss_parked(["event_1", "event_2"])
-
-    assert dismissed == 1
-    entries = {entry.id: entry for entry in WorkOSEvent.objects.all()}
-    assert entries["event_1"].outcome == "dismissed"
-    assert (entries["event_1"].error, entries["event_1"].payload) == ("", None)
-    assert entries["event_2"].outcome is None
+    assert dismiss_parked(["event_1", "event_2"]) == 1
+    events = WorkOSEvent.objects.order_by("id").values_list("outcome", "error", "payload")
+    assert list(events) == [("dismissed", "", None), (None, "", None)]
 
 
-def test_a_snapshot_does_not_bring_back_what_the_ledger_knows_as_deleted(
+def test_a_replay_of_all_passes_over_what_is_dismissed_meanwhile(
+    workos: FakeWorkOS, meanwhile: Callable[..., None]
+) -> None:
+    # So many that, in whatever order, one that is dismissed stands before one that is not.
+    for number in range(20):
+        a_parked_event(f"org_{number}", an_event_id(number))
+    ids = [an_event_id(number) for number in range(0, 20, 2)]
+
+    def and_others_are_dismissed(workos_id: str) -> None:
+        others = WorkOSEvent.objects.exclude(workos_organization_id=workos_id).filter(id__in=ids)
+        dismiss_parked(list(others.values_list("id", flat=True)))
+
+    meanwhile(and_others_are_dismissed)
+
+    report = replay_all_parked(deadline=time.monotonic() + 30)
+
+    assert not WorkOSEvent.objects.parked().exists()
+    assert (report.left, report.error) == (0, None)
+    assert report.outcomes[Outcome.UNKNOWN] >= 10
+
+
+# A 404 of the wrong place -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("others", [0, 1], ids=["the only linked row", "with another linked row"])
+@pytest.mark.parametrize("resolve", [replay_parked, resolve_missed])
+@pytest.mark.parametrize("how", ["wrong path", "key of another environment"])
+def test_a_404_that_any_organization_would_get_disables_nothing(
+    workos: FakeWorkOS,
+    sync_setting: Callable[..., None],
+    others: int,
+    resolve: Callable[[str], Change],
+    how: str,
+) -> None:
+    for number in range(others + 1):
+        live = workos.create_organization(name="Acme", external_id=f"gram-{number}")
+        an_organization_row(f"gram-{number}", workos_id=live["id"])
+    prepare = a_parked_event if resolve is replay_parked else an_announcement
+    prepare(workos_id=live["id"], event_id="event_1")
+    if how == "wrong path":
+        workos.misbehave("status", status=404, path="/v1", body=NO_ROUTE, times=None)
+        sync_setting(BASE_URL=f"{workos.base_url}/v1")
+        change = resolve("event_1")
+    else:
+        with FakeWorkOS() as elsewhere:
+            elsewhere.create_organization(name="Another")
+            sync_setting(BASE_URL=elsewhere.base_url)
+            change = resolve("event_1")
+
+    assert disabled() == []
+    assert change.change is Outcome.PARKED
+    assert "proves nothing" in the_event().error
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_404_for_an_organization_without_a_row_resolves_nothing_in_the_wrong_place(
+    workos: FakeWorkOS, sync_setting: Callable[..., None], others: int
+) -> None:
+    """Without any linked row there is nothing to prove it by, and nothing to lose."""
+    if others:
+        a_mirrored_organization(workos)
+    a_parked_event("org_unknown")
+    with FakeWorkOS() as elsewhere:
+        sync_setting(BASE_URL=elsewhere.base_url)
+        change = replay_parked("event_1")
+
+    assert change.change is (Outcome.PARKED if others else Outcome.UNKNOWN)
+
+
+def test_a_404_counts_if_another_linked_organization_cant_be_read_but_is_there(
     workos: FakeWorkOS,
 ) -> None:
-    acme = workos.create_organization(name="Acme")
-    a_known_deletion(acme["id"])
-    a_parked_event(acme["id"])
+    mirrored = a_mirrored_organization(workos)
+    an_organization_row("gram-1", workos_id="org_deleted")
+    workos.misbehave("body", path=f"/organizations/{mirrored}", body={"id": mirrored})
 
-    resolved = replay_parked("event_1")
+    resolve_missed(an_announcement("event_1", workos_id="org_deleted").id)
 
-    assert resolved.outcome is Outcome.STALE
-    assert not Organization.objects.exists()
+    assert disabled() == ["gram-1"]
 
 
-def test_an_announced_deletion_that_never_came_does_not_keep_an_organization_out(
-    workos: FakeWorkOS,
+# What the stream or a person does meanwhile -------------------------------------------------
+
+
+@pytest.mark.parametrize("then", ["applied", "unreadable"])
+def test_an_event_dismissed_meanwhile_stays_dismissed(
+    workos: FakeWorkOS, meanwhile: Callable[..., None], then: str
 ) -> None:
-    acme = workos.create_organization(name="Acme")
-    a_known_deletion(acme["id"], Outcome.MISSING)
-    a_parked_event(acme["id"])
+    a_parked_event(workos.create_organization(name="Acme")["id"])
+
+    def and_it_is_dismissed(workos_id: str) -> Observation | None:
+        dismiss_parked(["event_1"])
+        unreadable = Observation(workos_id=workos_id, state=State.UNREADABLE, error="no name")
+        return unreadable if then == "unreadable" else None
+
+    meanwhile(and_it_is_dismissed)
 
     replay_parked("event_1")
 
-    assert Organization.objects.exists()
+    assert (the_event().outcome, the_event().error) == ("dismissed", "")
 
 
-def test_a_row_moves_only_if_its_old_organization_is_gone(workos: FakeWorkOS) -> None:
-    alive = workos.create_organization(name="Alive")
-    acme = workos.create_organization(name="Acme", external_id="gram-1")
-    beta = workos.create_organization(name="Beta", external_id="gram-2")
-    an_organization_row("gram-1", workos_id=alive["id"])
-    an_organization_row("gram-2", workos_id="org_gone")
-    a_parked_event(acme["id"], "event_1")
-    a_parked_event(beta["id"], "event_2")
-
-    left_alone, moved = replay_parked("event_1"), replay_parked("event_2")
-
-    assert left_alone.outcome is Outcome.PARKED
-    assert "still exists in WorkOS" in left_alone.error
-    assert moved == Resolved(Outcome.RELINKED, "gram-2")
-    assert dict(Organization.objects.values_list("id", "workos_id")) == {
-        "gram-1": alive["id"],
-        "gram-2": beta["id"],
-    }
-
-
-@pytest.mark.parametrize("first", ["old", "new"])
-def test_a_row_that_was_taken_over_is_not_disabled_with_its_old_organization(
-    workos: FakeWorkOS, first: str
+@pytest.mark.parametrize("then", ["applied", "unreadable"])
+def test_an_event_that_the_stream_brings_meanwhile_keeps_that_outcome(
+    workos: FakeWorkOS, meanwhile: Callable[..., None], then: str
 ) -> None:
-    """Whichever of the two announcements is settled first, it ends as by the events themselves."""
-    new = workos.create_organization(name="New", external_id="gram-1", emits=False)
-    an_organization_row("gram-1", name="Old", workos_id="org_gone")
-    announcements = {
-        "old": an_announcement("event_1", workos_id="org_gone", type=EventType.DELETED),
-        "new": an_announcement("event_2", workos_id=new["id"], type=EventType.CREATED),
-    }
+    event = an_announcement("event_1", workos_id=workos.create_organization(name="Acme")["id"])
 
-    honour_announcement(announcements.pop(first).id)
-    honour_announcement(announcements.popitem()[1].id)
+    def and_it_is_read(workos_id: str) -> Observation | None:
+        WorkOSEvent.objects.update(outcome=Outcome.CREATED, processed_at=datetime.now(UTC))
+        unreadable = Observation(workos_id=workos_id, state=State.UNREADABLE, error="no name")
+        return unreadable if then == "unreadable" else None
 
-    row = Organization.objects.get()
-    assert (row.workos_id, row.name, row.disabled_at) == (new["id"], "New", None)
+    meanwhile(and_it_is_read)
 
+    resolve_missed(event.id)
 
-@pytest.mark.parametrize("id_", ["..", "gram-1"])
-def test_a_row_that_nobody_takes_over_is_disabled(workos: FakeWorkOS, id_: str) -> None:
-    an_organization_row(id_, slug="slug", workos_id="org_gone")
-
-    honour_announcement(an_announcement("event_1", workos_id="org_gone").id)
-
-    assert Organization.objects.get().disabled_at is not None
+    assert the_event().outcome == "created"
 
 
-def test_a_rival_that_cant_be_read_still_exists(workos: FakeWorkOS) -> None:
-    acme = workos.create_organization(name="Acme", external_id="gram-1")
-    an_organization_row("gram-1", workos_id="org_rival")
-    workos.misbehave("body", path="/organizations/org_rival", body={"id": "org_rival"})
-
-    snapshot = take_snapshot(acme["id"])
-
-    assert snapshot.gone == frozenset()
-
-
-def test_an_announcement_that_names_no_organization_is_parked(workos: FakeWorkOS) -> None:
-    resolved = honour_announcement(an_announcement("event_1", workos_id=None).id)
-
-    assert resolved.outcome is Outcome.PARKED
-    assert "names no organization" in WorkOSEvent.objects.get().error
-
-
-def test_an_announcement_whose_organization_cant_be_read_is_parked_with_what_workos_said(
-    workos: FakeWorkOS,
-) -> None:
-    workos.misbehave("body", path="/organizations", body={"id": "org_1", "name": "\0"})
-
-    honour_announcement(an_announcement("event_1").id)
-
-    entry = WorkOSEvent.objects.get()
-    assert (entry.outcome, entry.payload) == ("parked", '{"id": "org_1", "name": "\\u0000"}')
-
-
-def test_an_announcement_read_from_the_stream_meanwhile_keeps_that_outcome(
-    workos: FakeWorkOS,
-) -> None:
-    acme = workos.create_organization(name="Acme")
-    event = an_announcement("event_1", workos_id=acme["id"])
+def test_an_event_that_the_stream_has_brought_is_not_resolved(workos: FakeWorkOS) -> None:
+    event = an_announcement("event_1", workos_id=workos.create_organization(name="Acme")["id"])
     WorkOSEvent.objects.update(outcome=Outcome.CREATED, processed_at=datetime.now(UTC))
 
     with pytest.raises(AlreadySeen):
-        honour_announcement(event.id)
+        resolve_missed(event.id)
 
-    assert WorkOSEvent.objects.get().outcome == "created"
-    assert not Organization.objects.exists()
+    assert workos.count_requests() == 0
 
 
 @pytest.mark.parametrize(
-    "settle",
+    ("event_type", "outcome", "created"),
+    [
+        pytest.param(EventType.DELETED, Outcome.DISABLED, 0, id="deleted"),
+        pytest.param(EventType.DELETED, Outcome.UNKNOWN, 0, id="deleted, and had no row"),
+        pytest.param(EventType.DELETED, Outcome.STALE, 0, id="deleted, and stale"),
+        pytest.param(EventType.DELETED, Outcome.MISSING, 1, id="announced, and never listed"),
+        pytest.param(EventType.UPDATED, Outcome.STALE, 1, id="updated"),
+    ],
+)
+def test_only_a_deletion_in_the_ledger_keeps_an_organization_out(
+    workos: FakeWorkOS, event_type: EventType, outcome: Outcome, created: int
+) -> None:
+    acme = workos.create_organization(name="Acme")
+    WorkOSEvent.objects.create(
+        id="event_0",
+        type=event_type,
+        outcome=outcome,
+        workos_organization_id=acme["id"],
+        processed_at=datetime.now(UTC),
+    )
+    a_parked_event(acme["id"])
+
+    change = replay_parked("event_1")
+
+    assert Organization.objects.count() == created
+    assert change.change is (Outcome.CREATED if created else Outcome.STALE)
+
+
+def test_a_deletion_that_the_stream_brings_meanwhile_is_not_undone(workos: FakeWorkOS) -> None:
+    acme = workos.create_organization(name="Acme", emits=False)
+    event = an_announcement("event_0009", workos_id=acme["id"])
+
+    with another_program() as rival, in_thread() as start:
+        # Stops it after its look for deletions, and before its insert.
+        rival.execute("SELECT pg_advisory_xact_lock(hashtext('acme'))")
+        resolving = start(lambda: resolve_missed(event.id))
+        wait_until_blocked(1)
+        deletion = a_page(a_deletion(10, workos_id=acme["id"]))
+        deleting = start(lambda: apply_page(deletion, Mode.LIVE))
+        wait_until_blocked(2)
+        rival.rollback()
+        resolving.result()
+        deleting.result()
+
+    assert not Organization.objects.filter(disabled_at=None).exists()
+
+
+def test_what_is_fetched_and_what_became_of_the_event_are_one_transaction(
+    workos: FakeWorkOS, sync_setting: Callable[..., None]
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    a_parked_event(workos.create_organization(name="Acme")["id"])
+
+    with locked("workos_event"), pytest.raises(OperationalError):
+        replay_parked("event_1")
+
+    assert not Organization.objects.exists()
+
+
+def test_a_race_that_is_lost_is_run_again(workos: FakeWorkOS) -> None:
+    a_parked_event(workos.create_organization(name="Acme", external_id="gram-1")["id"])
+
+    with another_program() as rival, in_thread() as start:
+        rival.execute(
+            "INSERT INTO organization_metadata (id, name, slug) VALUES ('gram-1', '', 'x')"
+        )
+        replaying = start(lambda: replay_parked("event_1"))
+        wait_until_blocked()
+        rival.commit()
+
+        assert replaying.result().change is Outcome.LINKED
+
+
+@pytest.mark.parametrize(
+    "resolve",
     [
         pytest.param(lambda: dismiss_parked(["event_parked"]), id="dismiss"),
         pytest.param(lambda: replay_parked("event_parked"), id="replay: names no organization"),
-        pytest.param(lambda: honour_announcement("event_1"), id="honour: names no organization"),
-        pytest.param(lambda: honour_announcement("event_2"), id="honour: refused"),
+        pytest.param(lambda: resolve_missed("event_1"), id="resolve: names no organization"),
+        pytest.param(lambda: resolve_missed("event_2"), id="resolve: refused"),
     ],
 )
-def test_no_note_waits_for_a_lock_without_end(
-    workos: FakeWorkOS, sync_setting: Callable[..., None], settle: Callable[[], object]
+def test_nothing_waits_for_a_lock_without_end(
+    workos: FakeWorkOS, sync_setting: Callable[..., None], resolve: Callable[[], object]
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
     workos.misbehave("status", status=422, path="/organizations")
@@ -321,27 +407,107 @@ def test_no_note_waits_for_a_lock_without_end(
     an_announcement("event_1", workos_id=None)
     an_announcement("event_2")
 
-    with another_program() as rival:
-        rival.execute("SELECT FROM workos_event FOR UPDATE")
-        with pytest.raises(OperationalError):
-            settle()
+    with locked("workos_event"), pytest.raises(OperationalError):
+        resolve()
 
 
-def test_an_announcement_is_applied_whatever_external_id_workos_has(
-    workos: FakeWorkOS,
+# Rows that change hands ---------------------------------------------------------------------
+
+
+def test_a_row_moves_only_if_its_old_organization_is_deleted(workos: FakeWorkOS) -> None:
+    alive = workos.create_organization(name="Alive")
+    acme = workos.create_organization(name="Acme", external_id="gram-1")
+    beta = workos.create_organization(name="Beta", external_id="gram-2")
+    an_organization_row("gram-1", workos_id=alive["id"])
+    an_organization_row("gram-2", workos_id="org_deleted")
+    a_parked_event(acme["id"], "event_1")
+    a_parked_event(beta["id"], "event_2")
+
+    left_alone, moved = replay_parked("event_1"), replay_parked("event_2")
+
+    assert left_alone.change is Outcome.PARKED
+    assert f"which is linked to {alive['id']}" in left_alone.reason
+    assert (moved.change, moved.organization_id) == (Outcome.RELINKED, "gram-2")
+    assert dict(Organization.objects.values_list("id", "workos_id")) == {
+        "gram-1": alive["id"],
+        "gram-2": beta["id"],
+    }
+    conflict = WorkOSConflict.objects.get()
+    assert (conflict.pk, conflict.organization_id, conflict.kind) == (
+        acme["id"],
+        "gram-1",
+        "row_claimed",
+    )
+
+
+@pytest.mark.parametrize("first", ["old", "new"])
+def test_a_row_that_was_taken_over_is_not_disabled_with_its_old_organization(
+    workos: FakeWorkOS, first: str
 ) -> None:
+    """Whichever of the two webhooks is resolved first, it ends as by the events themselves."""
+    a_mirrored_organization(workos)
+    new = workos.create_organization(name="New", external_id="gram-1", emits=False)
+    an_organization_row("gram-1", name="Old", workos_id="org_deleted")
+    events = {
+        "old": an_announcement("event_1", workos_id="org_deleted", type=EventType.DELETED),
+        "new": an_announcement("event_2", workos_id=new["id"], type=EventType.CREATED),
+    }
+
+    resolve_missed(events.pop(first).id)
+    resolve_missed(events.popitem()[1].id)
+
+    row = Organization.objects.get(id="gram-1")
+    assert (row.workos_id, row.name, row.disabled_at) == (new["id"], "New", None)
+
+
+@pytest.mark.parametrize("id_", ["..", "gram-1"])
+def test_a_row_that_nobody_takes_over_is_disabled(workos: FakeWorkOS, id_: str) -> None:
+    a_mirrored_organization(workos)
+    an_organization_row(id_, slug="slug", workos_id="org_deleted")
+
+    resolve_missed(an_announcement("event_1", workos_id="org_deleted").id)
+
+    assert disabled() == [id_]
+
+
+def test_an_owner_that_cant_be_read_still_exists(workos: FakeWorkOS) -> None:
+    acme = workos.create_organization(name="Acme", external_id="gram-1")
+    an_organization_row("gram-1", workos_id="org_owner")
+    workos.misbehave("body", path="/organizations/org_owner", body={"id": "org_owner"})
+
+    assert fetch(acme["id"], Lookups()).absent == frozenset()
+
+
+# Missed webhooks ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("workos_id", "error", "payload"),
+    [
+        pytest.param(None, "names no organization", None, id="names no organization"),
+        pytest.param(
+            "org_1", "NUL character", '{"id": "org_1", "name": "\\u0000"}', id="can't be read"
+        ),
+    ],
+)
+def test_a_missed_event_that_cant_be_applied_is_parked_with_what_workos_said(
+    workos: FakeWorkOS, workos_id: str | None, error: str, payload: str | None
+) -> None:
+    workos.misbehave("body", path="/organizations", body={"id": "org_1", "name": "\0"})
+
+    resolve_missed(an_announcement("event_1", workos_id=workos_id).id)
+
+    assert (the_event().outcome, the_event().payload) == ("parked", payload)
+    assert error in the_event().error
+
+
+def test_a_missed_event_is_applied_whatever_external_id_workos_has(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="New", external_id="theirs")
     an_organization_row("gram-1", name="Old", workos_id=acme["id"])
 
-    honour_announcement(an_announcement("event_1", workos_id=acme["id"]).id)
+    resolve_missed(an_announcement("event_1", workos_id=acme["id"]).id)
 
     assert Organization.objects.get().name == "New"
-    assert WorkOSEvent.objects.get().outcome == "missing"
-
-
-def test_a_snapshot_creates_with_the_derived_id(workos: FakeWorkOS) -> None:
-    acme = workos.create_organization(name="Acme")
-
-    honour_announcement(an_announcement("event_1", workos_id=acme["id"]).id)
-
-    assert Organization.objects.get().id == derived_id(acme["id"])
+    assert the_event().outcome == "missing"
+    conflict = WorkOSConflict.objects.get()
+    assert (conflict.pk, conflict.kind) == (acme["id"], "other_external_id")
