@@ -9,7 +9,7 @@ from itertools import count
 from math import ceil, floor, log10
 from typing import Any
 
-from orgs.domain.status import LastDayFigures
+from orgs.domain.figures import LastDayFigures
 from orgs.domain.types import EVENT_OUTCOMES
 
 _HOURS = 25
