@@ -38,7 +38,8 @@ chaos: $(INSTALLED) ## break everything on purpose; with ROUNDS=1000 for long, w
 	@$(BIN)/python -m tests.system.chaos --rounds $(or $(strip $(ROUNDS)),30) \
 		$(if $(strip $(SEED)),--seed $(strip $(SEED)))
 
-mutants: $(INSTALLED) ## remove the safety lines one by one, the tests must notice; with ONLY=lease some
+mutants: $(INSTALLED) ## mutation tests of the rules, and the safety lines of SQL and locks; ONLY=lease some
+	@$(if $(strip $(ONLY)),,$(BIN)/mutmut run --max-children 2)
 	@$(BIN)/python -m tests.system.mutants $(if $(strip $(ONLY)),--only "$(strip $(ONLY))")
 
 bench: $(INSTALLED) ## how fast it is, beside what it replaces; with ARGS="--only apply --scale 0.1" a part

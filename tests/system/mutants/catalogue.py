@@ -1,0 +1,180 @@
+"""Lists the mutants: a line that prevents a loss, what stands there instead, and who notices."""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """``old`` stands once in ``file``; with ``new`` in its place, one of ``tests`` must fail."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+_APPLY = "tests/integration/services/test_apply.py"
+_STREAM = "tests/integration/services/test_stream.py"
+_RECONCILE = "tests/integration/services/test_reconcile.py"
+_OUTBOX = "tests/integration/services/test_outbox.py"
+_RESOURCES = "tests/integration/services/test_resources.py"
+_DB = "tests/integration/db"
+
+MUTANTS: Final = (
+    Mutant(
+        "a page is applied wherever the cursor stands",
+        "orgs/services/apply.py",
+        "if mode is Mode.LIVE and not batch.is_current(place):\n            return Report(dropped=True)\n        decided",
+        "if False:\n            return Report(dropped=True)\n        decided",
+        _APPLY,
+    ),
+    Mutant(
+        "the cursor is not locked",
+        "orgs/db/sql.py",
+        "event_types FROM workos_sync_cursor\nWHERE stream = %s FOR NO KEY UPDATE\n",
+        "event_types FROM workos_sync_cursor\nWHERE stream = %s\n",
+        _APPLY,
+    ),
+    Mutant(
+        "rows are not locked",
+        "orgs/db/sql.py",
+        'LOCK_ORGANIZATIONS = f"{LOAD_ORGANIZATIONS} ORDER BY id FOR NO KEY UPDATE"',
+        'LOCK_ORGANIZATIONS = f"{LOAD_ORGANIZATIONS} ORDER BY id"',
+        f"{_APPLY} {_DB}",
+    ),
+    Mutant(
+        "slugs are chosen without a lock",
+        "orgs/db/sql.py",
+        "SELECT pg_advisory_xact_lock(slug_hash) FROM (",
+        "SELECT slug_hash FROM (",
+        f"{_APPLY} {_DB}",
+    ),
+    Mutant(
+        "the first outcome of an event does not stay",
+        "orgs/db/sql.py",
+        "WHERE e.outcome IS NULL OR (e.outcome = 'parked' AND excluded.outcome <> 'parked')\n",
+        "",
+        f"{_APPLY} {_STREAM}",
+    ),
+    Mutant(
+        "a deletion moves the time when the row was disabled",
+        "orgs/db/sql.py",
+        "disabled_at = coalesce(o.disabled_at, clock_timestamp()),",
+        "disabled_at = clock_timestamp(),",
+        _APPLY,
+    ),
+    Mutant(
+        "what a trigger left out counts as written",
+        "orgs/db/rows.py",
+        "        _require_all(intended, written)\n",
+        "        pass\n",
+        _APPLY,
+    ),
+    Mutant(
+        "a lock that is not available is the item's fault",
+        "orgs/services/apply.py",
+        "        if is_passing(error) or _is_environment(error):\n            raise\n        (observation,)",
+        "        if _is_environment(error):\n            raise\n        (observation,)",
+        _APPLY,
+    ),
+    Mutant(
+        "a database that fails parks events",
+        "orgs/db/errors.py",
+        "    return state.startswith(_ENVIRONMENT_CLASSES) or state in _ENVIRONMENT",
+        "    return False",
+        f"{_APPLY} tests/unit/db",
+    ),
+    Mutant(
+        "a wait for a lock has no end",
+        "orgs/db/sql.py",
+        "SELECT set_config('lock_timeout', %s, true),",
+        "SELECT %s::text,",
+        f"{_DB} {_APPLY}",
+    ),
+    Mutant(
+        "a lease is acquired while another process has it",
+        "orgs/db/sql.py",
+        "WHERE stream = %s AND ({lease} IS NULL OR {lease} <= clock_timestamp()",
+        "WHERE stream = %s AND (true",
+        f"{_DB} {_STREAM}",
+    ),
+    Mutant(
+        "a lease that another process has is released",
+        "orgs/db/sql.py",
+        "UPDATE workos_sync_cursor SET {lease} = NULL WHERE stream = %s AND {lease} = %s",
+        "UPDATE workos_sync_cursor SET {lease} = NULL WHERE stream = %s AND %s::text IS NOT NULL",
+        f"{_DB} {_STREAM}",
+    ),
+    Mutant(
+        "a drain does not look once more after it released its lease",
+        "orgs/services/stream.py",
+        "                if not _has_unseen():\n                    return\n                lease",
+        "                return\n                lease",
+        _STREAM,
+    ),
+    Mutant(
+        "a lost cursor that has moved on is moved back",
+        "orgs/db/sql.py",
+        "WHERE stream = %(stream)s AND last_event_id IS NOT DISTINCT FROM %(last_event_id)s\n    AND last_event_at IS NOT DISTINCT FROM %(last_event_at)s\n",
+        "WHERE stream = %(stream)s\n",
+        _RECONCILE,
+    ),
+    Mutant(
+        "a dry run may write",
+        "orgs/db/sql.py",
+        'SET_READ_ONLY = "SET TRANSACTION READ ONLY"',
+        'SET_READ_ONLY = "SELECT 1"',
+        _RECONCILE,
+    ),
+    Mutant(
+        "a full run does not verify the environment",
+        "orgs/services/reconcile.py",
+        "            self.lookups.verify_environment()\n",
+        "            pass\n",
+        _RECONCILE,
+    ),
+    Mutant(
+        "a 404 proves an absence by itself",
+        "orgs/services/refresh.py",
+        "        if self._is_proven is None:\n",
+        "        self._is_proven = True\n        if self._is_proven is None:\n",
+        f"{_RECONCILE} tests/integration/services/test_refresh.py",
+    ),
+    Mutant(
+        "any number may be disabled",
+        "orgs/services/reconcile.py",
+        "        if not self.comparing.are_few_enough(missing, self.organizations):\n            return\n",
+        "",
+        _RECONCILE,
+    ),
+    Mutant(
+        "a newer request is confirmed by an older answer",
+        "orgs/db/sql_outbox.py",
+        "WHERE w.organization_id = done.organization_id AND w.requested_at = done.requested_at",
+        "WHERE w.organization_id = done.organization_id",
+        _OUTBOX,
+    ),
+    Mutant(
+        "two workers claim one write-back",
+        "orgs/db/sql_outbox.py",
+        "ORDER BY w.next_attempt_at LIMIT %s FOR UPDATE OF w SKIP LOCKED",
+        "ORDER BY w.next_attempt_at LIMIT %s",
+        _OUTBOX,
+    ),
+    Mutant(
+        "an older event overwrites a newer row of another resource",
+        "orgs/domain/plain.py",
+        "            return event.id.encode() > row.last_event_id.encode()\n",
+        "            return True\n",
+        f"{_RESOURCES} tests/unit/domain/test_plain.py",
+    ),
+    Mutant(
+        "sso_enabled is not recomputed",
+        "orgs/services/decide.py",
+        "            statements.append(resources.derived(touched))\n",
+        "            pass\n",
+        _RESOURCES,
+    ),
+)
