@@ -181,12 +181,13 @@ def test_a_position_that_has_moved_on_is_left_alone(elsewhere: Position) -> None
 def test_what_a_reconcile_found_is_noted() -> None:
     ensure_cursor()
 
-    note_incomplete("it is down", failed=2)
+    note_incomplete("it is down", kind="unavailable", failed=2)
     incomplete = cursor()
-    note_reconciled(NOON, drift=3, failed=0)
+    note_reconciled(NOON, drift=3)
     completed = cursor()
 
     assert (incomplete.reconciled_at, incomplete.last_failed) == (None, 2)
     assert incomplete.snapshot_trouble.endswith(" UTC: it is down")
+    assert (incomplete.snapshot_error_kind, completed.snapshot_error_kind) == ("unavailable", "")
     assert (completed.reconciled_at, completed.last_drift, completed.last_failed) == (NOON, 3, 0)
     assert completed.snapshot_trouble == ""

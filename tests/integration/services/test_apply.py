@@ -17,7 +17,7 @@ from orgs.domain.types import EventType, Observation, Outcome, Position, Report,
 from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSConflict, WorkOSEvent
 from orgs.services import apply as applying
 from orgs.services.apply import Mode, apply
-from orgs.services.decide import Batch, decide
+from orgs.services.decide import Batch, Decided, decide
 from tests.builders import (
     NOON,
     a_deletion,
@@ -449,10 +449,12 @@ def test_a_dry_run_finds_the_same_and_writes_nothing(monkeypatch: pytest.MonkeyP
     rows = list(Organization.objects.order_by("id").values())
 
     is_read_only = []
-    monkeypatch.setattr(
-        "orgs.services.apply.decide",
-        lambda batch, *, lock: is_read_only.append(shown()) or decide(batch, lock=lock),
-    )
+
+    def deciding(batch: Batch, *, lock: bool) -> Decided:
+        is_read_only.append(shown())
+        return decide(batch, lock=lock)
+
+    monkeypatch.setattr("orgs.services.apply.decide", deciding)
 
     with another_program() as rival:
         rival.execute("SELECT FROM organization_metadata, workos_sync_cursor FOR UPDATE")
