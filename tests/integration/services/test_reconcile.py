@@ -1,80 +1,118 @@
-"""The snapshot against real PostgreSQL and a WorkOS that lies in every way it is known to."""
+"""Reconciling, against real PostgreSQL and a WorkOS that lies in every way it is known to."""
 
 import hashlib
 import time
 import tracemalloc
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import psycopg
 import pytest
-from django.db import OperationalError, connection
+from django.db import DatabaseError, OperationalError, ProgrammingError, connection
 from django.test.utils import CaptureQueriesContext
 from pytest_django import DjangoAssertNumQueries
 
-from orgs import workos as edge
+import orgs.workos
 from orgs.db.cursor import ensure_cursor, read_cursor, replace_lost
 from orgs.db.leases import Lease
 from orgs.domain.naming import derived_id
-from orgs.domain.types import Change, EventType, ObjectPage, Outcome, Position, Row
-from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEvent
-from orgs.services import apply as applying
-from orgs.services import compare as comparing
+from orgs.domain.status import ReadError
+from orgs.domain.types import Change, ObjectPage, Observation, Outcome, Position, Row
+from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSConflict, WorkOSEvent
+from orgs.services import compare, outbox
 from orgs.services import reconcile as reconciling
 from orgs.services.compare import Comparing, DisableLimit, Run
-from orgs.services.reconcile import Reconciliation, reconcile, reconcile_unless_busy
+from orgs.services.reconcile import (
+    Reconciliation,
+    WrongEnvironment,
+    reconcile,
+    reconcile_unless_busy,
+)
 from orgs.services.reconcile_one import UnknownOrganization, reconcile_organizations
 from orgs.services.refresh import Lookups
 from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS
-from tests.builders import an_organization_row
+from orgs.workos import Unavailable, WorkOSError
+from tests.builders import (
+    NOON,
+    a_deletion,
+    a_mirrored_organization,
+    a_page,
+    an_old_organization,
+    an_organization_row,
+    apply_page,
+)
 from tests.concurrency import another_program, in_thread, wait_until, wait_until_blocked
+from tests.moved_clock import moved_clock
+from tests.triggers import a_constraint, a_trigger, attempts, execute, locked
 
 pytestmark = pytest.mark.usefixtures("database")
 
-LONG_AGO = (datetime.now(UTC) - timedelta(days=2)).isoformat()
+SyncSetting = Callable[..., None]
 
 
-def an_old_organization(workos: FakeWorkOS, name: str = "Acme", **values: Any) -> str:
-    """Created two days ago, without an event that could still be listed."""
-    organization = workos.create_organization(name=name, at=LONG_AGO, emits=False, **values)
-    return str(organization["id"])
-
-
-def snapshot(**values: Any) -> Reconciliation:
+def compared(**values: Any) -> Reconciliation:
+    """A run that compares, without the events."""
     return reconcile(Run(**values), drain_events=False)
 
 
+def only(*ids: str, **values: Any) -> Reconciliation:
+    return reconcile_organizations(Run(**values), ids)
+
+
 def changes(found: Reconciliation) -> list[tuple[str | None, str]]:
-    ordered = sorted(found.snapshot.changes, key=lambda change: change.order)
-    return [(change.organization_id, change.change) for change in ordered]
+    listed = sorted(found.snapshot.changes, key=lambda change: change.order)
+    return [(change.organization_id, change.change) for change in listed]
+
+
+def kinds(found: Reconciliation) -> list[str]:
+    return sorted(change.change for change in found.snapshot.changes)
 
 
 def row(organization_id: str) -> Organization:
     return Organization.objects.get(id=organization_id)
 
 
+def disabled() -> list[str]:
+    return sorted(Organization.objects.disabled().values_list("id", flat=True))
+
+
+def cursor() -> SyncCursor:
+    return SyncCursor.objects.get()
+
+
+def conflicts() -> dict[str, tuple[str | None, str]]:
+    stored = WorkOSConflict.objects.all()
+    return {c.workos_organization_id: (c.organization_id, c.kind) for c in stored}
+
+
+def missing_rows(count: int) -> None:
+    for number in range(count):
+        an_organization_row(f"gone-{number:03}", workos_id=f"org_gone_{number}")
+
+
 # Repair -------------------------------------------------------------------------------------
 
 
-def test_drift_of_every_kind_is_repaired_and_the_second_run_is_empty(
+def test_drift_of_every_kind_is_repaired_and_the_second_run_finds_nothing(
     workos: FakeWorkOS,
 ) -> None:
     created = an_old_organization(workos, "Created")
     an_old_organization(workos, "Linked", external_id="gram-linked")
     an_organization_row("gram-linked", name="Linked")
     relinked = an_old_organization(workos, "Relinked", external_id="gram-relinked")
-    an_organization_row("gram-relinked", name="Relinked", workos_id="org_missing")
+    an_organization_row("gram-relinked", name="Relinked", workos_id="org_gone")
     renamed = an_old_organization(workos, "WorkOS's name", external_id="gram-renamed")
     an_organization_row("gram-renamed", name="Renamed here", workos_id=renamed)
     an_organization_row("gram-deleted", name="Deleted", workos_id="org_deleted")
     forgotten = an_old_organization(workos, "Forgotten")
     an_organization_row("gram-forgotten", name="Forgotten", workos_id=forgotten)
 
-    first, second = snapshot(), snapshot()
+    first, second = compared(), compared()
 
     assert changes(first) == sorted(
         [
@@ -86,40 +124,30 @@ def test_drift_of_every_kind_is_repaired_and_the_second_run_is_empty(
             ("gram-forgotten", "write_back"),
         ]
     )
-    assert not first.in_sync
-    assert first.write_backs.pushed == 2
-    assert changes(second) == []
-    assert second.in_sync
+    assert (first.in_sync, first.write_backs.pushed) == (False, 2)
+    assert (changes(second), second.in_sync) == ([], True)
     assert second.snapshot.counts["unchanged"] == second.organizations == 5
     assert row("gram-relinked").workos_id == relinked
     assert row("gram-renamed").name == "WorkOS's name"
-    assert row("gram-deleted").disabled_at is not None
-    assert row("gram-deleted").workos_id == "org_deleted"
+    deleted = row("gram-deleted")
+    assert deleted.disabled_at is not None
+    assert deleted.workos_deleted_at is not None
+    assert deleted.workos_id == "org_deleted"
     assert row(derived_id(created)).slug == "created"
 
 
-def test_a_first_run_mirrors_what_was_there_before(
-    workos: FakeWorkOS, sync_setting: Callable[..., None]
-) -> None:
-    workos.seed(organizations=250, at=LONG_AGO, emits=False)
+def test_a_first_run_mirrors_what_was_there_before(workos: FakeWorkOS) -> None:
+    workos.seed(organizations=250, at=NOON, emits=False)
 
-    found = snapshot()
+    found = compared()
+    drift = cursor().last_drift
+    compared()
 
-    assert found.organizations == 250
-    assert found.snapshot.counts["created"] == 250
+    assert found.organizations == found.snapshot.counts["created"] == 250
     assert Organization.objects.count() == 250
     assert not ExternalIdWriteBack.objects.exists()
-    assert SyncCursor.objects.get().reconciled_at is not None
-    assert SyncCursor.objects.get().last_drift == 250
-
-
-def test_a_run_that_finds_nothing_says_so_of_itself(workos: FakeWorkOS) -> None:
-    workos.seed(organizations=2, at=LONG_AGO, emits=False)
-    snapshot()
-
-    snapshot()
-
-    assert SyncCursor.objects.get().last_drift == 0
+    assert cursor().reconciled_at is not None
+    assert (drift, cursor().last_drift) == (250, 0)
 
 
 def test_a_repair_writes_only_what_workos_owns(workos: FakeWorkOS) -> None:
@@ -128,7 +156,7 @@ def test_a_repair_writes_only_what_workos_owns(workos: FakeWorkOS) -> None:
         "gram-1", name="Old", slug="by-hand", workos_id=acme, gram_account_type="pro"
     )
 
-    snapshot()
+    compared()
 
     after = row("gram-1")
     assert (after.slug, after.gram_account_type) == ("by-hand", "pro")
@@ -136,171 +164,467 @@ def test_a_repair_writes_only_what_workos_owns(workos: FakeWorkOS) -> None:
     assert after.workos_last_event_id is None
 
 
-def test_a_row_disabled_here_is_told_and_not_enabled(workos: FakeWorkOS) -> None:
+def test_what_is_recent_is_left_to_its_event(workos: FakeWorkOS) -> None:
+    workos.create_organization(name="Just now", emits=False)
+    workos.create_organization(name="Takes a row over", external_id="gram-1", emits=False)
+    a_mirrored_organization(workos)
+    an_organization_row("gram-1", workos_id="org_deleted")
+
+    found = compared(limit=DisableLimit(rows=0, percent=0))
+
+    assert (found.in_sync, found.errors) == (True, [])
+    assert found.snapshot.counts["unchanged"] == 3
+    assert Organization.objects.count() == 2
+    assert disabled() == [], "a row that is about to be taken over is not disabled either"
+
+
+@pytest.mark.parametrize(
+    "outcome", [Outcome.UNKNOWN, Outcome.DISABLED], ids=["it had no row", "its row is disabled"]
+)
+def test_what_the_stream_has_deleted_is_not_brought_back_by_an_older_list(
+    workos: FakeWorkOS, outcome: Outcome
+) -> None:
+    acme = an_old_organization(workos, external_id="gram-1")
+    if outcome is Outcome.DISABLED:
+        an_organization_row("gram-1", workos_id=acme)
+    apply_page(a_page(a_deletion(1, workos_id=acme)))
+    assert WorkOSEvent.objects.get().outcome == outcome
+
+    found = compared()
+
+    counts = found.snapshot.counts
+    assert (counts["stale"], counts["disabled_here"], found.in_sync) == (1, 0, True)
+    assert not Organization.objects.filter(disabled_at=None).exists()
+
+
+@pytest.mark.parametrize("moment", ["infinity", "-infinity", "12026-01-01", "0044-03-15 BC"])
+def test_a_time_that_python_cant_hold_does_not_keep_the_rest_from_repair(
+    workos: FakeWorkOS, moment: str
+) -> None:
+    for number in (1, 2, 3):
+        an_old_organization(workos, f"Acme {number}", external_id=f"gram-{number}")
+    compared()
+    execute("UPDATE organization_metadata SET name = 'Theirs'")
+    with another_program() as rival:
+        update = "UPDATE organization_metadata SET workos_updated_at = %s WHERE id = 'gram-2'"
+        rival.execute(update, [moment])
+
+    compared()
+
+    names = Organization.objects.exclude(id="gram-2").values_list("name", flat=True)
+    assert sorted(names) == ["Acme 1", "Acme 3"]
+    # Or the table could not be emptied.
+    execute("UPDATE organization_metadata SET workos_updated_at = NULL")
+
+
+def test_an_organization_that_is_listed_twice_is_compared_once(workos: FakeWorkOS) -> None:
+    listed = workos.organization(an_old_organization(workos, external_id="gram-1"))
+    body = {"data": [listed, listed], "list_metadata": {"after": None}}
+    workos.misbehave("body", path="/organizations", exact=True, body=body)
+
+    found = compared()
+
+    assert (found.organizations, changes(found)) == (1, [("gram-1", "created")])
+
+
+# Left to people -----------------------------------------------------------------------------
+
+
+def test_a_row_disabled_here_is_reported_and_not_enabled(workos: FakeWorkOS) -> None:
     acme = an_old_organization(workos, "Acme", external_id="gram-1")
-    an_organization_row("gram-1", name="Acme", workos_id=acme, disabled_at=datetime.now(UTC))
+    an_organization_row("gram-1", name="Acme", workos_id=acme, disabled_at=NOON)
 
-    found = snapshot()
+    found = compared()
 
-    assert changes(found) == [("gram-1", "disabled_here")]
-    assert found.in_sync
-    assert row("gram-1").disabled_at is not None
+    assert (changes(found), found.in_sync) == ([("gram-1", "disabled_here")], True)
+    assert found.snapshot.counts["disabled_here"] == 1
+    assert disabled() == ["gram-1"]
 
 
-def test_conflicts_are_told_and_left_alone(workos: FakeWorkOS) -> None:
-    alive = an_old_organization(workos, "Alive")
-    an_old_organization(workos, "Acme", external_id="gram-1")
-    an_organization_row("gram-1", name="Alive", workos_id=alive)
-    workos.update_organization(alive, external_id="elsewhere", at=LONG_AGO, emits=False)
+def test_a_row_disabled_here_whose_organization_is_deleted_is_noted_as_deleted(
+    workos: FakeWorkOS,
+) -> None:
+    a_mirrored_organization(workos)
+    an_organization_row("gram-1", workos_id="org_deleted", disabled_at=NOON)
 
-    found = snapshot()
+    first = compared()
+    workos.forget_requests()
+    second = compared()
 
-    assert [change.change for change in found.snapshot.changes] == ["conflict", "conflict"]
-    assert found.in_sync
-    assert row("gram-1").workos_id == alive
-    assert Organization.objects.count() == 1
+    assert row("gram-1").workos_deleted_at is not None
+    assert row("gram-1").disabled_at == NOON
+    assert (kinds(first), first.in_sync, second.in_sync) == ([], True, True)
+    assert workos.count_requests(path="/organizations/") == 0, "it is not asked for again"
+
+
+def test_conflicts_are_stored_and_what_is_not_in_conflict_is_repaired(
+    workos: FakeWorkOS, caplog: pytest.LogCaptureFixture
+) -> None:
+    alive = an_old_organization(workos, "WorkOS's name", external_id="elsewhere")
+    claims = an_old_organization(workos, "Claims the row", external_id="gram-1")
+    an_organization_row("gram-1", name="Old", workos_id=alive)
+
+    first = compared()
+    lines = len(caplog.records)
+    second = compared()
+
+    assert kinds(first) == ["conflict", "conflict", "updated"]
+    assert (kinds(second), second.in_sync) == (["conflict", "conflict"], True)
+    assert (row("gram-1").workos_id, row("gram-1").name) == (alive, "WorkOS's name")
+    assert conflicts() == {
+        alive: ("gram-1", "other_external_id"),
+        claims: ("gram-1", "row_claimed"),
+    }
+    assert len(caplog.records) == lines, "each is logged once"
+    assert caplog.text.count("a conflict waits for a person") == 2
+
+
+@pytest.mark.parametrize("way", ["a full run", "--org", "an event"])
+def test_a_conflict_is_removed_when_it_is_found_solved(workos: FakeWorkOS, way: str) -> None:
+    acme = an_old_organization(workos, external_id="elsewhere")
+    an_organization_row("gram-1", workos_id=acme)
+    compared()
+    before = conflicts()
+
+    workos.update_organization(acme, external_id="gram-1", emits=way == "an event")
+    {"a full run": compared, "--org": partial(only, acme), "an event": drain_to_end}[way]()
+
+    assert (len(before), conflicts()) == (1, {})
+
+
+@pytest.mark.parametrize("way", ["a full run", "--org"])
+def test_the_conflict_of_an_organization_without_a_row_ends_with_its_deletion(
+    workos: FakeWorkOS, way: str
+) -> None:
+    mirrored = a_mirrored_organization(workos)
+    claims = an_old_organization(workos, external_id="gram-1")
+    owner = an_old_organization(workos, external_id="elsewhere")
+    an_organization_row("gram-1", workos_id=owner)
+    compared()
+    workos.delete_organization(claims, emits=False)
+
+    found = compared() if way == "a full run" else only(claims)
+
+    assert mirrored not in conflicts()
+    assert conflicts() == {owner: ("gram-1", "other_external_id")}
+    assert (found.errors, disabled()) == ([], [])
+
+
+def test_an_organization_that_cant_be_read_is_in_conflict_and_is_there(workos: FakeWorkOS) -> None:
+    odd = an_old_organization(workos)
+    an_organization_row("gram-1", workos_id=odd)
+    body = {"data": [{"id": odd, "name": None}], "list_metadata": {"after": None}}
+    workos.misbehave("body", path="/organizations", exact=True, body=body, times=None)
+
+    found = compared()
+
+    assert changes(found) == [(None, "conflict")]
+    assert (disabled(), conflicts()) == ([], {odd: (None, "unreadable")})
+
+
+def test_an_id_that_workos_cant_hold_waits_for_a_person(workos: FakeWorkOS) -> None:
+    acme = an_old_organization(workos)
+    an_organization_row("grämmm", name="Acme", workos_id=acme)
+
+    first, second = compared(), compared()
+
+    assert (first.write_backs.conflicts, second.in_sync) == (1, True)
+    assert changes(second) == [("grämmm", "conflict")]
+    assert conflicts() == {acme: ("grämmm", "write_back_refused")}
+    assert workos.count_requests(method="PUT", path=None) == 0
+
+
+def test_what_is_left_alone_needs_no_lock(workos: FakeWorkOS, sync_setting: SyncSetting) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    acme = an_old_organization(workos, external_id="gram-1")
+    an_organization_row("gram-1", workos_id=acme, disabled_at=NOON)
+
+    with locked():
+        found = compared()
+
+    assert (changes(found), found.errors) == ([("gram-1", "disabled_here")], [])
+
+
+# What PostgreSQL refuses --------------------------------------------------------------------
 
 
 def test_what_postgresql_refuses_is_failed_and_the_rest_of_the_page_is_repaired(
     workos: FakeWorkOS,
 ) -> None:
-    an_old_organization(workos, "Forbidden")
+    forbidden = an_old_organization(workos, "Forbidden")
     an_old_organization(workos, "Allowed")
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "ALTER TABLE organization_metadata ADD CONSTRAINT theirs CHECK (name <> 'Forbidden')"
-        )
-    try:
-        found = snapshot()
-    finally:
-        with connection.cursor() as cursor:
-            cursor.execute("ALTER TABLE organization_metadata DROP CONSTRAINT theirs")
 
-    assert sorted(change.change for change in found.snapshot.changes) == ["created", "failed"]
-    assert "PostgreSQL refused to write 1 organization" in found.errors[0]
-    assert not found.in_sync
+    with a_constraint():
+        found = compared()
+
+    assert kinds(found) == ["created", "failed"]
     assert Organization.objects.get().name == "Allowed"
+    (failed,) = found.snapshot.of(Outcome.FAILED)
+    assert failed.workos_id == forbidden
+    assert "theirs" in failed.reason
+    assert found.errors[0].startswith(
+        f"PostgreSQL refused to write 1 organization; the first, {forbidden}: PostgreSQL 23514: "
+    )
+    assert not found.in_sync
+    assert conflicts() == {}
 
 
-def test_a_row_that_another_program_has_locked_does_not_keep_the_rest_from_repair(
-    workos: FakeWorkOS, sync_setting: Callable[..., None]
+def test_a_column_that_must_not_be_null_fails_each_organization(workos: FakeWorkOS) -> None:
+    """As in a table that was there before, and has columns of its own."""
+    workos.seed(organizations=22, at=NOON, emits=False)
+    workos.create_organization(name="By an event")
+    execute("ALTER TABLE organization_metadata ADD COLUMN billing_email text NOT NULL")
+
+    try:
+        found = reconcile(Run())
+        noted = cursor()
+    finally:
+        execute("ALTER TABLE organization_metadata DROP COLUMN billing_email")
+
+    assert found.snapshot.counts["failed"] == 22
+    assert all("billing_email" in failed.reason for failed in found.snapshot.of(Outcome.FAILED))
+    assert "PostgreSQL refused to write 22 organizations" in found.errors[0]
+    assert not found.in_sync
+    assert (noted.reconciled_at, noted.last_failed) == (None, 22)
+    assert noted.snapshot_error_kind == ReadError.WRITES_REFUSED
+    assert "billing_email" in noted.snapshot_trouble
+    assert [change.workos_id for change in found.events.parked] != []
+    assert compared().snapshot.counts["created"] == 22
+    assert (cursor().last_failed, cursor().snapshot_error_kind, cursor().snapshot_trouble) == (
+        0,
+        "",
+        "",
+    )
+
+
+def test_a_row_that_cant_be_disabled_does_not_keep_the_rest_enabled(workos: FakeWorkOS) -> None:
+    a_mirrored_organization(workos)
+    missing_rows(3)
+
+    with a_constraint("disabled_at IS NULL OR id <> 'gone-001'"):
+        found = compared()
+
+    assert kinds(found) == ["disabled", "disabled", "failed"]
+    assert disabled() == ["gone-000", "gone-002"]
+    assert "org_gone_1" in found.errors[0]
+
+
+@pytest.mark.parametrize("state", ["23505", "40001"])
+def test_a_race_that_is_lost_once_is_run_again(workos: FakeWorkOS, state: str) -> None:
+    a_mirrored_organization(workos)
+    an_old_organization(workos, "New")
+    missing_rows(1)
+    # The creation is lost once, and so is the disabling.
+    with a_trigger(f"IF nextval('attempts') IN (1, 3) THEN RAISE SQLSTATE '{state}'; END IF;"):
+        found = compared()
+
+    assert (found.errors, found.snapshot.counts["failed"]) == ([], 0)
+    assert disabled() == ["gone-000"]
+
+
+@pytest.mark.parametrize("is_missing", [False, True], ids=["listed", "missing"])
+def test_an_error_of_the_environment_ends_a_run(workos: FakeWorkOS, is_missing: bool) -> None:
+    a_mirrored_organization(workos)
+    if is_missing:
+        missing_rows(2)
+    else:
+        workos.seed(organizations=2, at=NOON, emits=False)
+
+    with a_trigger("PERFORM nextval('attempts'); RAISE SQLSTATE '53100';"):
+        with pytest.raises(DatabaseError):
+            compared()
+        assert attempts() == 1, "it is not looked for in each organization"
+
+    assert "53100" in cursor().snapshot_trouble
+
+
+def test_an_error_of_the_environment_is_not_left_to_the_worker(
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workos.create_organization(name="Acme")
+    drain_to_end()
+    push = outbox.push_due
+
+    def and_the_table_changes(**options: Any) -> outbox.WriteBackReport:
+        report = push(**options)
+        execute("ALTER TABLE workos_event RENAME type TO renamed")
+        return report
+
+    monkeypatch.setattr(outbox, "push_due", and_the_table_changes)
+
+    try:
+        with pytest.raises(ProgrammingError):
+            reconcile(Run())
+    finally:
+        execute("ALTER TABLE workos_event RENAME renamed TO type")
+
+
+# Other programs meanwhile -------------------------------------------------------------------
+
+
+def test_a_locked_row_does_not_keep_the_rest_from_repair(
+    workos: FakeWorkOS, sync_setting: SyncSetting
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
-    locked = an_old_organization(workos, "Locked", external_id="gram-locked")
-    an_organization_row("gram-locked", name="Old", workos_id=locked)
+    a_mirrored_organization(workos)
+    held = an_old_organization(workos, "Locked", external_id="gram-locked")
+    an_organization_row("gram-locked", name="Old", workos_id=held)
     an_old_organization(workos, "Free", external_id="gram-free")
+    missing_rows(2)
 
-    with another_program() as other:
-        other.execute("SELECT FROM organization_metadata WHERE id = 'gram-locked' FOR UPDATE")
-        found = snapshot()
+    with locked(where="id IN ('gram-locked', 'gone-001')"):
+        found = compared()
 
     assert changes(found) == [("gram-free", "created")]
-    assert "locked by another program" in found.errors[0]
-    assert changes(snapshot()) == [("gram-locked", "updated")]
+    assert found.errors == [f"{held} is locked by another program; run it again"]
+    assert cursor().reconciled_at is None
+    assert changes(compared()) == [
+        ("gone-000", "disabled"),
+        ("gone-001", "disabled"),
+        ("gram-locked", "updated"),
+    ]
+
+
+def test_a_row_that_is_locked_while_it_is_disabled_is_reported(
+    workos: FakeWorkOS, sync_setting: SyncSetting
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    a_mirrored_organization(workos)
+    missing_rows(3)
+
+    with locked(where="id = 'gone-001'"):
+        found = compared()
+
+    assert disabled() == ["gone-000", "gone-002"]
+    assert found.errors == ["org_gone_1 is locked by another program; run it again"]
 
 
 def test_a_page_is_decided_again_under_its_locks(workos: FakeWorkOS) -> None:
     acme = an_old_organization(workos, "WorkOS's name", external_id="gram-1")
     an_organization_row("gram-1", name="Drifted", workos_id=acme)
 
-    with another_program() as other, in_thread() as start:
-        other.execute(
+    with another_program() as rival, in_thread() as start:
+        rival.execute(
             "UPDATE organization_metadata SET name = 'Newer', workos_updated_at = now(),"
             " workos_last_event_id = 'event_9'"
         )
-        running = start(snapshot)
+        running = start(compared)
         wait_until_blocked()
-        other.commit()
+        rival.commit()
         found = running.result()
 
-    assert changes(found) == []
-    assert found.snapshot.counts["stale"] == 1
-    assert row("gram-1").name == "Newer"
-    assert row("gram-1").workos_last_event_id == "event_9"
+    assert (changes(found), found.snapshot.counts["stale"]) == ([], 1)
+    assert (row("gram-1").name, row("gram-1").workos_last_event_id) == ("Newer", "event_9")
 
 
-def test_traffic_is_left_to_its_event(workos: FakeWorkOS) -> None:
-    workos.create_organization(name="Just now", emits=False)
-
-    found = snapshot()
-
-    assert found.in_sync
-    assert found.snapshot.counts["unchanged"] == 1
-    assert not Organization.objects.exists()
-
-
-def test_a_snapshot_does_not_bring_back_what_the_stream_has_deleted(
-    workos: FakeWorkOS,
+@pytest.mark.parametrize("when", ["while WorkOS is asked", "while it is locked"])
+def test_a_link_that_moves_meanwhile_is_not_disabled(
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
+    a_mirrored_organization(workos)
+    missing_rows(1)
+    lookup, move = orgs.workos.lookup, "UPDATE organization_metadata SET workos_id = 'org_new'"
+
+    with another_program() as rival, in_thread() as start:
+
+        def and_then_it_moves(workos_id: str, **values: Any) -> Observation:
+            answer = lookup(workos_id, **values)
+            if workos_id == "org_gone_0":
+                rival.execute(f"{move} WHERE workos_id = 'org_gone_0'")
+                if when == "while WorkOS is asked":
+                    rival.commit()
+            return answer
+
+        monkeypatch.setattr(orgs.workos, "lookup", and_then_it_moves)
+        running = start(compared)
+        if when == "while it is locked":
+            wait_until_blocked()
+            rival.commit()
+        found = running.result()
+
+    assert (disabled(), changes(found)) == ([], [])
+
+
+def test_a_deletion_that_the_stream_brings_meanwhile_is_not_undone(workos: FakeWorkOS) -> None:
     acme = an_old_organization(workos)
-    WorkOSEvent.objects.create(
-        id="event_1",
-        type=EventType.DELETED,
-        workos_organization_id=acme,
-        outcome=Outcome.UNKNOWN,
-        processed_at=datetime.now(UTC),
-    )
 
-    found = snapshot()
+    with another_program() as rival, in_thread() as start:
+        # Stops the run after its look for deletions, and before its insert.
+        rival.execute("SELECT pg_advisory_xact_lock(hashtext('acme'))")
+        running = start(compared)
+        wait_until_blocked(1)
+        deleting = start(lambda: apply_page(a_page(a_deletion(10, workos_id=acme))))
+        wait_until_blocked(2)
+        rival.rollback()
+        running.result()
+        deleting.result()
 
-    assert found.snapshot.counts["stale"] == 1
-    assert not Organization.objects.exists()
+    assert not Organization.objects.filter(disabled_at=None).exists()
 
 
-def test_a_write_back_that_is_due_is_not_found_twice(workos: FakeWorkOS) -> None:
-    acme = an_old_organization(workos)
-    an_organization_row("gram-1", name="Acme", workos_id=acme)
-    workos.misbehave("status", status=500, method="PUT", path="/organizations")
+@pytest.mark.parametrize("ids", [["org_gone"], ["gram-1"]])
+def test_a_row_that_is_locked_while_another_takes_it_over_is_not_disabled(
+    workos: FakeWorkOS, sync_setting: SyncSetting, monkeypatch: pytest.MonkeyPatch, ids: list[str]
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    a_mirrored_organization(workos)
+    new = an_old_organization(workos, "New", external_id="gram-1")
+    an_organization_row("gram-1", name="Old", workos_id="org_gone")
+    disable = Comparing.disable
 
-    first, second, third = snapshot(), snapshot(), snapshot()
+    with locked(where="id = 'gram-1'") as rival:
 
-    assert (first.write_backs.failed, second.write_backs.pushed) == (1, 1)
-    assert changes(second) == [("gram-1", "write_back")]
-    assert third.in_sync
+        def and_it_is_free_again(self: Comparing, *args: Any) -> None:
+            rival.rollback()
+            disable(self, *args)
+
+        monkeypatch.setattr(Comparing, "disable", and_it_is_free_again)
+        only(*ids)
+
+    assert disabled() == []
+    compared()
+    assert row("gram-1").workos_id == new
+
+
+def test_runs_at_once_end_in_the_same_rows(workos: FakeWorkOS) -> None:
+    workos.seed(organizations=120, at=NOON, emits=False)
+
+    with in_thread() as start:
+        for running in [start(compared), start(compared)]:
+            assert running.result().snapshot.errors == []
+
+    assert Organization.objects.count() == 120
+    assert compared().in_sync
 
 
 # The missing --------------------------------------------------------------------------------
 
 
-def a_live_organization(workos: FakeWorkOS) -> str:
-    """An organization in sync: without one, a 404 proves nothing, and the list shows no link."""
-    live = an_old_organization(workos, "Live", external_id="gram-live")
-    an_organization_row("gram-live", name="Live", workos_id=live)
-    return live
-
-
-def linked_rows(count: int, workos_id: str = "org_missing_{}") -> None:
-    for number in range(count):
-        an_organization_row(f"missing-{number:03}", workos_id=workos_id.format(number))
-
-
-def nothing_is_disabled() -> bool:
-    return not Organization.objects.disabled().exists()
-
-
-def test_more_missing_than_the_limit_disables_nothing_and_asks_for_one_more(
+def test_more_missing_than_the_limit_disables_none_and_asks_for_one_more(
     workos: FakeWorkOS,
 ) -> None:
-    a_live_organization(workos)
-    linked_rows(30)
+    a_mirrored_organization(workos)
+    missing_rows(30)
 
-    found = snapshot(limit=DisableLimit(rows=4, percent=0))
+    found = compared(limit=DisableLimit(rows=4, percent=0))
 
-    assert nothing_is_disabled()
+    assert disabled() == []
     assert "more than 4 of 31 linked organizations are missing" in found.errors[0]
-    assert not found.in_sync
-    assert SyncCursor.objects.get().reconciled_at is None
+    assert (found.in_sync, cursor().reconciled_at) == (False, None)
     assert workos.count_requests(path="/organizations/") <= 8
 
 
-def test_as_many_missing_as_the_limit_are_disabled(workos: FakeWorkOS) -> None:
-    a_live_organization(workos)
-    linked_rows(10)
+def test_as_many_missing_as_the_limit_are_disabled(
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciling, "_CHUNK", 4)
+    monkeypatch.setattr(compare, "_CHUNK", 3)
+    a_mirrored_organization(workos)
+    missing_rows(10)
 
-    found = snapshot(limit=DisableLimit(rows=10, percent=0))
+    found = compared(limit=DisableLimit(rows=10, percent=0))
 
-    assert Organization.objects.disabled().count() == 10
-    assert found.snapshot.counts["disabled"] == 10
+    assert len(disabled()) == found.snapshot.counts["disabled"] == 10
     assert found.errors == []
 
 
@@ -318,209 +642,161 @@ def test_the_limit_is_the_larger_of_the_two(limit: DisableLimit, linked: int, al
     assert limit.allows(linked) == allowed
 
 
-def a_relink(workos: FakeWorkOS, number: int = 0) -> None:
-    """A living organization names a row that is linked to one that is missing."""
-    an_old_organization(workos, f"New {number}", external_id=f"gram-{number}")
-    an_organization_row(f"gram-{number}", workos_id=f"org_missing_{number}")
-
-
-def test_a_relinked_row_is_not_told_to_be_disabled_by_a_dry_run_either(
-    workos: FakeWorkOS,
-) -> None:
-    a_live_organization(workos)
+def test_rows_that_another_organization_takes_over_count_for_no_limit(workos: FakeWorkOS) -> None:
+    a_mirrored_organization(workos)
     for number in range(12):
-        a_relink(workos, number)
+        an_old_organization(workos, f"New {number}", external_id=f"gram-{number}")
+        an_organization_row(f"gram-{number}", workos_id=f"org_gone_{number}")
+    limit = DisableLimit(rows=0, percent=0)
 
-    dry = snapshot(dry=True)
-    wet = snapshot()
+    dry, real = compared(dry=True, limit=limit), compared(limit=limit)
 
     assert {kind for _, kind in changes(dry)} == {"relinked"}
-    assert changes(dry) == changes(wet)
-    assert (dry.errors, wet.errors) == ([], [])
-    assert nothing_is_disabled()
+    assert changes(dry) == changes(real)
+    assert (dry.errors, real.errors, disabled()) == ([], [], [])
 
 
-@pytest.mark.parametrize("ids", [["gram-0"], ["org_missing_0"]])
-def test_a_row_that_another_organization_names_is_relinked_and_not_disabled(
-    workos: FakeWorkOS, ids: list[str]
-) -> None:
-    a_live_organization(workos)
-    a_relink(workos)
-
-    found = reconcile_organizations(Run(), ids)
-
-    assert changes(found) == [("gram-0", "relinked")]
-    assert nothing_is_disabled()
-
-
-def test_a_row_whose_relink_is_on_its_way_is_not_disabled(workos: FakeWorkOS) -> None:
-    a_live_organization(workos)
-    workos.create_organization(name="Young", external_id="gram-1", emits=False)
-    an_organization_row("gram-1", workos_id="org_missing")
-
-    found = snapshot()
-
-    assert found.in_sync
-    assert nothing_is_disabled()
-
-
-def test_a_link_that_cant_be_asked_for_is_a_conflict_and_stops_nothing(
-    workos: FakeWorkOS,
-) -> None:
-    a_live_organization(workos)
+def test_a_link_that_cant_be_asked_for_is_unproven_and_stops_nothing(workos: FakeWorkOS) -> None:
+    a_mirrored_organization(workos)
+    missing_rows(1)
     an_organization_row("gram-odd", workos_id="..")
-    an_organization_row("gram-missing", workos_id="org_missing")
 
-    found = snapshot()
+    found = compared()
 
-    assert sorted(kind for _, kind in changes(found)) == ["disabled", "unproven"]
-    assert row("gram-odd").disabled_at is None
-
-
-def test_what_cant_all_be_asked_for_in_time_is_left_alone(workos: FakeWorkOS) -> None:
-    acme = an_old_organization(workos, external_id="gram-1")
-
-    with pytest.raises(edge.Unavailable, match="choose fewer"):
-        reconcile_organizations(Run(), [acme], deadline=time.monotonic() - 1)
-
-    assert not Organization.objects.exists()
-    assert workos.count_requests() == 0
+    assert (kinds(found), disabled()) == (["disabled", "unproven"], ["gone-000"])
+    assert "refuses to say whether it exists" in found.errors[0]
 
 
-def test_a_row_that_cant_be_disabled_does_not_keep_the_rest_enabled(
-    workos: FakeWorkOS,
+def test_an_error_of_one_that_is_missing_disables_none(workos: FakeWorkOS) -> None:
+    a_mirrored_organization(workos)
+    missing_rows(5)
+    workos.misbehave("status", status=500, path="/organizations/org_gone_3")
+
+    found = compared()
+
+    assert (disabled(), len(found.errors)) == ([], 1)
+    assert compared().snapshot.counts["disabled"] == 5
+
+
+def test_one_that_was_created_while_the_list_was_read_is_not_missing(workos: FakeWorkOS) -> None:
+    mirrored = workos.organization(a_mirrored_organization(workos))
+    young = workos.create_organization(name="Young", external_id="gram-1", emits=False)
+    an_organization_row("gram-1", name="Young", workos_id=young["id"])
+    body = {"data": [mirrored], "list_metadata": {"after": None}}
+    workos.misbehave("body", path="/organizations", exact=True, body=body, times=None)
+
+    found = compared()
+
+    assert (found.errors, disabled()) == ([], [])
+
+
+def test_neither_a_deleted_row_nor_one_that_was_listed_is_asked_for(workos: FakeWorkOS) -> None:
+    a_mirrored_organization(workos)
+    an_organization_row("gram-2", workos_id="org_gone", disabled_at=NOON, workos_deleted_at=NOON)
+
+    compared()
+
+    assert workos.count_requests(path="/organizations/") == 0
+
+
+# A 404 of the wrong place -------------------------------------------------------------------
+
+#: What a route that does not exist answers, as an organization that does not exist does.
+NO_ROUTE = {"message": "Not Found", "code": "not_found"}
+
+
+@pytest.fixture(params=["wrong path", "key of another environment"])
+def wrong_place(
+    request: pytest.FixtureRequest, workos: FakeWorkOS, sync_setting: SyncSetting
+) -> Iterator[FakeWorkOS]:
+    """Two linked organizations that live in WorkOS, and settings that ask elsewhere."""
+    for number in (1, 2):
+        live = an_old_organization(workos, external_id=f"gram-{number}")
+        an_organization_row(f"gram-{number}", workos_id=live)
+    with FakeWorkOS() as elsewhere:
+        elsewhere.create_organization(name="Another", at=NOON)
+        if request.param == "wrong path":
+            workos.misbehave("status", status=404, path="/v1", body=NO_ROUTE, times=None)
+            sync_setting(BASE_URL=f"{workos.base_url}/v1")
+        else:
+            sync_setting(BASE_URL=elsewhere.base_url)
+        yield workos
+
+
+@pytest.mark.parametrize("drains", [False, True])
+def test_a_full_run_in_the_wrong_place_writes_nothing(
+    wrong_place: FakeWorkOS, drains: bool
 ) -> None:
-    a_live_organization(workos)
-    linked_rows(3)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "ALTER TABLE organization_metadata ADD CONSTRAINT theirs "
-            "CHECK (disabled_at IS NULL OR id <> 'missing-001')"
-        )
-    try:
-        found = snapshot()
-    finally:
-        with connection.cursor() as cursor:
-            cursor.execute("ALTER TABLE organization_metadata DROP CONSTRAINT theirs")
+    with pytest.raises(WorkOSError) as error:
+        reconcile(Run(), drain_events=drains)
 
-    assert sorted(change.change for change in found.snapshot.changes) == [
-        "disabled",
-        "disabled",
-        "failed",
-    ]
-    assert row("missing-001").disabled_at is None
-    assert "PostgreSQL refused to write 1 organization" in found.errors[0]
+    assert error.type is WrongEnvironment or "Not Found" in str(error.value)
+    assert (Organization.objects.count(), disabled()) == (2, [])
+    assert not WorkOSEvent.objects.exists()
+    assert (cursor().reconciled_at, cursor().last_event_id) == (None, None)
+    assert cursor().snapshot_error_kind == error.value.kind
 
 
-@pytest.mark.parametrize("moment", ["infinity", "-infinity", "12026-01-01", "0044-03-15 BC"])
-def test_a_time_that_python_cant_hold_does_not_keep_the_rest_from_repair(
-    workos: FakeWorkOS, moment: str
-) -> None:
-    for number in (1, 2, 3):
-        an_old_organization(workos, f"Acme {number}", external_id=f"gram-{number}")
-    snapshot()
-    with connection.cursor() as cursor:
-        cursor.execute("UPDATE organization_metadata SET name = 'Theirs'")
-        cursor.execute(
-            "UPDATE organization_metadata SET workos_updated_at = %s WHERE id = 'gram-2'", [moment]
-        )
+def test_a_single_organization_in_the_wrong_place_is_unproven(wrong_place: FakeWorkOS) -> None:
+    found = only("gram-1")
 
-    snapshot()
-
-    names = Organization.objects.exclude(id="gram-2").values_list("name", flat=True)
-    assert sorted(names) == ["Acme 1", "Acme 3"]
-    # Or its page in the admin could not be shown, nor the table be emptied.
-    with connection.cursor() as cursor:
-        cursor.execute("UPDATE organization_metadata SET workos_updated_at = NULL")
-
-
-def test_a_row_that_is_locked_while_it_is_disabled_is_said(
-    workos: FakeWorkOS, sync_setting: Callable[..., None]
-) -> None:
-    a_live_organization(workos)
-    sync_setting(LOCK_TIMEOUT=0.05)
-    linked_rows(3)
-
-    with another_program() as other:
-        other.execute("SELECT FROM organization_metadata WHERE id = 'missing-001' FOR UPDATE")
-        found = snapshot()
-
-    assert [id_ for id_, _ in changes(found)] == ["missing-000", "missing-002"]
-    assert found.errors == ["org_missing_1 is locked by another program; run it again"]
-
-
-def test_an_organization_that_is_listed_twice_is_compared_once(workos: FakeWorkOS) -> None:
-    acme = an_old_organization(workos, external_id="gram-1")
-    listed = workos.organization(acme)
-    workos.misbehave(
-        "body",
-        path="/organizations",
-        exact=True,
-        body={"data": [listed, listed], "list_metadata": {"after": None}},
-    )
-
-    found = snapshot()
-
-    assert found.organizations == 1
-    assert changes(found) == [("gram-1", "created")]
-
-
-def test_a_pause_that_workos_asks_for_in_a_listing_is_kept(workos: FakeWorkOS) -> None:
-    workos.seed(organizations=150, at=LONG_AGO, external_id_prefix="gram-", emits=False)
-    workos.misbehave("slow", seconds=0, path="/organizations", exact=True)
-    workos.misbehave("rate_limited", retry_after=1, path="/organizations", exact=True)
-
-    found = snapshot()
-
-    assert found.errors == []
-    assert Organization.objects.count() == 150
-
-
-def test_a_write_back_that_failed_is_trouble(workos: FakeWorkOS) -> None:
-    an_old_organization(workos)
-    workos.misbehave("status", status=500, method="PUT", path="/organizations")
-
-    found = snapshot()
-
-    assert found.errors == [
-        "1 write-back failed and will be tried again; see the external_id write-backs"
-    ]
+    assert (changes(found), disabled()) == ([(None, "unproven")], [])
+    assert "proves nothing: see WORKOS_BASE_URL and WORKOS_API_KEY" in found.errors[0]
     assert not found.in_sync
 
 
-def test_an_id_that_workos_cant_hold_waits_for_a_person(workos: FakeWorkOS) -> None:
-    acme = an_old_organization(workos)
-    an_organization_row("grämmm", name="Acme", workos_id=acme)
+def test_a_lost_cursor_is_not_replaced_in_the_wrong_place(
+    workos: FakeWorkOS, sync_setting: SyncSetting
+) -> None:
+    live = workos.create_organization(name="Acme", external_id="gram-1")
+    drain_to_end()
+    lost = read_cursor().position
 
-    first, second = snapshot(), snapshot()
+    with FakeWorkOS() as elsewhere:
+        elsewhere.create_organization(name="Another", at=NOON)
+        sync_setting(BASE_URL=elsewhere.base_url)
+        with pytest.raises(WrongEnvironment):
+            reconcile(Run())
 
-    assert first.write_backs.conflicts == 1
-    assert changes(second) == [("grämmm", "conflict")]
-    assert second.in_sync
-    assert workos.count_requests(method="PUT", path=None) == 0
+    assert read_cursor().position == lost
+    assert Organization.objects.get().workos_id == live["id"]
+
+
+def test_the_only_linked_row_can_not_be_proven_to_be_missing(workos: FakeWorkOS) -> None:
+    an_old_organization(workos, "Another", external_id="gram-2")
+    missing_rows(1)
+
+    found = only("gone-000")
+    with pytest.raises(WrongEnvironment):
+        compared()
+
+    assert kinds(found) == ["unproven"]
+    assert disabled() == []
+
+
+@pytest.mark.parametrize("way", ["a full run", "--org"])
+def test_a_true_deletion_is_proven_by_another_linked_row(workos: FakeWorkOS, way: str) -> None:
+    a_mirrored_organization(workos)
+    missing_rows(1)
+
+    found = compared() if way == "a full run" else only("org_gone_0")
+
+    assert (changes(found), found.errors) == ([("gone-000", "disabled")], [])
+    assert disabled() == ["gone-000"]
 
 
 def test_only_a_404_of_workoss_own_disables(workos: FakeWorkOS) -> None:
-    a_live_organization(workos)
-    linked_rows(1)
+    a_mirrored_organization(workos)
+    missing_rows(1)
     workos.misbehave("html", status=404, path="/organizations/")
 
-    found = snapshot()
+    found = compared()
 
-    assert nothing_is_disabled()
+    assert disabled() == []
     assert "a 404 that is not WorkOS's own" in found.errors[0]
 
 
-def test_trouble_with_one_that_is_missing_disables_none(workos: FakeWorkOS) -> None:
-    a_live_organization(workos)
-    linked_rows(5)
-    workos.misbehave("status", status=500, path="/organizations/org_missing_3")
-
-    found = snapshot()
-
-    assert nothing_is_disabled()
-    assert len(found.errors) == 1
-    assert snapshot().snapshot.counts["disabled"] == 5
+# Broken lists -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -533,152 +809,133 @@ def test_trouble_with_one_that_is_missing_disables_none(workos: FakeWorkOS) -> N
         pytest.param({"kind": "body", "body": {"data": None}}, "not a page", id="data null"),
         pytest.param({"kind": "no_list_metadata"}, "not a page of a list", id="no list_metadata"),
         pytest.param(
-            {
-                "kind": "body",
-                "body": {"data": [], "list_metadata": {"before": None, "after": "org_1"}},
-            },
-            "WorkOS listed nothing, and said that there is more",
+            {"kind": "body", "body": {"data": [], "list_metadata": {"after": "org_1"}}},
+            "listed nothing, and said that there is more",
             id="empty, with more",
         ),
         pytest.param(
-            {
-                "kind": "body",
-                "body": {"data": [{"name": "?"}], "list_metadata": {"after": None}},
-            },
+            {"kind": "body", "body": {"data": [{"name": "?"}], "list_metadata": {"after": None}}},
             "has no usable id",
             id="without an id",
         ),
         pytest.param({"kind": "repeated_page", "times": None}, "same page", id="repeats"),
+        pytest.param({"kind": "ends_early"}, "the list is not complete", id="ends early"),
+        pytest.param(
+            {"kind": "body", "body": {"data": [], "list_metadata": {"after": None}}},
+            "the list is not complete",
+            id="an empty list",
+        ),
         pytest.param({"kind": "status", "status": 500}, "does not answer", id="500"),
         pytest.param({"kind": "reset"}, "can't be asked", id="reset"),
     ],
 )
-@pytest.mark.parametrize("pages_before", [0, 1, 2])
-def test_a_broken_listing_disables_nothing(
-    workos: FakeWorkOS, misbehaviour: dict[str, Any], error: str, pages_before: int
+@pytest.mark.parametrize("pages_before", [0, 1])
+def test_a_broken_list_disables_nothing(
+    workos: FakeWorkOS,
+    monkeypatch: pytest.MonkeyPatch,
+    misbehaviour: dict[str, Any],
+    error: str,
+    pages_before: int,
 ) -> None:
-    workos.seed(organizations=250, at=LONG_AGO, external_id_prefix="gram-", emits=False)
-    snapshot()
-    an_organization_row("missing", workos_id="org_missing")
-    for _ in range(pages_before):
+    # It reads the first page too.
+    monkeypatch.setattr(reconciling._FullRun, "_verify_environment", lambda _: None)
+    workos.seed(organizations=250, at=NOON, external_id_prefix="gram-", emits=False)
+    compared()
+    an_organization_row("gone", workos_id="org_gone")
+    if pages_before:
         workos.misbehave("slow", seconds=0, path="/organizations", exact=True)
     workos.misbehave(path="/organizations", exact=True, **misbehaviour)
 
-    found = snapshot()
+    found = compared()
     workos.behave()
 
-    assert nothing_is_disabled()
+    assert disabled() == []
     assert error in found.errors[0]
     assert not found.in_sync
-    assert changes(snapshot()) == [("missing", "disabled")]
+    assert error in cursor().snapshot_trouble
+    assert changes(compared()) == [("gone", "disabled")]
 
 
-def test_an_organization_that_cant_be_read_is_a_conflict_and_is_there(
-    workos: FakeWorkOS,
+def test_a_list_that_breaks_at_once_ends_the_run_before_it_writes(workos: FakeWorkOS) -> None:
+    a_mirrored_organization(workos)
+    workos.create_organization(name="Unread")
+    workos.misbehave("status", status=500, path="/organizations")
+
+    with pytest.raises(Unavailable):
+        reconcile(Run())
+
+    assert Organization.objects.count() == 1
+    assert "500" in cursor().snapshot_trouble
+
+
+# Pacing -------------------------------------------------------------------------------------
+
+
+def test_more_missing_than_workos_allows_requests_are_waited_for(workos: FakeWorkOS) -> None:
+    a_mirrored_organization(workos)
+    missing_rows(25)
+    workos.limit_requests(15, seconds=0.5)
+
+    found = compared(limit=DisableLimit(rows=100))
+
+    assert (found.errors, len(disabled())) == ([], 25)
+    assert workos.count_requests(status=429) >= 1
+
+
+@pytest.mark.parametrize("pages_before", [0, 1])
+def test_a_pause_that_workos_asks_for_in_a_list_is_waited_out(
+    workos: FakeWorkOS, pages_before: int
 ) -> None:
-    an_organization_row("gram-1", workos_id="org_odd")
-    workos.misbehave(
-        "body",
-        times=2,
-        path="/organizations",
-        exact=True,
-        body={"data": [{"id": "org_odd", "name": None}], "list_metadata": {"after": None}},
-    )
+    workos.seed(organizations=150, at=NOON, external_id_prefix="gram-", emits=False)
+    if pages_before:
+        workos.misbehave("slow", seconds=0, path="/organizations", exact=True)
+    workos.misbehave("rate_limited", retry_after=1, path="/organizations", exact=True)
 
-    found = snapshot()
+    found = compared()
 
-    assert changes(found) == [(None, "conflict")]
-    assert nothing_is_disabled()
-
-
-def test_one_that_was_created_while_the_listing_was_read_is_not_missing(
-    workos: FakeWorkOS,
-) -> None:
-    live = workos.organization(id=a_live_organization(workos))
-    young = workos.create_organization(name="Young", external_id="gram-1", emits=False)
-    an_organization_row("gram-1", name="Young", workos_id=young["id"])
-    workos.misbehave(
-        "body",
-        times=2,
-        path="/organizations",
-        exact=True,
-        body={"data": [live], "list_metadata": {"after": None}},
-    )
-
-    found = snapshot()
-
-    assert found.errors == []
-    assert nothing_is_disabled()
-
-
-def test_a_link_that_moved_meanwhile_is_not_disabled(
-    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    a_live_organization(workos)
-    linked_rows(1)
-    look_up = Lookups.look_up
-
-    def and_then_it_moves(lookups: Lookups, workos_id: str) -> Any:
-        answer = look_up(lookups, workos_id)
-        with another_program() as other:
-            other.execute(
-                "UPDATE organization_metadata SET workos_id = 'org_new' WHERE id LIKE 'missing%'"
-            )
-        return answer
-
-    monkeypatch.setattr(Lookups, "look_up", and_then_it_moves)
-
-    found = snapshot()
-
-    assert nothing_is_disabled()
-    assert changes(found) == []
+    assert (found.errors, Organization.objects.count()) == ([], 150)
 
 
 # Dry ----------------------------------------------------------------------------------------
 
 
 def contents() -> str:
-    """Every byte of every table of ours."""
+    """Every byte of every table of ours, but for the requests that are counted."""
     digest = hashlib.sha256()
+    tables = "organization_metadata", "workos_sync_cursor", "workos_event", "workos_conflict"
     with connection.cursor() as cursor:
-        for table in (
-            "organization_metadata",
-            "workos_sync_cursor",
-            "workos_event",
-            "workos_external_id_write_back",
-            "django_q_ormq",
-        ):
+        for table in (*tables, "workos_external_id_write_back", "django_q_ormq"):
             cursor.execute(f"SELECT t::text FROM {table} AS t ORDER BY 1")  # noqa: S608
             digest.update(repr(cursor.fetchall()).encode())
     return digest.hexdigest()
 
 
 def a_drifted_world(workos: FakeWorkOS) -> None:
+    a_mirrored_organization(workos)
     an_old_organization(workos, "Created")
     renamed = an_old_organization(workos, "There", external_id="gram-renamed")
     an_organization_row("gram-renamed", name="Here", workos_id=renamed)
     an_organization_row("gram-deleted", workos_id="org_deleted")
+    claimed = an_old_organization(workos, "Claimed", external_id="elsewhere")
+    an_organization_row("gram-claimed", name="Claimed", workos_id=claimed)
     workos.create_organization(name="Waiting")
 
 
 def test_a_dry_run_finds_the_same_and_writes_nothing(workos: FakeWorkOS) -> None:
     a_drifted_world(workos)
+    ensure_cursor()
     before = contents()
 
     dry = reconcile(Run(dry=True))
-    after = contents()
+    one = only("gram-renamed", "org_deleted", dry=True)
 
-    assert after == before
+    assert contents() == before
     assert workos.count_requests(method="PUT", path=None) == 0
-    assert dry.events.waiting == 1
-    assert not dry.in_sync
-    assert sorted(change.change for change in dry.snapshot.changes) == [
-        "created",
-        "disabled",
-        "updated",
-    ]
-    wet = reconcile(Run(), drain_events=False)
-    assert changes(wet) == changes(dry)
+    assert (dry.events.waiting, dry.in_sync, dry.errors) == (1, False, [])
+    assert cursor().reconciled_at is None
+    assert kinds(dry) == ["conflict", "created", "disabled", "updated"]
+    assert kinds(one) == ["disabled", "updated"]
+    assert changes(compared()) == changes(dry)
 
 
 def test_every_transaction_of_a_dry_run_begins_read_only(workos: FakeWorkOS) -> None:
@@ -687,18 +944,17 @@ def test_every_transaction_of_a_dry_run_begins_read_only(workos: FakeWorkOS) -> 
 
     def note(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
         in_transaction = context["connection"].in_atomic_block
-        statements.append(sql if in_transaction else f"outside a transaction: {sql}")
+        if "workos_request_budget" not in sql:
+            statements.append(sql if in_transaction else f"outside a transaction: {sql}")
         return execute(sql, params, many, context)
 
     with connection.execute_wrapper(note):
         reconcile(Run(dry=True))
-        reconcile_organizations(Run(dry=True), ["gram-renamed", "org_deleted"])
+        only("gram-renamed", "org_deleted", dry=True)
 
-    statements = [one for one in statements if "workos_request_budget" not in one]
     assert not [statement for statement in statements if "outside" in statement]
-    starts = [s for s in statements if s.startswith("SET TRANSACTION READ ONLY")]
-    assert len(starts) >= 5
-    assert statements[0].startswith("SET TRANSACTION READ ONLY")
+    assert statements.count("SET TRANSACTION READ ONLY") >= 5
+    assert statements[0] == "SET TRANSACTION READ ONLY"
 
 
 def test_postgresql_itself_keeps_a_dry_run_from_writing(
@@ -707,16 +963,42 @@ def test_postgresql_itself_keeps_a_dry_run_from_writing(
     """A mistake in our code, such as this one, is an error and not a write."""
     a_drifted_world(workos)
     before = contents()
-
-    def mistaken(*_: Any, **__: Any) -> Any:
-        Organization.objects.all().delete()
-
-    monkeypatch.setattr(applying, "decide", mistaken)
+    mistake = lambda *_, **__: Organization.objects.all().delete()  # noqa: E731
+    monkeypatch.setattr("orgs.services.apply.decide", mistake)
 
     with pytest.raises(Exception, match="read-only transaction"):
-        reconcile(Run(dry=True), drain_events=False)
+        compared(dry=True)
 
     assert contents() == before
+
+
+def test_a_dry_run_finds_what_a_repair_would_page_by_page(
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second page finds the row that the first would have created."""
+    read_one = partial(reconciling.read_organizations, limit=1)
+    monkeypatch.setattr(reconciling, "read_organizations", read_one)
+    second = workos.create_organization(
+        id="org_second", name="Second", at=NOON + timedelta(minutes=1), emits=False
+    )
+    an_old_organization(workos, "First", external_id=derived_id(second["id"]))
+
+    dry, real = compared(dry=True), compared()
+
+    assert kinds(real) == ["conflict", "created"]
+    assert dry.snapshot.changes == real.snapshot.changes
+
+
+def test_a_dry_run_takes_nothing_for_in_sync_that_it_would_have_changed(
+    workos: FakeWorkOS,
+) -> None:
+    a_mirrored_organization(workos)
+    comparing = Comparing(Run(dry=True), Lookups(dry=True))
+    comparing.overlay["gram-mirrored"] = Row(id="gram-mirrored", name="Renamed by an earlier page")
+
+    comparing.compare(orgs.workos.read_organizations(None).observations)
+
+    assert [change.change for change in comparing.report.changes] == ["linked"]
 
 
 # The lost cursor ----------------------------------------------------------------------------
@@ -724,21 +1006,18 @@ def test_postgresql_itself_keeps_a_dry_run_from_writing(
 
 def a_lost_cursor(workos: FakeWorkOS) -> Position:
     """The mirror is behind by a deletion and a creation whose events nobody can list any more."""
-    a_live_organization(workos)
+    a_mirrored_organization(workos)
     deleted = workos.create_organization(name="Deleted", external_id="gram-deleted")
     drain_to_end()
     lost = read_cursor().position
-    workos.delete_organization(str(deleted["id"]), at=LONG_AGO)
+    workos.delete_organization(str(deleted["id"]), at=NOON)
     an_old_organization(workos, "Created meanwhile", external_id="gram-created")
     workos.expire_events()
     return lost
 
 
-def test_a_lost_cursor_is_recovered_by_the_snapshot_and_the_stream_goes_on(
-    workos: FakeWorkOS,
-) -> None:
+def test_a_lost_cursor_is_recovered_and_the_stream_goes_on(workos: FakeWorkOS) -> None:
     lost = a_lost_cursor(workos)
-    began = datetime.now(UTC)
 
     found = reconcile(Run())
     workos.create_organization(name="Later", external_id="gram-later")
@@ -746,33 +1025,47 @@ def test_a_lost_cursor_is_recovered_by_the_snapshot_and_the_stream_goes_on(
 
     assert found.lost is not None
     assert not found.in_sync
-    assert row("gram-deleted").disabled_at is not None
+    assert disabled() == ["gram-deleted"]
     assert row("gram-created").name == "Created meanwhile"
     assert row("gram-later").name == "Later"
     assert read_cursor().position != lost
 
 
-def test_the_new_position_lies_before_the_run_by_the_earlier_of_two_clocks(
-    workos: FakeWorkOS,
+@pytest.mark.parametrize(
+    ("workos_ahead", "database_ahead"),
+    [
+        pytest.param(0, 0, id="both are right"),
+        pytest.param(-3_600, 0, id="WorkOS's clock is behind"),
+        pytest.param(0, -3_600, id="the database's clock is behind"),
+        pytest.param(3_600, 0, id="WorkOS's clock is ahead"),
+        pytest.param(0, 31 * 86_400, id="the database's clock is a month ahead"),
+    ],
+)
+def test_the_stream_goes_on_from_before_the_earlier_of_the_two_clocks(
+    workos: FakeWorkOS, workos_ahead: float, database_ahead: float
 ) -> None:
     a_lost_cursor(workos)
+    workos.set_clock_offset(workos_ahead)
     began = datetime.now(UTC)
 
-    reconcile(Run())
+    with moved_clock() as move:
+        move(database_ahead)
+        reconcile(Run())
 
-    moved_to = read_cursor().position.last_event_at
-    assert moved_to is not None
-    overlap = timedelta(seconds=60, minutes=5)
-    # WorkOS's Date header has whole seconds.
-    assert began - overlap - timedelta(seconds=1) <= moved_to <= datetime.now(UTC) - overlap
+    position = read_cursor().position
+    earlier = began + timedelta(seconds=min(workos_ahead, database_ahead, 0), minutes=-6)
+    assert position.last_event_id is None
+    assert position.last_event_at is not None
+    # The Date header has whole seconds.
+    assert timedelta(seconds=-1) <= position.last_event_at - earlier < timedelta(minutes=1)
 
 
-def test_what_happens_while_the_snapshot_is_taken_is_not_lost(
+def test_what_happens_while_the_list_is_read_is_not_lost(
     workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Renamed after its page was read, and before the stream goes on."""
     a_lost_cursor(workos)
-    read = edge.read_organizations
+    read = reconciling.read_organizations
 
     def and_then_it_is_renamed(*args: Any, **values: Any) -> ObjectPage:
         page = read(*args, **values)
@@ -784,30 +1077,32 @@ def test_what_happens_while_the_snapshot_is_taken_is_not_lost(
 
     found = reconcile(Run())
 
-    assert found.events.counts[Outcome.UPDATED] == 1
+    assert found.events.counts[Outcome.UPDATED] >= 1
     assert row("gram-created").name == "Renamed meanwhile"
 
 
 def test_a_row_locked_during_the_recovery_is_tried_again_before_the_stream_goes_on(
-    workos: FakeWorkOS, sync_setting: Callable[..., None]
+    workos: FakeWorkOS, sync_setting: SyncSetting
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
     lost = a_lost_cursor(workos)
     an_organization_row("gram-created", name="Old", slug="old")
 
-    with another_program() as other:
-        other.execute("SELECT FROM organization_metadata WHERE id = 'gram-created' FOR UPDATE")
-        locked = reconcile(Run())
+    with locked(where="id = 'gram-created'"):
+        blocked = reconcile(Run())
         while_locked = read_cursor().position
     freed = reconcile(Run())
 
-    assert "is locked by another program" in locked.errors[0]
-    assert while_locked == lost, "or the change would be lost until the next snapshot"
+    assert "is locked by another program" in blocked.errors[0]
+    assert while_locked == lost, "or the change would be lost until the next full reconcile"
     assert freed.errors == []
     assert row("gram-created").name == "Created meanwhile"
 
 
-def test_a_listing_that_breaks_off_leaves_the_cursor_lost(workos: FakeWorkOS) -> None:
+def test_a_list_that_breaks_off_leaves_the_cursor_lost(
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciling._FullRun, "_verify_environment", lambda _: None)
     lost = a_lost_cursor(workos)
     workos.misbehave("html", path="/organizations", exact=True)
 
@@ -824,40 +1119,50 @@ def test_the_stream_goes_on_whatever_the_disables_wait_for(workos: FakeWorkOS) -
 
     assert found.errors
     assert read_cursor().position != lost
-    assert row("gram-deleted").disabled_at is None
+    assert disabled() == []
 
 
-def test_a_cursor_that_someone_else_has_moved_is_not_moved_back(
+def test_a_cursor_that_another_process_has_moved_is_not_moved_back(
     workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a_lost_cursor(workos)
-    read = edge.read_organizations
+    read = reconciling.read_organizations
 
-    def and_someone_moves_it(*args: Any, **values: Any) -> ObjectPage:
-        with another_program() as other:
-            other.execute(
+    def and_it_is_moved(*args: Any, **values: Any) -> ObjectPage:
+        with another_program() as rival:
+            rival.execute(
                 "UPDATE workos_sync_cursor SET last_event_id = NULL, last_event_at = now()"
             )
         return read(*args, **values)
 
-    monkeypatch.setattr(reconciling, "read_organizations", and_someone_moves_it)
     began = datetime.now(UTC)
+    monkeypatch.setattr(reconciling, "read_organizations", and_it_is_moved)
 
     reconcile(Run())
 
-    moved_to = read_cursor().position.last_event_at
-    assert moved_to is not None
-    assert moved_to >= began
+    assert SyncCursor.objects.filter(last_event_at__gte=began).exists()
 
 
-def test_a_dry_run_tells_of_a_lost_cursor_and_leaves_it(workos: FakeWorkOS) -> None:
+@pytest.mark.parametrize("why", ["expired", "not drained for too long"])
+def test_a_dry_run_reports_a_lost_cursor_and_leaves_it(workos: FakeWorkOS, why: str) -> None:
     lost = a_lost_cursor(workos)
+    if why != "expired":
+        workos.misbehave("slow", seconds=0, times=None)
+        SyncCursor.objects.update(drained_at=datetime.now(UTC) - timedelta(days=40))
 
     found = reconcile(Run(dry=True))
 
     assert found.lost is not None
     assert not found.in_sync
     assert read_cursor().position == lost
+
+
+def test_a_lost_cursor_is_not_waited_for_without_end(sync_setting: SyncSetting) -> None:
+    ensure_cursor()
+    sync_setting(LOCK_TIMEOUT=0.05)
+
+    with locked("workos_sync_cursor"), pytest.raises(OperationalError):
+        replace_lost(Position("event_1"), began_at=NOON, workos_date=None, overlap=1.0)
 
 
 # In sync with events ------------------------------------------------------------------------
@@ -873,56 +1178,70 @@ def test_a_run_that_applied_events_was_not_in_sync(workos: FakeWorkOS) -> None:
     assert [found.in_sync for found in (first, second, third)] == [False, False, True]
 
 
-def test_the_echo_of_a_write_back_is_read_by_the_same_run(workos: FakeWorkOS) -> None:
+def test_the_event_of_a_write_back_is_read_by_the_same_run(workos: FakeWorkOS) -> None:
     workos.create_organization(name="Acme")
 
-    first = reconcile(Run())
-    second = reconcile(Run())
+    first, second = reconcile(Run()), reconcile(Run())
 
     assert (first.write_backs.pushed, first.events.counts.total()) == (1, 1)
     assert (second.events.counts.total(), second.in_sync) == (0, True)
 
 
-def test_an_echo_that_is_held_back_is_no_drift(workos: FakeWorkOS) -> None:
+def test_the_event_of_a_write_back_that_is_held_back_is_no_drift(workos: FakeWorkOS) -> None:
     workos.create_organization(name="Acme")
     drain_to_end()
     workos.set_hold_back(1_000)
-    reconcile(Run(), drain_events=False)
+    compared()
     workos.set_hold_back(0)
 
     second = reconcile(Run())
 
-    assert second.events.counts[Outcome.UPDATED] == 1
-    assert second.in_sync
+    assert (second.events.counts, second.in_sync) == ({Outcome.UPDATED: 1}, True)
 
 
-def test_an_echo_that_cant_be_read_is_left_to_the_worker(
-    workos: FakeWorkOS, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("stopped_by", ["WorkOS", "a lock"])
+def test_events_of_write_backs_that_cant_be_read_are_left_to_the_worker(
+    workos: FakeWorkOS,
+    sync_setting: SyncSetting,
+    caplog: pytest.LogCaptureFixture,
+    stopped_by: str,
 ) -> None:
-    workos.create_organization(name="Acme")
-    workos.misbehave("slow", seconds=0)
-    workos.misbehave("status", status=500)
+    sync_setting(LOCK_TIMEOUT=0.05)
+    acme = workos.create_organization(name="Acme")
+    drain_to_end()
+    if stopped_by == "WorkOS":
+        workos.misbehave("slow", seconds=0)
+        workos.misbehave("status", status=500)
 
-    found = reconcile(Run())
+    with locked(where=f"workos_id = '{acme['id']}'") if stopped_by == "a lock" else nullcontext():
+        found = reconcile(Run())
 
     assert found.write_backs.pushed == 1
-    assert "left to the worker" in caplog.text
+    assert "are left to the worker" in caplog.text
+
+
+def test_an_event_that_is_parked_with_those_of_write_backs_is_reported(workos: FakeWorkOS) -> None:
+    an_old_organization(workos)
+    bad = {"id": "event_bad", "event": "organization.created", "data": {"id": "org_bad"}}
+
+    found = reconcile(Run(progress=lambda *_: workos.emit(bad) and None))
+
+    assert WorkOSEvent.objects.parked().get().id == "event_bad"
+    assert [change.event_id for change in found.events.parked] == ["event_bad"]
 
 
 def test_what_waits_or_is_due_is_not_in_sync(workos: FakeWorkOS) -> None:
-    acme = an_old_organization(workos, external_id="gram-1")
-    an_organization_row("gram-1", name="Acme", workos_id=acme)
+    acme = a_mirrored_organization(workos)
     reconcile(Run())
-    dry = Run(dry=True)
-    before = reconcile(dry).in_sync
+    before = reconcile(Run(dry=True)).in_sync
 
-    ExternalIdWriteBack.objects.create(organization_id="gram-1", workos_id=acme)
-    with_due = reconcile(dry)
+    ExternalIdWriteBack.objects.create(organization_id="gram-mirrored", workos_id=acme)
+    with_due = reconcile(Run(dry=True))
     ExternalIdWriteBack.objects.update(next_attempt_at=None)
-    with_needless_conflict = reconcile(dry)
+    with_needless_conflict = reconcile(Run(dry=True))
     ExternalIdWriteBack.objects.all().delete()
     workos.update_organization(acme, name="Renamed")
-    with_event = reconcile(dry)
+    with_event = reconcile(Run(dry=True))
 
     assert before
     assert (with_due.due_write_backs, with_due.in_sync) == (1, False)
@@ -930,11 +1249,32 @@ def test_what_waits_or_is_due_is_not_in_sync(workos: FakeWorkOS) -> None:
     assert (with_event.events.waiting, with_event.in_sync) == (1, False)
 
 
+def test_a_write_back_that_failed_is_an_error_and_found_once(workos: FakeWorkOS) -> None:
+    acme = an_old_organization(workos)
+    an_organization_row("gram-1", name="Acme", workos_id=acme)
+    workos.misbehave("status", status=500, method="PUT", path="/organizations")
+
+    first, second, third = compared(), compared(), compared()
+
+    assert first.errors == [
+        "1 write-back failed and will be tried again; see the external_id write-backs"
+    ]
+    assert (first.in_sync, first.write_backs.failed, second.write_backs.pushed) == (False, 1, 1)
+    assert (changes(second), third.in_sync) == ([("gram-1", "write_back")], True)
+
+
+def test_write_backs_that_there_was_no_time_for_are_an_error(
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciling, "_PUSH_SECONDS", 0.0)
+    an_old_organization(workos)
+
+    found = compared()
+
+    assert found.errors == ["some write-backs are left for the worker: there was no time for them"]
+
+
 # Single organizations -----------------------------------------------------------------------
-
-
-def only(*ids: str, **values: Any) -> Reconciliation:
-    return reconcile_organizations(Run(**values), ids)
 
 
 def test_one_organization_is_compared_by_either_id(workos: FakeWorkOS) -> None:
@@ -942,29 +1282,23 @@ def test_one_organization_is_compared_by_either_id(workos: FakeWorkOS) -> None:
     bolt = an_old_organization(workos, "Bolt", external_id="gram-2")
     an_old_organization(workos, "Untouched", external_id="gram-3")
 
-    by_workos_id, by_gram_id = only(acme), only("gram-2")
-
-    assert (changes(by_workos_id), changes(by_gram_id)) == (
-        [("gram-1", "created")],
-        [("gram-2", "created")],
-    )
+    assert changes(only(acme)) == [("gram-1", "created")]
+    assert changes(only("gram-2")) == [("gram-2", "created")]
     assert row("gram-2").workos_id == bolt
     assert Organization.objects.count() == 2
     assert workos.count_requests(path="/organizations", exact=True) == 0
 
 
-def test_a_young_difference_of_one_is_applied_all_the_same(workos: FakeWorkOS) -> None:
+def test_a_recent_difference_of_one_is_applied_all_the_same(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Just now", emits=False)
 
     found = only(acme["id"])
 
-    assert [change.change for change in found.snapshot.changes] == ["created"]
-    assert found.write_backs.pushed == 1
+    assert (kinds(found), found.write_backs.pushed) == (["created"], 1)
 
 
 def test_the_write_backs_of_others_are_left_to_their_schedule(workos: FakeWorkOS) -> None:
-    acme = an_old_organization(workos, "Acme")
-    other = an_old_organization(workos, "Other")
+    acme, other = an_old_organization(workos, "Acme"), an_old_organization(workos, "Other")
     an_organization_row("gram-other", name="Other", workos_id=other)
     ExternalIdWriteBack.objects.create(organization_id="gram-other", workos_id=other)
 
@@ -974,37 +1308,41 @@ def test_the_write_backs_of_others_are_left_to_their_schedule(workos: FakeWorkOS
     assert ExternalIdWriteBack.objects.get().organization_id == "gram-other"
 
 
-@pytest.mark.parametrize("id_", ["gram-1", "org_missing"])
-def test_one_that_is_missing_is_disabled_by_either_id(workos: FakeWorkOS, id_: str) -> None:
-    a_live_organization(workos)
-    an_organization_row("gram-1", workos_id="org_missing")
+@pytest.mark.parametrize("id_", ["gram-0", "org_gone_0"])
+@pytest.mark.parametrize("has_new_owner", [False, True])
+def test_one_that_is_missing_is_disabled_or_relinked_by_either_id(
+    workos: FakeWorkOS, id_: str, has_new_owner: bool
+) -> None:
+    a_mirrored_organization(workos)
+    an_organization_row("gram-0", workos_id="org_gone_0")
+    if has_new_owner:
+        an_old_organization(workos, "New", external_id="gram-0")
 
-    found = only(id_)
-
-    assert changes(found) == [("gram-1", "disabled")]
-    assert row("gram-1").disabled_at is not None
+    assert changes(only(id_)) == [("gram-0", "relinked" if has_new_owner else "disabled")]
+    assert disabled() == ([] if has_new_owner else ["gram-0"])
 
 
 def test_one_that_only_the_mirror_has_is_left_alone(workos: FakeWorkOS) -> None:
     an_organization_row("gram-1")
 
-    found = only("gram-1")
+    found = only("gram-1", "gram-1")
 
     assert found.in_sync
-    assert found.snapshot.counts["unchanged"] == 1
+    assert found.organizations == found.snapshot.counts["unchanged"] == 1
 
 
-def test_one_that_neither_side_knows_is_an_error_and_the_others_are_repaired(
-    workos: FakeWorkOS,
+@pytest.mark.parametrize("unknown", ["gram-nowhere", " ", "a\0", "..", "\ud800"])
+def test_an_id_that_is_none_does_not_keep_the_others_from_repair(
+    workos: FakeWorkOS, unknown: str
 ) -> None:
-    acme = an_old_organization(workos)
+    acme = an_old_organization(workos, external_id="gram-1")
 
-    found = only(acme, "gram-nowhere")
-    with pytest.raises(UnknownOrganization, match="gram-nowhere"):
-        only("gram-nowhere")
+    with pytest.raises(UnknownOrganization):
+        only(unknown)
+    found = only(unknown, acme)
 
-    assert "gram-nowhere" in found.errors[0]
-    assert Organization.objects.get().workos_id == acme
+    assert changes(found) == [("gram-1", "created")]
+    assert (len(found.errors), found.in_sync) == (1, False)
 
 
 @pytest.mark.parametrize("again", ["workos_id", "gram_id"])
@@ -1013,36 +1351,36 @@ def test_an_organization_named_twice_is_compared_once(workos: FakeWorkOS, again:
 
     found = only(acme, acme if again == "workos_id" else "gram-1")
 
-    assert found.organizations == 1
-    assert changes(found) == [("gram-1", "created")]
+    assert (found.organizations, changes(found)) == (1, [("gram-1", "created")])
 
 
-def test_one_that_cant_be_read_is_a_conflict(workos: FakeWorkOS) -> None:
+def test_one_that_cant_be_read_is_in_conflict(workos: FakeWorkOS) -> None:
     an_organization_row("gram-1", workos_id="org_odd")
     workos.misbehave("body", path="/organizations/", body={"id": "org_odd"}, times=None)
 
     found = only("gram-1")
 
     assert found.snapshot.changes == [
-        Change(None, "org_odd", Outcome.CONFLICT, reason="name is missing or empty")
+        Change(None, "org_odd", Outcome.CONFLICT, reason="name is missing")
     ]
+    assert conflicts() == {"org_odd": (None, "unreadable")}
 
 
-def test_a_dry_run_of_one_writes_nothing(workos: FakeWorkOS) -> None:
-    a_live_organization(workos)
-    acme = an_old_organization(workos)
-    an_organization_row("gram-1", workos_id="org_missing")
-    before = contents()
+def test_what_cant_all_be_asked_for_in_time_is_left_alone(workos: FakeWorkOS) -> None:
+    acme = an_old_organization(workos, external_id="gram-1")
 
-    found = only(acme, "org_missing", dry=True)
+    with pytest.raises(Unavailable, match="choose fewer"):
+        reconcile_organizations(Run(), [acme], deadline=time.monotonic() - 1)
 
-    assert [kind for _, kind in changes(found)] == ["created", "disabled"] or [
-        kind for _, kind in changes(found)
-    ] == ["disabled", "created"]
-    assert contents() == before
+    assert not Organization.objects.exists()
+    assert workos.count_requests() == 0
 
 
-# Two at once --------------------------------------------------------------------------------
+# Leases -------------------------------------------------------------------------------------
+
+
+def lease_ends() -> datetime | None:
+    return cursor().reconciling_until
 
 
 def test_a_second_run_says_so_and_runs_all_the_same(
@@ -1052,11 +1390,9 @@ def test_a_second_run_says_so_and_runs_all_the_same(
     ensure_cursor()
     lease = Lease.SNAPSHOT.acquire(60)
 
-    found = snapshot()
-
-    assert changes(found) == [("gram-1", "created")]
+    assert changes(compared()) == [("gram-1", "created")]
     assert "another process reconciles too" in caplog.text
-    assert SyncCursor.objects.get().reconciling_until == lease
+    assert lease_ends() == lease
 
 
 def test_the_scheduled_run_leaves_it_to_the_other(workos: FakeWorkOS) -> None:
@@ -1075,54 +1411,51 @@ def test_the_lease_ends_with_the_run_even_if_that_fails(
     def interrupted(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(comparing.Comparing, "are_few_enough", interrupted)
+    monkeypatch.setattr(reconciling._FullRun, "_resolve_missing", interrupted)
 
     with pytest.raises(KeyboardInterrupt):
-        snapshot()
+        compared()
 
-    assert SyncCursor.objects.get().reconciling_until is None
+    assert lease_ends() is None
     assert Lease.SNAPSHOT.acquire(60) is not None
 
 
-def test_a_long_run_keeps_its_lease(workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch) -> None:
-    an_old_organization(workos)
-    monkeypatch.setattr(reconciling, "_LEASE_SECONDS", 0.5)
-
-    def outlast_the_lease(_: str, __: int) -> None:
-        taken = SyncCursor.objects.get().reconciling_until
-        wait_until(lambda: lease_end() != taken, "the lease is renewed")
-        renewed = lease_end()
-        wait_until(lambda: lease_end() != renewed, "it is renewed again")
-
-    assert snapshot(progress=outlast_the_lease).snapshot.errors == []
-    assert lease_end() is None
-
-
-def test_a_lease_is_kept_over_the_loss_of_its_connection(
-    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("loses", ["nothing", "its connection", "the lock of the cursor"])
+def test_a_long_run_renews_its_lease_whatever_it_loses_meanwhile(
+    workos: FakeWorkOS,
+    sync_setting: SyncSetting,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    loses: str,
 ) -> None:
     an_old_organization(workos)
     monkeypatch.setattr(reconciling, "_LEASE_SECONDS", 0.5)
+    sync_setting(LOCK_TIMEOUT=0.3)
 
-    def cut_off(_: str, __: int) -> None:
-        with another_program() as other:
-            wait_until(lambda: other_backends(other), "the keeper is connected")
-            wait_until(lambda: "could not be renewed" in caplog.text, "a renewal has failed")
-        lost = lease_end()
-        wait_until(lambda: lease_end() != lost, "the lease is renewed again")
+    def outlast_the_lease(*_: object) -> None:
+        with another_program() as rival:
+            if loses == "its connection":
+                wait_until(lambda: end_other_backends(rival), "the lease's thread is connected")
+            elif loses == "the lock of the cursor":
+                rival.execute("SELECT FROM workos_sync_cursor FOR UPDATE")
+            if loses != "nothing":
+                wait_until(lambda: "could not be renewed" in caplog.text, "a renewal has failed")
+        for _ in range(2):
+            before = lease_ends()
+            wait_until(lambda ends=before: lease_ends() != ends, "the lease is renewed")  # type: ignore[misc]
 
-    assert snapshot(progress=cut_off).snapshot.errors == []
-    assert lease_end() is None
+    assert compared(progress=outlast_the_lease).snapshot.errors == []
+    assert lease_ends() is None
 
 
-def other_backends(other: "psycopg.Connection[Any]") -> list[tuple[object, ...]]:
-    """Those that are ended hereby: all but the other's and ours."""
+def end_other_backends(rival: "psycopg.Connection[Any]") -> list[tuple[object, ...]]:
+    """All but the rival's and ours."""
     # In a transaction PostgreSQL shows the same backends again and again.
-    other.rollback()
+    rival.rollback()
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")
         (ours,) = cursor.fetchone()
-    return other.execute(
+    return rival.execute(
         """
         SELECT pg_terminate_backend(pid) FROM pg_stat_activity
         WHERE datname = current_database() AND pid NOT IN (pg_backend_pid(), %s)
@@ -1132,112 +1465,32 @@ def other_backends(other: "psycopg.Connection[Any]") -> list[tuple[object, ...]]
     ).fetchall()
 
 
-def test_a_lost_cursor_is_not_waited_for_without_end(sync_setting: Callable[..., None]) -> None:
-    ensure_cursor()
-    sync_setting(LOCK_TIMEOUT=0.05)
-
-    with another_program() as other:
-        other.execute("SELECT FROM workos_sync_cursor FOR UPDATE")
-        with pytest.raises(OperationalError):
-            replace_lost(Position(), began_at=datetime.now(UTC), workos_date=None, overlap=0.0)
-
-
-def test_echoes_that_cant_be_absorbed_are_left_to_the_worker(
-    workos: FakeWorkOS, sync_setting: Callable[..., None], caplog: pytest.LogCaptureFixture
-) -> None:
-    sync_setting(LOCK_TIMEOUT=0.05)
-    acme = workos.create_organization(name="Acme")
-    drain_to_end()
-
-    with another_program() as other:
-        other.execute(
-            "SELECT FROM organization_metadata WHERE workos_id = %s FOR UPDATE", [acme["id"]]
-        )
-        found = reconcile(Run())
-
-    assert found.write_backs.pushed == 1
-    assert found.errors == [f"{acme['id']} is locked by another program; run it again"]
-    assert "the events of our write-backs are left to the worker" in caplog.text
-
-
-def lease_end() -> datetime | None:
-    return SyncCursor.objects.get().reconciling_until
-
-
-def test_a_locked_cursor_does_not_end_a_run(
-    workos: FakeWorkOS,
-    monkeypatch: pytest.MonkeyPatch,
-    sync_setting: Callable[..., None],
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    an_old_organization(workos)
-    monkeypatch.setattr(reconciling, "_LEASE_SECONDS", 0.2)
-    sync_setting(LOCK_TIMEOUT=0.3)
-
-    def lock_for_a_while(_: str, __: int) -> None:
-        with another_program() as other:
-            other.execute("SELECT FROM workos_sync_cursor FOR UPDATE")
-            wait_until(lambda: "could not be renewed" in caplog.text, "a renewal has failed")
-
-    assert snapshot(progress=lock_for_a_while).snapshot.errors == []
-    assert lease_end() is None
-
-
 def test_what_was_repaired_is_reported_even_if_the_cursor_is_locked_at_the_end(
-    workos: FakeWorkOS, sync_setting: Callable[..., None]
+    workos: FakeWorkOS, sync_setting: SyncSetting
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
     an_old_organization(workos, external_id="gram-1")
 
-    with another_program() as other:
-        found = snapshot(
-            progress=lambda *_: other.execute("SELECT FROM workos_sync_cursor FOR UPDATE")
-        )
+    with another_program() as rival:
+        lock = "SELECT FROM workos_sync_cursor FOR UPDATE"
+        found = compared(progress=lambda *_: rival.execute(lock) and None)
 
-    assert changes(found) == [("gram-1", "created")]
-    assert len(found.errors) == 1
+    assert (changes(found), len(found.errors)) == ([("gram-1", "created")], 1)
 
 
 def test_a_locked_cursor_is_waited_for_once_and_not_by_each_organization(
-    workos: FakeWorkOS, sync_setting: Callable[..., None]
+    workos: FakeWorkOS, sync_setting: SyncSetting
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
     ensure_cursor()
     ids = [an_old_organization(workos, f"Org {number}") for number in range(5)]
 
-    with another_program() as other, CaptureQueriesContext(connection) as queries:
-        other.execute("SELECT FROM workos_sync_cursor FOR UPDATE")
-        with suppress(OperationalError):
-            reconcile_organizations(Run(), ids)
+    captured = CaptureQueriesContext(connection)
+    with locked("workos_sync_cursor"), captured as queries, suppress(OperationalError):
+        only(*ids)
 
-    waits = [query for query in queries if "FROM workos_sync_cursor\nWHERE" in query["sql"]]
+    waits = [q for q in queries if "FROM workos_sync_cursor" in q["sql"] and "FOR " in q["sql"]]
     assert len(waits) <= 2
-
-
-def test_an_event_that_is_parked_with_the_echoes_is_told(
-    workos: FakeWorkOS, caplog: pytest.LogCaptureFixture
-) -> None:
-    an_old_organization(workos)
-    bad = {"id": "event_bad", "event": "organization.created", "data": {"id": "org_bad"}}
-
-    def emit(_: str, __: int) -> None:
-        workos.emit(bad)
-
-    found = reconcile(Run(progress=emit))
-
-    assert WorkOSEvent.objects.parked().get().id == "event_bad"
-    assert found.events.parked or "event_bad" in caplog.text
-
-
-def test_runs_at_once_end_in_the_same_rows(workos: FakeWorkOS) -> None:
-    workos.seed(organizations=120, at=LONG_AGO, emits=False)
-
-    with in_thread() as start:
-        for running in [start(snapshot), start(snapshot)]:
-            assert running.result().snapshot.errors == []
-
-    assert Organization.objects.count() == 120
-    assert snapshot().in_sync
 
 
 # Size ---------------------------------------------------------------------------------------
@@ -1246,57 +1499,28 @@ def test_runs_at_once_end_in_the_same_rows(workos: FakeWorkOS) -> None:
 def test_a_page_in_sync_takes_few_queries_and_no_write(
     workos: FakeWorkOS, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
-    workos.seed(organizations=300, at=LONG_AGO, external_id_prefix="gram-", emits=False)
-    snapshot()
-    page = edge.read_organizations(None)
+    workos.seed(organizations=300, at=NOON, external_id_prefix="gram-", emits=False)
+    compared()
+    page = orgs.workos.read_organizations(None)
 
     with django_assert_num_queries(1):
-        Comparing(Run(), Lookups()).compare(page.observations)
-
-
-def test_what_is_told_and_left_alone_needs_no_lock(
-    workos: FakeWorkOS, sync_setting: Callable[..., None]
-) -> None:
-    sync_setting(LOCK_TIMEOUT=0.05)
-    disabled = an_old_organization(workos, external_id="gram-1")
-    an_organization_row("gram-1", workos_id=disabled, disabled_at=datetime.now(UTC))
-
-    with another_program() as other:
-        other.execute("SELECT FROM organization_metadata WHERE id = 'gram-1' FOR UPDATE")
-        found = snapshot()
-
-    assert changes(found) == [("gram-1", "disabled_here")]
-    assert found.errors == []
-
-
-def test_a_dry_run_takes_nothing_for_in_sync_that_it_would_have_changed(
-    workos: FakeWorkOS,
-) -> None:
-    workos.seed(organizations=1, at=LONG_AGO, external_id_prefix="gram-", emits=False)
-    snapshot()
-    comparing_dry = Comparing(Run(dry=True), Lookups(dry=True))
-    (linked,) = Organization.objects.all()
-    comparing_dry.overlay[linked.id] = Row(id=linked.id, name="Renamed by an earlier page")
-
-    comparing_dry.compare(edge.read_organizations(None).observations)
-
-    assert [change.change for change in comparing_dry.report.changes] == ["linked"]
+        Comparing(Run(), Lookups()).compare(page.observations, recent_after=NOON)
 
 
 def test_memory_grows_by_a_hash_an_organization(workos: FakeWorkOS) -> None:
-    workos.seed(organizations=4_000, at=LONG_AGO, external_id_prefix="gram-", emits=False)
-    snapshot()
+    workos.seed(organizations=4_000, at=NOON, external_id_prefix="gram-", emits=False)
+    compared()
     peaks: list[int] = []
 
-    def note(_: str, compared: int) -> None:
-        if compared in (1_000, 4_000):
+    def note(_: str, count: int) -> None:
+        if count in (1_000, 4_000):
             peaks.append(tracemalloc.get_traced_memory()[1])
 
     tracemalloc.start()
     try:
-        snapshot(progress=note)
+        compared(progress=note)
     finally:
         tracemalloc.stop()
 
     early, late = peaks
-    assert (late - early) / 3_000 < 128, "bytes an organization: its hash in a set"
+    assert (late - early) / 3_000 < 128, "bytes an organization: its hash"
