@@ -3,7 +3,6 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import reduce
 from math import inf
@@ -12,16 +11,16 @@ from typing import Any, Final
 
 from django.apps import apps
 from django.db import DEFAULT_DB_ALIAS, Error, connections, transaction
-from django.db.models import F, Min, Q, QuerySet
-from django.db.models.functions import Coalesce, Least, Now
+from django.db.models import Min, Q
+from django.db.models.functions import Now
 from django_q.models import OrmQ, Schedule, Task
 
 from orgs.conf import sync_settings
 from orgs.db.figures import MISSING_GRANTS
-from orgs.db.transactions import bounded_transaction
+from orgs.db.transactions import execute_alone
 from orgs.domain.naming import one_line
-from orgs.domain.status import LEAST_REFUSED_WEBHOOKS, LONGEST_SINCE_REFUSAL
-from orgs.models import ExternalIdWriteBack, RequestBudget, WorkOSConflict, WorkOSEvent
+from orgs.domain.status import LEAST_REFUSED_WEBHOOKS
+from orgs.models import ExternalIdWriteBack, WorkOSConflict, WorkOSEvent
 from orgs.services.queue import PRUNE, PUSH_EXTERNAL_IDS, RECONCILE, RECONCILE_TIMEOUT, SYNC_EVENTS
 
 logger = logging.getLogger(__name__)
@@ -170,6 +169,19 @@ WRITE_PAUSE = 60.0
 #: Seconds for a lock: WorkOS waits for its answer.
 LONGEST_WAIT = 0.5
 
+COUNT_REFUSED = """
+INSERT INTO workos_request_budget AS b (id, refused_webhooks, refused_since, last_refused_at)
+VALUES (1, %s, clock_timestamp(), clock_timestamp())
+ON CONFLICT (id) DO UPDATE
+SET refused_webhooks = least(b.refused_webhooks, 1000000) + excluded.refused_webhooks,
+    refused_since = coalesce(b.refused_since, excluded.refused_since),
+    last_refused_at = excluded.last_refused_at
+"""
+CLEAR_REFUSED = """
+UPDATE workos_request_budget
+SET refused_webhooks = 0, refused_since = NULL, last_refused_at = NULL WHERE refused_webhooks > 0
+"""
+
 
 class RefusedWebhooks:
     """Counts webhooks whose signature is well-formed and does not match, until one does match.
@@ -190,18 +202,7 @@ class RefusedWebhooks:
             if self._count < LEAST_REFUSED_WEBHOOKS or now - self._written_at < WRITE_PAUSE:
                 return
             count, self._count, self._written_at = self._count, 0, now
-
-        def add(row: QuerySet[RequestBudget]) -> None:
-            RequestBudget.objects.bulk_create([RequestBudget(id=1)], ignore_conflicts=True)
-            old = row.filter(last_refused_at__lt=Now() - LONGEST_SINCE_REFUSAL)
-            old.update(refused_webhooks=0, refused_since=None)
-            row.update(
-                refused_webhooks=Least(F("refused_webhooks"), 1_000_000) + count,
-                refused_since=Coalesce("refused_since", Now()),
-                last_refused_at=Now(),
-            )
-
-        self._write(add)
+        self._write(COUNT_REFUSED, count)
 
     def accept(self) -> None:
         """Forget those before a webhook that is signed as it should be."""
@@ -210,17 +211,11 @@ class RefusedWebhooks:
             if now - self._cleared_at < WRITE_PAUSE:
                 return
             self._count, self._cleared_at = 0, now
+        self._write(CLEAR_REFUSED)
 
-        def clear(row: QuerySet[RequestBudget]) -> None:
-            refused = row.filter(refused_webhooks__gt=0)
-            refused.update(refused_webhooks=0, refused_since=None, last_refused_at=None)
-
-        self._write(clear)
-
-    def _write(self, write: Callable[[QuerySet[RequestBudget]], None]) -> None:
+    def _write(self, statement: str, *values: int) -> None:
         try:
-            with bounded_transaction(at_most=LONGEST_WAIT):
-                write(RequestBudget.objects.filter(id=1))
+            execute_alone(statement, values, at_most=LONGEST_WAIT)
         except Error as error:
             logger.warning("refused webhooks could not be counted: %s", one_line(error))
 

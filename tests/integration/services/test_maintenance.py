@@ -392,15 +392,6 @@ def test_webhooks_that_are_accepted_cost_nothing(clock: list[float]) -> None:
     assert len(queries) == 0
 
 
-def test_refusals_of_another_day_are_not_counted_on() -> None:
-    RequestBudget.objects.create(
-        id=1, refused_webhooks=9, refused_since=days_ago(3), last_refused_at=days_ago(1.1)
-    )
-
-    assert refuse(RefusedWebhooks(), 3) == 3
-    assert RequestBudget.objects.filter(refused_since__gt=days_ago(1)).exists()
-
-
 def test_a_count_that_cant_be_written_is_logged_and_nothing_else(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
