@@ -388,8 +388,8 @@ PLAIN: Final[Mapping[str, Resource]] = {
 
 NAMES: Final = (ORGANIZATION, *PLAIN)
 
-#: Those without personal data.
-DEFAULT: Final = (ORGANIZATION, "organization_domain", "connection", "directory")
+#: More is named in the settings: the key may not read it, the endpoint may not announce it.
+DEFAULT: Final = (ORGANIZATION,)
 
 RESOURCE_OF_EVENT: Final[Mapping[str, str]] = {
     **dict.fromkeys(EventType, ORGANIZATION),

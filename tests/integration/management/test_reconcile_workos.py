@@ -588,7 +588,7 @@ def test_strict_exits_3_for_a_conflict_that_nobody_has_acknowledged(
     at = datetime.now(UTC) if acknowledged else None
     WorkOSConflict.objects.update(acknowledged_at=at)
 
-    out, err, code = run_command("--check", "--strict")
+    _, _, code = run_command("--check", "--strict")
 
     assert code == (0 if acknowledged else 3)
     assert run_command("--check")[2] == 0
@@ -598,7 +598,7 @@ def test_strict_exits_3_for_a_row_that_is_disabled_here(workos: FakeWorkOS) -> N
     a_live_organization(workos)
     Organization.objects.update(disabled_at=datetime.now(UTC))
 
-    out, err, code = run_command("--check", "--strict")
+    _, err, code = run_command("--check", "--strict")
 
     assert (err, code) == ("in sync, but for conflicts: 0, and rows disabled here: 1", 3)
     assert run_command("--check")[2] == 0
