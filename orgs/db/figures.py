@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 from django.db import connection
 
+from orgs.db.sql import readable
 from orgs.domain.figures import (
     MOST_EVENTS,
     CursorFigures,
@@ -27,8 +28,7 @@ from orgs.models import ORGANIZATIONS_STREAM
 T = TypeVar("T", CursorFigures, WaitingFigures, OrganizationFigures, RequestFigures, LastDayFigures)
 
 _TIMES: Final = ", ".join(
-    f"CASE WHEN {name} IS NOT NULL THEN least(greatest({name}, '0001-01-02 00:00+00'), "
-    f"'9999-12-30 00:00+00') END AS {name}"
+    f"{readable(name)} AS {name}"
     for name in (
         *("drained_at", "last_event_at", "reconciled_at", "failing_since", "worker_started_at"),
         *("paused_until", "refused_since", "last_refused_at", "announced_since", "parked_since"),

@@ -101,7 +101,7 @@ def derived(workos_ids: Collection[str]) -> Statement:
 
 @cache
 def _select(resource: Resource) -> str:
-    columns = ", ".join(["workos_id", *map(_clamped, _times(resource)), *_others(resource)])
+    columns = ", ".join(["workos_id", *map(sql.readable, _times(resource)), *_others(resource)])
     return f"SELECT {columns} FROM {_table(resource)} WHERE workos_id = ANY(%s::text[])"  # noqa: S608
 
 
@@ -111,16 +111,8 @@ def _times(resource: Resource) -> list[str]:
 
 def _others(resource: Resource) -> list[str]:
     erased = "erased_at IS NOT NULL" if resource.is_personal else "false"
-    typed = [_clamped(n) if kind == "timestamptz" else n for n, kind in _types(resource)]
+    typed = [sql.readable(n) if kind == "timestamptz" else n for n, kind in _types(resource)]
     return ["workos_organization_id", "workos_last_event_id", erased, *typed]
-
-
-def _clamped(column: str) -> str:
-    """A time that Python can't hold is the first or the latest that it can."""
-    return (
-        f"CASE WHEN {column} IS NOT NULL THEN least(greatest({column}, '0001-01-02 00:00+00'), "
-        "'9999-12-30 00:00+00') END"
-    )
 
 
 def _row(resource: Resource, values: Sequence[Any]) -> PlainRow:

@@ -29,6 +29,12 @@ def _element(value: object) -> str:
     return f'"{escaped}"'
 
 
+def readable(time: str) -> str:
+    """Return a time as it is, or the nearest one if Python can't hold it (infinity, year 10000)."""
+    nearest = f"least(greatest({time}, '0001-01-02 00:00+00'), '9999-12-30 00:00+00')"
+    return f"CASE WHEN {time} IS NOT NULL THEN {nearest} END"
+
+
 #: Parameters: seconds as text with unit. True: until the end of the transaction, as SET LOCAL.
 #: Ours never idle: a process that stands still, or whose machine is gone, must not keep its locks.
 SET_LOCK_TIMEOUT = """
@@ -46,21 +52,21 @@ INSERT INTO workos_sync_cursor (stream) VALUES (%s) ON CONFLICT (stream) DO NOTH
 """
 
 #: With the database's time now: every stored time is compared with it.
-CURSOR_STATE = """
-SELECT last_event_id, last_event_at, drained_at, clock_timestamp(), event_types, covered,
-    refused_types, progress, listed_at
+CURSOR_STATE = f"""
+SELECT last_event_id, {readable("last_event_at")}, {readable("drained_at")}, clock_timestamp(),
+    event_types, covered, refused_types, progress, listed_at
 FROM workos_sync_cursor WHERE stream = %s
-"""
+"""  # noqa: S608 - all of it is here
 
-LOCK_CURSOR = """
-SELECT last_event_id, last_event_at, event_types FROM workos_sync_cursor
-WHERE stream = %s FOR NO KEY UPDATE
-"""
+_PLACE = f"""
+SELECT last_event_id, {readable("last_event_at")}, event_types FROM workos_sync_cursor
+WHERE stream = %s
+"""  # noqa: S608 - same
+
+LOCK_CURSOR = f"{_PLACE} FOR NO KEY UPDATE"
 
 #: Several may hold it, and the stream does not go on meanwhile.
-SHARE_CURSOR = """
-SELECT last_event_id, last_event_at, event_types FROM workos_sync_cursor WHERE stream = %s FOR SHARE
-"""
+SHARE_CURSOR = f"{_PLACE} FOR SHARE"
 
 #: Only a read that reached the end moves ``drained_at``: the fourth parameter is how many seconds
 #: ago it began.
@@ -151,17 +157,13 @@ SET last_failed = %s, snapshot_error_kind = %s,
 WHERE stream = %s
 """
 
-#: NO KEY: other programs' foreign keys to the table go on working while a page is applied. A time
-#: that Python can't hold (infinity, a year of five digits) is the latest or first that it can.
-LOAD_ORGANIZATIONS = """
-SELECT id, name, workos_id,
-    CASE WHEN workos_updated_at IS NOT NULL
-        THEN least(greatest(workos_updated_at, '0001-01-02 00:00+00'), '9999-12-30 00:00+00')
-    END,
+#: NO KEY: other programs' foreign keys to the table go on working while a page is applied.
+LOAD_ORGANIZATIONS = f"""
+SELECT id, name, workos_id, {readable("workos_updated_at")},
     workos_last_event_id, disabled_at IS NOT NULL, workos_deleted_at IS NOT NULL
 FROM organization_metadata
 WHERE workos_id = ANY(%s::text[]) OR id = ANY(%s::text[])
-"""
+"""  # noqa: S608 - same
 
 LOCK_ORGANIZATIONS = f"{LOAD_ORGANIZATIONS} ORDER BY id FOR NO KEY UPDATE"
 

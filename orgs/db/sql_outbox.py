@@ -2,6 +2,7 @@
 
 #: Rows that another worker is claiming right now are left to it. The link may have been moved by
 #: another program since: the id is written to the organization that is linked now.
+#: When it was requested is text: it may be a time that Python can't hold.
 CLAIM_WRITE_BACKS = """
 UPDATE workos_external_id_write_back AS w
 SET attempts = w.attempts + 1, next_attempt_at = clock_timestamp() + make_interval(secs => %s),
@@ -15,7 +16,7 @@ FROM (
     ORDER BY w.next_attempt_at LIMIT %s FOR UPDATE OF w SKIP LOCKED
 ) AS due
 WHERE w.organization_id = due.organization_id
-RETURNING w.organization_id, w.workos_id, w.requested_at, w.attempts
+RETURNING w.organization_id, w.workos_id, w.requested_at::text, w.attempts
 """
 
 #: Another program has removed the link: there is nothing to write back.

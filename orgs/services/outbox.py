@@ -99,7 +99,7 @@ def retry(organization_ids: Sequence[str]) -> list[str]:
 class _Claim:
     organization_id: str
     workos_id: str
-    requested_at: datetime
+    requested_at: str
     attempts: int
 
 

@@ -1,0 +1,287 @@
+"""Rows of other programs may hold any value that their column types allow: nothing breaks on one.
+
+Every column of every table is filled from PostgreSQL's catalogue, so a new one is in by itself. The
+admin's pages are tried by tests/integration/admin/.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+from io import StringIO
+from traceback import extract_tb
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.core.management import call_command
+from django.core.management.base import CommandError
+from django.db import connection
+from django.test import Client
+from django_q.models import OrmQ, Schedule
+
+from orgs import tasks
+from orgs.api import ensure_fresh, has_access, roles_of
+from orgs.domain.resources import NAMES
+from orgs.models import Organization, SyncCursor
+from orgs.services.queue import queue_length
+from orgs.services.worker import Watch
+from orgs.testing import FakeWorkOS
+from tests.triggers import a_trigger
+
+pytestmark = pytest.mark.usefixtures("database")
+
+#: What a terminal would obey, and what a line of text must not hold.
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+TIMES = (
+    "infinity",
+    "-infinity",
+    "4713-01-01 00:00:00+00 BC",
+    "294276-12-31 23:59:59.999999+00",
+    "9999-12-31 23:59:59.999999+00",
+)
+
+#: For each type, as text that PostgreSQL casts. An odd number of each, so that they mix.
+VALUES = {
+    "text": (
+        "",
+        "\x1b[2J\x1b]0;owned\x07\r\n\x9b1m",
+        "x" * 20_000,
+        "\u202ea\u2028\x85🙂",
+        "%s {} \\'",
+    ),
+    "timestamp with time zone": TIMES,
+    "integer": ("-2147483648", "2147483647", "0", "-1", "1"),
+    "smallint": ("-32768", "32767", "0", "-1", "1"),
+    "bigint": ("-9223372036854775808", "9223372036854775807", "0", "-1", "1"),
+    "double precision": ("NaN", "Infinity", "-Infinity", "1e308", "5e-324"),
+    "boolean": ("true", "false", "true", "false", "true"),
+    "jsonb": ("null", '[{"a": null}]', '"\\u202e\\u001b[2J"', "1e400", '{"": {"": []}}'),
+    "ARRAY": ("{}", "{NULL}", '{"",""}', "{{a,b},{c,d}}", "[5:6]={x,y}"),
+}
+
+#: Which of an event's columns a constraint allows together.
+OUTCOMES = (None, "parked", "deleted", "disabled", "parked")
+
+VARIANTS = range(len(TIMES))
+
+
+def tables() -> Iterator[tuple[str, list[tuple[str, str, bool]]]]:
+    """Yield each table, and the name, the type and whether it may be NULL of its columns."""
+    query = """
+        SELECT column_name, data_type, is_nullable = 'YES' FROM information_schema.columns
+        WHERE table_schema = 'public' AND table_name = %s ORDER BY ordinal_position
+    """
+    for model in apps.get_app_config("orgs").get_models():
+        with connection.cursor() as cursor:
+            cursor.execute(query, [model._meta.db_table])
+            yield model._meta.db_table, cursor.fetchall()
+
+
+def fill(variant: int, *, only: tuple[str, ...] = (), **given: object) -> None:
+    """Insert into each table a row with this variant's values, and one with NULLs instead."""
+    for table, columns in tables():
+        if only and table not in only:
+            continue
+        for has_nulls in (False, True):
+            row = {
+                name: a_value(name, kind, variant, is_null=has_nulls and may_be_null)
+                for name, kind, may_be_null in columns
+            }
+            unique = f"{variant}{'n' * has_nulls}"
+            for key in {"id", "workos_id", "slug", "workos_organization_id", "stream"} & row.keys():
+                if isinstance(row[key], str) and columns[0][1] == "text":
+                    row[key] = f"{str(row[key])[:200]}{unique}"
+            if table == "workos_event":
+                outcome = OUTCOMES[variant]
+                row["outcome"] = outcome
+                row["processed_at"] = TIMES[variant] if outcome else None
+            if table == "workos_external_id_write_back":
+                row["organization_id"] = key_of(variant, has_nulls)
+            if table == "organization_metadata":
+                row["id"] = key_of(variant, has_nulls)
+            insert(table, row | {name: value for name, value in given.items() if name in row})
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT FROM {table}")
+            assert cursor.rowcount, table
+
+
+def key_of(variant: int, has_nulls: bool) -> str:
+    return f"{VALUES['text'][variant][:200]}{variant}{'n' * has_nulls}"
+
+
+def a_value(name: str, kind: str, variant: int, *, is_null: bool) -> str | None:
+    # Neighbours differ: a column's place in the alphabet says where it begins.
+    choices = VALUES[kind]
+    return None if is_null else choices[(variant + len(name)) % len(choices)]
+
+
+def insert(table: str, row: dict[str, Any]) -> None:
+    names, marks = ", ".join(row), ", ".join(["%s"] * len(row))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO {table} ({names}) VALUES ({marks}) ON CONFLICT DO NOTHING",  # noqa: S608
+            list(row.values()),
+        )
+
+
+# What runs ----------------------------------------------------------------------------------
+
+COMMANDS: tuple[tuple[str, ...], ...] = (
+    ("check", "--database", "default"),
+    ("migrate",),
+    ("reconcile_workos", "--check"),
+    ("reconcile_workos", "--dry-run", "--format", "json"),
+    ("reconcile_workos", "--events-only"),
+    ("reconcile_workos", "--replay-parked"),
+    ("reconcile_workos",),
+    ("reconcile_workos", "--format", "json"),
+    ("workos_user_data", "user_1"),
+)
+
+
+def run(*arguments: str) -> str:
+    """Return what a command prints; it may say that something is wrong, in words."""
+    out, err = StringIO(), StringIO()
+    said = ""
+    try:
+        call_command(*arguments, stdout=out, stderr=err)
+    except (CommandError, SystemExit) as error:
+        said = str(error)
+        assert "database" not in said, said
+    if "json" in arguments and out.getvalue():
+        json.loads(out.getvalue())
+    return f"{out.getvalue()}{err.getvalue()}{said}"
+
+
+def answer(client: Client, path: str) -> str:
+    response = client.get(path)
+    assert response.status_code in (200, 503), path
+    return response.content.decode()
+
+
+def everything(client: Client) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Yield every command, task and probe, and what runs it."""
+    for arguments in COMMANDS:
+        yield " ".join(arguments), partial(run, *arguments)
+    for number, row in enumerate(Organization.objects.only("id", "workos_id")):
+        for name in {row.id, row.workos_id} - {None}:
+            yield f"--org {number}", partial(run, "reconcile_workos", "--dry-run", f"--org={name}")
+    for task in (tasks.sync_events, tasks.push_external_ids, tasks.reconcile, tasks.cover):
+        yield task.__name__, task
+    yield "recover", tasks.recover
+    yield "prune", tasks.prune
+    for path in ("/healthz", "/readyz", "/metrics"):
+        yield path, partial(answer, client, path)
+    yield "queue_length", queue_length
+    yield "look", Watch().look
+
+
+def failures(client: Client) -> str:
+    """Return what raises, and what prints control characters, of all there is."""
+    failed = []
+    for what, do in everything(client):
+        try:
+            found = CONTROL.search(str(do()))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is a failure
+            place = [f for f in extract_tb(error.__traceback__) if "/orgs/" in f.filename][-1]
+            failed.append(f"{what}: {error} in {place.filename}, line {place.lineno}")
+        else:
+            failed += [f"{what}: prints {found[0]!r}"] if found else []
+    return "\n".join(failed)
+
+
+@pytest.fixture
+def acme(workos: FakeWorkOS) -> str:
+    """A healthy organization that is mirrored, and another that is not yet."""
+    acme = workos.create_organization(name="Acme", external_id="gram-1")
+    tasks.sync_events()
+    workos.create_organization(name="Bolt")
+    return str(acme["id"])
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_no_row_of_another_program_breaks_anything_or_stops_the_rest(
+    client: Client, workos: FakeWorkOS, acme: str, variant: int
+) -> None:
+    fill(variant)
+
+    assert failures(client) == ""
+
+    workos.update_organization(acme, name="Acme, renamed")
+    tasks.sync_events()
+    assert Organization.objects.get(id="gram-1").name == "Acme, renamed"
+    assert Organization.objects.filter(name="Bolt").exists()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_no_row_that_the_sync_keeps_for_itself_breaks_anything(
+    client: Client, workos: FakeWorkOS, acme: str, variant: int
+) -> None:
+    SyncCursor.objects.all().delete()
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM workos_request_budget")
+    # Nobody else writes these, and their shape is not their type's.
+    shaped = {"event_types": None, "covered": None, "progress": "{}", "listed_at": "{}"}
+    shaped["refused_types"] = "{}"
+    fill(variant, only=("workos_sync_cursor",), stream="organizations", **shaped)
+    fill(variant, only=("workos_request_budget",), id=1, paused_until=None)
+
+    assert failures(client) == ""
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_no_row_of_the_queue_breaks_a_probe(client: Client, acme: str, variant: int) -> None:
+    text, moment = VALUES["text"][variant][:100], TIMES[variant]
+    number = ("0", "1", "32767", "2", "3")[variant]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE django_q_schedule SET next_run = %s, minutes = %s, repeats = %s, hook = %s",
+            [moment, number, number, text],
+        )
+        cursor.execute(
+            "INSERT INTO django_q_ormq (key, payload, lock) VALUES (%s, %s, %s)",
+            [text, text, moment],
+        )
+
+    assert failures(client) == ""
+    assert OrmQ.objects.filter(key=text).exists()
+    assert Schedule.objects.filter(name="workos: sync events").count() == 1
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_interface_for_programs_answers(acme: str, variant: int) -> None:
+    fill(variant)
+    SyncCursor.objects.filter(stream="organizations").update(covered=list(NAMES))
+
+    for organization in Organization.objects.only("id"):
+        assert not has_access("user_1", organization.id)
+        assert roles_of("user_1", organization.id) == []
+    ensure_fresh("gram-1")
+
+
+# What is printed ----------------------------------------------------------------------------
+
+#: By each way on which a name, and what PostgreSQL says of it, can be printed.
+WAYS: tuple[list[str], ...] = ([], ["--events-only"], ["--org=org_1"], ["--format", "json"])
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: " ".join(way) or "full")
+def test_no_command_prints_control_characters_or_the_rows_of_customers(
+    workos: FakeWorkOS, caplog: pytest.LogCaptureFixture, way: list[str]
+) -> None:
+    workos.create_organization(name="Evil \x1b[2J", id="org_1", external_id="gram-\x1b\x07")
+    workos.create_organization(name="Refused", external_id="gram-refused")
+    refusal = """
+        RAISE EXCEPTION E'no \x1b[31m%', NEW.slug
+        USING DETAIL = 'Failing row contains (Secret Customer)', HINT = 'Secret Customer';
+    """
+
+    with a_trigger(refusal, when="NEW.name = 'Refused'"):
+        printed = run("reconcile_workos", *way)
+
+    assert "Secret Customer" not in printed + caplog.text
+    assert not CONTROL.search(printed)
+    assert not CONTROL.search("".join(record.getMessage() for record in caplog.records))
+    assert Organization.objects.filter(name__startswith="Evil").exists()
