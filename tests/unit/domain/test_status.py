@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from orgs.domain.figures import (
+    CoverageFigures,
     CursorFigures,
     EventCount,
     Figures,
@@ -195,11 +196,19 @@ def case(name: str, code: ProblemCode, severity: Severity, words: str, **parts: 
             last_day={"recently_announced": 0, "recently_lost": 2},
         ),
         case(
+            *("refused types", C.EVENT_TYPES_REFUSED, W, "events of these types: a, b. The others"),
+            coverage=CoverageFigures(refused_types=("a", "b"), uncovered=("c",)),
+        ),
+        case(
+            *("uncovered", C.RESOURCES_NOT_COVERED, W, "not listed in full yet: c."),
+            coverage=CoverageFigures(uncovered=("c",)),
+        ),
+        case(
             *("a failed snapshot", C.SNAPSHOT_INCOMPLETE, W, "did not complete"),
             cursor={"snapshot_trouble": "html"},
         ),
         case(
-            *("refused rows", C.SNAPSHOT_INCOMPLETE, W, "PostgreSQL refused to write 22 organizations"),
+            *("refused rows", C.SNAPSHOT_INCOMPLETE, W, "refused to write 22 organizations"),
             cursor={"last_failed": 22},
         ),
         *(
