@@ -5,6 +5,7 @@ five digits) is read as the first or the last that it can.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import fields
 from datetime import timedelta
 from typing import Any, Final, TypeVar
@@ -14,6 +15,7 @@ from django.db import connection
 from orgs.db.sql import readable
 from orgs.domain.figures import (
     MOST_EVENTS,
+    CoverageFigures,
     CursorFigures,
     EventCount,
     HourLatency,
@@ -45,7 +47,8 @@ SELECT statement_timestamp() AS at,
     pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean
         AS is_read_only,
     {_TIMES}, last_drift, last_failed, snapshot_trouble, snapshot_error_kind, failures,
-    last_trouble, cursors.last_error, draining_until > statement_timestamp() AS is_draining,
+    last_trouble, cursors.last_error, event_types IS NOT NULL AS is_following,
+    covered::text, refused_types::text, draining_until > statement_timestamp() AS is_draining,
     reconciling_until > statement_timestamp() AS is_reconciling, refused_webhooks,
     announced, overdue, parked, write_backs, write_backs_failing, write_back_conflicts,
     (
@@ -147,12 +150,13 @@ ORDER BY needed.name, privilege
 """
 
 
-def read_status(*, window: timedelta) -> dict[str, Any]:
-    """Return ``at``, ``is_read_only``, ``cursor``, ``waiting``, ``organizations`` and ``requests``
-    of the figures."""
+def read_status(*, window: timedelta, resources: Sequence[str]) -> dict[str, Any]:
+    """Return ``at``, ``is_read_only``, ``cursor``, ``waiting``, ``organizations``, ``requests`` and
+    ``coverage`` of the figures."""
     limits = {"window": window, "longest_write_back": LONGEST_WRITE_BACK}
     parameters = {name: limit.total_seconds() for name, limit in limits.items()}
     (row,) = _rows(STATUS, {**parameters, "stream": ORGANIZATIONS_STREAM})
+    covered = json.loads(row["covered"] or "[]") or ()
     row["conflicts_by_kind"] = json.loads(row["conflicts_by_kind"] or "{}")
     return {
         "at": row["at"],
@@ -161,6 +165,11 @@ def read_status(*, window: timedelta) -> dict[str, Any]:
         "waiting": _part(WaitingFigures, row),
         "organizations": _part(OrganizationFigures, row),
         "requests": _part(RequestFigures, row),
+        "coverage": CoverageFigures(
+            # Before the first drain nothing is decided, and so nothing is missing.
+            uncovered=tuple(n for n in resources if row["is_following"] and n not in covered),
+            refused_types=tuple(json.loads(row["refused_types"] or "{}") or ()),
+        ),
     }
 
 

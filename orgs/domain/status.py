@@ -60,8 +60,8 @@ class ProblemCode(StrEnum):
     WRITE_BACKS_FAILING = "write_backs_failing"
     WEBHOOKS_REFUSED = "webhooks_refused"
     WEBHOOKS_ABSENT = "webhooks_absent"
-    RESOURCES_NOT_COVERED = "resources_not_covered"
     EVENT_TYPES_REFUSED = "event_types_refused"
+    RESOURCES_NOT_COVERED = "resources_not_covered"
     SNAPSHOT_INCOMPLETE = "snapshot_incomplete"
     SNAPSHOT_OLD = "snapshot_old"
 

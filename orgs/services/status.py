@@ -10,12 +10,12 @@ from django.db import Error, ProgrammingError, connection
 from django.db.migrations.executor import MigrationExecutor
 
 from orgs.conf import sync_settings
-from orgs.db.cursor import CursorState, read_cursor
+from orgs.db.cursor import read_cursor
 from orgs.db.errors import is_not_granted, is_out_of_time, sqlstate
 from orgs.db.figures import read_last_day, read_status
 from orgs.db.resources import count_rows
 from orgs.db.transactions import read_only_transaction
-from orgs.domain.figures import CoverageFigures, Figures, ResourceFigures, ScheduleFigures
+from orgs.domain.figures import Figures, ResourceFigures, ScheduleFigures
 from orgs.domain.naming import one_line
 from orgs.domain.resources import PLAIN
 from orgs.domain.status import DatabaseState, ProblemCode, Status, status_of
@@ -65,21 +65,13 @@ def _read_figures() -> Figures:
     window = timedelta(seconds=sync_settings().hold_back_window)
     with read_only_transaction(statement_seconds=STATEMENT_SECONDS):
         return Figures(
-            **read_status(window=window),
+            **read_status(window=window, resources=sync_settings().resources),
             hold_back_window=window,
             event_retention=EVENT_RETENTION,
             last_day=read_last_day(),
             schedules=ScheduleFigures(broken=broken_schedules(), sync_due_at=sync_due_at()),
             queue_length=queue_length(),
-            coverage=_coverage(read_cursor()),
         )
-
-
-def _coverage(state: CursorState) -> CoverageFigures:
-    """Before the first drain nothing is decided, and so nothing is missing."""
-    followed = sync_settings().resources if state.types is not None else ()
-    uncovered = tuple(name for name in followed if name not in state.covered)
-    return CoverageFigures(uncovered=uncovered, refused_types=tuple(state.refused))
 
 
 def resource_figures() -> list[ResourceFigures]:

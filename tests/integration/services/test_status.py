@@ -1,7 +1,7 @@
 """The figures, read from the real tables; and a status also when there are none."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,7 +16,13 @@ from pytest_django import Settings
 from redis import Redis
 
 from orgs.db import figures as statements
-from orgs.domain.figures import MOST_EVENTS, EventCount, Figures, OrganizationFigures
+from orgs.domain.figures import (
+    MOST_EVENTS,
+    CoverageFigures,
+    EventCount,
+    Figures,
+    OrganizationFigures,
+)
 from orgs.domain.status import ProblemCode, Status
 from orgs.domain.types import ConflictKind, Outcome
 from orgs.models import (
@@ -71,8 +77,9 @@ def a_processed_event(
         processed_at=ago(processed),
         outcome=outcome,
     )
-    assert event.processed_at is not None
-    return event.processed_at
+    processed_at: datetime | None = event.processed_at
+    assert processed_at is not None
+    return processed_at
 
 
 def a_write_back(organization_id: str, **values: Any) -> None:
@@ -147,6 +154,22 @@ def test_the_cursor_and_the_budget_are_read_as_they_are() -> None:
     assert (cursor.is_draining, cursor.is_reconciling) == (True, False)
     assert requests.refused_webhooks == 3
     assert {requests.paused_until, requests.refused_since, requests.last_refused_at} == {at}
+
+
+@pytest.mark.usefixtures("a_cursor")
+def test_a_resource_is_missing_once_it_is_followed_and_until_it_is_covered(
+    sync_setting: Callable[..., None],
+) -> None:
+    sync_setting(RESOURCES=("connection", "directory"))
+    undecided = figures().coverage
+    SyncCursor.objects.update(event_types=["x"], covered=["directory"])
+    uncovered, problems = figures().coverage.uncovered, codes(current_status())
+    SyncCursor.objects.update(refused_types={"dsync.activated": "2026-01-01T00:00:00Z"})
+
+    assert undecided == CoverageFigures()
+    assert (uncovered, problems) == (("connection",), [ProblemCode.RESOURCES_NOT_COVERED])
+    assert figures().coverage.refused_types == ("dsync.activated",)
+    assert codes(current_status()) == [ProblemCode.EVENT_TYPES_REFUSED]
 
 
 @pytest.mark.usefixtures("a_cursor")

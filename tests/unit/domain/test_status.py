@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from orgs.domain.figures import (
+    CoverageFigures,
     CursorFigures,
     EventCount,
     Figures,
@@ -193,6 +194,14 @@ def case(name: str, code: ProblemCode, severity: Severity, words: str, **parts: 
         case(
             *("no webhooks", C.WEBHOOKS_ABSENT, W, "No webhook came for 2 events"),
             last_day={"recently_announced": 0, "recently_lost": 2},
+        ),
+        case(
+            *("refused types", C.EVENT_TYPES_REFUSED, W, "events of these types: a, b. The others"),
+            coverage=CoverageFigures(refused_types=("a", "b"), uncovered=("c",)),
+        ),
+        case(
+            *("uncovered", C.RESOURCES_NOT_COVERED, W, "not listed in full yet: c."),
+            coverage=CoverageFigures(uncovered=("c",)),
         ),
         case(
             *("a failed snapshot", C.SNAPSHOT_INCOMPLETE, W, "did not complete"),
