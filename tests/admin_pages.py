@@ -29,7 +29,7 @@ Response = Any
 
 
 def a_client(*permissions: str, enforce_csrf_checks: bool = False, sees: str = "") -> Client:
-    """A member of the staff who has these permissions, and sees all tables that ``sees`` matches."""
+    """A member of the staff with these permissions, who sees the tables that ``sees`` matches."""
     user, _ = User.objects.get_or_create(username="staff", is_staff=True)
     ours = Permission.objects.filter(content_type__app_label="orgs")
     user.user_permissions.set(

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from orgs.admin.plots import events_plot, hours_until, in_seconds, latency_plot
-from orgs.domain.status import EventCount, HourLatency, LastDayFigures
+from orgs.domain.figures import EventCount, HourLatency, LastDayFigures
 from tests.builders import NOON, minutes
 
 AT = NOON + minutes(40)
