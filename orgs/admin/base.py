@@ -1,26 +1,38 @@
-"""Shows a table: read-only, quick at a million rows, and unharmed by whatever the rows hold."""
+"""Shows tables, and acts on rows; what is particular to a table is declared in ``tables``.
+
+A table is read-only, quick at a million rows, and unharmed by whatever the rows hold. An action is
+declared once, asks before it acts, and says what it did. It is about the rows that a person ticked
+in a list, about the one whose page has its button, or about no row in particular. The button posts
+what ticking that row alone would, so that rows are acted on in one way, with one check.
+"""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
 from django.contrib.admin.utils import quote
+from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db import Error as DatabaseError
 from django.db import models
 from django.db.models import OrderBy, Value
 from django.db.models.functions import Concat
-from django.http import HttpRequest, HttpResponse
-from django.template.response import SimpleTemplateResponse
-from django.urls import NoReverseMatch, URLPattern, reverse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.loader import render_to_string
+from django.template.response import SimpleTemplateResponse, TemplateResponse
+from django.urls import NoReverseMatch, URLPattern, re_path, reverse
 from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.html import format_html
 
-from orgs.domain.naming import storable
+from orgs.domain.naming import is_storable, storable
+from orgs.workos import WorkOSError
 
 if TYPE_CHECKING:
     ModelAdmin: TypeAlias = admin.ModelAdmin[Any]
@@ -29,6 +41,7 @@ else:
     ModelAdmin, Pages = admin.ModelAdmin, Paginator
 
 Rows: TypeAlias = "models.QuerySet[Any]"
+Answer: TypeAlias = Callable[..., HttpResponse]
 
 logger = logging.getLogger(__name__)
 
@@ -37,13 +50,14 @@ EMPTY = "-"
 
 _MAX_PAGES = 100
 _MAX_FOUND = 1_000
+_MAX_NAMED = 5  # rows in a message; more are counted
 
 #: So many characters of a value are shown in a list, in a message and on a row's page.
 _IN_LIST, _IN_MESSAGE, _ON_PAGE = 200, 1_000, 20_000
 
 
 def shown(value: object, most: int = _ON_PAGE) -> str:
-    """Return a column's value as all pages show it: times with their zone, and no endless texts."""
+    """Return a value as all pages show it: times with their zone, and no endless texts."""
     if isinstance(value, datetime):
         local = timezone.localtime(value) if timezone.is_aware(value) else value
         return f"{local.replace(tzinfo=None, microsecond=0)} {local:%Z}".rstrip()
@@ -61,32 +75,39 @@ def link(model: str, key: str, text: str = "") -> str:
     return format_html('<a href="{}">{}</a>', url, text)
 
 
-def choice_filter(name: str, *choices: tuple[str, str, "Rows"]) -> type[admin.SimpleListFilter]:
+def choice_filter(name: str, *choices: tuple[str, str, Rows]) -> type[admin.SimpleListFilter]:
     """Return a filter; a choice is its value in the address, its label and its rows.
 
     Any other value filters nothing.
     """
 
     class ChoiceFilter(admin.SimpleListFilter):
-        title, parameter_name = name.replace("_", " "), name
+        title, parameter_name = name.replace("_", "-"), name
 
         def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
             return [(value, label) for value, label, _ in choices]
 
-        def queryset(self, request: HttpRequest, queryset: "Rows") -> "Rows":
+        def queryset(self, request: HttpRequest, queryset: Rows) -> Rows:
             chosen = next((rows for value, _, rows in choices if value == self.value()), None)
             return queryset if chosen is None else queryset & chosen
 
     return ChoiceFilter
 
 
-def _unindexed(name: str) -> OrderBy:
-    """Return the order by the text column ``name``, such that no index can be used for it.
+def printable_page(view: Answer) -> Answer:
+    """Return the view with a page that shows control characters of values as escapes."""
 
-    Where few rows match, PostgreSQL may walk through a million in the order of an index for them.
-    """
-    text = Concat(name.removeprefix("-"), Value(""))
-    return text.desc() if name.startswith("-") else text.asc()
+    def escape(response: SimpleTemplateResponse) -> None:
+        response.content = storable(response.content.decode())
+
+    @wraps(view)
+    def answer(*args: Any, **kwargs: Any) -> HttpResponse:
+        response = view(*args, **kwargs)
+        if isinstance(response, SimpleTemplateResponse):
+            response.add_post_render_callback(escape)
+        return response
+
+    return answer
 
 
 class FirstPages(Pages):
@@ -96,6 +117,15 @@ class FirstPages(Pages):
     def num_pages(self) -> int:
         """Return how many are offered."""
         return min(int(super().num_pages), _MAX_PAGES)
+
+
+def _unindexed(name: str) -> OrderBy:
+    """Return the order by the text column ``name``, such that no index can be used for it.
+
+    Where few rows match, PostgreSQL may walk through a million in the order of an index for them.
+    """
+    text = Concat(name.removeprefix("-"), Value(""))
+    return text.desc() if name.startswith("-") else text.asc()
 
 
 class TableAdmin(ModelAdmin):
@@ -120,9 +150,7 @@ class TableAdmin(ModelAdmin):
             title: [name if name in editable else self._column(name) for name in names.split()]
             for title, names in (self.sections or {"": every}).items()
         }
-        self.fieldsets = [  # type: ignore[misc]
-            (title or None, {"fields": names}) for title, names in sections.items()
-        ]
+        self.fieldsets = [(title or None, {"fields": sections[title]}) for title in sections]  # type: ignore[misc]
         self.readonly_fields = [  # type: ignore[misc]
             name for names in sections.values() for name in names if name not in editable
         ]
@@ -132,7 +160,6 @@ class TableAdmin(ModelAdmin):
         field: Any = next((field for field in self.opts.fields if field.name == name), None)
         if field is None:
             return name
-
         ordering = _unindexed(name) if isinstance(field, models.TextField) else name
 
         @admin.display(description=field.verbose_name, ordering=ordering)
@@ -155,21 +182,24 @@ class TableAdmin(ModelAdmin):
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         # Only the filters on offer: Django hands any other lookup to PostgreSQL as it comes, and
         # answers 500 if that refuses it (a NUL, a regular expression that isn't one).
-        return lookup in {offered.parameter_name for offered in self.list_filter}  # type: ignore[union-attr]
+        return lookup in self._filters()
+
+    def _filters(self) -> set[str]:
+        return {offered.parameter_name for offered in self.list_filter}  # type: ignore[union-attr]
 
     def get_ordering(self, request: HttpRequest) -> Any:
         # Those of more than one column have no index.
         names = super().get_ordering(request)
-        is_filtered = any(each.parameter_name in request.GET for each in self.list_filter)  # type: ignore[union-attr]
+        is_filtered = not self._filters().isdisjoint(request.GET)
         return [_unindexed(*names)] if is_filtered and len(names) == 1 else names
 
-    def get_queryset(self, request: HttpRequest) -> "Rows":
+    def get_queryset(self, request: HttpRequest) -> Rows:
         # Joined, PostgreSQL would sort a million pairs of rows before it takes the first fifty.
         return super().get_queryset(request).prefetch_related(*self.prefetch.split())
 
     def get_search_results(
-        self, request: HttpRequest, queryset: "Rows", search_term: str
-    ) -> tuple["Rows", bool]:
+        self, request: HttpRequest, queryset: Rows, search_term: str
+    ) -> tuple[Rows, bool]:
         found, _ = super().get_search_results(request, queryset, search_term)
         if not search_term:
             return found, False
@@ -181,9 +211,7 @@ class TableAdmin(ModelAdmin):
             self.message_user(request, text, messages.WARNING)
         return queryset.filter(pk__in=keys[:_MAX_FOUND]), False
 
-    def get_object(
-        self, request: HttpRequest, object_id: str, from_field: str | None = None
-    ) -> Any:
+    def get_object(self, request: HttpRequest, object_id: str, from_field: Any = None) -> Any:
         # No text in PostgreSQL holds a NUL, and Django would answer 500 to the question.
         return None if "\x00" in object_id else super().get_object(request, object_id, from_field)
 
@@ -206,17 +234,184 @@ class TableAdmin(ModelAdmin):
             self.message_user(request, text, messages.WARNING)
 
 
-def printable_page(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """Return the view with a page that shows control characters of values as escapes."""
+# Actions ------------------------------------------------------------------------------------
 
-    def escape(response: SimpleTemplateResponse) -> None:
-        response.content = storable(response.content.decode())
 
-    @wraps(view)
-    def answer(*args: Any, **kwargs: Any) -> HttpResponse:
-        response = view(*args, **kwargs)
-        if isinstance(response, SimpleTemplateResponse):
-            response.add_post_render_callback(escape)
-        return response
+class NotDone(Exception):
+    """The action could not be taken, for the reason that it says."""
 
-    return answer
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What an action did to some rows, or why it did nothing."""
+
+    text: str
+    ids: Sequence[str] = ()
+    level: int = messages.SUCCESS  # this and WARNING are kept in the history of each row
+    names_rows: bool = False  # the text says itself which rows it is about
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an action would do."""
+
+    rows: Mapping[str, str]  # key to what would happen to the row
+    is_idle: bool = False  # there is nothing to do, and so nothing to confirm
+    warnings: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Something that a person can do who has the permission ``<verb>_<model>``.
+
+    ``act`` and ``plan`` call the service with the keys of the chosen rows; they raise ``NotDone``,
+    ``WorkOSError`` and ``django.db.Error``.
+    """
+
+    verb: str
+    label: str
+    description: str
+    act: Callable[[Sequence[str]], Iterable[Result]]
+    applies: Callable[[Any], bool] = lambda _: True  # there is something to do for this row
+    plan: Callable[[Sequence[str]], Plan] | None = None  # in place of ``applies``
+    is_dangerous: bool = False
+    page: str = ""  # where it is, if it is about no row in particular
+
+    @property
+    def name(self) -> str:
+        """Return its name in forms."""
+        return f"{self.verb}_selected"
+
+
+class ActingAdmin(TableAdmin):
+    """A table with actions: on its rows, and with pages of their own."""
+
+    acts: ClassVar[Sequence[Action]] = ()
+
+    def allowed(self, request: HttpRequest, *, with_page: bool) -> list[Action]:
+        """Return the actions, of one of the two sorts, that the person may take."""
+        if not self.has_view_permission(request):
+            return []
+        may, model = request.user.has_perm, self.opts.model_name
+        actions = [action for action in self.acts if bool(action.page) == with_page]
+        return [action for action in actions if may(f"orgs.{action.verb}_{model}")]
+
+    def site_actions(self, request: HttpRequest) -> list[tuple[str, str]]:
+        """Return the addresses and labels of the actions with pages."""
+        actions = self.allowed(request, with_page=True)
+        return [(reverse(f"admin:{self._url_name(a.page)}"), a.label) for a in actions]
+
+    def get_actions(self, request: HttpRequest) -> Any:
+        def choose(action: Action, _: Any, request: HttpRequest, *__: Any) -> HttpResponse | None:
+            # Not the queryset: the list's filters apply to that, so an event that is not parked any
+            # more would drop out of a list of parked ones without a word. No row has a key that
+            # PostgreSQL can't store.
+            ids = list(filter(is_storable, request.POST.getlist(ACTION_CHECKBOX_NAME)))
+            return self._respond(action, request, ids) if ids else None
+
+        actions = self.allowed(request, with_page=False)
+        return {a.name: (partial(choose, a), a.name, a.label) for a in actions}
+
+    def get_urls(self) -> list[URLPattern]:
+        def page_of(action: Action) -> URLPattern:
+            def view(request: HttpRequest) -> HttpResponse:
+                if action not in self.allowed(request, with_page=True):
+                    raise PermissionDenied
+                return self._respond(action, request, ())
+
+            # Earlier releases had some of them below ring/.
+            address, name = rf"^(?:ring/)?{action.page}/$", self._url_name(action.page)
+            return re_path(address, printable_page(self.admin_site.admin_view(view)), name=name)
+
+        pages = [page_of(action) for action in self.acts if action.page]
+        return [*pages, *super().get_urls()]
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        context = {"site_actions": self.site_actions(request), **(extra_context or {})}
+        return super().changelist_view(request, context)
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        actions = self.allowed(request, with_page=False)
+        context["row_actions"] = [each for each in actions if each.applies(context["original"])]
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    def _respond(self, action: Action, request: HttpRequest, ids: Sequence[str]) -> HttpResponse:
+        """Ask, or act if that is confirmed; then lead back to where the action was chosen."""
+        back, left = self._back(request, ids), dict.fromkeys(ids)
+        try:
+            if "confirmed" not in request.POST:
+                plan = action.plan(ids) if action.plan else self._plan(request, action, ids)
+                return self._ask(request, action, ids, plan, back)
+            self._say(request, action.act(ids), left)
+            if left:
+                self.message_user(request, f"Nothing to do{_named(left)}", messages.INFO)
+        except (NotDone, WorkOSError, DatabaseError) as error:
+            is_odd = isinstance(error, DatabaseError)
+            logger.warning("%s: %r: %s", action.label, list(left), error, exc_info=is_odd)
+            self.message_user(request, f"Not done{_named(left)}: {error}", messages.ERROR)
+        return HttpResponseRedirect(back)
+
+    def _plan(self, request: HttpRequest, action: Action, ids: Sequence[str]) -> Plan:
+        rows = self.get_queryset(request).in_bulk(ids)
+        live = {id_ for id_, row in rows.items() if action.applies(row)}
+
+        def state(id_: str) -> str:
+            context = {"row": rows.get(id_), "model": self.opts.model_name, "applies": id_ in live}
+            return render_to_string("admin/orgs/row_state.html", context)
+
+        return Plan({id_: state(id_) for id_ in ids}, is_idle=bool(ids) and not live)
+
+    def _ask(
+        self, request: HttpRequest, action: Action, ids: Sequence[str], plan: Plan, back: str
+    ) -> HttpResponse:
+        rows = self.get_queryset(request).in_bulk(list(plan.rows))
+        model, noun = str(self.opts.model_name), self.opts.verbose_name
+        about = f": {len(ids)} {noun}{'' if len(ids) == 1 else 's'}" if ids else ""
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "action": action,
+            "ids": ids,
+            "is_from_row": "from_row" in request.POST,
+            "plan": plan,
+            "back": back,
+            "title": f"{action.label}{about}",
+            "rows": [
+                (link(model, key, str(rows[key])) if key in rows else key, text)
+                for key, text in plan.rows.items()
+            ],
+        }
+        return TemplateResponse(request, "admin/orgs/confirm.html", context)
+
+    def _say(self, request: HttpRequest, results: Iterable[Result], left: dict[str, Any]) -> None:
+        """Say what became of rows, which are not among those left then."""
+        for result in results:
+            rows = self.get_queryset(request).in_bulk(result.ids)
+            for id_ in result.ids:
+                left.pop(id_, None)
+                if result.level in (messages.SUCCESS, messages.WARNING):
+                    self.log_change(request, rows.get(id_) or self.model(pk=id_), result.text)
+            if result.ids or result.level == messages.ERROR:
+                named = "" if result.names_rows else _named(result.ids)
+                self.message_user(request, f"{result.text}{named}", result.level)
+
+    def _back(self, request: HttpRequest, ids: Sequence[str]) -> str:
+        if not ids:
+            return reverse(f"admin:{self._url_name('changelist')}")
+        if "from_row" not in request.POST or len(ids) != 1:
+            return request.get_full_path()
+        kept: Any = {"preserved_filters": self.get_preserved_filters(request), "opts": self.opts}
+        page = reverse(f"admin:{self._url_name('change')}", args=[quote(ids[0])])
+        return str(add_preserved_filters(kept, page))
+
+    def _url_name(self, page: str) -> str:
+        return f"{self.opts.app_label}_{self.opts.model_name}_{page}"
+
+
+def _named(ids: Iterable[str]) -> str:
+    """Return the end of a message about these rows."""
+    names = list(ids)
+    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+    return f": {', '.join(names[:_MAX_NAMED])}{more}" if names else ""

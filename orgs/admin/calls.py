@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from django.contrib import messages
 
-from orgs.admin.actions import NotDone, Plan, Result
+from orgs.admin.base import NotDone, Plan, Result
 from orgs.domain.types import Change, Outcome
 from orgs.models import ORGANIZATIONS_STREAM, WorkOSEvent
 from orgs.services import conflicts, queue, refresh

@@ -62,8 +62,9 @@ def events_plot(last_day: LastDayFigures, at: datetime) -> dict[str, Any]:
 def latency_plot(last_day: LastDayFigures, at: datetime) -> dict[str, Any] | None:
     """Return lines for the latency in the 24 hours before ``at``, on a logarithmic axis.
 
-    ``p50`` and ``p99`` are paths of a line and its dots, and the day's latency; ``ticks``
-    are labels from the top down; ``hours`` are (begin, p50, p99). Return None if no event had one.
+    ``p50`` and ``p99`` are paths of a line and its dots, and the latency of the whole day;
+    ``ticks`` are labels from the top down; ``hours`` are (begin, p50, p99). Return None if no event
+    had one.
     """
     hours = hours_until(at)
     found = [each for each in last_day.latencies if each.hour in hours]

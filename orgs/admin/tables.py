@@ -16,8 +16,7 @@ from django.template.response import TemplateResponse
 from django.utils.html import format_html
 
 from orgs.admin import calls
-from orgs.admin.actions import ActingAdmin, Action, Result
-from orgs.admin.base import EMPTY, Rows, choice_filter, link, shown
+from orgs.admin.base import EMPTY, ActingAdmin, Action, Result, Rows, choice_filter, link, shown
 from orgs.admin.plots import events_plot, latency_plot
 from orgs.conf import sync_settings
 from orgs.domain.types import EVENT_OUTCOMES, ConflictKind, EventType
@@ -44,11 +43,6 @@ _conflicts = WorkOSConflict.objects
 
 
 # Organizations ------------------------------------------------------------------------------
-
-
-def _state(organization: Organization) -> str:
-    at = organization.disabled_at
-    return f"Disabled since {shown(at)}" if at else "Enabled"
 
 
 @admin.register(Organization)
@@ -88,11 +82,11 @@ class OrganizationAdmin(ActingAdmin):
             "Sets disabled_at to now. The sync goes on with name and link, never enables it, and "
             "reports it as disabled_here.",
             act=lambda ids: [Result("Disabled", disable(ids))],
-            applies=lambda row: row.disabled_at is None, state=_state, is_dangerous=True),
+            applies=lambda row: row.disabled_at is None, is_dangerous=True),
         Action("enable", "Enable here",
             "Clears disabled_at. What WorkOS has deleted is disabled again by the next snapshot.",
             act=lambda ids: [Result("Enabled", enable(ids))],
-            applies=lambda row: row.disabled_at is not None, state=_state),
+            applies=lambda row: row.disabled_at is not None),
     ]
     # fmt: on
 
@@ -166,16 +160,11 @@ class AboutOrganizations(ActingAdmin):
         if about.row is None:
             return shown(about.organization_id) if about.organization_id else workos_id
         row = link("organization", about.row["id"], about.row["name"])
-        return format_html('{}<br><span class="quiet">{}</span>', row, workos_id)
+        more = about.row["id"] if about.pk == about.workos_organization_id else workos_id
+        return format_html('{}<br><span class="quiet">{}</span>', row, more)
 
 
 # The ledger ---------------------------------------------------------------------------------
-
-
-def _state_of_event(event: WorkOSEvent) -> str:
-    if not event.is_parked:
-        return "Not parked any more"
-    return f"About {event.workos_organization_id or 'no organization'}; parked: {event.error}"
 
 
 _WHAT_REPLAY_DOES = (
@@ -210,11 +199,10 @@ class WorkOSEventAdmin(AboutOrganizations):
     ]
     acts = [
         Action("replay", "Apply what WorkOS says now", _WHAT_REPLAY_DOES,
-            act=calls.replay, applies=lambda event: event.is_parked, state=_state_of_event),
+            act=calls.replay, applies=lambda event: event.is_parked),
         Action("dismiss", "Dismiss",
             "Changes no organization, and forgets the payload and the error. This can't be undone.",
-            act=calls.dismiss, applies=lambda event: event.is_parked, state=_state_of_event,
-            is_dangerous=True),
+            act=calls.dismiss, applies=lambda event: event.is_parked, is_dangerous=True),
         Action("replay", "Replay all parked events", _WHAT_REPLAY_DOES,
             act=calls.replay, plan=calls.plan_replay_of_all, page="replay-all"),
     ]
@@ -226,11 +214,6 @@ class WorkOSEventAdmin(AboutOrganizations):
 
 
 # The outbox ---------------------------------------------------------------------------------
-
-
-def _state_of_write_back(write_back: ExternalIdWriteBack) -> str:
-    state = "In conflict" if write_back.next_attempt_at is None else "Waiting"
-    return f"{state}: {write_back.last_error}" if write_back.last_error else state
 
 
 @admin.register(ExternalIdWriteBack)
@@ -251,7 +234,7 @@ class ExternalIdWriteBackAdmin(ActingAdmin):
         Action("retry", "Try again now",
             "The worker writes the id to WorkOS now, as if it had not been tried before. If WorkOS "
             "has another id there, that is a conflict again: correct it in WorkOS first.",
-            act=lambda ids: [Result("Enqueued", retry(ids))], state=_state_of_write_back),
+            act=lambda ids: [Result("Enqueued", retry(ids))]),
     ]
     # fmt: on
 
@@ -263,25 +246,20 @@ class ExternalIdWriteBackAdmin(ActingAdmin):
 # Conflicts ----------------------------------------------------------------------------------
 
 
-def _describe(conflict: WorkOSConflict) -> str:
-    return f"{conflict.kind}: {conflict.reason}"
-
-
 @admin.register(WorkOSConflict)
 class WorkOSConflictAdmin(AboutOrganizations):
     columns = (
         "workos_organization_id organization kind_and_advice reason found_at last_seen_at "
         "acknowledged_at"
     )
-    sections = {"": columns}
+    sections = {"": "workos_organization_id organization found_at last_seen_at acknowledged_at"}
     search_fields = ["workos_organization_id", "organization_id", "reason"]
     search_help_text = "WorkOS id, id of the organization, reason, or a part of one"
     ordering = ["-found_at", "pk"]
     # fmt: off
     list_filter = [
-        choice_filter("kind", *(
-            (kind, kind.replace("_", " ").capitalize(), _conflicts.filter(kind=kind))
-            for kind in ConflictKind)),
+        choice_filter("kind",
+            *((kind, kind, _conflicts.filter(kind=kind)) for kind in ConflictKind)),
         choice_filter("acknowledged",
             ("no", "To be decided", _conflicts.undecided()),
             ("yes", "Kept as it is", _conflicts.exclude(acknowledged_at=None))),
@@ -294,16 +272,16 @@ class WorkOSConflictAdmin(AboutOrganizations):
         Action("overwrite", "Overwrite in WorkOS",
             "Writes the row's id to WorkOS, over the external_id that is there. What other "
             "programs keep under that one loses its organization.",
-            act=calls.decide(conflicts.overwrite_in_workos), state=_describe, is_dangerous=True,
+            act=calls.decide(conflicts.overwrite_in_workos), is_dangerous=True,
             applies=lambda row: row.kind in conflicts.OVERWRITABLE),
         Action("relink", "Give the row to the new organization",
             "Links the row to the WorkOS organization that claims it, and updates it. The one that "
             "it was linked to gets a row of its own, with its next event.",
-            act=calls.decide(conflicts.give_row), state=_describe, is_dangerous=True,
+            act=calls.decide(conflicts.give_row), is_dangerous=True,
             applies=lambda row: row.kind in conflicts.RELINKABLE),
         Action("acknowledge", "Keep as it is",
             "Changes nothing. It is no warning any more, until WorkOS says something else.",
-            act=calls.keep, state=_describe, applies=lambda row: row.acknowledged_at is None),
+            act=calls.keep, applies=lambda row: row.acknowledged_at is None),
     ]
     # fmt: on
 

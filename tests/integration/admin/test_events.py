@@ -94,9 +94,7 @@ def test_an_error_that_is_the_same_for_all_stops_the_replay(
 ) -> None:
     three.misbehave("status", path="/organizations", times=None, status=status)
 
-    answer = replay(*ids)
-
-    assert said(answer)[-1][1] == "Left as they were: 3. Replay them again later"
+    assert said(replay(*ids))[-1] == ("error", "Left as they were: 3. Replay them again later")
     assert three.count_requests(path="/organizations") == 1
 
 
@@ -134,9 +132,7 @@ def test_replaying_ends_when_the_time_is_up(
 ) -> None:
     monkeypatch.setattr("orgs.admin.calls.MAX_SECONDS", -1.0)
 
-    answer = replay()
-
-    assert said(answer) == [("error", "Left as they were: 3. Replay them again later")]
+    assert said(replay()) == [("error", "Left as they were: 3. Replay them again later")]
     assert three.count_requests(path="/organizations") == 0
 
 

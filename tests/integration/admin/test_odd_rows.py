@@ -8,31 +8,25 @@ from django.contrib.admin.utils import quote
 from django.db import connection
 from django.test import Client
 
-from orgs.models import Organization, SyncCursor, WorkOSEvent
+from orgs.models import Organization, WorkOSEvent
 from orgs.testing import FakeWorkOS
 from tests.admin_pages import (
-    CONFLICTS,
     CURSOR,
     EVENTS,
+    LISTS,
     ORGANIZATIONS,
-    OUTBOX,
     Response,
     a_client,
-    a_conflict,
-    a_ledger_row,
     a_parked_event,
-    a_write_back,
     carry_out,
     durable,
     form_of,
-    listed,
     said,
 )
 from tests.builders import an_organization_row
 
 pytestmark = pytest.mark.django_db
 
-LISTS = [ORGANIZATIONS, EVENTS, OUTBOX, CONFLICTS]
 #: Beyond what Python can hold, on either side.
 TIMES = ["infinity", "-infinity", "12026-01-01", "0044-03-15 BC", "9999-12-31 23:59:59+00"]
 
@@ -47,7 +41,9 @@ TEXTS = [
     pytest.param("../a/%2F?x=1#y", id="an address"),
     pytest.param("add", id="the name of a page"),
     pytest.param("_2F\n<b>&amp;'\"\\", id="quotes and marks"),
-    pytest.param("𝔘𝔫𝔦 \ufeff\u200b\u2028\uffff\U0010fffd e\u0301", id="odd letters"),
+    pytest.param(
+        "\U0001d518\U0001d52b \ufeff\u200b\u2028\uffff\U0010fffd e\u0301", id="odd letters"
+    ),
 ]
 
 
@@ -203,20 +199,3 @@ def test_no_ticked_row_or_button_is_answered_500(
     ]
 
     assert [answer.status_code for answer in answers] == [200] * 2
-
-
-@pytest.mark.parametrize("table", LISTS)
-def test_pages_load_nothing_from_elsewhere_and_run_no_script_of_their_own(
-    table: str, admin_client: Client
-) -> None:
-    a_write_back(an_organization_row("gram-1"))
-    SyncCursor.objects.create(stream="organizations")
-    a_ledger_row()
-    a_conflict()
-    (key,) = listed(admin_client.get(table))
-
-    for url in (table, f"{table}{quote(key)}/change/"):
-        page = admin_client.get(url).content.decode()
-
-        assert not re.findall(r"""(?:src|href|action)=["']?(?:\w+:)?//[^"']*""", page)
-        assert not re.findall(r"<script(?![^>]* src=)[^>]*>|<[^>]* on\w+=", page)

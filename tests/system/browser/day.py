@@ -5,14 +5,18 @@ from datetime import UTC, datetime, timedelta
 
 from django_q.models import Schedule
 
-from orgs.domain.types import (
-    Outcome,
+from orgs.domain.types import ConflictKind, Outcome
+from orgs.models import (
+    ExternalIdWriteBack,
+    Organization,
+    SyncCursor,
+    WorkOSConflict,
+    WorkOSEvent,
 )
-from orgs.models import ExternalIdWriteBack, SyncCursor, WorkOSEvent
 from orgs.services.maintenance import ensure_schedules
 from tests.builders import an_organization_row, minutes
 
-NAMES = (
+NAMES = [
     "Acme",
     "Aperture Science",
     "Cyberdyne Systems",
@@ -28,7 +32,7 @@ NAMES = (
     "Vandelay Industries",
     "Wayne Enterprises",
     "Wonka Industries",
-)
+]
 _EVENTS = 420
 _OUTCOMES = (
     *[Outcome.UPDATED] * 9,
@@ -62,6 +66,19 @@ def a_day() -> None:
         )
     WorkOSEvent.objects.bulk_create(_events(now))
     ExternalIdWriteBack.objects.create(organization_id="gram-globex", workos_id=_workos_id(3))
+    Organization.objects.filter(id="gram-soylent").update(disabled_at=now - minutes(90))
+    WorkOSConflict.objects.create(
+        workos_organization_id=_workos_id(4),
+        organization_id="gram-hooli",
+        kind=ConflictKind.OTHER_EXTERNAL_ID,
+        reason="WorkOS has external_id 'gram-nucleus', the row's id is 'gram-hooli'",
+    )
+    WorkOSConflict.objects.create(
+        workos_organization_id="org_01K2QWZ9H8E4T6M2N5R7B3D099",
+        organization_id="gram-tyrell",
+        kind=ConflictKind.ROW_CLAIMED,
+        reason="The row gram-tyrell is linked to org_01K2QWZ9H8E4T6M2N5R7B3D010",
+    )
     ExternalIdWriteBack.objects.create(
         organization_id="gram-hooli",
         workos_id=_workos_id(4),

@@ -12,7 +12,7 @@ from tests.system.browser.day import a_day
 
 INITECH, UMBRELLA = "org_01K2QWZ9H8E4T6M2N5R7B3D005", "org_01K2QWZ9H8E4T6M2N5R7B3D011"
 STATUS = "/admin/orgs/synccursor/"
-SNAPSHOT = f"{STATUS}ring/snapshot/"
+SNAPSHOT = f"{STATUS}snapshot/"
 PARKED = "/admin/orgs/workosevent/?outcome=parked"
 ORGANIZATIONS = "/admin/orgs/organization/"
 UMBRELLAS_PAGE = f"{ORGANIZATIONS}gram-umbrella/change/"
@@ -40,8 +40,8 @@ def test_a_person_logs_in_and_reads_what_is_wrong_by_keyboard_alone(
 
     page.get_by_role("heading", name="Sync status").wait_for()
     assert desk.path == STATUS
-    assert page.get_by_text("1 thing to act on now, 1 thing to look into.").is_visible()
-    assert page.get_by_role("heading", name="Act now: 1 event parked").is_visible()
+    assert page.get_by_text("4 things to look into.").is_visible()
+    assert page.get_by_role("heading", name="Look into it: 1 event is parked").is_visible()
     assert page.get_by_role("img", name="Events by outcome and hour").is_visible()
     assert page.get_by_role("img", name="From the first webhook to the row").is_visible()
     desk.keep("status")
@@ -52,7 +52,7 @@ def test_a_person_logs_in_and_reads_what_is_wrong_by_keyboard_alone(
     assert page.get_by_role("columnheader", name="created").is_visible()
 
 
-def test_a_person_searches_for_an_organization_and_reads_its_story(logged_in: Desk) -> None:
+def test_a_person_searches_for_an_organization_and_reads_its_history(logged_in: Desk) -> None:
     page = logged_in.page
 
     logged_in.go(ORGANIZATIONS)
@@ -66,7 +66,7 @@ def test_a_person_searches_for_an_organization_and_reads_its_story(logged_in: De
     assert logged_in.path.startswith(UMBRELLAS_PAGE)
     assert page.get_by_role("row", name="organization.updated").count() > 5
     page.get_by_role("button", name="Save", exact=True).scroll_into_view_if_needed()
-    logged_in.keep("story")
+    logged_in.keep("organization")
 
 
 def test_a_person_replays_a_parked_event_by_keyboard_alone(
@@ -124,7 +124,7 @@ def test_a_person_has_a_snapshot_taken_by_keyboard_alone(logged_in: Desk) -> Non
     logged_in.tab_to("Yes: Take a snapshot now")
     page.keyboard.press("Enter")
 
-    page.get_by_text("The worker was told: Take a snapshot now").wait_for()
+    page.get_by_text("Enqueued: Take a snapshot now").wait_for()
     assert logged_in.path == STATUS
     assert [queued.task["func"] for queued in OrmQ.objects.all()] == [RECONCILE]
 
