@@ -162,7 +162,7 @@ def test_a_resource_is_missing_once_it_is_followed_and_until_it_is_covered(
 ) -> None:
     sync_setting(RESOURCES=("connection", "directory"))
     undecided = figures().coverage
-    SyncCursor.objects.update(event_types=["x"], covered=["directory"])
+    SyncCursor.objects.update(event_types=["x"], covered=["organization", "directory"])
     uncovered, problems = figures().coverage.uncovered, codes(current_status())
     SyncCursor.objects.update(refused_types={"dsync.activated": "2026-01-01T00:00:00Z"})
 
