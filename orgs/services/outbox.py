@@ -140,7 +140,12 @@ def _claim(due_at: datetime, only: Collection[str] | None = None) -> list[_Claim
 
 
 #: Errors that would be the same for every row.
-_SAME_FOR_ALL = (workos.NotConfigured, workos.Unauthorized, workos.RateLimited)
+_SAME_FOR_ALL = (
+    workos.NotConfigured,
+    workos.Misconfigured,
+    workos.Unauthorized,
+    workos.RateLimited,
+)
 
 
 @dataclass(slots=True)

@@ -343,7 +343,12 @@ class ReplayReport:
 
 
 #: Errors that would be the same for every event.
-_SAME_FOR_ALL = (workos.NotConfigured, workos.Unauthorized, workos.RateLimited)
+_SAME_FOR_ALL = (
+    workos.NotConfigured,
+    workos.Misconfigured,
+    workos.Unauthorized,
+    workos.RateLimited,
+)
 
 
 def replay_all_parked(*, deadline: float, only: Collection[str] | None = None) -> ReplayReport:

@@ -1,33 +1,60 @@
-"""The outbox: claims beside rivals, and what each of WorkOS's answers makes of a request."""
+"""The outbox: claims beside other workers, and what each of WorkOS's answers makes of a request."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from threading import Barrier
+from typing import Any
 
 import pytest
-from django.db import OperationalError, connection
+from django.db import DatabaseError, OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 
-from orgs.models import ExternalIdWriteBack, Organization
-from orgs.services import outbox as write_back
+import orgs.workos
+from orgs.models import ExternalIdWriteBack, Organization, WorkOSConflict
+from orgs.services import outbox
 from orgs.services.outbox import WriteBackReport, push_due, retry, retry_delay
 from orgs.services.queue import PUSH_EXTERNAL_IDS
 from orgs.testing import FakeWorkOS
-from orgs.workos import client as edge
+from orgs.workos import ExternalIdConflict, NotFound
 from tests.builders import an_organization_row
-from tests.concurrency import another_program, in_thread, wait_until, wait_until_blocked
+from tests.concurrency import (
+    another_program,
+    in_thread,
+    open_transactions,
+    wait_until,
+    wait_until_blocked,
+)
+from tests.triggers import a_trigger, execute, locked
 
 pytestmark = pytest.mark.usefixtures("database")
 
+SyncSetting = Callable[..., None]
+OUTBOX = "workos_external_id_write_back"
 
-def a_request(workos_id: str, organization_id: str = "gram-1") -> ExternalIdWriteBack:
+
+def a_request(
+    workos_id: str, organization_id: str = "gram-1", **values: Any
+) -> ExternalIdWriteBack:
     an_organization_row(organization_id, workos_id=workos_id)
-    return ExternalIdWriteBack.objects.create(organization_id=organization_id, workos_id=workos_id)
+    return ExternalIdWriteBack.objects.create(
+        organization_id=organization_id, workos_id=workos_id, **values
+    )
+
+
+def requests(workos: FakeWorkOS, count: int) -> None:
+    """Of organizations that WorkOS has: gram-0 and so on."""
+    for number in range(count):
+        organization = workos.create_organization(name=f"Org {number}")
+        a_request(organization["id"], f"gram-{number}")
 
 
 def push() -> WriteBackReport:
     return push_due(deadline=time.monotonic() + 30)
+
+
+def make_due() -> None:
+    ExternalIdWriteBack.objects.update(next_attempt_at=datetime.now(UTC))
 
 
 def external_id(workos: FakeWorkOS, workos_id: str) -> object:
@@ -36,35 +63,46 @@ def external_id(workos: FakeWorkOS, workos_id: str) -> object:
     return organization["external_id"]
 
 
-def test_a_due_request_is_written_and_confirmed(workos: FakeWorkOS) -> None:
-    acme = workos.create_organization(name="Acme")
+@pytest.fixture
+def after_each_offer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[[Callable[[str], object]], None]:
+    """Has something happen once WorkOS has answered for a Gram id, before that is recorded."""
+
+    def set_up(happens: Callable[[str], object]) -> None:
+        offer = orgs.workos.offer_external_id
+
+        def offering(workos_id: str, organization_id: str, **options: Any) -> None:
+            try:
+                offer(workos_id, organization_id, **options)
+            finally:
+                happens(organization_id)
+
+        monkeypatch.setattr(orgs.workos, "offer_external_id", offering)
+
+    return set_up
+
+
+# WorkOS's answers ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("shown", "puts"), [(None, 1), ("gram-1", 0)], ids=["new", "there"])
+def test_a_due_request_is_confirmed_and_written_only_if_it_is_not_there(
+    workos: FakeWorkOS, shown: str | None, puts: int
+) -> None:
+    acme = workos.create_organization(name="Acme", external_id=shown)
     a_request(acme["id"])
 
-    report = push()
-
-    assert report == WriteBackReport(pushed=1)
+    assert push() == WriteBackReport(pushed=1)
     assert external_id(workos, acme["id"]) == "gram-1"
     assert not ExternalIdWriteBack.objects.exists()
-
-
-def test_what_workos_already_shows_is_confirmed_without_a_write(workos: FakeWorkOS) -> None:
-    acme = workos.create_organization(name="Acme", external_id="gram-1")
-    a_request(acme["id"])
-
-    report = push()
-
-    assert report == WriteBackReport(pushed=1)
-    assert workos.count_requests(method="PUT", path=None) == 0
+    assert workos.count_requests(method="PUT", path=None) == puts
 
 
 def test_hundreds_are_pushed_in_batches(workos: FakeWorkOS) -> None:
-    for number in range(90):
-        organization = workos.create_organization(name=f"Org {number}")
-        a_request(organization["id"], f"gram-{number}")
+    requests(workos, 90)
 
-    report = push()
-
-    assert report == WriteBackReport(pushed=90)
+    assert push() == WriteBackReport(pushed=90)
 
 
 @pytest.mark.parametrize(
@@ -74,24 +112,47 @@ def test_hundreds_are_pushed_in_batches(workos: FakeWorkOS) -> None:
         pytest.param("gram-1", None, id="ours is used elsewhere"),
     ],
 )
-def test_a_conflict_is_kept_with_its_error_for_a_person(
-    workos: FakeWorkOS, elsewhere: str | None, here: str | None
+def test_a_conflict_is_stored_for_a_person_and_ends_when_it_is_solved(
+    workos: FakeWorkOS,
+    caplog: pytest.LogCaptureFixture,
+    elsewhere: str | None,
+    here: str | None,
 ) -> None:
-    workos.create_organization(name="Other", external_id=elsewhere)
+    other = workos.create_organization(name="Other", external_id=elsewhere)
     acme = workos.create_organization(name="Acme", external_id=here)
     a_request(acme["id"])
 
-    first, second = push(), push()
+    reports = [push()]
+    reports.append(push())
+    stored = WorkOSConflict.objects.get()
+    retry(["gram-1"])
+    reports.append(push())
+    logged = caplog.text.count("waits for a person")
+    for solved in (other, acme):
+        workos.update_organization(solved["id"], external_id=None)
+    retry(["gram-1"])
+    reports.append(push())
 
-    assert first == WriteBackReport(conflicts=1)
-    assert second == WriteBackReport(), "a person has to act first"
-    assert external_id(workos, acme["id"]) == here
-    kept = ExternalIdWriteBack.objects.conflicts().get()
-    assert kept.last_error
+    # A person has to act: it is not tried again by itself.
+    assert reports == [
+        WriteBackReport(conflicts=1),
+        WriteBackReport(),
+        WriteBackReport(conflicts=1),
+        WriteBackReport(pushed=1),
+    ]
+    assert (stored.pk, stored.organization_id, stored.kind) == (
+        acme["id"],
+        "gram-1",
+        "write_back_refused",
+    )
+    assert stored.reason
+    assert logged == 1, "not each time"
+    assert not WorkOSConflict.objects.exists()
+    assert external_id(workos, acme["id"]) == "gram-1"
 
 
 @pytest.mark.parametrize(
-    "trouble",
+    "misbehaviour",
     [
         pytest.param({"kind": "status", "status": 500}, id="500"),
         pytest.param({"kind": "html"}, id="HTML"),
@@ -100,53 +161,52 @@ def test_a_conflict_is_kept_with_its_error_for_a_person(
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "PUT"])
-def test_trouble_backs_off_with_its_error(
-    workos: FakeWorkOS, trouble: dict[str, object], method: str
+def test_an_error_is_noted_and_tried_again_when_it_is_due(
+    workos: FakeWorkOS, misbehaviour: dict[str, Any], method: str
 ) -> None:
-    acme = workos.create_organization(name="Acme")
-    a_request(acme["id"])
-    workos.misbehave(method=method, path="/organizations", **trouble)  # type: ignore[arg-type]
-
+    a_request(workos.create_organization(name="Acme")["id"])
+    workos.misbehave(method=method, path="/organizations", **misbehaviour)
     before = datetime.now(UTC)
-    report = push()
 
-    assert report == WriteBackReport(failed=1)
+    failed, not_yet = push(), push()
     row = ExternalIdWriteBack.objects.get()
+    make_due()
+
+    assert (failed, not_yet) == (WriteBackReport(failed=1), WriteBackReport())
     assert row.attempts == 1
     assert row.last_error
     assert row.next_attempt_at is not None
     assert row.next_attempt_at >= before + timedelta(seconds=0.5)
+    assert push() == WriteBackReport(pushed=1)
 
 
-def test_a_failed_request_is_tried_again_when_it_is_due(workos: FakeWorkOS) -> None:
-    acme = workos.create_organization(name="Acme")
-    a_request(acme["id"])
-    workos.misbehave("status", status=500, path="/organizations")
-    push()
-    not_yet = push()
+def test_attempts_add_up(workos: FakeWorkOS) -> None:
+    a_request("org_1")
+    workos.misbehave("status", status=500, path="/organizations", times=None)
 
-    ExternalIdWriteBack.objects.update(next_attempt_at=datetime.now(UTC))
-    now_due = push()
+    for _ in range(3):
+        make_due()
+        push()
 
-    assert (not_yet, now_due) == (WriteBackReport(), WriteBackReport(pushed=1))
+    assert ExternalIdWriteBack.objects.get().attempts == 3
 
 
-def test_one_run_tries_a_failing_request_once(workos: FakeWorkOS) -> None:
+def test_one_run_tries_a_failing_request_once(
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "retry_delay", lambda _: 0.0)
     for number in range(60):
         a_request(f"org_{number}", f"gram-{number}")
 
-    report = push()
-
-    assert report == WriteBackReport(failed=60)
+    assert push() == WriteBackReport(failed=60)
     assert workos.count_requests(path="/organizations") == 60
 
 
 def test_a_pause_that_workos_asks_for_is_kept(workos: FakeWorkOS) -> None:
-    acme = workos.create_organization(name="Acme")
-    a_request(acme["id"])
+    a_request(workos.create_organization(name="Acme")["id"])
     workos.misbehave("rate_limited", path="/organizations", retry_after=120)
-
     before = datetime.now(UTC)
+
     push()
 
     row = ExternalIdWriteBack.objects.get()
@@ -155,319 +215,86 @@ def test_a_pause_that_workos_asks_for_is_kept(workos: FakeWorkOS) -> None:
 
 
 @pytest.mark.parametrize(
-    "trouble",
+    "misbehaviour",
     [
         pytest.param({"kind": "status", "status": 401}, id="a revoked key"),
         pytest.param({"kind": "rate_limited", "retry_after": 60}, id="a pause asked for"),
+        pytest.param({"API_KEY": ""}, id="no key"),
+        pytest.param({"BASE_URL": "nowhere"}, id="a client that can't be built"),
     ],
 )
 def test_what_concerns_every_call_is_not_found_out_by_each(
-    workos: FakeWorkOS, trouble: dict[str, object]
+    workos: FakeWorkOS, sync_setting: SyncSetting, misbehaviour: dict[str, Any]
 ) -> None:
-    for number in range(100):
-        organization = workos.create_organization(name=f"Org {number}")
-        a_request(organization["id"], f"gram-{number:03}")
-    workos.misbehave(path=None, method=None, times=None, **trouble)  # type: ignore[arg-type]
+    requests(workos, 60)
+    if "kind" in misbehaviour:
+        workos.misbehave(path=None, method=None, times=None, **misbehaviour)
+    else:
+        sync_setting(**misbehaviour)
 
     report = push()
 
     assert report.failed == 40, "the batch that met it; the rest stays due"
     assert workos.count_requests() <= 16
-    assert ExternalIdWriteBack.objects.due().count() == 60
+    assert ExternalIdWriteBack.objects.due().filter(attempts=0).count() == 20
 
 
-def test_a_404_waits_for_the_deletion(workos: FakeWorkOS) -> None:
-    a_request("org_gone")
+@pytest.mark.parametrize(
+    ("is_disabled", "status", "left"),
+    [
+        pytest.param(False, 404, 1, id="waits for the deletion to be read"),
+        pytest.param(True, 404, 0, id="a disabled row's request ends with a 404"),
+        pytest.param(True, 500, 1, id="but with nothing else"),
+    ],
+)
+def test_a_404(workos: FakeWorkOS, is_disabled: bool, status: int, left: int) -> None:
+    a_request("org_deleted")
+    if is_disabled:
+        Organization.objects.update(disabled_at=datetime.now(UTC))
+    workos.misbehave("status", status=status, path="/organizations")
 
-    report = push()
-
-    assert report == WriteBackReport(failed=1)
-    assert "waits for the deletion" in ExternalIdWriteBack.objects.get().last_error
-
-
-def test_a_404_ends_the_request_of_a_row_that_is_disabled_already(workos: FakeWorkOS) -> None:
-    a_request("org_gone")
-    Organization.objects.update(disabled_at=datetime.now(UTC))
-
-    push()
-
-    assert not ExternalIdWriteBack.objects.exists()
+    assert push() == WriteBackReport(failed=1)
+    assert ExternalIdWriteBack.objects.count() == left
 
 
 @pytest.mark.parametrize("odd", ["\x00", "\ud800"])
 def test_words_of_workos_that_cant_be_stored_do_not_take_the_batch_along(
     workos: FakeWorkOS, odd: str
 ) -> None:
-    for number in range(3):
-        organization = workos.create_organization(name=f"Org {number}")
-        a_request(organization["id"], f"gram-{number}")
-    workos.misbehave(
-        "status",
-        status=400,
-        method="PUT",
-        path="/organizations",
-        body={"message": f"bad {odd} value"},
-    )
+    requests(workos, 3)
+    body = {"message": f"bad {odd} value"}
+    workos.misbehave("status", status=400, method="PUT", path="/organizations", body=body)
 
-    report = push()
-
-    assert report == WriteBackReport(pushed=2, failed=1)
+    assert push() == WriteBackReport(pushed=2, failed=1)
     kept = ExternalIdWriteBack.objects.get()
     assert "bad " in kept.last_error
     assert kept.attempts == 1
 
 
-def test_a_row_that_another_program_is_deleting_does_not_keep_the_batch_waiting(
-    workos: FakeWorkOS, sync_setting: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sync_setting(LOCK_TIMEOUT=0.05)
-    for number in range(3):
-        organization = workos.create_organization(name=f"Org {number}")
-        a_request(organization["id"], f"gram-{number}")
-    offer = edge.offer_external_id
+def test_a_put_whose_answer_is_lost_is_found_done_the_next_time(workos: FakeWorkOS) -> None:
+    a_request(workos.create_organization(name="Acme")["id"])
+    workos.misbehave("reset", method="PUT", path="/organizations", applied=True)
+    first = push()
+    make_due()
 
-    with another_program() as rival:
-
-        def and_one_is_deleted(workos_id: str, external_id: str) -> None:
-            offer(workos_id, external_id)
-            if external_id == "gram-1":
-                rival.execute("DELETE FROM organization_metadata WHERE id = 'gram-1'")
-
-        monkeypatch.setattr(edge, "offer_external_id", and_one_is_deleted)
-        report = push()
-        left = [request.organization_id for request in ExternalIdWriteBack.objects.all()]
-
-    assert report.pushed == 3
-    assert left == ["gram-1"]
+    assert (first, push()) == (WriteBackReport(failed=1), WriteBackReport(pushed=1))
+    assert workos.count_requests(method="PUT", path=None) == 1
 
 
-def test_locked_requests_are_not_waited_for_one_after_the_other(
-    workos: FakeWorkOS, sync_setting: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sync_setting(LOCK_TIMEOUT=0.05)
-    for number in range(10):
-        organization = workos.create_organization(name=f"Org {number}")
-        a_request(organization["id"], f"gram-{number}")
-    offer = edge.offer_external_id
-
-    with another_program() as rival, CaptureQueriesContext(connection) as queries:
-
-        def and_all_are_locked(workos_id: str, external_id: str) -> None:
-            offer(workos_id, external_id)
-            if external_id == "gram-0":
-                rival.execute("SELECT FROM workos_external_id_write_back FOR UPDATE")
-
-        monkeypatch.setattr(edge, "offer_external_id", and_all_are_locked)
-        push()
-
-    transactions = [query for query in queries if "lock_timeout" in query["sql"]]
-    assert len(transactions) <= 5
+# Time ---------------------------------------------------------------------------------------
 
 
-def test_a_locked_outbox_is_not_waited_for_without_end(
-    workos: FakeWorkOS, sync_setting: Callable[..., None]
-) -> None:
-    sync_setting(LOCK_TIMEOUT=0.05)
-    a_request("org_1")
+@pytest.mark.parametrize("seconds", [0, -1])
+def test_what_there_is_no_time_for_is_given_back(workos: FakeWorkOS, seconds: float) -> None:
+    before = a_request(workos.create_organization(name="Acme")["id"])
 
-    with another_program() as rival:
-        rival.execute("LOCK TABLE workos_external_id_write_back IN SHARE MODE")
-        with pytest.raises(OperationalError, match="lock timeout"):
-            push()
-
-
-def test_the_organization_that_is_linked_now_is_told_and_no_other(workos: FakeWorkOS) -> None:
-    old = workos.create_organization(name="Old")
-    new = workos.create_organization(name="New")
-    a_request(old["id"])
-    with another_program() as rival:
-        rival.execute("UPDATE organization_metadata SET workos_id = %s", [new["id"]])
-
-    report = push()
-
-    assert report == WriteBackReport(pushed=1)
-    assert external_id(workos, old["id"]) is None
-    assert external_id(workos, new["id"]) == "gram-1"
-
-
-def test_a_request_of_a_row_that_is_linked_no_more_is_forgotten(workos: FakeWorkOS) -> None:
-    acme = workos.create_organization(name="Acme")
-    a_request(acme["id"])
-    with another_program() as rival:
-        rival.execute("UPDATE organization_metadata SET workos_id = NULL")
-
-    report = push()
-
-    assert report == WriteBackReport()
-    assert not ExternalIdWriteBack.objects.exists()
-    assert external_id(workos, acme["id"]) is None
-
-
-def test_a_conflict_of_a_row_that_is_linked_no_more_is_forgotten(workos: FakeWorkOS) -> None:
-    a_request("org_1")
-    ExternalIdWriteBack.objects.update(next_attempt_at=None, last_error="another value there")
-    Organization.objects.update(workos_id=None)
-
-    push()
-
-    assert not ExternalIdWriteBack.objects.exists()
-    assert workos.count_requests() == 0
-
-
-def test_without_a_key_no_more_than_a_batch_is_tried(
-    workos: FakeWorkOS, sync_setting: Callable[..., None]
-) -> None:
-    sync_setting(API_KEY="")
-    for number in range(60):
-        a_request(f"org_{number}", f"gram-{number}")
-
-    report = push()
-
-    assert report == WriteBackReport(failed=40)
-    assert ExternalIdWriteBack.objects.filter(attempts=0).count() == 20
-
-
-def test_what_there_is_no_time_for_is_given_back(workos: FakeWorkOS) -> None:
-    acme = workos.create_organization(name="Acme")
-    before = a_request(acme["id"])
-
-    report = push_due(deadline=time.monotonic())
+    report = push_due(deadline=time.monotonic() + seconds)
 
     assert report == WriteBackReport(is_cut_short=True)
     assert workos.count_requests() == 0
     after = ExternalIdWriteBack.objects.due().get()
     assert (after.attempts, after.requested_at) == (0, before.requested_at)
     assert push() == WriteBackReport(pushed=1)
-
-
-def test_a_put_whose_answer_is_lost_is_found_done_the_next_time(workos: FakeWorkOS) -> None:
-    acme = workos.create_organization(name="Acme")
-    a_request(acme["id"])
-    workos.misbehave("reset", method="PUT", path="/organizations", applied=True)
-    first = push()
-    ExternalIdWriteBack.objects.update(next_attempt_at=datetime.now(UTC))
-
-    second = push()
-
-    assert (first, second) == (WriteBackReport(failed=1), WriteBackReport(pushed=1))
-    assert workos.count_requests(method="PUT", path=None) == 1
-
-
-def test_a_newer_request_is_not_removed_by_the_confirmation_of_an_older_one(
-    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    acme = workos.create_organization(name="Acme")
-    a_request(acme["id"])
-    offer = edge.offer_external_id
-
-    def and_then_it_is_requested_again(workos_id: str, external_id: str) -> None:
-        offer(workos_id, external_id)
-        with another_program() as rival:
-            rival.execute(
-                "UPDATE workos_external_id_write_back SET requested_at = clock_timestamp()"
-            )
-
-    monkeypatch.setattr(edge, "offer_external_id", and_then_it_is_requested_again)
-
-    push()
-
-    assert ExternalIdWriteBack.objects.count() == 1
-
-
-def test_a_newer_request_does_not_inherit_the_failure_of_an_older_one(
-    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    a_request("org_1")
-
-    def fail(*_: str) -> None:
-        with another_program() as rival:
-            rival.execute(
-                "UPDATE workos_external_id_write_back SET requested_at = clock_timestamp()"
-            )
-        raise edge.ExternalIdConflict("theirs")
-
-    monkeypatch.setattr(edge, "offer_external_id", fail)
-
-    push()
-
-    row = ExternalIdWriteBack.objects.get()
-    assert row.next_attempt_at is not None
-    assert row.last_error == ""
-
-
-def test_two_pushers_at_once_ask_for_each_organization_once(workos: FakeWorkOS) -> None:
-    for number in range(80):
-        organization = workos.create_organization(name=f"Org {number}")
-        a_request(organization["id"], f"gram-{number}")
-    both_are_there = Barrier(2)
-
-    def pushing() -> WriteBackReport:
-        both_are_there.wait()
-        return push()
-
-    with in_thread() as start:
-        reports = [running.result() for running in [start(pushing), start(pushing)]]
-
-    assert sum(report.pushed for report in reports) == 80
-    assert workos.count_requests(method="GET", path="/organizations") == 80
-
-
-def test_a_row_that_another_pusher_is_claiming_is_left_to_it(workos: FakeWorkOS) -> None:
-    acme = workos.create_organization(name="Acme")
-    a_request(acme["id"])
-
-    with another_program() as rival:
-        rival.execute("SELECT FROM workos_external_id_write_back FOR UPDATE")
-        report = push()
-
-    assert report == WriteBackReport()
-
-
-def test_a_claim_ends_by_itself_if_the_pusher_is_killed(
-    workos: FakeWorkOS, sync_setting: Callable[..., None]
-) -> None:
-    sync_setting(REQUEST_TIMEOUT=1.0)
-    acme = workos.create_organization(name="Acme")
-    a_request(acme["id"])
-
-    write_back._claim(datetime.now(UTC))
-
-    row = ExternalIdWriteBack.objects.get()
-    assert row.next_attempt_at is not None
-    assert row.next_attempt_at <= datetime.now(UTC) + timedelta(seconds=10)
-
-
-def test_no_transaction_is_open_while_workos_is_asked(workos: FakeWorkOS) -> None:
-    acme = workos.create_organization(name="Acme")
-    a_request(acme["id"])
-    workos.misbehave("time_out", path="/organizations")
-
-    with in_thread() as start:
-        pushing = start(push)
-        wait_until(lambda: workos.count_requests(path="/organizations") == 1, "WorkOS is asked")
-        with connection.cursor() as cursor:
-            cursor.execute(
-                """
-                SELECT count(*) FROM pg_stat_activity
-                WHERE datname = current_database() AND pid <> pg_backend_pid()
-                    AND backend_type = 'client backend' AND state <> 'idle'
-                """
-            )
-            (busy,) = cursor.fetchone()
-        workos.stop()
-        pushing.result()
-
-    assert busy == 0
-
-
-def test_another_programs_delete_of_an_organization_takes_its_request_along() -> None:
-    a_request("org_1")
-
-    with another_program() as rival:
-        rival.execute("DELETE FROM organization_metadata")
-
-    assert not Organization.objects.exists()
-    assert not ExternalIdWriteBack.objects.exists()
 
 
 @pytest.mark.parametrize(
@@ -483,65 +310,247 @@ def test_pauses_double_up_to_a_quarter_of_an_hour_half_of_it_jitter(
     assert len(set(delays)) > 100
 
 
+def test_the_oldest_requests_are_claimed_first(
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "_BATCH_SIZE", 1)
+    for number in (2, 1, 3):
+        due_at = datetime.now(UTC) - timedelta(minutes=9 - number)
+        a_request(f"org_{number}", f"gram-{number}", next_attempt_at=due_at)
+
+    push()
+
+    asked = [str(request["path"]).rsplit("/", 1)[-1] for request in workos.requests()]
+    assert asked == ["org_1", "org_2", "org_3"]
+
+
+# Links that move ----------------------------------------------------------------------------
+
+
+def test_the_id_is_written_to_the_organization_that_is_linked_now(workos: FakeWorkOS) -> None:
+    old, new = (workos.create_organization(name=name)["id"] for name in ("Old", "New"))
+    a_request(old)
+    Organization.objects.update(workos_id=new)
+
+    assert push() == WriteBackReport(pushed=1)
+    assert (external_id(workos, old), external_id(workos, new)) == (None, "gram-1")
+
+
+@pytest.mark.parametrize("waits_for_person", [False, True])
+def test_a_request_of_a_row_that_is_linked_no_more_is_forgotten(
+    workos: FakeWorkOS, waits_for_person: bool
+) -> None:
+    acme = workos.create_organization(name="Acme")
+    a_request(acme["id"])
+    if waits_for_person:
+        ExternalIdWriteBack.objects.update(next_attempt_at=None, last_error="another value there")
+    Organization.objects.update(workos_id=None)
+
+    assert push() == WriteBackReport()
+    assert not ExternalIdWriteBack.objects.exists()
+    assert workos.count_requests() == 0
+
+
+def test_another_programs_delete_of_an_organization_takes_its_request_along() -> None:
+    a_request("org_1")
+
+    execute("DELETE FROM organization_metadata")
+
+    assert not ExternalIdWriteBack.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_disabled"),
+    [
+        pytest.param(None, False, id="confirmed"),
+        pytest.param(ExternalIdConflict("theirs"), False, id="in conflict"),
+        pytest.param(NotFound("deleted"), True, id="a 404, of a disabled row"),
+    ],
+)
+def test_a_newer_request_is_not_touched_by_the_answer_to_an_older_one(
+    workos: FakeWorkOS,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: Exception | None,
+    is_disabled: bool,
+) -> None:
+    a_request("org_1")
+    if is_disabled:
+        Organization.objects.update(disabled_at=datetime.now(UTC))
+
+    def offer(*_: str, **__: Any) -> None:
+        with another_program() as rival:
+            rival.execute(f"UPDATE {OUTBOX} SET requested_at = clock_timestamp()")  # type: ignore[call-overload]  # noqa: S608
+        if answer is not None:
+            raise answer
+
+    monkeypatch.setattr(orgs.workos, "offer_external_id", offer)
+
+    push()
+
+    row = ExternalIdWriteBack.objects.get()
+    assert row.next_attempt_at is not None
+    assert row.last_error == ""
+
+
+# Locks and claims ---------------------------------------------------------------------------
+
+
+def test_two_pushers_at_once_ask_for_each_organization_once(workos: FakeWorkOS) -> None:
+    requests(workos, 80)
+    both_are_there = Barrier(2)
+
+    def pushing() -> WriteBackReport:
+        both_are_there.wait()
+        return push()
+
+    with in_thread() as start:
+        reports = [running.result() for running in [start(pushing), start(pushing)]]
+
+    assert sum(report.pushed for report in reports) == 80
+    assert workos.count_requests(method="GET", path="/organizations") == 80
+
+
+def test_a_claim_keeps_others_away_and_ends_by_itself(sync_setting: SyncSetting) -> None:
+    sync_setting(REQUEST_TIMEOUT=1.0)
+    a_request("org_1")
+
+    claims = [len(outbox._claim(outbox._begin())) for _ in range(2)]
+
+    assert claims == [1, 0]
+    ends_at = ExternalIdWriteBack.objects.get().next_attempt_at
+    assert ends_at is not None
+    assert ends_at <= datetime.now(UTC) + timedelta(seconds=10)
+
+
+@pytest.mark.parametrize(
+    ("table", "pushed"),
+    [
+        pytest.param(OUTBOX, 0, id="a request that another worker claims is left to it"),
+        pytest.param("organization_metadata", 1, id="a locked organization keeps nothing"),
+    ],
+)
+def test_a_locked_row(workos: FakeWorkOS, table: str, pushed: int) -> None:
+    requests(workos, 1)
+
+    with locked(table):
+        assert push() == WriteBackReport(pushed=pushed)
+
+
+def test_a_locked_request_of_an_unlinked_row_stops_no_push(
+    workos: FakeWorkOS, sync_setting: SyncSetting
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    requests(workos, 1)
+    a_request("org_x", "gram-x")
+    Organization.objects.filter(id="gram-x").update(workos_id=None)
+
+    with another_program() as rival:
+        rival.execute("DELETE FROM organization_metadata WHERE id = 'gram-x'")
+        assert push().pushed == 1
+
+
+def test_a_row_that_another_program_is_deleting_does_not_keep_the_batch_waiting(
+    workos: FakeWorkOS, sync_setting: SyncSetting, after_each_offer: Callable[..., None]
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    requests(workos, 3)
+
+    with another_program() as rival:
+        delete = "DELETE FROM organization_metadata WHERE id = 'gram-1'"
+        after_each_offer(lambda id_: rival.execute(delete) if id_ == "gram-1" else None)
+        report = push()
+        left = [request.organization_id for request in ExternalIdWriteBack.objects.all()]
+
+    assert (report.pushed, left) == (3, ["gram-1"])
+
+
+def test_locked_requests_are_not_waited_for_one_after_the_other(
+    workos: FakeWorkOS, sync_setting: SyncSetting, after_each_offer: Callable[..., None]
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    requests(workos, 10)
+
+    with another_program() as rival, CaptureQueriesContext(connection) as queries:
+        lock = f"SELECT FROM {OUTBOX} FOR UPDATE"
+        after_each_offer(lambda id_: rival.execute(lock) if id_ == "gram-0" else None)
+        push()
+
+    waits = [q for q in queries if "lock_timeout" in q["sql"] and "request_budget" not in q["sql"]]
+    assert len(waits) <= 5
+
+
+def test_a_locked_outbox_is_not_waited_for_without_end(
+    workos: FakeWorkOS, sync_setting: SyncSetting
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    a_request("org_1")
+
+    with another_program() as rival:
+        rival.execute(f"LOCK TABLE {OUTBOX} IN SHARE MODE")  # type: ignore[call-overload]
+        with pytest.raises(OperationalError, match="lock timeout"):
+            push()
+
+
+@pytest.mark.parametrize("states", [("53100", "55P03"), ("55P03", "53100")])
+def test_another_error_of_the_database_is_raised(workos: FakeWorkOS, states: Sequence[str]) -> None:
+    a_request("org_1")
+    raises = " ".join(f"WHEN {n} THEN RAISE SQLSTATE '{s}';" for n, s in enumerate(states, 1))
+    body = f"CASE nextval('attempts') {raises} ELSE NULL; END CASE;"
+
+    with a_trigger(body, when="NEW.last_error <> ''", table=OUTBOX), pytest.raises(DatabaseError):
+        push()
+
+
+def test_no_transaction_is_open_while_workos_is_asked(workos: FakeWorkOS) -> None:
+    requests(workos, 1)
+    workos.misbehave("time_out", path="/organizations")
+
+    with in_thread() as start:
+        pushing = start(push)
+        wait_until(lambda: workos.count_requests(path="/organizations") == 1, "WorkOS is asked")
+        open_meanwhile = open_transactions()
+        workos.stop()
+        pushing.result()
+
+    assert open_meanwhile == 0
+
+
 # Retrying by a person's decision ------------------------------------------------------------
 
 
-def test_a_retry_makes_a_request_due_as_if_it_had_not_been_tried() -> None:
-    waiting = a_request("org_1")
-    conflict = a_request("org_2", "gram-2")
-    other = a_request("org_3", "gram-3")
+def test_a_retry_makes_requests_due_as_if_they_had_not_been_tried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    enqueued: list[tuple[str, bool]] = []
+    note = lambda task: enqueued.append((task, connection.in_atomic_block))  # noqa: E731
+    monkeypatch.setattr(outbox, "enqueue", note)
+    for number in (1, 2, 3):
+        a_request(f"org_{number}", f"gram-{number}")
     later = datetime.now(UTC) + timedelta(hours=1)
     ExternalIdWriteBack.objects.update(attempts=9, next_attempt_at=later, last_error="why")
-    ExternalIdWriteBack.objects.filter(pk=conflict.pk).update(next_attempt_at=None)
+    ExternalIdWriteBack.objects.filter(pk="gram-2").update(next_attempt_at=None)
 
     retried = retry(["gram-2", "gram-1", "gram-nowhere"])
+    retry(["gram-nowhere"])
 
     assert retried == ["gram-1", "gram-2"]
     due = ExternalIdWriteBack.objects.due()
-    assert sorted(row.pk for row in due) == [waiting.pk, conflict.pk]
+    assert sorted(row.pk for row in due) == retried
     assert {(row.attempts, row.last_error) for row in due} == {(0, "why")}
-    other.refresh_from_db()
+    other = ExternalIdWriteBack.objects.get(pk="gram-3")
     assert (other.attempts, other.next_attempt_at) == (9, later)
-
-
-def test_a_retry_rings_for_those_that_there_are_after_they_were_committed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    a_request("org_1")
-    rung: list[tuple[str, bool]] = []
-    monkeypatch.setattr(
-        write_back, "ring", lambda task: rung.append((task, connection.in_atomic_block))
-    )
-
-    retry(["gram-1"])
-    retry(["gram-nowhere"])
-
-    assert rung == [(PUSH_EXTERNAL_IDS, False)]
-
-
-def test_a_retried_conflict_is_pushed_once_workos_has_no_other_id(workos: FakeWorkOS) -> None:
-    acme = workos.create_organization(name="Acme", external_id="theirs")
-    a_request(acme["id"])
-    assert push() == WriteBackReport(conflicts=1)
-    assert push() == WriteBackReport()
-
-    workos.update_organization(acme["id"], external_id=None)
-    retry(["gram-1"])
-
-    assert push() == WriteBackReport(pushed=1)
-    assert external_id(workos, acme["id"]) == "gram-1"
+    # Once, after the commit.
+    assert enqueued == [(PUSH_EXTERNAL_IDS, False)]
 
 
 def test_a_retry_that_waits_for_a_claim_makes_the_claimed_request_due() -> None:
     a_request("org_1")
 
-    with another_program() as rival, in_thread() as start:
-        rival.execute("SELECT FROM workos_external_id_write_back FOR UPDATE")
+    with locked(OUTBOX) as rival, in_thread() as start:
         retrying = start(lambda: retry(["gram-1"]))
         wait_until_blocked()
         rival.execute(
-            "UPDATE workos_external_id_write_back"
-            " SET attempts = 1, next_attempt_at = now() + interval '1 hour'"
+            f"UPDATE {OUTBOX} SET attempts = 1, next_attempt_at = now() + interval '1 hour'"  # type: ignore[call-overload]  # noqa: S608
         )
         rival.commit()
         retried = retrying.result()
