@@ -77,22 +77,25 @@ def an_event(
     type: EventType = EventType.UPDATED,  # noqa: A002 - WorkOS's word
 ) -> Observation:
     shown = an_organization(workos_id, name=name, external_id=external_id, updated_at=updated_at)
-    return _in_stream(shown, number, type)
+    return in_stream(shown, number, type)
 
 
 def a_deletion(number: int = 1, *, workos_id: str = "org_1") -> Observation:
-    return _in_stream(an_absence(workos_id), number, EventType.DELETED)
+    return in_stream(an_absence(workos_id), number, EventType.DELETED)
 
 
 def an_unreadable_event(
     number: int = 1, *, workos_id: str | None = None, error: str = "data is not an object"
 ) -> Observation:
     unreadable = Observation(workos_id=workos_id, state=State.UNREADABLE, error=error)
-    return _in_stream(unreadable, number, EventType.UPDATED)
+    return in_stream(unreadable, number, EventType.UPDATED)
 
 
-def _in_stream(observation: Observation, number: int, event_type: str) -> Observation:
-    id_ = an_event_id(number)
+def in_stream(
+    observation: Observation, number: int, event_type: str, *, id_: str | None = None
+) -> Observation:
+    """What an event says, as the stream's event of that number."""
+    id_ = id_ or an_event_id(number)
     event = Event(id=id_, type=event_type, occurred_at=NOON, position=Position(id_, NOON))
     return replace(observation, event=event, raw={"id": id_})
 

@@ -363,7 +363,11 @@ DIRECTORY_GROUP_MEMBER = Resource(
             },
         ),
     ),
-    parents={"workos_directory_id": "directory", "workos_group_id": "directory_group"},
+    parents={
+        "workos_directory_id": "directory",
+        "workos_group_id": "directory_group",
+        "workos_directory_user_id": "directory_user",
+    },
     key_comes_back=True,
     has_order=False,
     deleted_column="removed_at",

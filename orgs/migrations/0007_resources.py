@@ -1136,6 +1136,10 @@ class Migration(migrations.Migration):
             model_name="directorygroupmember",
             index=models.Index(fields=["workos_directory"], name="workos_group_member_dir"),
         ),
+        migrations.AddIndex(
+            model_name="directorygroupmember",
+            index=models.Index(fields=["workos_directory_user"], name="workos_group_member_user"),
+        ),
         migrations.AddConstraint(
             model_name="directorygroupmember",
             constraint=models.UniqueConstraint(

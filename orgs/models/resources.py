@@ -277,4 +277,7 @@ class DirectoryGroupMember(WorkOSResource):
                 name="workos_group_member_key",
             )
         ]
-        indexes = [models.Index(fields=["workos_directory"], name="workos_group_member_dir")]
+        indexes = [
+            models.Index(fields=["workos_directory"], name="workos_group_member_dir"),
+            models.Index(fields=["workos_directory_user"], name="workos_group_member_user"),
+        ]

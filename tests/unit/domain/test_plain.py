@@ -1,0 +1,417 @@
+"""The rules of the resources beside organizations: freshness, tombstones, orphans, lists."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from orgs.domain.plain import PlainKnown, PlainResolution, parent_keys
+from orgs.domain.resources import (
+    DIRECTORY,
+    DIRECTORY_GROUP_MEMBER,
+    DIRECTORY_USER,
+    INVITATION,
+    MEMBERSHIP,
+    ROLE,
+    USER,
+    Resource,
+)
+from orgs.domain.types import Decision, Observation, Outcome, PlainFields, PlainRow, State
+from tests.builders import NOON, an_event_id, in_stream, minutes
+
+KEY = "key_1"
+NOW = NOON + minutes(60)
+ROW = PlainRow(key=KEY, updated_at=NOON, synced_at=NOON, columns={"name": "Old"})
+BY_EVENT = replace(ROW, last_event_id=an_event_id(5))
+DELETED = replace(BY_EVENT, deleted_at=NOON)
+ABSENT = replace(ROW, deleted_at=NOON)
+#: Only the first is judged by its ``updated_at``, and its keys never come back.
+PLAIN, UNORDERED = DIRECTORY, ROLE
+
+
+def shown(
+    resource: Resource = PLAIN, *, at: datetime | None = NOON, key: str = KEY, **columns: Any
+) -> Observation:
+    """An object as a list or a fetch shows it."""
+    fields = PlainFields(
+        organization_id=columns.pop("organization_id", None),
+        created_at=None,
+        updated_at=at,
+        columns=columns,
+        data=dict(columns),
+    )
+    return Observation(workos_id=key, state=State.PRESENT, resource=resource.name, plain=fields)
+
+
+def changed(number: int, resource: Resource = PLAIN, **values: Any) -> Observation:
+    return in_stream(shown(resource, **values), number, "changed")
+
+
+def deleted(number: int, resource: Resource = PLAIN, **values: Any) -> Observation:
+    observation = in_stream(shown(resource, **values), number, "deleted")
+    return replace(observation, state=State.ABSENT)
+
+
+def missing(resource: Resource = PLAIN, key: str = KEY) -> Observation:
+    return Observation(workos_id=key, state=State.ABSENT, resource=resource.name)
+
+
+def resolution(
+    *rows: PlainRow,
+    resource: Resource = PLAIN,
+    parents: Sequence[tuple[str, str]] = (),
+    **known: Any,
+) -> PlainResolution:
+    return PlainResolution(resource, PlainKnown(rows=rows, now=NOW, **known), set(parents))
+
+
+def decide(row: PlainRow | None, observation: Observation, **known: Any) -> Decision:
+    return resolution(*([row] if row else []), **known).decide(observation)
+
+
+# Freshness ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("row", "observation", "outcome"),
+    [
+        pytest.param(None, changed(1), Outcome.CREATED, id="unknown"),
+        pytest.param(BY_EVENT, changed(6), Outcome.UPDATED, id="greater event id"),
+        pytest.param(
+            BY_EVENT, changed(6, at=NOON - minutes(9)), Outcome.UPDATED, id="time is not asked"
+        ),
+        pytest.param(BY_EVENT, changed(5), Outcome.STALE, id="the same event"),
+        pytest.param(BY_EVENT, changed(4), Outcome.STALE, id="smaller event id"),
+        pytest.param(
+            replace(BY_EVENT, last_event_id="event_Z"),
+            in_stream(shown(), 1, "changed", id_="event_a"),
+            Outcome.UPDATED,
+            id="bytewise",
+        ),
+        pytest.param(ROW, changed(1), Outcome.UPDATED, id="listed, same time"),
+        pytest.param(ROW, changed(9, at=NOON - minutes(1)), Outcome.STALE, id="listed, older"),
+        pytest.param(ROW, changed(1, at=None), Outcome.UPDATED, id="event without a time"),
+        pytest.param(
+            replace(ROW, updated_at=None), changed(1), Outcome.UPDATED, id="row without a time"
+        ),
+        pytest.param(ROW, deleted(1, at=NOON - minutes(9)), Outcome.DELETED, id="deletion, older"),
+        pytest.param(BY_EVENT, deleted(6), Outcome.DELETED, id="deletion by a greater id"),
+        pytest.param(BY_EVENT, deleted(4), Outcome.STALE, id="deletion by a smaller id"),
+        pytest.param(None, deleted(1), Outcome.DELETED, id="deletion of an unknown id"),
+    ],
+)
+def test_an_event_is_applied_if_it_is_fresh(
+    row: PlainRow | None, observation: Observation, outcome: Outcome
+) -> None:
+    assert decide(row, observation).outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("resource", "row", "observation", "outcome"),
+    [
+        pytest.param(PLAIN, DELETED, changed(9), Outcome.STALE, id="an event's is final"),
+        pytest.param(PLAIN, DELETED, shown(at=NOW), Outcome.STALE, id="for lists too"),
+        pytest.param(PLAIN, DELETED, deleted(9), Outcome.DELETED, id="deleted again"),
+        pytest.param(
+            PLAIN, ABSENT, changed(1), Outcome.UPDATED, id="an absence is lifted by an event"
+        ),
+        pytest.param(
+            PLAIN, ABSENT, changed(1, at=NOON - minutes(1)), Outcome.STALE, id="not by an old one"
+        ),
+        pytest.param(
+            UNORDERED, DELETED, changed(9, UNORDERED), Outcome.UPDATED, id="a key comes back"
+        ),
+        pytest.param(
+            UNORDERED, DELETED, changed(4, UNORDERED), Outcome.STALE, id="not by an old event"
+        ),
+        pytest.param(
+            UNORDERED, DELETED, shown(UNORDERED), Outcome.UPDATED, id="a key is listed again"
+        ),
+        pytest.param(PLAIN, DELETED, missing(), Outcome.UNCHANGED, id="missing as well"),
+        pytest.param(PLAIN, None, missing(), Outcome.UNKNOWN, id="missing and unknown"),
+    ],
+)
+def test_a_tombstone(
+    resource: Resource, row: PlainRow | None, observation: Observation, outcome: Outcome
+) -> None:
+    decision = decide(row, observation, resource=resource, read_began_at=NOW, hold_back_until=NOW)
+
+    assert decision.outcome == outcome
+    after = decision.plain
+    if row is not None and after is not None:
+        assert (after.deleted_at is None) == (outcome is Outcome.UPDATED)
+
+
+def test_the_first_deletion_dates_the_tombstone() -> None:
+    first = decide(ROW, deleted(1)).plain
+    assert first is not None
+    assert first.deleted_at == NOW
+
+    again = decide(replace(first, deleted_at=NOON), deleted(2)).plain
+    assert again is not None
+    assert (again.deleted_at, again.last_event_id) == (NOON, an_event_id(2))
+
+
+@pytest.mark.parametrize(
+    ("began_at", "outcome"),
+    [
+        pytest.param(NOON + minutes(1), Outcome.UPDATED, id="read afterwards"),
+        pytest.param(NOON, Outcome.STALE, id="read at that time"),
+        pytest.param(NOON - minutes(1), Outcome.STALE, id="read before"),
+        pytest.param(None, Outcome.STALE, id="nobody knows when"),
+    ],
+)
+@pytest.mark.parametrize("resource", [PLAIN, UNORDERED], ids=lambda one: one.name)
+def test_a_list_lifts_an_absence_if_it_was_read_afterwards(
+    resource: Resource, began_at: datetime | None, outcome: Outcome
+) -> None:
+    decision = decide(ABSENT, shown(resource), resource=resource, read_began_at=began_at)
+
+    assert decision.outcome == outcome
+
+
+# Lists --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("row", "observation", "outcome", "event_id"),
+    [
+        pytest.param(None, shown(name="New"), Outcome.CREATED, None, id="unknown"),
+        pytest.param(BY_EVENT, shown(name="New"), Outcome.UPDATED, None, id="differs"),
+        pytest.param(
+            BY_EVENT,
+            shown(name="Old", at=NOW),
+            Outcome.UNCHANGED,
+            an_event_id(5),
+            id="only the time",
+        ),
+        pytest.param(
+            BY_EVENT,
+            shown(name="New", at=NOON - minutes(1)),
+            Outcome.STALE,
+            an_event_id(5),
+            id="older",
+        ),
+        pytest.param(
+            BY_EVENT, shown(name="New", at=None), Outcome.UPDATED, None, id="without a time"
+        ),
+        pytest.param(ROW, shown(), Outcome.UNCHANGED, None, id="absent fields differ in nothing"),
+        pytest.param(ROW, shown(name=None), Outcome.UPDATED, None, id="null differs"),
+        pytest.param(
+            ROW,
+            shown(name="Old", organization_id="org_1"),
+            Outcome.UPDATED,
+            None,
+            id="another organization",
+        ),
+        pytest.param(ROW, missing(), Outcome.DELETED, None, id="missing"),
+        pytest.param(BY_EVENT, missing(), Outcome.DELETED, None, id="missing after an event"),
+    ],
+)
+def test_a_list_is_judged_by_time(
+    row: PlainRow | None, observation: Observation, outcome: Outcome, event_id: str | None
+) -> None:
+    decision = decide(row, observation, read_began_at=NOW)
+
+    assert decision.outcome == outcome
+    assert decision.plain is not None
+    assert decision.plain.last_event_id == event_id
+
+
+@pytest.mark.parametrize(
+    "observation",
+    [
+        pytest.param(shown(UNORDERED, name="New", at=NOW), id="listed"),
+        pytest.param(missing(UNORDERED), id="missing"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("synced_at", "applies"),
+    [(NOON - minutes(1), True), (NOON, False), (NOON + minutes(1), False)],
+    ids=["before the window", "at its beginning", "in it"],
+)
+def test_a_list_without_order_leaves_what_was_just_written(
+    observation: Observation, synced_at: datetime, applies: bool
+) -> None:
+    row = replace(BY_EVENT, synced_at=synced_at)
+
+    decision = decide(row, observation, resource=UNORDERED, hold_back_until=NOON)
+
+    assert (decision.outcome is not Outcome.STALE) == applies
+    assert decision.plain is not None
+    assert decision.plain.last_event_id == an_event_id(5)  # it is never cleared
+
+
+@pytest.mark.parametrize(
+    ("row", "updated_at", "is_left"),
+    [
+        pytest.param(None, NOON + minutes(1), True, id="new"),
+        pytest.param(None, NOON, False, id="old"),
+        pytest.param(ROW, NOON + minutes(1), True, id="changed"),
+        pytest.param(replace(ROW, updated_at=NOW), NOW, False, id="its event was here"),
+        pytest.param(None, None, False, id="nobody knows"),
+    ],
+)
+def test_what_is_in_flight_is_left_to_its_event(
+    row: PlainRow | None, updated_at: datetime | None, is_left: bool
+) -> None:
+    decision = decide(row, shown(name="New", at=updated_at), recent_after=NOON)
+
+    assert (decision.outcome is Outcome.UNCHANGED) == is_left
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "differs"),
+    [
+        ("active", "linked", False),
+        ("linked", "active", False),
+        ("inactive", "unlinked", False),
+        ("active", "unlinked", True),
+        ("deleting", "linked", True),
+        ("made-up", "made-up", False),
+        (None, "active", True),
+    ],
+)
+def test_states_of_a_directory_have_two_spellings(old: str, new: str, differs: bool) -> None:
+    assert DIRECTORY.differs("state", old, new) == differs
+    # Only states have: a name may be one of these words.
+    assert DIRECTORY.differs("name", old, new) == (old != new)
+
+
+# What is written ----------------------------------------------------------------------------
+
+
+def test_absent_fields_keep_their_values_and_null_does_not() -> None:
+    row = replace(
+        ROW, organization_id="org_1", created_at=NOON, columns={"name": "Old", "state": "active"}
+    )
+
+    after = decide(row, changed(1, at=None, state=None)).plain
+
+    assert after is not None
+    assert after.columns == {"name": "Old", "state": None}
+    assert (after.organization_id, after.created_at, after.updated_at) == ("org_1", NOON, NOON)
+
+
+def test_an_absence_keeps_all_that_is_known() -> None:
+    after = decide(BY_EVENT, missing()).plain
+
+    assert after == replace(BY_EVENT, deleted_at=NOW, last_event_id=None)
+    assert after.data is None
+
+
+def test_a_deletion_event_brings_what_it_shows() -> None:
+    after = decide(ROW, deleted(1, name="Last")).plain
+
+    assert after is not None
+    assert (after.columns, after.data) == ({"name": "Last"}, {"name": "Last"})
+
+
+@pytest.mark.parametrize(
+    "resource", [USER, MEMBERSHIP, INVITATION, DIRECTORY_USER], ids=lambda r: r.name
+)
+def test_an_erased_row_takes_no_personal_data(resource: Resource) -> None:
+    personal = dict.fromkeys(resource.personal, "secret")
+    row = PlainRow(key=KEY, is_erased=True, columns=dict.fromkeys(resource.columns))
+    observation = changed(1, resource, state="active", status="active", **personal)
+
+    after = decide(row, observation, resource=resource).plain
+
+    assert after is not None
+    assert after.data == {}
+    assert "secret" not in after.columns.values()
+    assert "active" in after.columns.values()
+    listed = shown(resource, at=NOW, **personal)
+    assert decide(row, listed, resource=resource).outcome is Outcome.UNCHANGED
+
+
+def test_one_after_the_other_on_rows_in_memory() -> None:
+    decides = resolution()
+
+    outcomes = [decides.decide(o).outcome for o in (changed(1), changed(3), changed(2), deleted(4))]
+
+    assert outcomes == [Outcome.CREATED, Outcome.UPDATED, Outcome.STALE, Outcome.DELETED]
+    assert decides.changed.keys() == {KEY}
+    assert decides.changed[KEY].last_event_id == an_event_id(4)
+
+
+def test_both_organizations_are_touched_by_a_move() -> None:
+    decides = resolution(replace(ROW, organization_id="org_1"))
+
+    decides.decide(changed(1, organization_id="org_2"))
+
+    assert decides.touched_organizations == {"org_1", "org_2"}
+
+
+@pytest.mark.parametrize(
+    ("event", "outcome"), [(True, Outcome.PARKED), (False, Outcome.FAILED)], ids=["event", "list"]
+)
+def test_what_cannot_be_read_is_for_a_person(event: bool, outcome: Outcome) -> None:
+    unread = Observation(workos_id=KEY, state=State.UNREADABLE, resource=PLAIN.name, error="why")
+
+    decision = decide(ROW, in_stream(unread, 1, "changed") if event else unread)
+
+    assert (decision.outcome, decision.reason) == (outcome, "why")
+
+
+# Orphans ------------------------------------------------------------------------------------
+
+DIRECTORY_GONE = ("directory", "directory_1")
+GROUP_GONE = ("directory_group", "group_1")
+USER_GONE = ("directory_user", "user_1")
+
+
+@pytest.mark.parametrize("parent", [DIRECTORY_GONE, GROUP_GONE, USER_GONE], ids=lambda one: one[0])
+@pytest.mark.parametrize(
+    ("row", "observation", "outcome"),
+    [
+        (None, changed, Outcome.DELETED),
+        (ROW, changed, Outcome.DELETED),
+        (DELETED, changed, Outcome.STALE),
+        (None, lambda _, *args, **values: shown(*args, **values), Outcome.STALE),
+    ],
+    ids=["late event", "late event of a row", "late event of a deleted row", "list"],
+)
+def test_what_belongs_to_something_deleted_is_deleted(
+    parent: tuple[str, str], row: PlainRow | None, observation: Any, outcome: Outcome
+) -> None:
+    columns = {
+        "workos_directory_id": "directory_1",
+        "workos_group_id": "group_1",
+        "workos_directory_user_id": "user_1",
+    }
+    seen: Observation = observation(9, DIRECTORY_GROUP_MEMBER, **columns)
+
+    decision = decide(row, seen, resource=DIRECTORY_GROUP_MEMBER, parents=[parent])
+
+    assert decision.outcome == outcome
+    assert decision.plain is None or decision.plain.deleted_at is not None
+
+
+def test_a_deletion_earlier_in_the_batch_counts() -> None:
+    parents: set[tuple[str, str]] = set()
+    known = PlainKnown(now=NOW)
+    directories = PlainResolution(DIRECTORY, known, parents)
+    users = PlainResolution(DIRECTORY_USER, known, parents)
+
+    directories.decide(deleted(1, key="directory_1"))
+    late = users.decide(changed(2, DIRECTORY_USER, workos_directory_id="directory_1"))
+
+    assert late.outcome is Outcome.DELETED
+
+
+def test_a_parent_that_is_back_has_children_again() -> None:
+    parents = {DIRECTORY_GONE}
+    known = PlainKnown(rows=[replace(ABSENT, key="directory_1")], now=NOW, read_began_at=NOW)
+    PlainResolution(DIRECTORY, known, parents).decide(shown(key="directory_1"))
+
+    assert not parents
+
+
+def test_parents_are_named_by_the_observations() -> None:
+    columns: Mapping[str, Any] = {"workos_directory_id": "directory_1", "workos_group_id": None}
+    observations = [changed(1, DIRECTORY_GROUP_MEMBER, **columns), missing(DIRECTORY_GROUP_MEMBER)]
+
+    assert parent_keys(DIRECTORY_GROUP_MEMBER, observations) == {"directory": {"directory_1"}}
