@@ -7,7 +7,8 @@ from typing import Any
 
 from django.db import connection
 
-from orgs.domain.resources import event_types
+from orgs.db.resources import model_of
+from orgs.domain.resources import PLAIN, event_types
 from orgs.domain.types import (
     ORGANIZATION,
     Event,
@@ -38,7 +39,8 @@ def empty_tables() -> None:
         cursor.execute(
             "DELETE FROM workos_event; DELETE FROM workos_sync_cursor; DELETE FROM workos_conflict;"
             "DELETE FROM workos_request_budget; DELETE FROM django_q_ormq;"
-            "DELETE FROM organization_metadata"
+            "DELETE FROM organization_metadata; DELETE FROM workos_external_id_write_back;"
+            + "".join(f"DELETE FROM {model_of(one)._meta.db_table};" for one in PLAIN.values())
         )
 
 

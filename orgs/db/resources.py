@@ -80,23 +80,41 @@ def upsert(resource: Resource, rows: Collection[PlainRow]) -> Statement:
     )
 
 
-def take_along(resource: Resource, keys: Collection[str], event_id: str | None) -> list[Statement]:
+def take_along(
+    resource: Resource, keys: Collection[str], event_id: str | None
+) -> list[tuple[Resource, Statement]]:
     """Return the statements that delete what the deletion of these objects deletes: WorkOS sends
-    no events for that."""
+    no events for that. Each returns key and organization of what it deleted."""
     return [
-        Statement(
-            f"UPDATE {_table(child)} SET {child.deleted_column} = clock_timestamp(), "  # noqa: S608
-            f"workos_last_event_id = %s, synced_at = clock_timestamp() "
-            f"WHERE {column} = ANY(%s::text[]) AND {child.deleted_column} IS NULL",
-            [event_id, sql.array(sorted(keys))],
+        (
+            child,
+            Statement(
+                f"UPDATE {_table(child)} "  # noqa: S608 - a model's table
+                f"SET {child.deleted_column} = clock_timestamp(), synced_at = clock_timestamp(), "
+                f"workos_last_event_id = {_event_of_parent(child)} "
+                f"WHERE {column} = ANY(%s::text[]) AND {child.deleted_column} IS NULL "
+                "RETURNING workos_id, workos_organization_id",
+                [event_id, sql.array(sorted(keys))],
+            ),
         )
         for child, column in children_of(resource.name)
     ]
 
 
+def _event_of_parent(child: Resource) -> str:
+    """By an absence, a list may lift the tombstone; without an order, the id is never lost."""
+    later = 'greatest(workos_last_event_id, %s::text COLLATE "C")'
+    return later if not child.has_order else "%s"
+
+
 def derived(workos_ids: Collection[str]) -> Statement:
     """Return the statement that recomputes the derived columns of organizations."""
     return statement(sql.DERIVE_ENABLED, sorted(workos_ids))
+
+
+def derived_differently(workos_ids: Collection[str]) -> list[tuple[Any, ...]]:
+    """Return Gram id, WorkOS id, and the old and new derived columns of those where they differ."""
+    return execute_together([statement(sql.DERIVED_DIFFERENTLY, sorted(workos_ids))])[0]
 
 
 @cache
@@ -136,7 +154,8 @@ def _upsert(resource: Resource) -> str:
     types = {**_common(resource), **dict(_types(resource))}
     names = ", ".join(types)
     recordset = ", ".join(f"{name} {kind}" for name, kind in types.items())
-    kept = {"data": "coalesce(excluded.data, t.data)"}
+    # An absence brings no data; the insertion above has put an empty object in its place.
+    kept = {"data": "coalesce(nullif(excluded.data, '{}'), t.data)"}
     changes = ", ".join(
         f"{name} = {kept.get(name, f'excluded.{name}')}" for name in types if name != "workos_id"
     )

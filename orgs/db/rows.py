@@ -77,6 +77,8 @@ class Written(NamedTuple):
     new_conflicts: list[Conflict]
     in_ledger: set[str]
     """Ids of the events that were recorded; not of those that the ledger knew already."""
+    then: Sequence[Rows]
+    """What the statements returned that were executed then."""
 
 
 Writes: TypeAlias = Sequence[tuple[Statement, Sequence[str]]]
@@ -105,6 +107,7 @@ def write(
     return Written(
         [conflict for conflict in plan.conflicts if is_new.get(conflict.workos_id)],
         {event_id for (event_id,) in in_ledger},
+        returned[len(returned) - len(then) :],
     )
 
 

@@ -299,9 +299,8 @@ RETURNING id
 """
 
 #: Empty while the resource is not covered: then nobody knows.
-DERIVE_ENABLED = """
-UPDATE organization_metadata AS o SET sso_enabled = new.sso, scim_enabled = new.scim
-FROM (
+_DERIVED = """
+(
     SELECT wanted.workos_id,
         CASE WHEN cursor.covered ? 'connection' THEN EXISTS (
             SELECT FROM workos_connection AS c
@@ -319,6 +318,16 @@ FROM (
 WHERE o.workos_id = new.workos_id
     AND (o.sso_enabled, o.scim_enabled) IS DISTINCT FROM (new.sso, new.scim)
 """
+
+DERIVE_ENABLED = f"""
+UPDATE organization_metadata AS o SET sso_enabled = new.sso, scim_enabled = new.scim
+FROM {_DERIVED}
+"""  # noqa: S608 - put together from constants
+
+DERIVED_DIFFERENTLY = f"""
+SELECT o.id, o.workos_id, o.sso_enabled, new.sso, o.scim_enabled, new.scim
+FROM organization_metadata AS o, {_DERIVED} ORDER BY o.id
+"""  # noqa: S608 - put together from constants
 
 #: The first outcome of an event stays; only a parked one may change.
 RECORD_EVENTS = """

@@ -33,7 +33,7 @@ class Listing:
     """Where WorkOS lists a resource. ``{scope}`` in path and parameters is the scope's id."""
 
     path: tuple[str, ...]
-    params: Mapping[str, str | list[str]] = field(default_factory=dict)
+    params: Mapping[str, str] = field(default_factory=dict)
     scope: Scope = Scope.ENVIRONMENT
     is_paged: bool = True
     by_organization: bool = False
@@ -239,7 +239,7 @@ USER = Resource(
         **{name: _text(name) for name in _PEOPLE},
     },
     fetch=("user_management", "users", "{key}"),
-    listings=(Listing(path=("user_management", "users")),),
+    listings=(Listing(path=("user_management", "users"), by_organization=True),),
     is_personal=True,
     personal=frozenset({*_PEOPLE, "external_id"}),
 )
@@ -256,8 +256,8 @@ MEMBERSHIP = Resource(
     listings=(
         Listing(
             path=("user_management", "organization_memberships"),
-            # Only the active ones are listed unless it says so.
-            params={"organization_id": "{scope}", "statuses": ["active", "inactive", "pending"]},
+            # Only the active ones are listed unless it says so, in one parameter as the SDK does.
+            params={"organization_id": "{scope}", "statuses": "active,inactive,pending"},
             scope=Scope.ORGANIZATION,
         ),
     ),

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from functools import partial
+from typing import TypeAlias
 
 from django.db import DatabaseError, transaction
 from django.dispatch import Signal
@@ -12,6 +13,7 @@ from orgs.db import resources
 from orgs.db.errors import ReceiverFailed
 from orgs.domain.naming import one_line
 from orgs.domain.resolution import changes_of
+from orgs.domain.resources import Resource
 from orgs.domain.types import Change, Conflict, Outcome
 from orgs.models import Organization
 from orgs.services.decide import Decided
@@ -26,18 +28,22 @@ _SIGNALS = {
 }
 
 
-def send_changes(decided: Decided, new_conflicts: Sequence[Conflict]) -> None:
+Taken: TypeAlias = Sequence[tuple[Resource, str, str | None]]
+"""What was deleted along with something else: the resource, the key, and the organization."""
+
+
+def send_changes(decided: Decided, new_conflicts: Sequence[Conflict], taken: Taken = ()) -> None:
     """Send ``changes_applied`` now, inside the transaction, and the other signals after its commit.
 
     Raises ``ReceiverFailed`` if a receiver of ``changes_applied`` raises.
     """
-    _send_in_transaction(decided)
+    _send_in_transaction(decided, taken)
     if plan_changes := decided.plan.changes:
         send_after_commit(
             [(_SIGNALS[c.outcome], c.organization_id, c.workos_id) for c in plan_changes]
         )
     if any(one.changed for one in decided.plain):
-        transaction.on_commit(partial(_send_resources, decided), robust=True)
+        transaction.on_commit(partial(_send_resources, decided, taken), robust=True)
     if new_conflicts:
         transaction.on_commit(partial(_log_conflicts, new_conflicts), robust=True)
 
@@ -47,10 +53,13 @@ def send_after_commit(changes: Sequence[tuple[Signal, str, str | None]]) -> None
     transaction.on_commit(partial(_send, changes), robust=True)
 
 
-def _send_in_transaction(decided: Decided) -> None:
+def _send_in_transaction(decided: Decided, taken: Taken) -> None:
     if not signals.changes_applied.has_listeners():
         return
-    changes = _written(decided)
+    along = (
+        Change(None, key, Outcome.DELETED, resource=resource.name) for resource, key, _ in taken
+    )
+    changes = (*_written(decided), *along)
     if not changes:
         return
     try:
@@ -75,16 +84,26 @@ def _written(decided: Decided) -> tuple[Change, ...]:
     )
 
 
-def _send_resources(decided: Decided) -> None:
+def _send_resources(decided: Decided, taken: Taken) -> None:
+    along = {(resource.name, key) for resource, key, _ in taken}
     for one in decided.plain:
-        model = resources.model_of(one.resource)
         for key, row in one.changed.items():
-            signals.resource_changed.send_robust(
-                sender=model,
-                key=key,
-                workos_organization_id=row.organization_id,
-                change=Outcome.DELETED if row.deleted_at else Outcome.UPDATED,
-            )
+            if (one.resource.name, key) not in along:
+                change = Outcome.DELETED if row.deleted_at else Outcome.UPDATED
+                _send_resource(one.resource, key, row.organization_id, change)
+    for resource, key, organization_id in taken:
+        _send_resource(resource, key, organization_id, Outcome.DELETED)
+
+
+def _send_resource(
+    resource: Resource, key: str, organization_id: str | None, change: Outcome
+) -> None:
+    signals.resource_changed.send_robust(
+        sender=resources.model_of(resource),
+        key=key,
+        workos_organization_id=organization_id,
+        change=change,
+    )
 
 
 def _send(changes: Sequence[tuple[Signal, str, str | None]]) -> None:

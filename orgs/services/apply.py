@@ -115,13 +115,19 @@ def _write(batch: Batch, mode: Mode, decided: Decided) -> list[Decision]:
     """Write, and return the decisions that are to be reported."""
     decisions = decided.decisions
     events = [decision for decision in decisions if decision.observation.event]
-    then = decided.consequences
+    along = decided.taken_along
+    then = [*(statement for _, statement in along), *decided.derived]
     if batch.record:
         then.append(batch.record(decisions[0]))
     if mode is Mode.LIVE:
         then.append(move_cursor(batch.position, read_began=batch.read_began))
     written = rows.write(decided.plan, events, *then, others=decided.writes)
-    send_changes(decided, written.new_conflicts)
+    taken = [
+        (resource, *row)
+        for (resource, _), found in zip(along, written.then, strict=False)
+        for row in found
+    ]
+    send_changes(decided, written.new_conflicts, taken)
     parked = {
         decision.observation.event.id
         for decision in events

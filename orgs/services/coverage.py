@@ -5,7 +5,7 @@ is new is followed from that commit on, then listed in full, then covered.
 """
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 
 from orgs import workos
 from orgs.conf import sync_settings
@@ -17,9 +17,9 @@ from orgs.db.cursor import (
     note_listed,
     read_cursor,
 )
-from orgs.db.transactions import bounded_transaction, execute_alone
+from orgs.db.transactions import bounded_transaction, execute_alone, read_only_transaction
 from orgs.domain.resources import NAMES, covered_by, event_types
-from orgs.domain.types import ORGANIZATION
+from orgs.domain.types import ORGANIZATION, Change, Outcome
 from orgs.models import Organization
 
 logger = logging.getLogger(__name__)
@@ -134,10 +134,14 @@ def resources_to_compare(named: Collection[str], state: CursorState) -> list[str
     return [name for name in NAMES if name in wanted] or [ORGANIZATION]
 
 
-def note_listed_in_full(name: str) -> None:
-    """Note that a resource was listed in full: it is covered from now on."""
+def note_listed_in_full(name: str, *, was_covered: bool) -> None:
+    """Note that a resource was listed in full: it is covered from now on.
+
+    ``was_covered``: when the listing began. If it is not any more, it was switched off meanwhile,
+    and may be on again: events are missing that the list did not show either.
+    """
     note_listed(name)
-    if name not in read_cursor().covered:
+    if not was_covered and name not in read_cursor().covered:
         _mark_covered(name)
 
 
@@ -148,19 +152,39 @@ def _mark_covered(name: str) -> None:
     if follow(state, state.types or (), {*state.covered, name}, state.refused):
         logger.info("%s is covered: it was listed in full", name)
         if name in _DERIVED:
-            _derive_all()
+            for _ in compare_derived():
+                pass
 
 
-def _derive_all() -> None:
-    """In batches, so that no row is locked for long."""
+def compare_derived(*, dry: bool = False, only: Collection[str] = ()) -> Iterator[Change]:
+    """Recompute ``sso_enabled`` and ``scim_enabled``, or yield only what would change if ``dry``.
+
+    In batches, so that no row is locked for long. ``only``: WorkOS ids; empty: all.
+    """
     last = ""
     while True:
         linked = Organization.objects.linked().filter(workos_id__gt=last).order_by("workos_id")
-        chunk = [id_ for id_ in linked.values_list("workos_id", flat=True)[:_CHUNK] if id_]
-        if not chunk:
+        if only:
+            linked = linked.filter(workos_id__in=only)
+        with read_only_transaction():
+            chunk = [id_ for id_ in linked.values_list("workos_id", flat=True)[:_CHUNK] if id_]
+            found = resources.derived_differently(chunk)
+        if found and not dry:
+            with bounded_transaction(resources.derived([row[1] for row in found])):
+                pass
+        for id_, workos_id, *values in found:
+            sso, scim = values[:2], values[2:]
+            fields = {"sso_enabled": _shown(*sso), "scim_enabled": _shown(*scim)}
+            changed = {name: pair for name, pair in fields.items() if pair[0] != pair[1]}
+            yield Change(id_, workos_id, Outcome.UPDATED, changed)
+        if len(chunk) < _CHUNK:
             return
-        with bounded_transaction(resources.derived(chunk)):
-            last = chunk[-1]
+        last = chunk[-1]
+
+
+def _shown(*values: bool | None) -> tuple[str | None, str | None]:
+    old, new = (None if value is None else str(value).lower() for value in values)
+    return old, new
 
 
 def _clear_derived(names: Iterable[str]) -> None:

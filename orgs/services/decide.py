@@ -90,17 +90,21 @@ class Decided:
         ]
 
     @property
-    def consequences(self) -> list[Statement]:
-        """What follows from these rows: children of deleted objects, derived columns."""
+    def taken_along(self) -> list[tuple[Resource, Statement]]:
+        """The statements that delete the children of deleted objects, and whose children."""
         statements = []
         for one in self.plain:
             deleted = {key for key, row in one.changed.items() if row.deleted_at is not None}
             if deleted:
                 latest = max(one.changed[key].last_event_id or "" for key in deleted)
                 statements += resources.take_along(one.resource, deleted, latest or None)
-        if touched := self._organizations_to_derive():
-            statements.append(resources.derived(touched))
         return statements
+
+    @property
+    def derived(self) -> list[Statement]:
+        """The statements that recompute the derived columns of the organizations touched."""
+        touched = self._organizations_to_derive()
+        return [resources.derived(touched)] if touched else []
 
     def _organizations_to_derive(self) -> set[str]:
         touched: set[str] = set()

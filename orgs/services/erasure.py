@@ -47,12 +47,17 @@ def held_about(user_id: str) -> dict[str, list[dict[str, Any]]]:
 
 def erase_user(user_id: str) -> int:
     """Erase what is held about a user now; return how many rows were erased."""
-    return sum(
-        _erase(resource, models.Q(pk__in=list(rows.values_list("pk", flat=True))))
-        for model, rows in _rows_about(user_id).items()
+    # All are found before the first is erased: some are found by the user's address.
+    found = {m: list(rows.values_list("pk", flat=True)) for m, rows in _rows_about(user_id).items()}
+    erased = sum(
+        _erase(resource, models.Q(pk__in=found[model_of(resource)]))
         for resource in PLAIN.values()
-        if model_of(resource) is model
+        if model_of(resource) in found
     )
+    with bounded_transaction():
+        # Those that never became a row.
+        WorkOSEvent.objects.parked().filter(payload__contains=user_id).update(payload=None)
+    return erased
 
 
 def _rows_about(user_id: str) -> "dict[type[models.Model], models.QuerySet[Any]]":

@@ -42,7 +42,7 @@ from orgs.domain.types import (
 from orgs.models import ExternalIdWriteBack, Organization, WorkOSConflict, WorkOSEvent
 from orgs.services import outbox
 from orgs.services.compare import Comparing, Run, Seen, counted, failures, in_groups
-from orgs.services.coverage import note_listed_in_full, resources_to_compare
+from orgs.services.coverage import compare_derived, note_listed_in_full, resources_to_compare
 from orgs.services.outbox import WriteBackReport
 from orgs.services.pages import CursorLost, count_waiting, is_cursor_lost
 from orgs.services.reconcile_resources import Clock, ResourceRun, domains_of
@@ -175,6 +175,8 @@ class _FullRun:
             if ORGANIZATION in names or lost is not None:
                 self._compare_all(lost)
             self._compare_resources()
+            if {ORGANIZATION, "connection", "directory"} & {*names}:
+                add_derived(self.report, dry=self.run.dry)
             if lost is not None and not self.run.dry and read_cursor().position != lost.position:
                 events = drain_to_end()
             others = tuple(self.resources.values())
@@ -231,7 +233,10 @@ class _FullRun:
         self._note_result()
 
     def _resource_run(self, name: str) -> ResourceRun:
-        return ResourceRun(self.run, self.lookups, PLAIN[name], Clock(self.began_at))
+        # Of a resource that is not covered, the events before the listing may not have been read.
+        recent_after = self.recent_after if name in self.covered else None
+        clock = Clock(self.began_at)
+        return ResourceRun(self.run, self.lookups, PLAIN[name], clock, recent_after=recent_after)
 
     def _compare_resources(self) -> None:
         """An error of one is reported, and does not stop the others."""
@@ -239,6 +244,7 @@ class _FullRun:
             try:
                 if not one.is_finished:
                     one.compare_all(after=self._go_on_after(name))
+                one.resolve_missing()
             except (WorkOSError, DatabaseError) as error:
                 if isinstance(error, DatabaseError) and not is_passing(error):
                     raise
@@ -251,7 +257,8 @@ class _FullRun:
                 self._note_compared(name, one)
 
     def _go_on_after(self, name: str) -> str:
-        if self.run.scope_seconds is None:
+        if self.run.scope_seconds is None or name not in self.covered:
+            # Where a run stopped before it was covered, nobody knows what was missed since.
             return ""
         return str(read_cursor().progress.get(name, ""))
 
@@ -259,7 +266,7 @@ class _FullRun:
         if self.run.scope_seconds is not None:
             note_progress(name, one.stopped_after)
         if not (one.report.errors or one.not_listed) and one.stopped_after is None:
-            note_listed_in_full(name)
+            note_listed_in_full(name, was_covered=name in self.covered)
 
     def _note_result(self) -> None:
         if self.run.dry:
@@ -291,7 +298,7 @@ class _FullRun:
                     domains.add_page(found, began_at)
                     began_at = domains.clock.now()
         if domains is not None:
-            domains.finish()
+            domains.finish(self.began_at)
         self.comparing.retry_locked()
         seen.sort()
         return seen
@@ -395,6 +402,13 @@ class _FullRun:
             if not self.run.dry:
                 _note_incomplete(_said(error), getattr(error, "kind", ""))
             raise
+
+
+def add_derived(report: Report, *, dry: bool, only: Collection[str] = ()) -> None:
+    """Recompute the derived columns, and add to the report which differed."""
+    for change in compare_derived(dry=dry, only=only):
+        report.counts[Outcome.UPDATED] += 1
+        report.changes.append(change)
 
 
 # The end ----------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from orgs.domain.types import Observation, Outcome, State
 from orgs.models import Organization, WorkOSConflict
 from orgs.services.compare import Comparing, Run
 from orgs.services.coverage import resources_to_compare
-from orgs.services.reconcile import Reconciliation, conclude
+from orgs.services.reconcile import Reconciliation, add_derived, conclude
 from orgs.services.reconcile_resources import Clock, ResourceRun, compare_for_organization
 from orgs.services.refresh import Lookups
 from orgs.services.stream import DrainReport
@@ -72,6 +72,10 @@ def _compare_resources(
     for one in runs:
         for organization in present:
             compare_for_organization(one, organization)
+        one.resolve_missing()
+    if runs and present:
+        only = [organization.workos_id or "" for organization in present]
+        add_derived(comparing.report, dry=comparing.run.dry, only=only)
     return tuple(runs)
 
 

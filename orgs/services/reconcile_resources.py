@@ -16,9 +16,8 @@ from typing import Any
 from django.db import models
 
 from orgs import workos
-from orgs.conf import sync_settings
 from orgs.db.resources import model_of
-from orgs.domain.resources import DOMAIN, ROLE, Listing, Resource, Scope
+from orgs.domain.resources import DIRECTORY, DIRECTORY_GROUP, DOMAIN, ROLE, Listing, Resource, Scope
 from orgs.domain.types import Change, ObjectPage, Observation, Outcome, Report, State
 from orgs.models import Directory, DirectoryGroup, Organization
 from orgs.services.apply import Mode, apply
@@ -51,6 +50,8 @@ class ResourceRun:
     lookups: Lookups
     resource: Resource
     clock: Clock
+    recent_after: datetime | None = None
+    """What changed in WorkOS after this is left to its event; None: nothing is."""
     report: Report = field(default_factory=Report)
     listed: int = 0
     _seen: Seen = field(default_factory=Seen)
@@ -60,6 +61,10 @@ class ResourceRun:
     """Why a resource that is not covered could not be listed."""
     stopped_after: str | None = None
     """The last scope that was read, if the time was up before all were."""
+    _absent: list[Observation] = field(default_factory=list)
+    _absent_since: datetime | None = None
+    """When the first read began that showed one of them absent."""
+    _most_absent: int | None = None
 
     def compare_all(self, *, after: str = "") -> None:
         """Compare every list; those for single scopes go on after ``after``.
@@ -69,18 +74,17 @@ class ResourceRun:
         for listing in self.resource.listings:
             if listing.scope is Scope.ENVIRONMENT:
                 self._compare_environment(listing)
-            else:
-                self.compare_scopes(listing, self._scopes(listing, after))
+                continue
+            self.compare_scopes(listing, self._scopes(listing, after))
+            if listing.scope is Scope.ORGANIZATION and self.stopped_after is None:
+                self._delete_with_organizations()
 
     def compare(self, observations: list[Observation], began_at: datetime) -> None:
         """Compare objects that were listed or fetched by a request that began then."""
         if not observations:
             return
-        window = timedelta(seconds=sync_settings().hold_back_window)
         batch = Batch(
-            observations=observations,
-            read_began_at=began_at,
-            recent_after=self.clock.began_at - window,
+            observations=observations, read_began_at=began_at, recent_after=self.recent_after
         )
         preview = apply(batch, Mode.DRY_RUN)
         is_final = self.run.dry or not (preview.needs_writing or preview.of(Outcome.FAILED))
@@ -89,52 +93,71 @@ class ResourceRun:
     # Lists --------------------------------------------------------------------------------------
 
     def _compare_environment(self, listing: Listing) -> None:
-        began_at = self.clock.now()
+        first = began_at = self.clock.now()
         for page in self._pages(listing, ""):
             self.add_page(page.observations, began_at)
             began_at = self.clock.now()
-        self.finish()
+        self.finish(first)
 
     def add_page(self, observations: Sequence[Observation], began_at: datetime) -> None:
         """Compare a page of the environment's list."""
         self._add(self._seen.add(observations), began_at)
 
-    def finish(self) -> None:
-        """Resolve what the environment's list, which was read in full, did not show."""
+    def finish(self, began_at: datetime) -> None:
+        """Note what the environment's list did not show, which was read in full since then."""
         self.is_finished = True
         self._seen.sort()
         rows = self._rows()
         if self.resource is ROLE:
             # The environment's list holds its own roles alone.
             rows = rows.filter(workos_organization_id="")
-        self._resolve_missing(rows, self._seen.__contains__)
+        self._note_missing(rows, self._seen.__contains__, began_at)
 
     def compare_scopes(self, listing: Listing, scopes: Iterable[str]) -> None:
         """Compare the lists for these organizations, directories or groups."""
         seconds = self.run.scope_seconds
         deadline = None if seconds is None else time.monotonic() + seconds
+        refusals, is_any_read = [], False
         with ThreadPoolExecutor(_THREADS) as threads:
             for group in in_groups(scopes, _THREADS):
                 began_at = self.clock.now()
                 lists = threads.map(partial(self._read_scope, listing), group)
                 for scope, observations in zip(group, lists, strict=True):
-                    if observations is not None:
+                    if isinstance(observations, workos.Refused):
+                        refusals.append(observations)
+                    elif observations is not None:
+                        is_any_read = True
                         self._add(observations, began_at)
                         keys = {observation.workos_id for observation in observations}
                         rows = self._rows().filter(**{_scope_column(listing): scope})
-                        self._resolve_missing(rows, keys.__contains__)
+                        self._note_missing(rows, keys.__contains__, began_at)
                     self.stopped_after = scope
+                if refusals and not is_any_read:
+                    # It is not single scopes that are refused.
+                    raise refusals[0]
                 if deadline is not None and time.monotonic() > deadline:
-                    return
-        self.stopped_after = None
+                    break
+            else:
+                self.stopped_after = None
+        if refusals:
+            raise refusals[0]
 
-    def _read_scope(self, listing: Listing, scope: str) -> list[Observation] | None:
-        """All of a scope's list; None if WorkOS does not know the scope: its own absence tells."""
+    def _read_scope(
+        self, listing: Listing, scope: str
+    ) -> list[Observation] | workos.Refused | None:
+        """All of a scope's list; None if WorkOS does not have the scope any more."""
         try:
             pages = self._pages(listing, scope)
             return [observation for page in pages for observation in page.observations]
-        except workos.Refused:
-            return None
+        except workos.Refused as refusal:
+            return refusal if self._exists(listing.scope, scope) else None
+
+    def _exists(self, kind: Scope, scope: str) -> bool:
+        if kind is Scope.ORGANIZATION:
+            return self.lookups.look_up(scope).state is not State.ABSENT
+        parent = DIRECTORY if kind is Scope.DIRECTORY else DIRECTORY_GROUP
+        found = workos.lookup_object(parent, scope, patience=self.lookups.patience)
+        return found.state is not State.ABSENT
 
     def _pages(self, listing: Listing, scope: str) -> Iterator[ObjectPage]:
         patience = self.lookups.patience
@@ -152,20 +175,29 @@ class ResourceRun:
 
     def _scopes(self, listing: Listing, after: str) -> Iterator[str]:
         """The ids of the scopes to read lists for, in their order, the rows read in chunks."""
-        live: dict[Scope, models.QuerySet[Any]] = {
-            Scope.ORGANIZATION: Organization.objects.linked().filter(workos_deleted_at=None),
-            Scope.DIRECTORY: Directory.objects.filter(deleted_at=None),
-            Scope.GROUP: DirectoryGroup.objects.filter(deleted_at=None),
-        }
         last = after
         while True:
             with self.lookups.reading():
-                rows = live[listing.scope].filter(workos_id__gt=last).order_by("workos_id")
+                rows = (
+                    _live_scopes()[listing.scope].filter(workos_id__gt=last).order_by("workos_id")
+                )
                 chunk = list(rows.values_list("workos_id", flat=True)[:_CHUNK])
             yield from chunk
             if len(chunk) < _CHUNK:
                 return
             last = chunk[-1]
+
+    def scopes_of(self, workos_organization_id: str) -> dict[Scope, list[str]]:
+        """Return the ids of an organization's directories and groups."""
+        with self.lookups.reading():
+            return {
+                scope: list(
+                    _live_scopes()[scope]
+                    .filter(workos_organization_id=workos_organization_id)
+                    .values_list("pk", flat=True)
+                )
+                for scope in (Scope.DIRECTORY, Scope.GROUP)
+            }
 
     # The missing --------------------------------------------------------------------------------
 
@@ -173,37 +205,62 @@ class ResourceRun:
         rows = model_of(self.resource).objects  # type: ignore[attr-defined] # every model's
         return rows.filter(**{self.resource.deleted_column: None}).order_by("pk")  # type: ignore[no-any-return]
 
-    def _resolve_missing(
-        self, rows: "models.QuerySet[Any]", is_seen: Callable[[str], bool]
+    def _note_missing(
+        self, rows: "models.QuerySet[Any]", is_seen: Callable[[str], bool], began_at: datetime
     ) -> None:
+        """Ask for each row that a list did not show, until too many are absent."""
         with self.lookups.reading():
             keys = rows.values_list("pk", flat=True)
             missing = [key for key in keys.iterator(_CHUNK) if not is_seen(key)]
-            total = self._rows().count() if missing else 0
-        if not missing:
-            return
-        began_at = self.clock.now()
-        absent = [o for o in self._observe(missing) if o.state is State.ABSENT]
-        if len(absent) > (allowed := self.run.limit.allows(total)):
+            if missing and self._most_absent is None:
+                self._most_absent = self.run.limit.allows(self._rows().count())
+        for group in in_groups(missing, _THREADS):
+            if len(self._absent) > (self._most_absent or 0):
+                return
+            self._absent += [o for o in self._observe(group) if o.state is State.ABSENT]
+            self._absent_since = self._absent_since or began_at
+
+    def resolve_missing(self) -> None:
+        """Delete what is absent, once every list was read; nothing if that is too much.
+
+        Raises ``WorkOSError`` and ``django.db.Error``.
+        """
+        absent, allowed = self._absent, self._most_absent or 0
+        if len(absent) > allowed:
             self.report.errors.append(
-                f"more than {allowed} of {total} rows of {self.resource.name} are missing from "
-                "WorkOS: none of them is deleted; if that is right, raise --max-disable"
+                f"more than {allowed} rows of {self.resource.name} are missing from WorkOS: none "
+                "of them is deleted; if that is right, raise --max-disable"
             )
-            return
-        if absent and not self._is_proven({o.workos_id or "" for o in absent}):
-            for observation in absent:
-                self.report.counts[Outcome.UNPROVEN] += 1
-                self.report.changes.append(
-                    Change(
-                        None,
-                        observation.workos_id,
-                        Outcome.UNPROVEN,
-                        reason=UNPROVEN,
-                        resource=self.resource.name,
-                    )
-                )
-            return
-        self.compare(absent, began_at)
+        elif absent and not self._is_proven({o.workos_id or "" for o in absent}):
+            self._leave_unproven(absent)
+        else:
+            for chunk in in_groups(absent, _CHUNK):
+                self.compare(chunk, self._absent_since or self.clock.now())
+        self._absent = []
+        self.report.errors += [
+            f"{self.resource.name} {key} is locked by another program; run it again"
+            for key in self.report.locked
+        ]
+        self.report.locked = []
+
+    def _leave_unproven(self, absent: Sequence[Observation]) -> None:
+        name = self.resource.name
+        self.report.counts[Outcome.UNPROVEN] += len(absent)
+        self.report.changes += [
+            Change(None, one.workos_id, Outcome.UNPROVEN, reason=UNPROVEN, resource=name)
+            for one in absent
+        ]
+
+    def _delete_with_organizations(self) -> None:
+        """WorkOS shows nothing of an organization that it has deleted: neither list nor object."""
+        deleted = Organization.objects.filter(workos_deleted_at__isnull=False)
+        rows = self._rows().filter(workos_organization__in=deleted.values("workos_id"))
+        with self.lookups.reading():
+            keys = list(rows.values_list("pk", flat=True))
+        name = self.resource.name
+        for chunk in in_groups(keys, _CHUNK):
+            absent = [Observation(workos_id=k, state=State.ABSENT, resource=name) for k in chunk]
+            self.compare(absent, self.clock.now())
 
     def _observe(self, keys: list[str]) -> list[Observation]:
         """What WorkOS says of each now; without such a call, the list that was read says it."""
@@ -244,10 +301,20 @@ def compare_for_organization(resource_run: ResourceRun, organization: Observatio
             resource_run.compare(domains_of(organization), resource_run.clock.now())
         elif listing.scope is Scope.ORGANIZATION:
             resource_run.compare_scopes(listing, [workos_id])
+        elif (scopes := resource_run.scopes_of(workos_id).get(listing.scope)) is not None:
+            resource_run.compare_scopes(listing, scopes)
         elif listing.by_organization:
             params = {"organization_id": "{scope}"}
             of_one = replace(listing, params=params, scope=Scope.ORGANIZATION)
             resource_run.compare_scopes(of_one, [workos_id])
+
+
+def _live_scopes() -> "dict[Scope, models.QuerySet[Any]]":
+    return {
+        Scope.ORGANIZATION: Organization.objects.linked().filter(workos_deleted_at=None),
+        Scope.DIRECTORY: Directory.objects.filter(deleted_at=None),
+        Scope.GROUP: DirectoryGroup.objects.filter(deleted_at=None),
+    }
 
 
 def _scope_column(listing: Listing) -> str:

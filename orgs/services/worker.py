@@ -16,6 +16,7 @@ from django_q.models import OrmQ, Schedule
 
 from orgs.db.transactions import bounded_transaction
 from orgs.models import ORGANIZATIONS_STREAM, SyncCursor
+from orgs.services.coverage import adopt_settings
 from orgs.services.maintenance import ensure_schedules
 
 #: Seconds in which some of the work that is due must have been done.
@@ -47,6 +48,7 @@ class Watch:
 
     def __init__(self) -> None:
         self._restarts = 0
+        self._has_adopted = False
         self.begin()
 
     def begin(self) -> None:
@@ -57,7 +59,8 @@ class Watch:
     def look(self) -> str | None:
         """Return why the cluster has to be started anew, or None.
 
-        At first, it repairs the schedules and notes the start on the cursor.
+        At first, it repairs the schedules, has the stream read for what the settings name, and
+        notes the start on the cursor.
 
         A database that does not answer is no reason. Never raises ``django.db.Error``.
         """
@@ -65,6 +68,10 @@ class Watch:
         try:
             if not self._is_noted:
                 ensure_schedules()
+                if not self._has_adopted:
+                    # Once: the settings of a worker that starts later win.
+                    adopt_settings()
+                    self._has_adopted = True
                 note_start()
                 self._is_noted = True
             with bounded_transaction():

@@ -83,7 +83,9 @@ def read_objects(
 
     Raises ``BrokenAnswer`` if what is answered is not a page, or lists something without a key.
     """
-    params: Json = {name: _in_scope(value, scope) for name, value in listing.params.items()}
+    params: Json = {
+        name: scope if value == "{scope}" else value for name, value in listing.params.items()
+    }
     if listing.is_paged:
         params |= {"limit": 100, "order": "asc"}
     if position is not None:
@@ -108,10 +110,6 @@ def lookup_object(resource: Resource, key: str, *, patience: float = 0.0) -> Obs
     if found is None or found.workos_id != key:
         raise BrokenAnswer(f"WorkOS answered for {key} with something else")
     return found
-
-
-def _in_scope(value: str | list[str], scope: str) -> str | list[str]:
-    return scope if value == "{scope}" else value
 
 
 def find_by_external_id(external_id: str, *, patience: float = 0.0) -> str | None:

@@ -314,7 +314,7 @@ def test_an_item_of_a_list_reads_as_an_event(
 def test_memberships_are_listed_in_every_status() -> None:
     (listing,) = PLAIN["membership"].listings
 
-    assert listing.params["statuses"] == ["active", "inactive", "pending"]
+    assert listing.params["statuses"] == "active,inactive,pending"
 
 
 def test_every_resource_can_be_refreshed_and_listed() -> None:
