@@ -15,9 +15,10 @@ from psycopg.pq import Conninfo
 
 from gram_sync.processes import PROJECT
 
-_SWITCH: Final = {"true": True, "1": True, "yes": True, "on": True} | dict.fromkeys(
-    ("false", "0", "no", "off"), False
-)
+_SWITCH: Final = {
+    **dict.fromkeys(("true", "1", "yes", "on"), True),
+    **dict.fromkeys(("false", "0", "no", "off"), False),
+}
 #: What Django or psycopg takes beside libpq's options.
 _OTHER_OPTIONS: Final = {"assume_role", "pool", "prepare_threshold", "server_side_binding"}
 _URL: Final = "postgresql://user:password@host:5432/name"
@@ -56,23 +57,19 @@ def number(name: str, default: float, *, least: float, most: float) -> Any:
     """Return a number of the type of ``default``."""
     written = text(name, str(default))
     try:
-        value = type(default)(written)
+        if least <= (value := type(default)(written)) <= most:
+            return value
     except ValueError:
-        value = None
-    if value is None or not least <= value <= most:
-        kind = "a whole number" if isinstance(default, int) else "a number"
-        raise ImproperlyConfigured(
-            f"{name} must be {kind} from {least:g} to {most:g}, not {written!r}"
-        )
-    return value
+        pass
+    kind = "a whole number" if isinstance(default, int) else "a number"
+    raise ImproperlyConfigured(f"{name} must be {kind} from {least:g} to {most:g}, not {written!r}")
 
 
 def switch(name: str) -> bool:
     """Return True for true, 1, yes and on, and False for their opposites and for nothing."""
-    written = text(name, "false")
-    if written.lower() not in _SWITCH:
-        raise ImproperlyConfigured(f"{name} must be true or false, not {written!r}")
-    return _SWITCH[written.lower()]
+    if (value := _SWITCH.get(text(name, "false").lower())) is None:
+        raise ImproperlyConfigured(f"{name} must be true or false, not {text(name)!r}")
+    return value
 
 
 def choice(name: str, *choices: str) -> str:
@@ -86,11 +83,11 @@ def choice(name: str, *choices: str) -> str:
 
 def url(name: str, what: str, *schemes: str) -> str:
     """Return a URL that begins with one of the schemes, or an empty text."""
-    written = text(name)
-    if written and not written.startswith(tuple(f"{scheme}://" for scheme in schemes)):
-        known = " or ".join(f"{scheme}://…" for scheme in schemes)
+    beginnings = tuple(f"{scheme}://" for scheme in schemes)
+    if text(name) and not text(name).startswith(beginnings):
+        known = " or ".join(f"{beginning}…" for beginning in beginnings)
         raise ImproperlyConfigured(f"{name} must name a {what}: {known}")
-    return written
+    return text(name)
 
 
 def database_url(name: str) -> dict[str, Any] | None:
@@ -100,13 +97,11 @@ def database_url(name: str) -> dict[str, Any] | None:
     try:
         database = dict(environ.Env.db_url_config(written))
     except ValueError:
-        raise ImproperlyConfigured(
-            f"{name} can't be read; it must look like {_URL}, with %XX for special characters in"
-            " the password"
-        ) from None
-    options = database.get("OPTIONS", {})
+        how = f"it must look like {_URL}, with %XX for special characters in the password"
+        raise ImproperlyConfigured(f"{name} can't be read; {how}") from None
+    options = database.get("OPTIONS", {}).keys()
     known = {option.keyword.decode() for option in Conninfo.get_defaults()}
-    for unknown in sorted(options.keys() - known - _OTHER_OPTIONS):
+    for unknown in sorted(options - known - _OTHER_OPTIONS):
         instead = "; write ?options=-c%20search_path%3DNAME" if unknown == "schema" else ""
         raise ImproperlyConfigured(f"{name} has ?{unknown}=, which PostgreSQL has not{instead}")
     if not database["NAME"] and "service" not in options:

@@ -58,8 +58,8 @@ class Child:
         return f"{self.name} {what}. The end of its log, {self.log}:{shown}"
 
 
-class Children:
-    """The children of this process, as a context: when it ends, however it ends, all are stopped.
+class Children(ExitStack):
+    """The children of this process: when the context ends, however it ends, all are stopped.
 
     For the main thread alone, which it makes deaf to signals except while it waits here. While the
     children are being stopped, one more Ctrl-C kills them at once. Each child gets the descriptors
@@ -67,28 +67,23 @@ class Children:
     """
 
     def __init__(self, inherited: Sequence[int] = ()) -> None:
+        super().__init__()
         self._inherited = tuple(inherited)
         self._running: list[Child] = []
-        self._cleanup = ExitStack()
         self._signals: list[int] = []
-        self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             # nohup has a process ignore SIGHUP.
             if signal.getsignal(number) != signal.SIG_IGN or number != signal.SIGHUP:
-                handler = signal.signal(number, lambda number, _: self._signals.append(number))
-                self._handlers[number] = handler
+                before = signal.signal(number, lambda number, _: self._signals.append(number))
+                self.callback(signal.signal, number, before)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: Any) -> bool | None:  # noqa: PYI036 - as ExitStack's
         # One more Ctrl-C from now on ends patience.
         self._signals.clear()
-        try:
-            self._cleanup.close()
-        finally:
-            for number, handler in self._handlers.items():
-                signal.signal(number, handler)
+        return super().__exit__(*error)
 
     def start(
         self,
@@ -117,7 +112,7 @@ class Children:
             )
         child = Child(name, process, patience, log)
         self._running.append(child)
-        self._cleanup.callback(self._stop, child)
+        self.callback(self._stop, child)
         return child
 
     def run(self, name: str, command: Sequence[str], **options: Any) -> None:
@@ -135,7 +130,7 @@ class Children:
 
     def at_the_end(self, callback: Callable[[], object]) -> None:
         """Call this after stopping the children that are started from now on."""
-        self._cleanup.callback(callback)
+        self.callback(callback)
 
     def check(self) -> None:
         """Raise Stopped if a signal came, and ChildFailed if a child has ended."""

@@ -1,7 +1,6 @@
 """Runs web process and worker against WorkOS, until Ctrl-C or SIGTERM: ``make run``.
 
-Before that, the settings are checked and the database is migrated. If one of the two ends, so does
-the other.
+Before that, it checks the settings and migrates. If one of the two ends, so does the other.
 """
 
 import os
@@ -74,11 +73,10 @@ def _run(children: Children) -> None:
 
 def _keep_secret_key(secret_key: str) -> None:
     """Add it to .env, so that commands in another terminal have the same."""
-    path = env.env_file()
+    path, flags = env.env_file(), os.O_WRONLY | os.O_CREAT | os.O_APPEND
     _say(f"SECRET_KEY is not set: one was made, and is kept in {path}.")
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        with os.fdopen(descriptor, "a") as file:
+        with os.fdopen(os.open(path, flags, 0o600), "a") as file:
             # The last line may have no end.
             file.write(f"\nSECRET_KEY={secret_key}\n")
     except OSError as error:
@@ -90,11 +88,8 @@ def _listener() -> socket.socket:
     try:
         return listen(host, port)
     except OSError as error:
-        # gaierror's numbers are negative, and its texts short; bind's text repeats the address.
-        number = error.errno or 0
-        reason = os.strerror(number) if number > 0 else error.strerror
         raise CannotRun(
-            f"The web process can't listen on {host}, port {port}: {reason}. "
+            f"The web process can't listen on {host}, port {port}: {error}. "
             "PORT and HOST can name another place."
         ) from None
 

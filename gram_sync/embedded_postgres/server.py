@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from urllib.parse import quote
 
 DATABASE: Final = "gram_sync"
@@ -63,10 +63,8 @@ def start(data_dir: Path) -> str:
         if not _is_ready(data_dir):
             with _locked(data_dir) as account:
                 _start(data_dir, account)
-        if (server := _server(data_dir)) is None:
-            raise OSError("it was stopped from elsewhere just now. Try again.")
-        # quote, because libpq doesn't read "+" as a space.
-        return f"postgresql://postgres@/{DATABASE}?host={quote(server.socket_dir)}&port=5432"
+    # quote, because libpq doesn't read "+" as a space.
+    return f"postgresql://postgres@/{DATABASE}?host={quote(str(_socket_dir(data_dir)))}&port=5432"
 
 
 def stop(data_dir: Path) -> None:
@@ -83,8 +81,7 @@ def is_running(data_dir: Path) -> bool:
     """Return True if the server runs, be it still starting. Raises ServerError."""
     data_dir = data_dir.resolve()
     with _explained(data_dir):
-        server = _server(data_dir)
-        return server is not None and server.pid in _processes(data_dir)
+        return _postmaster(data_dir)[0] in _processes(data_dir)
 
 
 def program(name: str) -> Path:
@@ -113,34 +110,38 @@ def _explained(data_dir: Path) -> Iterator[None]:
         ) from error
 
 
-class _Server(NamedTuple):
-    """What postmaster.pid says about the server. It may be long dead, and its pid another's."""
-
-    pid: int
-    data_dir: str
-    socket_dir: str
-    status: str
-
-
-def _server(data_dir: Path) -> _Server | None:
-    """Return None if there is no such file, or a server is still writing it."""
+def _postmaster(data_dir: Path) -> tuple[int | None, str]:
+    """Return the server's pid and its status, as postmaster.pid has them: it may be long dead, and
+    its pid another's. None and nothing without that file, or while it is being written."""
     try:
-        lines = os.fsdecode((data_dir / "postmaster.pid").read_bytes()).splitlines()
-        return _Server(int(lines[0]), lines[1], lines[4], lines[7].strip())
-    except (FileNotFoundError, ValueError, IndexError):
-        return None
+        first, *_, last = (data_dir / "postmaster.pid").read_text(errors="replace").splitlines()
+        return int(first), last.strip()
+    except (FileNotFoundError, ValueError):
+        return None, ""
 
 
 def _is_ready(data_dir: Path) -> bool:
-    server = _server(data_dir)
-    # The file of a server whose folder was copied or moved names the old folder's socket: going
-    # there would mean writing into another project's database.
-    if server is None or server[1:4:2] != (str(data_dir), "ready"):
+    if _postmaster(data_dir)[1] != "ready":
         return False
     with socket.socket(socket.AF_UNIX) as probe:
         probe.setblocking(False)  # noqa: FBT003 - socket's own
         # A full queue of connections also means that somebody serves it.
-        return probe.connect_ex(f"{server.socket_dir}/.s.PGSQL.5432") in (0, errno.EAGAIN)
+        return probe.connect_ex(f"{_socket_dir(data_dir)}/.s.PGSQL.5432") in (0, errno.EAGAIN)
+
+
+def _socket_dir(data_dir: Path) -> Path:
+    """Return the data folder; or a link to it in /tmp, if its name is too long for a socket (macOS:
+    103 bytes), or has a comma, which ends a host's name for libpq."""
+    if len(os.fsencode(data_dir / ".s.PGSQL.5432")) <= 103 and "," not in str(data_dir):
+        return data_dir
+    digest = hashlib.sha256(os.fsencode(data_dir)).hexdigest()
+    link = Path("/tmp", f"gram-sync-{digest[:16]}")  # noqa: S108 - $TMPDIR can be too long itself
+    with suppress(FileExistsError):
+        link.symlink_to(data_dir)
+    # Everybody can make a link in /tmp, wait for us to use it, and play the server.
+    if link.lstat().st_uid not in (0, os.geteuid(), data_dir.stat().st_uid):
+        raise PermissionError(f"{link}, which leads to it, is another user's. Delete that.")
+    return link
 
 
 def _processes(data_dir: Path) -> set[int]:
@@ -198,9 +199,9 @@ def _start(data_dir: Path, account: pwd.struct_passwd | None) -> None:
     # It may be starting, its starter killed; or shutting down, not by us; or its postmaster was
     # killed and a busy backend hasn't noticed: PostgreSQL refuses to start beside that.
     while not _is_ready(data_dir) and (processes := _processes(data_dir)):
-        server = _server(data_dir)
-        if server and server.pid in processes and server.status == "ready":
-            # It runs where no socket leads, unless just now: its folder was moved, say.
+        pid, status = _postmaster(data_dir)
+        if pid in processes and status == "ready":
+            # It runs and can't be reached, unless just now: its socket was deleted.
             if not _is_ready(data_dir):
                 _stop(data_dir, account)
         elif time.monotonic() > deadline:
@@ -243,10 +244,10 @@ def _create(data_dir: Path, account: pwd.struct_passwd | None) -> None:
 
 
 def _launch(data_dir: Path, account: pwd.struct_passwd | None) -> None:
-    socket_dir = _socket_dir(data_dir, account)
+    socket_dir = _socket_dir(data_dir)
     # None of the server's processes is left, we know. PostgreSQL would trust a leftover file whose
     # pid now belongs to any other process of this user, or to a dead one nobody has waited for.
-    for leftover in (data_dir / "postmaster.pid", *socket_dir.glob(".s.PGSQL.*")):
+    for leftover in (data_dir / "postmaster.pid", *data_dir.glob(".s.PGSQL.*")):
         leftover.unlink(missing_ok=True)
     # The folder is quoted for PostgreSQL, whose setting is a list, and then for pg_ctl's shell.
     folder = str(socket_dir).replace('"', '""')
@@ -260,34 +261,10 @@ def _launch(data_dir: Path, account: pwd.struct_passwd | None) -> None:
         raise OSError(f"{error}\n{log[-1000:]}".rstrip()) from error
 
 
-def _socket_dir(data_dir: Path, account: pwd.struct_passwd | None) -> Path:
-    """Return the data folder; or one in /tmp, the server's user's alone, if its name is too long
-    for a socket (macOS: 103 bytes), or has a comma, which ends a host's name for libpq."""
-    if len(os.fsencode(data_dir / ".s.PGSQL.5432")) <= 103 and "," not in str(data_dir):
-        return data_dir
-    owner = account.pw_uid if account is not None else os.geteuid()
-    # The inode, because the folder may be a new one, and the old one's server not yet aware of it.
-    identity = f"{owner}:{data_dir.stat().st_ino}:{data_dir}"
-    digest = hashlib.sha256(os.fsencode(identity)).hexdigest()
-    folder = Path("/tmp", f"gram-sync-{digest[:16]}")  # noqa: S108 - $TMPDIR can be too long itself
-    with suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
-        os.chown(folder, owner, -1)
-    # Everybody can make a folder in /tmp, wait for us to use it, and play the server.
-    status = folder.lstat()
-    if (status.st_uid, status.st_mode) != (owner, stat.S_IFDIR | stat.S_IRWXU):
-        raise PermissionError(f"its socket's folder {folder} is open to others. Delete that.")
-    return folder
-
-
 def _stop(data_dir: Path, account: pwd.struct_passwd | None) -> None:
-    server = _server(data_dir)
     # pg_ctl would signal whatever process has the pid now.
-    if server is not None and server.pid in _processes(data_dir):
+    if _postmaster(data_dir)[0] in _processes(data_dir):
         _run("pg_ctl", "stop", "--mode=fast", *_WAIT, at=data_dir, account=account)
-        if server.socket_dir != str(data_dir):
-            with suppress(OSError):
-                Path(server.socket_dir).rmdir()
 
 
 def _run(name: str, *arguments: str, at: Path, account: Any, text: str = "") -> None:

@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 _POLL_SECONDS: Final = 0.2
 _LOOK_SECONDS: Final = 5.0
 
-#: Kills the group $0 at the end of its own input: when this process ends, be it by SIGKILL.
-_LEASH: Final = 'cat >/dev/null; kill -s KILL -- "-$0"'
+#: Kills its own group at the end of its input: when this process ends, however it ends.
+_LEASH: Final = "cat >/dev/null; kill -s KILL 0"
 
 
 class Command(BaseCommand):
@@ -73,23 +73,19 @@ class Command(BaseCommand):
 
 @contextmanager
 def _running_cluster() -> Iterator["subprocess.Popen[bytes]"]:
-    """A cluster in a session and process group of its own; nothing of it is left afterwards."""
-    cluster = subprocess.Popen(
-        [sys.executable, "-m", "django", "qcluster"],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        stdin=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    leash = subprocess.Popen(
-        ["/bin/sh", "-c", _LEASH, str(cluster.pid)],
-        stdin=subprocess.PIPE,
-        start_new_session=True,
-    )
+    """A cluster in a process group of its own; nothing of it is left afterwards, even if this
+    process is killed by SIGKILL."""
+    leash = subprocess.Popen(["/bin/sh", "-c", _LEASH], stdin=subprocess.PIPE, process_group=0)
     try:
+        cluster = subprocess.Popen(
+            [sys.executable, "-m", "django", "qcluster"],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            stdin=subprocess.DEVNULL,
+            process_group=leash.pid,
+        )
         yield cluster
     finally:
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(cluster.pid, signal.SIGKILL)
-        cluster.wait()
-        leash.kill()
+            os.killpg(leash.pid, signal.SIGKILL)
         leash.communicate()
+    cluster.wait()

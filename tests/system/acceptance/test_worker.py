@@ -1,28 +1,150 @@
-"""From webhook to row to write-back, with a real ``qcluster`` in its own session."""
+"""The worker as it is started: its whole way from webhook to write-back, and each of its processes
+killed in turn."""
 
+import json
 import os
 import signal
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]
 import pytest
-from pytest_django import Settings
+from django.db.models.functions import Now
+from django_q.models import OrmQ, Schedule
 
 from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEvent
-from orgs.services.queue import SYNC_EVENTS, ring
+from orgs.services.queue import SYNC_EVENTS, enqueue
+from orgs.services.schedules import ensure_schedules
 from orgs.testing import FakeWorkOS
 from tests.concurrency import wait_until
-from tests.processes import WEBHOOK_SECRET, a_cluster, environment_for
+from tests.processes import MANAGE, PROJECT, WEBHOOK_SECRET, a_cluster, environment_for
 
-pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.timeout(240)]
+
+#: The command, which after SIGUSR1 waits for its cluster's work for two seconds, not for minutes.
+IMPATIENT = """
+import signal, django
+from django.core.management import call_command
+django.setup()
+from orgs.services import worker
+def hurry(*_):
+    worker.PATIENCE, worker.Conf.TIMEOUT = 2.0, None
+def begin(watch, begin=worker.Watch.begin):
+    worker.PATIENCE = 120.0
+    begin(watch)
+signal.signal(signal.SIGUSR1, hurry)
+worker.Watch.begin = begin
+call_command("sync_worker")
+"""
+ENVIRONMENT = {"WORKERS": "1", "WORKOS_RESOURCES": "organization", "POLL_PAUSE_SECONDS": "0.05"}
+#: Tasks end within seven seconds by themselves.
+LITTLE_TIME = {
+    "DRAIN_DEADLINE_SECONDS": "1",
+    "REQUEST_TIMEOUT_SECONDS": "0.7",
+    "LOCK_TIMEOUT_SECONDS": "0.1",
+}
+PATIENCE = 90.0
 
 
-@pytest.fixture
-def webhooks(live_server: Any, workos: FakeWorkOS, settings: Settings) -> Callable[..., FakeWorkOS]:
-    """The fake, delivering to the real view."""
-    workos.add_webhook_endpoint(url=f"{live_server.url}/webhooks/workos/", secret=WEBHOOK_SECRET)
-    return lambda: workos
+@pytest.fixture(autouse=True)
+def quiet_schedules(database: None) -> Iterator[None]:
+    """Schedules that are not due: the tests enqueue what they wait for."""
+    Schedule.objects.update(next_run=Now() + timedelta(hours=1))
+    yield
+    Schedule.objects.all().delete()
+    ensure_schedules(using="default")
+
+
+@dataclass
+class Worker:
+    """A running sync_worker, and what it has started."""
+
+    process: "subprocess.Popen[bytes]"
+    log: Path
+
+    def family(self) -> list[psutil.Process]:
+        return list(psutil.Process(self.process.pid).children(recursive=True))
+
+    def cluster(self) -> dict[str, psutil.Process]:
+        """The cluster's processes by what they are, once all of them run."""
+        children = psutil.Process(self.process.pid).children()
+        (main,) = (each for each in children if each.name() != "sh")
+        (sentinel,) = main.children()
+        # In the order in which django-q2 starts them.
+        worker, monitor, pusher = sorted(sentinel.children(), key=lambda each: int(each.pid))
+        return {
+            "main": main,
+            "sentinel": sentinel,
+            "worker": worker,
+            "monitor": monitor,
+            "pusher": pusher,
+        }
+
+    def is_up(self) -> bool:
+        try:
+            return bool(self.cluster())
+        except (ValueError, psutil.NoSuchProcess):
+            return False
+
+    def has_logged(self, text: str) -> bool:
+        return text in self.log.read_text()
+
+
+@contextmanager
+def a_worker(
+    workos: FakeWorkOS, tmp_path: Path, *command: str, **environment: str
+) -> Iterator[Worker]:
+    """A sync_worker whose cluster has worked, and is idle."""
+    log = tmp_path / "worker.log"
+    enqueue(SYNC_EVENTS)
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command or [sys.executable, "-c", IMPATIENT],
+            cwd=PROJECT,
+            env=environment_for(workos, **ENVIRONMENT, **environment),
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    worker = Worker(process, log)
+    family = []
+    try:
+        wait_for(lambda: not OrmQ.objects.exists(), "the task is acknowledged")
+        wait_for(worker.is_up, "all of it runs")
+        yield worker
+    finally:
+        if process.poll() is None:
+            family = worker.family()
+        process.kill()
+        process.wait()
+        wait_for(lambda: not alive(family), "its cluster is gone")
+
+
+def wait_for(condition: Callable[[], object], what: str) -> None:
+    wait_until(condition, what, patience=PATIENCE)
+
+
+def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those that still run; where nobody waits for the dead, they keep their pid."""
+    _, left = psutil.wait_procs(processes, timeout=0)
+    return [each for each in left if each.status() != psutil.STATUS_ZOMBIE]
+
+
+def rests(process: psutil.Process) -> Callable[[], bool]:
+    """Whether it was asleep at the last ten looks, and all the time between them."""
+    seen: list[object] = []
+
+    def look() -> bool:
+        seen.append((process.status(), process.num_ctx_switches()))
+        return seen[-10:] == [(psutil.STATUS_SLEEPING, process.num_ctx_switches())] * 10
+
+    return look
 
 
 def is_written_back(workos: FakeWorkOS, workos_id: str) -> bool:
@@ -32,48 +154,134 @@ def is_written_back(workos: FakeWorkOS, workos_id: str) -> bool:
 
 
 def test_a_webhook_becomes_a_row_and_a_write_back_without_a_word(
-    webhooks: Callable[[], FakeWorkOS], tmp_path: Path
+    live_server: Any, workos: FakeWorkOS, tmp_path: Path
 ) -> None:
-    workos = webhooks()
+    workos.add_webhook_endpoint(url=f"{live_server.url}/webhooks/workos/", secret=WEBHOOK_SECRET)
     workos.set_hold_back(1.0)
-    log = tmp_path / "cluster.log"
 
-    with log.open("wb") as output, a_cluster(environment_for(workos), output):
+    command = (*MANAGE, "sync_worker")
+    with a_worker(workos, tmp_path, *command) as worker:
         acme = workos.create_organization(name="Acme")
-        wait_until(lambda: is_written_back(workos, acme["id"]), "the id is written back")
-        wait_until(
+        wait_for(lambda: is_written_back(workos, acme["id"]), "the id is written back")
+        wait_for(
             lambda: WorkOSEvent.objects.filter(outcome="updated").exists(),
             "the echo of the write-back is read",
         )
+        assert SyncCursor.objects.filter(worker_started_at__lte=Now()).exists()
+        family = worker.family()
+        worker.process.terminate()
+        code = worker.process.wait(PATIENCE)
 
+        assert code == 0
+        assert alive(family) == []
     assert Organization.objects.get().slug == "acme"
     assert not ExternalIdWriteBack.objects.exists()
-    assert WorkOSEvent.objects.exclude(announced_at=None).exclude(processed_at=None).count() == 2
-    assert log.read_text() == ""
+    levels = {json.loads(line)["level"] for line in worker.log.read_text().splitlines()}
+    assert levels <= {"INFO"}
 
 
-def test_a_worker_killed_in_the_middle_loses_nothing_and_applies_nothing_twice(
-    webhooks: Callable[[], FakeWorkOS],
+@pytest.mark.parametrize(
+    ("victim", "reason"),
+    [
+        pytest.param("main", "it ended by itself", id="main"),
+        pytest.param("sentinel", "it ended by itself", id="sentinel"),
+        # Waiting for work, they hold the lock of the queue that they read from.
+        pytest.param("worker", "no task was run", id="idle worker"),
+        pytest.param("monitor", "no task was acknowledged", id="idle monitor"),
+        pytest.param("pusher", "", id="pusher"),
+    ],
+)
+def test_whichever_of_its_processes_is_killed_the_work_goes_on(
+    workos: FakeWorkOS, tmp_path: Path, victim: str, reason: str
 ) -> None:
-    workos = webhooks()
-    workos.misbehave("time_out", seconds=60)
+    with a_worker(workos, tmp_path) as worker:
+        cluster = worker.cluster()
+        if victim in ("worker", "monitor"):
+            wait_for(rests(cluster[victim]), "it waits for work")
+        cluster[victim].kill()
+        wait_for(lambda: not alive([cluster[victim]]), "it is dead")
+        if victim in ("worker", "monitor"):
+            worker.process.send_signal(signal.SIGUSR1)
+        workos.create_organization(name="Acme")
+        for _ in range(20):
+            enqueue(SYNC_EVENTS)
+        wait_for(Organization.objects.exists, "the event is applied")
+        if reason:
+            wait_for(lambda: worker.has_logged(f"is started anew: {reason}"), "it is started anew")
+            wait_for(lambda: not alive(list(cluster.values())), "the old cluster is gone")
 
-    with a_cluster(environment_for(workos)) as cluster:
-        acme = workos.create_organization(name="Acme", external_id="gram-1")
-        wait_until(lambda: workos.count_requests(path="/events") == 1, "a drain is reading")
+
+def test_nothing_outlives_it(workos: FakeWorkOS, tmp_path: Path) -> None:
+    with a_worker(workos, tmp_path) as worker:
+        family = worker.family()
+        worker.process.kill()
+
+        wait_for(lambda: not alive(family), "its cluster is gone")
+
+
+@pytest.mark.parametrize(
+    ("signals", "environment"),
+    [
+        pytest.param([signal.SIGTERM], LITTLE_TIME, id="after the time limit of a task"),
+        pytest.param([signal.SIGTERM, signal.SIGINT], {}, id="by a second signal"),
+    ],
+)
+def test_a_wedged_cluster_is_stopped_too(
+    workos: FakeWorkOS, tmp_path: Path, signals: list[int], environment: dict[str, str]
+) -> None:
+    with a_worker(workos, tmp_path, *MANAGE, "sync_worker", **environment) as worker:
+        family = worker.family()
+        idle = worker.cluster()["worker"]
+        wait_for(rests(idle), "it waits for work")
+        idle.kill()
+        wait_for(lambda: worker.has_logged("reincarnated worker"), "it is replaced")
+        for number in signals:
+            worker.process.send_signal(number)
+        code = worker.process.wait(PATIENCE)
+
+        assert code == 0
+        wait_for(lambda: not alive(family), "all of it is gone")
+
+
+def test_a_cluster_killed_in_the_middle_loses_nothing_and_applies_nothing_twice(
+    workos: FakeWorkOS,
+) -> None:
+    workos.misbehave("time_out", seconds=60)
+    acme = workos.create_organization(name="Acme", external_id="gram-1")
+    enqueue(SYNC_EVENTS)
+
+    with a_cluster(environment_for(workos, **ENVIRONMENT)) as cluster:
+        wait_for(lambda: workos.count_requests(path="/events") == 1, "a drain is reading")
         os.killpg(cluster.pid, signal.SIGKILL)
-    # The killed holder's lease, and the task it took along, would run out by themselves.
+    # The killed drain's lease, and the task it took along, would run out by themselves.
     SyncCursor.objects.update(draining_until=None)
-    ring(SYNC_EVENTS)
-    with a_cluster(environment_for(workos)):
-        wait_until(Organization.objects.exists, "the event is applied")
+    enqueue(SYNC_EVENTS)
+    with a_cluster(environment_for(workos, **ENVIRONMENT)):
+        wait_for(Organization.objects.exists, "the event is applied")
 
     assert Organization.objects.get().workos_id == acme["id"]
     assert WorkOSEvent.objects.get().outcome == "created"
 
 
-def test_a_cluster_says_what_is_missing_and_does_not_start(workos: FakeWorkOS) -> None:
-    with a_cluster(environment_for(workos, WORKOS_API_KEY="")) as cluster:
-        code = cluster.wait(60)
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        pytest.param({"WORKOS_API_KEY": ""}, "WORKOS_API_KEY is not set", id="a setting"),
+        pytest.param({"REDIS_URL": "redis://127.0.0.1:1/0"}, "can't be started", id="its queue"),
+    ],
+)
+def test_a_cluster_that_cant_be_started_is_an_error(
+    workos: FakeWorkOS, environment: dict[str, str], said: str
+) -> None:
+    result = subprocess.run(
+        [*MANAGE, "sync_worker"],
+        cwd=PROJECT,
+        env=environment_for(workos, **environment),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
 
-    assert code == 1
+    assert result.returncode == 1
+    assert said in result.stderr
