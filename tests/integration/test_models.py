@@ -14,7 +14,14 @@ from orgs.domain.types import (
     EventType,
     Outcome,
 )
-from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEvent
+from orgs.models import (
+    ExternalIdWriteBack,
+    Organization,
+    RequestBudget,
+    SyncCursor,
+    WorkOSConflict,
+    WorkOSEvent,
+)
 from tests.builders import an_announcement, an_organization_row
 from tests.concurrency import another_program
 
@@ -38,14 +45,16 @@ def test_other_programs_insert_with_the_columns_they_know() -> None:
     [
         "INSERT INTO workos_sync_cursor (stream) VALUES ('organizations')",
         "INSERT INTO workos_event (id, type) VALUES ('event_1', 'organization.created')",
+        "INSERT INTO workos_external_id_write_back (organization_id, workos_id) VALUES ('1', '2')",
+        "INSERT INTO workos_request_budget DEFAULT VALUES",
         (
-            "INSERT INTO workos_external_id_write_back (organization_id, workos_id)"
-            " VALUES ('gram-1', 'org_1')"
+            "INSERT INTO workos_conflict (workos_organization_id, kind, reason)"
+            " VALUES ('org_1', 'row_claimed', 'two claim it')"
         ),
     ],
 )
 def test_every_table_has_its_defaults_in_the_database(statement: str) -> None:
-    an_organization_row("gram-1")
+    an_organization_row("1")
 
     with another_program() as rival:
         rival.execute(statement)
@@ -93,7 +102,7 @@ def test_the_ledger_refuses_what_makes_no_sense(values: dict[str, Any]) -> None:
 
 
 def test_unseen_and_overdue_part_at_the_window() -> None:
-    an_announcement("event_young", ago=timedelta(seconds=30))
+    an_announcement("event_recent", ago=timedelta(seconds=30))
     an_announcement("event_old", ago=timedelta(seconds=90))
     WorkOSEvent.objects.create(
         id="event_seen",
@@ -106,7 +115,7 @@ def test_unseen_and_overdue_part_at_the_window() -> None:
     )
     window = timedelta(seconds=60)
 
-    assert [e.id for e in WorkOSEvent.objects.unseen(within=window)] == ["event_young"]
+    assert [e.id for e in WorkOSEvent.objects.unseen(within=window)] == ["event_recent"]
     assert [e.id for e in WorkOSEvent.objects.overdue(after=window)] == ["event_old"]
 
 
@@ -197,11 +206,16 @@ def plan_of(queryset: QuerySet[Any]) -> str:
             id="known deletions",
         ),
         pytest.param(
+            lambda: plan(sql.REFUSED_IN_A_ROW, ["PostgreSQL 23502:", "org_1"]),
+            ["workos_event_processed"],
+            id="refused in a row",
+        ),
+        pytest.param(
             lambda: plan_of(
                 WorkOSEvent.objects.about(Organization(id="gram-7", workos_id="org_7"))[:50]
             ),
             ["workos_event_row", "workos_event_organization"],
-            id="an organization's story",
+            id="an organization's history",
         ),
         pytest.param(
             lambda: plan(sql_outbox.CLAIM_WRITE_BACKS, [60, datetime.now(UTC), None, None, 40]),
@@ -209,7 +223,7 @@ def plan_of(queryset: QuerySet[Any]) -> str:
             id="due write-backs",
         ),
         pytest.param(
-            lambda: plan_of(WorkOSEvent.objects.prunable(before=datetime(2020, 1, 1, tzinfo=UTC))),
+            lambda: plan_of(WorkOSEvent.objects.prunable(after=timedelta(days=90))),
             ["workos_event_processed"],
             id="prunable events",
         ),
@@ -223,21 +237,38 @@ def test_hot_queries_use_their_index(explain: Callable[[], str], indexes: list[s
 
 
 def test_rows_describe_themselves() -> None:
-    row = an_organization_row("gram-1", name="Acme")
-
-    assert str(row) == "Acme"
+    assert str(Organization(id="gram-1", name="Acme")) == "Acme"
     assert str(SyncCursor(stream="organizations")) == "organizations"
     assert str(WorkOSEvent(id="event_1", type=EventType.CREATED)) == "event_1"
-    assert str(ExternalIdWriteBack(organization_id="gram-1", workos_id="org_1")) == (
-        "gram-1 → org_1"
-    )
+    assert str(ExternalIdWriteBack(organization_id="gram-1", workos_id="org_1")) == "gram-1 → org_1"
+    assert str(WorkOSConflict(workos_organization_id="org_1")) == "org_1"
+    assert str(RequestBudget()) == "workos_request_budget"
 
 
 def test_organizations_can_be_asked_for_by_state() -> None:
+    now = datetime.now(UTC)
     an_organization_row("gram-1", workos_id="org_1")
-    an_organization_row("gram-2", disabled_at=datetime.now(UTC))
+    an_organization_row("gram-2", workos_id="org_2", disabled_at=now)
+    an_organization_row("gram-3", workos_id="org_3", disabled_at=now, workos_deleted_at=now)
+    an_organization_row("gram-4", disabled_at=now)
+    an_organization_row("gram-5")
     ExternalIdWriteBack.objects.create(organization_id="gram-1", workos_id="org_1")
+    organizations = Organization.objects.order_by("id")
 
-    assert [row.id for row in Organization.objects.linked()] == ["gram-1"]
-    assert [row.id for row in Organization.objects.disabled()] == ["gram-2"]
-    assert [row.id for row in Organization.objects.awaiting_write_back()] == ["gram-1"]
+    def numbers(found: QuerySet[Organization]) -> str:
+        return "".join(row.id.removeprefix("gram-") for row in found)
+
+    assert numbers(organizations.linked()) == "123"
+    assert numbers(organizations.live()) == "1"
+    assert numbers(organizations.disabled()) == "234"
+    assert numbers(organizations.disabled_here()) == "2"
+    assert numbers(organizations.awaiting_write_back()) == "1"
+    assert numbers(organizations.by_either_id("org_2")) == "2"
+    assert numbers(organizations.by_either_id("gram-2")) == "2"
+
+
+def test_conflicts_wait_until_they_are_acknowledged() -> None:
+    for workos_id, at in (("org_1", None), ("org_2", datetime.now(UTC))):
+        WorkOSConflict.objects.create(workos_organization_id=workos_id, acknowledged_at=at)
+
+    assert [str(conflict) for conflict in WorkOSConflict.objects.undecided()] == ["org_1"]

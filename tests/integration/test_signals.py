@@ -1,17 +1,18 @@
-"""Signals: sent after the commit, once for each change, and no danger to the sync."""
+"""Signals: those inside the transaction are committed with it; those after it stop nothing."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeAlias
 
 import pytest
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
+from django.dispatch import Signal
 
 from orgs import signals
-from orgs.domain.types import (
-    EventType,
-)
-from orgs.models import Organization, WorkOSEvent
-from orgs.services.apply import apply_page
+from orgs.domain.types import Change, Observation, Outcome
+from orgs.models import Organization, SyncCursor, WorkOSEvent
+from orgs.services.apply import Mode, apply
+from orgs.services.decide import Batch
 from orgs.services.disabling import disable, enable
 from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS
@@ -19,11 +20,16 @@ from tests.builders import (
     a_deletion,
     a_page,
     an_event,
+    an_organization,
     an_organization_row,
+    apply_page,
 )
 from tests.concurrency import another_program
+from tests.triggers import a_constraint
 
 pytestmark = pytest.mark.usefixtures("database")
+
+Sent: TypeAlias = list[tuple[str, str, str | None]]
 
 ALL = {
     "created": signals.organization_created,
@@ -34,10 +40,19 @@ ALL = {
 }
 
 
+@contextmanager
+def connected(signal: Signal, receiver: Callable[..., None]) -> Iterator[None]:
+    signal.connect(receiver)
+    try:
+        yield
+    finally:
+        signal.disconnect(receiver)
+
+
 @pytest.fixture
-def heard() -> Iterator[list[tuple[str, str, str | None]]]:
-    """What was sent: the signal's name, Gram's id and WorkOS's."""
-    told: list[tuple[str, str, str | None]] = []
+def sent() -> Iterator[Sent]:
+    """What was sent after commits: the signal's name, Gram's id and WorkOS's."""
+    received: Sent = []
     receivers = {}
     for name, signal in ALL.items():
 
@@ -45,18 +60,19 @@ def heard() -> Iterator[list[tuple[str, str, str | None]]]:
             sender: type, *, organization_id: str, workos_id: str | None, name: str = name, **_: Any
         ) -> None:
             assert sender is Organization
-            told.append((name, organization_id, workos_id))
+            received.append((name, organization_id, workos_id))
 
         receivers[name] = receive
         signal.connect(receive)
-    yield told
+    yield received
     for name, signal in ALL.items():
         signal.disconnect(receivers[name])
 
 
-def test_an_organizations_life_is_told(
-    heard: list[tuple[str, str, str | None]], workos: FakeWorkOS
-) -> None:
+# After the commit ---------------------------------------------------------------------------
+
+
+def test_the_life_of_an_organization(sent: Sent, workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme", external_id="gram-1")
     drain_to_end()
     workos.update_organization(acme["id"], name="Ajax")
@@ -64,123 +80,180 @@ def test_an_organizations_life_is_told(
     workos.delete_organization(acme["id"])
     drain_to_end()
 
-    assert heard == [
-        ("created", "gram-1", acme["id"]),
-        ("updated", "gram-1", acme["id"]),
-        ("disabled", "gram-1", acme["id"]),
-    ]
+    names = ("created", "updated", "disabled")
+    assert sent == [(name, "gram-1", acme["id"]) for name in names]
 
 
 @pytest.mark.parametrize(
-    ("before", "event", "told"),
+    ("before", "event", "names"),
     [
+        pytest.param({}, an_event(external_id="gram-1"), ["updated"], id="first link"),
         pytest.param(
-            {}, an_event(external_id="gram-1"), [("updated", "gram-1", "org_1")], id="first link"
-        ),
-        pytest.param(
-            {"workos_id": "org_0"},
-            an_event(external_id="gram-1"),
-            [("relinked", "gram-1", "org_1")],
-            id="another link",
+            {"workos_id": "org_0"}, an_event(external_id="gram-1"), ["relinked"], id="another link"
         ),
         pytest.param(
             {"workos_id": "org_0"},
             an_event(external_id="gram-1", name="Ajax"),
-            [("relinked", "gram-1", "org_1"), ("updated", "gram-1", "org_1")],
+            ["relinked", "updated"],
             id="another link and name",
         ),
         pytest.param({"workos_id": "org_1"}, an_event(external_id="gram-1"), [], id="an echo"),
         pytest.param(
-            {"workos_id": "org_1", "disabled_at": "2026-01-01"},
-            a_deletion(),
-            [],
-            id="disabled already",
+            {"workos_id": "org_1", "disabled_at": "2026-01-01"}, a_deletion(), [], id="disabled"
         ),
     ],
 )
-def test_what_is_told_of_a_row(
-    heard: list[tuple[str, str, str | None]],
-    before: dict[str, Any],
-    event: Any,
-    told: list[tuple[str, str, str | None]],
+def test_what_is_sent_of_a_row(
+    sent: Sent, before: dict[str, Any], event: Observation, names: list[str]
 ) -> None:
     an_organization_row("gram-1", **before)
 
     apply_page(a_page(event))
 
-    assert heard == told
+    assert sent == [(name, "gram-1", "org_1") for name in names]
 
 
-def test_a_page_that_creates_renames_and_deletes_tells_of_one_row(
-    heard: list[tuple[str, str, str | None]],
-) -> None:
-    created = an_event(1, external_id="gram-1", type=EventType.CREATED)
-    renamed = an_event(2, external_id="gram-1", name="Ajax")
-
-    apply_page(a_page(created, renamed, a_deletion(3)))
-
-    assert heard == [("created", "gram-1", "org_1"), ("disabled", "gram-1", "org_1")]
-
-
-def test_what_a_person_disables_and_enables_is_told_once(
-    heard: list[tuple[str, str, str | None]],
-) -> None:
+def test_what_a_person_disables_and_enables_is_sent_once(sent: Sent) -> None:
     an_organization_row("gram-1", workos_id="org_1")
     an_organization_row("gram-2")
 
     for switch in (disable, disable, enable, enable):
         switch(["gram-2", "gram-1"])
 
-    assert heard == [
-        ("disabled", "gram-1", "org_1"),
-        ("disabled", "gram-2", None),
-        ("enabled", "gram-1", "org_1"),
-        ("enabled", "gram-2", None),
-    ]
+    rows = (("gram-1", "org_1"), ("gram-2", None))
+    assert sent == [(name, *row) for name in ("disabled", "enabled") for row in rows]
 
 
-def test_it_is_told_after_the_commit() -> None:
+def test_it_is_sent_after_the_commit() -> None:
     seen: list[object] = []
 
     def look(**_: Any) -> None:
         with another_program() as rival:
             seen.append(rival.execute("SELECT id FROM organization_metadata").fetchone())
 
-    signals.organization_created.connect(look)
-    try:
+    with connected(signals.organization_created, look):
         apply_page(a_page(an_event(external_id="gram-1")))
-    finally:
-        signals.organization_created.disconnect(look)
 
     assert seen == [("gram-1",)]
 
 
-def test_what_is_rolled_back_is_not_told(heard: list[tuple[str, str, str | None]]) -> None:
-    # PostgreSQL refuses it: the page is rolled back, and the event parked.
-    apply_page(a_page(an_event(external_id="gram-1", name="\x00")))
+def test_nothing_is_sent_of_what_is_rolled_back_or_was_a_dry_run(sent: Sent) -> None:
+    with a_constraint():
+        apply_page(a_page(an_event(name="Forbidden")))
+    apply(Batch(observations=[an_organization()]), Mode.DRY_RUN)
 
     assert WorkOSEvent.objects.get().outcome == "parked"
-    assert heard == []
+    assert sent == []
 
 
 def test_a_receiver_that_raises_is_logged_and_stops_nothing(
-    workos: FakeWorkOS,
-    caplog: pytest.LogCaptureFixture,
-    heard: list[tuple[str, str, str | None]],
+    workos: FakeWorkOS, caplog: pytest.LogCaptureFixture, sent: Sent
 ) -> None:
     def broken(**_: Any) -> None:
         with connection.cursor() as cursor, transaction.atomic():
             cursor.execute("SELECT 1 / 0")
 
-    signals.organization_created.connect(broken)
-    try:
+    with connected(signals.organization_created, broken):
         workos.create_organization(name="Acme", external_id="gram-1")
         workos.create_organization(name="Ajax", external_id="gram-2")
         report = drain_to_end()
-    finally:
-        signals.organization_created.disconnect(broken)
 
     assert report.drained
-    assert Organization.objects.count() == 2
-    assert [id_ for _, id_, _ in heard] == ["gram-1", "gram-2"]
+    assert [id_ for _, id_, _ in sent] == ["gram-1", "gram-2"]
     assert "division by zero" in caplog.text
+
+
+# Inside the transaction ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def grants(database: None) -> Iterator[Callable[[], list[str]]]:
+    """A table of another app's, and a function that lists what is in it."""
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE grants (id text PRIMARY KEY)")
+
+    def listed() -> list[str]:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT id FROM grants ORDER BY id")
+            return [id_ for (id_,) in cursor.fetchall()]
+
+    yield listed
+    with connection.cursor() as cursor:
+        cursor.execute("DROP TABLE grants")
+
+
+def grant(changes: tuple[Change, ...], **_: Any) -> None:
+    with connection.cursor() as cursor:
+        for change in changes:
+            cursor.execute("INSERT INTO grants VALUES (%s)", [change.organization_id])
+
+
+def test_changes_of_a_page_are_sent_once_and_committed_with_it(
+    grants: Callable[[], list[str]],
+) -> None:
+    seen: list[tuple[Change, ...]] = []
+    page = a_page(
+        an_event(1, external_id="gram-1"),
+        an_event(2, workos_id="org_2", external_id="gram-2"),
+        an_event(1, external_id="gram-1"),
+    )
+
+    def look(changes: tuple[Change, ...], **_: Any) -> None:
+        seen.append(changes)
+        with another_program() as rival:
+            assert rival.execute("SELECT FROM organization_metadata").fetchone() is None
+
+    with connected(signals.changes_applied, look), connected(signals.changes_applied, grant):
+        apply_page(page)
+        apply_page(a_page(an_event(0)), Mode.REPLAY)
+
+    ((first, second),) = seen
+    assert (first.organization_id, first.change) == ("gram-1", Outcome.CREATED)
+    assert (second.organization_id, second.fields["name"]) == ("gram-2", (None, "Acme"))
+    assert grants() == ["gram-1", "gram-2"]
+
+
+@pytest.mark.parametrize("mode", [Mode.RECONCILE, Mode.DRY_RUN])
+def test_they_are_sent_of_lists_too_and_never_in_a_dry_run(
+    mode: Mode, grants: Callable[[], list[str]]
+) -> None:
+    with connected(signals.changes_applied, grant):
+        report = apply(Batch(observations=[an_organization(external_id="gram-1")]), mode)
+
+    assert +report.counts == {Outcome.CREATED: 1}
+    assert grants() == (["gram-1"] if mode is Mode.RECONCILE else [])
+
+
+def test_a_receiver_that_raises_takes_its_item_alone_along(
+    grants: Callable[[], list[str]],
+) -> None:
+    def refuse(changes: tuple[Change, ...], **_: Any) -> None:
+        if any(change.organization_id == "gram-2" for change in changes):
+            raise LookupError("not this one")
+
+    page = [an_event(n, workos_id=f"org_{n}", external_id=f"gram-{n}") for n in (1, 2, 3)]
+    with connected(signals.changes_applied, grant), connected(signals.changes_applied, refuse):
+        apply_page(a_page(*page))
+
+    parked = WorkOSEvent.objects.parked().get()
+    assert parked.error == "A receiver of changes_applied raised LookupError: not this one"
+    assert grants() == ["gram-1", "gram-3"]
+
+
+@pytest.mark.parametrize(
+    ("code", "is_parked"), [("23514", True), ("40001", False), ("55P03", False), ("08006", False)]
+)
+def test_a_database_error_of_a_receiver_counts_as_one_of_ours(code: str, is_parked: bool) -> None:
+    def refuse(**_: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"DO $$ BEGIN RAISE SQLSTATE '{code}'; END $$")
+
+    with connected(signals.changes_applied, refuse):
+        if is_parked:
+            apply_page(a_page(an_event()))
+        else:
+            with pytest.raises(OperationalError):
+                apply_page(a_page(an_event()))
+
+    assert WorkOSEvent.objects.parked().exists() is is_parked
+    assert SyncCursor.objects.exists() is is_parked

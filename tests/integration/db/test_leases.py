@@ -124,6 +124,22 @@ def test_a_lease_whose_renewal_fails_for_a_while_is_renewed_afterwards(
     assert cursor().reconciling_until is None
 
 
+def test_a_lease_is_renewed_after_its_connection_was_lost() -> None:
+    def renewed() -> None:
+        before = cursor().reconciling_until
+        wait_until(lambda: cursor().reconciling_until != before, "it is renewed")
+
+    with Lease.SNAPSHOT.auto_renewed(0.2):
+        renewed()
+        with another_program() as rival:
+            rival.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE"
+                " datname = current_database() AND pid NOT IN (pg_backend_pid(), %s)",
+                [connection.connection.info.backend_pid],
+            )
+        renewed()
+
+
 def test_a_lease_that_another_process_has_is_left_to_it() -> None:
     theirs = Lease.SNAPSHOT.acquire(60)
 

@@ -5,39 +5,51 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from django.db import OperationalError, connection
-from django.utils import timezone
-from orgs.services.repair import Run
+from django.db import OperationalError
 
+from orgs.domain.types import Observation, Report
 from orgs.models import Organization
+from orgs.services.apply import Mode, apply
+from orgs.services.decide import Batch
 from orgs.services.disabling import disable, enable
-from orgs.services.reconcile_one import (
-    reconcile_organizations,
+from tests.builders import (
+    NOON,
+    a_deletion,
+    a_page,
+    an_absence,
+    an_event,
+    an_organization,
+    an_organization_row,
+    apply_page,
 )
-from orgs.services.stream import drain_to_end
-from orgs.testing import FakeWorkOS
-from tests.builders import NOON, an_organization_row
 from tests.concurrency import another_program, in_thread, wait_until_blocked
 
 pytestmark = pytest.mark.usefixtures("database")
 
 
-def disabled() -> list[str]:
-    return sorted(row.id for row in Organization.objects.disabled())
+def is_now(moment: datetime | None) -> bool:
+    return moment is not None and abs(moment - datetime.now(UTC)) < timedelta(minutes=1)
 
 
-def test_those_that_are_not_disabled_yet_are_disabled_by_the_databases_clock() -> None:
+def compare(observation: Observation) -> Report:
+    return apply(Batch(observations=[observation]), Mode.RECONCILE)
+
+
+def disabled_here() -> list[str]:
+    return [row.id for row in Organization.objects.disabled_here()]
+
+
+def test_those_that_are_enabled_are_disabled_now_by_the_databases_clock() -> None:
     an_organization_row("gram-1", updated_at=NOON)
     an_organization_row("gram-2", updated_at=NOON, disabled_at=NOON)
     an_organization_row("gram-3")
 
     changed = disable(["gram-2", "gram-1", "gram-nowhere"])
 
-    assert changed == ["gram-1"]
     first, second, third = Organization.objects.order_by("id")
-    assert first.disabled_at is not None
-    assert abs(first.disabled_at - datetime.now(UTC)) < timedelta(minutes=1)
-    assert abs(first.updated_at - datetime.now(UTC)) < timedelta(minutes=1)
+    assert changed == ["gram-1"]
+    assert is_now(first.disabled_at)
+    assert is_now(first.updated_at)
     assert (second.disabled_at, second.updated_at) == (NOON, NOON)
     assert third.disabled_at is None
 
@@ -48,39 +60,71 @@ def test_those_that_are_disabled_are_enabled() -> None:
 
     changed = enable(["gram-1", "gram-2", "gram-nowhere"])
 
-    assert changed == ["gram-2"]
     first, second = Organization.objects.order_by("id")
+    assert changed == ["gram-2"]
     assert (second.disabled_at, first.updated_at) == (None, NOON)
-    assert abs(second.updated_at - datetime.now(UTC)) < timedelta(minutes=1)
+    assert is_now(second.updated_at)
 
 
-def test_the_sync_goes_on_with_one_that_is_disabled_here_and_never_enables_it(
-    workos: FakeWorkOS,
-) -> None:
-    acme = workos.create_organization(name="Acme", external_id="gram-1")
-    drain_to_end()
+def test_a_row_that_is_disabled_here_goes_on_being_updated_and_is_reported() -> None:
+    an_organization_row("gram-1", workos_id="org_1")
     disable(["gram-1"])
 
-    workos.update_organization(acme["id"], name="Renamed")
-    drain_to_end()
-    found = reconcile_organizations(Run(now=timezone.now()), ["gram-1"])
+    apply_page(a_page(an_event(name="Renamed")))
+    report = compare(an_organization(name="Renamed", external_id="gram-1"))
 
     row = Organization.objects.get()
     assert (row.name, row.disabled_at is not None) == ("Renamed", True)
-    assert [change.change for change in found.snapshot.changes] == ["disabled_here"]
+    assert [change.change for change in report.changes] == ["disabled_here"]
+    assert disabled_here() == ["gram-1"]
 
 
-def test_what_workos_has_deleted_is_disabled_again_by_a_snapshot(workos: FakeWorkOS) -> None:
-    acme = workos.create_organization(name="Acme", external_id="gram-1")
-    drain_to_end()
-    workos.delete_organization(acme["id"])
-    drain_to_end()
+@pytest.mark.parametrize(
+    ("columns", "said", "is_here"),
+    [
+        pytest.param({"disabled_at": NOON}, [], True, id="by another program"),
+        pytest.param({}, [], False, id="enabled"),
+        pytest.param({"disabled_at": NOON, "workos_id": None}, [], False, id="not linked"),
+        pytest.param({}, [a_deletion()], False, id="deleted in WorkOS"),
+        pytest.param({}, [an_absence()], False, id="answered by 404"),
+        pytest.param({"disabled_at": NOON}, [a_deletion()], False, id="then deleted in WorkOS"),
+        pytest.param({"disabled_at": NOON}, [an_absence()], False, id="then answered by 404"),
+        pytest.param({}, [an_absence(), an_event()], True, id="a 404, proved wrong by an event"),
+        pytest.param(
+            {},
+            [an_absence(), an_organization(external_id="gram-1")],
+            True,
+            id="a 404, proved wrong by a list",
+        ),
+        pytest.param(
+            {},
+            [a_deletion(), an_event(2, workos_id="org_2", external_id="gram-1")],
+            True,
+            id="given to another organization since",
+        ),
+    ],
+)
+def test_disabled_here_is_what_lives_in_workos(
+    columns: dict[str, Any], said: list[Observation], is_here: bool
+) -> None:
+    an_organization_row("gram-1", **{"workos_id": "org_1", **columns})
 
+    for observation in said:
+        mode = Mode.REPLAY if observation.event else Mode.RECONCILE
+        apply(Batch(observations=[observation]), mode)
+
+    assert disabled_here() == (["gram-1"] if is_here else [])
+
+
+def test_what_workos_has_deleted_is_disabled_again_when_that_is_confirmed() -> None:
+    an_organization_row("gram-1", workos_id="org_1")
+    apply_page(a_page(a_deletion()))
     enable(["gram-1"])
-    found = reconcile_organizations(Run(now=timezone.now()), ["gram-1"])
 
-    assert [change.change for change in found.snapshot.changes] == ["disabled"]
-    assert disabled() == ["gram-1"]
+    report = compare(an_absence())
+
+    assert [change.change for change in report.changes] == ["disabled"]
+    assert Organization.objects.disabled().exists()
 
 
 def test_two_people_at_once_disable_once() -> None:
@@ -110,20 +154,24 @@ def test_waiting_for_a_locked_row_has_an_end(
             switch(["gram-1"])
 
 
-def test_rows_are_locked_in_the_order_of_their_ids() -> None:
-    for number in range(4):
-        an_organization_row(f"gram-{number}")
-    with connection.cursor() as cursor:
-        # The order of the table is the other way round.
-        cursor.execute("UPDATE organization_metadata SET name = 'New' WHERE id = 'gram-0'")
+@pytest.mark.parametrize("switch", [disable, enable])
+def test_rows_are_locked_in_the_order_of_their_ids(
+    switch: Callable[[Sequence[str]], list[str]],
+) -> None:
+    ids = [f"gram-{number}" for number in range(4)]
+    for id_ in ids:
+        an_organization_row(id_, disabled_at=NOON if switch is enable else None)
+    for id_ in ids[:3]:
+        # The table's own order is another then: the last one first.
+        Organization.objects.filter(id=id_).update(name="New")
 
     with another_program() as first, another_program() as second, in_thread() as start:
         first.execute("SELECT FROM organization_metadata WHERE id = 'gram-1' FOR UPDATE")
-        waiting = start(lambda: disable([f"gram-{number}" for number in range(4)]))
+        waiting = start(lambda: switch(ids))
         wait_until_blocked()
         second.execute("SELECT FROM organization_metadata WHERE id = 'gram-3' FOR UPDATE NOWAIT")
         second.rollback()
         first.rollback()
         changed = waiting.result()
 
-    assert len(changed) == 4
+    assert changed == ids
