@@ -1,6 +1,7 @@
 """``manage.py reconcile_workos``: its exact output, its exit codes, its errors in one line."""
 
 import json
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
@@ -177,6 +178,18 @@ def test_since_applies_again_and_moves_nothing(workos: FakeWorkOS, style: str) -
     )
     assert read_cursor().position == stands_at
     assert summary["cursor"] == stands_at.last_event_id
+
+
+def test_a_since_without_a_zone_is_utc_wherever_the_machine_is(
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "America/New_York")
+        time.tzset()
+        reconcile("--since", "2026-01-15T12:00:00")
+    time.tzset()
+
+    assert workos.requests()[0]["query"]["range_start"] == "2026-01-15T12:00:00.000Z"
 
 
 def test_since_counts_what_was_dismissed_as_ignored(workos: FakeWorkOS) -> None:
