@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 
 from orgs import workos
@@ -103,8 +103,7 @@ def raise_if_expired(start: CursorState) -> None:
     position = start.position
     if position.last_event_id is None and position.last_event_at is not None:
         # The stream would stand still until that time. An event's own time does no harm.
-        ahead = position.last_event_at - max(start.now, datetime.now(UTC))
-        if ahead > _FUTURE_MARGIN:
+        if position.last_event_at - start.now > _FUTURE_MARGIN:
             raise CursorLost(
                 position, f"the position is a time in the future, {position.last_event_at}"
             )

@@ -1,6 +1,7 @@
 """``manage.py reconcile_workos``: its exact output, its exit codes, its errors in one line."""
 
 import json
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
@@ -16,15 +17,21 @@ from orgs.management.commands import reconcile_workos as command
 from orgs.models import (
     ExternalIdWriteBack,
     Organization,
-    SyncCursor,
     WorkOSConflict,
-    WorkOSEvent,
 )
 from orgs.services import outbox
 from orgs.services.compare import DisableLimit
+from orgs.services.refresh import dismiss_parked
 from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS
-from tests.builders import an_announcement, an_organization_row
+from tests.builders import (
+    TWO_DAYS_AGO,
+    a_mirrored_organization,
+    an_announcement,
+    an_old_organization,
+    an_organization_row,
+)
+from tests.triggers import a_trigger, execute
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -145,14 +152,6 @@ def test_lost_webhooks_and_lost_events_are_counted_whatever_is_run(
     ]
 
 
-def test_it_waits_for_nothing(workos: FakeWorkOS) -> None:
-    an_announcement("event_held_back")
-
-    reconcile()
-
-    assert workos.count_requests(path="/events") == 1
-
-
 @pytest.mark.parametrize("style", ["event", "time", "time without a zone", "date"])
 def test_since_applies_again_and_moves_nothing(workos: FakeWorkOS, style: str) -> None:
     long_ago = datetime.now(UTC) - timedelta(days=3)
@@ -179,6 +178,33 @@ def test_since_applies_again_and_moves_nothing(workos: FakeWorkOS, style: str) -
     )
     assert read_cursor().position == stands_at
     assert summary["cursor"] == stands_at.last_event_id
+
+
+def test_a_since_without_a_zone_is_utc_wherever_the_machine_is(
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "America/New_York")
+        time.tzset()
+        reconcile("--since", "2026-01-15T12:00:00")
+    time.tzset()
+
+    assert workos.requests()[0]["query"]["range_start"] == "2026-01-15T12:00:00.000Z"
+
+
+def test_since_counts_what_was_dismissed_as_ignored(workos: FakeWorkOS) -> None:
+    workos.emit({"event": "organization.created", "data": {"id": "org_bad"}})
+    workos.emit({"event": "organization.created", "data": {"id": "org_bad_too"}})
+    reconcile()
+    dismissed, parked = (event["id"] for event in workos.all_events())
+    dismiss_parked([dismissed])
+
+    out, err, code = run_command("--events-only", "--since", "2026-01-01", "--format", "json")
+
+    events = json.loads(out)["events"]
+    assert (events["parked"], events["ignored"], code) == (1, 1, 0)
+    assert f"parked {parked}" in err
+    assert dismissed not in err
 
 
 @pytest.mark.parametrize(
@@ -291,17 +317,6 @@ def test_failed_write_backs_and_conflicts_are_counted_and_kept(workos: FakeWorkO
     assert ExternalIdWriteBack.objects.conflicts().count() == 1
 
 
-def test_a_missed_webhook_is_resolved(workos: FakeWorkOS) -> None:
-    acme = workos.create_organization(name="Acme", emits=False)
-    an_announcement("event_lost", ago=timedelta(minutes=5), workos_id=acme["id"])
-
-    reconcile()
-
-    assert WorkOSEvent.objects.get().outcome == "missing"
-    assert Organization.objects.get().name == "Acme"
-    assert SyncCursor.objects.get().last_event_id is None
-
-
 def test_a_missed_webhook_that_cant_be_resolved_is_reported_after_the_rest_is_done(
     workos: FakeWorkOS,
 ) -> None:
@@ -319,28 +334,11 @@ def test_a_missed_webhook_that_cant_be_resolved_is_reported_after_the_rest_is_do
 
 # Snapshots ----------------------------------------------------------------------------------
 
-LONG_AGO = (datetime.now(UTC) - timedelta(days=2)).isoformat()
-
-
-def a_live_organization(workos: FakeWorkOS) -> None:
-    """An organization in sync: without one, a 404 proves nothing."""
-    workos.create_organization(
-        id="org_live", name="Live", external_id="gram-live", at=LONG_AGO, emits=False
-    )
-    an_organization_row("gram-live", name="Live", workos_id="org_live")
-
 
 def a_drifted_world(workos: FakeWorkOS) -> None:
     """A row renamed here, one whose organization is deleted, one missing, and one disabled here."""
-    workos.create_organization(
-        id="org_new", name="New", external_id="gram-new", at=LONG_AGO, emits=False
-    )
-    workos.create_organization(
-        id="org_there", name="There", external_id="gram-there", at=LONG_AGO, emits=False
-    )
-    workos.create_organization(
-        id="org_off", name="Off", external_id="gram-off", at=LONG_AGO, emits=False
-    )
+    for id_, name in (("new", "New"), ("there", "There"), ("off", "Off")):
+        an_old_organization(workos, name, id=f"org_{id_}", external_id=f"gram-{id_}")
     an_organization_row("gram-there", name="Here", workos_id="org_there")
     an_organization_row("gram-missing", workos_id="org_missing")
     an_organization_row("gram-off", name="Off", workos_id="org_off", disabled_at=datetime.now(UTC))
@@ -435,7 +433,7 @@ def test_as_text_it_shows_each_difference_with_old_and_new_values(workos: FakeWo
 
 
 def test_the_differences_shown_are_capped_with_a_count_of_the_rest(workos: FakeWorkOS) -> None:
-    workos.seed(organizations=60, external_id_prefix="gram-", at=LONG_AGO, emits=False)
+    workos.seed(organizations=60, external_id_prefix="gram-", at=TWO_DAYS_AGO, emits=False)
 
     out, _, _ = run_command("--dry-run")
 
@@ -458,31 +456,14 @@ def test_the_same_state_gives_the_same_bytes(workos: FakeWorkOS) -> None:
 def test_a_dry_run_says_how_to_repair(workos: FakeWorkOS) -> None:
     a_drifted_world(workos)
 
+    workos.seed(organizations=3)
+
     out, err, code = run_command("--dry-run")
 
     assert (err, code) == ("", 0)
+    assert "events read                           3" in out.splitlines()
     assert out.endswith("not in sync; run it without --dry-run and --check to repair\n")
     assert Organization.objects.filter(name="There").count() == 0
-
-
-def test_a_dry_run_counts_the_events_that_wait(workos: FakeWorkOS) -> None:
-    workos.seed(organizations=3)
-
-    out, _, _ = run_command("--dry-run", "--format", "json")
-
-    assert json.loads(out)["events"]["read"] == 3
-    assert not Organization.objects.exists()
-
-
-def test_check_exits_3_if_not_in_sync_and_0_if_in_sync(workos: FakeWorkOS) -> None:
-    a_drifted_world(workos)
-
-    drifted = run_command("--check")
-    run_command()
-    in_sync = run_command("--check")
-
-    assert (drifted[1], drifted[2]) == ("not in sync", 3)
-    assert (in_sync[1], in_sync[2]) == ("", 0)
 
 
 def test_an_event_without_an_id_at_the_streams_end_is_nothing_to_do_for_ever(
@@ -496,23 +477,8 @@ def test_an_event_without_an_id_at_the_streams_end_is_nothing_to_do_for_ever(
     assert (json.loads(out)["in_sync"], err, code) == (True, "", 0)
 
 
-def test_conflicts_change_neither_in_sync_nor_the_exit_code(workos: FakeWorkOS) -> None:
-    workos.create_organization(
-        id="org_1", name="Acme", external_id="theirs", at=LONG_AGO, emits=False
-    )
-    an_organization_row("gram-1", name="Acme", workos_id="org_1")
-
-    out, err, code = run_command("--check", "--format", "json")
-
-    summary = json.loads(out)
-    assert (err, code) == ("", 0)
-    assert summary["in_sync"] is True
-    assert summary["snapshot"]["conflicts"] == 1
-    assert summary["changes"][0]["change"] == "conflict"
-
-
 def test_an_error_of_the_list_is_reported_after_what_was_seen(workos: FakeWorkOS) -> None:
-    workos.seed(organizations=150, external_id_prefix="gram-", at=LONG_AGO, emits=False)
+    workos.seed(organizations=150, external_id_prefix="gram-", at=TWO_DAYS_AGO, emits=False)
     workos.misbehave("slow", seconds=0, path="/organizations", exact=True)
     workos.misbehave("html", path="/organizations", exact=True)
 
@@ -527,7 +493,7 @@ def test_an_error_of_the_list_is_reported_after_what_was_seen(workos: FakeWorkOS
 
 
 def test_more_missing_than_max_disable_is_exit_1_and_says_what_to_do(workos: FakeWorkOS) -> None:
-    a_live_organization(workos)
+    a_mirrored_organization(workos)
     for number in range(3):
         an_organization_row(f"gram-{number}", workos_id=f"org_missing_{number}")
 
@@ -576,70 +542,6 @@ def test_an_id_that_is_none_does_not_keep_the_others_from_being_repaired(
     assert "\n" not in err
 
 
-@pytest.mark.parametrize("acknowledged", [False, True])
-def test_strict_exits_3_for_a_conflict_that_nobody_has_acknowledged(
-    workos: FakeWorkOS, *, acknowledged: bool
-) -> None:
-    workos.create_organization(
-        id="org_1", name="Acme", external_id="theirs", at=LONG_AGO, emits=False
-    )
-    an_organization_row("gram-1", name="Acme", workos_id="org_1")
-    run_command()
-    at = datetime.now(UTC) if acknowledged else None
-    WorkOSConflict.objects.update(acknowledged_at=at)
-
-    _, _, code = run_command("--check", "--strict")
-
-    assert code == (0 if acknowledged else 3)
-    assert run_command("--check")[2] == 0
-
-
-def test_strict_exits_3_for_a_row_that_is_disabled_here(workos: FakeWorkOS) -> None:
-    a_live_organization(workos)
-    Organization.objects.update(disabled_at=datetime.now(UTC))
-
-    _, err, code = run_command("--check", "--strict")
-
-    assert (err, code) == ("in sync, but for conflicts: 0, and rows disabled here: 1", 3)
-    assert run_command("--check")[2] == 0
-
-
-def test_control_characters_never_reach_the_terminal(workos: FakeWorkOS) -> None:
-    workos.create_organization(
-        id="org_1", name="\x1b[2J\x9b31mAcme", external_id="gram-1", at=LONG_AGO, emits=False
-    )
-    an_organization_row("gram-1", name="\x1b]0;title\x07", workos_id="org_1")
-
-    out, err, _ = run_command()
-
-    assert all(character.isprintable() or character == "\n" for character in out + err)
-
-
-def test_what_postgresql_refuses_is_failed_and_its_detail_is_not_shown(workos: FakeWorkOS) -> None:
-    a_live_organization(workos)
-    workos.create_organization(
-        id="org_1", name="A customer", external_id="gram-1", at=LONG_AGO, emits=False
-    )
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "ALTER TABLE organization_metadata ADD billing_email text NOT NULL DEFAULT ''"
-        )
-        cursor.execute("ALTER TABLE organization_metadata ALTER billing_email DROP DEFAULT")
-    try:
-        out, err, code = run_command("--format", "json")
-    finally:
-        with connection.cursor() as cursor:
-            cursor.execute("ALTER TABLE organization_metadata DROP billing_email")
-
-    summary = json.loads(out)
-    assert (summary["snapshot"]["failed"], summary["in_sync"], code) == (1, False, 1)
-    assert 'null value in column "billing_email"' in err
-    assert "A customer" not in err + out
-    cursor_row = SyncCursor.objects.get()
-    assert (cursor_row.reconciled_at, cursor_row.last_failed) == (None, 1)
-    assert cursor_row.snapshot_error_kind == "writes_refused"
-
-
 def test_snapshot_only_leaves_the_events_alone(workos: FakeWorkOS) -> None:
     workos.seed(organizations=3)
     a_drifted_world(workos)
@@ -683,6 +585,145 @@ def test_options_that_make_no_sense_say_what_to_do(arguments: list[str], message
 
     assert (out, code) == ("", 1)
     assert err.startswith(message)
+
+
+# Exit codes ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("state", "check", "strict", "said"),
+    [
+        pytest.param("in sync", 0, 0, "", id="in sync"),
+        pytest.param("drifted", 3, 3, "not in sync", id="drifted"),
+        pytest.param(
+            "conflict",
+            0,
+            3,
+            "in sync, but for conflicts: 1, and rows disabled here: 0",
+            id="conflict",
+        ),
+        pytest.param("kept", 0, 0, "", id="acknowledged conflict"),
+        pytest.param(
+            "disabled",
+            0,
+            3,
+            "in sync, but for conflicts: 0, and rows disabled here: 1",
+            id="disabled here",
+        ),
+        pytest.param("waiting", 3, 3, "not in sync", id="an event waits"),
+    ],
+)
+def test_check_and_strict(
+    workos: FakeWorkOS, state: str, check: int, strict: int, said: str
+) -> None:
+    mirrored = a_mirrored_organization(workos)
+    if state == "drifted":
+        an_old_organization(workos)
+    elif state in ("conflict", "kept"):
+        workos.update_organization(mirrored, external_id="theirs", at=TWO_DAYS_AGO, emits=False)
+        run_command()
+        at = datetime.now(UTC) if state == "kept" else None
+        assert WorkOSConflict.objects.update(acknowledged_at=at) == 1
+    elif state == "disabled":
+        Organization.objects.update(disabled_at=datetime.now(UTC))
+    elif state == "waiting":
+        workos.create_organization(name="Waiting")
+
+    out, _, code = run_command("--check", "--format", "json")
+
+    assert (json.loads(out)["in_sync"], code) == (check == 0, check)
+    assert run_command("--check", "--strict")[1:] == (said, strict)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["--snapshot-only"], ["--check"], ["--dry-run"], ["--org", "gram-mirrored"]],
+    ids=lambda arguments: " ".join(arguments) or "no options",
+)
+@pytest.mark.parametrize("how", ["wrong path", "key of another environment"])
+def test_in_the_wrong_place_nothing_is_disabled_and_the_exit_code_is_1(
+    workos: FakeWorkOS, sync_setting: Callable[..., None], arguments: list[str], how: str
+) -> None:
+    a_mirrored_organization(workos)
+    with FakeWorkOS() as elsewhere:
+        elsewhere.create_organization(name="Another", at=TWO_DAYS_AGO)
+        if how == "wrong path":
+            body = {"message": "Not Found", "code": "not_found"}
+            workos.misbehave("status", status=404, path="/v1", body=body, times=None)
+        address = f"{workos.base_url}/v1" if how == "wrong path" else elsewhere.base_url
+        sync_setting(BASE_URL=address)
+        out, err, code = run_command(*arguments, "--format", "json")
+
+    assert code == 1
+    assert "\n" not in err
+    assert not Organization.objects.disabled().exists()
+    assert Organization.objects.count() == 1
+    if "--org" in arguments:
+        summary = json.loads(out)
+        assert (summary["snapshot"]["unproven"], summary["in_sync"]) == (1, False)
+
+
+def test_what_postgresql_refuses_is_failed_and_the_exit_code_is_1(workos: FakeWorkOS) -> None:
+    an_old_organization(workos, "A customer")
+    execute("ALTER TABLE organization_metadata ADD billing_email text NOT NULL")
+    try:
+        out, err, code = run_command("--format", "json")
+    finally:
+        execute("ALTER TABLE organization_metadata DROP billing_email")
+
+    summary = json.loads(out)
+    assert (summary["snapshot"]["failed"], summary["in_sync"], code) == (1, False, 1)
+    assert 'null value in column "billing_email"' in err
+    # PostgreSQL's DETAIL shows the row.
+    assert "A customer" not in err + out
+
+
+# What is printed of others ------------------------------------------------------------------
+
+ODD = "\x1b]0;title\x07\x9b31m\u202e"
+
+
+@pytest.mark.parametrize("arguments", [[], ["--dry-run"], ["--events-only"], ["--replay-parked"]])
+def test_control_characters_never_reach_the_terminal(
+    workos: FakeWorkOS, arguments: list[str]
+) -> None:
+    renamed = an_old_organization(workos, f"New {ODD}", external_id="gram-1")
+    an_organization_row("gram-1", name=f"Old {ODD}", workos_id=renamed)
+    an_organization_row(f"gram {ODD}", slug="x", workos_id=f"org {ODD}")
+    an_old_organization(workos, f"Refused {ODD}")
+    workos.emit({"id": f"event {ODD}", "event": "organization.created", "data": {"id": ODD}})
+    workos.create_organization(name=f"Refused {ODD}")
+    if "--replay-parked" in arguments:
+        run_command("--events-only")
+
+    refuse = "RAISE EXCEPTION 'no %', NEW.name USING ERRCODE = '23514';"
+    with a_trigger(refuse, when="NEW.name LIKE 'Refused%'"):
+        out, err, _ = run_command(*arguments)
+
+    assert out
+    assert all(character.isprintable() or character == "\n" for character in out + err)
+
+
+@pytest.mark.parametrize("option", ["--org", "--since"])
+def test_control_characters_of_an_option_are_not_printed(workos: FakeWorkOS, option: str) -> None:
+    arguments = ["--events-only"] if option == "--since" else []
+
+    out, err, code = run_command(*arguments, option, ODD)
+
+    assert (out, code) == ("", 1)
+    assert err.isprintable()
+
+
+def test_customers_names_are_not_printed_with_errors_of_the_database(workos: FakeWorkOS) -> None:
+    an_organization_row("gram-other", slug="secret-customer", name="Secret customer")
+    workos.create_organization(name="Secret customer", external_id="gram-1")
+    refuse = "NEW.slug = 'secret-customer';"
+
+    with a_trigger(refuse):
+        out, err, _ = run_command("--events-only")
+
+    assert "organization_metadata_slug_key" in err
+    assert "ecret" not in out + err
 
 
 # Parked events ------------------------------------------------------------------------------

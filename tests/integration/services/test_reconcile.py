@@ -789,6 +789,18 @@ def test_a_true_deletion_is_proven_by_another_linked_row(workos: FakeWorkOS, way
     assert disabled() == ["gone-000"]
 
 
+def test_a_list_that_is_right_proves_nothing_for_another_route(workos: FakeWorkOS) -> None:
+    a_mirrored_organization(workos)
+    missing_rows(2)
+    workos.misbehave("status", status=404, path="/organizations/", body=NO_ROUTE, times=None)
+
+    found = compared()
+
+    assert (kinds(found), disabled()) == (["unproven", "unproven"], [])
+    assert "2 missing organizations not disabled" in found.errors[0]
+    assert cursor().reconciled_at is None
+
+
 def test_only_a_404_of_workoss_own_disables(workos: FakeWorkOS) -> None:
     a_mirrored_organization(workos)
     missing_rows(1)
