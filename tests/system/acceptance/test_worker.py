@@ -17,10 +17,10 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 from django.db.models.functions import Now
 from django_q.models import OrmQ, Schedule
+from orgs.services.schedules import ensure_schedules
 
 from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEvent
 from orgs.services.queue import SYNC_EVENTS, enqueue
-from orgs.services.schedules import ensure_schedules
 from orgs.testing import FakeWorkOS
 from tests.concurrency import wait_until
 from tests.processes import MANAGE, PROJECT, WEBHOOK_SECRET, a_cluster, environment_for
