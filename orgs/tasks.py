@@ -64,7 +64,8 @@ def _reconcile(run: Run, *, only_if_lost: bool = False) -> str:
     if reconciliation is None:
         return "left to the one that is running, or not needed"
     stream.log_parked(reconciliation.events)
-    for report in (reconciliation.snapshot, *(one.report for one in reconciliation.resources)):
+    reports = [reconciliation.snapshot, *(one.report for one in reconciliation.resources)]
+    for report in reports:
         _log_repairs(report)
     for one in reconciliation.resources:
         if one.not_listed:
@@ -73,7 +74,7 @@ def _reconcile(run: Run, *, only_if_lost: bool = False) -> str:
         logger.error("the full reconcile is not complete: %s", one_line(error))
     if reconciliation.in_sync:
         return "in sync"
-    return f"repaired {len(reconciliation.snapshot.drift)}"
+    return f"repaired {sum(len(report.drift) for report in reports)}"
 
 
 def _log_repairs(report: Report) -> None:

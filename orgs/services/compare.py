@@ -12,7 +12,7 @@ from django.db import DatabaseError
 
 from orgs.db import rows
 from orgs.db.errors import is_environment
-from orgs.domain.types import Change, Observation, Outcome, Report, Row, State
+from orgs.domain.types import ORGANIZATION, Change, Observation, Outcome, Report, Row, State
 from orgs.models import Organization
 from orgs.services.apply import Mode, apply
 from orgs.services.decide import Batch
@@ -181,15 +181,26 @@ def failures(report: Report) -> list[str]:
     found = []
     if failed := report.of(Outcome.FAILED):
         found.append(
-            f"PostgreSQL refused to write {counted(len(failed), 'organization')}; "
+            f"PostgreSQL refused to write {_counted(failed)}; "
             f"the first, {failed[0].workos_id}: {failed[0].reason}"
         )
     if unproven := report.of(Outcome.UNPROVEN):
         found.append(
-            f"{counted(len(unproven), 'missing organization')} not disabled; "
+            f"{_counted(unproven, 'missing ')} not {_removed(unproven)}; "
             f"the first, {unproven[0].workos_id}: {unproven[0].reason}"
         )
     return found
+
+
+def _counted(changes: Sequence[Change], which: str = "") -> str:
+    resource = changes[0].resource
+    if resource == ORGANIZATION:
+        return counted(len(changes), f"{which}{resource}")
+    return f"{counted(len(changes), f'{which}row')} of {resource}"
+
+
+def _removed(changes: Sequence[Change]) -> str:
+    return "disabled" if changes[0].resource == ORGANIZATION else "deleted"
 
 
 def counted(number: int, noun: str) -> str:

@@ -234,9 +234,15 @@ class _FullRun:
 
     def _resource_run(self, name: str) -> ResourceRun:
         # Of a resource that is not covered, the events before the listing may not have been read.
-        recent_after = self.recent_after if name in self.covered else None
-        clock = Clock(self.began_at)
-        return ResourceRun(self.run, self.lookups, PLAIN[name], clock, recent_after=recent_after)
+        is_covered, clock = name in self.covered, Clock(self.began_at)
+        return ResourceRun(
+            self.run,
+            self.lookups,
+            PLAIN[name],
+            clock,
+            is_covered=is_covered,
+            recent_after=self.recent_after if is_covered else None,
+        )
 
     def _compare_resources(self) -> None:
         """An error of one is reported, and does not stop the others."""

@@ -23,7 +23,7 @@ from orgs.models import Directory, DirectoryGroup, Organization
 from orgs.services.apply import Mode, apply
 from orgs.services.compare import Run, Seen, in_groups
 from orgs.services.decide import Batch
-from orgs.services.refresh import UNPROVEN, Lookups, proves_absence_of
+from orgs.services.refresh import UNPROVEN_OBJECT, Lookups, proves_absence_of
 from orgs.workos import read_ahead, read_objects, read_organizations
 
 _THREADS = 8
@@ -50,6 +50,8 @@ class ResourceRun:
     lookups: Lookups
     resource: Resource
     clock: Clock
+    is_covered: bool = True
+    """Otherwise nobody relies on its rows yet, and no limit keeps confirmed absences from them."""
     recent_after: datetime | None = None
     """What changed in WorkOS after this is left to its event; None: nothing is."""
     report: Report = field(default_factory=Report)
@@ -213,7 +215,8 @@ class ResourceRun:
             keys = rows.values_list("pk", flat=True)
             missing = [key for key in keys.iterator(_CHUNK) if not is_seen(key)]
             if missing and self._most_absent is None:
-                self._most_absent = self.run.limit.allows(self._rows().count())
+                total = self._rows().count()
+                self._most_absent = self.run.limit.allows(total) if self.is_covered else total
         for group in in_groups(missing, _THREADS):
             if len(self._absent) > (self._most_absent or 0):
                 return
@@ -247,7 +250,7 @@ class ResourceRun:
         name = self.resource.name
         self.report.counts[Outcome.UNPROVEN] += len(absent)
         self.report.changes += [
-            Change(None, one.workos_id, Outcome.UNPROVEN, reason=UNPROVEN, resource=name)
+            Change(None, one.workos_id, Outcome.UNPROVEN, reason=UNPROVEN_OBJECT, resource=name)
             for one in absent
         ]
 

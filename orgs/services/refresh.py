@@ -208,6 +208,11 @@ UNPROVEN = (
     "WORKOS_API_KEY. If it is deleted, disable it in the admin"
 )
 
+UNPROVEN_OBJECT = (
+    "WorkOS answers that there is no such object, but no other one with a row could be found by "
+    "the same address and key, so that proves nothing: see WORKOS_BASE_URL and WORKOS_API_KEY"
+)
+
 
 # Events -------------------------------------------------------------------------------------
 
@@ -291,7 +296,7 @@ def _resolve(event: WorkOSEvent, *, is_missed: bool) -> Change:
         reason = f"WorkOS's {event.resource} can't be read: {observation.error}"
         return _park(recording, reason, rows.payload(observation))
     if not fetched.is_proven:
-        return _park(recording, UNPROVEN)
+        return _park(recording, UNPROVEN if resource is None else UNPROVEN_OBJECT)
     report = apply(
         Batch(
             observations=[observation],

@@ -278,12 +278,15 @@ def group_deleted(workos: FakeWorkOS, acme: str) -> None:
     directory = workos.directories.create(name="Okta", organization_id=acme)["id"]
     kept = workos.directory_groups.create(name="Kept", directory_id=directory)["id"]
     group = workos.directory_groups.create(name="Staff", directory_id=directory)["id"]
-    for number in range(3):
-        person = workos.directory_users.create(email=f"{number}@b.c", directory_id=directory)["id"]
+    people = [
+        workos.directory_users.create(email=f"{number}@b.c", directory_id=directory)["id"]
+        for number in range(3)
+    ]
+    for person in people:
         workos.directory_groups.add_user(group, person)
         workos.directory_groups.add_user(kept, person)
     workos.directory_groups.delete(group)
-    workos.directory_users.delete(person)
+    workos.directory_users.delete(people[0])
 
 
 def member_again(workos: FakeWorkOS, acme: str) -> None:

@@ -1,0 +1,347 @@
+"""Which resources are followed, listed and covered, when settings change and types are refused."""
+
+from typing import Any
+
+import pytest
+
+from orgs import tasks
+from orgs.db.cursor import read_cursor
+from orgs.domain.resources import NAMES, event_types
+from orgs.models import Organization, WorkOSEvent
+from orgs.services import reconcile_resources, stream
+from orgs.services.compare import DisableLimit, Run
+from orgs.services.coverage import SettingsDiffer, adopt_settings, retry_refused, uncovered
+from orgs.services.reconcile import reconcile
+from orgs.services.stream import drain_and_wait, drain_to_end
+from orgs.services.worker import Watch
+from orgs.testing import FakeWorkOS
+from tests.builders import TWO_DAYS_AGO
+from tests.mirrored import held, mirrored
+
+pytestmark = pytest.mark.usefixtures("database")
+
+PEOPLE = ("organization", "user", "membership")
+
+
+@pytest.fixture
+def acme(workos: FakeWorkOS, sync_setting: Any) -> str:
+    sync_setting(DRAIN_DEADLINE=1.0)
+    created = workos.create_organization(name="Acme", external_id="gram-1", at=TWO_DAYS_AGO)
+    drain_to_end()
+    return str(created["id"])
+
+
+def a_member(workos: FakeWorkOS, acme: str, email: str, **options: Any) -> str:
+    ada = workos.users.create(email=email, **options)["id"]
+    return str(workos.memberships.create(user_id=ada, organization_id=acme, **options)["id"])
+
+
+def people(tables: Any) -> Any:
+    return {name: tables[name] for name in ("user", "membership")}
+
+
+def test_at_first_the_settings_are_followed(acme: str) -> None:
+    state = read_cursor()
+
+    assert state.types == event_types(["organization"])
+    assert state.covered == {"organization"}
+
+
+def test_people_are_switched_on_off_and_on_again(
+    workos: FakeWorkOS, acme: str, sync_setting: Any
+) -> None:
+    a_member(workos, acme, "before@acme.com", at=TWO_DAYS_AGO)
+    just_now = a_member(workos, acme, "just-now@acme.com")
+    # The position moves past their events.
+    workos.create_organization(name="Bolt")
+    drain_to_end()
+
+    sync_setting(RESOURCES=PEOPLE)
+    adopt_settings()
+    during = a_member(workos, acme, "during@acme.com")
+    drain_to_end()
+    assert uncovered(read_cursor()) == ["user", "membership"]
+    assert tasks.cover() == "repaired 4"
+    assert read_cursor().covered == {*PEOPLE}
+    assert people(mirrored()) == people(held(workos))
+
+    sync_setting(RESOURCES=("organization",))
+    adopt_settings()
+    assert read_cursor().covered == {"organization"}
+    workos.memberships.delete(just_now)
+    workos.memberships.deactivate(during)
+    a_member(workos, acme, "while-off@acme.com")
+    workos.create_organization(name="Cord")
+    drain_to_end()
+
+    sync_setting(RESOURCES=PEOPLE)
+    adopt_settings()
+    drain_to_end()
+    a_member(workos, acme, "on-again@acme.com")
+    tasks.cover()
+    drain_to_end()
+
+    assert read_cursor().covered == {*PEOPLE}
+    assert people(mirrored()) == people(held(workos))
+
+
+def test_no_limit_keeps_a_resource_from_being_covered(
+    workos: FakeWorkOS, acme: str, sync_setting: Any
+) -> None:
+    sync_setting(RESOURCES=PEOPLE)
+    adopt_settings()
+    members = [a_member(workos, acme, f"{n}@acme.com", at=TWO_DAYS_AGO) for n in range(13)]
+    drain_to_end()
+    tasks.cover()
+    for resources in [("organization",), PEOPLE]:
+        sync_setting(RESOURCES=resources)
+        adopt_settings()
+    for membership in members[:12]:
+        workos.memberships.delete(membership, emits=False)
+
+    tasks.cover()
+
+    assert read_cursor().covered == {*PEOPLE}
+    assert people(mirrored()) == people(held(workos))
+
+
+def test_the_worker_adopts_its_settings_once(
+    workos: FakeWorkOS, acme: str, sync_setting: Any
+) -> None:
+    older = Watch()
+    older.look()
+    sync_setting(RESOURCES=PEOPLE)
+    Watch().look()
+    assert read_cursor().types == event_types(PEOPLE)
+
+    sync_setting(RESOURCES=("organization",))
+    older.begin()  # its cluster is started anew
+    older.look()
+
+    assert read_cursor().types == event_types(PEOPLE)
+
+
+def test_a_process_with_other_settings_does_not_drain(
+    workos: FakeWorkOS, acme: str, sync_setting: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    sync_setting(RESOURCES=PEOPLE)
+    adopt_settings()
+    sync_setting(RESOURCES=("organization",))
+    workos.create_organization(name="Bolt")
+
+    with pytest.raises(SettingsDiffer):
+        drain_to_end()
+    drain_and_wait()
+
+    assert "WORKOS_RESOURCES of this process differs" in caplog.text
+    assert Organization.objects.count() == 1
+    sync_setting(RESOURCES=PEOPLE)
+    drain_to_end()
+    assert Organization.objects.count() == 2
+
+
+def test_a_page_that_was_read_for_other_types_is_dropped(
+    workos: FakeWorkOS, acme: str, sync_setting: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The settings change between the read and the transaction."""
+    sync_setting(RESOURCES=PEOPLE)
+    a_member(workos, acme, "ada@acme.com")
+    apply, adopted = stream.apply, []
+
+    def adopt_and_apply(batch: Any, mode: Any) -> Any:
+        if not adopted:
+            adopted.append(adopt_settings())
+        return apply(batch, mode)
+
+    sync_setting(RESOURCES=("organization",))
+    workos.create_organization(name="Bolt")
+
+    def adopting(batch: Any, mode: Any) -> Any:
+        sync_setting(RESOURCES=PEOPLE)
+        return adopt_and_apply(batch, mode)
+
+    monkeypatch.setattr(stream, "apply", adopting)
+    drain_to_end()
+
+    # Read again, with the new types, from where the stream stood then.
+    assert {*WorkOSEvent.objects.values_list("resource", flat=True)} == {*PEOPLE}
+
+
+def test_a_resource_that_is_covered_by_the_settings_at_once_has_derived_columns(
+    workos: FakeWorkOS, acme: str, sync_setting: Any
+) -> None:
+    workos.connections.create(name="A", organization_id=acme, state="active", at=TWO_DAYS_AGO)
+    drain_to_end()
+    assert Organization.objects.get().sso_enabled is None
+
+    sync_setting(RESOURCES=("organization", "connection"))
+    adopt_settings()
+    drain_to_end()
+    assert Organization.objects.get().sso_enabled is None
+    tasks.cover()
+    assert Organization.objects.get().sso_enabled is True
+
+    sync_setting(RESOURCES=("organization",))
+    adopt_settings()
+    assert Organization.objects.get().sso_enabled is None
+
+
+# Refused types ------------------------------------------------------------------------------
+
+
+def test_a_refused_type_is_left_out_and_tried_again(
+    workos: FakeWorkOS, acme: str, sync_setting: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    sync_setting(RESOURCES=("organization", "role", "connection"), HOLD_BACK_WINDOW=0.0)
+    adopt_settings()
+    drain_to_end()
+    reconcile(Run())
+    assert read_cursor().covered == {"organization", "role", "connection"}
+    workos.refuse_event_types(["role.created"])
+    workos.create_organization(name="Bolt")
+    workos.roles.create(slug="admin")
+
+    drain_to_end()
+
+    state = read_cursor()
+    assert Organization.objects.count() == 2
+    assert [*state.refused] == ["role.created"]
+    assert "role.created" not in (state.types or ())
+    assert state.covered == {"organization", "connection"}
+    assert "WorkOS refuses events of the type role.created" in caplog.text
+    assert mirrored()["role"] == {}
+
+    retry_refused()
+    assert [*read_cursor().refused] == ["role.created"]
+
+    workos.refuse_event_types([])
+    tasks.reconcile()  # the daily task
+    state = read_cursor()
+    assert (state.refused, state.types) == ({}, event_types(["organization", "connection", "role"]))
+    assert state.covered == {"organization", "role", "connection"}
+    assert mirrored() == held(workos)
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_two_refused_types_are_both_left_out(
+    workos: FakeWorkOS, acme: str, sync_setting: Any, status: int
+) -> None:
+    sync_setting(RESOURCES=NAMES)
+    adopt_settings()
+    workos.refuse_event_types(["role.created", "user.deleted"], status=status)
+    workos.create_organization(name="Bolt")
+
+    drain_to_end()
+
+    assert {*read_cursor().refused} == {"role.created", "user.deleted"}
+    assert Organization.objects.count() == 2
+
+
+# Lists that fail ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("connection", "/connections"),
+        ("membership", "/user_management/organization_memberships"),
+        ("role", "/authorization/roles"),
+    ],
+)
+def test_a_list_that_is_not_there_leaves_the_resource_uncovered(
+    workos: FakeWorkOS, acme: str, sync_setting: Any, name: str, path: str
+) -> None:
+    sync_setting(RESOURCES=("organization", "user", name))
+    adopt_settings()
+    workos.misbehave("status", status=404, path=path)
+
+    found = reconcile(Run())
+
+    assert found.errors == []
+    assert read_cursor().covered == {"organization", "user"}
+    assert [one.resource.name for one in found.resources if one.not_listed] == [name]
+
+    workos.behave()
+    tasks.cover()
+    assert name in read_cursor().covered
+
+
+def test_a_covered_resource_that_cannot_be_listed_is_an_error(
+    workos: FakeWorkOS, acme: str, sync_setting: Any
+) -> None:
+    sync_setting(RESOURCES=("organization", "membership"))
+    adopt_settings()
+    a_member(workos, acme, "ada@acme.com", at=TWO_DAYS_AGO)
+    reconcile(Run())
+    workos.misbehave("status", status=404, path="/user_management/organization_memberships")
+
+    found = reconcile(Run(limit=DisableLimit(rows=0, percent=100)))
+
+    assert [error.partition(":")[0] for error in found.errors] == ["membership"]
+    assert people(mirrored())["membership"] == people(held(workos))["membership"]
+
+
+def test_an_organization_that_is_deleted_meanwhile_is_no_error(
+    workos: FakeWorkOS, acme: str, sync_setting: Any
+) -> None:
+    sync_setting(RESOURCES=("organization", "membership"))
+    adopt_settings()
+    bolt = workos.create_organization(name="Bolt", external_id="gram-2", at=TWO_DAYS_AGO)["id"]
+    a_member(workos, acme, "ada@acme.com", at=TWO_DAYS_AGO)
+    drain_to_end()
+    workos.delete_organization(bolt, emits=False)
+
+    found = reconcile(Run(resources=("membership",)))
+
+    assert (found.errors, found.resources[0].not_listed) == ([], "")
+    assert "membership" in read_cursor().covered
+
+
+# The daily run ------------------------------------------------------------------------------
+
+
+def test_the_daily_run_goes_on_where_it_stopped(
+    workos: FakeWorkOS, acme: str, sync_setting: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconcile_resources, "_THREADS", 1)
+    sync_setting(RESOURCES=("organization", "membership"), HOLD_BACK_WINDOW=0.0)
+    adopt_settings()
+    several = [
+        acme,
+        *(workos.create_organization(name=f"B{n}", at=TWO_DAYS_AGO)["id"] for n in range(2)),
+    ]
+    drain_to_end()
+    reconcile(Run())
+    for organization in several:
+        a_member(workos, organization, f"{organization}@b.c", at=TWO_DAYS_AGO, emits=False)
+
+    counts = []
+    for _ in several:
+        reconcile(Run(scope_seconds=0.0))
+        counts.append(len(mirrored()["membership"]))
+
+    assert counts == [1, 2, 3]
+    assert people(mirrored())["membership"] == people(held(workos))["membership"]
+
+
+def test_what_is_not_covered_is_listed_from_the_beginning(
+    workos: FakeWorkOS, acme: str, sync_setting: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a run had listed before it was switched off may have changed since."""
+    monkeypatch.setattr(reconcile_resources, "_THREADS", 1)
+    sync_setting(RESOURCES=("organization", "membership"), HOLD_BACK_WINDOW=0.0)
+    adopt_settings()
+    workos.create_organization(name="B", at=TWO_DAYS_AGO)
+    drain_to_end()
+    reconcile(Run())
+    reconcile(Run(scope_seconds=0.0))
+    assert read_cursor().progress["membership"] == min(acme, *read_cursor().progress.values())
+    for resources in [("organization",), ("organization", "membership")]:
+        sync_setting(RESOURCES=resources)
+        adopt_settings()
+    a_member(workos, acme, "ada@acme.com", at=TWO_DAYS_AGO, emits=False)
+
+    reconcile(Run(scope_seconds=60.0))
+
+    assert "membership" in read_cursor().covered
+    assert len(mirrored()["membership"]) == 1

@@ -1,0 +1,265 @@
+"""What other apps may call: who has access, with which roles, and a fetch that does not wait."""
+
+import json
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
+
+from orgs import api
+from orgs.db.resources import model_of
+from orgs.domain.resources import NAMES, PLAIN
+from orgs.models import (
+    Organization,
+    OrganizationMembership,
+    Role,
+    SyncCursor,
+    WorkOSUser,
+)
+from orgs.services.reconcile import Reconciliation
+from orgs.testing import FakeWorkOS
+from tests.builders import TWO_DAYS_AGO, an_organization_row
+
+pytestmark = pytest.mark.usefixtures("database")
+
+NOW = TWO_DAYS_AGO
+
+
+@pytest.fixture
+def covered() -> None:
+    SyncCursor.objects.create(stream="organizations", covered=["membership", "role"])
+
+
+@pytest.fixture
+def acme() -> Organization:
+    return an_organization_row("gram-1", workos_id="org_1")
+
+
+def a_membership(**values: Any) -> OrganizationMembership:
+    return OrganizationMembership.objects.create(
+        **{
+            "workos_id": "om_1",
+            "workos_user_id": "user_1",
+            "workos_organization_id": "org_1",
+            "status": "active",
+            "role_slugs": ["admin", "auditor"],
+            **values,
+        }
+    )
+
+
+def a_role(key: str, **values: Any) -> Role:
+    organization, _, slug = key.rpartition(":")
+    return Role.objects.create(
+        workos_id=key, workos_organization_id=organization, slug=slug, **values
+    )
+
+
+def change(model: Any, **values: Any) -> Any:
+    return lambda: model.objects.update(**values)
+
+
+def nothing() -> None:
+    pass
+
+
+RULES = [
+    pytest.param(nothing, True, id="active"),
+    pytest.param(change(OrganizationMembership, status="inactive"), False, id="inactive"),
+    pytest.param(change(OrganizationMembership, status="pending"), False, id="pending"),
+    pytest.param(change(OrganizationMembership, status="Active"), False, id="unknown status"),
+    pytest.param(change(OrganizationMembership, status=None), False, id="no status"),
+    pytest.param(change(OrganizationMembership, deleted_at=NOW), False, id="deleted"),
+    pytest.param(change(Organization, disabled_at=NOW), False, id="organization disabled"),
+    pytest.param(change(Organization, workos_id="org_2"), False, id="organization not here"),
+    pytest.param(change(WorkOSUser, deleted_at=NOW), False, id="user deleted"),
+    pytest.param(lambda: WorkOSUser.objects.all().delete(), True, id="user not here"),
+    pytest.param(change(WorkOSUser, email=None, erased_at=NOW), True, id="user erased"),
+]
+
+
+@pytest.mark.parametrize(("happens", "has_access"), RULES)
+@pytest.mark.usefixtures("covered")
+def test_who_has_access(happens: Any, has_access: bool, acme: Organization) -> None:
+    WorkOSUser.objects.create(workos_id="user_1")
+    a_membership()
+    a_membership(workos_id="om_2", workos_user_id="user_2", workos_organization_id="org_3")
+    for slug in ("admin", "auditor"):
+        a_role(f":{slug}")
+    ada = WorkOSUser(workos_id="user_1")
+
+    happens()
+
+    assert api.has_access("user_1", acme) is has_access
+    assert api.has_access("user_1", "gram-1") is has_access
+    assert api.roles_of("user_1", acme) == (["admin", "auditor"] if has_access else [])
+    assert [one.pk for one in ada.organizations()] == (["gram-1"] if has_access else [])
+    active = OrganizationMembership.objects.active().values_list("pk", flat=True)
+    assert [*active] == (["om_1"] if has_access else [])
+    members = [member.pk for member in acme.members()]
+    assert members == (["om_1"] if has_access else [])
+    assert not api.has_access("user_2", "gram-1")
+    assert not api.has_access("user_1", "gram-2")
+
+
+@pytest.mark.parametrize(
+    ("roles", "slugs"),
+    [
+        ([":admin"], ["admin"]),
+        (["org_1:admin"], ["admin"]),
+        ([":admin", "org_1:admin", "org_1:auditor"], ["admin", "auditor"]),
+        (["org_2:admin"], []),
+        ([":other"], []),
+        ([], []),
+    ],
+    ids=["environment's", "organization's", "both", "another organization's", "other", "none"],
+)
+@pytest.mark.usefixtures("covered")
+def test_roles_that_are_here(roles: list[str], slugs: list[str], acme: Organization) -> None:
+    a_membership()
+    for key in roles:
+        a_role(key)
+
+    assert api.roles_of("user_1", acme) == slugs
+
+
+@pytest.mark.usefixtures("covered")
+def test_a_deleted_role_gives_nothing(acme: Organization) -> None:
+    a_membership()
+    a_role(":admin", deleted_at=NOW)
+    a_role("org_1:auditor")
+
+    assert api.roles_of("user_1", acme) == ["auditor"]
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda acme: api.has_access("user_1", acme),
+        lambda acme: api.roles_of("user_1", acme),
+        lambda acme: [*WorkOSUser(workos_id="user_1").organizations()],
+        lambda acme: [*acme.members()],
+        lambda acme: [*OrganizationMembership.objects.active()],
+    ],
+    ids=["has_access", "roles_of", "organizations", "members", "active"],
+)
+@pytest.mark.usefixtures("covered")
+def test_each_is_one_query(ask: Any, acme: Organization) -> None:
+    a_membership()
+    with CaptureQueriesContext(
+        connection,
+    ) as queries:
+        ask(acme)
+    assert len(queries) == 1
+
+
+@pytest.mark.parametrize(
+    ("covered", "access_is_known", "roles_are_known"),
+    [
+        (["membership", "role"], True, True),
+        (["membership"], True, False),
+        (["role"], False, False),
+        ([], False, False),
+        (None, False, False),
+    ],
+)
+def test_what_is_not_covered_is_not_guessed(
+    covered: list[str] | None, access_is_known: bool, roles_are_known: bool, acme: Organization
+) -> None:
+    if covered is not None:
+        SyncCursor.objects.create(stream="organizations", covered=covered)
+    a_membership()
+
+    for ask, is_known in [(api.has_access, access_is_known), (api.roles_of, roles_are_known)]:
+        if is_known:
+            ask("user_1", acme)
+        else:
+            with pytest.raises(api.ResourceNotCovered, match="is not covered"):
+                ask("user_1", acme)
+
+
+@pytest.mark.usefixtures("covered")
+def test_access_is_found_by_indexes(acme: Organization) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO organization_metadata (id, name, slug, workos_id) "
+            "SELECT 'g' || n, 'n', 's' || n, 'o' || n FROM generate_series(1, 2000) AS n"
+        )
+        cursor.execute(
+            "INSERT INTO workos_organization_membership "
+            "(workos_id, workos_user_id, workos_organization_id, status) "
+            "SELECT 'om' || n, 'u' || n % 5000, 'o' || n % 2000, 'active' "
+            "FROM generate_series(1, 20000) AS n"
+        )
+        cursor.execute("ANALYZE organization_metadata, workos_organization_membership")
+    for ask in (
+        lambda: api.has_access("u7", "g7"),
+        lambda: list(WorkOSUser(workos_id="u7").organizations()),
+        lambda: list(Organization.objects.get(pk="g7").members()),
+    ):
+        with CaptureQueriesContext(connection) as queries:
+            ask()
+        with connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN (FORMAT JSON) {queries[-1]['sql']}")
+            plan = json.dumps(cursor.fetchone()[0])
+        for table in ("organization_metadata", "workos_organization_membership"):
+            assert table in plan
+            assert (
+                f'"Seq Scan", "Parallel Aware": false, "Async Capable": false, "Relation Name": "{table}"'
+                not in plan
+            )
+
+
+# ensure_fresh -------------------------------------------------------------------------------
+
+
+def test_ensure_fresh_brings_one_organization_with_its_resources_now(
+    workos: FakeWorkOS, sync_setting: Any
+) -> None:
+    """At a sign-up, of which the events can't be read yet."""
+    sync_setting(RESOURCES=NAMES)
+    workos.set_hold_back(60.0)
+    acme = workos.create_organization(name="Acme", external_id="gram-1")["id"]
+    ada = workos.users.create(email="ada@acme.com")["id"]
+    workos.roles.create(slug="admin")
+    workos.memberships.create(user_id=ada, organization_id=acme, role="admin")
+
+    found = api.ensure_fresh(acme)
+
+    assert isinstance(found, Reconciliation)
+    assert found.errors == []
+    membership = OrganizationMembership.objects.active().get()
+    assert (membership.workos_organization.pk, membership.workos_user.email) == (
+        "gram-1",
+        "ada@acme.com",
+    )
+    assert api.ensure_fresh("gram-1").in_sync
+    assert api.ensure_fresh(Organization.objects.get()).in_sync
+
+
+def test_ensure_fresh_is_refused_inside_a_transaction(workos: FakeWorkOS) -> None:
+    with transaction.atomic(), pytest.raises(RuntimeError, match="outside of transactions"):
+        api.ensure_fresh("gram-1")
+    assert workos.requests() == []
+
+
+def test_ensure_fresh_of_something_unknown(workos: FakeWorkOS) -> None:
+    with pytest.raises(api.UnknownOrganization):
+        api.ensure_fresh("org_unknown")
+
+
+def test_nothing_else_is_promised() -> None:
+    assert [*api.__all__] == [
+        "ResourceNotCovered",
+        "UnknownOrganization",
+        "ensure_fresh",
+        "has_access",
+        "roles_of",
+    ]
+    for resource in PLAIN.values():
+        assert not any(
+            field.db_constraint
+            for field in model_of(resource)._meta.concrete_fields
+            if field.is_relation
+        )
