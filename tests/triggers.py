@@ -76,5 +76,5 @@ def locked(
 ) -> Iterator["psycopg.Connection[tuple[object, ...]]"]:
     """Another program's connection, which has locked these rows of a table."""
     with another_program() as rival:
-        rival.execute(f"SELECT FROM {table} WHERE {where} FOR UPDATE")  # type: ignore[call-overload]
+        rival.execute(f"SELECT FROM {table} WHERE {where} FOR UPDATE")
         yield rival

@@ -101,12 +101,10 @@ def read_page(types: tuple[str, ...], position: Position) -> EventPage:
 def raise_if_expired(start: CursorState) -> None:
     """Raise ``CursorLost`` if WorkOS can't list everything since the position."""
     position = start.position
-    if position.last_event_id is None and position.last_event_at is not None:
-        # The stream would stand still until that time. An event's own time does no harm.
-        if position.last_event_at - start.now > _FUTURE_MARGIN:
-            raise CursorLost(
-                position, f"the position is a time in the future, {position.last_event_at}"
-            )
+    at = position.last_event_at
+    # The stream would stand still until that time. An event's own time does no harm.
+    if position.last_event_id is None and at is not None and at - start.now > _FUTURE_MARGIN:
+        raise CursorLost(position, f"the position is a time in the future, {at}")
     age = start.since_drained
     if age is not None and position != Position() and age > EVENT_RETENTION:
         raise CursorLost(

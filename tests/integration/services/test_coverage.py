@@ -9,6 +9,7 @@ from orgs.db.cursor import read_cursor
 from orgs.domain.resources import NAMES, event_types
 from orgs.models import Organization, WorkOSEvent
 from orgs.services import reconcile_resources, stream
+from orgs.services.apply import apply
 from orgs.services.compare import DisableLimit, Run
 from orgs.services.coverage import SettingsDiffer, adopt_settings, retry_refused, uncovered
 from orgs.services.reconcile import reconcile
@@ -146,7 +147,7 @@ def test_a_page_that_was_read_for_other_types_is_dropped(
     """The settings change between the read and the transaction."""
     sync_setting(RESOURCES=PEOPLE)
     a_member(workos, acme, "ada@acme.com")
-    apply, adopted = stream.apply, []
+    adopted: list[Any] = []
 
     def adopt_and_apply(batch: Any, mode: Any) -> Any:
         if not adopted:

@@ -379,7 +379,7 @@ def test_a_newer_request_is_not_touched_by_the_answer_to_an_older_one(
 
     def offer(*_: str, **__: Any) -> None:
         with another_program() as rival:
-            rival.execute(f"UPDATE {OUTBOX} SET requested_at = clock_timestamp()")  # type: ignore[call-overload]  # noqa: S608
+            rival.execute(f"UPDATE {OUTBOX} SET requested_at = clock_timestamp()")  # noqa: S608
         if answer is not None:
             raise answer
 
@@ -486,7 +486,7 @@ def test_a_locked_outbox_is_not_waited_for_without_end(
     a_request("org_1")
 
     with another_program() as rival:
-        rival.execute(f"LOCK TABLE {OUTBOX} IN SHARE MODE")  # type: ignore[call-overload]
+        rival.execute(f"LOCK TABLE {OUTBOX} IN SHARE MODE")
         with pytest.raises(OperationalError, match="lock timeout"):
             push()
 
@@ -550,7 +550,7 @@ def test_a_retry_that_waits_for_a_claim_makes_the_claimed_request_due() -> None:
         retrying = start(lambda: retry(["gram-1"]))
         wait_until_blocked()
         rival.execute(
-            f"UPDATE {OUTBOX} SET attempts = 1, next_attempt_at = now() + interval '1 hour'"  # type: ignore[call-overload]  # noqa: S608
+            f"UPDATE {OUTBOX} SET attempts = 1, next_attempt_at = now() + interval '1 hour'"  # noqa: S608
         )
         rival.commit()
         retried = retrying.result()

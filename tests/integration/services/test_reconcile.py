@@ -16,7 +16,7 @@ from django.db import DatabaseError, OperationalError, ProgrammingError, connect
 from django.test.utils import CaptureQueriesContext
 from pytest_django import DjangoAssertNumQueries
 
-import orgs.workos
+from orgs import workos as edge
 from orgs.db.cursor import ensure_cursor, read_cursor, replace_lost
 from orgs.db.leases import Lease
 from orgs.domain.naming import derived_id
@@ -28,12 +28,11 @@ from orgs.services import reconcile as reconciling
 from orgs.services.compare import Comparing, DisableLimit, Run
 from orgs.services.reconcile import (
     Reconciliation,
-    WrongEnvironment,
     reconcile,
     reconcile_unless_busy,
 )
 from orgs.services.reconcile_one import UnknownOrganization, reconcile_organizations
-from orgs.services.refresh import Lookups
+from orgs.services.refresh import Lookups, WrongEnvironment
 from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS
 from orgs.workos import Unavailable
@@ -289,7 +288,12 @@ def test_a_conflict_is_removed_when_it_is_found_solved(workos: FakeWorkOS, way: 
 
     at = TWO_DAYS_AGO if way == "a full run" else None
     workos.update_organization(acme, external_id="gram-1", emits=way == "an event", at=at)
-    {"a full run": compared, "--org": partial(only, acme), "an event": drain_to_end}[way]()
+    if way == "a full run":
+        compared()
+    elif way == "--org":
+        only(acme)
+    else:
+        drain_to_end()
 
     assert (len(before), conflicts()) == (1, {})
 
@@ -525,7 +529,7 @@ def test_a_link_that_moves_meanwhile_is_not_disabled(
 ) -> None:
     a_mirrored_organization(workos)
     missing_rows(1)
-    lookup, move = orgs.workos.lookup, "UPDATE organization_metadata SET workos_id = 'org_new'"
+    lookup, move = edge.lookup, "UPDATE organization_metadata SET workos_id = 'org_new'"
 
     with another_program() as rival, in_thread() as start:
 
@@ -537,7 +541,7 @@ def test_a_link_that_moves_meanwhile_is_not_disabled(
                     rival.commit()
             return answer
 
-        monkeypatch.setattr(orgs.workos, "lookup", and_then_it_moves)
+        monkeypatch.setattr(edge, "lookup", and_then_it_moves)
         running = start(compared)
         if when == "while it is locked":
             wait_until_blocked()
@@ -993,7 +997,7 @@ def test_a_dry_run_finds_what_a_repair_would_page_by_page(
     workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second page finds the row that the first would have created."""
-    read_one = partial(reconciling.read_organizations, limit=1)
+    read_one = partial(edge.read_organizations, limit=1)
     monkeypatch.setattr(reconciling, "read_organizations", read_one)
     second = workos.create_organization(
         id="org_second", name="Second", at=NOON + timedelta(minutes=1), emits=False
@@ -1013,7 +1017,7 @@ def test_a_dry_run_takes_nothing_for_in_sync_that_it_would_have_changed(
     comparing = Comparing(Run(dry=True), Lookups(dry=True))
     comparing.overlay["gram-mirrored"] = Row(id="gram-mirrored", name="Renamed by an earlier page")
 
-    comparing.compare(orgs.workos.read_organizations(None).observations)
+    comparing.compare(edge.read_organizations(None).observations)
 
     assert [change.change for change in comparing.report.changes] == ["linked"]
 
@@ -1082,7 +1086,7 @@ def test_what_happens_while_the_list_is_read_is_not_lost(
 ) -> None:
     """Renamed after its page was read, and before the stream goes on."""
     a_lost_cursor(workos)
-    read = reconciling.read_organizations
+    read = edge.read_organizations
 
     def and_then_it_is_renamed(*args: Any, **values: Any) -> ObjectPage:
         page = read(*args, **values)
@@ -1143,7 +1147,7 @@ def test_a_cursor_that_another_process_has_moved_is_not_moved_back(
     workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a_lost_cursor(workos)
-    read = reconciling.read_organizations
+    read = edge.read_organizations
 
     def and_it_is_moved(*args: Any, **values: Any) -> ObjectPage:
         with another_program() as rival:
@@ -1241,7 +1245,10 @@ def test_an_event_that_is_parked_with_those_of_write_backs_is_reported(workos: F
     an_old_organization(workos)
     bad = {"id": "event_bad", "event": "organization.created", "data": {"id": "org_bad"}}
 
-    found = reconcile(Run(progress=lambda *_: workos.emit(bad) and None))
+    def meanwhile(*_: object) -> None:
+        workos.emit(bad)
+
+    found = reconcile(Run(progress=meanwhile))
 
     assert WorkOSEvent.objects.parked().get().id == "event_bad"
     assert [change.event_id for change in found.events.parked] == ["event_bad"]
@@ -1397,7 +1404,8 @@ def test_what_cant_all_be_asked_for_in_time_is_left_alone(workos: FakeWorkOS) ->
 
 
 def lease_ends() -> datetime | None:
-    return cursor().reconciling_until
+    until: datetime | None = cursor().reconciling_until
+    return until
 
 
 def test_a_second_run_says_so_and_runs_all_the_same(
@@ -1489,8 +1497,11 @@ def test_what_was_repaired_is_reported_even_if_the_cursor_is_locked_at_the_end(
     an_old_organization(workos, external_id="gram-1")
 
     with another_program() as rival:
-        lock = "SELECT FROM workos_sync_cursor FOR UPDATE"
-        found = compared(progress=lambda *_: rival.execute(lock) and None)
+
+        def take_the_lock(*_: object) -> None:
+            rival.execute("SELECT FROM workos_sync_cursor FOR UPDATE")
+
+        found = compared(progress=take_the_lock)
 
     assert (changes(found), len(found.errors)) == ([("gram-1", "created")], 1)
 
@@ -1518,7 +1529,7 @@ def test_a_page_in_sync_takes_few_queries_and_no_write(
 ) -> None:
     workos.seed(organizations=300, at=NOON, external_id_prefix="gram-", emits=False)
     compared()
-    page = orgs.workos.read_organizations(None)
+    page = edge.read_organizations(None)
 
     with django_assert_num_queries(1):
         Comparing(Run(), Lookups()).compare(page.observations, recent_after=NOON)

@@ -219,11 +219,12 @@ def test_a_404_that_any_organization_would_get_disables_nothing(
     resolve: Callable[[str], Change],
     how: str,
 ) -> None:
-    for number in range(others + 1):
-        live = workos.create_organization(name="Acme", external_id=f"gram-{number}")
-        an_organization_row(f"gram-{number}", workos_id=live["id"])
+    mirrored = a_mirrored_organization(workos)
+    for number in range(others):
+        another = workos.create_organization(name="Acme", external_id=f"gram-{number}")
+        an_organization_row(f"gram-{number}", workos_id=another["id"])
     prepare = a_parked_event if resolve is replay_parked else an_announcement
-    prepare(workos_id=live["id"], event_id="event_1")
+    prepare(workos_id=mirrored, event_id="event_1")
     if how == "wrong path":
         workos.misbehave("status", status=404, path="/v1", body=NO_ROUTE, times=None)
         sync_setting(BASE_URL=f"{workos.base_url}/v1")

@@ -17,9 +17,9 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 from django.db.models.functions import Now
 from django_q.models import OrmQ, Schedule
-from orgs.services.schedules import ensure_schedules
 
 from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEvent
+from orgs.services.maintenance import ensure_schedules
 from orgs.services.queue import SYNC_EVENTS, enqueue
 from orgs.testing import FakeWorkOS
 from tests.concurrency import wait_until
