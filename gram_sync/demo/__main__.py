@@ -17,6 +17,7 @@ from gram_sync.demo.stage import HOLD_BACK_SECONDS, Stage, locked
 from gram_sync.demo.story import Story
 from gram_sync.embedded_postgres.server import ServerError
 from gram_sync.processes import PROJECT, ChildFailed, Children, Stopped
+from gram_sync.streams import run_guarded
 from orgs.testing import Refused
 
 _INTRODUCTION: Final = f"""\
@@ -114,4 +115,4 @@ def _compare(story: Story, output: Output) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_guarded(main)

@@ -77,6 +77,7 @@ class Stage:
         self.workos.add_webhook_endpoint(url=f"{self.web_url}/webhooks/workos/", secret=secret)
         return {
             **{name: os.environ[name] for name in _INHERITED if name in os.environ},
+            "ENV_FILE": os.devnull,
             "SECRET_KEY": secrets.token_urlsafe(50),
             "WORKOS_API_KEY": self.workos.api_key,
             "WORKOS_BASE_URL": self.workos.base_url,

@@ -18,9 +18,7 @@ import psutil  # type: ignore[import-untyped]
 import psycopg
 import pytest
 
-from gram_sync import run
 from gram_sync.embedded_postgres import server
-from orgs.testing import FakeWorkOS
 
 PROJECT = Path(__file__).resolve().parents[3]
 
@@ -219,90 +217,3 @@ class TestDemo:
         assert code == 1
         assert output.startswith(f"Another demo (make demo, make serve) runs in {folder}")
         assert output.count("\n") == 1
-
-
-SETTINGS = {
-    "WORKOS_API_KEY": "sk_test_stand_in",
-    "WORKOS_WEBHOOK_SECRET": "whsec_test",
-    "SECRET_KEY": "for-tests-alone-and-long-enough-for-the-checks-of-django",
-}
-
-
-@pytest.fixture(scope="module")
-def database_url() -> Iterator[str]:
-    with open_folder() as folder:
-        yield server.start(folder / "postgres")
-        server.stop(folder / "postgres")
-
-
-class TestRun:
-    def test_without_settings_says_what_to_set_and_starts_nothing(self) -> None:
-        port = free_port()
-
-        with started("gram_sync.run", PORT=str(port)) as process:
-            code, output = finished(process)
-
-        first, second = output.splitlines()
-        assert code == 1
-        assert first.startswith("WORKOS_API_KEY is not set. Set it to ")
-        assert second.startswith("WORKOS_WEBHOOK_SECRET is not set. Set it to ")
-        assert status_of(port, "GET", "/") is None
-
-    def test_a_port_that_is_taken_is_said(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            port = taken.getsockname()[1]
-            with started("gram_sync.run", **SETTINGS, PORT=str(port)) as process:
-                code, output = finished(process)
-
-        assert code == 1
-        assert f"can't listen on 127.0.0.1, port {port}: Address already in use." in output
-
-    def test_sigterm_stops_web_and_worker(self, database_url: str, workos: FakeWorkOS) -> None:
-        place = {"DATABASE_URL": database_url, "WORKOS_BASE_URL": workos.base_url}
-        port = free_port()
-
-        with started("gram_sync.run", **SETTINGS, **place, PORT=str(port)) as process:
-            said = read_until(process, "createsuperuser")
-            answers = status_of(port, "POST", "/webhooks/workos/")
-            wait_until(lambda: len(family(process.pid)) > 7)  # the worker is at work
-            processes = family(process.pid)
-            process.terminate()
-            code, rest = finished(process)
-
-        assert "https://YOUR-HOST/webhooks/workos/" in said
-        assert answers == 401
-        assert (code, rest.splitlines()[-1]) == (0, "Stopped.")
-        assert running_ones(processes) == []
-        assert status_of(port, "GET", "/") is None
-
-    def test_a_worker_that_dies_takes_the_web_process_along(
-        self, database_url: str, workos: FakeWorkOS
-    ) -> None:
-        place = {"DATABASE_URL": database_url, "WORKOS_BASE_URL": workos.base_url}
-
-        with started("gram_sync.run", **SETTINGS, **place, PORT=str(free_port())) as process:
-            read_until(process, "createsuperuser")
-            processes = family(process.pid)
-            the_worker_of(processes).kill()
-            code, rest = finished(process)
-
-        assert code == 1
-        assert "The worker ended by itself (killed by SIGKILL)" in rest
-        assert running_ones(processes) == []
-
-
-@pytest.mark.parametrize(
-    "content", [pytest.param(None, id="none was kept"), pytest.param("\n", id="an empty file")]
-)
-def test_the_secret_key_is_kept_for_its_owner_alone(tmp_path: Path, content: str | None) -> None:
-    path = tmp_path / "new" / "secret_key"
-    if content is not None:
-        path.parent.mkdir()
-        path.write_text(content)
-
-    before = run.read_secret_key(path)
-    run.keep_secret_key(path, "a-key")
-
-    assert before is None
-    assert run.read_secret_key(path) == "a-key"
-    assert path.stat().st_mode & 0o777 == 0o600
