@@ -129,17 +129,14 @@ def test_patience_ends(log: Path) -> None:
 
 
 def test_another_ctrl_c_ends_patience_at_once(log: Path) -> None:
-    began_at = time.monotonic()
-
     with pytest.raises(Stopped), Children() as children:
-        child = children.start("A child", python(IGNORES_SIGTERM), log=log, patience=100)
+        child = children.start("A child", python(IGNORES_SIGTERM), log=log, patience=1_000)
         first_line(children, child)
         children.at_the_end(lambda: os.kill(os.getpid(), signal.SIGINT))
         os.kill(os.getpid(), signal.SIGINT)
         children.wait()
 
     assert child.process.returncode == -signal.SIGKILL
-    assert time.monotonic() - began_at < 50
 
 
 def test_what_does_not_happen_in_time_is_said(log: Path) -> None:
@@ -161,20 +158,6 @@ def test_a_command_that_fails_is_an_error() -> None:
         Children() as children,
     ):
         children.run("It", python("exit(3)"))
-
-
-def test_a_command_that_must_not_be_interrupted_is_not(log: Path) -> None:
-    script = f"""
-import os, signal, time
-os.kill({os.getpid()}, signal.SIGINT)
-time.sleep(0.5)
-print("done")
-"""
-
-    with pytest.raises(Stopped), Children() as children:
-        children.run("It", python(script), log=log, interruptible=False)
-
-    assert log.read_text() == "done\n"
 
 
 def test_a_descriptor_can_be_given_to_all(log: Path) -> None:
