@@ -1,11 +1,11 @@
 """Signals: those inside the transaction are committed with it; those after it stop nothing."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeAlias
 
 import pytest
-from django.db import OperationalError, connection, transaction
+from django.db import DatabaseError, OperationalError, connection, transaction
 from django.dispatch import Signal
 
 from orgs import signals
@@ -238,6 +238,19 @@ def test_a_receiver_that_raises_takes_its_item_alone_along(
     parked = WorkOSEvent.objects.parked().get()
     assert parked.error == "A receiver of changes_applied raised LookupError: not this one"
     assert grants() == ["gram-1", "gram-3"]
+
+
+def test_a_receiver_that_hides_a_database_error_loses_no_event() -> None:
+    """PostgreSQL would roll back at the commit, and say nothing."""
+
+    def careless(**_: Any) -> None:
+        with suppress(DatabaseError), connection.cursor() as cursor:
+            cursor.execute("SELECT 1 / 0")
+
+    with connected(signals.changes_applied, careless):
+        apply_page(a_page(an_event()))
+
+    assert WorkOSEvent.objects.get().outcome == "parked"
 
 
 @pytest.mark.parametrize(
