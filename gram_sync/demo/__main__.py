@@ -1,7 +1,6 @@
 """The demo's command: ``python -m gram_sync.demo --help``; ``make demo`` and ``make serve``."""
 
 import argparse
-import subprocess
 import sys
 import time
 from contextlib import suppress
@@ -11,14 +10,12 @@ from typing import Final
 import psycopg
 
 from gram_sync.demo.comparison import compare, remotes
-from gram_sync.demo.mirror import Mirror
-from gram_sync.demo.output import Output
+from gram_sync.demo.output import lines, say, table, totals
 from gram_sync.demo.stage import HOLD_BACK_SECONDS, Stage, locked
 from gram_sync.demo.story import Story
 from gram_sync.embedded_postgres.server import ServerError
 from gram_sync.processes import PROJECT, ChildFailed, Children, Stopped
 from gram_sync.streams import run_guarded
-from orgs.testing import Refused
 
 _INTRODUCTION: Final = f"""\
 gram-sync mirrors the organizations of WorkOS into a PostgreSQL table,
@@ -52,65 +49,58 @@ def main() -> int:
     default = PROJECT / ".data" / "demo"
     parser.add_argument("--folder", type=Path, default=default, help=folder_help)
     options = parser.parse_args()
+    if hasattr(sys.stdout, "reconfigure"):  # not every encoding has a tick
+        sys.stdout.reconfigure(errors="replace")
     folder = options.folder.absolute()
     try:
         with locked(folder) as lock, Children(inherited=(lock,)) as children:
-            try:
-                return _play(children, folder, stay=options.stay)
-            except (OSError, psycopg.Error):
-                children.check()  # a child that has ended is the better explanation
-                raise
+            return _play(children, folder, stay=options.stay)
     except Stopped as stopped:
         print("The demo was stopped, with everything it had started.", file=sys.stderr)
         return 128 + stopped.number
-    except (ChildFailed, ServerError) as error:
-        print(error, file=sys.stderr)
-    except (OSError, psycopg.Error, Refused, subprocess.CalledProcessError) as error:
-        print(f"The demo failed: {error}\nThe logs are in {folder / 'logs'}.", file=sys.stderr)
-    return 1
+    except (ChildFailed, ServerError, OSError, psycopg.Error) as error:
+        print(f"The demo failed: {error}", file=sys.stderr)
+        return 1
 
 
 def _play(children: Children, folder: Path, *, stay: bool) -> int:
-    output = Output()
-    output.lines(f"{_INTRODUCTION}\n\nSetting up: a new database, its tables, the processes ...")
+    lines(f"{_INTRODUCTION}\n\nSetting up: a new database, its tables, the processes ...")
     started_at = time.monotonic()
     stage = Stage(children, folder)
-    output.lines(f"All run; their logs are in {folder / 'logs'}.")
-    story = Story(stage, Mirror(stage.database_url), output)
+    lines(f"All run; their logs are in {folder / 'logs'}.")
+    story = Story(stage)
     story.play()
-    if found := _compare(story, output):
-        output.lines("\n✗ WorkOS and the mirror differ:", "bold red")
+    if found := _compare(story):
+        lines("\n✗ WorkOS and the mirror differ:", "bold red")
         for difference in found:
-            output.say("✗", difference)
+            say("✗", difference)
     else:
-        output.lines("\n✓ WorkOS and the mirror agree, and no slug ever changed.", "bold green")
-    output.lines(f"It took {time.monotonic() - started_at:.0f} seconds, set-up included.")
+        lines("\n✓ WorkOS and the mirror agree, and no slug ever changed.", "bold green")
+    lines(f"It took {time.monotonic() - started_at:.0f} seconds, set-up included.")
     if stay:
         url = f"{stage.workos.base_url}/organizations/{story.workos_ids['Hooli']}"
         key = f'-H "Authorization: Bearer {stage.workos.api_key}"'
         where = {"web": stage.web_url, "organization": url}
-        output.lines(_TRY_IT.format(**where, key=key, password=stage.password))
+        lines(_TRY_IT.format(**where, key=key, password=stage.password))
         with suppress(Stopped):
             children.wait()
-        output.lines("\nStopping ...")
+        lines("\nStopping ...")
     return 1 if found else 0
 
 
-def _compare(story: Story, output: Output) -> list[str]:
+def _compare(story: Story) -> list[str]:
     """Print what each side has, and return in what they differ: everything is read anew."""
-    output.lines("\nWhat WorkOS has, and what the mirror has", "bold")
+    lines("\nWhat WorkOS has, and what the mirror has", "bold")
     workos, mirror = story.workos, story.mirror
     listed, ledger, rows = workos.all_events(), mirror.events(), mirror.rows()
-    found = []
-    if {event["id"] for event in listed} != {event.id for event in ledger}:
-        found.append("the ledger has not the events that WorkOS has")
-    if story.malformed != [event.id for event in ledger if event.outcome == "parked"]:
-        found.append("not the malformed event is parked, or not alone")
     organizations = remotes(workos.all_organizations(), listed)
-    for remote, row, texts in compare(organizations, rows, mirror.first_slugs):
-        output.add_pair(remote, row, agrees=not texts)
-        found += [f"{remote.name if remote else row and row.name}: {text}" for text in texts]
-    output.totals(ledger, workos.deliveries())
+    compared = list(compare(organizations, rows, mirror.first_slugs))
+    table(compared)
+    totals(ledger, workos.deliveries())
+    found = [text for _, _, texts in compared for text in texts]
+    is_parked = {event["id"]: event["id"] in story.malformed for event in listed}
+    if is_parked != {event.id: event.outcome == "parked" for event in ledger}:
+        found.append("the ledger has other events than WorkOS, or others are parked")
     return found
 
 

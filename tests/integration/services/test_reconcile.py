@@ -1465,12 +1465,15 @@ def test_a_long_run_renews_its_lease_whatever_it_loses_meanwhile(
                 rival.execute("SELECT FROM workos_sync_cursor FOR UPDATE")
             if loses != "nothing":
                 wait_until(lambda: "could not be renewed" in caplog.text, "a renewal has failed")
-        for _ in range(2):
-            before = lease_ends()
-            wait_until(lambda ends=before: lease_ends() != ends, "the lease is renewed")  # type: ignore[misc]
+        for _time in range(2):
+            wait_until(partial(is_renewed, lease_ends()), "the lease is renewed")
 
     assert compared(progress=outlast_the_lease).snapshot.errors == []
     assert lease_ends() is None
+
+
+def is_renewed(end: datetime | None) -> bool:
+    return lease_ends() != end
 
 
 def end_other_backends(rival: "psycopg.Connection[Any]") -> list[tuple[object, ...]]:
