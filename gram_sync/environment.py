@@ -30,15 +30,18 @@ def env_file() -> Path:
 
 
 def read_env_file() -> None:
-    """Add the variables of the file to the environment; those that are set there win."""
+    """Add the variables of the file to the environment; those that have a value there win."""
     path = env_file()
     try:
         content = path.read_text() if path.is_file() else ""
     except (OSError, UnicodeDecodeError) as error:
         raise ImproperlyConfigured(f"{path} can't be read: {error}") from None
     for number, line in enumerate(content.splitlines(), start=1):
-        if not re.match(r"\s*(#|$)|(export )?[A-Za-z_0-9]+=", line):
+        match = re.match(r"\s*(?:#|$)|(?:export )?(\w+)=", line)
+        if not match:
             raise ImproperlyConfigured(f"{path}, line {number}, must look like NAME=value")
+        if match[1] and not text(match[1]):
+            os.environ.pop(match[1], None)
     environ.Env.read_env(io.StringIO(content))
 
 

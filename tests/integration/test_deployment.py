@@ -1,18 +1,22 @@
-"""The systemd units: valid, and such that the processes end and come back as they must."""
+"""What the service is installed and started with: make, requirements, systemd, a container."""
 
 import configparser
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
-from django.conf import settings
 
+from gram_sync.processes import PROJECT
 from orgs.conf import SyncSettings, least_task_timeout
 
-PROJECT = Path(settings.BASE_DIR)
 UNITS = sorted((PROJECT / "gram_sync" / "deployment").glob("*.service"))
+
+
+# systemd ------------------------------------------------------------------------------------
 
 
 def unit(name: str) -> configparser.ConfigParser:
@@ -22,18 +26,10 @@ def unit(name: str) -> configparser.ConfigParser:
     return parser
 
 
-def test_there_is_a_unit_for_each_process() -> None:
-    assert [path.stem for path in UNITS] == [
-        "gram-sync-migrate",
-        "gram-sync-web",
-        "gram-sync-worker",
-    ]
-
-
 @pytest.mark.skipif(
     shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed"
 )
-def test_systemd_finds_nothing_wrong_with_them(tmp_path: Path) -> None:
+def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
     for path in UNITS:
         # It looks whether there is such a program.
         text = path.read_text().replace("/srv/gram-sync/.venv/bin/python", sys.executable)
@@ -48,20 +44,106 @@ def test_systemd_finds_nothing_wrong_with_them(tmp_path: Path) -> None:
     )
 
     # What it says of the machine's own units is not about ours.
-    told = [line for line in verified.stderr.splitlines() if "gram-sync" in line]
-    if verified.returncode and not told:
+    said = [line for line in verified.stderr.splitlines() if "gram-sync" in line]
+    if verified.returncode and not said:
         pytest.skip(f"systemd-analyze can't work here: {verified.stderr}")
-    assert told == []
+    assert said == []
 
 
-@pytest.mark.parametrize("name", ["web", "worker"])
-def test_a_process_that_ends_is_started_again_for_ever(name: str) -> None:
-    assert unit(name)["Service"]["Restart"] == "always"
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        pytest.param("web", "-m gunicorn gram_sync.wsgi", id="web"),
+        pytest.param("worker", "manage.py sync_worker", id="worker"),
+    ],
+)
+def test_a_process_that_ends_is_started_again_for_ever(name: str, command: str) -> None:
+    service = unit(name)["Service"]
+
+    assert command in service["ExecStart"]
+    assert service["Restart"] == "always"
     assert unit(name)["Unit"]["StartLimitIntervalSec"] == "0"
 
 
-def test_the_worker_is_told_alone_and_given_the_time_that_its_tasks_may_take() -> None:
+def test_the_worker_ends_its_cluster_itself_and_has_the_time_for_it() -> None:
     service = unit("worker")["Service"]
 
     assert service["KillMode"] == "mixed"
-    assert int(service["TimeoutStopSec"]) > 2 * least_task_timeout(SyncSettings())
+    assert int(service["TimeoutStopSec"]) > least_task_timeout(SyncSettings())
+
+
+# Requirements -------------------------------------------------------------------------------
+
+
+def pins(name: str) -> dict[str, str]:
+    """The pinned versions of a file, each of which must have hashes."""
+    text = (PROJECT / name).read_text()
+    found = re.findall(r"(?m)^([\w.-]+)(?:\[\w+\])?==(\S+).*\\\n    --hash=sha256:", text)
+    assert len(found) == len(re.findall(r"(?m)^[\w.-]+.*==", text))
+    return {package.lower(): version for package, version in found}
+
+
+def extra(name: str) -> dict[str, str]:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    found = [re.match(r"([\w.-]+)(?:\[\w+\])?==([\w.]+)", each) for each in project[EXTRAS][name]]
+    return {match[1]: match[2] for match in found if match}
+
+
+EXTRAS = "optional-dependencies"
+
+
+def test_requirements_are_what_pyproject_asks_for() -> None:
+    runs, develops = pins("requirements.txt"), pins("requirements-dev.txt")
+
+    assert extra("service").items() <= runs.items()
+    assert extra("dev").items() <= develops.items()
+    assert runs.items() <= develops.items()
+
+
+def test_production_has_no_test_tools_and_no_embedded_database() -> None:
+    assert not pins("requirements.txt").keys() & extra("dev").keys()
+
+
+# Container ----------------------------------------------------------------------------------
+
+
+def test_the_image_runs_as_nobody_special_and_has_no_secrets() -> None:
+    steps = (PROJECT / "Dockerfile").read_text().splitlines()
+    copied = [step.split()[1] for step in steps if step.startswith("COPY")]
+
+    assert "USER 10001:10001" in steps
+    assert copied == ["requirements.txt", "manage.py", "orgs", "gram_sync"]
+
+
+# make ---------------------------------------------------------------------------------------
+
+#: Does what the Makefile needs of a Python, and says the rest.
+STUB = """#!/bin/sh
+case "$*" in
+*version_info* | *ensurepip*) exit 0 ;;
+*"-m venv"*) mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
+*"-c print(1)"*) echo 1 ;;
+*) echo "$0 $*" ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("name", ["python", "a b/python"], ids=["plain", "with a space"])
+def test_make_takes_the_python_that_it_is_given(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "a project"
+    folder.mkdir()
+    for file in ("Makefile", "requirements.txt", "requirements-dev.txt"):
+        shutil.copy(PROJECT / file, folder)
+    python = tmp_path / name
+    python.parent.mkdir(exist_ok=True)
+    python.write_text(STUB)
+    python.chmod(0o755)
+
+    made = subprocess.run(
+        ["make", "run", f"PYTHON={python}"], cwd=folder, capture_output=True, text=True, check=False
+    )
+
+    assert made.returncode == 0, made.stderr
+    assert f"Making .venv with {python} --version" in made.stdout
+    assert "--require-hashes --requirement requirements-dev.txt" in made.stdout
+    assert made.stdout.splitlines()[-1] == ".venv/bin/python -m gram_sync.run"

@@ -61,13 +61,15 @@ def test_https_only_passes_the_deployment_checks() -> None:
 
 def test_the_file_is_read_and_the_environment_wins(tmp_path: Path) -> None:
     file = tmp_path / "settings"
-    file.write_text("\n".join(f"{name}='{value}'" for name, value in COMPLETE.items()))
+    file.write_text(
+        "\n".join(f"{name}='{value}'" for name, value in (COMPLETE | {"WORKERS": "1"}).items())
+    )
 
     from_file = manage("check", ENV_FILE=str(file))
-    both = manage("check", ENV_FILE=str(file), WORKOS_API_KEY="")
+    both = manage("check", ENV_FILE=str(file), WORKERS="0", WORKOS_API_KEY="")
 
     assert (from_file.returncode, from_file.stderr) == (0, "")
-    assert "WORKOS_API_KEY is not set." in both.stderr
+    assert both.stderr.startswith("gram-sync is not configured: WORKERS must be")
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def test_what_cant_be_read_is_said_without_the_secret(
 @pytest.fixture
 def env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "file"
-    variables = {"ENV_FILE": str(path), "SET": "in the environment"}
+    variables = {"ENV_FILE": str(path), "SET": "in the environment", "A": ""}
     monkeypatch.setattr("os.environ", variables)
     monkeypatch.setattr("environ.Env.ENVIRON", variables)
     return path
