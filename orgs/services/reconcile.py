@@ -105,6 +105,7 @@ class Reconciliation:
         """Why not everything is repaired; empty if it is."""
         reports = [self.snapshot, *(one.report for one in self.resources)]
         errors = [text for one in reports for text in (*one.errors, *failures(one))]
+        errors += self.events.errors
         if failed := self.write_backs.failed:
             errors.append(
                 f"{counted(failed, 'write-back')} failed and will be tried again; "

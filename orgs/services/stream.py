@@ -84,14 +84,18 @@ class DrainReport(Report):
 def drain_to_end() -> DrainReport:
     """Apply everything that WorkOS lists after the position, without waiting for anything.
 
-    Then resolve missed webhooks; an error there is in the report. May be repeated and run
-    concurrently. Raises ``CursorLost``, ``WorkOSError`` and ``django.db.Error``; what was applied
-    before stays applied.
+    Then resolve missed webhooks; an error there is in the report, and so is that PostgreSQL refuses
+    every event. May be repeated and run concurrently. Raises ``CursorLost``, ``WorkOSError`` and
+    ``django.db.Error``; what was applied before stays applied.
     """
     report = DrainReport()
     prepare_to_read()
-    _drain(report)
-    report.unresolved = resolve_overdue()
+    try:
+        _drain(report)
+    except WritesRefused as refused:
+        report.errors.append(f"the stream waits: {describe(refused)}")
+    else:
+        report.unresolved = resolve_overdue()
     return report
 
 

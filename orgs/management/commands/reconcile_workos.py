@@ -139,6 +139,8 @@ class Command(BaseCommand):
             self._print(json.dumps(summary))
         else:
             self._print(events_text(summary, WorkOSEvent.objects.counts()))
+        if events.errors:
+            raise CommandError(one_line("; ".join(events.errors)))
         _raise_unresolved(events)
 
     def _replay_parked(self, options: dict[str, Any]) -> None:

@@ -678,6 +678,16 @@ def test_what_postgresql_refuses_is_failed_and_the_exit_code_is_1(workos: FakeWo
     assert "A customer" not in err + out
 
 
+def test_events_that_are_all_refused_are_an_error(workos: FakeWorkOS) -> None:
+    workos.seed(organizations=12)
+
+    with a_trigger("RAISE EXCEPTION 'not now';"):
+        _, err, code = run_command("--events-only")
+
+    assert (code, err.count("parked event_")) == (1, 9)
+    assert err.splitlines()[-1].endswith("the stream waits: PostgreSQL P0001: not now")
+
+
 # What is printed of others ------------------------------------------------------------------
 
 ODD = "\x1b]0;title\x07\x9b31m\u202e"
