@@ -254,7 +254,7 @@ def test_a_list_that_is_not_there_leaves_the_resource_uncovered(
 ) -> None:
     sync_setting(RESOURCES=("organization", "user", name))
     adopt_settings()
-    workos.misbehave("status", status=404, path=path)
+    workos.misbehave("status", status=404, path=path, times=None)
 
     found = reconcile(Run())
 
@@ -274,7 +274,9 @@ def test_a_covered_resource_that_cannot_be_listed_is_an_error(
     adopt_settings()
     a_member(workos, acme, "ada@acme.com", at=TWO_DAYS_AGO)
     reconcile(Run())
-    workos.misbehave("status", status=404, path="/user_management/organization_memberships")
+    workos.misbehave(
+        "status", status=404, path="/user_management/organization_memberships", times=None
+    )
 
     found = reconcile(Run(limit=DisableLimit(rows=0, percent=100)))
 

@@ -1,0 +1,243 @@
+"""Personal data is emptied some time after its deletion, or at once on request, and stays so."""
+
+import io
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import models
+from django.db.models.functions import Now
+
+from orgs import tasks
+from orgs.db.resources import model_of
+from orgs.domain.resources import NAMES, PLAIN
+from orgs.domain.types import Outcome, Position
+from orgs.models import (
+    DirectoryUser,
+    Invitation,
+    OrganizationMembership,
+    WorkOSEvent,
+    WorkOSUser,
+)
+from orgs.services.compare import Run
+from orgs.services.erasure import erase_due, erase_user, held_about
+from orgs.services.reconcile import reconcile
+from orgs.services.stream import drain_to_end, replay
+from orgs.testing import FakeWorkOS
+
+pytestmark = pytest.mark.usefixtures("database")
+
+#: More and less than the thirty days of the setting.
+LONG_AGO, LATELY = datetime.now(UTC) - timedelta(days=31), datetime.now(UTC) - timedelta(days=29)
+AHEAD = datetime.now(UTC) + timedelta(days=1)
+
+PEOPLE: dict[str, Any] = {"email": "ada@acme.com", "data": {"email": "ada@acme.com"}}
+
+
+@pytest.mark.parametrize(
+    ("model", "values", "is_erased"),
+    [
+        pytest.param(WorkOSUser, {"deleted_at": LONG_AGO}, True, id="user, long ago"),
+        pytest.param(WorkOSUser, {"deleted_at": LATELY}, False, id="user, lately"),
+        pytest.param(WorkOSUser, {}, False, id="user who is there"),
+        pytest.param(DirectoryUser, {"deleted_at": LONG_AGO}, True, id="directory user"),
+        pytest.param(DirectoryUser, {"state": "inactive"}, False, id="inactive directory user"),
+        pytest.param(
+            Invitation, {"state": "pending", "expires_at": LONG_AGO}, True, id="expired long ago"
+        ),
+        pytest.param(
+            Invitation, {"state": "pending", "expires_at": LATELY}, False, id="expired lately"
+        ),
+        pytest.param(
+            Invitation,
+            {"state": "accepted", "workos_updated_at": LONG_AGO, "expires_at": AHEAD},
+            True,
+            id="accepted long ago",
+        ),
+        pytest.param(
+            Invitation,
+            {"state": "accepted", "workos_updated_at": LATELY, "expires_at": AHEAD},
+            False,
+            id="accepted lately",
+        ),
+        pytest.param(
+            Invitation,
+            {"state": "pending", "workos_updated_at": LONG_AGO, "expires_at": AHEAD},
+            False,
+            id="pending",
+        ),
+        pytest.param(Invitation, {"deleted_at": LONG_AGO}, True, id="deleted invitation"),
+    ],
+)
+def test_what_is_erased(model: type[models.Model], values: dict[str, Any], is_erased: bool) -> None:
+    model._default_manager.create(pk="key_1", workos_created_at=LONG_AGO, **PEOPLE, **values)
+
+    assert erase_due() == is_erased
+    row: Any = model._default_manager.get()
+
+    assert (row.email, row.data) == ((None, {}) if is_erased else (PEOPLE["email"], PEOPLE["data"]))
+    assert (row.erased_at is not None) == is_erased
+    assert row.workos_created_at == LONG_AGO
+    assert erase_due() == 0
+
+
+def test_after_how_many_days(sync_setting: Any) -> None:
+    sync_setting(ERASE_AFTER_DAYS=1)
+    WorkOSUser.objects.create(pk="user_1", deleted_at=LATELY, **PEOPLE)
+
+    assert "erased 1" in tasks.prune()
+
+
+def test_a_membership_keeps_who_and_where() -> None:
+    OrganizationMembership.objects.create(
+        pk="om_1",
+        workos_user_id="user_1",
+        workos_organization_id="org_1",
+        status="active",
+        role_slugs=["admin"],
+        data={"custom_attributes": {"phone": "1"}},
+        deleted_at=LONG_AGO,
+    )
+
+    assert erase_due() == 1
+
+    row = OrganizationMembership.objects.get()
+    assert (row.workos_user_id, row.workos_organization_id, row.data) == ("user_1", "org_1", {})
+
+
+def test_only_personal_resources_are_erased() -> None:
+    personal = {name for name, resource in PLAIN.items() if resource.is_personal}
+
+    assert personal == {"user", "membership", "invitation", "directory_user"}
+    for name in personal:
+        assert hasattr(model_of(PLAIN[name]), "erased_at")
+
+
+def test_payloads_of_parked_events_about_them_are_emptied() -> None:
+    WorkOSUser.objects.create(pk="user_1", deleted_at=LONG_AGO, **PEOPLE)
+    for key in ("user_1", "user_2"):
+        WorkOSEvent.objects.create(
+            id=f"event_{key}",
+            type="user.updated",
+            resource="user",
+            object_key=key,
+            outcome=Outcome.PARKED,
+            processed_at=Now(),
+            error="why",
+            payload='{"email": "ada@acme.com"}',
+        )
+
+    erase_due()
+
+    payloads = dict(WorkOSEvent.objects.values_list("object_key", "payload"))
+    assert payloads["user_1"] is None
+    assert payloads["user_2"] is not None
+
+
+# One user -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ada(workos: FakeWorkOS, sync_setting: Any) -> str:
+    """Everything that can be held about one user, and something about another."""
+    sync_setting(RESOURCES=NAMES, HOLD_BACK_WINDOW=0.0)
+    acme = workos.create_organization(name="Acme")["id"]
+    directory = workos.directories.create(name="Okta", organization_id=acme)["id"]
+    ids = []
+    for name in ("zoe", "bob"):
+        email = f"{name}@acme.com"
+        ids.append(workos.users.create(email=email, first_name=name, last_name="L")["id"])
+        workos.memberships.create(
+            user_id=ids[-1], organization_id=acme, custom_attributes={"of": name}
+        )
+        invitation = workos.invitations.create(email=email, organization_id=acme)["id"]
+        workos.invitations.accept(invitation, user_id=ids[-1])
+        workos.directory_users.create(email=email, first_name=name, directory_id=directory)
+    drain_to_end()
+    WorkOSEvent.objects.create(
+        id="event_1",
+        type="organization_membership.updated",
+        resource="membership",
+        object_key="om_unknown",
+        outcome=Outcome.PARKED,
+        processed_at=Now(),
+        payload=json.dumps({"user_id": ids[0], "of": "zoe"}),
+    )
+    return str(ids[0])
+
+
+def everything_about(name: str) -> list[str]:
+    """The tables that hold a name anywhere."""
+    found = []
+    for model in (WorkOSUser, OrganizationMembership, Invitation, DirectoryUser, WorkOSEvent):
+        rows = json.dumps([*model._default_manager.values()], default=str)
+        if name in rows:
+            found.append(model._meta.db_table)
+    return found
+
+
+def test_what_is_held_about_one_user_is_found_and_erased(workos: FakeWorkOS, ada: str) -> None:
+    held = held_about(ada)
+    assert {table: len(rows) for table, rows in held.items()} == {
+        "workos_user": 1,
+        "workos_organization_membership": 1,
+        "workos_invitation": 1,
+        "workos_directory_user": 1,
+    }
+    assert "bob" not in json.dumps(held, default=str)
+
+    assert erase_user(ada) == 4
+
+    assert everything_about("zoe") == []
+    assert len(everything_about("bob")) == 4
+    assert WorkOSUser.objects.get(pk=ada).workos_created_at is not None
+
+
+def test_what_was_erased_does_not_come_back(workos: FakeWorkOS, ada: str) -> None:
+    erase_user(ada)
+    workos.users.update(ada, first_name="zoe again")
+    drain_to_end()
+    replay(Position())
+    reconcile(Run())
+    again = reconcile(Run())
+
+    assert everything_about("zoe") == []
+    assert again.in_sync
+
+
+def run(*arguments: str) -> str:
+    out = io.StringIO()
+    call_command("workos_user_data", *arguments, stdout=out)
+    return out.getvalue()
+
+
+def test_the_command_shows(ada: str) -> None:
+    shown = json.loads(run(ada))
+
+    assert [row["email"] for row in shown["workos_user"]] == ["zoe@acme.com"]
+
+
+@pytest.mark.parametrize("answer", ["", "yes", EOFError])
+def test_the_command_asks_again_before_it_erases(
+    ada: str, answer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(question: str) -> str:
+        assert question.startswith(f"Erase 4 rows about {ada}?")
+        if answer is EOFError:
+            raise EOFError
+        return str(answer)
+
+    monkeypatch.setattr("builtins.input", asked)
+    with pytest.raises(CommandError, match="nothing was erased"):
+        run(ada, "--erase")
+    assert WorkOSUser.objects.get(pk=ada).email == "zoe@acme.com"
+
+
+def test_the_command_erases(ada: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("builtins.input", lambda _: f"{ada}\n")
+    assert run(ada, "--erase") == f"erased 4 of 4 rows about {ada}\n"
+    assert everything_about("zoe") == []
+
+    assert run(ada, "--erase", "--no-input").startswith("erased 0 of")
