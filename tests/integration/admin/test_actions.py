@@ -9,7 +9,7 @@ from django.db import connection
 from django.test import Client
 from django_q.models import OrmQ
 
-from orgs.domain.types import ConflictKind
+from orgs.domain.types import ConflictKind, Outcome
 from orgs.models import (
     ExternalIdWriteBack,
     Organization,
@@ -27,10 +27,10 @@ from tests.admin_pages import (
     OUTBOX,
     a_client,
     a_conflict,
+    a_ledger_row,
     a_parked_event,
     a_write_back,
     asks,
-    carry_out,
     choose,
     confirm,
     durable,
@@ -42,9 +42,9 @@ from tests.admin_pages import (
 from tests.builders import NOON, an_organization_row
 from tests.concurrency import another_program
 
-pytestmark = pytest.mark.django_db
+pytestmark = durable
 
-#: Table, action, the row that it is about, the right permission.
+#: Table, action, the row that it is about, its permission.
 ON_ROWS = [
     pytest.param(ORGANIZATIONS, "reconcile", "gram-3", "reconcile_organization", id="reconcile"),
     pytest.param(ORGANIZATIONS, "disable", "gram-1", "disable_organization", id="disable"),
@@ -65,7 +65,9 @@ WITH_PAGES = [
     pytest.param(EVENTS, "replay-all/", "replay_workosevent", id="replay all"),
 ]
 
-PERMISSIONS = sorted({str(each.values[-1]) for each in (*ON_ROWS, *WITH_PAGES)})
+TABLE = {str(case.values[1]): str(case.values[0]) for case in ON_ROWS}
+PERMISSION = {str(case.values[1]): str(case.values[3]) for case in ON_ROWS}
+PERMISSIONS = sorted({str(case.values[-1]) for case in (*ON_ROWS, *WITH_PAGES)})
 
 
 @pytest.fixture
@@ -74,15 +76,23 @@ def rows(workos: FakeWorkOS) -> FakeWorkOS:
     workos.create_organization(id="org_1", name="There", external_id="gram-1")
     workos.create_organization(id="org_2", name="Two", external_id="theirs")
     workos.create_organization(id="org_3", name="New", external_id="gram-3")
-    a_write_back(an_organization_row("gram-1", name="Here", workos_id="org_0"), attempts=3)
+    a_write_back(an_organization_row("gram-1", name="One <b>", workos_id="org_0"), last_error="503")
     an_organization_row("gram-2", name="Two", workos_id="org_2", disabled_at=NOON)
     an_organization_row("gram-3", name="Old", workos_id="org_3")
-    a_parked_event(workos_organization_id="org_3")
+    a_parked_event("event_1", workos_organization_id="org_3")
     a_conflict("org_1", kind=ConflictKind.ROW_CLAIMED, organization_id="gram-1")
     a_conflict("org_2", organization_id="gram-2")
     a_conflict("org_3", organization_id="gram-3")
     SyncCursor.objects.create(stream="organizations")
     return workos
+
+
+@pytest.fixture
+def more_events(rows: FakeWorkOS) -> FakeWorkOS:
+    a_parked_event("event_2", workos_organization_id="org_4")
+    a_parked_event("event_3", workos_organization_id=None)
+    a_ledger_row("event_4")
+    return rows
 
 
 def state() -> list[Any]:
@@ -101,10 +111,17 @@ def posted(action: str, *ids: str, **more: str) -> dict[str, Any]:
     return {**ticked, **more}
 
 
+def act(action: str, ids: str = "") -> list[tuple[str, str]]:
+    """What is said after an action on these rows; on all, if the action has a page."""
+    client = a_client(PERMISSION[action])
+    if ids:
+        return said(client.post(TABLE[action], posted(action, *ids.split()), follow=True))
+    return said(client.post(f"{EVENTS}replay-all/", {"confirmed": "yes"}, follow=True))
+
+
 # Who may, and how ---------------------------------------------------------------------------
 
 
-@durable
 @pytest.mark.parametrize(("table", "action", "id_", "permission"), ON_ROWS)
 def test_an_action_takes_its_permission_a_look_a_login_and_the_pages_token(
     table: str, action: str, id_: str, permission: str, rows: FakeWorkOS
@@ -128,7 +145,6 @@ def test_an_action_takes_its_permission_a_look_a_login_and_the_pages_token(
     assert rows.count_requests(method=None) == 0
 
 
-@durable
 @pytest.mark.parametrize(("table", "page", "permission"), WITH_PAGES)
 def test_an_action_with_a_page_takes_the_same(
     table: str, page: str, permission: str, rows: FakeWorkOS
@@ -148,7 +164,6 @@ def test_an_action_with_a_page_takes_the_same(
     assert rows.count_requests(method=None) == 0
 
 
-@durable
 @pytest.mark.parametrize(("table", "action", "id_", "permission"), ON_ROWS)
 @pytest.mark.parametrize("from_row", [True, False], ids=["button", "list"])
 def test_an_action_is_offered_asks_and_then_does(
@@ -174,7 +189,6 @@ def test_an_action_is_offered_asks_and_then_does(
     assert answer.redirect_chain[0] == (back, 302)
 
 
-@durable
 @pytest.mark.parametrize(("table", "page", "permission"), WITH_PAGES)
 def test_an_action_with_a_page_is_offered_asks_and_then_does(
     table: str, page: str, permission: str, rows: FakeWorkOS
@@ -198,56 +212,109 @@ def test_an_action_with_a_page_is_offered_asks_and_then_does(
     if table == CURSOR:
         task = {"drain/": SYNC_EVENTS, "snapshot/": RECONCILE}[page]
         assert [queued.task["func"] for queued in OrmQ.objects.all()] == [task]
-
-
-@pytest.mark.parametrize("name", ["drain", "snapshot"])
-def test_the_pages_of_earlier_releases_still_work(name: str) -> None:
-    assert a_client(f"{name}_synccursor").get(f"{CURSOR}ring/{name}/").status_code == 200
+        # As in earlier releases.
+        assert client.get(f"{table}ring/{page}").status_code == 200
 
 
 # What it says -------------------------------------------------------------------------------
 
 
-@durable
-def test_the_page_that_asks_says_what_will_happen_to_each_row() -> None:
-    an_organization_row("gram-1", name="One <b>")
-    an_organization_row("gram-2", name="Two", disabled_at=NOON)
-    client = a_client("disable_organization")
-
-    question = choose(client, ORGANIZATIONS, "disable", "gram-1", "gram-2", "gram-3")
-    answer = confirm(client, question)
+@pytest.mark.usefixtures("more_events")
+@pytest.mark.parametrize(
+    ("action", "ids", "lines"),
+    [
+        (
+            "disable",
+            "gram-1 gram-2 gram-9",
+            [
+                "<h1>Disable here: 3 organizations</h1>",
+                "Sets disabled_at to now.",
+                "One &lt;b&gt;</a></th><td>Enabled</td>",
+                "<td>Disabled since 2026-01-15 12:00:00 UTC: nothing happens</td>",
+                '<th scope="row">gram-9</th><td>Not there: nothing happens</td>',
+            ],
+        ),
+        (
+            "replay",
+            "event_1 event_4",
+            [
+                "<td>About org_3; parked: data.name is wrong</td>",
+                "<td>Not parked any more: nothing happens</td>",
+            ],
+        ),
+        ("retry", "gram-1", ["gram-1 → org_0</a></th><td>Waiting: 503</td>"]),
+        ("overwrite", "org_2", ["<td>other_external_id: WorkOS has theirs</td>"]),
+        (
+            "reconcile",
+            "gram-3 gram-9",
+            ["updated gram-3 (org_3): name: &quot;Old&quot; → &quot;New&quot;", "gram-9"],
+        ),
+        (
+            "enable",
+            "gram-1 gram-9",
+            ["There is nothing to do", "<td>Enabled: nothing happens</td>"],
+        ),
+        ("reconcile", "gram-2", ["There is nothing to do", "WorkOS has external_id"]),
+    ],
+)
+def test_the_page_that_asks_says_what_will_happen(action: str, ids: str, lines: list[str]) -> None:
+    question = choose(a_client(PERMISSION[action]), TABLE[action], action, *ids.split())
 
     page = question.content.decode()
-    assert "<h1>Disable here: 3 organizations</h1>" in page
-    assert "Sets disabled_at to now." in page
-    assert "One &lt;b&gt;</a></th><td>Enabled</td>" in page
-    assert "<td>Disabled since 2026-01-15 12:00:00 UTC: nothing happens</td>" in page
-    assert '<th scope="row">gram-3</th><td>Not there: nothing happens</td>' in page
-    assert said(answer) == [
-        ("success", "Disabled: gram-1"),
-        ("info", "Nothing to do: gram-2, gram-3"),
-    ]
-    assert {entry.object_id: entry.change_message for entry in LogEntry.objects.all()} == {
-        "gram-1": "Disabled"
-    }
+    assert [line for line in lines if line not in page] == []
+    assert ("There is nothing to do" in page) != ('value="Yes: ' in page)
 
 
-@durable
-def test_where_there_is_nothing_to_do_there_is_nothing_to_confirm() -> None:
-    an_organization_row("gram-1")
+def test_the_page_that_asks_about_all_parked_events_counts_them(more_events: FakeWorkOS) -> None:
+    client = a_client("replay_workosevent")
 
-    question = choose(a_client("enable_organization"), ORGANIZATIONS, "enable", "gram-1", "gram-2")
+    some = read(client, f"{EVENTS}replay-all/")
+    WorkOSEvent.objects.all().delete()
+    none = read(client, f"{EVENTS}replay-all/")
 
-    page = question.content.decode()
-    assert "<td>Enabled: nothing happens</td>" in page
-    assert "<td>Not there: nothing happens</td>" in page
-    assert 'value="Yes: ' not in page
+    assert "Parked events: 3" in some
+    assert "There is nothing to do" in none
 
 
-@durable
-def test_the_ticked_rows_alone_are_acted_on_and_many_are_counted() -> None:
-    ids = [f"event_{number}" for number in range(8)]
-    for id_ in [*ids, "event_8"]:
+STILL_PARKED = "Still parked (It names no organization, so it can only be dismissed.): event_3"
+
+
+@pytest.mark.usefixtures("more_events")
+@pytest.mark.parametrize(
+    ("action", "ids", "messages"),
+    [
+        ("disable", "gram-1 gram-2", ["Disabled: gram-1", "Nothing to do: gram-2"]),
+        ("replay", "event_1", ["Applied what WorkOS says now (updated): event_1"]),
+        ("replay", "event_3 event_4", [STILL_PARKED, "Nothing to do: event_4"]),
+        ("dismiss", "event_1 event_4", ["Dismissed: event_1", "Nothing to do: event_4"]),
+        ("retry", "gram-1 gram-2", ["Enqueued: gram-1", "Nothing to do: gram-2"]),
+        ("reconcile", "gram-3", ['updated gram-3 (org_3): name: "Old" → "New"']),
+        ("reconcile", "gram-9", ["Not done: gram-9: "]),
+        ("recheck", "org_3", ['updated gram-3 (org_3): name: "Old" → "New"']),
+        ("overwrite", "org_9", ["Not done: org_9 has no conflict any more"]),
+        (
+            "acknowledge",
+            "org_1 org_2 org_9",
+            ["Kept as it is: org_1, org_2", "Nothing to do: org_"],
+        ),
+    ],
+)
+def test_an_action_says_what_became_of_each_row(action: str, ids: str, messages: list[str]) -> None:
+    texts = [text for _, text in act(action, ids)]
+
+    assert len(texts) == len(messages)
+    assert all(text.startswith(start) for text, start in zip(texts, messages, strict=True)), texts
+    kept = set(LogEntry.objects.values_list("object_id", flat=True))
+    assert kept == {id_ for id_ in ids.split() for text in texts if is_kept(text) and id_ in text}
+
+
+def is_kept(text: str) -> bool:
+    return not text.startswith(("Nothing to do", "Not done"))
+
+
+def test_the_ticked_rows_alone_are_acted_on_and_many_are_counted(more_events: FakeWorkOS) -> None:
+    ids = [f"event_{number}" for number in range(10, 18)]
+    for id_ in ids:
         a_parked_event(id_)
     client = a_client("dismiss_workosevent")
 
@@ -255,10 +322,9 @@ def test_the_ticked_rows_alone_are_acted_on_and_many_are_counted() -> None:
 
     assert said(answer) == [("success", f"Dismissed: {', '.join(ids[:5])} and 3 more")]
     assert LogEntry.objects.count() == 8
-    assert [event.pk for event in WorkOSEvent.objects.parked()] == ["event_8"]
+    assert WorkOSEvent.objects.parked().count() == 3
 
 
-@durable
 def test_a_button_leads_back_to_the_row_and_keeps_the_lists_filters() -> None:
     event = a_parked_event("event:1/2")
     client = a_client("dismiss_workosevent")
@@ -270,38 +336,106 @@ def test_a_button_leads_back_to_the_row_and_keeps_the_lists_filters() -> None:
     assert "Dismissed" in read(client, page_of(event, "history"))
 
 
-@durable
+# Errors -------------------------------------------------------------------------------------
+
+ALL_OR_SOME = pytest.mark.parametrize("ids", ["", "event_1 event_2 event_3"], ids=["all", "some"])
+
+
+@ALL_OR_SOME
+def test_an_error_of_workos_over_one_event_does_not_stop_the_rest(
+    ids: str, more_events: FakeWorkOS
+) -> None:
+    more_events.misbehave("status", path="/organizations/org_4", status=503, times=None)
+
+    messages = act("replay", ids)
+
+    assert ("success", "Applied what WorkOS says now (updated): event_1") in messages
+    assert ("warning", STILL_PARKED) in messages
+    assert [level for level, _ in messages[-2:]] == ["error", "error"]
+    assert "Not all could be replayed: " in messages[-2][1]
+    assert messages[-1][1] == "Left as they were: 1. Replay them again later"
+
+
+@ALL_OR_SOME
+def test_a_lock_over_one_event_does_not_stop_the_rest(
+    ids: str, more_events: FakeWorkOS, sync_setting: Any
+) -> None:
+    more_events.create_organization(id="org_4", name="Four", external_id="gram-4")
+    sync_setting(LOCK_TIMEOUT=0.05)
+
+    with another_program() as elsewhere:
+        elsewhere.execute("SELECT FROM organization_metadata FOR UPDATE")
+        messages = act("replay", ids)
+
+    assert ("success", "Applied what WorkOS says now (created): event_2") in messages
+    assert ("error", "Left as they were: 1. Replay them again later") in messages
+    assert WorkOSEvent.objects.get(pk="event_1").outcome == Outcome.PARKED
+
+
+@pytest.mark.parametrize("status", [401, 429])
+def test_an_error_that_is_the_same_for_all_stops_the_replay(
+    status: int, more_events: FakeWorkOS
+) -> None:
+    WorkOSEvent.objects.filter(pk="event_3").update(workos_organization_id="org_3")
+    more_events.misbehave("status", path="/organizations", times=None, status=status)
+
+    assert act("replay")[-1] == ("error", "Left as they were: 3. Replay them again later")
+    assert more_events.count_requests(path="/organizations") == 1
+
+
+@pytest.mark.parametrize("action", ["replay", "reconcile"])
+def test_what_takes_too_long_ends(
+    action: str, more_events: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orgs.admin.calls.MAX_SECONDS", -1.0)
+    before = state()
+
+    messages = act(action, "event_1 event_2" if action == "replay" else "gram-3")
+
+    assert [level for level, _ in messages] == ["error"]
+    assert state() == before
+
+
+@pytest.mark.parametrize(
+    ("method", "text"), [("PUT", "1 write-back failed"), ("GET", "Not done: gram-5: ")]
+)
+def test_reconciling_says_what_workos_did_not_do(
+    method: str, text: str, workos: FakeWorkOS
+) -> None:
+    workos.create_organization(id="org_5", name="Five")
+    an_organization_row("gram-5", name="Five", workos_id="org_5")
+    workos.misbehave("status", status=503, method=method, path="/organizations", times=None)
+
+    level, said_last = act("reconcile", "gram-5")[-1]
+
+    assert (level, said_last[: len(text)]) == ("error", text)
+
+
 @pytest.mark.parametrize(("table", "action", "id_", "permission"), ON_ROWS)
 def test_an_error_of_the_database_is_said(
     table: str, action: str, id_: str, permission: str, rows: FakeWorkOS, sync_setting: Any
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
-    client = a_client(permission)
-    question = choose(client, table, action, id_)
 
     with another_program() as elsewhere:
         for locked in (Organization, ExternalIdWriteBack, WorkOSEvent, WorkOSConflict):
             elsewhere.execute(f"SELECT FROM {locked._meta.db_table} FOR UPDATE")
-        answer = confirm(client, question)
+        messages = act(action, id_)
 
-    assert "error" in [level for level, _ in said(answer)]
+    assert "error" in [level for level, _ in messages]
     assert not LogEntry.objects.filter(change_message__contains="abled").exists()
 
 
-@durable
-def test_what_was_done_and_cant_be_kept_in_the_history_is_said() -> None:
-    organization = an_organization_row("gram-1")
-    client = a_client("disable_organization")
+def test_what_was_done_and_cant_be_kept_in_the_history_is_said(rows: FakeWorkOS) -> None:
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE django_admin_log RENAME TO gone")
         try:
-            answer = carry_out(client, ORGANIZATIONS, "disable", "gram-1")
+            messages = act("disable", "gram-1")
         finally:
             cursor.execute("ALTER TABLE gone RENAME TO django_admin_log")
 
-    organization.refresh_from_db()
-    assert organization.disabled_at is not None
-    assert said(answer) == [
+    assert Organization.objects.get(pk="gram-1").disabled_at is not None
+    assert messages == [
         ("warning", "Done, but it could not be kept in the history: gram-1"),
         ("success", "Disabled: gram-1"),
     ]

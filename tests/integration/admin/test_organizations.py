@@ -1,28 +1,21 @@
-"""An organization's page: what can be edited, its state and history; and what reconciling does."""
+"""An organization's page: what can be edited, its state, and its history."""
 
 from collections.abc import Callable
 from typing import Any, LiteralString
 
 import pytest
-from django.contrib.admin.models import LogEntry
-from django.db import connection
 
 from orgs.admin import OrganizationAdmin
 from orgs.models import Organization
-from orgs.testing import FakeWorkOS
 from tests.admin_pages import (
     CONFLICTS,
     EVENTS,
-    ORGANIZATIONS,
     Response,
     a_client,
     a_conflict,
     a_ledger_row,
     a_parked_event,
     a_write_back,
-    carry_out,
-    choose,
-    confirm,
     durable,
     form_of,
     page_of,
@@ -219,111 +212,3 @@ def test_a_page_links_to_what_a_person_has_to_decide_and_to_the_events() -> None
     assert "<td>not read yet</td>" in page
     assert f'<a href="{EVENTS}?q=gram%261">' in page
     assert not [url for url in (EVENTS, CONFLICTS) if url in blind]
-
-
-# Reconciling --------------------------------------------------------------------------------
-
-
-@durable
-def test_reconciling_says_what_it_would_do_and_then_what_it_did(workos: FakeWorkOS) -> None:
-    for id_, name in (("1", "There"), ("2", "Same")):
-        workos.create_organization(id=f"org_{id_}", name=name, external_id=f"gram-{id_}")
-        an_organization_row(
-            f"gram-{id_}", name={"1": "Here"}.get(id_, name), workos_id=f"org_{id_}"
-        )
-    an_organization_row("gram-3", name="Gone", workos_id="org_gone")
-    an_organization_row("gram-4", name="Not asked for", workos_id="org_gone_too")
-    client = a_client("reconcile_organization")
-
-    question = choose(client, ORGANIZATIONS, "reconcile", "gram-1", "gram-2", "gram-3")
-    before = list(Organization.objects.values_list("name", "disabled_at"))
-    answer = confirm(client, question)
-
-    page = question.content.decode()
-    assert "<h1>Reconcile with WorkOS: 3 organizations</h1>" in page
-    assert "updated gram-1 (org_1): name: &quot;Here&quot; → &quot;There&quot;" in page
-    assert "In sync with WorkOS: nothing happens" in page
-    assert "disabled gram-3 (org_gone)" in page
-    assert ("Here", None) in before
-    assert said(answer) == [
-        ("success", 'updated gram-1 (org_1): name: "Here" → "There"'),
-        ("success", 'disabled gram-3 (org_gone): disabled_at: null → "now"'),
-        ("success", "In sync with WorkOS: gram-2"),
-    ]
-    assert Organization.objects.get(id="gram-1").name == "There"
-    assert [row.id for row in Organization.objects.disabled()] == ["gram-3"]
-    assert sorted(LogEntry.objects.values_list("object_id", "change_message")) == [
-        ("gram-1", 'updated gram-1 (org_1): name: "Here" → "There"'),
-        ("gram-2", "In sync with WorkOS"),
-        ("gram-3", 'disabled gram-3 (org_gone): disabled_at: null → "now"'),
-    ]
-
-
-@durable
-@pytest.mark.parametrize(
-    ("external_id", "text"),
-    [
-        pytest.param("gram-1", "In sync with WorkOS: nothing happens", id="in sync"),
-        pytest.param("theirs", "conflict gram-1 (org_1)", id="in conflict"),
-    ],
-)
-def test_where_nothing_would_be_repaired_there_is_nothing_to_confirm(
-    external_id: str, text: str, workos: FakeWorkOS
-) -> None:
-    workos.create_organization(id="org_1", name="Acme", external_id=external_id)
-    an_organization_row("gram-1", name="Acme", workos_id="org_1")
-
-    question = choose(a_client("reconcile_organization"), ORGANIZATIONS, "reconcile", "gram-1")
-
-    page = question.content.decode()
-    assert text in page
-    assert "There is nothing to do" in page
-
-
-@durable
-@pytest.mark.parametrize(
-    ("id_", "method", "text"),
-    [
-        pytest.param("gram-1", "PUT", "1 write-back failed", id="no write-back"),
-        pytest.param("gram-1", "GET", "Not done: gram-1: ", id="WorkOS can't be asked"),
-        pytest.param("gram-nowhere", "DELETE", "Not done: gram-nowhere: ", id="no such row"),
-    ],
-)
-def test_reconciling_says_what_was_not_done(
-    id_: str, method: str, text: str, workos: FakeWorkOS
-) -> None:
-    workos.create_organization(id="org_1", name="Acme")
-    an_organization_row("gram-1", workos_id="org_1", name="Acme")
-    workos.misbehave("status", status=503, method=method, path="/organizations", times=None)
-    client = a_client("reconcile_organization")
-    sure = {"action": "reconcile_selected", "_selected_action": id_, "confirmed": "yes"}
-
-    level, what = said(client.post(ORGANIZATIONS, sure, follow=True))[-1]
-
-    assert (level, what[: len(text)]) == ("error", text)
-    assert not Organization.objects.disabled().exists()
-
-
-@durable
-def test_looking_again_solves_a_conflict_that_is_no_more(workos: FakeWorkOS) -> None:
-    workos.create_organization(id="org_1", name="New", external_id="gram-1")
-    an_organization_row("gram-1", name="Old", workos_id="org_1")
-    conflict = a_conflict("org_1", organization_id="gram-1")
-
-    answer = carry_out(a_client("recheck_workosconflict"), CONFLICTS, "recheck", "org_1")
-
-    assert said(answer) == [("success", 'updated gram-1 (org_1): name: "Old" → "New"')]
-    assert not type(conflict).objects.exists()
-
-
-@durable
-def test_a_decision_that_solves_nothing_any_more_is_said(workos: FakeWorkOS) -> None:
-    a_conflict("org_1")
-    client = a_client("overwrite_workosconflict")
-    question = choose(client, CONFLICTS, "overwrite", "org_1")
-    with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM workos_conflict")
-
-    ((level, text),) = said(confirm(client, question))
-
-    assert (level, text) == ("error", "Not done: org_1 has no conflict any more")
