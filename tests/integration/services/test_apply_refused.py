@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 from django.db import DatabaseError, OperationalError
 
-from orgs import signals
 from orgs.db.cursor import ensure_cursor, read_cursor
 from orgs.db.errors import describe
 from orgs.domain.naming import slug_candidates
@@ -240,21 +239,6 @@ def test_a_name_whose_slugs_are_all_taken_is_parked() -> None:
     assert list(parked()) == [an_event_id(1)]
 
 
-def test_a_receiver_that_raises_refuses_its_item() -> None:
-    def refuse(changes: tuple[object, ...], **_: object) -> None:
-        if any("org_2" in str(change) for change in changes):
-            raise LookupError("not this one")
-
-    signals.changes_applied.connect(refuse)
-    try:
-        live(*events(3))
-    finally:
-        signals.changes_applied.disconnect(refuse)
-
-    reason = "A receiver of changes_applied raised LookupError: not this one"
-    assert parked() == {an_event_id(2): reason}
-
-
 def test_a_replay_parks_what_is_refused_and_leaves_the_cursor_alone() -> None:
     live(*events(1))
 
@@ -285,13 +269,6 @@ def test_an_event_that_the_ledger_refuses_is_passed_over_as_a_conflict(
 
 
 # Item by item -------------------------------------------------------------------------------
-
-
-def test_content_that_is_refused_is_tried_once_in_its_page_and_once_alone() -> None:
-    with a_trigger("PERFORM nextval('attempts'); RAISE SQLSTATE '22000';"):
-        live(*events(1))
-
-        assert attempts() == 2
 
 
 @pytest.mark.parametrize("code", ["40001", "40P01", "23505"])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from orgs.domain.types import Change, Observation, Outcome, Report, State
+from orgs.domain.types import Change, Outcome, Report
 from tests.builders import an_absence
 
 
@@ -79,7 +79,3 @@ def test_reports_add_up() -> None:
 )
 def test_drift_is_what_is_repaired(report: Report, found: bool) -> None:
     assert report.found_drift is found
-
-
-def test_an_observation_needs_no_event() -> None:
-    assert Observation(workos_id="org_1", state=State.ABSENT).event is None
