@@ -23,8 +23,8 @@ def another_program(**changes: str) -> Iterator["psycopg.Connection[tuple[object
         for key, value in connection.get_connection_params().items()
         if key in ("host", "port", "user", "password", "dbname")
     }
-    with psycopg.connect(**{**params, **changes}) as rival:
-        yield rival
+    with psycopg.connect(**{**params, **changes}) as program:
+        yield program
 
 
 @contextmanager

@@ -75,6 +75,6 @@ def locked(
     table: str = "organization_metadata", where: str = "true"
 ) -> Iterator["psycopg.Connection[tuple[object, ...]]"]:
     """Another program's connection, which has locked these rows of a table."""
-    with another_program() as rival:
-        rival.execute(f"SELECT FROM {table} WHERE {where} FOR UPDATE")
-        yield rival
+    with another_program() as program:
+        program.execute(f"SELECT FROM {table} WHERE {where} FOR UPDATE")
+        yield program

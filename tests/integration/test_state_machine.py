@@ -1,6 +1,7 @@
 """Whatever happens in WorkOS and here, in any order, the mirror ends where a small model says.
 
-Hypothesis makes the history up: organizations come, change and go, with and without their events;
+Hypothesis makes the history up: organizations are created, changed and deleted,
+with and without their events;
 drains, replays, reconciles and write-backs run whole, in part, late and twice; other programs write
 the table. The model (``history``) knows nothing of how any of that is done.
 """

@@ -774,7 +774,7 @@ def test_parked_events_are_replayed_and_those_that_stay_are_named(workos: FakeWo
     assert Organization.objects.get().name == "Readable now"
 
 
-def test_trouble_with_one_parked_event_does_not_stop_the_replay_of_the_rest(
+def test_an_error_of_one_parked_event_does_not_stop_the_replay_of_the_rest(
     workos: FakeWorkOS,
 ) -> None:
     for number in (1, 2, 3):

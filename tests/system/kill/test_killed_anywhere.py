@@ -111,7 +111,7 @@ def _killed_and_started_again(
         arrange(workos)
         killed = launcher.run(work, _address(workos), kill_at=step)
         assert (killed.exit_code, killed.steps[-1:]) == (-signal.SIGKILL, [step])
-        wait_until(_is_alone, "PostgreSQL has noticed that the process is gone")
+        wait_until(_is_alone, "PostgreSQL has noticed that the process has ended")
         for _ in range(_MOST_RUNS):
             assert launcher.run(work, _address(workos)).exit_code == 0
             if not _waits_for_time():
