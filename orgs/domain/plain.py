@@ -84,7 +84,11 @@ class PlainResolution:
 
     def _delete(self, observation: Observation, event: Event, row: PlainRow | None) -> Decision:
         if row is not None and not self._is_fresh(row, event, None):
-            return Decision(observation, Outcome.STALE, plain=row)
+            if self.resource.key_comes_back or row.deleted_at is not None:
+                return Decision(observation, Outcome.STALE, plain=row)
+            # It is final, so it counts whatever was read before it; but it tells nothing newer.
+            after = replace(row, deleted_at=self.known.now)
+            return self._put(observation, Outcome.DELETED, row, after)
         deleted_at = row.deleted_at if row and row.deleted_at else self.known.now
         after = self._overwritten(observation, row, event_id=event.id, deleted_at=deleted_at)
         return self._put(observation, Outcome.DELETED, row, after)

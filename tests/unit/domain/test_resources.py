@@ -48,8 +48,9 @@ def columns(type_: str, **data: Any) -> Any:
         (
             "organization_domain",
             (
-                "organization_domain.created organization_domain.updated organization_domain.verified"
-                " organization_domain.verification_failed organization_domain.deleted"
+                "organization_domain.created organization_domain.updated"
+                " organization_domain.verified organization_domain.verification_failed"
+                " organization_domain.deleted"
             ),
         ),
         ("connection", "connection.activated connection.deactivated connection.deleted"),
