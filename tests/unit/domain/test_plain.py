@@ -117,7 +117,22 @@ def test_an_event_is_applied_if_it_is_fresh(
         pytest.param(PLAIN, DELETED, shown(at=NOW), Outcome.STALE, id="for lists too"),
         pytest.param(PLAIN, DELETED, deleted(9), Outcome.DELETED, id="deleted again"),
         pytest.param(
-            PLAIN, ABSENT, changed(1), Outcome.UPDATED, id="an absence is lifted by an event"
+            PLAIN,
+            ABSENT,
+            changed(1, at=NOON + minutes(1)),
+            Outcome.UPDATED,
+            id="an absence is lifted by a later event",
+        ),
+        pytest.param(PLAIN, ABSENT, changed(1), Outcome.STALE, id="not by what was here before"),
+        pytest.param(
+            UNORDERED, ABSENT, changed(1, UNORDERED), Outcome.STALE, id="without order, by its time"
+        ),
+        pytest.param(
+            UNORDERED,
+            replace(ABSENT, deleted_at=NOON - minutes(1)),
+            changed(1, UNORDERED),
+            Outcome.UPDATED,
+            id="without order, by its later time",
         ),
         pytest.param(
             PLAIN, ABSENT, changed(1, at=NOON - minutes(1)), Outcome.STALE, id="not by an old one"
