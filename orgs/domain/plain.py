@@ -84,7 +84,11 @@ class PlainResolution:
 
     def _delete(self, observation: Observation, event: Event, row: PlainRow | None) -> Decision:
         if row is not None and not self._is_fresh(row, event, None):
-            return Decision(observation, Outcome.STALE, plain=row)
+            if self.resource.key_comes_back or row.deleted_at is not None:
+                return Decision(observation, Outcome.STALE, plain=row)
+            # It is final, so it counts whatever was read before it; but it tells nothing newer.
+            after = replace(row, deleted_at=self.known.now)
+            return self._put(observation, Outcome.DELETED, row, after)
         deleted_at = row.deleted_at if row and row.deleted_at else self.known.now
         after = self._overwritten(observation, row, event_id=event.id, deleted_at=deleted_at)
         return self._put(observation, Outcome.DELETED, row, after)
@@ -96,8 +100,16 @@ class PlainResolution:
             if fields is not None and is_final:
                 return False
             return event.id.encode() > row.last_event_id.encode()
-        if fields is None or fields.updated_at is None or row.updated_at is None:
+        if fields is None:
             return True
+        if row.deleted_at is not None and not self.resource.has_order:
+            # By absence. One clock is WorkOS's: if they differ, the next list repairs it.
+            return event.occurred_at is None or event.occurred_at > row.deleted_at
+        if fields.updated_at is None or row.updated_at is None:
+            return True
+        if row.deleted_at is not None:
+            # By absence: a replay of what was here before must not lift it.
+            return fields.updated_at > row.updated_at
         return fields.updated_at >= row.updated_at
 
     # Objects that were listed or fetched ----------------------------------------------------

@@ -6,6 +6,8 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from orgs.domain.plain import PlainKnown, PlainResolution, parent_keys
 from orgs.domain.resources import (
@@ -98,7 +100,7 @@ def decide(row: PlainRow | None, observation: Observation, **known: Any) -> Deci
         ),
         pytest.param(ROW, deleted(1, at=NOON - minutes(9)), Outcome.DELETED, id="deletion, older"),
         pytest.param(BY_EVENT, deleted(6), Outcome.DELETED, id="deletion by a greater id"),
-        pytest.param(BY_EVENT, deleted(4), Outcome.STALE, id="deletion by a smaller id"),
+        pytest.param(BY_EVENT, deleted(4), Outcome.DELETED, id="deletion by a smaller id"),
         pytest.param(None, deleted(1), Outcome.DELETED, id="deletion of an unknown id"),
     ],
 )
@@ -115,7 +117,22 @@ def test_an_event_is_applied_if_it_is_fresh(
         pytest.param(PLAIN, DELETED, shown(at=NOW), Outcome.STALE, id="for lists too"),
         pytest.param(PLAIN, DELETED, deleted(9), Outcome.DELETED, id="deleted again"),
         pytest.param(
-            PLAIN, ABSENT, changed(1), Outcome.UPDATED, id="an absence is lifted by an event"
+            PLAIN,
+            ABSENT,
+            changed(1, at=NOON + minutes(1)),
+            Outcome.UPDATED,
+            id="an absence is lifted by a later event",
+        ),
+        pytest.param(PLAIN, ABSENT, changed(1), Outcome.STALE, id="not by what was here before"),
+        pytest.param(
+            UNORDERED, ABSENT, changed(1, UNORDERED), Outcome.STALE, id="without order, by its time"
+        ),
+        pytest.param(
+            UNORDERED,
+            replace(ABSENT, deleted_at=NOON - minutes(1)),
+            changed(1, UNORDERED),
+            Outcome.UPDATED,
+            id="without order, by its later time",
         ),
         pytest.param(
             PLAIN, ABSENT, changed(1, at=NOON - minutes(1)), Outcome.STALE, id="not by an old one"
@@ -129,6 +146,9 @@ def test_an_event_is_applied_if_it_is_fresh(
         pytest.param(
             UNORDERED, DELETED, shown(UNORDERED), Outcome.UPDATED, id="a key is listed again"
         ),
+        pytest.param(
+            UNORDERED, BY_EVENT, deleted(4, UNORDERED), Outcome.STALE, id="an old deletion"
+        ),
         pytest.param(PLAIN, DELETED, missing(), Outcome.UNCHANGED, id="missing as well"),
         pytest.param(PLAIN, None, missing(), Outcome.UNKNOWN, id="missing and unknown"),
     ],
@@ -141,7 +161,8 @@ def test_a_tombstone(
     assert decision.outcome == outcome
     after = decision.plain
     if row is not None and after is not None:
-        assert (after.deleted_at is None) == (outcome is Outcome.UPDATED)
+        is_alive = outcome is Outcome.UPDATED or row.deleted_at is None
+        assert (after.deleted_at is None) == is_alive
 
 
 def test_the_first_deletion_dates_the_tombstone() -> None:
@@ -415,3 +436,51 @@ def test_parents_are_named_by_the_observations() -> None:
     observations = [changed(1, DIRECTORY_GROUP_MEMBER, **columns), missing(DIRECTORY_GROUP_MEMBER)]
 
     assert parent_keys(DIRECTORY_GROUP_MEMBER, observations) == {"directory": {"directory_1"}}
+
+
+# Any order ----------------------------------------------------------------------------------
+
+KEYS = ("a", "b")
+histories = st.lists(
+    st.tuples(st.sampled_from(KEYS), st.sampled_from(["change", "change", "delete"])), max_size=8
+)
+
+
+def stream_of(history: list[tuple[str, str]], resource: Resource) -> list[Observation]:
+    """A history as events: each later than the one before, with all fields."""
+    return [
+        (changed if kind == "change" else deleted)(
+            number, resource, key=key, at=NOON + minutes(number), name=f"by {number}"
+        )
+        for number, (key, kind) in enumerate(history, 1)
+    ]
+
+
+@pytest.mark.parametrize("resource", [PLAIN, UNORDERED], ids=lambda one: one.name)
+@given(data=st.data())
+def test_any_order_and_repetition_of_events_ends_alike(
+    resource: Resource, data: st.DataObject
+) -> None:
+    events = stream_of(data.draw(histories), resource)
+    again = data.draw(st.lists(st.sampled_from(events), max_size=5)) if events else []
+    shuffled = data.draw(st.permutations([*events, *again]))
+
+    decides = resolution(resource=resource)
+    for observation in shuffled:
+        decides.decide(observation)
+
+    expected: dict[str, tuple[bool, str]] = {}
+    for observation in events:
+        key, is_deleted = observation.workos_id or "", observation.state is State.ABSENT
+        was_deleted = expected.get(key, (False, ""))[0]
+        if was_deleted and not is_deleted and not resource.key_comes_back:
+            continue  # a deletion is final
+        name = observation.plain.columns["name"] if observation.plain else ""
+        expected[key] = (is_deleted, name)
+    found = {
+        key: (row.deleted_at is not None, row.columns["name"]) for key, row in decides.rows.items()
+    }
+    finally_deleted = {key for key, (is_deleted, _) in expected.items() if is_deleted}
+    assert {key for key, (is_deleted, _) in found.items() if is_deleted} == finally_deleted
+    alive = found.keys() - finally_deleted
+    assert {k: found[k] for k in alive} == {k: expected[k] for k in alive}
