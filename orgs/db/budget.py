@@ -32,10 +32,9 @@ WITH asked (stream_rate, bulk_rate, burst, longest_pause, is_for_stream, wanted)
         LATERAL (SELECT extract(epoch FROM paused_until - now)::float8) AS b (pause)
 ), taken AS (
     SELECT *,
-        CASE WHEN pause IS NULL AND is_for_stream
-            THEN least(wanted, floor(stream)) ELSE 0 END AS of_stream,
-        CASE WHEN pause IS NULL AND NOT (is_for_stream AND stream >= 1)
-            THEN least(wanted, floor(bulk)) ELSE 0 END AS of_bulk
+        CASE WHEN is_for_stream THEN least(wanted, floor(stream)) ELSE 0 END AS of_stream,
+        CASE WHEN is_for_stream AND stream >= 1
+            THEN 0 ELSE least(wanted, floor(bulk)) END AS of_bulk
     FROM filled
 )
 UPDATE workos_request_budget AS budget
