@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 #: The mirror's part of INSTALLED_APPS alone.
 _BARE = """
-INSTALLED_APPS = ["django_q", "orgs"]
+INSTALLED_APPS = ["django.contrib.postgres", "django_q", "orgs"]
 MIDDLEWARE = []
 TEMPLATES = []
 """

@@ -28,7 +28,7 @@ import os
 DEBUG = False
 ALLOWED_HOSTS = ["localhost"]
 STATIC_ROOT = BASE_DIR / "static"
-INSTALLED_APPS += ["django_q", "orgs"]
+INSTALLED_APPS += ["django.contrib.postgres", "django_q", "orgs"]
 DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.postgresql",
