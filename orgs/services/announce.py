@@ -1,4 +1,4 @@
-"""Sends signals about what was written, and logs new conflicts."""
+"""Sends signals about what was written, and logs it."""
 
 import logging
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from orgs.db.errors import ReceiverFailed
 from orgs.domain.naming import one_line
 from orgs.domain.resolution import changes_of
 from orgs.domain.resources import Resource
-from orgs.domain.types import Change, Conflict, Outcome
+from orgs.domain.types import Change, Conflict, Decision, Outcome
 from orgs.models import Organization
 from orgs.services.decide import Decided
 
@@ -46,6 +46,8 @@ def send_changes(decided: Decided, new_conflicts: Sequence[Conflict], taken: Tak
         transaction.on_commit(partial(_send_resources, decided, taken), robust=True)
     if new_conflicts:
         transaction.on_commit(partial(_log_conflicts, new_conflicts), robust=True)
+    if logger.isEnabledFor(logging.DEBUG):
+        transaction.on_commit(partial(_log_decisions, decided.decisions), robust=True)
 
 
 def send_after_commit(changes: Sequence[tuple[Signal, str, str | None]]) -> None:
@@ -119,4 +121,19 @@ def _log_conflicts(conflicts: Sequence[Conflict]) -> None:
             "a conflict waits for a person: %s",
             one_line(conflict.reason),
             extra={"organization": conflict.workos_id, "outcome": Outcome.CONFLICT},
+        )
+
+
+def _log_decisions(decisions: Sequence[Decision]) -> None:
+    for decision in decisions:
+        event = decision.observation.event
+        logger.debug(
+            "%s: %s",
+            event.id if event else decision.observation.workos_id,
+            decision.outcome,
+            extra={
+                "event": event.id if event else None,
+                "organization": decision.observation.workos_id,
+                "outcome": decision.outcome,
+            },
         )

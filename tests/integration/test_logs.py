@@ -21,6 +21,8 @@ from tests.processes import MANAGE, PROJECT, environment_for
 def test_a_parked_event_says_which_and_of_whom(
     workos: FakeWorkOS, caplog: pytest.LogCaptureFixture
 ) -> None:
+    drain_and_wait()
+    caplog.clear()
     workos.emit({"event": "organization.created", "data": {"id": "org_1", "name": 5}})
 
     drain_and_wait()
@@ -35,6 +37,8 @@ def test_a_parked_event_says_which_and_of_whom(
 def test_all_is_quiet_when_all_is_well_and_logged_at_debug(
     workos: FakeWorkOS, caplog: pytest.LogCaptureFixture
 ) -> None:
+    drain_and_wait()
+    caplog.clear()  # of what is said once, about what is read
     acme = workos.create_organization(name="Acme")
     with caplog.at_level(logging.INFO, logger="orgs"):
         drain_and_wait()

@@ -1017,7 +1017,11 @@ def test_an_error_that_comes_back_after_a_good_read_is_logged_again(
     ],
 )
 def test_pauses_grow_with_the_failures_up_to_a_minute_but_not_for_locks(
-    sync_setting: SyncSetting, error: Exception | str, failures: int, pause: float
+    workos: FakeWorkOS,
+    sync_setting: SyncSetting,
+    error: Exception | str,
+    failures: int,
+    pause: float,
 ) -> None:
     sync_setting(POLL_PAUSE=1.0, LOCK_TIMEOUT=0.01)
     set_cursor(failures=failures)
