@@ -22,9 +22,7 @@ from orgs.workos import is_header_text
 
 #: The oldest that Django 5.2 works with. The SQL here needs 12: date_trunc with a time zone.
 LEAST_POSTGRES = 14
-
-#: Bytes of the largest webhook that the view takes.
-LARGEST_WEBHOOK = 1024 * 1024
+LARGEST_WEBHOOK = 1024 * 1024  # bytes that the view takes
 
 #: What each check says, and what to do about it. The ids are a contract.
 _TEXTS = {
