@@ -35,10 +35,14 @@ def readable(time: str) -> str:
     return f"CASE WHEN {time} IS NOT NULL THEN {nearest} END"
 
 
-#: Parameters: seconds as text with unit. True: until the end of the transaction, as SET LOCAL.
-#: Ours never idle: a process that stands still, or whose machine is gone, must not keep its locks.
+#: Parameter: milliseconds. True: until the end of the transaction, as SET LOCAL. Less than the user's
+#: own ``statement_timeout``: a lock that is not available must not look like a statement that takes
+#: long by itself. Ours never idle: a process that stands still, or whose machine is gone, must not
+#: keep its locks.
 SET_LOCK_TIMEOUT = """
-SELECT set_config('lock_timeout', %s, true),
+SELECT set_config('lock_timeout', greatest(1, least(%s::float8,
+        0.9e3 * nullif(extract(epoch FROM current_setting('statement_timeout')::interval), 0)
+    ))::int::text, true),
     set_config('idle_in_transaction_session_timeout', '60s', true)
 """
 

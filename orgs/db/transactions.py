@@ -87,6 +87,5 @@ def _rows(cursor: Any) -> Rows:
     return cursor.fetchall() if cursor.description else []
 
 
-def _lock_timeout(at_most: float | None = None) -> str:
-    seconds = min(sync_settings().lock_timeout, at_most or float("inf"))
-    return f"{int(seconds * 1000)}ms"
+def _lock_timeout(at_most: float | None = None) -> float:
+    return 1000 * min(sync_settings().lock_timeout, at_most or float("inf"))

@@ -16,6 +16,7 @@ from orgs.db.transactions import (
 )
 from tests.builders import an_organization_row
 from tests.concurrency import another_program
+from tests.triggers import execute
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -48,6 +49,20 @@ def test_a_wait_is_as_long_as_the_shorter_of_setting_and_call(sync_setting: Sync
             waits.append(shown("lock_timeout"))
 
     assert waits == ["5s", "2s", "5s"]
+
+
+@pytest.mark.parametrize(
+    ("statement_timeout", "wait"),
+    [("0", "10s"), ("500ms", "450ms"), ("4s", "3600ms"), ("2h", "10s")],
+)
+def test_a_wait_is_shorter_than_any_statement_may_take(statement_timeout: str, wait: str) -> None:
+    execute(f"SET statement_timeout = '{statement_timeout}'")
+    try:
+        with bounded_transaction():
+            execute("SET LOCAL statement_timeout = 0")
+            assert shown("lock_timeout") == wait
+    finally:
+        execute("RESET statement_timeout")
 
 
 @pytest.mark.parametrize("ours", [bounded_transaction, read_only_transaction])

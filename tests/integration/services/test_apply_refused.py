@@ -29,7 +29,7 @@ from tests.builders import (
     apply_page,
 )
 from tests.concurrency import another_program, in_thread, wait_until_blocked
-from tests.triggers import a_trigger, attempts, execute
+from tests.triggers import a_trigger, attempts, execute, locked
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -326,6 +326,19 @@ def test_a_row_that_is_locked_is_not_disabled_before_it_was_tried_again(
         report = compare(an_organization("org_new", external_id="gram-1"))
 
     assert (report.locked, report.claimed) == (["org_new"], {"gram-1"})
+
+
+def test_a_locked_row_is_not_parked_because_statements_may_not_take_long() -> None:
+    an_organization_row("gram-2", workos_id="org_2")
+    execute("SET statement_timeout = '300ms'")
+    try:
+        with locked():
+            report = live(*events(3))
+    finally:
+        execute("RESET statement_timeout")
+
+    assert ledger() == {an_event_id(1): "created"}
+    assert isinstance(report.interrupted_by, OperationalError)
 
 
 def test_item_by_item_stops_where_another_process_has_moved_the_cursor() -> None:
