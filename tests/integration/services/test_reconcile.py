@@ -101,7 +101,7 @@ def test_drift_of_every_kind_is_repaired_and_the_second_run_finds_nothing(
     an_old_organization(workos, "Linked", external_id="gram-linked")
     an_organization_row("gram-linked", name="Linked")
     relinked = an_old_organization(workos, "Relinked", external_id="gram-relinked")
-    an_organization_row("gram-relinked", name="Relinked", workos_id="org_deleted")
+    an_organization_row("gram-relinked", name="Relinked", workos_id="org_replaced")
     renamed = an_old_organization(workos, "WorkOS's name", external_id="gram-renamed")
     an_organization_row("gram-renamed", name="Renamed here", workos_id=renamed)
     an_organization_row("gram-deleted", name="Deleted", workos_id="org_deleted")
@@ -479,9 +479,9 @@ def test_a_locked_row_does_not_keep_the_rest_from_repair(
     assert found.errors == [f"{held} is locked by another program; run it again"]
     assert cursor().reconciled_at is None
     assert changes(compared()) == [
+        ("gram-locked", "updated"),
         ("missing-000", "disabled"),
         ("missing-001", "disabled"),
-        ("gram-locked", "updated"),
     ]
 
 
