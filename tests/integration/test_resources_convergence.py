@@ -183,7 +183,7 @@ def take(world: World, step: Step, settings: Settings) -> None:
                 reconcile_organizations(EVERYTHING, [world.organization(pick)])
 
 
-@hypothesis_settings(max_examples=20)
+@hypothesis_settings(max_examples=12)
 @given(history=histories)
 def test_it_ends_where_workos_is(history: list[Step], settings: Settings) -> None:
     empty_tables()
