@@ -78,8 +78,15 @@ class ResourceRun:
                 self._compare_environment(listing)
                 continue
             self.compare_scopes(listing, self._scopes(listing, after))
-            if listing.scope is Scope.ORGANIZATION and self.stopped_after is None:
+            if self.stopped_after is not None:
+                continue
+            if listing.scope is Scope.ORGANIZATION:
                 self._delete_with_organizations()
+            if self.resource.fetch:
+                # In no list that was read: what they belong to is not here, or not any more.
+                live = _live_scopes()[listing.scope].values("workos_id")
+                strays = self._rows().exclude(**{f"{_scope_column(listing)}__in": live})
+                self._note_missing(strays, lambda _: False, self.clock.now())
 
     def compare(self, observations: list[Observation], began_at: datetime) -> None:
         """Compare objects that were listed or fetched by a request that began then."""

@@ -7,11 +7,13 @@ import pytest
 from orgs import tasks
 from orgs.db.cursor import read_cursor
 from orgs.domain.resources import NAMES, event_types
+from orgs.domain.types import Report
 from orgs.models import Organization, WorkOSEvent
-from orgs.services import reconcile_resources, stream
-from orgs.services.apply import apply
+from orgs.services import reconcile_resources
+from orgs.services.apply import Mode, apply
 from orgs.services.compare import DisableLimit, Run
 from orgs.services.coverage import SettingsDiffer, adopt_settings, retry_refused, uncovered
+from orgs.services.decide import Batch
 from orgs.services.reconcile import reconcile
 from orgs.services.stream import drain_and_wait, drain_to_end
 from orgs.services.worker import Watch
@@ -145,23 +147,15 @@ def test_a_page_that_was_read_for_other_types_is_dropped(
     workos: FakeWorkOS, acme: str, sync_setting: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The settings change between the read and the transaction."""
-    sync_setting(RESOURCES=PEOPLE)
     a_member(workos, acme, "ada@acme.com")
-    adopted: list[Any] = []
-
-    def adopt_and_apply(batch: Any, mode: Any) -> Any:
-        if not adopted:
-            adopted.append(adopt_settings())
-        return apply(batch, mode)
-
-    sync_setting(RESOURCES=("organization",))
     workos.create_organization(name="Bolt")
 
-    def adopting(batch: Any, mode: Any) -> Any:
+    def adopt_first(batch: Batch, mode: Mode) -> Report:
         sync_setting(RESOURCES=PEOPLE)
-        return adopt_and_apply(batch, mode)
+        adopt_settings()
+        return apply(batch, mode)
 
-    monkeypatch.setattr(stream, "apply", adopting)
+    monkeypatch.setattr("orgs.services.stream.apply", adopt_first)
     drain_to_end()
 
     # Read again, with the new types, from where the stream stood then.

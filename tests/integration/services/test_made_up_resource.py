@@ -65,16 +65,16 @@ def vaults(database: None, monkeypatch: pytest.MonkeyPatch, sync_setting: Any) -
             db_table = "workos_vault"
 
     names = (*resources.NAMES, VAULT.name)
-    monkeypatch.setitem(resources.PLAIN, VAULT.name, VAULT)  # type: ignore[arg-type]
+    monkeypatch.setitem(resources.PLAIN, VAULT.name, VAULT)
     for type_ in VAULT.events:
-        monkeypatch.setitem(resources.RESOURCE_OF_EVENT, type_, VAULT.name)  # type: ignore[arg-type]
+        monkeypatch.setitem(resources.RESOURCE_OF_EVENT, type_, VAULT.name)
     for module in (resources, conf, coverage, reconcile_workos):
         monkeypatch.setattr(module, "NAMES", names)
     monkeypatch.setattr(state, "KNOWN_EVENT_TYPES", {*state.KNOWN_EVENT_TYPES, *VAULT.events})
     sync_setting(RESOURCES=("organization", "directory", VAULT.name), HOLD_BACK_WINDOW=0.0)
     with connection.schema_editor() as editor:
         editor.create_model(Vault)
-    yield Vault.objects
+    yield Vault._default_manager
     with connection.schema_editor() as editor:
         editor.delete_model(Vault)
     del apps.all_models["orgs"]["vault"]

@@ -372,6 +372,20 @@ def test_what_belongs_to_a_deleted_organization_is_deleted_with_it(
     assert Organization.objects.get(pk="gram-1").disabled_at is not None
 
 
+def test_what_belongs_to_something_that_was_never_here_is_asked_for(
+    workos: FakeWorkOS, acme: str
+) -> None:
+    some_of_each(workos, acme)
+    unknown = workos.directories.create(name="Gone", organization_id=acme, emits=False)["id"]
+    workos.directory_groups.create(name="Staff", directory_id=unknown, at=TWO_DAYS_AGO)
+    drain_to_end()
+    workos.directories.delete(unknown, emits=False)
+
+    repaired()
+
+    assert mirrored() == held(workos)
+
+
 # Derived columns ----------------------------------------------------------------------------
 
 
