@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -45,7 +46,7 @@ def test_without_one_of_them_the_check_says_what_to_set(name: str) -> None:
     result = manage("check", **{**COMPLETE, name: ""})
 
     assert result.returncode == 1
-    assert f"{name} is not set." in result.stderr
+    assert re.search(rf"\) {name} .*is not set\.", result.stderr)
     assert result.stderr.count("HINT") == 1
 
 
