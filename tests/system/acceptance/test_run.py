@@ -105,8 +105,8 @@ def test_without_settings_it_says_what_to_set_and_starts_nothing(port: int) -> N
 
     first, second = output.splitlines()
     assert process.returncode == 1
-    assert first.startswith("WORKOS_API_KEY is not set. Set it to ")
-    assert second.startswith("WORKOS_WEBHOOK_SECRET is not set. Set it to ")
+    assert first.startswith("WORKOS_API_KEY ")
+    assert second.startswith("WORKOS_WEBHOOK_SECRET ")
     assert status_of(port, "GET", "/") is None
 
 
