@@ -35,8 +35,8 @@ def readable(time: str) -> str:
     return f"CASE WHEN {time} IS NOT NULL THEN {nearest} END"
 
 
-#: Parameter: milliseconds. True: until the end of the transaction, as SET LOCAL. Less than the user's
-#: own ``statement_timeout``: a lock that is not available must not look like a statement that takes
+#: Parameter: milliseconds. True: until the end of the transaction, as SET LOCAL. Less than the
+#: user's own ``statement_timeout``: a lock that is not available must not look like a statement that takes
 #: long by itself. Ours never idle: a process that stands still, or whose machine is gone, must not
 #: keep its locks.
 SET_LOCK_TIMEOUT = """
