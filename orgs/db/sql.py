@@ -36,9 +36,9 @@ def readable(time: str) -> str:
 
 
 #: Parameter: milliseconds. True: until the end of the transaction, as SET LOCAL. Less than the
-#: user's own ``statement_timeout``: a lock that is not available must not look like a statement that
-#: takes long by itself. Ours never idle: a process that stands still, or whose machine is gone, must
-#: not keep its locks.
+#: user's own ``statement_timeout``: a lock that is not available must not look like a statement
+#: that takes long by itself. Ours never idle: a process that stands still, or whose machine is
+#: gone, must not keep its locks.
 SET_LOCK_TIMEOUT = """
 SELECT set_config('lock_timeout', greatest(1, least(%s::float8,
         0.9e3 * nullif(extract(epoch FROM current_setting('statement_timeout')::interval), 0)
