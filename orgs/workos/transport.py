@@ -66,7 +66,8 @@ def request(
             return answer if isinstance(answer, Answer) else Answer()
         except ValueError as error:
             # The SDK sends no id that would change the address (".."), or that is not text.
-            raise errors.Refused(f"that can't be asked for: {one_line(error)}") from None
+            asked = one_line("/".join(path))
+            raise errors.Refused(f"{asked} can't be asked for: {one_line(error)}") from None
         except errors.RateLimited as limited:
             pause = limited.retry_after or back_off
             is_too_long = time.monotonic() + pause > deadline
