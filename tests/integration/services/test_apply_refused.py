@@ -150,6 +150,26 @@ def test_every_write_of_a_row_can_be_refused(
     assert +report.counts == {Outcome.FAILED: 1}
 
 
+@pytest.mark.parametrize("at_commit", [False, True], ids=["at once", "at commit"])
+@pytest.mark.parametrize(
+    ("table", "external_id"),
+    [("workos_external_id_write_back", None), ("workos_conflict", "other")],
+)
+def test_what_goes_with_a_row_can_be_refused(
+    table: str, external_id: str | None, at_commit: bool
+) -> None:
+    an_organization_row("gram-2", workos_id="org_2", name="Old")
+    said = an_event(2, workos_id="org_2", external_id=external_id)
+
+    with a_trigger(SOME, table=table, when="NEW.organization_id = 'gram-2'", at_commit=at_commit):
+        live(an_event(1), said, an_event(3, workos_id="org_3"))
+        report = compare(replace(said, event=None))
+
+    assert parked() == {an_event_id(2): "PostgreSQL P0001: not this one"}
+    assert +report.counts == {Outcome.FAILED: 1}
+    assert Organization.objects.get(id="gram-2").name == "Old"
+
+
 def test_an_object_that_is_refused_is_reported_as_failed_and_the_rest_is_applied() -> None:
     bad = an_organization("org_2", name="Bad")
 
