@@ -68,6 +68,9 @@ def is_cursor_lost() -> bool:
         read_page(start.types or wanted_types(start), start.position)
     except CursorLost:
         return True
+    except TypesRefused:
+        # The next drain finds out which, and reads on without them.
+        return False
     return False
 
 

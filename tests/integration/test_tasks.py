@@ -125,6 +125,15 @@ def test_a_cursor_that_is_not_lost_takes_none(workos: FakeWorkOS) -> None:
     assert not workos.count_requests(path="/organizations")
 
 
+def test_a_type_that_workos_refuses_is_no_lost_cursor(
+    workos: FakeWorkOS, sync_setting: Callable[..., None]
+) -> None:
+    sync_setting(RESOURCES=("organization", "role"))
+    workos.refuse_event_types(["role.created"])
+
+    assert tasks.recover() == NOT_NEEDED
+
+
 def test_reconcile_leaves_it_to_another_that_is_running(workos: FakeWorkOS) -> None:
     ensure_cursor()
     Lease.SNAPSHOT.acquire(60)

@@ -15,7 +15,6 @@ from django.db import connection
 from orgs.db.cursor import read_cursor
 from orgs.management.commands import reconcile_workos as command
 from orgs.models import (
-    ExternalIdWriteBack,
     Organization,
     WorkOSConflict,
 )
@@ -121,17 +120,6 @@ def test_as_json_it_prints_one_object(workos: FakeWorkOS) -> None:
         "cursor": workos.all_events()[1]["id"],
         "drained": True,
     }
-
-
-def test_a_second_run_reads_only_the_echo_of_its_own_write_backs(workos: FakeWorkOS) -> None:
-    workos.create_organization(name="Acme")
-
-    first, second, third = reconcile(), reconcile(), reconcile()
-
-    assert first["write_backs"]["pushed"] == 1
-    assert (second["events"]["read"], second["events"]["updated"]) == (1, 1)
-    assert third["events"]["read"] == 0
-    assert not ExternalIdWriteBack.objects.exists()
 
 
 @pytest.mark.parametrize("what", ["--events-only", "--snapshot-only", "--dry-run"])
@@ -304,17 +292,6 @@ def test_an_interruption_is_said(workos: FakeWorkOS, monkeypatch: pytest.MonkeyP
     out, err, code = run_command("--events-only")
 
     assert (out, err, code) == ("", "interrupted; run it again", 130)
-
-
-def test_failed_write_backs_and_conflicts_are_counted_and_kept(workos: FakeWorkOS) -> None:
-    acme = workos.create_organization(name="Acme")
-    drain_to_end()
-    workos.update_organization(acme["id"], external_id="theirs")
-
-    summary = reconcile()
-
-    assert summary["write_backs"] == {"pushed": 0, "failed": 0, "conflicts": 1}
-    assert ExternalIdWriteBack.objects.conflicts().count() == 1
 
 
 def test_a_missed_webhook_that_cant_be_resolved_is_reported_after_the_rest_is_done(

@@ -21,15 +21,14 @@ from tests.builders import an_organization_row
 from tests.concurrency import (
     another_program,
     in_thread,
-    open_transactions,
-    wait_until,
     wait_until_blocked,
 )
 from tests.triggers import a_trigger, execute, locked
 
 pytestmark = pytest.mark.usefixtures("database")
 
-SyncSetting = Callable[..., None]
+MonkeyPatch = pytest.MonkeyPatch
+Setting = Callable[..., None]
 OUTBOX = "workos_external_id_write_back"
 
 
@@ -65,7 +64,7 @@ def external_id(workos: FakeWorkOS, workos_id: str) -> object:
 
 @pytest.fixture
 def after_each_offer(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: MonkeyPatch,
 ) -> Callable[[Callable[[str], object]], None]:
     """Has something happen once WorkOS has answered for a Gram id, before that is recorded."""
 
@@ -87,9 +86,7 @@ def after_each_offer(
 
 
 @pytest.mark.parametrize(("shown", "puts"), [(None, 1), ("gram-1", 0)], ids=["new", "there"])
-def test_a_due_request_is_confirmed_and_written_only_if_it_is_not_there(
-    workos: FakeWorkOS, shown: str | None, puts: int
-) -> None:
+def test_a_due_request_is_confirmed(workos: FakeWorkOS, shown: str | None, puts: int) -> None:
     acme = workos.create_organization(name="Acme", external_id=shown)
     a_request(acme["id"])
 
@@ -161,7 +158,7 @@ def test_a_conflict_is_stored_for_a_person_and_ends_when_it_is_solved(
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "PUT"])
-def test_an_error_is_noted_and_tried_again_when_it_is_due(
+def test_an_error_is_tried_again(
     workos: FakeWorkOS, misbehaviour: dict[str, Any], method: str
 ) -> None:
     a_request(workos.create_organization(name="Acme")["id"])
@@ -191,9 +188,7 @@ def test_attempts_add_up(workos: FakeWorkOS) -> None:
     assert ExternalIdWriteBack.objects.get().attempts == 3
 
 
-def test_one_run_tries_a_failing_request_once(
-    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_run_tries_a_request_once(workos: FakeWorkOS, monkeypatch: MonkeyPatch) -> None:
     monkeypatch.setattr(outbox, "retry_delay", lambda _: 0.0)
     for number in range(60):
         a_request(f"org_{number}", f"gram-{number}")
@@ -224,7 +219,7 @@ def test_a_pause_that_workos_asks_for_is_kept(workos: FakeWorkOS) -> None:
     ],
 )
 def test_what_concerns_every_call_is_not_found_out_by_each(
-    workos: FakeWorkOS, sync_setting: SyncSetting, misbehaviour: dict[str, Any]
+    workos: FakeWorkOS, sync_setting: Setting, misbehaviour: dict[str, Any]
 ) -> None:
     requests(workos, 60)
     if "kind" in misbehaviour:
@@ -258,9 +253,7 @@ def test_a_404(workos: FakeWorkOS, is_disabled: bool, status: int, left: int) ->
 
 
 @pytest.mark.parametrize("odd", ["\x00", "\ud800"])
-def test_words_of_workos_that_cant_be_stored_do_not_take_the_batch_along(
-    workos: FakeWorkOS, odd: str
-) -> None:
+def test_words_of_workos_that_cant_be_stored_fail_one(workos: FakeWorkOS, odd: str) -> None:
     requests(workos, 3)
     body = {"message": f"bad {odd} value"}
     workos.misbehave("status", status=400, method="PUT", path="/organizations", body=body)
@@ -301,9 +294,7 @@ def test_what_there_is_no_time_for_is_given_back(workos: FakeWorkOS, seconds: fl
     ("attempts", "longest"),
     [(1, 1), (2, 2), (3, 4), (10, 512), (11, 900), (12, 900), (10_000, 900)],
 )
-def test_pauses_double_up_to_a_quarter_of_an_hour_half_of_it_jitter(
-    attempts: int, longest: float
-) -> None:
+def test_pauses_double_up_to_a_quarter_of_an_hour(attempts: int, longest: float) -> None:
     delays = [retry_delay(attempts) for _ in range(200)]
 
     assert all(longest / 2 <= delay <= longest for delay in delays)
@@ -311,7 +302,7 @@ def test_pauses_double_up_to_a_quarter_of_an_hour_half_of_it_jitter(
 
 
 def test_the_oldest_requests_are_claimed_first(
-    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
+    workos: FakeWorkOS, monkeypatch: MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox, "_BATCH_SIZE", 1)
     for number in (2, 1, 3):
@@ -337,9 +328,7 @@ def test_the_id_is_written_to_the_organization_that_is_linked_now(workos: FakeWo
 
 
 @pytest.mark.parametrize("waits_for_person", [False, True])
-def test_a_request_of_a_row_that_is_linked_no_more_is_forgotten(
-    workos: FakeWorkOS, waits_for_person: bool
-) -> None:
+def test_a_request_without_a_link_is_forgotten(workos: FakeWorkOS, waits_for_person: bool) -> None:
     acme = workos.create_organization(name="Acme")
     a_request(acme["id"])
     if waits_for_person:
@@ -369,7 +358,7 @@ def test_another_programs_delete_of_an_organization_takes_its_request_along() ->
 )
 def test_a_newer_request_is_not_touched_by_the_answer_to_an_older_one(
     workos: FakeWorkOS,
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: MonkeyPatch,
     answer: Exception | None,
     is_disabled: bool,
 ) -> None:
@@ -410,7 +399,7 @@ def test_two_pushers_at_once_ask_for_each_organization_once(workos: FakeWorkOS) 
     assert workos.count_requests(method="GET", path="/organizations") == 80
 
 
-def test_a_claim_keeps_others_away_and_ends_by_itself(sync_setting: SyncSetting) -> None:
+def test_a_claim_keeps_others_away_and_ends_by_itself(sync_setting: Setting) -> None:
     sync_setting(REQUEST_TIMEOUT=1.0)
     a_request("org_1")
 
@@ -436,9 +425,7 @@ def test_a_locked_row(workos: FakeWorkOS, table: str, pushed: int) -> None:
         assert push() == WriteBackReport(pushed=pushed)
 
 
-def test_a_locked_request_of_an_unlinked_row_stops_no_push(
-    workos: FakeWorkOS, sync_setting: SyncSetting
-) -> None:
+def test_a_locked_request_stops_no_push(workos: FakeWorkOS, sync_setting: Setting) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
     requests(workos, 1)
     a_request("org_x", "gram-x")
@@ -450,7 +437,7 @@ def test_a_locked_request_of_an_unlinked_row_stops_no_push(
 
 
 def test_a_row_that_another_program_is_deleting_does_not_keep_the_batch_waiting(
-    workos: FakeWorkOS, sync_setting: SyncSetting, after_each_offer: Callable[..., None]
+    workos: FakeWorkOS, sync_setting: Setting, after_each_offer: Callable[..., None]
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
     requests(workos, 3)
@@ -465,7 +452,7 @@ def test_a_row_that_another_program_is_deleting_does_not_keep_the_batch_waiting(
 
 
 def test_locked_requests_are_not_waited_for_one_after_the_other(
-    workos: FakeWorkOS, sync_setting: SyncSetting, after_each_offer: Callable[..., None]
+    workos: FakeWorkOS, sync_setting: Setting, after_each_offer: Callable[..., None]
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
     requests(workos, 10)
@@ -479,8 +466,8 @@ def test_locked_requests_are_not_waited_for_one_after_the_other(
     assert len(waits) <= 5
 
 
-def test_a_locked_outbox_is_not_waited_for_without_end(
-    workos: FakeWorkOS, sync_setting: SyncSetting
+def test_a_locked_outbox_is_waited_for_for_a_while(
+    workos: FakeWorkOS, sync_setting: Setting
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
     a_request("org_1")
@@ -501,25 +488,11 @@ def test_another_error_of_the_database_is_raised(workos: FakeWorkOS, states: Seq
         push()
 
 
-def test_no_transaction_is_open_while_workos_is_asked(workos: FakeWorkOS) -> None:
-    requests(workos, 1)
-    workos.misbehave("time_out", path="/organizations")
-
-    with in_thread() as start:
-        pushing = start(push)
-        wait_until(lambda: workos.count_requests(path="/organizations") == 1, "WorkOS is asked")
-        open_meanwhile = open_transactions()
-        workos.stop()
-        pushing.result()
-
-    assert open_meanwhile == 0
-
-
 # Retrying by a person's decision ------------------------------------------------------------
 
 
-def test_a_retry_makes_requests_due_as_if_they_had_not_been_tried(
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_retry_makes_requests_due_as_if_new(
+    monkeypatch: MonkeyPatch,
 ) -> None:
     enqueued: list[tuple[str, bool]] = []
     note = lambda task: enqueued.append((task, connection.in_atomic_block))  # noqa: E731
