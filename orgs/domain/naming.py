@@ -108,8 +108,10 @@ def one_line(said: object) -> str:
 
 
 def _is_shown(char: str) -> bool:
-    # Python takes no space but the one of ASCII for printable.
-    return char.isprintable() or char in "\n\t" or unicodedata.category(char) == "Zs"
+    # Python takes no space but the one of ASCII for printable, and no joiner of letters, as names
+    # in Persian and Hindi have.
+    is_joiner_or_space = char in "\u200c\u200d" or unicodedata.category(char) == "Zs"
+    return char.isprintable() or char in "\n\t" or is_joiner_or_space
 
 
 def _escaped(char: str) -> str:

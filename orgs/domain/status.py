@@ -342,8 +342,8 @@ RULES: Final[tuple[Rule[Figures], ...]] = (
         "{f.waiting.write_back_conflicts:organization}.", DECIDE,
         lambda f: f.waiting.write_back_conflicts_since),
     Rule(C.DISABLED_HERE, W, lambda f: f.organizations.disabled_here,
-        "{f.organizations.disabled_here:organization that lives/organizations that live} in WorkOS "
-        "were disabled here, by a person or another program.",
+        "{f.organizations.disabled_here:organization is/organizations are} disabled here, by a "
+        "person or another program; in WorkOS nothing was deleted.",
         "In the admin, filter organizations by *Disabled here, lives in WorkOS*. Choose *Enable "
         "here* for those that should be enabled.", lambda f: f.organizations.disabled_here_since),
     Rule(C.WRITE_BACKS_FAILING, W, lambda f: f.waiting.write_backs_failing,

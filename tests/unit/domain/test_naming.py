@@ -108,6 +108,7 @@ def test_a_content_id_tells_contents_apart() -> None:
     [
         pytest.param("株式会社 🦊", "株式会社 🦊", True, id="any letter"),
         pytest.param("a\u3000b\xa0c", "a\u3000b\xa0c", True, id="any space"),
+        pytest.param("می\u200cشود \u200d", "می\u200cشود \u200d", True, id="joiners of letters"),
         pytest.param("a\nb\tc", "a\nb\tc", True, id="line breaks and tabs"),
         pytest.param(" ", " ", True, id="a space alone"),
         pytest.param("", "", False, id="nothing"),

@@ -180,7 +180,7 @@ def case(name: str, code: ProblemCode, severity: Severity, words: str, **parts: 
             waiting={"write_back_conflicts": 1},
         ),
         case(
-            *("disabled here", C.DISABLED_HERE, W, "61 organizations that live in WorkOS"),
+            *("disabled here", C.DISABLED_HERE, W, "61 organizations are disabled here"),
             organizations={"disabled_here": 61},
         ),
         case(
