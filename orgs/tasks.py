@@ -14,6 +14,7 @@ from orgs.services import coverage, erasure, maintenance, outbox, stream
 from orgs.services.compare import Run
 from orgs.services.queue import COVER, enqueue
 from orgs.services.reconcile import reconcile_unless_busy
+from orgs.workos import WorkOSError
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,12 @@ def recover() -> str:
 
 
 def _reconcile(run: Run, *, only_if_lost: bool = False) -> str:
-    reconciliation = reconcile_unless_busy(run, only_if_lost=only_if_lost)
+    try:
+        reconciliation = reconcile_unless_busy(run, only_if_lost=only_if_lost)
+    except (WorkOSError, coverage.SettingsDiffer) as failure:
+        # It is noted. A line says it, and not a traceback a minute for as long as it lasts.
+        logger.error("the full reconcile is not complete: %s", one_line(failure))  # noqa: TRY400
+        return "not complete"
     if reconciliation is None:
         return "left to the one that is running, or not needed"
     stream.log_parked(reconciliation.events)

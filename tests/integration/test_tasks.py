@@ -8,10 +8,8 @@ import pytest
 from orgs import tasks
 from orgs.db.cursor import ensure_cursor
 from orgs.db.leases import Lease
-from orgs.domain.types import (
-    Outcome,
-)
-from orgs.models import Organization, WorkOSEvent
+from orgs.domain.types import Outcome
+from orgs.models import Organization, SyncCursor, WorkOSEvent
 from orgs.testing import FakeWorkOS
 from tests.builders import an_announcement
 
@@ -123,6 +121,37 @@ def test_a_cursor_that_is_not_lost_takes_none(workos: FakeWorkOS) -> None:
 
     assert tasks.recover() == NOT_NEEDED
     assert not workos.count_requests(path="/organizations")
+
+
+@pytest.mark.parametrize("task", [tasks.recover, tasks.reconcile])
+@pytest.mark.parametrize("why", ["another environment", "WorkOS is down", "other settings"])
+def test_why_a_reconcile_can_not_be_is_a_line_of_the_log(
+    workos: FakeWorkOS,
+    sync_setting: Callable[..., None],
+    caplog: pytest.LogCaptureFixture,
+    task: Callable[[], str],
+    why: str,
+) -> None:
+    workos.create_organization(name="Acme", external_id="gram-1")
+    tasks.sync_events()
+    SyncCursor.objects.update(drained_at=datetime.now(UTC) - timedelta(days=40))
+    caplog.clear()
+
+    with FakeWorkOS() as elsewhere:
+        elsewhere.create_organization(name="Another")
+        if why == "another environment":
+            sync_setting(BASE_URL=elsewhere.base_url)
+        elif why == "other settings":
+            SyncCursor.objects.update(drained_at=datetime.now(UTC))
+            sync_setting(RESOURCES=("organization", "role"))
+        else:
+            workos.misbehave("status", status=500, path=None, times=None)
+        said = task()
+
+    assert said in ("not complete", "repaired 0", NOT_NEEDED)
+    if said != NOT_NEEDED:
+        assert "the full reconcile is not complete: " in caplog.text
+    assert all(record.exc_info is None for record in caplog.records)
 
 
 def test_a_type_that_workos_refuses_is_no_lost_cursor(
