@@ -57,65 +57,8 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        what = parser.add_mutually_exclusive_group()
-        what.add_argument(
-            "--events-only",
-            action="store_true",
-            help="drain the event stream, without a snapshot of every organization",
-        )
-        what.add_argument(
-            "--snapshot-only", action="store_true", help="compare, without draining the events"
-        )
-        what.add_argument(
-            "--org",
-            action="append",
-            metavar="WORKOS_ID_OR_GRAM_ID",
-            help="compare and repair this organization alone, however young the difference; "
-            "may be given several times",
-        )
-        what.add_argument(
-            "--replay-parked",
-            action="store_true",
-            help="apply what WorkOS says now of every parked event's organization",
-        )
-        how = parser.add_mutually_exclusive_group()
-        how.add_argument(
-            "--dry-run",
-            action="store_true",
-            help="report the same and write nothing, neither here nor at WorkOS; events that wait "
-            "are counted as read",
-        )
-        how.add_argument(
-            "--check",
-            action="store_true",
-            help="as --dry-run, and exit 3 if not in sync: for monitoring",
-        )
-        parser.add_argument(
-            "--strict",
-            action="store_true",
-            help="with --check: exit 3 also for conflicts, and for rows that are disabled here and "
-            "live in WorkOS",
-        )
-        parser.add_argument(
-            "--max-disable",
-            metavar="N|N%",
-            help="disable nothing if more organizations than this are missing from WorkOS "
-            "(default: the larger of 10 and 1%% of the linked ones)",
-        )
-        parser.add_argument(
-            "--since",
-            metavar="EVENT_ID|ISO-TIME",
-            help="with --events-only: apply again what followed this event (exclusive) or this "
-            "time (UTC unless it says otherwise); the stored position is neither read nor moved",
-        )
-        parser.add_argument(
-            "--resource",
-            action="append",
-            choices=NAMES,
-            metavar="NAME",
-            help="compare this resource alone, covered or not; may be given several times: "
-            + ", ".join(NAMES),
-        )
+        _add_what(parser)
+        _add_how(parser)
         parser.add_argument("--format", choices=("text", "json"), default="text")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -193,6 +136,73 @@ class Command(BaseCommand):
             self.stderr.write(f"parked {one_line(change.event_id)}: {one_line(change.reason)}")
         if events.parked:
             self.stderr.write(f"{len(events.parked)} parked; see them in the admin's event list")
+
+
+def _add_what(parser: ArgumentParser) -> None:
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--events-only",
+        action="store_true",
+        help="read the event stream alone, without comparing every organization",
+    )
+    what.add_argument(
+        "--snapshot-only",
+        action="store_true",
+        help="compare alone, without reading the event stream",
+    )
+    what.add_argument(
+        "--org",
+        action="append",
+        metavar="WORKOS_ID_OR_GRAM_ID",
+        help="compare and repair this organization alone, however young the difference; "
+        "may be given several times",
+    )
+    what.add_argument(
+        "--replay-parked",
+        action="store_true",
+        help="apply what WorkOS says now of every parked event's organization",
+    )
+    parser.add_argument(
+        "--since",
+        metavar="EVENT_ID|ISO-TIME",
+        help="with --events-only: apply again what followed this event (exclusive) or this "
+        "time (UTC unless it says otherwise); the stored position is neither read nor moved",
+    )
+    parser.add_argument(
+        "--resource",
+        action="append",
+        choices=NAMES,
+        metavar="NAME",
+        help="compare this resource alone, covered or not; may be given several times: "
+        + ", ".join(NAMES),
+    )
+
+
+def _add_how(parser: ArgumentParser) -> None:
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="report the same and write nothing, neither here nor at WorkOS; events that wait "
+        "are counted as read",
+    )
+    how.add_argument(
+        "--check",
+        action="store_true",
+        help="as --dry-run, and exit 3 if not in sync: for monitoring",
+    )
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="with --check: exit 3 also for conflicts, and for rows that are disabled here and "
+        "live in WorkOS",
+    )
+    parser.add_argument(
+        "--max-disable",
+        metavar="N|N%",
+        help="disable nothing if more organizations than this are missing from WorkOS "
+        "(default: the larger of 10 and 1%% of the linked ones)",
+    )
 
 
 def _refuse_what_does_not_go_together(options: dict[str, Any], *, dry: bool) -> None:
