@@ -1,5 +1,6 @@
 """Fixtures: a real PostgreSQL, emptied after each test; those of the fake WorkOS are a plugin's."""
 
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,9 @@ from pytest_django import Settings
 import orgs.workos
 from gram_sync.embedded_postgres import server
 from tests.settings import TEST_SERVER_DATA
+
+# A shell starts what is in the background without SIGINT, and children would ignore it too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["orgs.testing.pytest"]
 

@@ -84,7 +84,7 @@ def adopt_settings() -> CursorState:
             return state
         if follow(state, types, covered, state.refused):
             _clear_derived(before - covered)
-            logger.info("the stream is read for: %s", ", ".join(sync_settings().resources))
+            logger.debug("the stream is read for: %s", ", ".join(sync_settings().resources))
             return read_cursor()
         state = read_cursor()
 

@@ -140,7 +140,11 @@ def test_make_takes_the_python_that_it_is_given(tmp_path: Path, name: str) -> No
     python.chmod(0o755)
 
     made = subprocess.run(
-        ["make", "run", f"PYTHON={python}"], cwd=folder, capture_output=True, text=True, check=False
+        ["make", "--no-print-directory", "run", f"PYTHON={python}"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
     assert made.returncode == 0, made.stderr

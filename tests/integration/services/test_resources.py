@@ -493,6 +493,7 @@ def test_no_more_is_deleted_than_the_limit_allows(workos: FakeWorkOS, acme: str)
             )
             made.append(membership["id"])
     drain_to_end()
+    reconcile(Run(resources=("membership",)))
     for membership in made[:4]:
         workos.memberships.delete(membership, emits=False)
 
@@ -510,6 +511,7 @@ def test_a_list_without_single_reads_is_limited_too(workos: FakeWorkOS, acme: st
     for slug in "abc":
         workos.roles.create(slug=slug, organization_id=acme, permissions=[], at=TWO_DAYS_AGO)
     drain_to_end()
+    reconcile(Run(resources=("role",)))
     workos.misbehave("body", body={"data": []}, path=f"/authorization/organizations/{acme}/roles")
 
     found = reconcile(Run(limit=DisableLimit(rows=2, percent=0), resources=("role",)))

@@ -280,6 +280,8 @@ def test_an_address_that_is_none_is_a_configuration_error(
 def test_a_client_that_cant_be_built_is_a_configuration_error_that_names_the_variable(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, remedy: str
 ) -> None:
+    for other in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(other, raising=False)
     monkeypatch.setenv(name, value)
 
     error = read_error()

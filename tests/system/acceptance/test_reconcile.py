@@ -47,8 +47,10 @@ def finished(workos: FakeWorkOS, *arguments: str) -> tuple[str, str, int]:
 
 
 def a_drifted_world(workos: FakeWorkOS) -> None:
-    """Three pages to create, and three rows whose organizations are gone."""
+    """Three pages of which one organization has a row, and three rows that WorkOS does not know."""
     workos.seed(organizations=250, external_id_prefix="gram-", at=LONG_AGO, emits=False)
+    known = workos.all_organizations()[0]
+    an_organization_row(known["external_id"], workos_id=known["id"])
     for number in range(3):
         an_organization_row(f"gone-{number}", workos_id=f"org_gone_{number}")
 
@@ -57,9 +59,10 @@ def a_drifted_world(workos: FakeWorkOS) -> None:
     ("path", "exact", "answered"),
     [
         pytest.param("/events", True, 0, id="while the events are read"),
-        pytest.param("/organizations", True, 0, id="before the first page"),
-        pytest.param("/organizations", True, 1, id="after the first page"),
-        pytest.param("/organizations", True, 2, id="after the second page"),
+        pytest.param("/organizations", True, 0, id="while the environment is verified"),
+        pytest.param("/organizations", True, 1, id="before the first page"),
+        pytest.param("/organizations", True, 2, id="after the first page"),
+        pytest.param("/organizations", True, 3, id="after the second page"),
         pytest.param("/organizations/", False, 0, id="while the missing are asked for"),
         pytest.param("/organizations/", False, 2, id="before the last of the missing"),
     ],
@@ -143,8 +146,13 @@ def test_what_a_terminal_cant_show_is_shown_in_escapes(workos: FakeWorkOS) -> No
     assert 'name: null \\u2192 "B\\xfccher"' in result.stdout
 
 
-@pytest.mark.parametrize("option", ["--org", "--since"])
-def test_an_argument_that_is_no_text_is_one_line(workos: FakeWorkOS, option: str) -> None:
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [("--org", r"'\udcff' is not the id of an organization"), ("--since", "--since wants ")],
+)
+def test_an_argument_that_is_no_text_is_one_line(
+    workos: FakeWorkOS, option: str, said: str
+) -> None:
     events_only = ["--events-only"] if option == "--since" else []
 
     result = subprocess.run(
@@ -158,7 +166,7 @@ def test_an_argument_that_is_no_text_is_one_line(workos: FakeWorkOS, option: str
     )
 
     assert result.returncode == 1
-    assert result.stderr.startswith(f"CommandError: {option} wants ")
+    assert result.stderr.startswith(f"CommandError: {said}")
     assert result.stderr.count("\n") == 1
 
 
