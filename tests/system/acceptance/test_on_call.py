@@ -61,9 +61,7 @@ class OnCall:
     def sees(self, code: str) -> str:
         """Waits until /readyz names the problem; what it says of it, which the metrics and the
         status page have too."""
-        wait_until(
-            lambda: code in self.problems(), f"/readyz says {code}", patience=2 * A_SCHEDULE
-        )
+        wait_until(lambda: code in self.problems(), f"/readyz says {code}", patience=2 * A_SCHEDULE)
         # A figure in it may change between one answer and the next.
         wait_until(
             lambda: self.problems()[code]["sentence"] in self.page(CURSOR),
@@ -306,33 +304,6 @@ def test_a_lost_cursor_that_no_snapshot_has_mended_yet(machine: Machine) -> None
         workos.behave()
         assert "Take a snapshot now" in person.press(SNAPSHOT)
         wait_until(lambda: name_is(acme["id"], "Ajax"), "the snapshot repairs it")
-        person.sees_that_all_is_well()
-
-
-def test_a_write_back_that_fails_for_an_hour(machine: Machine) -> None:
-    workos = machine.workos
-    with machine.web() as person, machine.worker():
-        work_is_done(person)
-        acme = an_organization_whose_push_fails(workos)
-        later(minutes=61)
-
-        said = person.sees("write_backs_failing")
-
-        assert "Try again now" in said
-        assert "500" in person.page(CURSOR), (
-            person.page(CURSOR),
-            ExternalIdWriteBack.objects.values(),
-        )
-        assert any("write-backs failed" in line for line in person.told("WARNING"))
-        workos.behave()
-        row = Organization.objects.get()
-        person.choose(OUTBOX, "retry_selected", row.id)
-        wait_until(
-            lambda: (workos.organization(acme["id"]) or {})["external_id"] == row.id,
-            "WorkOS is told the id",
-        )
-        wait_until(lambda: not ExternalIdWriteBack.objects.exists(), "nothing waits")
-        person.press(DRAIN)
         person.sees_that_all_is_well()
 
 

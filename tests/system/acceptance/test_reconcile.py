@@ -125,7 +125,7 @@ def test_on_a_terminal_it_shows_how_far_it_is_and_otherwise_nothing(
     os.close(shown)
     piped = finished(workos, "--dry-run", "--format", "json")
 
-    assert "250 organizations compared" in progress
+    assert "organization: 250 compared" in progress
     assert piped == (out, "", 0)
 
 
@@ -180,5 +180,5 @@ def test_nobody_reading_the_report_is_said_in_one_line(workos: FakeWorkOS) -> No
         err = process.stderr.read()
 
     assert (err.count("\n"), process.wait()) == (1, 1)
-    assert "nobody reads the report any more" in err
+    assert "nothing reads the report any more" in err
     assert Organization.objects.count() == 253
