@@ -51,6 +51,9 @@ def reconcile_organizations(
     if comparing.report.errors and not found and not in_mirror_alone:
         raise UnknownOrganization("; ".join(comparing.report.errors))
     comparing.report.counts[Outcome.UNCHANGED] += in_mirror_alone
+    if missing := {id_ for id_, o in found.items() if o.state is State.ABSENT}:
+        # Before the first write: a row that this run links would prove any place right.
+        comparing.lookups.proves_absence(missing)
     comparing.compare([o for o in found.values() if o.state is not State.ABSENT])
     comparing.retry_locked()
     organizations = len(found) + in_mirror_alone

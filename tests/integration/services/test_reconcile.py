@@ -687,6 +687,20 @@ def test_a_single_organization_in_the_wrong_place_is_unproven(wrong_place: FakeW
     assert not found.in_sync
 
 
+def test_a_row_that_is_created_in_the_wrong_place_proves_nothing(
+    workos: FakeWorkOS, sync_setting: Setting
+) -> None:
+    """Both are asked for in one run, and the place knows one of them."""
+    a_mirrored_organization(workos)
+    with FakeWorkOS() as elsewhere:
+        new = elsewhere.create_organization(name="New", at=NOON)
+        sync_setting(BASE_URL=elsewhere.base_url)
+        found = only(new["id"], "gram-mirrored")
+
+    assert "proves nothing" in found.errors[0]
+    assert (found.in_sync, disabled()) == (False, [])
+
+
 def test_a_lost_cursor_in_the_wrong_place(workos: FakeWorkOS, sync_setting: Setting) -> None:
     live = workos.create_organization(name="Acme", external_id="gram-1")
     drain_to_end()
