@@ -7,7 +7,7 @@ WorkOS.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from orgs.domain.naming import derived_id
 from orgs.domain.types import (
@@ -68,7 +68,8 @@ def is_stale_object(row: Row, workos_id: str, fields: OrganizationFields) -> boo
 
 def is_in_flight(row: Row | None, fields: OrganizationFields, recent_after: datetime) -> bool:
     """Return True if the object is newer than its row, and so recent that its event may come."""
-    if fields.updated_at <= recent_after:
+    # A time that is further ahead is no recent one: its event may have come long ago.
+    if not recent_after < fields.updated_at <= recent_after + timedelta(days=1):
         return False
     if row is None or row.workos_updated_at is None:
         return True

@@ -277,6 +277,7 @@ def test_an_object_clears_the_event_id_if_it_changes_something_and_only_then() -
     [
         pytest.param(None, -1, True, id="no row"),
         pytest.param(None, 0, False, id="no row, not recent"),
+        pytest.param(None, -60 * 25, False, id="no row, of a wrong clock"),
         pytest.param(unlinked, -1, True, id="a row of another program"),
         pytest.param(as_old, -1, True, id="newer than its row"),
         pytest.param(newer, -1, False, id="as old as its row"),
