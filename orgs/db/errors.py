@@ -32,7 +32,7 @@ class ItemRefused(DatabaseError):
 
 
 class WriteSkipped(ItemRefused):
-    """A statement wrote fewer rows than it was given: a trigger or a policy left some out."""
+    """A statement did not write what it was given: a trigger or a policy left out or changed it."""
 
 
 class ReceiverFailed(ItemRefused):

@@ -14,7 +14,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
 from orgs.db import sql
-from orgs.db.rows import statement
+from orgs.db.rows import Intended, statement
 from orgs.db.transactions import Statement, execute_together
 from orgs.domain.plain import parent_keys
 from orgs.domain.resources import PLAIN, Resource, children_of
@@ -69,7 +69,7 @@ def deleted_parents(
 
 
 def upsert(resource: Resource, rows: Collection[PlainRow]) -> Statement:
-    """Return the statement that writes rows, and returns the keys it wrote.
+    """Return the statement that writes rows, and returns what ``intended`` says of them.
 
     The freshness guard is in it too: two processes may insert the same key at the same time.
     """
@@ -78,6 +78,16 @@ def upsert(resource: Resource, rows: Collection[PlainRow]) -> Statement:
     return Statement(
         _upsert(resource), [json.dumps([_json(resource, r, columns) for r in ordered])]
     )
+
+
+def intended(resource: Resource, rows: Collection[PlainRow]) -> Intended:
+    """Return, by key, what a row has to have once it is written: whether it is deleted, and its
+    typed columns, but for times."""
+    found = ((row, _values(resource, row)) for row in rows)
+    return {
+        row.key: (row.deleted_at is not None, *map(values.get, _compared(resource)))
+        for row, values in found
+    }
 
 
 def take_along(
@@ -119,12 +129,18 @@ def derived_differently(workos_ids: Collection[str]) -> list[tuple[Any, ...]]:
 
 @cache
 def _select(resource: Resource) -> str:
-    columns = ", ".join(["workos_id", *map(sql.readable, _times(resource)), *_others(resource)])
+    columns = ", ".join(["workos_id", *_times(resource), *_others(resource)])
     return f"SELECT {columns} FROM {_table(resource)} WHERE workos_id = ANY(%s::text[])"  # noqa: S608
 
 
 def _times(resource: Resource) -> list[str]:
-    return ["workos_created_at", "workos_updated_at", resource.deleted_column, "synced_at"]
+    yesterday = "clock_timestamp() - interval '1 day'"
+    return [
+        sql.readable("workos_created_at"),
+        sql.believable("workos_updated_at"),
+        sql.believable(resource.deleted_column, yesterday),
+        sql.believable("synced_at"),
+    ]
 
 
 def _others(resource: Resource) -> list[str]:
@@ -160,13 +176,15 @@ def _upsert(resource: Resource) -> str:
         f"{name} = {kept.get(name, f'excluded.{name}')}" for name in types if name != "workos_id"
     )
     values = ", ".join("coalesce(new.data, '{}')" if n == "data" else f"new.{n}" for n in types)
+    is_deleted = f"{resource.deleted_column} IS NOT NULL"
+    returned = ", ".join(["workos_id", is_deleted, *_compared(resource)])
     return f"""
         INSERT INTO {table} AS t ({names})
         SELECT {values} FROM jsonb_to_recordset(%s::jsonb) AS new ({recordset})
         ON CONFLICT (workos_id) DO UPDATE SET {changes}, synced_at = clock_timestamp()
         WHERE t.workos_last_event_id IS NULL OR excluded.workos_last_event_id IS NULL
             OR t.workos_last_event_id COLLATE "C" <= excluded.workos_last_event_id COLLATE "C"
-        RETURNING workos_id
+        RETURNING {returned}
     """  # noqa: S608 - put together from models
 
 
@@ -180,9 +198,12 @@ def _json(resource: Resource, row: PlainRow, columns: Iterable[str]) -> dict[str
         resource.deleted_column: row.deleted_at,
         "data": row.data,
     }
-    defaults: dict[str, Any] = {name: [] for name, kind in _types(resource) if kind.endswith("[]")}
-    values = {**defaults, **row.columns, **common}
+    values = {**_values(resource, row), **common}
     return {name: _as_json(values.get(name)) for name in columns}
+
+
+def _values(resource: Resource, row: PlainRow) -> dict[str, Any]:
+    return {**{name: [] for name, kind in _types(resource) if kind.endswith("[]")}, **row.columns}
 
 
 def _as_json(value: Any) -> Any:
@@ -199,6 +220,10 @@ def _common(resource: Resource) -> dict[str, str]:
         resource.deleted_column: "timestamptz",
         "data": "jsonb",
     }
+
+
+def _compared(resource: Resource) -> list[str]:
+    return [name for name, kind in _types(resource) if kind != "timestamptz"]
 
 
 def _typed(resource: Resource) -> list[str]:

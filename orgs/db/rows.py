@@ -1,7 +1,7 @@
 """Loads, locks and writes rows, inside a transaction that the caller has opened."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from orgs.db import sql
@@ -81,8 +81,11 @@ class Written(NamedTuple):
     """What the statements returned that were executed then."""
 
 
-Writes: TypeAlias = Sequence[tuple[Statement, Sequence[str]]]
-"""Statements that return the keys of the rows they wrote, and the keys they have to write."""
+Intended: TypeAlias = Mapping[str, tuple[Any, ...]]
+"""By key, the values that a row has to have once it is written."""
+
+Writes: TypeAlias = Sequence[tuple[Statement, Intended]]
+"""Statements that return the rows as they were written, their keys first, and what is intended."""
 
 
 def write(
@@ -91,15 +94,14 @@ def write(
     """Write a plan and ``others``, record decisions over events in the ledger, execute ``then``.
 
     One statement for each kind of write that there is, all in one round trip. Raises
-    ``WriteSkipped`` if PostgreSQL wrote fewer rows than intended.
+    ``WriteSkipped`` if PostgreSQL did not write all that was intended.
     """
     writes = [*_row_writes(plan), *others]
-    ids = [ids for _, ids in writes]
     kept = [*_other_writes(plan)]
     conflicts = [store_conflicts(plan.conflicts)] if plan.conflicts else []
     ledger = [_ledger(recorded)] if recorded else []
     returned = execute_together([*(s for s, _ in writes), *kept, *conflicts, *ledger, *then])
-    for intended, written in zip(ids, returned, strict=False):
+    for (_, intended), written in zip(writes, returned, strict=False):
         _require_all(intended, written)
     after = len(writes) + len(kept)
     is_new: dict[str, bool] = dict(returned[after]) if conflicts else {}
@@ -129,20 +131,26 @@ def _row(values: tuple[Any, ...]) -> Row:
     )
 
 
-def _row_writes(plan: Plan) -> Iterator[tuple[Statement, Sequence[str]]]:
-    """The statements that return the ids of the rows they wrote, and the ids they have to write."""
+def _row_writes(plan: Plan) -> Iterator[tuple[Statement, Intended]]:
     if plan.unlinked:
-        yield statement(sql.UNLINK_ORGANIZATIONS, plan.unlinked), plan.unlinked
+        yield statement(sql.UNLINK_ORGANIZATIONS, plan.unlinked), dict.fromkeys(plan.unlinked, ())
     if plan.undeleted:
-        yield statement(sql.UNDELETE_ORGANIZATIONS, plan.undeleted), plan.undeleted
+        yield (
+            statement(sql.UNDELETE_ORGANIZATIONS, plan.undeleted),
+            dict.fromkeys(plan.undeleted, ()),
+        )
     if rows := plan.updated:
-        yield statement(sql.UPDATE_ORGANIZATIONS, *_columns(rows)), [row.id for row in rows]
+        yield statement(sql.UPDATE_ORGANIZATIONS, *_columns(rows)), _intended(rows)
     if rows := plan.disabled:
         # Another organization may have taken it over in the same page.
         columns: list[list[object]] = [*_columns(rows), [row.deleted for row in rows]]
-        yield statement(sql.DISABLE_ORGANIZATIONS, *columns), [row.id for row in rows]
+        yield statement(sql.DISABLE_ORGANIZATIONS, *columns), _intended(rows)
     if plan.created:
-        yield _insert(plan.created), [creation.row.id for creation in plan.created]
+        yield _insert(plan.created), _intended([creation.row for creation in plan.created])
+
+
+def _intended(rows: Sequence[Row]) -> Intended:
+    return {row.id: (row.name, row.workos_id, row.disabled, row.deleted) for row in rows}
 
 
 def _other_writes(plan: Plan) -> Iterator[Statement]:
@@ -155,11 +163,17 @@ def _other_writes(plan: Plan) -> Iterator[Statement]:
         yield statement(sql.REMOVE_CONFLICTS, plan.solved)
 
 
-def _require_all(intended: Sequence[str], returned: Rows) -> None:
-    if missing := set(intended) - {id_ for (id_,) in returned}:
+def _require_all(intended: Intended, returned: Rows) -> None:
+    written = {key: values for key, *values in returned}
+    if missing := intended.keys() - written.keys():
         raise WriteSkipped(
             f"{len(missing)} of {len(intended)} rows of one table were not written: a trigger or a "
             "policy left them out"
+        )
+    if changed := [key for key in intended if [*intended[key]] != written[key]]:
+        raise WriteSkipped(
+            f"{len(changed)} of {len(intended)} rows of one table were written otherwise: a "
+            "trigger changed them"
         )
 
 

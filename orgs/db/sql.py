@@ -35,6 +35,13 @@ def readable(time: str) -> str:
     return f"CASE WHEN {time} IS NOT NULL THEN {nearest} END"
 
 
+def believable(time: str, otherwise: str = "NULL") -> str:
+    """Return a readable time; ``otherwise`` if it is more than a day ahead: a clock that was wrong
+    left it behind, and everything would be older."""
+    is_ahead = f"{time} > clock_timestamp() + interval '1 day'"
+    return f"CASE WHEN {is_ahead} THEN {otherwise} ELSE {readable(time)} END"
+
+
 #: Parameter: milliseconds. True: until the end of the transaction, as SET LOCAL. Less than the
 #: user's own ``statement_timeout``: a lock that is not available must not look like a statement
 #: that takes long by itself. Ours never idle: a process that stands still, or whose machine is
@@ -163,7 +170,7 @@ WHERE stream = %s
 
 #: NO KEY: other programs' foreign keys to the table go on working while a page is applied.
 LOAD_ORGANIZATIONS = f"""
-SELECT id, name, workos_id, {readable("workos_updated_at")},
+SELECT id, name, workos_id, {believable("workos_updated_at")},
     workos_last_event_id, disabled_at IS NOT NULL, workos_deleted_at IS NOT NULL
 FROM organization_metadata
 WHERE workos_id = ANY(%s::text[]) OR id = ANY(%s::text[])
@@ -248,17 +255,22 @@ UPDATE organization_metadata SET workos_deleted_at = NULL WHERE id = ANY(%s::tex
 RETURNING id
 """
 
-UPDATE_ORGANIZATIONS = """
+#: What a trigger may have changed of what was written.
+_WRITTEN = """
+o.id, o.name, o.workos_id, o.disabled_at IS NOT NULL, o.workos_deleted_at IS NOT NULL
+"""
+
+UPDATE_ORGANIZATIONS = f"""
 UPDATE organization_metadata AS o
 SET name = new.name, workos_id = new.workos_id, workos_updated_at = new.workos_updated_at,
     workos_last_event_id = new.workos_last_event_id, updated_at = clock_timestamp()
 FROM unnest(%s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::text[])
     AS new (id, name, workos_id, workos_updated_at, workos_last_event_id)
 WHERE o.id = new.id
-RETURNING o.id
-"""
+RETURNING {_WRITTEN}
+"""  # noqa: S608 - put together from constants
 
-DISABLE_ORGANIZATIONS = """
+DISABLE_ORGANIZATIONS = f"""
 UPDATE organization_metadata AS o
 SET name = new.name, workos_id = new.workos_id, workos_updated_at = new.workos_updated_at,
     workos_last_event_id = new.workos_last_event_id, updated_at = clock_timestamp(),
@@ -268,8 +280,8 @@ SET name = new.name, workos_id = new.workos_id, workos_updated_at = new.workos_u
 FROM unnest(%s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::text[], %s::boolean[])
     AS new (id, name, workos_id, workos_updated_at, workos_last_event_id, deleted)
 WHERE o.id = new.id
-RETURNING o.id
-"""
+RETURNING {_WRITTEN}
+"""  # noqa: S608 - put together from constants
 
 #: By a person's decision; the link and what WorkOS owns stay as they are.
 DISABLE_HERE = """
@@ -290,8 +302,8 @@ WHERE id IN (
 RETURNING id, workos_id
 """
 
-INSERT_ORGANIZATIONS = """
-INSERT INTO organization_metadata
+INSERT_ORGANIZATIONS = f"""
+INSERT INTO organization_metadata AS o
     (id, slug, name, workos_id, workos_updated_at, workos_last_event_id, disabled_at,
      workos_deleted_at)
 SELECT id, slug, name, workos_id, workos_updated_at, workos_last_event_id,
@@ -299,8 +311,8 @@ SELECT id, slug, name, workos_id, workos_updated_at, workos_last_event_id,
 FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::text[],
     %s::boolean[], %s::boolean[])
     AS new (id, slug, name, workos_id, workos_updated_at, workos_last_event_id, disabled, deleted)
-RETURNING id
-"""
+RETURNING {_WRITTEN}
+"""  # noqa: S608 - put together from constants
 
 #: Empty while the resource is not covered: then nobody knows.
 _DERIVED = """

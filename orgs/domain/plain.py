@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from orgs.domain.resolution import is_in_flight
 from orgs.domain.resources import Resource
 from orgs.domain.types import (
     Decision,
@@ -116,7 +117,8 @@ class PlainResolution:
 
     def _compare(self, observation: Observation, row: PlainRow | None) -> Decision:
         fields = _fields(observation)
-        if self._is_in_flight(fields, row):
+        known = row.updated_at if row else None
+        if is_in_flight(known, fields.updated_at, self.known.recent_after):
             return Decision(observation, Outcome.UNCHANGED, plain=row)
         if self._has_deleted_parent(fields.columns, row) or (row and self._is_newer(row, fields)):
             return Decision(observation, Outcome.STALE, plain=row)
@@ -125,12 +127,6 @@ class PlainResolution:
         kept = row.last_event_id if row and not self.resource.has_order else None
         after = self._overwritten(observation, row, event_id=kept, deleted_at=None)
         return self._put(observation, Outcome.UPDATED if row else Outcome.CREATED, row, after)
-
-    def _is_in_flight(self, fields: PlainFields, row: PlainRow | None) -> bool:
-        recent_after, updated_at = self.known.recent_after, fields.updated_at
-        if recent_after is None or updated_at is None or updated_at <= recent_after:
-            return False
-        return row is None or row.updated_at is None or updated_at > row.updated_at
 
     def _is_newer(self, row: PlainRow, fields: PlainFields) -> bool:
         """Return True if the row was written from something newer than the list."""

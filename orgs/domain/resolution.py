@@ -66,14 +66,15 @@ def is_stale_object(row: Row, workos_id: str, fields: OrganizationFields) -> boo
     return fields.updated_at < row.workos_updated_at
 
 
-def is_in_flight(row: Row | None, fields: OrganizationFields, recent_after: datetime) -> bool:
-    """Return True if the object is newer than its row, and so recent that its event may come."""
-    # A time that is further ahead is no recent one: its event may have come long ago.
-    if not recent_after < fields.updated_at <= recent_after + timedelta(days=1):
+def is_in_flight(
+    known: datetime | None, updated_at: datetime | None, recent_after: datetime | None
+) -> bool:
+    """Return True if an object is newer than its row, and so recent that its event may come."""
+    if updated_at is None or recent_after is None:
         return False
-    if row is None or row.workos_updated_at is None:
-        return True
-    return fields.updated_at > row.workos_updated_at
+    # A time that is further ahead is no recent one: its event may have come long ago.
+    is_recent = recent_after < updated_at <= recent_after + timedelta(days=1)
+    return is_recent and (known is None or updated_at > known)
 
 
 class Resolution:
@@ -175,8 +176,8 @@ class Resolution:
         and it then clears the row's event id, so that the events it overtook are judged by time."""
         workos_id, fields = _present(observation)
         row = self._find(workos_id, fields)
-        recent_after = self.known.recent_after
-        if recent_after is not None and is_in_flight(row, fields, recent_after):
+        known = row.workos_updated_at if row else None
+        if is_in_flight(known, fields.updated_at, self.known.recent_after):
             return Decision(observation, Outcome.UNCHANGED, row, row)
         linked = self._linked_to(workos_id)
         is_deleted = workos_id in self._deletions and (linked is None or linked.deleted)

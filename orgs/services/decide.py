@@ -84,7 +84,10 @@ class Decided:
     def writes(self) -> rows.Writes:
         """The statements that write the rows of the other resources."""
         return [
-            (resources.upsert(one.resource, one.changed.values()), sorted(one.changed))
+            (
+                resources.upsert(one.resource, one.changed.values()),
+                resources.intended(one.resource, one.changed.values()),
+            )
             for one in self.plain
             if one.changed
         ]

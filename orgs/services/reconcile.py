@@ -28,6 +28,7 @@ from orgs.db.cursor import (
 from orgs.db.errors import describe, is_passing
 from orgs.db.leases import Lease
 from orgs.domain.naming import one_line
+from orgs.domain.resolution import is_in_flight
 from orgs.domain.resources import DOMAIN, PLAIN
 from orgs.domain.status import ReadError
 from orgs.domain.types import (
@@ -379,7 +380,8 @@ class _FullRun:
     def _is_recent(self, observation: Observation) -> bool:
         """It may have been created after its place in the list was read."""
         fields = observation.fields
-        return fields is not None and fields.updated_at > self.recent_after
+        updated_at = fields.updated_at if fields else None
+        return is_in_flight(None, updated_at, self.recent_after)
 
     def _unseen(self, organizations: models.QuerySet[Organization], seen: "Seen") -> Iterator[str]:
         last = ""

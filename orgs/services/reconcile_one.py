@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 
 from orgs import workos
+from orgs.db import rows
 from orgs.db.cursor import database_now, read_cursor
 from orgs.domain.naming import is_storable, one_line
 from orgs.domain.resources import PLAIN
@@ -54,13 +55,28 @@ def reconcile_organizations(
     if missing := {id_ for id_, o in found.items() if o.state is State.ABSENT}:
         # Before the first write: a row that this run links would prove any place right.
         comparing.lookups.proves_absence(missing)
+    organizations = len(found) + in_mirror_alone
+    found = _without_unproven(comparing, found)
     comparing.compare([o for o in found.values() if o.state is not State.ABSENT])
     comparing.retry_locked()
-    organizations = len(found) + in_mirror_alone
     _disable_missing(comparing, found, organizations)
     others = _compare_resources(comparing, [*found.values()])
     touched = {c.organization_id for c in comparing.report.changes if c.organization_id}
     return conclude(comparing, DrainReport(), organizations, only=touched, others=others)
+
+
+def _without_unproven(
+    comparing: Comparing, found: dict[str, Observation]
+) -> dict[str, Observation]:
+    """Leave out those that no row is linked to yet, if the place may be the wrong one."""
+    with comparing.lookups.reading():
+        linked = rows.linked(found)
+    here = {id_ for id_, o in found.items() if o.state is not State.ABSENT}
+    new = here - linked
+    if not new or here & linked or comparing.lookups.proves_place({*found}):
+        return found
+    comparing.leave_unproven(sorted(new))
+    return {id_: observation for id_, observation in found.items() if id_ not in new}
 
 
 def _compare_resources(

@@ -67,9 +67,8 @@ class Lookups:
         Raises ``WrongEnvironment`` if rows are linked and the list shows none of them: the key is
         of another environment, or the address of another server. Raises ``WorkOSError``.
         """
-        with self.reading():
-            if not Organization.objects.live().exists():
-                return
+        if not self._has_linked():
+            return
         position, is_last = None, False
         while not is_last:
             page = read_organizations(position, patience=self.patience)
@@ -87,6 +86,12 @@ class Lookups:
     def look_up(self, workos_id: str) -> Observation:
         """Return what WorkOS says of it now. May run in a thread. Raises ``WorkOSError``."""
         return workos.lookup(workos_id, patience=self.patience)
+
+    def proves_place(self, new: set[str]) -> bool:
+        """Return True if organizations without a row may get one: nothing is linked beside them
+        yet, or another one is found. A row of a wrong place would prove that place right later.
+        Raises ``WorkOSError``."""
+        return not self._has_linked() or self.proves_absence(new)
 
     def proves_absence(self, missing: set[str]) -> bool:
         """Return True if a 404 of this run counts. Raises ``WorkOSError``."""
@@ -113,11 +118,19 @@ class Lookups:
         """Around every read of the database: a dry run's are where PostgreSQL refuses writes."""
         return read_only_transaction() if self.dry else nullcontext()
 
+    def _has_linked(self) -> bool:
+        # Also those that are disabled here alone: they live in WorkOS.
+        with self.reading():
+            return Organization.objects.linked().filter(workos_deleted_at=None).exists()
+
     def _others(self, missing: set[str]) -> list[str]:
         with self.reading():
             live = Organization.objects.live().exclude(workos_id__in=missing).order_by("id")
             # From anywhere among the ids, which the key's index finds at once.
             found = [*live.filter(id__gte=str(uuid4()))[:3], *live[:2]]
+            if not found:
+                disabled = Organization.objects.disabled_here().exclude(workos_id__in=missing)
+                found = [*disabled.order_by("-disabled_at")[:5]]
         others = [row.workos_id for row in found if row.workos_id]
         return [*(id_ for id_ in self.candidates if id_ not in missing), *others]
 
@@ -129,7 +142,7 @@ class Fetched:
     observation: Observation
     absent: frozenset[str] = frozenset()
     is_proven: bool = True
-    """False: a 404 that may come from a wrong address."""
+    """False: the answer may come from a wrong address, or be that of another environment."""
 
 
 def fetch(workos_id: str, lookups: Lookups) -> Fetched:
@@ -140,14 +153,17 @@ def fetch(workos_id: str, lookups: Lookups) -> Fetched:
     ``WorkOSError``.
     """
     observation = lookups.look_up(workos_id)
-    if observation.state is not State.ABSENT:
-        return Fetched(observation, lookups.confirmed_absent(_owners_of(observation, lookups)))
     with lookups.reading():
         row = Organization.objects.filter(workos_id=workos_id).first()
-        has_live = Organization.objects.live().exists()
-    is_known = row is None or row.workos_deleted_at is not None
-    if (has_live or not is_known) and not lookups.proves_absence({workos_id}):
+    is_absent = observation.state is State.ABSENT
+    if is_absent and row is not None and row.workos_deleted_at is None:
+        is_proven = lookups.proves_absence({workos_id})
+    else:
+        is_proven = (row and not is_absent) or lookups.proves_place({workos_id})
+    if not is_proven:
         return Fetched(observation, is_proven=False)
+    if not is_absent:
+        return Fetched(observation, lookups.confirmed_absent(_owners_of(observation, lookups)))
     if row is None:
         return Fetched(observation)
     new_owner = lookups.new_owner(row.id)
@@ -175,21 +191,22 @@ def fetch_object(resource: Resource, key: str, lookups: Lookups) -> Fetched:
     """
     if resource.fetch:
         observation = workos.lookup_object(resource, key, patience=lookups.patience)
-        is_proven = observation.state is not State.ABSENT or proves_absence_of(
-            resource, {key}, lookups
-        )
+        if observation.state is State.ABSENT:
+            is_proven = proves_absence_of(resource, {key}, lookups)
+        else:
+            is_proven = lookups.proves_place(set())
         return Fetched(observation, is_proven=is_proven)
     scope = key.rpartition(":")[0]
     listing = next(
         one for one in resource.listings if (one.scope is Scope.ENVIRONMENT) != bool(scope)
     )
     read = partial(read_objects, resource, listing, scope=scope, patience=lookups.patience)
+    found = Observation(workos_id=key, state=State.ABSENT, resource=resource.name)
     with closing(read_ahead(read, None)) as pages:
-        for page in pages:
-            for observation in page.observations:
-                if observation.workos_id == key:
-                    return Fetched(observation)
-    return Fetched(Observation(workos_id=key, state=State.ABSENT, resource=resource.name))
+        listed = (observation for page in pages for observation in page.observations)
+        found = next((one for one in listed if one.workos_id == key), found)
+    # Another environment has such lists too.
+    return Fetched(found, is_proven=lookups.proves_place(set()))
 
 
 def proves_absence_of(resource: Resource, missing: set[str], lookups: Lookups) -> bool:
@@ -203,14 +220,14 @@ def proves_absence_of(resource: Resource, missing: set[str], lookups: Lookups) -
 
 
 UNPROVEN = (
-    "WorkOS answers that there is no such organization, but no other linked organization could be "
-    "found by the same address and key, so that proves nothing: see WORKOS_BASE_URL and "
-    "WORKOS_API_KEY. If it is deleted, disable it in the admin"
+    "no other linked organization could be found by the same address and key, so what WorkOS "
+    "answers proves nothing: see WORKOS_BASE_URL and WORKOS_API_KEY. If it is deleted in WorkOS, "
+    "disable it in the admin"
 )
 
 UNPROVEN_OBJECT = (
-    "WorkOS answers that there is no such object, but no other one with a row could be found by "
-    "the same address and key, so that proves nothing: see WORKOS_BASE_URL and WORKOS_API_KEY"
+    "nothing else that has a row could be found by the same address and key, so what WorkOS "
+    "answers proves nothing: see WORKOS_BASE_URL and WORKOS_API_KEY"
 )
 
 

@@ -223,6 +223,43 @@ def test_a_row_that_a_trigger_leaves_out_is_not_reported_as_written(
     assert +failed.counts == {Outcome.FAILED: 1}
 
 
+@pytest.mark.parametrize(
+    ("before", "said", "meddling"),
+    [
+        pytest.param({}, an_event(1), "NEW.name = upper(NEW.name);", id="insert"),
+        pytest.param({}, an_event(1), "NEW.workos_id = NULL;", id="insert without its link"),
+        pytest.param({}, an_event(1), "NEW.disabled_at = now();", id="insert disabled"),
+        pytest.param(
+            {"workos_id": "org_1"}, an_event(1, name="New"), "NEW.name = OLD.name;", id="rename"
+        ),
+        pytest.param({}, an_event(1, external_id="gram-1"), "NEW.workos_id = NULL;", id="link"),
+        pytest.param(
+            {"workos_id": "org_1"}, a_deletion(1), "NEW.disabled_at = NULL;", id="disable"
+        ),
+        pytest.param(
+            {"workos_id": "org_1"}, a_deletion(1), "NEW.workos_deleted_at = NULL;", id="deletion"
+        ),
+    ],
+)
+def test_a_row_that_a_trigger_changes_is_not_reported_as_written(
+    before: dict[str, str], said: Observation, meddling: str
+) -> None:
+    if "OLD" in meddling or before or said.organization.external_id:
+        an_organization_row("gram-1", name="Old", **before)
+    rows = [*Organization.objects.values()]
+    fetched = an_absence() if said.fields is None else replace(said, event=None)
+
+    with a_trigger(meddling):
+        report = live(said, an_unreadable_event(2))
+        failed = compare(fetched)
+
+    reason = "PostgreSQL: 1 of 1 rows of one table were written otherwise: a trigger changed them"
+    assert +report.counts == {Outcome.PARKED: 2}
+    assert parked()[an_event_id(1)] == reason
+    assert [change.reason for change in failed.of(Outcome.FAILED)] == [reason]
+    assert [*Organization.objects.values()] == rows
+
+
 def test_a_policy_that_forbids_a_row_is_not_a_missing_grant() -> None:
     with as_a_limited_user("USING (true) WITH CHECK (name <> 'Bad')"):
         live(*events(1), *events(1, first=2, name="Bad"), *events(1, first=3))

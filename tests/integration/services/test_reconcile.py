@@ -50,6 +50,8 @@ LogCapture = pytest.LogCaptureFixture
 MonkeyPatch = pytest.MonkeyPatch
 Setting = Callable[..., None]
 
+FAR_AHEAD = datetime(2999, 1, 1, tzinfo=UTC)
+
 
 def compared(**values: Any) -> Reconciliation:
     """A run that compares, without the events."""
@@ -641,6 +643,31 @@ def test_neither_a_deleted_row_nor_one_that_was_listed_is_asked_for(workos: Fake
     assert workos.count_requests(path="/organizations/") == 0
 
 
+@pytest.mark.parametrize("listed_at", [TWO_DAYS_AGO, FAR_AHEAD], ids=["then", "in the future"])
+def test_a_time_in_the_future_keeps_no_row_from_being_repaired(
+    workos: FakeWorkOS, listed_at: datetime
+) -> None:
+    live = workos.create_organization(name="New", external_id="gram-1", at=listed_at)["id"]
+    an_organization_row("gram-1", name="Old", workos_id=live, workos_updated_at=FAR_AHEAD)
+
+    assert changes(compared()) == [("gram-1", "updated")]
+    assert Organization.objects.get().name == "New"
+    assert compared().in_sync
+
+
+def test_a_list_that_leaves_out_what_changes_in_the_future_is_not_complete(
+    workos: FakeWorkOS,
+) -> None:
+    listed = workos.create_organization(name="Listed", external_id="gram-1", at=TWO_DAYS_AGO)
+    hidden = workos.create_organization(name="Hidden", external_id="gram-2", at=FAR_AHEAD)
+    an_organization_row("gram-1", name="Listed", workos_id=listed["id"])
+    an_organization_row("gram-2", name="Hidden", workos_id=hidden["id"])
+    page = {"data": [listed], "list_metadata": {"before": None, "after": None}}
+    workos.misbehave("body", path="/organizations", exact=True, times=None, body=page)
+
+    assert "the list is not complete" in compared().errors[0]
+
+
 # A 404 of the wrong place -------------------------------------------------------------------
 
 #: What a route that does not exist answers, as an organization that does not exist does.
@@ -699,6 +726,37 @@ def test_a_row_that_is_created_in_the_wrong_place_proves_nothing(
 
     assert "proves nothing" in found.errors[0]
     assert (found.in_sync, disabled()) == (False, [])
+
+
+@pytest.mark.parametrize("state", ["enabled", "disabled by another program"])
+@pytest.mark.parametrize("external_id", [None, "gram-1", "gram-unlinked"])
+def test_an_organization_of_another_environment_gets_no_row(
+    workos: FakeWorkOS, sync_setting: Setting, state: str, external_id: str | None
+) -> None:
+    """Its row would prove that environment right in the next run."""
+    live = an_old_organization(workos, external_id="gram-1")
+    an_organization_row("gram-1", workos_id=live, disabled_at=None if state == "enabled" else NOON)
+    an_organization_row("gram-unlinked")
+    with FakeWorkOS() as elsewhere:
+        new = elsewhere.create_organization(name="New", at=NOON, external_id=external_id)
+        sync_setting(BASE_URL=elsewhere.base_url)
+        found = only(new["id"])
+        with pytest.raises(WrongEnvironment):
+            reconcile(Run())
+
+    assert (kinds(found), found.in_sync) == (["unproven"], False)
+    links = Organization.objects.order_by("id").values_list("id", "workos_id")
+    assert [*links] == [("gram-1", live), ("gram-unlinked", None)]
+
+
+def test_a_linked_organization_proves_the_place_for_a_new_one(workos: FakeWorkOS) -> None:
+    mirrored = a_mirrored_organization(workos)
+    new = an_old_organization(workos, "New", external_id="gram-new")
+
+    found = only(mirrored, new)
+
+    assert ("gram-new", "created") in changes(found)
+    assert found.errors == []
 
 
 def test_a_lost_cursor_in_the_wrong_place(workos: FakeWorkOS, sync_setting: Setting) -> None:

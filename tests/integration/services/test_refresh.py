@@ -38,6 +38,8 @@ pytestmark = pytest.mark.usefixtures("database")
 
 Setting = Callable[..., None]
 
+NOON = datetime(2026, 7, 24, 12, tzinfo=UTC)
+
 #: What a route that does not exist answers, as an organization that does not exist does.
 NO_ROUTE = {"message": "Not Found", "code": "not_found"}
 
@@ -252,6 +254,34 @@ def test_a_404_for_an_organization_without_a_row_resolves_nothing_in_the_wrong_p
     assert change.change is (Outcome.PARKED if others else Outcome.UNKNOWN)
 
 
+@pytest.mark.parametrize("resolve", [replay_parked, resolve_missed])
+@pytest.mark.parametrize("state", ["enabled", "disabled by another program"])
+@pytest.mark.parametrize("new", ["new there", "claims the row there", "links the row there"])
+def test_an_organization_of_another_environment_gets_no_row(
+    workos: FakeWorkOS,
+    sync_setting: Setting,
+    resolve: Callable[[str], Change],
+    state: str,
+    new: str,
+) -> None:
+    """Its row would prove that environment right, and a later 404 there disable the others."""
+    live = an_old_organization(workos, external_id="gram-1")
+    an_organization_row("gram-1", workos_id=live, disabled_at=None if state == "enabled" else NOON)
+    an_organization_row("gram-unlinked", workos_id=None)
+    external_id = {"new there": None, "claims the row there": "gram-1"}.get(new, "gram-unlinked")
+    prepare = a_parked_event if resolve is replay_parked else an_announcement
+    with FakeWorkOS() as elsewhere:
+        other = elsewhere.create_organization(name="Another", external_id=external_id)
+        prepare(workos_id=other["id"], event_id="event_1")
+        sync_setting(BASE_URL=elsewhere.base_url)
+        change = resolve("event_1")
+
+    assert change.change is Outcome.PARKED
+    assert "proves nothing" in the_event().error
+    links = Organization.objects.order_by("id").values_list("id", "workos_id")
+    assert [*links] == [("gram-1", live), ("gram-unlinked", None)]
+
+
 def test_an_unreadable_organization_proves_a_404_too(
     workos: FakeWorkOS,
 ) -> None:
@@ -436,7 +466,7 @@ def test_a_row_that_nobody_takes_over_is_disabled(workos: FakeWorkOS, id_: str) 
 def test_an_owner_that_cant_be_read_still_exists(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme", external_id="gram-1")
     an_organization_row("gram-1", workos_id="org_owner")
-    workos.misbehave("body", path="/organizations/org_owner", body={"id": "org_owner"})
+    workos.misbehave("body", path="/organizations/org_owner", body={"id": "org_owner"}, times=None)
 
     assert fetch(acme["id"], Lookups()).absent == frozenset()
 

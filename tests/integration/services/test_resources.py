@@ -1,10 +1,12 @@
 """The resources beside organizations: from the stream, from lists and single fetches, to tables."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from orgs.db.cursor import read_cursor
+from orgs.db.resources import model_of
 from orgs.domain.resources import NAMES, PLAIN, event_types
 from orgs.domain.types import Outcome, Position
 from orgs.models import (
@@ -21,8 +23,10 @@ from orgs.services.reconcile_one import reconcile_organizations
 from orgs.services.refresh import replay_parked
 from orgs.services.stream import drain_to_end, replay
 from orgs.testing import FakeWorkOS
+from orgs.workos import WorkOSError
 from tests.builders import TWO_DAYS_AGO
 from tests.mirrored import held, mirrored
+from tests.triggers import a_trigger
 
 pytestmark = pytest.mark.usefixtures("database", "all_resources")
 
@@ -477,6 +481,103 @@ def test_a_connection_that_moves_to_another_organization(workos: FakeWorkOS, acm
 
     assert derived() == (False, False)
     assert Organization.objects.get(pk="gram-2").sso_enabled
+
+
+# What can't be written, or proves nothing ---------------------------------------------------
+
+
+def a_parked_object_event(resource: str, key: str) -> None:
+    WorkOSEvent.objects.create(
+        id="event_1",
+        type=f"{resource}.updated",
+        resource=resource,
+        object_key=key,
+        processed_at=TWO_DAYS_AGO,
+        outcome=Outcome.PARKED,
+        payload="{}",
+    )
+
+
+@pytest.mark.parametrize(
+    "meddling",
+    [
+        "NEW.status = 'active';",
+        "NEW.role_slugs = '{admin}';",
+        "NEW.deleted_at = NULL;",
+        "RETURN NULL;",
+        "RAISE EXCEPTION 'no';",
+    ],
+)
+def test_a_row_that_a_trigger_changes_is_not_reported_as_written(
+    workos: FakeWorkOS, acme: str, meddling: str
+) -> None:
+    user = workos.users.create(email="ada@acme.com")["id"]
+    member = workos.memberships.create(user_id=user, organization_id=acme)["id"]
+    drain_to_end()
+    workos.memberships.deactivate(member)
+    workos.memberships.delete(member)
+
+    with a_trigger(meddling, table="workos_organization_membership"):
+        report = drain_to_end()
+        dry = reconcile(Run(resources=("membership",)))
+
+    assert {change.workos_id for change in report.parked} == {member}
+    assert not dry.in_sync
+    assert OrganizationMembership.objects.get().deleted_at is None
+
+
+@pytest.mark.parametrize("resource", ["role", "connection", "directory_group_member"])
+@pytest.mark.parametrize("what", ["is absent there", "is there alone"])
+def test_another_environment_proves_nothing_of_a_parked_event(
+    workos: FakeWorkOS, acme: str, sync_setting: Any, resource: str, what: str
+) -> None:
+    some_of_each(workos, acme)
+    workos.roles.create(slug="auditor", permissions=[])
+    drain_to_end()
+    rows = mirrored()
+    with FakeWorkOS() as elsewhere:
+        other = elsewhere.create_organization(name="Other", external_id=acme)["id"]
+        if what == "is there alone":
+            some_of_each(elsewhere, other)
+            key = next(iter(held(elsewhere)[resource]))
+        else:
+            # Of roles the first is the environment's, whose list is in each environment.
+            key = min(held(workos)[resource])
+        a_parked_object_event(resource, key)
+        sync_setting(BASE_URL=elsewhere.base_url)
+        try:
+            assert replay_parked("event_1").change is Outcome.PARKED
+        except WorkOSError:
+            assert what == "is absent there"  # not even the list is there
+
+    assert mirrored() == rows
+
+
+# A clock that was wrong ---------------------------------------------------------------------
+
+AHEAD = datetime(2999, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name in PLAIN])
+def test_times_in_the_future_keep_no_row_from_being_repaired(
+    workos: FakeWorkOS, acme: str, name: str
+) -> None:
+    made = some_of_each(workos, acme)
+    drain_to_end()
+    repaired()
+    change_all(workos, acme, made, emits=False)
+    resource = PLAIN[name]
+    times = {"workos_updated_at": AHEAD, "synced_at": AHEAD}
+    model_of(resource)._default_manager.update(**times, workos_last_event_id=None)
+
+    repaired()
+    assert mirrored() == held(workos)
+
+    model_of(resource)._default_manager.update(**{resource.deleted_column: AHEAD}, **times)
+    # By an absence, which a later list proves wrong.
+    model_of(resource)._default_manager.update(workos_last_event_id=None)
+    repaired()
+    assert mirrored() == held(workos)
 
 
 # Reconcile ----------------------------------------------------------------------------------
