@@ -19,11 +19,11 @@ from gram_sync.streams import run_guarded
 
 _INTRODUCTION: Final = f"""\
 gram-sync mirrors the organizations of WorkOS into a PostgreSQL table,
-organization_metadata. This demo plays a day of changes and then compares both.
-Its processes are real and on this machine: PostgreSQL, a fake WorkOS, the web
-process that receives webhooks, and the worker that applies events. As WorkOS
-does, the fake lists an event some time after its webhook, here {HOLD_BACK_SECONDS} seconds: each
-step waits for that."""
+organization_metadata, and what belongs to them into tables beside it. This demo
+plays a day of changes and then compares both. Its processes are real and on this
+machine: PostgreSQL, a fake WorkOS, the web process that receives webhooks, and
+the worker that applies events. As WorkOS does, the fake lists an event some time
+after its webhook, here {HOLD_BACK_SECONDS} seconds: each step waits for that."""
 
 _TRY_IT: Final = f"""
 Everything runs until Ctrl-C. Try it:
@@ -98,6 +98,12 @@ def _compare(story: Story) -> list[str]:
     table(compared)
     totals(ledger, workos.deliveries())
     found = [text for _, _, texts in compared for text in texts]
+    has = [
+        (one["user"]["email"], one["status"], ", ".join(role["slug"] for role in one["roles"]))
+        for one in map(workos.memberships.show, workos.memberships.all())
+    ]
+    if has != [(one.email, one.status, one.roles) for one in mirror.members()]:
+        found.append("WorkOS has other members than the mirror, or with other roles")
     is_parked = {event["id"]: event["id"] in story.malformed for event in listed}
     if is_parked != {event.id: event.outcome == "parked" for event in ledger}:
         found.append("the ledger has other events than WorkOS, or others are parked")

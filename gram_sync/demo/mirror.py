@@ -13,6 +13,14 @@ _ROWS: Final = """
     SELECT id, name, slug, workos_id, disabled_at IS NOT NULL AS disabled
     FROM organization_metadata ORDER BY created_at, id
 """
+_MEMBERS: Final = """
+    SELECT o.name AS organization, u.email, m.status, array_to_string(m.role_slugs, ', ') AS roles,
+        o.sso_enabled
+    FROM workos_organization_membership AS m
+    JOIN workos_user AS u ON u.workos_id = m.workos_user_id
+    JOIN organization_metadata AS o ON o.workos_id = m.workos_organization_id
+    WHERE m.deleted_at IS NULL AND u.deleted_at IS NULL ORDER BY u.email, o.name
+"""
 _IS_IDLE: Final = """
     SELECT last_event_id = %s
        AND NOT EXISTS (SELECT FROM workos_event WHERE outcome IS NULL)
@@ -37,6 +45,10 @@ class Mirror:
         for row in rows:
             self.first_slugs.setdefault(row.id, row.slug)
         return rows
+
+    def members(self) -> list[Any]:
+        """Return every membership with its organization and its user."""
+        return self.connection.execute(_MEMBERS).fetchall()
 
     def events(self) -> list[Any]:
         """Return every event of the ledger, oldest first."""

@@ -79,6 +79,7 @@ class Stage:
             **{name: os.environ[name] for name in _INHERITED if name in os.environ},
             "ENV_FILE": os.devnull,
             "SECRET_KEY": secrets.token_urlsafe(50),
+            "WORKOS_RESOURCES": "organization_domain,connection,directory,user,membership,role",
             "WORKOS_API_KEY": self.workos.api_key,
             "WORKOS_BASE_URL": self.workos.base_url,
             "WORKOS_WEBHOOK_SECRET": secret,

@@ -29,6 +29,7 @@ class Story:
         self._creations_and_slugs()
         self._webhooks()
         self._bad_event_and_deletion()
+        self._members_and_sign_on()
         self._wait_for(self._is_idle, "completed everything")
 
     def _creations_and_slugs(self) -> None:
@@ -100,6 +101,24 @@ class Story:
         self.workos.delete_organization(self.workos_ids["Globex"])
         slug = self._row("Globex", disabled=True).slug
         say("mirror", f"disables the row. It stays, and so does its slug, {slug}.")
+
+    def _members_and_sign_on(self) -> None:
+        lines("\n8. Members, roles and single sign-on", "bold")
+        say("WorkOS", "has Ada join Acme as a member, and then makes her an admin.")
+        acme = self.workos_ids["Acme"]
+        ada = self.workos.users.create(email="ada@acme.example")["id"]
+        for slug in ("member", "admin"):
+            self.workos.roles.create(slug=slug)
+        member = self.workos.memberships.create(user_id=ada, organization_id=acme, role="member")
+        self.workos.memberships.update(member["id"], roles=["admin"])
+        say("WorkOS", "activates a connection of Acme's: single sign-on.")
+        self.workos.connections.create(name="Okta", organization_id=acme, state="active")
+        shown = self._wait_for(
+            lambda: [one for one in self.mirror.members() if one.sso_enabled],
+            "applied the membership and the connection",
+        )[0]
+        say("mirror", f"has {shown.email} in {shown.organization}, as {shown.roles}.")
+        say("mirror", "shows sso_enabled in the organization's row.")
 
     def _create(self, name: str, external_id: str | None = None) -> None:
         created = self.workos.create_organization(name=name, external_id=external_id)

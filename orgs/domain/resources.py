@@ -392,8 +392,8 @@ PLAIN: Final[Mapping[str, Resource]] = {
 
 NAMES: Final = (ORGANIZATION, *PLAIN)
 
-#: More is named in the settings: the key may not read it, the endpoint may not announce it.
-DEFAULT: Final = (ORGANIZATION,)
+#: Those without personal data that most have; people are named in the settings.
+DEFAULT: Final = (ORGANIZATION, DOMAIN.name, CONNECTION.name, DIRECTORY.name)
 
 RESOURCE_OF_EVENT: Final[Mapping[str, str]] = {
     **dict.fromkeys(EventType, ORGANIZATION),

@@ -86,7 +86,11 @@ def test_the_types_of_events_of_each_resource(name: str, types: str) -> None:
 def test_each_type_of_event_is_about_one_resource() -> None:
     assert len(event_types(NAMES)) == len(RESOURCE_OF_EVENT) == 37
     assert event_types(NAMES) == event_types(reversed(NAMES))
-    assert {*DEFAULT} == {"organization"}
+
+
+def test_people_are_not_mirrored_unless_they_are_named() -> None:
+    assert {*DEFAULT} == {"organization", "organization_domain", "connection", "directory"}
+    assert not any(PLAIN[name].is_personal for name in DEFAULT if name in PLAIN)
 
 
 @pytest.mark.parametrize(
