@@ -44,7 +44,6 @@ def push_external_ids() -> str:
 
 def reconcile() -> str:
     """Compare every organization, and repair; leave it to another process that does so."""
-    coverage.retry_refused()
     return _reconcile(Run(scope_seconds=_SCOPE_SECONDS))
 
 

@@ -40,7 +40,7 @@ from tests.builders import (
     an_organization_row,
     apply_page,
 )
-from tests.concurrency import another_program, in_thread, wait_until_blocked
+from tests.concurrency import another_program, in_thread, wait_until, wait_until_blocked
 from tests.moved_clock import moved_clock
 from tests.triggers import a_constraint, a_trigger, attempts, execute, locked
 
@@ -469,7 +469,7 @@ def test_a_page_is_decided_again_under_its_locks(workos: FakeWorkOS) -> None:
             "UPDATE organization_metadata SET name = 'Newer', workos_updated_at = now(),"
             " workos_last_event_id = 'event_9'"
         )
-        running = start(compared)
+        running = start(partial(reconcile, Run()))
         wait_until_blocked()
         program.commit()
         found = running.result()
@@ -497,7 +497,7 @@ def test_a_link_that_moves_meanwhile(
             return answer
 
         monkeypatch.setattr(orgs.workos, "lookup", and_then_it_moves)
-        running = start(compared)
+        running = start(partial(reconcile, Run()))
         if when == "while it is locked":
             wait_until_blocked()
             program.commit()
@@ -858,6 +858,22 @@ def test_a_pause_that_workos_asks_for_is_waited_out(workos: FakeWorkOS, pages_be
     found = compared()
 
     assert (found.errors, Organization.objects.count()) == ([], 150)
+
+
+def test_the_lease_is_renewed_while_a_run_waits_for_the_stream(
+    workos: FakeWorkOS, monkeypatch: MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciling, "_LEASE_SECONDS", 0.4)
+    workos.misbehave("rate_limited", retry_after=2, path="/events")
+
+    with in_thread() as start:
+        running = start(partial(reconcile, Run()))
+        wait_until(lambda: workos.count_requests(status=429), "it waits")
+        time.sleep(1.0)
+        acquired = Lease.SNAPSHOT.acquire(60)
+
+    assert acquired is None
+    assert running.result().errors == []
 
 
 # Dry ----------------------------------------------------------------------------------------
