@@ -16,9 +16,9 @@ from django.db.models.functions import Now
 from django_q.models import OrmQ, Schedule, Task
 
 from orgs.conf import sync_settings
+from orgs.db.errors import describe
 from orgs.db.figures import MISSING_GRANTS
 from orgs.db.transactions import execute_alone
-from orgs.domain.naming import one_line
 from orgs.domain.status import LEAST_REFUSED_WEBHOOKS
 from orgs.models import ExternalIdWriteBack, WorkOSConflict, WorkOSEvent
 from orgs.services.queue import PRUNE, PUSH_EXTERNAL_IDS, RECONCILE, RECONCILE_TIMEOUT, SYNC_EVENTS
@@ -217,7 +217,7 @@ class RefusedWebhooks:
         try:
             execute_alone(statement, values, at_most=LONGEST_WAIT)
         except Error as error:
-            logger.warning("refused webhooks could not be counted: %s", one_line(error))
+            logger.warning("refused webhooks could not be counted: %s", describe(error))
 
 
 refused_webhooks = RefusedWebhooks()

@@ -466,7 +466,7 @@ def _read_echoes(events: DrainReport) -> None:
     except (CursorLost, WorkOSError, DatabaseError) as error:
         if isinstance(error, DatabaseError) and not is_passing(error):
             raise
-        logger.warning("the events of our write-backs are left to the worker: %s", one_line(error))
+        logger.warning("the events of our write-backs are left to the worker: %s", _said(error))
 
 
 def _note_incomplete(error: str, kind: str, failed: int = 0) -> None:

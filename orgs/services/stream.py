@@ -23,7 +23,7 @@ from orgs.db.cursor import (
     note_failure,
     read_cursor,
 )
-from orgs.db.errors import describe, is_passing, sqlstate
+from orgs.db.errors import describe, is_passing, sqlstate, without_detail
 from orgs.db.leases import Lease, clear_enqueued
 from orgs.db.transactions import bounded_transaction
 from orgs.domain.naming import one_line
@@ -275,7 +275,7 @@ def log_parked(report: DrainReport) -> None:
     if report.unresolved is not None:
         logger.warning(
             "a missed webhook could not be resolved, and is tried again: %s",
-            one_line(report.unresolved),
+            one_line(without_detail(report.unresolved)),
         )
 
 

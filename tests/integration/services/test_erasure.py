@@ -26,6 +26,7 @@ from orgs.services.erasure import erase_due, erase_user, held_about
 from orgs.services.reconcile import reconcile
 from orgs.services.stream import drain_to_end, replay
 from orgs.testing import FakeWorkOS
+from tests.triggers import a_trigger
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -241,3 +242,14 @@ def test_the_command_erases(ada: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert everything_about("zoe") == []
 
     assert run(ada, "--erase", "--no-input").startswith("erased 0 of")
+
+
+def test_a_refusal_is_one_line_without_the_values_of_the_row(ada: str) -> None:
+    refusal = "RAISE 'it says no' USING DETAIL = 'Confidential';"
+    with (
+        a_trigger(refusal, table="workos_user"),
+        pytest.raises(CommandError, match=r"^the database: PostgreSQL P0001: it says no") as raised,
+    ):
+        run(ada, "--erase", "--no-input")
+
+    assert "Confidential" not in str(raised.value)
