@@ -132,9 +132,10 @@ def drain_and_wait() -> DrainReport:
     deadline = time.monotonic() + seconds
     report = DrainReport()
     try:
-        prepare_to_read()
-        # First: a webhook that comes from now on enqueues again, or finds the lease.
+        # First, also if this process may not read: a webhook that comes from now on enqueues again,
+        # or finds the lease.
         clear_enqueued()
+        prepare_to_read()
         lease = Lease.DRAIN.acquire(seconds)
         if lease is None:
             _attempt(report, deadline)

@@ -6,6 +6,7 @@ import pytest
 
 from orgs import tasks
 from orgs.db.cursor import read_cursor
+from orgs.db.leases import Lease, is_drain_expected
 from orgs.domain.resources import NAMES, event_types
 from orgs.domain.types import Report
 from orgs.models import Organization, SyncCursor, WorkOSEvent
@@ -132,10 +133,13 @@ def test_a_process_with_other_settings_does_not_drain(
     sync_setting(RESOURCES=("organization",))
     workos.create_organization(name="Bolt")
 
+    Lease.ENQUEUED.acquire(60)
+
     with pytest.raises(SettingsDiffer):
         drain_to_end()
     drain_and_wait()
 
+    assert not is_drain_expected(), "the next webhook enqueues another"
     assert "WORKOS_RESOURCES of this process differs" in caplog.text
     assert Organization.objects.count() == 1
     sync_setting(RESOURCES=PEOPLE)
