@@ -807,8 +807,11 @@ def test_ctrl_c_ends_the_wait_for_the_stream(workos: FakeWorkOS) -> None:
         wait_until(lambda: workos.count_requests(status=429), "it waits")
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
-    with in_thread() as start:
-        start(interrupt)
-        _, err, code = run_command("--events-only")
+    try:
+        with in_thread() as start:
+            start(interrupt)
+            _, err, code = run_command("--events-only")
+    except KeyboardInterrupt:
+        pytest.fail("the command did not wait")
 
     assert (err, code) == ("interrupted; run it again", 130)
