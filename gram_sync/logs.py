@@ -10,6 +10,7 @@ from pythonjsonlogger.core import LogData
 from pythonjsonlogger.json import JsonFormatter as BaseJsonFormatter
 
 from gram_sync.redaction import redact
+from orgs.db.errors import without_detail
 
 #: What a line of JSON may say: of a record's extra fields, WorkOS's ids of the event and the
 #: organization, and what became of it.
@@ -21,7 +22,18 @@ _MINUTE: Final = 60.0
 _MOST_REMEMBERED: Final = 1_000
 
 
-class LineFormatter(logging.Formatter):
+class _WithoutDetail(logging.Formatter):
+    """Writes tracebacks without PostgreSQL's DETAIL, which shows customers' names."""
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name
+        _, error, traceback = ei
+        if error is None:
+            return super().formatException(ei)
+        shown = without_detail(error)
+        return super().formatException((type(shown), shown, traceback))
+
+
+class LineFormatter(_WithoutDetail):
     """For people: a line and, below it, the traceback. Without secrets."""
 
     def __init__(self) -> None:
@@ -36,7 +48,7 @@ class LineFormatter(logging.Formatter):
         return redact(super().format(record))
 
 
-class JsonFormatter(BaseJsonFormatter):
+class JsonFormatter(_WithoutDetail, BaseJsonFormatter):
     """For programs: an object a line, a traceback in one of its fields. Without secrets."""
 
     def __init__(self) -> None:

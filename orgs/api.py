@@ -79,7 +79,8 @@ def _active(
 def _answer(expression: models.expressions.BaseExpression, *resources: str) -> Any:
     cursor = SyncCursor.objects.filter(stream=ORGANIZATIONS_STREAM).annotate(answer=expression)
     covered, answer = cursor.values_list("covered", "answer").first() or (None, None)
-    if missing := [name for name in resources if name not in (covered or ())]:
+    listed = covered if isinstance(covered, list) else ()
+    if missing := [name for name in resources if name not in listed]:
         raise ResourceNotCovered(
             f"{', '.join(missing)} is not covered: see RESOURCES in WORKOS_SYNC, and the sync "
             "status in the admin"

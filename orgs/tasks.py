@@ -5,9 +5,12 @@ django-q2 calls these by their dotted paths; each returns text for its record.
 
 import logging
 import time
+from collections.abc import Callable
+from functools import wraps
 
 from orgs.conf import sync_settings
 from orgs.db.cursor import read_cursor
+from orgs.db.errors import without_detail
 from orgs.domain.naming import one_line
 from orgs.domain.types import Report
 from orgs.services import coverage, erasure, maintenance, outbox, stream
@@ -26,6 +29,23 @@ _CHANGES_LOGGED = 20
 _SCOPE_SECONDS = 600.0
 
 
+def _task(run: Callable[[], str]) -> Callable[[], str]:
+    """Have a task that fails say why without the values of a row: django-q2 stores its traceback
+    and logs it."""
+
+    @wraps(run)
+    def described() -> str:
+        try:
+            return run()
+        except Exception as error:
+            if (shown := without_detail(error)) is error:
+                raise
+            raise shown from None
+
+    return described
+
+
+@_task
 def sync_events() -> str:
     """Apply what WorkOS's stream has, and wait a while for what is announced."""
     report = stream.drain_and_wait()
@@ -35,6 +55,7 @@ def sync_events() -> str:
     return counts or "nothing new"
 
 
+@_task
 def push_external_ids() -> str:
     """Write new ids back to WorkOS."""
     deadline = time.monotonic() + sync_settings().drain_deadline
@@ -42,12 +63,13 @@ def push_external_ids() -> str:
     return f"pushed {report.pushed}, failed {report.failed}, conflicts {report.conflicts}"
 
 
+@_task
 def reconcile() -> str:
     """Compare every organization, and repair; leave it to another process that does so."""
-    coverage.retry_refused()
     return _reconcile(Run(scope_seconds=_SCOPE_SECONDS))
 
 
+@_task
 def cover() -> str:
     """List the resources that are followed since a short time, so that they are covered."""
     if not (names := coverage.uncovered(read_cursor())):
@@ -55,6 +77,7 @@ def cover() -> str:
     return _reconcile(Run(resources=tuple(names)))
 
 
+@_task
 def recover() -> str:
     """Do the same if the cursor is still lost: each drain that finds it lost enqueues this."""
     return _reconcile(Run(scope_seconds=_SCOPE_SECONDS), only_if_lost=True)
@@ -100,6 +123,7 @@ def _log_repairs(report: Report) -> None:
         logger.warning("reconcile found %d more", more)
 
 
+@_task
 def prune() -> str:
     """Delete old events, and erase personal data that is not needed any more."""
     return f"pruned {maintenance.prune()}, erased {erasure.erase_due()}"

@@ -21,6 +21,7 @@ def a_trigger(
     when: str = "true",
     table: str = "organization_metadata",
     at_commit: bool = False,
+    on: str = "INSERT OR UPDATE",
 ) -> Iterator[None]:
     """PostgreSQL does this before each write to the table, or when it is committed.
 
@@ -28,12 +29,13 @@ def a_trigger(
     """
     kind, timing = ("CONSTRAINT", "AFTER") if at_commit else ("", "BEFORE")
     deferred = "DEFERRABLE INITIALLY DEFERRED" if at_commit else ""
+    row = "OLD" if on == "DELETE" else "NEW"
     execute(
         f"""
         CREATE SEQUENCE attempts;
         CREATE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql AS
-            $$ BEGIN {body} RETURN NEW; END $$;
-        CREATE {kind} TRIGGER meddle {timing} INSERT OR UPDATE ON {table} {deferred}
+            $$ BEGIN {body} RETURN {row}; END $$;
+        CREATE {kind} TRIGGER meddle {timing} {on} ON {table} {deferred}
             FOR EACH ROW WHEN ({when}) EXECUTE FUNCTION meddle();
         """
     )

@@ -31,6 +31,7 @@ from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.html import format_html
 
+from orgs.db.errors import without_detail
 from orgs.domain.naming import is_storable, storable
 from orgs.workos import WorkOSError
 
@@ -228,8 +229,12 @@ class TableAdmin(ModelAdmin):
         """Keep what was done in the history; if that fails, say so: it was done all the same."""
         try:
             return super().log_change(request, obj, message)
-        except DatabaseError:
-            logger.exception("what was done to %r could not be kept in the history", obj.pk)
+        except DatabaseError as error:
+            logger.exception(
+                "what was done to %r could not be kept in the history",
+                obj.pk,
+                exc_info=without_detail(error),
+            )
             text = f"Done, but it could not be kept in the history: {obj.pk}"
             self.message_user(request, text, messages.WARNING)
 
@@ -352,9 +357,10 @@ class ActingAdmin(TableAdmin):
             if left:
                 self.message_user(request, f"Nothing to do{_named(left)}", messages.INFO)
         except (NotDone, WorkOSError, DatabaseError) as error:
-            is_odd = isinstance(error, DatabaseError)
-            logger.warning("%s: %r: %s", action.label, list(left), error, exc_info=is_odd)
-            self.message_user(request, f"Not done{_named(left)}: {error}", messages.ERROR)
+            shown = without_detail(error)
+            odd = shown if isinstance(error, DatabaseError) else None
+            logger.warning("%s: %r: %s", action.label, list(left), shown, exc_info=odd)
+            self.message_user(request, f"Not done{_named(left)}: {shown}", messages.ERROR)
         return HttpResponseRedirect(back)
 
     def _plan(self, request: HttpRequest, action: Action, ids: Sequence[str]) -> Plan:

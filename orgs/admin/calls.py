@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from django.contrib import messages
 
 from orgs.admin.base import NotDone, Plan, Result
+from orgs.db.errors import without_detail
 from orgs.domain.types import Change, Outcome
 from orgs.models import ORGANIZATIONS_STREAM, WorkOSEvent
 from orgs.services import conflicts, queue, refresh
@@ -70,7 +71,8 @@ def replay(ids: Sequence[str]) -> Iterator[Result]:
     for (text, level), event_ids in same.items():
         yield Result(text, event_ids, level)
     if report.error:
-        yield Result(f"Not all could be replayed: {report.error}", level=messages.ERROR)
+        text = f"Not all could be replayed: {without_detail(report.error)}"
+        yield Result(text, level=messages.ERROR)
     if report.left:
         text = f"Left as they were: {report.left}. Replay them again later"
         left = [event_id for event_id in ids if event_id not in report.results]

@@ -19,6 +19,7 @@ from orgs.admin import calls
 from orgs.admin.base import EMPTY, ActingAdmin, Action, Result, Rows, choice_filter, link, shown
 from orgs.admin.plots import events_plot, latency_plot
 from orgs.conf import sync_settings
+from orgs.db.errors import describe
 from orgs.domain.types import EVENT_OUTCOMES, ConflictKind, EventType
 from orgs.models import (
     ORGANIZATIONS_STREAM,
@@ -137,7 +138,7 @@ class OrganizationAdmin(ActingAdmin):
             # Another program took the slug, or deleted the row, since it was read.
             if request.method != "POST":
                 raise
-            self.message_user(request, f"Not saved: {error}", messages.ERROR)
+            self.message_user(request, f"Not saved: {describe(error)}", messages.ERROR)
             return HttpResponseRedirect(request.get_full_path())
 
 

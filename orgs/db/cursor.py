@@ -5,7 +5,8 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from django.db import OperationalError, connection
 
@@ -43,11 +44,16 @@ class CursorState:
     """Resource to the scope after which its lists go on."""
     listed: Mapping[str, str] = field(default_factory=dict)
     """Resource to when it was last listed in full, in ISO 8601."""
+    followed: tuple[str | None, str | None] = (None, None)
+    """``types`` and ``covered`` as they are stored, for the compare-and-set."""
 
     def listed_at(self, resource: str) -> datetime | None:
-        """Return when a resource was last listed in full."""
-        listed = self.listed.get(resource)
-        return None if listed is None else datetime.fromisoformat(listed)
+        """Return when a resource was last listed in full; None too for what is no such time."""
+        try:
+            at = datetime.fromisoformat(self.listed.get(resource, ""))
+            return at.astimezone(UTC) if at.tzinfo else None
+        except (ValueError, OverflowError):
+            return None
 
     @property
     def since_drained(self) -> timedelta | None:
@@ -72,13 +78,17 @@ def ensure_cursor() -> None:
 def read_cursor() -> CursorState:
     """Return where the stream stands now; at its beginning, if it was never drained."""
     for last_event_id, last_event_at, drained_at, now, types, covered, *others in _read_state():
+        refused, progress, listed = map(strings_by_name, others)
         return CursorState(
             Position(last_event_id, last_event_at),
             drained_at,
             now,
-            _types(types),
-            frozenset(json.loads(covered or "[]")),
-            *map(json.loads, others),
+            strings(types),
+            frozenset(strings(covered) or ()),
+            refused,
+            progress,
+            listed,
+            (types, covered),
         )
     return CursorState(Position(), None, database_now())
 
@@ -135,10 +145,8 @@ def follow(
     refused: Mapping[str, str],
 ) -> bool:
     """Set which types of events are read; return False if that has changed since ``before``."""
-    was = [None if before.types is None else json.dumps(before.types)]
-    covered_before = None if before.types is None else json.dumps(sorted(before.covered))
     values = [json.dumps(list(types)), json.dumps(sorted(covered)), json.dumps(dict(refused))]
-    return bool(execute_alone(sql.FOLLOW, [*values, ORGANIZATIONS_STREAM, *was, covered_before]))
+    return bool(execute_alone(sql.FOLLOW, [*values, ORGANIZATIONS_STREAM, *before.followed]))
 
 
 def note_listed(resource: str) -> None:
@@ -148,8 +156,7 @@ def note_listed(resource: str) -> None:
 
 def note_progress(resource: str, scope: str | None) -> None:
     """Note after which scope the lists of a resource go on; None: from the first one."""
-    values = [scope, resource, resource, scope, ORGANIZATIONS_STREAM]
-    execute_alone(sql.NOTE_PROGRESS, values)
+    execute_alone(sql.NOTE_PROGRESS, [resource, resource, scope, ORGANIZATIONS_STREAM])
 
 
 def note_drained(position: Position, *, read_began: float) -> None:
@@ -223,12 +230,33 @@ def _transaction_with(lock: str) -> Iterator[Place]:
             raise CursorLocked("another program holds the lock of the cursor") from error.__cause__
         last_event_id, last_event_at, types = found[0]
         position = Position(last_event_id, last_event_at)
-        yield Place(position, _types(types))
+        yield Place(position, strings(types))
 
 
-def _types(text: str | None) -> tuple[str, ...] | None:
-    # Django leaves jsonb to its own fields: here it comes as text.
-    return None if text is None else tuple(json.loads(text))
+def strings(stored: str | None) -> tuple[str, ...] | None:
+    """Return a stored array of strings; None for any other JSON, which another program wrote.
+
+    Django leaves jsonb to its own fields: here it comes as text.
+    """
+    value = _loads(stored)
+    is_sound = isinstance(value, list) and all(isinstance(item, str) for item in value)
+    return tuple(value) if is_sound else None
+
+
+def strings_by_name(stored: str | None) -> dict[str, str]:
+    """Return a stored object, without what is no string in it; an empty one for any other JSON."""
+    value = _loads(stored)
+    if not isinstance(value, dict):
+        return {}
+    return {name: text for name, text in value.items() if isinstance(text, str)}
+
+
+def _loads(stored: str | None) -> Any:
+    try:
+        return None if stored is None else json.loads(stored)
+    except (ValueError, RecursionError):
+        # PostgreSQL allows longer numbers and deeper arrays than Python reads.
+        return None
 
 
 def _read_state() -> Rows:

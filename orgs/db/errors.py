@@ -31,6 +31,10 @@ class ItemRefused(DatabaseError):
     """An item can't be written, and no SQLSTATE says so."""
 
 
+class DescribedError(Exception):
+    """What ``describe`` says of an error of the database, to be logged or raised in its place."""
+
+
 class WriteSkipped(ItemRefused):
     """A statement did not write what it was given: a trigger or a policy left out or changed it."""
 
@@ -97,6 +101,20 @@ def describe(error: Error) -> str:
     primary = getattr(diagnostics, "message_primary", None)
     message = primary or str(error).partition("\n")[0]
     return one_line(f"{origin(error)}: {message}")
+
+
+def without_detail(error: BaseException) -> BaseException:
+    """Return the error to log or raise in place of this one: with the same stack, and without
+    PostgreSQL's DETAIL, which a traceback would show.
+
+    One that only follows from an error of the database stays, and gets another cause.
+    """
+    if isinstance(error, Error):
+        return DescribedError(describe(error)).with_traceback(error.__traceback__)
+    earlier = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if earlier is not None and (described := without_detail(earlier)) is not earlier:
+        error.__cause__ = described
+    return error
 
 
 def origin(error: Error) -> str:

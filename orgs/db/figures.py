@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 
 from django.db import connection
 
+from orgs.db.cursor import strings, strings_by_name
 from orgs.db.sql import readable
 from orgs.domain.figures import (
     MOST_EVENTS,
@@ -24,6 +25,7 @@ from orgs.domain.figures import (
     RequestFigures,
     WaitingFigures,
 )
+from orgs.domain.naming import one_line
 from orgs.domain.status import LONGEST_WRITE_BACK
 from orgs.models import ORGANIZATIONS_STREAM
 
@@ -156,7 +158,7 @@ def read_status(*, window: timedelta, resources: Sequence[str]) -> dict[str, Any
     limits = {"window": window, "longest_write_back": LONGEST_WRITE_BACK}
     parameters = {name: limit.total_seconds() for name, limit in limits.items()}
     (row,) = _rows(STATUS, {**parameters, "stream": ORGANIZATIONS_STREAM})
-    covered = json.loads(row["covered"] or "[]") or ()
+    covered = strings(row["covered"]) or ()
     row["conflicts_by_kind"] = json.loads(row["conflicts_by_kind"] or "{}")
     return {
         "at": row["at"],
@@ -168,7 +170,7 @@ def read_status(*, window: timedelta, resources: Sequence[str]) -> dict[str, Any
         "coverage": CoverageFigures(
             # Before the first drain nothing is decided, and so nothing is missing.
             uncovered=tuple(n for n in resources if row["is_following"] and n not in covered),
-            refused_types=tuple(json.loads(row["refused_types"] or "{}") or ()),
+            refused_types=tuple(map(one_line, strings_by_name(row["refused_types"]))),
         ),
     }
 

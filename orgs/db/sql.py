@@ -133,14 +133,16 @@ RETURNING true
 
 NOTE_LISTED = """
 UPDATE workos_sync_cursor
-SET listed_at = listed_at || jsonb_build_object(%s::text, clock_timestamp()) WHERE stream = %s
+SET listed_at = CASE jsonb_typeof(listed_at) WHEN 'object' THEN listed_at ELSE '{}' END
+    || jsonb_build_object(%s::text, clock_timestamp())
+WHERE stream = %s
 """
 
 #: A scope of NULL: there is nothing to go on with.
 NOTE_PROGRESS = """
 UPDATE workos_sync_cursor
-SET progress = CASE WHEN %s::text IS NULL THEN progress - %s::text
-    ELSE progress || jsonb_build_object(%s::text, %s::text) END
+SET progress = CASE jsonb_typeof(progress) WHEN 'object' THEN progress ELSE '{}' END
+    - %s::text || jsonb_strip_nulls(jsonb_build_object(%s::text, %s::text))
 WHERE stream = %s
 """
 

@@ -100,14 +100,14 @@ class Comparing:
             self.compare([Observation(workos_id=id_, state=State.ABSENT) for id_ in chunk])
 
     def retry_locked(self) -> None:
-        """Try the rows that another program had locked once more, by what WorkOS says now."""
+        """Try rows that another program had locked, or wrote, again, by what WorkOS says now."""
         locked, self.report.locked = self.report.locked, []
         for workos_id in locked:
             observation = self.lookups.look_up(workos_id)
             if observation.state is not State.ABSENT or workos_id in self.absent:
                 self.compare([observation])
         self.report.errors += [
-            f"{workos_id} is locked by another program; run it again"
+            f"another program has {workos_id} locked, or writes it at the same time; run it again"
             for workos_id in self.report.locked
         ]
 

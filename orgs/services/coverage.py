@@ -99,23 +99,26 @@ def note_refused(types: Iterable[str]) -> None:
         logger.error("WorkOS refuses events of the type %s; the others go on", ", ".join(types))
 
 
-def retry_refused() -> None:
+def retry_refused(*, patience: float = 0.0) -> None:
     """Read types of events again that WorkOS had refused, if it lists them now.
 
-    Raises ``WorkOSError`` for any other error, and ``django.db.Error``.
+    ``patience``: as in ``orgs.workos``. After any error of WorkOS's a type stays left out. Raises
+    ``django.db.Error``.
     """
     state = read_cursor()
-    refused = {type_: since for type_, since in state.refused.items() if not _is_listed(type_)}
+    refused = {
+        type_: since for type_, since in state.refused.items() if not _is_listed(type_, patience)
+    }
     if len(refused) < len(state.refused) and follow(
         state, state.types or (), state.covered, refused
     ):
         adopt_settings()
 
 
-def _is_listed(event_type: str) -> bool:
+def _is_listed(event_type: str, patience: float) -> bool:
     try:
-        workos.first_event_id((event_type,))
-    except workos.Refused:
+        workos.first_event_id((event_type,), patience=patience)
+    except workos.WorkOSError:
         return False
     return True
 

@@ -1,34 +1,116 @@
 """Keeps what is around the mirror right: the ledger's size, schedules, grants, refused webhooks."""
 
 import logging
+import random
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import reduce
+from functools import partial, reduce
 from math import inf
 from operator import or_
 from typing import Any, Final
 
 from django.apps import apps
-from django.db import DEFAULT_DB_ALIAS, Error, connections, transaction
-from django.db.models import Min, Q
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, Error, connections, transaction
+from django.db.models import Min, Q, QuerySet
 from django.db.models.functions import Now
 from django_q.models import OrmQ, Schedule, Task
 
 from orgs.conf import sync_settings
+from orgs.db.errors import WriteSkipped, describe, is_environment, is_not_granted, is_passing
 from orgs.db.figures import MISSING_GRANTS
-from orgs.db.transactions import execute_alone
-from orgs.domain.naming import one_line
+from orgs.db.transactions import bounded_transaction, execute_alone
 from orgs.domain.status import LEAST_REFUSED_WEBHOOKS
 from orgs.models import ExternalIdWriteBack, WorkOSConflict, WorkOSEvent
 from orgs.services.queue import PRUNE, PUSH_EXTERNAL_IDS, RECONCILE, RECONCILE_TIMEOUT, SYNC_EVENTS
 
 logger = logging.getLogger(__name__)
 
-# The ledger ---------------------------------------------------------------------------------
+# Many rows ----------------------------------------------------------------------------------
 
-#: Deleted in transactions of this size, so that none has its locks for long.
+#: Written in transactions of this size, so that none has its locks for long.
 BATCH_SIZE = 5_000
+
+#: Of a batch whose rows are tried alone, so many in a row are refused before the rest is left too.
+REFUSED_IN_A_ROW = 10
+
+
+@dataclass(slots=True)
+class Written:
+    """How many rows were written or deleted, and how many were left as they are."""
+
+    count: int = 0
+    left: int = 0
+    error: DatabaseError | None = None
+    """Why the last of these was refused."""
+
+
+def write_in_batches(
+    rows: QuerySet[Any], write: Callable[[list[Any]], int], *, size: int = BATCH_SIZE
+) -> Written:
+    """Call ``write`` with the keys of ``rows``, a batch at a time; it returns how many it wrote.
+
+    Each call is a transaction. The rows of a batch that PostgreSQL refuses are written alone, and
+    those that it refuses then are left, and logged. Raises ``django.db.Error`` if the environment
+    failed, or if a lock can't be had for many.
+    """
+    written = Written()
+    last = None
+    # By key, and not until none is found: those that are left would be found again.
+    while keys := _keys_after(last, rows, size):
+        last = keys[-1]
+        try:
+            written.count += write(keys)
+        except DatabaseError as error:
+            if _is_environment(error):
+                raise
+            _write_alone(keys, write, written)
+    if written.error is not None:
+        logger.warning(
+            "rows of %s that PostgreSQL refuses to change, and that stay as they are: %d: %s",
+            rows.model._meta.db_table,
+            written.left,
+            describe(written.error),
+        )
+    return written
+
+
+def _keys_after(last: object, rows: QuerySet[Any], size: int) -> list[Any]:
+    following = rows if last is None else rows.filter(pk__gt=last)
+    with bounded_transaction():
+        return list(following.order_by("pk").values_list("pk", flat=True)[:size])
+
+
+def _write_alone(keys: list[Any], write: Callable[[list[Any]], int], written: Written) -> None:
+    # Not in their order: refused rows that are neighbours must not look as if all were refused.
+    shuffled = random.sample(keys, len(keys))
+    in_a_row = 0
+    for number, key in enumerate(shuffled, 1):
+        try:
+            written.count += write([key])
+        except DatabaseError as error:
+            in_a_row += 1
+            is_last = in_a_row == REFUSED_IN_A_ROW
+            if _is_environment(error) or (is_last and is_passing(error)):
+                raise
+            written.left, written.error = written.left + 1, error
+            if is_last:
+                written.left += len(keys) - number
+                return
+        else:
+            in_a_row = 0
+
+
+def _is_environment(error: Error, using: str = DEFAULT_DB_ALIAS) -> bool:
+    if is_not_granted(error):
+        # A missing grant fails every row; a policy on rows fails one.
+        return bool(missing_grants(using=using))
+    return is_environment(error)
+
+
+# The ledger ---------------------------------------------------------------------------------
 
 
 def prune() -> int:
@@ -39,18 +121,20 @@ def prune() -> int:
     failed ones for ever, go at the same age. May be repeated and run concurrently.
     """
     age = timedelta(days=sync_settings().ledger_retention_days)
-    Task.objects.filter(stopped__lt=Now() - age).delete()
-    pruned = 0
-    while batch := _prune_batch(age):
-        pruned += batch
-    return pruned
+    records = Task.objects.filter(stopped__lt=Now() - age)
+    write_in_batches(records, lambda ids: records.filter(id__in=ids).delete()[0])
+    entries = WorkOSEvent.objects.prunable(after=age)
+    return write_in_batches(entries, partial(_delete_entries, entries), size=BATCH_SIZE).count
 
 
-def _prune_batch(age: timedelta) -> int:
-    with transaction.atomic(durable=True):
-        ids = WorkOSEvent.objects.prunable(after=age).order_by("id")[:BATCH_SIZE]
-        locked = list(ids.select_for_update(skip_locked=True).values_list("id", flat=True))
-        return WorkOSEvent.objects.filter(id__in=locked).delete()[0]
+def _delete_entries(prunable: QuerySet[WorkOSEvent], ids: list[str]) -> int:
+    with bounded_transaction():
+        free = prunable.filter(id__in=ids).order_by("id").select_for_update(skip_locked=True)
+        locked = list(free.values_list("id", flat=True))
+        deleted: int = WorkOSEvent.objects.filter(id__in=locked).delete()[0]
+        if deleted < len(locked):
+            raise WriteSkipped("a trigger or a policy keeps it from being deleted")
+        return deleted
 
 
 # Schedules ----------------------------------------------------------------------------------
@@ -89,8 +173,9 @@ SCHEDULES: Final[dict[str, dict[str, Any]]] = {
 def ensure_schedules(*, using: str = DEFAULT_DB_ALIAS) -> None:
     """Create the schedules that are missing and repair those that differ.
 
-    When the next run of one is due is left alone, unless that is later than it could be. May be
-    repeated and run concurrently. Without django-q2's tables it does nothing.
+    When the next run of one is due is left alone, unless that is later than it could be. One that
+    PostgreSQL refuses is logged, and does not stop the others. May be repeated and run
+    concurrently. Without django-q2's tables it does nothing.
     """
     if not _has_schedules(using):
         return
@@ -98,14 +183,24 @@ def ensure_schedules(*, using: str = DEFAULT_DB_ALIAS) -> None:
     with transaction.atomic(using=using, durable=True), connections[using].cursor() as cursor:
         cursor.execute(LOCK_SCHEDULES)
         for name, columns in SCHEDULES.items():
-            present = rows.filter(name=name)
-            first = present.aggregate(id=Min("id"))["id"]
-            if first is None:
-                rows.create(name=name, next_run=Now(), **columns)
-                continue
-            present.exclude(id=first).delete()
-            present.update(**columns)
-            present.exclude(_is_due_in_time(columns)).update(next_run=Now())
+            try:
+                with transaction.atomic(using=using):
+                    _ensure_schedule(rows, name, columns)
+            except DatabaseError as error:
+                if is_passing(error) or _is_environment(error, using):
+                    raise
+                logger.warning("the schedule %r can't be repaired: %s", name, describe(error))
+
+
+def _ensure_schedule(rows: QuerySet[Schedule], name: str, columns: dict[str, Any]) -> None:
+    present = rows.filter(name=name)
+    first = present.aggregate(id=Min("id"))["id"]
+    if first is None:
+        rows.create(name=name, next_run=Now(), **columns)
+        return
+    present.exclude(id=first).delete()
+    present.update(**columns)
+    present.exclude(_is_due_in_time(columns)).update(next_run=Now())
 
 
 def broken_schedules(*, using: str = DEFAULT_DB_ALIAS) -> tuple[str, ...]:
@@ -217,7 +312,7 @@ class RefusedWebhooks:
         try:
             execute_alone(statement, values, at_most=LONGEST_WAIT)
         except Error as error:
-            logger.warning("refused webhooks could not be counted: %s", one_line(error))
+            logger.warning("refused webhooks could not be counted: %s", describe(error))
 
 
 refused_webhooks = RefusedWebhooks()

@@ -1,4 +1,7 @@
-"""Reads pages of WorkOS's event stream, and finds out when the cursor is lost. Writes nothing."""
+"""Reads pages of WorkOS's event stream, and finds out when the cursor is lost. Writes nothing.
+
+``patience``: as in ``orgs.workos``, for each request.
+"""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -41,7 +44,7 @@ class Waiting:
     placeless: set[str] = field(default_factory=set)
 
 
-def count_waiting(start: CursorState) -> Waiting:
+def count_waiting(start: CursorState, *, patience: float = 0.0) -> Waiting:
     """Count what WorkOS lists after the position. Writes nothing.
 
     Raises ``CursorLost``, ``TypesRefused`` and ``WorkOSError``.
@@ -49,7 +52,7 @@ def count_waiting(start: CursorState) -> Waiting:
     raise_if_expired(start)
     waiting = Waiting()
     types = start.types or wanted_types(start)
-    with closing(read_ahead(reader(types), start.position)) as pages:
+    with closing(read_ahead(reader(types, patience=patience), start.position)) as pages:
         for page in pages:
             events = [o.event for o in page.observations if o.event]
             waiting.count += len(events)
@@ -57,7 +60,7 @@ def count_waiting(start: CursorState) -> Waiting:
     return waiting
 
 
-def is_cursor_lost() -> bool:
+def is_cursor_lost(*, patience: float = 0.0) -> bool:
     """Return True if WorkOS can't list what happened since the position. Applies nothing.
 
     Raises ``WorkOSError`` and ``django.db.Error``.
@@ -65,7 +68,7 @@ def is_cursor_lost() -> bool:
     start = read_cursor()
     try:
         raise_if_expired(start)
-        read_page(start.types or wanted_types(start), start.position)
+        read_page(start.types or wanted_types(start), start.position, patience=patience)
     except CursorLost:
         return True
     except TypesRefused:
@@ -74,29 +77,31 @@ def is_cursor_lost() -> bool:
     return False
 
 
-def reader(types: tuple[str, ...]) -> Callable[[Position], EventPage]:
+def reader(types: tuple[str, ...], *, patience: float = 0.0) -> Callable[[Position], EventPage]:
     """Return the function that reads a page of these types of events."""
-    return partial(read_page, types)
+    return partial(read_page, types, patience=patience)
 
 
-def read_page(types: tuple[str, ...], position: Position) -> EventPage:
+def read_page(types: tuple[str, ...], position: Position, *, patience: float = 0.0) -> EventPage:
     """Return the events after ``position``.
 
     May run in a thread. Raises ``CursorLost`` if WorkOS refuses the position, or ignores it and
     lists from its first event, ``TypesRefused`` if it refuses a type, and ``WorkOSError``.
     """
     try:
-        page = workos.read_events(position, types=types, limit=sync_settings().page_size)
+        page = workos.read_events(
+            position, types=types, limit=sync_settings().page_size, patience=patience
+        )
     except workos.Refused as refusal:
-        if not _is_readable(types):
-            refused = [type_ for type_ in types if not _is_readable((type_,))]
+        if not _is_readable(types, patience):
+            refused = [type_ for type_ in types if not _is_readable((type_,), patience)]
             if 0 < len(refused) < len(types):
                 raise TypesRefused(refused) from None
             raise
         if position == Position():
             raise
         raise CursorLost(position, f"WorkOS refuses to read on from there: {refusal}") from None
-    if _begins_too_early(page) and _was_position_ignored(page):
+    if _begins_too_early(page) and _was_position_ignored(page, patience):
         raise CursorLost(position, "WorkOS reads from its first event instead of from there")
     return page
 
@@ -117,17 +122,17 @@ def raise_if_expired(start: CursorState) -> None:
         )
 
 
-def raise_if_ignored(page: EventPage, *, is_first: bool) -> None:
+def raise_if_ignored(page: EventPage, *, is_first: bool, patience: float = 0.0) -> None:
     """Raise ``CursorLost`` if the first page of a replay is the stream's first, whatever the
     times of its events."""
-    if page.read_from.last_event_id and is_first and _was_position_ignored(page):
+    if page.read_from.last_event_id and is_first and _was_position_ignored(page, patience):
         raise CursorLost(page.read_from, f"WorkOS does not know {page.read_from.last_event_id}")
 
 
-def _is_readable(types: tuple[str, ...]) -> bool:
+def _is_readable(types: tuple[str, ...], patience: float) -> bool:
     """A read of these types without a position is not refused."""
     try:
-        workos.first_event_id(types)
+        workos.first_event_id(types, patience=patience)
     except workos.Refused:
         return False
     return True
@@ -145,7 +150,9 @@ def _begins_too_early(page: EventPage) -> bool:
     return after - begins_at > _RESTART_MARGIN
 
 
-def _was_position_ignored(page: EventPage) -> bool:
+def _was_position_ignored(page: EventPage, patience: float) -> bool:
     # Asked, because a single event may carry any time: that alone must not stop the stream.
     first = page.observations[0].event if page.observations else None
-    return first is not None and workos.first_event_id(page.types or ()) == first.id
+    if first is None:
+        return False
+    return workos.first_event_id(page.types or (), patience=patience) == first.id

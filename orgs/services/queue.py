@@ -7,6 +7,8 @@ from django.db import Error as DatabaseError
 from django_q.brokers import get_broker
 from django_q.tasks import async_task
 
+from orgs.db.errors import without_detail
+
 logger = logging.getLogger(__name__)
 
 SYNC_EVENTS = "orgs.tasks.sync_events"
@@ -47,7 +49,9 @@ def enqueue(task: str) -> bool:
         if task in (RECONCILE, RECOVER, COVER):
             options["timeout"] = RECONCILE_TIMEOUT
         async_task(task, q_options=options)
-    except Exception:
-        logger.exception("could not enqueue %s; the minute schedule will", task)
+    except Exception as error:
+        logger.exception(
+            "could not enqueue %s; the minute schedule will", task, exc_info=without_detail(error)
+        )
         return False
     return True

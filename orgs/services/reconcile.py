@@ -43,7 +43,12 @@ from orgs.domain.types import (
 from orgs.models import ExternalIdWriteBack, Organization, WorkOSConflict, WorkOSEvent
 from orgs.services import outbox
 from orgs.services.compare import Comparing, Run, Seen, counted, failures, in_groups
-from orgs.services.coverage import compare_derived, note_listed_in_full, resources_to_compare
+from orgs.services.coverage import (
+    compare_derived,
+    note_listed_in_full,
+    resources_to_compare,
+    retry_refused,
+)
 from orgs.services.outbox import WriteBackReport
 from orgs.services.pages import CursorLost, count_waiting, is_cursor_lost
 from orgs.services.reconcile_resources import Clock, ResourceRun, domains_of
@@ -136,11 +141,14 @@ def reconcile(run: Run, *, drain_events: bool = True) -> Reconciliation:
 
 def reconcile_unless_busy(run: Run, *, only_if_lost: bool = False) -> Reconciliation | None:
     """Reconcile, unless another process does; then return None. ``only_if_lost`` also returns None
-    if the cursor is not lost."""
+    if the cursor is not lost. A run of everything first reads refused types of events again."""
     ensure_cursor()
     with Lease.SNAPSHOT.auto_renewed(_LEASE_SECONDS) as is_alone:
-        if not is_alone or (only_if_lost and not is_cursor_lost()):
+        if not is_alone or (only_if_lost and not is_cursor_lost(patience=_PATIENCE)):
             return None
+        if not (only_if_lost or run.resources):
+            # Under the lease: while it is held, the watch knows that waiting is no standstill.
+            retry_refused(patience=_PATIENCE)
         return _FullRun(run).reconcile(drain_events=True)
 
 
@@ -180,7 +188,7 @@ class _FullRun:
             if {ORGANIZATION, "connection", "directory"} & {*names}:
                 add_derived(self.report, dry=self.run.dry)
             if lost is not None and not self.run.dry and read_cursor().position != lost.position:
-                events = drain_to_end()
+                events = drain_to_end(patience=_PATIENCE)
             others = tuple(self.resources.values())
             reconciliation = conclude(
                 self.comparing, events, self.organizations, lost=lost, others=others
@@ -205,10 +213,10 @@ class _FullRun:
     def _drain(self) -> tuple[DrainReport, CursorLost | None]:
         try:
             if not self.run.dry:
-                return drain_to_end(), None
+                return drain_to_end(patience=_PATIENCE), None
             with self.lookups.reading():
                 start = read_cursor()
-            waiting = count_waiting(start)
+            waiting = count_waiting(start, patience=_PATIENCE)
             with self.lookups.reading():
                 seen = WorkOSEvent.objects.parked().filter(id__in=waiting.placeless).count()
             return DrainReport(waiting=waiting.count - seen), None
@@ -454,13 +462,13 @@ def _read_echoes(events: DrainReport) -> None:
     What is parked with them is added to ``events``.
     """
     try:
-        parked = drain_to_end().parked
+        parked = drain_to_end(patience=_PATIENCE).parked
         events.changes += parked
         events.counts[Outcome.PARKED] += len(parked)
     except (CursorLost, WorkOSError, DatabaseError) as error:
         if isinstance(error, DatabaseError) and not is_passing(error):
             raise
-        logger.warning("the events of our write-backs are left to the worker: %s", one_line(error))
+        logger.warning("the events of our write-backs are left to the worker: %s", _said(error))
 
 
 def _note_incomplete(error: str, kind: str, failed: int = 0) -> None:

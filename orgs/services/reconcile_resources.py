@@ -248,7 +248,8 @@ class ResourceRun:
                 self.compare(chunk, self._absent_since or self.clock.now())
         self._absent = []
         self.report.errors += [
-            f"{self.resource.name} {key} is locked by another program; run it again"
+            f"another program has {self.resource.name} {key} locked, or writes it at the same "
+            "time; run it again"
             for key in self.report.locked
         ]
         self.report.locked = []

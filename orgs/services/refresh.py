@@ -234,19 +234,20 @@ UNPROVEN_OBJECT = (
 # Events -------------------------------------------------------------------------------------
 
 
-def resolve_missed(event_id: str) -> Change:
+def resolve_missed(event_id: str, *, patience: float = 0.0) -> Change:
     """Resolve an announced event that the stream never listed: apply what WorkOS says now.
 
-    May be repeated and run concurrently. What can't be applied is parked. Raises ``AlreadySeen``,
-    ``WorkOSError`` and ``django.db.Error``; after the last two it is still unseen.
+    ``patience``: as in ``orgs.workos``. May be repeated and run concurrently. What can't be applied
+    is parked. Raises ``AlreadySeen``, ``WorkOSError`` and ``django.db.Error``; after the last two
+    it is still unseen.
     """
     event = WorkOSEvent.objects.announced_and_unseen().filter(id=event_id).first()
     if event is None:
         raise AlreadySeen(f"{event_id} is not waited for")
-    return _resolve(event, is_missed=True)
+    return _resolve(event, patience, is_missed=True)
 
 
-def replay_parked(event_id: str) -> Change:
+def replay_parked(event_id: str, *, patience: float = 0.0) -> Change:
     """Apply what WorkOS says now of a parked event's organization, and record the outcome.
 
     May be repeated and run concurrently. Returns ``PARKED``, with the reason, if that can't be
@@ -256,7 +257,7 @@ def replay_parked(event_id: str) -> Change:
     event = WorkOSEvent.objects.parked().filter(id=event_id).first()
     if event is None:
         raise NotParked(f"{event_id} is not parked")
-    return _resolve(event, is_missed=False)
+    return _resolve(event, patience, is_missed=False)
 
 
 @dataclass(slots=True)
@@ -294,12 +295,12 @@ class _Recording:
         return rows.resolve_event(self.event.id, outcome, organization_id, error, payload)
 
 
-def _resolve(event: WorkOSEvent, *, is_missed: bool) -> Change:
+def _resolve(event: WorkOSEvent, patience: float, *, is_missed: bool) -> Change:
     recording = _Recording(event, is_missed)
     key = event.object_key or event.workos_organization_id
     if key is None:
         return _park(recording, f"It names no {event.resource}, so it can only be dismissed.")
-    lookups = Lookups()
+    lookups = Lookups(patience)
     began_at = database_now()
     try:
         if (resource := PLAIN.get(event.resource)) is not None:
@@ -373,12 +374,14 @@ _SAME_FOR_ALL = (
 )
 
 
-def replay_all_parked(*, deadline: float, only: Collection[str] | None = None) -> ReplayReport:
+def replay_all_parked(
+    *, deadline: float, only: Collection[str] | None = None, patience: float = 0.0
+) -> ReplayReport:
     """Replay parked events, or ``only`` these, until ``time.monotonic()`` has passed ``deadline``.
 
-    An error of one does not stop the rest, unless it is the same for all: a key that is refused,
-    or a pause that WorkOS asks for. Raises ``django.db.Error`` for any that does not pass by
-    itself; what was replayed before stays so.
+    ``patience``: as in ``orgs.workos``. An error of one does not stop the rest, unless it is the
+    same for all: a key that is refused, or a pause that WorkOS asks for. Raises ``django.db.Error``
+    for any that does not pass by itself; what was replayed before stays so.
     """
     report = ReplayReport()
     # In another order each time: those with errors must not use up the time of the rest.
@@ -391,7 +394,7 @@ def replay_all_parked(*, deadline: float, only: Collection[str] | None = None) -
             report.left += len(parked) - done
             break
         try:
-            report.results[event_id] = replay_parked(event_id)
+            report.results[event_id] = replay_parked(event_id, patience=patience)
         except NotParked:
             continue
         except WorkOSError as error:

@@ -1,7 +1,7 @@
 """Reads WorkOS's ordered stream from the stored position and applies it, page by page.
 
 Tasks may run twice, at once, late or never: any number of drains may run, and each page is applied
-by one of them.
+by one of them. ``patience``: as in ``orgs.workos``, for each request.
 """
 
 import logging
@@ -23,7 +23,7 @@ from orgs.db.cursor import (
     note_failure,
     read_cursor,
 )
-from orgs.db.errors import describe, is_passing, sqlstate
+from orgs.db.errors import describe, is_passing, sqlstate, without_detail
 from orgs.db.leases import Lease, clear_enqueued
 from orgs.db.transactions import bounded_transaction
 from orgs.domain.naming import one_line
@@ -81,8 +81,8 @@ class DrainReport(Report):
         self.unresolved = other.unresolved or self.unresolved
 
 
-def drain_to_end() -> DrainReport:
-    """Apply everything that WorkOS lists after the position, without waiting for anything.
+def drain_to_end(*, patience: float = 0.0) -> DrainReport:
+    """Apply everything that WorkOS lists after the position, without waiting for more.
 
     Then resolve missed webhooks; an error there is in the report, and so is that PostgreSQL refuses
     every event. May be repeated and run concurrently. Raises ``CursorLost``, ``WorkOSError`` and
@@ -91,15 +91,15 @@ def drain_to_end() -> DrainReport:
     report = DrainReport()
     prepare_to_read()
     try:
-        _drain(report)
+        _drain(report, patience=patience)
     except WritesRefused as refused:
         report.errors.append(f"the stream waits: {describe(refused)}")
     else:
-        report.unresolved = resolve_overdue()
+        report.unresolved = resolve_overdue(patience=patience)
     return report
 
 
-def replay(since: Position) -> DrainReport:
+def replay(since: Position, *, patience: float = 0.0) -> DrainReport:
     """Apply again what WorkOS lists after ``since``, without reading or moving the position.
 
     The rows protect themselves, so it may be repeated and run beside anything. Raises
@@ -107,9 +107,10 @@ def replay(since: Position) -> DrainReport:
     """
     report = DrainReport()
     try:
-        with closing(read_ahead(reader(prepare_to_read().types or ()), since)) as pages:
+        read = reader(prepare_to_read().types or (), patience=patience)
+        with closing(read_ahead(read, since)) as pages:
             for page in pages:
-                raise_if_ignored(page, is_first=not report.counts)
+                raise_if_ignored(page, is_first=not report.counts, patience=patience)
                 _apply(page, report, Mode.REPLAY)
                 report.drained = page.is_last
     except CursorLost as lost:
@@ -131,9 +132,10 @@ def drain_and_wait() -> DrainReport:
     deadline = time.monotonic() + seconds
     report = DrainReport()
     try:
-        prepare_to_read()
-        # First: a webhook that comes from now on enqueues again, or finds the lease.
+        # First, also if this process may not read: a webhook that comes from now on enqueues again,
+        # or finds the lease.
         clear_enqueued()
+        prepare_to_read()
         lease = Lease.DRAIN.acquire(seconds)
         if lease is None:
             _attempt(report, deadline)
@@ -151,7 +153,9 @@ def drain_and_wait() -> DrainReport:
     return report
 
 
-def resolve_overdue(*, deadline: float | None = None) -> WorkOSError | DatabaseError | None:
+def resolve_overdue(
+    *, deadline: float | None = None, patience: float = 0.0
+) -> WorkOSError | DatabaseError | None:
     """Resolve the webhooks whose events the stream did not list in time, by fetching their objects.
 
     Call it when the stream was just read to its end. One that can't be resolved does not stop the
@@ -162,7 +166,7 @@ def resolve_overdue(*, deadline: float | None = None) -> WorkOSError | DatabaseE
     with bounded_transaction():
         overdue = list(WorkOSEvent.objects.overdue(after=window).values_list("id", flat=True))
     try:
-        if overdue and not _is_at_the_end():
+        if overdue and not _is_at_the_end(patience):
             return None
     except WorkOSError as error:
         return error
@@ -172,7 +176,7 @@ def resolve_overdue(*, deadline: float | None = None) -> WorkOSError | DatabaseE
         if _has_passed(deadline):
             break
         try:
-            resolved = resolve_missed(event_id)
+            resolved = resolve_missed(event_id, patience=patience)
         except AlreadySeen:
             continue
         except WorkOSError as error:
@@ -191,10 +195,11 @@ def resolve_overdue(*, deadline: float | None = None) -> WorkOSError | DatabaseE
     return failure
 
 
-def _is_at_the_end() -> bool:
+def _is_at_the_end(patience: float) -> bool:
     """A read from the position brings nothing: a page that says it is last does not prove that."""
     state = read_cursor()
-    page = workos.read_events(state.position, types=state.types or (), limit=1)
+    types = state.types or ()
+    page = workos.read_events(state.position, types=types, limit=1, patience=patience)
     return page.position == state.position
 
 
@@ -271,7 +276,7 @@ def log_parked(report: DrainReport) -> None:
     if report.unresolved is not None:
         logger.warning(
             "a missed webhook could not be resolved, and is tried again: %s",
-            one_line(report.unresolved),
+            one_line(without_detail(report.unresolved)),
         )
 
 
@@ -335,14 +340,14 @@ def _has_passed(deadline: float | None) -> bool:
 # Reading ------------------------------------------------------------------------------------
 
 
-def _drain(report: DrainReport, deadline: float | None = None) -> None:
+def _drain(report: DrainReport, deadline: float | None = None, *, patience: float = 0.0) -> None:
     """Drain to the end, or until a page ends after ``deadline``."""
     while not report.drained and not _has_passed(deadline):
         start = read_cursor()
         require_same(start)
         raise_if_expired(start)
         try:
-            _drain_from(start, report, deadline)
+            _drain_from(start, report, deadline, patience)
         except TypesRefused as refusal:
             note_refused(refusal.types)
         except CursorLost as lost:
@@ -351,9 +356,12 @@ def _drain(report: DrainReport, deadline: float | None = None) -> None:
                 raise
 
 
-def _drain_from(start: CursorState, report: DrainReport, deadline: float | None) -> None:
+def _drain_from(
+    start: CursorState, report: DrainReport, deadline: float | None, patience: float
+) -> None:
     """Drain from there until the end, the deadline, or a page that others have applied."""
-    with closing(read_ahead(reader(start.types or ()), start.position)) as pages:
+    read = reader(start.types or (), patience=patience)
+    with closing(read_ahead(read, start.position)) as pages:
         for page in pages:
             if not page.observations:
                 note_drained(page.read_from, read_began=page.read_began)

@@ -22,7 +22,9 @@ from orgs.workos.parsing import (
 from orgs.workos.transport import request
 
 
-def read_events(position: Position, *, types: tuple[str, ...], limit: int) -> EventPage:
+def read_events(
+    position: Position, *, types: tuple[str, ...], limit: int, patience: float = 0.0
+) -> EventPage:
     """Return the page of events of these types after ``position``, oldest first.
 
     Raises ``BrokenAnswer`` if what is answered is not a page, and ``Refused`` if WorkOS does not
@@ -34,14 +36,15 @@ def read_events(position: Position, *, types: tuple[str, ...], limit: int) -> Ev
         params["after"] = position.last_event_id
     elif position.last_event_at is not None:
         params["range_start"] = _as_iso(position.last_event_at)
-    listed, after = parse_page(request("GET", ("events",), share=Share.STREAM, params=params))
+    answer = request("GET", ("events",), share=Share.STREAM, params=params, patience=patience)
+    listed, after = parse_page(answer)
     observations, reached = parse_events(listed, position, after, types)
     return EventPage(position, observations, reached, after is None, read_began, types)
 
 
-def first_event_id(types: tuple[str, ...]) -> str | None:
+def first_event_id(types: tuple[str, ...], *, patience: float = 0.0) -> str | None:
     """Return the id of the first event that WorkOS still lists; None if it lists none."""
-    page = read_events(Position(), types=types, limit=1)
+    page = read_events(Position(), types=types, limit=1, patience=patience)
     return next((listed.event.id for listed in page.observations if listed.event), None)
 
 

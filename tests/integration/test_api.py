@@ -163,10 +163,13 @@ def test_each_is_one_query(ask: Any, acme: Organization) -> None:
         (["role"], False, False),
         ([], False, False),
         (None, False, False),
+        # What another program wrote.
+        ("membership, role", False, False),
+        (5, False, False),
     ],
 )
 def test_what_is_not_covered_is_not_guessed(
-    covered: list[str] | None, access_is_known: bool, roles_are_known: bool, acme: Organization
+    covered: Any, access_is_known: bool, roles_are_known: bool, acme: Organization
 ) -> None:
     if covered is not None:
         SyncCursor.objects.create(stream="organizations", covered=covered)

@@ -2,16 +2,21 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from traceback import format_exception
 
 import pytest
+from django.db import DatabaseError
 
 from orgs import tasks
 from orgs.db.cursor import ensure_cursor
+from orgs.db.errors import DescribedError
 from orgs.db.leases import Lease
 from orgs.domain.types import Outcome
 from orgs.models import Organization, SyncCursor, WorkOSEvent
+from orgs.services.queue import COVER, PRUNE, PUSH_EXTERNAL_IDS, RECONCILE, RECOVER, SYNC_EVENTS
 from orgs.testing import FakeWorkOS
 from tests.builders import an_announcement
+from tests.triggers import a_trigger
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -199,3 +204,63 @@ def test_reconcile_logs_that_a_missed_webhook_could_not_be_resolved(
     tasks.reconcile()
 
     assert "a missed webhook could not be resolved" in caplog.text
+
+
+# Tracebacks, which django-q2 stores and logs ------------------------------------------------
+
+
+def shown(error: BaseException) -> str:
+    """What django-q2 stores of a task that raises it."""
+    return f"{error} : {''.join(format_exception(error))}"
+
+
+@pytest.mark.parametrize(
+    ("task", "table", "place"),
+    [
+        pytest.param(tasks.sync_events, "organization_metadata", "in apply", id="stream"),
+        pytest.param(tasks.sync_events, "workos_sync_cursor", "in drain_and_wait", id="cursor"),
+        pytest.param(tasks.reconcile, "workos_sync_cursor", "in reconcile_unless_busy", id="daily"),
+    ],
+)
+def test_a_task_that_fails_shows_where_and_no_values_of_a_row(
+    workos: FakeWorkOS, task: Callable[[], str], table: str, place: str
+) -> None:
+    ensure_cursor()
+    workos.create_organization(name="Acme")
+    refusal = "RAISE 'it says no' USING ERRCODE = '53100', DETAIL = 'Confidential';"
+
+    with a_trigger(refusal, table=table), pytest.raises(DescribedError) as raised:
+        task()
+
+    text = shown(raised.value)
+    assert text.startswith("PostgreSQL 53100: it says no : ")
+    assert place in text
+    assert "Confidential" not in text
+
+
+def test_what_follows_from_an_error_of_the_database_shows_no_values_either(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    values = "Confid" + "ential"  # the stack shows this line
+
+    def follow() -> None:
+        try:
+            raise DatabaseError(f"it says no\nDETAIL:  {values}")
+        except DatabaseError:
+            raise KeyError("what follows")  # noqa: B904 - as by mistake
+
+    monkeypatch.setattr(tasks, "read_cursor", follow)
+    with pytest.raises(KeyError) as raised:
+        tasks.cover()
+
+    text = shown(raised.value)
+    assert "PostgreSQL: it says no" in text
+    assert "what follows" in text
+    assert "Confidential" not in text
+
+
+@pytest.mark.parametrize("name", [SYNC_EVENTS, PUSH_EXTERNAL_IDS, PRUNE, RECONCILE, RECOVER, COVER])
+def test_every_task_is_one_of_these(name: str) -> None:
+    task = getattr(tasks, name.rpartition(".")[2])
+
+    assert task.__wrapped__.__module__ == task.__module__ == "orgs.tasks"

@@ -26,6 +26,7 @@ from orgs.services.status import current_status
 from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS, sign
 from tests.concurrency import another_program, in_thread, wait_until
+from tests.triggers import a_trigger
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -182,6 +183,41 @@ def test_a_queue_that_fails_is_logged_and_the_answer_stays(
     assert response.status_code == 204
     assert WorkOSEvent.objects.count() == 1
     assert "could not enqueue orgs.tasks.sync_events" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("table", "status", "line", "place"),
+    [
+        pytest.param(
+            *("workos_event", 503, "a webhook could not be stored", "in receive_webhook"),
+            id="ledger",
+        ),
+        pytest.param(
+            *("workos_sync_cursor", 204, "a webhook enqueued no drain", "in ensure_cursor"),
+            id="cursor",
+        ),
+        pytest.param(
+            *("django_q_ormq", 204, "could not enqueue orgs.tasks.sync_events", "in enqueue"),
+            id="queue",
+        ),
+    ],
+)
+def test_the_log_of_a_refusal_shows_where_and_no_values_of_the_row(
+    client: Client,
+    caplog: pytest.LogCaptureFixture,
+    table: str,
+    status: int,
+    line: str,
+    place: str,
+) -> None:
+    with a_trigger("RAISE 'it says no' USING DETAIL = 'Confidential';", table=table):
+        response = post(client)
+
+    assert response.status_code == status
+    assert line in caplog.text
+    assert "PostgreSQL P0001: it says no" in caplog.text
+    assert place in caplog.text
+    assert "Confidential" not in caplog.text
 
 
 @pytest.mark.parametrize("secret", ["whsec_old_secret", "whsec_new_secret"])

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.core.handlers.exception import convert_exception_to_response
+from django.db import IntegrityError
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory
 from django.utils.log import log_response
@@ -77,6 +78,28 @@ def test_a_traceback_is_one_field_without_local_variables() -> None:
     assert traceback.startswith("Traceback (most recent call last):\n")
     assert traceback.endswith("ValueError: Bearer ********")
     assert "a local variable" not in traceback
+
+
+@pytest.mark.parametrize("formatter", [JsonFormatter, LineFormatter])
+@pytest.mark.parametrize("is_followed", [False, True])
+def test_a_traceback_shows_no_detail_of_postgresqls(
+    formatter: Callable[[], logging.Formatter], is_followed: bool
+) -> None:
+    values = "Confid" + "ential"  # the stack shows this line
+    try:
+        try:
+            raise IntegrityError(f"refused\nDETAIL:  {values}") from OSError(values)
+        except IntegrityError as error:
+            if is_followed:
+                raise KeyError("what follows") from error
+            raise
+    except (IntegrityError, KeyError):
+        line = formatter().format(a_record("failed", exc_info=sys.exc_info()))
+
+    assert "Confidential" not in line
+    assert "PostgreSQL: refused" in line
+    assert "test_logs.py" in line
+    assert ("what follows" in line) == is_followed
 
 
 @pytest.mark.usefixtures("an_api_key")

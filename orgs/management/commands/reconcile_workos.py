@@ -43,6 +43,9 @@ from orgs.workos import WorkOSError, event_time
 
 _PUSH_SECONDS = 600.0
 
+#: It waits for its share of requests as long as that takes.
+_PATIENCE = float("inf")
+
 _NOT_IN_SYNC = 3
 
 
@@ -74,7 +77,10 @@ class Command(BaseCommand):
 
     def _events_only(self, options: dict[str, Any]) -> None:
         since = options["since"]
-        events = stream.drain_to_end() if since is None else stream.replay(_position(since))
+        if since is None:
+            events = stream.drain_to_end(patience=_PATIENCE)
+        else:
+            events = stream.replay(_position(since), patience=_PATIENCE)
         pushed = outbox.push_due(deadline=time.monotonic() + _PUSH_SECONDS, patience=_PUSH_SECONDS)
         self._name_parked(events)
         summary = events_summary(events, pushed, read_cursor().position.last_event_id)
@@ -87,17 +93,15 @@ class Command(BaseCommand):
         _raise_unresolved(events)
 
     def _replay_parked(self, options: dict[str, Any]) -> None:
-        deadline = time.monotonic() + _PUSH_SECONDS
-        replayed = replay_all_parked(deadline=deadline)
-        pushed = outbox.push_due(deadline=deadline, patience=_PUSH_SECONDS)
+        replayed = replay_all_parked(deadline=_PATIENCE, patience=_PATIENCE)
+        pushed = outbox.push_due(deadline=time.monotonic() + _PUSH_SECONDS, patience=_PUSH_SECONDS)
         for event_id, reason in replayed.still_parked.items():
             self.stderr.write(f"still parked {one_line(event_id)}: {one_line(reason)}")
         summary = replay_summary(replayed, pushed)
         as_json = options["format"] == "json"
         self._print(json.dumps(summary) if as_json else replay_text(summary))
-        if replayed.left:
-            why = "the time was up" if replayed.error is None else _said(replayed.error)
-            raise CommandError(f"{why} with {replayed.left} left; run it again")
+        if replayed.error is not None:
+            raise CommandError(f"{_said(replayed.error)} with {replayed.left} left; run it again")
 
     def _compare(self, options: dict[str, Any], *, dry: bool) -> None:
         found = self._reconcile(options, dry=dry)

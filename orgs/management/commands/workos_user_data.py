@@ -6,7 +6,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.core.serializers.json import DjangoJSONEncoder
+from django.db import Error as DatabaseError
 
+from orgs.db.errors import describe
 from orgs.services.erasure import erase_user, held_about
 
 
@@ -25,6 +27,13 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            self._handle(options)
+        except DatabaseError as error:
+            # In one line: a traceback would show what a row holds.
+            raise CommandError(f"the database: {describe(error)}; run it again") from None
+
+    def _handle(self, options: dict[str, Any]) -> None:
         user_id = options["user_id"]
         held = held_about(user_id)
         count = sum(map(len, held.values()))

@@ -41,6 +41,7 @@ from tests.admin_pages import (
 )
 from tests.builders import NOON, an_organization_row
 from tests.concurrency import another_program
+from tests.triggers import a_trigger
 
 pytestmark = durable
 
@@ -381,6 +382,18 @@ def test_an_error_that_is_the_same_for_all_stops_the_replay(
 
     assert act("replay")[-1] == ("error", "Left as they were: 3. Replay them again later")
     assert more_events.count_requests(path="/organizations") == 1
+
+
+def test_a_refusal_is_said_and_logged_without_the_values_of_the_row(
+    rows: FakeWorkOS, caplog: pytest.LogCaptureFixture
+) -> None:
+    refusal = "RAISE 'it says no' USING DETAIL = 'Confidential';"
+    with a_trigger(refusal, table="workos_event"):
+        messages = act("dismiss", "event_1")
+
+    assert messages == [("error", "Not done: event_1: PostgreSQL P0001: it says no")]
+    assert "in dismiss_parked" in caplog.text
+    assert "Confidential" not in caplog.text
 
 
 @pytest.mark.parametrize("action", ["replay", "reconcile"])

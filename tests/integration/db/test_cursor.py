@@ -3,8 +3,10 @@
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from django.db.models import JSONField, Value
 
 from orgs.db.cursor import (
     CursorLocked,
@@ -12,12 +14,17 @@ from orgs.db.cursor import (
     cursor_locked,
     database_now,
     ensure_cursor,
+    follow,
     note_drained,
     note_failure,
     note_incomplete,
+    note_listed,
+    note_progress,
     note_reconciled,
     read_cursor,
     replace_lost,
+    strings,
+    strings_by_name,
 )
 from orgs.domain.status import ReadError
 from orgs.domain.types import Position
@@ -173,6 +180,57 @@ def test_a_position_that_has_moved_on_is_left_alone(elsewhere: Position) -> None
 
     assert read_cursor().position == LOST
     assert cursor().failures == 3
+
+
+# JSON of another shape, which another program wrote -----------------------------------------
+
+ODD: list[Any] = [
+    None,
+    5,
+    "connection",
+    ["connection", 5],
+    [{}],
+    {"connection": {}},
+    float("1e300"),
+]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+def test_json_of_another_shape_is_read_as_nothing_and_mended(odd: Any) -> None:
+    ensure_cursor()
+    columns = ("event_types", "covered", "refused_types", "progress", "listed_at")
+    SyncCursor.objects.update(**{name: Value(odd, JSONField()) for name in columns})
+
+    state = read_cursor()
+    assert (state.types, state.covered) == (None, frozenset())
+    assert (state.refused, state.progress, state.listed) == ({}, {}, {})
+
+    assert follow(state, ["connection.activated"], ["connection"], {})
+    assert not follow(state, [], [], {}), "it has changed since"
+    note_progress("directory", "org_1")
+    note_listed("connection")
+    state = read_cursor()
+    assert state.types == ("connection.activated",)
+    assert state.covered == {"connection"}
+    assert state.progress == {"directory": "org_1"}
+    assert state.listed_at("connection") is not None
+    note_progress("directory", None)
+    assert read_cursor().progress == {}
+
+
+@pytest.mark.parametrize(
+    "listed", ["", "yesterday", "2026-01-01", "2026-01-01T00:00", "0001-01-01T00:00:00+14:00"]
+)
+def test_what_is_no_time_was_not_listed(listed: str) -> None:
+    ensure_cursor()
+    SyncCursor.objects.update(listed_at={"connection": listed})
+
+    assert read_cursor().listed_at("connection") is None
+
+
+def test_json_that_python_can_not_read_is_nothing() -> None:
+    assert strings(f"[{'1' * 5_000}]") is None
+    assert strings_by_name("[" * 100_000) == {}
 
 
 # Reconciles ---------------------------------------------------------------------------------

@@ -1,6 +1,8 @@
 """``manage.py reconcile_workos``: its exact output, its exit codes, its errors in one line."""
 
 import json
+import signal
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -30,6 +32,7 @@ from tests.builders import (
     an_old_organization,
     an_organization_row,
 )
+from tests.concurrency import in_thread, wait_until
 from tests.triggers import a_trigger, execute
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -232,7 +235,6 @@ def test_a_since_that_is_none_is_an_error(
             id="HTML",
         ),
         pytest.param({"kind": "status", "status": 401}, "WorkOS refused the API key: ", id="401"),
-        pytest.param({"kind": "rate_limited", "retry_after": 5}, "HTTP 429", id="429"),
     ],
 )
 def test_an_error_of_workos_is_one_line_and_exit_1(
@@ -767,13 +769,49 @@ def test_an_error_of_one_parked_event_does_not_stop_the_replay_of_the_rest(
     assert code == 1
 
 
-def test_a_replay_that_runs_out_of_time_says_how_many_are_left(
-    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
+# A 429 --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/events", "/organizations"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param([], id="full"),
+        pytest.param(["--check"], id="check"),
+        pytest.param(["--events-only"], id="events"),
+        pytest.param(["--events-only", "--since", "2026-01-01"], id="since"),
+        pytest.param(["--org", "org_1"], id="org"),
+        pytest.param(["--replay-parked"], id="replay"),
+    ],
+)
+def test_a_429_is_waited_out_whatever_is_run(
+    workos: FakeWorkOS, arguments: list[str], path: str
 ) -> None:
     workos.emit({"event": "organization.created", "data": {"id": "org_1"}})
     reconcile()
-    monkeypatch.setattr(command, "_PUSH_SECONDS", -1.0)
+    workos.create_organization(id="org_1", name="Acme", external_id="gram-1", emits=False)
+    an_announcement("event_lost", workos_id="org_1", ago=timedelta(minutes=5))
+    workos.misbehave("rate_limited", path=path, retry_after=1)
 
-    _, err, code = run_command("--replay-parked")
+    _, err, code = run_command(*arguments)
 
-    assert (err, code) == ("the time was up with 1 left; run it again", 1)
+    assert "429" not in err
+    assert "pause" not in err
+    assert code == 0
+
+
+def test_ctrl_c_ends_the_wait_for_the_stream(workos: FakeWorkOS) -> None:
+    workos.misbehave("rate_limited", path="/events", retry_after=600)
+
+    def interrupt() -> None:
+        wait_until(lambda: workos.count_requests(status=429), "it waits")
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    try:
+        with in_thread() as start:
+            start(interrupt)
+            _, err, code = run_command("--events-only")
+    except KeyboardInterrupt:
+        pytest.fail("the command did not wait")
+
+    assert (err, code) == ("interrupted; run it again", 130)

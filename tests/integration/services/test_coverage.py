@@ -6,9 +6,10 @@ import pytest
 
 from orgs import tasks
 from orgs.db.cursor import read_cursor
+from orgs.db.leases import Lease, is_drain_expected
 from orgs.domain.resources import NAMES, event_types
 from orgs.domain.types import Report
-from orgs.models import Organization, WorkOSEvent
+from orgs.models import Organization, SyncCursor, WorkOSEvent
 from orgs.services import reconcile_resources
 from orgs.services.apply import Mode, apply
 from orgs.services.compare import DisableLimit, Run
@@ -132,10 +133,13 @@ def test_a_process_with_other_settings_does_not_drain(
     sync_setting(RESOURCES=("organization",))
     workos.create_organization(name="Bolt")
 
+    Lease.ENQUEUED.acquire(60)
+
     with pytest.raises(SettingsDiffer):
         drain_to_end()
     drain_and_wait()
 
+    assert not is_drain_expected(), "the next webhook enqueues another"
     assert "WORKOS_RESOURCES of this process differs" in caplog.text
     assert Organization.objects.count() == 1
     sync_setting(RESOURCES=PEOPLE)
@@ -215,6 +219,25 @@ def test_a_refused_type_is_left_out_and_tried_again(
     assert (state.refused, state.types) == ({}, event_types(["organization", "connection", "role"]))
     assert state.covered == {"organization", "role", "connection"}
     assert mirrored() == held(workos)
+
+
+@pytest.mark.parametrize(
+    ("misbehaviour", "is_read_again"),
+    [
+        pytest.param({"kind": "rate_limited", "retry_after": 1}, True, id="429"),
+        pytest.param({"kind": "status", "status": 500}, False, id="500"),
+    ],
+)
+def test_an_error_while_a_refused_type_is_read_again_does_not_stop_the_daily_task(
+    workos: FakeWorkOS, acme: str, misbehaviour: dict[str, Any], is_read_again: bool
+) -> None:
+    SyncCursor.objects.update(refused_types={"connection.deleted": "2026-01-01T00:00:00Z"})
+    workos.misbehave(path="/events", **misbehaviour)
+
+    said = tasks.reconcile()
+
+    assert said == "in sync"
+    assert (read_cursor().refused == {}) == is_read_again
 
 
 @pytest.mark.parametrize("status", [400, 422])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import models
+from django.db import DatabaseError, models
 from django.db.models.functions import Now
 
 from orgs import tasks
@@ -26,6 +26,7 @@ from orgs.services.erasure import erase_due, erase_user, held_about
 from orgs.services.reconcile import reconcile
 from orgs.services.stream import drain_to_end, replay
 from orgs.testing import FakeWorkOS
+from tests.triggers import a_trigger
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -136,6 +137,22 @@ def test_payloads_of_parked_events_about_them_are_emptied() -> None:
     assert payloads["user_2"] is not None
 
 
+@pytest.mark.parametrize("refusal", ["RAISE 'it says no';", "RETURN NULL;"])
+def test_a_row_that_a_trigger_refuses_is_left_and_the_others_are_erased(
+    refusal: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in (1, 2, 3):
+        WorkOSUser.objects.create(pk=f"user_{number}", deleted_at=LONG_AGO, **PEOPLE)
+
+    with a_trigger(refusal, table="workos_user", when="NEW.workos_id = 'user_2'"):
+        erased = erase_due()
+
+    left = WorkOSUser.objects.filter(erased_at=None)
+    assert (erased, [user.pk for user in left]) == (2, ["user_2"])
+    assert "stay as they are: 1: PostgreSQL" in caplog.text
+    assert "rows of workos_user that PostgreSQL refuses" in caplog.text
+
+
 # One user -----------------------------------------------------------------------------------
 
 
@@ -195,6 +212,14 @@ def test_what_is_held_about_one_user_is_found_and_erased(workos: FakeWorkOS, ada
     assert WorkOSUser.objects.get(pk=ada).workos_created_at is not None
 
 
+def test_a_refusal_is_raised_once_all_else_is_erased(ada: str) -> None:
+    refusal = "RAISE 'it says no';"
+    with a_trigger(refusal, table="workos_user"), pytest.raises(DatabaseError):
+        erase_user(ada)
+
+    assert everything_about("zoe") == ["workos_user"]
+
+
 def test_what_was_erased_does_not_come_back(workos: FakeWorkOS, ada: str) -> None:
     erase_user(ada)
     workos.users.update(ada, first_name="zoe again")
@@ -241,3 +266,14 @@ def test_the_command_erases(ada: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert everything_about("zoe") == []
 
     assert run(ada, "--erase", "--no-input").startswith("erased 0 of")
+
+
+def test_a_refusal_is_one_line_without_the_values_of_the_row(ada: str) -> None:
+    refusal = "RAISE 'it says no' USING DETAIL = 'Confidential';"
+    with (
+        a_trigger(refusal, table="workos_user"),
+        pytest.raises(CommandError, match=r"^the database: PostgreSQL P0001: it says no") as raised,
+    ):
+        run(ada, "--erase", "--no-input")
+
+    assert "Confidential" not in str(raised.value)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
-from django.db import connection, transaction
+from django.db import DatabaseError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils.module_loading import import_string
 from django_q.brokers import get_broker
@@ -17,7 +17,7 @@ from django_q.scheduler import scheduler
 
 from orgs.domain.status import LEAST_REFUSED_WEBHOOKS
 from orgs.domain.types import EventType, Outcome
-from orgs.models import RequestBudget, WorkOSEvent
+from orgs.models import RequestBudget, SyncCursor, WorkOSEvent
 from orgs.services import maintenance, queue
 from orgs.services.maintenance import (
     SCHEDULES,
@@ -31,6 +31,7 @@ from orgs.services.maintenance import (
 from orgs.services.worker import Watch
 from tests.builders import minutes
 from tests.concurrency import another_program, in_thread
+from tests.triggers import a_trigger, attempts
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -91,6 +92,79 @@ def test_an_entry_that_someone_has_locked_is_left_for_the_next_time() -> None:
         pruned = prune()
 
     assert (pruned, left()) == (1, ["locked"])
+
+
+@pytest.mark.parametrize(
+    ("refusal", "reason"),
+    [
+        pytest.param("RAISE 'it says no';", "PostgreSQL P0001: it says no", id="raises"),
+        pytest.param("RETURN NULL;", "PostgreSQL: a trigger or a policy keeps it", id="skips"),
+    ],
+)
+def test_an_entry_that_a_trigger_keeps_does_not_keep_the_others(
+    refusal: str, reason: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(maintenance, "BATCH_SIZE", 3)
+    for number in range(10):
+        an_entry(f"event_{number}")
+
+    with a_trigger(refusal, table="workos_event", on="DELETE", when="OLD.id < 'event_4'"):
+        pruned = prune()
+
+    assert (pruned, left()) == (6, [f"event_{number}" for number in range(4)])
+    assert f"stay as they are: 4: {reason}" in caplog.text
+    assert prune() == 4
+
+
+def test_a_batch_of_which_all_seem_to_be_refused_is_left_after_a_few(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for number in range(30):
+        an_entry(f"event_{number}")
+
+    refusal = "PERFORM nextval('attempts'); RAISE 'it says no';"
+    with a_trigger(refusal, table="workos_event", on="DELETE"):
+        pruned = prune()
+        tried = attempts()
+
+    assert (pruned, tried) == (0, 1 + maintenance.REFUSED_IN_A_ROW)
+    assert "rows of workos_event that PostgreSQL refuses to change" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        pytest.param("RAISE SQLSTATE '53100';", id="at once"),
+        pytest.param(
+            "IF nextval('attempts') > 1 THEN RAISE SQLSTATE '53100'; END IF; RAISE 'no';",
+            id="while they are tried alone",
+        ),
+        pytest.param("RAISE SQLSTATE '55P03';", id="locked"),
+    ],
+)
+def test_an_error_of_the_environment_ends_it(refusal: str) -> None:
+    for number in range(30):
+        an_entry(f"event_{number}")
+
+    with (
+        a_trigger(refusal, table="workos_event", on="DELETE"),
+        pytest.raises(DatabaseError),
+    ):
+        prune()
+
+    assert len(left()) == 30
+
+
+def test_a_record_of_a_task_that_a_trigger_keeps_does_not_keep_the_ledger() -> None:
+    an_entry("old")
+    for task_id in ("kept", "old"):
+        at = days_ago(91)
+        Task.objects.create(id=task_id, name=task_id, func="f", started=at, stopped=at)
+
+    with a_trigger("RAISE 'no';", table="django_q_task", on="DELETE", when="OLD.id = 'kept'"):
+        prune()
+
+    assert (list(Task.objects.values_list("id", flat=True)), left()) == (["kept"], [])
 
 
 def test_old_records_of_tasks_go_too() -> None:
@@ -230,6 +304,19 @@ def test_doubles_are_removed_and_schedules_of_others_left_alone() -> None:
 
     assert Schedule.objects.get(name=SYNC).id == first.id
     assert Schedule.objects.get(name="theirs").id == theirs.id
+
+
+@pytest.mark.usefixtures("no_schedules")
+def test_a_schedule_that_a_trigger_refuses_keeps_none_of_the_others_and_no_worker(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    refusal = "RAISE 'it says no';"
+    with a_trigger(refusal, table="django_q_schedule", when=f"NEW.name = '{SYNC}'"):
+        Watch().look()
+
+    assert broken_schedules() == (SYNC,)
+    assert f"the schedule {SYNC!r} can't be repaired: PostgreSQL P0001: it says no" in caplog.text
+    assert SyncCursor.objects.get().worker_started_at is not None
 
 
 @pytest.mark.usefixtures("no_schedules")

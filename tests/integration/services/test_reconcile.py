@@ -40,7 +40,7 @@ from tests.builders import (
     an_organization_row,
     apply_page,
 )
-from tests.concurrency import another_program, in_thread, wait_until_blocked
+from tests.concurrency import another_program, in_thread, wait_until, wait_until_blocked
 from tests.moved_clock import moved_clock
 from tests.triggers import a_constraint, a_trigger, attempts, execute, locked
 
@@ -51,6 +51,7 @@ MonkeyPatch = pytest.MonkeyPatch
 Setting = Callable[..., None]
 
 FAR_AHEAD = datetime(2999, 1, 1, tzinfo=UTC)
+BUSY = "locked, or writes it at the same time; run it again"
 
 
 def compared(**values: Any) -> Reconciliation:
@@ -441,7 +442,7 @@ def test_a_locked_row_does_not_stop_the_rest(workos: FakeWorkOS, sync_setting: S
         found = compared()
 
     assert changes(found) == [("gram-free", "created")]
-    assert found.errors == [f"{held} is locked by another program; run it again"]
+    assert found.errors == [f"another program has {held} {BUSY}"]
     assert cursor().reconciled_at is None
     assert changes(compared()) == [
         ("gram-locked", "updated"),
@@ -459,7 +460,7 @@ def test_a_row_that_is_locked_is_not_disabled(workos: FakeWorkOS, sync_setting: 
         found = compared()
 
     assert disabled() == ["missing-000", "missing-002"]
-    assert found.errors == ["org_missing_1 is locked by another program; run it again"]
+    assert found.errors == [f"another program has org_missing_1 {BUSY}"]
 
 
 def test_a_page_is_decided_again_under_its_locks(workos: FakeWorkOS) -> None:
@@ -471,7 +472,7 @@ def test_a_page_is_decided_again_under_its_locks(workos: FakeWorkOS) -> None:
             "UPDATE organization_metadata SET name = 'Newer', workos_updated_at = now(),"
             " workos_last_event_id = 'event_9'"
         )
-        running = start(compared)
+        running = start(partial(reconcile, Run()))
         wait_until_blocked()
         program.commit()
         found = running.result()
@@ -499,7 +500,7 @@ def test_a_link_that_moves_meanwhile(
             return answer
 
         monkeypatch.setattr(orgs.workos, "lookup", and_then_it_moves)
-        running = start(compared)
+        running = start(partial(reconcile, Run()))
         if when == "while it is locked":
             wait_until_blocked()
             program.commit()
@@ -918,6 +919,22 @@ def test_a_pause_that_workos_asks_for_is_waited_out(workos: FakeWorkOS, pages_be
     assert (found.errors, Organization.objects.count()) == ([], 150)
 
 
+def test_the_lease_is_renewed_while_a_run_waits_for_the_stream(
+    workos: FakeWorkOS, monkeypatch: MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciling, "_LEASE_SECONDS", 0.4)
+    workos.misbehave("rate_limited", retry_after=2, path="/events")
+
+    with in_thread() as start:
+        running = start(partial(reconcile, Run()))
+        wait_until(lambda: workos.count_requests(status=429), "it waits")
+        time.sleep(1.0)
+        acquired = Lease.SNAPSHOT.acquire(60)
+
+    assert acquired is None
+    assert running.result().errors == []
+
+
 # Dry ----------------------------------------------------------------------------------------
 
 
@@ -1112,7 +1129,7 @@ def test_a_row_locked_during_the_recovery_is_tried_again_before_the_stream_goes_
         while_locked = read_cursor().position
     freed = reconcile(Run())
 
-    assert "is locked by another program" in blocked.errors[0]
+    assert BUSY in blocked.errors[0]
     assert while_locked == lost, "or the change would be lost until the next full reconcile"
     assert freed.errors == []
     assert row("gram-created").name == "Created meanwhile"

@@ -672,7 +672,7 @@ def test_one_that_is_resolved_meanwhile(workos: FakeWorkOS, monkeypatch: MonkeyP
     prepare_to_read()
     an_announcement("event_1", ago=LONG_AGO)
 
-    def and_another_resolves_it() -> bool:
+    def and_another_resolves_it(_: float) -> bool:
         WorkOSEvent.objects.update(outcome=Outcome.MISSING, processed_at=datetime.now(UTC))
         return True
 
