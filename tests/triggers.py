@@ -21,6 +21,7 @@ def a_trigger(
     when: str = "true",
     table: str = "organization_metadata",
     at_commit: bool = False,
+    on: str = "INSERT OR UPDATE",
 ) -> Iterator[None]:
     """PostgreSQL does this before each write to the table, or when it is committed.
 
@@ -32,8 +33,8 @@ def a_trigger(
         f"""
         CREATE SEQUENCE attempts;
         CREATE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql AS
-            $$ BEGIN {body} RETURN NEW; END $$;
-        CREATE {kind} TRIGGER meddle {timing} INSERT OR UPDATE ON {table} {deferred}
+            $$ BEGIN {body} RETURN coalesce(NEW, OLD); END $$;
+        CREATE {kind} TRIGGER meddle {timing} {on} ON {table} {deferred}
             FOR EACH ROW WHEN ({when}) EXECUTE FUNCTION meddle();
         """
     )

@@ -95,7 +95,8 @@ def write(
     """
     writes = [*_row_writes(plan), *others]
     ids = [ids for _, ids in writes]
-    kept = [*_other_writes(plan)]
+    # What a run has listed or fetched, it writes back itself; an event keeps the pause.
+    kept = [*_other_writes(plan, at_once=not recorded)]
     conflicts = [store_conflicts(plan.conflicts)] if plan.conflicts else []
     ledger = [_ledger(recorded)] if recorded else []
     returned = execute_together([*(s for s, _ in writes), *kept, *conflicts, *ledger, *then])
@@ -145,10 +146,12 @@ def _row_writes(plan: Plan) -> Iterator[tuple[Statement, Sequence[str]]]:
         yield _insert(plan.created), [creation.row.id for creation in plan.created]
 
 
-def _other_writes(plan: Plan) -> Iterator[Statement]:
+def _other_writes(plan: Plan, *, at_once: bool) -> Iterator[Statement]:
     if plan.write_backs:
         ids = sorted(plan.write_backs)
-        yield statement(sql.REQUEST_WRITE_BACKS, ids, [plan.write_backs[id_] for id_ in ids])
+        workos_ids = [plan.write_backs[id_] for id_ in ids]
+        values = [sql.array(ids), sql.array(workos_ids), at_once]
+        yield Statement(sql.REQUEST_WRITE_BACKS, values)
     if plan.known_to_workos:
         yield statement(sql.WITHDRAW_WRITE_BACKS, plan.known_to_workos)
     if plan.solved:
