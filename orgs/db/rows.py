@@ -93,10 +93,11 @@ def write(
     One statement for each kind of write that there is, all in one round trip. Raises
     ``WriteSkipped`` if PostgreSQL wrote fewer rows than intended.
     """
-    writes = [*_row_writes(plan), *others]
-    ids = [ids for _, ids in writes]
     # What a run has listed or fetched, it writes back itself; an event keeps the pause.
-    kept = [*_other_writes(plan, at_once=not recorded)]
+    requests = _request_write_backs(plan, at_once=not recorded)
+    writes = [*_row_writes(plan), *requests, *others]
+    ids = [ids for _, ids in writes]
+    kept = [*_other_writes(plan)]
     conflicts = [store_conflicts(plan.conflicts)] if plan.conflicts else []
     ledger = [_ledger(recorded)] if recorded else []
     returned = execute_together([*(s for s, _ in writes), *kept, *conflicts, *ledger, *then])
@@ -146,12 +147,15 @@ def _row_writes(plan: Plan) -> Iterator[tuple[Statement, Sequence[str]]]:
         yield _insert(plan.created), [creation.row.id for creation in plan.created]
 
 
-def _other_writes(plan: Plan, *, at_once: bool) -> Iterator[Statement]:
+def _request_write_backs(plan: Plan, *, at_once: bool) -> Iterator[tuple[Statement, Sequence[str]]]:
     if plan.write_backs:
         ids = sorted(plan.write_backs)
         workos_ids = [plan.write_backs[id_] for id_ in ids]
         values = [sql.array(ids), sql.array(workos_ids), at_once]
-        yield Statement(sql.REQUEST_WRITE_BACKS, values)
+        yield Statement(sql.REQUEST_WRITE_BACKS, values), ids
+
+
+def _other_writes(plan: Plan) -> Iterator[Statement]:
     if plan.known_to_workos:
         yield statement(sql.WITHDRAW_WRITE_BACKS, plan.known_to_workos)
     if plan.solved:

@@ -399,6 +399,7 @@ SET workos_id = excluded.workos_id, requests = w.requests + 1,
         ELSE clock_timestamp() END,
     attempts = CASE w.workos_id WHEN excluded.workos_id THEN w.attempts ELSE 0 END,
     last_error = CASE w.workos_id WHEN excluded.workos_id THEN w.last_error ELSE '' END
+RETURNING organization_id
 """
 
 WITHDRAW_WRITE_BACKS = """

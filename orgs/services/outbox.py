@@ -196,7 +196,7 @@ def _begin(run: _Run) -> None:
     except DatabaseError as error:
         if not is_refusal(error):
             raise
-        unlinked = _candidates(run, organization__workos_id=None)
+        unlinked = _candidates(run, organization__workos_id__isnull=True)
         _, refused = each_alone(unlinked, lambda id_: _forget_unlinked(run, [id_]))
         run.refuse(refused)
 
@@ -220,7 +220,8 @@ def _claim(run: _Run) -> tuple[list[str], list[_Claim]]:
     except DatabaseError as error:
         if not is_refusal(error):
             raise
-        due = _candidates(run, next_attempt_at__lte=run.due_at)
+        is_due = {"next_attempt_at__lte": run.due_at, "organization__workos_id__isnull": False}
+        due = _candidates(run, **is_due)
         found, refused = each_alone(due, lambda id_: _claim_some(run, [id_], 1))
         claims = [claim for claimed in found for claim in claimed]
     run.refuse(refused)

@@ -157,6 +157,13 @@ MUTANTS: Final = (
         _OUTBOX,
     ),
     Mutant(
+        "a repeated request for a write-back begins anew",
+        "orgs/db/sql.py",
+        "requested_at = CASE w.workos_id WHEN excluded.workos_id THEN w.requested_at\n        ELSE clock_timestamp() END",
+        "requested_at = clock_timestamp()",
+        "tests/integration/services/test_apply.py",
+    ),
+    Mutant(
         "two workers claim one write-back",
         "orgs/db/sql_outbox.py",
         "ORDER BY w.next_attempt_at LIMIT %s FOR UPDATE OF w SKIP LOCKED",
