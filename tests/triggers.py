@@ -29,12 +29,11 @@ def a_trigger(
     """
     kind, timing = ("CONSTRAINT", "AFTER") if at_commit else ("", "BEFORE")
     deferred = "DEFERRABLE INITIALLY DEFERRED" if at_commit else ""
-    row = "OLD" if on == "DELETE" else "NEW"
     execute(
         f"""
         CREATE SEQUENCE attempts;
         CREATE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql AS
-            $$ BEGIN {body} RETURN {row}; END $$;
+            $$ BEGIN {body} RETURN coalesce(NEW, OLD); END $$;
         CREATE {kind} TRIGGER meddle {timing} {on} ON {table} {deferred}
             FOR EACH ROW WHEN ({when}) EXECUTE FUNCTION meddle();
         """

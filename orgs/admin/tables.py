@@ -220,7 +220,7 @@ class WorkOSEventAdmin(AboutOrganizations):
 @admin.register(ExternalIdWriteBack)
 class ExternalIdWriteBackAdmin(ActingAdmin):
     columns = "workos_id organization_link requested_at attempts next_attempt_at last_error"
-    sections = {"": columns}
+    sections = {"": f"{columns} requests"}
     prefetch = "organization"
     search_fields = ["workos_id", "organization__id", "organization__name"]
     search_help_text = "WorkOS id, id or name of the organization, or a part of one"

@@ -96,7 +96,9 @@ def write(
     One statement for each kind of write that there is, all in one round trip. Raises
     ``WriteSkipped`` if PostgreSQL did not write all that was intended.
     """
-    writes = [*_row_writes(plan), *others]
+    # What a run has listed or fetched, it writes back itself; an event keeps the pause.
+    requests = _request_write_backs(plan, at_once=not recorded)
+    writes = [*_row_writes(plan), *requests, *others]
     kept = [*_other_writes(plan)]
     conflicts = [store_conflicts(plan.conflicts)] if plan.conflicts else []
     ledger = [_ledger(recorded)] if recorded else []
@@ -153,10 +155,15 @@ def _intended(rows: Sequence[Row]) -> Intended:
     return {row.id: (row.name, row.workos_id, row.disabled, row.deleted) for row in rows}
 
 
-def _other_writes(plan: Plan) -> Iterator[Statement]:
+def _request_write_backs(plan: Plan, *, at_once: bool) -> Iterator[tuple[Statement, Intended]]:
     if plan.write_backs:
         ids = sorted(plan.write_backs)
-        yield statement(sql.REQUEST_WRITE_BACKS, ids, [plan.write_backs[id_] for id_ in ids])
+        workos_ids = [plan.write_backs[id_] for id_ in ids]
+        values = [sql.array(ids), sql.array(workos_ids), at_once]
+        yield Statement(sql.REQUEST_WRITE_BACKS, values), dict.fromkeys(ids, ())
+
+
+def _other_writes(plan: Plan) -> Iterator[Statement]:
     if plan.known_to_workos:
         yield statement(sql.WITHDRAW_WRITE_BACKS, plan.known_to_workos)
     if plan.solved:

@@ -396,14 +396,24 @@ WHERE kind = 'ledger_refused' AND workos_organization_id <> %s
     AND last_seen_at > coalesce((SELECT max(processed_at) FROM workos_event), '-infinity')
 """
 
-#: A request for an organization that has one replaces it: whoever had claimed the old one must
-#: not remove the new one.
+#: A repeated request is as old as the pending one, and goes on with its attempts: how long WorkOS
+#: has not taken the id must stay visible. It keeps the pause too, unless it is to be tried at once
+#: (the third parameter). If that one waits for a person, the cause may be gone; if it is due in
+#: more than an hour, a clock was wrong: it is tried now. One for another organization begins anew.
+#: By ``requests``, an answer to the one before is outdated.
 REQUEST_WRITE_BACKS = """
 INSERT INTO workos_external_id_write_back AS w (organization_id, workos_id)
 SELECT * FROM unnest(%s::text[], %s::text[])
 ON CONFLICT (organization_id) DO UPDATE
-SET workos_id = excluded.workos_id, requested_at = clock_timestamp(), attempts = 0,
-    next_attempt_at = clock_timestamp(), last_error = ''
+SET workos_id = excluded.workos_id, requests = w.requests + 1,
+    next_attempt_at = CASE WHEN w.workos_id = excluded.workos_id AND NOT %s
+        AND w.next_attempt_at < clock_timestamp() + interval '1 hour' THEN w.next_attempt_at
+        ELSE clock_timestamp() END,
+    requested_at = CASE w.workos_id WHEN excluded.workos_id THEN w.requested_at
+        ELSE clock_timestamp() END,
+    attempts = CASE w.workos_id WHEN excluded.workos_id THEN w.attempts ELSE 0 END,
+    last_error = CASE w.workos_id WHEN excluded.workos_id THEN w.last_error ELSE '' END
+RETURNING organization_id
 """
 
 WITHDRAW_WRITE_BACKS = """

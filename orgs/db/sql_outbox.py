@@ -1,31 +1,46 @@
-"""The statements that work off the outbox, by name."""
+"""The statements that work off the outbox, by name.
+
+A claim is for a request as it was then: by when it was requested, and how often since. An answer to
+it counts as long as both are the same.
+"""
 
 #: Rows that another worker is claiming right now are left to it. The link may have been moved by
 #: another program since: the id is written to the organization that is linked now.
-#: When it was requested is text: it may be a time that Python can't hold.
+#: When it was requested is text: it may be a time that Python can't hold. Returns also those that a
+#: trigger or a policy left out, without it.
 CLAIM_WRITE_BACKS = """
-UPDATE workos_external_id_write_back AS w
-SET attempts = w.attempts + 1, next_attempt_at = clock_timestamp() + make_interval(secs => %s),
-    workos_id = due.linked_to
-FROM (
+WITH due AS (
     SELECT w.organization_id, o.workos_id AS linked_to
     FROM workos_external_id_write_back AS w
     JOIN organization_metadata AS o ON o.id = w.organization_id AND o.workos_id IS NOT NULL
-    WHERE w.next_attempt_at <= %s
+    WHERE w.next_attempt_at <= %s AND w.organization_id <> ALL(%s::text[])
         AND (%s::text[] IS NULL OR w.organization_id = ANY(%s::text[]))
     ORDER BY w.next_attempt_at LIMIT %s FOR UPDATE OF w SKIP LOCKED
-) AS due
-WHERE w.organization_id = due.organization_id
-RETURNING w.organization_id, w.workos_id, w.requested_at::text, w.attempts
+), claimed AS (
+    UPDATE workos_external_id_write_back AS w
+    SET attempts = w.attempts + 1, workos_id = due.linked_to,
+        next_attempt_at = clock_timestamp() + make_interval(secs => %s)
+    FROM due WHERE w.organization_id = due.organization_id
+    RETURNING w.organization_id, w.requested_at::text AS requested_at, w.requests, w.attempts
+)
+SELECT organization_id, due.linked_to, claimed.requested_at, claimed.requests, claimed.attempts
+FROM due LEFT JOIN claimed USING (organization_id)
 """
 
-#: Another program has removed the link: there is nothing to write back.
+#: Another program has removed the link: there is nothing to write back. Returns those that a
+#: trigger or a policy left out.
 FORGET_UNLINKED_WRITE_BACKS = """
-DELETE FROM workos_external_id_write_back WHERE organization_id IN (
+WITH unlinked AS (
     SELECT w.organization_id FROM workos_external_id_write_back AS w
     JOIN organization_metadata AS o ON o.id = w.organization_id AND o.workos_id IS NULL
-    WHERE w.next_attempt_at <= %s OR w.next_attempt_at IS NULL FOR UPDATE OF w SKIP LOCKED
+    WHERE (w.next_attempt_at <= %s OR w.next_attempt_at IS NULL)
+        AND (%s::text[] IS NULL OR w.organization_id = ANY(%s::text[]))
+    FOR UPDATE OF w SKIP LOCKED
+), forgotten AS (
+    DELETE FROM workos_external_id_write_back AS w USING unlinked
+    WHERE w.organization_id = unlinked.organization_id RETURNING w.organization_id
 )
+SELECT organization_id FROM unlinked EXCEPT SELECT organization_id FROM forgotten
 """
 
 LOCK_FREE_WRITE_BACKS = """
@@ -33,19 +48,30 @@ SELECT organization_id FROM workos_external_id_write_back
 WHERE organization_id = ANY(%s::text[]) FOR UPDATE SKIP LOCKED
 """
 
-#: Only the request that was claimed: a newer one for the same row stays.
+#: Only the request that was claimed: one that was repeated since stays.
 CONFIRM_WRITE_BACKS = """
 DELETE FROM workos_external_id_write_back AS w
-USING unnest(%s::text[], %s::timestamptz[]) AS done (organization_id, requested_at)
-WHERE w.organization_id = done.organization_id AND w.requested_at = done.requested_at
+USING unnest(%s::text[], %s::timestamptz[], %s::integer[])
+    AS done (organization_id, requested_at, requests)
+WHERE w.organization_id = done.organization_id
+    AND (w.requested_at, w.requests) = (done.requested_at, done.requests)
 """
 
-#: There was no time to try them: as if they had not been claimed, but due now.
+#: Those that are confirmed, and that a trigger or a policy keeps.
+KEPT_WRITE_BACKS = """
+SELECT w.organization_id FROM workos_external_id_write_back AS w
+JOIN unnest(%s::text[], %s::timestamptz[], %s::integer[])
+    AS done (organization_id, requested_at, requests) USING (organization_id)
+WHERE (w.requested_at, w.requests) = (done.requested_at, done.requests)
+"""
+
+#: There was no time to try them, or they were repeated while WorkOS answered: as if they had not
+#: been claimed, but due now.
 RETURN_WRITE_BACKS = """
 UPDATE workos_external_id_write_back AS w
-SET next_attempt_at = clock_timestamp(), attempts = w.attempts - 1
-FROM unnest(%s::text[], %s::timestamptz[]) AS untried (organization_id, requested_at)
-WHERE w.organization_id = untried.organization_id AND w.requested_at = untried.requested_at
+SET next_attempt_at = clock_timestamp(), attempts = greatest(w.attempts - 1, 0)
+FROM unnest(%s::text[], %s::timestamptz[]) AS returned (organization_id, requested_at)
+WHERE w.organization_id = returned.organization_id AND w.requested_at = returned.requested_at
 """
 
 #: A delay of NULL is a conflict: no next attempt, it waits for a person.
@@ -53,9 +79,10 @@ POSTPONE_WRITE_BACKS = """
 UPDATE workos_external_id_write_back AS w
 SET next_attempt_at = clock_timestamp() + make_interval(secs => failed.delay),
     last_error = failed.error
-FROM unnest(%s::text[], %s::timestamptz[], %s::float8[], %s::text[])
-    AS failed (organization_id, requested_at, delay, error)
-WHERE w.organization_id = failed.organization_id AND w.requested_at = failed.requested_at
+FROM unnest(%s::text[], %s::timestamptz[], %s::integer[], %s::float8[], %s::text[])
+    AS failed (organization_id, requested_at, requests, delay, error)
+WHERE w.organization_id = failed.organization_id
+    AND (w.requested_at, w.requests) = (failed.requested_at, failed.requests)
 """
 
 #: Conflicts too. In id order, as everybody locks rows.
@@ -72,8 +99,9 @@ RETURNING organization_id
 #: come that takes the request along, and nothing can ever confirm it.
 FORGET_DELETED_WRITE_BACKS = """
 DELETE FROM workos_external_id_write_back AS w
-USING unnest(%s::text[], %s::timestamptz[]) AS missing (organization_id, requested_at),
-    organization_metadata AS o
-WHERE w.organization_id = missing.organization_id AND w.requested_at = missing.requested_at
+USING unnest(%s::text[], %s::timestamptz[], %s::integer[])
+    AS missing (organization_id, requested_at, requests), organization_metadata AS o
+WHERE w.organization_id = missing.organization_id
+    AND (w.requested_at, w.requests) = (missing.requested_at, missing.requests)
     AND o.id = w.organization_id AND o.disabled_at IS NOT NULL
 """

@@ -275,7 +275,11 @@ class ExternalIdWriteBack(models.Model):
         "WorkOS id", help_text="The WorkOS organization that is to be told."
     )
     requested_at = TimeField(
-        db_default=Now(), help_text="When an event last showed that WorkOS does not know our id."
+        db_default=Now(), help_text="When WorkOS was first seen not to know our id."
+    )
+    requests = models.IntegerField(
+        db_default=1,
+        help_text="Grows when it is requested again: an answer to an earlier request is outdated.",
     )
     attempts = models.IntegerField(db_default=0, help_text="Attempts since then.")
     next_attempt_at = TimeField(

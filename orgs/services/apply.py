@@ -15,14 +15,7 @@ from django.db import DatabaseError
 
 from orgs.db import rows, sql
 from orgs.db.cursor import CursorLocked, Place, cursor_locked, cursor_shared, move_cursor
-from orgs.db.errors import (
-    describe,
-    is_environment,
-    is_not_granted,
-    is_passing,
-    origin,
-    retry_races,
-)
+from orgs.db.errors import describe, is_passing, origin, retry_races
 from orgs.db.transactions import execute_alone, read_only_transaction
 from orgs.domain.resolution import changes_of, row_ids
 from orgs.domain.types import (
@@ -38,7 +31,7 @@ from orgs.domain.types import (
 from orgs.models import WorkOSEvent
 from orgs.services.announce import send_changes
 from orgs.services.decide import Batch, Decided, decide
-from orgs.services.maintenance import missing_grants
+from orgs.services.refusals import is_environment
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +75,7 @@ def apply(batch: Batch, mode: Mode) -> Report:
         # No item is the reason, and each would have to wait as well.
         raise
     except DatabaseError as error:
-        if _is_environment(error):
+        if is_environment(error):
             raise
     return _apply_alone(batch, mode)
 
@@ -176,7 +169,7 @@ def _apply_or_refuse(single: Batch, mode: Mode) -> Report:
     try:
         return retry_races(partial(_apply, single, mode))
     except DatabaseError as error:
-        if is_passing(error) or _is_environment(error):
+        if is_passing(error) or is_environment(error):
             raise
         (observation,) = single.observations
         if observation.event is None:
@@ -184,13 +177,6 @@ def _apply_or_refuse(single: Batch, mode: Mode) -> Report:
         if mode is Mode.LIVE:
             _raise_if_all_are_refused(observation, error, sql.REFUSED_IN_A_ROW, f"{origin(error)}:")
         return _park(single, mode, describe(error))
-
-
-def _is_environment(error: DatabaseError) -> bool:
-    if is_not_granted(error):
-        # A missing grant fails every item; a policy on rows fails one.
-        return bool(missing_grants())
-    return is_environment(error)
 
 
 def _raise_if_all_are_refused(
@@ -227,7 +213,7 @@ def _park(single: Batch, mode: Mode, reason: str) -> Report:
                 return Report(dropped=True)
             decisions = _write(single, mode, nothing)
     except DatabaseError as error:
-        if mode is not Mode.LIVE or is_passing(error) or _is_environment(error):
+        if mode is not Mode.LIVE or is_passing(error) or is_environment(error):
             raise
         _raise_if_all_are_refused(observation, error, sql.LEFT_OUT_IN_A_ROW)
         return _pass_over(single, parked, describe(error))

@@ -5,7 +5,9 @@ is new is followed from that commit on, then listed in full, then covered.
 """
 
 import logging
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
+
+from django.db import DatabaseError
 
 from orgs import workos
 from orgs.conf import sync_settings
@@ -17,10 +19,13 @@ from orgs.db.cursor import (
     note_listed,
     read_cursor,
 )
+from orgs.db.errors import WriteSkipped, describe, is_passing
 from orgs.db.transactions import bounded_transaction, execute_alone, read_only_transaction
+from orgs.domain.naming import one_line
 from orgs.domain.resources import NAMES, covered_by, event_types
-from orgs.domain.types import ORGANIZATION, Change, Outcome
+from orgs.domain.types import ORGANIZATION, Change, Outcome, Report
 from orgs.models import Organization
+from orgs.services.refusals import each_alone, is_environment, is_refusal
 
 logger = logging.getLogger(__name__)
 
@@ -155,14 +160,15 @@ def _mark_covered(name: str) -> None:
     if follow(state, state.types or (), {*state.covered, name}, state.refused):
         logger.info("%s is covered: it was listed in full", name)
         if name in _DERIVED:
-            for _ in compare_derived():
-                pass
+            _derive_all()
 
 
 def compare_derived(*, dry: bool = False, only: Collection[str] = ()) -> Iterator[Change]:
     """Recompute ``sso_enabled`` and ``scim_enabled``, or yield only what would change if ``dry``.
 
-    In batches, so that no row is locked for long. ``only``: WorkOS ids; empty: all.
+    In batches, so that no row is locked for long. ``only``: WorkOS ids; empty: all. What PostgreSQL
+    refuses for one row is yielded as failed, and the others are written. Raises
+    ``django.db.Error``.
     """
     last = ""
     while True:
@@ -172,17 +178,62 @@ def compare_derived(*, dry: bool = False, only: Collection[str] = ()) -> Iterato
         with read_only_transaction():
             chunk = [id_ for id_ in linked.values_list("workos_id", flat=True)[:_CHUNK] if id_]
             found = resources.derived_differently(chunk)
-        if found and not dry:
-            with bounded_transaction(resources.derived([row[1] for row in found])):
-                pass
+        refused = {} if dry else _derive([row[1] for row in found])
         for id_, workos_id, *values in found:
             sso, scim = values[:2], values[2:]
             fields = {"sso_enabled": _shown(*sso), "scim_enabled": _shown(*scim)}
             changed = {name: pair for name, pair in fields.items() if pair[0] != pair[1]}
-            yield Change(id_, workos_id, Outcome.UPDATED, changed)
+            if reason := refused.get(workos_id):
+                reason = f"{', '.join(changed)}: {reason}"
+                yield Change(id_, workos_id, Outcome.FAILED, reason=reason)
+            else:
+                yield Change(id_, workos_id, Outcome.UPDATED, changed)
         if len(chunk) < _CHUNK:
             return
         last = chunk[-1]
+
+
+def add_derived(report: Report, *, dry: bool, only: Collection[str] = ()) -> None:
+    """Recompute the derived columns, and add to the report which differed, or were refused."""
+    try:
+        for change in compare_derived(dry=dry, only=only):
+            report.counts[change.change] += 1
+            report.changes.append(change)
+    except DatabaseError as error:
+        if not is_passing(error):
+            raise
+        report.errors.append(f"sso_enabled and scim_enabled are not compared: {describe(error)}")
+
+
+def _derive_all() -> None:
+    """Recompute what may be, after a change of what is covered. The rest differs until the next
+    full run: that reports it."""
+    try:
+        for change in compare_derived():
+            if change.change is Outcome.FAILED:
+                logger.warning("%s: %s", one_line(change.workos_id), change.reason)
+    except DatabaseError as error:
+        if not is_passing(error):
+            raise
+        logger.warning("sso_enabled and scim_enabled are not recomputed: %s", describe(error))
+
+
+def _derive(workos_ids: Sequence[str]) -> dict[str, str]:
+    """Recompute these; return for which PostgreSQL refuses it, and why."""
+    try:
+        if workos_ids:
+            _write_derived(workos_ids)
+    except DatabaseError as error:
+        if not is_refusal(error):
+            raise
+        return each_alone(workos_ids, lambda workos_id: _write_derived([workos_id]))[1]
+    return {}
+
+
+def _write_derived(workos_ids: Sequence[str]) -> None:
+    with bounded_transaction(resources.derived(workos_ids)):
+        if resources.derived_differently(workos_ids):
+            raise WriteSkipped("a trigger or a policy leaves it as it is")
 
 
 def _shown(*values: bool | None) -> tuple[str | None, str | None]:
@@ -191,6 +242,10 @@ def _shown(*values: bool | None) -> tuple[str | None, str | None]:
 
 
 def _clear_derived(names: Iterable[str]) -> None:
-    for name in names:
-        if name in _DERIVED:
+    for name in _DERIVED.keys() & set(names):
+        try:
             execute_alone(_DERIVED[name], [])
+        except DatabaseError as error:
+            if is_environment(error):
+                raise
+            _derive_all()

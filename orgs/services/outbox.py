@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -21,11 +21,19 @@ from django.db.backends.utils import CursorWrapper
 from orgs import workos
 from orgs.conf import sync_settings
 from orgs.db import rows, sql, sql_outbox
-from orgs.db.errors import is_passing
-from orgs.db.transactions import bounded_transaction
+from orgs.db.cursor import database_now
+from orgs.db.errors import WriteSkipped, is_passing
+from orgs.db.transactions import (
+    Statement,
+    bounded_transaction,
+    read_only_transaction,
+)
 from orgs.domain.naming import one_line
 from orgs.domain.types import Conflict, ConflictKind, Outcome
+from orgs.models import ExternalIdWriteBack
+from orgs.services.compare import counted
 from orgs.services.queue import PUSH_EXTERNAL_IDS, enqueue
+from orgs.services.refusals import each_alone, is_refusal
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +57,9 @@ class WriteBackReport:
     conflicts: int = 0
     is_cut_short: bool = False
     """Whether the time was up before all were tried."""
+    refused: tuple[str, ...] = ()
+    """Those of the failed that PostgreSQL refuses to write: a sentence each, as their rows can't
+    say it."""
 
     def __add__(self, other: "WriteBackReport") -> "WriteBackReport":
         return WriteBackReport(
@@ -56,7 +67,26 @@ class WriteBackReport:
             self.failed + other.failed,
             self.conflicts + other.conflicts,
             self.is_cut_short or other.is_cut_short,
+            self.refused + other.refused,
         )
+
+    @property
+    def errors(self) -> list[str]:
+        """Why not all that was due is written back; conflicts are no error."""
+        errors = []
+        if self.failed:
+            errors.append(
+                f"{counted(self.failed, 'write-back')} failed and will be tried again; "
+                "see the external_id write-backs"
+            )
+        if self.refused:
+            errors.append(
+                f"PostgreSQL refused to write {counted(len(self.refused), 'row')} of the outbox; "
+                f"the first, {self.refused[0]}"
+            )
+        if self.is_cut_short:
+            errors.append("some write-backs are left for the worker: there was no time for them")
+        return errors
 
 
 def push_due(
@@ -67,18 +97,19 @@ def push_due(
     ``only`` the requests of these organizations, if given. ``patience``: as in ``orgs.workos``.
     May be repeated and run concurrently: rows are claimed, and what WorkOS already shows is not
     written again. An error of WorkOS is noted on the rows, which are tried again after a growing
-    pause. Raises ``django.db.Error``.
+    pause. A row that PostgreSQL refuses to write is reported and logged, and the others go on.
+    Raises ``django.db.Error``.
     """
-    report = WriteBackReport()
-    due_at = _begin()
-    run = _Run(deadline, patience)
+    report, run = WriteBackReport(), _Run(deadline, patience, only)
+    _begin(run)
     with ThreadPoolExecutor(_THREADS) as threads:
         while not (run.error or report.is_cut_short):
-            claims = _claim(due_at, only)
-            if not claims:
+            due, claims = _claim(run)
+            if not due:
                 break
-            report += _record(threads.map(partial(_offer, run), claims))
-    return report
+            report += _record(run, threads.map(partial(_offer, run), claims))
+    refused = (f"{id_}: {reason}" for id_, reason in sorted(run.refused.items()))
+    return report + WriteBackReport(failed=len(run.refused), refused=tuple(refused))
 
 
 def retry(organization_ids: Sequence[str]) -> list[str]:
@@ -100,6 +131,7 @@ class _Claim:
     organization_id: str
     workos_id: str
     requested_at: str
+    requests: int
     attempts: int
 
 
@@ -122,23 +154,6 @@ class _Answer:
         return self.error is None and not self.is_untried
 
 
-def _begin() -> datetime:
-    """The database's time now: what comes due later is for the next run."""
-    with bounded_transaction(), connection.cursor() as cursor:
-        cursor.execute("SELECT clock_timestamp()")
-        due_at: datetime = cursor.fetchone()[0]
-        cursor.execute(sql_outbox.FORGET_UNLINKED_WRITE_BACKS, [due_at])
-    return due_at
-
-
-def _claim(due_at: datetime, only: Collection[str] | None = None) -> list[_Claim]:
-    seconds = _ROUNDS_OF_CALLS * sync_settings().request_timeout
-    with bounded_transaction(), connection.cursor() as cursor:
-        ids = None if only is None else sorted(only)
-        cursor.execute(sql_outbox.CLAIM_WRITE_BACKS, [seconds, due_at, ids, ids, _BATCH_SIZE])
-        return [_Claim(*row) for row in cursor.fetchall()]
-
-
 #: Errors that would be the same for every row.
 _SAME_FOR_ALL = (
     workos.NotConfigured,
@@ -153,12 +168,90 @@ class _Run:
     """What the calls of a run share, and what one of them found out for all."""
 
     deadline: float
-    patience: float
+    patience: float = 0.0
+    only: Collection[str] | None = None
+    due_at: datetime | None = None
+    """The database's time at the beginning: what comes due later is for the next run."""
     error: workos.WorkOSError | None = None
+    refused: dict[str, str] = field(default_factory=dict)
+    """Why PostgreSQL refuses to write a row, by Gram id: none is tried twice."""
 
     @property
     def is_out_of_time(self) -> bool:
         return time.monotonic() >= self.deadline
+
+    def refuse(self, reasons: dict[str, str]) -> None:
+        for id_, reason in reasons.items():
+            logger.warning("the write-back of %s can't be written: %s", one_line(id_), reason)
+        self.refused |= reasons
+
+
+# Claims -------------------------------------------------------------------------------------
+
+
+def _begin(run: _Run) -> None:
+    run.due_at = database_now()
+    try:
+        _forget_unlinked(run, run.only)
+    except DatabaseError as error:
+        if not is_refusal(error):
+            raise
+        unlinked = _candidates(run, organization__workos_id__isnull=True)
+        _, refused = each_alone(unlinked, lambda id_: _forget_unlinked(run, [id_]))
+        run.refuse(refused)
+
+
+def _forget_unlinked(run: _Run, only: Collection[str] | None) -> None:
+    ids = None if only is None else sorted(only)
+    with bounded_transaction(
+        Statement(sql_outbox.FORGET_UNLINKED_WRITE_BACKS, [run.due_at, ids, ids])
+    ) as (left_out,):
+        _require_none(left_out)
+
+
+def _claim(run: _Run) -> tuple[list[str], list[_Claim]]:
+    """Claim the next requests; return which were due, and the claims.
+
+    PostgreSQL may refuse to claim some: they are noted, and not due again in this run.
+    """
+    try:
+        claims = _claim_some(run, run.only, _BATCH_SIZE)
+        refused: dict[str, str] = {}
+    except DatabaseError as error:
+        if not is_refusal(error):
+            raise
+        is_due = {"next_attempt_at__lte": run.due_at, "organization__workos_id__isnull": False}
+        due = _candidates(run, **is_due)
+        found, refused = each_alone(due, lambda id_: _claim_some(run, [id_], 1))
+        claims = [claim for claimed in found for claim in claimed]
+    run.refuse(refused)
+    return [*refused, *(claim.organization_id for claim in claims)], claims
+
+
+def _claim_some(run: _Run, only: Collection[str] | None, limit: int) -> list[_Claim]:
+    seconds = _ROUNDS_OF_CALLS * sync_settings().request_timeout
+    ids = None if only is None else sorted(only)
+    values = [run.due_at, [*run.refused], ids, ids, limit, seconds]
+    with bounded_transaction(Statement(sql_outbox.CLAIM_WRITE_BACKS, values)) as (found,):
+        _require_none([row for row in found if row[2] is None])
+    return [_Claim(*row) for row in found]
+
+
+def _candidates(run: _Run, **conditions: Any) -> list[str]:
+    """The next requests that PostgreSQL has refused to write together: one of them is why."""
+    pending = ExternalIdWriteBack.objects.filter(**conditions).exclude(pk__in=run.refused)
+    if run.only is not None:
+        pending = pending.filter(pk__in=run.only)
+    with read_only_transaction():
+        return [*pending.order_by("next_attempt_at").values_list("pk", flat=True)[:_BATCH_SIZE]]
+
+
+def _require_none(left_out: Sequence[object]) -> None:
+    if left_out:
+        raise WriteSkipped("a trigger or a policy leaves it as it is")
+
+
+# Calls of WorkOS ----------------------------------------------------------------------------
 
 
 def _offer(run: _Run, claim: _Claim) -> _Answer:
@@ -192,26 +285,44 @@ def retry_delay(attempts: int) -> float:
     return longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
 
 
-def _record(answers: Iterable[_Answer]) -> WriteBackReport:
+# Answers ------------------------------------------------------------------------------------
+
+
+def _record(run: _Run, answers: Iterable[_Answer]) -> WriteBackReport:
     # In id order, as every process locks rows.
     ordered = sorted(answers, key=lambda answer: answer.claim.organization_id)
+    refused: dict[_Answer, str] = {}
     try:
         new = _write(ordered)
     except DatabaseError as error:
-        if not is_passing(error):
+        if not is_refusal(error):
             raise
-        new = _write_unlocked(ordered)
-    conflicts = [answer for answer in ordered if answer.is_conflict]
-    failed = [answer for answer in ordered if answer.error and not answer.is_conflict]
-    untried = [answer for answer in ordered if answer.is_untried]
+        written, refused = each_alone(ordered, lambda answer: _write_unlocked([answer]))
+        new = set().union(*written)
+    run.refuse({a.claim.organization_id: _unwritten(a, why) for a, why in refused.items()})
+    recorded = [answer for answer in ordered if answer not in refused]
+    conflicts = [answer for answer in recorded if answer.is_conflict]
+    failed = [answer for answer in recorded if answer.error and not answer.is_conflict]
+    pushed = [answer for answer in recorded if answer.is_confirmed]
     _log([answer for answer in conflicts if answer.claim.workos_id in new], failed)
-    pushed = len(ordered) - len(conflicts) - len(failed) - len(untried)
-    return WriteBackReport(pushed, len(failed), len(conflicts), bool(untried))
+    is_cut_short = any(a.is_untried for a in ordered) or (not ordered and run.is_out_of_time)
+    return WriteBackReport(len(pushed), len(failed), len(conflicts), is_cut_short)
+
+
+def _unwritten(answer: _Answer, refusal: str) -> str:
+    """Their claim runs out, and they are tried again. Until then nothing else says it."""
+    return f"{one_line(answer.error)}; {refusal}" if answer.error else refusal
 
 
 def _write(answers: list[_Answer]) -> set[str]:
-    with bounded_transaction(), connection.cursor() as cursor:
-        return _execute_writes(cursor, answers)
+    """Write the answers; return the WorkOS ids of conflicts that are new."""
+    try:
+        with bounded_transaction(), connection.cursor() as cursor:
+            return _execute_writes(cursor, answers)
+    except DatabaseError as error:
+        if not is_passing(error):
+            raise
+    return _write_unlocked(answers)
 
 
 def _write_unlocked(answers: list[_Answer]) -> set[str]:
@@ -229,13 +340,16 @@ def _write_unlocked(answers: list[_Answer]) -> set[str]:
 
 
 def _execute_writes(cursor: CursorWrapper, answers: list[_Answer]) -> set[str]:
-    """Write the answers; return the WorkOS ids of conflicts that are new."""
     failed = [answer for answer in answers if answer.error is not None]
     confirmed = [answer for answer in answers if answer.is_confirmed]
     delays_and_errors: list[list[Any]] = [[a.delay for a in failed], [a.error for a in failed]]
     cursor.execute(sql_outbox.CONFIRM_WRITE_BACKS, _requests(confirmed))
+    cursor.execute(sql_outbox.KEPT_WRITE_BACKS, _requests(confirmed))
+    _require_none(cursor.fetchall())
     cursor.execute(sql.REMOVE_CONFLICTS, [[answer.claim.workos_id for answer in confirmed]])
-    cursor.execute(sql_outbox.RETURN_WRITE_BACKS, _requests(a for a in answers if a.is_untried))
+    # Of those that are confirmed, what is still there was requested again meanwhile.
+    returned = _requests(answer for answer in answers if answer.error is None)
+    cursor.execute(sql_outbox.RETURN_WRITE_BACKS, returned[:2])
     cursor.execute(sql_outbox.POSTPONE_WRITE_BACKS, [*_requests(failed), *delays_and_errors])
     cursor.execute(
         sql_outbox.FORGET_DELETED_WRITE_BACKS, _requests(a for a in failed if a.is_missing)
@@ -275,4 +389,8 @@ def _log(conflicts: list[_Answer], failures: list[_Answer]) -> None:
 
 def _requests(answers: Iterable[_Answer]) -> list[list[Any]]:
     claims = [answer.claim for answer in answers]
-    return [[claim.organization_id for claim in claims], [c.requested_at for c in claims]]
+    return [
+        [claim.organization_id for claim in claims],
+        [claim.requested_at for claim in claims],
+        [claim.requests for claim in claims],
+    ]

@@ -42,9 +42,9 @@ from orgs.domain.types import (
 )
 from orgs.models import ExternalIdWriteBack, Organization, WorkOSConflict, WorkOSEvent
 from orgs.services import outbox
-from orgs.services.compare import Comparing, Run, Seen, counted, failures, in_groups
+from orgs.services.compare import Comparing, Run, Seen, failures, in_groups
 from orgs.services.coverage import (
-    compare_derived,
+    add_derived,
     note_listed_in_full,
     resources_to_compare,
     retry_refused,
@@ -111,15 +111,7 @@ class Reconciliation:
         """Why not everything is repaired; empty if it is."""
         reports = [self.snapshot, *(one.report for one in self.resources)]
         errors = [text for one in reports for text in (*one.errors, *failures(one))]
-        errors += self.events.errors
-        if failed := self.write_backs.failed:
-            errors.append(
-                f"{counted(failed, 'write-back')} failed and will be tried again; "
-                "see the external_id write-backs"
-            )
-        if self.write_backs.is_cut_short:
-            errors.append("some write-backs are left for the worker: there was no time for them")
-        return errors
+        return errors + self.events.errors + self.write_backs.errors
 
 
 def reconcile(run: Run, *, drain_events: bool = True) -> Reconciliation:
@@ -187,6 +179,8 @@ class _FullRun:
             self._compare_resources()
             if {ORGANIZATION, "connection", "directory"} & {*names}:
                 add_derived(self.report, dry=self.run.dry)
+                if self.report.of(Outcome.FAILED):
+                    self._note_result()
             if lost is not None and not self.run.dry and read_cursor().position != lost.position:
                 events = drain_to_end(patience=_PATIENCE)
             others = tuple(self.resources.values())
@@ -421,13 +415,6 @@ class _FullRun:
             raise
 
 
-def add_derived(report: Report, *, dry: bool, only: Collection[str] = ()) -> None:
-    """Recompute the derived columns, and add to the report which differed."""
-    for change in compare_derived(dry=dry, only=only):
-        report.counts[Outcome.UPDATED] += 1
-        report.changes.append(change)
-
-
 # The end ----------------------------------------------------------------------------
 
 
@@ -441,12 +428,9 @@ def conclude(
     others: tuple[ResourceRun, ...] = (),
 ) -> Reconciliation:
     """Push what is due, and say what everything came to."""
-    patience = min(comparing.lookups.patience, _PUSH_SECONDS)
     due, pushed = 0, WriteBackReport()
     if not comparing.run.dry:
-        pushed = outbox.push_due(
-            deadline=time.monotonic() + _PUSH_SECONDS, only=only, patience=patience
-        )
+        pushed = _push(comparing, only)
     with comparing.lookups.reading():
         cursor = read_cursor().position.last_event_id
         if comparing.run.dry and only is None:
@@ -454,6 +438,19 @@ def conclude(
         return Reconciliation(
             events, comparing.report, pushed, organizations, cursor, others, due, lost
         )
+
+
+def _push(comparing: Comparing, only: Collection[str] | None) -> WriteBackReport:
+    """What the run did is to be reported, even if the outbox is locked."""
+    patience = min(comparing.lookups.patience, _PUSH_SECONDS)
+    deadline = time.monotonic() + _PUSH_SECONDS
+    try:
+        return outbox.push_due(deadline=deadline, only=only, patience=patience)
+    except DatabaseError as error:
+        if not is_passing(error):
+            raise
+        comparing.report.errors.append(f"write-backs are left for the worker: {_said(error)}")
+        return WriteBackReport()
 
 
 def _read_echoes(events: DrainReport) -> None:

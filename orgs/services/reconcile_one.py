@@ -11,8 +11,8 @@ from orgs.domain.resources import PLAIN
 from orgs.domain.types import Observation, Outcome, State
 from orgs.models import Organization, WorkOSConflict
 from orgs.services.compare import Comparing, Run
-from orgs.services.coverage import resources_to_compare
-from orgs.services.reconcile import Reconciliation, add_derived, conclude
+from orgs.services.coverage import add_derived, resources_to_compare
+from orgs.services.reconcile import Reconciliation, conclude
 from orgs.services.reconcile_resources import Clock, ResourceRun, compare_for_organization
 from orgs.services.refresh import Lookups
 from orgs.services.stream import DrainReport

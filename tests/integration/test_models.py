@@ -218,7 +218,9 @@ def plan_of(queryset: QuerySet[Any]) -> str:
             id="an organization's history",
         ),
         pytest.param(
-            lambda: plan(sql_outbox.CLAIM_WRITE_BACKS, [60, datetime.now(UTC), None, None, 40]),
+            lambda: plan(
+                sql_outbox.CLAIM_WRITE_BACKS, [datetime.now(UTC), ["gram-1"], None, None, 40, 60]
+            ),
             ["workos_write_back_due"],
             id="due write-backs",
         ),

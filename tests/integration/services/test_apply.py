@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
@@ -10,7 +10,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from pytest_django import DjangoAssertNumQueries
 
-from orgs.db.cursor import CursorLocked, ensure_cursor, read_cursor
+from orgs.db.cursor import CursorLocked, database_now, ensure_cursor, read_cursor
 from orgs.domain.naming import derived_id
 from orgs.domain.types import EventType, Observation, Outcome, Position, Report, State
 from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSConflict, WorkOSEvent
@@ -156,17 +156,55 @@ def test_an_event_that_shows_our_id_withdraws_the_write_back() -> None:
     assert write_backs() == {}
 
 
-def test_a_new_request_replaces_the_one_that_waits_for_a_person() -> None:
+@pytest.mark.parametrize(
+    ("mode", "pause", "pause_after"),
+    [
+        pytest.param(Mode.LIVE, minutes(9), minutes(9), id="it goes on, with its pause"),
+        pytest.param(Mode.RECONCILE, minutes(9), minutes(0), id="a run that lists tries it now"),
+        pytest.param(Mode.LIVE, None, minutes(0), id="a conflict is tried once more"),
+        pytest.param(Mode.RECONCILE, None, None, id="but leaves a conflict to a person"),
+        pytest.param(Mode.LIVE, minutes(999), minutes(0), id="a time that a wrong clock left"),
+    ],
+)
+def test_a_repeated_request_stays_as_old_as_it_is(
+    mode: Mode, pause: timedelta | None, pause_after: timedelta | None
+) -> None:
     live(an_event(1))
-    ExternalIdWriteBack.objects.update(next_attempt_at=None, attempts=7, last_error="taken")
-    before = ExternalIdWriteBack.objects.get()
+    now = database_now()
+    ExternalIdWriteBack.objects.update(
+        next_attempt_at=pause and now + pause,
+        attempts=7,
+        last_error="HTTP 500",
+        requested_at=now - minutes(59),
+    )
 
-    live(an_event(2))
+    if mode is Mode.LIVE:
+        live(an_event(2))
+    else:
+        apply(Batch(observations=[an_organization()]), mode)
+
+    after = ExternalIdWriteBack.objects.get()
+    assert (after.attempts, after.last_error) == (7, "HTTP 500")
+    assert after.requested_at == now - minutes(59)
+    if pause_after is None or after.next_attempt_at is None:
+        assert after.next_attempt_at is pause_after
+    else:
+        assert abs(after.next_attempt_at - now - pause_after) < minutes(1)
+
+
+def test_a_request_for_another_organization_begins_anew() -> None:
+    an_organization_row("gram-1", workos_id="org_2")
+    live(an_event(1, workos_id="org_2"))
+    ExternalIdWriteBack.objects.update(
+        next_attempt_at=None, attempts=7, last_error="taken", requested_at=NOON
+    )
+
+    live(an_event(2, external_id="gram-1"), an_event(3))
 
     after = ExternalIdWriteBack.objects.get()
     assert after.next_attempt_at is not None
-    assert (after.attempts, after.last_error) == (0, "")
-    assert after.requested_at > before.requested_at
+    assert (after.workos_id, after.attempts, after.last_error) == ("org_1", 0, "")
+    assert after.requested_at > NOON
 
 
 def test_a_request_is_for_the_organization_that_is_linked_last() -> None:

@@ -150,6 +150,19 @@ def test_every_write_of_a_row_can_be_refused(
     assert +report.counts == {Outcome.FAILED: 1}
 
 
+@pytest.mark.parametrize("on", ["INSERT", "UPDATE"], ids=["new", "repeated"])
+def test_a_request_for_a_write_back_that_a_trigger_leaves_out_does_not_go_unseen(on: str) -> None:
+    if on == "UPDATE":
+        live(an_event(1, workos_id="org_2"))
+    when = "NEW.workos_id = 'org_2'"
+
+    with a_trigger("RETURN NULL;", table="workos_external_id_write_back", when=when, on=on):
+        live(an_event(2), an_event(3, workos_id="org_2"), an_event(4, workos_id="org_3"))
+
+    assert [*parked()] == [an_event_id(3)]
+    assert Organization.objects.filter(workos_id__in=["org_1", "org_3"]).count() == 2
+
+
 @pytest.mark.parametrize("at_commit", [False, True], ids=["at once", "at commit"])
 @pytest.mark.parametrize(
     ("table", "external_id"),

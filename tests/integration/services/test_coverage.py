@@ -3,12 +3,13 @@
 from typing import Any
 
 import pytest
+from django.db import DatabaseError
 
 from orgs import tasks
 from orgs.db.cursor import read_cursor
 from orgs.db.leases import Lease, is_drain_expected
 from orgs.domain.resources import NAMES, event_types
-from orgs.domain.types import Report
+from orgs.domain.types import Outcome, Report
 from orgs.models import Organization, SyncCursor, WorkOSEvent
 from orgs.services import reconcile_resources
 from orgs.services.apply import Mode, apply
@@ -16,11 +17,13 @@ from orgs.services.compare import DisableLimit, Run
 from orgs.services.coverage import SettingsDiffer, adopt_settings, retry_refused, uncovered
 from orgs.services.decide import Batch
 from orgs.services.reconcile import reconcile
+from orgs.services.reconcile_one import reconcile_organizations
 from orgs.services.stream import drain_and_wait, drain_to_end
 from orgs.services.worker import Watch
 from orgs.testing import FakeWorkOS
 from tests.builders import TWO_DAYS_AGO
 from tests.mirrored import held, mirrored
+from tests.triggers import a_trigger, locked
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -183,6 +186,140 @@ def test_a_resource_that_is_covered_by_the_settings_at_once_has_derived_columns(
     sync_setting(RESOURCES=("organization",))
     adopt_settings()
     assert Organization.objects.get().sso_enabled is None
+
+
+# Derived columns that PostgreSQL refuses for one row -----------------------------------------
+
+RAISES, LEAVES_OUT = "RAISE EXCEPTION 'not this one';", "RETURN NULL;"
+REASONS = {
+    RAISES: "PostgreSQL P0001: not this one",
+    LEAVES_OUT: "PostgreSQL: a trigger or a policy leaves it as it is",
+}
+refuses = pytest.mark.parametrize("how", [RAISES, LEAVES_OUT], ids=["raises", "leaves it out"])
+CHANGES_ONE = "NEW.id = 'gram-1' AND NEW.sso_enabled IS DISTINCT FROM OLD.sso_enabled"
+
+
+def refused_for_one(how: str) -> Any:
+    return a_trigger(how, when=CHANGES_ONE, on="UPDATE")
+
+
+def sso_enabled() -> dict[str, bool | None]:
+    return dict(Organization.objects.values_list("id", "sso_enabled"))
+
+
+@pytest.fixture
+def three(workos: FakeWorkOS, acme: str, sync_setting: Any) -> list[str]:
+    """Organizations with an active connection each; connections are followed, and not covered."""
+    ids = [acme]
+    for number in (2, 3):
+        created = workos.create_organization(
+            name="Acme", external_id=f"gram-{number}", at=TWO_DAYS_AGO
+        )
+        ids.append(str(created["id"]))
+    for id_ in ids:
+        workos.connections.create(name="A", organization_id=id_, state="active", at=TWO_DAYS_AGO)
+    sync_setting(RESOURCES=("organization", "connection"))
+    adopt_settings()
+    drain_to_end()
+    return ids
+
+
+@refuses
+def test_a_full_run_reports_the_row_and_writes_the_others(
+    workos: FakeWorkOS, three: list[str], how: str
+) -> None:
+    tasks.cover()
+    Organization.objects.update(sso_enabled=False)
+
+    with refused_for_one(how):
+        found = reconcile(Run())
+
+    (failed,) = found.snapshot.of(Outcome.FAILED)
+    assert (failed.organization_id, failed.workos_id) == ("gram-1", three[0])
+    assert failed.reason == f"sso_enabled: {REASONS[how]}"
+    assert (found.in_sync, len(found.errors)) == (False, 1)
+    assert failed.reason in found.errors[0]
+    assert [*found.snapshot.drift] == found.snapshot.changes
+    assert (found.snapshot.counts["failed"], found.snapshot.counts["updated"]) == (1, 2)
+    assert sso_enabled() == {"gram-1": False, "gram-2": True, "gram-3": True}
+    cursor = SyncCursor.objects.get()
+    assert failed.reason in cursor.snapshot_trouble
+    assert (cursor.last_failed, cursor.snapshot_error_kind) == (1, "writes_refused")
+    assert reconcile(Run()).errors == []
+    assert sso_enabled()["gram-1"] is True
+    assert SyncCursor.objects.get().snapshot_trouble == ""
+
+
+@refuses
+def test_one_organization_is_reported_alike(workos: FakeWorkOS, three: list[str], how: str) -> None:
+    tasks.cover()
+    Organization.objects.update(sso_enabled=False)
+
+    with refused_for_one(how):
+        found = reconcile_organizations(Run(), three[:2])
+
+    assert [change.organization_id for change in found.snapshot.of(Outcome.FAILED)] == ["gram-1"]
+    assert sso_enabled() == {"gram-1": False, "gram-2": True, "gram-3": False}
+
+
+@refuses
+def test_a_resource_is_covered_and_uncovered_all_the_same(
+    workos: FakeWorkOS,
+    three: list[str],
+    sync_setting: Any,
+    caplog: pytest.LogCaptureFixture,
+    how: str,
+) -> None:
+    with refused_for_one(how):
+        tasks.cover()
+        assert read_cursor().covered == {"organization", "connection"}
+        assert sso_enabled() == {"gram-1": None, "gram-2": True, "gram-3": True}
+        assert f"sso_enabled: {REASONS[how]}" in caplog.text
+    reconcile(Run())
+
+    sync_setting(RESOURCES=("organization",))
+    with refused_for_one(how):
+        adopt_settings()
+    assert sso_enabled() == {"gram-1": True, "gram-2": None, "gram-3": None}
+    assert read_cursor().covered == {"organization"}
+    assert [c.organization_id for c in reconcile(Run()).snapshot.changes] == ["gram-1"]
+    assert sso_enabled()["gram-1"] is None
+
+
+def test_an_event_is_parked_if_what_derives_from_it_is_refused(
+    workos: FakeWorkOS, three: list[str]
+) -> None:
+    tasks.cover()
+    for connection in workos.connections.all():
+        workos.connections.deactivate(connection["id"])
+
+    with refused_for_one(RAISES):
+        drain_to_end()
+
+    assert [event.error for event in WorkOSEvent.objects.parked()] == [REASONS[RAISES]]
+    assert sso_enabled() == {"gram-1": True, "gram-2": False, "gram-3": False}
+
+
+def test_a_locked_row_does_not_end_a_full_run(
+    workos: FakeWorkOS, three: list[str], sync_setting: Any
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    tasks.cover()
+    Organization.objects.filter(id="gram-1").update(sso_enabled=False)
+
+    with locked(where="id = 'gram-1'"):
+        found = reconcile(Run())
+
+    (error,) = found.errors
+    assert error.startswith("sso_enabled and scim_enabled are not compared: PostgreSQL 55P03")
+
+
+def test_a_database_that_fails_ends_the_run(workos: FakeWorkOS, three: list[str]) -> None:
+    tasks.cover()
+    Organization.objects.update(sso_enabled=False)
+
+    with refused_for_one("RAISE SQLSTATE '53100';"), pytest.raises(DatabaseError):
+        reconcile(Run())
 
 
 # Refused types ------------------------------------------------------------------------------

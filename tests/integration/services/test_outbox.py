@@ -11,6 +11,7 @@ from django.db import DatabaseError, OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 
 import orgs.workos
+from orgs.db import sql
 from orgs.models import ExternalIdWriteBack, Organization, WorkOSConflict
 from orgs.services import outbox
 from orgs.services.outbox import WriteBackReport, push_due, retry, retry_delay
@@ -348,6 +349,7 @@ def test_another_programs_delete_of_an_organization_takes_its_request_along() ->
     assert not ExternalIdWriteBack.objects.exists()
 
 
+@pytest.mark.parametrize("again", ["repeated", "of another", "withdrawn"])
 @pytest.mark.parametrize(
     ("answer", "is_disabled"),
     [
@@ -361,6 +363,7 @@ def test_a_newer_request_is_not_touched_by_the_answer_to_an_older_one(
     monkeypatch: MonkeyPatch,
     answer: Exception | None,
     is_disabled: bool,
+    again: str,
 ) -> None:
     a_request("org_1")
     if is_disabled:
@@ -368,7 +371,10 @@ def test_a_newer_request_is_not_touched_by_the_answer_to_an_older_one(
 
     def offer(*_: str, **__: Any) -> None:
         with another_program() as program:
-            program.execute(f"UPDATE {OUTBOX} SET requested_at = clock_timestamp()")  # noqa: S608
+            if again == "withdrawn":
+                program.execute(f"DELETE FROM {OUTBOX}")  # noqa: S608
+            workos_id = "org_2" if again == "of another" else "org_1"
+            program.execute(sql.REQUEST_WRITE_BACKS, [["gram-1"], [workos_id], False])
         if answer is not None:
             raise answer
 
@@ -379,6 +385,22 @@ def test_a_newer_request_is_not_touched_by_the_answer_to_an_older_one(
     row = ExternalIdWriteBack.objects.get()
     assert row.next_attempt_at is not None
     assert row.last_error == ""
+
+
+def test_a_request_that_is_repeated_while_it_is_confirmed_is_due_again(
+    workos: FakeWorkOS, after_each_offer: Callable[..., None]
+) -> None:
+    before = a_request(workos.create_organization(name="Acme")["id"])
+
+    def repeat(id_: str) -> None:
+        with another_program() as program:
+            program.execute(sql.REQUEST_WRITE_BACKS, [[id_], [before.workos_id], False])
+
+    after_each_offer(repeat)
+    push()
+
+    row = ExternalIdWriteBack.objects.due().get()
+    assert (row.attempts, row.requested_at) == (0, before.requested_at)
 
 
 # Locks and claims ---------------------------------------------------------------------------
@@ -403,9 +425,12 @@ def test_a_claim_keeps_others_away_and_ends_by_itself(sync_setting: Setting) -> 
     sync_setting(REQUEST_TIMEOUT=1.0)
     a_request("org_1")
 
-    claims = [len(outbox._claim(outbox._begin())) for _ in range(2)]
+    claims = []
+    for _ in range(2):
+        outbox._begin(run := outbox._Run(deadline=time.monotonic() + 30))
+        claims.append(outbox._claim(run)[0])
 
-    assert claims == [1, 0]
+    assert claims == [["gram-1"], []]
     ends_at = ExternalIdWriteBack.objects.get().next_attempt_at
     assert ends_at is not None
     assert ends_at <= datetime.now(UTC) + timedelta(seconds=10)
@@ -485,6 +510,117 @@ def test_another_error_of_the_database_is_raised(workos: FakeWorkOS, states: Seq
     body = f"CASE nextval('attempts') {raises} ELSE NULL; END CASE;"
 
     with a_trigger(body, when="NEW.last_error <> ''", table=OUTBOX), pytest.raises(DatabaseError):
+        push()
+
+
+# What PostgreSQL refuses for one row ---------------------------------------------------------
+
+RAISES, LEAVES_OUT = "RAISE EXCEPTION 'not this one';", "RETURN NULL;"
+REASONS = {
+    RAISES: "PostgreSQL P0001: not this one",
+    LEAVES_OUT: "PostgreSQL: a trigger or a policy leaves it as it is",
+}
+refuses = pytest.mark.parametrize("how", [RAISES, LEAVES_OUT], ids=["raises", "leaves it out"])
+
+
+def refused(how: str, said: str = "") -> WriteBackReport:
+    return WriteBackReport(failed=1, refused=(f"gram-1: {said}{REASONS[how]}",))
+
+
+@refuses
+@pytest.mark.parametrize("on", ["UPDATE", "DELETE"])
+@pytest.mark.parametrize("batch_size", [1, 2, 40])
+def test_a_row_that_cant_be_written_does_not_stop_the_others(
+    workos: FakeWorkOS,
+    monkeypatch: MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    how: str,
+    on: str,
+    batch_size: int,
+) -> None:
+    """It can't be claimed, or it can't be removed once it is confirmed."""
+    monkeypatch.setattr(outbox, "_BATCH_SIZE", batch_size)
+    requests(workos, 3)
+    due_at = datetime.now(UTC) - timedelta(minutes=1)
+    ExternalIdWriteBack.objects.filter(pk="gram-1").update(next_attempt_at=due_at)
+
+    with a_trigger(how, when="OLD.organization_id = 'gram-1'", table=OUTBOX, on=on):
+        report = push()
+
+    assert report == WriteBackReport(pushed=2) + refused(how)
+    assert [row.pk for row in ExternalIdWriteBack.objects.all()] == ["gram-1"]
+    assert f"the write-back of gram-1 can't be written: {REASONS[how]}" in caplog.text
+    assert report.errors[-1].endswith(f"1 row of the outbox; the first, gram-1: {REASONS[how]}")
+    make_due()
+    assert push() == WriteBackReport(pushed=1)
+
+
+def test_a_row_whose_removal_is_refused_at_commit_does_not_stop_the_others(
+    workos: FakeWorkOS,
+) -> None:
+    requests(workos, 3)
+    when = "OLD.organization_id = 'gram-1'"
+
+    with a_trigger(RAISES, when=when, table=OUTBOX, on="DELETE", at_commit=True):
+        assert push() == WriteBackReport(pushed=2) + refused(RAISES)
+
+
+@pytest.mark.parametrize(
+    ("misbehaviour", "said"),
+    [
+        pytest.param({"status": 500}, "WorkOS does not answer: ", id="an error"),
+        pytest.param(None, "WorkOS has external_id 'theirs'", id="a conflict"),
+    ],
+)
+def test_an_error_that_cant_be_noted_is_reported_all_the_same(
+    workos: FakeWorkOS, misbehaviour: dict[str, Any] | None, said: str
+) -> None:
+    requests(workos, 3)
+    acme = ExternalIdWriteBack.objects.get(pk="gram-1").workos_id
+    if misbehaviour is None:
+        workos.update_organization(acme, external_id="theirs")
+    else:
+        workos.misbehave("status", path=f"/organizations/{acme}", **misbehaviour)
+
+    with a_trigger(RAISES, when="NEW.last_error <> ''", table=OUTBOX):
+        report = push()
+
+    assert (report.pushed, report.failed, report.conflicts) == (2, 1, 0)
+    assert REASONS[RAISES] in report.refused[0]
+    assert said in report.refused[0], report.refused
+
+
+@refuses
+def test_a_request_without_a_link_that_cant_be_removed_does_not_stop_the_others(
+    workos: FakeWorkOS, how: str
+) -> None:
+    requests(workos, 3)
+    Organization.objects.filter(id__in=["gram-1", "gram-2"]).update(workos_id=None)
+
+    with a_trigger(how, when="OLD.organization_id = 'gram-1'", table=OUTBOX, on="DELETE"):
+        assert push() == WriteBackReport(pushed=1) + refused(how)
+
+    assert [row.pk for row in ExternalIdWriteBack.objects.all()] == ["gram-1"]
+
+
+def test_when_no_row_can_be_claimed_the_push_ends_in_time(workos: FakeWorkOS) -> None:
+    requests(workos, 90)
+
+    with a_trigger(RAISES, table=OUTBOX, on="UPDATE"):
+        all_refused, cut_short = push(), push_due(deadline=time.monotonic())
+
+    assert (all_refused.failed, all_refused.is_cut_short) == (90, False)
+    assert (cut_short.failed, cut_short.is_cut_short) == (40, True)
+    assert workos.count_requests() == 0
+
+
+@pytest.mark.parametrize("states", [("53100",), ("P0001", "53100")], ids=["at once", "alone"])
+def test_a_database_that_fails_refuses_no_row(workos: FakeWorkOS, states: Sequence[str]) -> None:
+    requests(workos, 3)
+    raises = " ".join(f"WHEN {n} THEN RAISE SQLSTATE '{s}';" for n, s in enumerate(states, 1))
+    body = f"CASE nextval('attempts') {raises} ELSE NULL; END CASE;"
+
+    with a_trigger(body, table=OUTBOX, on="UPDATE"), pytest.raises(DatabaseError):
         push()
 
 

@@ -427,6 +427,45 @@ def test_the_environment_is_not_left_to_the_worker(
         execute("ALTER TABLE workos_event RENAME renamed TO type")
 
 
+@pytest.mark.parametrize(
+    "how", ["RAISE EXCEPTION 'not this one';", "RETURN NULL;"], ids=["raises", "leaves it out"]
+)
+def test_a_write_back_that_cant_be_written_does_not_end_the_run_without_its_report(
+    workos: FakeWorkOS, how: str
+) -> None:
+    for number in (1, 2):
+        id_ = an_old_organization(workos, "Acme")
+        an_organization_row(f"gram-{number}", name="Old", workos_id=id_)
+
+    with a_trigger(how, table="workos_external_id_write_back", on="UPDATE OR DELETE"):
+        found = compared()
+
+    assert (found.snapshot.counts["updated"], found.write_backs.failed) == (2, 2)
+    assert not found.in_sync
+    assert "PostgreSQL refused to write 2 rows of the outbox; the first, gram-1" in found.errors[1]
+
+
+def test_a_locked_outbox_does_not_end_the_run_without_its_report(
+    workos: FakeWorkOS, monkeypatch: MonkeyPatch, sync_setting: Setting
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    an_organization_row("gram-1", name="Old", workos_id=an_old_organization(workos, "Acme"))
+    push = outbox.push_due
+
+    def and_it_is_locked(**options: Any) -> outbox.WriteBackReport:
+        with another_program() as program:
+            program.execute("LOCK TABLE workos_external_id_write_back IN SHARE MODE")
+            return push(**options)
+
+    monkeypatch.setattr(outbox, "push_due", and_it_is_locked)
+
+    found = compared()
+
+    assert found.snapshot.counts["updated"] == 1
+    (error,) = found.errors
+    assert error.startswith("write-backs are left for the worker: PostgreSQL 55P03")
+
+
 # Other programs meanwhile -------------------------------------------------------------------
 
 

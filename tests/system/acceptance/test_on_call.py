@@ -310,6 +310,33 @@ def test_a_lost_cursor_that_no_snapshot_has_mended_yet(machine: Machine) -> None
         person.sees_that_all_is_well()
 
 
+def test_a_write_back_that_fails_for_an_hour(machine: Machine) -> None:
+    workos = machine.workos
+    with machine.web() as person, machine.worker():
+        work_is_done(person)
+        acme = an_organization_whose_push_fails(workos)
+        later(minutes=61)
+
+        said = person.sees("write_backs_failing")
+
+        assert "Try again now" in said
+        assert "500" in person.page(CURSOR), (
+            person.page(CURSOR),
+            ExternalIdWriteBack.objects.values(),
+        )
+        assert any("write-backs failed" in line for line in person.told("WARNING"))
+        workos.behave()
+        row = Organization.objects.get()
+        person.choose(OUTBOX, "retry_selected", row.id)
+        wait_until(
+            lambda: (workos.organization(acme["id"]) or {})["external_id"] == row.id,
+            "WorkOS is told the id",
+        )
+        wait_until(lambda: not ExternalIdWriteBack.objects.exists(), "nothing waits")
+        person.press(DRAIN)
+        person.sees_that_all_is_well()
+
+
 def test_a_write_back_in_conflict(machine: Machine) -> None:
     workos = machine.workos
     with machine.web() as person, machine.worker():

@@ -75,8 +75,8 @@ MUTANTS: Final = (
     Mutant(
         "a lock that is not available is the item's fault",
         "orgs/services/apply.py",
-        "        if is_passing(error) or _is_environment(error):\n            raise\n        (observation,)",
-        "        if _is_environment(error):\n            raise\n        (observation,)",
+        "        if is_passing(error) or is_environment(error):\n            raise\n        (observation,)",
+        "        if is_environment(error):\n            raise\n        (observation,)",
         _APPLY,
     ),
     Mutant(
@@ -152,9 +152,16 @@ MUTANTS: Final = (
     Mutant(
         "a newer request is confirmed by an older answer",
         "orgs/db/sql_outbox.py",
-        "WHERE w.organization_id = done.organization_id AND w.requested_at = done.requested_at",
-        "WHERE w.organization_id = done.organization_id",
+        "    AND (w.requested_at, w.requests) = (done.requested_at, done.requests)\n",
+        "",
         _OUTBOX,
+    ),
+    Mutant(
+        "a repeated request for a write-back begins anew",
+        "orgs/db/sql.py",
+        "requested_at = CASE w.workos_id WHEN excluded.workos_id THEN w.requested_at\n        ELSE clock_timestamp() END",
+        "requested_at = clock_timestamp()",
+        "tests/integration/services/test_apply.py",
     ),
     Mutant(
         "two workers claim one write-back",

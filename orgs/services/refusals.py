@@ -1,0 +1,44 @@
+"""Finds out which of several rows PostgreSQL refuses, after it has refused them together."""
+
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from django.db import DatabaseError
+
+from orgs.db import errors
+from orgs.db.errors import describe, is_not_granted, is_passing
+from orgs.services.maintenance import missing_grants
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def is_environment(error: DatabaseError) -> bool:
+    """Return True if the database failed, or a grant is missing, and not what was written."""
+    if is_not_granted(error):
+        # A missing grant fails every item; a policy on rows fails one.
+        return bool(missing_grants())
+    return errors.is_environment(error)
+
+
+def is_refusal(error: DatabaseError) -> bool:
+    """Return True if PostgreSQL refuses what was written, now and later."""
+    return not (is_passing(error) or is_environment(error))
+
+
+def each_alone(items: Iterable[T], write: Callable[[T], R]) -> tuple[list[R], dict[T, str]]:
+    """Write each item, in a transaction that ``write`` opens; return what was returned, and the
+    items that failed with the reasons.
+
+    A lock that another program has is such a reason too. Raises ``django.db.DatabaseError`` if the
+    environment failed: that concerns every item.
+    """
+    returned, refused = [], {}
+    for item in items:
+        try:
+            returned.append(write(item))
+        except DatabaseError as error:
+            if is_environment(error):
+                raise
+            refused[item] = describe(error)
+    return returned, refused
