@@ -81,6 +81,9 @@ _NEVER: Final[dict[str, LiteralString]] = {
             AND after->>'workos_id' IS NOT NULL AND before->>'workos_id' IS NOT NULL
             AND after->>'workos_last_event_id' = before->>'workos_last_event_id'
             AND before->'disabled_at' IS NOT DISTINCT FROM after->'disabled_at'
+            -- The derived columns follow in a statement of their own.
+            AND before - '{sso_enabled,scim_enabled}'::text[]
+                IS DISTINCT FROM after - '{sso_enabled,scim_enabled}'::text[]
     """,
 }
 

@@ -142,6 +142,8 @@ def _environment(folder: Path, webhook_secret: str) -> dict[str, str]:
     inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     return inherited | {
         warden.MARK: str(folder),
+        # setproctitle, which comes with mutmut, would write a cluster's title over its mark.
+        "SPT_NOENV": "1",
         "SECRET_KEY": secrets.token_urlsafe(50),
         "WORKOS_API_KEY": API_KEY,
         "WORKOS_WEBHOOK_SECRET": webhook_secret,
