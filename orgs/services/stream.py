@@ -41,7 +41,7 @@ from orgs.services.coverage import (
 from orgs.services.decide import Batch
 from orgs.services.pages import CursorLost, raise_if_expired, raise_if_ignored, reader
 from orgs.services.queue import PUSH_EXTERNAL_IDS, RECOVER, SYNC_EVENTS, enqueue
-from orgs.services.refresh import AlreadySeen, resolve_missed
+from orgs.services.refresh import AlreadySeen, Lookups, resolve_missed
 from orgs.workos import WorkOSError, read_ahead
 
 logger = logging.getLogger(__name__)
@@ -106,6 +106,7 @@ def replay(since: Position, *, patience: float = 0.0) -> DrainReport:
     ``UnknownEvent`` if WorkOS does not list from ``since``, ``WorkOSError``, ``django.db.Error``.
     """
     report = DrainReport()
+    _verify_environment(since, patience)
     try:
         read = reader(prepare_to_read().types or (), patience=patience)
         with closing(read_ahead(read, since)) as pages:
@@ -346,6 +347,7 @@ def _drain(report: DrainReport, deadline: float | None = None, *, patience: floa
         start = read_cursor()
         require_same(start)
         raise_if_expired(start)
+        _verify_environment(start.position, patience)
         try:
             _drain_from(start, report, deadline, patience)
         except TypesRefused as refusal:
@@ -354,6 +356,13 @@ def _drain(report: DrainReport, deadline: float | None = None, *, patience: floa
             # It counts only while no other process has moved the position.
             if read_cursor().position == lost.position:
                 raise
+
+
+def _verify_environment(position: Position, patience: float) -> None:
+    """Raise ``WrongEnvironment`` if only a list can tell, and does: no other environment knows the
+    id of an event, but each lists events after a time, or from its first."""
+    if position.last_event_id is None:
+        Lookups(patience).verify_environment()
 
 
 def _drain_from(

@@ -25,7 +25,7 @@ from orgs.services.pages import CursorLost
 from orgs.services.queue import PUSH_EXTERNAL_IDS, RECONCILE_TIMEOUT, RECOVER, SYNC_EVENTS
 from orgs.services.reconcile import reconcile
 from orgs.services.reconcile_one import reconcile_organizations
-from orgs.services.refresh import replay_parked
+from orgs.services.refresh import WrongEnvironment, replay_parked
 from orgs.services.stream import (
     DrainReport,
     UnknownEvent,
@@ -477,6 +477,30 @@ def test_a_lost_cursor_is_noted_and_a_full_reconcile_enqueued(
     assert [(q.func(), q.task["timeout"]) for q in OrmQ.objects.all()] == [
         (RECOVER, RECONCILE_TIMEOUT)
     ]
+
+
+# Another environment ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("position", ["no position", "a time", "an event"])
+def test_the_stream_of_another_environment_is_not_read(
+    workos: FakeWorkOS, sync_setting: Setting, drained: Position, position: str
+) -> None:
+    if position != "an event":
+        at = from_now(hours=-1) if position == "a time" else None
+        set_cursor(last_event_id=None, last_event_at=at)
+    since, before = read_cursor().position, names()
+    with FakeWorkOS() as elsewhere:
+        elsewhere.create_organization(name="Another's")
+        sync_setting(BASE_URL=elsewhere.base_url)
+        drain_and_wait()
+        noted = cursor().last_trouble
+        with pytest.raises((WrongEnvironment, UnknownEvent)):
+            replay(since)
+
+    assert noted == (ReadError.CURSOR_LOST if position == "an event" else "wrong_environment")
+    assert names() == before
+    assert read_cursor().position == since
 
 
 # Clocks that were wrong ---------------------------------------------------------------------
