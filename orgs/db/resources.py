@@ -7,7 +7,7 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cache
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from django.apps import apps
 from django.contrib.postgres.fields import ArrayField
@@ -27,11 +27,55 @@ def model_of(resource: Resource) -> type[WorkOSResource]:
     return cast("type[WorkOSResource]", apps.get_model("orgs", resource.model))
 
 
-def load(resource: Resource, keys: Iterable[str], *, lock: bool) -> list[PlainRow]:
-    """Return the rows with these keys, locked in the order of their keys if ``lock``."""
+class Loaded(NamedTuple):
+    """What the decisions about some observations rest on."""
+
+    now: datetime
+    """By the database's clock."""
+    deleted_parents: set[tuple[str, str]]
+    """As resource and key, the parents that the observations name and that are deleted."""
+    rows: Mapping[Resource, list[PlainRow]]
+
+
+def load(observed: Mapping[Resource, Sequence[Observation]], *, lock: bool) -> Loaded:
+    """Return what is known of what was observed, in one round trip.
+
+    ``lock`` locks the rows: the resources in the order of ``observed``, each in that of its keys.
+    """
+    parents = list(_parents(observed))
+    selected = [_selected(resource, each, lock=lock) for resource, each in observed.items()]
+    statements = [Statement("SELECT clock_timestamp()", []), *(s for _, s in parents), *selected]
+    ((now,),), *found = execute_together(statements)
+    pairs = zip(parents, found, strict=False)
+    return Loaded(
+        now,
+        {(parent, key) for (parent, _), rows in pairs for (key,) in rows},
+        {
+            resource: [_row(resource, values) for values in rows]
+            for resource, rows in zip(observed, found[len(parents) :], strict=True)
+        },
+    )
+
+
+def _selected(resource: Resource, observations: Sequence[Observation], *, lock: bool) -> Statement:
     text = _select(resource) + (" ORDER BY workos_id FOR NO KEY UPDATE" if lock else "")
-    (found,) = execute_together([statement(text, sorted(set(keys)))])
-    return [_row(resource, values) for values in found]
+    return statement(text, sorted({o.workos_id for o in observations if o.workos_id}))
+
+
+def _parents(
+    observed: Mapping[Resource, Sequence[Observation]],
+) -> Iterator[tuple[str, Statement]]:
+    keys: dict[str, set[str]] = {}
+    for resource, observations in observed.items():
+        for parent, named in parent_keys(resource, observations).items():
+            keys.setdefault(parent, set()).update(named)
+    for parent, named in keys.items():
+        resource = PLAIN[parent]
+        text = (
+            f"SELECT workos_id FROM {_table(resource)} "  # noqa: S608 - a model's table
+            f"WHERE workos_id = ANY(%s::text[]) AND {resource.deleted_column} IS NOT NULL"
+        )
+        yield parent, statement(text, sorted(named))
 
 
 def count_rows(resource: Resource) -> tuple[int, int]:
@@ -41,31 +85,6 @@ def count_rows(resource: Resource) -> tuple[int, int]:
     ((counts,),) = execute_together([Statement(text, [])])
     present, absent = counts
     return present, absent
-
-
-def deleted_parents(
-    observations: Mapping[Resource, Sequence[Observation]],
-) -> set[tuple[str, str]]:
-    """Return, as resource and key, the parents the observations name that are deleted."""
-    keys: dict[str, set[str]] = {}
-    for resource, observed in observations.items():
-        for parent, named in parent_keys(resource, observed).items():
-            keys.setdefault(parent, set()).update(named)
-    parents = [(parent, PLAIN[parent], named) for parent, named in keys.items()]
-    statements = [
-        statement(
-            f"SELECT workos_id FROM {_table(resource)} "  # noqa: S608 - a model's table
-            f"WHERE workos_id = ANY(%s::text[]) AND {resource.deleted_column} IS NOT NULL",
-            sorted(named),
-        )
-        for _, resource, named in parents
-    ]
-    found = execute_together(statements)
-    return {
-        (parent, key)
-        for (parent, _, _), rows in zip(parents, found, strict=True)
-        for (key,) in rows
-    }
 
 
 def upsert(resource: Resource, rows: Collection[PlainRow]) -> Statement:

@@ -304,38 +304,45 @@ WHERE id IN (
 RETURNING id, workos_id
 """
 
+#: NULL while the resource is not covered: then nobody knows.
+_SSO = """
+CASE WHEN cursor.covered ? 'connection' THEN EXISTS (
+    SELECT FROM workos_connection AS c
+    WHERE c.workos_organization_id = new.workos_id AND c.state = 'active' AND c.deleted_at IS NULL
+) END
+"""
+_SCIM = """
+CASE WHEN cursor.covered ? 'directory' THEN EXISTS (
+    SELECT FROM workos_directory AS d
+    WHERE d.workos_organization_id = new.workos_id AND d.state IN ('active', 'linked')
+        AND d.deleted_at IS NULL
+) END
+"""
+
+#: With the derived columns, or each new row would be written twice.
 INSERT_ORGANIZATIONS = f"""
 INSERT INTO organization_metadata AS o
     (id, slug, name, workos_id, workos_updated_at, workos_last_event_id, disabled_at,
-     workos_deleted_at)
+     workos_deleted_at, sso_enabled, scim_enabled)
 SELECT id, slug, name, workos_id, workos_updated_at, workos_last_event_id,
-    CASE WHEN disabled THEN clock_timestamp() END, CASE WHEN deleted THEN clock_timestamp() END
+    CASE WHEN disabled THEN clock_timestamp() END, CASE WHEN deleted THEN clock_timestamp() END,
+    {_SSO}, {_SCIM}
 FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::text[],
     %s::boolean[], %s::boolean[])
     AS new (id, slug, name, workos_id, workos_updated_at, workos_last_event_id, disabled, deleted)
+LEFT JOIN workos_sync_cursor AS cursor ON cursor.stream = 'organizations'
 RETURNING {_WRITTEN}
 """  # noqa: S608 - put together from constants
 
-#: Empty while the resource is not covered: then nobody knows.
-_DERIVED = """
+_DERIVED = f"""
 (
-    SELECT wanted.workos_id,
-        CASE WHEN cursor.covered ? 'connection' THEN EXISTS (
-            SELECT FROM workos_connection AS c
-            WHERE c.workos_organization_id = wanted.workos_id AND c.state = 'active'
-                AND c.deleted_at IS NULL
-        ) END AS sso,
-        CASE WHEN cursor.covered ? 'directory' THEN EXISTS (
-            SELECT FROM workos_directory AS d
-            WHERE d.workos_organization_id = wanted.workos_id AND d.state IN ('active', 'linked')
-                AND d.deleted_at IS NULL
-        ) END AS scim
-    FROM unnest(%s::text[]) AS wanted (workos_id)
+    SELECT new.workos_id, {_SSO} AS sso, {_SCIM} AS scim
+    FROM unnest(%s::text[]) AS new (workos_id)
     JOIN workos_sync_cursor AS cursor ON cursor.stream = 'organizations'
 ) AS new
 WHERE o.workos_id = new.workos_id
     AND (o.sso_enabled, o.scim_enabled) IS DISTINCT FROM (new.sso, new.scim)
-"""
+"""  # noqa: S608 - put together from constants
 
 DERIVE_ENABLED = f"""
 UPDATE organization_metadata AS o SET sso_enabled = new.sso, scim_enabled = new.scim

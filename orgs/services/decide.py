@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from orgs.conf import sync_settings
 from orgs.db import resources, rows
-from orgs.db.cursor import Place, database_now
+from orgs.db.cursor import Place
 from orgs.db.transactions import Statement
 from orgs.domain.plain import PlainKnown, PlainResolution
 from orgs.domain.resolution import Resolution, row_ids
@@ -152,21 +152,21 @@ def _load_plain(batch: Batch, *, lock: bool) -> dict[str, PlainResolution]:
             observed.setdefault(resource, []).append(observation)
     if not observed:
         return {}
-    now, deleted = database_now(), resources.deleted_parents(observed)
+    # In one order for all, as every process locks rows.
+    ordered = dict(sorted(observed.items(), key=lambda pair: pair[0].name))
+    loaded = resources.load(ordered, lock=lock)
     began_at = batch.read_began_at
     window = timedelta(seconds=sync_settings().hold_back_window)
     resolutions = {}
-    # In one order for all, as every process locks rows.
-    for resource in sorted(observed, key=lambda resource: resource.name):
-        keys = [o.workos_id for o in observed[resource] if o.workos_id]
+    for resource, rows_known in loaded.rows.items():
         known = PlainKnown(
-            rows=resources.load(resource, keys, lock=lock),
-            now=now,
+            rows=rows_known,
+            now=loaded.now,
             read_began_at=began_at,
             hold_back_until=began_at and began_at - window,
             recent_after=batch.recent_after,
         )
-        resolutions[resource.name] = PlainResolution(resource, known, deleted)
+        resolutions[resource.name] = PlainResolution(resource, known, loaded.deleted_parents)
     return resolutions
 
 

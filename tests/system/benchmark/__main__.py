@@ -17,7 +17,14 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "tests.system.benchmark.settings"
 django.setup()
 
 from gram_sync.processes import PROJECT  # noqa: E402 - what follows needs Django's settings
-from tests.system.benchmark import applying, databases, reading, serving, writing_back  # noqa: E402
+from tests.system.benchmark import (  # noqa: E402
+    applying,
+    databases,
+    members,
+    reading,
+    serving,
+    writing_back,
+)
 from tests.system.benchmark.figures import Figure  # noqa: E402
 from tests.system.benchmark.plan import Plan  # noqa: E402
 from tests.system.benchmark.report import as_table, write_json  # noqa: E402
@@ -26,6 +33,7 @@ from tests.system.chaos import postgres  # noqa: E402
 
 _MEASURED: Final[dict[str, Callable[[Plan], Iterator[Figure]]]] = {
     "apply": applying.measure,
+    "members": members.measure,
     "drain": reading.measure_drain,
     "reconcile": reading.measure_reconcile,
     "webhook": serving.measure_webhook,

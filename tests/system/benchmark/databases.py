@@ -5,7 +5,9 @@ So each turn begins with the very same pages, whatever the turn before it did to
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import md5
 from typing import Any, TypeAlias
+from uuid import UUID
 
 import psycopg
 from django.core.management import call_command
@@ -22,7 +24,7 @@ EMPTY = "empty"
 _IN_USE = "benchmark"
 
 #: Ids like WorkOS's: those of events and of organizations grow; ours are random.
-_FILL = """
+FILL = """
 INSERT INTO organization_metadata
     (id, name, slug, workos_id, workos_updated_at, workos_last_event_id)
 SELECT md5(n::text)::uuid::text, 'Organization ' || n, 'organization-' || n,
@@ -52,6 +54,11 @@ CREATE TABLE benchmark_webhook (id text PRIMARY KEY, type text NOT NULL, receive
 """
 
 
+def gram_id(number: int) -> str:
+    """The id of an organization of ``FILL``."""
+    return str(UUID(md5(str(number).encode()).hexdigest()))  # noqa: S324 - as PostgreSQL makes it
+
+
 def make_templates() -> None:
     """Makes the first one, ``EMPTY``: our tables and the baselines', without a row."""
     _admin(f"CREATE DATABASE {_IN_USE}")
@@ -67,7 +74,7 @@ def make_template(name: str, *, organizations: int) -> None:
         return
     use(EMPTY)
     with connect() as raw:
-        raw.execute(_FILL, [organizations])
+        raw.execute(FILL, [organizations])
     keep_as(name)
 
 

@@ -69,10 +69,11 @@ class Processes:
             children.start(task, _command(task), environment=environment, log=log, patience=0)
             yield
 
-    def run(self, task: str, workos: FakeWorkOSClient) -> dict[str, Any]:
+    def run(self, task: str, workos: FakeWorkOSClient, **options: str) -> dict[str, Any]:
         """Have a child do a task to its end, and return what it measured. Raises ChildFailed."""
-        log = self._log(task)
-        self.children.run(task, _command(task), environment=_environment(workos), log=log)
+        log, environment = self._log(task), _environment(workos)
+        environment |= {f"BENCHMARK_{name.upper()}": value for name, value in options.items()}
+        self.children.run(task, _command(task), environment=environment, log=log)
         measured: dict[str, Any] = json.loads(log.read_text().splitlines()[-1])
         return measured
 

@@ -18,7 +18,8 @@ WORKOS_SYNC |= {
     "BASE_URL": os.environ.get("BENCHMARK_WORKOS_URL", "http://127.0.0.1:9"),
     "WEBHOOK_SECRETS": (Secret("whsec_benchmark"),),
     # The code is measured, and not how long it waits for its share of requests.
-    "REQUESTS_PER_MINUTE": 1_000_000,
+    "REQUESTS_PER_MINUTE": int(os.environ.get("BENCHMARK_PER_MINUTE", "1000000")),
+    "RESOURCES": os.environ.get("BENCHMARK_RESOURCES", "organization"),
 }
 
 SECRET_KEY = Secret("a key for benchmarks alone, long enough for every check of Django's")

@@ -6,10 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from hashlib import md5
 from itertools import count
 from typing import TypeAlias
-from uuid import UUID
 
 from orgs.domain.naming import derived_id
 from orgs.domain.types import (
@@ -21,6 +19,7 @@ from orgs.domain.types import (
     Position,
     State,
 )
+from tests.system.benchmark.databases import gram_id
 
 PAGE_SIZE = 100
 
@@ -94,7 +93,7 @@ def _page(
 def _plan(kind: Kind, row: int, number: int) -> Planned:
     """``row`` is the number that the organization got when the table was filled."""
     event_id = f"event_02{number:024}"
-    workos_id, organization_id = f"org_01{row:024}", str(UUID(md5(str(row).encode()).hexdigest()))  # noqa: S324 - as the table was filled
+    workos_id, organization_id = f"org_01{row:024}", gram_id(row)
     if kind is Kind.DELETE:
         event = _event(event_id, EventType.DELETED)
         deletion = Observation(workos_id=workos_id, state=State.ABSENT, event=event)

@@ -1,0 +1,289 @@
+"""Memberships: applying pages of their events, asking for access, and listing them at the pace that
+WorkOS allows."""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from statistics import median
+from threading import Thread
+from typing import Any
+
+from django.conf import settings
+
+from orgs.api import has_access
+from orgs.db.cursor import ensure_cursor
+from orgs.domain.types import Event, EventPage, Observation, PlainFields, Position, State
+from orgs.models import Organization, OrganizationMembership
+from orgs.services.coverage import adopt_settings
+from orgs.services.stream import drain_to_end
+from orgs.testing import FakeWorkOSClient
+from tests.builders import apply_page
+from tests.system.benchmark import databases
+from tests.system.benchmark.figures import (
+    Contestant,
+    Figure,
+    at_least,
+    at_most,
+    compared,
+    of_rounds,
+    play,
+)
+from tests.system.benchmark.plan import Plan
+from tests.system.benchmark.processes import Processes, processes
+
+_SMALL, _LARGE = 10_000, 1_000_000
+_PAGES, _PAGE_SIZE = 100, 100
+_RESOURCES = ("organization", "user", "membership")
+_LOOKS = 2_000
+_NOW = datetime.now(UTC)
+
+#: Scaled down from 4,800 a minute, so that the pace and not the machine decides.
+_PER_MINUTE = 1_800
+_BULK_PER_SECOND = 0.75 * _PER_MINUTE / 60
+_LISTS = 400
+_EVENTS = 10
+
+_FILL = """
+INSERT INTO workos_organization_membership (workos_id, workos_organization_id, workos_user_id,
+    status, role_slugs, workos_updated_at, workos_last_event_id, data)
+SELECT 'om_01' || lpad(n::text, 24, '0'), 'org_01' || lpad((n % 10000)::text, 24, '0'),
+    'user_01' || lpad(n::text, 24, '0'), 'active', '{member}', now() - interval '1 day',
+    'event_01' || lpad(n::text, 24, '0'), '{}'
+FROM generate_series(1, %s) AS n
+"""
+_LIMIT = """
+WITH new AS (
+    SELECT * FROM jsonb_to_recordset(%s::jsonb) AS new (workos_id text, organization_id text,
+        user_id text, status text, roles text[], updated_at timestamptz, event_id text, data jsonb)
+), written AS (
+    INSERT INTO workos_organization_membership AS t (workos_id, workos_organization_id,
+        workos_user_id, status, role_slugs, workos_updated_at, workos_last_event_id, data)
+    SELECT * FROM new
+    ON CONFLICT (workos_id) DO UPDATE SET status = excluded.status,
+        role_slugs = excluded.role_slugs, workos_updated_at = excluded.workos_updated_at,
+        workos_last_event_id = excluded.workos_last_event_id, data = excluded.data,
+        synced_at = clock_timestamp()
+), ledger AS (
+    INSERT INTO workos_event (id, type, resource, object_key, workos_organization_id, outcome,
+        processed_at)
+    SELECT event_id, 'organization_membership.updated', 'membership', workos_id, organization_id,
+        'updated', clock_timestamp() FROM new
+)
+UPDATE workos_sync_cursor SET last_event_id = %s, last_event_at = clock_timestamp()
+WHERE stream = 'organizations'
+"""
+
+
+def measure(plan: Plan) -> Iterator[Figure]:
+    small, large = plan.scaled(_SMALL), plan.scaled(_LARGE)
+    for name, count in (("few_members", small), ("many_members", large)):
+        databases.use(databases.EMPTY)
+        with databases.connect() as raw:
+            raw.execute(_FILL.replace("%s", str(count)).encode())
+        databases.keep_as(name)
+    pages = min(plan.scaled(_PAGES), small // _PAGE_SIZE)
+    turns = play(
+        plan.rounds(5),
+        [
+            _contestant("ours", "few_members", _events(pages, small), _apply_ours),
+            _contestant("limit", "few_members", _events(pages, small), _apply_limit),
+            _contestant("ours, large", "many_members", _events(pages, large), _apply_ours),
+        ],
+    )
+    per_second = partial(compared, turns, unit="events/s", what="applying membership updates")
+    yield per_second("ours", "limit", beside="PostgreSQL's limit", goal=at_least(0.6))
+    beside = f"{large:,} rows beside {small:,}"
+    yield per_second("ours, large", "ours", beside=beside, goal=at_least(0.8))
+    yield _access(plan, large)
+    with processes() as running:
+        yield from _paced(plan, running)
+
+
+# Pages --------------------------------------------------------------------------------------
+
+
+def _events(pages: int, rows: int) -> list[list[Observation]]:
+    step = rows // (pages * _PAGE_SIZE)
+    return [
+        [_event(page * _PAGE_SIZE + n, (page * _PAGE_SIZE + n) * step + 1) for n in range(100)]
+        for page in range(pages)
+    ]
+
+
+def _event(number: int, row: int) -> Observation:
+    event_id, key = f"event_02{number:024}", f"om_01{row:024}"
+    columns = {
+        "workos_user_id": f"user_01{row:024}",
+        "status": "active",
+        "role_slugs": ["admin", "member"],
+    }
+    data = {"id": key, "object": "organization_membership", "status": "active"}
+    return Observation(
+        workos_id=key,
+        state=State.PRESENT,
+        resource="membership",
+        plain=PlainFields(
+            organization_id=f"org_01{row % 10_000:024}",
+            created_at=_NOW,
+            updated_at=_NOW,
+            columns=columns,
+            data=data,
+        ),
+        event=Event(
+            id=event_id,
+            type="organization_membership.updated",
+            occurred_at=_NOW,
+            position=Position(event_id, _NOW),
+        ),
+    )
+
+
+def _contestant(name: str, template: str, pages: Sequence[Any], apply: Any) -> Contestant:
+    def prepare() -> None:
+        databases.use(template)
+        ensure_cursor()
+
+    def run() -> float:
+        return len(pages) * _PAGE_SIZE / float(apply(pages))
+
+    return Contestant(name, prepare, run)
+
+
+def _apply_ours(pages: Sequence[list[Observation]]) -> float:
+    position, read = Position(), []
+    for page in pages:
+        reached = page[-1].event.position if page[-1].event else position
+        read.append(EventPage(position, tuple(page), reached, page is pages[-1], time.monotonic()))
+        position = reached
+    began_at = time.perf_counter()
+    for each in read:
+        if apply_page(each).dropped:
+            raise RuntimeError("a page was dropped: nobody else should have moved the cursor")
+    return time.perf_counter() - began_at
+
+
+def _apply_limit(pages: Sequence[list[Observation]]) -> float:
+    values = [(_as_json(page), page[-1].event.id if page[-1].event else "") for page in pages]
+    with databases.connect(autocommit=False) as raw:
+        began_at = time.perf_counter()
+        for each in values:
+            raw.execute(_LIMIT.encode(), each, prepare=True)
+            raw.commit()
+        return time.perf_counter() - began_at
+
+
+def _as_json(page: Sequence[Observation]) -> str:
+    rows = []
+    for one in sorted(page, key=lambda one: one.workos_id or ""):
+        plain, event = one.plain, one.event
+        if plain is None or event is None:
+            raise TypeError("every observation of a page is an event of a membership")
+        row = {"workos_id": one.workos_id, "organization_id": plain.organization_id}
+        row |= {"user_id": plain.columns["workos_user_id"], "status": plain.columns["status"]}
+        row |= {"roles": plain.columns["role_slugs"], "updated_at": _NOW.isoformat()}
+        rows.append({**row, "event_id": event.id, "data": plain.data})
+    return json.dumps(rows)
+
+
+# Access -------------------------------------------------------------------------------------
+
+
+def _access(plan: Plan, rows: int) -> Figure:
+    databases.use("many_members")
+    ensure_cursor()
+    with _settings(RESOURCES=_RESOURCES):
+        adopt_settings()
+    with databases.connect() as raw:
+        raw.execute(b"""UPDATE workos_sync_cursor SET covered = covered || '["membership"]'""")
+        raw.execute(databases.FILL.replace("%s", "10000").encode())
+    keys = [n * rows // _LOOKS + 1 for n in range(_LOOKS)]
+    organizations = {key: databases.gram_id(key % 10_000) for key in keys if key % 10_000}
+
+    def ask() -> float:
+        began_at = time.perf_counter()
+        for key, organization in organizations.items():
+            if not has_access(f"user_01{key:024}", organization):
+                raise RuntimeError(f"the member {key} has access")
+        return 1000 * (time.perf_counter() - began_at) / len(organizations)
+
+    def read() -> float:
+        members = OrganizationMembership.objects
+        began_at = time.perf_counter()
+        for key in keys:
+            members.get(pk=f"om_01{key:024}")
+        return 1000 * (time.perf_counter() - began_at) / len(keys)
+
+    def nothing() -> None:
+        pass
+
+    contestants = [Contestant("ours", nothing, ask), Contestant("theirs", nothing, read)]
+    with _settings(RESOURCES=_RESOURCES):
+        turns = play(plan.rounds(3), contestants)
+    what, beside = f"has_access, {rows:,} memberships", "a read by primary key"
+    goal = at_most(3)
+    return compared(turns, "ours", "theirs", what=what, beside=beside, unit="ms", goal=goal)
+
+
+# Pacing -------------------------------------------------------------------------------------
+
+
+def _paced(plan: Plan, running: Processes) -> Iterator[Figure]:
+    """Two processes list every organization's members, while events come."""
+    workos, lists = running.fake(), plan.scaled(_LISTS)
+    workos.seed(organizations=lists, at=_NOW, external_id_prefix="gram-", emits=False)
+    for number, organization in enumerate(workos.all_organizations()):
+        user = workos.users.create(email=f"{number}@a.b", emits=False)["id"]
+        workos.memberships.create(user_id=user, organization_id=organization["id"], emits=False)
+    # As WorkOS limits a key: more than everything may send, and less than all would without pace.
+    workos.limit_requests(_PER_MINUTE * 6000 // 4800, seconds=60.0)
+    databases.use(databases.EMPTY)
+    with _settings(RESOURCES=_RESOURCES, REQUESTS_PER_MINUTE=_PER_MINUTE, BASE_URL=workos.base_url):
+        adopt_settings()
+        alone = [_seconds_to_row(workos, f"Alone {n}") for n in range(_EVENTS)]
+        time.sleep(6)  # what gathers while nobody asks is full again
+        workos.forget_requests()
+        began_at = time.monotonic()
+        runs = [_started(running, workos) for _ in range(2)]
+        beside: list[float] = []
+        while any(run.is_alive() for run in runs):
+            beside.append(_seconds_to_row(workos, f"Beside {len(beside)}"))
+            time.sleep(1)
+        seconds = time.monotonic() - began_at
+    answers = workos.requests()
+    refused = sum(one["status"] == 429 for one in answers)
+    of_bulk = sum(one["path"] != "/events" for one in answers)
+    share = of_bulk / (_BULK_PER_SECOND * seconds)
+    what = f"two full runs, {lists:,} lists of members each, of their share of requests"
+    yield of_rounds([share], what=what, unit="x", goal=at_least(0.9))
+    yield of_rounds([float(refused)], what="429s meanwhile", unit="", goal=at_most(0))
+    delay = median(beside) - median(alone)
+    what = "an event to its row meanwhile, p50 beyond without them"
+    yield of_rounds([delay], what=what, unit="s", goal=at_most(0.5))
+
+
+def _started(running: Processes, workos: FakeWorkOSClient) -> Thread:
+    options = {"resources": ",".join(_RESOURCES), "per_minute": str(_PER_MINUTE)}
+    thread = Thread(target=partial(running.run, "reconcile", workos, **options))
+    thread.start()
+    return thread
+
+
+def _seconds_to_row(workos: FakeWorkOSClient, name: str) -> float:
+    began_at = time.monotonic()
+    created = workos.create_organization(name=name)
+    while not Organization.objects.filter(workos_id=created["id"]).exists():
+        drain_to_end()
+    return time.monotonic() - began_at
+
+
+@contextmanager
+def _settings(**values: object) -> Iterator[None]:
+    before = settings.WORKOS_SYNC
+    settings.WORKOS_SYNC = {**before, **values}
+    try:
+        yield
+    finally:
+        settings.WORKOS_SYNC = before
