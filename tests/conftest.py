@@ -5,13 +5,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
+from django.test import TransactionTestCase
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from pytest_django import Settings
 
 import orgs.workos
 from gram_sync.embedded_postgres import server
+from orgs.services.maintenance import ensure_schedules
 from tests.settings import TEST_SERVER_DATA
 
 # A shell starts what is in the background without SIGINT, and children would ignore it too.
@@ -29,16 +31,23 @@ hypothesis_settings.register_profile(
 )
 hypothesis_settings.load_profile("suite")
 
-_TABLES = (
-    "workos_external_id_write_back",
-    "workos_conflict",
-    "workos_request_budget",
-    "workos_event",
-    "workos_sync_cursor",
-    "organization_metadata",
-    "django_q_ormq",
-    "django_q_task",
-)
+#: A DELETE of the few rows that there are is quicker than a TRUNCATE of every table. What the
+#: migrations have left stays.
+_EMPTY = """
+DO $$
+DECLARE name text;
+BEGIN
+    SET CONSTRAINTS ALL DEFERRED;
+    FOR name IN
+        SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename NOT IN
+            ('django_migrations', 'django_content_type', 'auth_permission', 'django_q_schedule')
+    LOOP
+        EXECUTE format('DELETE FROM %I', name);
+    END LOOP;
+END $$
+"""
+_SCHEDULES = "SELECT array_agg(s.*::text ORDER BY id) FROM django_q_schedule AS s"
+_schedules: list[object] = []
 
 _was_running = server.is_running(TEST_SERVER_DATA)
 
@@ -53,6 +62,27 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.fixture
 def database(transactional_db: None) -> None:
     """The database, outside any transaction of the test's, so that services can open theirs."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_flush() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TransactionTestCase, "_fixture_teardown", lambda _: _empty_database())
+        yield
+
+
+def _empty_database() -> None:
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(_EMPTY)
+        cursor.execute(_SCHEDULES)
+        is_as_migrated = cursor.fetchall() == _schedules
+        if not is_as_migrated:
+            cursor.execute("DELETE FROM django_q_schedule")
+    if not is_as_migrated:
+        ensure_schedules()
+        with connection.cursor() as cursor:
+            cursor.execute(_SCHEDULES)
+            _schedules[:] = cursor.fetchall()
 
 
 @pytest.fixture
