@@ -6,12 +6,19 @@ are for people who are logged in.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
+
+from orgs.domain.naming import storable
+from orgs.domain.types import Change
 
 #: So many events of the last 24 hours are looked at, the latest: a first drain may bring millions.
 MOST_EVENTS = 50_000
+
+#: So many changes of a run are kept.
+MOST_KEPT = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +99,19 @@ class ResourceFigures:
     deleted: int
     listed_at: datetime | None
     is_covered: bool
+
+
+def kept(changes: Iterable[Change]) -> list[dict[str, str | None]]:
+    """Return what is kept of the first changes of a run, as JSON can hold it."""
+    return [
+        {
+            "resource": change.resource,
+            "organization_id": change.organization_id,
+            "workos_id": change.workos_id,
+            "text": storable(str(change))[:1_000],
+        }
+        for change in islice(changes, MOST_KEPT)
+    ]
 
 
 @dataclass(frozen=True, slots=True)

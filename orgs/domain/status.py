@@ -348,7 +348,7 @@ RULES: Final[tuple[Rule[Figures], ...]] = (
         "here* for those that should be enabled.", lambda f: f.organizations.disabled_here_since),
     Rule(C.WRITE_BACKS_FAILING, W, lambda f: f.waiting.write_backs_failing,
         "WorkOS did not take the ids of {f.waiting.write_backs_failing:organization} for an hour.",
-        "Read the error in the admin, under external_id write-backs. If WorkOS refuses the API "
+        "Read the error in the admin, under Write-backs of external_id. If WorkOS refuses the API "
         "key, it may read and not write: create one that may. Then choose *Try again now*.",
         lambda f: f.waiting.write_backs_since, lambda f: f.waiting.write_back_error, UNREAD),
     Rule(C.WEBHOOKS_REFUSED, W, lambda f: f.requests.refused_webhooks >= LEAST_REFUSED_WEBHOOKS

@@ -1,10 +1,14 @@
 """Enqueues tasks by their dotted paths. What is true is in the tables: a task that is lost is one
 that the minute schedule enqueues again."""
 
+import json
 import logging
+from datetime import datetime
+from typing import Any
 
 from django.db import Error as DatabaseError
 from django_q.brokers import get_broker
+from django_q.models import Task
 from django_q.tasks import async_task
 
 logger = logging.getLogger(__name__)
@@ -15,6 +19,7 @@ PRUNE = "orgs.tasks.prune"
 RECONCILE = "orgs.tasks.reconcile"
 RECOVER = "orgs.tasks.recover"
 COVER = "orgs.tasks.cover"
+DRY_RUN = "orgs.tasks.dry_run"
 
 #: Seconds. A full reconcile is long: it has its own limit, and a lease, because django-q2 delivers
 #: a task again that runs for longer than the cluster's ``retry``.
@@ -35,6 +40,12 @@ def queue_length() -> int | None:
     return length
 
 
+def last_dry_run() -> tuple[datetime, dict[str, Any]] | None:
+    """Return when the last dry run of the admin's ended, and what it found."""
+    task = Task.objects.filter(func=DRY_RUN, success=True).order_by("-stopped").first()
+    return None if task is None else (task.stopped, json.loads(task.result))
+
+
 def enqueue(task: str) -> bool:
     """Enqueue ``task``; return False, and log why, if that fails. Never raises.
 
@@ -44,8 +55,10 @@ def enqueue(task: str) -> bool:
         # Whatever Q_CLUSTER['sync'] says: a task that runs here would run inside the caller's
         # transaction.
         options: dict[str, object] = {"sync": False}
-        if task in (RECONCILE, RECOVER, COVER):
+        if task in (RECONCILE, RECOVER, COVER, DRY_RUN):
             options["timeout"] = RECONCILE_TIMEOUT
+        if task == DRY_RUN:
+            options["save"] = True  # whatever Q_CLUSTER['save_limit'] says
         async_task(task, q_options=options)
     except Exception:
         logger.exception("could not enqueue %s; the minute schedule will", task)

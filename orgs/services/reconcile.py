@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import chain
 
 from django.db import DatabaseError, models
 
@@ -19,6 +20,7 @@ from orgs.conf import sync_settings
 from orgs.db.cursor import (
     database_now,
     ensure_cursor,
+    note_changes,
     note_incomplete,
     note_progress,
     note_reconciled,
@@ -93,8 +95,7 @@ class Reconciliation:
         return not (
             self.events.moved_rows
             or self.events.waiting
-            or self.snapshot.found_drift
-            or any(one.report.found_drift for one in self.resources)
+            or any(report.found_drift for report in self.reports)
             or self.lost
             or self.due_write_backs
             or self.write_backs.pushed
@@ -102,15 +103,19 @@ class Reconciliation:
         )
 
     @property
+    def reports(self) -> list[Report]:
+        """What became of each resource, organizations first."""
+        return [self.snapshot, *(one.report for one in self.resources)]
+
+    @property
     def errors(self) -> list[str]:
         """Why not everything is repaired; empty if it is."""
-        reports = [self.snapshot, *(one.report for one in self.resources)]
-        errors = [text for one in reports for text in (*one.errors, *failures(one))]
+        errors = [text for one in self.reports for text in (*one.errors, *failures(one))]
         errors += self.events.errors
         if failed := self.write_backs.failed:
             errors.append(
                 f"{counted(failed, 'write-back')} failed and will be tried again; "
-                "see the external_id write-backs"
+                "see the write-backs of external_id"
             )
         if self.write_backs.is_cut_short:
             errors.append("some write-backs are left for the worker: there was no time for them")
@@ -185,6 +190,8 @@ class _FullRun:
             reconciliation = conclude(
                 self.comparing, events, self.organizations, lost=lost, others=others
             )
+            if ORGANIZATION in names and not self.run.dry:
+                _note_changes(reconciliation.reports)
             if drain_events and reconciliation.write_backs.pushed:
                 _read_echoes(events)
         return reconciliation
@@ -468,6 +475,13 @@ def _note_incomplete(error: str, kind: str, failed: int = 0) -> None:
         note_incomplete(error, kind=kind, failed=failed)
     except DatabaseError as unnoted:
         logger.warning("that the run is incomplete could not be noted: %s", describe(unnoted))
+
+
+def _note_changes(reports: Iterable[Report]) -> None:
+    try:
+        note_changes(chain.from_iterable(report.drift for report in reports))
+    except DatabaseError as unnoted:
+        logger.warning("which rows were repaired could not be noted: %s", describe(unnoted))
 
 
 def _said(error: Exception) -> str:
