@@ -44,6 +44,8 @@ class CursorState:
     """Resource to the scope after which its lists go on."""
     listed: Mapping[str, str] = field(default_factory=dict)
     """Resource to when it was last listed in full, in ISO 8601."""
+    failing_since: datetime | None = None
+    """When the first of the reads failed that have failed since the last good one."""
 
     def listed_at(self, resource: str) -> datetime | None:
         """Return when a resource was last listed in full."""
@@ -72,14 +74,19 @@ def ensure_cursor() -> None:
 
 def read_cursor() -> CursorState:
     """Return where the stream stands now; at its beginning, if it was never drained."""
-    for last_event_id, last_event_at, drained_at, now, types, covered, *others in _read_state():
+    for last_event_id, last_event_at, drained_at, now, failing, *others in _read_state():
+        types, covered, *objects = others
+        refused, progress, listed = map(json.loads, objects)
         return CursorState(
             Position(last_event_id, last_event_at),
             drained_at,
             now,
             _types(types),
             frozenset(json.loads(covered or "[]")),
-            *map(json.loads, others),
+            refused,
+            progress,
+            listed,
+            failing,
         )
     return CursorState(Position(), None, database_now())
 

@@ -65,7 +65,7 @@ INSERT INTO workos_sync_cursor (stream) VALUES (%s) ON CONFLICT (stream) DO NOTH
 #: With the database's time now: every stored time is compared with it.
 CURSOR_STATE = f"""
 SELECT last_event_id, {readable("last_event_at")}, {readable("drained_at")}, clock_timestamp(),
-    event_types, covered, refused_types, progress, listed_at
+    {readable("failing_since")}, event_types, covered, refused_types, progress, listed_at
 FROM workos_sync_cursor WHERE stream = %s
 """  # noqa: S608 - all of it is here
 

@@ -11,6 +11,8 @@ from django_q.brokers import get_broker
 from django_q.models import Task
 from django_q.tasks import async_task
 
+from orgs.domain.naming import one_line
+
 logger = logging.getLogger(__name__)
 
 SYNC_EVENTS = "orgs.tasks.sync_events"
@@ -60,7 +62,9 @@ def enqueue(task: str) -> bool:
         if task == DRY_RUN:
             options["save"] = True  # whatever Q_CLUSTER['save_limit'] says
         async_task(task, q_options=options)
-    except Exception:
-        logger.exception("could not enqueue %s; the minute schedule will", task)
+    except Exception as error:  # noqa: BLE001 - each broker has exceptions of its own
+        # A queue that is down is no news for a traceback.
+        said = f"{type(error).__name__}: {one_line(error)}"
+        logger.error("could not enqueue %s; the minute schedule will: %s", task, said)  # noqa: TRY400
         return False
     return True

@@ -9,6 +9,7 @@ from orgs import workos
 from orgs.conf import sync_settings
 from orgs.db import sql
 from orgs.db.cursor import ensure_cursor
+from orgs.db.errors import describe
 from orgs.db.leases import Lease, is_drain_expected
 from orgs.db.transactions import bounded_transaction, execute_alone
 from orgs.domain.resources import event_types
@@ -80,5 +81,6 @@ def _enqueue_unless_expected() -> None:
         if Lease.ENQUEUED.acquire(_ENQUEUED_SECONDS, at_most=_LONGEST_WAIT) is not None:
             with bounded_transaction(at_most=_LONGEST_WAIT):
                 enqueue(SYNC_EVENTS)
-    except DatabaseError:
-        logger.exception("a webhook enqueued no drain; the minute schedule will")
+    except DatabaseError as error:
+        said = describe(error)
+        logger.error("a webhook enqueued no drain; the minute schedule will: %s", said)  # noqa: TRY400

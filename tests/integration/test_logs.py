@@ -4,13 +4,18 @@ import json
 import logging
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pytest_django import Settings
 
+import orgs
 from gram_sync.logs import JsonFormatter
+from orgs.conf import described
 from orgs.models import WorkOSEvent
 from orgs.services.stream import drain_and_wait
 from orgs.testing import FakeWorkOS
@@ -34,22 +39,72 @@ def test_a_parked_event_says_which_and_of_whom(
 
 
 @pytest.mark.usefixtures("database")
+def test_a_page_that_moved_rows_is_a_line_and_a_poll_is_none(
+    workos: FakeWorkOS, caplog: pytest.LogCaptureFixture
+) -> None:
+    drain_and_wait()
+    caplog.clear()
+    for name in ("Acme", "Bolt"):
+        workos.create_organization(name=name)
+
+    with caplog.at_level(logging.INFO, logger="orgs"):
+        drain_and_wait()
+        drain_and_wait()
+
+    assert [r.message for r in caplog.records] == ["applied a page, events: 2; created 2"]
+
+
+@pytest.mark.usefixtures("database")
+def test_when_an_error_of_reads_began_and_when_it_was_over_is_logged(
+    workos: FakeWorkOS, caplog: pytest.LogCaptureFixture
+) -> None:
+    drain_and_wait()
+    caplog.clear()
+    workos.misbehave("status", path="/events", status=503, times=2)
+
+    with caplog.at_level(logging.INFO, logger="orgs"):
+        for _ in range(4):
+            drain_and_wait()
+
+    began, over = (record.message for record in caplog.records)
+    assert began.startswith("the stream could not be drained: ")
+    assert over == "the stream is read again, after 0 seconds of failed reads"
+
+
+def test_a_process_says_what_it_works_with_and_no_secret(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, sync_setting: Any
+) -> None:
+    sync_setting(BASE_URL="https://user:secret@workos.example:8443/v1", RESOURCES=("role",))
+    database = {"HOST": "db.example", "PORT": 6432, "NAME": "gram", "PASSWORD": "secret"}
+    monkeypatch.setitem(settings.DATABASES, "default", database)
+
+    assert described() == (
+        f"release {orgs.__version__}, database gram at db.example:6432, "
+        "WorkOS at https://workos.example:8443/v1, resources organization, role"
+    )
+
+
+@pytest.mark.parametrize("module", ["gram_sync/wsgi.py", "orgs/management/commands/sync_worker.py"])
+def test_web_and_worker_say_so_when_they_start(module: str) -> None:
+    assert re.search(r"info\(\"the (web process|worker) starts: ", (PROJECT / module).read_text())
+
+
+@pytest.mark.usefixtures("database")
 def test_all_is_quiet_when_all_is_well_and_logged_at_debug(
     workos: FakeWorkOS, caplog: pytest.LogCaptureFixture
 ) -> None:
     drain_and_wait()
     caplog.clear()  # of what is said once, about what is read
     acme = workos.create_organization(name="Acme")
-    with caplog.at_level(logging.INFO, logger="orgs"):
-        drain_and_wait()
-    assert caplog.records == []
+    drain_and_wait()
+    assert [record for record in caplog.records if record.levelno > logging.INFO] == []
 
     workos.update_organization(acme["id"], name="Ajax")
     with caplog.at_level(logging.DEBUG, logger="orgs"):
         drain_and_wait()
 
-    outcomes = [getattr(record, "outcome", None) for record in caplog.records]
-    assert outcomes == ["updated"]
+    debug = [record for record in caplog.records if record.levelno == logging.DEBUG]
+    assert [getattr(record, "outcome", None) for record in debug] == ["updated"]
 
 
 def test_json_is_for_pipes_and_lines_are_for_terminals(workos: FakeWorkOS) -> None:
