@@ -115,11 +115,10 @@ def described() -> str:
     """Return the release and what this process works with, in one line and without secrets."""
     current, database = sync_settings(), settings.DATABASES["default"]
     place = f"{database.get('HOST') or 'a local socket'}:{database.get('PORT') or 5432}"
-    address = urlsplit(current.base_url)
-    host = address.netloc.rpartition("@")[2]
+    url = urlsplit(current.base_url)
     return (
-        f"release {__version__}, database {database.get('NAME')} at {place}, "
-        f"WorkOS at {address.scheme}://{host}{address.path}, "
+        f"release {__version__}, database {database.get('NAME')} at {place}, WorkOS at "
+        f"{url._replace(netloc=url.netloc.rpartition('@')[2]).geturl()}, "
         f"resources {', '.join(current.resources)}"
     )
 

@@ -7,7 +7,7 @@ what ticking that row alone would, so that rows are acted on in one way, with on
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial, wraps
@@ -398,7 +398,7 @@ class ActingAdmin(TableAdmin):
         self, request: HttpRequest, action: Action, ids: Sequence[str], plan: Plan, back: str
     ) -> HttpResponse:
         rows = self.get_queryset(request).in_bulk(list(plan.rows))
-        noun = self.opts.verbose_name
+        model, noun = str(self.opts.model_name), self.opts.verbose_name
         about = f": {len(ids)} {noun}{'' if len(ids) == 1 else 's'}" if ids else ""
         context = {
             **self.admin_site.each_context(request),
@@ -409,22 +409,12 @@ class ActingAdmin(TableAdmin):
             "plan": plan,
             "back": back,
             "title": f"{action.label}{about}",
-            "rows": list(self._rows_of(plan, rows)),
+            "rows": [
+                (link(model, key, str(rows[key])) if key in rows else key, text)
+                for key, text in plan.rows.items()
+            ],
         }
         return TemplateResponse(request, "admin/orgs/confirm.html", context)
-
-    def _rows_of(self, plan: Plan, rows: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """Yield rows and what would happen to them; many to which the same happens are counted."""
-        same: dict[str, list[str]] = {}
-        for key, text in plan.rows.items():
-            same.setdefault(text, []).append(key)
-        for text, keys in same.items():
-            if len(keys) > _MAX_NAMED:
-                yield f"{len(keys)} {self.opts.verbose_name_plural}", text
-                continue
-            for key in keys:
-                known = key in rows
-                yield link(str(self.opts.model_name), key, str(rows[key])) if known else key, text
 
     def _say(self, request: HttpRequest, results: Iterable[Result], left: dict[str, Any]) -> None:
         """Say what became of rows, which are not among those left then."""

@@ -63,12 +63,9 @@ class ResourceAdmin(TableAdmin):
 
     @admin.display(description="organization")
     def organization(self, row: Any) -> str:
-        found = row.workos_organization
-        return (
-            link("organization", found.pk, found.name)
-            if found
-            else shown(row.workos_organization_id)
-        )
+        if (found := row.workos_organization) is None:
+            return shown(row.workos_organization_id)
+        return link("organization", found.pk, found.name)
 
     @admin.display(description="data")
     def indented_data(self, row: Any) -> str:
@@ -81,29 +78,23 @@ def _admin_of(resource: Resource) -> type[ResourceAdmin]:
     model = model_of(resource)
     rows = model.objects  # type: ignore[attr-defined]
     typed = [f.name for f in model._meta.fields if f.attname in resource.columns]
-    columns = " ".join(["workos_id", "organization", *typed, resource.deleted_column])
-    others = (f.name for f in model._meta.fields if f.name not in {*columns.split(), "data"})
-    more = " ".join(name for name in others if name != "workos_organization")
-    is_deleted = Q((f"{resource.deleted_column}__isnull", False))
-    filters = [
-        choice_filter(
-            "deleted",
-            ("yes", "Yes", rows.filter(is_deleted)),
-            ("no", "No", rows.exclude(is_deleted)),
-        )
-    ]
+    columns = ["workos_id", "organization", *typed, resource.deleted_column]
+    elsewhere = {*columns, "workos_organization", "data"}
+    others = [f.name for f in model._meta.fields if f.name not in elsewhere]
+    present = {resource.deleted_column: None}
+    deleted = ("yes", "Yes", rows.exclude(**present)), ("no", "No", rows.filter(**present))
+    filters = [choice_filter("deleted", *deleted)]
     if states := _STATES.get(resource.name, "").split():
         column = "status" if "status" in resource.columns else "state"
         other = rows.exclude(**{f"{column}__in": states})
         chosen = [(state, state, rows.filter(**{column: state})) for state in states]
         filters.append(choice_filter(column, *chosen, ("other", "other", other)))
-    searched = ["workos_id", *(name for name in typed if name in _SEARCHED)]
     declared = {
         "resource": resource,
-        "columns": columns,
-        "sections": {"": f"{columns} {more}", "What WorkOS shows": "indented_data"},
+        "columns": " ".join(columns),
+        "sections": {"": " ".join([*columns, *others]), "What WorkOS shows": "indented_data"},
         "list_filter": filters,
-        "search_fields": searched,
+        "search_fields": ["workos_id", *(name for name in typed if name in _SEARCHED)],
     }
     return type(f"{model.__name__}Admin", (ResourceAdmin,), declared)
 
@@ -125,18 +116,15 @@ def resources_of(organization: Organization, request: HttpRequest) -> Iterator[d
             continue
         columns = [column for column in table.list_display[:-1] if column != "organization"]
         headings: list[Any] = [label_for_field(column, table.model, table) for column in columns]
-        cells = [[lookup_field(column, row, table)[2] for column in columns] for row in rows]
+        cells = [
+            [link(table.opts.model_name, row.pk)]
+            + [lookup_field(column, row, table)[2] for column in columns[1:]]
+            for row in rows[:_MOST_SHOWN]
+        ]
         if name == "membership" and request.user.has_perm("orgs.view_workosuser"):
             users = WorkOSUser.objects.in_bulk([row.workos_user_id for row in rows])
             headings.append("email")
-            for row, shown_cells in zip(rows, cells, strict=True):
-                shown_cells.append(shown(getattr(users.get(row.workos_user_id), "email", None)))
-        yield {
-            "opts": table.opts,
-            "headings": headings,
-            "rows": [
-                (link(str(table.opts.model_name), row.pk), more[1:])
-                for row, more in zip(rows, cells, strict=True)
-            ][:_MOST_SHOWN],
-            "has_more": len(rows) > _MOST_SHOWN,
-        }
+            for row, of_row in zip(rows, cells, strict=False):
+                of_row.append(shown(getattr(users.get(row.workos_user_id), "email", None)))
+        has_more = len(rows) > _MOST_SHOWN
+        yield {"opts": table.opts, "headings": headings, "rows": cells, "has_more": has_more}

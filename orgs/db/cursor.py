@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -18,9 +18,8 @@ from orgs.db.transactions import (
     execute_alone,
     execute_together,
 )
-from orgs.domain.figures import kept
-from orgs.domain.types import Change, Position
-from orgs.models import ORGANIZATIONS_STREAM, SyncCursor
+from orgs.domain.types import Position
+from orgs.models import ORGANIZATIONS_STREAM
 
 
 class CursorLocked(OperationalError):
@@ -209,12 +208,6 @@ def replace_lost(
 def note_reconciled(at: datetime, *, drift: int) -> None:
     """Note that a full reconcile which began then has completed, and how much it repaired."""
     execute_alone(sql.NOTE_RECONCILED, [at, drift, ORGANIZATIONS_STREAM])
-
-
-def note_changes(changes: Iterable[Change]) -> None:
-    """Note which rows the last full reconcile repaired: the first of them."""
-    with bounded_transaction():
-        SyncCursor.objects.filter(pk=ORGANIZATIONS_STREAM).update(last_changes=kept(changes))
 
 
 def note_incomplete(error: str, *, kind: str, failed: int) -> None:

@@ -20,7 +20,6 @@ from orgs.conf import sync_settings
 from orgs.db.cursor import (
     database_now,
     ensure_cursor,
-    note_changes,
     note_incomplete,
     note_progress,
     note_reconciled,
@@ -29,6 +28,8 @@ from orgs.db.cursor import (
 )
 from orgs.db.errors import describe, is_passing
 from orgs.db.leases import Lease
+from orgs.db.transactions import bounded_transaction
+from orgs.domain.figures import kept
 from orgs.domain.naming import one_line
 from orgs.domain.resolution import is_in_flight
 from orgs.domain.resources import DOMAIN, PLAIN
@@ -42,7 +43,14 @@ from orgs.domain.types import (
     Report,
     State,
 )
-from orgs.models import ExternalIdWriteBack, Organization, WorkOSConflict, WorkOSEvent
+from orgs.models import (
+    ORGANIZATIONS_STREAM,
+    ExternalIdWriteBack,
+    Organization,
+    SyncCursor,
+    WorkOSConflict,
+    WorkOSEvent,
+)
 from orgs.services import outbox
 from orgs.services.compare import Comparing, Run, Seen, counted, failures, in_groups
 from orgs.services.coverage import compare_derived, note_listed_in_full, resources_to_compare
@@ -479,7 +487,9 @@ def _note_incomplete(error: str, kind: str, failed: int = 0) -> None:
 
 def _note_changes(reports: Iterable[Report]) -> None:
     try:
-        note_changes(chain.from_iterable(report.drift for report in reports))
+        changes = kept(chain.from_iterable(report.drift for report in reports))
+        with bounded_transaction():
+            SyncCursor.objects.filter(pk=ORGANIZATIONS_STREAM).update(last_changes=changes)
     except DatabaseError as unnoted:
         logger.warning("which rows were repaired could not be noted: %s", describe(unnoted))
 
