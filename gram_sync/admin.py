@@ -11,7 +11,7 @@ import orgs
 
 class GramSyncSite(AdminSite):
     site_header = site_title = "gram-sync"
-    index_title = "WorkOS mirror"
+    index_title = "Overview"
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         """Add the release, for the footer."""

@@ -214,6 +214,7 @@ class WorkOSEventAdmin(AboutOrganizations):
     search_help_text = "Id of the event, the WorkOS organization or the organization, or a part"
     # fmt: off
     list_filter = [
+        ReasonFilter,
         choice_filter("outcome",
             ("unseen", "Announced, not yet read", _events.announced_and_unseen()),
             *((name, name.capitalize(), _events.filter(outcome=name)) for name in EVENT_OUTCOMES)),
@@ -226,7 +227,6 @@ class WorkOSEventAdmin(AboutOrganizations):
         choice_filter("processed",
             ("day", "In the last 24 hours", _events.filter(
                 processed_at__gt=Now() - timedelta(days=1)))),
-        ReasonFilter,
         # Asking the ledger which types there are would read all of it.
         choice_filter("type",
             *((name, name, _events.filter(type=name)) for name in EventType),
