@@ -24,6 +24,7 @@ from orgs.domain.figures import (
     RequestFigures,
     WaitingFigures,
 )
+from orgs.domain.resources import parse_time
 from orgs.domain.status import LONGEST_WRITE_BACK
 from orgs.models import ORGANIZATIONS_STREAM
 
@@ -157,6 +158,7 @@ def read_status(*, window: timedelta, resources: Sequence[str]) -> dict[str, Any
     parameters = {name: limit.total_seconds() for name, limit in limits.items()}
     (row,) = _rows(STATUS, {**parameters, "stream": ORGANIZATIONS_STREAM})
     covered = json.loads(row["covered"] or "[]") or ()
+    refused = json.loads(row["refused_types"] or "{}") or {}
     row["conflicts_by_kind"] = json.loads(row["conflicts_by_kind"] or "{}")
     return {
         "at": row["at"],
@@ -168,7 +170,8 @@ def read_status(*, window: timedelta, resources: Sequence[str]) -> dict[str, Any
         "coverage": CoverageFigures(
             # Before the first drain nothing is decided, and so nothing is missing.
             uncovered=tuple(n for n in resources if row["is_following"] and n not in covered),
-            refused_types=tuple(json.loads(row["refused_types"] or "{}") or ()),
+            refused_types=tuple(refused),
+            refused_since=min(filter(None, map(parse_time, refused.values())), default=None),
         ),
     }
 

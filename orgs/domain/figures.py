@@ -88,6 +88,7 @@ class CoverageFigures:
 
     uncovered: tuple[str, ...] = ()  # followed, and not listed in full since
     refused_types: tuple[str, ...] = ()  # types of events that WorkOS refuses
+    refused_since: datetime | None = None  # the first of them
 
 
 @dataclass(frozen=True, slots=True)
