@@ -44,8 +44,11 @@ def queue_length() -> int | None:
 
 def last_dry_run() -> tuple[datetime, dict[str, Any]] | None:
     """Return when the last dry run of the admin's ended, and what it found."""
-    task = Task.objects.filter(func=DRY_RUN, success=True).order_by("-stopped").first()
-    return None if task is None else (task.stopped, json.loads(task.result))
+    task = Task.objects.filter(func=DRY_RUN).order_by("-stopped").first()
+    if task is None:
+        return None
+    failed = {"errors": [one_line(task.result)]}
+    return task.stopped, json.loads(task.result) if task.success else failed
 
 
 def enqueue(task: str) -> bool:

@@ -182,6 +182,20 @@ def test_what_a_snapshot_repaired_and_what_one_would_repair_is_listed(
     assert "gram-1" not in blind
 
 
+def test_a_dry_run_that_failed_says_so() -> None:
+    a_task = {"name": "1", "func": DRY_RUN, "started": NOON}
+    Task.objects.create(
+        id="1", success=True, stopped=NOON, result='{"errors": [], "count": 7}', **a_task
+    )
+    Task.objects.create(
+        id="2", success=False, stopped=NOON + minutes(1), result="no space\n  left", **a_task
+    )
+
+    page = text_of(read(a_client(), CURSOR))
+
+    assert "It ended at 2026-01-15 12:01:00 UTC. no space left" in page
+
+
 @durable
 def test_a_dry_run_that_could_not_be_made_says_why(workos: FakeWorkOS) -> None:
     workos.misbehave("status", status=401, path=None, times=None)
