@@ -17,7 +17,7 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "tests.system.benchmark.settings"
 django.setup()
 
 from gram_sync.processes import PROJECT  # noqa: E402 - what follows needs Django's settings
-from tests.system.benchmark import applying, databases, reading, serving, writing_back  # noqa: E402
+from tests.system.benchmark import applying, databases, looking, reading, serving, writing_back  # noqa: E402
 from tests.system.benchmark.figures import Figure  # noqa: E402
 from tests.system.benchmark.plan import Plan  # noqa: E402
 from tests.system.benchmark.report import as_table, write_json  # noqa: E402
@@ -31,6 +31,7 @@ _MEASURED: Final[dict[str, Callable[[Plan], Iterator[Figure]]]] = {
     "webhook": serving.measure_webhook,
     "worker": serving.measure_worker,
     "write-back": writing_back.measure,
+    "admin": looking.measure,
 }
 _PACKAGES: Final = ("django", "psycopg", "django-q2", "gunicorn", "workos")
 
