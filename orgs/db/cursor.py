@@ -18,7 +18,8 @@ from orgs.db.transactions import (
     execute_alone,
     execute_together,
 )
-from orgs.domain.types import Position
+from orgs.domain.figures import kept
+from orgs.domain.types import Change, Position
 from orgs.models import ORGANIZATIONS_STREAM
 
 
@@ -205,9 +206,10 @@ def replace_lost(
     return row[0] if row else None
 
 
-def note_reconciled(at: datetime, *, drift: int) -> None:
-    """Note that a full reconcile which began then has completed, and how much it repaired."""
-    execute_alone(sql.NOTE_RECONCILED, [at, drift, ORGANIZATIONS_STREAM])
+def note_reconciled(at: datetime, drift: Sequence[Change]) -> None:
+    """Note that a full reconcile which began then has completed, and what it repaired."""
+    changes = json.dumps(kept(drift))
+    execute_alone(sql.NOTE_RECONCILED, [at, len(drift), changes, ORGANIZATIONS_STREAM])
 
 
 def note_incomplete(error: str, *, kind: str, failed: int) -> None:

@@ -155,8 +155,8 @@ WHERE stream = %s AND drained_at > clock_timestamp() + interval '1 minute'
 
 NOTE_RECONCILED = """
 UPDATE workos_sync_cursor
-SET reconciled_at = %s, last_drift = %s, last_failed = 0, snapshot_trouble = '',
-    snapshot_error_kind = ''
+SET reconciled_at = %s, last_drift = %s, last_changes = %s::jsonb, last_failed = 0,
+    snapshot_trouble = '', snapshot_error_kind = ''
 WHERE stream = %s
 """
 

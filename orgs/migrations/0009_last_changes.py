@@ -16,7 +16,7 @@ class Migration(migrations.Migration):
             name="last_changes",
             field=models.JSONField(
                 db_default=models.Value([], models.JSONField()),
-                help_text="What it repaired: the first 200 rows.",
+                help_text="Which organizations: the first 200.",
             ),
         ),
         migrations.AlterModelOptions(

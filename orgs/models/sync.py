@@ -39,7 +39,7 @@ class SyncCursor(models.Model):
     )
     last_changes = models.JSONField(
         db_default=models.Value([], models.JSONField()),
-        help_text="What it repaired: the first 200 rows.",
+        help_text="Which organizations: the first 200.",
     )
     snapshot_trouble = models.TextField(
         db_default="", blank=True, help_text="Why the last snapshot did not complete; or empty."

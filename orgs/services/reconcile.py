@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import chain
 
 from django.db import DatabaseError, models
 
@@ -28,8 +27,6 @@ from orgs.db.cursor import (
 )
 from orgs.db.errors import describe, is_passing
 from orgs.db.leases import Lease
-from orgs.db.transactions import bounded_transaction
-from orgs.domain.figures import kept
 from orgs.domain.naming import one_line
 from orgs.domain.resolution import is_in_flight
 from orgs.domain.resources import DOMAIN, PLAIN
@@ -43,14 +40,7 @@ from orgs.domain.types import (
     Report,
     State,
 )
-from orgs.models import (
-    ORGANIZATIONS_STREAM,
-    ExternalIdWriteBack,
-    Organization,
-    SyncCursor,
-    WorkOSConflict,
-    WorkOSEvent,
-)
+from orgs.models import ExternalIdWriteBack, Organization, WorkOSConflict, WorkOSEvent
 from orgs.services import outbox
 from orgs.services.compare import Comparing, Run, Seen, counted, failures, in_groups
 from orgs.services.coverage import compare_derived, note_listed_in_full, resources_to_compare
@@ -198,8 +188,6 @@ class _FullRun:
             reconciliation = conclude(
                 self.comparing, events, self.organizations, lost=lost, others=others
             )
-            if ORGANIZATION in names and not self.run.dry:
-                _note_changes(reconciliation.reports)
             if drain_events and reconciliation.write_backs.pushed:
                 _read_echoes(events)
         return reconciliation
@@ -300,7 +288,7 @@ class _FullRun:
             _note_incomplete(one_line(errors[0]), kind, failed)
             return
         try:
-            note_reconciled(self.began_at, drift=len(self.report.drift))
+            note_reconciled(self.began_at, self.report.drift)
         except DatabaseError as error:
             if not is_passing(error):
                 raise
@@ -483,15 +471,6 @@ def _note_incomplete(error: str, kind: str, failed: int = 0) -> None:
         note_incomplete(error, kind=kind, failed=failed)
     except DatabaseError as unnoted:
         logger.warning("that the run is incomplete could not be noted: %s", describe(unnoted))
-
-
-def _note_changes(reports: Iterable[Report]) -> None:
-    try:
-        changes = kept(chain.from_iterable(report.drift for report in reports))
-        with bounded_transaction():
-            SyncCursor.objects.filter(pk=ORGANIZATIONS_STREAM).update(last_changes=changes)
-    except DatabaseError as unnoted:
-        logger.warning("which rows were repaired could not be noted: %s", describe(unnoted))
 
 
 def _said(error: Exception) -> str:
