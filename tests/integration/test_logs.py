@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import pty
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ from pytest_django import Settings
 import orgs
 from gram_sync.logs import JsonFormatter
 from orgs.conf import described
+from orgs.management.commands import sync_worker
 from orgs.models import WorkOSEvent
 from orgs.services.stream import drain_and_wait
 from orgs.testing import FakeWorkOS
@@ -84,9 +84,32 @@ def test_a_process_says_what_it_works_with_and_no_secret(
     )
 
 
-@pytest.mark.parametrize("module", ["gram_sync/wsgi.py", "orgs/management/commands/sync_worker.py"])
-def test_web_and_worker_say_so_when_they_start(module: str) -> None:
-    assert re.search(r"info\(\"the (web process|worker) starts: ", (PROJECT / module).read_text())
+def test_the_web_process_says_so_when_it_starts(workos: FakeWorkOS) -> None:
+    command = [sys.executable, "-c", "import gram_sync.wsgi"]
+    environment = environment_for(workos, LOG_LEVEL="INFO")
+
+    done = subprocess.run(
+        command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=True
+    )
+
+    (line,) = map(json.loads, done.stderr.splitlines())
+    assert line["message"].startswith(f"the web process starts: release {orgs.__version__}, ")
+
+
+def test_the_worker_says_so_when_it_starts(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def end(*_: object) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr("orgs.services.worker.Watch.begin", lambda _: None)
+    monkeypatch.setattr(sync_worker, "_running_cluster", end)
+
+    with caplog.at_level(logging.INFO, logger="orgs"), pytest.raises(SystemExit):
+        sync_worker.Command().handle()
+
+    assert [r.message for r in caplog.records] == [f"the worker starts: {described()}"]
 
 
 @pytest.mark.usefixtures("database")
