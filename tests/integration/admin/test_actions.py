@@ -216,6 +216,10 @@ def test_an_action_with_a_page_is_offered_asks_and_then_does(
     if table == CURSOR:
         task = {"drain/": SYNC_EVENTS, "snapshot/": RECONCILE, "dry-run/": DRY_RUN}[page]
         assert [queued.task["func"] for queued in OrmQ.objects.all()] == [task]
+        # The project saves no results but this one, which the status page shows.
+        assert [queued.task.get("save") for queued in OrmQ.objects.all()] == [
+            True if page == "dry-run/" else None
+        ]
         # As in earlier releases.
         assert client.get(f"{table}ring/{page}").status_code == 200
 
