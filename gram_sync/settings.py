@@ -129,7 +129,7 @@ Q_CLUSTER = {
 # Django -------------------------------------------------------------------------------------
 
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "gram_sync.admin.GramSyncAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -154,6 +154,7 @@ MIDDLEWARE = [
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "gram_sync" / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [

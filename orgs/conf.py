@@ -4,9 +4,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from math import ceil
 from typing import Final
+from urllib.parse import urlsplit
 
 from django.conf import settings
 
+from orgs import __version__
 from orgs.domain.resources import DEFAULT, NAMES
 from orgs.domain.types import ORGANIZATION
 
@@ -107,6 +109,18 @@ def _secret(written: object) -> Secret:
     if not isinstance(written, str):
         raise TypeError(f"WORKOS_SYNC has a secret that is not text, but {type(written).__name__}")
     return Secret(written)
+
+
+def described() -> str:
+    """Return the release and what this process works with, in one line and without secrets."""
+    current, database = sync_settings(), settings.DATABASES["default"]
+    place = f"{database.get('HOST') or 'a local socket'}:{database.get('PORT') or 5432}"
+    url = urlsplit(current.base_url)
+    return (
+        f"release {__version__}, database {database.get('NAME')} at {place}, WorkOS at "
+        f"{url._replace(netloc=url.netloc.rpartition('@')[2]).geturl()}, "
+        f"resources {', '.join(current.resources)}"
+    )
 
 
 def least_task_timeout(current: SyncSettings) -> int:

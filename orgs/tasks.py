@@ -3,6 +3,7 @@
 django-q2 calls these by their dotted paths; each returns text for its record.
 """
 
+import json
 import logging
 import time
 from collections.abc import Callable
@@ -11,11 +12,13 @@ from functools import wraps
 from orgs.conf import sync_settings
 from orgs.db.cursor import read_cursor
 from orgs.db.errors import without_detail
+from orgs.domain.figures import kept
 from orgs.domain.naming import one_line
 from orgs.domain.types import Report
 from orgs.services import coverage, erasure, maintenance, outbox, stream
 from orgs.services.compare import Run
 from orgs.services.queue import COVER, enqueue
+from orgs.services.reconcile import reconcile as reconcile_in_full
 from orgs.services.reconcile import reconcile_unless_busy
 from orgs.workos import WorkOSError
 
@@ -93,8 +96,7 @@ def _reconcile(run: Run, *, only_if_lost: bool = False) -> str:
     if reconciliation is None:
         return "left to the one that is running, or not needed"
     stream.log_parked(reconciliation.events)
-    reports = [reconciliation.snapshot, *(one.report for one in reconciliation.resources)]
-    for report in reports:
+    for report in reconciliation.reports:
         _log_repairs(report)
     for one in reconciliation.resources:
         if one.not_listed:
@@ -103,7 +105,18 @@ def _reconcile(run: Run, *, only_if_lost: bool = False) -> str:
         logger.error("the full reconcile is not complete: %s", one_line(error))
     if reconciliation.in_sync:
         return "in sync"
-    return f"repaired {sum(len(report.drift) for report in reports)}"
+    return f"repaired {sum(len(report.drift) for report in reconciliation.reports)}"
+
+
+def dry_run() -> str:
+    """Compare everything and write nothing; return what would be repaired, as JSON."""
+    try:
+        found = reconcile_in_full(Run(dry=True))
+    except (WorkOSError, coverage.SettingsDiffer) as failure:
+        return json.dumps({"errors": [one_line(failure)]})
+    drift = [change for report in found.reports for change in report.drift]
+    errors = [one_line(error) for error in found.errors]
+    return json.dumps({"errors": errors, "count": len(drift), "changes": kept(drift)})
 
 
 def _log_repairs(report: Report) -> None:

@@ -17,6 +17,7 @@ from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
 from django.contrib.admin.utils import quote
+from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db import Error as DatabaseError
@@ -62,6 +63,8 @@ def shown(value: object, most: int = _ON_PAGE) -> str:
     if isinstance(value, datetime):
         local = timezone.localtime(value) if timezone.is_aware(value) else value
         return f"{local.replace(tzinfo=None, microsecond=0)} {local:%Z}".rstrip()
+    if isinstance(value, list):
+        value = ", ".join(map(str, value))
     text = EMPTY if value in (None, "") else str(value)
     return text if len(text) <= most else f"{text[:most]}… ({len(text)} characters)"
 
@@ -120,13 +123,36 @@ class FirstPages(Pages):
         return min(int(super().num_pages), _MAX_PAGES)
 
 
-def _unindexed(name: str) -> OrderBy:
+def indexed(model: type[models.Model]) -> set[str]:
+    """Return the columns with which an index of all rows begins."""
+    of_all: list[Any] = [*model._meta.indexes, *model._meta.constraints]
+    first = {
+        each.fields[0] for each in of_all if getattr(each, "fields", ()) and not each.condition
+    }
+    return {model._meta.pk.name, *first}
+
+
+def unindexed(name: str) -> OrderBy:
     """Return the order by the text column ``name``, such that no index can be used for it.
 
     Where few rows match, PostgreSQL may walk through a million in the order of an index for them.
     """
     text = Concat(name.removeprefix("-"), Value(""))
     return text.desc() if name.startswith("-") else text.asc()
+
+
+class FilteredInFull(ChangeList):
+    """Finds the rows of a filter before it orders them."""
+
+    def get_ordering(self, request: HttpRequest, queryset: Rows) -> list[Any]:
+        """Return the order: by an index, unless a filter leaves out rows of it."""
+        names: list[Any] = super().get_ordering(request, queryset)
+        first, *others = names
+        offered = self.model_admin.filters()  # type: ignore[attr-defined]
+        field = self.lookup_opts.get_field(first.removeprefix("-"))
+        is_text = isinstance(field, models.TextField)
+        is_filtered = is_text and not offered.isdisjoint(request.GET)
+        return [unindexed(first) if is_filtered else first, *others]
 
 
 class TableAdmin(ModelAdmin):
@@ -161,11 +187,14 @@ class TableAdmin(ModelAdmin):
         field: Any = next((field for field in self.opts.fields if field.name == name), None)
         if field is None:
             return name
-        ordering = _unindexed(name) if isinstance(field, models.TextField) else name
+        ordering = name if name in indexed(self.model) else None
 
         @admin.display(description=field.verbose_name, ordering=ordering)
         def show(row: models.Model) -> str:
-            return shown(getattr(row, field.attname), most)
+            value = getattr(row, field.attname)
+            if value and isinstance(field, models.ForeignKey):
+                return link(str(field.related_model._meta.model_name), value)
+            return shown(value, most)
 
         # Django finds the help text by it, and names the cell's class.
         show.__name__ = name
@@ -183,16 +212,14 @@ class TableAdmin(ModelAdmin):
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         # Only the filters on offer: Django hands any other lookup to PostgreSQL as it comes, and
         # answers 500 if that refuses it (a NUL, a regular expression that isn't one).
-        return lookup in self._filters()
+        return lookup in self.filters()
 
-    def _filters(self) -> set[str]:
+    def filters(self) -> set[str]:
+        """Return the names of the filters, in an address."""
         return {offered.parameter_name for offered in self.list_filter}  # type: ignore[union-attr]
 
-    def get_ordering(self, request: HttpRequest) -> Any:
-        # Those of more than one column have no index.
-        names = super().get_ordering(request)
-        is_filtered = not self._filters().isdisjoint(request.GET)
-        return [_unindexed(*names)] if is_filtered and len(names) == 1 else names
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return FilteredInFull
 
     def get_queryset(self, request: HttpRequest) -> Rows:
         # Joined, PostgreSQL would sort a million pairs of rows before it takes the first fifty.

@@ -1,5 +1,6 @@
 """Declares what the admin shows of each table, and which actions there are."""
 
+from datetime import timedelta
 from typing import Any
 
 from django import forms
@@ -8,18 +9,23 @@ from django.contrib.admin.widgets import AdminTextInputWidget
 from django.core.exceptions import PermissionDenied
 from django.db import Error as DatabaseError
 from django.db import models
-from django.db.models import OuterRef, Q, Subquery
-from django.db.models.functions import Coalesce, JSONObject, Now
+from django.db.models import Count, F, OuterRef, Q, Subquery
+from django.db.models.functions import Coalesce, JSONObject, Left, Now
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
+from django.utils import timezone
 from django.utils.html import format_html
 
 from orgs.admin import calls
 from orgs.admin.base import EMPTY, ActingAdmin, Action, Result, Rows, choice_filter, link, shown
 from orgs.admin.plots import events_plot, latency_plot
+from orgs.admin.resources import resources_of
 from orgs.conf import sync_settings
 from orgs.db.errors import describe
+from orgs.db.resources import model_of
+from orgs.domain.naming import is_storable, storable
+from orgs.domain.resources import PLAIN
 from orgs.domain.types import EVENT_OUTCOMES, ConflictKind, EventType
 from orgs.models import (
     ORGANIZATIONS_STREAM,
@@ -32,10 +38,12 @@ from orgs.models import (
 from orgs.services import conflicts
 from orgs.services.disabling import disable, enable
 from orgs.services.outbox import retry
-from orgs.services.queue import RECONCILE, SYNC_EVENTS
-from orgs.services.status import current_status
+from orgs.services.queue import DRY_RUN, RECONCILE, SYNC_EVENTS, last_dry_run
+from orgs.services.status import current_status, resource_figures
 
 _EVENTS_OF_HISTORY = 50
+_WRITE_BACKS = 1_000
+_REASONS = 10
 
 _organizations = Organization.objects
 _events = WorkOSEvent.objects
@@ -70,9 +78,10 @@ class OrganizationAdmin(ActingAdmin):
             ("yes", "Disabled", _organizations.disabled()),
             ("here", "Disabled here, lives in WorkOS", _organizations.disabled_here()),
             ("no", "Not disabled", _organizations.filter(disabled_at=None))),
+        # All of them are in the outbox's own list: a join of two large tables takes seconds.
         choice_filter("write_back",
-            ("yes", "Write-back pending", _organizations.awaiting_write_back()),
-            ("no", "No write-back pending", _organizations.filter(write_back=None))),
+            ("yes", f"Write-back pending, the first {_WRITE_BACKS:,}", _organizations.filter(
+                pk__in=_write_backs.order_by("next_attempt_at").values("pk")[:_WRITE_BACKS]))),
     ]
     acts = [
         Action("reconcile", "Reconcile with WorkOS",
@@ -115,6 +124,7 @@ class OrganizationAdmin(ActingAdmin):
             "conflicts": _conflicts.filter(claims),
             "history": events[:_EVENTS_OF_HISTORY],
             "environment": sync_settings().environment_id,
+            "resources": resources_of(organization, request),
         }
         return super().render_change_form(request, context, *args, **kwargs)
 
@@ -154,7 +164,7 @@ class AboutOrganizations(ActingAdmin):
         first = (Subquery(found.values(row=JSONObject(id="id", name="name"))[:1]) for found in rows)
         return super().get_queryset(request).annotate(row=Coalesce(*first))  # type: ignore[no-any-return]
 
-    @admin.display(description="organization", ordering="organization_id")
+    @admin.display(description="organization")
     def organization(self, about: Any) -> str:
         """Return a link to the row that it names, else to the one that is linked."""
         workos_id = shown(about.workos_organization_id)
@@ -175,9 +185,27 @@ _WHAT_REPLAY_DOES = (
 )
 
 
+class ReasonFilter(admin.SimpleListFilter):
+    """Groups parked events by why they are; the most frequent reasons."""
+
+    title, parameter_name = "reason, of parked ones", "reason"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        # Within an address, an error may not be endless.
+        reasons = _events.parked().values_list(Left("error", 200)).annotate(n=Count("pk"))
+        frequent = reasons.order_by("-n")[:_REASONS]
+        return [(error, f"{n}: {shown(storable(error), 100)}") for error, n in frequent]
+
+    def queryset(self, request: HttpRequest, queryset: Rows) -> Rows:
+        reason = self.value() or ""
+        if not is_storable(reason):
+            return queryset
+        return queryset & _events.parked().filter(error__startswith=reason)
+
+
 @admin.register(WorkOSEvent)
 class WorkOSEventAdmin(AboutOrganizations):
-    columns = "id outcome type organization error occurred_at announced_at processed_at"
+    columns = "id outcome type organization error occurred_at announced_at processed"
     sections = {
         "": "id type workos_organization_id organization resource object_key occurred_at "
         "announced_at processed_at outcome"
@@ -187,12 +215,19 @@ class WorkOSEventAdmin(AboutOrganizations):
     search_help_text = "Id of the event, the WorkOS organization or the organization, or a part"
     # fmt: off
     list_filter = [
+        ReasonFilter,
         choice_filter("outcome",
             ("unseen", "Announced, not yet read", _events.announced_and_unseen()),
             *((name, name.capitalize(), _events.filter(outcome=name)) for name in EVENT_OUTCOMES)),
         choice_filter("webhook",
+            ("came", "A webhook came", _events.exclude(announced_at=None)),
+            ("late", "A webhook came after the event", _events.filter(
+                announced_at__gt=F("processed_at"))),
             ("none", "Listed, but no webhook came", _events.unannounced()),
             ("alone", "A webhook came, but it was never listed", _events.missing())),
+        choice_filter("processed",
+            ("day", "In the last 24 hours", _events.filter(
+                processed_at__gt=Now() - timedelta(days=1)))),
         # Asking the ledger which types there are would read all of it.
         choice_filter("type",
             *((name, name, _events.filter(type=name)) for name in EventType),
@@ -202,12 +237,18 @@ class WorkOSEventAdmin(AboutOrganizations):
         Action("replay", "Apply what WorkOS says now", _WHAT_REPLAY_DOES,
             act=calls.replay, applies=lambda event: event.is_parked),
         Action("dismiss", "Dismiss",
-            "Changes no organization, and forgets the payload and the error. This can't be undone.",
+            "Changes no row. Keeps the error and a hash of the payload, and forgets the payload. "
+            "This can't be undone.",
             act=calls.dismiss, applies=lambda event: event.is_parked, is_dangerous=True),
         Action("replay", "Replay all parked events", _WHAT_REPLAY_DOES,
             act=calls.replay, plan=calls.plan_replay_of_all, page="replay-all"),
     ]
     # fmt: on
+
+    @admin.display(description="processed at")
+    def processed(self, event: WorkOSEvent) -> str:
+        context = {"event": event, "now": timezone.now()}
+        return render_to_string("admin/orgs/processed.html", context)
 
     def get_queryset(self, request: HttpRequest) -> Rows:
         # A payload may be long, and the list does not show it.
@@ -222,8 +263,8 @@ class ExternalIdWriteBackAdmin(ActingAdmin):
     columns = "workos_id organization_link requested_at attempts next_attempt_at last_error"
     sections = {"": f"{columns} requests"}
     prefetch = "organization"
-    search_fields = ["workos_id", "organization__id", "organization__name"]
-    search_help_text = "WorkOS id, id or name of the organization, or a part of one"
+    search_fields = ["workos_id", "organization__id"]
+    search_help_text = "WorkOS id or id of the organization, or a part of one"
     ordering = ["-requested_at", "pk"]
     # fmt: off
     list_filter = [
@@ -286,7 +327,7 @@ class WorkOSConflictAdmin(AboutOrganizations):
     ]
     # fmt: on
 
-    @admin.display(description="kind, and what to do", ordering="kind")
+    @admin.display(description="kind, and what to do")
     def kind_and_advice(self, conflict: WorkOSConflict) -> str:
         return render_to_string("admin/orgs/conflict_kind.html", {"kind": conflict.kind})
 
@@ -304,10 +345,13 @@ class SyncCursorAdmin(ActingAdmin):
             act=calls.enqueue(SYNC_EVENTS, "Read the stream now"), page="drain"),
         Action("snapshot", "Take a snapshot now",
             "The worker compares all of WorkOS's organizations with the table and repairs what "
-            "differs, as it does once a day by itself. Its log says what it repaired, and this "
-            "page how much; manage.py reconcile_workos --dry-run says it before. If a snapshot is "
-            "being taken already, nothing happens.",
+            "differs, as it does once a day by itself. This page says what it repaired. If a "
+            "snapshot is being taken already, nothing happens.",
             act=calls.enqueue(RECONCILE, "Take a snapshot now"), page="snapshot"),
+        Action("snapshot", "See what a snapshot would repair",
+            "The worker compares everything, and writes nothing: a dry run. This page lists what "
+            "it found, once it has ended.",
+            act=calls.enqueue(DRY_RUN, "See what a snapshot would repair"), page="dry-run"),
     ]
     # fmt: on
 
@@ -333,4 +377,10 @@ class SyncCursorAdmin(ActingAdmin):
         if figures := status.figures:
             context["events"] = events_plot(figures.last_day, figures.at)
             context["latency"] = latency_plot(figures.last_day, figures.at)
+            counted = ((model_of(PLAIN[one.name])._meta, one) for one in resource_figures())
+            context["resources"] = list(counted)
+            if request.user.has_perm("orgs.view_organization"):
+                cursor = SyncCursor.objects.filter(pk=ORGANIZATIONS_STREAM)
+                context["repaired"] = cursor.values_list("last_changes", flat=True).first()
+                context["dry_run"] = last_dry_run()
         return TemplateResponse(request, "admin/orgs/sync_status.html", context)

@@ -19,7 +19,8 @@ from orgs.db.transactions import (
     execute_alone,
     execute_together,
 )
-from orgs.domain.types import Position
+from orgs.domain.figures import kept
+from orgs.domain.types import Change, Position
 from orgs.models import ORGANIZATIONS_STREAM
 
 
@@ -46,6 +47,8 @@ class CursorState:
     """Resource to when it was last listed in full, in ISO 8601."""
     followed: tuple[str | None, str | None] = (None, None)
     """``types`` and ``covered`` as they are stored, for the compare-and-set."""
+    failing_since: datetime | None = None
+    """When the first of the reads failed that have failed since the last good one."""
 
     def listed_at(self, resource: str) -> datetime | None:
         """Return when a resource was last listed in full; None too for what is no such time."""
@@ -77,8 +80,9 @@ def ensure_cursor() -> None:
 
 def read_cursor() -> CursorState:
     """Return where the stream stands now; at its beginning, if it was never drained."""
-    for last_event_id, last_event_at, drained_at, now, types, covered, *others in _read_state():
-        refused, progress, listed = map(strings_by_name, others)
+    for last_event_id, last_event_at, drained_at, now, failing, *others in _read_state():
+        types, covered, *objects = others
+        refused, progress, listed = map(strings_by_name, objects)
         return CursorState(
             Position(last_event_id, last_event_at),
             drained_at,
@@ -89,6 +93,7 @@ def read_cursor() -> CursorState:
             progress,
             listed,
             (types, covered),
+            failing,
         )
     return CursorState(Position(), None, database_now())
 
@@ -205,9 +210,10 @@ def replace_lost(
     return row[0] if row else None
 
 
-def note_reconciled(at: datetime, *, drift: int) -> None:
-    """Note that a full reconcile which began then has completed, and how much it repaired."""
-    execute_alone(sql.NOTE_RECONCILED, [at, drift, ORGANIZATIONS_STREAM])
+def note_reconciled(at: datetime, drift: Sequence[Change]) -> None:
+    """Note that a full reconcile which began then has completed, and what it repaired."""
+    changes = json.dumps(kept(drift))
+    execute_alone(sql.NOTE_RECONCILED, [at, len(drift), changes, ORGANIZATIONS_STREAM])
 
 
 def note_incomplete(error: str, *, kind: str, failed: int) -> None:

@@ -26,6 +26,7 @@ from orgs.domain.figures import (
     WaitingFigures,
 )
 from orgs.domain.naming import one_line
+from orgs.domain.resources import parse_time
 from orgs.domain.status import LONGEST_WRITE_BACK
 from orgs.models import ORGANIZATIONS_STREAM
 
@@ -159,6 +160,7 @@ def read_status(*, window: timedelta, resources: Sequence[str]) -> dict[str, Any
     parameters = {name: limit.total_seconds() for name, limit in limits.items()}
     (row,) = _rows(STATUS, {**parameters, "stream": ORGANIZATIONS_STREAM})
     covered = strings(row["covered"]) or ()
+    refused = strings_by_name(row["refused_types"])
     row["conflicts_by_kind"] = json.loads(row["conflicts_by_kind"] or "{}")
     return {
         "at": row["at"],
@@ -170,7 +172,8 @@ def read_status(*, window: timedelta, resources: Sequence[str]) -> dict[str, Any
         "coverage": CoverageFigures(
             # Before the first drain nothing is decided, and so nothing is missing.
             uncovered=tuple(n for n in resources if row["is_following"] and n not in covered),
-            refused_types=tuple(map(one_line, strings_by_name(row["refused_types"]))),
+            refused_types=tuple(map(one_line, refused)),
+            refused_since=min(filter(None, map(parse_time, refused.values())), default=None),
         ),
     }
 

@@ -65,7 +65,7 @@ INSERT INTO workos_sync_cursor (stream) VALUES (%s) ON CONFLICT (stream) DO NOTH
 #: With the database's time now: every stored time is compared with it.
 CURSOR_STATE = f"""
 SELECT last_event_id, {readable("last_event_at")}, {readable("drained_at")}, clock_timestamp(),
-    event_types, covered, refused_types, progress, listed_at
+    {readable("failing_since")}, event_types, covered, refused_types, progress, listed_at
 FROM workos_sync_cursor WHERE stream = %s
 """  # noqa: S608 - all of it is here
 
@@ -157,8 +157,8 @@ WHERE stream = %s AND drained_at > clock_timestamp() + interval '1 minute'
 
 NOTE_RECONCILED = """
 UPDATE workos_sync_cursor
-SET reconciled_at = %s, last_drift = %s, last_failed = 0, snapshot_trouble = '',
-    snapshot_error_kind = ''
+SET reconciled_at = %s, last_drift = %s, last_changes = %s::jsonb, last_failed = 0,
+    snapshot_trouble = '', snapshot_error_kind = ''
 WHERE stream = %s
 """
 

@@ -6,12 +6,19 @@ are for people who are logged in.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
+
+from orgs.domain.naming import storable
+from orgs.domain.types import Change
 
 #: So many events of the last 24 hours are looked at, the latest: a first drain may bring millions.
 MOST_EVENTS = 50_000
+
+#: So many changes of a run are kept.
+MOST_KEPT = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +88,7 @@ class CoverageFigures:
 
     uncovered: tuple[str, ...] = ()  # followed, and not listed in full since
     refused_types: tuple[str, ...] = ()  # types of events that WorkOS refuses
+    refused_since: datetime | None = None  # the first of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +100,12 @@ class ResourceFigures:
     deleted: int
     listed_at: datetime | None
     is_covered: bool
+
+
+def kept(changes: Iterable[Change]) -> list[list[str | None]]:
+    """Return the first changes of a run as JSON can hold them: the row's id, and what happened."""
+    first = islice(changes, MOST_KEPT)
+    return [[change.organization_id, storable(str(change))[:1_000]] for change in first]
 
 
 @dataclass(frozen=True, slots=True)

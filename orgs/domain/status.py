@@ -4,8 +4,9 @@
 """
 
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from string import Formatter
 from typing import Any, Final, Generic, TypeVar
@@ -244,6 +245,12 @@ def read_rules(error: ReadError | None, code: ProblemCode, sentence: str, remedy
         yield Rule(code, severity, condition, sentence, remedy, lambda f: f.cursor.failing_since,
             lambda f: f.cursor.last_error, () if needs_person else causes)
 
+def noted_at(f: Figures) -> datetime | None:
+    """Return when the error of the last snapshot was noted: its text begins with that."""
+    with suppress(ValueError):
+        return datetime.fromisoformat(f.cursor.snapshot_trouble[:19]).replace(tzinfo=UTC)
+    return None
+
 FAILING = "WorkOS's stream can't be read ({f.cursor.failures:failed attempt}): "
 
 RULES: Final[tuple[Rule[Figures], ...]] = (
@@ -279,7 +286,7 @@ RULES: Final[tuple[Rule[Figures], ...]] = (
         "WorkOS lists none of the organizations that are linked here. Nothing was written.",
         "Set WORKOS_API_KEY and WORKOS_BASE_URL to the environment that this database mirrors, "
         "restart web and worker, and run `manage.py reconcile_workos`.",
-        detail=lambda f: f.cursor.snapshot_trouble),
+        lambda f: f.cursor.failing_since or noted_at(f), lambda f: f.cursor.snapshot_trouble),
     *read_rules(ReadError.WRITES_REFUSED, C.WRITES_REFUSED,
         "PostgreSQL refuses every event for the same reason. Nothing more is parked.",
         f"{WORDS} Undo the change of the tables that led to it. {AGAIN}"),
@@ -348,7 +355,7 @@ RULES: Final[tuple[Rule[Figures], ...]] = (
         "here* for those that should be enabled.", lambda f: f.organizations.disabled_here_since),
     Rule(C.WRITE_BACKS_FAILING, W, lambda f: f.waiting.write_backs_failing,
         "WorkOS did not take the ids of {f.waiting.write_backs_failing:organization} for an hour.",
-        "Read the error in the admin, under external_id write-backs. If WorkOS refuses the API "
+        "Read the error in the admin, under Write-backs of external_id. If WorkOS refuses the API "
         "key, it may read and not write: create one that may. Then choose *Try again now*.",
         lambda f: f.waiting.write_backs_since, lambda f: f.waiting.write_back_error, UNREAD),
     Rule(C.WEBHOOKS_REFUSED, W, lambda f: f.requests.refused_webhooks >= LEAST_REFUSED_WEBHOOKS
@@ -368,7 +375,7 @@ RULES: Final[tuple[Rule[Figures], ...]] = (
         "WorkOS refuses to list events of these types: {f.coverage.refused_types}. The others go "
         "on, and these are tried again daily.",
         "If the environment does not have that feature, take the resource out of WORKOS_RESOURCES "
-        f"and restart the worker: {RESTART}.", causes=UNREAD),
+        f"and restart the worker: {RESTART}.", lambda f: f.coverage.refused_since, causes=UNREAD),
     Rule(C.RESOURCES_NOT_COVERED, W, lambda f: f.coverage.uncovered,
         "These resources are followed, and not listed in full yet: {f.coverage.uncovered}.",
         "The worker lists them by itself. If this stays, `manage.py reconcile_workos` lists them "
@@ -376,14 +383,14 @@ RULES: Final[tuple[Rule[Figures], ...]] = (
     Rule(C.SNAPSHOT_INCOMPLETE, W, lambda f: f.cursor.last_failed,
         "PostgreSQL refused to write {f.cursor.last_failed:organization} in the last snapshot.",
         f"{WORDS} Find what refuses it (a column, a constraint, a trigger of another program), "
-        "repair it, and choose *Take a snapshot now* there.",
-        detail=lambda f: f.cursor.snapshot_trouble),
+        "repair it, and choose *Take a snapshot now* there.", noted_at,
+        lambda f: f.cursor.snapshot_trouble),
     Rule(C.SNAPSHOT_INCOMPLETE, W, lambda f: f.cursor.snapshot_trouble,
         "The last snapshot of all organizations did not complete.",
         f"{WORDS} Repair it, and choose *Take a snapshot now* there. If too many are deleted, "
         "`manage.py reconcile_workos --dry-run --max-disable 100%` lists them, and the same "
-        "without `--dry-run` disables them.",
-        detail=lambda f: f.cursor.snapshot_trouble, causes=UNREAD - {C.CURSOR_LOST}),
+        "without `--dry-run` disables them.", noted_at,
+        lambda f: f.cursor.snapshot_trouble, UNREAD - {C.CURSOR_LOST}),
     Rule(C.SNAPSHOT_OLD, W,
         lambda f: f.elapsed(f.cursor.reconciled_at) > LONGEST_SINCE_SNAPSHOT
             and not f.cursor.is_reconciling,

@@ -103,9 +103,8 @@ def full_text(found: Reconciliation, ledger: Mapping[str, int], *, dry: bool) ->
 
 
 def _all_changes(found: Reconciliation) -> list[Change]:
-    reports = [found.snapshot, *(one.report for one in found.resources)]
     return sorted(
-        (change for report in reports for change in report.changes),
+        (change for report in found.reports for change in report.changes),
         key=lambda change: change.order,
     )
 

@@ -69,9 +69,10 @@ def _text(help_text: str = "") -> "models.TextField[str | None, str | None]":
     return models.TextField(null=True, blank=True, help_text=help_text)
 
 
-def _related(model: str) -> "models.ForeignKey[Any, Any]":
+def _related(model: str, name: str) -> "models.ForeignKey[Any, Any]":
     return models.ForeignKey(
         model,
+        verbose_name=name,
         null=True,
         blank=True,
         on_delete=models.DO_NOTHING,
@@ -137,7 +138,7 @@ class WorkOSUser(PersonalResource):
     email_verified = models.BooleanField(null=True, blank=True)
     first_name = _text()
     last_name = _text()
-    external_id = _text()
+    external_id = models.TextField("WorkOS external_id", null=True, blank=True)
 
     class Meta:
         db_table = "workos_user"
@@ -176,7 +177,7 @@ class MembershipQuerySet(models.QuerySet["OrganizationMembership"]):
 class OrganizationMembership(PersonalResource):
     """A user's membership of an organization."""
 
-    workos_user = _related("WorkOSUser")
+    workos_user = _related("WorkOSUser", "WorkOS user")
     status = _text("As WorkOS says it: active, inactive, pending.")
     role_slugs = _texts("The slugs of its roles.")
 
@@ -216,7 +217,7 @@ class Invitation(PersonalResource):
 
     email = _text()
     state = _text("As WorkOS says it: pending, accepted, expired, revoked.")
-    accepted_user = _related("WorkOSUser")
+    accepted_user = _related("WorkOSUser", "accepted by")
     role_slug = _text()
     expires_at = TimeField(null=True, blank=True)
 
@@ -230,7 +231,7 @@ class Invitation(PersonalResource):
 class DirectoryUser(PersonalResource):
     """A user of a directory."""
 
-    workos_directory = _related("Directory")
+    workos_directory = _related("Directory", "directory")
     email = _text()
     state = _text("As WorkOS says it; only active gives access.")
     first_name = _text()
@@ -246,7 +247,7 @@ class DirectoryUser(PersonalResource):
 class DirectoryGroup(WorkOSResource):
     """A group of a directory."""
 
-    workos_directory = _related("Directory")
+    workos_directory = _related("Directory", "directory")
     name = _text()
 
     class Meta:
@@ -263,9 +264,9 @@ class DirectoryGroupMember(WorkOSResource):
     removed_at = TimeField(
         null=True, blank=True, help_text="When the user left the group; the row stays."
     )
-    workos_directory = _related("Directory")
-    workos_group = _related("DirectoryGroup")
-    workos_directory_user = _related("DirectoryUser")
+    workos_directory = _related("Directory", "directory")
+    workos_group = _related("DirectoryGroup", "group")
+    workos_directory_user = _related("DirectoryUser", "directory user")
 
     class Meta:
         db_table = "workos_directory_group_member"

@@ -37,6 +37,10 @@ class SyncCursor(models.Model):
     last_drift = models.IntegerField(
         db_default=0, help_text="How many organizations differed, and were repaired by it."
     )
+    last_changes = models.JSONField(
+        db_default=models.Value([], models.JSONField()),
+        help_text="Which organizations: the first 200.",
+    )
     snapshot_trouble = models.TextField(
         db_default="", blank=True, help_text="Why the last snapshot did not complete; or empty."
     )
@@ -185,7 +189,9 @@ class WorkOSEvent(models.Model):
         null=True, blank=True, help_text="WorkOS's id of the object it is about."
     )
     payload = models.TextField(
-        null=True, blank=True, help_text="What WorkOS sent; kept for parked events only."
+        null=True,
+        blank=True,
+        help_text="What WorkOS sent, of a parked event; a hash of it, of a dismissed one.",
     )
 
     objects = EventQuerySet.as_manager()
@@ -297,7 +303,8 @@ class ExternalIdWriteBack(models.Model):
     class Meta:
         db_table = "workos_external_id_write_back"
         required_db_vendor = "postgresql"
-        verbose_name = "external_id write-back"
+        verbose_name = "write-back of external_id"
+        verbose_name_plural = "write-backs of external_id"
         indexes = [models.Index(fields=["next_attempt_at"], name="workos_write_back_due")]
         permissions = [("retry_externalidwriteback", "Can try write-backs again now")]
 

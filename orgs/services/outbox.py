@@ -77,7 +77,7 @@ class WriteBackReport:
         if self.failed:
             errors.append(
                 f"{counted(self.failed, 'write-back')} failed and will be tried again; "
-                "see the external_id write-backs"
+                "see the write-backs of external_id"
             )
         if self.refused:
             errors.append(

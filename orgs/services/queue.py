@@ -1,13 +1,18 @@
 """Enqueues tasks by their dotted paths. What is true is in the tables: a task that is lost is one
 that the minute schedule enqueues again."""
 
+import json
 import logging
+from datetime import datetime
+from typing import Any
 
 from django.db import Error as DatabaseError
 from django_q.brokers import get_broker
+from django_q.models import Task
 from django_q.tasks import async_task
 
 from orgs.db.errors import without_detail
+from orgs.domain.naming import one_line
 
 logger = logging.getLogger(__name__)
 
@@ -17,6 +22,7 @@ PRUNE = "orgs.tasks.prune"
 RECONCILE = "orgs.tasks.reconcile"
 RECOVER = "orgs.tasks.recover"
 COVER = "orgs.tasks.cover"
+DRY_RUN = "orgs.tasks.dry_run"
 
 #: Seconds. A full reconcile is long: it has its own limit, and a lease, because django-q2 delivers
 #: a task again that runs for longer than the cluster's ``retry``.
@@ -37,6 +43,15 @@ def queue_length() -> int | None:
     return length
 
 
+def last_dry_run() -> tuple[datetime, dict[str, Any]] | None:
+    """Return when the last dry run of the admin's ended, and what it found."""
+    task = Task.objects.filter(func=DRY_RUN).order_by("-stopped").first()
+    if task is None:
+        return None
+    failed = {"errors": [one_line(task.result)]}
+    return task.stopped, json.loads(task.result) if task.success else failed
+
+
 def enqueue(task: str) -> bool:
     """Enqueue ``task``; return False, and log why, if that fails. Never raises.
 
@@ -46,12 +61,14 @@ def enqueue(task: str) -> bool:
         # Whatever Q_CLUSTER['sync'] says: a task that runs here would run inside the caller's
         # transaction.
         options: dict[str, object] = {"sync": False}
-        if task in (RECONCILE, RECOVER, COVER):
+        if task in (RECONCILE, RECOVER, COVER, DRY_RUN):
             options["timeout"] = RECONCILE_TIMEOUT
+        if task == DRY_RUN:
+            options["save"] = True  # whatever Q_CLUSTER['save_limit'] says
         async_task(task, q_options=options)
-    except Exception as error:
-        logger.exception(
-            "could not enqueue %s; the minute schedule will", task, exc_info=without_detail(error)
-        )
+    except Exception as error:  # noqa: BLE001 - each broker has exceptions of its own
+        # A queue that is down is no news for a traceback.
+        said = f"{type(error).__name__}: {without_detail(error)}"
+        logger.error("could not enqueue %s; the minute schedule will: %s", task, said)  # noqa: TRY400
         return False
     return True

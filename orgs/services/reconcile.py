@@ -98,8 +98,7 @@ class Reconciliation:
         return not (
             self.events.moved_rows
             or self.events.waiting
-            or self.snapshot.found_drift
-            or any(one.report.found_drift for one in self.resources)
+            or any(report.found_drift for report in self.reports)
             or self.lost
             or self.due_write_backs
             or self.write_backs.pushed
@@ -107,10 +106,14 @@ class Reconciliation:
         )
 
     @property
+    def reports(self) -> list[Report]:
+        """What became of each resource, organizations first."""
+        return [self.snapshot, *(one.report for one in self.resources)]
+
+    @property
     def errors(self) -> list[str]:
         """Why not everything is repaired; empty if it is."""
-        reports = [self.snapshot, *(one.report for one in self.resources)]
-        errors = [text for one in reports for text in (*one.errors, *failures(one))]
+        errors = [text for one in self.reports for text in (*one.errors, *failures(one))]
         return errors + self.events.errors + self.write_backs.errors
 
 
@@ -287,7 +290,7 @@ class _FullRun:
             _note_incomplete(one_line(errors[0]), kind, failed)
             return
         try:
-            note_reconciled(self.began_at, drift=len(self.report.drift))
+            note_reconciled(self.began_at, self.report.drift)
         except DatabaseError as error:
             if not is_passing(error):
                 raise

@@ -10,6 +10,7 @@ from functools import partial
 from uuid import uuid4
 
 from django.db import DatabaseError
+from django.db.models import Func, TextField
 from django.db.models.functions import Now
 
 from orgs import workos
@@ -407,7 +408,12 @@ def replay_all_parked(
 
 
 def dismiss_parked(event_ids: list[str]) -> int:
-    """Mark parked events as seen and done with; return how many were parked."""
+    """Mark parked events as seen and done with; return how many were parked.
+
+    The error stays, and a hash of the payload in its place.
+    """
     parked = WorkOSEvent.objects.parked().filter(id__in=event_ids)
+    sha256 = "'sha256:' || encode(sha256(convert_to(%(expressions)s, 'UTF8')), 'hex')"
+    hashed = Func("payload", template=sha256, output_field=TextField())
     with bounded_transaction():
-        return parked.update(outcome=Outcome.DISMISSED, processed_at=Now(), error="", payload=None)
+        return parked.update(outcome=Outcome.DISMISSED, processed_at=Now(), payload=hashed)

@@ -27,7 +27,7 @@ from orgs.db.errors import describe, is_passing, sqlstate, without_detail
 from orgs.db.leases import Lease, clear_enqueued
 from orgs.db.transactions import bounded_transaction
 from orgs.domain.naming import one_line
-from orgs.domain.status import ReadError
+from orgs.domain.status import ReadError, in_words
 from orgs.domain.types import Change, EventPage, Outcome, Position, Report
 from orgs.models import WorkOSEvent
 from orgs.services.apply import Mode, WritesRefused, apply
@@ -350,6 +350,9 @@ def _drain(report: DrainReport, deadline: float | None = None, *, patience: floa
         _verify_environment(start.position, patience)
         try:
             _drain_from(start, report, deadline, patience)
+            if start.failing_since is not None:
+                span = in_words(start.now - start.failing_since)
+                logger.info("the stream is read again, after %s of failed reads", span)
         except TypesRefused as refusal:
             note_refused(refusal.types)
         except CursorLost as lost:
@@ -392,6 +395,9 @@ def _apply(page: EventPage, report: DrainReport, mode: Mode) -> Report:
     )
     applied = apply(batch, mode)
     report.add(applied)
+    if applied.moved_rows:
+        counts = ", ".join(f"{outcome} {n}" for outcome, n in sorted(applied.counts.items()))
+        logger.info("applied a page, events: %d; %s", len(page.observations), counts)
     if applied.interrupted_by is not None:
         raise applied.interrupted_by
     return applied

@@ -9,7 +9,7 @@ from orgs import workos
 from orgs.conf import sync_settings
 from orgs.db import sql
 from orgs.db.cursor import ensure_cursor
-from orgs.db.errors import without_detail
+from orgs.db.errors import describe
 from orgs.db.leases import Lease, is_drain_expected
 from orgs.db.transactions import bounded_transaction, execute_alone
 from orgs.domain.resources import event_types
@@ -82,7 +82,5 @@ def _enqueue_unless_expected() -> None:
             with bounded_transaction(at_most=_LONGEST_WAIT):
                 enqueue(SYNC_EVENTS)
     except DatabaseError as error:
-        logger.exception(
-            "a webhook enqueued no drain; the minute schedule will",
-            exc_info=without_detail(error),
-        )
+        said = describe(error)
+        logger.error("a webhook enqueued no drain; the minute schedule will: %s", said)  # noqa: TRY400

@@ -10,7 +10,7 @@ from django import template
 from django.db import connection
 from django.http import HttpRequest
 from django.template.context import RequestContext
-from django.urls import reverse
+from django.urls import NoReverseMatch, reverse
 from django.utils.html import conditional_escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 
@@ -23,8 +23,8 @@ register = template.Library()
 _MARKED = re.compile(r"`([^`]+)`|\*([^*]+)\*")
 
 
-def _may_view(request: HttpRequest, model: str) -> bool:
-    return any(request.user.has_perm(f"orgs.{verb}_{model}") for verb in ("view", "change"))
+def _may_view(request: HttpRequest, model: str, app: str = "orgs") -> bool:
+    return any(request.user.has_perm(f"{app}.{verb}_{model}") for verb in ("view", "change"))
 
 
 @register.inclusion_tag("admin/orgs/sync_status_line.html", takes_context=True)
@@ -47,13 +47,14 @@ def headline(status: Status) -> str:
 
 
 @register.simple_tag(takes_context=True)
-def rows(context: RequestContext, text: str, model: str, query: str) -> str:
+def rows(context: RequestContext, text: Any, model: str, query: str, app: str = "orgs") -> str:
     """Return a link to these rows of a table; the text alone if the person may not see them."""
-    if not _may_view(context["request"], model):
-        return text
-    return format_html(
-        '<a href="{}?{}">{}</a>', reverse(f"admin:orgs_{model}_changelist"), query, text
-    )
+    if not _may_view(context["request"], model, app):
+        return conditional_escape(text)
+    with suppress(NoReverseMatch):  # the admin does not show that table
+        url = reverse(f"admin:{app}_{model}_changelist")
+        return format_html('<a href="{}?{}">{}</a>', url, query, text)
+    return conditional_escape(text)
 
 
 @register.filter

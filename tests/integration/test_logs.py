@@ -7,10 +7,15 @@ import pty
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pytest_django import Settings
 
+import orgs
 from gram_sync.logs import JsonFormatter
+from orgs.conf import described
+from orgs.management.commands import sync_worker
 from orgs.models import WorkOSEvent
 from orgs.services.stream import drain_and_wait
 from orgs.testing import FakeWorkOS
@@ -34,22 +39,95 @@ def test_a_parked_event_says_which_and_of_whom(
 
 
 @pytest.mark.usefixtures("database")
+def test_a_page_that_moved_rows_is_a_line_and_a_poll_is_none(
+    workos: FakeWorkOS, caplog: pytest.LogCaptureFixture
+) -> None:
+    drain_and_wait()
+    caplog.clear()
+    for name in ("Acme", "Bolt"):
+        workos.create_organization(name=name)
+
+    with caplog.at_level(logging.INFO, logger="orgs"):
+        drain_and_wait()
+        drain_and_wait()
+
+    assert [r.message for r in caplog.records] == ["applied a page, events: 2; created 2"]
+
+
+@pytest.mark.usefixtures("database")
+def test_when_an_error_of_reads_began_and_when_it_was_over_is_logged(
+    workos: FakeWorkOS, caplog: pytest.LogCaptureFixture
+) -> None:
+    drain_and_wait()
+    caplog.clear()
+    workos.misbehave("status", path="/events", status=503, times=2)
+
+    with caplog.at_level(logging.INFO, logger="orgs"):
+        for _ in range(4):
+            drain_and_wait()
+
+    began, over = (record.message for record in caplog.records)
+    assert began.startswith("the stream could not be drained: ")
+    assert over == "the stream is read again, after 0 seconds of failed reads"
+
+
+def test_a_process_says_what_it_works_with_and_no_secret(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, sync_setting: Any
+) -> None:
+    sync_setting(BASE_URL="https://user:secret@workos.example:8443/v1", RESOURCES=("role",))
+    database = {"HOST": "db.example", "PORT": 6432, "NAME": "gram", "PASSWORD": "secret"}
+    monkeypatch.setitem(settings.DATABASES, "default", database)
+
+    assert described() == (
+        f"release {orgs.__version__}, database gram at db.example:6432, "
+        "WorkOS at https://workos.example:8443/v1, resources organization, role"
+    )
+
+
+def test_the_web_process_says_so_when_it_starts(workos: FakeWorkOS) -> None:
+    command = [sys.executable, "-c", "import gram_sync.wsgi"]
+    environment = environment_for(workos, LOG_LEVEL="INFO")
+
+    done = subprocess.run(
+        command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=True
+    )
+
+    (line,) = map(json.loads, done.stderr.splitlines())
+    assert line["message"].startswith(f"the web process starts: release {orgs.__version__}, ")
+
+
+def test_the_worker_says_so_when_it_starts(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def end(*_: object) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr("orgs.services.worker.Watch.begin", lambda _: None)
+    monkeypatch.setattr(sync_worker, "_running_cluster", end)
+
+    with caplog.at_level(logging.INFO, logger="orgs"), pytest.raises(SystemExit):
+        sync_worker.Command().handle()
+
+    assert [r.message for r in caplog.records] == [f"the worker starts: {described()}"]
+
+
+@pytest.mark.usefixtures("database")
 def test_all_is_quiet_when_all_is_well_and_logged_at_debug(
     workos: FakeWorkOS, caplog: pytest.LogCaptureFixture
 ) -> None:
     drain_and_wait()
     caplog.clear()  # of what is said once, about what is read
     acme = workos.create_organization(name="Acme")
-    with caplog.at_level(logging.INFO, logger="orgs"):
-        drain_and_wait()
-    assert caplog.records == []
+    drain_and_wait()
+    assert [record for record in caplog.records if record.levelno > logging.INFO] == []
 
     workos.update_organization(acme["id"], name="Ajax")
     with caplog.at_level(logging.DEBUG, logger="orgs"):
         drain_and_wait()
 
-    outcomes = [getattr(record, "outcome", None) for record in caplog.records]
-    assert outcomes == ["updated"]
+    debug = [record for record in caplog.records if record.levelno == logging.DEBUG]
+    assert [getattr(record, "outcome", None) for record in debug] == ["updated"]
 
 
 def test_json_is_for_pipes_and_lines_are_for_terminals(workos: FakeWorkOS) -> None:

@@ -17,6 +17,7 @@ from django.db import Error as DatabaseError
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+import orgs
 from orgs.db.cursor import read_cursor
 from orgs.db.errors import describe
 from orgs.domain.naming import is_storable, one_line
@@ -58,6 +59,9 @@ class Command(BaseCommand):
     )
     # It needs less than the web process does, and says itself, in one line, what is missing.
     requires_system_checks: list[str] = []
+
+    def get_version(self) -> str:
+        return orgs.__version__
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         _add_what(parser)

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandError
 
-from orgs.conf import least_task_timeout, sync_settings
+from orgs.conf import described, least_task_timeout, sync_settings
 from orgs.services.worker import Watch
 
 logger = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ class Command(BaseCommand):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._note_stop)
         watch = Watch()
+        logger.info("the worker starts: %s", described())
         while True:
             watch.begin()
             with _running_cluster() as cluster:

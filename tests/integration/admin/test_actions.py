@@ -1,5 +1,6 @@
 """Every action: who may take it, that it asks first, what it says, and what it leaves behind."""
 
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from orgs.models import (
     WorkOSConflict,
     WorkOSEvent,
 )
-from orgs.services.queue import RECONCILE, SYNC_EVENTS
+from orgs.services.queue import DRY_RUN, RECONCILE, SYNC_EVENTS
 from orgs.testing import FakeWorkOS
 from tests.admin_pages import (
     CONFLICTS,
@@ -31,6 +32,7 @@ from tests.admin_pages import (
     a_parked_event,
     a_write_back,
     asks,
+    carry_out,
     choose,
     confirm,
     durable,
@@ -63,6 +65,7 @@ ON_ROWS = [
 WITH_PAGES = [
     pytest.param(CURSOR, "drain/", "drain_synccursor", id="drain"),
     pytest.param(CURSOR, "snapshot/", "snapshot_synccursor", id="snapshot"),
+    pytest.param(CURSOR, "dry-run/", "snapshot_synccursor", id="dry run"),
     pytest.param(EVENTS, "replay-all/", "replay_workosevent", id="replay all"),
 ]
 
@@ -203,7 +206,8 @@ def test_an_action_with_a_page_is_offered_asks_and_then_does(
     answer = client.post(table + page, fields_of(question), follow=True)
 
     pages = [str(each.values[1]) for each in WITH_PAGES]
-    assert [each for each in pages if f'href="{table}{each}"' in listing] == [page]
+    offered = [each for each in pages if f'href="{table}{each}"' in listing]
+    assert offered == ([page] if "snapshot" not in permission else ["snapshot/", "dry-run/"])
     assert asks(question)
     assert asked == before
     assert state() != before
@@ -211,8 +215,12 @@ def test_an_action_with_a_page_is_offered_asks_and_then_does(
     assert [level for level, _ in said(answer)] == ["success"]
     assert LogEntry.objects.get().object_id == ("event_1" if table == EVENTS else "organizations")
     if table == CURSOR:
-        task = {"drain/": SYNC_EVENTS, "snapshot/": RECONCILE}[page]
+        task = {"drain/": SYNC_EVENTS, "snapshot/": RECONCILE, "dry-run/": DRY_RUN}[page]
         assert [queued.task["func"] for queued in OrmQ.objects.all()] == [task]
+        # The project saves no results but this one, which the status page shows.
+        assert [queued.task.get("save") for queued in OrmQ.objects.all()] == [
+            True if page == "dry-run/" else None
+        ]
         # As in earlier releases.
         assert client.get(f"{table}ring/{page}").status_code == 200
 
@@ -239,7 +247,7 @@ def test_an_action_with_a_page_is_offered_asks_and_then_does(
             "replay",
             "event_1 event_4",
             [
-                "<td>About org_3; parked: data.name is wrong</td>",
+                "<td>Parked: data.name is wrong</td>",
                 "<td>Not parked any more: nothing happens</td>",
             ],
         ),
@@ -324,6 +332,41 @@ def test_the_ticked_rows_alone_are_acted_on_and_many_are_counted(more_events: Fa
     assert said(answer) == [("success", f"Dismissed: {', '.join(ids[:5])} and 3 more")]
     assert LogEntry.objects.count() == 8
     assert WorkOSEvent.objects.parked().count() == 3
+
+
+def test_the_page_that_asks_names_counts_and_not_fifty_ids(more_events: FakeWorkOS) -> None:
+    ids = [f"event_{number}" for number in range(10, 18)]
+    for id_ in ids:
+        a_parked_event(id_)
+
+    client = a_client("dismiss_workosevent")
+    question = choose(client, EVENTS, "dismiss", *ids, "event_4").content.decode()
+
+    assert "<h1>Dismiss: 9 WorkOS events</h1>" in question
+    assert '<th scope="row">8 WorkOS events</th><td>Parked: data.name is wrong</td>' in question
+    assert "Not parked any more: nothing happens" in question
+    assert "This can&#x27;t be undone." in question
+    assert not [id_ for id_ in ids if f">{id_}<" in question]
+
+
+PAYLOAD = b'{"name": null}'
+
+
+def test_a_dismissed_event_keeps_its_error_and_a_hash_of_its_payload(rows: FakeWorkOS) -> None:
+    client = a_client("dismiss_workosevent")
+    a_parked_event("event_2", payload=None)
+
+    carry_out(client, EVENTS, "dismiss", "event_1", "event_2")
+
+    hashed = f"sha256:{sha256(PAYLOAD).hexdigest()}"
+    events = WorkOSEvent.objects.order_by("pk").values_list("outcome", "error", "payload")
+    assert [*events] == [
+        (Outcome.DISMISSED, "data.name is wrong", hashed),
+        (Outcome.DISMISSED, "data.name is wrong", None),
+    ]
+    page = read(client, f"{EVENTS}event_5F1/change/")
+    assert "Why it was parked" in page
+    assert hashed in page
 
 
 def test_a_button_leads_back_to_the_row_and_keeps_the_lists_filters() -> None:

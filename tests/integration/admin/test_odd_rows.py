@@ -1,5 +1,6 @@
 """No page breaks on a question that a browser can ask, nor on a row that another program wrote."""
 
+import json
 import re
 
 import pytest
@@ -45,6 +46,9 @@ TEXTS = [
 ]
 
 
+MEMBERSHIPS = "/admin/orgs/organizationmembership/"
+
+
 def write_row(table: str, **columns: str) -> None:
     """A row as another program would write it."""
     names, marks = ", ".join(columns), ", ".join(["%s"] * len(columns))
@@ -66,14 +70,19 @@ def write_one_of_each(text: str, moment: str = "2026-01-15") -> None:
     times = dict.fromkeys(("found_at", "last_seen_at", "acknowledged_at"), moment)
     texts = dict.fromkeys(("organization_id", "workos_organization_id", "kind", "reason"), text)
     write_row("workos_conflict", **texts, **times)
+    times = dict.fromkeys(("workos_updated_at", "deleted_at", "synced_at"), moment)
+    texts = dict.fromkeys(("workos_id", "workos_organization_id", "workos_user_id", "status"), text)
+    data = json.dumps({"a": text})
+    write_row("workos_organization_membership", **texts, **times, data=data)
     times = dict.fromkeys(("last_event_at", "draining_until", "reconciled_at"), moment)
     texts = dict.fromkeys(("last_event_id", "last_error", "snapshot_trouble"), text)
     write_row("workos_sync_cursor", stream="organizations", **texts, **times)
 
 
 def pages(key: str) -> list[str]:
-    rows = [f"{table}{quote(key)}/" for table in LISTS if key]
-    return ["/admin/", *LISTS, CURSOR, f"{CURSOR}organizations/change/"] + [
+    tables = [*LISTS, MEMBERSHIPS]
+    rows = [f"{table}{quote(key)}/" for table in tables if key]
+    return ["/admin/", *tables, CURSOR, f"{CURSOR}organizations/change/"] + [
         f"{row}{page}/" for row in rows for page in ("change", "history")
     ]
 
@@ -149,7 +158,7 @@ def test_saving_leaves_control_characters_as_they_are() -> None:
 # Whatever can be asked for ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("table", [*LISTS, CURSOR])
+@pytest.mark.parametrize("table", [*LISTS, CURSOR, MEMBERSHIPS])
 @pytest.mark.parametrize(
     "rest",
     [

@@ -1,7 +1,9 @@
 """The page of the sync status, and the line at the head of the admin that leads there."""
 
+import json
 import re
 from datetime import UTC, datetime, timedelta
+from html import unescape
 from typing import Any
 
 import pytest
@@ -9,14 +11,17 @@ from django.contrib.admin import AdminSite, site
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.template import RequestContext, Template
-from django.test import RequestFactory
-from django_q.models import Schedule
+from django.test import Client, RequestFactory
+from django_q.models import Schedule, Task
 
+from orgs import tasks
 from orgs.admin import SyncCursorAdmin
 from orgs.domain import status
 from orgs.domain.types import Outcome
-from orgs.models import SyncCursor
+from orgs.models import Connection, Organization, SyncCursor
+from orgs.services.queue import DRY_RUN
 from orgs.templatetags.orgs_admin import ago, marked
+from orgs.testing import FakeWorkOS
 from tests.admin_pages import (
     CONFLICTS,
     CURSOR,
@@ -99,17 +104,107 @@ def test_what_waits_is_counted_and_leads_to_its_rows() -> None:
 
     page = read(a_client(), CURSOR)
 
-    for row in (
-        f'{EVENTS}?outcome=unseen">Announced by a webhook, not yet read from the stream 2 30 sec',
-        f'{EVENTS}?outcome=parked">Parked, for a person 0',
-        f'{OUTBOX}?state=waiting">Write-backs: ids that WorkOS does not know yet 0',
-        f'{CONFLICTS}?acknowledged=no">Conflicts, for a person 0',
-        f'{ORGANIZATIONS}?disabled=here">Organizations disabled here that live in WorkOS 1 2 min',
-        f'{ORGANIZATIONS}?linked=yes&amp;disabled=no">Linked to WorkOS 0',
+    for url, number, text in (
+        (
+            f"{EVENTS}?outcome=unseen",
+            2,
+            "Announced by a webhook, not yet read from the stream 2 30",
+        ),
+        (f"{EVENTS}?outcome=parked", 0, "Parked, for a person 0"),
+        (f"{OUTBOX}?state=waiting", 0, "Write-backs: ids that WorkOS does not know yet 0"),
+        (f"{CONFLICTS}?acknowledged=no", 0, "Conflicts, for a person 0"),
+        (f"{ORGANIZATIONS}?disabled=here", 1, "disabled here that live in WorkOS 1 2 min"),
+        (f"{ORGANIZATIONS}?linked=yes&amp;disabled=no", 0, "Linked to WorkOS 0"),
+        (f"{EVENTS}?processed=day&amp;webhook=came", 0, "Webhooks: 0 events were announced"),
+        (f"{CURSOR}organizations/change/", 0, "Reads that failed since the last good one 0"),
     ):
-        url, _, text = row.partition('">')
-        assert f'href="{url}">' in page
+        assert f'href="{url}">{number}</a>' in page
         assert text in text_of(page)
+
+
+def test_the_page_reads_itself_again() -> None:
+    assert '<meta http-equiv="refresh" content="30">' in read(a_client(), CURSOR)
+
+
+def test_queued_tasks_are_linked_to_whom_may_see_them(admin_client: Client) -> None:
+    queued = 'href="/admin/django_q/ormq/?">0</a>'
+
+    assert queued in read(admin_client, CURSOR)
+    assert queued not in read(a_client(), CURSOR)
+
+
+def test_each_resource_is_counted_with_its_last_listing(sync_setting: Any) -> None:
+    sync_setting(RESOURCES=("connection", "role"))
+    now = datetime.now(UTC)
+    listed = {"connection": (now - minutes(5)).isoformat()}
+    SyncCursor.objects.update(event_types=[], covered=["connection"], listed_at=listed)
+    Connection.objects.create(workos_id="conn_1")
+    Connection.objects.create(workos_id="conn_2", deleted_at=now)
+
+    page = read(a_client(), CURSOR)
+
+    assert "Connections 1 1 5 minutes ago" in text_of(page)
+    assert "Roles 0 0 Not covered yet" in text_of(page)
+    assert 'href="/admin/orgs/connection/?deleted=no">1</a>' in page
+    assert "Memberships" not in text_of(page).partition("The other resources")[2]
+
+
+@durable
+def test_what_a_snapshot_repaired_and_what_one_would_repair_is_listed(
+    workos: FakeWorkOS, sync_setting: Any
+) -> None:
+    sync_setting(HOLD_BACK_WINDOW=0.0)
+    workos.create_organization(id="org_1", external_id="gram-1", name="New")
+    tasks.sync_events()
+    Organization.objects.update(name="Old")
+    change = 'updated gram-1 (org_1): name: "Old" → "New"'
+    Task.objects.create(
+        id="1",
+        name="1",
+        func=DRY_RUN,
+        success=True,
+        started=NOON,
+        stopped=NOON,
+        result=tasks.dry_run(),
+    )
+    before = unescape(text_of(read(a_client(), CURSOR)))
+
+    tasks.reconcile()
+    page = read(a_client(), CURSOR)
+    blind = read(a_client(sees="synccursor"), CURSOR)
+
+    assert f"1 row would be repaired. Organization Change gram-1 {change}" in before
+    assert "What the last snapshot repaired" not in before
+    assert '<a href="#repaired">1 organization</a>' in page
+    repaired = unescape(text_of(page)).partition("What the last snapshot repaired")[2]
+    assert repaired.startswith(f" Organization Change gram-1 {change}")
+    assert f'<a href="{ORGANIZATIONS}gram-1/change/">gram-1</a>' in page
+    assert "gram-1" not in blind
+
+
+def test_a_dry_run_that_failed_says_so() -> None:
+    a_task = {"name": "1", "func": DRY_RUN, "started": NOON}
+    Task.objects.create(
+        id="1", success=True, stopped=NOON, result='{"errors": [], "count": 7}', **a_task
+    )
+    Task.objects.create(
+        id="2", success=False, stopped=NOON + minutes(1), result="no space\n  left", **a_task
+    )
+
+    page = text_of(read(a_client(), CURSOR))
+
+    assert "It ended at 2026-01-15 12:01:00 UTC. no space left" in page
+
+
+@durable
+def test_a_dry_run_that_could_not_be_made_says_why(workos: FakeWorkOS) -> None:
+    workos.misbehave("status", status=401, path=None, times=None)
+    result = tasks.dry_run()
+    Task.objects.create(
+        id="1", name="1", func=DRY_RUN, success=True, started=NOON, stopped=NOON, result=result
+    )
+
+    assert json.loads(result)["errors"][0] in unescape(text_of(read(a_client(), CURSOR)))
 
 
 def test_the_last_day_is_drawn_and_is_there_as_a_table_too(settings: Any) -> None:

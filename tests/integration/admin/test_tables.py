@@ -1,5 +1,7 @@
 """What the admin shows of each table, and to whom: lists, filters, searches, rows' pages."""
 
+import re
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.db.models import QuerySet
 from django.test import Client, RequestFactory
+from django.test.utils import CaptureQueriesContext
 from django.urls import URLPattern, reverse
 from django_q.models import OrmQ
 from pytest_django import DjangoAssertNumQueries
@@ -38,6 +41,7 @@ from tests.admin_pages import (
     listed,
     page_of,
     read,
+    text_of,
 )
 from tests.builders import NOON, an_announcement, an_organization_row, minutes
 
@@ -70,6 +74,8 @@ def four_of_each() -> None:
     a_ledger_row("event_2", **deleted, outcome=Outcome.DISABLED, announced_at=NOON)
     an_announcement("event_3")
     a_ledger_row("event_4", announced_at=NOON, outcome=Outcome.MISSING)
+    now = datetime.now(UTC)
+    a_parked_event("event_9", processed_at=now - minutes(1), announced_at=now)
     claimed = {"kind": ConflictKind.ROW_CLAIMED, "reason": "claims", "organization_id": "gram-9"}
     a_conflict("org_1", **claimed, found_at=NOON - minutes(1), acknowledged_at=NOON)
     a_conflict("org_2", found_at=NOON)
@@ -91,17 +97,21 @@ def four_of_each() -> None:
         (ORGANIZATIONS, "disabled=here", "here"),
         (ORGANIZATIONS, "disabled=no", "bare pending"),
         (ORGANIZATIONS, "write_back=yes", "linked pending"),
-        (ORGANIZATIONS, "write_back=no", "bare here"),
         (ORGANIZATIONS, "linked=yes&disabled=no", "pending"),
         (ORGANIZATIONS, "linked=nonsense", "bare here linked pending"),
-        (EVENTS, "", "event_4 event_3 event_2 event_1"),
+        (EVENTS, "", "event_9 event_4 event_3 event_2 event_1"),
         (EVENTS, "outcome=unseen", "event_3"),
         (EVENTS, "outcome=disabled", "event_2"),
-        (EVENTS, "outcome=nonsense", "event_4 event_3 event_2 event_1"),
+        (EVENTS, "outcome=nonsense", "event_9 event_4 event_3 event_2 event_1"),
         (EVENTS, "type=organization.deleted", "event_2"),
+        (EVENTS, "outcome=parked", "event_9"),
         (EVENTS, "type=other", "event_1"),
         (EVENTS, "webhook=none", "event_1"),
         (EVENTS, "webhook=alone", "event_4"),
+        (EVENTS, "webhook=came", "event_9 event_4 event_3 event_2"),
+        (EVENTS, "webhook=late", "event_9"),
+        (EVENTS, "processed=day", "event_9"),
+        (EVENTS, "reason=data.name", "event_9"),
         (EVENTS, "q=t_1", "event_1"),
         (EVENTS, "q=org_2", "event_2"),
         (EVENTS, "q=gram-1", "event_1"),
@@ -109,7 +119,6 @@ def four_of_each() -> None:
         (OUTBOX, "state=waiting", "linked"),
         (OUTBOX, "state=conflict", "pending"),
         (OUTBOX, "q=org_2", "pending"),
-        (OUTBOX, "q=Umbrella", "linked"),
         (OUTBOX, "q=pend", "pending"),
         (CONFLICTS, "", "org_2 org_1"),
         (CONFLICTS, "kind=row_claimed", "org_1"),
@@ -166,7 +175,7 @@ def test_a_list_reads_its_first_page_in_the_order_of_an_index(url: str, index: s
 @pytest.mark.parametrize(
     ("url", "query"),
     [
-        (ORGANIZATIONS, "write_back=no"),
+        (ORGANIZATIONS, "linked=no"),
         (ORGANIZATIONS, "disabled=here&o=1"),
         (ORGANIZATIONS, "disabled=here&o=-2"),
         (EVENTS, "type=other"),
@@ -176,6 +185,41 @@ def test_a_list_reads_its_first_page_in_the_order_of_an_index(url: str, index: s
 def test_a_filtered_list_never_walks_through_an_index_for_a_few_rows(url: str, query: str) -> None:
     # As PostgreSQL would for fifty rows if it took them to be frequent.
     assert "Sort" in plan_of(url, query)
+
+
+@pytest.mark.usefixtures("four_of_each")
+@pytest.mark.parametrize(
+    ("url", "columns"),
+    [
+        (ORGANIZATIONS, {"slug", "id", "workos_id"}),
+        (EVENTS, {"id"}),
+        (OUTBOX, {"next_attempt_at"}),
+        (CONFLICTS, {"workos_organization_id"}),
+    ],
+)
+def test_a_list_can_be_sorted_by_what_has_an_index_alone(url: str, columns: set[str]) -> None:
+    page = read(a_client(), url)
+
+    assert {*re.findall(r'class="sortable column-(\w+)', page)} == columns
+
+
+@pytest.mark.parametrize("query", ["o=2", "o=-3"])
+def test_a_sorted_list_reads_its_first_page_in_the_order_of_an_index(query: str) -> None:
+    assert "Presorted Key" in plan_of(ORGANIZATIONS, query)
+
+
+@pytest.mark.usefixtures("four_of_each")
+@pytest.mark.parametrize(
+    ("url", "query"), [(ORGANIZATIONS, "write_back=yes"), (OUTBOX, "q=org"), (OUTBOX, "q=gram")]
+)
+def test_no_filter_and_no_search_joins_two_large_tables(url: str, query: str) -> None:
+    client = a_client()
+    with CaptureQueriesContext(connection) as asked:
+        client.get(f"{url}?{query}")
+
+    statements = [each["sql"] for each in asked if "write_back" in each["sql"]]
+    assert statements
+    assert not [text for text in statements if "JOIN" in text]
 
 
 @pytest.mark.parametrize("url", LISTS)
@@ -190,8 +234,9 @@ def test_no_list_offers_what_would_read_a_large_table_whole(
         a_conflict(id_)
     client = a_client()
 
-    # Session, user, two for permissions; the count, the page, and perhaps what belongs to it.
-    with django_assert_num_queries(6 + (url in (ORGANIZATIONS, OUTBOX))):
+    # Session, user, two for permissions; the count, the page, and perhaps what belongs to it, or
+    # why events are parked.
+    with django_assert_num_queries(6 + (url != CONFLICTS)):
         first = client.get(f"{url}?_facets=True")
     second, third = (client.get(f"{url}?p={page}") for page in (2, 3))
 
@@ -219,6 +264,43 @@ def test_times_have_one_form_on_every_page(one_of_each: list[Any], settings: Any
 
         assert "2026-01-15 13:00:00 CET" in page
         assert "Jan" not in page
+
+
+def test_parked_events_are_listed_with_organization_age_and_by_reason() -> None:
+    an_organization_row("gram-1", name="A & B", workos_id="org_1")
+    for number, error in enumerate(("b", "a", "<a> " * 100, "a")):
+        now = datetime.now(UTC)
+        a_parked_event(f"event_{number}", error=error, processed_at=now - minutes(125))
+
+    page = read(a_client(), f"{EVENTS}?outcome=parked")
+
+    assert page.count(f'<a href="{ORGANIZATIONS}gram-1/change/">A &amp; B</a>') == 4
+    assert page.count('<br><span class="quiet">2 hours ago</span>') == 4
+    reasons = re.findall(r'<a href="\?outcome=parked&amp;reason=[^"]+">\s*(\d+): ([^<]*)', page)
+    assert reasons[0] == ("2", "a\n") or reasons[0][1].strip() == "a"
+    assert len(reasons) == 3
+    assert max(len(reason) for _, reason in reasons) < 700
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({}, "It is about the row Acme"),
+        ({"workos_organization_id": "org_9"}, "No row here is linked to org_9"),
+        ({"workos_organization_id": None}, "It names nothing that could be asked for"),
+    ],
+)
+def test_a_parked_events_page_says_to_which_row_an_action_does_what(
+    columns: dict[str, Any], said: str
+) -> None:
+    an_organization_row("gram-1", name="Acme", workos_id="org_1")
+    event = a_parked_event(**columns)
+
+    page = text_of(read(a_client("dismiss_workosevent", "replay_workosevent"), page_of(event)))
+
+    places = [page.index(text) for text in ("data.name is wrong", "{ &quot;name&quot;", said)]
+    assert places == sorted(places)
+    assert places[-1] < page.index("Changes no row.")
 
 
 @pytest.mark.parametrize("number", range(len(TABLES)))
@@ -352,7 +434,7 @@ def test_no_page_is_shown_to_and_no_post_taken_from_staff_without_permissions(
 
     answers = {url: {client.get(url).status_code, client.post(url).status_code} for url in pages}
 
-    assert len(pages) == len(TABLES) * 5 + 3
+    assert len(pages) == len(TABLES) * 5 + 4
     assert all(codes == {403} for codes in answers.values()), answers
 
 

@@ -27,7 +27,7 @@ from orgs.db.cursor import (
     strings_by_name,
 )
 from orgs.domain.status import ReadError
-from orgs.domain.types import Position
+from orgs.domain.types import Change, Outcome, Position
 from orgs.models import SyncCursor
 from tests.builders import NOON, minutes
 from tests.concurrency import another_program, in_thread, wait_until_blocked
@@ -241,11 +241,13 @@ def test_what_a_reconcile_found_is_noted() -> None:
 
     note_incomplete("it is down", kind="unavailable", failed=2)
     incomplete = cursor()
-    note_reconciled(NOON, drift=3)
+    note_reconciled(NOON, [Change(f"gram-{n}", f"org_{n}", Outcome.UPDATED) for n in range(201)])
     completed = cursor()
 
     assert (incomplete.reconciled_at, incomplete.last_failed) == (None, 2)
     assert incomplete.snapshot_trouble.endswith(" UTC: it is down")
     assert (incomplete.snapshot_error_kind, completed.snapshot_error_kind) == ("unavailable", "")
-    assert (completed.reconciled_at, completed.last_drift, completed.last_failed) == (NOON, 3, 0)
+    assert (completed.reconciled_at, completed.last_drift, completed.last_failed) == (NOON, 201, 0)
+    assert completed.last_changes[0] == ["gram-0", "updated gram-0 (org_0): "]
+    assert len(completed.last_changes) == 200
     assert completed.snapshot_trouble == ""

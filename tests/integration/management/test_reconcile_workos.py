@@ -14,6 +14,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 
+import orgs
 from orgs.db.cursor import read_cursor
 from orgs.management.commands import reconcile_workos as command
 from orgs.models import (
@@ -52,6 +53,13 @@ def reconcile(*arguments: str) -> dict[str, Any]:
     out, _, code = run_command("--events-only", "--format", "json", *arguments)
     assert code == 0
     return json.loads(out)  # type: ignore[no-any-return]
+
+
+def test_its_version_is_the_releases(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command.Command().create_parser("manage.py", "reconcile_workos").parse_args(["--version"])
+
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"{orgs.__version__}\n")
 
 
 def a_day(workos: FakeWorkOS) -> None:

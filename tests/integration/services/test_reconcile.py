@@ -1325,7 +1325,7 @@ def test_a_write_back_that_failed_is_an_error_and_found_once(workos: FakeWorkOS)
     first, second, third = compared(), compared(), compared()
 
     assert first.errors == [
-        "1 write-back failed and will be tried again; see the external_id write-backs"
+        "1 write-back failed and will be tried again; see the write-backs of external_id"
     ]
     assert (first.in_sync, first.write_backs.failed, second.write_backs.pushed) == (False, 1, 1)
     assert (changes(second), third.in_sync) == ([("gram-1", "write_back")], True)

@@ -169,6 +169,7 @@ def test_a_resource_is_missing_once_it_is_followed_and_until_it_is_covered(
     assert undecided == CoverageFigures()
     assert (uncovered, problems) == (("connection",), [ProblemCode.RESOURCES_NOT_COVERED])
     assert figures().coverage.refused_types == ("dsync.activated",)
+    assert figures().coverage.refused_since == datetime(2026, 1, 1, tzinfo=UTC)
     assert codes(current_status()) == [ProblemCode.EVENT_TYPES_REFUSED]
 
 

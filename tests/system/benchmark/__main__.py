@@ -20,6 +20,7 @@ from gram_sync.processes import PROJECT  # noqa: E402 - what follows needs Djang
 from tests.system.benchmark import (  # noqa: E402
     applying,
     databases,
+    looking,
     members,
     reading,
     serving,
@@ -39,6 +40,7 @@ _MEASURED: Final[dict[str, Callable[[Plan], Iterator[Figure]]]] = {
     "webhook": serving.measure_webhook,
     "worker": serving.measure_worker,
     "write-back": writing_back.measure,
+    "admin": looking.measure,
 }
 _PACKAGES: Final = ("django", "psycopg", "django-q2", "gunicorn", "workos")
 

@@ -7,11 +7,16 @@ from django_q.models import Schedule
 
 from orgs.domain.types import ConflictKind, Outcome
 from orgs.models import (
+    Connection,
     ExternalIdWriteBack,
     Organization,
+    OrganizationDomain,
+    OrganizationMembership,
+    Role,
     SyncCursor,
     WorkOSConflict,
     WorkOSEvent,
+    WorkOSUser,
 )
 from orgs.services.maintenance import ensure_schedules
 from tests.builders import an_organization_row, minutes
@@ -56,6 +61,8 @@ def a_day() -> None:
         last_event_at=now - minutes(2),
         drained_at=now - minutes(0.2),
         reconciled_at=now - timedelta(hours=9),
+        last_drift=1,
+        last_changes=[["gram-wonka", 'updated gram-wonka: name: "Wonka" → "Wonka Industries"']],
     )
     for number, name in enumerate(NAMES):
         an_organization_row(
@@ -86,6 +93,44 @@ def a_day() -> None:
         next_attempt_at=None,
         last_error="WorkOS has external_id 'gram-nucleus' there",
     )
+
+    _belongings(now)
+
+
+def _belongings(now: datetime) -> None:
+    """What belongs to Umbrella: a domain, a connection, members, a role."""
+    umbrella = {"workos_organization_id": _workos_id(11)}
+    OrganizationDomain.objects.create(
+        workos_id="org_domain_01K2QWZ9H8E4T6M2N5R7B3D0AA",
+        domain="umbrella.example",
+        state="verified",
+        data={"object": "organization_domain", "domain": "umbrella.example"},
+        **umbrella,
+    )
+    Connection.objects.create(
+        workos_id="conn_01K2QWZ9H8E4T6M2N5R7B3D0AB",
+        connection_type="OktaSAML",
+        name="Umbrella's Okta",
+        state="active",
+        **umbrella,
+    )
+    Role.objects.create(
+        workos_id=f"{_workos_id(11)}:lead",
+        slug="lead",
+        name="Lead",
+        permissions=["rooms:read", "rooms:write"],
+        **umbrella,
+    )
+    for number, name in enumerate(("ada", "bob", "cleo")):
+        user_id = f"user_01K2QWZ9H8E4T6M2N5R7B3D{number:03}"
+        WorkOSUser.objects.create(workos_id=user_id, email=f"{name}@umbrella.example")
+        OrganizationMembership.objects.create(
+            workos_id=f"om_01K2QWZ9H8E4T6M2N5R7B3D{number:03}",
+            workos_user_id=user_id,
+            status="active",
+            role_slugs=["lead", "member"][number % 2 :],
+            **umbrella,
+        )
 
 
 def _events(now: datetime) -> list[WorkOSEvent]:

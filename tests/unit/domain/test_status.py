@@ -432,6 +432,33 @@ def test_missing_migrations_and_grants_hide_what_comes_of_them() -> None:
     assert found(down, unapplied=("orgs.0002",))[1:] == [(C.READS_FAILING, E)]
 
 
+@pytest.mark.parametrize(
+    ("code", "figures"),
+    [
+        (C.SNAPSHOT_INCOMPLETE, {"cursor": {"snapshot_trouble": "2026-01-15 11:00:00 UTC: html"}}),
+        (
+            C.WRONG_ENVIRONMENT,
+            {
+                "cursor": {
+                    "snapshot_error_kind": "wrong_environment",
+                    "snapshot_trouble": "2026-01-15 11:00:00 UTC: none of 9",
+                }
+            },
+        ),
+        (
+            C.EVENT_TYPES_REFUSED,
+            {"coverage": CoverageFigures(refused_types=("a",), refused_since=NOON - HOUR)},
+        ),
+    ],
+)
+def test_what_was_noted_in_a_text_or_a_mapping_has_its_time(
+    code: ProblemCode, figures: dict[str, Any]
+) -> None:
+    since = {problem.code: problem.since for problem in status_of(a_mirror(**figures)).problems}
+
+    assert since[code] == NOON - HOUR
+
+
 def test_each_problem_says_since_when() -> None:
     at = NOON - HOUR
     waiting = {"parked": 1, "conflicts": 1, "write_back_conflicts": 1}
