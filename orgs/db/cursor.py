@@ -11,7 +11,7 @@ from typing import Any
 from django.db import OperationalError, connection
 
 from orgs.db import sql
-from orgs.db.errors import is_passing
+from orgs.db.errors import CursorSkipped, is_passing
 from orgs.db.transactions import (
     Rows,
     Statement,
@@ -149,9 +149,16 @@ def follow(
     covered: Collection[str],
     refused: Mapping[str, str],
 ) -> bool:
-    """Set which types of events are read; return False if that has changed since ``before``."""
+    """Set which types of events are read; return False if that has changed since ``before``.
+
+    Raises ``CursorSkipped`` if it has not, and ``django.db.Error``.
+    """
     values = [json.dumps(list(types)), json.dumps(sorted(covered)), json.dumps(dict(refused))]
-    return bool(execute_alone(sql.FOLLOW, [*values, ORGANIZATIONS_STREAM, *before.followed]))
+    if execute_alone(sql.FOLLOW, [*values, ORGANIZATIONS_STREAM, *before.followed]):
+        return True
+    if read_cursor().followed == before.followed:
+        raise CursorSkipped("a trigger or a policy leaves the cursor's row as it is")
+    return False
 
 
 def note_listed(resource: str) -> None:
@@ -234,6 +241,8 @@ def _transaction_with(lock: str) -> Iterator[Place]:
             if not is_passing(error):
                 raise
             raise CursorLocked("another program holds the lock of the cursor") from error.__cause__
+        if not found:
+            raise CursorSkipped("the cursor has no row: a trigger or a policy left it out")
         last_event_id, last_event_at, types = found[0]
         position = Position(last_event_id, last_event_at)
         yield Place(position, strings(types))

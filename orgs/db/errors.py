@@ -39,6 +39,10 @@ class WriteSkipped(ItemRefused):
     """A statement did not write what it was given: a trigger or a policy left out or changed it."""
 
 
+class CursorSkipped(DatabaseError):
+    """A trigger or a policy left the cursor's row as it was: no item is the reason."""
+
+
 class ReceiverFailed(ItemRefused):
     """A receiver of ``changes_applied`` raised an exception."""
 

@@ -87,16 +87,17 @@ SET last_event_id = %s, last_event_at = %s, failures = 0, failing_since = NULL, 
     last_error = '', drained_at = CASE WHEN %s::float8 IS NULL THEN drained_at
         ELSE clock_timestamp() - make_interval(secs => %s::float8) END
 WHERE stream = %s
+RETURNING true
 """
 
 #: If the cursor still stands where the read began that found nothing after it.
-NOTE_DRAINED = """
+NOTE_DRAINED = f"""
 UPDATE workos_sync_cursor
 SET failures = 0, failing_since = NULL, last_trouble = '', last_error = '',
     drained_at = clock_timestamp() - make_interval(secs => %s::float8)
 WHERE stream = %s AND last_event_id IS NOT DISTINCT FROM %s
-    AND last_event_at IS NOT DISTINCT FROM %s
-"""
+    AND {readable("last_event_at")} IS NOT DISTINCT FROM %s
+"""  # noqa: S608 - all of it is here
 
 NOTE_FAILURE = """
 UPDATE workos_sync_cursor AS c
@@ -111,16 +112,16 @@ RETURNING c.failures, before.last_trouble <> c.last_trouble
 
 #: From a position that WorkOS no longer knows, to a time: the earlier of WorkOS's clock, if it is
 #: known, and the database's, at the beginning of the snapshot, less the overlap in seconds.
-REPLACE_LOST = """
+REPLACE_LOST = f"""
 UPDATE workos_sync_cursor
 SET failures = 0, failing_since = NULL, last_trouble = '', last_error = '', last_event_id = NULL,
     last_event_at = least(%(began_at)s::timestamptz, %(workos_date)s::timestamptz)
         - make_interval(secs => %(overlap)s::float8),
     drained_at = %(began_at)s
 WHERE stream = %(stream)s AND last_event_id IS NOT DISTINCT FROM %(last_event_id)s
-    AND last_event_at IS NOT DISTINCT FROM %(last_event_at)s
+    AND {readable("last_event_at")} IS NOT DISTINCT FROM %(last_event_at)s
 RETURNING last_event_at
-"""
+"""  # noqa: S608 - same
 
 #: Which types of events are read from now on, which resources are covered, which types are refused.
 FOLLOW = """

@@ -381,7 +381,7 @@ RULES: Final[tuple[Rule[Figures], ...]] = (
         "The worker lists them by itself. If this stays, `manage.py reconcile_workos` lists them "
         "now, or says what is in the way.", causes=UNREAD | {C.EVENT_TYPES_REFUSED}),
     Rule(C.SNAPSHOT_INCOMPLETE, W, lambda f: f.cursor.last_failed,
-        "PostgreSQL refused to write {f.cursor.last_failed:organization} in the last snapshot.",
+        "PostgreSQL refused to write {f.cursor.last_failed:row} in the last snapshot.",
         f"{WORDS} Find what refuses it (a column, a constraint, a trigger of another program), "
         "repair it, and choose *Take a snapshot now* there.", noted_at,
         lambda f: f.cursor.snapshot_trouble),

@@ -15,7 +15,14 @@ from django.db import DatabaseError
 
 from orgs.db import rows, sql
 from orgs.db.cursor import CursorLocked, Place, cursor_locked, cursor_shared, move_cursor
-from orgs.db.errors import describe, is_passing, origin, retry_races
+from orgs.db.errors import (
+    CursorSkipped,
+    WriteSkipped,
+    describe,
+    is_passing,
+    origin,
+    retry_races,
+)
 from orgs.db.transactions import execute_alone, read_only_transaction
 from orgs.domain.resolution import changes_of, row_ids
 from orgs.domain.types import (
@@ -115,6 +122,9 @@ def _write(batch: Batch, mode: Mode, decided: Decided) -> list[Decision]:
     if mode is Mode.LIVE:
         then.append(move_cursor(batch.position, read_began=batch.read_began))
     written = rows.write(decided.plan, events, *then, others=decided.writes)
+    if mode is Mode.LIVE:
+        _require_moved(written)
+    _require_recorded(events, written)
     taken = [
         (resource, *row)
         for (resource, _), found in zip(along, written.then, strict=False)
@@ -133,6 +143,20 @@ def _write(batch: Batch, mode: Mode, decided: Decided) -> list[Decision]:
     # An event without an id is read again as long as it is the stream's last. Once is enough.
     known = parked - written.in_ledger if mode is Mode.LIVE else set()
     return [d for d in decisions if not (d.observation.event and d.observation.event.id in known)]
+
+
+def _require_moved(written: rows.Written) -> None:
+    if not written.then[-1]:
+        raise CursorSkipped("the cursor was not moved: a trigger or a policy left it as it was")
+
+
+def _require_recorded(events: Sequence[Decision], written: rows.Written) -> None:
+    """What the ledger did not take, it has to know already."""
+    ids = {decision.observation.event.id for decision in events if decision.observation.event}
+    if left := ids - written.in_ledger:
+        left -= set(WorkOSEvent.objects.filter(id__in=left).values_list("id", flat=True))
+    if left:
+        raise WriteSkipped(f"{len(left)} events were left out by a trigger or a policy")
 
 
 def _once_more(decision: Decision, parked: set[str]) -> Decision:
@@ -234,6 +258,7 @@ def _pass_over(single: Batch, parked: Decision, refusal: str) -> Report:
             return Report(dropped=True)
         move = move_cursor(single.position, read_began=single.read_began)
         written = rows.write(decided.plan, (), move)
+        _require_moved(written)
         send_changes(decided, written.new_conflicts)
     return _report([replace(parked, reason=reason)], decided, Mode.LIVE)
 

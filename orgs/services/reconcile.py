@@ -170,20 +170,20 @@ class _FullRun:
     def reconcile(self, *, drain_events: bool) -> Reconciliation:
         with self._noting_what_ends_it():
             if not self._is_verified():
-                self._note_result()
+                self._note_result(is_full=True)
                 return conclude(self.comparing, DrainReport(), 0, only=())
             events, lost = self._drain() if drain_events else (DrainReport(), None)
             with self.lookups.reading():
                 state = read_cursor()
             names, self.covered = resources_to_compare(self.run.resources, state), state.covered
             self.resources = {name: self._resource_run(name) for name in names if name in PLAIN}
-            if ORGANIZATION in names or lost is not None:
+            is_full = ORGANIZATION in names or lost is not None
+            if is_full:
                 self._compare_all(lost)
             self._compare_resources()
             if {ORGANIZATION, "connection", "directory"} & {*names}:
                 add_derived(self.report, dry=self.run.dry)
-                if self.report.of(Outcome.FAILED):
-                    self._note_result()
+            self._note_result(is_full=is_full)
             if lost is not None and not self.run.dry and read_cursor().position != lost.position:
                 events = drain_to_end(patience=_PATIENCE)
             others = tuple(self.resources.values())
@@ -237,7 +237,6 @@ class _FullRun:
                 f"{_said(error)}; {self.organizations} organizations were compared, "
                 f"{self.report.counts[Outcome.DISABLED] or 'none'} disabled"
             )
-        self._note_result()
 
     def _resource_run(self, name: str) -> ResourceRun:
         # Of a resource that is not covered, the events before the listing may not have been read.
@@ -278,16 +277,21 @@ class _FullRun:
     def _note_compared(self, name: str, one: ResourceRun) -> None:
         if self.run.scope_seconds is not None:
             note_progress(name, one.stopped_after)
-        if not (one.report.errors or one.not_listed) and one.stopped_after is None:
+        is_incomplete = one.report.errors or one.not_listed or failures(one.report)
+        if not is_incomplete and one.stopped_after is None:
             note_listed_in_full(name, was_covered=name in self.covered)
 
-    def _note_result(self) -> None:
+    def _note_result(self, *, is_full: bool) -> None:
+        """Note what is wrong with any resource, or else that all organizations are compared."""
         if self.run.dry:
             return
-        failed = self.report.counts[Outcome.FAILED]
-        if errors := [*self.report.errors, *failures(self.report)]:
+        reports = [self.report, *(one.report for one in self.resources.values())]
+        failed = sum(report.counts[Outcome.FAILED] for report in reports)
+        if errors := [e for report in reports for e in (*report.errors, *failures(report))]:
             kind = ReadError.WRITES_REFUSED if failed else ""
             _note_incomplete(one_line(errors[0]), kind, failed)
+            return
+        if not is_full:
             return
         try:
             note_reconciled(self.began_at, self.report.drift)
@@ -329,6 +333,8 @@ class _FullRun:
         )
         if moved_to is not None:
             logger.critical("the cursor was lost; the stream goes on from %s", moved_to)
+        elif read_cursor().position == lost.position:
+            self.report.errors.append("the lost cursor can't be replaced: its row is left as it is")
 
     def _resolve_missing(self, seen: "Seen") -> None:
         """Ask for each linked row that was not listed, and only then disable any."""

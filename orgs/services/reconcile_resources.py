@@ -133,8 +133,9 @@ class ResourceRun:
                 lists = threads.map(partial(self._read_scope, listing), group)
                 for scope, observations in zip(group, lists, strict=True):
                     if isinstance(observations, workos.Refused):
-                        refusals.append(observations)
-                    elif observations is not None:
+                        if not self._is_gone(listing.scope, scope):
+                            refusals.append(observations)
+                    else:
                         is_any_read = True
                         self._add(observations, began_at)
                         keys = {observation.workos_id for observation in observations}
@@ -151,22 +152,21 @@ class ResourceRun:
         if refusals:
             raise refusals[0]
 
-    def _read_scope(
-        self, listing: Listing, scope: str
-    ) -> list[Observation] | workos.Refused | None:
-        """All of a scope's list; None if WorkOS does not have the scope any more."""
+    def _read_scope(self, listing: Listing, scope: str) -> list[Observation] | workos.Refused:
         try:
             pages = self._pages(listing, scope)
             return [observation for page in pages for observation in page.observations]
         except workos.Refused as refusal:
-            return refusal if self._exists(listing.scope, scope) else None
+            return refusal
 
-    def _exists(self, kind: Scope, scope: str) -> bool:
+    def _is_gone(self, kind: Scope, scope: str) -> bool:
+        """Return True if WorkOS does not have it, and that is proven."""
         if kind is Scope.ORGANIZATION:
-            return self.lookups.look_up(scope).state is not State.ABSENT
+            is_absent = self.lookups.look_up(scope).state is State.ABSENT
+            return is_absent and self.lookups.proves_absence({scope})
         parent = DIRECTORY if kind is Scope.DIRECTORY else DIRECTORY_GROUP
         found = workos.lookup_object(parent, scope, patience=self.lookups.patience)
-        return found.state is not State.ABSENT
+        return found.state is State.ABSENT and proves_absence_of(parent, {scope}, self.lookups)
 
     def _pages(self, listing: Listing, scope: str) -> Iterator[ObjectPage]:
         patience = self.lookups.patience

@@ -77,6 +77,7 @@ class Lookups:
                 found = rows.linked(o.workos_id for o in page.observations if o.workos_id)
             if found:
                 self.candidates = sorted(found)[:3]
+                workos.note_verified()
                 return
             position, is_last = page.position, page.is_last
         raise WrongEnvironment(

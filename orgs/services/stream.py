@@ -16,6 +16,7 @@ from django.db import DatabaseError
 
 from orgs import workos
 from orgs.conf import sync_settings
+from orgs.db import rows
 from orgs.db.cursor import (
     CursorState,
     Failure,
@@ -106,12 +107,12 @@ def replay(since: Position, *, patience: float = 0.0) -> DrainReport:
     ``UnknownEvent`` if WorkOS does not list from ``since``, ``WorkOSError``, ``django.db.Error``.
     """
     report = DrainReport()
-    _verify_environment(since, patience)
     try:
         read = reader(prepare_to_read().types or (), patience=patience)
         with closing(read_ahead(read, since)) as pages:
             for page in pages:
                 raise_if_ignored(page, is_first=not report.counts, patience=patience)
+                _verify_environment(page, patience)
                 _apply(page, report, Mode.REPLAY)
                 report.drained = page.is_last
     except CursorLost as lost:
@@ -347,7 +348,6 @@ def _drain(report: DrainReport, deadline: float | None = None, *, patience: floa
         start = read_cursor()
         require_same(start)
         raise_if_expired(start)
-        _verify_environment(start.position, patience)
         try:
             _drain_from(start, report, deadline, patience)
             if start.failing_since is not None:
@@ -361,10 +361,15 @@ def _drain(report: DrainReport, deadline: float | None = None, *, patience: floa
                 raise
 
 
-def _verify_environment(position: Position, patience: float) -> None:
-    """Raise ``WrongEnvironment`` if only a list can tell, and does: no other environment knows the
-    id of an event, but each lists events after a time, or from its first."""
-    if position.last_event_id is None:
+def _verify_environment(page: EventPage, patience: float) -> None:
+    """Raise ``WrongEnvironment`` before the first page of this process, unless one of its events is
+    about an organization that a row is linked to, or WorkOS lists one."""
+    if workos.is_verified():
+        return
+    about = {o.organization_id for o in page.observations if o.organization_id}
+    if rows.linked(about):
+        workos.note_verified()
+    else:
         Lookups(patience).verify_environment()
 
 
@@ -375,6 +380,7 @@ def _drain_from(
     read = reader(start.types or (), patience=patience)
     with closing(read_ahead(read, start.position)) as pages:
         for page in pages:
+            _verify_environment(page, patience)
             if not page.observations:
                 note_drained(page.read_from, read_began=page.read_began)
                 report.drained = True

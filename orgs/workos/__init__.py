@@ -25,7 +25,7 @@ from orgs.workos.errors import (
 from orgs.workos.pacing import Budget, interrupt_by, use_budget
 from orgs.workos.paging import read_ahead
 from orgs.workos.parsing import MAX_ID_BYTES, as_text, event_time, parse_object
-from orgs.workos.transport import close, is_header_text
+from orgs.workos.transport import close, is_header_text, is_verified, note_verified
 from orgs.workos.webhooks import (
     Announcement,
     is_signed,
@@ -55,9 +55,11 @@ __all__ = [
     "interrupt_by",
     "is_header_text",
     "is_signed",
+    "is_verified",
     "is_well_formed_signature",
     "lookup",
     "lookup_object",
+    "note_verified",
     "offer_external_id",
     "parse_announcement",
     "parse_object",

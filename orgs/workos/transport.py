@@ -82,15 +82,32 @@ def request(
 
 _lock = threading.Lock()
 _kept: dict[tuple[str, str], tuple[WorkOSClient, httpx2.Client]] = {}
+_verified: set[tuple[str, str]] = set()
 
 
 def close() -> None:
-    """Close this process's connections to WorkOS, and forget pauses: for tests, each of which has a
-    WorkOS of its own. The next call begins anew."""
+    """Close this process's connections to WorkOS, and forget pauses and what is verified: for
+    tests, each of which has a WorkOS of its own. The next call begins anew."""
     with _lock:
         while _kept:
             _kept.popitem()[1][1].close()
+    _verified.clear()
     pacing.pacer.forget()
+
+
+def note_verified() -> None:
+    """Note that this address and key lead to the environment that is mirrored."""
+    _verified.add(_place())
+
+
+def is_verified() -> bool:
+    """Return True if this process has found that out, for the settings of now."""
+    return _place() in _verified
+
+
+def _place() -> tuple[str, str]:
+    current = sync_settings()
+    return str(current.api_key), current.base_url
 
 
 def _after_fork() -> None:
@@ -109,8 +126,7 @@ def is_header_text(value: str) -> bool:
 
 
 def _client() -> WorkOSClient:
-    current = sync_settings()
-    key, url = str(current.api_key), current.base_url
+    key, url = _place()
     if not key:
         raise errors.NotConfigured("there is no WorkOS API key; set WORKOS_API_KEY")
     if not is_header_text(key):

@@ -9,7 +9,7 @@ import pytest
 from django.db import DatabaseError, OperationalError
 
 from orgs.db.cursor import ensure_cursor, read_cursor
-from orgs.db.errors import describe
+from orgs.db.errors import CursorSkipped, describe
 from orgs.domain.naming import slug_candidates
 from orgs.domain.types import Observation, Outcome, Position, Report
 from orgs.models import Organization, SyncCursor, WorkOSConflict, WorkOSEvent
@@ -271,6 +271,34 @@ def test_a_row_that_a_trigger_changes_is_not_reported_as_written(
     assert parked()[an_event_id(1)] == reason
     assert [change.reason for change in failed.of(Outcome.FAILED)] == [reason]
     assert [*Organization.objects.values()] == rows
+
+
+@pytest.mark.parametrize("is_refused", [False, True], ids=["unreadable", "refused"])
+def test_an_event_that_the_ledger_leaves_out_is_a_conflict(is_refused: bool) -> None:
+    bad = an_event(1, name="a\0") if is_refused else an_unreadable_event(1)
+    left_out = a_trigger("RETURN NULL;", table="workos_event", when=f"NEW.id = '{an_event_id(1)}'")
+
+    with left_out:
+        report = live(bad, an_event(2, workos_id="org_2"))
+
+    assert +report.counts == {Outcome.PARKED: 1, Outcome.CREATED: 1}
+    conflict = WorkOSConflict.objects.get()
+    assert (conflict.kind, an_event_id(1) in conflict.reason) == ("ledger_refused", True)
+    assert read_cursor().position == Position(an_event_id(2), NOON)
+
+
+@pytest.mark.parametrize("is_here", [False, True])
+def test_a_cursor_that_is_left_as_it_is_ends_the_drain(is_here: bool) -> None:
+    """Nothing is applied: the same page would be read again and again."""
+    if is_here:
+        ensure_cursor()
+    with (
+        a_trigger("RETURN NULL;", table="workos_sync_cursor"),
+        pytest.raises(CursorSkipped, match="was not moved" if is_here else "has no row"),
+    ):
+        live(*events(2))
+
+    assert not Organization.objects.exists()
 
 
 def test_a_policy_that_forbids_a_row_is_not_a_missing_grant() -> None:

@@ -7,6 +7,7 @@ from django.db import DatabaseError
 
 from orgs import tasks
 from orgs.db.cursor import read_cursor
+from orgs.db.errors import CursorSkipped
 from orgs.db.leases import Lease, is_drain_expected
 from orgs.domain.resources import NAMES, event_types
 from orgs.domain.types import Outcome, Report
@@ -421,6 +422,55 @@ def test_a_list_that_is_not_there_leaves_the_resource_uncovered(
     assert name in read_cursor().covered
 
 
+def test_a_cursor_that_is_left_as_it_is_is_no_endless_loop(sync_setting: Any) -> None:
+    adopt_settings()
+    sync_setting(RESOURCES=("organization", "connection"))
+
+    with (
+        a_trigger("RETURN NULL;", table="workos_sync_cursor"),
+        pytest.raises(CursorSkipped, match="leaves the cursor's row as it is"),
+    ):
+        adopt_settings()
+
+
+#: What a route that does not exist answers, as an organization that does not exist does.
+NO_ROUTE = {"message": "Not Found", "code": "not_found"}
+
+
+def test_a_404_that_proves_nothing_covers_nothing(
+    workos: FakeWorkOS, acme: str, sync_setting: Any
+) -> None:
+    """Neither for the list of an organization's members, nor for the organization itself."""
+    sync_setting(RESOURCES=("organization", "membership"))
+    adopt_settings()
+    a_member(workos, acme, "ada@acme.com", at=TWO_DAYS_AGO)
+    for path in ("/organizations/", "/user_management/organization_memberships"):
+        workos.misbehave("status", status=404, body=NO_ROUTE, path=path, times=None)
+
+    found = reconcile(Run())
+
+    assert read_cursor().covered == {"organization"}
+    assert [one.resource.name for one in found.resources if one.not_listed] == ["membership"]
+
+
+@pytest.mark.parametrize("body", ["RAISE 'no';", "RETURN NULL;", "NEW.status = 'inactive';"])
+def test_a_row_that_is_refused_keeps_its_resource_uncovered_and_is_seen(
+    workos: FakeWorkOS, acme: str, sync_setting: Any, body: str
+) -> None:
+    sync_setting(RESOURCES=("organization", "membership"))
+    adopt_settings()
+    a_member(workos, acme, "ada@acme.com", at=TWO_DAYS_AGO)
+
+    with a_trigger(body, table="workos_organization_membership"):
+        found = reconcile(Run())
+
+    assert "PostgreSQL refused to write 1 row of membership" in found.errors[0]
+    cursor = SyncCursor.objects.get()
+    assert (cursor.last_failed, cursor.reconciled_at) == (1, None)
+    assert "1 row of membership" in cursor.snapshot_trouble
+    assert read_cursor().covered == {"organization"}
+
+
 def test_a_covered_resource_that_cannot_be_listed_is_an_error(
     workos: FakeWorkOS, acme: str, sync_setting: Any
 ) -> None:
@@ -435,6 +485,7 @@ def test_a_covered_resource_that_cannot_be_listed_is_an_error(
     found = reconcile(Run(limit=DisableLimit(rows=0, percent=100)))
 
     assert [error.partition(":")[0] for error in found.errors] == ["membership"]
+    assert "membership: " in SyncCursor.objects.get().snapshot_trouble
     assert people(mirrored())["membership"] == people(held(workos))["membership"]
 
 

@@ -3,11 +3,12 @@
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from django.db import DatabaseError, OperationalError, ProgrammingError
+from django.db import DatabaseError, OperationalError, ProgrammingError, connection
 from django_q.models import OrmQ
 
 import orgs.workos
@@ -120,7 +121,7 @@ def test_a_second_drain_reads_once_and_finds_nothing(workos: FakeWorkOS) -> None
 
     report = drain_to_end()
 
-    assert (read(report), report.drained, workos.count_requests()) == (0, True, 1)
+    assert (read(report), report.drained, workos.count_requests(path="/events")) == (0, True, 1)
     assert first is not None
     assert SyncCursor.objects.filter(drained_at__gt=first).exists()
 
@@ -482,25 +483,53 @@ def test_a_lost_cursor_is_noted_and_a_full_reconcile_enqueued(
 # Another environment ------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("on_lost_cursor", ["refuse", "restart"])
 @pytest.mark.parametrize("position", ["no position", "a time", "an event"])
+@pytest.mark.parametrize("is_empty", [False, True])
 def test_the_stream_of_another_environment_is_not_read(
-    workos: FakeWorkOS, sync_setting: Setting, drained: Position, position: str
+    workos: FakeWorkOS,
+    sync_setting: Setting,
+    drained: Position,
+    on_lost_cursor: Any,
+    position: str,
+    is_empty: bool,
 ) -> None:
+    """It may also list from its first event, which is younger than the position."""
     if position != "an event":
         at = from_now(hours=-1) if position == "a time" else None
         set_cursor(last_event_id=None, last_event_at=at)
-    since, before = read_cursor().position, names()
+    since, before, drained_at = read_cursor().position, names(), cursor().drained_at
     with FakeWorkOS() as elsewhere:
-        elsewhere.create_organization(name="Another's")
+        elsewhere.set_lost_cursor(on_lost_cursor)
+        if not is_empty:
+            elsewhere.create_organization(name="Another's")
         sync_setting(BASE_URL=elsewhere.base_url)
         drain_and_wait()
         noted = cursor().last_trouble
-        with pytest.raises((WrongEnvironment, UnknownEvent)):
+        with suppress(WrongEnvironment, UnknownEvent):
             replay(since)
+        assert tasks.reconcile() == "not complete"
 
-    assert noted == (ReadError.CURSOR_LOST if position == "an event" else "wrong_environment")
+    is_lost = position == "an event" and on_lost_cursor == "refuse"
+    assert noted == (ReadError.CURSOR_LOST if is_lost else ReadError.WRONG_ENVIRONMENT)
     assert names() == before
     assert read_cursor().position == since
+    assert cursor().drained_at == drained_at
+    assert not Organization.objects.disabled().exists()
+
+
+def test_a_deletion_of_a_linked_organization_is_of_the_right_environment(
+    workos: FakeWorkOS,
+) -> None:
+    """None is listed any more, and so no list could tell."""
+    acme = workos.create_organization(name="Acme")["id"]
+    drain_to_end()
+    orgs.workos.close()
+    workos.delete_organization(acme)
+
+    drain_to_end()
+
+    assert Organization.objects.get().disabled_at
 
 
 # Clocks that were wrong ---------------------------------------------------------------------
@@ -521,6 +550,20 @@ def test_a_position_in_the_future_is_recovered_once(workos: FakeWorkOS, drained:
     assert enqueued()[0] == RECOVER
     assert recovered[0] != recovered[1] == "left to the one that is running, or not needed"
     assert names() == ["First", "Later", "Second", "Unseen"]
+
+
+@pytest.mark.parametrize("at", ["infinity", "9999-12-31 12:00+00"])
+def test_a_position_that_python_cant_hold_is_recovered(
+    workos: FakeWorkOS, drained: Position, at: str
+) -> None:
+    with connection.cursor() as raw:
+        raw.execute("UPDATE workos_sync_cursor SET last_event_id = NULL, last_event_at = %s", [at])
+    workos.create_organization(name="Unseen")
+
+    tasks.recover()
+
+    assert names() == ["First", "Second", "Unseen"]
+    assert drain_to_end().drained
 
 
 def test_a_position_a_little_ahead_is_waited_for(workos: FakeWorkOS, drained: Position) -> None:
@@ -586,7 +629,8 @@ def test_a_replay_checks_its_position_once(workos: FakeWorkOS, sync_setting: Set
 
     replay(Position(workos.all_events()[0]["id"]))
 
-    assert sum("after" not in request["query"] for request in workos.requests()) == 1
+    reads = workos.requests(path="/events")
+    assert sum("after" not in request["query"] for request in reads) == 1
 
 
 # Missed webhooks ----------------------------------------------------------------------------

@@ -208,7 +208,7 @@ def case(name: str, code: ProblemCode, severity: Severity, words: str, **parts: 
             cursor={"snapshot_trouble": "html"},
         ),
         case(
-            *("refused rows", C.SNAPSHOT_INCOMPLETE, W, "refused to write 22 organizations"),
+            *("refused rows", C.SNAPSHOT_INCOMPLETE, W, "refused to write 22 rows"),
             cursor={"last_failed": 22},
         ),
         *(
