@@ -32,8 +32,8 @@ from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.html import format_html
 
-from orgs.db.errors import without_detail
-from orgs.domain.naming import is_storable, storable
+from orgs.db.errors import describe
+from orgs.domain.naming import is_storable, one_line, storable
 from orgs.workos import WorkOSError
 
 if TYPE_CHECKING:
@@ -257,11 +257,7 @@ class TableAdmin(ModelAdmin):
         try:
             return super().log_change(request, obj, message)
         except DatabaseError as error:
-            logger.exception(
-                "what was done to %r could not be kept in the history",
-                obj.pk,
-                exc_info=without_detail(error),
-            )
+            logger.warning("what was done to %r is not in the history: %s", obj.pk, describe(error))
             text = f"Done, but it could not be kept in the history: {obj.pk}"
             self.message_user(request, text, messages.WARNING)
 
@@ -384,10 +380,9 @@ class ActingAdmin(TableAdmin):
             if left:
                 self.message_user(request, f"Nothing to do{_named(left)}", messages.INFO)
         except (NotDone, WorkOSError, DatabaseError) as error:
-            shown = without_detail(error)
-            odd = shown if isinstance(error, DatabaseError) else None
-            logger.warning("%s: %r: %s", action.label, list(left), shown, exc_info=odd)
-            self.message_user(request, f"Not done{_named(left)}: {shown}", messages.ERROR)
+            said = describe(error) if isinstance(error, DatabaseError) else str(error)
+            logger.warning("%s: %r: %s", action.label, list(left), one_line(said))
+            self.message_user(request, f"Not done{_named(left)}: {said}", messages.ERROR)
         return HttpResponseRedirect(back)
 
     def _plan(self, request: HttpRequest, action: Action, ids: Sequence[str]) -> Plan:

@@ -2,58 +2,80 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from django.contrib import messages
 
 from orgs.admin.base import NotDone, Plan, Result
 from orgs.db.errors import without_detail
 from orgs.domain.types import Change, Outcome
-from orgs.models import ORGANIZATIONS_STREAM, WorkOSEvent
+from orgs.models import ORGANIZATIONS_STREAM, Organization, WorkOSEvent
 from orgs.services import conflicts, queue, refresh
 from orgs.services.compare import Run
 from orgs.services.reconcile import Reconciliation
 from orgs.services.reconcile_one import UnknownOrganization, reconcile_organizations
+from orgs.services.refusals import together_or_alone
 from orgs.workos import ExternalIdConflict
 
 #: Proxies hang up on what takes a minute.
 MAX_SECONDS = 20.0
 
+_IN_SYNC = "In sync with WorkOS"
 
-def _ask_workos(ids: Sequence[str], *, dry: bool) -> Reconciliation:
+
+def _ask_workos(ids: Sequence[str], *, dry: bool) -> tuple[Reconciliation, dict[str, list[Change]]]:
+    """Reconcile these; return also the changes of each, by the id that was chosen."""
+    linked = Organization.objects.linked().filter(pk__in=ids)
+    chosen = {id_: id_ for id_ in ids} | {row.workos_id or "": row.pk for row in linked}
     try:
-        return reconcile_organizations(Run(dry=dry), ids, deadline=time.monotonic() + MAX_SECONDS)
+        found = reconcile_organizations(Run(dry=dry), ids, deadline=time.monotonic() + MAX_SECONDS)
     except UnknownOrganization as error:
         raise NotDone(str(error)) from error
+    changes: dict[str, list[Change]] = {}
+    for change in (change for report in found.reports for change in report.changes):
+        keys = (change.organization_id, change.workos_id, change.workos_organization_id)
+        known = [key for key in keys if key is not None] or ["?"]
+        key = next((chosen[key] for key in known if key in chosen), known[0])
+        # It may be linked just now; what belongs to it is reported after it.
+        chosen[change.workos_id or "?"] = key
+        changes.setdefault(key, []).append(change)
+    return found, changes
 
 
-def _shown_under(ids: Sequence[str], change: Change) -> str:
-    """Return the id that was chosen, if it is one of the change's."""
-    keys = [key for key in (change.organization_id, change.workos_id, "?") if key is not None]
-    return next((key for key in keys if key in ids), keys[0])
+def _unchanged(found: Reconciliation) -> str:
+    """Return what is true of each row without a change; which one an error is about is unknown."""
+    if found.errors:
+        return "Nothing repaired"
+    is_stale = any(report.counts[Outcome.STALE] for report in found.reports)
+    return "In sync with WorkOS, or newer than its answer" if is_stale else _IN_SYNC
 
 
 def plan_reconcile(ids: Sequence[str]) -> Plan:
     """Find out by a dry run what reconciling these would change; the ids may be of either kind."""
-    found = _ask_workos(ids, dry=True)
-    rows = dict.fromkeys(ids, "")
-    for change in found.snapshot.changes:
-        key = _shown_under(ids, change)
-        rows[key] = f"{rows[key]}; {change}" if rows.get(key) else str(change)
-    texts = {key: text or "In sync with WorkOS: nothing happens" for key, text in rows.items()}
-    return Plan(texts, is_idle=not found.snapshot.found_drift, warnings=found.errors)
+    found, changes = _ask_workos(ids, dry=True)
+    is_idle = found.in_sync and not any(report.needs_writing for report in found.reports)
+    same = f"{_unchanged(found)}{': nothing happens' if is_idle else ''}"
+    said = {key: "; ".join(map(str, of_row)) for key, of_row in changes.items()}
+    return Plan(dict.fromkeys(ids, same) | said, is_idle=is_idle, warnings=found.errors)
+
+
+def plan_recheck(ids: Sequence[str]) -> Plan:
+    """Find out the same of conflicts: that one is solved is to be noted, too."""
+    plan = plan_reconcile(ids)
+    solved = "Solved: it is removed from this list"
+    rows = {key: solved if text.startswith(_IN_SYNC) else text for key, text in plan.rows.items()}
+    return replace(plan, rows=rows, is_idle=False)
 
 
 def reconcile(ids: Sequence[str]) -> Iterator[Result]:
     """Reconcile these."""
-    found = _ask_workos(ids, dry=False)
-    same = dict.fromkeys(ids)
-    for change in found.snapshot.changes:
-        key = _shown_under(ids, change)
-        same.pop(key, None)
-        level = messages.WARNING if change.reason else messages.SUCCESS
-        yield Result(str(change), [key], level, names_rows=True)
-    if same:
-        yield Result("In sync with WorkOS", list(same))
+    found, changes = _ask_workos(ids, dry=False)
+    for key, of_row in changes.items():
+        for change in of_row:
+            level = messages.WARNING if change.reason else messages.SUCCESS
+            yield Result(str(change), [key], level, names_rows=True)
+    if same := [id_ for id_ in dict.fromkeys(ids) if id_ not in changes]:
+        yield Result(_unchanged(found), same, messages.INFO if found.errors else messages.SUCCESS)
     for error in found.errors:
         yield Result(error, level=messages.ERROR)
 
@@ -99,6 +121,20 @@ def decide(decision: Callable[[str], Change]) -> Callable[[Sequence[str]], Itera
                 yield Result(str(decision(id_)), [id_], names_rows=True)
             except (conflicts.NotDecidable, ExternalIdConflict) as error:
                 yield Result(f"Not done: {error}", [id_], messages.ERROR, names_rows=True)
+
+    return act
+
+
+def write(
+    service: Callable[[Sequence[str]], list[str]], done: str
+) -> Callable[[Sequence[str]], Iterator[Result]]:
+    """Return what has a service write rows: those that PostgreSQL does not refuse."""
+
+    def act(ids: Sequence[str]) -> Iterator[Result]:
+        written, refused = together_or_alone(ids, service)
+        yield Result(done, written)
+        for id_, reason in refused.items():
+            yield Result(f"Not done: {id_}: {reason}", [id_], messages.ERROR, names_rows=True)
 
     return act
 

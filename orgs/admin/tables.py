@@ -18,7 +18,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 
 from orgs.admin import calls
-from orgs.admin.base import EMPTY, ActingAdmin, Action, Result, Rows, choice_filter, link, shown
+from orgs.admin.base import EMPTY, ActingAdmin, Action, Rows, choice_filter, link, shown
 from orgs.admin.plots import events_plot, latency_plot
 from orgs.admin.resources import resources_of
 from orgs.conf import sync_settings
@@ -91,11 +91,11 @@ class OrganizationAdmin(ActingAdmin):
         Action("disable", "Disable here",
             "Sets disabled_at to now. The sync goes on with name and link, never enables it, and "
             "reports it as disabled_here.",
-            act=lambda ids: [Result("Disabled", disable(ids))],
+            act=calls.write(disable, "Disabled"),
             applies=lambda row: row.disabled_at is None, is_dangerous=True),
         Action("enable", "Enable here",
             "Clears disabled_at. What WorkOS has deleted is disabled again by the next snapshot.",
-            act=lambda ids: [Result("Enabled", enable(ids))],
+            act=calls.write(enable, "Enabled"),
             applies=lambda row: row.disabled_at is not None),
     ]
     # fmt: on
@@ -276,7 +276,7 @@ class ExternalIdWriteBackAdmin(ActingAdmin):
         Action("retry", "Try again now",
             "The worker writes the id to WorkOS now, as if it had not been tried before. If WorkOS "
             "has another id there, that is a conflict again: correct it in WorkOS first.",
-            act=lambda ids: [Result("Enqueued", retry(ids))]),
+            act=calls.write(retry, "Enqueued")),
     ]
     # fmt: on
 
@@ -310,7 +310,7 @@ class WorkOSConflictAdmin(AboutOrganizations):
         Action("recheck", "Look again",
             "Asks WorkOS for the organization, and repairs here what can be repaired. A conflict "
             "that is solved is removed from this list.",
-            act=calls.reconcile, plan=calls.plan_reconcile),
+            act=calls.reconcile, plan=calls.plan_recheck),
         Action("overwrite", "Overwrite in WorkOS",
             "Writes the row's id to WorkOS, over the external_id that is there. What other "
             "programs keep under that one loses its organization.",
@@ -318,7 +318,9 @@ class WorkOSConflictAdmin(AboutOrganizations):
             applies=lambda row: row.kind in conflicts.OVERWRITABLE),
         Action("relink", "Give the row to the new organization",
             "Links the row to the WorkOS organization that claims it, and updates it. The one that "
-            "it was linked to gets a row of its own, with its next event.",
+            "it was linked to gets a row of its own with its next event; if its id is derived to "
+            "this row's, it is in conflict then. Nothing is done while another one has the row's "
+            "id as external_id in WorkOS: its next event would take the row back.",
             act=calls.decide(conflicts.give_row), is_dangerous=True,
             applies=lambda row: row.kind in conflicts.RELINKABLE),
         Action("acknowledge", "Keep as it is",

@@ -243,6 +243,9 @@ class Resolution:
         else:
             self._pending[after.id] = workos_id
             requests = True
+            if outcome not in (Outcome.UPDATED, Outcome.UNCHANGED):
+                # What was found while it had no row, or another one.
+                self._solve(workos_id)
         return Decision(
             observation,
             outcome,
@@ -354,8 +357,11 @@ class Resolution:
 def changes_of(decision: Decision) -> Iterator[Change]:
     """Return the lines of a report about a decision; none if nothing differs."""
     resource = decision.observation.resource
+    about = (decision.plain or decision.observation).organization_id
     for change in _changes_of(decision):
-        yield change if resource == ORGANIZATION else replace(change, resource=resource)
+        if resource != ORGANIZATION:
+            change = replace(change, resource=resource, workos_organization_id=about)  # noqa: PLW2901
+        yield change
 
 
 def _changes_of(decision: Decision) -> Iterator[Change]:

@@ -377,6 +377,8 @@ class Change:
     reason: str = ""
     event_id: str | None = None
     resource: str = ORGANIZATION
+    workos_organization_id: str | None = None
+    """The organization that an object of another resource belongs to, if that is known."""
 
     @property
     def order(self) -> tuple[str, str]:

@@ -213,8 +213,8 @@ def _raise_if_all_are_refused(
 
 
 def _failed(observation: Observation, reason: str) -> Report:
-    id_, resource = observation.workos_id, observation.resource
-    change = Change(None, id_, Outcome.FAILED, reason=reason, resource=resource)
+    id_, resource, about = observation.workos_id, observation.resource, observation.organization_id
+    change = Change(None, id_, Outcome.FAILED, {}, reason, None, resource, about)
     report = Report(changes=[change])
     report.counts[Outcome.FAILED] = 1
     return report

@@ -1,17 +1,24 @@
 """Carries out what a person decides about a conflict. WorkOS is called outside of transactions."""
 
+import logging
 from collections.abc import Sequence
+from datetime import datetime
 
+from django.db import DatabaseError
 from django.db.models.functions import Now
 
 from orgs import workos
 from orgs.db import rows, sql
+from orgs.db.errors import describe
 from orgs.db.transactions import bounded_transaction
+from orgs.domain.resolution import gram_id
 from orgs.domain.types import Change, ConflictKind, Outcome, State
 from orgs.models import Organization, WorkOSConflict
 from orgs.services.apply import Mode, apply
 from orgs.services.decide import Batch
 from orgs.services.refresh import Lookups
+
+logger = logging.getLogger(__name__)
 
 
 class NotDecidable(Exception):
@@ -47,17 +54,29 @@ def give_row(workos_id: str) -> Change:
 
     The other organization gets a row of its own with its next event or reconcile, unless its id is
     derived to this row's: then that is a conflict of its own. May be repeated. Raises
-    ``NotDecidable``, ``WorkOSError`` and ``django.db.Error``.
+    ``NotDecidable``, also if PostgreSQL refuses it, ``WorkOSError`` and ``django.db.Error``.
     """
     conflict = _conflict(workos_id, RELINKABLE)
     row = Organization.objects.filter(id=conflict.organization_id).first()
-    observation = Lookups().look_up(workos_id)
+    observation = (lookups := Lookups()).look_up(workos_id)
     if row is None or observation.state is not State.PRESENT:
         raise NotDecidable(f"{workos_id}, or the row it claims, does not exist any more")
+    if gram_id(workos_id, observation.organization) != row.id:
+        raise NotDecidable(f"{workos_id} does not claim {row.id} any more: look again")
+    holder = lookups.new_owner(row.id)
+    if holder is not None and holder.workos_id != workos_id:
+        raise NotDecidable(
+            f"WorkOS has external_id {row.id!r} for {holder.workos_id}, whose next event would "
+            "take the row back: remove it there, or write another one; then choose this again"
+        )
     owner = frozenset({row.workos_id} if row.workos_id else ())
     report = apply(Batch(observations=[observation], absent=owner), Mode.REFRESH)
     for change in report.changes:
+        if change.change in (Outcome.FAILED, Outcome.CONFLICT):
+            raise NotDecidable(change.reason)
         return change
+    if report.counts[Outcome.STALE]:
+        raise NotDecidable(f"{workos_id} is deleted in WorkOS, by an event that came meanwhile")
     return Change(row.id, workos_id, Outcome.UNCHANGED)
 
 
@@ -66,6 +85,18 @@ def keep(workos_ids: Sequence[str]) -> int:
     undecided = WorkOSConflict.objects.undecided().filter(pk__in=workos_ids)
     with bounded_transaction():
         return undecided.update(acknowledged_at=Now())
+
+
+def remove_ledger_refused(before: datetime) -> None:
+    """Remove the conflicts of events that the ledger refused before then, after a run that has
+    compared everything: they have nothing to add. Without raising, it leaves what it may not
+    remove to the next run."""
+    refused = WorkOSConflict.objects.filter(kind=ConflictKind.LEDGER_REFUSED)
+    try:
+        with bounded_transaction():
+            refused.filter(last_seen_at__lt=before).delete()
+    except DatabaseError as error:
+        logger.warning("solved conflicts could not be removed: %s", describe(error))
 
 
 def _conflict(workos_id: str, kinds: Sequence[ConflictKind]) -> WorkOSConflict:

@@ -41,7 +41,7 @@ from orgs.domain.types import (
     State,
 )
 from orgs.models import ExternalIdWriteBack, Organization, WorkOSConflict, WorkOSEvent
-from orgs.services import outbox
+from orgs.services import conflicts, outbox
 from orgs.services.compare import Comparing, Run, Seen, failures, in_groups
 from orgs.services.coverage import (
     add_derived,
@@ -190,9 +190,22 @@ class _FullRun:
             reconciliation = conclude(
                 self.comparing, events, self.organizations, lost=lost, others=others
             )
+            if self._compared_everything():
+                # What changed later may have been left to its event.
+                conflicts.remove_ledger_refused(self.recent_after)
             if drain_events and reconciliation.write_backs.pushed:
                 _read_echoes(events)
         return reconciliation
+
+    def _compared_everything(self) -> bool:
+        runs = self.resources.values()
+        reports = [self.report, *(one.report for one in runs)]
+        return not (
+            self.run.dry
+            or self.run.resources
+            or any(report.errors or failures(report) for report in reports)
+            or any(one.not_listed or one.stopped_after is not None for one in runs)
+        )
 
     def _is_verified(self) -> bool:
         """An error of the list is reported, and nothing is written: nothing is verified then."""

@@ -8,7 +8,7 @@ from orgs.db import rows
 from orgs.db.cursor import database_now, read_cursor
 from orgs.domain.naming import is_storable, one_line
 from orgs.domain.resources import PLAIN
-from orgs.domain.types import Observation, Outcome, State
+from orgs.domain.types import ConflictKind, Observation, Outcome, State
 from orgs.models import Organization, WorkOSConflict
 from orgs.services.compare import Comparing, Run
 from orgs.services.coverage import add_derived, resources_to_compare
@@ -141,7 +141,14 @@ def _find_in_workos(lookups: Lookups, id_: str) -> Observation:
     if named := lookups.new_owner(id_):
         return named
     with lookups.reading():
-        if WorkOSConflict.objects.filter(pk=id_).exists():
-            # It is deleted, and so its conflict is solved.
-            return observation
+        conflict = WorkOSConflict.objects.filter(pk=id_).first()
+    if conflict is not None and conflict.kind != ConflictKind.LEDGER_REFUSED:
+        # It is deleted, and so its conflict is solved.
+        return observation
+    if conflict is not None:
+        # By another resource's key, or an event's id, of which this 404 says nothing.
+        raise UnknownOrganization(
+            f"WorkOS knows no organization {id_}: the next snapshot that compares everything "
+            "without an error removes this conflict"
+        )
     raise UnknownOrganization(f"neither the mirror nor WorkOS knows an organization {id_}")

@@ -1,6 +1,6 @@
 """Finds out which of several rows PostgreSQL refuses, after it has refused them together."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from django.db import DatabaseError
@@ -24,6 +24,20 @@ def is_environment(error: DatabaseError) -> bool:
 def is_refusal(error: DatabaseError) -> bool:
     """Return True if PostgreSQL refuses what was written, now and later."""
     return not (is_passing(error) or is_environment(error))
+
+
+def together_or_alone(
+    ids: Sequence[str], write: Callable[[Sequence[str]], list[str]]
+) -> tuple[list[str], dict[str, str]]:
+    """Write rows; if PostgreSQL refuses that, each alone. Return the ids that ``write`` returned,
+    and as ``each_alone`` those that failed. Raises ``django.db.Error``."""
+    try:
+        return write(ids), {}
+    except DatabaseError as error:
+        if not is_refusal(error):
+            raise
+    written, refused = each_alone(ids, lambda id_: write([id_]))
+    return [id_ for found in written for id_ in found], refused
 
 
 def each_alone(items: Iterable[T], write: Callable[[T], R]) -> tuple[list[R], dict[T, str]]:

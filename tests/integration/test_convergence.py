@@ -112,6 +112,7 @@ class Model:
             "disabled": False,
             "deleted": False,
         }
+        self.conflicts.pop(workos_id, None)
 
     def _overwrite(
         self, id_: str, event_id: str, workos_id: str, fields: OrganizationFields

@@ -6,7 +6,7 @@ import re
 import sys
 import time
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -14,6 +14,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error as DatabaseError
+from django.db.models import Q
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -31,7 +32,7 @@ from orgs.management.report import (
     replay_summary,
     replay_text,
 )
-from orgs.models import WorkOSConflict, WorkOSEvent
+from orgs.models import Organization, WorkOSConflict, WorkOSEvent
 from orgs.services import outbox, stream
 from orgs.services.compare import DisableLimit, Run
 from orgs.services.coverage import SettingsDiffer, TypesRefused
@@ -122,7 +123,7 @@ class Command(BaseCommand):
         _raise_unresolved(found.events)
         if options["check"] and not found.in_sync:
             raise CommandError("not in sync", returncode=_NOT_IN_SYNC)
-        if options["strict"] and (left := _left_to_people(found)):
+        if options["strict"] and (left := _left_to_people(found, options["org"])):
             raise CommandError(left, returncode=_NOT_IN_SYNC)
 
     def _reconcile(self, options: dict[str, Any], *, dry: bool) -> Reconciliation:
@@ -272,13 +273,19 @@ def _raise_unresolved(events: DrainReport) -> None:
         raise CommandError(f"a missed webhook is not resolved: {_said(events.unresolved)}")
 
 
-def _left_to_people(found: Reconciliation) -> str:
-    """What ``--strict`` fails for; empty if there is nothing."""
-    acknowledged = set(
-        WorkOSConflict.objects.filter(acknowledged_at__isnull=False).values_list("pk", flat=True)
-    )
-    conflicts = [c for c in found.snapshot.of(Outcome.CONFLICT) if c.workos_id not in acknowledged]
-    disabled = found.snapshot.counts[Outcome.DISABLED_HERE]
+def _left_to_people(found: Reconciliation, named: Sequence[str] | None) -> str:
+    """What ``--strict`` fails for; empty if there is nothing. Also what this run did not find, as
+    the events may have: of all, or of those that are ``named`` by an id of either kind."""
+    stored, rows = WorkOSConflict.objects.all(), Organization.objects.all()
+    if named:
+        rows = rows.filter(Q(pk__in=named) | Q(workos_id__in=named))
+        of_rows = Q(pk__in=rows.values("workos_id")) | Q(organization_id__in=rows.values("pk"))
+        stored = stored.filter(of_rows | Q(pk__in=named))
+    keys = {change.workos_id for change in found.snapshot.of(Outcome.CONFLICT)}
+    acknowledged = WorkOSConflict.objects.exclude(acknowledged_at=None)
+    keys -= {*acknowledged.values_list("pk", flat=True)}
+    conflicts = keys | {*stored.undecided().values_list("pk", flat=True)}
+    disabled = rows.disabled_here().count()
     if conflicts or disabled:
         return f"in sync, but for conflicts: {len(conflicts)}, and rows disabled here: {disabled}"
     return ""

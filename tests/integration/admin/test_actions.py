@@ -263,7 +263,7 @@ def test_an_action_with_a_page_is_offered_asks_and_then_does(
             "gram-1 gram-9",
             ["There is nothing to do", "<td>Enabled: nothing happens</td>"],
         ),
-        ("reconcile", "gram-2", ["There is nothing to do", "WorkOS has external_id"]),
+        ("reconcile", "gram-2", ["WorkOS has external_id"]),
     ],
 )
 def test_the_page_that_asks_says_what_will_happen(action: str, ids: str, lines: list[str]) -> None:
@@ -427,7 +427,7 @@ def test_an_error_that_is_the_same_for_all_stops_the_replay(
     assert more_events.count_requests(path="/organizations") == 1
 
 
-def test_a_refusal_is_said_and_logged_without_the_values_of_the_row(
+def test_a_refusal_is_said_and_logged_in_one_line_without_the_values_of_the_row(
     rows: FakeWorkOS, caplog: pytest.LogCaptureFixture
 ) -> None:
     refusal = "RAISE 'it says no' USING DETAIL = 'Confidential';"
@@ -435,8 +435,37 @@ def test_a_refusal_is_said_and_logged_without_the_values_of_the_row(
         messages = act("dismiss", "event_1")
 
     assert messages == [("error", "Not done: event_1: PostgreSQL P0001: it says no")]
-    assert "in dismiss_parked" in caplog.text
+    (record,) = caplog.records
+    assert record.getMessage() == "Dismiss: ['event_1']: PostgreSQL P0001: it says no"
+    assert record.exc_info is None
     assert "Confidential" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("action", "table", "field"),
+    [
+        ("disable", "organization_metadata", "id"),
+        ("enable", "organization_metadata", "id"),
+        ("retry", "workos_external_id_write_back", "organization_id"),
+    ],
+)
+def test_a_refusal_of_one_row_does_not_stop_the_rest(
+    action: str, table: str, field: str, workos: FakeWorkOS
+) -> None:
+    at = NOON if action == "enable" else None
+    for id_ in ("gram-1", "gram-2", "gram-3"):
+        row = an_organization_row(id_, workos_id=f"org_{id_}", disabled_at=at)
+        a_write_back(row, next_attempt_at=None)
+
+    with a_trigger("RAISE 'it says no';", table=table, when=f"NEW.{field} = 'gram-2'"):
+        messages = act(action, "gram-1 gram-2 gram-3")
+
+    done = {"disable": "Disabled", "enable": "Enabled", "retry": "Enqueued"}[action]
+    assert messages == [
+        ("success", f"{done}: gram-1, gram-3"),
+        ("error", "Not done: gram-2: PostgreSQL P0001: it says no"),
+    ]
+    assert {entry.object_id for entry in LogEntry.objects.all()} == {"gram-1", "gram-3"}
 
 
 @pytest.mark.parametrize("action", ["replay", "reconcile"])

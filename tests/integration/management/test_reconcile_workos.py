@@ -16,6 +16,7 @@ from django.db import connection
 
 import orgs
 from orgs.db.cursor import read_cursor
+from orgs.domain.naming import derived_id
 from orgs.management.commands import reconcile_workos as command
 from orgs.models import (
     Organization,
@@ -620,6 +621,44 @@ def test_check_and_strict(
 
     assert (json.loads(out)["in_sync"], code) == (check == 0, check)
     assert run_command("--check", "--strict")[1:] == (said, strict)
+
+
+def test_strict_counts_conflicts_that_this_run_does_not_find(workos: FakeWorkOS) -> None:
+    a_mirrored_organization(workos)
+    a_mirrored_organization(workos, "gram-2")
+    first = workos.create_organization(name="A")["id"]
+    drain_to_end()
+    row = derived_id(first)
+    workos.create_organization(name="B", external_id=row)
+    workos.update_organization(first, name="A2")
+    drain_to_end()
+    said = "in sync, but for conflicts: 1, and rows disabled here: 0"
+
+    assert WorkOSConflict.objects.get().pk == first
+    assert run_command("--check", "--strict")[1:] == (said, 3)
+    for named in (["gram-2", row], [first]):
+        orgs_named = [argument for id_ in named for argument in ("--org", id_)]
+        assert run_command("--check", "--strict", *orgs_named)[1:] == (said, 3)
+    assert run_command("--check", "--strict", "--org", "gram-2")[1:] == ("", 0)
+    WorkOSConflict.objects.update(acknowledged_at=datetime.now(UTC))
+    assert run_command("--check", "--strict")[1:] == ("", 0)
+
+
+@pytest.mark.parametrize("age", [timedelta(hours=-20), timedelta(hours=1)], ids=["newer", "older"])
+def test_strict_counts_rows_disabled_here_that_are_left_to_their_events(
+    workos: FakeWorkOS, age: timedelta
+) -> None:
+    a_mirrored_organization(workos)
+    now = datetime.now(UTC)
+    workos_id = an_old_organization(workos, "New", external_id="gram-x")
+    if age > timedelta():
+        workos.update_organization(workos_id, name="Newest", emits=False)
+    columns = {"workos_updated_at": now - age, "disabled_at": now}
+    an_organization_row("gram-x", name="Old", workos_id=workos_id, **columns)
+    said = "in sync, but for conflicts: 0, and rows disabled here: 1"
+
+    assert run_command("--check", "--strict")[1:] == (said, 3)
+    assert run_command("--check", "--strict", "--org", "gram-mirrored")[1:] == ("", 0)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,195 @@
+"""What a person decides about conflicts; and the conflicts of events that the ledger refused."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.contrib import messages
+
+from orgs.admin import calls
+from orgs.admin.base import NotDone
+from orgs.domain.naming import derived_id
+from orgs.models import Connection, ExternalIdWriteBack, Organization, WorkOSConflict
+from orgs.services.compare import Run
+from orgs.services.conflicts import NotDecidable, give_row
+from orgs.services.reconcile import reconcile
+from orgs.services.stream import drain_to_end
+from orgs.testing import FakeWorkOS
+from tests.builders import a_mirrored_organization
+from tests.triggers import a_constraint, a_trigger, locked
+
+pytestmark = pytest.mark.usefixtures("database")
+
+
+def linked_to(id_: str) -> str | None:
+    return Organization.objects.get(pk=id_).workos_id
+
+
+def conflicts() -> dict[str, str]:
+    return dict(WorkOSConflict.objects.values_list("pk", "kind"))
+
+
+def a_claimed_row(workos: FakeWorkOS) -> tuple[str, str, str]:
+    """The id of a row that was its first organization's, by the derived id, and that the second
+    took over by ``external_id``; and theirs. The first one's next event is in conflict then."""
+    first = workos.create_organization(name="A")["id"]
+    drain_to_end()
+    ExternalIdWriteBack.objects.all().delete()
+    second = workos.create_organization(name="B", external_id=derived_id(first))["id"]
+    workos.update_organization(first, name="A2")
+    drain_to_end()
+    assert linked_to(derived_id(first)) == second
+    assert conflicts() == {first: "row_claimed"}
+    return derived_id(first), first, second
+
+
+def test_a_row_is_not_given_away_that_the_next_event_would_take_back(workos: FakeWorkOS) -> None:
+    row, first, second = a_claimed_row(workos)
+
+    (result,) = calls.decide(give_row)([first])
+
+    assert result.text.startswith(f"Not done: WorkOS has external_id {row!r} for {second}")
+    assert result.level == messages.ERROR
+    assert linked_to(row) == second
+    assert conflicts() == {first: "row_claimed"}
+
+
+def test_a_row_that_is_given_away_stays_so_and_its_conflict_is_removed(workos: FakeWorkOS) -> None:
+    row, first, second = a_claimed_row(workos)
+    workos.update_organization(second, external_id=None)
+    drain_to_end()
+
+    change = give_row(first)
+
+    assert (change.change, linked_to(row), conflicts()) == ("relinked", first, {})
+    for id_ in (second, first):
+        workos.update_organization(id_, name="Later")
+        drain_to_end()
+    assert linked_to(row) == first
+    assert linked_to(derived_id(second)) == second
+    assert conflicts() == {}
+
+
+def test_a_row_is_not_given_to_an_organization_that_claims_another_one_now(
+    workos: FakeWorkOS,
+) -> None:
+    row, first, second = a_claimed_row(workos)
+    workos.update_organization(second, external_id=None, emits=False)
+    workos.update_organization(first, external_id="theirs", emits=False)
+
+    with pytest.raises(NotDecidable, match="does not claim"):
+        give_row(first)
+
+    assert linked_to(row) == second
+    assert Organization.objects.count() == 1
+
+
+def test_a_row_that_postgresql_does_not_give_away_is_said_not_to_be(workos: FakeWorkOS) -> None:
+    row, first, second = a_claimed_row(workos)
+    workos.update_organization(second, external_id=None, emits=False)
+
+    with a_constraint("name <> 'A2'"):
+        (result,) = calls.decide(give_row)([first])
+
+    assert result.text.startswith("Not done: PostgreSQL 23514: new row for relation")
+    assert result.level == messages.ERROR
+    assert (linked_to(row), conflicts()) == (second, {first: "row_claimed"})
+
+
+def test_a_deletion_that_came_meanwhile_is_said(workos: FakeWorkOS) -> None:
+    row, first, second = a_claimed_row(workos)
+    workos.update_organization(second, external_id=None, emits=False)
+    workos.emit({"event": "organization.deleted", "data": workos.organization(first)})
+    drain_to_end()
+    WorkOSConflict.objects.create(pk=first, organization_id=row, kind="row_claimed", reason="")
+
+    with pytest.raises(NotDecidable, match="is deleted in WorkOS"):
+        give_row(first)
+
+    assert linked_to(row) == second
+
+
+# Events that the ledger refused -------------------------------------------------------------
+
+
+@pytest.fixture
+def a_refused_event(workos: FakeWorkOS, sync_setting: Callable[..., None]) -> str:
+    """A connection whose events are not in the ledger; its id."""
+    sync_setting(RESOURCES=("organization", "connection", "directory", "role"))
+    workos_id = a_mirrored_organization(workos)
+    reconcile(Run())
+    with a_trigger("RAISE 'no';", table="workos_event", when="NEW.resource = 'connection'"):
+        created = workos.connections.create(organization_id=workos_id, name="SSO")
+        workos.connections.activate(created["id"])
+        drain_to_end()
+    assert conflicts() == {created["id"]: "ledger_refused"}
+    return str(created["id"])
+
+
+def an_hour_passes() -> None:
+    hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    assert WorkOSConflict.objects.update(last_seen_at=hour_ago) == 1
+
+
+def test_looking_again_at_an_event_of_another_resource_proves_nothing(
+    workos: FakeWorkOS, a_refused_event: str
+) -> None:
+    for ask in (calls.plan_recheck, lambda ids: list(calls.reconcile(ids))):
+        with pytest.raises(NotDone, match="the next snapshot that compares everything"):
+            ask([a_refused_event])
+
+    assert conflicts() == {a_refused_event: "ledger_refused"}
+
+
+def test_a_run_that_has_compared_everything_removes_what_the_ledger_refused(
+    workos: FakeWorkOS, a_refused_event: str, sync_setting: Callable[..., None]
+) -> None:
+    reconcile(Run())
+    assert conflicts(), "its object may have been left to its event"
+
+    an_hour_passes()
+    for run in (Run(dry=True), Run(resources=("connection",))):
+        reconcile(run)
+        assert conflicts()
+    sync_setting(HOLD_BACK_WINDOW=0)
+    reconcile(Run())
+
+    assert conflicts() == {}
+    assert Connection.objects.get().pk == a_refused_event
+
+
+@pytest.mark.parametrize("path", ["/connections", "/organizations"])
+def test_a_run_with_an_error_does_not_remove_it(
+    workos: FakeWorkOS, a_refused_event: str, path: str
+) -> None:
+    an_hour_passes()
+    workos.misbehave("status", status=503, path=path, times=None)
+
+    assert reconcile(Run()).errors
+
+    assert conflicts()
+
+
+def test_a_run_whose_time_was_up_does_not_remove_it(
+    workos: FakeWorkOS, a_refused_event: str
+) -> None:
+    an_hour_passes()
+    for number in range(20):
+        a_mirrored_organization(workos, f"gram-{number}")
+
+    found = reconcile(Run(scope_seconds=-1.0))
+
+    assert [one.resource.name for one in found.resources if one.stopped_after] == ["role"]
+    assert conflicts()
+
+
+def test_a_conflict_that_can_not_be_removed_does_not_end_the_run(
+    a_refused_event: str, sync_setting: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    an_hour_passes()
+
+    with locked("workos_conflict"):
+        assert not reconcile(Run()).errors
+
+    assert "solved conflicts could not be removed: PostgreSQL 55P03" in caplog.text
