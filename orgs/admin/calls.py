@@ -21,7 +21,8 @@ MAX_SECONDS = 20.0
 
 def _ask_workos(ids: Sequence[str], *, dry: bool) -> Reconciliation:
     try:
-        return reconcile_organizations(Run(dry=dry), ids, deadline=time.monotonic() + MAX_SECONDS)
+        deadline = time.monotonic() + MAX_SECONDS
+        return reconcile_organizations(Run(dry=dry), ids, deadline=deadline, patience=0.0)
     except UnknownOrganization as error:
         raise NotDone(str(error)) from error
 

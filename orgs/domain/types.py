@@ -377,6 +377,8 @@ class Change:
     reason: str = ""
     event_id: str | None = None
     resource: str = ORGANIZATION
+    is_unproven: bool = False
+    """The event is parked because what WorkOS answers proves nothing."""
 
     @property
     def order(self) -> tuple[str, str]:
