@@ -24,6 +24,10 @@ __all__ = [
 ]
 
 
+#: Seconds. Whoever calls is waited for.
+_PATIENCE = 10.0
+
+
 class ResourceNotCovered(Exception):
     """The answer is not known: the resource is not followed, or not listed in full yet."""
 
@@ -56,13 +60,15 @@ def roles_of(workos_user_id: str, organization: Organization | str) -> list[str]
 def ensure_fresh(organization: Organization | str) -> Reconciliation:
     """Fetch one organization with its resources now, for what can't wait for the stream.
 
-    ``organization`` is a row, a Gram id or a WorkOS id. Raises ``RuntimeError`` inside a
-    transaction, ``UnknownOrganization``, ``orgs.workos.WorkOSError`` and ``django.db.Error``. May
-    be repeated and run concurrently.
+    ``organization`` is a row, a Gram id or a WorkOS id. A request waits 10 seconds at most for its
+    share of the rate limit, or for the end of a pause that WorkOS asked for. What could not be
+    fetched of its resources is in ``errors``. Raises ``RuntimeError`` inside a transaction,
+    ``UnknownOrganization``, ``orgs.workos.WorkOSError`` and ``django.db.Error``. May be repeated
+    and run concurrently.
     """
     if connection.in_atomic_block:
         raise RuntimeError("ensure_fresh calls WorkOS: call it outside of transactions")
-    return reconcile_organizations(Run(), [_id(organization)])
+    return reconcile_organizations(Run(), [_id(organization)], patience=_PATIENCE)
 
 
 def _id(organization: Organization | str) -> str:

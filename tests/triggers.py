@@ -52,13 +52,15 @@ def attempts() -> int:
 
 
 @contextmanager
-def a_constraint(condition: str = "name <> 'Forbidden'") -> Iterator[None]:
-    """Organizations for which the condition does not hold are refused, by the name ``theirs``."""
-    execute(f"ALTER TABLE organization_metadata ADD CONSTRAINT theirs CHECK ({condition})")
+def a_constraint(
+    condition: str = "name <> 'Forbidden'", *, table: str = "organization_metadata"
+) -> Iterator[None]:
+    """Rows for which the condition does not hold are refused, by the name ``theirs``."""
+    execute(f"ALTER TABLE {table} ADD CONSTRAINT theirs CHECK ({condition})")
     try:
         yield
     finally:
-        execute("ALTER TABLE organization_metadata DROP CONSTRAINT theirs")
+        execute(f"ALTER TABLE {table} DROP CONSTRAINT theirs")
 
 
 @contextmanager

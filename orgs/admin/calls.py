@@ -28,7 +28,8 @@ def _ask_workos(ids: Sequence[str], *, dry: bool) -> tuple[Reconciliation, dict[
     linked = Organization.objects.linked().filter(pk__in=ids)
     chosen = {id_: id_ for id_ in ids} | {row.workos_id or "": row.pk for row in linked}
     try:
-        found = reconcile_organizations(Run(dry=dry), ids, deadline=time.monotonic() + MAX_SECONDS)
+        deadline = time.monotonic() + MAX_SECONDS
+        found = reconcile_organizations(Run(dry=dry), ids, deadline=deadline, patience=0.0)
     except UnknownOrganization as error:
         raise NotDone(str(error)) from error
     changes: dict[str, list[Change]] = {}

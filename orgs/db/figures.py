@@ -42,6 +42,12 @@ _TIMES: Final = ", ".join(
     )
 )
 
+
+def _is_leased(until: str) -> str:
+    """No lease of ours lasts an hour: a clock was wrong if it seems to."""
+    return f"{until} BETWEEN statement_timestamp() AND statement_timestamp() + interval '1 hour'"
+
+
 #: One row, whose columns are named as the figures are. Each part names the condition of a partial
 #: index, or reads a table once. ``statement_timestamp()`` is one moment for all of it, and, unlike
 #: ``clock_timestamp()``, can be looked up in an index.
@@ -51,8 +57,8 @@ SELECT statement_timestamp() AS at,
         AS is_read_only,
     {_TIMES}, last_drift, last_failed, snapshot_trouble, snapshot_error_kind, failures,
     last_trouble, cursors.last_error, event_types IS NOT NULL AS is_following,
-    covered::text, refused_types::text, draining_until > statement_timestamp() AS is_draining,
-    reconciling_until > statement_timestamp() AS is_reconciling, refused_webhooks,
+    covered::text, refused_types::text, {_is_leased("draining_until")} AS is_draining,
+    {_is_leased("reconciling_until")} AS is_reconciling, refused_webhooks,
     announced, overdue, parked, write_backs, write_backs_failing, write_back_conflicts,
     (
         SELECT last_error FROM workos_external_id_write_back

@@ -100,11 +100,15 @@ def upsert(resource: Resource, rows: Collection[PlainRow]) -> Statement:
 
 
 def intended(resource: Resource, rows: Collection[PlainRow]) -> Intended:
-    """Return, by key, what a row has to have once it is written: whether it is deleted, and its
-    typed columns, but for times."""
+    """Return, by key, what a row has to have once it is written: whether it is deleted, its
+    organization, and its typed columns, but for times."""
     found = ((row, _values(resource, row)) for row in rows)
     return {
-        row.key: (row.deleted_at is not None, *map(values.get, _compared(resource)))
+        row.key: (
+            row.deleted_at is not None,
+            row.organization_id,
+            *map(values.get, _compared(resource)),
+        )
         for row, values in found
     }
 
@@ -196,7 +200,7 @@ def _upsert(resource: Resource) -> str:
     )
     values = ", ".join("coalesce(new.data, '{}')" if n == "data" else f"new.{n}" for n in types)
     is_deleted = f"{resource.deleted_column} IS NOT NULL"
-    returned = ", ".join(["workos_id", is_deleted, *_compared(resource)])
+    returned = ", ".join(["workos_id", is_deleted, "workos_organization_id", *_compared(resource)])
     return f"""
         INSERT INTO {table} AS t ({names})
         SELECT {values} FROM jsonb_to_recordset(%s::jsonb) AS new ({recordset})

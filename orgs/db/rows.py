@@ -106,10 +106,10 @@ def write(
     for (_, intended), written in zip(writes, returned, strict=False):
         _require_all(intended, written)
     after = len(writes) + len(kept)
-    is_new: dict[str, bool] = dict(returned[after]) if conflicts else {}
+    new = new_among(plan.conflicts, returned[after]) if conflicts else set()
     in_ledger = returned[after + len(conflicts)] if ledger else []
     return Written(
-        [conflict for conflict in plan.conflicts if is_new.get(conflict.workos_id)],
+        [conflict for conflict in plan.conflicts if conflict.workos_id in new],
         {event_id for (event_id,) in in_ledger},
         returned[len(returned) - len(then) :],
     )
@@ -192,6 +192,16 @@ def store_conflicts(conflicts: Sequence[Conflict]) -> Statement:
         for _, c in sorted(by_id.items())
     ]
     return statement(sql.STORE_CONFLICTS, *zip(*rows, strict=True))
+
+
+def new_among(conflicts: Sequence[Conflict], stored: Rows) -> set[str]:
+    """Return the WorkOS ids of the conflicts that are new, by what storing them has returned.
+
+    Raises ``WriteSkipped`` if not all were stored.
+    """
+    is_new: dict[str, bool] = dict(stored)
+    _require_all({c.workos_id: () for c in conflicts}, [(workos_id,) for workos_id in is_new])
+    return {workos_id for workos_id, new in is_new.items() if new}
 
 
 def _ledger(recorded: Sequence[Decision]) -> Statement:

@@ -385,13 +385,13 @@ RETURNING id
 """
 
 #: How many other objects' events PostgreSQL has refused with one code since it last accepted one
-#: that writes a row.
+#: that writes a row. Not by a time in the future, which a clock that was wrong left behind.
 REFUSED_IN_A_ROW = """
 SELECT count(DISTINCT (resource, object_key)) FROM workos_event
 WHERE outcome = 'parked' AND starts_with(error, %s) AND object_key <> %s
-    AND processed_at > coalesce((
+    AND processed_at <= statement_timestamp() AND processed_at > coalesce((
         SELECT processed_at FROM workos_event
-        WHERE processed_at IS NOT NULL
+        WHERE processed_at <= statement_timestamp()
             AND outcome IN ('created', 'linked', 'relinked', 'updated', 'disabled', 'deleted')
         ORDER BY processed_at DESC LIMIT 1
     ), '-infinity')
@@ -401,7 +401,9 @@ WHERE outcome = 'parked' AND starts_with(error, %s) AND object_key <> %s
 LEFT_OUT_IN_A_ROW = """
 SELECT count(*) FROM workos_conflict
 WHERE kind = 'ledger_refused' AND workos_organization_id <> %s
-    AND last_seen_at > coalesce((SELECT max(processed_at) FROM workos_event), '-infinity')
+    AND last_seen_at > coalesce((
+        SELECT max(processed_at) FROM workos_event WHERE processed_at <= statement_timestamp()
+    ), '-infinity')
 """
 
 #: A repeated request is as old as the pending one, and goes on with its attempts: how long WorkOS

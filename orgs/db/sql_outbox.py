@@ -95,13 +95,13 @@ WHERE organization_id IN (
 RETURNING organization_id
 """
 
-#: WorkOS does not know the organization any more, and its row is disabled already: no deletion will
-#: come that takes the request along, and nothing can ever confirm it.
+#: WorkOS does not know the organization any more, and its deletion is confirmed already: none will
+#: come that takes the request along, and nothing can ever confirm it. The 404 alone proves nothing.
 FORGET_DELETED_WRITE_BACKS = """
 DELETE FROM workos_external_id_write_back AS w
 USING unnest(%s::text[], %s::timestamptz[], %s::integer[])
     AS missing (organization_id, requested_at, requests), organization_metadata AS o
 WHERE w.organization_id = missing.organization_id
     AND (w.requested_at, w.requests) = (missing.requested_at, missing.requests)
-    AND o.id = w.organization_id AND o.disabled_at IS NOT NULL
+    AND o.id = w.organization_id AND o.workos_deleted_at IS NOT NULL
 """

@@ -72,7 +72,8 @@ def is_in_flight(
     """Return True if an object is newer than its row, and so recent that its event may come."""
     if updated_at is None or recent_after is None:
         return False
-    # A time that is further ahead is no recent one: its event may have come long ago.
+    # A time that is further ahead is no recent one: its event may have come long ago. Not less than
+    # a day: the hold-back window may be as long, and so may a run.
     is_recent = recent_after < updated_at <= recent_after + timedelta(days=1)
     return is_recent and (known is None or updated_at > known)
 

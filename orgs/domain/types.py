@@ -379,6 +379,8 @@ class Change:
     resource: str = ORGANIZATION
     workos_organization_id: str | None = None
     """The organization that an object of another resource belongs to, if that is known."""
+    is_unproven: bool = False
+    """The event is parked because what WorkOS answers proves nothing."""
 
     @property
     def order(self) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 
-from django.db import DatabaseError
+from django.db import DatabaseError, transaction
 
 from orgs.db import rows, sql
 from orgs.db.cursor import CursorLocked, Place, cursor_locked, cursor_shared, move_cursor
@@ -23,7 +23,12 @@ from orgs.db.errors import (
     origin,
     retry_races,
 )
-from orgs.db.transactions import execute_alone, read_only_transaction
+from orgs.db.transactions import (
+    Statement,
+    bounded_transaction,
+    execute_alone,
+    read_only_transaction,
+)
 from orgs.domain.resolution import changes_of, row_ids
 from orgs.domain.types import (
     NOTHING,
@@ -31,9 +36,11 @@ from orgs.domain.types import (
     Conflict,
     ConflictKind,
     Decision,
+    Event,
     Observation,
     Outcome,
     Report,
+    State,
 )
 from orgs.models import WorkOSEvent
 from orgs.services.announce import send_changes
@@ -245,14 +252,28 @@ def _park(single: Batch, mode: Mode, reason: str) -> Report:
 
 
 def _pass_over(single: Batch, parked: Decision, refusal: str) -> Report:
-    """The ledger itself refuses the event: the conflict is where a person sees it."""
+    """The ledger itself refuses the event: the conflict is where a person sees it. If that is
+    refused too, there is only the line that is logged for each event that is parked."""
     observation = parked.observation
     event_id = observation.event.id if observation.event else ""
     reason = f"{event_id} is not applied: {parked.reason}; the ledger refuses it: {refusal}"
     conflict = Conflict(
         observation.workos_id or event_id, None, ConflictKind.LEDGER_REFUSED, reason
     )
-    decided = Decided([parked], replace(NOTHING, conflicts=(conflict,)), ())
+    try:
+        return _leave_out(single, replace(parked, reason=reason), conflict)
+    except DatabaseError as error:
+        if is_passing(error) or is_environment(error):
+            raise
+        if not _takes_another():
+            raise WritesRefused(describe(error)) from error.__cause__
+        reason = f"{reason}; no conflict can be stored: {describe(error)}"
+        return _leave_out(single, replace(parked, reason=reason))
+
+
+def _leave_out(single: Batch, parked: Decision, *conflicts: Conflict) -> Report:
+    """Move the cursor past the event, and store the conflicts."""
+    decided = Decided([parked], replace(NOTHING, conflicts=conflicts), ())
     with cursor_locked() as place:
         if not single.is_current(place):
             return Report(dropped=True)
@@ -260,7 +281,22 @@ def _pass_over(single: Batch, parked: Decision, refusal: str) -> Report:
         written = rows.write(decided.plan, (), move)
         _require_moved(written)
         send_changes(decided, written.new_conflicts)
-    return _report([replace(parked, reason=reason)], decided, Mode.LIVE)
+    return _report([parked], decided, Mode.LIVE)
+
+
+def _takes_another() -> bool:
+    """Return True if the ledger would take an event that is made up: the other one is at fault
+    then. Where nothing can be stored, refusals in a row can't be counted."""
+    event = Event(id="event_made_up", type="made.up", occurred_at=None)
+    made_up = Observation(workos_id="org_made_up", state=State.IGNORED, event=event)
+    try:
+        with bounded_transaction():
+            at_once = Statement("SET CONSTRAINTS ALL IMMEDIATE", [])
+            rows.write(NOTHING, [Decision(made_up, Outcome.IGNORED)], at_once)
+            transaction.set_rollback(True)
+    except DatabaseError:
+        return False
+    return True
 
 
 # The report ---------------------------------------------------------------------------------

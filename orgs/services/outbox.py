@@ -359,7 +359,7 @@ def _execute_writes(cursor: CursorWrapper, answers: list[_Answer]) -> set[str]:
         return set()
     stored = rows.store_conflicts(conflicts)
     cursor.execute(stored.text, stored.values)
-    return {workos_id for workos_id, is_new in cursor.fetchall() if is_new}
+    return rows.new_among(conflicts, cursor.fetchall())
 
 
 def _conflict(answer: _Answer) -> Conflict:

@@ -95,6 +95,8 @@ def read_page(types: tuple[str, ...], position: Position, *, patience: float = 0
     except workos.Refused as refusal:
         if not _is_readable(types, patience):
             refused = [type_ for type_ in types if not _is_readable((type_,), patience)]
+            # Once more: a 400 that passes must not leave a type out until the next day.
+            refused = [type_ for type_ in refused if not _is_readable((type_,), patience)]
             if 0 < len(refused) < len(types):
                 raise TypesRefused(refused) from None
             raise

@@ -159,13 +159,15 @@ class _FullRun:
         self.organizations = 0
         self.resources: dict[str, ResourceRun] = {}
         self.covered: frozenset[str] = frozenset()
-        self.workos_date: datetime | None = None
         with self.lookups.reading():
             self.began_at = database_now()
-        window = timedelta(seconds=sync_settings().hold_back_window)
-        #: What changed since may have been listed too early, and has its event.
-        self.recent_after = self.began_at - window
-        self.overlap = window + _OVERLAP
+        self.window = timedelta(seconds=sync_settings().hold_back_window)
+
+    @property
+    def recent_after(self) -> datetime:
+        """What changed since may have been listed too early, and has its event. If WorkOS's clock
+        is ahead of the database's, its changes are too."""
+        return max(self.began_at, self.lookups.workos_date or self.began_at) - self.window
 
     def reconcile(self, *, drain_events: bool) -> Reconciliation:
         with self._noting_what_ends_it():
@@ -264,20 +266,11 @@ class _FullRun:
         )
 
     def _compare_resources(self) -> None:
-        """An error of one is reported, and does not stop the others."""
         for name, one in self.resources.items():
-            try:
+            with reporting_errors(one):
                 if not one.is_finished:
                     one.compare_all(after=self._go_on_after(name))
                 one.resolve_missing()
-            except (WorkOSError, DatabaseError) as error:
-                if isinstance(error, DatabaseError) and not is_passing(error):
-                    raise
-                if name in self.covered:
-                    one.report.errors.append(f"{name}: {_said(error)}")
-                else:
-                    # It stays uncovered, which is a warning: what is covered is not in doubt.
-                    one.not_listed = _said(error)
             if not self.run.dry:
                 self._note_compared(name, one)
 
@@ -318,7 +311,7 @@ class _FullRun:
         began_at = self.began_at
         with closing(read_ahead(self._read, None)) as pages:
             for page in pages:
-                self.workos_date = self.workos_date or page.date
+                self.lookups.workos_date = self.lookups.workos_date or page.date
                 new = seen.add(page.observations)
                 self.organizations += len(new)
                 self.comparing.compare(new, recent_after=self.recent_after)
@@ -337,11 +330,11 @@ class _FullRun:
         return read_organizations(position, patience=_PATIENCE)
 
     def _replace(self, lost: CursorLost) -> None:
-        overlap = self.overlap.total_seconds()
+        overlap = (self.window + _OVERLAP).total_seconds()
         moved_to = replace_lost(
             lost.position,
             began_at=self.began_at,
-            workos_date=self.workos_date,
+            workos_date=self.lookups.workos_date,
             overlap=overlap,
         )
         if moved_to is not None:
@@ -435,6 +428,21 @@ class _FullRun:
             if not self.run.dry:
                 _note_incomplete(_said(error), getattr(error, "kind", ""))
             raise
+
+
+@contextmanager
+def reporting_errors(one: ResourceRun) -> Iterator[None]:
+    """Around the comparison of one resource: an error is reported, and does not stop the others."""
+    try:
+        yield
+    except (WorkOSError, DatabaseError) as error:
+        if isinstance(error, DatabaseError) and not is_passing(error):
+            raise
+        if one.is_covered:
+            one.report.errors.append(f"{one.resource.name}: {_said(error)}")
+        else:
+            # It stays uncovered, which is a warning: what is covered is not in doubt.
+            one.not_listed = _said(error)
 
 
 # The end ----------------------------------------------------------------------------

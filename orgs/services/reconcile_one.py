@@ -12,7 +12,7 @@ from orgs.domain.types import ConflictKind, Observation, Outcome, State
 from orgs.models import Organization, WorkOSConflict
 from orgs.services.compare import Comparing, Run
 from orgs.services.coverage import add_derived, resources_to_compare
-from orgs.services.reconcile import Reconciliation, conclude
+from orgs.services.reconcile import Reconciliation, conclude, reporting_errors
 from orgs.services.reconcile_resources import Clock, ResourceRun, compare_for_organization
 from orgs.services.refresh import Lookups
 from orgs.services.stream import DrainReport
@@ -26,19 +26,19 @@ class UnknownOrganization(Exception):
 
 
 def reconcile_organizations(
-    run: Run, ids: Sequence[str], *, deadline: float | None = None
+    run: Run, ids: Sequence[str], *, deadline: float | None = None, patience: float = _PATIENCE
 ) -> Reconciliation:
     """Compare and repair only these, by WorkOS id or by Gram id, and push their write-backs.
 
     Recent differences are applied too. If not all could be asked for by ``deadline``, a time of
-    ``time.monotonic()``, nothing is done and it raises ``workos.Unavailable``. An id that neither
-    side knows is an error in the report; if that is all, it raises ``UnknownOrganization``. Raises
+    ``time.monotonic()``, nothing is done and it raises ``workos.Unavailable``. ``patience``: as in
+    ``orgs.workos``. An id that neither side knows is an error in the report; if that is all, it
+    raises ``UnknownOrganization``. An error of another resource is in its report. Raises
     ``WorkOSError`` and ``django.db.Error``. May be repeated and run concurrently.
     """
-    patience = _PATIENCE if deadline is None else 0.0
     comparing = Comparing(run, Lookups(patience=patience, dry=run.dry))
     found: dict[str, Observation] = {}
-    in_mirror_alone = 0
+    in_mirror_alone: list[str] = []
     for id_ in dict.fromkeys(ids):
         if deadline is not None and time.monotonic() > deadline:
             raise workos.Unavailable("WorkOS answers too slowly for so many at once; choose fewer")
@@ -47,15 +47,13 @@ def reconcile_organizations(
         except (UnknownOrganization, workos.Refused) as unknown:
             comparing.report.errors.append(one_line(unknown))
             continue
-        in_mirror_alone += not named
+        if not named:
+            in_mirror_alone.append(id_)
         found |= named
     if comparing.report.errors and not found and not in_mirror_alone:
         raise UnknownOrganization("; ".join(comparing.report.errors))
-    comparing.report.counts[Outcome.UNCHANGED] += in_mirror_alone
-    if missing := {id_ for id_, o in found.items() if o.state is State.ABSENT}:
-        # Before the first write: a row that this run links would prove any place right.
-        comparing.lookups.proves_absence(missing)
-    organizations = len(found) + in_mirror_alone
+    _note_absent(comparing, found, in_mirror_alone)
+    organizations = len(found) + len(in_mirror_alone)
     found = _without_unproven(comparing, found)
     comparing.compare([o for o in found.values() if o.state is not State.ABSENT])
     comparing.retry_locked()
@@ -63,6 +61,19 @@ def reconcile_organizations(
     others = _compare_resources(comparing, [*found.values()])
     touched = {c.organization_id for c in comparing.report.changes if c.organization_id}
     return conclude(comparing, DrainReport(), organizations, only=touched, others=others)
+
+
+def _note_absent(
+    comparing: Comparing, found: dict[str, Observation], in_mirror_alone: list[str]
+) -> None:
+    """Find out if a 404 counts; only then a row that the mirror alone knows is in sync."""
+    if missing := {id_ for id_, o in found.items() if o.state is State.ABSENT}:
+        # Before the first write: a row that this run links would prove any place right.
+        comparing.lookups.proves_absence(missing)
+    if in_mirror_alone and not comparing.lookups.proves_place(missing):
+        comparing.leave_unproven(in_mirror_alone)
+    else:
+        comparing.report.counts[Outcome.UNCHANGED] += len(in_mirror_alone)
 
 
 def _without_unproven(
@@ -82,16 +93,22 @@ def _without_unproven(
 def _compare_resources(
     comparing: Comparing, found: Sequence[Observation]
 ) -> tuple[ResourceRun, ...]:
-    """Compare what belongs to organizations that are present: what is covered of it."""
+    """Compare what belongs to organizations that are present: what is followed of it."""
     present = [organization for organization in found if organization.state is State.PRESENT]
     with comparing.lookups.reading():
         state, clock = read_cursor(), Clock(database_now())
     names = [name for name in resources_to_compare(comparing.run.resources, state) if name in PLAIN]
-    runs = [ResourceRun(comparing.run, comparing.lookups, PLAIN[name], clock) for name in names]
+    runs = [
+        ResourceRun(
+            comparing.run, comparing.lookups, PLAIN[name], clock, is_covered=name in state.covered
+        )
+        for name in names
+    ]
     for one in runs:
-        for organization in present:
-            compare_for_organization(one, organization)
-        one.resolve_missing()
+        with reporting_errors(one):
+            for organization in present:
+                compare_for_organization(one, organization)
+            one.resolve_missing()
     if runs and present:
         only = [organization.workos_id or "" for organization in present]
         add_derived(comparing.report, dry=comparing.run.dry, only=only)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from uuid import uuid4
 
@@ -38,6 +39,10 @@ class AlreadySeen(Exception):
     """The announced event has been read, or another drain has resolved it."""
 
 
+class Unproven(WorkOSError):
+    """What WorkOS answers may come from a wrong address, or be that of another environment."""
+
+
 class WrongEnvironment(WorkOSError):
     """WorkOS lists none of the organizations that rows are linked to."""
 
@@ -60,6 +65,8 @@ class Lookups:
     dry: bool = False
     candidates: list[str] = field(default_factory=list)
     """WorkOS ids of linked organizations that should be found."""
+    workos_date: datetime | None = None
+    """WorkOS's own clock, when the environment was verified."""
     _is_proven: bool | None = None
 
     def verify_environment(self) -> None:
@@ -73,6 +80,7 @@ class Lookups:
         position, is_last = None, False
         while not is_last:
             page = read_organizations(position, patience=self.patience)
+            self.workos_date = self.workos_date or page.date
             with self.reading():
                 found = rows.linked(o.workos_id for o in page.observations if o.workos_id)
             if found:
@@ -281,10 +289,18 @@ class _Recording:
         recorded = Outcome.MISSING if self.is_missed else outcome
         return self._statement(recorded, decision.organization_id)
 
-    def parked(self, reason: str, payload: str | None = None) -> Statement:
+    def parked(
+        self, reason: str, payload: str | None = None, *, is_unproven: bool = False
+    ) -> Statement:
         """Return the statement that parks the event, or keeps it parked, for this reason."""
-        workos_id = self.event.workos_organization_id
-        self.result = Change(None, workos_id, Outcome.PARKED, reason=reason, event_id=self.event.id)
+        self.result = Change(
+            None,
+            self.event.workos_organization_id,
+            Outcome.PARKED,
+            reason=reason,
+            event_id=self.event.id,
+            is_unproven=is_unproven,
+        )
         return self._statement(Outcome.PARKED, None, error=storable(reason), payload=payload)
 
     def _statement(
@@ -316,7 +332,8 @@ def _resolve(event: WorkOSEvent, patience: float, *, is_missed: bool) -> Change:
         reason = f"WorkOS's {event.resource} can't be read: {observation.error}"
         return _park(recording, reason, rows.payload(observation))
     if not fetched.is_proven:
-        return _park(recording, UNPROVEN if resource is None else UNPROVEN_OBJECT)
+        reason = UNPROVEN if resource is None else UNPROVEN_OBJECT
+        return _park(recording, reason, is_unproven=True)
     report = apply(
         Batch(
             observations=[observation],
@@ -333,8 +350,10 @@ def _resolve(event: WorkOSEvent, patience: float, *, is_missed: bool) -> Change:
     return recording.result
 
 
-def _park(recording: _Recording, reason: str, payload: str | None = None) -> Change:
-    with bounded_transaction(recording.parked(reason, payload)):
+def _park(
+    recording: _Recording, reason: str, payload: str | None = None, *, is_unproven: bool = False
+) -> Change:
+    with bounded_transaction(recording.parked(reason, payload, is_unproven=is_unproven)):
         pass
     if recording.result is None:
         raise AssertionError("what was parked is recorded")
@@ -365,6 +384,12 @@ class ReplayReport:
             for event_id, change in self.results.items()
             if change.change is Outcome.PARKED
         }
+
+    @property
+    def unproven(self) -> list[str]:
+        """Return a sentence about those that stay parked because nothing is proven, if any do."""
+        reasons = [change.reason for change in self.results.values() if change.is_unproven]
+        return [f"still parked without proof: {len(reasons)}; {reasons[0]}"] if reasons else []
 
 
 #: Errors that would be the same for every event.

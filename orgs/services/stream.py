@@ -42,7 +42,7 @@ from orgs.services.coverage import (
 from orgs.services.decide import Batch
 from orgs.services.pages import CursorLost, raise_if_expired, raise_if_ignored, reader
 from orgs.services.queue import PUSH_EXTERNAL_IDS, RECOVER, SYNC_EVENTS, enqueue
-from orgs.services.refresh import AlreadySeen, Lookups, resolve_missed
+from orgs.services.refresh import AlreadySeen, Lookups, Unproven, resolve_missed
 from orgs.workos import WorkOSError, read_ahead
 
 logger = logging.getLogger(__name__)
@@ -188,6 +188,7 @@ def resolve_overdue(
                 raise
             failure = error
         else:
+            failure = Unproven(resolved.reason) if resolved.is_unproven else failure
             logger.warning(
                 "the event %s was announced and never listed; its object was fetched: %s",
                 one_line(event_id),
@@ -277,7 +278,7 @@ def log_parked(report: DrainReport) -> None:
         )
     if report.unresolved is not None:
         logger.warning(
-            "a missed webhook could not be resolved, and is tried again: %s",
+            "a missed webhook could not be resolved: %s",
             one_line(without_detail(report.unresolved)),
         )
 

@@ -6,6 +6,7 @@ leaves the others waiting for that lock for ever, and the cluster's own status s
 
 import time
 from collections.abc import Set as AbstractSet
+from datetime import timedelta
 
 from django.db import Error as DatabaseError
 from django.db import close_old_connections
@@ -113,7 +114,9 @@ def due_schedules() -> AbstractSet[object]:
 def queued_tasks() -> AbstractSet[object]:
     """Return the tasks that are not acknowledged; none if they are in Redis, or while a reconcile
     runs, which may have the only worker for an hour."""
-    if not Conf.ORM or SyncCursor.objects.filter(reconciling_until__gt=Now()).exists():
+    # No lease of ours lasts an hour: one that ends later was acquired by a clock that was wrong.
+    leased = (Now(), Now() + timedelta(hours=1))
+    if not Conf.ORM or SyncCursor.objects.filter(reconciling_until__range=leased).exists():
         return frozenset()
     tasks = OrmQ.objects.using(Conf.ORM).filter(key=Conf.CLUSTER_NAME).order_by("id")
     return frozenset(tasks.values_list("id", flat=True)[:1_000])

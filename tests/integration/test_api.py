@@ -19,6 +19,7 @@ from orgs.models import (
 )
 from orgs.services.reconcile import Reconciliation
 from orgs.testing import FakeWorkOS
+from orgs.workos import RateLimited
 from tests.builders import TWO_DAYS_AGO, an_organization_row
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -251,6 +252,44 @@ def test_ensure_fresh_is_refused_inside_a_transaction(workos: FakeWorkOS) -> Non
     with transaction.atomic(), pytest.raises(RuntimeError, match="outside of transactions"):
         api.ensure_fresh("gram-1")
     assert workos.requests() == []
+
+
+@pytest.mark.parametrize("is_covered", [True, False])
+def test_ensure_fresh_reports_what_it_could_not_fetch_of_the_resources(
+    workos: FakeWorkOS, sync_setting: Any, is_covered: bool
+) -> None:
+    """An error of a resource that is not covered puts nothing in doubt."""
+    sync_setting(RESOURCES=("organization", "connection", "directory"))
+    acme = workos.create_organization(name="Acme", at=TWO_DAYS_AGO, emits=False)["id"]
+    covered = ["organization", "connection"] if is_covered else ["organization"]
+    SyncCursor.objects.create(stream="organizations", covered=covered)
+    workos.misbehave("status", status=403, path="/connections", times=None)
+
+    found = api.ensure_fresh(acme)
+
+    row = Organization.objects.get()
+    shown = workos.organization(acme)
+    assert shown is not None
+    assert (row.name, shown["external_id"]) == ("Acme", row.id)
+    refused = "WorkOS refused the API key: HTTP 403"
+    said = [one.not_listed or one.report.errors[0] for one in found.resources[:1]]
+    assert refused in said[0]
+    assert (found.errors == []) != is_covered
+    assert "directory" in [one.resource.name for one in found.resources]
+
+
+def test_ensure_fresh_does_not_wait_for_a_long_pause(workos: FakeWorkOS) -> None:
+    workos.misbehave("rate_limited", retry_after=11, path="/organizations/")
+
+    with pytest.raises(RateLimited):
+        api.ensure_fresh("org_1")
+
+
+def test_ensure_fresh_waits_for_a_short_pause(workos: FakeWorkOS) -> None:
+    acme = workos.create_organization(name="Acme")["id"]
+    workos.misbehave("rate_limited", retry_after=1, path="/organizations/")
+
+    assert api.ensure_fresh(acme).errors == []
 
 
 def test_ensure_fresh_of_something_unknown(workos: FakeWorkOS) -> None:

@@ -93,8 +93,7 @@ class Command(BaseCommand):
             self._print(json.dumps(summary))
         else:
             self._print(events_text(summary, WorkOSEvent.objects.counts()))
-        if events.errors:
-            raise CommandError(one_line("; ".join(events.errors)))
+        _raise_errors([*events.errors, *pushed.errors])
         _raise_unresolved(events)
 
     def _replay_parked(self, options: dict[str, Any]) -> None:
@@ -107,6 +106,7 @@ class Command(BaseCommand):
         self._print(json.dumps(summary) if as_json else replay_text(summary))
         if replayed.error is not None:
             raise CommandError(f"{_said(replayed.error)} with {replayed.left} left; run it again")
+        _raise_errors([*replayed.unproven, *pushed.errors])
 
     def _compare(self, options: dict[str, Any], *, dry: bool) -> None:
         found = self._reconcile(options, dry=dry)
@@ -118,8 +118,7 @@ class Command(BaseCommand):
         for one in found.resources:
             if one.not_listed:
                 self.stderr.write(f"{one.resource.name} is not covered: {one.not_listed}")
-        if found.errors:
-            raise CommandError(one_line("; ".join(found.errors)))
+        _raise_errors(found.errors)
         _raise_unresolved(found.events)
         if options["check"] and not found.in_sync:
             raise CommandError("not in sync", returncode=_NOT_IN_SYNC)
@@ -266,6 +265,11 @@ def _discard_stdout() -> None:
     As the note in https://docs.python.org/3/library/signal.html#note-on-sigpipe has it.
     """
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _raise_errors(errors: Sequence[str]) -> None:
+    if errors:
+        raise CommandError(one_line("; ".join(errors)))
 
 
 def _raise_unresolved(events: DrainReport) -> None:

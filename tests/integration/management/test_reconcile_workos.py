@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from io import StringIO
@@ -19,8 +20,10 @@ from orgs.db.cursor import read_cursor
 from orgs.domain.naming import derived_id
 from orgs.management.commands import reconcile_workos as command
 from orgs.models import (
+    ExternalIdWriteBack,
     Organization,
     WorkOSConflict,
+    WorkOSEvent,
 )
 from orgs.services import outbox
 from orgs.services.compare import DisableLimit
@@ -30,6 +33,7 @@ from orgs.testing import FakeWorkOS
 from tests.builders import (
     TWO_DAYS_AGO,
     a_mirrored_organization,
+    a_parked_event,
     an_announcement,
     an_old_organization,
     an_organization_row,
@@ -813,6 +817,47 @@ def test_an_error_of_one_parked_event_does_not_stop_the_replay_of_the_rest(
     assert "replayed applied                      2" in out.splitlines()
     assert err.startswith("WorkOS does not answer: ")
     assert err.endswith(" with 1 left; run it again")
+    assert code == 1
+
+
+NO_ROUTE = {"message": "Not Found", "code": "not_found"}
+
+
+@pytest.mark.parametrize("option", ["--replay-parked", "--events-only"])
+def test_what_proves_nothing_is_an_error(workos: FakeWorkOS, option: str) -> None:
+    a_mirrored_organization(workos)
+    an_organization_row("gram-1", workos_id="org_1")
+    if option == "--replay-parked":
+        a_parked_event("org_1")
+    else:
+        an_announcement("event_1", ago=timedelta(minutes=5), workos_id="org_1")
+    workos.misbehave("status", status=404, body=NO_ROUTE, path="/organizations/", times=None)
+
+    _, err, code = run_command(option)
+
+    assert code == 1
+    assert "no other linked organization could be found" in err.splitlines()[-1]
+    assert WorkOSEvent.objects.get().outcome == "parked"
+
+
+@pytest.mark.parametrize("option", ["--replay-parked", "--events-only"])
+@pytest.mark.parametrize("refuses", ["WorkOS", "PostgreSQL"])
+def test_a_write_back_that_fails_is_an_error(workos: FakeWorkOS, option: str, refuses: str) -> None:
+    acme = an_old_organization(workos)
+    an_organization_row("gram-1", workos_id=acme)
+    ExternalIdWriteBack.objects.create(organization_id="gram-1", workos_id=acme)
+    meddling: AbstractContextManager[None] = nullcontext()
+    if refuses == "WorkOS":
+        workos.misbehave("status", status=503, method="PUT", path="/organizations", times=None)
+    else:
+        meddling = a_trigger("RAISE 'no';", table="workos_external_id_write_back")
+
+    with meddling:
+        out, err, code = run_command(option)
+
+    assert "write-backs failed                    1" in out.splitlines()
+    assert err.startswith("1 write-back failed and will be tried again")
+    assert ("PostgreSQL refused to write 1 row" in err) == (refuses == "PostgreSQL")
     assert code == 1
 
 

@@ -4,6 +4,7 @@ for all is no item's fault."""
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.db import DatabaseError, OperationalError
@@ -16,6 +17,7 @@ from orgs.models import Organization, SyncCursor, WorkOSConflict, WorkOSEvent
 from orgs.services import apply as applying
 from orgs.services.apply import Mode, WritesRefused, apply
 from orgs.services.decide import Batch
+from orgs.services.stream import DrainReport, log_parked
 from tests.builders import (
     NOON,
     a_deletion,
@@ -29,7 +31,7 @@ from tests.builders import (
     apply_page,
 )
 from tests.concurrency import another_program, in_thread, wait_until_blocked
-from tests.triggers import a_trigger, attempts, execute, locked
+from tests.triggers import a_constraint, a_trigger, attempts, execute, locked
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -366,6 +368,56 @@ def test_an_event_that_the_ledger_refuses_is_passed_over_as_a_conflict(
     assert read_cursor().position == Position(an_event_id(3), NOON)
 
 
+@pytest.mark.parametrize("how", [SOME, "RETURN NULL;"], ids=["raises", "leaves it out"])
+def test_a_conflict_that_cant_be_stored_is_not_reported_as_such(how: str) -> None:
+    an_organization_row("gram-1", name="Old", workos_id="org_1")
+    claims = an_organization("org_1", external_id="theirs")
+
+    with a_trigger(how, table="workos_conflict"):
+        report = compare(claims, an_organization("org_2"))
+
+    assert report.counts[Outcome.FAILED] == 1
+    assert report.counts[Outcome.CREATED] == 1
+    assert not report.of(Outcome.CONFLICT)
+
+
+@pytest.mark.parametrize("at_commit", [False, True], ids=["at once", "at commit"])
+def test_an_event_that_can_be_noted_nowhere_is_passed_over_and_logged(
+    at_commit: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    is_second = "NEW.workos_organization_id = 'org_2'"
+    secret = SOME.replace(";", " USING DETAIL = 'Secret';")
+
+    with (
+        a_trigger(secret, table="workos_event", when=is_second, at_commit=at_commit),
+        a_constraint("workos_organization_id <> 'org_2'", table="workos_conflict"),
+    ):
+        report = live(*events(3))
+
+    log_parked(DrainReport(changes=report.changes))
+    assert ledger() == {an_event_id(1): "created", an_event_id(3): "created"}
+    assert +report.counts == {Outcome.CREATED: 2, Outcome.PARKED: 1}
+    assert read_cursor().position == Position(an_event_id(3), NOON)
+    (line,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert line.getMessage() == (
+        "parked event_0002: event_0002 is not applied: PostgreSQL P0001: not this one; the ledger "
+        "refuses it: PostgreSQL P0001: not this one; no conflict can be stored: PostgreSQL 23514: "
+        'new row for relation "workos_conflict" violates check constraint "theirs"'
+    )
+
+
+@pytest.mark.parametrize("at_commit", [False, True], ids=["at once", "at commit"])
+def test_no_event_is_passed_over_while_nothing_can_be_noted(at_commit: bool) -> None:
+    with (
+        a_trigger(SOME, table="workos_event", at_commit=at_commit),
+        a_constraint("false", table="workos_conflict"),
+        pytest.raises(WritesRefused, match="theirs"),
+    ):
+        live(*events(1))
+
+    assert read_cursor().position == Position()
+
+
 # Item by item -------------------------------------------------------------------------------
 
 
@@ -595,6 +647,19 @@ def test_ten_refusals_in_a_row_are_the_environments_until_an_item_is_accepted_ag
     with a_trigger(SOME, when="NEW.name = 'Bad'"):
         live(*events(1, first=30, name="Bad"))
     assert an_event_id(30) in parked(), "an accepted item says who is at fault"
+
+
+@pytest.mark.parametrize("table", ["organization_metadata", "workos_event"])
+def test_a_time_in_the_future_accepts_no_item(table: str) -> None:
+    ahead = datetime.now(UTC) + timedelta(days=30)
+    for outcome in (Outcome.CREATED, Outcome.PARKED):
+        WorkOSEvent.objects.create(id=outcome, outcome=outcome, processed_at=ahead)
+
+    with a_required_column(table):
+        report = live(*events(22))
+
+    assert isinstance(report.interrupted_by, WritesRefused)
+    assert read_cursor().position == Position(an_event_id(9), NOON)
 
 
 def test_an_accepted_item_between_them_says_that_the_others_are_at_fault() -> None:

@@ -22,6 +22,7 @@ from orgs.services.reconcile_one import reconcile_organizations
 from orgs.services.stream import drain_and_wait, drain_to_end
 from orgs.services.worker import Watch
 from orgs.testing import FakeWorkOS
+from orgs.workos import Refused
 from tests.builders import TWO_DAYS_AGO
 from tests.mirrored import held, mirrored
 from tests.triggers import a_trigger, locked
@@ -390,6 +391,18 @@ def test_two_refused_types_are_both_left_out(
     drain_to_end()
 
     assert {*read_cursor().refused} == {"role.created", "user.deleted"}
+    assert Organization.objects.count() == 2
+
+
+def test_a_refusal_that_passes_leaves_no_type_out(workos: FakeWorkOS, acme: str) -> None:
+    workos.create_organization(name="Bolt")
+    workos.misbehave("status", status=400, path="/events", times=3)
+
+    with pytest.raises(Refused):
+        drain_to_end()
+    drain_to_end()
+
+    assert read_cursor().refused == {}
     assert Organization.objects.count() == 2
 
 

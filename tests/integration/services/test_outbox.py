@@ -236,17 +236,20 @@ def test_what_concerns_every_call_is_not_found_out_by_each(
 
 
 @pytest.mark.parametrize(
-    ("is_disabled", "status", "left"),
+    ("columns", "status", "left"),
     [
-        pytest.param(False, 404, 1, id="waits for the deletion to be read"),
-        pytest.param(True, 404, 0, id="a disabled row's request ends with a 404"),
-        pytest.param(True, 500, 1, id="but with nothing else"),
+        pytest.param([], 404, 1, id="waits for the deletion to be read"),
+        pytest.param(["disabled_at"], 404, 1, id="proves nothing of a row that is disabled here"),
+        pytest.param(
+            ["disabled_at", "workos_deleted_at"], 404, 0, id="ends a deleted row's request"
+        ),
+        pytest.param(["disabled_at", "workos_deleted_at"], 500, 1, id="but nothing else does"),
     ],
 )
-def test_a_404(workos: FakeWorkOS, is_disabled: bool, status: int, left: int) -> None:
+def test_a_404(workos: FakeWorkOS, columns: list[str], status: int, left: int) -> None:
     a_request("org_deleted")
-    if is_disabled:
-        Organization.objects.update(disabled_at=datetime.now(UTC))
+    if columns:
+        Organization.objects.update(**dict.fromkeys(columns, datetime.now(UTC)))
     workos.misbehave("status", status=status, path="/organizations")
 
     assert push() == WriteBackReport(failed=1)
@@ -588,6 +591,19 @@ def test_an_error_that_cant_be_noted_is_reported_all_the_same(
     assert (report.pushed, report.failed, report.conflicts) == (2, 1, 0)
     assert REASONS[RAISES] in report.refused[0]
     assert said in report.refused[0], report.refused
+
+
+@refuses
+def test_a_conflict_that_cant_be_stored_is_reported(workos: FakeWorkOS, how: str) -> None:
+    requests(workos, 3)
+    acme = ExternalIdWriteBack.objects.get(pk="gram-1").workos_id
+    workos.update_organization(acme, external_id="theirs")
+
+    with a_trigger(how, table="workos_conflict"):
+        report = push()
+
+    assert (report.pushed, report.failed, report.conflicts) == (2, 1, 0)
+    assert "WorkOS has external_id 'theirs'" in report.refused[0]
 
 
 @refuses

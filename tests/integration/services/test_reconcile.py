@@ -177,6 +177,21 @@ def test_what_is_recent_is_left_to_its_event(workos: FakeWorkOS) -> None:
     assert disabled() == [], "a row that is about to be taken over is not disabled either"
 
 
+@pytest.mark.parametrize("is_linked", [True, False])
+def test_what_is_recent_is_so_by_workos_clock(workos: FakeWorkOS, is_linked: bool) -> None:
+    """The database's clock is ten hours behind it."""
+    workos.set_clock_offset(10 * 3_600.0)
+    if is_linked:
+        a_mirrored_organization(workos)
+    an_hour_ago = datetime.now(UTC) + timedelta(hours=9)
+    workos.create_organization(name="Missed", external_id="gram-1", at=an_hour_ago, emits=False)
+    workos.create_organization(name="Just now", external_id="gram-2", emits=False)
+
+    found = compared()
+
+    assert changes(found) == [("gram-1", "created")]
+
+
 @pytest.mark.parametrize(
     "outcome", [Outcome.UNKNOWN, Outcome.DISABLED], ids=["it had no row", "its row is disabled"]
 )
@@ -754,6 +769,28 @@ def test_a_single_organization_in_the_wrong_place_is_unproven(wrong_place: FakeW
     assert (changes(found), disabled()) == ([(None, "unproven")], [])
     assert "proves nothing: see WORKOS_BASE_URL and WORKOS_API_KEY" in found.errors[0]
     assert not found.in_sync
+
+
+@pytest.mark.parametrize("dry", [False, True])
+def test_a_row_that_the_mirror_alone_seems_to_know_is_unproven_in_the_wrong_place(
+    workos: FakeWorkOS, dry: bool
+) -> None:
+    a_mirrored_organization(workos)
+    an_old_organization(workos, "New", external_id="gram-1")
+    an_organization_row("gram-1", name="Old")
+    workos.misbehave("status", status=404, body=NO_ROUTE, path=None, times=None)
+
+    found = only("gram-1", dry=dry)
+
+    assert (kinds(found), found.in_sync) == (["unproven"], False)
+    assert "the first, gram-1: no other linked organization" in found.errors[0]
+
+
+def test_a_row_that_the_mirror_alone_knows_is_in_sync(workos: FakeWorkOS) -> None:
+    a_mirrored_organization(workos)
+    an_organization_row("gram-1")
+
+    assert only("gram-1").in_sync
 
 
 def test_a_row_that_is_created_in_the_wrong_place_proves_nothing(

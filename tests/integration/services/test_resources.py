@@ -504,6 +504,7 @@ def a_parked_object_event(resource: str, key: str) -> None:
         "NEW.status = 'active';",
         "NEW.role_slugs = '{admin}';",
         "NEW.deleted_at = NULL;",
+        "NEW.workos_organization_id = 'org_other';",
         "RETURN NULL;",
         "RAISE EXCEPTION 'no';",
     ],

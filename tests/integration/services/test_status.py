@@ -157,6 +157,17 @@ def test_the_cursor_and_the_budget_are_read_as_they_are() -> None:
 
 
 @pytest.mark.usefixtures("a_cursor")
+def test_a_lease_that_a_wrong_clock_left_behind_hides_nothing() -> None:
+    ahead = ago(-timedelta(days=31))
+    SyncCursor.objects.update(
+        draining_until=ahead, reconciling_until=ahead, reconciled_at=ago(timedelta(days=3))
+    )
+
+    assert (figures().cursor.is_draining, figures().cursor.is_reconciling) == (False, False)
+    assert codes(current_status()) == [ProblemCode.SNAPSHOT_OLD]
+
+
+@pytest.mark.usefixtures("a_cursor")
 def test_a_resource_is_missing_once_it_is_followed_and_until_it_is_covered(
     sync_setting: Callable[..., None],
 ) -> None:

@@ -89,8 +89,9 @@ def test_queued_are_the_tasks_of_this_cluster_unless_a_reconcile_runs() -> None:
     assert len(queued_tasks()) == 1
     SyncCursor.objects.filter(pk=cursor.pk).update(reconciling_until=Now() + HOUR)
     assert queued_tasks() == set()
-    SyncCursor.objects.filter(pk=cursor.pk).update(reconciling_until=Now() - HOUR)
-    assert len(queued_tasks()) == 1
+    for wrong in (-HOUR, timedelta(days=31)):
+        SyncCursor.objects.filter(pk=cursor.pk).update(reconciling_until=Now() + wrong)
+        assert len(queued_tasks()) == 1
 
 
 def test_a_start_is_noted_by_the_databases_clock_and_changes_nothing_else() -> None:
