@@ -12,7 +12,7 @@ from django.db import connection, models
 
 from orgs.models import ORGANIZATIONS_STREAM, Organization, OrganizationMembership, Role, SyncCursor
 from orgs.services.compare import Run
-from orgs.services.reconcile import Reconciliation
+from orgs.services.conclude import Reconciliation
 from orgs.services.reconcile_one import UnknownOrganization, reconcile_organizations
 
 __all__ = [

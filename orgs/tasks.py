@@ -14,7 +14,7 @@ from orgs.db.cursor import read_cursor
 from orgs.db.errors import without_detail
 from orgs.domain.figures import kept
 from orgs.domain.naming import one_line
-from orgs.domain.types import Report
+from orgs.domain.report import Report
 from orgs.services import coverage, erasure, maintenance, outbox, stream
 from orgs.services.compare import Run
 from orgs.services.queue import COVER, enqueue

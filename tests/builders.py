@@ -9,6 +9,7 @@ from django.db import connection
 from django_q.models import OrmQ
 
 from orgs.db.resources import model_of
+from orgs.domain.report import Report
 from orgs.domain.resources import PLAIN, event_types
 from orgs.domain.types import (
     ORGANIZATION,
@@ -19,7 +20,6 @@ from orgs.domain.types import (
     OrganizationFields,
     Outcome,
     Position,
-    Report,
     Row,
     State,
 )

@@ -8,11 +8,12 @@ from django.contrib import messages
 
 from orgs.admin.base import NotDone, Plan, Result
 from orgs.db.errors import without_detail
-from orgs.domain.types import Change, Outcome
+from orgs.domain.report import Change
+from orgs.domain.types import Outcome
 from orgs.models import ORGANIZATIONS_STREAM, Organization, WorkOSEvent
 from orgs.services import conflicts, queue, refresh
 from orgs.services.compare import Run
-from orgs.services.reconcile import Reconciliation
+from orgs.services.conclude import Reconciliation
 from orgs.services.reconcile_one import UnknownOrganization, reconcile_organizations
 from orgs.services.refusals import together_or_alone
 from orgs.workos import ExternalIdConflict

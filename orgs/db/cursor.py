@@ -10,7 +10,7 @@ from typing import Any
 
 from django.db import OperationalError, connection
 
-from orgs.db import sql
+from orgs.db import sql_cursor as sql
 from orgs.db.errors import CursorSkipped, is_passing
 from orgs.db.transactions import (
     Rows,
@@ -20,7 +20,8 @@ from orgs.db.transactions import (
     execute_together,
 )
 from orgs.domain.figures import kept
-from orgs.domain.types import Change, Position
+from orgs.domain.report import Change
+from orgs.domain.types import Position
 from orgs.models import ORGANIZATIONS_STREAM
 
 

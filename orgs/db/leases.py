@@ -15,7 +15,7 @@ from typing import Any
 from django.db import Error as DatabaseUnusable
 from django.db import connection
 
-from orgs.db import sql
+from orgs.db import sql_cursor as sql
 from orgs.db.transactions import execute_alone
 from orgs.models import ORGANIZATIONS_STREAM
 

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 
 from orgs.domain.naming import storable
-from orgs.domain.types import Change
+from orgs.domain.report import Change
 
 #: So many events of the last 24 hours are looked at, the latest: a first drain may bring millions.
 MOST_EVENTS = 50_000

@@ -10,9 +10,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from orgs.domain.naming import derived_id
+from orgs.domain.report import Change
 from orgs.domain.types import (
     ORGANIZATION,
-    Change,
     Conflict,
     ConflictKind,
     Creation,

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from orgs.domain.types import ORGANIZATION, Change, Outcome
+from orgs.domain.report import Change
+from orgs.domain.types import ORGANIZATION, Outcome
+from orgs.services.conclude import Reconciliation
 from orgs.services.outbox import WriteBackReport
-from orgs.services.reconcile import Reconciliation
 from orgs.services.reconcile_resources import ResourceRun
 from orgs.services.refresh import ReplayReport
 from orgs.services.stream import DrainReport

@@ -12,9 +12,10 @@ from orgs import signals
 from orgs.db import resources
 from orgs.db.errors import ReceiverFailed
 from orgs.domain.naming import one_line
+from orgs.domain.report import Change
 from orgs.domain.resolution import changes_of
 from orgs.domain.resources import Resource
-from orgs.domain.types import Change, Conflict, Decision, Outcome
+from orgs.domain.types import Conflict, Decision, Outcome
 from orgs.models import Organization
 from orgs.services.decide import Decided
 

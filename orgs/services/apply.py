@@ -29,17 +29,16 @@ from orgs.db.transactions import (
     execute_alone,
     read_only_transaction,
 )
+from orgs.domain.report import Change, Report
 from orgs.domain.resolution import changes_of, row_ids
 from orgs.domain.types import (
     NOTHING,
-    Change,
     Conflict,
     ConflictKind,
     Decision,
     Event,
     Observation,
     Outcome,
-    Report,
     State,
 )
 from orgs.models import WorkOSEvent

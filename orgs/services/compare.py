@@ -12,7 +12,8 @@ from django.db import DatabaseError
 
 from orgs.db import rows
 from orgs.db.errors import is_environment
-from orgs.domain.types import ORGANIZATION, Change, Observation, Outcome, Report, Row, State
+from orgs.domain.report import Change, Report
+from orgs.domain.types import ORGANIZATION, Observation, Outcome, Row, State
 from orgs.models import Organization
 from orgs.services.apply import Mode, apply
 from orgs.services.decide import Batch

@@ -11,8 +11,9 @@ from orgs import workos
 from orgs.db import rows, sql
 from orgs.db.errors import describe
 from orgs.db.transactions import bounded_transaction
+from orgs.domain.report import Change
 from orgs.domain.resolution import gram_id
-from orgs.domain.types import Change, ConflictKind, Outcome, State
+from orgs.domain.types import ConflictKind, Outcome, State
 from orgs.models import Organization, WorkOSConflict
 from orgs.services.apply import Mode, apply
 from orgs.services.decide import Batch

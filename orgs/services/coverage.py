@@ -22,8 +22,9 @@ from orgs.db.cursor import (
 from orgs.db.errors import WriteSkipped, describe, is_passing
 from orgs.db.transactions import bounded_transaction, execute_alone, read_only_transaction
 from orgs.domain.naming import one_line
+from orgs.domain.report import Change, Report
 from orgs.domain.resources import NAMES, covered_by, event_types
-from orgs.domain.types import ORGANIZATION, Change, Outcome, Report
+from orgs.domain.types import ORGANIZATION, Outcome
 from orgs.models import Organization
 from orgs.services.refusals import each_alone, is_environment, is_refusal
 

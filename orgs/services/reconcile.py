@@ -5,11 +5,9 @@ every missing organization was asked for.
 """
 
 import logging
-import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import DatabaseError, models
@@ -31,25 +29,17 @@ from orgs.domain.naming import one_line
 from orgs.domain.resolution import is_in_flight
 from orgs.domain.resources import DOMAIN, PLAIN
 from orgs.domain.status import ReadError
-from orgs.domain.types import (
-    ORGANIZATION,
-    ConflictKind,
-    ObjectPage,
-    Observation,
-    Outcome,
-    Report,
-    State,
-)
-from orgs.models import ExternalIdWriteBack, Organization, WorkOSConflict, WorkOSEvent
-from orgs.services import conflicts, outbox
+from orgs.domain.types import ORGANIZATION, ConflictKind, ObjectPage, Observation, Outcome, State
+from orgs.models import Organization, WorkOSConflict, WorkOSEvent
+from orgs.services import conflicts
 from orgs.services.compare import Comparing, Run, Seen, failures, in_groups
+from orgs.services.conclude import Reconciliation, conclude
 from orgs.services.coverage import (
     add_derived,
     note_listed_in_full,
     resources_to_compare,
     retry_refused,
 )
-from orgs.services.outbox import WriteBackReport
 from orgs.services.pages import CursorLost, count_waiting, is_cursor_lost
 from orgs.services.reconcile_resources import Clock, ResourceRun, domains_of
 from orgs.services.refresh import Lookups, WrongEnvironment
@@ -65,56 +55,11 @@ _OVERLAP = timedelta(minutes=5)
 #: So much later another process may begin, if the one that runs is killed.
 _LEASE_SECONDS = 120.0
 
-_PUSH_SECONDS = 600.0
-
 _THREADS = 8
 _CHUNK = 1_000
 
 #: It waits for its share of requests as long as that takes.
 _PATIENCE = float("inf")
-
-
-@dataclass(frozen=True, slots=True)
-class Reconciliation:
-    """What a run found and, unless it was a dry one, did."""
-
-    events: DrainReport
-    snapshot: Report
-    write_backs: WriteBackReport
-    organizations: int
-    """How many organizations WorkOS listed, or was asked for."""
-    cursor: str | None
-    """The last event applied, when the run ended."""
-    resources: tuple[ResourceRun, ...] = ()
-    """The other resources that were compared."""
-    due_write_backs: int = 0
-    """Of a dry run: write-backs that a repair would attempt."""
-    lost: CursorLost | None = None
-    """The cursor was lost; a run that repairs has moved it, if the list was complete."""
-
-    @property
-    def in_sync(self) -> bool:
-        """Whether there was nothing to repair: neither here nor at WorkOS."""
-        return not (
-            self.events.moved_rows
-            or self.events.waiting
-            or any(report.found_drift for report in self.reports)
-            or self.lost
-            or self.due_write_backs
-            or self.write_backs.pushed
-            or self.errors
-        )
-
-    @property
-    def reports(self) -> list[Report]:
-        """What became of each resource, organizations first."""
-        return [self.snapshot, *(one.report for one in self.resources)]
-
-    @property
-    def errors(self) -> list[str]:
-        """Why not everything is repaired; empty if it is."""
-        errors = [text for one in self.reports for text in (*one.errors, *failures(one))]
-        return errors + self.events.errors + self.write_backs.errors
 
 
 def reconcile(run: Run, *, drain_events: bool = True) -> Reconciliation:
@@ -443,44 +388,6 @@ def reporting_errors(one: ResourceRun) -> Iterator[None]:
         else:
             # It stays uncovered, which is a warning: what is covered is not in doubt.
             one.not_listed = _said(error)
-
-
-# The end ----------------------------------------------------------------------------
-
-
-def conclude(
-    comparing: Comparing,
-    events: DrainReport,
-    organizations: int,
-    *,
-    only: Collection[str] | None = None,
-    lost: CursorLost | None = None,
-    others: tuple[ResourceRun, ...] = (),
-) -> Reconciliation:
-    """Push what is due, and say what everything came to."""
-    due, pushed = 0, WriteBackReport()
-    if not comparing.run.dry:
-        pushed = _push(comparing, only)
-    with comparing.lookups.reading():
-        cursor = read_cursor().position.last_event_id
-        if comparing.run.dry and only is None:
-            due = ExternalIdWriteBack.objects.due().count()
-        return Reconciliation(
-            events, comparing.report, pushed, organizations, cursor, others, due, lost
-        )
-
-
-def _push(comparing: Comparing, only: Collection[str] | None) -> WriteBackReport:
-    """What the run did is to be reported, even if the outbox is locked."""
-    patience = min(comparing.lookups.patience, _PUSH_SECONDS)
-    deadline = time.monotonic() + _PUSH_SECONDS
-    try:
-        return outbox.push_due(deadline=deadline, only=only, patience=patience)
-    except DatabaseError as error:
-        if not is_passing(error):
-            raise
-        comparing.report.errors.append(f"write-backs are left for the worker: {_said(error)}")
-        return WriteBackReport()
 
 
 def _read_echoes(events: DrainReport) -> None:

@@ -11,8 +11,9 @@ from orgs.domain.resources import PLAIN
 from orgs.domain.types import ConflictKind, Observation, Outcome, State
 from orgs.models import Organization, WorkOSConflict
 from orgs.services.compare import Comparing, Run
+from orgs.services.conclude import Reconciliation, conclude
 from orgs.services.coverage import add_derived, resources_to_compare
-from orgs.services.reconcile import Reconciliation, conclude, reporting_errors
+from orgs.services.reconcile import reporting_errors
 from orgs.services.reconcile_resources import Clock, ResourceRun, compare_for_organization
 from orgs.services.refresh import Lookups
 from orgs.services.stream import DrainReport

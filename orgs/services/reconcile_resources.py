@@ -17,8 +17,9 @@ from django.db import models
 
 from orgs import workos
 from orgs.db.resources import model_of
+from orgs.domain.report import Change, Report
 from orgs.domain.resources import DIRECTORY, DIRECTORY_GROUP, DOMAIN, ROLE, Listing, Resource, Scope
-from orgs.domain.types import Change, ObjectPage, Observation, Outcome, Report, State
+from orgs.domain.types import ObjectPage, Observation, Outcome, State
 from orgs.models import Directory, DirectoryGroup, Organization
 from orgs.services.apply import Mode, apply
 from orgs.services.compare import Run, Seen, in_groups

@@ -21,10 +21,11 @@ from orgs.db.errors import is_passing
 from orgs.db.resources import model_of
 from orgs.db.transactions import Statement, bounded_transaction, read_only_transaction
 from orgs.domain.naming import storable
+from orgs.domain.report import Change
 from orgs.domain.resolution import gram_id
 from orgs.domain.resources import PLAIN, Resource, Scope
 from orgs.domain.status import ReadError
-from orgs.domain.types import Change, Decision, Observation, Outcome, State
+from orgs.domain.types import Decision, Observation, Outcome, State
 from orgs.models import Organization, WorkOSEvent
 from orgs.services.apply import Mode, apply
 from orgs.services.decide import Batch

@@ -28,8 +28,9 @@ from orgs.db.errors import describe, is_passing, sqlstate, without_detail
 from orgs.db.leases import Lease, clear_enqueued
 from orgs.db.transactions import bounded_transaction
 from orgs.domain.naming import one_line
+from orgs.domain.report import Change, Report
 from orgs.domain.status import ReadError, in_words
-from orgs.domain.types import Change, EventPage, Outcome, Position, Report
+from orgs.domain.types import EventPage, Outcome, Position
 from orgs.models import WorkOSEvent
 from orgs.services.apply import Mode, WritesRefused, apply
 from orgs.services.coverage import (

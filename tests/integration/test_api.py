@@ -17,7 +17,7 @@ from orgs.models import (
     SyncCursor,
     WorkOSUser,
 )
-from orgs.services.reconcile import Reconciliation
+from orgs.services.conclude import Reconciliation
 from orgs.testing import FakeWorkOS
 from orgs.workos import RateLimited
 from tests.builders import TWO_DAYS_AGO, an_organization_row

@@ -22,7 +22,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from orgs.domain.naming import is_storable
-from orgs.domain.types import Change, Outcome
+from orgs.domain.report import Change
+from orgs.domain.types import Outcome
 from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEvent
 from orgs.services.compare import Run
 from orgs.services.reconcile import reconcile

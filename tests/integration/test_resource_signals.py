@@ -10,8 +10,9 @@ from django.db import connection
 
 import orgs.workos
 from orgs import signals
+from orgs.domain.report import Change
 from orgs.domain.resources import NAMES
-from orgs.domain.types import Change, Outcome
+from orgs.domain.types import Outcome
 from orgs.models import (
     Connection,
     Directory,

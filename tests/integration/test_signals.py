@@ -9,7 +9,8 @@ from django.db import DatabaseError, OperationalError, connection, transaction
 from django.dispatch import Signal
 
 from orgs import signals
-from orgs.domain.types import Change, Observation, Outcome
+from orgs.domain.report import Change
+from orgs.domain.types import Observation, Outcome
 from orgs.models import Organization, SyncCursor, WorkOSEvent
 from orgs.services.apply import Mode, apply
 from orgs.services.decide import Batch

@@ -35,9 +35,10 @@ from orgs.management.report import (
 from orgs.models import Organization, WorkOSConflict, WorkOSEvent
 from orgs.services import outbox, stream
 from orgs.services.compare import DisableLimit, Run
+from orgs.services.conclude import Reconciliation
 from orgs.services.coverage import SettingsDiffer, TypesRefused
 from orgs.services.pages import CursorLost
-from orgs.services.reconcile import Reconciliation, reconcile
+from orgs.services.reconcile import reconcile
 from orgs.services.reconcile_one import UnknownOrganization, reconcile_organizations
 from orgs.services.refresh import replay_all_parked
 from orgs.services.stream import DrainReport, UnknownEvent

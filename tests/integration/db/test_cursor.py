@@ -26,8 +26,9 @@ from orgs.db.cursor import (
     strings,
     strings_by_name,
 )
+from orgs.domain.report import Change
 from orgs.domain.status import ReadError
-from orgs.domain.types import Change, Outcome, Position
+from orgs.domain.types import Outcome, Position
 from orgs.models import SyncCursor
 from tests.builders import NOON, minutes
 from tests.concurrency import another_program, in_thread, wait_until_blocked

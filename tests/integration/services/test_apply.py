@@ -12,7 +12,8 @@ from pytest_django import DjangoAssertNumQueries
 
 from orgs.db.cursor import CursorLocked, database_now, ensure_cursor, read_cursor
 from orgs.domain.naming import derived_id
-from orgs.domain.types import EventType, Observation, Outcome, Position, Report, State
+from orgs.domain.report import Report
+from orgs.domain.types import EventType, Observation, Outcome, Position, State
 from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSConflict, WorkOSEvent
 from orgs.services import apply as applying
 from orgs.services.apply import Mode, apply

@@ -12,7 +12,8 @@ from django.db import DatabaseError, OperationalError
 from orgs.db.cursor import ensure_cursor, read_cursor
 from orgs.db.errors import CursorSkipped, describe
 from orgs.domain.naming import slug_candidates
-from orgs.domain.types import Observation, Outcome, Position, Report
+from orgs.domain.report import Report
+from orgs.domain.types import Observation, Outcome, Position
 from orgs.models import Organization, SyncCursor, WorkOSConflict, WorkOSEvent
 from orgs.services import apply as applying
 from orgs.services.apply import Mode, WritesRefused, apply

@@ -9,8 +9,9 @@ from orgs import tasks
 from orgs.db.cursor import read_cursor
 from orgs.db.errors import CursorSkipped
 from orgs.db.leases import Lease, is_drain_expected
+from orgs.domain.report import Report
 from orgs.domain.resources import NAMES, event_types
-from orgs.domain.types import Outcome, Report
+from orgs.domain.types import Outcome
 from orgs.models import Organization, SyncCursor, WorkOSEvent
 from orgs.services import reconcile_resources
 from orgs.services.apply import Mode, apply

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from django.db import OperationalError
 
-from orgs.domain.types import Observation, Report
+from orgs.domain.report import Report
+from orgs.domain.types import Observation
 from orgs.models import Organization
 from orgs.services.apply import Mode, apply
 from orgs.services.decide import Batch

@@ -18,13 +18,15 @@ import orgs.workos
 from orgs.db.cursor import ensure_cursor, read_cursor
 from orgs.db.leases import Lease
 from orgs.domain.naming import derived_id
+from orgs.domain.report import Change
 from orgs.domain.status import ReadError
-from orgs.domain.types import Change, ObjectPage, Observation, Outcome, Position, Row
+from orgs.domain.types import ObjectPage, Observation, Outcome, Position, Row
 from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSConflict, WorkOSEvent
-from orgs.services import compare, outbox
+from orgs.services import compare, conclude, outbox
 from orgs.services import reconcile as reconciling
 from orgs.services.compare import Comparing, DisableLimit, Run
-from orgs.services.reconcile import Reconciliation, reconcile, reconcile_unless_busy
+from orgs.services.conclude import Reconciliation
+from orgs.services.reconcile import reconcile, reconcile_unless_busy
 from orgs.services.reconcile_one import UnknownOrganization, reconcile_organizations
 from orgs.services.refresh import Lookups, WrongEnvironment
 from orgs.services.stream import drain_to_end
@@ -1373,7 +1375,7 @@ def test_a_write_back_that_failed_is_an_error_and_found_once(workos: FakeWorkOS)
 def test_write_backs_without_time_are_an_error(
     workos: FakeWorkOS, monkeypatch: MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reconciling, "_PUSH_SECONDS", 0.0)
+    monkeypatch.setattr(conclude, "_PUSH_SECONDS", 0.0)
     an_old_organization(workos)
 
     found = compared()

@@ -11,7 +11,8 @@ from django.db import OperationalError
 
 import orgs.workos
 from orgs.domain.naming import derived_id
-from orgs.domain.types import Change, EventType, Observation, Outcome, State
+from orgs.domain.report import Change
+from orgs.domain.types import EventType, Observation, Outcome, State
 from orgs.models import ExternalIdWriteBack, Organization, WorkOSConflict, WorkOSEvent
 from orgs.services.refresh import (
     AlreadySeen,

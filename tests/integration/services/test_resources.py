@@ -18,7 +18,8 @@ from orgs.models import (
     WorkOSUser,
 )
 from orgs.services.compare import DisableLimit, Run
-from orgs.services.reconcile import Reconciliation, reconcile
+from orgs.services.conclude import Reconciliation
+from orgs.services.reconcile import reconcile
 from orgs.services.reconcile_one import reconcile_organizations
 from orgs.services.refresh import replay_parked
 from orgs.services.stream import drain_to_end, replay

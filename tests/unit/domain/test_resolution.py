@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orgs.domain.naming import derived_id
+from orgs.domain.report import Fields
 from orgs.domain.resolution import Resolution, changes_of, is_in_flight
 from orgs.domain.types import (
     Conflict,
     ConflictKind,
     Decision,
     EventType,
-    Fields,
     Known,
     Observation,
     Outcome,

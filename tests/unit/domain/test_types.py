@@ -2,7 +2,8 @@
 
 import pytest
 
-from orgs.domain.types import Change, Outcome, Report
+from orgs.domain.report import Change, Report
+from orgs.domain.types import Outcome
 from tests.builders import an_absence
 
 
