@@ -33,6 +33,8 @@ def environment_for(workos: FakeWorkOS, **more: str) -> dict[str, str]:
         "WORKOS_BASE_URL": workos.base_url,
         "WORKOS_WEBHOOK_SECRET": WEBHOOK_SECRET,
         "REDIS_URL": "",
+        # As the tests' own settings.
+        "WORKOS_RESOURCES": "organization",
         **more,
     }
 

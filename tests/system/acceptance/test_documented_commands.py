@@ -75,7 +75,7 @@ def at_a_terminal(arguments: list[str], environment: dict[str, str], answers: li
 
 def test_every_documented_command_works_as_printed(workos: FakeWorkOS) -> None:
     workos.create_organization(name="Acme")
-    environment = environment_for(workos, WORKOS_RESOURCES="organization")
+    environment = environment_for(workos)
 
     for page, command in COMMANDS:
         if is_excepted(command):

@@ -35,7 +35,7 @@ def port() -> int:
 def settings_of_it(workos: FakeWorkOS, tmp_path: Path, port: int) -> dict[str, str]:
     """All that it needs, and a file of its own for what it makes."""
     return {
-        **environment_for(workos, PORT=str(port), WORKOS_RESOURCES="organization"),
+        **environment_for(workos, PORT=str(port)),
         "ENV_FILE": str(tmp_path / "env"),
     }
 

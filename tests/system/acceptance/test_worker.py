@@ -42,7 +42,7 @@ signal.signal(signal.SIGUSR1, hurry)
 worker.Watch.begin = begin
 call_command("sync_worker")
 """
-ENVIRONMENT = {"WORKERS": "1", "WORKOS_RESOURCES": "organization", "POLL_PAUSE_SECONDS": "0.05"}
+ENVIRONMENT = {"WORKERS": "1", "POLL_PAUSE_SECONDS": "0.05"}
 #: Tasks end within seven seconds by themselves.
 LITTLE_TIME = {
     "DRAIN_DEADLINE_SECONDS": "1",
