@@ -1,10 +1,14 @@
 """The resources beside organizations: from the stream, from lists and single fetches, to tables."""
 
+import logging
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from django.test import Client
 
+from orgs import tasks
 from orgs.db.cursor import read_cursor
 from orgs.db.resources import model_of
 from orgs.domain.resources import NAMES, PLAIN, event_types
@@ -553,6 +557,61 @@ def test_another_environment_proves_nothing_of_a_parked_event(
             assert what == "is absent there"  # not even the list is there
 
     assert mirrored() == rows
+
+
+@pytest.mark.parametrize("name", ["connection", "role", "directory_group_member", "user"])
+@pytest.mark.parametrize("is_there", [True, False])
+def test_an_announced_event_that_is_never_listed_is_resolved_by_its_object(
+    workos: FakeWorkOS, acme: str, name: str, is_there: bool
+) -> None:
+    some_of_each(workos, acme)
+    drain_to_end()
+    key = min(held(workos)[name])
+    rows = model_of(PLAIN[name])._default_manager
+    if is_there:
+        rows.filter(pk=key).delete()
+    else:
+        key = "gone:gone" if ":" in key else "gone"
+    WorkOSEvent.objects.create(
+        id="event_lost",
+        type=next(iter(PLAIN[name].events)),
+        resource=name,
+        object_key=key,
+        announced_at=TWO_DAYS_AGO,
+    )
+
+    with suppress(WorkOSError):  # the list of an organization that is not there
+        drain_to_end()
+
+    lost = WorkOSEvent.objects.get(id="event_lost")
+    if is_there:
+        assert (lost.outcome, mirrored() == held(workos)) == (Outcome.MISSING, True)
+    else:
+        assert lost.outcome in (Outcome.MISSING, Outcome.PARKED, None)
+        assert not rows.filter(pk=key).exists()
+
+
+PERSONAL = ("ada@", "bob@", "eve@", "Ada")
+
+
+def test_personal_data_is_in_no_log_no_probe_and_no_metric(
+    workos: FakeWorkOS, acme: str, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    made = some_of_each(workos, acme)
+    with a_trigger("RAISE 'no' USING DETAIL = NEW.email;", table="workos_user"):
+        drain_to_end()
+        tasks.reconcile()
+    replay_parked(WorkOSEvent.objects.parked().values_list("id", flat=True)[0])
+    change_all(workos, acme, made)
+    drain_to_end()
+    tasks.reconcile()
+    tasks.prune()
+
+    pages = [client.get(path).content.decode() for path in ("/readyz", "/metrics", "/healthz")]
+    said = "\n".join([caplog.text, *pages])
+    assert "parked" in said
+    assert [word for word in PERSONAL if word in said] == []
 
 
 # A clock that was wrong ---------------------------------------------------------------------
