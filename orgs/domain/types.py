@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeAlias
 
-from orgs.domain.naming import one_line
+from orgs.domain.naming import one_line, shortened
 
 #: The resource whose rules are in ``orgs.domain.resolution``.
 ORGANIZATION = "organization"
@@ -395,7 +395,7 @@ class Change:
 
 
 def _plain(id_: str | None) -> str:
-    return "?" if id_ is None else id_ if id_.isprintable() else json.dumps(id_)
+    return "?" if id_ is None else shortened(id_ if id_.isprintable() else json.dumps(id_))
 
 
 def _quoted(value: str | None) -> str:
