@@ -1,6 +1,7 @@
 """Commands whose standard streams are closed, full, or a pipe with no reader."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -10,13 +11,14 @@ from gram_sync.processes import PROJECT
 from orgs.testing import FakeWorkOS
 from tests.processes import environment_for
 
+PIPE = "a pipe that nobody reads"
 REDIRECTIONS = [
     pytest.param(">&-", False, id="no stdout"),
     pytest.param("2>&-", False, id="no stderr"),
     pytest.param("<&- >&- 2>&-", False, id="none at all"),
     pytest.param(">/dev/full", True, id="a full disk"),
     pytest.param("2>/dev/full", False, id="a full disk for errors"),
-    pytest.param(">&3", True, id="a pipe that nobody reads"),
+    pytest.param(PIPE, True, id=PIPE),
 ]
 COMMANDS = (
     "manage.py check",
@@ -41,11 +43,16 @@ def test_a_stream_that_cant_be_written_is_no_traceback(
 
 @pytest.mark.usefixtures("database")
 @pytest.mark.parametrize(
-    "command", ["reconcile_workos", "workos_user_data user_1", "workos_user_data user_1 --erase"]
-)
-@pytest.mark.parametrize(
-    ("redirection", "is_lost"),
-    [pytest.param("<&-", False, id="no stdin"), *REDIRECTIONS],
+    ("command", "redirection", "is_lost"),
+    [
+        ("workos_user_data user_1", ">&-", False),
+        ("workos_user_data user_1", ">/dev/full", True),
+        ("workos_user_data user_1", PIPE, True),
+        ("workos_user_data user_1 --erase", "<&-", False),
+        ("workos_user_data user_1 --erase", "<&- >&- 2>&-", False),
+        ("reconcile_workos", ">&-", False),
+        ("reconcile_workos", ">/dev/full", True),
+    ],
 )
 def test_so_it_is_in_a_project_that_guards_nothing_itself(
     workos: FakeWorkOS, command: str, redirection: str, is_lost: bool
@@ -62,18 +69,18 @@ def test_so_it_is_in_a_project_that_guards_nothing_itself(
 def run(
     command: str, redirection: str, environment: dict[str, str]
 ) -> "subprocess.CompletedProcess[str]":
-    """Run Python; its descriptor 3 is a pipe that nobody reads."""
+    is_pipe = redirection == PIPE
     reading, writing = os.pipe()
     os.close(reading)
     try:
         return subprocess.run(
-            ["sh", "-c", f"exec 3>&{writing}; exec {sys.executable} {command} {redirection}"],
+            ["sh", "-c", f"exec {sys.executable} {command} {'' if is_pipe else redirection}"],
             cwd=PROJECT,
             env=environment,
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=writing if is_pipe else subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            pass_fds=(writing,),
             check=False,
         )
     finally:
@@ -86,9 +93,11 @@ def is_as_it_should_be(
     *,
     is_lost: bool,
 ) -> None:
-    assert "Traceback" not in redirected.stderr
+    assert "sh: " not in normal.stderr
+    assert not re.search("Traceback|Exception ignored", redirected.stderr)
     if is_lost and normal.stdout:
         assert redirected.returncode == 1
         assert "The output can't be written: " in redirected.stderr
     else:
-        assert redirected.returncode == normal.returncode
+        # Python has 120 for what it can't write at its end.
+        assert redirected.returncode in (normal.returncode, 120 if normal.returncode else 0)
