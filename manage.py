@@ -8,7 +8,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
 from django.db import InterfaceError, OperationalError
 
-from gram_sync.streams import run_guarded
+from orgs.management.streams import guarded_streams
 
 
 def main() -> None:
@@ -22,4 +22,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_guarded(main)
+    with guarded_streams():
+        main()

@@ -18,7 +18,7 @@ from gram_sync import environment as env
 from gram_sync.components import listen, migrate, start_postgres, start_web, start_worker
 from gram_sync.embedded_postgres import server
 from gram_sync.processes import ChildFailed, Children, Stopped
-from gram_sync.streams import run_guarded
+from orgs.management.streams import guarded_streams
 
 _RUNNING = """
 gram-sync runs: web process on http://{place}, and worker. Ctrl-C stops both.
@@ -121,4 +121,5 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    run_guarded(main)
+    with guarded_streams():
+        sys.exit(main())

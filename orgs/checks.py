@@ -3,6 +3,7 @@
 Those tagged ``database`` query it: ``manage.py check --database default`` and ``migrate`` run them.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -74,7 +75,7 @@ _TEXTS = {
     ),
     "E014": ("The database can't be queried: {}", "Does PostgreSQL run where the settings say?"),
     "E015": ("The database is too old. {}.", "The mirror needs PostgreSQL {} or newer."),
-    "E016": ("The database's user lacks {}.", "As the table's owner: GRANT {} TO that user."),
+    "E016": ("The database's user lacks {}.", "As the owner: GRANT {} TO that user."),
     "W017": (
         "The worker has no schedule named {!r} that does what it should.",
         "Run `manage.py migrate`, which makes those that are missing and repairs the rest.",
@@ -105,6 +106,14 @@ _TEXTS = {
     "W026": (
         "DATA_UPLOAD_MAX_MEMORY_SIZE refuses webhooks over {} bytes.",
         "Set it to {} or more.",
+    ),
+    "E027": (
+        "WORKOS_BASE_URL (WORKOS_SYNC['BASE_URL']) is not an address.",
+        "Set it to https://api.workos.com, or leave it out.",
+    ),
+    "E028": (
+        "{} is {!r} for the database's user, which psycopg can't read.",
+        "Run: ALTER ROLE that user SET {} = '{}'. Then restart web and worker.",
     ),
 }
 
@@ -146,6 +155,8 @@ def _sync() -> Iterator[CheckMessage]:
     except (AttributeError, TypeError) as error:
         yield _found("E005", [one_line(error)])
         return
+    if not re.fullmatch(r"https?://[^\s/:?#]\S*", str(current.base_url)):
+        yield _found("E027")
     # Tests and development need no keys. Django's and pytest's runners make an outbox.
     if not settings.DEBUG and not hasattr(mail, "outbox"):
         yield from _missing(current)
@@ -235,10 +246,15 @@ def _state() -> Iterator[CheckMessage]:
     connection.ensure_connection()
     if (version := connection.pg_version // 10_000) < LEAST_POSTGRES:
         yield _found("E015", [f"It is PostgreSQL {version}"], [LEAST_POSTGRES])
-    encoding = connection.connection.info.parameter_status("server_encoding")
-    if encoding != "UTF8":
+    reported = connection.connection.info.parameter_status
+    if (encoding := reported("server_encoding")) != "UTF8":
         yield _found("E019", [encoding])
-    for grant in missing_grants():
-        yield _found("E016", [grant], [grant])
+    for name, known in (("DateStyle", "ISO"), ("IntervalStyle", "postgres")):
+        if (style := reported(name)).partition(",")[0] != known:
+            yield _found("E028", [name, style], [name, known])
+    if missing := missing_grants():
+        # Without them, nothing else can be asked.
+        yield from (_found("E016", [grant], [grant]) for grant in missing)
+        return
     for name in broken_schedules():
         yield _found("W017", [name])

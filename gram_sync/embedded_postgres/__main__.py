@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gram_sync.embedded_postgres import server
 from gram_sync.processes import PROJECT
-from gram_sync.streams import run_guarded
+from orgs.management.streams import guarded_streams
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,4 +32,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    run_guarded(main)
+    with guarded_streams():
+        sys.exit(main())

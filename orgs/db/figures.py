@@ -146,16 +146,27 @@ FROM (
 GROUP BY GROUPING SETS ((hour, outcome), (hour), ()) ORDER BY hour, outcome
 """
 
-#: Some programs grant columns and not tables. A DELETE is never of a column.
+#: Some programs grant columns and not tables. A DELETE is never of a column. Without USAGE on its
+#: schema, a table is not found by its name. Of the search path, names with commas are not known.
 MISSING_GRANTS: Final = """
+WITH needed (name, privilege) AS (SELECT * FROM unnest(%s::text[], %s::text[])),
+searched AS (
+    SELECT oid, nspname FROM pg_namespace WHERE nspname::text IN (
+        SELECT replace(btrim(name, ' "'), '$user', current_user)
+        FROM unnest(string_to_array(current_setting('search_path'), ',')) AS path (name)
+    )
+)
+SELECT DISTINCT 'SCHEMA ' || quote_ident(nspname) AS name, 'USAGE' AS privilege
+FROM needed JOIN pg_class ON relname = needed.name JOIN searched AS s ON s.oid = relnamespace
+WHERE to_regclass(needed.name) IS NULL AND NOT has_schema_privilege(s.oid, 'USAGE')
+UNION ALL
 SELECT needed.name, privilege
-FROM unnest(%s::text[], %s::text[]) AS needed (name, privilege)
-JOIN pg_class AS c ON c.oid = to_regclass(needed.name)
+FROM needed JOIN pg_class AS c ON c.oid = to_regclass(needed.name)
 WHERE NOT CASE privilege
     WHEN 'DELETE' THEN has_table_privilege(c.oid, privilege)
     ELSE has_any_column_privilege(c.oid, privilege)
 END
-ORDER BY needed.name, privilege
+ORDER BY name, privilege
 """
 
 

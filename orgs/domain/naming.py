@@ -103,7 +103,11 @@ def is_storable(text: str) -> bool:
 
 def one_line(said: object) -> str:
     """Return ``said`` as one short line that can be stored and shown."""
-    line = storable(" ".join(str(said).split()))
+    return shortened(storable(" ".join(str(said).split())))
+
+
+def shortened(line: str) -> str:
+    """Return what fits into a line of a log."""
     return line if len(line) <= _MAX_LENGTH else f"{line[:_MAX_LENGTH]}…"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from orgs.domain.naming import one_line
+from orgs.domain.naming import one_line, shortened
 from orgs.domain.types import ORGANIZATION, Outcome, Row
 
 Fields: TypeAlias = Mapping[str, tuple[str | None, str | None]]
@@ -46,7 +46,7 @@ class Change:
 
 
 def _plain(id_: str | None) -> str:
-    return "?" if id_ is None else id_ if id_.isprintable() else json.dumps(id_)
+    return "?" if id_ is None else shortened(id_ if id_.isprintable() else json.dumps(id_))
 
 
 def _quoted(value: str | None) -> str:

@@ -203,7 +203,8 @@ WORDS = "The admin shows the error itself, under Sync status."
 AGAIN = "Reads are tried again every minute."
 
 DATABASE_RULES: Final[tuple[Rule[DatabaseState], ...]] = tuple(
-    Rule(code, E, condition, sentence, remedy, detail=lambda state: state.error)
+    Rule(code, E, condition, sentence, remedy, detail=lambda state: state.error,
+        causes={C.GRANTS_MISSING})
     for code, condition, sentence, remedy in (
         (C.DATABASE_UNUSABLE, lambda state: state.failure is C.DATABASE_UNUSABLE,
             "The database can't be reached, or its tables can't be read.",
@@ -224,8 +225,9 @@ DATABASE_RULES: Final[tuple[Rule[DatabaseState], ...]] = tuple(
 STOPPED: Final = {C.DATABASE_FULL, C.QUEUE_UNUSABLE, C.WORKER_NOT_RUNNING}
 REFUSED: Final = {C.GRANTS_MISSING, C.MIGRATIONS_UNAPPLIED}
 #: Then events don't arrive: what follows from that is not reported beside it.
-UNREAD: Final = STOPPED | REFUSED | {C.KEY_MISSING, C.KEY_REFUSED, C.CLIENT_MISCONFIGURED,
-    C.WRONG_ENVIRONMENT, C.WRITES_REFUSED, C.CURSOR_LOST, C.READS_FAILING, C.CURSOR_OLD}
+UNREAD: Final = STOPPED | REFUSED | {C.SCHEDULES_MISSING, C.KEY_MISSING, C.KEY_REFUSED,
+    C.CLIENT_MISCONFIGURED, C.WRONG_ENVIRONMENT, C.WRITES_REFUSED, C.CURSOR_LOST, C.READS_FAILING,
+    C.CURSOR_OLD}
 
 def read_rules(error: ReadError | None, code: ProblemCode, sentence: str, remedy: str,
                causes: Collection[ProblemCode] = STOPPED) -> Iterator[Rule[Figures]]:
@@ -251,6 +253,10 @@ def noted_at(f: Figures) -> datetime | None:
         return datetime.fromisoformat(f.cursor.snapshot_trouble[:19]).replace(tzinfo=UTC)
     return None
 
+SCHEDULES = (
+    "The worker's schedules are missing, or will not run as they should: {f.schedules.broken}.")
+MIGRATE = ("Run `manage.py migrate`, which creates and repairs them. So does every start of "
+    "`manage.py sync_worker`.")
 FAILING = "WorkOS's stream can't be read ({f.cursor.failures:failed attempt}): "
 
 RULES: Final[tuple[Rule[Figures], ...]] = (
@@ -259,10 +265,9 @@ RULES: Final[tuple[Rule[Figures], ...]] = (
         "Point DATABASE_URL at the primary, or undo what made it read-only (a failover, ALTER "
         "SYSTEM, ALTER DATABASE). Then restart web and worker. Nothing is lost."),
     *read_rules(ReadError.DATABASE_FULL, C.DATABASE_FULL, FULL, MAKE_ROOM),
-    Rule(C.SCHEDULES_MISSING, W, lambda f: f.schedules.broken,
-        "The worker's schedules are missing, or will not run as they should: {f.schedules.broken}.",
-        "Run `manage.py migrate`, which creates and repairs them. So does every start of "
-        "`manage.py sync_worker`."),
+    # Then nothing reads the stream but for a webhook.
+    Rule(C.SCHEDULES_MISSING, E, lambda f: f.schedules.broken and f.schedules.sync_due_at is None
+        and f.since_drain > LONGEST_SINCE_DRAIN, SCHEDULES, MIGRATE),
     Rule(C.QUEUE_UNUSABLE, E, lambda f: f.queue_length is None,
         "The queue can't be reached, so no task reaches a worker.",
         f"Check that Redis runs and is where REDIS_URL says. Until then, {READ_NOW}.",
@@ -279,8 +284,9 @@ RULES: Final[tuple[Rule[Figures], ...]] = (
         "In WorkOS's dashboard, under API Keys, see whether it was revoked or may not read events. "
         "Create one that may, set WORKOS_API_KEY, and restart web and worker."),
     *read_rules(ReadError.CLIENT_MISCONFIGURED, C.CLIENT_MISCONFIGURED,
-        "The client for WorkOS can't be built: a proxy setting or a certificate file is wrong.",
-        f"Correct HTTPS_PROXY, ALL_PROXY or SSL_CERT_FILE, and restart web and worker. {WORDS}"),
+        "WorkOS can't be asked: WORKOS_BASE_URL, a proxy setting or a certificate file is wrong.",
+        "Correct WORKOS_BASE_URL, HTTPS_PROXY, ALL_PROXY or SSL_CERT_FILE, and restart web and "
+        f"worker. {WORDS}"),
     Rule(C.WRONG_ENVIRONMENT, E,
         lambda f: C.WRONG_ENVIRONMENT in (f.cursor.snapshot_error_kind, f.cursor.last_trouble),
         "WorkOS lists none of the organizations that are linked here. Nothing was written.",
@@ -396,6 +402,8 @@ RULES: Final[tuple[Rule[Figures], ...]] = (
             and not f.cursor.is_reconciling,
         "No snapshot of all organizations was completed in the last two days.",
         SNAPSHOT, lambda f: f.cursor.reconciled_at, causes=UNREAD | {C.SNAPSHOT_INCOMPLETE}),
+    # At the end: as a warning it is the cause of nothing that is reported.
+    Rule(C.SCHEDULES_MISSING, W, lambda f: f.schedules.broken, SCHEDULES, MIGRATE),
 )
 
 #: Every code with each severity that it may have.

@@ -3,12 +3,13 @@
 A row that was erased takes no personal data again, whatever WorkOS says.
 """
 
+import json
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
 from django.db import models
-from django.db.models.functions import Now
+from django.db.models.functions import Cast, Now
 
 from orgs.conf import sync_settings
 from orgs.db.errors import WriteSkipped
@@ -40,11 +41,28 @@ def erase_due() -> int:
 
 
 def held_about(user_id: str) -> dict[str, list[dict[str, Any]]]:
-    """Return every row that is about a user: the user's own, and those that name them."""
-    return {
-        model._meta.db_table: [dict(row) for row in rows.values()]
-        for model, rows in _rows_about(user_id).items()
-    }
+    """Return every row that is about a user: the user's own, and those that name them. ``data`` is
+    text if it can't be JSON in Python: a number too long, or nested too deeply."""
+    held = {}
+    for model, rows in _rows_about(user_id).items():
+        names = [field.attname for field in model._meta.concrete_fields if field.name != "data"]
+        found = rows.values(*names, json=Cast("data", models.TextField()))
+        held[model._meta.db_table] = [{**row, "data": _parsed(row.pop("json"))} for row in found]
+    return held
+
+
+def _parsed(text: str) -> Any:
+    try:
+        value = json.loads(text)
+        json.dumps(value, indent=2)
+    except (RecursionError, ValueError):
+        return text
+    return value
+
+
+def count_held(user_id: str) -> int:
+    """Return how many rows are about a user."""
+    return sum(rows.count() for rows in _rows_about(user_id).values())
 
 
 def erase_user(user_id: str) -> int:

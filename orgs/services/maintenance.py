@@ -251,6 +251,7 @@ def missing_grants(*, using: str = DEFAULT_DB_ALIAS) -> tuple[str, ...]:
         for privilege in ("SELECT", "INSERT", "UPDATE", "DELETE")
         if privilege != "DELETE" or model in _DELETED_FROM
     ]
+    needed.append(("django_migrations", "SELECT"))  # for the status
     with connections[using].cursor() as cursor:
         cursor.execute(MISSING_GRANTS, [list(column) for column in zip(*needed, strict=True)])
         return tuple(f"{privilege} ON {table}" for table, privilege in cursor.fetchall())

@@ -335,7 +335,9 @@ def _write_unlocked(answers: list[_Answer]) -> set[str]:
     for id_ in ids:
         if id_ not in free:
             # And then WorkOS is asked again.
-            logger.warning("the write-back of %s is locked by another program, or deleted", id_)
+            logger.warning(
+                "the write-back of %s is locked by another program, or deleted", one_line(id_)
+            )
     return new
 
 

@@ -3,15 +3,17 @@
 It is right whatever number of processes runs, as none keeps counts of its own.
 """
 
+import logging
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 from django.db import Error, ProgrammingError, connection
 from django.db.migrations.executor import MigrationExecutor
 
 from orgs.conf import sync_settings
 from orgs.db.cursor import read_cursor
-from orgs.db.errors import is_not_granted, is_out_of_time, sqlstate
+from orgs.db.errors import describe, is_not_granted, is_out_of_time, origin, sqlstate
 from orgs.db.figures import read_last_day, read_status
 from orgs.db.resources import count_rows
 from orgs.db.transactions import read_only_transaction
@@ -26,6 +28,14 @@ from orgs.services.queue import queue_length
 #: Who asks for a status gives up after ten seconds or so, and asks again.
 STATEMENT_SECONDS = 3.0
 
+#: psycopg raises the second if the DateStyle of the database's user is not ISO.
+_ERRORS = (Error, NotImplementedError)
+
+#: Kinds of errors that are logged already: a probe comes every few seconds.
+_logged: set[str] = set()
+
+logger = logging.getLogger(__name__)
+
 
 def current_status() -> Status:
     """Return what is wrong now, and the figures. Writes nothing, and does not call WorkOS.
@@ -36,17 +46,28 @@ def current_status() -> Status:
     state = DatabaseState()
     try:
         with read_only_transaction(statement_seconds=STATEMENT_SECONDS):
-            state = DatabaseState(missing_grants=missing_grants(), unapplied=_unapplied())
-        return status_of(_read_figures(), state)
-    except Error as error:
+            state = DatabaseState(missing_grants=missing_grants())
+            state = replace(state, unapplied=_unapplied())
+        status = status_of(_read_figures(), state)
+    except _ERRORS as error:
         is_explained = isinstance(error, ProgrammingError) and (
             state.unapplied or state.missing_grants
         )
         failure = None if is_explained else _code(error)
+        _log_once(error)
         return status_of(None, replace(state, failure=failure, error=one_line(error)))
+    _logged.clear()
+    return status
 
 
-def _code(error: Error) -> ProblemCode:
+def _log_once(error: Any) -> None:
+    """Log an error unless one of its kind is logged since a status could last be read."""
+    if (kind := origin(error)) not in _logged:
+        _logged.add(kind)
+        logger.error("the status can't be read: %s", describe(error))
+
+
+def _code(error: Any) -> ProblemCode:
     if is_out_of_time(error):
         return ProblemCode.TABLES_LOCKED
     if is_not_granted(error):
@@ -56,8 +77,15 @@ def _code(error: Error) -> ProblemCode:
 
 
 def _unapplied() -> tuple[str, ...]:
-    executor = MigrationExecutor(connection)
-    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    """Return which migrations of ours, or that ours depend on, are not applied."""
+    try:
+        executor = MigrationExecutor(connection)
+    except _ERRORS:
+        raise
+    except Exception:  # noqa: BLE001 - of any app's migrations; `manage.py migrate` says what it is
+        return ()
+    leaves = executor.loader.graph.leaf_nodes()
+    plan = executor.migration_plan([key for key in leaves if key[0] in ("orgs", "django_q")])
     return tuple(f"{migration.app_label}.{migration.name}" for migration, _ in plan)
 
 
@@ -89,5 +117,5 @@ def resource_figures() -> list[ResourceFigures]:
                 )
                 for one in followed
             ]
-    except Error:
+    except _ERRORS:
         return []

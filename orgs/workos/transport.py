@@ -34,7 +34,10 @@ _LONGEST_BACK_OFF = 60.0
 
 #: What the HTTP client reads from the environment.
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
-_CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+_FILES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
+
+#: Bytes that an id or a parameter may have: the client has no address of 65,536 characters.
+_LONGEST_PART = 4_000
 
 
 class Answer(dict[str, Any]):
@@ -60,12 +63,15 @@ def request(
         pacing.wait_for_turn(share, deadline=deadline)
         options: RequestOptions = {"timeout": sync_settings().request_timeout}
         try:
+            for part in (*path, *(params or {}).values()):
+                if len(str(part).encode(errors="replace")) > _LONGEST_PART:
+                    raise ValueError("it is too long")
             answer = client.request_raw(
                 method, path, params=params, body=body, request_options=options
             )
             return answer if isinstance(answer, Answer) else Answer()
         except ValueError as error:
-            # The SDK sends no id that would change the address (".."), or that is not text.
+            # Nor does the SDK send an id that would change the address (".."), or is not text.
             asked = one_line("/".join(path))
             raise errors.Refused(f"{asked} can't be asked for: {one_line(error)}") from None
         except errors.RateLimited as limited:
@@ -149,7 +155,9 @@ def _http_client() -> httpx2.Client:
     try:
         return httpx2.Client(follow_redirects=True)
     except Exception as error:  # noqa: BLE001 - it reads the environment, and raises what it will
-        names = _set_variables(_CERTIFICATES if isinstance(error, OSError) else _PROXIES)
+        names = _set_variables(_FILES if isinstance(error, OSError) else _PROXIES)
+        named = getattr(error, "filename", None)
+        names = [name for name in names if os.environ[name] == named] or names
         what = " and ".join(names) or "the proxies of this machine"
         remedy = "install the package socksio" if isinstance(error, ImportError) else "correct it"
         raise errors.Misconfigured(

@@ -77,6 +77,11 @@ def test_nothing_is_found_when_all_is_set() -> None:
         pytest.param({"PAGE_SIZES": 5}, ["orgs.E005"], "named PAGE_SIZES.", id="unknown"),
         pytest.param({7: 5}, ["orgs.E005"], "SyncSettings", id="key that is no text"),
         pytest.param({"REQUEST_TIMEOUT": None}, [], "", id="None is not set"),
+        *(
+            pytest.param({"BASE_URL": url}, ["orgs.E027"], "https://api.workos.com", id=f"<{url}>")
+            for url in ("api.workos.com", "ftp://h", "https://", "http://a b", "", 5)
+        ),
+        pytest.param({"BASE_URL": "http://[::1]:8001/"}, [], "", id="an address"),
     ],
 )
 def test_a_bad_setting_is_named(
@@ -347,6 +352,12 @@ def test_a_missing_schedule_is_a_warning_that_does_not_stop_migrate() -> None:
             id="tables",
         ),
         pytest.param(
+            "SELECT ON workos_event",
+            {"SELECT ON django_q_schedule", "SELECT ON django_migrations"},
+            "SELECT ON workos_event",
+            id="what the status reads",
+        ),
+        pytest.param(
             "UPDATE (name, workos_id) ON organization_metadata",
             {"INSERT ON organization_metadata"},
             "UPDATE ON organization_metadata",
@@ -365,18 +376,37 @@ def test_a_missing_grant_is_named(grant: str, lacking: set[str], granted: str) -
 
 @contextmanager
 def as_a_user_of(grant: str) -> Iterator[None]:
-    """As a database user with this grant, and what the schedules' check reads, and nothing else."""
+    """As a database user with this grant, and nothing else."""
     with connection.cursor() as cursor:
         cursor.execute("CREATE ROLE somebody")
         try:
             cursor.execute(f"GRANT {grant} TO somebody")
-            cursor.execute("GRANT SELECT ON django_q_schedule TO somebody")
             cursor.execute("SET ROLE somebody")
             yield
         finally:
             cursor.execute("RESET ROLE")
             cursor.execute("DROP OWNED BY somebody")
             cursor.execute("DROP ROLE somebody")
+
+
+@pytest.mark.usefixtures("schedules")
+@pytest.mark.parametrize(
+    ("name", "style", "remedy"),
+    [
+        ("DateStyle", "German", "SET DateStyle = 'ISO'"),
+        ("IntervalStyle", "iso_8601", "SET IntervalStyle = 'postgres'"),
+    ],
+)
+def test_a_style_that_psycopg_cant_read_is_an_error(name: str, style: str, remedy: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET {name} = {style}")
+        try:
+            told = found_in_database()
+        finally:
+            cursor.execute(f"RESET {name}")
+
+    assert list(told) == ["orgs.E028"]
+    assert remedy in told["orgs.E028"]
 
 
 @pytest.mark.usefixtures("schedules")

@@ -1,9 +1,11 @@
 """What monitoring asks, through Django with its middleware; and what is kept beside it."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +28,7 @@ from orgs.services.maintenance import ensure_schedules
 from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS
 from tests.builders import an_announcement, an_organization_row, minutes
+from tests.processes import PROJECT
 
 MONITORING = Path(orgs.__file__).parent / "monitoring"
 
@@ -326,6 +329,32 @@ def test_the_runbook_has_a_section_for_each_problem_and_no_other() -> None:
         said = "|".join(sorted(set(re.findall(r"\*\*(error|warning)", section.lower()))))
         assert severity == said, code
         assert [f"**{part}.**" in section for part in ("Cause", "Do", "Over")] == [True] * 3, code
+
+
+def test_the_runbooks_commands_read_the_service_s_file_as_systemd_does(tmp_path: Path) -> None:
+    text = (MONITORING / "runbook.md").read_text()
+    file = tmp_path / "service.env"
+    file.write_text(
+        "DATABASE_URL=postgresql://u:p@there:5432/name?sslmode=require&connect_timeout=3\n"
+        "SECRET_KEY=it's-$HOME-a \"key\n"
+    )
+    (command,) = re.findall(r"`cd /srv/gram-sync && (.*?) …`", text)
+    for written, here in (("/etc/gram-sync.env", str(file)), (".venv/bin/python", sys.executable)):
+        command = command.replace(written, here)
+    script = "from django.conf import settings as s; d = s.DATABASES['default']; "
+    script += "print(d['HOST'], d['OPTIONS'], s.SECRET_KEY)"
+
+    printed = subprocess.check_output(
+        ["sh", "-c", f'{command} shell --no-imports -c "$0"', script],
+        cwd=PROJECT,
+        env={"PATH": os.environ["PATH"]},
+        text=True,
+    )
+
+    assert printed.startswith("there ")
+    assert "'sslmode': 'require'" in printed
+    assert printed.endswith("it's-$HOME-a \"key\n")
+    assert not re.search(r'"\$|&& \. ', text), "no variable is set in the shell of who reads this"
 
 
 REMEDIES = " ".join(

@@ -1,7 +1,6 @@
 """``manage.py reconcile_workos``: brings the mirror in line with WorkOS, and says what it did."""
 
 import json
-import os
 import re
 import sys
 import time
@@ -12,7 +11,7 @@ from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.db import Error as DatabaseError
 from django.db.models import Q
 from rich.console import Console
@@ -32,6 +31,7 @@ from orgs.management.report import (
     replay_summary,
     replay_text,
 )
+from orgs.management.streams import GuardedCommand
 from orgs.models import Organization, WorkOSConflict, WorkOSEvent
 from orgs.services import outbox, stream
 from orgs.services.compare import DisableLimit, Run
@@ -52,7 +52,7 @@ _PATIENCE = float("inf")
 _NOT_IN_SYNC = 3
 
 
-class Command(BaseCommand):
+class Command(GuardedCommand):
     help = (
         "Drains WorkOS's event stream, compares every organization of WorkOS with the mirror, "
         "repairs what drifted, and writes new ids back. Safe to repeat, to interrupt, and to run "
@@ -247,11 +247,16 @@ def _errors_in_one_line() -> Iterator[None]:
         DatabaseError,
     ) as error:
         raise CommandError(_said(error)) from None
-    except BrokenPipeError:
-        _discard_stdout()
-        raise CommandError("nothing reads the report any more; what is repaired, is") from None
     except KeyboardInterrupt:
         raise CommandError("interrupted; run it again", returncode=130) from None
+
+
+def _distinct(errors: list[str]) -> Iterator[str]:
+    """Yield each error once: what keeps every resource from being listed is an error of each."""
+    for number, text in enumerate(errors):
+        without_name = text.partition(": ")[2] or text
+        if without_name not in "\n".join(errors[:number]):
+            yield text
 
 
 def _said(error: Exception) -> str:
@@ -260,17 +265,9 @@ def _said(error: Exception) -> str:
     return one_line(error)
 
 
-def _discard_stdout() -> None:
-    """What is still to be flushed when the interpreter ends would fail again.
-
-    As the note in https://docs.python.org/3/library/signal.html#note-on-sigpipe has it.
-    """
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def _raise_errors(errors: Sequence[str]) -> None:
     if errors:
-        raise CommandError(one_line("; ".join(errors)))
+        raise CommandError(one_line("; ".join(_distinct(errors))))
 
 
 def _raise_unresolved(events: DrainReport) -> None:

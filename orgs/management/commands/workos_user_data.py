@@ -4,15 +4,17 @@ import json
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import Error as DatabaseError
 
 from orgs.db.errors import describe
-from orgs.services.erasure import erase_user, held_about
+from orgs.domain.naming import is_storable, one_line
+from orgs.management.streams import GuardedCommand
+from orgs.services.erasure import count_held, erase_user, held_about
 
 
-class Command(BaseCommand):
+class Command(GuardedCommand):
     help = (
         "Shows as JSON what is held about one user of WorkOS: the user, memberships, invitations, "
         "directory users. With --erase, empties names, addresses and everything else that WorkOS "
@@ -35,17 +37,19 @@ class Command(BaseCommand):
 
     def _handle(self, options: dict[str, Any]) -> None:
         user_id = options["user_id"]
-        held = held_about(user_id)
-        count = sum(map(len, held.values()))
+        if not is_storable(user_id):
+            raise CommandError(f"no user can have this id: {one_line(user_id)}")
         if not options["erase"]:
+            held = held_about(user_id)
             self.stdout.write(json.dumps(held, indent=2, cls=DjangoJSONEncoder))
             return
-        if not options["no_input"] and not self._is_confirmed(user_id, count):
+        count, who = count_held(user_id), one_line(user_id)
+        if not options["no_input"] and not self._is_confirmed(user_id, f"{count} rows about {who}"):
             raise CommandError("nothing was erased")
-        self.stdout.write(f"erased {erase_user(user_id)} of {count} rows about {user_id}")
+        self.stdout.write(f"erased {erase_user(user_id)} of {count} rows about {who}")
 
-    def _is_confirmed(self, user_id: str, count: int) -> bool:
-        question = f"Erase {count} rows about {user_id}? This can't be undone. Type the id again: "
+    def _is_confirmed(self, user_id: str, what: str) -> bool:
+        question = f"Erase {what}? This can't be undone. Type the id again: "
         try:
             return input(question).strip() == user_id
         except EOFError:

@@ -484,6 +484,33 @@ def test_an_error_of_the_list_is_reported_after_what_was_seen(workos: FakeWorkOS
     assert "\n" not in err
 
 
+def test_what_keeps_every_resource_from_being_listed_is_said_once(
+    workos: FakeWorkOS, sync_setting: Callable[..., None]
+) -> None:
+    sync_setting(RESOURCES="connection,directory")
+    run_command()
+    sync_setting(API_KEY="")
+
+    _, err, code = run_command("--check", "--snapshot-only")
+
+    assert (err.count("there is no WorkOS API key"), code) == (1, 1)
+
+
+def test_errors_of_two_resources_are_both_said(
+    workos: FakeWorkOS, sync_setting: Callable[..., None]
+) -> None:
+    sync_setting(RESOURCES="connection,directory")
+    run_command()
+    workos.misbehave("status", path="/connections", times=None, status=503, body={"message": "one"})
+    workos.misbehave(
+        "status", path="/directories", times=None, status=503, body={"message": "other"}
+    )
+
+    _, err, code = run_command("--check", "--snapshot-only")
+
+    assert ("HTTP 503: one; directory: " in err, "HTTP 503: other" in err, code) == (True, True, 1)
+
+
 def test_more_missing_than_max_disable_is_exit_1_and_says_what_to_do(workos: FakeWorkOS) -> None:
     a_mirrored_organization(workos)
     for number in range(3):

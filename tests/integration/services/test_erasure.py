@@ -26,7 +26,7 @@ from orgs.services.erasure import erase_due, erase_user, held_about
 from orgs.services.reconcile import reconcile
 from orgs.services.stream import drain_to_end, replay
 from orgs.testing import FakeWorkOS
-from tests.triggers import a_trigger
+from tests.triggers import a_trigger, execute
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -266,6 +266,30 @@ def test_the_command_erases(ada: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert everything_about("zoe") == []
 
     assert run(ada, "--erase", "--no-input").startswith("erased 0 of")
+
+
+@pytest.mark.parametrize(
+    "odd", ["1e5000", "[" * 2_500 + "]" * 2_500], ids=["a long number", "nested deeply"]
+)
+def test_data_that_python_cant_read_is_shown_as_text_and_erased(ada: str, odd: str) -> None:
+    execute(f"UPDATE workos_user SET data = '{odd}'")  # noqa: S608 - of constants
+
+    (shown,) = json.loads(run(ada))["workos_user"]
+    assert isinstance(shown["data"], str)
+    assert len(shown["data"]) >= 5_000
+    assert run(ada, "--erase", "--no-input").startswith("erased 4 of 4 rows")
+
+
+@pytest.mark.parametrize("user_id", ["user_\udcff", "user_\0", ""])
+def test_an_id_that_none_can_be_is_refused(user_id: str) -> None:
+    with pytest.raises(CommandError, match="no user can have this id"):
+        run(user_id)
+
+
+def test_an_id_does_nothing_to_the_terminal() -> None:
+    assert (
+        run("user_\x1b[2J", "--erase", "--no-input") == "erased 0 of 0 rows about user_\\x1b[2J\n"
+    )
 
 
 def test_a_refusal_is_one_line_without_the_values_of_the_row(ada: str) -> None:

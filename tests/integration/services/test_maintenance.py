@@ -379,6 +379,32 @@ def test_its_transactions_are_the_outermost() -> None:
 # Grants -------------------------------------------------------------------------------------
 
 
+def test_a_schema_that_may_not_be_used_is_named() -> None:
+    every = "SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public"
+    with connection.cursor() as cursor:
+        cursor.execute("REVOKE USAGE ON SCHEMA public FROM PUBLIC")
+        try:
+            missing = grants_missing_for_a_user(f"GRANT {every} TO somebody")
+        finally:
+            cursor.execute("GRANT USAGE ON SCHEMA public TO PUBLIC")
+
+    assert missing == ("USAGE ON SCHEMA public",)
+
+
+def test_a_schema_that_is_not_searched_is_not_missed() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE SCHEMA staging")
+        cursor.execute("ALTER TABLE workos_event SET SCHEMA staging")
+        try:
+            missing = grants_missing_for_a_user()
+        finally:
+            cursor.execute("ALTER TABLE staging.workos_event SET SCHEMA public")
+            cursor.execute("DROP SCHEMA staging")
+
+    assert "SELECT ON organization_metadata" in missing
+    assert not [one for one in missing if "SCHEMA" in one or "workos_event" in one]
+
+
 def grants_missing_for_a_user(*grants: str) -> tuple[str, ...]:
     with connection.cursor() as cursor:
         cursor.execute("CREATE ROLE somebody")

@@ -670,6 +670,19 @@ def test_a_link_that_cant_be_asked_for_is_unproven_and_stops_nothing(workos: Fak
     assert "refuses to say whether it exists" in found.errors[0]
 
 
+def test_a_link_of_any_length_is_one_short_line_and_stops_nothing(
+    workos: FakeWorkOS, caplog: LogCapture
+) -> None:
+    a_mirrored_organization(workos)
+    missing_rows(1)
+    an_organization_row("gram-odd", workos_id="x" * 70_000)
+
+    found = compared()
+
+    assert (kinds(found), disabled()) == (["disabled", "unproven"], ["missing-000"])
+    assert all(len(line) < 1_500 for line in [*caplog.messages, *map(str, found.snapshot.changes)])
+
+
 def test_an_error_of_one_that_is_missing_disables_none(workos: FakeWorkOS) -> None:
     a_mirrored_organization(workos)
     missing_rows(5)

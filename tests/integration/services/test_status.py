@@ -35,7 +35,7 @@ from orgs.models import (
 from orgs.services import queue
 from orgs.services import status as status_module
 from orgs.services.maintenance import ensure_schedules
-from orgs.services.status import current_status
+from orgs.services.status import current_status, resource_figures
 from tests.builders import an_announcement, an_organization_row, minutes
 from tests.concurrency import another_program
 
@@ -52,6 +52,11 @@ def schedules_that_are_not_due(database: None) -> None:
 
 def ago(span: timedelta) -> datetime:
     return datetime.now(UTC) - span
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_logged_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status_module, "_logged", set())
 
 
 @pytest.fixture
@@ -428,6 +433,23 @@ def test_a_migration_that_is_not_applied_is_named_and_the_figures_are_there() ->
     assert status.figures is not None
 
 
+@pytest.mark.usefixtures("a_cursor")
+def test_migrations_of_other_apps_are_not_ours() -> None:
+    recorder = MigrationRecorder(connection)
+    recorder.record_unapplied("sessions", "0001_initial")
+    try:
+        assert codes(current_status()) == []
+    finally:
+        recorder.record_applied("sessions", "0001_initial")
+
+
+@pytest.mark.usefixtures("a_cursor")
+def test_broken_migrations_of_other_apps_are_not_ours(settings: Settings) -> None:
+    settings.MIGRATION_MODULES = {"sessions": "tests.nothing"}
+
+    assert codes(current_status()) == []
+
+
 @pytest.mark.usefixtures("a_missing_table")
 def test_without_a_table_there_are_no_figures(request: pytest.FixtureRequest) -> None:
     assert codes(current_status()) == [ProblemCode.DATABASE_UNUSABLE]
@@ -495,6 +517,37 @@ def test_a_missing_grant_is_named_with_and_without_figures() -> None:
     assert codes(to_read) == codes(to_write) == [ProblemCode.GRANTS_MISSING]
     assert "UPDATE ON workos_event." in to_write.problems[0].sentence
     assert (to_read.figures is None, to_write.figures is None) == (True, False)
+
+
+@pytest.mark.usefixtures("a_cursor")
+def test_without_any_grant_each_is_named() -> None:
+    (problem,) = status_for_a_user().problems
+
+    assert problem.code is ProblemCode.GRANTS_MISSING
+    assert "SELECT ON django_migrations" in problem.sentence
+    assert "UPDATE ON workos_event" in problem.sentence
+
+
+def test_dates_that_psycopg_cant_read_are_a_problem_and_no_exception(client: Client) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET DateStyle = German")
+        try:
+            assert client.get("/readyz").json()["problems"][0]["code"] == "database_unusable"
+            assert resource_figures() == []
+        finally:
+            cursor.execute("RESET DateStyle")
+
+
+@pytest.mark.usefixtures("a_cursor")
+def test_why_there_are_no_figures_is_logged_once(
+    request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
+) -> None:
+    request.getfixturevalue("a_missing_table")
+    for _ in range(3):
+        current_status()
+
+    (record,) = caplog.records
+    assert 'relation "workos_event" does not exist' in record.getMessage()
 
 
 def test_a_database_that_takes_no_writes_is_a_problem() -> None:

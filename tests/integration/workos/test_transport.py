@@ -213,6 +213,20 @@ def test_an_answer_that_is_too_long_is_given_up(
         edge.lookup(acme["id"])
 
 
+@pytest.mark.parametrize("id_", ["x" * 70_000, "株" * 30_000], ids=["ASCII", "not ASCII"])
+def test_an_id_that_is_too_long_is_refused_and_not_the_settings_fault(
+    workos: FakeWorkOS, id_: str
+) -> None:
+    for ask in (
+        lambda: edge.lookup(id_),
+        lambda: edge.read_events(Position(id_), types=TYPES, limit=1),
+    ):
+        with pytest.raises(edge.Refused, match="too long"):
+            ask()
+
+    assert workos.count_requests() == 0
+
+
 # Settings and environment -------------------------------------------------------------------
 
 
@@ -275,6 +289,7 @@ def test_an_address_that_is_none_is_a_configuration_error(
         pytest.param("https_proxy", "http://user:hunter2/@h", "https_proxy: correct", id="no port"),
         pytest.param("SSL_CERT_FILE", "/nowhere/ca.pem", "SSL_CERT_FILE: correct it", id="missing"),
         pytest.param("SSL_CERT_FILE", "/etc/hostname", "SSL_CERT_FILE: correct it", id="no PEM"),
+        pytest.param("SSLKEYLOGFILE", "/nowhere/k", "with SSLKEYLOGFILE: correct it", id="a log"),
     ],
 )
 def test_a_client_that_cant_be_built_is_a_configuration_error_that_names_the_variable(
@@ -282,6 +297,8 @@ def test_a_client_that_cant_be_built_is_a_configuration_error_that_names_the_var
 ) -> None:
     for other in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
         monkeypatch.delenv(other, raising=False)
+    if name == "SSLKEYLOGFILE":  # which the error names
+        monkeypatch.setenv("SSL_CERT_DIR", "/etc")
     monkeypatch.setenv(name, value)
 
     error = read_error()

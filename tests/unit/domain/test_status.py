@@ -362,11 +362,19 @@ def test_a_dead_worker_and_a_full_disk_hide_what_the_last_read_said() -> None:
 
 
 def test_a_warning_hides_no_error_of_another_cause() -> None:
-    figures = a_mirror(
-        schedules={"broken": ("workos: sync events",)}, cursor={"drained_at": LONG_AGO}
-    )
+    figures = a_mirror(schedules={"broken": ("workos: prune",)}, cursor={"drained_at": LONG_AGO})
 
-    assert found(figures) == [(C.SCHEDULES_MISSING, W), (C.CURSOR_OLD, E)]
+    assert found(figures) == [(C.CURSOR_OLD, E), (C.SCHEDULES_MISSING, W)]
+
+
+def test_a_stream_that_is_not_scheduled_is_the_cause_of_an_old_cursor() -> None:
+    missing = {"broken": ("workos: sync events",), "sync_due_at": None}
+    waiting = {"overdue": 2}
+
+    assert found(a_mirror(schedules=missing)) == [(C.SCHEDULES_MISSING, W)]
+    assert found(a_mirror(schedules=missing, waiting=waiting, cursor={"drained_at": LONG_AGO})) == [
+        (C.SCHEDULES_MISSING, E)
+    ]
 
 
 def test_refused_webhooks_are_the_cause_of_absent_ones() -> None:
@@ -430,6 +438,19 @@ def test_missing_migrations_and_grants_hide_what_comes_of_them() -> None:
     assert found(refused, unapplied=("orgs.0002",)) == [(C.MIGRATIONS_UNAPPLIED, E)]
     assert found(refused, missing_grants=("UPDATE ON a",)) == [(C.GRANTS_MISSING, E)]
     assert found(down, unapplied=("orgs.0002",))[1:] == [(C.READS_FAILING, E)]
+
+
+def test_without_grants_it_is_not_known_which_migrations_are_applied() -> None:
+    state = DatabaseState(missing_grants=("USAGE ON SCHEMA public",), unapplied=("orgs.0001",))
+
+    assert [problem.code for problem in status_of(None, state).problems] == [C.GRANTS_MISSING]
+
+
+def test_a_client_that_is_misconfigured_names_each_setting_that_may_be_wrong() -> None:
+    (problem,) = status_of(failing(ReadError.CLIENT_MISCONFIGURED, minutes_ago=0)).problems
+
+    for name in ("WORKOS_BASE_URL", "HTTPS_PROXY", "SSL_CERT_FILE"):
+        assert name in problem.remedy
 
 
 @pytest.mark.parametrize(
