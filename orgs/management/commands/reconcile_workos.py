@@ -251,7 +251,7 @@ def _errors_in_one_line() -> Iterator[None]:
         raise CommandError("interrupted; run it again", returncode=130) from None
 
 
-def _distinct(errors: list[str]) -> Iterator[str]:
+def _distinct(errors: Sequence[str]) -> Iterator[str]:
     """Yield each error once: what keeps every resource from being listed is an error of each."""
     for number, text in enumerate(errors):
         without_name = text.partition(": ")[2] or text
