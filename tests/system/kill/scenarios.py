@@ -62,7 +62,10 @@ def an_outbox(workos: FakeWorkOS) -> None:
         )
     workos.delete_organization("org_5", emits=False)
     with connection.cursor() as cursor:
-        cursor.execute("UPDATE organization_metadata SET disabled_at = now() WHERE id = 'gram-5'")
+        cursor.execute(
+            "UPDATE organization_metadata SET disabled_at = now(), workos_deleted_at = now() "
+            "WHERE id = 'gram-5'"
+        )
         cursor.execute("UPDATE organization_metadata SET workos_id = NULL WHERE id = 'gram-6'")
 
 
