@@ -7,8 +7,7 @@ INSTALLED := $(VENV)/.installed
 UNFINISHED := $(VENV)/.unfinished
 
 # The whole suite in a few processes, each with a database of its own, and each file in one of them.
-# Twice as many as a small machine has cores: half of their time is waiting.
-AT_ONCE := --numprocesses 4 --dist loadfile
+AT_ONCE := --numprocesses logical --maxprocesses 4 --dist loadfile
 
 # What would send an installation elsewhere, or other code or settings in here.
 unexport DJANGO_SETTINGS_MODULE PIP_PREFIX PIP_REQUIRE_VIRTUALENV PIP_TARGET PIP_USER \
