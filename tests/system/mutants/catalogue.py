@@ -70,14 +70,14 @@ MUTANTS: Final = (
         "orgs/db/rows.py",
         "        _require_all(intended, written)\n",
         "        pass\n",
-        _APPLY,
+        "tests/integration/services/test_apply_refused.py",
     ),
     Mutant(
         "a lock that is not available is the item's fault",
         "orgs/services/apply.py",
         "        if is_passing(error) or is_environment(error):\n            raise\n        (observation,)",
         "        if is_environment(error):\n            raise\n        (observation,)",
-        _APPLY,
+        "tests/integration/services/test_apply_refused.py",
     ),
     Mutant(
         "a database that fails parks events",
