@@ -44,7 +44,7 @@ from orgs.domain.types import (
 from orgs.models import WorkOSEvent
 from orgs.services.announce import send_changes
 from orgs.services.decide import Batch, Decided, decide
-from orgs.services.refusals import is_environment
+from orgs.services.maintenance import is_environment
 
 logger = logging.getLogger(__name__)
 

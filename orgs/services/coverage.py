@@ -26,7 +26,8 @@ from orgs.domain.report import Change, Report
 from orgs.domain.resources import NAMES, covered_by, event_types
 from orgs.domain.types import ORGANIZATION, Outcome
 from orgs.models import Organization
-from orgs.services.refusals import each_alone, is_environment, is_refusal
+from orgs.services.maintenance import is_environment
+from orgs.services.refusals import each_alone, is_refusal
 
 logger = logging.getLogger(__name__)
 

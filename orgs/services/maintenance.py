@@ -19,7 +19,8 @@ from django.db.models.functions import Now
 from django_q.models import OrmQ, Schedule, Task
 
 from orgs.conf import sync_settings
-from orgs.db.errors import WriteSkipped, describe, is_environment, is_not_granted, is_passing
+from orgs.db import errors
+from orgs.db.errors import WriteSkipped, describe, is_not_granted, is_passing
 from orgs.db.figures import MISSING_GRANTS
 from orgs.db.transactions import bounded_transaction, execute_alone
 from orgs.domain.status import LEAST_REFUSED_WEBHOOKS
@@ -64,7 +65,7 @@ def write_in_batches(
         try:
             written.count += write(keys)
         except DatabaseError as error:
-            if _is_environment(error):
+            if is_environment(error):
                 raise
             _write_alone(keys, write, written)
     if written.error is not None:
@@ -93,7 +94,7 @@ def _write_alone(keys: list[Any], write: Callable[[list[Any]], int], written: Wr
         except DatabaseError as error:
             in_a_row += 1
             is_last = in_a_row == REFUSED_IN_A_ROW
-            if _is_environment(error) or (is_last and is_passing(error)):
+            if is_environment(error) or (is_last and is_passing(error)):
                 raise
             written.left, written.error = written.left + 1, error
             if is_last:
@@ -103,11 +104,12 @@ def _write_alone(keys: list[Any], write: Callable[[list[Any]], int], written: Wr
             in_a_row = 0
 
 
-def _is_environment(error: Error, using: str = DEFAULT_DB_ALIAS) -> bool:
+def is_environment(error: Error, using: str = DEFAULT_DB_ALIAS) -> bool:
+    """Return True if the database failed, or a grant is missing, and not what was written."""
     if is_not_granted(error):
         # A missing grant fails every row; a policy on rows fails one.
         return bool(missing_grants(using=using))
-    return is_environment(error)
+    return errors.is_environment(error)
 
 
 # The ledger ---------------------------------------------------------------------------------
@@ -187,7 +189,7 @@ def ensure_schedules(*, using: str = DEFAULT_DB_ALIAS) -> None:
                 with transaction.atomic(using=using):
                     _ensure_schedule(rows, name, columns)
             except DatabaseError as error:
-                if is_passing(error) or _is_environment(error, using):
+                if is_passing(error) or is_environment(error, using):
                     raise
                 logger.warning("the schedule %r can't be repaired: %s", name, describe(error))
 

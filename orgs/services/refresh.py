@@ -170,7 +170,7 @@ def fetch(workos_id: str, lookups: Lookups) -> Fetched:
     if is_absent and row is not None and row.workos_deleted_at is None:
         is_proven = lookups.proves_absence({workos_id})
     else:
-        is_proven = (row and not is_absent) or lookups.proves_place({workos_id})
+        is_proven = (row is not None and not is_absent) or lookups.proves_place({workos_id})
     if not is_proven:
         return Fetched(observation, is_proven=False)
     if not is_absent:

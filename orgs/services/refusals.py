@@ -5,20 +5,11 @@ from typing import TypeVar
 
 from django.db import DatabaseError
 
-from orgs.db import errors
-from orgs.db.errors import describe, is_not_granted, is_passing
-from orgs.services.maintenance import missing_grants
+from orgs.db.errors import describe, is_passing
+from orgs.services.maintenance import is_environment
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-def is_environment(error: DatabaseError) -> bool:
-    """Return True if the database failed, or a grant is missing, and not what was written."""
-    if is_not_granted(error):
-        # A missing grant fails every item; a policy on rows fails one.
-        return bool(missing_grants())
-    return errors.is_environment(error)
 
 
 def is_refusal(error: DatabaseError) -> bool:

@@ -190,13 +190,17 @@ def resolve_overdue(
             failure = error
         else:
             failure = Unproven(resolved.reason) if resolved.is_unproven else failure
-            logger.warning(
-                "the event %s was announced and never listed; its object was fetched: %s",
-                one_line(event_id),
-                resolved.change,
-                extra={"event": event_id, "outcome": resolved.change},
-            )
+            _log_missed(event_id, resolved)
     return failure
+
+
+def _log_missed(event_id: str, resolved: Change) -> None:
+    logger.warning(
+        "the event %s was announced and never listed; its object was fetched: %s",
+        one_line(event_id),
+        resolved.change,
+        extra={"event": event_id, "outcome": resolved.change},
+    )
 
 
 def _is_at_the_end(patience: float) -> bool:

@@ -201,7 +201,7 @@ MUTANTS: Final = (
     Mutant(
         "an organization of another environment gets a row",
         "orgs/services/refresh.py",
-        "is_proven = (row and not is_absent) or lookups.proves_place({workos_id})",
+        "is_proven = (row is not None and not is_absent) or lookups.proves_place({workos_id})",
         "is_proven = True",
         "tests/integration/services/test_refresh.py",
     ),
