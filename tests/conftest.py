@@ -40,14 +40,12 @@ BEGIN
     SET CONSTRAINTS ALL DEFERRED;
     FOR name IN
         SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename NOT IN
-            ('django_migrations', 'django_content_type', 'auth_permission', 'django_q_schedule')
+            ('django_migrations', 'django_content_type', 'auth_permission')
     LOOP
         EXECUTE format('DELETE FROM %I', name);
     END LOOP;
 END $$
 """
-_SCHEDULES = "SELECT array_agg(s.*::text ORDER BY id) FROM django_q_schedule AS s"
-_schedules: list[object] = []
 
 _was_running = server.is_running(TEST_SERVER_DATA)
 
@@ -74,15 +72,8 @@ def _quick_flush() -> Iterator[None]:
 def _empty_database() -> None:
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(_EMPTY)
-        cursor.execute(_SCHEDULES)
-        is_as_migrated = cursor.fetchall() == _schedules
-        if not is_as_migrated:
-            cursor.execute("DELETE FROM django_q_schedule")
-    if not is_as_migrated:
-        ensure_schedules()
-        with connection.cursor() as cursor:
-            cursor.execute(_SCHEDULES)
-            _schedules[:] = cursor.fetchall()
+    # Made anew, and so not due for long, whatever the time since the migrations.
+    ensure_schedules()
 
 
 @pytest.fixture
