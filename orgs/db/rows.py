@@ -171,13 +171,15 @@ def _other_writes(plan: Plan) -> Iterator[Statement]:
 
 
 def _require_all(intended: Intended, returned: Rows) -> None:
-    written = {key: values for key, *values in returned}
+    written = {row[0]: row[1:] for row in returned}
+    if written == intended:
+        return
     if missing := intended.keys() - written.keys():
         raise WriteSkipped(
             f"{len(missing)} of {len(intended)} rows of one table were not written: a trigger or a "
             "policy left them out"
         )
-    if changed := [key for key in intended if [*intended[key]] != written[key]]:
+    if changed := [key for key in intended if intended[key] != written[key]]:
         raise WriteSkipped(
             f"{len(changed)} of {len(intended)} rows of one table were written otherwise: a "
             "trigger changed them"

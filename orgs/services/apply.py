@@ -127,7 +127,7 @@ def _write(batch: Batch, mode: Mode, decided: Decided) -> list[Decision]:
         then.append(batch.record(decisions[0]))
     if mode is Mode.LIVE:
         then.append(move_cursor(batch.position, read_began=batch.read_began))
-    written = rows.write(decided.plan, events, *then, others=decided.writes)
+    written = rows.write(decided.plan, events, *then, others=decided.writes())
     if mode is Mode.LIVE:
         _require_moved(written)
     _require_recorded(events, written)
@@ -304,10 +304,10 @@ def _takes_another() -> bool:
 def _report(decisions: Sequence[Decision], decided: Decided, mode: Mode) -> Report:
     plan = decided.plan
     report = Report(
-        moved_rows=bool(plan.changes or decided.writes),
+        moved_rows=decided.moves_rows,
         requested_write_backs=bool(plan.write_backs),
         withdrawn=0 if mode is Mode.LIVE else len(plan.known_to_workos),
-        needs_writing=bool(not plan.is_empty or decided.writes),
+        needs_writing=not plan.is_empty or decided.moves_rows,
     )
     if mode is Mode.DRY_RUN:
         created = (creation.row for creation in plan.created)
@@ -328,11 +328,12 @@ def _report(decisions: Sequence[Decision], decided: Decided, mode: Mode) -> Repo
 
 
 def _count(report: Report, decision: Decision, mode: Mode) -> None:
-    changes = [*changes_of(decision)]
     if mode in (Mode.LIVE, Mode.REPLAY):
         report.counts[decision.outcome] += 1
-        report.changes += [c for c in changes if c.change in (Outcome.PARKED, Outcome.FAILED)]
+        if decision.outcome in (Outcome.PARKED, Outcome.FAILED):
+            report.changes += changes_of(decision)
         return
+    changes = [*changes_of(decision)]
     report.changes += changes
     report.counts.update(c.change.value for c in changes if c.change is not Outcome.DISABLED_HERE)
     report.counts[Outcome.DISABLED_HERE] += decision.is_disabled_here

@@ -81,13 +81,14 @@ class Decided:
     plain: Sequence[PlainResolution]
 
     @property
+    def moves_rows(self) -> bool:
+        """Whether a row is written of which signals report the change."""
+        return bool(self.plan.changes) or any(one.changed for one in self.plain)
+
     def writes(self) -> rows.Writes:
-        """The statements that write the rows of the other resources."""
+        """Return the statements that write the rows of the other resources."""
         return [
-            (
-                resources.upsert(one.resource, one.changed.values()),
-                resources.intended(one.resource, one.changed.values()),
-            )
+            resources.upsert(one.resource, one.changed.values())
             for one in self.plain
             if one.changed
         ]

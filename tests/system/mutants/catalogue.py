@@ -187,7 +187,7 @@ MUTANTS: Final = (
     Mutant(
         "what a trigger changed counts as written",
         "orgs/db/rows.py",
-        "if [*intended[key]] != written[key]]",
+        "if intended[key] != written[key]]",
         "if False]",
         "tests/integration/services/test_apply_refused.py",
     ),
