@@ -18,7 +18,9 @@ def array(values: Iterable[object]) -> str:
     joined = ",".join(elements)
     # Nearly always no quote and no backslash needs another.
     if "\\" in joined or joined.count('"') > 2 * (len(elements) - elements.count("NULL")):
-        joined = ",".join(element if element == "NULL" else _escaped(element) for element in elements)
+        joined = ",".join(
+            element if element == "NULL" else _escaped(element) for element in elements
+        )
     return f"{{{joined}}}"
 
 

@@ -92,7 +92,8 @@ def _cursor() -> Iterator[CursorWrapper]:
 
 
 def _rows(cursor: Any) -> Rows:
-    return cursor.fetchall() if cursor.description else []
+    # Its ``description`` would make an object of every column.
+    return cursor.fetchall() if cursor.pgresult.nfields else []
 
 
 def _lock_timeout(at_most: float | None = None) -> float:

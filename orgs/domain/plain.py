@@ -3,7 +3,7 @@
 One set of rules for all of them: a freshness guard, tombstones, and what a deletion takes along.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -25,7 +25,7 @@ from orgs.domain.types import (
 class PlainKnown:
     """What the decisions about one resource rest on, beside the observations."""
 
-    rows: Iterable[PlainRow] = ()
+    rows: Collection[PlainRow] = ()
     now: datetime
     """By the database's clock."""
     read_began_at: datetime | None = None
@@ -49,15 +49,23 @@ class PlainResolution:
     deleted_parents: set[tuple[str, str]]
     rows: dict[str, PlainRow] = field(init=False)
     changed: dict[str, PlainRow] = field(init=False, default_factory=dict)
-    touched_organizations: set[str] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
         self.rows = {row.key: row for row in self.known.rows}
+
+    @property
+    def touched_organizations(self) -> set[str]:
+        """WorkOS ids of the organizations that the changed rows belonged to, or belong to now."""
+        before = [row for row in self.known.rows if row.key in self.changed]
+        ids = {row.organization_id for row in (*before, *self.changed.values())}
+        return {id_ for id_ in ids if id_}
 
     def decide(self, observation: Observation) -> Decision:
         """Decide what becomes of one observation, and apply that to the rows in memory."""
         event, row = observation.event, self.rows.get(observation.workos_id or "")
         match observation.state:
+            case State.PRESENT if event is not None:
+                return self._change(observation, event, row)
             case State.UNREADABLE:
                 outcome = Outcome.PARKED if event else Outcome.FAILED
                 return Decision(observation, outcome, reason=observation.error)
@@ -65,8 +73,6 @@ class PlainResolution:
                 return self._delete(observation, event, row)
             case State.ABSENT:
                 return self._confirm_absence(observation, row)
-            case State.PRESENT if event is not None:
-                return self._change(observation, event, row)
         return self._compare(observation, row)
 
     # Events ---------------------------------------------------------------------------------
@@ -81,7 +87,7 @@ class PlainResolution:
         outcome = Outcome.CREATED if row is None else Outcome.UPDATED
         deleted_at = self.known.now if is_orphan else None
         after = self._overwritten(observation, row, event_id=event.id, deleted_at=deleted_at)
-        return self._put(observation, Outcome.DELETED if is_orphan else outcome, row, after)
+        return self._put(observation, Outcome.DELETED if is_orphan else outcome, after)
 
     def _delete(self, observation: Observation, event: Event, row: PlainRow | None) -> Decision:
         if row is not None and not self._is_fresh(row, event, None):
@@ -89,10 +95,10 @@ class PlainResolution:
                 return Decision(observation, Outcome.STALE, plain=row)
             # It is final, so it counts whatever was read before it; but it tells nothing newer.
             after = replace(row, deleted_at=self.known.now)
-            return self._put(observation, Outcome.DELETED, row, after)
+            return self._put(observation, Outcome.DELETED, after)
         deleted_at = row.deleted_at if row and row.deleted_at else self.known.now
         after = self._overwritten(observation, row, event_id=event.id, deleted_at=deleted_at)
-        return self._put(observation, Outcome.DELETED, row, after)
+        return self._put(observation, Outcome.DELETED, after)
 
     def _is_fresh(self, row: PlainRow, event: Event, fields: PlainFields | None) -> bool:
         """A deletion (without ``fields``) is never judged by time."""
@@ -126,7 +132,7 @@ class PlainResolution:
             return Decision(observation, Outcome.UNCHANGED, plain=row)
         kept = row.last_event_id if row and not self.resource.has_order else None
         after = self._overwritten(observation, row, event_id=kept, deleted_at=None)
-        return self._put(observation, Outcome.UPDATED if row else Outcome.CREATED, row, after)
+        return self._put(observation, Outcome.UPDATED if row else Outcome.CREATED, after)
 
     def _is_newer(self, row: PlainRow, fields: PlainFields) -> bool:
         """Return True if the row was written from something newer than the list."""
@@ -155,7 +161,7 @@ class PlainResolution:
             return Decision(observation, Outcome.STALE, plain=row)
         event_id = None if self.resource.has_order else row.last_event_id
         after = replace(row, deleted_at=self.known.now, last_event_id=event_id)
-        return self._put(observation, Outcome.DELETED, row, after)
+        return self._put(observation, Outcome.DELETED, after)
 
     # Both -----------------------------------------------------------------------------------
 
@@ -208,12 +214,8 @@ class PlainResolution:
             data=data,
         )
 
-    def _put(
-        self, observation: Observation, outcome: Outcome, row: PlainRow | None, after: PlainRow
-    ) -> Decision:
+    def _put(self, observation: Observation, outcome: Outcome, after: PlainRow) -> Decision:
         self.rows[after.key] = self.changed[after.key] = after
-        before = row.organization_id if row else None
-        self.touched_organizations.update(filter(None, (before, after.organization_id)))
         entry = (self.resource.name, after.key)
         if after.deleted_at is None:
             self.deleted_parents.discard(entry)
