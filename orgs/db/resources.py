@@ -24,6 +24,9 @@ from orgs.models import WorkOSResource
 _TEXTS = "text[]"
 _TIME = "timestamp with time zone"
 
+#: A row's, in the order of its columns.
+_ATTRIBUTES = ("key", "organization_id", "created_at", "updated_at", "last_event_id", "deleted_at")
+
 
 @cache
 def model_of(resource: Resource) -> type[WorkOSResource]:
@@ -58,7 +61,7 @@ def load(observed: Mapping[Resource, Sequence[Observation]], *, lock: bool) -> L
         now,
         {(parent, key) for parent, rows in zip(parents, found, strict=False) for (key,) in rows},
         {
-            resource: [_row(_typed(resource), *values) for values in rows]
+            resource: [_row(_typed(resource), values) for values in rows]
             for resource, rows in zip(observed, found[len(parents) :], strict=True)
         },
     )
@@ -96,17 +99,9 @@ def upsert(resource: Resource, rows: Collection[PlainRow]) -> tuple[Statement, I
     The freshness guard is in it too: two processes may insert the same key at the same time.
     """
     ordered = sorted(rows, key=attrgetter("key"))
-    deleted = [row.deleted_at for row in ordered]
-    organizations = [row.organization_id for row in ordered]
-    columns = [
-        [row.key for row in ordered],
-        organizations,
-        [row.created_at for row in ordered],
-        [row.updated_at for row in ordered],
-        [row.last_event_id for row in ordered],
-        deleted,
-    ]
-    compared: list[Sequence[object]] = [[at is not None for at in deleted], organizations]
+    columns = [[*map(attrgetter(name), ordered)] for name in _ATTRIBUTES]
+    keys, organizations, *_, deleted = columns
+    compared: list[list[Any]] = [[at is not None for at in deleted], organizations]
     for name, kind in _typed(resource).items():
         # An array column is never NULL.
         default = [] if kind == _TEXTS else None
@@ -116,8 +111,8 @@ def upsert(resource: Resource, rows: Collection[PlainRow]) -> tuple[Statement, I
             compared.append(values)
     # Encoded at once, which was measured to cost a third of one by one.
     data = json.dumps([row.data or {} for row in ordered])
-    written = Statement(_upsert(resource), [*map(sql.array, columns), data])
-    return written, dict(zip(columns[0], zip(*compared, strict=True), strict=True))
+    intended = dict(zip(keys, zip(*compared, strict=True), strict=True))
+    return Statement(_upsert(resource), [*map(sql.array, columns), data]), intended
 
 
 @lru_cache
@@ -131,26 +126,22 @@ def take_along(
 ) -> list[tuple[Resource, Statement]]:
     """Return the statements that delete what the deletion of these objects deletes: WorkOS sends
     no events for that. Each returns key and organization of what it deleted."""
+    values = [event_id, sql.array(sorted(keys))]
     return [
-        (
-            child,
-            Statement(
-                f"UPDATE {_table(child)} "  # noqa: S608 - a model's table
-                f"SET {child.deleted_column} = clock_timestamp(), synced_at = clock_timestamp(), "
-                f"workos_last_event_id = {_event_of_parent(child)} "
-                f"WHERE {column} = ANY(%s::text[]) AND {child.deleted_column} IS NULL "
-                "RETURNING workos_id, workos_organization_id",
-                [event_id, sql.array(sorted(keys))],
-            ),
-        )
+        (child, Statement(_take_along(child, column), values))
         for child, column in children_of(resource.name)
     ]
 
 
-def _event_of_parent(child: Resource) -> str:
-    """By an absence, a list may lift the tombstone; without an order, the id is never lost."""
+def _take_along(child: Resource, column: str) -> str:
+    # By an absence, a list may lift the tombstone; without an order, the id is never lost.
     later = 'greatest(workos_last_event_id, %s::text COLLATE "C")'
-    return later if not child.has_order else "%s"
+    return f"""
+        UPDATE {_table(child)} SET workos_last_event_id = {"%s" if child.has_order else later},
+            {child.deleted_column} = clock_timestamp(), synced_at = clock_timestamp()
+        WHERE {column} = ANY(%s::text[]) AND {child.deleted_column} IS NULL
+        RETURNING workos_id, workos_organization_id
+    """  # noqa: S608 - put together from models
 
 
 def derived(workos_ids: Collection[str]) -> Statement:
@@ -181,26 +172,17 @@ def _select(resource: Resource) -> str:
     return f"{selected} WHERE workos_id = ANY(%s::text[])"
 
 
-def _row(
-    names: Collection[str],
-    key: str,
-    organization_id: str | None,
-    updated_at: datetime | None,
-    last_event_id: str | None,
-    deleted_at: datetime | None,
-    synced_at: datetime | None,
-    is_erased: bool,
-    *values: Any,
-) -> PlainRow:
+def _row(names: Collection[str], values: Sequence[Any]) -> PlainRow:
+    key, organization_id, updated_at, event_id, deleted_at, synced_at, is_erased, *typed = values
     return PlainRow(
         key=key,
         organization_id=organization_id,
         updated_at=updated_at,
-        last_event_id=last_event_id,
+        last_event_id=event_id,
         deleted_at=deleted_at,
         synced_at=synced_at,
         is_erased=is_erased,
-        columns=dict(zip(names, values, strict=True)),
+        columns=dict(zip(names, typed, strict=True)),
     )
 
 
@@ -215,7 +197,7 @@ def _upsert(resource: Resource) -> str:
         resource.deleted_column: _TIME,
         **_typed(resource),
     }
-    # PostgreSQL unnests all dimensions of an array: an array of arrays is one of texts.
+    # As texts: PostgreSQL would unnest all dimensions of an array of arrays.
     arrays = ", ".join(f"%s::{kind.removesuffix('[]')}[]" for kind in types.values())
     names = ", ".join((*types, "data"))
     values = [f"{name}::text[]" if kind == _TEXTS else name for name, kind in types.items()]

@@ -10,15 +10,7 @@ from typing import Any
 
 from orgs.domain.resolution import is_in_flight
 from orgs.domain.resources import Resource
-from orgs.domain.types import (
-    Decision,
-    Event,
-    Observation,
-    Outcome,
-    PlainFields,
-    PlainRow,
-    State,
-)
+from orgs.domain.types import Decision, Event, Observation, Outcome, PlainFields, PlainRow, State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,14 +15,7 @@ from django.db import DatabaseError, transaction
 
 from orgs.db import rows, sql
 from orgs.db.cursor import CursorLocked, Place, cursor_locked, cursor_shared, move_cursor
-from orgs.db.errors import (
-    CursorSkipped,
-    WriteSkipped,
-    describe,
-    is_passing,
-    origin,
-    retry_races,
-)
+from orgs.db.errors import CursorSkipped, WriteSkipped, describe, is_passing, origin, retry_races
 from orgs.db.transactions import (
     Statement,
     bounded_transaction,
@@ -330,8 +323,9 @@ def _report(decisions: Sequence[Decision], decided: Decided, mode: Mode) -> Repo
 def _count(report: Report, decision: Decision, mode: Mode) -> None:
     if mode in (Mode.LIVE, Mode.REPLAY):
         report.counts[decision.outcome] += 1
-        if decision.outcome in (Outcome.PARKED, Outcome.FAILED):
-            report.changes += changes_of(decision)
+        if decision.outcome is Outcome.PARKED:
+            # Without its conflict, which is reported by itself.
+            report.changes += [c for c in changes_of(decision) if c.change is Outcome.PARKED]
         return
     changes = [*changes_of(decision)]
     report.changes += changes

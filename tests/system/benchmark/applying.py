@@ -47,10 +47,7 @@ def measure(plan: Plan) -> Iterator[Figure]:
         )
         yield per_second("ours", "limit", beside="PostgreSQL's limit", goal=at_least(0.6))
         yield per_second(
-            "ours, large",
-            "ours",
-            beside=f"{large:,} rows beside {small:,}",
-            goal=at_least(0.8),
+            "ours, large", "ours", beside=f"{large:,} rows beside {small:,}", goal=at_least(0.8)
         )
 
 
