@@ -104,7 +104,7 @@ def upsert(resource: Resource, rows: Collection[PlainRow]) -> tuple[Statement, I
     compared: list[list[Any]] = [[at is not None for at in deleted], organizations]
     for name, kind in _typed(resource).items():
         # An array column is never NULL.
-        default = [] if kind == _TEXTS else None
+        default: Any = [] if kind == _TEXTS else None
         values = [row.columns.get(name, default) for row in ordered]
         columns.append([_as_array(*texts) for texts in values] if kind == _TEXTS else values)
         if kind != _TIME:

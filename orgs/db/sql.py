@@ -9,24 +9,21 @@ from collections.abc import Iterable
 
 
 def array(values: Iterable[object]) -> str:
-    """The values as PostgreSQL writes an array, for a parameter that is cast to one.
+    """Return the values as PostgreSQL writes an array, for a parameter that is cast to one.
 
-    psycopg makes the same text of a list, but searches every value with regular expressions, which
-    was measured to cost three times as much.
+    psycopg makes the same of a list by regular expressions: measured to cost three times as much.
     """
     elements = ["NULL" if value is None else f'"{value}"' for value in values]
     joined = ",".join(elements)
     # Nearly always no quote and no backslash needs another.
     if "\\" in joined or joined.count('"') > 2 * (len(elements) - elements.count("NULL")):
-        joined = ",".join(
-            element if element == "NULL" else _escaped(element) for element in elements
-        )
+        joined = ",".join(map(_escaped, elements))
     return f"{{{joined}}}"
 
 
 def _escaped(element: str) -> str:
     inner = element[1:-1].replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{inner}"'
+    return element if element == "NULL" else f'"{inner}"'
 
 
 def readable(time: str) -> str:

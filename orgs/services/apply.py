@@ -5,8 +5,8 @@ transaction of its own, to find out which item failed.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from enum import StrEnum
 from functools import partial
@@ -97,17 +97,12 @@ def _apply(batch: Batch, mode: Mode) -> Report:
     return _report(decisions, decided, mode)
 
 
-@contextmanager
-def _transaction(mode: Mode) -> Iterator[Place | None]:
+def _transaction(mode: Mode) -> AbstractContextManager[Place | None]:
     """The stream locks the cursor: the only exclusivity that correctness needs. The other writers
     share it, or the stream could apply a deletion between their look for it and their insert."""
     if mode is Mode.DRY_RUN:
-        with read_only_transaction():
-            yield None
-        return
-    opened = cursor_locked() if mode is Mode.LIVE else cursor_shared()
-    with opened as place:
-        yield place
+        return read_only_transaction()
+    return cursor_locked() if mode is Mode.LIVE else cursor_shared()
 
 
 def _write(batch: Batch, mode: Mode, decided: Decided) -> list[Decision]:
@@ -123,25 +118,30 @@ def _write(batch: Batch, mode: Mode, decided: Decided) -> list[Decision]:
     written = rows.write(decided.plan, events, *then, others=decided.writes())
     if mode is Mode.LIVE:
         _require_moved(written)
-    _require_recorded(events, written)
-    taken = [
-        (resource, *row)
-        for (resource, _), found in zip(along, written.then, strict=False)
-        for row in found
-    ]
+    _require_recorded({_event_id(decision) for decision in events}, written)
+    found = zip(along, written.then, strict=False)
+    taken = [(resource, *row) for (resource, _), deleted in found for row in deleted]
     send_changes(decided, written.new_conflicts, taken)
-    parked = {
-        decision.observation.event.id
-        for decision in events
-        if decision.observation.event and decision.outcome is Outcome.PARKED
-    }
+    parked = {_event_id(decision) for decision in events if decision.outcome is Outcome.PARKED}
     if mode is Mode.REPLAY and parked:
         # One that was dismissed, or applied, is not parked because it is read again.
-        still = set(WorkOSEvent.objects.parked().filter(id__in=parked).values_list("id", flat=True))
-        return [_once_more(decision, still) for decision in decisions]
+        parked -= set(
+            WorkOSEvent.objects.parked().filter(id__in=parked).values_list("id", flat=True)
+        )
+        return [
+            Decision(d.observation, Outcome.IGNORED)
+            if d.outcome is Outcome.PARKED and _event_id(d) in parked
+            else d
+            for d in decisions
+        ]
     # An event without an id is read again as long as it is the stream's last. Once is enough.
-    known = parked - written.in_ledger if mode is Mode.LIVE else set()
-    return [d for d in decisions if not (d.observation.event and d.observation.event.id in known)]
+    known = parked - written.in_ledger if mode is Mode.LIVE else ()
+    return [decision for decision in decisions if _event_id(decision) not in known]
+
+
+def _event_id(decision: Decision) -> str:
+    event = decision.observation.event
+    return event.id if event else ""
 
 
 def _require_moved(written: rows.Written) -> None:
@@ -149,20 +149,12 @@ def _require_moved(written: rows.Written) -> None:
         raise CursorSkipped("the cursor was not moved: a trigger or a policy left it as it was")
 
 
-def _require_recorded(events: Sequence[Decision], written: rows.Written) -> None:
+def _require_recorded(ids: set[str], written: rows.Written) -> None:
     """What the ledger did not take, it has to know already."""
-    ids = {decision.observation.event.id for decision in events if decision.observation.event}
     if left := ids - written.in_ledger:
         left -= set(WorkOSEvent.objects.filter(id__in=left).values_list("id", flat=True))
     if left:
         raise WriteSkipped(f"{len(left)} events were left out by a trigger or a policy")
-
-
-def _once_more(decision: Decision, parked: set[str]) -> Decision:
-    event = decision.observation.event
-    if decision.outcome is not Outcome.PARKED or (event and event.id in parked):
-        return decision
-    return Decision(decision.observation, Outcome.IGNORED)
 
 
 # Which item failed --------------------------------------------------------------------------
@@ -246,12 +238,10 @@ def _park(single: Batch, mode: Mode, reason: str) -> Report:
 def _pass_over(single: Batch, parked: Decision, refusal: str) -> Report:
     """The ledger itself refuses the event: the conflict is where a person sees it. If that is
     refused too, there is only the line that is logged for each event that is parked."""
-    observation = parked.observation
-    event_id = observation.event.id if observation.event else ""
+    event_id = _event_id(parked)
     reason = f"{event_id} is not applied: {parked.reason}; the ledger refuses it: {refusal}"
-    conflict = Conflict(
-        observation.workos_id or event_id, None, ConflictKind.LEDGER_REFUSED, reason
-    )
+    about = parked.observation.workos_id or event_id
+    conflict = Conflict(about, None, ConflictKind.LEDGER_REFUSED, reason)
     try:
         return _leave_out(single, replace(parked, reason=reason), conflict)
     except DatabaseError as error:
