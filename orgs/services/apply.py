@@ -4,7 +4,7 @@ A batch is one transaction. If PostgreSQL refuses it, its items are applied alon
 transaction of its own, to find out which item failed.
 """
 
-import logging
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -38,8 +38,6 @@ from orgs.models import WorkOSEvent
 from orgs.services.announce import send_changes
 from orgs.services.decide import Batch, Decided, decide
 from orgs.services.maintenance import is_environment
-
-logger = logging.getLogger(__name__)
 
 #: So many items in a row, of different objects, are refused with one code and none is accepted: not
 #: the items are the reason, but a new constraint or a trigger.
@@ -86,11 +84,11 @@ def apply(batch: Batch, mode: Mode) -> Report:
     return _apply_alone(batch, mode)
 
 
-def _apply(batch: Batch, mode: Mode) -> Report:
+def _apply(batch: Batch, mode: Mode, decided: Decided | None = None) -> Report:
     with _transaction(mode) as place:
         if mode is Mode.LIVE and not batch.is_current(place):
             return Report(dropped=True)
-        decided = decide(batch, lock=mode is not Mode.DRY_RUN)
+        decided = decided or decide(batch, lock=mode is not Mode.DRY_RUN)
         decisions = decided.decisions
         if mode is not Mode.DRY_RUN:
             decisions = _write(batch, mode, decided)
@@ -109,8 +107,8 @@ def _write(batch: Batch, mode: Mode, decided: Decided) -> list[Decision]:
     """Write, and return the decisions that are to be reported."""
     decisions = decided.decisions
     events = [decision for decision in decisions if decision.observation.event]
-    along = decided.taken_along
-    then = [*(statement for _, statement in along), *decided.derived]
+    along = decided.taken_along()
+    then = [*(statement for _, statement in along), *decided.derived()]
     if batch.record:
         then.append(batch.record(decisions[0]))
     if mode is Mode.LIVE:
@@ -172,7 +170,11 @@ def _apply_alone(batch: Batch, mode: Mode) -> Report:
                 return total
             if not is_passing(error) or mode is not Mode.RECONCILE:
                 raise
-            report = _locked(single)
+            # Until it is tried again, an absence of the organization that the row is linked to must
+            # not disable it.
+            (observation,) = single.observations
+            claimed = row_ids(single.observations)
+            report = Report(locked=[observation.workos_id or ""], claimed=claimed)
         if report.dropped:
             total.dropped = True
             break
@@ -206,33 +208,19 @@ def _raise_if_all_are_refused(
 def _failed(observation: Observation, reason: str) -> Report:
     id_, resource, about = observation.workos_id, observation.resource, observation.organization_id
     change = Change(None, id_, Outcome.FAILED, {}, reason, None, resource, about)
-    report = Report(changes=[change])
-    report.counts[Outcome.FAILED] = 1
-    return report
-
-
-def _locked(single: Batch) -> Report:
-    """Another program has the row locked. Until it is tried again, an absence of the organization
-    that the row is linked to must not disable it."""
-    (observation,) = single.observations
-    return Report(locked=[observation.workos_id or ""], claimed=row_ids(single.observations))
+    return Report(changes=[change], counts=Counter([Outcome.FAILED]))
 
 
 def _park(single: Batch, mode: Mode, reason: str) -> Report:
     (observation,) = single.observations
     parked = Decision(observation, Outcome.PARKED, reason=reason)
-    nothing = Decided([parked], NOTHING, ())
     try:
-        with _transaction(mode) as place:
-            if mode is Mode.LIVE and not single.is_current(place):
-                return Report(dropped=True)
-            decisions = _write(single, mode, nothing)
+        return _apply(single, mode, Decided([parked], NOTHING, ()))
     except DatabaseError as error:
         if mode is not Mode.LIVE or is_passing(error) or is_environment(error):
             raise
         _raise_if_all_are_refused(observation, error, sql.LEFT_OUT_IN_A_ROW)
         return _pass_over(single, parked, describe(error))
-    return _report(decisions, nothing, mode)
 
 
 def _pass_over(single: Batch, parked: Decision, refusal: str) -> Report:
@@ -297,15 +285,12 @@ def _report(decisions: Sequence[Decision], decided: Decided, mode: Mode) -> Repo
         report.rows_after = {row.id: row for row in (*plan.updated, *plan.disabled, *created)}
     for decision in decisions:
         _count(report, decision, mode)
-        before = decision.before
-        if (
-            before is not None
-            and before.workos_id not in (None, decision.observation.workos_id)
-            and decision.outcome in (Outcome.RELINKED, Outcome.UNCHANGED)
-        ):
+        if (before := decision.before) is None:
+            continue
+        is_others = before.workos_id not in (None, decision.observation.workos_id)
+        if is_others and decision.outcome in (Outcome.RELINKED, Outcome.UNCHANGED):
             report.claimed.add(before.id)
-        conflict = decision.conflict
-        if before is not None and conflict and conflict.kind is ConflictKind.ROW_CLAIMED:
+        if decision.conflict and decision.conflict.kind is ConflictKind.ROW_CLAIMED:
             report.owners.add(before.workos_id or "")
     return report
 
