@@ -158,23 +158,24 @@ class PlainResolution:
     # Both -----------------------------------------------------------------------------------
 
     def _has_deleted_parent(self, columns: Mapping[str, Any], row: PlainRow | None) -> bool:
-        if not (parents := self.resource.parents):
-            return False
-        known = {**(row.columns if row else {}), **columns}
+        known = row.columns if row else {}
         return any(
-            (parent, known.get(column)) in self.deleted_parents
-            for column, parent in parents.items()
+            (parent, columns.get(column, known.get(column))) in self.deleted_parents
+            for column, parent in self.resource.parents.items()
         )
 
     def _differs(self, row: PlainRow, fields: PlainFields) -> bool:
         if fields.organization_id is not None and fields.organization_id != row.organization_id:
             return True
-        personal = self.resource.personal if row.is_erased else frozenset[str]()
         return any(
             self.resource.differs(name, row.columns.get(name), value)
-            for name, value in fields.columns.items()
-            if name not in personal
+            for name, value in self._columns(row, fields).items()
         )
+
+    def _columns(self, row: PlainRow, fields: PlainFields) -> Mapping[str, Any]:
+        if not row.is_erased:
+            return fields.columns
+        return {k: v for k, v in fields.columns.items() if k not in self.resource.personal}
 
     def _overwritten(
         self,
@@ -188,10 +189,7 @@ class PlainResolution:
         row = row or PlainRow(key=observation.workos_id or "")
         if (fields := observation.plain) is None:
             return replace(row, last_event_id=event_id, deleted_at=deleted_at)
-        organization_id, columns, data = fields.organization_id, fields.columns, fields.data
-        if row.is_erased:
-            columns = {k: v for k, v in columns.items() if k not in self.resource.personal}
-            data = {}
+        organization_id = fields.organization_id
         # Not by ``replace``, which costs more than all the rest of a decision.
         return PlainRow(
             key=row.key,
@@ -202,8 +200,8 @@ class PlainResolution:
             deleted_at=deleted_at,
             synced_at=row.synced_at,
             is_erased=row.is_erased,
-            columns={**row.columns, **columns},
-            data=data,
+            columns={**row.columns, **self._columns(row, fields)},
+            data={} if row.is_erased else fields.data,
         )
 
     def _put(self, observation: Observation, outcome: Outcome, after: PlainRow) -> Decision:
