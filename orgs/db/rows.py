@@ -189,26 +189,18 @@ def new_among(conflicts: Sequence[Conflict], stored: Rows) -> set[str]:
 
 def _ledger(recorded: Sequence[Decision]) -> Statement:
     """The first outcome of an event stays, also of one that stands twice among ``recorded``."""
-    first: dict[str, tuple[object, ...]] = {}
-    for decision in recorded:
-        observation = decision.observation
-        if (event := observation.event) is None:
+    values = {}
+    for decision in reversed(recorded):
+        observation, event = decision.observation, decision.observation.event
+        if event is None:
             continue
-        parked = decision.outcome is Outcome.PARKED
-        values = (
-            event.id,
-            event.type,
-            observation.resource,
-            observation.workos_id,
-            observation.organization_id,
-            decision.organization_id,
-            event.occurred_at,
-            decision.outcome,
-            storable(decision.reason) if parked else "",
-            payload(observation) if parked else None,
-        )
-        first.setdefault(event.id, values)
-    return statement(sql.RECORD_EVENTS, *zip(*(first[key] for key in sorted(first)), strict=True))
+        is_parked = decision.outcome is Outcome.PARKED
+        about = observation.resource, observation.workos_id, observation.organization_id
+        what = decision.organization_id, event.occurred_at, decision.outcome
+        why = (storable(decision.reason), payload(observation)) if is_parked else ("", None)
+        values[event.id] = (event.id, event.type, *about, *what, *why)
+    columns = zip(*(values[key] for key in sorted(values)), strict=True)
+    return statement(sql.RECORD_EVENTS, *columns)
 
 
 def resolve_event(
