@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from operator import attrgetter
 from typing import Any, NamedTuple, TypeAlias
 
 from orgs.db import sql
@@ -40,7 +42,7 @@ def load(observations: Sequence[Observation], *, lock: bool) -> Known:
         statements.append(statement(sql.PENDING_WRITE_BACKS, workos_ids, ids))
     rows, deletions, conflicts, *pending = execute_together(statements)
     return Known(
-        rows=tuple(map(_row, rows)),
+        rows=tuple(Row(**dict(zip(_ATTRIBUTES, values, strict=True))) for values in rows),
         # Of two deletions of one organization the later one, bytewise.
         deletions=dict(sorted(deletions, key=lambda pair: str(pair[1]).encode())),
         conflicts={workos_id for (workos_id,) in conflicts},
@@ -81,6 +83,9 @@ class Written(NamedTuple):
     """What the statements returned that were executed then."""
 
 
+#: In the order in which the columns are read and written.
+_ATTRIBUTES = [field.name for field in fields(Row)]
+
 Intended: TypeAlias = Mapping[str, tuple[Any, ...]]
 """By key, the values that a row has to have once it is written."""
 
@@ -97,22 +102,18 @@ def write(
     ``WriteSkipped`` if PostgreSQL did not write all that was intended.
     """
     # What a run has listed or fetched, it writes back itself; an event keeps the pause.
-    requests = _request_write_backs(plan, at_once=not recorded)
-    writes = [*_row_writes(plan), *requests, *others]
-    kept = [*_other_writes(plan)]
+    writes = [*_row_writes(plan, at_once=not recorded), *others]
+    removals = [*_removals(plan)]
     conflicts = [store_conflicts(plan.conflicts)] if plan.conflicts else []
     ledger = [_ledger(recorded)] if recorded else []
-    returned = execute_together([*(s for s, _ in writes), *kept, *conflicts, *ledger, *then])
+    returned = execute_together([*(s for s, _ in writes), *removals, *conflicts, *ledger, *then])
     for (_, intended), written in zip(writes, returned, strict=False):
         _require_all(intended, written)
-    after = len(writes) + len(kept)
-    new = new_among(plan.conflicts, returned[after]) if conflicts else set()
-    in_ledger = returned[after + len(conflicts)] if ledger else []
-    return Written(
-        [conflict for conflict in plan.conflicts if conflict.workos_id in new],
-        {event_id for (event_id,) in in_ledger},
-        returned[len(returned) - len(then) :],
-    )
+    rest = iter(returned[len(writes) + len(removals) :])
+    new = new_among(plan.conflicts, next(rest)) if conflicts else set()
+    in_ledger = {event_id for (event_id,) in next(rest)} if ledger else set()
+    new_conflicts = [conflict for conflict in plan.conflicts if conflict.workos_id in new]
+    return Written(new_conflicts, in_ledger, [*rest])
 
 
 def statement(text: str, *columns: Iterable[object]) -> Statement:
@@ -120,50 +121,30 @@ def statement(text: str, *columns: Iterable[object]) -> Statement:
     return Statement(text, [*map(sql.array, columns)])
 
 
-def _row(values: tuple[Any, ...]) -> Row:
-    id_, name, workos_id, updated_at, event_id, disabled, deleted = values
-    return Row(
-        id=id_,
-        name=name,
-        workos_id=workos_id,
-        workos_updated_at=updated_at,
-        workos_last_event_id=event_id,
-        disabled=disabled,
-        deleted=deleted,
-    )
-
-
-def _row_writes(plan: Plan) -> Iterator[tuple[Statement, Intended]]:
-    if plan.unlinked:
-        yield statement(sql.UNLINK_ORGANIZATIONS, plan.unlinked), dict.fromkeys(plan.unlinked, ())
-    if plan.undeleted:
-        yield (
-            statement(sql.UNDELETE_ORGANIZATIONS, plan.undeleted),
-            dict.fromkeys(plan.undeleted, ()),
-        )
+def _row_writes(plan: Plan, *, at_once: bool) -> Iterator[tuple[Statement, Intended]]:
+    if ids := plan.unlinked:
+        yield statement(sql.UNLINK_ORGANIZATIONS, ids), dict.fromkeys(ids, ())
+    if ids := plan.undeleted:
+        yield statement(sql.UNDELETE_ORGANIZATIONS, ids), dict.fromkeys(ids, ())
     if rows := plan.updated:
         yield statement(sql.UPDATE_ORGANIZATIONS, *_columns(rows)), _intended(rows)
     if rows := plan.disabled:
         # Another organization may have taken it over in the same page.
-        columns: list[list[object]] = [*_columns(rows), [row.deleted for row in rows]]
-        yield statement(sql.DISABLE_ORGANIZATIONS, *columns), _intended(rows)
+        deleted = [row.deleted for row in rows]
+        yield statement(sql.DISABLE_ORGANIZATIONS, *_columns(rows), deleted), _intended(rows)
     if plan.created:
         yield _insert(plan.created), _intended([creation.row for creation in plan.created])
+    if plan.write_backs:
+        ids, workos_ids = zip(*sorted(plan.write_backs.items()), strict=True)
+        values = [sql.array(ids), sql.array(workos_ids), at_once]
+        yield Statement(sql.REQUEST_WRITE_BACKS, values), dict.fromkeys(ids, ())
 
 
 def _intended(rows: Sequence[Row]) -> Intended:
     return {row.id: (row.name, row.workos_id, row.disabled, row.deleted) for row in rows}
 
 
-def _request_write_backs(plan: Plan, *, at_once: bool) -> Iterator[tuple[Statement, Intended]]:
-    if plan.write_backs:
-        ids = sorted(plan.write_backs)
-        workos_ids = [plan.write_backs[id_] for id_ in ids]
-        values = [sql.array(ids), sql.array(workos_ids), at_once]
-        yield Statement(sql.REQUEST_WRITE_BACKS, values), dict.fromkeys(ids, ())
-
-
-def _other_writes(plan: Plan) -> Iterator[Statement]:
+def _removals(plan: Plan) -> Iterator[Statement]:
     if plan.known_to_workos:
         yield statement(sql.WITHDRAW_WRITE_BACKS, plan.known_to_workos)
     if plan.solved:
@@ -171,13 +152,15 @@ def _other_writes(plan: Plan) -> Iterator[Statement]:
 
 
 def _require_all(intended: Intended, returned: Rows) -> None:
-    written = {key: values for key, *values in returned}
+    written = {row[0]: row[1:] for row in returned}
+    if written == intended:
+        return
     if missing := intended.keys() - written.keys():
         raise WriteSkipped(
             f"{len(missing)} of {len(intended)} rows of one table were not written: a trigger or a "
             "policy left them out"
         )
-    if changed := [key for key in intended if [*intended[key]] != written[key]]:
+    if changed := [key for key in intended if intended[key] != written[key]]:
         raise WriteSkipped(
             f"{len(changed)} of {len(intended)} rows of one table were written otherwise: a "
             "trigger changed them"
@@ -206,26 +189,18 @@ def new_among(conflicts: Sequence[Conflict], stored: Rows) -> set[str]:
 
 def _ledger(recorded: Sequence[Decision]) -> Statement:
     """The first outcome of an event stays, also of one that stands twice among ``recorded``."""
-    first: dict[str, tuple[object, ...]] = {}
-    for decision in recorded:
-        observation = decision.observation
-        if (event := observation.event) is None:
+    values = {}
+    for decision in reversed(recorded):
+        observation, event = decision.observation, decision.observation.event
+        if event is None:
             continue
-        parked = decision.outcome is Outcome.PARKED
-        values = (
-            event.id,
-            event.type,
-            observation.resource,
-            observation.workos_id,
-            observation.organization_id,
-            decision.organization_id,
-            event.occurred_at,
-            decision.outcome,
-            storable(decision.reason) if parked else "",
-            payload(observation) if parked else None,
-        )
-        first.setdefault(event.id, values)
-    return statement(sql.RECORD_EVENTS, *zip(*(first[key] for key in sorted(first)), strict=True))
+        is_parked = decision.outcome is Outcome.PARKED
+        about = observation.resource, observation.workos_id, observation.organization_id
+        what = decision.organization_id, event.occurred_at, decision.outcome
+        why = (storable(decision.reason), payload(observation)) if is_parked else ("", None)
+        values[event.id] = (event.id, event.type, *about, *what, *why)
+    columns = zip(*(values[key] for key in sorted(values)), strict=True)
+    return statement(sql.RECORD_EVENTS, *columns)
 
 
 def resolve_event(
@@ -281,11 +256,5 @@ def _choose_slugs(creations: Sequence[Creation]) -> Iterator[tuple[str, str]]:
         yield creation.row.id, slug
 
 
-def _columns(rows: Sequence[Row]) -> tuple[list[object], ...]:
-    return (
-        [row.id for row in rows],
-        [row.name for row in rows],
-        [row.workos_id for row in rows],
-        [row.workos_updated_at for row in rows],
-        [row.workos_last_event_id for row in rows],
-    )
+def _columns(rows: Sequence[Row]) -> list[list[object]]:
+    return [[*map(attrgetter(name), rows)] for name in _ATTRIBUTES[:5]]

@@ -82,30 +82,17 @@ class Resource:
 _STATES = {"linked": "active", "unlinked": "inactive"}
 
 
+def _column(name: str, read: Callable[[Any], Any]) -> Callable[[Json], Any]:
+    return lambda data: read(data[name]) if name in data else ABSENT
+
+
 def _text(name: str) -> Callable[[Json], Any]:
     """Text, or whatever else WorkOS sends as text: an unknown value is kept as it is."""
-
-    def column(data: Json) -> Any:
-        value = data.get(name, ABSENT)
-        return value if value is None or value is ABSENT or isinstance(value, str) else str(value)
-
-    return column
+    return _column(name, lambda value: value if value is None else str(value))
 
 
 def _flag(name: str) -> Callable[[Json], Any]:
-    def column(data: Json) -> Any:
-        value = data.get(name, ABSENT)
-        return value if value is ABSENT or isinstance(value, bool) else None
-
-    return column
-
-
-def _moment(name: str) -> Callable[[Json], Any]:
-    def column(data: Json) -> Any:
-        value = data.get(name, ABSENT)
-        return value if value is ABSENT else parse_time(value)
-
-    return column
+    return _column(name, lambda value: value if isinstance(value, bool) else None)
 
 
 def parse_time(value: object) -> datetime | None:
@@ -119,11 +106,7 @@ def parse_time(value: object) -> datetime | None:
 
 def _state(*names: str) -> Callable[[Json], Any]:
     """The first of the names that is there: older payloads call it otherwise."""
-
-    def column(data: Json) -> Any:
-        return next((_text(name)(data) for name in names if name in data), ABSENT)
-
-    return column
+    return lambda data: next((_text(name)(data) for name in names if name in data), ABSENT)
 
 
 def _nested(outer: str, name: str) -> Callable[[Json], Any]:
@@ -145,14 +128,8 @@ def _role_slugs(data: Json) -> Any:
     return sorted(slug for slug in slugs if isinstance(slug, str) and slug)
 
 
-def _texts(name: str) -> Callable[[Json], Any]:
-    def column(data: Json) -> Any:
-        value = data.get(name, ABSENT)
-        if value is ABSENT:
-            return ABSENT
-        return sorted({str(item) for item in value}) if isinstance(value, list) else []
-
-    return column
+def _texts(value: object) -> list[str]:
+    return sorted({str(item) for item in value}) if isinstance(value, list) else []
 
 
 def _role_key(data: Json) -> Any:
@@ -276,7 +253,7 @@ ROLE = Resource(
         "slug": _text("slug"),
         "name": _text("name"),
         "description": _text("description"),
-        "permissions": _texts("permissions"),
+        "permissions": _column("permissions", _texts),
     },
     listings=(
         Listing(
@@ -303,7 +280,7 @@ INVITATION = Resource(
         "state": _state("state"),
         "accepted_user_id": _text("accepted_user_id"),
         "role_slug": _text("role_slug"),
-        "expires_at": _moment("expires_at"),
+        "expires_at": _column("expires_at", parse_time),
     },
     fetch=("user_management", "invitations", "{key}"),
     listings=(Listing(path=("user_management", "invitations"), by_organization=True),),
@@ -377,16 +354,8 @@ DIRECTORY_GROUP_MEMBER = Resource(
 PLAIN: Final[Mapping[str, Resource]] = {
     resource.name: resource
     for resource in (
-        DOMAIN,
-        CONNECTION,
-        DIRECTORY,
-        USER,
-        ROLE,
-        MEMBERSHIP,
-        INVITATION,
-        DIRECTORY_USER,
-        DIRECTORY_GROUP,
-        DIRECTORY_GROUP_MEMBER,
+        *(DOMAIN, CONNECTION, DIRECTORY, USER, ROLE, MEMBERSHIP, INVITATION),
+        *(DIRECTORY_USER, DIRECTORY_GROUP, DIRECTORY_GROUP_MEMBER),
     )
 }
 

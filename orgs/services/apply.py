@@ -4,9 +4,9 @@ A batch is one transaction. If PostgreSQL refuses it, its items are applied alon
 transaction of its own, to find out which item failed.
 """
 
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from enum import StrEnum
 from functools import partial
@@ -15,14 +15,7 @@ from django.db import DatabaseError, transaction
 
 from orgs.db import rows, sql
 from orgs.db.cursor import CursorLocked, Place, cursor_locked, cursor_shared, move_cursor
-from orgs.db.errors import (
-    CursorSkipped,
-    WriteSkipped,
-    describe,
-    is_passing,
-    origin,
-    retry_races,
-)
+from orgs.db.errors import CursorSkipped, WriteSkipped, describe, is_passing, origin, retry_races
 from orgs.db.transactions import (
     Statement,
     bounded_transaction,
@@ -45,8 +38,6 @@ from orgs.models import WorkOSEvent
 from orgs.services.announce import send_changes
 from orgs.services.decide import Batch, Decided, decide
 from orgs.services.maintenance import is_environment
-
-logger = logging.getLogger(__name__)
 
 #: So many items in a row, of different objects, are refused with one code and none is accepted: not
 #: the items are the reason, but a new constraint or a trigger.
@@ -93,62 +84,62 @@ def apply(batch: Batch, mode: Mode) -> Report:
     return _apply_alone(batch, mode)
 
 
-def _apply(batch: Batch, mode: Mode) -> Report:
+def _apply(batch: Batch, mode: Mode, decided: Decided | None = None) -> Report:
     with _transaction(mode) as place:
         if mode is Mode.LIVE and not batch.is_current(place):
             return Report(dropped=True)
-        decided = decide(batch, lock=mode is not Mode.DRY_RUN)
+        decided = decided or decide(batch, lock=mode is not Mode.DRY_RUN)
         decisions = decided.decisions
         if mode is not Mode.DRY_RUN:
             decisions = _write(batch, mode, decided)
     return _report(decisions, decided, mode)
 
 
-@contextmanager
-def _transaction(mode: Mode) -> Iterator[Place | None]:
+def _transaction(mode: Mode) -> AbstractContextManager[Place | None]:
     """The stream locks the cursor: the only exclusivity that correctness needs. The other writers
     share it, or the stream could apply a deletion between their look for it and their insert."""
     if mode is Mode.DRY_RUN:
-        with read_only_transaction():
-            yield None
-        return
-    opened = cursor_locked() if mode is Mode.LIVE else cursor_shared()
-    with opened as place:
-        yield place
+        return read_only_transaction()
+    return cursor_locked() if mode is Mode.LIVE else cursor_shared()
 
 
 def _write(batch: Batch, mode: Mode, decided: Decided) -> list[Decision]:
     """Write, and return the decisions that are to be reported."""
     decisions = decided.decisions
     events = [decision for decision in decisions if decision.observation.event]
-    along = decided.taken_along
-    then = [*(statement for _, statement in along), *decided.derived]
+    along = decided.taken_along()
+    then = [*(statement for _, statement in along), *decided.derived()]
     if batch.record:
         then.append(batch.record(decisions[0]))
     if mode is Mode.LIVE:
         then.append(move_cursor(batch.position, read_began=batch.read_began))
-    written = rows.write(decided.plan, events, *then, others=decided.writes)
+    written = rows.write(decided.plan, events, *then, others=decided.writes())
     if mode is Mode.LIVE:
         _require_moved(written)
-    _require_recorded(events, written)
-    taken = [
-        (resource, *row)
-        for (resource, _), found in zip(along, written.then, strict=False)
-        for row in found
-    ]
+    _require_recorded({_event_id(decision) for decision in events}, written)
+    found = zip(along, written.then, strict=False)
+    taken = [(resource, *row) for (resource, _), deleted in found for row in deleted]
     send_changes(decided, written.new_conflicts, taken)
-    parked = {
-        decision.observation.event.id
-        for decision in events
-        if decision.observation.event and decision.outcome is Outcome.PARKED
-    }
+    parked = {_event_id(decision) for decision in events if decision.outcome is Outcome.PARKED}
     if mode is Mode.REPLAY and parked:
         # One that was dismissed, or applied, is not parked because it is read again.
-        still = set(WorkOSEvent.objects.parked().filter(id__in=parked).values_list("id", flat=True))
-        return [_once_more(decision, still) for decision in decisions]
+        parked -= set(
+            WorkOSEvent.objects.parked().filter(id__in=parked).values_list("id", flat=True)
+        )
+        return [
+            Decision(d.observation, Outcome.IGNORED)
+            if d.outcome is Outcome.PARKED and _event_id(d) in parked
+            else d
+            for d in decisions
+        ]
     # An event without an id is read again as long as it is the stream's last. Once is enough.
-    known = parked - written.in_ledger if mode is Mode.LIVE else set()
-    return [d for d in decisions if not (d.observation.event and d.observation.event.id in known)]
+    known = parked - written.in_ledger if mode is Mode.LIVE else ()
+    return [decision for decision in decisions if _event_id(decision) not in known]
+
+
+def _event_id(decision: Decision) -> str:
+    event = decision.observation.event
+    return event.id if event else ""
 
 
 def _require_moved(written: rows.Written) -> None:
@@ -156,20 +147,12 @@ def _require_moved(written: rows.Written) -> None:
         raise CursorSkipped("the cursor was not moved: a trigger or a policy left it as it was")
 
 
-def _require_recorded(events: Sequence[Decision], written: rows.Written) -> None:
+def _require_recorded(ids: set[str], written: rows.Written) -> None:
     """What the ledger did not take, it has to know already."""
-    ids = {decision.observation.event.id for decision in events if decision.observation.event}
     if left := ids - written.in_ledger:
         left -= set(WorkOSEvent.objects.filter(id__in=left).values_list("id", flat=True))
     if left:
         raise WriteSkipped(f"{len(left)} events were left out by a trigger or a policy")
-
-
-def _once_more(decision: Decision, parked: set[str]) -> Decision:
-    event = decision.observation.event
-    if decision.outcome is not Outcome.PARKED or (event and event.id in parked):
-        return decision
-    return Decision(decision.observation, Outcome.IGNORED)
 
 
 # Which item failed --------------------------------------------------------------------------
@@ -187,7 +170,11 @@ def _apply_alone(batch: Batch, mode: Mode) -> Report:
                 return total
             if not is_passing(error) or mode is not Mode.RECONCILE:
                 raise
-            report = _locked(single)
+            # Until it is tried again, an absence of the organization that the row is linked to must
+            # not disable it.
+            (observation,) = single.observations
+            claimed = row_ids(single.observations)
+            report = Report(locked=[observation.workos_id or ""], claimed=claimed)
         if report.dropped:
             total.dropped = True
             break
@@ -221,44 +208,28 @@ def _raise_if_all_are_refused(
 def _failed(observation: Observation, reason: str) -> Report:
     id_, resource, about = observation.workos_id, observation.resource, observation.organization_id
     change = Change(None, id_, Outcome.FAILED, {}, reason, None, resource, about)
-    report = Report(changes=[change])
-    report.counts[Outcome.FAILED] = 1
-    return report
-
-
-def _locked(single: Batch) -> Report:
-    """Another program has the row locked. Until it is tried again, an absence of the organization
-    that the row is linked to must not disable it."""
-    (observation,) = single.observations
-    return Report(locked=[observation.workos_id or ""], claimed=row_ids(single.observations))
+    return Report(changes=[change], counts=Counter([Outcome.FAILED]))
 
 
 def _park(single: Batch, mode: Mode, reason: str) -> Report:
     (observation,) = single.observations
     parked = Decision(observation, Outcome.PARKED, reason=reason)
-    nothing = Decided([parked], NOTHING, ())
     try:
-        with _transaction(mode) as place:
-            if mode is Mode.LIVE and not single.is_current(place):
-                return Report(dropped=True)
-            decisions = _write(single, mode, nothing)
+        return _apply(single, mode, Decided([parked], NOTHING, ()))
     except DatabaseError as error:
         if mode is not Mode.LIVE or is_passing(error) or is_environment(error):
             raise
         _raise_if_all_are_refused(observation, error, sql.LEFT_OUT_IN_A_ROW)
         return _pass_over(single, parked, describe(error))
-    return _report(decisions, nothing, mode)
 
 
 def _pass_over(single: Batch, parked: Decision, refusal: str) -> Report:
     """The ledger itself refuses the event: the conflict is where a person sees it. If that is
     refused too, there is only the line that is logged for each event that is parked."""
-    observation = parked.observation
-    event_id = observation.event.id if observation.event else ""
+    event_id = _event_id(parked)
     reason = f"{event_id} is not applied: {parked.reason}; the ledger refuses it: {refusal}"
-    conflict = Conflict(
-        observation.workos_id or event_id, None, ConflictKind.LEDGER_REFUSED, reason
-    )
+    about = parked.observation.workos_id or event_id
+    conflict = Conflict(about, None, ConflictKind.LEDGER_REFUSED, reason)
     try:
         return _leave_out(single, replace(parked, reason=reason), conflict)
     except DatabaseError as error:
@@ -304,35 +275,34 @@ def _takes_another() -> bool:
 def _report(decisions: Sequence[Decision], decided: Decided, mode: Mode) -> Report:
     plan = decided.plan
     report = Report(
-        moved_rows=bool(plan.changes or decided.writes),
+        moved_rows=decided.moves_rows,
         requested_write_backs=bool(plan.write_backs),
         withdrawn=0 if mode is Mode.LIVE else len(plan.known_to_workos),
-        needs_writing=bool(not plan.is_empty or decided.writes),
+        needs_writing=not plan.is_empty or decided.moves_rows,
     )
     if mode is Mode.DRY_RUN:
         created = (creation.row for creation in plan.created)
         report.rows_after = {row.id: row for row in (*plan.updated, *plan.disabled, *created)}
     for decision in decisions:
         _count(report, decision, mode)
-        before = decision.before
-        if (
-            before is not None
-            and before.workos_id not in (None, decision.observation.workos_id)
-            and decision.outcome in (Outcome.RELINKED, Outcome.UNCHANGED)
-        ):
+        if (before := decision.before) is None:
+            continue
+        is_others = before.workos_id not in (None, decision.observation.workos_id)
+        if is_others and decision.outcome in (Outcome.RELINKED, Outcome.UNCHANGED):
             report.claimed.add(before.id)
-        conflict = decision.conflict
-        if before is not None and conflict and conflict.kind is ConflictKind.ROW_CLAIMED:
+        if decision.conflict and decision.conflict.kind is ConflictKind.ROW_CLAIMED:
             report.owners.add(before.workos_id or "")
     return report
 
 
 def _count(report: Report, decision: Decision, mode: Mode) -> None:
-    changes = [*changes_of(decision)]
     if mode in (Mode.LIVE, Mode.REPLAY):
         report.counts[decision.outcome] += 1
-        report.changes += [c for c in changes if c.change in (Outcome.PARKED, Outcome.FAILED)]
+        if decision.outcome is Outcome.PARKED:
+            # Without its conflict, which is reported by itself.
+            report.changes += [c for c in changes_of(decision) if c.change is Outcome.PARKED]
         return
+    changes = [*changes_of(decision)]
     report.changes += changes
     report.counts.update(c.change.value for c in changes if c.change is not Outcome.DISABLED_HERE)
     report.counts[Outcome.DISABLED_HERE] += decision.is_disabled_here

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from operator import attrgetter
 
 from orgs.conf import sync_settings
 from orgs.db import resources, rows
@@ -81,42 +82,37 @@ class Decided:
     plain: Sequence[PlainResolution]
 
     @property
+    def moves_rows(self) -> bool:
+        """Whether a row is written of which signals report the change."""
+        return bool(self.plan.changes) or any(one.changed for one in self.plain)
+
     def writes(self) -> rows.Writes:
-        """The statements that write the rows of the other resources."""
+        """Return the statements that write the rows of the other resources."""
         return [
-            (
-                resources.upsert(one.resource, one.changed.values()),
-                resources.intended(one.resource, one.changed.values()),
-            )
+            resources.upsert(one.resource, one.changed.values())
             for one in self.plain
             if one.changed
         ]
 
-    @property
     def taken_along(self) -> list[tuple[Resource, Statement]]:
-        """The statements that delete the children of deleted objects, and whose children."""
+        """Return the statements that delete the children of deleted objects, and whose children."""
         statements = []
         for one in self.plain:
-            deleted = {key for key, row in one.changed.items() if row.deleted_at is not None}
+            deleted = {key: row for key, row in one.changed.items() if row.deleted_at is not None}
             if deleted:
-                latest = max(one.changed[key].last_event_id or "" for key in deleted)
+                latest = max(row.last_event_id or "" for row in deleted.values())
                 statements += resources.take_along(one.resource, deleted, latest or None)
         return statements
 
-    @property
     def derived(self) -> list[Statement]:
-        """The statements that recompute the derived columns of the organizations touched."""
-        touched = self._organizations_to_derive()
-        return [resources.derived(touched)] if touched else []
-
-    def _organizations_to_derive(self) -> set[str]:
-        touched: set[str] = set()
+        """Return the statements that recompute the derived columns of the organizations touched."""
+        linked = (Outcome.CREATED, Outcome.LINKED, Outcome.RELINKED)
+        rows_linked = [decision.after for decision in self.decisions if decision.outcome in linked]
+        touched = {row.workos_id for row in rows_linked if row and row.workos_id}
         for one in self.plain:
             if one.resource.name in ("connection", "directory"):
                 touched |= one.touched_organizations
-        linked = (Outcome.CREATED, Outcome.LINKED, Outcome.RELINKED)
-        rows_linked = [decision.after for decision in self.decisions if decision.outcome in linked]
-        return touched | {row.workos_id for row in rows_linked if row and row.workos_id}
+        return [resources.derived(touched)] if touched else []
 
 
 def decide(batch: Batch, *, lock: bool) -> Decided:
@@ -147,27 +143,27 @@ def _load_organizations(batch: Batch, *, lock: bool) -> Known:
 
 def _load_plain(batch: Batch, *, lock: bool) -> dict[str, PlainResolution]:
     observed: dict[Resource, list[Observation]] = {}
-    for observation in batch.observations:
+    # In one order for all, as every process locks rows.
+    for observation in sorted(batch.observations, key=attrgetter("resource")):
         if (resource := PLAIN.get(observation.resource)) is not None:
             observed.setdefault(resource, []).append(observation)
     if not observed:
         return {}
-    # In one order for all, as every process locks rows.
-    ordered = dict(sorted(observed.items(), key=lambda pair: pair[0].name))
-    loaded = resources.load(ordered, lock=lock)
+    loaded = resources.load(observed, lock=lock)
     began_at = batch.read_began_at
     window = timedelta(seconds=sync_settings().hold_back_window)
-    resolutions = {}
-    for resource, rows_known in loaded.rows.items():
-        known = PlainKnown(
-            rows=rows_known,
-            now=loaded.now,
-            read_began_at=began_at,
-            hold_back_until=began_at and began_at - window,
-            recent_after=batch.recent_after,
+    known = PlainKnown(
+        now=loaded.now,
+        read_began_at=began_at,
+        hold_back_until=began_at and began_at - window,
+        recent_after=batch.recent_after,
+    )
+    return {
+        resource.name: PlainResolution(
+            resource, replace(known, rows=rows_known), loaded.deleted_parents
         )
-        resolutions[resource.name] = PlainResolution(resource, known, loaded.deleted_parents)
-    return resolutions
+        for resource, rows_known in loaded.rows.items()
+    }
 
 
 def _overlaid(loaded: Collection[Row], batch: Batch) -> tuple[Row, ...]:

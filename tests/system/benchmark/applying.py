@@ -1,16 +1,20 @@
 """Applying pages of events: beside what is replaced, beside PostgreSQL's limit, and as it grows."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import TypeVar
 
 from orgs.db.cursor import ensure_cursor
+from orgs.domain.types import Observation
 from tests.builders import apply_page
 from tests.system.benchmark import databases
 from tests.system.benchmark.baselines import apply_decided, apply_one_by_one, decide
 from tests.system.benchmark.figures import Contestant, Figure, at_least, compared, play
 from tests.system.benchmark.plan import Plan
 from tests.system.benchmark.workloads import PAGE_SIZE, WORKLOADS, Page, as_read, planned_pages
+
+T = TypeVar("T")
 
 _SMALL, _LARGE = 10_000, 1_000_000
 _PAGES = 100
@@ -32,10 +36,10 @@ def measure(plan: Plan) -> Iterator[Figure]:
         turns = play(
             plan.rounds(5),
             [
-                _contestant("ours", "small", pages, _apply_ours),
-                _contestant("per event", "small", few, _apply_one_by_one),
-                _contestant("limit", "small", pages, _apply_decided),
-                _contestant("ours, large", "large", many, _apply_ours),
+                contestant("ours", "small", _observations(pages), apply_ours),
+                contestant("per event", "small", few, _apply_one_by_one),
+                contestant("limit", "small", pages, _apply_decided),
+                contestant("ours, large", "large", _observations(many), apply_ours),
             ],
         )
         per_second = partial(compared, turns, unit="events/s", what=f"applying {workload}")
@@ -47,34 +51,34 @@ def measure(plan: Plan) -> Iterator[Figure]:
         )
         yield per_second("ours", "limit", beside="PostgreSQL's limit", goal=at_least(0.6))
         yield per_second(
-            "ours, large",
-            "ours",
-            beside=f"{large:,} rows beside {small:,}",
-            goal=at_least(0.8),
+            "ours, large", "ours", beside=f"{large:,} rows beside {small:,}", goal=at_least(0.8)
         )
 
 
-def _contestant(
-    name: str, template: str, pages: list[Page], apply: Callable[[list[Page]], float]
+def contestant(
+    name: str, template: str, pages: list[T], apply: Callable[[list[T]], float]
 ) -> Contestant:
-    def run() -> float:
-        return len(pages) * PAGE_SIZE / apply(pages)
+    """Events a second: ``apply`` returns the seconds for all pages."""
 
-    return Contestant(name, partial(_prepare, template), run)
+    def prepare() -> None:
+        databases.use(template)
+        ensure_cursor()
 
-
-def _prepare(template: str) -> None:
-    databases.use(template)
-    ensure_cursor()
+    return Contestant(name, prepare, lambda: len(pages) * PAGE_SIZE / apply(pages))
 
 
-def _apply_ours(pages: list[Page]) -> float:
+def apply_ours(pages: Sequence[Sequence[Observation]]) -> float:
+    """Apply pages of events as the stream does; return the seconds."""
     read = as_read(pages)
     began_at = time.perf_counter()
     for page in read:
         if apply_page(page).dropped:
             raise RuntimeError("a page was dropped: nobody else should have moved the cursor")
     return time.perf_counter() - began_at
+
+
+def _observations(pages: list[Page]) -> list[list[Observation]]:
+    return [[planned.observation for planned in page] for page in pages]
 
 
 def _apply_one_by_one(pages: list[Page]) -> float:

@@ -128,12 +128,7 @@ SET last_event_id = %(last_event_id)s, last_event_at = %(last_event_at)s, failur
 WHERE stream = 'organizations'
 """
 
-_OUTCOMES = {
-    Kind.CREATE: "created",
-    Kind.UPDATE: "updated",
-    Kind.DELETE: "disabled",
-    Kind.STALE: "stale",
-}
+_OUTCOMES = dict(zip(Kind, ("created", "updated", "disabled", "stale"), strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,14 +179,13 @@ def _decide(page: Page) -> DecidedPage:
 def _created(created: Sequence[Planned]) -> dict[str, list[Any]]:
     organizations = [planned.observation.organization for planned in created]
     workos_ids = [planned.observation.workos_id or "" for planned in created]
+    names = [organization.name for organization in organizations]
     return {
         "new_ids": [planned.organization_id for planned in created],
-        "new_names": [o.name for o in organizations],
-        "new_slugs": [
-            slug_base(o.name, id_) for o, id_ in zip(organizations, workos_ids, strict=True)
-        ],
+        "new_names": names,
+        "new_slugs": [*map(slug_base, names, workos_ids)],
         "new_workos_ids": workos_ids,
-        "new_times": [o.updated_at for o in organizations],
+        "new_times": [organization.updated_at for organization in organizations],
         "new_event_ids": [planned.event.id for planned in created],
     }
 

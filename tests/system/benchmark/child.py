@@ -7,8 +7,10 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -30,87 +32,47 @@ from tests.builders import TYPES  # noqa: E402
 def main() -> None:
     task = _TASKS[sys.argv[1]]
     connection.ensure_connection()
-    statements = _Statements()
+    statements = count()
+
+    def counted(execute: Callable[..., Any], *values: Any) -> Any:
+        next(statements)
+        return execute(*values)
+
     began_at = time.perf_counter()
-    with connection.execute_wrapper(statements):
-        done = task()
+    # BEGIN and COMMIT are not statements.
+    with connection.execute_wrapper(counted):
+        task()
     measured = {
         "seconds": time.perf_counter() - began_at,
-        "done": done,
-        "statements": statements.count,
+        "statements": next(statements),
         "peak_kib": _peak_kib(),
     }
     print(json.dumps(measured))  # noqa: T201 - how the parent learns of it
 
 
-def _drain() -> int:
-    report = drain_to_end()
-    return report.counts.total()
+def _reconcile() -> None:
+    if errors := reconcile(Run()).errors:
+        raise RuntimeError(f"the reconcile is not complete: {errors}")
 
 
-def _drain_and_wait() -> int:
-    return len(tasks.sync_events())
-
-
-def _reconcile() -> int:
-    report = reconcile(Run())
-    if report.errors:
-        raise RuntimeError(f"the reconcile is not complete: {report.errors}")
-    return report.organizations
-
-
-def _push() -> int:
-    tasks.push_external_ids()
-    return 0
-
-
-def _read_events() -> int:
-    return _read("events", events=",".join(TYPES))
-
-
-def _read_organizations() -> int:
-    return _read("organizations")
-
-
-_TASKS: dict[str, Callable[[], int]] = {
-    "drain": _drain,
-    "drain-and-wait": _drain_and_wait,
-    "reconcile": _reconcile,
-    "push": _push,
-    "read-events": _read_events,
-    "read-organizations": _read_organizations,
-}
-
-
-def _read(path: str, **params: Any) -> int:
+def _read(path: str, **params: Any) -> None:
     """Reads all pages with the SDK's raw call, as it comes, and does nothing with them."""
     current = sync_settings()
     client = WorkOSClient(api_key=str(current.api_key), base_url=current.base_url, max_retries=0)
-    return sum(len(page["data"]) for page in _pages(client, path, params))
-
-
-def _pages(client: WorkOSClient, path: str, params: dict[str, Any]) -> Iterator[dict[str, Any]]:
     params |= {"limit": 100, "order": "asc"}
-    while True:
+    while params.get("after", "") is not None:
         page = client.request_raw("GET", (path,), params=params)
-        yield page
-        after = page["list_metadata"]["after"]
-        if after is None:
-            return
-        params["after"] = after
+        params["after"] = page["list_metadata"]["after"]
 
 
-class _Statements:
-    """Counts what this thread asks of PostgreSQL; BEGIN and COMMIT are not statements."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def __call__(
-        self, execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any
-    ) -> Any:
-        self.count += 1
-        return execute(sql, params, many, context)
+_TASKS: dict[str, Callable[[], object]] = {
+    "drain": drain_to_end,
+    "drain-and-wait": tasks.sync_events,
+    "reconcile": _reconcile,
+    "push": tasks.push_external_ids,
+    "read-events": partial(_read, "events", events=",".join(TYPES)),
+    "read-organizations": partial(_read, "organizations"),
+}
 
 
 def _peak_kib() -> int:

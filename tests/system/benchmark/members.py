@@ -5,23 +5,21 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from functools import partial
 from statistics import median
 from threading import Thread
-from typing import Any
 
 from django.conf import settings
 
 from orgs.api import has_access
 from orgs.db.cursor import ensure_cursor
-from orgs.domain.types import Event, EventPage, Observation, PlainFields, Position, State
+from orgs.domain.types import Observation, PlainFields, State
 from orgs.models import Organization, OrganizationMembership
 from orgs.services.coverage import adopt_settings
 from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOSClient
-from tests.builders import apply_page
 from tests.system.benchmark import databases
+from tests.system.benchmark.applying import apply_ours, contestant
 from tests.system.benchmark.figures import (
     Contestant,
     Figure,
@@ -33,12 +31,12 @@ from tests.system.benchmark.figures import (
 )
 from tests.system.benchmark.plan import Plan
 from tests.system.benchmark.processes import Processes, processes
+from tests.system.benchmark.workloads import NOW, PAGE_SIZE, an_event, event_of
 
 _SMALL, _LARGE = 10_000, 1_000_000
-_PAGES, _PAGE_SIZE = 100, 100
+_PAGES = 100
 _RESOURCES = ("organization", "user", "membership")
 _LOOKS = 2_000
-_NOW = datetime.now(UTC)
 
 #: Scaled down from 4,800 a minute, so that the pace and not the machine decides.
 _PER_MINUTE = 1_800
@@ -84,13 +82,13 @@ def measure(plan: Plan) -> Iterator[Figure]:
         with databases.connect() as raw:
             raw.execute(_FILL.replace("%s", str(count)).encode())
         databases.keep_as(name)
-    pages = min(plan.scaled(_PAGES), small // _PAGE_SIZE)
+    pages = min(plan.scaled(_PAGES), small // PAGE_SIZE)
     turns = play(
         plan.rounds(5),
         [
-            _contestant("ours", "few_members", _events(pages, small), _apply_ours),
-            _contestant("limit", "few_members", _events(pages, small), _apply_limit),
-            _contestant("ours, large", "many_members", _events(pages, large), _apply_ours),
+            contestant("ours", "few_members", _events(pages, small), apply_ours),
+            contestant("limit", "few_members", _events(pages, small), _apply_limit),
+            contestant("ours, large", "many_members", _events(pages, large), apply_ours),
         ],
     )
     per_second = partial(compared, turns, unit="events/s", what="applying membership updates")
@@ -106,67 +104,37 @@ def measure(plan: Plan) -> Iterator[Figure]:
 
 
 def _events(pages: int, rows: int) -> list[list[Observation]]:
-    step = rows // (pages * _PAGE_SIZE)
+    events = pages * PAGE_SIZE
+    step = rows // events
     return [
-        [_event(page * _PAGE_SIZE + n, (page * _PAGE_SIZE + n) * step + 1) for n in range(100)]
-        for page in range(pages)
+        [_event(n, n * step + 1) for n in range(first, first + PAGE_SIZE)]
+        for first in range(0, events, PAGE_SIZE)
     ]
 
 
 def _event(number: int, row: int) -> Observation:
-    event_id, key = f"event_02{number:024}", f"om_01{row:024}"
-    columns = {
-        "workos_user_id": f"user_01{row:024}",
-        "status": "active",
-        "role_slugs": ["admin", "member"],
-    }
-    data = {"id": key, "object": "organization_membership", "status": "active"}
+    key = f"om_01{row:024}"
     return Observation(
         workos_id=key,
         state=State.PRESENT,
         resource="membership",
         plain=PlainFields(
             organization_id=f"org_01{row % 10_000:024}",
-            created_at=_NOW,
-            updated_at=_NOW,
-            columns=columns,
-            data=data,
+            created_at=NOW,
+            updated_at=NOW,
+            columns={
+                "workos_user_id": f"user_01{row:024}",
+                "status": "active",
+                "role_slugs": ["admin", "member"],
+            },
+            data={"id": key, "object": "organization_membership", "status": "active"},
         ),
-        event=Event(
-            id=event_id,
-            type="organization_membership.updated",
-            occurred_at=_NOW,
-            position=Position(event_id, _NOW),
-        ),
+        event=an_event(f"event_02{number:024}", "organization_membership.updated"),
     )
 
 
-def _contestant(name: str, template: str, pages: Sequence[Any], apply: Any) -> Contestant:
-    def prepare() -> None:
-        databases.use(template)
-        ensure_cursor()
-
-    def run() -> float:
-        return len(pages) * _PAGE_SIZE / float(apply(pages))
-
-    return Contestant(name, prepare, run)
-
-
-def _apply_ours(pages: Sequence[list[Observation]]) -> float:
-    position, read = Position(), []
-    for page in pages:
-        reached = page[-1].event.position if page[-1].event else position
-        read.append(EventPage(position, tuple(page), reached, page is pages[-1], time.monotonic()))
-        position = reached
-    began_at = time.perf_counter()
-    for each in read:
-        if apply_page(each).dropped:
-            raise RuntimeError("a page was dropped: nobody else should have moved the cursor")
-    return time.perf_counter() - began_at
-
-
 def _apply_limit(pages: Sequence[list[Observation]]) -> float:
-    values = [(_as_json(page), page[-1].event.id if page[-1].event else "") for page in pages]
+    values = [(_as_json(page), event_of(page[-1]).id) for page in pages]
     with databases.connect(autocommit=False) as raw:
         began_at = time.perf_counter()
         for each in values:
@@ -178,13 +146,12 @@ def _apply_limit(pages: Sequence[list[Observation]]) -> float:
 def _as_json(page: Sequence[Observation]) -> str:
     rows = []
     for one in sorted(page, key=lambda one: one.workos_id or ""):
-        plain, event = one.plain, one.event
-        if plain is None or event is None:
-            raise TypeError("every observation of a page is an event of a membership")
+        if (plain := one.plain) is None:
+            raise TypeError("every observation of a page is of a membership")
         row = {"workos_id": one.workos_id, "organization_id": plain.organization_id}
         row |= {"user_id": plain.columns["workos_user_id"], "status": plain.columns["status"]}
-        row |= {"roles": plain.columns["role_slugs"], "updated_at": _NOW.isoformat()}
-        rows.append({**row, "event_id": event.id, "data": plain.data})
+        row |= {"roles": plain.columns["role_slugs"], "updated_at": NOW.isoformat()}
+        rows.append({**row, "event_id": event_of(one).id, "data": plain.data})
     return json.dumps(rows)
 
 
@@ -216,10 +183,7 @@ def _access(plan: Plan, rows: int) -> Figure:
             members.get(pk=f"om_01{key:024}")
         return 1000 * (time.perf_counter() - began_at) / len(keys)
 
-    def nothing() -> None:
-        pass
-
-    contestants = [Contestant("ours", nothing, ask), Contestant("theirs", nothing, read)]
+    contestants = [Contestant("ours", lambda: None, ask), Contestant("theirs", lambda: None, read)]
     with _settings(RESOURCES=_RESOURCES):
         turns = play(plan.rounds(3), contestants)
     what, beside = f"has_access, {rows:,} memberships", "a read by primary key"
@@ -233,7 +197,7 @@ def _access(plan: Plan, rows: int) -> Figure:
 def _paced(plan: Plan, running: Processes) -> Iterator[Figure]:
     """Two processes list every organization's members, while events come."""
     workos, lists = running.fake(), plan.scaled(_LISTS)
-    workos.seed(organizations=lists, at=_NOW, external_id_prefix="gram-", emits=False)
+    workos.seed(organizations=lists, at=NOW, external_id_prefix="gram-", emits=False)
     for number, organization in enumerate(workos.all_organizations()):
         user = workos.users.create(email=f"{number}@a.b", emits=False)["id"]
         workos.memberships.create(user_id=user, organization_id=organization["id"], emits=False)

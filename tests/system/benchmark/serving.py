@@ -154,9 +154,7 @@ def _burst(
     _wait_until(_is_idle, "the worker is idle")
     listed = len(workos.all_events())
     workos.seed(
-        organizations=organizations,
-        prefix=f"Burst {number}",
-        external_id_prefix=f"burst-{number}-",
+        organizations=organizations, prefix=f"Burst {number}", external_id_prefix=f"burst-{number}-"
     )
     events = workos.all_events()[listed:]
     for event in events:

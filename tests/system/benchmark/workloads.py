@@ -23,7 +23,7 @@ from tests.system.benchmark.databases import gram_id
 
 PAGE_SIZE = 100
 
-_NOW = datetime.now(UTC)
+NOW = datetime.now(UTC)
 
 
 class Kind(StrEnum):
@@ -53,9 +53,7 @@ class Planned:
 
     @property
     def event(self) -> Event:
-        if self.observation.event is None:
-            raise TypeError("every observation of a page is an event")
-        return self.observation.event
+        return event_of(self.observation)
 
 
 Page: TypeAlias = list[Planned]
@@ -69,17 +67,21 @@ def planned_pages(workload: str, *, pages: int, organizations: int) -> list[Page
     return [_page(WORKLOADS[workload], chance, present, numbers) for _ in range(pages)]
 
 
-def as_read(pages: Sequence[Page]) -> list[EventPage]:
-    """The same pages as ``workos.read_events`` would return them, one after the other."""
+def as_read(pages: Sequence[Sequence[Observation]]) -> list[EventPage]:
+    """Pages of events as ``workos.read_events`` would return them, one after the other."""
     read: list[EventPage] = []
     position = Position()
     for page in pages:
-        observations = tuple(planned.observation for planned in page)
-        reached = page[-1].event.position
-        is_last = page is pages[-1]
-        read.append(EventPage(position, observations, reached, is_last, time.monotonic()))
+        reached = event_of(page[-1]).position
+        read.append(EventPage(position, tuple(page), reached, page is pages[-1], time.monotonic()))
         position = reached
     return read
+
+
+def event_of(observation: Observation) -> Event:
+    if observation.event is None:
+        raise TypeError("every observation of a page is an event")
+    return observation.event
 
 
 def _page(
@@ -95,7 +97,7 @@ def _plan(kind: Kind, row: int, number: int) -> Planned:
     event_id = f"event_02{number:024}"
     workos_id, organization_id = f"org_01{row:024}", gram_id(row)
     if kind is Kind.DELETE:
-        event = _event(event_id, EventType.DELETED)
+        event = an_event(event_id, EventType.DELETED)
         deletion = Observation(workos_id=workos_id, state=State.ABSENT, event=event)
         return Planned(kind, deletion, organization_id)
     if kind is Kind.CREATE:
@@ -111,11 +113,11 @@ def _plan(kind: Kind, row: int, number: int) -> Planned:
 def _change(
     event_id: str, event_type: EventType, workos_id: str, name: str, external_id: str | None
 ) -> Observation:
-    fields = OrganizationFields(name=name, external_id=external_id, updated_at=_NOW)
-    event = _event(event_id, event_type)
+    fields = OrganizationFields(name=name, external_id=external_id, updated_at=NOW)
+    event = an_event(event_id, event_type)
     return Observation(workos_id=workos_id, state=State.PRESENT, fields=fields, event=event)
 
 
-def _event(event_id: str, event_type: EventType) -> Event:
-    position = Position(event_id, _NOW)
-    return Event(id=event_id, type=event_type, occurred_at=_NOW, position=position)
+def an_event(event_id: str, event_type: str) -> Event:
+    position = Position(event_id, NOW)
+    return Event(id=event_id, type=event_type, occurred_at=NOW, position=position)
