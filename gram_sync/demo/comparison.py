@@ -30,17 +30,16 @@ class Row(NamedTuple):
     disabled: bool = False
 
 
-def remotes(organizations: Iterable[dict[str, Any]], events: Sequence[Any]) -> list[Remote]:
-    """Return the organizations that exist and those that were deleted, in order of creation."""
+def remotes(organizations: Iterable[dict[str, Any]], events: Sequence[Any]) -> Iterator[Remote]:
+    """Yield the organizations that exist and those that were deleted, in order of creation."""
     existing = {organization["id"]: organization for organization in organizations}
-    created = {e["data"]["id"]: e["data"] for e in events if e["event"] == "organization.created"}
     deleted = {e["data"]["id"]: e["data"] for e in events if e["event"] == "organization.deleted"}
-    found = []
-    for workos_id, first in created.items():
-        last = existing.get(workos_id) or deleted[workos_id]
-        ids = last["external_id"], first["external_id"]
-        found.append(Remote(workos_id, last["name"], *ids, workos_id not in existing))
-    return found
+    for event in events:
+        if event["event"] == "organization.created":
+            first, id_ = event["data"], event["data"]["id"]
+            last = existing.get(id_) or deleted[id_]
+            ids = last["external_id"], first["external_id"]
+            yield Remote(id_, last["name"], *ids, id_ not in existing)
 
 
 def compare(
@@ -58,7 +57,7 @@ def compare(
 
 
 def _differences(remote: Remote | None, row: Row, first_slugs: Mapping[str, str]) -> list[str]:
-    expected = Row(row.id, row.name, first_slugs.get(row.id, row.slug), None, row.disabled)
+    expected = row._replace(slug=first_slugs.get(row.id, row.slug), workos_id=None)
     found = []
     if remote is not None:
         gram_id = remote.given_id or str(uuid5(_GRAM, remote.workos_id))

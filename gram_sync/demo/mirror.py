@@ -1,32 +1,11 @@
 """Reads the mirror's tables, and writes them as other programs do: with plain SQL."""
 
-from typing import Any, Final
+from typing import Any
 
 import psycopg
-from psycopg.rows import namedtuple_row
+from psycopg.rows import args_row, namedtuple_row
 
-_BLIND_UPSERT: Final = """
-    INSERT INTO organization_metadata (id, name, slug) VALUES (%s, %s, %s)
-    ON CONFLICT (id) DO UPDATE SET name = excluded.name, slug = excluded.slug
-"""
-_ROWS: Final = """
-    SELECT id, name, slug, workos_id, disabled_at IS NOT NULL AS disabled
-    FROM organization_metadata ORDER BY created_at, id
-"""
-_MEMBERS: Final = """
-    SELECT o.name AS organization, u.email, m.status, array_to_string(m.role_slugs, ', ') AS roles,
-        o.sso_enabled
-    FROM workos_organization_membership AS m
-    JOIN workos_user AS u ON u.workos_id = m.workos_user_id
-    JOIN organization_metadata AS o ON o.workos_id = m.workos_organization_id
-    WHERE m.deleted_at IS NULL AND u.deleted_at IS NULL ORDER BY u.email, o.name
-"""
-_IS_IDLE: Final = """
-    SELECT last_event_id = %s
-       AND NOT EXISTS (SELECT FROM workos_event WHERE outcome IS NULL)
-       AND NOT EXISTS (SELECT FROM workos_external_id_write_back)
-    FROM workos_sync_cursor
-"""
+from gram_sync.demo.comparison import Row
 
 
 class Mirror:
@@ -39,16 +18,27 @@ class Mirror:
         self.first_slugs: dict[str, str] = {}
         """By id, the slug that each row had when it was first read."""
 
-    def rows(self) -> list[Any]:
+    def rows(self) -> list[Row]:
         """Return every organization, oldest first."""
-        rows = self.connection.execute(_ROWS).fetchall()
-        for row in rows:
-            self.first_slugs.setdefault(row.id, row.slug)
+        query = """
+            SELECT id, name, slug, workos_id, disabled_at IS NOT NULL
+            FROM organization_metadata ORDER BY created_at, id
+        """
+        rows = self.connection.cursor(row_factory=args_row(Row)).execute(query).fetchall()
+        self.first_slugs = {row.id: row.slug for row in rows} | self.first_slugs
         return rows
 
     def members(self) -> list[Any]:
         """Return every membership with its organization and its user."""
-        return self.connection.execute(_MEMBERS).fetchall()
+        query = """
+            SELECT o.name AS organization, u.email, m.status, o.sso_enabled,
+                array_to_string(m.role_slugs, ', ') AS roles
+            FROM workos_organization_membership AS m
+            JOIN workos_user AS u ON u.workos_id = m.workos_user_id
+            JOIN organization_metadata AS o ON o.workos_id = m.workos_organization_id
+            WHERE m.deleted_at IS NULL AND u.deleted_at IS NULL ORDER BY u.email, o.name
+        """
+        return self.connection.execute(query).fetchall()
 
     def events(self) -> list[Any]:
         """Return every event of the ledger, oldest first."""
@@ -57,13 +47,22 @@ class Mirror:
 
     def is_idle_after(self, event_id: str) -> bool:
         """Return True if this event was the last to be applied, and WorkOS has every id."""
-        return any(row[0] for row in self.connection.execute(_IS_IDLE, [event_id]))
+        query = """
+            SELECT FROM workos_sync_cursor WHERE last_event_id = %s
+            AND NOT EXISTS (SELECT FROM workos_event WHERE outcome IS NULL)
+            AND NOT EXISTS (SELECT FROM workos_external_id_write_back)
+        """
+        return self.connection.execute(query, [event_id]).rowcount > 0
 
-    def try_blind_upsert(self, gram_id: str, name: str, slug: str) -> str:
+    def try_blind_upsert(self, *values: str) -> str:
         """Write a rename as the system before this one did, undo it, and return the error."""
+        query = """
+            INSERT INTO organization_metadata (id, name, slug) VALUES (%s, %s, %s)
+            ON CONFLICT (id) DO UPDATE SET name = excluded.name, slug = excluded.slug
+        """
         try:
             with self.connection.transaction(force_rollback=True):
-                self.connection.execute(_BLIND_UPSERT, [gram_id, name, slug])
+                self.connection.execute(query, values)
         except psycopg.errors.UniqueViolation as violation:
             return str(violation.diag.message_primary)
         return "no error"
