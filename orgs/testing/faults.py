@@ -132,27 +132,18 @@ def _headers(exchange: Exchange, *, headers: Mapping[str, str | None]) -> Answer
     return replace(right, headers={**right.headers, **headers})
 
 
-INSTEAD: Final[Mapping[str, Misbehaviour]] = {
-    "rate_limited": _rate_limited,
-    "status": _status,
-    "time_out": _time_out,
-    "reset": _reset,
-    "html": _html,
-    "empty": _empty,
-    "body": _body,
-    "text": _text,
-    "expired_cursor": _expired_cursor,
-}
+def _by_name(*misbehaviours: Misbehaviour) -> Mapping[str, Misbehaviour]:
+    return {one.__name__.removeprefix("_"): one for one in misbehaviours}
+
+
+INSTEAD: Final = _by_name(
+    *(_rate_limited, _status, _time_out, _reset, _html, _empty, _body, _text, _expired_cursor)
+)
 """What is answered instead of doing what was asked for, or after doing it."""
 
-ALTERED: Final[Mapping[str, Misbehaviour]] = {
-    "truncated": _truncated,
-    "ends_early": _ends_early,
-    "repeated_page": _repeated_page,
-    "no_list_metadata": _no_list_metadata,
-    "slow": _slow,
-    "headers": _headers,
-}
+ALTERED: Final = _by_name(
+    _truncated, _ends_early, _repeated_page, _no_list_metadata, _slow, _headers
+)
 """What becomes of the right answer; what was asked for is done."""
 
 MISBEHAVIOURS: Final[Mapping[str, Misbehaviour]] = {**INSTEAD, **ALTERED}
