@@ -83,8 +83,9 @@ def choice(name: str, *choices: str) -> str:
 
 def url(name: str, what: str, *schemes: str) -> str:
     """Return a URL that begins with one of the schemes, or an empty text."""
-    if (written := text(name)) and written.partition("://")[0] not in schemes:
-        known = " or ".join(f"{scheme}://…" for scheme in schemes)
+    beginnings = tuple(f"{scheme}://" for scheme in schemes)
+    if (written := text(name)) and not written.startswith(beginnings):
+        known = " or ".join(f"{beginning}…" for beginning in beginnings)
         raise ImproperlyConfigured(f"{name} must name a {what}: {known}")
     return written
 
