@@ -197,7 +197,7 @@ class DirectoryUsers(DirectoryResource):
 
     def delete_dependents(self, fields: JsonObject, *, at: Moment | None, emits: bool) -> None:
         """Take the user out of all groups, without events."""
-        self._world.of(DirectoryGroups).forget_user(fields["id"])
+        self._world.of(DirectoryGroups).forget(fields["id"])
 
 
 class DirectoryGroups(DirectoryResource):
@@ -218,16 +218,15 @@ class DirectoryGroups(DirectoryResource):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._members: dict[str, dict[str, None]] = {}
-        self._groups: dict[str, dict[str, None]] = {}
+        self._edges: dict[tuple[str, str], None] = {}
+        """Group and user, in the order they were added."""
 
     def add_user(
         self, id: str, user_id: str, *, at: Moment | None = None, emits: bool = True
     ) -> None:
         """Put a user of the directory into a group."""
         with self._state.lock:
-            self._members.setdefault(id, {})[user_id] = None
-            self._groups.setdefault(user_id, {})[id] = None
+            self._edges[id, user_id] = None
             self._emit_edge("user_added", id, user_id, at, emits=emits)
 
     def remove_user(
@@ -235,35 +234,29 @@ class DirectoryGroups(DirectoryResource):
     ) -> None:
         """Take a user out of a group."""
         with self._state.lock:
-            self._forget_edge(id, user_id)
+            self._edges.pop((id, user_id), None)
             self._emit_edge("user_removed", id, user_id, at, emits=emits)
 
     def members(self, id: str) -> list[str]:
         """Return the ids of the users in a group, in the order they were added."""
         with self._state.lock:
-            return list(self._members.get(id, ()))
+            return [user_id for group_id, user_id in self._edges if group_id == id]
 
     def of_user(self, user_id: str) -> list[JsonObject]:
         """Return the groups that a user is in."""
-        return [self.fetch(group_id) for group_id in self._groups.get(user_id, ())]
+        return [self.fetch(group_id) for group_id, member in self._edges if member == user_id]
 
-    def forget_user(self, user_id: str) -> None:
-        """Take a user out of all groups, without events."""
-        for group_id in list(self._groups.get(user_id, ())):
-            self._forget_edge(group_id, user_id)
+    def forget(self, id: str) -> None:
+        """End all that a group, or a user, has to do with the others, without events."""
+        self._edges = {edge: None for edge in self._edges if id not in edge}
 
     def matches(self, fields: JsonObject, field: str, value: str) -> bool:
         """Return True if this user is in a group."""
-        return fields["id"] in self._groups.get(value, ())
+        return (fields["id"], value) in self._edges
 
     def delete_dependents(self, fields: JsonObject, *, at: Moment | None, emits: bool) -> None:
         """Take all users out of the group, without events."""
-        for user_id in self.members(fields["id"]):
-            self._forget_edge(fields["id"], user_id)
-
-    def _forget_edge(self, group_id: str, user_id: str) -> None:
-        self._members.get(group_id, {}).pop(user_id, None)
-        self._groups.get(user_id, {}).pop(group_id, None)
+        self.forget(fields["id"])
 
     def _emit_edge(
         self, change: str, group_id: str, user_id: str, at: Moment | None, *, emits: bool

@@ -88,8 +88,9 @@ def read_objects(
     """
     given = {"{scope}": scope}
     params: Json = {name: given.get(value, value) for name, value in listing.params.items()}
+    params["after"] = position
     if listing.is_paged:
-        params |= {"limit": 100, "order": "asc", "after": position}
+        params |= {"limit": 100, "order": "asc"}
     path = tuple(given.get(part, part) for part in listing.path)
     answer = request("GET", path, params=params, patience=patience)
     # An unpaged list need not have the metadata of a page.
