@@ -88,7 +88,7 @@ def request(
 # The client ---------------------------------------------------------------------------------
 
 _lock = threading.Lock()
-_kept: dict[tuple[str, str], tuple[WorkOSClient, httpx2.Client]] = {}
+_kept: dict[tuple[str, str], tuple[WorkOSClient, "_Backend"]] = {}
 _verified: set[tuple[str, str]] = set()
 
 
@@ -113,8 +113,7 @@ def is_verified() -> bool:
 
 
 def _place() -> tuple[str, str]:
-    current = sync_settings()
-    return str(current.api_key), current.base_url
+    return str(sync_settings().api_key), sync_settings().base_url
 
 
 def _after_fork() -> None:
@@ -141,26 +140,10 @@ def _client() -> WorkOSClient:
     # Threads that come first together must not build a client each, and leave one's sockets open.
     with _lock:
         if (key, url) not in _kept:
-            http = _http_client()
-            backend = _Backend(http)
-            client = WorkOSClient(
-                api_key=key, base_url=url, request_timeout=60, http_client=backend
-            )
-            _kept[key, url] = client, http
+            http = _Backend()
+            made = WorkOSClient(api_key=key, base_url=url, request_timeout=60, http_client=http)
+            _kept[key, url] = made, http
         return _kept[key, url][0]
-
-
-def _http_client() -> httpx2.Client:
-    try:
-        return httpx2.Client(follow_redirects=True)
-    except Exception as error:  # noqa: BLE001 - it reads the environment, and raises what it will
-        names = _set_variables(_FILES if isinstance(error, OSError) else _PROXIES)
-        named = getattr(error, "filename", None)
-        names = [name for name in names if os.environ[name] == named] or names
-        what = " and ".join(names) or "the proxies of this machine"
-        remedy = "install the package socksio" if isinstance(error, ImportError) else "correct it"
-        message = f"no HTTP client can be built with {what}: {remedy}, or unset it"
-        raise errors.Misconfigured(message) from None
 
 
 def _set_variables(names: Sequence[str]) -> list[str]:
@@ -184,8 +167,18 @@ class _Backend:
     """A ``workos.HTTPBackend`` that bounds the answer and raises our errors, which the SDK neither
     retries nor changes."""
 
-    def __init__(self, http: httpx2.Client) -> None:
-        self._http = http
+    def __init__(self) -> None:
+        try:
+            self._http = httpx2.Client(follow_redirects=True)
+        except Exception as error:  # noqa: BLE001 - it reads the environment, raises what it will
+            names = _set_variables(_FILES if isinstance(error, OSError) else _PROXIES)
+            named = getattr(error, "filename", None)
+            names = [name for name in names if os.environ[name] == named] or names
+            what = " and ".join(names) or "the proxies of this machine"
+            is_socks = isinstance(error, ImportError)
+            remedy = "install the package socksio" if is_socks else "correct it"
+            message = f"no HTTP client can be built with {what}: {remedy}, or unset it"
+            raise errors.Misconfigured(message) from None
 
     def request(self, method: str, url: str, *, timeout: float, **sent: Any) -> HTTPResponse:
         # The client's time-out is for each piece of the body: one that comes byte by byte would
@@ -250,7 +243,7 @@ def _is_workos_own(error: Json) -> bool:
     """
     code, message = error.get("code", "none"), str(error.get("message"))
     is_of_a_route = message.startswith(("Cannot ", "no Route "))
-    return bool(error) and isinstance(code, str) and code != "" and not is_of_a_route
+    return bool(error and code) and isinstance(code, str) and not is_of_a_route
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
