@@ -14,10 +14,8 @@ MANAGE: Final = (sys.executable, str(PROJECT / "manage.py"))
 
 def start_postgres(children: Children, data_dir: Path) -> str:
     """Start the embedded PostgreSQL, to be stopped after the children that follow; return its URL.
-
-    Raises ``server.ServerError``.
-    """
-    children.at_the_end(lambda: server.stop(data_dir))
+    Raises ``server.ServerError``."""
+    children.callback(server.stop, data_dir)
     url = server.start(data_dir)
     children.check()
     return url

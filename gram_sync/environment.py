@@ -15,10 +15,6 @@ from psycopg.pq import Conninfo
 
 from gram_sync.processes import PROJECT
 
-_SWITCH: Final = {
-    **dict.fromkeys(("true", "1", "yes", "on"), True),
-    **dict.fromkeys(("false", "0", "no", "off"), False),
-}
 #: What Django or psycopg takes beside libpq's options.
 _OTHER_OPTIONS: Final = {"assume_role", "pool", "prepare_threshold", "server_side_binding"}
 _URL: Final = "postgresql://user:password@host:5432/name"
@@ -70,9 +66,10 @@ def number(name: str, default: float, *, least: float, most: float) -> Any:
 
 def switch(name: str) -> bool:
     """Return True for true, 1, yes and on, and False for their opposites and for nothing."""
-    if (value := _SWITCH.get(text(name, "false").lower())) is None:
+    written = text(name, "false").lower()
+    if written not in ("true", "1", "yes", "on", "false", "0", "no", "off"):
         raise ImproperlyConfigured(f"{name} must be true or false, not {text(name)!r}")
-    return value
+    return written in ("true", "1", "yes", "on")
 
 
 def choice(name: str, *choices: str) -> str:
@@ -87,10 +84,10 @@ def choice(name: str, *choices: str) -> str:
 def url(name: str, what: str, *schemes: str) -> str:
     """Return a URL that begins with one of the schemes, or an empty text."""
     beginnings = tuple(f"{scheme}://" for scheme in schemes)
-    if text(name) and not text(name).startswith(beginnings):
+    if (written := text(name)) and not written.startswith(beginnings):
         known = " or ".join(f"{beginning}…" for beginning in beginnings)
         raise ImproperlyConfigured(f"{name} must name a {what}: {known}")
-    return text(name)
+    return written
 
 
 def database_url(name: str) -> dict[str, Any] | None:

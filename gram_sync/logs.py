@@ -27,9 +27,7 @@ class _WithoutDetail(logging.Formatter):
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name
         _, error, traceback = ei
-        if error is None:
-            return super().formatException(ei)
-        shown = without_detail(error)
+        shown = error and without_detail(error)
         return super().formatException((type(shown), shown, traceback))
 
 
@@ -118,6 +116,9 @@ def configuration(level: str) -> dict[str, Any]:
     """
     # There may be no stderr at all.
     is_for_people = sys.stderr is not None and sys.stderr.isatty()
+    # Their INFO is two lines a task, of which there are two a minute when nothing happens, and each
+    # start and stop of a process.
+    alone = {"handlers": ["stderr"], "level": "WARNING", "propagate": False}
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -129,11 +130,9 @@ def configuration(level: str) -> dict[str, Any]:
         "root": {"handlers": ["stderr"], "level": "WARNING"},
         "loggers": {
             "orgs": {"level": level},
-            # Its INFO is two lines a task, of which there are two a minute when nothing happens.
             "django-q": {"level": "WARNING"},
             "django.request": {"filters": ["news"]},
-            "django.server": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
-            # Its INFO is each start and stop of its processes.
-            "gunicorn.error": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
+            "django.server": alone,
+            "gunicorn.error": alone,
         },
     }

@@ -33,10 +33,6 @@ class ChildFailed(Exception):
     """A child did not do what it should; the message says what, and shows the end of its log."""
 
 
-class TooSlow(ChildFailed):
-    """A child has not done in time what was awaited of it."""
-
-
 @dataclass(frozen=True, slots=True)
 class Child:
     """A process that was started. Without a ``log``, its output is where ours is."""
@@ -46,20 +42,21 @@ class Child:
     patience: float
     log: Path | None
 
-    def describe(self, what: str) -> str:
-        """Return what happened, how it ended if it has, and the last lines of its log."""
+    def failed(self, what: str) -> ChildFailed:
+        """Say what happened, how it ended if it has, and the last lines of its log."""
         if (code := self.process.returncode) is not None:
             how = f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
             what = f"{what} ({how})"
         if self.log is None:
-            return f"{self.name} {what}; its output above may say why."
+            return ChildFailed(f"{self.name} {what}; its output above may say why.")
         lines = self.log.read_text(errors="replace").splitlines()[-15:] or ["(nothing)"]
         shown = "".join(f"\n  | {line}" for line in lines)
-        return f"{self.name} {what}. The end of its log, {self.log}:{shown}"
+        return ChildFailed(f"{self.name} {what}. The end of its log, {self.log}:{shown}")
 
 
 class Children(ExitStack):
-    """The children of this process: when the context ends, however it ends, all are stopped.
+    """The children of this process: when the context ends, however it ends, all are stopped, the
+    last one first. A ``callback`` is called after those that are started later were stopped.
 
     For the main thread alone, which it makes deaf to signals except while it waits here. While the
     children are being stopped, one more Ctrl-C kills them at once. Each child gets the descriptors
@@ -95,10 +92,7 @@ class Children(ExitStack):
         pass_fds: Sequence[int] = (),
         patience: float = 10,
     ) -> Child:
-        """Start a child, which is stopped before those that were started earlier.
-
-        It is given ``patience`` seconds from SIGTERM to SIGKILL. Raises OSError.
-        """
+        """Start a child, which has ``patience`` seconds from SIGTERM to SIGKILL. Raises OSError."""
         with nullcontext() if log is None else log.open("wb") as output:
             process = subprocess.Popen(
                 command,
@@ -119,18 +113,13 @@ class Children(ExitStack):
         """Run a command to its end, with the options of ``start``. Raises as ``check`` does, and
         ChildFailed if it doesn't exit with 0."""
         child = self.start(name, command, **options)
-        while child.process.poll() is None:
-            if self._signals:
-                self.check()
+        while child.process.poll() is None and not self._signals:
             time.sleep(_POLL_SECONDS)
-        self._running.remove(child)
-        if child.process.returncode != 0:
-            raise ChildFailed(child.describe("failed"))
+        if child.process.returncode is not None:
+            self._running.remove(child)
+            if child.process.returncode != 0:
+                raise child.failed("failed")
         self.check()
-
-    def at_the_end(self, callback: Callable[[], object]) -> None:
-        """Call this after stopping the children that are started from now on."""
-        self.callback(callback)
 
     def check(self) -> None:
         """Raise Stopped if a signal came, and ChildFailed if a child has ended."""
@@ -138,20 +127,18 @@ class Children(ExitStack):
             raise Stopped(self._signals[0])
         for child in self._running:
             if child.process.poll() is not None:
-                raise ChildFailed(child.describe("ended by itself"))
+                raise child.failed("ended by itself")
 
     def wait_until(
         self, condition: Callable[[], _T | None], done: str, *, of: Child, seconds: float
     ) -> _T:
         """Return the condition's first true value: the child has then ``done`` what it should.
-
-        Raises as ``check`` does, and TooSlow.
-        """
+        Raises as ``check`` does, and ChildFailed when the time is over."""
         deadline = time.monotonic() + seconds
         while not (value := condition()):
             self.check()
             if time.monotonic() > deadline:
-                raise TooSlow(of.describe(f"has not {done} within {seconds:g} seconds"))
+                raise of.failed(f"has not {done} within {seconds:g} seconds")
             time.sleep(_POLL_SECONDS)
         return value
 
@@ -168,9 +155,9 @@ class Children(ExitStack):
         # To the process itself, not to its group: it has to end its own in order.
         child.process.terminate()
         deadline = time.monotonic() + child.patience
-        while child.process.poll() is None and time.monotonic() < deadline:
-            # Only Ctrl-C: `make` passes a SIGTERM on that we may already have got ourselves.
-            if signal.SIGINT in self._signals:
+        # Only Ctrl-C: `make` passes a SIGTERM on that we may already have got ourselves.
+        while time.monotonic() < deadline and signal.SIGINT not in self._signals:
+            if child.process.poll() is not None:
                 break
             time.sleep(_POLL_SECONDS / 2)
         # Something is left in the group only if the process is stuck or was killed.

@@ -10,13 +10,11 @@ from django.utils.html import escape
 from django.utils.safestring import SafeString
 from django.views.debug import ExceptionReporter
 
-#: Shorter values are no secrets, and would mask harmless text everywhere.
-_MIN_LENGTH = 6
-
 
 def redact(text: str) -> str:
     """Return ``text`` with every configured secret replaced by asterisks."""
-    forms = {form for secret in _secrets() if len(secret) >= _MIN_LENGTH for form in _forms(secret)}
+    # Shorter values are no secrets, and would mask harmless text everywhere.
+    forms = {form for secret in _secrets() if len(secret) >= 6 for form in _forms(str(secret))}
     # Longest first: one may contain another.
     for form in sorted(forms, key=len, reverse=True):
         text = text.replace(form, "********")
@@ -33,23 +31,18 @@ class RedactingExceptionReporter(ExceptionReporter):
         return SafeString(redact(super().get_traceback_text()))
 
 
-def _secrets() -> list[str]:
-    secrets = []
+def _secrets() -> Iterator[str]:
     # If no setting can be read, there is no secret, and it is that which is to be logged.
     with suppress(ImproperlyConfigured):
-        secrets += [settings.WORKOS_SYNC["API_KEY"], *settings.WORKOS_SYNC["WEBHOOK_SECRETS"]]
-        secrets.append(str(settings.DATABASES["default"].get("PASSWORD") or ""))
-        secrets.append(unquote(urlsplit(settings.Q_CLUSTER.get("redis", "")).password or ""))
+        yield from (settings.WORKOS_SYNC["API_KEY"], *settings.WORKOS_SYNC["WEBHOOK_SECRETS"])
+        yield str(settings.DATABASES["default"].get("PASSWORD") or "")
+        yield unquote(urlsplit(settings.Q_CLUSTER.get("redis", "")).password or "")
         # Last: Django raises for an empty one as soon as it is read.
-        secrets.append(settings.SECRET_KEY)
-    return secrets
+        yield settings.SECRET_KEY
 
 
 def _forms(secret: str) -> Iterator[str]:
     """As it is, in a URL, in a connection string, in a ``repr``, and any of these in HTML."""
-    plain = str(secret)
-    in_quotes = plain.replace("\\", "\\\\").replace("'", "\\'")
-    for form in (plain, quote(plain, safe=""), in_quotes, repr(plain)[1:-1]):
-        yield form
-        yield escape(form)
-        yield escape(repr(form)[1:-1])
+    in_quotes = secret.replace("\\", "\\\\").replace("'", "\\'")
+    for form in (secret, quote(secret, safe=""), in_quotes, repr(secret)[1:-1]):
+        yield from (form, escape(form), escape(repr(form)[1:-1]))

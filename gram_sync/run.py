@@ -8,6 +8,7 @@ import secrets
 import socket
 import sys
 from contextlib import closing
+from functools import partial
 
 import django
 from django.core import checks
@@ -30,6 +31,8 @@ Admin    http://{place}/admin/
          To make a login, in another terminal, with the same settings:
          {python} manage.py createsuperuser
 """
+
+_say = partial(print, flush=True)
 
 
 class CannotRun(Exception):
@@ -60,7 +63,15 @@ def _run(children: Children) -> None:
     django.setup()
     if errors := [message for message in checks.run_checks() if message.is_serious()]:
         raise CannotRun("\n".join(f"{error.msg} {error.hint or ''}".rstrip() for error in errors))
-    with closing(_listener()) as listener:
+    host, port = env.text("HOST", "127.0.0.1"), env.number("PORT", 8000, least=1, most=65535)
+    try:
+        listener = listen(host, port)
+    except OSError as error:
+        raise CannotRun(
+            f"The web process can't listen on {host}, port {port}: {error}. "
+            "PORT and HOST can name another place."
+        ) from None
+    with closing(listener):
         if made_key:
             _keep_secret_key(made_key)
         _start_all(children, listener)
@@ -83,22 +94,10 @@ def _keep_secret_key(secret_key: str) -> None:
         raise CannotRun(f"{error}: set SECRET_KEY, to 50 or more random characters.") from None
 
 
-def _listener() -> socket.socket:
-    host, port = env.text("HOST", "127.0.0.1"), env.number("PORT", 8000, least=1, most=65535)
-    try:
-        return listen(host, port)
-    except OSError as error:
-        raise CannotRun(
-            f"The web process can't listen on {host}, port {port}: {error}. "
-            "PORT and HOST can name another place."
-        ) from None
-
-
 def _start_all(children: Children, listener: socket.socket) -> None:
     from django.conf import settings  # noqa: PLC0415 - they read the environment, just prepared
 
-    database = settings.DATABASES["default"]
-    if data_dir := database["OPTIONS"].get("data_dir"):
+    if data_dir := settings.DATABASES["default"]["OPTIONS"].get("data_dir"):
         _say(f"DATABASE_URL is not set: using the embedded PostgreSQL in {data_dir}.")
         if not server.is_running(data_dir):
             start_postgres(children, data_dir)
@@ -114,10 +113,6 @@ def _start_all(children: Children, listener: socket.socket) -> None:
     place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     hosts, python = ",".join(settings.ALLOWED_HOSTS), os.path.relpath(sys.executable)
     _say(_RUNNING.format(place=place, hosts=hosts, python=python))
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)
 
 
 if __name__ == "__main__":

@@ -21,42 +21,32 @@ ALLOWED_HOSTS = env.items("ALLOWED_HOSTS") or ["localhost", "127.0.0.1", "[::1]"
 CSRF_TRUSTED_ORIGINS = env.items("CSRF_TRUSTED_ORIGINS")
 
 HTTPS_ONLY = env.switch("HTTPS_ONLY")
-SECURE_SSL_REDIRECT = HTTPS_ONLY
+SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS_ONLY
 # Monitoring asks the process itself, not the proxy before it.
 SECURE_REDIRECT_EXEMPT = [r"^(healthz|readyz|metrics)/?$"]
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS_ONLY else 0
-SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS_ONLY
-SECURE_HSTS_PRELOAD = HTTPS_ONLY
-SESSION_COOKIE_SECURE = HTTPS_ONLY
-CSRF_COOKIE_SECURE = HTTPS_ONLY
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS_ONLY
 # TLS ends at a proxy, which must set this header itself and not pass on a client's.
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS_ONLY else None
-X_FRAME_OPTIONS = "DENY"
 
 DEFAULT_EXCEPTION_REPORTER = "gram_sync.redaction.RedactingExceptionReporter"
 
 # WorkOS and the mirror ----------------------------------------------------------------------
 
 _defaults = SyncSettings()
-
-
-def _number(setting: str) -> Any:
-    """Return a number of the mirror's: hold_back_window is HOLD_BACK_SECONDS in the environment."""
-    default = getattr(_defaults, setting)
-    least, most = RANGES[setting]
-    unit = "_SECONDS" if isinstance(default, float) else ""
-    name = f"{setting.removesuffix('_window').upper()}{unit}"
-    return env.number(name, default, least=least, most=most)
-
-
-WORKOS_SYNC = {
+WORKOS_SYNC: dict[str, Any] = {
     "API_KEY": Secret(env.text("WORKOS_API_KEY")),
     "BASE_URL": env.text("WORKOS_BASE_URL", _defaults.base_url),
     "ENVIRONMENT_ID": env.text("WORKOS_ENVIRONMENT_ID"),
     "WEBHOOK_SECRETS": tuple(Secret(secret) for secret in env.items("WORKOS_WEBHOOK_SECRET")),
     "RESOURCES": tuple(env.items("WORKOS_RESOURCES")) or _defaults.resources,
-    **{setting.upper(): _number(setting) for setting in RANGES},
 }
+for _setting, (_least, _most) in RANGES.items():
+    _default = getattr(_defaults, _setting)
+    # hold_back_window is HOLD_BACK_SECONDS in the environment.
+    _unit = "_SECONDS" if isinstance(_default, float) else ""
+    _name = f"{_setting.removesuffix('_window').upper()}{_unit}"
+    WORKOS_SYNC[_setting.upper()] = env.number(_name, _default, least=_least, most=_most)
 
 # Database -----------------------------------------------------------------------------------
 
@@ -97,12 +87,8 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Worker -------------------------------------------------------------------------------------
 
-#: ``retry`` counts from dequeue, waiting in memory included: more than twice the timeout, so that
-#: no task runs beside itself. The schedule enqueues again: a failed task is not delivered again.
-_task_timeout = least_task_timeout(
-    SyncSettings(**{name.lower(): value for name, value in WORKOS_SYNC.items()})
-)
-
+_settings = {name.lower(): value for name, value in WORKOS_SYNC.items()}
+_task_timeout = least_task_timeout(SyncSettings(**_settings))
 
 # In a table, or in Redis, which loses the tasks of a killed worker; the schedule makes that good.
 _broker: dict[str, Any] = {"orm": "default"}
@@ -116,6 +102,8 @@ Q_CLUSTER = {
     **_broker,
     "workers": env.number("WORKERS", 2, least=1, most=64),
     "timeout": _task_timeout,
+    # It counts from dequeue, waiting in memory included: more than twice the timeout, so that no
+    # task runs beside itself. The schedule enqueues again: a failed task is not delivered again.
     "retry": 2 * _task_timeout + 60,
     "queue_limit": 4,
     "bulk": 1,
@@ -130,10 +118,7 @@ Q_CLUSTER = {
 
 INSTALLED_APPS = [
     "gram_sync.admin.GramSyncAdminConfig",
-    "django.contrib.auth",
-    "django.contrib.contenttypes",
-    "django.contrib.sessions",
-    "django.contrib.messages",
+    *(f"django.contrib.{app}" for app in ("auth", "contenttypes", "sessions", "messages")),
     "django.contrib.staticfiles",
     "django_q",
     "orgs",
@@ -161,9 +146,9 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
-            ],
+            ]
         },
-    },
+    }
 ]
 
 ROOT_URLCONF = "gram_sync.urls"
@@ -176,7 +161,6 @@ AUTH_PASSWORD_VALIDATORS = [
 
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
-USE_TZ = True
 
 STATIC_URL = "static/"
 #: For `collectstatic`, where a proxy serves the files. WhiteNoise needs none: the admin's own files

@@ -1,9 +1,9 @@
 """What can be set, in one typed place: the keys of ``settings.WORKOS_SYNC`` and their defaults."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from math import ceil
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -22,6 +22,11 @@ class Secret(str):
         return "'********'"
 
 
+def _number(default: float, least: float, most: float) -> Any:
+    """Declare a number with the least and the most that it may be."""
+    return field(default=default, metadata={"range": (least, most)})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncSettings:
     """The keys of ``settings.WORKOS_SYNC``, in lower case. Times are in seconds."""
@@ -34,37 +39,29 @@ class SyncSettings:
     """Any of them may have signed a webhook: two while one is being replaced."""
     environment_id: str = ""
     """WorkOS's id of the environment, for links to its dashboard; empty: no links."""
-    hold_back_window: float = 60.0
+    hold_back_window: float = _number(60.0, 0, 86_400)
     """How long an announced event may stay unreadable before its organization is asked for."""
-    poll_pause: float = 1.0
+    poll_pause: float = _number(1.0, 0.01, 60)
     """The waiting drain's pause between two reads: shorter at first, longer after errors."""
-    drain_deadline: float = 50.0
+    drain_deadline: float = _number(50.0, 1, 100)
     """How long one drain may wait and work; well below the worker's ``timeout``."""
-    page_size: int = 100
+    page_size: int = _number(100, 1, 100)
     """Events a page; WorkOS allows 1 to 100."""
-    lock_timeout: float = 5.0
+    lock_timeout: float = _number(5.0, 0.001, 60)
     """How long a transaction waits for any one lock of another program's."""
-    request_timeout: float = 10.0
+    request_timeout: float = _number(10.0, 0.1, 60)
     """How long a call to WorkOS waits for an answer."""
-    requests_per_minute: int = 4_800
+    requests_per_minute: int = _number(4_800, 60, 1_000_000)
     """How many requests all processes together send to WorkOS, which allows 6,000 a key."""
-    erase_after_days: int = 30
+    erase_after_days: int = _number(30, 0, 36_500)
     """How long after its deletion the personal data of a person is kept."""
-    ledger_retention_days: int = 90
+    ledger_retention_days: int = _number(90, 1, 36_500)
     """How long the ledger keeps events; parked ones and deletions are kept for good."""
 
 
 #: The least and the most that each number may be.
 RANGES: Final[Mapping[str, tuple[float, float]]] = {
-    "hold_back_window": (0, 86_400),
-    "poll_pause": (0.01, 60),
-    "drain_deadline": (1, 100),
-    "page_size": (1, 100),
-    "lock_timeout": (0.001, 60),
-    "request_timeout": (0.1, 60),
-    "requests_per_minute": (60, 1_000_000),
-    "erase_after_days": (0, 36_500),
-    "ledger_retention_days": (1, 36_500),
+    each.name: each.metadata["range"] for each in fields(SyncSettings) if each.metadata
 }
 
 

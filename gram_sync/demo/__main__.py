@@ -25,19 +25,19 @@ machine: PostgreSQL, a fake WorkOS, the web process that receives webhooks, and
 the worker that applies events. As WorkOS does, the fake lists an event some time
 after its webhook, here {HOLD_BACK_SECONDS} seconds: each step waits for that."""
 
-_TRY_IT: Final = f"""
+_TRY_IT: Final = """
 Everything runs until Ctrl-C. Try it:
-Admin   {{web}}/admin/   user admin, password {{password}}
+Admin   {web}/admin/   user admin, password {password}
 
 Rename an organization in WorkOS:
-  curl -X PUT {{organization}} {{key}} \\
-    -H "Content-Type: application/json" -d '{{{{"name": "Hooli XYZ"}}}}'
-{HOLD_BACK_SECONDS} seconds later, the mirror has the name, and the same slug:
-  {{web}}/admin/orgs/organization/gram-hooli/change/
+  curl -X PUT {organization} {key} \\
+    -H "Content-Type: application/json" -d '{{"name": "Hooli XYZ"}}'
+{seconds} seconds later, the mirror has the name, and the same slug:
+  {web}/admin/orgs/organization/gram-hooli/change/
 Delete it:
-  curl -X DELETE {{organization}} {{key}}
+  curl -X DELETE {organization} {key}
 What became of each event:
-  {{web}}/admin/orgs/workosevent/"""
+  {web}/admin/orgs/workosevent/"""
 
 
 def main() -> int:
@@ -46,8 +46,7 @@ def main() -> int:
     parser = argparse.ArgumentParser("python -m gram_sync.demo", description=_INTRODUCTION)
     parser.add_argument("--stay", action="store_true", help="keep all running until Ctrl-C")
     folder_help = "for the logs, and the database, which is made anew (default: .data/demo)"
-    default = PROJECT / ".data" / "demo"
-    parser.add_argument("--folder", type=Path, default=default, help=folder_help)
+    parser.add_argument("--folder", type=Path, default=PROJECT / ".data/demo", help=folder_help)
     options = parser.parse_args()
     if hasattr(sys.stdout, "reconfigure"):  # not every encoding has a tick
         sys.stdout.reconfigure(errors="replace")
@@ -78,10 +77,15 @@ def _play(children: Children, folder: Path, *, stay: bool) -> int:
         lines("\n✓ WorkOS and the mirror agree, and no slug ever changed.", "bold green")
     lines(f"It took {time.monotonic() - started_at:.0f} seconds, set-up included.")
     if stay:
-        url = f"{stage.workos.base_url}/organizations/{story.workos_ids['Hooli']}"
-        key = f'-H "Authorization: Bearer {stage.workos.api_key}"'
-        where = {"web": stage.web_url, "organization": url}
-        lines(_TRY_IT.format(**where, key=key, password=stage.password))
+        lines(
+            _TRY_IT.format(
+                web=stage.web_url,
+                password=stage.password,
+                organization=f"{stage.workos.base_url}/organizations/{story.workos_ids['Hooli']}",
+                key=f'-H "Authorization: Bearer {stage.workos.api_key}"',
+                seconds=HOLD_BACK_SECONDS,
+            )
+        )
         with suppress(Stopped):
             children.wait()
         lines("\nStopping ...")
@@ -100,7 +104,7 @@ def _compare(story: Story) -> list[str]:
     found = [text for _, _, texts in compared for text in texts]
     has = [
         (one["user"]["email"], one["status"], ", ".join(role["slug"] for role in one["roles"]))
-        for one in map(workos.memberships.show, workos.memberships.all())
+        for one in workos.memberships.all()
     ]
     if has != [(one.email, one.status, one.roles) for one in mirror.members()]:
         found.append("WorkOS has other members than the mirror, or with other roles")

@@ -1,11 +1,14 @@
-"""Compares what WorkOS has with what the mirror has.
+"""Reads what WorkOS and what the mirror have, and compares them.
 
-It shares no code with the service: its arguments come from the fake WorkOS and from plain SQL.
+It shares no code with the service: it reads the fake WorkOS's events, and tables by plain SQL.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 from uuid import NAMESPACE_DNS, uuid5
+
+import psycopg
+from psycopg.rows import args_row, namedtuple_row
 
 _GRAM: Final = uuid5(NAMESPACE_DNS, "speakeasy.com")
 
@@ -30,17 +33,63 @@ class Row(NamedTuple):
     disabled: bool = False
 
 
-def remotes(organizations: Iterable[dict[str, Any]], events: Sequence[Any]) -> list[Remote]:
-    """Return the organizations that exist and those that were deleted, in order of creation."""
+class Mirror:
+    """The tables of the demo, by a connection of its own; rows are named tuples."""
+
+    def __init__(self, database_url: str) -> None:
+        self.connection: psycopg.Connection[Any] = psycopg.connect(
+            database_url, autocommit=True, row_factory=namedtuple_row
+        )
+        self.first_slugs: dict[str, str] = {}
+        """By id, the slug that each row had when it was first read."""
+
+    def rows(self) -> list[Row]:
+        """Return every organization, oldest first."""
+        query = """
+            SELECT id, name, slug, workos_id, disabled_at IS NOT NULL
+            FROM organization_metadata ORDER BY created_at, id
+        """
+        rows = self.connection.cursor(row_factory=args_row(Row)).execute(query).fetchall()
+        self.first_slugs = {row.id: row.slug for row in rows} | self.first_slugs
+        return rows
+
+    def members(self) -> list[Any]:
+        """Return every membership with its organization and its user."""
+        query = """
+            SELECT o.name AS organization, u.email, m.status, o.sso_enabled,
+                array_to_string(m.role_slugs, ', ') AS roles
+            FROM workos_organization_membership AS m
+            JOIN workos_user AS u ON u.workos_id = m.workos_user_id
+            JOIN organization_metadata AS o ON o.workos_id = m.workos_organization_id
+            WHERE m.deleted_at IS NULL AND u.deleted_at IS NULL ORDER BY u.email, o.name
+        """
+        return self.connection.execute(query).fetchall()
+
+    def events(self) -> list[Any]:
+        """Return every event of the ledger, oldest first."""
+        query = "SELECT id, type, outcome, error FROM workos_event ORDER BY occurred_at, id"
+        return self.connection.execute(query).fetchall()
+
+    def is_idle_after(self, event_id: str) -> bool:
+        """Return True if this event was the last to be applied, and WorkOS has every id."""
+        query = """
+            SELECT FROM workos_sync_cursor WHERE last_event_id = %s
+            AND NOT EXISTS (SELECT FROM workos_event WHERE outcome IS NULL)
+            AND NOT EXISTS (SELECT FROM workos_external_id_write_back)
+        """
+        return self.connection.execute(query, [event_id]).rowcount > 0
+
+
+def remotes(organizations: Iterable[dict[str, Any]], events: Sequence[Any]) -> Iterator[Remote]:
+    """Yield the organizations that exist and those that were deleted, in order of creation."""
     existing = {organization["id"]: organization for organization in organizations}
-    created = {e["data"]["id"]: e["data"] for e in events if e["event"] == "organization.created"}
     deleted = {e["data"]["id"]: e["data"] for e in events if e["event"] == "organization.deleted"}
-    found = []
-    for workos_id, first in created.items():
-        last = existing.get(workos_id) or deleted[workos_id]
-        ids = last["external_id"], first["external_id"]
-        found.append(Remote(workos_id, last["name"], *ids, workos_id not in existing))
-    return found
+    for event in events:
+        if event["event"] == "organization.created":
+            first, id_ = event["data"], event["data"]["id"]
+            last = existing.get(id_) or deleted[id_]
+            ids = last["external_id"], first["external_id"]
+            yield Remote(id_, last["name"], *ids, id_ not in existing)
 
 
 def compare(
@@ -58,7 +107,7 @@ def compare(
 
 
 def _differences(remote: Remote | None, row: Row, first_slugs: Mapping[str, str]) -> list[str]:
-    expected = Row(row.id, row.name, first_slugs.get(row.id, row.slug), None, row.disabled)
+    expected = row._replace(slug=first_slugs.get(row.id, row.slug), workos_id=None)
     found = []
     if remote is not None:
         gram_id = remote.given_id or str(uuid5(_GRAM, remote.workos_id))

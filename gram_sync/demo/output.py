@@ -11,8 +11,6 @@ from rich.table import Table
 from gram_sync.demo.comparison import Remote, Row
 
 _STYLES: Final = {"WorkOS": "magenta", "webhooks": "cyan", "mirror": "green", "Gram": "yellow"}
-
-
 _CONSOLE: Final = Console(highlight=False, markup=False, soft_wrap=True)
 
 
@@ -53,10 +51,10 @@ def totals(events: Sequence[Any], deliveries: Sequence[dict[str, Any]]) -> None:
     counts = Counter(event.outcome or "not applied" for event in events).most_common()
     outcomes = ", ".join(f"{count} {outcome}" for outcome, count in counts)
     say("events", f"{len(events)}, each handled once: {outcomes}")
-    sent = Counter(one["event_id"] for one in deliveries if one["status"] == 204)
+    sent = [one["event_id"] for one in deliveries if one["status"] == 204]
     lost = sum(one["error"] == "dropped" for one in deliveries)
-    repeats = sent.total() - len(sent)
-    say("webhooks", f"{sent.total()} delivered, {repeats} of them repeats; {lost} lost")
+    repeats = len(sent) - len(set(sent))
+    say("webhooks", f"{len(sent)} delivered, {repeats} of them repeats; {lost} lost")
     for event in events:
         if event.outcome == "parked":
             say("parked", f"{_short(event.id)}, {event.type}: {event.error}")

@@ -16,14 +16,10 @@ from orgs.testing import FakeWorkOS
 
 HOLD_BACK_SECONDS: Final = 2
 
-# The same at each start if nobody else has taken them.
-_WEB_PORT: Final = 8710
-_WORKOS_PORT: Final = 8711
-
-_T = TypeVar("_T")
-
 # What the machine needs, and nothing that could lead a child to somebody's database or WorkOS.
 _INHERITED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH")
+
+_T = TypeVar("_T")
 
 
 @contextmanager
@@ -54,35 +50,37 @@ class Stage:
             password.touch(mode=0o600)
             password.write_text(secrets.token_urlsafe(9))
         self.password = password.read_text()
-        listener = _on(_WEB_PORT, lambda port: listen("127.0.0.1", port))
+        listener = _on(8710, lambda port: listen("127.0.0.1", port))
         self.web_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        self.workos = _on(_WORKOS_PORT, _start_fake)
-        children.at_the_end(self.workos.stop)
-        environment = self._environment()
+        how: dict[str, Any] = {"api_key": "sk_demo", "hold_back": HOLD_BACK_SECONDS}
+        self.workos = _on(8711, lambda port: FakeWorkOS(port=port, **how).start())
+        children.callback(self.workos.stop)
+        secret = f"whsec_{secrets.token_hex()}"
+        self.workos.add_webhook_endpoint(url=f"{self.web_url}/webhooks/workos/", secret=secret)
+        server.stop(data_dir)  # which a demo that was killed may have left
+        shutil.rmtree(data_dir, ignore_errors=True)
+        self.database_url = start_postgres(children, data_dir)
+        environment = self._environment(secret)
 
         def options(name: str) -> dict[str, Any]:
             return {"environment": environment, "log": logs / f"{name}.log"}
 
-        server.stop(data_dir)  # which a demo that was killed may have left
-        shutil.rmtree(data_dir, ignore_errors=True)
-        self.database_url = environment["DATABASE_URL"] = start_postgres(children, data_dir)
         migrate(children, **options("migrate"))
         login = (*MANAGE, "createsuperuser", "--noinput", "--username=admin", "--email=")
         children.run("manage.py createsuperuser", login, **options("login"))
-        self.worker = start_worker(children, patience=10, **options("worker"))
+        self.worker = start_worker(children, **options("worker"))
         start_web(children, listener, **options("web"))
 
-    def _environment(self) -> dict[str, str]:
-        secret = f"whsec_{secrets.token_hex()}"
-        self.workos.add_webhook_endpoint(url=f"{self.web_url}/webhooks/workos/", secret=secret)
+    def _environment(self, webhook_secret: str) -> dict[str, str]:
         return {
             **{name: os.environ[name] for name in _INHERITED if name in os.environ},
             "ENV_FILE": os.devnull,
+            "DATABASE_URL": self.database_url,
             "SECRET_KEY": secrets.token_urlsafe(50),
             "WORKOS_RESOURCES": "organization_domain,connection,directory,user,membership,role",
             "WORKOS_API_KEY": self.workos.api_key,
             "WORKOS_BASE_URL": self.workos.base_url,
-            "WORKOS_WEBHOOK_SECRET": secret,
+            "WORKOS_WEBHOOK_SECRET": webhook_secret,
             "DJANGO_SUPERUSER_PASSWORD": self.password,
             # Nobody wants to wait longer here; the defaults are for the real WorkOS.
             "POLL_PAUSE_SECONDS": "0.5",
@@ -90,12 +88,8 @@ class Stage:
         }
 
 
-def _start_fake(port: int) -> FakeWorkOS:
-    return FakeWorkOS(api_key="sk_demo", port=port, hold_back=HOLD_BACK_SECONDS).start()
-
-
 def _on(port: int, start: Callable[[int], _T]) -> _T:
-    """Start something on a port, or on any that is free if another program has that one."""
+    """Start something on the same port each time, or on any free one if a program has that."""
     try:
         return start(port)
     except OSError:

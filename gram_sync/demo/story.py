@@ -1,18 +1,13 @@
 """Plays the day: changes things in the fake WorkOS, and waits until the mirror shows them."""
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
-from gram_sync.demo.mirror import Mirror
+from psycopg.errors import UniqueViolation
+
+from gram_sync.demo.comparison import Mirror, Row
 from gram_sync.demo.output import lines, say
 from gram_sync.demo.stage import Stage
-
-#: Should a task be lost, the minute schedule starts the next.
-_PATIENCE_SECONDS: Final = 90
-_SIGN_UP: Final = """
-    INSERT INTO organization_metadata (id, name, slug)
-    VALUES ('gram-initech', 'Initech', 'initech-hq')
-"""
 
 
 class Story:
@@ -44,7 +39,8 @@ class Story:
 
         lines("\n2. Organizations that come with an external_id", "bold")
         say("Gram", "signs up Initech: its own INSERT, id gram-initech, slug initech-hq.")
-        self.mirror.connection.execute(_SIGN_UP)
+        insert = "INSERT INTO organization_metadata (id, name, slug) VALUES (%s, %s, %s)"
+        self.mirror.connection.execute(insert, ["gram-initech", "Initech", "initech-hq"])
         say("WorkOS", "creates Initech as gram-initech, and Hooli as gram-hooli.")
         self._create("Initech", "gram-initech")
         self._create("Hooli", "gram-hooli")
@@ -54,7 +50,15 @@ class Story:
 
         lines("\n3. A rename to a name whose slug is taken", "bold")
         say("WorkOS", "renames Acme Labs to Acme. The slug of that name, acme, is taken.")
-        error = self.mirror.try_blind_upsert(self._row("Acme Labs").id, "Acme", "acme")
+        upsert = (
+            f"{insert} ON CONFLICT (id) DO UPDATE SET name = excluded.name, slug = excluded.slug"
+        )
+        error = "no error"
+        try:
+            with self.mirror.connection.transaction(force_rollback=True):
+                self.mirror.connection.execute(upsert, [self._row("Acme Labs").id, "Acme", "acme"])
+        except UniqueViolation as violation:
+            error = str(violation.diag.message_primary)
         say(
             "before",
             "This failure is why the project exists. INSERT ... ON CONFLICT (id) DO UPDATE wrote "
@@ -124,22 +128,23 @@ class Story:
         created = self.workos.create_organization(name=name, external_id=external_id)
         self.workos_ids[name] = created["id"]
 
-    def _rename(self, first_name: str, name: str) -> Any:
+    def _rename(self, first_name: str, name: str) -> Row:
         self.workos.update_organization(self.workos_ids[first_name], name=name)
         return self._row(first_name, name=name)
 
-    def _row(self, first_name: str, **columns: object) -> Any:
+    def _row(self, first_name: str, **columns: object) -> Row:
         """Return the row that is linked to an organization, once its columns are like these."""
         columns["workos_id"] = self.workos_ids[first_name]
-        return self._wait_for(
+        rows: list[Row] = self._wait_for(
             lambda: [row for row in self.mirror.rows() if columns.items() <= row._asdict().items()],
             f"applied what happened to {first_name}",
-        )[0]
+        )
+        return rows[0]
 
     def _is_idle(self) -> bool:
         last = self.workos.all_events()[-1]["id"]
         return self.workos.wait_for_deliveries(timeout=0) and self.mirror.is_idle_after(last)
 
     def _wait_for(self, condition: Callable[[], Any], done: str) -> Any:
-        of, seconds = self.stage.worker, _PATIENCE_SECONDS
-        return self.stage.children.wait_until(condition, done, of=of, seconds=seconds)
+        # Should a task be lost, the minute schedule starts the next.
+        return self.stage.children.wait_until(condition, done, of=self.stage.worker, seconds=90)

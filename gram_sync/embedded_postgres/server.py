@@ -28,22 +28,18 @@ DATABASE: Final = "gram_sync"
 PATIENCE_SECONDS: Final = 120
 """How long a server may take to start or stop. On a slow disk, recovery after a crash is slow."""
 
-_SYSTEM_USER: Final = "pgserver"  # as the wheel names it
 _CREATE_DATABASE: Final = f"CREATE DATABASE {DATABASE}\n"
 _WAIT: Final = ("--wait", f"--timeout={PATIENCE_SECONDS}")
-_SETTINGS: Final = (
-    # The folder and the socket in it are open to the server's user and root alone.
-    *("listen_addresses=", "unix_socket_permissions=0700", "max_connections=200"),
-    *("timezone=UTC", "log_timezone=UTC"),
-    # A small footprint: fewer helper processes, no log lines while nothing happens, less WAL kept.
-    *("io_method=sync", "max_logical_replication_workers=0"),
-    *("log_checkpoints=off", "max_wal_size=256MB"),
-)
 _INITDB: Final = (
     *("--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"),
     # PostgreSQL's own C.UTF-8 sorts by code point, the same on every machine.
     *("--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
-    *(f"--set={setting}" for setting in _SETTINGS),
+    # The folder and the socket in it are open to the server's user and root alone.
+    *("--set=listen_addresses=", "--set=unix_socket_permissions=0700", "--set=max_connections=200"),
+    *("--set=timezone=UTC", "--set=log_timezone=UTC"),
+    # A small footprint: fewer helper processes, no log lines while nothing happens, less WAL kept.
+    *("--set=io_method=sync", "--set=max_logical_replication_workers=0"),
+    *("--set=log_checkpoints=off", "--set=max_wal_size=256MB"),
 )
 
 
@@ -58,30 +54,27 @@ def start(data_dir: Path) -> str:
     ``gram_sync``. The server outlives this process. Safe to repeat, and to call from any number of
     threads and processes at once; while the server runs, it costs one connect. Raises ServerError.
     """
-    data_dir = data_dir.resolve()
-    with _explained(data_dir):
-        if not _is_ready(data_dir):
-            with _locked(data_dir) as account:
-                _start(data_dir, account)
+    with _explained(data_dir) as folder:
+        if not _is_ready(folder):
+            with _locked(folder) as account:
+                _start(folder, account)
     # quote, because libpq doesn't read "+" as a space.
-    return f"postgresql://postgres@/{DATABASE}?host={quote(str(_socket_dir(data_dir)))}&port=5432"
+    return f"postgresql://postgres@/{DATABASE}?host={quote(str(_socket_dir(folder)))}&port=5432"
 
 
 def stop(data_dir: Path) -> None:
     """Stop the server, ending its connections; nothing happens if it isn't running. Safe to repeat
     and to call concurrently. Raises ServerError."""
-    data_dir = data_dir.resolve()
-    with _explained(data_dir):
-        if data_dir.exists():
-            with _locked(data_dir) as account:
-                _stop(data_dir, account)
+    with _explained(data_dir) as folder:
+        if folder.exists():
+            with _locked(folder) as account:
+                _stop(folder, account)
 
 
 def is_running(data_dir: Path) -> bool:
     """Return True if the server runs, be it still starting. Raises ServerError."""
-    data_dir = data_dir.resolve()
-    with _explained(data_dir):
-        return _postmaster(data_dir)[0] in _processes(data_dir)
+    with _explained(data_dir) as folder:
+        return _postmaster(folder)[0] in _processes(folder)
 
 
 def program(name: str) -> Path:
@@ -94,14 +87,15 @@ def program(name: str) -> Path:
 
 
 @contextmanager
-def _explained(data_dir: Path) -> Iterator[None]:
+def _explained(data_dir: Path) -> Iterator[Path]:
+    data_dir = data_dir.resolve()
     try:
         if data_dir.exists() and os.geteuid() not in (0, owner := data_dir.stat().st_uid):
             raise PermissionError(
                 f"it belongs to the system user {owner}, perhaps because root used it first. Go on"
                 " as root, or have root stop it and delete the folder."
             )
-        yield
+        yield data_dir
     except OSError as error:
         raise ServerError(
             f"The embedded PostgreSQL in {data_dir} can't be used: {error}\n"
@@ -183,21 +177,20 @@ def _account(data_dir: Path) -> pwd.struct_passwd:
     with suppress(KeyError):
         if owner := nearest.stat().st_uid:
             return pwd.getpwuid(owner)
-    with suppress(KeyError):
-        return pwd.getpwnam(_SYSTEM_USER)
-    useradd = ("useradd", "--system", "--shell", "/usr/sbin/nologin", _SYSTEM_USER)
-    # It fails if another process was faster.
-    subprocess.run(useradd, check=False, capture_output=True)
-    try:
-        return pwd.getpwnam(_SYSTEM_USER)
-    except KeyError:
-        raise OSError(f"root can't run it, nor make a user {_SYSTEM_USER}") from None
+    name = "pgserver"  # as the wheel names it
+    for _ in range(2):
+        with suppress(KeyError):
+            return pwd.getpwnam(name)
+        useradd = ("useradd", "--system", "--shell", "/usr/sbin/nologin", name)
+        # It fails if another process was faster.
+        subprocess.run(useradd, check=False, capture_output=True)
+    raise OSError(f"root can't run it, nor make a user {name}")
 
 
 def _start(data_dir: Path, account: pwd.struct_passwd | None) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
     # It may be starting, its starter killed; or shutting down, not by us; or its postmaster was
     # killed and a busy backend hasn't noticed: PostgreSQL refuses to start beside that.
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not _is_ready(data_dir) and (processes := _processes(data_dir)):
         pid, status = _postmaster(data_dir)
         if pid in processes and status == "ready":
@@ -207,20 +200,17 @@ def _start(data_dir: Path, account: pwd.struct_passwd | None) -> None:
         elif time.monotonic() > deadline:
             raise TimeoutError(f"processes of it hang: {sorted(processes)}")
         time.sleep(0.05)
-    if not _is_ready(data_dir):
-        if account is not None:
-            _open_the_way(data_dir, account)
-        if not (data_dir / "PG_VERSION").exists():
-            _create(data_dir, account)
-        _launch(data_dir, account)
-
-
-def _open_the_way(data_dir: Path, account: pwd.struct_passwd) -> None:
-    """Let the server's user pass through root's folders, such as /root, to data and programs."""
-    for folder in (*data_dir.parents, *program("postgres").resolve().parents):
-        status = folder.stat()
-        if status.st_uid != account.pw_uid and not status.st_mode & stat.S_IXOTH:
-            folder.chmod(stat.S_IMODE(status.st_mode) | stat.S_IXOTH)
+    if _is_ready(data_dir):
+        return
+    if account is not None:
+        # Its user has to pass through root's folders, such as /root, to data and programs.
+        for folder in (*data_dir.parents, *program("postgres").resolve().parents):
+            found = folder.stat()
+            if found.st_uid != account.pw_uid and not found.st_mode & stat.S_IXOTH:
+                folder.chmod(stat.S_IMODE(found.st_mode) | stat.S_IXOTH)
+    if not (data_dir / "PG_VERSION").exists():
+        _create(data_dir, account)
+    _launch(data_dir, account)
 
 
 def _create(data_dir: Path, account: pwd.struct_passwd | None) -> None:
@@ -244,17 +234,16 @@ def _create(data_dir: Path, account: pwd.struct_passwd | None) -> None:
 
 
 def _launch(data_dir: Path, account: pwd.struct_passwd | None) -> None:
-    socket_dir = _socket_dir(data_dir)
     # None of the server's processes is left, we know. PostgreSQL would trust a leftover file whose
     # pid now belongs to any other process of this user, or to a dead one nobody has waited for.
     for leftover in (data_dir / "postmaster.pid", *data_dir.glob(".s.PGSQL.*")):
         leftover.unlink(missing_ok=True)
     # The folder is quoted for PostgreSQL, whose setting is a list, and then for pg_ctl's shell.
-    folder = str(socket_dir).replace('"', '""')
+    folder = str(_socket_dir(data_dir)).replace('"', '""')
     options = shlex.join(["-c", f'unix_socket_directories="{folder}"'])
+    # pg_ctl makes the server a session of its own, with the log for output.
+    how = ("--log=server.log", f"--options={options}", *_WAIT)
     try:
-        # pg_ctl makes the server a session of its own, with the log for output.
-        how = ("--log=server.log", f"--options={options}", *_WAIT)
         _run("pg_ctl", "start", *how, at=data_dir, account=account)
     except OSError as error:
         log = (data_dir / "server.log").read_text(errors="replace")
@@ -275,9 +264,7 @@ def _run(name: str, *arguments: str, at: Path, account: Any, text: str = "") -> 
     LC_ALL would change the server, and our secrets would live on in a process that outlives us.
     In a session of its own, no Ctrl-C at our terminal interrupts it.
     """
-    become: dict[str, Any] = {}
-    if account is not None:
-        become = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+    user = account and {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
     result = subprocess.run(
         [program(name), *arguments],
         env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "PGDATA": str(at)},
@@ -286,7 +273,7 @@ def _run(name: str, *arguments: str, at: Path, account: Any, text: str = "") -> 
         capture_output=True,
         check=False,
         start_new_session=True,
-        **become,
+        **(user or {}),
     )
     if result.returncode != 0:
         output = (result.stderr or result.stdout).decode(errors="replace")

@@ -10,7 +10,6 @@ from uuid import NAMESPACE_DNS, uuid5
 from slugify import slugify
 
 MAX_BASE_LENGTH = 80
-MIN_BASE_LENGTH = 2
 
 #: Characters of a name that are read. A slug is chosen while rows are locked: a name of megabytes
 #: must not hold them for minutes.
@@ -28,9 +27,7 @@ def slug_base(name: str, workos_id: str) -> str:
     replaced by the WorkOS id.
     """
     base = _slugified(name)
-    if len(base) < MIN_BASE_LENGTH:
-        base = _slugified(workos_id)
-    return base or "organization"
+    return base if len(base) > 1 else _slugified(workos_id) or "organization"
 
 
 def slug_candidates(base: str, workos_id: str) -> Iterator[str]:
@@ -47,16 +44,15 @@ def slug_candidates(base: str, workos_id: str) -> Iterator[str]:
 def _slugified(text: str) -> str:
     # Word by word: on a whole name python-slugify also joins "1,000" to "1000", drops typographic
     # apostrophes and decodes HTML entities. Here every run of other characters is one dash.
-    words = "".join(char if _belongs_to_a_word(char) else " " for char in text[:_MAX_READ]).split()
+    # Combining marks ("M") belong to one: vowels of Indic scripts, accents that stand alone.
+    words = "".join(
+        char if char.isalnum() or unicodedata.category(char).startswith("M") else " "
+        for char in text[:_MAX_READ]
+    ).split()
     # Of an ASCII word it only lowers the letters, and takes its time.
     slugs = (word.lower() if word.isascii() else slugify(word) for word in words)
     dashed = "-".join(filter(None, slugs))
     return dashed[:MAX_BASE_LENGTH].strip("-")
-
-
-def _belongs_to_a_word(char: str) -> bool:
-    # Combining marks ("M"): vowels of Indic scripts, accents that stand alone.
-    return char.isalnum() or unicodedata.category(char).startswith("M")
 
 
 # Ids --------------------------------------------------------------------------------
@@ -93,7 +89,14 @@ def storable(text: str) -> str:
     """
     if text.isprintable():
         return text
-    return "".join(char if _is_shown(char) else _escaped(char) for char in text)
+    # Python takes no space but the one of ASCII for printable, and no joiner of letters, as names
+    # in Persian and Hindi have.
+    return "".join(
+        char
+        if char.isprintable() or char in "\n\t\u200c\u200d" or unicodedata.category(char) == "Zs"
+        else char.encode("unicode_escape").decode()
+        for char in text
+    )
 
 
 def is_storable(text: str) -> bool:
@@ -109,14 +112,3 @@ def one_line(said: object) -> str:
 def shortened(line: str) -> str:
     """Return what fits into a line of a log."""
     return line if len(line) <= _MAX_LENGTH else f"{line[:_MAX_LENGTH]}…"
-
-
-def _is_shown(char: str) -> bool:
-    # Python takes no space but the one of ASCII for printable, and no joiner of letters, as names
-    # in Persian and Hindi have.
-    is_joiner_or_space = char in "\u200c\u200d" or unicodedata.category(char) == "Zs"
-    return char.isprintable() or char in "\n\t" or is_joiner_or_space
-
-
-def _escaped(char: str) -> str:
-    return char.encode("unicode_escape").decode()

@@ -8,6 +8,7 @@ WorkOS.
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 
 from orgs.domain.naming import derived_id
 from orgs.domain.report import Change
@@ -22,7 +23,6 @@ from orgs.domain.types import (
     Observation,
     OrganizationFields,
     Outcome,
-    PendingWriteBack,
     Plan,
     Row,
     RowChange,
@@ -57,13 +57,6 @@ def is_fresh(row: Row, observation: Observation, event: Event) -> bool:
     if observation.fields is None or row.workos_updated_at is None:
         return True
     return observation.fields.updated_at >= row.workos_updated_at
-
-
-def is_stale_object(row: Row, workos_id: str, fields: OrganizationFields) -> bool:
-    """Return True if the row was written from something newer of the same organization."""
-    if row.workos_id != workos_id or row.workos_updated_at is None:
-        return False
-    return fields.updated_at < row.workos_updated_at
 
 
 def is_in_flight(
@@ -112,50 +105,39 @@ class Resolution:
         return decision
 
     def _decide(self, observation: Observation) -> Decision:
-        event = observation.event
-        if event is None:
-            return self._decide_object(observation)
-        match observation.state:
-            case State.PRESENT:
+        match observation.state, observation.event:
+            case State.PRESENT, None:
+                return self._compare(observation)
+            case State.ABSENT, None:
+                return self._confirm_absence(observation)
+            case _, None:
+                return self._conflict(observation, None, ConflictKind.UNREADABLE, observation.error)
+            case State.PRESENT, event:
                 return self._change(observation, event)
-            case State.ABSENT:
+            case State.ABSENT, event:
                 return self._delete(observation, event)
-            case State.UNREADABLE:
+            case State.UNREADABLE, _:
                 return Decision(observation, Outcome.PARKED, reason=observation.error)
         return Decision(observation, Outcome.IGNORED)
-
-    def _decide_object(self, observation: Observation) -> Decision:
-        match observation.state:
-            case State.PRESENT:
-                return self._compare(observation)
-            case State.ABSENT:
-                return self._confirm_absence(observation)
-        return self._conflict(observation, None, ConflictKind.UNREADABLE, observation.error)
 
     # Events ---------------------------------------------------------------------------------
 
     def _change(self, observation: Observation, event: Event) -> Decision:
         workos_id, fields = _present(observation)
         row = self._find(workos_id, fields)
-        if self._was_deleted_after(workos_id, event):
+        deletion = self._deletions.get(workos_id)
+        if deletion is not None and event.id.encode() < deletion.encode():
+            # Two events of one millisecond may be listed either way round. Where no row is linked
+            # to the organization, no row has a guard.
             return Decision(observation, Outcome.STALE, row, row)
         if row is None:
-            after = self._insert(workos_id, fields, event_id=event.id)
-            return self._decided(observation, Outcome.CREATED, None, after)
+            return self._create(observation)
         if not is_fresh(row, observation, event):
             return Decision(observation, Outcome.STALE, row, row)
         if _is_linked_elsewhere(row, workos_id) and fields.external_id is None:
             # By the derived id alone: WorkOS has said of the other one that this is its row.
             return self._claim(observation, row)
-        outcome = _kind_of_update(row, workos_id)
-        after = self._put(self._overwritten(row, workos_id, fields, event_id=event.id))
-        return self._decided(observation, outcome, row, after)
-
-    def _was_deleted_after(self, workos_id: str, event: Event) -> bool:
-        # Two events of one millisecond may be listed either way round. Where no row is linked to
-        # the organization, no row has a guard.
-        deletion = self._deletions.get(workos_id)
-        return deletion is not None and event.id.encode() < deletion.encode()
+        return self._update(observation, row)
 
     def _delete(self, observation: Observation, event: Event) -> Decision:
         workos_id = observation.workos_id or ""
@@ -182,26 +164,24 @@ class Resolution:
             return Decision(observation, Outcome.UNCHANGED, row, row)
         linked = self._linked_to(workos_id)
         is_deleted = workos_id in self._deletions and (linked is None or linked.deleted)
-        if is_deleted or (row is not None and is_stale_object(row, workos_id, fields)):
+        is_stale = linked is not None and known is not None and fields.updated_at < known
+        if is_deleted or is_stale:
             # The answer is older than a deletion that the stream has brought, or than the row.
             return Decision(observation, Outcome.STALE, row, row)
         if row is None:
-            after = self._insert(workos_id, fields, event_id=None)
-            return self._decided(observation, Outcome.CREATED, None, after)
+            return self._create(observation)
         if _is_linked_elsewhere(row, workos_id) and row.workos_id not in self.known.absent:
             return self._claim(observation, row)
-        outcome, after = Outcome.UNCHANGED, row
         if (row.name, row.workos_id) != (fields.name, workos_id):
-            outcome = _kind_of_update(row, workos_id)
-            after = self._put(self._overwritten(row, workos_id, fields, event_id=None))
-        elif row.deleted:
-            # A 404 had said so, and no deletion event.
-            after = self._put(replace(row, deleted=False))
-        return self._decided(observation, outcome, row, after)
+            return self._update(observation, row)
+        # A 404 may have said that it is deleted, and no deletion event.
+        after = self._put(replace(row, deleted=False)) if row.deleted else row
+        return self._decided(observation, Outcome.UNCHANGED, row, after)
 
     def _confirm_absence(self, observation: Observation) -> Decision:
-        self._solve(observation.workos_id or "")
-        row = self._linked_to(observation.workos_id or "")
+        workos_id = observation.workos_id or ""
+        self._solve(workos_id)
+        row = self._linked_to(workos_id)
         if row is None:
             return Decision(observation, Outcome.UNKNOWN)
         if row.id in self.known.claimed or (row.deleted and row.disabled):
@@ -227,6 +207,7 @@ class Resolution:
         """Compare the ids that both sides know: request or withdraw the write-back, or report the
         conflict."""
         workos_id, fields = _present(observation)
+        pending = (self.known.pending or {}).get(after.id)
         conflict: Conflict | None = None
         requests = False
         if fields.external_id == after.id:
@@ -238,8 +219,8 @@ class Resolution:
                 f"which is linked to {after.id}"
             )
             conflict = Conflict(workos_id, after.id, ConflictKind.OTHER_EXTERNAL_ID, reason)
-        elif (refused := self._refused(after.id, workos_id)) is not None:
-            reason = refused.error or "its external_id write-back waits for a person"
+        elif pending and pending.waits_for_person and pending.workos_id == workos_id:
+            reason = pending.error or "its external_id write-back waits for a person"
             conflict = Conflict(workos_id, after.id, ConflictKind.WRITE_BACK_REFUSED, reason)
         else:
             self._pending[after.id] = workos_id
@@ -257,13 +238,6 @@ class Resolution:
             requests_write_back=requests,
         )
 
-    def _refused(self, row_id: str, workos_id: str) -> PendingWriteBack | None:
-        """The write-back that waits for a person, if it is for this organization."""
-        pending = (self.known.pending or {}).get(row_id)
-        if pending is None or not pending.waits_for_person or pending.workos_id != workos_id:
-            return None
-        return pending
-
     def _solve(self, workos_id: str) -> None:
         """Note that nothing is left to decide about it, also of what was found before."""
         self._solved.add(workos_id)
@@ -271,8 +245,8 @@ class Resolution:
 
     def _claim(self, observation: Observation, row: Row) -> Decision:
         # In the same words for events and objects: a conflict that changes is a new one.
-        workos_id = observation.workos_id
-        reason = f"{workos_id} resolves to {row.id}, which is linked to {row.workos_id}"
+        said = f"{observation.workos_id} resolves to {row.id}"
+        reason = f"{said}, which is linked to {row.workos_id}"
         return self._conflict(observation, row, ConflictKind.ROW_CLAIMED, reason)
 
     def _conflict(
@@ -282,24 +256,32 @@ class Resolution:
         conflict = Conflict(observation.workos_id or "", row.id if row else None, kind, reason)
         return Decision(observation, outcome, row, row, reason, conflict)
 
-    def _insert(self, workos_id: str, fields: OrganizationFields, *, event_id: str | None) -> Row:
+    def _create(self, observation: Observation) -> Decision:
+        workos_id, fields = _present(observation)
         row = Row(id=gram_id(workos_id, fields), name=fields.name)
-        row = self._put(self._overwritten(row, workos_id, fields, event_id=event_id))
-        self._creations[row.id] = Creation(row, fields.name, workos_id)
-        return row
+        after = self._overwrite(row, observation)
+        self._creations[row.id] = Creation(after, fields.name, workos_id)
+        return self._decided(observation, Outcome.CREATED, None, after)
 
-    def _overwritten(
-        self, row: Row, workos_id: str, fields: OrganizationFields, *, event_id: str | None
-    ) -> Row:
-        """``row`` with the columns that WorkOS owns; its id, its slug and the rest stay."""
-        return replace(
-            row,
-            name=fields.name,
-            workos_id=workos_id,
-            workos_updated_at=fields.updated_at,
-            workos_last_event_id=event_id,
-            # A later event of the same organization proves a 404 wrong, but not a deletion event.
-            deleted=row.deleted and workos_id in self._deletions,
+    def _update(self, observation: Observation, row: Row) -> Decision:
+        outcome = Outcome.LINKED if row.workos_id is None else Outcome.RELINKED
+        if row.workos_id == observation.workos_id:
+            outcome = Outcome.UPDATED
+        return self._decided(observation, outcome, row, self._overwrite(row, observation))
+
+    def _overwrite(self, row: Row, observation: Observation) -> Row:
+        """Write the columns that WorkOS owns; the row's id, its slug and the rest stay."""
+        workos_id, fields = _present(observation)
+        return self._put(
+            replace(
+                row,
+                name=fields.name,
+                workos_id=workos_id,
+                workos_updated_at=fields.updated_at,
+                workos_last_event_id=observation.event.id if observation.event else None,
+                # A later event of the same organization proves a 404 wrong, but not a deletion.
+                deleted=row.deleted and workos_id in self._deletions,
+            )
         )
 
     def _disable(self, row: Row) -> Row:
@@ -318,76 +300,64 @@ class Resolution:
 
     # The plan -------------------------------------------------------------------------------
 
-    def _is_withdrawn(self, row_id: str, workos_id: str | None) -> bool:
-        # What the outbox holds is loaded for objects alone: of them nearly none has a request.
-        return workos_id is None and (self.known.pending is None or row_id in self.known.pending)
-
     def plan(self) -> Plan:
         """Return what to write so that the table holds what the rows are now."""
-        changed = [
-            row
-            for row_id, row in sorted(self._rows.items())
-            if row_id in self._original and row != self._original[row_id]
-        ]
-        original = self._original
+        old, rows = self._original, self._rows
+        changed = [row for id_, row in sorted(rows.items()) if id_ in old and row != old[id_]]
+        created = [replace(it, row=rows[id_]) for id_, it in self._creations.items()]
+        withdrawn = {id_ for id_, workos_id in self._pending.items() if workos_id is None}
+        if self.known.pending is not None:
+            # What the outbox holds is loaded for objects alone: of them nearly none has a request.
+            withdrawn &= self.known.pending.keys()
         return Plan(
-            unlinked=tuple(row.id for row in changed if _moved_away(original[row.id], row)),
-            undeleted=tuple(
-                row.id for row in changed if original[row.id].deleted and not row.deleted
+            unlinked=tuple(
+                it.id for it in changed if _is_linked_elsewhere(old[it.id], it.workos_id)
             ),
+            undeleted=tuple(it.id for it in changed if old[it.id].deleted and not it.deleted),
             updated=tuple(row for row in changed if row.id not in self._disabled),
             disabled=tuple(row for row in changed if row.id in self._disabled),
-            created=tuple(
-                replace(creation, row=self._rows[row_id])
-                for row_id, creation in self._creations.items()
-            ),
+            created=tuple(created),
             write_backs={id_: workos_id for id_, workos_id in self._pending.items() if workos_id},
-            known_to_workos=tuple(
-                sorted(id_ for id_, new in self._pending.items() if self._is_withdrawn(id_, new))
-            ),
+            known_to_workos=tuple(sorted(withdrawn)),
             conflicts=tuple(self._conflicts.values()),
             solved=tuple(sorted(self._solved.intersection(self.known.conflicts))),
             changes=tuple(
                 RowChange(outcome, row.id, row.workos_id)
-                for row in (*map(self._rows.__getitem__, self._creations), *changed)
-                for outcome in _kinds_of_change(original.get(row.id), row)
+                for row in (*(creation.row for creation in created), *changed)
+                for outcome in _kinds_of_change(old.get(row.id), row)
             ),
         )
 
 
 def changes_of(decision: Decision) -> Iterator[Change]:
     """Return the lines of a report about a decision; none if nothing differs."""
-    resource = decision.observation.resource
-    about = (decision.plain or decision.observation).organization_id
-    for change in _changes_of(decision):
-        if resource != ORGANIZATION:
-            change = replace(change, resource=resource, workos_organization_id=about)  # noqa: PLW2901
-        yield change
-
-
-def _changes_of(decision: Decision) -> Iterator[Change]:
-    workos_id = decision.observation.workos_id
-    row_id, reason = decision.organization_id, decision.reason
-    event = decision.observation.event
-    event_id = event.id if event else None
-    fields = dict(_differences(decision))
-    match decision.outcome:
+    said, outcome, fields = decision.observation, decision.outcome, dict(_differences(decision))
+    about = (decision.plain or said).organization_id if said.resource != ORGANIZATION else None
+    change = partial(
+        Change,
+        decision.organization_id,
+        said.workos_id,
+        resource=said.resource,
+        workos_organization_id=about,
+    )
+    match outcome:
         case Outcome.PARKED | Outcome.FAILED | Outcome.UNPROVEN:
-            yield Change(row_id, workos_id, decision.outcome, reason=reason, event_id=event_id)
+            event_id = said.event.id if said.event else None
+            yield change(outcome, reason=decision.reason, event_id=event_id)
         case Outcome.UNCHANGED | Outcome.STALE if not fields:
             if decision.is_disabled_here and decision.conflict is None:
                 reason = "it is disabled here, and exists in WorkOS"
-                yield Change(row_id, workos_id, Outcome.DISABLED_HERE, reason=reason)
+                yield change(Outcome.DISABLED_HERE, reason=reason)
         case Outcome.UNCHANGED:
-            yield Change(row_id, workos_id, Outcome.WRITE_BACK, fields)
+            yield change(Outcome.WRITE_BACK, fields)
         case Outcome.CREATED | Outcome.LINKED | Outcome.RELINKED | Outcome.UPDATED:
-            yield Change(row_id, workos_id, decision.outcome, fields)
+            yield change(outcome, fields)
         case Outcome.DELETED:
-            yield Change(row_id, workos_id, Outcome.DELETED)
+            yield change(outcome)
         case Outcome.DISABLED:
-            yield Change(row_id, workos_id, Outcome.DISABLED, {"disabled_at": (None, "now")})
-    if (conflict := decision.conflict) is not None:
-        yield Change(row_id, workos_id, Outcome.CONFLICT, reason=conflict.reason)
+            yield change(outcome, {"disabled_at": (None, "now")})
+    if decision.conflict is not None:
+        yield change(Outcome.CONFLICT, reason=decision.conflict.reason)
 
 
 def _differences(decision: Decision) -> Iterator[tuple[str, tuple[str | None, str | None]]]:
@@ -408,25 +378,15 @@ def _present(observation: Observation) -> tuple[str, OrganizationFields]:
     return observation.workos_id, observation.organization
 
 
-def _is_linked_elsewhere(row: Row, workos_id: str) -> bool:
+def _is_linked_elsewhere(row: Row, workos_id: str | None) -> bool:
     return row.workos_id not in (None, workos_id)
-
-
-def _kind_of_update(row: Row, workos_id: str) -> Outcome:
-    if row.workos_id == workos_id:
-        return Outcome.UPDATED
-    return Outcome.LINKED if row.workos_id is None else Outcome.RELINKED
-
-
-def _moved_away(before: Row, row: Row) -> bool:
-    return before.workos_id is not None and before.workos_id != row.workos_id
 
 
 def _kinds_of_change(before: Row | None, row: Row) -> Iterator[Outcome]:
     if before is None:
         yield Outcome.CREATED
     else:
-        if _moved_away(before, row):
+        if _is_linked_elsewhere(before, row.workos_id):
             yield Outcome.RELINKED
         if before.name != row.name or (before.workos_id is None and row.workos_id is not None):
             yield Outcome.UPDATED

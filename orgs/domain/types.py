@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -307,50 +307,29 @@ class Known:
 class Plan:
     """What to write: at most one write a row, rows in id order, creations in order of creation."""
 
-    unlinked: tuple[str, ...]
+    unlinked: tuple[str, ...] = ()
     """Ids of rows whose link moves away: it is cleared before another row takes it."""
-    undeleted: tuple[str, ...]
+    undeleted: tuple[str, ...] = ()
     """Ids of rows whose organization is not deleted in WorkOS after all."""
-    updated: tuple[Row, ...]
-    disabled: tuple[Row, ...]
+    updated: tuple[Row, ...] = ()
+    disabled: tuple[Row, ...] = ()
     """Rows to update, and to disable because an organization was deleted in WorkOS: theirs, or one
     that they were linked to before."""
-    created: tuple[Creation, ...]
-    write_backs: Mapping[str, str]
+    created: tuple[Creation, ...] = ()
+    write_backs: Mapping[str, str] = field(default_factory=dict)
     """Gram id to the WorkOS id that does not know it yet."""
-    known_to_workos: tuple[str, ...]
+    known_to_workos: tuple[str, ...] = ()
     """Gram ids that need no write-back any more."""
-    conflicts: tuple[Conflict, ...]
-    solved: tuple[str, ...]
+    conflicts: tuple[Conflict, ...] = ()
+    solved: tuple[str, ...] = ()
     """WorkOS ids whose stored conflict is solved: WorkOS shows the row's id, or is deleted."""
-    changes: tuple[RowChange, ...]
+    changes: tuple[RowChange, ...] = ()
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to write."""
-        return not (
-            self.conflicts
-            or self.solved
-            or self.unlinked
-            or self.undeleted
-            or self.updated
-            or self.disabled
-            or self.created
-            or self.write_backs
-            or self.known_to_workos
-        )
+        """Whether there is nothing to write; changes are what the rest of the plan makes."""
+        return replace(self, changes=()) == NOTHING
 
 
 #: A plan that writes nothing.
-NOTHING = Plan(
-    unlinked=(),
-    undeleted=(),
-    updated=(),
-    disabled=(),
-    created=(),
-    write_backs={},
-    known_to_workos=(),
-    conflicts=(),
-    solved=(),
-    changes=(),
-)
+NOTHING = Plan()

@@ -6,11 +6,8 @@ import signal
 from collections.abc import Sequence
 from contextlib import suppress
 from threading import Event
-from typing import Final
 
 from .fake import FakeWorkOS
-
-_LAST_PORT: Final = 65535
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -20,10 +17,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     if (arguments.webhook_url is None) != (arguments.webhook_secret is None):
         parser.error("--webhook-url and --webhook-secret need each other")
     try:
-        workos = _started(arguments)
+        workos = FakeWorkOS(
+            api_key=arguments.api_key, port=arguments.port, hold_back=arguments.hold_back
+        )
+        if arguments.webhook_url is not None:
+            workos.add_webhook_endpoint(url=arguments.webhook_url, secret=arguments.webhook_secret)
+        workos.start()
     except (OSError, ValueError) as error:
         parser.error(str(error))
-    stopped = _on_signals()
+    stopped = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
     print(workos.base_url, flush=True)  # noqa: T201 -- how whoever started it learns the address
     stopped.wait()
     workos.stop()
@@ -40,9 +44,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > _LAST_PORT:
-        message = f"{text} is not a port"
-        raise argparse.ArgumentTypeError(message)
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text} is not a port")
     return int(text)
 
 
@@ -51,31 +54,13 @@ def _seconds(text: str) -> float:
         seconds = float(text)
         if 0 <= seconds < math.inf:
             return seconds
-    message = f"{text} is not a number of seconds"
-    raise argparse.ArgumentTypeError(message)
+    raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
 
 
 def _text(text: str) -> str:
     if not text:
-        message = "must not be empty"
-        raise argparse.ArgumentTypeError(message)
+        raise argparse.ArgumentTypeError("must not be empty")
     return text
-
-
-def _on_signals() -> Event:
-    stopped = Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
-    return stopped
-
-
-def _started(arguments: argparse.Namespace) -> FakeWorkOS:
-    workos = FakeWorkOS(
-        api_key=arguments.api_key, port=arguments.port, hold_back=arguments.hold_back
-    )
-    if arguments.webhook_url is not None:
-        workos.add_webhook_endpoint(url=arguments.webhook_url, secret=arguments.webhook_secret)
-    return workos.start()
 
 
 if __name__ == "__main__":

@@ -6,12 +6,12 @@ import inspect
 import json
 from collections.abc import Callable
 from datetime import datetime
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
-from .controls import CONTROL_PATH, CONTROLS, Controls, keyword_arguments
+from .controls import CONTROL_PATH, CONTROLS, Controls
 from .messages import Json, Refused
-from .resource import Resource
 from .resources import RESOURCES
 
 
@@ -24,8 +24,26 @@ class FakeWorkOSClient(Controls):
     def __init__(self, base_url: str, *, timeout: float = 60.0) -> None:
         self.base_url = base_url.rstrip("/")
         self._timeout = timeout
+        for name, method in CONTROLS.items():
+            setattr(self, name, self._remote(name, method))
         for name, kind in RESOURCES.items():
-            setattr(self, name, _RemoteResource(self._call, name, kind))
+            methods = {it: self._remote(f"{name}.{it}", getattr(kind, it)) for it in kind.controls}
+            setattr(self, name, SimpleNamespace(**methods))
+
+    def _remote(self, name: str, method: Callable[..., Any]) -> Callable[..., Json]:
+        """Return a method that is carried out by the fake, to which it sends its arguments."""
+        bound = method.__get__(self)
+
+        @functools.wraps(bound)
+        def call(*positional: object, **keywords: object) -> Json:
+            signature = inspect.signature(bound)
+            arguments = signature.bind(*positional, **keywords).arguments
+            for parameter in signature.parameters.values():
+                if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                    arguments |= arguments.pop(parameter.name, {})
+            return self._call(name, arguments)
+
+        return call
 
     def _call(self, name: str, arguments: dict[str, object]) -> Json:
         body = json.dumps(arguments, default=_serializable)
@@ -34,56 +52,17 @@ class FakeWorkOSClient(Controls):
         try:
             connection.request("POST", CONTROL_PATH + name, body)
             response = connection.getresponse()
-            return _result(response.status, json.loads(response.read()))
+            answer: Any = json.loads(response.read())
         finally:
             connection.close()
-
-
-class _RemoteResource:
-    """A resource of the fake the client speaks to, with the same methods."""
-
-    def __init__(
-        self, call: Callable[[str, dict[str, object]], Json], name: str, kind: type[Resource]
-    ) -> None:
-        for method in kind.controls:
-            setattr(self, method, _remote_method(call, f"{name}.{method}", getattr(kind, method)))
-
-
-def _remote_method(
-    call: Callable[[str, dict[str, object]], Json], name: str, method: Callable[..., Any]
-) -> Callable[..., Json]:
-    signature = inspect.signature(method)
-
-    def remote(*positional: object, **keywords: object) -> Json:
-        return call(name, keyword_arguments(signature, *positional, **keywords))
-
-    return remote
-
-
-def _result(status: int, answer: Any) -> Json:
-    if status != http.HTTPStatus.OK:
-        raise Refused(answer.get("status", status), answer.get("code", ""), answer["message"])
-    result: Json = answer
-    return result
+        if response.status != http.HTTPStatus.OK:
+            status, code = answer.get("status", response.status), answer.get("code", "")
+            raise Refused(status, code, answer["message"])
+        result: Json = answer
+        return result
 
 
 def _serializable(value: object) -> str:
     if isinstance(value, datetime):
         return value.isoformat()
-    message = f"a control takes plain JSON, not {value!r}"
-    raise TypeError(message)
-
-
-def _remote(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a control that is carried out by the fake the client speaks to."""
-    signature = inspect.signature(method)
-
-    @functools.wraps(method)
-    def call(self: FakeWorkOSClient, *positional: object, **keywords: object) -> Json:
-        return self._call(name, keyword_arguments(signature, *positional, **keywords))
-
-    return call
-
-
-for _name, _method in CONTROLS.items():
-    setattr(FakeWorkOSClient, _name, _remote(_name, _method))
+    raise TypeError(f"a control takes plain JSON, not {value!r}")

@@ -8,12 +8,12 @@ import itertools
 import random
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from threading import Condition, Thread
 from typing import Final, Literal, TypeAlias
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from .messages import Json, JsonObject, encode
 
@@ -21,8 +21,6 @@ ReleaseOrder: TypeAlias = Literal["as sent", "reversed", "shuffled"]
 
 SIX_DELIVERIES: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
 """Pauses in seconds between up to six deliveries, which WorkOS spreads over three days."""
-
-_SUCCESS: Final = range(200, 300)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +35,9 @@ class Endpoint:
         """Refuse what nothing could be posted to; ValueError says why."""
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
-            message = f"a webhook endpoint needs an http or https URL, not {self.url!r}"
-            raise ValueError(message)
+            raise ValueError(f"a webhook endpoint needs an http or https URL, not {self.url!r}")
         if not self.secret:
-            message = "a webhook endpoint needs a secret"
-            raise ValueError(message)
+            raise ValueError("a webhook endpoint needs a secret")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +78,7 @@ class WebhookSender:
 
     def __init__(self, *, pauses: Sequence[float], timeout: float, threads: int) -> None:
         self._pauses = tuple(pauses)
-        self._poster = _Poster(timeout)
+        self._timeout = timeout
         self._thread_count = threads
         self._threads: list[Thread] = []
         self._running = False
@@ -92,6 +88,7 @@ class WebhookSender:
         self._queue: list[tuple[float, int, Delivery]] = []
         self._order = itertools.count()
         self._under_way = 0
+        self._connections: set[http.client.HTTPConnection] = set()
         self._held: list[Delivery] | None = None
         self._records: list[JsonObject] = []
         self._to_drop = 0
@@ -114,80 +111,90 @@ class WebhookSender:
         with self._changed:
             self._running = False
             self._changed.notify_all()
-        self._poster.hang_up()
+        for connection in list(self._connections):
+            with suppress(OSError, AttributeError):  # no socket yet, or none any more
+                connection.sock.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join()
 
-    def add_endpoint(self, endpoint: Endpoint) -> None:
-        """Deliver the events to come to this endpoint as well."""
+    def publish(self, event_id: str, event: Json) -> None:
+        """Queue an event, without `object`, for every endpoint that asked for its type."""
+        event_type = event.get("event") if isinstance(event, dict) else None
+        if isinstance(event, dict):
+            event = {name: value for name, value in event.items() if name != "object"}
+        with self._changed:
+            wanted = [it for it in self._endpoints if it.events is None or event_type in it.events]
+            body = encode(event) if wanted else b""
+            for endpoint in wanted:
+                self._accept(Delivery(endpoint, event_id, event_type, body))
+
+    # Controls.
+
+    def add_webhook_endpoint(
+        self, *, url: str, secret: str, events: Sequence[str] | None = None
+    ) -> None:
+        """Deliver the events to come to an endpoint, all or those of some types."""
+        endpoint = Endpoint(url, secret, None if events is None else frozenset(events))
         with self._changed:
             self._endpoints.append(endpoint)
 
-    def publish(self, *, event_id: str, event: Json) -> None:
-        """Queue an event for every endpoint that asked for its type."""
-        event_type = event.get("event") if isinstance(event, dict) else None
+    def drop_deliveries(self, count: int = 1, *, event_id: str | None = None) -> None:
+        """Lose the next deliveries for good, or those of one event that are still to be sent."""
         with self._changed:
-            endpoints = [
-                endpoint
-                for endpoint in self._endpoints
-                if endpoint.events is None or event_type in endpoint.events
-            ]
-            body = encode(_webhook_body(event)) if endpoints else b""
-            for endpoint in endpoints:
-                self._accept(Delivery(endpoint, event_id, event_type, body))
+            if event_id is None:
+                self._to_drop = count
+            else:
+                self._dropped_events.add(event_id)
 
-    def drop(self, count: int) -> None:
-        """Lose the next deliveries, retries included."""
-        with self._changed:
-            self._to_drop = count
-
-    def drop_event(self, event_id: str) -> None:
-        """Lose the deliveries of one event that are not on their way yet."""
-        with self._changed:
-            self._dropped_events.add(event_id)
-
-    def repeat(self, copies: int) -> None:
-        """Deliver everything to come so many times."""
+    def repeat_deliveries(self, copies: int) -> None:
+        """Deliver every event to come so many times; 1 is normal."""
         with self._changed:
             self._copies = copies
 
-    def delay(self, seconds: float) -> None:
-        """Deliver everything to come so much later."""
+    def delay_deliveries(self, seconds: float) -> None:
+        """Deliver every event to come so much later; 0 is normal."""
         with self._changed:
             self._delay = seconds
 
-    def hold(self) -> None:
-        """Keep everything to come until it is released."""
+    def hold_deliveries(self) -> None:
+        """Deliver nothing that comes until it is released."""
         with self._changed:
             if self._held is None:
                 self._held = []
 
-    def release(self, order: ReleaseOrder, seed: int | None) -> int:
-        """Queue what was held in an order, hold no more, and return how many those were."""
+    def release_deliveries(
+        self, *, order: ReleaseOrder = "as sent", seed: int | None = None
+    ) -> int:
+        """Deliver what was held in an order, and hold no more; return how many those were."""
+        if order not in ("as sent", "reversed", "shuffled"):
+            raise ValueError(f"released as sent, reversed or shuffled: not {order!r}")
         with self._changed:
-            held = self._held or []
-            _reorder(held, order, seed)
-            self._held = None
+            held, self._held = self._held or [], None
+            if order == "reversed":
+                held.reverse()
+            elif order == "shuffled":
+                random.Random(seed).shuffle(held)
             for delivery in held:
                 self._enqueue(delivery, self._delay)
             return len(held)
 
-    def wait(self, timeout: float) -> bool:
-        """Wait until nothing is queued or under way, retries included; False if time is up.
-
-        What is held doesn't count.
-        """
+    def wait_for_deliveries(self, *, timeout: float = 10.0) -> bool:
+        """Wait until all is delivered or given up, but for what is held; False if time is up."""
         with self._changed:
             self._changed.wait_for(lambda: self._is_idle() or not self._running, timeout)
             return self._is_idle()
 
-    def records(self) -> list[JsonObject]:
-        """Return what became of every delivery so far, in the order they ended."""
+    def deliveries(self) -> list[JsonObject]:
+        """Return what became of each delivery, in the order they ended.
+
+        Each has `event_id`, `event`, `url`, `attempt`, `status` (None if there was no answer)
+        and `error` ("dropped" for those lost on request).
+        """
         with self._changed:
             return [dict(record) for record in self._records]
 
-    def forget_records(self) -> None:
-        """Begin the records anew."""
+    def forget_deliveries(self) -> None:
+        """Begin the record of deliveries anew."""
         with self._changed:
             self._records.clear()
 
@@ -196,7 +203,7 @@ class WebhookSender:
     def _accept(self, delivery: Delivery) -> None:
         if self._to_drop > 0:
             self._to_drop -= 1
-            self._drop(delivery)
+            self._records.append(delivery.record(None, "dropped"))
             return
         for _ in range(self._copies):
             if self._held is None:
@@ -207,9 +214,6 @@ class WebhookSender:
     def _enqueue(self, delivery: Delivery, pause: float) -> None:
         heapq.heappush(self._queue, (time.monotonic() + pause, next(self._order), delivery))
         self._changed.notify_all()
-
-    def _drop(self, delivery: Delivery) -> None:
-        self._records.append(delivery.record(None, "dropped"))
 
     def _is_idle(self) -> bool:
         return not self._queue and not self._under_way
@@ -224,52 +228,46 @@ class WebhookSender:
             _, _, delivery = heapq.heappop(self._queue)
             if delivery.event_id not in self._dropped_events:
                 return delivery
-            self._drop(delivery)
+            self._records.append(delivery.record(None, "dropped"))
             self._changed.notify_all()
         return None
-
-    def _retry(self, delivery: Delivery) -> None:
-        if delivery.attempt <= len(self._pauses):
-            pause = self._pauses[delivery.attempt - 1]
-            self._enqueue(replace(delivery, attempt=delivery.attempt + 1), pause)
 
     # Below, it doesn't.
 
     def _work(self) -> None:
-        while (delivery := self._begin()) is not None:
-            status, error = self._poster.post(delivery)
-            self._end(delivery, status, error)
-
-    def _begin(self) -> Delivery | None:
-        with self._changed:
-            delivery = self._next_due()
-            if delivery is not None:
+        while True:
+            with self._changed:
+                delivery = self._next_due()
+                if delivery is None:
+                    return
                 self._under_way += 1
-            return delivery
+            status, error = self._post(delivery)
+            with self._changed:
+                self._under_way -= 1
+                self._records.append(delivery.record(status, error))
+                failed = status is None or not 200 <= status < 300
+                if failed and delivery.attempt <= len(self._pauses):
+                    pause = self._pauses[delivery.attempt - 1]
+                    self._enqueue(replace(delivery, attempt=delivery.attempt + 1), pause)
+                self._changed.notify_all()
 
-    def _end(self, delivery: Delivery, status: int | None, error: str | None) -> None:
-        with self._changed:
-            self._under_way -= 1
-            self._records.append(delivery.record(status, error))
-            if status not in _SUCCESS:
-                self._retry(delivery)
-            self._changed.notify_all()
-
-
-class _Poster:
-    """Posts deliveries, each over a connection of its own; can be told to hang up. Thread-safe."""
-
-    def __init__(self, timeout: float) -> None:
-        self._timeout = timeout
-        self._open: set[http.client.HTTPConnection] = set()
-
-    def post(self, delivery: Delivery) -> tuple[int | None, str | None]:
+    def _post(self, delivery: Delivery) -> tuple[int | None, str | None]:
         """Return the status of the answer, or None and what went wrong."""
         url = urlsplit(delivery.endpoint.url)
-        connection = self._connect(url)
-        self._open.add(connection)
+        target = (url.path or "/") + (f"?{url.query}" if url.query else "")
+        is_plain = url.scheme == "http"
+        kind = http.client.HTTPConnection if is_plain else http.client.HTTPSConnection
+        connection = kind(url.hostname or "", url.port, timeout=self._timeout)
+        # Signed anew each time, by the real clock: the receiver compares it with its own.
+        signature = sign(delivery.endpoint.secret, delivery.body, int(time.time() * 1000))
+        headers = {
+            "Content-Type": "application/json",
+            "User-Agent": "FakeWorkOS",
+            "WorkOS-Signature": signature,
+        }
+        self._connections.add(connection)
         try:
-            connection.request("POST", _target(url), delivery.body, _headers(delivery))
+            connection.request("POST", target, delivery.body, headers)
             response = connection.getresponse()
             response.read()
         except (OSError, http.client.HTTPException) as error:
@@ -277,52 +275,5 @@ class _Poster:
         else:
             return response.status, None
         finally:
-            self._open.discard(connection)
+            self._connections.discard(connection)
             connection.close()
-
-    def hang_up(self) -> None:
-        """End the connections that are open."""
-        for connection in list(self._open):
-            with suppress(OSError, AttributeError):  # no socket yet, or none any more
-                connection.sock.shutdown(socket.SHUT_RDWR)
-
-    def _connect(self, url: SplitResult) -> http.client.HTTPConnection:
-        connections: dict[str, Callable[..., http.client.HTTPConnection]] = {
-            "http": http.client.HTTPConnection,
-            "https": http.client.HTTPSConnection,
-        }
-        return connections[url.scheme](url.hostname, url.port, timeout=self._timeout)
-
-
-def _target(url: SplitResult) -> str:
-    return (url.path or "/") + (f"?{url.query}" if url.query else "")
-
-
-def _headers(delivery: Delivery) -> dict[str, str]:
-    # Signed anew each time, by the real clock: the receiver compares it with its own.
-    signature = sign(delivery.endpoint.secret, delivery.body, int(time.time() * 1000))
-    return {
-        "Content-Type": "application/json",
-        "User-Agent": "FakeWorkOS",
-        "WorkOS-Signature": signature,
-    }
-
-
-def _webhook_body(event: Json) -> Json:
-    """Return an event as webhooks carry it: without `object`."""
-    if not isinstance(event, dict):
-        return event
-    return {name: value for name, value in event.items() if name != "object"}
-
-
-def _reorder(deliveries: list[Delivery], order: str, seed: int | None) -> None:
-    match order:
-        case "as sent":
-            pass
-        case "reversed":
-            deliveries.reverse()
-        case "shuffled":
-            random.Random(seed).shuffle(deliveries)
-        case _:
-            message = f"released as sent, reversed or shuffled: not {order!r}"
-            raise ValueError(message)

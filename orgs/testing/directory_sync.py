@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from .clock import Moment
 from .messages import JsonObject, Refused
-from .resource import Resource, without
+from .resource import Resource, action, without
 
 _IN_EVENTS: Final = {"linked": "active", "unlinked": "inactive"}
 """The states of a directory that events spell differently."""
@@ -38,26 +38,11 @@ class Connections(Resource):
         "domain": "domains",
     }
     controls = (*Resource.controls, "activate", "deactivate")
+    emitted = ("activated", "deactivated", "deleted")
+    active_state = "active"
 
-    def activate(
-        self,
-        id: str,  # noqa: A002 -- WorkOS's word
-        *,
-        at: Moment | None = None,
-        emits: bool = True,
-    ) -> JsonObject:
-        """Make a connection active."""
-        return self._change("activated", id, {"state": "active"}, at=at, emits=emits)
-
-    def deactivate(
-        self,
-        id: str,  # noqa: A002 -- WorkOS's word
-        *,
-        at: Moment | None = None,
-        emits: bool = True,
-    ) -> JsonObject:
-        """Make a connection inactive."""
-        return self._change("deactivated", id, {"state": "inactive"}, at=at, emits=emits)
+    activate = action("activated", "Make a connection active.", state="active")
+    deactivate = action("deactivated", "Make a connection inactive.", state="inactive")
 
     def matches(self, fields: JsonObject, field: str, value: str) -> bool:
         """Return True if a connection has this value, or this domain among others."""
@@ -73,12 +58,6 @@ class Connections(Resource):
             for domain in fields["domains"]
         ]
         return {**fields, "domains": domains, "status": status}
-
-    def event_type(self, change: str, fields: JsonObject) -> str | None:
-        """Return the type of an event: creations and updates have none of their own."""
-        if change == "created" and fields["state"] == "active":
-            change = "activated"
-        return None if change in ("created", "updated") else f"connection.{change}"
 
     def event_data(self, change: str, fields: JsonObject) -> JsonObject:
         """Return what an event shows: less when a connection is deleted."""
@@ -111,16 +90,11 @@ class Directories(Resource):
     indexed = ("organization_id",)
     filters = {"organization_id": "organization_id", "domain": "domain"}
     controls = (*Resource.controls, "activate")
+    event_prefix = "dsync"
+    emitted = ("activated", "deleted")
+    active_state = "linked"
 
-    def activate(
-        self,
-        id: str,  # noqa: A002 -- WorkOS's word
-        *,
-        at: Moment | None = None,
-        emits: bool = True,
-    ) -> JsonObject:
-        """Link a directory."""
-        return self._change("activated", id, {"state": "linked"}, at=at, emits=emits)
+    activate = action("activated", "Link a directory.", state="linked")
 
     def delete_dependents(self, fields: JsonObject, *, at: Moment | None, emits: bool) -> None:
         """Delete what the directory holds, without events."""
@@ -130,12 +104,6 @@ class Directories(Resource):
     def show(self, fields: JsonObject) -> JsonObject:
         """Return what the API shows."""
         return {**fields, "external_key": f"key-of-{fields['id']}"}
-
-    def event_type(self, change: str, fields: JsonObject) -> str | None:
-        """Return the type of an event: there are two."""
-        if change == "created" and fields["state"] == "linked":
-            change = "activated"
-        return f"dsync.{change}" if change in ("activated", "deleted") else None
 
     def event_data(self, change: str, fields: JsonObject) -> JsonObject:
         """Return what an event shows: a state in other words, and less after a deletion."""
@@ -158,7 +126,7 @@ class DirectoryResource(Resource):
     references = {"directory_id": "directories"}
     indexed = ("directory_id",)
 
-    def completed(self, fields: JsonObject, now: int) -> JsonObject:
+    def completed(self, fields: JsonObject, now: int, old: JsonObject) -> JsonObject:
         """Take the organization from the directory, and make up the provider's id."""
         if "directory_id" not in fields:
             return fields
@@ -172,14 +140,10 @@ class DirectoryResource(Resource):
         if not one_of:
             names = " and ".join(self.filters)
             raise Refused.invalid("directory", f"At least one of {names} must be given.")
-        kinds = {"directory": "directories", "group": "directory_groups", "user": "directory_users"}
+        kinds = {"directory": Directories, "group": DirectoryGroups, "user": DirectoryUsers}
         for name in one_of:
-            self._world.check_exists(kinds[name], query[name])
+            self._world.of(kinds[name]).fetch(query[name])
         return query
-
-    def event_type(self, change: str, fields: JsonObject) -> str | None:
-        """Return the type of an event."""
-        return f"dsync.{self.kind.removeprefix('directory_')}.{change}"
 
 
 class DirectoryUsers(DirectoryResource):
@@ -193,6 +157,7 @@ class DirectoryUsers(DirectoryResource):
     kind = "directory_user"
     prefix = "directory_user"
     path = ("directory_users",)
+    event_prefix = "dsync.user"
     required = ("directory_id",)
     defaults = {
         "directory_id": None,
@@ -210,11 +175,11 @@ class DirectoryUsers(DirectoryResource):
     }
     filters = {"directory": "directory_id", "group": "group"}
 
-    def completed(self, fields: JsonObject, now: int) -> JsonObject:
+    def completed(self, fields: JsonObject, now: int, old: JsonObject) -> JsonObject:
         """Keep the role as an object."""
         if fields.get("role") is not None:
             fields = {**fields, "role": {"slug": fields["role"]}}
-        return super().completed(fields, now)
+        return super().completed(fields, now, old)
 
     def matches(self, fields: JsonObject, field: str, value: str) -> bool:
         """Return True if a user is in this group."""
@@ -232,7 +197,7 @@ class DirectoryUsers(DirectoryResource):
 
     def delete_dependents(self, fields: JsonObject, *, at: Moment | None, emits: bool) -> None:
         """Take the user out of all groups, without events."""
-        self._world.of(DirectoryGroups).forget_user(fields["id"])
+        self._world.of(DirectoryGroups).forget(fields["id"])
 
 
 class DirectoryGroups(DirectoryResource):
@@ -245,6 +210,7 @@ class DirectoryGroups(DirectoryResource):
     kind = "directory_group"
     prefix = "directory_group"
     path = ("directory_groups",)
+    event_prefix = "dsync.group"
     required = ("directory_id", "name")
     defaults = {"directory_id": None, "organization_id": None, "idp_id": None, "name": None}
     filters = {"directory": "directory_id", "user": "user"}
@@ -252,62 +218,45 @@ class DirectoryGroups(DirectoryResource):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._members: dict[str, dict[str, None]] = {}
-        self._groups: dict[str, dict[str, None]] = {}
+        self._edges: dict[tuple[str, str], None] = {}
+        """Group and user, in the order they were added."""
 
     def add_user(
-        self,
-        id: str,  # noqa: A002 -- WorkOS's word
-        user_id: str,
-        *,
-        at: Moment | None = None,
-        emits: bool = True,
+        self, id: str, user_id: str, *, at: Moment | None = None, emits: bool = True
     ) -> None:
         """Put a user of the directory into a group."""
         with self._state.lock:
-            self._members.setdefault(id, {})[user_id] = None
-            self._groups.setdefault(user_id, {})[id] = None
+            self._edges[id, user_id] = None
             self._emit_edge("user_added", id, user_id, at, emits=emits)
 
     def remove_user(
-        self,
-        id: str,  # noqa: A002 -- WorkOS's word
-        user_id: str,
-        *,
-        at: Moment | None = None,
-        emits: bool = True,
+        self, id: str, user_id: str, *, at: Moment | None = None, emits: bool = True
     ) -> None:
         """Take a user out of a group."""
         with self._state.lock:
-            self._forget_edge(id, user_id)
+            self._edges.pop((id, user_id), None)
             self._emit_edge("user_removed", id, user_id, at, emits=emits)
 
-    def members(self, id: str) -> list[str]:  # noqa: A002 -- WorkOS's word
+    def members(self, id: str) -> list[str]:
         """Return the ids of the users in a group, in the order they were added."""
         with self._state.lock:
-            return list(self._members.get(id, ()))
+            return [user_id for group_id, user_id in self._edges if group_id == id]
 
     def of_user(self, user_id: str) -> list[JsonObject]:
         """Return the groups that a user is in."""
-        return [self.fetch(group_id) for group_id in self._groups.get(user_id, ())]
+        return [self.fetch(group_id) for group_id, member in self._edges if member == user_id]
 
-    def forget_user(self, user_id: str) -> None:
-        """Take a user out of all groups, without events."""
-        for group_id in list(self._groups.get(user_id, ())):
-            self._forget_edge(group_id, user_id)
+    def forget(self, id: str) -> None:
+        """End all that a group, or a user, has to do with the others, without events."""
+        self._edges = {edge: None for edge in self._edges if id not in edge}
 
     def matches(self, fields: JsonObject, field: str, value: str) -> bool:
         """Return True if this user is in a group."""
-        return fields["id"] in self._groups.get(value, ())
+        return (fields["id"], value) in self._edges
 
     def delete_dependents(self, fields: JsonObject, *, at: Moment | None, emits: bool) -> None:
         """Take all users out of the group, without events."""
-        for user_id in self.members(fields["id"]):
-            self._forget_edge(fields["id"], user_id)
-
-    def _forget_edge(self, group_id: str, user_id: str) -> None:
-        self._members.get(group_id, {}).pop(user_id, None)
-        self._groups.get(user_id, {}).pop(group_id, None)
+        self.forget(fields["id"])
 
     def _emit_edge(
         self, change: str, group_id: str, user_id: str, at: Moment | None, *, emits: bool
@@ -340,30 +289,10 @@ class Domains(Resource):
     references = {"organization_id": "organizations"}
     indexed = ("organization_id",)
     controls = (*Resource.controls, "verify", "fail")
+    emitted = ("created", "updated", "deleted", "verified", "verification_failed")
 
-    def verify(
-        self,
-        id: str,  # noqa: A002 -- WorkOS's word
-        *,
-        at: Moment | None = None,
-        emits: bool = True,
-    ) -> JsonObject:
-        """Find a domain verified."""
-        return self._change("verified", id, {"state": "verified"}, at=at, emits=emits)
-
-    def fail(
-        self,
-        id: str,  # noqa: A002 -- WorkOS's word
-        *,
-        at: Moment | None = None,
-        emits: bool = True,
-    ) -> JsonObject:
-        """Give up the verification of a domain."""
-        return self._change("verification_failed", id, {"state": "failed"}, at=at, emits=emits)
-
-    def event_type(self, change: str, fields: JsonObject) -> str | None:
-        """Return the type of an event."""
-        return f"organization_domain.{change}"
+    verify = action("verified", "Find a domain verified.", state="verified")
+    fail = action("verification_failed", "Give up the verification of a domain.", state="failed")
 
     def event_data(self, change: str, fields: JsonObject) -> JsonObject:
         """Return what an event shows: nested if the verification failed."""
@@ -371,8 +300,3 @@ class Domains(Resource):
             reason = "domain_verification_period_expired"
             return {"reason": reason, "organization_domain": fields}
         return fields
-
-    def after_change(self, fields: JsonObject) -> None:
-        """Show the domains in their organization."""
-        domains = [dict(one) for one in self.where("organization_id", fields["organization_id"])]
-        self._world.organizations.show_domains(fields["organization_id"], domains)

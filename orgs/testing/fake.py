@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from email.utils import formatdate
-from types import TracebackType
 from typing import Final, Self
 
 from .api import Api
@@ -14,7 +13,7 @@ from .journal import Journal
 from .limits import RateLimits
 from .messages import Answer, Request
 from .organizations import Organizations
-from .resources import Resources
+from .resources import RESOURCES, Resources
 from .server import Server
 from .state import OnLostCursor, WorkOSState
 
@@ -50,15 +49,14 @@ class FakeWorkOS(Controls):
         self._webhooks = WebhookSender(
             pauses=delivery_pauses, timeout=delivery_timeout, threads=delivery_threads
         )
-        self._state = WorkOSState(
-            hold_back=hold_back, retention=retention, publish=self._webhooks.publish
-        )
-        self._state.set_lost_cursor(on_lost_cursor, lost_cursor_status)
-        self._organizations = Organizations(self._state)
-        self._resources = Resources(self._state, self._organizations)
-        for name, resource in self._resources.by_name.items():
-            setattr(self, name, resource)
-        self._api = Api(self._state, self._organizations, self._resources, api_key)
+        publish = self._webhooks.publish
+        self._state = WorkOSState(hold_back=hold_back, retention=retention, publish=publish)
+        self._state.set_lost_cursor(on_lost_cursor, status=lost_cursor_status)
+        resources = Resources(self._state)
+        self._organizations = resources.of(Organizations)
+        for name in RESOURCES:
+            setattr(self, name, resources.by_name[name])
+        self._api = Api(self._state, resources, api_key)
         self._faults = Faults()
         self._journal = Journal()
         self._limits = RateLimits()
@@ -67,15 +65,13 @@ class FakeWorkOS(Controls):
     def base_url(self) -> str:
         """Where it answers; RuntimeError before the first start if the port is any."""
         if self._port == 0:
-            message = "the fake has no address before it is started"
-            raise RuntimeError(message)
+            raise RuntimeError("the fake has no address before it is started")
         return f"http://127.0.0.1:{self._port}"
 
     def start(self) -> Self:
         """Listen and deliver; OSError if the port is taken, RuntimeError if it is running."""
         if self._server is not None:
-            message = "the fake is running"
-            raise RuntimeError(message)
+            raise RuntimeError("the fake is running")
         self._server = Server(self._port, self._respond)
         self._port = self._server.port
         self._server.start()
@@ -93,12 +89,7 @@ class FakeWorkOS(Controls):
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def _respond(self, request: Request) -> Answer:
@@ -106,17 +97,15 @@ class FakeWorkOS(Controls):
             return answer_control(self, request)
         entry = self._journal.begin(request)
         answer = self._answer(request)
-        entry.status = answer.status
+        entry["status"] = answer.status
         date = formatdate(self._state.now() / 1000, usegmt=True)
         return replace(answer, headers={"Date": date, **answer.headers})
 
     def _answer(self, request: Request) -> Answer:
-        fault = self._faults.take(request)
-        if fault is not None:
+        if (fault := self._faults.take(request)) is not None:
             return fault.answer(request, self._api.answer, self._wait)
         return self._limits.refuse(request) or self._api.answer(request)
 
     def _wait(self, seconds: float) -> None:
-        server = self._server
-        if server is not None:
+        if (server := self._server) is not None:
             server.stopping.wait(seconds)

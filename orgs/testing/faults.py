@@ -95,7 +95,10 @@ def _ends_early(exchange: Exchange) -> Answer:
 def _repeated_page(exchange: Exchange) -> Answer:
     """Answer with the first page asked for and a cursor to go on; then with that page for ever."""
     if "page" not in exchange.memory:
-        exchange.memory["page"] = _with_more(exchange.carry_out(exchange.request))
+        right = exchange.carry_out(exchange.request)
+        if right.page is not None and right.page.after is None:
+            right = Answer.of_page(replace(right.page, after=right.page.last))
+        exchange.memory["page"] = right
     return exchange.memory["page"]
 
 
@@ -129,27 +132,18 @@ def _headers(exchange: Exchange, *, headers: Mapping[str, str | None]) -> Answer
     return replace(right, headers={**right.headers, **headers})
 
 
-INSTEAD: Final[Mapping[str, Misbehaviour]] = {
-    "rate_limited": _rate_limited,
-    "status": _status,
-    "time_out": _time_out,
-    "reset": _reset,
-    "html": _html,
-    "empty": _empty,
-    "body": _body,
-    "text": _text,
-    "expired_cursor": _expired_cursor,
-}
+def _by_name(*misbehaviours: Misbehaviour) -> Mapping[str, Misbehaviour]:
+    return {one.__name__.removeprefix("_"): one for one in misbehaviours}
+
+
+INSTEAD: Final = _by_name(
+    *(_rate_limited, _status, _time_out, _reset, _html, _empty, _body, _text, _expired_cursor)
+)
 """What is answered instead of doing what was asked for, or after doing it."""
 
-ALTERED: Final[Mapping[str, Misbehaviour]] = {
-    "truncated": _truncated,
-    "ends_early": _ends_early,
-    "repeated_page": _repeated_page,
-    "no_list_metadata": _no_list_metadata,
-    "slow": _slow,
-    "headers": _headers,
-}
+ALTERED: Final = _by_name(
+    _truncated, _ends_early, _repeated_page, _no_list_metadata, _slow, _headers
+)
 """What becomes of the right answer; what was asked for is done."""
 
 MISBEHAVIOURS: Final[Mapping[str, Misbehaviour]] = {**INSTEAD, **ALTERED}
@@ -170,8 +164,7 @@ class Fault:
         """Refuse what couldn't be done later; ValueError and TypeError say why."""
         if self.kind not in MISBEHAVIOURS:
             known = ", ".join(MISBEHAVIOURS)
-            message = f"unknown misbehaviour {self.kind!r}; there are {known}"
-            raise ValueError(message)
+            raise ValueError(f"unknown misbehaviour {self.kind!r}; there are {known}")
         inspect.signature(MISBEHAVIOURS[self.kind]).bind(None, **self.parameters)
 
     def concerns(self, request: Request) -> bool:
@@ -203,13 +196,38 @@ class Faults:
         self._lock = Lock()
         self._faults: list[Fault] = []
 
-    def add(self, fault: Fault) -> None:
-        """Misbehave so after those that were asked for earlier are used up."""
+    def misbehave(
+        self,
+        /,
+        kind: str,
+        *,
+        method: str | None = "GET",
+        path: str | None = "/events",
+        exact: bool = False,
+        times: int | None = 1,
+        applied: bool = False,
+        **parameters: Any,
+    ) -> None:
+        """Answer the next `times` requests wrongly, or all until `behave`.
+
+        Concerns the requests of that method whose path begins so, or is exactly that; None is
+        any. What was asked for earlier goes wrong first. With `applied`, the request is done
+        and only its answer goes wrong. Kinds, with their parameters:
+
+        - `rate_limited` (retry_after=None, bare=False: `Ratelimited` instead of JSON)
+        - `status` (status, body=None), `html` (status=200)
+        - `time_out` (seconds=60), `reset`, `slow` (seconds)
+        - `empty`, `body` (body: any JSON), `text` (text: as for `emit_text`), `truncated`
+        - `headers` (headers: those to add, replace or, with None, leave out)
+        - `ends_early`, `repeated_page`, `no_list_metadata`: listings
+        - `expired_cursor` (status=400, restart=False): reads with an `after`
+        """
+        fault = Fault(kind, RequestFilter(method, path, exact), times, applied, parameters)
         with self._lock:
             self._faults.append(fault)
 
-    def clear(self) -> None:
-        """Behave."""
+    def behave(self) -> None:
+        """Answer rightly again."""
         with self._lock:
             self._faults.clear()
 
@@ -220,9 +238,3 @@ class Faults:
             if fault is not None and fault.times is not None:
                 fault.times -= 1
             return fault
-
-
-def _with_more(answer: Answer) -> Answer:
-    if answer.page is None or answer.page.after is not None:
-        return answer
-    return Answer.of_page(replace(answer.page, after=answer.page.last))

@@ -20,8 +20,7 @@ class RateLimit:
     def __post_init__(self) -> None:
         """Refuse a limit that could not be kept; ValueError says why."""
         if self.limit < 0 or self.window <= 0:
-            message = f"no limit: {self.limit} requests in {self.window} seconds"
-            raise ValueError(message)
+            raise ValueError(f"no limit: {self.limit} requests in {self.window} seconds")
 
     def admit(self, now: float) -> float | None:
         """Count a request; return the seconds to wait if it is one too many."""
@@ -39,16 +38,25 @@ class RateLimits:
         self._lock = Lock()
         self._limits: list[RateLimit] = []
 
-    def add(self, limit: RateLimit) -> None:
-        """Keep this limit as well, instead of an earlier one for the same requests."""
-        self.remove(limit.meant)
-        with self._lock:
-            self._limits.append(limit)
+    def limit_requests(
+        self,
+        limit: int | None,
+        *,
+        seconds: float = 60.0,
+        method: str | None = None,
+        path: str | None = None,
+        exact: bool = False,
+    ) -> None:
+        """Refuse what is more than a number of requests in so many seconds with a 429.
 
-    def remove(self, meant: RequestFilter) -> None:
-        """Let these requests through again."""
+        Counts the requests that match as for `misbehave`, by default all, instead of an earlier
+        limit of those. None ends that. WorkOS's own limits are 6,000 requests, and 50 deletions
+        of organizations, in 60 seconds.
+        """
+        meant = RequestFilter(method, path, exact)
+        added = [] if limit is None else [RateLimit(meant, limit, seconds)]
         with self._lock:
-            self._limits = [limit for limit in self._limits if limit.meant != meant]
+            self._limits = [*(each for each in self._limits if each.meant != meant), *added]
 
     def refuse(self, request: Request) -> Answer | None:
         """Return a 429 for one request too many, or None."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Final, Literal
+from typing import Final
 
 from .clock import to_milliseconds
 from .messages import JsonObject, Refused
@@ -34,7 +34,7 @@ def list_query(
         limit=limit(query),
         after=query.get("after"),
         before=query.get("before"),
-        descending=choice(query, "order", "desc") == "desc",
+        descending=order(query, "desc") == "desc",
         where=where,
         wanted=wanted,
     )
@@ -49,16 +49,11 @@ def limit(query: Mapping[str, str]) -> int:
     raise Refused.invalid("limit", f"limit must be between 1 and {_LARGEST_PAGE}")
 
 
-def choice(
-    query: Mapping[str, str], name: str, default: Literal["asc", "desc"]
-) -> Literal["asc", "desc"]:
+def order(query: Mapping[str, str], default: str) -> str:
     """Read an order."""
-    match query.get(name, default):
-        case "asc":
-            return "asc"
-        case "desc":
-            return "desc"
-    raise Refused.invalid(name, f"{name} must be asc or desc")
+    if (given := query.get("order", default)) in ("asc", "desc"):
+        return given
+    raise Refused.invalid("order", "order must be asc or desc")
 
 
 def range_bound(query: Mapping[str, str], name: str) -> int | None:

@@ -1,14 +1,17 @@
 """Users, their memberships and roles in organizations, and invitations."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from .clock import Moment, to_iso, to_milliseconds
 from .messages import Answer, JsonObject, Refused
-from .resource import Resource, without
+from .resource import Resource, action, without
 
-_THREE_DAYS: Final = 3 * 24 * 60 * 60 * 1000
 _STATUSES: Final = frozenset({"active", "inactive", "pending"})
+
+
+def _in_three_days(now: int) -> str:
+    return to_iso(now + 3 * 24 * 60 * 60 * 1000)
 
 
 class Users(Resource):
@@ -38,7 +41,6 @@ class Users(Resource):
     }
     unique = ("email", "external_id")
     filters = {"email": "email", "organization_id": "organization_id"}
-    events = {"created": "user.created", "updated": "user.updated", "deleted": "user.deleted"}
 
     def matches(self, fields: JsonObject, field: str, value: str) -> bool:
         """Return True if a user has this value, or is a member of this organization."""
@@ -77,22 +79,12 @@ class Memberships(Resource):
     references = {"user_id": "users", "organization_id": "organizations"}
     indexed = ("organization_id", "user_id")
     filters = {"organization_id": "organization_id", "user_id": "user_id", "statuses": "status"}
-    events = {
-        "created": "organization_membership.created",
-        "updated": "organization_membership.updated",
-        "deleted": "organization_membership.deleted",
-    }
     controls = (*Resource.controls, "deactivate", "reactivate")
 
-    def deactivate(self, id: str, **options: Any) -> JsonObject:  # noqa: A002 -- WorkOS's word
-        """Make a membership inactive; `at` and `emits` as for `update`."""
-        return self.update(id, status="inactive", **options)
+    deactivate = action("updated", "Make a membership inactive.", status="inactive")
+    reactivate = action("updated", "Make a membership active again.", status="active")
 
-    def reactivate(self, id: str, **options: Any) -> JsonObject:  # noqa: A002 -- WorkOS's word
-        """Make a membership active again; `at` and `emits` as for `update`."""
-        return self.update(id, status="active", **options)
-
-    def completed(self, fields: JsonObject, now: int) -> JsonObject:
+    def completed(self, fields: JsonObject, now: int, old: JsonObject) -> JsonObject:
         """Keep the roles as objects, and refuse a second membership of the same pair."""
         if fields.get("status", "active") not in _STATUSES:
             raise Refused.invalid("status", f"status must be one of {sorted(_STATUSES)}")
@@ -108,8 +100,8 @@ class Memberships(Resource):
     def show(self, fields: JsonObject) -> JsonObject:
         """Return what the API shows: with the user, and the organization's name."""
         user = self._world.of(Users).fetch(fields["user_id"])
-        organization_name = self._world.organizations.name_of(fields["organization_id"])
-        return {**fields, "user": user, "organization_name": organization_name}
+        organization = self._world.by_name["organizations"].fetch(fields["organization_id"])
+        return {**fields, "user": user, "organization_name": organization["name"]}
 
     def complete_query(self, query: Mapping[str, str]) -> Mapping[str, str]:
         """Want a user or an organization that exists; list active ones unless others are named."""
@@ -153,7 +145,7 @@ class Roles(Resource):
     references = {"organization_id": "organizations"}
     indexed = ("organization_id",)
 
-    def completed(self, fields: JsonObject, now: int) -> JsonObject:
+    def completed(self, fields: JsonObject, now: int, old: JsonObject) -> JsonObject:
         """Refuse a slug that is taken, and make up a name."""
         if "slug" not in fields:
             return fields
@@ -173,7 +165,7 @@ class Roles(Resource):
         the environment's, which it can use as well."""
         with self._state.lock:
             if organization_id:
-                self._world.check_exists("organizations", organization_id)
+                self.check_references({"organization_id": organization_id})
             if slug is not None:
                 found = self._find(organization_id, slug)
                 if found is None:
@@ -225,57 +217,29 @@ class Invitations(Resource):
     references = {"organization_id": "organizations", "accepted_user_id": "users"}
     indexed = ("organization_id",)
     filters = {"email": "email", "organization_id": "organization_id"}
-    events = {
-        "created": "invitation.created",
-        "accepted": "invitation.accepted",
-        "revoked": "invitation.revoked",
-        "resent": "invitation.resent",
-    }
+    emitted = ("created", "accepted", "revoked", "resent")
     controls = (*Resource.controls, "accept", "revoke", "resend")
 
     def accept(
-        self,
-        id: str,  # noqa: A002 -- WorkOS's word
-        *,
-        user_id: str | None = None,
-        at: Moment | None = None,
-        emits: bool = True,
+        self, id: str, *, user_id: str | None = None, at: Moment | None = None, emits: bool = True
     ) -> JsonObject:
         """Accept an invitation, without making a membership of it."""
-        changes = {
-            "state": "accepted",
-            "accepted_at": to_iso(self._state.moment(at)),
-            "accepted_user_id": user_id,
-        }
+        accepted_at = to_iso(self._state.moment(at))
+        changes = {"state": "accepted", "accepted_at": accepted_at, "accepted_user_id": user_id}
         return self._change("accepted", id, changes, at=at, emits=emits)
 
-    def revoke(
-        self,
-        id: str,  # noqa: A002 -- WorkOS's word
-        *,
-        at: Moment | None = None,
-        emits: bool = True,
-    ) -> JsonObject:
-        """Revoke an invitation."""
-        changes = {"state": "revoked", "revoked_at": to_iso(self._state.moment(at))}
-        return self._change("revoked", id, changes, at=at, emits=emits)
+    revoke = action("revoked", "Revoke an invitation.", state="revoked", revoked_at=to_iso)
+    resend = action(
+        "resent",
+        "Send an invitation again: it is pending for three more days.",
+        state="pending",
+        expires_at=_in_three_days,
+    )
 
-    def resend(
-        self,
-        id: str,  # noqa: A002 -- WorkOS's word
-        *,
-        at: Moment | None = None,
-        emits: bool = True,
-    ) -> JsonObject:
-        """Send an invitation again: it is pending for three more days."""
-        expires_at = to_iso(self._state.moment(at) + _THREE_DAYS)
-        changes = {"state": "pending", "expires_at": expires_at}
-        return self._change("resent", id, changes, at=at, emits=emits)
-
-    def completed(self, fields: JsonObject, now: int) -> JsonObject:
+    def completed(self, fields: JsonObject, now: int, old: JsonObject) -> JsonObject:
         """Let an invitation expire."""
         if "email" in fields and fields.get("expires_at") is None:
-            return {**fields, "expires_at": to_iso(now + _THREE_DAYS)}
+            return {**fields, "expires_at": _in_three_days(now)}
         return fields
 
     def show(self, fields: JsonObject) -> JsonObject:

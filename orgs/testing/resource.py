@@ -1,11 +1,11 @@
 """What the resources of the fake have in common: create, update, delete, get, list."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol, TypeVar
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
 
 from .clock import Moment, to_iso, to_milliseconds
-from .messages import JsonObject, Page, Refused
-from .organizations import Organizations, copied
+from .messages import JsonObject, Page, Refused, encode
 from .parameters import PAGING, check_names, list_query
 from .state import WorkOSState
 from .store import Store
@@ -13,16 +13,14 @@ from .store import Store
 ResourceT = TypeVar("ResourceT", bound="Resource")
 
 
-class World(Protocol):
+class World:
     """Finds the resources that another one needs."""
 
-    organizations: Organizations
+    by_name: Mapping[str, "Resource"]
 
     def of(self, kind: type[ResourceT]) -> ResourceT:
         """Return the resource of a class."""
-
-    def check_exists(self, kind: str, identifier: str) -> None:
-        """Refuse (404) the id of something that does not exist."""
+        return next(one for one in self.by_name.values() if isinstance(one, kind))
 
 
 class Resource:
@@ -40,17 +38,21 @@ class Resource:
     prefix: ClassVar[str]
     path: ClassVar[tuple[str, ...]]
     """Where it is listed; its id follows where one of them is read."""
-    required: ClassVar[tuple[str, ...]]
+    required: ClassVar[tuple[str, ...]] = ()
     defaults: ClassVar[JsonObject]
     """The fields that may be given, and what they are otherwise."""
     references: ClassVar[Mapping[str, str]] = {}
-    """Fields that hold the id of something that must exist, and which kind that is."""
+    """Fields that hold the id of something that must exist, and which resource that is of."""
     unique: ClassVar[Sequence[str]] = ()
     indexed: ClassVar[Sequence[str]] = ()
     filters: ClassVar[Mapping[str, str]] = {}
     """Parameters of the listing, and the field that each one compares."""
-    events: ClassVar[Mapping[str, str]] = {}
-    """The type of the event after each kind of change; without one, there is none."""
+    event_prefix: ClassVar[str] = ""
+    """What the types of its events begin with; its kind unless given."""
+    emitted: ClassVar[Sequence[str]] = ("created", "updated", "deleted")
+    """The changes that have an event, of the type that the prefix and the change make."""
+    active_state: ClassVar[str | None] = None
+    """The event of a creation in this state is that of an activation."""
     controls: ClassVar[tuple[str, ...]] = ("create", "update", "delete", "get", "all")
     """The methods that other processes may call."""
 
@@ -62,10 +64,11 @@ class Resource:
     def create(
         self,
         *,
-        id: str | None = None,  # noqa: A002 -- WorkOS's word
+        id: str | None = None,
         at: Moment | None = None,
         emits: bool = True,
         announces: bool = True,
+        source: str = "dashboard",
         **fields: Any,
     ) -> JsonObject:
         """Create one, and return it as the API shows it; without a webhook unless it `announces`.
@@ -79,56 +82,55 @@ class Resource:
                 "object": self.kind,
                 "id": id or self._state.new_id(self.prefix, now),
                 **copied(self.defaults),
-                **self.completed(fields, now),
+                **self.completed(fields, now, {}),
                 "created_at": to_iso(now),
                 "updated_at": to_iso(now),
             }
             self._store.add(new)
-            self._after_change("created", new, now, emits=emits, announces=announces)
+            self._emit("created", new, now, source, emits=emits, announces=announces)
             return copied(self.show(new))
 
     def update(
         self,
-        id: str,  # noqa: A002 -- WorkOS's word
+        id: str,
         *,
         at: Moment | None = None,
         emits: bool = True,
+        source: str = "dashboard",
         **changes: Any,
     ) -> JsonObject:
-        """Change the fields given, and return it as the API shows it."""
-        return self._change("updated", id, changes, at=at, emits=emits)
+        """Change the fields given, and return it as the API shows it.
+
+        `updated_at` always moves on, and there is an event even if nothing else changes.
+        """
+        return self._change("updated", id, changes, at=at, emits=emits, source=source)
 
     def delete(
-        self,
-        id: str,  # noqa: A002 -- WorkOS's word
-        *,
-        at: Moment | None = None,
-        emits: bool = True,
+        self, id: str, *, at: Moment | None = None, emits: bool = True, source: str = "dashboard"
     ) -> None:
         """Delete one, and what can't be without it. The event shows it as it last was."""
         with self._state.lock:
-            fields = self._store.get(id).fields
-            self.delete_dependents(fields, at=at, emits=emits)
-            self._store.remove(id)
-            self._after_change("deleted", fields, self._state.moment(at), emits=emits)
+            self.delete_dependents(self._store.get(id), at=at, emits=emits)
+            fields = self._store.remove(id)
+            self._emit("deleted", fields, self._state.moment(at), source, emits=emits)
 
-    def get(self, id: str) -> JsonObject | None:  # noqa: A002 -- WorkOS's word
+    def get(self, id: str) -> JsonObject | None:
         """Return one as the API shows it, or None."""
         with self._state.lock:
-            item = self._store.find(id)
-            return None if item is None else copied(self.show(item.fields))
+            fields = self._store.find(id)
+            return None if fields is None else copied(self.show(fields))
 
     def all(self) -> list[JsonObject]:
         """Return all as the API shows them, oldest first."""
         with self._state.lock:
-            return [copied(self.show(item.fields)) for item in self._store]
+            return [copied(self.show(fields)) for fields in self._store]
 
     # For the other resources and the API.
 
     def fetch(self, identifier: str) -> JsonObject:
         """Return one as the API shows it; Refused (404) if there is none."""
         with self._state.lock:
-            return self.show(self._store.get(identifier).fields)
+            return self.show(self._store.get(identifier))
 
     def page(self, query: Mapping[str, str]) -> Page:
         """Return a page of the listing."""
@@ -149,21 +151,21 @@ class Resource:
         """Refuse (404) an id of something that does not exist."""
         for name, kind in self.references.items():
             if fields.get(name):
-                self._world.check_exists(kind, fields[name])
+                self._world.by_name[kind].fetch(fields[name])
 
     def delete_where(self, field: str, value: str, *, at: Moment | None, emits: bool) -> None:
         """Delete all with a value of an indexed field."""
-        for fields in self.where(field, value):
+        for fields in self._store.where(field, value):
             self.delete(fields["id"], at=at, emits=emits)
 
     def where(self, field: str, value: str) -> Sequence[JsonObject]:
         """Return the fields of those with a value of an indexed field."""
-        return [item.fields for item in self._store.where(field, value)]
+        return self._store.where(field, value)
 
     # What a resource may do its own way.
 
-    def completed(self, fields: JsonObject, now: int) -> JsonObject:
-        """Return the fields that are kept for those that were given."""
+    def completed(self, fields: JsonObject, now: int, old: JsonObject) -> JsonObject:
+        """Return the fields that are kept for those that were given; `old` is empty at first."""
         return fields
 
     def show(self, fields: JsonObject) -> JsonObject:
@@ -172,7 +174,9 @@ class Resource:
 
     def event_type(self, change: str, fields: JsonObject) -> str | None:
         """Return the type of a change's event; None if it has no event."""
-        return self.events.get(change)
+        if change == "created" and self.active_state is not None:
+            change = "activated" if fields["state"] == self.active_state else change
+        return f"{self.event_prefix or self.kind}.{change}" if change in self.emitted else None
 
     def event_data(self, change: str, fields: JsonObject) -> JsonObject:
         """Return what the event of a change shows."""
@@ -186,43 +190,46 @@ class Resource:
         """Return what is listed for a query; refuse a listing that WorkOS would not give."""
         return query
 
-    def after_change(self, fields: JsonObject) -> None:
-        """Do what else belongs to a change, before its event."""
-
     def delete_dependents(self, fields: JsonObject, *, at: Moment | None, emits: bool) -> None:
         """Delete what can't be without an object that is about to be deleted."""
 
-    # The caller holds the lock.
+    # The caller holds the lock, but for the first.
 
     def _change(
-        self, change: str, identifier: str, changes: JsonObject, *, at: Moment | None, emits: bool
+        self,
+        change: str,
+        identifier: str,
+        changes: JsonObject,
+        *,
+        at: Moment | None,
+        emits: bool,
+        source: str = "dashboard",
     ) -> JsonObject:
         with self._state.lock:
             self._check(changes, creates=False)
-            old = self._store.get(identifier).fields
+            old = self._store.get(identifier)
             now = self._state.moment(at)
             updated_at = max(now, to_milliseconds(old["updated_at"]) + 1)
-            new = {**old, **self.completed(changes, now), "updated_at": to_iso(updated_at)}
+            new = {**old, **self.completed(changes, now, old), "updated_at": to_iso(updated_at)}
             self._store.replace(new)
             previous = {name: old[name] for name in self.defaults if old[name] != new[name]}
-            self._after_change(change, new, now, emits=emits, previous=previous)
+            self._emit(change, new, now, source, emits=emits, previous=previous)
             return copied(self.show(new))
 
-    def _after_change(
+    def _emit(
         self,
         change: str,
         fields: JsonObject,
         now: int,
+        source: str,
         *,
         emits: bool,
-        announces: bool = True,
-        previous: JsonObject | None = None,
+        **options: Any,
     ) -> None:
-        self.after_change(fields)
         event_type = self.event_type(change, fields) if emits else None
         if event_type is not None:
             data = self.event_data(change, fields)
-            self._state.emit_change(event_type, data, now, previous=previous, announces=announces)
+            self._state.emit_change(event_type, data, now, source=source, **options)
 
     def _check(self, fields: JsonObject, *, creates: bool) -> None:
         check_names(fields, frozenset(self.defaults))
@@ -230,6 +237,27 @@ class Resource:
             if fields.get(name, not creates or None) is None:
                 raise Refused.invalid(name, f"{name} should not be empty")
         self.check_references(fields)
+
+
+def action(change: str, doc: str, **changes: Any) -> Callable[..., JsonObject]:
+    """Return a method that makes these changes of one object. A value that depends on the moment
+    is a function of its milliseconds."""
+
+    def method(
+        self: Resource, id: str, *, at: Moment | None = None, emits: bool = True
+    ) -> JsonObject:
+        now = self._state.moment(at)
+        made = {name: value(now) if callable(value) else value for name, value in changes.items()}
+        return self._change(change, id, made, at=at, emits=emits)
+
+    method.__doc__ = doc
+    return method
+
+
+def copied(fields: JsonObject) -> JsonObject:
+    """Return a copy that is the caller's own."""
+    copy: JsonObject = json.loads(encode(fields))
+    return copy
 
 
 def without(fields: JsonObject, *names: str) -> JsonObject:

@@ -1,6 +1,6 @@
 """The HTTP server: reads requests from sockets and writes answers to them, nothing else."""
 
-import http
+import http.client
 import logging
 import os
 import socket
@@ -21,7 +21,6 @@ logger = logging.getLogger(__name__)
 
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 _ACCEPT_POLL: Final = 0.02
-_WITHOUT_BODY: Final = (http.HTTPStatus.NO_CONTENT, http.HTTPStatus.NOT_MODIFIED)
 
 
 class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
@@ -128,16 +127,19 @@ class _Connection(BaseHTTPRequestHandler):
         return Request.of(self.command, self.path, self.headers.get("Authorization"), body)
 
     def _write(self, answer: Answer) -> None:
-        lines = [
-            f"HTTP/1.1 {answer.status} {_reason(answer.status)}",
-            *_content_headers(answer),
-            *_other_headers(answer),
-        ]
+        status = answer.status
+        phrase = http.client.responses.get(status, "Unknown")
+        lines, body = [f"HTTP/1.1 {status} {phrase}"], b""
+        if status not in (http.HTTPStatus.NO_CONTENT, http.HTTPStatus.NOT_MODIFIED):
+            body = answer.body
+            lines += [f"Content-Type: {answer.content_type}", f"Content-Length: {len(body)}"]
+        # WorkOS's SDK puts the request's id into every error message.
+        headers = {"X-Request-ID": f"req_{uuid.uuid4()}", **answer.headers}
+        lines += [f"{name}: {value}" for name, value in headers.items() if value is not None]
         if self.close_connection or self.server.stopping.is_set():
             self.close_connection = True
             lines.append("Connection: close")
         head = "\r\n".join(lines) + "\r\n\r\n"
-        body = b"" if answer.status in _WITHOUT_BODY else answer.body
         self.wfile.write(head.encode("latin-1") + body)  # in one segment
 
     def _end(self, *, reset: bool) -> None:
@@ -146,24 +148,5 @@ class _Connection(BaseHTTPRequestHandler):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             os.close(self.connection.detach())  # now, or the server would say goodbye first
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- http.server's name
+    def log_message(self, format: str, *args: Any) -> None:
         """Keep quiet."""
-
-
-def _content_headers(answer: Answer) -> list[str]:
-    if answer.status in _WITHOUT_BODY:
-        return []
-    return [f"Content-Type: {answer.content_type}", f"Content-Length: {len(answer.body)}"]
-
-
-def _other_headers(answer: Answer) -> list[str]:
-    # WorkOS's SDK puts the request's id into every error message.
-    headers = {"X-Request-ID": f"req_{uuid.uuid4()}", **answer.headers}
-    return [f"{name}: {value}" for name, value in headers.items() if value is not None]
-
-
-def _reason(status: int) -> str:
-    try:
-        return http.HTTPStatus(status).phrase
-    except ValueError:
-        return "Unknown"

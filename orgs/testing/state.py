@@ -1,9 +1,9 @@
 """What everything in WorkOS shares: one lock, one clock, and one stream of events."""
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from threading import RLock
-from typing import Any, Final, Literal, Protocol, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from workos.common.models import CreateWebhookEndpointEvents
 
@@ -17,18 +17,14 @@ KNOWN_EVENT_TYPES: Final = frozenset(known.value for known in CreateWebhookEndpo
 OnLostCursor: TypeAlias = Literal["refuse", "restart"]
 
 
-class Publish(Protocol):
-    """What announces events to the registered webhook endpoints."""
-
-    def __call__(self, *, event_id: str, event: Json) -> None:
-        """Announce an event, and keep record of it under this id."""
-
-
 class WorkOSState:
     """The part of WorkOS that all its objects share. Thread-safe: its `lock` makes one step of
-    each change. Moments default to now, by the fake's clock."""
+    each change. Moments default to now, by the fake's clock. `publish` announces an event to the
+    registered webhook endpoints, under an id."""
 
-    def __init__(self, *, hold_back: float, retention: float, publish: Publish) -> None:
+    def __init__(
+        self, *, hold_back: float, retention: float, publish: Callable[[str, Json], None]
+    ) -> None:
         self.lock = RLock()
         self._clock = Clock()
         self._ulids = UlidFactory()
@@ -40,7 +36,6 @@ class WorkOSState:
         self._lost_cursor_status = 400
         self._refused_types: frozenset[str] = frozenset()
         self._refused_types_status = 422
-        self.has_organization: Callable[[str], bool] = lambda _: False
 
     def now(self) -> int:
         """Return the current millisecond by the fake's clock."""
@@ -66,9 +61,8 @@ class WorkOSState:
         announces: bool = True,
     ) -> None:
         """Put the event of a change into the stream, and announce it unless asked not to."""
-        context: JsonObject = {
-            "actor": {"id": "user_fake", "source": source, "name": "Fake WorkOS"}
-        }
+        actor = {"id": "user_fake", "source": source, "name": "Fake WorkOS"}
+        context: JsonObject = {"actor": actor}
         if previous is not None:
             context["previous_attributes"] = previous
         with self.lock:
@@ -83,14 +77,34 @@ class WorkOSState:
             }
             self._append(event_id, event, happened_at)
             if announces:
-                self._publish(event_id=event_id, event=event)
+                self._publish(event_id, event)
+
+    def list_events(self, query: EventQuery) -> Page:
+        """Return one page of events. Refused as configured for a type that is not known, and for
+        a cursor that is unknown or expired."""
+        with self.lock:
+            for event_type in sorted(query.types):
+                message = f"events must be known event types: '{event_type}'"
+                if event_type not in KNOWN_EVENT_TYPES:
+                    raise Refused.invalid("events", message)
+                if event_type in self._refused_types:
+                    raise Refused(self._refused_types_status, "invalid_request_parameters", message)
+            try:
+                return self._events.page(query, self._clock.now())
+            except LostCursor:
+                if self._on_lost_cursor == "restart":
+                    return self._events.page(query.from_the_first(), self._clock.now())
+                message = f"Unknown cursor: '{query.after}'."
+                raise Refused(self._lost_cursor_status, "invalid_cursor", message) from None
+
+    # Controls.
 
     def emit(
         self,
         event: Json,
         *,
         raw: bool = False,
-        absent: Collection[str] = (),
+        absent: Sequence[str] = (),
         at: Moment | None = None,
         visible_after: float | None = None,
         listed: bool = True,
@@ -98,8 +112,12 @@ class WorkOSState:
     ) -> Json:
         """Put any JSON value into the stream as an event, and return it as it is listed.
 
-        What an object leaves out of `id`, `event` and `created_at` is filled in, unless `raw` or
-        named in `absent`. It is readable `visible_after` seconds from now, whatever the hold-back.
+        What an object leaves out of `id`, `event` and `created_at` is filled in, unless it is
+        `raw` or the name is in `absent`. Its place is the end of the stream, whatever its id
+        says; its age counts from `at`, whatever its `created_at` says. A type that WorkOS
+        doesn't know, or none, passes every filter. It is readable `visible_after` seconds from
+        now, instead of after the hold-back; if not `listed`, never; if not `announced`, no
+        webhook is sent.
         """
         with self.lock:
             happened_at = self.moment(at)
@@ -107,78 +125,65 @@ class WorkOSState:
             value = event if raw else _filled_in(event, made_up_id, happened_at, absent)
             event_id = _text(value, "id") or made_up_id
             if listed:
-                readable_at = self._from_now(visible_after)
+                readable_at = None
+                if visible_after is not None:
+                    readable_at = self._clock.now() + _in_milliseconds(visible_after)
                 self._append(event_id, value, happened_at, readable_at)
             if announced:
-                self._publish(event_id=event_id, event=value)
+                self._publish(event_id, value)
             return value
 
-    def emit_text(self, text: str, *, event_id: str) -> None:
-        """Put any text into the stream where an event would stand; see the control."""
+    def emit_text(self, text: str, *, id: str) -> None:
+        """Put any text into the stream where an event would stand, be it JSON or not.
+
+        `id` is what a cursor may name it by. It passes every filter, and no webhook is sent. A
+        lone surrogate from U+DC80 to U+DCFF is the byte it stands for, as `surrogateescape` has
+        it. With one that isn't JSON in the stream, `all_events` is a ValueError.
+        """
         body = text.encode("utf-8", "surrogateescape")
         with self.lock:
-            self._append(event_id, None, self._clock.now(), body=body)
-
-    def list_events(self, query: EventQuery) -> Page:
-        """Return one page of events.
-
-        Refused (400) for an organization that isn't there (any more), and as configured for a
-        type that is not known and a cursor that is unknown or expired.
-        """
-        with self.lock:
-            self._check_types(query)
-            if query.organization_id and not self.has_organization(query.organization_id):
-                raise Refused(400, "organization_not_found", "Organization not found")
-            try:
-                return self._events.page(query, self._clock.now())
-            except LostCursor:
-                return self._after_lost_cursor(query)
+            self._append(id, None, self._clock.now(), body=body)
 
     def all_events(self) -> list[Any]:
-        """Return every event ever emitted, in the order of emission."""
+        """Return every event in the order of emission, those not readable (any more) included."""
         with self.lock:
             bodies = [event.body for event in self._events]
         return [json.loads(body) for body in bodies]
 
-    def expire_events(self, before: str | None) -> None:
+    def expire_events(self, *, before: str | None = None) -> None:
         """Forget the events before one, or all, as if retention had passed."""
         with self.lock:
             try:
                 self._events.expire(before)
             except KeyError:
-                message = f"there is no event {before}"
-                raise ValueError(message) from None
+                raise ValueError(f"there is no event {before}") from None
 
     def set_hold_back(self, seconds: float) -> None:
-        """Hold events back for so long after they happened."""
+        """List events only so long after they happened, those listed already included."""
         with self.lock:
             self._events.set_hold_back(_in_milliseconds(seconds))
 
     def set_clock_offset(self, seconds: float) -> None:
-        """Live so many seconds ahead of the real time, or behind it."""
+        """Live so many seconds ahead of the real time, or behind it. Signatures don't."""
         with self.lock:
             self._clock.set_offset(seconds)
             self._events.list_anew()
 
-    def set_lost_cursor(self, answer: OnLostCursor, status: int) -> None:
+    def set_lost_cursor(self, answer: OnLostCursor, *, status: int = 400) -> None:
         """Refuse an unknown or expired cursor with a status, or restart from the first event."""
         if answer not in ("refuse", "restart"):
-            message = f"on a lost cursor, refuse or restart: not {answer!r}"
-            raise ValueError(message)
+            raise ValueError(f"on a lost cursor, refuse or restart: not {answer!r}")
         with self.lock:
             self._on_lost_cursor = answer
             self._lost_cursor_status = status
 
-    def refuse_event_types(self, types: Collection[str], status: int) -> None:
-        """Refuse reads that ask for one of these types, as if it did not exist (any more)."""
+    def refuse_event_types(self, types: Sequence[str], *, status: int = 422) -> None:
+        """Refuse reads that ask for one of these types, as if it did not exist; [] for none."""
         with self.lock:
             self._refused_types = frozenset(types)
             self._refused_types_status = status
 
     # Below, the caller holds the lock.
-
-    def _from_now(self, seconds: float | None) -> int | None:
-        return None if seconds is None else self._clock.now() + _in_milliseconds(seconds)
 
     def _append(
         self,
@@ -189,11 +194,12 @@ class WorkOSState:
         *,
         body: bytes | None = None,
     ) -> None:
+        event_type = _text(event, "event")
         self._events.append(
             Event(
                 sequence=len(self._events),
                 cursor=event_id,
-                type=_known_type(event),
+                type=event_type if event_type in KNOWN_EVENT_TYPES else None,
                 organization_id=_organization_id(event),
                 happened_at=happened_at,
                 emitted_at=self._clock.now(),
@@ -202,32 +208,16 @@ class WorkOSState:
             )
         )
 
-    def _check_types(self, query: EventQuery) -> None:
-        for event_type in sorted(query.types):
-            message = f"events must be known event types: '{event_type}'"
-            if event_type not in KNOWN_EVENT_TYPES:
-                raise Refused.invalid("events", message)
-            if event_type in self._refused_types:
-                raise Refused(self._refused_types_status, "invalid_request_parameters", message)
-
-    def _after_lost_cursor(self, query: EventQuery) -> Page:
-        if self._on_lost_cursor == "refuse":
-            message = f"Unknown cursor: '{query.after}'."
-            raise Refused(self._lost_cursor_status, "invalid_cursor", message)
-        return self._events.page(query.from_the_first(), self._clock.now())
-
 
 def _in_milliseconds(seconds: float) -> int:
     if seconds < 0:
-        message = f"seconds must not be negative: {seconds}"
-        raise ValueError(message)
+        raise ValueError(f"seconds must not be negative: {seconds}")
     return round(seconds * 1000)
 
 
 def _filled_in(event: Json, event_id: str, happened_at: int, absent: Collection[str]) -> JsonObject:
     if not isinstance(event, dict):
-        message = f"only an object can be filled in; give raw=True for {event!r}"
-        raise TypeError(message)
+        raise TypeError(f"only an object can be filled in; give raw=True for {event!r}")
     defaults = {"id": event_id, "event": "organization.updated", "created_at": to_iso(happened_at)}
     return {name: value for name, value in (defaults | event).items() if name not in absent}
 
@@ -235,11 +225,6 @@ def _filled_in(event: Json, event_id: str, happened_at: int, absent: Collection[
 def _text(value: Json, name: str) -> str | None:
     text = value.get(name) if isinstance(value, dict) else None
     return text if isinstance(text, str) else None
-
-
-def _known_type(event: Json) -> str | None:
-    event_type = _text(event, "event")
-    return event_type if event_type in KNOWN_EVENT_TYPES else None
 
 
 def _organization_id(event: Json) -> str | None:

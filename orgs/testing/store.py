@@ -1,30 +1,12 @@
 """Keeps objects of one kind: found by id and by other fields, and listed in pages."""
 
+import itertools
 from bisect import bisect_left, bisect_right, insort
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
-from typing import Final
 
 from .messages import JsonObject, Page, Refused, encode
-
-_BY_SEQUENCE: Final = attrgetter("sequence")
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One object, its place in the order of creation, and what it is served as if it is ready."""
-
-    sequence: int
-    fields: JsonObject
-    body: bytes | None = None
-
-    @property
-    def id(self) -> str:
-        """WorkOS's id of it."""
-        identifier: str = self.fields["id"]
-        return identifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +25,7 @@ class ListQuery:
 
 
 class Store:
-    """Objects in the order they were created in. Not thread-safe.
+    """The fields of objects in the order they were created in. Not thread-safe.
 
     No two of them have the same id, or the same value of a `unique` field unless it is None.
     By `indexed` fields, they are found without looking at all of them.
@@ -54,141 +36,119 @@ class Store:
     ) -> None:
         self.name = name
         self._indexed = indexed
-        self._all: list[Item] = []
-        self._by_id: dict[str, Item] = {}
-        self._unique: dict[str, dict[str, Item]] = {field: {} for field in unique}
-        self._lists: dict[tuple[str, str], list[Item]] = defaultdict(list)
-        # Outlives the object: a listing goes on after one that was deleted meanwhile.
+        self._all: list[JsonObject] = []
+        self._by_id: dict[str, JsonObject] = {}
+        self._unique: dict[str, dict[str, JsonObject]] = {field: {} for field in unique}
+        self._lists: dict[tuple[str, str], list[JsonObject]] = defaultdict(list)
+        # By id. It outlives the object: a listing goes on after one that was deleted meanwhile.
         self._sequences: dict[str, int] = {}
+        self._numbers = itertools.count()
 
     def __len__(self) -> int:
         return len(self._all)
 
-    def __iter__(self) -> Iterator[Item]:
+    def __iter__(self) -> Iterator[JsonObject]:
         return iter(self._all)
 
-    def get(self, identifier: str) -> Item:
+    def get(self, identifier: str) -> JsonObject:
         """Return one by its id; Refused (404) if there is none."""
         return self._found(self._by_id.get(identifier), identifier)
 
-    def find(self, identifier: str) -> Item | None:
+    def find(self, identifier: str) -> JsonObject | None:
         """Return one by its id, or None."""
         return self._by_id.get(identifier)
 
-    def get_by(self, field: str, value: str) -> Item:
+    def get_by(self, field: str, value: str) -> JsonObject:
         """Return one by a unique field; Refused (404) if there is none."""
         return self._found(self._unique[field].get(value), value)
 
-    def where(self, field: str, value: str) -> list[Item]:
+    def where(self, field: str, value: str) -> list[JsonObject]:
         """Return those with a value of an indexed field, in order of creation."""
         return list(self._lists.get((field, value), []))
 
-    def add(self, fields: JsonObject, body: bytes | None = None) -> Item:
+    def add(self, fields: JsonObject) -> None:
         """Put in a new one at the end; ValueError if its id is taken, Refused a unique field."""
         if fields["id"] in self._by_id:
-            message = f"there is {self.name.lower()} {fields['id']} already"
-            raise ValueError(message)
+            raise ValueError(f"there is {self.name.lower()} {fields['id']} already")
         self._check_unique(fields)
-        item = Item(len(self._sequences), fields, body)
-        self._sequences[item.id] = item.sequence
-        for listed in self._lists_of(item):
-            listed.append(item)
-        self._index(item)
-        return item
+        self._sequences[fields["id"]] = next(self._numbers)
+        self._put(fields)
 
-    def replace(self, fields: JsonObject, body: bytes | None = None) -> Item:
+    def replace(self, fields: JsonObject) -> None:
         """Put a changed one in the place it has; Refused if a unique field is taken."""
-        old = self.get(fields["id"])
         self._check_unique(fields)
-        changed = Item(old.sequence, fields, body)
-        self._forget_unique(old)
-        for listed in self._lists_of(old):
-            del listed[bisect_left(listed, old.sequence, key=_BY_SEQUENCE)]
-        for listed in self._lists_of(changed):
-            insort(listed, changed, key=_BY_SEQUENCE)
-        self._index(changed)
-        return changed
+        self.remove(fields["id"])
+        self._put(fields)
 
-    def remove(self, identifier: str) -> Item:
-        """Take one out; Refused (404) if there is none."""
-        item = self.get(identifier)
-        self._forget_unique(item)
+    def remove(self, identifier: str) -> JsonObject:
+        """Take one out, and return it; Refused (404) if there is none."""
+        fields = self.get(identifier)
         del self._by_id[identifier]
-        for listed in self._lists_of(item):
-            del listed[bisect_left(listed, item.sequence, key=_BY_SEQUENCE)]
-        return item
+        for field, taken in self._unique.items():
+            taken.pop(fields[field], None)
+        for listed in self._lists_of(fields):
+            del listed[bisect_left(listed, self._sequence(fields), key=self._sequence)]
+        return fields
 
-    def page(
-        self, query: ListQuery, show: Callable[[JsonObject], JsonObject] | None = None
-    ) -> Page:
+    def page(self, query: ListQuery, show: Callable[[JsonObject], JsonObject]) -> Page:
         """Return one page of the listing; Refused (400) for a cursor that never was one.
 
-        `show` makes of the fields what is served, where that is not ready.
+        `show` makes of the fields what is served.
         """
-        items = self._all if query.where is None else self._lists.get(query.where, [])
+        found = self._all if query.where is None else self._lists.get(query.where, [])
         if query.wanted is not None:
-            items = [item for item in items if query.wanted(item.fields)]
-        start, end = self._window(query, items)
-        listed = items[start:end]
-        preceded, followed = start > 0, end < len(items)
+            found = [fields for fields in found if query.wanted(fields)]
+        start, end = self._window(query, found)
+        listed = found[start:end]
+        preceded, followed = start > 0, end < len(found)
         if query.descending:
             listed.reverse()
             preceded, followed = followed, preceded
         return Page(
-            bodies=[
-                item.body or encode(show(item.fields) if show else item.fields) for item in listed
-            ],
-            before=listed[0].id if listed and preceded else None,
-            after=listed[-1].id if listed and followed else None,
-            last=listed[-1].id if listed else None,
+            bodies=[encode(show(fields)) for fields in listed],
+            before=listed[0]["id"] if listed and preceded else None,
+            after=listed[-1]["id"] if listed and followed else None,
+            last=listed[-1]["id"] if listed else None,
         )
 
-    def _window(self, query: ListQuery, items: Sequence[Item]) -> tuple[int, int]:
+    def _window(self, query: ListQuery, found: Sequence[JsonObject]) -> tuple[int, int]:
         """Return the first place of the page, counted from the oldest, and the one after it."""
         towards_newer = query.descending == (query.before is not None)
         cursor = query.before if query.before is not None else query.after
-        sequence = None if cursor is None else self._sequence(cursor)
+        if cursor is not None and cursor not in self._sequences:
+            raise Refused(400, "invalid_cursor", f"Unknown cursor: '{cursor}'.")
+        sequence = None if cursor is None else self._sequences[cursor]
         if towards_newer:
-            start = 0 if sequence is None else bisect_right(items, sequence, key=_BY_SEQUENCE)
-            return start, min(start + query.limit, len(items))
-        end = len(items) if sequence is None else bisect_left(items, sequence, key=_BY_SEQUENCE)
+            start = 0 if sequence is None else bisect_right(found, sequence, key=self._sequence)
+            return start, min(start + query.limit, len(found))
+        end = len(found) if sequence is None else bisect_left(found, sequence, key=self._sequence)
         return max(end - query.limit, 0), end
 
-    def _sequence(self, cursor: str) -> int:
-        try:
-            return self._sequences[cursor]
-        except KeyError:
-            raise Refused(400, "invalid_cursor", f"Unknown cursor: '{cursor}'.") from None
+    def _sequence(self, fields: JsonObject) -> int:
+        return self._sequences[fields["id"]]
 
-    def _found(self, item: Item | None, identifier: str) -> Item:
-        if item is None:
+    def _found(self, fields: JsonObject | None, identifier: str) -> JsonObject:
+        if fields is None:
             raise Refused(404, "entity_not_found", f"{self.name} not found: '{identifier}'.")
-        return item
+        return fields
 
-    def _lists_of(self, item: Item) -> list[list[Item]]:
-        return [
-            self._all,
-            *(
-                self._lists[field, value]
-                for field in self._indexed
-                if (value := item.fields.get(field)) is not None
-            ),
-        ]
+    def _lists_of(self, fields: JsonObject) -> Iterator[list[JsonObject]]:
+        yield self._all
+        for field in self._indexed:
+            if (value := fields.get(field)) is not None:
+                yield self._lists[field, value]
 
     def _check_unique(self, fields: JsonObject) -> None:
         for field, taken in self._unique.items():
             holder = taken.get(fields[field])
-            if holder is not None and holder.id != fields["id"]:
+            if holder is not None and holder["id"] != fields["id"]:
                 message = f"The {field} provided is already in use by another {self.name.lower()}."
                 raise Refused(400, f"{field}_already_used", message)
 
-    def _index(self, item: Item) -> None:
-        self._by_id[item.id] = item
+    def _put(self, fields: JsonObject) -> None:
+        self._by_id[fields["id"]] = fields
         for field, taken in self._unique.items():
-            if item.fields[field] is not None:
-                taken[item.fields[field]] = item
-
-    def _forget_unique(self, item: Item) -> None:
-        for field, taken in self._unique.items():
-            if item.fields[field] is not None:
-                del taken[item.fields[field]]
+            if fields[field] is not None:
+                taken[fields[field]] = fields
+        for listed in self._lists_of(fields):
+            insort(listed, fields, key=self._sequence)

@@ -5,7 +5,7 @@ requests, or for the end of a pause that WorkOS asked for, before it raises ``Ra
 """
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC
 
 from orgs.domain.budget import Share
 from orgs.domain.resources import Listing, Resource
@@ -35,7 +35,9 @@ def read_events(
     if position.last_event_id is not None:
         params["after"] = position.last_event_id
     elif position.last_event_at is not None:
-        params["range_start"] = _as_iso(position.last_event_at)
+        # WorkOS takes UTC with a Z, and refuses an offset.
+        at = position.last_event_at.astimezone(UTC).isoformat(timespec="milliseconds")
+        params["range_start"] = at.replace("+00:00", "Z")
     answer = request("GET", ("events",), share=Share.STREAM, params=params, patience=patience)
     listed, after = parse_page(answer)
     observations, reached = parse_events(listed, position, after, types)
@@ -55,9 +57,7 @@ def read_organizations(
 
     Raises ``BrokenAnswer`` if what is answered is not a page, or lists something that has no id.
     """
-    params: Json = {"limit": limit, "order": "asc"}
-    if position is not None:
-        params["after"] = position
+    params: Json = {"limit": limit, "order": "asc", "after": position}
     answer = request("GET", ("organizations",), params=params, patience=patience)
     listed, after = parse_page(answer)
     return ObjectPage(tuple(map(parse_organization, listed)), after, after is None, answer.date)
@@ -86,14 +86,12 @@ def read_objects(
 
     Raises ``BrokenAnswer`` if what is answered is not a page, or lists something without a key.
     """
-    params: Json = {
-        name: scope if value == "{scope}" else value for name, value in listing.params.items()
-    }
+    given = {"{scope}": scope}
+    params: Json = {name: given.get(value, value) for name, value in listing.params.items()}
+    params["after"] = position
     if listing.is_paged:
         params |= {"limit": 100, "order": "asc"}
-    if position is not None:
-        params["after"] = position
-    path = tuple(scope if part == "{scope}" else part for part in listing.path)
+    path = tuple(given.get(part, part) for part in listing.path)
     answer = request("GET", path, params=params, patience=patience)
     # An unpaged list need not have the metadata of a page.
     whole = answer if listing.is_paged else {"list_metadata": {"after": None}, **answer}
@@ -105,11 +103,10 @@ def read_objects(
 def lookup_object(resource: Resource, key: str, *, patience: float = 0.0) -> Observation:
     """Return an object of another resource as WorkOS has it now: present or absent (a 404)."""
     path = tuple(key if part == "{key}" else part for part in resource.fetch)
-    absent = Observation(workos_id=key, state=State.ABSENT, resource=resource.name)
     try:
         found = parse_object(resource, dict(request("GET", path, patience=patience)))
     except NotFound:
-        return absent
+        return Observation(workos_id=key, state=State.ABSENT, resource=resource.name)
     if found is None or found.workos_id != key:
         raise BrokenAnswer(f"WorkOS answered for {key} with something else")
     return found
@@ -166,8 +163,3 @@ def _get_organization(workos_id: str, patience: float) -> Json:
 def _fits(external_id: str) -> bool:
     # 64 characters by WorkOS's documentation, 128 by its schema: the weaker reading.
     return 0 < len(external_id) <= 128 and external_id.isascii()
-
-
-def _as_iso(moment: datetime) -> str:
-    # WorkOS takes UTC with a Z, and refuses an offset.
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -78,10 +78,8 @@ class Pacer:
         per_second = sync_settings().requests_per_minute / 60
         most = int(per_second * _RESERVED_SECONDS)
         self._sizes[share] = wanted = max(1, min(self._sizes[share], most))
-        grant = self._ask_shared(lambda shared: shared.reserve(share, wanted))
-        return grant or self._reserve_own(share, wanted, per_second)
-
-    def _reserve_own(self, share: Share, wanted: int, per_second: float) -> Grant:
+        if (grant := self._ask_shared(lambda shared: shared.reserve(share, wanted))) is not None:
+            return grant
         now = time.monotonic()
         for part in dict.fromkeys((share, Share.BULK)):
             rate = PARTS[part] * per_second

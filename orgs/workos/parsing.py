@@ -28,9 +28,14 @@ Json: TypeAlias = dict[str, Any]
 #: Far above any id of WorkOS's, far below what a B-tree page of PostgreSQL can hold.
 MAX_ID_BYTES = 255
 
-
 #: As an object comes that is fetched alone.
 _ANYWHERE = Listing(path=())
+
+_UNFIT = re.compile("[\x00\ud800-\udfff]")
+
+#: The time is in its first ten characters, in Crockford's base 32, which has no I, L, O and U.
+_ULID = re.compile("(?:EVENT_)?([0-7][0-9A-HJKMNP-TV-Z]{9})[0-9A-HJKMNP-TV-Z]{16}")
+_BASE_32 = str.maketrans("JKMNPQRSTVWXYZ", "IJKLMNOPQRSTUV")
 
 
 class _Malformed(Exception):
@@ -132,23 +137,15 @@ def _clean(value: Any) -> Any:
     return value
 
 
-_UNFIT = re.compile("[\x00\ud800-\udfff]")
-
-
 def event_time(event_id: str) -> datetime | None:
     """Return when the event was created, by the ULID in its id; None if there is none."""
-    ulid = _ULID.fullmatch(event_id.upper())
+    if (ulid := _ULID.fullmatch(event_id.upper())) is None:
+        return None
+    milliseconds = int(ulid[1].translate(_BASE_32), 32)
     try:
-        return ulid and _EPOCH + timedelta(milliseconds=int(ulid[1].translate(_BASE_32), 32))
+        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
     except OverflowError:
         return None
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-#: The time is in its first ten characters, in Crockford's base 32, which has no I, L, O and U.
-_ULID = re.compile("(?:EVENT_)?([0-7][0-9A-HJKMNP-TV-Z]{9})[0-9A-HJKMNP-TV-Z]{16}")
-_BASE_32 = str.maketrans("JKMNPQRSTVWXYZ", "IJKLMNOPQRSTUV")
 
 
 def as_text(raw: object) -> str:
@@ -175,13 +172,6 @@ def about_object(event: Json) -> Observation:
     return _parse_event(_parse_place(event, event, Position()), event, event, known)
 
 
-def object_id(event: Json) -> str | None:
-    """Return the id of the object that an event is about, if it names a usable one."""
-    content = event.get("data")
-    id_ = content.get("id") if isinstance(content, dict) else None
-    return id_ if is_usable_id(id_) else None
-
-
 # Events -------------------------------------------------------------------------------------
 
 
@@ -197,14 +187,14 @@ def _parse_place(raw: object, fields: Json, before: Position) -> Event:
 
 
 def _parse_event(event: Event, raw: object, fields: Json, types: Collection[str]) -> Observation:
-    observation = Observation(
-        workos_id=object_id(fields), state=State.IGNORED, event=event, raw=raw
-    )
+    content = fields.get("data")
+    id_ = content.get("id") if isinstance(content, dict) else None
+    workos_id = id_ if is_usable_id(id_) else None
+    observation = Observation(workos_id=workos_id, state=State.IGNORED, event=event, raw=raw)
     try:
         _id(fields, "id")
         if _text(fields, "event") not in types:
             return observation
-        content = fields.get("data")
         if not isinstance(content, dict):
             raise _Malformed("data is not an object")
         name = RESOURCE_OF_EVENT[event.type]

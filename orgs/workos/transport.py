@@ -9,6 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -24,10 +25,6 @@ from orgs.workos.parsing import Json
 
 #: A hundred events whose names are as long as a hundred thousand pages fit; a flood does not.
 MAX_ANSWER_BYTES = 256 * 1024 * 1024
-
-#: What WorkOS may say of an expired cursor, an unknown id or a bad value. Other 4xx (408, 409, 425)
-#: are about the moment, not about what was asked.
-_REFUSALS = (400, 404, 410, 414, 422)
 
 #: Seconds between tries after a 429 without Retry-After: 1, doubling, and at most so many.
 _LONGEST_BACK_OFF = 60.0
@@ -56,18 +53,22 @@ def request(
     params: Json | None = None,
     body: Json | None = None,
 ) -> Answer:
-    """Ask WorkOS once; after a 429 again, if ``patience`` (seconds) suffices for the pause."""
+    """Ask WorkOS once; after a 429 again, if ``patience`` (seconds) suffices for the pause.
+
+    Parameters that are None are not sent.
+    """
     deadline, back_off = time.monotonic() + patience, 1.0
+    params = {name: value for name, value in (params or {}).items() if value is not None}
     while True:
         client = _client()
         pacing.wait_for_turn(share, deadline=deadline)
         options: RequestOptions = {"timeout": sync_settings().request_timeout}
         try:
-            for part in (*path, *(params or {}).values()):
+            for part in (*path, *params.values()):
                 if len(str(part).encode(errors="replace")) > _LONGEST_PART:
                     raise ValueError("it is too long")
             answer = client.request_raw(
-                method, path, params=params, body=body, request_options=options
+                method, path, params=params or None, body=body, request_options=options
             )
             return answer if isinstance(answer, Answer) else Answer()
         except ValueError as error:
@@ -87,7 +88,7 @@ def request(
 # The client ---------------------------------------------------------------------------------
 
 _lock = threading.Lock()
-_kept: dict[tuple[str, str], tuple[WorkOSClient, httpx2.Client]] = {}
+_kept: dict[tuple[str, str], tuple[WorkOSClient, "_Backend"]] = {}
 _verified: set[tuple[str, str]] = set()
 
 
@@ -112,8 +113,7 @@ def is_verified() -> bool:
 
 
 def _place() -> tuple[str, str]:
-    current = sync_settings()
-    return str(current.api_key), current.base_url
+    return str(sync_settings().api_key), sync_settings().base_url
 
 
 def _after_fork() -> None:
@@ -140,29 +140,10 @@ def _client() -> WorkOSClient:
     # Threads that come first together must not build a client each, and leave one's sockets open.
     with _lock:
         if (key, url) not in _kept:
-            http = _http_client()
-            client = WorkOSClient(
-                api_key=key,
-                base_url=url,
-                request_timeout=60,
-                http_client=_Backend(http),
-            )
-            _kept[key, url] = client, http
+            http = _Backend()
+            made = WorkOSClient(api_key=key, base_url=url, request_timeout=60, http_client=http)
+            _kept[key, url] = made, http
         return _kept[key, url][0]
-
-
-def _http_client() -> httpx2.Client:
-    try:
-        return httpx2.Client(follow_redirects=True)
-    except Exception as error:  # noqa: BLE001 - it reads the environment, and raises what it will
-        names = _set_variables(_FILES if isinstance(error, OSError) else _PROXIES)
-        named = getattr(error, "filename", None)
-        names = [name for name in names if os.environ[name] == named] or names
-        what = " and ".join(names) or "the proxies of this machine"
-        remedy = "install the package socksio" if isinstance(error, ImportError) else "correct it"
-        raise errors.Misconfigured(
-            f"no HTTP client can be built with {what}: {remedy}, or unset it"
-        ) from None
 
 
 def _set_variables(names: Sequence[str]) -> list[str]:
@@ -186,25 +167,25 @@ class _Backend:
     """A ``workos.HTTPBackend`` that bounds the answer and raises our errors, which the SDK neither
     retries nor changes."""
 
-    def __init__(self, http: httpx2.Client) -> None:
-        self._http = http
+    def __init__(self) -> None:
+        try:
+            self._http = httpx2.Client(follow_redirects=True)
+        except Exception as error:  # noqa: BLE001 - it reads the environment, raises what it will
+            names = _set_variables(_FILES if isinstance(error, OSError) else _PROXIES)
+            named = getattr(error, "filename", None)
+            names = [name for name in names if os.environ[name] == named] or names
+            what = " and ".join(names) or "the proxies of this machine"
+            is_socks = isinstance(error, ImportError)
+            remedy = "install the package socksio" if is_socks else "correct it"
+            message = f"no HTTP client can be built with {what}: {remedy}, or unset it"
+            raise errors.Misconfigured(message) from None
 
-    def request(
-        self,
-        method: str,
-        url: str,
-        *,
-        headers: dict[str, str],
-        content: bytes | None,
-        timeout: float,
-    ) -> HTTPResponse:
+    def request(self, method: str, url: str, *, timeout: float, **sent: Any) -> HTTPResponse:
         # The client's time-out is for each piece of the body: one that comes byte by byte would
         # keep a worker for as long as it likes.
         deadline, body = time.monotonic() + timeout, bytearray()
         try:
-            with self._http.stream(
-                method, url, headers=headers, content=content, timeout=timeout
-            ) as response:
+            with self._http.stream(method, url, timeout=timeout, **sent) as response:
                 for piece in response.iter_bytes():
                     body += piece
                     if time.monotonic() > deadline or len(body) > MAX_ANSWER_BYTES:
@@ -227,12 +208,10 @@ class _Backend:
 
 
 def _error_of(answer: HTTPResponse) -> errors.WorkOSError:
-    status = answer.status_code
-    try:
+    status, fields = answer.status_code, Answer()
+    with suppress(ValueError):
         parsed = answer.json()
-    except ValueError:
-        parsed = None
-    fields: Json = parsed if isinstance(parsed, dict) else {}
+        fields = parsed if isinstance(parsed, Answer) else fields
     code = fields.get("code")
     said = (fields.get(key) for key in ("message", "error_description", "error"))
     text = next(filter(None, said), httpx2.codes.get_reason_phrase(status))
@@ -243,7 +222,9 @@ def _error_of(answer: HTTPResponse) -> errors.WorkOSError:
         return errors.Unauthorized(f"WorkOS refused the API key: {message}")
     if status == 404 and not _is_workos_own(fields):
         return errors.BrokenAnswer(f"a 404 that is not WorkOS's own: {message}")
-    if status in _REFUSALS:
+    # What WorkOS may say of an expired cursor, an unknown id or a bad value. Other 4xx (408, 409,
+    # 425) are about the moment, not about what was asked.
+    if status in (400, 404, 410, 414, 422):
         kind = errors.NotFound if status == 404 else errors.Refused
         return kind(message, code=code if isinstance(code, str) else None)
     return errors.Unavailable(f"WorkOS does not answer: {message}")
@@ -262,7 +243,7 @@ def _is_workos_own(error: Json) -> bool:
     """
     code, message = error.get("code", "none"), str(error.get("message"))
     is_of_a_route = message.startswith(("Cannot ", "no Route "))
-    return bool(error) and isinstance(code, str) and code != "" and not is_of_a_route
+    return bool(error and code) and isinstance(code, str) and not is_of_a_route
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

@@ -82,7 +82,7 @@ def test_organizations_are_those_that_exist_and_those_that_were_deleted() -> Non
         {"event": "organization.deleted", "data": body(2, "Globex Corp", "gram-2")},
     ]
 
-    assert remotes([body(1, "Acme Inc.", "gram-1")], events) == [
+    assert list(remotes([body(1, "Acme Inc.", "gram-1")], events)) == [
         Remote("org_1", "Acme Inc.", "gram-1", None),
         Remote("org_2", "Globex Corp", "gram-2", "gram-2", deleted=True),
     ]

@@ -310,7 +310,7 @@ def test_a_client_that_cant_be_built_is_a_configuration_error_that_names_the_var
 
 
 def test_the_certificate_of_who_answers_is_checked() -> None:
-    http: Any = transport._http_client()
+    http: Any = transport._Backend()._http
 
     context = http._transport._pool._ssl_context
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from gram_sync.processes import Child, ChildFailed, Children, Stopped, TooSlow
+from gram_sync.processes import Child, ChildFailed, Children, Stopped
 
 SLEEPS = "import time; time.sleep(100)"
 IGNORES_SIGTERM = """
@@ -74,9 +74,9 @@ def test_the_last_one_started_stops_first() -> None:
     ended = []
 
     with Children() as children:
-        children.at_the_end(lambda: ended.append(first.process.returncode))
+        children.callback(lambda: ended.append(first.process.returncode))
         first = children.start("The first", python(SLEEPS))
-        children.at_the_end(lambda: ended.append(first.process.returncode))
+        children.callback(lambda: ended.append(first.process.returncode))
         second = children.start("The second", python(SLEEPS))
 
     assert ended == [None, -signal.SIGTERM]
@@ -132,7 +132,7 @@ def test_another_ctrl_c_ends_patience_at_once(log: Path) -> None:
     with pytest.raises(Stopped), Children() as children:
         child = children.start("A child", python(IGNORES_SIGTERM), log=log, patience=1_000)
         first_line(children, child)
-        children.at_the_end(lambda: os.kill(os.getpid(), signal.SIGINT))
+        children.callback(lambda: os.kill(os.getpid(), signal.SIGINT))
         os.kill(os.getpid(), signal.SIGINT)
         children.wait()
 
@@ -140,7 +140,7 @@ def test_another_ctrl_c_ends_patience_at_once(log: Path) -> None:
 
 
 def test_what_does_not_happen_in_time_is_said(log: Path) -> None:
-    with pytest.raises(TooSlow) as slow, Children() as children:
+    with pytest.raises(ChildFailed) as slow, Children() as children:
         child = children.start("The child", python(SLEEPS), log=log)
         children.wait_until(lambda: False, "answered", of=child, seconds=0.1)
 
