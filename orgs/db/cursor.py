@@ -12,7 +12,13 @@ from django.db import OperationalError, connection
 
 from orgs.db import sql_cursor as sql
 from orgs.db.errors import CursorSkipped, is_passing
-from orgs.db.transactions import Statement, bounded_transaction, execute_alone, execute_together
+from orgs.db.transactions import (
+    Rows,
+    Statement,
+    bounded_transaction,
+    execute_alone,
+    execute_together,
+)
 from orgs.domain.figures import kept
 from orgs.domain.report import Change
 from orgs.domain.types import Position
@@ -30,20 +36,20 @@ class CursorState:
     position: Position
     drained_at: datetime | None
     now: datetime
+    failing_since: datetime | None = None
+    """When the first of the reads failed that have failed since the last good one."""
     types: tuple[str, ...] | None = None
     """The types of events that are read with this position; None: not decided yet."""
     covered: frozenset[str] = frozenset()
     """Resources that were listed in full since all of their types are read."""
+    followed: tuple[str | None, str | None] = (None, None)
+    """``types`` and ``covered`` as they are stored, for the compare-and-set."""
     refused: Mapping[str, str] = field(default_factory=dict)
     """Types of events that WorkOS refuses, and since when."""
     progress: Mapping[str, str] = field(default_factory=dict)
     """Resource to the scope after which its lists go on."""
     listed: Mapping[str, str] = field(default_factory=dict)
     """Resource to when it was last listed in full, in ISO 8601."""
-    followed: tuple[str | None, str | None] = (None, None)
-    """``types`` and ``covered`` as they are stored, for the compare-and-set."""
-    failing_since: datetime | None = None
-    """When the first of the reads failed that have failed since the last good one."""
 
     def listed_at(self, resource: str) -> datetime | None:
         """Return when a resource was last listed in full; None too for what is no such time."""
@@ -80,31 +86,21 @@ def read_cursor() -> CursorState:
 def _find_state() -> CursorState | None:
     if connection.in_atomic_block:
         # Its caller has bounded it, or it is a dry run, which waits for no row.
-        (rows,) = execute_together([Statement(sql.CURSOR_STATE, [])])
-    else:
-        rows = execute_alone(sql.CURSOR_STATE, [])
-    for (
-        last_event_id,
-        last_event_at,
-        drained_at,
-        now,
-        failing_since,
-        types,
-        covered,
-        *objects,
-    ) in rows:
-        refused, progress, listed = map(strings_by_name, objects)
+        return _state(*execute_together([Statement(sql.CURSOR_STATE, [])]))
+    return _state(execute_alone(sql.CURSOR_STATE, []))
+
+
+def _state(rows: Rows) -> CursorState | None:
+    for event_id, event_at, drained_at, now, failing_since, types, covered, *objects in rows:
         return CursorState(
-            Position(last_event_id, last_event_at),
+            Position(event_id, event_at),
             drained_at,
             now,
-            types=strings(types),
-            covered=frozenset(strings(covered) or ()),
-            refused=refused,
-            progress=progress,
-            listed=listed,
-            followed=(types, covered),
-            failing_since=failing_since,
+            failing_since,
+            strings(types),
+            frozenset(strings(covered) or ()),
+            (types, covered),
+            *map(strings_by_name, objects),
         )
     return None
 
@@ -117,15 +113,7 @@ def database_now() -> datetime:
     return now
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """What the compare-and-set compares: the position, and the types read with it."""
-
-    position: Position
-    types: tuple[str, ...] | None
-
-
-def cursor_locked() -> AbstractContextManager[Place]:
+def cursor_locked() -> AbstractContextManager[CursorState]:
     """Open a bounded transaction that begins by locking the row; yield where the stream stands.
 
     Raises ``CursorLocked``.
@@ -133,13 +121,13 @@ def cursor_locked() -> AbstractContextManager[Place]:
     return _transaction_with(sql.LOCK_CURSOR)
 
 
-def cursor_shared() -> AbstractContextManager[Place]:
+def cursor_shared() -> AbstractContextManager[CursorState]:
     """Open one as ``cursor_locked``, which others may share: only the stream does not go on."""
     return _transaction_with(sql.SHARE_CURSOR)
 
 
 @contextmanager
-def _transaction_with(lock: str) -> Iterator[Place]:
+def _transaction_with(lock: str) -> Iterator[CursorState]:
     locking = Statement(lock, [])
     with ExitStack() as stack:
         try:
@@ -150,10 +138,9 @@ def _transaction_with(lock: str) -> Iterator[Place]:
             if not is_passing(error):
                 raise
             raise CursorLocked("another program holds the lock of the cursor") from error.__cause__
-        if not found:
+        if (state := _state(found)) is None:
             raise CursorSkipped("the cursor has no row: a trigger or a policy left it out")
-        ((last_event_id, last_event_at, types),) = found
-        yield Place(Position(last_event_id, last_event_at), strings(types))
+        yield state
 
 
 def move_cursor(position: Position, *, read_began: float | None) -> Statement:
@@ -166,10 +153,7 @@ def move_cursor(position: Position, *, read_began: float | None) -> Statement:
 
 
 def follow(
-    before: CursorState,
-    types: Sequence[str],
-    covered: Collection[str],
-    refused: Mapping[str, str],
+    before: CursorState, types: Sequence[str], covered: Collection[str], refused: Mapping[str, str]
 ) -> bool:
     """Set which types of events are read; return False if that has changed since ``before``.
 

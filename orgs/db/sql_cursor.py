@@ -13,15 +13,10 @@ SELECT last_event_id, {readable("last_event_at")}, {readable("drained_at")}, clo
 FROM workos_sync_cursor WHERE stream = 'organizations'
 """  # noqa: S608 - all of it is here
 
-_PLACE = f"""
-SELECT last_event_id, {readable("last_event_at")}, event_types FROM workos_sync_cursor
-WHERE stream = 'organizations'
-"""  # noqa: S608 - same
-
-LOCK_CURSOR = f"{_PLACE} FOR NO KEY UPDATE"
+LOCK_CURSOR = f"{CURSOR_STATE} FOR NO KEY UPDATE"
 
 #: Several may hold it, and the stream does not go on meanwhile.
-SHARE_CURSOR = f"{_PLACE} FOR SHARE"
+SHARE_CURSOR = f"{CURSOR_STATE} FOR SHARE"
 
 _NO_FAILURE = "failures = 0, failing_since = NULL, last_trouble = '', last_error = ''"
 

@@ -8,7 +8,7 @@ database.
 import logging
 import random
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -98,10 +98,9 @@ def push_due(
     push.forget_unlinked()
     with ThreadPoolExecutor(_THREADS) as threads:
         while not (push.error or push.report.is_cut_short):
-            due, claims = push.claim()
-            if not due:
+            if (requests := push.claim()) is None:
                 break
-            push.record(threads.map(push.offer, claims))
+            push.record([*threads.map(push.offer, requests)])
     push.report.failed += len(push.refused)
     push.report.refused = tuple(f"{id_}: {why}" for id_, why in sorted(push.refused.items()))
     return push.report
@@ -126,32 +125,31 @@ def retry_delay(attempts: int) -> float:
     return longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
 
 
-@dataclass(frozen=True, slots=True)
-class _Claim:
+@dataclass(slots=True, eq=False)
+class _Request:
+    """A request that was claimed, and WorkOS's answer; none if there was no time to ask."""
+
     organization_id: str
     workos_id: str
     requested_at: str
     requests: int
     attempts: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """WorkOS confirmed if there is no error; a conflict if there is an error, but no delay."""
-
-    claim: _Claim
+    is_confirmed: bool = False
     error: str | None = None
     delay: float | None = None
     is_missing: bool = False
-    is_untried: bool = False
 
     @property
     def is_conflict(self) -> bool:
+        """An error that no later attempt ends."""
         return self.error is not None and self.delay is None
 
-    @property
-    def is_confirmed(self) -> bool:
-        return self.error is None and not self.is_untried
+    def postpone(self, error: workos.WorkOSError) -> None:
+        """Have it tried again, after a pause."""
+        self.error = str(error)
+        self.delay = max(retry_delay(self.attempts), error.retry_after or 0.0)
+        if isinstance(error, workos.NotFound):
+            self.error, self.is_missing = f"{error}; waits for the deletion to be read", True
 
 
 @dataclass(slots=True)
@@ -182,59 +180,61 @@ class _Push:
         _, refused = together_or_alone(unlinked, forget, lambda: forget(self.only))
         self._refuse(refused)
 
-    def claim(self) -> tuple[list[str], list[_Claim]]:
-        """Claim the next requests; return which were due, and the claims.
+    def claim(self) -> list[_Request] | None:
+        """Claim the next requests, and return them; None if none was due.
 
         PostgreSQL may refuse to claim some: they are noted, and not due again in this push.
         """
         seconds = _ROUNDS_OF_CALLS * sync_settings().request_timeout
 
-        def claim(ids: Sequence[str] | None) -> list[_Claim]:
+        def claim(ids: Sequence[str] | None) -> list[_Request]:
             values = [self.due_at, [*self.refused], ids, ids, _BATCH_SIZE, seconds]
             with bounded_transaction(Statement(sql_outbox.CLAIM_WRITE_BACKS, values)) as (found,):
                 _require_none([row for row in found if row[2] is None])
-            return [_Claim(*row) for row in found]
+            return [_Request(*row) for row in found]
 
         is_due = {"next_attempt_at__lte": self.due_at, "organization__workos_id__isnull": False}
         due = self._candidates(**is_due)
-        claims, refused = together_or_alone(due, claim, lambda: claim(self.only))
+        requests, refused = together_or_alone(due, claim, lambda: claim(self.only))
         self._refuse(refused)
-        return [*refused, *(claim.organization_id for claim in claims)], claims
+        return requests if requests or refused else None
 
-    def offer(self, claim: _Claim) -> _Answer:
+    def offer(self, request: _Request) -> _Request:
         """Have WorkOS show the id. Runs in a thread that never touches the database."""
         if self.error is not None:
-            return _postponed(claim, self.error)
-        if time.monotonic() >= self.deadline:
-            return _Answer(claim, is_untried=True)
-        try:
-            workos.offer_external_id(claim.workos_id, claim.organization_id, patience=self.patience)
-        except workos.ExternalIdConflict as conflict:
-            return _Answer(claim, str(conflict))
-        except workos.WorkOSError as error:
-            if isinstance(error, _SAME_FOR_ALL):
-                self.error = error
-            return _postponed(claim, error)
-        return _Answer(claim)
+            request.postpone(self.error)
+        elif time.monotonic() < self.deadline:
+            id_, workos_id = request.organization_id, request.workos_id
+            try:
+                workos.offer_external_id(workos_id, id_, patience=self.patience)
+                request.is_confirmed = True
+            except workos.ExternalIdConflict as conflict:
+                request.error = str(conflict)
+            except workos.WorkOSError as error:
+                if isinstance(error, _SAME_FOR_ALL):
+                    self.error = error
+                request.postpone(error)
+        return request
 
-    def record(self, answers: Iterable[_Answer]) -> None:
+    def record(self, requests: list[_Request]) -> None:
         """Write what WorkOS answered, and count it."""
         # In id order, as every process locks rows.
-        ordered = sorted(answers, key=lambda answer: answer.claim.organization_id)
-        new, refused = together_or_alone(ordered, _write_unlocked, lambda: _write(ordered))
+        requests.sort(key=lambda request: request.organization_id)
+        new, refused = together_or_alone(requests, _write_unlocked, lambda: _write(requests))
         # Their claim runs out, and they are tried again. Until then nothing else says their error.
-        for answer, why in refused.items():
-            said = f"{one_line(answer.error)}; {why}" if answer.error else why
-            self._refuse({answer.claim.organization_id: said})
-        recorded = [answer for answer in ordered if answer not in refused]
-        conflicts = [answer for answer in recorded if answer.is_conflict]
-        failed = [answer for answer in recorded if answer.error and not answer.is_conflict]
-        self.report.pushed += sum(answer.is_confirmed for answer in recorded)
+        for request, why in refused.items():
+            said = f"{one_line(request.error)}; {why}" if request.error else why
+            self._refuse({request.organization_id: said})
+        recorded = [request for request in requests if request not in refused]
+        conflicts = [request for request in recorded if request.is_conflict]
+        failed = [request for request in recorded if request.delay is not None]
+        self.report.pushed += sum(request.is_confirmed for request in recorded)
         self.report.failed += len(failed)
         self.report.conflicts += len(conflicts)
-        is_too_late = not ordered and time.monotonic() >= self.deadline
-        self.report.is_cut_short |= is_too_late or any(answer.is_untried for answer in ordered)
-        _log([answer for answer in conflicts if answer.claim.workos_id in new], failed)
+        is_too_late = not requests and time.monotonic() >= self.deadline
+        are_untried = any(not (one.is_confirmed or one.error) for one in requests)
+        self.report.is_cut_short |= is_too_late or are_untried
+        _log([request for request in conflicts if request.workos_id in new], failed)
 
     def _candidates(self, **conditions: Any) -> Iterator[str]:
         """Find the next requests, which PostgreSQL has refused to write together: one is why."""
@@ -252,14 +252,6 @@ class _Push:
         self.refused |= reasons
 
 
-def _postponed(claim: _Claim, error: workos.WorkOSError) -> _Answer:
-    delay = max(retry_delay(claim.attempts), error.retry_after or 0.0)
-    if isinstance(error, workos.NotFound):
-        said = f"{error}; waits for the deletion to be read"
-        return _Answer(claim, said, delay, is_missing=True)
-    return _Answer(claim, str(error), delay)
-
-
 def _require_none(left_out: Sequence[object]) -> None:
     if left_out:
         raise WriteSkipped("a trigger or a policy leaves it as it is")
@@ -268,49 +260,49 @@ def _require_none(left_out: Sequence[object]) -> None:
 # Answers ------------------------------------------------------------------------------------
 
 
-def _write(answers: list[_Answer]) -> list[str]:
+def _write(requests: list[_Request]) -> list[str]:
     """Write the answers; return the WorkOS ids of conflicts that are new."""
     try:
         with bounded_transaction():
-            return _execute_writes(answers)
+            return _execute_writes(requests)
     except DatabaseError as error:
         if not is_passing(error):
             raise
-    return _write_unlocked(answers)
+    return _write_unlocked(requests)
 
 
-def _write_unlocked(answers: Sequence[_Answer]) -> list[str]:
+def _write_unlocked(requests: Sequence[_Request]) -> list[str]:
     """Without those that another program has locked: their claims run out by themselves."""
-    ids = [answer.claim.organization_id for answer in answers]
+    ids = [request.organization_id for request in requests]
     with bounded_transaction(Statement(sql_outbox.LOCK_FREE_WRITE_BACKS, [ids])) as (found,):
         free = {id_ for (id_,) in found}
-        new = _execute_writes([a for a in answers if a.claim.organization_id in free])
+        new = _execute_writes([one for one in requests if one.organization_id in free])
     for id_ in map(one_line, (id_ for id_ in ids if id_ not in free)):
         # And then WorkOS is asked again.
         logger.warning("the write-back of %s is locked by another program, or deleted", id_)
     return new
 
 
-def _execute_writes(answers: list[_Answer]) -> list[str]:
-    failed = [answer for answer in answers if answer.error is not None]
-    missing = [answer for answer in failed if answer.is_missing]
-    confirmed = [answer for answer in answers if answer.is_confirmed]
+def _execute_writes(requests: list[_Request]) -> list[str]:
+    confirmed = [request for request in requests if request.is_confirmed]
     # Of those that are confirmed, what is still there was requested again meanwhile.
-    returned = [answer for answer in answers if answer.error is None]
+    returned = [request for request in requests if request.error is None]
+    failed = [request for request in requests if request.error is not None]
+    missing = [request for request in failed if request.is_missing]
     kind = ConflictKind.WRITE_BACK_REFUSED
     conflicts = [
-        Conflict(answer.claim.workos_id, answer.claim.organization_id, kind, answer.error or "")
-        for answer in failed
-        if answer.is_conflict
+        Conflict(request.workos_id, request.organization_id, kind, request.error or "")
+        for request in failed
+        if request.is_conflict
     ]
-    delays_and_errors = [[answer.delay for answer in failed], [answer.error for answer in failed]]
+    delays_and_errors = [[one.delay for one in failed], [one.error for one in failed]]
     statements = [
-        Statement(sql_outbox.CONFIRM_WRITE_BACKS, _requests(confirmed)),
-        Statement(sql_outbox.KEPT_WRITE_BACKS, _requests(confirmed)),
-        Statement(sql.REMOVE_CONFLICTS, [[answer.claim.workos_id for answer in confirmed]]),
-        Statement(sql_outbox.RETURN_WRITE_BACKS, _requests(returned)[:2]),
-        Statement(sql_outbox.POSTPONE_WRITE_BACKS, [*_requests(failed), *delays_and_errors]),
-        Statement(sql_outbox.FORGET_DELETED_WRITE_BACKS, _requests(missing)),
+        Statement(sql_outbox.CONFIRM_WRITE_BACKS, _columns(confirmed)),
+        Statement(sql_outbox.KEPT_WRITE_BACKS, _columns(confirmed)),
+        Statement(sql.REMOVE_CONFLICTS, [[request.workos_id for request in confirmed]]),
+        Statement(sql_outbox.RETURN_WRITE_BACKS, _columns(returned)[:2]),
+        Statement(sql_outbox.POSTPONE_WRITE_BACKS, [*_columns(failed), *delays_and_errors]),
+        Statement(sql_outbox.FORGET_DELETED_WRITE_BACKS, _columns(missing)),
     ]
     if conflicts:
         statements.append(rows.store_conflicts(conflicts))
@@ -319,27 +311,23 @@ def _execute_writes(answers: list[_Answer]) -> list[str]:
     return [*rows.new_among(conflicts, last)] if conflicts else []
 
 
-def _log(conflicts: list[_Answer], failures: list[_Answer]) -> None:
-    for answer in conflicts:
-        about = answer.claim.workos_id
-        logger.warning(
-            "the external_id of %s waits for a person: %s",
-            one_line(about),
-            one_line(answer.error),
-            extra={"organization": about, "outcome": Outcome.CONFLICT},
-        )
-    if failures:
+def _columns(requests: list[_Request]) -> list[list[Any]]:
+    names = ("organization_id", "requested_at", "requests")
+    return [[getattr(request, name) for request in requests] for name in names]
+
+
+def _log(conflicts: list[_Request], failed: list[_Request]) -> None:
+    for request in conflicts:
+        about = {"organization": request.workos_id, "outcome": Outcome.CONFLICT}
+        said = one_line(request.workos_id), one_line(request.error)
+        logger.warning("the external_id of %s waits for a person: %s", *said, extra=about)
+    if failed:
         # WorkOS being down fails them all: one line a batch, each row has its own error.
-        about = failures[0].claim.workos_id
+        first = failed[0]
         logger.warning(
             "%d write-backs failed and are tried again later; the first, %s: %s",
-            len(failures),
-            one_line(about),
-            one_line(failures[0].error),
-            extra={"organization": about},
+            len(failed),
+            one_line(first.workos_id),
+            one_line(first.error),
+            extra={"organization": first.workos_id},
         )
-
-
-def _requests(answers: Sequence[_Answer]) -> list[list[Any]]:
-    columns = ("organization_id", "requested_at", "requests")
-    return [[getattr(answer.claim, column) for answer in answers] for column in columns]

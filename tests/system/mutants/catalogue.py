@@ -33,8 +33,8 @@ MUTANTS: Final = (
     Mutant(
         "the cursor is not locked",
         "orgs/db/sql_cursor.py",
-        'LOCK_CURSOR = f"{_PLACE} FOR NO KEY UPDATE"',
-        'LOCK_CURSOR = f"{_PLACE}"',
+        'LOCK_CURSOR = f"{CURSOR_STATE} FOR NO KEY UPDATE"',
+        'LOCK_CURSOR = f"{CURSOR_STATE}"',
         _APPLY,
     ),
     Mutant(
