@@ -169,7 +169,7 @@ def follow(
 
 def note_listed(resource: str) -> None:
     """Note that a resource was listed now."""
-    execute_alone(sql.NOTE_LISTED, [resource])
+    execute_alone(sql.NOTE_LISTED, [resource, resource])
 
 
 def note_progress(resource: str, scope: str | None) -> None:

@@ -67,20 +67,15 @@ WHERE stream = 'organizations' AND event_types IS NOT DISTINCT FROM %s::jsonb
 RETURNING true
 """
 
-NOTE_LISTED = """
+#: Sets a key of a JSON object, or removes it if the value is NULL.
+_SET_KEY = """
 UPDATE workos_sync_cursor
-SET listed_at = CASE jsonb_typeof(listed_at) WHEN 'object' THEN listed_at ELSE '{}' END
-    || jsonb_build_object(%s::text, clock_timestamp())
+SET {column} = CASE jsonb_typeof({column}) WHEN 'object' THEN {column} ELSE '{{}}' END
+    - %s::text || jsonb_strip_nulls(jsonb_build_object(%s::text, {value}))
 WHERE stream = 'organizations'
 """
-
-#: A scope of NULL: there is nothing to go on with.
-NOTE_PROGRESS = """
-UPDATE workos_sync_cursor
-SET progress = CASE jsonb_typeof(progress) WHEN 'object' THEN progress ELSE '{}' END
-    - %s::text || jsonb_strip_nulls(jsonb_build_object(%s::text, %s::text))
-WHERE stream = 'organizations'
-"""
+NOTE_LISTED = _SET_KEY.format(column="listed_at", value="clock_timestamp()")
+NOTE_PROGRESS = _SET_KEY.format(column="progress", value="%s::text")
 
 #: A time ahead of the database's clock, left behind by a clock that was wrong.
 RESET_FUTURE_DRAIN = """
