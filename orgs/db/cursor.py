@@ -179,8 +179,9 @@ def note_progress(resource: str, scope: str | None) -> None:
 
 def note_drained(position: Position, *, read_began: float) -> None:
     """Note that a read found nothing after ``position``, if the cursor still stands there."""
-    age = time.monotonic() - read_began
-    execute_alone(sql.NOTE_DRAINED, [age, position.last_event_id, position.last_event_at])
+    with cursor_locked() as state:
+        if state.position == position:
+            execute_together([move_cursor(position, read_began=read_began)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,8 +205,11 @@ def replace_lost(
 
     Returns that time; None if the cursor has moved on meanwhile.
     """
-    values = [began_at, workos_date, overlap, began_at, lost.last_event_id, lost.last_event_at]
-    rows = execute_alone(sql.REPLACE_LOST, values)
+    values = [began_at, workos_date, overlap, began_at]
+    with cursor_locked() as state:
+        if state.position != lost:
+            return None
+        (rows,) = execute_together([Statement(sql.REPLACE_LOST, values)])
     return rows[0][0] if rows else None
 
 

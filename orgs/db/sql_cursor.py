@@ -20,21 +20,14 @@ SHARE_CURSOR = f"{CURSOR_STATE} FOR SHARE"
 
 _NO_FAILURE = "failures = 0, failing_since = NULL, last_trouble = '', last_error = ''"
 
-#: The parameter is how many seconds ago the read began that reached the end; NULL: it did not.
-_DRAINED = "drained_at = coalesce(clock_timestamp() - make_interval(secs => %s), drained_at)"
-
-#: The cursor still stands where the read began.
-_STILL_THERE = f"""stream = 'organizations' AND last_event_id IS NOT DISTINCT FROM %s
-    AND {readable("last_event_at")} IS NOT DISTINCT FROM %s"""
-
+#: The third parameter is how many seconds ago the read began that reached the end; NULL: it did
+#: not, and ``drained_at`` stays.
 MOVE_CURSOR = f"""
-UPDATE workos_sync_cursor SET last_event_id = %s, last_event_at = %s, {_NO_FAILURE}, {_DRAINED}
+UPDATE workos_sync_cursor
+SET last_event_id = %s, last_event_at = %s, {_NO_FAILURE},
+    drained_at = coalesce(clock_timestamp() - make_interval(secs => %s), drained_at)
 WHERE stream = 'organizations'
 RETURNING true
-"""  # noqa: S608 - same
-
-NOTE_DRAINED = f"""
-UPDATE workos_sync_cursor SET {_NO_FAILURE}, {_DRAINED} WHERE {_STILL_THERE}
 """  # noqa: S608 - same
 
 NOTE_FAILURE = """
@@ -54,7 +47,7 @@ REPLACE_LOST = f"""
 UPDATE workos_sync_cursor SET {_NO_FAILURE}, last_event_id = NULL,
     last_event_at = least(%s::timestamptz, %s::timestamptz) - make_interval(secs => %s),
     drained_at = %s
-WHERE {_STILL_THERE}
+WHERE stream = 'organizations'
 RETURNING last_event_at
 """  # noqa: S608 - same
 

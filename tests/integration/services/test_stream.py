@@ -600,14 +600,15 @@ def test_a_replay_applies_again_and_moves_nothing(workos: FakeWorkOS, drained: P
     [
         pytest.param("last", 0, id="the last event"),
         pytest.param(NOON, 2, id="before all"),
-        pytest.param(from_now(minutes=-5), 1, id="a time in between"),
+        pytest.param("in between", 1, id="a time in between"),
     ],
 )
 def test_a_replay_takes_any_place_that_is_listed(
     workos: FakeWorkOS, drained: Position, since: str | datetime, found: int
 ) -> None:
-    at_event = isinstance(since, str)
-    start = Position(drained.last_event_id) if at_event else Position(None, since)  # type: ignore[arg-type]
+    # Not when the tests are collected: the whole suite takes longer than five minutes.
+    at = since if isinstance(since, datetime) else from_now(minutes=-5)
+    start = Position(drained.last_event_id) if since == "last" else Position(None, at)
 
     assert read(replay(start)) == found
 

@@ -116,9 +116,9 @@ MUTANTS: Final = (
     ),
     Mutant(
         "a lost cursor that has moved on is moved back",
-        "orgs/db/sql_cursor.py",
-        "drained_at = %s\nWHERE {_STILL_THERE}\n",
-        "drained_at = %s\nWHERE stream = 'organizations' AND coalesce(%s, %s::text, '') IS NOT NULL\n",
+        "orgs/db/cursor.py",
+        "        if state.position != lost:\n            return None\n",
+        "",
         _RECONCILE,
     ),
     Mutant(
