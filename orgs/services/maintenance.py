@@ -83,12 +83,12 @@ def write_in_batches(
 
 
 def _write_alone(keys: list[Any], write: Callable[[list[Any]], int], written: Written) -> None:
-    # Not in their order: refused rows that are neighbours must not look as if all were refused.
-    shuffled = random.sample(keys, len(keys))
     in_a_row = 0
-    for number, key in enumerate(shuffled, 1):
+    # Not in their order: refused rows that are neighbours must not look as if all were refused.
+    for number, key in enumerate(random.sample(keys, len(keys)), 1):
         try:
             written.count += write([key])
+            in_a_row = 0
         except DatabaseError as error:
             in_a_row += 1
             is_last = in_a_row == REFUSED_IN_A_ROW
@@ -98,8 +98,6 @@ def _write_alone(keys: list[Any], write: Callable[[list[Any]], int], written: Wr
             if is_last:
                 written.left += len(keys) - number
                 return
-        else:
-            in_a_row = 0
 
 
 def is_environment(error: Error) -> bool:
@@ -149,17 +147,14 @@ SLACK = timedelta(hours=2)
 _COLUMNS = {**dict.fromkeys(("args", "kwargs", "hook", "cluster", "cron")), "repeats": -1}
 _EVERY_MINUTE = {**_COLUMNS, "schedule_type": Schedule.MINUTES, "minutes": 1}
 _DAILY = {**_COLUMNS, "schedule_type": Schedule.DAILY, "minutes": None}
+_LONG = {"kwargs": repr({"q_options": {"timeout": RECONCILE_TIMEOUT}})}
 
 #: By name. Arguments are Python literals: a row whose arguments don't parse blocks all schedules.
 SCHEDULES: Final[dict[str, dict[str, Any]]] = {
     "workos: sync events": {**_EVERY_MINUTE, "func": SYNC_EVENTS},
     "workos: push external ids": {**_EVERY_MINUTE, "func": PUSH_EXTERNAL_IDS},
     "workos: prune": {**_DAILY, "func": PRUNE},
-    "workos: reconcile": {
-        **_DAILY,
-        "func": RECONCILE,
-        "kwargs": repr({"q_options": {"timeout": RECONCILE_TIMEOUT}}),
-    },
+    "workos: reconcile": {**_DAILY, **_LONG, "func": RECONCILE},
 }
 
 

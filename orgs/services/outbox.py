@@ -21,13 +21,7 @@ from orgs.conf import sync_settings
 from orgs.db import rows, sql, sql_outbox
 from orgs.db.cursor import database_now
 from orgs.db.errors import WriteSkipped, is_passing
-from orgs.db.transactions import (
-    Statement,
-    bounded_transaction,
-    execute_alone,
-    execute_together,
-    read_only_transaction,
-)
+from orgs.db.transactions import Statement, bounded_transaction, execute_alone, execute_together
 from orgs.domain.naming import one_line
 from orgs.domain.types import Conflict, ConflictKind, Outcome
 from orgs.models import ExternalIdWriteBack
@@ -242,7 +236,7 @@ class _Push:
         if self.only is not None:
             pending = pending.filter(pk__in=self.only)
         ids = pending.order_by("next_attempt_at").values_list("pk", flat=True)
-        with read_only_transaction():
+        with bounded_transaction():
             found = list(ids[:_BATCH_SIZE])
         yield from found
 

@@ -252,8 +252,7 @@ def drain_and_wait() -> DrainReport:
         # or finds the lease.
         clear_enqueued()
         coverage.prepare_to_read()
-        lease = Lease.DRAIN.acquire(seconds)
-        if lease is None:
+        if (lease := Lease.DRAIN.acquire(seconds)) is None:
             _attempt(report, deadline)
         else:
             _wait(lease, report, deadline)
