@@ -5,12 +5,13 @@ Nothing else is promised to other code, beside ``orgs.models``, ``orgs.signals``
 ``orgs.testing``.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 from django.contrib.postgres.expressions import ArraySubquery
 from django.db import connection, models
+from django.db.models.expressions import BaseExpression
 
 from orgs.db.cursor import strings
 from orgs.models import ORGANIZATIONS_STREAM, Organization, OrganizationMembership, Role, SyncCursor
@@ -18,14 +19,7 @@ from orgs.services.compare import Run
 from orgs.services.conclude import Reconciliation
 from orgs.services.reconcile_one import UnknownOrganization, reconcile_organizations
 
-__all__ = [
-    "ResourceNotCovered",
-    "UnknownOrganization",
-    "ensure_fresh",
-    "has_access",
-    "roles_of",
-]
-
+__all__ = ["ResourceNotCovered", "UnknownOrganization", "ensure_fresh", "has_access", "roles_of"]
 
 #: Seconds. Whoever calls is waited for.
 _PATIENCE = 10.0
@@ -41,13 +35,7 @@ def has_access(workos_user_id: str, organization: Organization | str) -> bool:
     One query. The rule is ``OrganizationMembership.objects.active()``. Raises
     ``ResourceNotCovered`` while memberships are not covered: it never guesses.
     """
-    statement, names = _access_statement()
-    values = {_USER: workos_user_id, _ORGANIZATION: _id(organization)}
-    with connection.cursor() as cursor:
-        cursor.execute(statement, [values.get(name, name) for name in names])
-        covered, answer = cursor.fetchone() or (None, None)
-    _require_covered(strings(covered), "membership")
-    return bool(answer)
+    return bool(_answer(_access, workos_user_id, organization, "membership"))
 
 
 def roles_of(workos_user_id: str, organization: Organization | str) -> list[str]:
@@ -56,13 +44,7 @@ def roles_of(workos_user_id: str, organization: Organization | str) -> list[str]
     One query. A role that is deleted, or not here, gives nothing. Raises ``ResourceNotCovered``
     while memberships or roles are not covered.
     """
-    memberships = _active(workos_user_id, organization)
-    having = memberships.filter(role_slugs__contains=[models.OuterRef("slug")])
-    here = Organization.objects.filter(pk=_id(organization)).values("workos_id")
-    is_here = models.Q(workos_organization_id="") | models.Q(workos_organization_id__in=here)
-    roles = Role.objects.filter(is_here, models.Exists(having), deleted_at__isnull=True)
-    slugs = _answer(ArraySubquery(roles.order_by().values("slug")), "membership", "role")
-    return sorted(set(slugs))
+    return sorted({*_answer(_roles, workos_user_id, organization, "membership", "role")})
 
 
 def ensure_fresh(organization: Organization | str) -> Reconciliation:
@@ -83,39 +65,47 @@ def _id(organization: Organization | str) -> str:
     return organization if isinstance(organization, str) else organization.pk
 
 
-def _active(
-    workos_user_id: str, organization: Organization | str
-) -> "models.QuerySet[OrganizationMembership]":
-    of_user = OrganizationMembership.objects.active().filter(workos_user_id=workos_user_id)
-    return of_user.filter(workos_organization__id=_id(organization))
-
-
 #: In the places of the values, in a statement that is made once: making it takes Django longer than
 #: PostgreSQL needs to answer.
 _USER, _ORGANIZATION = "\0 user", "\0 organization"
 
 
+def _access() -> BaseExpression:
+    return models.Exists(_active())
+
+
+def _roles() -> BaseExpression:
+    having = _active().filter(role_slugs__contains=[models.OuterRef("slug")])
+    here = Organization.objects.filter(pk=_ORGANIZATION).values("workos_id")
+    is_here = models.Q(workos_organization_id="") | models.Q(workos_organization_id__in=here)
+    roles = Role.objects.filter(is_here, models.Exists(having), deleted_at__isnull=True)
+    return ArraySubquery(roles.order_by().values("slug"))
+
+
+def _active() -> "models.QuerySet[OrganizationMembership]":
+    of_user = OrganizationMembership.objects.active().filter(workos_user_id=_USER)
+    return of_user.filter(workos_organization__id=_ORGANIZATION)
+
+
 @cache
-def _access_statement() -> tuple[str, tuple[Any, ...]]:
-    rows = _asked(models.Exists(_active(_USER, _ORGANIZATION)))
-    statement, names = rows.query.sql_with_params()
-    return statement, tuple(names)
+def _statement(asked: Callable[[], BaseExpression]) -> tuple[str, list[Any]]:
+    rows = SyncCursor.objects.filter(stream=ORGANIZATIONS_STREAM).annotate(answer=asked())
+    statement, names = rows.values_list("covered", "answer").query.sql_with_params()
+    return statement, [*names]
 
 
-def _asked(expression: models.expressions.BaseExpression) -> "models.QuerySet[Any, Any]":
-    cursor = SyncCursor.objects.filter(stream=ORGANIZATIONS_STREAM).annotate(answer=expression)
-    return cursor.values_list("covered", "answer")
-
-
-def _answer(expression: models.expressions.BaseExpression, *resources: str) -> Any:
-    covered, answer = _asked(expression).first() or (None, None)
-    _require_covered(covered if isinstance(covered, list) else (), *resources)
-    return answer
-
-
-def _require_covered(listed: Collection[str] | None, *resources: str) -> None:
-    if missing := [name for name in resources if name not in (listed or ())]:
+def _answer(
+    asked: Callable[[], BaseExpression], user: str, organization: Organization | str, *needed: str
+) -> Any:
+    statement, names = _statement(asked)
+    values = {_USER: user, _ORGANIZATION: _id(organization)}
+    with connection.cursor() as cursor:
+        cursor.execute(statement, [values.get(name, name) for name in names])
+        covered, answer = cursor.fetchone() or (None, None)
+    listed = strings(covered) or ()
+    if missing := [name for name in needed if name not in listed]:
         raise ResourceNotCovered(
             f"{', '.join(missing)} is not covered: see RESOURCES in WORKOS_SYNC, and the sync "
             "status in the admin"
         )
+    return answer

@@ -28,4 +28,4 @@ def _ensure_schedules(using: str, **_: Any) -> None:
     from orgs.services.maintenance import ensure_schedules  # noqa: PLC0415 - needs the models
 
     if using == DEFAULT_DB_ALIAS and connections[using].vendor == "postgresql":
-        ensure_schedules(using=using)
+        ensure_schedules()

@@ -61,8 +61,7 @@ def sync_events() -> str:
 @_task
 def push_external_ids() -> str:
     """Write new ids back to WorkOS."""
-    deadline = time.monotonic() + sync_settings().drain_deadline
-    report = outbox.push_due(deadline=deadline)
+    report = outbox.push_due(deadline=time.monotonic() + sync_settings().drain_deadline)
     return f"pushed {report.pushed}, failed {report.failed}, conflicts {report.conflicts}"
 
 
@@ -125,13 +124,9 @@ def _log_repairs(report: Report) -> None:
     Without names, which are customers'.
     """
     for change in report.drift[:_CHANGES_LOGGED]:
-        logger.warning(
-            "reconcile found %s (%s): %s",
-            one_line(change.organization_id or "unknown"),
-            one_line(change.workos_id),
-            change.change,
-            extra={"organization": change.workos_id, "outcome": change.change},
-        )
+        id_, workos_id = one_line(change.organization_id or "unknown"), one_line(change.workos_id)
+        about = {"organization": change.workos_id, "outcome": change.change}
+        logger.warning("reconcile found %s (%s): %s", id_, workos_id, change.change, extra=about)
     if (more := len(report.drift) - _CHANGES_LOGGED) > 0:
         logger.warning("reconcile found %d more", more)
 

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,7 +22,7 @@ from orgs.db.transactions import (
 from orgs.domain.figures import kept
 from orgs.domain.report import Change
 from orgs.domain.types import Position
-from orgs.models import ORGANIZATIONS_STREAM
+from orgs.models import ORGANIZATIONS_STREAM, SyncCursor
 
 
 class CursorLocked(OperationalError):
@@ -36,20 +36,20 @@ class CursorState:
     position: Position
     drained_at: datetime | None
     now: datetime
+    failing_since: datetime | None = None
+    """When the first of the reads failed that have failed since the last good one."""
     types: tuple[str, ...] | None = None
     """The types of events that are read with this position; None: not decided yet."""
     covered: frozenset[str] = frozenset()
     """Resources that were listed in full since all of their types are read."""
+    followed: tuple[str | None, str | None] = (None, None)
+    """``types`` and ``covered`` as they are stored, for the compare-and-set."""
     refused: Mapping[str, str] = field(default_factory=dict)
     """Types of events that WorkOS refuses, and since when."""
     progress: Mapping[str, str] = field(default_factory=dict)
     """Resource to the scope after which its lists go on."""
     listed: Mapping[str, str] = field(default_factory=dict)
     """Resource to when it was last listed in full, in ISO 8601."""
-    followed: tuple[str | None, str | None] = (None, None)
-    """``types`` and ``covered`` as they are stored, for the compare-and-set."""
-    failing_since: datetime | None = None
-    """When the first of the reads failed that have failed since the last good one."""
 
     def listed_at(self, resource: str) -> datetime | None:
         """Return when a resource was last listed in full; None too for what is no such time."""
@@ -72,31 +72,37 @@ def ensure_cursor() -> None:
 
     May be repeated and run concurrently.
     """
-    if not _read_state():
-        with bounded_transaction():
-            _create()
-    if (state := read_cursor()).drained_at is not None and state.since_drained is None:
-        execute_alone(sql.RESET_FUTURE_DRAIN, [ORGANIZATIONS_STREAM])
+    if (state := _find_state()) is None:
+        execute_alone(sql.CREATE_CURSOR, [])
+    elif state.drained_at is not None and state.since_drained is None:
+        execute_alone(sql.RESET_FUTURE_DRAIN, [])
 
 
 def read_cursor() -> CursorState:
     """Return where the stream stands now; at its beginning, if it was never drained."""
-    for last_event_id, last_event_at, drained_at, now, failing, *others in _read_state():
-        types, covered, *objects = others
-        refused, progress, listed = map(strings_by_name, objects)
+    return _find_state() or CursorState(Position(), None, database_now())
+
+
+def _find_state() -> CursorState | None:
+    if connection.in_atomic_block:
+        # Its caller has bounded it, or it is a dry run, which waits for no row.
+        return _state(*execute_together([Statement(sql.CURSOR_STATE, [])]))
+    return _state(execute_alone(sql.CURSOR_STATE, []))
+
+
+def _state(rows: Rows) -> CursorState | None:
+    for event_id, event_at, drained_at, now, failing_since, types, covered, *objects in rows:
         return CursorState(
-            Position(last_event_id, last_event_at),
+            Position(event_id, event_at),
             drained_at,
             now,
+            failing_since,
             strings(types),
             frozenset(strings(covered) or ()),
-            refused,
-            progress,
-            listed,
             (types, covered),
-            failing,
+            *map(strings_by_name, objects),
         )
-    return CursorState(Position(), None, database_now())
+    return None
 
 
 def database_now() -> datetime:
@@ -107,29 +113,34 @@ def database_now() -> datetime:
     return now
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """What the compare-and-set compares: the position, and the types read with it."""
-
-    position: Position
-    types: tuple[str, ...] | None
-
-
-@contextmanager
-def cursor_locked() -> Iterator[Place]:
+def cursor_locked() -> AbstractContextManager[CursorState]:
     """Open a bounded transaction that begins by locking the row; yield where the stream stands.
 
     Raises ``CursorLocked``.
     """
-    with _transaction_with(sql.LOCK_CURSOR) as place:
-        yield place
+    return _transaction_with(sql.LOCK_CURSOR)
+
+
+def cursor_shared() -> AbstractContextManager[CursorState]:
+    """Open one as ``cursor_locked``, which others may share: only the stream does not go on."""
+    return _transaction_with(sql.SHARE_CURSOR)
 
 
 @contextmanager
-def cursor_shared() -> Iterator[Place]:
-    """Open one as ``cursor_locked``, which others may share: only the stream does not go on."""
-    with _transaction_with(sql.SHARE_CURSOR) as place:
-        yield place
+def _transaction_with(lock: str) -> Iterator[CursorState]:
+    locking = Statement(lock, [])
+    with ExitStack() as stack:
+        try:
+            (found,) = stack.enter_context(bounded_transaction(locking))
+            if not found:
+                _, found = execute_together([Statement(sql.CREATE_CURSOR, []), locking])
+        except OperationalError as error:
+            if not is_passing(error):
+                raise
+            raise CursorLocked("another program holds the lock of the cursor") from error.__cause__
+        if (state := _state(found)) is None:
+            raise CursorSkipped("the cursor has no row: a trigger or a policy left it out")
+        yield state
 
 
 def move_cursor(position: Position, *, read_began: float | None) -> Statement:
@@ -138,24 +149,18 @@ def move_cursor(position: Position, *, read_began: float | None) -> Statement:
     ``read_began``: when the read that reached the end began, by ``time.monotonic()``.
     """
     age = None if read_began is None else time.monotonic() - read_began
-    return Statement(
-        sql.MOVE_CURSOR,
-        [position.last_event_id, position.last_event_at, age, age, ORGANIZATIONS_STREAM],
-    )
+    return Statement(sql.MOVE_CURSOR, [position.last_event_id, position.last_event_at, age])
 
 
 def follow(
-    before: CursorState,
-    types: Sequence[str],
-    covered: Collection[str],
-    refused: Mapping[str, str],
+    before: CursorState, types: Sequence[str], covered: Collection[str], refused: Mapping[str, str]
 ) -> bool:
     """Set which types of events are read; return False if that has changed since ``before``.
 
     Raises ``CursorSkipped`` if it has not, and ``django.db.Error``.
     """
     values = [json.dumps(list(types)), json.dumps(sorted(covered)), json.dumps(dict(refused))]
-    if execute_alone(sql.FOLLOW, [*values, ORGANIZATIONS_STREAM, *before.followed]):
+    if execute_alone(sql.FOLLOW, [*values, *before.followed]):
         return True
     if read_cursor().followed == before.followed:
         raise CursorSkipped("a trigger or a policy leaves the cursor's row as it is")
@@ -164,36 +169,33 @@ def follow(
 
 def note_listed(resource: str) -> None:
     """Note that a resource was listed now."""
-    execute_alone(sql.NOTE_LISTED, [resource, ORGANIZATIONS_STREAM])
+    execute_alone(sql.NOTE_LISTED, [resource, resource])
 
 
 def note_progress(resource: str, scope: str | None) -> None:
     """Note after which scope the lists of a resource go on; None: from the first one."""
-    execute_alone(sql.NOTE_PROGRESS, [resource, resource, scope, ORGANIZATIONS_STREAM])
+    execute_alone(sql.NOTE_PROGRESS, [resource, resource, scope])
 
 
 def note_drained(position: Position, *, read_began: float) -> None:
     """Note that a read found nothing after ``position``, if the cursor still stands there."""
-    age = time.monotonic() - read_began
-    execute_alone(
-        sql.NOTE_DRAINED,
-        [age, ORGANIZATIONS_STREAM, position.last_event_id, position.last_event_at],
-    )
+    with cursor_locked() as state:
+        if state.position == position:
+            execute_together([move_cursor(position, read_began=read_began)])
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
     """How many reads failed in a row, and whether this one failed for another reason."""
 
-    count: int
-    is_new: bool
+    count: int = 1
+    is_new: bool = True
 
 
 def note_failure(kind: str, error: str) -> Failure:
     """Note that a read failed, where a person sees it."""
-    for count, is_new in execute_alone(sql.NOTE_FAILURE, [kind, error, ORGANIZATIONS_STREAM]):
-        return Failure(count, is_new)
-    return Failure(1, is_new=True)
+    rows = execute_alone(sql.NOTE_FAILURE, [kind, error])
+    return Failure(*rows[0]) if rows else Failure()
 
 
 def replace_lost(
@@ -203,50 +205,30 @@ def replace_lost(
 
     Returns that time; None if the cursor has moved on meanwhile.
     """
-    text = sql.REPLACE_LOST
-    values = {
-        "began_at": began_at,
-        "workos_date": workos_date,
-        "overlap": overlap,
-        "stream": ORGANIZATIONS_STREAM,
-        "last_event_id": lost.last_event_id,
-        "last_event_at": lost.last_event_at,
-    }
-    with bounded_transaction(), connection.cursor() as cursor:
-        cursor.execute(text, values)
-        row = cursor.fetchone()
-    return row[0] if row else None
+    values = [began_at, workos_date, overlap, began_at]
+    with cursor_locked() as state:
+        if state.position != lost:
+            return None
+        (rows,) = execute_together([Statement(sql.REPLACE_LOST, values)])
+    return rows[0][0] if rows else None
 
 
 def note_reconciled(at: datetime, drift: Sequence[Change]) -> None:
     """Note that a full reconcile which began then has completed, and what it repaired."""
-    changes = json.dumps(kept(drift))
-    execute_alone(sql.NOTE_RECONCILED, [at, len(drift), changes, ORGANIZATIONS_STREAM])
+    found = {"last_drift": len(drift), "last_changes": kept(drift), "last_failed": 0}
+    set_columns(reconciled_at=at, **found, snapshot_trouble="", snapshot_error_kind="")
 
 
 def note_incomplete(error: str, *, kind: str, failed: int) -> None:
     """Note why the last full reconcile did not complete, and how many writes were refused in it."""
-    execute_alone(sql.NOTE_INCOMPLETE, [failed, kind, error, ORGANIZATIONS_STREAM])
+    trouble = f"{database_now().astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC: {error}"
+    set_columns(snapshot_trouble=trouble, snapshot_error_kind=kind, last_failed=failed)
 
 
-@contextmanager
-def _transaction_with(lock: str) -> Iterator[Place]:
-    locking = Statement(lock, [ORGANIZATIONS_STREAM])
-    with ExitStack() as stack:
-        try:
-            (found,) = stack.enter_context(bounded_transaction(locking))
-            if not found:
-                _create()
-                (found,) = execute_together([locking])
-        except OperationalError as error:
-            if not is_passing(error):
-                raise
-            raise CursorLocked("another program holds the lock of the cursor") from error.__cause__
-        if not found:
-            raise CursorSkipped("the cursor has no row: a trigger or a policy left it out")
-        last_event_id, last_event_at, types = found[0]
-        position = Position(last_event_id, last_event_at)
-        yield Place(position, strings(types))
+def set_columns(**values: Any) -> None:
+    """Set columns of the row, if there is one."""
+    with bounded_transaction():
+        SyncCursor.objects.filter(stream=ORGANIZATIONS_STREAM).update(**values)
 
 
 def strings(stored: str | None) -> tuple[str, ...] | None:
@@ -273,15 +255,3 @@ def _loads(stored: str | None) -> Any:
     except (ValueError, RecursionError):
         # PostgreSQL allows longer numbers and deeper arrays than Python reads.
         return None
-
-
-def _read_state() -> Rows:
-    if connection.in_atomic_block:
-        # Its caller has bounded it, or it is a dry run, which waits for no row.
-        return execute_together([Statement(sql.CURSOR_STATE, [ORGANIZATIONS_STREAM])])[0]
-    return execute_alone(sql.CURSOR_STATE, [ORGANIZATIONS_STREAM])
-
-
-def _create() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(sql.CREATE_CURSOR, [ORGANIZATIONS_STREAM])

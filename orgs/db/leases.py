@@ -17,7 +17,6 @@ from django.db import connection
 
 from orgs.db import sql_cursor as sql
 from orgs.db.transactions import execute_alone
-from orgs.models import ORGANIZATIONS_STREAM
 
 logger = logging.getLogger(__name__)
 
@@ -34,15 +33,15 @@ class Lease(StrEnum):
 
         Waits ``at_most`` seconds for a lock, if that is less than the setting.
         """
-        return self._execute(sql.ACQUIRE_LEASE, seconds, ORGANIZATIONS_STREAM, at_most=at_most)
+        return self._execute(sql.ACQUIRE_LEASE, seconds, at_most=at_most)
 
     def renew(self, lease: datetime, seconds: float) -> datetime | None:
         """Return the new end; None if the lease ran out and another process has it."""
-        return self._execute(sql.RENEW_LEASE, seconds, ORGANIZATIONS_STREAM, lease)
+        return self._execute(sql.RENEW_LEASE, seconds, lease)
 
     def release(self, lease: datetime) -> None:
         """End the lease if it is still this one."""
-        self._execute(sql.RELEASE_LEASE, ORGANIZATIONS_STREAM, lease)
+        self._execute(sql.RELEASE_LEASE, lease)
 
     def release_or_expire(self, lease: datetime) -> None:
         """Release it; if the database does not answer, it runs out by itself."""
@@ -99,9 +98,9 @@ def is_drain_expected(*, at_most: float | None = None) -> bool:
 
     It will see what was committed before this call.
     """
-    return bool(execute_alone(sql.EXPECTED_DRAIN, [ORGANIZATIONS_STREAM], at_most=at_most))
+    return bool(execute_alone(sql.EXPECTED_DRAIN, [], at_most=at_most))
 
 
 def clear_enqueued() -> None:
     """Note that a drain begins: only what is committed before this may have relied on it."""
-    execute_alone(sql.CLEAR_ENQUEUED, [ORGANIZATIONS_STREAM])
+    execute_alone(sql.CLEAR_ENQUEUED, [])

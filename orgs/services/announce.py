@@ -39,10 +39,8 @@ def send_changes(decided: Decided, new_conflicts: Sequence[Conflict], taken: Tak
     Raises ``ReceiverFailed`` if a receiver of ``changes_applied`` raises.
     """
     _send_in_transaction(decided, taken)
-    if plan_changes := decided.plan.changes:
-        send_after_commit(
-            [(_SIGNALS[c.outcome], c.organization_id, c.workos_id) for c in plan_changes]
-        )
+    if changes := decided.plan.changes:
+        send_after_commit([(_SIGNALS[c.outcome], c.organization_id, c.workos_id) for c in changes])
     if any(one.changed for one in decided.plain):
         transaction.on_commit(partial(_send_resources, decided, taken), robust=True)
     if new_conflicts:
@@ -51,23 +49,17 @@ def send_changes(decided: Decided, new_conflicts: Sequence[Conflict], taken: Tak
         transaction.on_commit(partial(_log_decisions, decided.decisions), robust=True)
 
 
-def send_after_commit(changes: Sequence[tuple[Signal, str, str | None]]) -> None:
-    """Send each signal about Gram's id and WorkOS's, once the transaction is committed."""
-    transaction.on_commit(partial(_send, changes), robust=True)
-
-
 def _send_in_transaction(decided: Decided, taken: Taken) -> None:
     if not signals.changes_applied.has_listeners():
         return
-    along = (
-        Change(None, key, Outcome.DELETED, resource=resource.name) for resource, key, _ in taken
-    )
-    changes = (*_written(decided), *along)
-    if not changes:
+    reported = (Outcome.PARKED, Outcome.CONFLICT, Outcome.DISABLED_HERE, Outcome.FAILED)
+    written = [c for d in decided.decisions for c in changes_of(d) if c.change not in reported]
+    written += [Change(None, key, Outcome.DELETED, resource=one.name) for one, key, _ in taken]
+    if not written:
         return
     try:
         with transaction.atomic():
-            signals.changes_applied.send(sender=None, changes=changes)
+            signals.changes_applied.send(sender=None, changes=tuple(written))
     except DatabaseError:
         # Its SQLSTATE says whether it passes, as for a statement of ours.
         raise
@@ -77,64 +69,42 @@ def _send_in_transaction(decided: Decided, taken: Taken) -> None:
         ) from error
 
 
-def _written(decided: Decided) -> tuple[Change, ...]:
-    reported = (Outcome.PARKED, Outcome.CONFLICT, Outcome.DISABLED_HERE, Outcome.FAILED)
-    return tuple(
-        change
-        for decision in decided.decisions
-        for change in changes_of(decision)
-        if change.change not in reported
-    )
+def send_after_commit(changes: Sequence[tuple[Signal, str, str | None]]) -> None:
+    """Send each signal about Gram's id and WorkOS's, once the transaction is committed."""
+
+    def send() -> None:
+        for signal, id_, workos_id in changes:
+            signal.send_robust(sender=Organization, organization_id=id_, workos_id=workos_id)
+
+    transaction.on_commit(send, robust=True)
 
 
 def _send_resources(decided: Decided, taken: Taken) -> None:
     along = {(resource.name, key) for resource, key, _ in taken}
-    for one in decided.plain:
-        for key, row in one.changed.items():
-            if (one.resource.name, key) not in along:
-                change = Outcome.DELETED if row.deleted_at else Outcome.UPDATED
-                _send_resource(one.resource, key, row.organization_id, change)
-    for resource, key, organization_id in taken:
-        _send_resource(resource, key, organization_id, Outcome.DELETED)
-
-
-def _send_resource(
-    resource: Resource, key: str, organization_id: str | None, change: Outcome
-) -> None:
-    signals.resource_changed.send_robust(
-        sender=resources.model_of(resource),
-        key=key,
-        workos_organization_id=organization_id,
-        change=change,
-    )
-
-
-def _send(changes: Sequence[tuple[Signal, str, str | None]]) -> None:
-    for signal, organization_id, workos_id in changes:
-        signal.send_robust(
-            sender=Organization, organization_id=organization_id, workos_id=workos_id
+    changed = [
+        (one.resource, key, row.organization_id, bool(row.deleted_at))
+        for one in decided.plain
+        for key, row in one.changed.items()
+        if (one.resource.name, key) not in along
+    ]
+    for resource, key, organization_id, is_deleted in [*changed, *((*row, True) for row in taken)]:
+        signals.resource_changed.send_robust(
+            sender=resources.model_of(resource),
+            key=key,
+            workos_organization_id=organization_id,
+            change=Outcome.DELETED if is_deleted else Outcome.UPDATED,
         )
 
 
 def _log_conflicts(conflicts: Sequence[Conflict]) -> None:
     for conflict in conflicts:
-        logger.warning(
-            "a conflict waits for a person: %s",
-            one_line(conflict.reason),
-            extra={"organization": conflict.workos_id, "outcome": Outcome.CONFLICT},
-        )
+        about = {"organization": conflict.workos_id, "outcome": Outcome.CONFLICT}
+        logger.warning("a conflict waits for a person: %s", one_line(conflict.reason), extra=about)
 
 
 def _log_decisions(decisions: Sequence[Decision]) -> None:
     for decision in decisions:
-        event = decision.observation.event
-        logger.debug(
-            "%s: %s",
-            event.id if event else decision.observation.workos_id,
-            decision.outcome,
-            extra={
-                "event": event.id if event else None,
-                "organization": decision.observation.workos_id,
-                "outcome": decision.outcome,
-            },
-        )
+        event, workos_id = decision.observation.event, decision.observation.workos_id
+        event_id = event.id if event else None
+        about = {"event": event_id, "organization": workos_id, "outcome": decision.outcome}
+        logger.debug("%s: %s", event_id or workos_id, decision.outcome, extra=about)

@@ -14,7 +14,7 @@ from functools import partial
 from django.db import DatabaseError, transaction
 
 from orgs.db import rows, sql
-from orgs.db.cursor import CursorLocked, Place, cursor_locked, cursor_shared, move_cursor
+from orgs.db.cursor import CursorLocked, CursorState, cursor_locked, cursor_shared, move_cursor
 from orgs.db.errors import CursorSkipped, WriteSkipped, describe, is_passing, origin, retry_races
 from orgs.db.transactions import (
     Statement,
@@ -95,7 +95,7 @@ def _apply(batch: Batch, mode: Mode, decided: Decided | None = None) -> Report:
     return _report(decisions, decided, mode)
 
 
-def _transaction(mode: Mode) -> AbstractContextManager[Place | None]:
+def _transaction(mode: Mode) -> AbstractContextManager[CursorState | None]:
     """The stream locks the cursor: the only exclusivity that correctness needs. The other writers
     share it, or the stream could apply a deletion between their look for it and their insert."""
     if mode is Mode.DRY_RUN:

@@ -7,7 +7,7 @@ from operator import attrgetter
 
 from orgs.conf import sync_settings
 from orgs.db import resources, rows
-from orgs.db.cursor import Place
+from orgs.db.cursor import CursorState
 from orgs.db.transactions import Statement
 from orgs.domain.plain import PlainKnown, PlainResolution
 from orgs.domain.resolution import Resolution, row_ids
@@ -50,7 +50,7 @@ class Batch:
     overlay: Mapping[str, Row] = field(default_factory=dict)
     """Dry run: the rows as the batches before would have written them, by Gram id."""
 
-    def is_current(self, place: Place | None) -> bool:
+    def is_current(self, place: CursorState | None) -> bool:
         """Return True if the cursor is still where the page was read, for the same types."""
         if place is None or place.position != self.read_from:
             return False

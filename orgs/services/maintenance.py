@@ -13,7 +13,7 @@ from operator import or_
 from typing import Any, Final
 
 from django.apps import apps
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, Error, connections, transaction
+from django.db import DatabaseError, Error, connection, transaction
 from django.db.models import Min, Q, QuerySet
 from django.db.models.functions import Now
 from django_q.models import OrmQ, Schedule, Task
@@ -58,10 +58,14 @@ def write_in_batches(
     failed, or if a lock can't be had for many.
     """
     written = Written()
-    last = None
-    # By key, and not until none is found: those that are left would be found again.
-    while keys := _keys_after(last, rows, size):
-        last = keys[-1]
+    following = rows.order_by("pk")
+    while True:
+        with bounded_transaction():
+            keys = list(following.values_list("pk", flat=True)[:size])
+        if not keys:
+            break
+        # By key, and not until none is found: those that are left would be found again.
+        following = rows.filter(pk__gt=keys[-1]).order_by("pk")
         try:
             written.count += write(keys)
         except DatabaseError as error:
@@ -78,19 +82,13 @@ def write_in_batches(
     return written
 
 
-def _keys_after(last: object, rows: QuerySet[Any], size: int) -> list[Any]:
-    following = rows if last is None else rows.filter(pk__gt=last)
-    with bounded_transaction():
-        return list(following.order_by("pk").values_list("pk", flat=True)[:size])
-
-
 def _write_alone(keys: list[Any], write: Callable[[list[Any]], int], written: Written) -> None:
-    # Not in their order: refused rows that are neighbours must not look as if all were refused.
-    shuffled = random.sample(keys, len(keys))
     in_a_row = 0
-    for number, key in enumerate(shuffled, 1):
+    # Not in their order: refused rows that are neighbours must not look as if all were refused.
+    for number, key in enumerate(random.sample(keys, len(keys)), 1):
         try:
             written.count += write([key])
+            in_a_row = 0
         except DatabaseError as error:
             in_a_row += 1
             is_last = in_a_row == REFUSED_IN_A_ROW
@@ -100,15 +98,13 @@ def _write_alone(keys: list[Any], write: Callable[[list[Any]], int], written: Wr
             if is_last:
                 written.left += len(keys) - number
                 return
-        else:
-            in_a_row = 0
 
 
-def is_environment(error: Error, using: str = DEFAULT_DB_ALIAS) -> bool:
+def is_environment(error: Error) -> bool:
     """Return True if the database failed, or a grant is missing, and not what was written."""
     if is_not_granted(error):
         # A missing grant fails every row; a policy on rows fails one.
-        return bool(missing_grants(using=using))
+        return bool(missing_grants())
     return errors.is_environment(error)
 
 
@@ -148,73 +144,61 @@ LOCK_SCHEDULES = "SELECT pg_advisory_xact_lock(hashtext('orgs.schedules'))"
 SLACK = timedelta(hours=2)
 
 #: Every column that could keep a schedule from running, but for when it is due.
-_COLUMNS = {
-    "args": None,
-    "kwargs": None,
-    "hook": None,
-    "cluster": None,
-    "cron": None,
-    "repeats": -1,
-}
+_COLUMNS = {**dict.fromkeys(("args", "kwargs", "hook", "cluster", "cron")), "repeats": -1}
 _EVERY_MINUTE = {**_COLUMNS, "schedule_type": Schedule.MINUTES, "minutes": 1}
 _DAILY = {**_COLUMNS, "schedule_type": Schedule.DAILY, "minutes": None}
+_LONG = {"kwargs": repr({"q_options": {"timeout": RECONCILE_TIMEOUT}})}
 
 #: By name. Arguments are Python literals: a row whose arguments don't parse blocks all schedules.
 SCHEDULES: Final[dict[str, dict[str, Any]]] = {
     "workos: sync events": {**_EVERY_MINUTE, "func": SYNC_EVENTS},
     "workos: push external ids": {**_EVERY_MINUTE, "func": PUSH_EXTERNAL_IDS},
     "workos: prune": {**_DAILY, "func": PRUNE},
-    "workos: reconcile": {
-        **_DAILY,
-        "func": RECONCILE,
-        "kwargs": repr({"q_options": {"timeout": RECONCILE_TIMEOUT}}),
-    },
+    "workos: reconcile": {**_DAILY, **_LONG, "func": RECONCILE},
 }
 
 
-def ensure_schedules(*, using: str = DEFAULT_DB_ALIAS) -> None:
+def ensure_schedules() -> None:
     """Create the schedules that are missing and repair those that differ.
 
     When the next run of one is due is left alone, unless that is later than it could be. One that
     PostgreSQL refuses is logged, and does not stop the others. May be repeated and run
     concurrently. Without django-q2's tables it does nothing.
     """
-    if not _has_schedules(using):
+    if not _has_schedules():
         return
-    rows = Schedule.objects.using(using)
-    with transaction.atomic(using=using, durable=True), connections[using].cursor() as cursor:
+    with transaction.atomic(durable=True), connection.cursor() as cursor:
         cursor.execute(LOCK_SCHEDULES)
         for name, columns in SCHEDULES.items():
             try:
-                with transaction.atomic(using=using):
-                    _ensure_schedule(rows, name, columns)
+                with transaction.atomic():
+                    _ensure_schedule(name, columns)
             except DatabaseError as error:
-                if is_passing(error) or is_environment(error, using):
+                if is_passing(error) or is_environment(error):
                     raise
                 logger.warning("the schedule %r can't be repaired: %s", name, describe(error))
 
 
-def _ensure_schedule(rows: QuerySet[Schedule], name: str, columns: dict[str, Any]) -> None:
-    present = rows.filter(name=name)
+def _ensure_schedule(name: str, columns: dict[str, Any]) -> None:
+    present = Schedule.objects.filter(name=name)
     first = present.aggregate(id=Min("id"))["id"]
     if first is None:
-        rows.create(name=name, next_run=Now(), **columns)
+        Schedule.objects.create(name=name, next_run=Now(), **columns)
         return
     present.exclude(id=first).delete()
     present.update(**columns)
     present.exclude(_is_due_in_time(columns)).update(next_run=Now())
 
 
-def broken_schedules(*, using: str = DEFAULT_DB_ALIAS) -> tuple[str, ...]:
+def broken_schedules() -> tuple[str, ...]:
     """Return the names of schedules that are missing, or will not do what they are for when they
     are due; none without django-q2's tables. Raises ``django.db.Error``."""
-    if not _has_schedules(using):
+    if not _has_schedules():
         return ()
     is_sound = (
         Q(name=name, **columns) & _is_due_in_time(columns) for name, columns in SCHEDULES.items()
     )
-    rows = Schedule.objects.using(using).filter(reduce(or_, is_sound))
-    sound = set(rows.values_list("name", flat=True))
+    sound = set(Schedule.objects.filter(reduce(or_, is_sound)).values_list("name", flat=True))
     return tuple(name for name in SCHEDULES if name not in sound)
 
 
@@ -232,8 +216,7 @@ def _is_due_in_time(columns: dict[str, Any]) -> Q:
     return Q(next_run__range=(Now() - timedelta(days=3_650), Now() + interval + SLACK))
 
 
-def _has_schedules(using: str) -> bool:
-    connection = connections[using]
+def _has_schedules() -> bool:
     tables = connection.introspection.table_names() if connection.vendor == "postgresql" else ()
     return Schedule._meta.db_table in tables
 
@@ -244,7 +227,7 @@ def _has_schedules(using: str) -> bool:
 _DELETED_FROM = (WorkOSEvent, ExternalIdWriteBack, WorkOSConflict, OrmQ, Schedule, Task)
 
 
-def missing_grants(*, using: str = DEFAULT_DB_ALIAS) -> tuple[str, ...]:
+def missing_grants() -> tuple[str, ...]:
     """Return what is needed and not granted to the database's user, as in ``UPDATE ON
     workos_event``. Tables that are not there miss nothing. Raises ``django.db.Error``."""
     needed = [
@@ -254,7 +237,7 @@ def missing_grants(*, using: str = DEFAULT_DB_ALIAS) -> tuple[str, ...]:
         if privilege != "DELETE" or model in _DELETED_FROM
     ]
     needed.append(("django_migrations", "SELECT"))  # for the status
-    with connections[using].cursor() as cursor:
+    with connection.cursor() as cursor:
         cursor.execute(MISSING_GRANTS, [list(column) for column in zip(*needed, strict=True)])
         return tuple(f"{privilege} ON {table}" for table, privilege in cursor.fetchall())
 

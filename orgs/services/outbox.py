@@ -8,32 +8,26 @@ database.
 import logging
 import random
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from typing import Any
 
-from django.db import DatabaseError, connection
-from django.db.backends.utils import CursorWrapper
+from django.db import DatabaseError
 
 from orgs import workos
 from orgs.conf import sync_settings
 from orgs.db import rows, sql, sql_outbox
 from orgs.db.cursor import database_now
 from orgs.db.errors import WriteSkipped, is_passing
-from orgs.db.transactions import (
-    Statement,
-    bounded_transaction,
-    read_only_transaction,
-)
+from orgs.db.transactions import Statement, bounded_transaction, execute_alone, execute_together
 from orgs.domain.naming import one_line
 from orgs.domain.types import Conflict, ConflictKind, Outcome
 from orgs.models import ExternalIdWriteBack
 from orgs.services.compare import counted
 from orgs.services.queue import PUSH_EXTERNAL_IDS, enqueue
-from orgs.services.refusals import each_alone, is_refusal
+from orgs.services.refusals import together_or_alone
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +41,11 @@ _ROUNDS_OF_CALLS = _BATCH_SIZE // _THREADS * 2
 _FIRST_DELAY = 1.0
 _LONGEST_DELAY = 900.0
 
+#: Errors that would be the same for every row.
+_SAME_FOR_ALL = workos.NotConfigured, workos.Misconfigured, workos.Unauthorized, workos.RateLimited
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class WriteBackReport:
     """What became of the requests that were due."""
 
@@ -60,15 +57,6 @@ class WriteBackReport:
     refused: tuple[str, ...] = ()
     """Those of the failed that PostgreSQL refuses to write: a sentence each, as their rows can't
     say it."""
-
-    def __add__(self, other: "WriteBackReport") -> "WriteBackReport":
-        return WriteBackReport(
-            self.pushed + other.pushed,
-            self.failed + other.failed,
-            self.conflicts + other.conflicts,
-            self.is_cut_short or other.is_cut_short,
-            self.refused + other.refused,
-        )
 
     @property
     def errors(self) -> list[str]:
@@ -100,16 +88,16 @@ def push_due(
     pause. A row that PostgreSQL refuses to write is reported and logged, and the others go on.
     Raises ``django.db.Error``.
     """
-    report, run = WriteBackReport(), _Run(deadline, patience, only)
-    _begin(run)
+    push = _Push(deadline, patience, None if only is None else sorted(only))
+    push.forget_unlinked()
     with ThreadPoolExecutor(_THREADS) as threads:
-        while not (run.error or report.is_cut_short):
-            due, claims = _claim(run)
-            if not due:
+        while not (push.error or push.report.is_cut_short):
+            if (requests := push.claim()) is None:
                 break
-            report += _record(run, threads.map(partial(_offer, run), claims))
-    refused = (f"{id_}: {reason}" for id_, reason in sorted(run.refused.items()))
-    return report + WriteBackReport(failed=len(run.refused), refused=tuple(refused))
+            push.record([*threads.map(push.offer, requests)])
+    push.report.failed += len(push.refused)
+    push.report.refused = tuple(f"{id_}: {why}" for id_, why in sorted(push.refused.items()))
+    return push.report
 
 
 def retry(organization_ids: Sequence[str]) -> list[str]:
@@ -118,164 +106,10 @@ def retry(organization_ids: Sequence[str]) -> list[str]:
 
     May be repeated and run concurrently, beside a push too. Raises ``django.db.Error``.
     """
-    with bounded_transaction(), connection.cursor() as cursor:
-        cursor.execute(sql_outbox.RETRY_WRITE_BACKS, [list(organization_ids)])
-        retried = sorted(id_ for (id_,) in cursor.fetchall())
-    if retried:
+    found = execute_alone(sql_outbox.RETRY_WRITE_BACKS, [list(organization_ids)])
+    if found:
         enqueue(PUSH_EXTERNAL_IDS)
-    return retried
-
-
-@dataclass(frozen=True, slots=True)
-class _Claim:
-    organization_id: str
-    workos_id: str
-    requested_at: str
-    requests: int
-    attempts: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """WorkOS confirmed if there is no error; a conflict if there is an error, but no delay."""
-
-    claim: _Claim
-    error: str | None = None
-    delay: float | None = None
-    is_missing: bool = False
-    is_untried: bool = False
-
-    @property
-    def is_conflict(self) -> bool:
-        return self.error is not None and self.delay is None
-
-    @property
-    def is_confirmed(self) -> bool:
-        return self.error is None and not self.is_untried
-
-
-#: Errors that would be the same for every row.
-_SAME_FOR_ALL = (
-    workos.NotConfigured,
-    workos.Misconfigured,
-    workos.Unauthorized,
-    workos.RateLimited,
-)
-
-
-@dataclass(slots=True)
-class _Run:
-    """What the calls of a run share, and what one of them found out for all."""
-
-    deadline: float
-    patience: float = 0.0
-    only: Collection[str] | None = None
-    due_at: datetime | None = None
-    """The database's time at the beginning: what comes due later is for the next run."""
-    error: workos.WorkOSError | None = None
-    refused: dict[str, str] = field(default_factory=dict)
-    """Why PostgreSQL refuses to write a row, by Gram id: none is tried twice."""
-
-    @property
-    def is_out_of_time(self) -> bool:
-        return time.monotonic() >= self.deadline
-
-    def refuse(self, reasons: dict[str, str]) -> None:
-        for id_, reason in reasons.items():
-            logger.warning("the write-back of %s can't be written: %s", one_line(id_), reason)
-        self.refused |= reasons
-
-
-# Claims -------------------------------------------------------------------------------------
-
-
-def _begin(run: _Run) -> None:
-    run.due_at = database_now()
-    try:
-        _forget_unlinked(run, run.only)
-    except DatabaseError as error:
-        if not is_refusal(error):
-            raise
-        unlinked = _candidates(run, organization__workos_id__isnull=True)
-        _, refused = each_alone(unlinked, lambda id_: _forget_unlinked(run, [id_]))
-        run.refuse(refused)
-
-
-def _forget_unlinked(run: _Run, only: Collection[str] | None) -> None:
-    ids = None if only is None else sorted(only)
-    with bounded_transaction(
-        Statement(sql_outbox.FORGET_UNLINKED_WRITE_BACKS, [run.due_at, ids, ids])
-    ) as (left_out,):
-        _require_none(left_out)
-
-
-def _claim(run: _Run) -> tuple[list[str], list[_Claim]]:
-    """Claim the next requests; return which were due, and the claims.
-
-    PostgreSQL may refuse to claim some: they are noted, and not due again in this run.
-    """
-    try:
-        claims = _claim_some(run, run.only, _BATCH_SIZE)
-        refused: dict[str, str] = {}
-    except DatabaseError as error:
-        if not is_refusal(error):
-            raise
-        is_due = {"next_attempt_at__lte": run.due_at, "organization__workos_id__isnull": False}
-        due = _candidates(run, **is_due)
-        found, refused = each_alone(due, lambda id_: _claim_some(run, [id_], 1))
-        claims = [claim for claimed in found for claim in claimed]
-    run.refuse(refused)
-    return [*refused, *(claim.organization_id for claim in claims)], claims
-
-
-def _claim_some(run: _Run, only: Collection[str] | None, limit: int) -> list[_Claim]:
-    seconds = _ROUNDS_OF_CALLS * sync_settings().request_timeout
-    ids = None if only is None else sorted(only)
-    values = [run.due_at, [*run.refused], ids, ids, limit, seconds]
-    with bounded_transaction(Statement(sql_outbox.CLAIM_WRITE_BACKS, values)) as (found,):
-        _require_none([row for row in found if row[2] is None])
-    return [_Claim(*row) for row in found]
-
-
-def _candidates(run: _Run, **conditions: Any) -> list[str]:
-    """The next requests that PostgreSQL has refused to write together: one of them is why."""
-    pending = ExternalIdWriteBack.objects.filter(**conditions).exclude(pk__in=run.refused)
-    if run.only is not None:
-        pending = pending.filter(pk__in=run.only)
-    with read_only_transaction():
-        return [*pending.order_by("next_attempt_at").values_list("pk", flat=True)[:_BATCH_SIZE]]
-
-
-def _require_none(left_out: Sequence[object]) -> None:
-    if left_out:
-        raise WriteSkipped("a trigger or a policy leaves it as it is")
-
-
-# Calls of WorkOS ----------------------------------------------------------------------------
-
-
-def _offer(run: _Run, claim: _Claim) -> _Answer:
-    if run.error is not None:
-        return _postponed(claim, run.error)
-    if run.is_out_of_time:
-        return _Answer(claim, is_untried=True)
-    try:
-        workos.offer_external_id(claim.workos_id, claim.organization_id, patience=run.patience)
-    except workos.ExternalIdConflict as conflict:
-        return _Answer(claim, error=str(conflict))
-    except workos.NotFound as error:
-        message = f"{error}; waits for the deletion to be read"
-        return _Answer(claim, message, retry_delay(claim.attempts), is_missing=True)
-    except workos.WorkOSError as error:
-        if isinstance(error, _SAME_FOR_ALL):
-            run.error = error
-        return _postponed(claim, error)
-    return _Answer(claim)
-
-
-def _postponed(claim: _Claim, error: workos.WorkOSError) -> _Answer:
-    delay = max(retry_delay(claim.attempts), error.retry_after or 0.0)
-    return _Answer(claim, str(error), delay)
+    return sorted(id_ for (id_,) in found)
 
 
 def retry_delay(attempts: int) -> float:
@@ -285,114 +119,209 @@ def retry_delay(attempts: int) -> float:
     return longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
 
 
+@dataclass(slots=True, eq=False)
+class _Request:
+    """A request that was claimed, and WorkOS's answer; none if there was no time to ask."""
+
+    organization_id: str
+    workos_id: str
+    requested_at: str
+    requests: int
+    attempts: int
+    is_confirmed: bool = False
+    error: str | None = None
+    delay: float | None = None
+    is_missing: bool = False
+
+    @property
+    def is_conflict(self) -> bool:
+        """An error that no later attempt ends."""
+        return self.error is not None and self.delay is None
+
+    def postpone(self, error: workos.WorkOSError) -> None:
+        """Have it tried again, after a pause."""
+        self.error = str(error)
+        self.delay = max(retry_delay(self.attempts), error.retry_after or 0.0)
+        if isinstance(error, workos.NotFound):
+            self.error, self.is_missing = f"{error}; waits for the deletion to be read", True
+
+
+@dataclass(slots=True)
+class _Push:
+    """Claims requests, offers the ids to WorkOS, and records its answers."""
+
+    deadline: float
+    patience: float = 0.0
+    only: list[str] | None = None
+    due_at: datetime = field(default_factory=database_now)
+    """The database's time at the beginning: what comes due later is for the next push."""
+    error: workos.WorkOSError | None = None
+    """What one of the calls found out for all."""
+    refused: dict[str, str] = field(default_factory=dict)
+    """Why PostgreSQL refuses to write a row, by Gram id: none is tried twice."""
+    report: WriteBackReport = field(default_factory=WriteBackReport)
+
+    def forget_unlinked(self) -> None:
+        """Remove the requests of rows from which another program has removed the link."""
+
+        def forget(ids: Sequence[str] | None) -> list[str]:
+            forgetting = Statement(sql_outbox.FORGET_UNLINKED_WRITE_BACKS, [self.due_at, ids, ids])
+            with bounded_transaction(forgetting) as (left_out,):
+                _require_none(left_out)
+            return []
+
+        unlinked = self._candidates(organization__workos_id__isnull=True)
+        _, refused = together_or_alone(unlinked, forget, lambda: forget(self.only))
+        self._refuse(refused)
+
+    def claim(self) -> list[_Request] | None:
+        """Claim the next requests, and return them; None if none was due.
+
+        PostgreSQL may refuse to claim some: they are noted, and not due again in this push.
+        """
+        seconds = _ROUNDS_OF_CALLS * sync_settings().request_timeout
+
+        def claim(ids: Sequence[str] | None) -> list[_Request]:
+            values = [self.due_at, [*self.refused], ids, ids, _BATCH_SIZE, seconds]
+            with bounded_transaction(Statement(sql_outbox.CLAIM_WRITE_BACKS, values)) as (found,):
+                _require_none([row for row in found if row[2] is None])
+            return [_Request(*row) for row in found]
+
+        is_due = {"next_attempt_at__lte": self.due_at, "organization__workos_id__isnull": False}
+        due = self._candidates(**is_due)
+        requests, refused = together_or_alone(due, claim, lambda: claim(self.only))
+        self._refuse(refused)
+        return requests if requests or refused else None
+
+    def offer(self, request: _Request) -> _Request:
+        """Have WorkOS show the id. Runs in a thread that never touches the database."""
+        if self.error is not None:
+            request.postpone(self.error)
+        elif time.monotonic() < self.deadline:
+            id_, workos_id = request.organization_id, request.workos_id
+            try:
+                workos.offer_external_id(workos_id, id_, patience=self.patience)
+                request.is_confirmed = True
+            except workos.ExternalIdConflict as conflict:
+                request.error = str(conflict)
+            except workos.WorkOSError as error:
+                if isinstance(error, _SAME_FOR_ALL):
+                    self.error = error
+                request.postpone(error)
+        return request
+
+    def record(self, requests: list[_Request]) -> None:
+        """Write what WorkOS answered, and count it."""
+        # In id order, as every process locks rows.
+        requests.sort(key=lambda request: request.organization_id)
+        new, refused = together_or_alone(requests, _write_unlocked, lambda: _write(requests))
+        # Their claim runs out, and they are tried again. Until then nothing else says their error.
+        for request, why in refused.items():
+            said = f"{one_line(request.error)}; {why}" if request.error else why
+            self._refuse({request.organization_id: said})
+        recorded = [request for request in requests if request not in refused]
+        conflicts = [request for request in recorded if request.is_conflict]
+        failed = [request for request in recorded if request.delay is not None]
+        self.report.pushed += sum(request.is_confirmed for request in recorded)
+        self.report.failed += len(failed)
+        self.report.conflicts += len(conflicts)
+        is_too_late = not requests and time.monotonic() >= self.deadline
+        are_untried = any(not (one.is_confirmed or one.error) for one in requests)
+        self.report.is_cut_short |= is_too_late or are_untried
+        _log([request for request in conflicts if request.workos_id in new], failed)
+
+    def _candidates(self, **conditions: Any) -> Iterator[str]:
+        """Find the next requests, which PostgreSQL has refused to write together: one is why."""
+        pending = ExternalIdWriteBack.objects.filter(**conditions).exclude(pk__in=self.refused)
+        if self.only is not None:
+            pending = pending.filter(pk__in=self.only)
+        ids = pending.order_by("next_attempt_at").values_list("pk", flat=True)
+        with bounded_transaction():
+            found = list(ids[:_BATCH_SIZE])
+        yield from found
+
+    def _refuse(self, reasons: dict[str, str]) -> None:
+        for id_, reason in reasons.items():
+            logger.warning("the write-back of %s can't be written: %s", one_line(id_), reason)
+        self.refused |= reasons
+
+
+def _require_none(left_out: Sequence[object]) -> None:
+    if left_out:
+        raise WriteSkipped("a trigger or a policy leaves it as it is")
+
+
 # Answers ------------------------------------------------------------------------------------
 
 
-def _record(run: _Run, answers: Iterable[_Answer]) -> WriteBackReport:
-    # In id order, as every process locks rows.
-    ordered = sorted(answers, key=lambda answer: answer.claim.organization_id)
-    refused: dict[_Answer, str] = {}
-    try:
-        new = _write(ordered)
-    except DatabaseError as error:
-        if not is_refusal(error):
-            raise
-        written, refused = each_alone(ordered, lambda answer: _write_unlocked([answer]))
-        new = set().union(*written)
-    run.refuse({a.claim.organization_id: _unwritten(a, why) for a, why in refused.items()})
-    recorded = [answer for answer in ordered if answer not in refused]
-    conflicts = [answer for answer in recorded if answer.is_conflict]
-    failed = [answer for answer in recorded if answer.error and not answer.is_conflict]
-    pushed = [answer for answer in recorded if answer.is_confirmed]
-    _log([answer for answer in conflicts if answer.claim.workos_id in new], failed)
-    is_cut_short = any(a.is_untried for a in ordered) or (not ordered and run.is_out_of_time)
-    return WriteBackReport(len(pushed), len(failed), len(conflicts), is_cut_short)
-
-
-def _unwritten(answer: _Answer, refusal: str) -> str:
-    """Their claim runs out, and they are tried again. Until then nothing else says it."""
-    return f"{one_line(answer.error)}; {refusal}" if answer.error else refusal
-
-
-def _write(answers: list[_Answer]) -> set[str]:
+def _write(requests: list[_Request]) -> list[str]:
     """Write the answers; return the WorkOS ids of conflicts that are new."""
     try:
-        with bounded_transaction(), connection.cursor() as cursor:
-            return _execute_writes(cursor, answers)
+        with bounded_transaction():
+            return _execute_writes(requests)
     except DatabaseError as error:
         if not is_passing(error):
             raise
-    return _write_unlocked(answers)
+    return _write_unlocked(requests)
 
 
-def _write_unlocked(answers: list[_Answer]) -> set[str]:
+def _write_unlocked(requests: Sequence[_Request]) -> list[str]:
     """Without those that another program has locked: their claims run out by themselves."""
-    ids = [answer.claim.organization_id for answer in answers]
-    with bounded_transaction(), connection.cursor() as cursor:
-        cursor.execute(sql_outbox.LOCK_FREE_WRITE_BACKS, [ids])
-        free = {id_ for (id_,) in cursor.fetchall()}
-        new = _execute_writes(cursor, [a for a in answers if a.claim.organization_id in free])
-    for id_ in ids:
-        if id_ not in free:
-            # And then WorkOS is asked again.
-            logger.warning(
-                "the write-back of %s is locked by another program, or deleted", one_line(id_)
-            )
+    ids = [request.organization_id for request in requests]
+    with bounded_transaction(Statement(sql_outbox.LOCK_FREE_WRITE_BACKS, [ids])) as (found,):
+        free = {id_ for (id_,) in found}
+        new = _execute_writes([one for one in requests if one.organization_id in free])
+    for id_ in map(one_line, (id_ for id_ in ids if id_ not in free)):
+        # And then WorkOS is asked again.
+        logger.warning("the write-back of %s is locked by another program, or deleted", id_)
     return new
 
 
-def _execute_writes(cursor: CursorWrapper, answers: list[_Answer]) -> set[str]:
-    failed = [answer for answer in answers if answer.error is not None]
-    confirmed = [answer for answer in answers if answer.is_confirmed]
-    delays_and_errors: list[list[Any]] = [[a.delay for a in failed], [a.error for a in failed]]
-    cursor.execute(sql_outbox.CONFIRM_WRITE_BACKS, _requests(confirmed))
-    cursor.execute(sql_outbox.KEPT_WRITE_BACKS, _requests(confirmed))
-    _require_none(cursor.fetchall())
-    cursor.execute(sql.REMOVE_CONFLICTS, [[answer.claim.workos_id for answer in confirmed]])
+def _execute_writes(requests: list[_Request]) -> list[str]:
+    confirmed = [request for request in requests if request.is_confirmed]
     # Of those that are confirmed, what is still there was requested again meanwhile.
-    returned = _requests(answer for answer in answers if answer.error is None)
-    cursor.execute(sql_outbox.RETURN_WRITE_BACKS, returned[:2])
-    cursor.execute(sql_outbox.POSTPONE_WRITE_BACKS, [*_requests(failed), *delays_and_errors])
-    cursor.execute(
-        sql_outbox.FORGET_DELETED_WRITE_BACKS, _requests(a for a in failed if a.is_missing)
-    )
-    conflicts = [_conflict(answer) for answer in failed if answer.is_conflict]
-    if not conflicts:
-        return set()
-    stored = rows.store_conflicts(conflicts)
-    cursor.execute(stored.text, stored.values)
-    return rows.new_among(conflicts, cursor.fetchall())
-
-
-def _conflict(answer: _Answer) -> Conflict:
-    claim = answer.claim
+    returned = [request for request in requests if request.error is None]
+    failed = [request for request in requests if request.error is not None]
+    missing = [request for request in failed if request.is_missing]
     kind = ConflictKind.WRITE_BACK_REFUSED
-    return Conflict(claim.workos_id, claim.organization_id, kind, answer.error or "")
+    conflicts = [
+        Conflict(request.workos_id, request.organization_id, kind, request.error or "")
+        for request in failed
+        if request.is_conflict
+    ]
+    delays_and_errors = [[one.delay for one in failed], [one.error for one in failed]]
+    statements = [
+        Statement(sql_outbox.CONFIRM_WRITE_BACKS, _columns(confirmed)),
+        Statement(sql_outbox.KEPT_WRITE_BACKS, _columns(confirmed)),
+        Statement(sql.REMOVE_CONFLICTS, [[request.workos_id for request in confirmed]]),
+        Statement(sql_outbox.RETURN_WRITE_BACKS, _columns(returned)[:2]),
+        Statement(sql_outbox.POSTPONE_WRITE_BACKS, [*_columns(failed), *delays_and_errors]),
+        Statement(sql_outbox.FORGET_DELETED_WRITE_BACKS, _columns(missing)),
+    ]
+    if conflicts:
+        statements.append(rows.store_conflicts(conflicts))
+    _, kept, *_, last = execute_together(statements)
+    _require_none(kept)
+    return [*rows.new_among(conflicts, last)] if conflicts else []
 
 
-def _log(conflicts: list[_Answer], failures: list[_Answer]) -> None:
-    for answer in conflicts:
-        logger.warning(
-            "the external_id of %s waits for a person: %s",
-            one_line(answer.claim.workos_id),
-            one_line(answer.error),
-            extra={"organization": answer.claim.workos_id, "outcome": Outcome.CONFLICT},
-        )
-    if failures:
+def _columns(requests: list[_Request]) -> list[list[Any]]:
+    names = ("organization_id", "requested_at", "requests")
+    return [[getattr(request, name) for request in requests] for name in names]
+
+
+def _log(conflicts: list[_Request], failed: list[_Request]) -> None:
+    for request in conflicts:
+        about = {"organization": request.workos_id, "outcome": Outcome.CONFLICT}
+        said = one_line(request.workos_id), one_line(request.error)
+        logger.warning("the external_id of %s waits for a person: %s", *said, extra=about)
+    if failed:
         # WorkOS being down fails them all: one line a batch, each row has its own error.
+        first = failed[0]
         logger.warning(
             "%d write-backs failed and are tried again later; the first, %s: %s",
-            len(failures),
-            one_line(failures[0].claim.workos_id),
-            one_line(failures[0].error),
-            extra={"organization": failures[0].claim.workos_id},
+            len(failed),
+            one_line(first.workos_id),
+            one_line(first.error),
+            extra={"organization": first.workos_id},
         )
-
-
-def _requests(answers: Iterable[_Answer]) -> list[list[Any]]:
-    claims = [answer.claim for answer in answers]
-    return [
-        [claim.organization_id for claim in claims],
-        [claim.requested_at for claim in claims],
-        [claim.requests for claim in claims],
-    ]

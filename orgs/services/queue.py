@@ -35,12 +35,11 @@ def queue_length() -> int | None:
     Raises ``django.db.Error`` if the queue is in the database.
     """
     try:
-        length: int = get_broker().queue_size()
+        return int(get_broker().queue_size())
     except DatabaseError:
         raise
     except Exception:  # noqa: BLE001 - each broker has exceptions of its own
         return None
-    return length
 
 
 def last_dry_run() -> tuple[datetime, dict[str, Any]] | None:

@@ -18,17 +18,22 @@ def is_refusal(error: DatabaseError) -> bool:
 
 
 def together_or_alone(
-    ids: Sequence[str], write: Callable[[Sequence[str]], list[str]]
-) -> tuple[list[str], dict[str, str]]:
-    """Write rows; if PostgreSQL refuses that, each alone. Return the ids that ``write`` returned,
-    and as ``each_alone`` those that failed. Raises ``django.db.Error``."""
+    items: Iterable[T],
+    write: Callable[[Sequence[T]], list[R]],
+    together: Callable[[], list[R]] | None = None,
+) -> tuple[list[R], dict[T, str]]:
+    """Write items, or call ``together``; if PostgreSQL refuses that, write each alone. Return what
+    was returned, and as ``each_alone`` the items that failed. Raises ``django.db.Error``.
+
+    With ``together``, ``items`` are found only once it was refused.
+    """
     try:
-        return write(ids), {}
+        return (write([*items]) if together is None else together()), {}
     except DatabaseError as error:
         if not is_refusal(error):
             raise
-    written, refused = each_alone(ids, lambda id_: write([id_]))
-    return [id_ for found in written for id_ in found], refused
+    found, refused = each_alone(items, lambda item: write([item]))
+    return [one for returned in found for one in returned], refused
 
 
 def each_alone(items: Iterable[T], write: Callable[[T], R]) -> tuple[list[R], dict[T, str]]:

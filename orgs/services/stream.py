@@ -1,29 +1,25 @@
 """Reads WorkOS's ordered stream from the stored position and applies it, page by page.
 
 Tasks may run twice, at once, late or never: any number of drains may run, and each page is applied
-by one of them. ``patience``: as in ``orgs.workos``, for each request.
+by one of them. ``patience``: as in ``orgs.workos``, for each request. ``deadline``: by
+``time.monotonic()``.
 """
 
 import logging
 import random
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import inf
+from typing import TypeAlias
 
 from django.db import DatabaseError
 
 from orgs import workos
 from orgs.conf import sync_settings
 from orgs.db import rows
-from orgs.db.cursor import (
-    CursorState,
-    Failure,
-    note_drained,
-    note_failure,
-    read_cursor,
-)
+from orgs.db.cursor import CursorState, Failure, note_drained, note_failure, read_cursor
 from orgs.db.errors import describe, is_passing, sqlstate, without_detail
 from orgs.db.leases import Lease, clear_enqueued
 from orgs.db.transactions import bounded_transaction
@@ -32,14 +28,8 @@ from orgs.domain.report import Change, Report
 from orgs.domain.status import ReadError, in_words
 from orgs.domain.types import EventPage, Outcome, Position
 from orgs.models import WorkOSEvent
+from orgs.services import coverage
 from orgs.services.apply import Mode, WritesRefused, apply
-from orgs.services.coverage import (
-    SettingsDiffer,
-    TypesRefused,
-    note_refused,
-    prepare_to_read,
-    require_same,
-)
 from orgs.services.decide import Batch
 from orgs.services.pages import CursorLost, raise_if_expired, raise_if_ignored, reader
 from orgs.services.queue import PUSH_EXTERNAL_IDS, RECOVER, SYNC_EVENTS, enqueue
@@ -54,6 +44,9 @@ _LONGEST_PAUSE = 60.0
 #: and then after longer pauses, up to the setting.
 _FIRST_PAUSE = 0.1
 _GROWTH = 1.5
+
+#: No pause helps: a full reconcile, the schedule or a person goes on.
+_ENDS_THE_DRAIN = (ReadError.CURSOR_LOST, ReadError.DATABASE, ReadError.DATABASE_FULL)
 
 
 class UnknownEvent(Exception):
@@ -76,12 +69,6 @@ class DrainReport(Report):
         """The events that were parked."""
         return self.of(Outcome.PARKED)
 
-    def merge(self, other: "DrainReport") -> None:
-        """Add what a later attempt did, and how it ended."""
-        self.add(other)
-        self.drained = other.drained
-        self.unresolved = other.unresolved or self.unresolved
-
 
 def drain_to_end(*, patience: float = 0.0) -> DrainReport:
     """Apply everything that WorkOS lists after the position, without waiting for more.
@@ -91,7 +78,7 @@ def drain_to_end(*, patience: float = 0.0) -> DrainReport:
     ``django.db.Error``; what was applied before stays applied.
     """
     report = DrainReport()
-    prepare_to_read()
+    coverage.prepare_to_read()
     try:
         _drain(report, patience=patience)
     except WritesRefused as refused:
@@ -109,7 +96,7 @@ def replay(since: Position, *, patience: float = 0.0) -> DrainReport:
     """
     report = DrainReport()
     try:
-        read = reader(prepare_to_read().types or (), patience=patience)
+        read = reader(coverage.prepare_to_read().types or (), patience=patience)
         with closing(read_ahead(read, since)) as pages:
             for page in pages:
                 raise_if_ignored(page, is_first=not report.counts, patience=patience)
@@ -120,6 +107,132 @@ def replay(since: Position, *, patience: float = 0.0) -> DrainReport:
         start = since.last_event_id or since.last_event_at
         raise UnknownEvent(f"WorkOS lists nothing after {start}: {lost}") from None
     return report
+
+
+# From the position to the end ---------------------------------------------------------------
+
+
+def _drain(report: DrainReport, deadline: float = inf, *, patience: float = 0.0) -> None:
+    """Drain to the end, or until a page ends after ``deadline``."""
+    while not report.drained and time.monotonic() < deadline:
+        start = read_cursor()
+        coverage.require_same(start)
+        raise_if_expired(start)
+        try:
+            _drain_from(start, report, deadline, patience)
+            if start.failing_since is not None:
+                span = in_words(start.now - start.failing_since)
+                logger.info("the stream is read again, after %s of failed reads", span)
+        except coverage.TypesRefused as refusal:
+            coverage.note_refused(refusal.types)
+        except CursorLost as lost:
+            # It counts only while no other process has moved the position.
+            if read_cursor().position == lost.position:
+                raise
+
+
+def _drain_from(start: CursorState, report: DrainReport, deadline: float, patience: float) -> None:
+    """Drain from there until the end, the deadline, or a page that others have applied."""
+    read = reader(start.types or (), patience=patience)
+    with closing(read_ahead(read, start.position)) as pages:
+        for page in pages:
+            _verify_environment(page, patience)
+            if not page.observations:
+                note_drained(page.read_from, read_began=page.read_began)
+                report.drained = True
+                return
+            is_dropped = _apply(page, report, Mode.LIVE).dropped
+            report.drained = page.is_last and not is_dropped
+            if is_dropped or time.monotonic() >= deadline:
+                return
+
+
+def _verify_environment(page: EventPage, patience: float) -> None:
+    """Raise ``WrongEnvironment`` before the first page of this process, unless one of its events is
+    about an organization that a row is linked to, or WorkOS lists one."""
+    if workos.is_verified():
+        return
+    if rows.linked({o.organization_id for o in page.observations if o.organization_id}):
+        workos.note_verified()
+    else:
+        Lookups(patience).verify_environment()
+
+
+def _apply(page: EventPage, report: DrainReport, mode: Mode) -> Report:
+    """Apply a page in one transaction; live, that moves the position behind it."""
+    batch = Batch(
+        observations=page.observations,
+        read_from=page.read_from,
+        types=page.types,
+        position=page.position,
+        read_began=page.read_began if page.is_last else None,
+    )
+    applied = apply(batch, mode)
+    report.add(applied)
+    if applied.moved_rows:
+        counts = ", ".join(f"{outcome} {n}" for outcome, n in sorted(applied.counts.items()))
+        logger.info("applied a page, events: %d; %s", len(page.observations), counts)
+    if applied.interrupted_by is not None:
+        raise applied.interrupted_by
+    return applied
+
+
+# Missed webhooks ----------------------------------------------------------------------------
+
+
+def resolve_overdue(
+    *, deadline: float = inf, patience: float = 0.0
+) -> WorkOSError | DatabaseError | None:
+    """Resolve the webhooks whose events the stream did not list in time, by fetching their objects.
+
+    Call it when the stream was just read to its end. One that can't be resolved does not stop the
+    rest, and stays unseen; the error of the last of these is returned.
+    """
+    failure: WorkOSError | DatabaseError | None = None
+    with bounded_transaction():
+        overdue = list(WorkOSEvent.objects.overdue(after=_window()).values_list("id", flat=True))
+    try:
+        if overdue and not _is_at_the_end(patience):
+            return None
+    except WorkOSError as error:
+        return error
+    # In another order each time: those that can't be resolved must not use up the time of the rest.
+    random.shuffle(overdue)
+    for event_id in overdue:
+        if time.monotonic() >= deadline:
+            break
+        try:
+            resolved = resolve_missed(event_id, patience=patience)
+        except AlreadySeen:
+            continue
+        except (WorkOSError, DatabaseError) as error:
+            if isinstance(error, DatabaseError) and not is_passing(error):
+                raise
+            failure = error
+            continue
+        if resolved.is_unproven:
+            failure = Unproven(resolved.reason)
+        logger.warning(
+            "the event %s was announced and never listed; its object was fetched: %s",
+            one_line(event_id),
+            resolved.change,
+            extra={"event": event_id, "outcome": resolved.change},
+        )
+    return failure
+
+
+def _is_at_the_end(patience: float) -> bool:
+    """A read from the position brings nothing: a page that says it is last does not prove that."""
+    state = read_cursor()
+    page = workos.read_events(state.position, types=state.types or (), limit=1, patience=patience)
+    return page.position == state.position
+
+
+def _window() -> timedelta:
+    return timedelta(seconds=sync_settings().hold_back_window)
+
+
+# Waiting ------------------------------------------------------------------------------------
 
 
 def drain_and_wait() -> DrainReport:
@@ -138,13 +251,12 @@ def drain_and_wait() -> DrainReport:
         # First, also if this process may not read: a webhook that comes from now on enqueues again,
         # or finds the lease.
         clear_enqueued()
-        prepare_to_read()
-        lease = Lease.DRAIN.acquire(seconds)
-        if lease is None:
+        coverage.prepare_to_read()
+        if (lease := Lease.DRAIN.acquire(seconds)) is None:
             _attempt(report, deadline)
         else:
             _wait(lease, report, deadline)
-    except SettingsDiffer as differ:
+    except coverage.SettingsDiffer as differ:
         logger.warning("%s", differ)
     except CursorLost:
         # Noted. Only a full reconcile repairs that, and there may be one process for both.
@@ -156,73 +268,17 @@ def drain_and_wait() -> DrainReport:
     return report
 
 
-def resolve_overdue(
-    *, deadline: float | None = None, patience: float = 0.0
-) -> WorkOSError | DatabaseError | None:
-    """Resolve the webhooks whose events the stream did not list in time, by fetching their objects.
-
-    Call it when the stream was just read to its end. One that can't be resolved does not stop the
-    rest, and stays unseen; the error of the last of these is returned.
-    """
-    failure: WorkOSError | DatabaseError | None = None
-    window = timedelta(seconds=sync_settings().hold_back_window)
-    with bounded_transaction():
-        overdue = list(WorkOSEvent.objects.overdue(after=window).values_list("id", flat=True))
-    try:
-        if overdue and not _is_at_the_end(patience):
-            return None
-    except WorkOSError as error:
-        return error
-    # In another order each time: those that can't be resolved must not use up the time of the rest.
-    random.shuffle(overdue)
-    for event_id in overdue:
-        if _has_passed(deadline):
-            break
-        try:
-            resolved = resolve_missed(event_id, patience=patience)
-        except AlreadySeen:
-            continue
-        except WorkOSError as error:
-            failure = error
-        except DatabaseError as error:
-            if not is_passing(error):
-                raise
-            failure = error
-        else:
-            failure = Unproven(resolved.reason) if resolved.is_unproven else failure
-            _log_missed(event_id, resolved)
-    return failure
-
-
-def _log_missed(event_id: str, resolved: Change) -> None:
-    logger.warning(
-        "the event %s was announced and never listed; its object was fetched: %s",
-        one_line(event_id),
-        resolved.change,
-        extra={"event": event_id, "outcome": resolved.change},
-    )
-
-
-def _is_at_the_end(patience: float) -> bool:
-    """A read from the position brings nothing: a page that says it is last does not prove that."""
-    state = read_cursor()
-    types = state.types or ()
-    page = workos.read_events(state.position, types=types, limit=1, patience=patience)
-    return page.position == state.position
-
-
-# Waiting ------------------------------------------------------------------------------------
-
-
 def _wait(acquired: datetime, report: DrainReport, deadline: float) -> None:
     """Drain again and again while an announced event is unseen, then release the lease."""
     lease: datetime | None = acquired
-    pauses = _pauses()
+    next_pause = _FIRST_PAUSE
     try:
-        while lease is not None and not _has_passed(deadline):
-            pause_after_error = _attempt(report, deadline)
-            pause = next(pauses) if pause_after_error is None else pause_after_error
-            if not _has_unseen() and not _has_passed(deadline):
+        while lease and time.monotonic() < deadline:
+            pause = _attempt(report, deadline)
+            if pause is None:
+                pause = min(next_pause, sync_settings().poll_pause)
+                next_pause = min(next_pause * _GROWTH, _LONGEST_PAUSE)
+            if not _has_unseen() and time.monotonic() < deadline:
                 Lease.DRAIN.release(lease)
                 lease = None
                 # A webhook that saw the lease enqueued nothing, and had committed before this.
@@ -234,69 +290,56 @@ def _wait(acquired: datetime, report: DrainReport, deadline: float) -> None:
                     return
             time.sleep(max(min(pause, deadline - time.monotonic()), 0.0))
     finally:
-        if lease is not None:
+        if lease:
             Lease.DRAIN.release_or_expire(lease)
     enqueue(SYNC_EVENTS)
 
 
-def _pauses() -> Iterator[float]:
-    """The seconds between two reads without an error."""
-    pause = _FIRST_PAUSE
-    while True:
-        yield min(pause, sync_settings().poll_pause)
-        pause = min(pause * _GROWTH, _LONGEST_PAUSE)
+def _has_unseen() -> bool:
+    # Bounded, because a migration may lock the table for minutes.
+    with bounded_transaction():
+        return WorkOSEvent.objects.unseen(within=_window()).exists()
 
 
 def _attempt(total: DrainReport, deadline: float) -> float | None:
-    """Drain once; after an error, return how many seconds to wait before the next time."""
+    """Drain once; after an error that may pass, return how many seconds to wait before the next."""
     report = DrainReport()
-    failure: WorkOSError | DatabaseError | None = None
     try:
         _drain(report, deadline)
         if report.drained and total.unresolved is None:
             report.unresolved = resolve_overdue(deadline=deadline)
-    except WorkOSError as error:
-        failure = error
-    except (CursorLost, DatabaseError) as error:
-        if isinstance(error, CursorLost) or not (
-            is_passing(error) or isinstance(error, WritesRefused)
-        ):
-            _note(error)
+    except (CursorLost, WorkOSError, DatabaseError) as error:
+        pause = _note(error)
+        if _kind_of(error) in _ENDS_THE_DRAIN:
             raise
-        failure = error
+        return pause
     finally:
         log_parked(report)
         if report.requested_write_backs:
             enqueue(PUSH_EXTERNAL_IDS)
-        total.merge(report)
-    return None if failure is None else _note(failure)
+        total.add(report)
+        total.drained = report.drained
+        total.unresolved = total.unresolved or report.unresolved
+    return None
 
 
 def log_parked(report: DrainReport) -> None:
     """Log the events that were parked, and the missed webhook that could not be resolved."""
     for change in report.parked:
-        logger.error(
-            "parked %s: %s",
-            one_line(change.event_id),
-            one_line(change.reason),
-            extra=_log_fields(change),
-        )
+        event, said = one_line(change.event_id), one_line(change.reason)
+        about = {"event": change.event_id, "organization": change.workos_id}
+        logger.error("parked %s: %s", event, said, extra={**about, "outcome": change.change})
     if report.unresolved is not None:
-        logger.warning(
-            "a missed webhook could not be resolved: %s",
-            one_line(without_detail(report.unresolved)),
-        )
+        said = one_line(without_detail(report.unresolved))
+        logger.warning("a missed webhook could not be resolved: %s", said)
 
 
-def _log_fields(change: Change) -> dict[str, object]:
-    return {
-        "event": change.event_id,
-        "organization": change.workos_id,
-        "outcome": change.change,
-    }
+# Errors of reads ----------------------------------------------------------------------------
+
+_Error: TypeAlias = CursorLost | WorkOSError | DatabaseError
 
 
-def _note(error: Exception) -> float:
+def _note(error: _Error) -> float:
     """Note a failed read on the cursor, log it if it is new, and return the pause after it."""
     kind = _kind_of(error)
     message = describe(error) if isinstance(error, DatabaseError) else one_line(error)
@@ -307,109 +350,26 @@ def _note(error: Exception) -> float:
         failure = note_failure(kind, message)
     except DatabaseError:
         # It may be the cursor's row itself that is locked, or the database that is down.
-        failure = Failure(count=1, is_new=True)
+        failure = Failure()
     if failure.is_new:
         # Once for each kind, and not once a second for as long as it lasts.
         is_loud = kind.needs_person or kind is ReadError.CURSOR_LOST
         level = logging.CRITICAL if is_loud else logging.WARNING
         logger.log(level, "the stream could not be drained: %s", message)
-    growing = min(sync_settings().poll_pause * 2.0 ** min(failure.count, 10), _LONGEST_PAUSE)
-    if kind is ReadError.LOCK_NOT_HAD:
-        # The wait for the lock was a pause already, and a person may be waiting for the event.
-        growing = sync_settings().poll_pause
-    requested: float = getattr(error, "retry_after", None) or 0.0
-    return max(growing, requested)
+    pause = sync_settings().poll_pause
+    # The wait for a lock was a pause already, and a person may be waiting for the event.
+    if kind is not ReadError.LOCK_NOT_HAD:
+        pause = min(pause * 2.0 ** min(failure.count, 10), _LONGEST_PAUSE)
+    return max(pause, getattr(error, "retry_after", None) or 0.0)
 
 
-def _kind_of(error: Exception) -> ReadError:
+def _kind_of(error: _Error) -> ReadError:
     if isinstance(error, CursorLost):
         return ReadError.CURSOR_LOST
-    if isinstance(error, WritesRefused):
-        return ReadError.WRITES_REFUSED
     if isinstance(error, WorkOSError):
         return error.kind
-    if isinstance(error, DatabaseError) and is_passing(error):
+    if isinstance(error, WritesRefused):
+        return ReadError.WRITES_REFUSED
+    if is_passing(error):
         return ReadError.LOCK_NOT_HAD
-    is_full = isinstance(error, DatabaseError) and sqlstate(error).startswith("53")
-    return ReadError.DATABASE_FULL if is_full else ReadError.DATABASE
-
-
-def _has_unseen() -> bool:
-    window = timedelta(seconds=sync_settings().hold_back_window)
-    # Bounded, because a migration may lock the table for minutes.
-    with bounded_transaction():
-        return WorkOSEvent.objects.unseen(within=window).exists()
-
-
-def _has_passed(deadline: float | None) -> bool:
-    return deadline is not None and time.monotonic() >= deadline
-
-
-# Reading ------------------------------------------------------------------------------------
-
-
-def _drain(report: DrainReport, deadline: float | None = None, *, patience: float = 0.0) -> None:
-    """Drain to the end, or until a page ends after ``deadline``."""
-    while not report.drained and not _has_passed(deadline):
-        start = read_cursor()
-        require_same(start)
-        raise_if_expired(start)
-        try:
-            _drain_from(start, report, deadline, patience)
-            if start.failing_since is not None:
-                span = in_words(start.now - start.failing_since)
-                logger.info("the stream is read again, after %s of failed reads", span)
-        except TypesRefused as refusal:
-            note_refused(refusal.types)
-        except CursorLost as lost:
-            # It counts only while no other process has moved the position.
-            if read_cursor().position == lost.position:
-                raise
-
-
-def _verify_environment(page: EventPage, patience: float) -> None:
-    """Raise ``WrongEnvironment`` before the first page of this process, unless one of its events is
-    about an organization that a row is linked to, or WorkOS lists one."""
-    if workos.is_verified():
-        return
-    about = {o.organization_id for o in page.observations if o.organization_id}
-    if rows.linked(about):
-        workos.note_verified()
-    else:
-        Lookups(patience).verify_environment()
-
-
-def _drain_from(
-    start: CursorState, report: DrainReport, deadline: float | None, patience: float
-) -> None:
-    """Drain from there until the end, the deadline, or a page that others have applied."""
-    read = reader(start.types or (), patience=patience)
-    with closing(read_ahead(read, start.position)) as pages:
-        for page in pages:
-            _verify_environment(page, patience)
-            if not page.observations:
-                note_drained(page.read_from, read_began=page.read_began)
-                report.drained = True
-                return
-            applied = _apply(page, report, Mode.LIVE)
-            report.drained = page.is_last and not applied.dropped
-            if applied.dropped or _has_passed(deadline):
-                return
-
-
-def _apply(page: EventPage, report: DrainReport, mode: Mode) -> Report:
-    batch = Batch(
-        observations=page.observations,
-        read_from=page.read_from,
-        types=page.types,
-        position=page.position,
-        read_began=page.read_began if page.is_last else None,
-    )
-    applied = apply(batch, mode)
-    report.add(applied)
-    if applied.moved_rows:
-        counts = ", ".join(f"{outcome} {n}" for outcome, n in sorted(applied.counts.items()))
-        logger.info("applied a page, events: %d; %s", len(page.observations), counts)
-    if applied.interrupted_by is not None:
-        raise applied.interrupted_by
-    return applied
+    return ReadError.DATABASE_FULL if sqlstate(error).startswith("53") else ReadError.DATABASE

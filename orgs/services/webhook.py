@@ -50,24 +50,14 @@ def receive_webhook(body: bytes, signature: str) -> Receipt:
     announcement = workos.parse_announcement(body)
     if announcement is None:
         return Receipt.NOT_AN_EVENT
-    followed = event_types(sync_settings().resources)
-    if announcement.type in followed and _announce(announcement):
-        _enqueue_unless_expected()
+    if announcement.type in event_types(sync_settings().resources):
+        key, about = announcement.object_key, announcement.organization_id
+        values = [announcement.id, announcement.type, announcement.resource, key, about]
+        # True if this was the first webhook of an event that is still unseen.
+        if (True,) in execute_alone(sql.ANNOUNCE_EVENT, values, at_most=_LONGEST_WAIT):
+            _enqueue_unless_expected()
     refused_webhooks.accept()
     return Receipt.ACCEPTED
-
-
-def _announce(announcement: workos.Announcement) -> bool:
-    """Return True if this was the first webhook of an event that is still unseen."""
-    values = [
-        announcement.id,
-        announcement.type,
-        announcement.resource,
-        announcement.object_key,
-        announcement.organization_id,
-    ]
-    rows = execute_alone(sql.ANNOUNCE_EVENT, values, at_most=_LONGEST_WAIT)
-    return any(is_unseen for (is_unseen,) in rows)
 
 
 def _enqueue_unless_expected() -> None:

@@ -15,8 +15,9 @@ from django.db.models.functions import Now
 from django_q.conf import Conf
 from django_q.models import OrmQ, Schedule
 
+from orgs.db.cursor import ensure_cursor, set_columns
 from orgs.db.transactions import bounded_transaction
-from orgs.models import ORGANIZATIONS_STREAM, SyncCursor
+from orgs.models import SyncCursor
 from orgs.services.coverage import adopt_settings
 from orgs.services.maintenance import ensure_schedules
 
@@ -54,7 +55,7 @@ class Watch:
 
     def begin(self) -> None:
         """Begin anew, with a cluster that was just started."""
-        self._due, self._run, self._acknowledged = Backlog(), Backlog(), Backlog()
+        self._due, self._unrun, self._unacknowledged = Backlog(), Backlog(), Backlog()
         self._is_noted = False
 
     def look(self) -> str | None:
@@ -68,40 +69,39 @@ class Watch:
         close_old_connections()
         try:
             if not self._is_noted:
-                ensure_schedules()
-                if not self._has_adopted:
-                    # Once: the settings of a worker that starts later win.
-                    adopt_settings()
-                    self._has_adopted = True
-                note_start()
-                self._is_noted = True
+                self._note_start()
             with bounded_transaction():
                 due, queued, done = due_schedules(), queued_tasks(), cursor_state()
         except DatabaseError:
-            self._due, self._run, self._acknowledged = Backlog(), Backlog(), Backlog()
+            self._due, self._unrun, self._unacknowledged = Backlog(), Backlog(), Backlog()
             return None
-        return self._judge(
-            self._due.idle(due),
-            self._run.idle({done, *queued} if queued or not Conf.ORM else frozenset()),
-            self._acknowledged.idle(queued if len(queued) > _MANY_TASKS else frozenset()),
-        )
-
-    def _judge(self, not_scheduled: float, not_run: float, not_acknowledged: float) -> str | None:
         patience = min(PATIENCE * 2**self._restarts, LONGEST_PATIENCE)
         # A task may have all workers for as long as the cluster's time limit allows.
         for_tasks = max(patience, Conf.TIMEOUT or 0)
-        if not_scheduled > patience:
-            reason = f"no schedule that is due was worked off for {not_scheduled:.0f} s"
-        elif not_run > for_tasks:
-            reason = f"no task was run for {not_run:.0f} s"
-        elif not_acknowledged > for_tasks:
-            reason = f"no task was acknowledged for {not_acknowledged:.0f} s"
-        else:
-            if not (not_scheduled or not_run or not_acknowledged):
-                self._restarts = 0
-            return None
-        self._restarts += 1
-        return reason
+        unrun = {done, *queued} if queued or not Conf.ORM else frozenset()
+        too_many = queued if len(queued) > _MANY_TASKS else frozenset()
+        found = (
+            ("no schedule that is due was worked off", self._due.idle(due), patience),
+            ("no task was run", self._unrun.idle(unrun), for_tasks),
+            ("no task was acknowledged", self._unacknowledged.idle(too_many), for_tasks),
+        )
+        for what, seconds, at_most in found:
+            if seconds > at_most:
+                self._restarts += 1
+                return f"{what} for {seconds:.0f} s"
+        if not any(seconds for _, seconds, _ in found):
+            self._restarts = 0
+        return None
+
+    def _note_start(self) -> None:
+        ensure_schedules()
+        if not self._has_adopted:
+            # Once: the settings of a worker that starts later win.
+            adopt_settings()
+            self._has_adopted = True
+        ensure_cursor()
+        set_columns(worker_started_at=Now())
+        self._is_noted = True
 
 
 def due_schedules() -> AbstractSet[object]:
@@ -126,15 +126,3 @@ def cursor_state() -> object:
     """Return what every drain changes, also one that fails, and what a reconcile renews."""
     columns = ("last_event_id", "last_event_at", "drained_at", "failures", "reconciling_until")
     return SyncCursor.objects.values_list(*columns).first()
-
-
-def note_start() -> None:
-    """Note on the cursor, by the database's clock, that a cluster was started."""
-    row = SyncCursor(stream=ORGANIZATIONS_STREAM, worker_started_at=Now())
-    with bounded_transaction():
-        SyncCursor.objects.bulk_create(
-            [row],
-            update_conflicts=True,
-            unique_fields=["stream"],
-            update_fields=["worker_started_at"],
-        )

@@ -316,7 +316,7 @@ def found_in_database() -> dict[str | None, str]:
 
 @pytest.fixture
 def schedules(database: None) -> None:
-    ensure_schedules(using="default")
+    ensure_schedules()
 
 
 @pytest.mark.usefixtures("schedules")

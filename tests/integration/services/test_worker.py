@@ -11,7 +11,7 @@ from django_q.models import OrmQ, Schedule
 
 from orgs.models import ORGANIZATIONS_STREAM, SyncCursor
 from orgs.services import worker
-from orgs.services.worker import Watch, due_schedules, note_start, queued_tasks
+from orgs.services.worker import Watch, due_schedules, queued_tasks
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -95,10 +95,10 @@ def test_queued_are_the_tasks_of_this_cluster_unless_a_reconcile_runs() -> None:
 
 
 def test_a_start_is_noted_by_the_databases_clock_and_changes_nothing_else() -> None:
-    note_start()
+    Watch().look()
     SyncCursor.objects.update(failures=3, worker_started_at=None)
 
-    note_start()
+    Watch().look()
 
     noted = SyncCursor.objects.filter(
         failures=3, worker_started_at__gt=Now() - HOUR, worker_started_at__lte=Now()

@@ -163,7 +163,7 @@ class Machine:
 @pytest.fixture
 def machine(workos: FakeWorkOS, tmp_path: Path) -> Machine:
     """A machine whose mirror has had its first snapshot."""
-    ensure_schedules(using="default")
+    ensure_schedules()
     return Machine(workos, tmp_path)
 
 

@@ -58,7 +58,7 @@ def quiet_schedules(database: None) -> Iterator[None]:
     Schedule.objects.update(next_run=Now() + timedelta(hours=1))
     yield
     Schedule.objects.all().delete()
-    ensure_schedules(using="default")
+    ensure_schedules()
 
 
 @dataclass

@@ -53,7 +53,7 @@ _OUTCOMES = (
 def a_day() -> None:
     """A burst, a nap, an event that is parked, a write-back that waits and one in conflict."""
     now = datetime.now(UTC)
-    ensure_schedules(using="default")
+    ensure_schedules()
     Schedule.objects.update(next_run=now + minutes(0.5))
     SyncCursor.objects.create(
         stream="organizations",

@@ -33,8 +33,8 @@ MUTANTS: Final = (
     Mutant(
         "the cursor is not locked",
         "orgs/db/sql_cursor.py",
-        'LOCK_CURSOR = f"{_PLACE} FOR NO KEY UPDATE"',
-        'LOCK_CURSOR = f"{_PLACE}"',
+        'LOCK_CURSOR = f"{CURSOR_STATE} FOR NO KEY UPDATE"',
+        'LOCK_CURSOR = f"{CURSOR_STATE}"',
         _APPLY,
     ),
     Mutant(
@@ -96,15 +96,15 @@ MUTANTS: Final = (
     Mutant(
         "a lease is acquired while another process has it",
         "orgs/db/sql_cursor.py",
-        "WHERE stream = %s AND ({lease} IS NULL OR {lease} <= clock_timestamp()",
-        "WHERE stream = %s AND (true",
+        "WHERE stream = 'organizations' AND ({lease} IS NULL OR {lease} <= clock_timestamp()",
+        "WHERE stream = 'organizations' AND (true",
         f"{_DB} {_STREAM}",
     ),
     Mutant(
         "a lease that another process has is released",
         "orgs/db/sql_cursor.py",
-        "UPDATE workos_sync_cursor SET {lease} = NULL WHERE stream = %s AND {lease} = %s",
-        "UPDATE workos_sync_cursor SET {lease} = NULL WHERE stream = %s AND %s::text IS NOT NULL",
+        "SET {lease} = NULL WHERE stream = 'organizations' AND {lease} = %s",
+        "SET {lease} = NULL WHERE stream = 'organizations' AND %s::text IS NOT NULL",
         f"{_DB} {_STREAM}",
     ),
     Mutant(
@@ -116,9 +116,9 @@ MUTANTS: Final = (
     ),
     Mutant(
         "a lost cursor that has moved on is moved back",
-        "orgs/db/sql_cursor.py",
-        'WHERE stream = %(stream)s AND last_event_id IS NOT DISTINCT FROM %(last_event_id)s\n    AND {readable("last_event_at")} IS NOT DISTINCT FROM %(last_event_at)s\n',
-        "WHERE stream = %(stream)s\n",
+        "orgs/db/cursor.py",
+        "        if state.position != lost:\n            return None\n",
+        "",
         _RECONCILE,
     ),
     Mutant(
