@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Sequence
+from math import inf
 
 from orgs import workos
 from orgs.db import rows
-from orgs.db.cursor import database_now, read_cursor
+from orgs.db.cursor import read_cursor
 from orgs.domain.naming import is_storable, one_line
 from orgs.domain.resources import PLAIN
 from orgs.domain.types import ConflictKind, Observation, Outcome, State
@@ -13,13 +14,9 @@ from orgs.models import Organization, WorkOSConflict
 from orgs.services.compare import Comparing, Run
 from orgs.services.conclude import Reconciliation, conclude
 from orgs.services.coverage import add_derived, resources_to_compare
-from orgs.services.reconcile import reporting_errors
-from orgs.services.reconcile_resources import Clock, ResourceRun, compare_for_organization
+from orgs.services.reconcile_resources import ResourceRun
 from orgs.services.refresh import Lookups
 from orgs.services.stream import DrainReport
-
-#: It waits for its share of requests as long as that takes.
-_PATIENCE = float("inf")
 
 
 class UnknownOrganization(Exception):
@@ -27,7 +24,7 @@ class UnknownOrganization(Exception):
 
 
 def reconcile_organizations(
-    run: Run, ids: Sequence[str], *, deadline: float | None = None, patience: float = _PATIENCE
+    run: Run, ids: Sequence[str], *, deadline: float = inf, patience: float = inf
 ) -> Reconciliation:
     """Compare and repair only these, by WorkOS id or by Gram id, and push their write-backs.
 
@@ -38,95 +35,82 @@ def reconcile_organizations(
     ``WorkOSError`` and ``django.db.Error``. May be repeated and run concurrently.
     """
     comparing = Comparing(run, Lookups(patience=patience, dry=run.dry))
+    present, in_mirror_alone = _find_all(comparing, ids, deadline)
+    if comparing.absent:
+        # Before the first write: a row that this run links would prove any place right.
+        comparing.lookups.proves_absence({*comparing.absent})
+    if in_mirror_alone and not comparing.lookups.proves_place({*comparing.absent}):
+        comparing.leave_unproven(in_mirror_alone)
+    else:
+        # Only if a 404 counts, a row that the mirror alone knows is in sync.
+        comparing.report.counts[Outcome.UNCHANGED] += len(in_mirror_alone)
+    present = _without_unproven(comparing, present)
+    comparing.compare([*present.values()])
+    comparing.retry_locked()
+    if not comparing.exceeds_limit():
+        comparing.remove_absent()
+        comparing.retry_locked()
+    resources = _compare_resources(comparing, [*present.values()])
+    touched = {c.organization_id for c in comparing.report.changes if c.organization_id}
+    return conclude(comparing, resources, DrainReport(), only=touched)
+
+
+def _find_all(
+    comparing: Comparing, ids: Sequence[str], deadline: float
+) -> tuple[dict[str, Observation], list[str]]:
+    """Return those that are in WorkOS, by WorkOS id, and the ids that the mirror alone knows. What
+    is absent is noted."""
     found: dict[str, Observation] = {}
-    in_mirror_alone: list[str] = []
+    in_mirror_alone = []
     for id_ in dict.fromkeys(ids):
-        if deadline is not None and time.monotonic() > deadline:
+        if time.monotonic() > deadline:
             raise workos.Unavailable("WorkOS answers too slowly for so many at once; choose fewer")
         try:
             named = _find(comparing.lookups, id_)
         except (UnknownOrganization, workos.Refused) as unknown:
             comparing.report.errors.append(one_line(unknown))
             continue
+        found |= named
         if not named:
             in_mirror_alone.append(id_)
-        found |= named
     if comparing.report.errors and not found and not in_mirror_alone:
         raise UnknownOrganization("; ".join(comparing.report.errors))
-    _note_absent(comparing, found, in_mirror_alone)
-    organizations = len(found) + len(in_mirror_alone)
-    found = _without_unproven(comparing, found)
-    comparing.compare([o for o in found.values() if o.state is not State.ABSENT])
-    comparing.retry_locked()
-    _disable_missing(comparing, found, organizations)
-    others = _compare_resources(comparing, [*found.values()])
-    touched = {c.organization_id for c in comparing.report.changes if c.organization_id}
-    return conclude(comparing, DrainReport(), organizations, only=touched, others=others)
-
-
-def _note_absent(
-    comparing: Comparing, found: dict[str, Observation], in_mirror_alone: list[str]
-) -> None:
-    """Find out if a 404 counts; only then a row that the mirror alone knows is in sync."""
-    if missing := {id_ for id_, o in found.items() if o.state is State.ABSENT}:
-        # Before the first write: a row that this run links would prove any place right.
-        comparing.lookups.proves_absence(missing)
-    if in_mirror_alone and not comparing.lookups.proves_place(missing):
-        comparing.leave_unproven(in_mirror_alone)
-    else:
-        comparing.report.counts[Outcome.UNCHANGED] += len(in_mirror_alone)
+    comparing.listed = len(found) + len(in_mirror_alone)
+    comparing.absent = [id_ for id_, o in found.items() if o.state is State.ABSENT]
+    present = {id_: o for id_, o in found.items() if o.state is not State.ABSENT}
+    return present, in_mirror_alone
 
 
 def _without_unproven(
-    comparing: Comparing, found: dict[str, Observation]
+    comparing: Comparing, present: dict[str, Observation]
 ) -> dict[str, Observation]:
     """Leave out those that no row is linked to yet, if the place may be the wrong one."""
     with comparing.lookups.reading():
-        linked = rows.linked(found)
-    here = {id_ for id_, o in found.items() if o.state is not State.ABSENT}
-    new = here - linked
-    if not new or here & linked or comparing.lookups.proves_place({*found}):
-        return found
-    comparing.leave_unproven(sorted(new))
-    return {id_: observation for id_, observation in found.items() if id_ not in new}
+        is_any_linked = rows.linked(present)
+    if (
+        not present
+        or is_any_linked
+        or comparing.lookups.proves_place({*present, *comparing.absent})
+    ):
+        return present
+    comparing.leave_unproven(sorted(present))
+    return {}
 
 
-def _compare_resources(
-    comparing: Comparing, found: Sequence[Observation]
-) -> tuple[ResourceRun, ...]:
+def _compare_resources(comparing: Comparing, found: Sequence[Observation]) -> list[ResourceRun]:
     """Compare what belongs to organizations that are present: what is followed of it."""
+    run, lookups = comparing.run, comparing.lookups
     present = [organization for organization in found if organization.state is State.PRESENT]
-    with comparing.lookups.reading():
-        state, clock = read_cursor(), Clock(database_now())
-    names = [name for name in resources_to_compare(comparing.run.resources, state) if name in PLAIN]
-    runs = [
-        ResourceRun(
-            comparing.run, comparing.lookups, PLAIN[name], clock, is_covered=name in state.covered
-        )
-        for name in names
-    ]
+    with lookups.reading():
+        state = read_cursor()
+    names = [name for name in resources_to_compare(run.resources, state) if name in PLAIN]
+    runs = [ResourceRun(run, lookups, PLAIN[n], is_covered=n in state.covered) for n in names]
     for one in runs:
-        with reporting_errors(one):
-            for organization in present:
-                compare_for_organization(one, organization)
-            one.resolve_missing()
+        one.compare_for(present)
     if runs and present:
         only = [organization.workos_id or "" for organization in present]
-        add_derived(comparing.report, dry=comparing.run.dry, only=only)
-    return tuple(runs)
-
-
-def _disable_missing(
-    comparing: Comparing, found: dict[str, Observation], organizations: int
-) -> None:
-    missing = [workos_id for workos_id, o in found.items() if o.state is State.ABSENT]
-    if not missing or not comparing.are_few_enough(missing, organizations):
-        return
-    if comparing.lookups.proves_absence(set(missing)):
-        comparing.disable(missing)
-        comparing.retry_locked()
-    else:
-        comparing.leave_unproven(missing)
+        add_derived(comparing.report, dry=run.dry, only=only)
+    return runs
 
 
 def _find(lookups: Lookups, id_: str) -> dict[str, Observation]:
