@@ -48,17 +48,13 @@ class DisableLimit:
         return max(self.rows, int(linked * self.percent / 100))
 
 
-def _no_progress(_: str, __: int) -> None:
-    pass
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """How to run: whether to write, and how much may be disabled."""
 
     dry: bool = False
     limit: DisableLimit = DisableLimit()
-    progress: Callable[[str, int], None] = _no_progress
+    progress: Callable[[str, int], object] = lambda *_: None
     """Called with a resource's name, and how many of it were compared so far."""
     resources: tuple[str, ...] = ()
     """Which resources to compare; empty: all that are covered."""

@@ -21,7 +21,7 @@ from orgs.domain.resources import NAMES, covered_by, event_types
 from orgs.domain.types import ORGANIZATION, Outcome
 from orgs.models import Organization
 from orgs.services.maintenance import is_environment
-from orgs.services.refusals import each_alone, is_refusal, reporting
+from orgs.services.refusals import reporting, together_or_alone
 
 logger = logging.getLogger(__name__)
 
@@ -169,13 +169,14 @@ def compare_derived(*, dry: bool = False, only: Collection[str] = ()) -> Iterato
         with read_only_transaction():
             chunk = [id_ for id_ in linked.values_list("workos_id", flat=True)[:_CHUNK] if id_]
             found = resources.derived_differently(chunk)
-        refused = {} if dry else _derive([row[1] for row in found])
+        differ = [] if dry else [workos_id for _, workos_id, *_ in found]
+        refused = together_or_alone(differ, _derive)[1] if differ else {}
         for id_, workos_id, *values in found:
-            sso, scim = values[:2], values[2:]
-            fields = {"sso_enabled": _shown(*sso), "scim_enabled": _shown(*scim)}
+            old_sso, sso, old_scim, scim = (None if v is None else str(v).lower() for v in values)
+            fields = {"sso_enabled": (old_sso, sso), "scim_enabled": (old_scim, scim)}
             changed = {name: pair for name, pair in fields.items() if pair[0] != pair[1]}
-            if reason := refused.get(workos_id):
-                reason = f"{', '.join(changed)}: {reason}"
+            if workos_id in refused:
+                reason = f"{', '.join(changed)}: {refused[workos_id]}"
                 yield Change(id_, workos_id, Outcome.FAILED, reason=reason)
             else:
                 yield Change(id_, workos_id, Outcome.UPDATED, changed)
@@ -201,27 +202,11 @@ def _derive_all() -> None:
                 logger.warning("%s: %s", one_line(change.workos_id), change.reason)
 
 
-def _derive(workos_ids: Sequence[str]) -> dict[str, str]:
-    """Recompute these; return for which PostgreSQL refuses it, and why."""
-    try:
-        if workos_ids:
-            _write_derived(workos_ids)
-    except DatabaseError as error:
-        if not is_refusal(error):
-            raise
-        return each_alone(workos_ids, lambda workos_id: _write_derived([workos_id]))[1]
-    return {}
-
-
-def _write_derived(workos_ids: Sequence[str]) -> None:
+def _derive(workos_ids: Sequence[str]) -> list[str]:
     with bounded_transaction(resources.derived(workos_ids)):
         if resources.derived_differently(workos_ids):
             raise WriteSkipped("a trigger or a policy leaves it as it is")
-
-
-def _shown(*values: bool | None) -> tuple[str | None, str | None]:
-    old, new = (None if value is None else str(value).lower() for value in values)
-    return old, new
+    return [*workos_ids]
 
 
 def _clear_derived(names: Iterable[str]) -> None:

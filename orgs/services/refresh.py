@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Collection
 from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from uuid import uuid4
@@ -19,12 +19,7 @@ from orgs.db import rows
 from orgs.db.cursor import database_now
 from orgs.db.errors import is_passing
 from orgs.db.resources import model_of
-from orgs.db.transactions import (
-    Statement,
-    bounded_transaction,
-    execute_alone,
-    read_only_transaction,
-)
+from orgs.db.transactions import Statement, bounded_transaction, read_only_transaction
 from orgs.domain.naming import storable
 from orgs.domain.report import Change
 from orgs.domain.resolution import gram_id
@@ -75,8 +70,8 @@ class Lookups:
     """Looks objects up, for one run, and finds out whether its 404s prove anything.
 
     The same 404 may come from a wrong address, or with the key of another environment. It counts
-    only if, in the same run, the same route found another object that a row is linked to.
-    ``resource``: None for organizations.
+    only if, in the same run, the same route found another object that has a row. ``resource``:
+    None for organizations. What calls WorkOS raises ``WorkOSError``.
     """
 
     patience: float = 0.0
@@ -100,8 +95,7 @@ class Lookups:
     def verify_environment(self) -> None:
         """Find an organization in WorkOS's list that a row is linked to: before any write.
 
-        Raises ``WrongEnvironment`` if rows are linked and the list shows none of them: the key is
-        of another environment, or the address of another server. Raises ``WorkOSError``.
+        Raises ``WrongEnvironment`` if rows are linked and the list shows none of them.
         """
         if not self._has_linked():
             return
@@ -122,19 +116,30 @@ class Lookups:
         )
 
     def look_up(self, key: str, resource: Resource | None = None) -> Observation:
-        """Return what WorkOS says of it now. May run in a thread. Raises ``WorkOSError``."""
+        """Return what WorkOS says of it now. May run in a thread."""
         if resource is None:
             return workos.lookup(key, patience=self.patience)
         return workos.lookup_object(resource, key, patience=self.patience)
 
+    def find_listed(self, key: str, resource: Resource) -> Observation:
+        """Return what the list that holds it says of an object that can't be looked up."""
+        scope = key.rpartition(":")[0]
+        listing = next(
+            one for one in resource.listings if (one.scope is Scope.ENVIRONMENT) != bool(scope)
+        )
+        read = partial(read_objects, resource, listing, scope=scope, patience=self.patience)
+        with closing(read_ahead(read, None)) as pages:
+            listed = (observation for page in pages for observation in page.observations)
+            absent = Observation(workos_id=key, state=State.ABSENT, resource=resource.name)
+            return next((one for one in listed if one.workos_id == key), absent)
+
     def proves_place(self, new: set[str]) -> bool:
         """Return True if organizations without a row may get one: nothing is linked beside them
-        yet, or another one is found. A row of a wrong place would prove that place right later.
-        Raises ``WorkOSError``."""
+        yet, or another one is found. A row of a wrong place would prove that place right later."""
         return not self._has_linked() or self.proves_absence(new)
 
     def proves_absence(self, missing: set[str], resource: Resource | None = None) -> bool:
-        """Return True if a 404 of this run counts. Raises ``WorkOSError``."""
+        """Return True if a 404 of this run counts."""
         name = resource.name if resource else ORGANIZATION
         if name not in self._is_proven:
             others = self._others_of(resource, missing) if resource else self._others(missing)
@@ -143,7 +148,7 @@ class Lookups:
         return self._is_proven[name]
 
     def confirmed_absent(self, workos_ids: set[str]) -> frozenset[str]:
-        """Return those that WorkOS confirms not to exist. Raises ``WorkOSError``."""
+        """Return those that WorkOS confirms not to exist."""
         absent = {id_ for id_ in workos_ids if self.look_up(id_).state is State.ABSENT}
         return frozenset(absent) if absent and self.proves_absence(absent) else frozenset()
 
@@ -152,8 +157,7 @@ class Lookups:
         try:
             workos_id = workos.find_by_external_id(organization_id, patience=self.patience)
         except workos.Refused:
-            # It can't be an external_id.
-            return None
+            return None  # It can't be an external_id.
         return None if workos_id is None else self.look_up(workos_id)
 
     def reading(self) -> AbstractContextManager[None]:
@@ -173,8 +177,8 @@ class Lookups:
             if not found:
                 disabled = Organization.objects.disabled_here().exclude(workos_id__in=missing)
                 found = [*disabled.order_by("-disabled_at")[:5]]
-        others = [row.workos_id for row in found if row.workos_id]
-        return [*(id_ for id_ in self.candidates if id_ not in missing), *others]
+        candidates = [id_ for id_ in self.candidates if id_ not in missing]
+        return [*candidates, *(row.workos_id for row in found if row.workos_id)]
 
     def _others_of(self, resource: Resource, missing: set[str]) -> list[str]:
         live = model_of(resource).objects.filter(**{resource.deleted_column: None})  # type: ignore[attr-defined]
@@ -182,69 +186,50 @@ class Lookups:
             return list(live.exclude(pk__in=missing).values_list("pk", flat=True)[:3])
 
 
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """What WorkOS said of an object, and what is confirmed beside it."""
-
-    observation: Observation
-    absent: frozenset[str] = frozenset()
-    is_proven: bool = True
-    """False: the answer may come from a wrong address, or be that of another environment."""
-
-
-def fetch(workos_id: str, lookups: Lookups) -> Fetched:
-    """Fetch the organization, and any other whose row it would take over.
+def fetch(workos_id: str, lookups: Lookups) -> Batch:
+    """Fetch the organization, and find out whether any other whose row it takes over is deleted.
 
     If it is deleted and another one has taken over its row, that one is returned: by their events
     the row moves first, and is not disabled by the deletion of its old organization. Raises
-    ``WorkOSError``.
+    ``Unproven`` and another ``WorkOSError``.
     """
     observation = lookups.look_up(workos_id)
     row = Organization.objects.filter(workos_id=workos_id).first()
-    is_absent = observation.state is State.ABSENT
+    is_absent, absent = observation.state is State.ABSENT, frozenset[str]()
+    if observation.state is State.UNREADABLE:
+        return Batch(observations=[observation])
     if is_absent and row is not None and row.workos_deleted_at is None:
         is_proven = lookups.proves_absence({workos_id})
     else:
         is_proven = (row is not None and not is_absent) or lookups.proves_place({workos_id})
     if not is_proven:
-        return Fetched(observation, is_proven=False)
-    if is_absent:
-        new_owner = lookups.new_owner(row.id) if row is not None else None
+        raise Unproven(UNPROVEN)
+    if row is None and not is_absent:
+        id_ = gram_id(workos_id, observation.organization)
+        owners = Organization.objects.linked().filter(id=id_)
+        absent = lookups.confirmed_absent({owner.workos_id or "" for owner in owners})
+    elif row is not None and is_absent:
+        new_owner = lookups.new_owner(row.id)
         if new_owner is not None and new_owner.state is State.PRESENT:
-            return Fetched(new_owner, frozenset({workos_id}))
-        return Fetched(observation)
-    owners: set[str] = set()
-    if row is None and observation.fields is not None:
-        linked = Organization.objects.linked().filter(id=gram_id(workos_id, observation.fields))
-        owners = {owner.workos_id for owner in linked if owner.workos_id}
-    return Fetched(observation, lookups.confirmed_absent(owners))
+            observation, absent = new_owner, frozenset({workos_id})
+    return Batch(observations=[observation], absent=absent)
 
 
-def fetch_object(resource: Resource, key: str, lookups: Lookups) -> Fetched:
+def fetch_object(resource: Resource, key: str, lookups: Lookups) -> Batch:
     """Fetch one object of another resource: by itself, or in the list that holds it.
 
-    Raises ``WorkOSError``.
+    Raises ``Unproven`` and another ``WorkOSError``.
     """
-    if resource.fetch:
-        observation = lookups.look_up(key, resource)
-        if observation.state is State.ABSENT:
-            return Fetched(observation, is_proven=lookups.proves_absence({key}, resource))
+    found = lookups.look_up if resource.fetch else lookups.find_listed
+    observation = found(key, resource)
+    if resource.fetch and observation.state is State.ABSENT:
+        is_proven = lookups.proves_absence({key}, resource)
     else:
-        observation = _find_listed(resource, key, lookups.patience)
-    # Another environment has such lists too.
-    return Fetched(observation, is_proven=lookups.proves_place(set()))
-
-
-def _find_listed(resource: Resource, key: str, patience: float) -> Observation:
-    scope = key.rpartition(":")[0]
-    listing = next(
-        one for one in resource.listings if (one.scope is Scope.ENVIRONMENT) != bool(scope)
-    )
-    absent = Observation(workos_id=key, state=State.ABSENT, resource=resource.name)
-    read = partial(read_objects, resource, listing, scope=scope, patience=patience)
-    with closing(read_ahead(read, None)) as pages:
-        listed = (observation for page in pages for observation in page.observations)
-        return next((one for one in listed if one.workos_id == key), absent)
+        # Another environment has such lists too.
+        is_proven = lookups.proves_place(set())
+    if not (is_proven or observation.state is State.UNREADABLE):
+        raise Unproven(UNPROVEN_OBJECT)
+    return Batch(observations=[observation])
 
 
 # Events -------------------------------------------------------------------------------------
@@ -283,25 +268,23 @@ def _resolve(event: WorkOSEvent, patience: float, *, is_missed: bool) -> Change:
     lookups, resource = Lookups(patience), PLAIN.get(event.resource)
     began_at = lookups.now()
     try:
-        fetched = fetch_object(resource, key, lookups) if resource else fetch(key, lookups)
+        batch = fetch_object(resource, key, lookups) if resource else fetch(key, lookups)
+    except Unproven as unproven:
+        return _park(event, str(unproven), is_unproven=True)
     except workos.Refused as refusal:
         return _park(event, f"WorkOS refuses to show the {event.resource}: {refusal}")
-    observation = fetched.observation
+    (observation,) = batch.observations
     if observation.state is State.UNREADABLE:
         reason = f"WorkOS's {event.resource} can't be read: {observation.error}"
         return _park(event, reason, rows.payload(observation))
-    if not fetched.is_proven:
-        return _park(event, UNPROVEN_OBJECT if resource else UNPROVEN, is_unproven=True)
     results: list[Change] = []
 
     def record(decision: Decision) -> Statement:
         results.append(_result(event, decision))
         return _recorded(event, results[-1], is_missed=is_missed)
 
-    batch = Batch(
-        observations=[observation], absent=fetched.absent, read_began_at=began_at, record=record
-    )
-    for failed in apply(batch, Mode.REFRESH).of(Outcome.FAILED):
+    report = apply(replace(batch, read_began_at=began_at, record=record), Mode.REFRESH)
+    for failed in report.of(Outcome.FAILED):
         return _park(event, failed.reason)
     return results[-1]
 
@@ -326,9 +309,8 @@ def _park(
     event: WorkOSEvent, reason: str, payload: str | None = None, *, is_unproven: bool = False
 ) -> Change:
     parked = _parked(event, reason, is_unproven=is_unproven)
-    recorded = _recorded(event, parked, payload)
-    execute_alone(recorded.text, recorded.values)
-    return parked
+    with bounded_transaction(_recorded(event, parked, payload)):
+        return parked
 
 
 def _recorded(

@@ -166,10 +166,7 @@ def _add_what(parser: ArgumentParser) -> None:
         help="compare and repair this organization alone, however young the difference; "
         "may be given several times",
     )
-    flag(
-        "--replay-parked",
-        help="apply what WorkOS says now of every parked event's organization",
-    )
+    flag("--replay-parked", help="apply what WorkOS says now of every parked event's organization")
     parser.add_argument(
         "--since",
         metavar="EVENT_ID|ISO-TIME",

@@ -11,7 +11,7 @@ from django.db import Error as DatabaseError
 from orgs.db.errors import describe
 from orgs.domain.naming import is_storable, one_line
 from orgs.management.streams import GuardedCommand
-from orgs.services.erasure import count_held, erase_user, held_about
+from orgs.services.erasure import erase_user, held_about
 
 
 class Command(GuardedCommand):
@@ -39,11 +39,11 @@ class Command(GuardedCommand):
         user_id = options["user_id"]
         if not is_storable(user_id):
             raise CommandError(f"no user can have this id: {one_line(user_id)}")
+        held, who = held_about(user_id), one_line(user_id)
         if not options["erase"]:
-            held = held_about(user_id)
             self.stdout.write(json.dumps(held, indent=2, cls=DjangoJSONEncoder))
             return
-        count, who = count_held(user_id), one_line(user_id)
+        count = sum(map(len, held.values()))
         if not options["no_input"] and not self._is_confirmed(user_id, f"{count} rows about {who}"):
             raise CommandError("nothing was erased")
         self.stdout.write(f"erased {erase_user(user_id)} of {count} rows about {who}")
