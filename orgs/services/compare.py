@@ -124,20 +124,16 @@ class Comparing:
 
     # What WorkOS shows ----------------------------------------------------------------------
 
-    def add_page(
-        self, observations: Sequence[Observation], began_at: datetime | None = None
-    ) -> list[Observation]:
+    def add_page(self, page: Sequence[Observation], began_at: datetime) -> list[Observation]:
         """Compare a page of a list that was asked for then; return those that are new in it."""
-        new = self.seen.add(observations)
+        new = self.seen.add(page)
         self.compare_listed(new, began_at)
         return new
 
-    def compare_listed(
-        self, observations: Sequence[Observation], began_at: datetime | None = None
-    ) -> None:
+    def compare_listed(self, listed: Sequence[Observation], began_at: datetime) -> None:
         """Compare objects of a list that was asked for then."""
-        self.listed += len(observations)
-        for chunk in in_groups(observations, _CHUNK):
+        self.listed += len(listed)
+        for chunk in in_groups(listed, _CHUNK):
             self.compare(chunk, began_at, recent_after=self.recent_after)
         self.run.progress(self.name, self.listed)
 
@@ -227,18 +223,14 @@ class Comparing:
                 return
             after = chunk[-1][0]
 
-    def unseen(
-        self, found: "models.QuerySet[Any]", seen: Container[str] | None = None
-    ) -> Iterator[str]:
+    def unseen(self, found: "models.QuerySet[Any]", seen: Container[str]) -> Iterator[str]:
         """Yield the WorkOS ids of rows that were not listed, and that nobody else takes over."""
-        seen = self.seen if seen is None else seen
         for id_, workos_id in self.in_order(found, "pk", "workos_id"):
             if workos_id and id_ not in self.report.claimed and workos_id not in seen:
                 yield workos_id
 
     def ask_for(self, keys: Iterable[str]) -> None:
-        """Note which of these are absent; one more than the limit is enough to know that it is
-        exceeded."""
+        """Note which of these are absent, until one more is than the limit allows."""
         if self.absent and len(self.absent) > self.allowed:
             return
         for key in self.absent_among(keys):
@@ -307,7 +299,7 @@ class Comparing:
         the first read began that showed one of them absent.
         """
         missing = {*self.absent, *also}
-        if missing and self._is_proven(missing):
+        if missing and self.lookups.proves_absence(missing, self.resource):
             self.confirm_absent(sorted(missing), began_at)
         elif missing:
             self.leave_unproven(self.absent)
@@ -316,11 +308,9 @@ class Comparing:
     def confirm_absent(self, keys: Sequence[str], began_at: datetime | None) -> None:
         """Disable or delete the rows of objects that are confirmed to be absent."""
         self._removed.update(keys)
-        for chunk in in_groups(keys, _CHUNK):
-            absent = [
-                Observation(workos_id=k, state=State.ABSENT, resource=self.name) for k in chunk
-            ]
-            self.compare(absent, began_at)
+        absent = (Observation(workos_id=k, state=State.ABSENT, resource=self.name) for k in keys)
+        for chunk in in_groups(absent, _CHUNK):
+            self.compare(chunk, began_at)
 
     def leave_unproven(self, keys: Sequence[str], reason: str = "") -> None:
         """Report what is missing without proof, and leave the rows alone."""
@@ -330,34 +320,20 @@ class Comparing:
             Change(None, key, Outcome.UNPROVEN, reason=reason, resource=self.name) for key in keys
         ]
 
-    def _is_proven(self, missing: set[str]) -> bool:
-        if self.resource and not self.resource.fetch:
-            # The list for this scope was answered with 200.
-            return True
-        return self.lookups.proves_absence(missing, self.resource)
-
 
 def problems(report: Report) -> list[str]:
     """Return why not everything was done: errors, and a sentence each about what was refused, and
     what a 404 could not prove."""
     found = [*report.errors]
-    if failed := report.of(Outcome.FAILED):
-        found.append(f"PostgreSQL refused to write {_counted(failed)}; {_first(failed)}")
-    if unproven := report.of(Outcome.UNPROVEN):
-        removed = "disabled" if unproven[0].resource == ORGANIZATION else "deleted"
-        found.append(f"{_counted(unproven, 'missing ')} not {removed}; {_first(unproven)}")
+    for outcome, which in ((Outcome.FAILED, ""), (Outcome.UNPROVEN, "missing ")):
+        if changes := report.of(outcome):
+            first, removed = changes[0], "deleted"
+            what = f"{counted(len(changes), f'{which}row')} of {first.resource}"
+            if first.resource == ORGANIZATION:
+                what, removed = counted(len(changes), f"{which}{ORGANIZATION}"), "disabled"
+            text = f"{what} not {removed}" if which else f"PostgreSQL refused to write {what}"
+            found.append(f"{text}; the first, {first.workos_id}: {first.reason}")
     return found
-
-
-def _counted(changes: Sequence[Change], which: str = "") -> str:
-    resource = changes[0].resource
-    if resource == ORGANIZATION:
-        return counted(len(changes), f"{which}{resource}")
-    return f"{counted(len(changes), f'{which}row')} of {resource}"
-
-
-def _first(changes: Sequence[Change]) -> str:
-    return f"the first, {changes[0].workos_id}: {changes[0].reason}"
 
 
 def counted(number: int, noun: str) -> str:

@@ -199,11 +199,11 @@ class _FullRun:
             for page in pages:
                 self.lookups.workos_date = self.lookups.workos_date or page.date
                 self.organizations.recent_after = self.recent_after
-                new = self.organizations.add_page(page.observations)
+                new = self.organizations.add_page(page.observations, began_at)
                 if domains is not None:
                     found = [domain for listed in new for domain in domains_of(listed)]
                     domains.add_page(found, began_at)
-                    began_at = self.lookups.now()
+                began_at = self.lookups.now()
         if domains is not None:
             domains.finish(self.began_at)
         self.organizations.retry_locked()
@@ -223,12 +223,12 @@ class _FullRun:
 
     def _resolve_missing(self) -> None:
         """Ask for each linked row that was not listed, and only then disable any."""
-        organizations = self.organizations
-        organizations.ask_for(organizations.unseen(organizations.live_rows()))
+        organizations, seen = self.organizations, self.organizations.seen
+        organizations.ask_for(organizations.unseen(organizations.live_rows(), seen))
         if organizations.exceeds_limit():
             return
         # These are disabled already: that they are deleted in WorkOS too is all there is to note.
-        disabled = organizations.unseen(Organization.objects.disabled_here())
+        disabled = organizations.unseen(Organization.objects.disabled_here(), seen)
         organizations.absent += organizations.absent_among(disabled)
         in_conflict = [*organizations.absent_among(self._unseen_conflicts())]
         if not self.report.errors:

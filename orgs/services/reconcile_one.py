@@ -34,17 +34,23 @@ def reconcile_organizations(
     raises ``UnknownOrganization``. An error of another resource is in its report. Raises
     ``WorkOSError`` and ``django.db.Error``. May be repeated and run concurrently.
     """
-    comparing = Comparing(run, Lookups(patience=patience, dry=run.dry))
+    comparing = Comparing(run, lookups := Lookups(patience=patience, dry=run.dry))
     present, in_mirror_alone = _find_all(comparing, ids, deadline)
-    if comparing.absent:
+    absent = {*comparing.absent}
+    if absent:
         # Before the first write: a row that this run links would prove any place right.
-        comparing.lookups.proves_absence({*comparing.absent})
-    if in_mirror_alone and not comparing.lookups.proves_place({*comparing.absent}):
+        lookups.proves_absence(absent)
+    if in_mirror_alone and not lookups.proves_place(absent):
         comparing.leave_unproven(in_mirror_alone)
     else:
         # Only if a 404 counts, a row that the mirror alone knows is in sync.
         comparing.report.counts[Outcome.UNCHANGED] += len(in_mirror_alone)
-    present = _without_unproven(comparing, present)
+    with lookups.reading():
+        is_any_linked = bool(rows.linked(present))
+    if present and not is_any_linked and not lookups.proves_place({*present, *absent}):
+        # No row is linked to them yet, and the place may be the wrong one.
+        comparing.leave_unproven(sorted(present))
+        present = {}
     comparing.compare([*present.values()])
     comparing.retry_locked()
     if not comparing.exceeds_limit():
@@ -58,8 +64,8 @@ def reconcile_organizations(
 def _find_all(
     comparing: Comparing, ids: Sequence[str], deadline: float
 ) -> tuple[dict[str, Observation], list[str]]:
-    """Return those that are in WorkOS, by WorkOS id, and the ids that the mirror alone knows. What
-    is absent is noted."""
+    """Return what is in WorkOS by WorkOS id, and the ids that the mirror alone knows. Note what is
+    absent."""
     found: dict[str, Observation] = {}
     in_mirror_alone = []
     for id_ in dict.fromkeys(ids):
@@ -70,31 +76,14 @@ def _find_all(
         except (UnknownOrganization, workos.Refused) as unknown:
             comparing.report.errors.append(one_line(unknown))
             continue
-        found |= named
+        found |= {observation.workos_id or id_: observation for observation in named}
         if not named:
             in_mirror_alone.append(id_)
     if comparing.report.errors and not found and not in_mirror_alone:
         raise UnknownOrganization("; ".join(comparing.report.errors))
     comparing.listed = len(found) + len(in_mirror_alone)
     comparing.absent = [id_ for id_, o in found.items() if o.state is State.ABSENT]
-    present = {id_: o for id_, o in found.items() if o.state is not State.ABSENT}
-    return present, in_mirror_alone
-
-
-def _without_unproven(
-    comparing: Comparing, present: dict[str, Observation]
-) -> dict[str, Observation]:
-    """Leave out those that no row is linked to yet, if the place may be the wrong one."""
-    with comparing.lookups.reading():
-        is_any_linked = rows.linked(present)
-    if (
-        not present
-        or is_any_linked
-        or comparing.lookups.proves_place({*present, *comparing.absent})
-    ):
-        return present
-    comparing.leave_unproven(sorted(present))
-    return {}
+    return {id_: o for id_, o in found.items() if o.state is not State.ABSENT}, in_mirror_alone
 
 
 def _compare_resources(comparing: Comparing, found: Sequence[Observation]) -> list[ResourceRun]:
@@ -113,8 +102,8 @@ def _compare_resources(comparing: Comparing, found: Sequence[Observation]) -> li
     return runs
 
 
-def _find(lookups: Lookups, id_: str) -> dict[str, Observation]:
-    """The organizations that an id of either kind is about, by WorkOS id.
+def _find(lookups: Lookups, id_: str) -> list[Observation]:
+    """The organizations that an id of either kind is about.
 
     More than one if the row's own is deleted and another one names the row; none if the mirror
     alone knows it.
@@ -123,34 +112,23 @@ def _find(lookups: Lookups, id_: str) -> dict[str, Observation]:
         raise UnknownOrganization(f"{id_!r} is not the id of an organization")
     with lookups.reading():
         row = Organization.objects.by_either_id(id_).first()
-    if row is None:
-        observation = _find_in_workos(lookups, id_)
-        return {observation.workos_id or id_: observation}
-    found: dict[str, Observation] = {}
-    if row.workos_id is not None:
-        found[row.workos_id] = lookups.look_up(row.workos_id)
-        if found[row.workos_id].state is not State.ABSENT:
-            return found
-    if new_owner := lookups.new_owner(row.id):
-        found[new_owner.workos_id or ""] = new_owner
-    return found
-
-
-def _find_in_workos(lookups: Lookups, id_: str) -> Observation:
-    observation = lookups.look_up(id_)
-    if observation.state is not State.ABSENT:
-        return observation
-    if named := lookups.new_owner(id_):
-        return named
+    workos_id = row.workos_id if row else id_
+    own = [lookups.look_up(workos_id)] if workos_id is not None else []
+    if own and own[0].state is not State.ABSENT:
+        return own
+    new_owner = lookups.new_owner(row.id if row else id_)
+    named = [new_owner] if new_owner else []
+    if row is not None or named:
+        return own + named if row else named
     with lookups.reading():
         conflict = WorkOSConflict.objects.filter(pk=id_).first()
-    if conflict is not None and conflict.kind != ConflictKind.LEDGER_REFUSED:
-        # It is deleted, and so its conflict is solved.
-        return observation
-    if conflict is not None:
+    if conflict is None:
+        raise UnknownOrganization(f"neither the mirror nor WorkOS knows an organization {id_}")
+    if conflict.kind == ConflictKind.LEDGER_REFUSED:
         # By another resource's key, or an event's id, of which this 404 says nothing.
         raise UnknownOrganization(
             f"WorkOS knows no organization {id_}: the next snapshot that compares everything "
             "without an error removes this conflict"
         )
-    raise UnknownOrganization(f"neither the mirror nor WorkOS knows an organization {id_}")
+    # It is deleted, and so its conflict is solved.
+    return own

@@ -139,7 +139,9 @@ class Lookups:
         return not self._has_linked() or self.proves_absence(new)
 
     def proves_absence(self, missing: set[str], resource: Resource | None = None) -> bool:
-        """Return True if a 404 of this run counts."""
+        """Return True if a 404 of this run counts; what can't be looked up, a list has shown."""
+        if resource and not resource.fetch:
+            return True
         name = resource.name if resource else ORGANIZATION
         if name not in self._is_proven:
             others = self._others_of(resource, missing) if resource else self._others(missing)

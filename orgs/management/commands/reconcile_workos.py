@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from fractions import Fraction
-from functools import partial
 from math import inf
 from typing import Any
 
@@ -41,14 +40,29 @@ from orgs.services.stream import DrainReport, UnknownEvent
 from orgs.workos import WorkOSError, event_time
 
 _PUSH_SECONDS = 600.0
-
 _NOT_IN_SYNC = 3
 
 #: Beside ``CursorLost``; each is said in one line.
-_ERRORS = (
-    *(SettingsDiffer, TypesRefused, UnknownEvent, UnknownOrganization),
-    *(WorkOSError, DatabaseError),
-)
+_KNOWN = DatabaseError, WorkOSError, SettingsDiffer, TypesRefused, UnknownEvent, UnknownOrganization
+
+_HELP = {
+    "--events-only": "read the event stream alone, without comparing every organization",
+    "--snapshot-only": "compare alone, without reading the event stream",
+    "--org": "compare and repair this organization alone, however young the difference; may be "
+    "given several times",
+    "--replay-parked": "apply what WorkOS says now of every parked event's organization",
+    "--since": "with --events-only: apply again what followed this event (exclusive) or this time "
+    "(UTC unless it says otherwise); the stored position is neither read nor moved",
+    "--resource": "compare this resource alone, covered or not; may be given several times: "
+    + ", ".join(NAMES),
+    "--dry-run": "report the same and write nothing, neither here nor at WorkOS; events that wait "
+    "are counted as read",
+    "--check": "as --dry-run, and exit 3 if not in sync: for monitoring",
+    "--strict": "with --check: exit 3 also for conflicts, and for rows that are disabled here and "
+    "live in WorkOS",
+    "--max-disable": "disable nothing if more organizations than this are missing from WorkOS "
+    "(default: the larger of 10 and 1%% of the linked ones)",
+}
 
 
 class Command(GuardedCommand):
@@ -65,8 +79,22 @@ class Command(GuardedCommand):
         return orgs.__version__
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        _add_what(parser)
-        _add_how(parser)
+        what, how = parser.add_mutually_exclusive_group(), parser.add_mutually_exclusive_group()
+        flag, several = {"action": "store_true"}, {"action": "append"}
+        options: tuple[tuple[Any, str, dict[str, Any]], ...] = (
+            (what, "--events-only", flag),
+            (what, "--snapshot-only", flag),
+            (what, "--org", {**several, "metavar": "WORKOS_ID_OR_GRAM_ID"}),
+            (what, "--replay-parked", flag),
+            (parser, "--since", {"metavar": "EVENT_ID|ISO-TIME"}),
+            (parser, "--resource", {**several, "choices": NAMES, "metavar": "NAME"}),
+            (how, "--dry-run", flag),
+            (how, "--check", flag),
+            (parser, "--strict", flag),
+            (parser, "--max-disable", {"metavar": "N|N%"}),
+        )
+        for group, name, values in options:
+            group.add_argument(name, help=_HELP[name], **values)
         parser.add_argument("--format", choices=("text", "json"), default="text")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -83,12 +111,12 @@ class Command(GuardedCommand):
             raise CommandError(
                 f"the cursor is lost: {one_line(lost)}; run manage.py reconcile_workos"
             ) from None
-        except _ERRORS as error:
+        except _KNOWN as error:
             raise CommandError(_said(error)) from None
         except KeyboardInterrupt:
             raise CommandError("interrupted; run it again", returncode=130) from None
 
-    # It waits for its share of requests as long as that takes.
+    # ``inf``: it waits for its share of requests as long as that takes.
 
     def _events_only(self, options: dict[str, Any]) -> None:
         since = options["since"]
@@ -100,8 +128,7 @@ class Command(GuardedCommand):
         self._name_parked(events)
         summary = report.events_summary(events, pushed, read_cursor().position.last_event_id)
         self._print(options, summary, [report.end_of_events(summary)])
-        _raise_errors([*events.errors, *pushed.errors])
-        _raise_unresolved(events)
+        _raise_errors([*events.errors, *pushed.errors], events)
 
     def _replay_parked(self, options: dict[str, Any]) -> None:
         replayed = replay_all_parked(deadline=inf, patience=inf)
@@ -127,8 +154,7 @@ class Command(GuardedCommand):
         for one in found.resources:
             if one.not_listed:
                 self.stderr.write(f"{one.name} is not covered: {one.not_listed}")
-        _raise_errors(found.errors)
-        _raise_unresolved(found.events)
+        _raise_errors(found.errors, found.events)
         if options["check"] and not found.in_sync:
             raise CommandError("not in sync", returncode=_NOT_IN_SYNC)
         if options["strict"] and (left := _left_to_people(found, options["org"])):
@@ -152,58 +178,6 @@ class Command(GuardedCommand):
             self.stderr.write(f"parked {one_line(change.event_id)}: {one_line(change.reason)}")
         if events.parked:
             self.stderr.write(f"{len(events.parked)} parked; see them in the admin's event list")
-
-
-def _add_what(parser: ArgumentParser) -> None:
-    what = parser.add_mutually_exclusive_group()
-    flag = partial(what.add_argument, action="store_true")
-    flag("--events-only", help="read the event stream alone, without comparing every organization")
-    flag("--snapshot-only", help="compare alone, without reading the event stream")
-    what.add_argument(
-        "--org",
-        action="append",
-        metavar="WORKOS_ID_OR_GRAM_ID",
-        help="compare and repair this organization alone, however young the difference; "
-        "may be given several times",
-    )
-    flag("--replay-parked", help="apply what WorkOS says now of every parked event's organization")
-    parser.add_argument(
-        "--since",
-        metavar="EVENT_ID|ISO-TIME",
-        help="with --events-only: apply again what followed this event (exclusive) or this "
-        "time (UTC unless it says otherwise); the stored position is neither read nor moved",
-    )
-    parser.add_argument(
-        "--resource",
-        action="append",
-        choices=NAMES,
-        metavar="NAME",
-        help="compare this resource alone, covered or not; may be given several times: "
-        + ", ".join(NAMES),
-    )
-
-
-def _add_how(parser: ArgumentParser) -> None:
-    how = parser.add_mutually_exclusive_group()
-    flag = partial(how.add_argument, action="store_true")
-    flag(
-        "--dry-run",
-        help="report the same and write nothing, neither here nor at WorkOS; events that wait "
-        "are counted as read",
-    )
-    flag("--check", help="as --dry-run, and exit 3 if not in sync: for monitoring")
-    parser.add_argument(
-        "--strict",
-        action="store_true",
-        help="with --check: exit 3 also for conflicts, and for rows that are disabled here and "
-        "live in WorkOS",
-    )
-    parser.add_argument(
-        "--max-disable",
-        metavar="N|N%",
-        help="disable nothing if more organizations than this are missing from WorkOS "
-        "(default: the larger of 10 and 1%% of the linked ones)",
-    )
 
 
 def _refuse_what_does_not_go_together(options: dict[str, Any], *, dry: bool) -> None:
@@ -235,18 +209,15 @@ def _distinct(errors: Sequence[str]) -> Iterator[str]:
 
 
 def _said(error: Exception) -> str:
-    if isinstance(error, DatabaseError):
-        return f"the database: {one_line(describe(error))}"
-    return one_line(error)
+    return (
+        f"the database: {describe(error)}" if isinstance(error, DatabaseError) else one_line(error)
+    )
 
 
-def _raise_errors(errors: Sequence[str]) -> None:
+def _raise_errors(errors: Sequence[str], events: DrainReport | None = None) -> None:
     if errors:
         raise CommandError(one_line("; ".join(_distinct(errors))))
-
-
-def _raise_unresolved(events: DrainReport) -> None:
-    if events.unresolved:
+    if events and events.unresolved:
         raise CommandError(f"a missed webhook is not resolved: {_said(events.unresolved)}")
 
 
@@ -276,9 +247,8 @@ def _position(since: str) -> Position:
     except ValueError:
         return Position(since, event_time(since))
     try:
-        return Position(
-            None, (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
-        )
+        zoned = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return Position(None, zoned.astimezone(UTC))
     except OverflowError:
         raise CommandError(f"--since is no time that there is: {since}") from None
 
@@ -297,11 +267,7 @@ def _limit(max_disable: str | None) -> DisableLimit:
 def _progress() -> Iterator[Callable[[str, int], None]]:
     """A line on a terminal that shows the progress; WorkOS does not say how many there are."""
     columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
-    console = Console(file=sys.stderr)
-    with Progress(
-        *columns, console=console, transient=True, disable=not sys.stderr.isatty()
-    ) as bar:
-        task = bar.add_task("asking WorkOS …", total=None)
-        yield lambda resource, count: bar.update(
-            task, description=f"{resource}: {count:,} compared"
-        )
+    console, is_shown = Console(file=sys.stderr), sys.stderr.isatty()
+    with Progress(*columns, console=console, transient=True, disable=not is_shown) as bar:
+        task, text = bar.add_task("asking WorkOS …", total=None), "{}: {:,} compared".format
+        yield lambda resource, count: bar.update(task, description=text(resource, count))
