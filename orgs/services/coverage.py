@@ -106,12 +106,9 @@ def retry_refused(*, patience: float = 0.0) -> None:
     ``django.db.Error``.
     """
     state = read_cursor()
-    refused = {
-        type_: since for type_, since in state.refused.items() if not _is_listed(type_, patience)
-    }
-    if len(refused) < len(state.refused) and follow(
-        state, state.types or (), state.covered, refused
-    ):
+    refused = {t: since for t, since in state.refused.items() if not _is_listed(t, patience)}
+    is_less = len(refused) < len(state.refused)
+    if is_less and follow(state, state.types or (), state.covered, refused):
         adopt_settings()
 
 

@@ -14,15 +14,8 @@ from math import inf
 from django.db import DatabaseError
 
 from orgs.conf import sync_settings
-from orgs.db.cursor import (
-    CursorState,
-    ensure_cursor,
-    note_incomplete,
-    note_progress,
-    note_reconciled,
-    read_cursor,
-    replace_lost,
-)
+from orgs.db import cursor
+from orgs.db.cursor import CursorState, ensure_cursor, read_cursor
 from orgs.db.errors import describe
 from orgs.db.leases import Lease
 from orgs.domain.naming import one_line
@@ -30,15 +23,9 @@ from orgs.domain.resources import DOMAIN, PLAIN
 from orgs.domain.status import ReadError
 from orgs.domain.types import ORGANIZATION, ConflictKind, Outcome
 from orgs.models import Organization, WorkOSConflict, WorkOSEvent
-from orgs.services import conflicts
+from orgs.services import conflicts, coverage
 from orgs.services.compare import Comparing, Run, problems
 from orgs.services.conclude import Reconciliation, conclude
-from orgs.services.coverage import (
-    add_derived,
-    note_listed_in_full,
-    resources_to_compare,
-    retry_refused,
-)
 from orgs.services.pages import CursorLost, count_waiting, is_cursor_lost
 from orgs.services.reconcile_resources import ResourceRun, domains_of
 from orgs.services.refresh import Lookups, WrongEnvironment
@@ -82,7 +69,7 @@ def reconcile_unless_busy(run: Run, *, only_if_lost: bool = False) -> Reconcilia
             return None
         if not (only_if_lost or run.resources):
             # Under the lease: while it is held, the watch knows that waiting is no standstill.
-            retry_refused(patience=inf)
+            coverage.retry_refused(patience=inf)
         return _FullRun(run).reconcile(drain_events=True)
 
 
@@ -121,45 +108,42 @@ class _FullRun:
             raise
 
     def _reconcile(self, *, drain_events: bool) -> Reconciliation:
-        if not self._is_verified():
+        try:
+            self.lookups.verify_environment()
+        except WrongEnvironment:
+            raise
+        except WorkOSError as error:
+            # Nothing is verified, so nothing is written.
+            self._note_stopped(said(error))
             self._note_result(is_full=True)
             return conclude(self.organizations, (), DrainReport(), only=())
         events, lost = self._drain() if drain_events else (DrainReport(), None)
         with self.lookups.reading():
             state = read_cursor()
-        names = resources_to_compare(self.run.resources, state)
-        for name in names:
-            if name in PLAIN:
-                self.resources[name] = self._resource_run(name, state)
+        names = coverage.resources_to_compare(self.run.resources, state)
+        self.resources = {n: self._resource_run(n, state) for n in names if n in PLAIN}
         if is_full := ORGANIZATION in names or lost is not None:
             self._compare_organizations(lost)
         for one in self.resources.values():
             self._compare_resource(one)
         if {ORGANIZATION, "connection", "directory"} & {*names}:
-            add_derived(self.report, dry=self.run.dry)
+            coverage.add_derived(self.report, dry=self.run.dry)
         self._note_result(is_full=is_full)
         if lost is not None and not self.run.dry and read_cursor().position != lost.position:
             events = drain_to_end(patience=inf)
         others = [*self.resources.values()]
         reconciliation = conclude(self.organizations, others, events, lost=lost)
-        is_everything = not (self.run.dry or self.run.resources or self.problems)
-        if is_everything and not any(one.is_incomplete() for one in others):
+        if self._compared_everything():
             # What changed later may have been left to its event.
             conflicts.remove_ledger_refused(self.recent_after)
         if drain_events and reconciliation.write_backs.pushed:
             _read_echoes(events)
         return reconciliation
 
-    def _is_verified(self) -> bool:
-        """An error of the list is reported, and nothing is written: nothing is verified then."""
-        try:
-            self.lookups.verify_environment()
-        except WrongEnvironment:
-            raise
-        except WorkOSError as error:
-            self._note_stopped(said(error))
+    def _compared_everything(self) -> bool:
+        if self.run.dry or self.run.resources or self.problems:
             return False
-        return True
+        return not any(one.is_incomplete() for one in self.resources.values())
 
     def _note_stopped(self, text: str) -> None:
         self.report.errors.append(
@@ -210,7 +194,7 @@ class _FullRun:
         self.organizations.seen.sort()
 
     def _replace(self, lost: CursorLost) -> None:
-        moved_to = replace_lost(
+        moved_to = cursor.replace_lost(
             lost.position,
             began_at=self.began_at,
             workos_date=self.lookups.workos_date,
@@ -258,9 +242,9 @@ class _FullRun:
         if self.run.dry:
             return
         if self.run.scope_seconds is not None:
-            note_progress(one.name, one.stopped_after)
+            cursor.note_progress(one.name, one.stopped_after)
         if not (problems(one.report) or one.is_incomplete()):
-            note_listed_in_full(one.name, was_covered=one.is_covered)
+            coverage.note_listed_in_full(one.name, was_covered=one.is_covered)
 
     # The result -----------------------------------------------------------------------------
 
@@ -271,15 +255,15 @@ class _FullRun:
             failed = sum(one.report.counts[Outcome.FAILED] for one in runs)
             self._note_incomplete(found[0], ReadError.WRITES_REFUSED if failed else "", failed)
         elif is_full and not self.run.dry:
-            unnoted = "that it is complete could not be noted: {}"
-            with reporting(self.report.errors.append, unnoted):
-                note_reconciled(self.began_at, self.report.drift)
+            errors = self.report.errors
+            with reporting(errors.append, "that it is complete could not be noted: {}"):
+                cursor.note_reconciled(self.began_at, self.report.drift)
 
     def _note_incomplete(self, error: str, kind: str, failed: int = 0) -> None:
         if self.run.dry:
             return
         try:
-            note_incomplete(one_line(error), kind=kind, failed=failed)
+            cursor.note_incomplete(one_line(error), kind=kind, failed=failed)
         except DatabaseError as unnoted:
             logger.warning("that the run is incomplete could not be noted: %s", describe(unnoted))
 

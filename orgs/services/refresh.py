@@ -293,24 +293,25 @@ def _resolve(event: WorkOSEvent, patience: float, *, is_missed: bool) -> Change:
 
 def _result(event: WorkOSEvent, decision: Decision) -> Change:
     if decision.outcome in (Outcome.CONFLICT, Outcome.PARKED):
-        return _parked(event, decision.reason)
+        parked, about = Outcome.PARKED, event.workos_organization_id
+        return Change(None, about, parked, reason=decision.reason, event_id=event.id)
     # Unchanged: the row is as new as the event, or newer.
     is_unchanged = decision.outcome is Outcome.UNCHANGED
     outcome = Outcome.STALE if is_unchanged else decision.outcome
     return Change(decision.organization_id, decision.observation.workos_id, outcome)
 
 
-def _parked(event: WorkOSEvent, reason: str, *, is_unproven: bool = False) -> Change:
-    about = event.workos_organization_id
-    return Change(
-        None, about, Outcome.PARKED, reason=reason, event_id=event.id, is_unproven=is_unproven
-    )
-
-
 def _park(
     event: WorkOSEvent, reason: str, payload: str | None = None, *, is_unproven: bool = False
 ) -> Change:
-    parked = _parked(event, reason, is_unproven=is_unproven)
+    parked = Change(
+        None,
+        event.workos_organization_id,
+        Outcome.PARKED,
+        reason=reason,
+        event_id=event.id,
+        is_unproven=is_unproven,
+    )
     with bounded_transaction(_recorded(event, parked, payload)):
         return parked
 
