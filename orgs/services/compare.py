@@ -19,15 +19,13 @@ from django.db import DatabaseError, models
 from orgs import workos
 from orgs.db import rows
 from orgs.db.errors import is_environment
-from orgs.db.resources import model_of
 from orgs.domain.report import Change, Report
 from orgs.domain.resolution import is_in_flight
 from orgs.domain.resources import Resource
 from orgs.domain.types import ORGANIZATION, Observation, Outcome, Row, State
-from orgs.models import Organization
 from orgs.services.apply import Mode, apply
 from orgs.services.decide import Batch
-from orgs.services.refresh import UNPROVEN, UNPROVEN_OBJECT, Lookups
+from orgs.services.refresh import UNPROVEN, UNPROVEN_OBJECT, Lookups, live_rows
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -202,13 +200,6 @@ class Comparing:
 
     # What it does not show ------------------------------------------------------------------
 
-    def live_rows(self) -> "models.QuerySet[Any]":
-        """Return the rows whose objects WorkOS should list."""
-        if self.resource is None:
-            return Organization.objects.live()
-        of_resource = model_of(self.resource).objects  # type: ignore[attr-defined] # every model's
-        return of_resource.filter(**{self.resource.deleted_column: None})  # type: ignore[no-any-return]
-
     def in_order(
         self, found: "models.QuerySet[Any]", *columns: str, after: str = ""
     ) -> Iterator[tuple[str, ...]]:
@@ -270,7 +261,7 @@ class Comparing:
         """How many may be absent before that is taken for a broken answer."""
         if self._total is None:
             with self.lookups.reading():
-                self._total = self.live_rows().count()
+                self._total = live_rows(self.resource).count()
         return self.run.limit.allows(self._total) if self.is_covered else self._total
 
     def exceeds_limit(self) -> bool:

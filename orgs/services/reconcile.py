@@ -28,7 +28,7 @@ from orgs.services.compare import Comparing, Run, problems
 from orgs.services.conclude import Reconciliation, conclude
 from orgs.services.pages import CursorLost, count_waiting, is_cursor_lost
 from orgs.services.reconcile_resources import ResourceRun, domains_of
-from orgs.services.refresh import Lookups, WrongEnvironment
+from orgs.services.refresh import Lookups, WrongEnvironment, live_rows
 from orgs.services.refusals import reporting, said
 from orgs.services.stream import DrainReport, drain_to_end
 from orgs.workos import WorkOSError, read_ahead, read_organizations
@@ -208,7 +208,7 @@ class _FullRun:
     def _resolve_missing(self) -> None:
         """Ask for each linked row that was not listed, and only then disable any."""
         organizations, seen = self.organizations, self.organizations.seen
-        organizations.ask_for(organizations.unseen(organizations.live_rows(), seen))
+        organizations.ask_for(organizations.unseen(live_rows(None), seen))
         if organizations.exceeds_limit():
             return
         # These are disabled already: that they are deleted in WorkOS too is all there is to note.

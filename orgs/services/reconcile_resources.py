@@ -21,6 +21,7 @@ from orgs.domain.resources import DIRECTORY, DIRECTORY_GROUP, DOMAIN, ROLE, List
 from orgs.domain.types import ObjectPage, Observation, State
 from orgs.models import Organization
 from orgs.services.compare import Comparing, in_threads
+from orgs.services.refresh import live_rows
 from orgs.services.refusals import reporting
 from orgs.workos import read_ahead, read_objects, read_organizations
 
@@ -69,7 +70,7 @@ class ResourceRun(Comparing):
         """Note what the environment's list did not show, which was read in full since then."""
         self.is_finished = True
         self.seen.sort()
-        found = self.live_rows()
+        found = live_rows(self.resource)
         if self.resource is ROLE:
             # The environment's list holds its own roles alone.
             found = found.filter(workos_organization_id="")
@@ -106,7 +107,7 @@ class ResourceRun(Comparing):
         if self.resource.fetch:
             # In no list that was read: what they belong to is not here, or not any more.
             _, column = _SCOPES[listing.scope]
-            strays = self.live_rows().exclude(**{f"{column}__in": live.values("workos_id")})
+            strays = live_rows(self.resource).exclude(**{f"{column}__in": live.values("workos_id")})
             self._note_missing(strays, (), self.lookups.now())
 
     def _compare_for(self, listing: Listing, organization: Observation) -> None:
@@ -138,7 +139,7 @@ class ResourceRun(Comparing):
                     is_any_read = True
                     self.compare_listed(observations, began_at)
                     keys = {observation.workos_id or "" for observation in observations}
-                    of_scope = self.live_rows().filter(**{column: scope})
+                    of_scope = live_rows(self.resource).filter(**{column: scope})
                     self._note_missing(of_scope, keys, began_at)
                 elif not self._is_absent(scope, parent):
                     refusals.append(observations)
@@ -189,7 +190,9 @@ class ResourceRun(Comparing):
     def _delete_with_organizations(self) -> None:
         """WorkOS shows nothing of an organization that it has deleted: neither list nor object."""
         deleted = Organization.objects.filter(workos_deleted_at__isnull=False)
-        of_deleted = self.live_rows().filter(workos_organization__in=deleted.values("workos_id"))
+        of_deleted = live_rows(self.resource).filter(
+            workos_organization__in=deleted.values("workos_id")
+        )
         with self.lookups.reading():
             keys = list(of_deleted.values_list("pk", flat=True))
         self.confirm_absent(keys, self.lookups.now())

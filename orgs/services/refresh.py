@@ -8,10 +8,11 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 from uuid import uuid4
 
 from django.db import DatabaseError
-from django.db.models import Func, TextField
+from django.db.models import Func, QuerySet, TextField
 from django.db.models.functions import Now
 
 from orgs import workos
@@ -183,9 +184,17 @@ class Lookups:
         return [*candidates, *(row.workos_id for row in found if row.workos_id)]
 
     def _others_of(self, resource: Resource, missing: set[str]) -> list[str]:
-        live = model_of(resource).objects.filter(**{resource.deleted_column: None})  # type: ignore[attr-defined]
         with self.reading():
-            return list(live.exclude(pk__in=missing).values_list("pk", flat=True)[:3])
+            others = live_rows(resource).exclude(pk__in=missing)
+            return list(others.values_list("pk", flat=True)[:3])
+
+
+def live_rows(resource: Resource | None) -> "QuerySet[Any]":
+    """Return the rows whose objects WorkOS should show; None: of organizations."""
+    if resource is None:
+        return Organization.objects.live()
+    rows_of = model_of(resource).objects  # type: ignore[attr-defined] # every model's
+    return rows_of.filter(**{resource.deleted_column: None})  # type: ignore[no-any-return]
 
 
 def fetch(workos_id: str, lookups: Lookups) -> Batch:
