@@ -1,44 +1,24 @@
-"""Formats what a run found: as text for people, as JSON for programs."""
+"""Formats what a run found: as JSON for programs, and as text for people that is made of it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from orgs.domain.report import Change
 from orgs.domain.types import ORGANIZATION, Outcome
 from orgs.services.conclude import Reconciliation
 from orgs.services.outbox import WriteBackReport
-from orgs.services.reconcile_resources import ResourceRun
 from orgs.services.refresh import ReplayReport
 from orgs.services.stream import DrainReport
 
 #: What can become of an event that is read from the stream, in the order it is reported.
 _EVENT_OUTCOMES = tuple(Outcome)[:10]
 
-#: The report's names for the kinds of change, in its order.
-_SNAPSHOT_COUNTS = {
-    "created": Outcome.CREATED,
-    "linked": Outcome.LINKED,
-    "relinked": Outcome.RELINKED,
-    "updated": Outcome.UPDATED,
-    "disabled": Outcome.DISABLED,
-    "unchanged": Outcome.UNCHANGED,
-    "stale": Outcome.STALE,
-    "conflicts": Outcome.CONFLICT,
-    "failed": Outcome.FAILED,
-    "unproven": Outcome.UNPROVEN,
-    "write_backs": "write_backs",
-    "disabled_here": Outcome.DISABLED_HERE,
-}
-
-_RESOURCE_OUTCOMES = (
-    Outcome.CREATED,
-    Outcome.UPDATED,
-    Outcome.DELETED,
-    Outcome.UNCHANGED,
-    Outcome.STALE,
-    Outcome.FAILED,
-    Outcome.UNPROVEN,
+#: What is counted of organizations, and of each other resource, in the order it is reported.
+_SNAPSHOT_COUNTS = (
+    *("created", "linked", "relinked", "updated", "disabled", "unchanged", "stale", "conflicts"),
+    *("failed", "unproven", "write_backs", "disabled_here"),
 )
+_RESOURCE_COUNTS = ("created", "updated", "deleted", "unchanged", "stale", "failed", "unproven")
 
 _CHANGES_SHOWN = 50
 
@@ -58,16 +38,21 @@ def events_summary(
 
 def full_summary(found: Reconciliation) -> dict[str, Any]:
     """Return the JSON object of a run that compares. The same state gives the same bytes."""
-    counts = found.snapshot.counts
-    changes = _all_changes(found)
+    snapshot = {**found.snapshot.counts, "conflicts": found.snapshot.counts[Outcome.CONFLICT]}
     return {
         **events_summary(found.events, found.write_backs, found.cursor),
         "snapshot": {
             "organizations": found.organizations,
-            **{name: counts[kind] for name, kind in _SNAPSHOT_COUNTS.items()},
+            **{name: snapshot.get(name, 0) for name in _SNAPSHOT_COUNTS},
         },
-        "resources": {one.resource.name: _resource(one) for one in found.resources},
-        "changes": [_as_json(change) for change in changes],
+        "resources": {
+            one.name: {
+                "listed": one.listed,
+                **{name: one.report.counts[name] for name in _RESOURCE_COUNTS},
+            }
+            for one in found.resources
+        },
+        "changes": [_as_json(change) for change in found.changes],
         "in_sync": found.in_sync,
     }
 
@@ -75,76 +60,43 @@ def full_summary(found: Reconciliation) -> dict[str, Any]:
 def replay_summary(replayed: ReplayReport, write_backs: WriteBackReport) -> dict[str, Any]:
     """Return the JSON object of a run that replays parked events."""
     parked = replayed.outcomes[Outcome.PARKED]
+    applied = replayed.outcomes.total() - parked
     return {
-        "replayed": {
-            "applied": replayed.outcomes.total() - parked,
-            "still_parked": parked,
-            "left": replayed.left,
-        },
+        "replayed": {"applied": applied, "still_parked": parked, "left": replayed.left},
         "write_backs": _write_backs(write_backs),
     }
 
 
-def replay_text(summary: dict[str, Any]) -> str:
-    """Return the same as lines for people."""
-    return "\n".join(_counts(summary))
+def counts(summary: dict[str, Any]) -> Iterator[str]:
+    """Yield a line for each count of a summary. ``ledger``: of everything in the ledger."""
+    sections = ("replayed", "events", "snapshot", "write_backs", "ledger")
+    named = {name: summary[name] for name in sections if name in summary}
+    for section, kinds in {**named, **summary.get("resources", {})}.items():
+        for kind, count in kinds.items():
+            yield f"{section.replace('_', '-') + ' ' + kind.replace('_', ' '):<32}{count:>7}"
 
 
-def events_text(summary: dict[str, Any], ledger: Mapping[str, int]) -> str:
-    """Return the same as lines for people. ``ledger``: counts of everything in the ledger."""
+def end_of_events(summary: dict[str, Any]) -> str:
+    """Return how far a run of events alone has come."""
     end = "the end of the stream" if summary["drained"] else "not the end of the stream"
-    counts = _counts({**summary, "ledger": ledger})
-    return "\n".join([*counts, f"reached {end}; cursor {summary['cursor'] or 'not set'}"])
+    return f"reached {end}; cursor {summary['cursor'] or 'not set'}"
 
 
-def full_text(found: Reconciliation, ledger: Mapping[str, int], *, dry: bool) -> str:
-    """Return counts, then the changes, then what to make of them."""
-    counts = _counts({**full_summary(found), "ledger": ledger})
-    return "\n".join([*counts, *_changes(found), _verdict(found, dry=dry)])
-
-
-def _all_changes(found: Reconciliation) -> list[Change]:
-    return sorted(
-        (change for report in found.reports for change in report.changes),
-        key=lambda change: change.order,
-    )
-
-
-def _resource(one: ResourceRun) -> dict[str, int]:
-    counts = one.report.counts
-    return {"listed": one.listed, **{o.value: counts[o] for o in _RESOURCE_OUTCOMES}}
+def changes_and_verdict(found: Reconciliation, *, dry: bool) -> Iterator[str]:
+    """Yield a line for each change of a run that compares, and what to make of them."""
+    yield from map(str, found.changes[:_CHANGES_SHOWN])
+    if (more := len(found.changes) - _CHANGES_SHOWN) > 0:
+        yield f"… and {more} more; --format json has them all"
+    if found.in_sync:
+        yield "in sync: nothing to do"
+    elif found.errors:
+        yield "not everything is repaired"
+    else:
+        yield "not in sync; run it without --dry-run and --check to repair" if dry else "repaired"
 
 
 def _write_backs(report: WriteBackReport) -> dict[str, int]:
     return {"pushed": report.pushed, "failed": report.failed, "conflicts": report.conflicts}
-
-
-def _counts(summary: dict[str, Any]) -> list[str]:
-    return [
-        f"{section.replace('_', '-') + ' ' + kind.replace('_', ' '):<32}{count:>7}"
-        for section in ("replayed", "events", "snapshot", "write_backs", "ledger")
-        for kind, count in summary.get(section, {}).items()
-    ] + [
-        f"{name.replace('_', '-') + ' ' + kind:<32}{count:>7}"
-        for name, counts in summary.get("resources", {}).items()
-        for kind, count in counts.items()
-    ]
-
-
-def _changes(found: Reconciliation) -> list[str]:
-    changes = _all_changes(found)
-    lines = [str(change) for change in changes[:_CHANGES_SHOWN]]
-    if len(changes) > _CHANGES_SHOWN:
-        lines.append(f"… and {len(changes) - _CHANGES_SHOWN} more; --format json has them all")
-    return lines
-
-
-def _verdict(found: Reconciliation, *, dry: bool) -> str:
-    if found.in_sync:
-        return "in sync: nothing to do"
-    if found.errors:
-        return "not everything is repaired"
-    return "not in sync; run it without --dry-run and --check to repair" if dry else "repaired"
 
 
 def _as_json(change: Change) -> dict[str, Any]:

@@ -1,27 +1,37 @@
-"""Compares listed or fetched objects with the rows, and repairs what differs, a batch at a time."""
+"""Compares listed or fetched objects with the rows, and repairs what differs, a batch at a time.
+
+What a list did not show is asked for one by one. Only a confirmed absence disables or deletes: none
+before all were asked, none above the limit, and none if a 404 proves nothing.
+"""
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from fractions import Fraction
-from typing import TypeVar
+from itertools import islice
+from typing import Any, TypeVar
 
-from django.db import DatabaseError
+from django.db import DatabaseError, models
 
+from orgs import workos
 from orgs.db import rows
 from orgs.db.errors import is_environment
 from orgs.domain.report import Change, Report
+from orgs.domain.resolution import is_in_flight
+from orgs.domain.resources import Resource
 from orgs.domain.types import ORGANIZATION, Observation, Outcome, Row, State
-from orgs.models import Organization
 from orgs.services.apply import Mode, apply
 from orgs.services.decide import Batch
-from orgs.services.refresh import UNPROVEN, Lookups
+from orgs.services.refresh import UNPROVEN, UNPROVEN_OBJECT, Lookups, live_rows
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 _CHUNK = 1_000
+_THREADS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,118 +46,19 @@ class DisableLimit:
         return max(self.rows, int(linked * self.percent / 100))
 
 
-def _no_progress(_: str, __: int) -> None:
-    pass
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """How to run: whether to write, and how much may be disabled."""
 
     dry: bool = False
     limit: DisableLimit = DisableLimit()
-    progress: Callable[[str, int], None] = _no_progress
+    progress: Callable[[str, int], object] = lambda *_: None
     """Called with a resource's name, and how many of it were compared so far."""
     resources: tuple[str, ...] = ()
     """Which resources to compare; empty: all that are covered."""
     scope_seconds: float | None = None
     """How long lists for single organizations and directories may take, for each resource; the next
     run goes on where this one stopped."""
-
-
-@dataclass(slots=True)
-class Comparing:
-    """Compares observations with the rows, and repairs unless the run is dry."""
-
-    run: Run
-    lookups: Lookups
-    report: Report = field(default_factory=Report)
-    overlay: dict[str, Row] = field(default_factory=dict)
-    absent: set[str] = field(default_factory=set)
-    """WorkOS ids of organizations that are confirmed to be deleted."""
-
-    def compare(
-        self, observations: Sequence[Observation], *, recent_after: datetime | None = None
-    ) -> None:
-        """Compare without locks; lock, decide again and write only where something differs.
-
-        What changed after ``recent_after`` is left to its event. Raises ``WorkOSError`` and
-        ``django.db.Error``.
-        """
-        observations = self._without_those_in_sync(observations)
-        if not observations:
-            return
-        batch = Batch(
-            observations=observations,
-            recent_after=recent_after,
-            overlay=self.overlay,
-            claimed=frozenset(self.report.claimed),
-        )
-        preview = apply(batch, Mode.DRY_RUN)
-        if preview.owners and (absent := self.lookups.confirmed_absent(preview.owners)):
-            batch = replace(batch, absent=absent)
-            preview = apply(batch, Mode.DRY_RUN)
-        if self.run.dry:
-            self.overlay |= preview.rows_after
-        needs_writing = preview.needs_writing or bool(preview.of(Outcome.FAILED))
-        is_final = self.run.dry or not needs_writing
-        self.report.add(preview if is_final else apply(batch, Mode.RECONCILE))
-
-    def disable(self, workos_ids: Iterable[str]) -> None:
-        """Disable the rows of organizations that are confirmed to be deleted."""
-        absent = sorted(set(workos_ids))
-        self.absent.update(absent)
-        for chunk in in_groups(absent, _CHUNK):
-            self.compare([Observation(workos_id=id_, state=State.ABSENT) for id_ in chunk])
-
-    def retry_locked(self) -> None:
-        """Try rows that another program had locked, or wrote, again, by what WorkOS says now."""
-        locked, self.report.locked = self.report.locked, []
-        for workos_id in locked:
-            observation = self.lookups.look_up(workos_id)
-            if observation.state is not State.ABSENT or workos_id in self.absent:
-                self.compare([observation])
-        self.report.errors += [
-            f"another program has {workos_id} locked, or writes it at the same time; run it again"
-            for workos_id in self.report.locked
-        ]
-
-    def leave_unproven(self, workos_ids: Iterable[str], reason: str = UNPROVEN) -> None:
-        """Report organizations that are missing without proof, and leave their rows alone."""
-        for workos_id in workos_ids:
-            self.report.counts[Outcome.UNPROVEN] += 1
-            self.report.changes.append(Change(None, workos_id, Outcome.UNPROVEN, reason=reason))
-
-    def are_few_enough(self, missing: Sequence[str], organizations: int) -> bool:
-        """Return True if no more are missing than the limit allows; else report that."""
-        if not missing:
-            return True
-        with self.lookups.reading():
-            linked = Organization.objects.live().count()
-        if len(missing) <= (allowed := self.run.limit.allows(linked)):
-            return True
-        self.report.errors.append(
-            f"more than {allowed} of {linked} linked organizations are missing from WorkOS: none "
-            f"is disabled; {organizations} organizations were compared; if that is right, raise "
-            "--max-disable: with --dry-run and 100%, it lists them"
-        )
-        return False
-
-    def _without_those_in_sync(self, observations: Sequence[Observation]) -> Sequence[Observation]:
-        """Nearly all, nearly always: their rows need not be loaded to be compared."""
-        if self.overlay:
-            # What this dry run would have written by now, PostgreSQL does not know.
-            return observations
-        try:
-            with self.lookups.reading():
-                in_sync = rows.ids_in_sync(observations)
-        except DatabaseError as error:
-            if is_environment(error):
-                raise
-            # Some value can't even be compared. Which one, applying them alone finds out.
-            return observations
-        self.report.counts[Outcome.UNCHANGED] += len(in_sync)
-        return [o for o in observations if o.workos_id not in in_sync]
 
 
 class Seen:
@@ -172,36 +83,248 @@ class Seen:
         """Call it after the last ``add``, before ``in``."""
         self._hashes = array("q", sorted(self._hashes))
 
-    def __contains__(self, workos_id: str) -> bool:
+    def __contains__(self, workos_id: object) -> bool:
         place = bisect_left(self._hashes, hash(workos_id))
         return place < len(self._hashes) and self._hashes[place] == hash(workos_id)
 
 
-def failures(report: Report) -> list[str]:
-    """Return a sentence each about what was refused, and what a 404 could not prove."""
-    found = []
-    if failed := report.of(Outcome.FAILED):
-        found.append(
-            f"PostgreSQL refused to write {_counted(failed)}; "
-            f"the first, {failed[0].workos_id}: {failed[0].reason}"
+@dataclass(slots=True)
+class Comparing:
+    """Compares the objects of one resource with their rows, and repairs unless the run is dry.
+
+    ``report.errors`` is empty if all was compared. Methods raise ``WorkOSError`` and
+    ``django.db.Error``.
+    """
+
+    run: Run
+    lookups: Lookups
+    resource: Resource | None = None
+    """None: organizations."""
+    is_covered: bool = True
+    """Otherwise nobody relies on its rows yet, and no limit keeps confirmed absences from them."""
+    recent_after: datetime | None = None
+    """What is listed and changed in WorkOS after this is left to its event; None: nothing is."""
+    report: Report = field(default_factory=Report)
+    listed: int = 0
+    """How many objects WorkOS listed, or was asked for."""
+    absent: list[str] = field(default_factory=list)
+    """Keys of rows whose objects are absent, until ``remove_absent``."""
+    overlay: dict[str, Row] = field(default_factory=dict)
+    """Of a dry run: the rows of organizations as it would have written them by now."""
+    seen: Seen = field(default_factory=Seen)
+    _removed: set[str] = field(default_factory=set)
+    _total: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of the resource."""
+        return self.resource.name if self.resource else ORGANIZATION
+
+    # What WorkOS shows ----------------------------------------------------------------------
+
+    def add_page(self, page: Sequence[Observation], began_at: datetime) -> list[Observation]:
+        """Compare a page of a list that was asked for then; return those that are new in it."""
+        new = self.seen.add(page)
+        self.compare_listed(new, began_at)
+        return new
+
+    def compare_listed(self, listed: Sequence[Observation], began_at: datetime) -> None:
+        """Compare objects of a list that was asked for then."""
+        self.listed += len(listed)
+        for chunk in in_groups(listed, _CHUNK):
+            self.compare(chunk, began_at, recent_after=self.recent_after)
+        self.run.progress(self.name, self.listed)
+
+    def compare(
+        self,
+        observations: Sequence[Observation],
+        began_at: datetime | None = None,
+        *,
+        recent_after: datetime | None = None,
+    ) -> None:
+        """Compare without locks; lock, decide again and write only where something differs.
+
+        ``began_at``: when the request for them began. What changed after ``recent_after`` is left
+        to its event.
+        """
+        observations = self._without_those_in_sync(observations)
+        if not observations:
+            return
+        batch = Batch(
+            observations=observations,
+            recent_after=recent_after,
+            read_began_at=began_at,
+            overlay=self.overlay,
+            claimed=frozenset(self.report.claimed),
         )
-    if unproven := report.of(Outcome.UNPROVEN):
-        found.append(
-            f"{_counted(unproven, 'missing ')} not {_removed(unproven)}; "
-            f"the first, {unproven[0].workos_id}: {unproven[0].reason}"
-        )
+        preview = apply(batch, Mode.DRY_RUN)
+        if preview.owners and (absent := self.lookups.confirmed_absent(preview.owners)):
+            batch = replace(batch, absent=absent)
+            preview = apply(batch, Mode.DRY_RUN)
+        if self.run.dry:
+            self.overlay |= preview.rows_after
+        is_final = self.run.dry or not (preview.needs_writing or preview.of(Outcome.FAILED))
+        self.report.add(preview if is_final else apply(batch, Mode.RECONCILE))
+
+    def _without_those_in_sync(self, observations: Sequence[Observation]) -> Sequence[Observation]:
+        """Nearly all, nearly always: their rows need not be loaded to be compared."""
+        if self.resource or self.overlay:
+            # What this dry run would have written by now, PostgreSQL does not know.
+            return observations
+        try:
+            with self.lookups.reading():
+                in_sync = rows.ids_in_sync(observations)
+        except DatabaseError as error:
+            if is_environment(error):
+                raise
+            # Some value can't even be compared. Which one, applying them alone finds out.
+            return observations
+        self.report.counts[Outcome.UNCHANGED] += len(in_sync)
+        return [o for o in observations if o.workos_id not in in_sync]
+
+    def retry_locked(self) -> None:
+        """Try rows of organizations that another program had locked, or wrote, again, by what
+        WorkOS says now. Report those that still are, and those of other resources."""
+        if self.resource is None:
+            locked, self.report.locked = self.report.locked, []
+            for workos_id in locked:
+                observation = self.lookups.look_up(workos_id)
+                if observation.state is not State.ABSENT or workos_id in self._removed:
+                    self.compare([observation])
+        which = f"{self.name} " if self.resource else ""
+        self.report.errors += [
+            f"another program has {which}{key} locked, or writes it at the same time; run it again"
+            for key in self.report.locked
+        ]
+        self.report.locked = []
+
+    # What it does not show ------------------------------------------------------------------
+
+    def in_order(
+        self, found: "models.QuerySet[Any]", *columns: str, after: str = ""
+    ) -> Iterator[tuple[str, ...]]:
+        """Yield columns of rows in the order of the first one, a key. They are read in chunks."""
+        key = columns[0]
+        while True:
+            with self.lookups.reading():
+                rest = found.filter(**{f"{key}__gt": after}).order_by(key)
+                chunk = list(rest.values_list(*columns)[:_CHUNK])
+            yield from chunk
+            if len(chunk) < _CHUNK:
+                return
+            after = chunk[-1][0]
+
+    def unseen(self, found: "models.QuerySet[Any]", seen: Container[str]) -> Iterator[str]:
+        """Yield the WorkOS ids of rows that were not listed, and that nobody else takes over."""
+        for id_, workos_id in self.in_order(found, "pk", "workos_id"):
+            if workos_id and id_ not in self.report.claimed and workos_id not in seen:
+                yield workos_id
+
+    def ask_for(self, keys: Iterable[str]) -> None:
+        """Note which of these are absent, until one more is than the limit allows."""
+        if self.absent and len(self.absent) > self.allowed:
+            return
+        for key in self.absent_among(keys):
+            self.absent.append(key)
+            if len(self.absent) > self.allowed:
+                return
+
+    def absent_among(self, keys: Iterable[str]) -> Iterator[str]:
+        """Yield those that WorkOS answers 404 for. An organization that exists should have been in
+        the list: then the list is not complete, and that is raised."""
+        for answers in in_threads(self._ask, keys):
+            for key, answer in answers:
+                if isinstance(answer, workos.Refused):
+                    if self.resource:
+                        raise answer
+                    reason = f"WorkOS refuses to say whether it exists: {answer}"
+                    self.leave_unproven([key], reason)
+                elif answer.state is State.ABSENT:
+                    yield key
+                elif self.resource is None and not self._is_recent(answer):
+                    text = f"the list is not complete: {key} exists and was not in it"
+                    raise workos.BrokenAnswer(text)
+
+    def _ask(self, key: str) -> Observation:
+        if self.resource and not self.resource.fetch:
+            # WorkOS has no such call: the list that was read says it.
+            return Observation(workos_id=key, state=State.ABSENT, resource=self.name)
+        return self.lookups.look_up(key, self.resource)
+
+    def _is_recent(self, observation: Observation) -> bool:
+        """It may have been created after its place in the list was read."""
+        updated_at = observation.fields.updated_at if observation.fields else None
+        return is_in_flight(None, updated_at, self.recent_after)
+
+    @property
+    def allowed(self) -> int:
+        """How many may be absent before that is taken for a broken answer."""
+        if self._total is None:
+            with self.lookups.reading():
+                self._total = live_rows(self.resource).count()
+        return self.run.limit.allows(self._total) if self.is_covered else self._total
+
+    def exceeds_limit(self) -> bool:
+        """Return True, and report it, if more are absent than the limit allows."""
+        if not self.absent or len(self.absent) <= (allowed := self.allowed):
+            return False
+        advice = "if that is right, raise --max-disable"
+        if self.resource is None:
+            text = (
+                f"more than {allowed} of {self._total} linked organizations are missing from "
+                f"WorkOS: none is disabled; {self.listed} organizations were compared; {advice}: "
+                "with --dry-run and 100%, it lists them"
+            )
+        else:
+            text = (
+                f"more than {allowed} rows of {self.name} are missing from WorkOS: none of them "
+                f"is deleted; {advice}"
+            )
+        self.report.errors.append(text)
+        return True
+
+    def remove_absent(self, also: Sequence[str] = (), *, began_at: datetime | None = None) -> None:
+        """Disable or delete the rows of what is absent, if the 404s prove it.
+
+        ``also``: WorkOS ids without a row, whose conflicts are solved by that. ``began_at``: when
+        the first read began that showed one of them absent.
+        """
+        missing = {*self.absent, *also}
+        if missing and self.lookups.proves_absence(missing, self.resource):
+            self.confirm_absent(sorted(missing), began_at)
+        elif missing:
+            self.leave_unproven(self.absent)
+        self.absent = []
+
+    def confirm_absent(self, keys: Sequence[str], began_at: datetime | None) -> None:
+        """Disable or delete the rows of objects that are confirmed to be absent."""
+        self._removed.update(keys)
+        absent = (Observation(workos_id=k, state=State.ABSENT, resource=self.name) for k in keys)
+        for chunk in in_groups(absent, _CHUNK):
+            self.compare(chunk, began_at)
+
+    def leave_unproven(self, keys: Sequence[str], reason: str = "") -> None:
+        """Report what is missing without proof, and leave the rows alone."""
+        reason = reason or (UNPROVEN_OBJECT if self.resource else UNPROVEN)
+        self.report.counts[Outcome.UNPROVEN] += len(keys)
+        self.report.changes += [
+            Change(None, key, Outcome.UNPROVEN, reason=reason, resource=self.name) for key in keys
+        ]
+
+
+def problems(report: Report) -> list[str]:
+    """Return why not everything was done: errors, and a sentence each about what was refused, and
+    what a 404 could not prove."""
+    found = [*report.errors]
+    for outcome, which in ((Outcome.FAILED, ""), (Outcome.UNPROVEN, "missing ")):
+        if changes := report.of(outcome):
+            first, removed = changes[0], "deleted"
+            what = f"{counted(len(changes), f'{which}row')} of {first.resource}"
+            if first.resource == ORGANIZATION:
+                what, removed = counted(len(changes), f"{which}{ORGANIZATION}"), "disabled"
+            text = f"{what} not {removed}" if which else f"PostgreSQL refused to write {what}"
+            found.append(f"{text}; the first, {first.workos_id}: {first.reason}")
     return found
-
-
-def _counted(changes: Sequence[Change], which: str = "") -> str:
-    resource = changes[0].resource
-    if resource == ORGANIZATION:
-        return counted(len(changes), f"{which}{resource}")
-    return f"{counted(len(changes), f'{which}row')} of {resource}"
-
-
-def _removed(changes: Sequence[Change]) -> str:
-    return "disabled" if changes[0].resource == ORGANIZATION else "deleted"
 
 
 def counted(number: int, noun: str) -> str:
@@ -209,13 +332,25 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def in_threads(
+    ask: Callable[[str], R], keys: Iterable[str]
+) -> Iterator[list[tuple[str, R | workos.Refused]]]:
+    """Yield each key with what ``ask`` returned of it, or how WorkOS refused it: a few at a time,
+    in threads. Raises what else ``ask`` raises."""
+
+    def answer(key: str) -> R | workos.Refused:
+        try:
+            return ask(key)
+        except workos.Refused as refusal:
+            return refusal
+
+    with ThreadPoolExecutor(_THREADS) as threads:
+        for group in in_groups(keys, _THREADS):
+            yield list(zip(group, threads.map(answer, group), strict=True))
+
+
 def in_groups(items: Iterable[T], size: int) -> Iterator[list[T]]:
     """Return the items in lists of at most ``size``."""
-    group: list[T] = []
-    for item in items:
-        group.append(item)
-        if len(group) == size:
-            yield group
-            group = []
-    if group:
+    iterator = iter(items)
+    while group := list(islice(iterator, size)):
         yield group

@@ -1,20 +1,18 @@
 """Ends a run: pushes the write-backs that it requested, and says what everything came to."""
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from django.db import DatabaseError
-
 from orgs.db.cursor import read_cursor
-from orgs.db.errors import describe, is_passing
-from orgs.domain.report import Report
+from orgs.domain.report import Change, Report
 from orgs.models import ExternalIdWriteBack
 from orgs.services import outbox
-from orgs.services.compare import Comparing, failures
+from orgs.services.compare import Comparing, problems
 from orgs.services.outbox import WriteBackReport
 from orgs.services.pages import CursorLost
 from orgs.services.reconcile_resources import ResourceRun
+from orgs.services.refusals import reporting
 from orgs.services.stream import DrainReport
 
 _PUSH_SECONDS = 600.0
@@ -31,7 +29,7 @@ class Reconciliation:
     """How many organizations WorkOS listed, or was asked for."""
     cursor: str | None
     """The last event applied, when the run ended."""
-    resources: tuple[ResourceRun, ...] = ()
+    resources: Sequence[ResourceRun] = ()
     """The other resources that were compared."""
     due_write_backs: int = 0
     """Of a dry run: write-backs that a repair would attempt."""
@@ -57,42 +55,38 @@ class Reconciliation:
         return [self.snapshot, *(one.report for one in self.resources)]
 
     @property
+    def changes(self) -> list[Change]:
+        """What happened to each object, in an order in which two runs report alike."""
+        found = (change for report in self.reports for change in report.changes)
+        return sorted(found, key=lambda change: change.order)
+
+    @property
     def errors(self) -> list[str]:
         """Why not everything is repaired; empty if it is."""
-        errors = [text for one in self.reports for text in (*one.errors, *failures(one))]
-        return errors + self.events.errors + self.write_backs.errors
+        found = [text for report in self.reports for text in problems(report)]
+        return found + self.events.errors + self.write_backs.errors
 
 
 def conclude(
-    comparing: Comparing,
+    organizations: Comparing,
+    resources: Sequence[ResourceRun],
     events: DrainReport,
-    organizations: int,
     *,
     only: Collection[str] | None = None,
     lost: CursorLost | None = None,
-    others: tuple[ResourceRun, ...] = (),
 ) -> Reconciliation:
-    """Push what is due, and say what everything came to."""
-    due, pushed = 0, WriteBackReport()
-    if not comparing.run.dry:
-        pushed = _push(comparing, only)
-    with comparing.lookups.reading():
+    """Push what is due, or ``only`` for these rows, and say what everything came to."""
+    report, due, pushed = organizations.report, 0, WriteBackReport()
+    if not organizations.run.dry:
+        patience = min(organizations.lookups.patience, _PUSH_SECONDS)
+        deadline = time.monotonic() + _PUSH_SECONDS
+        # What the run did is to be reported, even if the outbox is locked.
+        with reporting(report.errors.append, "write-backs are left for the worker: {}"):
+            pushed = outbox.push_due(deadline=deadline, only=only, patience=patience)
+    with organizations.lookups.reading():
         cursor = read_cursor().position.last_event_id
-        if comparing.run.dry and only is None:
+        if organizations.run.dry and only is None:
             due = ExternalIdWriteBack.objects.due().count()
         return Reconciliation(
-            events, comparing.report, pushed, organizations, cursor, others, due, lost
+            events, report, pushed, organizations.listed, cursor, resources, due, lost
         )
-
-
-def _push(comparing: Comparing, only: Collection[str] | None) -> WriteBackReport:
-    """What the run did is to be reported, even if the outbox is locked."""
-    patience = min(comparing.lookups.patience, _PUSH_SECONDS)
-    deadline = time.monotonic() + _PUSH_SECONDS
-    try:
-        return outbox.push_due(deadline=deadline, only=only, patience=patience)
-    except DatabaseError as error:
-        if not is_passing(error):
-            raise
-        comparing.report.errors.append(f"write-backs are left for the worker: {describe(error)}")
-        return WriteBackReport()

@@ -12,14 +12,8 @@ from django.db import DatabaseError
 from orgs import workos
 from orgs.conf import sync_settings
 from orgs.db import resources, sql
-from orgs.db.cursor import (
-    CursorState,
-    ensure_cursor,
-    follow,
-    note_listed,
-    read_cursor,
-)
-from orgs.db.errors import WriteSkipped, describe, is_passing
+from orgs.db.cursor import CursorState, ensure_cursor, follow, note_listed, read_cursor
+from orgs.db.errors import WriteSkipped
 from orgs.db.transactions import bounded_transaction, execute_alone, read_only_transaction
 from orgs.domain.naming import one_line
 from orgs.domain.report import Change, Report
@@ -27,7 +21,7 @@ from orgs.domain.resources import NAMES, covered_by, event_types
 from orgs.domain.types import ORGANIZATION, Outcome
 from orgs.models import Organization
 from orgs.services.maintenance import is_environment
-from orgs.services.refusals import each_alone, is_refusal
+from orgs.services.refusals import reporting, together_or_alone
 
 logger = logging.getLogger(__name__)
 
@@ -82,8 +76,8 @@ def adopt_settings() -> CursorState:
     run concurrently.
     """
     ensure_cursor()
-    state = read_cursor()
     while True:
+        state = read_cursor()
         types = wanted_types(state)
         before = state.covered if state.types is not None else {ORGANIZATION}
         covered = frozenset(covered_by(types, before))
@@ -93,7 +87,6 @@ def adopt_settings() -> CursorState:
             _clear_derived(before - covered)
             logger.debug("the stream is read for: %s", ", ".join(sync_settings().resources))
             return read_cursor()
-        state = read_cursor()
 
 
 def note_refused(types: Iterable[str]) -> None:
@@ -113,12 +106,9 @@ def retry_refused(*, patience: float = 0.0) -> None:
     ``django.db.Error``.
     """
     state = read_cursor()
-    refused = {
-        type_: since for type_, since in state.refused.items() if not _is_listed(type_, patience)
-    }
-    if len(refused) < len(state.refused) and follow(
-        state, state.types or (), state.covered, refused
-    ):
+    refused = {t: since for t, since in state.refused.items() if not _is_listed(t, patience)}
+    is_less = len(refused) < len(state.refused)
+    if is_less and follow(state, state.types or (), state.covered, refused):
         adopt_settings()
 
 
@@ -151,12 +141,8 @@ def note_listed_in_full(name: str, *, was_covered: bool) -> None:
     and may be on again: events are missing that the list did not show either.
     """
     note_listed(name)
-    if not was_covered and name not in read_cursor().covered:
-        _mark_covered(name)
-
-
-def _mark_covered(name: str) -> None:
-    state = read_cursor()
+    if was_covered or name in (state := read_cursor()).covered:
+        return
     if name not in covered_by(state.types or (), [name]):
         return
     if follow(state, state.types or (), {*state.covered, name}, state.refused):
@@ -180,13 +166,14 @@ def compare_derived(*, dry: bool = False, only: Collection[str] = ()) -> Iterato
         with read_only_transaction():
             chunk = [id_ for id_ in linked.values_list("workos_id", flat=True)[:_CHUNK] if id_]
             found = resources.derived_differently(chunk)
-        refused = {} if dry else _derive([row[1] for row in found])
+        differ = [] if dry else [workos_id for _, workos_id, *_ in found]
+        refused = together_or_alone(differ, _derive)[1] if differ else {}
         for id_, workos_id, *values in found:
-            sso, scim = values[:2], values[2:]
-            fields = {"sso_enabled": _shown(*sso), "scim_enabled": _shown(*scim)}
+            old_sso, sso, old_scim, scim = (None if v is None else str(v).lower() for v in values)
+            fields = {"sso_enabled": (old_sso, sso), "scim_enabled": (old_scim, scim)}
             changed = {name: pair for name, pair in fields.items() if pair[0] != pair[1]}
-            if reason := refused.get(workos_id):
-                reason = f"{', '.join(changed)}: {reason}"
+            if workos_id in refused:
+                reason = f"{', '.join(changed)}: {refused[workos_id]}"
                 yield Change(id_, workos_id, Outcome.FAILED, reason=reason)
             else:
                 yield Change(id_, workos_id, Outcome.UPDATED, changed)
@@ -197,50 +184,26 @@ def compare_derived(*, dry: bool = False, only: Collection[str] = ()) -> Iterato
 
 def add_derived(report: Report, *, dry: bool, only: Collection[str] = ()) -> None:
     """Recompute the derived columns, and add to the report which differed, or were refused."""
-    try:
+    with reporting(report.errors.append, "sso_enabled and scim_enabled are not compared: {}"):
         for change in compare_derived(dry=dry, only=only):
             report.counts[change.change] += 1
             report.changes.append(change)
-    except DatabaseError as error:
-        if not is_passing(error):
-            raise
-        report.errors.append(f"sso_enabled and scim_enabled are not compared: {describe(error)}")
 
 
 def _derive_all() -> None:
     """Recompute what may be, after a change of what is covered. The rest differs until the next
     full run: that reports it."""
-    try:
+    with reporting(logger.warning, "sso_enabled and scim_enabled are not recomputed: {}"):
         for change in compare_derived():
             if change.change is Outcome.FAILED:
                 logger.warning("%s: %s", one_line(change.workos_id), change.reason)
-    except DatabaseError as error:
-        if not is_passing(error):
-            raise
-        logger.warning("sso_enabled and scim_enabled are not recomputed: %s", describe(error))
 
 
-def _derive(workos_ids: Sequence[str]) -> dict[str, str]:
-    """Recompute these; return for which PostgreSQL refuses it, and why."""
-    try:
-        if workos_ids:
-            _write_derived(workos_ids)
-    except DatabaseError as error:
-        if not is_refusal(error):
-            raise
-        return each_alone(workos_ids, lambda workos_id: _write_derived([workos_id]))[1]
-    return {}
-
-
-def _write_derived(workos_ids: Sequence[str]) -> None:
+def _derive(workos_ids: Sequence[str]) -> list[str]:
     with bounded_transaction(resources.derived(workos_ids)):
         if resources.derived_differently(workos_ids):
             raise WriteSkipped("a trigger or a policy leaves it as it is")
-
-
-def _shown(*values: bool | None) -> tuple[str | None, str | None]:
-    old, new = (None if value is None else str(value).lower() for value in values)
-    return old, new
+    return [*workos_ids]
 
 
 def _clear_derived(names: Iterable[str]) -> None:

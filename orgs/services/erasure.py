@@ -41,7 +41,7 @@ def erase_due() -> int:
 
 
 def held_about(user_id: str) -> dict[str, list[dict[str, Any]]]:
-    """Return every row that is about a user: the user's own, and those that name them. ``data`` is
+    """Return by table every row about a user: the user's own, and those that name them. ``data`` is
     text if it can't be JSON in Python: a number too long, or nested too deeply."""
     held = {}
     for model, rows in _rows_about(user_id).items():
@@ -60,11 +60,6 @@ def _parsed(text: str) -> Any:
     return value
 
 
-def count_held(user_id: str) -> int:
-    """Return how many rows are about a user."""
-    return sum(rows.count() for rows in _rows_about(user_id).values())
-
-
 def erase_user(user_id: str) -> int:
     """Erase what is held about a user now; return how many rows were erased.
 
@@ -79,7 +74,7 @@ def erase_user(user_id: str) -> int:
     ]
     # Those that never became a row.
     parked = WorkOSEvent.objects.parked().filter(payload__contains=user_id)
-    payloads = write_in_batches(parked, partial(_erase_parked, parked))
+    payloads = write_in_batches(parked, partial(_erase_payloads, parked))
     for one in (*erased, payloads):
         if one.error is not None:
             raise one.error
@@ -118,6 +113,6 @@ def _erase_rows(resource: Resource, rows: "models.QuerySet[Any]", keys: list[str
     return erased
 
 
-def _erase_parked(parked: "models.QuerySet[WorkOSEvent]", ids: list[str]) -> int:
+def _erase_payloads(parked: "models.QuerySet[WorkOSEvent]", ids: list[str]) -> int:
     with bounded_transaction():
         return parked.filter(id__in=ids).update(payload=None)

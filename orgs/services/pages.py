@@ -5,7 +5,6 @@
 
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 
@@ -35,29 +34,21 @@ class CursorLost(Exception):
         self.position = position
 
 
-@dataclass(slots=True)
-class Waiting:
-    """How many events WorkOS lists after the position, and which of them have no place there:
-    they are listed again as long as they are the stream's last."""
-
-    count: int = 0
-    placeless: set[str] = field(default_factory=set)
-
-
-def count_waiting(start: CursorState, *, patience: float = 0.0) -> Waiting:
-    """Count what WorkOS lists after the position. Writes nothing.
+def count_waiting(start: CursorState, *, patience: float = 0.0) -> tuple[int, set[str]]:
+    """Return how many events WorkOS lists after the position, and which of them have no place
+    there: they are listed again as long as they are the stream's last. Writes nothing.
 
     Raises ``CursorLost``, ``TypesRefused`` and ``WorkOSError``.
     """
     raise_if_expired(start)
-    waiting = Waiting()
+    count, placeless = 0, set()
     types = start.types or wanted_types(start)
     with closing(read_ahead(reader(types, patience=patience), start.position)) as pages:
         for page in pages:
             events = [o.event for o in page.observations if o.event]
-            waiting.count += len(events)
-            waiting.placeless |= {e.id for e in events if e.position.last_event_id != e.id}
-    return waiting
+            count += len(events)
+            placeless |= {e.id for e in events if e.position.last_event_id != e.id}
+    return count, placeless
 
 
 def is_cursor_lost(*, patience: float = 0.0) -> bool:

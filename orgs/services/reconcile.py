@@ -5,44 +5,31 @@ every missing organization was asked for.
 """
 
 import logging
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime, timedelta
+from functools import partial
+from math import inf
 
-from django.db import DatabaseError, models
+from django.db import DatabaseError
 
-from orgs import workos
 from orgs.conf import sync_settings
-from orgs.db.cursor import (
-    database_now,
-    ensure_cursor,
-    note_incomplete,
-    note_progress,
-    note_reconciled,
-    read_cursor,
-    replace_lost,
-)
-from orgs.db.errors import describe, is_passing
+from orgs.db import cursor
+from orgs.db.cursor import CursorState, ensure_cursor, read_cursor
+from orgs.db.errors import describe
 from orgs.db.leases import Lease
 from orgs.domain.naming import one_line
-from orgs.domain.resolution import is_in_flight
 from orgs.domain.resources import DOMAIN, PLAIN
 from orgs.domain.status import ReadError
-from orgs.domain.types import ORGANIZATION, ConflictKind, ObjectPage, Observation, Outcome, State
+from orgs.domain.types import ORGANIZATION, ConflictKind, Outcome
 from orgs.models import Organization, WorkOSConflict, WorkOSEvent
-from orgs.services import conflicts
-from orgs.services.compare import Comparing, Run, Seen, failures, in_groups
+from orgs.services import conflicts, coverage
+from orgs.services.compare import Comparing, Run, problems
 from orgs.services.conclude import Reconciliation, conclude
-from orgs.services.coverage import (
-    add_derived,
-    note_listed_in_full,
-    resources_to_compare,
-    retry_refused,
-)
 from orgs.services.pages import CursorLost, count_waiting, is_cursor_lost
-from orgs.services.reconcile_resources import Clock, ResourceRun, domains_of
-from orgs.services.refresh import Lookups, WrongEnvironment
+from orgs.services.reconcile_resources import ResourceRun, domains_of
+from orgs.services.refresh import Lookups, WrongEnvironment, live_rows
+from orgs.services.refusals import reporting, said
 from orgs.services.stream import DrainReport, drain_to_end
 from orgs.workos import WorkOSError, read_ahead, read_organizations
 
@@ -54,12 +41,6 @@ _OVERLAP = timedelta(minutes=5)
 
 #: So much later another process may begin, if the one that runs is killed.
 _LEASE_SECONDS = 120.0
-
-_THREADS = 8
-_CHUNK = 1_000
-
-#: It waits for its share of requests as long as that takes.
-_PATIENCE = float("inf")
 
 
 def reconcile(run: Run, *, drain_events: bool = True) -> Reconciliation:
@@ -84,11 +65,11 @@ def reconcile_unless_busy(run: Run, *, only_if_lost: bool = False) -> Reconcilia
     if the cursor is not lost. A run of everything first reads refused types of events again."""
     ensure_cursor()
     with Lease.SNAPSHOT.auto_renewed(_LEASE_SECONDS) as is_alone:
-        if not is_alone or (only_if_lost and not is_cursor_lost(patience=_PATIENCE)):
+        if not is_alone or (only_if_lost and not is_cursor_lost(patience=inf)):
             return None
         if not (only_if_lost or run.resources):
             # Under the lease: while it is held, the watch knows that waiting is no standstill.
-            retry_refused(patience=_PATIENCE)
+            coverage.retry_refused(patience=inf)
         return _FullRun(run).reconcile(drain_events=True)
 
 
@@ -98,15 +79,13 @@ def reconcile_unless_busy(run: Run, *, only_if_lost: bool = False) -> Reconcilia
 class _FullRun:
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.lookups = Lookups(patience=_PATIENCE, dry=run.dry)
-        self.comparing = Comparing(run, self.lookups)
-        self.report = self.comparing.report
-        self.organizations = 0
-        self.resources: dict[str, ResourceRun] = {}
-        self.covered: frozenset[str] = frozenset()
-        with self.lookups.reading():
-            self.began_at = database_now()
+        # It waits for its share of requests as long as that takes.
+        self.lookups = Lookups(patience=inf, dry=run.dry)
+        self.began_at = self.lookups.now()
         self.window = timedelta(seconds=sync_settings().hold_back_window)
+        self.organizations = Comparing(run, self.lookups)
+        self.report = self.organizations.report
+        self.resources: dict[str, ResourceRun] = {}
 
     @property
     def recent_after(self) -> datetime:
@@ -114,280 +93,179 @@ class _FullRun:
         is ahead of the database's, its changes are too."""
         return max(self.began_at, self.lookups.workos_date or self.began_at) - self.window
 
+    @property
+    def problems(self) -> list[str]:
+        """Why not everything was compared and repaired."""
+        runs = (self.organizations, *self.resources.values())
+        return [text for one in runs for text in problems(one.report)]
+
     def reconcile(self, *, drain_events: bool) -> Reconciliation:
-        with self._noting_what_ends_it():
-            if not self._is_verified():
-                self._note_result(is_full=True)
-                return conclude(self.comparing, DrainReport(), 0, only=())
-            events, lost = self._drain() if drain_events else (DrainReport(), None)
-            with self.lookups.reading():
-                state = read_cursor()
-            names, self.covered = resources_to_compare(self.run.resources, state), state.covered
-            self.resources = {name: self._resource_run(name) for name in names if name in PLAIN}
-            is_full = ORGANIZATION in names or lost is not None
-            if is_full:
-                self._compare_all(lost)
-            self._compare_resources()
-            if {ORGANIZATION, "connection", "directory"} & {*names}:
-                add_derived(self.report, dry=self.run.dry)
-            self._note_result(is_full=is_full)
-            if lost is not None and not self.run.dry and read_cursor().position != lost.position:
-                events = drain_to_end(patience=_PATIENCE)
-            others = tuple(self.resources.values())
-            reconciliation = conclude(
-                self.comparing, events, self.organizations, lost=lost, others=others
-            )
-            if self._compared_everything():
-                # What changed later may have been left to its event.
-                conflicts.remove_ledger_refused(self.recent_after)
-            if drain_events and reconciliation.write_backs.pushed:
-                _read_echoes(events)
-        return reconciliation
+        try:
+            return self._reconcile(drain_events=drain_events)
+        except (WorkOSError, DatabaseError) as error:
+            # What ends it is also to be seen where people look.
+            self._note_incomplete(said(error), getattr(error, "kind", ""))
+            raise
 
-    def _compared_everything(self) -> bool:
-        runs = self.resources.values()
-        reports = [self.report, *(one.report for one in runs)]
-        return not (
-            self.run.dry
-            or self.run.resources
-            or any(report.errors or failures(report) for report in reports)
-            or any(one.not_listed or one.stopped_after is not None for one in runs)
-        )
-
-    def _is_verified(self) -> bool:
-        """An error of the list is reported, and nothing is written: nothing is verified then."""
+    def _reconcile(self, *, drain_events: bool) -> Reconciliation:
         try:
             self.lookups.verify_environment()
         except WrongEnvironment:
             raise
         except WorkOSError as error:
-            self.report.errors.append(
-                f"{_said(error)}; 0 organizations were compared, none disabled"
-            )
+            # Nothing is verified, so nothing is written.
+            self._note_stopped(said(error))
+            self._note_result(is_full=True)
+            return conclude(self.organizations, (), DrainReport(), only=())
+        events, lost = self._drain() if drain_events else (DrainReport(), None)
+        with self.lookups.reading():
+            state = read_cursor()
+        names = coverage.resources_to_compare(self.run.resources, state)
+        self.resources = {n: self._resource_run(n, state) for n in names if n in PLAIN}
+        if is_full := ORGANIZATION in names or lost is not None:
+            self._compare_organizations(lost)
+        for one in self.resources.values():
+            self._compare_resource(one)
+        if {ORGANIZATION, "connection", "directory"} & {*names}:
+            coverage.add_derived(self.report, dry=self.run.dry)
+        self._note_result(is_full=is_full)
+        if lost is not None and not self.run.dry and read_cursor().position != lost.position:
+            events = drain_to_end(patience=inf)
+        others = [*self.resources.values()]
+        reconciliation = conclude(self.organizations, others, events, lost=lost)
+        if self._compared_everything():
+            # What changed later may have been left to its event.
+            conflicts.remove_ledger_refused(self.recent_after)
+        if drain_events and reconciliation.write_backs.pushed:
+            _read_echoes(events)
+        return reconciliation
+
+    def _compared_everything(self) -> bool:
+        if self.run.dry or self.run.resources or self.problems:
             return False
-        return True
+        return not any(one.is_incomplete() for one in self.resources.values())
+
+    def _note_stopped(self, text: str) -> None:
+        self.report.errors.append(
+            f"{text}; {self.organizations.listed} organizations were compared, "
+            f"{self.report.counts[Outcome.DISABLED] or 'none'} disabled"
+        )
 
     def _drain(self) -> tuple[DrainReport, CursorLost | None]:
         try:
             if not self.run.dry:
-                return drain_to_end(patience=_PATIENCE), None
+                return drain_to_end(patience=inf), None
             with self.lookups.reading():
                 start = read_cursor()
-            waiting = count_waiting(start, patience=_PATIENCE)
+            waiting, placeless = count_waiting(start, patience=inf)
             with self.lookups.reading():
-                seen = WorkOSEvent.objects.parked().filter(id__in=waiting.placeless).count()
-            return DrainReport(waiting=waiting.count - seen), None
+                seen = WorkOSEvent.objects.parked().filter(id__in=placeless).count()
+            return DrainReport(waiting=waiting - seen), None
         except CursorLost as lost:
             logger.critical("the cursor is lost: %s; reconciling in full", lost)
             return DrainReport(), lost
 
-    def _compare_all(self, lost: CursorLost | None) -> None:
+    # Organizations --------------------------------------------------------------------------
+
+    def _compare_organizations(self, lost: CursorLost | None) -> None:
         """Compare what is listed, then what is missing. A list that is complete repairs a lost
-        cursor, whatever the missing ones wait for."""
-        try:
-            seen = self._compare_listed()
+        cursor, whatever the missing ones wait for. What was repaired before an error stays so, and
+        is to be reported."""
+        with reporting(self._note_stopped):
+            self._compare_listed()
             if lost is not None and not self.run.dry and not self.report.errors:
                 self._replace(lost)
-            self._resolve_missing(seen)
-        except (WorkOSError, DatabaseError) as error:
-            if isinstance(error, DatabaseError) and not is_passing(error):
-                raise
-            # What was repaired is repaired, and is to be reported.
-            self.report.errors.append(
-                f"{_said(error)}; {self.organizations} organizations were compared, "
-                f"{self.report.counts[Outcome.DISABLED] or 'none'} disabled"
-            )
+            self._resolve_missing()
 
-    def _resource_run(self, name: str) -> ResourceRun:
-        # Of a resource that is not covered, the events before the listing may not have been read.
-        is_covered, clock = name in self.covered, Clock(self.began_at)
-        return ResourceRun(
-            self.run,
-            self.lookups,
-            PLAIN[name],
-            clock,
-            is_covered=is_covered,
-            recent_after=self.recent_after if is_covered else None,
-        )
-
-    def _compare_resources(self) -> None:
-        for name, one in self.resources.items():
-            with reporting_errors(one):
-                if not one.is_finished:
-                    one.compare_all(after=self._go_on_after(name))
-                one.resolve_missing()
-            if not self.run.dry:
-                self._note_compared(name, one)
-
-    def _go_on_after(self, name: str) -> str:
-        if self.run.scope_seconds is None or name not in self.covered:
-            # Where a run stopped before it was covered, nobody knows what was missed since.
-            return ""
-        return str(read_cursor().progress.get(name, ""))
-
-    def _note_compared(self, name: str, one: ResourceRun) -> None:
-        if self.run.scope_seconds is not None:
-            note_progress(name, one.stopped_after)
-        is_incomplete = one.report.errors or one.not_listed or failures(one.report)
-        if not is_incomplete and one.stopped_after is None:
-            note_listed_in_full(name, was_covered=name in self.covered)
-
-    def _note_result(self, *, is_full: bool) -> None:
-        """Note what is wrong with any resource, or else that all organizations are compared."""
-        if self.run.dry:
-            return
-        reports = [self.report, *(one.report for one in self.resources.values())]
-        failed = sum(report.counts[Outcome.FAILED] for report in reports)
-        if errors := [e for report in reports for e in (*report.errors, *failures(report))]:
-            kind = ReadError.WRITES_REFUSED if failed else ""
-            _note_incomplete(one_line(errors[0]), kind, failed)
-            return
-        if not is_full:
-            return
-        try:
-            note_reconciled(self.began_at, self.report.drift)
-        except DatabaseError as error:
-            if not is_passing(error):
-                raise
-            self.report.errors.append(f"that it is complete could not be noted: {_said(error)}")
-
-    def _compare_listed(self) -> "Seen":
-        seen, domains = Seen(), self.resources.get(DOMAIN.name)
-        began_at = self.began_at
-        with closing(read_ahead(self._read, None)) as pages:
+    def _compare_listed(self) -> None:
+        domains, began_at = self.resources.get(DOMAIN.name), self.began_at
+        with closing(read_ahead(partial(read_organizations, patience=inf), None)) as pages:
             for page in pages:
                 self.lookups.workos_date = self.lookups.workos_date or page.date
-                new = seen.add(page.observations)
-                self.organizations += len(new)
-                self.comparing.compare(new, recent_after=self.recent_after)
-                self.run.progress(ORGANIZATION, self.organizations)
+                self.organizations.recent_after = self.recent_after
+                new = self.organizations.add_page(page.observations, began_at)
                 if domains is not None:
                     found = [domain for listed in new for domain in domains_of(listed)]
                     domains.add_page(found, began_at)
-                    began_at = domains.clock.now()
+                began_at = self.lookups.now()
         if domains is not None:
             domains.finish(self.began_at)
-        self.comparing.retry_locked()
-        seen.sort()
-        return seen
-
-    def _read(self, position: str | None) -> ObjectPage:
-        return read_organizations(position, patience=_PATIENCE)
+        self.organizations.retry_locked()
+        self.organizations.seen.sort()
 
     def _replace(self, lost: CursorLost) -> None:
-        overlap = (self.window + _OVERLAP).total_seconds()
-        moved_to = replace_lost(
+        moved_to = cursor.replace_lost(
             lost.position,
             began_at=self.began_at,
             workos_date=self.lookups.workos_date,
-            overlap=overlap,
+            overlap=(self.window + _OVERLAP).total_seconds(),
         )
         if moved_to is not None:
             logger.critical("the cursor was lost; the stream goes on from %s", moved_to)
         elif read_cursor().position == lost.position:
             self.report.errors.append("the lost cursor can't be replaced: its row is left as it is")
 
-    def _resolve_missing(self, seen: "Seen") -> None:
+    def _resolve_missing(self) -> None:
         """Ask for each linked row that was not listed, and only then disable any."""
-        with self.lookups.reading():
-            linked = Organization.objects.live().count()
-        unseen = self._unseen(Organization.objects.live(), seen)
-        missing = self._missing(unseen, self.run.limit.allows(linked))
-        if not self.comparing.are_few_enough(missing, self.organizations):
+        organizations, seen = self.organizations, self.organizations.seen
+        organizations.ask_for(organizations.unseen(live_rows(None), seen))
+        if organizations.exceeds_limit():
             return
         # These are disabled already: that they are deleted in WorkOS too is all there is to note.
-        missing += self._missing(self._unseen(Organization.objects.disabled_here(), seen))
-        in_conflict = self._missing(self._unseen_conflicts(seen))
-        if self.report.errors or not (missing or in_conflict):
-            return
-        if self.lookups.proves_absence({*missing, *in_conflict}):
-            self.comparing.disable(dict.fromkeys((*missing, *in_conflict)))
-            self.comparing.retry_locked()
-        else:
-            self.comparing.leave_unproven(missing)
+        disabled = organizations.unseen(Organization.objects.disabled_here(), seen)
+        organizations.absent += organizations.absent_among(disabled)
+        in_conflict = [*organizations.absent_among(self._unseen_conflicts())]
+        if not self.report.errors:
+            organizations.remove_absent(in_conflict)
+            organizations.retry_locked()
 
-    def _missing(self, unseen: Iterable[str], limit: int | None = None) -> list[str]:
-        """The WorkOS ids that WorkOS answers 404 for; one more than the limit is enough to know
-        that it is exceeded."""
-        missing: list[str] = []
-        for workos_id, answer in self._answers(unseen):
-            if isinstance(answer, workos.Refused):
-                reason = f"WorkOS refuses to say whether it exists: {answer}"
-                self.comparing.leave_unproven([workos_id], reason)
-            elif answer.state is State.ABSENT:
-                missing.append(workos_id)
-            elif not self._is_recent(answer):
-                self.report.errors.append(
-                    f"the list is not complete: {workos_id} exists and was not in it; "
-                    f"{self.organizations} organizations were compared, none disabled"
-                )
-                return []
-            if limit is not None and len(missing) > limit:
-                break
-        return missing
-
-    def _answers(
-        self, workos_ids: Iterable[str]
-    ) -> Iterator[tuple[str, Observation | workos.Refused]]:
-        with ThreadPoolExecutor(_THREADS) as threads:
-            for group in in_groups(workos_ids, _THREADS):
-                yield from zip(group, threads.map(self._ask, group), strict=True)
-
-    def _ask(self, workos_id: str) -> Observation | workos.Refused:
-        try:
-            return self.lookups.look_up(workos_id)
-        except workos.Refused as refusal:
-            return refusal
-
-    def _is_recent(self, observation: Observation) -> bool:
-        """It may have been created after its place in the list was read."""
-        fields = observation.fields
-        updated_at = fields.updated_at if fields else None
-        return is_in_flight(None, updated_at, self.recent_after)
-
-    def _unseen(self, organizations: models.QuerySet[Organization], seen: "Seen") -> Iterator[str]:
-        last = ""
-        while True:
-            with self.lookups.reading():
-                linked = organizations.filter(id__gt=last).order_by("id")
-                chunk = list(linked.values_list("id", "workos_id")[:_CHUNK])
-            if not chunk:
-                return
-            last = chunk[-1][0]
-            for id_, workos_id in chunk:
-                if workos_id and id_ not in self.report.claimed and workos_id not in seen:
-                    yield workos_id
-
-    def _unseen_conflicts(self, seen: "Seen") -> list[str]:
+    def _unseen_conflicts(self) -> Iterator[str]:
         """No missing row solves the conflict of an organization that has none."""
         with self.lookups.reading():
-            stored = WorkOSConflict.objects.exclude(kind=ConflictKind.LEDGER_REFUSED)
-            return [conflict.pk for conflict in stored if conflict.pk not in seen]
+            stored = [*WorkOSConflict.objects.exclude(kind=ConflictKind.LEDGER_REFUSED)]
+        yield from (c.pk for c in stored if c.pk not in self.organizations.seen)
 
-    @contextmanager
-    def _noting_what_ends_it(self) -> Iterator[None]:
-        """Around a run: what ends it is also to be seen where people look."""
-        try:
-            yield
-        except (WorkOSError, DatabaseError) as error:
-            if not self.run.dry:
-                _note_incomplete(_said(error), getattr(error, "kind", ""))
-            raise
+    # The others -----------------------------------------------------------------------------
 
-
-@contextmanager
-def reporting_errors(one: ResourceRun) -> Iterator[None]:
-    """Around the comparison of one resource: an error is reported, and does not stop the others."""
-    try:
-        yield
-    except (WorkOSError, DatabaseError) as error:
-        if isinstance(error, DatabaseError) and not is_passing(error):
-            raise
+    def _resource_run(self, name: str, state: CursorState) -> ResourceRun:
+        one = ResourceRun(self.run, self.lookups, PLAIN[name], is_covered=name in state.covered)
         if one.is_covered:
-            one.report.errors.append(f"{one.resource.name}: {_said(error)}")
-        else:
-            # It stays uncovered, which is a warning: what is covered is not in doubt.
-            one.not_listed = _said(error)
+            # Otherwise the events before the listing may not have been read, and where a run has
+            # stopped, nobody knows what was missed since.
+            one.recent_after = self.recent_after
+            if self.run.scope_seconds is not None:
+                one.after = state.progress.get(name, "")
+        return one
+
+    def _compare_resource(self, one: ResourceRun) -> None:
+        one.compare_all()
+        if self.run.dry:
+            return
+        if self.run.scope_seconds is not None:
+            cursor.note_progress(one.name, one.stopped_after)
+        if not (problems(one.report) or one.is_incomplete()):
+            coverage.note_listed_in_full(one.name, was_covered=one.is_covered)
+
+    # The result -----------------------------------------------------------------------------
+
+    def _note_result(self, *, is_full: bool) -> None:
+        """Note what is wrong with any resource, or else that all organizations are compared."""
+        if found := self.problems:
+            runs = (self.organizations, *self.resources.values())
+            failed = sum(one.report.counts[Outcome.FAILED] for one in runs)
+            self._note_incomplete(found[0], ReadError.WRITES_REFUSED if failed else "", failed)
+        elif is_full and not self.run.dry:
+            errors = self.report.errors
+            with reporting(errors.append, "that it is complete could not be noted: {}"):
+                cursor.note_reconciled(self.began_at, self.report.drift)
+
+    def _note_incomplete(self, error: str, kind: str, failed: int = 0) -> None:
+        if self.run.dry:
+            return
+        try:
+            cursor.note_incomplete(one_line(error), kind=kind, failed=failed)
+        except DatabaseError as unnoted:
+            logger.warning("that the run is incomplete could not be noted: %s", describe(unnoted))
 
 
 def _read_echoes(events: DrainReport) -> None:
@@ -395,22 +273,11 @@ def _read_echoes(events: DrainReport) -> None:
 
     What is parked with them is added to ``events``.
     """
+    left = "the events of our write-backs are left to the worker: {}"
     try:
-        parked = drain_to_end(patience=_PATIENCE).parked
-        events.changes += parked
-        events.counts[Outcome.PARKED] += len(parked)
-    except (CursorLost, WorkOSError, DatabaseError) as error:
-        if isinstance(error, DatabaseError) and not is_passing(error):
-            raise
-        logger.warning("the events of our write-backs are left to the worker: %s", _said(error))
-
-
-def _note_incomplete(error: str, kind: str, failed: int = 0) -> None:
-    try:
-        note_incomplete(error, kind=kind, failed=failed)
-    except DatabaseError as unnoted:
-        logger.warning("that the run is incomplete could not be noted: %s", describe(unnoted))
-
-
-def _said(error: Exception) -> str:
-    return describe(error) if isinstance(error, DatabaseError) else one_line(error)
+        with reporting(logger.warning, left):
+            parked = drain_to_end(patience=inf).parked
+            events.changes += parked
+            events.counts[Outcome.PARKED] += len(parked)
+    except CursorLost as lost:
+        logger.warning(left.format(one_line(lost)))

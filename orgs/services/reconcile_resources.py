@@ -5,169 +5,164 @@ one organization or group is the answer. Nothing is deleted before all of a list
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Container, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
+from math import inf
 from typing import Any
 
 from django.db import models
 
 from orgs import workos
 from orgs.db.resources import model_of
-from orgs.domain.report import Change, Report
 from orgs.domain.resources import DIRECTORY, DIRECTORY_GROUP, DOMAIN, ROLE, Listing, Resource, Scope
-from orgs.domain.types import ObjectPage, Observation, Outcome, State
-from orgs.models import Directory, DirectoryGroup, Organization
-from orgs.services.apply import Mode, apply
-from orgs.services.compare import Run, Seen, in_groups
-from orgs.services.decide import Batch
-from orgs.services.refresh import UNPROVEN_OBJECT, Lookups, proves_absence_of
+from orgs.domain.types import ObjectPage, Observation, State
+from orgs.models import Organization
+from orgs.services.compare import Comparing, in_threads
+from orgs.services.refresh import live_rows
+from orgs.services.refusals import reporting
 from orgs.workos import read_ahead, read_objects, read_organizations
 
-_THREADS = 8
-_CHUNK = 1_000
+#: For each list that is not the environment's: what it belongs to (None: organizations), and the
+#: column that says so.
+_SCOPES: dict[Scope, tuple[Resource | None, str]] = {
+    Scope.ORGANIZATION: (None, "workos_organization_id"),
+    Scope.DIRECTORY: (DIRECTORY, "workos_directory_id"),
+    Scope.GROUP: (DIRECTORY_GROUP, "workos_group_id"),
+}
 
 
 @dataclass(slots=True)
-class Clock:
-    """Tells the database's time, from one look at it and the time that has passed since."""
+class ResourceRun(Comparing):
+    """Compares the lists of one resource. ``report.errors`` is empty if they were read in full."""
 
-    began_at: datetime
-    _began: float = field(default_factory=time.monotonic)
-
-    def now(self) -> datetime:
-        """Return the time now, by the database's clock."""
-        return self.began_at + timedelta(seconds=time.monotonic() - self._began)
-
-
-@dataclass(slots=True)
-class ResourceRun:
-    """Compares one resource. ``report.errors`` is empty if its lists were read in full."""
-
-    run: Run
-    lookups: Lookups
     resource: Resource
-    clock: Clock
-    is_covered: bool = True
-    """Otherwise nobody relies on its rows yet, and no limit keeps confirmed absences from them."""
-    recent_after: datetime | None = None
-    """What changed in WorkOS after this is left to its event; None: nothing is."""
-    report: Report = field(default_factory=Report)
-    listed: int = 0
-    _seen: Seen = field(default_factory=Seen)
     is_finished: bool = False
     """Its list was read in full, with the organizations'."""
     not_listed: str = ""
     """Why a resource that is not covered could not be listed."""
+    after: str = ""
+    """After which scope the lists for single ones go on."""
     stopped_after: str | None = None
     """The last scope that was read, if the time was up before all were."""
-    _absent: list[Observation] = field(default_factory=list)
     _absent_since: datetime | None = None
     """When the first read began that showed one of them absent."""
-    _most_absent: int | None = None
 
-    def compare_all(self, *, after: str = "") -> None:
-        """Compare every list; those for single scopes go on after ``after``.
+    def compare_all(self) -> None:
+        """Compare every list. An error is reported, and does not stop other resources."""
+        with reporting(self._note_error):
+            if not self.is_finished:
+                for listing in self.resource.listings:
+                    self._compare_list(listing)
+            self._resolve_missing()
 
-        Raises ``WorkOSError`` and ``django.db.Error``.
-        """
-        for listing in self.resource.listings:
-            if listing.scope is Scope.ENVIRONMENT:
-                self._compare_environment(listing)
-                continue
-            self.compare_scopes(listing, self._scopes(listing, after))
-            if self.stopped_after is not None:
-                continue
-            if listing.scope is Scope.ORGANIZATION:
-                self._delete_with_organizations()
-            if self.resource.fetch:
-                # In no list that was read: what they belong to is not here, or not any more.
-                live = _live_scopes()[listing.scope].values("workos_id")
-                strays = self._rows().exclude(**{f"{_scope_column(listing)}__in": live})
-                self._note_missing(strays, lambda _: False, self.clock.now())
-
-    def compare(self, observations: list[Observation], began_at: datetime) -> None:
-        """Compare objects that were listed or fetched by a request that began then."""
-        if not observations:
-            return
-        batch = Batch(
-            observations=observations, read_began_at=began_at, recent_after=self.recent_after
-        )
-        preview = apply(batch, Mode.DRY_RUN)
-        is_final = self.run.dry or not (preview.needs_writing or preview.of(Outcome.FAILED))
-        self.report.add(preview if is_final else apply(batch, Mode.RECONCILE))
-
-    # Lists --------------------------------------------------------------------------------------
-
-    def _compare_environment(self, listing: Listing) -> None:
-        first = began_at = self.clock.now()
-        for page in self._pages(listing, ""):
-            self.add_page(page.observations, began_at)
-            began_at = self.clock.now()
-        self.finish(first)
-
-    def add_page(self, observations: Sequence[Observation], began_at: datetime) -> None:
-        """Compare a page of the environment's list."""
-        self._add(self._seen.add(observations), began_at)
+    def compare_for(self, organizations: Iterable[Observation]) -> None:
+        """Compare what belongs to these organizations, in the lists that can be read for them."""
+        with reporting(self._note_error):
+            for organization in organizations:
+                for listing in self.resource.listings:
+                    self._compare_for(listing, organization)
+            self._resolve_missing()
 
     def finish(self, began_at: datetime) -> None:
         """Note what the environment's list did not show, which was read in full since then."""
         self.is_finished = True
-        self._seen.sort()
-        rows = self._rows()
+        self.seen.sort()
+        found = live_rows(self.resource)
         if self.resource is ROLE:
             # The environment's list holds its own roles alone.
-            rows = rows.filter(workos_organization_id="")
-        self._note_missing(rows, self._seen.__contains__, began_at)
+            found = found.filter(workos_organization_id="")
+        self._note_missing(found, self.seen, began_at)
 
-    def compare_scopes(self, listing: Listing, scopes: Iterable[str]) -> None:
+    def is_incomplete(self) -> bool:
+        """Return True if not every list was read."""
+        return bool(self.not_listed) or self.stopped_after is not None
+
+    def _note_error(self, text: str) -> None:
+        if self.is_covered:
+            self.report.errors.append(f"{self.name}: {text}")
+        else:
+            # It stays uncovered, which is a warning: what is covered is not in doubt.
+            self.not_listed = text
+
+    # Lists ----------------------------------------------------------------------------------
+
+    def _compare_list(self, listing: Listing) -> None:
+        if listing.scope is Scope.ENVIRONMENT:
+            first = began_at = self.lookups.now()
+            for page in self._pages(listing, ""):
+                self.add_page(page.observations, began_at)
+                began_at = self.lookups.now()
+            self.finish(first)
+            return
+        live = _live(listing.scope)
+        scopes = (scope for (scope,) in self.in_order(live, "workos_id", after=self.after))
+        self._compare_scopes(listing, scopes)
+        if self.stopped_after is not None:
+            return
+        if listing.scope is Scope.ORGANIZATION:
+            self._delete_with_organizations()
+        if self.resource.fetch:
+            # In no list that was read: what they belong to is not here, or not any more.
+            _, column = _SCOPES[listing.scope]
+            strays = live_rows(self.resource).exclude(**{f"{column}__in": live.values("workos_id")})
+            self._note_missing(strays, (), self.lookups.now())
+
+    def _compare_for(self, listing: Listing, organization: Observation) -> None:
+        workos_id = organization.workos_id or ""
+        if self.resource is DOMAIN:
+            self.compare(domains_of(organization), self.lookups.now())
+        elif listing.scope is Scope.ORGANIZATION:
+            self._compare_scopes(listing, [workos_id])
+        elif listing.scope is not Scope.ENVIRONMENT:
+            of_one = _live(listing.scope).filter(workos_organization_id=workos_id)
+            with self.lookups.reading():
+                scopes = list(of_one.values_list("pk", flat=True))
+            self._compare_scopes(listing, scopes)
+        elif listing.by_organization:
+            params = {"organization_id": "{scope}"}
+            narrowed = replace(listing, params=params, scope=Scope.ORGANIZATION)
+            self._compare_scopes(narrowed, [workos_id])
+
+    def _compare_scopes(self, listing: Listing, scopes: Iterable[str]) -> None:
         """Compare the lists for these organizations, directories or groups."""
         seconds = self.run.scope_seconds
-        deadline = None if seconds is None else time.monotonic() + seconds
+        deadline = inf if seconds is None else time.monotonic() + seconds
+        parent, column = _SCOPES[listing.scope]
         refusals, is_any_read = [], False
-        with ThreadPoolExecutor(_THREADS) as threads:
-            for group in in_groups(scopes, _THREADS):
-                began_at = self.clock.now()
-                lists = threads.map(partial(self._read_scope, listing), group)
-                for scope, observations in zip(group, lists, strict=True):
-                    if isinstance(observations, workos.Refused):
-                        if not self._is_gone(listing.scope, scope):
-                            refusals.append(observations)
-                    else:
-                        is_any_read = True
-                        self._add(observations, began_at)
-                        keys = {observation.workos_id for observation in observations}
-                        rows = self._rows().filter(**{_scope_column(listing): scope})
-                        self._note_missing(rows, keys.__contains__, began_at)
-                    self.stopped_after = scope
-                if refusals and not is_any_read:
-                    # It is not single scopes that are refused.
-                    raise refusals[0]
-                if deadline is not None and time.monotonic() > deadline:
-                    break
-            else:
-                self.stopped_after = None
+        began_at = self.lookups.now()
+        for answers in in_threads(partial(self._read_scope, listing), scopes):
+            for scope, observations in answers:
+                if not isinstance(observations, workos.Refused):
+                    is_any_read = True
+                    self.compare_listed(observations, began_at)
+                    keys = {observation.workos_id or "" for observation in observations}
+                    of_scope = live_rows(self.resource).filter(**{column: scope})
+                    self._note_missing(of_scope, keys, began_at)
+                elif not self._is_absent(scope, parent):
+                    refusals.append(observations)
+                self.stopped_after = scope
+            if refusals and not is_any_read:
+                # It is not single scopes that are refused.
+                raise refusals[0]
+            if time.monotonic() > deadline:
+                break
+            began_at = self.lookups.now()
+        else:
+            self.stopped_after = None
         if refusals:
             raise refusals[0]
 
-    def _read_scope(self, listing: Listing, scope: str) -> list[Observation] | workos.Refused:
-        try:
-            pages = self._pages(listing, scope)
-            return [observation for page in pages for observation in page.observations]
-        except workos.Refused as refusal:
-            return refusal
+    def _read_scope(self, listing: Listing, scope: str) -> list[Observation]:
+        pages = self._pages(listing, scope)
+        return [observation for page in pages for observation in page.observations]
 
-    def _is_gone(self, kind: Scope, scope: str) -> bool:
+    def _is_absent(self, scope: str, parent: Resource | None) -> bool:
         """Return True if WorkOS does not have it, and that is proven."""
-        if kind is Scope.ORGANIZATION:
-            is_absent = self.lookups.look_up(scope).state is State.ABSENT
-            return is_absent and self.lookups.proves_absence({scope})
-        parent = DIRECTORY if kind is Scope.DIRECTORY else DIRECTORY_GROUP
-        found = workos.lookup_object(parent, scope, patience=self.lookups.patience)
-        return found.state is State.ABSENT and proves_absence_of(parent, {scope}, self.lookups)
+        is_absent = self.lookups.look_up(scope, parent).state is State.ABSENT
+        return is_absent and self.lookups.proves_absence({scope}, parent)
 
     def _pages(self, listing: Listing, scope: str) -> Iterator[ObjectPage]:
         patience = self.lookups.patience
@@ -177,118 +172,30 @@ class ResourceRun:
         with closing(read_ahead(read, None)) as pages:
             yield from pages
 
-    def _add(self, observations: Sequence[Observation], began_at: datetime) -> None:
-        for chunk in in_groups(observations, _CHUNK):
-            self.compare(chunk, began_at)
-        self.listed += len(observations)
-        self.run.progress(self.resource.name, self.listed)
-
-    def _scopes(self, listing: Listing, after: str) -> Iterator[str]:
-        """The ids of the scopes to read lists for, in their order, the rows read in chunks."""
-        last = after
-        while True:
-            with self.lookups.reading():
-                rows = (
-                    _live_scopes()[listing.scope].filter(workos_id__gt=last).order_by("workos_id")
-                )
-                chunk = list(rows.values_list("workos_id", flat=True)[:_CHUNK])
-            yield from chunk
-            if len(chunk) < _CHUNK:
-                return
-            last = chunk[-1]
-
-    def scopes_of(self, workos_organization_id: str) -> dict[Scope, list[str]]:
-        """Return the ids of an organization's directories and groups."""
-        with self.lookups.reading():
-            return {
-                scope: list(
-                    _live_scopes()[scope]
-                    .filter(workos_organization_id=workos_organization_id)
-                    .values_list("pk", flat=True)
-                )
-                for scope in (Scope.DIRECTORY, Scope.GROUP)
-            }
-
-    # The missing --------------------------------------------------------------------------------
-
-    def _rows(self) -> "models.QuerySet[Any]":
-        rows = model_of(self.resource).objects  # type: ignore[attr-defined] # every model's
-        return rows.filter(**{self.resource.deleted_column: None}).order_by("pk")  # type: ignore[no-any-return]
+    # The missing ----------------------------------------------------------------------------
 
     def _note_missing(
-        self, rows: "models.QuerySet[Any]", is_seen: Callable[[str], bool], began_at: datetime
+        self, found: "models.QuerySet[Any]", seen: Container[str], began_at: datetime
     ) -> None:
-        """Ask for each row that a list did not show, until too many are absent."""
-        with self.lookups.reading():
-            keys = rows.values_list("pk", flat=True)
-            missing = [key for key in keys.iterator(_CHUNK) if not is_seen(key)]
-            if missing and self._most_absent is None:
-                total = self._rows().count()
-                self._most_absent = self.run.limit.allows(total) if self.is_covered else total
-        for group in in_groups(missing, _THREADS):
-            if len(self._absent) > (self._most_absent or 0):
-                return
-            self._absent += [o for o in self._observe(group) if o.state is State.ABSENT]
+        self.ask_for(self.unseen(found, seen))
+        if self.absent:
             self._absent_since = self._absent_since or began_at
 
-    def resolve_missing(self) -> None:
-        """Delete what is absent, once every list was read; nothing if that is too much.
-
-        Raises ``WorkOSError`` and ``django.db.Error``.
-        """
-        absent, allowed = self._absent, self._most_absent or 0
-        if len(absent) > allowed:
-            self.report.errors.append(
-                f"more than {allowed} rows of {self.resource.name} are missing from WorkOS: none "
-                "of them is deleted; if that is right, raise --max-disable"
-            )
-        elif absent and not self._is_proven({o.workos_id or "" for o in absent}):
-            self._leave_unproven(absent)
-        else:
-            for chunk in in_groups(absent, _CHUNK):
-                self.compare(chunk, self._absent_since or self.clock.now())
-        self._absent = []
-        self.report.errors += [
-            f"another program has {self.resource.name} {key} locked, or writes it at the same "
-            "time; run it again"
-            for key in self.report.locked
-        ]
-        self.report.locked = []
-
-    def _leave_unproven(self, absent: Sequence[Observation]) -> None:
-        name = self.resource.name
-        self.report.counts[Outcome.UNPROVEN] += len(absent)
-        self.report.changes += [
-            Change(None, one.workos_id, Outcome.UNPROVEN, reason=UNPROVEN_OBJECT, resource=name)
-            for one in absent
-        ]
+    def _resolve_missing(self) -> None:
+        """Delete what is absent, once every list was read; nothing if that is too much."""
+        if not self.exceeds_limit():
+            self.remove_absent(began_at=self._absent_since)
+        self.retry_locked()
 
     def _delete_with_organizations(self) -> None:
         """WorkOS shows nothing of an organization that it has deleted: neither list nor object."""
         deleted = Organization.objects.filter(workos_deleted_at__isnull=False)
-        rows = self._rows().filter(workos_organization__in=deleted.values("workos_id"))
+        of_deleted = live_rows(self.resource).filter(
+            workos_organization__in=deleted.values("workos_id")
+        )
         with self.lookups.reading():
-            keys = list(rows.values_list("pk", flat=True))
-        name = self.resource.name
-        for chunk in in_groups(keys, _CHUNK):
-            absent = [Observation(workos_id=k, state=State.ABSENT, resource=name) for k in chunk]
-            self.compare(absent, self.clock.now())
-
-    def _observe(self, keys: list[str]) -> list[Observation]:
-        """What WorkOS says of each now; without such a call, the list that was read says it."""
-        name = self.resource.name
-        if not self.resource.fetch:
-            return [Observation(workos_id=k, state=State.ABSENT, resource=name) for k in keys]
-        look_up = partial(workos.lookup_object, self.resource, patience=self.lookups.patience)
-        with ThreadPoolExecutor(_THREADS) as threads:
-            return [*threads.map(look_up, keys)]
-
-    def _is_proven(self, missing: set[str]) -> bool:
-        """The same route found another object of this resource that has a row."""
-        if not self.resource.fetch:
-            # The list for this scope was answered with 200.
-            return True
-        return proves_absence_of(self.resource, missing, self.lookups)
+            keys = list(of_deleted.values_list("pk", flat=True))
+        self.confirm_absent(keys, self.lookups.now())
 
 
 def domains_of(organization: Observation) -> list[Observation]:
@@ -305,33 +212,9 @@ def _read_domains(position: str | None, *, patience: float) -> ObjectPage:
     return replace(page, observations=tuple(found))
 
 
-def compare_for_organization(resource_run: ResourceRun, organization: Observation) -> None:
-    """Compare what belongs to one organization: the lists that can be read for it alone."""
-    workos_id = organization.workos_id or ""
-    for listing in resource_run.resource.listings:
-        if resource_run.resource is DOMAIN:
-            resource_run.compare(domains_of(organization), resource_run.clock.now())
-        elif listing.scope is Scope.ORGANIZATION:
-            resource_run.compare_scopes(listing, [workos_id])
-        elif (scopes := resource_run.scopes_of(workos_id).get(listing.scope)) is not None:
-            resource_run.compare_scopes(listing, scopes)
-        elif listing.by_organization:
-            params = {"organization_id": "{scope}"}
-            of_one = replace(listing, params=params, scope=Scope.ORGANIZATION)
-            resource_run.compare_scopes(of_one, [workos_id])
-
-
-def _live_scopes() -> "dict[Scope, models.QuerySet[Any]]":
-    return {
-        Scope.ORGANIZATION: Organization.objects.linked().filter(workos_deleted_at=None),
-        Scope.DIRECTORY: Directory.objects.filter(deleted_at=None),
-        Scope.GROUP: DirectoryGroup.objects.filter(deleted_at=None),
-    }
-
-
-def _scope_column(listing: Listing) -> str:
-    return {
-        Scope.ORGANIZATION: "workos_organization_id",
-        Scope.DIRECTORY: "workos_directory_id",
-        Scope.GROUP: "workos_group_id",
-    }[listing.scope]
+def _live(scope: Scope) -> "models.QuerySet[Any]":
+    """What such a list can be read for."""
+    parent, _ = _SCOPES[scope]
+    if parent is None:
+        return Organization.objects.linked().filter(workos_deleted_at=None)
+    return model_of(parent).objects.filter(deleted_at=None)  # type: ignore[attr-defined, no-any-return]

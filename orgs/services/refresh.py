@@ -1,17 +1,18 @@
-"""Fetches single organizations and applies what WorkOS says now: for missed webhooks, for parked
-events, and for a confirmed absence. WorkOS is called before the transaction, never inside it."""
+"""Fetches single objects and applies what WorkOS says now: for missed webhooks, for parked events,
+and for a confirmed absence. WorkOS is called before the transaction, never inside it."""
 
 import time
 from collections import Counter
 from collections.abc import Collection
 from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 from uuid import uuid4
 
 from django.db import DatabaseError
-from django.db.models import Func, TextField
+from django.db.models import Func, QuerySet, TextField
 from django.db.models.functions import Now
 
 from orgs import workos
@@ -25,11 +26,23 @@ from orgs.domain.report import Change
 from orgs.domain.resolution import gram_id
 from orgs.domain.resources import PLAIN, Resource, Scope
 from orgs.domain.status import ReadError
-from orgs.domain.types import Decision, Observation, Outcome, State
+from orgs.domain.types import ORGANIZATION, Decision, Observation, Outcome, State
 from orgs.models import Organization, WorkOSEvent
 from orgs.services.apply import Mode, apply
 from orgs.services.decide import Batch
 from orgs.workos import WorkOSError, read_ahead, read_objects, read_organizations
+
+_PROVES_NOTHING = (
+    "could be found by the same address and key, so what WorkOS answers proves nothing: see "
+    "WORKOS_BASE_URL and WORKOS_API_KEY"
+)
+
+#: Why a 404 for an organization, or for an object of another resource, changes nothing.
+UNPROVEN = (
+    f"no other linked organization {_PROVES_NOTHING}. If it is deleted in WorkOS, disable it in "
+    "the admin"
+)
+UNPROVEN_OBJECT = f"nothing else that has a row {_PROVES_NOTHING}"
 
 
 class NotParked(Exception):
@@ -55,10 +68,11 @@ class WrongEnvironment(WorkOSError):
 
 @dataclass(slots=True)
 class Lookups:
-    """Looks organizations up, for one run, and finds out whether its 404s prove anything.
+    """Looks objects up, for one run, and finds out whether its 404s prove anything.
 
     The same 404 may come from a wrong address, or with the key of another environment. It counts
-    only if, in the same run, the same route found another organization that a row is linked to.
+    only if, in the same run, the same route found another object that has a row. ``resource``:
+    None for organizations. What calls WorkOS raises ``WorkOSError``.
     """
 
     patience: float = 0.0
@@ -68,13 +82,21 @@ class Lookups:
     """WorkOS ids of linked organizations that should be found."""
     workos_date: datetime | None = None
     """WorkOS's own clock, when the environment was verified."""
-    _is_proven: bool | None = None
+    _is_proven: dict[str, bool] = field(default_factory=dict)
+    _looked_at: tuple[datetime, float] | None = None
+
+    def now(self) -> datetime:
+        """Return the time by the database's clock: from one look at it, and what passed since."""
+        if self._looked_at is None:
+            with self.reading():
+                self._looked_at = database_now(), time.monotonic()
+        at, began = self._looked_at
+        return at + timedelta(seconds=time.monotonic() - began)
 
     def verify_environment(self) -> None:
         """Find an organization in WorkOS's list that a row is linked to: before any write.
 
-        Raises ``WrongEnvironment`` if rows are linked and the list shows none of them: the key is
-        of another environment, or the address of another server. Raises ``WorkOSError``.
+        Raises ``WrongEnvironment`` if rows are linked and the list shows none of them.
         """
         if not self._has_linked():
             return
@@ -94,25 +116,42 @@ class Lookups:
             "another environment, or WORKOS_BASE_URL is wrong; nothing was written"
         )
 
-    def look_up(self, workos_id: str) -> Observation:
-        """Return what WorkOS says of it now. May run in a thread. Raises ``WorkOSError``."""
-        return workos.lookup(workos_id, patience=self.patience)
+    def look_up(self, key: str, resource: Resource | None = None) -> Observation:
+        """Return what WorkOS says of it now. May run in a thread."""
+        if resource is None:
+            return workos.lookup(key, patience=self.patience)
+        return workos.lookup_object(resource, key, patience=self.patience)
+
+    def find_listed(self, key: str, resource: Resource) -> Observation:
+        """Return what the list that holds it says of an object that can't be looked up."""
+        scope = key.rpartition(":")[0]
+        listing = next(
+            one for one in resource.listings if (one.scope is Scope.ENVIRONMENT) != bool(scope)
+        )
+        read = partial(read_objects, resource, listing, scope=scope, patience=self.patience)
+        with closing(read_ahead(read, None)) as pages:
+            listed = (observation for page in pages for observation in page.observations)
+            absent = Observation(workos_id=key, state=State.ABSENT, resource=resource.name)
+            return next((one for one in listed if one.workos_id == key), absent)
 
     def proves_place(self, new: set[str]) -> bool:
         """Return True if organizations without a row may get one: nothing is linked beside them
-        yet, or another one is found. A row of a wrong place would prove that place right later.
-        Raises ``WorkOSError``."""
+        yet, or another one is found. A row of a wrong place would prove that place right later."""
         return not self._has_linked() or self.proves_absence(new)
 
-    def proves_absence(self, missing: set[str]) -> bool:
-        """Return True if a 404 of this run counts. Raises ``WorkOSError``."""
-        if self._is_proven is None:
-            found = (self.look_up(other) for other in self._others(missing))
-            self._is_proven = any(observation.state is not State.ABSENT for observation in found)
-        return self._is_proven
+    def proves_absence(self, missing: set[str], resource: Resource | None = None) -> bool:
+        """Return True if a 404 of this run counts; what can't be looked up, a list has shown."""
+        if resource and not resource.fetch:
+            return True
+        name = resource.name if resource else ORGANIZATION
+        if name not in self._is_proven:
+            others = self._others_of(resource, missing) if resource else self._others(missing)
+            found = (self.look_up(other, resource) for other in others)
+            self._is_proven[name] = any(other.state is not State.ABSENT for other in found)
+        return self._is_proven[name]
 
     def confirmed_absent(self, workos_ids: set[str]) -> frozenset[str]:
-        """Return those that WorkOS confirms not to exist. Raises ``WorkOSError``."""
+        """Return those that WorkOS confirms not to exist."""
         absent = {id_ for id_ in workos_ids if self.look_up(id_).state is State.ABSENT}
         return frozenset(absent) if absent and self.proves_absence(absent) else frozenset()
 
@@ -121,8 +160,7 @@ class Lookups:
         try:
             workos_id = workos.find_by_external_id(organization_id, patience=self.patience)
         except workos.Refused:
-            # It can't be an external_id.
-            return None
+            return None  # It can't be an external_id.
         return None if workos_id is None else self.look_up(workos_id)
 
     def reading(self) -> AbstractContextManager[None]:
@@ -142,104 +180,67 @@ class Lookups:
             if not found:
                 disabled = Organization.objects.disabled_here().exclude(workos_id__in=missing)
                 found = [*disabled.order_by("-disabled_at")[:5]]
-        others = [row.workos_id for row in found if row.workos_id]
-        return [*(id_ for id_ in self.candidates if id_ not in missing), *others]
+        candidates = [id_ for id_ in self.candidates if id_ not in missing]
+        return [*candidates, *(row.workos_id for row in found if row.workos_id)]
+
+    def _others_of(self, resource: Resource, missing: set[str]) -> list[str]:
+        with self.reading():
+            others = live_rows(resource).exclude(pk__in=missing)
+            return list(others.values_list("pk", flat=True)[:3])
 
 
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """What WorkOS said of an organization, and what is confirmed beside it."""
-
-    observation: Observation
-    absent: frozenset[str] = frozenset()
-    is_proven: bool = True
-    """False: the answer may come from a wrong address, or be that of another environment."""
+def live_rows(resource: Resource | None) -> "QuerySet[Any]":
+    """Return the rows whose objects WorkOS should show; None: of organizations."""
+    if resource is None:
+        return Organization.objects.live()
+    rows_of = model_of(resource).objects  # type: ignore[attr-defined] # every model's
+    return rows_of.filter(**{resource.deleted_column: None})  # type: ignore[no-any-return]
 
 
-def fetch(workos_id: str, lookups: Lookups) -> Fetched:
-    """Fetch the organization, and any other whose row it would take over.
+def fetch(workos_id: str, lookups: Lookups) -> Batch:
+    """Fetch the organization, and find out whether any other whose row it takes over is deleted.
 
     If it is deleted and another one has taken over its row, that one is returned: by their events
     the row moves first, and is not disabled by the deletion of its old organization. Raises
-    ``WorkOSError``.
+    ``Unproven`` and another ``WorkOSError``.
     """
     observation = lookups.look_up(workos_id)
-    with lookups.reading():
-        row = Organization.objects.filter(workos_id=workos_id).first()
-    is_absent = observation.state is State.ABSENT
+    row = Organization.objects.filter(workos_id=workos_id).first()
+    is_absent, absent = observation.state is State.ABSENT, frozenset[str]()
+    if observation.state is State.UNREADABLE:
+        return Batch(observations=[observation])
     if is_absent and row is not None and row.workos_deleted_at is None:
         is_proven = lookups.proves_absence({workos_id})
     else:
         is_proven = (row is not None and not is_absent) or lookups.proves_place({workos_id})
     if not is_proven:
-        return Fetched(observation, is_proven=False)
-    if not is_absent:
-        return Fetched(observation, lookups.confirmed_absent(_owners_of(observation, lookups)))
-    if row is None:
-        return Fetched(observation)
-    new_owner = lookups.new_owner(row.id)
-    if new_owner is not None and new_owner.state is State.PRESENT:
-        return Fetched(new_owner, frozenset({workos_id}))
-    return Fetched(observation)
+        raise Unproven(UNPROVEN)
+    if row is None and not is_absent:
+        id_ = gram_id(workos_id, observation.organization)
+        owners = Organization.objects.linked().filter(id=id_)
+        absent = lookups.confirmed_absent({owner.workos_id or "" for owner in owners})
+    elif row is not None and is_absent:
+        new_owner = lookups.new_owner(row.id)
+        if new_owner is not None and new_owner.state is State.PRESENT:
+            observation, absent = new_owner, frozenset({workos_id})
+    return Batch(observations=[observation], absent=absent)
 
 
-def _owners_of(observation: Observation, lookups: Lookups) -> set[str]:
-    """The other organization that the row is linked to which this one resolves to."""
-    if observation.fields is None:
-        return set()
-    id_ = gram_id(observation.workos_id or "", observation.fields)
-    with lookups.reading():
-        if rows.linked([observation.workos_id or ""]):
-            return set()
-        owners = Organization.objects.linked().filter(id=id_).values_list("workos_id", flat=True)
-        return {workos_id for workos_id in owners if workos_id is not None}
-
-
-def fetch_object(resource: Resource, key: str, lookups: Lookups) -> Fetched:
+def fetch_object(resource: Resource, key: str, lookups: Lookups) -> Batch:
     """Fetch one object of another resource: by itself, or in the list that holds it.
 
-    Raises ``WorkOSError``.
+    Raises ``Unproven`` and another ``WorkOSError``.
     """
-    if resource.fetch:
-        observation = workos.lookup_object(resource, key, patience=lookups.patience)
-        if observation.state is State.ABSENT:
-            is_proven = proves_absence_of(resource, {key}, lookups)
-        else:
-            is_proven = lookups.proves_place(set())
-        return Fetched(observation, is_proven=is_proven)
-    scope = key.rpartition(":")[0]
-    listing = next(
-        one for one in resource.listings if (one.scope is Scope.ENVIRONMENT) != bool(scope)
-    )
-    read = partial(read_objects, resource, listing, scope=scope, patience=lookups.patience)
-    found = Observation(workos_id=key, state=State.ABSENT, resource=resource.name)
-    with closing(read_ahead(read, None)) as pages:
-        listed = (observation for page in pages for observation in page.observations)
-        found = next((one for one in listed if one.workos_id == key), found)
-    # Another environment has such lists too.
-    return Fetched(found, is_proven=lookups.proves_place(set()))
-
-
-def proves_absence_of(resource: Resource, missing: set[str], lookups: Lookups) -> bool:
-    """Return True if the same route finds another object of this resource that has a row."""
-    live = {resource.deleted_column: None}
-    with lookups.reading():
-        others = model_of(resource).objects.filter(**live).exclude(pk__in=missing)  # type: ignore[attr-defined]
-        keys = list(others.values_list("pk", flat=True)[:3])
-    found = (workos.lookup_object(resource, key, patience=lookups.patience) for key in keys)
-    return any(observation.state is not State.ABSENT for observation in found)
-
-
-UNPROVEN = (
-    "no other linked organization could be found by the same address and key, so what WorkOS "
-    "answers proves nothing: see WORKOS_BASE_URL and WORKOS_API_KEY. If it is deleted in WorkOS, "
-    "disable it in the admin"
-)
-
-UNPROVEN_OBJECT = (
-    "nothing else that has a row could be found by the same address and key, so what WorkOS "
-    "answers proves nothing: see WORKOS_BASE_URL and WORKOS_API_KEY"
-)
+    found = lookups.look_up if resource.fetch else lookups.find_listed
+    observation = found(key, resource)
+    if resource.fetch and observation.state is State.ABSENT:
+        is_proven = lookups.proves_absence({key}, resource)
+    else:
+        # Another environment has such lists too.
+        is_proven = lookups.proves_place(set())
+    if not (is_proven or observation.state is State.UNREADABLE):
+        raise Unproven(UNPROVEN_OBJECT)
+    return Batch(observations=[observation])
 
 
 # Events -------------------------------------------------------------------------------------
@@ -271,94 +272,68 @@ def replay_parked(event_id: str, *, patience: float = 0.0) -> Change:
     return _resolve(event, patience, is_missed=False)
 
 
-@dataclass(slots=True)
-class _Recording:
-    """Records in the ledger what became of an event, in the transaction that applies it."""
-
-    event: WorkOSEvent
-    is_missed: bool
-    result: Change | None = None
-
-    def __call__(self, decision: Decision) -> Statement:
-        if decision.outcome in (Outcome.CONFLICT, Outcome.PARKED):
-            return self.parked(decision.reason)
-        outcome = decision.outcome
-        if outcome is Outcome.UNCHANGED:
-            # The row is as new as the event, or newer.
-            outcome = Outcome.STALE
-        self.result = Change(decision.organization_id, decision.observation.workos_id, outcome)
-        recorded = Outcome.MISSING if self.is_missed else outcome
-        return self._statement(recorded, decision.organization_id)
-
-    def parked(
-        self, reason: str, payload: str | None = None, *, is_unproven: bool = False
-    ) -> Statement:
-        """Return the statement that parks the event, or keeps it parked, for this reason."""
-        self.result = Change(
-            None,
-            self.event.workos_organization_id,
-            Outcome.PARKED,
-            reason=reason,
-            event_id=self.event.id,
-            is_unproven=is_unproven,
-        )
-        return self._statement(Outcome.PARKED, None, error=storable(reason), payload=payload)
-
-    def _statement(
-        self,
-        outcome: Outcome,
-        organization_id: str | None,
-        error: str = "",
-        payload: str | None = None,
-    ) -> Statement:
-        return rows.resolve_event(self.event.id, outcome, organization_id, error, payload)
-
-
 def _resolve(event: WorkOSEvent, patience: float, *, is_missed: bool) -> Change:
-    recording = _Recording(event, is_missed)
     key = event.object_key or event.workos_organization_id
     if key is None:
-        return _park(recording, f"It names no {event.resource}, so it can only be dismissed.")
-    lookups = Lookups(patience)
-    began_at = database_now()
+        return _park(event, f"It names no {event.resource}, so it can only be dismissed.")
+    lookups, resource = Lookups(patience), PLAIN.get(event.resource)
+    began_at = lookups.now()
     try:
-        if (resource := PLAIN.get(event.resource)) is not None:
-            fetched = fetch_object(resource, key, lookups)
-        else:
-            fetched = fetch(key, lookups)
+        batch = fetch_object(resource, key, lookups) if resource else fetch(key, lookups)
+    except Unproven as unproven:
+        return _park(event, str(unproven), is_unproven=True)
     except workos.Refused as refusal:
-        return _park(recording, f"WorkOS refuses to show the {event.resource}: {refusal}")
-    observation = fetched.observation
+        return _park(event, f"WorkOS refuses to show the {event.resource}: {refusal}")
+    (observation,) = batch.observations
     if observation.state is State.UNREADABLE:
         reason = f"WorkOS's {event.resource} can't be read: {observation.error}"
-        return _park(recording, reason, rows.payload(observation))
-    if not fetched.is_proven:
-        reason = UNPROVEN if resource is None else UNPROVEN_OBJECT
-        return _park(recording, reason, is_unproven=True)
-    report = apply(
-        Batch(
-            observations=[observation],
-            absent=fetched.absent,
-            read_began_at=began_at,
-            record=recording,
-        ),
-        Mode.REFRESH,
-    )
+        return _park(event, reason, rows.payload(observation))
+    results: list[Change] = []
+
+    def record(decision: Decision) -> Statement:
+        results.append(_result(event, decision))
+        return _recorded(event, results[-1], is_missed=is_missed)
+
+    report = apply(replace(batch, read_began_at=began_at, record=record), Mode.REFRESH)
     for failed in report.of(Outcome.FAILED):
-        return _park(recording, failed.reason)
-    if recording.result is None:
-        raise AssertionError("what was applied is recorded")
-    return recording.result
+        return _park(event, failed.reason)
+    return results[-1]
+
+
+def _result(event: WorkOSEvent, decision: Decision) -> Change:
+    if decision.outcome in (Outcome.CONFLICT, Outcome.PARKED):
+        parked, about = Outcome.PARKED, event.workos_organization_id
+        return Change(None, about, parked, reason=decision.reason, event_id=event.id)
+    # Unchanged: the row is as new as the event, or newer.
+    is_unchanged = decision.outcome is Outcome.UNCHANGED
+    outcome = Outcome.STALE if is_unchanged else decision.outcome
+    return Change(decision.organization_id, decision.observation.workos_id, outcome)
 
 
 def _park(
-    recording: _Recording, reason: str, payload: str | None = None, *, is_unproven: bool = False
+    event: WorkOSEvent, reason: str, payload: str | None = None, *, is_unproven: bool = False
 ) -> Change:
-    with bounded_transaction(recording.parked(reason, payload, is_unproven=is_unproven)):
-        pass
-    if recording.result is None:
-        raise AssertionError("what was parked is recorded")
-    return recording.result
+    parked = Change(
+        None,
+        event.workos_organization_id,
+        Outcome.PARKED,
+        reason=reason,
+        event_id=event.id,
+        is_unproven=is_unproven,
+    )
+    with bounded_transaction(_recorded(event, parked, payload)):
+        return parked
+
+
+def _recorded(
+    event: WorkOSEvent, result: Change, payload: str | None = None, *, is_missed: bool = False
+) -> Statement:
+    """Return the statement that records in the ledger what became of the event."""
+    is_found = is_missed and result.change is not Outcome.PARKED
+    outcome = Outcome.MISSING if is_found else result.change
+    return rows.resolve_event(
+        event.id, outcome, result.organization_id, storable(result.reason), payload
+    )
 
 
 @dataclass(slots=True)
@@ -380,11 +355,8 @@ class ReplayReport:
     @property
     def still_parked(self) -> dict[str, str]:
         """Event id to the reason."""
-        return {
-            event_id: change.reason
-            for event_id, change in self.results.items()
-            if change.change is Outcome.PARKED
-        }
+        parked = ((id_, c.reason) for id_, c in self.results.items() if c.change is Outcome.PARKED)
+        return dict(parked)
 
     @property
     def unproven(self) -> list[str]:
@@ -425,10 +397,8 @@ def replay_all_parked(
             report.results[event_id] = replay_parked(event_id, patience=patience)
         except NotParked:
             continue
-        except WorkOSError as error:
-            report.left, report.error = report.left + 1, error
-        except DatabaseError as error:
-            if not is_passing(error):
+        except (WorkOSError, DatabaseError) as error:
+            if isinstance(error, DatabaseError) and not is_passing(error):
                 raise
             report.left, report.error = report.left + 1, error
     return report

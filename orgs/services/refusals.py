@@ -1,15 +1,38 @@
-"""Finds out which of several rows PostgreSQL refuses, after it has refused them together."""
+"""Finds out which of several rows PostgreSQL refuses, after it has refused them together, and says
+why something could not be done."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 from django.db import DatabaseError
 
 from orgs.db.errors import describe, is_passing
+from orgs.domain.naming import one_line
 from orgs.services.maintenance import is_environment
+from orgs.workos import WorkOSError
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+def said(error: Exception) -> str:
+    """Return what an error says, as one line without the values of a row."""
+    return describe(error) if isinstance(error, DatabaseError) else one_line(error)
+
+
+@contextmanager
+def reporting(report: Callable[[str], object], text: str = "{}") -> Iterator[None]:
+    """Report an error of WorkOS's, or a lock that another program has, instead of raising it.
+
+    ``text``: where ``{}`` is what the error says. Any other ``django.db.Error`` is raised.
+    """
+    try:
+        yield
+    except (WorkOSError, DatabaseError) as error:
+        if isinstance(error, DatabaseError) and not is_passing(error):
+            raise
+        report(text.format(said(error)))
 
 
 def is_refusal(error: DatabaseError) -> bool:

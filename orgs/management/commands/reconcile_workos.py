@@ -5,10 +5,11 @@ import re
 import sys
 import time
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from fractions import Fraction
+from math import inf
 from typing import Any
 
 from django.core.management.base import CommandError
@@ -23,20 +24,14 @@ from orgs.db.errors import describe
 from orgs.domain.naming import is_storable, one_line
 from orgs.domain.resources import NAMES
 from orgs.domain.types import Outcome, Position
-from orgs.management.report import (
-    events_summary,
-    events_text,
-    full_summary,
-    full_text,
-    replay_summary,
-    replay_text,
-)
+from orgs.management import report
 from orgs.management.streams import GuardedCommand
 from orgs.models import Organization, WorkOSConflict, WorkOSEvent
 from orgs.services import outbox, stream
 from orgs.services.compare import DisableLimit, Run
 from orgs.services.conclude import Reconciliation
 from orgs.services.coverage import SettingsDiffer, TypesRefused
+from orgs.services.outbox import WriteBackReport
 from orgs.services.pages import CursorLost
 from orgs.services.reconcile import reconcile
 from orgs.services.reconcile_one import UnknownOrganization, reconcile_organizations
@@ -45,11 +40,29 @@ from orgs.services.stream import DrainReport, UnknownEvent
 from orgs.workos import WorkOSError, event_time
 
 _PUSH_SECONDS = 600.0
-
-#: It waits for its share of requests as long as that takes.
-_PATIENCE = float("inf")
-
 _NOT_IN_SYNC = 3
+
+#: Beside ``CursorLost``; each is said in one line.
+_KNOWN = DatabaseError, WorkOSError, SettingsDiffer, TypesRefused, UnknownEvent, UnknownOrganization
+
+_HELP = {
+    "--events-only": "read the event stream alone, without comparing every organization",
+    "--snapshot-only": "compare alone, without reading the event stream",
+    "--org": "compare and repair this organization alone, however young the difference; may be "
+    "given several times",
+    "--replay-parked": "apply what WorkOS says now of every parked event's organization",
+    "--since": "with --events-only: apply again what followed this event (exclusive) or this time "
+    "(UTC unless it says otherwise); the stored position is neither read nor moved",
+    "--resource": "compare this resource alone, covered or not; may be given several times: "
+    + ", ".join(NAMES),
+    "--dry-run": "report the same and write nothing, neither here nor at WorkOS; events that wait "
+    "are counted as read",
+    "--check": "as --dry-run, and exit 3 if not in sync: for monitoring",
+    "--strict": "with --check: exit 3 also for conflicts, and for rows that are disabled here and "
+    "live in WorkOS",
+    "--max-disable": "disable nothing if more organizations than this are missing from WorkOS "
+    "(default: the larger of 10 and 1%% of the linked ones)",
+}
 
 
 class Command(GuardedCommand):
@@ -66,76 +79,96 @@ class Command(GuardedCommand):
         return orgs.__version__
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        _add_what(parser)
-        _add_how(parser)
+        what, how = parser.add_mutually_exclusive_group(), parser.add_mutually_exclusive_group()
+        flag, several = {"action": "store_true"}, {"action": "append"}
+        options: tuple[tuple[Any, str, dict[str, Any]], ...] = (
+            (what, "--events-only", flag),
+            (what, "--snapshot-only", flag),
+            (what, "--org", {**several, "metavar": "WORKOS_ID_OR_GRAM_ID"}),
+            (what, "--replay-parked", flag),
+            (parser, "--since", {"metavar": "EVENT_ID|ISO-TIME"}),
+            (parser, "--resource", {**several, "choices": NAMES, "metavar": "NAME"}),
+            (how, "--dry-run", flag),
+            (how, "--check", flag),
+            (parser, "--strict", flag),
+            (parser, "--max-disable", {"metavar": "N|N%"}),
+        )
+        for group, name, values in options:
+            group.add_argument(name, help=_HELP[name], **values)
         parser.add_argument("--format", choices=("text", "json"), default="text")
 
     def handle(self, *args: Any, **options: Any) -> None:
         dry = options["dry_run"] or options["check"]
         _refuse_what_does_not_go_together(options, dry=dry)
-        with _errors_in_one_line():
+        try:
             if options["replay_parked"]:
                 self._replay_parked(options)
             elif options["events_only"]:
                 self._events_only(options)
             else:
                 self._compare(options, dry=dry)
+        except CursorLost as lost:
+            raise CommandError(
+                f"the cursor is lost: {one_line(lost)}; run manage.py reconcile_workos"
+            ) from None
+        except _KNOWN as error:
+            raise CommandError(_said(error)) from None
+        except KeyboardInterrupt:
+            raise CommandError("interrupted; run it again", returncode=130) from None
+
+    # ``inf``: it waits for its share of requests as long as that takes.
 
     def _events_only(self, options: dict[str, Any]) -> None:
         since = options["since"]
         if since is None:
-            events = stream.drain_to_end(patience=_PATIENCE)
+            events = stream.drain_to_end(patience=inf)
         else:
-            events = stream.replay(_position(since), patience=_PATIENCE)
-        pushed = outbox.push_due(deadline=time.monotonic() + _PUSH_SECONDS, patience=_PUSH_SECONDS)
+            events = stream.replay(_position(since), patience=inf)
+        pushed = _push()
         self._name_parked(events)
-        summary = events_summary(events, pushed, read_cursor().position.last_event_id)
-        if options["format"] == "json":
-            self._print(json.dumps(summary))
-        else:
-            self._print(events_text(summary, WorkOSEvent.objects.counts()))
-        _raise_errors([*events.errors, *pushed.errors])
-        _raise_unresolved(events)
+        summary = report.events_summary(events, pushed, read_cursor().position.last_event_id)
+        self._print(options, summary, [report.end_of_events(summary)])
+        _raise_errors([*events.errors, *pushed.errors], events)
 
     def _replay_parked(self, options: dict[str, Any]) -> None:
-        replayed = replay_all_parked(deadline=_PATIENCE, patience=_PATIENCE)
-        pushed = outbox.push_due(deadline=time.monotonic() + _PUSH_SECONDS, patience=_PUSH_SECONDS)
+        replayed = replay_all_parked(deadline=inf, patience=inf)
+        pushed = _push()
         for event_id, reason in replayed.still_parked.items():
             self.stderr.write(f"still parked {one_line(event_id)}: {one_line(reason)}")
-        summary = replay_summary(replayed, pushed)
-        as_json = options["format"] == "json"
-        self._print(json.dumps(summary) if as_json else replay_text(summary))
+        self._print(options, report.replay_summary(replayed, pushed))
         if replayed.error is not None:
             raise CommandError(f"{_said(replayed.error)} with {replayed.left} left; run it again")
         _raise_errors([*replayed.unproven, *pushed.errors])
 
     def _compare(self, options: dict[str, Any], *, dry: bool) -> None:
-        found = self._reconcile(options, dry=dry)
+        limit, resources = _limit(options["max_disable"]), tuple(options["resource"] or ())
+        with _progress() as progress:
+            run = Run(dry=dry, limit=limit, progress=progress, resources=resources)
+            if options["org"]:
+                found = reconcile_organizations(run, options["org"])
+            else:
+                found = reconcile(run, drain_events=not options["snapshot_only"])
         self._name_parked(found.events)
-        if options["format"] == "json":
-            self._print(json.dumps(full_summary(found)))
-        else:
-            self._print(full_text(found, WorkOSEvent.objects.counts(), dry=dry))
+        lines = report.changes_and_verdict(found, dry=dry)
+        self._print(options, report.full_summary(found), lines)
         for one in found.resources:
             if one.not_listed:
-                self.stderr.write(f"{one.resource.name} is not covered: {one.not_listed}")
-        _raise_errors(found.errors)
-        _raise_unresolved(found.events)
+                self.stderr.write(f"{one.name} is not covered: {one.not_listed}")
+        _raise_errors(found.errors, found.events)
         if options["check"] and not found.in_sync:
             raise CommandError("not in sync", returncode=_NOT_IN_SYNC)
         if options["strict"] and (left := _left_to_people(found, options["org"])):
             raise CommandError(left, returncode=_NOT_IN_SYNC)
 
-    def _reconcile(self, options: dict[str, Any], *, dry: bool) -> Reconciliation:
-        limit = _limit(options["max_disable"])
-        with _progress() as progress:
-            resources = tuple(options["resource"] or ())
-            run = Run(dry=dry, limit=limit, progress=progress, resources=resources)
-            if options["org"]:
-                return reconcile_organizations(run, options["org"])
-            return reconcile(run, drain_events=not options["snapshot_only"])
-
-    def _print(self, text: str) -> None:
+    def _print(
+        self, options: dict[str, Any], summary: dict[str, Any], more: Iterable[str] = ()
+    ) -> None:
+        """Print the counts and ``more`` for people, or the summary for programs."""
+        if options["format"] == "json":
+            text = json.dumps(summary)
+        else:
+            ledger = {"ledger": WorkOSEvent.objects.counts()} if "events" in summary else {}
+            text = "\n".join([*report.counts({**summary, **ledger}), *more])
         # A terminal that can't show a letter gets its number, and not half a report.
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
         self.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
@@ -145,73 +178,6 @@ class Command(GuardedCommand):
             self.stderr.write(f"parked {one_line(change.event_id)}: {one_line(change.reason)}")
         if events.parked:
             self.stderr.write(f"{len(events.parked)} parked; see them in the admin's event list")
-
-
-def _add_what(parser: ArgumentParser) -> None:
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument(
-        "--events-only",
-        action="store_true",
-        help="read the event stream alone, without comparing every organization",
-    )
-    what.add_argument(
-        "--snapshot-only",
-        action="store_true",
-        help="compare alone, without reading the event stream",
-    )
-    what.add_argument(
-        "--org",
-        action="append",
-        metavar="WORKOS_ID_OR_GRAM_ID",
-        help="compare and repair this organization alone, however young the difference; "
-        "may be given several times",
-    )
-    what.add_argument(
-        "--replay-parked",
-        action="store_true",
-        help="apply what WorkOS says now of every parked event's organization",
-    )
-    parser.add_argument(
-        "--since",
-        metavar="EVENT_ID|ISO-TIME",
-        help="with --events-only: apply again what followed this event (exclusive) or this "
-        "time (UTC unless it says otherwise); the stored position is neither read nor moved",
-    )
-    parser.add_argument(
-        "--resource",
-        action="append",
-        choices=NAMES,
-        metavar="NAME",
-        help="compare this resource alone, covered or not; may be given several times: "
-        + ", ".join(NAMES),
-    )
-
-
-def _add_how(parser: ArgumentParser) -> None:
-    how = parser.add_mutually_exclusive_group()
-    how.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="report the same and write nothing, neither here nor at WorkOS; events that wait "
-        "are counted as read",
-    )
-    how.add_argument(
-        "--check",
-        action="store_true",
-        help="as --dry-run, and exit 3 if not in sync: for monitoring",
-    )
-    parser.add_argument(
-        "--strict",
-        action="store_true",
-        help="with --check: exit 3 also for conflicts, and for rows that are disabled here and "
-        "live in WorkOS",
-    )
-    parser.add_argument(
-        "--max-disable",
-        metavar="N|N%",
-        help="disable nothing if more organizations than this are missing from WorkOS "
-        "(default: the larger of 10 and 1%% of the linked ones)",
-    )
 
 
 def _refuse_what_does_not_go_together(options: dict[str, Any], *, dry: bool) -> None:
@@ -230,25 +196,8 @@ def _refuse_what_does_not_go_together(options: dict[str, Any], *, dry: bool) -> 
             raise CommandError(f"--max-disable is about missing organizations: leave out {name}")
 
 
-@contextmanager
-def _errors_in_one_line() -> Iterator[None]:
-    try:
-        yield
-    except CursorLost as lost:
-        raise CommandError(
-            f"the cursor is lost: {one_line(lost)}; run manage.py reconcile_workos"
-        ) from None
-    except (
-        SettingsDiffer,
-        TypesRefused,
-        UnknownEvent,
-        UnknownOrganization,
-        WorkOSError,
-        DatabaseError,
-    ) as error:
-        raise CommandError(_said(error)) from None
-    except KeyboardInterrupt:
-        raise CommandError("interrupted; run it again", returncode=130) from None
+def _push() -> WriteBackReport:
+    return outbox.push_due(deadline=time.monotonic() + _PUSH_SECONDS, patience=_PUSH_SECONDS)
 
 
 def _distinct(errors: Sequence[str]) -> Iterator[str]:
@@ -260,18 +209,15 @@ def _distinct(errors: Sequence[str]) -> Iterator[str]:
 
 
 def _said(error: Exception) -> str:
-    if isinstance(error, DatabaseError):
-        return f"the database: {one_line(describe(error))}"
-    return one_line(error)
+    return (
+        f"the database: {describe(error)}" if isinstance(error, DatabaseError) else one_line(error)
+    )
 
 
-def _raise_errors(errors: Sequence[str]) -> None:
+def _raise_errors(errors: Sequence[str], events: DrainReport | None = None) -> None:
     if errors:
         raise CommandError(one_line("; ".join(_distinct(errors))))
-
-
-def _raise_unresolved(events: DrainReport) -> None:
-    if events.unresolved:
+    if events and events.unresolved:
         raise CommandError(f"a missed webhook is not resolved: {_said(events.unresolved)}")
 
 
@@ -301,9 +247,8 @@ def _position(since: str) -> Position:
     except ValueError:
         return Position(since, event_time(since))
     try:
-        return Position(
-            None, (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
-        )
+        zoned = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return Position(None, zoned.astimezone(UTC))
     except OverflowError:
         raise CommandError(f"--since is no time that there is: {since}") from None
 
@@ -322,11 +267,7 @@ def _limit(max_disable: str | None) -> DisableLimit:
 def _progress() -> Iterator[Callable[[str, int], None]]:
     """A line on a terminal that shows the progress; WorkOS does not say how many there are."""
     columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
-    console = Console(file=sys.stderr)
-    with Progress(
-        *columns, console=console, transient=True, disable=not sys.stderr.isatty()
-    ) as bar:
-        task = bar.add_task("asking WorkOS …", total=None)
-        yield lambda resource, count: bar.update(
-            task, description=f"{resource}: {count:,} compared"
-        )
+    console, is_shown = Console(file=sys.stderr), sys.stderr.isatty()
+    with Progress(*columns, console=console, transient=True, disable=not is_shown) as bar:
+        task, text = bar.add_task("asking WorkOS …", total=None), "{}: {:,} compared".format
+        yield lambda resource, count: bar.update(task, description=text(resource, count))

@@ -11,7 +11,7 @@ from django.db import Error as DatabaseError
 from orgs.db.errors import describe
 from orgs.domain.naming import is_storable, one_line
 from orgs.management.streams import GuardedCommand
-from orgs.services.erasure import count_held, erase_user, held_about
+from orgs.services.erasure import erase_user, held_about
 
 
 class Command(GuardedCommand):
@@ -29,24 +29,21 @@ class Command(GuardedCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        user_id, who = options["user_id"], one_line(options["user_id"])
+        if not is_storable(user_id):
+            raise CommandError(f"no user can have this id: {who}")
         try:
-            self._handle(options)
+            held = held_about(user_id)
+            if not options["erase"]:
+                self.stdout.write(json.dumps(held, indent=2, cls=DjangoJSONEncoder))
+                return
+            what = f"{sum(map(len, held.values()))} rows about {who}"
+            if not options["no_input"] and not self._is_confirmed(user_id, what):
+                raise CommandError("nothing was erased")
+            self.stdout.write(f"erased {erase_user(user_id)} of {what}")
         except DatabaseError as error:
             # In one line: a traceback would show what a row holds.
             raise CommandError(f"the database: {describe(error)}; run it again") from None
-
-    def _handle(self, options: dict[str, Any]) -> None:
-        user_id = options["user_id"]
-        if not is_storable(user_id):
-            raise CommandError(f"no user can have this id: {one_line(user_id)}")
-        if not options["erase"]:
-            held = held_about(user_id)
-            self.stdout.write(json.dumps(held, indent=2, cls=DjangoJSONEncoder))
-            return
-        count, who = count_held(user_id), one_line(user_id)
-        if not options["no_input"] and not self._is_confirmed(user_id, f"{count} rows about {who}"):
-            raise CommandError("nothing was erased")
-        self.stdout.write(f"erased {erase_user(user_id)} of {count} rows about {who}")
 
     def _is_confirmed(self, user_id: str, what: str) -> bool:
         question = f"Erase {what}? This can't be undone. Type the id again: "

@@ -13,7 +13,7 @@ from orgs.domain.report import Report
 from orgs.domain.resources import NAMES, event_types
 from orgs.domain.types import Outcome
 from orgs.models import Organization, SyncCursor, WorkOSEvent
-from orgs.services import reconcile_resources
+from orgs.services import compare
 from orgs.services.apply import Mode, apply
 from orgs.services.compare import DisableLimit, Run
 from orgs.services.coverage import SettingsDiffer, adopt_settings, retry_refused, uncovered
@@ -525,7 +525,7 @@ def test_an_organization_that_is_deleted_meanwhile_is_no_error(
 def test_the_daily_run_goes_on_where_it_stopped(
     workos: FakeWorkOS, acme: str, sync_setting: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reconcile_resources, "_THREADS", 1)
+    monkeypatch.setattr(compare, "_THREADS", 1)
     sync_setting(RESOURCES=("organization", "membership"), HOLD_BACK_WINDOW=0.0)
     adopt_settings()
     several = [
@@ -550,7 +550,7 @@ def test_what_is_not_covered_is_listed_from_the_beginning(
     workos: FakeWorkOS, acme: str, sync_setting: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a run had listed before it was switched off may have changed since."""
-    monkeypatch.setattr(reconcile_resources, "_THREADS", 1)
+    monkeypatch.setattr(compare, "_THREADS", 1)
     sync_setting(RESOURCES=("organization", "membership"), HOLD_BACK_WINDOW=0.0)
     adopt_settings()
     workos.create_organization(name="B", at=TWO_DAYS_AGO)

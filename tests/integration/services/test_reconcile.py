@@ -573,15 +573,15 @@ def test_a_row_that_is_locked_while_another_takes_it_over_is_not_disabled(
     a_mirrored_organization(workos)
     new = an_old_organization(workos, "New", external_id="gram-1")
     an_organization_row("gram-1", name="Old", workos_id="org_deleted")
-    disable = Comparing.disable
+    confirm_absent = Comparing.confirm_absent
 
     with locked(where="id = 'gram-1'") as program:
 
         def and_it_is_free_again(self: Comparing, *args: Any) -> None:
             program.rollback()
-            disable(self, *args)
+            confirm_absent(self, *args)
 
-        monkeypatch.setattr(Comparing, "disable", and_it_is_free_again)
+        monkeypatch.setattr(Comparing, "confirm_absent", and_it_is_free_again)
         only(*ids)
 
     assert disabled() == []
@@ -620,7 +620,6 @@ def test_more_missing_than_the_limit_disables_none(
 
 
 def test_as_many_missing_as_the_limit(workos: FakeWorkOS, monkeypatch: MonkeyPatch) -> None:
-    monkeypatch.setattr(reconciling, "_CHUNK", 4)
     monkeypatch.setattr(compare, "_CHUNK", 3)
     a_mirrored_organization(workos)
     missing_rows(10)
