@@ -5,9 +5,9 @@ five digits) is read as the first or the last that it can.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
 from django.db import connection
@@ -57,7 +57,7 @@ SELECT statement_timestamp() AS at,
         AS is_read_only,
     {_TIMES}, last_drift, last_failed, snapshot_trouble, snapshot_error_kind, failures,
     last_trouble, cursors.last_error, event_types IS NOT NULL AS is_following,
-    covered::text, refused_types::text, {_is_leased("draining_until")} AS is_draining,
+    covered::text, refused_types::text, (listed_at -> 'uncovered')::text AS uncovered, {_is_leased("draining_until")} AS is_draining,
     {_is_leased("reconciling_until")} AS is_reconciling, refused_webhooks,
     announced, overdue, parked, write_backs, write_backs_failing, write_back_conflicts,
     (
@@ -128,9 +128,14 @@ SELECT hour, outcome, count(*) AS events,
     count(*) FILTER (WHERE is_announced) AS announced, count(*) FILTER (WHERE is_late) AS late,
     count(*) FILTER (WHERE is_lost) AS lost,
     count(*) FILTER (WHERE is_announced AND is_recent) AS recently_announced,
-    count(*) FILTER (WHERE is_lost AND is_recent) AS recently_lost
+    count(*) FILTER (WHERE is_lost AND is_recent) AS recently_lost,
+    coalesce(max(announced_at) FILTER (WHERE announced_at
+            BETWEEN processed_at - interval '1 year' AND statement_timestamp()),
+        min(occurred_at) FILTER (WHERE is_lost AND occurred_at <= statement_timestamp())
+    ) AS unannounced_since
 FROM (
     SELECT date_trunc('hour', processed_at, 'UTC') AS hour, outcome COLLATE "C" AS outcome,
+        processed_at, announced_at, occurred_at,
         CASE WHEN announced_at BETWEEN processed_at - interval '1 year' AND processed_at
             AND outcome NOT IN ('parked', 'dismissed') THEN processed_at - announced_at
         END AS latency,
@@ -177,7 +182,9 @@ def read_status(*, window: timedelta, resources: Sequence[str]) -> dict[str, Any
     parameters = {name: limit.total_seconds() for name, limit in limits.items()}
     (row,) = _rows(STATUS, {**parameters, "stream": ORGANIZATIONS_STREAM})
     covered = strings(row["covered"]) or ()
-    refused = strings_by_name(row["refused_types"])
+    refused, since = map(strings_by_name, (row["refused_types"], row["uncovered"]))
+    # Before the first drain nothing is decided, and so nothing is missing.
+    uncovered = tuple(n for n in resources if row["is_following"] and n not in covered)
     row["conflicts_by_kind"] = json.loads(row["conflicts_by_kind"] or "{}")
     return {
         "at": row["at"],
@@ -187,12 +194,16 @@ def read_status(*, window: timedelta, resources: Sequence[str]) -> dict[str, Any
         "organizations": _part(OrganizationFigures, row),
         "requests": _part(RequestFigures, row),
         "coverage": CoverageFigures(
-            # Before the first drain nothing is decided, and so nothing is missing.
-            uncovered=tuple(n for n in resources if row["is_following"] and n not in covered),
+            uncovered=uncovered,
+            uncovered_since=_first(since.get(name) for name in uncovered),
             refused_types=tuple(map(one_line, refused)),
-            refused_since=min(filter(None, map(parse_time, refused.values())), default=None),
+            refused_since=_first(refused.values()),
         ),
     }
+
+
+def _first(times: Iterable[str | None]) -> datetime | None:
+    return min(filter(None, map(parse_time, times)), default=None)
 
 
 def read_last_day() -> LastDayFigures:

@@ -87,6 +87,7 @@ class CoverageFigures:
     """Which of the resources that the settings name are not mirrored as they should be."""
 
     uncovered: tuple[str, ...] = ()  # followed, and not listed in full since
+    uncovered_since: datetime | None = None  # the first of them
     refused_types: tuple[str, ...] = ()  # types of events that WorkOS refuses
     refused_since: datetime | None = None  # the first of them
 
@@ -139,6 +140,7 @@ class LastDayFigures:
     lost: int  # events that no webhook announced within five minutes
     recently_announced: int  # as announced, of events that WorkOS created in the last hour
     recently_lost: int  # as lost, of events that WorkOS created in the last hour
+    unannounced_since: datetime | None = None  # the last webhook; without one, the first lost event
 
     @property
     def outcomes(self) -> dict[str, int]:

@@ -107,6 +107,7 @@ class DatabaseState:
 
     failure: ProblemCode | None = None  # why there are no figures
     error: str = ""  # PostgreSQL's or psycopg's words about that
+    since: datetime | None = None  # when this process first failed to read them
     missing_grants: tuple[str, ...] = ()  # as in "UPDATE ON workos_event"
     unapplied: tuple[str, ...] = ()  # migrations, as in "orgs.0001_organization"
 
@@ -203,8 +204,8 @@ WORDS = "The admin shows the error itself, under Sync status."
 AGAIN = "Reads are tried again every minute."
 
 DATABASE_RULES: Final[tuple[Rule[DatabaseState], ...]] = tuple(
-    Rule(code, E, condition, sentence, remedy, detail=lambda state: state.error,
-        causes={C.GRANTS_MISSING})
+    Rule(code, E, condition, sentence, remedy, lambda state: state.since,
+        lambda state: state.error, {C.GRANTS_MISSING})
     for code, condition, sentence, remedy in (
         (C.DATABASE_UNUSABLE, lambda state: state.failure is C.DATABASE_UNUSABLE,
             "The database can't be reached, or its tables can't be read.",
@@ -263,11 +264,13 @@ RULES: Final[tuple[Rule[Figures], ...]] = (
     Rule(C.DATABASE_READ_ONLY, E, lambda f: f.is_read_only,
         "The database takes no writes: it is a standby, or default_transaction_read_only is on.",
         "Point DATABASE_URL at the primary, or undo what made it read-only (a failover, ALTER "
-        "SYSTEM, ALTER DATABASE). Then restart web and worker. Nothing is lost."),
+        "SYSTEM, ALTER DATABASE). Then restart web and worker. Nothing is lost.",
+        # What a read that is complete writes was the last that the database took.
+        lambda f: f.cursor.drained_at),
     *read_rules(ReadError.DATABASE_FULL, C.DATABASE_FULL, FULL, MAKE_ROOM),
     # Then nothing reads the stream but for a webhook.
     Rule(C.SCHEDULES_MISSING, E, lambda f: f.schedules.broken and f.schedules.sync_due_at is None
-        and f.since_drain > LONGEST_SINCE_DRAIN, SCHEDULES, MIGRATE),
+        and f.since_drain > LONGEST_SINCE_DRAIN, SCHEDULES, MIGRATE, lambda f: f.cursor.drained_at),
     Rule(C.QUEUE_UNUSABLE, E, lambda f: f.queue_length is None,
         "The queue can't be reached, so no task reaches a worker.",
         f"Check that Redis runs and is where REDIS_URL says. Until then, {READ_NOW}.",
@@ -376,7 +379,8 @@ RULES: Final[tuple[Rule[Figures], ...]] = (
         "No webhook came for {f.last_day.recently_lost:event} of the last hour. The schedule read "
         "them, up to a minute late.",
         "See the deliveries in WorkOS's dashboard, under Webhooks. 401: WORKOS_WEBHOOK_SECRET is "
-        "wrong. None: it is disabled, or its address is wrong.", causes={C.WEBHOOKS_REFUSED}),
+        "wrong. None: it is disabled, or its address is wrong.",
+        lambda f: f.last_day.unannounced_since, causes={C.WEBHOOKS_REFUSED}),
     Rule(C.EVENT_TYPES_REFUSED, W, lambda f: f.coverage.refused_types,
         "WorkOS refuses to list events of these types: {f.coverage.refused_types}. The others go "
         "on, and these are tried again daily.",
@@ -385,7 +389,8 @@ RULES: Final[tuple[Rule[Figures], ...]] = (
     Rule(C.RESOURCES_NOT_COVERED, W, lambda f: f.coverage.uncovered,
         "These resources are followed, and not listed in full yet: {f.coverage.uncovered}.",
         "The worker lists them by itself. If this stays, `manage.py reconcile_workos` lists them "
-        "now, or says what is in the way.", causes=UNREAD | {C.EVENT_TYPES_REFUSED}),
+        "now, or says what is in the way.", lambda f: f.coverage.uncovered_since,
+        causes=UNREAD | {C.EVENT_TYPES_REFUSED}),
     Rule(C.SNAPSHOT_INCOMPLETE, W, lambda f: f.cursor.last_failed,
         "PostgreSQL refused to write {f.cursor.last_failed:row} in the last snapshot.",
         f"{WORDS} Find what refuses it (a column, a constraint, a trigger of another program), "
@@ -402,7 +407,7 @@ RULES: Final[tuple[Rule[Figures], ...]] = (
             and not f.cursor.is_reconciling,
         "No snapshot of all organizations was completed in the last two days.",
         SNAPSHOT, lambda f: f.cursor.reconciled_at, causes=UNREAD | {C.SNAPSHOT_INCOMPLETE}),
-    # At the end: as a warning it is the cause of nothing that is reported.
+    # At the end: as a warning it is the cause of nothing that is reported. Nothing stores since when.
     Rule(C.SCHEDULES_MISSING, W, lambda f: f.schedules.broken, SCHEDULES, MIGRATE),
 )
 

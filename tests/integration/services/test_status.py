@@ -56,7 +56,7 @@ def ago(span: timedelta) -> datetime:
 
 @pytest.fixture(autouse=True)
 def nothing_is_logged_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status_module, "_logged", set())
+    monkeypatch.setattr(status_module, "_failing", {})
 
 
 @pytest.fixture
@@ -344,6 +344,17 @@ def test_lost_and_late_webhooks_are_told_apart() -> None:
     assert (last_day.recently_announced, last_day.recently_lost) == (2, 1)
 
 
+def test_webhooks_are_absent_since_the_last_one_or_else_the_first_event_without_one() -> None:
+    a_processed_event("lost hours ago", occurred=3 * HOUR, processed=3 * HOUR)
+    a_processed_event("lost")
+    first = WorkOSEvent.objects.get(id="lost hours ago")
+    assert figures().last_day.unannounced_since == first.occurred_at
+
+    a_processed_event("announced", occurred=2 * HOUR, announced=2 * HOUR)
+    (problem,) = [p for p in current_status().problems if p.code is ProblemCode.WEBHOOKS_ABSENT]
+    assert problem.since == WorkOSEvent.objects.get(id="announced").announced_at
+
+
 def test_tasks_that_wait_are_counted() -> None:
     queue.enqueue(queue.SYNC_EVENTS)
 
@@ -461,9 +472,32 @@ def test_without_a_table_there_are_no_figures(request: pytest.FixtureRequest) ->
     assert status.figures is None
 
 
-@pytest.mark.usefixtures("no_database")
-def test_a_database_that_is_gone_is_the_only_problem() -> None:
-    assert codes(current_status()) == [ProblemCode.DATABASE_UNUSABLE]
+@pytest.mark.usefixtures("a_cursor")
+def test_a_database_that_is_gone_is_the_only_problem_and_since_when_this_process_saw_it(
+    request: pytest.FixtureRequest,
+) -> None:
+    before = datetime.now(UTC)
+    request.getfixturevalue("no_database")
+
+    (first,), (again,) = current_status().problems, current_status().problems
+
+    assert first.code is ProblemCode.DATABASE_UNUSABLE
+    assert again == first
+    assert before <= (first.since or before) <= datetime.now(UTC)
+
+
+@pytest.mark.usefixtures("a_cursor")
+def test_a_database_that_could_be_read_in_between_fails_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(status_module._failing, "PostgreSQL 57014", ago(HOUR))
+    assert codes(current_status()) == []
+
+    monkeypatch.setattr(statements, "STATUS", "SELECT nothing -- %(stream)s")
+    (problem,) = current_status().problems
+
+    assert problem.since is not None
+    assert problem.since > ago(minutes(1))
 
 
 def test_a_database_that_does_not_answer_in_time_is_a_problem(

@@ -425,9 +425,10 @@ def test_while_the_database_takes_no_writes_nothing_else_is_reported() -> None:
 def test_what_can_be_wrong_with_the_database(
     state: DatabaseState, code: ProblemCode, words: str
 ) -> None:
-    (problem,) = status_of(None, replace(state, error="the words")).problems
+    (problem,) = status_of(None, replace(state, error="the words", since=NOON)).problems
 
     assert (problem.code, problem.severity, problem.detail) == (code, E, "the words")
+    assert problem.since == NOON
     assert words in f"{problem.sentence} {problem.remedy}"
 
 
@@ -469,6 +470,28 @@ def test_a_client_that_is_misconfigured_names_each_setting_that_may_be_wrong() -
         (
             C.EVENT_TYPES_REFUSED,
             {"coverage": CoverageFigures(refused_types=("a",), refused_since=NOON - HOUR)},
+        ),
+        (
+            C.RESOURCES_NOT_COVERED,
+            {"coverage": CoverageFigures(uncovered=("a",), uncovered_since=NOON - HOUR)},
+        ),
+        (
+            C.WEBHOOKS_ABSENT,
+            {
+                "last_day": {
+                    "recently_announced": 0,
+                    "recently_lost": 2,
+                    "unannounced_since": NOON - HOUR,
+                }
+            },
+        ),
+        (C.DATABASE_READ_ONLY, {"is_read_only": True, "cursor": {"drained_at": NOON - HOUR}}),
+        (
+            C.SCHEDULES_MISSING,
+            {
+                "cursor": {"drained_at": NOON - HOUR},
+                "schedules": {"broken": ("workos: sync events",), "sync_due_at": None},
+            },
         ),
     ],
 )
