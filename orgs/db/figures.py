@@ -26,7 +26,7 @@ from orgs.domain.figures import (
     WaitingFigures,
 )
 from orgs.domain.naming import one_line
-from orgs.domain.resources import parse_time
+from orgs.domain.resources import event_types, parse_time
 from orgs.domain.status import LONGEST_WRITE_BACK
 from orgs.models import ORGANIZATIONS_STREAM
 
@@ -57,7 +57,8 @@ SELECT statement_timestamp() AS at,
         AS is_read_only,
     {_TIMES}, last_drift, last_failed, snapshot_trouble, snapshot_error_kind, failures,
     last_trouble, cursors.last_error, event_types IS NOT NULL AS is_following,
-    covered::text, refused_types::text, (listed_at -> 'uncovered')::text AS uncovered, {_is_leased("draining_until")} AS is_draining,
+    covered::text, refused_types::text, (listed_at -> 'uncovered')::text AS uncovered,
+    {_is_leased("draining_until")} AS is_draining,
     {_is_leased("reconciling_until")} AS is_reconciling, refused_webhooks,
     announced, overdue, parked, write_backs, write_backs_failing, write_back_conflicts,
     (
@@ -183,6 +184,9 @@ def read_status(*, window: timedelta, resources: Sequence[str]) -> dict[str, Any
     (row,) = _rows(STATUS, {**parameters, "stream": ORGANIZATIONS_STREAM})
     covered = strings(row["covered"]) or ()
     refused, since = map(strings_by_name, (row["refused_types"], row["uncovered"]))
+    # One that the settings do not name any more is no problem, until it is tried again daily.
+    types = event_types(resources)
+    refused = {type_: at for type_, at in refused.items() if type_ in types}
     # Before the first drain nothing is decided, and so nothing is missing.
     uncovered = tuple(n for n in resources if row["is_following"] and n not in covered)
     row["conflicts_by_kind"] = json.loads(row["conflicts_by_kind"] or "{}")

@@ -407,7 +407,7 @@ RULES: Final[tuple[Rule[Figures], ...]] = (
             and not f.cursor.is_reconciling,
         "No snapshot of all organizations was completed in the last two days.",
         SNAPSHOT, lambda f: f.cursor.reconciled_at, causes=UNREAD | {C.SNAPSHOT_INCOMPLETE}),
-    # At the end: as a warning it is the cause of nothing that is reported. Nothing stores since when.
+    # At the end: a warning is the cause of nothing that is reported. No table says since when.
     Rule(C.SCHEDULES_MISSING, W, lambda f: f.schedules.broken, SCHEDULES, MIGRATE),
 )
 

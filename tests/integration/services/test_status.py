@@ -188,6 +188,11 @@ def test_a_resource_is_missing_once_it_is_followed_and_until_it_is_covered(
     assert figures().coverage.refused_since == datetime(2026, 1, 1, tzinfo=UTC)
     assert codes(current_status()) == [ProblemCode.EVENT_TYPES_REFUSED]
 
+    # Taken out of the settings; the type is tried again daily all the same.
+    sync_setting(RESOURCES=("organization",))
+    SyncCursor.objects.update(covered=["organization"])
+    assert codes(current_status()) == []
+
 
 @pytest.mark.usefixtures("a_cursor")
 def test_organizations_are_counted_once_each() -> None:
