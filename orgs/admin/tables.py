@@ -20,7 +20,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 
 from orgs.admin import calls
-from orgs.admin.base import EMPTY, ActingAdmin, Action, Rows, choice_filter, link, shown
+from orgs.admin.base import EMPTY, Action, Rows, TableAdmin, choice_filter, link, shown
 from orgs.admin.plots import events_plot, latency_plot
 from orgs.admin.resources import resources_of
 from orgs.conf import sync_settings
@@ -59,7 +59,7 @@ _conflicts = WorkOSConflict.objects
 
 
 @admin.register(Organization)
-class OrganizationAdmin(ActingAdmin):
+class OrganizationAdmin(TableAdmin):
     columns = "name slug id workos_id is_linked disabled_at pending"
     editable = "slug gram_account_type whitelisted"
     sections = {
@@ -174,7 +174,7 @@ def _who_disabled(organization: Organization) -> Any:
     return latest.user if latest and latest.change_message == _DISABLED else None
 
 
-class AboutOrganizations(ActingAdmin):
+class AboutOrganizations(TableAdmin):
     """A table whose rows are about an organization, and link to it."""
 
     def get_queryset(self, request: HttpRequest) -> Rows:
@@ -281,7 +281,7 @@ class WorkOSEventAdmin(AboutOrganizations):
 
 
 @admin.register(ExternalIdWriteBack)
-class ExternalIdWriteBackAdmin(ActingAdmin):
+class ExternalIdWriteBackAdmin(TableAdmin):
     columns = "workos_id organization_link requested_at attempts next_attempt_at last_error"
     sections = {"": f"{columns} requests"}
     prefetch = "organization"
@@ -360,7 +360,7 @@ class WorkOSConflictAdmin(AboutOrganizations):
 
 
 @admin.register(SyncCursor)
-class SyncCursorAdmin(ActingAdmin):
+class SyncCursorAdmin(TableAdmin):
     # fmt: off
     acts = [
         Action("drain", "Read the stream now",

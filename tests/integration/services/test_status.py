@@ -140,9 +140,7 @@ def test_the_cursor_and_the_budget_are_read_as_they_are() -> None:
         draining_until=ago(-HOUR),
         reconciling_until=at,
     )
-    RequestBudget.objects.create(
-        id=1, paused_until=at, refused_webhooks=3, refused_since=at, last_refused_at=at
-    )
+    RequestBudget.objects.create(id=1, refused_webhooks=3, refused_since=at, last_refused_at=at)
 
     found = figures()
 
@@ -158,7 +156,7 @@ def test_the_cursor_and_the_budget_are_read_as_they_are() -> None:
     assert cursor.snapshot_error_kind == "wrong_environment"
     assert (cursor.is_draining, cursor.is_reconciling) == (True, False)
     assert requests.refused_webhooks == 3
-    assert {requests.paused_until, requests.refused_since, requests.last_refused_at} == {at}
+    assert {requests.refused_since, requests.last_refused_at} == {at}
 
 
 @pytest.mark.usefixtures("a_cursor")
