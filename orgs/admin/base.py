@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial, wraps
-from itertools import filterfalse
+from itertools import chain, filterfalse
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
@@ -127,11 +127,9 @@ class FirstPages(Pages):
 
 def indexed(model: type[models.Model]) -> set[str]:
     """Return the columns with which an index of all rows begins."""
-    of_all: list[Any] = [*model._meta.indexes, *model._meta.constraints]
-    first = {
-        each.fields[0] for each in of_all if getattr(each, "fields", ()) and not each.condition
-    }
-    return {model._meta.pk.name, *first}
+    every: list[Any] = [*model._meta.indexes, *model._meta.constraints]
+    of_all = (each for each in every if getattr(each, "fields", ()) and not each.condition)
+    return {model._meta.pk.name, *(each.fields[0] for each in of_all)}
 
 
 def unindexed(name: str) -> OrderBy:
@@ -148,13 +146,13 @@ class FilteredInFull(ChangeList):
 
     def get_ordering(self, request: HttpRequest, queryset: Rows) -> list[Any]:
         """Return the order: by an index, unless a filter leaves out rows of it."""
-        names: list[Any] = super().get_ordering(request, queryset)
-        first, *others = names
+        first: Any
+        first, *others = super().get_ordering(request, queryset)
         offered = self.model_admin.filters()  # type: ignore[attr-defined]
         field = self.lookup_opts.get_field(first.removeprefix("-"))
-        is_text = isinstance(field, models.TextField)
-        is_filtered = is_text and not offered.isdisjoint(request.GET)
-        return [unindexed(first) if is_filtered else first, *others]
+        if isinstance(field, models.TextField) and not offered.isdisjoint(request.GET):
+            first = unindexed(first)
+        return [first, *others]
 
 
 # Actions ------------------------------------------------------------------------------------
@@ -229,13 +227,12 @@ class TableAdmin(ModelAdmin):
         editable, every = self.editable.split(), " ".join(f.name for f in self.opts.fields)
         self.list_display = [self._column(name, _IN_LIST) for name in self.columns.split()]
         sections = {
-            title: [name if name in editable else self._column(name) for name in names.split()]
+            title or None: [n if n in editable else self._column(n) for n in names.split()]
             for title, names in (self.sections or {"": every}).items()
         }
-        self.fieldsets = [(title or None, {"fields": sections[title]}) for title in sections]  # type: ignore[misc]
-        self.readonly_fields = [  # type: ignore[misc]
-            name for names in sections.values() for name in names if name not in editable
-        ]
+        self.fieldsets = [(title, {"fields": names}) for title, names in sections.items()]  # type: ignore[misc]
+        columns = chain.from_iterable(sections.values())
+        self.readonly_fields = [name for name in columns if name not in editable]  # type: ignore[misc]
 
     def _column(self, name: str, most: int = _ON_PAGE) -> Any:
         """Return how the column ``name`` of the table is shown; a method's is its own business."""

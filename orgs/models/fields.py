@@ -62,3 +62,9 @@ def json(empty: Any, help_text: str) -> "models.JSONField[Any, Any]":
     """Return a column for JSON that is ``empty`` by default."""
     default = models.Value(empty, models.JSONField())
     return models.JSONField(db_default=default, help_text=help_text)
+
+
+def index(name: str, *columns: str, **condition: object) -> models.Index:
+    """Return an index of these columns, of the rows alone for which the condition holds."""
+    partial = models.Q(**condition) if condition else None
+    return models.Index(fields=columns, condition=partial, name=name)

@@ -11,7 +11,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models.functions import Now
 
-from orgs.models.fields import Table, TimeField, json, optional_text, optional_time
+from orgs.models.fields import Table, TimeField, index, json, optional_text, optional_time
 from orgs.models.organizations import Organization, OrganizationQuerySet
 
 
@@ -70,7 +70,7 @@ class OrganizationDomain(WorkOSResource):
     class Meta(Table.Meta):
         db_table = "workos_organization_domain"
         verbose_name = "domain"
-        indexes = [models.Index(fields=["workos_organization"], name="workos_domain_org")]
+        indexes = [index("workos_domain_org", "workos_organization")]
 
 
 class Connection(WorkOSResource):
@@ -83,7 +83,7 @@ class Connection(WorkOSResource):
     class Meta(Table.Meta):
         db_table = "workos_connection"
         verbose_name = "connection"
-        indexes = [models.Index(fields=["workos_organization"], name="workos_connection_org")]
+        indexes = [index("workos_connection_org", "workos_organization")]
 
 
 class Directory(WorkOSResource):
@@ -97,7 +97,7 @@ class Directory(WorkOSResource):
         db_table = "workos_directory"
         verbose_name = "directory"
         verbose_name_plural = "directories"
-        indexes = [models.Index(fields=["workos_organization"], name="workos_directory_org")]
+        indexes = [index("workos_directory_org", "workos_organization")]
 
 
 class WorkOSUser(PersonalResource):
@@ -112,7 +112,7 @@ class WorkOSUser(PersonalResource):
     class Meta(Table.Meta):
         db_table = "workos_user"
         verbose_name = "user"
-        indexes = [models.Index(fields=["email"], name="workos_user_email")]
+        indexes = [index("workos_user_email", "email")]
 
     def organizations(self) -> "OrganizationQuerySet":
         """Return the organizations that this user has access to."""
@@ -155,10 +155,8 @@ class OrganizationMembership(PersonalResource):
         db_table = "workos_organization_membership"
         verbose_name = "membership"
         indexes = [
-            models.Index(
-                fields=["workos_user", "workos_organization"], name="workos_membership_user"
-            ),
-            models.Index(fields=["workos_organization"], name="workos_membership_org"),
+            index("workos_membership_user", "workos_user", "workos_organization"),
+            index("workos_membership_org", "workos_organization"),
         ]
 
 
@@ -190,7 +188,7 @@ class Invitation(PersonalResource):
     class Meta(Table.Meta):
         db_table = "workos_invitation"
         verbose_name = "invitation"
-        indexes = [models.Index(fields=["workos_organization"], name="workos_invitation_org")]
+        indexes = [index("workos_invitation_org", "workos_organization")]
 
 
 class DirectoryUser(PersonalResource):
@@ -205,7 +203,7 @@ class DirectoryUser(PersonalResource):
     class Meta(Table.Meta):
         db_table = "workos_directory_user"
         verbose_name = "directory user"
-        indexes = [models.Index(fields=["workos_directory"], name="workos_directory_user_dir")]
+        indexes = [index("workos_directory_user_dir", "workos_directory")]
 
 
 class DirectoryGroup(WorkOSResource):
@@ -217,7 +215,7 @@ class DirectoryGroup(WorkOSResource):
     class Meta(Table.Meta):
         db_table = "workos_directory_group"
         verbose_name = "directory group"
-        indexes = [models.Index(fields=["workos_directory"], name="workos_directory_group_dir")]
+        indexes = [index("workos_directory_group_dir", "workos_directory")]
 
 
 class DirectoryGroupMember(WorkOSResource):
@@ -238,6 +236,6 @@ class DirectoryGroupMember(WorkOSResource):
             )
         ]
         indexes = [
-            models.Index(fields=["workos_directory"], name="workos_group_member_dir"),
-            models.Index(fields=["workos_directory_user"], name="workos_group_member_user"),
+            index("workos_group_member_dir", "workos_directory"),
+            index("workos_group_member_user", "workos_directory_user"),
         ]

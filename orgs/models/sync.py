@@ -8,13 +8,26 @@ from django.db.models.functions import Now
 
 from orgs.domain.naming import storable
 from orgs.domain.types import EVENT_OUTCOMES, ORGANIZATION, ConflictKind, EventType, Outcome
-from orgs.models.fields import Table, TimeField, count, json, optional_text, optional_time, text
+from orgs.models.fields import (
+    Table,
+    TimeField,
+    count,
+    index,
+    json,
+    optional_text,
+    optional_time,
+    text,
+)
 from orgs.models.organizations import Organization
 
 #: The one stream that is followed today.
 ORGANIZATIONS_STREAM = "organizations"
 
 _CLOCK_MARGIN = timedelta(minutes=1)
+
+
+def _when(help_text: str) -> TimeField:
+    return TimeField(null=True, help_text=help_text)
 
 
 class SyncCursor(Table):
@@ -24,16 +37,12 @@ class SyncCursor(Table):
     last_event_id = models.TextField(
         null=True, help_text="The last event applied. Without it, reads start at last_event_at."
     )
-    last_event_at = TimeField(null=True, help_text="When that event was created.")
-    drained_at = TimeField(null=True, help_text="When a read last reached the end of the stream.")
-    draining_until = TimeField(
-        null=True, help_text="The waiting drain's lease; in the past or empty: nobody waits."
-    )
-    rung_until = TimeField(
-        null=True, help_text="A drain was rung for and has not begun; in the past or empty: none."
-    )
-    reconciling_until = TimeField(null=True, help_text="A snapshot's lease.")
-    reconciled_at = TimeField(null=True, help_text="When a snapshot last completed.")
+    last_event_at = _when("When that event was created.")
+    drained_at = _when("When a read last reached the end of the stream.")
+    draining_until = _when("The waiting drain's lease; in the past or empty: nobody waits.")
+    rung_until = _when("A drain was rung for and has not begun; in the past or empty: none.")
+    reconciling_until = _when("A snapshot's lease.")
+    reconciled_at = _when("When a snapshot last completed.")
     last_drift = count("How many organizations differed, and were repaired by it.")
     last_changes = json([], "Which organizations: the first 200.")
     snapshot_trouble = text("Why the last snapshot did not complete; or empty.")
@@ -49,15 +58,11 @@ class SyncCursor(Table):
     refused_types = json({}, "Types of events that WorkOS refuses, and since when.")
     last_failed = count("How many organizations PostgreSQL refused to write in it.")
     failures = count("Failed reads since the last good one.")
-    failing_since = TimeField(
-        null=True, help_text="When the first of these reads failed; empty after a good one."
-    )
+    failing_since = _when("When the first of these reads failed; empty after a good one.")
     last_trouble = text("What kind of trouble the last failed read had.")
     last_error = text("Why the last read failed; empty after a good one.")
 
-    worker_started_at = TimeField(
-        null=True, help_text="When manage.py sync_worker last started a cluster."
-    )
+    worker_started_at = _when("When manage.py sync_worker last started a cluster.")
 
     class Meta(Table.Meta):
         db_table = "workos_sync_cursor"
@@ -161,31 +166,18 @@ class WorkOSEvent(Table):
         verbose_name = "WorkOS event"
         ordering = ["-occurred_at", "-id"]
         indexes = [
-            models.Index(
-                fields=["announced_at"],
-                condition=models.Q(announced_at__isnull=False, processed_at__isnull=True),
-                name="workos_event_unseen",
+            index(
+                "workos_event_unseen",
+                "announced_at",
+                announced_at__isnull=False,
+                processed_at__isnull=True,
             ),
             # For people, who look for one organization's events.
-            models.Index(fields=["workos_organization_id"], name="workos_event_organization"),
-            models.Index(
-                fields=["workos_organization_id"],
-                condition=models.Q(type=EventType.DELETED.value),
-                name="workos_event_deletion",
-            ),
-            models.Index(
-                fields=["organization_id"],
-                condition=models.Q(organization_id__isnull=False),
-                name="workos_event_row",
-            ),
-            models.Index(
-                fields=["processed_at"],
-                condition=models.Q(processed_at__isnull=False),
-                name="workos_event_processed",
-            ),
-            models.Index(
-                fields=["id"], condition=models.Q(outcome="parked"), name="workos_event_parked"
-            ),
+            index("workos_event_organization", "workos_organization_id"),
+            index("workos_event_deletion", "workos_organization_id", type=EventType.DELETED.value),
+            index("workos_event_row", "organization_id", organization_id__isnull=False),
+            index("workos_event_processed", "processed_at", processed_at__isnull=False),
+            index("workos_event_parked", "id", outcome="parked"),
         ]
         constraints = [
             models.CheckConstraint(
@@ -258,7 +250,7 @@ class ExternalIdWriteBack(Table):
         db_table = "workos_external_id_write_back"
         verbose_name = "write-back of external_id"
         verbose_name_plural = "write-backs of external_id"
-        indexes = [models.Index(fields=["next_attempt_at"], name="workos_write_back_due")]
+        indexes = [index("workos_write_back_due", "next_attempt_at")]
         permissions = [("retry_externalidwriteback", "Can try write-backs again now")]
 
     def __str__(self) -> str:
@@ -311,10 +303,10 @@ class RequestBudget(Table):
     stream_tokens = models.FloatField(db_default=0, help_text="For reads of the stream alone.")
     bulk_tokens = models.FloatField(db_default=0, help_text="For everything else.")
     refilled_at = TimeField(db_default=Now())
-    paused_until = TimeField(null=True, help_text="WorkOS asked for a pause until then (429).")
+    paused_until = _when("WorkOS asked for a pause until then (429).")
     refused_webhooks = count("Webhooks with a well-formed signature that did not fit.")
-    refused_since = TimeField(null=True, help_text="When the first of these came.")
-    last_refused_at = TimeField(null=True, help_text="When the last of these came.")
+    refused_since = _when("When the first of these came.")
+    last_refused_at = _when("When the last of these came.")
 
     class Meta(Table.Meta):
         db_table = "workos_request_budget"

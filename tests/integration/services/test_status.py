@@ -25,13 +25,7 @@ from orgs.domain.figures import (
 )
 from orgs.domain.status import ProblemCode, Status
 from orgs.domain.types import ConflictKind, Outcome
-from orgs.models import (
-    ExternalIdWriteBack,
-    RequestBudget,
-    SyncCursor,
-    WorkOSConflict,
-    WorkOSEvent,
-)
+from orgs.models import ExternalIdWriteBack, RequestBudget, SyncCursor, WorkOSConflict, WorkOSEvent
 from orgs.services import queue
 from orgs.services import status as status_module
 from orgs.services.maintenance import ensure_schedules
