@@ -6,11 +6,14 @@ import threading
 import time
 from typing import Any, Final
 
+from django.db import Error
 from pythonjsonlogger.core import LogData
 from pythonjsonlogger.json import JsonFormatter as BaseJsonFormatter
+from redis.exceptions import RedisError
 
 from gram_sync.redaction import redact
-from orgs.db.errors import without_detail
+from orgs.db.errors import DescribedError, is_environment, without_detail
+from orgs.domain.naming import one_line
 
 #: What a line of JSON may say: of a record's extra fields, WorkOS's ids of the event and the
 #: organization, and what became of it.
@@ -78,6 +81,21 @@ def is_news(record: logging.LogRecord) -> bool:
     return record.exc_info is not None and getattr(record, "status_code", 500) >= 500
 
 
+def shortened(record: logging.LogRecord) -> bool:
+    """Let every record of django-q2's through; of PostgreSQL or Redis that fails as one line.
+
+    The traceback of a task is kept in the admin, under Failed tasks.
+    """
+    error = record.exc_info and record.exc_info[1]
+    if isinstance(error, RedisError) or (isinstance(error, Error) and is_environment(error)):
+        record.msg = f"{record.getMessage()}: {one_line(without_detail(error))}"
+        record.args, record.exc_info = (), None
+    said, _, traceback = record.getMessage().partition(" : Traceback (most recent call last)")
+    if DescribedError.__name__ in traceback:
+        record.msg, record.args = said, ()
+    return True
+
+
 class OncePerMinute(logging.Filter):
     """Let the same warning through once a minute; the next one says how many there were.
 
@@ -122,7 +140,11 @@ def configuration(level: str) -> dict[str, Any]:
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "filters": {"news": {"()": lambda: is_news}, "once": {"()": OncePerMinute}},
+        "filters": {
+            "news": {"()": lambda: is_news},
+            "once": {"()": OncePerMinute},
+            "shortened": {"()": lambda: shortened},
+        },
         "formatters": {"line": {"()": LineFormatter if is_for_people else JsonFormatter}},
         "handlers": {
             "stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["once"]}
@@ -130,7 +152,7 @@ def configuration(level: str) -> dict[str, Any]:
         "root": {"handlers": ["stderr"], "level": "WARNING"},
         "loggers": {
             "orgs": {"level": level},
-            "django-q": {"level": "WARNING"},
+            "django-q": {"level": "WARNING", "filters": ["shortened"]},
             "django.request": {"filters": ["news"]},
             "django.server": alone,
             "gunicorn.error": alone,

@@ -26,96 +26,58 @@ LEAST_POSTGRES = 14
 LARGEST_WEBHOOK = 1024 * 1024  # bytes that the view takes
 
 #: What each check says, and what to do about it. The ids are a contract.
+# fmt: off
 _TEXTS = {
-    "E001": (
-        "SECRET_KEY is not set.",
-        "Set it to 50 or more random characters, the same for all processes; or set DEBUG=true.",
-    ),
-    "E002": (
-        "WORKOS_API_KEY (WORKOS_SYNC['API_KEY']) is not set.",
-        "Set it to the secret key of the environment: WorkOS dashboard, API Keys.",
-    ),
-    "E003": (
-        "WORKOS_WEBHOOK_SECRET (WORKOS_SYNC['WEBHOOK_SECRETS']) is not set.",
-        "Set it to the endpoint's signing secret: WorkOS dashboard, Webhooks.",
-    ),
-    "E004": (
-        "WORKOS_API_KEY holds characters that no key has.",
-        "Copy it again, without line breaks and quotes: WorkOS dashboard, API Keys.",
-    ),
+    "E001": ("SECRET_KEY is not set.",
+        "Set it to 50 or more random characters, the same for all processes; or set DEBUG=true."),
+    "E002": ("WORKOS_API_KEY (WORKOS_SYNC['API_KEY']) is not set.",
+        "Set it to the secret key of the environment: WorkOS dashboard, API Keys."),
+    "E003": ("WORKOS_WEBHOOK_SECRET (WORKOS_SYNC['WEBHOOK_SECRETS']) is not set.",
+        "Set it to the endpoint's signing secret: WorkOS dashboard, Webhooks."),
+    "E004": ("WORKOS_API_KEY holds characters that no key has.",
+        "Copy it again, without line breaks and quotes: WorkOS dashboard, API Keys."),
     "E005": ("{}.", "The keys of WORKOS_SYNC are the fields of orgs.conf.SyncSettings."),
     "E006": ("WORKOS_SYNC[{!r}] is {!r}.", "It must be a number from {:g} to {:g}."),
-    "E007": (
-        "Q_CLUSTER['timeout'] is {!r}: a drain could be killed at work.",
-        "Set it to {} or more: DRAIN_DEADLINE, then a few calls to WorkOS and waits for locks.",
-    ),
-    "E008": (
-        "Q_CLUSTER['retry'] is {!r}: a task could be delivered again while it runs.",
-        "Set it to more than {}, twice the timeout: waiting for a worker counts too.",
-    ),
-    "W009": (
-        "Q_CLUSTER delivers a task that fails again and again, for ever.",
-        "Set 'ack_failures': True and 'max_attempts': 1. The schedule runs it again.",
-    ),
-    "E010": (
-        "Q_CLUSTER['sync'] is on: schedules would run their tasks inside a transaction.",
-        "Use it in tests alone. Elsewhere, remove it and run a worker.",
-    ),
-    "E011": (
-        "The default database is not PostgreSQL, but {}.",
-        "The mirror's SQL is PostgreSQL's: make one DATABASES['default'], or set DATABASE_URL.",
-    ),
-    "E012": (
-        "ATOMIC_REQUESTS is on for the default database.",
-        "Turn it off: WorkOS must not be called inside a transaction. Decorate views with atomic.",
-    ),
-    "E013": (
-        "The default database has OPTIONS['pool'].",
-        "Remove it: the worker forks. CONN_MAX_AGE keeps connections, PgBouncer shares them.",
-    ),
+    "E007": ("Q_CLUSTER['timeout'] is {!r}: a drain could be killed at work.",
+        "Set it to {} or more: DRAIN_DEADLINE, then a few calls to WorkOS and waits for locks."),
+    "E008": ("Q_CLUSTER['retry'] is {!r}: a task could be delivered again while it runs.",
+        "Set it to more than {}, twice the timeout: waiting for a worker counts too."),
+    "W009": ("Q_CLUSTER delivers a task that fails again and again, for ever.",
+        "Set 'ack_failures': True and 'max_attempts': 1. The schedule runs it again."),
+    "E010": ("Q_CLUSTER['sync'] is on: schedules would run their tasks inside a transaction.",
+        "Use it in tests alone. Elsewhere, remove it and run a worker."),
+    "E011": ("The default database is not PostgreSQL, but {}.",
+        "The mirror's SQL is PostgreSQL's: make one DATABASES['default'], or set DATABASE_URL."),
+    "E012": ("ATOMIC_REQUESTS is on for the default database.",
+        "Turn it off: WorkOS must not be called inside a transaction. Decorate views with atomic."),
+    "E013": ("The default database has OPTIONS['pool'].",
+        "Remove it: the worker forks. CONN_MAX_AGE keeps connections, PgBouncer shares them."),
     "E014": ("The database can't be queried: {}", "Does PostgreSQL run where the settings say?"),
     "E015": ("The database is too old. {}.", "The mirror needs PostgreSQL {} or newer."),
     "E016": ("The database's user lacks {}.", "As the owner: GRANT {} TO that user."),
-    "W017": (
-        "The worker has no schedule named {!r} that does what it should.",
-        "Run `manage.py migrate`, which makes those that are missing and repairs the rest.",
-    ),
-    "E018": (
-        "The default database has OPTIONS['server_side_binding'].",
-        "Remove it: statements are sent together, which PostgreSQL takes with values in them only.",
-    ),
-    "E019": (
-        "The database's encoding is {}, which can't hold every name.",
-        "Move to one that is made with CREATE DATABASE … ENCODING 'UTF8'.",
-    ),
-    "E020": (
-        "Django uses {}, because psycopg 3 can't be imported: it finds no libpq.",
-        "Run `pip install 'psycopg[binary]'`, or install libpq. psycopg2 may stay beside it.",
-    ),
+    "W017": ("The worker has no schedule named {!r} that does what it should.",
+        "Run `manage.py migrate`, which makes those that are missing and repairs the rest."),
+    "E018": ("The default database has OPTIONS['server_side_binding'].",
+        "Remove it: statements are sent together; PostgreSQL takes that with values in them only."),
+    "E019": ("The database's encoding is {}, which can't hold every name.",
+        "Move to one that is made with CREATE DATABASE … ENCODING 'UTF8'."),
+    "E020": ("Django uses {}, because psycopg 3 can't be imported: it finds no libpq.",
+        "Run `pip install 'psycopg[binary]'`, or install libpq. psycopg2 may stay beside it."),
     "E021": ("USE_TZ is off: times would have no zone.", "Set it to True. TIME_ZONE may be any."),
-    "E022": (
-        "DATABASE_ROUTERS does not leave {} in the default database.",
-        "Let the routers return None for orgs and django_q, which are used there alone.",
-    ),
+    "E022": ("DATABASE_ROUTERS does not leave {} in the default database.",
+        "Let the routers return None for orgs and django_q, which are used there alone."),
     "E023": ("AUTOCOMMIT is off for the default database.", "Remove it: nothing would commit."),
-    "E024": (
-        "The default database has OPTIONS['isolation_level'].",
-        "Remove it: who has waited for a lock must see what was committed meanwhile.",
-    ),
+    "E024": ("The default database has OPTIONS['isolation_level'].",
+        "Remove it: who has waited for a lock must see what was committed meanwhile."),
     "W025": ("Q_CLUSTER['scheduler'] is off.", "Leave it on for one worker: it reads the events."),
-    "W026": (
-        "DATA_UPLOAD_MAX_MEMORY_SIZE refuses webhooks over {} bytes.",
-        "Set it to {} or more.",
-    ),
-    "E027": (
-        "WORKOS_BASE_URL (WORKOS_SYNC['BASE_URL']) is not an address.",
-        "Set it to https://api.workos.com, or leave it out.",
-    ),
-    "E028": (
-        "{} is {!r} for the database's user, which psycopg can't read.",
-        "Run: ALTER ROLE that user SET {} = '{}'. Then restart web and worker.",
-    ),
+    "W026": ("DATA_UPLOAD_MAX_MEMORY_SIZE refuses webhooks over {} bytes.",
+        "Set it to {} or more."),
+    "E027": ("WORKOS_BASE_URL (WORKOS_SYNC['BASE_URL']) is not an address.",
+        "Set it to https://api.workos.com, or leave it out."),
+    "E028": ("{} is {!r} for the database's user, which psycopg can't read.",
+        "Run: ALTER ROLE that user SET {} = '{}'. Then restart web and worker."),
 }
+# fmt: on
 
 
 @register("orgs")
@@ -146,6 +108,11 @@ def _found(number: str, message: Any = (), hint: Any = ()) -> CheckMessage:
     return kind(text.format(*message), hint=remedy.format(*hint), id=f"orgs.{number}")
 
 
+def _if(**wrong: object) -> Iterator[CheckMessage]:
+    """Yield what the checks say whose value is true."""
+    return (_found(number) for number, is_wrong in wrong.items() if is_wrong)
+
+
 # Settings -----------------------------------------------------------------------------------
 
 
@@ -173,14 +140,12 @@ def _missing(current: SyncSettings) -> Iterator[CheckMessage]:
     # Django raises for an empty one as soon as it is read.
     with suppress(ImproperlyConfigured):
         secret_key = settings.SECRET_KEY
-    if not secret_key:
-        yield _found("E001")
-    if not current.api_key:
-        yield _found("E002")
-    elif not is_header_text(current.api_key):
-        yield _found("E004")
-    if not current.webhook_secrets:
-        yield _found("E003")
+    yield from _if(
+        E001=not secret_key,
+        E002=not current.api_key,
+        E003=not current.webhook_secrets,
+        E004=current.api_key and not is_header_text(current.api_key),
+    )
 
 
 def _queue(least_timeout: int) -> Iterator[CheckMessage]:
@@ -190,13 +155,12 @@ def _queue(least_timeout: int) -> Iterator[CheckMessage]:
         yield _found("E007", [cluster.get("timeout")], [least_timeout])
     elif not retry > 2 * timeout:
         yield _found("E008", [cluster.get("retry", 60)], [f"{2 * timeout:g}"])
-    if not cluster.get("ack_failures") and not cluster.get("max_attempts"):
-        yield _found("W009")
-    # Tests run no scheduler, and the mirror's own tasks are queued all the same.
-    if cluster.get("sync") and not hasattr(mail, "outbox"):
-        yield _found("E010")
-    if not cluster.get("scheduler", True):
-        yield _found("W025")
+    yield from _if(
+        W009=not (cluster.get("ack_failures") or cluster.get("max_attempts")),
+        # Tests run no scheduler, and the mirror's own tasks are queued all the same.
+        E010=cluster.get("sync") and not hasattr(mail, "outbox"),
+        W025=not cluster.get("scheduler", True),
+    )
 
 
 def _number(value: object) -> float:
@@ -204,8 +168,7 @@ def _number(value: object) -> float:
 
 
 def _project() -> Iterator[CheckMessage]:
-    if not settings.USE_TZ:
-        yield _found("E021")
+    yield from _if(E021=not settings.USE_TZ)
     for model in [*apps.get_app_config("orgs").get_models(), apps.get_model("django_q.Schedule")]:
         aliases = {router.db_for_read(model), router.db_for_write(model)}
         if aliases != {DEFAULT_DB_ALIAS} or not router.allow_migrate_model(DEFAULT_DB_ALIAS, model):
@@ -230,15 +193,13 @@ def _database() -> Iterator[CheckMessage]:
     options = database.get("OPTIONS") or {}
     if (driver := _driver()) != "psycopg":
         yield _found("E020" if driver == "psycopg2" else "E011", [driver])
-    for number, is_set in (
-        ("E012", database.get("ATOMIC_REQUESTS")),
-        ("E013", options.get("pool")),
-        ("E018", options.get("server_side_binding")),
-        ("E023", not database.get("AUTOCOMMIT", True)),
-        ("E024", options.get("isolation_level")),
-    ):
-        if is_set:
-            yield _found(number)
+    yield from _if(
+        E012=database.get("ATOMIC_REQUESTS"),
+        E013=options.get("pool"),
+        E018=options.get("server_side_binding"),
+        E023=not database.get("AUTOCOMMIT", True),
+        E024=options.get("isolation_level"),
+    )
 
 
 def _state() -> Iterator[CheckMessage]:

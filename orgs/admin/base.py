@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial, wraps
+from itertools import chain, filterfalse
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from django.contrib import admin, messages
@@ -125,11 +127,9 @@ class FirstPages(Pages):
 
 def indexed(model: type[models.Model]) -> set[str]:
     """Return the columns with which an index of all rows begins."""
-    of_all: list[Any] = [*model._meta.indexes, *model._meta.constraints]
-    first = {
-        each.fields[0] for each in of_all if getattr(each, "fields", ()) and not each.condition
-    }
-    return {model._meta.pk.name, *first}
+    every: list[Any] = [*model._meta.indexes, *model._meta.constraints]
+    of_all = (each for each in every if getattr(each, "fields", ()) and not each.condition)
+    return {model._meta.pk.name, *(each.fields[0] for each in of_all)}
 
 
 def unindexed(name: str) -> OrderBy:
@@ -146,17 +146,69 @@ class FilteredInFull(ChangeList):
 
     def get_ordering(self, request: HttpRequest, queryset: Rows) -> list[Any]:
         """Return the order: by an index, unless a filter leaves out rows of it."""
-        names: list[Any] = super().get_ordering(request, queryset)
-        first, *others = names
+        first: Any
+        first, *others = super().get_ordering(request, queryset)
         offered = self.model_admin.filters()  # type: ignore[attr-defined]
         field = self.lookup_opts.get_field(first.removeprefix("-"))
-        is_text = isinstance(field, models.TextField)
-        is_filtered = is_text and not offered.isdisjoint(request.GET)
-        return [unindexed(first) if is_filtered else first, *others]
+        if isinstance(field, models.TextField) and not offered.isdisjoint(request.GET):
+            first = unindexed(first)
+        return [first, *others]
+
+
+# Actions ------------------------------------------------------------------------------------
+
+
+class NotDone(Exception):
+    """The action could not be taken, for the reason that it says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What an action did to some rows, or why it did nothing."""
+
+    text: str
+    ids: Sequence[str] = ()
+    level: int = messages.SUCCESS  # this and WARNING are kept in the history of each row
+    names_rows: bool = False  # the text says itself which rows it is about
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an action would do."""
+
+    rows: Mapping[str, str]  # key to what would happen to the row
+    is_idle: bool = False  # there is nothing to do, and so nothing to confirm
+    warnings: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Something that a person can do who has the permission ``<verb>_<model>``.
+
+    ``act`` and ``plan`` call the service with the keys of the chosen rows; they raise ``NotDone``,
+    ``WorkOSError`` and ``django.db.Error``.
+    """
+
+    verb: str
+    label: str
+    description: str
+    act: Callable[[Sequence[str]], Iterable[Result]]
+    applies: Callable[[Any], bool] = lambda _: True  # there is something to do for this row
+    plan: Callable[[Sequence[str]], Plan] | None = None  # in place of ``applies``
+    is_dangerous: bool = False
+    page: str = ""  # where it is, if it is about no row in particular
+
+    @property
+    def name(self) -> str:
+        """Return its name in forms."""
+        return f"{self.verb}_selected"
+
+
+# Tables -----------------------------------------------------------------------------------
 
 
 class TableAdmin(ModelAdmin):
-    """A table that nobody adds rows to, or deletes them from, by hand."""
+    """A table that nobody adds rows to, or deletes them from, by hand; and its actions."""
 
     list_per_page = 50
     paginator = FirstPages
@@ -168,19 +220,19 @@ class TableAdmin(ModelAdmin):
     sections: ClassVar[Mapping[str, str]] = {}  # of a row's page, by title; if empty, all columns
     editable: ClassVar[str] = ""
     prefetch: ClassVar[str] = ""
+    acts: ClassVar[Sequence[Action]] = ()
 
     def __init__(self, model: type[models.Model], admin_site: admin.AdminSite) -> None:
         super().__init__(model, admin_site)
         editable, every = self.editable.split(), " ".join(f.name for f in self.opts.fields)
         self.list_display = [self._column(name, _IN_LIST) for name in self.columns.split()]
         sections = {
-            title: [name if name in editable else self._column(name) for name in names.split()]
+            title or None: [n if n in editable else self._column(n) for n in names.split()]
             for title, names in (self.sections or {"": every}).items()
         }
-        self.fieldsets = [(title or None, {"fields": sections[title]}) for title in sections]  # type: ignore[misc]
-        self.readonly_fields = [  # type: ignore[misc]
-            name for names in sections.values() for name in names if name not in editable
-        ]
+        self.fieldsets = [(title, {"fields": names}) for title, names in sections.items()]  # type: ignore[misc]
+        columns = chain.from_iterable(sections.values())
+        self.readonly_fields = [name for name in columns if name not in editable]  # type: ignore[misc]
 
     def _column(self, name: str, most: int = _ON_PAGE) -> Any:
         """Return how the column ``name`` of the table is shown; a method's is its own business."""
@@ -244,7 +296,7 @@ class TableAdmin(ModelAdmin):
         return None if "\x00" in object_id else super().get_object(request, object_id, from_field)
 
     def get_urls(self) -> list[URLPattern]:
-        patterns = super().get_urls()
+        patterns = [*map(self._page_of, filter(attrgetter("page"), self.acts)), *super().get_urls()]
         for pattern in patterns:
             pattern.callback = printable_page(pattern.callback)
         return patterns
@@ -261,73 +313,19 @@ class TableAdmin(ModelAdmin):
             text = f"Done, but it could not be kept in the history: {obj.pk}"
             self.message_user(request, text, messages.WARNING)
 
+    # Actions
 
-# Actions ------------------------------------------------------------------------------------
-
-
-class NotDone(Exception):
-    """The action could not be taken, for the reason that it says."""
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What an action did to some rows, or why it did nothing."""
-
-    text: str
-    ids: Sequence[str] = ()
-    level: int = messages.SUCCESS  # this and WARNING are kept in the history of each row
-    names_rows: bool = False  # the text says itself which rows it is about
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What an action would do."""
-
-    rows: Mapping[str, str]  # key to what would happen to the row
-    is_idle: bool = False  # there is nothing to do, and so nothing to confirm
-    warnings: Sequence[str] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Action:
-    """Something that a person can do who has the permission ``<verb>_<model>``.
-
-    ``act`` and ``plan`` call the service with the keys of the chosen rows; they raise ``NotDone``,
-    ``WorkOSError`` and ``django.db.Error``.
-    """
-
-    verb: str
-    label: str
-    description: str
-    act: Callable[[Sequence[str]], Iterable[Result]]
-    applies: Callable[[Any], bool] = lambda _: True  # there is something to do for this row
-    plan: Callable[[Sequence[str]], Plan] | None = None  # in place of ``applies``
-    is_dangerous: bool = False
-    page: str = ""  # where it is, if it is about no row in particular
-
-    @property
-    def name(self) -> str:
-        """Return its name in forms."""
-        return f"{self.verb}_selected"
-
-
-class ActingAdmin(TableAdmin):
-    """A table with actions: on its rows, and with pages of their own."""
-
-    acts: ClassVar[Sequence[Action]] = ()
-
-    def allowed(self, request: HttpRequest, *, with_page: bool) -> list[Action]:
-        """Return the actions, of one of the two sorts, that the person may take."""
+    def allowed(self, request: HttpRequest) -> list[Action]:
+        """Return the actions that the person may take."""
         if not self.has_view_permission(request):
             return []
         may, model = request.user.has_perm, self.opts.model_name
-        actions = [action for action in self.acts if bool(action.page) == with_page]
-        return [action for action in actions if may(f"orgs.{action.verb}_{model}")]
+        return [action for action in self.acts if may(f"orgs.{action.verb}_{model}")]
 
     def site_actions(self, request: HttpRequest) -> list[tuple[str, str]]:
         """Return the addresses and labels of the actions with pages."""
-        actions = self.allowed(request, with_page=True)
-        return [(reverse(f"admin:{self._url_name(a.page)}"), a.label) for a in actions]
+        pages = filter(attrgetter("page"), self.allowed(request))
+        return [(reverse(f"admin:{self._url_name(each.page)}"), each.label) for each in pages]
 
     def get_actions(self, request: HttpRequest, action_location: Any = None) -> Any:
         # Django 6.1 asks for a row's own page too, which has buttons.
@@ -341,22 +339,8 @@ class ActingAdmin(TableAdmin):
             ids = list(filter(is_storable, request.POST.getlist(ACTION_CHECKBOX_NAME)))
             return self._respond(action, request, ids) if ids else None
 
-        actions = self.allowed(request, with_page=False)
+        actions = filterfalse(attrgetter("page"), self.allowed(request))
         return {a.name: (partial(choose, a), a.name, a.label) for a in actions}
-
-    def get_urls(self) -> list[URLPattern]:
-        def page_of(action: Action) -> URLPattern:
-            def view(request: HttpRequest) -> HttpResponse:
-                if action not in self.allowed(request, with_page=True):
-                    raise PermissionDenied
-                return self._respond(action, request, ())
-
-            # Earlier releases had some of them below ring/.
-            address, name = rf"^(?:ring/)?{action.page}/$", self._url_name(action.page)
-            return re_path(address, printable_page(self.admin_site.admin_view(view)), name=name)
-
-        pages = [page_of(action) for action in self.acts if action.page]
-        return [*pages, *super().get_urls()]
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         context = {"site_actions": self.site_actions(request), **(extra_context or {})}
@@ -365,9 +349,19 @@ class ActingAdmin(TableAdmin):
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
-        actions = self.allowed(request, with_page=False)
+        actions = filterfalse(attrgetter("page"), self.allowed(request))
         context["row_actions"] = [each for each in actions if each.applies(context["original"])]
         return super().render_change_form(request, context, *args, **kwargs)
+
+    def _page_of(self, action: Action) -> URLPattern:
+        def view(request: HttpRequest) -> HttpResponse:
+            if action not in self.allowed(request):
+                raise PermissionDenied
+            return self._respond(action, request, ())
+
+        # Earlier releases had some of them below ring/.
+        address, name = rf"^(?:ring/)?{action.page}/$", self._url_name(action.page)
+        return re_path(address, self.admin_site.admin_view(view), name=name)
 
     def _respond(self, action: Action, request: HttpRequest, ids: Sequence[str]) -> HttpResponse:
         """Ask, or act if that is confirmed; then lead back to where the action was chosen."""

@@ -5,7 +5,9 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.models import LogEntry
 from django.contrib.admin.widgets import AdminTextInputWidget
+from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import PermissionDenied
 from django.db import Error as DatabaseError
 from django.db import models
@@ -18,7 +20,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 
 from orgs.admin import calls
-from orgs.admin.base import EMPTY, ActingAdmin, Action, Rows, choice_filter, link, shown
+from orgs.admin.base import EMPTY, Action, Rows, TableAdmin, choice_filter, link, shown
 from orgs.admin.plots import events_plot, latency_plot
 from orgs.admin.resources import resources_of
 from orgs.conf import sync_settings
@@ -44,6 +46,8 @@ from orgs.services.status import current_status, resource_figures
 _EVENTS_OF_HISTORY = 50
 _WRITE_BACKS = 1_000
 _REASONS = 10
+_DISABLED, _ENABLED = "Disabled", "Enabled"  # in the history
+_CLOCKS = timedelta(minutes=5)  # between those of machines, and until the history is written
 
 _organizations = Organization.objects
 _events = WorkOSEvent.objects
@@ -55,7 +59,7 @@ _conflicts = WorkOSConflict.objects
 
 
 @admin.register(Organization)
-class OrganizationAdmin(ActingAdmin):
+class OrganizationAdmin(TableAdmin):
     columns = "name slug id workos_id is_linked disabled_at pending"
     editable = "slug gram_account_type whitelisted"
     sections = {
@@ -91,11 +95,11 @@ class OrganizationAdmin(ActingAdmin):
         Action("disable", "Disable here",
             "Sets disabled_at to now. The sync goes on with name and link, never enables it, and "
             "reports it as disabled_here.",
-            act=calls.write(disable, "Disabled"),
+            act=calls.write(disable, _DISABLED),
             applies=lambda row: row.disabled_at is None, is_dangerous=True),
         Action("enable", "Enable here",
             "Clears disabled_at. What WorkOS has deleted is disabled again by the next snapshot.",
-            act=calls.write(enable, "Enabled"),
+            act=calls.write(enable, _ENABLED),
             applies=lambda row: row.disabled_at is not None),
     ]
     # fmt: on
@@ -125,6 +129,7 @@ class OrganizationAdmin(ActingAdmin):
             "history": events[:_EVENTS_OF_HISTORY],
             "environment": sync_settings().environment_id,
             "resources": resources_of(organization, request),
+            "disabled_by": _who_disabled(organization),
         }
         return super().render_change_form(request, context, *args, **kwargs)
 
@@ -152,7 +157,24 @@ class OrganizationAdmin(ActingAdmin):
             return HttpResponseRedirect(request.get_full_path())
 
 
-class AboutOrganizations(ActingAdmin):
+def _who_disabled(organization: Organization) -> Any:
+    """Return the user who disabled it here, by the history; None if another program did, or WorkOS.
+
+    The history has the time of a web process's clock.
+    """
+    if organization.disabled_at is None:
+        return None
+    entries = LogEntry.objects.filter(
+        content_type=ContentType.objects.get_for_model(Organization),
+        object_id=organization.pk,
+        change_message__in=[_DISABLED, _ENABLED],
+        action_time__range=[organization.disabled_at + sign * _CLOCKS for sign in (-1, 1)],
+    )
+    latest = entries.order_by("-action_time").select_related("user").first()
+    return latest.user if latest and latest.change_message == _DISABLED else None
+
+
+class AboutOrganizations(TableAdmin):
     """A table whose rows are about an organization, and link to it."""
 
     def get_queryset(self, request: HttpRequest) -> Rows:
@@ -259,7 +281,7 @@ class WorkOSEventAdmin(AboutOrganizations):
 
 
 @admin.register(ExternalIdWriteBack)
-class ExternalIdWriteBackAdmin(ActingAdmin):
+class ExternalIdWriteBackAdmin(TableAdmin):
     columns = "workos_id organization_link requested_at attempts next_attempt_at last_error"
     sections = {"": f"{columns} requests"}
     prefetch = "organization"
@@ -338,7 +360,7 @@ class WorkOSConflictAdmin(AboutOrganizations):
 
 
 @admin.register(SyncCursor)
-class SyncCursorAdmin(ActingAdmin):
+class SyncCursorAdmin(TableAdmin):
     # fmt: off
     acts = [
         Action("drain", "Read the stream now",

@@ -21,6 +21,7 @@ from orgs.db.transactions import (
 )
 from orgs.domain.figures import kept
 from orgs.domain.report import Change
+from orgs.domain.resources import NAMES, covered_by
 from orgs.domain.types import Position
 from orgs.models import ORGANIZATIONS_STREAM, SyncCursor
 
@@ -157,10 +158,12 @@ def follow(
 ) -> bool:
     """Set which types of events are read; return False if that has changed since ``before``.
 
+    What is followed and not covered is noted with the time, beside the times of the lists.
     Raises ``CursorSkipped`` if it has not, and ``django.db.Error``.
     """
     values = [json.dumps(list(types)), json.dumps(sorted(covered)), json.dumps(dict(refused))]
-    if execute_alone(sql.FOLLOW, [*values, *before.followed]):
+    uncovered = sorted(set(covered_by(types, NAMES)).difference(covered))
+    if execute_alone(sql.FOLLOW, [*values, uncovered, *before.followed]):
         return True
     if read_cursor().followed == before.followed:
         raise CursorSkipped("a trigger or a policy leaves the cursor's row as it is")

@@ -5,10 +5,11 @@ five digits) is read as the first or the last that it can.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
-from datetime import timedelta
-from typing import Any, Final, TypeVar
+from datetime import datetime, timedelta
+from itertools import chain
+from typing import Any, Final
 
 from django.db import connection
 
@@ -25,21 +26,20 @@ from orgs.domain.figures import (
     RequestFigures,
     WaitingFigures,
 )
-from orgs.domain.naming import one_line
-from orgs.domain.resources import parse_time
+from orgs.domain.resources import event_types, parse_time
 from orgs.domain.status import LONGEST_WRITE_BACK
 from orgs.models import ORGANIZATIONS_STREAM
 
-T = TypeVar("T", CursorFigures, WaitingFigures, OrganizationFigures, RequestFigures, LastDayFigures)
-
+_PARTS: Final[dict[str, Any]] = {
+    "cursor": CursorFigures,
+    "waiting": WaitingFigures,
+    "organizations": OrganizationFigures,
+    "requests": RequestFigures,
+}
 _TIMES: Final = ", ".join(
-    f"{readable(name)} AS {name}"
-    for name in (
-        *("drained_at", "last_event_at", "reconciled_at", "failing_since", "worker_started_at"),
-        *("paused_until", "refused_since", "last_refused_at", "announced_since", "parked_since"),
-        *("write_backs_since", "write_back_conflicts_since", "conflicts_since"),
-        "disabled_here_since",
-    )
+    f"{readable(field.name)} AS {field.name}"
+    for field in chain.from_iterable(map(fields, _PARTS.values()))
+    if field.type == datetime | None
 )
 
 
@@ -47,6 +47,9 @@ def _is_leased(until: str) -> str:
     """No lease of ours lasts an hour: a clock was wrong if it seems to."""
     return f"{until} BETWEEN statement_timestamp() AND statement_timestamp() + interval '1 hour'"
 
+
+_UNDECIDED: Final = "next_attempt_at IS NULL AND acknowledged_at IS NULL"
+_LIVE: Final = "workos_id IS NOT NULL AND workos_deleted_at IS NULL"
 
 #: One row, whose columns are named as the figures are. Each part names the condition of a partial
 #: index, or reads a table once. ``statement_timestamp()`` is one moment for all of it, and, unlike
@@ -57,7 +60,8 @@ SELECT statement_timestamp() AS at,
         AS is_read_only,
     {_TIMES}, last_drift, last_failed, snapshot_trouble, snapshot_error_kind, failures,
     last_trouble, cursors.last_error, event_types IS NOT NULL AS is_following,
-    covered::text, refused_types::text, {_is_leased("draining_until")} AS is_draining,
+    covered::text, refused_types::text, (listed_at -> 'uncovered')::text AS uncovered,
+    {_is_leased("draining_until")} AS is_draining,
     {_is_leased("reconciling_until")} AS is_reconciling, refused_webhooks,
     announced, overdue, parked, write_backs, write_backs_failing, write_back_conflicts,
     (
@@ -78,19 +82,15 @@ CROSS JOIN (
     FROM workos_event WHERE outcome = 'parked'
 ) AS parked_events
 CROSS JOIN (
-    SELECT count(*) FILTER (WHERE is_waiting) AS write_backs,
-        min(requested_at) FILTER (WHERE is_waiting) AS write_backs_since,
-        count(*) FILTER (WHERE is_waiting AND requested_at <=
+    SELECT count(next_attempt_at) AS write_backs,
+        min(requested_at) FILTER (WHERE next_attempt_at IS NOT NULL) AS write_backs_since,
+        count(next_attempt_at) FILTER (WHERE requested_at <=
             statement_timestamp() - make_interval(secs => %(longest_write_back)s)
         ) AS write_backs_failing,
-        count(*) FILTER (WHERE is_undecided) AS write_back_conflicts,
-        min(requested_at) FILTER (WHERE is_undecided) AS write_back_conflicts_since
-    FROM (
-        SELECT requested_at, next_attempt_at IS NOT NULL AS is_waiting,
-            next_attempt_at IS NULL AND acknowledged_at IS NULL AS is_undecided
-        FROM workos_external_id_write_back AS w
-        LEFT JOIN workos_conflict AS c ON c.workos_organization_id = w.workos_id
-    ) AS requests
+        count(*) FILTER (WHERE {_UNDECIDED}) AS write_back_conflicts,
+        min(requested_at) FILTER (WHERE {_UNDECIDED}) AS write_back_conflicts_since
+    FROM workos_external_id_write_back AS w
+    LEFT JOIN workos_conflict AS c ON c.workos_organization_id = w.workos_id
 ) AS outbox
 CROSS JOIN (
     SELECT sum(others)::bigint AS conflicts, min(since) AS conflicts_since,
@@ -107,13 +107,9 @@ CROSS JOIN (
 CROSS JOIN (
     SELECT count(*) FILTER (WHERE disabled_at IS NULL AND workos_id IS NOT NULL) AS linked,
         count(*) FILTER (WHERE disabled_at IS NULL AND workos_id IS NULL) AS unlinked,
-        count(disabled_at) AS disabled, count(disabled_at) FILTER (WHERE is_live) AS disabled_here,
-        min(disabled_at) FILTER (WHERE is_live) AS disabled_here_since
-    FROM (
-        SELECT disabled_at, workos_id,
-            workos_id IS NOT NULL AND workos_deleted_at IS NULL AS is_live
-        FROM organization_metadata
-    ) AS rows
+        count(disabled_at) AS disabled, count(disabled_at) FILTER (WHERE {_LIVE}) AS disabled_here,
+        min(disabled_at) FILTER (WHERE {_LIVE}) AS disabled_here_since
+    FROM organization_metadata
 ) AS organizations
 LEFT JOIN workos_sync_cursor AS cursors ON stream = %(stream)s
 LEFT JOIN workos_request_budget AS budget ON budget.id = 1
@@ -128,9 +124,14 @@ SELECT hour, outcome, count(*) AS events,
     count(*) FILTER (WHERE is_announced) AS announced, count(*) FILTER (WHERE is_late) AS late,
     count(*) FILTER (WHERE is_lost) AS lost,
     count(*) FILTER (WHERE is_announced AND is_recent) AS recently_announced,
-    count(*) FILTER (WHERE is_lost AND is_recent) AS recently_lost
+    count(*) FILTER (WHERE is_lost AND is_recent) AS recently_lost,
+    coalesce(max(announced_at) FILTER (WHERE announced_at
+            BETWEEN processed_at - interval '1 year' AND statement_timestamp()),
+        min(occurred_at) FILTER (WHERE is_lost AND occurred_at <= statement_timestamp())
+    ) AS unannounced_since
 FROM (
     SELECT date_trunc('hour', processed_at, 'UTC') AS hour, outcome COLLATE "C" AS outcome,
+        processed_at, announced_at, occurred_at,
         CASE WHEN announced_at BETWEEN processed_at - interval '1 year' AND processed_at
             AND outcome NOT IN ('parked', 'dismissed') THEN processed_at - announced_at
         END AS latency,
@@ -177,22 +178,28 @@ def read_status(*, window: timedelta, resources: Sequence[str]) -> dict[str, Any
     parameters = {name: limit.total_seconds() for name, limit in limits.items()}
     (row,) = _rows(STATUS, {**parameters, "stream": ORGANIZATIONS_STREAM})
     covered = strings(row["covered"]) or ()
-    refused = strings_by_name(row["refused_types"])
+    refused, since = map(strings_by_name, (row["refused_types"], row["uncovered"]))
+    # One that the settings do not name any more is no problem, until it is tried again daily.
+    types = event_types(resources)
+    refused = {type_: at for type_, at in refused.items() if type_ in types}
+    # Before the first drain nothing is decided, and so nothing is missing.
+    uncovered = tuple(n for n in resources if row["is_following"] and n not in covered)
     row["conflicts_by_kind"] = json.loads(row["conflicts_by_kind"] or "{}")
     return {
+        **{name: _part(figures, row) for name, figures in _PARTS.items()},
         "at": row["at"],
         "is_read_only": row["is_read_only"],
-        "cursor": _part(CursorFigures, row),
-        "waiting": _part(WaitingFigures, row),
-        "organizations": _part(OrganizationFigures, row),
-        "requests": _part(RequestFigures, row),
         "coverage": CoverageFigures(
-            # Before the first drain nothing is decided, and so nothing is missing.
-            uncovered=tuple(n for n in resources if row["is_following"] and n not in covered),
-            refused_types=tuple(map(one_line, refused)),
-            refused_since=min(filter(None, map(parse_time, refused.values())), default=None),
+            uncovered=uncovered,
+            uncovered_since=_first(since.get(name) for name in uncovered),
+            refused_types=tuple(refused),
+            refused_since=_first(refused.values()),
         ),
     }
+
+
+def _first(times: Iterable[str | None]) -> datetime | None:
+    return min(filter(None, map(parse_time, times)), default=None)
 
 
 def read_last_day() -> LastDayFigures:
@@ -204,8 +211,10 @@ def read_last_day() -> LastDayFigures:
     p50, p99 = total["latencies"] or (None, None)
     events = (EventCount(row["hour"], row["outcome"], row["events"]) for row in by_outcome)
     latencies = (HourLatency(row["hour"], *row["latencies"]) for row in by_hour)
-    more = {"events": tuple(events), "latencies": tuple(latencies)}
-    return _part(LastDayFigures, {**total, **more, "latency_p50": p50, "latency_p99": p99})
+    parts = {"events": tuple(events), "latencies": tuple(latencies)}
+    percentiles = {"latency_p50": p50, "latency_p99": p99}
+    last_day: LastDayFigures = _part(LastDayFigures, {**total, **parts, **percentiles})
+    return last_day
 
 
 def _rows(statement: str, parameters: Any) -> list[dict[str, Any]]:
@@ -215,11 +224,7 @@ def _rows(statement: str, parameters: Any) -> list[dict[str, Any]]:
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
-def _part(figures: type[T], row: dict[str, Any]) -> T:
-    """Return the figures of the row; what is NULL because there is no row yet is nothing."""
-    nothing: dict[Any, Any] = {int: 0, str: "", bool: False}
-    values: dict[str, Any] = {
-        field.name: nothing.get(field.type) if row[field.name] is None else row[field.name]
-        for field in fields(figures)
-    }
-    return figures(**values)
+def _part(figures: Any, row: dict[str, Any]) -> Any:
+    """Return the figures of the row; what is NULL, because there is no row yet, by its default."""
+    names = (field.name for field in fields(figures))
+    return figures(**{name: row[name] for name in names if row[name] is not None})

@@ -51,10 +51,17 @@ WHERE stream = 'organizations'
 RETURNING last_event_at
 """  # noqa: S608 - same
 
-#: Which types of events are read from now on, which resources are covered, which types are refused.
+#: Which types of events are read from now on, which resources are covered, which types are refused,
+#: and since when those resources are not covered that the fourth parameter names.
 FOLLOW = """
 UPDATE workos_sync_cursor
-SET event_types = %s::jsonb, covered = %s::jsonb, refused_types = %s::jsonb
+SET event_types = %s::jsonb, covered = %s::jsonb, refused_types = %s::jsonb,
+    listed_at = CASE jsonb_typeof(listed_at) WHEN 'object' THEN listed_at ELSE '{}' END
+        || jsonb_build_object('uncovered', (
+            SELECT coalesce(jsonb_object_agg(name, coalesce(
+                listed_at #> ARRAY['uncovered', name], to_jsonb(clock_timestamp()))), '{}')
+            FROM unnest(%s::text[]) AS name
+        ))
 WHERE stream = 'organizations' AND event_types IS NOT DISTINCT FROM %s::jsonb
     AND covered IS NOT DISTINCT FROM %s::jsonb
 RETURNING true

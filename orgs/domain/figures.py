@@ -7,7 +7,7 @@ are for people who are logged in.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
 
@@ -23,63 +23,63 @@ MOST_KEPT = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CursorFigures:
-    """How far the stream is read, and how reads and snapshots go."""
+    """How far the stream is read, and how reads and snapshots go; without a row, its defaults."""
 
-    drained_at: datetime | None  # when a read last reached the end of the stream
-    last_event_at: datetime | None  # when the last event that was applied was created
-    reconciled_at: datetime | None  # when the last complete snapshot began
-    last_drift: int  # organizations that it repaired
-    last_failed: int  # organizations that PostgreSQL refused to write in it
-    snapshot_trouble: str  # why the last snapshot did not complete; empty if it did
-    snapshot_error_kind: str  # the ReadError of that, if it is one
-    failures: int  # failed reads since the last good one
-    failing_since: datetime | None
-    last_trouble: str  # the ReadError of the last failed read; empty if it is not known
-    last_error: str
-    is_draining: bool  # a drain waits for events that are held back
-    is_reconciling: bool
-    worker_started_at: datetime | None  # when manage.py sync_worker last started a cluster
+    drained_at: datetime | None = None  # when a read last reached the end of the stream
+    last_event_at: datetime | None = None  # when the last event that was applied was created
+    reconciled_at: datetime | None = None  # when the last complete snapshot began
+    last_drift: int = 0  # organizations that it repaired
+    last_failed: int = 0  # organizations that PostgreSQL refused to write in it
+    snapshot_trouble: str = ""  # why the last snapshot did not complete; empty if it did
+    snapshot_error_kind: str = ""  # the ReadError of that, if it is one
+    failures: int = 0  # failed reads since the last good one
+    failing_since: datetime | None = None
+    last_trouble: str = ""  # the ReadError of the last failed read; empty if it is not known
+    last_error: str = ""
+    is_draining: bool = False  # a drain waits for events that are held back
+    is_reconciling: bool = False
+    worker_started_at: datetime | None = None  # when manage.py sync_worker last started a cluster
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitingFigures:
     """What is not done yet."""
 
-    announced: int  # by a webhook, and not yet read from the stream
-    announced_since: datetime | None
-    overdue: int  # those of them that are past the hold-back window
-    parked: int
-    parked_since: datetime | None
-    write_backs: int  # ids that WorkOS does not know yet; those in conflict are not among them
-    write_backs_since: datetime | None
-    write_backs_failing: int  # those of them that have waited for longer than LONGEST_WRITE_BACK
-    write_back_error: str  # why the oldest of them failed
-    write_back_conflicts: int  # write-backs that wait for a person's decision
-    write_back_conflicts_since: datetime | None
-    conflicts: int  # other conflicts that wait for a person's decision
-    conflicts_since: datetime | None
-    conflicts_by_kind: Mapping[str, int]  # all undecided ones in workos_conflict
+    announced: int = 0  # by a webhook, and not yet read from the stream
+    announced_since: datetime | None = None
+    overdue: int = 0  # those of them that are past the hold-back window
+    parked: int = 0
+    parked_since: datetime | None = None
+    write_backs: int = 0  # ids that WorkOS does not know yet; those in conflict are not among them
+    write_backs_since: datetime | None = None
+    write_backs_failing: int = 0  # those of them that have waited for LONGEST_WRITE_BACK
+    write_back_error: str = ""  # why the oldest of them failed
+    write_back_conflicts: int = 0  # write-backs that wait for a person's decision
+    write_back_conflicts_since: datetime | None = None
+    conflicts: int = 0  # other conflicts that wait for a person's decision
+    conflicts_since: datetime | None = None
+    #: All undecided ones in workos_conflict.
+    conflicts_by_kind: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrganizationFigures:
     """How many rows there are; each is linked, unlinked or disabled."""
 
-    linked: int
-    unlinked: int
-    disabled: int
-    disabled_here: int  # those of the disabled ones that live in WorkOS
-    disabled_here_since: datetime | None
+    linked: int = 0
+    unlinked: int = 0
+    disabled: int = 0
+    disabled_here: int = 0  # those of the disabled ones that live in WorkOS
+    disabled_here_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestFigures:
     """What the row of the request budget says."""
 
-    paused_until: datetime | None  # WorkOS asked for a pause until then, which may be over
-    refused_webhooks: int  # signed with another secret, since the last good one
-    refused_since: datetime | None
-    last_refused_at: datetime | None
+    refused_webhooks: int = 0  # signed with another secret, since the last good one
+    refused_since: datetime | None = None
+    last_refused_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +87,7 @@ class CoverageFigures:
     """Which of the resources that the settings name are not mirrored as they should be."""
 
     uncovered: tuple[str, ...] = ()  # followed, and not listed in full since
+    uncovered_since: datetime | None = None  # the first of them
     refused_types: tuple[str, ...] = ()  # types of events that WorkOS refuses
     refused_since: datetime | None = None  # the first of them
 
@@ -130,15 +131,16 @@ class HourLatency:
 class LastDayFigures:
     """What became of the events of the last 24 hours, of the latest ``MOST_EVENTS`` at most."""
 
-    events: tuple[EventCount, ...]  # by hour and outcome; only those that occurred
-    latency_p50: timedelta | None  # from the first webhook to the row, of announced events
-    latency_p99: timedelta | None
+    events: tuple[EventCount, ...] = ()  # by hour and outcome; only those that occurred
+    latency_p50: timedelta | None = None  # from the first webhook to the row, of announced events
+    latency_p99: timedelta | None = None
     latencies: tuple[HourLatency, ...] = ()  # only hours in which there was one
-    announced: int  # processed events that a webhook announced, before or after
-    late: int  # those of them whose webhook came after the stream had brought the event
-    lost: int  # events that no webhook announced within five minutes
-    recently_announced: int  # as announced, of events that WorkOS created in the last hour
-    recently_lost: int  # as lost, of events that WorkOS created in the last hour
+    announced: int = 0  # processed events that a webhook announced, before or after
+    late: int = 0  # those of them whose webhook came after the stream had brought the event
+    lost: int = 0  # events that no webhook announced within five minutes
+    recently_announced: int = 0  # as announced, of events that WorkOS created in the last hour
+    recently_lost: int = 0  # as lost, of events that WorkOS created in the last hour
+    unannounced_since: datetime | None = None  # the last webhook; without one, the first lost event
 
     @property
     def outcomes(self) -> dict[str, int]:

@@ -107,6 +107,7 @@ class DatabaseState:
 
     failure: ProblemCode | None = None  # why there are no figures
     error: str = ""  # PostgreSQL's or psycopg's words about that
+    since: datetime | None = None  # when this process first failed to read them
     missing_grants: tuple[str, ...] = ()  # as in "UPDATE ON workos_event"
     unapplied: tuple[str, ...] = ()  # migrations, as in "orgs.0001_organization"
 
@@ -203,8 +204,8 @@ WORDS = "The admin shows the error itself, under Sync status."
 AGAIN = "Reads are tried again every minute."
 
 DATABASE_RULES: Final[tuple[Rule[DatabaseState], ...]] = tuple(
-    Rule(code, E, condition, sentence, remedy, detail=lambda state: state.error,
-        causes={C.GRANTS_MISSING})
+    Rule(code, E, condition, sentence, remedy, lambda state: state.since,
+        lambda state: state.error, {C.GRANTS_MISSING})
     for code, condition, sentence, remedy in (
         (C.DATABASE_UNUSABLE, lambda state: state.failure is C.DATABASE_UNUSABLE,
             "The database can't be reached, or its tables can't be read.",
@@ -229,9 +230,10 @@ UNREAD: Final = STOPPED | REFUSED | {C.SCHEDULES_MISSING, C.KEY_MISSING, C.KEY_R
     C.CLIENT_MISCONFIGURED, C.WRONG_ENVIRONMENT, C.WRITES_REFUSED, C.CURSOR_LOST, C.READS_FAILING,
     C.CURSOR_OLD}
 
-def read_rules(error: ReadError | None, code: ProblemCode, sentence: str, remedy: str,
+def read_rules(error: ReadError | None, sentence: str, remedy: str,
                causes: Collection[ProblemCode] = STOPPED) -> Iterator[Rule[Figures]]:
     """Yield the rules about reads that fail with ``error``; None is one that is not known."""
+    code = next((code for code in ProblemCode if code.value == error), C.READS_FAILING)
     needs_person = error is not None and error.needs_person
     def fails(f: Figures) -> bool:
         known = next((kind for kind in ReadError if kind == f.cursor.last_trouble), None)
@@ -263,11 +265,13 @@ RULES: Final[tuple[Rule[Figures], ...]] = (
     Rule(C.DATABASE_READ_ONLY, E, lambda f: f.is_read_only,
         "The database takes no writes: it is a standby, or default_transaction_read_only is on.",
         "Point DATABASE_URL at the primary, or undo what made it read-only (a failover, ALTER "
-        "SYSTEM, ALTER DATABASE). Then restart web and worker. Nothing is lost."),
-    *read_rules(ReadError.DATABASE_FULL, C.DATABASE_FULL, FULL, MAKE_ROOM),
+        "SYSTEM, ALTER DATABASE). Then restart web and worker. Nothing is lost.",
+        # What a read that is complete writes was the last that the database took.
+        lambda f: f.cursor.drained_at),
+    *read_rules(ReadError.DATABASE_FULL, FULL, MAKE_ROOM),
     # Then nothing reads the stream but for a webhook.
     Rule(C.SCHEDULES_MISSING, E, lambda f: f.schedules.broken and f.schedules.sync_due_at is None
-        and f.since_drain > LONGEST_SINCE_DRAIN, SCHEDULES, MIGRATE),
+        and f.since_drain > LONGEST_SINCE_DRAIN, SCHEDULES, MIGRATE, lambda f: f.cursor.drained_at),
     Rule(C.QUEUE_UNUSABLE, E, lambda f: f.queue_length is None,
         "The queue can't be reached, so no task reaches a worker.",
         f"Check that Redis runs and is where REDIS_URL says. Until then, {READ_NOW}.",
@@ -278,12 +282,12 @@ RULES: Final[tuple[Rule[Figures], ...]] = (
         f"Start it: {RESTART}. Its log says why it ended. If it says *Could not create task from "
         "schedule*, repair the schedule of another app that is due, in the admin, under Scheduled "
         "tasks.", since=lambda f: f.schedules.sync_due_at, causes=STOPPED),
-    *read_rules(ReadError.KEY_MISSING, C.KEY_MISSING, "No API key for WorkOS is set.",
+    *read_rules(ReadError.KEY_MISSING, "No API key for WorkOS is set.",
         "Set WORKOS_API_KEY, and restart web and worker."),
-    *read_rules(ReadError.KEY_REFUSED, C.KEY_REFUSED, "WorkOS refuses the API key.",
+    *read_rules(ReadError.KEY_REFUSED, "WorkOS refuses the API key.",
         "In WorkOS's dashboard, under API Keys, see whether it was revoked or may not read events. "
         "Create one that may, set WORKOS_API_KEY, and restart web and worker."),
-    *read_rules(ReadError.CLIENT_MISCONFIGURED, C.CLIENT_MISCONFIGURED,
+    *read_rules(ReadError.CLIENT_MISCONFIGURED,
         "WorkOS can't be asked: WORKOS_BASE_URL, a proxy setting or a certificate file is wrong.",
         "Correct WORKOS_BASE_URL, HTTPS_PROXY, ALL_PROXY or SSL_CERT_FILE, and restart web and "
         f"worker. {WORDS}"),
@@ -293,29 +297,27 @@ RULES: Final[tuple[Rule[Figures], ...]] = (
         "Set WORKOS_API_KEY and WORKOS_BASE_URL to the environment that this database mirrors, "
         "restart web and worker, and run `manage.py reconcile_workos`.",
         lambda f: f.cursor.failing_since or noted_at(f), lambda f: f.cursor.snapshot_trouble),
-    *read_rules(ReadError.WRITES_REFUSED, C.WRITES_REFUSED,
+    *read_rules(ReadError.WRITES_REFUSED,
         "PostgreSQL refuses every event for the same reason. Nothing more is parked.",
         f"{WORDS} Undo the change of the tables that led to it. {AGAIN}"),
-    *read_rules(ReadError.CURSOR_LOST, C.CURSOR_LOST,
+    *read_rules(ReadError.CURSOR_LOST,
         "WorkOS can't read on from the stored position of the stream.",
         f"The worker takes a snapshot by itself, which repairs that. If it does not: {SNAPSHOT}",
         STOPPED | {C.WRONG_ENVIRONMENT}),
-    *read_rules(ReadError.RATE_LIMITED, C.READS_FAILING,
-        f"{FAILING}WorkOS limits how often it may be asked (429).",
+    *read_rules(ReadError.RATE_LIMITED, f"{FAILING}WorkOS limits how often it may be asked (429).",
         "Reads go on after the pause that WorkOS asked for. If this lasts, find out what else uses "
         "the API key: the limit is for all of its users together."),
-    *read_rules(ReadError.UNAVAILABLE, C.READS_FAILING,
+    *read_rules(ReadError.UNAVAILABLE,
         f"{FAILING}WorkOS does not answer, or answers with an error of its own.",
         "See https://status.workos.com, and whether the worker's machine reaches WorkOS (DNS, "
         f"proxy, firewall, WORKOS_BASE_URL). {AGAIN} {WORDS}"),
-    *read_rules(ReadError.NOT_UNDERSTOOD, C.READS_FAILING,
-        f"{FAILING}the answer is not a page of events.",
+    *read_rules(ReadError.NOT_UNDERSTOOD, f"{FAILING}the answer is not a page of events.",
         f"See whether WORKOS_BASE_URL is right, or a proxy answers instead. {AGAIN} {WORDS}"),
-    *read_rules(ReadError.LOCK_NOT_HAD, C.READS_FAILING,
+    *read_rules(ReadError.LOCK_NOT_HAD,
         f"{FAILING}another program holds a lock on what is to be written.", f"{LOCKS} {AGAIN}"),
-    *read_rules(ReadError.DATABASE, C.READS_FAILING, f"{FAILING}PostgreSQL refuses a statement.",
+    *read_rules(ReadError.DATABASE, f"{FAILING}PostgreSQL refuses a statement.",
         f"{WORDS} {AGAIN}", STOPPED | REFUSED),
-    *read_rules(None, C.READS_FAILING, f"{FAILING}this release does not know why.",
+    *read_rules(None, f"{FAILING}this release does not know why.",
         f"{WORDS} {AGAIN}"),
     Rule(C.CURSOR_OLD, E, lambda f: (f.cursor.drained_at or f.at) > f.at + LONGEST_HICCUP,
         "The time of the last complete read lies {f.since_drain} in the future: a clock was wrong.",
@@ -376,7 +378,8 @@ RULES: Final[tuple[Rule[Figures], ...]] = (
         "No webhook came for {f.last_day.recently_lost:event} of the last hour. The schedule read "
         "them, up to a minute late.",
         "See the deliveries in WorkOS's dashboard, under Webhooks. 401: WORKOS_WEBHOOK_SECRET is "
-        "wrong. None: it is disabled, or its address is wrong.", causes={C.WEBHOOKS_REFUSED}),
+        "wrong. None: it is disabled, or its address is wrong.",
+        lambda f: f.last_day.unannounced_since, causes={C.WEBHOOKS_REFUSED}),
     Rule(C.EVENT_TYPES_REFUSED, W, lambda f: f.coverage.refused_types,
         "WorkOS refuses to list events of these types: {f.coverage.refused_types}. The others go "
         "on, and these are tried again daily.",
@@ -385,7 +388,8 @@ RULES: Final[tuple[Rule[Figures], ...]] = (
     Rule(C.RESOURCES_NOT_COVERED, W, lambda f: f.coverage.uncovered,
         "These resources are followed, and not listed in full yet: {f.coverage.uncovered}.",
         "The worker lists them by itself. If this stays, `manage.py reconcile_workos` lists them "
-        "now, or says what is in the way.", causes=UNREAD | {C.EVENT_TYPES_REFUSED}),
+        "now, or says what is in the way.", lambda f: f.coverage.uncovered_since,
+        causes=UNREAD | {C.EVENT_TYPES_REFUSED}),
     Rule(C.SNAPSHOT_INCOMPLETE, W, lambda f: f.cursor.last_failed,
         "PostgreSQL refused to write {f.cursor.last_failed:row} in the last snapshot.",
         f"{WORDS} Find what refuses it (a column, a constraint, a trigger of another program), "
@@ -402,7 +406,7 @@ RULES: Final[tuple[Rule[Figures], ...]] = (
             and not f.cursor.is_reconciling,
         "No snapshot of all organizations was completed in the last two days.",
         SNAPSHOT, lambda f: f.cursor.reconciled_at, causes=UNREAD | {C.SNAPSHOT_INCOMPLETE}),
-    # At the end: as a warning it is the cause of nothing that is reported.
+    # At the end: a warning is the cause of nothing that is reported. No table says since when.
     Rule(C.SCHEDULES_MISSING, W, lambda f: f.schedules.broken, SCHEDULES, MIGRATE),
 )
 

@@ -7,7 +7,7 @@ from django.db import models
 from django.db.models.functions import Now
 
 from orgs.domain.naming import storable
-from orgs.models.fields import TimeField
+from orgs.models.fields import Table, TimeField, optional_text, optional_time
 
 #: The constraint whose violation made a whole event fail for ever in the system this replaces.
 SLUG_CONSTRAINT = "organization_metadata_slug_key"
@@ -41,7 +41,7 @@ class OrganizationQuerySet(models.QuerySet["Organization"]):
         return self.filter(write_back__isnull=False)
 
 
-class Organization(models.Model):
+class Organization(Table):
     """A Gram organization. WorkOS owns its name and its link; Gram owns the rest."""
 
     id = models.TextField(primary_key=True, help_text="Gram's id; WorkOS's external_id.")
@@ -49,36 +49,19 @@ class Organization(models.Model):
     slug = models.TextField(
         help_text="Chosen once, when the row is created; never written again by the sync."
     )
-    workos_id = models.TextField(
-        "WorkOS id",
-        null=True,
-        blank=True,
-        help_text="The WorkOS organization that this one is linked to.",
-    )
-    workos_updated_at = TimeField(
-        "WorkOS updated at",
-        null=True,
-        blank=True,
-        help_text="WorkOS's updated_at, as last applied.",
-    )
-    workos_last_event_id = models.TextField(
+    workos_id = optional_text("The WorkOS organization that this one is linked to.", "WorkOS id")
+    workos_updated_at = optional_time("WorkOS's updated_at, as last applied.", "WorkOS updated at")
+    workos_last_event_id = optional_text(
+        "The last event applied; empty after a snapshot. Older events are stale.",
         "WorkOS last event id",
-        null=True,
-        blank=True,
-        help_text="The last event applied; empty after a snapshot. Older events are stale.",
     )
     gram_account_type = models.TextField(db_default="free")
     whitelisted = models.BooleanField(db_default=True)
     created_at = TimeField(db_default=Now())
     updated_at = TimeField(db_default=Now())
-    disabled_at = TimeField(
-        null=True, blank=True, help_text="When it was disabled; updates never enable it again."
-    )
-    workos_deleted_at = TimeField(
-        "deleted in WorkOS at",
-        null=True,
-        blank=True,
-        help_text="When its deletion in WorkOS was applied, or confirmed by a 404.",
+    disabled_at = optional_time("When it was disabled; updates never enable it again.")
+    workos_deleted_at = optional_time(
+        "When its deletion in WorkOS was applied, or confirmed by a 404.", "deleted in WorkOS at"
     )
     sso_enabled = models.BooleanField(
         "SSO", null=True, blank=True, help_text="A connection is active; empty: not covered."
@@ -89,9 +72,8 @@ class Organization(models.Model):
 
     objects = OrganizationQuerySet.as_manager()
 
-    class Meta:
+    class Meta(Table.Meta):
         db_table = "organization_metadata"
-        required_db_vendor = "postgresql"
         constraints = [
             models.UniqueConstraint(fields=["slug"], name=SLUG_CONSTRAINT),
             models.UniqueConstraint(

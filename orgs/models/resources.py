@@ -11,74 +11,46 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models.functions import Now
 
-from orgs.domain.naming import storable
-from orgs.models.fields import TimeField
+from orgs.models.fields import Table, TimeField, index, json, optional_text, optional_time
 from orgs.models.organizations import Organization, OrganizationQuerySet
 
 
-class WorkOSResource(models.Model):
+def _related(
+    model: str | type[models.Model], name: str | None = None, **more: Any
+) -> "models.ForeignKey[Any, Any]":
+    unbound: Any = {"on_delete": models.DO_NOTHING, "db_constraint": False, "db_index": False}
+    return models.ForeignKey(model, verbose_name=name, null=True, blank=True, **unbound, **more)
+
+
+class WorkOSResource(Table):
     """What all resources beside organizations have in common."""
 
     workos_id = models.TextField("WorkOS id", primary_key=True, help_text="WorkOS's key of it.")
-    workos_organization = models.ForeignKey(
+    workos_organization = _related(
         Organization,
         to_field="workos_id",
-        null=True,
-        blank=True,
-        on_delete=models.DO_NOTHING,
-        db_constraint=False,
-        db_index=False,
         help_text="The organization it belongs to, by its WorkOS id.",
     )
-    workos_created_at = TimeField("created in WorkOS at", null=True, blank=True)
-    workos_updated_at = TimeField("updated in WorkOS at", null=True, blank=True)
-    workos_last_event_id = models.TextField(
-        "WorkOS last event id",
-        null=True,
-        blank=True,
-        help_text="The last event applied; empty after a list or a fetch.",
+    workos_created_at = optional_time(name="created in WorkOS at")
+    workos_updated_at = optional_time(name="updated in WorkOS at")
+    workos_last_event_id = optional_text(
+        "The last event applied; empty after a list or a fetch.", "WorkOS last event id"
     )
-    deleted_at = TimeField(
-        null=True, blank=True, help_text="When its deletion was applied; the row stays."
-    )
+    deleted_at = optional_time("When its deletion was applied; the row stays.")
     synced_at = TimeField(db_default=Now(), help_text="When it was last written here.")
-    data = models.JSONField(
-        db_default=models.Value({}, models.JSONField()),
-        help_text="The object as WorkOS shows it, without secrets.",
-    )
+    data = json({}, "The object as WorkOS shows it, without secrets.")
 
-    class Meta:
+    class Meta(Table.Meta):
         abstract = True
-
-    def __str__(self) -> str:
-        return storable(str(self.pk))
 
 
 class PersonalResource(WorkOSResource):
     """A resource that holds personal data, which can be erased."""
 
-    erased_at = TimeField(
-        null=True, blank=True, help_text="When its personal data was erased; it never comes back."
-    )
+    erased_at = optional_time("When its personal data was erased; it never comes back.")
 
-    class Meta:
+    class Meta(Table.Meta):
         abstract = True
-
-
-def _text(help_text: str = "") -> "models.TextField[str | None, str | None]":
-    return models.TextField(null=True, blank=True, help_text=help_text)
-
-
-def _related(model: str, name: str) -> "models.ForeignKey[Any, Any]":
-    return models.ForeignKey(
-        model,
-        verbose_name=name,
-        null=True,
-        blank=True,
-        on_delete=models.DO_NOTHING,
-        db_constraint=False,
-        db_index=False,
-    )
 
 
 def _texts(help_text: str) -> "ArrayField[list[str], list[str]]":
@@ -92,59 +64,55 @@ def _texts(help_text: str) -> "ArrayField[list[str], list[str]]":
 class OrganizationDomain(WorkOSResource):
     """A domain of an organization. Two organizations may have the same verified domain."""
 
-    domain = _text()
-    state = _text("As WorkOS says it: pending, verified, failed, …")
+    domain = optional_text()
+    state = optional_text("As WorkOS says it: pending, verified, failed, …")
 
-    class Meta:
+    class Meta(Table.Meta):
         db_table = "workos_organization_domain"
-        required_db_vendor = "postgresql"
         verbose_name = "domain"
-        indexes = [models.Index(fields=["workos_organization"], name="workos_domain_org")]
+        indexes = [index("workos_domain_org", "workos_organization")]
 
 
 class Connection(WorkOSResource):
     """A single sign-on connection."""
 
-    connection_type = _text()
-    name = _text()
-    state = _text("As WorkOS says it: active, inactive, …")
+    connection_type = optional_text()
+    name = optional_text()
+    state = optional_text("As WorkOS says it: active, inactive, …")
 
-    class Meta:
+    class Meta(Table.Meta):
         db_table = "workos_connection"
-        required_db_vendor = "postgresql"
         verbose_name = "connection"
-        indexes = [models.Index(fields=["workos_organization"], name="workos_connection_org")]
+        indexes = [index("workos_connection_org", "workos_organization")]
 
 
 class Directory(WorkOSResource):
     """A directory (SCIM)."""
 
-    directory_type = _text()
-    name = _text()
-    state = _text("As WorkOS says it: active or linked, …")
+    directory_type = optional_text()
+    name = optional_text()
+    state = optional_text("As WorkOS says it: active or linked, …")
 
-    class Meta:
+    class Meta(Table.Meta):
         db_table = "workos_directory"
-        required_db_vendor = "postgresql"
         verbose_name = "directory"
         verbose_name_plural = "directories"
-        indexes = [models.Index(fields=["workos_organization"], name="workos_directory_org")]
+        indexes = [index("workos_directory_org", "workos_organization")]
 
 
 class WorkOSUser(PersonalResource):
     """A user. An address is not unique over time: it may come back with another id."""
 
-    email = _text()
+    email = optional_text()
     email_verified = models.BooleanField(null=True, blank=True)
-    first_name = _text()
-    last_name = _text()
-    external_id = models.TextField("WorkOS external_id", null=True, blank=True)
+    first_name = optional_text()
+    last_name = optional_text()
+    external_id = optional_text(name="WorkOS external_id")
 
-    class Meta:
+    class Meta(Table.Meta):
         db_table = "workos_user"
-        required_db_vendor = "postgresql"
         verbose_name = "user"
-        indexes = [models.Index(fields=["email"], name="workos_user_email")]
+        indexes = [index("workos_user_email", "email")]
 
     def organizations(self) -> "OrganizationQuerySet":
         """Return the organizations that this user has access to."""
@@ -178,34 +146,30 @@ class OrganizationMembership(PersonalResource):
     """A user's membership of an organization."""
 
     workos_user = _related("WorkOSUser", "WorkOS user")
-    status = _text("As WorkOS says it: active, inactive, pending.")
+    status = optional_text("As WorkOS says it: active, inactive, pending.")
     role_slugs = _texts("The slugs of its roles.")
 
     objects = MembershipQuerySet.as_manager()
 
-    class Meta:
+    class Meta(Table.Meta):
         db_table = "workos_organization_membership"
-        required_db_vendor = "postgresql"
         verbose_name = "membership"
         indexes = [
-            models.Index(
-                fields=["workos_user", "workos_organization"], name="workos_membership_user"
-            ),
-            models.Index(fields=["workos_organization"], name="workos_membership_org"),
+            index("workos_membership_user", "workos_user", "workos_organization"),
+            index("workos_membership_org", "workos_organization"),
         ]
 
 
 class Role(WorkOSResource):
     """A role: of an organization, or of the environment if it names none."""
 
-    slug = _text()
-    name = _text()
-    description = _text()
+    slug = optional_text()
+    name = optional_text()
+    description = optional_text()
     permissions = _texts("The slugs of what it permits.")
 
-    class Meta:
+    class Meta(Table.Meta):
         db_table = "workos_role"
-        required_db_vendor = "postgresql"
         verbose_name = "role"
         constraints = [
             models.UniqueConstraint(fields=["workos_organization", "slug"], name="workos_role_key")
@@ -215,70 +179,63 @@ class Role(WorkOSResource):
 class Invitation(PersonalResource):
     """An invitation. Its token is never stored."""
 
-    email = _text()
-    state = _text("As WorkOS says it: pending, accepted, expired, revoked.")
+    email = optional_text()
+    state = optional_text("As WorkOS says it: pending, accepted, expired, revoked.")
     accepted_user = _related("WorkOSUser", "accepted by")
-    role_slug = _text()
-    expires_at = TimeField(null=True, blank=True)
+    role_slug = optional_text()
+    expires_at = optional_time()
 
-    class Meta:
+    class Meta(Table.Meta):
         db_table = "workos_invitation"
-        required_db_vendor = "postgresql"
         verbose_name = "invitation"
-        indexes = [models.Index(fields=["workos_organization"], name="workos_invitation_org")]
+        indexes = [index("workos_invitation_org", "workos_organization")]
 
 
 class DirectoryUser(PersonalResource):
     """A user of a directory."""
 
     workos_directory = _related("Directory", "directory")
-    email = _text()
-    state = _text("As WorkOS says it; only active gives access.")
-    first_name = _text()
-    last_name = _text()
+    email = optional_text()
+    state = optional_text("As WorkOS says it; only active gives access.")
+    first_name = optional_text()
+    last_name = optional_text()
 
-    class Meta:
+    class Meta(Table.Meta):
         db_table = "workos_directory_user"
-        required_db_vendor = "postgresql"
         verbose_name = "directory user"
-        indexes = [models.Index(fields=["workos_directory"], name="workos_directory_user_dir")]
+        indexes = [index("workos_directory_user_dir", "workos_directory")]
 
 
 class DirectoryGroup(WorkOSResource):
     """A group of a directory."""
 
     workos_directory = _related("Directory", "directory")
-    name = _text()
+    name = optional_text()
 
-    class Meta:
+    class Meta(Table.Meta):
         db_table = "workos_directory_group"
-        required_db_vendor = "postgresql"
         verbose_name = "directory group"
-        indexes = [models.Index(fields=["workos_directory"], name="workos_directory_group_dir")]
+        indexes = [index("workos_directory_group_dir", "workos_directory")]
 
 
 class DirectoryGroupMember(WorkOSResource):
     """That a directory user is in a group."""
 
     deleted_at = None
-    removed_at = TimeField(
-        null=True, blank=True, help_text="When the user left the group; the row stays."
-    )
+    removed_at = optional_time("When the user left the group; the row stays.")
     workos_directory = _related("Directory", "directory")
     workos_group = _related("DirectoryGroup", "group")
     workos_directory_user = _related("DirectoryUser", "directory user")
 
-    class Meta:
+    class Meta(Table.Meta):
         db_table = "workos_directory_group_member"
-        required_db_vendor = "postgresql"
         verbose_name = "directory group member"
         constraints = [
             models.UniqueConstraint(
-                fields=["workos_group", "workos_directory_user"],
-                name="workos_group_member_key",
+                fields=["workos_group", "workos_directory_user"], name="workos_group_member_key"
             )
         ]
         indexes = [
-            models.Index(fields=["workos_directory"], name="workos_group_member_dir"),
-            models.Index(fields=["workos_directory_user"], name="workos_group_member_user"),
+            index("workos_group_member_dir", "workos_directory"),
+            index("workos_group_member_user", "workos_directory_user"),
         ]

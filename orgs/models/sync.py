@@ -8,7 +8,16 @@ from django.db.models.functions import Now
 
 from orgs.domain.naming import storable
 from orgs.domain.types import EVENT_OUTCOMES, ORGANIZATION, ConflictKind, EventType, Outcome
-from orgs.models.fields import TimeField
+from orgs.models.fields import (
+    Table,
+    TimeField,
+    count,
+    index,
+    json,
+    optional_text,
+    optional_time,
+    text,
+)
 from orgs.models.organizations import Organization
 
 #: The one stream that is followed today.
@@ -17,75 +26,46 @@ ORGANIZATIONS_STREAM = "organizations"
 _CLOCK_MARGIN = timedelta(minutes=1)
 
 
-class SyncCursor(models.Model):
+def _when(help_text: str) -> TimeField:
+    return TimeField(null=True, help_text=help_text)
+
+
+class SyncCursor(Table):
     """Where the mirror stands in a stream of WorkOS's. The row is made by the first drain."""
 
     stream = models.TextField(primary_key=True, help_text="Which of WorkOS's streams is followed.")
     last_event_id = models.TextField(
         null=True, help_text="The last event applied. Without it, reads start at last_event_at."
     )
-    last_event_at = TimeField(null=True, help_text="When that event was created.")
-    drained_at = TimeField(null=True, help_text="When a read last reached the end of the stream.")
-    draining_until = TimeField(
-        null=True, help_text="The waiting drain's lease; in the past or empty: nobody waits."
-    )
-    rung_until = TimeField(
-        null=True, help_text="A drain was rung for and has not begun; in the past or empty: none."
-    )
-    reconciling_until = TimeField(null=True, help_text="A snapshot's lease.")
-    reconciled_at = TimeField(null=True, help_text="When a snapshot last completed.")
-    last_drift = models.IntegerField(
-        db_default=0, help_text="How many organizations differed, and were repaired by it."
-    )
-    last_changes = models.JSONField(
-        db_default=models.Value([], models.JSONField()),
-        help_text="Which organizations: the first 200.",
-    )
-    snapshot_trouble = models.TextField(
-        db_default="", blank=True, help_text="Why the last snapshot did not complete; or empty."
-    )
-    snapshot_error_kind = models.TextField(
-        db_default="", blank=True, help_text="What kind of error that was, as in last_trouble."
-    )
+    last_event_at = _when("When that event was created.")
+    drained_at = _when("When a read last reached the end of the stream.")
+    draining_until = _when("The waiting drain's lease; in the past or empty: nobody waits.")
+    rung_until = _when("A drain was rung for and has not begun; in the past or empty: none.")
+    reconciling_until = _when("A snapshot's lease.")
+    reconciled_at = _when("When a snapshot last completed.")
+    last_drift = count("How many organizations differed, and were repaired by it.")
+    last_changes = json([], "Which organizations: the first 200.")
+    snapshot_trouble = text("Why the last snapshot did not complete; or empty.")
+    snapshot_error_kind = text("What kind of error that was, as in last_trouble.")
     event_types = models.JSONField(
         null=True, help_text="The types of events that are read with this position."
     )
     covered = models.JSONField(
         null=True, help_text="Resources that were listed in full since they are followed."
     )
-    listed_at = models.JSONField(
-        db_default=models.Value({}, models.JSONField()),
-        help_text="When each resource was last listed in full.",
-    )
-    progress = models.JSONField(
-        db_default=models.Value({}, models.JSONField()),
-        help_text="After which organization or directory the lists of a resource go on.",
-    )
-    refused_types = models.JSONField(
-        db_default=models.Value({}, models.JSONField()),
-        help_text="Types of events that WorkOS refuses, and since when.",
-    )
-    last_failed = models.IntegerField(
-        db_default=0, help_text="How many organizations PostgreSQL refused to write in it."
-    )
-    failures = models.IntegerField(db_default=0, help_text="Failed reads since the last good one.")
-    failing_since = TimeField(
-        null=True, help_text="When the first of these reads failed; empty after a good one."
-    )
-    last_trouble = models.TextField(
-        db_default="", blank=True, help_text="What kind of trouble the last failed read had."
-    )
-    last_error = models.TextField(
-        db_default="", blank=True, help_text="Why the last read failed; empty after a good one."
-    )
+    listed_at = json({}, "When each resource was last listed in full.")
+    progress = json({}, "After which organization or directory the lists of a resource go on.")
+    refused_types = json({}, "Types of events that WorkOS refuses, and since when.")
+    last_failed = count("How many organizations PostgreSQL refused to write in it.")
+    failures = count("Failed reads since the last good one.")
+    failing_since = _when("When the first of these reads failed; empty after a good one.")
+    last_trouble = text("What kind of trouble the last failed read had.")
+    last_error = text("Why the last read failed; empty after a good one.")
 
-    worker_started_at = TimeField(
-        null=True, help_text="When manage.py sync_worker last started a cluster."
-    )
+    worker_started_at = _when("When manage.py sync_worker last started a cluster.")
 
-    class Meta:
+    class Meta(Table.Meta):
         db_table = "workos_sync_cursor"
-        required_db_vendor = "postgresql"
         verbose_name = "sync cursor"
         # In the admin, its list is the page of the status.
         verbose_name_plural = "sync status"
@@ -93,9 +73,6 @@ class SyncCursor(models.Model):
             ("drain_synccursor", "Can have the stream read now"),
             ("snapshot_synccursor", "Can have a snapshot taken now"),
         ]
-
-    def __str__(self) -> str:
-        return storable(self.stream)
 
 
 class EventQuerySet(models.QuerySet["WorkOSEvent"]):
@@ -155,78 +132,52 @@ class EventQuerySet(models.QuerySet["WorkOSEvent"]):
         )
 
 
-class WorkOSEvent(models.Model):
+class WorkOSEvent(Table):
     """The ledger: what was announced, what was read, and what became of it."""
 
     id = models.TextField(primary_key=True, help_text="WorkOS's id of the event.")
     type = models.TextField(help_text="WorkOS's type of the event.")
-    workos_organization_id = models.TextField(
-        "WorkOS organization id", null=True, blank=True, help_text="The organization it is about."
+    workos_organization_id = optional_text(
+        "The organization it is about.", "WorkOS organization id"
     )
-    organization_id = models.TextField(
-        null=True, blank=True, help_text="The Gram organization it was applied to."
-    )
-    occurred_at = TimeField(
-        null=True, blank=True, help_text="When WorkOS created it; known once it is read."
-    )
-    announced_at = TimeField(
-        null=True, blank=True, help_text="When the first webhook for it came, if one did."
-    )
-    processed_at = TimeField(
-        null=True, blank=True, help_text="When it was applied, parked, dismissed or given up."
-    )
+    organization_id = optional_text("The Gram organization it was applied to.")
+    occurred_at = optional_time("When WorkOS created it; known once it is read.")
+    announced_at = optional_time("When the first webhook for it came, if one did.")
+    processed_at = optional_time("When it was applied, parked, dismissed or given up.")
     outcome = models.TextField(
         null=True,
         blank=True,
         choices=[(outcome.value, outcome.value) for outcome in EVENT_OUTCOMES],
         help_text="What became of it. The first outcome stays; only a parked one may change.",
     )
-    error = models.TextField(db_default="", blank=True, help_text="Why it was parked.")
+    error = text("Why it was parked.")
     resource = models.TextField(
         db_default=ORGANIZATION, help_text="What kind of object it is about."
     )
-    object_key = models.TextField(
-        null=True, blank=True, help_text="WorkOS's id of the object it is about."
-    )
-    payload = models.TextField(
-        null=True,
-        blank=True,
-        help_text="What WorkOS sent, of a parked event; a hash of it, of a dismissed one.",
+    object_key = optional_text("WorkOS's id of the object it is about.")
+    payload = optional_text(
+        "What WorkOS sent, of a parked event; a hash of it, of a dismissed one."
     )
 
     objects = EventQuerySet.as_manager()
 
-    class Meta:
+    class Meta(Table.Meta):
         db_table = "workos_event"
-        required_db_vendor = "postgresql"
         verbose_name = "WorkOS event"
         ordering = ["-occurred_at", "-id"]
         indexes = [
-            models.Index(
-                fields=["announced_at"],
-                condition=models.Q(announced_at__isnull=False, processed_at__isnull=True),
-                name="workos_event_unseen",
+            index(
+                "workos_event_unseen",
+                "announced_at",
+                announced_at__isnull=False,
+                processed_at__isnull=True,
             ),
             # For people, who look for one organization's events.
-            models.Index(fields=["workos_organization_id"], name="workos_event_organization"),
-            models.Index(
-                fields=["workos_organization_id"],
-                condition=models.Q(type=EventType.DELETED.value),
-                name="workos_event_deletion",
-            ),
-            models.Index(
-                fields=["organization_id"],
-                condition=models.Q(organization_id__isnull=False),
-                name="workos_event_row",
-            ),
-            models.Index(
-                fields=["processed_at"],
-                condition=models.Q(processed_at__isnull=False),
-                name="workos_event_processed",
-            ),
-            models.Index(
-                fields=["id"], condition=models.Q(outcome="parked"), name="workos_event_parked"
-            ),
+            index("workos_event_organization", "workos_organization_id"),
+            index("workos_event_deletion", "workos_organization_id", type=EventType.DELETED.value),
+            index("workos_event_row", "organization_id", organization_id__isnull=False),
+            index("workos_event_processed", "processed_at", processed_at__isnull=False),
+            index("workos_event_parked", "id", outcome="parked"),
         ]
         constraints = [
             models.CheckConstraint(
@@ -238,15 +189,12 @@ class WorkOSEvent(models.Model):
                     processed_at__isnull=False,
                 ),
                 name="workos_event_outcome",
-            ),
+            )
         ]
         permissions = [
             ("replay_workosevent", "Can apply what WorkOS says now"),
             ("dismiss_workosevent", "Can dismiss parked events"),
         ]
-
-    def __str__(self) -> str:
-        return storable(self.id)
 
     @property
     def is_parked(self) -> bool:
@@ -266,7 +214,7 @@ class WriteBackQuerySet(models.QuerySet["ExternalIdWriteBack"]):
         return self.filter(next_attempt_at__isnull=True)
 
 
-class ExternalIdWriteBack(models.Model):
+class ExternalIdWriteBack(Table):
     """The outbox: one row for each organization whose id WorkOS does not know yet."""
 
     organization = models.OneToOneField(
@@ -287,25 +235,22 @@ class ExternalIdWriteBack(models.Model):
         db_default=1,
         help_text="Grows when it is requested again: an answer to an earlier request is outdated.",
     )
-    attempts = models.IntegerField(db_default=0, help_text="Attempts since then.")
+    attempts = count("Attempts since then.")
     next_attempt_at = TimeField(
         null=True,
         blank=True,
         db_default=Now(),
         help_text="Empty: a conflict, which waits for a person.",
     )
-    last_error = models.TextField(
-        db_default="", blank=True, help_text="Why the last attempt failed."
-    )
+    last_error = text("Why the last attempt failed.")
 
     objects = WriteBackQuerySet.as_manager()
 
-    class Meta:
+    class Meta(Table.Meta):
         db_table = "workos_external_id_write_back"
-        required_db_vendor = "postgresql"
         verbose_name = "write-back of external_id"
         verbose_name_plural = "write-backs of external_id"
-        indexes = [models.Index(fields=["next_attempt_at"], name="workos_write_back_due")]
+        indexes = [index("workos_write_back_due", "next_attempt_at")]
         permissions = [("retry_externalidwriteback", "Can try write-backs again now")]
 
     def __str__(self) -> str:
@@ -320,32 +265,27 @@ class ConflictQuerySet(models.QuerySet["WorkOSConflict"]):
         return self.filter(acknowledged_at__isnull=True)
 
 
-class WorkOSConflict(models.Model):
+class WorkOSConflict(Table):
     """What a person has to decide: one row a WorkOS organization, removed when it is solved."""
 
     workos_organization_id = models.TextField(
         "WorkOS organization id", primary_key=True, help_text="The organization it is about."
     )
-    organization_id = models.TextField(
-        null=True, blank=True, help_text="The Gram organization that it is about."
-    )
+    organization_id = optional_text("The Gram organization that it is about.")
     kind = models.TextField(
         choices=[(kind.value, kind.value) for kind in ConflictKind], help_text="What is claimed."
     )
     reason = models.TextField(help_text="What WorkOS says, and what is here.")
     found_at = TimeField(db_default=Now(), help_text="When it was first found.")
     last_seen_at = TimeField(db_default=Now(), help_text="When it was last found.")
-    acknowledged_at = TimeField(
-        null=True,
-        blank=True,
-        help_text="When a person chose to keep it as it is; empty again when it changes.",
+    acknowledged_at = optional_time(
+        "When a person chose to keep it as it is; empty again when it changes."
     )
 
     objects = ConflictQuerySet.as_manager()
 
-    class Meta:
+    class Meta(Table.Meta):
         db_table = "workos_conflict"
-        required_db_vendor = "postgresql"
         verbose_name = "conflict"
         ordering = ["-found_at", "workos_organization_id"]
         permissions = [
@@ -355,27 +295,21 @@ class WorkOSConflict(models.Model):
             ("acknowledge_workosconflict", "Can keep conflicts as they are"),
         ]
 
-    def __str__(self) -> str:
-        return storable(self.workos_organization_id)
 
-
-class RequestBudget(models.Model):
+class RequestBudget(Table):
     """How many requests may be made to WorkOS now. One row, shared by all processes."""
 
     id = models.SmallIntegerField(primary_key=True, db_default=1)
     stream_tokens = models.FloatField(db_default=0, help_text="For reads of the stream alone.")
     bulk_tokens = models.FloatField(db_default=0, help_text="For everything else.")
     refilled_at = TimeField(db_default=Now())
-    paused_until = TimeField(null=True, help_text="WorkOS asked for a pause until then (429).")
-    refused_webhooks = models.IntegerField(
-        db_default=0, help_text="Webhooks with a well-formed signature that did not fit."
-    )
-    refused_since = TimeField(null=True, help_text="When the first of these came.")
-    last_refused_at = TimeField(null=True, help_text="When the last of these came.")
+    paused_until = _when("WorkOS asked for a pause until then (429).")
+    refused_webhooks = count("Webhooks with a well-formed signature that did not fit.")
+    refused_since = _when("When the first of these came.")
+    last_refused_at = _when("When the last of these came.")
 
-    class Meta:
+    class Meta(Table.Meta):
         db_table = "workos_request_budget"
-        required_db_vendor = "postgresql"
 
     def __str__(self) -> str:
         return self._meta.db_table

@@ -5,7 +5,7 @@ It is right whatever number of processes runs, as none keeps counts of its own.
 
 import logging
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import Error, ProgrammingError, connection
@@ -31,8 +31,9 @@ STATEMENT_SECONDS = 3.0
 #: psycopg raises the second if the DateStyle of the database's user is not ISO.
 _ERRORS = (Error, NotImplementedError)
 
-#: Kinds of errors that are logged already: a probe comes every few seconds.
-_logged: set[str] = set()
+#: Kinds of errors since a status could last be read, and when this process met each first: a probe
+#: comes every few seconds, and an error of one kind is logged once.
+_failing: dict[str, datetime] = {}
 
 logger = logging.getLogger(__name__)
 
@@ -54,17 +55,20 @@ def current_status() -> Status:
             state.unapplied or state.missing_grants
         )
         failure = None if is_explained else _code(error)
-        _log_once(error)
-        return status_of(None, replace(state, failure=failure, error=one_line(error)))
-    _logged.clear()
+        failed = replace(state, failure=failure, error=one_line(error), since=_failing_since(error))
+        return status_of(None, failed)
+    _failing.clear()
     return status
 
 
-def _log_once(error: Any) -> None:
-    """Log an error unless one of its kind is logged since a status could last be read."""
-    if (kind := origin(error)) not in _logged:
-        _logged.add(kind)
+def _failing_since(error: Any) -> datetime:
+    """Return since when this process can't read a status: no table could be asked, or told."""
+    now = datetime.now(UTC)
+    if (kind := origin(error)) not in _failing:
+        _failing[kind] = now
         logger.error("the status can't be read: %s", describe(error))
+    # Another thread may have cleared it.
+    return min([now, *_failing.values()])
 
 
 def _code(error: Any) -> ProblemCode:

@@ -7,14 +7,19 @@ import pty
 import subprocess
 import sys
 from pathlib import Path
+from traceback import format_exc
 from typing import Any
 
 import pytest
+from django.db import DataError, OperationalError
 from pytest_django import Settings
+from redis.exceptions import ConnectionError  # noqa: A004 - Redis's
 
 import orgs
 from gram_sync.logs import JsonFormatter
+from orgs import tasks
 from orgs.conf import described
+from orgs.db.errors import DescribedError
 from orgs.management.commands import sync_worker
 from orgs.models import WorkOSEvent
 from orgs.services.stream import drain_and_wait
@@ -128,6 +133,46 @@ def test_all_is_quiet_when_all_is_well_and_logged_at_debug(
 
     debug = [record for record in caplog.records if record.levelno == logging.DEBUG]
     assert [getattr(record, "outcome", None) for record in debug] == ["updated"]
+
+
+@pytest.mark.parametrize(
+    ("error", "is_short"),
+    [
+        (OperationalError("connection failed: refused\nIs it running?"), True),
+        (ConnectionError("Error 111 connecting to localhost"), True),
+        (DataError("a value of a schedule of another app"), False),
+        (NameError("a task that is not there"), False),
+    ],
+)
+def test_django_q2_says_in_a_line_that_its_queue_does_not_answer(
+    caplog: pytest.LogCaptureFixture, error: Exception, *, is_short: bool
+) -> None:
+    try:
+        raise error
+    except Exception:
+        logging.getLogger("django-q").exception("Failed to pull task from broker")
+
+    (record,) = caplog.records
+    assert (record.exc_info is None) == is_short
+    text = str(error).partition("\n")[0]
+    assert record.getMessage().startswith("Failed to pull task from broker")
+    assert (text in record.getMessage()) == is_short
+
+
+@pytest.mark.usefixtures("no_database")
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_a_task_that_fails_because_the_database_does_is_one_line(
+    caplog: pytest.LogCaptureFixture, *, is_ours: bool
+) -> None:
+    try:
+        tasks.sync_events() if is_ours else json.loads("")
+    except (DescribedError, ValueError) as error:
+        result = f"{error} : {format_exc()}"
+        logging.getLogger("django-q").error("Failed %s - %s", "a task", result)  # noqa: TRY400
+
+    (record,) = caplog.records
+    assert record.getMessage().startswith("Failed a task - ")
+    assert ("Traceback" in record.getMessage()) != is_ours
 
 
 def test_json_is_for_pipes_and_lines_are_for_terminals(workos: FakeWorkOS) -> None:

@@ -9,11 +9,7 @@ from django.db import IntegrityError, connection
 from django.db.models import QuerySet
 
 from orgs.db import sql, sql_outbox
-from orgs.domain.types import (
-    EVENT_OUTCOMES,
-    EventType,
-    Outcome,
-)
+from orgs.domain.types import EVENT_OUTCOMES, EventType, Outcome
 from orgs.models import (
     ExternalIdWriteBack,
     Organization,

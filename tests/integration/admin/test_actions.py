@@ -11,13 +11,7 @@ from django.test import Client
 from django_q.models import OrmQ
 
 from orgs.domain.types import ConflictKind, Outcome
-from orgs.models import (
-    ExternalIdWriteBack,
-    Organization,
-    SyncCursor,
-    WorkOSConflict,
-    WorkOSEvent,
-)
+from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSConflict, WorkOSEvent
 from orgs.services.queue import DRY_RUN, RECONCILE, SYNC_EVENTS
 from orgs.testing import FakeWorkOS
 from tests.admin_pages import (

@@ -1,21 +1,26 @@
 """An organization's page: what can be edited, its state, and its history."""
 
+import re
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any, LiteralString
 
 import pytest
+from django.db.models.functions import Now
 
 from orgs.admin import OrganizationAdmin
 from orgs.models import Organization
 from tests.admin_pages import (
     CONFLICTS,
     EVENTS,
+    ORGANIZATIONS,
     Response,
     a_client,
     a_conflict,
     a_ledger_row,
     a_parked_event,
     a_write_back,
+    carry_out,
     durable,
     form_of,
     page_of,
@@ -163,6 +168,27 @@ def test_a_page_begins_with_the_state(
     page = text_of(read(a_client(), page_of(row)))
 
     assert page.index(state) < page.index("Owned by Gram")
+
+
+@durable
+def test_a_page_says_who_disabled_the_row_here() -> None:
+    row = an_organization_row("gram-1", workos_id="org_1")
+    client = a_client("disable_organization", "enable_organization")
+
+    def state() -> str:
+        return text_of(read(client, page_of(row)))
+
+    carry_out(client, ORGANIZATIONS, "disable", "gram-1")
+    assert re.search(r"Disabled here at [-0-9]+ [:0-9]+ UTC by staff; it lives in", state())
+
+    carry_out(client, ORGANIZATIONS, "enable", "gram-1")
+    Organization.objects.update(disabled_at=Now())
+    assert " by staff" not in state()
+
+    carry_out(client, ORGANIZATIONS, "enable", "gram-1")
+    carry_out(client, ORGANIZATIONS, "disable", "gram-1")
+    Organization.objects.update(disabled_at=Now() + timedelta(hours=1))
+    assert " by staff" not in state()
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,7 @@ from orgs.services.compare import Run
 from orgs.services.reconcile import reconcile as reconcile_everything
 from orgs.testing import FakeWorkOS
 from tests.admin_pages import CONFLICTS, ORGANIZATIONS, a_client, choose, confirm, said, text_of
-from tests.builders import (
-    a_mirrored_organization,
-    an_old_organization,
-    an_organization_row,
-)
+from tests.builders import a_mirrored_organization, an_old_organization, an_organization_row
 from tests.triggers import a_constraint, locked
 
 pytestmark = pytest.mark.usefixtures("database")

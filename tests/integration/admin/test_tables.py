@@ -17,13 +17,7 @@ from django_q.models import OrmQ
 from pytest_django import DjangoAssertNumQueries
 
 from orgs.domain.types import ConflictKind, Outcome
-from orgs.models import (
-    ExternalIdWriteBack,
-    Organization,
-    SyncCursor,
-    WorkOSConflict,
-    WorkOSEvent,
-)
+from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSConflict, WorkOSEvent
 from orgs.testing import FakeWorkOS
 from tests.admin_pages import (
     CONFLICTS,

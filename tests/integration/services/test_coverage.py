@@ -1,5 +1,6 @@
 """Which resources are followed, listed and covered, when settings change and types are refused."""
 
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from orgs.db.errors import CursorSkipped
 from orgs.db.leases import Lease, is_drain_expected
 from orgs.domain.report import Report
 from orgs.domain.resources import NAMES, event_types
+from orgs.domain.status import status_of
 from orgs.domain.types import Outcome
 from orgs.models import Organization, SyncCursor, WorkOSEvent
 from orgs.services import compare
@@ -20,6 +22,7 @@ from orgs.services.coverage import SettingsDiffer, adopt_settings, retry_refused
 from orgs.services.decide import Batch
 from orgs.services.reconcile import reconcile
 from orgs.services.reconcile_one import reconcile_organizations
+from orgs.services.status import current_status
 from orgs.services.stream import drain_and_wait, drain_to_end
 from orgs.services.worker import Watch
 from orgs.testing import FakeWorkOS
@@ -93,6 +96,33 @@ def test_people_are_switched_on_off_and_on_again(
 
     assert read_cursor().covered == {*PEOPLE}
     assert people(mirrored()) == people(held(workos))
+
+
+def test_since_when_a_resource_is_not_covered_is_kept_until_it_is(
+    workos: FakeWorkOS, acme: str, sync_setting: Any
+) -> None:
+    def since(*resources: str) -> list[datetime | None]:
+        sync_setting(RESOURCES=resources)
+        adopt_settings()
+        figures = current_status().figures
+        assert figures is not None
+        return [p.since for p in status_of(figures).problems if p.code == "resources_not_covered"]
+
+    assert since("organization") == []
+    began = read_cursor().now
+    (first,) = since(*PEOPLE)
+    ended = read_cursor().now
+
+    assert began <= (first or began) <= ended
+    # Another restart of the worker, and another resource beside them.
+    assert since(*PEOPLE) == since(*PEOPLE, "role") == [first]
+    tasks.cover()
+    assert since(*PEOPLE, "role") == []
+    (later,) = since(*PEOPLE, "role", "invitation")
+    assert (later or began) > ended
+    # Listed otherwise before, as by an older release.
+    SyncCursor.objects.update(listed_at=[])
+    assert since(*PEOPLE, "role", "invitation") == [None]
 
 
 def test_no_limit_keeps_a_resource_from_being_covered(

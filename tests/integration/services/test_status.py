@@ -25,13 +25,7 @@ from orgs.domain.figures import (
 )
 from orgs.domain.status import ProblemCode, Status
 from orgs.domain.types import ConflictKind, Outcome
-from orgs.models import (
-    ExternalIdWriteBack,
-    RequestBudget,
-    SyncCursor,
-    WorkOSConflict,
-    WorkOSEvent,
-)
+from orgs.models import ExternalIdWriteBack, RequestBudget, SyncCursor, WorkOSConflict, WorkOSEvent
 from orgs.services import queue
 from orgs.services import status as status_module
 from orgs.services.maintenance import ensure_schedules
@@ -56,7 +50,7 @@ def ago(span: timedelta) -> datetime:
 
 @pytest.fixture(autouse=True)
 def nothing_is_logged_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status_module, "_logged", set())
+    monkeypatch.setattr(status_module, "_failing", {})
 
 
 @pytest.fixture
@@ -140,9 +134,7 @@ def test_the_cursor_and_the_budget_are_read_as_they_are() -> None:
         draining_until=ago(-HOUR),
         reconciling_until=at,
     )
-    RequestBudget.objects.create(
-        id=1, paused_until=at, refused_webhooks=3, refused_since=at, last_refused_at=at
-    )
+    RequestBudget.objects.create(id=1, refused_webhooks=3, refused_since=at, last_refused_at=at)
 
     found = figures()
 
@@ -158,7 +150,7 @@ def test_the_cursor_and_the_budget_are_read_as_they_are() -> None:
     assert cursor.snapshot_error_kind == "wrong_environment"
     assert (cursor.is_draining, cursor.is_reconciling) == (True, False)
     assert requests.refused_webhooks == 3
-    assert {requests.paused_until, requests.refused_since, requests.last_refused_at} == {at}
+    assert {requests.refused_since, requests.last_refused_at} == {at}
 
 
 @pytest.mark.usefixtures("a_cursor")
@@ -187,6 +179,11 @@ def test_a_resource_is_missing_once_it_is_followed_and_until_it_is_covered(
     assert figures().coverage.refused_types == ("dsync.activated",)
     assert figures().coverage.refused_since == datetime(2026, 1, 1, tzinfo=UTC)
     assert codes(current_status()) == [ProblemCode.EVENT_TYPES_REFUSED]
+
+    # Taken out of the settings; the type is tried again daily all the same.
+    sync_setting(RESOURCES=("organization",))
+    SyncCursor.objects.update(covered=["organization"])
+    assert codes(current_status()) == []
 
 
 @pytest.mark.usefixtures("a_cursor")
@@ -344,6 +341,17 @@ def test_lost_and_late_webhooks_are_told_apart() -> None:
     assert (last_day.recently_announced, last_day.recently_lost) == (2, 1)
 
 
+def test_webhooks_are_absent_since_the_last_one_or_else_the_first_event_without_one() -> None:
+    a_processed_event("lost hours ago", occurred=3 * HOUR, processed=3 * HOUR)
+    a_processed_event("lost")
+    first = WorkOSEvent.objects.get(id="lost hours ago")
+    assert figures().last_day.unannounced_since == first.occurred_at
+
+    a_processed_event("announced", occurred=2 * HOUR, announced=2 * HOUR)
+    (problem,) = [p for p in current_status().problems if p.code is ProblemCode.WEBHOOKS_ABSENT]
+    assert problem.since == WorkOSEvent.objects.get(id="announced").announced_at
+
+
 def test_tasks_that_wait_are_counted() -> None:
     queue.enqueue(queue.SYNC_EVENTS)
 
@@ -461,9 +469,32 @@ def test_without_a_table_there_are_no_figures(request: pytest.FixtureRequest) ->
     assert status.figures is None
 
 
-@pytest.mark.usefixtures("no_database")
-def test_a_database_that_is_gone_is_the_only_problem() -> None:
-    assert codes(current_status()) == [ProblemCode.DATABASE_UNUSABLE]
+@pytest.mark.usefixtures("a_cursor")
+def test_a_database_that_is_gone_is_the_only_problem_and_since_when_this_process_saw_it(
+    request: pytest.FixtureRequest,
+) -> None:
+    before = datetime.now(UTC)
+    request.getfixturevalue("no_database")
+
+    (first,), (again,) = current_status().problems, current_status().problems
+
+    assert first.code is ProblemCode.DATABASE_UNUSABLE
+    assert again == first
+    assert before <= (first.since or before) <= datetime.now(UTC)
+
+
+@pytest.mark.usefixtures("a_cursor")
+def test_a_database_that_could_be_read_in_between_fails_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(status_module._failing, "PostgreSQL 57014", ago(HOUR))
+    assert codes(current_status()) == []
+
+    monkeypatch.setattr(statements, "STATUS", "SELECT nothing -- %(stream)s")
+    (problem,) = current_status().problems
+
+    assert problem.since is not None
+    assert problem.since > ago(minutes(1))
 
 
 def test_a_database_that_does_not_answer_in_time_is_a_problem(

@@ -17,13 +17,11 @@ def hours_before(count: int) -> datetime:
 
 
 def a_day(events: Any = (), latencies: tuple[HourLatency, ...] = ()) -> LastDayFigures:
-    counts = dict.fromkeys(("announced", "late", "lost", "recently_announced", "recently_lost"), 0)
     return LastDayFigures(
         events=events,
         latency_p50=latencies[0].p50 if latencies else None,
         latency_p99=latencies[0].p99 if latencies else None,
         latencies=latencies,
-        **counts,
     )
 
 

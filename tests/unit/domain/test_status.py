@@ -43,40 +43,16 @@ HEALTHY = Figures(
         drained_at=NOON - minutes(1),
         last_event_at=NOON - minutes(90),
         reconciled_at=NOON - 20 * HOUR,
-        last_drift=0,
-        last_failed=0,
-        snapshot_trouble="",
-        snapshot_error_kind="",
-        failures=0,
-        failing_since=None,
-        last_trouble="",
-        last_error="",
-        is_draining=False,
-        is_reconciling=False,
         worker_started_at=NOON - DAY,
     ),
     waiting=WaitingFigures(
         announced=1,
         announced_since=NOON - minutes(0.5),
-        overdue=0,
-        parked=0,
-        parked_since=None,
         write_backs=1,
         write_backs_since=NOON - minutes(10),
-        write_backs_failing=0,
-        write_back_error="",
-        write_back_conflicts=0,
-        write_back_conflicts_since=None,
-        conflicts=0,
-        conflicts_since=None,
-        conflicts_by_kind={},
     ),
-    organizations=OrganizationFigures(
-        linked=3, unlinked=1, disabled=2, disabled_here=0, disabled_here_since=None
-    ),
-    requests=RequestFigures(
-        paused_until=None, refused_webhooks=2, refused_since=None, last_refused_at=NOON
-    ),
+    organizations=OrganizationFigures(linked=3, unlinked=1, disabled=2),
+    requests=RequestFigures(refused_webhooks=2, last_refused_at=NOON),
     last_day=LastDayFigures(
         events=(
             EventCount(NOON - minutes(60), "created", 2),
@@ -86,10 +62,7 @@ HEALTHY = Figures(
         latency_p50=timedelta(seconds=1),
         latency_p99=timedelta(seconds=3),
         announced=4,
-        late=0,
-        lost=0,
         recently_announced=2,
-        recently_lost=0,
     ),
     schedules=ScheduleFigures(broken=(), sync_due_at=NOON + minutes(1)),
     queue_length=0,
@@ -425,9 +398,10 @@ def test_while_the_database_takes_no_writes_nothing_else_is_reported() -> None:
 def test_what_can_be_wrong_with_the_database(
     state: DatabaseState, code: ProblemCode, words: str
 ) -> None:
-    (problem,) = status_of(None, replace(state, error="the words")).problems
+    (problem,) = status_of(None, replace(state, error="the words", since=NOON)).problems
 
     assert (problem.code, problem.severity, problem.detail) == (code, E, "the words")
+    assert problem.since == NOON
     assert words in f"{problem.sentence} {problem.remedy}"
 
 
@@ -469,6 +443,28 @@ def test_a_client_that_is_misconfigured_names_each_setting_that_may_be_wrong() -
         (
             C.EVENT_TYPES_REFUSED,
             {"coverage": CoverageFigures(refused_types=("a",), refused_since=NOON - HOUR)},
+        ),
+        (
+            C.RESOURCES_NOT_COVERED,
+            {"coverage": CoverageFigures(uncovered=("a",), uncovered_since=NOON - HOUR)},
+        ),
+        (
+            C.WEBHOOKS_ABSENT,
+            {
+                "last_day": {
+                    "recently_announced": 0,
+                    "recently_lost": 2,
+                    "unannounced_since": NOON - HOUR,
+                }
+            },
+        ),
+        (C.DATABASE_READ_ONLY, {"is_read_only": True, "cursor": {"drained_at": NOON - HOUR}}),
+        (
+            C.SCHEDULES_MISSING,
+            {
+                "cursor": {"drained_at": NOON - HOUR},
+                "schedules": {"broken": ("workos: sync events",), "sync_due_at": None},
+            },
         ),
     ],
 )
