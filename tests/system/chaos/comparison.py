@@ -4,12 +4,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tests.system.chaos.model import JsonObject, Linked, Local, Model
+from tests.system.chaos.model import JsonObject, Linked, Local, Model, organization_events
 from tests.system.chaos.names import may_be_slug_of
+from tests.system.chaos.resource_audit import Objects, SeenResources, resource_differences
 
 #: What may have become of an event that WorkOS lists; not ``parked``, and not nothing.
 _OUTCOMES: Final = frozenset(
-    ("created", "linked", "relinked", "updated", "disabled", "stale", "unknown", "missing")
+    (
+        *("created", "linked", "relinked", "updated", "disabled", "deleted"),
+        *("stale", "unknown", "missing"),
+    )
 )
 
 
@@ -45,6 +49,7 @@ class Mirror:
     """Gram id to the last error."""
     created_slugs: Mapping[str, str]
     """Gram id to the slug with which the sync inserted the row, if it did."""
+    resources: SeenResources
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,10 @@ class WorkOS:
     """Events that were announced and are not listed, or only once nobody reads there any more."""
     acknowledged: frozenset[str]
     """Events of which some webhook was answered with success."""
+    held: Mapping[str, Objects]
+    """What there is of each resource beside organizations."""
+    followed_from: int
+    """How many events there were when those resources were followed: no event was lost since."""
 
 
 def differences(model: Model, mirror: Mirror, workos: WorkOS, *, reconciled: bool) -> list[str]:
@@ -71,6 +80,7 @@ def differences(model: Model, mirror: Mirror, workos: WorkOS, *, reconciled: boo
         *_ledger(mirror, workos),
         *(f"outbox: {id_} is still to be told: {error}" for id_, error in mirror.outbox.items()),
         *_told(mirror, workos),
+        *resource_differences(mirror.resources, workos.held, workos.events, reconciled=reconciled),
     ]
 
 
@@ -151,7 +161,10 @@ class _Expectation:
 def _ledger(mirror: Mirror, workos: WorkOS) -> Iterator[str]:
     listed = {event["id"] for event in workos.events}
     excused = workos.announced_only - workos.acknowledged
-    for id_ in sorted(listed - excused | workos.announced_only & workos.acknowledged):
+    excused |= {event["id"] for event in workos.events[: workos.followed_from]} - {
+        event["id"] for event in organization_events(workos.events)
+    }
+    for id_ in sorted((listed | workos.announced_only & workos.acknowledged) - excused):
         seen = mirror.ledger.get(id_)
         if seen is None:
             yield f"ledger: {id_} is unknown"

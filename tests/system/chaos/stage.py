@@ -21,6 +21,7 @@ from tests.system.chaos import postgres, warden
 from tests.system.chaos.chronicle import Chronicle
 from tests.system.chaos.database import Database
 from tests.system.chaos.fleet import Fleet
+from tests.system.chaos.kinds import ORGANIZATION
 from tests.system.chaos.plan import CLUSTERS, WEBS
 
 #: How long the mirror waits for an event that was announced. The fake's hold-back is far below.
@@ -150,6 +151,8 @@ def _environment(folder: Path, webhook_secret: str) -> dict[str, str]:
         "DEBUG": "false",
         "ALLOWED_HOSTS": "127.0.0.1",
         "WORKERS": "2",
+        # The others are switched on while all goes on.
+        "WORKOS_RESOURCES": ORGANIZATION,
         # Small numbers, so that every limit is met, and often.
         "HOLD_BACK_SECONDS": str(WINDOW_SECONDS),
         "POLL_PAUSE_SECONDS": "0.2",

@@ -1,0 +1,134 @@
+"""Says how the tables of the resources beside organizations differ from what WorkOS holds. Pure."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, TypeAlias
+
+from tests.system.chaos.kinds import (
+    HOLDERS,
+    KINDS,
+    RESOURCES,
+    Kind,
+    is_deletion,
+    shown_by,
+    subject_of,
+)
+
+Objects: TypeAlias = Mapping[str, Mapping[str, Any]]
+"""Rows, or what WorkOS shows, by key."""
+
+_SPELLINGS: Final = {"linked": "active", "unlinked": "inactive"}
+
+
+@dataclass(frozen=True, slots=True)
+class SeenResources:
+    """The tables, at one moment."""
+
+    rows: Mapping[str, Objects]
+    """By resource."""
+    covered: frozenset[str]
+    organizations: Objects
+    """The rows of ``organization_metadata``, by Gram id."""
+
+
+def resource_differences(
+    seen: SeenResources,
+    held: Mapping[str, Objects],
+    events: Sequence[Mapping[str, Any]],
+    *,
+    reconciled: bool,
+) -> Iterator[str]:
+    """A line for each thing that is not as it must be.
+
+    ``held`` is what WorkOS holds, by resource. Before it is ``reconciled``, what no event has told
+    may be otherwise, or missing.
+    """
+    for name in sorted(set(RESOURCES) - seen.covered):
+        yield f"{name} is not covered"
+    told = None if reconciled else _Told(events)
+    for kind in KINDS:
+        yield from _of_kind(kind, seen.rows[kind.name], held[kind.name], told)
+    yield from _derived(seen)
+
+
+def _of_kind(kind: Kind, rows: Objects, held: Objects, told: "_Told | None") -> Iterator[str]:
+    for key in sorted(rows.keys() | held.keys()):
+        row, one = rows.get(key), held.get(key)
+        is_there = row is not None and row[kind.deleted_column] is None
+        if one is None:
+            if row is not None and is_there and (told is None or told.deletes(kind.name, key, row)):
+                yield f"{kind.name} {key} is deleted in WorkOS, and not here"
+        elif told is None or told.shows(kind, key, one):
+            if row is None or not is_there:
+                yield f"{kind.name} {key} is {'deleted' if row else 'missing'}"
+            else:
+                yield from _columns(kind, key, row, one, told)
+
+
+def _columns(
+    kind: Kind, key: str, row: Mapping[str, Any], one: Mapping[str, Any], told: "_Told | None"
+) -> Iterator[str]:
+    columns = {**kind.columns, "workos_organization_id": "organization_id"}
+    for column, name in columns.items():
+        if told is not None and not told.has(kind.name, key, name):
+            continue
+        seen, wanted = _value(column, row.get(column)), _value(column, one.get(name))
+        if seen != wanted:
+            yield f"{kind.name} {key}: {column} is {seen!r}, not {wanted!r}"
+
+
+def _value(column: str, value: Any) -> Any:
+    match column:
+        case "state":
+            return _SPELLINGS.get(value, value)
+        case "expires_at":
+            return value and datetime.fromisoformat(value)
+        case "role_slugs" | "permissions":
+            return sorted(item["slug"] if isinstance(item, dict) else item for item in value)
+    return value
+
+
+def _derived(seen: SeenResources) -> Iterator[str]:
+    for column, resource in (("sso_enabled", "connection"), ("scim_enabled", "directory")):
+        active = {
+            row["workos_organization_id"]
+            for row in seen.rows[resource].values()
+            if row["deleted_at"] is None and _value("state", row["state"]) == "active"
+        }
+        for id_, organization in sorted(seen.organizations.items()):
+            workos_id = organization["workos_id"]
+            if workos_id is not None and organization[column] is not (workos_id in active):
+                yield f"row {id_}: {column} is {organization[column]}, not {workos_id in active}"
+
+
+@dataclass(slots=True)
+class _Told:
+    """What the events alone say: a change may come without one."""
+
+    events: Sequence[Mapping[str, Any]]
+    last: dict[tuple[str, str], Mapping[str, Any]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.last = {subject_of(event): event for event in self.events}
+
+    def shows(self, kind: Kind, key: str, one: Mapping[str, Any]) -> bool:
+        """Whether the last event of an object that is there shows it as it is."""
+        event = self.last.get((kind.name, key))
+        if event is None or is_deletion(event):
+            return False
+        return bool(shown_by(event).get("updated_at") == one.get("updated_at"))
+
+    def has(self, name: str, key: str, field_name: str) -> bool:
+        """Whether its events have the field: those of the environment's roles lack some."""
+        return name != "role" or field_name in shown_by(self.last[name, key])
+
+    def deletes(self, name: str, key: str, row: Mapping[str, Any]) -> bool:
+        """Whether an event deletes it, or what it is in."""
+        event = self.last.get((name, key))
+        if event is not None and is_deletion(event):
+            return True
+        holders = (
+            self.last.get((holder, row.get(column, ""))) for column, holder in HOLDERS.items()
+        )
+        return any(event is not None and is_deletion(event) for event in holders)
