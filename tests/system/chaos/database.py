@@ -130,6 +130,11 @@ class Database:
             )
             return bool(_single(cursor))
 
+    def covered(self) -> frozenset[str]:
+        """The resources that were listed in full since they are followed."""
+        with self._connected() as connection:
+            return frozenset(_single(connection.execute(_COVERED)) or ())
+
     def mirror(self) -> tuple[Mirror, list[Committed]]:
         """The mirror and the journal, as of one moment."""
         with self._connected() as connection, connection.transaction():

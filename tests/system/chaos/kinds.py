@@ -13,6 +13,11 @@ _GIVEN_NAMES: Final = (None, "Ada", "Grace", "Zoë")
 #: Few, so that an address, a slug or a domain that is free again is used by another one.
 _ADDRESSES: Final = tuple(f"person-{number}@example.com" for number in range(60))
 _SLUGS: Final = ("admin", "member", "viewer")
+_OWNED: Final = {"workos_organization_id": "organization_id"}
+
+
+def _same(*names: str) -> dict[str, str]:
+    return {name: name for name in names}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -32,7 +37,7 @@ class Kind:
     verbs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """What can be done to one that exists, and which fields that may give."""
     columns: Mapping[str, str] = field(default_factory=dict)
-    """Typed column to the field that it holds."""
+    """Column to the field that it holds."""
     create: str = "create"
     delete: str | None = "delete"
     needs_parents: bool = True
@@ -54,7 +59,7 @@ KINDS: Final = (
             "state": ("pending", "verified"),
         },
         verbs={"verify": (), "fail": (), "update": ("state",)},
-        columns={"domain": "domain", "state": "state"},
+        columns={**_OWNED, **_same("domain", "state")},
     ),
     Kind(
         name="connection",
@@ -69,7 +74,7 @@ KINDS: Final = (
         },
         # WorkOS has no event for an update.
         verbs={"activate": (), "deactivate": (), "update": ("name",)},
-        columns={"connection_type": "connection_type", "name": "name", "state": "state"},
+        columns={**_OWNED, **_same("connection_type", "name", "state")},
     ),
     Kind(
         name="directory",
@@ -83,7 +88,7 @@ KINDS: Final = (
             "state": ("linked", "linked", "validating"),
         },
         verbs={"activate": (), "update": ("name",)},
-        columns={"directory_type": "type", "name": "name", "state": "state"},
+        columns={**_OWNED, "directory_type": "type", **_same("name", "state")},
     ),
     Kind(
         name="user",
@@ -99,10 +104,7 @@ KINDS: Final = (
             "external_id": (None, *(f"person-{number}" for number in range(40))),
         },
         verbs={"update": ("email_verified", "first_name", "last_name")},
-        columns={
-            name: name
-            for name in ("email", "email_verified", "first_name", "last_name", "external_id")
-        },
+        columns=_same("email", "email_verified", "first_name", "last_name", "external_id"),
     ),
     Kind(
         name="role",
@@ -117,7 +119,7 @@ KINDS: Final = (
             "permissions": ([], ["read"], ["write", "read"]),
         },
         verbs={"update": ("name", "description", "permissions")},
-        columns={name: name for name in ("slug", "name", "description", "permissions")},
+        columns={**_OWNED, **_same("slug", "name", "description", "permissions")},
         needs_parents=False,
         key_comes_back=True,
     ),
@@ -132,7 +134,12 @@ KINDS: Final = (
             "roles": (["member"], ["admin"], ["member", "admin"]),
         },
         verbs={"deactivate": (), "reactivate": (), "update": ("status", "roles")},
-        columns={"workos_user_id": "user_id", "status": "status", "role_slugs": "roles"},
+        columns={
+            **_OWNED,
+            "workos_user_id": "user_id",
+            "status": "status",
+            "role_slugs": "roles",
+        },
     ),
     Kind(
         name="invitation",
@@ -162,8 +169,9 @@ KINDS: Final = (
         },
         verbs={"update": ("email", "first_name", "last_name", "state")},
         columns={
+            **_OWNED,
             "workos_directory_id": "directory_id",
-            **{name: name for name in ("email", "first_name", "last_name", "state")},
+            **_same("email", "first_name", "last_name", "state"),
         },
     ),
     Kind(
@@ -174,7 +182,7 @@ KINDS: Final = (
         parents={"directory_id": "directory"},
         fields={"name": ("Staff", "Sales", "Owners")},
         verbs={"update": ("name",)},
-        columns={"workos_directory_id": "directory_id", "name": "name"},
+        columns={**_OWNED, "workos_directory_id": "directory_id", "name": "name"},
     ),
     Kind(
         name="directory_group_member",
@@ -183,6 +191,7 @@ KINDS: Final = (
         controls="directory_groups",
         parents={"id": "directory_group", "user_id": "directory_user"},
         columns={
+            **_OWNED,
             "workos_directory_id": "directory_id",
             "workos_group_id": "group_id",
             "workos_directory_user_id": "user_id",

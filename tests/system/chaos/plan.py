@@ -84,6 +84,11 @@ _MAIL: Final[dict[MailMode, int]] = {
 }
 
 
+#: What is followed at the beginning; the others are switched on late.
+AT_FIRST: Final = tuple(
+    name for name in RESOURCES if name not in ("user", "membership", "directory_group")
+)
+
 #: An organization to which nothing happens.
 _ANCHOR: Final = workos_id(0)
 
@@ -294,7 +299,7 @@ class _Planner:
 
     def _switches(self) -> Iterator[Step]:
         """Late; and in a long run, some are switched off, and on again."""
-        if self.number == 2 or self.number % 30 == 14:
+        if self.number == 5 or self.number % 30 == 14:
             yield self._step(Switch(RESOURCES))
         elif self.number % 30 == 10:
             left_out = self.chance.sample([n for n in RESOURCES if n != ORGANIZATION], 4)

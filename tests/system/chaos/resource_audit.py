@@ -11,6 +11,7 @@ from tests.system.chaos.kinds import (
     RESOURCES,
     Kind,
     is_deletion,
+    member_key,
     shown_by,
     subject_of,
 )
@@ -30,6 +31,25 @@ class SeenResources:
     covered: frozenset[str]
     organizations: Objects
     """The rows of ``organization_metadata``, by Gram id."""
+
+
+def held_by(workos: Any, roles: Objects) -> dict[str, Objects]:
+    """What the fake WorkOS holds of each resource, by key. It does not say whose a role is."""
+    held: dict[str, Objects] = {
+        kind.name: {one["id"]: one for one in getattr(workos, kind.controls).all()}
+        for kind in KINDS
+    }
+    held["role"] = roles
+    held["directory_group_member"] = {
+        member_key(group["id"], user_id): {
+            **group,
+            "group_id": group["id"],
+            "user_id": user_id,
+        }
+        for group in held["directory_group"].values()
+        for user_id in workos.directory_groups.members(group["id"])
+    }
+    return held
 
 
 def resource_differences(
@@ -69,21 +89,21 @@ def _of_kind(kind: Kind, rows: Objects, held: Objects, told: "_Told | None") -> 
 def _columns(
     kind: Kind, key: str, row: Mapping[str, Any], one: Mapping[str, Any], told: "_Told | None"
 ) -> Iterator[str]:
-    columns = {**kind.columns, "workos_organization_id": "organization_id"}
-    for column, name in columns.items():
+    for column, name in kind.columns.items():
         if told is not None and not told.has(kind.name, key, name):
             continue
-        seen, wanted = _value(column, row.get(column)), _value(column, one.get(name))
+        seen, wanted = value_of(column, row[column]), value_of(column, one.get(name))
         if seen != wanted:
             yield f"{kind.name} {key}: {column} is {seen!r}, not {wanted!r}"
 
 
-def _value(column: str, value: Any) -> Any:
+def value_of(column: str, value: Any) -> Any:
+    """A column's value, or its field's: those that mean the same are equal."""
     match column:
         case "state":
             return _SPELLINGS.get(value, value)
         case "expires_at":
-            return value and datetime.fromisoformat(value)
+            return datetime.fromisoformat(value) if isinstance(value, str) else value
         case "role_slugs" | "permissions":
             return sorted(item["slug"] if isinstance(item, dict) else item for item in value)
     return value
@@ -94,7 +114,7 @@ def _derived(seen: SeenResources) -> Iterator[str]:
         active = {
             row["workos_organization_id"]
             for row in seen.rows[resource].values()
-            if row["deleted_at"] is None and _value("state", row["state"]) == "active"
+            if row["deleted_at"] is None and value_of("state", row["state"]) == "active"
         }
         for id_, organization in sorted(seen.organizations.items()):
             workos_id = organization["workos_id"]
