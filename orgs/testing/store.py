@@ -1,5 +1,6 @@
 """Keeps objects of one kind: found by id and by other fields, and listed in pages."""
 
+import itertools
 from bisect import bisect_left, bisect_right, insort
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -60,6 +61,7 @@ class Store:
         self._lists: dict[tuple[str, str], list[Item]] = defaultdict(list)
         # Outlives the object: a listing goes on after one that was deleted meanwhile.
         self._sequences: dict[str, int] = {}
+        self._numbers = itertools.count()
 
     def __len__(self) -> int:
         return len(self._all)
@@ -89,7 +91,7 @@ class Store:
             message = f"there is {self.name.lower()} {fields['id']} already"
             raise ValueError(message)
         self._check_unique(fields)
-        item = Item(len(self._sequences), fields, body)
+        item = Item(next(self._numbers), fields, body)
         self._sequences[item.id] = item.sequence
         for listed in self._lists_of(item):
             listed.append(item)
