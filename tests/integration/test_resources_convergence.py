@@ -5,6 +5,8 @@ shows it. What happens is drawn from the declarations of the chaos run: every re
 changed, deleted and created again, and some events come twice, or after what they are about.
 """
 
+import json
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -22,7 +24,7 @@ import orgs.workos
 from orgs.db.cursor import database_now, read_cursor
 from orgs.domain.resources import NAMES, PLAIN, Scope, event_types
 from orgs.domain.types import EventPage, Observation, Position
-from orgs.models import Organization
+from orgs.models import Organization, WorkOSEvent
 from orgs.services.apply import Mode, apply
 from orgs.services.compare import DisableLimit, Run
 from orgs.services.coverage import adopt_settings
@@ -30,7 +32,8 @@ from orgs.services.decide import Batch
 from orgs.services.reconcile import reconcile
 from orgs.services.reconcile_one import UnknownOrganization, reconcile_organizations
 from orgs.services.stream import drain_to_end, replay
-from orgs.testing import FakeWorkOS, Refused
+from orgs.services.webhook import receive_webhook
+from orgs.testing import FakeWorkOS, Json, Refused, sign
 from orgs.workos import read_events, read_objects
 from tests.builders import TWO_DAYS_AGO, apply_page, empty_tables
 from tests.mirrored import held, mirrored
@@ -41,6 +44,11 @@ from tests.system.chaos.resource_plan import ResourcePlanner
 pytestmark = pytest.mark.usefixtures("database", "without_waiting_for_the_disk")
 
 EVERYTHING = Run(limit=DisableLimit(rows=0, percent=100))
+
+SECRET = "whsec_convergence"
+
+#: What became of every event: none waits, and none is parked.
+APPLIED = ("created", "updated", "disabled", "deleted", "stale", "unknown", "missing", "ignored")
 
 #: Those that are switched off and on again, so that events are missed.
 SWITCHED = ("connection", "directory", "membership", "role", "directory_group_member")
@@ -93,7 +101,15 @@ class World:
                 last = next((one for one in events if subject_of(one) == (resource, key)), None)
                 if last is not None and not is_deletion(last):
                     again = {"event": last["event"], "data": last["data"]}
-                    self.workos.emit(again, at=self._now(), listed=action.way == "listed")
+                    is_listed = action.way == "listed"
+                    event = self.workos.emit(again, at=self._now(), listed=is_listed)
+                    if not is_listed:
+                        self._announce(event)
+
+    def _announce(self, event: Json) -> None:
+        """An event that is never listed: its object is fetched."""
+        body = json.dumps(event).encode()
+        receive_webhook(body, sign(SECRET, body, int(time.time() * 1000)))
 
     def _happens(self) -> bool:
         return self.chance.random() < 0.5
@@ -190,6 +206,7 @@ def test_it_ends_where_workos_is(history: list[Step], chance: Random, settings: 
             "BASE_URL": workos.base_url,
             "API_KEY": workos.api_key,
             "RESOURCES": NAMES,
+            "WEBHOOK_SECRETS": SECRET,
             "HOLD_BACK_WINDOW": 0.0,
         }
         world = World(workos, settings, chance)
@@ -207,6 +224,7 @@ def test_it_ends_where_workos_is(history: list[Step], chance: Random, settings: 
         replay(Position())
         assert mirrored() == held(workos)
         assert_derived()
+        assert not WorkOSEvent.objects.exclude(outcome__in=APPLIED).exists()
         orgs.workos.close()
 
 

@@ -220,7 +220,7 @@ def emit(workos: FakeWorkOS, type_: str, **data: Any) -> Any:
 def test_a_membership_before_its_user_its_role_and_its_organization(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme", emits=False, external_id="gram-1")
     ada = workos.users.create(email="ada@acme.com", emits=False)
-    workos.roles.create(slug="admin", organization_id=acme["id"], emits=False)
+    admin = workos.roles.create(slug="admin", organization_id=acme["id"], emits=False)
     workos.memberships.create(user_id=ada["id"], organization_id=acme["id"], role="admin")
     drain_to_end()
     assert not OrganizationMembership.objects.active().exists()
@@ -228,7 +228,7 @@ def test_a_membership_before_its_user_its_role_and_its_organization(workos: Fake
 
     for type_, shown in [
         ("user.created", ada),
-        ("organization_role.created", {"slug": "admin", "organization_id": acme["id"]}),
+        ("organization_role.created", {**admin, "organization_id": acme["id"]}),
         ("organization.created", acme),
     ]:
         workos.emit({"event": type_, "data": shown})

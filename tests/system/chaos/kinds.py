@@ -150,7 +150,8 @@ KINDS: Final = (
         fields={"email": _ADDRESSES, "role_slug": (None, *_SLUGS)},
         verbs={"accept": (), "revoke": (), "resend": ()},
         columns={
-            name: name for name in ("email", "state", "accepted_user_id", "role_slug", "expires_at")
+            **_OWNED,
+            **_same("email", "state", "accepted_user_id", "role_slug", "expires_at"),
         },
         delete=None,
         needs_parents=False,

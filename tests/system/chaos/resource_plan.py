@@ -24,6 +24,11 @@ class _Object:
     is_kept: bool
     """It is never deleted: where it can be read, WorkOS's 404 for another one counts."""
 
+    @property
+    def named(self) -> Mapping[str, Any]:
+        """The arguments that say which one is meant."""
+        return self.arguments if self.kind.create == "add_user" else {"id": self.key}
+
 
 @dataclass(slots=True)
 class ResourcePlanner:
@@ -52,7 +57,9 @@ class ResourcePlanner:
                 case "change":
                     yield from self._change([one for one in there if one.kind.verbs])
                 case "delete":
-                    yield from self._delete([one for one in there if not one.is_kept], number)
+                    yield from self._delete(
+                        [one for one in there if one.kind.delete and not one.is_kept], number
+                    )
                 case "repeat":
                     yield from self._repeat(there)
 
@@ -87,17 +94,12 @@ class ResourcePlanner:
             found[name], directory = chosen.key, chosen.arguments.get("directory_id")
         return found
 
-    def _add(self, kind: Kind, number: int, arguments: dict[str, Any]) -> Iterator[Action]:
+    def _add(self, kind: Kind, number: int, arguments: Mapping[str, Any]) -> Iterator[Action]:
         self.created += 1
-        key = _key(kind, arguments) or f"{kind.name}_01CHAOS{self.created:019d}"
-        pair = {name: arguments.get(name) for name in kind.parents}
-        alike = (
-            one
-            for one in self.alive
-            if (one.kind is kind and one.key == key)
-            or (len(pair) > 1 and pair.items() <= one.arguments.items() and one.kind is kind)
-        )
-        if any(alike):
+        key = _key(kind, arguments)
+        if key is None:
+            key = f"{kind.name}_01CHAOS{self.created:019d}"
+        elif any(one.key == key for one in self.alive):
             return
         holders = {id_ for name in kind.parents if (id_ := arguments.get(name))}
         for one in self.alive:
@@ -105,36 +107,28 @@ class ResourcePlanner:
                 holders |= one.holders
         new = _Object(kind, key, arguments, frozenset(holders), number, number < 0)
         self.alive.append(new)
-        named = arguments if kind.create == "add_user" else {**arguments, "id": key}
-        yield self._call(kind, kind.create, named, is_silent=self._is_silent(new))
+        yield self._call(new, kind.create, {**arguments, **new.named})
 
     def _change(self, there: Sequence[_Object]) -> Iterator[Action]:
-        if not there:
-            return
-        one = self.chance.choice(there)
-        verb, names = self.chance.choice(list(one.kind.verbs.items()))
-        given = {
-            name: self.chance.choice(one.kind.fields[name])
-            for name in names
-            if self.chance.random() < 0.5
-        }
-        is_silent = self._is_silent(one)
-        yield self._call(one.kind, verb, {**_named(one), **given}, is_silent=is_silent)
+        if there:
+            one = self.chance.choice(there)
+            verb, names = self.chance.choice(list(one.kind.verbs.items()))
+            given = {
+                name: self.chance.choice(one.kind.fields[name])
+                for name in names
+                if self.chance.random() < 0.5
+            }
+            yield self._call(one, verb, {**one.named, **given})
 
     def _delete(self, there: Sequence[_Object], number: int) -> Iterator[Action]:
-        deletable = [one for one in there if one.kind.delete]
-        if not deletable:
-            return
-        one = self.chance.choice(deletable)
-        self.buried += [other for other in self.alive if one.key in other.holders]
-        del self.buried[:-_BURIED]
-        self.alive = [
-            other for other in self.alive if other is not one and one.key not in other.holders
-        ]
-        is_silent = self._is_silent(one)
-        yield self._call(one.kind, str(one.kind.delete), _named(one), is_silent=is_silent)
-        if self.chance.random() < 0.5:
-            yield from self._add(one.kind, number, dict(one.arguments))
+        if there:
+            one = self.chance.choice(there)
+            with_it = [other for other in self.alive if one.key in other.holders]
+            self.buried = [*self.buried, *with_it][-_BURIED:]
+            self.alive = [other for other in self.alive if other not in (one, *with_it)]
+            yield self._call(one, str(one.kind.delete), one.named)
+            if self.chance.random() < 0.5:
+                yield from self._add(one.kind, number, one.arguments)
 
     def _repeat(self, there: Sequence[_Object]) -> Iterator[Action]:
         if self.buried and self.chance.random() < 0.4:
@@ -154,14 +148,11 @@ class ResourcePlanner:
             if all(id_ in organizations for id_ in one.holders if id_.startswith("org_"))
         ]
 
-    def _is_silent(self, one: _Object) -> bool:
-        return not one.is_kept and self.chance.random() < 0.1
-
-    def _call(
-        self, kind: Kind, method: str, arguments: Mapping[str, Any], *, is_silent: bool
-    ) -> Call:
-        emits = {"emits": False} if is_silent else {}
-        return Call(f"{kind.controls}.{method}", {**arguments, **emits})
+    def _call(self, one: _Object, method: str, arguments: Mapping[str, Any]) -> Call:
+        """Some have no event: only a list shows them."""
+        is_silent = not one.is_kept and self.chance.random() < 0.1
+        silently = {"emits": False} if is_silent else {}
+        return Call(f"{one.kind.controls}.{method}", {**arguments, **silently})
 
 
 def _key(kind: Kind, arguments: Mapping[str, Any]) -> str | None:
@@ -171,7 +162,3 @@ def _key(kind: Kind, arguments: Mapping[str, Any]) -> str | None:
     if kind.name == "directory_group_member":
         return member_key(arguments["id"], arguments["user_id"])
     return None
-
-
-def _named(one: _Object) -> Mapping[str, Any]:
-    return one.arguments if one.kind.create == "add_user" else {"id": one.key}
