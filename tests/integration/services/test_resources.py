@@ -409,24 +409,36 @@ def test_derived_columns_after_every_page(workos: FakeWorkOS, acme: str) -> None
     repaired()
     assert derived() == (False, False)
 
-    first = workos.connections.create(name="A", organization_id=acme, state="active")["id"]
-    second = workos.connections.create(name="B", organization_id=acme, state="active")["id"]
+    connection = workos.connections.create(name="A", organization_id=acme, state="active")["id"]
     directory = workos.directories.create(name="Okta", organization_id=acme)["id"]
     drain_to_end()
     assert derived() == (True, True)
 
-    workos.connections.deactivate(first)
-    drain_to_end()
-    assert derived() == (True, True)  # another one is active
-
-    workos.connections.delete(second)
+    workos.connections.deactivate(connection)
     workos.directories.delete(directory)
     drain_to_end()
     assert derived() == (False, False)
 
-    workos.connections.activate(first)
+    workos.connections.activate(connection)
     drain_to_end()
     assert derived() == (True, False)
+
+
+def test_a_connection_is_deactivated_while_another_one_is_active(
+    workos: FakeWorkOS, acme: str
+) -> None:
+    repaired()
+    first, second = (
+        workos.connections.create(name=name, organization_id=acme, state="active")["id"]
+        for name in ("A", "B")
+    )
+    workos.connections.deactivate(first)
+    drain_to_end()
+    assert derived() == (True, False)
+
+    workos.connections.delete(second)
+    drain_to_end()
+    assert derived() == (False, False)
 
 
 def test_derived_columns_after_a_list_and_a_fetch(workos: FakeWorkOS, acme: str) -> None:
