@@ -83,11 +83,12 @@ class ResourceRun:
                 continue
             if listing.scope is Scope.ORGANIZATION:
                 self._delete_with_organizations()
-            if self.resource.fetch:
-                # In no list that was read: what they belong to is not here, or not any more.
-                live = _live_scopes()[listing.scope].values("workos_id")
-                strays = self._rows().exclude(**{f"{_scope_column(listing)}__in": live})
-                self._note_missing(strays, lambda _: False, self.clock.now())
+            # In no list that was read: what they belong to is not here, or not any more.
+            column, live = _scope_column(listing), _live_scopes()[listing.scope]
+            strays = self._rows().exclude(**{f"{column}__in": live.values("workos_id")})
+            if not self.resource.fetch:
+                strays = strays.filter(**{f"{column}__in": self._gone_scopes(listing, strays)})
+            self._note_missing(strays, lambda _: False, self.clock.now())
 
     def compare(self, observations: list[Observation], began_at: datetime) -> None:
         """Compare objects that were listed or fetched by a request that began then."""
@@ -152,6 +153,13 @@ class ResourceRun:
                 self.stopped_after = None
         if refusals:
             raise refusals[0]
+
+    def _gone_scopes(self, listing: Listing, rows: "models.QuerySet[Any]") -> list[str]:
+        """Return which of the organizations or groups that these rows name WorkOS has deleted."""
+        column = _scope_column(listing)
+        with self.lookups.reading():
+            named = set(rows.exclude(**{column: ""}).values_list(column, flat=True)) - {None}
+        return [scope for scope in sorted(named) if self._is_gone(listing.scope, scope)]
 
     def _read_scope(self, listing: Listing, scope: str) -> list[Observation] | workos.Refused:
         try:

@@ -387,8 +387,17 @@ def test_what_belongs_to_something_that_was_never_here_is_asked_for(
     some_of_each(workos, acme)
     unknown = workos.directories.create(name="Gone", organization_id=acme, emits=False)["id"]
     workos.directory_groups.create(name="Staff", directory_id=unknown, at=TWO_DAYS_AGO)
+    # A group and an organization, too, of which there are neither events nor lists.
+    directory = workos.directories.all()[0]["id"]
+    group = workos.directory_groups.create(name="Staff", directory_id=directory, emits=False)["id"]
+    person = workos.directory_users.create(directory_id=directory, at=TWO_DAYS_AGO)["id"]
+    workos.directory_groups.add_user(group, person, at=TWO_DAYS_AGO)
+    bolt = str(workos.create_organization(name="Bolt", emits=False)["id"])
+    workos.roles.create(slug="admin", organization_id=bolt, at=TWO_DAYS_AGO)
     drain_to_end()
     workos.directories.delete(unknown, emits=False)
+    workos.directory_groups.delete(group, emits=False)
+    workos.delete_organization(bolt, emits=False)
 
     repaired()
 
