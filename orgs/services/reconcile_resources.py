@@ -18,13 +18,13 @@ from django.db import models
 from orgs import workos
 from orgs.db.resources import model_of
 from orgs.domain.report import Change, Report
-from orgs.domain.resources import DIRECTORY, DIRECTORY_GROUP, DOMAIN, ROLE, Listing, Resource, Scope
+from orgs.domain.resources import DOMAIN, ROLE, Listing, Resource, Scope
 from orgs.domain.types import ObjectPage, Observation, Outcome, State
 from orgs.models import Directory, DirectoryGroup, Organization
 from orgs.services.apply import Mode, apply
 from orgs.services.compare import Run, Seen, in_groups
 from orgs.services.decide import Batch
-from orgs.services.refresh import UNPROVEN_OBJECT, Lookups, proves_absence_of
+from orgs.services.refresh import UNPROVEN_OBJECT, Lookups, is_gone, proves_absence_of
 from orgs.workos import read_ahead, read_objects, read_organizations
 
 _THREADS = 8
@@ -135,7 +135,7 @@ class ResourceRun:
                 lists = threads.map(partial(self._read_scope, listing), group)
                 for scope, observations in zip(group, lists, strict=True):
                     if isinstance(observations, workos.Refused):
-                        if not self._is_gone(listing.scope, scope):
+                        if not is_gone(listing.scope, scope, self.lookups):
                             refusals.append(observations)
                     else:
                         is_any_read = True
@@ -159,7 +159,7 @@ class ResourceRun:
         column = _scope_column(listing)
         with self.lookups.reading():
             named = set(rows.exclude(**{column: ""}).values_list(column, flat=True)) - {None}
-        return [scope for scope in sorted(named) if self._is_gone(listing.scope, scope)]
+        return [scope for scope in sorted(named) if is_gone(listing.scope, scope, self.lookups)]
 
     def _read_scope(self, listing: Listing, scope: str) -> list[Observation] | workos.Refused:
         try:
@@ -167,15 +167,6 @@ class ResourceRun:
             return [observation for page in pages for observation in page.observations]
         except workos.Refused as refusal:
             return refusal
-
-    def _is_gone(self, kind: Scope, scope: str) -> bool:
-        """Return True if WorkOS does not have it, and that is proven."""
-        if kind is Scope.ORGANIZATION:
-            is_absent = self.lookups.look_up(scope).state is State.ABSENT
-            return is_absent and self.lookups.proves_absence({scope})
-        parent = DIRECTORY if kind is Scope.DIRECTORY else DIRECTORY_GROUP
-        found = workos.lookup_object(parent, scope, patience=self.lookups.patience)
-        return found.state is State.ABSENT and proves_absence_of(parent, {scope}, self.lookups)
 
     def _pages(self, listing: Listing, scope: str) -> Iterator[ObjectPage]:
         patience = self.lookups.patience

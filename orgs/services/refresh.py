@@ -23,7 +23,7 @@ from orgs.db.transactions import Statement, bounded_transaction, read_only_trans
 from orgs.domain.naming import storable
 from orgs.domain.report import Change
 from orgs.domain.resolution import gram_id
-from orgs.domain.resources import PLAIN, Resource, Scope
+from orgs.domain.resources import DIRECTORY, DIRECTORY_GROUP, PLAIN, Resource, Scope
 from orgs.domain.status import ReadError
 from orgs.domain.types import Decision, Observation, Outcome, State
 from orgs.models import Organization, WorkOSEvent
@@ -213,11 +213,25 @@ def fetch_object(resource: Resource, key: str, lookups: Lookups) -> Fetched:
     )
     read = partial(read_objects, resource, listing, scope=scope, patience=lookups.patience)
     found = Observation(workos_id=key, state=State.ABSENT, resource=resource.name)
-    with closing(read_ahead(read, None)) as pages:
-        listed = (observation for page in pages for observation in page.observations)
-        found = next((one for one in listed if one.workos_id == key), found)
+    try:
+        with closing(read_ahead(read, None)) as pages:
+            listed = (observation for page in pages for observation in page.observations)
+            found = next((one for one in listed if one.workos_id == key), found)
+    except workos.Refused:
+        if scope and is_gone(listing.scope, scope, lookups):
+            return Fetched(found)
+        raise
     # Another environment has such lists too.
     return Fetched(found, is_proven=lookups.proves_place(set()))
+
+
+def is_gone(kind: Scope, scope: str, lookups: Lookups) -> bool:
+    """Return True if WorkOS has proven not to have the organization, directory or group."""
+    if kind is Scope.ORGANIZATION:
+        return lookups.look_up(scope).state is State.ABSENT and lookups.proves_absence({scope})
+    parent = DIRECTORY if kind is Scope.DIRECTORY else DIRECTORY_GROUP
+    found = workos.lookup_object(parent, scope, patience=lookups.patience)
+    return found.state is State.ABSENT and proves_absence_of(parent, {scope}, lookups)
 
 
 def proves_absence_of(resource: Resource, missing: set[str], lookups: Lookups) -> bool:
@@ -277,7 +291,7 @@ class _Recording:
 
     event: WorkOSEvent
     is_missed: bool
-    result: Change | None = None
+    result: Change = field(init=False)
 
     def __call__(self, decision: Decision) -> Statement:
         if decision.outcome in (Outcome.CONFLICT, Outcome.PARKED):
@@ -321,11 +335,9 @@ def _resolve(event: WorkOSEvent, patience: float, *, is_missed: bool) -> Change:
         return _park(recording, f"It names no {event.resource}, so it can only be dismissed.")
     lookups = Lookups(patience)
     began_at = database_now()
+    resource = PLAIN.get(event.resource)
     try:
-        if (resource := PLAIN.get(event.resource)) is not None:
-            fetched = fetch_object(resource, key, lookups)
-        else:
-            fetched = fetch(key, lookups)
+        fetched = fetch_object(resource, key, lookups) if resource else fetch(key, lookups)
     except workos.Refused as refusal:
         return _park(recording, f"WorkOS refuses to show the {event.resource}: {refusal}")
     observation = fetched.observation
@@ -335,19 +347,11 @@ def _resolve(event: WorkOSEvent, patience: float, *, is_missed: bool) -> Change:
     if not fetched.is_proven:
         reason = UNPROVEN if resource is None else UNPROVEN_OBJECT
         return _park(recording, reason, is_unproven=True)
-    report = apply(
-        Batch(
-            observations=[observation],
-            absent=fetched.absent,
-            read_began_at=began_at,
-            record=recording,
-        ),
-        Mode.REFRESH,
+    batch = Batch(
+        observations=[observation], absent=fetched.absent, read_began_at=began_at, record=recording
     )
-    for failed in report.of(Outcome.FAILED):
+    for failed in apply(batch, Mode.REFRESH).of(Outcome.FAILED):
         return _park(recording, failed.reason)
-    if recording.result is None:
-        raise AssertionError("what was applied is recorded")
     return recording.result
 
 
@@ -356,8 +360,6 @@ def _park(
 ) -> Change:
     with bounded_transaction(recording.parked(reason, payload, is_unproven=is_unproven)):
         pass
-    if recording.result is None:
-        raise AssertionError("what was parked is recorded")
     return recording.result
 
 
