@@ -53,7 +53,9 @@ _ROWS: Final = """
         disabled_at IS NOT NULL AS is_disabled
     FROM organization_metadata
 """
-_LEDGER: Final = "SELECT id, outcome, announced_at IS NOT NULL AS is_announced FROM workos_event"
+_LEDGER: Final = """
+    SELECT id, outcome, announced_at IS NOT NULL AS is_announced, error FROM workos_event
+"""
 _OUTBOX: Final = "SELECT organization_id, last_error FROM workos_external_id_write_back"
 _JOURNAL: Final = "SELECT kind, organization_id, columns FROM chaos.journal ORDER BY seq"
 _CREATED_SLUGS: Final = """

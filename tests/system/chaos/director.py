@@ -51,10 +51,11 @@ class Played:
     rounds: int = 0
     ended_at: float = 0.0
     """When nothing happened any more, by the clock of ``time.monotonic``."""
-    followed_from: int = 0
-    """How many events there were when all resources were followed, for the last time."""
+    not_followed: set[str] = field(default_factory=set)
+    """Events that came before their resource was followed, for the last time."""
     refused_by_workos: int = 0
-    announced_only: set[str] = field(default_factory=set)
+    announced_only: dict[str, str] = field(default_factory=dict)
+    """Event id to resource."""
     skewed: dict[str, tuple[Skewed, int | None]] = field(default_factory=dict)
     """Event id to its only webhook, and how that was answered."""
     faults: Counter[str] = field(default_factory=Counter)
@@ -153,7 +154,7 @@ class Director:
             case Repeat(resource, key, way):
                 how = {"visible_after": WINDOW_SECONDS + 5} if way == "listed late" else {}
                 event = self._repeat(resource, key, listed=bool(how), **how)
-                self.played.announced_only.add(event["id"])
+                self.played.announced_only[event["id"]] = resource
             case Skewed(workos_id):
                 event = self._repeat(ORGANIZATION, workos_id, announced=False)
                 self._errands.append(self._aside.submit(self._deliver, event, action))
@@ -273,7 +274,9 @@ class Director:
         ).returncode:
             if time.monotonic() > began_at + _SWITCH_SECONDS:
                 raise TimeoutError("the settings are not adopted")
-        self.played.followed_from = len(self._workos.all_events())
+        subjects = {one["id"]: subject_of(one)[0] for one in self._workos.all_events()}
+        subjects |= self.played.announced_only
+        self.played.not_followed |= {id_ for id_, name in subjects.items() if name != ORGANIZATION}
         self._note("done", switch)
 
 

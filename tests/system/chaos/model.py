@@ -3,7 +3,7 @@
 Small, sequential, and written from DESIGN.md without the product's code. Pure.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -76,17 +76,13 @@ class Model:
     no event has mentioned since. Only a snapshot gives them a row."""
 
 
-def organization_events(events: Sequence[JsonObject]) -> Iterator[JsonObject]:
-    """Those of the events that are about organizations."""
-    return (event for event in events if subject_of(event)[0] == ORGANIZATION)
-
-
 def model_of(events: Sequence[JsonObject], writes: Iterable[Committed]) -> Model:
     """The mirror that results from these events, in this order, and these writes."""
     model = Model()
     stream = _Stream(model.linked)
-    for event in organization_events(events):
-        stream.apply(event)
+    for event in events:
+        if subject_of(event)[0] == ORGANIZATION:
+            stream.apply(event)
     model.unlinked_organizations = stream.unlinked()
     for write in writes:
         local = model.local.setdefault(write.organization_id, Local())

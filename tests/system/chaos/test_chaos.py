@@ -425,7 +425,7 @@ WORKOS = WorkOS(
     announced_only=frozenset(),
     acknowledged=frozenset({"event_1"}),
     held=NOTHING,
-    followed_from=0,
+    not_followed=frozenset(),
 )
 
 
@@ -519,8 +519,8 @@ def test_a_difference_is_told(mirror: Mirror, line: str) -> None:
 def test_an_event_may_be_unknown_that_came_before_its_resource_was_followed() -> None:
     events = [*EVENTS, TOLD, DELETION]
 
-    assert compared(events=events, followed_from=4) == []
-    assert compared(events=events, followed_from=3) == ["ledger: event_4 is unknown"]
+    assert compared(events=events, not_followed={"event_3", "event_4"}) == []
+    assert compared(events=events, not_followed={"event_3"}) == ["ledger: event_4 is unknown"]
 
 
 @pytest.mark.parametrize("id_", ["gram-1", "local-1"])

@@ -108,7 +108,7 @@ def workos_of(stage: Stage, played: Played) -> WorkOS:
         announced_only=frozenset(played.announced_only),
         acknowledged=frozenset(delivered | by_hand),
         held=held_by(stage.workos, roles),
-        followed_from=played.followed_from,
+        not_followed=frozenset(played.not_followed),
     )
 
 
