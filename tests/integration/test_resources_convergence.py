@@ -38,7 +38,7 @@ from orgs.workos import read_events, read_objects
 from tests.builders import TWO_DAYS_AGO, apply_page, empty_tables
 from tests.mirrored import held, mirrored
 from tests.system.chaos.actions import Action, Call, Repeat
-from tests.system.chaos.kinds import is_deletion, subject_of
+from tests.system.chaos.kinds import last_showing
 from tests.system.chaos.resource_plan import ResourcePlanner
 
 pytestmark = pytest.mark.usefixtures("database", "without_waiting_for_the_disk")
@@ -97,9 +97,8 @@ class World:
             case Call(control, arguments):
                 attrgetter(control)(self.workos)(**arguments, at=self._now())
             case Repeat(resource, key):
-                events = reversed(self.workos.all_events())
-                last = next((one for one in events if subject_of(one) == (resource, key)), None)
-                if last is not None and not is_deletion(last):
+                last = last_showing(self.workos.all_events(), resource, key)
+                if last is not None:
                     again = {"event": last["event"], "data": last["data"]}
                     is_listed = action.way == "listed"
                     event = self.workos.emit(again, at=self._now(), listed=is_listed)

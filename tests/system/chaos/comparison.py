@@ -81,7 +81,13 @@ def differences(model: Model, mirror: Mirror, workos: WorkOS, *, reconciled: boo
         *_ledger(mirror, workos),
         *(f"outbox: {id_} is still to be told: {error}" for id_, error in mirror.outbox.items()),
         *_told(mirror, workos),
-        *resource_differences(mirror.resources, workos.held, workos.events, reconciled=reconciled),
+        *resource_differences(
+            mirror.resources,
+            workos.held,
+            workos.events,
+            not_followed=workos.not_followed,
+            reconciled=reconciled,
+        ),
     ]
 
 

@@ -35,7 +35,7 @@ from tests.system.chaos.actions import (
     Weather,
     WorkOSAction,
 )
-from tests.system.chaos.kinds import ORGANIZATION, RESOURCES, is_deletion, subject_of
+from tests.system.chaos.kinds import ORGANIZATION, RESOURCES, last_showing, subject_of
 from tests.system.chaos.plan import CLUSTERS, RIVALS, ROUND_SECONDS, WEBS
 from tests.system.chaos.rivals import Rivals
 from tests.system.chaos.stage import WINDOW_SECONDS, Stage
@@ -160,10 +160,9 @@ class Director:
                 self._errands.append(self._aside.submit(self._deliver, event, action))
 
     def _repeat(self, resource: str, key: str, **how: Any) -> JsonObject:
-        """An event that says again what the object is, as far as events told."""
-        events = reversed(self._workos.all_events())
-        last = next((event for event in events if subject_of(event) == (resource, key)), None)
-        if last is None or is_deletion(last):
+        """An event that says again what the object is, or was, as far as events told."""
+        last = last_showing(self._workos.all_events(), resource, key)
+        if last is None:
             raise Refused(404, "not_found", "there is no such object, or no event of it")
         event = {name: last[name] for name in ("object", "event", "data")}
         return cast(JsonObject, self._workos.emit(event, **how))

@@ -206,6 +206,9 @@ KINDS: Final = (
 
 RESOURCES: Final = (ORGANIZATION, *(kind.name for kind in KINDS))
 
+#: Those of which one may be there after an event of its deletion.
+COMING_BACK: Final = {ORGANIZATION, *(kind.name for kind in KINDS if kind.key_comes_back)}
+
 #: What takes along what it holds, without events: by the column that says in what a row is.
 HOLDERS: Final = {
     "workos_directory_id": "directory",
@@ -242,6 +245,16 @@ def shown_by(event: Mapping[str, Any]) -> Mapping[str, Any]:
     """What an event shows of its object: a failed verification nests the domain."""
     data: Mapping[str, Any] = event["data"].get("organization_domain", event["data"])
     return data
+
+
+def last_showing(
+    events: Sequence[Mapping[str, Any]], resource: str, key: str
+) -> Mapping[str, Any] | None:
+    """The last event that shows an object: also of one that is deleted, if that is for good."""
+    about = [event for event in events if subject_of(event) == (resource, key)]
+    if about and is_deletion(about[-1]) and resource in COMING_BACK:
+        return None
+    return next((event for event in reversed(about) if not is_deletion(event)), None)
 
 
 def is_deletion(event: Mapping[str, Any]) -> bool:

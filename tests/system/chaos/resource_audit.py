@@ -1,11 +1,12 @@
 """Says how the tables of the resources beside organizations differ from what WorkOS holds. Pure."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 
 from tests.system.chaos.kinds import (
+    COMING_BACK,
     HOLDERS,
     KINDS,
     RESOURCES,
@@ -57,16 +58,17 @@ def resource_differences(
     held: Mapping[str, Objects],
     events: Sequence[Mapping[str, Any]],
     *,
+    not_followed: Collection[str] = (),
     reconciled: bool,
 ) -> Iterator[str]:
     """A line for each thing that is not as it must be.
 
     ``held`` is what WorkOS holds, by resource. Before it is ``reconciled``, what no event has told
-    may be otherwise, or missing.
+    may be otherwise, or missing; so may what only events that were not followed have deleted.
     """
     for name in sorted(set(RESOURCES) - seen.covered):
         yield f"{name} is not covered"
-    told = None if reconciled else _Told(events)
+    told = None if reconciled else _Told(events, not_followed)
     for kind in KINDS:
         yield from _of_kind(kind, seen.rows[kind.name], held[kind.name], told)
     yield from _derived(seen)
@@ -127,10 +129,18 @@ class _Told:
     """What the events alone say: a change may come without one."""
 
     events: Sequence[Mapping[str, Any]]
+    not_followed: Collection[str]
     last: dict[tuple[str, str], Mapping[str, Any]] = field(init=False)
+    deleted: set[tuple[str, str]] = field(init=False)
+    """By an event; where keys come back, by the last one."""
 
     def __post_init__(self) -> None:
         self.last = {subject_of(event): event for event in self.events}
+        deletions = (event for event in self.events if is_deletion(event))
+        deleted = {subject_of(one) for one in deletions if one["id"] not in self.not_followed}
+        self.deleted = {
+            one for one in deleted if one[0] not in COMING_BACK or is_deletion(self.last[one])
+        }
 
     def shows(self, kind: Kind, key: str, one: Mapping[str, Any]) -> bool:
         """Whether the last event of an object that is there shows it as it is."""
@@ -145,10 +155,5 @@ class _Told:
 
     def deletes(self, name: str, key: str, row: Mapping[str, Any]) -> bool:
         """Whether an event deletes it, or what it is in."""
-        event = self.last.get((name, key))
-        if event is not None and is_deletion(event):
-            return True
-        holders = (
-            self.last.get((holder, row.get(column, ""))) for column, holder in HOLDERS.items()
-        )
-        return any(event is not None and is_deletion(event) for event in holders)
+        holders = ((holder, row.get(column)) for column, holder in HOLDERS.items())
+        return not self.deleted.isdisjoint({(name, key), *holders})

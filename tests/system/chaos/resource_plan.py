@@ -38,7 +38,8 @@ class ResourcePlanner:
     created: int = 0
     alive: list[_Object] = field(default_factory=list)
     buried: list[_Object] = field(default_factory=list)
-    """What went with its directory, group or user, and without an event."""
+    """What is deleted, by its own event or with its directory, group or user: late events of it
+    change nothing."""
 
     def anchors(self, organization_id: str) -> Iterator[Action]:
         """One of each, of an organization that stays."""
@@ -124,7 +125,8 @@ class ResourcePlanner:
         if there:
             one = self.chance.choice(there)
             with_it = [other for other in self.alive if one.key in other.holders]
-            self.buried = [*self.buried, *with_it][-_BURIED:]
+            itself = [] if one.kind.key_comes_back else [one]
+            self.buried = [*self.buried, *itself, *with_it][-_BURIED:]
             self.alive = [other for other in self.alive if other not in (one, *with_it)]
             yield self._call(one, str(one.kind.delete), one.named)
             if self.chance.random() < 0.5:

@@ -395,11 +395,17 @@ def test_what_a_deleted_directory_held_is_told_by_its_deletion() -> None:
     seen = replace(
         RESOURCES_SEEN, rows={**NOTHING, "directory_user": {"u": user}}, organizations={}
     )
-    deletion = {"event": "dsync.deleted", "data": {"id": "directory_1"}}
+    deletion = {"id": "event_1", "event": "dsync.deleted", "data": {"id": "directory_1"}}
 
     (line,) = resource_differences(seen, NOTHING, [deletion], reconciled=False)
 
     assert line == "directory_user u is deleted in WorkOS, and not here"
+    not_followed = {"event_1"}
+    assert not [
+        *resource_differences(
+            seen, NOTHING, [deletion], not_followed=not_followed, reconciled=False
+        )
+    ]
 
 
 EVENTS = [an_event(1, "created"), an_event(2, name="Globex")]
