@@ -359,6 +359,14 @@ PLAIN: Final[Mapping[str, Resource]] = {
     )
 }
 
+#: For each list that is not the environment's: what it belongs to (None: organizations), and the
+#: column that says so.
+SCOPES: Final[Mapping[Scope, tuple[Resource | None, str]]] = {
+    Scope.ORGANIZATION: (None, "workos_organization_id"),
+    Scope.DIRECTORY: (DIRECTORY, "workos_directory_id"),
+    Scope.GROUP: (DIRECTORY_GROUP, "workos_group_id"),
+}
+
 NAMES: Final = (ORGANIZATION, *PLAIN)
 
 #: Those without personal data that most have; people are named in the settings.

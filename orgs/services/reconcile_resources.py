@@ -17,21 +17,13 @@ from django.db import models
 
 from orgs import workos
 from orgs.db.resources import model_of
-from orgs.domain.resources import DIRECTORY, DIRECTORY_GROUP, DOMAIN, ROLE, Listing, Resource, Scope
+from orgs.domain.resources import DOMAIN, ROLE, SCOPES, Listing, Resource, Scope
 from orgs.domain.types import ObjectPage, Observation, State
 from orgs.models import Organization
 from orgs.services.compare import Comparing, in_threads
 from orgs.services.refresh import live_rows
 from orgs.services.refusals import reporting
 from orgs.workos import read_ahead, read_objects, read_organizations
-
-#: For each list that is not the environment's: what it belongs to (None: organizations), and the
-#: column that says so.
-_SCOPES: dict[Scope, tuple[Resource | None, str]] = {
-    Scope.ORGANIZATION: (None, "workos_organization_id"),
-    Scope.DIRECTORY: (DIRECTORY, "workos_directory_id"),
-    Scope.GROUP: (DIRECTORY_GROUP, "workos_group_id"),
-}
 
 
 @dataclass(slots=True)
@@ -104,11 +96,12 @@ class ResourceRun(Comparing):
             return
         if listing.scope is Scope.ORGANIZATION:
             self._delete_with_organizations()
-        if self.resource.fetch:
-            # In no list that was read: what they belong to is not here, or not any more.
-            _, column = _SCOPES[listing.scope]
-            strays = live_rows(self.resource).exclude(**{f"{column}__in": live.values("workos_id")})
-            self._note_missing(strays, (), self.lookups.now())
+        # In no list that was read: what they belong to is not here, or not any more.
+        _, column = SCOPES[listing.scope]
+        strays = live_rows(self.resource).exclude(**{f"{column}__in": live.values("workos_id")})
+        if not self.resource.fetch:
+            strays = strays.filter(**{f"{column}__in": self._absent_scopes(listing, strays)})
+        self._note_missing(strays, (), self.lookups.now())
 
     def _compare_for(self, listing: Listing, organization: Observation) -> None:
         workos_id = organization.workos_id or ""
@@ -130,7 +123,7 @@ class ResourceRun(Comparing):
         """Compare the lists for these organizations, directories or groups."""
         seconds = self.run.scope_seconds
         deadline = inf if seconds is None else time.monotonic() + seconds
-        parent, column = _SCOPES[listing.scope]
+        parent, column = SCOPES[listing.scope]
         refusals, is_any_read = [], False
         began_at = self.lookups.now()
         for answers in in_threads(partial(self._read_scope, listing), scopes):
@@ -141,7 +134,7 @@ class ResourceRun(Comparing):
                     keys = {observation.workos_id or "" for observation in observations}
                     of_scope = live_rows(self.resource).filter(**{column: scope})
                     self._note_missing(of_scope, keys, began_at)
-                elif not self._is_absent(scope, parent):
+                elif not self.lookups.is_absent(scope, parent):
                     refusals.append(observations)
                 self.stopped_after = scope
             if refusals and not is_any_read:
@@ -159,10 +152,12 @@ class ResourceRun(Comparing):
         pages = self._pages(listing, scope)
         return [observation for page in pages for observation in page.observations]
 
-    def _is_absent(self, scope: str, parent: Resource | None) -> bool:
-        """Return True if WorkOS does not have it, and that is proven."""
-        is_absent = self.lookups.look_up(scope, parent).state is State.ABSENT
-        return is_absent and self.lookups.proves_absence({scope}, parent)
+    def _absent_scopes(self, listing: Listing, found: "models.QuerySet[Any]") -> list[str]:
+        """Return which of the organizations or groups that these rows name WorkOS has deleted."""
+        parent, column = SCOPES[listing.scope]
+        with self.lookups.reading():
+            named = set(found.exclude(**{column: ""}).values_list(column, flat=True)) - {None}
+        return [scope for scope in sorted(named) if self.lookups.is_absent(scope, parent)]
 
     def _pages(self, listing: Listing, scope: str) -> Iterator[ObjectPage]:
         patience = self.lookups.patience
@@ -214,7 +209,7 @@ def _read_domains(position: str | None, *, patience: float) -> ObjectPage:
 
 def _live(scope: Scope) -> "models.QuerySet[Any]":
     """What such a list can be read for."""
-    parent, _ = _SCOPES[scope]
+    parent, _ = SCOPES[scope]
     if parent is None:
         return Organization.objects.linked().filter(workos_deleted_at=None)
     return model_of(parent).objects.filter(deleted_at=None)  # type: ignore[attr-defined, no-any-return]

@@ -24,7 +24,7 @@ from orgs.db.transactions import Statement, bounded_transaction, read_only_trans
 from orgs.domain.naming import storable
 from orgs.domain.report import Change
 from orgs.domain.resolution import gram_id
-from orgs.domain.resources import PLAIN, Resource, Scope
+from orgs.domain.resources import PLAIN, SCOPES, Resource, Scope
 from orgs.domain.status import ReadError
 from orgs.domain.types import ORGANIZATION, Decision, Observation, Outcome, State
 from orgs.models import Organization, WorkOSEvent
@@ -129,10 +129,21 @@ class Lookups:
             one for one in resource.listings if (one.scope is Scope.ENVIRONMENT) != bool(scope)
         )
         read = partial(read_objects, resource, listing, scope=scope, patience=self.patience)
-        with closing(read_ahead(read, None)) as pages:
-            listed = (observation for page in pages for observation in page.observations)
-            absent = Observation(workos_id=key, state=State.ABSENT, resource=resource.name)
-            return next((one for one in listed if one.workos_id == key), absent)
+        absent = Observation(workos_id=key, state=State.ABSENT, resource=resource.name)
+        try:
+            with closing(read_ahead(read, None)) as pages:
+                listed = (observation for page in pages for observation in page.observations)
+                return next((one for one in listed if one.workos_id == key), absent)
+        except workos.Refused:
+            # Of an organization or group that was deleted, WorkOS has no list.
+            if not (scope and self.is_absent(scope, SCOPES[listing.scope][0])):
+                raise
+            return absent
+
+    def is_absent(self, key: str, resource: Resource | None) -> bool:
+        """Return True if WorkOS does not have it, and that is proven."""
+        is_absent = self.look_up(key, resource).state is State.ABSENT
+        return is_absent and self.proves_absence({key}, resource)
 
     def proves_place(self, new: set[str]) -> bool:
         """Return True if organizations without a row may get one: nothing is linked beside them

@@ -1,7 +1,6 @@
 """The resources beside organizations: from the stream, from lists and single fetches, to tables."""
 
 import logging
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -220,7 +219,7 @@ def emit(workos: FakeWorkOS, type_: str, **data: Any) -> Any:
 def test_a_membership_before_its_user_its_role_and_its_organization(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme", emits=False, external_id="gram-1")
     ada = workos.users.create(email="ada@acme.com", emits=False)
-    workos.roles.create(slug="admin", organization_id=acme["id"], emits=False)
+    admin = workos.roles.create(slug="admin", organization_id=acme["id"], emits=False)
     workos.memberships.create(user_id=ada["id"], organization_id=acme["id"], role="admin")
     drain_to_end()
     assert not OrganizationMembership.objects.active().exists()
@@ -228,7 +227,7 @@ def test_a_membership_before_its_user_its_role_and_its_organization(workos: Fake
 
     for type_, shown in [
         ("user.created", ada),
-        ("organization_role.created", {"slug": "admin", "organization_id": acme["id"]}),
+        ("organization_role.created", {**admin, "organization_id": acme["id"]}),
         ("organization.created", acme),
     ]:
         workos.emit({"event": type_, "data": shown})
@@ -387,8 +386,17 @@ def test_what_belongs_to_something_that_was_never_here_is_asked_for(
     some_of_each(workos, acme)
     unknown = workos.directories.create(name="Gone", organization_id=acme, emits=False)["id"]
     workos.directory_groups.create(name="Staff", directory_id=unknown, at=TWO_DAYS_AGO)
+    # A group and an organization, too, of which there are neither events nor lists.
+    directory = workos.directories.all()[0]["id"]
+    group = workos.directory_groups.create(name="Staff", directory_id=directory, emits=False)["id"]
+    person = workos.directory_users.create(directory_id=directory, at=TWO_DAYS_AGO)["id"]
+    workos.directory_groups.add_user(group, person, at=TWO_DAYS_AGO)
+    bolt = str(workos.create_organization(name="Bolt", emits=False)["id"])
+    workos.roles.create(slug="admin", organization_id=bolt, at=TWO_DAYS_AGO)
     drain_to_end()
     workos.directories.delete(unknown, emits=False)
+    workos.directory_groups.delete(group, emits=False)
+    workos.delete_organization(bolt, emits=False)
 
     repaired()
 
@@ -409,24 +417,36 @@ def test_derived_columns_after_every_page(workos: FakeWorkOS, acme: str) -> None
     repaired()
     assert derived() == (False, False)
 
-    first = workos.connections.create(name="A", organization_id=acme, state="active")["id"]
-    second = workos.connections.create(name="B", organization_id=acme, state="active")["id"]
+    connection = workos.connections.create(name="A", organization_id=acme, state="active")["id"]
     directory = workos.directories.create(name="Okta", organization_id=acme)["id"]
     drain_to_end()
     assert derived() == (True, True)
 
-    workos.connections.deactivate(first)
-    drain_to_end()
-    assert derived() == (True, True)  # another one is active
-
-    workos.connections.delete(second)
+    workos.connections.deactivate(connection)
     workos.directories.delete(directory)
     drain_to_end()
     assert derived() == (False, False)
 
-    workos.connections.activate(first)
+    workos.connections.activate(connection)
     drain_to_end()
     assert derived() == (True, False)
+
+
+def test_a_connection_is_deactivated_while_another_one_is_active(
+    workos: FakeWorkOS, acme: str
+) -> None:
+    repaired()
+    first, second = (
+        workos.connections.create(name=name, organization_id=acme, state="active")["id"]
+        for name in ("A", "B")
+    )
+    workos.connections.deactivate(first)
+    drain_to_end()
+    assert derived() == (True, False)
+
+    workos.connections.delete(second)
+    drain_to_end()
+    assert derived() == (False, False)
 
 
 def test_derived_columns_after_a_list_and_a_fetch(workos: FakeWorkOS, acme: str) -> None:
@@ -580,15 +600,11 @@ def test_an_announced_event_that_is_never_listed_is_resolved_by_its_object(
         announced_at=TWO_DAYS_AGO,
     )
 
-    with suppress(WorkOSError):  # the list of an organization that is not there
-        drain_to_end()
+    drain_to_end()
 
-    lost = WorkOSEvent.objects.get(id="event_lost")
-    if is_there:
-        assert (lost.outcome, mirrored() == held(workos)) == (Outcome.MISSING, True)
-    else:
-        assert lost.outcome in (Outcome.MISSING, Outcome.PARKED, None)
-        assert not rows.filter(pk=key).exists()
+    # Also if the list that would hold it is not there: its organization, or its group.
+    assert WorkOSEvent.objects.get(id="event_lost").outcome == Outcome.MISSING
+    assert mirrored() == held(workos)
 
 
 PERSONAL = ("ada@", "bob@", "eve@", "Ada")

@@ -314,6 +314,18 @@ def test_what_was_deleted_may_come_back(workos: FakeWorkOS, acme: str, ada: str)
     assert workos.users.create(email="ada@example.com")["id"] != ada
 
 
+def test_an_id_may_be_used_again(workos: FakeWorkOS) -> None:
+    """As tests do that make a role's id of its key."""
+    for slug in ("a", "b"):
+        workos.roles.create(id=slug, slug=slug)
+    workos.roles.delete("a")
+    workos.roles.create(id="a", slug="a")
+    workos.roles.create(id="c", slug="c")
+    workos.roles.delete("c")
+
+    assert [role["id"] for role in workos.roles.all()] == ["b", "a"]
+
+
 def test_a_type_can_be_refused(workos: FakeWorkOS, sdk: WorkOSClient, acme: str) -> None:
     def read(*types: str) -> JsonObject:
         return sdk.request_raw("get", ("events",), params={"events": ",".join(types)})

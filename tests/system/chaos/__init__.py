@@ -3,10 +3,14 @@
 ``python -m tests.system.chaos --rounds 30 --seed 7``. A seed replays the plan; how the
 processes interleave can't be replayed.
 
-Once all is quiet, everything has 90 seconds to come right by itself, but for two kinds of drift
-that no event tells of, and that alone are judged after ``manage.py reconcile_workos``:
+It follows every resource; some are switched on only while all goes on. At the end, each table is
+compared row by row with what the fake WorkOS holds.
+
+Once all is quiet, everything has a few minutes to come right by itself, but for what no event tells
+of, and that alone is judged after ``manage.py reconcile_workos``:
 
 - names that a rival overwrote in the table (those of organizations that are gone stay so);
+- changes of other resources without an event, such as a connection's new name;
 - organizations whose ``external_id`` went to another one, and with it their row, and that no event
   has mentioned since.
 

@@ -1,5 +1,6 @@
 """What can happen in a run: values that say what is done, and never do it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -7,46 +8,26 @@ from typing import Any, Literal, TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
-class Create:
-    workos_id: str
-    name: str
-    external_id: str | None
+class Call:
+    """One of the fake's controls is called, such as ``users.update``."""
+
+    control: str
+    arguments: Mapping[str, Any]
+
+
+Way: TypeAlias = Literal["listed", "never listed", "listed late"]
 
 
 @dataclass(frozen=True, slots=True)
-class Rename:
-    workos_id: str
-    name: str
+class Repeat:
+    """An event says again what the last one said of an object.
 
+    It is announced, and never listed, or listed only when the mirror has given it up.
+    """
 
-@dataclass(frozen=True, slots=True)
-class Delete:
-    workos_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """An ``external_id`` goes from one organization to a new one; on request, the old one goes."""
-
-    workos_id: str
-    external_id: str
-    to_workos_id: str
-    to_name: str
-    deletes: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Phantom:
-    """An event is announced and never listed."""
-
-    workos_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Late:
-    """An event is announced, and listed only when the mirror has given it up."""
-
-    workos_id: str
+    resource: str
+    key: str
+    way: Way
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +43,7 @@ class Skewed:
         return abs(self.seconds) < 180
 
 
-WorkOSAction: TypeAlias = Create | Rename | Delete | Move | Phantom | Late | Skewed
+WorkOSAction: TypeAlias = Call | Repeat | Skewed
 
 # Between WorkOS and the mirror --------------------------------------------------------------
 
@@ -134,16 +115,29 @@ class Reconcile:
     kill_after: float | None
 
 
-Blow: TypeAlias = Kill | RestartPostgres | Reconcile
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """The settings name other resources from now on: all processes are started again with them."""
+
+    resources: tuple[str, ...]
+
+
+Blow: TypeAlias = Kill | RestartPostgres | Reconcile | Switch
 
 # By other programs, in the table ------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class SignUp:
-    """A row is inserted, and its transaction stays open for a while."""
+class RivalAction:
+    """What one of the other programs does, after what it has still to do."""
 
     rival: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignUp(RivalAction):
+    """A row is inserted, and its transaction stays open for a while."""
+
     organization_id: str
     name: str
     slug: str
@@ -151,32 +145,27 @@ class SignUp:
 
 
 @dataclass(frozen=True, slots=True)
-class SetColumns:
+class SetColumns(RivalAction):
     """Columns of a row are set: locally owned ones, or the name, which is drift."""
 
-    rival: str
     organization_id: str
     columns: dict[str, str | bool]
 
 
 @dataclass(frozen=True, slots=True)
-class Remove:
+class Remove(RivalAction):
     """A row is deleted, unless it is linked."""
 
-    rival: str
     organization_id: str
 
 
 @dataclass(frozen=True, slots=True)
-class Lock:
+class Lock(RivalAction):
     """Rows are locked, held, and let go unchanged."""
 
-    rival: str
     organization_ids: tuple[str, ...]
     seconds: float
 
-
-RivalAction: TypeAlias = SignUp | SetColumns | Remove | Lock
 
 Action: TypeAlias = WorkOSAction | Weather | Blow | RivalAction
 

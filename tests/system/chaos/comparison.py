@@ -6,10 +6,14 @@ from typing import Final
 
 from tests.system.chaos.model import JsonObject, Linked, Local, Model
 from tests.system.chaos.names import may_be_slug_of
+from tests.system.chaos.resource_audit import Objects, SeenResources, resource_differences
 
 #: What may have become of an event that WorkOS lists; not ``parked``, and not nothing.
 _OUTCOMES: Final = frozenset(
-    ("created", "linked", "relinked", "updated", "disabled", "stale", "unknown", "missing")
+    (
+        *("created", "linked", "relinked", "updated", "disabled", "deleted"),
+        *("stale", "unknown", "missing"),
+    )
 )
 
 
@@ -33,6 +37,7 @@ class SeenEvent:
     id: str
     outcome: str | None
     is_announced: bool
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,7 @@ class Mirror:
     """Gram id to the last error."""
     created_slugs: Mapping[str, str]
     """Gram id to the slug with which the sync inserted the row, if it did."""
+    resources: SeenResources
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +63,10 @@ class WorkOS:
     """Events that were announced and are not listed, or only once nobody reads there any more."""
     acknowledged: frozenset[str]
     """Events of which some webhook was answered with success."""
+    held: Mapping[str, Objects]
+    """What there is of each resource beside organizations."""
+    not_followed: frozenset[str]
+    """Events that came before their resource was followed: the ledger may not know them."""
 
 
 def differences(model: Model, mirror: Mirror, workos: WorkOS, *, reconciled: bool) -> list[str]:
@@ -71,6 +81,13 @@ def differences(model: Model, mirror: Mirror, workos: WorkOS, *, reconciled: boo
         *_ledger(mirror, workos),
         *(f"outbox: {id_} is still to be told: {error}" for id_, error in mirror.outbox.items()),
         *_told(mirror, workos),
+        *resource_differences(
+            mirror.resources,
+            workos.held,
+            workos.events,
+            not_followed=workos.not_followed,
+            reconciled=reconciled,
+        ),
     ]
 
 
@@ -150,13 +167,13 @@ class _Expectation:
 
 def _ledger(mirror: Mirror, workos: WorkOS) -> Iterator[str]:
     listed = {event["id"] for event in workos.events}
-    excused = workos.announced_only - workos.acknowledged
-    for id_ in sorted(listed - excused | workos.announced_only & workos.acknowledged):
+    excused = workos.announced_only - workos.acknowledged | workos.not_followed
+    for id_ in sorted((listed | workos.announced_only & workos.acknowledged) - excused):
         seen = mirror.ledger.get(id_)
         if seen is None:
             yield f"ledger: {id_} is unknown"
         elif seen.outcome not in _OUTCOMES:
-            yield f"ledger: {id_} is {seen.outcome or 'unseen'}"
+            yield f"ledger: {id_} is {seen.outcome or 'unseen'}{seen.error and f': {seen.error}'}"
         elif id_ in workos.acknowledged and not seen.is_announced:
             yield f"ledger: a webhook of {id_} was answered with success, and is not noted"
     for id_ in sorted(mirror.ledger.keys() - listed - workos.announced_only):

@@ -11,10 +11,13 @@ from contextlib import contextmanager
 from typing import Any, Final, LiteralString
 
 import psycopg
+from psycopg import sql
 from psycopg.rows import class_row
 
 from tests.system.chaos.comparison import Mirror, SeenEvent, SeenRow
+from tests.system.chaos.kinds import KINDS
 from tests.system.chaos.model import Committed
+from tests.system.chaos.resource_audit import SeenResources
 
 _SCHEMA: Final = """
 CREATE SCHEMA chaos;
@@ -23,20 +26,25 @@ CREATE TABLE chaos.journal (
     organization_id text NOT NULL, columns jsonb NOT NULL, at timestamptz DEFAULT clock_timestamp()
 );
 CREATE TABLE chaos.audit (
-    seq bigserial PRIMARY KEY, writer text NOT NULL, operation text NOT NULL, id text NOT NULL,
-    before jsonb, after jsonb, at timestamptz DEFAULT clock_timestamp()
+    seq bigserial PRIMARY KEY, writer text NOT NULL, tab text NOT NULL, operation text NOT NULL,
+    id text NOT NULL, before jsonb, after jsonb, at timestamptz DEFAULT clock_timestamp()
 );
 CREATE INDEX ON chaos.audit (id, seq);
 CREATE FUNCTION chaos.note() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO chaos.audit (writer, operation, id, before, after) VALUES (
+    INSERT INTO chaos.audit (writer, tab, operation, id, before, after) VALUES (
         CASE WHEN current_setting('application_name') LIKE 'rival-%'
             THEN current_setting('application_name') ELSE 'sync' END,
-        TG_OP, coalesce(NEW.id, OLD.id), to_jsonb(OLD), to_jsonb(NEW)
+        TG_TABLE_NAME, TG_OP,
+        coalesce(to_jsonb(NEW), to_jsonb(OLD))->>
+            CASE TG_TABLE_NAME WHEN 'organization_metadata' THEN 'id' ELSE 'workos_id' END,
+        to_jsonb(OLD), to_jsonb(NEW)
     );
     RETURN NULL;
 END $$;
-CREATE TRIGGER chaos_note AFTER INSERT OR UPDATE OR DELETE ON organization_metadata
+"""
+_NOTED: Final = """
+CREATE TRIGGER chaos_note AFTER INSERT OR UPDATE OR DELETE ON {}
     FOR EACH ROW EXECUTE FUNCTION chaos.note();
 """
 
@@ -45,13 +53,17 @@ _ROWS: Final = """
         disabled_at IS NOT NULL AS is_disabled
     FROM organization_metadata
 """
-_LEDGER: Final = "SELECT id, outcome, announced_at IS NOT NULL AS is_announced FROM workos_event"
+_LEDGER: Final = """
+    SELECT id, outcome, announced_at IS NOT NULL AS is_announced, error FROM workos_event
+"""
 _OUTBOX: Final = "SELECT organization_id, last_error FROM workos_external_id_write_back"
 _JOURNAL: Final = "SELECT kind, organization_id, columns FROM chaos.journal ORDER BY seq"
 _CREATED_SLUGS: Final = """
     SELECT DISTINCT ON (id) id, after->>'slug' FROM chaos.audit
-    WHERE operation = 'INSERT' AND writer = 'sync' ORDER BY id, seq DESC
+    WHERE operation = 'INSERT' AND writer = 'sync' AND tab = 'organization_metadata'
+    ORDER BY id, seq DESC
 """
+_COVERED: Final = "SELECT covered FROM workos_sync_cursor"
 _RIVAL_WRITES: Final = "SELECT rival, count(*) FROM chaos.journal GROUP BY rival ORDER BY rival"
 
 #: What the sync must never do, whatever the order of things. Each finds the changes that break it.
@@ -78,12 +90,22 @@ _NEVER: Final[dict[str, LiteralString]] = {
     """,
     "an event was applied twice to a row": """
         SELECT * FROM chaos.audit WHERE writer = 'sync' AND operation = 'UPDATE'
+            AND tab = 'organization_metadata'
             AND after->>'workos_id' IS NOT NULL AND before->>'workos_id' IS NOT NULL
             AND after->>'workos_last_event_id' = before->>'workos_last_event_id'
             AND before->'disabled_at' IS NOT DISTINCT FROM after->'disabled_at'
             -- The derived columns follow in a statement of their own.
             AND before - '{sso_enabled,scim_enabled}'::text[]
                 IS DISTINCT FROM after - '{sso_enabled,scim_enabled}'::text[]
+    """,
+    "what an event has deleted for good is there again": """
+        SELECT * FROM chaos.audit WHERE operation = 'UPDATE'
+            AND tab NOT IN ('workos_role', 'workos_directory_group_member')
+            AND before->>'deleted_at' IS NOT NULL AND after->>'deleted_at' IS NULL
+            AND before->>'workos_last_event_id' IS NOT NULL
+    """,
+    "an invitation's secret was stored": """
+        SELECT * FROM chaos.audit WHERE after::text LIKE '%token-of-%'
     """,
 }
 
@@ -98,6 +120,8 @@ class Database:
         """Make the journal and the audit, once the tables of the mirror are there."""
         with self._connected() as connection:
             connection.execute(_SCHEMA)
+            for table in ("organization_metadata", *(kind.table for kind in KINDS)):
+                connection.execute(sql.SQL(_NOTED).format(sql.Identifier(table)))
 
     def is_drained(self) -> bool:
         """Whether nothing waits any more, as far as the mirror knows: cheap, and no proof."""
@@ -107,6 +131,11 @@ class Database:
                 " AND NOT EXISTS (SELECT FROM workos_external_id_write_back)"
             )
             return bool(_single(cursor))
+
+    def covered(self) -> frozenset[str]:
+        """The resources that were listed in full since they are followed."""
+        with self._connected() as connection:
+            return frozenset(_single(connection.execute(_COVERED)) or ())
 
     def mirror(self) -> tuple[Mirror, list[Committed]]:
         """The mirror and the journal, as of one moment."""
@@ -121,6 +150,11 @@ class Database:
                 ledger=ledger,
                 outbox=_pairs(connection, _OUTBOX),
                 created_slugs=_pairs(connection, _CREATED_SLUGS),
+                resources=SeenResources(
+                    {kind.name: _objects(connection, kind.table) for kind in KINDS},
+                    frozenset(_single(connection.execute(_COVERED)) or ()),
+                    _objects(connection, "organization_metadata", "id"),
+                ),
             )
             return mirror, [Committed(*write) for write in connection.execute(_JOURNAL)]
 
@@ -153,6 +187,14 @@ class Database:
 def _single(cursor: "psycopg.Cursor[tuple[Any, ...]]") -> Any:
     row = cursor.fetchone()
     return row[0] if row else None
+
+
+def _objects(
+    connection: "psycopg.Connection[tuple[Any, ...]]", table: str, key: str = "workos_id"
+) -> dict[str, Any]:
+    """The rows of a table as JSON, by key."""
+    query = sql.SQL("SELECT {}, to_jsonb(t) FROM {} AS t")
+    return dict(connection.execute(query.format(*map(sql.Identifier, (key, table)))).fetchall())
 
 
 def _pairs(

@@ -1,45 +1,47 @@
 """Plays a plan: does each action when it is due, or hands it to whoever does it."""
 
 import json
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
+from operator import attrgetter
 from types import TracebackType
 from typing import Any, Final, Self, cast
 from urllib.parse import urlsplit
 
 from gram_sync.components import MANAGE
+from gram_sync.processes import PROJECT
 from orgs.testing import JsonObject, Refused, sign
 from tests.system.chaos import postgres
 from tests.system.chaos.actions import (
     Action,
     Behave,
     Blow,
-    Create,
-    Delete,
+    Call,
     HoldBack,
     Kill,
-    Late,
     Mail,
     Misbehave,
-    Move,
-    Phantom,
     Reconcile,
-    Rename,
+    Repeat,
     RestartPostgres,
     Round,
     Skewed,
+    Switch,
     Weather,
     WorkOSAction,
 )
-from tests.system.chaos.plan import RIVALS, ROUND_SECONDS
+from tests.system.chaos.kinds import ORGANIZATION, RESOURCES, last_showing, subject_of
+from tests.system.chaos.plan import CLUSTERS, RIVALS, ROUND_SECONDS, WEBS
 from tests.system.chaos.rivals import Rivals
 from tests.system.chaos.stage import WINDOW_SECONDS, Stage
 
 _ALL: Final = 1_000_000
+_SWITCH_SECONDS: Final = 60.0
 
 
 @dataclass(slots=True)
@@ -47,8 +49,13 @@ class Played:
     """What was done in a run, as far as only who did it knows."""
 
     rounds: int = 0
+    ended_at: float = 0.0
+    """When nothing happened any more, by the clock of ``time.monotonic``."""
+    not_followed: set[str] = field(default_factory=set)
+    """Events that came before their resource was followed, for the last time."""
     refused_by_workos: int = 0
-    announced_only: set[str] = field(default_factory=set)
+    announced_only: dict[str, str] = field(default_factory=dict)
+    """Event id to resource."""
     skewed: dict[str, tuple[Skewed, int | None]] = field(default_factory=dict)
     """Event id to its only webhook, and how that was answered."""
     faults: Counter[str] = field(default_factory=Counter)
@@ -66,6 +73,7 @@ class Director:
         self._rivals = Rivals(RIVALS, stage.environment["DATABASE_URL"], self._note)
         self._aside = ThreadPoolExecutor(4, "aside")
         self._postgres = ThreadPoolExecutor(1, "postgres")
+        self._switches = ThreadPoolExecutor(1, "switches")
         self._errands: list[Future[None]] = []
         self._commands = 0
         self.played = Played()
@@ -81,6 +89,7 @@ class Director:
     ) -> None:
         # PostgreSQL above all: one that is started later is one that nobody stops.
         self._postgres.shutdown(cancel_futures=True)
+        self._switches.shutdown(cancel_futures=True)
         self._aside.shutdown(cancel_futures=True)
 
     def play(self, plan: Sequence[Round]) -> None:
@@ -97,11 +106,14 @@ class Director:
         self._calm_down()
 
     def _calm_down(self) -> None:
+        self.played.ended_at = time.monotonic()
         self._workos.behave()
         self._workos.set_hold_back(0.2)
         self._normal_mail(0)
+        self._strike(Switch(RESOURCES))
         self.played.rivals = self._rivals.stop()
         self._postgres.shutdown()
+        self._switches.shutdown()
         self._aside.shutdown()
         self._raise_of_errands()
 
@@ -112,11 +124,11 @@ class Director:
 
     def _do(self, action: Action) -> None:
         match action:
-            case Create() | Rename() | Delete() | Move() | Phantom() | Late() | Skewed():
+            case Call() | Repeat() | Skewed():
                 self._change_workos(action)
             case HoldBack() | Mail() | Misbehave() | Behave():
                 self._change_weather(action)
-            case Kill() | RestartPostgres() | Reconcile():
+            case Kill() | RestartPostgres() | Reconcile() | Switch():
                 self._strike(action)
             case _:
                 self._rivals.do(action)
@@ -134,40 +146,25 @@ class Director:
             self._note("done", action)
 
     def _change(self, action: WorkOSAction) -> None:
-        workos = self._workos
         match action:
-            case Create(workos_id, name, external_id):
-                workos.create_organization(id=workos_id, name=name, external_id=external_id)
-            case Rename(workos_id, name):
-                workos.update_organization(workos_id, name=name)
-            case Delete(workos_id):
-                workos.delete_organization(workos_id)
-            case Move():
-                self._move(action)
-            case Phantom(workos_id):
-                event = self._emit(workos_id, listed=False)
-                self.played.announced_only.add(event["id"])
-            case Late(workos_id):
-                event = self._emit(workos_id, visible_after=WINDOW_SECONDS + 5)
-                self.played.announced_only.add(event["id"])
+            case Call(control, arguments):
+                attrgetter(control)(self._workos)(**arguments)
+            case Repeat(resource, key, "listed"):
+                self._repeat(resource, key)
+            case Repeat(resource, key, way):
+                how = {"visible_after": WINDOW_SECONDS + 5} if way == "listed late" else {}
+                event = self._repeat(resource, key, listed=bool(how), **how)
+                self.played.announced_only[event["id"]] = resource
             case Skewed(workos_id):
-                event = self._emit(workos_id, announced=False)
+                event = self._repeat(ORGANIZATION, workos_id, announced=False)
                 self._errands.append(self._aside.submit(self._deliver, event, action))
 
-    def _move(self, move: Move) -> None:
-        self._workos.update_organization(move.workos_id, external_id=None)
-        self._workos.create_organization(
-            id=move.to_workos_id, name=move.to_name, external_id=move.external_id
-        )
-        if move.deletes:
-            self._workos.delete_organization(move.workos_id)
-
-    def _emit(self, workos_id: str, **how: Any) -> JsonObject:
-        """An event that says again what the organization is."""
-        organization = self._workos.organization(workos_id)
-        if organization is None:
-            raise Refused(404, "not_found", "there is no such organization")
-        event = {"object": "event", "event": "organization.updated", "data": organization}
+    def _repeat(self, resource: str, key: str, **how: Any) -> JsonObject:
+        """An event that says again what the object is, or was, as far as events told."""
+        last = last_showing(self._workos.all_events(), resource, key)
+        if last is None:
+            raise Refused(404, "not_found", "there is no such object, or no event of it")
+        event = {name: last[name] for name in ("object", "event", "data")}
         return cast(JsonObject, self._workos.emit(event, **how))
 
     def _deliver(self, event: JsonObject, skewed: Skewed) -> None:
@@ -243,12 +240,43 @@ class Director:
                 command = (*MANAGE, "reconcile_workos")
                 self._stage.fleet.run(name, command, kill_after=kill_after)
                 self._note(f"started as {name}", blow)
+            case Switch():
+                self._errands.append(self._switches.submit(self._switch, blow))
 
     def _restart_postgres(self, blow: RestartPostgres) -> None:
         began_at = time.monotonic()
         postgres.restart(self._stage.data_dir, blow.mode)
         self.played.postgres_restarts[blow.mode] += 1
         self._note(f"done in {time.monotonic() - began_at:.1f} s", blow)
+
+    def _switch(self, switch: Switch) -> None:
+        """As an operator does: the settings are changed, and all is started anew."""
+        environment, began_at = self._stage.environment, time.monotonic()
+        named = ",".join(switch.resources)
+        if named == environment["WORKOS_RESOURCES"]:
+            return
+        environment["WORKOS_RESOURCES"] = named
+        for member in (*WEBS, *CLUSTERS):
+            self._stage.fleet.kill(Kill(member, whole=True, pick=0, back_after=0))
+        # What ``sync_worker`` does at its start, as often as it takes.
+        adopt = "from orgs.services.coverage import adopt_settings; adopt_settings()"
+        command = (*MANAGE, "shell", "--no-imports", "-c", adopt)
+        while subprocess.run(
+            command,
+            cwd=PROJECT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            check=False,
+        ).returncode:
+            if time.monotonic() > began_at + _SWITCH_SECONDS:
+                raise TimeoutError("the settings are not adopted")
+        subjects = {one["id"]: subject_of(one)[0] for one in self._workos.all_events()}
+        subjects |= self.played.announced_only
+        self.played.not_followed |= {id_ for id_, name in subjects.items() if name != ORGANIZATION}
+        self._note("done", switch)
 
 
 def _sleep_until(moment: float) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from tests.system.chaos.director import Played
+from tests.system.chaos.kinds import subject_of
 from tests.system.chaos.model import JsonObject
 from tests.system.chaos.stage import Stage
 from tests.system.chaos.verdict import Verdict
@@ -23,7 +24,7 @@ def figures_of(
         "seed": seed,
         "rounds": played.rounds,
         "organizations": sum(event["event"] == "organization.created" for event in events),
-        "events": len(events),
+        "events": dict(Counter(subject_of(event)[0] for event in events)),
         "webhooks": _webhooks(stage.workos.deliveries(), played),
         "kills": dict(fleet.kills),
         "ended by themselves": dict(fleet.ended_by_themselves),

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from tests.system.chaos.kinds import ORGANIZATION, subject_of
 from tests.system.chaos.names import derived_id
 
 JsonObject: TypeAlias = dict[str, Any]
@@ -80,7 +81,8 @@ def model_of(events: Sequence[JsonObject], writes: Iterable[Committed]) -> Model
     model = Model()
     stream = _Stream(model.linked)
     for event in events:
-        stream.apply(event)
+        if subject_of(event)[0] == ORGANIZATION:
+            stream.apply(event)
     model.unlinked_organizations = stream.unlinked()
     for write in writes:
         local = model.local.setdefault(write.organization_id, Local())

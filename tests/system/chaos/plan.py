@@ -8,28 +8,28 @@ from typing import Any, Final
 from tests.system.chaos.actions import (
     Action,
     Behave,
-    Create,
-    Delete,
+    Call,
     HoldBack,
     Kill,
-    Late,
     Lock,
     Mail,
     MailMode,
     Misbehave,
-    Move,
-    Phantom,
     Reconcile,
     Remove,
-    Rename,
+    Repeat,
     RestartPostgres,
     Round,
     SetColumns,
     SignUp,
     Skewed,
     Step,
+    Switch,
+    Way,
 )
+from tests.system.chaos.kinds import ORGANIZATION, RESOURCES
 from tests.system.chaos.names import NAMES, derived_id, slug_base, workos_id
+from tests.system.chaos.resource_plan import ResourcePlanner
 
 ROUND_SECONDS: Final = 1.2
 
@@ -49,6 +49,7 @@ _CALLS: Final = (
     ("GET", "/organizations"),
     ("PUT", "/organizations/"),
 )
+_LISTS: Final = ("/user_management/", "/authorization/", "/connections", "/director")
 
 _FAULTS: Final[Sequence[tuple[str, dict[str, Any]]]] = (
     ("status", {"status": 500}),
@@ -83,9 +84,20 @@ _MAIL: Final[dict[MailMode, int]] = {
 }
 
 
+#: What is followed at the beginning; the others are switched on late.
+AT_FIRST: Final = tuple(
+    name for name in RESOURCES if name not in ("user", "membership", "directory_group")
+)
+
+#: An organization to which nothing happens.
+_ANCHOR: Final = workos_id(0)
+
+
 def make_plan(seed: int, rounds: int) -> list[Round]:
     """The plan of a run: always the same for the same seed, whatever happens when it is played."""
-    planner = _Planner(random.Random(f"chaos {seed}"))
+    planner = _Planner(
+        random.Random(f"chaos {seed}"), ResourcePlanner(random.Random(f"resources {seed}"))
+    )
     return [planner.round(number) for number in range(rounds)]
 
 
@@ -104,6 +116,7 @@ class _Organization:
 @dataclass(slots=True)
 class _Planner:
     chance: random.Random
+    resources: ResourcePlanner
     number: int = 0
     created: int = 0
     signed_up: int = 0
@@ -118,8 +131,10 @@ class _Planner:
             *self._changes(),
             *self._removals(),
             *self._oddities(),
+            *self._resource_changes(),
             *self._weather(),
             *self._blows(),
+            *self._switches(),
             *self._rivals(),
         ]
         return tuple(sorted(steps, key=lambda step: step.at))
@@ -133,7 +148,7 @@ class _Planner:
             external_id = f"gram-{number}" if self._happens(0.5) else None
             name = self._name()
             organization = self._add(number, name, external_id, is_quiet=self._happens(0.2))
-            yield Step(at, Create(organization.workos_id, name, external_id))
+            yield Step(at, _created(organization, external_id))
             if self._happens(0.45):
                 near = min(max(at + self.chance.uniform(-0.3, 0.5), 0.0), ROUND_SECONDS)
                 yield Step(near, self._sign_up(organization.gram_id, name))
@@ -144,7 +159,8 @@ class _Planner:
                 return
             organization = self.chance.choice(self._settled())
             organization.name = self._name()
-            yield self._step(Rename(organization.workos_id, organization.name))
+            named = {"id": organization.workos_id, "name": organization.name}
+            yield self._step(Call("update_organization", named))
 
     def _removals(self) -> Iterator[Step]:
         if self._happens(0.25):
@@ -153,14 +169,18 @@ class _Planner:
             yield from self._delete()
 
     def _move(self) -> Iterator[Step]:
+        """An ``external_id`` goes from one organization to a new one; perhaps the old one goes."""
         movable = [one for one in self._settled() if one.has_external_id and not one.is_quiet]
         if not movable:
             return
         old = self.chance.choice(movable)
         new = self._add(self._next_number(), self._name(), old.gram_id, is_quiet=False)
-        deletes = self._happens(0.3)
-        yield self._step(Move(old.workos_id, old.gram_id, new.workos_id, new.name, deletes))
-        if deletes:
+        at = self._moment()
+        moved = {"id": old.workos_id, "external_id": None}
+        yield Step(at, Call("update_organization", moved))
+        yield Step(at, _created(new, old.gram_id))
+        if self._happens(0.3):
+            yield Step(at, _deleted(old))
             self.alive.remove(old)
         else:
             # Mentioned again, it gets the row that is derived from its id.
@@ -174,21 +194,32 @@ class _Planner:
         old = self.chance.choice(deletable)
         self.alive.remove(old)
         at = self._moment()
-        yield Step(at, Delete(old.workos_id))
+        yield Step(at, _deleted(old))
         if self._happens(0.4):
             new = self._add(self._next_number(), self._name(), old.gram_id, is_quiet=False)
             later = min(at + self.chance.uniform(0, 0.5), ROUND_SECONDS)
-            yield Step(later, Create(new.workos_id, new.name, new.gram_id))
+            yield Step(later, _created(new, new.gram_id))
 
     def _oddities(self) -> Iterator[Step]:
         quiet = [one for one in self._settled() if one.is_quiet]
-        if quiet and self._happens(0.1):
-            yield self._step(Phantom(self.chance.choice(quiet).workos_id))
-        if quiet and self._happens(0.1):
-            yield self._step(Late(self.chance.choice(quiet).workos_id))
+        ways: tuple[Way, ...] = ("never listed", "listed late")
+        for way in ways:
+            if quiet and self._happens(0.1):
+                yield self._step(Repeat(ORGANIZATION, self.chance.choice(quiet).workos_id, way))
         if self._settled() and self._happens(0.4):
             seconds = self.chance.choice((-5, 60, -160, 170, 200, -240, 3600, -86_400))
             yield self._step(Skewed(self.chance.choice(self._settled()).workos_id, seconds))
+
+    def _resource_changes(self) -> Iterator[Step]:
+        if self.number == 0:
+            yield Step(0.0, Call("create_organization", {"id": _ANCHOR, "name": "Anchor"}))
+            actions = list(self.resources.anchors(_ANCHOR))
+        else:
+            settled = (one.workos_id for one in self._settled())
+            actions = list(self.resources.actions(self.number, [_ANCHOR, *settled]))
+        # Those of one object in their order.
+        moments = sorted(self._moment() for _ in actions)
+        yield from map(Step, moments, actions)
 
     def _settled(self) -> list[_Organization]:
         return [one for one in self.alive if one.born < self.number]
@@ -236,7 +267,7 @@ class _Planner:
             kind, path, parameters = self.chance.choice(_FAULTS_OF_LISTS)
             return Misbehave(kind, "GET", path, times, parameters=parameters)
         kind, parameters = self.chance.choice(_FAULTS)
-        method, path = self.chance.choice(_CALLS)
+        method, path = self.chance.choice((*_CALLS, ("GET", self.chance.choice(_LISTS))))
         applied = method == "PUT" and self._happens(0.5)
         return Misbehave(kind, method, path, times, applied, parameters)
 
@@ -265,6 +296,14 @@ class _Planner:
         if self._happens(0.08):
             kill_after = self.chance.uniform(0.5, 3) if self._happens(0.5) else None
             yield self._step(Reconcile(kill_after))
+
+    def _switches(self) -> Iterator[Step]:
+        """Late; and in a long run, some are switched off, and on again."""
+        if self.number == 5 or self.number % 30 == 14:
+            yield self._step(Switch(RESOURCES))
+        elif self.number % 30 == 10:
+            left_out = self.chance.sample([n for n in RESOURCES if n != ORGANIZATION], 4)
+            yield self._step(Switch(tuple(n for n in RESOURCES if n not in left_out)))
 
     def _kill(self, members: Sequence[str], *, whole: bool) -> Kill:
         member = self.chance.choice(members)
@@ -322,3 +361,12 @@ class _Planner:
 
     def _step(self, action: Action) -> Step:
         return Step(self._moment(), action)
+
+
+def _created(organization: _Organization, external_id: str | None) -> Call:
+    named = {"id": organization.workos_id, "name": organization.name}
+    return Call("create_organization", {**named, "external_id": external_id})
+
+
+def _deleted(organization: _Organization) -> Call:
+    return Call("delete_organization", {"id": organization.workos_id})

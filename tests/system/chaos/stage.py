@@ -21,7 +21,7 @@ from tests.system.chaos import postgres, warden
 from tests.system.chaos.chronicle import Chronicle
 from tests.system.chaos.database import Database
 from tests.system.chaos.fleet import Fleet
-from tests.system.chaos.plan import CLUSTERS, WEBS
+from tests.system.chaos.plan import AT_FIRST, CLUSTERS, WEBS
 
 #: How long the mirror waits for an event that was announced. The fake's hold-back is far below.
 WINDOW_SECONDS: Final = 8.0
@@ -127,6 +127,8 @@ def _started(folder: Path, logs: Path, listener: socket.socket) -> Stage:
     )
     _start_fleet(fleet, listener)
     _wait_for(stage.is_web_answering, "the web processes answer")
+    # A snapshot that is killed keeps others from beginning one for two minutes.
+    _wait_for(lambda: database.covered() >= set(AT_FIRST), "the resources are covered")
     return stage
 
 
@@ -150,6 +152,7 @@ def _environment(folder: Path, webhook_secret: str) -> dict[str, str]:
         "DEBUG": "false",
         "ALLOWED_HOSTS": "127.0.0.1",
         "WORKERS": "2",
+        "WORKOS_RESOURCES": ",".join(AT_FIRST),
         # Small numbers, so that every limit is met, and often.
         "HOLD_BACK_SECONDS": str(WINDOW_SECONDS),
         "POLL_PAUSE_SECONDS": "0.2",

@@ -1,0 +1,261 @@
+"""Declares the resources beside organizations: how WorkOS changes each, and what its table holds.
+
+Written from DESIGN.md and WorkOS's documentation without the product's code. Pure.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+ORGANIZATION: Final = "organization"
+
+_GIVEN_NAMES: Final = (None, "Ada", "Grace", "Zoë")
+#: Few, so that an address, a slug or a domain that is free again is used by another one.
+_ADDRESSES: Final = tuple(f"person-{number}@example.com" for number in range(60))
+_SLUGS: Final = ("admin", "member", "viewer")
+_OWNED: Final = {"workos_organization_id": "organization_id"}
+
+
+def _same(*names: str) -> dict[str, str]:
+    return {name: name for name in names}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Kind:
+    """A resource. ``parents`` and ``fields`` are what it is created with."""
+
+    name: str
+    table: str
+    events: tuple[str, ...]
+    """How the types of its events begin."""
+    controls: str
+    """What the fake calls it."""
+    parents: Mapping[str, str]
+    """Field to the resource whose id it holds."""
+    fields: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    """Field to the values that a run gives it."""
+    verbs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What can be done to one that exists, and which fields that may give."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Column to the field that it holds."""
+    create: str = "create"
+    delete: str | None = "delete"
+    needs_parents: bool = True
+    """Otherwise some belong to no organization."""
+    key_comes_back: bool = False
+    """Its key is made of what it is about, and is used again after a deletion."""
+    deleted_column: str = "deleted_at"
+
+
+KINDS: Final = (
+    Kind(
+        name="organization_domain",
+        table="workos_organization_domain",
+        events=("organization_domain.",),
+        controls="domains",
+        parents={"organization_id": ORGANIZATION},
+        fields={
+            "domain": tuple(f"{number}.example" for number in range(20)),
+            "state": ("pending", "verified"),
+        },
+        verbs={"verify": (), "fail": (), "update": ("state",)},
+        columns={**_OWNED, **_same("domain", "state")},
+    ),
+    Kind(
+        name="connection",
+        table="workos_connection",
+        events=("connection.",),
+        controls="connections",
+        parents={"organization_id": ORGANIZATION},
+        fields={
+            "name": ("Okta", "Entra", "Google"),
+            "connection_type": ("OktaSAML", "GenericOIDC"),
+            "state": ("active", "active", "inactive"),
+        },
+        # WorkOS has no event for an update.
+        verbs={"activate": (), "deactivate": (), "update": ("name",)},
+        columns={**_OWNED, **_same("connection_type", "name", "state")},
+    ),
+    Kind(
+        name="directory",
+        table="workos_directory",
+        events=("dsync.",),
+        controls="directories",
+        parents={"organization_id": ORGANIZATION},
+        fields={
+            "name": ("Okta", "Entra", "Workday"),
+            "type": ("okta scim v2.0", "azure scim v2.0"),
+            "state": ("linked", "linked", "validating"),
+        },
+        verbs={"activate": (), "update": ("name",)},
+        columns={**_OWNED, "directory_type": "type", **_same("name", "state")},
+    ),
+    Kind(
+        name="user",
+        table="workos_user",
+        events=("user.",),
+        controls="users",
+        parents={},
+        fields={
+            "email": _ADDRESSES,
+            "email_verified": (True, False),
+            "first_name": _GIVEN_NAMES,
+            "last_name": (None, "Lovelace", "Hopper"),
+            "external_id": (None, *(f"person-{number}" for number in range(40))),
+        },
+        verbs={"update": ("email_verified", "first_name", "last_name")},
+        columns=_same("email", "email_verified", "first_name", "last_name", "external_id"),
+    ),
+    Kind(
+        name="role",
+        table="workos_role",
+        events=("role.", "organization_role."),
+        controls="roles",
+        parents={"organization_id": ORGANIZATION},
+        fields={
+            "slug": _SLUGS,
+            "name": ("Admin", "Member"),
+            "description": (None, "May do things"),
+            "permissions": ([], ["read"], ["write", "read"]),
+        },
+        verbs={"update": ("name", "description", "permissions")},
+        columns={**_OWNED, **_same("slug", "name", "description", "permissions")},
+        needs_parents=False,
+        key_comes_back=True,
+    ),
+    Kind(
+        name="membership",
+        table="workos_organization_membership",
+        events=("organization_membership.",),
+        controls="memberships",
+        parents={"user_id": "user", "organization_id": ORGANIZATION},
+        fields={
+            "status": ("active", "inactive", "pending"),
+            "roles": (["member"], ["admin"], ["member", "admin"]),
+        },
+        verbs={"deactivate": (), "reactivate": (), "update": ("status", "roles")},
+        columns={
+            **_OWNED,
+            "workos_user_id": "user_id",
+            "status": "status",
+            "role_slugs": "roles",
+        },
+    ),
+    Kind(
+        name="invitation",
+        table="workos_invitation",
+        events=("invitation.",),
+        controls="invitations",
+        parents={"organization_id": ORGANIZATION},
+        fields={"email": _ADDRESSES, "role_slug": (None, *_SLUGS)},
+        verbs={"accept": (), "revoke": (), "resend": ()},
+        columns={
+            **_OWNED,
+            **_same("email", "state", "accepted_user_id", "role_slug", "expires_at"),
+        },
+        delete=None,
+        needs_parents=False,
+    ),
+    Kind(
+        name="directory_user",
+        table="workos_directory_user",
+        events=("dsync.user.",),
+        controls="directory_users",
+        parents={"directory_id": "directory"},
+        fields={
+            "email": (None, *_ADDRESSES),
+            "first_name": _GIVEN_NAMES,
+            "last_name": (None, "Lovelace", "Hopper"),
+            "state": ("active", "inactive", "suspended"),
+        },
+        verbs={"update": ("email", "first_name", "last_name", "state")},
+        columns={
+            **_OWNED,
+            "workos_directory_id": "directory_id",
+            **_same("email", "first_name", "last_name", "state"),
+        },
+    ),
+    Kind(
+        name="directory_group",
+        table="workos_directory_group",
+        events=("dsync.group.",),
+        controls="directory_groups",
+        parents={"directory_id": "directory"},
+        fields={"name": ("Staff", "Sales", "Owners")},
+        verbs={"update": ("name",)},
+        columns={**_OWNED, "workos_directory_id": "directory_id", "name": "name"},
+    ),
+    Kind(
+        name="directory_group_member",
+        table="workos_directory_group_member",
+        events=("dsync.group.user_",),
+        controls="directory_groups",
+        parents={"id": "directory_group", "user_id": "directory_user"},
+        columns={
+            **_OWNED,
+            "workos_directory_id": "directory_id",
+            "workos_group_id": "group_id",
+            "workos_directory_user_id": "user_id",
+        },
+        create="add_user",
+        delete="remove_user",
+        key_comes_back=True,
+        deleted_column="removed_at",
+    ),
+)
+
+RESOURCES: Final = (ORGANIZATION, *(kind.name for kind in KINDS))
+
+#: Those of which one may be there after an event of its deletion.
+COMING_BACK: Final = {ORGANIZATION, *(kind.name for kind in KINDS if kind.key_comes_back)}
+
+#: What takes along what it holds, without events: by the column that says in what a row is.
+HOLDERS: Final = {
+    "workos_directory_id": "directory",
+    "workos_group_id": "directory_group",
+    "workos_directory_user_id": "directory_user",
+}
+
+_NAME_OF: Final = {
+    "organization.": ORGANIZATION,
+    **{prefix: kind.name for kind in KINDS for prefix in kind.events},
+}
+
+
+def role_key(organization_id: str | None, slug: str) -> str:
+    return f"{organization_id or ''}:{slug}"
+
+
+def member_key(group_id: str, user_id: str) -> str:
+    return f"{group_id}:{user_id}"
+
+
+def subject_of(event: Mapping[str, Any]) -> tuple[str, str]:
+    """The resource and the key of the object that an event is about."""
+    type_, data = event["event"], event["data"]
+    name = _NAME_OF[max(filter(type_.startswith, _NAME_OF), key=len)]
+    if name == "role":
+        return name, role_key(data.get("organization_id"), data["slug"])
+    if name == "directory_group_member":
+        return name, member_key(data["group"]["id"], data["user"]["id"])
+    return name, shown_by(event)["id"]
+
+
+def shown_by(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What an event shows of its object: a failed verification nests the domain."""
+    data: Mapping[str, Any] = event["data"].get("organization_domain", event["data"])
+    return data
+
+
+def last_showing(
+    events: Sequence[Mapping[str, Any]], resource: str, key: str
+) -> Mapping[str, Any] | None:
+    """The last event that shows an object: also of one that is deleted, if that is for good."""
+    about = [event for event in events if subject_of(event) == (resource, key)]
+    if about and is_deletion(about[-1]) and resource in COMING_BACK:
+        return None
+    return next((event for event in reversed(about) if not is_deletion(event)), None)
+
+
+def is_deletion(event: Mapping[str, Any]) -> bool:
+    return str(event["event"]).endswith((".deleted", ".user_removed"))
