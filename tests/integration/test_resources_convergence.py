@@ -27,7 +27,7 @@ from orgs.testing import FakeWorkOS, Refused
 from tests.builders import TWO_DAYS_AGO, empty_tables
 from tests.mirrored import held, mirrored
 
-pytestmark = pytest.mark.usefixtures("database", "without_waiting_for_the_disk")
+pytestmark = pytest.mark.usefixtures("database")
 
 EVERYTHING = Run(limit=DisableLimit(rows=0, percent=100))
 

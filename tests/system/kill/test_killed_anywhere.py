@@ -24,7 +24,7 @@ from tests.system.kill.scenarios import Arrange
 from tests.system.kill.steps import Launcher, Step
 
 pytestmark = [
-    pytest.mark.usefixtures("without_waiting_for_the_disk"),
+    pytest.mark.usefixtures("database"),
     pytest.mark.timeout(600),
 ]
 
