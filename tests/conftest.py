@@ -3,7 +3,7 @@
 import os
 import signal
 import ssl
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import httpcore2
@@ -58,7 +58,29 @@ BEGIN
 END $$
 """
 
+#: What takes longest, the longest first: the last one to begin must not be waited for alone.
+_LONG = (
+    "tests/system/kill/",
+    "tests/system/matrix/",
+    "tests/system/acceptance/test_on_call.py",
+    "tests/integration/test_state_machine.py",
+    "tests/integration/test_bad_input.py",
+    "tests/system/",
+    "tests/integration/test_embedded_postgres.py",
+    "tests/integration/services/test_reconcile.py",
+)
+
 _was_running = server.is_running(TEST_SERVER_DATA)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
+    """Have processes share the suite evenly: by the file, and by the test where tests wait."""
+    for item in items:
+        if not item.nodeid.startswith("tests/system/"):
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.parent.name}/{item.path.stem}"))
+    yield
+    items.sort(key=lambda item: [item.nodeid.startswith(long) for long in _LONG], reverse=True)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -16,7 +16,11 @@ from tests.processes import PROJECT, WEBHOOK_SECRET
 from tests.system.matrix.cells import Cell
 from tests.system.matrix.host import install, make_host
 
-pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.usefixtures("database"),
+    pytest.mark.timeout(300),
+    pytest.mark.xdist_group("matrix"),
+]
 
 NAMELESS = '{"id": "event_9", "event": "organization.updated", "data": {"id": "org_9", "name": 5}}'
 
