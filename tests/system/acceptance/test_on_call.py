@@ -415,6 +415,7 @@ def test_a_lock_that_another_program_holds(machine: Machine) -> None:
             assert "another program holds a lock" in said
             assert "pg_stat_activity" in said
             assert person.exposed("gram_sync_read_trouble") == {"lock_not_had"}
+        person.press(DRAIN)
         wait_until(lambda: name_is(acme["id"], "Ajax"), "the event is applied")
         person.sees_that_all_is_well()
 
