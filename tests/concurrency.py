@@ -47,10 +47,12 @@ def _with_own_connection(function: Callable[[], T]) -> T:
 
 def wait_until(condition: Callable[[], object], what: str, *, patience: float = _PATIENCE) -> None:
     """Returns once ``condition`` holds; fails if that takes longer than anything here should."""
-    deadline = time.monotonic() + patience
+    deadline, pause = time.monotonic() + patience, 0.002
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain until {what}"
-        time.sleep(0.005)
+        # What is waited for needs the processor itself.
+        time.sleep(pause)
+        pause = min(2 * pause, 0.1)
 
 
 def wait_until_blocked(count: int = 1) -> None:

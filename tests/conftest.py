@@ -1,19 +1,21 @@
 """Fixtures: a real PostgreSQL, emptied after each test; those of the fake WorkOS are a plugin's."""
 
+import os
 import signal
-from collections.abc import Iterator
+import ssl
+from collections.abc import Generator, Iterator
 from typing import Any
 
+import httpcore2
 import pytest
 from django.db import connection, transaction
 from django.test import TransactionTestCase
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
-from pytest_django import Settings
+from pytest_django import DjangoDbBlocker, Settings
 
 import orgs.workos
 from gram_sync.embedded_postgres import server
-from orgs.services.maintenance import ensure_schedules
 from tests.settings import TEST_SERVER_DATA
 
 # A shell starts what is in the background without SIGINT, and children would ignore it too.
@@ -31,8 +33,15 @@ hypothesis_settings.register_profile(
 )
 hypothesis_settings.load_profile("suite")
 
-#: A DELETE of the few rows that there are is quicker than a TRUNCATE of every table. What the
-#: migrations have left stays.
+#: No commit of a test has to outlive the server. What the migrations leave in the tables is kept.
+_PREPARE = """
+ALTER DATABASE {} SET synchronous_commit = off;
+CREATE SCHEMA kept;
+CREATE TABLE kept.schedules AS TABLE django_q_schedule;
+"""
+
+#: A DELETE of the few rows that there are is quicker than a TRUNCATE of every table. Schedules are
+#: due at once, as new ones are: long after the migrations, they would be overdue.
 _EMPTY = """
 DO $$
 DECLARE name text;
@@ -44,10 +53,34 @@ BEGIN
     LOOP
         EXECUTE format('DELETE FROM %I', name);
     END LOOP;
+    INSERT INTO django_q_schedule TABLE kept.schedules;
+    UPDATE django_q_schedule SET next_run = clock_timestamp();
 END $$
 """
 
+#: What takes longest, the longest first: the last one to begin must not be waited for alone.
+_LONG = (
+    "tests/system/kill/",
+    "tests/system/matrix/",
+    "tests/system/acceptance/test_on_call.py",
+    "tests/integration/test_state_machine.py",
+    "tests/integration/test_bad_input.py",
+    "tests/system/",
+    "tests/integration/test_embedded_postgres.py",
+    "tests/integration/services/test_reconcile.py",
+)
+
 _was_running = server.is_running(TEST_SERVER_DATA)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
+    """Have processes share the suite evenly: by the file, and by the test where tests wait."""
+    for item in items:
+        if not item.nodeid.startswith("tests/system/"):
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.parent.name}/{item.path.stem}"))
+    yield
+    items.sort(key=lambda item: [item.nodeid.startswith(long) for long in _LONG], reverse=True)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -62,8 +95,12 @@ def database(transactional_db: None) -> None:
     """The database, outside any transaction of the test's, so that services can open theirs."""
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _quick_flush() -> Iterator[None]:
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """The test database, and a quicker way to empty it."""
+    with django_db_blocker.unblock(), connection.cursor() as cursor:
+        cursor.execute(_PREPARE.format(connection.settings_dict["NAME"]))
+        connection.close()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TransactionTestCase, "_fixture_teardown", lambda _: _empty_database())
         yield
@@ -72,8 +109,21 @@ def _quick_flush() -> Iterator[None]:
 def _empty_database() -> None:
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(_EMPTY)
-    # Made anew, and so not due for long, whatever the time since the migrations.
-    ensure_schedules()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_tls_context() -> Iterator[None]:
+    """Each test has a client of its own, which would read all certificates of the machine, and the
+    fake WorkOS speaks no TLS. What the environment names is read."""
+    real, context = httpcore2.default_ssl_context, ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+    def default_ssl_context(**options: bool) -> ssl.SSLContext:
+        is_named = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
+        return real(**options) if is_named else context
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(httpcore2, "default_ssl_context", default_ssl_context)
+        yield
 
 
 @pytest.fixture
@@ -94,15 +144,6 @@ def a_missing_table(database: None) -> Iterator[None]:
     yield
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE gone RENAME TO workos_event")
-
-
-@pytest.fixture
-def without_waiting_for_the_disk(database: None) -> Iterator[None]:
-    """Thousands of commits, of which none has to outlive the server."""
-    with connection.cursor() as cursor:
-        cursor.execute("SET synchronous_commit = off")
-        yield
-        cursor.execute("RESET synchronous_commit")
 
 
 @pytest.fixture(autouse=True)

@@ -2,14 +2,17 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from urllib.parse import urlencode
 
+import psutil  # type: ignore[import-untyped]
 from django.conf import settings
 from django.db import connection
 
@@ -20,6 +23,11 @@ from orgs.testing import FakeWorkOS
 PROJECT = Path(settings.BASE_DIR)
 MANAGE = [sys.executable, "manage.py"]
 WEBHOOK_SECRET = "whsec_test_secret"
+
+#: Seconds for whatever a process does, on a machine that does much else.
+PATIENCE = 90.0
+
+_OURS = ("WORKOS_", "DJANGO_", "SECRET_KEY", "DATABASE_URL", "DEBUG", "ALLOWED_HOSTS", "HOST")
 
 
 def environment_for(workos: FakeWorkOS, **more: str) -> dict[str, str]:
@@ -33,10 +41,19 @@ def environment_for(workos: FakeWorkOS, **more: str) -> dict[str, str]:
         "WORKOS_BASE_URL": workos.base_url,
         "WORKOS_WEBHOOK_SECRET": WEBHOOK_SECRET,
         "REDIS_URL": "",
+        # The fake WorkOS speaks no TLS: reading the machine's certificates would take most of the
+        # time of a short process.
+        "SSL_CERT_FILE": "",
+        "SSL_CERT_DIR": str(PROJECT / "tests"),
         # As the tests' own settings.
         "WORKOS_RESOURCES": "organization",
         **more,
     }
+
+
+def without_settings(**more: str) -> dict[str, str]:
+    """An environment that tells a process nothing but what is given."""
+    return {name: v for name, v in os.environ.items() if not name.startswith(_OURS)} | more
 
 
 def database_url(**instead: str) -> str:
@@ -45,6 +62,92 @@ def database_url(**instead: str) -> str:
     password = f":{params['password']}" if params.get("password") else ""
     query = {key: params[key] for key in ("host", "port") if params.get(key)}
     return f"postgresql://{params['user']}{password}@/{params['dbname']}?{urlencode(query)}"
+
+
+# Commands -----------------------------------------------------------------------------------
+
+
+def manage(
+    environment: Mapping[str, str], *arguments: str | bytes, **options: Any
+) -> "subprocess.CompletedProcess[str]":
+    """How ``manage.py …`` ended, and what it printed."""
+    how = {"capture_output": True, "text": True, "timeout": PATIENCE, "check": False, **options}
+    return subprocess.run([*MANAGE, *arguments], cwd=PROJECT, env=environment, **how)  # noqa: PLW1510
+
+
+@contextmanager
+def started(
+    command: Sequence[object], environment: Mapping[str, str], stderr: int = subprocess.STDOUT
+) -> Iterator["subprocess.Popen[str]"]:
+    """A process whose output can be read; at the end it is killed, with all that it has started."""
+    with subprocess.Popen(
+        list(map(str, command)),
+        cwd=PROJECT,
+        env={**environment, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            for each in family(process.pid):
+                each.kill()
+            process.kill()
+
+
+def finished(process: "subprocess.Popen[str]") -> tuple[int, str]:
+    """How it ended by itself, and what it still printed."""
+    output, _ = process.communicate(timeout=PATIENCE)
+    return process.returncode, output
+
+
+def printed_until(process: "subprocess.Popen[str]", text: str) -> str:
+    """What the process prints, up to the line that has the text."""
+    assert process.stdout is not None
+    printed = ""
+    for line in process.stdout:
+        printed += line
+        if text in line:
+            return printed
+    raise AssertionError(f"it never printed {text!r}:\n{printed}")
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """Everything that a process has started, as long as it runs itself."""
+    with suppress(psutil.NoSuchProcess):
+        return list(psutil.Process(pid).children(recursive=True))
+    return []
+
+
+def alive(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
+    """Those that still run; where nobody waits for the dead, they keep their pid."""
+    found = []
+    for each in processes:
+        with suppress(psutil.NoSuchProcess):
+            if each.is_running() and each.status() != psutil.STATUS_ZOMBIE:
+                found.append(each)
+    return found
+
+
+# Web and worker -----------------------------------------------------------------------------
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def status_of(port: int, method: str, path: str) -> int | None:
+    """The status of an answer; None if nothing answers."""
+    http = HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        http.request(method, path)
+        return http.getresponse().status
+    except (OSError, HTTPException):
+        return None
+    finally:
+        http.close()
 
 
 @contextmanager

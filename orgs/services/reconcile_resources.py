@@ -18,7 +18,7 @@ from django.db import models
 from orgs import workos
 from orgs.db.resources import model_of
 from orgs.domain.resources import DOMAIN, ROLE, SCOPES, Listing, Resource, Scope
-from orgs.domain.types import ObjectPage, Observation, State
+from orgs.domain.types import ObjectPage, Observation
 from orgs.models import Organization
 from orgs.services.compare import Comparing, in_threads
 from orgs.services.refresh import live_rows

@@ -41,7 +41,7 @@ from tests.system.chaos.actions import Action, Call, Repeat
 from tests.system.chaos.kinds import last_showing
 from tests.system.chaos.resource_plan import ResourcePlanner
 
-pytestmark = pytest.mark.usefixtures("database", "without_waiting_for_the_disk")
+pytestmark = pytest.mark.usefixtures("database")
 
 EVERYTHING = Run(limit=DisableLimit(rows=0, percent=100))
 

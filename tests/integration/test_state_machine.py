@@ -439,7 +439,7 @@ def one_address_for_all(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.usefixtures("without_waiting_for_the_disk", "one_address_for_all")
+@pytest.mark.usefixtures("database", "one_address_for_all")
 def test_any_history_ends_where_the_model_does() -> None:
     """To search further, raise ``max_examples`` and switch ``derandomize`` off by hand."""
     run_state_machine_as_test(

@@ -12,7 +12,7 @@ from orgs.models import Organization, SyncCursor, WorkOSEvent
 from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS
 from tests.builders import a_mirrored_organization
-from tests.processes import MANAGE, PROJECT, environment_for
+from tests.processes import environment_for, manage
 
 pytestmark = [
     pytest.mark.usefixtures("database"),
@@ -52,11 +52,6 @@ def ahead(workos: FakeWorkOS, tmp_path: Path) -> dict[str, str]:
     return environment
 
 
-def reconcile(environment: dict[str, str]) -> int:
-    command = [*MANAGE, "reconcile_workos"]
-    return subprocess.run(command, cwd=PROJECT, env=environment, check=False).returncode
-
-
 @pytest.mark.parametrize("is_lost", [False, True], ids=["as usual", "after a lost cursor"])
 def test_a_process_that_is_a_month_ahead_leaves_nothing_in_the_future(
     workos: FakeWorkOS, ahead: dict[str, str], is_lost: bool
@@ -67,16 +62,13 @@ def test_a_process_that_is_a_month_ahead_leaves_nothing_in_the_future(
         drain_to_end()
         workos.expire_events()
 
-    code = reconcile(ahead)
+    code = manage(ahead, "reconcile_workos").returncode
     workos.create_organization(name="After", external_id="gram-2")
     report = drain_to_end()
 
     assert (code, report.drained) == (0, True)
-    assert set(Organization.objects.values_list("name", flat=True)) == {
-        "Mirrored",
-        "Before",
-        "After",
-    }
+    names = set(Organization.objects.values_list("name", flat=True))
+    assert names == {"Mirrored", "Before", "After"}
     soon = datetime.now(UTC) + timedelta(minutes=1)
     in_time = {f"{name}__lt": soon for name in ("last_event_at", "drained_at", "reconciled_at")}
     assert SyncCursor.objects.filter(**in_time).exists()

@@ -5,9 +5,11 @@ import json
 import os
 import re
 import signal
+import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from html import unescape
 from pathlib import Path
@@ -17,18 +19,24 @@ import httpx2
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection
+from django.db.models.functions import Now
 from django.test import Client
+from django_q.models import Schedule
 from prometheus_client.parser import text_string_to_metric_families
+from pytest_django import DjangoDbBlocker
 
 from orgs.models import ExternalIdWriteBack, Organization, SyncCursor
-from orgs.services.maintenance import ensure_schedules
 from orgs.testing import FakeWorkOS
 from tests import concurrency
 from tests.admin_pages import CURSOR, EVENTS, ORGANIZATIONS, OUTBOX, FormFields
 from tests.concurrency import another_program
-from tests.processes import WEBHOOK_SECRET, a_cluster, a_web_process, environment_for
+from tests.processes import WEBHOOK_SECRET, a_cluster, a_web_process, environment_for, free_port
 
-pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.usefixtures("database"),
+    pytest.mark.timeout(300),
+    pytest.mark.xdist_group("on call"),
+]
 
 #: Seconds. Schedules are for each minute, and the worker looks twice a minute for what is due.
 A_SCHEDULE = 90.0
@@ -45,6 +53,9 @@ class OnCall:
 
     http: httpx2.Client
     logs: Path
+    web_log: Path
+    log_begins: int
+    """Where that log began to be about this test."""
 
     def problems(self) -> dict[str, dict[str, str]]:
         """What /readyz says is wrong, by its code."""
@@ -107,64 +118,89 @@ class OnCall:
 
     def told(self, level: str) -> list[str]:
         """What the processes have logged at this level."""
-        lines = [
-            json.loads(line)
-            for log in sorted(self.logs.glob("*.log"))
-            for line in log.read_text().splitlines()
-        ]
+        logs = [log.read_bytes() for log in self.logs.glob("worker.log")]
+        logs.append(self.web_log.read_bytes()[self.log_begins :])
+        lines = [json.loads(line) for log in logs for line in log.splitlines()]
         return [line["message"] for line in lines if line["level"] == level]
 
 
+@dataclass
 class Machine:
     """Where the processes run, and are started and killed."""
 
-    def __init__(self, workos: FakeWorkOS, logs: Path) -> None:
-        self.workos = workos
-        self.logs = logs
+    workos: FakeWorkOS
+    logs: Path
+    port: int
+    web_log: Path
 
-    def _environment(self, **changes: str) -> dict[str, str]:
-        quick = {
-            "LOCK_TIMEOUT_SECONDS": "0.2",
-            "REQUEST_TIMEOUT_SECONDS": "1",
-            "DRAIN_DEADLINE_SECONDS": "5",
-        }
-        return environment_for(
-            self.workos, ALLOWED_HOSTS="127.0.0.1", HTTPS_ONLY="false", **quick, **changes
-        )
+    def person(self) -> AbstractContextManager[OnCall]:
+        """Who works with the web process that all tests have, which nothing is wrong with."""
+        return self._person(self.port, self.web_log)
 
     @contextmanager
     def web(self, **changes: str) -> Iterator[OnCall]:
+        """A web process with other settings, and who works with it."""
+        log = self.logs / "other_web.log"
         with (
-            a_web_process(self._environment(**changes), self.logs / "web.log") as port,
-            httpx2.Client(
-                base_url=f"http://127.0.0.1:{port}", follow_redirects=True, timeout=30
-            ) as http,
+            a_web_process(environment(self.workos, **changes), log) as port,
+            self._person(port, log) as person,
         ):
-            administrator, _ = User.objects.get_or_create(
-                username="admin", is_staff=True, is_superuser=True
-            )
-            session = Client()
-            session.force_login(administrator)
-            http.cookies.set("sessionid", session.cookies["sessionid"].value)
-            self.workos.add_webhook_endpoint(
-                url=f"http://127.0.0.1:{port}/webhooks/workos/", secret=WEBHOOK_SECRET
-            )
-            yield OnCall(http, self.logs)
+            yield person
 
     @contextmanager
-    def worker(self, **changes: str) -> Iterator[Any]:
+    def _person(self, port: int, log: Path) -> Iterator[OnCall]:
+        url = f"http://127.0.0.1:{port}"
+        self.workos.add_webhook_endpoint(url=f"{url}/webhooks/workos/", secret=WEBHOOK_SECRET)
+        User.objects.get_or_create(username="admin", is_staff=True, is_superuser=True)
+        session = Client()
+        session.force_login(User.objects.get())
+        with httpx2.Client(base_url=url, follow_redirects=True, timeout=30) as http:
+            http.cookies.set("sessionid", session.cookies["sessionid"].value)
+            yield OnCall(http, self.logs, log, log.stat().st_size)
+
+    @contextmanager
+    def worker(self) -> Iterator["subprocess.Popen[bytes]"]:
         with (
             (self.logs / "worker.log").open("ab") as output,
-            a_cluster(self._environment(**changes), output) as cluster,
+            a_cluster(environment(self.workos), output) as cluster,
         ):
             yield cluster
 
 
+def environment(workos: FakeWorkOS, **changes: str) -> dict[str, str]:
+    quick = {
+        # A cluster works off the schedules when it starts, not half a minute later.
+        "DJANGO_SETTINGS_MODULE": "tests.prompt_settings",
+        "LOCK_TIMEOUT_SECONDS": "0.2",
+        "REQUEST_TIMEOUT_SECONDS": "1",
+        "DRAIN_DEADLINE_SECONDS": "5",
+    }
+    return environment_for(
+        workos, ALLOWED_HOSTS="127.0.0.1", HTTPS_ONLY="false", **quick, **changes
+    )
+
+
+@pytest.fixture(scope="module")
+def web(
+    django_db_setup: None,
+    django_db_blocker: DjangoDbBlocker,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[int, int, Path]]:
+    """The port of a web process, that of the WorkOS it asks, and its log."""
+    log, port_of_workos = tmp_path_factory.mktemp("web") / "web.log", free_port()
+    with django_db_blocker.unblock():
+        settings = environment(FakeWorkOS(port=port_of_workos))
+    with a_web_process(settings, log) as port:
+        yield port, port_of_workos, log
+
+
 @pytest.fixture
-def machine(workos: FakeWorkOS, tmp_path: Path) -> Machine:
-    """A machine whose mirror has had its first snapshot."""
-    ensure_schedules()
-    return Machine(workos, tmp_path)
+def machine(web: tuple[int, int, Path], tmp_path: Path) -> Iterator[Machine]:
+    port, port_of_workos, log = web
+    # Or a cluster would take a snapshot of its own accord in the middle of what a test breaks.
+    Schedule.objects.filter(schedule_type=Schedule.DAILY).update(next_run=Now() + timedelta(days=1))
+    with FakeWorkOS(port=port_of_workos) as workos:
+        yield Machine(workos, tmp_path, port, log)
 
 
 def work_is_done(person: OnCall) -> None:
@@ -206,7 +242,7 @@ def an_organization_whose_push_fails(workos: FakeWorkOS) -> Any:
 
 def test_a_revoked_key(machine: Machine) -> None:
     workos = machine.workos
-    with machine.web() as person:
+    with machine.person() as person:
         with machine.worker():
             work_is_done(person)
             workos.misbehave("status", status=401, method=None, path=None, times=None)
@@ -227,7 +263,7 @@ def test_a_revoked_key(machine: Machine) -> None:
 
 
 def test_a_dead_worker(machine: Machine) -> None:
-    with machine.web() as person:
+    with machine.person() as person:
         with machine.worker() as cluster:
             work_is_done(person)
             os.killpg(cluster.pid, signal.SIGKILL)
@@ -246,7 +282,7 @@ def test_a_dead_worker(machine: Machine) -> None:
 
 def test_a_parked_event(machine: Machine) -> None:
     workos = machine.workos
-    with machine.web() as person, machine.worker():
+    with machine.person() as person, machine.worker():
         work_is_done(person)
         acme = workos.create_organization(name="Acme", external_id="gram-1")
         workos.emit(
@@ -288,7 +324,7 @@ def test_a_wrong_webhook_secret(machine: Machine) -> None:
 
 def test_a_lost_cursor_that_no_snapshot_has_mended_yet(machine: Machine) -> None:
     workos = machine.workos
-    with machine.web() as person, machine.worker():
+    with machine.person() as person, machine.worker():
         acme = workos.create_organization(name="Acme", external_id="gram-1")
         wait_until(lambda: name_is(acme["id"], "Acme"), "the event is applied")
         work_is_done(person)
@@ -312,10 +348,11 @@ def test_a_lost_cursor_that_no_snapshot_has_mended_yet(machine: Machine) -> None
 
 def test_a_write_back_that_fails_for_an_hour(machine: Machine) -> None:
     workos = machine.workos
-    with machine.web() as person, machine.worker():
+    with machine.person() as person, machine.worker():
         work_is_done(person)
         acme = an_organization_whose_push_fails(workos)
         later(minutes=61)
+        person.press(DRAIN)
 
         said = person.sees("write_backs_failing")
 
@@ -339,7 +376,7 @@ def test_a_write_back_that_fails_for_an_hour(machine: Machine) -> None:
 
 def test_a_write_back_in_conflict(machine: Machine) -> None:
     workos = machine.workos
-    with machine.web() as person, machine.worker():
+    with machine.person() as person, machine.worker():
         work_is_done(person)
         acme = an_organization_whose_push_fails(workos)
         workos.behave()
@@ -363,7 +400,7 @@ def test_a_write_back_in_conflict(machine: Machine) -> None:
 
 def test_a_lock_that_another_program_holds(machine: Machine) -> None:
     workos = machine.workos
-    with machine.web() as person, machine.worker():
+    with machine.person() as person, machine.worker():
         acme = workos.create_organization(name="Acme", external_id="gram-1")
         wait_until(lambda: name_is(acme["id"], "Acme"), "the event is applied")
         work_is_done(person)
@@ -378,6 +415,7 @@ def test_a_lock_that_another_program_holds(machine: Machine) -> None:
             assert "another program holds a lock" in said
             assert "pg_stat_activity" in said
             assert person.exposed("gram_sync_read_trouble") == {"lock_not_had"}
+        person.press(DRAIN)
         wait_until(lambda: name_is(acme["id"], "Ajax"), "the event is applied")
         person.sees_that_all_is_well()
 
@@ -403,7 +441,7 @@ def test_a_table_that_is_locked_while_someone_looks_at_it(machine: Machine) -> N
 
 
 def test_a_database_that_takes_no_writes(machine: Machine) -> None:
-    with machine.web() as person, machine.worker():
+    with machine.person() as person, machine.worker():
         work_is_done(person)
         database = connection.settings_dict["NAME"]
         with read_only(database):
@@ -431,7 +469,7 @@ def read_only(database: str) -> Iterator[None]:
 
 def test_a_workos_that_does_not_answer(machine: Machine) -> None:
     workos = machine.workos
-    with machine.web() as person, machine.worker():
+    with machine.person() as person, machine.worker():
         work_is_done(person)
         workos.misbehave("time_out", method=None, path=None, seconds=30, times=None)
         acme = workos.create_organization(name="Acme", external_id="gram-1")
@@ -451,7 +489,7 @@ def test_a_workos_that_does_not_answer(machine: Machine) -> None:
 
 def test_a_worker_that_was_down_for_longer_than_workos_remembers(machine: Machine) -> None:
     workos, day = machine.workos, 24 * 60
-    with machine.web() as person:
+    with machine.person() as person:
         workos.drop_deliveries(2)
         with machine.worker():
             workos.set_clock_offset(-40 * day * 60)

@@ -16,7 +16,7 @@ from orgs.models import ExternalIdWriteBack, Organization
 from orgs.services.queue import SYNC_EVENTS, enqueue
 from orgs.testing import FakeWorkOS
 from tests.concurrency import wait_until
-from tests.processes import MANAGE, PROJECT, a_cluster, environment_for
+from tests.processes import a_cluster, environment_for, manage
 
 pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.timeout(120)]
 
@@ -82,11 +82,8 @@ def test_the_mirror_works_and_leaves_nothing_behind_in_a_session(
     acme = workos.create_organization(name="Acme")
 
     # A dry run's transactions are read-only, and the next client gets the same session.
-    dry = [*MANAGE, "reconcile_workos", "--dry-run", "--format", "json"]
     environment = environment_for(workos, DATABASE_URL=pooled_url, DATABASE_POOLER="transaction")
-    subprocess.run(
-        dry, cwd=PROJECT, env=environment, stdout=subprocess.DEVNULL, timeout=60, check=True
-    )
+    manage(environment, "reconcile_workos", "--dry-run", check=True)
     enqueue(SYNC_EVENTS)
     with a_cluster(environment):
         wait_until(Organization.objects.exists, "the event is applied")

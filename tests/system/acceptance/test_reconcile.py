@@ -1,49 +1,28 @@
-"""``reconcile_workos`` as a real process: killed at any point, interrupted, and on a terminal."""
+"""``reconcile_workos`` as a real process: killed between two pages, interrupted, on a terminal.
+
+``tests/system/kill`` kills it at every step, but of one page.
+"""
 
 import os
 import pty
 import signal
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 
 import pytest
+from django.core.management import call_command
 
 from orgs.models import Organization, SyncCursor
 from orgs.testing import FakeWorkOS
 from tests.builders import an_organization_row
 from tests.concurrency import wait_until
-from tests.processes import MANAGE, PROJECT, environment_for
+from tests.processes import MANAGE, PATIENCE, environment_for, manage, started
 
 pytestmark = pytest.mark.usefixtures("database")
 
 COMMAND = [*MANAGE, "reconcile_workos"]
 LONG_AGO = (datetime.now(UTC) - timedelta(days=2)).isoformat()
-
-
-@contextmanager
-def running(workos: FakeWorkOS, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
-    process = subprocess.Popen(
-        [*COMMAND, *arguments],
-        cwd=PROJECT,
-        env=environment_for(workos),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        try:
-            yield process
-        finally:
-            with suppress(ProcessLookupError):
-                process.kill()
-
-
-def finished(workos: FakeWorkOS, *arguments: str) -> tuple[str, str, int]:
-    with running(workos, *arguments) as process:
-        out, err = process.communicate(timeout=60)
-    return out, err, process.returncode
 
 
 def a_drifted_world(workos: FakeWorkOS) -> None:
@@ -56,37 +35,34 @@ def a_drifted_world(workos: FakeWorkOS) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "exact", "answered"),
+    ("path", "answered"),
     [
-        pytest.param("/events", True, 0, id="while the events are read"),
-        pytest.param("/organizations", True, 0, id="while the environment is verified"),
-        pytest.param("/organizations", True, 1, id="before the first page"),
-        pytest.param("/organizations", True, 2, id="after the first page"),
-        pytest.param("/organizations", True, 3, id="after the second page"),
-        pytest.param("/organizations/", False, 0, id="while the missing are asked for"),
-        pytest.param("/organizations/", False, 2, id="before the last of the missing"),
+        pytest.param("/organizations", 2, id="after the first page"),
+        pytest.param("/organizations/", 2, id="before the last of the missing"),
     ],
 )
 def test_a_run_that_is_killed_and_run_again_ends_as_if_undisturbed(
-    workos: FakeWorkOS, path: str, exact: bool, answered: int
+    workos: FakeWorkOS, path: str, answered: int
 ) -> None:
     a_drifted_world(workos)
-    if answered:
-        workos.misbehave("slow", seconds=0, path=path, exact=exact, times=answered)
+    exact = path == "/organizations"
+    workos.misbehave("slow", seconds=0, path=path, exact=exact, times=answered)
     workos.misbehave("time_out", path=path, exact=exact, times=None)
 
-    with running(workos) as process:
-        wait_until(lambda: workos.count_requests(path=path, exact=exact) > answered, "it is asking")
-        process.kill()
+    with started(COMMAND, environment_for(workos)):
+        wait_until(
+            lambda: workos.count_requests(path=path, exact=exact) > answered,
+            "it is asking",
+            patience=PATIENCE,
+        )
     workos.behave()
     disabled_before = Organization.objects.disabled().count()
     # The killed one's lease runs out by itself; until then the next says so, and runs.
-    again = finished(workos)
-    third = finished(workos)
+    call_command("reconcile_workos", stdout=StringIO())
+    call_command("reconcile_workos", stdout=(third := StringIO()))
 
     assert disabled_before == 0
-    assert again[2] == 0
-    assert third[0].endswith("in sync: nothing to do\n")
+    assert third.getvalue().endswith("in sync: nothing to do\n")
     assert Organization.objects.count() == 253
     assert Organization.objects.disabled().count() == 3
 
@@ -95,10 +71,14 @@ def test_ctrl_c_is_one_line_and_lets_the_lease_go(workos: FakeWorkOS) -> None:
     a_drifted_world(workos)
     workos.misbehave("slow", seconds=0.2, path="/organizations", exact=True, times=None)
 
-    with running(workos) as process:
-        wait_until(lambda: workos.count_requests(path="/organizations") > 1, "it is asking")
+    with started(COMMAND, environment_for(workos), subprocess.PIPE) as process:
+        wait_until(
+            lambda: workos.count_requests(path="/organizations") > 1,
+            "it is asking",
+            patience=PATIENCE,
+        )
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=PATIENCE)
 
     assert process.returncode == 130
     assert (out, err) == ("", "CommandError: interrupted; run it again\n")
@@ -106,64 +86,49 @@ def test_ctrl_c_is_one_line_and_lets_the_lease_go(workos: FakeWorkOS) -> None:
 
 
 def test_on_a_terminal_it_shows_how_far_it_is_and_otherwise_nothing(
-    workos: FakeWorkOS,
+    workos: FakeWorkOS, capfd: pytest.CaptureFixture[str]
 ) -> None:
     a_drifted_world(workos)
     shown, terminal = pty.openpty()
+    dry_run = ("reconcile_workos", "--dry-run", "--format", "json")
 
-    with subprocess.Popen(
-        [*COMMAND, "--dry-run", "--format", "json"],
-        cwd=PROJECT,
-        env=environment_for(workos, TERM="xterm"),
+    on_terminal = manage(
+        environment_for(workos, TERM="xterm"),
+        *dry_run,
+        capture_output=False,
         stdout=subprocess.PIPE,
         stderr=terminal,
-        text=True,
-    ) as process:
-        os.close(terminal)
-        out, _ = process.communicate(timeout=60)
+    )
+    os.close(terminal)
     progress = os.read(shown, 65_536).decode()
     os.close(shown)
-    piped = finished(workos, "--dry-run", "--format", "json")
+    call_command(*dry_run, stdout=(piped := StringIO()))
 
     assert "organization: 250 compared" in progress
-    assert piped == (out, "", 0)
+    assert piped.getvalue() == on_terminal.stdout
+    assert capfd.readouterr().err == ""
 
 
 def test_what_a_terminal_cant_show_is_shown_in_escapes(workos: FakeWorkOS) -> None:
     workos.create_organization(name="Bücher", external_id="gram-1", at=LONG_AGO, emits=False)
 
-    result = subprocess.run(
-        COMMAND,
-        cwd=PROJECT,
-        env=environment_for(workos, PYTHONIOENCODING="ascii"),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    result = manage(environment_for(workos, PYTHONIOENCODING="ascii"), "reconcile_workos")
 
     assert (result.returncode, result.stderr) == (0, "")
     assert 'name: null \\u2192 "B\\xfccher"' in result.stdout
 
 
 @pytest.mark.parametrize(
-    ("option", "said"),
-    [("--org", r"'\udcff' is not the id of an organization"), ("--since", "--since wants ")],
+    ("options", "said"),
+    [
+        (["--org"], r"'\udcff' is not the id of an organization"),
+        (["--events-only", "--since"], "--since wants "),
+    ],
 )
 def test_an_argument_that_is_no_text_is_one_line(
-    workos: FakeWorkOS, option: str, said: str
+    workos: FakeWorkOS, options: list[str], said: str
 ) -> None:
-    events_only = ["--events-only"] if option == "--since" else []
-
-    result = subprocess.run(
-        [*COMMAND, *events_only, option, b"\xff"],
-        cwd=PROJECT,
-        env=environment_for(workos),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    result = manage(environment_for(workos), "reconcile_workos", *options, b"\xff")
 
     assert result.returncode == 1
     assert result.stderr.startswith(f"CommandError: {said}")
@@ -173,7 +138,7 @@ def test_an_argument_that_is_no_text_is_one_line(
 def test_nobody_reading_the_report_is_said_in_one_line(workos: FakeWorkOS) -> None:
     a_drifted_world(workos)
 
-    with running(workos) as process:
+    with started(COMMAND, environment_for(workos), subprocess.PIPE) as process:
         assert process.stdout
         assert process.stderr
         process.stdout.close()

@@ -11,7 +11,7 @@ from django_q.models import OrmQ, Schedule
 from orgs.models import Organization
 from orgs.testing import FakeWorkOS
 from tests.concurrency import wait_until
-from tests.processes import MANAGE, PROJECT, a_cluster, environment_for
+from tests.processes import a_cluster, environment_for, manage
 
 pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.timeout(120)]
 
@@ -34,16 +34,8 @@ def redis_url(tmp_path: Path) -> Iterator[str]:
 
 def log_of_enqueue(workos: FakeWorkOS, redis_url: str) -> str:
     """Return what a process logs that enqueues a task there."""
-    enqueued = subprocess.run(
-        [*MANAGE, "shell", "-v", "0", "-c", ENQUEUE],
-        cwd=PROJECT,
-        env=environment_for(workos, REDIS_URL=redis_url),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    return enqueued.stderr
+    environment = environment_for(workos, REDIS_URL=redis_url)
+    return manage(environment, "shell", "-v", "0", "-c", ENQUEUE, check=True).stderr
 
 
 def test_a_task_travels_by_redis(workos: FakeWorkOS, redis_url: str) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,12 +15,11 @@ from orgs.testing import FakeWorkOS, sign
 from orgs.views import MAX_BODY_BYTES
 from tests.concurrency import another_program
 from tests.processes import (
-    MANAGE,
-    PROJECT,
     WEBHOOK_SECRET,
     a_web_process,
     database_url,
     environment_for,
+    manage,
 )
 
 pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.timeout(120)]
@@ -152,27 +150,21 @@ def of_one_connection() -> Iterator[str]:
         administrator.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
 
 
-def drained(environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":
-    command = [*MANAGE, "reconcile_workos", "--events-only"]
-    return subprocess.run(
-        command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False
-    )
-
-
 def test_a_database_out_of_connections_parks_and_loses_nothing(
     workos: FakeWorkOS, of_one_connection: str, tmp_path: Path
 ) -> None:
     workos.create_organization(name="Acme")
     environment = environment_for(workos, DATABASE_URL=database_url(user=of_one_connection))
+    drain = ("reconcile_workos", "--events-only")
 
     with a_web_process(environment, tmp_path / "web.log") as port:
         webhook = a_request(BODY.encode(), signed(), length(len(BODY)))
         with another_program(user=of_one_connection):
-            refused, failed = ask(port, webhook), drained(environment)
+            refused, failed = ask(port, webhook), manage(environment, *drain)
             parked = WorkOSEvent.objects.exists()
         taken = ask(port, webhook)
     # The web process kept its connection, and with it the only one, until it ended.
-    applied = drained(environment)
+    applied = manage(environment, *drain)
 
     assert (refused, taken) == (503, 204)
     assert not parked

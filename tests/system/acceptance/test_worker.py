@@ -19,11 +19,20 @@ from django.db.models.functions import Now
 from django_q.models import OrmQ, Schedule
 
 from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEvent
-from orgs.services.maintenance import ensure_schedules
 from orgs.services.queue import SYNC_EVENTS, enqueue
 from orgs.testing import FakeWorkOS
 from tests.concurrency import wait_until
-from tests.processes import MANAGE, PROJECT, WEBHOOK_SECRET, a_cluster, environment_for
+from tests.processes import (
+    MANAGE,
+    PATIENCE,
+    PROJECT,
+    WEBHOOK_SECRET,
+    a_cluster,
+    alive,
+    environment_for,
+    family,
+    manage,
+)
 
 pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.timeout(240)]
 
@@ -49,16 +58,12 @@ LITTLE_TIME = {
     "REQUEST_TIMEOUT_SECONDS": "0.7",
     "LOCK_TIMEOUT_SECONDS": "0.1",
 }
-PATIENCE = 90.0
 
 
 @pytest.fixture(autouse=True)
-def quiet_schedules(database: None) -> Iterator[None]:
+def quiet_schedules(database: None) -> None:
     """Schedules that are not due: the tests enqueue what they wait for."""
     Schedule.objects.update(next_run=Now() + timedelta(hours=1))
-    yield
-    Schedule.objects.all().delete()
-    ensure_schedules()
 
 
 @dataclass
@@ -69,7 +74,7 @@ class Worker:
     log: Path
 
     def family(self) -> list[psutil.Process]:
-        return list(psutil.Process(self.process.pid).children(recursive=True))
+        return family(self.process.pid)
 
     def cluster(self) -> dict[str, psutil.Process]:
         """The cluster's processes by what they are, once all of them run."""
@@ -77,14 +82,9 @@ class Worker:
         (main,) = (each for each in children if each.name() != "sh")
         (sentinel,) = main.children()
         # In the order in which django-q2 starts them.
-        worker, monitor, pusher = sorted(sentinel.children(), key=lambda each: int(each.pid))
-        return {
-            "main": main,
-            "sentinel": sentinel,
-            "worker": worker,
-            "monitor": monitor,
-            "pusher": pusher,
-        }
+        started = sorted(sentinel.children(), key=lambda each: int(each.pid))
+        names = ("main", "sentinel", "worker", "monitor", "pusher")
+        return dict(zip(names, (main, sentinel, *started), strict=True))
 
     def is_up(self) -> bool:
         try:
@@ -113,34 +113,19 @@ def a_worker(
             start_new_session=True,
         )
     worker = Worker(process, log)
-    family = []
     try:
         wait_for(lambda: not OrmQ.objects.exists(), "the task is acknowledged")
         wait_for(worker.is_up, "all of it runs")
         yield worker
     finally:
-        if process.poll() is None:
-            family = worker.family()
+        members = worker.family()
         process.kill()
         process.wait()
-        wait_for(lambda: not alive(family), "its cluster is gone")
+        wait_for(lambda: not alive(members), "its cluster is gone")
 
 
 def wait_for(condition: Callable[[], object], what: str) -> None:
     wait_until(condition, what, patience=PATIENCE)
-
-
-def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Those that still run; where nobody waits for the dead, they keep their pid."""
-    _, left = psutil.wait_procs(processes, timeout=0)
-    return [each for each in left if not is_zombie(each)]
-
-
-def is_zombie(process: psutil.Process) -> bool:
-    try:
-        return bool(process.status() == psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return True
 
 
 def rests(process: psutil.Process) -> Callable[[], bool]:
@@ -280,15 +265,7 @@ def test_a_cluster_killed_in_the_middle_loses_nothing_and_applies_nothing_twice(
 def test_a_cluster_that_cant_be_started_is_an_error(
     workos: FakeWorkOS, environment: dict[str, str], said: str
 ) -> None:
-    result = subprocess.run(
-        [*MANAGE, "sync_worker"],
-        cwd=PROJECT,
-        env=environment_for(workos, **environment),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    result = manage(environment_for(workos, **environment), "sync_worker")
 
     assert result.returncode == 1
     assert said in result.stderr

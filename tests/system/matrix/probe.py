@@ -15,7 +15,7 @@ from functools import partial
 from html.parser import HTMLParser
 from io import StringIO
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import parse_qs, urljoin, urlsplit
 
 import django
 
@@ -112,9 +112,11 @@ def crawl(client: Client, start: str) -> int:
     pages = 0
     while waiting and pages < MOST_PAGES:
         url, data = waiting.pop()
-        # A token is another each time, and which row is chosen makes no other page.
+        # A token is another each time, and which row is chosen, or how a list is sorted and
+        # filtered, makes no other page.
         chosen = sorted((k, v) for k, v in (data or {}).items() if k in ("action", "_confirmed"))
-        key = (url, str(chosen if data else None))
+        address = urlsplit(url)
+        key = (address.path, *parse_qs(address.query), str(chosen if data else None))
         if key in seen or "/jsi18n/" in url:
             continue
         seen.add(key)

@@ -16,7 +16,11 @@ from tests.processes import PROJECT, WEBHOOK_SECRET
 from tests.system.matrix.cells import Cell
 from tests.system.matrix.host import install, make_host
 
-pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.usefixtures("database"),
+    pytest.mark.timeout(300),
+    pytest.mark.xdist_group("matrix"),
+]
 
 NAMELESS = '{"id": "event_9", "event": "organization.updated", "data": {"id": "org_9", "name": 5}}'
 
@@ -75,9 +79,11 @@ def test_the_worker_runs(
     database = new_database()
     project = make_host(python, tmp_path / "shop", Cell("plain"), database, workos)
     workos.create_organization(name="Acme", external_id="gram-1")
-    enqueue = "from orgs.services.queue import *; enqueue(SYNC_EVENTS)"
-    for arguments in (["migrate", "--verbosity", "0"], ["shell", "-v", "0", "-c", enqueue]):
-        assert project.manage(*arguments).returncode == 0
+    script = (
+        "from django.core.management import call_command; from orgs.services.queue import *; "
+        "call_command('migrate', verbosity=0); enqueue(SYNC_EVENTS)"
+    )
+    assert project.manage("shell", "-v", "0", "-c", script).returncode == 0
     command = [python, "manage.py", "sync_worker"]
 
     with (
