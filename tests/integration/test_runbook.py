@@ -29,7 +29,6 @@ from orgs.db.errors import DescribedError
 from orgs.domain.naming import derived_id
 from orgs.domain.status import ProblemCode
 from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSConflict, WorkOSEvent
-from orgs.monitoring import runbook_section
 from orgs.services import maintenance, queue, webhook
 from orgs.services import status as status_module
 from orgs.services.coverage import adopt_settings
@@ -47,6 +46,7 @@ from tests.admin_pages import (
 )
 from tests.builders import an_announcement, an_old_organization, minutes
 from tests.concurrency import another_program, in_thread, wait_until_blocked
+from tests.integration.test_monitoring import runbook_section
 from tests.processes import WEBHOOK_SECRET
 from tests.triggers import a_constraint, a_trigger, execute
 
@@ -76,7 +76,7 @@ class OnCall:
         client: Client,
     ) -> None:
         self.workos, self.patch, self.setting, self.client = workos, patch, setting, client
-        self.section = " ".join(runbook_section(ProblemCode(code)).split())
+        self.section = " ".join(runbook_section(code).split())
         self.acme = workos.all_organizations()[0]["id"]
 
     def codes(self) -> list[str]:
@@ -354,7 +354,7 @@ def wrong_environment__all_are_deleted(on_call: OnCall) -> Generator[None]:
     on_call.workos.delete_organization(on_call.acme, emits=False)
     tasks.reconcile()
     yield
-    section = runbook_section(ProblemCode.WRONG_ENVIRONMENT)
+    section = runbook_section("wrong_environment")
     execute(section.partition("```sql\n")[2].partition("```")[0])
     on_call.run("reconcile_workos")
 
