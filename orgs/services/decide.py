@@ -150,14 +150,12 @@ def _load_plain(batch: Batch, *, lock: bool) -> dict[str, PlainResolution]:
     if not observed:
         return {}
     loaded = resources.load(observed, lock=lock)
-    began_at = batch.read_began_at
-    window = timedelta(seconds=sync_settings().hold_back_window)
     known = PlainKnown(
-        now=loaded.now,
-        read_began_at=began_at,
-        hold_back_until=began_at and began_at - window,
-        recent_after=batch.recent_after,
+        now=loaded.now, read_began_at=batch.read_began_at, recent_after=batch.recent_after
     )
+    if batch.read_began_at is not None:
+        window = timedelta(seconds=sync_settings().hold_back_window)
+        known = replace(known, hold_back_until=batch.read_began_at - window)
     return {
         resource.name: PlainResolution(
             resource, replace(known, rows=rows_known), loaded.deleted_parents
