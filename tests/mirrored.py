@@ -6,8 +6,14 @@ from typing import Any, TypeAlias
 from orgs.db.resources import model_of
 from orgs.domain.resources import PLAIN
 from orgs.testing import FakeWorkOS
-from tests.system.chaos.kinds import KINDS, Kind, role_key
-from tests.system.chaos.resource_audit import held_by, value_of
+from tests.system.chaos.kinds import KINDS, RESOURCES, Kind, role_key
+from tests.system.chaos.resource_audit import (
+    Objects,
+    SeenResources,
+    held_by,
+    resource_differences,
+    value_of,
+)
 
 Held: TypeAlias = dict[str, dict[str, dict[str, Any]]]
 """Resource, key, column: value."""
@@ -15,13 +21,7 @@ Held: TypeAlias = dict[str, dict[str, dict[str, Any]]]
 
 def held(workos: FakeWorkOS) -> Held:
     """What the fake WorkOS holds."""
-    owners = ["", *(organization["id"] for organization in workos.all_organizations())]
-    roles = {
-        role_key(owner, role["slug"]): role
-        for owner in owners
-        for role in workos.roles.where("organization_id", owner)
-    }
-    found = held_by(workos, roles)
+    found = _shown(workos)
     return {
         kind.name: {key: _columns(kind, key, one) for key, one in found[kind.name].items()}
         for kind in KINDS
@@ -30,14 +30,39 @@ def held(workos: FakeWorkOS) -> Held:
 
 def mirrored() -> Held:
     """What the tables hold, without what is deleted."""
-    found: Held = {}
-    for kind in KINDS:
-        rows = model_of(PLAIN[kind.name])._default_manager.filter(**{kind.deleted_column: None})
-        found[kind.name] = {
-            row["workos_id"]: _columns(kind, row["workos_id"], row, is_row=True)
-            for row in rows.values()
+    tables = _tables()
+    return {
+        kind.name: {
+            key: _columns(kind, key, row, is_row=True)
+            for key, row in tables[kind.name].items()
+            if row[kind.deleted_column] is None
         }
-    return found
+        for kind in KINDS
+    }
+
+
+def not_applied(workos: FakeWorkOS) -> list[str]:
+    """What the tables do not hold though events told it, once all are drained."""
+    seen = SeenResources(_tables(), frozenset(RESOURCES), {})
+    events = workos.all_events()
+    return [*resource_differences(seen, _shown(workos), events, reconciled=False)]
+
+
+def _shown(workos: FakeWorkOS) -> Mapping[str, Objects]:
+    owners = ["", *(organization["id"] for organization in workos.all_organizations())]
+    roles = {
+        role_key(owner, role["slug"]): role
+        for owner in owners
+        for role in workos.roles.where("organization_id", owner)
+    }
+    return held_by(workos, roles)
+
+
+def _tables() -> Mapping[str, Objects]:
+    return {
+        name: {row["workos_id"]: row for row in model_of(resource)._default_manager.values()}
+        for name, resource in PLAIN.items()
+    }
 
 
 def _columns(

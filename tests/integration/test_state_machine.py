@@ -1,9 +1,9 @@
 """Whatever happens in WorkOS and here, in any order, the mirror ends where a small model says.
 
-Hypothesis makes the history up: organizations are created, changed and deleted,
-with and without their events;
-drains, replays, reconciles and write-backs run whole, in part, late and twice; other programs write
-the table. The model (``history``) knows nothing of how any of that is done.
+Hypothesis makes the history up: organizations are created, changed and deleted, with and without
+their events; drains, replays, reconciles and write-backs run whole, in part, late and twice; other
+programs write the table. The model (``history``) knows nothing of how any of that is done. For the
+other resources, see ``test_resources_convergence``.
 """
 
 import logging
@@ -39,13 +39,8 @@ from orgs.services.apply import Mode
 from orgs.services.compare import Comparing, DisableLimit, Run
 from orgs.services.outbox import push_due
 from orgs.services.pages import CursorLost
-from orgs.services.reconcile import (
-    reconcile,
-)
-from orgs.services.reconcile_one import (
-    UnknownOrganization,
-    reconcile_organizations,
-)
+from orgs.services.reconcile import reconcile
+from orgs.services.reconcile_one import UnknownOrganization, reconcile_organizations
 from orgs.services.refresh import Lookups
 from orgs.services.stream import UnknownEvent, drain_to_end, replay
 from orgs.testing import FakeWorkOS, JsonObject, Refused
@@ -377,9 +372,7 @@ class World(RuleBasedStateMachine):
         self.workos.set_clock_offset(self.elapsed)
 
     def _there(self) -> Organizations:
-        return {
-            organization["id"]: organization for organization in self.workos.all_organizations()
-        }
+        return {one["id"]: one for one in self.workos.all_organizations()}
 
     @contextmanager
     def _syncing(self) -> Iterator[None]:

@@ -14,17 +14,14 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from gram_sync.processes import PROJECT
-from orgs.db.resources import model_of
-from orgs.domain.resources import PLAIN
 from tests.system.chaos import warden
 from tests.system.chaos.actions import Call, Kill, RestartPostgres
 from tests.system.chaos.comparison import Mirror, SeenEvent, SeenRow, WorkOS, differences
-from tests.system.chaos.kinds import KINDS, RESOURCES
-from tests.system.chaos.model import Committed, JsonObject, Model
-from tests.system.chaos.model import model_of as model_after
+from tests.system.chaos.kinds import KINDS
+from tests.system.chaos.model import Committed, JsonObject, Model, model_of
 from tests.system.chaos.names import derived_id, may_be_slug_of
 from tests.system.chaos.plan import make_plan
-from tests.system.chaos.resource_audit import SeenResources, resource_differences
+from tests.system.chaos.test_resource_audit import DELETION, NOTHING, RESOURCES_SEEN, TOLD
 
 #: Enough for each kind of blow, and little enough for CI.
 ROUNDS = 6
@@ -154,20 +151,6 @@ def test_even_a_short_plan_touches_every_resource() -> None:
     assert created >= {f"{kind.controls}.{kind.create}" for kind in KINDS}
 
 
-def test_every_resource_and_column_is_declared() -> None:
-    """One that is added to the mirror is added here."""
-    assert {kind.name: set(kind.columns) for kind in KINDS} == {
-        name: {*resource.columns, *(() if name == "user" else ("workos_organization_id",))}
-        for name, resource in PLAIN.items()
-    }
-    for kind in KINDS:
-        resource = PLAIN[kind.name]
-        model = model_of(resource)
-        assert kind.table == model._meta.db_table
-        assert kind.deleted_column == resource.deleted_column
-        assert kind.key_comes_back == resource.key_comes_back
-
-
 # The model ----------------------------------------------------------------------------------
 
 
@@ -238,7 +221,7 @@ def linked(model: Model) -> dict[str, tuple[str, str, bool]]:
 def test_the_model_follows_the_events(
     events: list[JsonObject], expected: dict[str, tuple[str, str, bool]]
 ) -> None:
-    assert linked(model_after(events, [])) == expected
+    assert linked(model_of(events, [])) == expected
 
 
 def test_the_model_knows_whose_deletion_a_row_is_disabled_by() -> None:
@@ -249,9 +232,7 @@ def test_the_model_knows_whose_deletion_a_row_is_disabled_by() -> None:
     ]
     deleted = an_event(4, "deleted", workos_id="org_b")
 
-    rows = [
-        model_after(events, []).linked["gram-1"] for events in (inherited, [*inherited, deleted])
-    ]
+    rows = [model_of(events, []).linked["gram-1"] for events in (inherited, [*inherited, deleted])]
 
     assert [(row.is_disabled, row.is_inherited) for row in rows] == [(True, True), (True, False)]
 
@@ -263,7 +244,7 @@ def test_the_model_knows_who_lost_a_row_and_was_not_mentioned_since() -> None:
         an_event(3, "created", workos_id="org_b"),
     ]
 
-    model = model_after(events, [])
+    model = model_of(events, [])
 
     assert list(model.unlinked_organizations) == [derived_id("org_a")]
 
@@ -283,130 +264,6 @@ def test_slugs_that_the_sync_may_choose(slug: str, name: str, allowed: bool) -> 
 
 
 # The comparison: that it can fail -----------------------------------------------------------
-
-CONNECTION = {
-    "workos_organization_id": "org_a",
-    "connection_type": "OktaSAML",
-    "name": "Okta",
-    "state": "active",
-    "deleted_at": None,
-}
-SHOWN = {
-    "id": "conn_1",
-    "organization_id": "org_a",
-    "connection_type": "OktaSAML",
-    "name": "Okta",
-    "state": "active",
-    "updated_at": "2026-01-01T00:00:00.000Z",
-}
-TOLD = {"id": "event_3", "event": "connection.activated", "data": SHOWN}
-DELETION = {"id": "event_4", "event": "connection.deleted", "data": SHOWN}
-NOTHING: dict[str, Any] = {kind.name: {} for kind in KINDS}
-RESOURCES_SEEN = SeenResources(
-    rows={**NOTHING, "connection": {"conn_1": CONNECTION}},
-    covered=frozenset(RESOURCES),
-    organizations={"gram-1": {"workos_id": "org_a", "sso_enabled": True, "scim_enabled": False}},
-)
-HELD: dict[str, Any] = {**NOTHING, "connection": {"conn_1": SHOWN}}
-
-
-def with_connection(**values: Any) -> SeenResources:
-    rows = {**NOTHING, "connection": {"conn_1": {**CONNECTION, **values}}}
-    return replace(RESOURCES_SEEN, rows=rows)
-
-
-@pytest.mark.parametrize("reconciled", [False, True])
-@pytest.mark.parametrize(
-    ("seen", "held", "events", "lines"),
-    [
-        pytest.param(RESOURCES_SEEN, HELD, [TOLD], [], id="alike"),
-        pytest.param(
-            with_connection(name="Entra"),
-            HELD,
-            [TOLD],
-            ["connection conn_1: name is 'Entra', not 'Okta'"],
-            id="column",
-        ),
-        pytest.param(
-            with_connection(workos_organization_id="org_b"),
-            HELD,
-            [TOLD],
-            [
-                "connection conn_1: workos_organization_id is 'org_b', not 'org_a'",
-                "row gram-1: sso_enabled is True, not False",
-            ],
-            id="organization, and what derives from it",
-        ),
-        pytest.param(
-            replace(RESOURCES_SEEN, rows=NOTHING),
-            HELD,
-            [TOLD],
-            ["connection conn_1 is missing", "row gram-1: sso_enabled is True, not False"],
-            id="missing",
-        ),
-        pytest.param(
-            with_connection(deleted_at="2026-01-01T00:00:00Z"),
-            HELD,
-            [TOLD],
-            ["connection conn_1 is deleted", "row gram-1: sso_enabled is True, not False"],
-            id="deleted here alone",
-        ),
-        pytest.param(
-            RESOURCES_SEEN,
-            NOTHING,
-            [TOLD, DELETION],
-            ["connection conn_1 is deleted in WorkOS, and not here"],
-            id="deleted there alone",
-        ),
-        pytest.param(
-            replace(RESOURCES_SEEN, covered=frozenset(RESOURCES) - {"user"}),
-            HELD,
-            [TOLD],
-            ["user is not covered"],
-            id="not covered",
-        ),
-    ],
-)
-def test_a_difference_of_another_resource_is_told(
-    seen: SeenResources, held: Any, events: list[JsonObject], lines: list[str], reconciled: bool
-) -> None:
-    assert [*resource_differences(seen, held, events, reconciled=reconciled)] == lines
-
-
-@pytest.mark.parametrize(
-    ("held", "events"),
-    [
-        pytest.param({**NOTHING, "connection": {"conn_1": SHOWN, "conn_2": SHOWN}}, [], id="new"),
-        pytest.param(
-            {**NOTHING, "connection": {"conn_1": {**SHOWN, "name": "New", "updated_at": "later"}}},
-            [TOLD],
-            id="changed",
-        ),
-        pytest.param(NOTHING, [TOLD], id="deleted"),
-    ],
-)
-def test_what_no_event_told_is_judged_after_reconcile(held: Any, events: Any) -> None:
-    assert [*resource_differences(RESOURCES_SEEN, held, events, reconciled=False)] == []
-    assert len([*resource_differences(RESOURCES_SEEN, held, events, reconciled=True)]) == 1
-
-
-def test_what_a_deleted_directory_held_is_told_by_its_deletion() -> None:
-    user = {"workos_directory_id": "directory_1", "deleted_at": None}
-    seen = replace(
-        RESOURCES_SEEN, rows={**NOTHING, "directory_user": {"u": user}}, organizations={}
-    )
-    deletion = {"id": "event_1", "event": "dsync.deleted", "data": {"id": "directory_1"}}
-
-    (line,) = resource_differences(seen, NOTHING, [deletion], reconciled=False)
-
-    assert line == "directory_user u is deleted in WorkOS, and not here"
-    not_followed = {"event_1"}
-    assert not [
-        *resource_differences(
-            seen, NOTHING, [deletion], not_followed=not_followed, reconciled=False
-        )
-    ]
-
 
 EVENTS = [an_event(1, "created"), an_event(2, name="Globex")]
 WRITES = [
@@ -436,7 +293,7 @@ WORKOS = WorkOS(
 
 
 def compared(mirror: Mirror = MIRROR, *, reconciled: bool = True, **workos: Any) -> list[str]:
-    model = model_after(EVENTS, WRITES)
+    model = model_of(EVENTS, WRITES)
     return differences(model, mirror, replace(WORKOS, **workos), reconciled=reconciled)
 
 
@@ -450,7 +307,7 @@ def test_nothing_differs_if_all_is_as_the_model_says() -> None:
 
 @pytest.mark.parametrize("is_seen_disabled", [False, True])
 def test_a_row_that_was_handed_over_disabled_may_be_enabled(is_seen_disabled: bool) -> None:
-    model = model_after(EVENTS, WRITES)
+    model = model_of(EVENTS, WRITES)
     row = model.linked["gram-1"]
     row.is_disabled = row.is_inherited = True
 
@@ -556,7 +413,7 @@ def test_an_id_that_workos_was_not_told_is_told() -> None:
 
 def test_a_name_that_a_rival_wrote_is_wrong_only_after_reconcile() -> None:
     writes = [*WRITES, Committed("set", "gram-1", {"name": "Drifted"})]
-    model = model_after(EVENTS, writes)
+    model = model_of(EVENTS, writes)
     mirror = with_row(name="Drifted")
 
     assert differences(model, mirror, WORKOS, reconciled=False) == []

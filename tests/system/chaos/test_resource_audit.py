@@ -1,0 +1,150 @@
+"""That every resource is declared, and that the comparison of their tables can fail."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from orgs.db.resources import model_of
+from orgs.domain.resources import PLAIN
+from tests.system.chaos.kinds import KINDS, RESOURCES
+from tests.system.chaos.model import JsonObject
+from tests.system.chaos.resource_audit import SeenResources, resource_differences
+
+
+def test_every_resource_and_column_is_declared() -> None:
+    """One that is added to the mirror is added here."""
+    assert {kind.name: set(kind.columns) for kind in KINDS} == {
+        name: {*resource.columns, *(() if name == "user" else ("workos_organization_id",))}
+        for name, resource in PLAIN.items()
+    }
+    for kind in KINDS:
+        resource = PLAIN[kind.name]
+        model = model_of(resource)
+        assert kind.table == model._meta.db_table
+        assert kind.deleted_column == resource.deleted_column
+        assert kind.key_comes_back == resource.key_comes_back
+
+
+CONNECTION = {
+    "workos_organization_id": "org_a",
+    "connection_type": "OktaSAML",
+    "name": "Okta",
+    "state": "active",
+    "deleted_at": None,
+}
+SHOWN = {
+    "id": "conn_1",
+    "organization_id": "org_a",
+    "connection_type": "OktaSAML",
+    "name": "Okta",
+    "state": "active",
+    "updated_at": "2026-01-01T00:00:00.000Z",
+}
+TOLD = {"id": "event_3", "event": "connection.activated", "data": SHOWN}
+DELETION = {"id": "event_4", "event": "connection.deleted", "data": SHOWN}
+NOTHING: dict[str, Any] = {kind.name: {} for kind in KINDS}
+RESOURCES_SEEN = SeenResources(
+    rows={**NOTHING, "connection": {"conn_1": CONNECTION}},
+    covered=frozenset(RESOURCES),
+    organizations={"gram-1": {"workos_id": "org_a", "sso_enabled": True, "scim_enabled": False}},
+)
+HELD: dict[str, Any] = {**NOTHING, "connection": {"conn_1": SHOWN}}
+
+
+def with_connection(**values: Any) -> SeenResources:
+    rows = {**NOTHING, "connection": {"conn_1": {**CONNECTION, **values}}}
+    return replace(RESOURCES_SEEN, rows=rows)
+
+
+@pytest.mark.parametrize("reconciled", [False, True])
+@pytest.mark.parametrize(
+    ("seen", "held", "events", "lines"),
+    [
+        pytest.param(RESOURCES_SEEN, HELD, [TOLD], [], id="alike"),
+        pytest.param(
+            with_connection(name="Entra"),
+            HELD,
+            [TOLD],
+            ["connection conn_1: name is 'Entra', not 'Okta'"],
+            id="column",
+        ),
+        pytest.param(
+            with_connection(workos_organization_id="org_b"),
+            HELD,
+            [TOLD],
+            [
+                "connection conn_1: workos_organization_id is 'org_b', not 'org_a'",
+                "row gram-1: sso_enabled is True, not False",
+            ],
+            id="organization, and what derives from it",
+        ),
+        pytest.param(
+            replace(RESOURCES_SEEN, rows=NOTHING),
+            HELD,
+            [TOLD],
+            ["connection conn_1 is missing", "row gram-1: sso_enabled is True, not False"],
+            id="missing",
+        ),
+        pytest.param(
+            with_connection(deleted_at="2026-01-01T00:00:00Z"),
+            HELD,
+            [TOLD],
+            ["connection conn_1 is deleted", "row gram-1: sso_enabled is True, not False"],
+            id="deleted here alone",
+        ),
+        pytest.param(
+            RESOURCES_SEEN,
+            NOTHING,
+            [TOLD, DELETION],
+            ["connection conn_1 is deleted in WorkOS, and not here"],
+            id="deleted there alone",
+        ),
+        pytest.param(
+            replace(RESOURCES_SEEN, covered=frozenset(RESOURCES) - {"user"}),
+            HELD,
+            [TOLD],
+            ["user is not covered"],
+            id="not covered",
+        ),
+    ],
+)
+def test_a_difference_of_another_resource_is_told(
+    seen: SeenResources, held: Any, events: list[JsonObject], lines: list[str], reconciled: bool
+) -> None:
+    assert [*resource_differences(seen, held, events, reconciled=reconciled)] == lines
+
+
+@pytest.mark.parametrize(
+    ("held", "events"),
+    [
+        pytest.param({**NOTHING, "connection": {"conn_1": SHOWN, "conn_2": SHOWN}}, [], id="new"),
+        pytest.param(
+            {**NOTHING, "connection": {"conn_1": {**SHOWN, "name": "New", "updated_at": "later"}}},
+            [TOLD],
+            id="changed",
+        ),
+        pytest.param(NOTHING, [TOLD], id="deleted"),
+    ],
+)
+def test_what_no_event_told_is_judged_after_reconcile(held: Any, events: Any) -> None:
+    assert [*resource_differences(RESOURCES_SEEN, held, events, reconciled=False)] == []
+    assert len([*resource_differences(RESOURCES_SEEN, held, events, reconciled=True)]) == 1
+
+
+def test_what_a_deleted_directory_held_is_told_by_its_deletion() -> None:
+    user = {"workos_directory_id": "directory_1", "deleted_at": None}
+    seen = replace(
+        RESOURCES_SEEN, rows={**NOTHING, "directory_user": {"u": user}}, organizations={}
+    )
+    deletion = {"id": "event_1", "event": "dsync.deleted", "data": {"id": "directory_1"}}
+
+    (line,) = resource_differences(seen, NOTHING, [deletion], reconciled=False)
+
+    assert line == "directory_user u is deleted in WorkOS, and not here"
+    not_followed = {"event_1"}
+    assert not [
+        *resource_differences(
+            seen, NOTHING, [deletion], not_followed=not_followed, reconciled=False
+        )
+    ]
