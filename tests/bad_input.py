@@ -183,9 +183,7 @@ def _organizations() -> Iterator[BadOrganization]:
             yield _an_organization(kind, field, **{field: value})
     yield BadOrganization("a key twice", _then(_ORGANIZATION, '"name": "The last one"'))
     yield BadOrganization(
-        "a key twice, the last one bad",
-        _then(_ORGANIZATION, '"name": null'),
-        "name",
+        "a key twice, the last one bad", _then(_ORGANIZATION, '"name": null'), "name"
     )
     yield BadOrganization("metadata nested", _then(_ORGANIZATION, f'"metadata": {DEEP}'))
     yield BadOrganization(

@@ -84,10 +84,9 @@ def demo(folder: Path) -> Iterator[Played]:
 
 
 def test_it_plays_a_day_and_finds_what_differs_and_nothing_else(demo: Played) -> None:
-    assert re.findall("(?m)^ *✗ (.*)", demo.output) == [
-        "WorkOS and the mirror differ:",
-        "Acme: its row's slug is 'x', not 'acme'",
-    ]
+    found = re.findall("(?m)^ +✗ (.*)", demo.output)
+    assert found == ["Acme: its row's slug is 'x', not 'acme'"]
+    assert "✗ WorkOS and the mirror differ:" in demo.output
     assert demo.code == 1
     assert re.search(r"webhooks \d+ delivered, 2 of them repeats; 1 lost", demo.output)
     assert re.search(r"parked event_\S+, organization.updated: data.name ", demo.output)

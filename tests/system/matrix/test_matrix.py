@@ -100,15 +100,10 @@ def test_the_worker_runs(
 
 
 def test_the_tests_of_a_project_run(
-    python: str,
-    new_database: Callable[[], str],
-    workos: FakeWorkOS,
-    tmp_path: Path,
+    python: str, new_database: Callable[[], str], workos: FakeWorkOS, tmp_path: Path
 ) -> None:
     cell = Cell(
-        "tests",
-        settings=UNDER_TEST,
-        files={"shop/tests.py": SHOP_TESTS, "shop/__init__.py": ""},
+        "tests", settings=UNDER_TEST, files={"shop/tests.py": SHOP_TESTS, "shop/__init__.py": ""}
     )
     project = make_host(python, tmp_path / "shop", cell, new_database(), workos)
 
@@ -147,11 +142,7 @@ def test_the_fixtures_are_a_pytest_plugin(
 
 
 def test_all_of_it_works(
-    python: str,
-    cell: Cell,
-    new_database: Callable[[], str],
-    workos: FakeWorkOS,
-    tmp_path: Path,
+    python: str, cell: Cell, new_database: Callable[[], str], workos: FakeWorkOS, tmp_path: Path
 ) -> None:
     project = make_host(python, tmp_path / "shop", cell, new_database(), workos)
     workos.create_organization(name="Acme", external_id="gram-1")
@@ -178,11 +169,7 @@ def test_all_of_it_works(
 
 
 def test_what_cant_be_supported_is_named(
-    python: str,
-    cell: Cell,
-    new_database: Callable[[], str],
-    workos: FakeWorkOS,
-    tmp_path: Path,
+    python: str, cell: Cell, new_database: Callable[[], str], workos: FakeWorkOS, tmp_path: Path
 ) -> None:
     if cell.packages:
         install(python, *cell.packages)
