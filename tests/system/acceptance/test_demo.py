@@ -20,17 +20,7 @@ from gram_sync.demo import __main__ as command
 from gram_sync.demo.stage import locked
 from gram_sync.embedded_postgres import server
 from tests.concurrency import wait_until
-from tests.processes import (
-    PATIENCE,
-    alive,
-    family,
-    finished,
-    printed_until,
-    started,
-    without_settings,
-)
-
-pytestmark = [pytest.mark.timeout(2 * PATIENCE), pytest.mark.xdist_group("demo")]
+from tests.processes import alive, family, finished, printed_until, started, without_settings
 
 #: What must not lead the demo to anybody's database or WorkOS.
 MISLEADING = {"DATABASE_URL": "postgresql://127.0.0.1:1/none", "WORKOS_API_KEY": "sk_real"}

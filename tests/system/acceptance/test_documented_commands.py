@@ -18,7 +18,7 @@ from orgs.testing import FakeWorkOS
 from tests.concurrency import wait_until
 from tests.processes import environment_for
 
-pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.timeout(180)]
+pytestmark = pytest.mark.usefixtures("database")
 
 #: What runs for ever, or is about another machine, and the test that has it instead.
 EXCEPTIONS = {

@@ -16,11 +16,7 @@ from tests.processes import PROJECT, WEBHOOK_SECRET
 from tests.system.matrix.cells import Cell
 from tests.system.matrix.host import install, make_host
 
-pytestmark = [
-    pytest.mark.usefixtures("database"),
-    pytest.mark.timeout(300),
-    pytest.mark.xdist_group("matrix"),
-]
+pytestmark = pytest.mark.usefixtures("database")
 
 NAMELESS = '{"id": "event_9", "event": "organization.updated", "data": {"id": "org_9", "name": 5}}'
 
@@ -91,9 +87,7 @@ def test_the_worker_runs(
         subprocess.Popen(command, cwd=project.folder, env=project.environment) as worker,
     ):
         query = "SELECT name FROM organization_metadata"
-        wait_until(
-            lambda: reader.execute(query).fetchall() == [("Acme",)], "it is applied", patience=90
-        )
+        wait_until(lambda: reader.execute(query).fetchall() == [("Acme",)], "it is applied")
         worker.terminate()
 
     assert worker.returncode == 0
