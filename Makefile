@@ -8,7 +8,7 @@ UNFINISHED := $(VENV)/.unfinished
 
 # The whole suite in a few processes, each with a database of its own: more of them than processors,
 # because tests of processes mostly wait. The browser has a target of its own.
-WHOLE := --numprocesses 4 --dist loadgroup --no-loadscope-reorder --ignore tests/system/browser
+WHOLE := --numprocesses 4 --ignore tests/system/browser
 
 # What would send an installation elsewhere, or other code or settings in here, or have each of many
 # processes compile all code anew.
@@ -33,7 +33,7 @@ run: $(INSTALLED) ## web and worker against the real WorkOS (WORKOS_API_KEY, WOR
 test: $(INSTALLED) ## all tests; with ARGS="tests/unit -x" just those
 	@$(BIN)/python -m pytest $(if $(strip $(ARGS)),$(ARGS),$(WHOLE))
 
-coverage: $(INSTALLED) ## the tests that run in one process, and the gate: 95 % of lines and branches
+coverage: $(INSTALLED) ## unit and integration tests, and the gate: 95 % of lines and branches
 	@$(BIN)/python -m pytest --cov $(WHOLE) tests/unit tests/integration
 
 matrix: $(INSTALLED) ## the wheel in other Django projects, over Python 3.11 to 3.14 and Django 5.2 to 6.1

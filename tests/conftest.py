@@ -3,7 +3,7 @@
 import os
 import signal
 import ssl
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import httpcore2
@@ -13,6 +13,8 @@ from django.test import TransactionTestCase
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from pytest_django import DjangoDbBlocker, Settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 import orgs.workos
 from gram_sync.embedded_postgres import server
@@ -70,17 +72,31 @@ _LONG = (
     "tests/integration/services/test_reconcile.py",
 )
 
+_BY_TEST = tuple(
+    f"tests/system/{name}"
+    for name in ("kill/", *(f"acceptance/test_{it}.py" for it in ("reconcile", "run", "worker")))
+)
+
 _was_running = server.is_running(TEST_SERVER_DATA)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
-    """Have processes share the suite evenly: by the file, and by the test where tests wait."""
-    for item in items:
-        if not item.nodeid.startswith("tests/system/"):
-            item.add_marker(pytest.mark.xdist_group(f"{item.path.parent.name}/{item.path.stem}"))
-    yield
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: [item.nodeid.startswith(long) for long in _LONG], reverse=True)
+
+
+class _Sharing(LoadScopeScheduling):
+    """Has a few processes share the suite: by the file, whose fixtures may be dear, or by the test,
+    where each starts processes of its own and mostly waits for them."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid if nodeid.startswith(_BY_TEST) else nodeid.partition("::")[0]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _Sharing:
+    config.option.loadscopereorder = False
+    return _Sharing(config, log)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -19,13 +19,11 @@ from django.db import connection
 from gram_sync.components import listen, start_web
 from gram_sync.processes import Children
 from orgs.testing import FakeWorkOS
+from tests.concurrency import PATIENCE
 
 PROJECT = Path(settings.BASE_DIR)
 MANAGE = [sys.executable, "manage.py"]
 WEBHOOK_SECRET = "whsec_test_secret"
-
-#: Seconds for whatever a process does, on a machine that does much else.
-PATIENCE = 90.0
 
 _OURS = ("WORKOS_", "DJANGO_", "SECRET_KEY", "DATABASE_URL", "DEBUG", "ALLOWED_HOSTS", "HOST")
 

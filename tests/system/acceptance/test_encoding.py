@@ -10,7 +10,7 @@ from tests.concurrency import another_program
 from tests.processes import database_url, environment_for, manage
 from tests.triggers import execute
 
-pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.timeout(120)]
+pytestmark = pytest.mark.usefixtures("database")
 
 LONG_AGO = "2026-01-01T00:00:00Z"
 

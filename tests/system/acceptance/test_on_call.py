@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -27,22 +26,11 @@ from pytest_django import DjangoDbBlocker
 
 from orgs.models import ExternalIdWriteBack, Organization, SyncCursor
 from orgs.testing import FakeWorkOS
-from tests import concurrency
 from tests.admin_pages import CURSOR, EVENTS, ORGANIZATIONS, OUTBOX, FormFields
-from tests.concurrency import another_program
+from tests.concurrency import another_program, wait_until
 from tests.processes import WEBHOOK_SECRET, a_cluster, a_web_process, environment_for, free_port
 
-pytestmark = [
-    pytest.mark.usefixtures("database"),
-    pytest.mark.timeout(300),
-    pytest.mark.xdist_group("on call"),
-]
-
-#: Seconds. Schedules are for each minute, and the worker looks twice a minute for what is due.
-A_SCHEDULE = 90.0
-
-#: With so short a drain deadline, what comes after an outage may wait for the next schedule.
-wait_until = partial(concurrency.wait_until, patience=A_SCHEDULE)
+pytestmark = pytest.mark.usefixtures("database")
 
 DRAIN, SNAPSHOT = f"{CURSOR}ring/drain/", f"{CURSOR}ring/snapshot/"
 

@@ -18,7 +18,7 @@ from orgs.testing import FakeWorkOS
 from tests.concurrency import wait_until
 from tests.processes import a_cluster, environment_for, manage
 
-pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.timeout(120)]
+pytestmark = pytest.mark.usefixtures("database")
 
 _CONFIGURATION = """
 [databases]

@@ -5,7 +5,6 @@
 import os
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,8 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from gram_sync.processes import Child, ChildFailed, Children, Stopped
+from tests.concurrency import wait_until
+from tests.processes import alive
 
 SLEEPS = "import time; time.sleep(100)"
 IGNORES_SIGTERM = """
@@ -32,14 +33,6 @@ time.sleep(100)
 
 def python(script: str) -> tuple[str, ...]:
     return (sys.executable, "-c", script)
-
-
-def runs(pid: int) -> bool:
-    # The dead may wait for their burial, and then have a pid.
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
 
 
 def first_line(children: Children, child: Child) -> str:
@@ -111,13 +104,11 @@ def test_a_child_that_ends_is_missed_and_its_log_shown(log: Path) -> None:
 def test_a_child_that_is_killed_leaves_no_orphans(log: Path) -> None:
     with pytest.raises(ChildFailed, match="killed by SIGKILL"), Children() as children:
         child = children.start("The child", python(HAS_A_CHILD), log=log)
-        orphan = int(first_line(children, child))
+        orphan = psutil.Process(int(first_line(children, child)))
         child.process.kill()
         children.wait()
 
-    deadline = time.monotonic() + 30
-    while runs(orphan):
-        assert time.monotonic() < deadline
+    wait_until(lambda: not alive([orphan]), "the orphan is gone")
 
 
 def test_patience_ends(log: Path) -> None:
@@ -152,8 +143,7 @@ def test_what_does_not_happen_in_time_is_said(log: Path) -> None:
 def test_a_command_that_fails_is_an_error() -> None:
     with (
         pytest.raises(
-            ChildFailed,
-            match=r"^It failed \(exit code 3\); its output above may say why\.$",
+            ChildFailed, match=r"^It failed \(exit code 3\); its output above may say why\.$"
         ),
         Children() as children,
     ):

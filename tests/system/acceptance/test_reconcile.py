@@ -16,8 +16,8 @@ from django.core.management import call_command
 from orgs.models import Organization, SyncCursor
 from orgs.testing import FakeWorkOS
 from tests.builders import an_organization_row
-from tests.concurrency import wait_until
-from tests.processes import MANAGE, PATIENCE, environment_for, manage, started
+from tests.concurrency import PATIENCE, wait_until
+from tests.processes import MANAGE, environment_for, manage, started
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -50,11 +50,7 @@ def test_a_run_that_is_killed_and_run_again_ends_as_if_undisturbed(
     workos.misbehave("time_out", path=path, exact=exact, times=None)
 
     with started(COMMAND, environment_for(workos)):
-        wait_until(
-            lambda: workos.count_requests(path=path, exact=exact) > answered,
-            "it is asking",
-            patience=PATIENCE,
-        )
+        wait_until(lambda: workos.count_requests(path=path, exact=exact) > answered, "it is asking")
     workos.behave()
     disabled_before = Organization.objects.disabled().count()
     # The killed one's lease runs out by itself; until then the next says so, and runs.
@@ -72,11 +68,7 @@ def test_ctrl_c_is_one_line_and_lets_the_lease_go(workos: FakeWorkOS) -> None:
     workos.misbehave("slow", seconds=0.2, path="/organizations", exact=True, times=None)
 
     with started(COMMAND, environment_for(workos), subprocess.PIPE) as process:
-        wait_until(
-            lambda: workos.count_requests(path="/organizations") > 1,
-            "it is asking",
-            patience=PATIENCE,
-        )
+        wait_until(lambda: workos.count_requests(path="/organizations") > 1, "it is asking")
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=PATIENCE)
 

@@ -11,7 +11,6 @@ import pytest
 from orgs.testing import FakeWorkOS
 from tests.concurrency import wait_until
 from tests.processes import (
-    PATIENCE,
     alive,
     environment_for,
     family,
@@ -23,7 +22,7 @@ from tests.processes import (
     without_settings,
 )
 
-pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.timeout(240)]
+pytestmark = pytest.mark.usefixtures("database")
 
 
 @pytest.fixture
@@ -105,7 +104,7 @@ def test_it_makes_a_key_for_its_owner_alone_and_sigterm_stops_web_and_worker(
     assert "https://YOUR-HOST/webhooks/workos/" in said
     assert answers == 401
     assert (code, rest.splitlines()[-1]) == (0, "Stopped.")
-    wait_until(lambda: not alive(processes), "all of it is gone", patience=PATIENCE)
+    wait_until(lambda: not alive(processes), "all of it is gone")
     assert status_of(port, "GET", "/") is None
 
 
@@ -123,5 +122,5 @@ def test_a_worker_that_is_killed_takes_the_web_process_along_and_a_key_is_kept(
 
     assert code == 1
     assert "The worker ended by itself (killed by SIGKILL)" in rest
-    wait_until(lambda: not alive(processes), "all of it is gone", patience=PATIENCE)
+    wait_until(lambda: not alive(processes), "all of it is gone")
     assert file.read_text() == line

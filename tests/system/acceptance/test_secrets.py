@@ -17,15 +17,9 @@ from django.test import Client
 from orgs.models import ExternalIdWriteBack, WorkOSEvent
 from orgs.testing import FakeWorkOS, sign
 from tests.concurrency import wait_until
-from tests.processes import (
-    WEBHOOK_SECRET,
-    a_cluster,
-    a_web_process,
-    database_url,
-    environment_for,
-)
+from tests.processes import WEBHOOK_SECRET, a_cluster, a_web_process, database_url, environment_for
 
-pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.timeout(120)]
+pytestmark = pytest.mark.usefixtures("database")
 
 PAYLOAD = "Unspeakable"
 WEBHOOKS = "/webhooks/workos/"

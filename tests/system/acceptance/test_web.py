@@ -14,15 +14,9 @@ from orgs.models import Organization, WorkOSEvent
 from orgs.testing import FakeWorkOS, sign
 from orgs.views import MAX_BODY_BYTES
 from tests.concurrency import another_program
-from tests.processes import (
-    WEBHOOK_SECRET,
-    a_web_process,
-    database_url,
-    environment_for,
-    manage,
-)
+from tests.processes import WEBHOOK_SECRET, a_web_process, database_url, environment_for, manage
 
-pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.timeout(120)]
+pytestmark = pytest.mark.usefixtures("database")
 
 BODY = json.dumps({"id": "event_1", "event": "organization.updated", "data": {"id": "org_1"}})
 

@@ -21,10 +21,9 @@ from django_q.models import OrmQ, Schedule
 from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEvent
 from orgs.services.queue import SYNC_EVENTS, enqueue
 from orgs.testing import FakeWorkOS
-from tests.concurrency import wait_until
+from tests.concurrency import PATIENCE, wait_until
 from tests.processes import (
     MANAGE,
-    PATIENCE,
     PROJECT,
     WEBHOOK_SECRET,
     a_cluster,
@@ -34,7 +33,7 @@ from tests.processes import (
     manage,
 )
 
-pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.timeout(240)]
+pytestmark = pytest.mark.usefixtures("database")
 
 #: The command, which after SIGUSR1 waits for its cluster's work for two seconds, not for minutes.
 IMPATIENT = """
@@ -114,18 +113,14 @@ def a_worker(
         )
     worker = Worker(process, log)
     try:
-        wait_for(lambda: not OrmQ.objects.exists(), "the task is acknowledged")
-        wait_for(worker.is_up, "all of it runs")
+        wait_until(lambda: not OrmQ.objects.exists(), "the task is acknowledged")
+        wait_until(worker.is_up, "all of it runs")
         yield worker
     finally:
         members = worker.family()
         process.kill()
         process.wait()
-        wait_for(lambda: not alive(members), "its cluster is gone")
-
-
-def wait_for(condition: Callable[[], object], what: str) -> None:
-    wait_until(condition, what, patience=PATIENCE)
+        wait_until(lambda: not alive(members), "its cluster is gone")
 
 
 def rests(process: psutil.Process) -> Callable[[], bool]:
@@ -154,8 +149,8 @@ def test_a_webhook_becomes_a_row_and_a_write_back_without_a_word(
     command = (*MANAGE, "sync_worker")
     with a_worker(workos, tmp_path, *command) as worker:
         acme = workos.create_organization(name="Acme")
-        wait_for(lambda: is_written_back(workos, acme["id"]), "the id is written back")
-        wait_for(
+        wait_until(lambda: is_written_back(workos, acme["id"]), "the id is written back")
+        wait_until(
             lambda: WorkOSEvent.objects.filter(outcome="updated").exists(),
             "the echo of the write-back is read",
         )
@@ -189,18 +184,20 @@ def test_whichever_of_its_processes_is_killed_the_work_goes_on(
     with a_worker(workos, tmp_path) as worker:
         cluster = worker.cluster()
         if victim in ("worker", "monitor"):
-            wait_for(rests(cluster[victim]), "it waits for work")
+            wait_until(rests(cluster[victim]), "it waits for work")
         cluster[victim].kill()
-        wait_for(lambda: not alive([cluster[victim]]), "it is dead")
+        wait_until(lambda: not alive([cluster[victim]]), "it is dead")
         if victim in ("worker", "monitor"):
             worker.process.send_signal(signal.SIGUSR1)
         workos.create_organization(name="Acme")
         for _ in range(20):
             enqueue(SYNC_EVENTS)
-        wait_for(Organization.objects.exists, "the event is applied")
+        wait_until(Organization.objects.exists, "the event is applied")
         if reason:
-            wait_for(lambda: worker.has_logged(f"is started anew: {reason}"), "it is started anew")
-            wait_for(lambda: not alive(list(cluster.values())), "the old cluster is gone")
+            wait_until(
+                lambda: worker.has_logged(f"is started anew: {reason}"), "it is started anew"
+            )
+            wait_until(lambda: not alive(list(cluster.values())), "the old cluster is gone")
 
 
 def test_nothing_outlives_it(workos: FakeWorkOS, tmp_path: Path) -> None:
@@ -208,7 +205,7 @@ def test_nothing_outlives_it(workos: FakeWorkOS, tmp_path: Path) -> None:
         family = worker.family()
         worker.process.kill()
 
-        wait_for(lambda: not alive(family), "its cluster is gone")
+        wait_until(lambda: not alive(family), "its cluster is gone")
 
 
 @pytest.mark.parametrize(
@@ -224,15 +221,15 @@ def test_a_wedged_cluster_is_stopped_too(
     with a_worker(workos, tmp_path, *MANAGE, "sync_worker", **environment) as worker:
         family = worker.family()
         idle = worker.cluster()["worker"]
-        wait_for(rests(idle), "it waits for work")
+        wait_until(rests(idle), "it waits for work")
         idle.kill()
-        wait_for(lambda: worker.has_logged("reincarnated worker"), "it is replaced")
+        wait_until(lambda: worker.has_logged("reincarnated worker"), "it is replaced")
         for number in signals:
             worker.process.send_signal(number)
         code = worker.process.wait(PATIENCE)
 
         assert code == 0
-        wait_for(lambda: not alive(family), "all of it is gone")
+        wait_until(lambda: not alive(family), "all of it is gone")
 
 
 def test_a_cluster_killed_in_the_middle_loses_nothing_and_applies_nothing_twice(
@@ -243,13 +240,13 @@ def test_a_cluster_killed_in_the_middle_loses_nothing_and_applies_nothing_twice(
     enqueue(SYNC_EVENTS)
 
     with a_cluster(environment_for(workos, **ENVIRONMENT)) as cluster:
-        wait_for(lambda: workos.count_requests(path="/events") == 1, "a drain is reading")
+        wait_until(lambda: workos.count_requests(path="/events") == 1, "a drain is reading")
         os.killpg(cluster.pid, signal.SIGKILL)
     # The killed drain's lease, and the task it took along, would run out by themselves.
     SyncCursor.objects.update(draining_until=None)
     enqueue(SYNC_EVENTS)
     with a_cluster(environment_for(workos, **ENVIRONMENT)):
-        wait_for(Organization.objects.exists, "the event is applied")
+        wait_until(Organization.objects.exists, "the event is applied")
 
     assert Organization.objects.get().workos_id == acme["id"]
     assert WorkOSEvent.objects.get().outcome == "created"

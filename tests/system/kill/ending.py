@@ -8,13 +8,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import TypeAlias
 
-from orgs.models import (
-    ExternalIdWriteBack,
-    Organization,
-    SyncCursor,
-    WorkOSConflict,
-    WorkOSEvent,
-)
+from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSConflict, WorkOSEvent
 from orgs.testing import FakeWorkOS
 from tests.system.kill.scenarios import LONG_AGO
 

@@ -23,10 +23,7 @@ from tests.system.kill.relay import Address
 from tests.system.kill.scenarios import Arrange
 from tests.system.kill.steps import Launcher, Step
 
-pytestmark = [
-    pytest.mark.usefixtures("database"),
-    pytest.mark.timeout(600),
-]
+pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.timeout(600)]
 
 _MOST_RUNS: Final = 3
 
@@ -43,11 +40,7 @@ def launcher(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Itera
         FakeWorkOS() as workos,
     ):
         url = database_url(host=directory, port=str(_PORT))
-        environment = environment_for(
-            workos,
-            DATABASE_URL=url,
-            PAGE_SIZE="3",
-        )
+        environment = environment_for(workos, DATABASE_URL=url, PAGE_SIZE="3")
         connection.ensure_connection()
         there = connection.connection.info
         postgres = _socket(there.host, there.port)

@@ -225,7 +225,7 @@ STORAGES = {
             "    def __init__(self):\n"
             '        super().__init__(name="backoffice")\n\n'
             "class Config(AdminConfig):\n"
-            '    default_site = "shop.admin.Site"\n',
+            '    default_site = "shop.admin.Site"\n'
         },
     ),
     Cell(

@@ -16,11 +16,7 @@ from tests.processes import PROJECT, WEBHOOK_SECRET
 from tests.system.matrix.cells import Cell
 from tests.system.matrix.host import install, make_host
 
-pytestmark = [
-    pytest.mark.usefixtures("database"),
-    pytest.mark.timeout(300),
-    pytest.mark.xdist_group("matrix"),
-]
+pytestmark = pytest.mark.usefixtures("database")
 
 NAMELESS = '{"id": "event_9", "event": "organization.updated", "data": {"id": "org_9", "name": 5}}'
 
@@ -91,24 +87,17 @@ def test_the_worker_runs(
         subprocess.Popen(command, cwd=project.folder, env=project.environment) as worker,
     ):
         query = "SELECT name FROM organization_metadata"
-        wait_until(
-            lambda: reader.execute(query).fetchall() == [("Acme",)], "it is applied", patience=90
-        )
+        wait_until(lambda: reader.execute(query).fetchall() == [("Acme",)], "it is applied")
         worker.terminate()
 
     assert worker.returncode == 0
 
 
 def test_the_tests_of_a_project_run(
-    python: str,
-    new_database: Callable[[], str],
-    workos: FakeWorkOS,
-    tmp_path: Path,
+    python: str, new_database: Callable[[], str], workos: FakeWorkOS, tmp_path: Path
 ) -> None:
     cell = Cell(
-        "tests",
-        settings=UNDER_TEST,
-        files={"shop/tests.py": SHOP_TESTS, "shop/__init__.py": ""},
+        "tests", settings=UNDER_TEST, files={"shop/tests.py": SHOP_TESTS, "shop/__init__.py": ""}
     )
     project = make_host(python, tmp_path / "shop", cell, new_database(), workos)
 
@@ -147,11 +136,7 @@ def test_the_fixtures_are_a_pytest_plugin(
 
 
 def test_all_of_it_works(
-    python: str,
-    cell: Cell,
-    new_database: Callable[[], str],
-    workos: FakeWorkOS,
-    tmp_path: Path,
+    python: str, cell: Cell, new_database: Callable[[], str], workos: FakeWorkOS, tmp_path: Path
 ) -> None:
     project = make_host(python, tmp_path / "shop", cell, new_database(), workos)
     workos.create_organization(name="Acme", external_id="gram-1")
@@ -178,11 +163,7 @@ def test_all_of_it_works(
 
 
 def test_what_cant_be_supported_is_named(
-    python: str,
-    cell: Cell,
-    new_database: Callable[[], str],
-    workos: FakeWorkOS,
-    tmp_path: Path,
+    python: str, cell: Cell, new_database: Callable[[], str], workos: FakeWorkOS, tmp_path: Path
 ) -> None:
     if cell.packages:
         install(python, *cell.packages)
