@@ -13,8 +13,7 @@ from django.test import TransactionTestCase
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from pytest_django import DjangoDbBlocker, Settings
-from xdist.remote import Producer
-from xdist.scheduler import LoadScopeScheduling
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 import orgs.workos
 from gram_sync.embedded_postgres import server
@@ -85,7 +84,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: [item.nodeid.startswith(long) for long in _LONG], reverse=True)
 
 
-class _Sharing(LoadScopeScheduling):
+class _Sharing(LoadScopeScheduling):  # type: ignore[misc]
     """Has a few processes share the suite: by the file, whose fixtures may be dear, or by the test,
     where each starts processes of its own and mostly waits for them."""
 
@@ -94,7 +93,7 @@ class _Sharing(LoadScopeScheduling):
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _Sharing:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> _Sharing:
     config.option.loadscopereorder = False
     return _Sharing(config, log)
 

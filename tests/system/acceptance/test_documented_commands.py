@@ -7,7 +7,6 @@ import shlex
 import subprocess
 import sys
 import termios
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -56,7 +55,9 @@ def as_run_here(command: str) -> list[str]:
     return shlex.split(script)
 
 
-def at_a_terminal(arguments: Sequence[str], environment: dict[str, str], answers: list[str]) -> int:
+def at_a_terminal(
+    arguments: tuple[str, ...], environment: dict[str, str], answers: list[str]
+) -> int:
     """Run it where a person answers what it asks; return its exit code."""
     process, terminal = pty.fork()
     if process == 0:
