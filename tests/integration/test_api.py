@@ -10,13 +10,7 @@ from django.test.utils import CaptureQueriesContext
 
 from orgs import api
 from orgs.domain.resources import NAMES
-from orgs.models import (
-    Organization,
-    OrganizationMembership,
-    Role,
-    SyncCursor,
-    WorkOSUser,
-)
+from orgs.models import Organization, OrganizationMembership, Role, SyncCursor, WorkOSUser
 from orgs.services.conclude import Reconciliation
 from orgs.testing import FakeWorkOS
 from orgs.workos import RateLimited
@@ -149,9 +143,7 @@ def test_a_deleted_role_gives_nothing(acme: Organization) -> None:
 @pytest.mark.usefixtures("covered")
 def test_each_is_one_query(ask: Any, acme: Organization) -> None:
     a_membership()
-    with CaptureQueriesContext(
-        connection,
-    ) as queries:
+    with CaptureQueriesContext(connection) as queries:
         ask(acme)
     assert len(queries) == 1
 

@@ -225,9 +225,7 @@ def test_they_are_sent_of_lists_too_and_never_in_a_dry_run(
     assert grants() == (["gram-1"] if mode is Mode.RECONCILE else [])
 
 
-def test_a_receiver_that_raises_takes_its_item_alone_along(
-    grants: Callable[[], list[str]],
-) -> None:
+def test_a_receiver_that_raises_takes_its_item_alone_along(grants: Callable[[], list[str]]) -> None:
     def refuse(changes: tuple[Change, ...], **_: Any) -> None:
         if any(change.organization_id == "gram-2" for change in changes):
             raise LookupError("not this one")

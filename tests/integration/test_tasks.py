@@ -53,9 +53,7 @@ def test_nothing_is_pushed_after_the_deadline(
 
 def test_prune_says_how_many_it_forgot() -> None:
     WorkOSEvent.objects.create(
-        id="event_1",
-        outcome=Outcome.STALE,
-        processed_at=datetime.now(UTC) - timedelta(days=1_000),
+        id="event_1", outcome=Outcome.STALE, processed_at=datetime.now(UTC) - timedelta(days=1_000)
     )
 
     assert tasks.prune() == "pruned 1, erased 0"

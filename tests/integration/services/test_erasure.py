@@ -14,13 +14,7 @@ from orgs import tasks
 from orgs.db.resources import model_of
 from orgs.domain.resources import NAMES, PLAIN
 from orgs.domain.types import Outcome, Position
-from orgs.models import (
-    DirectoryUser,
-    Invitation,
-    OrganizationMembership,
-    WorkOSEvent,
-    WorkOSUser,
-)
+from orgs.models import DirectoryUser, Invitation, OrganizationMembership, WorkOSEvent, WorkOSUser
 from orgs.services.compare import Run
 from orgs.services.erasure import erase_due, erase_user, held_about
 from orgs.services.reconcile import reconcile

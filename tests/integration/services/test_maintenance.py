@@ -146,10 +146,7 @@ def test_an_error_of_the_environment_ends_it(refusal: str) -> None:
     for number in range(30):
         an_entry(f"event_{number}")
 
-    with (
-        a_trigger(refusal, table="workos_event", on="DELETE"),
-        pytest.raises(DatabaseError),
-    ):
+    with a_trigger(refusal, table="workos_event", on="DELETE"), pytest.raises(DatabaseError):
         prune()
 
     assert len(left()) == 30
@@ -436,11 +433,7 @@ def test_each_grant_that_is_missing_is_named() -> None:
         "REVOKE INSERT ON workos_user FROM somebody",
         "REVOKE UPDATE ON workos_request_budget, workos_event FROM somebody",
         "GRANT UPDATE (announced_at) ON workos_event TO somebody",
-    ) == (
-        "DELETE ON workos_conflict",
-        "UPDATE ON workos_request_budget",
-        "INSERT ON workos_user",
-    )
+    ) == ("DELETE ON workos_conflict", "UPDATE ON workos_request_budget", "INSERT ON workos_user")
 
 
 # Refused webhooks ---------------------------------------------------------------------------
