@@ -37,9 +37,7 @@ def test_a_lease_is_one_processes_until_it_ends(lease: Lease) -> None:
 
 
 @pytest.mark.parametrize("lease", Lease)
-def test_a_lease_that_another_process_has_acquired_is_neither_renewed_nor_released(
-    lease: Lease,
-) -> None:
+def test_a_lease_of_another_process_is_neither_renewed_nor_released(lease: Lease) -> None:
     overslept = lease.acquire(0)
     assert overslept is not None
     theirs = lease.acquire(60)

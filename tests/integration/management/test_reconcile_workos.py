@@ -146,9 +146,7 @@ def test_as_json_it_prints_one_object(workos: FakeWorkOS) -> None:
 
 
 @pytest.mark.parametrize("what", ["--events-only", "--snapshot-only", "--dry-run"])
-def test_lost_webhooks_and_events_are_counted_whatever_is_run(
-    workos: FakeWorkOS, what: str
-) -> None:
+def test_lost_webhooks_and_events_are_counted_by_any_run(workos: FakeWorkOS, what: str) -> None:
     workos.create_organization(name="Its webhook is lost", external_id="gram-1")
     an_announcement("event_lost", ago=timedelta(minutes=5), workos_id="org_lost")
     drain_to_end()
@@ -185,9 +183,7 @@ def test_since_applies_again_and_moves_nothing(workos: FakeWorkOS, style: str) -
     assert summary["cursor"] == stands_at.last_event_id
 
 
-def test_a_since_without_a_zone_is_utc_wherever_the_machine_is(
-    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_since_without_a_zone_is_utc(workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setenv("TZ", "America/New_York")
         time.tzset()
@@ -465,9 +461,7 @@ def test_an_organization_that_nobody_knows_is_an_error(workos: FakeWorkOS) -> No
 
 
 @pytest.mark.parametrize("id_", [" ", "a\0", "..", "org_\ud800"])
-def test_an_id_that_is_none_keeps_no_other_from_being_repaired(
-    workos: FakeWorkOS, id_: str
-) -> None:
+def test_an_id_that_is_none_keeps_no_other_unrepaired(workos: FakeWorkOS, id_: str) -> None:
     a_drifted_world(workos)
 
     out, err, code = run_command("--org", id_, "--org", "org_there")
@@ -574,12 +568,10 @@ def test_strict_counts_conflicts_that_this_run_does_not_find(workos: FakeWorkOS)
 
 
 @pytest.mark.parametrize("age", [timedelta(hours=-20), timedelta(hours=1)], ids=["newer", "older"])
-def test_strict_counts_rows_disabled_here_and_left_to_events(
-    workos: FakeWorkOS, age: timedelta
-) -> None:
+def test_strict_counts_rows_disabled_and_left_to_events(workos: FakeWorkOS, age: timedelta) -> None:
     a_mirrored_organization(workos)
     now = datetime.now(UTC)
-    columns = {"workos_updated_at": now - age, "disabled_at": now}
+    columns: dict[str, Any] = {"workos_updated_at": now - age, "disabled_at": now}
     workos_id = a_linked_row(workos, "gram-x", there="New", name="Old", **columns)
     if age > timedelta():
         workos.update_organization(workos_id, name="Newest", emits=False)
@@ -641,9 +633,7 @@ ODD = "\x1b]0;title\x07\x9b31m\u202e"
 
 
 @pytest.mark.parametrize("arguments", [[], ["--dry-run"], ["--events-only"], ["--replay-parked"]])
-def test_no_control_character_reaches_the_terminal(
-    workos: FakeWorkOS, arguments: list[str]
-) -> None:
+def test_no_control_character_is_printed(workos: FakeWorkOS, arguments: list[str]) -> None:
     a_linked_row(workos, there=f"New {ODD}", name=f"Old {ODD}")
     an_organization_row(f"gram {ODD}", slug="x", workos_id=f"org {ODD}")
     an_old_organization(workos, f"Refused {ODD}")
@@ -712,13 +702,11 @@ def test_parked_events_are_replayed_and_those_that_stay_are_named(workos: FakeWo
     }
     said = "still parked event_2: It names no organization, so it can only be dismissed.\n"
     assert (err, code) == (said, 0)
-    assert counts(text, of="replayed") == {"applied": 0, "still parked": 1}
+    assert counts(text, of="replayed") == {"applied": 0, "still parked": 1, "left": 0}
     assert Organization.objects.get().name == "Readable now"
 
 
-def test_an_error_of_one_parked_event_does_not_stop_the_replay_of_others(
-    workos: FakeWorkOS,
-) -> None:
+def test_an_error_of_one_parked_event_stops_no_replay_of_others(workos: FakeWorkOS) -> None:
     for number in (1, 2, 3):
         workos.emit({"event": "organization.created", "data": {"id": f"org_{number}"}})
     reconcile()

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import psycopg
 import pytest
@@ -482,7 +483,7 @@ def test_a_row_that_is_claimed_is_not_disabled_with_its_old_organization() -> No
 # Conflicts ----------------------------------------------------------------------------------
 
 
-def shown_by(mode: Mode, number: int, **values: str) -> Report:
+def shown_by(mode: Mode, number: int, **values: Any) -> Report:
     """WorkOS shows this of the organization that the row is linked to."""
     event = an_event(number, **values)
     if mode in (Mode.LIVE, Mode.REPLAY):

@@ -110,9 +110,7 @@ def as_a_limited_user(*policies: str, revoked: str = "") -> Iterator[None]:
         ("23505", True),
     ],
 )
-def test_an_event_that_is_refused_is_parked_and_the_rest_is_applied(
-    code: str, at_commit: bool
-) -> None:
+def test_an_event_that_is_refused_is_parked_and_others_applied(code: str, at_commit: bool) -> None:
     page = [*events(1), *events(1, first=2, name="Bad"), *events(1, first=3)]
     body = f"RAISE SQLSTATE '{code}' USING MESSAGE = 'not this one';"
 
@@ -440,9 +438,7 @@ def test_what_passes_is_never_parked_and_lets_through_what_stands_before_it(code
     assert (compared.locked, compared.counts[Outcome.CREATED]) == (["org_2"], 1)
 
 
-def test_a_row_that_is_locked_is_not_disabled_before_it_was_tried_again(
-    sync_setting: SyncSetting,
-) -> None:
+def test_a_locked_row_is_not_disabled_before_it_is_tried_again(sync_setting: SyncSetting) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
     an_organization_row("gram-1", workos_id="org_old")
 
@@ -542,9 +538,7 @@ def test_the_environment_lets_through_what_was_found_before_it_failed() -> None:
         ("workos_sync_cursor", "failures"),
     ],
 )
-def test_a_column_of_ours_that_is_missing_parks_nothing_and_moves_nothing(
-    table: str, column: str
-) -> None:
+def test_a_missing_column_of_ours_parks_nothing_and_moves_nothing(table: str, column: str) -> None:
     ensure_cursor()
 
     with renamed(table, column), pytest.raises(DatabaseError, match=column):

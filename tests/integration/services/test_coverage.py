@@ -29,7 +29,7 @@ from tests.builders import NO_ROUTE, TWO_DAYS_AGO
 from tests.mirrored import held, mirrored
 from tests.triggers import a_trigger, locked
 
-pytestmark = pytest.mark.usefixtures("database")
+pytestmark = pytest.mark.usefixtures("database", "acme")
 
 PEOPLE = ("user", "membership")
 COVERED = {"organization", *PEOPLE}
@@ -39,7 +39,7 @@ Follow = Callable[..., None]
 
 
 @pytest.fixture
-def acme(workos: FakeWorkOS, sync_setting: Any) -> str:
+def acme(database: None, workos: FakeWorkOS, sync_setting: Any) -> str:
     sync_setting(DRAIN_DEADLINE=1.0)
     created = workos.create_organization(name="Acme", external_id="gram-1", at=TWO_DAYS_AGO)
     drain_to_end()
@@ -66,7 +66,7 @@ def people(tables: Any) -> Any:
     return {name: tables[name] for name in PEOPLE}
 
 
-def test_at_first_the_settings_are_followed(acme: str) -> None:
+def test_at_first_the_settings_are_followed() -> None:
     state = read_cursor()
 
     assert state.types == event_types(["organization"])
@@ -126,7 +126,7 @@ def test_no_limit_keeps_a_resource_from_being_covered(
     assert people(mirrored()) == people(held(workos))
 
 
-def test_the_worker_adopts_its_settings_once(acme: str, sync_setting: Any) -> None:
+def test_the_worker_adopts_its_settings_once(sync_setting: Any) -> None:
     older, followed = Watch(), ("organization", *PEOPLE)
     older.look()
     sync_setting(RESOURCES=followed)
@@ -141,11 +141,7 @@ def test_the_worker_adopts_its_settings_once(acme: str, sync_setting: Any) -> No
 
 
 def test_a_process_with_other_settings_does_not_drain(
-    workos: FakeWorkOS,
-    acme: str,
-    follow: Follow,
-    sync_setting: Any,
-    caplog: pytest.LogCaptureFixture,
+    workos: FakeWorkOS, follow: Follow, sync_setting: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     follow(*PEOPLE)
     sync_setting(RESOURCES=("organization",))
@@ -287,7 +283,7 @@ def test_a_resource_is_covered_and_uncovered_all_the_same(
     assert sso_enabled()["gram-1"] is None
 
 
-def test_an_event_is_parked_if_what_derives_from_it_is_refused(
+def test_an_event_is_parked_if_what_it_changes_is_refused(
     workos: FakeWorkOS, three: list[str]
 ) -> None:
     tasks.cover()
@@ -321,7 +317,7 @@ def test_a_database_that_fails_ends_the_run() -> None:
 
 
 def test_a_refused_type_is_left_out_and_tried_again(
-    workos: FakeWorkOS, acme: str, follow: Follow, caplog: pytest.LogCaptureFixture
+    workos: FakeWorkOS, follow: Follow, caplog: pytest.LogCaptureFixture
 ) -> None:
     follow("role", "connection", HOLD_BACK_WINDOW=0.0)
     drain_to_end()
@@ -360,7 +356,7 @@ def test_a_refused_type_is_left_out_and_tried_again(
     ],
 )
 def test_an_error_while_a_refused_type_is_read_again_does_not_stop_the_daily_task(
-    workos: FakeWorkOS, acme: str, misbehaviour: dict[str, Any], is_read_again: bool
+    workos: FakeWorkOS, misbehaviour: dict[str, Any], is_read_again: bool
 ) -> None:
     SyncCursor.objects.update(refused_types={"connection.deleted": "2026-01-01T00:00:00Z"})
     workos.misbehave(path="/events", **misbehaviour)
@@ -371,7 +367,7 @@ def test_an_error_while_a_refused_type_is_read_again_does_not_stop_the_daily_tas
 
 @pytest.mark.parametrize("status", [400, 422])
 def test_two_refused_types_are_both_left_out(
-    workos: FakeWorkOS, acme: str, follow: Follow, status: int
+    workos: FakeWorkOS, follow: Follow, status: int
 ) -> None:
     follow(*PLAIN)
     workos.refuse_event_types(["role.created", "user.deleted"], status=status)
@@ -383,7 +379,7 @@ def test_two_refused_types_are_both_left_out(
     assert Organization.objects.count() == 2
 
 
-def test_a_refusal_that_passes_leaves_no_type_out(workos: FakeWorkOS, acme: str) -> None:
+def test_a_refusal_that_passes_leaves_no_type_out(workos: FakeWorkOS) -> None:
     workos.create_organization(name="Bolt")
     workos.misbehave("status", status=400, path="/events", times=3)
 
@@ -403,7 +399,7 @@ def test_a_refusal_that_passes_leaves_no_type_out(workos: FakeWorkOS, acme: str)
     [("connection", "/connections"), ("membership", MEMBERSHIPS), ("role", "/authorization/roles")],
 )
 def test_a_list_that_is_not_there_leaves_the_resource_uncovered(
-    workos: FakeWorkOS, acme: str, follow: Follow, name: str, path: str
+    workos: FakeWorkOS, follow: Follow, name: str, path: str
 ) -> None:
     follow("user", name)
     workos.misbehave("status", status=404, path=path, times=None)
@@ -497,7 +493,7 @@ def test_an_organization_that_is_deleted_meanwhile_is_no_error(
 
 
 def test_the_daily_run_goes_on_where_it_stopped(
-    workos: FakeWorkOS, acme: str, follow: Follow, monkeypatch: pytest.MonkeyPatch
+    workos: FakeWorkOS, follow: Follow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reconcile_resources, "_THREADS", 1)
     follow("membership", HOLD_BACK_WINDOW=0.0)

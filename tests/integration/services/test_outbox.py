@@ -267,9 +267,7 @@ def test_pauses_double_up_to_a_quarter_of_an_hour(attempts: int, longest: float)
     assert len(set(delays)) > 100
 
 
-def test_the_oldest_requests_are_claimed_first(
-    workos: FakeWorkOS, monkeypatch: MonkeyPatch
-) -> None:
+def test_the_oldest_request_is_claimed_first(workos: FakeWorkOS, monkeypatch: MonkeyPatch) -> None:
     monkeypatch.setattr(outbox, "_BATCH_SIZE", 1)
     for number in (2, 1, 3):
         due_at = datetime.now(UTC) - timedelta(minutes=9 - number)
@@ -438,9 +436,7 @@ def test_locked_requests_are_not_waited_for_one_after_the_other(
     assert len(waits) <= 5
 
 
-def test_a_locked_outbox_is_waited_for_for_a_while(
-    workos: FakeWorkOS, sync_setting: Setting
-) -> None:
+def test_a_locked_outbox_is_waited_for_briefly(workos: FakeWorkOS, sync_setting: Setting) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
     a_request("org_1")
 
@@ -560,9 +556,7 @@ def test_a_conflict_that_cant_be_stored_is_reported(workos: FakeWorkOS, how: str
 
 
 @refuses
-def test_an_unlinked_request_that_cant_be_removed_stops_no_other(
-    workos: FakeWorkOS, how: str
-) -> None:
+def test_an_unlinked_request_that_cant_be_removed_stops_none(workos: FakeWorkOS, how: str) -> None:
     requests(workos, 3)
     Organization.objects.filter(id__in=["gram-1", "gram-2"]).update(workos_id=None)
 

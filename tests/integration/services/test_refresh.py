@@ -202,9 +202,7 @@ def test_parked_events_are_dismissed_and_others_are_not() -> None:
     assert list(events) == [("dismissed", "the first reason", hashed), (None, "", None)]
 
 
-def test_a_replay_of_all_passes_over_what_is_dismissed(
-    workos: FakeWorkOS, meanwhile: Meanwhile
-) -> None:
+def test_a_replay_of_all_leaves_what_is_dismissed(workos: FakeWorkOS, meanwhile: Meanwhile) -> None:
     # So many that, in whatever order, one that is dismissed stands before one that is not.
     for number in range(20):
         a_parked_event(f"org_{number}", an_event_id(number))

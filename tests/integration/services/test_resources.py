@@ -311,9 +311,7 @@ def test_null_and_absent_fields(workos: FakeWorkOS) -> None:
     assert (ada.first_name, ada.last_name) == (None, "L")
 
 
-def test_what_belongs_to_a_deleted_organization_is_deleted_with_it(
-    workos: FakeWorkOS, acme: str
-) -> None:
+def test_what_belongs_to_a_deleted_organization_is_deleted(workos: FakeWorkOS, acme: str) -> None:
     bolt = str(workos.create_organization(name="Bolt", at=TWO_DAYS_AGO)["id"])
     for organization in (acme, bolt):
         some_of_each(workos, organization)
@@ -326,9 +324,7 @@ def test_what_belongs_to_a_deleted_organization_is_deleted_with_it(
     assert Organization.objects.get(pk="gram-1").disabled_at is not None
 
 
-def test_what_belongs_to_something_that_was_never_here_is_asked_for(
-    workos: FakeWorkOS, acme: str
-) -> None:
+def test_what_belongs_to_something_unknown_is_asked_for(workos: FakeWorkOS, acme: str) -> None:
     some_of_each(workos, acme)
     unknown = workos.directories.create(name="Gone", organization_id=acme, emits=False)["id"]
     workos.directory_groups.create(name="Staff", directory_id=unknown, at=TWO_DAYS_AGO)
@@ -376,7 +372,7 @@ def test_derived_columns_after_every_page(workos: FakeWorkOS, acme: str) -> None
 
 def test_derived_columns_after_a_list_and_a_fetch(workos: FakeWorkOS, acme: str) -> None:
     repaired()
-    sso = {"name": "A", "organization_id": acme, "state": "active"}
+    sso: dict[str, Any] = {"name": "A", "organization_id": acme, "state": "active"}
     connection = workos.connections.create(**sso, emits=False)["id"]
     repaired()
     assert derived() == (True, False)
@@ -534,9 +530,7 @@ AHEAD = datetime(2999, 1, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name in PLAIN])
-def test_times_in_the_future_keep_no_row_from_being_repaired(
-    workos: FakeWorkOS, acme: str, name: str
-) -> None:
+def test_times_in_the_future_keep_no_row_wrong(workos: FakeWorkOS, acme: str, name: str) -> None:
     made = some_of_each(workos, acme)
     drain_to_end()
     repaired()
@@ -631,8 +625,8 @@ def test_one_organization_with_its_resources(workos: FakeWorkOS, acme: str) -> N
     def of_acme(tables: Any) -> Any:
         for name in ("user", "directory_group_member"):
             del tables[name]
-        is_ours = lambda row: row["workos_organization_id"] == acme  # noqa: E731
-        return {n: {k: r for k, r in rows.items() if is_ours(r)} for n, rows in tables.items()}
+        of = "workos_organization_id"
+        return {n: {k: r for k, r in rows.items() if r[of] == acme} for n, rows in tables.items()}
 
     assert of_acme(mirrored()) == of_acme(held(workos))
     assert [row.email for row in WorkOSUser.objects.all()] == [f"ada@{acme}.com"]

@@ -53,9 +53,7 @@ MonkeyPatch = pytest.MonkeyPatch
 # What PostgreSQL refuses --------------------------------------------------------------------
 
 
-def test_what_postgresql_refuses_is_failed_and_noted_and_the_rest_is_done(
-    workos: FakeWorkOS,
-) -> None:
+def test_what_postgresql_refuses_is_failed_and_noted_and_all_else_done(workos: FakeWorkOS) -> None:
     forbidden = an_old_organization(workos, "Forbidden")
     an_old_organization(workos, "Allowed")
 
@@ -124,9 +122,7 @@ def test_an_error_of_the_environment_ends_a_run(workos: FakeWorkOS, is_missing: 
     assert "53100" in cursor().snapshot_trouble
 
 
-def test_the_environment_is_not_left_to_the_worker(
-    workos: FakeWorkOS, monkeypatch: MonkeyPatch
-) -> None:
+def test_an_outage_is_not_left_to_the_worker(workos: FakeWorkOS, monkeypatch: MonkeyPatch) -> None:
     workos.create_organization(name="Acme")
     drain_to_end()
     push = outbox.push_due
@@ -204,9 +200,7 @@ def test_a_page_is_decided_again_under_its_locks(workos: FakeWorkOS) -> None:
 
 
 @pytest.mark.parametrize("when", ["while WorkOS is asked", "while it is locked"])
-def test_a_link_that_moves_meanwhile(
-    workos: FakeWorkOS, monkeypatch: MonkeyPatch, when: str
-) -> None:
+def test_a_link_moves_meanwhile(workos: FakeWorkOS, monkeypatch: MonkeyPatch, when: str) -> None:
     a_mirrored_organization(workos)
     missing_rows(1)
     lookup, move = orgs.workos.lookup, "UPDATE organization_metadata SET workos_id = 'org_new'"
@@ -271,9 +265,7 @@ def test_runs_at_once_end_in_the_same_rows(workos: FakeWorkOS) -> None:
     assert compared().in_sync
 
 
-def test_a_second_run_logs_it_and_goes_on(
-    workos: FakeWorkOS, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_second_run_logs_it_and_goes_on(workos: FakeWorkOS, caplog: LogCapture) -> None:
     an_old_organization(workos, external_id="gram-1")
     ensure_cursor()
     lease = Lease.SNAPSHOT.acquire(60)
@@ -296,9 +288,7 @@ def test_the_lease_ends_with_a_run_that_fails(workos: FakeWorkOS) -> None:
     assert Lease.SNAPSHOT.acquire(60) is not None
 
 
-def test_the_lease_is_renewed_while_a_run_waits_for_the_stream(
-    workos: FakeWorkOS, monkeypatch: MonkeyPatch
-) -> None:
+def test_the_lease_is_renewed_while_it_waits(workos: FakeWorkOS, monkeypatch: MonkeyPatch) -> None:
     monkeypatch.setattr(reconciling, "_LEASE_SECONDS", 0.4)
     workos.misbehave("rate_limited", retry_after=2, path="/events")
 
@@ -422,9 +412,7 @@ def test_a_write_back_that_failed_is_an_error_and_found_once(workos: FakeWorkOS)
     assert (changes(second), third.in_sync) == ([("gram-1", "write_back")], True)
 
 
-def test_write_backs_without_time_are_an_error(
-    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_write_backs_without_time_fail(workos: FakeWorkOS, monkeypatch: MonkeyPatch) -> None:
     monkeypatch.setattr(conclude, "_PUSH_SECONDS", 0.0)
     an_old_organization(workos)
 

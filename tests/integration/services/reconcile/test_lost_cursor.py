@@ -39,9 +39,7 @@ def lost(database: None, workos: FakeWorkOS) -> Position:
     return position
 
 
-def test_a_lost_cursor_is_recovered_and_the_stream_goes_on(
-    workos: FakeWorkOS, lost: Position
-) -> None:
+def test_it_is_recovered_and_the_stream_goes_on(workos: FakeWorkOS, lost: Position) -> None:
     found = reconcile(Run())
     workos.create_organization(name="Later", external_id="gram-later")
     drain_to_end()
@@ -102,7 +100,7 @@ def test_what_happens_meanwhile_is_not_lost(
     assert row("gram-created").name == "Renamed meanwhile"
 
 
-def test_a_row_locked_during_the_recovery_is_tried_again_before_the_stream_goes_on(
+def test_a_row_locked_meanwhile_is_tried_again_before_the_stream_goes_on(
     lost: Position, sync_setting: Setting
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
@@ -153,9 +151,7 @@ def test_a_cursor_that_was_moved_is_left_alone(monkeypatch: MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("why", ["expired", "not drained for too long"])
-def test_a_dry_run_reports_a_lost_cursor_and_leaves_it(
-    workos: FakeWorkOS, lost: Position, why: str
-) -> None:
+def test_a_dry_run_reports_and_leaves_it(workos: FakeWorkOS, lost: Position, why: str) -> None:
     if why != "expired":
         workos.misbehave("slow", seconds=0, times=None)
         SyncCursor.objects.update(drained_at=datetime.now(UTC) - timedelta(days=40))

@@ -164,9 +164,7 @@ def test_one_that_was_created_while_the_list_was_read_is_not_missing(workos: Fak
     assert (found.errors, disabled()) == ([], [])
 
 
-def test_a_list_that_leaves_out_what_changes_in_the_future_is_not_complete(
-    workos: FakeWorkOS,
-) -> None:
+def test_a_list_that_leaves_out_a_change_in_the_future_is_not_complete(workos: FakeWorkOS) -> None:
     listed = workos.organization(a_linked_row(workos))
     ahead = datetime(2999, 1, 1, tzinfo=UTC)
     hidden = workos.create_organization(name="Hidden", external_id="gram-2", at=ahead)
@@ -404,9 +402,7 @@ def test_what_cant_all_be_asked_for_in_time_is_left_alone(workos: FakeWorkOS) ->
 # What proves that the place is the right one ------------------------------------------------
 
 
-def test_a_row_that_the_mirror_alone_seems_to_know_is_unproven_in_the_wrong_place(
-    workos: FakeWorkOS,
-) -> None:
+def test_a_row_that_only_the_mirror_knows_is_unproven_in_a_wrong_place(workos: FakeWorkOS) -> None:
     a_mirrored_organization(workos)
     an_old_organization(workos, "New", external_id="gram-1")
     an_organization_row("gram-1", name="Old")

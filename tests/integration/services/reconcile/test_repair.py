@@ -110,9 +110,7 @@ def test_an_organization_that_is_listed_twice_is_compared_once(workos: FakeWorkO
 
 
 @pytest.mark.parametrize("listed_at", [TWO_DAYS_AGO, FAR_AHEAD], ids=["then", "in the future"])
-def test_a_time_in_the_future_keeps_no_row_from_being_repaired(
-    workos: FakeWorkOS, listed_at: datetime
-) -> None:
+def test_a_time_in_the_future_keeps_no_row_wrong(workos: FakeWorkOS, listed_at: datetime) -> None:
     live = workos.create_organization(name="New", external_id="gram-1", at=listed_at)["id"]
     an_organization_row("gram-1", name="Old", workos_id=live, workos_updated_at=FAR_AHEAD)
 
@@ -154,9 +152,7 @@ def test_what_is_recent_is_so_by_workos_clock(workos: FakeWorkOS, is_linked: boo
 @pytest.mark.parametrize(
     "outcome", [Outcome.UNKNOWN, Outcome.DISABLED], ids=["it had no row", "its row is disabled"]
 )
-def test_what_the_stream_has_deleted_is_not_brought_back(
-    workos: FakeWorkOS, outcome: Outcome
-) -> None:
+def test_what_an_event_deleted_is_not_brought_back(workos: FakeWorkOS, outcome: Outcome) -> None:
     acme = an_old_organization(workos, external_id="gram-1")
     if outcome is Outcome.DISABLED:
         an_organization_row("gram-1", workos_id=acme)
@@ -201,9 +197,7 @@ def test_a_row_disabled_here_is_noted_as_deleted_in_workos_too(workos: FakeWorkO
     assert workos.count_requests(path="/organizations/") == 0, "nor one that was listed"
 
 
-def test_conflicts_are_stored_and_the_rest_is_repaired(
-    workos: FakeWorkOS, caplog: LogCapture
-) -> None:
+def test_conflicts_are_stored_and_all_else_repaired(workos: FakeWorkOS, caplog: LogCapture) -> None:
     alive = a_linked_row(workos, there="WorkOS's name", external_id="elsewhere", name="Old")
     claims = an_old_organization(workos, "Claims the row", external_id="gram-1")
 
@@ -235,9 +229,7 @@ def test_a_conflict_without_a_row_ends_with_the_deletion(workos: FakeWorkOS, is_
 
 
 @pytest.mark.parametrize("is_full", [True, False], ids=["a full run", "--org"])
-def test_an_organization_that_cant_be_read_is_in_conflict_and_is_there(
-    workos: FakeWorkOS, is_full: bool
-) -> None:
+def test_one_that_cant_be_read_is_in_conflict_and_exists(workos: FakeWorkOS, is_full: bool) -> None:
     odd = a_linked_row(workos)
     shown = {"id": odd, "name": None}
     listed = {"data": [shown], "list_metadata": {"after": None}}

@@ -61,9 +61,7 @@ MonkeyPatch = pytest.MonkeyPatch
 LONG_AGO = timedelta(minutes=5)
 
 
-def test_all_that_is_listed_is_applied_page_by_page(
-    workos: FakeWorkOS, sync_setting: Setting
-) -> None:
+def test_what_is_listed_is_applied_page_by_page(workos: FakeWorkOS, sync_setting: Setting) -> None:
     sync_setting(PAGE_SIZE=10)
     workos.seed(organizations=35)
 
@@ -327,9 +325,7 @@ def test_an_event_with_an_odd_time_is_no_lost_cursor_and_stops_nothing(
     assert RECOVER not in enqueued()
 
 
-def test_nothing_drained_for_too_long_is_a_lost_cursor(
-    workos: FakeWorkOS, drained: Position
-) -> None:
+def test_not_drained_for_too_long_is_a_lost_cursor(workos: FakeWorkOS, drained: Position) -> None:
     set_cursor(drained_at=from_now(days=-30, minutes=-1))
 
     with pytest.raises(CursorLost, match="keeps events for 30 days"):
@@ -455,9 +451,7 @@ def test_the_stream_of_another_environment_is_not_read(
     assert not Organization.objects.disabled().exists()
 
 
-def test_a_deletion_of_a_linked_organization_is_of_the_right_environment(
-    workos: FakeWorkOS,
-) -> None:
+def test_a_deletion_of_a_linked_organization_proves_the_environment(workos: FakeWorkOS) -> None:
     """None is listed any more, and so no list could tell."""
     acme = workos.create_organization(name="Acme")["id"]
     drain_to_end()
@@ -480,9 +474,7 @@ def test_a_deletion_of_a_linked_organization_is_of_the_right_environment(
         pytest.param(timedelta(minutes=5), 1, id="a time in between"),
     ],
 )
-def test_a_replay_takes_any_place_that_is_listed(
-    drained: Position, since: timedelta | None, found: int
-) -> None:
+def test_a_replay_starts_anywhere(drained: Position, since: timedelta | None, found: int) -> None:
     start = Position(drained.last_event_id)
     if since is not None:
         start = Position(None, datetime.now(UTC) - since)
@@ -491,9 +483,7 @@ def test_a_replay_takes_any_place_that_is_listed(
 
 
 @pytest.mark.parametrize("on_lost_cursor", ["refuse", "restart"])
-def test_a_replay_after_an_unknown_event_is_an_error(
-    workos: FakeWorkOS, on_lost_cursor: Any
-) -> None:
+def test_a_replay_after_an_unknown_event_fails(workos: FakeWorkOS, on_lost_cursor: Any) -> None:
     workos.create_organization(name="Acme")
     workos.set_lost_cursor(on_lost_cursor)
 

@@ -50,9 +50,7 @@ LONG_AGO = timedelta(minutes=5)
 
 
 @pytest.mark.parametrize("ago", [LONG_AGO, -timedelta(days=31)], ids=["overdue", "in the future"])
-def test_an_overdue_announcement_is_resolved_by_what_workos_says_now(
-    workos: FakeWorkOS, ago: timedelta
-) -> None:
+def test_what_is_overdue_is_resolved_as_it_is_in_workos(workos: FakeWorkOS, ago: timedelta) -> None:
     acme = workos.create_organization(name="Acme", emits=False)
     an_announcement("event_lost", ago=ago, workos_id=acme["id"])
 
@@ -285,9 +283,7 @@ def test_for_the_rest_of_a_backlog_it_enqueues(workos: FakeWorkOS, sync_setting:
     assert SYNC_EVENTS in enqueued()
 
 
-def test_what_is_announced_after_the_last_read_is_seen(
-    workos: FakeWorkOS, monkeypatch: MonkeyPatch
-) -> None:
+def test_what_is_announced_at_the_end_is_seen(workos: FakeWorkOS, monkeypatch: MonkeyPatch) -> None:
     """The race that the last look is for: a webhook that sees the lease, and enqueues nothing."""
     saw_the_lease: list[bool] = []
     release = Lease.release
@@ -441,9 +437,7 @@ def test_pauses_grow_with_the_failures_up_to_a_minute_but_not_for_locks(
     assert stream._note(error) == pause
 
 
-def test_a_long_pause_is_slept_until_the_deadline(
-    workos: FakeWorkOS, monkeypatch: MonkeyPatch
-) -> None:
+def test_a_long_pause_ends_at_the_deadline(workos: FakeWorkOS, monkeypatch: MonkeyPatch) -> None:
     event = an_announcement("event_1")
     workos.misbehave("rate_limited", retry_after=600)
     slept: list[float] = []
@@ -461,9 +455,7 @@ def test_a_long_pause_is_slept_until_the_deadline(
     assert workos.count_requests() == 1
 
 
-def test_a_lock_is_tried_again_until_it_is_released(
-    workos: FakeWorkOS, sync_setting: Setting
-) -> None:
+def test_a_lock_is_tried_until_it_is_released(workos: FakeWorkOS, sync_setting: Setting) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
     an_organization_row("gram-1", name="Before")
     workos.create_organization(name="After", external_id="gram-1")
