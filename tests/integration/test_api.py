@@ -119,9 +119,7 @@ def test_roles_that_are_here(roles: list[str], slugs: list[str], acme: Organizat
     [
         pytest.param(lambda acme: api.has_access("user_1", acme), id="has_access"),
         pytest.param(lambda acme: api.roles_of("user_1", acme), id="roles_of"),
-        pytest.param(
-            lambda _: [*WorkOSUser(workos_id="user_1").organizations()], id="organizations"
-        ),
+        pytest.param(lambda _: [*WorkOSUser(pk="user_1").organizations()], id="organizations"),
         pytest.param(lambda acme: [*acme.members()], id="members"),
         pytest.param(lambda _: [*OrganizationMembership.objects.active()], id="active"),
     ],

@@ -244,7 +244,7 @@ def test_an_object_that_a_receiver_refuses_is_reported_as_failed(
 ) -> None:
     drain_to_end()
     reconcile(Run())
-    old = {"at": TWO_DAYS_AGO, "emits": False}
+    old: dict[str, Any] = {"at": TWO_DAYS_AGO, "emits": False}
     ids = [workos.users.create(email=f"{n}@acme.com", **old)["id"] for n in range(3)]
     receive(signals.changes_applied, Refusing({ids[1]}, refuse))
 

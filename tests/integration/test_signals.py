@@ -18,6 +18,7 @@ from orgs.services.disabling import disable, enable
 from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS
 from tests.builders import (
+    NOON,
     a_deletion,
     a_page,
     an_event,
@@ -55,20 +56,19 @@ def connected(signal: Signal, receiver: Callable[..., None]) -> Iterator[None]:
 def sent() -> Iterator[Sent]:
     """What was sent after commits: the signal's name, Gram's id and WorkOS's."""
     received: Sent = []
-    receivers = {}
-    for name, signal in ALL.items():
+    names = {signal: name for name, signal in ALL.items()}
 
-        def receive(
-            sender: type, *, organization_id: str, workos_id: str | None, name: str = name, **_: Any
-        ) -> None:
-            assert sender is Organization
-            received.append((name, organization_id, workos_id))
+    def note(
+        sender: type, signal: Signal, organization_id: str, workos_id: str | None, **_: Any
+    ) -> None:
+        assert sender is Organization
+        received.append((names[signal], organization_id, workos_id))
 
-        receivers[name] = receive
-        signal.connect(receive)
+    for signal in names:
+        signal.connect(note)
     yield received
-    for name, signal in ALL.items():
-        signal.disconnect(receivers[name])
+    for signal in names:
+        signal.disconnect(note)
 
 
 # After the commit ---------------------------------------------------------------------------
@@ -101,9 +101,7 @@ NAMES_ROW = an_event(external_id="gram-1")
             id="another link and name",
         ),
         pytest.param({"workos_id": "org_1"}, NAMES_ROW, [], id="an echo"),
-        pytest.param(
-            {"workos_id": "org_1", "disabled_at": "2026-01-01"}, a_deletion(), [], id="disabled"
-        ),
+        pytest.param({"workos_id": "org_1", "disabled_at": NOON}, a_deletion(), [], id="disabled"),
     ],
 )
 def test_what_is_sent_of_a_row(

@@ -157,14 +157,6 @@ def test_reconcile_leaves_it_to_another_that_is_running(workos: FakeWorkOS) -> N
     assert workos.count_requests() == 0
 
 
-def test_reconcile_logs_why_it_is_not_complete(workos: FakeWorkOS, caplog: LogCapture) -> None:
-    workos.misbehave("html", path="/organizations")
-
-    tasks.reconcile()
-
-    assert "the full reconcile is not complete: WorkOS answered 200 with" in caplog.text
-
-
 def test_reconcile_logs_what_is_not_applied(workos: FakeWorkOS, caplog: LogCapture) -> None:
     workos.emit({"id": "event_bad", "event": "organization.created", "data": {"id": "org_bad"}})
     an_announcement("event_lost", ago=timedelta(minutes=5))

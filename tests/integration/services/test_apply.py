@@ -457,29 +457,6 @@ def test_a_dry_run_finds_the_same_and_writes_nothing(monkeypatch: pytest.MonkeyP
     assert not compare(an_organization("org_same", external_id="gram-same")).needs_writing
 
 
-def test_a_row_is_given_away_only_if_its_old_organization_is_absent() -> None:
-    an_organization_row("gram-1", workos_id="org_old")
-    new = an_organization("org_new", external_id="gram-1")
-
-    refused = compare(new)
-    apply(Batch(observations=[new], absent=frozenset({"org_old"})), Mode.RECONCILE)
-
-    assert (refused.owners, refused.claimed) == ({"org_old"}, set())
-    assert links() == {"gram-1": "org_new"}
-
-
-def test_a_row_that_is_claimed_is_not_disabled_with_its_old_organization() -> None:
-    an_organization_row("gram-1", workos_id="org_old")
-    recent = an_organization("org_new", external_id="gram-1", updated_at=NOON + minutes(1))
-
-    report = apply(Batch(observations=[recent], recent_after=NOON), Mode.RECONCILE)
-    claimed = frozenset(report.claimed)
-    apply(Batch(observations=[an_absence("org_old")], claimed=claimed), Mode.RECONCILE)
-
-    assert claimed == {"gram-1"}
-    assert not Organization.objects.disabled().exists()
-
-
 # Conflicts ----------------------------------------------------------------------------------
 
 
@@ -522,31 +499,6 @@ def test_a_conflict_that_changes_is_a_new_one_for_who_had_acknowledged_it() -> N
         WorkOSConflict.objects.update(acknowledged_at=NOON)
 
     assert acknowledged == [None, NOON, None]
-
-
-def test_an_acknowledged_conflict_is_the_same_by_an_event_and_a_list() -> None:
-    an_organization_row(derived_id("org_1"), workos_id="org_2")
-    live(an_event(1))
-    WorkOSConflict.objects.update(acknowledged_at=NOON)
-
-    compare(an_organization())
-
-    assert WorkOSConflict.objects.get().acknowledged_at == NOON
-
-
-def test_a_row_does_not_go_back_and_forth_between_two_organizations() -> None:
-    """Someone has set the derived id of the first one's row on the second."""
-    row_id = derived_id("org_1")
-    live(an_event(1), an_event(2, workos_id="org_2", external_id=row_id))
-
-    report = live(an_event(3, name="Renamed"))
-
-    parked = WorkOSEvent.objects.parked().get()
-    assert links() == {row_id: "org_2"}
-    assert parked.id == an_event_id(3)
-    assert parked.error == f"org_1 resolves to {row_id}, which is linked to org_2"
-    assert [change.reason for change in report.changes] == [parked.error]
-    assert WorkOSConflict.objects.get().kind == "row_claimed"
 
 
 def test_a_refused_write_back_is_a_conflict_with_its_reason() -> None:

@@ -9,7 +9,7 @@ from django.contrib import messages
 from orgs.admin import calls
 from orgs.admin.base import NotDone
 from orgs.domain.naming import derived_id
-from orgs.models import Connection, ExternalIdWriteBack, Organization, WorkOSConflict
+from orgs.models import Connection, ExternalIdWriteBack, Organization, WorkOSConflict, WorkOSEvent
 from orgs.services.compare import Run
 from orgs.services.conflicts import NotDecidable, give_row
 from orgs.services.reconcile import reconcile
@@ -40,6 +40,8 @@ def a_claimed_row(workos: FakeWorkOS) -> tuple[str, str, str]:
     drain_to_end()
     assert linked_to(derived_id(first)) == second
     assert conflicts() == {first: "row_claimed"}
+    reason = f"{first} resolves to {derived_id(first)}, which is linked to {second}"
+    assert WorkOSEvent.objects.parked().get().error == reason
     return derived_id(first), first, second
 
 

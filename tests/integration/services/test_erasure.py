@@ -225,7 +225,7 @@ def test_the_command_erases(ada: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "odd", ["1e5000", "[" * 2_500 + "]" * 2_500], ids=["a long number", "nested deeply"]
+    "odd", ["1e5000", "[" * 2_500 + "]" * 2_500], ids=["a long number", "deep"]
 )
 def test_data_that_python_cant_read_is_shown_as_text_and_erased(ada: str, odd: str) -> None:
     execute(f"UPDATE workos_user SET data = '{odd}'")  # noqa: S608 - of constants
@@ -243,9 +243,8 @@ def test_an_id_that_none_can_be_is_refused(user_id: str) -> None:
 
 
 def test_an_id_does_nothing_to_the_terminal() -> None:
-    assert (
-        run("user_\x1b[2J", "--erase", "--no-input") == "erased 0 of 0 rows about user_\\x1b[2J\n"
-    )
+    said = run("user_\x1b[2J", "--erase", "--no-input")
+    assert said == "erased 0 of 0 rows about user_\\x1b[2J\n"
 
 
 def test_a_refusal_is_one_line_without_the_values_of_the_row(ada: str) -> None:

@@ -8,7 +8,6 @@ import pytest
 from django.core.management import call_command
 from django.db import DatabaseError, connection, transaction
 from django.test.utils import CaptureQueriesContext
-from django.utils.module_loading import import_string
 from django_q.brokers import get_broker
 from django_q.conf import Conf
 from django_q.models import OrmQ, Schedule, Task
@@ -17,7 +16,7 @@ from django_q.scheduler import scheduler
 from orgs.domain.status import LEAST_REFUSED_WEBHOOKS
 from orgs.domain.types import EventType, Outcome
 from orgs.models import RequestBudget, SyncCursor, WorkOSEvent
-from orgs.services import maintenance, queue
+from orgs.services import maintenance
 from orgs.services.maintenance import (
     SCHEDULES,
     RefusedWebhooks,
@@ -328,14 +327,6 @@ def test_without_django_q2s_tables_nothing_is_done_and_nothing_missing() -> None
     with changed(gone, "ALTER TABLE gone RENAME TO django_q_schedule"):
         ensure_schedules()
         assert (broken_schedules(), missing_grants()) == ((), ())
-
-
-@pytest.mark.parametrize(
-    "task",
-    [queue.SYNC_EVENTS, queue.PUSH_EXTERNAL_IDS, queue.PRUNE, queue.RECONCILE, queue.RECOVER],
-)
-def test_every_task_that_is_enqueued_by_path_can_be_imported(task: str) -> None:
-    assert callable(import_string(task))
 
 
 def test_its_transactions_are_the_outermost() -> None:

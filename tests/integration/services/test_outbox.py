@@ -517,42 +517,34 @@ def test_a_row_that_cant_be_written_does_not_stop_the_others(
     assert push() == WriteBackReport(pushed=1)
 
 
+THEIRS = "WorkOS has external_id 'theirs'"
+
+
 @pytest.mark.parametrize(
-    ("misbehaviour", "said"),
+    ("table", "how", "said"),
     [
-        pytest.param({"status": 500}, "WorkOS does not answer: ", id="an error"),
-        pytest.param(None, "WorkOS has external_id 'theirs'", id="a conflict"),
+        pytest.param(OUTBOX, RAISES, "WorkOS does not answer: ", id="an error"),
+        pytest.param(OUTBOX, RAISES, THEIRS, id="a conflict"),
+        pytest.param("workos_conflict", RAISES, THEIRS, id="a conflict that raises"),
+        pytest.param("workos_conflict", LEAVES_OUT, THEIRS, id="a conflict that is left out"),
     ],
 )
-def test_an_error_that_cant_be_noted_is_reported_all_the_same(
-    workos: FakeWorkOS, misbehaviour: dict[str, Any] | None, said: str
+def test_what_cant_be_noted_is_reported_all_the_same(
+    workos: FakeWorkOS, table: str, how: str, said: str
 ) -> None:
     requests(workos, 3)
     acme = ExternalIdWriteBack.objects.get(pk="gram-1").workos_id
-    if misbehaviour is None:
+    if said == THEIRS:
         workos.update_organization(acme, external_id="theirs")
     else:
-        workos.misbehave("status", path=f"/organizations/{acme}", **misbehaviour)
+        workos.misbehave("status", path=f"/organizations/{acme}", status=500)
 
-    with a_trigger(RAISES, when="NEW.last_error <> ''", table=OUTBOX):
+    with a_trigger(how, when="NEW.last_error <> ''" if table == OUTBOX else "true", table=table):
         report = push()
 
     assert (report.pushed, report.failed, report.conflicts) == (2, 1, 0)
-    assert REASONS[RAISES] in report.refused[0]
     assert said in report.refused[0], report.refused
-
-
-@refuses
-def test_a_conflict_that_cant_be_stored_is_reported(workos: FakeWorkOS, how: str) -> None:
-    requests(workos, 3)
-    acme = ExternalIdWriteBack.objects.get(pk="gram-1").workos_id
-    workos.update_organization(acme, external_id="theirs")
-
-    with a_trigger(how, table="workos_conflict"):
-        report = push()
-
-    assert (report.pushed, report.failed, report.conflicts) == (2, 1, 0)
-    assert "WorkOS has external_id 'theirs'" in report.refused[0]
+    assert table != OUTBOX or REASONS[how] in report.refused[0]
 
 
 @refuses

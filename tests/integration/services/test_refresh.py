@@ -173,11 +173,17 @@ def test_an_error_of_workos_leaves_the_event_and_the_row_as_they_were(
     assert (the_event().error, disabled()) == (before.error, [])
 
 
-def test_what_is_not_parked_is_not_replayed(workos: FakeWorkOS) -> None:
-    an_announcement("event_1")
+@pytest.mark.parametrize(
+    ("resolve", "other", "error"),
+    [(replay_parked, resolve_missed, NotParked), (resolve_missed, replay_parked, AlreadySeen)],
+)
+def test_an_event_in_another_state_is_left_alone(
+    workos: FakeWorkOS, resolve: Resolve, other: Resolve, error: type[Exception]
+) -> None:
+    unresolved(other, "org_1")
 
-    with pytest.raises(NotParked):
-        replay_parked("event_1")
+    with pytest.raises(error):
+        resolve("event_1")
 
     assert workos.count_requests() == 0
 
@@ -319,16 +325,6 @@ def test_an_event_that_is_dismissed_or_read_meanwhile_keeps_that_outcome(
     resolve("event_1")
 
     assert (the_event().outcome, the_event().error) == (outcome, error)
-
-
-def test_an_event_that_the_stream_has_brought_is_not_resolved(workos: FakeWorkOS) -> None:
-    event = an_announcement("event_1", workos_id=workos.create_organization(name="Acme")["id"])
-    WorkOSEvent.objects.update(outcome=Outcome.CREATED, processed_at=datetime.now(UTC))
-
-    with pytest.raises(AlreadySeen):
-        resolve_missed(event.id)
-
-    assert workos.count_requests() == 0
 
 
 @pytest.mark.parametrize(

@@ -344,7 +344,7 @@ def test_not_drained_for_too_long_is_a_lost_cursor(workos: FakeWorkOS, drained: 
             id="no event yet, and so no position to lose",
         ),
         pytest.param(
-            {"drained_at": from_now(days=31)}, id="drained in the future, by a clock that was wrong"
+            {"drained_at": from_now(days=31)}, id="drained in the future, by a wrong clock"
         ),
         pytest.param(
             {"last_event_id": None, "last_event_at": from_now(minutes=50)},

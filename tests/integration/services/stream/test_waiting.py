@@ -524,18 +524,6 @@ def test_another_error_of_the_database_is_raised_and_noted(workos: FakeWorkOS) -
     assert "column" in cursor().last_error
 
 
-def test_a_race_that_lasts_is_tried_again_by_the_worker(workos: FakeWorkOS) -> None:
-    workos.create_organization(name="Acme")
-    an_announcement(workos.all_events()[0]["id"])
-    # As often as a page and then its event are tried.
-    body = "IF nextval('attempts') <= 10 THEN RAISE SQLSTATE '40001'; END IF;"
-
-    with a_trigger(body):
-        drain_and_wait()
-
-    assert names() == ["Acme"]
-
-
 @pytest.mark.parametrize("stopped_by", ["a lock", "WorkOS"])
 def test_what_was_applied_before_an_error_is_logged_and_written_back(
     workos: FakeWorkOS, sync_setting: Setting, caplog: LogCapture, stopped_by: str
