@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from django.db import connection
 from django_q.models import OrmQ
 
+from orgs.db.cursor import read_cursor
 from orgs.db.resources import model_of
 from orgs.domain.report import Report
 from orgs.domain.resources import PLAIN, event_types
@@ -137,6 +138,16 @@ def apply_page(page: EventPage, mode: Mode = Mode.LIVE) -> Report:
         read_began=page.read_began if page.is_last else None,
     )
     return apply(batch, mode)
+
+
+def live(*observations: Observation) -> Report:
+    """Apply the next page of the stream."""
+    return apply_page(a_page(*observations, read_from=read_cursor().position))
+
+
+def compare(*observations: Observation, mode: Mode = Mode.RECONCILE) -> Report:
+    """Apply what was listed or fetched."""
+    return apply(Batch(observations=observations), mode)
 
 
 def an_organization_row(id: str = "gram-1", **values: Any) -> Organization:  # noqa: A002

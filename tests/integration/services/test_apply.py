@@ -31,6 +31,8 @@ from tests.builders import (
     an_unreadable_event,
     apply_page,
     blocked_by,
+    compare,
+    live,
     minutes,
 )
 from tests.concurrency import another_program, blocked, in_thread, wait_until, wait_until_blocked
@@ -56,17 +58,8 @@ def write_backs() -> dict[str, str]:
     return dict(ExternalIdWriteBack.objects.values_list("organization_id", "workos_id"))
 
 
-def live(*observations: Observation) -> Report:
-    """Apply the next page of the stream."""
-    return apply_page(a_page(*observations, read_from=position()))
-
-
 def replay(*observations: Observation) -> Report:
     return apply_page(a_page(*observations), Mode.REPLAY)
-
-
-def compare(*observations: Observation, mode: Mode = Mode.RECONCILE) -> Report:
-    return apply(Batch(observations=observations), mode)
 
 
 @pytest.fixture

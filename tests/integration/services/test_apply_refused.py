@@ -13,7 +13,6 @@ from django.db import DatabaseError, OperationalError
 from orgs.db.cursor import ensure_cursor, read_cursor
 from orgs.db.errors import CursorSkipped, describe
 from orgs.domain.naming import slug_candidates
-from orgs.domain.report import Report
 from orgs.domain.types import Observation, Outcome, Position
 from orgs.models import Organization, SyncCursor, WorkOSConflict, WorkOSEvent
 from orgs.services import apply as applying
@@ -32,6 +31,8 @@ from tests.builders import (
     an_unreadable_event,
     apply_page,
     changed,
+    compare,
+    live,
     renamed,
 )
 from tests.concurrency import another_program, in_thread, wait_until_blocked
@@ -46,17 +47,8 @@ IS_SECOND = "NEW.workos_organization_id = 'org_2'"
 whenever = pytest.mark.parametrize("at_commit", [False, True], ids=["at once", "at commit"])
 
 
-def live(*observations: Observation) -> Report:
-    """Apply the next page of the stream."""
-    return apply_page(a_page(*observations, read_from=read_cursor().position))
-
-
 def events(count: int, *, first: int = 1, name: str = "Acme") -> list[Observation]:
     return [an_event(n, workos_id=f"org_{n}", name=name) for n in range(first, first + count)]
-
-
-def compare(*observations: Observation) -> Report:
-    return apply(Batch(observations=observations), Mode.RECONCILE)
 
 
 def parked() -> dict[str, str]:

@@ -426,7 +426,6 @@ def test_a_cursor_that_is_left_as_it_is_is_no_endless_loop(sync_setting: Any) ->
         adopt_settings()
 
 
-#: What a route that does not exist answers, as an organization that does not exist does.
 def test_a_404_that_proves_nothing_covers_nothing(
     workos: FakeWorkOS, acme: str, follow: Follow
 ) -> None:

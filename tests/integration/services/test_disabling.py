@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from django.db import OperationalError
 
-from orgs.domain.report import Report
 from orgs.domain.types import Observation
 from orgs.models import Organization
 from orgs.services.apply import Mode, apply
@@ -16,13 +15,13 @@ from orgs.services.disabling import disable, enable
 from tests.builders import (
     NOON,
     a_deletion,
-    a_page,
     an_absence,
     an_event,
     an_organization,
     an_organization_row,
-    apply_page,
     blocked_by,
+    compare,
+    live,
 )
 from tests.concurrency import another_program, in_thread, wait_until_blocked
 from tests.triggers import locked
@@ -37,10 +36,6 @@ OFF = {"disabled_at": NOON}
 
 def is_now(moment: datetime | None) -> bool:
     return moment is not None and abs(moment - datetime.now(UTC)) < timedelta(minutes=1)
-
-
-def compare(observation: Observation) -> Report:
-    return apply(Batch(observations=[observation]), Mode.RECONCILE)
 
 
 def disabled_here() -> list[str]:
@@ -78,7 +73,7 @@ def test_a_row_that_is_disabled_here_goes_on_being_updated_and_is_reported() -> 
     an_organization_row("gram-1", workos_id="org_1")
     disable(["gram-1"])
 
-    apply_page(a_page(an_event(name="Renamed")))
+    live(an_event(name="Renamed"))
     report = compare(an_organization(name="Renamed", external_id="gram-1"))
 
     row = Organization.objects.get()
@@ -116,7 +111,7 @@ def test_disabled_here_is_what_lives_in_workos(
 
 def test_what_workos_has_deleted_is_disabled_again_when_that_is_confirmed() -> None:
     an_organization_row("gram-1", workos_id="org_1")
-    apply_page(a_page(a_deletion()))
+    live(a_deletion())
     enable(["gram-1"])
 
     report = compare(an_absence())

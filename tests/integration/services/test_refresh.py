@@ -43,7 +43,6 @@ pytestmark = pytest.mark.usefixtures("database")
 Setting = Callable[..., None]
 
 
-#: What a route that does not exist answers, as an organization that does not exist does.
 def the_event() -> WorkOSEvent:
     return WorkOSEvent.objects.get()
 
@@ -74,7 +73,7 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Meanwhile:
 Resolve = Callable[[str], Change]
 
 
-def unresolved(resolve: Resolve, workos_id: str) -> None:
+def unresolved(resolve: Resolve, workos_id: str | None) -> None:
     """An event for each way to resolve one: parked, or announced and never listed."""
     prepare = a_parked_event if resolve is replay_parked else an_announcement
     prepare(workos_id=workos_id, event_id="event_1")
@@ -126,30 +125,33 @@ def test_a_replay_that_finds_the_mirror_right_is_stale(workos: FakeWorkOS) -> No
     assert workos.count_requests() == 1
 
 
+@both
 @pytest.mark.parametrize(
     ("workos_id", "answer", "reason"),
     [
-        pytest.param("org_1", {"name": None}, "can't be read: name is missing", id="unreadable"),
+        pytest.param("org_1", {"name": "\0"}, "can't be read: name", id="unreadable"),
         pytest.param(None, None, "it can only be dismissed", id="names no organization"),
         pytest.param("org_1", 400, "WorkOS refuses to show the organization", id="refused"),
     ],
 )
-def test_an_event_that_cant_be_applied_even_now_stays_parked(
-    workos: FakeWorkOS, workos_id: str | None, answer: Any, reason: str
+def test_an_event_that_cant_be_applied_even_now_is_parked(
+    workos: FakeWorkOS, resolve: Resolve, workos_id: str | None, answer: Any, reason: str
 ) -> None:
     an_organization_row("gram-1", workos_id="org_1")
     if isinstance(answer, int):
         workos.misbehave("status", status=answer, path="/organizations")
     elif answer is not None:
         workos.misbehave("body", path="/organizations", body={"id": "org_1", **answer})
-    a_parked_event(workos_id)
+    unresolved(resolve, workos_id)
 
-    change = replay_parked("event_1")
+    change = resolve("event_1")
 
     assert (change.change, the_event().is_parked) == (Outcome.PARKED, True)
     assert reason in change.reason
     assert reason in the_event().error
-    assert the_event().payload == "{}", "the event's own is what a person has to understand"
+    shown = '{"id": "org_1", "name": "\\u0000"}' if isinstance(answer, dict) else None
+    # A parked event's own payload is what a person has to understand.
+    assert the_event().payload == ("{}" if resolve is replay_parked else shown)
     assert workos.count_requests() == (workos_id is not None)
 
 
@@ -436,26 +438,6 @@ def test_an_owner_that_cant_be_read_still_exists(workos: FakeWorkOS) -> None:
 
 
 # Missed webhooks ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("workos_id", "error", "payload"),
-    [
-        pytest.param(None, "names no organization", None, id="names no organization"),
-        pytest.param(
-            "org_1", "NUL character", '{"id": "org_1", "name": "\\u0000"}', id="can't be read"
-        ),
-    ],
-)
-def test_a_missed_event_that_cant_be_applied_is_parked_with_what_workos_said(
-    workos: FakeWorkOS, workos_id: str | None, error: str, payload: str | None
-) -> None:
-    workos.misbehave("body", path="/organizations", body={"id": "org_1", "name": "\0"})
-
-    resolve_missed(an_announcement("event_1", workos_id=workos_id).id)
-
-    assert (the_event().outcome, the_event().payload) == ("parked", payload)
-    assert error in the_event().error
 
 
 def test_a_missed_event_is_applied_whatever_external_id_workos_has(workos: FakeWorkOS) -> None:

@@ -302,15 +302,6 @@ def test_what_happened_in_order(
         repaired()
 
 
-def test_null_and_absent_fields(workos: FakeWorkOS) -> None:
-    emit(workos, "user.created", id="user_1", email="a@b.c", first_name="Ada", last_name="L")
-    emit(workos, "user.updated", id="user_1", email="a@b.c", first_name=None)
-    drain_to_end()
-
-    ada = WorkOSUser.objects.get()
-    assert (ada.first_name, ada.last_name) == (None, "L")
-
-
 def test_what_belongs_to_a_deleted_organization_is_deleted(workos: FakeWorkOS, acme: str) -> None:
     bolt = str(workos.create_organization(name="Bolt", at=TWO_DAYS_AGO)["id"])
     for organization in (acme, bolt):

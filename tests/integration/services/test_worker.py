@@ -17,6 +17,7 @@ pytestmark = pytest.mark.usefixtures("database")
 
 HOUR = timedelta(hours=1)
 NO_SCHEDULE = "no schedule that is due was worked off for 121 s"
+NOT_RUN = "no task was run for 151 s"
 
 
 class Clock:
@@ -105,16 +106,21 @@ def test_a_start_is_noted_by_the_databases_clock_and_changes_nothing_else() -> N
 # When it is stuck
 
 
-def test_a_schedule_that_nobody_works_off_for_two_minutes_is_a_reason(clock: Clock) -> None:
-    schedule(-HOUR)
+@pytest.mark.parametrize(
+    ("due_in", "queued", "at", "reason"),
+    [
+        pytest.param(-HOUR, 0, (0, 119, 121), NO_SCHEDULE, id="a schedule for two minutes"),
+        pytest.param(HOUR, 0, (0, 1_000, 2_000), None, id="nothing is due"),
+        pytest.param(HOUR, 1, (0, 149, 151), NOT_RUN, id="a task for the cluster's time limit"),
+    ],
+)
+def test_what_nobody_works_off_is_a_reason(
+    clock: Clock, due_in: timedelta, queued: int, at: tuple[int, ...], reason: str | None
+) -> None:
+    schedule(due_in)
+    enqueue(queued)
 
-    assert looks(Watch(), clock, 0, 119, 121) == [None, None, NO_SCHEDULE]
-
-
-def test_without_anything_due_there_is_no_reason(clock: Clock) -> None:
-    schedule(HOUR)
-
-    assert looks(Watch(), clock, 0, 1_000, 2_000) == [None] * 3
+    assert looks(Watch(), clock, *at) == [None, None, reason]
 
 
 @pytest.mark.parametrize(
@@ -133,15 +139,6 @@ def test_a_schedule_worked_off_meanwhile_is_none(clock: Clock, work: Callable[[]
     work()
 
     assert looks(watch, clock, 121, 240, 242) == [None, None, NO_SCHEDULE]
-
-
-NOT_RUN = "no task was run for 151 s"
-
-
-def test_a_task_that_nobody_runs_within_the_clusters_time_limit_is_a_reason(clock: Clock) -> None:
-    enqueue()
-
-    assert looks(Watch(), clock, 0, 149, 151) == [None, None, NOT_RUN]
 
 
 @pytest.mark.parametrize(

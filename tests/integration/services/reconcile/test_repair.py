@@ -26,10 +26,9 @@ from tests.builders import (
     a_deletion,
     a_linked_row,
     a_mirrored_organization,
-    a_page,
     an_old_organization,
     an_organization_row,
-    apply_page,
+    live,
 )
 from tests.integration.services.reconcile.runs import (
     Setting,
@@ -156,7 +155,7 @@ def test_what_an_event_deleted_is_not_brought_back(workos: FakeWorkOS, outcome: 
     acme = an_old_organization(workos, external_id="gram-1")
     if outcome is Outcome.DISABLED:
         an_organization_row("gram-1", workos_id=acme)
-    apply_page(a_page(a_deletion(1, workos_id=acme)))
+    live(a_deletion(1, workos_id=acme))
     assert WorkOSEvent.objects.get().outcome == outcome
 
     found = compared()
