@@ -357,8 +357,10 @@ def unapplied(app: str, name: str = "") -> Iterator[None]:
     recorder = MigrationRecorder(connection)
     name = name or recorder.migration_qs.filter(app=app).latest("id").name
     recorder.record_unapplied(app, name)
-    yield
-    recorder.record_applied(app, name)
+    try:
+        yield
+    finally:
+        recorder.record_applied(app, name)
 
 
 def full(state: str) -> AbstractContextManager[Any]:
@@ -377,7 +379,7 @@ GERMAN = partial(changed, "SET DateStyle = German", "RESET DateStyle")
 
 @pytest.mark.usefixtures("a_cursor")
 @pytest.mark.parametrize(
-    ("state", "codes_", "has_figures"),
+    ("state", "problems", "has_figures"),
     [
         pytest.param(nullcontext, [], True, id="nothing"),
         pytest.param(partial(unapplied, "orgs"), ["migrations_unapplied"], True, id="migration"),
@@ -392,12 +394,12 @@ GERMAN = partial(changed, "SET DateStyle = German", "RESET DateStyle")
     ],
 )
 def test_what_is_wrong_with_the_database(
-    state: Callable[[], AbstractContextManager[Any]], codes_: list[str], has_figures: bool
+    state: Callable[[], AbstractContextManager[Any]], problems: list[str], has_figures: bool
 ) -> None:
     with state():
         status = current_status()
 
-    assert (codes(status), status.figures is not None) == (codes_, has_figures)
+    assert (codes(status), status.figures is not None) == (problems, has_figures)
 
 
 @pytest.mark.usefixtures("a_cursor")

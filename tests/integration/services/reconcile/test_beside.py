@@ -1,4 +1,4 @@
-"""What PostgreSQL refuses, and what other programs and other runs do meanwhile."""
+"""What PostgreSQL refuses, what others do meanwhile, and what a run does beside comparing."""
 
 import time
 from contextlib import AbstractContextManager, nullcontext

@@ -1,4 +1,4 @@
-"""Rows that a list did not show: only a confirmed absence of the right place disables them."""
+"""What a list did not show, or is asked for alone: only a 404 of the right place disables a row."""
 
 import time
 from datetime import UTC, datetime
