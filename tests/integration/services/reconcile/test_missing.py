@@ -113,6 +113,18 @@ def test_more_missing_than_workos_allows_requests_are_waited_for(workos: FakeWor
     assert workos.count_requests(status=429) >= 1
 
 
+@pytest.mark.parametrize("pages_before", [0, 1])
+def test_a_pause_that_workos_asks_for_is_waited_out(workos: FakeWorkOS, pages_before: int) -> None:
+    workos.seed(organizations=150, at=NOON, external_id_prefix="gram-", emits=False)
+    if pages_before:
+        workos.misbehave("slow", seconds=0, path="/organizations", exact=True)
+    workos.misbehave("rate_limited", retry_after=1, path="/organizations", exact=True)
+
+    found = compared()
+
+    assert (found.errors, Organization.objects.count()) == ([], 150)
+
+
 # Answers about one --------------------------------------------------------------------------
 
 

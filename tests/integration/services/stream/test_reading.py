@@ -479,7 +479,9 @@ def test_a_replay_starts_anywhere(drained: Position, since: timedelta | None, fo
     if since is not None:
         start = Position(None, datetime.now(UTC) - since)
 
-    assert read(replay(start)) == found
+    report = replay(start)
+
+    assert (read(report), report.drained) == (found, True)
 
 
 @pytest.mark.parametrize("on_lost_cursor", ["refuse", "restart"])
