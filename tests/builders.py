@@ -1,13 +1,16 @@
 """Builds the values that tests talk about; every keyword has a default that does not matter."""
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db import connection
 from django_q.models import OrmQ
 
+from orgs.db.cursor import read_cursor
 from orgs.db.resources import model_of
 from orgs.domain.report import Report
 from orgs.domain.resources import PLAIN, event_types
@@ -34,6 +37,9 @@ from orgs.models import (
 from orgs.services.apply import Mode, apply
 from orgs.services.decide import Batch
 from orgs.testing import FakeWorkOS
+from tests.concurrency import another_program, in_thread, wait_until_blocked
+
+T = TypeVar("T")
 
 #: The types of events about organizations.
 TYPES = event_types([ORGANIZATION])
@@ -134,6 +140,16 @@ def apply_page(page: EventPage, mode: Mode = Mode.LIVE) -> Report:
     return apply(batch, mode)
 
 
+def live(*observations: Observation) -> Report:
+    """Apply the next page of the stream."""
+    return apply_page(a_page(*observations, read_from=read_cursor().position))
+
+
+def compare(*observations: Observation, mode: Mode = Mode.RECONCILE) -> Report:
+    """Apply what was listed or fetched."""
+    return apply(Batch(observations=observations), mode)
+
+
 def an_organization_row(id: str = "gram-1", **values: Any) -> Organization:  # noqa: A002
     """A row as another program would insert it: with the columns it knows."""
     columns = {"id": id, "name": "Acme", "slug": id, **values}
@@ -179,13 +195,63 @@ def a_mirrored_organization(workos: FakeWorkOS, id_: str = "gram-mirrored") -> s
     return workos_id
 
 
-def a_parked_event(workos_id: str | None = "org_1", event_id: str = "event_1") -> WorkOSEvent:
+def a_linked_row(
+    workos: FakeWorkOS,
+    id_: str = "gram-1",
+    *,
+    there: str = "Acme",
+    external_id: str | None = "",
+    **columns: Any,
+) -> str:
+    """A row and its organization, which shows the row's id unless told otherwise, by the name of
+    ``there``; return WorkOS's id."""
+    workos_id = an_old_organization(
+        workos, there, external_id=id_ if external_id == "" else external_id
+    )
+    an_organization_row(id_, workos_id=workos_id, **columns)
+    return workos_id
+
+
+def a_parked_event(
+    workos_id: str | None = "org_1", event_id: str = "event_1", **values: Any
+) -> WorkOSEvent:
+    parked = {"type": EventType.UPDATED, "outcome": Outcome.PARKED, "error": "the first reason"}
+    ids = {"id": event_id, "workos_organization_id": workos_id}
+    at = datetime.now(UTC)
     return WorkOSEvent.objects.create(
-        id=event_id,
-        type=EventType.UPDATED,
-        workos_organization_id=workos_id,
-        processed_at=datetime.now(UTC),
-        outcome=Outcome.PARKED,
-        error="the first reason",
-        payload="{}",
+        **{**parked, **ids, "processed_at": at, "payload": "{}", **values}
+    )
+
+
+#: What a route that does not exist answers, as an organization that does not exist does.
+NO_ROUTE = {"message": "Not Found", "code": "not_found"}
+
+
+def blocked_by(statement: str, run: Callable[[], T]) -> T:
+    """Run something that waits for the statement of another program, which then commits."""
+    with another_program() as program, in_thread() as start:
+        program.execute(statement.encode())
+        running = start(run)
+        wait_until_blocked()
+        program.commit()
+        return running.result()
+
+
+@contextmanager
+def changed(statement: str, back: str) -> Iterator[None]:
+    """PostgreSQL as it is after one statement; the other undoes it at the end."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(back)
+
+
+def renamed(table: str, column: str) -> AbstractContextManager[None]:
+    """A table without one of its columns, as before a migration."""
+    return changed(
+        f"ALTER TABLE {table} RENAME {column} TO renamed",
+        f"ALTER TABLE {table} RENAME renamed TO {column}",
     )

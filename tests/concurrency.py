@@ -46,9 +46,9 @@ def _with_own_connection(function: Callable[[], T]) -> T:
         connections.close_all()
 
 
-def wait_until(condition: Callable[[], object], what: str) -> None:
+def wait_until(condition: Callable[[], object], what: str, *, patience: float = PATIENCE) -> None:
     """Returns once ``condition`` holds; fails if that takes longer than anything here should."""
-    deadline, pause = time.monotonic() + PATIENCE, 0.002
+    deadline, pause = time.monotonic() + patience, 0.002
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain until {what}"
         # What is waited for needs the processor itself.

@@ -264,7 +264,7 @@ def database_read_only(on_call: OnCall) -> Generator[None]:
     assert on_call.sql("SELECT pg_is_in_recovery()") == [(False,)]
     assert on_call.sql("SHOW default_transaction_read_only") == [("on",)]
     shown = on_call.sql("SELECT setconfig FROM pg_db_role_setting")
-    assert (["default_transaction_read_only=on"],) in shown
+    assert any("default_transaction_read_only=on" in settings for (settings,) in shown)
     execute("SET default_transaction_read_only = off")
     execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
     on_call.restart()

@@ -13,10 +13,11 @@ from orgs.db.budget import SharedBudget
 from orgs.domain.budget import Grant, Share
 from orgs.models import RequestBudget
 from orgs.workos import pacing, use_budget
-from tests.concurrency import another_program, in_thread, wait_until_blocked
+from tests.builders import blocked_by
+from tests.concurrency import in_thread
+from tests.triggers import execute, locked
 
 STREAM, BULK = Share.STREAM, Share.BULK
-LOCK = "SELECT FROM workos_request_budget FOR UPDATE"
 
 
 @pytest.fixture(autouse=True)
@@ -62,9 +63,7 @@ def test_it_begins_full_and_gives_out_no_more_than_it_has() -> None:
         pytest.param(STREAM, 0, 0, 0, id="nothing"),
     ],
 )
-def test_a_part_is_for_the_stream_alone(
-    share: Share, stream: float, bulk: float, granted: int
-) -> None:
+def test_a_part_is_the_streams_own(share: Share, stream: float, bulk: float, granted: int) -> None:
     a_bucket(stream=stream, bulk=bulk)
 
     grant = reserve(share)
@@ -100,13 +99,8 @@ def test_two_at_once_do_not_get_the_same_tokens(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(budget, "_BOUNDS", "SELECT 1;")
     a_bucket(bulk=7)
 
-    with another_program() as other, in_thread() as start:
-        other.execute("UPDATE workos_request_budget SET bulk_tokens = bulk_tokens - 5")
-        reserving = start(reserve)
-        wait_until_blocked()
-        other.commit()
-
-    assert reserving.result() == Grant(2)
+    taken = "UPDATE workos_request_budget SET bulk_tokens = bulk_tokens - 5"
+    assert blocked_by(taken, reserve) == Grant(2)
 
 
 def test_what_others_keep_in_the_row_stays() -> None:
@@ -145,7 +139,7 @@ def test_a_pause_ends(seconds: float, is_paused: object) -> None:
     assert reserve().is_paused is is_paused
 
 
-def test_a_new_pause_replaces_one_that_can_t_be_right() -> None:
+def test_a_new_pause_replaces_one_that_cant_be_right() -> None:
     RequestBudget.objects.create(paused_until=Now() + timedelta(days=1))
 
     SharedBudget().pause(600)
@@ -168,10 +162,8 @@ def test_nothing_is_reserved_in_somebody_elses_transaction() -> None:
 def test_a_row_that_is_locked_is_not_waited_for() -> None:
     a_bucket(bulk=7)
 
-    with another_program() as other:
-        other.execute(LOCK)
-        with pytest.raises(OperationalError, match="lock timeout"):
-            reserve()
+    with locked("workos_request_budget"), pytest.raises(OperationalError, match="lock timeout"):
+        reserve()
 
 
 def test_a_thread_that_only_calls_workos_leaves_no_connection_behind() -> None:
@@ -188,27 +180,22 @@ def test_a_thread_that_only_calls_workos_leaves_no_connection_behind() -> None:
     assert connection.connection is not None, "what was open stays open"
 
 
-def read_only() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("SET default_transaction_read_only = on")
-
-
-def no_table() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("SET search_path = nowhere")
-
-
-def no_connection() -> None:
+def lose_connection() -> None:
     connection.connection.close()
 
 
+DAMAGE = {
+    "read only": lambda: execute("SET default_transaction_read_only = on"),
+    "no table": lambda: execute("SET search_path = nowhere"),
+    "no connection": lose_connection,
+}
+
+
 @pytest.mark.usefixtures("_shared")
-@pytest.mark.parametrize("damage", [read_only, no_table, no_connection])
-def test_a_database_that_cant_be_used_fails_no_call(
-    damage: Callable[[], None], caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_an_unusable_database_fails_no_call(damage: str, caplog: pytest.LogCaptureFixture) -> None:
     connection.ensure_connection()
-    damage()
+    DAMAGE[damage]()
     try:
         with pytest.raises(Error):
             reserve()

@@ -1,7 +1,6 @@
 """The cursor's row: what is noted there, and what becomes of a lost position."""
 
 import time
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -9,9 +8,7 @@ import pytest
 from django.db.models import JSONField, Value
 
 from orgs.db.cursor import (
-    CursorLocked,
     Failure,
-    cursor_locked,
     database_now,
     ensure_cursor,
     follow,
@@ -30,8 +27,7 @@ from orgs.domain.report import Change
 from orgs.domain.status import ReadError
 from orgs.domain.types import Outcome, Position
 from orgs.models import SyncCursor
-from tests.builders import NOON, minutes
-from tests.concurrency import another_program, in_thread, wait_until_blocked
+from tests.builders import NOON, blocked_by, minutes
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -47,9 +43,9 @@ def cursor() -> SyncCursor:
 def failing(database: None) -> None:
     """The cursor, after reads have failed for a while."""
     ensure_cursor()
-    SyncCursor.objects.update(last_event_id="event_1", last_event_at=NOON, failures=3)
-    SyncCursor.objects.update(last_trouble=ReadError.CURSOR_LOST, failing_since=NOON)
-    SyncCursor.objects.update(last_error="it is lost")
+    trouble = {"last_trouble": ReadError.CURSOR_LOST, "last_error": "it is lost"}
+    position = {"last_event_id": "event_1", "last_event_at": NOON}
+    SyncCursor.objects.update(failures=3, failing_since=NOON, **position, **trouble)
 
 
 def failure() -> tuple[object, ...]:
@@ -68,26 +64,9 @@ def test_without_a_row_the_stream_is_at_its_beginning() -> None:
 
 
 def test_a_cursor_that_two_create_at_once_is_created_once() -> None:
-    with another_program() as rival, in_thread() as start:
-        rival.execute("INSERT INTO workos_sync_cursor (stream) VALUES ('organizations')")
-        creating = start(ensure_cursor)
-        wait_until_blocked()
-        rival.commit()
-        creating.result()
+    blocked_by("INSERT INTO workos_sync_cursor (stream) VALUES ('organizations')", ensure_cursor)
 
     assert SyncCursor.objects.count() == 1
-
-
-def test_a_locked_cursor_is_waited_for_as_long_as_the_setting_says(
-    sync_setting: Callable[..., None],
-) -> None:
-    sync_setting(LOCK_TIMEOUT=0.05)
-    ensure_cursor()
-
-    with another_program() as rival:
-        rival.execute("SELECT FROM workos_sync_cursor FOR UPDATE")
-        with pytest.raises(CursorLocked), cursor_locked():
-            pytest.fail("it is locked")
 
 
 # How reading goes ---------------------------------------------------------------------------
@@ -108,14 +87,11 @@ def test_failures_add_up_and_each_kind_is_new_once() -> None:
 
 def test_failures_at_once_are_both_counted() -> None:
     ensure_cursor()
+    noted = "UPDATE workos_sync_cursor SET failures = 1, last_trouble = 'unavailable'"
 
-    with another_program() as rival, in_thread() as start:
-        rival.execute("UPDATE workos_sync_cursor SET failures = 1, last_trouble = 'unavailable'")
-        noting = start(lambda: note_failure(ReadError.UNAVAILABLE, "down"))
-        wait_until_blocked()
-        rival.commit()
+    failure = blocked_by(noted, lambda: note_failure(ReadError.UNAVAILABLE, "down"))
 
-        assert noting.result() == Failure(2, False)
+    assert failure == Failure(2, False)
 
 
 @pytest.mark.usefixtures("failing")
@@ -185,15 +161,7 @@ def test_a_position_that_has_moved_on_is_left_alone(elsewhere: Position) -> None
 
 # JSON of another shape, which another program wrote -----------------------------------------
 
-ODD: list[Any] = [
-    None,
-    5,
-    "connection",
-    ["connection", 5],
-    [{}],
-    {"connection": {}},
-    float("1e300"),
-]
+ODD: list[Any] = [None, 5, "connection", ["connection", 5], [{}], {"connection": {}}, 1e300]
 
 
 @pytest.mark.parametrize("odd", ODD, ids=repr)
@@ -211,20 +179,17 @@ def test_json_of_another_shape_is_read_as_nothing_and_mended(odd: Any) -> None:
     note_progress("directory", "org_1")
     note_listed("connection")
     state = read_cursor()
-    assert state.types == ("connection.activated",)
-    assert state.covered == {"connection"}
+    assert (state.types, state.covered) == (("connection.activated",), frozenset({"connection"}))
     assert state.progress == {"directory": "org_1"}
     assert state.listed_at("connection") is not None
     note_progress("directory", None)
     assert read_cursor().progress == {}
 
 
-@pytest.mark.parametrize(
-    "listed", ["", "yesterday", "2026-01-01", "2026-01-01T00:00", "0001-01-01T00:00:00+14:00"]
-)
-def test_what_is_no_time_was_not_listed(listed: str) -> None:
+@pytest.mark.parametrize("at", ["", "now", "2026-01-01T00:00", "0001-01-01T00:00:00+14:00"])
+def test_what_is_no_time_was_not_listed(at: str) -> None:
     ensure_cursor()
-    SyncCursor.objects.update(listed_at={"connection": listed})
+    SyncCursor.objects.update(listed_at={"connection": at})
 
     assert read_cursor().listed_at("connection") is None
 

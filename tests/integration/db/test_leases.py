@@ -7,7 +7,7 @@ import pytest
 from django.db import connection
 
 from orgs.db.cursor import database_now, ensure_cursor
-from orgs.db.leases import Lease, clear_enqueued, is_drain_expected
+from orgs.db.leases import Lease, is_drain_expected
 from orgs.models import SyncCursor
 from tests.concurrency import another_program, wait_until
 
@@ -37,9 +37,7 @@ def test_a_lease_is_one_processes_until_it_ends(lease: Lease) -> None:
 
 
 @pytest.mark.parametrize("lease", Lease)
-def test_a_lease_that_another_process_has_acquired_is_neither_renewed_nor_released(
-    lease: Lease,
-) -> None:
+def test_a_lease_of_another_process_is_neither_renewed_nor_released(lease: Lease) -> None:
     overslept = lease.acquire(0)
     assert overslept is not None
     theirs = lease.acquire(60)
@@ -85,29 +83,6 @@ def test_a_drain_is_expected_if_one_waits_or_is_enqueued(
     assert is_drain_expected() is expected
 
 
-def test_a_drain_that_begins_is_not_enqueued_any_more() -> None:
-    Lease.ENQUEUED.acquire(60)
-
-    clear_enqueued()
-
-    assert not is_drain_expected()
-
-
-def test_a_lease_that_cant_be_released_runs_out_by_itself(
-    sync_setting: SyncSetting, caplog: pytest.LogCaptureFixture
-) -> None:
-    sync_setting(LOCK_TIMEOUT=0.05)
-    ours = Lease.DRAIN.acquire(60)
-    assert ours is not None
-
-    with another_program() as rival:
-        rival.execute("SELECT FROM workos_sync_cursor FOR UPDATE")
-        Lease.DRAIN.release_or_expire(ours)
-
-    assert "it runs out by itself" in caplog.text
-    assert cursor().draining_until == ours
-
-
 def test_a_lease_whose_renewal_fails_for_a_while_is_renewed_afterwards(
     sync_setting: SyncSetting, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -138,15 +113,6 @@ def test_a_lease_is_renewed_after_its_connection_was_lost() -> None:
                 [connection.connection.info.backend_pid],
             )
         renewed()
-
-
-def test_a_lease_that_another_process_has_is_left_to_it() -> None:
-    theirs = Lease.SNAPSHOT.acquire(60)
-
-    with Lease.SNAPSHOT.auto_renewed(60) as is_alone:
-        assert not is_alone
-
-    assert cursor().reconciling_until == theirs
 
 
 def test_renewing_leaves_no_connection_open() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.db import NotSupportedError, OperationalError, connection, transaction
 
-from orgs.db.rows import ids_in_sync, linked, load
+from orgs.db.rows import ids_in_sync, load
 from orgs.domain.types import Observation, Outcome
 from orgs.models import ExternalIdWriteBack, Organization, WorkOSConflict
 from orgs.services.apply import Mode, apply
@@ -65,18 +65,6 @@ def test_in_sync_is_what_nothing_is_to_be_written_or_reported_of() -> None:
     assert len(found) == 3
     assert +compared.counts == {Outcome.UNCHANGED: 3}
     assert not compared.needs_writing
-
-
-def test_what_is_not_present_is_in_sync_with_nothing() -> None:
-    an_organization_row("gram-1", workos_id="org_1")
-
-    assert ids_in_sync([]) == ids_in_sync([an_absence()]) == set()
-
-
-def test_which_are_linked() -> None:
-    an_organization_row("gram-1", workos_id="org_1")
-
-    assert linked(["org_1", "org_2"]) == {"org_1"}
 
 
 @pytest.mark.parametrize(

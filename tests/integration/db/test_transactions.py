@@ -14,13 +14,14 @@ from orgs.db.transactions import (
     execute_together,
     read_only_transaction,
 )
-from tests.builders import an_organization_row
+from tests.builders import an_organization_row, changed
 from tests.concurrency import another_program
 from tests.triggers import execute
 
 pytestmark = pytest.mark.usefixtures("database")
 
 SyncSetting = Callable[..., None]
+Ours = Callable[[], AbstractContextManager[Any]]
 
 
 def shown(setting: str) -> str:
@@ -30,7 +31,7 @@ def shown(setting: str) -> str:
 
 
 @pytest.mark.parametrize("ours", [bounded_transaction, read_only_transaction])
-def test_ours_is_the_outermost(ours: Callable[[], AbstractContextManager[Any]]) -> None:
+def test_ours_is_the_outermost(ours: Ours) -> None:
     with transaction.atomic(), pytest.raises(RuntimeError, match="durable"), ours():
         pytest.fail("it was opened inside another")
 
@@ -56,19 +57,14 @@ def test_a_wait_is_as_long_as_the_shorter_of_setting_and_call(sync_setting: Sync
     [("0", "10s"), ("500ms", "450ms"), ("4s", "3600ms"), ("2h", "10s")],
 )
 def test_a_wait_is_shorter_than_any_statement_may_take(statement_timeout: str, wait: str) -> None:
-    execute(f"SET statement_timeout = '{statement_timeout}'")
-    try:
-        with bounded_transaction():
-            execute("SET LOCAL statement_timeout = 0")
-            assert shown("lock_timeout") == wait
-    finally:
-        execute("RESET statement_timeout")
+    bound = f"SET statement_timeout = '{statement_timeout}'"
+    with changed(bound, "RESET statement_timeout"), bounded_transaction():
+        execute("SET LOCAL statement_timeout = 0")
+        assert shown("lock_timeout") == wait
 
 
 @pytest.mark.parametrize("ours", [bounded_transaction, read_only_transaction])
-def test_the_bounds_end_with_the_transaction(
-    ours: Callable[[], AbstractContextManager[Any]],
-) -> None:
+def test_the_bounds_end_with_the_transaction(ours: Ours) -> None:
     with ours():
         inside = shown("lock_timeout"), shown("idle_in_transaction_session_timeout")
 
@@ -77,28 +73,21 @@ def test_the_bounds_end_with_the_transaction(
     assert (shown("lock_timeout"), shown("transaction_read_only")) == ("0", "off")
 
 
+def read() -> None:
+    with read_only_transaction():
+        execute_together([Statement("SELECT FROM workos_event", [])])
+
+
 @pytest.mark.parametrize(
-    "wait",
-    [
-        lambda: execute_alone("SELECT FROM workos_event", [], at_most=0.05),
-        lambda: read(read_only_transaction()),
-    ],
-    ids=["a statement alone", "a read"],
+    "wait", [lambda: execute_alone("SELECT FROM workos_event", [], at_most=0.05), read]
 )
-def test_every_wait_for_a_lock_is_bounded(
-    wait: Callable[[], object], sync_setting: SyncSetting
-) -> None:
+def test_every_wait_for_a_lock_is_bounded(wait: Callable[[], None], sync_setting: Any) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
 
     with another_program() as migration:
         migration.execute("LOCK TABLE workos_event IN ACCESS EXCLUSIVE MODE")
         with pytest.raises(OperationalError, match="lock timeout"):
             wait()
-
-
-def read(ours: AbstractContextManager[None]) -> None:
-    with ours:
-        execute_together([Statement("SELECT FROM workos_event", [])])
 
 
 def test_a_read_only_transaction_writes_nothing_and_ends_slow_statements() -> None:
@@ -113,9 +102,7 @@ def test_a_read_only_transaction_writes_nothing_and_ends_slow_statements() -> No
         execute_together([Statement("SELECT pg_sleep(60)", [])])
 
 
-def test_statements_together_return_the_rows_of_each_in_one_round_trip(
-    django_assert_num_queries: Any,
-) -> None:
+def test_statements_together_take_one_round_trip(django_assert_num_queries: Any) -> None:
     statements = [
         Statement("SELECT %s::text", ["a;b"]),
         Statement("CREATE TEMPORARY TABLE t (n int) ON COMMIT DROP", []),

@@ -1,6 +1,7 @@
 """``manage.py reconcile_workos``: its exact output, its exit codes, its errors in one line."""
 
 import json
+import re
 import signal
 import threading
 import time
@@ -13,35 +14,33 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
 
 import orgs
 from orgs.db.cursor import read_cursor
 from orgs.domain.naming import derived_id
 from orgs.management.commands import reconcile_workos as command
-from orgs.models import (
-    ExternalIdWriteBack,
-    Organization,
-    WorkOSConflict,
-    WorkOSEvent,
-)
+from orgs.models import ExternalIdWriteBack, Organization, WorkOSConflict, WorkOSEvent
 from orgs.services import outbox
 from orgs.services.compare import DisableLimit
-from orgs.services.refresh import dismiss_parked
 from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS
 from tests.builders import (
+    NO_ROUTE,
     TWO_DAYS_AGO,
+    a_linked_row,
     a_mirrored_organization,
     a_parked_event,
     an_announcement,
     an_old_organization,
     an_organization_row,
+    changed,
 )
 from tests.concurrency import in_thread, wait_until
-from tests.triggers import a_trigger, execute
+from tests.triggers import a_renamed_column, a_trigger
 
 pytestmark = pytest.mark.usefixtures("database")
+
+Setting = Callable[..., None]
 
 
 def run_command(*arguments: str) -> tuple[str, str, int]:
@@ -54,10 +53,21 @@ def run_command(*arguments: str) -> tuple[str, str, int]:
     return out.getvalue(), err.getvalue(), 0
 
 
+def run_as_json(*arguments: str) -> tuple[Any, str, int]:
+    out, err, code = run_command(*arguments, "--format", "json")
+    return json.loads(out), err, code
+
+
 def reconcile(*arguments: str) -> dict[str, Any]:
-    out, _, code = run_command("--events-only", "--format", "json", *arguments)
+    summary, _, code = run_as_json("--events-only", *arguments)
     assert code == 0
-    return json.loads(out)  # type: ignore[no-any-return]
+    return summary  # type: ignore[no-any-return]
+
+
+def counts(found: str, *, of: str) -> dict[str, int]:
+    """The lines of a kind in the text that is printed."""
+    lines = (line.split() for line in found.splitlines())
+    return {" ".join(words): int(count) for kind, *words, count in lines if kind == of}
 
 
 def test_its_version_is_the_releases(capsys: pytest.CaptureFixture[str]) -> None:
@@ -116,22 +126,19 @@ def test_as_json_it_prints_one_object(workos: FakeWorkOS) -> None:
 
     out, err, code = run_command("--events-only", "--format", "json")
 
-    assert (err, code) == ("", 0)
-    assert out.endswith("}\n")
+    assert (err, code, out.endswith("}\n")) == ("", 0, True)
+    outcomes = [
+        "linked",
+        "relinked",
+        "disabled",
+        "deleted",
+        "stale",
+        "unknown",
+        "ignored",
+        "parked",
+    ]
     assert json.loads(out) == {
-        "events": {
-            "read": 2,
-            "created": 1,
-            "linked": 0,
-            "relinked": 0,
-            "updated": 1,
-            "disabled": 0,
-            "deleted": 0,
-            "stale": 0,
-            "unknown": 0,
-            "ignored": 0,
-            "parked": 0,
-        },
+        "events": {"read": 2, "created": 1, "updated": 1, **dict.fromkeys(outcomes, 0)},
         "write_backs": {"pushed": 1, "failed": 0, "conflicts": 0},
         "cursor": workos.all_events()[1]["id"],
         "drained": True,
@@ -139,33 +146,26 @@ def test_as_json_it_prints_one_object(workos: FakeWorkOS) -> None:
 
 
 @pytest.mark.parametrize("what", ["--events-only", "--snapshot-only", "--dry-run"])
-def test_lost_webhooks_and_lost_events_are_counted_whatever_is_run(
-    workos: FakeWorkOS, what: str
-) -> None:
+def test_lost_webhooks_and_events_are_counted_by_any_run(workos: FakeWorkOS, what: str) -> None:
     workos.create_organization(name="Its webhook is lost", external_id="gram-1")
     an_announcement("event_lost", ago=timedelta(minutes=5), workos_id="org_lost")
     drain_to_end()
 
     out, _, _ = run_command(what)
 
-    counts = [line.split() for line in out.splitlines() if line.startswith("ledger ")]
-    assert counts == [
-        ["ledger", "parked", "0"],
-        ["ledger", "unannounced", "1"],
-        ["ledger", "missing", "1"],
-    ]
+    assert counts(out, of="ledger") == {"parked": 0, "unannounced": 1, "missing": 1}
 
 
 @pytest.mark.parametrize("style", ["event", "time", "time without a zone", "date"])
 def test_since_applies_again_and_moves_nothing(workos: FakeWorkOS, style: str) -> None:
-    long_ago = datetime.now(UTC) - timedelta(days=3)
-    workos.create_organization(name="Old", at=long_ago.isoformat())
+    now = datetime.now(UTC)
+    workos.create_organization(name="Old", at=now - timedelta(days=3))
     workos.create_organization(name="New")
     reconcile()
     reconcile()
     stands_at = read_cursor().position
     Organization.objects.all().delete()
-    yesterday = datetime.now(UTC) - timedelta(days=1)
+    yesterday = now - timedelta(days=1)
     since = {
         "event": workos.all_events()[0]["id"],
         "time": yesterday.isoformat(),
@@ -176,17 +176,14 @@ def test_since_applies_again_and_moves_nothing(workos: FakeWorkOS, style: str) -
     summary = reconcile("--since", since)
 
     assert summary["events"]["read"] >= 1
-    assert "New" in Organization.objects.values_list("name", flat=True)
-    assert (
-        Organization.objects.filter(workos_last_event_id=workos.all_events()[0]["id"]).count() == 0
-    )
+    applied = dict(Organization.objects.values_list("name", "workos_last_event_id"))
+    assert "New" in applied
+    assert workos.all_events()[0]["id"] not in applied.values()
     assert read_cursor().position == stands_at
     assert summary["cursor"] == stands_at.last_event_id
 
 
-def test_a_since_without_a_zone_is_utc_wherever_the_machine_is(
-    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_since_without_a_zone_is_utc(workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setenv("TZ", "America/New_York")
         time.tzset()
@@ -196,106 +193,67 @@ def test_a_since_without_a_zone_is_utc_wherever_the_machine_is(
     assert workos.requests()[0]["query"]["range_start"] == "2026-01-15T12:00:00.000Z"
 
 
-def test_since_counts_what_was_dismissed_as_ignored(workos: FakeWorkOS) -> None:
-    workos.emit({"event": "organization.created", "data": {"id": "org_bad"}})
-    workos.emit({"event": "organization.created", "data": {"id": "org_bad_too"}})
-    reconcile()
-    dismissed, parked = (event["id"] for event in workos.all_events())
-    dismiss_parked([dismissed])
-
-    out, err, code = run_command("--events-only", "--since", "2026-01-01", "--format", "json")
-
-    events = json.loads(out)["events"]
-    assert (events["parked"], events["ignored"], code) == (1, 1, 0)
-    assert f"parked {parked}" in err
-    assert dismissed not in err
-
-
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("since", "message"),
     [
-        pytest.param(
-            ["--since", "event_unknown"],
-            "WorkOS lists nothing after event_unknown: ",
-            id="an event that WorkOS doesn't know",
-        ),
-        pytest.param(["--since", " "], "--since wants an event id or a time", id="nothing"),
-        pytest.param(
-            ["--since", "0001-01-01T00:00:00+14:00"], "--since is no time", id="before all time"
-        ),
-        pytest.param(["--since", "a\0"], "--since wants an event id or a time", id="NUL"),
+        pytest.param("event_unknown", "WorkOS lists nothing after event_unknown: ", id="unknown"),
+        pytest.param(" ", "--since wants an event id or a time", id="nothing"),
+        pytest.param("0001-01-01T00:00:00+14:00", "--since is no time", id="before all time"),
+        pytest.param("a\0", "--since wants an event id or a time", id="NUL"),
     ],
 )
-def test_a_since_that_is_none_is_an_error(
-    workos: FakeWorkOS, arguments: list[str], message: str
-) -> None:
+def test_a_since_that_is_none_is_an_error(workos: FakeWorkOS, since: str, message: str) -> None:
     workos.create_organization(name="Acme")
 
-    out, err, code = run_command("--events-only", *arguments)
+    out, err, code = run_command("--events-only", "--since", since)
 
     assert (out, code) == ("", 1)
     assert err.startswith(message)
     assert "\n" not in err
 
 
+HTML = "WorkOS answered 200 with something that is not a page of a list"
+
+
 @pytest.mark.parametrize(
-    ("misbehaviour", "message"),
+    ("misbehaviour", "said"),
     [
-        pytest.param({"kind": "status", "status": 500}, "WorkOS does not answer: ", id="500"),
+        pytest.param({"kind": "status", "status": 500}, "WorkOS does not answer: .*", id="500"),
+        pytest.param({"kind": "html"}, f"{HTML}.*", id="HTML"),
+        pytest.param({"kind": "status", "status": 401}, "WorkOS refused the API key: .*", id="401"),
         pytest.param(
-            {"kind": "html"},
-            "WorkOS answered 200 with something that is not a page of a list",
-            id="HTML",
+            {"kind": "expired_cursor"},
+            "the cursor is lost: .*; run manage.py reconcile_workos",
+            id="the command repairs it",
         ),
-        pytest.param({"kind": "status", "status": 401}, "WorkOS refused the API key: ", id="401"),
+        pytest.param(None, "there is no WorkOS API key; set WORKOS_API_KEY", id="no key"),
     ],
 )
 def test_an_error_of_workos_is_one_line_and_exit_1(
-    workos: FakeWorkOS, misbehaviour: dict[str, Any], message: str
+    workos: FakeWorkOS, sync_setting: Setting, misbehaviour: dict[str, Any] | None, said: str
 ) -> None:
-    workos.misbehave(**misbehaviour)
-
-    out, err, code = run_command("--events-only", "--format", "json")
-
-    assert (out, code) == ("", 1)
-    assert err.startswith(message)
-    assert "\n" not in err
-
-
-def test_a_lost_cursor_is_said_with_the_command_that_repairs_it(workos: FakeWorkOS) -> None:
     workos.create_organization(name="Acme")
     reconcile()
-    workos.misbehave("expired_cursor", times=None)
+    if misbehaviour is None:
+        sync_setting(API_KEY="")
+    else:
+        workos.misbehave(times=None, **misbehaviour)
 
     out, err, code = run_command("--events-only")
 
     assert (out, code) == ("", 1)
-    assert err.startswith("the cursor is lost: ")
-    assert err.endswith("run manage.py reconcile_workos")
-    assert "\n" not in err
+    assert re.fullmatch(said, err), err
 
 
 def test_an_error_of_the_database_is_one_line_and_exit_1(workos: FakeWorkOS) -> None:
     workos.create_organization(name="Acme")
-    with connection.cursor() as cursor:
-        cursor.execute("ALTER TABLE organization_metadata RENAME name TO renamed")
-    try:
+
+    with a_renamed_column():
         out, err, code = run_command("--events-only")
-    finally:
-        with connection.cursor() as cursor:
-            cursor.execute("ALTER TABLE organization_metadata RENAME renamed TO name")
 
     assert (out, code) == ("", 1)
     assert err.startswith("the database: PostgreSQL 42703: column ")
     assert "\n" not in err
-
-
-def test_a_missing_api_key_is_said(workos: FakeWorkOS, sync_setting: Callable[..., None]) -> None:
-    sync_setting(API_KEY="")
-
-    out, err, code = run_command("--events-only")
-
-    assert (out, err, code) == ("", "there is no WorkOS API key; set WORKOS_API_KEY", 1)
 
 
 def test_an_interruption_is_said(workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,17 +267,14 @@ def test_an_interruption_is_said(workos: FakeWorkOS, monkeypatch: pytest.MonkeyP
     assert (out, err, code) == ("", "interrupted; run it again", 130)
 
 
-def test_a_missed_webhook_that_cant_be_resolved_is_reported_after_the_rest_is_done(
-    workos: FakeWorkOS,
-) -> None:
+def test_a_missed_webhook_that_cant_be_resolved_is_reported_at_the_end(workos: FakeWorkOS) -> None:
     workos.create_organization(name="Acme")
     an_announcement("event_lost", ago=timedelta(minutes=5), workos_id="org_1")
     workos.misbehave("status", status=500, path="/organizations/org_1")
 
-    out, err, code = run_command("--events-only", "--format", "json")
+    summary, err, code = run_as_json("--events-only")
 
-    assert code == 1
-    assert json.loads(out)["write_backs"]["pushed"] == 1
+    assert (summary["write_backs"]["pushed"], code) == (1, 1)
     assert err.startswith("a missed webhook is not resolved: WorkOS does not answer: ")
     assert "\n" not in err
 
@@ -336,64 +291,40 @@ def a_drifted_world(workos: FakeWorkOS) -> None:
     an_organization_row("gram-off", name="Off", workos_id="org_off", disabled_at=datetime.now(UTC))
 
 
-EMPTY_SNAPSHOT = {
-    "organizations": 0,
-    "created": 0,
-    "linked": 0,
-    "relinked": 0,
-    "updated": 0,
-    "disabled": 0,
-    "unchanged": 0,
-    "stale": 0,
-    "conflicts": 0,
-    "failed": 0,
-    "unproven": 0,
-    "write_backs": 0,
-    "disabled_here": 0,
-}
+KEYS = (
+    *(
+        "organizations",
+        "created",
+        "linked",
+        "relinked",
+        "updated",
+        "disabled",
+        "unchanged",
+        "stale",
+    ),
+    *("conflicts", "failed", "unproven", "write_backs", "disabled_here"),
+)
 
 
 def test_without_options_it_repairs_and_reports_what_it_found(workos: FakeWorkOS) -> None:
     a_drifted_world(workos)
 
-    out, err, code = run_command("--format", "json")
+    summary, err, code = run_as_json()
 
     assert (err, code) == ("", 0)
-    summary = json.loads(out)
-    assert summary["snapshot"] == {
-        **EMPTY_SNAPSHOT,
-        "organizations": 3,
-        "created": 1,
-        "updated": 1,
-        "disabled": 1,
-        "disabled_here": 1,
-    }
+    found = {"organizations": 3, "created": 1, "updated": 1, "disabled": 1, "disabled_here": 1}
+    assert summary["snapshot"] == {**dict.fromkeys(KEYS, 0), **found}
+
+    def change(name: str, kind: str, fields: Any, **more: str) -> dict[str, Any]:
+        ids = {"organization_id": f"gram-{name}", "workos_id": f"org_{name}"}
+        return {**ids, "change": kind, "fields": fields, **more}
+
+    reason = "it is disabled here, and exists in WorkOS"
     assert summary["changes"] == [
-        {
-            "organization_id": "gram-missing",
-            "workos_id": "org_missing",
-            "change": "disabled",
-            "fields": {"disabled_at": [None, "now"]},
-        },
-        {
-            "organization_id": "gram-new",
-            "workos_id": "org_new",
-            "change": "created",
-            "fields": {"name": [None, "New"], "workos_id": [None, "org_new"]},
-        },
-        {
-            "organization_id": "gram-off",
-            "workos_id": "org_off",
-            "change": "disabled_here",
-            "fields": {},
-            "reason": "it is disabled here, and exists in WorkOS",
-        },
-        {
-            "organization_id": "gram-there",
-            "workos_id": "org_there",
-            "change": "updated",
-            "fields": {"name": ["Here", "There"]},
-        },
+        change("missing", "disabled", {"disabled_at": [None, "now"]}),
+        change("new", "created", {"name": [None, "New"], "workos_id": [None, "org_new"]}),
+        change("off", "disabled_here", {}, reason=reason),
+        change("there", "updated", {"name": ["Here", "There"]}),
     ]
     assert summary["in_sync"] is False
     assert (summary["events"]["read"], summary["drained"]) == (0, True)
@@ -407,7 +338,7 @@ def test_a_second_run_finds_nothing_to_do_and_says_so(workos: FakeWorkOS) -> Non
 
     assert (err, code) == ("", 0)
     assert out.splitlines()[-1] == "in sync: nothing to do"
-    assert "snapshot unchanged                    2" in out.splitlines()
+    assert counts(out, of="snapshot")["unchanged"] == 2
 
 
 def test_as_text_it_shows_each_difference_with_old_and_new_values(workos: FakeWorkOS) -> None:
@@ -436,37 +367,30 @@ def test_the_differences_shown_are_capped_with_a_count_of_the_rest(workos: FakeW
 def test_the_same_state_gives_the_same_bytes(workos: FakeWorkOS) -> None:
     a_drifted_world(workos)
 
-    first, second = (
-        run_command("--dry-run", "--format", "json"),
-        run_command("--dry-run", "--format", "json"),
-    )
+    first, second = (run_as_json("--dry-run") for _ in range(2))
 
     assert first == second
-    assert json.loads(first[0])["changes"] != []
+    assert first[0]["changes"] != []
 
 
 def test_a_dry_run_says_how_to_repair(workos: FakeWorkOS) -> None:
     a_drifted_world(workos)
-
     workos.seed(organizations=3)
 
     out, err, code = run_command("--dry-run")
 
-    assert (err, code) == ("", 0)
-    assert "events read                           3" in out.splitlines()
+    assert (err, code, counts(out, of="events")["read"]) == ("", 0, 3)
     assert out.endswith("not in sync; run it without --dry-run and --check to repair\n")
     assert Organization.objects.filter(name="There").count() == 0
 
 
-def test_an_event_without_an_id_at_the_streams_end_is_nothing_to_do_for_ever(
-    workos: FakeWorkOS,
-) -> None:
+def test_an_event_without_an_id_at_the_streams_end_is_nothing_to_do(workos: FakeWorkOS) -> None:
     workos.emit({"event": "organization.created"}, raw=True)
     run_command()
 
-    out, err, code = run_command("--check", "--format", "json")
+    summary, err, code = run_as_json("--check")
 
-    assert (json.loads(out)["in_sync"], err, code) == (True, "", 0)
+    assert (summary["in_sync"], err, code) == (True, "", 0)
 
 
 def test_an_error_of_the_list_is_reported_after_what_was_seen(workos: FakeWorkOS) -> None:
@@ -474,18 +398,15 @@ def test_an_error_of_the_list_is_reported_after_what_was_seen(workos: FakeWorkOS
     workos.misbehave("slow", seconds=0, path="/organizations", exact=True)
     workos.misbehave("html", path="/organizations", exact=True)
 
-    out, err, code = run_command("--format", "json")
+    summary, err, code = run_as_json()
 
-    summary = json.loads(out)
-    assert code == 1
-    assert summary["snapshot"]["organizations"] == 100
-    assert summary["in_sync"] is False
+    assert (summary["snapshot"]["organizations"], summary["in_sync"], code) == (100, False, 1)
     assert "100 organizations were compared, none disabled" in err
     assert "\n" not in err
 
 
 def test_what_keeps_every_resource_from_being_listed_is_said_once(
-    workos: FakeWorkOS, sync_setting: Callable[..., None]
+    workos: FakeWorkOS, sync_setting: Setting
 ) -> None:
     sync_setting(RESOURCES="connection,directory")
     run_command()
@@ -496,15 +417,11 @@ def test_what_keeps_every_resource_from_being_listed_is_said_once(
     assert (err.count("there is no WorkOS API key"), code) == (1, 1)
 
 
-def test_errors_of_two_resources_are_both_said(
-    workos: FakeWorkOS, sync_setting: Callable[..., None]
-) -> None:
+def test_errors_of_two_resources_are_both_said(workos: FakeWorkOS, sync_setting: Setting) -> None:
     sync_setting(RESOURCES="connection,directory")
     run_command()
-    workos.misbehave("status", path="/connections", times=None, status=503, body={"message": "one"})
-    workos.misbehave(
-        "status", path="/directories", times=None, status=503, body={"message": "other"}
-    )
+    for path, said in (("/connections", "one"), ("/directories", "other")):
+        workos.misbehave("status", path=path, times=None, status=503, body={"message": said})
 
     _, err, code = run_command("--check", "--snapshot-only")
 
@@ -519,24 +436,20 @@ def test_more_missing_than_max_disable_is_exit_1_and_says_what_to_do(workos: Fak
     out, err, code = run_command("--max-disable", "2")
     allowed = run_command("--max-disable", "100%")
 
-    assert code == 1
+    assert (code, counts(out, of="snapshot")["disabled"]) == (1, 0)
     assert "more than 2 of 4 linked organizations are missing" in err
     assert "raise --max-disable" in err
-    assert "snapshot disabled                     0" in out.splitlines()
-    assert allowed[2] == 0
-    assert Organization.objects.disabled().count() == 3
+    assert (allowed[2], Organization.objects.disabled().count()) == (0, 3)
 
 
 def test_only_the_organizations_named_are_reconciled(workos: FakeWorkOS) -> None:
     a_drifted_world(workos)
 
-    out, err, code = run_command("--org", "org_there", "--org", "gram-missing", "--format", "json")
+    summary, err, code = run_as_json("--org", "org_there", "--org", "gram-missing")
 
     assert (err, code) == ("", 0)
-    assert [change["organization_id"] for change in json.loads(out)["changes"]] == [
-        "gram-missing",
-        "gram-there",
-    ]
+    named = [change["organization_id"] for change in summary["changes"]]
+    assert named == ["gram-missing", "gram-there"]
     assert not Organization.objects.filter(id="gram-new").exists()
 
 
@@ -548,15 +461,12 @@ def test_an_organization_that_nobody_knows_is_an_error(workos: FakeWorkOS) -> No
 
 
 @pytest.mark.parametrize("id_", [" ", "a\0", "..", "org_\ud800"])
-def test_an_id_that_is_none_does_not_keep_the_others_from_being_repaired(
-    workos: FakeWorkOS, id_: str
-) -> None:
+def test_an_id_that_is_none_keeps_no_other_unrepaired(workos: FakeWorkOS, id_: str) -> None:
     a_drifted_world(workos)
 
     out, err, code = run_command("--org", id_, "--org", "org_there")
 
-    assert code == 1
-    assert Organization.objects.get(id="gram-there").name == "There"
+    assert (code, Organization.objects.get(id="gram-there").name) == (1, "There")
     assert "not everything is repaired" in out
     assert "\n" not in err
 
@@ -565,26 +475,11 @@ def test_snapshot_only_leaves_the_events_alone(workos: FakeWorkOS) -> None:
     workos.seed(organizations=3)
     a_drifted_world(workos)
 
-    out, _, _ = run_command("--snapshot-only", "--format", "json")
+    summary, _, _ = run_as_json("--snapshot-only")
 
     assert workos.count_requests(path="/events") == 0
-    assert json.loads(out)["snapshot"]["created"] == 1
+    assert summary["snapshot"]["created"] == 1
     assert read_cursor().position.last_event_id is None
-
-
-def test_a_lost_cursor_is_repaired_by_a_run_without_options(workos: FakeWorkOS) -> None:
-    workos.create_organization(name="Acme")
-    reconcile()
-    workos.expire_events()
-
-    lost = run_command("--events-only")
-    out, _, code = run_command("--format", "json")
-    again = run_command("--events-only")
-
-    assert lost[2] == 1
-    assert code == 0
-    assert json.loads(out)["drained"] is True
-    assert again[2] == 0
 
 
 @pytest.mark.parametrize(
@@ -612,45 +507,31 @@ def test_options_that_make_no_sense_say_what_to_do(arguments: list[str], message
 @pytest.mark.parametrize(
     ("state", "check", "strict", "said"),
     [
-        pytest.param("in sync", 0, 0, "", id="in sync"),
-        pytest.param("drifted", 3, 3, "not in sync", id="drifted"),
-        pytest.param(
-            "conflict",
-            0,
-            3,
-            "in sync, but for conflicts: 1, and rows disabled here: 0",
-            id="conflict",
-        ),
-        pytest.param("kept", 0, 0, "", id="acknowledged conflict"),
-        pytest.param(
-            "disabled",
-            0,
-            3,
-            "in sync, but for conflicts: 0, and rows disabled here: 1",
-            id="disabled here",
-        ),
-        pytest.param("waiting", 3, 3, "not in sync", id="an event waits"),
+        ("in sync", 0, 0, ""),
+        ("drifted", 3, 3, "not in sync"),
+        ("a conflict", 0, 3, "in sync, but for conflicts: 1, and rows disabled here: 0"),
+        ("an acknowledged conflict", 0, 0, ""),
+        ("disabled here", 0, 3, "in sync, but for conflicts: 0, and rows disabled here: 1"),
+        ("an event waits", 3, 3, "not in sync"),
     ],
 )
-def test_check_and_strict(
-    workos: FakeWorkOS, state: str, check: int, strict: int, said: str
-) -> None:
+def test_strict(workos: FakeWorkOS, state: str, check: int, strict: int, said: str) -> None:
     mirrored = a_mirrored_organization(workos)
     if state == "drifted":
         an_old_organization(workos)
-    elif state in ("conflict", "kept"):
+    elif state.endswith("conflict"):
         workos.update_organization(mirrored, external_id="theirs", at=TWO_DAYS_AGO, emits=False)
         run_command()
-        at = datetime.now(UTC) if state == "kept" else None
+        at = datetime.now(UTC) if "acknowledged" in state else None
         assert WorkOSConflict.objects.update(acknowledged_at=at) == 1
-    elif state == "disabled":
+    elif state == "disabled here":
         Organization.objects.update(disabled_at=datetime.now(UTC))
-    elif state == "waiting":
+    elif state == "an event waits":
         workos.create_organization(name="Waiting")
 
-    out, _, code = run_command("--check", "--format", "json")
+    summary, _, code = run_as_json("--check")
 
-    assert (json.loads(out)["in_sync"], code) == (check == 0, check)
+    assert (summary["in_sync"], code) == (check == 0, check)
     assert run_command("--check", "--strict")[1:] == (said, strict)
 
 
@@ -676,16 +557,13 @@ def test_strict_counts_conflicts_that_this_run_does_not_find(workos: FakeWorkOS)
 
 
 @pytest.mark.parametrize("age", [timedelta(hours=-20), timedelta(hours=1)], ids=["newer", "older"])
-def test_strict_counts_rows_disabled_here_that_are_left_to_their_events(
-    workos: FakeWorkOS, age: timedelta
-) -> None:
+def test_strict_counts_rows_disabled_and_left_to_events(workos: FakeWorkOS, age: timedelta) -> None:
     a_mirrored_organization(workos)
     now = datetime.now(UTC)
-    workos_id = an_old_organization(workos, "New", external_id="gram-x")
+    columns: dict[str, Any] = {"workos_updated_at": now - age, "disabled_at": now}
+    workos_id = a_linked_row(workos, "gram-x", there="New", name="Old", **columns)
     if age > timedelta():
         workos.update_organization(workos_id, name="Newest", emits=False)
-    columns = {"workos_updated_at": now - age, "disabled_at": now}
-    an_organization_row("gram-x", name="Old", workos_id=workos_id, **columns)
     said = "in sync, but for conflicts: 0, and rows disabled here: 1"
 
     assert run_command("--check", "--strict")[1:] == (said, 3)
@@ -697,24 +575,17 @@ def test_strict_counts_rows_disabled_here_that_are_left_to_their_events(
     [[], ["--snapshot-only"], ["--check"], ["--dry-run"], ["--org", "gram-mirrored"]],
     ids=lambda arguments: " ".join(arguments) or "no options",
 )
-@pytest.mark.parametrize("how", ["wrong path", "key of another environment"])
 def test_in_the_wrong_place_nothing_is_disabled_and_the_exit_code_is_1(
-    workos: FakeWorkOS, sync_setting: Callable[..., None], arguments: list[str], how: str
+    workos: FakeWorkOS, sync_setting: Setting, arguments: list[str]
 ) -> None:
     a_mirrored_organization(workos)
     with FakeWorkOS() as elsewhere:
         elsewhere.create_organization(name="Another", at=TWO_DAYS_AGO)
-        if how == "wrong path":
-            body = {"message": "Not Found", "code": "not_found"}
-            workos.misbehave("status", status=404, path="/v1", body=body, times=None)
-        address = f"{workos.base_url}/v1" if how == "wrong path" else elsewhere.base_url
-        sync_setting(BASE_URL=address)
+        sync_setting(BASE_URL=elsewhere.base_url)
         out, err, code = run_command(*arguments, "--format", "json")
 
-    assert code == 1
-    assert "\n" not in err
-    assert not Organization.objects.disabled().exists()
-    assert Organization.objects.count() == 1
+    assert (code, "\n" in err) == (1, False)
+    assert Organization.objects.get().disabled_at is None
     if "--org" in arguments:
         summary = json.loads(out)
         assert (summary["snapshot"]["unproven"], summary["in_sync"]) == (1, False)
@@ -722,17 +593,17 @@ def test_in_the_wrong_place_nothing_is_disabled_and_the_exit_code_is_1(
 
 def test_what_postgresql_refuses_is_failed_and_the_exit_code_is_1(workos: FakeWorkOS) -> None:
     an_old_organization(workos, "A customer")
-    execute("ALTER TABLE organization_metadata ADD billing_email text NOT NULL")
-    try:
-        out, err, code = run_command("--format", "json")
-    finally:
-        execute("ALTER TABLE organization_metadata DROP billing_email")
 
-    summary = json.loads(out)
+    with changed(
+        "ALTER TABLE organization_metadata ADD billing_email text NOT NULL",
+        "ALTER TABLE organization_metadata DROP billing_email",
+    ):
+        summary, err, code = run_as_json()
+
     assert (summary["snapshot"]["failed"], summary["in_sync"], code) == (1, False, 1)
     assert 'null value in column "billing_email"' in err
     # PostgreSQL's DETAIL shows the row.
-    assert "A customer" not in err + out
+    assert "A customer" not in f"{err}{summary}"
 
 
 def test_events_that_are_all_refused_are_an_error(workos: FakeWorkOS) -> None:
@@ -750,27 +621,6 @@ def test_events_that_are_all_refused_are_an_error(workos: FakeWorkOS) -> None:
 ODD = "\x1b]0;title\x07\x9b31m\u202e"
 
 
-@pytest.mark.parametrize("arguments", [[], ["--dry-run"], ["--events-only"], ["--replay-parked"]])
-def test_control_characters_never_reach_the_terminal(
-    workos: FakeWorkOS, arguments: list[str]
-) -> None:
-    renamed = an_old_organization(workos, f"New {ODD}", external_id="gram-1")
-    an_organization_row("gram-1", name=f"Old {ODD}", workos_id=renamed)
-    an_organization_row(f"gram {ODD}", slug="x", workos_id=f"org {ODD}")
-    an_old_organization(workos, f"Refused {ODD}")
-    workos.emit({"id": f"event {ODD}", "event": "organization.created", "data": {"id": ODD}})
-    workos.create_organization(name=f"Refused {ODD}")
-    if "--replay-parked" in arguments:
-        run_command("--events-only")
-
-    refuse = "RAISE EXCEPTION 'no %', NEW.name USING ERRCODE = '23514';"
-    with a_trigger(refuse, when="NEW.name LIKE 'Refused%'"):
-        out, err, _ = run_command(*arguments)
-
-    assert out
-    assert all(character.isprintable() or character == "\n" for character in out + err)
-
-
 @pytest.mark.parametrize("option", ["--org", "--since"])
 def test_control_characters_of_an_option_are_not_printed(workos: FakeWorkOS, option: str) -> None:
     arguments = ["--events-only"] if option == "--since" else []
@@ -779,18 +629,6 @@ def test_control_characters_of_an_option_are_not_printed(workos: FakeWorkOS, opt
 
     assert (out, code) == ("", 1)
     assert err.isprintable()
-
-
-def test_customers_names_are_not_printed_with_errors_of_the_database(workos: FakeWorkOS) -> None:
-    an_organization_row("gram-other", slug="secret-customer", name="Secret customer")
-    workos.create_organization(name="Secret customer", external_id="gram-1")
-    refuse = "NEW.slug = 'secret-customer';"
-
-    with a_trigger(refuse):
-        out, err, _ = run_command("--events-only")
-
-    assert "organization_metadata_slug_key" in err
-    assert "ecret" not in out + err
 
 
 # Parked events ------------------------------------------------------------------------------
@@ -815,25 +653,20 @@ def test_parked_events_are_replayed_and_those_that_stay_are_named(workos: FakeWo
     workos.emit({"id": "event_2", "event": "organization.created", "data": None})
     reconcile()
 
-    out, err, code = run_command("--replay-parked", "--format", "json")
+    summary, err, code = run_as_json("--replay-parked")
     text, _, _ = run_command("--replay-parked")
 
-    assert code == 0
-    assert json.loads(out) == {
+    assert summary == {
         "replayed": {"applied": 1, "still_parked": 1, "left": 0},
         "write_backs": {"pushed": 1, "failed": 0, "conflicts": 0},
     }
-    assert err == ("still parked event_2: It names no organization, so it can only be dismissed.\n")
-    assert text.splitlines()[:2] == [
-        "replayed applied                      0",
-        "replayed still parked                 1",
-    ]
+    said = "still parked event_2: It names no organization, so it can only be dismissed.\n"
+    assert (err, code) == (said, 0)
+    assert counts(text, of="replayed") == {"applied": 0, "still parked": 1, "left": 0}
     assert Organization.objects.get().name == "Readable now"
 
 
-def test_an_error_of_one_parked_event_does_not_stop_the_replay_of_the_rest(
-    workos: FakeWorkOS,
-) -> None:
+def test_an_error_of_one_parked_event_stops_no_replay_of_others(workos: FakeWorkOS) -> None:
     for number in (1, 2, 3):
         workos.emit({"event": "organization.created", "data": {"id": f"org_{number}"}})
     reconcile()
@@ -841,13 +674,8 @@ def test_an_error_of_one_parked_event_does_not_stop_the_replay_of_the_rest(
 
     out, err, code = run_command("--replay-parked")
 
-    assert "replayed applied                      2" in out.splitlines()
-    assert err.startswith("WorkOS does not answer: ")
-    assert err.endswith(" with 1 left; run it again")
-    assert code == 1
-
-
-NO_ROUTE = {"message": "Not Found", "code": "not_found"}
+    assert (counts(out, of="replayed")["applied"], code) == (2, 1)
+    assert re.fullmatch("WorkOS does not answer: .* with 1 left; run it again", err), err
 
 
 @pytest.mark.parametrize("option", ["--replay-parked", "--events-only"])
@@ -862,16 +690,14 @@ def test_what_proves_nothing_is_an_error(workos: FakeWorkOS, option: str) -> Non
 
     _, err, code = run_command(option)
 
-    assert code == 1
     assert "no other linked organization could be found" in err.splitlines()[-1]
-    assert WorkOSEvent.objects.get().outcome == "parked"
+    assert (WorkOSEvent.objects.get().outcome, code) == ("parked", 1)
 
 
 @pytest.mark.parametrize("option", ["--replay-parked", "--events-only"])
 @pytest.mark.parametrize("refuses", ["WorkOS", "PostgreSQL"])
 def test_a_write_back_that_fails_is_an_error(workos: FakeWorkOS, option: str, refuses: str) -> None:
-    acme = an_old_organization(workos)
-    an_organization_row("gram-1", workos_id=acme)
+    acme = a_linked_row(workos, external_id=None)
     ExternalIdWriteBack.objects.create(organization_id="gram-1", workos_id=acme)
     meddling: AbstractContextManager[None] = nullcontext()
     if refuses == "WorkOS":
@@ -882,10 +708,9 @@ def test_a_write_back_that_fails_is_an_error(workos: FakeWorkOS, option: str, re
     with meddling:
         out, err, code = run_command(option)
 
-    assert "write-backs failed                    1" in out.splitlines()
+    assert (counts(out, of="write-backs")["failed"], code) == (1, 1)
     assert err.startswith("1 write-back failed and will be tried again")
     assert ("PostgreSQL refused to write 1 row" in err) == (refuses == "PostgreSQL")
-    assert code == 1
 
 
 # A 429 --------------------------------------------------------------------------------------
@@ -895,28 +720,20 @@ def test_a_write_back_that_fails_is_an_error(workos: FakeWorkOS, option: str, re
 @pytest.mark.parametrize(
     "arguments",
     [
-        pytest.param([], id="full"),
-        pytest.param(["--check"], id="check"),
-        pytest.param(["--events-only"], id="events"),
-        pytest.param(["--events-only", "--since", "2026-01-01"], id="since"),
-        pytest.param(["--org", "org_1"], id="org"),
-        pytest.param(["--replay-parked"], id="replay"),
+        *("", "--check", "--events-only", "--replay-parked", "--org org_1"),
+        "--events-only --since 2026-01-01",
     ],
 )
-def test_a_429_is_waited_out_whatever_is_run(
-    workos: FakeWorkOS, arguments: list[str], path: str
-) -> None:
+def test_a_429_is_waited_out_whatever_is_run(workos: FakeWorkOS, arguments: str, path: str) -> None:
     workos.emit({"event": "organization.created", "data": {"id": "org_1"}})
     reconcile()
     workos.create_organization(id="org_1", name="Acme", external_id="gram-1", emits=False)
     an_announcement("event_lost", workos_id="org_1", ago=timedelta(minutes=5))
     workos.misbehave("rate_limited", path=path, retry_after=1)
 
-    _, err, code = run_command(*arguments)
+    _, err, code = run_command(*arguments.split())
 
-    assert "429" not in err
-    assert "pause" not in err
-    assert code == 0
+    assert ("429" in err, "pause" in err, code) == (False, False, 0)
 
 
 def test_ctrl_c_ends_the_wait_for_the_stream(workos: FakeWorkOS) -> None:

@@ -1,5 +1,6 @@
 """Which resources are followed, listed and covered, when settings change and types are refused."""
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -11,7 +12,7 @@ from orgs.db.cursor import read_cursor
 from orgs.db.errors import CursorSkipped
 from orgs.db.leases import Lease, is_drain_expected
 from orgs.domain.report import Report
-from orgs.domain.resources import NAMES, event_types
+from orgs.domain.resources import PLAIN, event_types
 from orgs.domain.status import status_of
 from orgs.domain.types import Outcome
 from orgs.models import Organization, SyncCursor, WorkOSEvent
@@ -27,21 +28,36 @@ from orgs.services.stream import drain_and_wait, drain_to_end
 from orgs.services.worker import Watch
 from orgs.testing import FakeWorkOS
 from orgs.workos import Refused
-from tests.builders import TWO_DAYS_AGO
+from tests.builders import NO_ROUTE, TWO_DAYS_AGO
 from tests.mirrored import held, mirrored
 from tests.triggers import a_trigger, locked
 
-pytestmark = pytest.mark.usefixtures("database")
+pytestmark = pytest.mark.usefixtures("database", "acme")
 
-PEOPLE = ("organization", "user", "membership")
+PEOPLE = ("user", "membership")
+COVERED = {"organization", *PEOPLE}
+MEMBERSHIPS = "/user_management/organization_memberships"
+
+Follow = Callable[..., None]
 
 
 @pytest.fixture
-def acme(workos: FakeWorkOS, sync_setting: Any) -> str:
+def acme(database: None, workos: FakeWorkOS, sync_setting: Any) -> str:
     sync_setting(DRAIN_DEADLINE=1.0)
     created = workos.create_organization(name="Acme", external_id="gram-1", at=TWO_DAYS_AGO)
     drain_to_end()
     return str(created["id"])
+
+
+@pytest.fixture
+def follow(sync_setting: Any) -> Callable[..., None]:
+    """Has these resources followed beside organizations, as a worker with other settings does."""
+
+    def follow(*resources: str, **settings: float) -> None:
+        sync_setting(RESOURCES=("organization", *resources), **settings)
+        adopt_settings()
+
+    return follow
 
 
 def a_member(workos: FakeWorkOS, acme: str, email: str, **options: Any) -> str:
@@ -50,10 +66,10 @@ def a_member(workos: FakeWorkOS, acme: str, email: str, **options: Any) -> str:
 
 
 def people(tables: Any) -> Any:
-    return {name: tables[name] for name in ("user", "membership")}
+    return {name: tables[name] for name in PEOPLE}
 
 
-def test_at_first_the_settings_are_followed(acme: str) -> None:
+def test_at_first_the_settings_are_followed() -> None:
     state = read_cursor()
 
     assert state.types == event_types(["organization"])
@@ -61,7 +77,7 @@ def test_at_first_the_settings_are_followed(acme: str) -> None:
 
 
 def test_people_are_switched_on_off_and_on_again(
-    workos: FakeWorkOS, acme: str, sync_setting: Any
+    workos: FakeWorkOS, acme: str, follow: Follow
 ) -> None:
     a_member(workos, acme, "before@acme.com", at=TWO_DAYS_AGO)
     just_now = a_member(workos, acme, "just-now@acme.com")
@@ -69,17 +85,15 @@ def test_people_are_switched_on_off_and_on_again(
     workos.create_organization(name="Bolt")
     drain_to_end()
 
-    sync_setting(RESOURCES=PEOPLE)
-    adopt_settings()
+    follow(*PEOPLE)
     during = a_member(workos, acme, "during@acme.com")
     drain_to_end()
-    assert uncovered(read_cursor()) == ["user", "membership"]
+    assert uncovered(read_cursor()) == [*PEOPLE]
     assert tasks.cover() == "repaired 4"
-    assert read_cursor().covered == {*PEOPLE}
+    assert read_cursor().covered == COVERED
     assert people(mirrored()) == people(held(workos))
 
-    sync_setting(RESOURCES=("organization",))
-    adopt_settings()
+    follow()
     assert read_cursor().covered == {"organization"}
     workos.memberships.delete(just_now)
     workos.memberships.deactivate(during)
@@ -87,14 +101,13 @@ def test_people_are_switched_on_off_and_on_again(
     workos.create_organization(name="Cord")
     drain_to_end()
 
-    sync_setting(RESOURCES=PEOPLE)
-    adopt_settings()
+    follow(*PEOPLE)
     drain_to_end()
     a_member(workos, acme, "on-again@acme.com")
     tasks.cover()
     drain_to_end()
 
-    assert read_cursor().covered == {*PEOPLE}
+    assert read_cursor().covered == COVERED
     assert people(mirrored()) == people(held(workos))
 
 
@@ -128,49 +141,43 @@ def test_since_when_a_resource_is_not_covered_is_kept_until_it_is(
 
 
 def test_no_limit_keeps_a_resource_from_being_covered(
-    workos: FakeWorkOS, acme: str, sync_setting: Any
+    workos: FakeWorkOS, acme: str, follow: Follow
 ) -> None:
-    sync_setting(RESOURCES=PEOPLE)
-    adopt_settings()
+    follow(*PEOPLE)
     members = [a_member(workos, acme, f"{n}@acme.com", at=TWO_DAYS_AGO) for n in range(13)]
     drain_to_end()
     tasks.cover()
-    for resources in [("organization",), PEOPLE]:
-        sync_setting(RESOURCES=resources)
-        adopt_settings()
+    follow()
+    follow(*PEOPLE)
     for membership in members[:12]:
         workos.memberships.delete(membership, emits=False)
 
     tasks.cover()
 
-    assert read_cursor().covered == {*PEOPLE}
+    assert read_cursor().covered == COVERED
     assert people(mirrored()) == people(held(workos))
 
 
-def test_the_worker_adopts_its_settings_once(
-    workos: FakeWorkOS, acme: str, sync_setting: Any
-) -> None:
-    older = Watch()
+def test_the_worker_adopts_its_settings_once(sync_setting: Any) -> None:
+    older, followed = Watch(), ("organization", *PEOPLE)
     older.look()
-    sync_setting(RESOURCES=PEOPLE)
+    sync_setting(RESOURCES=followed)
     Watch().look()
-    assert read_cursor().types == event_types(PEOPLE)
+    assert read_cursor().types == event_types(followed)
 
     sync_setting(RESOURCES=("organization",))
     older.begin()  # its cluster is started anew
     older.look()
 
-    assert read_cursor().types == event_types(PEOPLE)
+    assert read_cursor().types == event_types(followed)
 
 
 def test_a_process_with_other_settings_does_not_drain(
-    workos: FakeWorkOS, acme: str, sync_setting: Any, caplog: pytest.LogCaptureFixture
+    workos: FakeWorkOS, follow: Follow, sync_setting: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    sync_setting(RESOURCES=PEOPLE)
-    adopt_settings()
+    follow(*PEOPLE)
     sync_setting(RESOURCES=("organization",))
     workos.create_organization(name="Bolt")
-
     Lease.ENQUEUED.acquire(60)
 
     with pytest.raises(SettingsDiffer):
@@ -180,47 +187,41 @@ def test_a_process_with_other_settings_does_not_drain(
     assert not is_drain_expected(), "the next webhook enqueues another"
     assert "WORKOS_RESOURCES of this process differs" in caplog.text
     assert Organization.objects.count() == 1
-    sync_setting(RESOURCES=PEOPLE)
+    sync_setting(RESOURCES=("organization", *PEOPLE))
     drain_to_end()
     assert Organization.objects.count() == 2
 
 
 def test_a_page_that_was_read_for_other_types_is_dropped(
-    workos: FakeWorkOS, acme: str, sync_setting: Any, monkeypatch: pytest.MonkeyPatch
+    workos: FakeWorkOS, acme: str, follow: Follow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The settings change between the read and the transaction."""
     a_member(workos, acme, "ada@acme.com")
     workos.create_organization(name="Bolt")
 
     def adopt_first(batch: Batch, mode: Mode) -> Report:
-        sync_setting(RESOURCES=PEOPLE)
-        adopt_settings()
+        follow(*PEOPLE)
         return apply(batch, mode)
 
     monkeypatch.setattr("orgs.services.stream.apply", adopt_first)
     drain_to_end()
 
     # Read again, with the new types, from where the stream stood then.
-    assert {*WorkOSEvent.objects.values_list("resource", flat=True)} == {*PEOPLE}
+    assert {*WorkOSEvent.objects.values_list("resource", flat=True)} == COVERED
 
 
-def test_a_resource_that_is_covered_by_the_settings_at_once_has_derived_columns(
-    workos: FakeWorkOS, acme: str, sync_setting: Any
+def test_derived_columns_are_known_while_their_resource_is_covered(
+    workos: FakeWorkOS, acme: str, follow: Follow
 ) -> None:
     workos.connections.create(name="A", organization_id=acme, state="active", at=TWO_DAYS_AGO)
     drain_to_end()
-    assert Organization.objects.get().sso_enabled is None
-
-    sync_setting(RESOURCES=("organization", "connection"))
-    adopt_settings()
+    follow("connection")
     drain_to_end()
-    assert Organization.objects.get().sso_enabled is None
+    assert sso_enabled() == {"gram-1": None}
     tasks.cover()
-    assert Organization.objects.get().sso_enabled is True
-
-    sync_setting(RESOURCES=("organization",))
-    adopt_settings()
-    assert Organization.objects.get().sso_enabled is None
+    assert sso_enabled() == {"gram-1": True}
+    follow()
+    assert sso_enabled() == {"gram-1": None}
 
 
 # Derived columns that PostgreSQL refuses for one row -----------------------------------------
@@ -243,34 +244,34 @@ def sso_enabled() -> dict[str, bool | None]:
 
 
 @pytest.fixture
-def three(workos: FakeWorkOS, acme: str, sync_setting: Any) -> list[str]:
+def three(workos: FakeWorkOS, acme: str, follow: Follow) -> list[str]:
     """Organizations with an active connection each; connections are followed, and not covered."""
     ids = [acme]
-    for number in (2, 3):
-        created = workos.create_organization(
-            name="Acme", external_id=f"gram-{number}", at=TWO_DAYS_AGO
-        )
+    for id_ in ("gram-2", "gram-3"):
+        created = workos.create_organization(name="Acme", external_id=id_, at=TWO_DAYS_AGO)
         ids.append(str(created["id"]))
     for id_ in ids:
         workos.connections.create(name="A", organization_id=id_, state="active", at=TWO_DAYS_AGO)
-    sync_setting(RESOURCES=("organization", "connection"))
-    adopt_settings()
+    follow("connection")
     drain_to_end()
     return ids
 
 
-@refuses
-def test_a_full_run_reports_the_row_and_writes_the_others(
-    workos: FakeWorkOS, three: list[str], how: str
-) -> None:
+@pytest.fixture
+def drifted(three: list[str]) -> list[str]:
+    """Connections are covered, and a column that derives from them is wrong in each row."""
     tasks.cover()
     Organization.objects.update(sso_enabled=False)
+    return three
 
+
+@refuses
+def test_a_full_run_reports_the_row_and_writes_the_others(drifted: list[str], how: str) -> None:
     with refused_for_one(how):
         found = reconcile(Run())
 
     (failed,) = found.snapshot.of(Outcome.FAILED)
-    assert (failed.organization_id, failed.workos_id) == ("gram-1", three[0])
+    assert (failed.organization_id, failed.workos_id) == ("gram-1", drifted[0])
     assert failed.reason == f"sso_enabled: {REASONS[how]}"
     assert (found.in_sync, len(found.errors)) == (False, 1)
     assert failed.reason in found.errors[0]
@@ -286,24 +287,18 @@ def test_a_full_run_reports_the_row_and_writes_the_others(
 
 
 @refuses
-def test_one_organization_is_reported_alike(workos: FakeWorkOS, three: list[str], how: str) -> None:
-    tasks.cover()
-    Organization.objects.update(sso_enabled=False)
-
+def test_one_organization_is_reported_alike(drifted: list[str], how: str) -> None:
     with refused_for_one(how):
-        found = reconcile_organizations(Run(), three[:2])
+        found = reconcile_organizations(Run(), drifted[:2])
 
     assert [change.organization_id for change in found.snapshot.of(Outcome.FAILED)] == ["gram-1"]
     assert sso_enabled() == {"gram-1": False, "gram-2": True, "gram-3": False}
 
 
 @refuses
+@pytest.mark.usefixtures("three")
 def test_a_resource_is_covered_and_uncovered_all_the_same(
-    workos: FakeWorkOS,
-    three: list[str],
-    sync_setting: Any,
-    caplog: pytest.LogCaptureFixture,
-    how: str,
+    follow: Follow, caplog: pytest.LogCaptureFixture, how: str
 ) -> None:
     with refused_for_one(how):
         tasks.cover()
@@ -312,16 +307,15 @@ def test_a_resource_is_covered_and_uncovered_all_the_same(
         assert f"sso_enabled: {REASONS[how]}" in caplog.text
     reconcile(Run())
 
-    sync_setting(RESOURCES=("organization",))
     with refused_for_one(how):
-        adopt_settings()
+        follow()
     assert sso_enabled() == {"gram-1": True, "gram-2": None, "gram-3": None}
     assert read_cursor().covered == {"organization"}
     assert [c.organization_id for c in reconcile(Run()).snapshot.changes] == ["gram-1"]
     assert sso_enabled()["gram-1"] is None
 
 
-def test_an_event_is_parked_if_what_derives_from_it_is_refused(
+def test_an_event_is_parked_if_what_it_changes_is_refused(
     workos: FakeWorkOS, three: list[str]
 ) -> None:
     tasks.cover()
@@ -335,24 +329,18 @@ def test_an_event_is_parked_if_what_derives_from_it_is_refused(
     assert sso_enabled() == {"gram-1": True, "gram-2": False, "gram-3": False}
 
 
-def test_a_locked_row_does_not_end_a_full_run(
-    workos: FakeWorkOS, three: list[str], sync_setting: Any
-) -> None:
+@pytest.mark.usefixtures("drifted")
+def test_a_locked_row_does_not_end_a_full_run(sync_setting: Any) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
-    tasks.cover()
-    Organization.objects.filter(id="gram-1").update(sso_enabled=False)
 
     with locked(where="id = 'gram-1'"):
-        found = reconcile(Run())
+        (error,) = reconcile(Run()).errors
 
-    (error,) = found.errors
     assert error.startswith("sso_enabled and scim_enabled are not compared: PostgreSQL 55P03")
 
 
-def test_a_database_that_fails_ends_the_run(workos: FakeWorkOS, three: list[str]) -> None:
-    tasks.cover()
-    Organization.objects.update(sso_enabled=False)
-
+@pytest.mark.usefixtures("drifted")
+def test_a_database_that_fails_ends_the_run() -> None:
     with refused_for_one("RAISE SQLSTATE '53100';"), pytest.raises(DatabaseError):
         reconcile(Run())
 
@@ -361,10 +349,9 @@ def test_a_database_that_fails_ends_the_run(workos: FakeWorkOS, three: list[str]
 
 
 def test_a_refused_type_is_left_out_and_tried_again(
-    workos: FakeWorkOS, acme: str, sync_setting: Any, caplog: pytest.LogCaptureFixture
+    workos: FakeWorkOS, follow: Follow, caplog: pytest.LogCaptureFixture
 ) -> None:
-    sync_setting(RESOURCES=("organization", "role", "connection"), HOLD_BACK_WINDOW=0.0)
-    adopt_settings()
+    follow("role", "connection", HOLD_BACK_WINDOW=0.0)
     drain_to_end()
     reconcile(Run())
     assert read_cursor().covered == {"organization", "role", "connection"}
@@ -401,23 +388,20 @@ def test_a_refused_type_is_left_out_and_tried_again(
     ],
 )
 def test_an_error_while_a_refused_type_is_read_again_does_not_stop_the_daily_task(
-    workos: FakeWorkOS, acme: str, misbehaviour: dict[str, Any], is_read_again: bool
+    workos: FakeWorkOS, misbehaviour: dict[str, Any], is_read_again: bool
 ) -> None:
     SyncCursor.objects.update(refused_types={"connection.deleted": "2026-01-01T00:00:00Z"})
     workos.misbehave(path="/events", **misbehaviour)
 
-    said = tasks.reconcile()
-
-    assert said == "in sync"
+    assert tasks.reconcile() == "in sync"
     assert (read_cursor().refused == {}) == is_read_again
 
 
 @pytest.mark.parametrize("status", [400, 422])
 def test_two_refused_types_are_both_left_out(
-    workos: FakeWorkOS, acme: str, sync_setting: Any, status: int
+    workos: FakeWorkOS, follow: Follow, status: int
 ) -> None:
-    sync_setting(RESOURCES=NAMES)
-    adopt_settings()
+    follow(*PLAIN)
     workos.refuse_event_types(["role.created", "user.deleted"], status=status)
     workos.create_organization(name="Bolt")
 
@@ -427,7 +411,7 @@ def test_two_refused_types_are_both_left_out(
     assert Organization.objects.count() == 2
 
 
-def test_a_refusal_that_passes_leaves_no_type_out(workos: FakeWorkOS, acme: str) -> None:
+def test_a_refusal_that_passes_leaves_no_type_out(workos: FakeWorkOS) -> None:
     workos.create_organization(name="Bolt")
     workos.misbehave("status", status=400, path="/events", times=3)
 
@@ -444,17 +428,12 @@ def test_a_refusal_that_passes_leaves_no_type_out(workos: FakeWorkOS, acme: str)
 
 @pytest.mark.parametrize(
     ("name", "path"),
-    [
-        ("connection", "/connections"),
-        ("membership", "/user_management/organization_memberships"),
-        ("role", "/authorization/roles"),
-    ],
+    [("connection", "/connections"), ("membership", MEMBERSHIPS), ("role", "/authorization/roles")],
 )
 def test_a_list_that_is_not_there_leaves_the_resource_uncovered(
-    workos: FakeWorkOS, acme: str, sync_setting: Any, name: str, path: str
+    workos: FakeWorkOS, follow: Follow, name: str, path: str
 ) -> None:
-    sync_setting(RESOURCES=("organization", "user", name))
-    adopt_settings()
+    follow("user", name)
     workos.misbehave("status", status=404, path=path, times=None)
 
     found = reconcile(Run())
@@ -479,18 +458,13 @@ def test_a_cursor_that_is_left_as_it_is_is_no_endless_loop(sync_setting: Any) ->
         adopt_settings()
 
 
-#: What a route that does not exist answers, as an organization that does not exist does.
-NO_ROUTE = {"message": "Not Found", "code": "not_found"}
-
-
 def test_a_404_that_proves_nothing_covers_nothing(
-    workos: FakeWorkOS, acme: str, sync_setting: Any
+    workos: FakeWorkOS, acme: str, follow: Follow
 ) -> None:
     """Neither for the list of an organization's members, nor for the organization itself."""
-    sync_setting(RESOURCES=("organization", "membership"))
-    adopt_settings()
+    follow("membership")
     a_member(workos, acme, "ada@acme.com", at=TWO_DAYS_AGO)
-    for path in ("/organizations/", "/user_management/organization_memberships"):
+    for path in ("/organizations/", MEMBERSHIPS):
         workos.misbehave("status", status=404, body=NO_ROUTE, path=path, times=None)
 
     found = reconcile(Run())
@@ -501,10 +475,9 @@ def test_a_404_that_proves_nothing_covers_nothing(
 
 @pytest.mark.parametrize("body", ["RAISE 'no';", "RETURN NULL;", "NEW.status = 'inactive';"])
 def test_a_row_that_is_refused_keeps_its_resource_uncovered_and_is_seen(
-    workos: FakeWorkOS, acme: str, sync_setting: Any, body: str
+    workos: FakeWorkOS, acme: str, follow: Follow, body: str
 ) -> None:
-    sync_setting(RESOURCES=("organization", "membership"))
-    adopt_settings()
+    follow("membership")
     a_member(workos, acme, "ada@acme.com", at=TWO_DAYS_AGO)
 
     with a_trigger(body, table="workos_organization_membership"):
@@ -518,28 +491,24 @@ def test_a_row_that_is_refused_keeps_its_resource_uncovered_and_is_seen(
 
 
 def test_a_covered_resource_that_cannot_be_listed_is_an_error(
-    workos: FakeWorkOS, acme: str, sync_setting: Any
+    workos: FakeWorkOS, acme: str, follow: Follow
 ) -> None:
-    sync_setting(RESOURCES=("organization", "membership"))
-    adopt_settings()
+    follow("membership")
     a_member(workos, acme, "ada@acme.com", at=TWO_DAYS_AGO)
     reconcile(Run())
-    workos.misbehave(
-        "status", status=404, path="/user_management/organization_memberships", times=None
-    )
+    workos.misbehave("status", status=404, path=MEMBERSHIPS, times=None)
 
     found = reconcile(Run(limit=DisableLimit(rows=0, percent=100)))
 
     assert [error.partition(":")[0] for error in found.errors] == ["membership"]
     assert "membership: " in SyncCursor.objects.get().snapshot_trouble
-    assert people(mirrored())["membership"] == people(held(workos))["membership"]
+    assert mirrored()["membership"] == held(workos)["membership"]
 
 
 def test_an_organization_that_is_deleted_meanwhile_is_no_error(
-    workos: FakeWorkOS, acme: str, sync_setting: Any
+    workos: FakeWorkOS, acme: str, follow: Follow
 ) -> None:
-    sync_setting(RESOURCES=("organization", "membership"))
-    adopt_settings()
+    follow("membership")
     bolt = workos.create_organization(name="Bolt", external_id="gram-2", at=TWO_DAYS_AGO)["id"]
     a_member(workos, acme, "ada@acme.com", at=TWO_DAYS_AGO)
     drain_to_end()
@@ -555,17 +524,15 @@ def test_an_organization_that_is_deleted_meanwhile_is_no_error(
 
 
 def test_the_daily_run_goes_on_where_it_stopped(
-    workos: FakeWorkOS, acme: str, sync_setting: Any, monkeypatch: pytest.MonkeyPatch
+    workos: FakeWorkOS, follow: Follow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compare, "_THREADS", 1)
-    sync_setting(RESOURCES=("organization", "membership"), HOLD_BACK_WINDOW=0.0)
-    adopt_settings()
-    several = [
-        acme,
-        *(workos.create_organization(name=f"B{n}", at=TWO_DAYS_AGO)["id"] for n in range(2)),
-    ]
+    follow("membership", HOLD_BACK_WINDOW=0.0)
+    for name in ("B", "C"):
+        workos.create_organization(name=name, at=TWO_DAYS_AGO)
     drain_to_end()
     reconcile(Run())
+    several = [organization["id"] for organization in workos.all_organizations()]
     for organization in several:
         a_member(workos, organization, f"{organization}@b.c", at=TWO_DAYS_AGO, emits=False)
 
@@ -575,24 +542,22 @@ def test_the_daily_run_goes_on_where_it_stopped(
         counts.append(len(mirrored()["membership"]))
 
     assert counts == [1, 2, 3]
-    assert people(mirrored())["membership"] == people(held(workos))["membership"]
+    assert mirrored()["membership"] == held(workos)["membership"]
 
 
 def test_what_is_not_covered_is_listed_from_the_beginning(
-    workos: FakeWorkOS, acme: str, sync_setting: Any, monkeypatch: pytest.MonkeyPatch
+    workos: FakeWorkOS, acme: str, follow: Follow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a run had listed before it was switched off may have changed since."""
     monkeypatch.setattr(compare, "_THREADS", 1)
-    sync_setting(RESOURCES=("organization", "membership"), HOLD_BACK_WINDOW=0.0)
-    adopt_settings()
+    follow("membership", HOLD_BACK_WINDOW=0.0)
     workos.create_organization(name="B", at=TWO_DAYS_AGO)
     drain_to_end()
     reconcile(Run())
     reconcile(Run(scope_seconds=0.0))
     assert read_cursor().progress["membership"] == min(acme, *read_cursor().progress.values())
-    for resources in [("organization",), ("organization", "membership")]:
-        sync_setting(RESOURCES=resources)
-        adopt_settings()
+    follow()
+    follow("membership")
     a_member(workos, acme, "ada@acme.com", at=TWO_DAYS_AGO, emits=False)
 
     reconcile(Run(scope_seconds=60.0))

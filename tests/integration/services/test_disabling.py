@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from django.db import OperationalError
 
-from orgs.domain.report import Report
 from orgs.domain.types import Observation
 from orgs.models import Organization
 from orgs.services.apply import Mode, apply
@@ -16,24 +15,27 @@ from orgs.services.disabling import disable, enable
 from tests.builders import (
     NOON,
     a_deletion,
-    a_page,
     an_absence,
     an_event,
     an_organization,
     an_organization_row,
-    apply_page,
+    blocked_by,
+    compare,
+    live,
 )
 from tests.concurrency import another_program, in_thread, wait_until_blocked
+from tests.triggers import locked
 
 pytestmark = pytest.mark.usefixtures("database")
+
+Switch = Callable[[Sequence[str]], list[str]]
+FREED = [a_deletion(), an_event(2, workos_id="org_2", external_id="gram-1")]
+LISTED = [an_absence(), an_organization(external_id="gram-1")]
+OFF = {"disabled_at": NOON}
 
 
 def is_now(moment: datetime | None) -> bool:
     return moment is not None and abs(moment - datetime.now(UTC)) < timedelta(minutes=1)
-
-
-def compare(observation: Observation) -> Report:
-    return apply(Batch(observations=[observation]), Mode.RECONCILE)
 
 
 def disabled_here() -> list[str]:
@@ -71,7 +73,7 @@ def test_a_row_that_is_disabled_here_goes_on_being_updated_and_is_reported() -> 
     an_organization_row("gram-1", workos_id="org_1")
     disable(["gram-1"])
 
-    apply_page(a_page(an_event(name="Renamed")))
+    live(an_event(name="Renamed"))
     report = compare(an_organization(name="Renamed", external_id="gram-1"))
 
     row = Organization.objects.get()
@@ -83,26 +85,16 @@ def test_a_row_that_is_disabled_here_goes_on_being_updated_and_is_reported() -> 
 @pytest.mark.parametrize(
     ("columns", "said", "is_here"),
     [
-        pytest.param({"disabled_at": NOON}, [], True, id="by another program"),
+        pytest.param(OFF, [], True, id="by another program"),
         pytest.param({}, [], False, id="enabled"),
-        pytest.param({"disabled_at": NOON, "workos_id": None}, [], False, id="not linked"),
+        pytest.param({**OFF, "workos_id": None}, [], False, id="not linked"),
         pytest.param({}, [a_deletion()], False, id="deleted in WorkOS"),
         pytest.param({}, [an_absence()], False, id="answered by 404"),
-        pytest.param({"disabled_at": NOON}, [a_deletion()], False, id="then deleted in WorkOS"),
-        pytest.param({"disabled_at": NOON}, [an_absence()], False, id="then answered by 404"),
+        pytest.param(OFF, [a_deletion()], False, id="then deleted in WorkOS"),
+        pytest.param(OFF, [an_absence()], False, id="then answered by 404"),
         pytest.param({}, [an_absence(), an_event()], True, id="a 404, proved wrong by an event"),
-        pytest.param(
-            {},
-            [an_absence(), an_organization(external_id="gram-1")],
-            True,
-            id="a 404, proved wrong by a list",
-        ),
-        pytest.param(
-            {},
-            [a_deletion(), an_event(2, workos_id="org_2", external_id="gram-1")],
-            True,
-            id="given to another organization since",
-        ),
+        pytest.param({}, LISTED, True, id="a 404, proved wrong by a list"),
+        pytest.param({}, FREED, True, id="given to another organization since"),
     ],
 )
 def test_disabled_here_is_what_lives_in_workos(
@@ -119,7 +111,7 @@ def test_disabled_here_is_what_lives_in_workos(
 
 def test_what_workos_has_deleted_is_disabled_again_when_that_is_confirmed() -> None:
     an_organization_row("gram-1", workos_id="org_1")
-    apply_page(a_page(a_deletion()))
+    live(a_deletion())
     enable(["gram-1"])
 
     report = compare(an_absence())
@@ -131,34 +123,22 @@ def test_what_workos_has_deleted_is_disabled_again_when_that_is_confirmed() -> N
 def test_two_people_at_once_disable_once() -> None:
     an_organization_row("gram-1")
 
-    with another_program() as rival, in_thread() as start:
-        rival.execute("UPDATE organization_metadata SET disabled_at = '2026-01-15 12:00:00+00'")
-        second = start(lambda: disable(["gram-1"]))
-        wait_until_blocked()
-        rival.commit()
-        changed = second.result()
-
-    assert changed == []
+    disabled = "UPDATE organization_metadata SET disabled_at = '2026-01-15 12:00:00+00'"
+    assert blocked_by(disabled, lambda: disable(["gram-1"])) == []
     assert Organization.objects.get().disabled_at == NOON
 
 
 @pytest.mark.parametrize("switch", [disable, enable])
-def test_waiting_for_a_locked_row_has_an_end(
-    switch: Callable[[Sequence[str]], list[str]], sync_setting: Any
-) -> None:
+def test_waiting_for_a_locked_row_has_an_end(switch: Switch, sync_setting: Any) -> None:
     an_organization_row("gram-1", disabled_at=NOON if switch is enable else None)
     sync_setting(LOCK_TIMEOUT=0.05)
 
-    with another_program() as rival:
-        rival.execute("SELECT FROM organization_metadata FOR UPDATE")
-        with pytest.raises(OperationalError, match="lock timeout"):
-            switch(["gram-1"])
+    with locked(), pytest.raises(OperationalError, match="lock timeout"):
+        switch(["gram-1"])
 
 
 @pytest.mark.parametrize("switch", [disable, enable])
-def test_rows_are_locked_in_the_order_of_their_ids(
-    switch: Callable[[Sequence[str]], list[str]],
-) -> None:
+def test_rows_are_locked_in_the_order_of_their_ids(switch: Switch) -> None:
     ids = [f"gram-{number}" for number in range(4)]
     for id_ in ids:
         an_organization_row(id_, disabled_at=NOON if switch is enable else None)

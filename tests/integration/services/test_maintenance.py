@@ -1,6 +1,5 @@
 """What the ledger keeps; schedules that are made once and kept right; grants; refused webhooks."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from threading import Barrier
 from typing import Any
@@ -9,7 +8,6 @@ import pytest
 from django.core.management import call_command
 from django.db import DatabaseError, connection, transaction
 from django.test.utils import CaptureQueriesContext
-from django.utils.module_loading import import_string
 from django_q.brokers import get_broker
 from django_q.conf import Conf
 from django_q.models import OrmQ, Schedule, Task
@@ -18,7 +16,7 @@ from django_q.scheduler import scheduler
 from orgs.domain.status import LEAST_REFUSED_WEBHOOKS
 from orgs.domain.types import EventType, Outcome
 from orgs.models import RequestBudget, SyncCursor, WorkOSEvent
-from orgs.services import maintenance, queue
+from orgs.services import maintenance
 from orgs.services.maintenance import (
     SCHEDULES,
     RefusedWebhooks,
@@ -29,9 +27,9 @@ from orgs.services.maintenance import (
     sync_due_at,
 )
 from orgs.services.worker import Watch
-from tests.builders import minutes
+from tests.builders import changed, minutes
 from tests.concurrency import another_program, in_thread
-from tests.triggers import a_trigger, attempts
+from tests.triggers import a_trigger, attempts, locked
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -45,14 +43,21 @@ def days_ago(days: float) -> datetime:
     return datetime.now(UTC) - timedelta(days=days)
 
 
-def an_entry(
-    event_id: str,
-    *,
-    days: float = 100,
-    outcome: Outcome = Outcome.UPDATED,
-    type: str = EventType.UPDATED,  # noqa: A002 - WorkOS's word
-) -> None:
-    WorkOSEvent.objects.create(id=event_id, type=type, outcome=outcome, processed_at=days_ago(days))
+def an_entry(id_: str, *, days: float = 100, **values: Any) -> None:
+    entry = {"type": EventType.UPDATED, "outcome": Outcome.UPDATED, **values}
+    WorkOSEvent.objects.create(id=id_, processed_at=days_ago(days), **entry)
+
+
+def entries(count: int) -> list[str]:
+    ids = [f"event_{number:02}" for number in range(count)]
+    for id_ in ids:
+        an_entry(id_)
+    return ids
+
+
+def a_record(id_: str, days: float) -> None:
+    at = days_ago(days)
+    Task.objects.create(id=id_, name=id_, func="f", started=at, stopped=at)
 
 
 def left() -> list[str]:
@@ -73,8 +78,7 @@ def test_old_entries_go_and_those_that_are_needed_stay() -> None:
 
 def test_many_are_deleted_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(maintenance, "BATCH_SIZE", 10)
-    for number in range(25):
-        an_entry(f"event_{number}")
+    entries(25)
 
     with CaptureQueriesContext(connection) as queries:
         pruned = prune()
@@ -87,11 +91,10 @@ def test_an_entry_that_someone_has_locked_is_left_for_the_next_time() -> None:
     an_entry("locked")
     an_entry("free")
 
-    with another_program() as other:
-        other.execute("SELECT FROM workos_event WHERE id = 'locked' FOR UPDATE")
-        pruned = prune()
+    with locked("workos_event", "id = 'locked'"):
+        assert prune() == 1
 
-    assert (pruned, left()) == (1, ["locked"])
+    assert left() == ["locked"]
 
 
 @pytest.mark.parametrize(
@@ -105,27 +108,24 @@ def test_an_entry_that_a_trigger_keeps_does_not_keep_the_others(
     refusal: str, reason: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(maintenance, "BATCH_SIZE", 3)
-    for number in range(10):
-        an_entry(f"event_{number}")
+    ids = entries(10)
 
-    with a_trigger(refusal, table="workos_event", on="DELETE", when="OLD.id < 'event_4'"):
+    with a_trigger(refusal, table="workos_event", on="DELETE", when="OLD.id < 'event_04'"):
         pruned = prune()
 
-    assert (pruned, left()) == (6, [f"event_{number}" for number in range(4)])
+    assert (pruned, left()) == (6, ids[:4])
     assert f"stay as they are: 4: {reason}" in caplog.text
     assert prune() == 4
 
 
-def test_a_batch_of_which_all_seem_to_be_refused_is_left_after_a_few(
+def test_a_batch_that_seems_to_be_refused_as_a_whole_is_left_after_a_few(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    for number in range(30):
-        an_entry(f"event_{number}")
+    entries(30)
 
     refusal = "PERFORM nextval('attempts'); RAISE 'it says no';"
     with a_trigger(refusal, table="workos_event", on="DELETE"):
-        pruned = prune()
-        tried = attempts()
+        pruned, tried = prune(), attempts()
 
     assert (pruned, tried) == (0, 1 + maintenance.REFUSED_IN_A_ROW)
     assert "rows of workos_event that PostgreSQL refuses to change" in caplog.text
@@ -143,53 +143,31 @@ def test_a_batch_of_which_all_seem_to_be_refused_is_left_after_a_few(
     ],
 )
 def test_an_error_of_the_environment_ends_it(refusal: str) -> None:
-    for number in range(30):
-        an_entry(f"event_{number}")
+    ids = entries(30)
 
-    with (
-        a_trigger(refusal, table="workos_event", on="DELETE"),
-        pytest.raises(DatabaseError),
-    ):
+    with a_trigger(refusal, table="workos_event", on="DELETE"), pytest.raises(DatabaseError):
         prune()
 
-    assert len(left()) == 30
+    assert left() == ids
 
 
-def test_a_record_of_a_task_that_a_trigger_keeps_does_not_keep_the_ledger() -> None:
+def test_old_records_of_tasks_go_too_and_one_that_a_trigger_keeps_does_not_keep_the_rest() -> None:
     an_entry("old")
-    for task_id in ("kept", "old"):
-        at = days_ago(91)
-        Task.objects.create(id=task_id, name=task_id, func="f", started=at, stopped=at)
+    for id_, days in (("kept", 91), ("old", 91), ("recent", 1)):
+        a_record(id_, days)
 
     with a_trigger("RAISE 'no';", table="django_q_task", on="DELETE", when="OLD.id = 'kept'"):
         prune()
 
-    assert (list(Task.objects.values_list("id", flat=True)), left()) == (["kept"], [])
-
-
-def test_old_records_of_tasks_go_too() -> None:
-    for task_id, days in (("old", 91), ("recent", 1)):
-        at = days_ago(days)
-        Task.objects.create(id=task_id, name=task_id, func="f", started=at, stopped=at)
-
-    prune()
-
-    assert list(Task.objects.values_list("id", flat=True)) == ["recent"]
+    assert ({*Task.objects.values_list("id", flat=True)}, left()) == ({"kept", "recent"}, [])
 
 
 # Schedules ----------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def no_schedules(database: None) -> Iterator[None]:
+def no_schedules(database: None) -> None:
     Schedule.objects.all().delete()
-    yield
-    ensure_schedules()
-
-
-@pytest.fixture
-def schedules(database: None) -> None:
-    ensure_schedules()
 
 
 def rows() -> list[dict[str, Any]]:
@@ -206,9 +184,8 @@ def test_migrating_creates_the_schedules_and_a_second_time_changes_nothing() -> 
     call_command("migrate", verbosity=0)
 
     assert rows() == created
-    assert {
-        row["name"]: (row["func"], row["schedule_type"], row["minutes"]) for row in created
-    } == {
+    columns = ("func", "schedule_type", "minutes")
+    assert {row["name"]: tuple(row[column] for column in columns) for row in created} == {
         "workos: sync events": ("orgs.tasks.sync_events", "I", 1),
         "workos: push external ids": ("orgs.tasks.push_external_ids", "I", 1),
         "workos: prune": ("orgs.tasks.prune", "D", None),
@@ -218,7 +195,6 @@ def test_migrating_creates_the_schedules_and_a_second_time_changes_nothing() -> 
     assert sync_due_at() == next(row["next_run"] for row in created if row["name"] == SYNC)
 
 
-@pytest.mark.usefixtures("schedules")
 @pytest.mark.parametrize(
     "change",
     [
@@ -243,7 +219,6 @@ def test_one_that_would_not_run_is_reported_and_repaired(change: dict[str, Any])
     assert rows() == before
 
 
-@pytest.mark.usefixtures("schedules")
 @pytest.mark.parametrize("next_run", ["infinity", "-infinity", "20000-12-31", "2199-01-01", None])
 def test_one_that_is_due_when_it_could_not_be_is_due_now(next_run: str | None) -> None:
     with connection.cursor() as cursor:
@@ -259,7 +234,6 @@ def test_one_that_is_due_when_it_could_not_be_is_due_now(next_run: str | None) -
     assert abs(due_at - datetime.now(UTC)) < minutes(5)
 
 
-@pytest.mark.usefixtures("schedules")
 @pytest.mark.parametrize(
     "zone", ["Europe/Berlin", "Australia/Lord_Howe", "Antarctica/Troll", "UTC"]
 )
@@ -294,7 +268,6 @@ def test_the_start_of_a_worker_creates_the_schedules() -> None:
     assert rows() == []
 
 
-@pytest.mark.usefixtures("schedules")
 def test_doubles_are_removed_and_schedules_of_others_left_alone() -> None:
     first = Schedule.objects.get(name=SYNC)
     theirs = Schedule.objects.create(name="theirs", func="their.task")
@@ -334,7 +307,6 @@ def test_machines_that_migrate_at_once_create_them_once() -> None:
     assert Schedule.objects.count() == len(SCHEDULES)
 
 
-@pytest.mark.usefixtures("schedules")
 def test_the_snapshots_time_limit_is_its_own_and_its_arguments_parse() -> None:
     Schedule.objects.update(next_run=datetime.now(UTC) - minutes(2))
 
@@ -349,25 +321,12 @@ def test_the_snapshots_time_limit_is_its_own_and_its_arguments_parse() -> None:
     }
 
 
-@pytest.mark.usefixtures("schedules")
 def test_without_django_q2s_tables_nothing_is_done_and_nothing_missing() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("ALTER TABLE django_q_schedule RENAME TO gone")
-    try:
+    gone = "ALTER TABLE django_q_schedule RENAME TO gone"
+
+    with changed(gone, "ALTER TABLE gone RENAME TO django_q_schedule"):
         ensure_schedules()
-        assert broken_schedules() == ()
-        assert missing_grants() == ()
-    finally:
-        with connection.cursor() as cursor:
-            cursor.execute("ALTER TABLE gone RENAME TO django_q_schedule")
-
-
-@pytest.mark.parametrize(
-    "task",
-    [queue.SYNC_EVENTS, queue.PUSH_EXTERNAL_IDS, queue.PRUNE, queue.RECONCILE, queue.RECOVER],
-)
-def test_every_task_that_is_enqueued_by_path_can_be_imported(task: str) -> None:
-    assert callable(import_string(task))
+        assert (broken_schedules(), missing_grants()) == ((), ())
 
 
 def test_its_transactions_are_the_outermost() -> None:
@@ -380,43 +339,29 @@ def test_its_transactions_are_the_outermost() -> None:
 
 
 def test_a_schema_that_may_not_be_used_is_named() -> None:
-    every = "SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public"
-    with connection.cursor() as cursor:
-        cursor.execute("REVOKE USAGE ON SCHEMA public FROM PUBLIC")
-        try:
-            missing = grants_missing_for_a_user(f"GRANT {every} TO somebody")
-        finally:
-            cursor.execute("GRANT USAGE ON SCHEMA public TO PUBLIC")
+    usage = "USAGE ON SCHEMA public"
 
-    assert missing == ("USAGE ON SCHEMA public",)
+    with changed(f"REVOKE {usage} FROM PUBLIC", f"GRANT {usage} TO PUBLIC"):
+        missing = grants_missing_for_a_user(ALL)
+
+    assert missing == (usage,)
 
 
 def test_a_schema_that_is_not_searched_is_not_missed() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("CREATE SCHEMA staging")
-        cursor.execute("ALTER TABLE workos_event SET SCHEMA staging")
-        try:
-            missing = grants_missing_for_a_user()
-        finally:
-            cursor.execute("ALTER TABLE staging.workos_event SET SCHEMA public")
-            cursor.execute("DROP SCHEMA staging")
+    with changed(
+        "CREATE SCHEMA staging; ALTER TABLE workos_event SET SCHEMA staging",
+        "ALTER TABLE staging.workos_event SET SCHEMA public; DROP SCHEMA staging",
+    ):
+        missing = grants_missing_for_a_user()
 
     assert "SELECT ON organization_metadata" in missing
     assert not [one for one in missing if "SCHEMA" in one or "workos_event" in one]
 
 
 def grants_missing_for_a_user(*grants: str) -> tuple[str, ...]:
-    with connection.cursor() as cursor:
-        cursor.execute("CREATE ROLE somebody")
-        try:
-            for grant in grants:
-                cursor.execute(grant)
-            cursor.execute("SET ROLE somebody")
-            return missing_grants()
-        finally:
-            cursor.execute("RESET ROLE")
-            cursor.execute("DROP OWNED BY somebody")
-            cursor.execute("DROP ROLE somebody")
+    statements = ";".join(["CREATE ROLE somebody", *grants, "SET ROLE somebody"])
+    with changed(statements, "RESET ROLE; DROP OWNED BY somebody; DROP ROLE somebody"):
+        return missing_grants()
 
 
 ALL = "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO somebody"
@@ -436,11 +381,7 @@ def test_each_grant_that_is_missing_is_named() -> None:
         "REVOKE INSERT ON workos_user FROM somebody",
         "REVOKE UPDATE ON workos_request_budget, workos_event FROM somebody",
         "GRANT UPDATE (announced_at) ON workos_event TO somebody",
-    ) == (
-        "DELETE ON workos_conflict",
-        "UPDATE ON workos_request_budget",
-        "INSERT ON workos_user",
-    )
+    ) == ("DELETE ON workos_conflict", "UPDATE ON workos_request_budget", "INSERT ON workos_user")
 
 
 # Refused webhooks ---------------------------------------------------------------------------
@@ -483,12 +424,10 @@ def test_one_that_is_accepted_clears_the_count_for_all_processes(clock: list[flo
 
     of_another_process.accept()
 
-    budget = RequestBudget.objects.get()
-    assert (budget.refused_webhooks, budget.refused_since, budget.last_refused_at) == (
-        0,
-        None,
-        None,
+    noted = RequestBudget.objects.values_list(
+        "refused_webhooks", "refused_since", "last_refused_at"
     )
+    assert noted.get() == (0, None, None)
     clock[0] += 60
     assert refuse(webhooks, 2) == 3
     webhooks.accept()

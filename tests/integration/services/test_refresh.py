@@ -27,11 +27,13 @@ from orgs.services.refresh import (
 from orgs.testing import FakeWorkOS
 from orgs.workos import BrokenAnswer, Unavailable
 from tests.builders import (
+    NO_ROUTE,
+    NOON,
+    a_linked_row,
     a_mirrored_organization,
     a_parked_event,
     an_announcement,
     an_event_id,
-    an_old_organization,
     an_organization_row,
 )
 from tests.triggers import a_constraint, locked
@@ -39,11 +41,6 @@ from tests.triggers import a_constraint, locked
 pytestmark = pytest.mark.usefixtures("database")
 
 Setting = Callable[..., None]
-
-NOON = datetime(2026, 7, 24, 12, tzinfo=UTC)
-
-#: What a route that does not exist answers, as an organization that does not exist does.
-NO_ROUTE = {"message": "Not Found", "code": "not_found"}
 
 
 def the_event() -> WorkOSEvent:
@@ -54,8 +51,11 @@ def disabled() -> list[str]:
     return list(Organization.objects.disabled().values_list("id", flat=True))
 
 
+Meanwhile = Callable[[Callable[[str], object]], None]
+
+
 @pytest.fixture
-def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str], object]], None]:
+def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Meanwhile:
     """Has something happen while WorkOS is asked for an organization, before it answers."""
 
     def set_up(happens: Callable[[str], object]) -> None:
@@ -68,6 +68,18 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str], obje
         monkeypatch.setattr(orgs.workos, "lookup", looking_up)
 
     return set_up
+
+
+Resolve = Callable[[str], Change]
+
+
+def unresolved(resolve: Resolve, workos_id: str | None) -> None:
+    """An event for each way to resolve one: parked, or announced and never listed."""
+    prepare = a_parked_event if resolve is replay_parked else an_announcement
+    prepare(workos_id=workos_id, event_id="event_1")
+
+
+both = pytest.mark.parametrize("resolve", [replay_parked, resolve_missed])
 
 
 # Replay -------------------------------------------------------------------------------------
@@ -88,15 +100,17 @@ def test_a_parked_event_is_replayed_by_what_workos_says_now(workos: FakeWorkOS) 
     assert ExternalIdWriteBack.objects.get().organization_id == row.id
 
 
-def test_a_parked_event_of_a_deleted_organization_disables_the_row(workos: FakeWorkOS) -> None:
+@both
+@pytest.mark.parametrize("id_", ["..", "gram-1"])
+def test_an_event_of_a_deleted_organization_disables_the_row(
+    workos: FakeWorkOS, resolve: Resolve, id_: str
+) -> None:
     a_mirrored_organization(workos)
-    an_organization_row("gram-1", workos_id="org_deleted")
-    a_parked_event("org_deleted")
+    an_organization_row(id_, slug="slug", workos_id="org_deleted")
+    unresolved(resolve, "org_deleted")
 
-    change = replay_parked("event_1")
-
-    assert change == Change("gram-1", "org_deleted", Outcome.DISABLED)
-    assert disabled() == ["gram-1"]
+    assert resolve("event_1") == Change(id_, "org_deleted", Outcome.DISABLED)
+    assert disabled() == [id_]
 
 
 def test_a_replay_that_finds_the_mirror_right_is_stale(workos: FakeWorkOS) -> None:
@@ -111,31 +125,33 @@ def test_a_replay_that_finds_the_mirror_right_is_stale(workos: FakeWorkOS) -> No
     assert workos.count_requests() == 1
 
 
+@both
 @pytest.mark.parametrize(
     ("workos_id", "answer", "reason"),
     [
-        pytest.param("org_1", {"name": None}, "can't be read: name is missing", id="unreadable"),
+        pytest.param("org_1", {"name": "\0"}, "can't be read: name", id="unreadable"),
         pytest.param(None, None, "it can only be dismissed", id="names no organization"),
         pytest.param("org_1", 400, "WorkOS refuses to show the organization", id="refused"),
     ],
 )
-def test_an_event_that_cant_be_applied_even_now_stays_parked(
-    workos: FakeWorkOS, workos_id: str | None, answer: Any, reason: str
+def test_an_event_that_cant_be_applied_even_now_is_parked(
+    workos: FakeWorkOS, resolve: Resolve, workos_id: str | None, answer: Any, reason: str
 ) -> None:
     an_organization_row("gram-1", workos_id="org_1")
     if isinstance(answer, int):
         workos.misbehave("status", status=answer, path="/organizations")
     elif answer is not None:
         workos.misbehave("body", path="/organizations", body={"id": "org_1", **answer})
-    a_parked_event(workos_id)
+    unresolved(resolve, workos_id)
 
-    change = replay_parked("event_1")
+    change = resolve("event_1")
 
-    assert change.change is Outcome.PARKED
+    assert (change.change, the_event().is_parked) == (Outcome.PARKED, True)
     assert reason in change.reason
-    assert the_event().is_parked
     assert reason in the_event().error
-    assert the_event().payload == "{}", "the event's own is what a person has to understand"
+    shown = '{"id": "org_1", "name": "\\u0000"}' if isinstance(answer, dict) else None
+    # A parked event's own payload is what a person has to understand.
+    assert the_event().payload == ("{}" if resolve is replay_parked else shown)
     assert workos.count_requests() == (workos_id is not None)
 
 
@@ -159,11 +175,17 @@ def test_an_error_of_workos_leaves_the_event_and_the_row_as_they_were(
     assert (the_event().error, disabled()) == (before.error, [])
 
 
-def test_what_is_not_parked_is_not_replayed(workos: FakeWorkOS) -> None:
-    an_announcement("event_1")
+@pytest.mark.parametrize(
+    ("resolve", "other", "error"),
+    [(replay_parked, resolve_missed, NotParked), (resolve_missed, replay_parked, AlreadySeen)],
+)
+def test_an_event_in_another_state_is_left_alone(
+    workos: FakeWorkOS, resolve: Resolve, other: Resolve, error: type[Exception]
+) -> None:
+    unresolved(other, "org_1")
 
-    with pytest.raises(NotParked):
-        replay_parked("event_1")
+    with pytest.raises(error):
+        resolve("event_1")
 
     assert workos.count_requests() == 0
 
@@ -188,9 +210,7 @@ def test_parked_events_are_dismissed_and_others_are_not() -> None:
     assert list(events) == [("dismissed", "the first reason", hashed), (None, "", None)]
 
 
-def test_a_replay_of_all_passes_over_what_is_dismissed(
-    workos: FakeWorkOS, meanwhile: Callable[..., None]
-) -> None:
+def test_a_replay_of_all_leaves_what_is_dismissed(workos: FakeWorkOS, meanwhile: Meanwhile) -> None:
     # So many that, in whatever order, one that is dismissed stands before one that is not.
     for number in range(20):
         a_parked_event(f"org_{number}", an_event_id(number))
@@ -212,72 +232,62 @@ def test_a_replay_of_all_passes_over_what_is_dismissed(
 # A 404 of the wrong place -------------------------------------------------------------------
 
 
+@both
 @pytest.mark.parametrize("others", [0, 1], ids=["the only linked row", "with another linked row"])
-@pytest.mark.parametrize("resolve", [replay_parked, resolve_missed])
 @pytest.mark.parametrize("how", ["wrong path", "key of another environment"])
 def test_a_404_that_any_organization_would_get_disables_nothing(
     workos: FakeWorkOS,
+    elsewhere: FakeWorkOS,
     sync_setting: Setting,
     others: int,
-    resolve: Callable[[str], Change],
+    resolve: Resolve,
     how: str,
 ) -> None:
-    live = [an_old_organization(workos, external_id=f"gram-{n}") for n in range(others + 1)]
-    for number, workos_id in enumerate(live):
-        an_organization_row(f"gram-{number}", workos_id=workos_id)
-    prepare = a_parked_event if resolve is replay_parked else an_announcement
-    prepare(workos_id=live[0], event_id="event_1")
-    if how == "wrong path":
-        workos.misbehave("status", status=404, path="/v1", body=NO_ROUTE, times=None)
-        sync_setting(BASE_URL=f"{workos.base_url}/v1")
-        change = resolve("event_1")
-    else:
-        with FakeWorkOS() as elsewhere:
-            elsewhere.create_organization(name="Another")
-            sync_setting(BASE_URL=elsewhere.base_url)
-            change = resolve("event_1")
+    live = [a_linked_row(workos, f"gram-{number}") for number in range(others + 1)]
+    unresolved(resolve, live[0])
+    workos.misbehave("status", status=404, path="/v1", body=NO_ROUTE, times=None)
+    is_path = how == "wrong path"
+    sync_setting(BASE_URL=f"{workos.base_url}/v1" if is_path else elsewhere.base_url)
 
-    assert disabled() == []
-    assert change.change is Outcome.PARKED
+    change = resolve("event_1")
+
+    assert (disabled(), change.change) == ([], Outcome.PARKED)
     assert "proves nothing" in the_event().error
 
 
 @pytest.mark.parametrize("others", [0, 1])
 def test_a_404_for_an_organization_without_a_row_resolves_nothing_in_the_wrong_place(
-    workos: FakeWorkOS, sync_setting: Setting, others: int
+    workos: FakeWorkOS, elsewhere: FakeWorkOS, sync_setting: Setting, others: int
 ) -> None:
     """Without any linked row there is nothing to prove it by, and nothing to lose."""
     if others:
         a_mirrored_organization(workos)
     a_parked_event("org_unknown")
-    with FakeWorkOS() as elsewhere:
-        sync_setting(BASE_URL=elsewhere.base_url)
-        change = replay_parked("event_1")
+    sync_setting(BASE_URL=elsewhere.base_url)
+
+    change = replay_parked("event_1")
 
     assert change.change is (Outcome.PARKED if others else Outcome.UNKNOWN)
 
 
-@pytest.mark.parametrize("resolve", [replay_parked, resolve_missed])
-@pytest.mark.parametrize("state", ["enabled", "disabled by another program"])
-@pytest.mark.parametrize("new", ["new there", "claims the row there", "links the row there"])
+@both
+@pytest.mark.parametrize("disabled_at", [None, NOON], ids=["enabled", "disabled here"])
+@pytest.mark.parametrize("claims", [None, "gram-1", "gram-unlinked"])
 def test_an_organization_of_another_environment_gets_no_row(
     workos: FakeWorkOS,
+    elsewhere: FakeWorkOS,
     sync_setting: Setting,
-    resolve: Callable[[str], Change],
-    state: str,
-    new: str,
+    resolve: Resolve,
+    disabled_at: datetime | None,
+    claims: str | None,
 ) -> None:
     """Its row would prove that environment right, and a later 404 there disable the others."""
-    live = an_old_organization(workos, external_id="gram-1")
-    an_organization_row("gram-1", workos_id=live, disabled_at=None if state == "enabled" else NOON)
+    live = a_linked_row(workos, disabled_at=disabled_at)
     an_organization_row("gram-unlinked", workos_id=None)
-    external_id = {"new there": None, "claims the row there": "gram-1"}.get(new, "gram-unlinked")
-    prepare = a_parked_event if resolve is replay_parked else an_announcement
-    with FakeWorkOS() as elsewhere:
-        other = elsewhere.create_organization(name="Another", external_id=external_id)
-        prepare(workos_id=other["id"], event_id="event_1")
-        sync_setting(BASE_URL=elsewhere.base_url)
-        change = resolve("event_1")
+    unresolved(resolve, elsewhere.create_organization(name="New", external_id=claims)["id"])
+    sync_setting(BASE_URL=elsewhere.base_url)
+
+    change = resolve("event_1")
 
     assert change.change is Outcome.PARKED
     assert "proves nothing" in the_event().error
@@ -285,9 +295,7 @@ def test_an_organization_of_another_environment_gets_no_row(
     assert [*links] == [("gram-1", live), ("gram-unlinked", None)]
 
 
-def test_an_unreadable_organization_proves_a_404_too(
-    workos: FakeWorkOS,
-) -> None:
+def test_an_unreadable_organization_proves_a_404_too(workos: FakeWorkOS) -> None:
     mirrored = a_mirrored_organization(workos)
     an_organization_row("gram-1", workos_id="org_deleted")
     workos.misbehave("body", path=f"/organizations/{mirrored}", body={"id": mirrored})
@@ -300,50 +308,25 @@ def test_an_unreadable_organization_proves_a_404_too(
 # What the stream or a person does meanwhile -------------------------------------------------
 
 
+@both
 @pytest.mark.parametrize("then", ["applied", "unreadable"])
-def test_an_event_dismissed_meanwhile_stays_dismissed(
-    workos: FakeWorkOS, meanwhile: Callable[..., None], then: str
+def test_an_event_that_is_dismissed_or_read_meanwhile_keeps_that_outcome(
+    workos: FakeWorkOS, meanwhile: Meanwhile, resolve: Resolve, then: str
 ) -> None:
-    a_parked_event(workos.create_organization(name="Acme")["id"])
+    unresolved(resolve, workos.create_organization(name="Acme")["id"])
+    outcome = Outcome.DISMISSED if resolve is replay_parked else Outcome.CREATED
+    error = the_event().error
 
-    def and_it_is_dismissed(workos_id: str) -> Observation | None:
-        dismiss_parked(["event_1"])
+    def and_that_happens(workos_id: str) -> Observation | None:
+        WorkOSEvent.objects.update(outcome=outcome, processed_at=datetime.now(UTC))
         unreadable = Observation(workos_id=workos_id, state=State.UNREADABLE, error="no name")
         return unreadable if then == "unreadable" else None
 
-    meanwhile(and_it_is_dismissed)
+    meanwhile(and_that_happens)
 
-    replay_parked("event_1")
+    resolve("event_1")
 
-    assert (the_event().outcome, the_event().error) == ("dismissed", "the first reason")
-
-
-@pytest.mark.parametrize("then", ["applied", "unreadable"])
-def test_an_event_that_the_stream_brings_meanwhile_keeps_that_outcome(
-    workos: FakeWorkOS, meanwhile: Callable[..., None], then: str
-) -> None:
-    event = an_announcement("event_1", workos_id=workos.create_organization(name="Acme")["id"])
-
-    def and_it_is_read(workos_id: str) -> Observation | None:
-        WorkOSEvent.objects.update(outcome=Outcome.CREATED, processed_at=datetime.now(UTC))
-        unreadable = Observation(workos_id=workos_id, state=State.UNREADABLE, error="no name")
-        return unreadable if then == "unreadable" else None
-
-    meanwhile(and_it_is_read)
-
-    resolve_missed(event.id)
-
-    assert the_event().outcome == "created"
-
-
-def test_an_event_that_the_stream_has_brought_is_not_resolved(workos: FakeWorkOS) -> None:
-    event = an_announcement("event_1", workos_id=workos.create_organization(name="Acme")["id"])
-    WorkOSEvent.objects.update(outcome=Outcome.CREATED, processed_at=datetime.now(UTC))
-
-    with pytest.raises(AlreadySeen):
-        resolve_missed(event.id)
-
-    assert workos.count_requests() == 0
+    assert (the_event().outcome, the_event().error) == (outcome, error)
 
 
 @pytest.mark.parametrize(
@@ -359,15 +342,9 @@ def test_an_event_that_the_stream_has_brought_is_not_resolved(workos: FakeWorkOS
 def test_only_a_deletion_in_the_ledger_keeps_an_organization_out(
     workos: FakeWorkOS, event_type: EventType, outcome: Outcome, created: int
 ) -> None:
-    acme = workos.create_organization(name="Acme")
-    WorkOSEvent.objects.create(
-        id="event_0",
-        type=event_type,
-        outcome=outcome,
-        workos_organization_id=acme["id"],
-        processed_at=datetime.now(UTC),
-    )
-    a_parked_event(acme["id"])
+    acme = workos.create_organization(name="Acme")["id"]
+    a_parked_event(acme, "event_0", type=event_type, outcome=outcome, payload=None)
+    a_parked_event(acme)
 
     change = replay_parked("event_1")
 
@@ -413,29 +390,25 @@ def test_nothing_waits_for_a_lock_without_end(
 
 
 def test_a_row_moves_only_if_its_old_organization_is_deleted(workos: FakeWorkOS) -> None:
-    alive = workos.create_organization(name="Alive")
-    acme = workos.create_organization(name="Acme", external_id="gram-1")
-    beta = workos.create_organization(name="Beta", external_id="gram-2")
-    an_organization_row("gram-1", workos_id=alive["id"])
+    alive, acme, beta = (
+        str(workos.create_organization(name="Acme", external_id=external_id)["id"])
+        for external_id in (None, "gram-1", "gram-2")
+    )
+    an_organization_row("gram-1", workos_id=alive)
     an_organization_row("gram-2", workos_id="org_deleted")
-    a_parked_event(acme["id"], "event_1")
-    a_parked_event(beta["id"], "event_2")
+    a_parked_event(acme, "event_1")
+    a_parked_event(beta, "event_2")
 
     left_alone, moved = replay_parked("event_1"), replay_parked("event_2")
 
     assert left_alone.change is Outcome.PARKED
-    assert f"which is linked to {alive['id']}" in left_alone.reason
+    assert f"which is linked to {alive}" in left_alone.reason
     assert (moved.change, moved.organization_id) == (Outcome.RELINKED, "gram-2")
-    assert dict(Organization.objects.values_list("id", "workos_id")) == {
-        "gram-1": alive["id"],
-        "gram-2": beta["id"],
-    }
+    links = dict(Organization.objects.values_list("id", "workos_id"))
+    assert links == {"gram-1": alive, "gram-2": beta}
     conflict = WorkOSConflict.objects.get()
-    assert (conflict.pk, conflict.organization_id, conflict.kind) == (
-        acme["id"],
-        "gram-1",
-        "row_claimed",
-    )
+    found = (conflict.pk, conflict.organization_id, conflict.kind)
+    assert found == (acme, "gram-1", "row_claimed")
 
 
 @pytest.mark.parametrize("first", ["old", "new"])
@@ -456,16 +429,6 @@ def test_a_row_that_was_taken_over_is_not_disabled(workos: FakeWorkOS, first: st
     assert (row.workos_id, row.name, row.disabled_at) == (new["id"], "New", None)
 
 
-@pytest.mark.parametrize("id_", ["..", "gram-1"])
-def test_a_row_that_nobody_takes_over_is_disabled(workos: FakeWorkOS, id_: str) -> None:
-    a_mirrored_organization(workos)
-    an_organization_row(id_, slug="slug", workos_id="org_deleted")
-
-    resolve_missed(an_announcement("event_1", workos_id="org_deleted").id)
-
-    assert disabled() == [id_]
-
-
 def test_an_owner_that_cant_be_read_still_exists(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme", external_id="gram-1")
     an_organization_row("gram-1", workos_id="org_owner")
@@ -475,26 +438,6 @@ def test_an_owner_that_cant_be_read_still_exists(workos: FakeWorkOS) -> None:
 
 
 # Missed webhooks ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("workos_id", "error", "payload"),
-    [
-        pytest.param(None, "names no organization", None, id="names no organization"),
-        pytest.param(
-            "org_1", "NUL character", '{"id": "org_1", "name": "\\u0000"}', id="can't be read"
-        ),
-    ],
-)
-def test_a_missed_event_that_cant_be_applied_is_parked_with_what_workos_said(
-    workos: FakeWorkOS, workos_id: str | None, error: str, payload: str | None
-) -> None:
-    workos.misbehave("body", path="/organizations", body={"id": "org_1", "name": "\0"})
-
-    resolve_missed(an_announcement("event_1", workos_id=workos_id).id)
-
-    assert (the_event().outcome, the_event().payload) == ("parked", payload)
-    assert error in the_event().error
 
 
 def test_a_missed_event_is_applied_whatever_external_id_workos_has(workos: FakeWorkOS) -> None:

@@ -1,7 +1,7 @@
 """The resources beside organizations: from the stream, from lists and single fetches, to tables."""
 
 import logging
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -28,7 +28,7 @@ from orgs.services.refresh import replay_parked
 from orgs.services.stream import drain_to_end, replay
 from orgs.testing import FakeWorkOS
 from orgs.workos import WorkOSError
-from tests.builders import TWO_DAYS_AGO
+from tests.builders import TWO_DAYS_AGO, a_parked_event, an_announcement
 from tests.mirrored import held, mirrored
 from tests.triggers import a_trigger
 
@@ -61,31 +61,21 @@ def repaired(**options: Any) -> Reconciliation:
 def some_of_each(workos: FakeWorkOS, acme: str, **options: Any) -> dict[str, Any]:
     """One object of each resource, created two days ago; with events unless ``emits`` is False."""
     options = {"at": TWO_DAYS_AGO, **options}
+    ours = {"organization_id": acme, **options}
     ada = workos.users.create(email=f"ada@{acme}.com", first_name="Ada", **options)
-    directory = workos.directories.create(name="Okta", organization_id=acme, **options)
-    group = workos.directory_groups.create(name="Staff", directory_id=directory["id"], **options)
-    person = workos.directory_users.create(
-        email="ada@acme.com", directory_id=directory["id"], **options
-    )
+    okta = workos.directories.create(name="Okta", **ours)
+    group = workos.directory_groups.create(name="Staff", directory_id=okta["id"], **options)
+    person = workos.directory_users.create(email="a@acme.com", directory_id=okta["id"], **options)
     workos.directory_groups.add_user(group["id"], person["id"], **options)
+    end = "2999-01-01T00:00:00Z"
     return {
-        "organization_domain": workos.domains.create(
-            organization_id=acme, domain="acme.com", **options
-        ),
-        "connection": workos.connections.create(
-            name="SSO", organization_id=acme, state="active", **options
-        ),
-        "directory": directory,
+        "organization_domain": workos.domains.create(domain="acme.com", **ours),
+        "connection": workos.connections.create(name="SSO", state="active", **ours),
+        "directory": okta,
         "user": ada,
-        "role": workos.roles.create(
-            slug="admin", organization_id=acme, permissions=["b", "a"], **options
-        ),
-        "membership": workos.memberships.create(
-            user_id=ada["id"], organization_id=acme, role="admin", **options
-        ),
-        "invitation": workos.invitations.create(
-            email="bob@acme.com", organization_id=acme, expires_at="2999-01-01T00:00:00Z", **options
-        ),
+        "role": workos.roles.create(slug="admin", permissions=["b", "a"], **ours),
+        "membership": workos.memberships.create(user_id=ada["id"], role="admin", **ours),
+        "invitation": workos.invitations.create(email="bob@acme.com", expires_at=end, **ours),
         "directory_user": person,
         "directory_group": group,
     }
@@ -93,40 +83,37 @@ def some_of_each(workos: FakeWorkOS, acme: str, **options: Any) -> dict[str, Any
 
 def change_all(workos: FakeWorkOS, acme: str, made: dict[str, Any], **options: Any) -> None:
     """Change one of each, so that every type of event there is comes about."""
-    workos.domains.update(
-        made["organization_domain"]["id"], verification_strategy="manual", **options
-    )
-    workos.domains.verify(made["organization_domain"]["id"], **options)
+    ids = {name: one["id"] for name, one in made.items()}
+    workos.domains.update(ids["organization_domain"], verification_strategy="manual", **options)
+    workos.domains.verify(ids["organization_domain"], **options)
     other = workos.domains.create(organization_id=acme, domain="other.com", **options)
     workos.domains.fail(other["id"], **options)
-    workos.connections.deactivate(made["connection"]["id"], **options)
-    workos.users.update(made["user"]["id"], first_name=None, email_verified=True, **options)
-    workos.memberships.update(made["membership"]["id"], roles=["admin", "auditor"], **options)
+    workos.connections.deactivate(ids["connection"], **options)
+    workos.users.update(ids["user"], first_name=None, email_verified=True, **options)
+    workos.memberships.update(ids["membership"], roles=["admin", "auditor"], **options)
     workos.roles.create(slug="auditor", **options)
     for role in workos.roles.all():
         workos.roles.update(role["id"], permissions=["c"], **options)
-    invitation = made["invitation"]["id"]
-    workos.invitations.resend(invitation, **options)
-    workos.invitations.accept(invitation, user_id=made["user"]["id"], **options)
-    workos.invitations.revoke(
-        workos.invitations.create(email="eve@acme.com", **options)["id"], **options
-    )
-    workos.directory_users.update(made["directory_user"]["id"], state="suspended", **options)
-    workos.directory_groups.update(made["directory_group"]["id"], name="All", **options)
+    workos.invitations.resend(ids["invitation"], **options)
+    workos.invitations.accept(ids["invitation"], user_id=ids["user"], **options)
+    eve = workos.invitations.create(email="eve@acme.com", **options)["id"]
+    workos.invitations.revoke(eve, **options)
+    workos.directory_users.update(ids["directory_user"], state="suspended", **options)
+    workos.directory_groups.update(ids["directory_group"], name="All", **options)
 
 
 def delete_all(workos: FakeWorkOS, made: dict[str, Any], **options: Any) -> None:
     """Delete all of them but the invitation, which ends by its state."""
-    group, person = made["directory_group"]["id"], made["directory_user"]["id"]
-    workos.directory_groups.remove_user(group, person, **options)
-    workos.directory_groups.delete(group, **options)
-    workos.directory_users.delete(person, **options)
-    workos.roles.delete(made["role"]["id"], **options)
-    workos.domains.delete(made["organization_domain"]["id"], **options)
-    workos.directories.delete(made["directory"]["id"], **options)
-    workos.connections.delete(made["connection"]["id"], **options)
-    workos.memberships.delete(made["membership"]["id"], **options)
-    workos.users.delete(made["user"]["id"], **options)
+    ids = {name: one["id"] for name, one in made.items()}
+    workos.directory_groups.remove_user(ids["directory_group"], ids["directory_user"], **options)
+    workos.directory_groups.delete(ids["directory_group"], **options)
+    workos.directory_users.delete(ids["directory_user"], **options)
+    workos.roles.delete(ids["role"], **options)
+    workos.domains.delete(ids["organization_domain"], **options)
+    workos.directories.delete(ids["directory"], **options)
+    workos.connections.delete(ids["connection"], **options)
+    workos.memberships.delete(ids["membership"], **options)
+    workos.users.delete(ids["user"], **options)
 
 
 # The stream, and the lists ------------------------------------------------------------------
@@ -200,12 +187,10 @@ def test_a_replay_changes_nothing(
     delete_all(workos, made)
     drain_to_end()
 
-    replay(Position())
-
-    assert mirrored() == held(workos)
-    repaired()
-    replay(Position())
-    assert mirrored() == held(workos)
+    for _ in range(2):
+        replay(Position())
+        assert mirrored() == held(workos)
+        repaired()
 
 
 # Orders -------------------------------------------------------------------------------------
@@ -246,28 +231,6 @@ def role_again(workos: FakeWorkOS, acme: str) -> None:
     workos.roles.create(slug="admin", organization_id=acme, permissions=["new"])
 
 
-def membership_again(workos: FakeWorkOS, acme: str) -> None:
-    ada = workos.users.create(email="ada@acme.com")["id"]
-    first = workos.memberships.create(user_id=ada, organization_id=acme)
-    workos.memberships.delete(first["id"])
-    workos.memberships.create(user_id=ada, organization_id=acme, role="admin")
-
-
-def inactive_then_active(workos: FakeWorkOS, acme: str) -> None:
-    ada = workos.users.create(email="ada@acme.com")["id"]
-    membership = workos.memberships.create(user_id=ada, organization_id=acme)["id"]
-    workos.memberships.deactivate(membership)
-    workos.memberships.reactivate(membership)
-
-
-def address_again(workos: FakeWorkOS, acme: str) -> None:
-    ada = workos.users.create(email="ada@acme.com")["id"]
-    workos.memberships.create(user_id=ada, organization_id=acme)
-    workos.users.delete(ada)
-    again = workos.users.create(email="ada@acme.com")["id"]
-    workos.memberships.create(user_id=again, organization_id=acme)
-
-
 def directory_deleted_with_late_events(workos: FakeWorkOS, acme: str) -> None:
     directory = workos.directories.create(name="Okta", organization_id=acme)["id"]
     group = workos.directory_groups.create(name="Staff", directory_id=directory)
@@ -278,18 +241,13 @@ def directory_deleted_with_late_events(workos: FakeWorkOS, acme: str) -> None:
     emit(workos, "dsync.user.updated", **{**person, "state": "active"})
     emit(workos, "dsync.user.created", **unseen)
     emit(workos, "dsync.group.updated", **group)
-    members = {"directory_id": directory, "group": group, "user": unseen}
-    emit(workos, "dsync.group.user_added", **members)
+    emit(workos, "dsync.group.user_added", directory_id=directory, group=group, user=unseen)
 
 
 def group_deleted(workos: FakeWorkOS, acme: str) -> None:
-    directory = workos.directories.create(name="Okta", organization_id=acme)["id"]
-    kept = workos.directory_groups.create(name="Kept", directory_id=directory)["id"]
-    group = workos.directory_groups.create(name="Staff", directory_id=directory)["id"]
-    people = [
-        workos.directory_users.create(email=f"{number}@b.c", directory_id=directory)["id"]
-        for number in range(3)
-    ]
+    okta = {"directory_id": workos.directories.create(name="Okta", organization_id=acme)["id"]}
+    kept, group = (workos.directory_groups.create(name=n, **okta)["id"] for n in ("Kept", "Staff"))
+    people = [workos.directory_users.create(email=f"{n}@b.c", **okta)["id"] for n in range(3)]
     for person in people:
         workos.directory_groups.add_user(group, person)
         workos.directory_groups.add_user(kept, person)
@@ -298,9 +256,9 @@ def group_deleted(workos: FakeWorkOS, acme: str) -> None:
 
 
 def member_again(workos: FakeWorkOS, acme: str) -> None:
-    directory = workos.directories.create(name="Okta", organization_id=acme)["id"]
-    group = workos.directory_groups.create(name="Staff", directory_id=directory)["id"]
-    person = workos.directory_users.create(email="a@b.c", directory_id=directory)["id"]
+    okta = {"directory_id": workos.directories.create(name="Okta", organization_id=acme)["id"]}
+    group = workos.directory_groups.create(name="Staff", **okta)["id"]
+    person = workos.directory_users.create(email="a@b.c", **okta)["id"]
     workos.directory_groups.add_user(group, person)
     workos.directory_groups.remove_user(group, person)
     workos.directory_groups.add_user(group, person)
@@ -310,11 +268,6 @@ def deletion_of_the_unknown(workos: FakeWorkOS, acme: str) -> None:
     ada = workos.users.create(email="ada@acme.com", emits=False)
     workos.users.delete(ada["id"])
     emit(workos, "user.updated", **ada)
-
-
-def verification_fails(workos: FakeWorkOS, acme: str) -> None:
-    domain = workos.domains.create(organization_id=acme, domain="acme.com", emits=False)
-    workos.domains.fail(domain["id"])
 
 
 def unknown_states(workos: FakeWorkOS, acme: str) -> None:
@@ -328,16 +281,8 @@ def unknown_states(workos: FakeWorkOS, acme: str) -> None:
 @pytest.mark.parametrize(
     "happens",
     [
-        role_again,
-        membership_again,
-        inactive_then_active,
-        address_again,
-        directory_deleted_with_late_events,
-        group_deleted,
-        member_again,
-        deletion_of_the_unknown,
-        verification_fails,
-        unknown_states,
+        *(role_again, directory_deleted_with_late_events, group_deleted, member_again),
+        *(deletion_of_the_unknown, unknown_states),
     ],
 )
 @pytest.mark.parametrize("page_size", [1, 100])
@@ -356,18 +301,7 @@ def test_what_happened_in_order(
         repaired()
 
 
-def test_null_and_absent_fields(workos: FakeWorkOS) -> None:
-    emit(workos, "user.created", id="user_1", email="a@b.c", first_name="Ada", last_name="L")
-    emit(workos, "user.updated", id="user_1", email="a@b.c", first_name=None)
-    drain_to_end()
-
-    ada = WorkOSUser.objects.get()
-    assert (ada.first_name, ada.last_name) == (None, "L")
-
-
-def test_what_belongs_to_a_deleted_organization_is_deleted_with_it(
-    workos: FakeWorkOS, acme: str
-) -> None:
+def test_what_belongs_to_a_deleted_organization_is_deleted(workos: FakeWorkOS, acme: str) -> None:
     bolt = str(workos.create_organization(name="Bolt", at=TWO_DAYS_AGO)["id"])
     for organization in (acme, bolt):
         some_of_each(workos, organization)
@@ -380,9 +314,7 @@ def test_what_belongs_to_a_deleted_organization_is_deleted_with_it(
     assert Organization.objects.get(pk="gram-1").disabled_at is not None
 
 
-def test_what_belongs_to_something_that_was_never_here_is_asked_for(
-    workos: FakeWorkOS, acme: str
-) -> None:
+def test_what_belongs_to_something_unknown_is_asked_for(workos: FakeWorkOS, acme: str) -> None:
     some_of_each(workos, acme)
     unknown = workos.directories.create(name="Gone", organization_id=acme, emits=False)["id"]
     workos.directory_groups.create(name="Staff", directory_id=unknown, at=TWO_DAYS_AGO)
@@ -451,23 +383,14 @@ def test_a_connection_is_deactivated_while_another_one_is_active(
 
 def test_derived_columns_after_a_list_and_a_fetch(workos: FakeWorkOS, acme: str) -> None:
     repaired()
-    connection = workos.connections.create(
-        name="A", organization_id=acme, state="active", emits=False
-    )
+    sso: dict[str, Any] = {"name": "A", "organization_id": acme, "state": "active"}
+    connection = workos.connections.create(**sso, emits=False)["id"]
     repaired()
     assert derived() == (True, False)
 
     # A refresh: the event was parked, and what WorkOS says now is applied.
-    workos.connections.deactivate(connection["id"], emits=False)
-    WorkOSEvent.objects.create(
-        id="event_1",
-        type="connection.activated",
-        resource="connection",
-        object_key=connection["id"],
-        processed_at=TWO_DAYS_AGO,
-        outcome=Outcome.PARKED,
-        payload="{}",
-    )
+    workos.connections.deactivate(connection, emits=False)
+    a_parked_event(None, resource="connection", object_key=connection)
     assert replay_parked("event_1").change is Outcome.UPDATED
     assert derived() == (False, False)
 
@@ -511,27 +434,11 @@ def test_a_connection_that_moves_to_another_organization(workos: FakeWorkOS, acm
 # What can't be written, or proves nothing ---------------------------------------------------
 
 
-def a_parked_object_event(resource: str, key: str) -> None:
-    WorkOSEvent.objects.create(
-        id="event_1",
-        type=f"{resource}.updated",
-        resource=resource,
-        object_key=key,
-        processed_at=TWO_DAYS_AGO,
-        outcome=Outcome.PARKED,
-        payload="{}",
-    )
-
-
 @pytest.mark.parametrize(
     "meddling",
     [
-        "NEW.status = 'active';",
-        "NEW.role_slugs = '{admin}';",
-        "NEW.deleted_at = NULL;",
-        "NEW.workos_organization_id = 'org_other';",
-        "RETURN NULL;",
-        "RAISE EXCEPTION 'no';",
+        *("NEW.status = 'active';", "NEW.role_slugs = '{admin}';", "NEW.deleted_at = NULL;"),
+        *("NEW.workos_organization_id = 'org_other';", "RETURN NULL;", "RAISE EXCEPTION 'no';"),
     ],
 )
 def test_a_row_that_a_trigger_changes_is_not_reported_as_written(
@@ -545,10 +452,10 @@ def test_a_row_that_a_trigger_changes_is_not_reported_as_written(
 
     with a_trigger(meddling, table="workos_organization_membership"):
         report = drain_to_end()
-        dry = reconcile(Run(resources=("membership",)))
+        found = reconcile(Run(resources=("membership",)))
 
     assert {change.workos_id for change in report.parked} == {member}
-    assert not dry.in_sync
+    assert not found.in_sync
     assert OrganizationMembership.objects.get().deleted_at is None
 
 
@@ -563,13 +470,12 @@ def test_another_environment_proves_nothing_of_a_parked_event(
     rows = mirrored()
     with FakeWorkOS() as elsewhere:
         other = elsewhere.create_organization(name="Other", external_id=acme)["id"]
+        # Of roles the first is the environment's, whose list is in each environment.
+        key = min(held(workos)[resource])
         if what == "is there alone":
             some_of_each(elsewhere, other)
             key = next(iter(held(elsewhere)[resource]))
-        else:
-            # Of roles the first is the environment's, whose list is in each environment.
-            key = min(held(workos)[resource])
-        a_parked_object_event(resource, key)
+        a_parked_event(None, resource=resource, object_key=key)
         sync_setting(BASE_URL=elsewhere.base_url)
         try:
             assert replay_parked("event_1").change is Outcome.PARKED
@@ -592,22 +498,17 @@ def test_an_announced_event_that_is_never_listed_is_resolved_by_its_object(
         rows.filter(pk=key).delete()
     else:
         key = "gone:gone" if ":" in key else "gone"
-    WorkOSEvent.objects.create(
-        id="event_lost",
-        type=next(iter(PLAIN[name].events)),
-        resource=name,
-        object_key=key,
-        announced_at=TWO_DAYS_AGO,
-    )
+    lost = an_announcement("event_lost", ago=timedelta(days=2), workos_id=None)
+    WorkOSEvent.objects.filter(id=lost.id).update(resource=name, object_key=key)
 
     drain_to_end()
 
     # Also if the list that would hold it is not there: its organization, or its group.
-    assert WorkOSEvent.objects.get(id="event_lost").outcome == Outcome.MISSING
-    assert mirrored() == held(workos)
+    lost.refresh_from_db()
+    assert (lost.outcome, mirrored() == held(workos)) == (Outcome.MISSING, True)
 
 
-PERSONAL = ("ada@", "bob@", "eve@", "Ada")
+PERSONAL = ("ada@", "a@acme", "bob@", "eve@", "Ada")
 
 
 def test_personal_data_is_in_no_log_no_probe_and_no_metric(
@@ -636,9 +537,7 @@ AHEAD = datetime(2999, 1, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name in PLAIN])
-def test_times_in_the_future_keep_no_row_from_being_repaired(
-    workos: FakeWorkOS, acme: str, name: str
-) -> None:
+def test_times_in_the_future_keep_no_row_wrong(workos: FakeWorkOS, acme: str, name: str) -> None:
     made = some_of_each(workos, acme)
     drain_to_end()
     repaired()
@@ -662,18 +561,16 @@ def test_times_in_the_future_keep_no_row_from_being_repaired(
 
 def test_no_more_is_deleted_than_the_limit_allows(workos: FakeWorkOS, acme: str) -> None:
     bolt = str(workos.create_organization(name="Bolt", at=TWO_DAYS_AGO)["id"])
-    made = []
-    for number in range(3):
-        user = workos.users.create(email=f"{number}@acme.com", at=TWO_DAYS_AGO)["id"]
-        for organization in (acme, bolt):
-            membership = workos.memberships.create(
-                user_id=user, organization_id=organization, at=TWO_DAYS_AGO
-            )
-            made.append(membership["id"])
+    users = [workos.users.create(email=f"{n}@a.com", at=TWO_DAYS_AGO)["id"] for n in range(3)]
+    made = [
+        workos.memberships.create(user_id=user, organization_id=organization, at=TWO_DAYS_AGO)
+        for user in users
+        for organization in (acme, bolt)
+    ]
     drain_to_end()
     reconcile(Run(resources=("membership",)))
     for membership in made[:4]:
-        workos.memberships.delete(membership, emits=False)
+        workos.memberships.delete(membership["id"], emits=False)
 
     # Two are missing in each organization: the limit counts all of a resource.
     found = reconcile(Run(limit=DisableLimit(rows=3, percent=0), resources=("membership",)))
@@ -730,17 +627,13 @@ def test_one_organization_with_its_resources(workos: FakeWorkOS, acme: str) -> N
 
     for _ in range(2):
         # Users and groups of a directory are read once it is here.
-        found = reconcile_organizations(Run(limit=EVERYTHING), [acme])
-        assert found.errors == []
+        assert reconcile_organizations(Run(limit=EVERYTHING), [acme]).errors == []
 
     def of_acme(tables: Any) -> Any:
-        return {
-            name: {
-                k: row for k, row in rows.items() if row.get("workos_organization_id", acme) == acme
-            }
-            for name, rows in tables.items()
-            if name not in ("user", "directory_group_member")
-        }
+        for name in ("user", "directory_group_member"):
+            del tables[name]
+        of = "workos_organization_id"
+        return {n: {k: r for k, r in rows.items() if r[of] == acme} for n, rows in tables.items()}
 
     assert of_acme(mirrored()) == of_acme(held(workos))
     assert [row.email for row in WorkOSUser.objects.all()] == [f"ada@{acme}.com"]
@@ -753,13 +646,13 @@ def test_a_dry_run_writes_nothing_and_reports_the_same(workos: FakeWorkOS, acme:
     repaired()
     some_of_each(workos, acme, emits=False)
 
-    def found(run: Reconciliation) -> dict[str, int]:
-        return {one.resource.name: one.report.counts[Outcome.CREATED] for one in run.resources}
+    def created(run: Reconciliation) -> dict[str, int]:
+        counts = {one.resource.name: one.report.counts[Outcome.CREATED] for one in run.resources}
+        # Users and groups of a directory are read once it is here.
+        return {name: count for name, count in counts.items() if "directory_" not in name}
 
     dry = reconcile(Run(dry=True))
+
     assert not any(mirrored().values())
     assert not dry.in_sync
-
-    assert {k: v for k, v in found(dry).items() if v and "directory_" not in k} == {
-        k: v for k, v in found(reconcile(Run())).items() if v and "directory_" not in k
-    }
+    assert created(dry) == created(reconcile(Run()))

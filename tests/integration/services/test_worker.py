@@ -4,7 +4,6 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
-from django.db import connection
 from django.db.models.functions import Now
 from django.utils import timezone
 from django_q.models import OrmQ, Schedule
@@ -12,11 +11,13 @@ from django_q.models import OrmQ, Schedule
 from orgs.models import ORGANIZATIONS_STREAM, SyncCursor
 from orgs.services import worker
 from orgs.services.worker import Watch, due_schedules, queued_tasks
+from tests.builders import changed
 
 pytestmark = pytest.mark.usefixtures("database")
 
 HOUR = timedelta(hours=1)
 NO_SCHEDULE = "no schedule that is due was worked off for 121 s"
+NOT_RUN = "no task was run for 151 s"
 
 
 class Clock:
@@ -72,9 +73,7 @@ def looks(watch: Watch, clock: Clock, *at: float) -> list[str | None]:
         pytest.param({"due_in": -HOUR, "cluster": "another"}, False, id="another cluster's"),
     ],
 )
-def test_due_are_the_schedules_that_this_cluster_works_off(
-    values: dict[str, object], is_due: bool
-) -> None:
+def test_which_schedules_are_due_here(values: dict[str, object], is_due: bool) -> None:
     row = schedule(**values)  # type: ignore[arg-type]
     row.refresh_from_db()
 
@@ -100,25 +99,28 @@ def test_a_start_is_noted_by_the_databases_clock_and_changes_nothing_else() -> N
 
     Watch().look()
 
-    noted = SyncCursor.objects.filter(
-        failures=3, worker_started_at__gt=Now() - HOUR, worker_started_at__lte=Now()
-    )
-    assert noted.count() == 1
+    recent = {"worker_started_at__gt": Now() - HOUR, "worker_started_at__lte": Now()}
+    assert SyncCursor.objects.filter(failures=3, **recent).count() == 1
 
 
 # When it is stuck
 
 
-def test_a_schedule_that_nobody_works_off_for_two_minutes_is_a_reason(clock: Clock) -> None:
-    schedule(-HOUR)
+@pytest.mark.parametrize(
+    ("due_in", "queued", "at", "reason"),
+    [
+        pytest.param(-HOUR, 0, (0, 119, 121), NO_SCHEDULE, id="a schedule for two minutes"),
+        pytest.param(HOUR, 0, (0, 1_000, 2_000), None, id="nothing is due"),
+        pytest.param(HOUR, 1, (0, 149, 151), NOT_RUN, id="a task for the cluster's time limit"),
+    ],
+)
+def test_what_nobody_works_off_is_a_reason(
+    clock: Clock, due_in: timedelta, queued: int, at: tuple[int, ...], reason: str | None
+) -> None:
+    schedule(due_in)
+    enqueue(queued)
 
-    assert looks(Watch(), clock, 0, 119, 121) == [None, None, NO_SCHEDULE]
-
-
-def test_without_anything_due_there_is_no_reason(clock: Clock) -> None:
-    schedule(HOUR)
-
-    assert looks(Watch(), clock, 0, 1_000, 2_000) == [None] * 3
+    assert looks(Watch(), clock, *at) == [None, None, reason]
 
 
 @pytest.mark.parametrize(
@@ -128,9 +130,7 @@ def test_without_anything_due_there_is_no_reason(clock: Clock) -> None:
         pytest.param(lambda: Schedule.objects.first().delete(), id="one of several"),
     ],
 )
-def test_a_schedule_that_is_worked_off_meanwhile_is_none(
-    clock: Clock, work: Callable[[], object]
-) -> None:
+def test_a_schedule_worked_off_meanwhile_is_none(clock: Clock, work: Callable[[], object]) -> None:
     schedule(-HOUR)
     schedule(-HOUR)
     watch = Watch()
@@ -139,15 +139,6 @@ def test_a_schedule_that_is_worked_off_meanwhile_is_none(
     work()
 
     assert looks(watch, clock, 121, 240, 242) == [None, None, NO_SCHEDULE]
-
-
-NOT_RUN = "no task was run for 151 s"
-
-
-def test_a_task_that_nobody_runs_within_the_clusters_time_limit_is_a_reason(clock: Clock) -> None:
-    enqueue()
-
-    assert looks(Watch(), clock, 0, 149, 151) == [None, None, NOT_RUN]
 
 
 @pytest.mark.parametrize(
@@ -208,14 +199,10 @@ def test_a_restart_that_did_not_help_doubles_the_patience(clock: Clock) -> None:
 
 def test_a_database_that_does_not_answer_is_no_reason(clock: Clock) -> None:
     schedule(-HOUR)
-    watch = Watch()
+    watch, gone = Watch(), "ALTER TABLE django_q_schedule RENAME TO gone"
     looks(watch, clock, 0, 100)
-    with connection.cursor() as cursor:
-        cursor.execute("ALTER TABLE django_q_schedule RENAME TO gone")
-    try:
+
+    with changed(gone, "ALTER TABLE gone RENAME TO django_q_schedule"):
         assert looks(watch, clock, 121, 1_000) == [None, None]
-    finally:
-        with connection.cursor() as cursor:
-            cursor.execute("ALTER TABLE gone RENAME TO django_q_schedule")
 
     assert looks(watch, clock, 1_001, 1_120, 1_121) == [None, None, NO_SCHEDULE]

@@ -16,8 +16,8 @@ class Mutant:
 
 
 _APPLY = "tests/integration/services/test_apply.py"
-_STREAM = "tests/integration/services/test_stream.py"
-_RECONCILE = "tests/integration/services/test_reconcile.py"
+_STREAM = "tests/integration/services/stream"
+_RECONCILE = "tests/integration/services/reconcile"
 _OUTBOX = "tests/integration/services/test_outbox.py"
 _RESOURCES = "tests/integration/services/test_resources.py"
 _DB = "tests/integration/db"

@@ -1,0 +1,30 @@
+"""Fixtures of the services' tests."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+
+from orgs.db.cursor import read_cursor
+from orgs.domain.types import Position
+from orgs.services.stream import drain_to_end
+from orgs.testing import FakeWorkOS
+from tests.builders import NOON, minutes
+
+
+@pytest.fixture
+def elsewhere(database: None) -> Iterator[FakeWorkOS]:
+    """Another environment, with one organization."""
+    with FakeWorkOS() as fake:
+        fake.create_organization(name="Another", at=NOON)
+        yield fake
+
+
+@pytest.fixture
+def drained(database: None, workos: FakeWorkOS) -> Position:
+    """Where the cursor stands after two events, of which the first is ten minutes old."""
+    workos.create_organization(name="First", at=datetime.now(UTC) - minutes(10))
+    workos.create_organization(name="Second")
+    drain_to_end()
+    workos.forget_requests()
+    return read_cursor().position

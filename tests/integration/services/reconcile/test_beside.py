@@ -1,0 +1,416 @@
+"""What PostgreSQL refuses, what others do meanwhile, and what a run does beside comparing."""
+
+import time
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any
+
+import pytest
+from django.db import DatabaseError, ProgrammingError
+
+import orgs.workos
+from orgs.db.cursor import ensure_cursor
+from orgs.db.leases import Lease
+from orgs.domain.status import ReadError
+from orgs.domain.types import Observation, Outcome
+from orgs.models import ExternalIdWriteBack, Organization, WorkOSEvent
+from orgs.services import conclude, outbox
+from orgs.services import reconcile as reconciling
+from orgs.services.compare import Comparing, Run
+from orgs.services.reconcile import reconcile
+from orgs.services.stream import drain_to_end
+from orgs.testing import FakeWorkOS
+from tests.builders import (
+    NOON,
+    a_linked_row,
+    a_mirrored_organization,
+    an_old_organization,
+    an_organization_row,
+    blocked_by,
+)
+from tests.concurrency import another_program, in_thread, wait_until, wait_until_blocked
+from tests.integration.services.reconcile.runs import (
+    BUSY,
+    Setting,
+    changes,
+    compared,
+    conflicts,
+    cursor,
+    disabled,
+    kinds,
+    missing_rows,
+    only,
+    row,
+)
+from tests.triggers import a_constraint, a_trigger, attempts, execute, locked
+
+pytestmark = pytest.mark.usefixtures("database")
+
+LogCapture = pytest.LogCaptureFixture
+MonkeyPatch = pytest.MonkeyPatch
+
+
+# What PostgreSQL refuses --------------------------------------------------------------------
+
+
+def test_what_postgresql_refuses_is_failed_and_noted_and_all_else_done(workos: FakeWorkOS) -> None:
+    forbidden = an_old_organization(workos, "Forbidden")
+    an_old_organization(workos, "Allowed")
+
+    with a_constraint():
+        found, noted = compared(), cursor()
+
+    assert kinds(found) == ["created", "failed"]
+    assert Organization.objects.get().name == "Allowed"
+    (failed,) = found.snapshot.of(Outcome.FAILED)
+    assert failed.workos_id == forbidden
+    assert "theirs" in failed.reason
+    said = f"PostgreSQL refused to write 1 organization; the first, {forbidden}: PostgreSQL 23514: "
+    assert found.errors[0].startswith(said)
+    assert (found.in_sync, conflicts()) == (False, {})
+    assert (noted.reconciled_at, noted.last_failed) == (None, 1)
+    assert noted.snapshot_error_kind == ReadError.WRITES_REFUSED
+    assert said in noted.snapshot_trouble
+    assert compared().snapshot.counts["created"] == 1
+    noted = cursor()
+    assert (noted.last_failed, noted.snapshot_error_kind, noted.snapshot_trouble) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("meddling", "error"),
+    [
+        pytest.param(
+            a_constraint("disabled_at IS NULL OR id <> 'missing-001'"),
+            "PostgreSQL refused to write 1 organization; the first, org_missing_1: ",
+            id="refused",
+        ),
+        pytest.param(
+            locked(where="id = 'missing-001'"),
+            f"another program has org_missing_1 {BUSY}",
+            id="locked",
+        ),
+    ],
+)
+def test_a_row_that_cant_be_disabled_does_not_keep_the_rest_enabled(
+    workos: FakeWorkOS, sync_setting: Setting, meddling: AbstractContextManager[Any], error: str
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    a_mirrored_organization(workos)
+    missing_rows(3)
+
+    with meddling:
+        found = compared()
+
+    assert disabled() == ["missing-000", "missing-002"]
+    assert found.snapshot.counts["disabled"] == 2
+    assert found.errors[0].startswith(error)
+
+
+@pytest.mark.parametrize("is_missing", [False, True], ids=["listed", "missing"])
+def test_an_error_of_the_environment_ends_a_run(workos: FakeWorkOS, is_missing: bool) -> None:
+    a_mirrored_organization(workos)
+    if is_missing:
+        missing_rows(2)
+    else:
+        workos.seed(organizations=2, at=NOON, emits=False)
+
+    with a_trigger("PERFORM nextval('attempts'); RAISE SQLSTATE '53100';"):
+        with pytest.raises(DatabaseError):
+            compared()
+        assert attempts() == 1, "it is not looked for in each organization"
+
+    assert "53100" in cursor().snapshot_trouble
+
+
+def test_an_outage_is_not_left_to_the_worker(workos: FakeWorkOS, monkeypatch: MonkeyPatch) -> None:
+    workos.create_organization(name="Acme")
+    drain_to_end()
+    push = outbox.push_due
+
+    def and_the_table_changes(**options: Any) -> outbox.WriteBackReport:
+        report = push(**options)
+        execute("ALTER TABLE workos_event RENAME type TO renamed")
+        return report
+
+    monkeypatch.setattr(outbox, "push_due", and_the_table_changes)
+
+    try:
+        with pytest.raises(ProgrammingError):
+            reconcile(Run())
+    finally:
+        execute("ALTER TABLE workos_event RENAME renamed TO type")
+
+
+def test_a_locked_outbox_does_not_end_the_run_without_its_report(
+    workos: FakeWorkOS, monkeypatch: MonkeyPatch, sync_setting: Setting
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    a_linked_row(workos, external_id=None, name="Old")
+    push = outbox.push_due
+
+    def and_it_is_locked(**options: Any) -> outbox.WriteBackReport:
+        with another_program() as program:
+            program.execute("LOCK TABLE workos_external_id_write_back IN SHARE MODE")
+            return push(**options)
+
+    monkeypatch.setattr(outbox, "push_due", and_it_is_locked)
+
+    found = compared()
+
+    assert found.snapshot.counts["updated"] == 1
+    (error,) = found.errors
+    assert error.startswith("write-backs are left for the worker: PostgreSQL 55P03")
+
+
+# Other programs meanwhile -------------------------------------------------------------------
+
+
+def test_a_locked_row_does_not_stop_the_rest(workos: FakeWorkOS, sync_setting: Setting) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    a_mirrored_organization(workos)
+    held = a_linked_row(workos, "gram-locked", name="Old")
+    an_old_organization(workos, "Free", external_id="gram-free")
+    missing_rows(2)
+
+    with locked(where="id IN ('gram-locked', 'missing-001')"):
+        found = compared()
+
+    assert changes(found) == [("gram-free", "created")]
+    assert found.errors == [f"another program has {held} {BUSY}"]
+    assert cursor().reconciled_at is None
+    off = [("missing-000", "disabled"), ("missing-001", "disabled")]
+    assert changes(compared()) == [("gram-locked", "updated"), *off]
+
+
+def test_a_page_is_decided_again_under_its_locks(workos: FakeWorkOS) -> None:
+    a_linked_row(workos, there="WorkOS's name", name="Drifted")
+
+    found = blocked_by(
+        "UPDATE organization_metadata SET name = 'Newer', workos_updated_at = now(),"
+        " workos_last_event_id = 'event_9'",
+        partial(reconcile, Run()),
+    )
+
+    assert (changes(found), found.snapshot.counts["stale"]) == ([], 1)
+    assert (row("gram-1").name, row("gram-1").workos_last_event_id) == ("Newer", "event_9")
+
+
+@pytest.mark.parametrize("when", ["while WorkOS is asked", "while it is locked"])
+def test_a_link_moves_meanwhile(workos: FakeWorkOS, monkeypatch: MonkeyPatch, when: str) -> None:
+    a_mirrored_organization(workos)
+    missing_rows(1)
+    lookup, move = orgs.workos.lookup, "UPDATE organization_metadata SET workos_id = 'org_new'"
+
+    with another_program() as program, in_thread() as start:
+
+        def and_then_it_moves(workos_id: str, **values: Any) -> Observation:
+            answer = lookup(workos_id, **values)
+            if workos_id == "org_missing_0":
+                program.execute(f"{move} WHERE workos_id = 'org_missing_0'")
+                if when == "while WorkOS is asked":
+                    program.commit()
+            return answer
+
+        monkeypatch.setattr(orgs.workos, "lookup", and_then_it_moves)
+        running = start(partial(reconcile, Run()))
+        if when == "while it is locked":
+            wait_until_blocked()
+            program.commit()
+        found = running.result()
+
+    assert (disabled(), changes(found)) == ([], [])
+
+
+@pytest.mark.parametrize("id_", ["org_deleted", "gram-1"])
+def test_a_row_that_is_locked_while_another_takes_it_over_is_not_disabled(
+    workos: FakeWorkOS, sync_setting: Setting, monkeypatch: MonkeyPatch, id_: str
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    a_mirrored_organization(workos)
+    new = an_old_organization(workos, "New", external_id="gram-1")
+    an_organization_row("gram-1", name="Old", workos_id="org_deleted")
+    confirm_absent = Comparing.confirm_absent
+
+    with locked(where="id = 'gram-1'") as program:
+
+        def and_it_is_free_again(self: Comparing, *args: Any) -> None:
+            program.rollback()
+            confirm_absent(self, *args)
+
+        monkeypatch.setattr(Comparing, "confirm_absent", and_it_is_free_again)
+        only(id_)
+
+    assert disabled() == []
+    compared()
+    assert row("gram-1").workos_id == new
+
+
+# Other runs ---------------------------------------------------------------------------------
+
+
+def test_runs_at_once_end_in_the_same_rows(workos: FakeWorkOS) -> None:
+    workos.seed(organizations=120, at=NOON, emits=False)
+
+    with in_thread() as start:
+        for running in [start(compared), start(compared)]:
+            assert running.result().snapshot.errors == []
+
+    assert Organization.objects.count() == 120
+    # A write-back that one asked for while the other confirmed it is made once more.
+    assert compared().errors == []
+    assert compared().in_sync
+
+
+def test_a_second_run_logs_it_and_goes_on(workos: FakeWorkOS, caplog: LogCapture) -> None:
+    an_old_organization(workos, external_id="gram-1")
+    ensure_cursor()
+    lease = Lease.SNAPSHOT.acquire(60)
+
+    assert changes(compared()) == [("gram-1", "created")]
+    assert "another process reconciles too" in caplog.text
+    assert cursor().reconciling_until == lease
+
+
+def test_the_lease_ends_with_a_run_that_fails(workos: FakeWorkOS) -> None:
+    an_old_organization(workos)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compared(progress=interrupt)
+
+    assert cursor().reconciling_until is None
+    assert Lease.SNAPSHOT.acquire(60) is not None
+
+
+def test_the_lease_is_renewed_while_it_waits(workos: FakeWorkOS, monkeypatch: MonkeyPatch) -> None:
+    monkeypatch.setattr(reconciling, "_LEASE_SECONDS", 0.4)
+    workos.misbehave("rate_limited", retry_after=2, path="/events")
+
+    with in_thread() as start:
+        running = start(partial(reconcile, Run()))
+        wait_until(lambda: workos.count_requests(status=429), "it waits")
+        time.sleep(1.0)
+        acquired = Lease.SNAPSHOT.acquire(60)
+
+    assert acquired is None
+    assert running.result().errors == []
+
+
+def test_repairs_are_reported_whatever_ends_it(workos: FakeWorkOS, sync_setting: Setting) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    an_old_organization(workos, external_id="gram-1")
+
+    with another_program() as program:
+
+        def lock(*_: object) -> None:
+            program.execute("SELECT FROM workos_sync_cursor FOR UPDATE")
+
+        found = compared(progress=lock)
+
+    assert (changes(found), len(found.errors)) == ([("gram-1", "created")], 1)
+
+
+# In sync with events and write-backs --------------------------------------------------------
+
+
+def test_a_run_that_applied_events_was_not_in_sync(workos: FakeWorkOS) -> None:
+    acme = workos.create_organization(name="Acme", external_id="gram-1")
+    first = reconcile(Run())
+    workos.update_organization(acme["id"], name="Renamed")
+
+    second, third = reconcile(Run()), reconcile(Run())
+
+    assert [found.in_sync for found in (first, second, third)] == [False, False, True]
+
+
+def test_the_event_of_a_write_back_is_read_by_the_same_run(workos: FakeWorkOS) -> None:
+    workos.create_organization(name="Acme")
+
+    first, second = reconcile(Run()), reconcile(Run())
+
+    assert (first.write_backs.pushed, first.events.counts.total()) == (1, 1)
+    assert (second.events.counts.total(), second.in_sync) == (0, True)
+
+
+def test_the_event_of_a_write_back_that_is_held_back_is_no_drift(workos: FakeWorkOS) -> None:
+    workos.create_organization(name="Acme")
+    drain_to_end()
+    workos.set_hold_back(1_000)
+    compared()
+    workos.set_hold_back(0)
+
+    second = reconcile(Run())
+
+    assert (second.events.counts, second.in_sync) == ({Outcome.UPDATED: 1}, True)
+
+
+@pytest.mark.parametrize("stopped_by", ["WorkOS", "a lock"])
+def test_events_of_write_backs_that_cant_be_read_are_left_to_the_worker(
+    workos: FakeWorkOS, sync_setting: Setting, caplog: LogCapture, stopped_by: str
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    acme = workos.create_organization(name="Acme")
+    drain_to_end()
+    if stopped_by == "WorkOS":
+        workos.misbehave("slow", seconds=0)
+        workos.misbehave("status", status=500)
+
+    with locked(where=f"workos_id = '{acme['id']}'") if stopped_by == "a lock" else nullcontext():
+        found = reconcile(Run())
+
+    assert found.write_backs.pushed == 1
+    assert "are left to the worker" in caplog.text
+
+
+def test_an_event_that_is_parked_with_those_of_write_backs_is_reported(workos: FakeWorkOS) -> None:
+    an_old_organization(workos)
+    bad = {"id": "event_bad", "event": "organization.created", "data": {"id": "org_bad"}}
+
+    def emit(*_: object) -> None:
+        workos.emit(bad)
+
+    found = reconcile(Run(progress=emit))
+
+    assert WorkOSEvent.objects.parked().get().id == "event_bad"
+    assert [change.event_id for change in found.events.parked] == ["event_bad"]
+
+
+def test_what_waits_or_is_due_is_not_in_sync(workos: FakeWorkOS) -> None:
+    acme = a_mirrored_organization(workos)
+    reconcile(Run())
+    before = reconcile(Run(dry=True)).in_sync
+
+    ExternalIdWriteBack.objects.create(organization_id="gram-mirrored", workos_id=acme)
+    due = reconcile(Run(dry=True))
+    ExternalIdWriteBack.objects.update(next_attempt_at=None)
+    needless_conflict = reconcile(Run(dry=True))
+    ExternalIdWriteBack.objects.all().delete()
+    workos.update_organization(acme, name="Renamed")
+    waiting = reconcile(Run(dry=True))
+
+    assert before
+    assert (due.due_write_backs, due.in_sync) == (1, False)
+    assert (needless_conflict.snapshot.withdrawn, needless_conflict.in_sync) == (1, False)
+    assert (waiting.events.waiting, waiting.in_sync) == (1, False)
+
+
+def test_a_write_back_that_failed_is_an_error_and_found_once(workos: FakeWorkOS) -> None:
+    a_linked_row(workos, external_id=None)
+    workos.misbehave("status", status=500, method="PUT", path="/organizations")
+
+    first, second, third = compared(), compared(), compared()
+
+    failed = "1 write-back failed and will be tried again; see the write-backs of external_id"
+    assert first.errors == [failed]
+    assert (first.in_sync, first.write_backs.failed, second.write_backs.pushed) == (False, 1, 1)
+    assert (changes(second), third.in_sync) == ([("gram-1", "write_back")], True)
+
+
+def test_write_backs_without_time_fail(workos: FakeWorkOS, monkeypatch: MonkeyPatch) -> None:
+    monkeypatch.setattr(conclude, "_PUSH_SECONDS", 0.0)
+    an_old_organization(workos)
+
+    said = "some write-backs are left for the worker: there was no time for them"
+    assert compared().errors == [said]

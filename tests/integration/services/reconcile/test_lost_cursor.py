@@ -1,0 +1,162 @@
+"""A lost cursor is recovered by a complete list, and the stream goes on from before it."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+import orgs.workos
+from orgs.db.cursor import read_cursor
+from orgs.domain.types import ObjectPage, Outcome, Position
+from orgs.models import SyncCursor
+from orgs.services import reconcile as reconciling
+from orgs.services.compare import DisableLimit, Run
+from orgs.services.reconcile import reconcile
+from orgs.services.refresh import Lookups
+from orgs.services.stream import drain_to_end
+from orgs.testing import FakeWorkOS
+from tests.builders import NOON, a_mirrored_organization, an_old_organization, an_organization_row
+from tests.concurrency import another_program
+from tests.integration.services.reconcile.runs import BUSY, Setting, disabled, row
+from tests.moved_clock import moved_clock
+from tests.triggers import locked
+
+pytestmark = pytest.mark.usefixtures("database")
+
+MonkeyPatch = pytest.MonkeyPatch
+
+
+@pytest.fixture
+def lost(database: None, workos: FakeWorkOS) -> Position:
+    """The mirror is behind by a deletion and a creation whose events nobody can list any more."""
+    a_mirrored_organization(workos)
+    deleted = workos.create_organization(name="Deleted", external_id="gram-deleted")
+    drain_to_end()
+    position = read_cursor().position
+    workos.delete_organization(str(deleted["id"]), at=NOON)
+    an_old_organization(workos, "Created meanwhile", external_id="gram-created")
+    workos.expire_events()
+    return position
+
+
+def test_it_is_recovered_and_the_stream_goes_on(workos: FakeWorkOS, lost: Position) -> None:
+    found = reconcile(Run())
+    workos.create_organization(name="Later", external_id="gram-later")
+    drain_to_end()
+
+    assert (found.lost is None, found.in_sync) == (False, False)
+    assert disabled() == ["gram-deleted"]
+    assert row("gram-created").name == "Created meanwhile"
+    assert row("gram-later").name == "Later"
+    assert read_cursor().position != lost
+
+
+@pytest.mark.usefixtures("lost")
+@pytest.mark.parametrize(
+    ("workos_ahead", "database_ahead"),
+    [
+        pytest.param(0, 0, id="both are right"),
+        pytest.param(-3_600, 0, id="WorkOS's clock is behind"),
+        pytest.param(0, -3_600, id="the database's clock is behind"),
+        pytest.param(3_600, 0, id="WorkOS's clock is ahead"),
+        pytest.param(0, 31 * 86_400, id="the database's clock is a month ahead"),
+    ],
+)
+def test_the_stream_goes_on_from_before_the_earlier_of_the_two_clocks(
+    workos: FakeWorkOS, workos_ahead: float, database_ahead: float
+) -> None:
+    workos.set_clock_offset(workos_ahead)
+    began = datetime.now(UTC)
+
+    with moved_clock() as move:
+        move(database_ahead)
+        reconcile(Run())
+
+    position = read_cursor().position
+    earlier = began + timedelta(seconds=min(workos_ahead, database_ahead, 0), minutes=-6)
+    assert position.last_event_id is None
+    assert position.last_event_at is not None
+    # The Date header has whole seconds.
+    assert timedelta(seconds=-1) <= position.last_event_at - earlier < timedelta(minutes=1)
+
+
+def test_what_happens_meanwhile_is_not_lost(
+    workos: FakeWorkOS, lost: Position, monkeypatch: MonkeyPatch
+) -> None:
+    """Renamed after its page was read, and before the stream goes on."""
+    read = orgs.workos.read_organizations
+
+    def and_then_it_is_renamed(*args: Any, **values: Any) -> ObjectPage:
+        page = read(*args, **values)
+        created = next(o for o in workos.all_organizations() if o["external_id"] == "gram-created")
+        workos.update_organization(str(created["id"]), name="Renamed meanwhile")
+        return page
+
+    monkeypatch.setattr(reconciling, "read_organizations", and_then_it_is_renamed)
+
+    found = reconcile(Run())
+
+    assert found.events.counts[Outcome.UPDATED] >= 1
+    assert row("gram-created").name == "Renamed meanwhile"
+
+
+def test_a_row_locked_meanwhile_is_tried_again_before_the_stream_goes_on(
+    lost: Position, sync_setting: Setting
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    an_organization_row("gram-created", name="Old", slug="old")
+
+    with locked(where="id = 'gram-created'"):
+        blocked = reconcile(Run())
+        while_locked = read_cursor().position
+    freed = reconcile(Run())
+
+    assert BUSY in blocked.errors[0]
+    assert while_locked == lost, "or the change would be lost until the next full reconcile"
+    assert freed.errors == []
+    assert row("gram-created").name == "Created meanwhile"
+
+
+def test_a_list_that_breaks_leaves_it_lost(
+    workos: FakeWorkOS, lost: Position, monkeypatch: MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Lookups, "verify_environment", lambda _: None)
+    workos.misbehave("html", path="/organizations", exact=True)
+
+    assert reconcile(Run()).errors
+    assert read_cursor().position == lost
+
+
+def test_the_stream_goes_on_whatever_the_disables_wait_for(lost: Position) -> None:
+    assert reconcile(Run(limit=DisableLimit(rows=0, percent=0))).errors
+    assert read_cursor().position != lost
+    assert disabled() == []
+
+
+@pytest.mark.usefixtures("lost")
+def test_a_cursor_that_was_moved_is_left_alone(monkeypatch: MonkeyPatch) -> None:
+    read, move = orgs.workos.read_organizations, "SET last_event_id = NULL, last_event_at = now()"
+
+    def and_it_is_moved(*args: Any, **values: Any) -> ObjectPage:
+        with another_program() as program:
+            program.execute(f"UPDATE workos_sync_cursor {move}".encode())
+        return read(*args, **values)
+
+    began = datetime.now(UTC)
+    monkeypatch.setattr(reconciling, "read_organizations", and_it_is_moved)
+
+    reconcile(Run())
+
+    assert SyncCursor.objects.filter(last_event_at__gte=began).exists()
+
+
+@pytest.mark.parametrize("why", ["expired", "not drained for too long"])
+def test_a_dry_run_reports_and_leaves_it(workos: FakeWorkOS, lost: Position, why: str) -> None:
+    if why != "expired":
+        workos.misbehave("slow", seconds=0, times=None)
+        SyncCursor.objects.update(drained_at=datetime.now(UTC) - timedelta(days=40))
+
+    found = reconcile(Run(dry=True))
+
+    assert (found.lost is None, found.in_sync) == (False, False)
+    assert read_cursor().position == lost

@@ -1,0 +1,452 @@
+"""What a list did not show, or is asked for alone: only a 404 of the right place disables a row."""
+
+import time
+from datetime import UTC, datetime
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+from orgs.models import ExternalIdWriteBack, Organization, WorkOSEvent
+from orgs.services import compare
+from orgs.services.compare import DisableLimit, Run
+from orgs.services.reconcile import reconcile
+from orgs.services.reconcile_one import UnknownOrganization, reconcile_organizations
+from orgs.services.refresh import Lookups, WrongEnvironment
+from orgs.testing import FakeWorkOS
+from orgs.workos import Unavailable
+from tests.builders import (
+    NO_ROUTE,
+    NOON,
+    a_linked_row,
+    a_mirrored_organization,
+    an_old_organization,
+    an_organization_row,
+)
+from tests.integration.services.reconcile.runs import (
+    Setting,
+    changes,
+    compared,
+    cursor,
+    disabled,
+    kinds,
+    missing_rows,
+    only,
+    row,
+)
+
+pytestmark = pytest.mark.usefixtures("database")
+
+MonkeyPatch = pytest.MonkeyPatch
+
+
+def list_only(workos: FakeWorkOS, *listed: Any) -> None:
+    """Have WorkOS list these organizations, as if there were no others."""
+    body = {"data": listed, "list_metadata": {"before": None, "after": None}}
+    workos.misbehave("body", path="/organizations", exact=True, body=body, times=None)
+
+
+# The limit ----------------------------------------------------------------------------------
+
+
+def test_more_missing_than_the_limit_disables_none(workos: FakeWorkOS) -> None:
+    a_mirrored_organization(workos)
+    missing_rows(30)
+
+    found = compared(limit=DisableLimit(rows=4, percent=0))
+
+    assert disabled() == []
+    assert "more than 4 of 31 linked organizations are missing" in found.errors[0]
+    assert (found.in_sync, cursor().reconciled_at) == (False, None)
+    assert workos.count_requests(path="/organizations/") <= 8
+
+
+def test_as_many_missing_as_the_limit(workos: FakeWorkOS, monkeypatch: MonkeyPatch) -> None:
+    monkeypatch.setattr(compare, "_CHUNK", 3)
+    a_mirrored_organization(workos)
+    missing_rows(10)
+
+    found = compared(limit=DisableLimit(rows=10, percent=0))
+
+    assert len(disabled()) == found.snapshot.counts["disabled"] == 10
+    assert found.errors == []
+
+
+@pytest.mark.parametrize(
+    ("limit", "linked", "allowed"),
+    [
+        (DisableLimit(), 100, 10),
+        (DisableLimit(), 5_000, 50),
+        (DisableLimit(rows=3, percent=0), 5_000, 3),
+        (DisableLimit(rows=0, percent=Fraction("2.3")), 3_000, 69),
+        (DisableLimit(rows=0, percent=0), 1_000, 0),
+    ],
+)
+def test_the_limit_is_the_larger_of_the_two(limit: DisableLimit, linked: int, allowed: int) -> None:
+    assert limit.allows(linked) == allowed
+
+
+def test_rows_that_another_organization_takes_over_count_for_no_limit(workos: FakeWorkOS) -> None:
+    a_mirrored_organization(workos)
+    for number in range(12):
+        an_old_organization(workos, f"New {number}", external_id=f"gram-{number}")
+        an_organization_row(f"gram-{number}", workos_id=f"org_missing_{number}")
+    limit = DisableLimit(rows=0, percent=0)
+
+    dry, real = compared(dry=True, limit=limit), compared(limit=limit)
+
+    assert {kind for _, kind in changes(dry)} == {"relinked"}
+    assert changes(dry) == changes(real)
+    assert (dry.errors, real.errors, disabled()) == ([], [], [])
+
+
+def test_more_missing_than_workos_allows_requests_are_waited_for(workos: FakeWorkOS) -> None:
+    a_mirrored_organization(workos)
+    missing_rows(25)
+    workos.limit_requests(15, seconds=0.5)
+
+    found = compared(limit=DisableLimit(rows=100))
+
+    assert (found.errors, len(disabled())) == ([], 25)
+    assert workos.count_requests(status=429) >= 1
+
+
+@pytest.mark.parametrize("pages_before", [0, 1])
+def test_a_pause_that_workos_asks_for_is_waited_out(workos: FakeWorkOS, pages_before: int) -> None:
+    workos.seed(organizations=150, at=NOON, external_id_prefix="gram-", emits=False)
+    if pages_before:
+        workos.misbehave("slow", seconds=0, path="/organizations", exact=True)
+    workos.misbehave("rate_limited", retry_after=1, path="/organizations", exact=True)
+
+    found = compared()
+
+    assert (found.errors, Organization.objects.count()) == ([], 150)
+
+
+# Answers about one --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("link", ["..", "x" * 70_000], ids=["no id", "of any length"])
+def test_a_link_that_cant_be_asked_for_is_one_short_line_and_stops_nothing(
+    workos: FakeWorkOS, caplog: pytest.LogCaptureFixture, link: str
+) -> None:
+    a_mirrored_organization(workos)
+    missing_rows(1)
+    an_organization_row("gram-odd", workos_id=link)
+
+    found = compared()
+
+    assert (kinds(found), disabled()) == (["disabled", "unproven"], ["missing-000"])
+    assert "refuses to say whether it exists" in found.errors[0]
+    assert all(len(line) < 1_500 for line in [*caplog.messages, *map(str, found.snapshot.changes)])
+
+
+@pytest.mark.parametrize(
+    ("misbehaviour", "error"),
+    [
+        pytest.param(
+            {"kind": "status", "status": 500, "path": "/organizations/org_missing_0"},
+            "HTTP 500",
+            id="500 for one",
+        ),
+        pytest.param({"kind": "html", "status": 404}, "a 404 that is not WorkOS's own", id="HTML"),
+        pytest.param(
+            {"kind": "status", "status": 404, "body": NO_ROUTE, "times": None},
+            "2 missing organizations not disabled",
+            id="a route that is not there",
+        ),
+    ],
+)
+def test_what_is_no_404_of_this_route_disables_none(
+    workos: FakeWorkOS, misbehaviour: dict[str, Any], error: str
+) -> None:
+    a_mirrored_organization(workos)
+    missing_rows(2)
+    workos.misbehave(**{"path": "/organizations/", **misbehaviour})
+
+    found = compared()
+    noted = cursor().reconciled_at
+    workos.behave()
+
+    assert (disabled(), found.in_sync, noted) == ([], False, None)
+    assert error in found.errors[0]
+    assert compared().snapshot.counts["disabled"] == 2
+
+
+def test_one_that_was_created_while_the_list_was_read_is_not_missing(workos: FakeWorkOS) -> None:
+    mirrored = workos.organization(a_mirrored_organization(workos))
+    new = workos.create_organization(name="New", external_id="gram-1", emits=False)
+    an_organization_row("gram-1", name="New", workos_id=new["id"])
+    list_only(workos, mirrored)
+
+    found = compared()
+
+    assert (found.errors, disabled()) == ([], [])
+
+
+def test_a_list_that_leaves_out_a_change_in_the_future_is_not_complete(workos: FakeWorkOS) -> None:
+    listed = workos.organization(a_linked_row(workos))
+    ahead = datetime(2999, 1, 1, tzinfo=UTC)
+    hidden = workos.create_organization(name="Hidden", external_id="gram-2", at=ahead)
+    an_organization_row("gram-2", name="Hidden", workos_id=hidden["id"])
+    list_only(workos, listed)
+
+    assert "the list is not complete" in compared().errors[0]
+
+
+# A 404 of the wrong place -------------------------------------------------------------------
+
+
+@pytest.fixture(params=["wrong path", "key of another environment"])
+def wrong_place(
+    request: pytest.FixtureRequest, workos: FakeWorkOS, elsewhere: FakeWorkOS, sync_setting: Setting
+) -> None:
+    """Two linked organizations that live in WorkOS, and settings that ask elsewhere."""
+    for number in (1, 2):
+        a_linked_row(workos, f"gram-{number}")
+    workos.misbehave("status", status=404, path="/v1", body=NO_ROUTE, times=None)
+    is_path = request.param == "wrong path"
+    sync_setting(BASE_URL=f"{workos.base_url}/v1" if is_path else elsewhere.base_url)
+
+
+@pytest.mark.usefixtures("wrong_place")
+@pytest.mark.parametrize("drains", [False, True])
+def test_a_run_in_the_wrong_place_writes_nothing(drains: bool) -> None:
+    try:
+        error = reconcile(Run(), drain_events=drains).errors[0]
+    except WrongEnvironment as wrong:
+        error = str(wrong)
+
+    assert "lists none of the organizations that rows are linked to" in error or "404" in error
+    assert (Organization.objects.count(), disabled()) == (2, [])
+    assert not WorkOSEvent.objects.exists()
+    assert (cursor().reconciled_at, cursor().last_event_id) == (None, None)
+    assert error[:50] in cursor().snapshot_trouble
+
+
+@pytest.mark.usefixtures("wrong_place")
+def test_a_single_organization_in_the_wrong_place_is_unproven() -> None:
+    found = only("gram-1")
+
+    assert (changes(found), disabled()) == ([(None, "unproven")], [])
+    assert "proves nothing: see WORKOS_BASE_URL and WORKOS_API_KEY" in found.errors[0]
+    assert not found.in_sync
+
+
+# Broken lists -------------------------------------------------------------------------------
+
+
+def a_body(**body: Any) -> dict[str, Any]:
+    return {"kind": "body", "body": body}
+
+
+END = {"after": None}
+
+
+@pytest.mark.parametrize(
+    ("misbehaviour", "error"),
+    [
+        pytest.param({"kind": "html"}, "not a page of a list", id="HTML"),
+        pytest.param({"kind": "truncated"}, "not a page of a list", id="truncated"),
+        pytest.param({"kind": "empty"}, "not a page of a list", id="empty"),
+        pytest.param({"kind": "body", "body": []}, "not a page of a list", id="a bare list"),
+        pytest.param(a_body(data=None), "not a page", id="data null"),
+        pytest.param({"kind": "no_list_metadata"}, "not a page of a list", id="no list_metadata"),
+        pytest.param(
+            a_body(data=[], list_metadata={"after": "org_1"}),
+            "listed nothing, and said that there is more",
+            id="empty, with more",
+        ),
+        pytest.param(a_body(data=[{}], list_metadata=END), "has no usable id", id="without an id"),
+        pytest.param({"kind": "repeated_page", "times": None}, "same page", id="repeats"),
+        pytest.param({"kind": "ends_early"}, "the list is not complete", id="ends early"),
+        pytest.param(
+            a_body(data=[], list_metadata=END), "list is not complete", id="an empty list"
+        ),
+        pytest.param({"kind": "status", "status": 500}, "does not answer", id="500"),
+        pytest.param({"kind": "reset"}, "can't be asked", id="reset"),
+    ],
+)
+@pytest.mark.parametrize("pages_before", [0, 1])
+def test_a_broken_list_disables_nothing(
+    workos: FakeWorkOS,
+    monkeypatch: MonkeyPatch,
+    misbehaviour: dict[str, Any],
+    error: str,
+    pages_before: int,
+) -> None:
+    # It reads the first page too.
+    monkeypatch.setattr(Lookups, "verify_environment", lambda _: None)
+    workos.seed(organizations=250, at=NOON, external_id_prefix="gram-", emits=False)
+    compared()
+    an_organization_row("gone", workos_id="org_deleted")
+    if pages_before:
+        workos.misbehave("slow", seconds=0, path="/organizations", exact=True)
+    workos.misbehave(path="/organizations", exact=True, **misbehaviour)
+
+    found = compared()
+    workos.behave()
+
+    assert (disabled(), found.in_sync) == ([], False)
+    assert error in found.errors[0]
+    assert error in cursor().snapshot_trouble
+    assert changes(compared()) == [("gone", "disabled")]
+
+
+def test_a_list_that_breaks_at_once_ends_the_run_before_it_writes(workos: FakeWorkOS) -> None:
+    a_mirrored_organization(workos)
+    workos.create_organization(name="Unread")
+    workos.misbehave("status", status=500, path="/organizations")
+
+    found = reconcile(Run())
+
+    assert (Organization.objects.count(), workos.count_requests(path="/events")) == (1, 0)
+    assert "500" in found.errors[0]
+    assert "500" in cursor().snapshot_trouble
+
+
+# Single organizations ------------------------------------------------------------------------
+
+
+def test_one_organization_is_compared_by_either_id(workos: FakeWorkOS) -> None:
+    acme = an_old_organization(workos, "Acme", external_id="gram-1")
+    bolt = an_old_organization(workos, "Bolt", external_id="gram-2")
+    an_old_organization(workos, "Untouched", external_id="gram-3")
+
+    assert changes(only(acme)) == [("gram-1", "created")]
+    assert changes(only("gram-2")) == [("gram-2", "created")]
+    assert row("gram-2").workos_id == bolt
+    assert Organization.objects.count() == 2
+    assert workos.count_requests(path="/organizations", exact=True) == 0
+
+
+def test_a_recent_difference_of_one_is_applied_all_the_same(workos: FakeWorkOS) -> None:
+    acme = workos.create_organization(name="Just now", emits=False)
+
+    found = only(acme["id"])
+
+    assert (kinds(found), found.write_backs.pushed) == (["created"], 1)
+
+
+def test_the_write_backs_of_others_are_left_to_their_schedule(workos: FakeWorkOS) -> None:
+    acme = an_old_organization(workos, "Acme")
+    other = a_linked_row(workos, "gram-other", external_id=None)
+    ExternalIdWriteBack.objects.create(organization_id="gram-other", workos_id=other)
+
+    found = only(acme)
+
+    assert found.write_backs.pushed == 1
+    assert ExternalIdWriteBack.objects.get().organization_id == "gram-other"
+
+
+@pytest.mark.parametrize("id_", ["gram-0", "org_missing_0"])
+@pytest.mark.parametrize("has_new_owner", [False, True])
+def test_one_that_is_missing(workos: FakeWorkOS, id_: str, has_new_owner: bool) -> None:
+    a_mirrored_organization(workos)
+    an_organization_row("gram-0", workos_id="org_missing_0")
+    if has_new_owner:
+        an_old_organization(workos, "New", external_id="gram-0")
+
+    assert changes(only(id_)) == [("gram-0", "relinked" if has_new_owner else "disabled")]
+    assert disabled() == ([] if has_new_owner else ["gram-0"])
+
+
+@pytest.mark.parametrize("has_others", [False, True])
+def test_one_that_only_the_mirror_has_is_left_alone(workos: FakeWorkOS, has_others: bool) -> None:
+    if has_others:
+        a_mirrored_organization(workos)
+    an_organization_row("gram-1")
+
+    found = only("gram-1", "gram-1")
+
+    assert found.in_sync
+    assert found.organizations == found.snapshot.counts["unchanged"] == 1
+
+
+@pytest.mark.parametrize("unknown", ["gram-nowhere", " ", "a\0", "..", "\ud800"])
+def test_an_id_that_is_none_does_not_stop_the_rest(workos: FakeWorkOS, unknown: str) -> None:
+    acme = an_old_organization(workos, external_id="gram-1")
+
+    with pytest.raises(UnknownOrganization):
+        only(unknown)
+    found = only(unknown, acme)
+
+    assert changes(found) == [("gram-1", "created")]
+    assert (len(found.errors), found.in_sync) == (1, False)
+
+
+@pytest.mark.parametrize("again", ["workos_id", "gram_id"])
+def test_an_organization_named_twice_is_compared_once(workos: FakeWorkOS, again: str) -> None:
+    acme = an_old_organization(workos, external_id="gram-1")
+
+    found = only(acme, acme if again == "workos_id" else "gram-1")
+
+    assert (found.organizations, changes(found)) == (1, [("gram-1", "created")])
+
+
+def test_what_cant_all_be_asked_for_in_time_is_left_alone(workos: FakeWorkOS) -> None:
+    acme = an_old_organization(workos, external_id="gram-1")
+
+    with pytest.raises(Unavailable, match="choose fewer"):
+        reconcile_organizations(Run(), [acme], deadline=time.monotonic() - 1)
+
+    assert not Organization.objects.exists()
+    assert workos.count_requests() == 0
+
+
+# What proves that the place is the right one ------------------------------------------------
+
+
+def test_a_row_that_only_the_mirror_knows_is_unproven_in_a_wrong_place(workos: FakeWorkOS) -> None:
+    a_mirrored_organization(workos)
+    an_old_organization(workos, "New", external_id="gram-1")
+    an_organization_row("gram-1", name="Old")
+    workos.misbehave("status", status=404, body=NO_ROUTE, path=None, times=None)
+
+    found = only("gram-1")
+
+    assert (kinds(found), found.in_sync) == (["unproven"], False)
+    assert "the first, gram-1: no other linked organization" in found.errors[0]
+
+
+def test_a_row_that_is_created_in_the_wrong_place_proves_nothing(
+    workos: FakeWorkOS, elsewhere: FakeWorkOS, sync_setting: Setting
+) -> None:
+    """Both are asked for in one run, and the place knows one of them."""
+    a_mirrored_organization(workos)
+    new = elsewhere.create_organization(name="New", at=NOON)
+    sync_setting(BASE_URL=elsewhere.base_url)
+
+    found = only(new["id"], "gram-mirrored")
+
+    assert "proves nothing" in found.errors[0]
+    assert (found.in_sync, disabled()) == (False, [])
+
+
+@pytest.mark.parametrize("external_id", [None, "gram-1", "gram-unlinked"])
+def test_an_organization_of_another_environment_gets_no_row(
+    workos: FakeWorkOS, elsewhere: FakeWorkOS, sync_setting: Setting, external_id: str | None
+) -> None:
+    """Its row would prove that environment right in the next run."""
+    live = a_linked_row(workos)
+    an_organization_row("gram-unlinked")
+    new = elsewhere.create_organization(name="New", at=NOON, external_id=external_id)
+    sync_setting(BASE_URL=elsewhere.base_url)
+
+    found = only(new["id"])
+    with pytest.raises(WrongEnvironment):
+        reconcile(Run())
+
+    assert (kinds(found), found.in_sync) == (["unproven"], False)
+    links = Organization.objects.order_by("id").values_list("id", "workos_id")
+    assert [*links] == [("gram-1", live), ("gram-unlinked", None)]
+
+
+def test_a_linked_organization_proves_the_place_for_a_new_one(workos: FakeWorkOS) -> None:
+    mirrored = a_mirrored_organization(workos)
+    new = an_old_organization(workos, "New", external_id="gram-new")
+
+    found = only(mirrored, new)
+
+    assert ("gram-new", "created") in changes(found)
+    assert found.errors == []

@@ -1,0 +1,385 @@
+"""What a run repairs, what it leaves to people and to events, and when it says ``in_sync``."""
+
+import hashlib
+import tracemalloc
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+from django.db import connection
+from pytest_django import DjangoAssertNumQueries
+
+import orgs.workos
+from orgs.db.cursor import ensure_cursor
+from orgs.domain.naming import derived_id
+from orgs.domain.types import Outcome, Row
+from orgs.models import ExternalIdWriteBack, Organization, WorkOSEvent
+from orgs.services import reconcile as reconciling
+from orgs.services.compare import Comparing, DisableLimit, Run
+from orgs.services.reconcile import reconcile
+from orgs.services.refresh import Lookups
+from orgs.testing import FakeWorkOS
+from tests.builders import (
+    NOON,
+    TWO_DAYS_AGO,
+    a_deletion,
+    a_linked_row,
+    a_mirrored_organization,
+    an_old_organization,
+    an_organization_row,
+    live,
+)
+from tests.integration.services.reconcile.runs import (
+    Setting,
+    changes,
+    compared,
+    conflicts,
+    cursor,
+    disabled,
+    kinds,
+    only,
+    row,
+)
+from tests.triggers import locked
+
+pytestmark = pytest.mark.usefixtures("database")
+
+LogCapture = pytest.LogCaptureFixture
+MonkeyPatch = pytest.MonkeyPatch
+
+FAR_AHEAD = datetime(2999, 1, 1, tzinfo=UTC)
+
+
+def test_drift_of_every_kind_is_repaired_and_then_there_is_none(workos: FakeWorkOS) -> None:
+    created = an_old_organization(workos, "Created")
+    an_old_organization(workos, "Linked", external_id="gram-linked")
+    an_organization_row("gram-linked", name="Linked")
+    relinked = an_old_organization(workos, "Relinked", external_id="gram-relinked")
+    an_organization_row("gram-relinked", name="Relinked", workos_id="org_replaced")
+    a_linked_row(workos, "gram-renamed", there="WorkOS's name", name="Renamed here")
+    an_organization_row("gram-deleted", name="Deleted", workos_id="org_deleted")
+    a_linked_row(workos, "gram-forgotten", there="Forgotten", external_id=None, name="Forgotten")
+
+    first, second = compared(), compared()
+
+    assert changes(first) == sorted(
+        [
+            (derived_id(created), "created"),
+            ("gram-linked", "linked"),
+            ("gram-relinked", "relinked"),
+            ("gram-renamed", "updated"),
+            ("gram-deleted", "disabled"),
+            ("gram-forgotten", "write_back"),
+        ]
+    )
+    assert (first.in_sync, first.write_backs.pushed) == (False, 2)
+    assert (changes(second), second.in_sync) == ([], True)
+    assert second.snapshot.counts["unchanged"] == second.organizations == 5
+    assert row("gram-relinked").workos_id == relinked
+    assert row("gram-renamed").name == "WorkOS's name"
+    deleted = row("gram-deleted")
+    assert None not in (deleted.disabled_at, deleted.workos_deleted_at)
+    assert deleted.workos_id == "org_deleted"
+    assert row(derived_id(created)).slug == "created"
+
+
+def test_a_first_run_mirrors_what_was_there_before(workos: FakeWorkOS) -> None:
+    workos.seed(organizations=250, at=NOON, emits=False)
+
+    found = compared()
+    drift = cursor().last_drift
+    compared()
+
+    assert found.organizations == found.snapshot.counts["created"] == 250
+    assert Organization.objects.count() == 250
+    assert not ExternalIdWriteBack.objects.exists()
+    assert cursor().reconciled_at is not None
+    assert (drift, cursor().last_drift) == (250, 0)
+
+
+def test_an_organization_that_is_listed_twice_is_compared_once(workos: FakeWorkOS) -> None:
+    listed = workos.organization(an_old_organization(workos, external_id="gram-1"))
+    body = {"data": [listed, listed], "list_metadata": {"after": None}}
+    workos.misbehave("body", path="/organizations", exact=True, body=body)
+
+    found = compared()
+
+    assert (found.organizations, changes(found)) == (1, [("gram-1", "created")])
+
+
+@pytest.mark.parametrize("listed_at", [TWO_DAYS_AGO, FAR_AHEAD], ids=["then", "in the future"])
+def test_a_time_in_the_future_keeps_no_row_wrong(workos: FakeWorkOS, listed_at: datetime) -> None:
+    live = workos.create_organization(name="New", external_id="gram-1", at=listed_at)["id"]
+    an_organization_row("gram-1", name="Old", workos_id=live, workos_updated_at=FAR_AHEAD)
+
+    assert changes(compared()) == [("gram-1", "updated")]
+    assert Organization.objects.get().name == "New"
+    assert compared().in_sync
+
+
+# Left to events -----------------------------------------------------------------------------
+
+
+def test_what_is_recent_is_left_to_its_event(workos: FakeWorkOS) -> None:
+    workos.create_organization(name="Just now", emits=False)
+    workos.create_organization(name="Takes a row over", external_id="gram-1", emits=False)
+    a_mirrored_organization(workos)
+    an_organization_row("gram-1", workos_id="org_deleted")
+
+    found = compared(limit=DisableLimit(rows=0, percent=0))
+
+    assert (found.in_sync, found.errors) == (True, [])
+    assert found.snapshot.counts["unchanged"] == 3
+    assert Organization.objects.count() == 2
+    assert disabled() == [], "a row that is about to be taken over is not disabled either"
+
+
+@pytest.mark.parametrize("is_linked", [True, False])
+def test_what_is_recent_is_so_by_workos_clock(workos: FakeWorkOS, is_linked: bool) -> None:
+    """The database's clock is ten hours behind it."""
+    workos.set_clock_offset(10 * 3_600.0)
+    if is_linked:
+        a_mirrored_organization(workos)
+    an_hour_ago = datetime.now(UTC) + timedelta(hours=9)
+    workos.create_organization(name="Missed", external_id="gram-1", at=an_hour_ago, emits=False)
+    workos.create_organization(name="Just now", external_id="gram-2", emits=False)
+
+    assert changes(compared()) == [("gram-1", "created")]
+
+
+@pytest.mark.parametrize(
+    "outcome", [Outcome.UNKNOWN, Outcome.DISABLED], ids=["it had no row", "its row is disabled"]
+)
+def test_what_an_event_deleted_is_not_brought_back(workos: FakeWorkOS, outcome: Outcome) -> None:
+    acme = an_old_organization(workos, external_id="gram-1")
+    if outcome is Outcome.DISABLED:
+        an_organization_row("gram-1", workos_id=acme)
+    live(a_deletion(1, workos_id=acme))
+    assert WorkOSEvent.objects.get().outcome == outcome
+
+    found = compared()
+
+    counts = found.snapshot.counts
+    assert (counts["stale"], counts["disabled_here"], found.in_sync) == (1, 0, True)
+    assert not Organization.objects.filter(disabled_at=None).exists()
+
+
+# Left to people -----------------------------------------------------------------------------
+
+
+def test_a_row_disabled_here_is_reported_and_left_alone_without_a_lock(
+    workos: FakeWorkOS, sync_setting: Setting
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    a_linked_row(workos, disabled_at=NOON)
+
+    with locked():
+        found = compared()
+
+    assert (changes(found), found.errors) == ([("gram-1", "disabled_here")], [])
+    assert (found.in_sync, found.snapshot.counts["disabled_here"]) == (True, 1)
+    assert disabled() == ["gram-1"]
+
+
+def test_a_row_disabled_here_is_noted_as_deleted_in_workos_too(workos: FakeWorkOS) -> None:
+    a_mirrored_organization(workos)
+    an_organization_row("gram-1", workos_id="org_deleted", disabled_at=NOON)
+
+    first = compared()
+    workos.forget_requests()
+    second = compared()
+
+    assert row("gram-1").workos_deleted_at is not None
+    assert row("gram-1").disabled_at == NOON
+    assert (kinds(first), first.in_sync, second.in_sync) == ([], True, True)
+    assert workos.count_requests(path="/organizations/") == 0, "nor one that was listed"
+
+
+def test_conflicts_are_stored_and_all_else_repaired(workos: FakeWorkOS, caplog: LogCapture) -> None:
+    alive = a_linked_row(workos, there="WorkOS's name", external_id="elsewhere", name="Old")
+    claims = an_old_organization(workos, "Claims the row", external_id="gram-1")
+
+    first = compared()
+    lines = len(caplog.records)
+    second = compared()
+
+    assert kinds(first) == ["conflict", "conflict", "updated"]
+    assert (kinds(second), second.in_sync) == (["conflict", "conflict"], True)
+    assert (row("gram-1").workos_id, row("gram-1").name) == (alive, "WorkOS's name")
+    other, claimed = ("gram-1", "other_external_id"), ("gram-1", "row_claimed")
+    assert conflicts() == {alive: other, claims: claimed}
+    assert len(caplog.records) == lines, "each is logged once"
+    assert caplog.text.count("a conflict waits for a person") == 2
+
+
+@pytest.mark.parametrize("is_full", [True, False], ids=["a full run", "--org"])
+def test_a_conflict_without_a_row_ends_with_the_deletion(workos: FakeWorkOS, is_full: bool) -> None:
+    a_mirrored_organization(workos)
+    claims = an_old_organization(workos, external_id="gram-1")
+    owner = a_linked_row(workos, external_id="elsewhere")
+    compared()
+    workos.delete_organization(claims, emits=False)
+
+    found = compared() if is_full else only(claims)
+
+    assert conflicts() == {owner: ("gram-1", "other_external_id")}
+    assert (found.errors, disabled()) == ([], [])
+
+
+@pytest.mark.parametrize("is_full", [True, False], ids=["a full run", "--org"])
+def test_one_that_cant_be_read_is_in_conflict_and_exists(workos: FakeWorkOS, is_full: bool) -> None:
+    odd = a_linked_row(workos)
+    shown = {"id": odd, "name": None}
+    listed = {"data": [shown], "list_metadata": {"after": None}}
+    workos.misbehave("body", path="/organizations", exact=True, body=listed, times=None)
+    workos.misbehave("body", path="/organizations/", body=shown, times=None)
+
+    found = compared() if is_full else only("gram-1")
+
+    (change,) = found.snapshot.changes
+    assert (change.organization_id, change.workos_id, change.change) == (None, odd, "conflict")
+    assert change.reason == "name is missing or empty"
+    assert (disabled(), conflicts()) == ([], {odd: (None, "unreadable")})
+
+
+def test_an_id_that_workos_cant_hold_waits_for_a_person(workos: FakeWorkOS) -> None:
+    acme = a_linked_row(workos, "grämmm", external_id=None)
+
+    first, second = compared(), compared()
+
+    assert (first.write_backs.conflicts, second.in_sync) == (1, True)
+    assert changes(second) == [("grämmm", "conflict")]
+    assert conflicts() == {acme: ("grämmm", "write_back_refused")}
+    assert workos.count_requests(method="PUT", path=None) == 0
+
+
+# Dry runs -----------------------------------------------------------------------------------
+
+
+def contents() -> str:
+    """Every byte of every table of ours, but for the requests that are counted."""
+    digest = hashlib.sha256()
+    tables = "organization_metadata", "workos_sync_cursor", "workos_event", "workos_conflict"
+    with connection.cursor() as cursor:
+        for table in (*tables, "workos_external_id_write_back", "django_q_ormq"):
+            cursor.execute(f"SELECT t::text FROM {table} AS t ORDER BY 1")  # noqa: S608
+            digest.update(repr(cursor.fetchall()).encode())
+    return digest.hexdigest()
+
+
+@pytest.fixture
+def drifted(database: None, workos: FakeWorkOS) -> None:
+    a_mirrored_organization(workos)
+    an_old_organization(workos, "Created")
+    a_linked_row(workos, "gram-renamed", there="There", name="Here")
+    an_organization_row("gram-deleted", workos_id="org_deleted")
+    a_linked_row(workos, "gram-claimed", external_id="elsewhere")
+    workos.create_organization(name="Waiting")
+
+
+@pytest.mark.usefixtures("drifted")
+def test_a_dry_run_finds_the_same_and_writes_nothing(workos: FakeWorkOS) -> None:
+    ensure_cursor()
+    before = contents()
+
+    dry = reconcile(Run(dry=True))
+    one = only("gram-renamed", "org_deleted", dry=True)
+
+    assert contents() == before
+    assert workos.count_requests(method="PUT", path=None) == 0
+    assert (dry.events.waiting, dry.in_sync, dry.errors) == (1, False, [])
+    assert cursor().reconciled_at is None
+    assert kinds(dry) == ["conflict", "created", "disabled", "updated"]
+    assert kinds(one) == ["disabled", "updated"]
+    assert changes(compared()) == changes(dry)
+
+
+@pytest.mark.usefixtures("drifted")
+def test_every_transaction_of_a_dry_run_begins_read_only() -> None:
+    statements: list[str] = []
+
+    def note(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        in_transaction = context["connection"].in_atomic_block
+        if "workos_request_budget" not in sql:
+            statements.append(sql if in_transaction else f"outside a transaction: {sql}")
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(note):
+        reconcile(Run(dry=True))
+        only("gram-renamed", "org_deleted", dry=True)
+
+    assert not [statement for statement in statements if "outside" in statement]
+    begins = [number for number, s in enumerate(statements) if "TRANSACTION READ ONLY" in s]
+    assert len(begins) >= 5
+    assert begins[0] == 0
+
+
+@pytest.mark.usefixtures("drifted")
+def test_postgresql_itself_keeps_it_from_writing(monkeypatch: MonkeyPatch) -> None:
+    """A mistake in our code, such as this one, is an error and not a write."""
+    before = contents()
+    mistake = lambda *_, **__: Organization.objects.all().delete()  # noqa: E731
+    monkeypatch.setattr("orgs.services.apply.decide", mistake)
+
+    with pytest.raises(Exception, match="read-only transaction"):
+        compared(dry=True)
+
+    assert contents() == before
+
+
+def test_a_dry_run_goes_on_from_page_to_page(workos: FakeWorkOS, monkeypatch: MonkeyPatch) -> None:
+    """The second page finds the row that the first would have created."""
+    read_one = partial(orgs.workos.read_organizations, limit=1)
+    monkeypatch.setattr(reconciling, "read_organizations", read_one)
+    later = NOON + timedelta(minutes=1)
+    workos.create_organization(id="org_second", name="Second", at=later, emits=False)
+    an_old_organization(workos, "First", external_id=derived_id("org_second"))
+
+    dry, real = compared(dry=True), compared()
+
+    assert kinds(real) == ["conflict", "created"]
+    assert dry.snapshot.changes == real.snapshot.changes
+
+
+def test_what_a_dry_run_would_have_changed_is_not_in_sync(workos: FakeWorkOS) -> None:
+    a_mirrored_organization(workos)
+    comparing = Comparing(Run(dry=True), Lookups(dry=True))
+    comparing.overlay["gram-mirrored"] = Row(id="gram-mirrored", name="Renamed by an earlier page")
+
+    comparing.compare(orgs.workos.read_organizations(None).observations)
+
+    assert [change.change for change in comparing.report.changes] == ["linked"]
+
+
+# Size ---------------------------------------------------------------------------------------
+
+
+def test_a_page_in_sync_takes_few_queries_and_no_write(
+    workos: FakeWorkOS, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    workos.seed(organizations=300, at=NOON, external_id_prefix="gram-", emits=False)
+    compared()
+    page = orgs.workos.read_organizations(None)
+
+    with django_assert_num_queries(1):
+        Comparing(Run(), Lookups()).compare(page.observations, recent_after=NOON)
+
+
+def test_memory_grows_by_a_hash_an_organization(workos: FakeWorkOS) -> None:
+    workos.seed(organizations=4_000, at=NOON, external_id_prefix="gram-", emits=False)
+    compared()
+    peaks: list[int] = []
+
+    def note(_: str, count: int) -> None:
+        if count in (1_000, 4_000):
+            peaks.append(tracemalloc.get_traced_memory()[1])
+
+    tracemalloc.start()
+    try:
+        compared(progress=note)
+    finally:
+        tracemalloc.stop()
+
+    early, late = peaks
+    assert (late - early) / 3_000 < 128, "bytes an organization: its hash"

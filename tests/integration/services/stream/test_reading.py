@@ -1,0 +1,505 @@
+"""The stream is read to its end, from where it can be, and from the right environment alone."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django_q.models import OrmQ
+
+import orgs.workos
+from orgs import tasks
+from orgs.db.cursor import read_cursor
+from orgs.domain.status import ReadError
+from orgs.domain.types import Outcome, Position
+from orgs.models import Organization, SyncCursor, WorkOSEvent
+from orgs.services import stream
+from orgs.services.compare import Run
+from orgs.services.coverage import prepare_to_read
+from orgs.services.pages import CursorLost
+from orgs.services.queue import RECONCILE_TIMEOUT, RECOVER
+from orgs.services.reconcile import reconcile
+from orgs.services.reconcile_one import reconcile_organizations
+from orgs.services.refresh import WrongEnvironment, replay_parked
+from orgs.services.stream import UnknownEvent, drain_and_wait, drain_to_end, replay
+from orgs.testing import FakeWorkOS
+from orgs.workos import BrokenAnswer, Refused, Unavailable, WorkOSError
+from tests.builders import (
+    a_linked_row,
+    a_mirrored_organization,
+    a_parked_event,
+    an_announcement,
+    an_organization_row,
+)
+from tests.concurrency import (
+    another_program,
+    in_thread,
+    open_transactions,
+    wait_until,
+    wait_until_blocked,
+)
+from tests.integration.services.stream.drains import (
+    Setting,
+    cursor,
+    enqueued,
+    from_now,
+    is_waiting,
+    names,
+    problems,
+    read,
+    set_cursor,
+)
+from tests.triggers import locked
+
+pytestmark = pytest.mark.usefixtures("database")
+
+MonkeyPatch = pytest.MonkeyPatch
+LONG_AGO = timedelta(minutes=5)
+
+
+def test_what_is_listed_is_applied_page_by_page(workos: FakeWorkOS, sync_setting: Setting) -> None:
+    sync_setting(PAGE_SIZE=10)
+    workos.seed(organizations=35)
+
+    report = drain_to_end()
+
+    assert (report.counts, report.drained) == ({Outcome.CREATED: 35}, True)
+    assert Organization.objects.count() == 35
+    assert workos.count_requests(path="/events") == 4
+    assert cursor().last_event_id == workos.all_events()[-1]["id"]
+
+
+def test_a_second_drain_reads_once_and_finds_nothing(workos: FakeWorkOS, drained: Position) -> None:
+    first = cursor().drained_at
+
+    report = drain_to_end()
+
+    assert (read(report), report.drained, workos.count_requests(path="/events")) == (0, True, 1)
+    assert first is not None
+    assert SyncCursor.objects.filter(drained_at__gt=first).exists()
+
+
+def test_an_empty_stream_is_drained_and_its_position_stays_there(workos: FakeWorkOS) -> None:
+    assert drain_to_end().drained
+    assert read_cursor().position == Position()
+    assert cursor().drained_at is not None
+
+
+def test_the_next_page_is_read_meanwhile(workos: FakeWorkOS, sync_setting: Setting) -> None:
+    sync_setting(PAGE_SIZE=1)
+    workos.seed(organizations=2)
+
+    with another_program() as program, in_thread() as start:
+        program.execute("LOCK TABLE organization_metadata IN EXCLUSIVE MODE")
+        draining = start(drain_to_end)
+        wait_until_blocked()
+        wait_until(lambda: workos.count_requests() == 2, "the second page is read")
+        program.rollback()
+
+        assert draining.result().counts == {Outcome.CREATED: 2}
+
+
+def test_two_drains_apply_everything_once(workos: FakeWorkOS, sync_setting: Setting) -> None:
+    sync_setting(PAGE_SIZE=5)
+    workos.seed(organizations=60)
+
+    with in_thread() as start:
+        reports = [draining.result() for draining in [start(drain_to_end), start(drain_to_end)]]
+
+    assert sum((report.counts for report in reports), Counter()) == {Outcome.CREATED: 60}
+    assert all(report.drained for report in reports)
+
+
+@pytest.mark.parametrize("page_size", [1, 100])
+@pytest.mark.parametrize(
+    ("bad", "raw"),
+    [
+        pytest.param({"event": "organization.created", "data": {"id": "org_bad"}}, False, id="bad"),
+        pytest.param({"event": "organization.created"}, True, id="without an id"),
+        pytest.param(None, True, id="null"),
+    ],
+)
+def test_a_bad_event_is_parked_once_and_the_rest_goes_on(
+    workos: FakeWorkOS, sync_setting: Setting, bad: Any, raw: bool, page_size: int
+) -> None:
+    sync_setting(PAGE_SIZE=page_size)
+    workos.create_organization(name="Before", external_id="gram-1")
+    workos.emit(bad, raw=raw)
+
+    first, again = drain_to_end(), drain_to_end()
+    workos.create_organization(name="After", external_id="gram-2")
+    last = drain_to_end()
+
+    assert first.counts == {Outcome.CREATED: 1, Outcome.PARKED: 1}
+    assert (len(first.parked), read(again), again.drained) == (1, 0, True)
+    assert last.counts == {Outcome.CREATED: 1}
+
+
+def test_an_error_keeps_what_was_applied(workos: FakeWorkOS, sync_setting: Setting) -> None:
+    sync_setting(PAGE_SIZE=1)
+    workos.seed(organizations=3)
+    workos.misbehave("slow", seconds=0, times=2)
+    workos.misbehave("status", status=500)
+
+    with pytest.raises(Unavailable):
+        drain_to_end()
+
+    assert Organization.objects.count() == 2
+    assert drain_to_end().counts == {Outcome.CREATED: 1}
+
+
+def test_a_page_that_repeats_is_an_error_and_no_endless_loop(workos: FakeWorkOS) -> None:
+    workos.create_organization(name="Acme")
+    workos.misbehave("repeated_page", times=None)
+
+    with pytest.raises(BrokenAnswer, match="same page again"):
+        drain_to_end()
+
+    assert names() == ["Acme"]
+
+
+def test_a_list_that_ends_early_is_read_on(workos: FakeWorkOS, sync_setting: Setting) -> None:
+    sync_setting(PAGE_SIZE=2)
+    workos.seed(organizations=5)
+    workos.misbehave("ends_early")
+
+    assert [read(drain_to_end()) for _ in range(2)] == [2, 3]
+
+
+def test_behind_a_dropped_page_it_reads_on_from_where_the_cursor_is(
+    workos: FakeWorkOS, sync_setting: Setting
+) -> None:
+    sync_setting(PAGE_SIZE=1)
+    prepare_to_read()
+    workos.seed(organizations=5)
+
+    with locked("workos_sync_cursor") as program, in_thread() as start:
+        draining = start(drain_to_end)
+        wait_until_blocked()
+        last = workos.all_events()[-1]["id"]
+        workos.create_organization(name="Ours")
+        program.execute("UPDATE workos_sync_cursor SET last_event_id = %s", [last])
+        program.commit()
+        report = draining.result()
+
+    assert (report.counts, names()) == ({Outcome.CREATED: 1}, ["Ours"])
+    assert workos.count_requests() == 3, "the first, the one read ahead, and from the new position"
+
+
+def test_no_transaction_is_open_meanwhile(workos: FakeWorkOS, monkeypatch: MonkeyPatch) -> None:
+    found: Counter[str] = Counter()
+
+    def watch(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def watching(*args: Any, **options: Any) -> Any:
+            found[name] += open_transactions()
+            return function(*args, **options)
+
+        return watching
+
+    calls = ("read_events", "read_organizations", "lookup", "find_by_external_id")
+    for name in (*calls, "offer_external_id"):
+        monkeypatch.setattr(orgs.workos, name, watch(name, getattr(orgs.workos, name)))
+    read_organizations = orgs.workos.read_organizations
+    monkeypatch.setattr("orgs.services.reconcile.read_organizations", read_organizations)
+    a_mirrored_organization(workos)
+    acme = a_linked_row(workos)
+    Organization.objects.filter(id="gram-1").update(workos_id="org_deleted")
+    an_organization_row("gram-2", workos_id="org_deleted_too")
+    an_announcement("event_held_back")
+    an_announcement("event_lost", ago=LONG_AGO, workos_id=acme)
+    an_announcement("event_lost_too", ago=LONG_AGO, workos_id="org_deleted")
+
+    with monkeypatch.context() as patch:
+        rest = iter([WorkOSEvent.objects.all])
+        sleep = watch("sleep", lambda _: [events().delete() for events in rest])
+        patch.setattr(time, "sleep", sleep)
+        drain_and_wait()
+    workos.create_organization(name="Bolt")
+    reconcile(Run(dry=True))
+    reconcile(Run())
+    reconcile_organizations(Run(), ["gram-2"])
+    a_parked_event(acme)
+    replay_parked("event_1")
+
+    assert found == dict.fromkeys([*calls, "offer_external_id", "sleep"], 0)
+
+
+# A lost cursor ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        *(({"status": status}, "refuses to read on") for status in (400, 404, 410, 422)),
+        pytest.param({"restart": True}, "from its first event", id="silent restart"),
+    ],
+)
+def test_a_position_that_workos_does_not_know_is_a_lost_cursor(
+    workos: FakeWorkOS, drained: Position, answer: dict[str, Any], reason: str
+) -> None:
+    workos.create_organization(name="Missed")
+    workos.misbehave("expired_cursor", times=None, **answer)
+
+    with pytest.raises(CursorLost, match=reason):
+        drain_to_end()
+
+    assert read_cursor().position == drained
+    assert names() == ["First", "Second"]
+
+
+def test_a_silent_restart_that_begins_with_an_undated_event(workos: FakeWorkOS) -> None:
+    undated = {"id": "undated", "event": "organization.deleted", "data": {"id": "org_x"}}
+    workos.emit(undated, absent=["created_at"])
+    workos.create_organization(name="First", at=from_now(minutes=-10))
+    workos.create_organization(name="Second")
+    drain_to_end()
+    workos.misbehave("expired_cursor", restart=True, times=None)
+
+    with pytest.raises(CursorLost, match="from its first event"):
+        drain_to_end()
+
+
+def test_a_restart_within_a_minute_is_harmless(workos: FakeWorkOS) -> None:
+    workos.create_organization(name="First", at=from_now(seconds=-20))
+    workos.create_organization(name="Second")
+    drain_to_end()
+    workos.misbehave("expired_cursor", restart=True, times=1)
+
+    assert drain_to_end().counts == {Outcome.STALE: 2}
+
+
+@pytest.mark.parametrize(
+    ("statuses", "error"),
+    [
+        pytest.param([400] * 30, Refused, id="every read is refused"),
+        pytest.param([400] * 2, Refused, id="two are refused"),
+        pytest.param([400, 500], Unavailable, id="the second question fails otherwise"),
+        pytest.param([408], Unavailable, id="408 is about the moment"),
+        pytest.param([401], WorkOSError, id="401"),
+    ],
+)
+def test_an_error_is_no_lost_cursor(
+    workos: FakeWorkOS, drained: Position, statuses: list[int], error: type[Exception]
+) -> None:
+    for status in statuses:
+        workos.misbehave("status", status=status)
+
+    with pytest.raises(error):
+        drain_to_end()
+    workos.behave()
+
+    assert drain_to_end().drained
+
+
+def test_a_first_read_that_is_refused_is_no_lost_cursor(workos: FakeWorkOS) -> None:
+    workos.misbehave("status", status=422)
+
+    with pytest.raises(Refused):
+        drain_to_end()
+
+
+@pytest.mark.parametrize(
+    "created_at",
+    [
+        pytest.param("1970-01-01T00:00:00Z", id="an old time"),
+        pytest.param("0001-01-01T00:00:00Z", id="the first moment there is"),
+        pytest.param(from_now(days=400).isoformat(), id="a time in the future"),
+    ],
+)
+def test_an_event_with_an_odd_time_is_no_lost_cursor_and_stops_nothing(
+    workos: FakeWorkOS, drained: Position, created_at: str
+) -> None:
+    odd = {"id": "org_odd", "name": "Odd", "updated_at": "2026-01-01T00:00:00Z"}
+    workos.emit({"event": "organization.created", "created_at": created_at, "data": odd})
+
+    for _ in range(3):
+        drain_and_wait()
+    workos.create_organization(name="Later")
+    drain_and_wait()
+
+    assert names() == ["First", "Later", "Odd", "Second"]
+    assert RECOVER not in enqueued()
+
+
+def test_not_drained_for_too_long_is_a_lost_cursor(workos: FakeWorkOS, drained: Position) -> None:
+    set_cursor(drained_at=from_now(days=-30, minutes=-1))
+
+    with pytest.raises(CursorLost, match="keeps events for 30 days"):
+        drain_to_end()
+
+    assert workos.count_requests() == 0
+
+
+@pytest.mark.usefixtures("drained")
+@pytest.mark.parametrize(
+    "columns",
+    [
+        pytest.param({"drained_at": from_now(days=-29)}, id="a quiet month"),
+        pytest.param(
+            {"last_event_id": None, "last_event_at": None, "drained_at": from_now(days=-40)},
+            id="no event yet, and so no position to lose",
+        ),
+        pytest.param(
+            {"drained_at": from_now(days=31)}, id="drained in the future, by a wrong clock"
+        ),
+        pytest.param(
+            {"last_event_id": None, "last_event_at": from_now(minutes=50)},
+            id="a position a little ahead, which is waited for",
+        ),
+    ],
+)
+def test_no_lost_cursor(columns: dict[str, Any]) -> None:
+    SyncCursor.objects.update(**columns)
+
+    assert drain_to_end().drained
+    assert SyncCursor.objects.filter(drained_at__lt=from_now(minutes=1)).exists()
+
+
+def test_a_loss_does_not_count_if_another_process_has_moved_the_position(
+    workos: FakeWorkOS, drained: Position, monkeypatch: MonkeyPatch
+) -> None:
+    SyncCursor.objects.update(last_event_id="event_forgotten")
+    workos.misbehave("expired_cursor", times=1)
+    # The read is refused, and by the time that is known the position is a good one again.
+    is_moved = lambda _: SyncCursor.objects.update(last_event_id=drained.last_event_id)  # noqa: E731
+    monkeypatch.setattr(stream, "raise_if_expired", is_moved)
+
+    assert drain_to_end().drained
+
+
+def test_a_lost_cursor_is_noted_and_a_full_reconcile_enqueued(
+    workos: FakeWorkOS, drained: Position, caplog: pytest.LogCaptureFixture
+) -> None:
+    workos.misbehave("expired_cursor", times=None)
+    an_announcement("event_9")
+    caplog.clear()
+
+    drain_and_wait()
+
+    # Once: it makes room for the reconcile, and does not wait for what was announced.
+    assert (cursor().failures, is_waiting()) == (1, False)
+    assert "the cursor is lost: " in cursor().last_error
+    assert [level for level, _ in problems(caplog)] == ["CRITICAL"]
+    (queued,) = OrmQ.objects.all()
+    assert (queued.func(), queued.task["timeout"]) == (RECOVER, RECONCILE_TIMEOUT)
+
+
+def test_a_position_in_the_future_is_recovered_once(workos: FakeWorkOS, drained: Position) -> None:
+    """As a snapshot leaves it behind that ran on a machine whose clock was a month ahead."""
+    set_cursor(last_event_id=None, last_event_at=from_now(days=31))
+    workos.create_organization(name="Unseen")
+
+    with pytest.raises(CursorLost, match="in the future"):
+        drain_to_end()
+    drain_and_wait()
+    recovered = [tasks.recover() for _ in range(2)]
+    workos.create_organization(name="Later")
+    drain_and_wait()
+
+    assert enqueued()[0] == RECOVER
+    assert recovered[0] != recovered[1] == "left to the one that is running, or not needed"
+    assert names() == ["First", "Later", "Second", "Unseen"]
+
+
+@pytest.mark.usefixtures("drained")
+@pytest.mark.parametrize("at", ["infinity", "9999-12-31 12:00+00"])
+def test_a_position_that_python_cant_hold_is_recovered(workos: FakeWorkOS, at: str) -> None:
+    with connection.cursor() as raw:
+        raw.execute("UPDATE workos_sync_cursor SET last_event_id = NULL, last_event_at = %s", [at])
+    workos.create_organization(name="Unseen")
+
+    tasks.recover()
+
+    assert names() == ["First", "Second", "Unseen"]
+    assert drain_to_end().drained
+
+
+# Another environment ------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("drained")
+@pytest.mark.parametrize("on_lost_cursor", ["refuse", "restart"])
+@pytest.mark.parametrize("position", ["no position", "a time", "an event"])
+@pytest.mark.parametrize("is_empty", [False, True])
+def test_the_stream_of_another_environment_is_not_read(
+    sync_setting: Setting, on_lost_cursor: Any, position: str, is_empty: bool
+) -> None:
+    """It may also list from its first event, which is younger than the position."""
+    if position != "an event":
+        at = from_now(hours=-1) if position == "a time" else None
+        set_cursor(last_event_id=None, last_event_at=at)
+    since, before, drained_at = read_cursor().position, names(), cursor().drained_at
+    with FakeWorkOS() as elsewhere:
+        elsewhere.set_lost_cursor(on_lost_cursor)
+        if not is_empty:
+            elsewhere.create_organization(name="Another's")
+        sync_setting(BASE_URL=elsewhere.base_url)
+        drain_and_wait()
+        noted = cursor().last_trouble
+        with suppress(WrongEnvironment, UnknownEvent):
+            replay(since)
+        assert tasks.reconcile() == "not complete"
+
+    is_lost = position == "an event" and on_lost_cursor == "refuse"
+    assert noted == (ReadError.CURSOR_LOST if is_lost else ReadError.WRONG_ENVIRONMENT)
+    assert names() == before
+    assert (read_cursor().position, cursor().drained_at) == (since, drained_at)
+    assert not Organization.objects.disabled().exists()
+
+
+def test_a_deletion_of_a_linked_organization_proves_the_environment(workos: FakeWorkOS) -> None:
+    """None is listed any more, and so no list could tell."""
+    acme = workos.create_organization(name="Acme")["id"]
+    drain_to_end()
+    orgs.workos.close()
+    workos.delete_organization(acme)
+
+    drain_to_end()
+
+    assert Organization.objects.get().disabled_at
+
+
+# Replay -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("since", "found"),
+    [
+        pytest.param(None, 0, id="the last event"),
+        pytest.param(timedelta(days=400), 2, id="before all"),
+        pytest.param(timedelta(minutes=5), 1, id="a time in between"),
+    ],
+)
+def test_a_replay_starts_anywhere(drained: Position, since: timedelta | None, found: int) -> None:
+    start = Position(drained.last_event_id)
+    if since is not None:
+        start = Position(None, datetime.now(UTC) - since)
+
+    report = replay(start)
+
+    assert (read(report), report.drained) == (found, True)
+
+
+@pytest.mark.parametrize("on_lost_cursor", ["refuse", "restart"])
+def test_a_replay_after_an_unknown_event_fails(workos: FakeWorkOS, on_lost_cursor: Any) -> None:
+    workos.create_organization(name="Acme")
+    workos.set_lost_cursor(on_lost_cursor)
+
+    with pytest.raises(UnknownEvent):
+        replay(Position("event_unknown"))
+
+    assert names() == []
+
+
+def test_a_replay_checks_its_position_once(workos: FakeWorkOS, sync_setting: Setting) -> None:
+    sync_setting(PAGE_SIZE=1)
+    workos.seed(organizations=4)
+
+    replay(Position(workos.all_events()[0]["id"]))
+
+    reads = workos.requests(path="/events")
+    assert sum("after" not in request["query"] for request in reads) == 1

@@ -1,0 +1,561 @@
+"""How the worker drains: it waits for what is announced, resolves what is missed, tries again."""
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.db import DatabaseError, OperationalError, ProgrammingError
+
+from orgs.conf import sync_settings
+from orgs.db.cursor import read_cursor
+from orgs.db.leases import Lease, is_drain_expected
+from orgs.domain.status import ReadError
+from orgs.domain.types import EventType, Outcome, Position
+from orgs.models import Organization, SyncCursor, WorkOSEvent
+from orgs.services import stream
+from orgs.services.coverage import prepare_to_read
+from orgs.services.queue import PUSH_EXTERNAL_IDS, SYNC_EVENTS
+from orgs.services.stream import drain_and_wait, drain_to_end, resolve_overdue
+from orgs.testing import FakeWorkOS
+from orgs.workos import RateLimited, Unavailable, WorkOSError
+from tests.builders import (
+    a_linked_row,
+    an_announcement,
+    an_event_id,
+    an_old_organization,
+    an_organization_row,
+)
+from tests.concurrency import another_program, in_thread, wait_until
+from tests.integration.services.stream.drains import (
+    Setting,
+    cursor,
+    enqueued,
+    is_waiting,
+    names,
+    problems,
+    read,
+    set_cursor,
+)
+from tests.triggers import a_renamed_column, a_trigger, locked
+
+pytestmark = pytest.mark.usefixtures("database")
+
+LogCapture = pytest.LogCaptureFixture
+MonkeyPatch = pytest.MonkeyPatch
+LONG_AGO = timedelta(minutes=5)
+
+
+# Missed webhooks ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ago", [LONG_AGO, -timedelta(days=31)], ids=["overdue", "in the future"])
+def test_what_is_overdue_is_resolved_as_it_is_in_workos(workos: FakeWorkOS, ago: timedelta) -> None:
+    acme = workos.create_organization(name="Acme", emits=False)
+    an_announcement("event_lost", ago=ago, workos_id=acme["id"])
+
+    report = drain_to_end()
+
+    assert (read(report), names()) == (0, ["Acme"])
+    event = WorkOSEvent.objects.get()
+    assert (event.outcome, event.organization_id) == ("missing", Organization.objects.get().id)
+    assert read_cursor().position == Position(), "announcements never move the cursor"
+
+
+def test_an_announcement_within_the_window_is_waited_for(workos: FakeWorkOS) -> None:
+    acme = workos.create_organization(name="Acme", emits=False)
+    an_announcement("event_held_back", workos_id=acme["id"])
+
+    drain_to_end()
+
+    assert (names(), WorkOSEvent.objects.get().outcome) == ([], None)
+
+
+def test_behind_a_false_end_nothing_is_overdue(workos: FakeWorkOS, sync_setting: Setting) -> None:
+    sync_setting(PAGE_SIZE=1)
+    workos.seed(organizations=3)
+    for event in workos.all_events():
+        an_announcement(event["id"], ago=LONG_AGO, workos_id=event["data"]["id"])
+    workos.misbehave("ends_early")
+
+    first = drain_to_end()
+    outcomes = set(WorkOSEvent.objects.values_list("outcome", flat=True))
+
+    assert (read(first), read(drain_to_end())) == (1, 2)
+    assert outcomes == {"created", None}, "and none is missing"
+
+
+def test_an_error_of_the_last_look_leaves_what_is_overdue_for_later(workos: FakeWorkOS) -> None:
+    an_announcement("event_1", ago=LONG_AGO)
+    workos.misbehave("slow", seconds=0)
+    workos.misbehave("status", status=500)
+
+    assert isinstance(drain_to_end().unresolved, Unavailable)
+    assert WorkOSEvent.objects.get().outcome is None
+
+
+def test_what_cant_be_resolved_does_not_stop_the_rest(workos: FakeWorkOS) -> None:
+    for number in range(120):
+        an_announcement(f"event_{number}", ago=LONG_AGO * 2, workos_id=f"org_down_{number}")
+    acme = workos.create_organization(name="Acme", emits=False)
+    an_announcement("event_acme", ago=LONG_AGO, workos_id=acme["id"])
+    workos.misbehave("status", status=500, path="/organizations/org_down", times=None)
+
+    report = drain_to_end()
+    left = WorkOSEvent.objects.announced_and_unseen().count()
+    workos.behave()
+    drain_to_end()
+
+    assert isinstance(report.unresolved, Unavailable)
+    assert (names(), left) == (["Acme"], 120)
+    assert WorkOSEvent.objects.missing().count() == 121
+
+
+def test_a_locked_row_does_not_stop_the_rest(workos: FakeWorkOS, sync_setting: Setting) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    held = a_linked_row(workos, there="Locked", name="Old")
+    an_announcement("event_1", ago=LONG_AGO * 2, workos_id=held)
+    an_announcement("event_2", ago=LONG_AGO, workos_id=an_old_organization(workos, "Free"))
+
+    with locked():
+        report = drain_to_end()
+
+    assert isinstance(report.unresolved, OperationalError)
+    assert names() == ["Free", "Old"]
+
+
+def test_another_error_of_the_database_is_raised(workos: FakeWorkOS) -> None:
+    prepare_to_read()
+    an_announcement("event_1", ago=LONG_AGO, workos_id=an_old_organization(workos))
+
+    with a_trigger("RAISE SQLSTATE '53100';"), pytest.raises(DatabaseError):
+        resolve_overdue()
+
+    assert WorkOSEvent.objects.get().outcome is None
+
+
+def test_one_that_is_resolved_meanwhile(workos: FakeWorkOS, monkeypatch: MonkeyPatch) -> None:
+    prepare_to_read()
+    an_announcement("event_1", ago=LONG_AGO)
+
+    def and_another_resolves_it(_: float) -> bool:
+        WorkOSEvent.objects.update(outcome=Outcome.MISSING, processed_at=datetime.now(UTC))
+        return True
+
+    monkeypatch.setattr(stream, "_is_at_the_end", and_another_resolves_it)
+
+    assert resolve_overdue() is None
+    assert workos.count_requests() == 0
+
+
+def test_what_is_overdue_is_tried_in_another_order_each_time(workos: FakeWorkOS) -> None:
+    prepare_to_read()
+    for number in range(30):
+        an_announcement(an_event_id(number), ago=LONG_AGO, workos_id=f"org_{number}")
+    workos.misbehave("status", status=500, path="/organizations", times=None)
+
+    orders = []
+    for _ in range(2):
+        workos.forget_requests()
+        resolve_overdue()
+        orders.append([request["path"] for request in workos.requests(path="/organizations")])
+
+    assert orders[0] != orders[1]
+    assert sorted(orders[0]) == sorted(orders[1])
+
+
+def test_the_worker_tries_what_cant_be_resolved_once_a_drain(workos: FakeWorkOS) -> None:
+    an_announcement("event_overdue", ago=LONG_AGO, workos_id="org_down")
+    recent = an_announcement("event_recent")
+    workos.misbehave("status", status=500, path="/organizations", times=None)
+
+    with in_thread() as start:
+        waiting = start(drain_and_wait)
+        wait_until(lambda: workos.count_requests(path="/events") > 4, "it has read again")
+        recent.delete()
+        report = waiting.result()
+
+    assert isinstance(report.unresolved, Unavailable)
+    assert workos.count_requests(path="/organizations/org_down") == 1
+    assert cursor().failures == 0, "the stream was read all the time"
+    assert WorkOSEvent.objects.announced_and_unseen().exists()
+    assert enqueued() == [], "for what is overdue it has not waited until its deadline"
+
+
+def test_after_its_deadline_it_resolves_no_more(workos: FakeWorkOS, sync_setting: Setting) -> None:
+    sync_setting(DRAIN_DEADLINE=0.3)
+    for number in range(20):
+        an_announcement(an_event_id(number), ago=LONG_AGO)
+    workos.misbehave("slow", seconds=0.1, path="/organizations", times=None)
+
+    resolve_overdue(deadline=time.monotonic() - 1)
+    too_late = workos.count_requests(path="/organizations")
+    drain_and_wait()
+
+    assert too_late == 0
+    assert WorkOSEvent.objects.announced_and_unseen().exists()
+
+
+def test_a_late_event_is_applied_and_the_ledger_still_says_missing(workos: FakeWorkOS) -> None:
+    acme = workos.create_organization(name="Acme", emits=False)
+    an_announcement("event_late", ago=LONG_AGO, workos_id=acme["id"])
+    drain_to_end()
+    workos.emit({"id": "event_late", "event": EventType.CREATED, "data": acme})
+
+    assert drain_to_end().counts == {Outcome.UPDATED: 1}
+    assert WorkOSEvent.objects.get().outcome == "missing"
+
+
+# Waiting ------------------------------------------------------------------------------------
+
+
+def test_a_waiting_drain_waits_until_what_was_announced_can_be_read(workos: FakeWorkOS) -> None:
+    workos.set_hold_back(1_000)
+    workos.create_organization(name="Acme")
+    an_announcement(workos.all_events()[0]["id"])
+
+    with in_thread() as start:
+        waiting = start(drain_and_wait)
+        wait_until(lambda: workos.count_requests() >= 3, "the drain has read in vain")
+        still_waiting = is_waiting()
+        workos.set_hold_back(0)
+        report = waiting.result()
+
+    assert report.counts == {Outcome.CREATED: 1}
+    assert (still_waiting, is_waiting()) == (True, False)
+    assert enqueued() == [PUSH_EXTERNAL_IDS]
+
+
+def test_a_drain_with_nothing_to_wait_for_ends_at_once(workos: FakeWorkOS) -> None:
+    workos.create_organization(name="Acme", external_id="gram-1")
+
+    drain_and_wait()
+
+    assert (workos.count_requests(), is_waiting(), enqueued()) == (1, False, [])
+
+
+def test_a_drain_beside_a_waiting_one_reads_to_the_end_once(workos: FakeWorkOS) -> None:
+    workos.create_organization(name="Acme")
+    an_announcement("event_held_back")
+    prepare_to_read()
+    lease = Lease.DRAIN.acquire(60)
+
+    report = drain_and_wait()
+
+    assert (report.counts, workos.count_requests()) == ({Outcome.CREATED: 1}, 1)
+    assert cursor().draining_until == lease
+
+
+def test_enqueued_is_cleared_before_it_reads(workos: FakeWorkOS, monkeypatch: MonkeyPatch) -> None:
+    prepare_to_read()
+    Lease.ENQUEUED.acquire(60)
+    at_the_read: list[datetime | None] = []
+    monkeypatch.setattr(stream, "_drain", lambda *_: at_the_read.append(cursor().rung_until))
+
+    drain_and_wait()
+
+    assert at_the_read == [None]
+
+
+def test_at_its_deadline_a_drain_releases_the_lease_and_then_enqueues_another(
+    workos: FakeWorkOS, sync_setting: Setting, monkeypatch: MonkeyPatch
+) -> None:
+    sync_setting(DRAIN_DEADLINE=0.2)
+    an_announcement("event_held_back")
+    seen: list[tuple[str, bool]] = []
+    monkeypatch.setattr(stream, "enqueue", lambda task: seen.append((task, is_waiting())))
+
+    drain_and_wait()
+
+    assert seen == [(SYNC_EVENTS, False)]
+    assert WorkOSEvent.objects.get().outcome is None
+
+
+def test_for_the_rest_of_a_backlog_it_enqueues(workos: FakeWorkOS, sync_setting: Setting) -> None:
+    sync_setting(DRAIN_DEADLINE=2.0, PAGE_SIZE=1)
+    workos.seed(organizations=20)
+    workos.misbehave("slow", seconds=0.2, times=None)
+
+    report = drain_and_wait()
+
+    assert 0 < read(report) < 20
+    assert not report.drained
+    assert SYNC_EVENTS in enqueued()
+
+
+def test_what_is_announced_at_the_end_is_seen(workos: FakeWorkOS, monkeypatch: MonkeyPatch) -> None:
+    """The race that the last look is for: a webhook that sees the lease, and enqueues nothing."""
+    saw_the_lease: list[bool] = []
+    release = Lease.release
+
+    def announced_just_before(self: Lease, lease: datetime) -> None:
+        if not saw_the_lease:
+            workos.create_organization(name="Acme")
+            an_announcement(workos.all_events()[0]["id"])
+            saw_the_lease.append(is_drain_expected())
+        release(self, lease)
+
+    monkeypatch.setattr(Lease, "release", announced_just_before)
+
+    drain_and_wait()
+
+    assert (saw_the_lease, names()) == ([True], ["Acme"])
+
+
+def test_a_lease_that_another_drain_acquires(workos: FakeWorkOS, monkeypatch: MonkeyPatch) -> None:
+    release = Lease.release
+    theirs: list[datetime | None] = []
+
+    def and_another_acquires_it(self: Lease, lease: datetime) -> None:
+        release(self, lease)
+        if not theirs:
+            an_announcement("event_held_back")
+            theirs.append(self.acquire(60))
+
+    monkeypatch.setattr(Lease, "release", and_another_acquires_it)
+
+    drain_and_wait()
+
+    assert cursor().draining_until == theirs[0]
+    assert enqueued() == []
+
+
+# Errors while waiting -----------------------------------------------------------------------
+
+
+def test_an_error_is_tried_again_while_something_is_announced(workos: FakeWorkOS) -> None:
+    workos.create_organization(name="Acme")
+    an_announcement(workos.all_events()[0]["id"])
+    workos.misbehave("status", status=503, times=2)
+
+    with in_thread() as start:
+        waiting = start(drain_and_wait)
+        wait_until(lambda: SyncCursor.objects.filter(failures=1).exists(), "it is noted")
+        noted = cursor()
+        waiting.result()
+
+    assert "503" in noted.last_error
+    assert noted.failing_since is not None
+    assert names() == ["Acme"]
+    row = cursor()
+    assert (row.failures, row.failing_since, row.last_trouble, row.last_error) == (0, None, "", "")
+
+
+def test_an_error_with_nothing_announced_is_left_to_the_schedule(workos: FakeWorkOS) -> None:
+    workos.misbehave("html", times=None)
+
+    drain_and_wait()
+
+    assert (workos.count_requests(), cursor().failures, is_waiting()) == (1, 1, False)
+    assert "not a page" in cursor().last_error
+
+
+@pytest.mark.usefixtures("drained")
+@pytest.mark.parametrize(
+    ("misbehaviour", "kind"),
+    [
+        pytest.param({"kind": "status", "status": 401}, ReadError.KEY_REFUSED, id="401"),
+        pytest.param({"kind": "status", "status": 403}, ReadError.KEY_REFUSED, id="403"),
+        pytest.param({"kind": "status", "status": 429}, ReadError.RATE_LIMITED, id="429"),
+        pytest.param({"kind": "status", "status": 503}, ReadError.UNAVAILABLE, id="503"),
+        pytest.param({"kind": "html"}, ReadError.NOT_UNDERSTOOD, id="HTML"),
+        pytest.param({"kind": "expired_cursor"}, ReadError.CURSOR_LOST, id="lost"),
+        pytest.param(None, ReadError.KEY_MISSING, id="no key"),
+    ],
+)
+def test_the_kind_of_an_error_is_noted(
+    workos: FakeWorkOS, sync_setting: Setting, misbehaviour: Any, kind: ReadError
+) -> None:
+    if misbehaviour is None:
+        sync_setting(API_KEY="")
+    else:
+        workos.misbehave(times=None, **misbehaviour)
+
+    drain_and_wait()
+
+    assert cursor().last_trouble == kind
+
+
+@pytest.mark.parametrize(
+    ("status", "level", "said"),
+    [
+        pytest.param(401, "CRITICAL", "WorkOS refused the API key", id="a person has to act"),
+        pytest.param(503, "WARNING", "WorkOS does not answer", id="it passes by itself"),
+    ],
+)
+def test_errors_of_one_kind_are_logged_once_however_their_texts_differ(
+    workos: FakeWorkOS, caplog: LogCapture, status: int, level: str, said: str
+) -> None:
+    an_announcement("event_1")
+    for number in range(5):
+        # As the id of the request that real answers quote.
+        body = {"message": f"req_{number} was not served, try again in {number} s"}
+        workos.misbehave("status", status=status, body=body)
+
+    with in_thread() as start:
+        waiting = start(drain_and_wait)
+        wait_until(lambda: workos.count_requests(path="/events") > 6, "it has tried again")
+        WorkOSEvent.objects.all().delete()
+        waiting.result()
+
+    ((logged_at, line),) = problems(caplog)
+    assert (logged_at, said in line) == (level, True)
+
+
+def test_an_error_that_comes_back_is_logged_again(workos: FakeWorkOS, caplog: LogCapture) -> None:
+    for _ in range(2):
+        workos.misbehave("status", status=401, times=2)
+        for _ in range(3):
+            drain_and_wait()
+
+    assert [level for level, _ in problems(caplog)] == ["CRITICAL"] * 2
+
+
+DOWN, LATER = Unavailable("down"), RateLimited("slowly", retry_after=7.0)
+
+
+@pytest.mark.parametrize(
+    ("error", "failures", "pause"),
+    [
+        *((DOWN, *pause) for pause in ((0, 2), (1, 4), (2, 8), (9, 60), (5_000, 60))),
+        pytest.param(LATER, 0, 7, id="WorkOS asks for longer"),
+        pytest.param(LATER, 9, 60, id="WorkOS asks for less"),
+        # As soon as it is released, a person waits for nothing else.
+        *(("a lock of another program", failures, 1) for failures in (0, 9, 5_000)),
+    ],
+)
+def test_pauses_grow_with_the_failures_up_to_a_minute_but_not_for_locks(
+    sync_setting: Setting, error: WorkOSError | OperationalError | str, failures: int, pause: float
+) -> None:
+    sync_setting(POLL_PAUSE=1.0, LOCK_TIMEOUT=0.01)
+    set_cursor(failures=failures)
+    if isinstance(error, str):
+        with locked("workos_sync_cursor"), pytest.raises(OperationalError) as not_available:
+            Lease.DRAIN.acquire(60)
+        error = not_available.value
+
+    assert stream._note(error) == pause
+
+
+def test_a_long_pause_ends_at_the_deadline(workos: FakeWorkOS, monkeypatch: MonkeyPatch) -> None:
+    event = an_announcement("event_1")
+    workos.misbehave("rate_limited", retry_after=600)
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        event.delete()
+
+    monkeypatch.setattr(time, "sleep", sleep)
+
+    drain_and_wait()
+
+    deadline = sync_settings().drain_deadline
+    assert deadline / 2 < slept[0] <= deadline
+    assert workos.count_requests() == 1
+
+
+def test_a_lock_is_tried_until_it_is_released(workos: FakeWorkOS, sync_setting: Setting) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    an_organization_row("gram-1", name="Before")
+    workos.create_organization(name="After", external_id="gram-1")
+    an_announcement(workos.all_events()[0]["id"])
+
+    with locked() as program, in_thread() as start:
+        waiting = start(drain_and_wait)
+        wait_until(lambda: SyncCursor.objects.filter(failures__gte=5).exists(), "it is noted")
+        noted = cursor().last_trouble
+        program.rollback()
+        waiting.result()
+
+    assert noted == ReadError.LOCK_NOT_HAD
+    assert names() == ["After"]
+    assert not WorkOSEvent.objects.parked().exists()
+
+
+@pytest.mark.parametrize(
+    "lock",
+    [
+        pytest.param("SELECT FROM workos_sync_cursor FOR UPDATE", id="row"),
+        pytest.param("LOCK TABLE workos_sync_cursor IN ACCESS EXCLUSIVE MODE", id="table"),
+    ],
+)
+def test_a_locked_cursor_is_not_waited_for_without_end(
+    lock: str, workos: FakeWorkOS, sync_setting: Setting, caplog: LogCapture
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    prepare_to_read()
+
+    with another_program() as program:
+        program.execute(lock)
+        with pytest.raises(OperationalError, match="lock"):
+            drain_to_end()
+        report = drain_and_wait()
+
+    assert read(report) == 0
+    assert "a lock is not available" in caplog.text
+
+
+def test_a_locked_cursor_hides_no_error_and_ends_no_drain(
+    workos: FakeWorkOS, sync_setting: Setting, caplog: LogCapture
+) -> None:
+    sync_setting(DRAIN_DEADLINE=3.0, LOCK_TIMEOUT=0.05)
+    an_announcement("event_held_back")
+
+    with another_program() as program, in_thread() as start:
+        draining = start(drain_and_wait)
+        wait_until(is_waiting, "the drain has its lease")
+        program.execute("SELECT FROM workos_sync_cursor FOR UPDATE")
+        draining.result()
+
+    assert "the stream could not be drained: " in caplog.text
+    assert "it runs out by itself" in caplog.text
+    assert enqueued() == [SYNC_EVENTS]
+
+
+def test_another_error_of_the_database_is_raised_and_noted(workos: FakeWorkOS) -> None:
+    workos.create_organization(name="Acme")
+
+    with a_renamed_column(), pytest.raises(ProgrammingError):
+        drain_and_wait()
+
+    assert not is_waiting()
+    assert (cursor().failures, cursor().last_trouble) == (1, ReadError.DATABASE)
+    assert "column" in cursor().last_error
+
+
+@pytest.mark.parametrize("stopped_by", ["a lock", "WorkOS"])
+def test_what_was_applied_before_an_error_is_logged_and_written_back(
+    workos: FakeWorkOS, sync_setting: Setting, caplog: LogCapture, stopped_by: str
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    workos.emit({"event": "organization.created", "data": {"id": "org_bad"}})
+    workos.create_organization(name="Free")
+    held = workos.create_organization(name="Locked")
+    an_organization_row("gram-locked", workos_id=held["id"], name="Old")
+    if stopped_by == "WorkOS":
+        sync_setting(PAGE_SIZE=1)
+        workos.misbehave("slow", seconds=0, times=2)
+        workos.misbehave("status", status=500)
+
+    with locked():
+        report = drain_and_wait()
+
+    assert (names(), cursor().failures) == (["Free", "Old"], 1)
+    assert [change.workos_id for change in report.parked] == ["org_bad"]
+    assert "parked event_" in caplog.text
+    assert enqueued() == [PUSH_EXTERNAL_IDS]
+
+
+@pytest.mark.parametrize("id_", ["event_1", "event_1\nERROR forged", "event_\x1b[31m"])
+def test_what_is_parked_is_logged_and_its_id_cant_forge_a_line(
+    workos: FakeWorkOS, caplog: LogCapture, id_: str
+) -> None:
+    workos.emit({"id": id_, "event": "organization.created", "data": None})
+
+    drain_and_wait()
+
+    ((_, line),) = problems(caplog)
+    assert line.startswith("parked event_")
+    assert line.endswith(": data is not an object")
+    assert line.isprintable()
