@@ -28,7 +28,6 @@ _TIME = "timestamp with time zone"
 _ATTRIBUTES = ("key", "organization_id", "created_at", "updated_at", "last_event_id", "deleted_at")
 
 
-@cache
 def model_of(resource: Resource) -> type[WorkOSResource]:
     """Return the model that has the resource's columns."""
     return cast("type[WorkOSResource]", apps.get_model("orgs", resource.model))

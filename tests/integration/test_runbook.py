@@ -191,16 +191,18 @@ def database_full(on_call: OnCall) -> Generator[None]:
 @state
 def tables_locked(on_call: OnCall) -> Generator[None]:
     on_call.patch.setattr(status_module, "STATEMENT_SECONDS", 0.2)
-    with another_program() as other, in_thread() as start:
+    with in_thread() as start, another_program() as other:
         other.execute("LOCK TABLE workos_event IN ACCESS EXCLUSIVE MODE")
         yield
         waiting = start(WorkOSEvent.objects.count)
         wait_until_blocked()
-        ((_, (blocking,), *_),) = on_call.sql(
+        shown = on_call.sql(
             "SELECT pid, pg_blocking_pids(pid), state, query FROM pg_stat_activity "
             "WHERE cardinality(pg_blocking_pids(pid)) > 0"
         )
-        on_call.sql("SELECT pg_terminate_backend(PID)", PID=blocking)
+        # Another process of the suite may have backends that wait in its own database.
+        assert [other.info.backend_pid] in [blocking for _, blocking, *_ in shown]
+        on_call.sql("SELECT pg_terminate_backend(PID)", PID=other.info.backend_pid)
         waiting.result()
         on_call.patch.undo()
         yield
@@ -260,13 +262,15 @@ def database_read_only(on_call: OnCall) -> Generator[None]:
     name = connection.ops.quote_name(connection.settings_dict["NAME"])
     execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     connection.close()
-    yield
-    assert on_call.sql("SELECT pg_is_in_recovery()") == [(False,)]
-    assert on_call.sql("SHOW default_transaction_read_only") == [("on",)]
-    shown = on_call.sql("SELECT setconfig FROM pg_db_role_setting")
-    assert any("default_transaction_read_only=on" in settings for (settings,) in shown)
-    execute("SET default_transaction_read_only = off")
-    execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+    try:
+        yield
+        assert on_call.sql("SELECT pg_is_in_recovery()") == [(False,)]
+        assert on_call.sql("SHOW default_transaction_read_only") == [("on",)]
+        shown = on_call.sql("SELECT setconfig FROM pg_db_role_setting")
+        assert any("default_transaction_read_only=on" in settings for (settings,) in shown)
+    finally:
+        execute("SET default_transaction_read_only = off")
+        execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
     on_call.restart()
 
 

@@ -46,16 +46,11 @@ HOUR = timedelta(hours=1)
 def nothing_is_due_and_nothing_logged(database: None, monkeypatch: pytest.MonkeyPatch) -> None:
     ensure_schedules()
     Schedule.objects.update(next_run=datetime.now(UTC) + minutes(1))
-    monkeypatch.setattr(status_module, "_logged", set())
+    monkeypatch.setattr(status_module, "_failing", {})
 
 
 def ago(span: timedelta) -> datetime:
     return datetime.now(UTC) - span
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_logged_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status_module, "_failing", {})
 
 
 @pytest.fixture
