@@ -1,7 +1,7 @@
 """Which resources are followed, listed and covered, when settings change and types are refused."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -28,7 +28,7 @@ from orgs.services.stream import drain_and_wait, drain_to_end
 from orgs.services.worker import Watch
 from orgs.testing import FakeWorkOS
 from orgs.workos import Refused
-from tests.builders import NO_ROUTE, TWO_DAYS_AGO
+from tests.builders import NO_ROUTE, TWO_DAYS_AGO, an_announcement
 from tests.mirrored import held, mirrored
 from tests.triggers import a_trigger, locked
 
@@ -109,6 +109,25 @@ def test_people_are_switched_on_off_and_on_again(
 
     assert read_cursor().covered == COVERED
     assert people(mirrored()) == people(held(workos))
+
+
+def test_a_missed_webhook_of_a_resource_waits_until_it_is_covered(
+    workos: FakeWorkOS, acme: str, follow: Follow
+) -> None:
+    """No row would prove the 404 of its object."""
+    a_member(workos, acme, "before@acme.com", at=TWO_DAYS_AGO)
+    drain_to_end()
+    follow(*PEOPLE)
+    lost = an_announcement("event_lost", ago=timedelta(days=2), workos_id=None)
+    WorkOSEvent.objects.filter(id=lost.id).update(resource="user", object_key="user_deleted")
+
+    drain_to_end()
+    assert WorkOSEvent.objects.announced_and_unseen().get() == lost
+
+    tasks.cover()
+    drain_to_end()
+    lost.refresh_from_db()
+    assert lost.outcome == Outcome.MISSING
 
 
 def test_since_when_a_resource_is_not_covered_is_kept_until_it_is(
