@@ -95,11 +95,15 @@ def _reconcile(run: Run, *, only_if_lost: bool = False) -> str:
     if reconciliation is None:
         return "left to the one that is running, or not needed"
     stream.log_parked(reconciliation.events)
-    for report in reconciliation.reports:
-        _log_repairs(report)
+    _log_repairs(reconciliation.snapshot)
     for one in reconciliation.resources:
-        if one.not_listed:
+        if one.is_covered:
+            _log_repairs(one.report)
+        elif one.not_listed:
             logger.warning("%s is not covered: %s", one.resource.name, one.not_listed)
+        else:
+            # That the stream should have brought none of it is what makes it uncovered.
+            logger.info("%s: its first list changed %d rows", one.name, len(one.report.drift))
     for error in reconciliation.errors:
         logger.error("the full reconcile is not complete: %s", one_line(error))
     if reconciliation.in_sync:
@@ -124,9 +128,11 @@ def _log_repairs(report: Report) -> None:
     Without names, which are customers'.
     """
     for change in report.drift[:_CHANGES_LOGGED]:
-        id_, workos_id = one_line(change.organization_id or "unknown"), one_line(change.workos_id)
+        # Of another resource: its name, and no row of an organization.
+        id_ = one_line(change.organization_id or change.resource)
         about = {"organization": change.workos_id, "outcome": change.change}
-        logger.warning("reconcile found %s (%s): %s", id_, workos_id, change.change, extra=about)
+        shown = (id_, one_line(change.workos_id), change.change)
+        logger.warning("reconcile found %s (%s): %s", *shown, extra=about)
     if (more := len(report.drift) - _CHANGES_LOGGED) > 0:
         logger.warning("reconcile found %d more", more)
 

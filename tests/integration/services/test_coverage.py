@@ -15,7 +15,7 @@ from orgs.domain.report import Report
 from orgs.domain.resources import PLAIN, event_types
 from orgs.domain.status import status_of
 from orgs.domain.types import Outcome
-from orgs.models import Organization, SyncCursor, WorkOSEvent
+from orgs.models import Organization, OrganizationMembership, SyncCursor, WorkOSEvent
 from orgs.services import compare
 from orgs.services.apply import Mode, apply
 from orgs.services.compare import DisableLimit, Run
@@ -128,6 +128,21 @@ def test_a_missed_webhook_of_a_resource_waits_until_it_is_covered(
     drain_to_end()
     lost.refresh_from_db()
     assert lost.outcome == Outcome.MISSING
+
+
+def test_a_first_list_is_no_repair_and_a_later_one_names_what_it_repaired(
+    workos: FakeWorkOS, acme: str, follow: Follow, caplog: pytest.LogCaptureFixture
+) -> None:
+    follow(*PEOPLE)
+    member = a_member(workos, acme, "ada@acme.com", at=TWO_DAYS_AGO, emits=False)
+    caplog.clear()
+    tasks.cover()
+    assert "membership: its first list changed 1 rows" in caplog.messages
+    assert "reconcile found" not in caplog.text
+
+    OrganizationMembership.objects.update(status="odd")
+    tasks.reconcile()
+    assert f"reconcile found membership ({member}): updated" in caplog.messages
 
 
 def test_since_when_a_resource_is_not_covered_is_kept_until_it_is(

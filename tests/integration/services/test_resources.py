@@ -491,7 +491,7 @@ def test_an_announced_event_that_is_never_listed_is_resolved_by_its_object(
     workos: FakeWorkOS, acme: str, name: str, is_there: bool
 ) -> None:
     some_of_each(workos, acme)
-    drain_to_end()
+    repaired()
     key = min(held(workos)[name])
     rows = model_of(PLAIN[name])._default_manager
     if is_there:
