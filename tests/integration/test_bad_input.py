@@ -223,9 +223,7 @@ def expected_of(case: BadOrganization) -> tuple[str, str]:
     return ("conflict", case.problem) if case.problem else ("created", "")
 
 
-def test_each_bad_organization_that_is_listed_is_applied_or_a_conflict(
-    workos: FakeWorkOS,
-) -> None:
+def test_each_bad_organization_that_is_listed_is_applied_or_a_conflict(workos: FakeWorkOS) -> None:
     cases = [case for case in ORGANIZATIONS if case.id and (is_short(case) or "10 MB" in case.name)]
     listing = a_listing_between_good_ones([case.text for case in cases])
     workos.misbehave("text", path="/organizations", exact=True, text=listing, times=None)

@@ -188,15 +188,11 @@ def test_an_organization_is_looked_up_as_it_is_now(workos: FakeWorkOS) -> None:
 
     assert (found.state, found.event) == (State.PRESENT, None)
     assert found.fields == OrganizationFields(
-        name="Acme 2",
-        external_id=None,
-        updated_at=datetime.fromisoformat(updated["updated_at"]),
+        name="Acme 2", external_id=None, updated_at=datetime.fromisoformat(updated["updated_at"])
     )
 
 
-def test_an_organization_that_cant_be_read_comes_with_what_workos_said(
-    workos: FakeWorkOS,
-) -> None:
+def test_an_organization_that_cant_be_read_comes_with_what_workos_said(workos: FakeWorkOS) -> None:
     workos.misbehave("body", path="/organizations", body={"id": "org_1", "name": 5})
 
     found = edge.lookup("org_1")

@@ -255,15 +255,7 @@ def test_a_key_that_cant_be_one_is_reported_without_showing_it(
 
 
 @pytest.mark.parametrize(
-    "base_url",
-    [
-        "nonsense",
-        " ",
-        "https://",
-        "ftp://h",
-        "http://\u2603.invalid",
-        "http://a\nb",
-    ],
+    "base_url", ["nonsense", " ", "https://", "ftp://h", "http://\u2603.invalid", "http://a\nb"]
 )
 def test_an_address_that_is_none_is_a_configuration_error(
     sync_setting: SyncSetting, base_url: str
@@ -382,9 +374,7 @@ def test_a_429_pauses_every_call_for_as_long_as_it_asks(
         edge.lookup("org_1")
 
 
-def test_a_patient_call_waits_for_the_pause_to_end_and_goes_on(
-    workos: FakeWorkOS,
-) -> None:
+def test_a_patient_call_waits_for_the_pause_to_end_and_goes_on(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme")
     waits: list[float] = []
 

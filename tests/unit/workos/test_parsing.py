@@ -11,13 +11,7 @@ import pytest
 from orgs.domain.naming import content_id
 from orgs.domain.types import Event, Observation, OrganizationFields, Position, State
 from orgs.workos.errors import BrokenAnswer
-from orgs.workos.parsing import (
-    as_text,
-    event_time,
-    parse_events,
-    parse_organization,
-    parse_page,
-)
+from orgs.workos.parsing import as_text, event_time, parse_events, parse_organization, parse_page
 from tests.builders import TYPES
 
 NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)

@@ -8,12 +8,7 @@ import pytest
 
 from orgs.domain.naming import content_id
 from orgs.testing import sign
-from orgs.workos import (
-    Announcement,
-    is_signed,
-    is_well_formed_signature,
-    parse_announcement,
-)
+from orgs.workos import Announcement, is_signed, is_well_formed_signature, parse_announcement
 
 NOW = 1_800_000_000_000
 BODY = b'{"id": "event_1"}'
