@@ -7,8 +7,8 @@ import json
 import re
 import shlex
 import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from typing import Any, TypeAlias
@@ -62,6 +62,17 @@ def state(make: State) -> State:
     """Register a state; its code is the name of its function, up to two underscores."""
     STATES[make.__name__] = make
     return make
+
+
+def by_calls(make: Callable[["OnCall"], object], follow: Callable[["OnCall"], object]) -> State:
+    """Return a state that one call makes, and another leads out of."""
+
+    def steps(on_call: OnCall) -> Generator[None]:
+        make(on_call)
+        yield
+        follow(on_call)
+
+    return steps
 
 
 class OnCall:
@@ -123,6 +134,12 @@ class OnCall:
         connection.close()
         orgs.workos.close()
         adopt_settings()
+
+    def set(self, **values: object) -> None:
+        """Change settings, restart, and wait until the worker has worked."""
+        self.setting(**values)
+        self.restart()
+        self.worker_works()
 
     def worker_works(self) -> None:
         """What it does within a minute; and what is enqueued."""
@@ -297,42 +314,31 @@ def queue_unusable(on_call: OnCall) -> Generator[None]:
 
 @state
 def key_missing(on_call: OnCall) -> Generator[None]:
-    on_call.setting(API_KEY="")
-    on_call.restart()
-    on_call.worker_works()
+    on_call.set(API_KEY="")
     yield
     on_call.patch.delattr(mail, "outbox")
     with pytest.raises(CommandError, match=r"WORKOS_API_KEY .* is not set"):
         call_command("check", "--deploy")
     on_call.is_told("`manage.py check --deploy`")
     on_call.is_told("*WORKOS_API_KEY is not set*")
-    on_call.setting(API_KEY=on_call.workos.api_key)
-    on_call.restart()
-    on_call.worker_works()
+    on_call.set(API_KEY=on_call.workos.api_key)
 
 
-@state
-def key_refused(on_call: OnCall) -> Generator[None]:
-    on_call.setting(API_KEY="sk_revoked")
-    on_call.restart()
-    on_call.worker_works()
-    yield
-    on_call.setting(API_KEY=on_call.workos.api_key)
-    on_call.restart()
-    on_call.worker_works()
+STATES["key_refused"] = by_calls(
+    lambda on_call: on_call.set(API_KEY="sk_revoked"),
+    lambda on_call: on_call.set(API_KEY=on_call.workos.api_key),
+)
 
 
 @state
 def client_misconfigured(on_call: OnCall) -> Generator[None]:
     on_call.patch.setenv("SSL_CERT_FILE", "/nowhere/ca.pem")
-    on_call.restart()
-    on_call.worker_works()
+    on_call.set()
     yield
     on_call.is_told("`SSL_CERT_FILE`")
     assert "SSL_CERT_FILE" in on_call.client.get(CURSOR).content.decode()
     on_call.patch.delenv("SSL_CERT_FILE")
-    on_call.restart()
-    on_call.worker_works()
+    on_call.set()
 
 
 # Reads --------------------------------------------------------------------------------------
@@ -402,11 +408,14 @@ def reads_failing(on_call: OnCall) -> Generator[None]:
     on_call.run("reconcile_workos --events-only")
 
 
-@state
-def cursor_old(on_call: OnCall) -> Generator[None]:
-    SyncCursor.objects.update(drained_at=ago(minutes(6)))
-    yield
-    on_call.run("reconcile_workos --events-only")
+def stamped(**spans: timedelta) -> Callable[[OnCall], object]:
+    """Set times of the cursor to so long ago."""
+    return lambda _: SyncCursor.objects.update(**{name: ago(spans[name]) for name in spans})
+
+
+STATES["cursor_old"] = by_calls(
+    stamped(drained_at=minutes(6)), lambda on_call: on_call.run("reconcile_workos --events-only")
+)
 
 
 @state
@@ -428,40 +437,26 @@ def announcements_overdue(on_call: OnCall) -> Generator[None]:
 # What waits for a person ----------------------------------------------------------------------
 
 
-def a_parked_event(on_call: OnCall) -> str:
-    on_call.workos.emit(
-        {"id": "event_zz", "event": "organization.updated", "data": {"id": on_call.acme}}
-    )
+def a_parked_event(on_call: OnCall) -> None:
+    data = {"id": on_call.acme}
+    on_call.workos.emit({"id": "event_zz", "event": "organization.updated", "data": data})
     on_call.worker_works()
-    return "event_zz"
 
 
-@state
-def events_parked(on_call: OnCall) -> Generator[None]:
-    a_parked_event(on_call)
-    yield
-    on_call.run("reconcile_workos --replay-parked")
-
-
-@state
-def events_parked__applied(on_call: OnCall) -> Generator[None]:
-    event = a_parked_event(on_call)
-    yield
-    on_call.choose("Apply what WorkOS says now", EVENTS, "replay", event)
-
-
-@state
-def events_parked__all_replayed(on_call: OnCall) -> Generator[None]:
-    a_parked_event(on_call)
-    yield
-    on_call.press("Replay all parked events", f"{EVENTS}replay-all/")
-
-
-@state
-def events_parked__dismissed(on_call: OnCall) -> Generator[None]:
-    event = a_parked_event(on_call)
-    yield
-    on_call.choose("Dismiss", EVENTS, "dismiss", event)
+STATES["events_parked"] = by_calls(
+    a_parked_event, lambda on_call: on_call.run("reconcile_workos --replay-parked")
+)
+STATES["events_parked__applied"] = by_calls(
+    a_parked_event,
+    lambda on_call: on_call.choose("Apply what WorkOS says now", EVENTS, "replay", "event_zz"),
+)
+STATES["events_parked__all_replayed"] = by_calls(
+    a_parked_event,
+    lambda on_call: on_call.press("Replay all parked events", f"{EVENTS}replay-all/"),
+)
+STATES["events_parked__dismissed"] = by_calls(
+    a_parked_event, lambda on_call: on_call.choose("Dismiss", EVENTS, "dismiss", "event_zz")
+)
 
 
 def another_external_id(on_call: OnCall) -> None:
@@ -522,8 +517,7 @@ def conflicts__ledger(on_call: OnCall) -> Generator[None]:
         assert WorkOSConflict.objects.get().kind == "ledger_refused"
         WorkOSConflict.objects.update(last_seen_at=ago(minutes(5)))
         yield
-    on_call.press("Take a snapshot now", f"{CURSOR}snapshot/")
-    on_call.worker_works()
+    take_a_snapshot(on_call)
 
 
 def a_write_back_in_conflict(on_call: OnCall) -> str:
@@ -549,11 +543,10 @@ def write_back_conflicts__corrected(on_call: OnCall) -> Generator[None]:
     on_call.choose("Look again", CONFLICTS, "recheck", bolt)
 
 
-@state
-def disabled_here(on_call: OnCall) -> Generator[None]:
-    Organization.objects.update(disabled_at=ago(minutes(1)))
-    yield
-    on_call.choose("Enable here", ORGANIZATIONS, "enable", "gram-1")
+STATES["disabled_here"] = by_calls(
+    lambda _: Organization.objects.update(disabled_at=ago(minutes(1))),
+    lambda on_call: on_call.choose("Enable here", ORGANIZATIONS, "enable", "gram-1"),
+)
 
 
 @state
@@ -602,24 +595,16 @@ def event_types_refused(on_call: OnCall) -> Generator[None]:
     a_refused_type(on_call)
     yield
     on_call.workos.refuse_event_types([])
-    on_call.press("Take a snapshot now", f"{CURSOR}snapshot/")
-    on_call.worker_works()
+    take_a_snapshot(on_call)
 
 
-@state
-def event_types_refused__left_out(on_call: OnCall) -> Generator[None]:
-    a_refused_type(on_call)
-    yield
-    on_call.setting(RESOURCES=("organization",))
-    on_call.restart()
-
-
-@state
-def resources_not_covered(on_call: OnCall) -> Generator[None]:
-    on_call.setting(RESOURCES=("organization", "connection"))
-    on_call.restart()
-    yield
-    on_call.run("reconcile_workos --resource connection")
+STATES["event_types_refused__left_out"] = by_calls(
+    a_refused_type, lambda on_call: on_call.set(RESOURCES=("organization",))
+)
+STATES["resources_not_covered"] = by_calls(
+    lambda on_call: on_call.set(RESOURCES=("organization", "connection")),
+    lambda on_call: on_call.run("reconcile_workos --resource connection"),
+)
 
 
 @state
@@ -637,31 +622,17 @@ def snapshot_incomplete(on_call: OnCall) -> Generator[None]:
     assert Organization.objects.disabled().count() == 25
 
 
-@state
-def snapshot_old(on_call: OnCall) -> Generator[None]:
-    SyncCursor.objects.update(reconciled_at=ago(timedelta(hours=51)))
-    yield
-    on_call.run("reconcile_workos")
-
-
-@state
-def snapshot_old__from_the_admin(on_call: OnCall) -> Generator[None]:
-    SyncCursor.objects.update(reconciled_at=ago(timedelta(hours=51)))
-    yield
+def take_a_snapshot(on_call: OnCall) -> None:
     on_call.press("Take a snapshot now", f"{CURSOR}snapshot/")
     on_call.worker_works()
 
 
+AN_OLD_SNAPSHOT = stamped(reconciled_at=timedelta(hours=51))
+STATES["snapshot_old"] = by_calls(AN_OLD_SNAPSHOT, lambda on_call: on_call.run("reconcile_workos"))
+STATES["snapshot_old__from_the_admin"] = by_calls(AN_OLD_SNAPSHOT, take_a_snapshot)
+
+
 # --------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def followed(make: State, on_call: OnCall) -> Iterator[Generator[None]]:
-    steps = make(on_call)
-    try:
-        yield steps
-    finally:
-        steps.close()
 
 
 @pytest.mark.parametrize("name", STATES)
@@ -669,7 +640,7 @@ def test_the_section_leads_out_of_the_state(
     name: str,
     workos: FakeWorkOS,
     monkeypatch: pytest.MonkeyPatch,
-    sync_setting: Callable[..., None],
+    sync_setting: Any,
     admin_client: Client,
 ) -> None:
     code = name.partition("__")[0]
@@ -681,7 +652,7 @@ def test_the_section_leads_out_of_the_state(
     tasks.reconcile()
     assert on_call.codes() == []
 
-    with followed(STATES[name], on_call) as steps:
+    with closing(STATES[name](on_call)) as steps:
         next(steps)
         assert code in on_call.codes()
         next(steps, None)
