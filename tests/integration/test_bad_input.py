@@ -7,7 +7,7 @@ posted to the real view. ``tests.bad_input`` has the cases.
 import json
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
@@ -40,7 +40,6 @@ from tests.processes import WEBHOOK_SECRET
 
 pytestmark = pytest.mark.usefixtures("database")
 
-SyncSetting = Callable[..., None]
 
 #: How a reason begins that says which field of the event, or of the organization, is to blame.
 BLAMES_A_FIELD = re.compile(r"(data\.)?(id|name|external_id|updated_at) |event |data ")
@@ -85,7 +84,7 @@ def bad_ones() -> list[WorkOSEvent]:
 
 
 def test_each_bad_event_is_applied_or_parked_and_its_neighbours_are_applied(
-    workos: FakeWorkOS, sync_setting: SyncSetting
+    workos: FakeWorkOS, sync_setting: Any
 ) -> None:
     # Each page ends with a bad event, and the next read goes on from there.
     sync_setting(PAGE_SIZE=2)
@@ -214,9 +213,7 @@ def a_listing_between_good_ones(texts: Sequence[str]) -> str:
 
 def results_of(changes: list[Change]) -> dict[str, tuple[str, str]]:
     """Return what became of each by its id, and the field that the reason begins with."""
-    return {
-        change.workos_id or "": (change.change, change.reason.split(" ")[0]) for change in changes
-    }
+    return {c.workos_id or "": (c.change, c.reason.split(" ")[0]) for c in changes}
 
 
 def expected_of(case: BadOrganization) -> tuple[str, str]:
@@ -237,14 +234,13 @@ def test_each_bad_organization_that_is_listed_is_applied_or_a_conflict(workos: F
     assert good_ones() == {f"good-{number}" for number in range(len(cases) + 1)}
 
 
+NO_ID = [case for case in ORGANIZATIONS if case.id is None and is_short(case)]
+
+
 @pytest.mark.parametrize(
     "text",
     [
-        *(
-            pytest.param(case.text, id=case.name)
-            for case in ORGANIZATIONS
-            if case.id is None and is_short(case)
-        ),
+        *(pytest.param(case.text, id=case.name) for case in NO_ID),
         pytest.param("null", id="null"),
         pytest.param("[]", id="a list"),
         pytest.param("", id="nothing between two commas"),
@@ -325,12 +321,9 @@ def test_whatever_is_listed_as_an_organization_disables_none_that_is_there_and_c
 
 
 def post_signed(client: Client, body: bytes) -> int:
-    signature = sign(WEBHOOK_SECRET, body, int(time.time() * 1000))
+    headers = {"WorkOS-Signature": sign(WEBHOOK_SECRET, body, int(time.time() * 1000))}
     answer = client.post(
-        "/webhooks/workos/",
-        body,
-        content_type="application/json",
-        headers={"WorkOS-Signature": signature},
+        "/webhooks/workos/", body, content_type="application/json", headers=headers
     )
     return int(answer.status_code)
 

@@ -52,10 +52,7 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "command"),
-    [
-        pytest.param("web", "-m gunicorn gram_sync.wsgi", id="web"),
-        pytest.param("worker", "manage.py sync_worker", id="worker"),
-    ],
+    [("web", "-m gunicorn gram_sync.wsgi"), ("worker", "manage.py sync_worker")],
 )
 def test_a_process_that_ends_is_started_again_for_ever(name: str, command: str) -> None:
     service = unit(name)["Service"]
@@ -83,13 +80,12 @@ def pins(name: str) -> dict[str, str]:
     return {package.lower(): version for package, version in found}
 
 
+EXTRAS = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+
+
 def extra(name: str) -> dict[str, str]:
-    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
-    found = [re.match(r"([\w.-]+)(?:\[\w+\])?==([\w.]+)", each) for each in project[EXTRAS][name]]
+    found = [re.match(r"([\w.-]+)(?:\[\w+\])?==([\w.]+)", each) for each in EXTRAS[name]]
     return {match[1]: match[2] for match in found if match}
-
-
-EXTRAS = "optional-dependencies"
 
 
 def test_requirements_are_what_pyproject_asks_for() -> None:

@@ -71,14 +71,9 @@ def command_of(script: str, *arguments: object) -> list[str]:
 def run(script: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
     # An ordinary user may not write its coverage here, and would say so on stderr.
     inherited = {name: os.environ[name] for name in os.environ if not name.startswith("COVERAGE")}
+    command, variables = command_of(script, *arguments), inherited | environment
     return subprocess.run(
-        command_of(script, *arguments),
-        cwd=PROJECT,
-        env=inherited | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
+        command, cwd=PROJECT, env=variables, capture_output=True, text=True, check=False, timeout=60
     )
 
 
@@ -210,12 +205,10 @@ def test_processes_and_threads_that_start_it_at_once_on_an_empty_folder_share_on
         with ThreadPoolExecutor(3) as pool:
             print(*pool.map(start, range(3)))
     """)
-    data_dir, pipe = folder / "new" / "postgres", subprocess.PIPE
+    data_dir = folder / "new" / "postgres"
+    command, pipe = command_of(script, data_dir), subprocess.PIPE
     racers = [
-        subprocess.Popen(
-            command_of(script, data_dir), stdin=pipe, stdout=pipe, text=True, cwd=PROJECT
-        )
-        for _ in range(3)
+        subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=PROJECT) for _ in range(3)
     ]
     for racer in racers:
         assert racer.stdout is not None
@@ -375,13 +368,15 @@ def test_a_leftover_pid_that_now_belongs_to_another_process_misleads_nobody(
         assert unrelated.status() != psutil.STATUS_ZOMBIE
 
 
-def test_a_start_that_was_killed_while_it_created_the_data_is_begun_anew(folder: Path) -> None:
-    data_dir = folder / "postgres"
+def kill_starter_when(condition: Callable[[], bool], data_dir: Path) -> None:
     with subprocess.Popen(command_of(COMMAND, data_dir, "start"), cwd=PROJECT) as starter:
-        wait_until(
-            lambda: any(folder.glob("postgres.unfinished-*/PG_VERSION")) or data_dir.exists()
-        )
+        wait_until(condition)
         starter.kill()
+
+
+def test_a_start_that_was_killed_while_it_created_the_data_is_begun_anew(folder: Path) -> None:
+    data_dir, created = folder / "postgres", "postgres.unfinished-*/PG_VERSION"
+    kill_starter_when(lambda: any(folder.glob(created)) or data_dir.exists(), data_dir)
 
     assert query(start(data_dir), "SELECT current_database()") == "gram_sync"
     # The initdb that lives on may still write where it was.
@@ -389,9 +384,7 @@ def test_a_start_that_was_killed_while_it_created_the_data_is_begun_anew(folder:
 
 
 def test_a_start_that_was_killed_while_the_server_came_up_is_finished(data_dir: Path) -> None:
-    with subprocess.Popen(command_of(COMMAND, data_dir, "start"), cwd=PROJECT) as starter:
-        wait_until((data_dir / "postmaster.pid").exists)
-        starter.kill()
+    kill_starter_when((data_dir / "postmaster.pid").exists, data_dir)
 
     assert query(start(data_dir), "SELECT 1") == 1
 

@@ -27,13 +27,18 @@ from orgs.testing import FakeWorkOS
 from tests.processes import MANAGE, PROJECT, environment_for
 
 
-@pytest.mark.usefixtures("database")
-def test_a_parked_event_says_which_and_of_whom(
-    workos: FakeWorkOS, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.fixture
+def quiet(workos: FakeWorkOS, database: None, caplog: pytest.LogCaptureFixture) -> FakeWorkOS:
+    """A WorkOS that has been read once, when what is read is logged."""
     drain_and_wait()
     caplog.clear()
-    workos.emit({"event": "organization.created", "data": {"id": "org_1", "name": 5}})
+    return workos
+
+
+def test_a_parked_event_says_which_and_of_whom(
+    quiet: FakeWorkOS, caplog: pytest.LogCaptureFixture
+) -> None:
+    quiet.emit({"event": "organization.created", "data": {"id": "org_1", "name": 5}})
 
     drain_and_wait()
 
@@ -43,14 +48,11 @@ def test_a_parked_event_says_which_and_of_whom(
     assert (logged["organization"], logged["outcome"]) == ("org_1", "parked")
 
 
-@pytest.mark.usefixtures("database")
 def test_a_page_that_moved_rows_is_a_line_and_a_poll_is_none(
-    workos: FakeWorkOS, caplog: pytest.LogCaptureFixture
+    quiet: FakeWorkOS, caplog: pytest.LogCaptureFixture
 ) -> None:
-    drain_and_wait()
-    caplog.clear()
     for name in ("Acme", "Bolt"):
-        workos.create_organization(name=name)
+        quiet.create_organization(name=name)
 
     with caplog.at_level(logging.INFO, logger="orgs"):
         drain_and_wait()
@@ -59,13 +61,10 @@ def test_a_page_that_moved_rows_is_a_line_and_a_poll_is_none(
     assert [r.message for r in caplog.records] == ["applied a page, events: 2; created 2"]
 
 
-@pytest.mark.usefixtures("database")
 def test_when_an_error_of_reads_began_and_when_it_was_over_is_logged(
-    workos: FakeWorkOS, caplog: pytest.LogCaptureFixture
+    quiet: FakeWorkOS, caplog: pytest.LogCaptureFixture
 ) -> None:
-    drain_and_wait()
-    caplog.clear()
-    workos.misbehave("status", path="/events", status=503, times=2)
+    quiet.misbehave("status", path="/events", status=503, times=2)
 
     with caplog.at_level(logging.INFO, logger="orgs"):
         for _ in range(4):
@@ -117,17 +116,14 @@ def test_the_worker_says_so_when_it_starts(
     assert [r.message for r in caplog.records] == [f"the worker starts: {described()}"]
 
 
-@pytest.mark.usefixtures("database")
 def test_all_is_quiet_when_all_is_well_and_logged_at_debug(
-    workos: FakeWorkOS, caplog: pytest.LogCaptureFixture
+    quiet: FakeWorkOS, caplog: pytest.LogCaptureFixture
 ) -> None:
-    drain_and_wait()
-    caplog.clear()  # of what is said once, about what is read
-    acme = workos.create_organization(name="Acme")
+    acme = quiet.create_organization(name="Acme")
     drain_and_wait()
     assert [record for record in caplog.records if record.levelno > logging.INFO] == []
 
-    workos.update_organization(acme["id"], name="Ajax")
+    quiet.update_organization(acme["id"], name="Ajax")
     with caplog.at_level(logging.DEBUG, logger="orgs"):
         drain_and_wait()
 

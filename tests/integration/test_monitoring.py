@@ -82,26 +82,19 @@ def test_the_process_answers_whatever_the_database_does(client: Client, address:
     assert (response.status_code, response.content) == (200, b"ok\n")
 
 
-@pytest.mark.parametrize("address", ["/healthz", "/readyz", "/metrics"])
-def test_another_method_than_get_is_405(client: Client, address: str) -> None:
-    assert client.post(address).status_code == 405
-
-
 @pytest.mark.usefixtures("database")
 @pytest.mark.parametrize("address", ["/healthz", "/readyz", "/metrics"])
-def test_nothing_is_cached_and_no_session_is_begun(client: Client, address: str) -> None:
-    response = client.get(address)
-
-    assert "no-store" in response.headers["Cache-Control"]
-    assert not response.cookies
-
-
-@pytest.mark.usefixtures("database")
-@pytest.mark.parametrize("address", ["/healthz", "/readyz", "/metrics"])
-def test_monitoring_is_not_sent_to_https(client: Client, settings: Settings, address: str) -> None:
+def test_a_probe_is_read_alone_and_neither_cached_nor_sent_to_https_nor_given_a_session(
+    client: Client, settings: Settings, address: str
+) -> None:
     settings.SECURE_SSL_REDIRECT = True
 
-    assert client.get(address).status_code != 301
+    response = client.get(address)
+
+    assert response.status_code != 301
+    assert "no-store" in response.headers["Cache-Control"]
+    assert not response.cookies
+    assert client.post(address).status_code == 405
     assert client.get("/admin/login/").status_code == 301
 
 

@@ -277,14 +277,16 @@ def database_read_only(on_call: OnCall) -> Generator[None]:
     name = connection.ops.quote_name(connection.settings_dict["NAME"])
     execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     connection.close()
-    yield
-    assert on_call.sql("SELECT pg_is_in_recovery()") == [(False,)]
-    assert on_call.sql("SHOW default_transaction_read_only") == [("on",)]
-    shown = on_call.sql("SELECT setconfig FROM pg_db_role_setting")
-    assert (["default_transaction_read_only=on"],) in shown
-    execute("SET default_transaction_read_only = off")
-    execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
-    on_call.restart()
+    try:
+        yield
+        assert on_call.sql("SELECT pg_is_in_recovery()") == [(False,)]
+        assert on_call.sql("SHOW default_transaction_read_only") == [("on",)]
+        shown = on_call.sql("SELECT setconfig FROM pg_db_role_setting")
+        assert "default_transaction_read_only=on" in str(shown)
+    finally:
+        execute("SET default_transaction_read_only = off")
+        execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+        on_call.restart()
 
 
 # Queue, worker, settings ----------------------------------------------------------------------

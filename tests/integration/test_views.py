@@ -12,7 +12,6 @@ from django_q.models import OrmQ
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from workos.webhooks._verification import verify_header
 
 from orgs.db.cursor import ensure_cursor, read_cursor
 from orgs.db.leases import Lease, clear_enqueued
@@ -59,7 +58,7 @@ def generic(client: Client, stream: BytesIO, **environ: Any) -> int:
 
 
 def enqueued() -> int:
-    return OrmQ.objects.count()
+    return len(OrmQ.objects.all())
 
 
 @pytest.fixture(autouse=True)
@@ -222,22 +221,6 @@ def test_a_delivery_of_the_fake_is_accepted(
     assert workos.wait_for_deliveries()
     assert [delivery["status"] for delivery in workos.deliveries()] == [204]
     assert WorkOSEvent.objects.get().type == "organization.created"
-
-
-@pytest.mark.parametrize(
-    "odd",
-    [
-        pytest.param({"id": "e" * 100_000}, id="endless id"),
-        pytest.param({"event": "e" * 100_000}, id="endless type"),
-        pytest.param({"data": None}, id="no data"),
-        pytest.param({"data": {"id": "o" * 100_000}}, id="endless organization id"),
-        pytest.param({"data": {"id": "a\0b"}}, id="NUL in the organization id"),
-        pytest.param({"data": {"id": "\ud800"}}, id="surrogate in the organization id"),
-        pytest.param({"data": {"id": {}}}, id="organization id an object"),
-    ],
-)
-def test_an_odd_event_is_accepted_all_the_same(client: Client, odd: dict[str, Any]) -> None:
-    assert [post(client, EVENT | odd).status_code for _ in range(2)] == [204, 204]
 
 
 # Refused ------------------------------------------------------------------------------------
@@ -445,9 +428,3 @@ def test_nothing_that_a_client_can_send_is_a_500(header: str, body: bytes) -> No
     response = client.generic("POST", URL, body, HTTP_WORKOS_SIGNATURE=header)
 
     assert response.status_code == 401
-
-
-def test_the_fakes_signature_is_what_the_sdk_accepts() -> None:
-    verify_header(
-        event_body=BODY, event_signature=sign(SECRET, BODY, now()), secret=SECRET, tolerance=10
-    )

@@ -40,9 +40,7 @@ TEXTS = [
     pytest.param("../a/%2F?x=1#y", id="an address"),
     pytest.param("add", id="the name of a page"),
     pytest.param("_2F\n<b>&amp;'\"\\", id="quotes and marks"),
-    pytest.param(
-        "\U0001d518\U0001d52b \ufeff\u200b\u2028\uffff\U0010fffd e\u0301", id="odd letters"
-    ),
+    pytest.param("\U0001d518 \ufeff\u200b\u2028\uffff\U0010fffd e\u0301", id="odd letters"),
 ]
 
 
@@ -106,9 +104,8 @@ def test_no_text_that_a_column_can_hold_breaks_a_page(text: str) -> None:
 
     answers = {url: client.get(url) for url in pages(text)}
 
-    assert {url: answer.status_code for url, answer in answers.items()} == dict.fromkeys(
-        answers, 200
-    )
+    statuses = {url: answer.status_code for url, answer in answers.items()}
+    assert set(statuses.values()) == {200}, statuses
     for answer in answers.values():
         assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", answer.content.decode())
     if text == CONTROL:
@@ -162,26 +159,10 @@ def test_saving_leaves_control_characters_as_they_are() -> None:
 @pytest.mark.parametrize(
     "rest",
     [
-        "%00/change/",
-        "%00/history/",
-        "%00/delete/",
-        "%00/",
-        "%ED%A0%80/change/",
-        "?q=%00",
-        "?q=%ED%A0%80",
-        "?q=%22",
-        "?outcome=%00",
-        "?type=%00",
-        "?linked=%00",
-        "?state=%00",
-        "?kind=%00",
-        "?pk=%00",
-        "?pk__regex=(",
-        "?o=%00",
-        "?p=%00",
-        "?p=0",
-        "?_to_field=%00",
-        "?nonsense=1",
+        *("%00/change/", "%00/history/", "%00/delete/", "%00/", "%ED%A0%80/change/"),
+        *("?q=%00", "?q=%ED%A0%80", "?q=%22", "?outcome=%00", "?type=%00", "?linked=%00"),
+        *("?state=%00", "?kind=%00", "?pk=%00", "?pk__regex=(", "?o=%00", "?p=%00", "?p=0"),
+        *("?_to_field=%00", "?nonsense=1"),
     ],
 )
 def test_no_question_is_answered_500(table: str, rest: str, admin_client: Client) -> None:

@@ -159,21 +159,6 @@ def test_an_answer_may_have_no_date(workos: FakeWorkOS, date: str | None) -> Non
     assert edge.read_organizations(None).date is None
 
 
-def test_a_listed_organization_that_is_malformed_does_not_break_its_page(
-    workos: FakeWorkOS,
-) -> None:
-    listed = [{**ORGANIZATION, "name": 5}, {**ORGANIZATION, "id": "org_2"}]
-    workos.misbehave(
-        "body", path="/organizations", body={"data": listed, "list_metadata": {"after": None}}
-    )
-
-    malformed, sound = edge.read_organizations(None).observations
-
-    assert (malformed.workos_id, malformed.state) == ("org_1", State.UNREADABLE)
-    assert malformed.error == "name is not text"
-    assert sound.state is State.PRESENT
-
-
 def test_an_organization_is_looked_up_as_it_is_now(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme")
     updated = workos.update_organization(acme["id"], name="Acme 2")
