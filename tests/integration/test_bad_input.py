@@ -195,20 +195,19 @@ def cursor_of(text: str) -> str:
 # Organizations ------------------------------------------------------------------------------
 
 
-def a_listing(texts: Sequence[str]) -> str:
-    return f'{{"data": [{", ".join(texts)}], "list_metadata": {{"after": null}}}}'
-
-
 def a_good_organization(number: int) -> str:
     changes = {"id": f"org_good_{number}", "external_id": f"good-{number}"}
     return json.dumps({**ORGANIZATION, **changes})
 
 
-def a_listing_between_good_ones(texts: Sequence[str]) -> str:
+def list_between_good_ones(workos: FakeWorkOS, texts: Sequence[str]) -> None:
+    """Have every list of organizations be these, with a good one before and after each."""
     between = [
         text for number, odd in enumerate(texts) for text in (a_good_organization(number), odd)
     ]
-    return a_listing([*between, a_good_organization(len(texts))])
+    listed = ", ".join([*between, a_good_organization(len(texts))])
+    listing = f'{{"data": [{listed}], "list_metadata": {{"after": null}}}}'
+    workos.misbehave("text", path="/organizations", exact=True, text=listing, times=None)
 
 
 def results_of(changes: list[Change]) -> dict[str, tuple[str, str]]:
@@ -222,8 +221,7 @@ def expected_of(case: BadOrganization) -> tuple[str, str]:
 
 def test_each_bad_organization_that_is_listed_is_applied_or_a_conflict(workos: FakeWorkOS) -> None:
     cases = [case for case in ORGANIZATIONS if case.id and (is_short(case) or "10 MB" in case.name)]
-    listing = a_listing_between_good_ones([case.text for case in cases])
-    workos.misbehave("text", path="/organizations", exact=True, text=listing, times=None)
+    list_between_good_ones(workos, [case.text for case in cases])
 
     found = reconcile(Run(), drain_events=False)
 
@@ -252,8 +250,7 @@ def test_a_listing_with_one_that_has_no_id_is_broken_and_disables_nothing(
     workos: FakeWorkOS, text: str
 ) -> None:
     an_organization_row("gram-missing", workos_id="org_missing")
-    listing = a_listing_between_good_ones([text])
-    workos.misbehave("text", path="/organizations", exact=True, text=listing, times=None)
+    list_between_good_ones(workos, [text])
 
     with pytest.raises(CommandError) as ended:
         call_command("reconcile_workos", "--snapshot-only")
@@ -296,9 +293,8 @@ def test_whatever_is_listed_as_an_organization_disables_none_that_is_there_and_c
     an_organization_row("gram-missing", workos_id="org_missing")
     known = workos.create_organization(name="Known")
     an_organization_row("gram-known", workos_id=known["id"])
-    listing = a_listing_between_good_ones([json.dumps(known), *map(with_serial, texts)])
     # It is read once to see that the environment is the right one, and once to compare.
-    workos.misbehave("text", path="/organizations", exact=True, text=listing, times=None)
+    list_between_good_ones(workos, [json.dumps(known), *map(with_serial, texts)])
 
     try:
         found = reconcile(Run(), drain_events=False)

@@ -91,12 +91,18 @@ def test_a_bad_setting_is_named(
 
 @pytest.mark.usefixtures("outside_tests")
 @pytest.mark.parametrize("written", [{}, None], ids=["empty", "None"])
-def test_without_any_setting_what_is_needed_is_named(settings: Settings, written: object) -> None:
-    settings.WORKOS_SYNC = written
-    assert list(found()) == ["orgs.E002", "orgs.E003"]
+@pytest.mark.parametrize(
+    ("name", "needed"),
+    [("WORKOS_SYNC", ["orgs.E002", "orgs.E003"]), ("Q_CLUSTER", ["orgs.E007", "orgs.W009"])],
+)
+def test_without_any_setting_what_is_needed_is_named(
+    settings: Settings, name: str, needed: list[str], written: object
+) -> None:
+    setattr(settings, name, written)
+    assert list(found()) == needed
 
-    del settings.WORKOS_SYNC
-    assert list(found()) == ["orgs.E002", "orgs.E003"]
+    delattr(settings, name)
+    assert list(found()) == needed
 
 
 @pytest.mark.usefixtures("outside_tests")
@@ -192,15 +198,6 @@ def test_tests_may_run_tasks_at_once(settings: Settings) -> None:
     settings.Q_CLUSTER = {**FITTING_QUEUE, "sync": True}
 
     assert found() == {}
-
-
-@pytest.mark.parametrize("written", [{}, None], ids=["empty", "None"])
-def test_no_queue_at_all_is_an_error(settings: Settings, written: object) -> None:
-    settings.Q_CLUSTER = written
-    assert "orgs.E007" in found()
-
-    del settings.Q_CLUSTER
-    assert "orgs.E007" in found()
 
 
 # The project --------------------------------------------------------------------------------

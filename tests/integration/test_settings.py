@@ -30,8 +30,30 @@ def manage(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
     )
 
 
-def test_help_needs_no_setting() -> None:
-    assert {"reconcile_workos", "sync_worker"} <= set(manage("--help").stdout.split())
+STATIC = f"static files copied to '{PROJECT / '.data' / 'static'}'"
+
+
+@pytest.mark.parametrize(
+    ("command", "environment", "said"),
+    [
+        pytest.param("--help", {}, "sync_worker", id="help needs no setting"),
+        pytest.param("check", {"DEBUG": "true"}, "no issues", id="nor does DEBUG"),
+        pytest.param(
+            "check --deploy --fail-level WARNING",
+            COMPLETE | {"HTTPS_ONLY": "on"},
+            "no issues",
+            id="HTTPS_ONLY passes the deployment checks",
+        ),
+        pytest.param("collectstatic --dry-run --noinput", COMPLETE, STATIC, id="static files"),
+    ],
+)
+def test_a_command_has_the_settings_that_it_needs(
+    command: str, environment: dict[str, str], said: str
+) -> None:
+    result = manage(*command.split(), **environment)
+
+    assert result.returncode == 0, result.stderr
+    assert said in result.stdout
 
 
 @pytest.mark.parametrize("name", COMPLETE)
@@ -41,16 +63,6 @@ def test_without_one_of_them_the_check_says_what_to_set(name: str) -> None:
     assert result.returncode == 1
     assert re.search(rf"{name}( \(WORKOS_SYNC\['\w+'\]\))? is not set\.", result.stderr)
     assert result.stderr.count("HINT") == 1
-
-
-def test_with_debug_on_nothing_has_to_be_set() -> None:
-    assert manage("check", DEBUG="true").returncode == 0
-
-
-def test_https_only_passes_the_deployment_checks() -> None:
-    result = manage("check", "--deploy", "--fail-level", "WARNING", HTTPS_ONLY="on", **COMPLETE)
-
-    assert result.returncode == 0, result.stderr
 
 
 def test_the_file_is_read_and_the_environment_wins(tmp_path: Path) -> None:
@@ -189,13 +201,6 @@ def test_a_drain_ends_long_before_the_workers_time_out() -> None:
     assert cluster["bulk"] == 1
     assert cluster["save_limit"] == -1
     assert not {"sync", "guard_cycle"} & cluster.keys()
-
-
-def test_static_files_can_be_collected() -> None:
-    result = manage("collectstatic", "--dry-run", "--noinput", **COMPLETE)
-
-    assert result.returncode == 0, result.stderr
-    assert f"static files copied to '{PROJECT / '.data' / 'static'}'" in result.stdout
 
 
 @pytest.mark.usefixtures("database")
