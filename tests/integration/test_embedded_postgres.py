@@ -81,8 +81,10 @@ def run_ordinary(*arguments: object) -> subprocess.CompletedProcess[str]:
     return run(AS_ORDINARY_USER + COMMAND, *arguments)
 
 
-def run_django(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    return run(WITH_DJANGO + textwrap.dedent(script), *arguments)
+def printed_by_django(script: str, data_dir: object) -> str:
+    finished = run(WITH_DJANGO + textwrap.dedent(script), data_dir)
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout
 
 
 def query(url: str, sql: str) -> Any:
@@ -564,9 +566,7 @@ def test_django_starts_the_server_when_it_connects_and_not_before(data_dir: Path
         print(server.is_running(data_dir), *answer("SELECT current_database()"))
     """
 
-    finished = run_django(script, data_dir)
-
-    assert finished.stdout == "False gram_sync\n", finished.stderr
+    assert printed_by_django(script, data_dir) == "False gram_sync\n"
     assert is_running(data_dir)
 
 
@@ -586,9 +586,7 @@ def test_django_starts_a_server_that_died_again(data_dir: Path, death: str) -> N
         print(*answer("SELECT 1"))
     """
 
-    finished = run_django(script, data_dir)
-
-    assert finished.stdout == "1\n", finished.stderr
+    assert printed_by_django(script, data_dir) == "1\n"
 
 
 def test_django_takes_a_failure_to_start_for_no_database() -> None:
@@ -599,9 +597,9 @@ def test_django_takes_a_failure_to_start_for_no_database() -> None:
             print(error)
     """
 
-    finished = run_django(script, "/dev/null/postgres")
+    printed = printed_by_django(script, "/dev/null/postgres")
 
-    assert finished.stdout.startswith("The embedded PostgreSQL in /dev/null/postgres can't be used")
+    assert printed.startswith("The embedded PostgreSQL in /dev/null/postgres can't be used")
 
 
 def test_django_makes_clones_and_destroys_its_test_databases(shared: Path) -> None:
@@ -615,17 +613,13 @@ def test_django_makes_clones_and_destroys_its_test_databases(shared: Path) -> No
         print(connection.settings_dict["NAME"], *answer(names))
     """
 
-    finished = run_django(script, shared)
+    first, then = printed_by_django(script, shared).splitlines()
 
-    assert finished.stdout.splitlines() == [
-        "test_gram_sync gram_sync test_gram_sync test_gram_sync_1",
-        "gram_sync gram_sync",
-    ], finished.stderr
+    assert first == "test_gram_sync gram_sync test_gram_sync test_gram_sync_1"
+    assert then == "gram_sync gram_sync"
 
 
 def test_dbshell_opens_the_wheels_psql_on_it(shared: Path) -> None:
     script = 'call_command("dbshell", "--", "-XtAc", "SELECT current_database()")'
 
-    finished = run_django(script, shared)
-
-    assert finished.stdout == "gram_sync\n", finished.stderr
+    assert printed_by_django(script, shared) == "gram_sync\n"

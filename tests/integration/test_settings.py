@@ -113,19 +113,12 @@ def test_what_is_wrong_is_said_without_a_traceback(
 
 LIMITS = {
     "connect_timeout": 3,
-    "tcp_user_timeout": 30_000,
     "keepalives_idle": 15,
     "keepalives_interval": 5,
     "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
 }
 DATABASE, SYNC = "settings.DATABASES['default']", "settings.WORKOS_SYNC"
-LIMITS = {
-    "connect_timeout": 3,
-    "keepalives_idle": 15,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 30_000,
-}
 
 
 @pytest.mark.parametrize(
