@@ -1,5 +1,6 @@
 """What the fake WorkOS has beside organizations: as the SDK reads it, and with its traps."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
