@@ -55,10 +55,11 @@ def test_reads_continue_after_an_event_until_there_is_no_more(workos: FakeWorkOS
 
 
 def test_a_position_without_an_id_reads_from_its_time(workos: FakeWorkOS) -> None:
-    workos.create_organization(name="Old", at=datetime(2026, 11, 1, tzinfo=UTC).isoformat())
+    now = datetime.now(UTC)
+    workos.create_organization(name="Old", at=(now - timedelta(hours=2)).isoformat())
     workos.create_organization(name="New")
 
-    page = read(Position(None, datetime.now(UTC) - timedelta(hours=1)))
+    page = read(Position(None, now - timedelta(hours=1)))
 
     assert [seen.organization.name for seen in page.observations] == ["New"]
 
