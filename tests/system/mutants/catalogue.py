@@ -235,8 +235,8 @@ MUTANTS: Final = (
     ),
     Mutant(
         "a scope's 404 needs no proof",
-        "orgs/services/reconcile_resources.py",
-        "return is_absent and self.lookups.proves_absence({scope}, parent)",
+        "orgs/services/refresh.py",
+        "return is_absent and self.proves_absence({key}, resource)",
         "return is_absent",
         "tests/integration/services/test_coverage.py",
     ),
