@@ -283,11 +283,6 @@ def schedules(database: None) -> None:
 
 
 @pytest.mark.usefixtures("schedules")
-def test_a_migrated_database_is_sound() -> None:
-    assert found_in_database() == {}
-
-
-@pytest.mark.usefixtures("schedules")
 def test_only_the_checks_of_the_database_query_it(
     django_assert_num_queries: Callable[[int], AbstractContextManager[object]],
 ) -> None:

@@ -3,15 +3,14 @@
 import configparser
 import re
 import shutil
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from gram_sync.processes import PROJECT
 from orgs.conf import SyncSettings, least_task_timeout
+from tests.processes import PROJECT, run
 
 UNITS = sorted((PROJECT / "gram_sync" / "deployment").glob("*.service"))
 
@@ -35,13 +34,7 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
         text = path.read_text().replace("/srv/gram-sync/.venv/bin/python", sys.executable)
         (tmp_path / path.name).write_text(text)
 
-    verified = subprocess.run(
-        ["systemd-analyze", "verify", *(str(tmp_path / path.name) for path in UNITS)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    verified = run(["systemd-analyze", "verify", *(str(tmp_path / path.name) for path in UNITS)])
 
     # What it says of the machine's own units is not about ours.
     said = [line for line in verified.stderr.splitlines() if "gram-sync" in line]
@@ -135,13 +128,7 @@ def test_make_takes_the_python_that_it_is_given(tmp_path: Path, name: str) -> No
     python.write_text(STUB)
     python.chmod(0o755)
 
-    made = subprocess.run(
-        ["make", "--no-print-directory", "run", f"PYTHON={python}"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    made = run(["make", "--no-print-directory", "run", f"PYTHON={python}"], cwd=folder)
 
     assert made.returncode == 0, made.stderr
     assert f"Making .venv with {python} --version" in made.stdout

@@ -23,7 +23,8 @@ import pytest
 
 from gram_sync.embedded_postgres import server
 from gram_sync.embedded_postgres.server import ServerError, is_running, start, stop
-from gram_sync.processes import PROJECT
+from tests import processes
+from tests.processes import PROJECT
 
 AS_ROOT = os.geteuid() == 0
 needs_root = pytest.mark.skipif(not AS_ROOT, reason="needs root, to be two users")
@@ -71,10 +72,7 @@ def command_of(script: str, *arguments: object) -> list[str]:
 def run(script: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
     # An ordinary user may not write its coverage here, and would say so on stderr.
     inherited = {name: os.environ[name] for name in os.environ if not name.startswith("COVERAGE")}
-    command, variables = command_of(script, *arguments), inherited | environment
-    return subprocess.run(
-        command, cwd=PROJECT, env=variables, capture_output=True, text=True, check=False, timeout=60
-    )
+    return processes.run(command_of(script, *arguments), inherited | environment)
 
 
 def run_ordinary(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -24,7 +24,7 @@ from orgs.management.commands import sync_worker
 from orgs.models import WorkOSEvent
 from orgs.services.stream import drain_and_wait
 from orgs.testing import FakeWorkOS
-from tests.processes import MANAGE, PROJECT, environment_for
+from tests.processes import MANAGE, PROJECT, environment_for, run
 
 
 @pytest.fixture
@@ -89,12 +89,9 @@ def test_a_process_says_what_it_works_with_and_no_secret(
 
 
 def test_the_web_process_says_so_when_it_starts(workos: FakeWorkOS) -> None:
-    command = [sys.executable, "-c", "import gram_sync.wsgi"]
     environment = environment_for(workos, LOG_LEVEL="INFO")
 
-    done = subprocess.run(
-        command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=True
-    )
+    done = run([sys.executable, "-c", "import gram_sync.wsgi"], environment)
 
     (line,) = map(json.loads, done.stderr.splitlines())
     assert line["message"].startswith(f"the web process starts: release {orgs.__version__}, ")
@@ -176,9 +173,7 @@ def test_json_is_for_pipes_and_lines_are_for_terminals(workos: FakeWorkOS) -> No
     command = [*MANAGE, "shell", "-v", "0", "-c", script]
     environment = environment_for(workos)
 
-    piped = subprocess.run(
-        command, cwd=PROJECT, env=environment, stderr=subprocess.PIPE, timeout=60, check=True
-    )
+    piped = run(command, environment)
     ours, theirs = pty.openpty()
     subprocess.run(command, cwd=PROJECT, env=environment, stderr=theirs, timeout=60, check=True)
     os.close(theirs)
@@ -190,17 +185,12 @@ def test_json_is_for_pipes_and_lines_are_for_terminals(workos: FakeWorkOS) -> No
 
 
 def test_gunicorn_logs_as_everything_does_also_without_settings(tmp_path: Path) -> None:
-    gunicorn = subprocess.run(
+    gunicorn = run(
         [
             *(sys.executable, "-m", "gunicorn", "gram_sync.wsgi", "--workers", "1"),
             *("--config", "python:gram_sync.gunicorn", "--bind", f"unix:{tmp_path}/socket"),
         ],
-        cwd=PROJECT,
-        env={"PATH": os.environ["PATH"], "ENV_FILE": os.devnull, "DATABASE_URL": "mysql://x"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+        {"PATH": os.environ["PATH"], "ENV_FILE": os.devnull, "DATABASE_URL": "mysql://x"},
     )
 
     # It prints why a worker did not start once more, past every log.

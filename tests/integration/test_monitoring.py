@@ -26,7 +26,7 @@ from orgs.services.maintenance import ensure_schedules
 from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS
 from tests.builders import an_announcement, an_organization_row, minutes
-from tests.processes import PROJECT
+from tests.processes import PROJECT, run
 
 MONITORING = Path(orgs.__file__).parent / "monitoring"
 
@@ -37,15 +37,7 @@ needs_promtool = pytest.mark.skipif(
 
 
 def promtool(*arguments: str, text: str | None = None) -> str:
-    result = subprocess.run(
-        ["promtool", *arguments],
-        cwd=MONITORING,
-        input=text,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    result = run(["promtool", *arguments], cwd=MONITORING, input=text)
     output = result.stdout + result.stderr
     assert result.returncode == 0, output
     return output

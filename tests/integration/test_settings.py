@@ -4,7 +4,6 @@ import ast
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,8 @@ from django.contrib.auth.models import User
 from django.test import Client
 from pytest_django import Settings
 
-from gram_sync.processes import PROJECT
+from tests import processes
+from tests.processes import PROJECT
 
 COMPLETE = {
     "SECRET_KEY": "a long and random enough value for the checks of Django",
@@ -23,11 +23,8 @@ COMPLETE = {
 
 
 def manage(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "manage.py", *arguments]
     variables = {"PATH": os.environ["PATH"], "ENV_FILE": os.devnull, **environment}
-    return subprocess.run(
-        command, cwd=PROJECT, env=variables, capture_output=True, text=True, timeout=60, check=False
-    )
+    return processes.manage(variables, *arguments)
 
 
 STATIC = f"static files copied to '{PROJECT / '.data' / 'static'}'"

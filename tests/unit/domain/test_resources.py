@@ -189,14 +189,6 @@ def test_a_failed_verification_nests_the_domain() -> None:
     assert found.updated_at == NOON
 
 
-@pytest.mark.parametrize("data", [{"organization_domain": None}, {"organization_domain": "x"}, {}])
-def test_an_event_without_a_key_is_unreadable(data: dict[str, Any]) -> None:
-    observation = event("organization_domain.verification_failed", data)
-
-    assert observation.state is State.UNREADABLE
-    assert observation.resource == "organization_domain"
-
-
 @pytest.mark.parametrize(
     ("type_", "data", "key", "organization"),
     [
@@ -222,10 +214,16 @@ def test_keys(type_: str, data: dict[str, Any], key: str, organization: str | No
         ("dsync.group.user_added", {"group": {}, "user": PERSON}),
         ("dsync.group.user_added", {"group": "group_1", "user": PERSON}),
         *(("user.created", {"id": id_}) for id_ in ("x" * 600, 1)),
+        ("organization_domain.verification_failed", {}),
+        ("organization_domain.verification_failed", {"organization_domain": None}),
+        ("organization_domain.verification_failed", {"organization_domain": "x"}),
     ],
 )
-def test_an_unusable_key_is_unreadable(type_: str, data: dict[str, Any]) -> None:
-    assert event(type_, data).state is State.UNREADABLE
+def test_an_event_without_a_usable_key_is_unreadable(type_: str, data: dict[str, Any]) -> None:
+    observation = event(type_, data)
+
+    assert observation.state is State.UNREADABLE
+    assert observation.resource == RESOURCE_OF_EVENT[type_]
 
 
 # Lists --------------------------------------------------------------------------------------
