@@ -21,6 +21,7 @@ from orgs import checks
 from orgs.conf import RANGES, SyncSettings, sync_settings
 from orgs.services.maintenance import ensure_schedules
 from tests.processes import PROJECT
+from tests.triggers import execute
 
 #: A deadline of 20 seconds, 8 calls and 4 waits of 10 each: the suite's.
 FITTING_QUEUE = {"timeout": 140, "retry": 281, "ack_failures": True, "max_attempts": 1}
@@ -333,16 +334,11 @@ def test_a_missing_grant_is_named(grant: str, lacking: set[str], granted: str) -
 @contextmanager
 def as_a_user_of(grant: str) -> Iterator[None]:
     """As a database user with this grant, and nothing else."""
-    with connection.cursor() as cursor:
-        cursor.execute("CREATE ROLE somebody")
-        try:
-            cursor.execute(f"GRANT {grant} TO somebody")
-            cursor.execute("SET ROLE somebody")
-            yield
-        finally:
-            cursor.execute("RESET ROLE")
-            cursor.execute("DROP OWNED BY somebody")
-            cursor.execute("DROP ROLE somebody")
+    execute(f"CREATE ROLE somebody; GRANT {grant} TO somebody; SET ROLE somebody")
+    try:
+        yield
+    finally:
+        execute("RESET ROLE; DROP OWNED BY somebody; DROP ROLE somebody")
 
 
 @pytest.mark.usefixtures("schedules")
@@ -354,12 +350,11 @@ def as_a_user_of(grant: str) -> Iterator[None]:
     ],
 )
 def test_a_style_that_psycopg_cant_read_is_an_error(name: str, style: str, remedy: str) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(f"SET {name} = {style}")
-        try:
-            told = found_in_database()
-        finally:
-            cursor.execute(f"RESET {name}")
+    execute(f"SET {name} = {style}")
+    try:
+        told = found_in_database()
+    finally:
+        execute(f"RESET {name}")
 
     assert list(told) == ["orgs.E028"]
     assert remedy in told["orgs.E028"]

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from django.db import IntegrityError, connection
+from django.db import IntegrityError
 from django.db.models import QuerySet
 
 from orgs.db import sql, sql_outbox
@@ -20,6 +20,7 @@ from orgs.models import (
 )
 from tests.builders import NOON, an_announcement, an_organization_row
 from tests.concurrency import another_program
+from tests.triggers import execute
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -122,21 +123,19 @@ def test_lost_webhooks_and_lost_events_can_be_told_apart() -> None:
 @pytest.fixture
 def full_tables(database: None) -> None:
     """Enough rows that reading a whole table is never the cheapest plan."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            INSERT INTO organization_metadata (id, name, slug, workos_id)
-            SELECT 'gram-' || n, 'Name', 'slug-' || n, 'org_' || n FROM generate_series(1, 20000) n;
-            INSERT INTO workos_event (id, type, workos_organization_id, outcome, processed_at)
-            SELECT 'event_' || n, 'organization.updated', 'org_' || n,
-                CASE WHEN n %% 1000 = 0 THEN 'parked' ELSE 'updated' END, now()
-            FROM generate_series(1, 20000) n;
-            INSERT INTO workos_external_id_write_back (organization_id, workos_id, next_attempt_at)
-            SELECT id, workos_id, now() + interval '1 hour' FROM organization_metadata;
-            ANALYZE organization_metadata, workos_event, workos_external_id_write_back
-            """,
-            [],
-        )
+    execute(
+        """
+        INSERT INTO organization_metadata (id, name, slug, workos_id)
+        SELECT 'gram-' || n, 'Name', 'slug-' || n, 'org_' || n FROM generate_series(1, 20000) n;
+        INSERT INTO workos_event (id, type, workos_organization_id, outcome, processed_at)
+        SELECT 'event_' || n, 'organization.updated', 'org_' || n,
+            CASE WHEN n % 1000 = 0 THEN 'parked' ELSE 'updated' END, now()
+        FROM generate_series(1, 20000) n;
+        INSERT INTO workos_external_id_write_back (organization_id, workos_id, next_attempt_at)
+        SELECT id, workos_id, now() + interval '1 hour' FROM organization_metadata;
+        ANALYZE organization_metadata, workos_event, workos_external_id_write_back
+        """
+    )
 
 
 def uses(explained: str, indexes: str) -> bool:
@@ -170,9 +169,7 @@ SLUGS = [f"slug-{n}" for n in range(600)]
     ],
 )
 def test_hot_statements_use_their_index(statement: str, parameters: Any, indexes: str) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(f"EXPLAIN {statement}", parameters)
-        explained = "\n".join(line for (line,) in cursor.fetchall())
+    explained = "\n".join(line for (line,) in execute(f"EXPLAIN {statement}", *parameters))
 
     assert uses(explained, indexes), explained
 

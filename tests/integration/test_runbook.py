@@ -91,9 +91,7 @@ class OnCall:
         self.is_told(statement)
         for name, value in values.items():
             statement = statement.replace(name, str(value))
-        with connection.cursor() as cursor:
-            cursor.execute(statement)
-            return cursor.fetchall() if cursor.description else []
+        return execute(statement)
 
     def choose(self, label: str, table: str, action: str, key: str) -> None:
         """An action on a row that the section names."""

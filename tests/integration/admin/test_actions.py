@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.admin.utils import quote
-from django.db import connection
 from django.test import Client
 from django_q.models import OrmQ
 
@@ -37,7 +36,7 @@ from tests.admin_pages import (
 )
 from tests.builders import NOON, an_organization_row
 from tests.concurrency import another_program
-from tests.triggers import a_trigger
+from tests.triggers import a_trigger, execute
 
 pytestmark = durable
 
@@ -479,12 +478,11 @@ def test_an_error_of_the_database_is_said(
 
 
 def test_what_was_done_and_cant_be_kept_in_the_history_is_said(rows: FakeWorkOS) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("ALTER TABLE django_admin_log RENAME TO gone")
-        try:
-            messages = act("disable", "gram-1")
-        finally:
-            cursor.execute("ALTER TABLE gone RENAME TO django_admin_log")
+    execute("ALTER TABLE django_admin_log RENAME TO gone")
+    try:
+        messages = act("disable", "gram-1")
+    finally:
+        execute("ALTER TABLE gone RENAME TO django_admin_log")
 
     assert Organization.objects.get(pk="gram-1").disabled_at is not None
     assert messages == [

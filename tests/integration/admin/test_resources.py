@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from django.contrib.admin import site
 from django.contrib.auth.models import User
-from django.db import connection
 from django.db.models import TextField
 from django.test import Client, RequestFactory
 
@@ -23,6 +22,7 @@ from orgs.models import (
 )
 from tests.admin_pages import a_client, listed, page_of, read, text_of
 from tests.builders import NOON, an_organization_row
+from tests.triggers import execute
 
 pytestmark = pytest.mark.django_db
 
@@ -116,9 +116,7 @@ def test_a_list_is_ordered_by_an_index_and_offers_no_other_order(name: str) -> N
     request = RequestFactory().get(url_of(MODELS[name]))
     request.user = User.objects.get()
     rows = site.get_model_admin(MODELS[name]).get_changelist_instance(request).queryset
-    with connection.cursor() as cursor:
-        cursor.execute("SET LOCAL enable_seqscan = off")
-        cursor.execute("SET LOCAL enable_sort = off")
+    execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off")
 
     plan = rows[:50].explain()
 
