@@ -123,6 +123,7 @@ def test_what_a_deletion_takes_along(parent: str, children: set[str]) -> None:
         ("invitation.created", {"email": "a@b.c", "state": "pending"}),
         ("dsync.user.created", {"email": None, "state": "suspended"}),
         ("dsync.group.created", {"name": "Staff"}),
+        ("role.created", {"slug": "admin", "name": "Admin"}),
     ],
 )
 def test_fields_become_columns_and_all_others_do_not(type_: str, data: dict[str, Any]) -> None:

@@ -370,6 +370,7 @@ def test_a_client_that_is_misconfigured_names_each_setting_that_may_be_wrong() -
         (C.DISABLED_HERE, {"disabled_here": 1, "disabled_here_since": HOUR_AGO}),
         (C.WEBHOOKS_REFUSED, {"refused_webhooks": 3, "refused_since": HOUR_AGO}),
         (C.READS_FAILING, DOWN | {"failing_since": HOUR_AGO}),
+        (C.CURSOR_LOST, LOST | {"failing_since": HOUR_AGO}),
         (C.CURSOR_OLD, {"drained_at": HOUR_AGO}),
         (C.WORKER_NOT_RUNNING, {"sync_due_at": HOUR_AGO}),
     ],
