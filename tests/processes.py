@@ -65,12 +65,19 @@ def database_url(**instead: str) -> str:
 # Commands -----------------------------------------------------------------------------------
 
 
+def run(
+    command: Sequence[str | bytes], environment: Mapping[str, str] | None = None, **options: Any
+) -> "subprocess.CompletedProcess[str]":
+    """How a command ended, and what it printed; by default in our own environment."""
+    how = {"capture_output": True, "text": True, "timeout": PATIENCE, "check": False, **options}
+    return subprocess.run(command, env=environment, **{"cwd": PROJECT, **how})  # noqa: PLW1510
+
+
 def manage(
     environment: Mapping[str, str], *arguments: str | bytes, **options: Any
 ) -> "subprocess.CompletedProcess[str]":
     """How ``manage.py …`` ended, and what it printed."""
-    how = {"capture_output": True, "text": True, "timeout": PATIENCE, "check": False, **options}
-    return subprocess.run([*MANAGE, *arguments], cwd=PROJECT, env=environment, **how)  # noqa: PLW1510
+    return run([*MANAGE, *arguments], environment, **options)
 
 
 @contextmanager

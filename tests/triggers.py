@@ -1,7 +1,8 @@
 """What other programs put around the tables: triggers, constraints, other columns, and locks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import psycopg
 from django.db import connection
@@ -9,9 +10,17 @@ from django.db import connection
 from tests.concurrency import another_program
 
 
-def execute(statement: str) -> None:
+def execute(statement: str, *values: Any) -> list[tuple[Any, ...]]:
+    """Run a statement as another program would, and return its rows, if it has any."""
     with connection.cursor() as cursor:
-        cursor.execute(statement)
+        cursor.execute(statement, values or None)
+        return cursor.fetchall() if cursor.description else []
+
+
+def insert(table: str, row: Mapping[str, Any], then: str = "") -> None:
+    """Insert a row as another program would, with the columns that it knows."""
+    names, marks = ", ".join(row), ", ".join(["%s"] * len(row))
+    execute(f"INSERT INTO {table} ({names}) VALUES ({marks}) {then}", *row.values())  # noqa: S608
 
 
 @contextmanager

@@ -16,7 +16,6 @@ import pytest
 from django.apps import apps
 from django.core.management import call_command
 from django.core.management.base import CommandError
-from django.db import connection
 from django.test import Client
 from django_q.models import OrmQ, Schedule
 
@@ -27,7 +26,7 @@ from orgs.models import Organization, SyncCursor
 from orgs.services.queue import queue_length
 from orgs.services.worker import Watch
 from orgs.testing import FakeWorkOS
-from tests.triggers import a_trigger
+from tests.triggers import a_trigger, execute, insert
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -35,11 +34,8 @@ pytestmark = pytest.mark.usefixtures("database")
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 TIMES = (
-    "infinity",
-    "-infinity",
-    "4713-01-01 00:00:00+00 BC",
-    "294276-12-31 23:59:59.999999+00",
-    "9999-12-31 23:59:59.999999+00",
+    *("infinity", "-infinity", "4713-01-01 00:00:00+00 BC"),
+    *("294276-12-31 23:59:59.999999+00", "9999-12-31 23:59:59.999999+00"),
 )
 
 #: For each type, as text that PostgreSQL casts. An odd number of each, so that they mix.
@@ -64,6 +60,9 @@ VALUES = {
 #: Which of an event's columns a constraint allows together.
 OUTCOMES = (None, "parked", "deleted", "disabled", "parked")
 
+#: Columns that have the same value in both, a reference.
+KEYS = {"organization_metadata": "id", "workos_external_id_write_back": "organization_id"}
+
 VARIANTS = range(len(TIMES))
 
 
@@ -74,9 +73,8 @@ def tables() -> Iterator[tuple[str, list[tuple[str, str, bool]]]]:
         WHERE table_schema = 'public' AND table_name = %s ORDER BY ordinal_position
     """
     for model in apps.get_app_config("orgs").get_models():
-        with connection.cursor() as cursor:
-            cursor.execute(query, [model._meta.db_table])
-            yield model._meta.db_table, cursor.fetchall()
+        table = model._meta.db_table
+        yield table, [(name, kind, is_null) for name, kind, is_null in execute(query, table)]
 
 
 def fill(variant: int, *, only: tuple[str, ...] = (), **given: object) -> None:
@@ -85,7 +83,7 @@ def fill(variant: int, *, only: tuple[str, ...] = (), **given: object) -> None:
         if only and table not in only:
             continue
         for has_nulls in (False, True):
-            row = {
+            row: dict[str, Any] = {
                 name: a_value(name, kind, variant, is_null=has_nulls and may_be_null)
                 for name, kind, may_be_null in columns
             }
@@ -94,36 +92,19 @@ def fill(variant: int, *, only: tuple[str, ...] = (), **given: object) -> None:
                 if isinstance(row[key], str) and columns[0][1] == "text":
                     row[key] = f"{str(row[key])[:200]}{unique}"
             if table == "workos_event":
-                outcome = OUTCOMES[variant]
-                row["outcome"] = outcome
-                row["processed_at"] = TIMES[variant] if outcome else None
-            if table == "workos_external_id_write_back":
-                row["organization_id"] = key_of(variant, has_nulls)
-            if table == "organization_metadata":
-                row["id"] = key_of(variant, has_nulls)
-            insert(table, row | {name: value for name, value in given.items() if name in row})
-        with connection.cursor() as cursor:
-            cursor.execute(f"SELECT FROM {table}")
-            assert cursor.rowcount, table
-
-
-def key_of(variant: int, has_nulls: bool) -> str:
-    return f"{VALUES['text'][variant][:200]}{variant}{'n' * has_nulls}"
+                row["outcome"] = OUTCOMES[variant]
+                row["processed_at"] = TIMES[variant] if OUTCOMES[variant] else None
+            if table in KEYS:
+                row[KEYS[table]] = f"{VALUES['text'][variant][:200]}{unique}"
+            row |= {name: value for name, value in given.items() if name in row}
+            insert(table, row, "ON CONFLICT DO NOTHING")
+        assert execute(f"SELECT 1 FROM {table}"), table  # noqa: S608
 
 
 def a_value(name: str, kind: str, variant: int, *, is_null: bool) -> str | None:
     # Neighbours differ: a column's place in the alphabet says where it begins.
     choices = VALUES[kind]
     return None if is_null else choices[(variant + len(name)) % len(choices)]
-
-
-def insert(table: str, row: dict[str, Any]) -> None:
-    names, marks = ", ".join(row), ", ".join(["%s"] * len(row))
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"INSERT INTO {table} ({names}) VALUES ({marks}) ON CONFLICT DO NOTHING",  # noqa: S608
-            list(row.values()),
-        )
 
 
 # What runs ----------------------------------------------------------------------------------
@@ -220,8 +201,7 @@ def test_no_row_that_the_sync_keeps_for_itself_breaks_anything(
     client: Client, workos: FakeWorkOS, acme: str, variant: int
 ) -> None:
     SyncCursor.objects.all().delete()
-    with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM workos_request_budget")
+    execute("DELETE FROM workos_request_budget")
     fill(variant, only=("workos_sync_cursor",), stream="organizations")
     fill(variant, only=("workos_request_budget",), id=1, paused_until=None)
 
@@ -232,15 +212,9 @@ def test_no_row_that_the_sync_keeps_for_itself_breaks_anything(
 def test_no_row_of_the_queue_breaks_a_probe(client: Client, acme: str, variant: int) -> None:
     text, moment = VALUES["text"][variant][:100], TIMES[variant]
     number = ("0", "1", "32767", "2", "3")[variant]
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE django_q_schedule SET next_run = %s, minutes = %s, repeats = %s, hook = %s",
-            [moment, number, number, text],
-        )
-        cursor.execute(
-            "INSERT INTO django_q_ormq (key, payload, lock) VALUES (%s, %s, %s)",
-            [text, text, moment],
-        )
+    columns = "next_run = %s, minutes = %s, repeats = %s, hook = %s"
+    execute(f"UPDATE django_q_schedule SET {columns}", moment, number, number, text)  # noqa: S608
+    insert("django_q_ormq", {"key": text, "payload": text, "lock": moment})
 
     assert failures(client) == ""
     assert OrmQ.objects.filter(key=text).exists()

@@ -7,7 +7,7 @@ posted to the real view. ``tests.bad_input`` has the cases.
 import json
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
@@ -40,7 +40,6 @@ from tests.processes import WEBHOOK_SECRET
 
 pytestmark = pytest.mark.usefixtures("database")
 
-SyncSetting = Callable[..., None]
 
 #: How a reason begins that says which field of the event, or of the organization, is to blame.
 BLAMES_A_FIELD = re.compile(r"(data\.)?(id|name|external_id|updated_at) |event |data ")
@@ -85,7 +84,7 @@ def bad_ones() -> list[WorkOSEvent]:
 
 
 def test_each_bad_event_is_applied_or_parked_and_its_neighbours_are_applied(
-    workos: FakeWorkOS, sync_setting: SyncSetting
+    workos: FakeWorkOS, sync_setting: Any
 ) -> None:
     # Each page ends with a bad event, and the next read goes on from there.
     sync_setting(PAGE_SIZE=2)
@@ -196,39 +195,33 @@ def cursor_of(text: str) -> str:
 # Organizations ------------------------------------------------------------------------------
 
 
-def a_listing(texts: Sequence[str]) -> str:
-    return f'{{"data": [{", ".join(texts)}], "list_metadata": {{"after": null}}}}'
-
-
 def a_good_organization(number: int) -> str:
     changes = {"id": f"org_good_{number}", "external_id": f"good-{number}"}
     return json.dumps({**ORGANIZATION, **changes})
 
 
-def a_listing_between_good_ones(texts: Sequence[str]) -> str:
+def list_between_good_ones(workos: FakeWorkOS, texts: Sequence[str]) -> None:
+    """Have every list of organizations be these, with a good one before and after each."""
     between = [
         text for number, odd in enumerate(texts) for text in (a_good_organization(number), odd)
     ]
-    return a_listing([*between, a_good_organization(len(texts))])
+    listed = ", ".join([*between, a_good_organization(len(texts))])
+    listing = f'{{"data": [{listed}], "list_metadata": {{"after": null}}}}'
+    workos.misbehave("text", path="/organizations", exact=True, text=listing, times=None)
 
 
 def results_of(changes: list[Change]) -> dict[str, tuple[str, str]]:
     """Return what became of each by its id, and the field that the reason begins with."""
-    return {
-        change.workos_id or "": (change.change, change.reason.split(" ")[0]) for change in changes
-    }
+    return {c.workos_id or "": (c.change, c.reason.split(" ")[0]) for c in changes}
 
 
 def expected_of(case: BadOrganization) -> tuple[str, str]:
     return ("conflict", case.problem) if case.problem else ("created", "")
 
 
-def test_each_bad_organization_that_is_listed_is_applied_or_a_conflict(
-    workos: FakeWorkOS,
-) -> None:
+def test_each_bad_organization_that_is_listed_is_applied_or_a_conflict(workos: FakeWorkOS) -> None:
     cases = [case for case in ORGANIZATIONS if case.id and (is_short(case) or "10 MB" in case.name)]
-    listing = a_listing_between_good_ones([case.text for case in cases])
-    workos.misbehave("text", path="/organizations", exact=True, text=listing, times=None)
+    list_between_good_ones(workos, [case.text for case in cases])
 
     found = reconcile(Run(), drain_events=False)
 
@@ -239,14 +232,13 @@ def test_each_bad_organization_that_is_listed_is_applied_or_a_conflict(
     assert good_ones() == {f"good-{number}" for number in range(len(cases) + 1)}
 
 
+NO_ID = [case for case in ORGANIZATIONS if case.id is None and is_short(case)]
+
+
 @pytest.mark.parametrize(
     "text",
     [
-        *(
-            pytest.param(case.text, id=case.name)
-            for case in ORGANIZATIONS
-            if case.id is None and is_short(case)
-        ),
+        *(pytest.param(case.text, id=case.name) for case in NO_ID),
         pytest.param("null", id="null"),
         pytest.param("[]", id="a list"),
         pytest.param("", id="nothing between two commas"),
@@ -258,8 +250,7 @@ def test_a_listing_with_one_that_has_no_id_is_broken_and_disables_nothing(
     workos: FakeWorkOS, text: str
 ) -> None:
     an_organization_row("gram-missing", workos_id="org_missing")
-    listing = a_listing_between_good_ones([text])
-    workos.misbehave("text", path="/organizations", exact=True, text=listing, times=None)
+    list_between_good_ones(workos, [text])
 
     with pytest.raises(CommandError) as ended:
         call_command("reconcile_workos", "--snapshot-only")
@@ -302,9 +293,8 @@ def test_whatever_is_listed_as_an_organization_disables_none_that_is_there_and_c
     an_organization_row("gram-missing", workos_id="org_missing")
     known = workos.create_organization(name="Known")
     an_organization_row("gram-known", workos_id=known["id"])
-    listing = a_listing_between_good_ones([json.dumps(known), *map(with_serial, texts)])
     # It is read once to see that the environment is the right one, and once to compare.
-    workos.misbehave("text", path="/organizations", exact=True, text=listing, times=None)
+    list_between_good_ones(workos, [json.dumps(known), *map(with_serial, texts)])
 
     try:
         found = reconcile(Run(), drain_events=False)
@@ -327,12 +317,9 @@ def test_whatever_is_listed_as_an_organization_disables_none_that_is_there_and_c
 
 
 def post_signed(client: Client, body: bytes) -> int:
-    signature = sign(WEBHOOK_SECRET, body, int(time.time() * 1000))
+    headers = {"WorkOS-Signature": sign(WEBHOOK_SECRET, body, int(time.time() * 1000))}
     answer = client.post(
-        "/webhooks/workos/",
-        body,
-        content_type="application/json",
-        headers={"WorkOS-Signature": signature},
+        "/webhooks/workos/", body, content_type="application/json", headers=headers
     )
     return int(answer.status_code)
 

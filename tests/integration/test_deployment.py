@@ -3,15 +3,14 @@
 import configparser
 import re
 import shutil
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from gram_sync.processes import PROJECT
 from orgs.conf import SyncSettings, least_task_timeout
+from tests.processes import PROJECT, run
 
 UNITS = sorted((PROJECT / "gram_sync" / "deployment").glob("*.service"))
 
@@ -35,13 +34,7 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
         text = path.read_text().replace("/srv/gram-sync/.venv/bin/python", sys.executable)
         (tmp_path / path.name).write_text(text)
 
-    verified = subprocess.run(
-        ["systemd-analyze", "verify", *(str(tmp_path / path.name) for path in UNITS)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    verified = run(["systemd-analyze", "verify", *(str(tmp_path / path.name) for path in UNITS)])
 
     # What it says of the machine's own units is not about ours.
     said = [line for line in verified.stderr.splitlines() if "gram-sync" in line]
@@ -52,10 +45,7 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "command"),
-    [
-        pytest.param("web", "-m gunicorn gram_sync.wsgi", id="web"),
-        pytest.param("worker", "manage.py sync_worker", id="worker"),
-    ],
+    [("web", "-m gunicorn gram_sync.wsgi"), ("worker", "manage.py sync_worker")],
 )
 def test_a_process_that_ends_is_started_again_for_ever(name: str, command: str) -> None:
     service = unit(name)["Service"]
@@ -83,13 +73,12 @@ def pins(name: str) -> dict[str, str]:
     return {package.lower(): version for package, version in found}
 
 
+EXTRAS = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+
+
 def extra(name: str) -> dict[str, str]:
-    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
-    found = [re.match(r"([\w.-]+)(?:\[\w+\])?==([\w.]+)", each) for each in project[EXTRAS][name]]
+    found = [re.match(r"([\w.-]+)(?:\[\w+\])?==([\w.]+)", each) for each in EXTRAS[name]]
     return {match[1]: match[2] for match in found if match}
-
-
-EXTRAS = "optional-dependencies"
 
 
 def test_requirements_are_what_pyproject_asks_for() -> None:
@@ -139,13 +128,7 @@ def test_make_takes_the_python_that_it_is_given(tmp_path: Path, name: str) -> No
     python.write_text(STUB)
     python.chmod(0o755)
 
-    made = subprocess.run(
-        ["make", "--no-print-directory", "run", f"PYTHON={python}"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    made = run(["make", "--no-print-directory", "run", f"PYTHON={python}"], cwd=folder)
 
     assert made.returncode == 0, made.stderr
     assert f"Making .venv with {python} --version" in made.stdout

@@ -23,7 +23,8 @@ import pytest
 
 from gram_sync.embedded_postgres import server
 from gram_sync.embedded_postgres.server import ServerError, is_running, start, stop
-from gram_sync.processes import PROJECT
+from tests import processes
+from tests.processes import PROJECT
 
 AS_ROOT = os.geteuid() == 0
 needs_root = pytest.mark.skipif(not AS_ROOT, reason="needs root, to be two users")
@@ -71,23 +72,17 @@ def command_of(script: str, *arguments: object) -> list[str]:
 def run(script: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
     # An ordinary user may not write its coverage here, and would say so on stderr.
     inherited = {name: os.environ[name] for name in os.environ if not name.startswith("COVERAGE")}
-    return subprocess.run(
-        command_of(script, *arguments),
-        cwd=PROJECT,
-        env=inherited | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    return processes.run(command_of(script, *arguments), inherited | environment)
 
 
 def run_ordinary(*arguments: object) -> subprocess.CompletedProcess[str]:
     return run(AS_ORDINARY_USER + COMMAND, *arguments)
 
 
-def run_django(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    return run(WITH_DJANGO + textwrap.dedent(script), *arguments)
+def printed_by_django(script: str, data_dir: object) -> str:
+    finished = run(WITH_DJANGO + textwrap.dedent(script), data_dir)
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout
 
 
 def query(url: str, sql: str) -> Any:
@@ -210,12 +205,10 @@ def test_processes_and_threads_that_start_it_at_once_on_an_empty_folder_share_on
         with ThreadPoolExecutor(3) as pool:
             print(*pool.map(start, range(3)))
     """)
-    data_dir, pipe = folder / "new" / "postgres", subprocess.PIPE
+    data_dir = folder / "new" / "postgres"
+    command, pipe = command_of(script, data_dir), subprocess.PIPE
     racers = [
-        subprocess.Popen(
-            command_of(script, data_dir), stdin=pipe, stdout=pipe, text=True, cwd=PROJECT
-        )
-        for _ in range(3)
+        subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=PROJECT) for _ in range(3)
     ]
     for racer in racers:
         assert racer.stdout is not None
@@ -375,13 +368,15 @@ def test_a_leftover_pid_that_now_belongs_to_another_process_misleads_nobody(
         assert unrelated.status() != psutil.STATUS_ZOMBIE
 
 
-def test_a_start_that_was_killed_while_it_created_the_data_is_begun_anew(folder: Path) -> None:
-    data_dir = folder / "postgres"
+def kill_starter_when(condition: Callable[[], bool], data_dir: Path) -> None:
     with subprocess.Popen(command_of(COMMAND, data_dir, "start"), cwd=PROJECT) as starter:
-        wait_until(
-            lambda: any(folder.glob("postgres.unfinished-*/PG_VERSION")) or data_dir.exists()
-        )
+        wait_until(condition)
         starter.kill()
+
+
+def test_a_start_that_was_killed_while_it_created_the_data_is_begun_anew(folder: Path) -> None:
+    data_dir, created = folder / "postgres", "postgres.unfinished-*/PG_VERSION"
+    kill_starter_when(lambda: any(folder.glob(created)) or data_dir.exists(), data_dir)
 
     assert query(start(data_dir), "SELECT current_database()") == "gram_sync"
     # The initdb that lives on may still write where it was.
@@ -389,9 +384,7 @@ def test_a_start_that_was_killed_while_it_created_the_data_is_begun_anew(folder:
 
 
 def test_a_start_that_was_killed_while_the_server_came_up_is_finished(data_dir: Path) -> None:
-    with subprocess.Popen(command_of(COMMAND, data_dir, "start"), cwd=PROJECT) as starter:
-        wait_until((data_dir / "postmaster.pid").exists)
-        starter.kill()
+    kill_starter_when((data_dir / "postmaster.pid").exists, data_dir)
 
     assert query(start(data_dir), "SELECT 1") == 1
 
@@ -571,9 +564,7 @@ def test_django_starts_the_server_when_it_connects_and_not_before(data_dir: Path
         print(server.is_running(data_dir), *answer("SELECT current_database()"))
     """
 
-    finished = run_django(script, data_dir)
-
-    assert finished.stdout == "False gram_sync\n", finished.stderr
+    assert printed_by_django(script, data_dir) == "False gram_sync\n"
     assert is_running(data_dir)
 
 
@@ -593,9 +584,7 @@ def test_django_starts_a_server_that_died_again(data_dir: Path, death: str) -> N
         print(*answer("SELECT 1"))
     """
 
-    finished = run_django(script, data_dir)
-
-    assert finished.stdout == "1\n", finished.stderr
+    assert printed_by_django(script, data_dir) == "1\n"
 
 
 def test_django_takes_a_failure_to_start_for_no_database() -> None:
@@ -606,9 +595,9 @@ def test_django_takes_a_failure_to_start_for_no_database() -> None:
             print(error)
     """
 
-    finished = run_django(script, "/dev/null/postgres")
+    printed = printed_by_django(script, "/dev/null/postgres")
 
-    assert finished.stdout.startswith("The embedded PostgreSQL in /dev/null/postgres can't be used")
+    assert printed.startswith("The embedded PostgreSQL in /dev/null/postgres can't be used")
 
 
 def test_django_makes_clones_and_destroys_its_test_databases(shared: Path) -> None:
@@ -622,17 +611,13 @@ def test_django_makes_clones_and_destroys_its_test_databases(shared: Path) -> No
         print(connection.settings_dict["NAME"], *answer(names))
     """
 
-    finished = run_django(script, shared)
+    first, then = printed_by_django(script, shared).splitlines()
 
-    assert finished.stdout.splitlines() == [
-        "test_gram_sync gram_sync test_gram_sync test_gram_sync_1",
-        "gram_sync gram_sync",
-    ], finished.stderr
+    assert first == "test_gram_sync gram_sync test_gram_sync test_gram_sync_1"
+    assert then == "gram_sync gram_sync"
 
 
 def test_dbshell_opens_the_wheels_psql_on_it(shared: Path) -> None:
     script = 'call_command("dbshell", "--", "-XtAc", "SELECT current_database()")'
 
-    finished = run_django(script, shared)
-
-    assert finished.stdout == "gram_sync\n", finished.stderr
+    assert printed_by_django(script, shared) == "gram_sync\n"

@@ -24,16 +24,21 @@ from orgs.management.commands import sync_worker
 from orgs.models import WorkOSEvent
 from orgs.services.stream import drain_and_wait
 from orgs.testing import FakeWorkOS
-from tests.processes import MANAGE, PROJECT, environment_for
+from tests.processes import MANAGE, PROJECT, environment_for, run
 
 
-@pytest.mark.usefixtures("database")
-def test_a_parked_event_says_which_and_of_whom(
-    workos: FakeWorkOS, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.fixture
+def quiet(workos: FakeWorkOS, database: None, caplog: pytest.LogCaptureFixture) -> FakeWorkOS:
+    """A WorkOS that has been read once, when what is read is logged."""
     drain_and_wait()
     caplog.clear()
-    workos.emit({"event": "organization.created", "data": {"id": "org_1", "name": 5}})
+    return workos
+
+
+def test_a_parked_event_says_which_and_of_whom(
+    quiet: FakeWorkOS, caplog: pytest.LogCaptureFixture
+) -> None:
+    quiet.emit({"event": "organization.created", "data": {"id": "org_1", "name": 5}})
 
     drain_and_wait()
 
@@ -43,14 +48,11 @@ def test_a_parked_event_says_which_and_of_whom(
     assert (logged["organization"], logged["outcome"]) == ("org_1", "parked")
 
 
-@pytest.mark.usefixtures("database")
 def test_a_page_that_moved_rows_is_a_line_and_a_poll_is_none(
-    workos: FakeWorkOS, caplog: pytest.LogCaptureFixture
+    quiet: FakeWorkOS, caplog: pytest.LogCaptureFixture
 ) -> None:
-    drain_and_wait()
-    caplog.clear()
     for name in ("Acme", "Bolt"):
-        workos.create_organization(name=name)
+        quiet.create_organization(name=name)
 
     with caplog.at_level(logging.INFO, logger="orgs"):
         drain_and_wait()
@@ -59,13 +61,10 @@ def test_a_page_that_moved_rows_is_a_line_and_a_poll_is_none(
     assert [r.message for r in caplog.records] == ["applied a page, events: 2; created 2"]
 
 
-@pytest.mark.usefixtures("database")
 def test_when_an_error_of_reads_began_and_when_it_was_over_is_logged(
-    workos: FakeWorkOS, caplog: pytest.LogCaptureFixture
+    quiet: FakeWorkOS, caplog: pytest.LogCaptureFixture
 ) -> None:
-    drain_and_wait()
-    caplog.clear()
-    workos.misbehave("status", path="/events", status=503, times=2)
+    quiet.misbehave("status", path="/events", status=503, times=2)
 
     with caplog.at_level(logging.INFO, logger="orgs"):
         for _ in range(4):
@@ -90,12 +89,9 @@ def test_a_process_says_what_it_works_with_and_no_secret(
 
 
 def test_the_web_process_says_so_when_it_starts(workos: FakeWorkOS) -> None:
-    command = [sys.executable, "-c", "import gram_sync.wsgi"]
     environment = environment_for(workos, LOG_LEVEL="INFO")
 
-    done = subprocess.run(
-        command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=True
-    )
+    done = run([sys.executable, "-c", "import gram_sync.wsgi"], environment)
 
     (line,) = map(json.loads, done.stderr.splitlines())
     assert line["message"].startswith(f"the web process starts: release {orgs.__version__}, ")
@@ -117,17 +113,14 @@ def test_the_worker_says_so_when_it_starts(
     assert [r.message for r in caplog.records] == [f"the worker starts: {described()}"]
 
 
-@pytest.mark.usefixtures("database")
 def test_all_is_quiet_when_all_is_well_and_logged_at_debug(
-    workos: FakeWorkOS, caplog: pytest.LogCaptureFixture
+    quiet: FakeWorkOS, caplog: pytest.LogCaptureFixture
 ) -> None:
-    drain_and_wait()
-    caplog.clear()  # of what is said once, about what is read
-    acme = workos.create_organization(name="Acme")
+    acme = quiet.create_organization(name="Acme")
     drain_and_wait()
     assert [record for record in caplog.records if record.levelno > logging.INFO] == []
 
-    workos.update_organization(acme["id"], name="Ajax")
+    quiet.update_organization(acme["id"], name="Ajax")
     with caplog.at_level(logging.DEBUG, logger="orgs"):
         drain_and_wait()
 
@@ -180,9 +173,7 @@ def test_json_is_for_pipes_and_lines_are_for_terminals(workos: FakeWorkOS) -> No
     command = [*MANAGE, "shell", "-v", "0", "-c", script]
     environment = environment_for(workos)
 
-    piped = subprocess.run(
-        command, cwd=PROJECT, env=environment, stderr=subprocess.PIPE, timeout=60, check=True
-    )
+    piped = run(command, environment)
     ours, theirs = pty.openpty()
     subprocess.run(command, cwd=PROJECT, env=environment, stderr=theirs, timeout=60, check=True)
     os.close(theirs)
@@ -194,17 +185,12 @@ def test_json_is_for_pipes_and_lines_are_for_terminals(workos: FakeWorkOS) -> No
 
 
 def test_gunicorn_logs_as_everything_does_also_without_settings(tmp_path: Path) -> None:
-    gunicorn = subprocess.run(
+    gunicorn = run(
         [
             *(sys.executable, "-m", "gunicorn", "gram_sync.wsgi", "--workers", "1"),
             *("--config", "python:gram_sync.gunicorn", "--bind", f"unix:{tmp_path}/socket"),
         ],
-        cwd=PROJECT,
-        env={"PATH": os.environ["PATH"], "ENV_FILE": os.devnull, "DATABASE_URL": "mysql://x"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+        {"PATH": os.environ["PATH"], "ENV_FILE": os.devnull, "DATABASE_URL": "mysql://x"},
     )
 
     # It prints why a worker did not start once more, past every log.

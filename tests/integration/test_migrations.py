@@ -8,6 +8,7 @@ from django.apps import apps
 from django.db import connection
 
 from tests.concurrency import another_program, in_thread, wait_until
+from tests.triggers import execute
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -18,13 +19,11 @@ OURS = "workos_event_id_b7e6a2b6_like"
 @pytest.fixture
 def doubled_indexes(database: None) -> Iterator[None]:
     """As Django makes them for text keys."""
-    with connection.cursor() as cursor:
-        cursor.execute(f"CREATE INDEX {THEIRS} ON organization_metadata (id text_pattern_ops)")
-        cursor.execute(f"CREATE INDEX {OURS} ON workos_event (id text_pattern_ops)")
+    execute(f"CREATE INDEX {THEIRS} ON organization_metadata (id text_pattern_ops)")
+    execute(f"CREATE INDEX {OURS} ON workos_event (id text_pattern_ops)")
     yield
-    with connection.cursor() as cursor:
-        cursor.execute(f"DROP INDEX IF EXISTS {THEIRS}, {OURS}")
-        cursor.execute("ALTER TABLE organization_metadata SET (fillfactor = 85)")
+    execute(f"DROP INDEX IF EXISTS {THEIRS}, {OURS}")
+    execute("ALTER TABLE organization_metadata SET (fillfactor = 85)")
 
 
 def drop_doubled_indexes() -> None:
@@ -34,9 +33,7 @@ def drop_doubled_indexes() -> None:
 
 
 def indexes() -> set[str]:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT indexname FROM pg_indexes WHERE indexname LIKE '%\\_like'")
-        return {name for (name,) in cursor.fetchall()} & {THEIRS, OURS}
+    return {name for (name,) in execute("SELECT indexname FROM pg_indexes")} & {THEIRS, OURS}
 
 
 @pytest.mark.usefixtures("doubled_indexes")
@@ -48,8 +45,7 @@ def test_indexes_that_nobody_asks_are_dropped() -> None:
 
 @pytest.mark.usefixtures("doubled_indexes")
 def test_a_table_that_was_there_before_keeps_its_indexes() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("ALTER TABLE organization_metadata RESET (fillfactor)")
+    execute("ALTER TABLE organization_metadata RESET (fillfactor)")
 
     drop_doubled_indexes()
 
@@ -73,9 +69,6 @@ def test_while_it_waits_for_a_long_reader_everyone_goes_on() -> None:
 
 
 def _someone_waits_for_the_reader() -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
-            "AND query LIKE 'DROP INDEX%%' AND wait_event_type = 'Lock'"
-        )
-        return bool(cursor.fetchone()[0])
+    waiting = "query LIKE 'DROP INDEX%' AND wait_event_type = 'Lock'"
+    ours = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database()"
+    return bool(execute(f"{ours} AND {waiting}"))

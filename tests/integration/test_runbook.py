@@ -7,11 +7,11 @@ import json
 import re
 import shlex
 import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from io import StringIO
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 from django.core import mail
@@ -29,6 +29,7 @@ from orgs.db.errors import DescribedError
 from orgs.domain.naming import derived_id
 from orgs.domain.status import ProblemCode
 from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSConflict, WorkOSEvent
+from orgs.monitoring import runbook_section
 from orgs.services import maintenance, queue, webhook
 from orgs.services import status as status_module
 from orgs.services.coverage import adopt_settings
@@ -46,22 +47,10 @@ from tests.admin_pages import (
 )
 from tests.builders import an_announcement, an_old_organization, minutes
 from tests.concurrency import another_program, in_thread, wait_until_blocked
-from tests.integration.test_monitoring import runbook_section
 from tests.processes import WEBHOOK_SECRET
 from tests.triggers import a_constraint, a_trigger, execute
 
 pytestmark = pytest.mark.usefixtures("database")
-
-#: Makes the state, yields, follows the section, and may yield once more before it cleans up.
-State: TypeAlias = Callable[["OnCall"], Generator[None]]
-
-STATES: dict[str, State] = {}
-
-
-def state(make: State) -> State:
-    """Register a state; its code is the name of its function, up to two underscores."""
-    STATES[make.__name__] = make
-    return make
 
 
 class OnCall:
@@ -76,7 +65,7 @@ class OnCall:
         client: Client,
     ) -> None:
         self.workos, self.patch, self.setting, self.client = workos, patch, setting, client
-        self.section = " ".join(runbook_section(code).split())
+        self.section = " ".join(runbook_section(ProblemCode(code)).split())
         self.acme = workos.all_organizations()[0]["id"]
 
     def codes(self) -> list[str]:
@@ -102,9 +91,7 @@ class OnCall:
         self.is_told(statement)
         for name, value in values.items():
             statement = statement.replace(name, str(value))
-        with connection.cursor() as cursor:
-            cursor.execute(statement)
-            return cursor.fetchall() if cursor.description else []
+        return execute(statement)
 
     def choose(self, label: str, table: str, action: str, key: str) -> None:
         """An action on a row that the section names."""
@@ -123,6 +110,12 @@ class OnCall:
         connection.close()
         orgs.workos.close()
         adopt_settings()
+
+    def set(self, **values: object) -> None:
+        """Change settings, restart, and wait until the worker has worked."""
+        self.setting(**values)
+        self.restart()
+        self.worker_works()
 
     def worker_works(self) -> None:
         """What it does within a minute; and what is enqueued."""
@@ -145,527 +138,423 @@ def ago(span: timedelta) -> datetime:
     return datetime.now(UTC) - span
 
 
-# The database -------------------------------------------------------------------------------
+class States(OnCall):
+    """Each makes a state, yields, follows the section, and may yield again before it cleans up.
 
+    The name begins with the code; two underscores come before another way out of the same state.
+    """
 
-@state
-def database_unusable(on_call: OnCall) -> Generator[None]:
-    nowhere = {"host": "/nowhere", "dbname": "gone", "client_encoding": "UTF8"}
-    connection.close()
-    with on_call.patch.context() as patch:
-        patch.setattr(connection, "get_connection_params", lambda: nowhere)
-        yield
-    on_call.is_told("Start PostgreSQL")
+    # The database -------------------------------------------------------------------------------
 
-
-@state
-def database_unusable__a_date_style(on_call: OnCall) -> Generator[None]:
-    name = connection.ops.quote_name(connection.settings_dict["NAME"])
-    execute(f"ALTER DATABASE {name} SET DateStyle = German")
-    try:
+    def database_unusable(self) -> Generator[None]:
+        nowhere = {"host": "/nowhere", "dbname": "gone", "client_encoding": "UTF8"}
         connection.close()
+        with self.patch.context() as patch:
+            patch.setattr(connection, "get_connection_params", lambda: nowhere)
+            yield
+        self.is_told("Start PostgreSQL")
+
+    def database_unusable__a_date_style(self) -> Generator[None]:
+        name = connection.ops.quote_name(connection.settings_dict["NAME"])
+        execute(f"ALTER DATABASE {name} SET DateStyle = German")
+        try:
+            connection.close()
+            yield
+            (fix,) = re.findall(
+                r"Run: ALTER ROLE that user (SET .*?)\.",
+                self.run("check --database default", code=1),
+            )
+            execute(f"ALTER ROLE CURRENT_USER {fix}")
+            self.restart()
+            yield
+        finally:
+            execute(f"ALTER DATABASE {name} RESET DateStyle")
+            execute("ALTER ROLE CURRENT_USER RESET DateStyle")
+            connection.close()
+
+    def database_full(self) -> Generator[None]:
+        with a_trigger("RAISE EXCEPTION 'no space left' USING ERRCODE = '53100';"):
+            self.workos.create_organization(name="Bolt")
+            self.worker_works()
+            yield
+            self.sql("SELECT pg_size_pretty(pg_database_size(current_database()))")
+        self.worker_works()
+
+    def tables_locked(self) -> Generator[None]:
+        self.patch.setattr(status_module, "STATEMENT_SECONDS", 0.2)
+        with in_thread() as start, another_program() as other:
+            other.execute("LOCK TABLE workos_event IN ACCESS EXCLUSIVE MODE")
+            yield
+            waiting = start(WorkOSEvent.objects.count)
+            wait_until_blocked()
+            shown = self.sql(
+                "SELECT pid, pg_blocking_pids(pid), state, query FROM pg_stat_activity "
+                "WHERE cardinality(pg_blocking_pids(pid)) > 0"
+            )
+            # Another process of the suite may have backends that wait in its own database.
+            assert [other.info.backend_pid] in [blocking for _, blocking, *_ in shown]
+            self.sql("SELECT pg_terminate_backend(PID)", PID=other.info.backend_pid)
+            waiting.result()
+            self.patch.undo()
+            yield
+
+    def grants_missing(self) -> Generator[None]:
+        execute("CREATE ROLE somebody")
+        execute("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO somebody")
+        execute("REVOKE UPDATE ON workos_event FROM somebody")
+        try:
+            execute("SET ROLE somebody")
+            yield
+            printed = self.run("check --database default", code=1)
+            execute("RESET ROLE")
+            for grant in re.findall(r"GRANT .*? TO that user", printed):
+                execute(grant.replace("that user", "somebody"))
+            execute("SET ROLE somebody")
+            assert "no issues" in self.run("check --database default")
+            yield
+        finally:
+            execute("RESET ROLE; DROP OWNED BY somebody; DROP ROLE somebody")
+
+    def grants_missing__all_at_once(self) -> Generator[None]:
+        execute("CREATE ROLE somebody; SET ROLE somebody")
+        try:
+            yield
+            execute("RESET ROLE")
+            for grant in (
+                "GRANT USAGE ON SCHEMA public TO the user",
+                "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO the user",
+            ):
+                self.sql(grant, **{"the user": "somebody"})
+            execute("SET ROLE somebody")
+            yield
+        finally:
+            execute("RESET ROLE; DROP OWNED BY somebody; DROP ROLE somebody")
+
+    def migrations_unapplied(self) -> Generator[None]:
+        applied = MigrationRecorder(connection).migration_qs.filter(app="orgs").order_by("name")
+        last, before = applied.values_list("name", flat=True).reverse()[:2]
+        call_command("migrate", "orgs", before, verbosity=0)
         yield
-        (fix,) = re.findall(
-            r"Run: ALTER ROLE that user (SET .*?)\.",
-            on_call.run("check --database default", code=1),
-        )
-        execute(f"ALTER ROLE CURRENT_USER {fix}")
-        on_call.restart()
-        yield
-    finally:
-        execute(f"ALTER DATABASE {name} RESET DateStyle")
-        execute("ALTER ROLE CURRENT_USER RESET DateStyle")
+        self.is_told("`manage.py showmigrations --plan | grep '\\[ \\]'`")
+        out = StringIO()
+        call_command("showmigrations", "--plan", stdout=out)
+        assert [line for line in out.getvalue().splitlines() if "[ ]" in line] == [
+            f"[ ]  orgs.{last}"
+        ]
+        self.run("migrate")
+
+    def database_read_only(self) -> Generator[None]:
+        name = connection.ops.quote_name(connection.settings_dict["NAME"])
+        execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
         connection.close()
+        try:
+            yield
+            assert self.sql("SELECT pg_is_in_recovery()") == [(False,)]
+            assert self.sql("SHOW default_transaction_read_only") == [("on",)]
+            shown = self.sql("SELECT setconfig FROM pg_db_role_setting")
+            assert "default_transaction_read_only=on" in str(shown)
+        finally:
+            execute("SET default_transaction_read_only = off")
+            execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+            self.restart()
 
+    # Queue, worker, settings ----------------------------------------------------------------------
 
-@state
-def database_full(on_call: OnCall) -> Generator[None]:
-    with a_trigger("RAISE EXCEPTION 'no space left' USING ERRCODE = '53100';"):
-        on_call.workos.create_organization(name="Bolt")
-        on_call.worker_works()
-        yield
-        on_call.sql("SELECT pg_size_pretty(pg_database_size(current_database()))")
-    on_call.worker_works()
-
-
-@state
-def tables_locked(on_call: OnCall) -> Generator[None]:
-    on_call.patch.setattr(status_module, "STATEMENT_SECONDS", 0.2)
-    with in_thread() as start, another_program() as other:
-        other.execute("LOCK TABLE workos_event IN ACCESS EXCLUSIVE MODE")
-        yield
-        waiting = start(WorkOSEvent.objects.count)
-        wait_until_blocked()
-        shown = on_call.sql(
-            "SELECT pid, pg_blocking_pids(pid), state, query FROM pg_stat_activity "
-            "WHERE cardinality(pg_blocking_pids(pid)) > 0"
+    def schedules_missing(self) -> Generator[None]:
+        Schedule.objects.filter(name="workos: prune").delete()
+        Schedule.objects.filter(name="workos: reconcile").update(
+            next_run=ago(minutes(-60 * 24 * 9))
         )
-        # Another process of the suite may have backends that wait in its own database.
-        assert [other.info.backend_pid] in [blocking for _, blocking, *_ in shown]
-        on_call.sql("SELECT pg_terminate_backend(PID)", PID=other.info.backend_pid)
-        waiting.result()
-        on_call.patch.undo()
         yield
+        self.run("migrate")
 
+    def queue_unusable(self) -> Generator[None]:
+        nowhere = RedisBroker.__new__(RedisBroker)
+        nowhere.connection = Redis(unix_socket_path="/nowhere/redis.socket")
+        nowhere.list_key = "django_q:gram_sync:q"
+        with self.patch.context() as patch:
+            patch.setattr(queue, "get_broker", lambda: nowhere)
+            yield
+            self.workos.create_organization(name="Bolt", external_id="gram-2")
+            self.run("reconcile_workos --events-only")
+            assert Organization.objects.filter(id="gram-2").exists()
+        self.is_told("Start Redis")
 
-@state
-def grants_missing(on_call: OnCall) -> Generator[None]:
-    execute("CREATE ROLE somebody")
-    execute("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO somebody")
-    execute("REVOKE UPDATE ON workos_event FROM somebody")
-    try:
-        execute("SET ROLE somebody")
+    def key_missing(self) -> Generator[None]:
+        self.set(API_KEY="")
         yield
-        printed = on_call.run("check --database default", code=1)
-        execute("RESET ROLE")
-        for grant in re.findall(r"GRANT .*? TO that user", printed):
-            execute(grant.replace("that user", "somebody"))
-        execute("SET ROLE somebody")
-        assert "no issues" in on_call.run("check --database default")
+        self.patch.delattr(mail, "outbox")
+        with pytest.raises(CommandError, match=r"WORKOS_API_KEY .* is not set"):
+            call_command("check", "--deploy")
+        self.is_told("`manage.py check --deploy`")
+        self.is_told("*WORKOS_API_KEY is not set*")
+        self.set(API_KEY=self.workos.api_key)
+
+    def key_refused(self) -> Generator[None]:
+        self.set(API_KEY="sk_revoked")
         yield
-    finally:
-        execute("RESET ROLE; DROP OWNED BY somebody; DROP ROLE somebody")
+        self.set(API_KEY=self.workos.api_key)
 
-
-@state
-def grants_missing__all_at_once(on_call: OnCall) -> Generator[None]:
-    execute("CREATE ROLE somebody; SET ROLE somebody")
-    try:
+    def client_misconfigured(self) -> Generator[None]:
+        self.patch.setenv("SSL_CERT_FILE", "/nowhere/ca.pem")
+        self.set()
         yield
-        execute("RESET ROLE")
-        for grant in (
-            "GRANT USAGE ON SCHEMA public TO the user",
-            "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO the user",
-        ):
-            on_call.sql(grant, **{"the user": "somebody"})
-        execute("SET ROLE somebody")
+        self.is_told("`SSL_CERT_FILE`")
+        assert "SSL_CERT_FILE" in self.client.get(CURSOR).content.decode()
+        self.patch.delenv("SSL_CERT_FILE")
+        self.set()
+
+    # Reads --------------------------------------------------------------------------------------
+
+    def wrong_environment(self) -> Generator[None]:
+        none = {"object": "list", "data": [], "list_metadata": {"before": None, "after": None}}
+        self.workos.misbehave("body", path="/organizations", body=none, times=None)
+        tasks.reconcile()
         yield
-    finally:
-        execute("RESET ROLE; DROP OWNED BY somebody; DROP ROLE somebody")
+        self.workos.behave()
+        self.restart()
+        self.run("reconcile_workos")
 
-
-@state
-def migrations_unapplied(on_call: OnCall) -> Generator[None]:
-    applied = MigrationRecorder(connection).migration_qs.filter(app="orgs").order_by("name")
-    last, before = applied.values_list("name", flat=True).reverse()[:2]
-    call_command("migrate", "orgs", before, verbosity=0)
-    yield
-    on_call.is_told("`manage.py showmigrations --plan | grep '\\[ \\]'`")
-    out = StringIO()
-    call_command("showmigrations", "--plan", stdout=out)
-    assert [line for line in out.getvalue().splitlines() if "[ ]" in line] == [f"[ ]  orgs.{last}"]
-    on_call.run("migrate")
-
-
-@state
-def database_read_only(on_call: OnCall) -> Generator[None]:
-    name = connection.ops.quote_name(connection.settings_dict["NAME"])
-    execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-    connection.close()
-    try:
+    def wrong_environment__all_are_deleted(self) -> Generator[None]:
+        self.workos.delete_organization(self.acme, emits=False)
+        tasks.reconcile()
         yield
-        assert on_call.sql("SELECT pg_is_in_recovery()") == [(False,)]
-        assert on_call.sql("SHOW default_transaction_read_only") == [("on",)]
-        shown = on_call.sql("SELECT setconfig FROM pg_db_role_setting")
-        assert any("default_transaction_read_only=on" in settings for (settings,) in shown)
-    finally:
-        execute("SET default_transaction_read_only = off")
-        execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
-    on_call.restart()
+        section = runbook_section(ProblemCode.WRONG_ENVIRONMENT)
+        execute(section.partition("```sql\n")[2].partition("```")[0])
+        self.run("reconcile_workos")
 
+    def writes_refused(self) -> Generator[None]:
+        execute("ALTER TABLE organization_metadata ADD theirs text NOT NULL DEFAULT ''")
+        try:
+            execute("ALTER TABLE organization_metadata ALTER theirs DROP DEFAULT")
+            for number in range(12):
+                self.workos.create_organization(name=f"Bolt {number}")
+            self.worker_works()
+            yield
+            self.is_told("Give the column a default")
+            execute("ALTER TABLE organization_metadata ALTER theirs SET DEFAULT ''")
+            self.worker_works()
+            assert "writes_refused" not in self.codes()
+            self.run("reconcile_workos --replay-parked")
+            assert Organization.objects.count() == 13
+            yield
+        finally:
+            execute("ALTER TABLE organization_metadata DROP theirs")
 
-# Queue, worker, settings ----------------------------------------------------------------------
-
-
-@state
-def schedules_missing(on_call: OnCall) -> Generator[None]:
-    Schedule.objects.filter(name="workos: prune").delete()
-    Schedule.objects.filter(name="workos: reconcile").update(next_run=ago(minutes(-60 * 24 * 9)))
-    yield
-    on_call.run("migrate")
-
-
-@state
-def queue_unusable(on_call: OnCall) -> Generator[None]:
-    nowhere = RedisBroker.__new__(RedisBroker)
-    nowhere.connection = Redis(unix_socket_path="/nowhere/redis.socket")
-    nowhere.list_key = "django_q:gram_sync:q"
-    with on_call.patch.context() as patch:
-        patch.setattr(queue, "get_broker", lambda: nowhere)
+    def cursor_lost(self) -> Generator[None]:
+        self.workos.misbehave("status", status=503, path="/organizations", times=None)
+        self.workos.expire_events()
+        self.workos.update_organization(self.acme, name="Ajax")
+        self.worker_works()
+        SyncCursor.objects.update(failing_since=ago(minutes(3)))
         yield
-        on_call.workos.create_organization(name="Bolt", external_id="gram-2")
-        on_call.run("reconcile_workos --events-only")
-        assert Organization.objects.filter(id="gram-2").exists()
-    on_call.is_told("Start Redis")
+        self.workos.behave()
+        self.run("reconcile_workos")
+        self.worker_works()
 
-
-@state
-def key_missing(on_call: OnCall) -> Generator[None]:
-    on_call.setting(API_KEY="")
-    on_call.restart()
-    on_call.worker_works()
-    yield
-    on_call.patch.delattr(mail, "outbox")
-    with pytest.raises(CommandError, match=r"WORKOS_API_KEY .* is not set"):
-        call_command("check", "--deploy")
-    on_call.is_told("`manage.py check --deploy`")
-    on_call.is_told("*WORKOS_API_KEY is not set*")
-    on_call.setting(API_KEY=on_call.workos.api_key)
-    on_call.restart()
-    on_call.worker_works()
-
-
-@state
-def key_refused(on_call: OnCall) -> Generator[None]:
-    on_call.setting(API_KEY="sk_revoked")
-    on_call.restart()
-    on_call.worker_works()
-    yield
-    on_call.setting(API_KEY=on_call.workos.api_key)
-    on_call.restart()
-    on_call.worker_works()
-
-
-@state
-def client_misconfigured(on_call: OnCall) -> Generator[None]:
-    on_call.patch.setenv("SSL_CERT_FILE", "/nowhere/ca.pem")
-    on_call.restart()
-    on_call.worker_works()
-    yield
-    on_call.is_told("`SSL_CERT_FILE`")
-    assert "SSL_CERT_FILE" in on_call.client.get(CURSOR).content.decode()
-    on_call.patch.delenv("SSL_CERT_FILE")
-    on_call.restart()
-    on_call.worker_works()
-
-
-# Reads --------------------------------------------------------------------------------------
-
-
-@state
-def wrong_environment(on_call: OnCall) -> Generator[None]:
-    none = {"object": "list", "data": [], "list_metadata": {"before": None, "after": None}}
-    on_call.workos.misbehave("body", path="/organizations", body=none, times=None)
-    tasks.reconcile()
-    yield
-    on_call.workos.behave()
-    on_call.restart()
-    on_call.run("reconcile_workos")
-
-
-@state
-def wrong_environment__all_are_deleted(on_call: OnCall) -> Generator[None]:
-    on_call.workos.delete_organization(on_call.acme, emits=False)
-    tasks.reconcile()
-    yield
-    section = runbook_section("wrong_environment")
-    execute(section.partition("```sql\n")[2].partition("```")[0])
-    on_call.run("reconcile_workos")
-
-
-@state
-def writes_refused(on_call: OnCall) -> Generator[None]:
-    execute("ALTER TABLE organization_metadata ADD theirs text NOT NULL DEFAULT ''")
-    try:
-        execute("ALTER TABLE organization_metadata ALTER theirs DROP DEFAULT")
-        for number in range(12):
-            on_call.workos.create_organization(name=f"Bolt {number}")
-        on_call.worker_works()
+    def reads_failing(self) -> Generator[None]:
+        self.workos.misbehave("status", status=503, times=None)
+        self.worker_works()
+        SyncCursor.objects.update(failing_since=ago(minutes(3)))
         yield
-        on_call.is_told("Give the column a default")
-        execute("ALTER TABLE organization_metadata ALTER theirs SET DEFAULT ''")
-        on_call.worker_works()
-        assert "writes_refused" not in on_call.codes()
-        on_call.run("reconcile_workos --replay-parked")
-        assert Organization.objects.count() == 13
+        self.workos.behave()
+        self.run("reconcile_workos --events-only")
+
+    def cursor_old(self) -> Generator[None]:
+        SyncCursor.objects.update(drained_at=ago(minutes(6)))
         yield
-    finally:
-        execute("ALTER TABLE organization_metadata DROP theirs")
+        self.run("reconcile_workos --events-only")
 
-
-@state
-def cursor_lost(on_call: OnCall) -> Generator[None]:
-    on_call.workos.misbehave("status", status=503, path="/organizations", times=None)
-    on_call.workos.expire_events()
-    on_call.workos.update_organization(on_call.acme, name="Ajax")
-    on_call.worker_works()
-    SyncCursor.objects.update(failing_since=ago(minutes(3)))
-    yield
-    on_call.workos.behave()
-    on_call.run("reconcile_workos")
-    on_call.worker_works()
-
-
-@state
-def reads_failing(on_call: OnCall) -> Generator[None]:
-    on_call.workos.misbehave("status", status=503, times=None)
-    on_call.worker_works()
-    SyncCursor.objects.update(failing_since=ago(minutes(3)))
-    yield
-    on_call.workos.behave()
-    on_call.run("reconcile_workos --events-only")
-
-
-@state
-def cursor_old(on_call: OnCall) -> Generator[None]:
-    SyncCursor.objects.update(drained_at=ago(minutes(6)))
-    yield
-    on_call.run("reconcile_workos --events-only")
-
-
-@state
-def retention_near(on_call: OnCall) -> Generator[None]:
-    SyncCursor.objects.update(drained_at=ago(timedelta(days=24)))
-    yield
-    on_call.worker_works()
-    on_call.run("reconcile_workos")
-
-
-@state
-def announcements_overdue(on_call: OnCall) -> Generator[None]:
-    an_announcement("event_9", ago=minutes(2), workos_id=on_call.acme)
-    yield
-    on_call.run("reconcile_workos --events-only")
-    assert WorkOSEvent.objects.get(id="event_9").outcome == "missing"
-
-
-# What waits for a person ----------------------------------------------------------------------
-
-
-def a_parked_event(on_call: OnCall) -> str:
-    on_call.workos.emit(
-        {"id": "event_zz", "event": "organization.updated", "data": {"id": on_call.acme}}
-    )
-    on_call.worker_works()
-    return "event_zz"
-
-
-@state
-def events_parked(on_call: OnCall) -> Generator[None]:
-    a_parked_event(on_call)
-    yield
-    on_call.run("reconcile_workos --replay-parked")
-
-
-@state
-def events_parked__applied(on_call: OnCall) -> Generator[None]:
-    event = a_parked_event(on_call)
-    yield
-    on_call.choose("Apply what WorkOS says now", EVENTS, "replay", event)
-
-
-@state
-def events_parked__all_replayed(on_call: OnCall) -> Generator[None]:
-    a_parked_event(on_call)
-    yield
-    on_call.press("Replay all parked events", f"{EVENTS}replay-all/")
-
-
-@state
-def events_parked__dismissed(on_call: OnCall) -> Generator[None]:
-    event = a_parked_event(on_call)
-    yield
-    on_call.choose("Dismiss", EVENTS, "dismiss", event)
-
-
-def another_external_id(on_call: OnCall) -> None:
-    on_call.workos.update_organization(on_call.acme, external_id="theirs")
-    on_call.worker_works()
-
-
-@state
-def conflicts(on_call: OnCall) -> Generator[None]:
-    another_external_id(on_call)
-    yield
-    on_call.choose("Overwrite in WorkOS", CONFLICTS, "overwrite", on_call.acme)
-    on_call.worker_works()
-    on_call.run("reconcile_workos --check --strict")
-
-
-@state
-def conflicts__kept(on_call: OnCall) -> Generator[None]:
-    another_external_id(on_call)
-    yield
-    on_call.choose("Keep as it is", CONFLICTS, "acknowledge", on_call.acme)
-    on_call.run("reconcile_workos --check --strict")
-
-
-@state
-def conflicts__corrected(on_call: OnCall) -> Generator[None]:
-    another_external_id(on_call)
-    yield
-    on_call.workos.update_organization(on_call.acme, external_id="gram-1", emits=False)
-    on_call.choose("Look again", CONFLICTS, "recheck", on_call.acme)
-    on_call.run("reconcile_workos --check --strict")
-
-
-@state
-def conflicts__claimed(on_call: OnCall) -> Generator[None]:
-    workos = on_call.workos
-    first = workos.create_organization(name="A")["id"]
-    drain_to_end()
-    ExternalIdWriteBack.objects.all().delete()
-    second = workos.create_organization(name="B", external_id=derived_id(first))["id"]
-    workos.update_organization(first, name="A2")
-    drain_to_end()
-    yield
-    workos.update_organization(second, external_id=None)
-    on_call.choose("Give the row to the new organization", CONFLICTS, "relink", first)
-    on_call.worker_works()
-    assert Organization.objects.get(pk=derived_id(first)).workos_id == first
-    # The event that found the conflict is parked too, and has a section of its own.
-    assert on_call.codes() == ["events_parked"]
-    call_command("reconcile_workos", "--replay-parked", stdout=StringIO())
-
-
-@state
-def conflicts__ledger(on_call: OnCall) -> Generator[None]:
-    with a_constraint("type <> 'organization.deleted'", table="workos_event"):
-        on_call.workos.emit({"event": "organization.deleted", "data": {"id": "org_9"}})
-        on_call.worker_works()
-        assert WorkOSConflict.objects.get().kind == "ledger_refused"
-        WorkOSConflict.objects.update(last_seen_at=ago(minutes(5)))
+    def retention_near(self) -> Generator[None]:
+        SyncCursor.objects.update(drained_at=ago(timedelta(days=24)))
         yield
-    on_call.press("Take a snapshot now", f"{CURSOR}snapshot/")
-    on_call.worker_works()
+        self.worker_works()
+        self.run("reconcile_workos")
+
+    def announcements_overdue(self) -> Generator[None]:
+        an_announcement("event_9", ago=minutes(2), workos_id=self.acme)
+        yield
+        self.run("reconcile_workos --events-only")
+        assert WorkOSEvent.objects.get(id="event_9").outcome == "missing"
+
+    # What waits for a person ----------------------------------------------------------------------
+
+    def _park_event(self) -> None:
+        data = {"id": self.acme}
+        self.workos.emit({"id": "event_zz", "event": "organization.updated", "data": data})
+        self.worker_works()
+
+    def events_parked(self) -> Generator[None]:
+        self._park_event()
+        yield
+        self.run("reconcile_workos --replay-parked")
+
+    def events_parked__applied(self) -> Generator[None]:
+        self._park_event()
+        yield
+        self.choose("Apply what WorkOS says now", EVENTS, "replay", "event_zz")
+
+    def events_parked__all_replayed(self) -> Generator[None]:
+        self._park_event()
+        yield
+        self.press("Replay all parked events", f"{EVENTS}replay-all/")
+
+    def events_parked__dismissed(self) -> Generator[None]:
+        self._park_event()
+        yield
+        self.choose("Dismiss", EVENTS, "dismiss", "event_zz")
+
+    def _give_another_id(self) -> None:
+        self.workos.update_organization(self.acme, external_id="theirs")
+        self.worker_works()
+
+    def conflicts(self) -> Generator[None]:
+        self._give_another_id()
+        yield
+        self.choose("Overwrite in WorkOS", CONFLICTS, "overwrite", self.acme)
+        self.worker_works()
+        self.run("reconcile_workos --check --strict")
+
+    def conflicts__kept(self) -> Generator[None]:
+        self._give_another_id()
+        yield
+        self.choose("Keep as it is", CONFLICTS, "acknowledge", self.acme)
+        self.run("reconcile_workos --check --strict")
+
+    def conflicts__corrected(self) -> Generator[None]:
+        self._give_another_id()
+        yield
+        self.workos.update_organization(self.acme, external_id="gram-1", emits=False)
+        self.choose("Look again", CONFLICTS, "recheck", self.acme)
+        self.run("reconcile_workos --check --strict")
+
+    def conflicts__claimed(self) -> Generator[None]:
+        workos = self.workos
+        first = workos.create_organization(name="A")["id"]
+        drain_to_end()
+        ExternalIdWriteBack.objects.all().delete()
+        second = workos.create_organization(name="B", external_id=derived_id(first))["id"]
+        workos.update_organization(first, name="A2")
+        drain_to_end()
+        yield
+        workos.update_organization(second, external_id=None)
+        self.choose("Give the row to the new organization", CONFLICTS, "relink", first)
+        self.worker_works()
+        assert Organization.objects.get(pk=derived_id(first)).workos_id == first
+        # The event that found the conflict is parked too, and has a section of its own.
+        assert self.codes() == ["events_parked"]
+        call_command("reconcile_workos", "--replay-parked", stdout=StringIO())
+
+    def conflicts__ledger(self) -> Generator[None]:
+        with a_constraint("type <> 'organization.deleted'", table="workos_event"):
+            self.workos.emit({"event": "organization.deleted", "data": {"id": "org_9"}})
+            self.worker_works()
+            assert WorkOSConflict.objects.get().kind == "ledger_refused"
+            WorkOSConflict.objects.update(last_seen_at=ago(minutes(5)))
+            yield
+        self._take_a_snapshot()
+
+    def _bring_a_write_back_into_conflict(self) -> str:
+        bolt = self.workos.create_organization(name="Bolt")["id"]
+        drain_to_end()
+        self.workos.update_organization(bolt, external_id="theirs", emits=False)
+        tasks.push_external_ids()
+        return str(bolt)
+
+    def write_back_conflicts(self) -> Generator[None]:
+        bolt = self._bring_a_write_back_into_conflict()
+        yield
+        self.choose("Overwrite in WorkOS", CONFLICTS, "overwrite", bolt)
+
+    def write_back_conflicts__corrected(self) -> Generator[None]:
+        bolt = self._bring_a_write_back_into_conflict()
+        yield
+        self.workos.update_organization(bolt, external_id=derived_id(bolt), emits=False)
+        self.choose("Look again", CONFLICTS, "recheck", bolt)
+
+    def disabled_here(self) -> Generator[None]:
+        Organization.objects.update(disabled_at=ago(minutes(1)))
+        yield
+        self.choose("Enable here", ORGANIZATIONS, "enable", "gram-1")
+
+    def write_backs_failing(self) -> Generator[None]:
+        self.workos.misbehave("status", method="PUT", path="/organizations", status=500, times=None)
+        bolt = self.workos.create_organization(name="Bolt")["id"]
+        self.worker_works()
+        ExternalIdWriteBack.objects.update(requested_at=ago(minutes(61)))
+        yield
+        self.workos.behave()
+        self.choose("Try again now", OUTBOX, "retry", derived_id(bolt))
+        self.worker_works()
+
+    # Webhooks, resources, snapshots ---------------------------------------------------------------
+
+    def webhooks_refused(self) -> Generator[None]:
+        self.patch.setattr(webhook, "refused_webhooks", maintenance.RefusedWebhooks())
+        assert [self.webhook("event_1", secret="other") for _ in range(3)] == [401] * 3
+        yield
+        assert self.webhook("event_1") == 204
+
+    def webhooks_absent(self) -> Generator[None]:
+        self.workos.update_organization(self.acme, name="Ajax")
+        self.worker_works()
+        WorkOSEvent.objects.update(occurred_at=ago(minutes(20)), processed_at=ago(minutes(19)))
+        yield
+        assert self.webhook(WorkOSEvent.objects.all()[0].id) == 204
+
+    def _refuse_a_type(self) -> None:
+        self.setting(RESOURCES=("organization", "role"))
+        self.restart()
+        tasks.reconcile()
+        self.workos.refuse_event_types(["role.created"])
+        self.workos.update_organization(self.acme, name="Ajax")
+        self.worker_works()
+
+    def event_types_refused(self) -> Generator[None]:
+        self._refuse_a_type()
+        yield
+        self.workos.refuse_event_types([])
+        self._take_a_snapshot()
+
+    def event_types_refused__left_out(self) -> Generator[None]:
+        self._refuse_a_type()
+        yield
+        self.set(RESOURCES=("organization",))
+
+    def resources_not_covered(self) -> Generator[None]:
+        self.set(RESOURCES=("organization", "connection"))
+        yield
+        self.run("reconcile_workos --resource connection")
+
+    def snapshot_incomplete(self) -> Generator[None]:
+        old = [an_old_organization(self.workos, f"Bolt {number}") for number in range(30)]
+        tasks.reconcile()
+        for workos_id in old[:25]:
+            self.workos.delete_organization(workos_id, emits=False)
+        tasks.reconcile()
+        yield
+        printed = self.run("reconcile_workos --dry-run --max-disable 100%")
+        assert re.search(r"disabled +25", printed), printed
+        self.is_told("the same without `--dry-run` disables them")
+        call_command("reconcile_workos", "--max-disable", "100%", stdout=StringIO())
+        assert Organization.objects.disabled().count() == 25
+
+    def _take_a_snapshot(self) -> None:
+        self.press("Take a snapshot now", f"{CURSOR}snapshot/")
+        self.worker_works()
+
+    def snapshot_old(self) -> Generator[None]:
+        SyncCursor.objects.update(reconciled_at=ago(timedelta(hours=51)))
+        yield
+        self.run("reconcile_workos")
+
+    def snapshot_old__from_the_admin(self) -> Generator[None]:
+        SyncCursor.objects.update(reconciled_at=ago(timedelta(hours=51)))
+        yield
+        self._take_a_snapshot()
 
 
-def a_write_back_in_conflict(on_call: OnCall) -> str:
-    bolt = on_call.workos.create_organization(name="Bolt")["id"]
-    drain_to_end()
-    on_call.workos.update_organization(bolt, external_id="theirs", emits=False)
-    tasks.push_external_ids()
-    return str(bolt)
-
-
-@state
-def write_back_conflicts(on_call: OnCall) -> Generator[None]:
-    bolt = a_write_back_in_conflict(on_call)
-    yield
-    on_call.choose("Overwrite in WorkOS", CONFLICTS, "overwrite", bolt)
-
-
-@state
-def write_back_conflicts__corrected(on_call: OnCall) -> Generator[None]:
-    bolt = a_write_back_in_conflict(on_call)
-    yield
-    on_call.workos.update_organization(bolt, external_id=derived_id(bolt), emits=False)
-    on_call.choose("Look again", CONFLICTS, "recheck", bolt)
-
-
-@state
-def disabled_here(on_call: OnCall) -> Generator[None]:
-    Organization.objects.update(disabled_at=ago(minutes(1)))
-    yield
-    on_call.choose("Enable here", ORGANIZATIONS, "enable", "gram-1")
-
-
-@state
-def write_backs_failing(on_call: OnCall) -> Generator[None]:
-    on_call.workos.misbehave("status", method="PUT", path="/organizations", status=500, times=None)
-    bolt = on_call.workos.create_organization(name="Bolt")["id"]
-    on_call.worker_works()
-    ExternalIdWriteBack.objects.update(requested_at=ago(minutes(61)))
-    yield
-    on_call.workos.behave()
-    on_call.choose("Try again now", OUTBOX, "retry", derived_id(bolt))
-    on_call.worker_works()
-
-
-# Webhooks, resources, snapshots ---------------------------------------------------------------
-
-
-@state
-def webhooks_refused(on_call: OnCall) -> Generator[None]:
-    on_call.patch.setattr(webhook, "refused_webhooks", maintenance.RefusedWebhooks())
-    assert [on_call.webhook("event_1", secret="other") for _ in range(3)] == [401] * 3
-    yield
-    assert on_call.webhook("event_1") == 204
-
-
-@state
-def webhooks_absent(on_call: OnCall) -> Generator[None]:
-    on_call.workos.update_organization(on_call.acme, name="Ajax")
-    on_call.worker_works()
-    WorkOSEvent.objects.update(occurred_at=ago(minutes(20)), processed_at=ago(minutes(19)))
-    yield
-    assert on_call.webhook(WorkOSEvent.objects.all()[0].id) == 204
-
-
-def a_refused_type(on_call: OnCall) -> None:
-    on_call.setting(RESOURCES=("organization", "role"))
-    on_call.restart()
-    tasks.reconcile()
-    on_call.workos.refuse_event_types(["role.created"])
-    on_call.workos.update_organization(on_call.acme, name="Ajax")
-    on_call.worker_works()
-
-
-@state
-def event_types_refused(on_call: OnCall) -> Generator[None]:
-    a_refused_type(on_call)
-    yield
-    on_call.workos.refuse_event_types([])
-    on_call.press("Take a snapshot now", f"{CURSOR}snapshot/")
-    on_call.worker_works()
-
-
-@state
-def event_types_refused__left_out(on_call: OnCall) -> Generator[None]:
-    a_refused_type(on_call)
-    yield
-    on_call.setting(RESOURCES=("organization",))
-    on_call.restart()
-
-
-@state
-def resources_not_covered(on_call: OnCall) -> Generator[None]:
-    on_call.setting(RESOURCES=("organization", "connection"))
-    on_call.restart()
-    yield
-    on_call.run("reconcile_workos --resource connection")
-
-
-@state
-def snapshot_incomplete(on_call: OnCall) -> Generator[None]:
-    old = [an_old_organization(on_call.workos, f"Bolt {number}") for number in range(30)]
-    tasks.reconcile()
-    for workos_id in old[:25]:
-        on_call.workos.delete_organization(workos_id, emits=False)
-    tasks.reconcile()
-    yield
-    printed = on_call.run("reconcile_workos --dry-run --max-disable 100%")
-    assert re.search(r"disabled +25", printed), printed
-    on_call.is_told("the same without `--dry-run` disables them")
-    call_command("reconcile_workos", "--max-disable", "100%", stdout=StringIO())
-    assert Organization.objects.disabled().count() == 25
-
-
-@state
-def snapshot_old(on_call: OnCall) -> Generator[None]:
-    SyncCursor.objects.update(reconciled_at=ago(timedelta(hours=51)))
-    yield
-    on_call.run("reconcile_workos")
-
-
-@state
-def snapshot_old__from_the_admin(on_call: OnCall) -> Generator[None]:
-    SyncCursor.objects.update(reconciled_at=ago(timedelta(hours=51)))
-    yield
-    on_call.press("Take a snapshot now", f"{CURSOR}snapshot/")
-    on_call.worker_works()
-
-
-# --------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def followed(make: State, on_call: OnCall) -> Iterator[Generator[None]]:
-    steps = make(on_call)
-    try:
-        yield steps
-    finally:
-        steps.close()
+STATES = [name for name in vars(States) if not name.startswith("_")]
 
 
 @pytest.mark.parametrize("name", STATES)
@@ -673,19 +562,19 @@ def test_the_section_leads_out_of_the_state(
     name: str,
     workos: FakeWorkOS,
     monkeypatch: pytest.MonkeyPatch,
-    sync_setting: Callable[..., None],
+    sync_setting: Any,
     admin_client: Client,
 ) -> None:
     code = name.partition("__")[0]
     Schedule.objects.update(next_run=ago(minutes(-1)))
     workos.create_organization(name="Acme", external_id="gram-1")
     sync_setting(DRAIN_DEADLINE=1.0)
-    on_call = OnCall(code, workos, monkeypatch, sync_setting, admin_client)
+    on_call = States(code, workos, monkeypatch, sync_setting, admin_client)
     tasks.sync_events()
     tasks.reconcile()
     assert on_call.codes() == []
 
-    with followed(STATES[name], on_call) as steps:
+    with closing(getattr(on_call, name)()) as steps:
         next(steps)
         assert code in on_call.codes()
         next(steps, None)

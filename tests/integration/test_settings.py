@@ -4,7 +4,6 @@ import ast
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,8 @@ from django.contrib.auth.models import User
 from django.test import Client
 from pytest_django import Settings
 
-from gram_sync.processes import PROJECT
+from tests import processes
+from tests.processes import PROJECT
 
 COMPLETE = {
     "SECRET_KEY": "a long and random enough value for the checks of Django",
@@ -23,22 +23,34 @@ COMPLETE = {
 
 
 def manage(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "manage.py", *arguments],
-        cwd=PROJECT,
-        env={"PATH": os.environ["PATH"], "ENV_FILE": os.devnull, **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    variables = {"PATH": os.environ["PATH"], "ENV_FILE": os.devnull, **environment}
+    return processes.manage(variables, *arguments)
 
 
-def test_help_needs_no_setting() -> None:
-    result = manage("--help")
+STATIC = f"static files copied to '{PROJECT / '.data' / 'static'}'"
 
-    assert result.returncode == 0
-    assert {"reconcile_workos", "sync_worker"} <= set(result.stdout.split())
+
+@pytest.mark.parametrize(
+    ("command", "environment", "said"),
+    [
+        pytest.param("--help", {}, "sync_worker", id="help needs no setting"),
+        pytest.param("check", {"DEBUG": "true"}, "no issues", id="nor does DEBUG"),
+        pytest.param(
+            "check --deploy --fail-level WARNING",
+            COMPLETE | {"HTTPS_ONLY": "on"},
+            "no issues",
+            id="HTTPS_ONLY passes the deployment checks",
+        ),
+        pytest.param("collectstatic --dry-run --noinput", COMPLETE, STATIC, id="static files"),
+    ],
+)
+def test_a_command_has_the_settings_that_it_needs(
+    command: str, environment: dict[str, str], said: str
+) -> None:
+    result = manage(*command.split(), **environment)
+
+    assert result.returncode == 0, result.stderr
+    assert said in result.stdout
 
 
 @pytest.mark.parametrize("name", COMPLETE)
@@ -50,21 +62,10 @@ def test_without_one_of_them_the_check_says_what_to_set(name: str) -> None:
     assert result.stderr.count("HINT") == 1
 
 
-def test_with_debug_on_nothing_has_to_be_set() -> None:
-    assert manage("check", DEBUG="true").returncode == 0
-
-
-def test_https_only_passes_the_deployment_checks() -> None:
-    result = manage("check", "--deploy", "--fail-level", "WARNING", HTTPS_ONLY="on", **COMPLETE)
-
-    assert result.returncode == 0, result.stderr
-
-
 def test_the_file_is_read_and_the_environment_wins(tmp_path: Path) -> None:
     file = tmp_path / "settings"
-    file.write_text(
-        "\n".join(f"{name}='{value}'" for name, value in (COMPLETE | {"WORKERS": "1"}).items())
-    )
+    written = COMPLETE | {"WORKERS": "1"}
+    file.write_text("\n".join(f"{name}='{value}'" for name, value in written.items()))
 
     from_file = manage("check", ENV_FILE=str(file))
     both = manage("check", ENV_FILE=str(file), WORKERS="0", WORKOS_API_KEY="")
@@ -73,28 +74,29 @@ def test_the_file_is_read_and_the_environment_wins(tmp_path: Path) -> None:
     assert both.stderr.startswith("gram-sync is not configured: WORKERS must be")
 
 
+NOT_CONFIGURED = "gram-sync is not configured:"
+
+
 @pytest.mark.parametrize(
     ("command", "environment", "said"),
     [
-        pytest.param(
+        (
             "check",
             {"WORKERS": "0"},
-            "gram-sync is not configured: WORKERS must be a whole number from 1 to 64, not '0'",
-            id="a bad value",
+            f"{NOT_CONFIGURED} WORKERS must be a whole number from 1 to 64,",
         ),
-        pytest.param(
+        (
             "migrate",
             {"DATABASE_URL": "postgresql://u:secret@h/db?schema=gram"},
-            "gram-sync is not configured: DATABASE_URL has ?schema=, ",
-            id="a URL with a schema",
+            f"{NOT_CONFIGURED} DATABASE_URL has ?schema=, ",
         ),
-        pytest.param(
+        (
             "createsuperuser --noinput --username=staff --email=",
             {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"},
             "The database can't be used: connection failed: ",
-            id="no database",
         ),
     ],
+    ids=["a bad value", "a URL with a schema", "no database"],
 )
 def test_what_is_wrong_is_said_without_a_traceback(
     command: str, environment: dict[str, str], said: str
@@ -113,6 +115,7 @@ LIMITS = {
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
 }
+DATABASE, SYNC = "settings.DATABASES['default']", "settings.WORKOS_SYNC"
 
 
 @pytest.mark.parametrize(
@@ -121,8 +124,8 @@ LIMITS = {
         pytest.param(
             {},
             {
-                "settings.DATABASES['default']['ENGINE']": "gram_sync.embedded_postgres",
-                "settings.WORKOS_SYNC['BASE_URL']": "https://api.workos.com",
+                f"{DATABASE}['ENGINE']": "gram_sync.embedded_postgres",
+                f"{SYNC}['BASE_URL']": "https://api.workos.com",
                 "settings.Q_CLUSTER.get('orm')": "default",
                 "settings.CSRF_TRUSTED_ORIGINS": [],
             },
@@ -141,23 +144,21 @@ LIMITS = {
                 "REDIS_URL": "redis://:pass%2Fword@queue:6379/1",
             },
             {
-                "settings.DATABASES['default']['OPTIONS']": {
+                f"{DATABASE}['OPTIONS']": {
                     **LIMITS,
                     "options": "-c jit=off -c statement_timeout=1500 -c lock_timeout=300",
                 },
-                "settings.DATABASES['default']['CONN_MAX_AGE']": 600,
-                "settings.DATABASES['default']['CONN_HEALTH_CHECKS']": True,
-                "[str.__str__(each) for each in settings.WORKOS_SYNC['WEBHOOK_SECRETS']]": [
-                    "one",
-                    "two",
-                ],
-                "str.__str__(settings.WORKOS_SYNC['API_KEY'])": "$HOME",
-                "settings.WORKOS_SYNC['PAGE_SIZE']": 7,
-                "settings.WORKOS_SYNC['HOLD_BACK_WINDOW']": 2.5,
+                f"{DATABASE}['CONN_MAX_AGE']": 600,
+                f"{DATABASE}['CONN_HEALTH_CHECKS']": True,
+                f"[str.__str__(one) for one in {SYNC}['WEBHOOK_SECRETS']]": ["one", "two"],
+                f"str.__str__({SYNC}['API_KEY'])": "$HOME",
+                f"{SYNC}['PAGE_SIZE']": 7,
+                f"{SYNC}['HOLD_BACK_WINDOW']": 2.5,
                 "settings.ALLOWED_HOSTS": ["a.example", "b.example"],
                 "settings.CSRF_TRUSTED_ORIGINS": ["https://a.example:8443"],
-                "str.__str__(settings.Q_CLUSTER['redis'])": (
-                    "redis://:pass%2Fword@queue:6379/1?socket_connect_timeout=2&socket_timeout=3"
+                "str.__str__(settings.Q_CLUSTER['redis']).partition('?')[::2]": (
+                    "redis://:pass%2Fword@queue:6379/1",
+                    "socket_connect_timeout=2&socket_timeout=3",
                 ),
             },
             id="all of them",
@@ -165,8 +166,8 @@ LIMITS = {
         pytest.param(
             {"DATABASE_URL": "postgres://u:p@db/gram", "DATABASE_POOLER": "Transaction"},
             {
-                "settings.DATABASES['default']['OPTIONS']": {**LIMITS, "prepare_threshold": None},
-                "settings.DATABASES['default']['DISABLE_SERVER_SIDE_CURSORS']": True,
+                f"{DATABASE}['OPTIONS']": {**LIMITS, "prepare_threshold": None},
+                f"{DATABASE}['DISABLE_SERVER_SIDE_CURSORS']": True,
             },
             id="behind a pooler",
         ),
@@ -192,13 +193,6 @@ def test_a_drain_ends_long_before_the_workers_time_out() -> None:
     assert not {"sync", "guard_cycle"} & cluster.keys()
 
 
-def test_static_files_can_be_collected() -> None:
-    result = manage("collectstatic", "--dry-run", "--noinput", **COMPLETE)
-
-    assert result.returncode == 0, result.stderr
-    assert f"static files copied to '{PROJECT / '.data' / 'static'}'" in result.stdout
-
-
 @pytest.mark.usefixtures("database")
 @pytest.mark.parametrize(
     ("trusted", "status"), [([], 403), (["https://gram.example:8443"], 302)], ids=["not", "trusted"]
@@ -206,22 +200,17 @@ def test_static_files_can_be_collected() -> None:
 def test_a_proxy_on_another_port_is_trusted_to_log_in(
     settings: Settings, trusted: list[str], status: int
 ) -> None:
-    User.objects.create_superuser("staff", password="staff")
+    login = {"username": "staff", "password": "staff"}
+    User.objects.create_superuser(**login)
     settings.ALLOWED_HOSTS = ["gram.example"]
     settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     settings.CSRF_TRUSTED_ORIGINS = trusted
-    client = Client(
-        enforce_csrf_checks=True,
-        headers={
-            "Host": "gram.example",
-            "X-Forwarded-Proto": "https",
-            "Origin": "https://gram.example:8443",
-        },
-    )
+    headers = {"Host": "gram.example", "X-Forwarded-Proto": "https"}
+    headers["Origin"] = "https://gram.example:8443"
+    client = Client(enforce_csrf_checks=True, headers=headers)
     client.get("/admin/login/")
-    login = {"username": "staff", "password": "staff", "next": "/admin/"}
-    token = client.cookies["csrftoken"].value
+    token = {"next": "/admin/", "csrfmiddlewaretoken": client.cookies["csrftoken"].value}
 
-    answer = client.post("/admin/login/", {**login, "csrfmiddlewaretoken": token})
+    answer = client.post("/admin/login/", login | token)
 
     assert answer.status_code == status

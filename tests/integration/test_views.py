@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from typing import Any
@@ -13,7 +12,6 @@ from django_q.models import OrmQ
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from workos.webhooks._verification import verify_header
 
 from orgs.db.cursor import ensure_cursor, read_cursor
 from orgs.db.leases import Lease, clear_enqueued
@@ -32,11 +30,8 @@ pytestmark = pytest.mark.usefixtures("database")
 
 SECRET = "whsec_test_secret"
 URL = "/webhooks/workos/"
-EVENT = {
-    "id": "event_1",
-    "event": "organization.updated",
-    "data": {"id": "org_1", "name": "Acme", "updated_at": "2026-01-15T12:00:00Z"},
-}
+ORGANIZATION = {"id": "org_1", "name": "Acme", "updated_at": "2026-01-15T12:00:00Z"}
+EVENT = {"id": "event_1", "event": "organization.updated", "data": ORGANIZATION}
 
 
 @pytest.fixture
@@ -56,9 +51,10 @@ def post(client: Client, body: Any = EVENT, *, signature: str | None = None, url
     )
 
 
-def post_stream(client: Client, stream: BytesIO, *, length: int) -> Any:
-    environ: Any = {"CONTENT_LENGTH": str(length), "wsgi.input": stream}
-    return client.generic("POST", URL, b"", **environ)
+def generic(client: Client, stream: BytesIO, **environ: Any) -> int:
+    """The status of a POST whose body is what the server reads from this stream."""
+    environ = {"wsgi.input": stream, **environ}
+    return int(client.generic("POST", URL, b"", **environ).status_code)
 
 
 def enqueued() -> int:
@@ -79,11 +75,8 @@ def test_a_new_event_is_announced_and_a_drain_enqueued(client: Client) -> None:
 
     assert (response.status_code, response.content) == (204, b"")
     entry = WorkOSEvent.objects.get()
-    assert (entry.id, entry.type, entry.workos_organization_id) == (
-        "event_1",
-        "organization.updated",
-        "org_1",
-    )
+    told = (entry.id, entry.type, entry.workos_organization_id)
+    assert told == ("event_1", "organization.updated", "org_1")
     assert entry.announced_at is not None
     assert (entry.outcome, entry.processed_at, entry.payload) == (None, None, None)
     assert [queued.func() for queued in OrmQ.objects.all()] == [SYNC_EVENTS]
@@ -209,9 +202,7 @@ def test_a_refusal_is_one_line_without_the_values_of_the_row(
 
 
 @pytest.mark.parametrize("secret", ["whsec_old_secret", "whsec_new_secret"])
-def test_any_of_the_secrets_may_have_signed(
-    client: Client, sync_setting: Callable[..., None], secret: str
-) -> None:
+def test_any_of_the_secrets_may_have_signed(client: Client, sync_setting: Any, secret: str) -> None:
     sync_setting(WEBHOOK_SECRETS=("whsec_old_secret", "whsec_new_secret"))
     body = json.dumps(EVENT).encode()
 
@@ -230,23 +221,6 @@ def test_a_delivery_of_the_fake_is_accepted(
     assert workos.wait_for_deliveries()
     assert [delivery["status"] for delivery in workos.deliveries()] == [204]
     assert WorkOSEvent.objects.get().type == "organization.created"
-
-
-@pytest.mark.parametrize(
-    "event",
-    [
-        pytest.param({**EVENT, "id": "e" * 100_000}, id="endless id"),
-        pytest.param({**EVENT, "data": {"id": "o" * 100_000}}, id="endless organization id"),
-        pytest.param({**EVENT, "data": {"id": "a\0b"}}, id="NUL in the organization id"),
-        pytest.param({**EVENT, "data": {"id": "\ud800"}}, id="surrogate in the organization id"),
-        pytest.param({**EVENT, "data": {"id": {}}}, id="organization id an object"),
-        pytest.param({**EVENT, "data": None}, id="no data"),
-        pytest.param({**EVENT, "event": "e" * 100_000}, id="endless type"),
-    ],
-)
-def test_an_odd_event_is_accepted_all_the_same(client: Client, event: dict[str, Any]) -> None:
-    assert post(client, event).status_code == 204
-    assert post(client, event).status_code == 204
 
 
 # Refused ------------------------------------------------------------------------------------
@@ -308,24 +282,32 @@ def test_what_is_signed_and_not_an_event_is_400(
     assert "a signed webhook is not an event" in caplog.text
 
 
+class Unreadable(BytesIO):
+    """Raises an error instead of being read."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    def read(self, *_: Any) -> bytes:
+        raise self.error
+
+
+CHUNKED = {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}
+MEBIBYTE = 1024 * 1024
+
+
 def test_a_body_over_a_mebibyte_is_413_and_stays_unread(client: Client) -> None:
-    class Unreadable(BytesIO):
-        def read(self, *_: Any) -> bytes:
-            raise AssertionError("the body was read")
+    unread = Unreadable(AssertionError("the body was read"))
 
-    response = post_stream(client, Unreadable(), length=1024 * 1024 + 1)
-
-    assert response.status_code == 413
+    assert generic(client, unread, CONTENT_LENGTH=str(MEBIBYTE + 1)) == 413
 
 
 def test_a_body_of_a_mebibyte_is_read(client: Client) -> None:
     body = json.dumps({**EVENT, "padding": ""}).encode()
-    body = body[:-2] + b"x" * (1024 * 1024 - len(body)) + body[-2:]
+    body = body[:-2] + b"x" * (MEBIBYTE - len(body)) + body[-2:]
 
-    response = post(client, body)
-
-    assert len(body) == 1024 * 1024
-    assert response.status_code == 204
+    assert post(client, body).status_code == 204
 
 
 def test_a_length_that_is_none_is_not_a_500(client: Client) -> None:
@@ -336,25 +318,14 @@ def test_a_length_that_is_none_is_not_a_500(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "status"),
-    [
-        pytest.param(BODY, 204, id="an event"),
-        pytest.param(b"{" + b" " * 1024 * 1024, 413, id="too long"),
-    ],
+    ("body", "status"), [(BODY, 204), (b"{" + b" " * MEBIBYTE, 413)], ids=["an event", "too long"]
 )
 def test_a_body_in_chunks_is_read_up_to_a_mebibyte(
     client: Client, body: bytes, status: int
 ) -> None:
-    environ: Any = {
-        "wsgi.input": BytesIO(body),
-        "wsgi.input_terminated": True,
-        "HTTP_TRANSFER_ENCODING": "chunked",
-        "HTTP_WORKOS_SIGNATURE": sign(SECRET, body, now()),
-    }
+    signature = sign(SECRET, body, now())
 
-    response = client.generic("POST", URL, b"", **environ)
-
-    assert response.status_code == status
+    assert generic(client, BytesIO(body), **CHUNKED, HTTP_WORKOS_SIGNATURE=signature) == status
 
 
 def test_chunks_without_end_are_413_after_a_mebibyte(client: Client) -> None:
@@ -364,19 +335,20 @@ def test_chunks_without_end_are_413_after_a_mebibyte(client: Client) -> None:
             assert size >= 0, "it would never end"
             return b"x" * size
 
-    environ: Any = {"wsgi.input": Endless(), "wsgi.input_terminated": True}
-
-    assert client.generic("POST", URL, b"", **environ).status_code == 413
+    assert generic(client, Endless(), **CHUNKED) == 413
 
 
-def test_chunks_that_are_none_are_400(client: Client) -> None:
-    class NoChunks(BytesIO):
-        def read(self, *_: Any) -> bytes:
-            raise ValueError("invalid chunk size")
-
-    environ: Any = {"wsgi.input": NoChunks(), "wsgi.input_terminated": True}
-
-    assert client.generic("POST", URL, b"", **environ).status_code == 400
+@pytest.mark.parametrize(
+    ("error", "environ"),
+    [
+        pytest.param(OSError("connection reset"), {"CONTENT_LENGTH": "10"}, id="breaks off"),
+        pytest.param(ValueError("invalid chunk size"), CHUNKED, id="chunks that are none"),
+    ],
+)
+def test_a_body_that_cant_be_read_is_400(
+    client: Client, error: Exception, environ: dict[str, Any]
+) -> None:
+    assert generic(client, Unreadable(error), **environ) == 400
 
 
 def test_another_method_is_405(client: Client) -> None:
@@ -386,21 +358,11 @@ def test_another_method_is_405(client: Client) -> None:
         assert (response.status_code, response.headers["Allow"]) == (405, "POST")
 
 
-def test_a_body_that_breaks_off_is_400(client: Client) -> None:
-    class BreaksOff(BytesIO):
-        def read(self, *_: Any) -> bytes:
-            raise OSError("connection reset")
-
-    response = post_stream(client, BreaksOff(), length=10)
-
-    assert response.status_code == 400
-
-
 # Sent again ---------------------------------------------------------------------------------
 
 
 def test_without_a_secret_it_is_503_and_said(
-    client: Client, sync_setting: Callable[..., None], caplog: pytest.LogCaptureFixture
+    client: Client, sync_setting: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     sync_setting(WEBHOOK_SECRETS=())
 
@@ -415,11 +377,7 @@ def test_without_a_secret_it_is_503_and_said(
     [("workos_event", 503), ("django_q_ormq", 204), ("workos_sync_cursor", 204)],
 )
 def test_a_webhook_waits_for_no_lock_as_long_as_a_drain_may(
-    client: Client,
-    sync_setting: Callable[..., None],
-    monkeypatch: pytest.MonkeyPatch,
-    table: str,
-    status: int,
+    client: Client, sync_setting: Any, monkeypatch: pytest.MonkeyPatch, table: str, status: int
 ) -> None:
     sync_setting(LOCK_TIMEOUT=600.0)
     monkeypatch.setattr(webhook_service, "_LONGEST_WAIT", 0.05)
@@ -470,9 +428,3 @@ def test_nothing_that_a_client_can_send_is_a_500(header: str, body: bytes) -> No
     response = client.generic("POST", URL, body, HTTP_WORKOS_SIGNATURE=header)
 
     assert response.status_code == 401
-
-
-def test_the_fakes_signature_is_what_the_sdk_accepts() -> None:
-    verify_header(
-        event_body=BODY, event_signature=sign(SECRET, BODY, now()), secret=SECRET, tolerance=10
-    )

@@ -1,6 +1,6 @@
 """The settings, as they are read from ``WORKOS_SYNC``."""
 
-from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -12,7 +12,7 @@ from orgs.conf import Secret, sync_settings
     [("API_KEY", "api_key", ""), ("WEBHOOK_SECRETS", "webhook_secrets", ())],
 )
 def test_a_secret_that_is_none_is_not_set(
-    sync_setting: Callable[..., None], key: str, field: str, nothing: object
+    sync_setting: Any, key: str, field: str, nothing: object
 ) -> None:
     sync_setting(**{key: None})
 
@@ -20,9 +20,7 @@ def test_a_secret_that_is_none_is_not_set(
 
 
 @pytest.mark.parametrize("secrets", ["whsec_1", ["whsec_1", ""], ("whsec_1", None)])
-def test_webhook_secrets_are_one_or_several(
-    sync_setting: Callable[..., None], secrets: object
-) -> None:
+def test_webhook_secrets_are_one_or_several(sync_setting: Any, secrets: object) -> None:
     sync_setting(WEBHOOK_SECRETS=secrets)
 
     assert sync_settings().webhook_secrets == (Secret("whsec_1"),)

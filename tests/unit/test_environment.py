@@ -58,9 +58,7 @@ def database(*keys: str) -> Callable[[str], Any]:
             id="options of a database",
         ),
         pytest.param(
-            database("OPTIONS"),
-            "postgresql:///?service=gram",
-            [{"service": "gram"}],
+            *(database("OPTIONS"), "postgresql:///?service=gram", [{"service": "gram"}]),
             id="a service, which names the database",
         ),
     ],
@@ -73,21 +71,20 @@ def test_a_variable_is_read(
     assert read(NAME) == value
 
 
+A_SIZE = "must be a whole number from 1 to 100"
+
+
 @pytest.mark.parametrize(
     ("read", "written", "message"),
     [
-        pytest.param(
-            size, "ten", "must be a whole number from 1 to 100, not 'ten'", id="no whole number"
-        ),
-        pytest.param(size, "101", "must be a whole number from 1 to 100, not '101'", id="too much"),
+        pytest.param(size, "ten", f"{A_SIZE}, not 'ten'", id="no whole number"),
+        pytest.param(size, "101", f"{A_SIZE}, not '101'", id="too much"),
         pytest.param(seconds, "nan", "must be a number from 0 to 86400, not 'nan'", id="NaN"),
         pytest.param(seconds, "inf", "must be a number from 0 to 86400, not 'inf'", id="infinity"),
         pytest.param(env.switch, "maybe", "must be true or false, not 'maybe'", id="no switch"),
         pytest.param(log_level, "loud", "must be INFO or DEBUG, not 'loud'", id="no choice"),
         pytest.param(
-            redis,
-            "localhost:6379",
-            "must name a Redis: redis://… or rediss://… or unix://…",
+            *(redis, "host:6379", "must name a Redis: redis://… or rediss://… or unix://…"),
             id="no URL",
         ),
         pytest.param(
@@ -151,12 +148,8 @@ def test_the_file_adds_what_is_not_set(env_file: Path) -> None:
 
     env.read_env_file()
 
-    assert [env.text(name) for name in ("A", "B", "SET", "C")] == [
-        "1",
-        "two words",
-        "in the environment",
-        "$x#y",
-    ]
+    read = [env.text(name) for name in ("A", "B", "SET", "C")]
+    assert read == ["1", "two words", "in the environment", "$x#y"]
 
 
 def test_without_a_file_nothing_is_added(env_file: Path) -> None:

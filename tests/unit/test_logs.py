@@ -28,10 +28,9 @@ def an_api_key(settings: Settings) -> None:
     settings.WORKOS_SYNC = {**settings.WORKOS_SYNC, "API_KEY": Secret(API_KEY)}
 
 
-def a_record(message: str, *args: object, **more: Any) -> logging.LogRecord:
-    return logging.getLogger("orgs.test").makeRecord(
-        "orgs.test", logging.WARNING, __file__, 1, message, args, more.pop("exc_info", None), **more
-    )
+def a_record(message: str, *args: object, exc_info: Any = None, **more: Any) -> logging.LogRecord:
+    about = ("orgs.test", logging.WARNING, __file__, 1, message, args, exc_info)
+    return logging.getLogger("orgs.test").makeRecord(*about, **more)
 
 
 def an_error() -> Any:

@@ -12,26 +12,18 @@ from pytest_django import Settings
 from gram_sync.redaction import redact
 from orgs.conf import Secret
 
-SECRETS = (
-    "sk_live_secret",
-    "whsec_first_secret",
-    "whsec_second_secret",
-    "pass/word",
-    "redis@secret",
-    "a-key-of-django",
-)
+API_KEY, FIRST, SECOND = "sk_live_secret", "whsec_first_secret", "whsec_second_secret"
+PASSWORD, DJANGOS = "pass/word", "a-key-of-django"
+SECRETS = (API_KEY, FIRST, SECOND, PASSWORD, DJANGOS, "redis@secret")
 
 
 @pytest.fixture(autouse=True)
 def secrets(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.DEBUG = True
-    settings.SECRET_KEY = SECRETS[5]
-    settings.WORKOS_SYNC = {
-        **settings.WORKOS_SYNC,
-        "API_KEY": Secret(SECRETS[0]),
-        "WEBHOOK_SECRETS": (Secret(SECRETS[1]), Secret(SECRETS[2])),
-    }
-    monkeypatch.setitem(settings.DATABASES["default"], "PASSWORD", SECRETS[3])
+    settings.SECRET_KEY = DJANGOS
+    keys = {"API_KEY": Secret(API_KEY), "WEBHOOK_SECRETS": (Secret(FIRST), Secret(SECOND))}
+    settings.WORKOS_SYNC = {**settings.WORKOS_SYNC, **keys}
+    monkeypatch.setitem(settings.DATABASES["default"], "PASSWORD", PASSWORD)
     settings.Q_CLUSTER = {**settings.Q_CLUSTER, "redis": "redis://:redis%40secret@queue:6379/1"}
 
 
@@ -49,21 +41,21 @@ def test_what_is_too_short_for_a_secret_is_left(settings: Settings) -> None:
 def test_without_a_secret_key_the_others_are_masked(settings: Settings) -> None:
     settings.SECRET_KEY = ""
 
-    assert redact(SECRETS[0]) == "********"
+    assert redact(API_KEY) == "********"
 
 
 def page_of(error: Exception) -> str:
     try:
-        local = f"a variable with {SECRETS[2]}"  # noqa: F841 - shown by the page
+        local = f"a variable with {SECOND}"  # noqa: F841 - shown by the page
         raise error
     except type(error):
-        request = RequestFactory().get("/", headers={"Authorization": f"Bearer {SECRETS[0]}"})
+        request = RequestFactory().get("/", headers={"Authorization": f"Bearer {API_KEY}"})
         request.META["DATABASE_URL"] = "postgresql://u:pass%2Fword@db/gram"
         return technical_500_response(request, *sys.exc_info()).content.decode()
 
 
 def test_an_error_page_shows_no_secret() -> None:
-    page = page_of(ValueError(SECRETS[1]))
+    page = page_of(ValueError(FIRST))
 
     assert "a variable with ********" in page
     assert not any(secret in page for secret in (*SECRETS, "pass%2Fword"))

@@ -6,7 +6,6 @@ import re
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.admin.utils import quote
-from django.db import connection
 from django.test import Client
 
 from orgs.models import Organization, WorkOSEvent
@@ -23,6 +22,7 @@ from tests.admin_pages import (
     said,
 )
 from tests.builders import an_organization_row
+from tests.triggers import insert
 
 pytestmark = pytest.mark.django_db
 
@@ -40,43 +40,33 @@ TEXTS = [
     pytest.param("../a/%2F?x=1#y", id="an address"),
     pytest.param("add", id="the name of a page"),
     pytest.param("_2F\n<b>&amp;'\"\\", id="quotes and marks"),
-    pytest.param(
-        "\U0001d518\U0001d52b \ufeff\u200b\u2028\uffff\U0010fffd e\u0301", id="odd letters"
-    ),
+    pytest.param("\U0001d518 \ufeff\u200b\u2028\uffff\U0010fffd e\u0301", id="odd letters"),
 ]
 
 
 MEMBERSHIPS = "/admin/orgs/organizationmembership/"
 
 
-def write_row(table: str, **columns: str) -> None:
-    """A row as another program would write it."""
-    names, marks = ", ".join(columns), ", ".join(["%s"] * len(columns))
-    with connection.cursor() as cursor:
-        cursor.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", [*columns.values()])  # noqa: S608
-
-
 def write_one_of_each(text: str, moment: str = "2026-01-15") -> None:
     """A row of each table, with this text and this time in every column that takes them."""
     times = dict.fromkeys(("created_at", "updated_at", "disabled_at", "workos_updated_at"), moment)
     texts = dict.fromkeys(("id", "name", "slug", "workos_id", "gram_account_type"), text)
-    write_row("organization_metadata", **texts, **times, workos_deleted_at=moment)
+    insert("organization_metadata", texts | times | {"workos_deleted_at": moment})
     times = dict.fromkeys(("occurred_at", "announced_at", "processed_at"), moment)
     texts = dict.fromkeys(("id", "type", "workos_organization_id", "error", "payload"), text)
-    write_row("workos_event", **texts, **times, outcome="parked", organization_id=text)
+    insert("workos_event", texts | times | {"outcome": "parked", "organization_id": text})
     times = dict.fromkeys(("requested_at", "next_attempt_at"), moment)
     texts = dict.fromkeys(("organization_id", "workos_id", "last_error"), text)
-    write_row("workos_external_id_write_back", **texts, **times)
+    insert("workos_external_id_write_back", texts | times)
     times = dict.fromkeys(("found_at", "last_seen_at", "acknowledged_at"), moment)
     texts = dict.fromkeys(("organization_id", "workos_organization_id", "kind", "reason"), text)
-    write_row("workos_conflict", **texts, **times)
+    insert("workos_conflict", texts | times)
     times = dict.fromkeys(("workos_updated_at", "deleted_at", "synced_at"), moment)
     texts = dict.fromkeys(("workos_id", "workos_organization_id", "workos_user_id", "status"), text)
-    data = json.dumps({"a": text})
-    write_row("workos_organization_membership", **texts, **times, data=data)
+    insert("workos_organization_membership", texts | times | {"data": json.dumps({"a": text})})
     times = dict.fromkeys(("last_event_at", "draining_until", "reconciled_at"), moment)
     texts = dict.fromkeys(("last_event_id", "last_error", "snapshot_trouble"), text)
-    write_row("workos_sync_cursor", stream="organizations", **texts, **times)
+    insert("workos_sync_cursor", texts | times | {"stream": "organizations"})
 
 
 def pages(key: str) -> list[str]:
@@ -106,9 +96,8 @@ def test_no_text_that_a_column_can_hold_breaks_a_page(text: str) -> None:
 
     answers = {url: client.get(url) for url in pages(text)}
 
-    assert {url: answer.status_code for url, answer in answers.items()} == dict.fromkeys(
-        answers, 200
-    )
+    statuses = {url: answer.status_code for url, answer in answers.items()}
+    assert set(statuses.values()) == {200}, statuses
     for answer in answers.values():
         assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", answer.content.decode())
     if text == CONTROL:
@@ -162,26 +151,10 @@ def test_saving_leaves_control_characters_as_they_are() -> None:
 @pytest.mark.parametrize(
     "rest",
     [
-        "%00/change/",
-        "%00/history/",
-        "%00/delete/",
-        "%00/",
-        "%ED%A0%80/change/",
-        "?q=%00",
-        "?q=%ED%A0%80",
-        "?q=%22",
-        "?outcome=%00",
-        "?type=%00",
-        "?linked=%00",
-        "?state=%00",
-        "?kind=%00",
-        "?pk=%00",
-        "?pk__regex=(",
-        "?o=%00",
-        "?p=%00",
-        "?p=0",
-        "?_to_field=%00",
-        "?nonsense=1",
+        *("%00/change/", "%00/history/", "%00/delete/", "%00/", "%ED%A0%80/change/"),
+        *("?q=%00", "?q=%ED%A0%80", "?q=%22", "?outcome=%00", "?type=%00", "?linked=%00"),
+        *("?state=%00", "?kind=%00", "?pk=%00", "?pk__regex=(", "?o=%00", "?p=%00", "?p=0"),
+        *("?_to_field=%00", "?nonsense=1"),
     ],
 )
 def test_no_question_is_answered_500(table: str, rest: str, admin_client: Client) -> None:

@@ -124,6 +124,9 @@ def test_a_save_that_another_program_was_quicker_than_takes_nothing_back(
 
 
 LINKED = {"workos_id": "org_1"}
+DISABLED, DELETED = {"disabled_at": NOON}, {"disabled_at": NOON, "workos_deleted_at": NOON}
+FAILING = {"last_error": "<503>", "attempts": 7, "requested_at": NOON}
+AT = "2026-01-15 12:00:00 UTC"
 
 
 @pytest.mark.parametrize(
@@ -132,25 +135,16 @@ LINKED = {"workos_id": "org_1"}
         pytest.param(LINKED, None, "Enabled", id="enabled"),
         pytest.param(LINKED, None, "No write-back waits: WorkOS knows the id", id="in sync"),
         pytest.param({}, None, "Not linked to WorkOS", id="not linked"),
+        pytest.param(DISABLED, None, f"Disabled at {AT}", id="disabled"),
         pytest.param(
-            {"disabled_at": NOON}, None, "Disabled at 2026-01-15 12:00:00 UTC", id="disabled"
-        ),
-        pytest.param(
-            LINKED | {"disabled_at": NOON},
+            LINKED | DISABLED,
             None,
-            "Disabled here at 2026-01-15 12:00:00 UTC; it lives in WorkOS",
+            f"Disabled here at {AT}; it lives in WorkOS",
             id="disabled here",
         ),
+        pytest.param(LINKED | DELETED, None, f"Deleted in WorkOS at {AT}", id="deleted in WorkOS"),
         pytest.param(
-            LINKED | {"disabled_at": NOON, "workos_deleted_at": NOON},
-            None,
-            "Deleted in WorkOS at 2026-01-15 12:00:00 UTC",
-            id="deleted in WorkOS",
-        ),
-        pytest.param(
-            LINKED,
-            {"last_error": "<503>", "attempts": 7, "requested_at": NOON},
-            "Write-back pending since 2026-01-15 12:00:00 UTC, attempts 7: &lt;503&gt;",
+            *(LINKED, FAILING, f"Write-back pending since {AT}, attempts 7: &lt;503&gt;"),
             id="write-back failing",
         ),
         pytest.param(
@@ -208,10 +202,8 @@ def test_the_state_links_to_workoss_dashboard(
 
     page = read(a_client(), page_of(row))
 
-    assert (f'<a href="https://dashboard.workos.com/{link}" rel="noreferrer">' in page) == bool(
-        link
-    )
-    assert ("dashboard.workos.com" in page) == bool(link)
+    expected = f'<a href="https://dashboard.workos.com/{link}" rel="noreferrer">'
+    assert (expected in page) == ("dashboard.workos.com" in page) == bool(link)
 
 
 def test_a_page_links_to_what_a_person_has_to_decide_and_to_the_events() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -34,10 +35,16 @@ def test_a_row_that_is_in_sync_is_said_to_be_and_there_is_nothing_to_do(workos: 
     assert texts("gram-mirrored") == [("In sync with WorkOS", ("gram-mirrored",))]
 
 
+def an_old_row(workos: FakeWorkOS, name: str = "New", **columns: object) -> str:
+    """A row whose organization has this name in WorkOS; return that one's id."""
+    workos_id = an_old_organization(workos, name, external_id="gram-x")
+    an_organization_row("gram-x", name="Old", workos_id=workos_id, **columns)
+    return workos_id
+
+
 def test_a_row_that_postgresql_refuses_is_not_said_to_be_in_sync(workos: FakeWorkOS) -> None:
     a_mirrored_organization(workos)
-    workos_id = an_old_organization(workos, "Bad", external_id="gram-x")
-    an_organization_row("gram-x", name="Old", workos_id=workos_id)
+    workos_id = an_old_row(workos, "Bad")
 
     with a_constraint("name <> 'Bad'"):
         (refusal, row), others, (error, _) = texts("gram-x", "gram-mirrored")
@@ -61,33 +68,28 @@ def test_a_row_that_is_unproven_is_not_said_to_be_in_sync(workos: FakeWorkOS) ->
 
 
 def test_a_row_that_is_locked_is_not_said_to_be_in_sync(
-    workos: FakeWorkOS, sync_setting: Callable[..., None]
+    workos: FakeWorkOS, sync_setting: Any
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
-    workos_id = an_old_organization(workos, "New", external_id="gram-x")
-    an_organization_row("gram-x", name="Old", workos_id=workos_id)
+    workos_id = an_old_row(workos)
 
     with locked(where="id = 'gram-x'"):
-        results = list(reconcile(["gram-x"]))
+        nothing, (error, _), *_ = texts("gram-x")
 
-    assert [result.text for result in results][:1] == ["Nothing repaired"]
-    assert f"another program has {workos_id} locked" in results[1].text
+    assert nothing[0] == "Nothing repaired"
+    assert f"another program has {workos_id} locked" in error
 
 
 def test_a_row_that_is_newer_than_workoss_answer_is_not_said_to_be_in_sync(
     workos: FakeWorkOS,
 ) -> None:
-    workos_id = an_old_organization(workos, "New", external_id="gram-x")
-    now = datetime.now(UTC)
-    an_organization_row("gram-x", name="Old", workos_id=workos_id, workos_updated_at=now)
+    an_old_row(workos, workos_updated_at=datetime.now(UTC))
 
     text = "In sync with WorkOS, or newer than its answer"
     assert texts("gram-x") == [(text, ("gram-x",))]
 
 
-def test_what_belongs_to_a_row_is_said_of_it(
-    workos: FakeWorkOS, sync_setting: Callable[..., None]
-) -> None:
+def test_what_belongs_to_a_row_is_said_of_it(workos: FakeWorkOS, sync_setting: Any) -> None:
     sync_setting(RESOURCES=("organization", "connection", "directory"))
     first, _ = a_mirrored_organization(workos), a_mirrored_organization(workos, "gram-2")
     reconcile_everything(Run())
@@ -108,7 +110,7 @@ def test_what_belongs_to_a_row_is_said_of_it(
 
 
 def test_what_belongs_to_a_row_that_is_linked_just_now_is_said_of_it(
-    workos: FakeWorkOS, sync_setting: Callable[..., None]
+    workos: FakeWorkOS, sync_setting: Any
 ) -> None:
     sync_setting(RESOURCES=("organization", "connection", "directory"))
     a_mirrored_organization(workos)
@@ -143,9 +145,8 @@ def a_conflict_of_a_deleted_organization(workos: FakeWorkOS) -> str:
 
 @pytest.mark.parametrize("arrange", [a_solved_conflict, a_conflict_of_a_deleted_organization])
 def test_looking_again_removes_a_conflict_that_is_solved(
-    workos: FakeWorkOS, arrange: object
+    workos: FakeWorkOS, arrange: Callable[[FakeWorkOS], str]
 ) -> None:
-    assert callable(arrange)
     id_ = arrange(workos)
     assert WorkOSConflict.objects.filter(pk=id_).exists()
     client = a_client("recheck_workosconflict")

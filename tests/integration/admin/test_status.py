@@ -105,11 +105,7 @@ def test_what_waits_is_counted_and_leads_to_its_rows() -> None:
     page = read(a_client(), CURSOR)
 
     for url, number, text in (
-        (
-            f"{EVENTS}?outcome=unseen",
-            2,
-            "Announced by a webhook, not yet read from the stream 2 30",
-        ),
+        (f"{EVENTS}?outcome=unseen", 2, "by a webhook, not yet read from the stream 2 30"),
         (f"{EVENTS}?outcome=parked", 0, "Parked, for a person 0"),
         (f"{OUTBOX}?state=waiting", 0, "Write-backs: ids that WorkOS does not know yet 0"),
         (f"{CONFLICTS}?acknowledged=no", 0, "Conflicts, for a person 0"),
@@ -149,6 +145,13 @@ def test_each_resource_is_counted_with_its_last_listing(sync_setting: Any) -> No
     assert "Memberships" not in text_of(page).partition("The other resources")[2]
 
 
+def a_dry_run(result: str, **task: Any) -> None:
+    """A dry run that has ended."""
+    number = f"{Task.objects.count()}"
+    about = {"id": number, "name": number, "func": DRY_RUN, "started": NOON, "stopped": NOON}
+    Task.objects.create(**{**about, "success": True, "result": result, **task})
+
+
 @durable
 def test_what_a_snapshot_repaired_and_what_one_would_repair_is_listed(
     workos: FakeWorkOS, sync_setting: Any
@@ -158,15 +161,7 @@ def test_what_a_snapshot_repaired_and_what_one_would_repair_is_listed(
     tasks.sync_events()
     Organization.objects.update(name="Old")
     change = 'updated gram-1 (org_1): name: "Old" → "New"'
-    Task.objects.create(
-        id="1",
-        name="1",
-        func=DRY_RUN,
-        success=True,
-        started=NOON,
-        stopped=NOON,
-        result=tasks.dry_run(),
-    )
+    a_dry_run(tasks.dry_run())
     before = unescape(text_of(read(a_client(), CURSOR)))
 
     tasks.reconcile()
@@ -183,13 +178,8 @@ def test_what_a_snapshot_repaired_and_what_one_would_repair_is_listed(
 
 
 def test_a_dry_run_that_failed_says_so() -> None:
-    a_task = {"name": "1", "func": DRY_RUN, "started": NOON}
-    Task.objects.create(
-        id="1", success=True, stopped=NOON, result='{"errors": [], "count": 7}', **a_task
-    )
-    Task.objects.create(
-        id="2", success=False, stopped=NOON + minutes(1), result="no space\n  left", **a_task
-    )
+    a_dry_run('{"errors": [], "count": 7}')
+    a_dry_run("no space\n  left", success=False, stopped=NOON + minutes(1))
 
     page = text_of(read(a_client(), CURSOR))
 
@@ -200,9 +190,7 @@ def test_a_dry_run_that_failed_says_so() -> None:
 def test_a_dry_run_that_could_not_be_made_says_why(workos: FakeWorkOS) -> None:
     workos.misbehave("status", status=401, path=None, times=None)
     result = tasks.dry_run()
-    Task.objects.create(
-        id="1", name="1", func=DRY_RUN, success=True, started=NOON, stopped=NOON, result=result
-    )
+    a_dry_run(result)
 
     assert json.loads(result)["errors"][0] in unescape(text_of(read(a_client(), CURSOR)))
 
@@ -217,11 +205,10 @@ def test_the_last_day_is_drawn_and_is_there_as_a_table_too(settings: Any) -> Non
 
     page = read(a_client(), CURSOR)
 
-    bars = re.findall(r'<rect class="bar outcome-(\w+)" ([^>]+)>', page)
-    assert [outcome for outcome, _ in bars] == ["created", "stale"]
-    assert [numbers.split(" ", 1)[1] for _, numbers in bars] == [
-        'y="2" width=".84" height="2"',
-        'y="1" width=".84" height="1"',
+    bars = re.findall(r'<rect class="bar outcome-(\w+)" \S+ ([^>]+)>', page)
+    assert bars == [
+        ("created", 'y="2" width=".84" height="2"'),
+        ("stale", 'y="1" width=".84" height="1"'),
     ]
     assert 'viewBox="0 0 25 1000" preserveAspectRatio="none" role="img" aria-labelledby="' in page
     hour = f"{processed_at:%H}:00"

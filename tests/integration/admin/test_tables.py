@@ -38,6 +38,7 @@ from tests.admin_pages import (
     text_of,
 )
 from tests.builders import NOON, an_announcement, an_organization_row, minutes
+from tests.triggers import execute
 
 pytestmark = pytest.mark.django_db
 
@@ -149,9 +150,8 @@ def plan_of(url: str, query: str = "") -> str:
     model = next(table for table in TABLES if f"/{table._meta.model_name}/" in url)
     changelist: Any = site._registry[model].get_changelist_instance(request)
     rows: QuerySet[Any] = changelist.queryset
-    with connection.cursor() as cursor:
-        for way in ("seqscan", "sort", "bitmapscan"):
-            cursor.execute(f"SET LOCAL enable_{way} = off")
+    for way in ("seqscan", "sort", "bitmapscan"):
+        execute(f"SET LOCAL enable_{way} = off")
     return rows[:50].explain()
 
 

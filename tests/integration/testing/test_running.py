@@ -17,15 +17,7 @@ from workos._errors import WorkOSConnectionError
 from orgs.testing import FakeWorkOS, FakeWorkOSClient, Refused
 from orgs.testing.__main__ import main
 from orgs.testing.controls import CONTROLS
-from tests.integration.testing import (
-    an_sdk,
-    days_ago,
-    eventually,
-    fake_threads,
-    ids,
-    names,
-    read,
-)
+from tests.integration.testing import an_sdk, days_ago, eventually, fake_threads, ids, names, read
 from tests.integration.testing.receiver import SECRET, Receiver
 
 

@@ -94,8 +94,7 @@ def test_deliveries_are_dropped_and_repeated(workos: FakeWorkOS, receiver: Recei
 
 
 @pytest.mark.parametrize(
-    ("order", "expected"),
-    [("as sent", "01234"), ("reversed", "43210"), ("shuffled", "21340")],
+    ("order", "expected"), [("as sent", "01234"), ("reversed", "43210"), ("shuffled", "21340")]
 )
 def test_deliveries_on_hold_are_released_in_an_order(
     workos: FakeWorkOS, receiver: Receiver, order: Any, expected: str

@@ -36,10 +36,8 @@ def test_a_page_lists_events_oldest_first_and_ends_at_the_last(workos: FakeWorkO
     page = read()
 
     assert event_ids(page) == [created["id"], deleted["id"]]
-    assert [(seen.state, seen.workos_id) for seen in page.observations] == [
-        (State.PRESENT, acme["id"]),
-        (State.ABSENT, acme["id"]),
-    ]
+    states = [(seen.state, seen.workos_id) for seen in page.observations]
+    assert states == [(State.PRESENT, acme["id"]), (State.ABSENT, acme["id"])]
     assert page.is_last
     assert page.position.last_event_id == deleted["id"]
 
@@ -57,10 +55,11 @@ def test_reads_continue_after_an_event_until_there_is_no_more(workos: FakeWorkOS
 
 
 def test_a_position_without_an_id_reads_from_its_time(workos: FakeWorkOS) -> None:
-    workos.create_organization(name="Old", at=datetime(2026, 11, 1, tzinfo=UTC).isoformat())
+    now = datetime.now(UTC)
+    workos.create_organization(name="Old", at=(now - timedelta(hours=2)).isoformat())
     workos.create_organization(name="New")
 
-    page = read(Position(None, datetime.now(UTC) - timedelta(hours=1)))
+    page = read(Position(None, now - timedelta(hours=1)))
 
     assert [seen.organization.name for seen in page.observations] == ["New"]
 
@@ -82,12 +81,8 @@ def test_a_read_asks_for_the_types_that_are_followed_in_ascending_order(
     read(position, limit=7)
 
     (request,) = workos.requests()
-    assert request["query"] == {
-        "events": "organization.created,organization.updated,organization.deleted",
-        "order": "asc",
-        "limit": "7",
-        **query,
-    }
+    types = "organization.created,organization.updated,organization.deleted"
+    assert request["query"] == {"events": types, "order": "asc", "limit": "7", **query}
 
 
 def test_the_position_is_the_last_listed_event_whatever_cursor_the_page_names(
@@ -165,21 +160,6 @@ def test_an_answer_may_have_no_date(workos: FakeWorkOS, date: str | None) -> Non
     assert edge.read_organizations(None).date is None
 
 
-def test_a_listed_organization_that_is_malformed_does_not_break_its_page(
-    workos: FakeWorkOS,
-) -> None:
-    listed = [{**ORGANIZATION, "name": 5}, {**ORGANIZATION, "id": "org_2"}]
-    workos.misbehave(
-        "body", path="/organizations", body={"data": listed, "list_metadata": {"after": None}}
-    )
-
-    malformed, sound = edge.read_organizations(None).observations
-
-    assert (malformed.workos_id, malformed.state) == ("org_1", State.UNREADABLE)
-    assert malformed.error == "name is not text"
-    assert sound.state is State.PRESENT
-
-
 def test_an_organization_is_looked_up_as_it_is_now(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme")
     updated = workos.update_organization(acme["id"], name="Acme 2")
@@ -188,15 +168,11 @@ def test_an_organization_is_looked_up_as_it_is_now(workos: FakeWorkOS) -> None:
 
     assert (found.state, found.event) == (State.PRESENT, None)
     assert found.fields == OrganizationFields(
-        name="Acme 2",
-        external_id=None,
-        updated_at=datetime.fromisoformat(updated["updated_at"]),
+        name="Acme 2", external_id=None, updated_at=datetime.fromisoformat(updated["updated_at"])
     )
 
 
-def test_an_organization_that_cant_be_read_comes_with_what_workos_said(
-    workos: FakeWorkOS,
-) -> None:
+def test_an_organization_that_cant_be_read_comes_with_what_workos_said(workos: FakeWorkOS) -> None:
     workos.misbehave("body", path="/organizations", body={"id": "org_1", "name": 5})
 
     found = edge.lookup("org_1")
@@ -252,10 +228,7 @@ def test_a_404_of_workoss_own_is_an_absence(workos: FakeWorkOS, body: dict[str, 
         pytest.param({"message": "no Route matched with those values"}, id="a gateway's route"),
         pytest.param({"code": 5, "message": "Method does not exist."}, id="a gateway's number"),
         pytest.param({"code": "", "message": "Not Found"}, id="an empty code"),
-        pytest.param(
-            {"code": "not_found", "message": "Cannot GET /v2/organizations/org_1"},
-            id="an address that is not there",
-        ),
+        pytest.param({"code": "not_found", "message": "Cannot GET /v2/x"}, id="no such address"),
     ],
 )
 def test_a_404_that_is_a_gateways_is_not(workos: FakeWorkOS, body: object) -> None:

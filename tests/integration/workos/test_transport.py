@@ -1,6 +1,5 @@
 """The way to WorkOS: the real SDK over real HTTP, against a WorkOS that misbehaves."""
 
-import json
 import os
 import ssl
 from collections.abc import Callable
@@ -19,7 +18,10 @@ from tests.builders import TYPES
 from tests.concurrency import in_thread, wait_until
 
 WorkOSAnswers = Callable[..., None]
-SyncSetting = Callable[..., None]
+
+
+def a_status(status: int, body: object) -> dict[str, object]:
+    return {"kind": "status", "status": status, "body": body}
 
 
 def read() -> object:
@@ -35,41 +37,36 @@ def read_error() -> edge.WorkOSError:
 # Answers ------------------------------------------------------------------------------------
 
 
+STATUSES = {
+    edge.Refused: [400, 422],
+    edge.NotFound: [404],
+    edge.Unauthorized: [401, 403],
+    edge.Unavailable: [408, 409, 500],
+}
+
+
 @pytest.mark.parametrize(
     ("misbehaviour", "error"),
     [
+        *(
+            pytest.param({"kind": "status", "status": status}, error, id=str(status))
+            for error, statuses in STATUSES.items()
+            for status in statuses
+        ),
         pytest.param({"kind": "html"}, edge.BrokenAnswer, id="a 200 of HTML"),
         pytest.param({"kind": "truncated"}, edge.BrokenAnswer, id="truncated JSON"),
         pytest.param({"kind": "empty"}, edge.BrokenAnswer, id="an empty body"),
         pytest.param({"kind": "body", "body": []}, edge.BrokenAnswer, id="a bare list"),
         pytest.param({"kind": "body", "body": {"data": None}}, edge.BrokenAnswer, id="data null"),
         pytest.param({"kind": "no_list_metadata"}, edge.BrokenAnswer, id="no list_metadata"),
-        pytest.param({"kind": "status", "status": 400}, edge.Refused, id="400"),
-        pytest.param({"kind": "status", "status": 404}, edge.NotFound, id="404"),
-        pytest.param({"kind": "status", "status": 422}, edge.Refused, id="422"),
         pytest.param({"kind": "html", "status": 404}, edge.BrokenAnswer, id="404 of a proxy"),
-        pytest.param(
-            {"kind": "status", "status": 404, "body": []}, edge.BrokenAnswer, id="404 of a list"
-        ),
-        pytest.param({"kind": "status", "status": 401}, edge.Unauthorized, id="401"),
-        pytest.param({"kind": "status", "status": 403}, edge.Unauthorized, id="403"),
-        pytest.param({"kind": "status", "status": 408}, edge.Unavailable, id="408"),
-        pytest.param({"kind": "status", "status": 409}, edge.Unavailable, id="409"),
-        pytest.param({"kind": "status", "status": 500}, edge.Unavailable, id="500"),
-        pytest.param(
-            {"kind": "status", "status": 500, "body": "?"}, edge.Unavailable, id="500 of a text"
-        ),
+        pytest.param(a_status(404, []), edge.BrokenAnswer, id="404 of a list"),
+        pytest.param(a_status(500, "?"), edge.Unavailable, id="500 of a text"),
         pytest.param({"kind": "html", "status": 502}, edge.Unavailable, id="502"),
         pytest.param({"kind": "reset"}, edge.Unavailable, id="connection reset"),
         pytest.param({"kind": "rate_limited"}, edge.RateLimited, id="429"),
-        pytest.param(
-            {"kind": "rate_limited", "bare": True}, edge.RateLimited, id="429 without JSON"
-        ),
-        pytest.param(
-            {"kind": "status", "status": 429, "body": "Ratelimited"},
-            edge.RateLimited,
-            id="429 of a JSON text",
-        ),
+        pytest.param({"kind": "rate_limited", "bare": True}, edge.RateLimited, id="429, no JSON"),
+        pytest.param(a_status(429, "Ratelimited"), edge.RateLimited, id="429 of a JSON text"),
     ],
 )
 def test_an_answer_that_is_not_a_page_is_an_error_and_never_an_empty_page(
@@ -112,19 +109,18 @@ def test_two_errors_of_one_cause_have_one_text(workos: FakeWorkOS, status: int) 
 @pytest.mark.parametrize(
     ("body", "text"),
     [
-        pytest.param(
-            {"message": "No.", "code": "no_such"}, "HTTP 500: No. (code no_such)", id="message"
-        ),
-        pytest.param({"error_description": "No."}, "HTTP 500: No.", id="as OAuth says it"),
-        pytest.param({"error": "no"}, "HTTP 500: no", id="error"),
-        pytest.param({"message": ["no"]}, "HTTP 500: ['no']", id="a message that is no text"),
-        pytest.param([], "HTTP 500: Internal Server Error", id="nothing"),
+        pytest.param({"message": "No.", "code": "none"}, "No. (code none)", id="message"),
+        pytest.param({"error_description": "No."}, "No.", id="as OAuth says it"),
+        pytest.param({"error": "no"}, "no", id="error"),
+        pytest.param({"error": "bad key sk_test_fake"}, "bad key ********", id="the key"),
+        pytest.param({"message": ["no"]}, "['no']", id="a message that is no text"),
+        pytest.param([], "Internal Server Error", id="nothing"),
     ],
 )
 def test_an_error_says_what_workos_said(workos: FakeWorkOS, body: Any, text: str) -> None:
     workos.misbehave("status", status=500, body=body)
 
-    assert str(read_error()) == f"WorkOS does not answer: {text}"
+    assert str(read_error()) == f"WorkOS does not answer: HTTP 500: {text}"
 
 
 def test_a_long_error_is_one_short_line(workos: FakeWorkOS) -> None:
@@ -136,40 +132,10 @@ def test_a_long_error_is_one_short_line(workos: FakeWorkOS) -> None:
     assert len(text) < 400
 
 
-def test_an_answer_that_echoes_the_key_does_not_show_it(workos: FakeWorkOS) -> None:
-    workos.misbehave("status", status=401, body={"message": f"bad key {workos.api_key}"})
-
-    assert "bad key ********" in str(read_error())
-
-
-@pytest.mark.parametrize(
-    "odd",
-    [
-        pytest.param("[" * 100_000 + "]" * 100_000, id="nested without end"),
-        pytest.param("9" * 5_000, id="a number without end"),
-    ],
-)
-def test_an_event_that_python_cant_parse_does_not_take_its_page_along(
-    workos_answers: WorkOSAnswers, odd: str
-) -> None:
-    events = [{"id": "event_1", "event": "x", "context": "ODD"}, {"id": "event_2", "event": "x"}]
-    page = json.dumps({"data": events, "list_metadata": {"after": None}})
-    workos_answers(200, page.replace('"ODD"', odd).encode())
-
-    read = edge.read_events(Position(), types=TYPES, limit=100)
-
-    assert [listed.event.id for listed in read.observations if listed.event] == [
-        "event_1",
-        "event_2",
-    ]
-
-
 # Bounds -------------------------------------------------------------------------------------
 
 
-def test_a_call_that_gets_no_answer_is_given_up(
-    workos: FakeWorkOS, sync_setting: SyncSetting
-) -> None:
+def test_a_call_that_gets_no_answer_is_given_up(workos: FakeWorkOS, sync_setting: Any) -> None:
     sync_setting(REQUEST_TIMEOUT=0.3)
     workos.misbehave("time_out")
 
@@ -184,7 +150,7 @@ def test_a_call_that_gets_no_answer_is_given_up(
 
 
 def test_a_body_that_only_drips_in_is_given_up(
-    workos_answers: WorkOSAnswers, sync_setting: SyncSetting
+    workos_answers: WorkOSAnswers, sync_setting: Any
 ) -> None:
     is_over = Event()
     # Never long enough apart for a time-out of the client's.
@@ -230,44 +196,29 @@ def test_an_id_that_is_too_long_is_refused_and_not_the_settings_fault(
 # Settings and environment -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("key", ["", None])
-def test_without_an_api_key_nothing_is_asked(
-    workos: FakeWorkOS, sync_setting: SyncSetting, key: str | None
+@pytest.mark.parametrize(
+    ("key", "remedy"),
+    [
+        *((key, "set WORKOS_API_KEY") for key in ("", None)),
+        *((key, "copy it again") for key in ("sk_live\nx", "sk_l\u00efve")),
+    ],
+)
+def test_without_a_key_or_with_one_that_is_none_nothing_is_asked(
+    workos: FakeWorkOS, sync_setting: Any, key: str | None, remedy: str
 ) -> None:
     sync_setting(API_KEY=key)
 
-    with pytest.raises(edge.NotConfigured, match="set WORKOS_API_KEY"):
-        read()
-
-    assert workos.count_requests() == 0
-
-
-@pytest.mark.parametrize("key", ["sk_live\nx", "sk_l\u00efve"])
-def test_a_key_that_cant_be_one_is_reported_without_showing_it(
-    workos: FakeWorkOS, sync_setting: SyncSetting, key: str
-) -> None:
-    sync_setting(API_KEY=key)
-
-    with pytest.raises(edge.NotConfigured, match="copy it again") as raised:
+    with pytest.raises(edge.NotConfigured, match=remedy) as raised:
         read()
 
     assert "sk_l" not in str(raised.value)
+    assert workos.count_requests() == 0
 
 
 @pytest.mark.parametrize(
-    "base_url",
-    [
-        "nonsense",
-        " ",
-        "https://",
-        "ftp://h",
-        "http://\u2603.invalid",
-        "http://a\nb",
-    ],
+    "base_url", ["nonsense", " ", "https://", "ftp://h", "http://\u2603.invalid", "http://a\nb"]
 )
-def test_an_address_that_is_none_is_a_configuration_error(
-    sync_setting: SyncSetting, base_url: str
-) -> None:
+def test_an_address_that_is_none_is_a_configuration_error(sync_setting: Any, base_url: str) -> None:
     sync_setting(BASE_URL=base_url)
 
     error = read_error()
@@ -276,21 +227,20 @@ def test_an_address_that_is_none_is_a_configuration_error(
     assert str(error) == "WORKOS_BASE_URL is not an address: correct it"
 
 
+SECRET = "user:hunter2"
+
+
 @pytest.mark.parametrize(
     ("name", "value", "remedy"),
     [
-        pytest.param(
-            "ALL_PROXY",
-            "socks5://user:hunter2@proxy:1",
-            "ALL_PROXY: install the package socksio, or unset it",
-            id="SOCKS without its package",
-        ),
-        pytest.param("HTTPS_PROXY", "gopher://user:hunter2@h", "HTTPS_PROXY: correct it", id="odd"),
-        pytest.param("https_proxy", "http://user:hunter2/@h", "https_proxy: correct", id="no port"),
-        pytest.param("SSL_CERT_FILE", "/nowhere/ca.pem", "SSL_CERT_FILE: correct it", id="missing"),
-        pytest.param("SSL_CERT_FILE", "/etc/hostname", "SSL_CERT_FILE: correct it", id="no PEM"),
-        pytest.param("SSLKEYLOGFILE", "/nowhere/k", "with SSLKEYLOGFILE: correct it", id="a log"),
+        ("ALL_PROXY", f"socks5://{SECRET}@h:1", "ALL_PROXY: install the package socksio, or unset"),
+        ("HTTPS_PROXY", f"gopher://{SECRET}@h", "HTTPS_PROXY: correct it"),
+        ("https_proxy", f"http://{SECRET}/@h", "https_proxy: correct it"),
+        ("SSL_CERT_FILE", "/nowhere/ca.pem", "SSL_CERT_FILE: correct it"),
+        ("SSL_CERT_FILE", "/etc/hostname", "SSL_CERT_FILE: correct it"),
+        ("SSLKEYLOGFILE", "/nowhere/k", "with SSLKEYLOGFILE: correct it"),
     ],
+    ids=["SOCKS without its package", "odd", "no port", "missing", "no PEM", "a log"],
 )
 def test_a_client_that_cant_be_built_is_a_configuration_error_that_names_the_variable(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, remedy: str
@@ -351,19 +301,19 @@ def test_a_forked_process_has_connections_and_turns_of_its_own(workos: FakeWorkO
 # 429 ----------------------------------------------------------------------------------------
 
 
+LONG_AGO = "Wed, 21 Oct 2015 07:28:00 GMT"
+
+
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [
         pytest.param({"Retry-After": "30"}, 30, id="seconds"),
         pytest.param(
-            {
-                "Retry-After": "Wed, 21 Oct 2015 07:28:20 GMT",
-                "Date": "Wed, 21 Oct 2015 07:28:00 GMT",
-            },
+            {"Retry-After": LONG_AGO.replace(":00", ":20"), "Date": LONG_AGO},
             20,
             id="a date, by WorkOS's clock",
         ),
-        pytest.param({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, None, id="in the past"),
+        pytest.param({"Retry-After": LONG_AGO}, None, id="in the past"),
         pytest.param({"Retry-After": "9" * 500}, 900, id="years"),
         pytest.param({"Retry-After": "soon"}, None, id="nonsense"),
         pytest.param({}, None, id="nothing"),
@@ -382,9 +332,7 @@ def test_a_429_pauses_every_call_for_as_long_as_it_asks(
         edge.lookup("org_1")
 
 
-def test_a_patient_call_waits_for_the_pause_to_end_and_goes_on(
-    workos: FakeWorkOS,
-) -> None:
+def test_a_patient_call_waits_for_the_pause_to_end_and_goes_on(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme")
     waits: list[float] = []
 

@@ -3,7 +3,8 @@
 import json
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta, timezone
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,16 +12,9 @@ import pytest
 from orgs.domain.naming import content_id
 from orgs.domain.types import Event, Observation, OrganizationFields, Position, State
 from orgs.workos.errors import BrokenAnswer
-from orgs.workos.parsing import (
-    as_text,
-    event_time,
-    parse_events,
-    parse_organization,
-    parse_page,
-)
-from tests.builders import TYPES
+from orgs.workos.parsing import as_text, event_time, parse_events, parse_organization, parse_page
+from tests.builders import NOON, TYPES
 
-NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
 ORGANIZATION = {"id": "org_1", "name": "Acme", "updated_at": "2026-01-15T12:00:00.000Z"}
 EVENT = {"id": "event_1", "event": "organization.updated", "data": ORGANIZATION}
 ACME = OrganizationFields(name="Acme", external_id=None, updated_at=NOON)
@@ -75,33 +69,23 @@ def test_an_event_shows_the_organization_that_it_is_about() -> None:
     raw = {**EVENT, "data": data, "created_at": "2026-01-15T11:00:00Z"}
     at = NOON - timedelta(hours=1)
 
+    fields, where = replace(ACME, external_id="gram-1"), Position("event_1", at)
+    event = Event(id="event_1", type="organization.updated", occurred_at=at, position=where)
     assert parsed(raw) == Observation(
-        workos_id="org_1",
-        state=State.PRESENT,
-        fields=OrganizationFields(name="Acme", external_id="gram-1", updated_at=NOON),
-        event=Event(
-            id="event_1",
-            type="organization.updated",
-            occurred_at=at,
-            position=Position("event_1", at),
-        ),
-        raw=raw,
+        workos_id="org_1", state=State.PRESENT, fields=fields, event=event, raw=raw
     )
 
 
 @pytest.mark.parametrize(
     "deletion",
     [
-        pytest.param({"data": {"id": "org_1"}}, id="nothing but the id"),
-        pytest.param(
-            {"data": {"id": "org_1", "name": None, "updated_at": "?", "external_id": 5}},
-            id="everything else wrong",
-        ),
-        pytest.param({"data": {"id": "org_1"}, "created_at": 12}, id="created_at a number"),
+        pytest.param({}, id="nothing but the id"),
+        pytest.param({"name": None, "updated_at": "?", "external_id": 5}, id="all else is wrong"),
     ],
 )
 def test_a_deletion_needs_only_its_ids(deletion: dict[str, Any]) -> None:
-    observation = parsed({"id": "event_1", "event": "organization.deleted", **deletion})
+    raw = {"id": "event_1", "event": "organization.deleted", "created_at": 12}
+    observation = parsed({**raw, "data": {"id": "org_1", **deletion}})
 
     assert (observation.state, observation.workos_id) == (State.ABSENT, "org_1")
     assert place(observation).occurred_at is None
@@ -174,13 +158,8 @@ def test_a_malformed_organization_says_which_field_is_wrong_and_how(
 @pytest.mark.parametrize(
     "raw",
     [
-        pytest.param(None, id="null"),
-        pytest.param("event_1", id="text"),
-        pytest.param([EVENT], id="a list"),
-        pytest.param({**EVENT, "id": None}, id="id null"),
-        pytest.param({**EVENT, "id": ""}, id="id empty"),
-        pytest.param({**EVENT, "id": 5}, id="id a number"),
-        pytest.param({**EVENT, "id": "a\0"}, id="id with NUL"),
+        *(pytest.param(raw, id=str(raw)) for raw in (None, "event_1", [EVENT["id"]])),
+        *(pytest.param({**EVENT, "id": id_}, id=f"id {id_!r}") for id_ in (None, "", 5, "a\0")),
         pytest.param({**EVENT, "id": "\udc00"}, id="id a lone surrogate"),
         pytest.param({**EVENT, "id": "e" * 256}, id="id endless"),
     ],
@@ -193,21 +172,15 @@ def test_an_event_without_a_usable_id_is_named_by_its_content(raw: Any) -> None:
 
 
 def test_a_read_goes_on_after_the_last_event_that_has_an_id() -> None:
-    events = [
-        {**EVENT, "created_at": "2026-01-15T12:00:00Z"},
-        {**EVENT, "id": "event_2"},
-        {**EVENT, "id": None},
-    ]
+    dated, undated, bare = {"created_at": "2026-01-15T12:00:00Z"}, {"id": "event_2"}, {"id": None}
+    events: list[object] = [{**EVENT, **change} for change in (dated, undated, bare)]
 
     observations, position = parse_events(events, Position(), None, TYPES)
 
-    undated = Position("event_2", NOON)
-    assert [place(observation).position for observation in observations] == [
-        Position("event_1", NOON),
-        undated,
-        undated,
-    ]
-    assert position == undated
+    last = Position("event_2", NOON)
+    positions = [place(observation).position for observation in observations]
+    assert positions == [Position("event_1", NOON), last, last]
+    assert position == last
 
 
 @pytest.mark.parametrize(
@@ -258,11 +231,9 @@ def _a_machine_elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     [
         pytest.param("2026-01-15T12:00:00.000Z", NOON, id="Z"),
         pytest.param("2026-01-15T12:00:00", NOON, id="no zone"),
+        pytest.param("2026-01-15T14:00:00+02:00", NOON, id="+2"),
         pytest.param(
-            "2026-01-15T12:00:00+02:00", NOON.replace(tzinfo=timezone(timedelta(hours=2))), id="+2"
-        ),
-        pytest.param(
-            "9999-12-31T23:59:59Z", datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC), id="the last"
+            "9999-12-31T23:59:59Z", datetime.max.replace(microsecond=0, tzinfo=UTC), id="the last"
         ),
     ],
 )
@@ -273,19 +244,14 @@ def test_times_are_utc_unless_they_say_otherwise(text: str, moment: datetime) ->
     assert organization.updated_at.utcoffset() == timedelta(0)
 
 
+EXAMPLE = datetime(2016, 7, 30, 23, 54, 10, 259_000, tzinfo=UTC)  # of ULID's specification
+
+
 @pytest.mark.parametrize(
     ("event_id", "moment"),
     [
-        pytest.param(
-            "event_01ARZ3NDEKTSV4RRFFQ69G5FAV",
-            datetime(2016, 7, 30, 23, 54, 10, 259_000, tzinfo=UTC),
-            id="a ULID: the specification's example",
-        ),
-        pytest.param(
-            "event_01arz3ndektsv4rrffq69g5fav",
-            datetime(2016, 7, 30, 23, 54, 10, 259_000, tzinfo=UTC),
-            id="in lower case",
-        ),
+        pytest.param("event_01ARZ3NDEKTSV4RRFFQ69G5FAV", EXAMPLE, id="a ULID"),
+        pytest.param("event_01arz3ndektsv4rrffq69g5fav", EXAMPLE, id="in lower case"),
         pytest.param("event_01KF2M3V9Q8W7E6R5T4Y3U2I1O", None, id="letters that no ULID has"),
         pytest.param("event_1", None, id="short"),
         pytest.param("event_7ZZZZZZZZZZZZZZZZZZZZZZZZZ", None, id="beyond the year 9999"),
