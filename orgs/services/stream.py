@@ -189,18 +189,11 @@ def resolve_overdue(
     rest, and stays unseen; the error of the last of these is returned.
     """
     failure: WorkOSError | DatabaseError | None = None
-    # Without its rows no 404 is proven. What its list brings is at least as new.
-    later = coverage.uncovered(read_cursor())
-    with bounded_transaction():
-        found = WorkOSEvent.objects.overdue(after=_window()).exclude(resource__in=later)
-        overdue = list(found.values_list("id", flat=True))
     try:
-        if overdue and not _is_at_the_end(patience):
+        if (overdue := _overdue()) and not _is_at_the_end(patience):
             return None
     except WorkOSError as error:
         return error
-    # In another order each time: those that can't be resolved must not use up the time of the rest.
-    random.shuffle(overdue)
     for event_id in overdue:
         if time.monotonic() >= deadline:
             break
@@ -222,6 +215,17 @@ def resolve_overdue(
             extra={"event": event_id, "outcome": resolved.change},
         )
     return failure
+
+
+def _overdue() -> list[str]:
+    # Of a resource that is not covered, no row proves a 404; its list will be at least as new.
+    later = coverage.uncovered(read_cursor())
+    with bounded_transaction():
+        found = WorkOSEvent.objects.overdue(after=_window()).exclude(resource__in=later)
+        overdue = list(found.values_list("id", flat=True))
+    # In another order each time: those that can't be resolved must not use up the time of the rest.
+    random.shuffle(overdue)
+    return overdue
 
 
 def _is_at_the_end(patience: float) -> bool:

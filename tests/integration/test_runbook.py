@@ -29,7 +29,6 @@ from orgs.db.errors import DescribedError
 from orgs.domain.naming import derived_id
 from orgs.domain.status import ProblemCode
 from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSConflict, WorkOSEvent
-from orgs.monitoring import runbook_section
 from orgs.services import maintenance, queue, webhook
 from orgs.services import status as status_module
 from orgs.services.coverage import adopt_settings
@@ -47,6 +46,7 @@ from tests.admin_pages import (
 )
 from tests.builders import an_announcement, an_old_organization, minutes
 from tests.concurrency import another_program, in_thread, wait_until_blocked
+from tests.integration.test_monitoring import runbook_section
 from tests.processes import WEBHOOK_SECRET
 from tests.triggers import a_constraint, a_trigger, execute
 
