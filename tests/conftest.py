@@ -68,7 +68,7 @@ _LONG = (
     "tests/integration/test_bad_input.py",
     "tests/system/",
     "tests/integration/test_embedded_postgres.py",
-    "tests/integration/services/test_reconcile.py",
+    "tests/integration/services/reconcile/",
 )
 
 _BY_TEST = tuple(

@@ -160,8 +160,10 @@ def test_what_is_committed_stays_after_a_kill(workos: FakeWorkOS, receive: Any, 
     orgs.workos.close()
     connection.close()
     if (child := os.fork()) == 0:
-        drain_to_end()
-        os._exit(0)
+        try:
+            drain_to_end()
+        finally:
+            os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
 
     assert WorkOSUser.objects.get().email == "ada@acme.com"

@@ -566,7 +566,8 @@ def test_a_connection_that_is_lost_parks_nothing_and_moves_nothing() -> None:
         applying_ = start(lambda: live(*events(3)))
         wait_until_blocked()
         rival.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND wait_event_type = 'Lock'"
         )
         with pytest.raises(OperationalError):
             applying_.result()
