@@ -121,7 +121,7 @@ _DECIDED_OUTBOX = """
 INSERT INTO workos_external_id_write_back (organization_id, workos_id)
 SELECT * FROM unnest(%(new_ids)s::text[], %(new_workos_ids)s::text[])
 """
-_DECIDED_CURSOR = """
+DECIDED_CURSOR = """
 UPDATE workos_sync_cursor
 SET last_event_id = %(last_event_id)s, last_event_at = %(last_event_at)s, failures = 0,
     failing_since = NULL, last_trouble = '', last_error = ''
@@ -173,7 +173,7 @@ def _decide(page: Page) -> DecidedPage:
         "last_event_id": last.id,
         "last_event_at": last.occurred_at,
     }
-    return DecidedPage((*organizations, _DECIDED_LEDGER, _DECIDED_CURSOR), values)
+    return DecidedPage((*organizations, _DECIDED_LEDGER, DECIDED_CURSOR), values)
 
 
 def _created(created: Sequence[Planned]) -> dict[str, list[Any]]:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from statistics import median
 from threading import Thread
+from typing import Any
 
 from django.conf import settings
 
@@ -20,6 +21,7 @@ from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOSClient
 from tests.system.benchmark import databases
 from tests.system.benchmark.applying import apply_ours, contestant
+from tests.system.benchmark.baselines import DECIDED_CURSOR
 from tests.system.benchmark.figures import (
     Contestant,
     Figure,
@@ -52,26 +54,27 @@ SELECT 'om_01' || lpad(n::text, 24, '0'), 'org_01' || lpad((n % 10000)::text, 24
     'event_01' || lpad(n::text, 24, '0'), '{}'
 FROM generate_series(1, %s) AS n
 """
-_LIMIT = """
-WITH new AS (
-    SELECT * FROM jsonb_to_recordset(%s::jsonb) AS new (workos_id text, organization_id text,
-        user_id text, status text, roles text[], updated_at timestamptz, event_id text, data jsonb)
-), written AS (
-    INSERT INTO workos_organization_membership AS t (workos_id, workos_organization_id,
-        workos_user_id, status, role_slugs, workos_updated_at, workos_last_event_id, data)
-    SELECT * FROM new
-    ON CONFLICT (workos_id) DO UPDATE SET status = excluded.status,
-        role_slugs = excluded.role_slugs, workos_updated_at = excluded.workos_updated_at,
-        workos_last_event_id = excluded.workos_last_event_id, data = excluded.data,
-        synced_at = clock_timestamp()
-), ledger AS (
-    INSERT INTO workos_event (id, type, resource, object_key, workos_organization_id, outcome,
-        processed_at)
-    SELECT event_id, 'organization_membership.updated', 'membership', workos_id, organization_id,
-        'updated', clock_timestamp() FROM new
-)
-UPDATE workos_sync_cursor SET last_event_id = %s, last_event_at = clock_timestamp()
-WHERE stream = 'organizations'
+#: What a page writes, a statement a table, as the limit of organizations is.
+_LIMIT_ROWS = """
+INSERT INTO workos_organization_membership AS t (workos_id, workos_organization_id, workos_user_id,
+    status, role_slugs, workos_created_at, workos_updated_at, workos_last_event_id, data)
+SELECT * FROM jsonb_to_recordset(%(rows)s::jsonb) AS new (workos_id text, organization_id text,
+    user_id text, status text, roles text[], created_at timestamptz, updated_at timestamptz,
+    event_id text, data jsonb)
+ON CONFLICT (workos_id) DO UPDATE SET status = excluded.status, role_slugs = excluded.role_slugs,
+    workos_organization_id = excluded.workos_organization_id,
+    workos_user_id = excluded.workos_user_id, workos_created_at = excluded.workos_created_at,
+    workos_updated_at = excluded.workos_updated_at,
+    workos_last_event_id = excluded.workos_last_event_id, data = excluded.data,
+    synced_at = clock_timestamp()
+"""
+_LIMIT_LEDGER = """
+INSERT INTO workos_event (id, type, resource, object_key, workos_organization_id, occurred_at,
+    outcome, processed_at)
+SELECT id, 'organization_membership.updated', 'membership', key, organization_id, at, 'updated',
+    clock_timestamp()
+FROM unnest(%(ids)s::text[], %(keys)s::text[], %(organization_ids)s::text[], %(at)s::timestamptz[])
+    AS new (id, key, organization_id, at)
 """
 
 
@@ -134,25 +137,45 @@ def _event(number: int, row: int) -> Observation:
 
 
 def _apply_limit(pages: Sequence[list[Observation]]) -> float:
-    values = [(_as_json(page), event_of(page[-1]).id) for page in pages]
+    statements = [text.encode() for text in (_LIMIT_ROWS, _LIMIT_LEDGER, DECIDED_CURSOR)]
+    values = [_values(sorted(page, key=lambda one: one.workos_id or "")) for page in pages]
     with databases.connect(autocommit=False) as raw:
         began_at = time.perf_counter()
         for each in values:
-            raw.execute(_LIMIT.encode(), each, prepare=True)
+            with raw.cursor() as cursor:
+                for statement in statements:
+                    cursor.execute(statement, each, prepare=True)
             raw.commit()
         return time.perf_counter() - began_at
 
 
-def _as_json(page: Sequence[Observation]) -> str:
-    rows = []
-    for one in sorted(page, key=lambda one: one.workos_id or ""):
-        if (plain := one.plain) is None:
-            raise TypeError("every observation of a page is of a membership")
-        row = {"workos_id": one.workos_id, "organization_id": plain.organization_id}
-        row |= {"user_id": plain.columns["workos_user_id"], "status": plain.columns["status"]}
-        row |= {"roles": plain.columns["role_slugs"], "updated_at": NOW.isoformat()}
-        rows.append({**row, "event_id": event_of(one).id, "data": plain.data})
-    return json.dumps(rows)
+def _values(page: Sequence[Observation]) -> dict[str, Any]:
+    events = [event_of(one) for one in page]
+    return {
+        "rows": json.dumps([_fields(one) for one in page]),
+        "ids": [event.id for event in events],
+        "keys": [one.workos_id for one in page],
+        "organization_ids": [one.organization_id for one in page],
+        "at": [event.occurred_at for event in events],
+        "last_event_id": max(event.id for event in events),
+        "last_event_at": NOW,
+    }
+
+
+def _fields(one: Observation) -> dict[str, Any]:
+    if (plain := one.plain) is None:
+        raise TypeError("every observation of a page is of a membership")
+    return {
+        "workos_id": one.workos_id,
+        "organization_id": plain.organization_id,
+        "user_id": plain.columns["workos_user_id"],
+        "status": plain.columns["status"],
+        "roles": plain.columns["role_slugs"],
+        "created_at": NOW.isoformat(),
+        "updated_at": NOW.isoformat(),
+        "event_id": event_of(one).id,
+        "data": plain.data,
+    }
 
 
 # Access -------------------------------------------------------------------------------------
