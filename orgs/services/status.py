@@ -35,6 +35,9 @@ _ERRORS = (Error, NotImplementedError)
 #: comes every few seconds, and an error of one kind is logged once.
 _failing: dict[str, datetime] = {}
 
+#: Problems of which no table says since when, and when this process saw each first.
+_seen: dict[ProblemCode, datetime] = {}
+
 logger = logging.getLogger(__name__)
 
 
@@ -42,8 +45,20 @@ def current_status() -> Status:
     """Return what is wrong now, and the figures. Writes nothing, and does not call WorkOS.
 
     Never raises ``django.db.Error``: that is among the problems then, and there are no figures, as
-    while a migration is missing that they need.
+    while a migration is missing that they need. A problem of which no table says since when it
+    lasts has the time when this process saw it first.
     """
+    status, now = _current_status(), datetime.now(UTC)
+    unknown = {problem.code for problem in status.problems if problem.since is None}
+    for code in [*_seen]:
+        if code not in unknown:
+            _seen.pop(code, None)
+    first = {code: _seen.setdefault(code, now) for code in unknown}
+    problems = (replace(one, since=one.since or first[one.code]) for one in status.problems)
+    return replace(status, problems=tuple(problems))
+
+
+def _current_status() -> Status:
     state = DatabaseState()
     try:
         with read_only_transaction(statement_seconds=STATEMENT_SECONDS):

@@ -47,6 +47,7 @@ def nothing_is_due_and_nothing_logged(database: None, monkeypatch: pytest.Monkey
     ensure_schedules()
     Schedule.objects.update(next_run=datetime.now(UTC) + minutes(1))
     monkeypatch.setattr(status_module, "_failing", {})
+    monkeypatch.setattr(status_module, "_seen", {})
 
 
 def ago(span: timedelta) -> datetime:
@@ -528,9 +529,20 @@ def test_a_queue_that_cant_be_asked_is_a_problem(monkeypatch: pytest.MonkeyPatch
     nowhere = RedisBroker.__new__(RedisBroker)
     nowhere.connection = Redis(unix_socket_path="/nowhere/redis.socket")
     nowhere.list_key = "django_q:gram_sync:q"
-    monkeypatch.setattr(queue, "get_broker", lambda: nowhere)
+    with monkeypatch.context() as patch:
+        patch.setattr(queue, "get_broker", lambda: nowhere)
+        before = datetime.now(UTC)
+        (first,), (again,) = current_status().problems, current_status().problems
 
-    assert codes(current_status()) == [ProblemCode.QUEUE_UNUSABLE]
+    assert first.code is ProblemCode.QUEUE_UNUSABLE
+    # No table says since when: this process saw it first.
+    assert first.since == again.since
+    assert before <= (first.since or before) <= datetime.now(UTC)
+
+    assert codes(current_status()) == []
+    monkeypatch.setattr(queue, "get_broker", lambda: nowhere)
+    (later,) = current_status().problems
+    assert (later.since or before) > (first.since or before)
 
 
 @pytest.mark.usefixtures("a_cursor")
