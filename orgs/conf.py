@@ -40,7 +40,7 @@ class SyncSettings:
     environment_id: str = ""
     """WorkOS's id of the environment, for links to its dashboard; empty: no links."""
     hold_back_window: float = _number(60.0, 0, 86_400)
-    """How long an announced event may stay unreadable before its organization is asked for."""
+    """How long an announced event may stay unreadable before its object is asked for."""
     poll_pause: float = _number(1.0, 0.01, 60)
     """The waiting drain's pause between two reads: shorter at first, longer after errors."""
     drain_deadline: float = _number(50.0, 1, 100)

@@ -1,8 +1,9 @@
-"""What other apps of the project can listen to. Sent after the commit of what they tell.
+"""What other apps of the project can listen to.
 
-Each is sent with ``sender=Organization``, ``organization_id`` (Gram's) and ``workos_id``, once for
-each row that changed so in a transaction: a page of events that renames an organization twice
-updates it once. The row may have changed again by the time: read it.
+Those of organizations are sent after the commit, with ``sender=Organization``, ``organization_id``
+(Gram's) and ``workos_id``, once for each row that changed so in a transaction: a page of events
+that renames an organization twice updates it once. The row may have changed again by the time: read
+it.
 
 A receiver's exception is logged, by Django's ``django.dispatch``, and stops nothing. A receiver
 that takes long keeps the sync waiting: enqueue a task. Killed between the commit and the sending, a
@@ -33,7 +34,7 @@ organization_enabled: Final = Signal()
 resource_changed: Final = Signal()
 
 #: Sent once a page **inside** the transaction, in a savepoint, with ``changes``: a tuple of
-#: ``orgs.domain.types.Change``, organizations and other resources, in the order they were decided.
+#: ``orgs.domain.report.Change``, organizations and other resources, in the order they were decided.
 #: For what must never be missed, such as grants in the same database. What a receiver writes is
 #: committed with the page, or not at all. If it raises, the item is found and parked (events) or
 #: reported as failed (lists). Keep it short: the cursor is locked meanwhile. Never in a dry run.

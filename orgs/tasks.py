@@ -81,7 +81,7 @@ def cover() -> str:
 
 @_task
 def recover() -> str:
-    """Do the same if the cursor is still lost: each drain that finds it lost enqueues this."""
+    """Reconcile if the cursor is still lost: each drain that finds it lost enqueues this."""
     return _reconcile(Run(scope_seconds=_SCOPE_SECONDS), only_if_lost=True)
 
 

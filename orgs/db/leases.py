@@ -25,6 +25,7 @@ class Lease(StrEnum):
     """The column of the cursor's row that says until when a lease lasts."""
 
     DRAIN = "draining_until"
+    #: A drain was enqueued and has not begun yet: whoever begins one clears it.
     ENQUEUED = "rung_until"
     SNAPSHOT = "reconciling_until"
 

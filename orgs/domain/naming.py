@@ -23,8 +23,8 @@ _SUFFIX_LENGTHS = (4, 8, 16, 32, 64)
 def slug_base(name: str, workos_id: str) -> str:
     """Return the slug that an organization gets if nobody has it: ASCII, 2 to 80 characters.
 
-    A name that leaves fewer than two characters ("!", "株" does not, it transliterates) is
-    replaced by the WorkOS id.
+    A name that leaves fewer than two characters, such as "!", is replaced by the WorkOS id. Letters
+    of other scripts are transliterated.
     """
     base = _slugified(name)
     return base if len(base) > 1 else _slugified(workos_id) or "organization"

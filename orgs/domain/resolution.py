@@ -1,8 +1,8 @@
 """Decides what becomes of organizations: resolution flow, freshness guard, conflicts. Pure.
 
-``orgs.services.apply`` loads and locks every row that a batch can touch, lets a ``Resolution``
-decide over them in memory, and writes its ``Plan``. Nothing here reads a clock, a database or
-WorkOS.
+``orgs.services.decide`` loads and locks every row that a batch can touch and lets a ``Resolution``
+decide over them in memory; ``orgs.services.apply`` writes its ``Plan``. Nothing here reads a clock,
+a database or WorkOS.
 """
 
 from collections.abc import Iterable, Iterator

@@ -69,9 +69,9 @@ def apply(batch: Batch, mode: Mode) -> Report:
     Safe to repeat and to run concurrently. Live, a page is dropped if the cursor no longer stands
     where it was read from. An item that PostgreSQL refuses for its own content is parked (events)
     or reported as failed (objects), and the rest is applied. If the environment fails, or a lock
-    is not available, live mode stops before that item and says so in ``interrupted_by``; other
-    modes report objects as ``locked``. Raises ``django.db.Error`` if nothing was applied, and
-    ``CursorLocked``.
+    is not available, live mode stops before that item and says so in ``interrupted_by``; a
+    reconcile reports objects as ``locked``; the other modes raise ``django.db.Error``, and so does
+    any if nothing was applied. Raises ``CursorLocked``.
     """
     try:
         return retry_races(partial(_apply, batch, mode))

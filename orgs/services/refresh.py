@@ -271,7 +271,7 @@ def resolve_missed(event_id: str, *, patience: float = 0.0) -> Change:
 
 
 def replay_parked(event_id: str, *, patience: float = 0.0) -> Change:
-    """Apply what WorkOS says now of a parked event's organization, and record the outcome.
+    """Apply what WorkOS says now of a parked event's object, and record the outcome.
 
     May be repeated and run concurrently. Returns ``PARKED``, with the reason, if that can't be
     applied either. Raises ``NotParked``, ``WorkOSError`` and ``django.db.Error``; the event is

@@ -74,8 +74,8 @@ def drain_to_end(*, patience: float = 0.0) -> DrainReport:
     """Apply everything that WorkOS lists after the position, without waiting for more.
 
     Then resolve missed webhooks; an error there is in the report, and so is that PostgreSQL refuses
-    every event. May be repeated and run concurrently. Raises ``CursorLost``, ``WorkOSError`` and
-    ``django.db.Error``; what was applied before stays applied.
+    every event. May be repeated and run concurrently. Raises ``CursorLost``, ``WorkOSError``,
+    ``coverage.SettingsDiffer`` and ``django.db.Error``; what was applied before stays applied.
     """
     report = DrainReport()
     coverage.prepare_to_read()

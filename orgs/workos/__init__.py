@@ -1,4 +1,8 @@
-"""Talks to WorkOS. Alone knows its SDK; never touches the database."""
+"""Talks to WorkOS. Alone knows its SDK; never touches the database.
+
+``patience``: for how many seconds a call may wait for the budget of requests, or for the end of a
+pause that WorkOS asked for, before it raises ``RateLimited``.
+"""
 
 from orgs.workos.client import (
     find_by_external_id,

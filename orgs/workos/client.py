@@ -1,7 +1,6 @@
 """Makes the calls to WorkOS. Each may be repeated, and made in any thread.
 
-All raise ``WorkOSError``. ``patience``: for how many seconds a call may wait for the budget of
-requests, or for the end of a pause that WorkOS asked for, before it raises ``RateLimited``.
+All raise ``WorkOSError``. ``patience``: as in ``orgs.workos``.
 """
 
 import time
