@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 UNFINISHED := $(VENV)/.unfinished
 
-# The whole suite in a few processes, each with a database of its own: more of them than processors,
+# The whole suite in a few processes, each with a database of its own: four also on fewer processors,
 # because tests of processes mostly wait. The browser has a target of its own.
 WHOLE := --numprocesses 4 --ignore tests/system/browser
 

@@ -134,8 +134,7 @@ def configuration(level: str) -> dict[str, Any]:
     """
     # There may be no stderr at all.
     is_for_people = sys.stderr is not None and sys.stderr.isatty()
-    # Their INFO is two lines a task, of which there are two a minute when nothing happens, and each
-    # start and stop of a process.
+    # The INFO of gunicorn's is each start and stop of its processes.
     alone = {"handlers": ["stderr"], "level": "WARNING", "propagate": False}
     return {
         "version": 1,
@@ -152,6 +151,7 @@ def configuration(level: str) -> dict[str, Any]:
         "root": {"handlers": ["stderr"], "level": "WARNING"},
         "loggers": {
             "orgs": {"level": level},
+            # Its INFO is two lines a task, of which there are two a minute when nothing happens.
             "django-q": {"level": "WARNING", "filters": ["shortened"]},
             "django.request": {"filters": ["news"]},
             "django.server": alone,

@@ -56,7 +56,7 @@ class SyncSettings:
     erase_after_days: int = _number(30, 0, 36_500)
     """How long after its deletion the personal data of a person is kept."""
     ledger_retention_days: int = _number(90, 1, 36_500)
-    """How long the ledger keeps events; parked ones and deletions are kept for good."""
+    """How long the ledger keeps events; parked ones and organizations' deletions stay for good."""
 
 
 #: The least and the most that each number may be.

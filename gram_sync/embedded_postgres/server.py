@@ -178,12 +178,13 @@ def _account(data_dir: Path) -> pwd.struct_passwd:
         if owner := nearest.stat().st_uid:
             return pwd.getpwuid(owner)
     name = "pgserver"  # as the wheel names it
-    for _ in range(2):
-        with suppress(KeyError):
-            return pwd.getpwnam(name)
-        useradd = ("useradd", "--system", "--shell", "/usr/sbin/nologin", name)
-        # It fails if another process was faster.
-        subprocess.run(useradd, check=False, capture_output=True)
+    with suppress(KeyError):
+        return pwd.getpwnam(name)
+    useradd = ("useradd", "--system", "--shell", "/usr/sbin/nologin", name)
+    # It fails if another process was faster.
+    subprocess.run(useradd, check=False, capture_output=True)
+    with suppress(KeyError):
+        return pwd.getpwnam(name)
     raise OSError(f"root can't run it, nor make a user {name}")
 
 

@@ -140,7 +140,7 @@ class LastDayFigures:
     lost: int = 0  # events that no webhook announced within five minutes
     recently_announced: int = 0  # as announced, of events that WorkOS created in the last hour
     recently_lost: int = 0  # as lost, of events that WorkOS created in the last hour
-    unannounced_since: datetime | None = None  # the last webhook; without one, the first lost event
+    unannounced_since: datetime | None = None  # the day's last webhook, else first lost event
 
     @property
     def outcomes(self) -> dict[str, int]:

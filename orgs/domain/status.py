@@ -265,9 +265,7 @@ RULES: Final[tuple[Rule[Figures], ...]] = (
     Rule(C.DATABASE_READ_ONLY, E, lambda f: f.is_read_only,
         "The database takes no writes: it is a standby, or default_transaction_read_only is on.",
         "Point DATABASE_URL at the primary, or undo what made it read-only (a failover, ALTER "
-        "SYSTEM, ALTER DATABASE). Then restart web and worker. Nothing is lost.",
-        # What a read that is complete writes was the last that the database took.
-        lambda f: f.cursor.drained_at),
+        "SYSTEM, ALTER DATABASE). Then restart web and worker. Nothing is lost."),
     *read_rules(ReadError.DATABASE_FULL, FULL, MAKE_ROOM),
     # Then nothing reads the stream but for a webhook.
     Rule(C.SCHEDULES_MISSING, E, lambda f: f.schedules.broken and f.schedules.sync_due_at is None
@@ -384,7 +382,8 @@ RULES: Final[tuple[Rule[Figures], ...]] = (
         "WorkOS refuses to list events of these types: {f.coverage.refused_types}. The others go "
         "on, and these are tried again daily.",
         "If the environment does not have that feature, take the resource out of WORKOS_RESOURCES "
-        f"and restart the worker: {RESTART}.", lambda f: f.coverage.refused_since, causes=UNREAD),
+        f"and restart web and worker: {RESTART}.",
+        lambda f: f.coverage.refused_since, causes=UNREAD),
     Rule(C.RESOURCES_NOT_COVERED, W, lambda f: f.coverage.uncovered,
         "These resources are followed, and not listed in full yet: {f.coverage.uncovered}.",
         "The worker lists them by itself. If this stays, `manage.py reconcile_workos` lists them "

@@ -50,7 +50,9 @@ def current_status() -> Status:
     """
     status, now = _current_status(), datetime.now(UTC)
     unknown = {problem.code for problem in status.problems if problem.since is None}
-    for code in [*_seen]:
+    # One that hides others, or keeps the figures from being read, does not end them.
+    is_whole = status.figures and not status.figures.is_read_only
+    for code in [*_seen] if is_whole else ():
         if code not in unknown:
             _seen.pop(code, None)
     first = {code: _seen.setdefault(code, now) for code in unknown}

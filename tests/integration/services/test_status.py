@@ -546,6 +546,22 @@ def test_a_queue_that_cant_be_asked_is_a_problem(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.usefixtures("a_cursor")
+def test_a_status_that_cant_be_read_does_not_end_what_was_seen(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    Schedule.objects.filter(name="workos: prune").delete()
+    (before,) = current_status().problems
+
+    with monkeypatch.context() as patch:
+        patch.setattr(statements, "STATUS", "SELECT nothing -- %(stream)s")
+        (unreadable,) = current_status().problems
+    (after,) = current_status().problems
+
+    assert (before.code, unreadable.code) == ("schedules_missing", "database_unusable")
+    assert after == before
+
+
+@pytest.mark.usefixtures("a_cursor")
 def test_the_clock_of_the_web_process_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     for off in (-10, 10, 31 * 24 * 60):
         at = datetime.now(UTC) + minutes(off)

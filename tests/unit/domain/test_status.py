@@ -357,7 +357,6 @@ def test_a_client_that_is_misconfigured_names_each_setting_that_may_be_wrong() -
         ),
         (C.RESOURCES_NOT_COVERED, {"uncovered": ("a",), "uncovered_since": HOUR_AGO}),
         (C.WEBHOOKS_ABSENT, NO_WEBHOOKS | {"unannounced_since": HOUR_AGO}),
-        (C.DATABASE_READ_ONLY, {"is_read_only": True, "drained_at": HOUR_AGO}),
         (C.SCHEDULES_MISSING, NOT_SCHEDULED | {"drained_at": HOUR_AGO}),
         (C.EVENTS_PARKED, {"parked": 1, "parked_since": HOUR_AGO}),
         (C.CONFLICTS, {"conflicts": 1, "conflicts_since": HOUR_AGO}),
