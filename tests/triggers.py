@@ -83,6 +83,23 @@ def a_renamed_column() -> Iterator[None]:
 
 
 @contextmanager
+def as_a_user(*grants: str) -> Iterator[str]:
+    """As a user with these grants, in which ``{user}`` is its name, and no others.
+
+    Roles belong to the whole server, which several processes of the suite share.
+    """
+    user = f"somebody_of_{connection.settings_dict['NAME']}"
+    execute(f"CREATE ROLE {user}")
+    try:
+        for grant in grants:
+            execute(grant.format(user=user))
+        execute(f"SET ROLE {user}")
+        yield user
+    finally:
+        execute(f"RESET ROLE; DROP OWNED BY {user}; DROP ROLE {user}")
+
+
+@contextmanager
 def locked(
     table: str = "organization_metadata", where: str = "true"
 ) -> Iterator["psycopg.Connection[tuple[object, ...]]"]:

@@ -1,8 +1,8 @@
 """System checks: each setting that can't be supported has one, and each says what to do."""
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import fields
 from io import StringIO
 from typing import Any
@@ -21,7 +21,7 @@ from orgs import checks
 from orgs.conf import RANGES, SyncSettings, sync_settings
 from orgs.services.maintenance import ensure_schedules
 from tests.processes import PROJECT
-from tests.triggers import execute
+from tests.triggers import as_a_user, execute
 
 #: A deadline of 20 seconds, 8 calls and 4 waits of 10 each: the suite's.
 FITTING_QUEUE = {"timeout": 140, "retry": 281, "ack_failures": True, "max_attempts": 1}
@@ -323,22 +323,12 @@ def test_a_missing_schedule_is_a_warning_that_does_not_stop_migrate() -> None:
     ids=["tables", "what the status reads", "columns"],
 )
 def test_a_missing_grant_is_named(grant: str, lacking: set[str], granted: str) -> None:
-    with as_a_user_of(grant):
+    with as_a_user(f"GRANT {grant} TO {{user}}"):
         told = run_checks(tags=["database"], databases=["default"])
 
     messages = {message.msg for message in told if message.id == "orgs.E016"}
     assert {f"The database's user lacks {privilege}." for privilege in lacking} <= messages
     assert f"The database's user lacks {granted}." not in messages
-
-
-@contextmanager
-def as_a_user_of(grant: str) -> Iterator[None]:
-    """As a database user with this grant, and nothing else."""
-    execute(f"CREATE ROLE somebody; GRANT {grant} TO somebody; SET ROLE somebody")
-    try:
-        yield
-    finally:
-        execute("RESET ROLE; DROP OWNED BY somebody; DROP ROLE somebody")
 
 
 @pytest.mark.usefixtures("schedules")

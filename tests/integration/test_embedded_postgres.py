@@ -419,7 +419,10 @@ def test_a_child_forked_under_the_lock_does_not_keep_it(folder: Path) -> None:
     with server._locked(folder / "postgres"):
         child = os.fork()
         if child == 0:
-            signal.pause()
+            try:
+                signal.pause()
+            finally:
+                os._exit(1)
     taken = threading.Event()
 
     def take() -> None:

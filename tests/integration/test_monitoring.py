@@ -355,6 +355,19 @@ def test_every_command_that_people_are_told_to_run_is_one(command: str) -> None:
     parser.parse_args(arguments)
 
 
+def test_every_click_that_people_are_told_is_in_the_admin() -> None:
+    told = [rule.remedy for rule in DATABASE_RULES] + [rule.remedy for rule in RULES]
+    remedies = " ".join(told)
+    clicks = set(re.findall(r"\*([^*]+)\*", re.sub("`[^`]*`", "", remedies)))
+    clicks -= {"Could not create task from schedule"}  # is in the log
+    folder = MONITORING.parent
+    admin = [*(folder / "admin").rglob("*.py"), *(folder / "templates").rglob("*.html")]
+    text = " ".join(" ".join(file.read_text().split()) for file in admin)
+
+    assert len(clicks) >= 8
+    assert {click for click in clicks if click not in text} == set()
+
+
 def test_the_dashboard_is_one() -> None:
     dashboard = json.loads((MONITORING / "dashboard.json").read_text())
 

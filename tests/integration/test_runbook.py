@@ -48,7 +48,7 @@ from tests.builders import an_announcement, an_old_organization, minutes
 from tests.concurrency import another_program, in_thread, wait_until_blocked
 from tests.integration.test_monitoring import runbook_section
 from tests.processes import WEBHOOK_SECRET
-from tests.triggers import a_constraint, a_trigger, execute
+from tests.triggers import a_constraint, a_trigger, as_a_user, execute
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -199,49 +199,44 @@ class States(OnCall):
             yield
 
     def grants_missing(self) -> Generator[None]:
-        execute("CREATE ROLE somebody")
-        execute("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO somebody")
-        execute("REVOKE UPDATE ON workos_event FROM somebody")
-        try:
-            execute("SET ROLE somebody")
+        with as_a_user(
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {user}",
+            "REVOKE UPDATE ON workos_event FROM {user}",
+        ) as user:
             yield
             printed = self.run("check --database default", code=1)
             execute("RESET ROLE")
             for grant in re.findall(r"GRANT .*? TO that user", printed):
-                execute(grant.replace("that user", "somebody"))
-            execute("SET ROLE somebody")
+                execute(grant.replace("that user", user))
+            execute(f"SET ROLE {user}")
             assert "no issues" in self.run("check --database default")
             yield
-        finally:
-            execute("RESET ROLE; DROP OWNED BY somebody; DROP ROLE somebody")
 
     def grants_missing__all_at_once(self) -> Generator[None]:
-        execute("CREATE ROLE somebody; SET ROLE somebody")
-        try:
+        with as_a_user() as user:
             yield
             execute("RESET ROLE")
             for grant in (
                 "GRANT USAGE ON SCHEMA public TO the user",
                 "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO the user",
             ):
-                self.sql(grant, **{"the user": "somebody"})
-            execute("SET ROLE somebody")
+                self.sql(grant, **{"the user": user})
+            execute(f"SET ROLE {user}")
             yield
-        finally:
-            execute("RESET ROLE; DROP OWNED BY somebody; DROP ROLE somebody")
 
     def migrations_unapplied(self) -> Generator[None]:
         applied = MigrationRecorder(connection).migration_qs.filter(app="orgs").order_by("name")
         last, before = applied.values_list("name", flat=True).reverse()[:2]
         call_command("migrate", "orgs", before, verbosity=0)
-        yield
-        self.is_told("`manage.py showmigrations --plan | grep '\\[ \\]'`")
-        out = StringIO()
-        call_command("showmigrations", "--plan", stdout=out)
-        assert [line for line in out.getvalue().splitlines() if "[ ]" in line] == [
-            f"[ ]  orgs.{last}"
-        ]
-        self.run("migrate")
+        try:
+            yield
+            self.is_told("`manage.py showmigrations --plan | grep '\\[ \\]'`")
+            out = StringIO()
+            call_command("showmigrations", "--plan", stdout=out)
+            left = [line for line in out.getvalue().splitlines() if "[ ]" in line]
+            assert left == [f"[ ]  orgs.{last}"]
+        finally:
+            self.run("migrate")
 
     def database_read_only(self) -> Generator[None]:
         name = connection.ops.quote_name(connection.settings_dict["NAME"])

@@ -6,6 +6,7 @@ from traceback import format_exception
 
 import pytest
 from django.db import DatabaseError
+from django.utils.module_loading import import_string
 
 from orgs import tasks
 from orgs.db.cursor import ensure_cursor
@@ -221,6 +222,6 @@ def test_what_follows_from_an_error_shows_no_values_either(monkeypatch: pytest.M
 
 @pytest.mark.parametrize("name", [SYNC_EVENTS, PUSH_EXTERNAL_IDS, PRUNE, RECONCILE, RECOVER, COVER])
 def test_every_task_is_one_of_these(name: str) -> None:
-    task = getattr(tasks, name.rpartition(".")[2])
+    task = import_string(name)
 
     assert task.__wrapped__.__module__ == task.__module__ == "orgs.tasks"

@@ -235,7 +235,7 @@ def test_an_action_with_a_page_is_offered_asks_and_then_does(
         ("retry", "gram-1", "gram-1 → org_0</a></th><td>Waiting: 503</td>"),
         ("overwrite", "org_2", "<td>other_external_id: WorkOS has theirs</td>"),
         ("reconcile", "gram-3 gram-9", "name: &quot;Old&quot; → &quot;New&quot;"),
-        ("reconcile", "gram-3 gram-9", "gram-9"),
+        ("reconcile", "gram-3 gram-9", "knows an organization gram-9"),
         ("reconcile", "gram-2", "WorkOS has external_id"),
         ("enable", "gram-1 gram-9", "There is nothing to do"),
         ("enable", "gram-1 gram-9", "<td>Enabled: nothing happens</td>"),

@@ -47,10 +47,10 @@ def a_bucket(*, stream: float = 0, bulk: float = 0, age: float = -3_600) -> None
 
 
 def test_it_begins_full_and_gives_out_no_more_than_it_has() -> None:
-    first, second = reserve(wanted=10), reserve()
+    first, second = reserve(wanted=250), reserve()
 
-    assert first == Grant(10)
-    assert 290 <= second.tokens < 300, "five seconds of three quarters of 80 a second"
+    assert first == Grant(250)
+    assert 50 <= second.tokens < 300, "five seconds of three quarters of 80 a second"
 
 
 @pytest.mark.parametrize(

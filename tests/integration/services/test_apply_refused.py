@@ -36,7 +36,7 @@ from tests.builders import (
     renamed,
 )
 from tests.concurrency import another_program, in_thread, wait_until_blocked
-from tests.triggers import a_constraint, a_trigger, attempts, execute, locked
+from tests.triggers import a_constraint, a_trigger, as_a_user, attempts, execute, locked
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -71,20 +71,19 @@ def a_required_column(table: str = "organization_metadata") -> AbstractContextMa
 @contextmanager
 def as_a_limited_user(*policies: str, revoked: str = "") -> Iterator[None]:
     """The tables as a user sees them who is neither their owner nor a superuser."""
-    execute("CREATE ROLE limited; GRANT ALL ON ALL TABLES IN SCHEMA public TO limited")
     execute("ALTER TABLE organization_metadata ENABLE ROW LEVEL SECURITY")
     for policy in policies:
         execute(f"CREATE POLICY p{len(policy)} ON organization_metadata {policy}")
+    grants = ["GRANT ALL ON ALL TABLES IN SCHEMA public TO {user}"]
     if revoked:
-        execute(f"REVOKE {revoked} FROM limited")
-    execute("SET ROLE limited")
+        grants.append(f"REVOKE {revoked} FROM {{user}}")
     try:
-        yield
+        with as_a_user(*grants):
+            yield
     finally:
-        execute("RESET ROLE; ALTER TABLE organization_metadata DISABLE ROW LEVEL SECURITY")
+        execute("ALTER TABLE organization_metadata DISABLE ROW LEVEL SECURITY")
         for policy in policies:
             execute(f"DROP POLICY p{len(policy)} ON organization_metadata")
-        execute("DROP OWNED BY limited; DROP ROLE limited")
 
 
 # One item -----------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from orgs.services.maintenance import (
 from orgs.services.worker import Watch
 from tests.builders import changed, minutes
 from tests.concurrency import another_program, in_thread
-from tests.triggers import a_trigger, attempts, locked
+from tests.triggers import a_trigger, as_a_user, attempts, locked
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -359,28 +359,27 @@ def test_a_schema_that_is_not_searched_is_not_missed() -> None:
 
 
 def grants_missing_for_a_user(*grants: str) -> tuple[str, ...]:
-    statements = ";".join(["CREATE ROLE somebody", *grants, "SET ROLE somebody"])
-    with changed(statements, "RESET ROLE; DROP OWNED BY somebody; DROP ROLE somebody"):
+    with as_a_user(*grants):
         return missing_grants()
 
 
-ALL = "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO somebody"
+ALL = "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {user}"
 
 
 def test_whoever_may_do_everything_misses_nothing() -> None:
     assert grants_missing_for_a_user(ALL) == ()
     # Nothing is ever deleted there.
     kept = "organization_metadata, workos_sync_cursor, workos_request_budget, workos_user"
-    assert grants_missing_for_a_user(ALL, f"REVOKE DELETE ON {kept} FROM somebody") == ()
+    assert grants_missing_for_a_user(ALL, f"REVOKE DELETE ON {kept} FROM {{user}}") == ()
 
 
 def test_each_grant_that_is_missing_is_named() -> None:
     assert grants_missing_for_a_user(
         ALL,
-        "REVOKE DELETE ON workos_conflict FROM somebody",
-        "REVOKE INSERT ON workos_user FROM somebody",
-        "REVOKE UPDATE ON workos_request_budget, workos_event FROM somebody",
-        "GRANT UPDATE (announced_at) ON workos_event TO somebody",
+        "REVOKE DELETE ON workos_conflict FROM {user}",
+        "REVOKE INSERT ON workos_user FROM {user}",
+        "REVOKE UPDATE ON workos_request_budget, workos_event FROM {user}",
+        "GRANT UPDATE (announced_at) ON workos_event TO {user}",
     ) == ("DELETE ON workos_conflict", "UPDATE ON workos_request_budget", "INSERT ON workos_user")
 
 

@@ -270,6 +270,18 @@ def deletion_of_the_unknown(workos: FakeWorkOS, acme: str) -> None:
     emit(workos, "user.updated", **ada)
 
 
+def inactive_then_active(workos: FakeWorkOS, acme: str) -> None:
+    ada = workos.users.create(email="ada@acme.com")["id"]
+    membership = workos.memberships.create(user_id=ada, organization_id=acme)["id"]
+    workos.memberships.deactivate(membership)
+    workos.memberships.reactivate(membership)
+
+
+def verification_fails(workos: FakeWorkOS, acme: str) -> None:
+    domain = workos.domains.create(organization_id=acme, domain="acme.com", emits=False)
+    workos.domains.fail(domain["id"])
+
+
 def unknown_states(workos: FakeWorkOS, acme: str) -> None:
     workos.connections.create(name="SSO", organization_id=acme, state="half open", emits=False)
     made = workos.directories.create(name="Okta", organization_id=acme, state="moving", emits=False)
@@ -282,7 +294,7 @@ def unknown_states(workos: FakeWorkOS, acme: str) -> None:
     "happens",
     [
         *(role_again, directory_deleted_with_late_events, group_deleted, member_again),
-        *(deletion_of_the_unknown, unknown_states),
+        *(deletion_of_the_unknown, unknown_states, inactive_then_active, verification_fails),
     ],
 )
 @pytest.mark.parametrize("page_size", [1, 100])

@@ -35,7 +35,7 @@ from orgs.services.maintenance import ensure_schedules
 from orgs.services.status import current_status, resource_figures
 from tests.builders import an_announcement, an_organization_row, changed, minutes
 from tests.concurrency import another_program
-from tests.triggers import execute
+from tests.triggers import as_a_user, execute
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -453,7 +453,8 @@ def test_a_database_that_is_gone_is_the_only_problem_and_since_when_this_process
 
     assert first.code is ProblemCode.DATABASE_UNUSABLE
     assert again == first
-    assert before <= (first.since or before) <= datetime.now(UTC)
+    assert first.since is not None
+    assert before <= first.since <= datetime.now(UTC)
 
 
 @pytest.mark.usefixtures("a_cursor")
@@ -482,17 +483,16 @@ def test_a_database_that_is_too_slow_is_a_problem(monkeypatch: pytest.MonkeyPatc
 
 
 def status_for_a_user(*grants: str) -> Status:
-    statements = ";".join(["CREATE ROLE somebody", *grants, "SET ROLE somebody"])
-    with changed(statements, "RESET ROLE; DROP OWNED BY somebody; DROP ROLE somebody"):
+    with as_a_user(*grants):
         return current_status()
 
 
 @pytest.mark.usefixtures("a_cursor")
 def test_a_missing_grant_is_named_with_and_without_figures() -> None:
-    to_read = status_for_a_user("GRANT SELECT ON django_migrations TO somebody")
+    to_read = status_for_a_user("GRANT SELECT ON django_migrations TO {user}")
     to_write = status_for_a_user(
-        "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO somebody",
-        "REVOKE UPDATE ON workos_event FROM somebody",
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {user}",
+        "REVOKE UPDATE ON workos_event FROM {user}",
     )
 
     assert codes(to_read) == codes(to_write) == [ProblemCode.GRANTS_MISSING]
@@ -536,13 +536,15 @@ def test_a_queue_that_cant_be_asked_is_a_problem(monkeypatch: pytest.MonkeyPatch
 
     assert first.code is ProblemCode.QUEUE_UNUSABLE
     # No table says since when: this process saw it first.
+    assert first.since is not None
     assert first.since == again.since
-    assert before <= (first.since or before) <= datetime.now(UTC)
+    assert before <= first.since <= datetime.now(UTC)
 
     assert codes(current_status()) == []
     monkeypatch.setattr(queue, "get_broker", lambda: nowhere)
     (later,) = current_status().problems
-    assert (later.since or before) > (first.since or before)
+    assert later.since is not None
+    assert later.since > first.since
 
 
 @pytest.mark.usefixtures("a_cursor")

@@ -286,16 +286,18 @@ def test_a_forked_process_has_connections_and_turns_of_its_own(workos: FakeWorkO
 
     child = os.fork()
     if child == 0:
-        is_paused = pacing.pacer.take(Share.BULK).is_paused
-        shares = "shared" if transport._client() is parents or is_paused else "its own"
-        os.write(question, shares.encode())
-        os._exit(0)
+        try:
+            is_paused = pacing.pacer.take(Share.BULK).is_paused
+            shares = "shared" if transport._client() is parents or is_paused else "its own"
+            os.write(question, shares.encode())
+        finally:
+            os._exit(0)
+    os.close(question)
     os.waitpid(child, 0)
 
     assert os.read(answer, 100) == b"its own"
     assert transport._client() is parents
     os.close(answer)
-    os.close(question)
 
 
 # 429 ----------------------------------------------------------------------------------------

@@ -61,8 +61,11 @@ def at_a_terminal(
     """Run it where a person answers what it asks; return its exit code."""
     process, terminal = pty.fork()
     if process == 0:
-        os.chdir(PROJECT)
-        os.execve(arguments[0], arguments, environment)  # noqa: S606 - no shell is needed
+        try:
+            os.chdir(PROJECT)
+            os.execve(arguments[0], arguments, environment)  # noqa: S606 - no shell is needed
+        finally:
+            os._exit(1)
     printed = ""
     while True:
         try:

@@ -72,10 +72,11 @@ class People:
         )
 
     def change(self) -> None:
-        """One joins, one leaves, one has another role, one is deleted."""
+        """Two join, one leaves, one has another role, one is deleted."""
         organization, *_ = self.workos.all_organizations()
         leaving, other, inactive, deleted = self.workos.memberships.all()[:4]
-        self.join(organization["id"])
+        for _ in range(2):
+            self.join(organization["id"])
         self.workos.memberships.delete(leaving["id"])
         self.workos.memberships.update(other["id"], roles=["admin"])
         self.workos.memberships.deactivate(inactive["id"])

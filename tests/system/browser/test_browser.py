@@ -31,6 +31,8 @@ def test_a_person_logs_in_and_reads_what_is_wrong_by_keyboard_alone(
     page = desk.page
 
     desk.go("/")
+    # A page has its focus only when the browser draws it, which may be after it is loaded.
+    page.locator("#id_username:focus").wait_for()
     page.keyboard.type(admin.username)
     page.keyboard.press("Tab")
     page.keyboard.type(PASSWORD)

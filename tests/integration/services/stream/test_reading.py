@@ -479,9 +479,11 @@ def test_a_replay_starts_anywhere(drained: Position, since: timedelta | None, fo
     if since is not None:
         start = Position(None, datetime.now(UTC) - since)
 
+    before = cursor().drained_at
     report = replay(start)
 
     assert (read(report), report.drained) == (found, True)
+    assert (read_cursor().position, cursor().drained_at) == (drained, before)
 
 
 @pytest.mark.parametrize("on_lost_cursor", ["refuse", "restart"])
