@@ -24,9 +24,6 @@ from orgs.models import WorkOSResource
 _TEXTS = "text[]"
 _TIME = "timestamp with time zone"
 
-#: A row's, in the order of its columns.
-_ATTRIBUTES = ("key", "organization_id", "created_at", "updated_at", "last_event_id", "deleted_at")
-
 
 def model_of(resource: Resource) -> type[WorkOSResource]:
     """Return the model that has the resource's columns."""
@@ -98,9 +95,10 @@ def upsert(resource: Resource, rows: Collection[PlainRow]) -> tuple[Statement, I
     The freshness guard is in it too: two processes may insert the same key at the same time.
     """
     ordered = sorted(rows, key=attrgetter("key"))
-    columns = [[*map(attrgetter(name), ordered)] for name in _ATTRIBUTES]
+    # In the order of ``PlainRow``, as far as they are columns.
+    columns: list[Collection[Any]] = [*zip(*ordered, strict=True)][:6]
     keys, organizations, *_, deleted = columns
-    compared: list[list[Any]] = [[at is not None for at in deleted], organizations]
+    compared: list[Collection[Any]] = [[at is not None for at in deleted], organizations]
     for name, kind in _typed(resource).items():
         # An array column is never NULL.
         default: Any = [] if kind == _TEXTS else None
@@ -159,6 +157,7 @@ def _select(resource: Resource) -> str:
     columns = [
         "workos_id",
         "workos_organization_id",
+        "NULL",  # when WorkOS made it, which no rule asks
         sql.believable("workos_updated_at"),
         "workos_last_event_id",
         sql.believable(resource.deleted_column, yesterday),
@@ -172,17 +171,8 @@ def _select(resource: Resource) -> str:
 
 
 def _row(names: Collection[str], values: Sequence[Any]) -> PlainRow:
-    key, organization_id, updated_at, event_id, deleted_at, synced_at, is_erased, *typed = values
-    return PlainRow(
-        key=key,
-        organization_id=organization_id,
-        updated_at=updated_at,
-        last_event_id=event_id,
-        deleted_at=deleted_at,
-        synced_at=synced_at,
-        is_erased=is_erased,
-        columns=dict(zip(names, typed, strict=True)),
-    )
+    columns = dict(zip(names, values[8:], strict=True))
+    return PlainRow._make((*values[:8], columns, None))
 
 
 @cache

@@ -2,8 +2,6 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
-from operator import attrgetter
 from typing import Any, NamedTuple, TypeAlias
 
 from orgs.db import sql
@@ -42,7 +40,7 @@ def load(observations: Sequence[Observation], *, lock: bool) -> Known:
         statements.append(statement(sql.PENDING_WRITE_BACKS, workos_ids, ids))
     rows, deletions, conflicts, *pending = execute_together(statements)
     return Known(
-        rows=tuple(Row(**dict(zip(_ATTRIBUTES, values, strict=True))) for values in rows),
+        rows=tuple(map(Row._make, rows)),
         # Of two deletions of one organization the later one, bytewise.
         deletions=dict(sorted(deletions, key=lambda pair: str(pair[1]).encode())),
         conflicts={workos_id for (workos_id,) in conflicts},
@@ -82,9 +80,6 @@ class Written(NamedTuple):
     then: Sequence[Rows]
     """What the statements returned that were executed then."""
 
-
-#: In the order in which the columns are read and written.
-_ATTRIBUTES = [field.name for field in fields(Row)]
 
 Intended: TypeAlias = Mapping[str, tuple[Any, ...]]
 """By key, the values that a row has to have once it is written."""
@@ -127,11 +122,12 @@ def _row_writes(plan: Plan, *, at_once: bool) -> Iterator[tuple[Statement, Inten
     if ids := plan.undeleted:
         yield statement(sql.UNDELETE_ORGANIZATIONS, ids), dict.fromkeys(ids, ())
     if rows := plan.updated:
-        yield statement(sql.UPDATE_ORGANIZATIONS, *_columns(rows)), _intended(rows)
+        *written, _disabled, _deleted = zip(*rows, strict=True)
+        yield statement(sql.UPDATE_ORGANIZATIONS, *written), _intended(rows)
     if rows := plan.disabled:
-        # Another organization may have taken it over in the same page.
-        deleted = [row.deleted for row in rows]
-        yield statement(sql.DISABLE_ORGANIZATIONS, *_columns(rows), deleted), _intended(rows)
+        # Disabled and deleted are not the same: another organization may have taken it over since.
+        *written, _disabled, deleted = zip(*rows, strict=True)
+        yield statement(sql.DISABLE_ORGANIZATIONS, *written, deleted), _intended(rows)
     if plan.created:
         yield _insert(plan.created), _intended([creation.row for creation in plan.created])
     if plan.write_backs:
@@ -226,11 +222,8 @@ def payload(observation: Observation) -> str:
 def _insert(creations: Sequence[Creation]) -> Statement:
     slugs = dict(_choose_slugs(creations))
     rows = sorted((creation.row for creation in creations), key=lambda row: row.id)
-    ids, *others = _columns(rows)
-    slug_column = [slugs[row.id] for row in rows]
-    # Not the same: another organization may have taken the row over since it was deleted.
-    flags = [row.disabled for row in rows], [row.deleted for row in rows]
-    return statement(sql.INSERT_ORGANIZATIONS, ids, slug_column, *others, *flags)
+    ids, *others = zip(*rows, strict=True)
+    return statement(sql.INSERT_ORGANIZATIONS, ids, [slugs[id_] for id_ in ids], *others)
 
 
 def _choose_slugs(creations: Sequence[Creation]) -> Iterator[tuple[str, str]]:
@@ -254,7 +247,3 @@ def _choose_slugs(creations: Sequence[Creation]) -> Iterator[tuple[str, str]]:
         slug = next((slug for slug in slugs if slug not in taken), slugs[-1])
         taken.add(slug)
         yield creation.row.id, slug
-
-
-def _columns(rows: Sequence[Row]) -> list[list[object]]:
-    return [[*map(attrgetter(name), rows)] for name in _ATTRIBUTES[:5]]

@@ -6,7 +6,6 @@ a database or WorkOS.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -149,7 +148,7 @@ class Resolution:
         self._solve(workos_id)
         if row is None:
             return Decision(observation, Outcome.UNKNOWN)
-        after = self._disable(replace(row, workos_last_event_id=event.id))
+        after = self._disable(row._replace(workos_last_event_id=event.id))
         return Decision(observation, Outcome.DISABLED, row, after)
 
     # Objects that were listed or fetched ----------------------------------------------------
@@ -175,7 +174,7 @@ class Resolution:
         if (row.name, row.workos_id) != (fields.name, workos_id):
             return self._update(observation, row)
         # A 404 may have said that it is deleted, and no deletion event.
-        after = self._put(replace(row, deleted=False)) if row.deleted else row
+        after = self._put(row._replace(deleted=False)) if row.deleted else row
         return self._decided(observation, Outcome.UNCHANGED, row, after)
 
     def _confirm_absence(self, observation: Observation) -> Decision:
@@ -273,8 +272,7 @@ class Resolution:
         """Write the columns that WorkOS owns; the row's id, its slug and the rest stay."""
         workos_id, fields = _present(observation)
         return self._put(
-            replace(
-                row,
+            row._replace(
                 name=fields.name,
                 workos_id=workos_id,
                 workos_updated_at=fields.updated_at,
@@ -287,7 +285,7 @@ class Resolution:
     def _disable(self, row: Row) -> Row:
         self._disabled.add(row.id)
         self._pending[row.id] = None
-        return self._put(replace(row, disabled=True, deleted=True))
+        return self._put(row._replace(disabled=True, deleted=True))
 
     def _put(self, row: Row) -> Row:
         before = self._rows.get(row.id)
@@ -304,7 +302,7 @@ class Resolution:
         """Return what to write so that the table holds what the rows are now."""
         old, rows = self._original, self._rows
         changed = [row for id_, row in sorted(rows.items()) if id_ in old and row != old[id_]]
-        created = [replace(it, row=rows[id_]) for id_, it in self._creations.items()]
+        created = [it._replace(row=rows[id_]) for id_, it in self._creations.items()]
         withdrawn = {id_ for id_, workos_id in self._pending.items() if workos_id is None}
         if self.known.pending is not None:
             # What the outbox holds is loaded for objects alone: of them nearly none has a request.

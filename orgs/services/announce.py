@@ -41,7 +41,7 @@ def send_changes(decided: Decided, new_conflicts: Sequence[Conflict], taken: Tak
     _send_in_transaction(decided, taken)
     if changes := decided.plan.changes:
         send_after_commit([(_SIGNALS[c.outcome], c.organization_id, c.workos_id) for c in changes])
-    if any(one.changed for one in decided.plain):
+    if signals.resource_changed.receivers and any(one.changed for one in decided.plain):
         transaction.on_commit(partial(_send_resources, decided, taken), robust=True)
     if new_conflicts:
         transaction.on_commit(partial(_log_conflicts, new_conflicts), robust=True)

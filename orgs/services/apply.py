@@ -231,14 +231,14 @@ def _pass_over(single: Batch, parked: Decision, refusal: str) -> Report:
     about = parked.observation.workos_id or event_id
     conflict = Conflict(about, None, ConflictKind.LEDGER_REFUSED, reason)
     try:
-        return _leave_out(single, replace(parked, reason=reason), conflict)
+        return _leave_out(single, parked._replace(reason=reason), conflict)
     except DatabaseError as error:
         if is_passing(error) or is_environment(error):
             raise
         if not _takes_another():
             raise WritesRefused(describe(error)) from error.__cause__
         reason = f"{reason}; no conflict can be stored: {describe(error)}"
-        return _leave_out(single, replace(parked, reason=reason))
+        return _leave_out(single, parked._replace(reason=reason))
 
 
 def _leave_out(single: Batch, parked: Decision, *conflicts: Conflict) -> Report:
@@ -283,8 +283,11 @@ def _report(decisions: Sequence[Decision], decided: Decided, mode: Mode) -> Repo
     if mode is Mode.DRY_RUN:
         created = (creation.row for creation in plan.created)
         report.rows_after = {row.id: row for row in (*plan.updated, *plan.disabled, *created)}
+    if mode in (Mode.LIVE, Mode.REPLAY):
+        _count_events(report, decisions)
+    else:
+        _count_objects(report, decisions)
     for decision in decisions:
-        _count(report, decision, mode)
         if (before := decision.before) is None:
             continue
         is_others = before.workos_id not in (None, decision.observation.workos_id)
@@ -295,17 +298,23 @@ def _report(decisions: Sequence[Decision], decided: Decided, mode: Mode) -> Repo
     return report
 
 
-def _count(report: Report, decision: Decision, mode: Mode) -> None:
-    if mode in (Mode.LIVE, Mode.REPLAY):
-        report.counts[decision.outcome] += 1
-        if decision.outcome is Outcome.PARKED:
-            # Without its conflict, which is reported by itself.
-            report.changes += [c for c in changes_of(decision) if c.change is Outcome.PARKED]
-        return
-    changes = [*changes_of(decision)]
-    report.changes += changes
-    report.counts.update(c.change.value for c in changes if c.change is not Outcome.DISABLED_HERE)
-    report.counts[Outcome.DISABLED_HERE] += decision.is_disabled_here
-    report.counts["write_backs"] += sum("external_id" in change.fields for change in changes)
-    if not changes:
-        report.counts[decision.outcome] += 1
+def _count_events(report: Report, decisions: Sequence[Decision]) -> None:
+    report.counts.update(decision.outcome for decision in decisions)
+    if report.counts[Outcome.PARKED]:
+        parked = (decision for decision in decisions if decision.outcome is Outcome.PARKED)
+        # Without their conflicts, which are reported by themselves.
+        reported = (change for decision in parked for change in changes_of(decision))
+        report.changes += [change for change in reported if change.change is Outcome.PARKED]
+
+
+def _count_objects(report: Report, decisions: Sequence[Decision]) -> None:
+    for decision in decisions:
+        changes = [*changes_of(decision)]
+        report.changes += changes
+        report.counts.update(
+            c.change.value for c in changes if c.change is not Outcome.DISABLED_HERE
+        )
+        report.counts[Outcome.DISABLED_HERE] += decision.is_disabled_here
+        report.counts["write_backs"] += sum("external_id" in change.fields for change in changes)
+        if not changes:
+            report.counts[decision.outcome] += 1

@@ -105,8 +105,11 @@ class Decided:
         return statements
 
     def derived(self) -> list[Statement]:
-        """Return the statements that recompute the derived columns of the organizations touched."""
-        linked = (Outcome.CREATED, Outcome.LINKED, Outcome.RELINKED)
+        """Return the statements that recompute the derived columns of the organizations touched.
+
+        The statement that inserts a row derives them itself.
+        """
+        linked = (Outcome.LINKED, Outcome.RELINKED)
         rows_linked = [decision.after for decision in self.decisions if decision.outcome in linked]
         touched = {row.workos_id for row in rows_linked if row and row.workos_id}
         for one in self.plain:

@@ -26,9 +26,9 @@ from tests.builders import NOON, an_event_id, in_stream, minutes
 KEY = "key_1"
 EARLIER, LATER, NOW = NOON - minutes(1), NOON + minutes(1), NOON + minutes(60)
 ROW = PlainRow(key=KEY, updated_at=NOON, synced_at=NOON, columns={"name": "Old"})
-BY_EVENT = replace(ROW, last_event_id=an_event_id(5))
-DELETED = replace(BY_EVENT, deleted_at=NOON)
-ABSENT = replace(ROW, deleted_at=NOON)
+BY_EVENT = ROW._replace(last_event_id=an_event_id(5))
+DELETED = BY_EVENT._replace(deleted_at=NOON)
+ABSENT = ROW._replace(deleted_at=NOON)
 #: Only the first is judged by its ``updated_at``, and its keys never come back.
 PLAIN, UNORDERED = DIRECTORY, ROLE
 
@@ -81,7 +81,7 @@ def decide(row: PlainRow | None, observation: Observation, **known: Any) -> Deci
         pytest.param(BY_EVENT, changed(5), "stale", id="the same event"),
         pytest.param(BY_EVENT, changed(4), "stale", id="smaller event id"),
         pytest.param(
-            replace(BY_EVENT, last_event_id="event_Z"),
+            BY_EVENT._replace(last_event_id="event_Z"),
             in_stream(shown(), 1, "changed", id_="event_a"),
             "updated",
             id="bytewise",
@@ -89,7 +89,7 @@ def decide(row: PlainRow | None, observation: Observation, **known: Any) -> Deci
         pytest.param(ROW, changed(1), "updated", id="listed, same time"),
         pytest.param(ROW, changed(9, at=EARLIER), "stale", id="listed, older"),
         pytest.param(ROW, changed(1, at=None), "updated", id="event without a time"),
-        pytest.param(replace(ROW, updated_at=None), changed(1), "updated", id="row without a time"),
+        pytest.param(ROW._replace(updated_at=None), changed(1), "updated", id="row without a time"),
         pytest.param(ROW, deleted(1, at=EARLIER), "deleted", id="deletion, older"),
         pytest.param(BY_EVENT, deleted(6), "deleted", id="deletion by a greater id"),
         pytest.param(BY_EVENT, deleted(4), "deleted", id="deletion by a smaller id"),
@@ -102,7 +102,7 @@ def test_an_event_is_applied_if_it_is_fresh(
     assert decide(row, observation).outcome == outcome
 
 
-ABSENT_BEFORE = replace(ABSENT, deleted_at=EARLIER)
+ABSENT_BEFORE = ABSENT._replace(deleted_at=EARLIER)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_the_first_deletion_dates_the_tombstone() -> None:
     assert first is not None
     assert first.deleted_at == NOW
 
-    again = decide(replace(first, deleted_at=NOON), deleted(2)).plain
+    again = decide(first._replace(deleted_at=NOON), deleted(2)).plain
     assert again is not None
     assert (again.deleted_at, again.last_event_id) == (NOON, an_event_id(2))
 
@@ -207,7 +207,7 @@ def test_a_list_is_judged_by_time(
 def test_a_list_without_order_leaves_what_was_just_written(
     observation: Observation, synced_at: datetime, applies: bool
 ) -> None:
-    row = replace(BY_EVENT, synced_at=synced_at)
+    row = BY_EVENT._replace(synced_at=synced_at)
 
     decision = decide(row, observation, resource=UNORDERED, hold_back_until=NOON)
 
@@ -222,7 +222,7 @@ def test_a_list_without_order_leaves_what_was_just_written(
         pytest.param(None, LATER, True, id="new"),
         pytest.param(None, NOON, False, id="old"),
         pytest.param(ROW, LATER, True, id="changed"),
-        pytest.param(replace(ROW, updated_at=NOW), NOW, False, id="its event was here"),
+        pytest.param(ROW._replace(updated_at=NOW), NOW, False, id="its event was here"),
         pytest.param(None, None, False, id="nobody knows"),
     ],
 )
@@ -256,8 +256,8 @@ def test_states_of_a_directory_have_two_spellings(old: str, new: str, differs: b
 
 
 def test_absent_fields_keep_their_values_and_null_does_not() -> None:
-    row = replace(
-        ROW, organization_id="org_1", created_at=NOON, columns={"name": "Old", "state": "active"}
+    row = ROW._replace(
+        organization_id="org_1", created_at=NOON, columns={"name": "Old", "state": "active"}
     )
 
     after = decide(row, changed(1, at=None, state=None)).plain
@@ -270,7 +270,7 @@ def test_absent_fields_keep_their_values_and_null_does_not() -> None:
 def test_an_absence_keeps_all_that_is_known() -> None:
     after = decide(BY_EVENT, missing()).plain
 
-    assert after == replace(BY_EVENT, deleted_at=NOW, last_event_id=None)
+    assert after == BY_EVENT._replace(deleted_at=NOW, last_event_id=None)
     assert after.data is None
 
 
@@ -310,7 +310,7 @@ def test_one_after_the_other_on_rows_in_memory() -> None:
 
 
 def test_both_organizations_are_touched_by_a_move() -> None:
-    decides = resolution(replace(ROW, organization_id="org_1"))
+    decides = resolution(ROW._replace(organization_id="org_1"))
 
     decides.decide(changed(1, organization_id="org_2"))
 
@@ -376,7 +376,7 @@ def test_a_deletion_earlier_in_the_batch_counts() -> None:
 
 def test_a_parent_that_is_back_has_children_again() -> None:
     parents = {DIRECTORY_GONE}
-    known = PlainKnown(rows=[replace(ABSENT, key="directory_1")], now=NOW, read_began_at=NOW)
+    known = PlainKnown(rows=[ABSENT._replace(key="directory_1")], now=NOW, read_began_at=NOW)
     PlainResolution(DIRECTORY, known, parents).decide(shown(key="directory_1"))
 
     assert not parents

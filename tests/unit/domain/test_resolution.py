@@ -47,13 +47,13 @@ unlinked, other = a_row(), a_row("gram-2")
 elsewhere = a_row(workos_id="org_2")
 derived = a_row(DERIVED)
 derived_elsewhere = a_row(DERIVED, workos_id="org_2")
-derived_deleted = replace(derived_elsewhere, disabled=True, deleted=True)
-disabled_here = replace(linked, disabled=True)
-deleted = replace(linked, disabled=True, deleted=True)
-as_old = replace(linked, workos_updated_at=NOON)
-newer = replace(linked, workos_updated_at=LATER)
-newer_elsewhere = replace(newer, workos_id="org_2")
-enabled_here = replace(deleted, disabled=False)
+derived_deleted = derived_elsewhere._replace(disabled=True, deleted=True)
+disabled_here = linked._replace(disabled=True)
+deleted = linked._replace(disabled=True, deleted=True)
+as_old = linked._replace(workos_updated_at=NOON)
+newer = linked._replace(workos_updated_at=LATER)
+newer_elsewhere = newer._replace(workos_id="org_2")
+enabled_here = deleted._replace(disabled=False)
 
 event = an_event()
 renaming = an_event(name="New")
@@ -144,7 +144,7 @@ def test_an_event_resolves_to(
     ],
 )
 def test_freshness(row_event: str | None, row_time: Any, said: Observation, fresh: bool) -> None:
-    row = replace(linked, workos_last_event_id=row_event, workos_updated_at=row_time)
+    row = linked._replace(workos_last_event_id=row_event, workos_updated_at=row_time)
 
     (decision,), _ = decide([row], said)
 
@@ -154,7 +154,7 @@ def test_freshness(row_event: str | None, row_time: Any, said: Observation, fres
 @pytest.mark.parametrize("said", [with_our_id, deletion])
 @pytest.mark.parametrize("row", [linked, elsewhere])
 def test_a_stale_event_changes_nothing_and_takes_no_row_back(said: Observation, row: Row) -> None:
-    (decision,), plan = decide([replace(row, workos_last_event_id="event_0005")], said)
+    (decision,), plan = decide([row._replace(workos_last_event_id="event_0005")], said)
 
     assert decision.outcome in (Outcome.STALE, Outcome.UNKNOWN)
     assert plan.is_empty
@@ -174,18 +174,18 @@ def test_a_change_older_than_the_deletion_is_stale_wherever_it_is_listed(rows: l
 def test_an_update_writes_what_workos_owns_and_nothing_else() -> None:
     _, plan = decide([disabled_here], an_event(7, name="New"))
 
-    after = replace(disabled_here, name="New", workos_updated_at=NOON)
-    assert plan.updated == (replace(after, workos_last_event_id=an_event_id(7)),)
+    after = disabled_here._replace(name="New", workos_updated_at=NOON)
+    assert plan.updated == (after._replace(workos_last_event_id=an_event_id(7)),)
 
 
 def test_a_deletion_keeps_what_workos_said_and_no_update_enables_the_row_again() -> None:
     _, plan = decide([as_old], a_deletion(7))
     _, later = decide([as_old], a_deletion(1), an_event(2, name="Ghost"))
 
-    after = replace(as_old, disabled=True, deleted=True)
+    after = as_old._replace(disabled=True, deleted=True)
     assert plan.updated == ()
-    assert plan.disabled == (replace(after, workos_last_event_id=an_event_id(7)),)
-    assert later.disabled == (replace(after, name="Ghost", workos_last_event_id=an_event_id(2)),)
+    assert plan.disabled == (after._replace(workos_last_event_id=an_event_id(7)),)
+    assert later.disabled == (after._replace(name="Ghost", workos_last_event_id=an_event_id(2)),)
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ def test_an_object_or_an_absence_resolves_to(
 
 
 def test_an_object_clears_the_event_id_if_it_changes_something_and_only_then() -> None:
-    row = replace(as_old, workos_last_event_id=an_event_id(5))
+    row = as_old._replace(workos_last_event_id=an_event_id(5))
 
     _, changing = decide([row], shown_later)
     _, inserting = decide([], shown_later)
@@ -463,7 +463,7 @@ def test_links_that_move_within_a_page_are_cleared_first() -> None:
     moves = {"org_3": "gram-1", "org_1": "gram-2", "org_2": "gram-3"}
     events = [an_event(workos_id=org, external_id=id_) for org, id_ in moves.items()]
 
-    _, plan = decide([linked, replace(other, workos_id="org_2")], *events)
+    _, plan = decide([linked, other._replace(workos_id="org_2")], *events)
 
     assert plan.unlinked == ("gram-1", "gram-2")
     assert [row.workos_id for row in plan.updated] == ["org_3", "org_1"]
@@ -482,12 +482,12 @@ class Tables:
         stored = {"deletions": self.deletions, "conflicts": {*self.conflicts}}
         _, plan = decide(self.rows.values(), *said, **stored)
         for id_ in plan.unlinked:
-            self.rows[id_] = replace(self.rows[id_], workos_id=None)
+            self.rows[id_] = self.rows[id_]._replace(workos_id=None)
         for id_ in plan.undeleted:
-            self.rows[id_] = replace(self.rows[id_], deleted=False)
+            self.rows[id_] = self.rows[id_]._replace(deleted=False)
         for row in plan.updated:
             before = self.rows[row.id]
-            self._write(replace(row, disabled=before.disabled, deleted=before.deleted))
+            self._write(row._replace(disabled=before.disabled, deleted=before.deleted))
         for row in (*plan.disabled, *(creation.row for creation in plan.created)):
             self._write(row)
         wanted = self.write_backs.keys() - set(plan.known_to_workos)
@@ -529,7 +529,7 @@ def pages(data: st.DataObject, listed: list[Observation]) -> Iterator[list[Obser
         listed = listed[size:]
 
 
-@pytest.mark.parametrize("rows", [[], [linked, replace(deleted, id="gram-2", workos_id="org_2")]])
+@pytest.mark.parametrize("rows", [[], [linked, deleted._replace(id="gram-2", workos_id="org_2")]])
 @given(listed=streams(), data=st.data())
 def test_a_page_ends_where_its_events_one_by_one_do(
     rows: list[Row], listed: list[Observation], data: st.DataObject
