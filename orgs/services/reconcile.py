@@ -189,7 +189,8 @@ class _FullRun:
                     domains.add_page(found, began_at)
                 began_at = self.lookups.now()
         if domains is not None:
-            domains.finish(self.began_at)
+            # It asks for those that are missing by itself: an error there is not the organizations'.
+            domains.listed_since = self.began_at
         self.organizations.retry_locked()
         self.organizations.seen.sort()
 

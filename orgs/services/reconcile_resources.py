@@ -31,8 +31,8 @@ class ResourceRun(Comparing):
     """Compares the lists of one resource. ``report.errors`` is empty if they were read in full."""
 
     resource: Resource
-    is_finished: bool = False
-    """Its list was read in full, with the organizations'."""
+    listed_since: datetime | None = None
+    """When the organizations' list began, which was read in full and shows these objects too."""
     not_listed: str = ""
     """Why a resource that is not covered could not be listed."""
     after: str = ""
@@ -45,7 +45,9 @@ class ResourceRun(Comparing):
     def compare_all(self) -> None:
         """Compare every list. An error is reported, and does not stop other resources."""
         with reporting(self._note_error):
-            if not self.is_finished:
+            if self.listed_since is not None:
+                self._finish(self.listed_since)
+            else:
                 for listing in self.resource.listings:
                     self._compare_list(listing)
             self._resolve_missing()
@@ -57,16 +59,6 @@ class ResourceRun(Comparing):
                 for listing in self.resource.listings:
                     self._compare_for(listing, organization)
             self._resolve_missing()
-
-    def finish(self, began_at: datetime) -> None:
-        """Note what the environment's list did not show, which was read in full since then."""
-        self.is_finished = True
-        self.seen.sort()
-        found = live_rows(self.resource)
-        if self.resource is ROLE:
-            # The environment's list holds its own roles alone.
-            found = found.filter(workos_organization_id="")
-        self._note_missing(found, self.seen, began_at)
 
     def is_incomplete(self) -> bool:
         """Return True if not every list was read."""
@@ -87,7 +79,7 @@ class ResourceRun(Comparing):
             for page in self._pages(listing, ""):
                 self.add_page(page.observations, began_at)
                 began_at = self.lookups.now()
-            self.finish(first)
+            self._finish(first)
             return
         live = _live(listing.scope)
         scopes = (scope for (scope,) in self.in_order(live, "workos_id", after=self.after))
@@ -102,6 +94,15 @@ class ResourceRun(Comparing):
         if not self.resource.fetch:
             strays = strays.filter(**{f"{column}__in": self._absent_scopes(listing, strays)})
         self._note_missing(strays, (), self.lookups.now())
+
+    def _finish(self, began_at: datetime) -> None:
+        """Note what the environment's list did not show, which was read in full since then."""
+        self.seen.sort()
+        found = live_rows(self.resource)
+        if self.resource is ROLE:
+            # The environment's list holds its own roles alone.
+            found = found.filter(workos_organization_id="")
+        self._note_missing(found, self.seen, began_at)
 
     def _compare_for(self, listing: Listing, organization: Observation) -> None:
         workos_id = organization.workos_id or ""

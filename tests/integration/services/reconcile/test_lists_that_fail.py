@@ -1,0 +1,54 @@
+"""Errors while resources beside organizations are listed: what they stop, and what they do not."""
+
+from typing import Any
+
+import pytest
+
+from orgs.models import OrganizationDomain
+from orgs.services.compare import DisableLimit, Run
+from orgs.services.coverage import adopt_settings
+from orgs.services.reconcile import reconcile
+from orgs.services.stream import drain_to_end
+from orgs.testing import FakeWorkOS
+from tests.builders import TWO_DAYS_AGO, a_mirrored_organization
+from tests.integration.services.reconcile.runs import Setting, disabled
+from tests.mirrored import held, mirrored
+
+pytestmark = pytest.mark.usefixtures("database")
+
+EVERYTHING = DisableLimit(rows=0, percent=100)
+
+
+def follow(sync_setting: Setting, *resources: str) -> None:
+    sync_setting(RESOURCES=("organization", *resources), HOLD_BACK_WINDOW=0.0)
+    adopt_settings()
+
+
+def test_a_domain_that_cant_be_asked_for_is_no_error_of_the_organizations(
+    workos: FakeWorkOS, sync_setting: Setting
+) -> None:
+    follow(sync_setting, "organization_domain")
+    acme = a_mirrored_organization(workos)
+    bolt: Any = workos.create_organization(name="Bolt", external_id="gram-bolt", at=TWO_DAYS_AGO)
+    domains = [
+        workos.domains.create(organization_id=acme, domain=f"{n}.com", at=TWO_DAYS_AGO)["id"]
+        for n in range(12)
+    ]
+    drain_to_end()
+    assert reconcile(Run()).errors == []
+    workos.delete_organization(bolt["id"], emits=False)
+    for domain in domains[:11]:
+        workos.domains.delete(domain, emits=False)
+    workos.misbehave("status", status=500, path=f"/organization_domains/{domains[10]}", times=None)
+
+    found = reconcile(Run(limit=EVERYTHING))
+
+    assert found.snapshot.errors == []
+    assert [error.partition(":")[0] for error in found.errors] == ["organization_domain"]
+    assert disabled() == ["gram-bolt"]
+    # Not all were asked for, so none is deleted.
+    assert not OrganizationDomain.objects.exclude(deleted_at=None).exists()
+
+    workos.behave()
+    assert reconcile(Run(limit=EVERYTHING)).errors == []
+    assert mirrored() == held(workos)
