@@ -35,12 +35,15 @@ class ResourceRun(Comparing):
     """When the organizations' list began, which was read in full and shows these objects too."""
     not_listed: str = ""
     """Why a resource that is not covered could not be listed."""
-    after: str = ""
-    """After which scope the lists for single ones go on."""
     stopped_after: str | None = None
-    """The last scope that was read, if the time was up before all were."""
+    """The last scope that was read, by this run or the one before, until all are."""
     _absent_since: datetime | None = None
     """When the first read began that showed one of them absent."""
+
+    @property
+    def has_scopes(self) -> bool:
+        """Return True if there are lists for single organizations, directories or groups."""
+        return any(listing.scope is not Scope.ENVIRONMENT for listing in self.resource.listings)
 
     def compare_all(self) -> None:
         """Compare every list. An error is reported, and does not stop other resources."""
@@ -81,8 +84,8 @@ class ResourceRun(Comparing):
                 began_at = self.lookups.now()
             self._finish(first)
             return
-        live = _live(listing.scope)
-        scopes = (scope for (scope,) in self.in_order(live, "workos_id", after=self.after))
+        live, after = _live(listing.scope), self.stopped_after or ""
+        scopes = (scope for (scope,) in self.in_order(live, "workos_id", after=after))
         self._compare_scopes(listing, scopes)
         if self.stopped_after is not None:
             return

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from orgs.db.cursor import read_cursor
 from orgs.models import OrganizationDomain
 from orgs.services.compare import DisableLimit, Run
 from orgs.services.coverage import adopt_settings
@@ -52,3 +53,29 @@ def test_a_domain_that_cant_be_asked_for_is_no_error_of_the_organizations(
     workos.behave()
     assert reconcile(Run(limit=EVERYTHING)).errors == []
     assert mirrored() == held(workos)
+
+
+def test_the_daily_run_goes_on_where_it_stopped_whatever_ends_the_next_one(
+    workos: FakeWorkOS, sync_setting: Setting
+) -> None:
+    follow(sync_setting, "role")
+    workos.seed(organizations=20, external_id_prefix="gram-", at=TWO_DAYS_AGO)
+    drain_to_end()
+    assert reconcile(Run()).errors == []
+    # Its lists are read in threads, a group of scopes at a time.
+    assert reconcile(Run(scope_seconds=0.0)).errors == []
+    stopped_after = read_cursor().progress["role"]
+    assert sum(one["id"] > stopped_after for one in workos.all_organizations()) > 8
+    failing = ("/authorization/organizations", "/authorization/roles")
+
+    for path in failing:
+        workos.misbehave("status", status=500, path=path, times=None)
+        (error,) = reconcile(Run(scope_seconds=0.0)).errors
+        assert error.startswith("role: ")
+        assert read_cursor().progress == {"role": stopped_after}
+        workos.behave()
+
+    assert reconcile(Run(scope_seconds=0.0)).errors == []
+    assert read_cursor().progress["role"] > stopped_after
+    assert reconcile(Run(scope_seconds=60.0)).errors == []
+    assert read_cursor().progress == {}
