@@ -18,7 +18,7 @@ from django.db import models
 from orgs import workos
 from orgs.db.resources import model_of
 from orgs.domain.resources import DOMAIN, ROLE, SCOPES, Listing, Resource, Scope
-from orgs.domain.types import ObjectPage, Observation
+from orgs.domain.types import ObjectPage, Observation, State
 from orgs.models import Organization
 from orgs.services.compare import Comparing, in_threads
 from orgs.services.refresh import live_rows
@@ -157,11 +157,20 @@ class ResourceRun(Comparing):
         return [observation for page in pages for observation in page.observations]
 
     def _absent_scopes(self, listing: Listing, found: "models.QuerySet[Any]") -> list[str]:
-        """Return which of the organizations or groups that these rows name WorkOS has deleted."""
+        """Return which of the organizations or groups that these rows name WorkOS has deleted. One
+        that it refuses to say anything of is not among them."""
         parent, column = SCOPES[listing.scope]
         with self.lookups.reading():
             named = set(found.exclude(**{column: ""}).values_list(column, flat=True)) - {None}
-        return [scope for scope in sorted(named) if self.lookups.is_absent(scope, parent)]
+        if not (named and self.lookups.proves_absence(named, parent)):
+            return []
+        asked = in_threads(partial(self.lookups.look_up, resource=parent), sorted(named))
+        return [
+            scope
+            for answers in asked
+            for scope, answer in answers
+            if not isinstance(answer, workos.Refused) and answer.state is State.ABSENT
+        ]
 
     def _pages(self, listing: Listing, scope: str) -> Iterator[ObjectPage]:
         patience = self.lookups.patience

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from orgs.db.cursor import read_cursor
-from orgs.models import OrganizationDomain
+from orgs.models import Organization, OrganizationDomain, Role
 from orgs.services.compare import DisableLimit, Run
 from orgs.services.coverage import adopt_settings
 from orgs.services.reconcile import reconcile
@@ -79,3 +79,47 @@ def test_the_daily_run_goes_on_where_it_stopped_whatever_ends_the_next_one(
     assert read_cursor().progress["role"] > stopped_after
     assert reconcile(Run(scope_seconds=60.0)).errors == []
     assert read_cursor().progress == {}
+
+
+@pytest.fixture
+def roles_of_deleted(workos: FakeWorkOS, sync_setting: Setting) -> list[str]:
+    """Organizations without a row, which WorkOS has deleted, and of which roles have rows."""
+    follow(sync_setting, "role")
+    a_mirrored_organization(workos)
+    ids = []
+    for name in "ABC":
+        ids.append(str(workos.create_organization(name=name, emits=False)["id"]))
+        workos.roles.create(slug=name.lower(), organization_id=ids[-1], at=TWO_DAYS_AGO)
+    drain_to_end()
+    for id_ in ids:
+        workos.delete_organization(id_, emits=False)
+    assert Role.objects.filter(deleted_at=None).count() == len(ids)
+    return ids
+
+
+def test_a_scope_that_is_refused_does_not_keep_the_rows_of_others(
+    workos: FakeWorkOS, roles_of_deleted: list[str]
+) -> None:
+    refused = roles_of_deleted[1]
+    workos.misbehave("status", status=422, path=f"/organizations/{refused}", times=None)
+
+    assert reconcile(Run(limit=EVERYTHING)).errors == []
+
+    left = Role.objects.filter(deleted_at=None).values_list("workos_organization_id", flat=True)
+    assert [*left] == [refused]
+
+
+def test_scopes_are_not_asked_for_if_a_404_proves_nothing(
+    workos: FakeWorkOS, roles_of_deleted: list[str]
+) -> None:
+    mirrored_one = Organization.objects.linked().get().workos_id
+    body = {"message": "Not found.", "code": "entity_not_found"}
+    path = f"/organizations/{mirrored_one}"
+    workos.misbehave("status", status=404, body=body, path=path, exact=True, times=None)
+
+    reconcile(Run(limit=EVERYTHING))
+
+    assert [workos.count_requests(path=f"/organizations/{id_}") for id_ in roles_of_deleted] == [
+        0
+    ] * 3
+    assert Role.objects.filter(deleted_at=None).count() == 3
