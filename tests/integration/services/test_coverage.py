@@ -114,7 +114,13 @@ def test_people_are_switched_on_off_and_on_again(
 def test_a_missed_webhook_of_a_resource_waits_until_it_is_covered(
     workos: FakeWorkOS, acme: str, follow: Follow
 ) -> None:
-    """No row would prove the 404 of its object."""
+    """No row would prove the 404 of its object. Until then it is not overdue."""
+
+    def overdue() -> int:
+        figures = current_status().figures
+        assert figures is not None
+        return figures.waiting.overdue
+
     a_member(workos, acme, "before@acme.com", at=TWO_DAYS_AGO)
     drain_to_end()
     follow(*PEOPLE)
@@ -123,11 +129,16 @@ def test_a_missed_webhook_of_a_resource_waits_until_it_is_covered(
 
     drain_to_end()
     assert WorkOSEvent.objects.announced_and_unseen().get() == lost
+    assert overdue() == 0
+    another = an_announcement("event_of_organization", ago=timedelta(days=2))
+    assert overdue() == 1
+    another.delete()
 
     tasks.cover()
+    assert overdue() == 1
     drain_to_end()
     lost.refresh_from_db()
-    assert lost.outcome == Outcome.MISSING
+    assert (lost.outcome, overdue()) == (Outcome.MISSING, 0)
 
 
 def test_a_first_list_is_no_repair_and_a_later_one_names_what_it_repaired(
