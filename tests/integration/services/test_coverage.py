@@ -36,6 +36,7 @@ pytestmark = pytest.mark.usefixtures("database", "acme")
 
 PEOPLE = ("user", "membership")
 COVERED = {"organization", *PEOPLE}
+MEMBERSHIP_TABLE = "workos_organization_membership"
 MEMBERSHIPS = "/user_management/organization_memberships"
 
 Follow = Callable[..., None]
@@ -148,12 +149,24 @@ def test_a_first_list_is_no_repair_and_a_later_one_names_what_it_repaired(
     member = a_member(workos, acme, "ada@acme.com", at=TWO_DAYS_AGO, emits=False)
     caplog.clear()
     tasks.cover()
-    assert "membership: its first list changed 1 rows" in caplog.messages
+    assert "membership: its first list changed 1 row" in caplog.messages
     assert "reconcile found" not in caplog.text
 
     OrganizationMembership.objects.update(status="odd")
     tasks.reconcile()
     assert f"reconcile found membership ({member}): updated" in caplog.messages
+
+
+def test_what_is_refused_of_a_first_list_is_not_changed(
+    workos: FakeWorkOS, acme: str, follow: Follow, caplog: pytest.LogCaptureFixture
+) -> None:
+    follow(*PEOPLE)
+    quietly: dict[str, Any] = {"at": TWO_DAYS_AGO, "emits": False}
+    refused, *_ = [a_member(workos, acme, f"{n}@acme.com", **quietly) for n in range(3)]
+    with a_trigger("RAISE 'no';", table=MEMBERSHIP_TABLE, when=f"NEW.workos_id = '{refused}'"):
+        tasks.cover()
+
+    assert "membership: its first list changed 2 rows" in caplog.messages
 
 
 def test_since_when_a_resource_is_not_covered_is_kept_until_it_is(
@@ -525,7 +538,7 @@ def test_a_row_that_is_refused_keeps_its_resource_uncovered_and_is_seen(
     follow("membership")
     a_member(workos, acme, "ada@acme.com", at=TWO_DAYS_AGO)
 
-    with a_trigger(body, table="workos_organization_membership"):
+    with a_trigger(body, table=MEMBERSHIP_TABLE):
         found = reconcile(Run())
 
     assert "PostgreSQL refused to write 1 row of membership" in found.errors[0]
