@@ -97,6 +97,11 @@ def is_out_of_time(error: Error) -> bool:
     return sqlstate(error) in (_QUERY_CANCELED, _LOCK_NOT_AVAILABLE)
 
 
+def is_full(error: Error) -> bool:
+    """Return True if PostgreSQL has no disk space, no memory or no connections left."""
+    return sqlstate(error).startswith("53")
+
+
 def is_not_granted(error: Error) -> bool:
     """Return True if the user may not do that: a grant is missing, or a policy forbids the row."""
     return sqlstate(error) == _INSUFFICIENT_PRIVILEGE

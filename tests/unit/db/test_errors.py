@@ -11,6 +11,7 @@ from orgs.db.errors import (
     WriteSkipped,
     describe,
     is_environment,
+    is_full,
     is_out_of_time,
     is_passing,
     origin,
@@ -68,6 +69,11 @@ def test_of_which_errors_a_traceback_says_nothing_more(error: Error, kind: type[
 @pytest.mark.parametrize(("code", "answer"), [("57014", True), ("55P03", True), ("23505", False)])
 def test_out_of_time(code: str, answer: bool) -> None:
     assert is_out_of_time(refused(code)) is answer
+
+
+@pytest.mark.parametrize(("code", "answer"), [("53100", True), ("53300", True), ("58030", False)])
+def test_full(code: str, answer: bool) -> None:
+    assert is_full(refused(code)) is answer
 
 
 @pytest.mark.parametrize(
