@@ -90,12 +90,7 @@ class Resource:
             return copied(self.show(new))
 
     def update(
-        self,
-        id: str,
-        *,
-        at: Moment | None = None,
-        emits: bool = True,
-        **changes: Any,
+        self, id: str, *, at: Moment | None = None, emits: bool = True, **changes: Any
     ) -> JsonObject:
         """Change the fields given, and return it as the API shows it.
 
@@ -192,13 +187,7 @@ class Resource:
     # The caller holds the lock, but for the first.
 
     def _change(
-        self,
-        change: str,
-        identifier: str,
-        changes: JsonObject,
-        *,
-        at: Moment | None,
-        emits: bool,
+        self, change: str, identifier: str, changes: JsonObject, *, at: Moment | None, emits: bool
     ) -> JsonObject:
         with self._state.lock:
             self._check(changes, creates=False)
@@ -212,13 +201,7 @@ class Resource:
             return copied(self.show(new))
 
     def _emit(
-        self,
-        change: str,
-        fields: JsonObject,
-        now: int,
-        *,
-        emits: bool,
-        **options: Any,
+        self, change: str, fields: JsonObject, now: int, *, emits: bool, **options: Any
     ) -> None:
         event_type = self.event_type(change, fields) if emits else None
         if event_type is not None:
