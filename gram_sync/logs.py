@@ -6,13 +6,12 @@ import threading
 import time
 from typing import Any, Final
 
-from django.db import Error
 from pythonjsonlogger.core import LogData
 from pythonjsonlogger.json import JsonFormatter as BaseJsonFormatter
 from redis.exceptions import RedisError
 
 from gram_sync.redaction import redact
-from orgs.db.errors import DescribedError, is_environment, without_detail
+from orgs.db.errors import DatabaseFailed, without_detail
 from orgs.domain.naming import one_line
 
 #: What a line of JSON may say: of a record's extra fields, WorkOS's ids of the event and the
@@ -82,16 +81,17 @@ def is_news(record: logging.LogRecord) -> bool:
 
 
 def shortened(record: logging.LogRecord) -> bool:
-    """Let every record of django-q2's through; of PostgreSQL or Redis that fails as one line.
+    """Let every record of django-q2's through: as one line if PostgreSQL or Redis failed, and not
+    a statement of ours.
 
     The traceback of a task is kept in the admin, under Failed tasks.
     """
     error = record.exc_info and record.exc_info[1]
-    if isinstance(error, RedisError) or (isinstance(error, Error) and is_environment(error)):
-        record.msg = f"{record.getMessage()}: {one_line(without_detail(error))}"
+    if isinstance(shown := error and without_detail(error), RedisError | DatabaseFailed):
+        record.msg = f"{record.getMessage()}: {one_line(shown)}"
         record.args, record.exc_info = (), None
     said, _, traceback = record.getMessage().partition(" : Traceback (most recent call last)")
-    if DescribedError.__name__ in traceback:
+    if DatabaseFailed.__name__ in traceback:
         record.msg, record.args = said, ()
     return True
 

@@ -15,8 +15,9 @@ from orgs.db.errors import without_detail
 from orgs.domain.figures import kept
 from orgs.domain.naming import one_line
 from orgs.domain.report import Report
+from orgs.domain.types import Outcome
 from orgs.services import coverage, erasure, maintenance, outbox, stream
-from orgs.services.compare import Run
+from orgs.services.compare import Run, counted
 from orgs.services.queue import COVER, enqueue
 from orgs.services.reconcile import reconcile as reconcile_in_full
 from orgs.services.reconcile import reconcile_unless_busy
@@ -103,7 +104,8 @@ def _reconcile(run: Run, *, only_if_lost: bool = False) -> str:
             logger.warning("%s is not covered: %s", one.resource.name, one.not_listed)
         else:
             # That the stream should have brought none of it is what makes it uncovered.
-            logger.info("%s: its first list changed %d rows", one.name, len(one.report.drift))
+            done = len(one.report.drift) - one.report.counts[Outcome.FAILED]
+            logger.info("%s: its first list changed %s", one.name, counted(done, "row"))
     for error in reconciliation.errors:
         logger.error("the full reconcile is not complete: %s", one_line(error))
     if reconciliation.in_sync:

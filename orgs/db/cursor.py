@@ -21,7 +21,7 @@ from orgs.db.transactions import (
 )
 from orgs.domain.figures import kept
 from orgs.domain.report import Change
-from orgs.domain.resources import NAMES, covered_by
+from orgs.domain.resources import NAMES, covered_by, parse_time
 from orgs.domain.types import Position
 from orgs.models import ORGANIZATIONS_STREAM, SyncCursor
 
@@ -54,11 +54,7 @@ class CursorState:
 
     def listed_at(self, resource: str) -> datetime | None:
         """Return when a resource was last listed in full; None too for what is no such time."""
-        try:
-            at = datetime.fromisoformat(self.listed.get(resource, ""))
-            return at.astimezone(UTC) if at.tzinfo else None
-        except (ValueError, OverflowError):
-            return None
+        return parse_time(self.listed.get(resource))
 
     @property
     def since_drained(self) -> timedelta | None:

@@ -35,6 +35,10 @@ class DescribedError(Exception):
     """What ``describe`` says of an error of the database, to be logged or raised in its place."""
 
 
+class DatabaseFailed(DescribedError):
+    """The same of an error that is no bug of ours: its traceback says nothing more."""
+
+
 class WriteSkipped(ItemRefused):
     """A statement did not write what it was given: a trigger or a policy left out or changed it."""
 
@@ -65,15 +69,21 @@ def retry_races(transact: Callable[[], T]) -> T:
 def is_environment(error: Error) -> bool:
     """Return True if the database failed, and not what was written.
 
-    psycopg refuses some values (a NUL) before PostgreSQL sees them, and gives no SQLSTATE then. Of
-    class 42, PostgreSQL points into a statement of ours that it can't even parse, because a table
-    or column is missing; not into what a trigger or a policy executes.
+    Of class 42, PostgreSQL points into a statement of ours that it can't even parse, because a
+    table or column is missing; not into what a trigger or a policy executes.
     """
-    state = sqlstate(error)
-    if not state:
-        return not isinstance(error, DataError | ItemRefused)
-    if state.startswith("42"):
+    if sqlstate(error).startswith("42"):
         return error.__cause__.diag.statement_position is not None  # type: ignore[union-attr]
+    return is_outage(error)
+
+
+def is_outage(error: Error) -> bool:
+    """Return True if the database failed, whatever the statement.
+
+    psycopg refuses some values (a NUL) before PostgreSQL sees them, and gives no SQLSTATE then.
+    """
+    if not (state := sqlstate(error)):
+        return not isinstance(error, DataError | ItemRefused)
     return state.startswith(_ENVIRONMENT_CLASSES) or state in _ENVIRONMENT
 
 
@@ -85,6 +95,11 @@ def is_passing(error: Error) -> bool:
 def is_out_of_time(error: Error) -> bool:
     """Return True if a statement, or its wait for a lock, took longer than it may."""
     return sqlstate(error) in (_QUERY_CANCELED, _LOCK_NOT_AVAILABLE)
+
+
+def is_full(error: Error) -> bool:
+    """Return True if PostgreSQL has no disk space, no memory or no connections left."""
+    return sqlstate(error).startswith("53")
 
 
 def is_not_granted(error: Error) -> bool:
@@ -114,7 +129,9 @@ def without_detail(error: BaseException) -> BaseException:
     One that only follows from an error of the database stays, and gets another cause.
     """
     if isinstance(error, Error):
-        return DescribedError(describe(error)).with_traceback(error.__traceback__)
+        is_ours = not (is_outage(error) or is_out_of_time(error))
+        kind = DescribedError if is_ours else DatabaseFailed
+        return kind(describe(error)).with_traceback(error.__traceback__)
     earlier = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     if earlier is not None and (described := without_detail(earlier)) is not earlier:
         error.__cause__ = described

@@ -74,8 +74,10 @@ FROM (
         count(*) FILTER (WHERE announced_at NOT BETWEEN
             statement_timestamp() - make_interval(secs => %(window)s)
             AND statement_timestamp() + interval '1 minute'
+            AND (listed_at -> 'uncovered' ? resource) IS NOT TRUE
         ) AS overdue
-    FROM workos_event WHERE announced_at IS NOT NULL AND processed_at IS NULL
+    FROM workos_event LEFT JOIN workos_sync_cursor ON stream = %(stream)s
+    WHERE announced_at IS NOT NULL AND processed_at IS NULL
 ) AS unseen_events
 CROSS JOIN (
     SELECT count(*) AS parked, min(processed_at) AS parked_since

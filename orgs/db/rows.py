@@ -1,13 +1,12 @@
 """Loads, locks and writes rows, inside a transaction that the caller has opened."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from orgs.db import sql
 from orgs.db.errors import WriteSkipped
 from orgs.db.transactions import Rows, Statement, execute_together
-from orgs.domain.naming import slug_base, slug_candidates, storable
+from orgs.domain.naming import json_text, slug_base, slug_candidates, storable
 from orgs.domain.resolution import row_ids
 from orgs.domain.types import (
     Conflict,
@@ -193,7 +192,7 @@ def _ledger(recorded: Sequence[Decision]) -> Statement:
         is_parked = decision.outcome is Outcome.PARKED
         about = observation.resource, observation.workos_id, observation.organization_id
         what = decision.organization_id, event.occurred_at, decision.outcome
-        why = (storable(decision.reason), payload(observation)) if is_parked else ("", None)
+        why = (storable(decision.reason), json_text(observation.raw)) if is_parked else ("", None)
         values[event.id] = (event.id, event.type, *about, *what, *why)
     columns = zip(*(values[key] for key in sorted(values)), strict=True)
     return statement(sql.RECORD_EVENTS, *columns)
@@ -209,14 +208,6 @@ def resolve_event(
     """Return the statement that records what became of a parked or a missed event."""
     values = [outcome, organization_id, error, outcome, payload, event_id]
     return Statement(sql.RESOLVE_EVENT, values)
-
-
-def payload(observation: Observation) -> str:
-    """Return the JSON as ASCII text: ``jsonb`` would refuse a NUL, ``text`` a lone surrogate."""
-    try:
-        return json.dumps(observation.raw)
-    except RecursionError:
-        return "(nested too deeply to be shown)"
 
 
 def _insert(creations: Sequence[Creation]) -> Statement:

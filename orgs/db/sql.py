@@ -262,7 +262,7 @@ RETURNING id
 
 #: How many other objects' events PostgreSQL has refused with one code since it last accepted one
 #: that writes a row. Not by a time in the future, which a clock that was wrong left behind.
-REFUSED_IN_A_ROW = """
+REFUSED_BEFORE = """
 SELECT count(DISTINCT (resource, object_key)) FROM workos_event
 WHERE outcome = 'parked' AND starts_with(error, %s) AND object_key <> %s
     AND processed_at <= statement_timestamp() AND processed_at > coalesce((
@@ -274,7 +274,7 @@ WHERE outcome = 'parked' AND starts_with(error, %s) AND object_key <> %s
 """
 
 #: The same of those that the ledger has refused since it last took one.
-LEFT_OUT_IN_A_ROW = """
+LEFT_OUT_BEFORE = """
 SELECT count(*) FROM workos_conflict
 WHERE kind = 'ledger_refused' AND workos_organization_id <> %s
     AND last_seen_at > coalesce((

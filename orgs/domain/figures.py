@@ -47,7 +47,7 @@ class WaitingFigures:
 
     announced: int = 0  # by a webhook, and not yet read from the stream
     announced_since: datetime | None = None
-    overdue: int = 0  # those of them that are past the hold-back window
+    overdue: int = 0  # those of them past the hold-back window, of what is listed in full
     parked: int = 0
     parked_since: datetime | None = None
     write_backs: int = 0  # ids that WorkOS does not know yet; those in conflict are not among them

@@ -1,5 +1,6 @@
 """Names organizations and events, and makes text of others printable: slugs, derived ids. Pure."""
 
+import json
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -102,6 +103,19 @@ def storable(text: str) -> str:
 def is_storable(text: str) -> bool:
     """Return True if there is text, and PostgreSQL can store it as it is."""
     return text != "" and not _UNSTORABLE.search(text)
+
+
+def without_unstorable(text: str) -> str:
+    """Return ``text`` with a mark in place of each character that PostgreSQL can't store."""
+    return _UNSTORABLE.sub("\ufffd", text)
+
+
+def json_text(raw: object) -> str:
+    """Return JSON as ASCII text: ``jsonb`` would refuse a NUL, ``text`` a lone surrogate."""
+    try:
+        return json.dumps(raw)
+    except RecursionError:
+        return "(nested too deeply to be shown)"
 
 
 def one_line(said: object) -> str:

@@ -37,11 +37,11 @@ from orgs.domain.types import (
 from orgs.models import WorkOSEvent
 from orgs.services.announce import send_changes
 from orgs.services.decide import Batch, Decided, decide
-from orgs.services.maintenance import is_environment
+from orgs.services.maintenance import fails_every_row
 
 #: So many items in a row, of different objects, are refused with one code and none is accepted: not
 #: the items are the reason, but a new constraint or a trigger.
-REFUSED_IN_A_ROW = 10
+EVENTS_REFUSED_IN_A_ROW = 10
 
 
 class Mode(StrEnum):
@@ -79,7 +79,7 @@ def apply(batch: Batch, mode: Mode) -> Report:
         # No item is the reason, and each would have to wait as well.
         raise
     except DatabaseError as error:
-        if is_environment(error):
+        if fails_every_row(error):
             raise
     return _apply_alone(batch, mode)
 
@@ -186,13 +186,13 @@ def _apply_or_refuse(single: Batch, mode: Mode) -> Report:
     try:
         return retry_races(partial(_apply, single, mode))
     except DatabaseError as error:
-        if is_passing(error) or is_environment(error):
+        if is_passing(error) or fails_every_row(error):
             raise
         (observation,) = single.observations
         if observation.event is None:
             return _failed(observation, describe(error))
         if mode is Mode.LIVE:
-            _raise_if_all_are_refused(observation, error, sql.REFUSED_IN_A_ROW, f"{origin(error)}:")
+            _raise_if_all_are_refused(observation, error, sql.REFUSED_BEFORE, f"{origin(error)}:")
         return _park(single, mode, describe(error))
 
 
@@ -201,7 +201,7 @@ def _raise_if_all_are_refused(
 ) -> None:
     """``statement`` counts the other objects that were refused in a row before this one."""
     ((others,),) = execute_alone(statement, [*values, observation.workos_id or ""])
-    if others >= REFUSED_IN_A_ROW - 1:
+    if others >= EVENTS_REFUSED_IN_A_ROW - 1:
         raise WritesRefused(describe(error)) from error.__cause__
 
 
@@ -217,9 +217,9 @@ def _park(single: Batch, mode: Mode, reason: str) -> Report:
     try:
         return _apply(single, mode, Decided([parked], NOTHING, ()))
     except DatabaseError as error:
-        if mode is not Mode.LIVE or is_passing(error) or is_environment(error):
+        if mode is not Mode.LIVE or is_passing(error) or fails_every_row(error):
             raise
-        _raise_if_all_are_refused(observation, error, sql.LEFT_OUT_IN_A_ROW)
+        _raise_if_all_are_refused(observation, error, sql.LEFT_OUT_BEFORE)
         return _pass_over(single, parked, describe(error))
 
 
@@ -233,7 +233,7 @@ def _pass_over(single: Batch, parked: Decision, refusal: str) -> Report:
     try:
         return _leave_out(single, parked._replace(reason=reason), conflict)
     except DatabaseError as error:
-        if is_passing(error) or is_environment(error):
+        if is_passing(error) or fails_every_row(error):
             raise
         if not _takes_another():
             raise WritesRefused(describe(error)) from error.__cause__

@@ -18,13 +18,13 @@ from django.db import DatabaseError, models
 
 from orgs import workos
 from orgs.db import rows
-from orgs.db.errors import is_environment
 from orgs.domain.report import Change, Report
 from orgs.domain.resolution import is_in_flight
 from orgs.domain.resources import Resource
 from orgs.domain.types import ORGANIZATION, Observation, Outcome, Row, State
 from orgs.services.apply import Mode, apply
 from orgs.services.decide import Batch
+from orgs.services.maintenance import fails_every_row
 from orgs.services.refresh import UNPROVEN, UNPROVEN_OBJECT, Lookups, live_rows
 
 T = TypeVar("T")
@@ -175,7 +175,7 @@ class Comparing:
             with self.lookups.reading():
                 in_sync = rows.ids_in_sync(observations)
         except DatabaseError as error:
-            if is_environment(error):
+            if fails_every_row(error):
                 raise
             # Some value can't even be compared. Which one, applying them alone finds out.
             return observations

@@ -20,7 +20,7 @@ from orgs.domain.report import Change, Report
 from orgs.domain.resources import NAMES, covered_by, event_types
 from orgs.domain.types import ORGANIZATION, Outcome
 from orgs.models import Organization
-from orgs.services.maintenance import is_environment
+from orgs.services.maintenance import fails_every_row
 from orgs.services.refusals import reporting, together_or_alone
 
 logger = logging.getLogger(__name__)
@@ -211,6 +211,6 @@ def _clear_derived(names: Iterable[str]) -> None:
         try:
             execute_alone(_DERIVED[name], [])
         except DatabaseError as error:
-            if is_environment(error):
+            if fails_every_row(error):
                 raise
             _derive_all()

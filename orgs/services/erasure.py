@@ -51,6 +51,11 @@ def held_about(user_id: str) -> dict[str, list[dict[str, Any]]]:
     return held
 
 
+def count_about(user_id: str) -> int:
+    """Return how many rows there are about a user."""
+    return sum(rows.count() for rows in _rows_about(user_id).values())
+
+
 def _parsed(text: str) -> Any:
     try:
         value = json.loads(text)

@@ -19,8 +19,7 @@ from django.db.models.functions import Now
 from django_q.models import OrmQ, Schedule, Task
 
 from orgs.conf import sync_settings
-from orgs.db import errors
-from orgs.db.errors import WriteSkipped, describe, is_not_granted, is_passing
+from orgs.db.errors import WriteSkipped, describe, is_environment, is_not_granted, is_passing
 from orgs.db.figures import MISSING_GRANTS
 from orgs.db.transactions import bounded_transaction, execute_alone
 from orgs.domain.status import LEAST_REFUSED_WEBHOOKS
@@ -35,7 +34,7 @@ logger = logging.getLogger(__name__)
 BATCH_SIZE = 5_000
 
 #: Of a batch whose rows are tried alone, so many in a row are refused before the rest is left too.
-REFUSED_IN_A_ROW = 10
+ROWS_REFUSED_IN_A_ROW = 10
 
 
 @dataclass(slots=True)
@@ -69,7 +68,7 @@ def write_in_batches(
         try:
             written.count += write(keys)
         except DatabaseError as error:
-            if is_environment(error):
+            if fails_every_row(error):
                 raise
             _write_alone(keys, write, written)
     if written.error is not None:
@@ -91,8 +90,8 @@ def _write_alone(keys: list[Any], write: Callable[[list[Any]], int], written: Wr
             in_a_row = 0
         except DatabaseError as error:
             in_a_row += 1
-            is_last = in_a_row == REFUSED_IN_A_ROW
-            if is_environment(error) or (is_last and is_passing(error)):
+            is_last = in_a_row == ROWS_REFUSED_IN_A_ROW
+            if fails_every_row(error) or (is_last and is_passing(error)):
                 raise
             written.left, written.error = written.left + 1, error
             if is_last:
@@ -100,12 +99,12 @@ def _write_alone(keys: list[Any], write: Callable[[list[Any]], int], written: Wr
                 return
 
 
-def is_environment(error: Error) -> bool:
+def fails_every_row(error: Error) -> bool:
     """Return True if the database failed, or a grant is missing, and not what was written."""
     if is_not_granted(error):
         # A missing grant fails every row; a policy on rows fails one.
         return bool(missing_grants())
-    return errors.is_environment(error)
+    return is_environment(error)
 
 
 # The ledger ---------------------------------------------------------------------------------
@@ -174,7 +173,7 @@ def ensure_schedules() -> None:
                 with transaction.atomic():
                     _ensure_schedule(name, columns)
             except DatabaseError as error:
-                if is_passing(error) or is_environment(error):
+                if is_passing(error) or fails_every_row(error):
                     raise
                 logger.warning("the schedule %r can't be repaired: %s", name, describe(error))
 

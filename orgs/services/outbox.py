@@ -41,9 +41,6 @@ _ROUNDS_OF_CALLS = _BATCH_SIZE // _THREADS * 2
 _FIRST_DELAY = 1.0
 _LONGEST_DELAY = 900.0
 
-#: Errors that would be the same for every row.
-_SAME_FOR_ALL = workos.NotConfigured, workos.Misconfigured, workos.Unauthorized, workos.RateLimited
-
 
 @dataclass(slots=True)
 class WriteBackReport:
@@ -205,7 +202,7 @@ class _Push:
             except workos.ExternalIdConflict as conflict:
                 request.error = str(conflict)
             except workos.WorkOSError as error:
-                if isinstance(error, _SAME_FOR_ALL):
+                if isinstance(error, workos.SAME_FOR_ALL):
                     self.error = error
                 request.postpone(error)
         return request

@@ -189,7 +189,8 @@ class _FullRun:
                     domains.add_page(found, began_at)
                 began_at = self.lookups.now()
         if domains is not None:
-            domains.finish(self.began_at)
+            # It asks for those that are missing itself: an error there is not the organizations'.
+            domains.listed_since = self.began_at
         self.organizations.retry_locked()
         self.organizations.seen.sort()
 
@@ -233,8 +234,9 @@ class _FullRun:
             # Otherwise the events before the listing may not have been read, and where a run has
             # stopped, nobody knows what was missed since.
             one.recent_after = self.recent_after
-            if self.run.scope_seconds is not None:
-                one.after = state.progress.get(name, "")
+            if self.run.scope_seconds is not None and one.has_scopes:
+                # Also if an error ends it before the first of them is read.
+                one.stopped_after = state.progress.get(name)
         return one
 
     def _compare_resource(self, one: ResourceRun) -> None:

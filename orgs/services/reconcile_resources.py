@@ -18,7 +18,7 @@ from django.db import models
 from orgs import workos
 from orgs.db.resources import model_of
 from orgs.domain.resources import DOMAIN, ROLE, SCOPES, Listing, Resource, Scope
-from orgs.domain.types import ObjectPage, Observation
+from orgs.domain.types import ObjectPage, Observation, State
 from orgs.models import Organization
 from orgs.services.compare import Comparing, in_threads
 from orgs.services.refresh import live_rows
@@ -31,21 +31,26 @@ class ResourceRun(Comparing):
     """Compares the lists of one resource. ``report.errors`` is empty if they were read in full."""
 
     resource: Resource
-    is_finished: bool = False
-    """Its list was read in full, with the organizations'."""
+    listed_since: datetime | None = None
+    """When the organizations' list began, which was read in full and shows these objects too."""
     not_listed: str = ""
     """Why a resource that is not covered could not be listed."""
-    after: str = ""
-    """After which scope the lists for single ones go on."""
     stopped_after: str | None = None
-    """The last scope that was read, if the time was up before all were."""
+    """The last scope that was read, by this run or the one before, until all are."""
     _absent_since: datetime | None = None
     """When the first read began that showed one of them absent."""
+
+    @property
+    def has_scopes(self) -> bool:
+        """Return True if there are lists for single organizations, directories or groups."""
+        return any(listing.scope is not Scope.ENVIRONMENT for listing in self.resource.listings)
 
     def compare_all(self) -> None:
         """Compare every list. An error is reported, and does not stop other resources."""
         with reporting(self._note_error):
-            if not self.is_finished:
+            if self.listed_since is not None:
+                self._finish(self.listed_since)
+            else:
                 for listing in self.resource.listings:
                     self._compare_list(listing)
             self._resolve_missing()
@@ -57,16 +62,6 @@ class ResourceRun(Comparing):
                 for listing in self.resource.listings:
                     self._compare_for(listing, organization)
             self._resolve_missing()
-
-    def finish(self, began_at: datetime) -> None:
-        """Note what the environment's list did not show, which was read in full since then."""
-        self.is_finished = True
-        self.seen.sort()
-        found = live_rows(self.resource)
-        if self.resource is ROLE:
-            # The environment's list holds its own roles alone.
-            found = found.filter(workos_organization_id="")
-        self._note_missing(found, self.seen, began_at)
 
     def is_incomplete(self) -> bool:
         """Return True if not every list was read."""
@@ -87,10 +82,10 @@ class ResourceRun(Comparing):
             for page in self._pages(listing, ""):
                 self.add_page(page.observations, began_at)
                 began_at = self.lookups.now()
-            self.finish(first)
+            self._finish(first)
             return
-        live = _live(listing.scope)
-        scopes = (scope for (scope,) in self.in_order(live, "workos_id", after=self.after))
+        live, after = _live(listing.scope), self.stopped_after or ""
+        scopes = (scope for (scope,) in self.in_order(live, "workos_id", after=after))
         self._compare_scopes(listing, scopes)
         if self.stopped_after is not None:
             return
@@ -102,6 +97,15 @@ class ResourceRun(Comparing):
         if not self.resource.fetch:
             strays = strays.filter(**{f"{column}__in": self._absent_scopes(listing, strays)})
         self._note_missing(strays, (), self.lookups.now())
+
+    def _finish(self, began_at: datetime) -> None:
+        """Note what the environment's list did not show, which was read in full since then."""
+        self.seen.sort()
+        found = live_rows(self.resource)
+        if self.resource is ROLE:
+            # The environment's list holds its own roles alone.
+            found = found.filter(workos_organization_id="")
+        self._note_missing(found, self.seen, began_at)
 
     def _compare_for(self, listing: Listing, organization: Observation) -> None:
         workos_id = organization.workos_id or ""
@@ -153,11 +157,20 @@ class ResourceRun(Comparing):
         return [observation for page in pages for observation in page.observations]
 
     def _absent_scopes(self, listing: Listing, found: "models.QuerySet[Any]") -> list[str]:
-        """Return which of the organizations or groups that these rows name WorkOS has deleted."""
+        """Return which of the organizations or groups that these rows name WorkOS has deleted. One
+        that it refuses to say anything of is not among them."""
         parent, column = SCOPES[listing.scope]
         with self.lookups.reading():
             named = set(found.exclude(**{column: ""}).values_list(column, flat=True)) - {None}
-        return [scope for scope in sorted(named) if self.lookups.is_absent(scope, parent)]
+        if not (named and self.lookups.proves_absence(named, parent)):
+            return []
+        asked = in_threads(partial(self.lookups.look_up, resource=parent), sorted(named))
+        return [
+            scope
+            for answers in asked
+            for scope, answer in answers
+            if not isinstance(answer, workos.Refused) and answer.state is State.ABSENT
+        ]
 
     def _pages(self, listing: Listing, scope: str) -> Iterator[ObjectPage]:
         patience = self.lookups.patience

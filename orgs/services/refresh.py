@@ -21,7 +21,7 @@ from orgs.db.cursor import database_now
 from orgs.db.errors import is_passing
 from orgs.db.resources import model_of
 from orgs.db.transactions import Statement, bounded_transaction, read_only_transaction
-from orgs.domain.naming import storable
+from orgs.domain.naming import json_text, storable
 from orgs.domain.report import Change
 from orgs.domain.resolution import gram_id
 from orgs.domain.resources import PLAIN, SCOPES, Resource, Scope
@@ -298,7 +298,7 @@ def _resolve(event: WorkOSEvent, patience: float, *, is_missed: bool) -> Change:
     (observation,) = batch.observations
     if observation.state is State.UNREADABLE:
         reason = f"WorkOS's {event.resource} can't be read: {observation.error}"
-        return _park(event, reason, rows.payload(observation))
+        return _park(event, reason, json_text(observation.raw))
     results: list[Change] = []
 
     def record(decision: Decision) -> Statement:
@@ -376,15 +376,6 @@ class ReplayReport:
         return [f"still parked without proof: {len(reasons)}; {reasons[0]}"] if reasons else []
 
 
-#: Errors that would be the same for every event.
-_SAME_FOR_ALL = (
-    workos.NotConfigured,
-    workos.Misconfigured,
-    workos.Unauthorized,
-    workos.RateLimited,
-)
-
-
 def replay_all_parked(
     *, deadline: float, only: Collection[str] | None = None, patience: float = 0.0
 ) -> ReplayReport:
@@ -401,7 +392,7 @@ def replay_all_parked(
         events = events.filter(id__in=only)
     parked = list(events.values_list("id", flat=True))
     for done, event_id in enumerate(parked):
-        if time.monotonic() > deadline or isinstance(report.error, _SAME_FOR_ALL):
+        if time.monotonic() > deadline or isinstance(report.error, workos.SAME_FOR_ALL):
             report.left += len(parked) - done
             break
         try:

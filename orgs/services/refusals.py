@@ -9,7 +9,7 @@ from django.db import DatabaseError
 
 from orgs.db.errors import describe, is_passing
 from orgs.domain.naming import one_line
-from orgs.services.maintenance import is_environment
+from orgs.services.maintenance import fails_every_row
 from orgs.workos import WorkOSError
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ def reporting(report: Callable[[str], object], text: str = "{}") -> Iterator[Non
 
 def is_refusal(error: DatabaseError) -> bool:
     """Return True if PostgreSQL refuses what was written, now and later."""
-    return not (is_passing(error) or is_environment(error))
+    return not (is_passing(error) or fails_every_row(error))
 
 
 def together_or_alone(
@@ -71,7 +71,7 @@ def each_alone(items: Iterable[T], write: Callable[[T], R]) -> tuple[list[R], di
         try:
             returned.append(write(item))
         except DatabaseError as error:
-            if is_environment(error):
+            if fails_every_row(error):
                 raise
             refused[item] = describe(error)
     return returned, refused

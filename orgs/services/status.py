@@ -13,7 +13,7 @@ from django.db.migrations.executor import MigrationExecutor
 
 from orgs.conf import sync_settings
 from orgs.db.cursor import read_cursor
-from orgs.db.errors import describe, is_not_granted, is_out_of_time, origin, sqlstate
+from orgs.db.errors import describe, is_full, is_not_granted, is_out_of_time, origin
 from orgs.db.figures import read_last_day, read_status
 from orgs.db.resources import count_rows
 from orgs.db.transactions import read_only_transaction
@@ -93,8 +93,7 @@ def _code(error: Any) -> ProblemCode:
         return ProblemCode.TABLES_LOCKED
     if is_not_granted(error):
         return ProblemCode.GRANTS_MISSING
-    is_full = sqlstate(error).startswith("53")
-    return ProblemCode.DATABASE_FULL if is_full else ProblemCode.DATABASE_UNUSABLE
+    return ProblemCode.DATABASE_FULL if is_full(error) else ProblemCode.DATABASE_UNUSABLE
 
 
 def _unapplied() -> tuple[str, ...]:

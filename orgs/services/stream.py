@@ -20,7 +20,7 @@ from orgs import workos
 from orgs.conf import sync_settings
 from orgs.db import rows
 from orgs.db.cursor import CursorState, Failure, note_drained, note_failure, read_cursor
-from orgs.db.errors import describe, is_passing, sqlstate, without_detail
+from orgs.db.errors import describe, is_full, is_passing, without_detail
 from orgs.db.leases import Lease, clear_enqueued
 from orgs.db.transactions import bounded_transaction
 from orgs.domain.naming import one_line
@@ -218,11 +218,11 @@ def resolve_overdue(
 
 
 def _overdue() -> list[str]:
-    # Of a resource that is not covered, no row proves a 404; its list will be at least as new.
-    later = coverage.uncovered(read_cursor())
     with bounded_transaction():
-        found = WorkOSEvent.objects.overdue(after=_window()).exclude(resource__in=later)
-        overdue = list(found.values_list("id", flat=True))
+        found = dict(WorkOSEvent.objects.overdue(after=_window()).values_list("id", "resource"))
+    # Of a resource that is not covered, no row proves a 404; its list will be at least as new.
+    later = coverage.uncovered(read_cursor()) if found else ()
+    overdue = [event_id for event_id, resource in found.items() if resource not in later]
     # In another order each time: those that can't be resolved must not use up the time of the rest.
     random.shuffle(overdue)
     return overdue
@@ -379,4 +379,4 @@ def _kind_of(error: _Error) -> ReadError:
         return ReadError.WRITES_REFUSED
     if is_passing(error):
         return ReadError.LOCK_NOT_HAD
-    return ReadError.DATABASE_FULL if sqlstate(error).startswith("53") else ReadError.DATABASE
+    return ReadError.DATABASE_FULL if is_full(error) else ReadError.DATABASE

@@ -37,7 +37,8 @@ class Api:
             given = (request.authorization or "").encode()
             if not hmac.compare_digest(given, self._authorization.encode()):
                 raise Refused(401, "unauthorized", "Unauthorized")
-            return self._route(request)
+            with self._state.through_api():
+                return self._route(request)
         except Refused as refused:
             return refused.answer()
 
@@ -46,14 +47,13 @@ class Api:
             case "GET", ["events"]:
                 return self._list_events(request.query)
             case "POST", ["organizations"]:
-                created = self._organizations.create(source="api", **_fields(request))
+                created = self._organizations.create(**_fields(request))
                 return Answer.of_json(created, 201)
             case "PUT", ["organizations", organization_id]:
-                changes = _fields(request)
-                updated = self._organizations.update(organization_id, source="api", **changes)
+                updated = self._organizations.update(organization_id, **_fields(request))
                 return Answer.of_json(updated)
             case "DELETE", ["organizations", organization_id]:
-                self._organizations.delete(organization_id, source="api")
+                self._organizations.delete(organization_id)
                 return Answer(204)
             case "GET", segments:
                 return self._resources.answer(segments, request.query)

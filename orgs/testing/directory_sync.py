@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from .clock import Moment
 from .messages import JsonObject, Refused
-from .resource import Resource, action, without
+from .resource import Resource, without
 
 _IN_EVENTS: Final = {"linked": "active", "unlinked": "inactive"}
 """The states of a directory that events spell differently."""
@@ -41,8 +41,13 @@ class Connections(Resource):
     emitted = ("activated", "deactivated", "deleted")
     active_state = "active"
 
-    activate = action("activated", "Make a connection active.", state="active")
-    deactivate = action("deactivated", "Make a connection inactive.", state="inactive")
+    def activate(self, id: str, *, at: Moment | None = None, emits: bool = True) -> JsonObject:
+        """Make a connection active."""
+        return self._change("activated", id, {"state": "active"}, at=at, emits=emits)
+
+    def deactivate(self, id: str, *, at: Moment | None = None, emits: bool = True) -> JsonObject:
+        """Make a connection inactive."""
+        return self._change("deactivated", id, {"state": "inactive"}, at=at, emits=emits)
 
     def matches(self, fields: JsonObject, field: str, value: str) -> bool:
         """Return True if a connection has this value, or this domain among others."""
@@ -94,7 +99,9 @@ class Directories(Resource):
     emitted = ("activated", "deleted")
     active_state = "linked"
 
-    activate = action("activated", "Link a directory.", state="linked")
+    def activate(self, id: str, *, at: Moment | None = None, emits: bool = True) -> JsonObject:
+        """Link a directory."""
+        return self._change("activated", id, {"state": "linked"}, at=at, emits=emits)
 
     def delete_dependents(self, fields: JsonObject, *, at: Moment | None, emits: bool) -> None:
         """Delete what the directory holds, without events."""
@@ -291,8 +298,13 @@ class Domains(Resource):
     controls = (*Resource.controls, "verify", "fail")
     emitted = ("created", "updated", "deleted", "verified", "verification_failed")
 
-    verify = action("verified", "Find a domain verified.", state="verified")
-    fail = action("verification_failed", "Give up the verification of a domain.", state="failed")
+    def verify(self, id: str, *, at: Moment | None = None, emits: bool = True) -> JsonObject:
+        """Find a domain verified."""
+        return self._change("verified", id, {"state": "verified"}, at=at, emits=emits)
+
+    def fail(self, id: str, *, at: Moment | None = None, emits: bool = True) -> JsonObject:
+        """Give up the verification of a domain."""
+        return self._change("verification_failed", id, {"state": "failed"}, at=at, emits=emits)
 
     def event_data(self, change: str, fields: JsonObject) -> JsonObject:
         """Return what an event shows: nested if the verification failed."""

@@ -5,7 +5,7 @@ from typing import Final
 
 from .clock import Moment, to_iso, to_milliseconds
 from .messages import Answer, JsonObject, Refused
-from .resource import Resource, action, without
+from .resource import Resource, without
 
 _STATUSES: Final = frozenset({"active", "inactive", "pending"})
 
@@ -81,8 +81,13 @@ class Memberships(Resource):
     filters = {"organization_id": "organization_id", "user_id": "user_id", "statuses": "status"}
     controls = (*Resource.controls, "deactivate", "reactivate")
 
-    deactivate = action("updated", "Make a membership inactive.", status="inactive")
-    reactivate = action("updated", "Make a membership active again.", status="active")
+    def deactivate(self, id: str, *, at: Moment | None = None, emits: bool = True) -> JsonObject:
+        """Make a membership inactive."""
+        return self._change("updated", id, {"status": "inactive"}, at=at, emits=emits)
+
+    def reactivate(self, id: str, *, at: Moment | None = None, emits: bool = True) -> JsonObject:
+        """Make a membership active again."""
+        return self._change("updated", id, {"status": "active"}, at=at, emits=emits)
 
     def completed(self, fields: JsonObject, now: int, old: JsonObject) -> JsonObject:
         """Keep the roles as objects, and refuse a second membership of the same pair."""
@@ -228,13 +233,15 @@ class Invitations(Resource):
         changes = {"state": "accepted", "accepted_at": accepted_at, "accepted_user_id": user_id}
         return self._change("accepted", id, changes, at=at, emits=emits)
 
-    revoke = action("revoked", "Revoke an invitation.", state="revoked", revoked_at=to_iso)
-    resend = action(
-        "resent",
-        "Send an invitation again: it is pending for three more days.",
-        state="pending",
-        expires_at=_in_three_days,
-    )
+    def revoke(self, id: str, *, at: Moment | None = None, emits: bool = True) -> JsonObject:
+        """Revoke an invitation."""
+        changes = {"state": "revoked", "revoked_at": to_iso(self._state.moment(at))}
+        return self._change("revoked", id, changes, at=at, emits=emits)
+
+    def resend(self, id: str, *, at: Moment | None = None, emits: bool = True) -> JsonObject:
+        """Send an invitation again: it is pending for three more days."""
+        changes = {"state": "pending", "expires_at": _in_three_days(self._state.moment(at))}
+        return self._change("resent", id, changes, at=at, emits=emits)
 
     def completed(self, fields: JsonObject, now: int, old: JsonObject) -> JsonObject:
         """Let an invitation expire."""

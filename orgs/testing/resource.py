@@ -1,7 +1,7 @@
 """What the resources of the fake have in common: create, update, delete, get, list."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from .clock import Moment, to_iso, to_milliseconds
@@ -68,7 +68,6 @@ class Resource:
         at: Moment | None = None,
         emits: bool = True,
         announces: bool = True,
-        source: str = "dashboard",
         **fields: Any,
     ) -> JsonObject:
         """Create one, and return it as the API shows it; without a webhook unless it `announces`.
@@ -87,32 +86,24 @@ class Resource:
                 "updated_at": to_iso(now),
             }
             self._store.add(new)
-            self._emit("created", new, now, source, emits=emits, announces=announces)
+            self._emit("created", new, now, emits=emits, announces=announces)
             return copied(self.show(new))
 
     def update(
-        self,
-        id: str,
-        *,
-        at: Moment | None = None,
-        emits: bool = True,
-        source: str = "dashboard",
-        **changes: Any,
+        self, id: str, *, at: Moment | None = None, emits: bool = True, **changes: Any
     ) -> JsonObject:
         """Change the fields given, and return it as the API shows it.
 
         `updated_at` always moves on, and there is an event even if nothing else changes.
         """
-        return self._change("updated", id, changes, at=at, emits=emits, source=source)
+        return self._change("updated", id, changes, at=at, emits=emits)
 
-    def delete(
-        self, id: str, *, at: Moment | None = None, emits: bool = True, source: str = "dashboard"
-    ) -> None:
+    def delete(self, id: str, *, at: Moment | None = None, emits: bool = True) -> None:
         """Delete one, and what can't be without it. The event shows it as it last was."""
         with self._state.lock:
             self.delete_dependents(self._store.get(id), at=at, emits=emits)
             fields = self._store.remove(id)
-            self._emit("deleted", fields, self._state.moment(at), source, emits=emits)
+            self._emit("deleted", fields, self._state.moment(at), emits=emits)
 
     def get(self, id: str) -> JsonObject | None:
         """Return one as the API shows it, or None."""
@@ -196,14 +187,7 @@ class Resource:
     # The caller holds the lock, but for the first.
 
     def _change(
-        self,
-        change: str,
-        identifier: str,
-        changes: JsonObject,
-        *,
-        at: Moment | None,
-        emits: bool,
-        source: str = "dashboard",
+        self, change: str, identifier: str, changes: JsonObject, *, at: Moment | None, emits: bool
     ) -> JsonObject:
         with self._state.lock:
             self._check(changes, creates=False)
@@ -213,23 +197,16 @@ class Resource:
             new = {**old, **self.completed(changes, now, old), "updated_at": to_iso(updated_at)}
             self._store.replace(new)
             previous = {name: old[name] for name in self.defaults if old[name] != new[name]}
-            self._emit(change, new, now, source, emits=emits, previous=previous)
+            self._emit(change, new, now, emits=emits, previous=previous)
             return copied(self.show(new))
 
     def _emit(
-        self,
-        change: str,
-        fields: JsonObject,
-        now: int,
-        source: str,
-        *,
-        emits: bool,
-        **options: Any,
+        self, change: str, fields: JsonObject, now: int, *, emits: bool, **options: Any
     ) -> None:
         event_type = self.event_type(change, fields) if emits else None
         if event_type is not None:
             data = self.event_data(change, fields)
-            self._state.emit_change(event_type, data, now, source=source, **options)
+            self._state.emit_change(event_type, data, now, **options)
 
     def _check(self, fields: JsonObject, *, creates: bool) -> None:
         check_names(fields, frozenset(self.defaults))
@@ -237,21 +214,6 @@ class Resource:
             if fields.get(name, not creates or None) is None:
                 raise Refused.invalid(name, f"{name} should not be empty")
         self.check_references(fields)
-
-
-def action(change: str, doc: str, **changes: Any) -> Callable[..., JsonObject]:
-    """Return a method that makes these changes of one object. A value that depends on the moment
-    is a function of its milliseconds."""
-
-    def method(
-        self: Resource, id: str, *, at: Moment | None = None, emits: bool = True
-    ) -> JsonObject:
-        now = self._state.moment(at)
-        made = {name: value(now) if callable(value) else value for name, value in changes.items()}
-        return self._change(change, id, made, at=at, emits=emits)
-
-    method.__doc__ = doc
-    return method
 
 
 def copied(fields: JsonObject) -> JsonObject:

@@ -1,7 +1,8 @@
 """What everything in WorkOS shares: one lock, one clock, and one stream of events."""
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from threading import RLock
 from typing import Any, Final, Literal, TypeAlias
 
@@ -36,6 +37,17 @@ class WorkOSState:
         self._lost_cursor_status = 400
         self._refused_types: frozenset[str] = frozenset()
         self._refused_types_status = 422
+        self._source = "dashboard"
+
+    @contextmanager
+    def through_api(self) -> Iterator[None]:
+        """Have the events of the changes made here say that the API made them."""
+        with self.lock:
+            self._source = "api"
+            try:
+                yield
+            finally:
+                self._source = "dashboard"
 
     def now(self) -> int:
         """Return the current millisecond by the fake's clock."""
@@ -56,16 +68,15 @@ class WorkOSState:
         data: JsonObject,
         happened_at: int,
         *,
-        source: str = "dashboard",
         previous: JsonObject | None = None,
         announces: bool = True,
     ) -> None:
         """Put the event of a change into the stream, and announce it unless asked not to."""
-        actor = {"id": "user_fake", "source": source, "name": "Fake WorkOS"}
-        context: JsonObject = {"actor": actor}
-        if previous is not None:
-            context["previous_attributes"] = previous
         with self.lock:
+            actor = {"id": "user_fake", "source": self._source, "name": "Fake WorkOS"}
+            context: JsonObject = {"actor": actor}
+            if previous is not None:
+                context["previous_attributes"] = previous
             event_id = self.new_id("event", happened_at)
             event: JsonObject = {
                 "object": "event",

@@ -15,6 +15,7 @@ from orgs.workos.client import (
     read_organizations,
 )
 from orgs.workos.errors import (
+    SAME_FOR_ALL,
     BrokenAnswer,
     ExternalIdConflict,
     Misconfigured,
@@ -28,7 +29,7 @@ from orgs.workos.errors import (
 )
 from orgs.workos.pacing import Budget, interrupt_by, use_budget
 from orgs.workos.paging import read_ahead
-from orgs.workos.parsing import MAX_ID_BYTES, as_text, event_time, parse_object
+from orgs.workos.parsing import MAX_ID_BYTES, event_time, parse_object
 from orgs.workos.transport import close, is_header_text, is_verified, note_verified
 from orgs.workos.webhooks import (
     Announcement,
@@ -39,6 +40,7 @@ from orgs.workos.webhooks import (
 
 __all__ = [
     "MAX_ID_BYTES",
+    "SAME_FOR_ALL",
     "Announcement",
     "BrokenAnswer",
     "Budget",
@@ -51,7 +53,6 @@ __all__ = [
     "Unauthorized",
     "Unavailable",
     "WorkOSError",
-    "as_text",
     "close",
     "event_time",
     "find_by_external_id",

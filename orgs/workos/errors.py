@@ -61,5 +61,9 @@ class NotFound(Refused):
     """A 404 in WorkOS's own words."""
 
 
+#: Those that would be the same for every object.
+SAME_FOR_ALL = NotConfigured, Misconfigured, Unauthorized, RateLimited
+
+
 class ExternalIdConflict(Exception):
     """WorkOS has another ``external_id`` for the organization, or ours for another organization."""

@@ -3,14 +3,13 @@
 What can't be parsed is an observation too: one malformed event or object must not fail its page.
 """
 
-import json
 import re
 from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias, TypeGuard
 
-from orgs.domain.naming import content_id, is_storable
+from orgs.domain.naming import content_id, is_storable, json_text, without_unstorable
 from orgs.domain.resources import ABSENT, PLAIN, RESOURCE_OF_EVENT, Listing, Resource, parse_time
 from orgs.domain.types import (
     Event,
@@ -30,8 +29,6 @@ MAX_ID_BYTES = 255
 
 #: As an object comes that is fetched alone.
 _ANYWHERE = Listing(path=())
-
-_UNFIT = re.compile("[\x00\ud800-\udfff]")
 
 #: The time is in its first ten characters, in Crockford's base 32, which has no I, L, O and U.
 _ULID = re.compile("(?:EVENT_)?([0-7][0-9A-HJKMNP-TV-Z]{9})[0-9A-HJKMNP-TV-Z]{16}")
@@ -129,7 +126,7 @@ def _parse_plain(
 def _clean(value: Any) -> Any:
     """JSON without what PostgreSQL can't hold: it must not park an event."""
     if isinstance(value, str):
-        return value if is_storable(value) or not value else _UNFIT.sub("\ufffd", value)
+        return without_unstorable(value)
     if isinstance(value, list):
         return [*map(_clean, value)]
     if isinstance(value, dict):
@@ -146,14 +143,6 @@ def event_time(event_id: str) -> datetime | None:
         return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
     except OverflowError:
         return None
-
-
-def as_text(raw: object) -> str:
-    """Return JSON as ASCII text: ``jsonb`` would refuse a NUL, ``text`` a lone surrogate."""
-    try:
-        return json.dumps(raw)
-    except RecursionError:
-        return "(nested too deeply to be shown)"
 
 
 def is_text(value: object) -> TypeGuard[str]:
@@ -178,7 +167,7 @@ def about_object(event: Json) -> Observation:
 def _parse_place(raw: object, fields: Json, before: Position) -> Event:
     """Without a usable id, a read goes on after the event before it."""
     id_, type_ = fields.get("id"), fields.get("event")
-    key = id_ if is_usable_id(id_) else content_id(as_text(raw).encode())
+    key = id_ if is_usable_id(id_) else content_id(json_text(raw).encode())
     occurred_at = parse_time(fields.get("created_at")) or event_time(key)
     after = Position(key, occurred_at or before.last_event_at) if key == id_ else before
     return Event(

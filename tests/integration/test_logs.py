@@ -6,6 +6,7 @@ import os
 import pty
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from traceback import format_exc
 from typing import Any
@@ -25,6 +26,7 @@ from orgs.models import WorkOSEvent
 from orgs.services.stream import drain_and_wait
 from orgs.testing import FakeWorkOS
 from tests.processes import MANAGE, PROJECT, environment_for, run
+from tests.triggers import a_trigger
 
 
 @pytest.fixture
@@ -152,20 +154,39 @@ def test_django_q2_says_in_a_line_that_its_queue_does_not_answer(
     assert (text in record.getMessage()) == is_short
 
 
+def log_failure(task: Callable[[], Any]) -> None:
+    """Log why a task fails, as django-q2 does."""
+    try:
+        task()
+    except (DescribedError, ValueError) as error:
+        result = f"{error} : {format_exc()}"
+        logging.getLogger("django-q").error("Failed %s - %s", "a task", result)  # noqa: TRY400
+
+
 @pytest.mark.usefixtures("no_database")
 @pytest.mark.parametrize("is_ours", [True, False])
 def test_a_task_that_fails_because_the_database_does_is_one_line(
     caplog: pytest.LogCaptureFixture, *, is_ours: bool
 ) -> None:
-    try:
-        tasks.sync_events() if is_ours else json.loads("")
-    except (DescribedError, ValueError) as error:
-        result = f"{error} : {format_exc()}"
-        logging.getLogger("django-q").error("Failed %s - %s", "a task", result)  # noqa: TRY400
+    log_failure(tasks.sync_events if is_ours else lambda: json.loads(""))
 
     (record,) = caplog.records
     assert record.getMessage().startswith("Failed a task - ")
     assert ("Traceback" in record.getMessage()) != is_ours
+
+
+@pytest.mark.parametrize("code", ["42501", "42703", "23514"])
+def test_a_task_that_fails_for_another_reason_keeps_its_traceback(
+    database: None, caplog: pytest.LogCaptureFixture, code: str
+) -> None:
+    refusal = f"RAISE 'no' USING ERRCODE = '{code}', DETAIL = 'Confidential';"
+    with a_trigger(refusal, table="workos_sync_cursor", on="INSERT"):
+        log_failure(tasks.sync_events)
+
+    (record,) = caplog.records
+    assert f"DescribedError: PostgreSQL {code}: no" in record.getMessage()
+    assert "Traceback" in record.getMessage()
+    assert "Confidential" not in record.getMessage()
 
 
 def test_json_is_for_pipes_and_lines_are_for_terminals(workos: FakeWorkOS) -> None:

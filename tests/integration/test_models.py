@@ -158,7 +158,7 @@ SLUGS = [f"slug-{n}" for n in range(600)]
         pytest.param(sql.TAKEN_SLUGS, [SLUGS], "organization_metadata_slug_key", id="slugs taken"),
         pytest.param(sql.KNOWN_DELETIONS, [["org_1"]], "workos_event_deletion", id="deletions"),
         pytest.param(
-            *(sql.REFUSED_IN_A_ROW, ["PostgreSQL 23502:", "org_1"], "workos_event_processed"),
+            *(sql.REFUSED_BEFORE, ["PostgreSQL 23502:", "org_1"], "workos_event_processed"),
             id="refused in a row",
         ),
         pytest.param(

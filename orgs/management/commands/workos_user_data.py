@@ -11,7 +11,7 @@ from django.db import Error as DatabaseError
 from orgs.db.errors import describe
 from orgs.domain.naming import is_storable, one_line
 from orgs.management.streams import GuardedCommand
-from orgs.services.erasure import erase_user, held_about
+from orgs.services.erasure import count_about, erase_user, held_about
 
 
 class Command(GuardedCommand):
@@ -33,11 +33,11 @@ class Command(GuardedCommand):
         if not is_storable(user_id):
             raise CommandError(f"no user can have this id: {who}")
         try:
-            held = held_about(user_id)
             if not options["erase"]:
+                held = held_about(user_id)
                 self.stdout.write(json.dumps(held, indent=2, cls=DjangoJSONEncoder))
                 return
-            what = f"{sum(map(len, held.values()))} rows about {who}"
+            what = f"{count_about(user_id)} rows about {who}"
             if not options["no_input"] and not self._is_confirmed(user_id, what):
                 raise CommandError("nothing was erased")
             self.stdout.write(f"erased {erase_user(user_id)} of {what}")

@@ -186,7 +186,7 @@ def test_json_of_another_shape_is_read_as_nothing_and_mended(odd: Any) -> None:
     assert read_cursor().progress == {}
 
 
-@pytest.mark.parametrize("at", ["", "now", "2026-01-01T00:00", "0001-01-01T00:00:00+14:00"])
+@pytest.mark.parametrize("at", ["", "now", "0001-01-01T00:00:00+14:00"])
 def test_what_is_no_time_was_not_listed(at: str) -> None:
     ensure_cursor()
     SyncCursor.objects.update(listed_at={"connection": at})

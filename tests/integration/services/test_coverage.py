@@ -36,6 +36,7 @@ pytestmark = pytest.mark.usefixtures("database", "acme")
 
 PEOPLE = ("user", "membership")
 COVERED = {"organization", *PEOPLE}
+MEMBERSHIP_TABLE = "workos_organization_membership"
 MEMBERSHIPS = "/user_management/organization_memberships"
 
 Follow = Callable[..., None]
@@ -114,7 +115,13 @@ def test_people_are_switched_on_off_and_on_again(
 def test_a_missed_webhook_of_a_resource_waits_until_it_is_covered(
     workos: FakeWorkOS, acme: str, follow: Follow
 ) -> None:
-    """No row would prove the 404 of its object."""
+    """No row would prove the 404 of its object. Until then it is not overdue."""
+
+    def overdue() -> int:
+        figures = current_status().figures
+        assert figures is not None
+        return figures.waiting.overdue
+
     a_member(workos, acme, "before@acme.com", at=TWO_DAYS_AGO)
     drain_to_end()
     follow(*PEOPLE)
@@ -123,11 +130,16 @@ def test_a_missed_webhook_of_a_resource_waits_until_it_is_covered(
 
     drain_to_end()
     assert WorkOSEvent.objects.announced_and_unseen().get() == lost
+    assert overdue() == 0
+    another = an_announcement("event_of_organization", ago=timedelta(days=2))
+    assert overdue() == 1
+    another.delete()
 
     tasks.cover()
+    assert overdue() == 1
     drain_to_end()
     lost.refresh_from_db()
-    assert lost.outcome == Outcome.MISSING
+    assert (lost.outcome, overdue()) == (Outcome.MISSING, 0)
 
 
 def test_a_first_list_is_no_repair_and_a_later_one_names_what_it_repaired(
@@ -137,12 +149,24 @@ def test_a_first_list_is_no_repair_and_a_later_one_names_what_it_repaired(
     member = a_member(workos, acme, "ada@acme.com", at=TWO_DAYS_AGO, emits=False)
     caplog.clear()
     tasks.cover()
-    assert "membership: its first list changed 1 rows" in caplog.messages
+    assert "membership: its first list changed 1 row" in caplog.messages
     assert "reconcile found" not in caplog.text
 
     OrganizationMembership.objects.update(status="odd")
     tasks.reconcile()
     assert f"reconcile found membership ({member}): updated" in caplog.messages
+
+
+def test_what_is_refused_of_a_first_list_is_not_changed(
+    workos: FakeWorkOS, acme: str, follow: Follow, caplog: pytest.LogCaptureFixture
+) -> None:
+    follow(*PEOPLE)
+    quietly: dict[str, Any] = {"at": TWO_DAYS_AGO, "emits": False}
+    refused, *_ = [a_member(workos, acme, f"{n}@acme.com", **quietly) for n in range(3)]
+    with a_trigger("RAISE 'no';", table=MEMBERSHIP_TABLE, when=f"NEW.workos_id = '{refused}'"):
+        tasks.cover()
+
+    assert "membership: its first list changed 2 rows" in caplog.messages
 
 
 def test_since_when_a_resource_is_not_covered_is_kept_until_it_is(
@@ -514,7 +538,7 @@ def test_a_row_that_is_refused_keeps_its_resource_uncovered_and_is_seen(
     follow("membership")
     a_member(workos, acme, "ada@acme.com", at=TWO_DAYS_AGO)
 
-    with a_trigger(body, table="workos_organization_membership"):
+    with a_trigger(body, table=MEMBERSHIP_TABLE):
         found = reconcile(Run())
 
     assert "PostgreSQL refused to write 1 row of membership" in found.errors[0]

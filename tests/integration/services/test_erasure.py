@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import DatabaseError, models
+from django.db import DatabaseError, connection, models
+from django.test.utils import CaptureQueriesContext
 
 from orgs import tasks
 from orgs.db.resources import model_of
@@ -222,6 +223,14 @@ def test_the_command_erases(ada: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert everything_about("zoe") == []
 
     assert run(ada, "--erase", "--no-input").startswith("erased 0 of")
+
+
+def test_the_command_loads_no_data_to_count_it(ada: str) -> None:
+    with CaptureQueriesContext(connection) as queries:
+        run(ada, "--erase", "--no-input")
+
+    asked = [query["sql"] for query in queries if query["sql"].startswith("SELECT")]
+    assert [statement for statement in asked if '"data"' in statement] == []
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def test_a_batch_that_seems_to_be_refused_as_a_whole_is_left_after_a_few(
     with a_trigger(refusal, table="workos_event", on="DELETE"):
         pruned, tried = prune(), attempts()
 
-    assert (pruned, tried) == (0, 1 + maintenance.REFUSED_IN_A_ROW)
+    assert (pruned, tried) == (0, 1 + maintenance.ROWS_REFUSED_IN_A_ROW)
     assert "rows of workos_event that PostgreSQL refuses to change" in caplog.text
 
 

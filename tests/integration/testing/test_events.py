@@ -8,7 +8,7 @@ import pytest
 from workos import BadRequestError, WorkOSClient
 from workos.common.models import OrganizationCreated, OrganizationDeleted, OrganizationUpdated
 
-from orgs.testing import FakeWorkOS, UlidFactory, ulid_milliseconds
+from orgs.testing import FakeWorkOS, Refused, UlidFactory, ulid_milliseconds
 from tests.integration.testing import FOLLOWED, days_ago, event_ids, ids, names, read, status_of
 
 
@@ -29,6 +29,27 @@ def test_each_change_has_an_event_of_the_documented_shape(
     assert second["context"]["actor"]["source"] == "api"
     assert second["context"]["previous_attributes"] == {"external_id": None}
     assert third["data"] == second["data"]
+
+
+def test_an_event_says_whether_the_api_or_the_dashboard_made_the_change(
+    workos: FakeWorkOS, sdk: WorkOSClient
+) -> None:
+    acme = workos.create_organization(name="Acme")["id"]
+    ada = workos.users.create(email="ada@example.com")["id"]
+    workos.memberships.create(user_id=ada, organization_id=acme)
+    sdk.organizations.delete_organization(acme)
+    with pytest.raises(Refused):
+        workos.users.update(ada, source="api")
+    workos.users.delete(ada)
+
+    made_by = [(e["event"], e["context"]["actor"]["source"]) for e in workos.all_events()]
+
+    assert [source for type_, source in made_by if type_.endswith("created")] == ["dashboard"] * 3
+    assert made_by[3:] == [
+        ("organization_membership.deleted", "api"),
+        ("organization.deleted", "api"),
+        ("user.deleted", "dashboard"),
+    ]
 
 
 def test_ids_increase_and_have_the_time_of_the_event(workos: FakeWorkOS) -> None:

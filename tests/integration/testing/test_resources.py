@@ -8,6 +8,8 @@ from workos import WorkOSClient
 from workos._errors import APIError
 
 from orgs.testing import FakeWorkOS, FakeWorkOSClient, JsonObject, Refused
+from orgs.testing.resource import Resource
+from orgs.testing.resources import RESOURCES
 from tests.integration.testing import ids, status_of
 
 
@@ -341,6 +343,15 @@ def test_a_client_has_the_same_resources(workos: FakeWorkOS, acme: str) -> None:
         client.users.delete("user_1")
     assert refused.value.status == 404
     assert not hasattr(client.users, "page")
+
+
+@pytest.mark.parametrize("kind", RESOURCES.values())
+def test_help_and_tracebacks_name_each_control(kind: type[Resource]) -> None:
+    methods = {name: getattr(kind, name) for name in kind.controls}
+
+    assert {name: method.__name__ for name, method in methods.items()} == {n: n for n in methods}
+    assert {method.__code__.co_name for method in methods.values()} == {*methods}
+    assert all(method.__doc__ for method in methods.values())
 
 
 def test_many_members_are_created_at_once(workos: FakeWorkOS, sdk: WorkOSClient) -> None:

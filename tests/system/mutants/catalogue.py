@@ -75,8 +75,8 @@ MUTANTS: Final = (
     Mutant(
         "a lock that is not available is the item's fault",
         "orgs/services/apply.py",
-        "        if is_passing(error) or is_environment(error):\n            raise\n        (observation,)",
-        "        if is_environment(error):\n            raise\n        (observation,)",
+        "        if is_passing(error) or fails_every_row(error):\n            raise\n        (observation,)",
+        "        if fails_every_row(error):\n            raise\n        (observation,)",
         "tests/integration/services/test_apply_refused.py",
     ),
     Mutant(

@@ -5,14 +5,18 @@ import pytest
 from django.db import DatabaseError, DataError, Error, OperationalError
 
 from orgs.db.errors import (
+    DatabaseFailed,
+    DescribedError,
     ReceiverFailed,
     WriteSkipped,
     describe,
     is_environment,
+    is_full,
     is_out_of_time,
     is_passing,
     origin,
     retry_races,
+    without_detail,
 )
 
 
@@ -42,9 +46,34 @@ def test_who_is_at_fault(error: Error, kind: str) -> None:
     assert is_passing(error) is (kind == "passing")
 
 
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        *(
+            (refused(code), DatabaseFailed)
+            for code in ("08006", "25006", "53100", "57P01", "58030")
+        ),
+        *((refused(code), DatabaseFailed) for code in ("57014", "55P03")),
+        (OperationalError("the connection is lost"), DatabaseFailed),
+        *(
+            (refused(code), DescribedError)
+            for code in ("42P01", "42501", "42703", "22001", "23514")
+        ),
+        (DataError("a NUL, which psycopg refuses"), DescribedError),
+    ],
+)
+def test_of_which_errors_a_traceback_says_nothing_more(error: Error, kind: type[Exception]) -> None:
+    assert type(without_detail(error)) is kind
+
+
 @pytest.mark.parametrize(("code", "answer"), [("57014", True), ("55P03", True), ("23505", False)])
 def test_out_of_time(code: str, answer: bool) -> None:
     assert is_out_of_time(refused(code)) is answer
+
+
+@pytest.mark.parametrize(("code", "answer"), [("53100", True), ("53300", True), ("58030", False)])
+def test_full(code: str, answer: bool) -> None:
+    assert is_full(refused(code)) is answer
 
 
 @pytest.mark.parametrize(

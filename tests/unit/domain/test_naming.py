@@ -1,5 +1,6 @@
 """Slugs, derived ids, and text of others made fit for a column, a log line and a terminal."""
 
+from typing import Any
 from uuid import NAMESPACE_DNS, uuid5
 
 import pytest
@@ -11,6 +12,7 @@ from orgs.domain.naming import (
     content_id,
     derived_id,
     is_storable,
+    json_text,
     one_line,
     slug_base,
     slug_candidates,
@@ -137,3 +139,12 @@ def test_nothing_of_a_line_controls_a_terminal(text: str) -> None:
 
     assert line.replace("\xa0", " ").isprintable()
     assert is_storable(line) or line == ""
+
+
+def test_json_is_shown_as_text_that_can_be_stored() -> None:
+    endless: list[Any] = []
+    for _ in range(100_000):
+        endless = [endless]
+
+    assert json_text({"name": "\0\ud800é"}) == r'{"name": "\u0000\ud800\u00e9"}'
+    assert json_text(endless) == "(nested too deeply to be shown)"

@@ -12,7 +12,7 @@ import pytest
 from orgs.domain.naming import content_id
 from orgs.domain.types import Event, Observation, OrganizationFields, Position, State
 from orgs.workos.errors import BrokenAnswer
-from orgs.workos.parsing import as_text, event_time, parse_events, parse_organization, parse_page
+from orgs.workos.parsing import event_time, parse_events, parse_organization, parse_page
 from tests.builders import NOON, TYPES
 
 ORGANIZATION = {"id": "org_1", "name": "Acme", "updated_at": "2026-01-15T12:00:00.000Z"}
@@ -262,15 +262,3 @@ EXAMPLE = datetime(2016, 7, 30, 23, 54, 10, 259_000, tzinfo=UTC)  # of ULID's sp
 def test_the_time_of_an_event_is_read_from_its_id(event_id: str, moment: datetime | None) -> None:
     assert event_time(event_id) == moment
     assert place(parsed({"id": event_id})).occurred_at == moment
-
-
-# Text ---------------------------------------------------------------------------------------
-
-
-def test_json_is_shown_as_text_that_can_be_stored() -> None:
-    endless: list[Any] = []
-    for _ in range(100_000):
-        endless = [endless]
-
-    assert as_text({"name": "\0\ud800é"}) == r'{"name": "\u0000\ud800\u00e9"}'
-    assert as_text(endless) == "(nested too deeply to be shown)"

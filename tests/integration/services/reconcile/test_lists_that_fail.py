@@ -1,0 +1,125 @@
+"""Errors while resources beside organizations are listed: what they stop, and what they do not."""
+
+from typing import Any
+
+import pytest
+
+from orgs.db.cursor import read_cursor
+from orgs.models import Organization, OrganizationDomain, Role
+from orgs.services.compare import DisableLimit, Run
+from orgs.services.coverage import adopt_settings
+from orgs.services.reconcile import reconcile
+from orgs.services.stream import drain_to_end
+from orgs.testing import FakeWorkOS
+from tests.builders import TWO_DAYS_AGO, a_mirrored_organization
+from tests.integration.services.reconcile.runs import Setting, disabled
+from tests.mirrored import held, mirrored
+
+pytestmark = pytest.mark.usefixtures("database")
+
+EVERYTHING = DisableLimit(rows=0, percent=100)
+
+
+def follow(sync_setting: Setting, *resources: str) -> None:
+    sync_setting(RESOURCES=("organization", *resources), HOLD_BACK_WINDOW=0.0)
+    adopt_settings()
+
+
+def test_a_domain_that_cant_be_asked_for_is_no_error_of_the_organizations(
+    workos: FakeWorkOS, sync_setting: Setting
+) -> None:
+    follow(sync_setting, "organization_domain")
+    acme = a_mirrored_organization(workos)
+    bolt: Any = workos.create_organization(name="Bolt", external_id="gram-bolt", at=TWO_DAYS_AGO)
+    domains = [
+        workos.domains.create(organization_id=acme, domain=f"{n}.com", at=TWO_DAYS_AGO)["id"]
+        for n in range(12)
+    ]
+    drain_to_end()
+    assert reconcile(Run()).errors == []
+    workos.delete_organization(bolt["id"], emits=False)
+    for domain in domains[:11]:
+        workos.domains.delete(domain, emits=False)
+    workos.misbehave("status", status=500, path=f"/organization_domains/{domains[10]}", times=None)
+
+    found = reconcile(Run(limit=EVERYTHING))
+
+    assert found.snapshot.errors == []
+    assert [error.partition(":")[0] for error in found.errors] == ["organization_domain"]
+    assert disabled() == ["gram-bolt"]
+    # Not all were asked for, so none is deleted.
+    assert not OrganizationDomain.objects.exclude(deleted_at=None).exists()
+
+    workos.behave()
+    assert reconcile(Run(limit=EVERYTHING)).errors == []
+    assert mirrored() == held(workos)
+
+
+def test_the_daily_run_goes_on_where_it_stopped_whatever_ends_the_next_one(
+    workos: FakeWorkOS, sync_setting: Setting
+) -> None:
+    follow(sync_setting, "role")
+    workos.seed(organizations=20, external_id_prefix="gram-", at=TWO_DAYS_AGO)
+    drain_to_end()
+    assert reconcile(Run()).errors == []
+    # Its lists are read in threads, a group of scopes at a time.
+    assert reconcile(Run(scope_seconds=0.0)).errors == []
+    stopped_after = read_cursor().progress["role"]
+    assert sum(one["id"] > stopped_after for one in workos.all_organizations()) > 8
+    failing = ("/authorization/organizations", "/authorization/roles")
+
+    for path in failing:
+        workos.misbehave("status", status=500, path=path, times=None)
+        (error,) = reconcile(Run(scope_seconds=0.0)).errors
+        assert error.startswith("role: ")
+        assert read_cursor().progress == {"role": stopped_after}
+        workos.behave()
+
+    assert reconcile(Run(scope_seconds=0.0)).errors == []
+    assert read_cursor().progress["role"] > stopped_after
+    assert reconcile(Run(scope_seconds=60.0)).errors == []
+    assert read_cursor().progress == {}
+
+
+@pytest.fixture
+def roles_of_deleted(workos: FakeWorkOS, sync_setting: Setting) -> list[str]:
+    """Organizations without a row, which WorkOS has deleted, and of which roles have rows."""
+    follow(sync_setting, "role")
+    a_mirrored_organization(workos)
+    ids = []
+    for name in "ABC":
+        ids.append(str(workos.create_organization(name=name, emits=False)["id"]))
+        workos.roles.create(slug=name.lower(), organization_id=ids[-1], at=TWO_DAYS_AGO)
+    drain_to_end()
+    for id_ in ids:
+        workos.delete_organization(id_, emits=False)
+    assert Role.objects.filter(deleted_at=None).count() == len(ids)
+    return ids
+
+
+def test_a_scope_that_is_refused_does_not_keep_the_rows_of_others(
+    workos: FakeWorkOS, roles_of_deleted: list[str]
+) -> None:
+    refused = roles_of_deleted[1]
+    workos.misbehave("status", status=422, path=f"/organizations/{refused}", times=None)
+
+    assert reconcile(Run(limit=EVERYTHING)).errors == []
+
+    left = Role.objects.filter(deleted_at=None).values_list("workos_organization_id", flat=True)
+    assert [*left] == [refused]
+
+
+def test_scopes_are_not_asked_for_if_a_404_proves_nothing(
+    workos: FakeWorkOS, roles_of_deleted: list[str]
+) -> None:
+    mirrored_one = Organization.objects.linked().get().workos_id
+    body = {"message": "Not found.", "code": "entity_not_found"}
+    path = f"/organizations/{mirrored_one}"
+    workos.misbehave("status", status=404, body=body, path=path, exact=True, times=None)
+
+    reconcile(Run(limit=EVERYTHING))
+
+    assert [workos.count_requests(path=f"/organizations/{id_}") for id_ in roles_of_deleted] == [
+        0
+    ] * 3
+    assert Role.objects.filter(deleted_at=None).count() == 3
