@@ -218,11 +218,11 @@ def resolve_overdue(
 
 
 def _overdue() -> list[str]:
-    with bounded_transaction():
-        found = dict(WorkOSEvent.objects.overdue(after=_window()).values_list("id", "resource"))
     # Of a resource that is not covered, no row proves a 404; its list will be at least as new.
-    later = coverage.uncovered(read_cursor()) if found else ()
-    overdue = [event_id for event_id, resource in found.items() if resource not in later]
+    later = coverage.uncovered(read_cursor())
+    with bounded_transaction():
+        found = WorkOSEvent.objects.overdue(after=_window()).exclude(resource__in=later)
+        overdue = list(found.values_list("id", flat=True))
     # In another order each time: those that can't be resolved must not use up the time of the rest.
     random.shuffle(overdue)
     return overdue

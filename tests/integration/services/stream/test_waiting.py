@@ -5,8 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from django.db import DatabaseError, OperationalError, ProgrammingError, connection
-from django.test.utils import CaptureQueriesContext
+from django.db import DatabaseError, OperationalError, ProgrammingError
 
 from orgs.conf import sync_settings
 from orgs.db.cursor import read_cursor
@@ -147,15 +146,6 @@ def test_one_that_is_resolved_meanwhile(workos: FakeWorkOS, monkeypatch: MonkeyP
 
     assert resolve_overdue() is None
     assert workos.count_requests() == 0
-
-
-def test_while_nothing_is_overdue_the_cursor_is_not_read_for_it() -> None:
-    an_announcement("event_recent")
-
-    with CaptureQueriesContext(connection) as queries:
-        assert resolve_overdue() is None
-
-    assert [query["sql"] for query in queries if "workos_sync_cursor" in query["sql"]] == []
 
 
 def test_what_is_overdue_is_tried_in_another_order_each_time(workos: FakeWorkOS) -> None:
