@@ -104,13 +104,19 @@ def _reconcile(run: Run, *, only_if_lost: bool = False) -> str:
             logger.warning("%s is not covered: %s", one.resource.name, one.not_listed)
         else:
             # That the stream should have brought none of it is what makes it uncovered.
-            done = len(one.report.drift) - one.report.counts[Outcome.FAILED]
-            logger.info("%s: its first list changed %s", one.name, counted(done, "row"))
+            logger.info(
+                "%s: its first list changed %s", one.name, counted(_done(one.report), "row")
+            )
     for error in reconciliation.errors:
         logger.error("the full reconcile is not complete: %s", one_line(error))
     if reconciliation.in_sync:
         return "in sync"
-    return f"repaired {sum(len(report.drift) for report in reconciliation.reports)}"
+    return f"repaired {sum(map(_done, reconciliation.reports))}"
+
+
+def _done(report: Report) -> int:
+    """Return how many changes were made, without those that PostgreSQL refused."""
+    return len(report.drift) - report.counts[Outcome.FAILED]
 
 
 def dry_run() -> str:

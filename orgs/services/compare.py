@@ -235,8 +235,6 @@ class Comparing:
         for answers in in_threads(self._ask, keys):
             for key, answer in answers:
                 if isinstance(answer, workos.Refused):
-                    if self.resource:
-                        raise answer
                     reason = f"WorkOS refuses to say whether it exists: {answer}"
                     self.leave_unproven([key], reason)
                 elif answer.state is State.ABSENT:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from orgs.db.cursor import read_cursor
-from orgs.models import Organization, OrganizationDomain, Role
+from orgs.models import Connection, Organization, OrganizationDomain, Role
 from orgs.services.compare import DisableLimit, Run
 from orgs.services.coverage import adopt_settings
 from orgs.services.reconcile import reconcile
@@ -123,3 +123,25 @@ def test_scopes_are_not_asked_for_if_a_404_proves_nothing(
         0
     ] * 3
     assert Role.objects.filter(deleted_at=None).count() == 3
+
+
+def test_an_object_that_workos_refuses_to_show_is_left_alone_and_the_others_are_deleted(
+    workos: FakeWorkOS, sync_setting: Setting
+) -> None:
+    follow(sync_setting, "connection")
+    acme = a_mirrored_organization(workos)
+    made = [
+        str(workos.connections.create(name=name, organization_id=acme, at=TWO_DAYS_AGO)["id"])
+        for name in "ABC"
+    ]
+    drain_to_end()
+    assert reconcile(Run()).errors == []
+    for key in made[1:]:
+        workos.connections.delete(key, emits=False)
+    workos.misbehave("status", status=422, path=f"/connections/{made[1]}", times=None)
+
+    (error,) = reconcile(Run(limit=EVERYTHING)).errors
+
+    assert f"1 missing row of connection not deleted; the first, {made[1]}: " in error
+    left = Connection.objects.filter(deleted_at=None).values_list("pk", flat=True)
+    assert {*left} == {*made[:2]}
