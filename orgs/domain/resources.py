@@ -123,9 +123,9 @@ def _role_slugs(data: Json) -> Any:
         return ABSENT
     roles = data.get("roles")
     found = [data.get("role"), *(roles if isinstance(roles, list) else ())]
-    slugs = {role.get("slug") for role in found if isinstance(role, Mapping)}
-    slugs.add(data.get("role_slug"))
-    return sorted(slug for slug in slugs if isinstance(slug, str) and slug)
+    slugs = [role.get("slug") for role in found if isinstance(role, Mapping)]
+    slugs.append(data.get("role_slug"))
+    return sorted({slug for slug in slugs if isinstance(slug, str) and slug})
 
 
 def _texts(value: object) -> list[str]:

@@ -31,7 +31,7 @@ from orgs.services.reconcile_resources import ResourceRun, domains_of
 from orgs.services.refresh import Lookups, WrongEnvironment, live_rows
 from orgs.services.refusals import reporting, said
 from orgs.services.stream import DrainReport, drain_to_end
-from orgs.workos import WorkOSError, read_ahead, read_organizations
+from orgs.workos import BrokenAnswer, WorkOSError, read_ahead, read_organizations
 
 logger = logging.getLogger(__name__)
 
@@ -185,8 +185,13 @@ class _FullRun:
                 self.organizations.recent_after = self.recent_after
                 new = self.organizations.add_page(page.observations, began_at)
                 if domains is not None:
-                    found = [domain for listed in new for domain in domains_of(listed)]
-                    domains.add_page(found, began_at)
+                    try:
+                        found = [domain for listed in new for domain in domains_of(listed)]
+                    except BrokenAnswer:
+                        # They are listed again, by themselves: there it ends nothing else.
+                        domains = None
+                    else:
+                        domains.add_page(found, began_at)
                 began_at = self.lookups.now()
         if domains is not None:
             # It asks for those that are missing itself: an error there is not the organizations'.

@@ -207,9 +207,13 @@ class ResourceRun(Comparing):
 
 
 def domains_of(organization: Observation) -> list[Observation]:
-    """Return what an organization's JSON says of its domains."""
+    """Return what an organization's JSON says of its domains.
+
+    Raises ``BrokenAnswer`` if one has no usable id.
+    """
     raw = organization.raw if isinstance(organization.raw, dict) else {}
-    items = [item for item in raw.get("domains") or () if isinstance(item, dict)]
+    listed = raw.get("domains")
+    items = [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else ()
     scoped = ({"organization_id": organization.workos_id, **item} for item in items)
     return [found for item in scoped if (found := workos.parse_object(DOMAIN, item)) is not None]
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from math import isfinite
 from typing import Any, TypeAlias, TypeGuard
 
 from orgs.domain.naming import content_id, is_storable, json_text, without_unstorable
@@ -21,6 +22,7 @@ from orgs.domain.types import (
     State,
 )
 from orgs.workos.errors import BrokenAnswer
+from orgs.workos.tolerant_json import MAX_DEPTH, TOO_DEEP
 
 Json: TypeAlias = dict[str, Any]
 
@@ -123,14 +125,18 @@ def _parse_plain(
     return replace(observation, workos_id=key, state=state, plain=fields)
 
 
-def _clean(value: Any) -> Any:
-    """JSON without what PostgreSQL can't hold: it must not park an event."""
+def _clean(value: Any, depth: int = 0) -> Any:
+    """JSON without what PostgreSQL or Python can't hold: it must not park an event."""
     if isinstance(value, str):
         return without_unstorable(value)
+    if isinstance(value, float) and not isfinite(value):
+        return str(value)
+    if isinstance(value, list | dict) and depth == MAX_DEPTH:
+        return TOO_DEEP
     if isinstance(value, list):
-        return [*map(_clean, value)]
+        return [_clean(item, depth + 1) for item in value]
     if isinstance(value, dict):
-        return {_clean(key): _clean(item) for key, item in value.items()}
+        return {without_unstorable(key): _clean(item, depth + 1) for key, item in value.items()}
     return value
 
 
@@ -197,6 +203,9 @@ def _parse_event(event: Event, raw: object, fields: Json, types: Collection[str]
         return replace(observation, state=State.PRESENT, fields=organization)
     except _Malformed as problem:
         return replace(observation, state=State.UNREADABLE, error=str(problem))
+    except Exception as error:  # noqa: BLE001 - one event must not stop all that follow it
+        reason = f"{type(error).__name__}: {error}"
+        return replace(observation, state=State.UNREADABLE, error=reason)
 
 
 # Fields -------------------------------------------------------------------------------------

@@ -9,12 +9,12 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-_MAX_DEPTH = 100
+MAX_DEPTH = 100
 
 #: Python refuses to read longer ones as numbers, by default.
 _MAX_DIGITS = 4_000
 
-_TOO_DEEP = '"(nested too deeply to be read)"'
+TOO_DEEP = "(nested too deeply to be read)"
 
 #: A string, or a bracket; what stands between them can't change the depth. A string that does not
 #: end is one too, and is not gone back into: that would take time that grows with its square.
@@ -41,12 +41,12 @@ def _flattened(text: str) -> Iterator[str]:
     for token in _TOKEN.finditer(text):
         if token.group() in ("[", "{"):
             depth += 1
-            if depth == _MAX_DEPTH + 1:
+            if depth == MAX_DEPTH + 1:
                 yield text[kept_until : token.start()]
         elif token.group() in ("]", "}"):
-            if depth == _MAX_DEPTH + 1:
-                yield _TOO_DEEP
+            if depth == MAX_DEPTH + 1:
+                yield f'"{TOO_DEEP}"'
                 kept_until = token.end()
             depth -= 1
-    if depth <= _MAX_DEPTH:
+    if depth <= MAX_DEPTH:
         yield text[kept_until:]

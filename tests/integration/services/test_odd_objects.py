@@ -1,0 +1,121 @@
+"""What WorkOS could say of an object that no declaration expects: it stops nothing else."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from orgs.domain import resources
+from orgs.domain.types import Outcome
+from orgs.models import (
+    Organization,
+    OrganizationMembership,
+    WorkOSEvent,
+    WorkOSUser,
+)
+from orgs.services.compare import Run
+from orgs.services.coverage import adopt_settings
+from orgs.services.reconcile import reconcile
+from orgs.services.stream import drain_to_end
+from orgs.testing import FakeWorkOS
+from tests.integration.services.reconcile.runs import Setting
+
+
+@pytest.fixture(autouse=True)
+def followed(database: None, sync_setting: Setting) -> None:
+    sync_setting(
+        RESOURCES=("organization", "organization_domain", "user", "membership"),
+        HOLD_BACK_WINDOW=0.0,
+    )
+    adopt_settings()
+
+
+@pytest.mark.parametrize(
+    ("odd", "slugs"),
+    [
+        ({"role": {"slug": {"a": 1}}}, []),
+        ({"roles": [{"slug": ["a"]}, {"slug": "member"}, None]}, ["member"]),
+        ({"role_slug": ["a"], "role": {"slug": "admin"}}, ["admin"]),
+    ],
+    ids=["role", "roles", "role_slug"],
+)
+def test_a_slug_that_is_no_text_is_no_role(
+    workos: FakeWorkOS, odd: dict[str, Any], slugs: list[str]
+) -> None:
+    data = {"id": "om_1", "user_id": "user_1", "organization_id": "org_1", **odd}
+    workos.emit({"event": "organization_membership.created", "data": data})
+
+    drain_to_end()
+
+    assert OrganizationMembership.objects.get().role_slugs == slugs
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("1e999", "inf"),
+        ("NaN", "nan"),
+        ('{"x":' * 500 + "1" + "}" * 500, "nested too deeply"),
+        ("[" * 500 + "]" * 500, "nested too deeply"),
+    ],
+    ids=["inf", "nan", "objects", "lists"],
+)
+def test_what_jsonb_or_python_cant_hold_is_replaced(
+    workos: FakeWorkOS, text: str, kept: str
+) -> None:
+    event = {"id": "event_odd", "event": "user.created", "created_at": "2026-01-15T12:00:00Z"}
+    whole = json.dumps({**event, "data": {"id": "user_1", "email": "a@b.c", "metadata": "ODD"}})
+    workos.emit_text(whole.replace('"ODD"', text), id="event_odd")
+
+    drain_to_end()
+
+    user = WorkOSUser.objects.get()
+    assert user.email == "a@b.c"
+    assert kept in json.dumps(user.data["metadata"])
+
+
+def test_an_event_that_a_declaration_cant_read_is_parked_and_the_next_one_applied(
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(data: Any) -> Any:
+        raise KeyError(data["id"])
+
+    user = replace(resources.USER, columns={"email": failing})
+    monkeypatch.setitem(resources.PLAIN, "user", user)
+    workos.users.create(email="ada@acme.com")
+    workos.create_organization(name="Later", external_id="gram-later")
+
+    drain_to_end()
+
+    parked = WorkOSEvent.objects.get(outcome=Outcome.PARKED)
+    assert parked.error.startswith("KeyError: 'user_")
+    assert Organization.objects.filter(pk="gram-later").exists()
+
+
+@pytest.mark.parametrize(
+    ("domains", "error"),
+    [
+        (True, []),
+        ([{"domain": "acme.com"}], ["organization_domain"]),
+    ],
+    ids=["no list", "without an id"],
+)
+def test_odd_domains_of_an_organization_are_no_error_of_the_organizations(
+    workos: FakeWorkOS, domains: Any, error: list[str]
+) -> None:
+    for name in ("Acme", "Bolt"):
+        workos.create_organization(name=name, external_id=name.lower(), emits=False)
+    first, second = workos.all_organizations()
+    reconcile(Run())
+    Organization.objects.update(name="Old")
+    pages = [({**first, "domains": domains}, first["id"]), (second, None)]
+    # The environment is verified by the first page; and odd domains are listed again by themselves.
+    for listed, after in (pages[0], *pages, *pages):
+        body = {"data": [listed], "list_metadata": {"before": None, "after": after}}
+        workos.misbehave("body", path="/organizations", exact=True, body=body)
+
+    found = reconcile(Run(), drain_events=False)
+
+    assert [text.partition(":")[0] for text in found.errors] == error
+    assert {*Organization.objects.values_list("name", flat=True)} == {"Acme", "Bolt"}
