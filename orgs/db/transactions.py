@@ -7,7 +7,6 @@ from typing import Any, TypeAlias
 
 from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
-from psycopg.types.datetime import TimestamptzLoader
 
 from orgs.conf import sync_settings
 from orgs.db import sql
@@ -86,6 +85,8 @@ def execute_alone(statement: str, values: Sequence[Any], *, at_most: float | Non
 @contextmanager
 def _cursor() -> Iterator[CursorWrapper]:
     """Django reads times in Python; psycopg in C, where it can: measured ten times as fast."""
+    from psycopg.types.datetime import TimestamptzLoader
+
     with connection.cursor() as cursor:
         cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
         yield cursor
