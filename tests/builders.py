@@ -1,8 +1,7 @@
 """Builds the values that tests talk about; every keyword has a default that does not matter."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -235,23 +234,3 @@ def blocked_by(statement: str, run: Callable[[], T]) -> T:
         wait_until_blocked()
         program.commit()
         return running.result()
-
-
-@contextmanager
-def changed(statement: str, back: str) -> Iterator[None]:
-    """PostgreSQL as it is after one statement; the other undoes it at the end."""
-    with connection.cursor() as cursor:
-        cursor.execute(statement)
-    try:
-        yield
-    finally:
-        with connection.cursor() as cursor:
-            cursor.execute(back)
-
-
-def renamed(table: str, column: str) -> AbstractContextManager[None]:
-    """A table without one of its columns, as before a migration."""
-    return changed(
-        f"ALTER TABLE {table} RENAME {column} TO renamed",
-        f"ALTER TABLE {table} RENAME renamed TO {column}",
-    )

@@ -25,10 +25,9 @@ from tests.builders import (
     an_organization,
     an_organization_row,
     apply_page,
-    changed,
 )
 from tests.concurrency import another_program
-from tests.triggers import a_constraint, execute
+from tests.triggers import a_constraint, changed, execute
 
 pytestmark = pytest.mark.usefixtures("database")
 

@@ -33,10 +33,9 @@ from tests.builders import (
     an_announcement,
     an_old_organization,
     an_organization_row,
-    changed,
 )
 from tests.concurrency import in_thread, wait_until
-from tests.triggers import a_renamed_column, a_trigger
+from tests.triggers import a_trigger, changed, renamed
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -248,7 +247,7 @@ def test_an_error_of_workos_is_one_line_and_exit_1(
 def test_an_error_of_the_database_is_one_line_and_exit_1(workos: FakeWorkOS) -> None:
     workos.create_organization(name="Acme")
 
-    with a_renamed_column():
+    with renamed("organization_metadata", "name"):
         out, err, code = run_command("--events-only")
 
     assert (out, code) == ("", 1)
