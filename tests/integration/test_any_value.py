@@ -1,7 +1,6 @@
 """Rows of other programs may hold any value that their column types allow: nothing breaks on one.
 
-Every column of every table is filled from PostgreSQL's catalogue, so a new one is in by itself. The
-admin's pages are tried by tests/integration/admin/.
+Every column of every table is filled from PostgreSQL's catalogue, so a new one is in by itself.
 """
 
 import json
@@ -14,9 +13,12 @@ from typing import Any
 
 import pytest
 from django.apps import apps
+from django.contrib import admin
+from django.contrib.admin.utils import quote
 from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.test import Client
+from django.urls import reverse
 from django_q.models import OrmQ, Schedule
 
 from orgs import tasks
@@ -41,11 +43,8 @@ TIMES = (
 #: For each type, as text that PostgreSQL casts. An odd number of each, so that they mix.
 VALUES = {
     "text": (
-        "",
-        "\x1b[2J\x1b]0;owned\x07\r\n\x9b1m",
-        "x" * 20_000,
-        "\u202ea\u2028\x85🙂",
-        "%s {} \\'",
+        *("", "\x1b[2J\x1b]0;owned\x07\r\n\x9b1m", "x" * 20_000, "\u202ea\u2028\x85🙂\ufeff\uffff"),
+        "%s {} \\'\"_2F\n<b>&amp;../a/%2F?x=1#y",
     ),
     "timestamp with time zone": TIMES,
     "integer": ("-2147483648", "2147483647", "0", "-1", "1"),
@@ -139,7 +138,21 @@ def run(*arguments: str) -> str:
 def answer(client: Client, path: str) -> str:
     response = client.get(path)
     assert response.status_code in (200, 503), path
+    if path == "/readyz":
+        codes = {problem["code"] for problem in response.json()["problems"]}
+        assert "database_unusable" not in codes, "the figures can't be read"
     return response.content.decode()
+
+
+def pages() -> Iterator[str]:
+    """Yield the address of every list of the admin, and of every row's page and history."""
+    for model in apps.get_app_config("orgs").get_models():
+        if admin.site.is_registered(model):
+            name = f"admin:orgs_{model._meta.model_name}"
+            yield reverse(f"{name}_changelist")
+            for row in model._default_manager.only("pk"):
+                for page in ("change", "history"):
+                    yield reverse(f"{name}_{page}", args=[quote(row.pk)])
 
 
 def everything(client: Client) -> Iterator[tuple[str, Callable[[], object]]]:
@@ -184,11 +197,14 @@ def acme(workos: FakeWorkOS) -> str:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_no_row_of_another_program_breaks_anything_or_stops_the_rest(
-    client: Client, workos: FakeWorkOS, acme: str, variant: int
+    admin_client: Client, workos: FakeWorkOS, acme: str, variant: int
 ) -> None:
     fill(variant)
 
-    assert failures(client) == ""
+    answers = {url: admin_client.get(url) for url in ("/admin/", *pages())}
+    assert {url: one.status_code for url, one in answers.items() if one.status_code != 200} == {}
+    assert [url for url, one in answers.items() if CONTROL.search(one.content.decode())] == []
+    assert failures(admin_client) == ""
 
     workos.update_organization(acme, name="Acme, renamed")
     tasks.sync_events()
