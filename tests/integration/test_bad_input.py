@@ -13,9 +13,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from django.contrib.admin.utils import quote
 from django.test import Client
-from django.urls import reverse
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -23,7 +21,7 @@ from hypothesis import strategies as st
 from orgs.domain.naming import is_storable
 from orgs.domain.report import Change
 from orgs.domain.types import Outcome
-from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEvent
+from orgs.models import Organization, WorkOSEvent
 from orgs.services.compare import Run
 from orgs.services.reconcile import reconcile
 from orgs.services.reconcile_one import UnknownOrganization, reconcile_organizations
@@ -101,16 +99,12 @@ def test_each_bad_event_is_applied_or_parked_and_its_neighbours_are_applied(
     assert not drain_to_end().counts
 
 
-def test_whatever_is_parked_is_shown_replayed_and_dismissed(
-    workos: FakeWorkOS, admin_client: Client
-) -> None:
+def test_whatever_is_parked_is_replayed_and_dismissed(workos: FakeWorkOS) -> None:
     cases = [case for case in EVENTS if is_short(case) or case.name == "data.name 10 MB"]
     good = put_between_good_ones(workos, by_cursor(cases))
     drain_to_end()
     parked = [case for case in cases if case.becomes is Outcome.PARKED]
     assert WorkOSEvent.objects.parked().exclude(payload=None).count() == len(parked)
-
-    assert pages_that_fail(admin_client) == []
 
     # WorkOS does not know their organizations: what names one is found gone, the rest stays.
     replayed = replay_all_parked(deadline=time.monotonic() + 600)
@@ -119,22 +113,6 @@ def test_whatever_is_parked_is_shown_replayed_and_dismissed(
     assert sorted(replayed.still_parked) == sorted(left)
     assert dismiss_parked(left) == len(left)
     assert good_ones() == good
-
-
-def pages_that_fail(client: Client) -> list[str]:
-    """The admin's lists and its pages of parked events and odd names that are not shown."""
-    client.raise_request_exception = False
-    lists = [
-        reverse(f"admin:orgs_{model._meta.model_name}_changelist") + query
-        for model in (WorkOSEvent, Organization, ExternalIdWriteBack, SyncCursor)
-        for query in ("", "?q=bad")
-    ]
-    odd = Organization.objects.exclude(id__startswith="good-").exclude(name="Odd")
-    pages = [
-        reverse(f"admin:orgs_{row._meta.model_name}_change", args=[quote(row.pk)])
-        for row in (*WorkOSEvent.objects.parked(), *odd)
-    ]
-    return [url for url in (*lists, *pages) if client.get(url).status_code != 200]
 
 
 ORGANIZATION: dict[str, Any] = {
