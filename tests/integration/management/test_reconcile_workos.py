@@ -6,7 +6,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from io import StringIO
@@ -575,18 +574,17 @@ def test_what_proves_nothing_is_an_error(workos: FakeWorkOS, option: str) -> Non
 def test_a_write_back_that_fails_is_an_error(workos: FakeWorkOS, option: str, refuses: str) -> None:
     acme = a_linked_row(workos, external_id=None)
     ExternalIdWriteBack.objects.create(organization_id="gram-1", workos_id=acme)
-    meddling: AbstractContextManager[None] = nullcontext()
-    if refuses == "WorkOS":
+    is_postgresql = refuses == "PostgreSQL"
+    if not is_postgresql:
         workos.misbehave("status", status=503, method="PUT", path="/organizations", times=None)
-    else:
-        meddling = a_trigger("RAISE 'no';", table="workos_external_id_write_back")
 
-    with meddling:
+    when = "true" if is_postgresql else "false"
+    with a_trigger("RAISE 'no';", table="workos_external_id_write_back", when=when):
         out, err, code = run_command(option)
 
     assert (counts(out, of="write-backs")["failed"], code) == (1, 1)
     assert err.startswith("1 write-back failed and will be tried again")
-    assert ("PostgreSQL refused to write 1 row" in err) == (refuses == "PostgreSQL")
+    assert ("PostgreSQL refused to write 1 row" in err) == is_postgresql
 
 
 # A 429 --------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import os
 import ssl
 from collections.abc import Callable
+from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -179,20 +180,6 @@ def test_an_answer_that_is_too_long_is_given_up(
         edge.lookup(acme["id"])
 
 
-@pytest.mark.parametrize("id_", ["x" * 70_000, "株" * 30_000], ids=["ASCII", "not ASCII"])
-def test_an_id_that_is_too_long_is_refused_and_not_the_settings_fault(
-    workos: FakeWorkOS, id_: str
-) -> None:
-    for ask in (
-        lambda: edge.lookup(id_),
-        lambda: edge.read_events(Position(id_), types=TYPES, limit=1),
-    ):
-        with pytest.raises(edge.Refused, match="too long"):
-            ask()
-
-    assert workos.count_requests() == 0
-
-
 # Settings and environment -------------------------------------------------------------------
 
 
@@ -259,7 +246,12 @@ def test_a_client_that_cant_be_built_is_a_configuration_error_that_names_the_var
     assert str(error) == str(read_error())
 
 
-def test_the_certificate_of_who_answers_is_checked() -> None:
+def test_the_certificate_of_who_answers_is_checked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # With its own certificates, a process has no context of the suite's.
+    monkeypatch.setenv("SSL_CERT_FILE", "")
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
     http: Any = transport._Backend()._http
 
     context = http._transport._pool._ssl_context
