@@ -28,7 +28,7 @@ from orgs.models import Organization, SyncCursor
 from orgs.services.queue import queue_length
 from orgs.services.worker import Watch
 from orgs.testing import FakeWorkOS
-from tests.triggers import a_trigger, execute, insert
+from tests.triggers import execute, insert
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -246,29 +246,3 @@ def test_the_interface_for_programs_answers(acme: str, variant: int) -> None:
         assert not has_access("user_1", organization.id)
         assert roles_of("user_1", organization.id) == []
     ensure_fresh("gram-1")
-
-
-# What is printed ----------------------------------------------------------------------------
-
-#: By each way on which a name, and what PostgreSQL says of it, can be printed.
-WAYS: tuple[list[str], ...] = ([], ["--events-only"], ["--org=org_1"], ["--format", "json"])
-
-
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: " ".join(way) or "full")
-def test_no_command_prints_control_characters_or_the_rows_of_customers(
-    workos: FakeWorkOS, caplog: pytest.LogCaptureFixture, way: list[str]
-) -> None:
-    workos.create_organization(name="Evil \x1b[2J", id="org_1", external_id="gram-\x1b\x07")
-    workos.create_organization(name="Refused", external_id="gram-refused")
-    refusal = """
-        RAISE EXCEPTION E'no \x1b[31m%', NEW.slug
-        USING DETAIL = 'Failing row contains (Secret Customer)', HINT = 'Secret Customer';
-    """
-
-    with a_trigger(refusal, when="NEW.name = 'Refused'"):
-        printed = run("reconcile_workos", *way)
-
-    assert "Secret Customer" not in printed + caplog.text
-    assert not CONTROL.search(printed)
-    assert not CONTROL.search("".join(record.getMessage() for record in caplog.records))
-    assert Organization.objects.filter(name__startswith="Evil").exists()

@@ -15,7 +15,6 @@ from datetime import UTC, datetime, timedelta
 from typing import ClassVar, Final
 
 import pytest
-from django.db import connection
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -58,6 +57,7 @@ from tests.history import (
     missteps,
 )
 from tests.moved_clock import moved_clock
+from tests.triggers import execute
 
 #: Few, so that they meet; two of them slugify alike.
 NAMES: Final = ("Acme", "acme!", "Bolt")
@@ -197,14 +197,6 @@ class World(RuleBasedStateMachine):
                 drain_to_end()
             _none_of(behind_the_stream(self.history, _rows(), self._there()))
 
-    @rule(target=pages, size=page_sizes)
-    def drain_a_page(self, size: int) -> MultipleResults[EventPage]:
-        with suppress(edge.Refused), self._syncing():
-            page = edge.read_events(read_cursor().position, types=TYPES, limit=size)
-            apply_page(page)
-            return multiple(page)
-        return multiple()
-
     @rule(target=pages, size=page_sizes, back=st.integers(0, 3))
     def read_a_page(self, size: int, back: int) -> MultipleResults[EventPage]:
         """As a slow drain or replay does: after the position, or after one of the last events."""
@@ -217,14 +209,6 @@ class World(RuleBasedStateMachine):
     def apply_a_page_late(self, page: EventPage, is_replay: bool) -> None:
         with self._syncing():
             apply_page(page, Mode.REPLAY if is_replay else Mode.LIVE)
-
-    @rule(size=page_sizes, back=st.integers(1, 6))
-    def replay_a_page(self, size: int, back: int) -> None:
-        """A replay that goes no further."""
-        with suppress(edge.Refused, IndexError), self._syncing():
-            apply_page(
-                edge.read_events(self._events_back(back), types=TYPES, limit=size), Mode.REPLAY
-            )
 
     @rule(back=st.integers(1, 6))
     def replay(self, back: int) -> None:
@@ -296,7 +280,7 @@ class World(RuleBasedStateMachine):
                 case "change the slug":
                     row.update(slug=f"slug-of-{id_}", whitelisted=False)
                 case "delete":
-                    _delete_row(id_)
+                    execute("DELETE FROM organization_metadata WHERE id = %s", id_)
                     self.history.note_replaced(id_)
 
     # The end --------------------------------------------------------------------------------
@@ -400,11 +384,6 @@ def _outcomes() -> dict[str, str | None]:
     """Those that stay: all but that of a parked event."""
     entries = WorkOSEvent.objects.exclude(outcome__isnull=True).exclude(outcome=Outcome.PARKED)
     return dict(entries.values_list("id", "outcome"))
-
-
-def _delete_row(id_: str) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM organization_metadata WHERE id = %s", [id_])
 
 
 @pytest.fixture

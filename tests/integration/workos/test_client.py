@@ -137,7 +137,7 @@ def test_an_answer_about_another_organization_is_broken(workos: FakeWorkOS, body
 @pytest.mark.parametrize(
     ("id_", "why"),
     [
-        *(pytest.param(id_, "", id=repr(id_)) for id_ in ("", ".", "..", "org_\udcff")),
+        *(pytest.param(id_, "asked for", id=repr(id_)) for id_ in ("", ".", "..", "org_\udcff")),
         pytest.param("x" * 70_000, "too long", id="too long"),
         pytest.param("株" * 30_000, "too long", id="too long, not ASCII"),
     ],
