@@ -17,7 +17,8 @@ from workos._errors import WorkOSConnectionError
 from orgs.testing import FakeWorkOS, FakeWorkOSClient, Refused
 from orgs.testing.__main__ import main
 from orgs.testing.controls import CONTROLS
-from tests.integration.testing import an_sdk, days_ago, eventually, fake_threads, ids, names, read
+from tests.concurrency import PATIENCE, wait_until
+from tests.integration.testing import an_sdk, days_ago, fake_threads, ids, names, read
 from tests.integration.testing.receiver import SECRET, Receiver
 
 
@@ -55,7 +56,7 @@ def test_an_outage_loses_nothing_and_leaves_nothing_running() -> None:
         workos.misbehave("time_out", seconds=3600)
         reader = threading.Thread(target=fails_without_answer, args=(sdk,))
         reader.start()
-        eventually(workos.count_requests)
+        wait_until(workos.count_requests, "it is asked")
 
         workos.stop()
         workos.stop()
@@ -136,7 +137,7 @@ def test_one_in_a_process_serves_until_a_signal(receiver: Receiver, number: int)
         assert client.wait_for_deliveries()
         assert receiver.names() == ["Acme"]
         process.send_signal(number)
-        assert process.wait(timeout=10) == 0
+        assert process.wait(timeout=PATIENCE) == 0
 
 
 @pytest.mark.parametrize(
