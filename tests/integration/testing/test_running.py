@@ -76,14 +76,6 @@ def fails_without_answer(sdk: WorkOSClient) -> None:
         read(sdk)
 
 
-def test_two_are_two_environments(workos: FakeWorkOS, sdk: WorkOSClient) -> None:
-    with FakeWorkOS(api_key="sk_test_other") as other, an_sdk(other, "sk_test_other") as other_sdk:
-        workos.create_organization(name="Here")
-
-        assert len(read(sdk, "organizations")["data"]) == 1
-        assert read(other_sdk, "organizations")["data"] == []
-
-
 def test_its_address_is_its_own(workos: FakeWorkOS) -> None:
     with pytest.raises(RuntimeError, match="no address"):
         _ = FakeWorkOS().base_url
