@@ -31,7 +31,7 @@ from orgs.testing import FakeWorkOS, sign
 from orgs.views import MAX_BODY_BYTES
 from orgs.workos import MAX_ID_BYTES, WorkOSError, tolerant_json
 from tests.bad_input import EVENTS, ORGANIZATIONS, BadEvent, BadOrganization
-from tests.builders import a_mirrored_organization, an_organization_row
+from tests.builders import a_mirrored_organization
 from tests.json_texts import VALUES, mutated
 from tests.processes import WEBHOOK_SECRET
 
@@ -232,35 +232,6 @@ def test_each_bad_organization_that_is_asked_for_is_applied_or_a_conflict(
         case.name: expected_of(case) if case.id else another_object for case in ORGANIZATIONS
     }
     assert became == expected | {"id two dots": ("UnknownOrganization", "")}
-
-
-@given(st.lists(st.one_of(VALUES, mutated(ORGANIZATION), mutated(ORGANIZATION)), max_size=3))
-@hypothesis_settings(max_examples=50)
-def test_whatever_is_listed_as_an_organization_disables_none_that_is_there_and_costs_no_good_one(
-    workos: FakeWorkOS, texts: list[str]
-) -> None:
-    Organization.objects.all().delete()
-    an_organization_row("gram-missing", workos_id="org_missing")
-    known = workos.create_organization(name="Known")
-    an_organization_row("gram-known", workos_id=known["id"])
-    # It is read once to see that the environment is the right one, and once to compare.
-    list_between_good_ones(workos, [json.dumps(known), *map(with_serial, texts)])
-
-    try:
-        found = reconcile(Run(), drain_events=False)
-    finally:
-        workos.behave()
-
-    if found.snapshot.errors:
-        assert found.snapshot.errors[0].startswith(
-            "WorkOS listed an organization that has no usable"
-        )
-        assert not Organization.objects.disabled().exists()
-        return
-    assert [row.id for row in Organization.objects.disabled()] == ["gram-missing"]
-    assert good_ones() == {f"good-{number}" for number in range(len(texts) + 2)}
-    for change in found.snapshot.of(Outcome.CONFLICT):
-        assert BLAMES_A_FIELD.match(change.reason), change.reason
 
 
 # Webhooks -----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 from django.core import mail
 from django.core.checks import run_checks
 from django.core.management import call_command
-from django.db import connection, models
+from django.db import connection
 from django.db.backends.base import base
 from django.db.utils import ConnectionHandler
 from django_q.models import Schedule
@@ -37,22 +37,15 @@ def found() -> dict[str | None, str]:
     return {message.id: f"{message.msg} {message.hint}" for message in messages}
 
 
-class Router:
+def a_router(
+    label: str, *, reads: str | None = None, writes: str | None = None, migrates: bool = True
+) -> SimpleNamespace:
     """Sends the models of an app elsewhere, as a host project's router might."""
-
-    def __init__(
-        self, label: str, *, reads: str = "", writes: str = "", migrates: bool = True
-    ) -> None:
-        self.label, self.reads, self.writes, self.migrates = label, reads, writes, migrates
-
-    def db_for_read(self, model: type[models.Model], **hints: Any) -> str | None:
-        return self.reads or None if model._meta.app_label == self.label else None
-
-    def db_for_write(self, model: type[models.Model], **hints: Any) -> str | None:
-        return self.writes or None if model._meta.app_label == self.label else None
-
-    def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool | None:
-        return self.migrates if app_label == self.label else None
+    return SimpleNamespace(
+        db_for_read=lambda model, **_: reads if model._meta.app_label == label else None,
+        db_for_write=lambda model, **_: writes if model._meta.app_label == label else None,
+        allow_migrate=lambda _, app_label, **__: migrates if app_label == label else None,
+    )
 
 
 # Settings -----------------------------------------------------------------------------------
@@ -208,15 +201,15 @@ def test_a_setting_of_djangos_that_cant_be_supported_is_named(
 @pytest.mark.parametrize(
     ("router", "named"),
     [
-        pytest.param(Router("orgs", reads="replica"), "orgs.Organization", id="reads"),
-        pytest.param(Router("orgs", writes="other"), "orgs.Organization", id="writes"),
-        pytest.param(Router("orgs", migrates=False), "orgs.Organization", id="migrations"),
-        pytest.param(Router("django_q", writes="other"), "django_q.Schedule", id="schedules"),
-        pytest.param(Router("auth", reads="other", writes="other"), "", id="other apps"),
+        pytest.param(a_router("orgs", reads="replica"), "orgs.Organization", id="reads"),
+        pytest.param(a_router("orgs", writes="other"), "orgs.Organization", id="writes"),
+        pytest.param(a_router("orgs", migrates=False), "orgs.Organization", id="migrations"),
+        pytest.param(a_router("django_q", writes="other"), "django_q.Schedule", id="schedules"),
+        pytest.param(a_router("auth", reads="other", writes="other"), "", id="other apps"),
     ],
 )
 def test_a_router_that_sends_tables_elsewhere_is_an_error(
-    settings: Settings, router: Router, named: str
+    settings: Settings, router: SimpleNamespace, named: str
 ) -> None:
     settings.DATABASE_ROUTERS = [router]
 
