@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from django.db import connection
+from django.test import Client
 from django_q.models import OrmQ
 
 from orgs.db.cursor import read_cursor
@@ -35,8 +36,9 @@ from orgs.models import (
 )
 from orgs.services.apply import Mode, apply
 from orgs.services.decide import Batch
-from orgs.testing import FakeWorkOS
+from orgs.testing import FakeWorkOS, sign
 from tests.concurrency import another_program, in_thread, wait_until_blocked
+from tests.processes import WEBHOOK_SECRET
 
 T = TypeVar("T")
 
@@ -220,6 +222,17 @@ def a_parked_event(
     return WorkOSEvent.objects.create(
         **{**parked, **ids, "processed_at": at, "payload": "{}", **values}
     )
+
+
+def a_signature(body: bytes, secret: str = WEBHOOK_SECRET) -> str:
+    """The header with which WorkOS signs a webhook now."""
+    return sign(secret, body, int(time.time() * 1000))
+
+
+def post_webhook(client: Client, body: bytes, signature: str | None = None) -> Any:
+    """What is answered to a webhook, by default one that WorkOS has signed."""
+    headers = {"WorkOS-Signature": a_signature(body) if signature is None else signature}
+    return client.post("/webhooks/workos/", body, "application/json", headers=headers)
 
 
 #: What a route that does not exist answers, as an organization that does not exist does.

@@ -22,12 +22,12 @@ from orgs.domain.types import Outcome
 from orgs.models import Organization, WorkOSEvent
 from orgs.services.refresh import dismiss_parked, replay_all_parked
 from orgs.services.stream import drain_to_end
-from orgs.testing import FakeWorkOS, sign
+from orgs.testing import FakeWorkOS
 from orgs.views import MAX_BODY_BYTES
 from orgs.workos import MAX_ID_BYTES, tolerant_json
 from tests.bad_input import EVENTS
+from tests.builders import post_webhook
 from tests.json_texts import VALUES, mutated
-from tests.processes import WEBHOOK_SECRET
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -148,20 +148,12 @@ def cursor_of(text: str) -> str:
 # Webhooks -----------------------------------------------------------------------------------
 
 
-def post_signed(client: Client, body: bytes) -> int:
-    headers = {"WorkOS-Signature": sign(WEBHOOK_SECRET, body, int(time.time() * 1000))}
-    answer = client.post(
-        "/webhooks/workos/", body, content_type="application/json", headers=headers
-    )
-    return int(answer.status_code)
-
-
 def test_each_bad_event_that_is_announced_is_answered_and_resolved(
     workos: FakeWorkOS, client: Client
 ) -> None:
     bodies = {case.name: case.text.encode("utf-8", "surrogateescape") for case in EVENTS}
 
-    statuses = {name: post_signed(client, body) for name, body in bodies.items()}
+    statuses = {name: post_webhook(client, body).status_code for name, body in bodies.items()}
     # After the window, what was announced and is not listed is asked for.
     an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
     WorkOSEvent.objects.announced_and_unseen().update(announced_at=an_hour_ago)

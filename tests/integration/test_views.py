@@ -23,12 +23,13 @@ from orgs.services.queue import SYNC_EVENTS
 from orgs.services.status import current_status
 from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS, sign
+from tests.builders import a_signature, post_webhook
 from tests.concurrency import another_program, in_thread, wait_until
+from tests.processes import WEBHOOK_SECRET
 from tests.triggers import a_trigger
 
 pytestmark = pytest.mark.usefixtures("database")
 
-SECRET = "whsec_test_secret"
 URL = "/webhooks/workos/"
 MEBIBYTE = 1024 * 1024
 ORGANIZATION = {"id": "org_1", "name": "Acme", "updated_at": "2026-01-15T12:00:00Z"}
@@ -41,15 +42,9 @@ def client() -> Client:
     return Client(enforce_csrf_checks=True, raise_request_exception=True)
 
 
-def now() -> int:
-    return int(time.time() * 1000)
-
-
-def post(client: Client, body: Any = EVENT, *, signature: str | None = None, url: str = URL) -> Any:
-    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    header = sign(SECRET, raw, now()) if signature is None else signature
-    return client.post(
-        url, raw, content_type="application/json", headers={"WorkOS-Signature": header}
+def post(client: Client, body: Any = EVENT, *, signature: str | None = None) -> Any:
+    return post_webhook(
+        client, body if isinstance(body, bytes) else json.dumps(body).encode(), signature
     )
 
 
@@ -73,7 +68,8 @@ def no_webhooks_refused_before(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_new_event_is_announced_and_a_drain_enqueued(client: Client) -> None:
-    response = post(client, url="/webhooks/workos")
+    headers = {"WorkOS-Signature": a_signature(BODY)}
+    response = client.post("/webhooks/workos", BODY, "application/json", headers=headers)
 
     assert (response.status_code, response.content) == (204, b"")
     entry = WorkOSEvent.objects.get()
@@ -104,11 +100,11 @@ def test_of_a_burst_one_enqueues_until_a_drain_begins_or_no_worker_does(client: 
 def test_a_repeated_event_is_accepted_by_either_secret_without_a_second_row_or_task(
     client: Client, sync_setting: Any
 ) -> None:
-    sync_setting(WEBHOOK_SECRETS=(SECRET, "whsec_new_secret"))
+    sync_setting(WEBHOOK_SECRETS=(WEBHOOK_SECRET, "whsec_new_secret"))
     post(client)
     first = WorkOSEvent.objects.get().announced_at
 
-    again = post(client, signature=sign("whsec_new_secret", BODY, now()))
+    again = post(client, signature=a_signature(BODY, "whsec_new_secret"))
 
     assert again.status_code == 204
     assert WorkOSEvent.objects.get().announced_at == first
@@ -186,7 +182,7 @@ def test_a_refusal_is_one_line_without_the_values_of_the_row(
 def test_a_delivery_of_the_fake_is_accepted(
     live_server: Any, workos: FakeWorkOS, settings: Any
 ) -> None:
-    workos.add_webhook_endpoint(url=f"{live_server.url}{URL}", secret=SECRET)
+    workos.add_webhook_endpoint(url=f"{live_server.url}{URL}", secret=WEBHOOK_SECRET)
 
     workos.create_organization(name="Acme")
 
@@ -203,10 +199,10 @@ def test_a_delivery_of_the_fake_is_accepted(
 )
 def test_what_is_not_signed_is_401_whatever_it_is(client: Client, body: bytes) -> None:
     signatures = (
-        *("", "t=1", "nonsense", "t=, v1=", "\x00", f"t={now()}, v1=\xfc\xe9"),
-        sign("another secret", body, now()),
-        sign(SECRET, b"another body", now()),
-        sign(SECRET, body, now() - 181_000),
+        *("", "t=1", "nonsense", "t=, v1=", "\x00", a_signature(body)[:20] + "\xfc\xe9"),
+        a_signature(body, "another secret"),
+        a_signature(b"another body"),
+        sign(WEBHOOK_SECRET, body, int((time.time() - 181) * 1000)),
     )
 
     answers = [post(client, body, signature=signature).status_code for signature in signatures]
@@ -236,7 +232,7 @@ def test_refused_webhooks_are_a_warning_until_one_is_accepted(client: Client) ->
         client.post(URL, BODY, content_type="application/json")
     malformed = is_warned()
     for _ in range(3):
-        post(client, BODY, signature=sign("another secret", BODY, now()))
+        post(client, BODY, signature=a_signature(BODY, "another secret"))
     refused = is_warned()
     post(client)
 
@@ -289,9 +285,9 @@ def test_a_body_of_a_mebibyte_is_read_and_a_longer_one_is_413_and_stays_unread(
 def test_a_body_in_chunks_is_read_up_to_a_mebibyte(
     client: Client, body: bytes, status: int
 ) -> None:
-    signature = sign(SECRET, body, now())
+    signed = {**CHUNKED, "HTTP_WORKOS_SIGNATURE": a_signature(body)}
 
-    assert generic(client, BytesIO(body), **CHUNKED, HTTP_WORKOS_SIGNATURE=signature) == status
+    assert generic(client, BytesIO(body), **signed) == status
 
 
 @pytest.mark.parametrize(

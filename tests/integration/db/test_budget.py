@@ -106,15 +106,6 @@ def test_two_at_once_do_not_get_the_same_tokens(monkeypatch: pytest.MonkeyPatch)
     assert blocked_by(taken, reserve) == Grant(2)
 
 
-def test_what_others_keep_in_the_row_stays() -> None:
-    RequestBudget.objects.create(refused_webhooks=3)
-
-    reserve()
-    SharedBudget().pause(1)
-
-    assert RequestBudget.objects.get().refused_webhooks == 3
-
-
 # Pauses -------------------------------------------------------------------------------------
 
 
@@ -136,18 +127,14 @@ def test_a_pause_is_everyones_and_a_shorter_one_does_not_end_it() -> None:
         pytest.param(86_400, False, id="noted before the clock was set back"),
     ],
 )
-def test_a_pause_ends(seconds: float, is_paused: object) -> None:
-    RequestBudget.objects.create(bulk_tokens=1, paused_until=Now() + timedelta(seconds=seconds))
+def test_a_pause_ends_and_a_new_one_begins(seconds: float, is_paused: object) -> None:
+    until = Now() + timedelta(seconds=seconds)
+    RequestBudget.objects.create(bulk_tokens=1, paused_until=until, refused_webhooks=3)
 
     assert reserve().is_paused is is_paused
-
-
-def test_a_new_pause_replaces_one_that_cant_be_right() -> None:
-    RequestBudget.objects.create(paused_until=Now() + timedelta(days=1))
-
     SharedBudget().pause(600)
-
     assert reserve().is_paused
+    assert RequestBudget.objects.get().refused_webhooks == 3, "what others keep in the row stays"
 
 
 # Where it can't be used ---------------------------------------------------------------------
@@ -196,8 +183,11 @@ DAMAGE = {
 
 @pytest.mark.usefixtures("_shared")
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_an_unusable_database_fails_no_call(damage: str, caplog: pytest.LogCaptureFixture) -> None:
-    connection.ensure_connection()
+def test_an_unusable_database_fails_no_call_of_a_process_that_uses_it(
+    damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    pacing.wait_for_turn(STREAM, deadline=0.0)
+    assert 98 <= RequestBudget.objects.get().stream_tokens <= 100
     DAMAGE[damage]()
     try:
         with pytest.raises(Error):
@@ -210,13 +200,3 @@ def test_an_unusable_database_fails_no_call(damage: str, caplog: pytest.LogCaptu
 
     assert len(caplog.records) == 1
     assert pacing.pacer.take(STREAM).is_paused
-
-
-@pytest.mark.usefixtures("_shared")
-def test_the_pacer_of_a_process_uses_it() -> None:
-    pacing.wait_for_turn(STREAM, deadline=0.0)
-    used = RequestBudget.objects.get().stream_tokens
-    pacing.pacer.pause(600)
-
-    assert 98 <= used <= 100
-    assert reserve().is_paused
