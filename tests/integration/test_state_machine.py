@@ -42,8 +42,7 @@ from orgs.services.reconcile import reconcile
 from orgs.services.reconcile_one import UnknownOrganization, reconcile_organizations
 from orgs.services.refresh import Lookups
 from orgs.services.stream import UnknownEvent, drain_to_end, replay
-from orgs.testing import FakeWorkOS, JsonObject, Refused
-from orgs.testing.clock import to_milliseconds
+from orgs.testing import FakeWorkOS, Refused
 from orgs.testing.messages import Answer, Request
 from orgs.testing.server import Server
 from tests.builders import TYPES, an_announcement, an_organization_row, apply_page, empty_tables
@@ -153,32 +152,6 @@ class World(RuleBasedStateMachine):
         with suppress(Refused), self._announcing(way, workos_id) as emits:
             self.workos.delete_organization(workos_id, emits=emits)
             self.history.deleted.add(workos_id)
-
-    @rule(
-        target=organizations,
-        name=names,
-        external_id=external_ids,
-        deletes=st.booleans(),
-        swaps=st.booleans(),
-    )
-    def create_and_change_at_once(
-        self, name: str, external_id: str | None, deletes: bool, swaps: bool
-    ) -> Created:
-        """Two events of one millisecond, which WorkOS may list either way round."""
-        self._wait(1.0)
-        for workos_id in self._create(name, external_id, "silent"):
-            self.history.unlisted.remove(workos_id)
-            created = dict(self._there()[workos_id])
-            if deletes:
-                second = ("deleted", created)
-                self.workos.delete_organization(workos_id, emits=False)
-                self.history.deleted.add(workos_id)
-            else:
-                changed = self.workos.update_organization(workos_id, name="Bolt", emits=False)
-                second = ("updated", changed)
-            self._emit_at_once([("created", created), second], swaps=swaps)
-            return multiple(workos_id)
-        return multiple()
 
     @rule(are_lost=st.sampled_from((False, False, False, True)))
     def wait_long(self, are_lost: bool) -> None:
@@ -329,21 +302,6 @@ class World(RuleBasedStateMachine):
             event_id = f"event_never_listed_{self.never_listed}"
         if way.endswith("announced"):
             an_announcement(event_id, ago=timedelta(minutes=5), workos_id=workos_id)
-
-    def _emit_at_once(self, changes: Sequence[tuple[str, JsonObject]], *, swaps: bool) -> None:
-        moment = changes[0][1]["created_at"]
-        ulids = self.workos._state._ulids
-        events = [
-            {
-                "id": f"event_{ulids.make(to_milliseconds(moment))}",
-                "event": f"organization.{verb}",
-                "created_at": moment,
-                "data": organization,
-            }
-            for verb, organization in changes
-        ]
-        for event in reversed(events) if swaps else events:
-            self.workos.emit(event)
 
     def _events_back(self, count: int) -> Position:
         """The position after the last event but so many; IndexError if there are fewer."""

@@ -119,44 +119,38 @@ def act(action: str, ids: str = "") -> list[tuple[str, str]]:
 # Who may, and how ---------------------------------------------------------------------------
 
 
-def refused_to_strangers(url: str, sure: dict[str, Any], permission: str) -> Client:
-    """Post without a look, the page's token and a login; return one with all other permissions."""
+ALL = [
+    *ON_ROWS,
+    *(
+        pytest.param(table, page, "", permission, id=case.id)
+        for case in WITH_PAGES
+        for table, page, permission in [case.values]
+    ),
+]
+
+
+@pytest.mark.parametrize(("table", "what", "id_", "permission"), ALL)
+def test_an_action_takes_its_permission_a_look_a_login_and_the_pages_token(
+    table: str, what: str, id_: str, permission: str, rows: FakeWorkOS
+) -> None:
+    before = state()
+    url, sure = (table, posted(what, id_)) if id_ else (table + what, {"confirmed": "yes"})
+    others = [other for other in PERMISSIONS if other != permission]
+
+    client = a_client("change_organization", *others)
+    shown = read(client, table) + (read(client, f"{table}{quote(id_)}/change/") if id_ else "")
+    refused = client.post(url, sure, follow=True)
     blind = a_client(permission, sees="nothing").post(url, sure)
     forged = a_client(permission, enforce_csrf_checks=True).post(url, sure)
     stranger = Client().post(url, sure)
+
+    assert f'value="{what}_selected"' not in shown
+    if not id_:
+        assert refused.status_code == client.get(url).status_code == 403
+    elif table != OUTBOX:  # where there is no other action, there is nothing to choose
+        assert said(refused) == [("warning", "No action selected.")]
     assert (blind.status_code, forged.status_code) == (403, 403)
     assert stranger.headers["Location"].startswith("/admin/login/")
-    others = [other for other in PERMISSIONS if other != permission]
-    return a_client("change_organization", *others)
-
-
-@pytest.mark.parametrize(("table", "action", "id_", "permission"), ON_ROWS)
-def test_an_action_takes_its_permission_a_look_a_login_and_the_pages_token(
-    table: str, action: str, id_: str, permission: str, rows: FakeWorkOS
-) -> None:
-    before, sure = state(), posted(action, id_)
-
-    client = refused_to_strangers(table, sure, permission)
-    shown = read(client, table) + read(client, f"{table}{quote(id_)}/change/")
-    refused = client.post(table, sure, follow=True)
-
-    assert f'value="{action}_selected"' not in shown
-    # Where there is no other action, there is nothing to choose.
-    assert said(refused) == [("warning", "No action selected.")] * (table != OUTBOX)
-    assert state() == before
-    assert rows.count_requests(method=None) == 0
-
-
-@pytest.mark.parametrize(("table", "page", "permission"), WITH_PAGES)
-def test_an_action_with_a_page_takes_the_same(
-    table: str, page: str, permission: str, rows: FakeWorkOS
-) -> None:
-    before, sure = state(), {"confirmed": "yes"}
-    url = table + page
-
-    client = refused_to_strangers(url, sure, permission)
-
-    assert (client.get(url).status_code, client.post(url, sure).status_code) == (403, 403)
     assert state() == before
     assert rows.count_requests(method=None) == 0
 
