@@ -370,19 +370,17 @@ def kill_starter_when(condition: Callable[[], bool], data_dir: Path) -> None:
         starter.kill()
 
 
-def test_a_start_that_was_killed_while_it_created_the_data_is_begun_anew(folder: Path) -> None:
-    data_dir, created = folder / "postgres", "postgres.unfinished-*/PG_VERSION"
-    kill_starter_when(lambda: any(folder.glob(created)) or data_dir.exists(), data_dir)
-
-    assert query(start(data_dir), "SELECT current_database()") == "gram_sync"
-    # The initdb that lives on may still write where it was.
-    assert data_dir in folder.iterdir()
-
-
-def test_a_start_that_was_killed_while_the_server_came_up_is_finished(data_dir: Path) -> None:
+def test_a_start_that_was_killed_is_finished_or_begun_anew(data_dir: Path, folder: Path) -> None:
     kill_starter_when((data_dir / "postmaster.pid").exists, data_dir)
-
     assert query(start(data_dir), "SELECT 1") == 1
+
+    # While it creates the data.
+    new, created = folder / "new" / "postgres", "new/postgres.unfinished-*/PG_VERSION"
+    kill_starter_when(lambda: any(folder.glob(created)) or new.exists(), new)
+    assert query(start(new), "SELECT current_database()") == "gram_sync"
+    # The initdb that lives on may still write where it was.
+    assert new in new.parent.iterdir()
+    stop(new)
 
 
 def test_a_folder_moved_or_copied_while_its_server_runs_has_a_server_of_its_own(
@@ -599,7 +597,9 @@ def test_django_takes_a_failure_to_start_for_no_database() -> None:
     assert printed.startswith("The embedded PostgreSQL in /dev/null/postgres can't be used")
 
 
-def test_django_makes_clones_and_destroys_its_test_databases(shared: Path) -> None:
+def test_django_makes_clones_and_destroys_its_test_databases_and_dbshell_is_the_wheels_psql(
+    shared: Path,
+) -> None:
     script = """
         names = "SELECT datname FROM pg_database WHERE datname ~ 'gram' ORDER BY 1"
         connection.creation.create_test_db(verbosity=0)
@@ -607,16 +607,12 @@ def test_django_makes_clones_and_destroys_its_test_databases(shared: Path) -> No
         print(connection.settings_dict["NAME"], *answer(names))
         connection.creation.destroy_test_db(suffix="1", verbosity=0)
         connection.creation.destroy_test_db("gram_sync", verbosity=0)
-        print(connection.settings_dict["NAME"], *answer(names))
+        print(connection.settings_dict["NAME"], *answer(names), flush=True)
+        call_command("dbshell", "--", "-XtAc", "SELECT current_database()")
     """
 
-    first, then = printed_by_django(script, shared).splitlines()
+    first, then, shell = printed_by_django(script, shared).splitlines()
 
     assert first == "test_gram_sync gram_sync test_gram_sync test_gram_sync_1"
     assert then == "gram_sync gram_sync"
-
-
-def test_dbshell_opens_the_wheels_psql_on_it(shared: Path) -> None:
-    script = 'call_command("dbshell", "--", "-XtAc", "SELECT current_database()")'
-
-    assert printed_by_django(script, shared) == "gram_sync\n"
+    assert shell == "gram_sync"
