@@ -255,30 +255,21 @@ def test_states_of_a_directory_have_two_spellings(old: str, new: str, differs: b
 # What is written ----------------------------------------------------------------------------
 
 
-def test_absent_fields_keep_their_values_and_null_does_not() -> None:
+def test_absent_fields_and_absences_keep_what_is_known_and_null_and_what_is_shown_do_not() -> None:
     row = replace(
         ROW, organization_id="org_1", created_at=NOON, columns={"name": "Old", "state": "active"}
     )
 
     after = decide(row, changed(1, at=None, state=None)).plain
+    absent, deleted_one = decide(BY_EVENT, missing()).plain, decide(ROW, deleted(1, name="Last"))
 
     assert after is not None
     assert after.columns == {"name": "Old", "state": None}
     assert (after.organization_id, after.created_at, after.updated_at) == ("org_1", NOON, NOON)
-
-
-def test_an_absence_keeps_all_that_is_known() -> None:
-    after = decide(BY_EVENT, missing()).plain
-
-    assert after == replace(BY_EVENT, deleted_at=NOW, last_event_id=None)
-    assert after.data is None
-
-
-def test_a_deletion_event_brings_what_it_shows() -> None:
-    after = decide(ROW, deleted(1, name="Last")).plain
-
-    assert after is not None
-    assert (after.columns, after.data) == ({"name": "Last"}, {"name": "Last"})
+    assert absent == replace(BY_EVENT, deleted_at=NOW, last_event_id=None)
+    assert absent.data is None
+    assert deleted_one.plain is not None
+    assert deleted_one.plain.columns == deleted_one.plain.data == {"name": "Last"}
 
 
 @pytest.mark.parametrize(
@@ -362,7 +353,7 @@ def test_what_belongs_to_something_deleted_is_deleted(
     assert decision.plain is None or decision.plain.deleted_at is not None
 
 
-def test_a_deletion_earlier_in_the_batch_counts() -> None:
+def test_a_deletion_earlier_in_the_batch_counts_until_the_parent_is_back() -> None:
     parents: set[tuple[str, str]] = set()
     known = PlainKnown(now=NOW)
     directories = PlainResolution(DIRECTORY, known, parents)
@@ -371,14 +362,9 @@ def test_a_deletion_earlier_in_the_batch_counts() -> None:
     directories.decide(deleted(1, key="directory_1"))
     late = users.decide(changed(2, DIRECTORY_USER, workos_directory_id="directory_1"))
 
-    assert late.outcome is Outcome.DELETED
-
-
-def test_a_parent_that_is_back_has_children_again() -> None:
-    parents = {DIRECTORY_GONE}
+    assert (late.outcome, parents) == (Outcome.DELETED, {DIRECTORY_GONE})
     known = PlainKnown(rows=[replace(ABSENT, key="directory_1")], now=NOW, read_began_at=NOW)
     PlainResolution(DIRECTORY, known, parents).decide(shown(key="directory_1"))
-
     assert not parents
 
 
