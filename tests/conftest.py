@@ -66,7 +66,6 @@ _LONG = (
     "tests/system/matrix/",
     "tests/system/acceptance/test_on_call.py",
     "tests/integration/test_state_machine.py",
-    "tests/integration/test_bad_input.py",
     "tests/system/",
     "tests/integration/test_embedded_postgres.py",
     "tests/integration/services/reconcile/",

@@ -119,13 +119,10 @@ def act(action: str, ids: str = "") -> list[tuple[str, str]]:
 # Who may, and how ---------------------------------------------------------------------------
 
 
+#: Those with pages have no row.
 ALL = [
     *ON_ROWS,
-    *(
-        pytest.param(table, page, "", permission, id=case.id)
-        for case in WITH_PAGES
-        for table, page, permission in [case.values]
-    ),
+    *(pytest.param(*case.values[:2], "", case.values[2], id=case.id) for case in WITH_PAGES),
 ]
 
 
