@@ -71,6 +71,7 @@ def test_a_variable_is_read(
     assert read(NAME) == value
 
 
+NO_SCHEMA = "has ?schema=, which PostgreSQL has not; write ?options=-c%20search_path%3DNAME"
 A_SIZE = "must be a whole number from 1 to 100"
 
 
@@ -99,23 +100,13 @@ A_SIZE = "must be a whole number from 1 to 100"
             "password",
             id="a password that is not quoted",
         ),
-        pytest.param(
-            env.database_url,
-            "postgresql://u:secret@h/db?schema=gram",
-            "has ?schema=, which PostgreSQL has not; write ?options=-c%20search_path%3DNAME",
-            id="a schema",
-        ),
-        pytest.param(
-            env.database_url,
-            "postgresql://u:secret@h/db?nonsense=1",
-            "has ?nonsense=, which PostgreSQL has not",
-            id="an unknown option",
-        ),
-        pytest.param(
-            env.database_url,
-            "postgresql://u:secret@h",
-            f"names no database; it must look like {URL}",
-            id="no name",
+        *(
+            pytest.param(env.database_url, f"postgresql://u:secret@h{rest}", message, id=name)
+            for name, rest, message in (
+                ("a schema", "/db?schema=gram", NO_SCHEMA),
+                ("an unknown option", "/db?odd=1", "has ?odd=, which PostgreSQL has not"),
+                ("no name", "", f"names no database; it must look like {URL}"),
+            )
         ),
     ],
 )
