@@ -42,13 +42,6 @@ class BadOrganization:
     name: str
     text: str
     problem: str = ""
-    id: str | None = _WORKOS_ID
-    """None: it has none that can be used."""
-
-    def numbered(self, number: int) -> "BadOrganization":
-        """The same with an id of its own, so that no two cases are about the same one."""
-        id_ = None if self.id is None else _numbered(self.id, number)
-        return replace(self, text=_numbered(self.text, number), id=id_)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,17 +150,16 @@ _IDS = {
 
 def _organizations() -> Iterator[BadOrganization]:
     for field in ("id", "name", "external_id", "updated_at"):
-        id_ = None if field == "id" else _WORKOS_ID
         for kind, value in _NEITHER.items():
             is_none = field == "external_id" and kind in _NOTHING
             problem = "" if is_none else field
             text = _with_text(_ORGANIZATION, field, value)
-            yield BadOrganization(f"{field} {kind}", text, problem, id_)
+            yield BadOrganization(f"{field} {kind}", text, problem)
         if field in ("id", "external_id"):
             text = _with_text(_ORGANIZATION, field, _ENDLESS_NUMBER)
-            yield BadOrganization(f"{field} a number without end", text, field, id_)
+            yield BadOrganization(f"{field} a number without end", text, field)
         absent = "" if field == "external_id" else field
-        yield BadOrganization(f"{field} absent", _without(_ORGANIZATION, field), absent, id_)
+        yield BadOrganization(f"{field} absent", _without(_ORGANIZATION, field), absent)
     for kind, moment in _NO_TIMES.items():
         yield _an_organization(f"updated_at {kind}", "updated_at", updated_at=moment)
     for kind, moment in _TIMES.items():
@@ -246,9 +238,7 @@ def _events() -> Iterator[BadEvent]:
 
 
 def _an_organization(kind: str, problem: str = "", **changes: Any) -> BadOrganization:
-    organization = {**_ORGANIZATION, **changes}
-    id_ = None if problem == "id" else str(organization["id"])
-    return BadOrganization(kind, json.dumps(organization), problem, id_)
+    return BadOrganization(kind, json.dumps({**_ORGANIZATION, **changes}), problem)
 
 
 def _an_event(kind: str, becomes: Outcome, problem: str = "", **changes: Any) -> BadEvent:
@@ -272,5 +262,4 @@ def _then(fields: dict[str, Any], more: str) -> str:
     return f"{json.dumps(fields)[:-1]}, {more}}}"
 
 
-ORGANIZATIONS = tuple(case.numbered(number) for number, case in enumerate(_organizations()))
 EVENTS = tuple(case.numbered(number) for number, case in enumerate(_events()))

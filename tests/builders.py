@@ -1,13 +1,13 @@
 """Builds the values that tests talk about; every keyword has a default that does not matter."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from django.db import connection
+from django.test import Client
 from django_q.models import OrmQ
 
 from orgs.db.cursor import read_cursor
@@ -36,8 +36,9 @@ from orgs.models import (
 )
 from orgs.services.apply import Mode, apply
 from orgs.services.decide import Batch
-from orgs.testing import FakeWorkOS
+from orgs.testing import FakeWorkOS, sign
 from tests.concurrency import another_program, in_thread, wait_until_blocked
+from tests.processes import WEBHOOK_SECRET
 
 T = TypeVar("T")
 
@@ -223,6 +224,17 @@ def a_parked_event(
     )
 
 
+def a_signature(body: bytes, secret: str = WEBHOOK_SECRET) -> str:
+    """The header with which WorkOS signs a webhook now."""
+    return sign(secret, body, int(time.time() * 1000))
+
+
+def post_webhook(client: Client, body: bytes, signature: str | None = None) -> Any:
+    """What is answered to a webhook, by default one that WorkOS has signed."""
+    headers = {"WorkOS-Signature": a_signature(body) if signature is None else signature}
+    return client.post("/webhooks/workos/", body, "application/json", headers=headers)
+
+
 #: What a route that does not exist answers, as an organization that does not exist does.
 NO_ROUTE = {"message": "Not Found", "code": "not_found"}
 
@@ -235,23 +247,3 @@ def blocked_by(statement: str, run: Callable[[], T]) -> T:
         wait_until_blocked()
         program.commit()
         return running.result()
-
-
-@contextmanager
-def changed(statement: str, back: str) -> Iterator[None]:
-    """PostgreSQL as it is after one statement; the other undoes it at the end."""
-    with connection.cursor() as cursor:
-        cursor.execute(statement)
-    try:
-        yield
-    finally:
-        with connection.cursor() as cursor:
-            cursor.execute(back)
-
-
-def renamed(table: str, column: str) -> AbstractContextManager[None]:
-    """A table without one of its columns, as before a migration."""
-    return changed(
-        f"ALTER TABLE {table} RENAME {column} TO renamed",
-        f"ALTER TABLE {table} RENAME renamed TO {column}",
-    )

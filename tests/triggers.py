@@ -1,7 +1,7 @@
 """What other programs put around the tables: triggers, constraints, other columns, and locks."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import psycopg
@@ -21,6 +21,36 @@ def insert(table: str, row: Mapping[str, Any], then: str = "") -> None:
     """Insert a row as another program would, with the columns that it knows."""
     names, marks = ", ".join(row), ", ".join(["%s"] * len(row))
     execute(f"INSERT INTO {table} ({names}) VALUES ({marks}) {then}", *row.values())  # noqa: S608
+
+
+@contextmanager
+def changed(statement: str, back: str) -> Iterator[None]:
+    """PostgreSQL as it is after one statement; the other undoes it at the end."""
+    execute(statement)
+    try:
+        yield
+    finally:
+        execute(back)
+
+
+def renamed(table: str, column: str = "") -> AbstractContextManager[None]:
+    """A table, or one of its columns, is not there, as before a migration."""
+    if not column:
+        return changed(f"ALTER TABLE {table} RENAME TO gone", f"ALTER TABLE gone RENAME TO {table}")
+    return changed(
+        f"ALTER TABLE {table} RENAME {column} TO gone",
+        f"ALTER TABLE {table} RENAME gone TO {column}",
+    )
+
+
+def a_constraint(
+    condition: str = "name <> 'Forbidden'", *, table: str = "organization_metadata"
+) -> AbstractContextManager[None]:
+    """Rows for which the condition does not hold are refused, by the name ``theirs``."""
+    return changed(
+        f"ALTER TABLE {table} ADD CONSTRAINT theirs CHECK ({condition})",
+        f"ALTER TABLE {table} DROP CONSTRAINT theirs",
+    )
 
 
 @contextmanager
@@ -55,31 +85,7 @@ def a_trigger(
 
 def attempts() -> int:
     """How often ``nextval('attempts')`` was called. Sequences are not rolled back."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM attempts")
-        return int(cursor.fetchone()[0])
-
-
-@contextmanager
-def a_constraint(
-    condition: str = "name <> 'Forbidden'", *, table: str = "organization_metadata"
-) -> Iterator[None]:
-    """Rows for which the condition does not hold are refused, by the name ``theirs``."""
-    execute(f"ALTER TABLE {table} ADD CONSTRAINT theirs CHECK ({condition})")
-    try:
-        yield
-    finally:
-        execute(f"ALTER TABLE {table} DROP CONSTRAINT theirs")
-
-
-@contextmanager
-def a_renamed_column() -> Iterator[None]:
-    """A column that we need is not there, as before a migration."""
-    execute("ALTER TABLE organization_metadata RENAME name TO renamed")
-    try:
-        yield
-    finally:
-        execute("ALTER TABLE organization_metadata RENAME renamed TO name")
+    return int(execute("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM attempts")[0][0])
 
 
 @contextmanager

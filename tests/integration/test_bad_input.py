@@ -1,10 +1,9 @@
 """Bad input by the real ways: nothing is answered 500, stops the stream, or takes others along.
 
-What WorkOS lists is served by the fake, and drained or reconciled by the product; webhooks are
-posted to the real view. ``tests.bad_input`` has the cases.
+What WorkOS lists is served by the fake and drained by the product; webhooks are posted to the real
+view. ``tests.bad_input`` has the cases.
 """
 
-import json
 import re
 import time
 from collections.abc import Sequence
@@ -13,30 +12,22 @@ from itertools import count
 from typing import Any
 
 import pytest
-from django.contrib.admin.utils import quote
-from django.core.management import CommandError, call_command
 from django.test import Client
-from django.urls import reverse
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from orgs.domain.naming import is_storable
-from orgs.domain.report import Change
 from orgs.domain.types import Outcome
-from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEvent
-from orgs.services.compare import Run
-from orgs.services.reconcile import reconcile
-from orgs.services.reconcile_one import UnknownOrganization, reconcile_organizations
+from orgs.models import Organization, WorkOSEvent
 from orgs.services.refresh import dismiss_parked, replay_all_parked
-from orgs.services.stream import DrainReport, drain_to_end
-from orgs.testing import FakeWorkOS, sign
+from orgs.services.stream import drain_to_end
+from orgs.testing import FakeWorkOS
 from orgs.views import MAX_BODY_BYTES
-from orgs.workos import MAX_ID_BYTES, WorkOSError, tolerant_json
-from tests.bad_input import EVENTS, ORGANIZATIONS, BadEvent, BadOrganization
-from tests.builders import a_mirrored_organization, an_organization_row
+from orgs.workos import MAX_ID_BYTES, tolerant_json
+from tests.bad_input import EVENTS
+from tests.builders import post_webhook
 from tests.json_texts import VALUES, mutated
-from tests.processes import WEBHOOK_SECRET
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -62,22 +53,8 @@ def put_between_good_ones(workos: FakeWorkOS, events: Sequence[tuple[str, str]])
     return set(good)
 
 
-def is_short(case: BadEvent | BadOrganization) -> bool:
-    return len(case.text) < MAX_BODY_BYTES
-
-
-def by_cursor(cases: Sequence[BadEvent]) -> list[tuple[str, str]]:
-    return [(case.id or f"cursor_{number}", case.text) for number, case in enumerate(cases)]
-
-
 def good_ones() -> set[str]:
     return set(Organization.objects.filter(id__startswith="good-").values_list("id", flat=True))
-
-
-def bad_ones() -> list[WorkOSEvent]:
-    """The ledger's rows of events that are not a good one's, in the order they were processed."""
-    rows = WorkOSEvent.objects.order_by("processed_at")
-    return [row for row in rows if not (row.organization_id or "").startswith("good-")]
 
 
 # Events -------------------------------------------------------------------------------------
@@ -88,54 +65,30 @@ def test_each_bad_event_is_applied_or_parked_and_its_neighbours_are_applied(
 ) -> None:
     # Each page ends with a bad event, and the next read goes on from there.
     sync_setting(PAGE_SIZE=2)
-    good = put_between_good_ones(workos, by_cursor(EVENTS))
+    texts = [(case.id or f"cursor_{number}", case.text) for number, case in enumerate(EVENTS)]
+    good = put_between_good_ones(workos, texts)
 
     report = drain_to_end()
 
+    rows = WorkOSEvent.objects.order_by("processed_at")
+    bad = [row for row in rows if not (row.organization_id or "").startswith("good-")]
     became = {
         case.name: (Outcome(row.outcome or ""), row.error.split(" ")[0])
-        for case, row in zip(EVENTS, bad_ones(), strict=True)
+        for case, row in zip(EVENTS, bad, strict=True)
     }
     assert became == {case.name: (case.becomes, case.problem) for case in EVENTS}
     assert good_ones() == good
     assert report.drained
     assert not drain_to_end().counts
+    assert not WorkOSEvent.objects.parked().filter(payload=None).exists()
 
-
-def test_whatever_is_parked_is_shown_replayed_and_dismissed(
-    workos: FakeWorkOS, admin_client: Client
-) -> None:
-    cases = [case for case in EVENTS if is_short(case) or case.name == "data.name 10 MB"]
-    good = put_between_good_ones(workos, by_cursor(cases))
-    drain_to_end()
-    parked = [case for case in cases if case.becomes is Outcome.PARKED]
-    assert WorkOSEvent.objects.parked().exclude(payload=None).count() == len(parked)
-
-    assert pages_that_fail(admin_client) == []
-
-    # WorkOS does not know their organizations: what names one is found gone, the rest stays.
+    # WorkOS does not know their organizations: what names one is found deleted, the rest stays.
     replayed = replay_all_parked(deadline=time.monotonic() + 600)
     assert replayed.outcomes.keys() == {Outcome.UNKNOWN, Outcome.PARKED}
     left = list(WorkOSEvent.objects.parked().values_list("id", flat=True))
     assert sorted(replayed.still_parked) == sorted(left)
     assert dismiss_parked(left) == len(left)
     assert good_ones() == good
-
-
-def pages_that_fail(client: Client) -> list[str]:
-    """The admin's lists and its pages of parked events and odd names that are not shown."""
-    client.raise_request_exception = False
-    lists = [
-        reverse(f"admin:orgs_{model._meta.model_name}_changelist") + query
-        for model in (WorkOSEvent, Organization, ExternalIdWriteBack, SyncCursor)
-        for query in ("", "?q=bad")
-    ]
-    odd = Organization.objects.exclude(id__startswith="good-").exclude(name="Odd")
-    pages = [
-        reverse(f"admin:orgs_{row._meta.model_name}_change", args=[quote(row.pk)])
-        for row in (*WorkOSEvent.objects.parked(), *odd)
-    ]
-    return [url for url in (*lists, *pages) if client.get(url).status_code != 200]
 
 
 ORGANIZATION: dict[str, Any] = {
@@ -192,143 +145,7 @@ def cursor_of(text: str) -> str:
     return f"cursor_{next(_serial)}"
 
 
-# Organizations ------------------------------------------------------------------------------
-
-
-def a_good_organization(number: int) -> str:
-    changes = {"id": f"org_good_{number}", "external_id": f"good-{number}"}
-    return json.dumps({**ORGANIZATION, **changes})
-
-
-def list_between_good_ones(workos: FakeWorkOS, texts: Sequence[str]) -> None:
-    """Have every list of organizations be these, with a good one before and after each."""
-    between = [
-        text for number, odd in enumerate(texts) for text in (a_good_organization(number), odd)
-    ]
-    listed = ", ".join([*between, a_good_organization(len(texts))])
-    listing = f'{{"data": [{listed}], "list_metadata": {{"after": null}}}}'
-    workos.misbehave("text", path="/organizations", exact=True, text=listing, times=None)
-
-
-def results_of(changes: list[Change]) -> dict[str, tuple[str, str]]:
-    """Return what became of each by its id, and the field that the reason begins with."""
-    return {c.workos_id or "": (c.change, c.reason.split(" ")[0]) for c in changes}
-
-
-def expected_of(case: BadOrganization) -> tuple[str, str]:
-    return ("conflict", case.problem) if case.problem else ("created", "")
-
-
-def test_each_bad_organization_that_is_listed_is_applied_or_a_conflict(workos: FakeWorkOS) -> None:
-    cases = [case for case in ORGANIZATIONS if case.id and (is_short(case) or "10 MB" in case.name)]
-    list_between_good_ones(workos, [case.text for case in cases])
-
-    found = reconcile(Run(), drain_events=False)
-
-    became = results_of(found.snapshot.changes)
-    expected = {case.name: expected_of(case) for case in cases}
-    assert {case.name: became[case.id] for case in cases if case.id in became} == expected
-    assert found.snapshot.errors == []
-    assert good_ones() == {f"good-{number}" for number in range(len(cases) + 1)}
-
-
-NO_ID = [case for case in ORGANIZATIONS if case.id is None and is_short(case)]
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        *(pytest.param(case.text, id=case.name) for case in NO_ID),
-        pytest.param("null", id="null"),
-        pytest.param("[]", id="a list"),
-        pytest.param("", id="nothing between two commas"),
-        pytest.param('{"id": "org_1"', id="never closed"),
-        pytest.param('{"id": "org_\udcff"}', id="bytes that are no text"),
-    ],
-)
-def test_a_listing_with_one_that_has_no_id_is_broken_and_disables_nothing(
-    workos: FakeWorkOS, text: str
-) -> None:
-    an_organization_row("gram-missing", workos_id="org_missing")
-    list_between_good_ones(workos, [text])
-
-    with pytest.raises(CommandError) as ended:
-        call_command("reconcile_workos", "--snapshot-only")
-
-    assert ended.value.returncode == 1
-    assert not Organization.objects.disabled().exists()
-
-
-def test_each_bad_organization_that_is_asked_for_is_applied_or_a_conflict(
-    workos: FakeWorkOS,
-) -> None:
-    became = {}
-    mirrored = a_mirrored_organization(workos)
-    for case in ORGANIZATIONS:
-        # What a case linked is not in WorkOS, and so proves nothing for the next one.
-        Organization.objects.exclude(workos_id=mirrored).delete()
-        workos.misbehave("text", path="/organizations/", text=case.text)
-        asked_for = case.id or "org_asked_for"
-        try:
-            found = reconcile_organizations(Run(), [asked_for])
-        except (WorkOSError, UnknownOrganization) as error:
-            became[case.name] = (type(error).__name__, "")
-        else:
-            became[case.name] = results_of(found.snapshot.changes)[asked_for]
-        workos.behave()
-
-    another_object = ("BrokenAnswer", "")
-    expected = {
-        case.name: expected_of(case) if case.id else another_object for case in ORGANIZATIONS
-    }
-    assert became == expected | {"id two dots": ("UnknownOrganization", "")}
-
-
-@given(st.lists(st.one_of(VALUES, mutated(ORGANIZATION), mutated(ORGANIZATION)), max_size=3))
-@hypothesis_settings(max_examples=50)
-def test_whatever_is_listed_as_an_organization_disables_none_that_is_there_and_costs_no_good_one(
-    workos: FakeWorkOS, texts: list[str]
-) -> None:
-    Organization.objects.all().delete()
-    an_organization_row("gram-missing", workos_id="org_missing")
-    known = workos.create_organization(name="Known")
-    an_organization_row("gram-known", workos_id=known["id"])
-    # It is read once to see that the environment is the right one, and once to compare.
-    list_between_good_ones(workos, [json.dumps(known), *map(with_serial, texts)])
-
-    try:
-        found = reconcile(Run(), drain_events=False)
-    finally:
-        workos.behave()
-
-    if found.snapshot.errors:
-        assert found.snapshot.errors[0].startswith(
-            "WorkOS listed an organization that has no usable"
-        )
-        assert not Organization.objects.disabled().exists()
-        return
-    assert [row.id for row in Organization.objects.disabled()] == ["gram-missing"]
-    assert good_ones() == {f"good-{number}" for number in range(len(texts) + 2)}
-    for change in found.snapshot.of(Outcome.CONFLICT):
-        assert BLAMES_A_FIELD.match(change.reason), change.reason
-
-
 # Webhooks -----------------------------------------------------------------------------------
-
-
-def post_signed(client: Client, body: bytes) -> int:
-    headers = {"WorkOS-Signature": sign(WEBHOOK_SECRET, body, int(time.time() * 1000))}
-    answer = client.post(
-        "/webhooks/workos/", body, content_type="application/json", headers=headers
-    )
-    return int(answer.status_code)
-
-
-def resolve_what_was_announced() -> DrainReport:
-    """As after the window: what was announced and is not listed is asked for."""
-    an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
-    WorkOSEvent.objects.announced_and_unseen().update(announced_at=an_hour_ago)
-    return drain_to_end()
 
 
 def test_each_bad_event_that_is_announced_is_answered_and_resolved(
@@ -336,22 +153,14 @@ def test_each_bad_event_that_is_announced_is_answered_and_resolved(
 ) -> None:
     bodies = {case.name: case.text.encode("utf-8", "surrogateescape") for case in EVENTS}
 
-    statuses = {name: post_signed(client, body) for name, body in bodies.items()}
-    report = resolve_what_was_announced()
+    statuses = {name: post_webhook(client, body).status_code for name, body in bodies.items()}
+    # After the window, what was announced and is not listed is asked for.
+    an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    WorkOSEvent.objects.announced_and_unseen().update(announced_at=an_hour_ago)
+    report = drain_to_end()
 
     too_long = {name for name, body in bodies.items() if len(body) > MAX_BODY_BYTES}
     assert {name for name, status in statuses.items() if status == 413} == too_long
     assert set(statuses.values()) == {204, 400, 413}
     assert report.unresolved is None
-    assert not WorkOSEvent.objects.announced_and_unseen().exists()
-
-
-@given(EVENT_TEXTS)
-@hypothesis_settings(max_examples=150)
-def test_whatever_is_signed_is_answered_and_resolved(
-    workos: FakeWorkOS, client: Client, text: str
-) -> None:
-    assert post_signed(client, with_serial(text).encode()) in (204, 400)
-
-    assert resolve_what_was_announced().unresolved is None
     assert not WorkOSEvent.objects.announced_and_unseen().exists()

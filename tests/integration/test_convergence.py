@@ -4,8 +4,6 @@ The model applies one event after the other to a dictionary. It knows nothing of
 arrays or statements.
 """
 
-import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -17,8 +15,7 @@ from hypothesis import strategies as st
 
 from orgs.db.cursor import read_cursor
 from orgs.domain.naming import derived_id, slug_base, slug_candidates
-from orgs.domain.resolution import Resolution
-from orgs.domain.types import Event, EventType, Known, Observation, OrganizationFields, Row
+from orgs.domain.types import Event, EventType, Observation, OrganizationFields
 from orgs.models import ExternalIdWriteBack, Organization, WorkOSConflict, WorkOSEvent
 from orgs.services.apply import Mode
 from tests.builders import NOON, a_deletion, a_page, an_event, apply_page, empty_tables
@@ -58,6 +55,8 @@ def event_of(observation: Observation) -> Event:
 
 @dataclass
 class Model:
+    """What the tables hold, and the deletions of the ledger."""
+
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
     outbox: dict[str, str] = field(default_factory=dict)
     outcomes: dict[str, str] = field(default_factory=dict)
@@ -84,7 +83,7 @@ class Model:
         if id_ not in self.rows:
             self._create(id_, event.fields.name, workos_id)
             outcome = "created"
-        elif self._is_stale(id_, event):
+        elif event_id <= self.rows[id_]["event"]:
             return "stale"
         else:
             before = self.rows[id_]["workos_id"]
@@ -99,9 +98,6 @@ class Model:
         self.rows[id_] |= {"disabled": True, "deleted": True, "event": event_id}
         self.outbox.pop(id_, None)
         return "disabled"
-
-    def _is_stale(self, id_: str, event: Observation) -> bool:
-        return bool(event_of(event).id <= self.rows[id_]["event"])
 
     def _create(self, id_: str, name: str, workos_id: str) -> None:
         taken = {row["slug"] for row in self.rows.values()}
@@ -134,33 +130,10 @@ class Model:
             self.conflicts[workos_id] = (id_, "other_external_id")
 
 
-def tables() -> dict[str, object]:
-    """What the model holds too."""
-    rows = {
-        row.id: {
-            "slug": row.slug,
-            "disabled": row.disabled_at is not None,
-            "deleted": row.workos_deleted_at is not None,
-            "name": row.name,
-            "workos_id": row.workos_id,
-            "time": row.workos_updated_at,
-            "event": row.workos_last_event_id,
-        }
-        for row in Organization.objects.all()
-    }
-    conflicts = WorkOSConflict.objects.values_list(
-        "workos_organization_id", "organization_id", "kind"
-    )
-    return {
-        "rows": rows,
-        "outbox": dict(ExternalIdWriteBack.objects.values_list("organization_id", "workos_id")),
-        "outcomes": dict(WorkOSEvent.objects.values_list("id", "outcome")),
-        "conflicts": {workos_id: (id_, kind) for workos_id, id_, kind in conflicts},
-    }
-
-
 @pytest.mark.usefixtures("database")
+@example([(TAKEN_OVER, False)])
 @example([(TAKEN_OVER[:1], False), (TAKEN_OVER[1:], False)])
+@example([(SOLVED, False)])
 @given(st.lists(pages, min_size=1, max_size=5))
 @hypothesis_settings(max_examples=200)
 def test_pages_and_replays_end_where_the_model_does(
@@ -179,60 +152,21 @@ def test_pages_and_replays_end_where_the_model_does(
         for event in page:
             model.apply(event)
 
-    assert tables() == {
-        "rows": model.rows,
-        "outbox": model.outbox,
-        "outcomes": model.outcomes,
-        "conflicts": model.conflicts,
+    assert model.rows == {
+        row.id: {
+            "slug": row.slug,
+            "disabled": row.disabled_at is not None,
+            "deleted": row.workos_deleted_at is not None,
+            "name": row.name,
+            "workos_id": row.workos_id,
+            "time": row.workos_updated_at,
+            "event": row.workos_last_event_id,
+        }
+        for row in Organization.objects.all()
     }
-
-
-@pytest.mark.usefixtures("database")
-@example(TAKEN_OVER)
-@example(SOLVED)
-@given(st.lists(events, min_size=2, max_size=8, unique_by=lambda event: event_of(event).id))
-@hypothesis_settings(max_examples=100)
-def test_a_page_at_once_and_its_events_one_by_one_end_in_the_same_rows(
-    stream: list[Observation],
-) -> None:
-    at_once = _applied(stream, page_size=len(stream))
-    one_by_one = _applied(stream, page_size=1)
-
-    assert at_once == one_by_one
-
-
-def _applied(stream: list[Observation], *, page_size: int) -> tuple[object, ...]:
-    empty_tables()
-    for start in range(0, len(stream), page_size):
-        page = stream[start : start + page_size]
-        assert not apply_page(a_page(*page, read_from=read_cursor().position)).dropped
-    return tables(), read_cursor().position
-
-
-@given(st.lists(events, max_size=12), st.lists(st.integers(0, 12), max_size=4))
-@hypothesis_settings(max_examples=400)
-def test_where_a_stream_is_cut_into_pages_does_not_matter(
-    stream: list[Observation], cuts: list[int]
-) -> None:
-    bounds = [0, *sorted(cuts), len(stream)]
-
-    at_once = _resolved([], stream)
-    cut: list[Row] = []
-    for start, end in itertools.pairwise(bounds):
-        cut = _resolved(cut, stream[start:end], before=stream[:start])
-
-    assert cut == at_once
-
-
-def _resolved(
-    rows: list[Row], stream: list[Observation], before: Sequence[Observation] = ()
-) -> list[Row]:
-    deletions = sorted((o for o in before if o.fields is None), key=lambda o: event_of(o).id)
-    known = {o.workos_id or "": event_of(o).id for o in deletions}
-    resolution = Resolution(Known(rows=rows, deletions=known))
-    for event in stream:
-        resolution.decide(event)
-    plan = resolution.plan()
-    written = [*plan.updated, *plan.disabled, *(creation.row for creation in plan.created)]
-    after = {row.id: row for row in rows} | {row.id: row for row in written}
-    return [after[id_] for id_ in sorted(after)]
+    write_backs, conflicts = ExternalIdWriteBack.objects, WorkOSConflict.objects
+    assert model.outbox == dict(write_backs.values_list("organization_id", "workos_id"))
+    assert model.outcomes == dict(WorkOSEvent.objects.values_list("id", "outcome"))
+    assert model.conflicts == {
+        one.workos_organization_id: (one.organization_id, one.kind) for one in conflicts.all()
+    }

@@ -81,16 +81,13 @@ def extra(name: str) -> dict[str, str]:
     return {match[1]: match[2] for match in found if match}
 
 
-def test_requirements_are_what_pyproject_asks_for() -> None:
+def test_requirements_are_what_pyproject_asks_for_and_production_has_no_test_tools() -> None:
     runs, develops = pins("requirements.txt"), pins("requirements-dev.txt")
 
     assert extra("service").items() <= runs.items()
     assert extra("dev").items() <= develops.items()
     assert runs.items() <= develops.items()
-
-
-def test_production_has_no_test_tools_and_no_embedded_database() -> None:
-    assert not pins("requirements.txt").keys() & extra("dev").keys()
+    assert not runs.keys() & extra("dev").keys()
 
 
 # Container ----------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ import sys
 import tempfile
 import textwrap
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,6 +23,7 @@ import pytest
 from gram_sync.embedded_postgres import server
 from gram_sync.embedded_postgres.server import ServerError, is_running, start, stop
 from tests import processes
+from tests.concurrency import PATIENCE, wait_until
 from tests.processes import PROJECT
 
 AS_ROOT = os.geteuid() == 0
@@ -96,17 +96,10 @@ def postmaster(data_dir: Path) -> psutil.Process:
     return psutil.Process(int((data_dir / "postmaster.pid").read_text().splitlines()[0]))
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def kill(data_dir: Path) -> None:
     """As the kernel does when it runs out of memory, or the power supply."""
     postmaster(data_dir).kill()
-    wait_until(lambda: not server._processes(data_dir))
+    wait_until(lambda: not server._processes(data_dir), "all of it is dead")
 
 
 def a_copy(seed: Path, data_dir: Path) -> Path:
@@ -130,7 +123,8 @@ def folders() -> Iterator[Callable[[], Path]]:
                 process.kill()
         except psutil.Error:
             continue
-    wait_until(lambda: not any(server._processes(file.parent) for file in top.rglob("PG_VERSION")))
+    files = list(top.rglob("PG_VERSION"))
+    wait_until(lambda: not any(server._processes(file.parent) for file in files), "all are dead")
     shutil.rmtree(top)
 
 
@@ -215,7 +209,9 @@ def test_processes_and_threads_that_start_it_at_once_on_an_empty_folder_share_on
         assert racer.stdout.readline() == "ready\n"
 
     with ThreadPoolExecutor(3) as pool:
-        answers = list(pool.map(lambda racer: racer.communicate("go\n", timeout=60)[0], racers))
+        answers = list(
+            pool.map(lambda racer: racer.communicate("go\n", timeout=PATIENCE)[0], racers)
+        )
 
     assert [answer.split() for answer in answers] == [[start(data_dir)] * 3] * 3
     assert [path.name for path in data_dir.parent.iterdir()] == ["postgres"]
@@ -340,9 +336,9 @@ def test_a_busy_backend_that_outlives_its_server_is_waited_for(data_dir: Path) -
     with ThreadPoolExecutor(1) as pool:
         pool.submit(keep_busy)
         active = "SELECT state = 'active' FROM pg_stat_activity WHERE application_name = 'busy'"
-        wait_until(lambda: query(url, active) is True)
+        wait_until(lambda: query(url, active) is True, "a backend is busy")
         postmaster(data_dir).kill()
-        wait_until(lambda: not is_running(data_dir))
+        wait_until(lambda: not is_running(data_dir), "it is dead")
 
         assert query(start(data_dir), "SELECT 1") == 1
 
@@ -370,23 +366,21 @@ def test_a_leftover_pid_that_now_belongs_to_another_process_misleads_nobody(
 
 def kill_starter_when(condition: Callable[[], bool], data_dir: Path) -> None:
     with subprocess.Popen(command_of(COMMAND, data_dir, "start"), cwd=PROJECT) as starter:
-        wait_until(condition)
+        wait_until(condition, "it is time to kill it")
         starter.kill()
 
 
-def test_a_start_that_was_killed_while_it_created_the_data_is_begun_anew(folder: Path) -> None:
-    data_dir, created = folder / "postgres", "postgres.unfinished-*/PG_VERSION"
-    kill_starter_when(lambda: any(folder.glob(created)) or data_dir.exists(), data_dir)
-
-    assert query(start(data_dir), "SELECT current_database()") == "gram_sync"
-    # The initdb that lives on may still write where it was.
-    assert data_dir in folder.iterdir()
-
-
-def test_a_start_that_was_killed_while_the_server_came_up_is_finished(data_dir: Path) -> None:
+def test_a_start_that_was_killed_is_finished_or_begun_anew(data_dir: Path, folder: Path) -> None:
     kill_starter_when((data_dir / "postmaster.pid").exists, data_dir)
-
     assert query(start(data_dir), "SELECT 1") == 1
+
+    # While it creates the data.
+    new, created = folder / "new" / "postgres", "new/postgres.unfinished-*/PG_VERSION"
+    kill_starter_when(lambda: any(folder.glob(created)) or new.exists(), new)
+    assert query(start(new), "SELECT current_database()") == "gram_sync"
+    # The initdb that lives on may still write where it was.
+    assert new in new.parent.iterdir()
+    stop(new)
 
 
 def test_a_folder_moved_or_copied_while_its_server_runs_has_a_server_of_its_own(
@@ -431,7 +425,7 @@ def test_a_child_forked_under_the_lock_does_not_keep_it(folder: Path) -> None:
 
     with ThreadPoolExecutor(1) as pool:
         pool.submit(take)
-        was_taken = taken.wait(10)
+        was_taken = taken.wait(PATIENCE)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
 
@@ -603,7 +597,9 @@ def test_django_takes_a_failure_to_start_for_no_database() -> None:
     assert printed.startswith("The embedded PostgreSQL in /dev/null/postgres can't be used")
 
 
-def test_django_makes_clones_and_destroys_its_test_databases(shared: Path) -> None:
+def test_django_makes_clones_and_destroys_its_test_databases_and_dbshell_is_the_wheels_psql(
+    shared: Path,
+) -> None:
     script = """
         names = "SELECT datname FROM pg_database WHERE datname ~ 'gram' ORDER BY 1"
         connection.creation.create_test_db(verbosity=0)
@@ -611,16 +607,12 @@ def test_django_makes_clones_and_destroys_its_test_databases(shared: Path) -> No
         print(connection.settings_dict["NAME"], *answer(names))
         connection.creation.destroy_test_db(suffix="1", verbosity=0)
         connection.creation.destroy_test_db("gram_sync", verbosity=0)
-        print(connection.settings_dict["NAME"], *answer(names))
+        print(connection.settings_dict["NAME"], *answer(names), flush=True)
+        call_command("dbshell", "--", "-XtAc", "SELECT current_database()")
     """
 
-    first, then = printed_by_django(script, shared).splitlines()
+    first, then, shell = printed_by_django(script, shared).splitlines()
 
     assert first == "test_gram_sync gram_sync test_gram_sync test_gram_sync_1"
     assert then == "gram_sync gram_sync"
-
-
-def test_dbshell_opens_the_wheels_psql_on_it(shared: Path) -> None:
-    script = 'call_command("dbshell", "--", "-XtAc", "SELECT current_database()")'
-
-    assert printed_by_django(script, shared) == "gram_sync\n"
+    assert shell == "gram_sync"

@@ -6,7 +6,6 @@
 import json
 import re
 import shlex
-import time
 from collections.abc import Callable, Generator
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
@@ -33,7 +32,7 @@ from orgs.services import maintenance, queue, webhook
 from orgs.services import status as status_module
 from orgs.services.coverage import adopt_settings
 from orgs.services.stream import drain_to_end
-from orgs.testing import FakeWorkOS, sign
+from orgs.testing import FakeWorkOS
 from tests.admin_pages import (
     CONFLICTS,
     CURSOR,
@@ -44,11 +43,17 @@ from tests.admin_pages import (
     confirm,
     said,
 )
-from tests.builders import an_announcement, an_old_organization, minutes
+from tests.builders import (
+    a_signature,
+    an_announcement,
+    an_old_organization,
+    minutes,
+    post_webhook,
+)
 from tests.concurrency import another_program, in_thread, wait_until_blocked
 from tests.integration.test_monitoring import runbook_section
 from tests.processes import WEBHOOK_SECRET
-from tests.triggers import a_constraint, a_trigger, as_a_user, execute
+from tests.triggers import a_constraint, a_trigger, as_a_user, changed, execute
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -127,11 +132,7 @@ class OnCall:
 
     def webhook(self, event_id: str, *, secret: str = WEBHOOK_SECRET) -> int:
         body = json.dumps({"id": event_id, "event": "organization.updated", "data": {}}).encode()
-        headers = {"WorkOS-Signature": sign(secret, body, int(time.time() * 1000))}
-        answer = self.client.post(
-            "/webhooks/workos/", body, content_type="application/json", headers=headers
-        )
-        return answer.status_code
+        return int(post_webhook(self.client, body, a_signature(body, secret)).status_code)
 
 
 def ago(span: timedelta) -> datetime:
@@ -319,22 +320,20 @@ class States(OnCall):
         self.run("reconcile_workos")
 
     def writes_refused(self) -> Generator[None]:
-        execute("ALTER TABLE organization_metadata ADD theirs text NOT NULL DEFAULT ''")
-        try:
-            execute("ALTER TABLE organization_metadata ALTER theirs DROP DEFAULT")
+        table = "ALTER TABLE organization_metadata"
+        with changed(f"{table} ADD theirs text NOT NULL DEFAULT ''", f"{table} DROP theirs"):
+            execute(f"{table} ALTER theirs DROP DEFAULT")
             for number in range(12):
                 self.workos.create_organization(name=f"Bolt {number}")
             self.worker_works()
             yield
             self.is_told("Give the column a default")
-            execute("ALTER TABLE organization_metadata ALTER theirs SET DEFAULT ''")
+            execute(f"{table} ALTER theirs SET DEFAULT ''")
             self.worker_works()
             assert "writes_refused" not in self.codes()
             self.run("reconcile_workos --replay-parked")
             assert Organization.objects.count() == 13
             yield
-        finally:
-            execute("ALTER TABLE organization_metadata DROP theirs")
 
     def cursor_lost(self) -> Generator[None]:
         self.workos.misbehave("status", status=503, path="/organizations", times=None)

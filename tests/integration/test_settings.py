@@ -2,7 +2,6 @@
 
 import ast
 import os
-import re
 import subprocess
 from pathlib import Path
 
@@ -51,15 +50,6 @@ def test_a_command_has_the_settings_that_it_needs(
 
     assert result.returncode == 0, result.stderr
     assert said in result.stdout
-
-
-@pytest.mark.parametrize("name", COMPLETE)
-def test_without_one_of_them_the_check_says_what_to_set(name: str) -> None:
-    result = manage("check", **{**COMPLETE, name: ""})
-
-    assert result.returncode == 1
-    assert re.search(rf"{name}( \(WORKOS_SYNC\['\w+'\]\))? is not set\.", result.stderr)
-    assert result.stderr.count("HINT") == 1
 
 
 def test_the_file_is_read_and_the_environment_wins(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from datetime import UTC, datetime, timedelta
 from typing import ClassVar, Final
 
 import pytest
-from django.db import connection
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -43,8 +42,7 @@ from orgs.services.reconcile import reconcile
 from orgs.services.reconcile_one import UnknownOrganization, reconcile_organizations
 from orgs.services.refresh import Lookups
 from orgs.services.stream import UnknownEvent, drain_to_end, replay
-from orgs.testing import FakeWorkOS, JsonObject, Refused
-from orgs.testing.clock import to_milliseconds
+from orgs.testing import FakeWorkOS, Refused
 from orgs.testing.messages import Answer, Request
 from orgs.testing.server import Server
 from tests.builders import TYPES, an_announcement, an_organization_row, apply_page, empty_tables
@@ -58,6 +56,7 @@ from tests.history import (
     missteps,
 )
 from tests.moved_clock import moved_clock
+from tests.triggers import execute
 
 #: Few, so that they meet; two of them slugify alike.
 NAMES: Final = ("Acme", "acme!", "Bolt")
@@ -154,32 +153,6 @@ class World(RuleBasedStateMachine):
             self.workos.delete_organization(workos_id, emits=emits)
             self.history.deleted.add(workos_id)
 
-    @rule(
-        target=organizations,
-        name=names,
-        external_id=external_ids,
-        deletes=st.booleans(),
-        swaps=st.booleans(),
-    )
-    def create_and_change_at_once(
-        self, name: str, external_id: str | None, deletes: bool, swaps: bool
-    ) -> Created:
-        """Two events of one millisecond, which WorkOS may list either way round."""
-        self._wait(1.0)
-        for workos_id in self._create(name, external_id, "silent"):
-            self.history.unlisted.remove(workos_id)
-            created = dict(self._there()[workos_id])
-            if deletes:
-                second = ("deleted", created)
-                self.workos.delete_organization(workos_id, emits=False)
-                self.history.deleted.add(workos_id)
-            else:
-                changed = self.workos.update_organization(workos_id, name="Bolt", emits=False)
-                second = ("updated", changed)
-            self._emit_at_once([("created", created), second], swaps=swaps)
-            return multiple(workos_id)
-        return multiple()
-
     @rule(are_lost=st.sampled_from((False, False, False, True)))
     def wait_long(self, are_lost: bool) -> None:
         """Longer than WorkOS keeps events, perhaps."""
@@ -197,14 +170,6 @@ class World(RuleBasedStateMachine):
                 drain_to_end()
             _none_of(behind_the_stream(self.history, _rows(), self._there()))
 
-    @rule(target=pages, size=page_sizes)
-    def drain_a_page(self, size: int) -> MultipleResults[EventPage]:
-        with suppress(edge.Refused), self._syncing():
-            page = edge.read_events(read_cursor().position, types=TYPES, limit=size)
-            apply_page(page)
-            return multiple(page)
-        return multiple()
-
     @rule(target=pages, size=page_sizes, back=st.integers(0, 3))
     def read_a_page(self, size: int, back: int) -> MultipleResults[EventPage]:
         """As a slow drain or replay does: after the position, or after one of the last events."""
@@ -217,14 +182,6 @@ class World(RuleBasedStateMachine):
     def apply_a_page_late(self, page: EventPage, is_replay: bool) -> None:
         with self._syncing():
             apply_page(page, Mode.REPLAY if is_replay else Mode.LIVE)
-
-    @rule(size=page_sizes, back=st.integers(1, 6))
-    def replay_a_page(self, size: int, back: int) -> None:
-        """A replay that goes no further."""
-        with suppress(edge.Refused, IndexError), self._syncing():
-            apply_page(
-                edge.read_events(self._events_back(back), types=TYPES, limit=size), Mode.REPLAY
-            )
 
     @rule(back=st.integers(1, 6))
     def replay(self, back: int) -> None:
@@ -296,7 +253,7 @@ class World(RuleBasedStateMachine):
                 case "change the slug":
                     row.update(slug=f"slug-of-{id_}", whitelisted=False)
                 case "delete":
-                    _delete_row(id_)
+                    execute("DELETE FROM organization_metadata WHERE id = %s", id_)
                     self.history.note_replaced(id_)
 
     # The end --------------------------------------------------------------------------------
@@ -346,21 +303,6 @@ class World(RuleBasedStateMachine):
         if way.endswith("announced"):
             an_announcement(event_id, ago=timedelta(minutes=5), workos_id=workos_id)
 
-    def _emit_at_once(self, changes: Sequence[tuple[str, JsonObject]], *, swaps: bool) -> None:
-        moment = changes[0][1]["created_at"]
-        ulids = self.workos._state._ulids
-        events = [
-            {
-                "id": f"event_{ulids.make(to_milliseconds(moment))}",
-                "event": f"organization.{verb}",
-                "created_at": moment,
-                "data": organization,
-            }
-            for verb, organization in changes
-        ]
-        for event in reversed(events) if swaps else events:
-            self.workos.emit(event)
-
     def _events_back(self, count: int) -> Position:
         """The position after the last event but so many; IndexError if there are fewer."""
         return Position(self.workos.all_events()[-count]["id"])
@@ -400,11 +342,6 @@ def _outcomes() -> dict[str, str | None]:
     """Those that stay: all but that of a parked event."""
     entries = WorkOSEvent.objects.exclude(outcome__isnull=True).exclude(outcome=Outcome.PARKED)
     return dict(entries.values_list("id", "outcome"))
-
-
-def _delete_row(id_: str) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM organization_metadata WHERE id = %s", [id_])
 
 
 @pytest.fixture

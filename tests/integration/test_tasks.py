@@ -27,43 +27,20 @@ Setting = Callable[..., None]
 NOT_NEEDED = "left to the one that is running, or not needed"
 
 
-def test_sync_events_says_what_became_of_events(workos: FakeWorkOS) -> None:
+def test_each_task_says_what_it_did(workos: FakeWorkOS, sync_setting: Setting) -> None:
     acme = workos.create_organization(name="Acme")
     workos.update_organization(acme["id"], name="Acme 2")
-
-    first, second = tasks.sync_events(), tasks.sync_events()
-
-    assert first == "created 1, updated 1"
-    assert second == "nothing new"
-    assert Organization.objects.get().name == "Acme 2"
-
-
-def test_push_external_ids_says_how_many_it_pushed(workos: FakeWorkOS) -> None:
-    workos.create_organization(name="Acme")
-    tasks.sync_events()
-
-    assert tasks.push_external_ids() == "pushed 1, failed 0, conflicts 0"
-
-
-def test_nothing_is_pushed_after_the_deadline(workos: FakeWorkOS, sync_setting: Setting) -> None:
-    workos.create_organization(name="Acme")
-    tasks.sync_events()
-    sync_setting(DRAIN_DEADLINE=0.0)
-
-    assert tasks.push_external_ids() == "pushed 0, failed 0, conflicts 0"
-
-
-def test_prune_says_how_many_it_forgot() -> None:
     long_ago = datetime.now(UTC) - timedelta(days=1_000)
     WorkOSEvent.objects.create(id="event_1", outcome=Outcome.STALE, processed_at=long_ago)
 
+    assert [tasks.sync_events(), tasks.sync_events()] == ["created 1, updated 1", "nothing new"]
+    assert Organization.objects.get().name == "Acme 2"
+    assert tasks.push_external_ids() == "pushed 1, failed 0, conflicts 0"
+    workos.create_organization(name="Bolt")
+    tasks.sync_events()
+    sync_setting(DRAIN_DEADLINE=0.0)
+    assert tasks.push_external_ids() == "pushed 0, failed 0, conflicts 0", "there is no time"
     assert tasks.prune() == "pruned 1, erased 0"
-
-
-def test_reconcile_says_whether_there_was_anything_to_repair(workos: FakeWorkOS) -> None:
-    an_old_organization(workos, external_id="gram-1")
-
-    assert [tasks.reconcile(), tasks.reconcile()] == ["repaired 1", "in sync"]
 
 
 def test_what_reconcile_repairs_is_logged_without_names_and_not_without_end(
@@ -73,8 +50,9 @@ def test_what_reconcile_repairs_is_logged_without_names_and_not_without_end(
         ids = {"id": f"org_{number}", "external_id": f"gram-{number}"}
         an_old_organization(workos, "Confidential", **ids)
 
-    tasks.reconcile()
+    said = tasks.reconcile()
 
+    assert said == "repaired 23"
     warnings = [record for record in caplog.records if record.levelname == "WARNING"]
     lines = [record.getMessage() for record in warnings]
     assert lines[0] == "reconcile found gram-0 (org_0): created"
@@ -82,14 +60,8 @@ def test_what_reconcile_repairs_is_logged_without_names_and_not_without_end(
     assert "Confidential" not in caplog.text
     fields = vars(warnings[0])
     assert (fields["organization"], fields["outcome"]) == ("org_0", "created")
-
-
-def test_a_reconcile_without_repair_logs_no_warning(workos: FakeWorkOS, caplog: LogCapture) -> None:
-    workos.create_organization(name="Acme", external_id="gram-1")
-    tasks.sync_events()
-
-    tasks.reconcile()
-
+    caplog.clear()
+    assert tasks.reconcile() == "in sync"
     assert [record for record in caplog.records if record.levelname != "INFO"] == []
 
 
@@ -109,10 +81,18 @@ def test_one_loss_of_the_cursor_takes_one_reconcile(workos: FakeWorkOS) -> None:
     assert Organization.objects.count() == 2
 
 
-def test_a_cursor_that_is_not_lost_takes_none(workos: FakeWorkOS) -> None:
+def test_a_reconcile_that_is_not_needed_asks_nothing(
+    workos: FakeWorkOS, sync_setting: Setting
+) -> None:
     workos.create_organization(name="Acme", external_id="gram-1")
 
-    assert tasks.recover() == NOT_NEEDED
+    assert tasks.recover() == NOT_NEEDED, "no cursor is lost"
+    sync_setting(RESOURCES=("organization", "role"))
+    workos.refuse_event_types(["role.created"])
+    assert tasks.recover() == NOT_NEEDED, "nor if a type is refused"
+    ensure_cursor()
+    Lease.SNAPSHOT.acquire(60)
+    assert tasks.reconcile() == NOT_NEEDED, "another is running"
     assert not workos.count_requests(path="/organizations")
 
 
@@ -141,21 +121,6 @@ def test_why_a_reconcile_can_not_be_is_a_line_of_the_log(
     if said != NOT_NEEDED:
         assert "the full reconcile is not complete: " in caplog.text
     assert all(record.exc_info is None for record in caplog.records)
-
-
-def test_a_refused_type_is_no_lost_cursor(workos: FakeWorkOS, sync_setting: Setting) -> None:
-    sync_setting(RESOURCES=("organization", "role"))
-    workos.refuse_event_types(["role.created"])
-
-    assert tasks.recover() == NOT_NEEDED
-
-
-def test_reconcile_leaves_it_to_another_that_is_running(workos: FakeWorkOS) -> None:
-    ensure_cursor()
-    Lease.SNAPSHOT.acquire(60)
-
-    assert tasks.reconcile() == NOT_NEEDED
-    assert workos.count_requests() == 0
 
 
 def test_reconcile_logs_what_is_not_applied(workos: FakeWorkOS, caplog: LogCapture) -> None:

@@ -7,7 +7,7 @@ from django.test import Client, RequestFactory
 
 from gram_sync.unavailable import DatabaseUnavailableMiddleware
 from tests.admin_pages import EVENTS, a_client
-from tests.triggers import execute
+from tests.triggers import changed
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -35,14 +35,12 @@ def test_a_table_that_is_not_there_is_the_databases_trouble(
 
 def test_a_database_that_takes_no_writes_is_said_to_who_logs_in() -> None:
     client = an_operator()
-    execute("SET default_transaction_read_only = on")
-    try:
+    read_only = "default_transaction_read_only"
+    with changed(f"SET {read_only} = on", f"RESET {read_only}"):
         answer = client.post("/admin/login/", {"username": "staff", "password": "wrong"})
         looked = client.get(EVENTS)
         written = client.get("/admin/logout/")
         left = client.post("/admin/logout/")
-    finally:
-        execute("RESET default_transaction_read_only")
 
     assert (answer.status_code, looked.status_code, written.status_code) == (200, 200, 405)
     assert left.status_code == 503

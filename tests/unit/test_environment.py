@@ -71,6 +71,7 @@ def test_a_variable_is_read(
     assert read(NAME) == value
 
 
+NO_SCHEMA = "has ?schema=, which PostgreSQL has not; write ?options=-c%20search_path%3DNAME"
 A_SIZE = "must be a whole number from 1 to 100"
 
 
@@ -94,29 +95,18 @@ A_SIZE = "must be a whole number from 1 to 100"
             id="no PostgreSQL",
         ),
         pytest.param(
-            env.database_url,
-            "postgresql://u:se/cret@h/db",
+            *(env.database_url, "postgresql://u:se/cret@h/db"),
             f"can't be read; it must look like {URL}, with %XX for special characters in the "
             "password",
             id="a password that is not quoted",
         ),
-        pytest.param(
-            env.database_url,
-            "postgresql://u:secret@h/db?schema=gram",
-            "has ?schema=, which PostgreSQL has not; write ?options=-c%20search_path%3DNAME",
-            id="a schema",
-        ),
-        pytest.param(
-            env.database_url,
-            "postgresql://u:secret@h/db?nonsense=1",
-            "has ?nonsense=, which PostgreSQL has not",
-            id="an unknown option",
-        ),
-        pytest.param(
-            env.database_url,
-            "postgresql://u:secret@h",
-            f"names no database; it must look like {URL}",
-            id="no name",
+        *(
+            pytest.param(env.database_url, f"postgresql://u:secret@h{rest}", message, id=name)
+            for name, rest, message in (
+                ("a schema", "/db?schema=gram", NO_SCHEMA),
+                ("an unknown option", "/db?odd=1", "has ?odd=, which PostgreSQL has not"),
+                ("no name", "", f"names no database; it must look like {URL}"),
+            )
         ),
     ],
 )
@@ -144,18 +134,14 @@ def env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_file_adds_what_is_not_set(env_file: Path) -> None:
-    env_file.write_text("# a comment\n\nexport A=1\nB='two words'\nSET=in the file\nC=$x#y\n")
+    env.read_env_file()
+    assert env.text("A") == "", "there is no file"
 
+    env_file.write_text("# a comment\n\nexport A=1\nB='two words'\nSET=in the file\nC=$x#y\n")
     env.read_env_file()
 
     read = [env.text(name) for name in ("A", "B", "SET", "C")]
     assert read == ["1", "two words", "in the environment", "$x#y"]
-
-
-def test_without_a_file_nothing_is_added(env_file: Path) -> None:
-    env.read_env_file()
-
-    assert env.text("A") == ""
 
 
 @pytest.mark.parametrize("line", ["WORKOS_API_KEY: sk_secret", "WORKOS_API_KEY = sk_secret"])
@@ -166,10 +152,6 @@ def test_a_line_that_cant_be_read_is_named_and_not_shown(env_file: Path, line: s
         env.read_env_file()
 
     assert str(refused.value) == f"{env_file}, line 2, must look like NAME=value"
-
-
-def test_a_file_that_is_no_text_is_said(env_file: Path) -> None:
     env_file.write_bytes(b"\xff\xfe")
-
     with pytest.raises(ImproperlyConfigured, match=f"^{env_file} can't be read: "):
         env.read_env_file()

@@ -43,9 +43,11 @@ def an_error() -> Any:
 
 
 def test_a_record_is_one_object_with_what_it_is_about() -> None:
-    about = {"event": "event_1", "organization": "org_1", "outcome": "parked"}
+    about = {"event": "event_1", "outcome": "parked"}
+    left_out = {"organization": None, "status_code": 503, "request": "<WSGIRequest>"}
 
-    line = JsonFormatter().format(a_record("parked %s:\n%s", "event_1", "é", extra=about))
+    record = a_record("parked %s:\n%s", "event_1", "é", extra=about | left_out)
+    line = JsonFormatter().format(record)
 
     logged = json.loads(line)
     assert line.isascii()
@@ -58,25 +60,6 @@ def test_a_record_is_one_object_with_what_it_is_about() -> None:
         "message": "parked event_1:\né",
         **about,
     }
-
-
-def test_other_fields_and_those_without_a_value_are_left_out() -> None:
-    about = {"event": None, "status_code": 503, "request": "<WSGIRequest>"}
-
-    logged = json.loads(JsonFormatter().format(a_record("hello", extra=about)))
-
-    assert logged.keys() == {"at", "level", "logger", "process", "message"}
-
-
-@pytest.mark.usefixtures("an_api_key")
-def test_a_traceback_is_one_field_without_local_variables() -> None:
-    line = JsonFormatter().format(a_record("failed", exc_info=an_error()))
-
-    traceback = json.loads(line)["traceback"]
-    assert "\n" not in line
-    assert traceback.startswith("Traceback (most recent call last):\n")
-    assert traceback.endswith("ValueError: Bearer ********")
-    assert "a local variable" not in traceback
 
 
 @pytest.mark.parametrize("formatter", [JsonFormatter, LineFormatter])
@@ -103,13 +86,21 @@ def test_a_traceback_shows_no_detail_of_postgresqls(
 
 @pytest.mark.usefixtures("an_api_key")
 @pytest.mark.parametrize("formatter", [JsonFormatter, LineFormatter])
-def test_no_secret_is_in_any_field(formatter: Callable[[], logging.Formatter]) -> None:
+def test_neither_a_secret_nor_a_local_variable_is_in_any_field(
+    formatter: Callable[[], logging.Formatter],
+) -> None:
     about = {"organization": API_KEY, "event": [API_KEY]}
 
     line = formatter().format(a_record("key %s", API_KEY, extra=about, exc_info=an_error()))
 
     assert "quoted" not in line
+    assert "a local variable" not in line
     assert "key ********" in line
+    if formatter is JsonFormatter:
+        assert "\n" not in line
+        traceback = json.loads(line)["traceback"]
+        assert traceback.startswith("Traceback (most recent call last):\n")
+        assert traceback.endswith("ValueError: Bearer ********")
 
 
 def test_people_read_a_line_and_words_of_others_make_no_second_one() -> None:
@@ -170,26 +161,16 @@ class Warnings:
         return record.getMessage() if self.filter.filter(record) else None
 
 
-@pytest.fixture
-def warnings(monkeypatch: pytest.MonkeyPatch) -> Warnings:
-    return Warnings(monkeypatch)
-
-
-def test_it_is_let_through_once_a_minute_and_counted(warnings: Warnings) -> None:
+def test_it_is_let_through_once_a_minute_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    warnings = Warnings(monkeypatch)
     first = [warnings.log(text) for text in ("forged", "forged", "forged", "another")]
     warnings.now = 61.0
     later = [warnings.log(text) for text in ("forged", "forged", "another")]
 
     assert first == ["forged", None, None, "another"]
     assert later == ["forged (and 2 times more since)", None, "another"]
-
-
-def test_what_was_asked_for_is_always_let_through(warnings: Warnings) -> None:
+    # What was asked for always passes, and nothing is remembered without end.
     assert [warnings.log("detail", logging.DEBUG) for _ in range(2)] == ["detail"] * 2
-
-
-def test_what_was_logged_is_not_remembered_without_end(warnings: Warnings) -> None:
     for number in range(10_000):
         warnings.log(f"parked {number}")
-
     assert len(warnings.filter._seen) <= 1_000

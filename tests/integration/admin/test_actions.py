@@ -36,7 +36,7 @@ from tests.admin_pages import (
 )
 from tests.builders import NOON, an_organization_row
 from tests.concurrency import another_program
-from tests.triggers import a_trigger, execute
+from tests.triggers import a_trigger, renamed
 
 pytestmark = durable
 
@@ -119,43 +119,34 @@ def act(action: str, ids: str = "") -> list[tuple[str, str]]:
 # Who may, and how ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("table", "action", "id_", "permission"), ON_ROWS)
+#: Those with pages have no row.
+ALL = [
+    *ON_ROWS,
+    *(pytest.param(*case.values[:2], "", case.values[2], id=case.id) for case in WITH_PAGES),
+]
+
+
+@pytest.mark.parametrize(("table", "what", "id_", "permission"), ALL)
 def test_an_action_takes_its_permission_a_look_a_login_and_the_pages_token(
-    table: str, action: str, id_: str, permission: str, rows: FakeWorkOS
+    table: str, what: str, id_: str, permission: str, rows: FakeWorkOS
 ) -> None:
-    before, sure = state(), posted(action, id_)
+    before = state()
+    url, sure = (table, posted(what, id_)) if id_ else (table + what, {"confirmed": "yes"})
     others = [other for other in PERMISSIONS if other != permission]
 
     client = a_client("change_organization", *others)
-    shown = read(client, table) + read(client, f"{table}{quote(id_)}/change/")
-    refused = client.post(table, sure, follow=True)
-    blind = a_client(permission, sees="nothing").post(table, sure)
-    forged = a_client(permission, enforce_csrf_checks=True).post(table, sure)
-    stranger = Client().post(table, sure)
-
-    assert f'value="{action}_selected"' not in shown
-    # Where there is no other action, there is nothing to choose.
-    assert said(refused) == [("warning", "No action selected.")] * (table != OUTBOX)
-    assert (blind.status_code, forged.status_code) == (403, 403)
-    assert stranger.headers["Location"].startswith("/admin/login/")
-    assert state() == before
-    assert rows.count_requests(method=None) == 0
-
-
-@pytest.mark.parametrize(("table", "page", "permission"), WITH_PAGES)
-def test_an_action_with_a_page_takes_the_same(
-    table: str, page: str, permission: str, rows: FakeWorkOS
-) -> None:
-    before, sure = state(), {"confirmed": "yes"}
-    url, others = table + page, [other for other in PERMISSIONS if other != permission]
-
-    for permissions, sees in ((others, ""), ([permission], "nothing")):
-        client = a_client(*permissions, sees=sees)
-        assert (client.get(url).status_code, client.post(url, sure).status_code) == (403, 403)
+    shown = read(client, table) + (read(client, f"{table}{quote(id_)}/change/") if id_ else "")
+    refused, looked = client.post(url, sure, follow=True), client.get(url)
+    blind = a_client(permission, sees="nothing").post(url, sure)
     forged = a_client(permission, enforce_csrf_checks=True).post(url, sure)
     stranger = Client().post(url, sure)
 
-    assert forged.status_code == 403
+    assert f'value="{what}_selected"' not in shown
+    if not id_:
+        assert refused.status_code == looked.status_code == 403
+    elif table != OUTBOX:  # where there is no other action, there is nothing to choose
+        assert said(refused) == [("warning", "No action selected.")]
+    assert (blind.status_code, forged.status_code) == (403, 403)
     assert stranger.headers["Location"].startswith("/admin/login/")
     assert state() == before
     assert rows.count_requests(method=None) == 0
@@ -197,6 +188,7 @@ def test_an_action_with_a_page_is_offered_asks_and_then_does(
     question = client.get(table + page)
     asked = state()
     answer = client.post(table + page, fields_of(question), follow=True)
+    idle = client.get(table + page).content.decode()
 
     pages = [str(each.values[1]) for each in WITH_PAGES]
     offered = [each for each in pages if f'href="{table}{each}"' in listing]
@@ -207,6 +199,9 @@ def test_an_action_with_a_page_is_offered_asks_and_then_does(
     assert answer.redirect_chain == [(table, 302)]
     assert [level for level, _ in said(answer)] == ["success"]
     assert LogEntry.objects.get().object_id == ("event_1" if table == EVENTS else "organizations")
+    if table == EVENTS:
+        assert "Parked events: 1" in question.content.decode()
+        assert "There is nothing to do" in idle
     if table == CURSOR:
         task = {"drain/": SYNC_EVENTS, "snapshot/": RECONCILE, "dry-run/": DRY_RUN}[page]
         assert [queued.task["func"] for queued in OrmQ.objects.all()] == [task]
@@ -249,17 +244,6 @@ def test_the_page_that_asks_says_what_will_happen(action: str, ids: str, line: s
     assert ("There is nothing to do" in page) != ('value="Yes: ' in page)
 
 
-def test_the_page_that_asks_about_all_parked_events_counts_them(more_events: FakeWorkOS) -> None:
-    client = a_client("replay_workosevent")
-
-    some = read(client, f"{EVENTS}replay-all/")
-    WorkOSEvent.objects.all().delete()
-    none = read(client, f"{EVENTS}replay-all/")
-
-    assert "Parked events: 3" in some
-    assert "There is nothing to do" in none
-
-
 STILL_PARKED = "Still parked (It names no organization, so it can only be dismissed.): event_3"
 
 
@@ -290,32 +274,21 @@ def test_an_action_says_what_became_of_each_row(action: str, ids: str, messages:
     assert kept == {id_ for id_ in ids.split() if id_ in done}
 
 
-@pytest.fixture
-def eight(more_events: FakeWorkOS) -> list[str]:
-    """The ids of eight more parked events."""
-    return [a_parked_event(f"event_{number}").pk for number in range(10, 18)]
-
-
-def test_the_ticked_rows_alone_are_acted_on_and_many_are_counted(eight: list[str]) -> None:
-    client = a_client("dismiss_workosevent")
-
-    answer = client.post(EVENTS, posted("dismiss", *eight, select_across="1"), follow=True)
-
-    assert said(answer) == [("success", f"Dismissed: {', '.join(eight[:5])} and 3 more")]
-    assert LogEntry.objects.count() == 8
-    assert WorkOSEvent.objects.parked().count() == 3
-
-
-def test_the_page_that_asks_names_counts_and_not_fifty_ids(eight: list[str]) -> None:
+def test_the_ticked_rows_alone_are_acted_on_and_many_are_counted(more_events: FakeWorkOS) -> None:
+    eight = [a_parked_event(f"event_{number}").pk for number in range(10, 18)]
     client = a_client("dismiss_workosevent")
 
     question = choose(client, EVENTS, "dismiss", *eight, "event_4").content.decode()
+    answer = client.post(EVENTS, posted("dismiss", *eight, select_across="1"), follow=True)
 
     assert "<h1>Dismiss: 9 WorkOS events</h1>" in question
     assert '<th scope="row">8 WorkOS events</th><td>Parked: data.name is wrong</td>' in question
     assert "Not parked any more: nothing happens" in question
     assert "This can&#x27;t be undone." in question
     assert not [id_ for id_ in eight if f">{id_}<" in question]
+    assert said(answer) == [("success", f"Dismissed: {', '.join(eight[:5])} and 3 more")]
+    assert LogEntry.objects.count() == 8
+    assert WorkOSEvent.objects.parked().count() == 3
 
 
 def test_a_dismissed_event_keeps_its_error_and_a_hash_of_its_payload(rows: FakeWorkOS) -> None:
@@ -478,11 +451,8 @@ def test_an_error_of_the_database_is_said(
 
 
 def test_what_was_done_and_cant_be_kept_in_the_history_is_said(rows: FakeWorkOS) -> None:
-    execute("ALTER TABLE django_admin_log RENAME TO gone")
-    try:
+    with renamed("django_admin_log"):
         messages = act("disable", "gram-1")
-    finally:
-        execute("ALTER TABLE gone RENAME TO django_admin_log")
 
     assert Organization.objects.get(pk="gram-1").disabled_at is not None
     assert messages == [

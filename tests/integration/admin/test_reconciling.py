@@ -8,17 +8,20 @@ import pytest
 
 from orgs.admin.calls import plan_recheck, plan_reconcile, reconcile
 from orgs.domain.naming import derived_id
-from orgs.models import Connection, WorkOSConflict
+from orgs.models import Connection, Organization, WorkOSConflict
 from orgs.services.compare import Run
 from orgs.services.reconcile import reconcile as reconcile_everything
 from orgs.testing import FakeWorkOS
 from tests.admin_pages import CONFLICTS, ORGANIZATIONS, a_client, choose, confirm, said, text_of
-from tests.builders import a_mirrored_organization, an_old_organization, an_organization_row
+from tests.builders import (
+    NO_ROUTE,
+    a_mirrored_organization,
+    an_old_organization,
+    an_organization_row,
+)
 from tests.triggers import a_constraint, locked
 
 pytestmark = pytest.mark.usefixtures("database")
-
-NO_ROUTE = {"message": "Not Found", "code": "not_found"}
 
 
 def texts(*ids: str) -> list[tuple[str, tuple[str, ...]]]:
@@ -67,26 +70,20 @@ def test_a_row_that_is_unproven_is_not_said_to_be_in_sync(workos: FakeWorkOS) ->
     assert (unproven.partition(": ")[0], row) == ("unproven ? (org_gone)", ("gram-x",))
 
 
-def test_a_row_that_is_locked_is_not_said_to_be_in_sync(
+def test_a_row_that_is_locked_or_newer_than_workoss_answer_is_not_said_to_be_in_sync(
     workos: FakeWorkOS, sync_setting: Any
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
-    workos_id = an_old_row(workos)
+    workos_id = an_old_row(workos, workos_updated_at=datetime.now(UTC))
 
+    newer = texts("gram-x")
+    Organization.objects.update(workos_updated_at=None)
     with locked(where="id = 'gram-x'"):
         nothing, (error, _), *_ = texts("gram-x")
 
+    assert newer == [("In sync with WorkOS, or newer than its answer", ("gram-x",))]
     assert nothing[0] == "Nothing repaired"
     assert f"another program has {workos_id} locked" in error
-
-
-def test_a_row_that_is_newer_than_workoss_answer_is_not_said_to_be_in_sync(
-    workos: FakeWorkOS,
-) -> None:
-    an_old_row(workos, workos_updated_at=datetime.now(UTC))
-
-    text = "In sync with WorkOS, or newer than its answer"
-    assert texts("gram-x") == [(text, ("gram-x",))]
 
 
 def test_what_belongs_to_a_row_is_said_of_it(workos: FakeWorkOS, sync_setting: Any) -> None:

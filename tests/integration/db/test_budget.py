@@ -10,6 +10,7 @@ from django.db.models.functions import Now
 
 from orgs.db import budget
 from orgs.db.budget import SharedBudget
+from orgs.db.cursor import database_now
 from orgs.domain.budget import Grant, Share
 from orgs.models import RequestBudget
 from orgs.workos import pacing, use_budget
@@ -50,7 +51,7 @@ def test_it_begins_full_and_gives_out_no_more_than_it_has() -> None:
     first, second = reserve(wanted=250), reserve()
 
     assert first == Grant(250)
-    assert 50 <= second.tokens < 300, "five seconds of three quarters of 80 a second"
+    assert 50 <= second.tokens <= 300, "five seconds of three quarters of 80 a second"
 
 
 @pytest.mark.parametrize(
@@ -84,12 +85,14 @@ def test_a_part_is_the_streams_own(share: Share, stream: float, bulk: float, gra
     ],
 )
 def test_it_is_filled_as_time_passes(share: Share, age: float, granted: int) -> None:
+    began_at = database_now()
     a_bucket(age=age)
 
     first, later = reserve(share), RequestBudget.objects.get().refilled_at
 
     # What passes during the test, on a busy machine, is granted too.
-    assert granted <= first.tokens <= granted + 60
+    passed = (database_now() - began_at).total_seconds()
+    assert granted <= first.tokens <= granted + 80 * passed
     with connection.cursor() as cursor:
         cursor.execute("SELECT %s BETWEEN now() - interval '1 minute' AND now()", [later])
         assert cursor.fetchone() == (True,), "a clock that was set back stops nothing for good"
@@ -101,15 +104,6 @@ def test_two_at_once_do_not_get_the_same_tokens(monkeypatch: pytest.MonkeyPatch)
 
     taken = "UPDATE workos_request_budget SET bulk_tokens = bulk_tokens - 5"
     assert blocked_by(taken, reserve) == Grant(2)
-
-
-def test_what_others_keep_in_the_row_stays() -> None:
-    RequestBudget.objects.create(refused_webhooks=3)
-
-    reserve()
-    SharedBudget().pause(1)
-
-    assert RequestBudget.objects.get().refused_webhooks == 3
 
 
 # Pauses -------------------------------------------------------------------------------------
@@ -133,18 +127,14 @@ def test_a_pause_is_everyones_and_a_shorter_one_does_not_end_it() -> None:
         pytest.param(86_400, False, id="noted before the clock was set back"),
     ],
 )
-def test_a_pause_ends(seconds: float, is_paused: object) -> None:
-    RequestBudget.objects.create(bulk_tokens=1, paused_until=Now() + timedelta(seconds=seconds))
+def test_a_pause_ends_and_a_new_one_begins(seconds: float, is_paused: object) -> None:
+    until = Now() + timedelta(seconds=seconds)
+    RequestBudget.objects.create(bulk_tokens=1, paused_until=until, refused_webhooks=3)
 
     assert reserve().is_paused is is_paused
-
-
-def test_a_new_pause_replaces_one_that_cant_be_right() -> None:
-    RequestBudget.objects.create(paused_until=Now() + timedelta(days=1))
-
     SharedBudget().pause(600)
-
     assert reserve().is_paused
+    assert RequestBudget.objects.get().refused_webhooks == 3, "what others keep in the row stays"
 
 
 # Where it can't be used ---------------------------------------------------------------------
@@ -193,8 +183,11 @@ DAMAGE = {
 
 @pytest.mark.usefixtures("_shared")
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_an_unusable_database_fails_no_call(damage: str, caplog: pytest.LogCaptureFixture) -> None:
-    connection.ensure_connection()
+def test_an_unusable_database_fails_no_call_of_a_process_that_uses_it(
+    damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    pacing.wait_for_turn(STREAM, deadline=0.0)
+    assert 98 <= RequestBudget.objects.get().stream_tokens <= 100
     DAMAGE[damage]()
     try:
         with pytest.raises(Error):
@@ -207,13 +200,3 @@ def test_an_unusable_database_fails_no_call(damage: str, caplog: pytest.LogCaptu
 
     assert len(caplog.records) == 1
     assert pacing.pacer.take(STREAM).is_paused
-
-
-@pytest.mark.usefixtures("_shared")
-def test_the_pacer_of_a_process_uses_it() -> None:
-    pacing.wait_for_turn(STREAM, deadline=0.0)
-    used = RequestBudget.objects.get().stream_tokens
-    pacing.pacer.pause(600)
-
-    assert 98 <= used <= 100
-    assert reserve().is_paused

@@ -106,9 +106,11 @@ def test_an_empty_read_ends_the_failures_and_notes_when_it_began() -> None:
 
 @pytest.mark.usefixtures("failing")
 @pytest.mark.parametrize("elsewhere", ELSEWHERE)
-def test_an_empty_read_from_elsewhere_notes_nothing(elsewhere: Position) -> None:
+def test_an_empty_read_or_a_replacement_from_elsewhere_notes_nothing(elsewhere: Position) -> None:
     note_drained(elsewhere, read_began=time.monotonic())
+    replaced = replace_lost(elsewhere, began_at=NOON, workos_date=None, overlap=0)
 
+    assert (replaced, read_cursor().position) == (None, LOST)
     assert cursor().drained_at is None
     assert cursor().failures == 3
 
@@ -148,15 +150,6 @@ def test_a_lost_position_is_replaced_by_the_earlier_of_two_clocks_less_the_overl
     assert replaced == row.last_event_at == moved_to
     assert (row.last_event_id, row.drained_at) == (None, NOON)
     assert failure() == NONE
-
-
-@pytest.mark.usefixtures("failing")
-@pytest.mark.parametrize("elsewhere", ELSEWHERE)
-def test_a_position_that_has_moved_on_is_left_alone(elsewhere: Position) -> None:
-    assert replace_lost(elsewhere, began_at=NOON, workos_date=None, overlap=0) is None
-
-    assert read_cursor().position == LOST
-    assert cursor().failures == 3
 
 
 # JSON of another shape, which another program wrote -----------------------------------------

@@ -14,9 +14,9 @@ from orgs.db.transactions import (
     execute_together,
     read_only_transaction,
 )
-from tests.builders import an_organization_row, changed
+from tests.builders import an_organization_row
 from tests.concurrency import another_program
-from tests.triggers import execute
+from tests.triggers import changed, execute
 
 pytestmark = pytest.mark.usefixtures("database")
 

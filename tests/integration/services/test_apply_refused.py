@@ -30,13 +30,20 @@ from tests.builders import (
     an_organization_row,
     an_unreadable_event,
     apply_page,
-    changed,
     compare,
     live,
-    renamed,
 )
 from tests.concurrency import another_program, in_thread, wait_until_blocked
-from tests.triggers import a_constraint, a_trigger, as_a_user, attempts, execute, locked
+from tests.triggers import (
+    a_constraint,
+    a_trigger,
+    as_a_user,
+    attempts,
+    changed,
+    execute,
+    locked,
+    renamed,
+)
 
 pytestmark = pytest.mark.usefixtures("database")
 

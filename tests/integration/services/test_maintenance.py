@@ -27,9 +27,9 @@ from orgs.services.maintenance import (
     sync_due_at,
 )
 from orgs.services.worker import Watch
-from tests.builders import changed, minutes
+from tests.builders import minutes
 from tests.concurrency import another_program, in_thread
-from tests.triggers import a_trigger, as_a_user, attempts, locked
+from tests.triggers import a_trigger, as_a_user, attempts, changed, locked
 
 pytestmark = pytest.mark.usefixtures("database")
 

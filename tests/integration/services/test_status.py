@@ -33,9 +33,9 @@ from orgs.services import queue
 from orgs.services import status as status_module
 from orgs.services.maintenance import ensure_schedules
 from orgs.services.status import current_status, resource_figures
-from tests.builders import an_announcement, an_organization_row, changed, minutes
+from tests.builders import an_announcement, an_organization_row, minutes
 from tests.concurrency import another_program
-from tests.triggers import as_a_user, execute
+from tests.triggers import as_a_user, changed, execute
 
 pytestmark = pytest.mark.usefixtures("database")
 

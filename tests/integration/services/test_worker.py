@@ -11,7 +11,7 @@ from django_q.models import OrmQ, Schedule
 from orgs.models import ORGANIZATIONS_STREAM, SyncCursor
 from orgs.services import worker
 from orgs.services.worker import Watch, due_schedules, queued_tasks
-from tests.builders import changed
+from tests.triggers import changed
 
 pytestmark = pytest.mark.usefixtures("database")
 

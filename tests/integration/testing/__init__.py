@@ -1,7 +1,6 @@
 """Tests of the fake WorkOS, spoken to by the real SDK over real HTTP."""
 
 import threading
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -46,14 +45,6 @@ def status_of(request: Callable[[], object]) -> int:
 
 def days_ago(days: float) -> datetime:
     return datetime.now(UTC) - timedelta(days=days)
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    """Wait for what another thread is about to do."""
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        threading.Event().wait(0.002)
 
 
 def fake_threads() -> set[threading.Thread]:

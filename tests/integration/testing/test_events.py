@@ -104,18 +104,6 @@ def test_types_organization_and_range_are_filters(workos: FakeWorkOS, sdk: WorkO
         read(sdk, organization_id=other)
 
 
-def test_a_change_without_an_event_is_only_in_the_listing(
-    workos: FakeWorkOS, sdk: WorkOSClient
-) -> None:
-    kept = workos.create_organization(name="Kept", emits=False)
-    deleted = workos.create_organization(name="Deleted", emits=False)
-    workos.update_organization(kept["id"], name="Renamed", emits=False)
-    workos.delete_organization(deleted["id"], emits=False)
-
-    assert read(sdk)["data"] == []
-    assert [one.name for one in sdk.organizations.list_organizations()] == ["Renamed"]
-
-
 def test_a_recent_event_is_held_back(workos: FakeWorkOS, sdk: WorkOSClient) -> None:
     workos.set_hold_back(5)
     workos.create_organization(name="Old", at=days_ago(1))

@@ -8,7 +8,8 @@ from workos import WorkOSClient
 from workos.common.models import OrganizationCreated
 
 from orgs.testing import FakeWorkOS
-from tests.integration.testing import event_ids, eventually, fake_threads, read
+from tests.concurrency import wait_until
+from tests.integration.testing import event_ids, fake_threads, read
 from tests.integration.testing.receiver import SECRET, Receiver
 
 
@@ -120,7 +121,7 @@ def test_deliveries_are_delayed(workos: FakeWorkOS, receiver: Receiver) -> None:
     workos.delay_deliveries(0)
     create(workos, "Now")
 
-    eventually(workos.deliveries)
+    wait_until(workos.deliveries, "it is delivered")
     assert receiver.names() == ["Now"]
     assert not workos.wait_for_deliveries(timeout=0)
 
@@ -131,7 +132,7 @@ def test_a_stop_waits_for_no_endpoint_and_loses_no_webhook(receiver: Receiver) -
     with FakeWorkOS(delivery_pauses=[0.0] * 5) as workos:
         workos.add_webhook_endpoint(url=receiver.url, secret=SECRET)
         create(workos, "Under way")
-        eventually(lambda: receiver.received)
+        wait_until(lambda: receiver.received, "it is received")
         workos.stop()
         assert [one["status"] for one in workos.deliveries()] == [None]
         assert fake_threads() == others

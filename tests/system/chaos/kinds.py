@@ -1,6 +1,6 @@
 """Declares the resources beside organizations: how WorkOS changes each, and what its table holds.
 
-Written from DESIGN.md and WorkOS's documentation without the product's code. Pure.
+Written from docs/reliability.md and WorkOS's documentation without the product's code. Pure.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,6 @@
 """What the mirror must hold, from what happened alone: WorkOS's events, and what rivals committed.
 
-Small, sequential, and written from DESIGN.md without the product's code. Pure.
+Small, sequential, and written from docs/reliability.md without the product's code. Pure.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Names and ids as DESIGN.md defines them, written anew: nothing here may come from the product."""
+"""Names and ids as docs/ defines them, written anew: nothing here may come from the product."""
 
 import re
 from typing import Final

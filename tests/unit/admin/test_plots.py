@@ -58,10 +58,11 @@ def test_a_days_bars_are_stacked_in_the_order_of_the_outcomes() -> None:
     assert (plot["total"], plot["busiest"], plot["highest"]) == (7, NOON, 4)
 
 
-def test_a_day_without_events_has_an_empty_plot() -> None:
+def test_a_day_without_events_has_an_empty_plot_and_none_of_latency() -> None:
     plot = plot_of()
 
     assert (plot["bars"], plot["outcomes"], plot["total"]) == ([], [], 0)
+    assert latency_plot(a_day(), AT) is None
 
 
 @pytest.mark.parametrize(
@@ -91,10 +92,6 @@ def test_latency_is_drawn_on_a_logarithmic_axis_with_gaps_where_there_was_none()
 )
 def test_the_axis_of_the_latency_has_a_decade_at_least(p50: float, p99: float, ticks: str) -> None:
     assert latencies_of((0, p50, p99))["ticks"] == ticks.split("/")
-
-
-def test_without_latency_there_is_no_plot_of_it() -> None:
-    assert latency_plot(a_day(), AT) is None
 
 
 @pytest.mark.parametrize(

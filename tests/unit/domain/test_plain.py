@@ -255,30 +255,21 @@ def test_states_of_a_directory_have_two_spellings(old: str, new: str, differs: b
 # What is written ----------------------------------------------------------------------------
 
 
-def test_absent_fields_keep_their_values_and_null_does_not() -> None:
+def test_absent_fields_and_absences_keep_what_is_known_and_null_and_what_is_shown_do_not() -> None:
     row = ROW._replace(
         organization_id="org_1", created_at=NOON, columns={"name": "Old", "state": "active"}
     )
 
     after = decide(row, changed(1, at=None, state=None)).plain
+    absent, deleted_one = decide(BY_EVENT, missing()).plain, decide(ROW, deleted(1, name="Last"))
 
     assert after is not None
     assert after.columns == {"name": "Old", "state": None}
     assert (after.organization_id, after.created_at, after.updated_at) == ("org_1", NOON, NOON)
-
-
-def test_an_absence_keeps_all_that_is_known() -> None:
-    after = decide(BY_EVENT, missing()).plain
-
-    assert after == BY_EVENT._replace(deleted_at=NOW, last_event_id=None)
-    assert after.data is None
-
-
-def test_a_deletion_event_brings_what_it_shows() -> None:
-    after = decide(ROW, deleted(1, name="Last")).plain
-
-    assert after is not None
-    assert (after.columns, after.data) == ({"name": "Last"}, {"name": "Last"})
+    assert absent == BY_EVENT._replace(deleted_at=NOW, last_event_id=None)
+    assert absent.data is None
+    assert deleted_one.plain is not None
+    assert deleted_one.plain.columns == deleted_one.plain.data == {"name": "Last"}
 
 
 @pytest.mark.parametrize(
@@ -362,7 +353,7 @@ def test_what_belongs_to_something_deleted_is_deleted(
     assert decision.plain is None or decision.plain.deleted_at is not None
 
 
-def test_a_deletion_earlier_in_the_batch_counts() -> None:
+def test_a_deletion_earlier_in_the_batch_counts_until_the_parent_is_back() -> None:
     parents: set[tuple[str, str]] = set()
     known = PlainKnown(now=NOW)
     directories = PlainResolution(DIRECTORY, known, parents)
@@ -372,14 +363,10 @@ def test_a_deletion_earlier_in_the_batch_counts() -> None:
     late = users.decide(changed(2, DIRECTORY_USER, workos_directory_id="directory_1"))
 
     assert late.outcome is Outcome.DELETED
-
-
-def test_a_parent_that_is_back_has_children_again() -> None:
-    parents = {DIRECTORY_GONE}
+    assert DIRECTORY_GONE in parents
     known = PlainKnown(rows=[ABSENT._replace(key="directory_1")], now=NOW, read_began_at=NOW)
     PlainResolution(DIRECTORY, known, parents).decide(shown(key="directory_1"))
-
-    assert not parents
+    assert DIRECTORY_GONE not in parents
 
 
 def test_parents_are_named_by_the_observations() -> None:
@@ -416,22 +403,11 @@ def test_any_order_and_repetition_of_events_ends_alike(
     again = data.draw(st.lists(st.sampled_from(events), max_size=5)) if events else []
     shuffled = data.draw(st.permutations([*events, *again]))
 
-    decides = resolution(resource=resource)
-    for observation in shuffled:
-        decides.decide(observation)
+    def ends(listed: Sequence[Observation]) -> dict[str, object]:
+        decides = resolution(resource=resource)
+        for observation in listed:
+            decides.decide(observation)
+        rows = decides.rows.items()
+        return {key: "deleted" if row.deleted_at else row.columns["name"] for key, row in rows}
 
-    expected: dict[str, tuple[bool, str]] = {}
-    for observation in events:
-        key, is_deleted = observation.workos_id or "", observation.state is State.ABSENT
-        was_deleted = expected.get(key, (False, ""))[0]
-        if was_deleted and not is_deleted and not resource.key_comes_back:
-            continue  # a deletion is final
-        name = observation.plain.columns["name"] if observation.plain else ""
-        expected[key] = (is_deleted, name)
-    found = {
-        key: (row.deleted_at is not None, row.columns["name"]) for key, row in decides.rows.items()
-    }
-    finally_deleted = {key for key, (is_deleted, _) in expected.items() if is_deleted}
-    assert {key for key, (is_deleted, _) in found.items() if is_deleted} == finally_deleted
-    alive = found.keys() - finally_deleted
-    assert {k: found[k] for k in alive} == {k: expected[k] for k in alive}
+    assert ends(shuffled) == ends(events)

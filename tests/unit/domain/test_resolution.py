@@ -1,12 +1,10 @@
 """The rules of organizations: resolution flow, freshness guard, conflicts, and what is planned."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from orgs.domain.naming import derived_id
 from orgs.domain.report import Fields
@@ -467,95 +465,3 @@ def test_links_that_move_within_a_page_are_cleared_first() -> None:
 
     assert plan.unlinked == ("gram-1", "gram-2")
     assert [row.workos_id for row in plan.updated] == ["org_3", "org_1"]
-
-
-@dataclass
-class Tables:
-    """What PostgreSQL holds, by the order of the statements in ``orgs.db.rows``."""
-
-    rows: dict[str, Row] = field(default_factory=dict)
-    deletions: dict[str, str] = field(default_factory=dict)
-    write_backs: dict[str, str] = field(default_factory=dict)
-    conflicts: dict[str, Conflict] = field(default_factory=dict)
-
-    def apply(self, said: Sequence[Observation]) -> None:
-        stored = {"deletions": self.deletions, "conflicts": {*self.conflicts}}
-        _, plan = decide(self.rows.values(), *said, **stored)
-        for id_ in plan.unlinked:
-            self.rows[id_] = self.rows[id_]._replace(workos_id=None)
-        for id_ in plan.undeleted:
-            self.rows[id_] = self.rows[id_]._replace(deleted=False)
-        for row in plan.updated:
-            before = self.rows[row.id]
-            self._write(row._replace(disabled=before.disabled, deleted=before.deleted))
-        for row in (*plan.disabled, *(creation.row for creation in plan.created)):
-            self._write(row)
-        wanted = self.write_backs.keys() - set(plan.known_to_workos)
-        self.write_backs = {id_: self.write_backs[id_] for id_ in wanted}
-        self.write_backs |= plan.write_backs
-        unsolved = self.conflicts.keys() - set(plan.solved)
-        self.conflicts = {id_: self.conflicts[id_] for id_ in unsolved}
-        self.conflicts |= {conflict.workos_id: conflict for conflict in plan.conflicts}
-        for observation in said:
-            if observation.state is State.ABSENT and observation.event and observation.workos_id:
-                known = self.deletions.get(observation.workos_id, "")
-                self.deletions[observation.workos_id] = max(known, observation.event.id)
-
-    def _write(self, row: Row) -> None:
-        """A unique index is checked row by row."""
-        links = {other.workos_id for id_, other in self.rows.items() if id_ != row.id}
-        assert row.workos_id is None or row.workos_id not in links
-        self.rows[row.id] = row
-
-
-@st.composite
-def streams(draw: st.DrawFn) -> list[Observation]:
-    """Events of three organizations that take each other's ids, listed in any order."""
-    ids = st.sampled_from([None, "gram-1", "gram-2", *map(derived_id, ["org_1", "org_2"])])
-    workos_ids = st.sampled_from(["org_1", "org_2", "org_3"])
-    numbers = draw(st.permutations(range(draw(st.integers(1, 8)))))
-    return [
-        a_deletion(number, workos_id=draw(workos_ids))
-        if draw(st.integers(0, 3)) == 0
-        else an_event(number, workos_id=draw(workos_ids), external_id=draw(ids), name=f"{number}")
-        for number in numbers
-    ]
-
-
-def pages(data: st.DataObject, listed: list[Observation]) -> Iterator[list[Observation]]:
-    while listed:
-        size = data.draw(st.integers(1, len(listed)))
-        yield listed[:size]
-        listed = listed[size:]
-
-
-@pytest.mark.parametrize("rows", [[], [linked, deleted._replace(id="gram-2", workos_id="org_2")]])
-@given(listed=streams(), data=st.data())
-def test_a_page_ends_where_its_events_one_by_one_do(
-    rows: list[Row], listed: list[Observation], data: st.DataObject
-) -> None:
-    one_by_one, in_pages = Tables({r.id: r for r in rows}), Tables({r.id: r for r in rows})
-
-    for said in listed:
-        one_by_one.apply([said])
-    for page in pages(data, listed):
-        in_pages.apply(page)
-
-    assert in_pages == one_by_one
-
-
-@pytest.mark.parametrize("last", [an_event(5, name="Name 5"), a_deletion(5)])
-@given(numbers=st.permutations([*range(1, 6), 3, 5]), data=st.data())
-def test_events_end_in_the_last_one_in_whatever_order_they_come(
-    last: Observation, numbers: list[int], data: st.DataObject
-) -> None:
-    tables, is_deletion = Tables({"gram-1": linked}), last.state is State.ABSENT
-    listed = [last if n == 5 else an_event(n, name=f"Name {n}") for n in numbers]
-
-    for page in pages(data, listed):
-        tables.apply(page)
-
-    row = tables.rows["gram-1"]
-    assert (row.workos_last_event_id, row.disabled) == (an_event_id(5), is_deletion)
-    assert is_deletion or row.name == "Name 5"
-    assert tables.write_backs == ({} if is_deletion else {"gram-1": "org_1"})

@@ -250,13 +250,9 @@ def test_an_item_of_a_list_reads_as_an_event(
     assert (found and found.workos_id) == key
 
 
-def test_memberships_are_listed_in_every_status() -> None:
+def test_every_resource_can_be_refreshed_and_listed_and_memberships_in_every_status() -> None:
     (listing,) = PLAIN["membership"].listings
-
     assert listing.params["statuses"] == "active,inactive,pending"
-
-
-def test_every_resource_can_be_refreshed_and_listed() -> None:
     for resource in PLAIN.values():
         assert resource.listings
         assert resource.fetch or any(one.scope != "environment" for one in resource.listings)

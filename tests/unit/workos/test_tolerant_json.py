@@ -31,17 +31,18 @@ def test_what_is_nested_too_deeply_does_not_take_its_neighbours_along() -> None:
     assert [event["id"] for event in parsed["data"]] == ["event_1", "event_2"]
 
 
-def test_a_number_without_end_is_text() -> None:
-    assert loads(b'{"a": ' + b"9" * 5_000 + b', "b": 1}') == {"a": "9" * 5_000, "b": 1}
-
-
-def test_bytes_that_are_no_text_spoil_their_own_string_alone() -> None:
-    assert loads(b'{"a": "\xff", "b": "\xc3\xa9"}') == {"a": "\udcff", "b": "\u00e9"}
-
-
-def test_control_characters_that_are_not_escaped_spoil_nothing() -> None:
-    assert loads(b'{"a": "\x00\n"}') == {"a": "\x00\n"}
-    assert loads(b'{"a": "\x00", "b": ' + DEEP.encode() + b"}")["a"] == "\x00"
+@pytest.mark.parametrize(
+    ("content", "value"),
+    [
+        pytest.param(b"9" * 5_000, "9" * 5_000, id="a number without end is text"),
+        pytest.param(b'"\xff"', "\udcff", id="bytes that are no text"),
+        pytest.param(b'"\xc3\xa9"', "\u00e9", id="UTF-8"),
+        pytest.param(b'"\x00\n"', "\x00\n", id="control characters that are not escaped"),
+    ],
+)
+def test_what_is_odd_is_read_and_spoils_nothing_else(content: bytes, value: str) -> None:
+    assert loads(b'{"a": ' + content + b', "b": 1}') == {"a": value, "b": 1}
+    assert loads(b'{"a": ' + content + b', "b": ' + DEEP.encode() + b"}")["a"] == value
 
 
 @pytest.mark.parametrize("name", ['[[[{{{"\\', "]" * 200, '"]' * 200, "[" * 200, '"[' * 200, "\\"])

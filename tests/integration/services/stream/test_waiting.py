@@ -37,7 +37,7 @@ from tests.integration.services.stream.drains import (
     read,
     set_cursor,
 )
-from tests.triggers import a_renamed_column, a_trigger, locked
+from tests.triggers import a_trigger, locked, renamed
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -517,7 +517,7 @@ def test_a_locked_cursor_hides_no_error_and_ends_no_drain(
 def test_another_error_of_the_database_is_raised_and_noted(workos: FakeWorkOS) -> None:
     workos.create_organization(name="Acme")
 
-    with a_renamed_column(), pytest.raises(ProgrammingError):
+    with renamed("organization_metadata", "name"), pytest.raises(ProgrammingError):
         drain_and_wait()
 
     assert not is_waiting()
