@@ -40,8 +40,6 @@ from tests.triggers import a_constraint, locked
 
 pytestmark = pytest.mark.usefixtures("database")
 
-Setting = Callable[..., None]
-
 
 def the_event() -> WorkOSEvent:
     return WorkOSEvent.objects.get()
@@ -51,6 +49,8 @@ def disabled() -> list[str]:
     return list(Organization.objects.disabled().values_list("id", flat=True))
 
 
+Setting = Callable[..., None]
+Resolve = Callable[[str], Change]
 Meanwhile = Callable[[Callable[[str], object]], None]
 
 
@@ -68,9 +68,6 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Meanwhile:
         monkeypatch.setattr(orgs.workos, "lookup", looking_up)
 
     return set_up
-
-
-Resolve = Callable[[str], Change]
 
 
 def unresolved(resolve: Resolve, workos_id: str | None) -> None:
@@ -352,38 +349,30 @@ def test_only_a_deletion_in_the_ledger_keeps_an_organization_out(
     assert change.change is (Outcome.CREATED if created else Outcome.STALE)
 
 
-def test_what_is_fetched_and_what_became_of_the_event_are_one_transaction(
-    workos: FakeWorkOS, sync_setting: Setting
-) -> None:
-    sync_setting(LOCK_TIMEOUT=0.05)
-    a_parked_event(workos.create_organization(name="Acme")["id"])
-
-    with locked("workos_event"), pytest.raises(OperationalError):
-        replay_parked("event_1")
-
-    assert not Organization.objects.exists()
-
-
 @pytest.mark.parametrize(
     "resolve",
     [
         pytest.param(lambda: dismiss_parked(["event_parked"]), id="dismiss"),
         pytest.param(lambda: replay_parked("event_parked"), id="replay: names no organization"),
+        pytest.param(lambda: replay_parked("event_acme"), id="replay: applied"),
         pytest.param(lambda: resolve_missed("event_1"), id="resolve: names no organization"),
         pytest.param(lambda: resolve_missed("event_2"), id="resolve: refused"),
     ],
 )
-def test_nothing_waits_for_a_lock_without_end(
+def test_nothing_waits_for_a_lock_without_end_or_is_done_by_half(
     workos: FakeWorkOS, sync_setting: Setting, resolve: Callable[[], object]
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
-    workos.misbehave("status", status=422, path="/organizations")
+    workos.misbehave("status", status=422, path="/organizations/org_1")
+    a_parked_event(workos.create_organization(name="Acme")["id"], "event_acme")
     a_parked_event(None, "event_parked")
     an_announcement("event_1", workos_id=None)
     an_announcement("event_2")
 
     with locked("workos_event"), pytest.raises(OperationalError):
         resolve()
+
+    assert not Organization.objects.exists()
 
 
 # Rows that change hands ---------------------------------------------------------------------
@@ -435,18 +424,3 @@ def test_an_owner_that_cant_be_read_still_exists(workos: FakeWorkOS) -> None:
     workos.misbehave("body", path="/organizations/org_owner", body={"id": "org_owner"}, times=None)
 
     assert fetch(acme["id"], Lookups()).absent == frozenset()
-
-
-# Missed webhooks ----------------------------------------------------------------------------
-
-
-def test_a_missed_event_is_applied_whatever_external_id_workos_has(workos: FakeWorkOS) -> None:
-    acme = workos.create_organization(name="New", external_id="theirs")
-    an_organization_row("gram-1", name="Old", workos_id=acme["id"])
-
-    resolve_missed(an_announcement("event_1", workos_id=acme["id"]).id)
-
-    assert Organization.objects.get().name == "New"
-    assert the_event().outcome == "missing"
-    conflict = WorkOSConflict.objects.get()
-    assert (conflict.pk, conflict.kind) == (acme["id"], "other_external_id")

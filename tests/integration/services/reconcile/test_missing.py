@@ -225,8 +225,11 @@ def test_a_run_in_the_wrong_place_writes_nothing(drains: bool) -> None:
 
 
 @pytest.mark.usefixtures("wrong_place")
-def test_a_single_organization_in_the_wrong_place_is_unproven() -> None:
-    found = only("gram-1")
+@pytest.mark.parametrize("id_", ["gram-1", "gram-unlinked"])
+def test_a_single_organization_in_the_wrong_place_is_unproven(id_: str) -> None:
+    an_organization_row("gram-unlinked")
+
+    found = only(id_)
 
     assert (changes(found), disabled()) == ([(None, "unproven")], [])
     assert "proves nothing: see WORKOS_BASE_URL and WORKOS_API_KEY" in found.errors[0]
@@ -308,34 +311,29 @@ def test_a_list_that_breaks_at_once_ends_the_run_before_it_writes(workos: FakeWo
 # Single organizations ------------------------------------------------------------------------
 
 
-def test_one_organization_is_compared_by_either_id(workos: FakeWorkOS) -> None:
+def test_one_organization_is_compared_once_by_either_id(workos: FakeWorkOS) -> None:
     acme = an_old_organization(workos, "Acme", external_id="gram-1")
     bolt = an_old_organization(workos, "Bolt", external_id="gram-2")
     an_old_organization(workos, "Untouched", external_id="gram-3")
 
-    assert changes(only(acme)) == [("gram-1", "created")]
-    assert changes(only("gram-2")) == [("gram-2", "created")]
+    by_workos_id, by_gram_id = only(acme, acme, "gram-1"), only("gram-2")
+
+    assert changes(by_workos_id) == [("gram-1", "created")]
+    assert changes(by_gram_id) == [("gram-2", "created")]
+    assert by_workos_id.organizations == by_gram_id.organizations == 1
     assert row("gram-2").workos_id == bolt
     assert Organization.objects.count() == 2
     assert workos.count_requests(path="/organizations", exact=True) == 0
 
 
-def test_a_recent_difference_of_one_is_applied_all_the_same(workos: FakeWorkOS) -> None:
+def test_a_recent_difference_is_applied_and_its_write_back_alone_pushed(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Just now", emits=False)
+    other = a_linked_row(workos, "gram-other", external_id=None)
+    ExternalIdWriteBack.objects.create(organization_id="gram-other", workos_id=other)
 
     found = only(acme["id"])
 
     assert (kinds(found), found.write_backs.pushed) == (["created"], 1)
-
-
-def test_the_write_backs_of_others_are_left_to_their_schedule(workos: FakeWorkOS) -> None:
-    acme = an_old_organization(workos, "Acme")
-    other = a_linked_row(workos, "gram-other", external_id=None)
-    ExternalIdWriteBack.objects.create(organization_id="gram-other", workos_id=other)
-
-    found = only(acme)
-
-    assert found.write_backs.pushed == 1
     assert ExternalIdWriteBack.objects.get().organization_id == "gram-other"
 
 
@@ -375,15 +373,6 @@ def test_an_id_that_is_none_does_not_stop_the_rest(workos: FakeWorkOS, unknown: 
     assert (len(found.errors), found.in_sync) == (1, False)
 
 
-@pytest.mark.parametrize("again", ["workos_id", "gram_id"])
-def test_an_organization_named_twice_is_compared_once(workos: FakeWorkOS, again: str) -> None:
-    acme = an_old_organization(workos, external_id="gram-1")
-
-    found = only(acme, acme if again == "workos_id" else "gram-1")
-
-    assert (found.organizations, changes(found)) == (1, [("gram-1", "created")])
-
-
 def test_what_cant_all_be_asked_for_in_time_is_left_alone(workos: FakeWorkOS) -> None:
     acme = an_old_organization(workos, external_id="gram-1")
 
@@ -397,34 +386,8 @@ def test_what_cant_all_be_asked_for_in_time_is_left_alone(workos: FakeWorkOS) ->
 # What proves that the place is the right one ------------------------------------------------
 
 
-def test_a_row_that_only_the_mirror_knows_is_unproven_in_a_wrong_place(workos: FakeWorkOS) -> None:
-    a_mirrored_organization(workos)
-    an_old_organization(workos, "New", external_id="gram-1")
-    an_organization_row("gram-1", name="Old")
-    workos.misbehave("status", status=404, body=NO_ROUTE, path=None, times=None)
-
-    found = only("gram-1")
-
-    assert (kinds(found), found.in_sync) == (["unproven"], False)
-    assert "the first, gram-1: no other linked organization" in found.errors[0]
-
-
-def test_a_row_that_is_created_in_the_wrong_place_proves_nothing(
-    workos: FakeWorkOS, elsewhere: FakeWorkOS, sync_setting: Setting
-) -> None:
-    """Both are asked for in one run, and the place knows one of them."""
-    a_mirrored_organization(workos)
-    new = elsewhere.create_organization(name="New", at=NOON)
-    sync_setting(BASE_URL=elsewhere.base_url)
-
-    found = only(new["id"], "gram-mirrored")
-
-    assert "proves nothing" in found.errors[0]
-    assert (found.in_sync, disabled()) == (False, [])
-
-
 @pytest.mark.parametrize("external_id", [None, "gram-1", "gram-unlinked"])
-def test_an_organization_of_another_environment_gets_no_row(
+def test_an_organization_of_another_environment_gets_no_row_and_proves_nothing(
     workos: FakeWorkOS, elsewhere: FakeWorkOS, sync_setting: Setting, external_id: str | None
 ) -> None:
     """Its row would prove that environment right in the next run."""
@@ -433,13 +396,14 @@ def test_an_organization_of_another_environment_gets_no_row(
     new = elsewhere.create_organization(name="New", at=NOON, external_id=external_id)
     sync_setting(BASE_URL=elsewhere.base_url)
 
-    found = only(new["id"])
+    alone, beside_a_linked_one = only(new["id"]), only(new["id"], "gram-1")
     with pytest.raises(WrongEnvironment):
         reconcile(Run())
 
-    assert (kinds(found), found.in_sync) == (["unproven"], False)
-    links = Organization.objects.order_by("id").values_list("id", "workos_id")
-    assert [*links] == [("gram-1", live), ("gram-unlinked", None)]
+    assert (kinds(alone), alone.in_sync) == (["unproven"], False)
+    assert kinds(beside_a_linked_one) == ["unproven", "unproven"]
+    links = Organization.objects.order_by("id").values_list("id", "workos_id", "disabled_at")
+    assert [*links] == [("gram-1", live, None), ("gram-unlinked", None, None)]
 
 
 def test_a_linked_organization_proves_the_place_for_a_new_one(workos: FakeWorkOS) -> None:

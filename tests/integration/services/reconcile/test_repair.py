@@ -91,8 +91,7 @@ def test_a_first_run_mirrors_what_was_there_before(workos: FakeWorkOS) -> None:
     drift = cursor().last_drift
     compared()
 
-    assert found.organizations == found.snapshot.counts["created"] == 250
-    assert Organization.objects.count() == 250
+    assert found.organizations == Organization.objects.count() == 250
     assert not ExternalIdWriteBack.objects.exists()
     assert cursor().reconciled_at is not None
     assert (drift, cursor().last_drift) == (250, 0)
@@ -196,21 +195,17 @@ def test_a_row_disabled_here_is_noted_as_deleted_in_workos_too(workos: FakeWorkO
     assert workos.count_requests(path="/organizations/") == 0, "nor one that was listed"
 
 
-def test_conflicts_are_stored_and_all_else_repaired(workos: FakeWorkOS, caplog: LogCapture) -> None:
+def test_conflicts_are_stored_and_all_else_repaired(workos: FakeWorkOS) -> None:
     alive = a_linked_row(workos, there="WorkOS's name", external_id="elsewhere", name="Old")
     claims = an_old_organization(workos, "Claims the row", external_id="gram-1")
 
-    first = compared()
-    lines = len(caplog.records)
-    second = compared()
+    first, second = compared(), compared()
 
     assert kinds(first) == ["conflict", "conflict", "updated"]
     assert (kinds(second), second.in_sync) == (["conflict", "conflict"], True)
     assert (row("gram-1").workos_id, row("gram-1").name) == (alive, "WorkOS's name")
     other, claimed = ("gram-1", "other_external_id"), ("gram-1", "row_claimed")
     assert conflicts() == {alive: other, claims: claimed}
-    assert len(caplog.records) == lines, "each is logged once"
-    assert caplog.text.count("a conflict waits for a person") == 2
 
 
 @pytest.mark.parametrize("is_full", [True, False], ids=["a full run", "--org"])
@@ -313,19 +308,6 @@ def test_every_transaction_of_a_dry_run_begins_read_only() -> None:
     begins = [number for number, s in enumerate(statements) if "TRANSACTION READ ONLY" in s]
     assert len(begins) >= 5
     assert begins[0] == 0
-
-
-@pytest.mark.usefixtures("drifted")
-def test_postgresql_itself_keeps_it_from_writing(monkeypatch: MonkeyPatch) -> None:
-    """A mistake in our code, such as this one, is an error and not a write."""
-    before = contents()
-    mistake = lambda *_, **__: Organization.objects.all().delete()  # noqa: E731
-    monkeypatch.setattr("orgs.services.apply.decide", mistake)
-
-    with pytest.raises(Exception, match="read-only transaction"):
-        compared(dry=True)
-
-    assert contents() == before
 
 
 def test_a_dry_run_goes_on_from_page_to_page(workos: FakeWorkOS, monkeypatch: MonkeyPatch) -> None:
