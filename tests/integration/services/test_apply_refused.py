@@ -35,14 +35,22 @@ from tests.builders import (
     renamed,
 )
 from tests.concurrency import in_thread, wait_until_blocked
-from tests.triggers import a_constraint, a_trigger, as_a_user, attempts, locked
+from tests.triggers import (
+    LEAVES_OUT,
+    RAISES,
+    REASONS,
+    a_constraint,
+    a_trigger,
+    as_a_user,
+    attempts,
+    locked,
+)
 
 pytestmark = pytest.mark.usefixtures("database")
 
 SyncSetting = Callable[..., None]
 OUTBOX = "workos_external_id_write_back"
-SOME, LEAVES_OUT = "RAISE EXCEPTION 'not this one';", "RETURN NULL;"
-REFUSED = "PostgreSQL P0001: not this one"
+REFUSED = REASONS[RAISES]
 IS_SECOND = "NEW.workos_organization_id = 'org_2'"
 whenever = pytest.mark.parametrize("at_commit", [False, True], ids=["at once", "at commit"])
 
@@ -117,8 +125,8 @@ NOT_WRITTEN = "PostgreSQL: 1 of 1 rows of one table were not written: a trigger 
 @pytest.mark.parametrize(
     ("body", "at_commit", "reason"),
     [
-        pytest.param(SOME, False, REFUSED, id="raises"),
-        pytest.param(SOME, True, REFUSED, id="raises at commit"),
+        pytest.param(RAISES, False, REFUSED, id="raises"),
+        pytest.param(RAISES, True, REFUSED, id="raises at commit"),
         pytest.param(LEAVES_OUT, False, NOT_WRITTEN, id="leaves it out"),
     ],
 )
@@ -154,11 +162,11 @@ def test_every_write_of_a_row_can_be_refused(
 @pytest.mark.parametrize(
     ("how", "table", "external_id", "at_commit"),
     [
-        pytest.param(SOME, OUTBOX, None, False, id="a new request raises"),
-        pytest.param(SOME, OUTBOX, None, True, id="a new request raises at commit"),
+        pytest.param(RAISES, OUTBOX, None, False, id="a new request raises"),
+        pytest.param(RAISES, OUTBOX, None, True, id="a new request raises at commit"),
         pytest.param(LEAVES_OUT, OUTBOX, None, False, id="a new request is left out"),
-        pytest.param(SOME, "workos_conflict", "other", False, id="a conflict raises"),
-        pytest.param(SOME, "workos_conflict", "other", True, id="a conflict raises at commit"),
+        pytest.param(RAISES, "workos_conflict", "other", False, id="a conflict raises"),
+        pytest.param(RAISES, "workos_conflict", "other", True, id="a conflict raises at commit"),
         pytest.param(LEAVES_OUT, "workos_conflict", "other", False, id="a conflict is left out"),
     ],
 )
@@ -261,7 +269,7 @@ def test_a_name_whose_slugs_are_all_taken_is_parked() -> None:
 def test_a_replay_parks_what_is_refused_and_leaves_the_cursor_alone() -> None:
     live(*events(1))
 
-    with a_trigger(SOME, when="NEW.name = 'Bad'"):
+    with a_trigger(RAISES, when="NEW.name = 'Bad'"):
         page = a_page(*events(1, first=2, name="Bad"), an_event(3))
         report = apply_page(page, Mode.REPLAY)
 
@@ -272,8 +280,8 @@ def test_a_replay_parks_what_is_refused_and_leaves_the_cursor_alone() -> None:
 @pytest.mark.parametrize(
     ("how", "said", "at_commit"),
     [
-        pytest.param(SOME, an_event(2, workos_id="org_2"), False, id="raises"),
-        pytest.param(SOME, an_event(2, workos_id="org_2"), True, id="raises at commit"),
+        pytest.param(RAISES, an_event(2, workos_id="org_2"), False, id="raises"),
+        pytest.param(RAISES, an_event(2, workos_id="org_2"), True, id="raises at commit"),
         pytest.param(LEAVES_OUT, an_event(2, workos_id="org_2", name="a\0"), False, id="left out"),
         pytest.param(
             LEAVES_OUT, an_unreadable_event(2, workos_id="org_2"), False, id="unreadable, left out"
@@ -300,7 +308,7 @@ def test_an_event_that_the_ledger_refuses_is_passed_over_as_a_conflict(
 def test_an_event_that_can_be_noted_nowhere_is_passed_over_and_logged(
     at_commit: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    secret = SOME.replace(";", " USING DETAIL = 'Secret';")
+    secret = RAISES.replace(";", " USING DETAIL = 'Secret';")
 
     with (
         a_trigger(secret, table="workos_event", when=IS_SECOND, at_commit=at_commit),
@@ -323,7 +331,7 @@ def test_an_event_that_can_be_noted_nowhere_is_passed_over_and_logged(
 @whenever
 def test_no_event_is_passed_over_while_nothing_can_be_noted(at_commit: bool) -> None:
     with (
-        a_trigger(SOME, table="workos_event", at_commit=at_commit),
+        a_trigger(RAISES, table="workos_event", at_commit=at_commit),
         a_constraint("false", table="workos_conflict"),
         pytest.raises(WritesRefused, match="theirs"),
     ):
@@ -395,7 +403,7 @@ def test_an_item_is_not_parked_in_a_page_that_another_process_has_applied(
 
     monkeypatch.setattr("orgs.services.apply.describe", and_another_applies_it)
 
-    with a_trigger(SOME):
+    with a_trigger(RAISES):
         report = live(*events(1))
 
     assert (report.dropped, parked()) == (True, {})
@@ -407,7 +415,7 @@ def test_item_by_item_ends_where_the_page_does() -> None:
     page = a_page(*events(1, name="Bad"), an_unreadable_event(2))
     beyond = Position("event_0007", NOON)
 
-    with a_trigger(SOME, when="NEW.name = 'Bad'"):
+    with a_trigger(RAISES, when="NEW.name = 'Bad'"):
         apply_page(replace(page, position=beyond))
 
     assert position() == beyond
@@ -512,7 +520,7 @@ def test_ten_refusals_in_a_row_are_the_environments_until_an_item_is_accepted_ag
     live(*events(13, first=10))
 
     assert Organization.objects.count() == 13
-    with a_trigger(SOME, when="NEW.name = 'Bad'"):
+    with a_trigger(RAISES, when="NEW.name = 'Bad'"):
         live(*events(1, first=30, name="Bad"))
     assert an_event_id(30) in parked(), "an accepted item says who is at fault"
 
@@ -553,7 +561,7 @@ def test_others_that_are_accepted_or_refused_otherwise_show_that_the_items_are_a
 
 
 def test_items_of_one_object_are_no_ten_objects_and_hide_none() -> None:
-    with a_trigger(SOME):
+    with a_trigger(RAISES):
         live(*(an_event(n, workos_id="org_1") for n in range(12)))
         assert len(parked()) == 12
 
@@ -569,7 +577,7 @@ def test_events_that_write_no_row_do_not_count() -> None:
     numbers = range(1, 12)
     pairs = [(*events(1, first=n), a_deletion(n + 50, workos_id="x")) for n in numbers]
 
-    with a_trigger(SOME):
+    with a_trigger(RAISES):
         report = live(*chain(*pairs))
 
     assert isinstance(report.interrupted_by, WritesRefused)
@@ -588,7 +596,7 @@ def test_a_list_reports_each_item_that_is_refused_however_many() -> None:
 def test_a_ledger_that_takes_another_event_says_that_the_others_are_at_fault() -> None:
     refused = "NEW.workos_organization_id <> 'org_10'"
 
-    with a_trigger(SOME, table="workos_event", when=refused):
+    with a_trigger(RAISES, table="workos_event", when=refused):
         report = live(*events(19))
 
     assert report.interrupted_by is None

@@ -19,7 +19,7 @@ from orgs.testing import FakeWorkOS
 from orgs.workos import ExternalIdConflict, NotFound
 from tests.builders import an_organization_row, blocked_by
 from tests.concurrency import another_program
-from tests.triggers import a_trigger, execute, locked
+from tests.triggers import LEAVES_OUT, RAISES, REASONS, a_trigger, execute, locked
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -406,12 +406,6 @@ def test_a_database_that_fails_refuses_no_row(states: list[str], when: str) -> N
 
 
 # What PostgreSQL refuses for one row ---------------------------------------------------------
-
-RAISES, LEAVES_OUT = "RAISE EXCEPTION 'not this one';", "RETURN NULL;"
-REASONS = {
-    RAISES: "PostgreSQL P0001: not this one",
-    LEAVES_OUT: "PostgreSQL: a trigger or a policy leaves it as it is",
-}
 
 
 @pytest.mark.parametrize(
