@@ -159,9 +159,12 @@ def test_while_any_task_is_run_there_is_none(clock: Clock, work: Callable[[], ob
     assert looks(watch, clock, 151, 300, 302) == [None, None, NOT_RUN]
 
 
-def test_tasks_that_are_run_and_never_acknowledged_are_a_reason(clock: Clock) -> None:
+@pytest.mark.parametrize("is_many", [False, True], ids=["a killed cluster's", "too many"])
+def test_many_tasks_that_are_run_and_never_acknowledged_are_a_reason(
+    clock: Clock, is_many: bool
+) -> None:
     """As when the process that acknowledges was killed: each is delivered again for ever."""
-    enqueue(worker._MANY_TASKS + 1)
+    enqueue(worker._MANY_TASKS + is_many)
     watch = Watch()
 
     found = []
@@ -169,16 +172,8 @@ def test_tasks_that_are_run_and_never_acknowledged_are_a_reason(clock: Clock) ->
         found.append(watch.look())
         SyncCursor.objects.update(drained_at=Now())
 
-    assert found == [None, None, None, "no task was acknowledged for 151 s"]
-
-
-def test_what_a_killed_cluster_left_behind_is_none(clock: Clock) -> None:
-    enqueue(worker._MANY_TASKS)
-    watch = Watch()
-
-    for clock.now in (0, 75, 149, 151, 300):
-        assert watch.look() is None
-        SyncCursor.objects.update(drained_at=Now())
+    reason = "no task was acknowledged for 151 s" if is_many else None
+    assert found == [None, None, None, reason]
 
 
 def test_a_restart_that_did_not_help_doubles_the_patience(clock: Clock) -> None:
