@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from orgs.db.cursor import read_cursor
 from orgs.domain.types import Position
 from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS
-from tests.builders import NOON, minutes
+from tests.builders import NO_ROUTE, NOON, minutes
 
 
 @pytest.fixture
@@ -18,6 +19,16 @@ def elsewhere(database: None) -> Iterator[FakeWorkOS]:
     with FakeWorkOS() as fake:
         fake.create_organization(name="Another", at=NOON)
         yield fake
+
+
+@pytest.fixture(params=["a wrong path", "the key of another environment"])
+def wrong_place(
+    request: pytest.FixtureRequest, workos: FakeWorkOS, elsewhere: FakeWorkOS, sync_setting: Any
+) -> None:
+    """Settings by which WorkOS answers, and knows no organization that a row is linked to."""
+    workos.misbehave("status", status=404, path="/v1", body=NO_ROUTE, times=None)
+    is_path = request.param == "a wrong path"
+    sync_setting(BASE_URL=f"{workos.base_url}/v1" if is_path else elsewhere.base_url)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-import psycopg
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -31,6 +30,7 @@ from tests.builders import (
     an_unreadable_event,
     apply_page,
     blocked_by,
+    changed,
     compare,
     live,
     minutes,
@@ -454,25 +454,6 @@ def test_a_row_is_locked_before_it_is_decided_about(mode: Mode) -> None:
     assert Organization.objects.get().name == "Newer"
 
 
-def test_a_deadlock_with_another_program_is_survived() -> None:
-    an_organization_row("gram-1", workos_id="org_1")
-    an_organization_row("gram-2", workos_id="org_2")
-
-    with another_program() as rival, in_thread() as start:
-        rival.execute("UPDATE organization_metadata SET name = 'theirs' WHERE id = 'gram-2'")
-        applying_ = start(lambda: live(an_event(1), an_event(2, workos_id="org_2")))
-        wait_until_blocked()
-        # Now each waits for the other; PostgreSQL ends one of the two.
-        try:
-            rival.execute("UPDATE organization_metadata SET name = 'theirs' WHERE id = 'gram-1'")
-            rival.commit()
-        except psycopg.errors.DeadlockDetected:
-            rival.rollback()
-        report = applying_.result()
-
-    assert +report.counts == {Outcome.UPDATED: 2}
-
-
 @pytest.mark.parametrize(
     ("table", "key", "locked", "free"),
     [
@@ -532,47 +513,25 @@ def test_new_rows_are_inserted_in_the_order_of_their_ids() -> None:
 
 def test_foreign_keys_of_other_programs_go_on_working_while_a_page_is_applied() -> None:
     an_organization_row("gram-1", workos_id="org_1")
-    with another_program() as rival:
-        rival.execute("CREATE TABLE theirs (id text REFERENCES organization_metadata (id))")
+    theirs = "CREATE TABLE theirs (id text REFERENCES organization_metadata (id))"
+
+    with (
+        changed(theirs, "DROP TABLE theirs"),
+        another_program() as rival,
+        another_program() as holder,
+        in_thread() as start,
+    ):
+        # Stops the page after it has locked its rows: at the ledger.
+        holder.execute("LOCK TABLE workos_event IN EXCLUSIVE MODE")
+        applying = start(lambda: live(an_event(1)))
+        wait_until_blocked()
+        rival.execute("SET lock_timeout = '200ms'")
+        rival.execute("INSERT INTO theirs VALUES ('gram-1')")
         rival.commit()
-        try:
-            with another_program() as holder, in_thread() as start:
-                # Stops the page after it has locked its rows: at the ledger.
-                holder.execute("LOCK TABLE workos_event IN EXCLUSIVE MODE")
-                applying_ = start(lambda: live(an_event(1)))
-                wait_until_blocked()
-                rival.execute("SET lock_timeout = '200ms'")
-                rival.execute("INSERT INTO theirs VALUES ('gram-1')")
-                rival.commit()
-                holder.rollback()
-                applying_.result()
-        finally:
-            rival.rollback()
-            rival.execute("DROP TABLE theirs")
-            rival.commit()
+        holder.rollback()
+        applying.result()
 
     assert Organization.objects.get().workos_last_event_id == an_event_id(1)
-
-
-def test_pages_with_the_same_new_names_wait_for_each_others_slugs() -> None:
-    ensure_cursor()
-
-    with another_program() as holder, in_thread() as start:
-        holder.execute("LOCK TABLE workos_event IN EXCLUSIVE MODE")
-        replaying = [start(lambda: replay(an_event(1)))]
-        wait_until_blocked(1)
-        replaying.append(start(lambda: replay(an_event(2, workos_id="org_2"))))
-        wait_until_blocked(2)
-        waits_for = holder.execute(
-            "SELECT locktype FROM pg_locks JOIN pg_database AS d ON d.oid = database"
-            " WHERE NOT granted AND datname = current_database() ORDER BY locktype"
-        ).fetchall()
-        holder.rollback()
-        for page in replaying:
-            page.result()
-
-    assert waits_for == [("advisory",), ("relation",)]
-    assert Organization.objects.filter(slug__startswith="acme").count() == 2
 
 
 def test_slug_locks_are_acquired_in_the_order_of_their_hashes() -> None:

@@ -27,7 +27,6 @@ from orgs.services.refresh import (
 from orgs.testing import FakeWorkOS
 from orgs.workos import BrokenAnswer, Unavailable
 from tests.builders import (
-    NO_ROUTE,
     NOON,
     a_linked_row,
     a_mirrored_organization,
@@ -230,41 +229,27 @@ def test_a_replay_of_all_leaves_what_is_dismissed(workos: FakeWorkOS, meanwhile:
 
 
 @both
-@pytest.mark.parametrize("others", [0, 1], ids=["the only linked row", "with another linked row"])
-@pytest.mark.parametrize("how", ["wrong path", "key of another environment"])
-def test_a_404_that_any_organization_would_get_disables_nothing(
-    workos: FakeWorkOS,
-    elsewhere: FakeWorkOS,
-    sync_setting: Setting,
-    others: int,
-    resolve: Resolve,
-    how: str,
+@pytest.mark.usefixtures("wrong_place")
+@pytest.mark.parametrize(
+    ("linked", "about", "outcome"),
+    [
+        pytest.param(1, "gram-0", Outcome.PARKED, id="the only linked row"),
+        pytest.param(2, "gram-0", Outcome.PARKED, id="one of two linked rows"),
+        pytest.param(1, None, Outcome.PARKED, id="no row, beside a linked one"),
+        # There is nothing to prove it by, and nothing to lose.
+        pytest.param(0, None, Outcome.UNKNOWN, id="no row at all"),
+    ],
+)
+def test_a_404_that_any_organization_would_get_changes_nothing(
+    workos: FakeWorkOS, resolve: Resolve, linked: int, about: str | None, outcome: Outcome
 ) -> None:
-    live = [a_linked_row(workos, f"gram-{number}") for number in range(others + 1)]
-    unresolved(resolve, live[0])
-    workos.misbehave("status", status=404, path="/v1", body=NO_ROUTE, times=None)
-    is_path = how == "wrong path"
-    sync_setting(BASE_URL=f"{workos.base_url}/v1" if is_path else elsewhere.base_url)
+    there = {f"gram-{number}": a_linked_row(workos, f"gram-{number}") for number in range(linked)}
+    unresolved(resolve, there[about] if about else "org_unknown")
 
     change = resolve("event_1")
 
-    assert (disabled(), change.change) == ([], Outcome.PARKED)
-    assert "proves nothing" in the_event().error
-
-
-@pytest.mark.parametrize("others", [0, 1])
-def test_a_404_for_an_organization_without_a_row_resolves_nothing_in_the_wrong_place(
-    workos: FakeWorkOS, elsewhere: FakeWorkOS, sync_setting: Setting, others: int
-) -> None:
-    """Without any linked row there is nothing to prove it by, and nothing to lose."""
-    if others:
-        a_mirrored_organization(workos)
-    a_parked_event("org_unknown")
-    sync_setting(BASE_URL=elsewhere.base_url)
-
-    change = replay_parked("event_1")
-
-    assert change.change is (Outcome.PARKED if others else Outcome.UNKNOWN)
+    assert (disabled(), change.change) == ([], outcome)
+    assert ("proves nothing" in the_event().error) == (outcome is Outcome.PARKED)
 
 
 @both

@@ -12,7 +12,7 @@ from orgs.db.cursor import ensure_cursor
 from orgs.db.leases import Lease
 from orgs.domain.status import ReadError
 from orgs.domain.types import Observation, Outcome
-from orgs.models import ExternalIdWriteBack, Organization, WorkOSEvent
+from orgs.models import ExternalIdWriteBack, WorkOSEvent
 from orgs.services import conclude, outbox
 from orgs.services import reconcile as reconciling
 from orgs.services.compare import Comparing, Run
@@ -25,7 +25,6 @@ from tests.builders import (
     a_mirrored_organization,
     an_old_organization,
     an_organization_row,
-    blocked_by,
 )
 from tests.concurrency import another_program, in_thread, wait_until, wait_until_blocked
 from tests.integration.services.reconcile.runs import (
@@ -180,19 +179,6 @@ def test_a_locked_row_does_not_stop_the_rest(workos: FakeWorkOS, sync_setting: S
     assert changes(compared()) == [("gram-locked", "updated"), *off]
 
 
-def test_a_page_is_decided_again_under_its_locks(workos: FakeWorkOS) -> None:
-    a_linked_row(workos, there="WorkOS's name", name="Drifted")
-
-    found = blocked_by(
-        "UPDATE organization_metadata SET name = 'Newer', workos_updated_at = now(),"
-        " workos_last_event_id = 'event_9'",
-        partial(reconcile, Run()),
-    )
-
-    assert (changes(found), found.snapshot.counts["stale"]) == ([], 1)
-    assert (row("gram-1").name, row("gram-1").workos_last_event_id) == ("Newer", "event_9")
-
-
 @pytest.mark.parametrize("when", ["while WorkOS is asked", "while it is locked"])
 def test_a_link_moves_meanwhile(workos: FakeWorkOS, monkeypatch: MonkeyPatch, when: str) -> None:
     a_mirrored_organization(workos)
@@ -244,19 +230,6 @@ def test_a_row_that_is_locked_while_another_takes_it_over_is_not_disabled(
 
 
 # Other runs ---------------------------------------------------------------------------------
-
-
-def test_runs_at_once_end_in_the_same_rows(workos: FakeWorkOS) -> None:
-    workos.seed(organizations=120, at=NOON, emits=False)
-
-    with in_thread() as start:
-        for running in [start(compared), start(compared)]:
-            assert running.result().snapshot.errors == []
-
-    assert Organization.objects.count() == 120
-    # A write-back that one asked for while the other confirmed it is made once more.
-    assert compared().errors == []
-    assert compared().in_sync
 
 
 def test_a_second_run_logs_it_and_goes_on(workos: FakeWorkOS, caplog: LogCapture) -> None:

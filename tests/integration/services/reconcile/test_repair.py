@@ -13,8 +13,8 @@ from pytest_django import DjangoAssertNumQueries
 import orgs.workos
 from orgs.db.cursor import ensure_cursor
 from orgs.domain.naming import derived_id
-from orgs.domain.types import Outcome, Row
-from orgs.models import ExternalIdWriteBack, Organization, WorkOSEvent
+from orgs.domain.types import Row
+from orgs.models import ExternalIdWriteBack, Organization
 from orgs.services import reconcile as reconciling
 from orgs.services.compare import Comparing, DisableLimit, Run
 from orgs.services.reconcile import reconcile
@@ -23,12 +23,10 @@ from orgs.testing import FakeWorkOS
 from tests.builders import (
     NOON,
     TWO_DAYS_AGO,
-    a_deletion,
     a_linked_row,
     a_mirrored_organization,
     an_old_organization,
     an_organization_row,
-    live,
 )
 from tests.integration.services.reconcile.runs import (
     Setting,
@@ -145,23 +143,6 @@ def test_what_is_recent_is_so_by_workos_clock(workos: FakeWorkOS, is_linked: boo
     workos.create_organization(name="Just now", external_id="gram-2", emits=False)
 
     assert changes(compared()) == [("gram-1", "created")]
-
-
-@pytest.mark.parametrize(
-    "outcome", [Outcome.UNKNOWN, Outcome.DISABLED], ids=["it had no row", "its row is disabled"]
-)
-def test_what_an_event_deleted_is_not_brought_back(workos: FakeWorkOS, outcome: Outcome) -> None:
-    acme = an_old_organization(workos, external_id="gram-1")
-    if outcome is Outcome.DISABLED:
-        an_organization_row("gram-1", workos_id=acme)
-    live(a_deletion(1, workos_id=acme))
-    assert WorkOSEvent.objects.get().outcome == outcome
-
-    found = compared()
-
-    counts = found.snapshot.counts
-    assert (counts["stale"], counts["disabled_here"], found.in_sync) == (1, 0, True)
-    assert not Organization.objects.filter(disabled_at=None).exists()
 
 
 # Left to people -----------------------------------------------------------------------------

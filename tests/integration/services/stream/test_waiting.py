@@ -14,7 +14,7 @@ from orgs.conf import sync_settings
 from orgs.db.cursor import read_cursor
 from orgs.db.leases import Lease, is_drain_expected
 from orgs.domain.status import ReadError
-from orgs.domain.types import EventType, Outcome, Position
+from orgs.domain.types import Outcome, Position
 from orgs.models import SyncCursor, WorkOSEvent
 from orgs.services import stream
 from orgs.services.coverage import prepare_to_read
@@ -202,16 +202,6 @@ def test_after_its_deadline_it_resolves_no_more(monkeypatch: MonkeyPatch) -> Non
     assert WorkOSEvent.objects.announced_and_unseen().count() == 2
 
 
-def test_a_late_event_is_applied_and_the_ledger_still_says_missing(workos: FakeWorkOS) -> None:
-    acme = workos.create_organization(name="Acme", emits=False)
-    an_announcement("event_late", ago=LONG_AGO, workos_id=acme["id"])
-    drain_to_end()
-    workos.emit({"id": "event_late", "event": EventType.CREATED, "data": acme})
-
-    assert drain_to_end().counts == {Outcome.UPDATED: 1}
-    assert WorkOSEvent.objects.get().outcome == "missing"
-
-
 # Waiting ------------------------------------------------------------------------------------
 
 
@@ -330,21 +320,35 @@ def test_a_lease_that_another_drain_acquires(workos: FakeWorkOS, monkeypatch: Mo
 # Errors while waiting -----------------------------------------------------------------------
 
 
-def test_an_error_is_tried_again_while_something_is_announced(workos: FakeWorkOS) -> None:
-    workos.create_organization(name="Acme")
+@pytest.mark.parametrize(
+    ("is_locked", "kind", "said"),
+    [(False, ReadError.UNAVAILABLE, "503"), (True, ReadError.LOCK_NOT_HAD, "lock timeout")],
+    ids=["503", "a lock"],
+)
+def test_an_error_is_tried_again_while_something_is_announced(
+    workos: FakeWorkOS, sync_setting: Setting, is_locked: bool, kind: ReadError, said: str
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    an_organization_row("gram-1", name="Before")
+    workos.create_organization(name="After", external_id="gram-1")
     an_announcement(workos.all_events()[0]["id"])
-    workos.misbehave("status", status=503, times=None)
+    if not is_locked:
+        workos.misbehave("status", status=503, times=None)
 
-    with in_thread() as start:
+    with another_program() as program, in_thread() as start:
+        if is_locked:
+            program.execute("SELECT FROM organization_metadata FOR UPDATE")
         waiting = start(drain_and_wait)
-        wait_until(lambda: SyncCursor.objects.filter(failures__gte=2).exists(), "it is tried again")
+        wait_until(lambda: SyncCursor.objects.filter(failures__gte=3).exists(), "it is tried again")
         noted = cursor()
         workos.behave()
+        program.rollback()
         waiting.result()
 
-    assert "503" in noted.last_error
+    assert (noted.last_trouble, said in noted.last_error) == (kind, True)
     assert noted.failing_since is not None
-    assert names() == ["Acme"]
+    assert names() == ["After"]
+    assert not WorkOSEvent.objects.parked().exists()
     row = cursor()
     assert (row.failures, row.failing_since, row.last_trouble, row.last_error) == (0, None, "", "")
 
@@ -438,23 +442,6 @@ def test_a_long_pause_ends_at_the_deadline(workos: FakeWorkOS, monkeypatch: Monk
     deadline = sync_settings().drain_deadline
     assert deadline / 2 < slept[0] <= deadline
     assert workos.count_requests() == 1
-
-
-def test_a_lock_is_tried_until_it_is_released(workos: FakeWorkOS, sync_setting: Setting) -> None:
-    sync_setting(LOCK_TIMEOUT=0.05)
-    an_organization_row("gram-1", name="Before")
-    workos.create_organization(name="After", external_id="gram-1")
-    an_announcement(workos.all_events()[0]["id"])
-
-    with locked() as program, in_thread() as start:
-        waiting = start(drain_and_wait)
-        wait_until(lambda: SyncCursor.objects.filter(failures__gte=5).exists(), "it is noted")
-        noted = cursor().last_trouble
-        program.rollback()
-        waiting.result()
-
-    assert (noted, names()) == (ReadError.LOCK_NOT_HAD, ["After"])
-    assert not WorkOSEvent.objects.parked().exists()
 
 
 @pytest.mark.parametrize(
