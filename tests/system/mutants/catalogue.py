@@ -119,7 +119,7 @@ MUTANTS: Final = (
         "orgs/db/cursor.py",
         "        if state.position != lost:\n            return None\n",
         "",
-        _DB,
+        _RECONCILE,
     ),
     Mutant(
         "a dry run may write",

@@ -16,6 +16,7 @@ from orgs.services.refresh import Lookups
 from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS
 from tests.builders import NOON, a_mirrored_organization, an_old_organization, an_organization_row
+from tests.concurrency import another_program
 from tests.integration.services.reconcile.runs import BUSY, Setting, disabled, row
 from tests.moved_clock import moved_clock
 from tests.triggers import locked
@@ -125,6 +126,23 @@ def test_the_stream_goes_on_whatever_the_disables_wait_for(lost: Position) -> No
     assert reconcile(Run(limit=DisableLimit(rows=0, percent=0))).errors
     assert read_cursor().position != lost
     assert disabled() == []
+
+
+@pytest.mark.usefixtures("lost")
+def test_a_cursor_that_was_moved_is_left_alone(monkeypatch: MonkeyPatch) -> None:
+    read, move = orgs.workos.read_organizations, "SET last_event_id = NULL, last_event_at = now()"
+
+    def and_it_is_moved(*args: Any, **values: Any) -> ObjectPage:
+        with another_program() as program:
+            program.execute(f"UPDATE workos_sync_cursor {move}".encode())
+        return read(*args, **values)
+
+    began = datetime.now(UTC)
+    monkeypatch.setattr(reconciling, "read_organizations", and_it_is_moved)
+
+    reconcile(Run())
+
+    assert SyncCursor.objects.filter(last_event_at__gte=began).exists()
 
 
 @pytest.mark.parametrize("why", ["expired", "not drained for too long"])

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from orgs.db.cursor import ensure_cursor
 from orgs.models import ExternalIdWriteBack, Organization, WorkOSEvent
 from orgs.services import compare
 from orgs.services.compare import DisableLimit, Run
@@ -202,11 +203,16 @@ def test_a_list_that_leaves_out_a_change_in_the_future_is_not_complete(workos: F
 
 
 @pytest.mark.usefixtures("wrong_place")
-@pytest.mark.parametrize("drains", [False, True])
-def test_a_run_in_the_wrong_place_writes_nothing(workos: FakeWorkOS, drains: bool) -> None:
+@pytest.mark.parametrize(
+    ("drains", "dry"), [(False, False), (True, False), (True, True)], ids=["", "drains", "dry"]
+)
+def test_a_run_in_the_wrong_place_writes_nothing(
+    workos: FakeWorkOS, drains: bool, dry: bool
+) -> None:
     a_mirrored_organization(workos)
+    ensure_cursor()
     try:
-        error = reconcile(Run(), drain_events=drains).errors[0]
+        error = reconcile(Run(dry=dry), drain_events=drains).errors[0]
     except WrongEnvironment as wrong:
         error = str(wrong)
 
@@ -214,7 +220,7 @@ def test_a_run_in_the_wrong_place_writes_nothing(workos: FakeWorkOS, drains: boo
     assert (Organization.objects.count(), disabled()) == (1, [])
     assert not WorkOSEvent.objects.exists()
     assert (cursor().reconciled_at, cursor().last_event_id) == (None, None)
-    assert error[:50] in cursor().snapshot_trouble
+    assert (error[:50] in cursor().snapshot_trouble) is not dry
 
 
 @pytest.mark.usefixtures("wrong_place")
@@ -237,7 +243,10 @@ def test_a_single_organization_in_the_wrong_place_is_unproven(workos: FakeWorkOS
 @pytest.mark.parametrize(
     ("misbehaviour", "error"),
     [
-        pytest.param({"kind": "html"}, "not a page of a list", id="HTML"),
+        *(
+            pytest.param({"kind": kind}, "not a page of a list", id=kind)
+            for kind in ("html", "truncated", "empty", "no_list_metadata")
+        ),
         pytest.param({"kind": "repeated_page", "times": None}, "same page", id="repeats"),
         pytest.param({"kind": "ends_early"}, "the list is not complete", id="ends early"),
         pytest.param(a_list(), "list is not complete", id="an empty list"),

@@ -240,7 +240,7 @@ def test_a_restart_within_a_minute_is_harmless(workos: FakeWorkOS) -> None:
     assert drain_to_end().counts == {Outcome.STALE: 2}
 
 
-@pytest.mark.parametrize("is_first_read", [False, True])
+@pytest.mark.usefixtures("drained")
 @pytest.mark.parametrize(
     ("statuses", "error"),
     [
@@ -252,11 +252,8 @@ def test_a_restart_within_a_minute_is_harmless(workos: FakeWorkOS) -> None:
     ],
 )
 def test_an_error_is_no_lost_cursor(
-    workos: FakeWorkOS, statuses: list[int], error: type[Exception], is_first_read: bool
+    workos: FakeWorkOS, statuses: list[int], error: type[Exception]
 ) -> None:
-    if not is_first_read:
-        workos.create_organization(name="First")
-        drain_to_end()
     for status in statuses:
         workos.misbehave("status", status=status)
 
@@ -265,6 +262,13 @@ def test_an_error_is_no_lost_cursor(
     workos.behave()
 
     assert drain_to_end().drained
+
+
+def test_a_first_read_that_is_refused_is_no_lost_cursor(workos: FakeWorkOS) -> None:
+    workos.misbehave("status", status=422)
+
+    with pytest.raises(Refused):
+        drain_to_end()
 
 
 @pytest.mark.parametrize(
