@@ -1,6 +1,6 @@
 """Fixtures of the services' tests."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,6 +29,43 @@ def wrong_place(
     workos.misbehave("status", status=404, path="/v1", body=NO_ROUTE, times=None)
     is_path = request.param == "a wrong path"
     sync_setting(BASE_URL=f"{workos.base_url}/v1" if is_path else elsewhere.base_url)
+
+
+#: An object, the name of a function of it, and what happens: with what the function is given.
+Around = Callable[[Any, str, Callable[..., object]], None]
+
+
+@pytest.fixture
+def before(monkeypatch: pytest.MonkeyPatch) -> Around:
+    """Has something happen whenever a function is called."""
+
+    def set_up(owner: Any, name: str, happens: Callable[..., object]) -> None:
+        real = getattr(owner, name)
+
+        def calling(*values: Any, **options: Any) -> Any:
+            happens(*values)
+            return real(*values, **options)
+
+        monkeypatch.setattr(owner, name, calling)
+
+    return set_up
+
+
+@pytest.fixture
+def after(monkeypatch: pytest.MonkeyPatch) -> Around:
+    """Has something happen whenever a function has been called, before its caller goes on."""
+
+    def set_up(owner: Any, name: str, happens: Callable[..., object]) -> None:
+        real = getattr(owner, name)
+
+        def calling(*values: Any, **options: Any) -> Any:
+            result = real(*values, **options)
+            happens(*values)
+            return result
+
+        monkeypatch.setattr(owner, name, calling)
+
+    return set_up
 
 
 @pytest.fixture

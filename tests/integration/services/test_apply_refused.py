@@ -13,10 +13,11 @@ from django.db import DatabaseError, OperationalError
 from django.db.models import Manager
 
 from orgs.db.cursor import ensure_cursor, read_cursor
-from orgs.db.errors import CursorSkipped, describe
+from orgs.db.errors import CursorSkipped
 from orgs.domain.naming import slug_candidates
 from orgs.domain.types import Observation, Outcome, Position
 from orgs.models import Organization, SyncCursor, WorkOSConflict, WorkOSEvent
+from orgs.services import apply as applying
 from orgs.services.apply import Mode, WritesRefused, apply
 from orgs.services.decide import Batch
 from orgs.services.stream import DrainReport, log_parked
@@ -37,6 +38,7 @@ from tests.builders import (
     renamed,
 )
 from tests.concurrency import in_thread, wait_until_blocked
+from tests.integration.services.conftest import Around
 from tests.triggers import (
     LEAVES_OUT,
     RAISES,
@@ -394,16 +396,10 @@ def test_item_by_item_stops_where_another_process_has_moved_the_cursor() -> None
     assert (report.dropped, parked()) == (True, {})
 
 
-def test_an_item_is_not_parked_in_a_page_that_another_process_has_applied(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_an_item_is_not_parked_in_a_page_that_another_process_has_applied(before: Around) -> None:
     ensure_cursor()
-
-    def and_another_applies_it(error: DatabaseError) -> str:
-        SyncCursor.objects.update(last_event_id=an_event_id(9))
-        return describe(error)
-
-    monkeypatch.setattr("orgs.services.apply.describe", and_another_applies_it)
+    moved = {"last_event_id": an_event_id(9)}
+    before(applying, "describe", lambda _: SyncCursor.objects.update(**moved))
 
     with a_trigger(RAISES):
         report = live(*events(1))

@@ -11,16 +11,13 @@ from orgs import tasks
 from orgs.db.cursor import read_cursor
 from orgs.db.errors import CursorSkipped
 from orgs.db.leases import Lease, is_drain_expected
-from orgs.domain.report import Report
 from orgs.domain.resources import PLAIN, event_types
 from orgs.domain.status import status_of
 from orgs.domain.types import Outcome
 from orgs.models import Organization, OrganizationMembership, SyncCursor, WorkOSEvent
-from orgs.services import compare
-from orgs.services.apply import Mode, apply
+from orgs.services import compare, stream
 from orgs.services.compare import DisableLimit, Run
 from orgs.services.coverage import SettingsDiffer, adopt_settings, retry_refused, uncovered
-from orgs.services.decide import Batch
 from orgs.services.reconcile import reconcile
 from orgs.services.reconcile_one import reconcile_organizations
 from orgs.services.status import current_status
@@ -29,6 +26,7 @@ from orgs.services.worker import Watch
 from orgs.testing import FakeWorkOS
 from orgs.workos import Refused
 from tests.builders import NO_ROUTE, TWO_DAYS_AGO, an_announcement
+from tests.integration.services.conftest import Around
 from tests.mirrored import held, mirrored
 from tests.triggers import LEAVES_OUT, RAISES, REASONS, a_trigger, locked
 
@@ -204,17 +202,13 @@ def test_a_process_with_other_settings_does_not_drain(
 
 
 def test_a_page_that_was_read_for_other_types_is_dropped(
-    workos: FakeWorkOS, follow: Follow, monkeypatch: pytest.MonkeyPatch
+    workos: FakeWorkOS, follow: Follow, before: Around
 ) -> None:
     """The settings change between the read and the transaction."""
     a_member(workos, "ada@acme.com")
     workos.create_organization(name="Bolt")
+    before(stream, "apply", lambda *_: follow(*PEOPLE))
 
-    def adopt_first(batch: Batch, mode: Mode) -> Report:
-        follow(*PEOPLE)
-        return apply(batch, mode)
-
-    monkeypatch.setattr("orgs.services.stream.apply", adopt_first)
     drain_to_end()
 
     # Read again, with the new types, from where the stream stood then.

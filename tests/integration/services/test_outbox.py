@@ -19,6 +19,7 @@ from orgs.testing import FakeWorkOS
 from orgs.workos import ExternalIdConflict, NotFound
 from tests.builders import an_organization_row, blocked_by
 from tests.concurrency import another_program
+from tests.integration.services.conftest import Around
 from tests.triggers import LEAVES_OUT, RAISES, REASONS, a_trigger, execute, locked
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -354,22 +355,15 @@ def test_a_locked_row(workos: FakeWorkOS, table: str, is_linked: bool, pushed: i
 
 
 def test_rows_that_another_program_is_deleting_keep_the_batch_waiting_once(
-    workos: FakeWorkOS, sync_setting: Setting, monkeypatch: MonkeyPatch
+    workos: FakeWorkOS, sync_setting: Setting, after: Around
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
     requests(workos, 10)
-    offer = orgs.workos.offer_external_id
+    delete = "DELETE FROM organization_metadata WHERE id <> 'gram-9' AND %s = 'gram-0'"
 
-    with another_program() as program:
-
-        def and_others_are_deleted(workos_id: str, id_: str, **options: Any) -> None:
-            offer(workos_id, id_, **options)
-            if id_ == "gram-0":
-                program.execute("DELETE FROM organization_metadata WHERE id <> 'gram-9'")
-
-        monkeypatch.setattr(orgs.workos, "offer_external_id", and_others_are_deleted)
-        with CaptureQueriesContext(connection) as queries:
-            report = push()
+    with another_program() as program, CaptureQueriesContext(connection) as queries:
+        after(orgs.workos, "offer_external_id", lambda _, id_: program.execute(delete, [id_]))
+        report = push()
         left = ExternalIdWriteBack.objects.count()
 
     assert (report.pushed, left) == (10, 9)

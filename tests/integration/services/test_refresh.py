@@ -12,7 +12,7 @@ from django.db import OperationalError
 import orgs.workos
 from orgs.domain.naming import derived_id
 from orgs.domain.report import Change
-from orgs.domain.types import EventType, Observation, Outcome, State
+from orgs.domain.types import EventType, Outcome
 from orgs.models import ExternalIdWriteBack, Organization, WorkOSConflict, WorkOSEvent
 from orgs.services.refresh import (
     AlreadySeen,
@@ -35,6 +35,7 @@ from tests.builders import (
     an_event_id,
     an_organization_row,
 )
+from tests.integration.services.conftest import Around
 from tests.triggers import a_constraint, locked
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -50,23 +51,6 @@ def disabled() -> list[str]:
 
 Setting = Callable[..., None]
 Resolve = Callable[[str], Change]
-Meanwhile = Callable[[Callable[[str], object]], None]
-
-
-@pytest.fixture
-def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Meanwhile:
-    """Has something happen while WorkOS is asked for an organization, before it answers."""
-
-    def set_up(happens: Callable[[str], object]) -> None:
-        lookup = orgs.workos.lookup
-
-        def looking_up(workos_id: str, **options: Any) -> Observation:
-            answer = happens(workos_id)
-            return answer if isinstance(answer, Observation) else lookup(workos_id, **options)
-
-        monkeypatch.setattr(orgs.workos, "lookup", looking_up)
-
-    return set_up
 
 
 def unresolved(resolve: Resolve, workos_id: str | None) -> None:
@@ -206,17 +190,17 @@ def test_parked_events_are_dismissed_and_others_are_not() -> None:
     assert list(events) == [("dismissed", "the first reason", hashed), (None, "", None)]
 
 
-def test_a_replay_of_all_leaves_what_is_dismissed(workos: FakeWorkOS, meanwhile: Meanwhile) -> None:
+def test_a_replay_of_all_leaves_what_is_dismissed(workos: FakeWorkOS, before: Around) -> None:
     # So many that, in whatever order, one that is dismissed stands before one that is not.
     for number in range(20):
         a_parked_event(f"org_{number}", an_event_id(number))
     ids = [an_event_id(number) for number in range(0, 20, 2)]
 
-    def and_others_are_dismissed(workos_id: str) -> None:
+    def dismiss_others(workos_id: str) -> None:
         others = WorkOSEvent.objects.exclude(workos_organization_id=workos_id).filter(id__in=ids)
         dismiss_parked(list(others.values_list("id", flat=True)))
 
-    meanwhile(and_others_are_dismissed)
+    before(orgs.workos, "lookup", dismiss_others)
 
     report = replay_all_parked(deadline=time.monotonic() + 30)
 
@@ -291,20 +275,16 @@ def test_an_unreadable_organization_proves_a_404_too(workos: FakeWorkOS) -> None
 
 
 @both
-@pytest.mark.parametrize("then", ["applied", "unreadable"])
+@pytest.mark.parametrize("name", ["Acme", None], ids=["applied", "unreadable"])
 def test_an_event_that_is_dismissed_or_read_meanwhile_keeps_that_outcome(
-    workos: FakeWorkOS, meanwhile: Meanwhile, resolve: Resolve, then: str
+    workos: FakeWorkOS, before: Around, resolve: Resolve, name: str | None
 ) -> None:
-    unresolved(resolve, workos.create_organization(name="Acme")["id"])
+    acme = workos.create_organization(name="Acme")
+    workos.misbehave("body", path="/organizations", body={**acme, "name": name})
+    unresolved(resolve, acme["id"])
     outcome = Outcome.DISMISSED if resolve is replay_parked else Outcome.CREATED
-    error = the_event().error
-
-    def and_that_happens(workos_id: str) -> Observation | None:
-        WorkOSEvent.objects.update(outcome=outcome, processed_at=datetime.now(UTC))
-        unreadable = Observation(workos_id=workos_id, state=State.UNREADABLE, error="no name")
-        return unreadable if then == "unreadable" else None
-
-    meanwhile(and_that_happens)
+    error, seen = the_event().error, {"outcome": outcome, "processed_at": datetime.now(UTC)}
+    before(orgs.workos, "lookup", lambda _: WorkOSEvent.objects.update(**seen))
 
     resolve("event_1")
 

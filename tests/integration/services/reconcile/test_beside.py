@@ -11,7 +11,7 @@ import orgs.workos
 from orgs.db.cursor import ensure_cursor
 from orgs.db.leases import Lease
 from orgs.domain.status import ReadError
-from orgs.domain.types import Observation, Outcome
+from orgs.domain.types import Outcome
 from orgs.models import ExternalIdWriteBack, WorkOSEvent
 from orgs.services import conclude, outbox
 from orgs.services import reconcile as reconciling
@@ -25,8 +25,10 @@ from tests.builders import (
     a_mirrored_organization,
     an_old_organization,
     an_organization_row,
+    changed,
 )
 from tests.concurrency import another_program, in_thread, wait_until, wait_until_blocked
+from tests.integration.services.conftest import Around
 from tests.integration.services.reconcile.runs import (
     BUSY,
     Setting,
@@ -119,40 +121,27 @@ def test_an_error_of_the_environment_ends_a_run(workos: FakeWorkOS, is_missing: 
     assert "53100" in cursor().snapshot_trouble
 
 
-def test_an_outage_is_not_left_to_the_worker(workos: FakeWorkOS, monkeypatch: MonkeyPatch) -> None:
+def test_an_outage_is_not_left_to_the_worker(workos: FakeWorkOS, after: Around) -> None:
     workos.create_organization(name="Acme")
     drain_to_end()
-    push = outbox.push_due
 
-    def and_the_table_changes(**options: Any) -> outbox.WriteBackReport:
-        report = push(**options)
-        execute("ALTER TABLE workos_event RENAME type TO renamed")
-        return report
-
-    monkeypatch.setattr(outbox, "push_due", and_the_table_changes)
-
-    try:
+    with changed("SELECT 1", "ALTER TABLE workos_event RENAME renamed TO type"):
+        rename = "ALTER TABLE workos_event RENAME type TO renamed"
+        after(outbox, "push_due", lambda: execute(rename))
         with pytest.raises(ProgrammingError):
             reconcile(Run())
-    finally:
-        execute("ALTER TABLE workos_event RENAME renamed TO type")
 
 
 def test_a_locked_outbox_does_not_end_the_run_without_its_report(
-    workos: FakeWorkOS, monkeypatch: MonkeyPatch, sync_setting: Setting
+    workos: FakeWorkOS, before: Around, sync_setting: Setting
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
     a_linked_row(workos, external_id=None, name="Old")
-    push = outbox.push_due
+    lock = "LOCK TABLE workos_external_id_write_back IN SHARE MODE"
 
-    def and_it_is_locked(**options: Any) -> outbox.WriteBackReport:
-        with another_program() as program:
-            program.execute("LOCK TABLE workos_external_id_write_back IN SHARE MODE")
-            return push(**options)
-
-    monkeypatch.setattr(outbox, "push_due", and_it_is_locked)
-
-    found = compared()
+    with another_program() as program:
+        before(outbox, "push_due", lambda: program.execute(lock))
+        found = compared()
 
     assert found.snapshot.counts["updated"] == 1
     (error,) = found.errors
@@ -180,22 +169,20 @@ def test_a_locked_row_does_not_stop_the_rest(workos: FakeWorkOS, sync_setting: S
 
 
 @pytest.mark.parametrize("when", ["while WorkOS is asked", "while it is locked"])
-def test_a_link_moves_meanwhile(workos: FakeWorkOS, monkeypatch: MonkeyPatch, when: str) -> None:
+def test_a_link_moves_meanwhile(workos: FakeWorkOS, after: Around, when: str) -> None:
     a_mirrored_organization(workos)
     missing_rows(1)
-    lookup, move = orgs.workos.lookup, "UPDATE organization_metadata SET workos_id = 'org_new'"
 
     with another_program() as program, in_thread() as start:
 
-        def and_then_it_moves(workos_id: str, **values: Any) -> Observation:
-            answer = lookup(workos_id, **values)
+        def move(workos_id: str) -> None:
+            link = "UPDATE organization_metadata SET workos_id = 'org_new' WHERE workos_id = %s"
             if workos_id == "org_missing_0":
-                program.execute(f"{move} WHERE workos_id = 'org_missing_0'")
+                program.execute(link, [workos_id])
                 if when == "while WorkOS is asked":
                     program.commit()
-            return answer
 
-        monkeypatch.setattr(orgs.workos, "lookup", and_then_it_moves)
+        after(orgs.workos, "lookup", move)
         running = start(partial(reconcile, Run()))
         if when == "while it is locked":
             wait_until_blocked()
@@ -207,21 +194,15 @@ def test_a_link_moves_meanwhile(workos: FakeWorkOS, monkeypatch: MonkeyPatch, wh
 
 @pytest.mark.parametrize("id_", ["org_deleted", "gram-1"])
 def test_a_row_that_is_locked_while_another_takes_it_over_is_not_disabled(
-    workos: FakeWorkOS, sync_setting: Setting, monkeypatch: MonkeyPatch, id_: str
+    workos: FakeWorkOS, sync_setting: Setting, before: Around, id_: str
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
     a_mirrored_organization(workos)
     new = an_old_organization(workos, "New", external_id="gram-1")
     an_organization_row("gram-1", name="Old", workos_id="org_deleted")
-    confirm_absent = Comparing.confirm_absent
 
     with locked(where="id = 'gram-1'") as program:
-
-        def and_it_is_free_again(self: Comparing, *args: Any) -> None:
-            program.rollback()
-            confirm_absent(self, *args)
-
-        monkeypatch.setattr(Comparing, "confirm_absent", and_it_is_free_again)
+        before(Comparing, "confirm_absent", lambda *_: program.rollback())
         only(id_)
 
     assert disabled() == []

@@ -32,6 +32,7 @@ from tests.builders import (
     an_organization_row,
 )
 from tests.concurrency import another_program, in_thread, wait_until
+from tests.integration.services.conftest import Around
 from tests.integration.services.stream.drains import (
     Setting,
     cursor,
@@ -51,21 +52,11 @@ MonkeyPatch = pytest.MonkeyPatch
 LONG_AGO = timedelta(minutes=5)
 
 
-def after(patch: MonkeyPatch, function: str, happens: Callable[[MonkeyPatch], None]) -> None:
-    """Have something happen whenever the stream has called a function."""
-    real = getattr(stream, function)
-
-    def calling(*values: Any, **options: Any) -> Any:
-        result = real(*values, **options)
-        happens(patch)
-        return result
-
-    patch.setattr(stream, function, calling)
-
-
-def time_is_up(patch: MonkeyPatch) -> None:
-    """The process's clock is past every deadline from now on."""
-    patch.setattr(stream, "time", SimpleNamespace(monotonic=lambda: inf, sleep=time.sleep))
+@pytest.fixture
+def time_is_up(monkeypatch: MonkeyPatch) -> Callable[..., None]:
+    """Puts the process's clock past every deadline."""
+    clock = SimpleNamespace(monotonic=lambda: inf, sleep=time.sleep)
+    return lambda *_: monkeypatch.setattr(stream, "time", clock)
 
 
 # Missed webhooks ----------------------------------------------------------------------------
@@ -145,18 +136,14 @@ def test_a_locked_row_does_not_stop_the_rest(workos: FakeWorkOS, sync_setting: S
     assert names() == ["Free", "Old"]
 
 
-def test_one_that_is_resolved_meanwhile(workos: FakeWorkOS, monkeypatch: MonkeyPatch) -> None:
+def test_one_that_is_resolved_meanwhile(workos: FakeWorkOS, before: Around) -> None:
     prepare_to_read()
     an_announcement("event_1", ago=LONG_AGO)
-
-    def and_another_resolves_it(_: float) -> bool:
-        WorkOSEvent.objects.update(outcome=Outcome.MISSING, processed_at=datetime.now(UTC))
-        return True
-
-    monkeypatch.setattr(stream, "_is_at_the_end", and_another_resolves_it)
+    resolved = {"outcome": Outcome.MISSING, "processed_at": datetime.now(UTC)}
+    before(stream, "_is_at_the_end", lambda _: WorkOSEvent.objects.update(**resolved))
 
     assert resolve_overdue() is None
-    assert workos.count_requests() == 0
+    assert workos.count_requests(path="/organizations") == 0
 
 
 def test_what_is_overdue_is_tried_in_another_order_each_time(workos: FakeWorkOS) -> None:
@@ -194,10 +181,10 @@ def test_the_worker_tries_what_cant_be_resolved_once_a_drain(workos: FakeWorkOS)
 
 
 @pytest.mark.usefixtures("workos")
-def test_after_its_deadline_it_resolves_no_more(monkeypatch: MonkeyPatch) -> None:
+def test_after_its_deadline_it_resolves_no_more(after: Around, time_is_up: Any) -> None:
     for number in range(3):
         an_announcement(an_event_id(number), ago=LONG_AGO)
-    after(monkeypatch, "resolve_missed", time_is_up)
+    after(stream, "resolve_missed", time_is_up)
 
     drain_and_wait()
 
@@ -270,11 +257,11 @@ def test_at_its_deadline_a_drain_releases_the_lease_and_then_enqueues_another(
 
 
 def test_for_the_rest_of_a_backlog_it_enqueues(
-    workos: FakeWorkOS, sync_setting: Setting, monkeypatch: MonkeyPatch
+    workos: FakeWorkOS, sync_setting: Setting, after: Around, time_is_up: Any
 ) -> None:
     sync_setting(PAGE_SIZE=1)
     workos.seed(organizations=3)
-    after(monkeypatch, "apply", time_is_up)
+    after(stream, "apply", time_is_up)
 
     report = drain_and_wait()
 
@@ -282,36 +269,33 @@ def test_for_the_rest_of_a_backlog_it_enqueues(
     assert SYNC_EVENTS in enqueued()
 
 
-def test_what_is_announced_at_the_end_is_seen(workos: FakeWorkOS, monkeypatch: MonkeyPatch) -> None:
+def test_what_is_announced_at_the_end_is_seen(workos: FakeWorkOS, before: Around) -> None:
     """The race that the last look is for: a webhook that sees the lease, and enqueues nothing."""
     saw_the_lease: list[bool] = []
-    release = Lease.release
 
-    def announced_just_before(self: Lease, lease: datetime) -> None:
+    def announce(*_: object) -> None:
         if not saw_the_lease:
             workos.create_organization(name="Acme")
             an_announcement(workos.all_events()[0]["id"])
             saw_the_lease.append(is_drain_expected())
-        release(self, lease)
 
-    monkeypatch.setattr(Lease, "release", announced_just_before)
+    before(Lease, "release", announce)
 
     drain_and_wait()
 
     assert (saw_the_lease, names()) == ([True], ["Acme"])
 
 
-def test_a_lease_that_another_drain_acquires(workos: FakeWorkOS, monkeypatch: MonkeyPatch) -> None:
-    release = Lease.release
+@pytest.mark.usefixtures("workos")
+def test_a_lease_that_another_drain_acquires(after: Around) -> None:
     theirs: list[datetime | None] = []
 
-    def and_another_acquires_it(self: Lease, lease: datetime) -> None:
-        release(self, lease)
+    def acquire(lease: Lease, _: datetime) -> None:
         if not theirs:
             an_announcement("event_held_back")
-            theirs.append(self.acquire(60))
+            theirs.append(lease.acquire(60))
 
-    monkeypatch.setattr(Lease, "release", and_another_acquires_it)
+    after(Lease, "release", acquire)
 
     drain_and_wait()
 
@@ -472,20 +456,14 @@ def test_a_locked_cursor_is_not_waited_for_without_end(
 
 
 def test_a_locked_cursor_hides_no_error_and_ends_no_drain(
-    sync_setting: Setting, caplog: LogCapture, monkeypatch: MonkeyPatch
+    sync_setting: Setting, caplog: LogCapture, after: Around
 ) -> None:
     sync_setting(DRAIN_DEADLINE=0.5, LOCK_TIMEOUT=0.05)
     an_announcement("event_held_back")
-    acquire = Lease.acquire
+    lock = "SELECT FROM workos_sync_cursor FOR UPDATE"
 
     with another_program() as program:
-
-        def and_the_row_is_locked(self: Lease, seconds: float) -> datetime | None:
-            lease = acquire(self, seconds)
-            program.execute("SELECT FROM workos_sync_cursor FOR UPDATE")
-            return lease
-
-        monkeypatch.setattr(Lease, "acquire", and_the_row_is_locked)
+        after(Lease, "acquire", lambda *_: program.execute(lock))
         drain_and_wait()
 
     assert "the stream could not be drained: " in caplog.text
