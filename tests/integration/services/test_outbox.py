@@ -20,7 +20,7 @@ from orgs.workos import ExternalIdConflict, NotFound
 from tests.builders import an_organization_row, blocked_by
 from tests.concurrency import another_program
 from tests.integration.services.conftest import Around
-from tests.triggers import LEAVES_OUT, RAISES, REASONS, a_trigger, execute, locked
+from tests.triggers import LEAVES_OUT, RAISES, REASONS, a_trigger, locked
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -271,14 +271,6 @@ def test_a_request_without_a_link_is_forgotten(workos: FakeWorkOS, waits_for_per
     assert push() == WriteBackReport()
     assert not ExternalIdWriteBack.objects.exists()
     assert workos.count_requests() == 0
-
-
-def test_another_programs_delete_of_an_organization_takes_its_request_along() -> None:
-    a_request("org_1")
-
-    execute("DELETE FROM organization_metadata")
-
-    assert not ExternalIdWriteBack.objects.exists()
 
 
 @pytest.mark.parametrize("again", ["repeated", "of another", "withdrawn"])
