@@ -104,9 +104,7 @@ def test_people_are_switched_on_off_and_on_again(workos: FakeWorkOS, follow: Fol
     assert people(mirrored()) == people(held(workos))
 
 
-def test_a_missed_webhook_of_a_resource_waits_until_it_is_covered(
-    workos: FakeWorkOS, follow: Follow
-) -> None:
+def test_a_missed_webhook_waits_for_the_first_list(workos: FakeWorkOS, follow: Follow) -> None:
     """No row would prove the 404 of its object."""
     a_member(workos, "before@acme.com", at=TWO_DAYS_AGO)
     drain_to_end()
@@ -301,9 +299,7 @@ def test_a_resource_is_covered_and_uncovered_all_the_same(
     assert sso_enabled()["gram-1"] is None
 
 
-def test_an_event_is_parked_if_what_it_changes_is_refused(
-    workos: FakeWorkOS, three: list[str]
-) -> None:
+def test_an_event_whose_change_is_refused_is_parked(workos: FakeWorkOS, three: list[str]) -> None:
     tasks.cover()
     for connection in workos.connections.all():
         workos.connections.deactivate(connection["id"])
@@ -467,9 +463,7 @@ def test_a_row_that_is_refused_keeps_its_resource_uncovered_and_is_seen(
     assert read_cursor().covered == {"organization"}
 
 
-def test_a_covered_resource_that_cannot_be_listed_is_an_error(
-    workos: FakeWorkOS, follow: Follow
-) -> None:
+def test_a_covered_resource_without_a_list_is_an_error(workos: FakeWorkOS, follow: Follow) -> None:
     follow("membership")
     a_member(workos, "ada@acme.com", at=TWO_DAYS_AGO)
     reconcile(Run())
@@ -482,9 +476,7 @@ def test_a_covered_resource_that_cannot_be_listed_is_an_error(
     assert mirrored()["membership"] == held(workos)["membership"]
 
 
-def test_an_organization_that_is_deleted_meanwhile_is_no_error(
-    workos: FakeWorkOS, follow: Follow
-) -> None:
+def test_an_organization_deleted_meanwhile_is_no_error(workos: FakeWorkOS, follow: Follow) -> None:
     follow("membership")
     bolt = workos.create_organization(name="Bolt", external_id="gram-2", at=TWO_DAYS_AGO)["id"]
     a_member(workos, "ada@acme.com", at=TWO_DAYS_AGO)

@@ -227,9 +227,7 @@ def test_an_id_does_nothing_to_the_terminal() -> None:
     assert said == "erased 0 of 0 rows about user_\\x1b[2J\n"
 
 
-def test_a_refusal_is_one_line_without_the_values_of_the_row_once_all_else_is_erased(
-    ada: str,
-) -> None:
+def test_a_refusal_is_one_line_without_values_once_all_else_is_erased(ada: str) -> None:
     refusal = "RAISE 'it says no' USING DETAIL = 'Confidential';"
     with (
         a_trigger(refusal, table="workos_user"),

@@ -99,9 +99,7 @@ def list_vaults(workos: FakeWorkOS, *listed: dict[str, Any]) -> None:
         workos.misbehave("body", body=one, path=f"/vaults/{one['id']}", times=None)
 
 
-def test_its_events_are_applied_and_signalled_and_it_is_erased(
-    workos: FakeWorkOS, vaults: Any
-) -> None:
+def test_its_events_are_applied_and_sent_and_it_is_erased(workos: FakeWorkOS, vaults: Any) -> None:
     heard: list[Any] = []
 
     def hear(sender: Any, key: str, change: Outcome, **_: Any) -> None:

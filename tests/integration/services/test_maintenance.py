@@ -64,9 +64,7 @@ def left() -> list[str]:
     return sorted(WorkOSEvent.objects.values_list("id", flat=True))
 
 
-def test_old_entries_go_in_batches_and_those_that_are_needed_stay(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_old_entries_go_in_batches_and_needed_ones_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(maintenance, "BATCH_SIZE", 10)
     entries(23)
     an_entry("old", days=90.1)

@@ -178,9 +178,7 @@ def test_lists_bring_what_events_did_not(workos: FakeWorkOS, acme: str, followed
 
 
 @pytest.mark.parametrize("is_owner", [False, True], ids=["each", "their organization"])
-def test_what_is_missing_from_the_lists_is_deleted(
-    workos: FakeWorkOS, acme: str, is_owner: bool
-) -> None:
+def test_what_is_in_no_list_is_deleted(workos: FakeWorkOS, acme: str, is_owner: bool) -> None:
     made = some_of_each(workos, acme)
     # Another one of each: where it can be read, a 404 counts.
     some_of_each(workos, str(workos.create_organization(name="Bolt", at=TWO_DAYS_AGO)["id"]))

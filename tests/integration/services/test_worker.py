@@ -152,9 +152,7 @@ def test_what_was_worked_off_meanwhile_is_none(
 
 
 @pytest.mark.parametrize("is_many", [False, True], ids=["a killed cluster's", "too many"])
-def test_many_tasks_that_are_run_and_never_acknowledged_are_a_reason(
-    clock: Clock, is_many: bool
-) -> None:
+def test_tasks_run_and_never_acknowledged_are_a_reason(clock: Clock, is_many: bool) -> None:
     """As when the process that acknowledges was killed: each is delivered again for ever."""
     enqueue(worker._MANY_TASKS + is_many)
     watch = Watch()

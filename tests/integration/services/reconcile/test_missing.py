@@ -206,9 +206,7 @@ def test_a_list_that_leaves_out_a_change_in_the_future_is_not_complete(workos: F
 @pytest.mark.parametrize(
     ("drains", "dry"), [(False, False), (True, False), (True, True)], ids=["", "drains", "dry"]
 )
-def test_a_run_in_the_wrong_place_writes_nothing(
-    workos: FakeWorkOS, drains: bool, dry: bool
-) -> None:
+def test_a_run_in_a_wrong_place_writes_nothing(workos: FakeWorkOS, drains: bool, dry: bool) -> None:
     a_mirrored_organization(workos)
     ensure_cursor()
     try:

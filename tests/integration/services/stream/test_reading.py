@@ -2,7 +2,6 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,6 +16,7 @@ from orgs.db.cursor import read_cursor
 from orgs.domain.status import ReadError
 from orgs.domain.types import Outcome, Position
 from orgs.models import Organization, SyncCursor, WorkOSEvent
+from orgs.services import reconcile as reconciling
 from orgs.services import stream
 from orgs.services.compare import Run
 from orgs.services.coverage import prepare_to_read
@@ -42,6 +42,7 @@ from tests.concurrency import (
     wait_until,
     wait_until_blocked,
 )
+from tests.integration.services.conftest import Around
 from tests.integration.services.stream.drains import (
     Setting,
     cursor,
@@ -162,21 +163,15 @@ def test_behind_a_dropped_page_it_reads_on_from_where_the_cursor_is(
     assert workos.count_requests() == 3, "the first, the one read ahead, and from the new position"
 
 
-def test_no_transaction_is_open_meanwhile(workos: FakeWorkOS, monkeypatch: MonkeyPatch) -> None:
+def test_no_transaction_is_open_meanwhile(
+    workos: FakeWorkOS, before: Around, monkeypatch: MonkeyPatch
+) -> None:
     found: Counter[str] = Counter()
-
-    def watch(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def watching(*args: Any, **options: Any) -> Any:
-            found[name] += open_transactions()
-            return function(*args, **options)
-
-        return watching
-
     calls = ("read_events", "read_organizations", "lookup", "find_by_external_id")
     for name in (*calls, "offer_external_id"):
-        monkeypatch.setattr(orgs.workos, name, watch(name, getattr(orgs.workos, name)))
-    read_organizations = orgs.workos.read_organizations
-    monkeypatch.setattr("orgs.services.reconcile.read_organizations", read_organizations)
+        note = lambda *_, name=name: found.update({name: open_transactions()})  # noqa: E731
+        before(orgs.workos, name, note)
+    monkeypatch.setattr(reconciling, "read_organizations", orgs.workos.read_organizations)
     a_mirrored_organization(workos)
     acme = a_linked_row(workos)
     Organization.objects.filter(id="gram-1").update(workos_id="org_deleted")
@@ -185,9 +180,11 @@ def test_no_transaction_is_open_meanwhile(workos: FakeWorkOS, monkeypatch: Monke
     an_announcement("event_lost", ago=LONG_AGO, workos_id=acme)
     an_announcement("event_lost_too", ago=LONG_AGO, workos_id="org_deleted")
 
+    def sleep(_: float) -> None:
+        found.update(sleep=open_transactions())
+        WorkOSEvent.objects.all().delete()
+
     with monkeypatch.context() as patch:
-        rest = iter([WorkOSEvent.objects.all])
-        sleep = watch("sleep", lambda _: [events().delete() for events in rest])
         patch.setattr(time, "sleep", sleep)
         drain_and_wait()
     workos.create_organization(name="Bolt")
