@@ -258,23 +258,18 @@ def test_repairs_are_reported_whatever_ends_it(workos: FakeWorkOS, sync_setting:
 # In sync with events and write-backs --------------------------------------------------------
 
 
-def test_a_run_that_applied_events_was_not_in_sync(workos: FakeWorkOS) -> None:
-    acme = workos.create_organization(name="Acme", external_id="gram-1")
-    first = reconcile(Run())
+def test_a_run_that_applied_events_was_not_in_sync_nor_one_that_wrote_back(
+    workos: FakeWorkOS,
+) -> None:
+    acme = workos.create_organization(name="Acme")
+
+    wrote_back, nothing = reconcile(Run()), reconcile(Run())
     workos.update_organization(acme["id"], name="Renamed")
+    renamed = reconcile(Run())
 
-    second, third = reconcile(Run()), reconcile(Run())
-
-    assert [found.in_sync for found in (first, second, third)] == [False, False, True]
-
-
-def test_the_event_of_a_write_back_is_read_by_the_same_run(workos: FakeWorkOS) -> None:
-    workos.create_organization(name="Acme")
-
-    first, second = reconcile(Run()), reconcile(Run())
-
-    assert (first.write_backs.pushed, first.events.counts.total(), first.in_sync) == (1, 1, False)
-    assert (second.events.counts.total(), second.in_sync) == (0, True)
+    assert (wrote_back.write_backs.pushed, wrote_back.in_sync) == (1, False)
+    assert (nothing.events.counts.total(), nothing.in_sync) == (0, True), "its event was read too"
+    assert (renamed.events.counts, renamed.in_sync) == ({Outcome.UPDATED: 1}, False)
 
 
 def test_the_event_of_a_write_back_that_is_held_back_is_no_drift(workos: FakeWorkOS) -> None:
