@@ -108,12 +108,13 @@ def test_rows_that_another_organization_takes_over_count_for_no_limit(workos: Fa
 
 def test_more_missing_than_workos_allows_requests_are_waited_for(workos: FakeWorkOS) -> None:
     a_mirrored_organization(workos)
-    missing_rows(25)
-    workos.limit_requests(15, seconds=0.5)
+    missing_rows(9)
+    # Fewer than are asked for at once.
+    workos.limit_requests(4, seconds=0.5)
 
     found = compared(limit=DisableLimit(rows=100))
 
-    assert (found.errors, len(disabled())) == ([], 25)
+    assert (found.errors, len(disabled())) == ([], 9)
     assert workos.count_requests(status=429) >= 1
 
 
