@@ -11,6 +11,7 @@ from orgs.domain.types import Position
 from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS
 from tests.builders import NO_ROUTE, NOON, minutes
+from tests.integration.services.stored import Around
 
 
 @pytest.fixture
@@ -29,10 +30,6 @@ def wrong_place(
     workos.misbehave("status", status=404, path="/v1", body=NO_ROUTE, times=None)
     is_path = request.param == "a wrong path"
     sync_setting(BASE_URL=f"{workos.base_url}/v1" if is_path else elsewhere.base_url)
-
-
-#: An object, the name of a function of it, and what happens: with what the function is given.
-Around = Callable[[Any, str, Callable[..., object]], None]
 
 
 @pytest.fixture

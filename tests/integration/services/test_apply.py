@@ -1,6 +1,5 @@
 """What a batch writes, in each mode, beside other programs that hold real locks."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -10,7 +9,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from pytest_django import DjangoAssertNumQueries
 
-from orgs.db.cursor import CursorLocked, database_now, ensure_cursor, read_cursor
+from orgs.db.cursor import CursorLocked, database_now, ensure_cursor
 from orgs.domain.naming import derived_id
 from orgs.domain.report import Report
 from orgs.domain.types import Observation, Outcome, Position, State
@@ -36,25 +35,13 @@ from tests.builders import (
     minutes,
 )
 from tests.concurrency import another_program, blocked, in_thread, wait_until, wait_until_blocked
+from tests.integration.services.stored import Setting, ledger, links, position
 
 pytestmark = pytest.mark.usefixtures("database")
 
-SyncSetting = Callable[..., None]
 
 #: BEGIN; time-out and cursor; what is known; slugs; what is written; COMMIT.
 ROUND_TRIPS = 6
-
-
-def position() -> Position:
-    return read_cursor().position
-
-
-def ledger() -> dict[str, str | None]:
-    return dict(WorkOSEvent.objects.values_list("id", "outcome"))
-
-
-def links() -> dict[str, str | None]:
-    return dict(Organization.objects.values_list("id", "workos_id"))
 
 
 def write_backs() -> dict[str, str]:
@@ -231,7 +218,7 @@ def test_a_page_waits_for_the_one_before_it_and_is_then_dropped() -> None:
 
 
 def test_a_cursor_that_another_writer_shares_keeps_the_stream_alone_waiting_and_only_once(
-    sync_setting: SyncSetting,
+    sync_setting: Setting,
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
     ensure_cursor()

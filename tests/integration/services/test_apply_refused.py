@@ -1,7 +1,7 @@
 """Which item failed: what PostgreSQL refuses for one item never stops the rest, and what it refuses
 for all is no item's fault."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,7 +12,7 @@ import pytest
 from django.db import DatabaseError, OperationalError
 from django.db.models import Manager
 
-from orgs.db.cursor import ensure_cursor, read_cursor
+from orgs.db.cursor import ensure_cursor
 from orgs.db.errors import CursorSkipped
 from orgs.domain.naming import slug_candidates
 from orgs.domain.types import Observation, Outcome, Position
@@ -38,7 +38,7 @@ from tests.builders import (
     renamed,
 )
 from tests.concurrency import in_thread, wait_until_blocked
-from tests.integration.services.conftest import Around
+from tests.integration.services.stored import Around, ledger, parked, position
 from tests.triggers import (
     LEAVES_OUT,
     RAISES,
@@ -52,7 +52,6 @@ from tests.triggers import (
 
 pytestmark = pytest.mark.usefixtures("database")
 
-SyncSetting = Callable[..., None]
 OUTBOX = "workos_external_id_write_back"
 REFUSED = REASONS[RAISES]
 IS_SECOND = "NEW.workos_organization_id = 'org_2'"
@@ -61,18 +60,6 @@ whenever = pytest.mark.parametrize("at_commit", [False, True], ids=["at once", "
 
 def events(count: int, *, first: int = 1, name: str = "Acme") -> list[Observation]:
     return [an_event(n, workos_id=f"org_{n}", name=name) for n in range(first, first + count)]
-
-
-def parked() -> dict[str, str]:
-    return dict(WorkOSEvent.objects.parked().values_list("id", "error"))
-
-
-def ledger() -> dict[str, str | None]:
-    return dict(WorkOSEvent.objects.values_list("id", "outcome"))
-
-
-def position() -> Position:
-    return read_cursor().position
 
 
 def a_required_column(table: str = "organization_metadata") -> AbstractContextManager[None]:

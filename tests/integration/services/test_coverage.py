@@ -26,7 +26,7 @@ from orgs.services.worker import Watch
 from orgs.testing import FakeWorkOS
 from orgs.workos import Refused
 from tests.builders import NO_ROUTE, TWO_DAYS_AGO, an_announcement
-from tests.integration.services.conftest import Around
+from tests.integration.services.stored import Around, Setting
 from tests.mirrored import held, mirrored
 from tests.triggers import LEAVES_OUT, RAISES, REASONS, a_trigger, locked
 
@@ -41,14 +41,14 @@ Follow = Callable[..., None]
 
 
 @pytest.fixture
-def acme(database: None, workos: FakeWorkOS, sync_setting: Any) -> None:
+def acme(database: None, workos: FakeWorkOS, sync_setting: Setting) -> None:
     sync_setting(DRAIN_DEADLINE=1.0)
     workos.create_organization(name="Acme", id=ACME, external_id="gram-1", at=TWO_DAYS_AGO)
     drain_to_end()
 
 
 @pytest.fixture
-def follow(sync_setting: Any) -> Callable[..., None]:
+def follow(sync_setting: Setting) -> Callable[..., None]:
     """Has these resources followed beside organizations, as a worker with other settings does."""
 
     def follow(*resources: str, **settings: float) -> None:
@@ -137,7 +137,7 @@ def test_a_first_list_is_no_repair_and_a_later_one_names_what_it_repaired(
 
 
 def test_since_when_a_resource_is_not_covered_is_kept_until_it_is(
-    workos: FakeWorkOS, sync_setting: Any
+    workos: FakeWorkOS, sync_setting: Setting
 ) -> None:
     def since(*resources: str) -> list[datetime | None]:
         sync_setting(RESOURCES=resources)
@@ -165,7 +165,7 @@ def test_since_when_a_resource_is_not_covered_is_kept_until_it_is(
     assert (noted or began) > (later or began)
 
 
-def test_the_worker_adopts_its_settings_once(sync_setting: Any) -> None:
+def test_the_worker_adopts_its_settings_once(sync_setting: Setting) -> None:
     older, followed = Watch(), ("organization", *PEOPLE)
     older.look()
     sync_setting(RESOURCES=followed)
@@ -180,7 +180,7 @@ def test_the_worker_adopts_its_settings_once(sync_setting: Any) -> None:
 
 
 def test_a_process_with_other_settings_does_not_drain(
-    workos: FakeWorkOS, follow: Follow, sync_setting: Any, caplog: pytest.LogCaptureFixture
+    workos: FakeWorkOS, follow: Follow, sync_setting: Setting, caplog: pytest.LogCaptureFixture
 ) -> None:
     follow(*PEOPLE)
     sync_setting(RESOURCES=("organization",))
@@ -312,7 +312,7 @@ def test_an_event_whose_change_is_refused_is_parked(workos: FakeWorkOS, three: l
 
 
 @pytest.mark.usefixtures("drifted")
-def test_a_locked_row_does_not_end_a_full_run(sync_setting: Any) -> None:
+def test_a_locked_row_does_not_end_a_full_run(sync_setting: Setting) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
 
     with locked(where="id = 'gram-1'"):
@@ -422,7 +422,7 @@ def test_a_list_that_is_not_there_leaves_the_resource_uncovered(
     assert name in read_cursor().covered
 
 
-def test_a_cursor_that_is_left_as_it_is_is_no_endless_loop(sync_setting: Any) -> None:
+def test_a_cursor_that_is_left_as_it_is_is_no_endless_loop(sync_setting: Setting) -> None:
     adopt_settings()
     sync_setting(RESOURCES=("organization", "connection"))
 

@@ -1,7 +1,6 @@
 """The outbox: claims beside other workers, and what each of WorkOS's answers makes of a request."""
 
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,13 +18,12 @@ from orgs.testing import FakeWorkOS
 from orgs.workos import ExternalIdConflict, NotFound
 from tests.builders import an_organization_row, blocked_by
 from tests.concurrency import another_program
-from tests.integration.services.conftest import Around
+from tests.integration.services.stored import Around, Setting
 from tests.triggers import LEAVES_OUT, RAISES, REASONS, a_trigger, locked
 
 pytestmark = pytest.mark.usefixtures("database")
 
 MonkeyPatch = pytest.MonkeyPatch
-Setting = Callable[..., None]
 OUTBOX = "workos_external_id_write_back"
 
 

@@ -35,7 +35,7 @@ from tests.builders import (
     an_event_id,
     an_organization_row,
 )
-from tests.integration.services.conftest import Around
+from tests.integration.services.stored import Around, Setting, disabled
 from tests.triggers import a_constraint, locked
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -45,11 +45,6 @@ def the_event() -> WorkOSEvent:
     return WorkOSEvent.objects.get()
 
 
-def disabled() -> list[str]:
-    return list(Organization.objects.disabled().values_list("id", flat=True))
-
-
-Setting = Callable[..., None]
 Resolve = Callable[[str], Change]
 
 

@@ -28,9 +28,9 @@ from tests.builders import (
     changed,
 )
 from tests.concurrency import another_program, in_thread, wait_until, wait_until_blocked
-from tests.integration.services.conftest import Around
-from tests.integration.services.reconcile.runs import (
+from tests.integration.services.stored import (
     BUSY,
+    Around,
     Setting,
     changes,
     compared,

@@ -15,8 +15,7 @@ from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS
 from tests.builders import NOON, a_mirrored_organization, an_old_organization, an_organization_row
 from tests.concurrency import another_program
-from tests.integration.services.conftest import Around
-from tests.integration.services.reconcile.runs import BUSY, Setting, disabled, row
+from tests.integration.services.stored import BUSY, Around, Setting, disabled, row
 from tests.moved_clock import moved_clock
 from tests.triggers import locked
 

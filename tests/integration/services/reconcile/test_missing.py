@@ -24,7 +24,7 @@ from tests.builders import (
     an_old_organization,
     an_organization_row,
 )
-from tests.integration.services.reconcile.runs import (
+from tests.integration.services.stored import (
     Setting,
     changes,
     compared,

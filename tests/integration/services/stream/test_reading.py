@@ -41,8 +41,8 @@ from tests.concurrency import (
     wait_until,
     wait_until_blocked,
 )
-from tests.integration.services.conftest import Around
-from tests.integration.services.stream.drains import (
+from tests.integration.services.stored import (
+    Around,
     Setting,
     cursor,
     enqueued,

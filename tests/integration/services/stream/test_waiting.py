@@ -31,8 +31,8 @@ from tests.builders import (
     an_organization_row,
 )
 from tests.concurrency import another_program, in_thread, wait_until
-from tests.integration.services.conftest import Around
-from tests.integration.services.stream.drains import (
+from tests.integration.services.stored import (
+    Around,
     Setting,
     cursor,
     enqueued,
