@@ -356,7 +356,11 @@ def test_a_lost_cursor_is_noted_and_a_full_reconcile_enqueued(
 
 
 @pytest.mark.usefixtures("drained")
-@pytest.mark.parametrize("at", [from_now(days=31).isoformat(), "infinity", "9999-12-31 12:00+00"])
+@pytest.mark.parametrize(
+    "at",
+    [from_now(days=31).isoformat(), "infinity", "9999-12-31 12:00+00"],
+    ids=["a month", "for ever", "the last day"],
+)
 def test_a_position_in_the_future_is_recovered_once(workos: FakeWorkOS, at: str) -> None:
     """As a snapshot leaves it behind that ran on a machine whose clock was ahead; Python can't hold
     each."""
