@@ -207,6 +207,14 @@ def test_words_of_workos_that_cant_be_stored_fail_one(workos: FakeWorkOS, odd: s
     assert kept.attempts == 1
 
 
+def test_a_put_whose_answer_is_lost_is_found_done_the_next_time(workos: FakeWorkOS) -> None:
+    a_request(workos.create_organization(name="Acme")["id"])
+    workos.misbehave("reset", method="PUT", path="/organizations", applied=True)
+
+    assert (push(), retried()) == (WriteBackReport(failed=1), WriteBackReport(pushed=1))
+    assert workos.count_requests(method="PUT", path=None) == 1
+
+
 # Time ---------------------------------------------------------------------------------------
 
 
