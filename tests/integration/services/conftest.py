@@ -35,32 +35,28 @@ def wrong_place(
 @pytest.fixture
 def before(monkeypatch: pytest.MonkeyPatch) -> Around:
     """Has something happen whenever a function is called."""
-
-    def set_up(owner: Any, name: str, happens: Callable[..., object]) -> None:
-        real = getattr(owner, name)
-
-        def calling(*values: Any, **options: Any) -> Any:
-            happens(*values)
-            return real(*values, **options)
-
-        monkeypatch.setattr(owner, name, calling)
-
-    return set_up
+    return _around(monkeypatch, is_before=True)
 
 
 @pytest.fixture
 def after(monkeypatch: pytest.MonkeyPatch) -> Around:
     """Has something happen whenever a function has been called, before its caller goes on."""
+    return _around(monkeypatch, is_before=False)
 
+
+def _around(patch: pytest.MonkeyPatch, *, is_before: bool) -> Around:
     def set_up(owner: Any, name: str, happens: Callable[..., object]) -> None:
         real = getattr(owner, name)
 
         def calling(*values: Any, **options: Any) -> Any:
+            if is_before:
+                happens(*values)
             result = real(*values, **options)
-            happens(*values)
+            if not is_before:
+                happens(*values)
             return result
 
-        monkeypatch.setattr(owner, name, calling)
+        patch.setattr(owner, name, calling)
 
     return set_up
 
