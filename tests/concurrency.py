@@ -62,10 +62,15 @@ def wait_until_blocked(count: int = 1) -> None:
 
 
 def blocked() -> int:
-    """How many backends of this database wait for a lock."""
+    """How many backends of this database wait for a lock of another connection. Autovacuum, which
+    locks a table for the moment in which it truncates it, is none."""
     query = """
-        SELECT count(*) FROM pg_stat_activity
-        WHERE datname = current_database() AND wait_event_type = 'Lock'
+        SELECT count(*) FROM pg_stat_activity AS waiting
+        WHERE datname = current_database() AND wait_event_type = 'Lock' AND EXISTS (
+            SELECT FROM pg_stat_activity AS other
+            WHERE other.pid = ANY (pg_blocking_pids(waiting.pid))
+                AND other.backend_type = 'client backend'
+        )
     """
     with connection.cursor() as cursor:
         cursor.execute(query)

@@ -9,6 +9,13 @@ from django.db import connection
 
 from tests.concurrency import another_program
 
+#: What a trigger does to a row that it refuses, and what is reported of that.
+RAISES, LEAVES_OUT = "RAISE EXCEPTION 'not this one';", "RETURN NULL;"
+REASONS = {
+    RAISES: "PostgreSQL P0001: not this one",
+    LEAVES_OUT: "PostgreSQL: a trigger or a policy leaves it as it is",
+}
+
 
 def execute(statement: str, *values: Any) -> list[tuple[Any, ...]]:
     """Run a statement as another program would, and return its rows, if it has any."""

@@ -1,29 +1,27 @@
 """What a batch writes, in each mode, beside other programs that hold real locks."""
 
-from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
-import psycopg
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from pytest_django import DjangoAssertNumQueries
 
-from orgs.db.cursor import CursorLocked, database_now, ensure_cursor, read_cursor
+from orgs.db.cursor import CursorLocked, database_now, ensure_cursor
 from orgs.domain.naming import derived_id
 from orgs.domain.report import Report
-from orgs.domain.types import EventType, Observation, Outcome, Position, State
+from orgs.domain.types import Observation, Outcome, Position, State
 from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSConflict, WorkOSEvent
-from orgs.services import apply as applying
 from orgs.services.apply import Mode, apply
-from orgs.services.decide import Batch, Decided, decide
+from orgs.services.decide import Batch
 from tests.builders import (
     NOON,
     a_deletion,
     a_page,
     an_absence,
+    an_announcement,
     an_event,
     an_event_id,
     an_organization,
@@ -36,22 +34,14 @@ from tests.builders import (
     minutes,
 )
 from tests.concurrency import another_program, blocked, in_thread, wait_until, wait_until_blocked
+from tests.integration.services.stored import Setting, ledger, links, position
+from tests.triggers import changed
 
 pytestmark = pytest.mark.usefixtures("database")
 
-SyncSetting = Callable[..., None]
 
-
-def position() -> Position:
-    return read_cursor().position
-
-
-def ledger() -> dict[str, str | None]:
-    return dict(WorkOSEvent.objects.values_list("id", "outcome"))
-
-
-def links() -> dict[str, str | None]:
-    return dict(Organization.objects.values_list("id", "workos_id"))
+#: BEGIN; time-out and cursor; what is known; slugs; what is written; COMMIT.
+ROUND_TRIPS = 6
 
 
 def write_backs() -> dict[str, str]:
@@ -60,14 +50,6 @@ def write_backs() -> dict[str, str]:
 
 def replay(*observations: Observation) -> Report:
     return apply_page(a_page(*observations), Mode.REPLAY)
-
-
-@pytest.fixture
-def at_once_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(*_: object) -> None:
-        raise AssertionError("the page had to be applied item by item")
-
-    monkeypatch.setattr(applying, "_apply_alone", refused)
 
 
 # What a page writes -------------------------------------------------------------------------
@@ -92,14 +74,15 @@ def test_a_page_writes_rows_ledger_outbox_and_cursor_at_once() -> None:
 
 
 @pytest.mark.parametrize("mode", [Mode.LIVE, Mode.RECONCILE])
-def test_an_update_leaves_the_columns_of_others_alone(mode: Mode) -> None:
+def test_an_update_leaves_the_slug_and_the_columns_of_others_alone(mode: Mode) -> None:
     others = {"slug": "by-hand", "gram_account_type": "enterprise", "whitelisted": False}
     others |= {"disabled_at": NOON, "created_at": NOON}
     before = an_organization_row("gram-1", workos_id="org_1", name="Old", **others)
+    an_organization_row("gram-2", name="Renamed", slug="renamed")
 
     shown_by(mode, 1, name="Renamed")
 
-    after = Organization.objects.get()
+    after = Organization.objects.get(id="gram-1")
     assert (after.name, after.updated_at > before.updated_at) == ("Renamed", True)
     assert {column: getattr(after, column) for column in others} == others
     assert after.workos_last_event_id == (an_event_id(1) if mode is Mode.LIVE else None)
@@ -118,34 +101,22 @@ def test_a_deletion_notes_when_it_was_first_disabled_and_deleted() -> None:
     assert (again.workos_id, again.workos_last_event_id) == ("org_1", an_event_id(2))
 
 
-def test_a_row_that_is_created_and_deleted_in_a_page_is_inserted_disabled() -> None:
-    live(an_event(1), a_deletion(2))
-
-    row = Organization.objects.get()
-    assert row.disabled_at is not None
-    assert row.workos_deleted_at is not None
-    assert write_backs() == {}
-
-
-@pytest.mark.usefixtures("at_once_or_not_at_all")
-def test_links_are_handed_on_within_a_page() -> None:
+def test_links_are_handed_on_within_a_page_that_is_applied_at_once(
+    django_assert_num_queries: DjangoAssertNumQueries,
+) -> None:
+    ensure_cursor()
     an_organization_row("gram-a", workos_id="org_1")
     an_organization_row("gram-b", workos_id="org_2")
-
-    live(
+    page = a_page(
         an_event(1, workos_id="org_3", external_id="gram-b"),
         an_event(2, workos_id="org_2", external_id="gram-a"),
         an_event(3, workos_id="org_1", external_id="gram-new"),
     )
 
+    with django_assert_num_queries(ROUND_TRIPS):
+        apply_page(page)
+
     assert links() == {"gram-a": "org_2", "gram-b": "org_3", "gram-new": "org_1"}
-
-
-def test_an_event_that_shows_our_id_withdraws_the_write_back() -> None:
-    live(an_event(1))
-    live(an_event(2, external_id=derived_id("org_1")))
-
-    assert write_backs() == {}
 
 
 @pytest.mark.parametrize(
@@ -163,25 +134,17 @@ def test_a_repeated_request_stays_as_old_as_it_is(
 ) -> None:
     live(an_event(1))
     now = database_now()
-    ExternalIdWriteBack.objects.update(
-        next_attempt_at=pause and now + pause,
-        attempts=7,
-        last_error="HTTP 500",
-        requested_at=now - minutes(59),
-    )
+    tried = {"attempts": 7, "last_error": "HTTP 500", "requested_at": now - minutes(59)}
+    ExternalIdWriteBack.objects.update(next_attempt_at=pause and now + pause, **tried)
 
-    if mode is Mode.LIVE:
-        live(an_event(2))
-    else:
-        apply(Batch(observations=[an_organization()]), mode)
+    shown_by(mode, 2)
 
     after = ExternalIdWriteBack.objects.get()
-    assert (after.attempts, after.last_error) == (7, "HTTP 500")
-    assert after.requested_at == now - minutes(59)
+    assert {column: getattr(after, column) for column in tried} == tried
     if pause_after is None or after.next_attempt_at is None:
         assert after.next_attempt_at is pause_after
     else:
-        assert abs(after.next_attempt_at - now - pause_after) < minutes(1)
+        assert abs(after.next_attempt_at - now - pause_after) < minutes(4)
 
 
 def test_a_request_for_another_organization_begins_anew() -> None:
@@ -216,31 +179,8 @@ def test_a_page_of_a_hundred_takes_as_many_round_trips_as_a_page_of_two(
     for numbers in (range(10, 12), range(1000, 1100)):
         events = (an_event(n, workos_id=f"org_{n}", name=f"Org {n}") for n in numbers)
         page = a_page(*events, read_from=position())
-        # BEGIN; time-out and cursor; what is known; slugs; what is written; COMMIT.
-        with django_assert_num_queries(6):
+        with django_assert_num_queries(ROUND_TRIPS):
             apply_page(page)
-
-
-# Slugs --------------------------------------------------------------------------------------
-
-
-def test_a_rename_into_a_siblings_slug_changes_the_name_and_no_slug() -> None:
-    live(an_event(1, name="Acme"), an_event(2, workos_id="org_2", name="Bolt"))
-    live(an_event(3, workos_id="org_2", name="Acme"))
-
-    rows = Organization.objects.values_list("name", "slug")
-    assert sorted(rows) == [("Acme", "acme"), ("Acme", "bolt")]
-
-
-@pytest.mark.usefixtures("at_once_or_not_at_all")
-def test_namesakes_in_a_page_get_slugs_of_their_own() -> None:
-    an_organization_row("gram-0", slug="acme")
-
-    live(*(an_event(n, workos_id=f"org_{n}", name="Acme") for n in range(1, 30)))
-
-    slugs = set(Organization.objects.exclude(id="gram-0").values_list("slug", flat=True))
-    assert len(slugs) == 29
-    assert all(slug.startswith("acme-") and len(slug) == len("acme-0000") for slug in slugs)
 
 
 # The compare-and-set ------------------------------------------------------------------------
@@ -277,30 +217,38 @@ def test_a_page_waits_for_the_one_before_it_and_is_then_dropped() -> None:
     assert Organization.objects.get().name == "Acme"
 
 
-def test_a_locked_cursor_is_waited_for_once(sync_setting: SyncSetting) -> None:
+def test_a_cursor_that_another_writer_shares_keeps_the_stream_alone_waiting_and_only_once(
+    sync_setting: Setting,
+) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
     ensure_cursor()
-    page = a_page(an_event(1), an_event(2, workos_id="org_2"))
+    page = a_page(an_event(1, workos_id="org_2"), an_event(2, workos_id="org_3"))
 
-    with another_program() as rival, CaptureQueriesContext(connection) as queries:
-        rival.execute("SELECT FROM workos_sync_cursor FOR UPDATE")
-        with pytest.raises(CursorLocked):
+    with another_program() as rival:
+        rival.execute("SELECT FROM workos_sync_cursor FOR SHARE")
+        compare(an_organization())
+        with CaptureQueriesContext(connection) as queries, pytest.raises(CursorLocked):
             apply_page(page)
 
+    assert links() == {derived_id("org_1"): "org_1"}
     assert len([query for query in queries if "FROM workos_sync_cursor" in query["sql"]]) == 1
 
 
 # The ledger ---------------------------------------------------------------------------------
 
 
-def test_the_first_outcome_of_an_event_stays() -> None:
+def test_the_first_outcome_of_an_event_stays_and_when_it_was_announced() -> None:
+    an_announcement(an_event_id(1), ago=minutes(9))
+    announced = WorkOSEvent.objects.get()
     live(an_event(1), an_event(1))
     first = WorkOSEvent.objects.get()
+
     report = replay(an_event(1))
 
     again = WorkOSEvent.objects.get()
     assert +report.counts == {Outcome.STALE: 1}
     assert (again.outcome, again.processed_at) == ("created", first.processed_at)
+    assert again.announced_at == announced.announced_at
 
 
 def test_a_parked_event_that_is_applied_after_all_gets_all_its_columns() -> None:
@@ -313,16 +261,6 @@ def test_a_parked_event_that_is_applied_after_all_gets_all_its_columns() -> None
     assert (entry.outcome, entry.error, entry.payload) == ("created", "", None)
     assert (entry.type, entry.workos_organization_id) == ("organization.updated", "org_1")
     assert (entry.organization_id, entry.occurred_at) == ("gram-1", NOON)
-
-
-def test_an_announced_event_keeps_when_it_was_announced() -> None:
-    announced_at = datetime(2026, 1, 1, tzinfo=UTC)
-    WorkOSEvent.objects.create(id=an_event_id(1), type=EventType.UPDATED, announced_at=announced_at)
-
-    live(an_event(1))
-
-    entry = WorkOSEvent.objects.get()
-    assert (entry.announced_at, entry.outcome) == (announced_at, "created")
 
 
 def test_an_unreadable_event_is_parked_with_its_payload_and_reported_once() -> None:
@@ -339,23 +277,12 @@ def test_an_unreadable_event_is_parked_with_its_payload_and_reported_once() -> N
     assert again.changes == []
 
 
-@pytest.mark.parametrize("size", [1, 2])
-def test_a_deletion_listed_before_the_creation_keeps_the_organization_out(size: int) -> None:
-    listed = [a_deletion(2), an_event(1)]
-
-    for start in range(0, 2, size):
-        live(*listed[start : start + size])
-
-    assert links() == {}
-    assert write_backs() == {}
-    assert ledger() == {an_event_id(1): "stale", an_event_id(2): "unknown"}
-
-
-def test_of_two_deletions_in_the_ledger_the_later_one_counts() -> None:
+def test_the_later_of_the_deletions_in_the_ledger_keeps_an_organization_out() -> None:
     live(a_deletion(9), a_deletion(5))
 
     live(an_event(7))
 
+    assert (links(), write_backs()) == ({}, {})
     assert ledger()[an_event_id(7)] == "stale"
 
 
@@ -384,14 +311,7 @@ def test_a_replay_parks_no_event_that_was_applied_or_dismissed() -> None:
     assert [event.id for event in WorkOSEvent.objects.parked()] == [an_event_id(3)]
 
 
-def shown() -> str:
-    with connection.cursor() as cursor:
-        cursor.execute("SHOW transaction_read_only")
-        return str(cursor.fetchone()[0])
-
-
 def some_drift() -> list[Observation]:
-    """One of each kind."""
     an_organization_row("gram-old", workos_id="org_old", name="Old")
     an_organization_row("gram-gone", workos_id="org_gone")
     an_organization_row("gram-off", workos_id="org_off", disabled_at=NOON)
@@ -408,45 +328,28 @@ def some_drift() -> list[Observation]:
     ]
 
 
-FOUND = dict.fromkeys(("created", "updated", "disabled", "disabled_here", "unchanged", "stale"), 1)
-FOUND |= {"conflict": 2, "write_backs": 1}
-
-
-def test_objects_are_compared_and_what_differs_is_repaired() -> None:
-    observations = some_drift()
-
-    report = compare(*observations)
-
-    assert +report.counts == FOUND
-    assert [change.change for change in report.drift] == ["created", "updated", "disabled"]
-    assert Organization.objects.get(id="gram-old").name == "New"
-    assert Organization.objects.get(id="gram-gone").workos_deleted_at is not None
-    assert write_backs() == {derived_id("org_new"): "org_new"}
-    assert position() == Position()
-    assert ledger() == {}
-
-
-def test_a_dry_run_finds_the_same_and_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dry_run_finds_what_a_run_repairs_and_neither_locks_nor_writes() -> None:
     observations = some_drift()
     rows = list(Organization.objects.order_by("id").values())
-    is_read_only = []
-
-    def deciding(batch: Batch, *, lock: bool) -> Decided:
-        is_read_only.append(shown())
-        return decide(batch, lock=lock)
-
-    monkeypatch.setattr("orgs.services.apply.decide", deciding)
 
     with another_program() as rival:
         rival.execute("SELECT FROM organization_metadata, workos_sync_cursor FOR UPDATE")
         dry = compare(*observations, mode=Mode.DRY_RUN)
+    after_the_dry_run = list(Organization.objects.order_by("id").values())
+    real = compare(*observations)
 
-    assert is_read_only == ["on"], "PostgreSQL would refuse every write"
-    assert list(Organization.objects.order_by("id").values()) == rows
-    assert not WorkOSConflict.objects.exists()
-    assert (dry.counts, dry.needs_writing) == (FOUND, True)
+    assert after_the_dry_run == rows
+    assert dry.needs_writing
     assert {"gram-old", "gram-gone", derived_id("org_new")} == dry.rows_after.keys()
-    assert dry.changes == compare(*observations).changes
+    one_each = ("created", "updated", "disabled", "disabled_here", "unchanged", "stale")
+    assert +dry.counts == +real.counts
+    assert +real.counts == {**dict.fromkeys(one_each, 1), "conflict": 2, "write_backs": 1}
+    assert dry.changes == real.changes
+    assert [change.change for change in real.drift] == ["created", "updated", "disabled"]
+    assert Organization.objects.get(id="gram-old").name == "New"
+    assert Organization.objects.get(id="gram-gone").workos_deleted_at is not None
+    assert write_backs() == {derived_id("org_new"): "org_new"}
+    assert (position(), ledger()) == (Position(), {})
     assert not compare(an_organization("org_same", external_id="gram-same")).needs_writing
 
 
@@ -494,17 +397,6 @@ def test_a_conflict_that_changes_is_a_new_one_for_who_had_acknowledged_it() -> N
     assert acknowledged == [None, NOON, None]
 
 
-def test_a_refused_write_back_is_a_conflict_with_its_reason() -> None:
-    live(an_event(1))
-    ExternalIdWriteBack.objects.update(next_attempt_at=None, last_error="it is taken")
-
-    compare(an_organization())
-
-    conflict = WorkOSConflict.objects.get()
-    assert (conflict.kind, conflict.reason) == ("write_back_refused", "it is taken")
-    assert ExternalIdWriteBack.objects.get().next_attempt_at is None
-
-
 # Beside other programs ----------------------------------------------------------------------
 
 
@@ -537,25 +429,6 @@ def test_a_row_is_locked_before_it_is_decided_about(mode: Mode) -> None:
 
     assert +report.counts == {Outcome.STALE: 1}
     assert Organization.objects.get().name == "Newer"
-
-
-def test_a_deadlock_with_another_program_is_survived() -> None:
-    an_organization_row("gram-1", workos_id="org_1")
-    an_organization_row("gram-2", workos_id="org_2")
-
-    with another_program() as rival, in_thread() as start:
-        rival.execute("UPDATE organization_metadata SET name = 'theirs' WHERE id = 'gram-2'")
-        applying_ = start(lambda: live(an_event(1), an_event(2, workos_id="org_2")))
-        wait_until_blocked()
-        # Now each waits for the other; PostgreSQL ends one of the two.
-        try:
-            rival.execute("UPDATE organization_metadata SET name = 'theirs' WHERE id = 'gram-1'")
-            rival.commit()
-        except psycopg.errors.DeadlockDetected:
-            rival.rollback()
-        report = applying_.result()
-
-    assert +report.counts == {Outcome.UPDATED: 2}
 
 
 @pytest.mark.parametrize(
@@ -617,47 +490,25 @@ def test_new_rows_are_inserted_in_the_order_of_their_ids() -> None:
 
 def test_foreign_keys_of_other_programs_go_on_working_while_a_page_is_applied() -> None:
     an_organization_row("gram-1", workos_id="org_1")
-    with another_program() as rival:
-        rival.execute("CREATE TABLE theirs (id text REFERENCES organization_metadata (id))")
+    theirs = "CREATE TABLE theirs (id text REFERENCES organization_metadata (id))"
+
+    with (
+        changed(theirs, "DROP TABLE theirs"),
+        another_program() as rival,
+        another_program() as holder,
+        in_thread() as start,
+    ):
+        # Stops the page after it has locked its rows: at the ledger.
+        holder.execute("LOCK TABLE workos_event IN EXCLUSIVE MODE")
+        applying = start(lambda: live(an_event(1)))
+        wait_until_blocked()
+        rival.execute("SET lock_timeout = '200ms'")
+        rival.execute("INSERT INTO theirs VALUES ('gram-1')")
         rival.commit()
-        try:
-            with another_program() as holder, in_thread() as start:
-                # Stops the page after it has locked its rows: at the ledger.
-                holder.execute("LOCK TABLE workos_event IN EXCLUSIVE MODE")
-                applying_ = start(lambda: live(an_event(1)))
-                wait_until_blocked()
-                rival.execute("SET lock_timeout = '200ms'")
-                rival.execute("INSERT INTO theirs VALUES ('gram-1')")
-                rival.commit()
-                holder.rollback()
-                applying_.result()
-        finally:
-            rival.rollback()
-            rival.execute("DROP TABLE theirs")
-            rival.commit()
+        holder.rollback()
+        applying.result()
 
     assert Organization.objects.get().workos_last_event_id == an_event_id(1)
-
-
-def test_pages_with_the_same_new_names_wait_for_each_others_slugs() -> None:
-    ensure_cursor()
-
-    with another_program() as holder, in_thread() as start:
-        holder.execute("LOCK TABLE workos_event IN EXCLUSIVE MODE")
-        replaying = [start(lambda: replay(an_event(1)))]
-        wait_until_blocked(1)
-        replaying.append(start(lambda: replay(an_event(2, workos_id="org_2"))))
-        wait_until_blocked(2)
-        waits_for = holder.execute(
-            "SELECT locktype FROM pg_locks JOIN pg_database AS d ON d.oid = database"
-            " WHERE NOT granted AND datname = current_database() ORDER BY locktype"
-        ).fetchall()
-        holder.rollback()
-        for page in replaying:
-            page.result()
-
-    assert waits_for == [("advisory",), ("relation",)]
-    assert Organization.objects.filter(slug__startswith="acme").count() == 2
 
 
 def test_slug_locks_are_acquired_in_the_order_of_their_hashes() -> None:
@@ -703,16 +554,3 @@ def test_a_deletion_that_the_stream_brings_meanwhile_is_not_undone(mode: Mode) -
         deleting.result()
 
     assert not Organization.objects.filter(disabled_at=None).exists()
-
-
-def test_writers_beside_the_stream_share_the_cursor(sync_setting: SyncSetting) -> None:
-    sync_setting(LOCK_TIMEOUT=0.05)
-    ensure_cursor()
-
-    with another_program() as rival:
-        rival.execute("SELECT FROM workos_sync_cursor FOR SHARE")
-        compare(an_organization())
-        with pytest.raises(CursorLocked):
-            live(an_event(1))
-
-    assert links() == {derived_id("org_1"): "org_1"}

@@ -113,7 +113,7 @@ def test_a_deletion_that_came_meanwhile_is_said(workos: FakeWorkOS) -> None:
 
 
 @pytest.fixture
-def a_refused_event(workos: FakeWorkOS, sync_setting: Callable[..., None]) -> str:
+def a_refused_event(database: None, workos: FakeWorkOS, sync_setting: Callable[..., None]) -> str:
     """A connection whose events are not in the ledger; its id."""
     sync_setting(RESOURCES=("organization", "connection", "directory", "role"))
     workos_id = a_mirrored_organization(workos)
@@ -141,42 +141,44 @@ def test_looking_again_at_an_event_of_another_resource_proves_nothing(
     assert conflicts() == {a_refused_event: "ledger_refused"}
 
 
+@pytest.mark.usefixtures("a_refused_event")
+@pytest.mark.parametrize(
+    ("run", "path"),
+    [
+        pytest.param(Run(dry=True), None, id="dry"),
+        pytest.param(Run(resources=("connection",)), None, id="of one resource"),
+        pytest.param(Run(scope_seconds=-1.0), None, id="whose time was up"),
+        pytest.param(Run(), "/connections", id="with an error of a resource"),
+        pytest.param(Run(), "/organizations", id="with an error"),
+    ],
+)
+def test_a_run_that_has_not_compared_everything_leaves_what_the_ledger_refused(
+    workos: FakeWorkOS, run: Run, path: str | None
+) -> None:
+    an_hour_passes()
+    for number in range(20):
+        a_mirrored_organization(workos, f"gram-{number}")
+    if path:
+        workos.misbehave("status", status=503, path=path, times=None)
+
+    found = reconcile(run)
+
+    assert bool(found.errors) is bool(path)
+    assert conflicts()
+
+
 def test_a_run_that_has_compared_everything_removes_what_the_ledger_refused(
-    workos: FakeWorkOS, a_refused_event: str, sync_setting: Callable[..., None]
+    a_refused_event: str, sync_setting: Callable[..., None]
 ) -> None:
     reconcile(Run())
     assert conflicts(), "its object may have been left to its event"
 
     an_hour_passes()
-    for run in (Run(dry=True), Run(resources=("connection",))):
-        reconcile(run)
-        assert conflicts()
     sync_setting(HOLD_BACK_WINDOW=0)
     reconcile(Run())
 
     assert conflicts() == {}
     assert Connection.objects.get().pk == a_refused_event
-
-
-@pytest.mark.parametrize("path", ["/connections", "/organizations"])
-def test_a_run_with_an_error_leaves_it(workos: FakeWorkOS, a_refused_event: str, path: str) -> None:
-    an_hour_passes()
-    workos.misbehave("status", status=503, path=path, times=None)
-
-    assert reconcile(Run()).errors
-
-    assert conflicts()
-
-
-def test_a_run_whose_time_was_up_leaves_it(workos: FakeWorkOS, a_refused_event: str) -> None:
-    an_hour_passes()
-    for number in range(20):
-        a_mirrored_organization(workos, f"gram-{number}")
-
-    found = reconcile(Run(scope_seconds=-1.0))
-
-    assert [one.resource.name for one in found.resources if one.stopped_after] == ["role"]
-    assert conflicts()
 
 
 def test_a_conflict_that_can_not_be_removed_does_not_end_the_run(

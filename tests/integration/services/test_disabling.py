@@ -20,8 +20,6 @@ from tests.builders import (
     an_organization,
     an_organization_row,
     blocked_by,
-    compare,
-    live,
 )
 from tests.concurrency import another_program, in_thread, wait_until_blocked
 from tests.triggers import locked
@@ -42,44 +40,28 @@ def disabled_here() -> list[str]:
     return [row.id for row in Organization.objects.disabled_here()]
 
 
-def test_those_that_are_enabled_are_disabled_now_by_the_databases_clock() -> None:
-    an_organization_row("gram-1", updated_at=NOON)
-    an_organization_row("gram-2", updated_at=NOON, disabled_at=NOON)
-    an_organization_row("gram-3")
+both = pytest.mark.parametrize("switch", [disable, enable])
 
-    changed = disable(["gram-2", "gram-1", "gram-nowhere"])
+
+def rows(switch: Switch, *ids: str) -> None:
+    """Rows that it changes."""
+    for id_ in ids:
+        an_organization_row(id_, updated_at=NOON, disabled_at=None if switch is disable else NOON)
+
+
+@both
+def test_those_that_are_named_and_not_so_yet_are_disabled_or_enabled_now(switch: Switch) -> None:
+    rows(switch, "gram-1", "gram-3")
+    rows(enable if switch is disable else disable, "gram-2")
+
+    changed = switch(["gram-2", "gram-1", "gram-nowhere"])
 
     first, second, third = Organization.objects.order_by("id")
     assert changed == ["gram-1"]
-    assert is_now(first.disabled_at)
-    assert is_now(first.updated_at)
-    assert (second.disabled_at, second.updated_at) == (NOON, NOON)
-    assert third.disabled_at is None
-
-
-def test_those_that_are_disabled_are_enabled() -> None:
-    an_organization_row("gram-1", updated_at=NOON)
-    an_organization_row("gram-2", updated_at=NOON, disabled_at=NOON)
-
-    changed = enable(["gram-1", "gram-2", "gram-nowhere"])
-
-    first, second = Organization.objects.order_by("id")
-    assert changed == ["gram-2"]
-    assert (second.disabled_at, first.updated_at) == (None, NOON)
-    assert is_now(second.updated_at)
-
-
-def test_a_row_that_is_disabled_here_goes_on_being_updated_and_is_reported() -> None:
-    an_organization_row("gram-1", workos_id="org_1")
-    disable(["gram-1"])
-
-    live(an_event(name="Renamed"))
-    report = compare(an_organization(name="Renamed", external_id="gram-1"))
-
-    row = Organization.objects.get()
-    assert (row.name, row.disabled_at is not None) == ("Renamed", True)
-    assert [change.change for change in report.changes] == ["disabled_here"]
-    assert disabled_here() == ["gram-1"]
+    assert is_now(first.updated_at), "by the database's clock"
+    assert is_now(first.disabled_at) if switch is disable else first.disabled_at is None
+    assert second.updated_at == third.updated_at == NOON
+    assert NOON in (second.disabled_at, third.disabled_at)
 
 
 @pytest.mark.parametrize(
@@ -109,17 +91,6 @@ def test_disabled_here_is_what_lives_in_workos(
     assert disabled_here() == (["gram-1"] if is_here else [])
 
 
-def test_what_workos_has_deleted_is_disabled_again_when_that_is_confirmed() -> None:
-    an_organization_row("gram-1", workos_id="org_1")
-    live(a_deletion())
-    enable(["gram-1"])
-
-    report = compare(an_absence())
-
-    assert [change.change for change in report.changes] == ["disabled"]
-    assert Organization.objects.disabled().exists()
-
-
 def test_two_people_at_once_disable_once() -> None:
     an_organization_row("gram-1")
 
@@ -128,26 +99,24 @@ def test_two_people_at_once_disable_once() -> None:
     assert Organization.objects.get().disabled_at == NOON
 
 
-@pytest.mark.parametrize("switch", [disable, enable])
+@both
 def test_waiting_for_a_locked_row_has_an_end(switch: Switch, sync_setting: Any) -> None:
-    an_organization_row("gram-1", disabled_at=NOON if switch is enable else None)
+    rows(switch, "gram-1")
     sync_setting(LOCK_TIMEOUT=0.05)
 
     with locked(), pytest.raises(OperationalError, match="lock timeout"):
         switch(["gram-1"])
 
 
-@pytest.mark.parametrize("switch", [disable, enable])
+@both
 def test_rows_are_locked_in_the_order_of_their_ids(switch: Switch) -> None:
     ids = [f"gram-{number}" for number in range(4)]
-    for id_ in ids:
-        an_organization_row(id_, disabled_at=NOON if switch is enable else None)
+    rows(switch, *ids)
     for id_ in ids[:3]:
         # The table's own order is another then: the last one first.
         Organization.objects.filter(id=id_).update(name="New")
 
-    with another_program() as first, another_program() as second, in_thread() as start:
-        first.execute("SELECT FROM organization_metadata WHERE id = 'gram-1' FOR UPDATE")
+    with locked(where="id = 'gram-1'") as first, another_program() as second, in_thread() as start:
         waiting = start(lambda: switch(ids))
         wait_until_blocked()
         second.execute("SELECT FROM organization_metadata WHERE id = 'gram-3' FOR UPDATE NOWAIT")

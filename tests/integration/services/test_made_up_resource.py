@@ -99,7 +99,7 @@ def list_vaults(workos: FakeWorkOS, *listed: dict[str, Any]) -> None:
         workos.misbehave("body", body=one, path=f"/vaults/{one['id']}", times=None)
 
 
-def test_its_events_are_applied(workos: FakeWorkOS, vaults: Any) -> None:
+def test_its_events_are_applied_and_sent_and_it_is_erased(workos: FakeWorkOS, vaults: Any) -> None:
     heard: list[Any] = []
 
     def hear(sender: Any, key: str, change: Outcome, **_: Any) -> None:
@@ -108,10 +108,10 @@ def test_its_events_are_applied(workos: FakeWorkOS, vaults: Any) -> None:
     signals.resource_changed.connect(hear)
     try:
         emit(workos, "created", organization_id="org_1")
-        emit(workos, "updated", owner=None, extra=[1])
+        emit(workos, "updated", extra=[1])
         drain_to_end()
         row = vaults.get()
-        assert (row.pk, row.owner, row.workos_organization_id) == ("vault_1", None, "org_1")
+        assert (row.pk, row.owner, row.workos_organization_id) == ("vault_1", "Ada", "org_1")
         assert row.data["extra"] == [1]
 
         emit(workos, "deleted")
@@ -123,6 +123,9 @@ def test_its_events_are_applied(workos: FakeWorkOS, vaults: Any) -> None:
     assert vaults.get().deleted_at is not None
     model = vaults.model
     assert heard == [(model, "vault_1", Outcome.UPDATED), (model, "vault_1", Outcome.DELETED)]
+    vaults.update(deleted_at=datetime.now(UTC) - timedelta(days=31))
+    assert erase_due() == 1
+    assert (vaults.get().owner, vaults.get().data) == (None, {})
 
 
 def test_it_is_deleted_along_with_its_directory(workos: FakeWorkOS, vaults: Any) -> None:
@@ -136,7 +139,7 @@ def test_it_is_deleted_along_with_its_directory(workos: FakeWorkOS, vaults: Any)
     assert [row.deleted_at is not None for row in vaults.order_by("pk")] == [True, True]
 
 
-def test_it_is_listed_covered_and_compared(workos: FakeWorkOS, vaults: Any) -> None:
+def test_it_is_listed_covered_compared_and_fetched(workos: FakeWorkOS, vaults: Any) -> None:
     a_mirrored_organization(workos)
     list_vaults(workos, shown("vault_1"), shown("vault_2"))
     out = StringIO()
@@ -146,33 +149,14 @@ def test_it_is_listed_covered_and_compared(workos: FakeWorkOS, vaults: Any) -> N
     assert (section["listed"], section["created"]) == (2, 2)
     assert "vault" in read_cursor().covered
 
-    list_vaults(workos, shown("vault_2", owner="Bob", updated_at=TWO_DAYS_AGO.isoformat()))
+    list_vaults(workos, shown("vault_2", owner="Bob"))
     found = reconcile(Run(resources=("vault",), limit=DisableLimit(percent=100)))
     assert found.errors == []
-    assert {(row.pk, row.owner, row.deleted_at is None) for row in vaults.all()} == {
-        ("vault_1", "Ada", False),
-        ("vault_2", "Bob", True),
-    }
+    rows = {(row.pk, row.owner, row.deleted_at is None) for row in vaults.all()}
+    assert rows == {("vault_1", "Ada", False), ("vault_2", "Bob", True)}
     assert reconcile(Run(resources=("vault",))).in_sync
 
-
-def test_a_parked_event_about_it_is_replayed(workos: FakeWorkOS, vaults: Any) -> None:
-    event = a_parked_event(None)
-    event.resource, event.object_key, event.type = "vault", "vault_1", "vault.updated"
-    event.save()
-    list_vaults(workos, shown("vault_1"))
-
-    assert replay_parked(event.id).change is Outcome.CREATED
-    assert vaults.get().owner == "Ada"
-
-
-def test_it_is_erased(workos: FakeWorkOS, vaults: Any) -> None:
-    emit(workos, "created")
-    emit(workos, "deleted")
-    drain_to_end()
-    vaults.update(deleted_at=datetime.now(UTC) - timedelta(days=31))
-
-    assert erase_due() == 1
-
-    row = vaults.get()
-    assert (row.owner, row.data) == (None, {})
+    list_vaults(workos, shown("vault_2", owner="Eve"))
+    a_parked_event(None, resource="vault", object_key="vault_2", type="vault.updated")
+    assert replay_parked("event_1").change is Outcome.UPDATED
+    assert vaults.get(pk="vault_2").owner == "Eve"

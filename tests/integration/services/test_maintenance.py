@@ -64,7 +64,9 @@ def left() -> list[str]:
     return sorted(WorkOSEvent.objects.values_list("id", flat=True))
 
 
-def test_old_entries_go_and_those_that_are_needed_stay() -> None:
+def test_old_entries_go_in_batches_and_needed_ones_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(maintenance, "BATCH_SIZE", 10)
+    entries(23)
     an_entry("old", days=90.1)
     an_entry("dismissed", days=900, outcome=Outcome.DISMISSED)
     an_entry("recent", days=89.9)
@@ -72,19 +74,12 @@ def test_old_entries_go_and_those_that_are_needed_stay() -> None:
     an_entry("deletion", days=900, outcome=Outcome.DISABLED, type=EventType.DELETED)
     WorkOSEvent.objects.create(id="unseen", type=EventType.UPDATED, announced_at=days_ago(900))
 
-    assert prune() == 2
-    assert left() == ["deletion", "parked", "recent", "unseen"]
-
-
-def test_many_are_deleted_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(maintenance, "BATCH_SIZE", 10)
-    entries(25)
-
     with CaptureQueriesContext(connection) as queries:
-        pruned = prune()
+        assert prune() == 25
 
+    assert left() == ["deletion", "parked", "recent", "unseen"]
     deletions = [q for q in queries if q["sql"].startswith('DELETE FROM "workos_event"')]
-    assert (pruned, len(deletions), left()) == (25, 3, [])
+    assert len(deletions) == 3
 
 
 def test_an_entry_that_someone_has_locked_is_left_for_the_next_time() -> None:
@@ -254,20 +249,6 @@ def test_a_day_in_which_clocks_are_changed_breaks_no_schedule(
     assert broken_schedules() == ()
 
 
-@pytest.mark.usefixtures("no_schedules")
-def test_the_start_of_a_worker_creates_the_schedules() -> None:
-    watch = Watch()
-
-    assert watch.look() is None
-    created = rows()
-    assert broken_schedules() == ()
-    Schedule.objects.all().delete()
-    assert watch.look() is None
-
-    assert len(created) == len(SCHEDULES)
-    assert rows() == []
-
-
 def test_doubles_are_removed_and_schedules_of_others_left_alone() -> None:
     first = Schedule.objects.get(name=SYNC)
     theirs = Schedule.objects.create(name="theirs", func="their.task")
@@ -283,13 +264,15 @@ def test_doubles_are_removed_and_schedules_of_others_left_alone() -> None:
 def test_a_schedule_that_a_trigger_refuses_keeps_none_of_the_others_and_no_worker(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    refusal = "RAISE 'it says no';"
+    watch, refusal = Watch(), "RAISE 'it says no';"
     with a_trigger(refusal, table="django_q_schedule", when=f"NEW.name = '{SYNC}'"):
-        Watch().look()
+        watch.look()
 
     assert broken_schedules() == (SYNC,)
     assert f"the schedule {SYNC!r} can't be repaired: PostgreSQL P0001: it says no" in caplog.text
     assert SyncCursor.objects.get().worker_started_at is not None
+    watch.look()
+    assert broken_schedules() == (SYNC,), "the start of a worker alone repairs them"
 
 
 @pytest.mark.usefixtures("no_schedules")
@@ -338,49 +321,47 @@ def test_its_transactions_are_the_outermost() -> None:
 # Grants -------------------------------------------------------------------------------------
 
 
+ALL = "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {user}"
+NEVER_DELETED = "organization_metadata, workos_sync_cursor, workos_request_budget, workos_user"
+
+
+@pytest.mark.parametrize(
+    ("revoked", "missing"),
+    [
+        ([], []),
+        ([f"DELETE ON {NEVER_DELETED}"], []),
+        (
+            ["DELETE ON workos_conflict", "INSERT ON workos_user", "UPDATE ON workos_event"],
+            ["DELETE ON workos_conflict", "INSERT ON workos_user"],
+        ),
+    ],
+    ids=["none", "one that is not needed", "some"],
+)
+def test_each_grant_that_is_needed_and_missing_is_named(
+    revoked: list[str], missing: list[str]
+) -> None:
+    revokes = (f"REVOKE {grant} FROM {{user}}" for grant in revoked)
+
+    with as_a_user(ALL, *revokes, "GRANT UPDATE (announced_at) ON workos_event TO {user}"):
+        assert [*missing_grants()] == missing
+
+
 def test_a_schema_that_may_not_be_used_is_named() -> None:
     usage = "USAGE ON SCHEMA public"
 
-    with changed(f"REVOKE {usage} FROM PUBLIC", f"GRANT {usage} TO PUBLIC"):
-        missing = grants_missing_for_a_user(ALL)
-
-    assert missing == (usage,)
+    with changed(f"REVOKE {usage} FROM PUBLIC", f"GRANT {usage} TO PUBLIC"), as_a_user(ALL):
+        assert missing_grants() == (usage,)
 
 
 def test_a_schema_that_is_not_searched_is_not_missed() -> None:
-    with changed(
-        "CREATE SCHEMA staging; ALTER TABLE workos_event SET SCHEMA staging",
-        "ALTER TABLE staging.workos_event SET SCHEMA public; DROP SCHEMA staging",
-    ):
-        missing = grants_missing_for_a_user()
+    moved = "CREATE SCHEMA staging; ALTER TABLE workos_event SET SCHEMA staging"
+    back = "ALTER TABLE staging.workos_event SET SCHEMA public; DROP SCHEMA staging"
+
+    with changed(moved, back), as_a_user():
+        missing = missing_grants()
 
     assert "SELECT ON organization_metadata" in missing
     assert not [one for one in missing if "SCHEMA" in one or "workos_event" in one]
-
-
-def grants_missing_for_a_user(*grants: str) -> tuple[str, ...]:
-    with as_a_user(*grants):
-        return missing_grants()
-
-
-ALL = "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {user}"
-
-
-def test_whoever_may_do_everything_misses_nothing() -> None:
-    assert grants_missing_for_a_user(ALL) == ()
-    # Nothing is ever deleted there.
-    kept = "organization_metadata, workos_sync_cursor, workos_request_budget, workos_user"
-    assert grants_missing_for_a_user(ALL, f"REVOKE DELETE ON {kept} FROM {{user}}") == ()
-
-
-def test_each_grant_that_is_missing_is_named() -> None:
-    assert grants_missing_for_a_user(
-        ALL,
-        "REVOKE DELETE ON workos_conflict FROM {user}",
-        "REVOKE INSERT ON workos_user FROM {user}",
-        "REVOKE UPDATE ON workos_request_budget, workos_event FROM {user}",
-        "GRANT UPDATE (announced_at) ON workos_event TO {user}",
-    ) == ("DELETE ON workos_conflict", "UPDATE ON workos_request_budget", "INSERT ON workos_user")
 
 
 # Refused webhooks ---------------------------------------------------------------------------
@@ -422,25 +403,17 @@ def test_one_that_is_accepted_clears_the_count_for_all_processes(clock: list[flo
     refuse(webhooks, 5)
 
     of_another_process.accept()
+    with CaptureQueriesContext(connection) as queries:
+        of_another_process.accept()
 
-    noted = RequestBudget.objects.values_list(
-        "refused_webhooks", "refused_since", "last_refused_at"
-    )
-    assert noted.get() == (0, None, None)
+    assert len(queries) == 0, "the next costs nothing"
+    budget = RequestBudget.objects.get()
+    assert (budget.refused_webhooks, budget.refused_since) == (0, None)
+    assert budget.last_refused_at is None
     clock[0] += 60
     assert refuse(webhooks, 2) == 3
     webhooks.accept()
     assert refuse(webhooks, 2) == 0
-
-
-def test_webhooks_that_are_accepted_cost_nothing(clock: list[float]) -> None:
-    webhooks = RefusedWebhooks()
-    webhooks.accept()
-
-    with CaptureQueriesContext(connection) as queries:
-        webhooks.accept()
-
-    assert len(queries) == 0
 
 
 def test_a_count_that_cant_be_written_is_logged_and_nothing_else(

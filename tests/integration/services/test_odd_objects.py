@@ -19,7 +19,7 @@ from orgs.services.coverage import adopt_settings
 from orgs.services.reconcile import reconcile
 from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS
-from tests.integration.services.reconcile.runs import Setting
+from tests.integration.services.stored import Setting
 
 
 @pytest.fixture(autouse=True)

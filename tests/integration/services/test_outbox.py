@@ -1,9 +1,7 @@
 """The outbox: claims beside other workers, and what each of WorkOS's answers makes of a request."""
 
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from threading import Barrier
 from typing import Any
 
 import pytest
@@ -19,14 +17,13 @@ from orgs.services.queue import PUSH_EXTERNAL_IDS
 from orgs.testing import FakeWorkOS
 from orgs.workos import ExternalIdConflict, NotFound
 from tests.builders import an_organization_row, blocked_by
-from tests.concurrency import another_program, in_thread
-from tests.triggers import a_trigger, execute, locked
+from tests.concurrency import another_program
+from tests.integration.services.stored import Around, Setting
+from tests.triggers import LEAVES_OUT, RAISES, REASONS, a_trigger, locked
 
 pytestmark = pytest.mark.usefixtures("database")
 
 MonkeyPatch = pytest.MonkeyPatch
-Setting = Callable[..., None]
-AfterOffer = Callable[[Callable[[str], object]], None]
 OUTBOX = "workos_external_id_write_back"
 
 
@@ -46,32 +43,15 @@ def push() -> WriteBackReport:
     return push_due(deadline=time.monotonic() + 30)
 
 
-def make_due() -> None:
+def retried() -> WriteBackReport:
     ExternalIdWriteBack.objects.update(next_attempt_at=datetime.now(UTC))
+    return push()
 
 
 def external_id(workos: FakeWorkOS, workos_id: str) -> object:
     organization = workos.organization(workos_id)
     assert organization is not None
     return organization["external_id"]
-
-
-@pytest.fixture
-def after_each_offer(monkeypatch: MonkeyPatch) -> AfterOffer:
-    """Has something happen once WorkOS has answered for a Gram id, before that is recorded."""
-
-    def set_up(happens: Callable[[str], object]) -> None:
-        offer = orgs.workos.offer_external_id
-
-        def offering(workos_id: str, organization_id: str, **options: Any) -> None:
-            try:
-                offer(workos_id, organization_id, **options)
-            finally:
-                happens(organization_id)
-
-        monkeypatch.setattr(orgs.workos, "offer_external_id", offering)
-
-    return set_up
 
 
 # WorkOS's answers ---------------------------------------------------------------------------
@@ -125,38 +105,26 @@ def test_a_conflict_is_stored_for_a_person_and_ends_when_it_is_solved(
 
 @pytest.mark.parametrize(
     "misbehaviour",
-    [
-        pytest.param({"kind": "status", "status": 500}, id="500"),
-        pytest.param({"kind": "html"}, id="HTML"),
-        pytest.param({"kind": "status", "status": 401}, id="401"),
-        pytest.param({"kind": "reset"}, id="reset"),
-    ],
+    [{"kind": "status", "status": 500}, {"kind": "html"}, {"kind": "reset"}],
+    ids=["500", "HTML", "reset"],
 )
 @pytest.mark.parametrize("method", ["GET", "PUT"])
-def test_an_error_is_tried_again(workos: FakeWorkOS, misbehaviour: Any, method: str) -> None:
+def test_an_error_is_tried_again_after_a_pause(
+    workos: FakeWorkOS, monkeypatch: MonkeyPatch, misbehaviour: Any, method: str
+) -> None:
+    monkeypatch.setattr(outbox, "retry_delay", lambda attempts: 60.0 * attempts)
     a_request(workos.create_organization(name="Acme")["id"])
     workos.misbehave(method=method, path="/organizations", times=2, **misbehaviour)
     before = datetime.now(UTC)
 
     for attempts in (1, 2):
-        make_due()
-        assert (push(), push()) == (WriteBackReport(failed=1), WriteBackReport())
+        assert (retried(), push()) == (WriteBackReport(failed=1), WriteBackReport())
         row = ExternalIdWriteBack.objects.get()
         assert (row.attempts, row.last_error != "") == (attempts, True)
         assert row.next_attempt_at is not None
-        assert row.next_attempt_at >= before + timedelta(seconds=0.5)
+        assert row.next_attempt_at >= before + timedelta(minutes=attempts)
 
-    make_due()
-    assert push() == WriteBackReport(pushed=1)
-
-
-def test_one_run_tries_a_request_once(workos: FakeWorkOS, monkeypatch: MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox, "retry_delay", lambda _: 0.0)
-    for number in range(60):
-        a_request(f"org_{number}", f"gram-{number}")
-
-    assert push() == WriteBackReport(failed=60)
-    assert workos.count_requests(path="/organizations") == 60
+    assert retried() == WriteBackReport(pushed=1)
 
 
 def test_a_pause_that_workos_asks_for_is_kept(workos: FakeWorkOS) -> None:
@@ -166,9 +134,18 @@ def test_a_pause_that_workos_asks_for_is_kept(workos: FakeWorkOS) -> None:
 
     push()
 
-    row = ExternalIdWriteBack.objects.get()
-    assert row.next_attempt_at is not None
-    assert row.next_attempt_at >= before + timedelta(seconds=119)
+    next_attempt_at = ExternalIdWriteBack.objects.get().next_attempt_at
+    assert next_attempt_at is not None
+    assert next_attempt_at >= before + timedelta(seconds=119)
+
+
+def test_one_run_tries_a_request_once(workos: FakeWorkOS, monkeypatch: MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "retry_delay", lambda _: 0.0)
+    for number in range(60):
+        a_request(f"org_{number}", f"gram-{number}")
+
+    assert push() == WriteBackReport(failed=60)
+    assert workos.count_requests(path="/organizations") == 60
 
 
 @pytest.mark.parametrize(
@@ -233,10 +210,8 @@ def test_words_of_workos_that_cant_be_stored_fail_one(workos: FakeWorkOS, odd: s
 def test_a_put_whose_answer_is_lost_is_found_done_the_next_time(workos: FakeWorkOS) -> None:
     a_request(workos.create_organization(name="Acme")["id"])
     workos.misbehave("reset", method="PUT", path="/organizations", applied=True)
-    first = push()
-    make_due()
 
-    assert (first, push()) == (WriteBackReport(failed=1), WriteBackReport(pushed=1))
+    assert (push(), retried()) == (WriteBackReport(failed=1), WriteBackReport(pushed=1))
     assert workos.count_requests(method="PUT", path=None) == 1
 
 
@@ -304,14 +279,6 @@ def test_a_request_without_a_link_is_forgotten(workos: FakeWorkOS, waits_for_per
     assert workos.count_requests() == 0
 
 
-def test_another_programs_delete_of_an_organization_takes_its_request_along() -> None:
-    a_request("org_1")
-
-    execute("DELETE FROM organization_metadata")
-
-    assert not ExternalIdWriteBack.objects.exists()
-
-
 @pytest.mark.parametrize("again", ["repeated", "of another", "withdrawn"])
 @pytest.mark.parametrize(
     ("answer", "is_disabled"),
@@ -351,21 +318,6 @@ def test_a_newer_request_is_not_touched_by_the_answer_to_an_older_one(
 # Locks and claims ---------------------------------------------------------------------------
 
 
-def test_two_pushers_at_once_ask_for_each_organization_once(workos: FakeWorkOS) -> None:
-    requests(workos, 80)
-    both_are_there = Barrier(2)
-
-    def pushing() -> WriteBackReport:
-        both_are_there.wait()
-        return push()
-
-    with in_thread() as start:
-        reports = [running.result() for running in [start(pushing), start(pushing)]]
-
-    assert sum(report.pushed for report in reports) == 80
-    assert workos.count_requests(method="GET", path="/organizations") == 80
-
-
 def test_a_claim_keeps_others_away_and_ends_by_itself(sync_setting: Setting) -> None:
     sync_setting(REQUEST_TIMEOUT=1.0)
     a_request("org_1")
@@ -379,56 +331,35 @@ def test_a_claim_keeps_others_away_and_ends_by_itself(sync_setting: Setting) -> 
 
 
 @pytest.mark.parametrize(
-    ("table", "pushed"),
+    ("table", "is_linked", "pushed"),
     [
-        pytest.param(OUTBOX, 0, id="a request that another worker claims is left to it"),
-        pytest.param("organization_metadata", 1, id="a locked organization keeps nothing"),
+        pytest.param(OUTBOX, True, 1, id="a request that another worker claims is left to it"),
+        pytest.param(OUTBOX, False, 1, id="nor is one waited for that is to be forgotten"),
+        pytest.param("organization_metadata", True, 2, id="a locked organization keeps nothing"),
     ],
 )
-def test_a_locked_row(workos: FakeWorkOS, table: str, pushed: int) -> None:
-    requests(workos, 1)
+def test_a_locked_row(workos: FakeWorkOS, table: str, is_linked: bool, pushed: int) -> None:
+    requests(workos, 2)
+    if not is_linked:
+        Organization.objects.filter(id="gram-1").update(workos_id=None)
 
-    with locked(table):
+    with locked(table, f"{'id' if pushed == 2 else 'organization_id'} = 'gram-1'"):
         assert push() == WriteBackReport(pushed=pushed)
 
 
-def test_a_locked_request_stops_no_push(workos: FakeWorkOS, sync_setting: Setting) -> None:
-    sync_setting(LOCK_TIMEOUT=0.05)
-    requests(workos, 1)
-    a_request("org_x", "gram-x")
-    Organization.objects.filter(id="gram-x").update(workos_id=None)
-
-    with another_program() as program:
-        program.execute("DELETE FROM organization_metadata WHERE id = 'gram-x'")
-        assert push().pushed == 1
-
-
-def test_a_row_that_another_program_is_deleting_does_not_keep_the_batch_waiting(
-    workos: FakeWorkOS, sync_setting: Setting, after_each_offer: AfterOffer
-) -> None:
-    sync_setting(LOCK_TIMEOUT=0.05)
-    requests(workos, 3)
-
-    with another_program() as program:
-        delete = "DELETE FROM organization_metadata WHERE id = 'gram-1'"
-        after_each_offer(lambda id_: program.execute(delete) if id_ == "gram-1" else None)
-        report = push()
-        left = [request.organization_id for request in ExternalIdWriteBack.objects.all()]
-
-    assert (report.pushed, left) == (3, ["gram-1"])
-
-
-def test_locked_requests_are_not_waited_for_one_after_the_other(
-    workos: FakeWorkOS, sync_setting: Setting, after_each_offer: AfterOffer
+def test_rows_that_another_program_is_deleting_keep_the_batch_waiting_once(
+    workos: FakeWorkOS, sync_setting: Setting, after: Around
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
     requests(workos, 10)
+    delete = "DELETE FROM organization_metadata WHERE id <> 'gram-9' AND %s = 'gram-0'"
 
     with another_program() as program, CaptureQueriesContext(connection) as queries:
-        lock = f"SELECT FROM {OUTBOX} FOR UPDATE"
-        after_each_offer(lambda id_: program.execute(lock) if id_ == "gram-0" else None)
-        push()
+        after(orgs.workos, "offer_external_id", lambda _, id_: program.execute(delete, [id_]))
+        report = push()
+        left = ExternalIdWriteBack.objects.count()
 
+    assert (report.pushed, left) == (10, 9)
     waits = [q for q in queries if "lock_timeout" in q["sql"] and "request_budget" not in q["sql"]]
     assert len(waits) <= 5
 
@@ -463,29 +394,17 @@ def test_a_database_that_fails_refuses_no_row(states: list[str], when: str) -> N
 
 # What PostgreSQL refuses for one row ---------------------------------------------------------
 
-RAISES, LEAVES_OUT = "RAISE EXCEPTION 'not this one';", "RETURN NULL;"
-REASONS = {
-    RAISES: "PostgreSQL P0001: not this one",
-    LEAVES_OUT: "PostgreSQL: a trigger or a policy leaves it as it is",
-}
-refuses = pytest.mark.parametrize("how", [RAISES, LEAVES_OUT], ids=["raises", "leaves it out"])
-
-
-def refused(how: str, *, pushed: int) -> WriteBackReport:
-    return WriteBackReport(pushed, failed=1, refused=(f"gram-1: {REASONS[how]}",))
-
-
-IS_ONE = "OLD.organization_id = 'gram-1'"
-
 
 @pytest.mark.parametrize(
-    ("how", "on", "at_commit"),
+    ("how", "on", "at_commit", "is_linked"),
     [
-        pytest.param(RAISES, "UPDATE", False, id="its claim is refused"),
-        pytest.param(LEAVES_OUT, "UPDATE", False, id="its claim is left out"),
-        pytest.param(RAISES, "DELETE", False, id="its removal is refused"),
-        pytest.param(LEAVES_OUT, "DELETE", False, id="its removal is left out"),
-        pytest.param(RAISES, "DELETE", True, id="its removal is refused at commit"),
+        pytest.param(RAISES, "UPDATE", False, True, id="its claim is refused"),
+        pytest.param(LEAVES_OUT, "UPDATE", False, True, id="its claim is left out"),
+        pytest.param(RAISES, "DELETE", False, True, id="its removal is refused"),
+        pytest.param(LEAVES_OUT, "DELETE", False, True, id="its removal is left out"),
+        pytest.param(RAISES, "DELETE", True, True, id="its removal is refused at commit"),
+        pytest.param(RAISES, "DELETE", False, False, id="unlinked, its removal is refused"),
+        pytest.param(LEAVES_OUT, "DELETE", False, False, id="unlinked, its removal is left out"),
     ],
 )
 @pytest.mark.parametrize("batch_size", [1, 2, 40])
@@ -496,22 +415,26 @@ def test_a_row_that_cant_be_written_does_not_stop_the_others(
     how: str,
     on: str,
     at_commit: bool,
+    is_linked: bool,
     batch_size: int,
 ) -> None:
     monkeypatch.setattr(outbox, "_BATCH_SIZE", batch_size)
     requests(workos, 3)
     due_at = datetime.now(UTC) - timedelta(minutes=1)
     ExternalIdWriteBack.objects.filter(pk="gram-1").update(next_attempt_at=due_at)
+    if not is_linked:
+        Organization.objects.filter(pk="gram-1").update(workos_id=None)
 
-    with a_trigger(how, when=IS_ONE, table=OUTBOX, on=on, at_commit=at_commit):
+    is_one = "OLD.organization_id = 'gram-1'"
+    with a_trigger(how, when=is_one, table=OUTBOX, on=on, at_commit=at_commit):
         report = push()
 
-    assert report == refused(how, pushed=2)
+    refused = (f"gram-1: {REASONS[how]}",)
+    assert report == WriteBackReport(pushed=2, failed=1, refused=refused)
     assert [row.pk for row in ExternalIdWriteBack.objects.all()] == ["gram-1"]
     assert f"the write-back of gram-1 can't be written: {REASONS[how]}" in caplog.text
     assert report.errors[-1].endswith(f"1 row of the outbox; the first, gram-1: {REASONS[how]}")
-    make_due()
-    assert push() == WriteBackReport(pushed=1)
+    assert retried() == WriteBackReport(pushed=int(is_linked))
 
 
 THEIRS = "WorkOS has external_id 'theirs'"
@@ -542,17 +465,6 @@ def test_what_cant_be_noted_is_reported_all_the_same(
     assert (report.pushed, report.failed, report.conflicts) == (2, 1, 0)
     assert said in report.refused[0], report.refused
     assert table != OUTBOX or REASONS[how] in report.refused[0]
-
-
-@refuses
-def test_an_unlinked_request_that_cant_be_removed_stops_none(workos: FakeWorkOS, how: str) -> None:
-    requests(workos, 3)
-    Organization.objects.filter(id__in=["gram-1", "gram-2"]).update(workos_id=None)
-
-    with a_trigger(how, when=IS_ONE, table=OUTBOX, on="DELETE"):
-        assert push() == refused(how, pushed=1)
-
-    assert [row.pk for row in ExternalIdWriteBack.objects.all()] == ["gram-1"]
 
 
 def test_when_no_row_can_be_claimed_the_push_ends_in_time(workos: FakeWorkOS) -> None:

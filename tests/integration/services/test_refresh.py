@@ -12,7 +12,7 @@ from django.db import OperationalError
 import orgs.workos
 from orgs.domain.naming import derived_id
 from orgs.domain.report import Change
-from orgs.domain.types import EventType, Observation, Outcome, State
+from orgs.domain.types import EventType, Outcome
 from orgs.models import ExternalIdWriteBack, Organization, WorkOSConflict, WorkOSEvent
 from orgs.services.refresh import (
     AlreadySeen,
@@ -27,7 +27,6 @@ from orgs.services.refresh import (
 from orgs.testing import FakeWorkOS
 from orgs.workos import BrokenAnswer, Unavailable
 from tests.builders import (
-    NO_ROUTE,
     NOON,
     a_linked_row,
     a_mirrored_organization,
@@ -36,38 +35,14 @@ from tests.builders import (
     an_event_id,
     an_organization_row,
 )
+from tests.integration.services.stored import Around, Setting, disabled
 from tests.triggers import a_constraint, locked
 
 pytestmark = pytest.mark.usefixtures("database")
 
-Setting = Callable[..., None]
-
 
 def the_event() -> WorkOSEvent:
     return WorkOSEvent.objects.get()
-
-
-def disabled() -> list[str]:
-    return list(Organization.objects.disabled().values_list("id", flat=True))
-
-
-Meanwhile = Callable[[Callable[[str], object]], None]
-
-
-@pytest.fixture
-def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Meanwhile:
-    """Has something happen while WorkOS is asked for an organization, before it answers."""
-
-    def set_up(happens: Callable[[str], object]) -> None:
-        lookup = orgs.workos.lookup
-
-        def looking_up(workos_id: str, **options: Any) -> Observation:
-            answer = happens(workos_id)
-            return answer if isinstance(answer, Observation) else lookup(workos_id, **options)
-
-        monkeypatch.setattr(orgs.workos, "lookup", looking_up)
-
-    return set_up
 
 
 Resolve = Callable[[str], Change]
@@ -132,19 +107,22 @@ def test_a_replay_that_finds_the_mirror_right_is_stale(workos: FakeWorkOS) -> No
         pytest.param("org_1", {"name": "\0"}, "can't be read: name", id="unreadable"),
         pytest.param(None, None, "it can only be dismissed", id="names no organization"),
         pytest.param("org_1", 400, "WorkOS refuses to show the organization", id="refused"),
+        pytest.param("org_1", None, "PostgreSQL 23514: ", id="refused by PostgreSQL"),
     ],
 )
 def test_an_event_that_cant_be_applied_even_now_is_parked(
     workos: FakeWorkOS, resolve: Resolve, workos_id: str | None, answer: Any, reason: str
 ) -> None:
     an_organization_row("gram-1", workos_id="org_1")
+    workos.create_organization(id="org_1", name="Forbidden")
     if isinstance(answer, int):
         workos.misbehave("status", status=answer, path="/organizations")
     elif answer is not None:
         workos.misbehave("body", path="/organizations", body={"id": "org_1", **answer})
     unresolved(resolve, workos_id)
 
-    change = resolve("event_1")
+    with a_constraint():
+        change = resolve("event_1")
 
     assert (change.change, the_event().is_parked) == (Outcome.PARKED, True)
     assert reason in change.reason
@@ -190,16 +168,6 @@ def test_an_event_in_another_state_is_left_alone(
     assert workos.count_requests() == 0
 
 
-def test_what_postgresql_refuses_stays_parked(workos: FakeWorkOS) -> None:
-    a_parked_event(workos.create_organization(name="Forbidden")["id"])
-
-    with a_constraint():
-        change = replay_parked("event_1")
-
-    assert change.change is Outcome.PARKED
-    assert "theirs" in the_event().error
-
-
 def test_parked_events_are_dismissed_and_others_are_not() -> None:
     a_parked_event(event_id="event_1")
     an_announcement("event_2")
@@ -210,17 +178,17 @@ def test_parked_events_are_dismissed_and_others_are_not() -> None:
     assert list(events) == [("dismissed", "the first reason", hashed), (None, "", None)]
 
 
-def test_a_replay_of_all_leaves_what_is_dismissed(workos: FakeWorkOS, meanwhile: Meanwhile) -> None:
+def test_a_replay_of_all_leaves_what_is_dismissed(workos: FakeWorkOS, before: Around) -> None:
     # So many that, in whatever order, one that is dismissed stands before one that is not.
     for number in range(20):
         a_parked_event(f"org_{number}", an_event_id(number))
     ids = [an_event_id(number) for number in range(0, 20, 2)]
 
-    def and_others_are_dismissed(workos_id: str) -> None:
+    def dismiss_others(workos_id: str) -> None:
         others = WorkOSEvent.objects.exclude(workos_organization_id=workos_id).filter(id__in=ids)
         dismiss_parked(list(others.values_list("id", flat=True)))
 
-    meanwhile(and_others_are_dismissed)
+    before(orgs.workos, "lookup", dismiss_others)
 
     report = replay_all_parked(deadline=time.monotonic() + 30)
 
@@ -233,41 +201,27 @@ def test_a_replay_of_all_leaves_what_is_dismissed(workos: FakeWorkOS, meanwhile:
 
 
 @both
-@pytest.mark.parametrize("others", [0, 1], ids=["the only linked row", "with another linked row"])
-@pytest.mark.parametrize("how", ["wrong path", "key of another environment"])
-def test_a_404_that_any_organization_would_get_disables_nothing(
-    workos: FakeWorkOS,
-    elsewhere: FakeWorkOS,
-    sync_setting: Setting,
-    others: int,
-    resolve: Resolve,
-    how: str,
+@pytest.mark.usefixtures("wrong_place")
+@pytest.mark.parametrize(
+    ("linked", "about", "outcome"),
+    [
+        pytest.param(1, "gram-0", Outcome.PARKED, id="the only linked row"),
+        pytest.param(2, "gram-0", Outcome.PARKED, id="one of two linked rows"),
+        pytest.param(1, None, Outcome.PARKED, id="no row, beside a linked one"),
+        # There is nothing to prove it by, and nothing to lose.
+        pytest.param(0, None, Outcome.UNKNOWN, id="no row at all"),
+    ],
+)
+def test_a_404_that_any_organization_would_get_changes_nothing(
+    workos: FakeWorkOS, resolve: Resolve, linked: int, about: str | None, outcome: Outcome
 ) -> None:
-    live = [a_linked_row(workos, f"gram-{number}") for number in range(others + 1)]
-    unresolved(resolve, live[0])
-    workos.misbehave("status", status=404, path="/v1", body=NO_ROUTE, times=None)
-    is_path = how == "wrong path"
-    sync_setting(BASE_URL=f"{workos.base_url}/v1" if is_path else elsewhere.base_url)
+    there = {f"gram-{number}": a_linked_row(workos, f"gram-{number}") for number in range(linked)}
+    unresolved(resolve, there[about] if about else "org_unknown")
 
     change = resolve("event_1")
 
-    assert (disabled(), change.change) == ([], Outcome.PARKED)
-    assert "proves nothing" in the_event().error
-
-
-@pytest.mark.parametrize("others", [0, 1])
-def test_a_404_for_an_organization_without_a_row_resolves_nothing_in_the_wrong_place(
-    workos: FakeWorkOS, elsewhere: FakeWorkOS, sync_setting: Setting, others: int
-) -> None:
-    """Without any linked row there is nothing to prove it by, and nothing to lose."""
-    if others:
-        a_mirrored_organization(workos)
-    a_parked_event("org_unknown")
-    sync_setting(BASE_URL=elsewhere.base_url)
-
-    change = replay_parked("event_1")
-
-    assert change.change is (Outcome.PARKED if others else Outcome.UNKNOWN)
+    assert (disabled(), change.change) == ([], outcome)
+    assert ("proves nothing" in the_event().error) == (outcome is Outcome.PARKED)
 
 
 @both
@@ -309,20 +263,16 @@ def test_an_unreadable_organization_proves_a_404_too(workos: FakeWorkOS) -> None
 
 
 @both
-@pytest.mark.parametrize("then", ["applied", "unreadable"])
+@pytest.mark.parametrize("name", ["Acme", None], ids=["applied", "unreadable"])
 def test_an_event_that_is_dismissed_or_read_meanwhile_keeps_that_outcome(
-    workos: FakeWorkOS, meanwhile: Meanwhile, resolve: Resolve, then: str
+    workos: FakeWorkOS, before: Around, resolve: Resolve, name: str | None
 ) -> None:
-    unresolved(resolve, workos.create_organization(name="Acme")["id"])
+    acme = workos.create_organization(name="Acme")
+    workos.misbehave("body", path="/organizations", body={**acme, "name": name})
+    unresolved(resolve, acme["id"])
     outcome = Outcome.DISMISSED if resolve is replay_parked else Outcome.CREATED
-    error = the_event().error
-
-    def and_that_happens(workos_id: str) -> Observation | None:
-        WorkOSEvent.objects.update(outcome=outcome, processed_at=datetime.now(UTC))
-        unreadable = Observation(workos_id=workos_id, state=State.UNREADABLE, error="no name")
-        return unreadable if then == "unreadable" else None
-
-    meanwhile(and_that_happens)
+    error, seen = the_event().error, {"outcome": outcome, "processed_at": datetime.now(UTC)}
+    before(orgs.workos, "lookup", lambda _: WorkOSEvent.objects.update(**seen))
 
     resolve("event_1")
 
@@ -352,38 +302,30 @@ def test_only_a_deletion_in_the_ledger_keeps_an_organization_out(
     assert change.change is (Outcome.CREATED if created else Outcome.STALE)
 
 
-def test_what_is_fetched_and_what_became_of_the_event_are_one_transaction(
-    workos: FakeWorkOS, sync_setting: Setting
-) -> None:
-    sync_setting(LOCK_TIMEOUT=0.05)
-    a_parked_event(workos.create_organization(name="Acme")["id"])
-
-    with locked("workos_event"), pytest.raises(OperationalError):
-        replay_parked("event_1")
-
-    assert not Organization.objects.exists()
-
-
 @pytest.mark.parametrize(
     "resolve",
     [
         pytest.param(lambda: dismiss_parked(["event_parked"]), id="dismiss"),
         pytest.param(lambda: replay_parked("event_parked"), id="replay: names no organization"),
+        pytest.param(lambda: replay_parked("event_acme"), id="replay: applied"),
         pytest.param(lambda: resolve_missed("event_1"), id="resolve: names no organization"),
         pytest.param(lambda: resolve_missed("event_2"), id="resolve: refused"),
     ],
 )
-def test_nothing_waits_for_a_lock_without_end(
+def test_nothing_waits_for_a_lock_without_end_or_is_done_by_half(
     workos: FakeWorkOS, sync_setting: Setting, resolve: Callable[[], object]
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
-    workos.misbehave("status", status=422, path="/organizations")
+    workos.misbehave("status", status=422, path="/organizations/org_1")
+    a_parked_event(workos.create_organization(name="Acme")["id"], "event_acme")
     a_parked_event(None, "event_parked")
     an_announcement("event_1", workos_id=None)
     an_announcement("event_2")
 
     with locked("workos_event"), pytest.raises(OperationalError):
         resolve()
+
+    assert not Organization.objects.exists()
 
 
 # Rows that change hands ---------------------------------------------------------------------
@@ -435,18 +377,3 @@ def test_an_owner_that_cant_be_read_still_exists(workos: FakeWorkOS) -> None:
     workos.misbehave("body", path="/organizations/org_owner", body={"id": "org_owner"}, times=None)
 
     assert fetch(acme["id"], Lookups()).absent == frozenset()
-
-
-# Missed webhooks ----------------------------------------------------------------------------
-
-
-def test_a_missed_event_is_applied_whatever_external_id_workos_has(workos: FakeWorkOS) -> None:
-    acme = workos.create_organization(name="New", external_id="theirs")
-    an_organization_row("gram-1", name="Old", workos_id=acme["id"])
-
-    resolve_missed(an_announcement("event_1", workos_id=acme["id"]).id)
-
-    assert Organization.objects.get().name == "New"
-    assert the_event().outcome == "missing"
-    conflict = WorkOSConflict.objects.get()
-    assert (conflict.pk, conflict.kind) == (acme["id"], "other_external_id")

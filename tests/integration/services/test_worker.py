@@ -124,44 +124,37 @@ def test_what_nobody_works_off_is_a_reason(
 
 
 @pytest.mark.parametrize(
-    "work",
+    ("seconds", "work", "reason"),
     [
-        pytest.param(lambda: Schedule.objects.update(next_run=Now() - HOUR / 2), id="scheduled"),
-        pytest.param(lambda: Schedule.objects.first().delete(), id="one of several"),
+        pytest.param(120, lambda: Schedule.objects.update(next_run=Now() - HOUR / 2), NO_SCHEDULE),
+        pytest.param(120, lambda: Schedule.objects.first().delete(), NO_SCHEDULE),
+        pytest.param(150, lambda: SyncCursor.objects.update(drained_at=Now()), NOT_RUN),
+        pytest.param(150, lambda: SyncCursor.objects.update(failures=1), NOT_RUN),
+        pytest.param(150, lambda: OrmQ.objects.first().delete(), NOT_RUN),
     ],
+    ids=["scheduled", "one of several", "a drain", "a drain that fails", "another task"],
 )
-def test_a_schedule_worked_off_meanwhile_is_none(clock: Clock, work: Callable[[], object]) -> None:
-    schedule(-HOUR)
-    schedule(-HOUR)
+def test_what_was_worked_off_meanwhile_is_none(
+    clock: Clock, seconds: int, work: Callable[[], object], reason: str
+) -> None:
+    for _ in range(2):
+        if reason == NO_SCHEDULE:
+            schedule(-HOUR)
+        else:
+            enqueue()
     watch = Watch()
-    looks(watch, clock, 0, 119)
+    looks(watch, clock, 0, seconds - 1)
 
     work()
 
-    assert looks(watch, clock, 121, 240, 242) == [None, None, NO_SCHEDULE]
+    looked = looks(watch, clock, seconds + 1, 2 * seconds, 2 * seconds + 2)
+    assert looked == [None, None, reason]
 
 
-@pytest.mark.parametrize(
-    "work",
-    [
-        pytest.param(lambda: SyncCursor.objects.update(drained_at=Now()), id="a drain"),
-        pytest.param(lambda: SyncCursor.objects.update(failures=1), id="a drain that fails"),
-        pytest.param(lambda: OrmQ.objects.first().delete(), id="another task"),
-    ],
-)
-def test_while_any_task_is_run_there_is_none(clock: Clock, work: Callable[[], object]) -> None:
-    enqueue(2)
-    watch = Watch()
-    looks(watch, clock, 0, 149)
-
-    work()
-
-    assert looks(watch, clock, 151, 300, 302) == [None, None, NOT_RUN]
-
-
-def test_tasks_that_are_run_and_never_acknowledged_are_a_reason(clock: Clock) -> None:
+@pytest.mark.parametrize("is_many", [False, True], ids=["a killed cluster's", "too many"])
+def test_tasks_run_and_never_acknowledged_are_a_reason(clock: Clock, is_many: bool) -> None:
     """As when the process that acknowledges was killed: each is delivered again for ever."""
-    enqueue(worker._MANY_TASKS + 1)
+    enqueue(worker._MANY_TASKS + is_many)
     watch = Watch()
 
     found = []
@@ -169,16 +162,8 @@ def test_tasks_that_are_run_and_never_acknowledged_are_a_reason(clock: Clock) ->
         found.append(watch.look())
         SyncCursor.objects.update(drained_at=Now())
 
-    assert found == [None, None, None, "no task was acknowledged for 151 s"]
-
-
-def test_what_a_killed_cluster_left_behind_is_none(clock: Clock) -> None:
-    enqueue(worker._MANY_TASKS)
-    watch = Watch()
-
-    for clock.now in (0, 75, 149, 151, 300):
-        assert watch.look() is None
-        SyncCursor.objects.update(drained_at=Now())
+    reason = "no task was acknowledged for 151 s" if is_many else None
+    assert found == [None, None, None, reason]
 
 
 def test_a_restart_that_did_not_help_doubles_the_patience(clock: Clock) -> None:

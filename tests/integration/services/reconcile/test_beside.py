@@ -1,6 +1,5 @@
 """What PostgreSQL refuses, what others do meanwhile, and what a run does beside comparing."""
 
-import time
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
@@ -12,8 +11,8 @@ import orgs.workos
 from orgs.db.cursor import ensure_cursor
 from orgs.db.leases import Lease
 from orgs.domain.status import ReadError
-from orgs.domain.types import Observation, Outcome
-from orgs.models import ExternalIdWriteBack, Organization, WorkOSEvent
+from orgs.domain.types import Outcome
+from orgs.models import ExternalIdWriteBack, WorkOSEvent
 from orgs.services import conclude, outbox
 from orgs.services import reconcile as reconciling
 from orgs.services.compare import Comparing, Run
@@ -26,11 +25,11 @@ from tests.builders import (
     a_mirrored_organization,
     an_old_organization,
     an_organization_row,
-    blocked_by,
 )
 from tests.concurrency import another_program, in_thread, wait_until, wait_until_blocked
-from tests.integration.services.reconcile.runs import (
+from tests.integration.services.stored import (
     BUSY,
+    Around,
     Setting,
     changes,
     compared,
@@ -42,7 +41,7 @@ from tests.integration.services.reconcile.runs import (
     only,
     row,
 )
-from tests.triggers import a_constraint, a_trigger, attempts, execute, locked
+from tests.triggers import a_constraint, a_trigger, attempts, changed, execute, locked
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -59,21 +58,20 @@ def test_what_postgresql_refuses_is_failed_and_noted_and_all_else_done(workos: F
 
     with a_constraint():
         found, noted = compared(), cursor()
+    again, noted_again = compared(), cursor()
 
     assert kinds(found) == ["created", "failed"]
-    assert Organization.objects.get().name == "Allowed"
     (failed,) = found.snapshot.of(Outcome.FAILED)
-    assert failed.workos_id == forbidden
-    assert "theirs" in failed.reason
+    assert (failed.workos_id, "theirs" in failed.reason) == (forbidden, True)
     said = f"PostgreSQL refused to write 1 organization; the first, {forbidden}: PostgreSQL 23514: "
     assert found.errors[0].startswith(said)
     assert (found.in_sync, conflicts()) == (False, {})
     assert (noted.reconciled_at, noted.last_failed) == (None, 1)
     assert noted.snapshot_error_kind == ReadError.WRITES_REFUSED
     assert said in noted.snapshot_trouble
-    assert compared().snapshot.counts["created"] == 1
-    noted = cursor()
-    assert (noted.last_failed, noted.snapshot_error_kind, noted.snapshot_trouble) == (0, "", "")
+    assert again.snapshot.counts["created"] == 1
+    assert (noted_again.last_failed, noted_again.snapshot_error_kind) == (0, "")
+    assert noted_again.snapshot_trouble == ""
 
 
 @pytest.mark.parametrize(
@@ -122,40 +120,27 @@ def test_an_error_of_the_environment_ends_a_run(workos: FakeWorkOS, is_missing: 
     assert "53100" in cursor().snapshot_trouble
 
 
-def test_an_outage_is_not_left_to_the_worker(workos: FakeWorkOS, monkeypatch: MonkeyPatch) -> None:
+def test_an_outage_is_not_left_to_the_worker(workos: FakeWorkOS, after: Around) -> None:
     workos.create_organization(name="Acme")
     drain_to_end()
-    push = outbox.push_due
 
-    def and_the_table_changes(**options: Any) -> outbox.WriteBackReport:
-        report = push(**options)
-        execute("ALTER TABLE workos_event RENAME type TO renamed")
-        return report
-
-    monkeypatch.setattr(outbox, "push_due", and_the_table_changes)
-
-    try:
+    with changed("SELECT 1", "ALTER TABLE workos_event RENAME renamed TO type"):
+        rename = "ALTER TABLE workos_event RENAME type TO renamed"
+        after(outbox, "push_due", lambda: execute(rename))
         with pytest.raises(ProgrammingError):
             reconcile(Run())
-    finally:
-        execute("ALTER TABLE workos_event RENAME renamed TO type")
 
 
 def test_a_locked_outbox_does_not_end_the_run_without_its_report(
-    workos: FakeWorkOS, monkeypatch: MonkeyPatch, sync_setting: Setting
+    workos: FakeWorkOS, before: Around, sync_setting: Setting
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
     a_linked_row(workos, external_id=None, name="Old")
-    push = outbox.push_due
+    lock = "LOCK TABLE workos_external_id_write_back IN SHARE MODE"
 
-    def and_it_is_locked(**options: Any) -> outbox.WriteBackReport:
-        with another_program() as program:
-            program.execute("LOCK TABLE workos_external_id_write_back IN SHARE MODE")
-            return push(**options)
-
-    monkeypatch.setattr(outbox, "push_due", and_it_is_locked)
-
-    found = compared()
+    with another_program() as program:
+        before(outbox, "push_due", lambda: program.execute(lock))
+        found = compared()
 
     assert found.snapshot.counts["updated"] == 1
     (error,) = found.errors
@@ -182,36 +167,21 @@ def test_a_locked_row_does_not_stop_the_rest(workos: FakeWorkOS, sync_setting: S
     assert changes(compared()) == [("gram-locked", "updated"), *off]
 
 
-def test_a_page_is_decided_again_under_its_locks(workos: FakeWorkOS) -> None:
-    a_linked_row(workos, there="WorkOS's name", name="Drifted")
-
-    found = blocked_by(
-        "UPDATE organization_metadata SET name = 'Newer', workos_updated_at = now(),"
-        " workos_last_event_id = 'event_9'",
-        partial(reconcile, Run()),
-    )
-
-    assert (changes(found), found.snapshot.counts["stale"]) == ([], 1)
-    assert (row("gram-1").name, row("gram-1").workos_last_event_id) == ("Newer", "event_9")
-
-
 @pytest.mark.parametrize("when", ["while WorkOS is asked", "while it is locked"])
-def test_a_link_moves_meanwhile(workos: FakeWorkOS, monkeypatch: MonkeyPatch, when: str) -> None:
+def test_a_link_moves_meanwhile(workos: FakeWorkOS, after: Around, when: str) -> None:
     a_mirrored_organization(workos)
     missing_rows(1)
-    lookup, move = orgs.workos.lookup, "UPDATE organization_metadata SET workos_id = 'org_new'"
 
     with another_program() as program, in_thread() as start:
 
-        def and_then_it_moves(workos_id: str, **values: Any) -> Observation:
-            answer = lookup(workos_id, **values)
+        def move(workos_id: str) -> None:
+            link = "UPDATE organization_metadata SET workos_id = 'org_new' WHERE workos_id = %s"
             if workos_id == "org_missing_0":
-                program.execute(f"{move} WHERE workos_id = 'org_missing_0'")
+                program.execute(link, [workos_id])
                 if when == "while WorkOS is asked":
                     program.commit()
-            return answer
 
-        monkeypatch.setattr(orgs.workos, "lookup", and_then_it_moves)
+        after(orgs.workos, "lookup", move)
         running = start(partial(reconcile, Run()))
         if when == "while it is locked":
             wait_until_blocked()
@@ -223,21 +193,15 @@ def test_a_link_moves_meanwhile(workos: FakeWorkOS, monkeypatch: MonkeyPatch, wh
 
 @pytest.mark.parametrize("id_", ["org_deleted", "gram-1"])
 def test_a_row_that_is_locked_while_another_takes_it_over_is_not_disabled(
-    workos: FakeWorkOS, sync_setting: Setting, monkeypatch: MonkeyPatch, id_: str
+    workos: FakeWorkOS, sync_setting: Setting, before: Around, id_: str
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
     a_mirrored_organization(workos)
     new = an_old_organization(workos, "New", external_id="gram-1")
     an_organization_row("gram-1", name="Old", workos_id="org_deleted")
-    confirm_absent = Comparing.confirm_absent
 
     with locked(where="id = 'gram-1'") as program:
-
-        def and_it_is_free_again(self: Comparing, *args: Any) -> None:
-            program.rollback()
-            confirm_absent(self, *args)
-
-        monkeypatch.setattr(Comparing, "confirm_absent", and_it_is_free_again)
+        before(Comparing, "confirm_absent", lambda *_: program.rollback())
         only(id_)
 
     assert disabled() == []
@@ -246,19 +210,6 @@ def test_a_row_that_is_locked_while_another_takes_it_over_is_not_disabled(
 
 
 # Other runs ---------------------------------------------------------------------------------
-
-
-def test_runs_at_once_end_in_the_same_rows(workos: FakeWorkOS) -> None:
-    workos.seed(organizations=120, at=NOON, emits=False)
-
-    with in_thread() as start:
-        for running in [start(compared), start(compared)]:
-            assert running.result().snapshot.errors == []
-
-    assert Organization.objects.count() == 120
-    # A write-back that one asked for while the other confirmed it is made once more.
-    assert compared().errors == []
-    assert compared().in_sync
 
 
 def test_a_second_run_logs_it_and_goes_on(workos: FakeWorkOS, caplog: LogCapture) -> None:
@@ -271,31 +222,22 @@ def test_a_second_run_logs_it_and_goes_on(workos: FakeWorkOS, caplog: LogCapture
     assert cursor().reconciling_until == lease
 
 
-def test_the_lease_ends_with_a_run_that_fails(workos: FakeWorkOS) -> None:
+def test_the_lease_is_renewed_during_a_run_and_ends_with_one_that_fails(
+    workos: FakeWorkOS, monkeypatch: MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciling, "_LEASE_SECONDS", 0.4)
     an_old_organization(workos)
 
     def interrupt(*_: object) -> None:
+        acquired = cursor().reconciling_until
+        assert acquired is not None
+        wait_until(lambda: cursor().reconciling_until != acquired, "it is renewed")
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         compared(progress=interrupt)
 
     assert cursor().reconciling_until is None
-    assert Lease.SNAPSHOT.acquire(60) is not None
-
-
-def test_the_lease_is_renewed_while_it_waits(workos: FakeWorkOS, monkeypatch: MonkeyPatch) -> None:
-    monkeypatch.setattr(reconciling, "_LEASE_SECONDS", 0.4)
-    workos.misbehave("rate_limited", retry_after=2, path="/events")
-
-    with in_thread() as start:
-        running = start(partial(reconcile, Run()))
-        wait_until(lambda: workos.count_requests(status=429), "it waits")
-        time.sleep(1.0)
-        acquired = Lease.SNAPSHOT.acquire(60)
-
-    assert acquired is None
-    assert running.result().errors == []
 
 
 def test_repairs_are_reported_whatever_ends_it(workos: FakeWorkOS, sync_setting: Setting) -> None:
@@ -315,23 +257,18 @@ def test_repairs_are_reported_whatever_ends_it(workos: FakeWorkOS, sync_setting:
 # In sync with events and write-backs --------------------------------------------------------
 
 
-def test_a_run_that_applied_events_was_not_in_sync(workos: FakeWorkOS) -> None:
-    acme = workos.create_organization(name="Acme", external_id="gram-1")
-    first = reconcile(Run())
+def test_a_run_that_applied_events_was_not_in_sync_nor_one_that_wrote_back(
+    workos: FakeWorkOS,
+) -> None:
+    acme = workos.create_organization(name="Acme")
+
+    wrote_back, nothing = reconcile(Run()), reconcile(Run())
     workos.update_organization(acme["id"], name="Renamed")
+    renamed = reconcile(Run())
 
-    second, third = reconcile(Run()), reconcile(Run())
-
-    assert [found.in_sync for found in (first, second, third)] == [False, False, True]
-
-
-def test_the_event_of_a_write_back_is_read_by_the_same_run(workos: FakeWorkOS) -> None:
-    workos.create_organization(name="Acme")
-
-    first, second = reconcile(Run()), reconcile(Run())
-
-    assert (first.write_backs.pushed, first.events.counts.total()) == (1, 1)
-    assert (second.events.counts.total(), second.in_sync) == (0, True)
+    assert (wrote_back.write_backs.pushed, wrote_back.in_sync) == (1, False)
+    assert (nothing.events.counts.total(), nothing.in_sync) == (0, True), "its event was read too"
+    assert (renamed.events.counts, renamed.in_sync) == ({Outcome.UPDATED: 1}, False)
 
 
 def test_the_event_of_a_write_back_that_is_held_back_is_no_drift(workos: FakeWorkOS) -> None:
@@ -351,13 +288,13 @@ def test_events_of_write_backs_that_cant_be_read_are_left_to_the_worker(
     workos: FakeWorkOS, sync_setting: Setting, caplog: LogCapture, stopped_by: str
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
-    acme = workos.create_organization(name="Acme")
+    workos.create_organization(name="Acme")
     drain_to_end()
     if stopped_by == "WorkOS":
         workos.misbehave("slow", seconds=0)
         workos.misbehave("status", status=500)
 
-    with locked(where=f"workos_id = '{acme['id']}'") if stopped_by == "a lock" else nullcontext():
+    with locked() if stopped_by == "a lock" else nullcontext():
         found = reconcile(Run())
 
     assert found.write_backs.pushed == 1

@@ -12,7 +12,7 @@ from orgs.services.reconcile import reconcile
 from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS
 from tests.builders import TWO_DAYS_AGO, a_mirrored_organization
-from tests.integration.services.reconcile.runs import Setting, disabled
+from tests.integration.services.stored import Setting, disabled
 from tests.mirrored import held, mirrored
 
 pytestmark = pytest.mark.usefixtures("database")

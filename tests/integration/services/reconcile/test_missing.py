@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from orgs.db.cursor import ensure_cursor
 from orgs.models import ExternalIdWriteBack, Organization, WorkOSEvent
 from orgs.services import compare
 from orgs.services.compare import DisableLimit, Run
@@ -23,7 +24,7 @@ from tests.builders import (
     an_old_organization,
     an_organization_row,
 )
-from tests.integration.services.reconcile.runs import (
+from tests.integration.services.stored import (
     Setting,
     changes,
     compared,
@@ -38,12 +39,17 @@ from tests.integration.services.reconcile.runs import (
 pytestmark = pytest.mark.usefixtures("database")
 
 MonkeyPatch = pytest.MonkeyPatch
+FAR_AHEAD = datetime(2999, 1, 1, tzinfo=UTC)
+
+
+def a_list(*listed: Any, after: str | None = None) -> dict[str, Any]:
+    """An answer that lists these organizations, as if there were no others."""
+    body = {"data": listed, "list_metadata": {"before": None, "after": after}}
+    return {"kind": "body", "body": body}
 
 
 def list_only(workos: FakeWorkOS, *listed: Any) -> None:
-    """Have WorkOS list these organizations, as if there were no others."""
-    body = {"data": listed, "list_metadata": {"before": None, "after": None}}
-    workos.misbehave("body", path="/organizations", exact=True, body=body, times=None)
+    workos.misbehave(path="/organizations", exact=True, times=None, **a_list(*listed))
 
 
 # The limit ----------------------------------------------------------------------------------
@@ -102,12 +108,13 @@ def test_rows_that_another_organization_takes_over_count_for_no_limit(workos: Fa
 
 def test_more_missing_than_workos_allows_requests_are_waited_for(workos: FakeWorkOS) -> None:
     a_mirrored_organization(workos)
-    missing_rows(25)
-    workos.limit_requests(15, seconds=0.5)
+    missing_rows(9)
+    # Fewer than are asked for at once.
+    workos.limit_requests(4, seconds=0.5)
 
     found = compared(limit=DisableLimit(rows=100))
 
-    assert (found.errors, len(disabled())) == ([], 25)
+    assert (found.errors, len(disabled())) == ([], 9)
     assert workos.count_requests(status=429) >= 1
 
 
@@ -173,60 +180,58 @@ def test_what_is_no_404_of_this_route_disables_none(
     assert compared().snapshot.counts["disabled"] == 2
 
 
-def test_one_that_was_created_while_the_list_was_read_is_not_missing(workos: FakeWorkOS) -> None:
-    mirrored = workos.organization(a_mirrored_organization(workos))
-    new = workos.create_organization(name="New", external_id="gram-1", emits=False)
-    an_organization_row("gram-1", name="New", workos_id=new["id"])
-    list_only(workos, mirrored)
+@pytest.mark.parametrize(
+    ("at", "errors"),
+    [
+        pytest.param(None, [], id="just now, while the list was read"),
+        pytest.param(NOON, ["the list is not complete"], id="before"),
+        pytest.param(FAR_AHEAD, ["the list is not complete"], id="in the future"),
+    ],
+)
+def test_one_that_exists_and_is_not_listed(
+    workos: FakeWorkOS, at: datetime | None, errors: list[str]
+) -> None:
+    listed = workos.organization(a_mirrored_organization(workos))
+    created = workos.create_organization(name="New", external_id="gram-1", at=at, emits=False)
+    an_organization_row("gram-1", name="New", workos_id=created["id"])
+    list_only(workos, listed)
 
     found = compared()
 
-    assert (found.errors, disabled()) == ([], [])
-
-
-def test_a_list_that_leaves_out_a_change_in_the_future_is_not_complete(workos: FakeWorkOS) -> None:
-    listed = workos.organization(a_linked_row(workos))
-    ahead = datetime(2999, 1, 1, tzinfo=UTC)
-    hidden = workos.create_organization(name="Hidden", external_id="gram-2", at=ahead)
-    an_organization_row("gram-2", name="Hidden", workos_id=hidden["id"])
-    list_only(workos, listed)
-
-    assert "the list is not complete" in compared().errors[0]
+    assert [error.partition(":")[0] for error in found.errors] == errors
+    assert disabled() == []
 
 
 # A 404 of the wrong place -------------------------------------------------------------------
 
 
-@pytest.fixture(params=["wrong path", "key of another environment"])
-def wrong_place(
-    request: pytest.FixtureRequest, workos: FakeWorkOS, elsewhere: FakeWorkOS, sync_setting: Setting
-) -> None:
-    """Two linked organizations that live in WorkOS, and settings that ask elsewhere."""
-    for number in (1, 2):
-        a_linked_row(workos, f"gram-{number}")
-    workos.misbehave("status", status=404, path="/v1", body=NO_ROUTE, times=None)
-    is_path = request.param == "wrong path"
-    sync_setting(BASE_URL=f"{workos.base_url}/v1" if is_path else elsewhere.base_url)
-
-
 @pytest.mark.usefixtures("wrong_place")
-@pytest.mark.parametrize("drains", [False, True])
-def test_a_run_in_the_wrong_place_writes_nothing(drains: bool) -> None:
+@pytest.mark.parametrize(
+    ("drains", "dry"), [(False, False), (True, False), (True, True)], ids=["", "drains", "dry"]
+)
+def test_a_run_in_a_wrong_place_writes_nothing(workos: FakeWorkOS, drains: bool, dry: bool) -> None:
+    a_mirrored_organization(workos)
+    ensure_cursor()
     try:
-        error = reconcile(Run(), drain_events=drains).errors[0]
+        error = reconcile(Run(dry=dry), drain_events=drains).errors[0]
     except WrongEnvironment as wrong:
         error = str(wrong)
 
     assert "lists none of the organizations that rows are linked to" in error or "404" in error
-    assert (Organization.objects.count(), disabled()) == (2, [])
+    assert (Organization.objects.count(), disabled()) == (1, [])
     assert not WorkOSEvent.objects.exists()
     assert (cursor().reconciled_at, cursor().last_event_id) == (None, None)
-    assert error[:50] in cursor().snapshot_trouble
+    assert (error[:50] in cursor().snapshot_trouble) is not dry
 
 
 @pytest.mark.usefixtures("wrong_place")
-def test_a_single_organization_in_the_wrong_place_is_unproven() -> None:
-    found = only("gram-1")
+@pytest.mark.parametrize("id_", ["gram-1", "gram-unlinked"])
+def test_a_single_organization_in_the_wrong_place_is_unproven(workos: FakeWorkOS, id_: str) -> None:
+    a_mirrored_organization(workos)
+    a_linked_row(workos)
+    an_organization_row("gram-unlinked")
+
+    found = only(id_)
 
     assert (changes(found), disabled()) == ([(None, "unproven")], [])
     assert "proves nothing: see WORKOS_BASE_URL and WORKOS_API_KEY" in found.errors[0]
@@ -236,35 +241,20 @@ def test_a_single_organization_in_the_wrong_place_is_unproven() -> None:
 # Broken lists -------------------------------------------------------------------------------
 
 
-def a_body(**body: Any) -> dict[str, Any]:
-    return {"kind": "body", "body": body}
-
-
-END = {"after": None}
-
-
 @pytest.mark.parametrize(
     ("misbehaviour", "error"),
     [
-        pytest.param({"kind": "html"}, "not a page of a list", id="HTML"),
-        pytest.param({"kind": "truncated"}, "not a page of a list", id="truncated"),
-        pytest.param({"kind": "empty"}, "not a page of a list", id="empty"),
-        pytest.param({"kind": "body", "body": []}, "not a page of a list", id="a bare list"),
-        pytest.param(a_body(data=None), "not a page", id="data null"),
-        pytest.param({"kind": "no_list_metadata"}, "not a page of a list", id="no list_metadata"),
-        pytest.param(
-            a_body(data=[], list_metadata={"after": "org_1"}),
-            "listed nothing, and said that there is more",
-            id="empty, with more",
+        *(
+            pytest.param({"kind": kind}, "not a page of a list", id=kind)
+            for kind in ("html", "truncated", "empty", "no_list_metadata")
         ),
-        pytest.param(a_body(data=[{}], list_metadata=END), "has no usable id", id="without an id"),
+        pytest.param({"kind": "body", "body": []}, "not a page of a list", id="a bare list"),
         pytest.param({"kind": "repeated_page", "times": None}, "same page", id="repeats"),
         pytest.param({"kind": "ends_early"}, "the list is not complete", id="ends early"),
-        pytest.param(
-            a_body(data=[], list_metadata=END), "list is not complete", id="an empty list"
-        ),
+        pytest.param(a_list(), "list is not complete", id="an empty list"),
+        pytest.param(a_list(after="org_1"), "and said that there is more", id="empty, with more"),
+        pytest.param(a_list({}), "has no usable id", id="without an id"),
         pytest.param({"kind": "status", "status": 500}, "does not answer", id="500"),
-        pytest.param({"kind": "reset"}, "can't be asked", id="reset"),
     ],
 )
 @pytest.mark.parametrize("pages_before", [0, 1])
@@ -308,34 +298,29 @@ def test_a_list_that_breaks_at_once_ends_the_run_before_it_writes(workos: FakeWo
 # Single organizations ------------------------------------------------------------------------
 
 
-def test_one_organization_is_compared_by_either_id(workos: FakeWorkOS) -> None:
+def test_one_organization_is_compared_once_by_either_id(workos: FakeWorkOS) -> None:
     acme = an_old_organization(workos, "Acme", external_id="gram-1")
     bolt = an_old_organization(workos, "Bolt", external_id="gram-2")
     an_old_organization(workos, "Untouched", external_id="gram-3")
 
-    assert changes(only(acme)) == [("gram-1", "created")]
-    assert changes(only("gram-2")) == [("gram-2", "created")]
+    by_workos_id, by_gram_id = only(acme, acme, "gram-1"), only("gram-2")
+
+    assert changes(by_workos_id) == [("gram-1", "created")]
+    assert changes(by_gram_id) == [("gram-2", "created")]
+    assert by_workos_id.organizations == by_gram_id.organizations == 1
     assert row("gram-2").workos_id == bolt
     assert Organization.objects.count() == 2
     assert workos.count_requests(path="/organizations", exact=True) == 0
 
 
-def test_a_recent_difference_of_one_is_applied_all_the_same(workos: FakeWorkOS) -> None:
+def test_a_recent_difference_is_applied_and_its_write_back_alone_pushed(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Just now", emits=False)
+    other = a_linked_row(workos, "gram-other", external_id=None)
+    ExternalIdWriteBack.objects.create(organization_id="gram-other", workos_id=other)
 
     found = only(acme["id"])
 
     assert (kinds(found), found.write_backs.pushed) == (["created"], 1)
-
-
-def test_the_write_backs_of_others_are_left_to_their_schedule(workos: FakeWorkOS) -> None:
-    acme = an_old_organization(workos, "Acme")
-    other = a_linked_row(workos, "gram-other", external_id=None)
-    ExternalIdWriteBack.objects.create(organization_id="gram-other", workos_id=other)
-
-    found = only(acme)
-
-    assert found.write_backs.pushed == 1
     assert ExternalIdWriteBack.objects.get().organization_id == "gram-other"
 
 
@@ -375,15 +360,6 @@ def test_an_id_that_is_none_does_not_stop_the_rest(workos: FakeWorkOS, unknown: 
     assert (len(found.errors), found.in_sync) == (1, False)
 
 
-@pytest.mark.parametrize("again", ["workos_id", "gram_id"])
-def test_an_organization_named_twice_is_compared_once(workos: FakeWorkOS, again: str) -> None:
-    acme = an_old_organization(workos, external_id="gram-1")
-
-    found = only(acme, acme if again == "workos_id" else "gram-1")
-
-    assert (found.organizations, changes(found)) == (1, [("gram-1", "created")])
-
-
 def test_what_cant_all_be_asked_for_in_time_is_left_alone(workos: FakeWorkOS) -> None:
     acme = an_old_organization(workos, external_id="gram-1")
 
@@ -397,34 +373,8 @@ def test_what_cant_all_be_asked_for_in_time_is_left_alone(workos: FakeWorkOS) ->
 # What proves that the place is the right one ------------------------------------------------
 
 
-def test_a_row_that_only_the_mirror_knows_is_unproven_in_a_wrong_place(workos: FakeWorkOS) -> None:
-    a_mirrored_organization(workos)
-    an_old_organization(workos, "New", external_id="gram-1")
-    an_organization_row("gram-1", name="Old")
-    workos.misbehave("status", status=404, body=NO_ROUTE, path=None, times=None)
-
-    found = only("gram-1")
-
-    assert (kinds(found), found.in_sync) == (["unproven"], False)
-    assert "the first, gram-1: no other linked organization" in found.errors[0]
-
-
-def test_a_row_that_is_created_in_the_wrong_place_proves_nothing(
-    workos: FakeWorkOS, elsewhere: FakeWorkOS, sync_setting: Setting
-) -> None:
-    """Both are asked for in one run, and the place knows one of them."""
-    a_mirrored_organization(workos)
-    new = elsewhere.create_organization(name="New", at=NOON)
-    sync_setting(BASE_URL=elsewhere.base_url)
-
-    found = only(new["id"], "gram-mirrored")
-
-    assert "proves nothing" in found.errors[0]
-    assert (found.in_sync, disabled()) == (False, [])
-
-
 @pytest.mark.parametrize("external_id", [None, "gram-1", "gram-unlinked"])
-def test_an_organization_of_another_environment_gets_no_row(
+def test_an_organization_of_another_environment_gets_no_row_and_proves_nothing(
     workos: FakeWorkOS, elsewhere: FakeWorkOS, sync_setting: Setting, external_id: str | None
 ) -> None:
     """Its row would prove that environment right in the next run."""
@@ -433,13 +383,14 @@ def test_an_organization_of_another_environment_gets_no_row(
     new = elsewhere.create_organization(name="New", at=NOON, external_id=external_id)
     sync_setting(BASE_URL=elsewhere.base_url)
 
-    found = only(new["id"])
+    alone, beside_a_linked_one = only(new["id"]), only(new["id"], "gram-1")
     with pytest.raises(WrongEnvironment):
         reconcile(Run())
 
-    assert (kinds(found), found.in_sync) == (["unproven"], False)
-    links = Organization.objects.order_by("id").values_list("id", "workos_id")
-    assert [*links] == [("gram-1", live), ("gram-unlinked", None)]
+    assert (kinds(alone), alone.in_sync) == (["unproven"], False)
+    assert kinds(beside_a_linked_one) == ["unproven", "unproven"]
+    links = Organization.objects.order_by("id").values_list("id", "workos_id", "disabled_at")
+    assert [*links] == [("gram-1", live, None), ("gram-unlinked", None, None)]
 
 
 def test_a_linked_organization_proves_the_place_for_a_new_one(workos: FakeWorkOS) -> None:
