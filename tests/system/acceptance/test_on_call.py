@@ -438,6 +438,8 @@ def test_a_worker_that_was_down_for_longer_than_workos_remembers(
     acme = workos.create_organization(name="Old", at=now - timedelta(hours=2), emits=False)
     person.press(SNAPSHOT)
     has_come(acme, "Old")
+    # The lease of a snapshot that is killed keeps the next one waiting.
+    person.sees_that_all_is_well()
     with person.without_worker():
         then = now - timedelta(hours=1)
         workos.update_organization(acme["id"], name="Ajax", at=then, emits=False)
