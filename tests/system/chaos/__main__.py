@@ -1,6 +1,7 @@
 """``python -m tests.system.chaos --help``."""
 
 import argparse
+import json
 import random
 import signal
 import sys
@@ -9,20 +10,20 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from subprocess import CalledProcessError
 from types import FrameType
 from typing import Final
 
 from gram_sync.embedded_postgres.server import ServerError
 from gram_sync.processes import PROJECT
 from tests.system.chaos.director import Director
-from tests.system.chaos.figures import as_json, as_table, figures_of
+from tests.system.chaos.figures import as_table, figures_of
 from tests.system.chaos.plan import make_plan
-from tests.system.chaos.stage import Busy, CannotStart, Stage, folder_of_our_own, set_stage
+from tests.system.chaos.stage import Busy, Stage, folder_of_our_own, set_stage
 from tests.system.chaos.verdict import Diverged, judge, keep_evidence
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SHOWN: Final = 30
-_INTERRUPTED: Final = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,8 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _run(folder, options.rounds, seed)
     except KeyboardInterrupt:
         _say(f"interrupted; seed {seed}")
-        return _INTERRUPTED
-    except (Busy, CannotStart, ServerError, OSError) as error:
+        return 130
+    except (AssertionError, Busy, ServerError, OSError, CalledProcessError) as error:
         _say(f"can't run: {error}")
     return 1
 
@@ -78,7 +79,7 @@ def _run(folder: Path, rounds: int, seed: int) -> int:
         else:
             seconds = time.monotonic() - began_at
             figures = figures_of(stage, director.played, verdict, seed=seed, seconds=seconds)
-            _say(f"{as_table(figures)}\n{as_json(figures)}")
+            _say(f"{as_table(figures)}\n{json.dumps(figures, separators=(',', ':'))}")
             return 0
         keep_evidence(stage, director.played)
         return 1
@@ -86,18 +87,11 @@ def _run(folder: Path, rounds: int, seed: int) -> int:
 
 def _explain(when: str, lines: list[str], stage: Stage, seed: int) -> None:
     more = len(lines) - _SHOWN
-    _say(
-        "\n".join(
-            (
-                f"FAILED, seed {seed}: {when}",
-                *(f"  {line}" for line in lines[:_SHOWN]),
-                *([f"  and {more} more"] if more > 0 else []),
-                "The last actions, with seconds since the beginning:",
-                *(f"  {line}" for line in stage.chronicle.last()),
-                f"Logs, all actions and what was found are in {stage.logs}",
-            )
-        )
-    )
+    _say(f"FAILED, seed {seed}: {when}")
+    _say("\n".join([*lines[:_SHOWN], *([f"and {more} more"] if more > 0 else [])]))
+    _say("The last actions, with seconds since the beginning:")
+    _say("\n".join(stage.chronicle.last()))
+    _say(f"Logs, all actions and what was found are in {stage.logs}")
 
 
 @contextmanager

@@ -1,13 +1,10 @@
 """Tells what a run was made of: as a table for people, and as one line of JSON."""
 
-import json
 from collections import Counter
-from collections.abc import Mapping
 from typing import TypeAlias
 
 from tests.system.chaos.director import Played
 from tests.system.chaos.kinds import subject_of
-from tests.system.chaos.model import JsonObject
 from tests.system.chaos.stage import Stage
 from tests.system.chaos.verdict import Verdict
 
@@ -24,15 +21,15 @@ def figures_of(
         "seed": seed,
         "rounds": played.rounds,
         "organizations": sum(event["event"] == "organization.created" for event in events),
-        "events": dict(Counter(subject_of(event)[0] for event in events)),
-        "webhooks": _webhooks(stage.workos.deliveries(), played),
-        "kills": dict(fleet.kills),
-        "ended by themselves": dict(fleet.ended_by_themselves),
-        "PostgreSQL restarts": dict(played.postgres_restarts),
-        "WorkOS faults ordered": dict(played.faults),
+        "events": Counter(subject_of(event)[0] for event in events),
+        "webhooks": _webhooks(stage, played),
+        "kills": fleet.kills,
+        "ended by themselves": fleet.ended_by_themselves,
+        "PostgreSQL restarts": played.postgres_restarts,
+        "WorkOS faults ordered": played.faults,
         "rival writes": stage.database.rival_writes(),
-        "rival attempts": dict(played.rivals),
-        "reconciles on the way": dict(fleet.commands),
+        "rival attempts": played.rivals,
+        "reconciles on the way": fleet.commands,
         "seconds until converged": round(verdict.seconds_by_itself, 1),
         "seconds after reconcile": round(verdict.seconds_after_reconcile, 1),
         "seconds in all": round(seconds, 1),
@@ -40,35 +37,28 @@ def figures_of(
 
 
 def as_table(figures: Figures) -> str:
-    """A line for each figure, and the kinds of it in order."""
+    """A line for each figure, with the most frequent kind of it first."""
     width = max(map(len, figures))
     return "\n".join(f"{name:<{width}}  {_shown(value)}" for name, value in figures.items())
 
 
-def as_json(figures: Figures) -> str:
-    return json.dumps(figures, separators=(",", ":"))
-
-
-def _webhooks(deliveries: list[JsonObject], played: Played) -> dict[str, int]:
+def _webhooks(stage: Stage, played: Played) -> dict[str, int]:
+    deliveries = stage.workos.deliveries()
     delivered = Counter(one["event_id"] for one in deliveries if one["status"] == 204)
+    dropped = sum(one["error"] == "dropped" for one in deliveries)
     statuses = Counter(status for _, status in played.skewed.values())
     return {
         "delivered": len(delivered),
         "repeated": delivered.total() - len(delivered),
-        "dropped": sum(one["error"] == "dropped" for one in deliveries),
-        "failed attempts": sum(_failed(one) for one in deliveries),
+        "dropped": dropped,
+        "failed attempts": len(deliveries) - delivered.total() - dropped,
         "skewed, accepted": statuses[204],
         "skewed, refused": statuses[401],
     }
 
 
-def _failed(delivery: JsonObject) -> bool:
-    return bool(delivery["status"] != 204 and delivery["error"] != "dropped")
-
-
-def _shown(value: float | Mapping[str, int]) -> str:
-    if not isinstance(value, Mapping):
-        return f"{value:,}" if isinstance(value, int) else str(value)
-    kinds = sorted(value.items(), key=lambda item: (-item[1], item[0]))
-    of = ", ".join(f"{count:,} {kind}" for kind, count in kinds)
-    return f"{sum(value.values()):,} ({of})" if of else "0"
+def _shown(value: float | dict[str, int]) -> str:
+    if not isinstance(value, dict):
+        return f"{value:,}"
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in Counter(value).most_common())
+    return f"{sum(value.values()):,} ({kinds})"

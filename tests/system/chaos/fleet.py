@@ -124,16 +124,15 @@ class Fleet:
         if member.start_at is not None:
             if now >= member.start_at:
                 self._start(member)
-        elif member.process is not None and member.process.poll() is not None:
-            self._has_ended(member, now)
+        elif member.process is not None and (code := member.process.poll()) is not None:
+            self._has_ended(member, code, now)
         elif member.kill_at is not None and now >= member.kill_at:
             self._kill_whole(member)
             member.start_at = now
             if member.is_command:
                 self._end_command(member, "killed")
 
-    def _has_ended(self, member: _Member, now: float) -> None:
-        code = member.process.returncode if member.process is not None else None
+    def _has_ended(self, member: _Member, code: int, now: float) -> None:
         # Its children would go on, and do what nobody supervises.
         self._kill_whole(member)
         if member.is_command:
