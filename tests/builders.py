@@ -1,13 +1,11 @@
 """Builds the values that tests talk about; every keyword has a default that does not matter."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from django.db import connection
 from django_q.models import OrmQ
 
 from orgs.db.cursor import read_cursor
@@ -37,7 +35,10 @@ from orgs.models import (
 from orgs.services.apply import Mode, apply
 from orgs.services.decide import Batch
 from orgs.testing import FakeWorkOS
+from tests import triggers
 from tests.concurrency import another_program, in_thread, wait_until_blocked
+
+changed, renamed = triggers.changed, triggers.a_renamed_column
 
 T = TypeVar("T")
 
@@ -49,13 +50,9 @@ NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
 
 def empty_tables() -> None:
     """Between the examples of one test: a DELETE is quicker than a TRUNCATE of small tables."""
-    with connection.cursor() as cursor:
-        for model in (
-            *(WorkOSEvent, SyncCursor, WorkOSConflict, ExternalIdWriteBack, RequestBudget),
-            *(OrmQ, Organization),
-            *map(model_of, PLAIN.values()),
-        ):
-            cursor.execute(f'DELETE FROM "{model._meta.db_table}"')  # noqa: S608
+    ours = (WorkOSEvent, SyncCursor, WorkOSConflict, ExternalIdWriteBack, RequestBudget, OrmQ)
+    for model in (*ours, Organization, *map(model_of, PLAIN.values())):
+        triggers.execute(f'DELETE FROM "{model._meta.db_table}"')  # noqa: S608
 
 
 def minutes(count: float) -> timedelta:
@@ -152,13 +149,7 @@ def compare(*observations: Observation, mode: Mode = Mode.RECONCILE) -> Report:
 
 def an_organization_row(id: str = "gram-1", **values: Any) -> Organization:  # noqa: A002
     """A row as another program would insert it: with the columns it knows."""
-    columns = {"id": id, "name": "Acme", "slug": id, **values}
-    names, marks = ", ".join(columns), ", ".join(["%s"] * len(columns))
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"INSERT INTO organization_metadata ({names}) VALUES ({marks})",  # noqa: S608
-            list(columns.values()),
-        )
+    triggers.insert("organization_metadata", {"id": id, "name": "Acme", "slug": id, **values})
     return Organization.objects.get(id=id)
 
 
@@ -235,23 +226,3 @@ def blocked_by(statement: str, run: Callable[[], T]) -> T:
         wait_until_blocked()
         program.commit()
         return running.result()
-
-
-@contextmanager
-def changed(statement: str, back: str) -> Iterator[None]:
-    """PostgreSQL as it is after one statement; the other undoes it at the end."""
-    with connection.cursor() as cursor:
-        cursor.execute(statement)
-    try:
-        yield
-    finally:
-        with connection.cursor() as cursor:
-            cursor.execute(back)
-
-
-def renamed(table: str, column: str) -> AbstractContextManager[None]:
-    """A table without one of its columns, as before a migration."""
-    return changed(
-        f"ALTER TABLE {table} RENAME {column} TO renamed",
-        f"ALTER TABLE {table} RENAME renamed TO {column}",
-    )

@@ -18,6 +18,7 @@ from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 import orgs.workos
 from gram_sync.embedded_postgres import server
 from tests.settings import TEST_SERVER_DATA
+from tests.triggers import a_renamed_table
 
 # A shell starts what is in the background without SIGINT, and children would ignore it too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -154,11 +155,8 @@ def no_database(database: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 @pytest.fixture
 def a_missing_table(database: None) -> Iterator[None]:
     """A ledger that is not there, as before a migration."""
-    with connection.cursor() as cursor:
-        cursor.execute("ALTER TABLE workos_event RENAME TO gone")
-    yield
-    with connection.cursor() as cursor:
-        cursor.execute("ALTER TABLE gone RENAME TO workos_event")
+    with a_renamed_table("workos_event"):
+        yield
 
 
 @pytest.fixture(autouse=True)

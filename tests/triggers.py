@@ -1,7 +1,7 @@
 """What other programs put around the tables: triggers, constraints, other columns, and locks."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import psycopg
@@ -55,31 +55,41 @@ def a_trigger(
 
 def attempts() -> int:
     """How often ``nextval('attempts')`` was called. Sequences are not rolled back."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM attempts")
-        return int(cursor.fetchone()[0])
+    ((count,),) = execute("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM attempts")
+    return int(count)
 
 
 @contextmanager
+def changed(statement: str, back: str) -> Iterator[None]:
+    """PostgreSQL as it is after one statement; the other undoes it at the end."""
+    execute(statement)
+    try:
+        yield
+    finally:
+        execute(back)
+
+
 def a_constraint(
     condition: str = "name <> 'Forbidden'", *, table: str = "organization_metadata"
-) -> Iterator[None]:
+) -> AbstractContextManager[None]:
     """Rows for which the condition does not hold are refused, by the name ``theirs``."""
-    execute(f"ALTER TABLE {table} ADD CONSTRAINT theirs CHECK ({condition})")
-    try:
-        yield
-    finally:
-        execute(f"ALTER TABLE {table} DROP CONSTRAINT theirs")
+    return changed(
+        f"ALTER TABLE {table} ADD CONSTRAINT theirs CHECK ({condition})",
+        f"ALTER TABLE {table} DROP CONSTRAINT theirs",
+    )
 
 
-@contextmanager
-def a_renamed_column() -> Iterator[None]:
+def a_renamed_column(
+    table: str = "organization_metadata", column: str = "name"
+) -> AbstractContextManager[None]:
     """A column that we need is not there, as before a migration."""
-    execute("ALTER TABLE organization_metadata RENAME name TO renamed")
-    try:
-        yield
-    finally:
-        execute("ALTER TABLE organization_metadata RENAME renamed TO name")
+    rename = f"ALTER TABLE {table} RENAME"
+    return changed(f"{rename} {column} TO renamed", f"{rename} renamed TO {column}")
+
+
+def a_renamed_table(table: str) -> AbstractContextManager[None]:
+    """A table is not there, as before a migration; ``gone`` is."""
+    return changed(f"ALTER TABLE {table} RENAME TO gone", f"ALTER TABLE gone RENAME TO {table}")
 
 
 @contextmanager

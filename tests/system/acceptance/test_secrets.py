@@ -3,8 +3,7 @@ comes from everywhere."""
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from orgs.models import ExternalIdWriteBack, WorkOSEvent
 from orgs.testing import FakeWorkOS, sign
 from tests.concurrency import wait_until
 from tests.processes import WEBHOOK_SECRET, a_cluster, a_web_process, database_url, environment_for
+from tests.triggers import a_constraint, a_renamed_table, changed
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -30,22 +30,6 @@ def password() -> str:
     """The database's; one that it does not ask for, if it asks for none."""
     given = connection.get_connection_params().get("password")
     return str(given or "database-password-of-the-test")
-
-
-@contextmanager
-def changed(statement: str, back: str) -> Iterator[None]:
-    """While the schema is changed so."""
-    with connection.cursor() as cursor:
-        cursor.execute(statement)
-    try:
-        yield
-    finally:
-        with connection.cursor() as cursor:
-            cursor.execute(back)
-
-
-def renamed(table: str) -> AbstractContextManager[None]:
-    return changed(f"ALTER TABLE {table} RENAME TO gone", f"ALTER TABLE gone RENAME TO {table}")
 
 
 def nobody_can_be_read() -> AbstractContextManager[None]:
@@ -87,21 +71,18 @@ def test_no_secret_and_no_payload_is_ever_logged(
     session = a_session()
 
     with (
-        changed(
-            f"ALTER TABLE organization_metadata ADD CONSTRAINT c CHECK (name <> '{PAYLOAD} 3')",
-            "ALTER TABLE organization_metadata DROP CONSTRAINT c",
-        ),
+        a_constraint(f"name <> '{PAYLOAD} 3'"),
         a_web_process(environment, web_log) as port,
         cluster_log.open("wb") as output,
         a_cluster(environment, output),
     ):
         live_a_whole_life(workos, port)
-        with renamed("workos_event"):
+        with a_renamed_table("workos_event"):
             body = json.dumps(
                 {"id": "event_x", "event": "organization.updated", "data": {}}
             ).encode()
             unavailable = ask(port, "POST", WEBHOOKS, body, WorkOS_Signature=signed(body))
-        with renamed("auth_user"), nobody_can_be_read():
+        with a_renamed_table("auth_user"), nobody_can_be_read():
             failed = ask(port, "GET", "/admin/", Cookie=session)
         forged = ask(port, "POST", WEBHOOKS, PAYLOAD.encode(), WorkOS_Signature="t=1, v1=2")
 

@@ -1,11 +1,13 @@
 """``python -m tests.system.benchmark --help``."""
 
 import argparse
+import json
 import os
 import platform
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -26,9 +28,7 @@ from tests.system.benchmark import (  # noqa: E402
     serving,
     writing_back,
 )
-from tests.system.benchmark.figures import Figure  # noqa: E402
-from tests.system.benchmark.plan import Plan  # noqa: E402
-from tests.system.benchmark.report import as_table, write_json  # noqa: E402
+from tests.system.benchmark.figures import Figure, Plan, as_table  # noqa: E402
 from tests.system.benchmark.settings import SERVER_DATA  # noqa: E402
 from tests.system.chaos import postgres  # noqa: E402
 
@@ -64,7 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     context["seconds"] = round(time.monotonic() - began_at)
     _say("\n".join(("", *(f"{key}: {value}" for key, value in context.items()), "")))
     _say(as_table(figures))
-    write_json(options.json, context, figures)
+    told = [asdict(figure) | {"verdict": figure.verdict} for figure in figures]
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps({"context": context, "figures": told}, indent=2) + "\n")
     return 0
 
 

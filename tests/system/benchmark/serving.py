@@ -17,6 +17,7 @@ from tests.system.benchmark import databases
 from tests.system.benchmark.figures import (
     Contestant,
     Figure,
+    Plan,
     at_most,
     compared,
     of_rounds,
@@ -24,7 +25,6 @@ from tests.system.benchmark.figures import (
     play,
 )
 from tests.system.benchmark.load import post_all
-from tests.system.benchmark.plan import Plan
 from tests.system.benchmark.processes import WEBHOOK_SECRET, Processes, processes
 from tests.system.benchmark.web import BASELINE, OURS
 

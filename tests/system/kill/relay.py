@@ -16,8 +16,8 @@ Moment: TypeAlias = Literal["before", "after"]
 """A request is about to be passed on to the server, or its answer to the process."""
 
 Way: TypeAlias = tuple[tuple[str, ...], ...]
-"""The names of the requests of two transactions of a connection: the last one that changed something
-for good, and the one under way. Of HTTP, a request alone: threads share connections."""
+"""The names of the requests of two transactions of a connection: the last one that changed what
+stays, and the one under way. Of HTTP, a request alone: threads share connections."""
 
 Gate: TypeAlias = Callable[[Moment, Way], Awaitable[None]]
 """Called with each moment, and the way to it; what it raises ends the connection."""

@@ -10,6 +10,8 @@ MIDDLEWARE = []
 TEMPLATES = []
 """
 
+_AUTH = "django.contrib.auth.middleware"
+
 _IMPORTS = """
 from django.conf.urls.i18n import i18n_patterns
 from django.contrib import admin
@@ -102,6 +104,28 @@ FIRST_DAY_OF_WEEK = 6
 """
 
 
+_DUMMY_CACHE = "django.core.cache.backends.dummy.DummyCache"
+
+_HASHED = """
+from django.conf import global_settings
+
+hashed = "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"
+STORAGES = {**global_settings.STORAGES, "staticfiles": {"BACKEND": hashed}}
+"""
+
+_ADMIN = """
+from django.contrib import admin
+from django.contrib.admin.apps import AdminConfig
+
+class Site(admin.AdminSite):
+    def __init__(self):
+        super().__init__(name="backoffice")
+
+class Config(AdminConfig):
+    default_site = "shop.admin.Site"
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Cell:
     """A configuration: what is appended to the settings and URLs, and which files there are."""
@@ -133,10 +157,7 @@ SUPPORTED = [
         in_ci=True,
     ),
     Cell("nothing but orgs", settings=_BARE, urls=_URLS_WITHOUT_ADMIN),
-    Cell(
-        "everybody must log in",
-        settings='MIDDLEWARE.append("django.contrib.auth.middleware.LoginRequiredMiddleware")\n',
-    ),
+    Cell("everybody must log in", f'MIDDLEWARE.append("{_AUTH}.LoginRequiredMiddleware")\n'),
     Cell("clocks that change", settings='TIME_ZONE = "Europe/Berlin"\n'),
     Cell(
         "far in the east",
@@ -158,19 +179,11 @@ SUPPORTED = [
     ),
     Cell(
         "two template engines",
-        settings="""
-TEMPLATES[0]["OPTIONS"]["string_if_invalid"] = "INVALID %s"
-TEMPLATES.insert(
-    0, {"BACKEND": "django.template.backends.dummy.TemplateStrings", "APP_DIRS": True}
-)
-""",
+        'TEMPLATES[0]["OPTIONS"]["string_if_invalid"] = "INVALID %s"\n'
+        'other = "django.template.backends.dummy.TemplateStrings"\n'
+        'TEMPLATES.insert(0, {"BACKEND": other, "APP_DIRS": True})\n',
     ),
-    Cell(
-        "no cache",
-        settings="""
-CACHES = {"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}}
-""",
-    ),
+    Cell("no cache", f'CACHES = {{"default": {{"BACKEND": "{_DUMMY_CACHE}"}}}}\n'),
     Cell(
         "sessions in cookies",
         settings='SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"\n'
@@ -193,19 +206,7 @@ CACHES = {"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}}
         settings='DEFAULT_CHARSET = "latin-1"\nINSTALLED_APPS.remove("django.contrib.admin")\n',
         urls=_URLS_WITHOUT_ADMIN,
     ),
-    Cell(
-        "hashed static files",
-        settings="""
-from django.conf import global_settings
-
-STORAGES = {
-    **global_settings.STORAGES,
-    "staticfiles": {
-        "BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage",
-    },
-}
-""",
-    ),
+    Cell("hashed static files", _HASHED),
     Cell(
         "users of its own",
         settings='INSTALLED_APPS.append("people")\nAUTH_USER_MODEL = "people.Person"\n',
@@ -217,16 +218,8 @@ STORAGES = {
     ),
     Cell(
         "an admin of its own",
-        settings='INSTALLED_APPS[0] = "shop.admin.Config"\n',
-        files={
-            "shop/admin.py": "from django.contrib import admin\n"
-            "from django.contrib.admin.apps import AdminConfig\n\n"
-            "class Site(admin.AdminSite):\n"
-            "    def __init__(self):\n"
-            '        super().__init__(name="backoffice")\n\n'
-            "class Config(AdminConfig):\n"
-            '    default_site = "shop.admin.Site"\n'
-        },
+        'INSTALLED_APPS[0] = "shop.admin.Config"\n',
+        files={"shop/admin.py": _ADMIN},
     ),
     Cell(
         "below a language and a name space",
