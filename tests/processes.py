@@ -182,11 +182,12 @@ def a_web_process(environment: Mapping[str, str], log: Path) -> Iterator[int]:
 
 @contextmanager
 def a_cluster(
-    environment: Mapping[str, str], output: IO[bytes] | None = None
+    environment: Mapping[str, str], output: IO[bytes] | None = None, command: str = "qcluster"
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """A running ``qcluster`` with one worker; its whole session is gone afterwards."""
+    """A running ``qcluster`` or ``sync_worker`` with one worker; afterwards, its whole session is
+    gone."""
     cluster = subprocess.Popen(
-        [*MANAGE, "qcluster"],
+        [*MANAGE, command],
         cwd=PROJECT,
         env={**environment, "POLL_PAUSE_SECONDS": "0.05", "WORKERS": "1"},
         stdout=output,
@@ -198,7 +199,7 @@ def a_cluster(
     finally:
         cluster.terminate()
         with suppress(subprocess.TimeoutExpired):
-            cluster.wait(30)
+            cluster.wait(PATIENCE)
         with suppress(ProcessLookupError):
             os.killpg(cluster.pid, signal.SIGKILL)
         cluster.wait()

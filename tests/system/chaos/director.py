@@ -41,8 +41,6 @@ class Played:
     """What was done in a run, as far as only who did it knows."""
 
     rounds: int = 0
-    ended_at: float = 0.0
-    """When nothing happened any more, by the clock of ``time.monotonic``."""
     not_followed: set[str] = field(default_factory=set)
     """Events that came before their resource was followed, for the last time."""
     announced_only: dict[str, str] = field(default_factory=dict)
@@ -91,7 +89,6 @@ class Director:
             _sleep_until(began_at + ROUND_SECONDS)
             self._raise_of_errands(wait=False)
             self.played.rounds = number
-        self.played.ended_at = time.monotonic()
         for call in (Call("behave", {}), Call("set_hold_back", {"seconds": 0.2}), *normal_mail(0)):
             self._do(call)
         # A switch that is under way is not to be the last one.

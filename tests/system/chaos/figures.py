@@ -6,13 +6,12 @@ from typing import TypeAlias
 from tests.system.chaos.director import Played
 from tests.system.chaos.kinds import subject_of
 from tests.system.chaos.stage import Stage
-from tests.system.chaos.verdict import Verdict
 
 Figures: TypeAlias = dict[str, int | float | dict[str, int]]
 
 
 def figures_of(
-    stage: Stage, played: Played, verdict: Verdict, *, seed: int, seconds: float
+    stage: Stage, played: Played, verdict: tuple[float, float], *, seed: int, seconds: float
 ) -> Figures:
     """All that is worth telling."""
     events = stage.workos.all_events()
@@ -30,8 +29,8 @@ def figures_of(
         "rival writes": stage.database.rival_writes(),
         "rival attempts": played.rivals,
         "reconciles on the way": fleet.commands,
-        "seconds until converged": round(verdict.seconds_by_itself, 1),
-        "seconds after reconcile": round(verdict.seconds_after_reconcile, 1),
+        "seconds until converged": round(verdict[0], 1),
+        "seconds after reconcile": round(verdict[1], 1),
         "seconds in all": round(seconds, 1),
     }
 

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import time
-from dataclasses import dataclass
 from typing import Final
 
 import psycopg
@@ -33,30 +32,21 @@ class Diverged(Exception):
         self.lines = lines
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """All is well, and this is how long it took."""
-
-    seconds_by_itself: float
-    seconds_after_reconcile: float
-
-
-def judge(stage: Stage, played: Played) -> Verdict:
-    """Compare what needs no reconcile first, then reconcile, then compare everything.
-
-    Raises Diverged.
+def judge(stage: Stage, played: Played) -> tuple[float, float]:
+    """Compare what needs no reconcile first, then reconcile, then compare everything; return how
+    many seconds each took to be right. Raises Diverged.
     """
     runs = (stage.fleet.is_whole, stage.is_web_answering)
     wait_until(lambda: all(is_so() for is_so in runs), "all processes are up again")
     by_itself = _converge(stage, played, reconciled=False)
     _raise_if_any("answers to webhooks", _wrong_answers(stage, played))
-    # A snapshot leaves what is new to events still to come.
-    time.sleep(max(played.ended_at + WINDOW_SECONDS + 0.5 - time.monotonic(), 0.0))
+    # A snapshot leaves what is new, or was written lately, to events still to come.
+    time.sleep(WINDOW_SECONDS + 0.5)
     # A long run deletes more without events than the limit allows.
     _reconcile(stage, "--max-disable", "100%")
     after_reconcile = _converge(stage, played, reconciled=True)
     _reconcile(stage, "--check")
-    return Verdict(by_itself, after_reconcile)
+    return by_itself, after_reconcile
 
 
 def _converge(stage: Stage, played: Played, *, reconciled: bool) -> float:
