@@ -14,9 +14,9 @@ from orgs.models import Organization, WorkOSEvent
 from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS, sign
 from orgs.views import MAX_BODY_BYTES
-from tests.concurrency import another_program
+from tests.concurrency import another_program, wait_until
 from tests.processes import WEBHOOK_SECRET, a_web_process, database_url, environment_for, manage
-from tests.triggers import changed
+from tests.triggers import changed, execute
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -154,6 +154,8 @@ def test_a_database_out_of_connections_parks_and_loses_nothing(
             refused = ask(port, webhook)
             failed = manage(environment, "reconcile_workos", "--events-only")
             parked = WorkOSEvent.objects.exists()
+        of_role = "SELECT FROM pg_stat_activity WHERE usename = %s"
+        wait_until(lambda: not execute(of_role, of_one_connection), "the connection is free")
         taken = ask(port, webhook)
     drained = drain_to_end().drained
 

@@ -17,7 +17,7 @@ from typing import Final
 from gram_sync.embedded_postgres.server import ServerError
 from gram_sync.processes import PROJECT
 from tests.system.chaos.director import Director
-from tests.system.chaos.figures import as_table, figures_of
+from tests.system.chaos.figures import figures_of
 from tests.system.chaos.plan import make_plan
 from tests.system.chaos.stage import Busy, Stage, folder_of_our_own, set_stage
 from tests.system.chaos.verdict import Diverged, judge, keep_evidence
@@ -79,7 +79,7 @@ def _run(folder: Path, rounds: int, seed: int) -> int:
         else:
             seconds = time.monotonic() - began_at
             figures = figures_of(stage, director.played, verdict, seed=seed, seconds=seconds)
-            _say(f"{as_table(figures)}\n{json.dumps(figures, separators=(',', ':'))}")
+            _say(json.dumps(figures, indent=2))
             return 0
         keep_evidence(stage, director.played)
         return 1

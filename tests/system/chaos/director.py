@@ -30,7 +30,7 @@ from tests.system.chaos.actions import (
 )
 from tests.system.chaos.kinds import ORGANIZATION, RESOURCES, last_showing, subject_of
 from tests.system.chaos.plan import CLUSTERS, RIVALS, ROUND_SECONDS, WEBS, normal_mail
-from tests.system.chaos.rivals import Rivals
+from tests.system.chaos.rivals import Rival
 from tests.system.chaos.stage import WINDOW_SECONDS, Stage
 
 _SWITCH_SECONDS: Final = 60.0
@@ -59,7 +59,8 @@ class Director:
         self._stage = stage
         self._workos = stage.workos
         self._note = stage.chronicle.note
-        self._rivals = Rivals(RIVALS, stage.environment["DATABASE_URL"], self._note)
+        url = stage.environment["DATABASE_URL"]
+        self._rivals = {name: Rival(name, url, self._note) for name in RIVALS}
         self._aside = ThreadPoolExecutor(8, "aside")
         self._errands: list[Future[None]] = []
         self._restarting, self._switching = Lock(), Lock()
@@ -80,7 +81,8 @@ class Director:
 
     def play(self, plan: Sequence[Round]) -> None:
         """Do all of it, then end the faults. What is under way then still ends, or goes on."""
-        self._rivals.start()
+        for rival in self._rivals.values():
+            rival.start()
         for number, steps in enumerate(plan, 1):
             began_at = time.monotonic()
             for step in steps:
@@ -94,7 +96,9 @@ class Director:
         # A switch that is under way is not to be the last one.
         self._raise_of_errands(wait=True)
         self._do(Switch(RESOURCES))
-        self.played.rivals = self._rivals.stop()
+        for rival in self._rivals.values():
+            rival.stop()
+            self.played.rivals += rival.results
         self._raise_of_errands(wait=True)
 
     def _raise_of_errands(self, *, wait: bool) -> None:
@@ -119,7 +123,7 @@ class Director:
             case Switch():
                 self._errands.append(self._aside.submit(self._switch, action))
             case _:
-                self._rivals.do(action)
+                self._rivals[action.rival].do(action)
 
     # In WorkOS, and between WorkOS and the mirror
 

@@ -1,18 +1,15 @@
-"""Tells what a run was made of: as a table for people, and as one line of JSON."""
+"""Says what a run was made of."""
 
 from collections import Counter
-from typing import TypeAlias
 
 from tests.system.chaos.director import Played
 from tests.system.chaos.kinds import subject_of
 from tests.system.chaos.stage import Stage
 
-Figures: TypeAlias = dict[str, int | float | dict[str, int]]
-
 
 def figures_of(
     stage: Stage, played: Played, verdict: tuple[float, float], *, seed: int, seconds: float
-) -> Figures:
+) -> dict[str, object]:
     """All that is worth telling."""
     events = stage.workos.all_events()
     fleet = stage.fleet
@@ -35,12 +32,6 @@ def figures_of(
     }
 
 
-def as_table(figures: Figures) -> str:
-    """A line for each figure, with the most frequent kind of it first."""
-    width = max(map(len, figures))
-    return "\n".join(f"{name:<{width}}  {_shown(value)}" for name, value in figures.items())
-
-
 def _webhooks(stage: Stage, played: Played) -> dict[str, int]:
     deliveries = stage.workos.deliveries()
     delivered = Counter(one["event_id"] for one in deliveries if one["status"] == 204)
@@ -54,10 +45,3 @@ def _webhooks(stage: Stage, played: Played) -> dict[str, int]:
         "skewed, accepted": statuses[204],
         "skewed, refused": statuses[401],
     }
-
-
-def _shown(value: float | dict[str, int]) -> str:
-    if not isinstance(value, dict):
-        return f"{value:,}"
-    kinds = ", ".join(f"{count:,} {kind}" for kind, count in Counter(value).most_common())
-    return f"{sum(value.values()):,} ({kinds})"

@@ -39,42 +39,31 @@ _NOTE: Final = """
 """
 
 
-class Rivals:
-    """All of them, from ``start`` to ``stop``. What each action came to is told to ``note``."""
+class Rival:
+    """One of them, from ``start`` to ``stop``. What each action came to is told to ``note``."""
 
-    def __init__(self, names: tuple[str, ...], database_url: str, note: Note) -> None:
-        self._rivals = {name: _Rival(name, database_url, note) for name in names}
-
-    def start(self) -> None:
-        for rival in self._rivals.values():
-            rival.thread.start()
-
-    def do(self, action: Write | Lock) -> None:
-        """Have it done by the rival it names, after what that has still to do."""
-        self._rivals[action.rival].queue.put(action)
-
-    def stop(self) -> Counter[str]:
-        """Wait until all is done, and return what it came to."""
-        for rival in self._rivals.values():
-            rival.queue.put(None)
-        results: Counter[str] = Counter()
-        for rival in self._rivals.values():
-            rival.thread.join()
-            results += rival.results
-        return results
-
-
-class _Rival:
     def __init__(self, name: str, database_url: str, note: Note) -> None:
-        self.queue: Queue[Write | Lock | None] = Queue()
         self.results: Counter[str] = Counter()
-        self.thread = Thread(target=self._work, name=name, daemon=True)
+        self._queue: Queue[Write | Lock | None] = Queue()
+        self._thread = Thread(target=self._work, name=name, daemon=True)
         self._url = database_url
         self._note = note
         self._connection: Connection | None = None
 
+    def start(self) -> None:
+        self._thread.start()
+
+    def do(self, action: Write | Lock) -> None:
+        """Have it done after what it has still to do."""
+        self._queue.put(action)
+
+    def stop(self) -> None:
+        """Wait until all is done."""
+        self._queue.put(None)
+        self._thread.join()
+
     def _work(self) -> None:
-        while (action := self.queue.get()) is not None:
+        while (action := self._queue.get()) is not None:
             result = self._result_of(action)
             self.results[result] += 1
             self._note(result, action)
@@ -104,7 +93,7 @@ class _Rival:
                 self._connection = psycopg.connect(
                     self._url,
                     autocommit=True,
-                    application_name=self.thread.name,
+                    application_name=self._thread.name,
                     connect_timeout=5,
                 )
             except psycopg.OperationalError:

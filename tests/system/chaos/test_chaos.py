@@ -1,5 +1,6 @@
 """The chaos run itself: a short one, what it is planned from, and that it can fail at all."""
 
+import json
 import os
 import signal
 import subprocess
@@ -58,7 +59,8 @@ def test_a_short_run_converges(folder: Path) -> None:
 
     assert run.returncode == 0, run.stdout + run.stderr
     assert run.stdout.startswith(f"seed {SEED}, {ROUNDS} rounds")
-    assert f'{{"seed":{SEED},"rounds":{ROUNDS},' in run.stdout
+    figures = json.loads(run.stdout.partition("\n")[2])
+    assert (figures["seed"], figures["rounds"]) == (SEED, ROUNDS)
     assert not _left_running(folder)
 
 
