@@ -9,12 +9,7 @@ from orgs.db.cursor import ensure_cursor
 from orgs.domain.types import Observation
 from tests.builders import apply_page
 from tests.system.benchmark import databases
-from tests.system.benchmark.baselines import (
-    DecidedPage,
-    apply_decided,
-    apply_one_by_one,
-    decide,
-)
+from tests.system.benchmark.baselines import DecidedPage, apply_decided, apply_one_by_one, decide
 from tests.system.benchmark.figures import Contestant, Figure, Plan, at_least, compared, play
 from tests.system.benchmark.workloads import PAGE_SIZE, WORKLOADS, Page, as_read, planned_pages
 

@@ -298,10 +298,7 @@ def with_event(id_: str, outcome: str, *, is_announced: bool) -> Mirror:
     [
         (with_row(name="Acme"), "row gram-1: name is 'Acme', not 'Globex'"),
         (with_row(slug="globex"), "row gram-1: slug is 'globex', not 'acme'"),
-        (
-            with_row(gram_account_type="free"),
-            "row gram-1: gram_account_type is 'free', not 'pro'",
-        ),
+        (with_row(gram_account_type="free"), "row gram-1: gram_account_type is 'free', not 'pro'"),
         (with_row(is_disabled=True), "row gram-1: disabled is True, not False"),
         (with_row(workos_id=None), "row gram-1: workos_id is None, not 'org_a'"),
         (
