@@ -7,8 +7,6 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from subprocess import CalledProcessError
 from types import FrameType
@@ -26,44 +24,32 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SHOWN: Final = 30
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main() -> int:
     """Run: 0 if all came out right, 1 if not, 130 if interrupted."""
-    options = _parser().parse_args(arguments)
-    seed = random.SystemRandom().randrange(1_000_000) if options.seed is None else options.seed
-    _say(f"seed {seed}, {options.rounds} rounds; logs in {options.folder / 'logs'}")
-    try:
-        with _signals_raised(), folder_of_our_own(options.folder) as folder:
-            return _run(folder, options.rounds, seed)
-    except KeyboardInterrupt:
-        _say(f"interrupted; seed {seed}")
-        return 130
-    except (AssertionError, Busy, ServerError, OSError, CalledProcessError) as error:
-        _say(f"can't run: {error}")
-    return 1
-
-
-def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tests.system.chaos",
         description="Break everything on purpose for a while, and compare the mirror with a model.",
         epilog="The same seed replays the same plan of actions. How the processes interleave can't "
         "be replayed: a failure may need a few tries to be seen again.",
     )
-    parser.add_argument("--rounds", type=_positive, default=30, help="30 unless given")
-    parser.add_argument("--seed", type=int, help="of the plan; a random one unless given")
-    parser.add_argument(
-        "--folder",
-        type=Path,
-        default=PROJECT / ".data" / "chaos",
-        help="where its database and logs go, made anew; .data/chaos unless given",
-    )
-    return parser
-
-
-def _positive(text: str) -> int:
-    if text.isdecimal() and int(text) > 0:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"{text} is not a number of rounds")
+    parser.add_argument("--rounds", type=int, default=30, help="30 unless given")
+    seed = random.SystemRandom().randrange(1_000_000)
+    parser.add_argument("--seed", type=int, default=seed, help="of the plan; random unless given")
+    folder_help = "where its database and logs go, made anew; .data/chaos unless given"
+    parser.add_argument("--folder", type=Path, default=PROJECT / ".data/chaos", help=folder_help)
+    options = parser.parse_args()
+    _say(f"seed {options.seed}, {options.rounds} rounds; logs in {options.folder / 'logs'}")
+    for number in _SIGNALS:
+        signal.signal(number, _raise)
+    try:
+        with folder_of_our_own(options.folder) as folder:
+            return _run(folder, options.rounds, options.seed)
+    except KeyboardInterrupt:
+        _say(f"interrupted; seed {options.seed}")
+        return 130
+    except (AssertionError, Busy, ServerError, OSError, CalledProcessError) as error:
+        _say(f"can't run: {error}")
+    return 1
 
 
 def _run(folder: Path, rounds: int, seed: int) -> int:
@@ -94,18 +80,8 @@ def _explain(when: str, lines: list[str], stage: Stage, seed: int) -> None:
     _say(f"Logs, all actions and what was found are in {stage.logs}")
 
 
-@contextmanager
-def _signals_raised() -> Iterator[None]:
-    """Raises the first signal as KeyboardInterrupt; later ones must not disturb the cleaning up."""
-    handlers = {number: signal.signal(number, _raise) for number in _SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-
-
 def _raise(number: int, _: FrameType | None) -> None:
+    # Later ones must not disturb the cleaning up.
     for each in _SIGNALS:
         signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt(signal.Signals(number).name)
