@@ -138,7 +138,7 @@ class Cell:
     finds: frozenset[str] = frozenset()
     """The checks that name what can't be supported; empty: all of it works."""
     packages: tuple[str, ...] = ()
-    commands: tuple[str, ...] = ("check", "check --database default", "migrate")
+    commands: tuple[str, ...] = ("check --database default", "migrate")
     in_ci: bool = False
 
     @property
