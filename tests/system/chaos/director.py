@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from threading import Lock
 from types import TracebackType
-from typing import Any, Final, Self, cast
+from typing import Any, Self, cast
 
-from gram_sync.components import MANAGE
-from gram_sync.processes import PROJECT
 from orgs.testing import JsonObject, Refused, sign
-from tests.processes import status_of
+from tests.concurrency import wait_until
+from tests.processes import manage, status_of
 from tests.system.chaos import postgres
 from tests.system.chaos.actions import (
     Action,
@@ -31,9 +30,7 @@ from tests.system.chaos.actions import (
 from tests.system.chaos.kinds import ORGANIZATION, RESOURCES, last_showing, subject_of
 from tests.system.chaos.plan import CLUSTERS, RIVALS, ROUND_SECONDS, WEBS, normal_mail
 from tests.system.chaos.rivals import Rival
-from tests.system.chaos.stage import WINDOW_SECONDS, Stage
-
-_SWITCH_SECONDS: Final = 60.0
+from tests.system.chaos.stage import APART, WINDOW_SECONDS, Stage
 
 
 @dataclass(slots=True)
@@ -49,6 +46,7 @@ class Played:
     """Event id to its only webhook, and how that was answered."""
     faults: Counter[str] = field(default_factory=Counter)
     postgres_restarts: Counter[str] = field(default_factory=Counter)
+    reconciles: Counter[str] = field(default_factory=Counter)
     rivals: Counter[str] = field(default_factory=Counter)
 
 
@@ -64,7 +62,6 @@ class Director:
         self._aside = ThreadPoolExecutor(8, "aside")
         self._errands: list[Future[None]] = []
         self._restarting, self._switching = Lock(), Lock()
-        self._commands = 0
         self.played = Played()
 
     def __enter__(self) -> Self:
@@ -112,12 +109,8 @@ class Director:
                 self._change_workos(action)
             case Kill():
                 self._note(self._stage.fleet.kill(action), action)
-            case Reconcile(kill_after):
-                self._commands += 1
-                name = f"reconcile-{self._commands}"
-                command = (*MANAGE, "reconcile_workos")
-                self._stage.fleet.run(name, command, kill_after=kill_after)
-                self._note(f"started as {name}", action)
+            case Reconcile():
+                self._errands.append(self._aside.submit(self._reconcile, action))
             case RestartPostgres():
                 self._errands.append(self._aside.submit(self._restart_postgres, action))
             case Switch():
@@ -176,6 +169,16 @@ class Director:
             self.played.postgres_restarts[restart.mode] += 1
             self._note(f"done in {time.monotonic() - began_at:.1f} s", restart)
 
+    def _reconcile(self, reconcile: Reconcile) -> None:
+        try:
+            options = {"timeout": reconcile.kill_after or 300.0, **APART}
+            code = manage(self._stage.environment, "reconcile_workos", **options).returncode
+            result = f"exit code {code}"
+        except subprocess.TimeoutExpired:
+            result = "killed"
+        self.played.reconciles[result] += 1
+        self._note(result, reconcile)
+
     def _switch(self, switch: Switch) -> None:
         """As an operator does: the settings are changed, and all is started anew."""
         environment, named = self._stage.environment, ",".join(switch.resources)
@@ -187,19 +190,11 @@ class Director:
                 self._stage.fleet.kill(Kill(member, whole=True))
             # What ``sync_worker`` does at its start, as often as it takes.
             adopt = "from orgs.services.coverage import adopt_settings; adopt_settings()"
-            command = (*MANAGE, "shell", "--no-imports", "-c", adopt)
-            deadline = time.monotonic() + _SWITCH_SECONDS
-            while subprocess.run(
-                command,
-                cwd=PROJECT,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                start_new_session=True,
-                check=False,
-            ).returncode:
-                if time.monotonic() > deadline:
-                    raise TimeoutError("the settings are not adopted")
+            command = ("shell", "--no-imports", "-c", adopt)
+            wait_until(
+                lambda: manage(environment, *command, **APART).returncode == 0,
+                "the settings are adopted",
+            )
             subjects = {one["id"]: subject_of(one)[0] for one in self._workos.all_events()}
             subjects |= self.played.announced_only
             self.played.not_followed |= {

@@ -25,7 +25,7 @@ def figures_of(
         "WorkOS faults ordered": played.faults,
         "rival writes": stage.database.rival_writes(),
         "rival attempts": played.rivals,
-        "reconciles on the way": fleet.commands,
+        "reconciles on the way": played.reconciles,
         "seconds until converged": round(verdict[0], 1),
         "seconds after reconcile": round(verdict[1], 1),
         "seconds in all": round(seconds, 1),

@@ -30,18 +30,17 @@ _PAUSE_SECONDS: Final = 1.0
 
 @dataclass(slots=True)
 class _Member:
-    """A process that has to run, or a command that runs once."""
+    """A process that has to run."""
 
     name: str
     command: Sequence[str]
     log: Path
     pass_fds: Sequence[int] = ()
-    is_command: bool = False
     process: subprocess.Popen[bytes] | None = None
     start_at: float | None = None
     """When it is to be started, if it is down."""
     kill_at: float | None = None
-    """When it is to be killed whole: a cluster that may be wedged, a command that is unlucky."""
+    """When it is to be killed whole: a cluster that may be wedged."""
 
 
 class Fleet:
@@ -57,7 +56,6 @@ class Fleet:
         self._thread = Thread(target=self._supervise, name="supervisor", daemon=True)
         self.ended_by_themselves: Counter[str] = Counter()
         self.kills: Counter[str] = Counter()
-        self.commands: Counter[str] = Counter()
 
     def start(self) -> None:
         self._thread.start()
@@ -73,14 +71,6 @@ class Fleet:
         with self._lock:
             self._members[name] = _Member(name, command, self._logs / f"{name}.log", pass_fds)
             self._start(self._members[name])
-
-    def run(self, name: str, command: Sequence[str], *, kill_after: float | None = None) -> None:
-        """Start a command that ends by itself, or is killed."""
-        kill_at = None if kill_after is None else time.monotonic() + kill_after
-        member = _Member(name, command, self._logs / "commands.log", (), True, kill_at=kill_at)
-        with self._lock:
-            self._members[name] = member
-            self._start(member)
 
     def kill(self, kill: Kill) -> str:
         """Kill what it says, as far as there is something to kill, and say what that was."""
@@ -102,13 +92,12 @@ class Fleet:
             return result
 
     def is_whole(self) -> bool:
-        """Whether everything runs, nothing is to be killed any more, and no command runs."""
+        """Whether everything runs, and nothing is to be killed any more."""
         with self._lock:
             return all(
                 member.process is not None
                 and member.process.poll() is None
                 and member.kill_at is None
-                and not member.is_command
                 for member in self._members.values()
             )
 
@@ -117,7 +106,7 @@ class Fleet:
     def _supervise(self) -> None:
         while not self._stopped.wait(_POLL_SECONDS):
             with self._lock:
-                for member in list(self._members.values()):
+                for member in self._members.values():
                     self._look_after(member, time.monotonic())
 
     def _look_after(self, member: _Member, now: float) -> None:
@@ -129,23 +118,13 @@ class Fleet:
         elif member.kill_at is not None and now >= member.kill_at:
             self._kill_whole(member)
             member.start_at = now
-            if member.is_command:
-                self._end_command(member, "killed")
 
     def _has_ended(self, member: _Member, code: int, now: float) -> None:
         # Its children would go on, and do what nobody supervises.
         self._kill_whole(member)
-        if member.is_command:
-            self._end_command(member, f"exit code {code}")
-            return
         self._note(f"ended by itself, exit code {code}", member.name)
         self.ended_by_themselves[member.name.split("-")[0]] += 1
         member.start_at = now + _PAUSE_SECONDS
-
-    def _end_command(self, member: _Member, result: str) -> None:
-        self._note(result, member.name)
-        self.commands[result] += 1
-        del self._members[member.name]
 
     def _start(self, member: _Member) -> None:
         with member.log.open("ab") as log:
@@ -159,9 +138,7 @@ class Fleet:
                 pass_fds=member.pass_fds,
                 start_new_session=True,
             )
-        member.start_at = None
-        if not member.is_command:
-            member.kill_at = None
+        member.start_at = member.kill_at = None
 
     def _kill_whole(self, member: _Member) -> None:
         if member.process is not None:

@@ -12,13 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Final
+from typing import Any, Final
 
 from gram_sync.components import MANAGE, listen
-from gram_sync.processes import PROJECT
 from orgs.testing import FakeWorkOS
 from tests.concurrency import wait_until
-from tests.processes import inherited_environment, status_of
+from tests.processes import inherited_environment, manage, status_of
 from tests.system.chaos import postgres, warden
 from tests.system.chaos.database import Database
 from tests.system.chaos.fleet import Fleet
@@ -26,6 +25,9 @@ from tests.system.chaos.plan import AT_FIRST, CLUSTERS, WEBS
 
 #: How long the mirror waits for an event that was announced. The fake's hold-back is far below.
 WINDOW_SECONDS: Final = 8.0
+
+#: How a command is run: a Ctrl-C is ours alone.
+APART: Final[dict[str, Any]] = {"stdin": subprocess.DEVNULL, "start_new_session": True}
 
 _SHOWN: Final = 25
 
@@ -124,15 +126,7 @@ def _started(folder: Path, listener: socket.socket, workos: FakeWorkOS) -> Stage
     workos.add_webhook_endpoint(url=f"http://127.0.0.1:{port}/webhooks/workos/", secret=secret)
     url = postgres.create(folder / warden.POSTGRES)
     environment = _environment(folder, workos, url, secret)
-    migrate = (*MANAGE, "migrate", "--noinput", "--verbosity=0")
-    subprocess.run(
-        migrate,
-        cwd=PROJECT,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        start_new_session=True,
-        check=True,
-    )
+    manage(environment, "migrate", "--noinput", "--verbosity=0", check=True, **APART)
     database = Database(url)
     database.prepare()
     chronicle = Chronicle(logs / "actions.log")

@@ -1,20 +1,18 @@
 """Waits until the mirror is what the model says, and tells what differs if it never is."""
 
 import json
-import subprocess
 import time
 from typing import Final
 
 import psycopg
 
-from gram_sync.components import MANAGE
-from gram_sync.processes import PROJECT
 from tests.concurrency import wait_until
+from tests.processes import manage
 from tests.system.chaos.comparison import WorkOS, differences
 from tests.system.chaos.director import Played
 from tests.system.chaos.model import model_of
 from tests.system.chaos.resource_audit import held_by
-from tests.system.chaos.stage import WINDOW_SECONDS, Stage
+from tests.system.chaos.stage import APART, WINDOW_SECONDS, Stage
 
 #: How long the mirror may take, once everything runs and nothing is broken any more. Where a
 #: snapshot was killed, another one begins after two minutes, by the schedule of each minute.
@@ -111,17 +109,8 @@ def _wrong_answers(stage: Stage, played: Played) -> list[str]:
 
 
 def _reconcile(stage: Stage, *options: str) -> None:
-    ended = subprocess.run(
-        (*MANAGE, "reconcile_workos", *options),
-        cwd=PROJECT,
-        env=stage.environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=_COMMAND_SECONDS,
-        start_new_session=True,
-        check=False,
-    )
+    command = ("reconcile_workos", *options)
+    ended = manage(stage.environment, *command, timeout=_COMMAND_SECONDS, **APART)
     said, name = ended.stdout + ended.stderr, f"reconcile_workos {options[0]}"
     (stage.logs / f"{name.replace(' ', '')}.log").write_text(said)
     stage.chronicle.note(f"exit code {ended.returncode}", name)
