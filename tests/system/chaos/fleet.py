@@ -11,7 +11,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, RLock, Thread
 from typing import Final
@@ -28,19 +27,25 @@ _PAUSE_SECONDS: Final = 1.0
 """Before what ended by itself is started again."""
 
 
-@dataclass(slots=True)
 class _Member:
     """A process that has to run."""
 
-    name: str
-    command: Sequence[str]
-    log: Path
-    pass_fds: Sequence[int] = ()
-    process: subprocess.Popen[bytes] | None = None
-    start_at: float | None = None
-    """When it is to be started, if it is down."""
-    kill_at: float | None = None
-    """When it is to be killed whole: a cluster that may be wedged."""
+    def __init__(self, popen: Callable[[], "subprocess.Popen[bytes]"]) -> None:
+        self._popen = popen
+        self.start()
+
+    def start(self) -> None:
+        self.process = self._popen()
+        self.start_at: float | None = None
+        """When it is to be started, if it is down."""
+        self.kill_at: float | None = None
+        """When it is to be killed whole: a cluster that may be wedged."""
+
+    def kill(self, *, back_at: float) -> None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.start_at, self.kill_at = back_at, None
 
 
 class Fleet:
@@ -68,21 +73,32 @@ class Fleet:
 
     def add(self, name: str, command: Sequence[str], *, pass_fds: Sequence[int] = ()) -> None:
         """Start a process, and keep it running from now on."""
+
+        def popen() -> "subprocess.Popen[bytes]":
+            with (self._logs / f"{name}.log").open("ab") as log:
+                return subprocess.Popen(
+                    command,
+                    cwd=PROJECT,
+                    env=self._environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=pass_fds,
+                    start_new_session=True,
+                )
+
         with self._lock:
-            self._members[name] = _Member(name, command, self._logs / f"{name}.log", pass_fds)
-            self._start(self._members[name])
+            self._members[name] = _Member(popen)
 
     def kill(self, kill: Kill) -> str:
         """Kill what it says, as far as there is something to kill, and say what that was."""
         with self._lock:
             member = self._members[kill.member]
-            if member.process is None or member.process.poll() is not None:
+            if member.process.poll() is not None:
                 return "it was down"
-            back_at = time.monotonic() + kill.back_after
+            back_at, result = time.monotonic() + kill.back_after, "all of it"
             if kill.whole:
-                self._kill_whole(member)
-                member.start_at = back_at
-                result = "all of it"
+                member.kill(back_at=back_at)
             else:
                 result = _kill_child(member.process.pid, kill.pick)
                 # gunicorn replaces its children; a cluster may hang, and show nothing of it.
@@ -94,58 +110,26 @@ class Fleet:
     def is_whole(self) -> bool:
         """Whether everything runs, and nothing is to be killed any more."""
         with self._lock:
-            return all(
-                member.process is not None
-                and member.process.poll() is None
-                and member.kill_at is None
-                for member in self._members.values()
-            )
-
-    # Supervising
+            members = self._members.values()
+            return all(one.process.poll() is None and one.kill_at is None for one in members)
 
     def _supervise(self) -> None:
         while not self._stopped.wait(_POLL_SECONDS):
             with self._lock:
-                for member in self._members.values():
-                    self._look_after(member, time.monotonic())
+                for name, member in self._members.items():
+                    self._look_after(name, member, time.monotonic())
 
-    def _look_after(self, member: _Member, now: float) -> None:
+    def _look_after(self, name: str, member: _Member, now: float) -> None:
         if member.start_at is not None:
             if now >= member.start_at:
-                self._start(member)
-        elif member.process is not None and (code := member.process.poll()) is not None:
-            self._has_ended(member, code, now)
+                member.start()
+        elif (code := member.process.poll()) is not None:
+            self._note(f"ended by itself, exit code {code}", name)
+            self.ended_by_themselves[name.split("-", maxsplit=1)[0]] += 1
+            # Its children would go on, and do what nobody supervises.
+            member.kill(back_at=now + _PAUSE_SECONDS)
         elif member.kill_at is not None and now >= member.kill_at:
-            self._kill_whole(member)
-            member.start_at = now
-
-    def _has_ended(self, member: _Member, code: int, now: float) -> None:
-        # Its children would go on, and do what nobody supervises.
-        self._kill_whole(member)
-        self._note(f"ended by itself, exit code {code}", member.name)
-        self.ended_by_themselves[member.name.split("-")[0]] += 1
-        member.start_at = now + _PAUSE_SECONDS
-
-    def _start(self, member: _Member) -> None:
-        with member.log.open("ab") as log:
-            member.process = subprocess.Popen(
-                member.command,
-                cwd=PROJECT,
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=member.pass_fds,
-                start_new_session=True,
-            )
-        member.start_at = member.kill_at = None
-
-    def _kill_whole(self, member: _Member) -> None:
-        if member.process is not None:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(member.process.pid, signal.SIGKILL)
-            member.process.wait()
-        member.kill_at = None
+            member.kill(back_at=now)
 
 
 def _kill_child(pid: int, pick: float) -> str:
