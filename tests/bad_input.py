@@ -6,9 +6,9 @@ for, as ``surrogateescape`` has it; one that is part of the JSON is escaped.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from orgs.domain.types import Outcome
 
@@ -45,11 +45,6 @@ class BadOrganization:
     id: str | None = _WORKOS_ID
     """None: it has none that can be used."""
 
-    def numbered(self, number: int) -> "BadOrganization":
-        """The same with an id of its own, so that no two cases are about the same one."""
-        id_ = None if self.id is None else _numbered(self.id, number)
-        return replace(self, text=_numbered(self.text, number), id=id_)
-
 
 @dataclass(frozen=True, slots=True)
 class BadEvent:
@@ -62,9 +57,8 @@ class BadEvent:
     id: str | None = _EVENT_ID
     """None: it has none that can be used."""
 
-    def numbered(self, number: int) -> "BadEvent":
-        id_ = None if self.id is None else _numbered(self.id, number)
-        return replace(self, text=_numbered(self.text, number), id=id_)
+
+_Case = TypeVar("_Case", BadOrganization, BadEvent)
 
 
 def an_event_text(organization: str) -> str:
@@ -256,8 +250,11 @@ def _an_event(kind: str, becomes: Outcome, problem: str = "", **changes: Any) ->
     return BadEvent(kind, json.dumps(event), becomes, problem, event["id"])
 
 
-def _numbered(text: str, number: int) -> str:
-    return text.replace("_bad", f"_{number:04d}")
+def _numbered(cases: Iterable[_Case]) -> Iterator[_Case]:
+    """The same with an id of its own each, so that no two are about the same one."""
+    for number, case in enumerate(cases):
+        id_ = case.id and case.id.replace("_bad", f"_{number:04d}")
+        yield replace(case, text=case.text.replace("_bad", f"_{number:04d}"), id=id_)
 
 
 def _with_text(fields: dict[str, Any], key: str, text: str) -> str:
@@ -272,5 +269,5 @@ def _then(fields: dict[str, Any], more: str) -> str:
     return f"{json.dumps(fields)[:-1]}, {more}}}"
 
 
-ORGANIZATIONS = tuple(case.numbered(number) for number, case in enumerate(_organizations()))
-EVENTS = tuple(case.numbered(number) for number, case in enumerate(_events()))
+ORGANIZATIONS = tuple(_numbered(_organizations()))
+EVENTS = tuple(_numbered(_events()))
