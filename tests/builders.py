@@ -6,7 +6,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from django.db import connection
 from django.test import Client
 from django_q.models import OrmQ
 
@@ -39,6 +38,7 @@ from orgs.services.decide import Batch
 from orgs.testing import FakeWorkOS, sign
 from tests.concurrency import another_program, in_thread, wait_until_blocked
 from tests.processes import WEBHOOK_SECRET
+from tests.triggers import execute, insert
 
 T = TypeVar("T")
 
@@ -50,13 +50,9 @@ NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
 
 def empty_tables() -> None:
     """Between the examples of one test: a DELETE is quicker than a TRUNCATE of small tables."""
-    with connection.cursor() as cursor:
-        for model in (
-            *(WorkOSEvent, SyncCursor, WorkOSConflict, ExternalIdWriteBack, RequestBudget),
-            *(OrmQ, Organization),
-            *map(model_of, PLAIN.values()),
-        ):
-            cursor.execute(f'DELETE FROM "{model._meta.db_table}"')  # noqa: S608
+    ours = (WorkOSEvent, SyncCursor, WorkOSConflict, ExternalIdWriteBack, RequestBudget, OrmQ)
+    for model in (*ours, Organization, *map(model_of, PLAIN.values())):
+        execute(f'DELETE FROM "{model._meta.db_table}"')  # noqa: S608
 
 
 def minutes(count: float) -> timedelta:
@@ -153,13 +149,7 @@ def compare(*observations: Observation, mode: Mode = Mode.RECONCILE) -> Report:
 
 def an_organization_row(id: str = "gram-1", **values: Any) -> Organization:  # noqa: A002
     """A row as another program would insert it: with the columns it knows."""
-    columns = {"id": id, "name": "Acme", "slug": id, **values}
-    names, marks = ", ".join(columns), ", ".join(["%s"] * len(columns))
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"INSERT INTO organization_metadata ({names}) VALUES ({marks})",  # noqa: S608
-            list(columns.values()),
-        )
+    insert("organization_metadata", {"id": id, "name": "Acme", "slug": id, **values})
     return Organization.objects.get(id=id)
 
 

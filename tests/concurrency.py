@@ -46,14 +46,20 @@ def _with_own_connection(function: Callable[[], T]) -> T:
         connections.close_all()
 
 
-def wait_until(condition: Callable[[], object], what: str, *, patience: float = PATIENCE) -> None:
+def wait_until(
+    condition: Callable[[], object],
+    what: str,
+    *,
+    patience: float = PATIENCE,
+    longest_pause: float = 0.1,
+) -> None:
     """Returns once ``condition`` holds; fails if that takes longer than anything here should."""
     deadline, pause = time.monotonic() + patience, 0.002
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain until {what}"
         # What is waited for needs the processor itself.
         time.sleep(pause)
-        pause = min(2 * pause, 0.1)
+        pause = min(2 * pause, longest_pause)
 
 
 def wait_until_blocked(count: int = 1) -> None:

@@ -117,11 +117,11 @@ def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
         cursor.execute(_PREPARE.format(connection.settings_dict["NAME"]))
         connection.close()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TransactionTestCase, "_fixture_teardown", lambda _: _empty_database())
+        patch.setattr(TransactionTestCase, "_fixture_teardown", lambda _: empty_database())
         yield
 
 
-def _empty_database() -> None:
+def empty_database() -> None:
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(_EMPTY)
 

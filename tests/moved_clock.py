@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from django.db import connection
+from tests.triggers import changed, execute
 
 _FUNCTIONS = "".join(
     f"""
@@ -19,15 +19,11 @@ def moved_clock() -> Iterator[Callable[[float], None]]:
     """Yield what sets the seconds that it is ahead. Defaults of columns keep the real clock."""
 
     def move(seconds: float) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT set_config('moved.by', %s, false)", [f"{seconds} seconds"])
+        execute("SELECT set_config('moved.by', %s, false)", f"{seconds} seconds")
 
-    with connection.cursor() as cursor:
-        cursor.execute(f"CREATE SCHEMA IF NOT EXISTS moved; {_FUNCTIONS}")
-        cursor.execute("SET search_path = moved, pg_catalog, public")
-    move(0)
-    try:
+    with changed(
+        f"CREATE SCHEMA moved; {_FUNCTIONS}; SET search_path = moved, pg_catalog, public",
+        "RESET search_path; DROP SCHEMA moved CASCADE",
+    ):
+        move(0)
         yield move
-    finally:
-        with connection.cursor() as cursor:
-            cursor.execute("RESET search_path; DROP SCHEMA moved CASCADE")

@@ -4,7 +4,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPException
@@ -16,13 +15,13 @@ import psutil  # type: ignore[import-untyped]
 from django.conf import settings
 from django.db import connection
 
+from gram_sync import components, processes
 from gram_sync.components import listen, start_web
 from gram_sync.processes import Children
 from orgs.testing import FakeWorkOS
 from tests.concurrency import PATIENCE
 
-PROJECT = Path(settings.BASE_DIR)
-MANAGE = [sys.executable, "manage.py"]
+PROJECT, MANAGE = processes.PROJECT, components.MANAGE
 WEBHOOK_SECRET = "whsec_test_secret"
 
 _OURS = ("WORKOS_", "DJANGO_", "SECRET_KEY", "DATABASE_URL", "DEBUG", "ALLOWED_HOSTS", "HOST")
@@ -52,6 +51,13 @@ def environment_for(workos: FakeWorkOS, **more: str) -> dict[str, str]:
 def without_settings(**more: str) -> dict[str, str]:
     """An environment that tells a process nothing but what is given."""
     return {name: v for name, v in os.environ.items() if not name.startswith(_OURS)} | more
+
+
+def inherited_environment() -> dict[str, str]:
+    """What the machine needs, and nothing that could lead a process to somebody's database or
+    WorkOS."""
+    names = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "ENV_FILE")
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def database_url(**instead: str) -> str:
@@ -143,11 +149,19 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def status_of(port: int, method: str, path: str) -> int | None:
+def status_of(
+    port: int,
+    method: str,
+    path: str,
+    body: bytes = b"",
+    headers: Mapping[str, str] | None = None,
+    *,
+    timeout: float = 30,
+) -> int | None:
     """The status of an answer; None if nothing answers."""
-    http = HTTPConnection("127.0.0.1", port, timeout=30)
+    http = HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
-        http.request(method, path)
+        http.request(method, path, body, dict(headers or {}))
         return http.getresponse().status
     except (OSError, HTTPException):
         return None
@@ -168,11 +182,12 @@ def a_web_process(environment: Mapping[str, str], log: Path) -> Iterator[int]:
 
 @contextmanager
 def a_cluster(
-    environment: Mapping[str, str], output: IO[bytes] | None = None
+    environment: Mapping[str, str], output: IO[bytes] | None = None, command: str = "qcluster"
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """A running ``qcluster`` with one worker; its whole session is gone afterwards."""
+    """A running ``qcluster`` or ``sync_worker`` with one worker; afterwards, its whole session is
+    gone."""
     cluster = subprocess.Popen(
-        [*MANAGE, "qcluster"],
+        [*MANAGE, command],
         cwd=PROJECT,
         env={**environment, "POLL_PAUSE_SECONDS": "0.05", "WORKERS": "1"},
         stdout=output,
@@ -184,7 +199,7 @@ def a_cluster(
     finally:
         cluster.terminate()
         with suppress(subprocess.TimeoutExpired):
-            cluster.wait(30)
+            cluster.wait(PATIENCE)
         with suppress(ProcessLookupError):
             os.killpg(cluster.pid, signal.SIGKILL)
         cluster.wait()

@@ -1,13 +1,18 @@
-"""``make run`` as people start it: real processes, watched from outside."""
+"""``make run`` as people start it, watched from outside, and what it says if it can't run."""
 
 import socket
 import subprocess
 import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
+import django
 import pytest
+from django.db import connection
 
+from gram_sync import run
+from gram_sync.processes import Child, Children
 from orgs.testing import FakeWorkOS
 from tests.concurrency import wait_until
 from tests.processes import (
@@ -30,12 +35,6 @@ def port() -> int:
     return free_port()
 
 
-@pytest.fixture
-def settings_of_it(workos: FakeWorkOS, tmp_path: Path, port: int) -> dict[str, str]:
-    """All that it needs, and a file of its own for what it makes."""
-    return environment_for(workos, PORT=str(port), ENV_FILE=str(tmp_path / "env"))
-
-
 def running(environment: dict[str, str]) -> "AbstractContextManager[subprocess.Popen[str]]":
     return started([sys.executable, "-m", "gram_sync.run"], environment)
 
@@ -51,47 +50,15 @@ def test_without_settings_it_says_what_to_set_and_starts_nothing(port: int) -> N
     assert status_of(port, "GET", "/") is None
 
 
-@pytest.mark.parametrize(
-    ("environment", "said"),
-    [
-        pytest.param({"PORT": "0"}, "PORT must be a whole number from 1 to 65535", id="no port"),
-        pytest.param({"HOST": "nowhere.invalid"}, "can't listen on nowhere.invalid", id="no host"),
-        pytest.param(
-            {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"},
-            "The database can't be used: connection failed: ",
-            id="no database",
-        ),
-        pytest.param(
-            {"SECRET_KEY": "", "ENV_FILE": "/nowhere/env"},
-            "No such file or directory: '/nowhere/env': set SECRET_KEY",
-            id="no place for a key",
-        ),
-        pytest.param({}, "Address already in use", id="a port that is taken"),
-    ],
-)
-def test_what_it_cant_use_is_said_in_a_line(
-    settings_of_it: dict[str, str], environment: dict[str, str], said: str, port: int
-) -> None:
-    with (
-        socket.create_server(("127.0.0.1", 0 if environment else port)),
-        running(settings_of_it | environment) as process,
-    ):
-        code, output = finished(process)
-
-    assert code == 1
-    assert said in output
-    assert "Traceback" not in output
-    assert environment or f"can't listen on 127.0.0.1, port {port}: " in output
-
-
 def test_it_makes_a_key_for_its_owner_alone_and_sigterm_stops_web_and_worker(
-    settings_of_it: dict[str, str], port: int, tmp_path: Path
+    workos: FakeWorkOS, port: int, tmp_path: Path
 ) -> None:
     file = tmp_path / "env"
     file.write_text("LOG_LEVEL=INFO")
     file.chmod(0o600)
 
-    with running(settings_of_it | {"SECRET_KEY": ""}) as process:
+    environment = environment_for(workos, PORT=str(port), ENV_FILE=str(file), SECRET_KEY="")
+    with running(environment) as process:
         said = printed_until(process, "createsuperuser")
         answers = status_of(port, "POST", "/webhooks/workos/")
         processes = family(process.pid)
@@ -108,19 +75,88 @@ def test_it_makes_a_key_for_its_owner_alone_and_sigterm_stops_web_and_worker(
     assert status_of(port, "GET", "/") is None
 
 
+# In this process: another one would take a second to start ---------------------------------------
+
+
+@pytest.fixture
+def here(workos: FakeWorkOS, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment with all that it needs, and a file of its own for what it makes."""
+    environment = {"HOST": "127.0.0.1", "PORT": str(port), "ENV_FILE": str(tmp_path / "env")}
+    for name, value in (environment | {"SECRET_KEY": "x"}).items():
+        monkeypatch.setenv(name, value)
+    # It would set up the tests' own logging anew.
+    monkeypatch.setattr(django, "setup", lambda: None)
+    monkeypatch.setattr(run, "migrate", lambda children: None)
+    for name in ("start_web", "start_worker"):
+        monkeypatch.setattr(run, name, lambda *_, **__: pytest.fail("it should not have started"))
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        pytest.param({"PORT": "0"}, "PORT must be a whole number from 1 to 65535", id="no port"),
+        pytest.param({"HOST": "nowhere.invalid"}, "can't listen on nowhere.invalid", id="no host"),
+        pytest.param(
+            {"SECRET_KEY": "", "ENV_FILE": "/nowhere/env"},
+            "No such file or directory: '/nowhere/env': set SECRET_KEY",
+            id="no place for a key",
+        ),
+    ],
+)
+def test_what_it_cant_use_is_said(
+    here: None,
+    environment: dict[str, str],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+    assert run.main() == 1
+    assert said in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_said(
+    here: None, port: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", port)):
+        assert run.main() == 1
+
+    said = capsys.readouterr().err
+    assert f"can't listen on 127.0.0.1, port {port}: " in said
+    assert "Address already in use" in said
+
+
+def test_a_database_that_cant_be_used_is_said_in_a_line(
+    here: None, no_database: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run.main() == 1
+
+    said = capsys.readouterr().err
+    assert said.startswith("The database can't be used: connection ")
+    assert said.count("\n") == 1
+
+
 def test_a_worker_that_is_killed_takes_the_web_process_along_and_a_key_is_kept(
-    settings_of_it: dict[str, str], tmp_path: Path
+    here: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file, line = tmp_path / "env", f"SECRET_KEY={50 * 'x'}\n"
     file.write_text(line)
+    webs: list[Child] = []
 
-    with running(settings_of_it | {"SECRET_KEY": ""}) as process:
-        printed_until(process, "createsuperuser")
-        processes = family(process.pid)
-        next(each for each in processes if "sync_worker" in each.cmdline()).kill()
-        code, rest = finished(process)
+    def start_worker(children: Children, **_: Any) -> None:
+        children.start("The worker", ["sh", "-c", "kill -9 $$"])
 
-    assert code == 1
-    assert "The worker ended by itself (killed by SIGKILL)" in rest
-    wait_until(lambda: not alive(processes), "all of it is gone")
+    def start_web(children: Children, _: socket.socket) -> None:
+        webs.append(children.start("The web process", ["sleep", "100"]))
+
+    monkeypatch.setenv("SECRET_KEY", "")
+    monkeypatch.setattr(run, "start_worker", start_worker)
+    monkeypatch.setattr(run, "start_web", start_web)
+
+    assert run.main() == 1
+    assert "The worker ended by itself (killed by SIGKILL)" in capsys.readouterr().err
+    assert webs[0].process.poll() is not None
     assert file.read_text() == line
+    connection.close()

@@ -1,12 +1,11 @@
 """No secret and no payload in what real processes say, though they say all they can, and trouble
 comes from everywhere."""
 
-import json
 import time
 from contextlib import AbstractContextManager
-from http.client import HTTPConnection
 from pathlib import Path
 
+import httpx2
 import pytest
 from django.conf import settings as django_settings
 from django.contrib.auth.models import User
@@ -42,17 +41,6 @@ def nobody_can_be_read() -> AbstractContextManager[None]:
     )
 
 
-def ask(port: int, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, str]:
-    http = HTTPConnection("127.0.0.1", port, timeout=30)
-    http.request(
-        method, path, body, {name.replace("_", "-"): value for name, value in headers.items()}
-    )
-    answer = http.getresponse()
-    status, text = answer.status, answer.read().decode()
-    http.close()
-    return status, text
-
-
 def a_session() -> str:
     client = Client()
     client.force_login(User.objects.create_superuser("admin"))
@@ -77,16 +65,19 @@ def test_no_secret_and_no_payload_is_ever_logged(
         a_cluster(environment, output),
     ):
         live_a_whole_life(workos, port)
+        url = f"http://127.0.0.1:{port}"
+        body = b'{"id": "event_x", "event": "organization.updated", "data": {}}'
+        signature = sign(WEBHOOK_SECRET, body, int(time.time() * 1000))
+        headers = {"WorkOS-Signature": signature}
         with renamed("workos_event"):
-            body = json.dumps(
-                {"id": "event_x", "event": "organization.updated", "data": {}}
-            ).encode()
-            unavailable = ask(port, "POST", WEBHOOKS, body, WorkOS_Signature=signed(body))
+            unavailable = httpx2.post(url + WEBHOOKS, content=body, headers=headers, timeout=60)
         with renamed("auth_user"), nobody_can_be_read():
-            failed = ask(port, "GET", "/admin/", Cookie=session)
-        forged = ask(port, "POST", WEBHOOKS, PAYLOAD.encode(), WorkOS_Signature="t=1, v1=2")
+            failed = httpx2.get(f"{url}/admin/", headers={"Cookie": session}, timeout=60)
+        headers["WorkOS-Signature"] = "t=1, v1=2"
+        forged = httpx2.post(url + WEBHOOKS, content=PAYLOAD.encode(), headers=headers, timeout=60)
 
-    assert [unavailable[0], failed[0], forged[0]] == [503, 500, 401]
+    answers = [unavailable, failed, forged]
+    assert [answer.status_code for answer in answers] == [503, 500, 401]
     web, cluster = web_log.read_text(), cluster_log.read_text()
     assert "Traceback" in web
     assert "Internal Server Error: /admin/" in web
@@ -95,13 +86,9 @@ def test_no_secret_and_no_payload_is_ever_logged(
     assert "write-backs failed" in cluster
     assert "parked event_" in cluster
     assert "violates check constraint" in cluster
-    told = web + cluster + failed[1] + unavailable[1] + forged[1]
+    told = web + cluster + "".join(answer.text for answer in answers)
     secrets = [workos.api_key, WEBHOOK_SECRET, str(django_settings.SECRET_KEY), password, PAYLOAD]
     assert [secret for secret in secrets if secret in told] == []
-
-
-def signed(body: bytes) -> str:
-    return sign(WEBHOOK_SECRET, body, int(time.time() * 1000))
 
 
 def live_a_whole_life(workos: FakeWorkOS, port: int) -> None:

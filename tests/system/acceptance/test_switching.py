@@ -2,7 +2,6 @@
 old settings. ``MEMBERSHIPS=50000`` tries it with as many; the timeout grows with them."""
 
 import os
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import count
@@ -16,7 +15,7 @@ from orgs.models import Organization, OrganizationMembership, WorkOSUser
 from orgs.services.queue import SYNC_EVENTS, enqueue
 from orgs.testing import FakeWorkOS
 from tests.concurrency import wait_until
-from tests.processes import MANAGE, PROJECT, environment_for
+from tests.processes import a_cluster, environment_for
 
 _MEMBERSHIPS = int(os.environ.get("MEMBERSHIPS", "100"))
 _IN_ONE = 100
@@ -116,20 +115,9 @@ class People:
 @contextmanager
 def a_worker(workos: FakeWorkOS, log: Path, resources: str) -> Iterator[None]:
     """A sync_worker that follows these resources; it has ended afterwards."""
-    environment = {"WORKOS_RESOURCES": resources, "WORKERS": "1", "POLL_PAUSE_SECONDS": "0.05"}
-    with log.open("wb") as output:
-        worker = subprocess.Popen(
-            [*MANAGE, "sync_worker"],
-            cwd=PROJECT,
-            env=environment_for(workos, **environment),
-            stdout=output,
-            stderr=output,
-        )
-    try:
+    environment = environment_for(workos, WORKOS_RESOURCES=resources)
+    with log.open("wb") as output, a_cluster(environment, output, "sync_worker"):
         yield
-    finally:
-        worker.terminate()
-        worker.wait(_PATIENCE)
 
 
 def wait_for(condition: Callable[[], object], what: str) -> None:

@@ -1,11 +1,13 @@
 """``python -m tests.system.benchmark --help``."""
 
 import argparse
+import json
 import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -26,9 +28,7 @@ from tests.system.benchmark import (  # noqa: E402
     serving,
     writing_back,
 )
-from tests.system.benchmark.figures import Figure  # noqa: E402
-from tests.system.benchmark.plan import Plan  # noqa: E402
-from tests.system.benchmark.report import as_table, write_json  # noqa: E402
+from tests.system.benchmark.figures import Figure, Plan, as_table  # noqa: E402
 from tests.system.benchmark.settings import SERVER_DATA  # noqa: E402
 from tests.system.chaos import postgres  # noqa: E402
 
@@ -45,9 +45,19 @@ _MEASURED: Final[dict[str, Callable[[Plan], Iterator[Figure]]]] = {
 _PACKAGES: Final = ("django", "psycopg", "django-q2", "gunicorn", "workos")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main() -> int:
     """Measure, and tell. Goals that are missed are told, and are no failure of the run."""
-    options = _parser().parse_args(arguments)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.system.benchmark",
+        description="Measure the mirror beside what it replaces and what PostgreSQL can do.",
+    )
+    parser.add_argument("--only", action="append", choices=[*_MEASURED], help="several for several")
+    parser.add_argument("--rounds", type=int, help="of every figure, instead of the usual number")
+    parser.add_argument("--scale", type=float, default=1.0, help="0.1 for a quick look")
+    file = PROJECT / ".data/benchmark/figures.json"
+    file_help = ".data/benchmark/figures.json unless given"
+    parser.add_argument("--json", type=Path, default=file, help=file_help)
+    options = parser.parse_args()
     plan = Plan(options.scale, options.rounds)
     began_at = time.monotonic()
     figures: list[Figure] = []
@@ -64,25 +74,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     context["seconds"] = round(time.monotonic() - began_at)
     _say("\n".join(("", *(f"{key}: {value}" for key, value in context.items()), "")))
     _say(as_table(figures))
-    write_json(options.json, context, figures)
+    told = [asdict(figure) | {"verdict": figure.verdict} for figure in figures]
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps({"context": context, "figures": told}, indent=2) + "\n")
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.system.benchmark",
-        description="Measure the mirror beside what it replaces and what PostgreSQL can do.",
-    )
-    parser.add_argument("--only", action="append", choices=[*_MEASURED], help="several for several")
-    parser.add_argument("--rounds", type=int, help="of every figure, instead of the usual number")
-    parser.add_argument("--scale", type=float, default=1.0, help="0.1 for a quick look")
-    parser.add_argument(
-        "--json",
-        type=Path,
-        default=PROJECT / ".data" / "benchmark" / "figures.json",
-        help=".data/benchmark/figures.json unless given",
-    )
-    return parser
 
 
 def _context(plan: Plan) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""What is measured, how rounds are played, and what becomes of the numbers. Knows no Django."""
+"""What is measured, how rounds are played, what becomes of the numbers. Knows no Django."""
 
 import gc
 from collections.abc import Callable, Mapping, Sequence
@@ -8,6 +8,21 @@ from typing import TypeAlias
 
 Turns: TypeAlias = Mapping[str, Sequence[float]]
 """What each contestant came to, a number for each round."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How large and how long a run is to be. ``scale`` makes everything smaller, for a quick look:
+    then the goals say little."""
+
+    scale: float = 1.0
+    wanted_rounds: int | None = None
+
+    def scaled(self, count: int) -> int:
+        return max(int(count * self.scale), 1)
+
+    def rounds(self, usual: int) -> int:
+        return self.wanted_rounds or usual
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,3 +130,21 @@ def percentile(values: Sequence[float], part: float) -> float:
 def shown(value: float) -> str:
     """Three significant digits, and no more than people read."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def as_table(figures: Sequence[Figure]) -> str:
+    """Markdown that also reads well as it is."""
+    rows = [("what", "beside", "ours", "theirs", "result", "goal", ""), *map(_cells, figures)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rows.insert(1, tuple("-" * width for width in widths))
+    padded = ([cell.ljust(w) for cell, w in zip(row, widths, strict=True)] for row in rows)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in padded)
+
+
+def _cells(figure: Figure) -> tuple[str, ...]:
+    result = f"{shown(figure.value)}{'x' if figure.unit == 'x' else f' {figure.unit}'}"
+    goal = str(figure.goal or "")
+    return (
+        *(figure.what, figure.beside, figure.ours, figure.theirs),
+        *(result, goal, figure.verdict),
+    )

@@ -12,8 +12,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from tests.system.benchmark import databases
-from tests.system.benchmark.figures import Figure, at_most
-from tests.system.benchmark.plan import Plan
+from tests.system.benchmark.figures import Figure, Plan, at_most
 
 _ROWS = 1_000_000
 _SEARCHES = ("nothing has this", "acme", "a", f"org_01{5:024}")

@@ -4,13 +4,13 @@ WorkOS allows."""
 import json
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from statistics import median
 from threading import Thread
 from typing import Any
 
 from django.conf import settings
+from django.test import override_settings
 
 from orgs.api import has_access
 from orgs.db.cursor import ensure_cursor
@@ -20,18 +20,18 @@ from orgs.services.coverage import adopt_settings
 from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOSClient
 from tests.system.benchmark import databases
-from tests.system.benchmark.applying import apply_ours, contestant
-from tests.system.benchmark.baselines import DECIDED_CURSOR
+from tests.system.benchmark.applying import apply_ours, contestant, seconds_of_decided
+from tests.system.benchmark.baselines import DECIDED_CURSOR, DecidedPage
 from tests.system.benchmark.figures import (
     Contestant,
     Figure,
+    Plan,
     at_least,
     at_most,
     compared,
     of_rounds,
     play,
 )
-from tests.system.benchmark.plan import Plan
 from tests.system.benchmark.processes import Processes, processes
 from tests.system.benchmark.workloads import NOW, PAGE_SIZE, an_event, event_of
 
@@ -137,16 +137,9 @@ def _event(number: int, row: int) -> Observation:
 
 
 def _apply_limit(pages: Sequence[list[Observation]]) -> float:
-    statements = [text.encode() for text in (_LIMIT_ROWS, _LIMIT_LEDGER, DECIDED_CURSOR)]
-    values = [_values(sorted(page, key=lambda one: one.workos_id or "")) for page in pages]
-    with databases.connect(autocommit=False) as raw:
-        began_at = time.perf_counter()
-        for each in values:
-            with raw.cursor() as cursor:
-                for statement in statements:
-                    cursor.execute(statement, each, prepare=True)
-            raw.commit()
-        return time.perf_counter() - began_at
+    statements = (_LIMIT_ROWS, _LIMIT_LEDGER, DECIDED_CURSOR)
+    in_order = (sorted(page, key=lambda one: one.workos_id or "") for page in pages)
+    return seconds_of_decided([DecidedPage(statements, _values(page)) for page in in_order])
 
 
 def _values(page: Sequence[Observation]) -> dict[str, Any]:
@@ -266,11 +259,5 @@ def _seconds_to_row(workos: FakeWorkOSClient, name: str) -> float:
     return time.monotonic() - began_at
 
 
-@contextmanager
-def _settings(**values: object) -> Iterator[None]:
-    before = settings.WORKOS_SYNC
-    settings.WORKOS_SYNC = {**before, **values}
-    try:
-        yield
-    finally:
-        settings.WORKOS_SYNC = before
+def _settings(**values: object) -> override_settings:
+    return override_settings(WORKOS_SYNC={**settings.WORKOS_SYNC, **values})

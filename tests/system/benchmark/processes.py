@@ -2,7 +2,6 @@
 children that measure themselves."""
 
 import json
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Any, Final
 from gram_sync.components import listen, start_web, start_worker
 from gram_sync.processes import Children
 from orgs.testing import FakeWorkOSClient
+from tests.processes import inherited_environment
 from tests.system.benchmark.settings import SERVER_DATA
 
 FOLDER: Final = SERVER_DATA.parent
@@ -20,9 +20,6 @@ _LOGS: Final = FOLDER / "logs"
 
 API_KEY: Final = "sk_benchmark"
 WEBHOOK_SECRET: Final = "whsec_benchmark"
-
-# What the machine needs, and nothing that could lead a child to somebody's database or WorkOS.
-_INHERITED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "ENV_FILE")
 
 #: A fake may be busy for so long with making up organizations.
 _CONTROL_SECONDS: Final = 300.0
@@ -94,9 +91,9 @@ def _command(task: str) -> tuple[str, ...]:
 
 
 def _environment(workos: FakeWorkOSClient | None = None) -> dict[str, str]:
-    inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     own = {"DJANGO_SETTINGS_MODULE": "tests.system.benchmark.settings"}
-    return inherited | own | ({"BENCHMARK_WORKOS_URL": workos.base_url} if workos else {})
+    there = {"BENCHMARK_WORKOS_URL": workos.base_url} if workos else {}
+    return inherited_environment() | own | there
 
 
 def _first_line(log: Path) -> str | None:

@@ -12,12 +12,12 @@ from tests.system.benchmark.figures import (
     Contestant,
     Figure,
     Goal,
+    Plan,
     at_most,
     compared,
     of_rounds,
     play,
 )
-from tests.system.benchmark.plan import Plan
 from tests.system.benchmark.processes import Processes, processes
 
 _EVENTS = 10_000
@@ -38,19 +38,18 @@ class _Child:
     task: str
     workos: FakeWorkOSClient
     template: str
-    seconds: list[float] = field(default_factory=list)
     statements: list[int] = field(default_factory=list)
-    peaks: list[int] = field(default_factory=list)
+    peaks: list[float] = field(default_factory=list)
+    """In MiB."""
 
     def contestant(self, name: str) -> Contestant:
         return Contestant(name, partial(databases.use, self.template), self.run)
 
     def run(self) -> float:
         measured = self.running.run(self.task, self.workos)
-        self.seconds.append(measured["seconds"])
         self.statements.append(measured["statements"])
-        self.peaks.append(measured["peak_kib"])
-        return self.seconds[-1]
+        self.peaks.append(measured["peak_kib"] / 1024)
+        return float(measured["seconds"])
 
 
 # The drain ----------------------------------------------------------------------------------
@@ -60,19 +59,26 @@ def measure_drain(plan: Plan) -> Iterator[Figure]:
     with processes() as running:
         workos = running.fake()
         workos.seed(organizations=plan.scaled(_EVENTS), external_id_prefix="gram-")
-        yield _drained(plan, running, workos, "drain", None)
+        tasks, empty = ("drain", "read-events"), databases.EMPTY
+        yield _beside_reading(plan, running, workos, tasks, empty, "drain", None)
         # The fake is on the same cores, and answers at once: reading is work of ours and its
         # own, and hardly any waiting with which applying could overlap.
         workos.misbehave("slow", path="/events", times=None, seconds=_FAR_AWAY)
         what = f"drain, WorkOS {_FAR_AWAY * 1000:.0f} ms away"
-        yield _drained(plan, running, workos, what, at_most(1.1))
+        yield _beside_reading(plan, running, workos, tasks, empty, what, at_most(1.1))
 
 
-def _drained(
-    plan: Plan, running: Processes, workos: FakeWorkOSClient, what: str, goal: Goal | None
+def _beside_reading(
+    plan: Plan,
+    running: Processes,
+    workos: FakeWorkOSClient,
+    tasks: tuple[str, str],
+    template: str,
+    what: str,
+    goal: Goal | None,
 ) -> Figure:
-    ours = _Child(running, "drain", workos, databases.EMPTY)
-    theirs = _Child(running, "read-events", workos, databases.EMPTY)
+    """A task of ours beside one that only reads the same pages."""
+    ours, theirs = (_Child(running, task, workos, template) for task in tasks)
     turns = play(plan.rounds(3), [ours.contestant("ours"), theirs.contestant("theirs")])
     return compared(
         turns, "ours", "theirs", what=what, beside="reading the pages", unit="s", goal=goal
@@ -90,7 +96,10 @@ def measure_reconcile(plan: Plan) -> Iterator[Figure]:
         copied = _make_in_sync(running, all_of_them, "in_sync")
         yield _first_reconcile(plan, running, all_of_them, copied)
         yield from _reconciles_in_sync(plan, running, all_of_them, some)
-        yield _reconcile_far_away(plan, running, some)
+        some.misbehave("slow", path="/organizations", times=None, seconds=_FAR_AWAY)
+        what = f"reconcile, {few:,} in sync, WorkOS {_FAR_AWAY * 1000:.0f} ms away"
+        tasks = ("reconcile", "read-organizations")
+        yield _beside_reading(plan, running, some, tasks, "few_in_sync", what, at_most(1.1))
 
 
 def _seeded(running: Processes, organizations: int) -> FakeWorkOSClient:
@@ -142,7 +151,7 @@ def _reconciles_in_sync(
     pages = plan.scaled(_MANY) / _PAGE_SIZE
     queries = [statements / pages for statements in ours.statements]
     yield of_rounds(queries, what=what, unit="queries a page", goal=at_most(6))
-    peaks = {"ours": _mebibytes(ours.peaks), "few": _mebibytes(ours_few.peaks)}
+    peaks = {"ours": ours.peaks, "few": ours_few.peaks}
     yield compare(
         peaks,
         "ours",
@@ -151,19 +160,3 @@ def _reconciles_in_sync(
         unit="MiB",
         goal=at_most(1.1),
     )
-
-
-def _reconcile_far_away(plan: Plan, running: Processes, workos: FakeWorkOSClient) -> Figure:
-    workos.misbehave("slow", path="/organizations", times=None, seconds=_FAR_AWAY)
-    ours = _Child(running, "reconcile", workos, "few_in_sync")
-    theirs = _Child(running, "read-organizations", workos, "few_in_sync")
-    turns = play(plan.rounds(3), [ours.contestant("ours"), theirs.contestant("theirs")])
-    what = f"reconcile, {plan.scaled(_FEW):,} in sync, WorkOS {_FAR_AWAY * 1000:.0f} ms away"
-    goal = at_most(1.1)
-    return compared(
-        turns, "ours", "theirs", what=what, beside="reading the pages", unit="s", goal=goal
-    )
-
-
-def _mebibytes(peaks: list[int]) -> list[float]:
-    return [peak / 1024 for peak in peaks]

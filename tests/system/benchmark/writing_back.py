@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from orgs.models import ExternalIdWriteBack
 from orgs.testing import FakeWorkOSClient
 from tests.system.benchmark import databases
-from tests.system.benchmark.figures import Figure, at_least, at_most, of_rounds
-from tests.system.benchmark.plan import Plan
+from tests.system.benchmark.figures import Figure, Plan, at_least, at_most, of_rounds
 from tests.system.benchmark.processes import Processes, processes
 
 _DUE = 1_000

@@ -1,68 +1,55 @@
 """``python -m tests.system.chaos --help``."""
 
 import argparse
+import json
 import random
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
+from subprocess import CalledProcessError
 from types import FrameType
 from typing import Final
 
 from gram_sync.embedded_postgres.server import ServerError
 from gram_sync.processes import PROJECT
 from tests.system.chaos.director import Director
-from tests.system.chaos.figures import as_json, as_table, figures_of
+from tests.system.chaos.figures import figures_of
 from tests.system.chaos.plan import make_plan
-from tests.system.chaos.stage import Busy, CannotStart, Stage, folder_of_our_own, set_stage
+from tests.system.chaos.stage import Busy, Stage, folder_of_our_own, set_stage
 from tests.system.chaos.verdict import Diverged, judge, keep_evidence
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SHOWN: Final = 30
-_INTERRUPTED: Final = 130
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main() -> int:
     """Run: 0 if all came out right, 1 if not, 130 if interrupted."""
-    options = _parser().parse_args(arguments)
-    seed = random.SystemRandom().randrange(1_000_000) if options.seed is None else options.seed
-    _say(f"seed {seed}, {options.rounds} rounds; logs in {options.folder / 'logs'}")
-    try:
-        with _signals_raised(), folder_of_our_own(options.folder) as folder:
-            return _run(folder, options.rounds, seed)
-    except KeyboardInterrupt:
-        _say(f"interrupted; seed {seed}")
-        return _INTERRUPTED
-    except (Busy, CannotStart, ServerError, OSError) as error:
-        _say(f"can't run: {error}")
-    return 1
-
-
-def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tests.system.chaos",
         description="Break everything on purpose for a while, and compare the mirror with a model.",
         epilog="The same seed replays the same plan of actions. How the processes interleave can't "
         "be replayed: a failure may need a few tries to be seen again.",
     )
-    parser.add_argument("--rounds", type=_positive, default=30, help="30 unless given")
-    parser.add_argument("--seed", type=int, help="of the plan; a random one unless given")
-    parser.add_argument(
-        "--folder",
-        type=Path,
-        default=PROJECT / ".data" / "chaos",
-        help="where its database and logs go, made anew; .data/chaos unless given",
-    )
-    return parser
-
-
-def _positive(text: str) -> int:
-    if text.isdecimal() and int(text) > 0:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"{text} is not a number of rounds")
+    parser.add_argument("--rounds", type=int, default=30, help="30 unless given")
+    seed = random.SystemRandom().randrange(1_000_000)
+    parser.add_argument("--seed", type=int, default=seed, help="of the plan; random unless given")
+    folder_help = "where its database and logs go, made anew; .data/chaos unless given"
+    parser.add_argument("--folder", type=Path, default=PROJECT / ".data/chaos", help=folder_help)
+    options = parser.parse_args()
+    _say(f"seed {options.seed}, {options.rounds} rounds; logs in {options.folder / 'logs'}")
+    for number in _SIGNALS:
+        signal.signal(number, _raise)
+    try:
+        with folder_of_our_own(options.folder) as folder:
+            return _run(folder, options.rounds, options.seed)
+    except KeyboardInterrupt:
+        _say(f"interrupted; seed {options.seed}")
+        return 130
+    except (AssertionError, Busy, ServerError, OSError, CalledProcessError) as error:
+        _say(f"can't run: {error}")
+    return 1
 
 
 def _run(folder: Path, rounds: int, seed: int) -> int:
@@ -78,7 +65,7 @@ def _run(folder: Path, rounds: int, seed: int) -> int:
         else:
             seconds = time.monotonic() - began_at
             figures = figures_of(stage, director.played, verdict, seed=seed, seconds=seconds)
-            _say(f"{as_table(figures)}\n{as_json(figures)}")
+            _say(json.dumps(figures, indent=2))
             return 0
         keep_evidence(stage, director.played)
         return 1
@@ -86,32 +73,15 @@ def _run(folder: Path, rounds: int, seed: int) -> int:
 
 def _explain(when: str, lines: list[str], stage: Stage, seed: int) -> None:
     more = len(lines) - _SHOWN
-    _say(
-        "\n".join(
-            (
-                f"FAILED, seed {seed}: {when}",
-                *(f"  {line}" for line in lines[:_SHOWN]),
-                *([f"  and {more} more"] if more > 0 else []),
-                "The last actions, with seconds since the beginning:",
-                *(f"  {line}" for line in stage.chronicle.last()),
-                f"Logs, all actions and what was found are in {stage.logs}",
-            )
-        )
-    )
-
-
-@contextmanager
-def _signals_raised() -> Iterator[None]:
-    """Raises the first signal as KeyboardInterrupt; later ones must not disturb the cleaning up."""
-    handlers = {number: signal.signal(number, _raise) for number in _SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+    _say(f"FAILED, seed {seed}: {when}")
+    _say("\n".join([*lines[:_SHOWN], *([f"and {more} more"] if more > 0 else [])]))
+    _say("The last actions, with seconds since the beginning:")
+    _say("\n".join(stage.chronicle.last()))
+    _say(f"Logs, all actions and what was found are in {stage.logs}")
 
 
 def _raise(number: int, _: FrameType | None) -> None:
+    # Later ones must not disturb the cleaning up.
     for each in _SIGNALS:
         signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt(signal.Signals(number).name)

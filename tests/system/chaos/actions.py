@@ -1,21 +1,19 @@
 """What can happen in a run: values that say what is done, and never do it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-# In WorkOS ----------------------------------------------------------------------------------
+Way: TypeAlias = Literal["listed", "never listed", "listed late"]
+StopMode: TypeAlias = Literal["fast", "immediate"]
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One of the fake's controls is called, such as ``users.update``."""
+    """One of the fake's controls is called, such as ``users.update`` or ``misbehave``."""
 
     control: str
     arguments: Mapping[str, Any]
-
-
-Way: TypeAlias = Literal["listed", "never listed", "listed late"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,52 +41,6 @@ class Skewed:
         return abs(self.seconds) < 180
 
 
-WorkOSAction: TypeAlias = Call | Repeat | Skewed
-
-# Between WorkOS and the mirror --------------------------------------------------------------
-
-MailMode: TypeAlias = Literal["normal", "dropped", "repeated", "delayed", "shuffled"]
-
-
-@dataclass(frozen=True, slots=True)
-class HoldBack:
-    """Events become readable so many seconds after they happened."""
-
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Mail:
-    """What becomes of webhooks until the next one."""
-
-    mode: MailMode
-    seed: int
-
-
-@dataclass(frozen=True, slots=True)
-class Misbehave:
-    """WorkOS answers the next requests of a kind wrongly; see the fake's ``misbehave``."""
-
-    kind: str
-    method: str
-    path: str
-    times: int
-    applied: bool = False
-    parameters: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Behave:
-    """What WorkOS was to answer wrongly and has not answered yet, it answers rightly."""
-
-
-Weather: TypeAlias = HoldBack | Mail | Misbehave | Behave
-
-# To our own processes -----------------------------------------------------------------------
-
-StopMode: TypeAlias = Literal["fast", "immediate"]
-
-
 @dataclass(frozen=True, slots=True)
 class Kill:
     """SIGKILL: a process with all its children, or one child. ``pick`` (0 to 1) says which one.
@@ -99,8 +51,8 @@ class Kill:
 
     member: str
     whole: bool
-    pick: float
-    back_after: float
+    pick: float = 0.0
+    back_after: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,52 +74,32 @@ class Switch:
     resources: tuple[str, ...]
 
 
-Blow: TypeAlias = Kill | RestartPostgres | Reconcile | Switch
-
-# By other programs, in the table ------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
-class RivalAction:
-    """What one of the other programs does, after what it has still to do."""
+class Write:
+    """Another program writes a row, after what it has still to do, and holds it for a while.
+
+    It inserts it, sets locally owned columns or the name, or deletes it unless it is linked.
+    """
 
     rival: str
+    kind: Literal["insert", "set", "delete"]
+    organization_id: str
+    columns: Mapping[str, str | bool]
+    hold: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class SignUp(RivalAction):
-    """A row is inserted, and its transaction stays open for a while."""
+class Lock:
+    """Another program locks rows, holds them, and lets them go unchanged."""
 
-    organization_id: str
-    name: str
-    slug: str
+    rival: str
+    organization_ids: tuple[str, ...]
     hold: float
 
 
-@dataclass(frozen=True, slots=True)
-class SetColumns(RivalAction):
-    """Columns of a row are set: locally owned ones, or the name, which is drift."""
-
-    organization_id: str
-    columns: dict[str, str | bool]
-
-
-@dataclass(frozen=True, slots=True)
-class Remove(RivalAction):
-    """A row is deleted, unless it is linked."""
-
-    organization_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Lock(RivalAction):
-    """Rows are locked, held, and let go unchanged."""
-
-    organization_ids: tuple[str, ...]
-    seconds: float
-
-
-Action: TypeAlias = WorkOSAction | Weather | Blow | RivalAction
+Action: TypeAlias = (
+    Call | Repeat | Skewed | Kill | RestartPostgres | Reconcile | Switch | Write | Lock
+)
 
 
 @dataclass(frozen=True, slots=True)

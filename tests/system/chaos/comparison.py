@@ -75,9 +75,8 @@ def differences(model: Model, mirror: Mirror, workos: WorkOS, *, reconciled: boo
     Before it is ``reconciled``, a name may be the one that a rival wrote last, and an organization
     that lost its row to another and was not mentioned since may be without one.
     """
-    expectation = _Expectation(model, mirror, reconciled)
     return [
-        *expectation.rows(),
+        *_rows(model, mirror, reconciled=reconciled),
         *_ledger(mirror, workos),
         *(f"outbox: {id_} is still to be told: {error}" for id_, error in mirror.outbox.items()),
         *_told(mirror, workos),
@@ -91,78 +90,63 @@ def differences(model: Model, mirror: Mirror, workos: WorkOS, *, reconciled: boo
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class _Expectation:
-    model: Model
-    mirror: Mirror
-    reconciled: bool
+def _rows(model: Model, mirror: Mirror, *, reconciled: bool) -> Iterator[str]:
+    organizations = model.unlinked_organizations.items()
+    awaited = {id_: linked for id_, linked in organizations if not linked.is_disabled}
+    optional = {id_: linked for id_, linked in organizations if linked.is_disabled}
+    required = dict(model.linked)
+    (required if reconciled else optional).update(awaited)
+    unlinked = {id_ for id_, local in model.local.items() if local.exists}
+    for id_ in sorted({*required, *optional, *unlinked} | mirror.rows.keys()):
+        row = mirror.rows.get(id_)
+        linked = required.get(id_)
+        if linked is None and row is not None and row.workos_id is not None:
+            linked = optional.get(id_)
+        local = model.local.get(id_, Local())
+        if linked is None and not local.exists:
+            if row is not None:
+                yield f"row {id_} should not be there: {row}"
+        elif row is None:
+            yield f"row {id_} is missing; it should be {linked or local}"
+        else:
+            slug = mirror.created_slugs.get(id_)
+            yield from _row(row, linked, local, slug, reconciled=reconciled)
 
-    def rows(self) -> Iterator[str]:
-        required = {**self.model.linked, **(self._awaited() if self.reconciled else {})}
-        optional = {} if self.reconciled else self._awaited()
-        optional |= {
-            id_: linked
-            for id_, linked in self.model.unlinked_organizations.items()
-            if linked.is_disabled
-        }
-        known = {*required, *optional, *self._unlinked()}
-        for id_ in sorted(known | self.mirror.rows.keys()):
-            row = self.mirror.rows.get(id_)
-            linked = required.get(id_) or (optional.get(id_) if self._is_linked(row) else None)
-            local = self.model.local.get(id_, Local())
-            if linked is None and not local.exists:
-                if row is not None:
-                    yield f"row {id_} should not be there: {row}"
-            elif row is None:
-                yield f"row {id_} is missing; it should be {linked or local}"
-            else:
-                yield from self._row(row, linked, local)
 
-    def _awaited(self) -> dict[str, Linked]:
-        organizations = self.model.unlinked_organizations.items()
-        return {id_: linked for id_, linked in organizations if not linked.is_disabled}
+def _row(
+    row: SeenRow, linked: Linked | None, local: Local, created_slug: str | None, *, reconciled: bool
+) -> Iterator[str]:
+    wanted: list[tuple[str, object, set[object]]] = [
+        ("workos_id", row.workos_id, {linked and linked.workos_id}),
+        ("disabled", row.is_disabled, _states(linked)),
+        ("name", row.name, _names(linked, local, reconciled=reconciled)),
+        ("gram_account_type", row.gram_account_type, {local.gram_account_type}),
+        ("whitelisted", row.whitelisted, {local.whitelisted}),
+        ("slug", row.slug, {local.slug or created_slug}),
+    ]
+    for column, seen, allowed in wanted:
+        if seen not in allowed:
+            either = " or ".join(sorted(map(repr, allowed)))
+            yield f"row {row.id}: {column} is {seen!r}, not {either}"
+    names = linked.names if linked else set()
+    fits = created_slug is None or any(may_be_slug_of(created_slug, name) for name in names)
+    if not fits and not local.exists:
+        yield f"row {row.id}: was created with the slug {created_slug!r}, but was called {names}"
 
-    def _unlinked(self) -> set[str]:
-        return {id_ for id_, local in self.model.local.items() if local.exists}
 
-    def _is_linked(self, row: SeenRow | None) -> bool:
-        return row is not None and row.workos_id is not None
+def _names(linked: Linked | None, local: Local, *, reconciled: bool) -> set[object]:
+    if linked is None:
+        return {local.name}
+    # WorkOS no longer says what an organization is called that is gone.
+    may_have_drifted = linked.is_disabled or not reconciled
+    drifted = {local.drifted_to} if local.drifted_to and may_have_drifted else set()
+    return {linked.name, *drifted}
 
-    def _row(self, row: SeenRow, linked: Linked | None, local: Local) -> Iterator[str]:
-        workos_id = linked.workos_id if linked else None
-        wanted: list[tuple[str, object, set[object]]] = [
-            ("workos_id", row.workos_id, {workos_id}),
-            ("disabled", row.is_disabled, self._states(linked)),
-            ("name", row.name, self._names(linked, local)),
-            ("gram_account_type", row.gram_account_type, {local.gram_account_type}),
-            ("whitelisted", row.whitelisted, {local.whitelisted}),
-            ("slug", row.slug, {local.slug or self.mirror.created_slugs.get(row.id)}),
-        ]
-        for column, seen, allowed in wanted:
-            if seen not in allowed:
-                yield f"row {row.id}: {column} is {seen!r}, not {_either(allowed)}"
-        yield from self._slug_was_due(row, linked, local)
 
-    def _names(self, linked: Linked | None, local: Local) -> set[object]:
-        if linked is None:
-            return {local.name}
-        # WorkOS no longer says what an organization is called that is gone.
-        may_have_drifted = linked.is_disabled or not self.reconciled
-        drifted = {local.drifted_to} if local.drifted_to and may_have_drifted else set()
-        return {linked.name, *drifted}
-
-    def _states(self, linked: Linked | None) -> set[object]:
-        if linked is None:
-            return {False}
-        return {linked.is_disabled, linked.is_disabled and not linked.is_inherited}
-
-    def _slug_was_due(self, row: SeenRow, linked: Linked | None, local: Local) -> Iterator[str]:
-        slug = self.mirror.created_slugs.get(row.id)
-        if slug is None or local.exists:
-            return
-        names = linked.names if linked else set()
-        if not any(may_be_slug_of(slug, name) for name in names):
-            yield f"row {row.id}: was created with the slug {slug!r}, but was called {names}"
+def _states(linked: Linked | None) -> set[object]:
+    if linked is None:
+        return {False}
+    return {linked.is_disabled, linked.is_disabled and not linked.is_inherited}
 
 
 def _ledger(mirror: Mirror, workos: WorkOS) -> Iterator[str]:
@@ -186,7 +170,3 @@ def _told(mirror: Mirror, workos: WorkOS) -> Iterator[str]:
         if organization is not None and organization["external_id"] != row.id:
             told = organization["external_id"]
             yield f"WorkOS: {row.workos_id} has the external_id {told!r}, not {row.id!r}"
-
-
-def _either(allowed: set[object]) -> str:
-    return " or ".join(sorted(repr(value) for value in allowed))

@@ -6,8 +6,6 @@ audit, which a trigger fills with every change of a row, as many a company has o
 """
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Final, LiteralString
 
 import psycopg
@@ -18,6 +16,7 @@ from tests.system.chaos.comparison import Mirror, SeenEvent, SeenRow
 from tests.system.chaos.kinds import KINDS
 from tests.system.chaos.model import Committed
 from tests.system.chaos.resource_audit import SeenResources
+from tests.system.chaos.rivals import Connection
 
 _SCHEMA: Final = """
 CREATE SCHEMA chaos;
@@ -58,12 +57,18 @@ _LEDGER: Final = """
 """
 _OUTBOX: Final = "SELECT organization_id, last_error FROM workos_external_id_write_back"
 _JOURNAL: Final = "SELECT kind, organization_id, columns FROM chaos.journal ORDER BY seq"
+_DRAINED: Final = """
+    SELECT NOT EXISTS (SELECT FROM workos_event WHERE processed_at IS NULL)
+        AND NOT EXISTS (SELECT FROM workos_external_id_write_back)
+"""
 _CREATED_SLUGS: Final = """
     SELECT DISTINCT ON (id) id, after->>'slug' FROM chaos.audit
     WHERE operation = 'INSERT' AND writer = 'sync' AND tab = 'organization_metadata'
     ORDER BY id, seq DESC
 """
-_COVERED: Final = "SELECT covered FROM workos_sync_cursor"
+_COVERED: Final = (
+    "SELECT value FROM workos_sync_cursor, jsonb_array_elements_text(covered) AS value"
+)
 _RIVAL_WRITES: Final = "SELECT rival, count(*) FROM chaos.journal GROUP BY rival ORDER BY rival"
 
 #: What the sync must never do, whatever the order of things. Each finds the changes that break it.
@@ -126,16 +131,12 @@ class Database:
     def is_drained(self) -> bool:
         """Whether nothing waits any more, as far as the mirror knows: cheap, and no proof."""
         with self._connected() as connection:
-            cursor = connection.execute(
-                "SELECT NOT EXISTS (SELECT FROM workos_event WHERE processed_at IS NULL)"
-                " AND NOT EXISTS (SELECT FROM workos_external_id_write_back)"
-            )
-            return bool(_single(cursor))
+            return connection.execute(_DRAINED).fetchall() == [(True,)]
 
     def covered(self) -> frozenset[str]:
         """The resources that were listed in full since they are followed."""
         with self._connected() as connection:
-            return frozenset(_single(connection.execute(_COVERED)) or ())
+            return _covered(connection)
 
     def mirror(self) -> tuple[Mirror, list[Committed]]:
         """The mirror and the journal, as of one moment."""
@@ -152,7 +153,7 @@ class Database:
                 created_slugs=_pairs(connection, _CREATED_SLUGS),
                 resources=SeenResources(
                     {kind.name: _objects(connection, kind.table) for kind in KINDS},
-                    frozenset(_single(connection.execute(_COVERED)) or ()),
+                    _covered(connection),
                     _objects(connection, "organization_metadata", "id"),
                 ),
             )
@@ -178,26 +179,19 @@ class Database:
         with self._connected() as connection:
             return _pairs(connection, _RIVAL_WRITES)
 
-    @contextmanager
-    def _connected(self) -> Iterator["psycopg.Connection[tuple[Any, ...]]"]:
-        with psycopg.connect(self._url, autocommit=True, connect_timeout=10) as connection:
-            yield connection
+    def _connected(self) -> Connection:
+        return psycopg.connect(self._url, autocommit=True, connect_timeout=10)
 
 
-def _single(cursor: "psycopg.Cursor[tuple[Any, ...]]") -> Any:
-    row = cursor.fetchone()
-    return row[0] if row else None
+def _covered(connection: Connection) -> frozenset[str]:
+    return frozenset(name for (name,) in connection.execute(_COVERED))
 
 
-def _objects(
-    connection: "psycopg.Connection[tuple[Any, ...]]", table: str, key: str = "workos_id"
-) -> dict[str, Any]:
+def _objects(connection: Connection, table: str, key: str = "workos_id") -> dict[str, Any]:
     """The rows of a table as JSON, by key."""
     query = sql.SQL("SELECT {}, to_jsonb(t) FROM {} AS t")
     return dict(connection.execute(query.format(*map(sql.Identifier, (key, table)))).fetchall())
 
 
-def _pairs(
-    connection: "psycopg.Connection[tuple[Any, ...]]", query: LiteralString
-) -> dict[str, Any]:
+def _pairs(connection: Connection, query: LiteralString) -> dict[str, Any]:
     return dict(connection.execute(query).fetchall())

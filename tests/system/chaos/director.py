@@ -7,41 +7,30 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPException
 from operator import attrgetter
+from threading import Lock
 from types import TracebackType
-from typing import Any, Final, Self, cast
-from urllib.parse import urlsplit
+from typing import Any, Self, cast
 
-from gram_sync.components import MANAGE
-from gram_sync.processes import PROJECT
 from orgs.testing import JsonObject, Refused, sign
+from tests.concurrency import wait_until
+from tests.processes import manage, status_of
 from tests.system.chaos import postgres
 from tests.system.chaos.actions import (
     Action,
-    Behave,
-    Blow,
     Call,
-    HoldBack,
     Kill,
-    Mail,
-    Misbehave,
     Reconcile,
     Repeat,
     RestartPostgres,
     Round,
     Skewed,
     Switch,
-    Weather,
-    WorkOSAction,
 )
 from tests.system.chaos.kinds import ORGANIZATION, RESOURCES, last_showing, subject_of
-from tests.system.chaos.plan import CLUSTERS, RIVALS, ROUND_SECONDS, WEBS
-from tests.system.chaos.rivals import Rivals
-from tests.system.chaos.stage import WINDOW_SECONDS, Stage
-
-_ALL: Final = 1_000_000
-_SWITCH_SECONDS: Final = 60.0
+from tests.system.chaos.plan import CLUSTERS, RIVALS, ROUND_SECONDS, WEBS, normal_mail
+from tests.system.chaos.rivals import Rival
+from tests.system.chaos.stage import APART, WINDOW_SECONDS, Stage
 
 
 @dataclass(slots=True)
@@ -49,17 +38,15 @@ class Played:
     """What was done in a run, as far as only who did it knows."""
 
     rounds: int = 0
-    ended_at: float = 0.0
-    """When nothing happened any more, by the clock of ``time.monotonic``."""
     not_followed: set[str] = field(default_factory=set)
     """Events that came before their resource was followed, for the last time."""
-    refused_by_workos: int = 0
     announced_only: dict[str, str] = field(default_factory=dict)
     """Event id to resource."""
     skewed: dict[str, tuple[Skewed, int | None]] = field(default_factory=dict)
     """Event id to its only webhook, and how that was answered."""
     faults: Counter[str] = field(default_factory=Counter)
     postgres_restarts: Counter[str] = field(default_factory=Counter)
+    reconciles: Counter[str] = field(default_factory=Counter)
     rivals: Counter[str] = field(default_factory=Counter)
 
 
@@ -70,12 +57,11 @@ class Director:
         self._stage = stage
         self._workos = stage.workos
         self._note = stage.chronicle.note
-        self._rivals = Rivals(RIVALS, stage.environment["DATABASE_URL"], self._note)
-        self._aside = ThreadPoolExecutor(4, "aside")
-        self._postgres = ThreadPoolExecutor(1, "postgres")
-        self._switches = ThreadPoolExecutor(1, "switches")
+        url = stage.environment["DATABASE_URL"]
+        self._rivals = {name: Rival(name, url, self._note) for name in RIVALS}
+        self._aside = ThreadPoolExecutor(8, "aside")
         self._errands: list[Future[None]] = []
-        self._commands = 0
+        self._restarting, self._switching = Lock(), Lock()
         self.played = Played()
 
     def __enter__(self) -> Self:
@@ -88,37 +74,32 @@ class Director:
         traceback: TracebackType | None,
     ) -> None:
         # PostgreSQL above all: one that is started later is one that nobody stops.
-        self._postgres.shutdown(cancel_futures=True)
-        self._switches.shutdown(cancel_futures=True)
         self._aside.shutdown(cancel_futures=True)
 
     def play(self, plan: Sequence[Round]) -> None:
         """Do all of it, then end the faults. What is under way then still ends, or goes on."""
-        self._rivals.start()
+        for rival in self._rivals.values():
+            rival.start()
         for number, steps in enumerate(plan, 1):
             began_at = time.monotonic()
             for step in steps:
                 _sleep_until(began_at + step.at)
                 self._do(step.action)
             _sleep_until(began_at + ROUND_SECONDS)
-            self._raise_of_errands()
+            self._raise_of_errands(wait=False)
             self.played.rounds = number
-        self._calm_down()
+        for call in (Call("behave", {}), Call("set_hold_back", {"seconds": 0.2}), *normal_mail(0)):
+            self._do(call)
+        # A switch that is under way is not to be the last one.
+        self._raise_of_errands(wait=True)
+        self._do(Switch(RESOURCES))
+        for rival in self._rivals.values():
+            rival.stop()
+            self.played.rivals += rival.results
+        self._raise_of_errands(wait=True)
 
-    def _calm_down(self) -> None:
-        self.played.ended_at = time.monotonic()
-        self._workos.behave()
-        self._workos.set_hold_back(0.2)
-        self._normal_mail(0)
-        self._strike(Switch(RESOURCES))
-        self.played.rivals = self._rivals.stop()
-        self._postgres.shutdown()
-        self._switches.shutdown()
-        self._aside.shutdown()
-        self._raise_of_errands()
-
-    def _raise_of_errands(self) -> None:
-        for errand in [errand for errand in self._errands if errand.done()]:
+    def _raise_of_errands(self, *, wait: bool) -> None:
+        for errand in [errand for errand in self._errands if wait or errand.done()]:
             self._errands.remove(errand)
             errand.result()
 
@@ -126,38 +107,40 @@ class Director:
         match action:
             case Call() | Repeat() | Skewed():
                 self._change_workos(action)
-            case HoldBack() | Mail() | Misbehave() | Behave():
-                self._change_weather(action)
-            case Kill() | RestartPostgres() | Reconcile() | Switch():
-                self._strike(action)
+            case Kill():
+                self._note(self._stage.fleet.kill(action), action)
+            case Reconcile():
+                self._errands.append(self._aside.submit(self._reconcile, action))
+            case RestartPostgres():
+                self._errands.append(self._aside.submit(self._restart_postgres, action))
+            case Switch():
+                self._errands.append(self._aside.submit(self._switch, action))
             case _:
-                self._rivals.do(action)
+                self._rivals[action.rival].do(action)
 
-    # In WorkOS
+    # In WorkOS, and between WorkOS and the mirror
 
-    def _change_workos(self, action: WorkOSAction) -> None:
+    def _change_workos(self, action: Call | Repeat | Skewed) -> None:
         try:
-            self._change(action)
+            match action:
+                case Call(control, arguments):
+                    attrgetter(control)(self._workos)(**arguments)
+                    if control == "misbehave":
+                        self.played.faults[arguments["kind"]] += arguments["times"]
+                case Repeat(resource, key, "listed"):
+                    self._repeat(resource, key)
+                case Repeat(resource, key, way):
+                    how = {"visible_after": WINDOW_SECONDS + 5} if way == "listed late" else {}
+                    event = self._repeat(resource, key, listed=bool(how), **how)
+                    self.played.announced_only[event["id"]] = resource
+                case Skewed(workos_id):
+                    event = self._repeat(ORGANIZATION, workos_id, announced=False)
+                    self._errands.append(self._aside.submit(self._deliver, event, action))
         except Refused as refused:
             # Say, an external_id that our write-back gave to its old owner again just before.
-            self.played.refused_by_workos += 1
             self._note(f"refused: {refused.message}", action)
         else:
             self._note("done", action)
-
-    def _change(self, action: WorkOSAction) -> None:
-        match action:
-            case Call(control, arguments):
-                attrgetter(control)(self._workos)(**arguments)
-            case Repeat(resource, key, "listed"):
-                self._repeat(resource, key)
-            case Repeat(resource, key, way):
-                how = {"visible_after": WINDOW_SECONDS + 5} if way == "listed late" else {}
-                event = self._repeat(resource, key, listed=bool(how), **how)
-                self.played.announced_only[event["id"]] = resource
-            case Skewed(workos_id):
-                event = self._repeat(ORGANIZATION, workos_id, announced=False)
-                self._errands.append(self._aside.submit(self._deliver, event, action))
 
     def _repeat(self, resource: str, key: str, **how: Any) -> JsonObject:
         """An event that says again what the object is, or was, as far as events told."""
@@ -168,115 +151,56 @@ class Director:
         return cast(JsonObject, self._workos.emit(event, **how))
 
     def _deliver(self, event: JsonObject, skewed: Skewed) -> None:
-        status = self._post(json.dumps(event).encode(), skewed.seconds)
+        body = json.dumps(event).encode()
+        signature = sign(
+            self._stage.webhook_secret, body, int((time.time() + skewed.seconds) * 1000)
+        )
+        headers = {"WorkOS-Signature": signature}
+        status = status_of(self._stage.port, "POST", "/webhooks/workos/", body, headers)
         self.played.skewed[event["id"]] = (skewed, status)
         self._note(f"answered {status}", skewed)
 
-    def _post(self, body: bytes, skew: int) -> int | None:
-        """The status of the answer to a webhook; None without one."""
-        url = urlsplit(self._stage.webhook_url)
-        signed_at = int((time.time() + skew) * 1000)
-        headers = {"WorkOS-Signature": sign(self._stage.webhook_secret, body, signed_at)}
-        connection = HTTPConnection(url.netloc, timeout=5)
-        try:
-            connection.request("POST", url.path, body, headers)
-            return connection.getresponse().status
-        except (OSError, HTTPException):
-            return None
-        finally:
-            connection.close()
-
-    # Between WorkOS and the mirror
-
-    def _change_weather(self, action: Weather) -> None:
-        match action:
-            case HoldBack(seconds):
-                self._workos.set_hold_back(seconds)
-            case Behave():
-                self._workos.behave()
-            case Mail():
-                self._change_mail(action)
-            case Misbehave():
-                self.played.faults[action.kind] += action.times
-                self._workos.misbehave(
-                    action.kind,
-                    method=action.method,
-                    path=action.path,
-                    times=action.times,
-                    applied=action.applied,
-                    **action.parameters,
-                )
-        self._note("done", action)
-
-    def _change_mail(self, mail: Mail) -> None:
-        self._normal_mail(mail.seed)
-        match mail.mode:
-            case "dropped":
-                self._workos.drop_deliveries(_ALL)
-            case "repeated":
-                self._workos.repeat_deliveries(3)
-            case "delayed":
-                self._workos.delay_deliveries(1.5)
-            case "shuffled":
-                self._workos.hold_deliveries()
-
-    def _normal_mail(self, seed: int) -> None:
-        self._workos.drop_deliveries(0)
-        self._workos.repeat_deliveries(1)
-        self._workos.delay_deliveries(0)
-        self._workos.release_deliveries(order="shuffled", seed=seed)
-
     # To our own processes
 
-    def _strike(self, blow: Blow) -> None:
-        match blow:
-            case Kill():
-                self._note(self._stage.fleet.kill(blow), blow)
-            case RestartPostgres():
-                self._errands.append(self._postgres.submit(self._restart_postgres, blow))
-            case Reconcile(kill_after):
-                self._commands += 1
-                name = f"reconcile-{self._commands}"
-                command = (*MANAGE, "reconcile_workos")
-                self._stage.fleet.run(name, command, kill_after=kill_after)
-                self._note(f"started as {name}", blow)
-            case Switch():
-                self._errands.append(self._switches.submit(self._switch, blow))
+    def _restart_postgres(self, restart: RestartPostgres) -> None:
+        with self._restarting:
+            began_at = time.monotonic()
+            postgres.restart(self._stage.data_dir, restart.mode)
+            self.played.postgres_restarts[restart.mode] += 1
+            self._note(f"done in {time.monotonic() - began_at:.1f} s", restart)
 
-    def _restart_postgres(self, blow: RestartPostgres) -> None:
-        began_at = time.monotonic()
-        postgres.restart(self._stage.data_dir, blow.mode)
-        self.played.postgres_restarts[blow.mode] += 1
-        self._note(f"done in {time.monotonic() - began_at:.1f} s", blow)
+    def _reconcile(self, reconcile: Reconcile) -> None:
+        try:
+            options = {"timeout": reconcile.kill_after or 300.0, **APART}
+            code = manage(self._stage.environment, "reconcile_workos", **options).returncode
+            result = f"exit code {code}"
+        except subprocess.TimeoutExpired:
+            result = "killed"
+        self.played.reconciles[result] += 1
+        self._note(result, reconcile)
 
     def _switch(self, switch: Switch) -> None:
         """As an operator does: the settings are changed, and all is started anew."""
-        environment, began_at = self._stage.environment, time.monotonic()
-        named = ",".join(switch.resources)
-        if named == environment["WORKOS_RESOURCES"]:
-            return
-        environment["WORKOS_RESOURCES"] = named
-        for member in (*WEBS, *CLUSTERS):
-            self._stage.fleet.kill(Kill(member, whole=True, pick=0, back_after=0))
-        # What ``sync_worker`` does at its start, as often as it takes.
-        adopt = "from orgs.services.coverage import adopt_settings; adopt_settings()"
-        command = (*MANAGE, "shell", "--no-imports", "-c", adopt)
-        while subprocess.run(
-            command,
-            cwd=PROJECT,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            check=False,
-        ).returncode:
-            if time.monotonic() > began_at + _SWITCH_SECONDS:
-                raise TimeoutError("the settings are not adopted")
-        subjects = {one["id"]: subject_of(one)[0] for one in self._workos.all_events()}
-        subjects |= self.played.announced_only
-        self.played.not_followed |= {id_ for id_, name in subjects.items() if name != ORGANIZATION}
-        self._note("done", switch)
+        environment, named = self._stage.environment, ",".join(switch.resources)
+        with self._switching:
+            if named == environment["WORKOS_RESOURCES"]:
+                return
+            environment["WORKOS_RESOURCES"] = named
+            for member in (*WEBS, *CLUSTERS):
+                self._stage.fleet.kill(Kill(member, whole=True))
+            # What ``sync_worker`` does at its start, as often as it takes.
+            adopt = "from orgs.services.coverage import adopt_settings; adopt_settings()"
+            command = ("shell", "--no-imports", "-c", adopt)
+            wait_until(
+                lambda: manage(environment, *command, **APART).returncode == 0,
+                "the settings are adopted",
+            )
+            subjects = {one["id"]: subject_of(one)[0] for one in self._workos.all_events()}
+            subjects |= self.played.announced_only
+            self.played.not_followed |= {
+                id_ for id_, name in subjects.items() if name != ORGANIZATION
+            }
+            self._note("done", switch)
 
 
 def _sleep_until(moment: float) -> None:

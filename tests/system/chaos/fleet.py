@@ -11,7 +11,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, RLock, Thread
 from typing import Final
@@ -28,20 +27,25 @@ _PAUSE_SECONDS: Final = 1.0
 """Before what ended by itself is started again."""
 
 
-@dataclass(slots=True)
 class _Member:
-    """A process that has to run, or a command that runs once."""
+    """A process that has to run."""
 
-    name: str
-    command: Sequence[str]
-    log: Path
-    pass_fds: Sequence[int] = ()
-    is_command: bool = False
-    process: subprocess.Popen[bytes] | None = None
-    start_at: float | None = None
-    """When it is to be started, if it is down."""
-    kill_at: float | None = None
-    """When it is to be killed whole: a cluster that may be wedged, a command that is unlucky."""
+    def __init__(self, popen: Callable[[], "subprocess.Popen[bytes]"]) -> None:
+        self._popen = popen
+        self.start()
+
+    def start(self) -> None:
+        self.process = self._popen()
+        self.start_at: float | None = None
+        """When it is to be started, if it is down."""
+        self.kill_at: float | None = None
+        """When it is to be killed whole: a cluster that may be wedged."""
+
+    def kill(self, *, back_at: float) -> None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.start_at, self.kill_at = back_at, None
 
 
 class Fleet:
@@ -57,7 +61,6 @@ class Fleet:
         self._thread = Thread(target=self._supervise, name="supervisor", daemon=True)
         self.ended_by_themselves: Counter[str] = Counter()
         self.kills: Counter[str] = Counter()
-        self.commands: Counter[str] = Counter()
 
     def start(self) -> None:
         self._thread.start()
@@ -70,29 +73,32 @@ class Fleet:
 
     def add(self, name: str, command: Sequence[str], *, pass_fds: Sequence[int] = ()) -> None:
         """Start a process, and keep it running from now on."""
-        with self._lock:
-            self._members[name] = _Member(name, command, self._logs / f"{name}.log", pass_fds)
-            self._start(self._members[name])
 
-    def run(self, name: str, command: Sequence[str], *, kill_after: float | None = None) -> None:
-        """Start a command that ends by itself, or is killed."""
-        kill_at = None if kill_after is None else time.monotonic() + kill_after
-        member = _Member(name, command, self._logs / "commands.log", (), True, kill_at=kill_at)
+        def popen() -> "subprocess.Popen[bytes]":
+            with (self._logs / f"{name}.log").open("ab") as log:
+                return subprocess.Popen(
+                    command,
+                    cwd=PROJECT,
+                    env=self._environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=pass_fds,
+                    start_new_session=True,
+                )
+
         with self._lock:
-            self._members[name] = member
-            self._start(member)
+            self._members[name] = _Member(popen)
 
     def kill(self, kill: Kill) -> str:
         """Kill what it says, as far as there is something to kill, and say what that was."""
         with self._lock:
             member = self._members[kill.member]
-            if member.process is None or member.process.poll() is not None:
+            if member.process.poll() is not None:
                 return "it was down"
-            back_at = time.monotonic() + kill.back_after
+            back_at, result = time.monotonic() + kill.back_after, "all of it"
             if kill.whole:
-                self._kill_whole(member)
-                member.start_at = back_at
-                result = "all of it"
+                member.kill(back_at=back_at)
             else:
                 result = _kill_child(member.process.pid, kill.pick)
                 # gunicorn replaces its children; a cluster may hang, and show nothing of it.
@@ -102,74 +108,28 @@ class Fleet:
             return result
 
     def is_whole(self) -> bool:
-        """Whether everything runs, nothing is to be killed any more, and no command runs."""
+        """Whether everything runs, and nothing is to be killed any more."""
         with self._lock:
-            return all(
-                member.process is not None
-                and member.process.poll() is None
-                and member.kill_at is None
-                and not member.is_command
-                for member in self._members.values()
-            )
-
-    # Supervising
+            members = self._members.values()
+            return all(one.process.poll() is None and one.kill_at is None for one in members)
 
     def _supervise(self) -> None:
         while not self._stopped.wait(_POLL_SECONDS):
             with self._lock:
-                for member in list(self._members.values()):
-                    self._look_after(member, time.monotonic())
+                for name, member in self._members.items():
+                    self._look_after(name, member, time.monotonic())
 
-    def _look_after(self, member: _Member, now: float) -> None:
+    def _look_after(self, name: str, member: _Member, now: float) -> None:
         if member.start_at is not None:
             if now >= member.start_at:
-                self._start(member)
-        elif member.process is not None and member.process.poll() is not None:
-            self._has_ended(member, now)
+                member.start()
+        elif (code := member.process.poll()) is not None:
+            self._note(f"ended by itself, exit code {code}", name)
+            self.ended_by_themselves[name.split("-", maxsplit=1)[0]] += 1
+            # Its children would go on, and do what nobody supervises.
+            member.kill(back_at=now + _PAUSE_SECONDS)
         elif member.kill_at is not None and now >= member.kill_at:
-            self._kill_whole(member)
-            member.start_at = now
-            if member.is_command:
-                self._end_command(member, "killed")
-
-    def _has_ended(self, member: _Member, now: float) -> None:
-        code = member.process.returncode if member.process is not None else None
-        # Its children would go on, and do what nobody supervises.
-        self._kill_whole(member)
-        if member.is_command:
-            self._end_command(member, f"exit code {code}")
-            return
-        self._note(f"ended by itself, exit code {code}", member.name)
-        self.ended_by_themselves[member.name.split("-")[0]] += 1
-        member.start_at = now + _PAUSE_SECONDS
-
-    def _end_command(self, member: _Member, result: str) -> None:
-        self._note(result, member.name)
-        self.commands[result] += 1
-        del self._members[member.name]
-
-    def _start(self, member: _Member) -> None:
-        with member.log.open("ab") as log:
-            member.process = subprocess.Popen(
-                member.command,
-                cwd=PROJECT,
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=member.pass_fds,
-                start_new_session=True,
-            )
-        member.start_at = None
-        if not member.is_command:
-            member.kill_at = None
-
-    def _kill_whole(self, member: _Member) -> None:
-        if member.process is not None:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(member.process.pid, signal.SIGKILL)
-            member.process.wait()
-        member.kill_at = None
+            member.kill(back_at=now)
 
 
 def _kill_child(pid: int, pick: float) -> str:

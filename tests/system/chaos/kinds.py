@@ -1,6 +1,6 @@
 """Declares the resources beside organizations: how WorkOS changes each, and what its table holds.
 
-Written from docs/reliability.md and WorkOS's documentation without the product's code. Pure.
+Written from WorkOS's documentation and docs/architecture.md, without the product's code. Pure.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,14 +10,18 @@ from typing import Any, Final
 ORGANIZATION: Final = "organization"
 
 _GIVEN_NAMES: Final = (None, "Ada", "Grace", "Zoë")
+_FAMILY_NAMES: Final = (None, "Lovelace", "Hopper")
 #: Few, so that an address, a slug or a domain that is free again is used by another one.
 _ADDRESSES: Final = tuple(f"person-{number}@example.com" for number in range(60))
 _SLUGS: Final = ("admin", "member", "viewer")
-_OWNED: Final = {"workos_organization_id": "organization_id"}
+_OF_ORGANIZATION: Final = {"organization_id": ORGANIZATION}
+_OF_DIRECTORY: Final = {"directory_id": "directory"}
 
 
-def _same(*names: str) -> dict[str, str]:
-    return {name: name for name in names}
+def _columns(names: str, owner: str = "workos_organization_id=organization_id") -> dict[str, str]:
+    """Column to the field that it holds; ``column=field`` where their names differ."""
+    pairs = (name.partition("=") for name in f"{owner} {names}".split())
+    return {column: field or column for column, _, field in pairs}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -53,20 +57,20 @@ KINDS: Final = (
         table="workos_organization_domain",
         events=("organization_domain.",),
         controls="domains",
-        parents={"organization_id": ORGANIZATION},
+        parents=_OF_ORGANIZATION,
         fields={
             "domain": tuple(f"{number}.example" for number in range(20)),
             "state": ("pending", "verified"),
         },
         verbs={"verify": (), "fail": (), "update": ("state",)},
-        columns={**_OWNED, **_same("domain", "state")},
+        columns=_columns("domain state"),
     ),
     Kind(
         name="connection",
         table="workos_connection",
         events=("connection.",),
         controls="connections",
-        parents={"organization_id": ORGANIZATION},
+        parents=_OF_ORGANIZATION,
         fields={
             "name": ("Okta", "Entra", "Google"),
             "connection_type": ("OktaSAML", "GenericOIDC"),
@@ -74,21 +78,21 @@ KINDS: Final = (
         },
         # WorkOS has no event for an update.
         verbs={"activate": (), "deactivate": (), "update": ("name",)},
-        columns={**_OWNED, **_same("connection_type", "name", "state")},
+        columns=_columns("connection_type name state"),
     ),
     Kind(
         name="directory",
         table="workos_directory",
         events=("dsync.",),
         controls="directories",
-        parents={"organization_id": ORGANIZATION},
+        parents=_OF_ORGANIZATION,
         fields={
             "name": ("Okta", "Entra", "Workday"),
             "type": ("okta scim v2.0", "azure scim v2.0"),
             "state": ("linked", "linked", "validating"),
         },
         verbs={"activate": (), "update": ("name",)},
-        columns={**_OWNED, "directory_type": "type", **_same("name", "state")},
+        columns=_columns("directory_type=type name state"),
     ),
     Kind(
         name="user",
@@ -100,18 +104,18 @@ KINDS: Final = (
             "email": _ADDRESSES,
             "email_verified": (True, False),
             "first_name": _GIVEN_NAMES,
-            "last_name": (None, "Lovelace", "Hopper"),
+            "last_name": _FAMILY_NAMES,
             "external_id": (None, *(f"person-{number}" for number in range(40))),
         },
         verbs={"update": ("email_verified", "first_name", "last_name")},
-        columns=_same("email", "email_verified", "first_name", "last_name", "external_id"),
+        columns=_columns("email email_verified first_name last_name external_id", owner=""),
     ),
     Kind(
         name="role",
         table="workos_role",
         events=("role.", "organization_role."),
         controls="roles",
-        parents={"organization_id": ORGANIZATION},
+        parents=_OF_ORGANIZATION,
         fields={
             "slug": _SLUGS,
             "name": ("Admin", "Member"),
@@ -119,7 +123,7 @@ KINDS: Final = (
             "permissions": ([], ["read"], ["write", "read"]),
         },
         verbs={"update": ("name", "description", "permissions")},
-        columns={**_OWNED, **_same("slug", "name", "description", "permissions")},
+        columns=_columns("slug name description permissions"),
         needs_parents=False,
         key_comes_back=True,
     ),
@@ -128,31 +132,23 @@ KINDS: Final = (
         table="workos_organization_membership",
         events=("organization_membership.",),
         controls="memberships",
-        parents={"user_id": "user", "organization_id": ORGANIZATION},
+        parents={"user_id": "user", **_OF_ORGANIZATION},
         fields={
             "status": ("active", "inactive", "pending"),
             "roles": (["member"], ["admin"], ["member", "admin"]),
         },
         verbs={"deactivate": (), "reactivate": (), "update": ("status", "roles")},
-        columns={
-            **_OWNED,
-            "workos_user_id": "user_id",
-            "status": "status",
-            "role_slugs": "roles",
-        },
+        columns=_columns("workos_user_id=user_id status role_slugs=roles"),
     ),
     Kind(
         name="invitation",
         table="workos_invitation",
         events=("invitation.",),
         controls="invitations",
-        parents={"organization_id": ORGANIZATION},
+        parents=_OF_ORGANIZATION,
         fields={"email": _ADDRESSES, "role_slug": (None, *_SLUGS)},
         verbs={"accept": (), "revoke": (), "resend": ()},
-        columns={
-            **_OWNED,
-            **_same("email", "state", "accepted_user_id", "role_slug", "expires_at"),
-        },
+        columns=_columns("email state accepted_user_id role_slug expires_at"),
         delete=None,
         needs_parents=False,
     ),
@@ -161,29 +157,25 @@ KINDS: Final = (
         table="workos_directory_user",
         events=("dsync.user.",),
         controls="directory_users",
-        parents={"directory_id": "directory"},
+        parents=_OF_DIRECTORY,
         fields={
             "email": (None, *_ADDRESSES),
             "first_name": _GIVEN_NAMES,
-            "last_name": (None, "Lovelace", "Hopper"),
+            "last_name": _FAMILY_NAMES,
             "state": ("active", "inactive", "suspended"),
         },
         verbs={"update": ("email", "first_name", "last_name", "state")},
-        columns={
-            **_OWNED,
-            "workos_directory_id": "directory_id",
-            **_same("email", "first_name", "last_name", "state"),
-        },
+        columns=_columns("workos_directory_id=directory_id email first_name last_name state"),
     ),
     Kind(
         name="directory_group",
         table="workos_directory_group",
         events=("dsync.group.",),
         controls="directory_groups",
-        parents={"directory_id": "directory"},
+        parents=_OF_DIRECTORY,
         fields={"name": ("Staff", "Sales", "Owners")},
         verbs={"update": ("name",)},
-        columns={**_OWNED, "workos_directory_id": "directory_id", "name": "name"},
+        columns=_columns("workos_directory_id=directory_id name"),
     ),
     Kind(
         name="directory_group_member",
@@ -191,12 +183,10 @@ KINDS: Final = (
         events=("dsync.group.user_",),
         controls="directory_groups",
         parents={"id": "directory_group", "user_id": "directory_user"},
-        columns={
-            **_OWNED,
-            "workos_directory_id": "directory_id",
-            "workos_group_id": "group_id",
-            "workos_directory_user_id": "user_id",
-        },
+        columns=_columns(
+            "workos_directory_id=directory_id workos_group_id=group_id "
+            "workos_directory_user_id=user_id"
+        ),
         create="add_user",
         delete="remove_user",
         key_comes_back=True,

@@ -1,6 +1,8 @@
 """What the mirror must hold, from what happened alone: WorkOS's events, and what rivals committed.
 
-Small, sequential, and written from docs/reliability.md without the product's code. Pure.
+Small, sequential, and written without the product's code. Pure. An event links its organization to
+the row that is its own, to the one that its ``external_id`` names, or to a new one; a deletion
+disables the row.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,8 @@
-"""Names and ids as docs/ defines them, written anew: nothing here may come from the product."""
+"""Names and ids, written anew: nothing here may come from the product.
+
+An organization without an ``external_id`` has a Gram id that is derived from its WorkOS id. A slug
+is its name in lower case with dashes; where that is taken, with a hexadecimal ending.
+"""
 
 import re
 from typing import Final

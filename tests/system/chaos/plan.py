@@ -7,25 +7,18 @@ from typing import Any, Final
 
 from tests.system.chaos.actions import (
     Action,
-    Behave,
     Call,
-    HoldBack,
     Kill,
     Lock,
-    Mail,
-    MailMode,
-    Misbehave,
     Reconcile,
-    Remove,
     Repeat,
     RestartPostgres,
     Round,
-    SetColumns,
-    SignUp,
     Skewed,
     Step,
     Switch,
     Way,
+    Write,
 )
 from tests.system.chaos.kinds import ORGANIZATION, RESOURCES
 from tests.system.chaos.names import NAMES, derived_id, slug_base, workos_id
@@ -65,24 +58,23 @@ _FAULTS: Final[Sequence[tuple[str, dict[str, Any]]]] = (
     ("body", {"body": []}),
     ("body", {"body": {"data": None}}),
 )
-_FAULTS_OF_LISTS: Final[Sequence[tuple[str, str, dict[str, Any]]]] = (
-    ("repeated_page", "/events", {}),
-    ("no_list_metadata", "/events", {}),
-    ("expired_cursor", "/events", {}),
-    ("repeated_page", "/organizations", {}),
-    ("no_list_metadata", "/organizations", {}),
-    ("ends_early", "/events", {}),
-    ("ends_early", "/organizations", {}),
+_FAULTS_OF_LISTS: Final = (
+    *(
+        (kind, "GET", path)
+        for kind in ("repeated_page", "no_list_metadata", "ends_early")
+        for path in ("/events", "/organizations")
+    ),
+    ("expired_cursor", "GET", "/events"),
 )
 
-_MAIL: Final[dict[MailMode, int]] = {
-    "normal": 10,
-    "dropped": 3,
-    "repeated": 3,
-    "delayed": 2,
-    "shuffled": 3,
-}
-
+#: What may become of webhooks, and how often.
+_MAIL: Final[Sequence[tuple[int, Sequence[Call]]]] = (
+    (10, ()),
+    (3, [Call("drop_deliveries", {"count": 1_000_000})]),
+    (3, [Call("repeat_deliveries", {"copies": 3})]),
+    (2, [Call("delay_deliveries", {"seconds": 1.5})]),
+    (3, [Call("hold_deliveries", {})]),
+)
 
 #: What is followed at the beginning; the others are switched on late.
 AT_FIRST: Final = tuple(
@@ -99,6 +91,14 @@ def make_plan(seed: int, rounds: int) -> list[Round]:
         random.Random(f"chaos {seed}"), ResourcePlanner(random.Random(f"resources {seed}"))
     )
     return [planner.round(number) for number in range(rounds)]
+
+
+def normal_mail(seed: int) -> Iterator[Call]:
+    """Webhooks come as WorkOS sends them, and those that were held come in any order."""
+    yield Call("drop_deliveries", {"count": 0})
+    yield Call("repeat_deliveries", {"copies": 1})
+    yield Call("delay_deliveries", {"seconds": 0})
+    yield Call("release_deliveries", {"order": "shuffled", "seed": seed})
 
 
 @dataclass(slots=True)
@@ -250,42 +250,43 @@ class _Planner:
 
     def _weather(self) -> Iterator[Step]:
         if self._happens(0.5):
-            (mode,) = self.chance.choices(list(_MAIL), list(_MAIL.values()))
-            yield self._step(Mail(mode, self.chance.randrange(1_000_000)))
+            (calls,) = self.chance.choices([calls for _, calls in _MAIL], [w for w, _ in _MAIL])
+            at, seed = self._moment(), self.chance.randrange(1_000_000)
+            yield from (Step(at, call) for call in (*normal_mail(seed), *calls))
         if self._happens(0.3):
-            yield self._step(HoldBack(self.chance.choice((0.0, 0.3, 1.0, 2.0))))
+            seconds = self.chance.choice((0.0, 0.3, 1.0, 2.0))
+            yield self._step(Call("set_hold_back", {"seconds": seconds}))
         # In turns: while almost no read succeeds, little else is tried.
         is_stormy = self.number % 40 < 12
         if self.number % 4 == 0 and not is_stormy:
-            yield self._step(Behave())
+            yield self._step(Call("behave", {}))
         for _ in range(self.chance.choice((0, 1, 1, 2) if is_stormy else (0, 0, 0, 1))):
             yield self._step(self._fault())
 
-    def _fault(self) -> Misbehave:
-        times = self.chance.randint(1, 4)
+    def _fault(self) -> Call:
+        parameters: dict[str, Any] = {}
         if self._happens(0.2):
-            kind, path, parameters = self.chance.choice(_FAULTS_OF_LISTS)
-            return Misbehave(kind, "GET", path, times, parameters=parameters)
-        kind, parameters = self.chance.choice(_FAULTS)
-        method, path = self.chance.choice((*_CALLS, ("GET", self.chance.choice(_LISTS))))
+            kind, method, path = self.chance.choice(_FAULTS_OF_LISTS)
+        else:
+            kind, parameters = self.chance.choice(_FAULTS)
+            method, path = self.chance.choice((*_CALLS, ("GET", self.chance.choice(_LISTS))))
+        order = {"kind": kind, "method": method, "path": path, "times": self.chance.randint(1, 4)}
         applied = method == "PUT" and self._happens(0.5)
-        return Misbehave(kind, method, path, times, applied, parameters)
+        return Call("misbehave", {**order, "applied": applied, **parameters})
 
     # To our own processes
 
     def _blows(self) -> Iterator[Step]:
         """By chance; and each kind in the first rounds, however short the run."""
-        match self.number:
-            case 1:
-                yield self._step(self._kill(CLUSTERS, whole=True))
-            case 2:
-                yield self._step(RestartPostgres("immediate"))
-            case 3:
-                yield self._step(self._kill(CLUSTERS, whole=False))
-            case 4:
-                yield self._step(self._kill(WEBS, whole=True))
-            case 5:
-                yield self._step(RestartPostgres("fast"))
+        first: dict[int, Action] = {
+            1: self._kill(CLUSTERS, whole=True),
+            2: RestartPostgres("immediate"),
+            3: self._kill(CLUSTERS, whole=False),
+            4: self._kill(WEBS, whole=True),
+            5: RestartPostgres("fast"),
+        }
+        if self.number in first:
+            yield self._step(first[self.number])
         if self._happens(0.15):
             yield self._step(self._kill(CLUSTERS, whole=self._happens(0.5)))
         if self._happens(0.1):
@@ -322,20 +323,20 @@ class _Planner:
         for _ in range(self.chance.randint(3, 6)):
             yield self._step(self._dashboard())
         if self._happens(0.5):
-            columns: dict[str, str | bool] = {"name": f"{self._name()} (drifted)"}
-            yield self._step(SetColumns(RENAMER, self._an_id(), columns))
+            columns = {"name": f"{self._name()} (drifted)"}
+            yield self._step(Write(RENAMER, "set", self._an_id(), columns))
         if self._happens(0.3):
             ids = tuple({self._an_id() for _ in range(8)})
             yield self._step(Lock(LOCKER, tuple(sorted(ids)), self.chance.uniform(0.2, 1.5)))
         for _ in range(self.chance.randint(0, 2)):
-            yield self._step(Remove(JANITOR, self._an_id()))
+            yield self._step(Write(JANITOR, "delete", self._an_id(), {}))
 
-    def _sign_up(self, organization_id: str, name: str) -> SignUp:
+    def _sign_up(self, organization_id: str, name: str) -> Write:
         hold = self.chance.choice((0.0, 0.0, 0.3, 1.0))
-        rival = self.chance.choice(SIGN_UPS)
-        return SignUp(rival, organization_id, name, slug_base(name), hold)
+        columns = {"name": name, "slug": slug_base(name)}
+        return Write(self.chance.choice(SIGN_UPS), "insert", organization_id, columns, hold)
 
-    def _dashboard(self) -> SetColumns:
+    def _dashboard(self) -> Write:
         id_ = self._an_id()
         owner = DASHBOARDS[self.gram_ids.index(id_) % len(DASHBOARDS)]
         columns: list[dict[str, str | bool]] = [
@@ -344,7 +345,7 @@ class _Planner:
             {"slug": slug_base(self._name())},
             {"slug": f"renamed-{self.chance.randrange(1_000_000)}"},
         ]
-        return SetColumns(owner, id_, self.chance.choice(columns))
+        return Write(owner, "set", id_, self.chance.choice(columns))
 
     def _an_id(self) -> str:
         """Mostly one of the last ones, where the sync is at work too."""

@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -14,13 +13,12 @@ import psutil  # type: ignore[import-untyped]
 
 from gram_sync.embedded_postgres import server
 from gram_sync.processes import PROJECT
+from tests.concurrency import wait_until
+from tests.processes import alive
 from tests.system.chaos.actions import StopMode
 
 _MODULE: Final = (sys.executable, "-m", "gram_sync.embedded_postgres")
-_SIGNALS: Final[dict[StopMode, signal.Signals]] = {
-    "fast": signal.SIGINT,
-    "immediate": signal.SIGQUIT,
-}
+_SIGNALS: Final = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 
 
 def create(data_dir: Path) -> str:
@@ -36,11 +34,7 @@ def restart(data_dir: Path, mode: StopMode) -> None:
     """Stop it as PostgreSQL's documentation of the modes says, and start it again."""
     postmaster = psutil.Process(int((data_dir / "postmaster.pid").read_text().split()[0]))
     postmaster.send_signal(_SIGNALS[mode])
-    deadline = time.monotonic() + server.PATIENCE_SECONDS
-    while _runs(postmaster):
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"PostgreSQL did not stop ({mode})")
-        time.sleep(0.05)
+    wait_until(lambda: not alive([postmaster]), f"PostgreSQL has stopped ({mode})")
     _run("start", data_dir)
 
 
@@ -56,14 +50,6 @@ def await_starts(data_dir: Path) -> None:
         with suppress(psutil.Error):
             if process.cmdline()[1:] == command:
                 process.wait(server.PATIENCE_SECONDS)
-
-
-def _runs(process: psutil.Process) -> bool:
-    # Where nobody buries the dead, they keep their pid.
-    try:
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _run(verb: str, data_dir: Path) -> None:

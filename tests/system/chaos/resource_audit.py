@@ -42,11 +42,7 @@ def held_by(workos: Any, roles: Objects) -> dict[str, Objects]:
     }
     held["role"] = roles
     held["directory_group_member"] = {
-        member_key(group["id"], user_id): {
-            **group,
-            "group_id": group["id"],
-            "user_id": user_id,
-        }
+        member_key(group["id"], user_id): {**group, "group_id": group["id"], "user_id": user_id}
         for group in held["directory_group"].values()
         for user_id in workos.directory_groups.members(group["id"])
     }

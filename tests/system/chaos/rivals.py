@@ -18,7 +18,7 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from tests.system.chaos.actions import Lock, Remove, RivalAction, SetColumns, SignUp
+from tests.system.chaos.actions import Lock, Write
 
 # What is rolled back with a connection that was killed needs no line.
 logging.getLogger("psycopg").setLevel(logging.ERROR)
@@ -26,72 +26,58 @@ logging.getLogger("psycopg").setLevel(logging.ERROR)
 Note: TypeAlias = Callable[[str, object], None]
 Connection: TypeAlias = "psycopg.Connection[tuple[Any, ...]]"
 
-_TABLE: Final = sql.Identifier("organization_metadata")
 _CONNECT_SECONDS: Final = 15.0
 _REFUSALS: Final = (
     psycopg.errors.UniqueViolation,
     psycopg.errors.LockNotAvailable,
     psycopg.errors.DeadlockDetected,
 )
-_INSERT: Final = """
-    INSERT INTO organization_metadata (id, name, slug) VALUES (%s, %s, %s)
-"""
 _REMOVE: Final = "DELETE FROM organization_metadata WHERE id = %s AND workos_id IS NULL"
-_LOCK: Final = """
-    SELECT id FROM organization_metadata WHERE id = ANY(%s) ORDER BY id FOR UPDATE
-"""
+_LOCK: Final = "SELECT FROM organization_metadata WHERE id = ANY(%s) ORDER BY id FOR UPDATE"
 _NOTE: Final = """
     INSERT INTO chaos.journal (rival, kind, organization_id, columns) VALUES (%s, %s, %s, %s)
 """
 
 
-class Rivals:
-    """All of them, from ``start`` to ``stop``. What each action came to is told to ``note``."""
+class Rival:
+    """One of them, from ``start`` to ``stop``. What each action came to is told to ``note``."""
 
-    def __init__(self, names: tuple[str, ...], database_url: str, note: Note) -> None:
-        self._rivals = {name: _Rival(name, database_url, note) for name in names}
-
-    def start(self) -> None:
-        for rival in self._rivals.values():
-            rival.thread.start()
-
-    def do(self, action: RivalAction) -> None:
-        """Have it done by the rival it names, after what that has still to do."""
-        self._rivals[action.rival].queue.put(action)
-
-    def stop(self) -> Counter[str]:
-        """Wait until all is done, and return what it came to."""
-        for rival in self._rivals.values():
-            rival.queue.put(None)
-        results: Counter[str] = Counter()
-        for rival in self._rivals.values():
-            rival.thread.join()
-            results += rival.results
-        return results
-
-
-class _Rival:
     def __init__(self, name: str, database_url: str, note: Note) -> None:
-        self.name = name
-        self.queue: Queue[RivalAction | None] = Queue()
         self.results: Counter[str] = Counter()
-        self.thread = Thread(target=self._work, name=name, daemon=True)
+        self._queue: Queue[Write | Lock | None] = Queue()
+        self._thread = Thread(target=self._work, name=name, daemon=True)
         self._url = database_url
         self._note = note
         self._connection: Connection | None = None
 
+    def start(self) -> None:
+        self._thread.start()
+
+    def do(self, action: Write | Lock) -> None:
+        """Have it done after what it has still to do."""
+        self._queue.put(action)
+
+    def stop(self) -> None:
+        """Wait until all is done."""
+        self._queue.put(None)
+        self._thread.join()
+
     def _work(self) -> None:
-        while (action := self.queue.get()) is not None:
+        while (action := self._queue.get()) is not None:
             result = self._result_of(action)
             self.results[result] += 1
             self._note(result, action)
         self._disconnect()
 
-    def _result_of(self, action: RivalAction) -> str:
+    def _result_of(self, action: Write | Lock) -> str:
         try:
             connection = self._connected()
             with connection.transaction(force_rollback=isinstance(action, Lock)):
-                wrote = self._do(connection, action)
+                connection.execute("SET LOCAL lock_timeout = '5s'")
+                wrote = isinstance(action, Write) and _write(connection, action)
+                if isinstance(action, Lock):
+                    connection.execute(_LOCK, [list(action.organization_ids)])
+                time.sleep(action.hold)
         except _REFUSALS as error:
             return f"refused: {type(error).__name__}"
         except psycopg.Error as error:
@@ -100,54 +86,15 @@ class _Rival:
             return f"interrupted: {type(error).__name__}"
         return "committed" if wrote else "nothing to do"
 
-    def _do(self, connection: Connection, action: RivalAction) -> bool:
-        """Whether it wrote something."""
-        connection.execute("SET LOCAL lock_timeout = '5s'")
-        match action:
-            case SignUp():
-                self._sign_up(connection, action)
-            case SetColumns():
-                return self._set(connection, action)
-            case Remove(organization_id=id_):
-                removed = connection.execute(_REMOVE, [id_]).rowcount
-                return bool(removed) and self._journal(connection, "delete", id_, {})
-            case Lock():
-                connection.execute(_LOCK, [list(action.organization_ids)])
-                time.sleep(action.seconds)
-                return False
-        return True
-
-    def _sign_up(self, connection: Connection, action: SignUp) -> None:
-        connection.execute(_INSERT, [action.organization_id, action.name, action.slug])
-        columns = {"name": action.name, "slug": action.slug}
-        self._journal(connection, "insert", action.organization_id, columns)
-        time.sleep(action.hold)
-
-    def _set(self, connection: Connection, action: SetColumns) -> bool:
-        columns = sql.SQL(", ").join(
-            sql.SQL("{} = {}").format(sql.Identifier(name), sql.Literal(value))
-            for name, value in action.columns.items()
-        )
-        statement = sql.SQL("UPDATE {} SET {} WHERE id = {}").format(
-            _TABLE, columns, sql.Literal(action.organization_id)
-        )
-        updated = connection.execute(statement).rowcount
-        return bool(updated) and self._journal(
-            connection, "set", action.organization_id, action.columns
-        )
-
-    def _journal(
-        self, connection: Connection, kind: str, organization_id: str, columns: Any
-    ) -> bool:
-        connection.execute(_NOTE, [self.name, kind, organization_id, Jsonb(columns)])
-        return True
-
     def _connected(self) -> Connection:
         deadline = time.monotonic() + _CONNECT_SECONDS
         while self._connection is None:
             try:
                 self._connection = psycopg.connect(
-                    self._url, autocommit=True, application_name=self.name, connect_timeout=5
+                    self._url,
+                    autocommit=True,
+                    application_name=self._thread.name,
+                    connect_timeout=5,
                 )
             except psycopg.OperationalError:
                 if time.monotonic() > deadline:
@@ -160,3 +107,28 @@ class _Rival:
             with suppress(psycopg.Error):
                 self._connection.close()
             self._connection = None
+
+
+def _write(connection: Connection, write: Write) -> bool:
+    """Write and note it; return False if there is no such row."""
+    id_, columns = write.organization_id, write.columns
+    names = [sql.Identifier(name) for name in columns]
+    match write.kind:
+        case "insert":
+            statement = sql.SQL("INSERT INTO organization_metadata ({}) VALUES ({})").format(
+                sql.SQL(", ").join([sql.Identifier("id"), *names]),
+                sql.SQL(", ").join(map(sql.Literal, [id_, *columns.values()])),
+            )
+            written = connection.execute(statement)
+        case "set":
+            pairs = zip(names, map(sql.Literal, columns.values()), strict=True)
+            statement = sql.SQL("UPDATE organization_metadata SET {} WHERE id = {}").format(
+                sql.SQL(", ").join(sql.SQL("{} = {}").format(*pair) for pair in pairs),
+                sql.Literal(id_),
+            )
+            written = connection.execute(statement)
+        case _:
+            written = connection.execute(_REMOVE, [id_])
+    if written.rowcount:
+        connection.execute(_NOTE, [write.rival, write.kind, id_, Jsonb(dict(columns))])
+    return bool(written.rowcount)

@@ -26,21 +26,10 @@ def test_every_resource_and_column_is_declared() -> None:
         assert kind.key_comes_back == resource.key_comes_back
 
 
-CONNECTION = {
-    "workos_organization_id": "org_a",
-    "connection_type": "OktaSAML",
-    "name": "Okta",
-    "state": "active",
-    "deleted_at": None,
-}
-SHOWN = {
-    "id": "conn_1",
-    "organization_id": "org_a",
-    "connection_type": "OktaSAML",
-    "name": "Okta",
-    "state": "active",
-    "updated_at": "2026-01-01T00:00:00.000Z",
-}
+_SAID = {"connection_type": "OktaSAML", "name": "Okta", "state": "active"}
+CONNECTION = {"workos_organization_id": "org_a", **_SAID, "deleted_at": None}
+AT = "2026-01-01T00:00:00.000Z"
+SHOWN = {"id": "conn_1", "organization_id": "org_a", **_SAID, "updated_at": AT}
 TOLD = {"id": "event_3", "event": "connection.activated", "data": SHOWN}
 DELETION = {"id": "event_4", "event": "connection.deleted", "data": SHOWN}
 NOTHING: dict[str, Any] = {kind.name: {} for kind in KINDS}
@@ -57,55 +46,49 @@ def with_connection(**values: Any) -> SeenResources:
     return replace(RESOURCES_SEEN, rows=rows)
 
 
+NO_SSO = "row gram-1: sso_enabled is True, not False"
+
+
 @pytest.mark.parametrize("reconciled", [False, True])
 @pytest.mark.parametrize(
     ("seen", "held", "events", "lines"),
     [
-        pytest.param(RESOURCES_SEEN, HELD, [TOLD], [], id="alike"),
-        pytest.param(
+        (RESOURCES_SEEN, HELD, [TOLD], []),
+        (
             with_connection(name="Entra"),
             HELD,
             [TOLD],
             ["connection conn_1: name is 'Entra', not 'Okta'"],
-            id="column",
         ),
-        pytest.param(
+        (
             with_connection(workos_organization_id="org_b"),
             HELD,
             [TOLD],
-            [
-                "connection conn_1: workos_organization_id is 'org_b', not 'org_a'",
-                "row gram-1: sso_enabled is True, not False",
-            ],
-            id="organization, and what derives from it",
+            ["connection conn_1: workos_organization_id is 'org_b', not 'org_a'", NO_SSO],
         ),
-        pytest.param(
+        (
             replace(RESOURCES_SEEN, rows=NOTHING),
             HELD,
             [TOLD],
-            ["connection conn_1 is missing", "row gram-1: sso_enabled is True, not False"],
-            id="missing",
+            ["connection conn_1 is missing", NO_SSO],
         ),
-        pytest.param(
+        (
             with_connection(deleted_at="2026-01-01T00:00:00Z"),
             HELD,
             [TOLD],
-            ["connection conn_1 is deleted", "row gram-1: sso_enabled is True, not False"],
-            id="deleted here alone",
+            ["connection conn_1 is deleted", NO_SSO],
         ),
-        pytest.param(
+        (
             RESOURCES_SEEN,
             NOTHING,
             [TOLD, DELETION],
             ["connection conn_1 is deleted in WorkOS, and not here"],
-            id="deleted there alone",
         ),
-        pytest.param(
+        (
             replace(RESOURCES_SEEN, covered=frozenset(RESOURCES) - {"user"}),
             HELD,
             [TOLD],
             ["user is not covered"],
-            id="not covered",
         ),
     ],
 )
@@ -142,9 +125,5 @@ def test_what_a_deleted_directory_held_is_told_by_its_deletion() -> None:
     (line,) = resource_differences(seen, NOTHING, [deletion], reconciled=False)
 
     assert line == "directory_user u is deleted in WorkOS, and not here"
-    not_followed = {"event_1"}
-    assert not [
-        *resource_differences(
-            seen, NOTHING, [deletion], not_followed=not_followed, reconciled=False
-        )
-    ]
+    options: dict[str, Any] = {"not_followed": {"event_1"}, "reconciled": False}
+    assert not [*resource_differences(seen, NOTHING, [deletion], **options)]

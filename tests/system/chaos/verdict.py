@@ -1,26 +1,23 @@
 """Waits until the mirror is what the model says, and tells what differs if it never is."""
 
 import json
-import subprocess
 import time
-from dataclasses import dataclass
 from typing import Final
 
 import psycopg
 
-from gram_sync.components import MANAGE
-from gram_sync.processes import PROJECT
+from tests.concurrency import wait_until
+from tests.processes import manage
 from tests.system.chaos.comparison import WorkOS, differences
 from tests.system.chaos.director import Played
-from tests.system.chaos.model import JsonObject, model_of
+from tests.system.chaos.model import model_of
 from tests.system.chaos.resource_audit import held_by
-from tests.system.chaos.stage import WINDOW_SECONDS, Stage
+from tests.system.chaos.stage import APART, WINDOW_SECONDS, Stage
 
 #: How long the mirror may take, once everything runs and nothing is broken any more. Where a
 #: snapshot was killed, another one begins after two minutes, by the schedule of each minute.
 CONVERGENCE_SECONDS: Final = 210.0
 
-_STARTING_SECONDS: Final = 60.0
 _COMMAND_SECONDS: Final = 300.0
 
 
@@ -33,38 +30,21 @@ class Diverged(Exception):
         self.lines = lines
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """All is well, and this is how long it took."""
-
-    seconds_by_itself: float
-    seconds_after_reconcile: float
-
-
-def judge(stage: Stage, played: Played) -> Verdict:
-    """Compare what needs no reconcile first, then reconcile, then compare everything.
-
-    Raises Diverged.
+def judge(stage: Stage, played: Played) -> tuple[float, float]:
+    """Compare what needs no reconcile first, then reconcile, then compare everything; return how
+    many seconds each took to be right. Raises Diverged.
     """
-    _wait_until_all_runs(stage)
+    runs = (stage.fleet.is_whole, stage.is_web_answering)
+    wait_until(lambda: all(is_so() for is_so in runs), "all processes are up again")
     by_itself = _converge(stage, played, reconciled=False)
-    _raise_if_any("what must never happen", stage.database.broken_promises())
     _raise_if_any("answers to webhooks", _wrong_answers(stage, played))
-    _let_pass(played)
+    # A snapshot leaves what is new, or was written lately, to events still to come.
+    time.sleep(WINDOW_SECONDS + 0.5)
     # A long run deletes more without events than the limit allows.
     _reconcile(stage, "--max-disable", "100%")
     after_reconcile = _converge(stage, played, reconciled=True)
-    _raise_if_any("what must never happen", stage.database.broken_promises())
     _reconcile(stage, "--check")
-    return Verdict(by_itself, after_reconcile)
-
-
-def _wait_until_all_runs(stage: Stage) -> None:
-    deadline = time.monotonic() + _STARTING_SECONDS
-    while not (stage.fleet.is_whole() and stage.is_web_answering()):
-        if time.monotonic() > deadline:
-            raise Diverged("starting everything again", ["the processes do not all come up"])
-        time.sleep(0.1)
+    return by_itself, after_reconcile
 
 
 def _converge(stage: Stage, played: Played, *, reconciled: bool) -> float:
@@ -77,25 +57,27 @@ def _converge(stage: Stage, played: Played, *, reconciled: bool) -> float:
         if late or stage.database.is_drained():
             lines = _differences(stage, played, reconciled=reconciled)
             if not lines:
-                stage.chronicle.note("reached", "convergence")
-                return time.monotonic() - began_at
+                break
             if late:
                 when = "after reconcile_workos" if reconciled else "by itself"
                 raise Diverged(f"{when}, {CONVERGENCE_SECONDS:g} s after all was quiet", lines)
         time.sleep(0.5)
+    stage.chronicle.note("reached", "convergence")
+    _raise_if_any("what must never happen", stage.database.broken_promises())
+    return time.monotonic() - began_at
 
 
 def _differences(stage: Stage, played: Played, *, reconciled: bool) -> list[str]:
     # WorkOS last: what the mirror does meanwhile can only look like a difference, not hide one.
     mirror, writes = stage.database.mirror()
-    workos = workos_of(stage, played)
+    workos = _workos_of(stage, played)
     return differences(model_of(workos.events, writes), mirror, workos, reconciled=reconciled)
 
 
-def workos_of(stage: Stage, played: Played) -> WorkOS:
+def _workos_of(stage: Stage, played: Played) -> WorkOS:
     """WorkOS's side, as it is now."""
-    organizations = {one["id"]: one for one in stage.workos.all_organizations()}
-    delivered = {one["event_id"] for one in stage.workos.deliveries() if _succeeded(one)}
+    deliveries = stage.workos.deliveries()
+    delivered = {one["event_id"] for one in deliveries if one["status"] == 204}
     by_hand = {id_ for id_, (_, status) in played.skewed.items() if status == 204}
     # Whose a role is, is in the id that the run has given it.
     roles = {
@@ -104,16 +86,12 @@ def workos_of(stage: Stage, played: Played) -> WorkOS:
     }
     return WorkOS(
         events=stage.workos.all_events(),
-        organizations=organizations,
+        organizations={one["id"]: one for one in stage.workos.all_organizations()},
         announced_only=frozenset(played.announced_only),
         acknowledged=frozenset(delivered | by_hand),
         held=held_by(stage.workos, roles),
         not_followed=frozenset(played.not_followed),
     )
-
-
-def _succeeded(delivery: JsonObject) -> bool:
-    return delivery["status"] is not None and 200 <= delivery["status"] < 300
 
 
 def _wrong_answers(stage: Stage, played: Played) -> list[str]:
@@ -130,26 +108,10 @@ def _wrong_answers(stage: Stage, played: Played) -> list[str]:
     ]
 
 
-def _let_pass(played: Played) -> None:
-    """Wait until the last change is old: a snapshot leaves what is new to events still to come."""
-    time.sleep(max(played.ended_at + WINDOW_SECONDS + 0.5 - time.monotonic(), 0.0))
-
-
 def _reconcile(stage: Stage, *options: str) -> None:
-    command = (*MANAGE, "reconcile_workos", *options)
-    ended = subprocess.run(
-        command,
-        cwd=PROJECT,
-        env=stage.environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=_COMMAND_SECONDS,
-        start_new_session=True,
-        check=False,
-    )
-    said = ended.stdout + ended.stderr
-    name = f"reconcile_workos{' '.join(('', *options))}"
+    command = ("reconcile_workos", *options)
+    ended = manage(stage.environment, *command, timeout=_COMMAND_SECONDS, **APART)
+    said, name = ended.stdout + ended.stderr, f"reconcile_workos {options[0]}"
     (stage.logs / f"{name.replace(' ', '')}.log").write_text(said)
     stage.chronicle.note(f"exit code {ended.returncode}", name)
     if ended.returncode != 0:

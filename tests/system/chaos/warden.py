@@ -7,7 +7,6 @@ as its standard input. A pipe ends with whoever holds it, even by SIGKILL.
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,13 +15,13 @@ from typing import Final
 import psutil  # type: ignore[import-untyped]
 
 from gram_sync.processes import PROJECT
+from tests.concurrency import wait_until
+from tests.processes import alive
 from tests.system.chaos import postgres
 
 #: In the environment of all that is started: the folder of the run.
 MARK: Final = "GRAM_SYNC_CHAOS_RUN"
 POSTGRES: Final = "postgres"
-
-_PATIENCE_SECONDS: Final = 30
 
 
 def main() -> None:
@@ -44,14 +43,15 @@ def start(folder: Path) -> "subprocess.Popen[bytes]":
 
 def end_everything(folder: Path) -> None:
     """Kill all that has the folder's mark, and stop the PostgreSQL in it. Safe to repeat."""
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while left := list(marked(folder)):
+
+    def nothing_is_left() -> bool:
+        left = list(marked(folder))
         for process in left:
             with suppress(psutil.Error):
                 process.kill()
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"these can't be killed: {left}")
-        time.sleep(0.05)
+        return not left
+
+    wait_until(nothing_is_left, "all with the mark are killed")
     postgres.await_starts(folder / POSTGRES)
     postgres.stop(folder / POSTGRES)
 
@@ -60,8 +60,7 @@ def marked(folder: Path) -> Iterator[psutil.Process]:
     """What was started for the run in this folder, and still runs."""
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            is_dead = process.status() == psutil.STATUS_ZOMBIE
-            if not is_dead and process.environ().get(MARK) == str(folder):
+            if process.environ().get(MARK) == str(folder) and alive([process]):
                 yield process
 
 

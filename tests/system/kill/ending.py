@@ -6,7 +6,7 @@ Clocks are left out, and so is what counts attempts. Events are called by what t
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import TypeAlias
+from typing import Any, Final, TypeAlias
 
 from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSConflict, WorkOSEvent
 from orgs.testing import FakeWorkOS
@@ -14,6 +14,23 @@ from tests.system.kill.scenarios import LONG_AGO
 
 Ending: TypeAlias = Mapping[str, object]
 """What there is, by what it is called."""
+
+_COLUMNS: Final = {
+    Organization: (
+        *("name", "slug", "workos_id", "workos_updated_at", "workos_last_event_id"),
+        *("gram_account_type", "whitelisted", "disabled_at", "workos_deleted_at"),
+    ),
+    WorkOSEvent: (
+        *("type", "workos_organization_id", "organization_id", "occurred_at", "announced_at"),
+        *("outcome", "error", "payload"),
+    ),
+    WorkOSConflict: ("organization_id", "kind", "reason"),
+    ExternalIdWriteBack: ("workos_id", "next_attempt_at", "last_error"),
+    SyncCursor: (
+        *("last_event_id", "last_event_at", "drained_at", "reconciled_at", "failures"),
+        *("last_trouble", "last_error"),
+    ),
+}
 
 
 def ending(workos: FakeWorkOS) -> Ending:
@@ -25,15 +42,13 @@ def ending(workos: FakeWorkOS) -> Ending:
             f"WorkOS's {organization['id']}": (organization["name"], organization["external_id"])
             for organization in workos.all_organizations()
         },
-        **{f"row {row.id}": _row(row, names) for row in Organization.objects.all()},
-        **{f"ledger: {_named(e.id, names)}": _entry(e) for e in WorkOSEvent.objects.all()},
-        **{f"conflict of {c.pk}": _conflict(c) for c in WorkOSConflict.objects.all()},
         **{
-            f"outbox: {request.organization_id}": _request(request)
-            for request in ExternalIdWriteBack.objects.all()
-        },
-        **{
-            f"cursor {cursor.stream}": _cursor(cursor, names) for cursor in SyncCursor.objects.all()
+            f"{model._meta.db_table} {names.get(key, key)}": {
+                column: _shown(column, value, names)
+                for column, value in zip(columns, values, strict=True)
+            }
+            for model, columns in _COLUMNS.items()
+            for key, *values in model._default_manager.values_list("pk", *columns)
         },
     }
 
@@ -56,65 +71,15 @@ def _names_of_events(workos: FakeWorkOS) -> dict[str, str]:
     return names
 
 
-def _named(event_id: str | None, names: dict[str, str]) -> str | None:
-    return None if event_id is None else names.get(event_id, event_id)
-
-
-def _row(row: Organization, names: dict[str, str]) -> dict[str, object]:
-    return {
-        "name": row.name,
-        "slug": row.slug,
-        "workos_id": row.workos_id,
-        "workos_updated_at": _when(row.workos_updated_at),
-        "workos_last_event_id": _named(row.workos_last_event_id, names),
-        "gram_account_type": row.gram_account_type,
-        "whitelisted": row.whitelisted,
-        "disabled": row.disabled_at is not None,
-        "deleted": row.workos_deleted_at is not None,
-    }
-
-
-def _entry(event: WorkOSEvent) -> dict[str, object]:
-    return {
-        "type": event.type,
-        "workos_organization_id": event.workos_organization_id,
-        "organization_id": event.organization_id,
-        "occurred_at": _when(event.occurred_at),
-        "announced": event.announced_at is not None,
-        "outcome": event.outcome,
-        "error": event.error.partition("\n")[0],
-        "payload": event.payload is not None,
-    }
-
-
-def _request(request: ExternalIdWriteBack) -> dict[str, object]:
-    return {
-        "workos_id": request.workos_id,
-        "waits for a person": request.next_attempt_at is None,
-        "last_error": request.last_error,
-    }
-
-
-def _conflict(conflict: WorkOSConflict) -> tuple[object, ...]:
-    return (conflict.organization_id, conflict.kind, conflict.reason)
-
-
-def _cursor(cursor: SyncCursor, names: dict[str, str]) -> dict[str, object]:
+def _shown(column: str, value: Any, names: dict[str, str]) -> object:
     # Which event is the last depends on which write-back was the first.
-    is_last = cursor.last_event_id == next(reversed(names), None)
-    return {
-        "position": "the end" if is_last else _named(cursor.last_event_id, names),
-        "last_event_at": _when(cursor.last_event_at),
-        "drained": cursor.drained_at is not None,
-        "reconciled": cursor.reconciled_at is not None,
-        "failures": cursor.failures,
-        "last_trouble": cursor.last_trouble,
-        "last_error": cursor.last_error,
-    }
-
-
-def _when(moment: datetime | None) -> str | None:
-    """What happened while the work ran has another time in each run."""
-    if moment is None:
-        return None
-    return "lately" if (moment - LONG_AGO).days >= 1 else moment.isoformat()
+    if column == "last_event_id" and value == next(reversed(names), None):
+        return "the end"
+    if column == "error":
+        return value.partition("\n")[0]
+    if column == "payload":
+        return value is not None
+    if isinstance(value, datetime):
+        # What happened while the work ran has another time in each run.
+        return "lately" if (value - LONG_AGO).days >= 1 else value.isoformat()
+    return names.get(value, value) if isinstance(value, str) else value

@@ -4,9 +4,8 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 Reader: TypeAlias = asyncio.StreamReader
 Writer: TypeAlias = asyncio.StreamWriter
@@ -16,35 +15,17 @@ Address: TypeAlias = Path | tuple[str, int]
 Moment: TypeAlias = Literal["before", "after"]
 """A request is about to be passed on to the server, or its answer to the process."""
 
-Gate: TypeAlias = Callable[[Moment, str], Awaitable[None]]
-"""Called with each moment and the request's name; what it raises ends the connection."""
+Way: TypeAlias = tuple[tuple[str, ...], ...]
+"""The names of the requests of two transactions of a connection: the last one that changed what
+stays, and the one under way. Of HTTP, a request alone: threads share connections."""
 
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What a process sends before it waits for an answer."""
-
-    name: str
-    content: bytes
-    is_answered: bool = True
-
-
-class Conversation(Protocol):
-    """How to cut a connection into requests and answers."""
-
-    async def read_request(self, reader: Reader) -> Request:
-        """The next request; ``IncompleteReadError`` if the process has nothing more to say."""
-
-    async def read_answer(self, reader: Reader) -> bytes:
-        """All that the server says to one request."""
-
-    def is_lasting(self, request: Request, answer: bytes) -> bool:
-        """Whether the server may have done something for it that stays if nothing follows."""
+Gate: TypeAlias = Callable[[Moment, Way], Awaitable[None]]
+"""Called with each moment, and the way to it; what it raises ends the connection."""
 
 
 @asynccontextmanager
 async def relay(
-    protocol: Callable[[], Conversation], *, listen: Address, upstream: Address, gate: Gate
+    protocol: "type[Http | PostgreSQL]", *, listen: Address, upstream: Address, gate: Gate
 ) -> AsyncIterator[Address]:
     """Relays connections, and gives the address where. Ends when both ends of all have hung up."""
     connections: set[asyncio.Task[None]] = set()
@@ -67,22 +48,31 @@ async def relay(
 
 
 async def _serve(
-    protocol: Conversation, process: tuple[Reader, Writer], upstream: Address, gate: Gate
+    protocol: "Http | PostgreSQL", process: tuple[Reader, Writer], upstream: Address, gate: Gate
 ) -> None:
     from_process, to_process = process
-    from_server, to_server = await _connect(upstream)
+    if isinstance(upstream, Path):
+        from_server, to_server = await asyncio.open_unix_connection(upstream)
+    else:
+        from_server, to_server = await asyncio.open_connection(*upstream)
+    before: Way = ()
+    names: tuple[str, ...] = ()
     # One of them hangs up: that is how every connection ends.
     with suppress(asyncio.IncompleteReadError, ConnectionError):
         while True:
-            request = await protocol.read_request(from_process)
-            await gate("before", request.name)
-            to_server.write(request.content)
-            if not request.is_answered:
+            name, request = await protocol.read_request(from_process)
+            names = (*names, name)
+            await gate("before", (*before, names))
+            to_server.write(request)
+            if name == DISCONNECT:
                 break
             answer = await protocol.read_answer(from_server)
-            # For others it makes no difference to the next request that is never sent.
-            if protocol.is_lasting(request, answer):
-                await gate("after", request.name)
+            if protocol.is_end(answer):
+                # For others it makes no difference to the next request that is never sent.
+                if not all(map(protocol.is_read, names)):
+                    await gate("after", (*before, names))
+                    before = (names,) if protocol.is_in_order else ()
+                names = ()
             to_process.write(answer)
     for writer in (to_server, to_process):
         writer.close()
@@ -90,55 +80,50 @@ async def _serve(
             await writer.wait_closed()
 
 
-async def _connect(address: Address) -> tuple[Reader, Writer]:
-    if isinstance(address, Path):
-        return await asyncio.open_unix_connection(address)
-    return await asyncio.open_connection(*address)
-
-
 class Http:
     """HTTP/1.1 with a Content-Length, one request after the other."""
 
-    async def read_request(self, reader: Reader) -> Request:
-        """A method with its path, the query left out."""
-        content = await self._read(reader)
-        method, target, _ = content.split(b" ", 2)
-        path = target.partition(b"?")[0]
-        return Request(f"{method.decode()} {path.decode()}", content)
+    is_in_order = False
+
+    async def read_request(self, reader: Reader) -> tuple[str, bytes]:
+        """A request, and its name: a method with its path, without the query and an id."""
+        content = await self.read_answer(reader)
+        method, target, _ = content.decode("latin-1").split(" ", 2)
+        return f"{method} {re.sub(r'/org_[^/?]*', '/…', target).partition('?')[0]}", content
 
     async def read_answer(self, reader: Reader) -> bytes:
         """Head and body."""
-        return await self._read(reader)
-
-    def is_lasting(self, request: Request, answer: bytes) -> bool:
-        """All but reads."""
-        return not request.content.startswith(b"GET ")
-
-    async def _read(self, reader: Reader) -> bytes:
         head = await reader.readuntil(b"\r\n\r\n")
         length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
         return head + (await reader.readexactly(int(length[1])) if length else b"")
+
+    def is_end(self, answer: bytes) -> bool:
+        """Each request stands for itself."""
+        return True
+
+    def is_read(self, name: str) -> bool:
+        return name.startswith("GET ")
 
 
 class PostgreSQL:
     """The PostgreSQL protocol, version 3, without TLS, as ``libpq`` speaks it outside pipelines."""
 
-    def __init__(self) -> None:
-        self._is_connected = False
+    is_in_order = True
+    _is_connected = False
 
-    async def read_request(self, reader: Reader) -> Request:
+    async def read_request(self, reader: Reader) -> tuple[str, bytes]:
         """Messages up to the one that PostgreSQL answers; named by the statement they carry."""
         if not self._is_connected:
             self._is_connected = True
-            return Request("connect", await _read_body(reader))
+            return "connect", await _read_body(reader)
         content, name = b"", ""
         while True:
             kind, message = await _read_message(reader)
             content += message
-            if kind in _CARRY_STATEMENT:
+            if kind in (_QUERY, _PARSE):
                 name = _statement(message, follows_name=kind == _PARSE)
-            if kind in _END_OF_REQUEST:
-                return Request(name or _NAMES[kind], content, is_answered=kind != _TERMINATE)
+            if kind == _QUERY or kind in _NAMES:
+                return name or _NAMES[kind], content
 
     async def read_answer(self, reader: Reader) -> bytes:
         """Messages up to the one that says PostgreSQL is ready, or asks for a password."""
@@ -149,26 +134,28 @@ class PostgreSQL:
             if kind == _READY or (kind == _AUTHENTICATION and message[5:9] not in _AUTHENTICATED):
                 return content
 
-    def is_lasting(self, request: Request, answer: bytes) -> bool:
-        """A transaction's end, or what was sent outside one and is no read."""
-        return answer.endswith(_IDLE) and not request.name.startswith(_READS)
+    def is_end(self, answer: bytes) -> bool:
+        """Of a transaction, or of what was sent outside one."""
+        return answer.endswith(b"I")
+
+    def is_read(self, name: str) -> bool:
+        # How many requests were sent of late is nothing that a mirror could lose.
+        return name.startswith(_READS) or "workos_request_budget" in name
 
 
-_QUERY, _PARSE, _SYNC, _TERMINATE, _PASSWORD = b"Q", b"P", b"S", b"X", b"p"
-_CARRY_STATEMENT: Final = (_QUERY, _PARSE)
-_NAMES: Final = {_SYNC: "sync", _TERMINATE: "disconnect", _PASSWORD: "log in"}
-_END_OF_REQUEST: Final = (_QUERY, *_NAMES)
-_READY, _AUTHENTICATION = b"Z", b"R"
-_IDLE: Final = b"I"
-_READS: Final = ("SELECT", "ROLLBACK", "connect", "log in")
+DISCONNECT: Final = "disconnect"
+
+_QUERY, _PARSE, _READY, _AUTHENTICATION = b"Q", b"P", b"Z", b"R"
+_NAMES: Final = {b"S": "sync", b"X": DISCONNECT, b"p": "log in"}
+_READS: Final = ("SELECT", "BEGIN", "SET", "COMMIT", "ROLLBACK", "SHOW", "connect", "log in")
 #: It is over, or over but for the server's own proof.
 _AUTHENTICATED: Final = (b"\0\0\0\0", b"\0\0\0\x0c")
 
-_LONGEST_NAME: Final = 100
+#: Values are others in each run, and the time limit stands before a statement, which may write.
 _SHORTENED: Final = (
     (r"E?'(?:[^']|'')*'|\b[0-9][0-9.e-]*", "?"),
     (r"\s+", " "),
-    (r"^SELECT .* FROM ", "SELECT … FROM "),
+    (r"^(SELECT set_config\([^;]*; )+", ""),
 )
 
 
@@ -183,9 +170,8 @@ async def _read_body(reader: Reader) -> bytes:
 
 
 def _statement(message: bytes, *, follows_name: bool) -> str:
-    """The statement of a message, without values: those are others in each run."""
-    parts = message[5:].split(b"\0")
-    text = parts[1 if follows_name else 0].decode()
+    """The statement of a message, without values."""
+    text = message[5:].split(b"\0")[follows_name].decode().strip()
     for pattern, shown in _SHORTENED:
         text = re.sub(pattern, shown, text)
-    return text.strip()[:_LONGEST_NAME]
+    return text

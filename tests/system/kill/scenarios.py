@@ -10,8 +10,8 @@ from orgs.models import ORGANIZATIONS_STREAM, ExternalIdWriteBack, SyncCursor
 from orgs.testing import FakeWorkOS
 from tests.builders import an_announcement, an_organization_row
 
+#: A name that ``a_constraint`` forbids.
 FORBIDDEN: Final = "Forbidden"
-"""A name that a constraint of another program's forbids."""
 
 LONG_AGO: Final = datetime.now(UTC).replace(microsecond=0) - timedelta(days=2)
 
@@ -56,9 +56,11 @@ def an_outbox(workos: FakeWorkOS) -> None:
     """A request of each kind: two to be written, one that is there already, one where WorkOS has
     another id, one of a deleted organization, one whose link was taken away."""
     for number, shown in enumerate((None, None, "gram-3", "other", None, None), start=1):
-        _a_request(number)
+        id_, workos_id = f"gram-{number}", f"org_{number}"
+        an_organization_row(id_, name=f"Acme {number}", workos_id=workos_id)
+        ExternalIdWriteBack.objects.create(organization_id=id_, workos_id=workos_id)
         workos.create_organization(
-            id=f"org_{number}", name=f"Acme {number}", external_id=shown, at=LONG_AGO, emits=False
+            id=workos_id, name=f"Acme {number}", external_id=shown, at=LONG_AGO, emits=False
         )
     workos.delete_organization("org_5", emits=False)
     with connection.cursor() as cursor:
@@ -71,16 +73,6 @@ def an_outbox(workos: FakeWorkOS) -> None:
 
 def drift_behind_a_lost_cursor(workos: FakeWorkOS) -> None:
     """Drift of every kind, and WorkOS does not know the event after which the stream goes on."""
-    _drift(workos)
-    workos.create_organization(id="org_9", name="Streamed", at=LONG_AGO)
-    workos.expire_events()
-    workos.update_organization("org_9", name="Streamed again")
-    SyncCursor.objects.create(
-        stream=ORGANIZATIONS_STREAM, last_event_id="event_expired", last_event_at=LONG_AGO
-    )
-
-
-def _drift(workos: FakeWorkOS) -> None:
     an_organization_row("gram-2", name="Bolt")
     an_organization_row("gram-3", name="Old", workos_id="org_3")
     an_organization_row("gram-4", name="Taken over", workos_id="org_deleted")
@@ -89,21 +81,16 @@ def _drift(workos: FakeWorkOS) -> None:
     an_organization_row("gram-7", name="Known there", workos_id="org_7")
     ExternalIdWriteBack.objects.create(organization_id="gram-7", workos_id="org_7")
     an_organization_row("gram-8", name="Same", workos_id="org_8")
-    for number, name, external_id in (
-        (1, "New", "gram-1"),
-        (2, "Bolt", "gram-2"),
-        (3, "New", "gram-3"),
-        (4, "Taken over", "gram-4"),
-        (6, "Unknown there", None),
-        (7, "Known there", "gram-7"),
-        (8, "Same", "gram-8"),
-    ):
-        workos.create_organization(
-            id=f"org_{number}", name=name, external_id=external_id, at=LONG_AGO, emits=False
-        )
-
-
-def _a_request(number: int) -> None:
-    id_, workos_id = f"gram-{number}", f"org_{number}"
-    an_organization_row(id_, name=f"Acme {number}", workos_id=workos_id)
-    ExternalIdWriteBack.objects.create(organization_id=id_, workos_id=workos_id)
+    names = ("New", "Bolt", "New", "Taken over", None, "Unknown there", "Known there", "Same")
+    for number, name in enumerate(names, start=1):
+        if name is not None:
+            external_id = None if name == "Unknown there" else f"gram-{number}"
+            workos.create_organization(
+                id=f"org_{number}", name=name, external_id=external_id, at=LONG_AGO, emits=False
+            )
+    workos.create_organization(id="org_9", name="Streamed", at=LONG_AGO)
+    workos.expire_events()
+    workos.update_organization("org_9", name="Streamed again")
+    SyncCursor.objects.create(
+        stream=ORGANIZATIONS_STREAM, last_event_id="event_expired", last_event_at=LONG_AGO
+    )

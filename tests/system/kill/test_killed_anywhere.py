@@ -2,6 +2,7 @@
 
 import signal
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -22,6 +23,8 @@ from tests.system.kill.ending import Ending, differences, ending
 from tests.system.kill.relay import Address
 from tests.system.kill.scenarios import Arrange
 from tests.system.kill.steps import Launcher, Step
+from tests.system.kill.steps import launcher as a_launcher
+from tests.triggers import a_constraint, execute
 
 pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.timeout(600)]
 
@@ -44,20 +47,15 @@ def launcher(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Itera
         connection.ensure_connection()
         there = connection.connection.info
         postgres = _socket(there.host, there.port)
-        with Launcher.running(environment, _socket(directory, _PORT), postgres) as running:
+        with a_launcher(environment, _socket(directory, _PORT), postgres) as running:
             yield running
 
 
 @pytest.fixture(autouse=True)
 def _someone_elses_constraint(database: None) -> Iterator[None]:
     """Something that PostgreSQL refuses for its content, so that a page is applied one by one."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "ALTER TABLE organization_metadata ADD CONSTRAINT theirs CHECK (name <> %s)",
-            [scenarios.FORBIDDEN],
-        )
+    with a_constraint(f"name <> '{scenarios.FORBIDDEN}'"):
         yield
-        cursor.execute("ALTER TABLE organization_metadata DROP CONSTRAINT theirs")
 
 
 @pytest.mark.parametrize(
@@ -83,13 +81,19 @@ def test_killed_anywhere_and_started_again_it_ends_as_if_undisturbed(
 
 def _around_what_stays(steps: list[Step]) -> list[Step]:
     """The first step, and those before and after each request that changes something for good.
-    Between two such requests nothing changes: whoever is killed there leaves the same behind."""
-    chosen = [steps[0]]
-    for number, step in enumerate(steps):
-        if step.moment == "after":
-            before = (earlier for earlier in reversed(steps[:number]) if earlier.moment == "before")
-            chosen += [next(e for e in before if e.request == step.request), step]
-    return list(dict.fromkeys(chosen))
+
+    Between two such requests nothing changes: whoever is killed there leaves the same behind. And
+    who came by the same requests runs the same lines of code: of several times, the first and the
+    last are enough.
+    """
+    times = Counter((step.moment, step.way) for step in steps)
+    lasting = {step.way for step in steps if step.moment == "after"}
+    return [
+        step
+        for number, step in enumerate(steps)
+        if number == 0
+        or (step.way in lasting and step.occurrence in (1, times[step.moment, step.way]))
+    ]
 
 
 def _undisturbed(launcher: Launcher, work: str, arrange: Arrange) -> tuple[list[Step], Ending]:
@@ -125,14 +129,10 @@ def _waits_for_time() -> bool:
 
 
 def _is_alone() -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT count(*) FROM pg_stat_activity
-            WHERE datname = current_database() AND backend_type = 'client backend'
-            """
-        )
-        return bool(cursor.fetchone()[0] == 1)
+    return execute(
+        "SELECT count(*) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND backend_type = 'client backend'"
+    ) == [(1,)]
 
 
 def _address(workos: FakeWorkOS) -> Address:

@@ -10,6 +10,8 @@ MIDDLEWARE = []
 TEMPLATES = []
 """
 
+_AUTH = "django.contrib.auth.middleware"
+
 _IMPORTS = """
 from django.conf.urls.i18n import i18n_patterns
 from django.contrib import admin
@@ -102,6 +104,28 @@ FIRST_DAY_OF_WEEK = 6
 """
 
 
+_DUMMY_CACHE = "django.core.cache.backends.dummy.DummyCache"
+
+_HASHED = """
+from django.conf import global_settings
+
+hashed = "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"
+STORAGES = {**global_settings.STORAGES, "staticfiles": {"BACKEND": hashed}}
+"""
+
+_ADMIN = """
+from django.contrib import admin
+from django.contrib.admin.apps import AdminConfig
+
+class Site(admin.AdminSite):
+    def __init__(self):
+        super().__init__(name="backoffice")
+
+class Config(AdminConfig):
+    default_site = "shop.admin.Site"
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Cell:
     """A configuration: what is appended to the settings and URLs, and which files there are."""
@@ -114,7 +138,7 @@ class Cell:
     finds: frozenset[str] = frozenset()
     """The checks that name what can't be supported; empty: all of it works."""
     packages: tuple[str, ...] = ()
-    commands: tuple[str, ...] = ("check", "check --database default", "migrate")
+    commands: tuple[str, ...] = ("check --database default", "migrate")
     in_ci: bool = False
 
     @property
@@ -128,87 +152,63 @@ SUPPORTED = [
     Cell("plain", in_ci=True),
     Cell(
         "without the admin",
-        settings='INSTALLED_APPS.remove("django.contrib.admin")\n',
+        'INSTALLED_APPS.remove("django.contrib.admin")\n',
         urls=_URLS_WITHOUT_ADMIN,
         in_ci=True,
     ),
-    Cell("nothing but orgs", settings=_BARE, urls=_URLS_WITHOUT_ADMIN),
-    Cell(
-        "everybody must log in",
-        settings='MIDDLEWARE.append("django.contrib.auth.middleware.LoginRequiredMiddleware")\n',
-    ),
-    Cell("clocks that change", settings='TIME_ZONE = "Europe/Berlin"\n'),
+    Cell("nothing but orgs", _BARE, urls=_URLS_WITHOUT_ADMIN),
+    Cell("everybody must log in", f'MIDDLEWARE.append("{_AUTH}.LoginRequiredMiddleware")\n'),
+    Cell("clocks that change", 'TIME_ZONE = "Europe/Berlin"\n'),
     Cell(
         "far in the east",
-        settings='TIME_ZONE = "Pacific/Chatham"\n'
-        'DATABASES["default"]["TIME_ZONE"] = "America/St_Johns"\n',
+        'TIME_ZONE = "Pacific/Chatham"\nDATABASES["default"]["TIME_ZONE"] = "America/St_Johns"\n',
     ),
     Cell(
         "another language",
-        settings='LANGUAGE_CODE = "de"\nUSE_THOUSAND_SEPARATOR = True\n'
+        'LANGUAGE_CODE = "de"\nUSE_THOUSAND_SEPARATOR = True\n'
         'MIDDLEWARE.insert(2, "django.middleware.locale.LocaleMiddleware")\n',
     ),
-    Cell("right to left", settings='LANGUAGE_CODE = "ar"\n'),
-    Cell("not translated", settings="USE_I18N = False\n"),
+    Cell("right to left", 'LANGUAGE_CODE = "ar"\n'),
+    Cell("not translated", "USE_I18N = False\n"),
     Cell(
         "formats of its own",
-        settings='FORMAT_MODULE_PATH = "shop.formats"\nUSE_THOUSAND_SEPARATOR = True\n',
+        'FORMAT_MODULE_PATH = "shop.formats"\nUSE_THOUSAND_SEPARATOR = True\n',
         files={"shop/formats/__init__.py": "", "shop/formats/en/formats.py": _FORMATS}
         | {"shop/formats/en/__init__.py": ""},
     ),
     Cell(
         "two template engines",
-        settings="""
-TEMPLATES[0]["OPTIONS"]["string_if_invalid"] = "INVALID %s"
-TEMPLATES.insert(
-    0, {"BACKEND": "django.template.backends.dummy.TemplateStrings", "APP_DIRS": True}
-)
-""",
+        'TEMPLATES[0]["OPTIONS"]["string_if_invalid"] = "INVALID %s"\n'
+        'other = "django.template.backends.dummy.TemplateStrings"\n'
+        'TEMPLATES.insert(0, {"BACKEND": other, "APP_DIRS": True})\n',
     ),
-    Cell(
-        "no cache",
-        settings="""
-CACHES = {"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}}
-""",
-    ),
+    Cell("no cache", f'CACHES = {{"default": {{"BACKEND": "{_DUMMY_CACHE}"}}}}\n'),
     Cell(
         "sessions in cookies",
-        settings='SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"\n'
+        'SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"\n'
         'MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"\n'
         "CSRF_USE_SESSIONS = True\n",
     ),
     Cell(
         "two databases and a router",
-        settings=_OTHER_SQLITE + 'DATABASE_ROUTERS = ["shop.router.Router"]\n',
+        _OTHER_SQLITE + 'DATABASE_ROUTERS = ["shop.router.Router"]\n',
         files={"shop/router.py": _ROUTER},
     ),
-    Cell("two databases and no router", settings=_OTHER_SQLITE),
-    Cell("no slashes appended", settings="APPEND_SLASH = False\n"),
-    Cell("below a path", settings='FORCE_SCRIPT_NAME = "/app"\n'),
-    Cell("small keys", settings='DEFAULT_AUTO_FIELD = "django.db.models.SmallAutoField"\n'),
-    Cell("development", settings='DEBUG = True\nINTERNAL_IPS = ["127.0.0.1"]\n'),
+    Cell("two databases and no router", _OTHER_SQLITE),
+    Cell("no slashes appended", "APPEND_SLASH = False\n"),
+    Cell("below a path", 'FORCE_SCRIPT_NAME = "/app"\n'),
+    Cell("small keys", 'DEFAULT_AUTO_FIELD = "django.db.models.SmallAutoField"\n'),
+    Cell("development", 'DEBUG = True\nINTERNAL_IPS = ["127.0.0.1"]\n'),
     # In which Django's admin has no word for an ellipsis.
     Cell(
         "another charset",
-        settings='DEFAULT_CHARSET = "latin-1"\nINSTALLED_APPS.remove("django.contrib.admin")\n',
+        'DEFAULT_CHARSET = "latin-1"\nINSTALLED_APPS.remove("django.contrib.admin")\n',
         urls=_URLS_WITHOUT_ADMIN,
     ),
-    Cell(
-        "hashed static files",
-        settings="""
-from django.conf import global_settings
-
-STORAGES = {
-    **global_settings.STORAGES,
-    "staticfiles": {
-        "BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage",
-    },
-}
-""",
-    ),
+    Cell("hashed static files", _HASHED),
     Cell(
         "users of its own",
-        settings='INSTALLED_APPS.append("people")\nAUTH_USER_MODEL = "people.Person"\n',
+        'INSTALLED_APPS.append("people")\nAUTH_USER_MODEL = "people.Person"\n',
         files={
             "people/models.py": _PERSON,
             "people/migrations/__init__.py": "",
@@ -217,20 +217,12 @@ STORAGES = {
     ),
     Cell(
         "an admin of its own",
-        settings='INSTALLED_APPS[0] = "shop.admin.Config"\n',
-        files={
-            "shop/admin.py": "from django.contrib import admin\n"
-            "from django.contrib.admin.apps import AdminConfig\n\n"
-            "class Site(admin.AdminSite):\n"
-            "    def __init__(self):\n"
-            '        super().__init__(name="backoffice")\n\n'
-            "class Config(AdminConfig):\n"
-            '    default_site = "shop.admin.Site"\n'
-        },
+        'INSTALLED_APPS[0] = "shop.admin.Config"\n',
+        files={"shop/admin.py": _ADMIN},
     ),
     Cell(
         "below a language and a name space",
-        settings='MIDDLEWARE.insert(2, "django.middleware.locale.LocaleMiddleware")\n',
+        'MIDDLEWARE.insert(2, "django.middleware.locale.LocaleMiddleware")\n',
         urls=_IMPORTS
         + 'urlpatterns = i18n_patterns(path("back/office/", admin.site.urls)) + [path("hooks/", '
         'include("orgs.urls", namespace="mirror"))]\n',
@@ -238,23 +230,23 @@ STORAGES = {
     ),
     Cell(
         "the queue in another database",
-        settings='DATABASES["queue"] = DATABASES["default"] | {"TEST": {"MIRROR": "default"}}\n'
+        'DATABASES["queue"] = DATABASES["default"] | {"TEST": {"MIRROR": "default"}}\n'
         'Q_CLUSTER["orm"] = "queue"\n',
     ),
-    Cell("no key, in development", settings='DEBUG = True\nWORKOS_SYNC["ENVIRONMENT_ID"] = None\n'),
+    Cell("no key, in development", 'DEBUG = True\nWORKOS_SYNC["ENVIRONMENT_ID"] = None\n'),
 ]
 
 #: What can't be supported, and the check that says so.
 UNSUPPORTED = [
     Cell(
         "SQLite",
-        settings='DATABASES["default"] = {"ENGINE": "django.db.backends.sqlite3", "NAME": "db"}\n',
+        'DATABASES["default"] = {"ENGINE": "django.db.backends.sqlite3", "NAME": "db"}\n',
         finds=frozenset({"orgs.E011"}),
         in_ci=True,
     ),
     Cell(
         "MySQL",
-        settings='import pymysql\n\npymysql.version_info = (2, 2, 7, "final", 0)\n'
+        'import pymysql\n\npymysql.version_info = (2, 2, 7, "final", 0)\n'
         "pymysql.install_as_MySQLdb()\n"
         'DATABASES["default"] = {"ENGINE": "django.db.backends.mysql", "NAME": "shop"}\n',
         packages=("pymysql",),
@@ -264,25 +256,25 @@ UNSUPPORTED = [
     ),
     Cell(
         "psycopg2",
-        settings='os.environ["PSYCOPG_IMPL"] = "c"  # which is not installed\n',
+        'os.environ["PSYCOPG_IMPL"] = "c"  # which is not installed\n',
         packages=("psycopg2-binary",),
         finds=frozenset({"orgs.E020"}),
     ),
-    Cell("no time zones", settings="USE_TZ = False\n", finds=frozenset({"orgs.E021"})),
+    Cell("no time zones", "USE_TZ = False\n", finds=frozenset({"orgs.E021"})),
     Cell(
         "a router for orgs",
-        settings=_OTHER_SQLITE + 'DATABASE_ROUTERS = ["shop.router.Router"]\n',
+        _OTHER_SQLITE + 'DATABASE_ROUTERS = ["shop.router.Router"]\n',
         files={"shop/router.py": _ROUTER.replace('"shop"', '"orgs"')},
         finds=frozenset({"orgs.E022"}),
     ),
     Cell(
         "keys that are None",
-        settings='WORKOS_SYNC |= {"API_KEY": None, "WEBHOOK_SECRETS": None}\n',
+        'WORKOS_SYNC |= {"API_KEY": None, "WEBHOOK_SECRETS": None}\n',
         finds=frozenset({"orgs.E002", "orgs.E003"}),
     ),
     Cell(
         "a request in a transaction",
-        settings='DATABASES["default"]["ATOMIC_REQUESTS"] = True\n',
+        'DATABASES["default"]["ATOMIC_REQUESTS"] = True\n',
         finds=frozenset({"orgs.E012"}),
     ),
 ]

@@ -93,9 +93,10 @@ def python(
     environment: Environment = request.param
     if environment.python is None:
         pytest.skip(f"there is no Python {environment.version} here")
-    wanted = [str(wheel), "psycopg[binary]"]
+    # With pytest, which the plugin wants and nothing else of it: the import linter has that.
+    wanted = [f"{wheel}[testing]", "psycopg[binary]"]
     if environment.django == "locked":
-        wanted += ["--constraint", str(host.locked())]
+        wanted += ["--constraint", str(host.locked(wheel.parent))]
     else:
         wanted += [f"django=={environment.django}.*"]
     return host.make_environment(tmp_path_factory.mktemp("site"), environment.python, *wanted)

@@ -6,16 +6,14 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from django.db import connection
 
 from orgs.testing import FakeWorkOS
-from tests.processes import PROJECT, WEBHOOK_SECRET
+from tests.processes import PROJECT, WEBHOOK_SECRET, run
 from tests.system.matrix.cells import Cell
 
 PROBE = Path(__file__).with_name("probe.py")
@@ -61,37 +59,33 @@ def build_wheel(folder: Path) -> Path:
     shutil.copytree(PROJECT / "orgs", source / "orgs")
     for name in ("pyproject.toml", "LICENSE"):
         shutil.copy(PROJECT / name, source)
-    options = ["--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(folder)]
-    run([sys.executable, "-m", "pip", "--quiet", "wheel", *options, str(source)])
+    options = ("--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(folder))
+    must(sys.executable, "-m", "pip", "--quiet", "wheel", *options, str(source))
     (wheel,) = folder.glob("*.whl")
     return wheel
 
 
 def make_environment(folder: Path, python: str, *packages: str) -> str:
     """Return the Python of a new virtual environment that has these packages."""
-    run([python, "-m", "venv", "--without-pip", str(folder)])
+    must(python, "-m", "venv", "--without-pip", str(folder))
     inside = str(folder / "bin" / "python")
-    install(inside, *packages)
+    pip(inside, "install", *packages)
     pip(inside, "check")
     return inside
 
 
-def install(python: str, *packages: str) -> None:
-    pip(python, "install", *packages)
-
-
 def pip(python: str, *arguments: str) -> None:
     """Run our own pip for another Python: to install one there would take longer than all else."""
-    run([sys.executable, "-m", "pip", "--quiet", "--no-input", "--python", python, *arguments])
+    must(sys.executable, "-m", "pip", "--quiet", "--no-input", "--python", python, *arguments)
 
 
-def locked() -> Path:
+def locked(folder: Path) -> Path:
     """Return a file of constraints: the versions that are locked, without their hashes."""
     text = "".join(path.read_text() for path in sorted(PROJECT.glob("requirements*.txt")))
     pins = sorted(set(re.findall(r"^[a-z0-9_.-]+==[^ ;\\\n]+", text, re.MULTILINE)))
-    with tempfile.NamedTemporaryFile("w", suffix=".txt", delete=False) as file:
-        file.write("\n".join(pins))
-    return Path(file.name)
+    file = folder / "constraints.txt"
+    file.write_text("\n".join(pins))
+    return file
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +98,8 @@ class Host:
 
     def run(self, *arguments: str, text: str = "") -> "subprocess.CompletedProcess[str]":
         """Return how ``python …`` ended in the project's folder."""
-        return subprocess.run(
-            [self.python, *arguments],
-            cwd=self.folder,
-            env=self.environment,
-            input=text,
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
+        command = [self.python, *arguments]
+        return run(command, self.environment, cwd=self.folder, input=text, timeout=240)
 
     def manage(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """Return how ``manage.py …`` ended."""
@@ -135,7 +121,7 @@ def make_host(python: str, folder: Path, cell: Cell, database: str, workos: Fake
         "WORKOS_WEBHOOK_SECRET": WEBHOOK_SECRET,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    run([python, "-m", "django", "startproject", "shop", str(folder)], cwd=folder)
+    must(python, "-m", "django", "startproject", "shop", str(folder))
     with (folder / "shop" / "settings.py").open("a") as settings:
         settings.write(SETTINGS + cell.settings)
     (folder / "shop" / "urls.py").write_text(cell.urls)
@@ -146,10 +132,7 @@ def make_host(python: str, folder: Path, cell: Cell, database: str, workos: Fake
     return Host(python, folder, environment)
 
 
-def run(command: list[str], **options: Any) -> str:
-    """Return what a command prints; fail with all of it if it fails."""
-    result = subprocess.run(
-        command, capture_output=True, text=True, timeout=300, check=False, **options
-    )
+def must(*command: str) -> None:
+    """Run a command; fail with all that it prints if it fails."""
+    result = run(command, timeout=300)
     assert result.returncode == 0, f"{command}\n{result.stdout}{result.stderr}"
-    return str(result.stdout)

@@ -12,9 +12,9 @@ import pytest
 import orgs
 from orgs.testing import FakeWorkOS, sign
 from tests.concurrency import another_program, wait_until
-from tests.processes import PROJECT, WEBHOOK_SECRET
+from tests.processes import PROJECT, WEBHOOK_SECRET, run
 from tests.system.matrix.cells import Cell
-from tests.system.matrix.host import install, make_host
+from tests.system.matrix.host import Host, make_host, pip
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -48,7 +48,7 @@ def test_it_has_the_whole_app_and_nothing_else(wheel: Path) -> None:
 def test_it_has_one_version(python: str) -> None:
     script = "import importlib.metadata as m, orgs; print(m.version('gram-orgs'), orgs.__version__)"
 
-    told = subprocess.run([python, "-c", script], capture_output=True, text=True, check=True).stdout
+    told = run([python, "-c", script], {}, check=True).stdout
 
     assert told.split() == [orgs.__version__, orgs.__version__]
     assert f"\n## {orgs.__version__}\n" in (PROJECT / "CHANGELOG.md").read_text()
@@ -60,54 +60,14 @@ def test_without_django_q2_it_says_what_to_add(python: str, tmp_path: Path) -> N
         "settings.configure(INSTALLED_APPS=['orgs']); django.setup()"
     )
 
-    result = subprocess.run(
-        [python, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    result = run([python, "-c", script], {}, cwd=tmp_path)
 
     assert result.stderr.rstrip().endswith(
         'orgs works with django-q2: add "django_q" before "orgs".'
     )
 
 
-def test_the_worker_runs(
-    python: str, new_database: Callable[[], str], workos: FakeWorkOS, tmp_path: Path
-) -> None:
-    database = new_database()
-    project = make_host(python, tmp_path / "shop", Cell("plain"), database, workos)
-    workos.create_organization(name="Acme", external_id="gram-1")
-    script = (
-        "from django.core.management import call_command; from orgs.services.queue import *; "
-        "call_command('migrate', verbosity=0); enqueue(SYNC_EVENTS)"
-    )
-    assert project.manage("shell", "-v", "0", "-c", script).returncode == 0
-    command = [python, "manage.py", "sync_worker"]
-
-    with (
-        another_program(dbname=database) as reader,
-        subprocess.Popen(command, cwd=project.folder, env=project.environment) as worker,
-    ):
-        query = "SELECT name FROM organization_metadata"
-        wait_until(lambda: reader.execute(query).fetchall() == [("Acme",)], "it is applied")
-        worker.terminate()
-
-    assert worker.returncode == 0
-
-
-def test_the_tests_of_a_project_run(
-    python: str, new_database: Callable[[], str], workos: FakeWorkOS, tmp_path: Path
-) -> None:
-    cell = Cell(
-        "tests", settings=UNDER_TEST, files={"shop/tests.py": SHOP_TESTS, "shop/__init__.py": ""}
-    )
-    project = make_host(python, tmp_path / "shop", cell, new_database(), workos)
-
-    result = project.manage("test", "--no-input")
-
-    assert "Ran 2 tests" in result.stderr, result.stdout + result.stderr
-    assert result.returncode == 0, result.stderr
-
-
-def test_the_fixtures_are_a_pytest_plugin(
+def test_its_tests_run_by_django_and_by_pytest(
     python: str, new_database: Callable[[], str], workos: FakeWorkOS, tmp_path: Path
 ) -> None:
     test = (
@@ -118,18 +78,21 @@ def test_the_fixtures_are_a_pytest_plugin(
         '    assert models.Organization.objects.get().name == "Acme"\n'
     )
     files = {
+        "shop/tests.py": SHOP_TESTS,
+        "shop/__init__.py": "",
         "conftest.py": 'pytest_plugins = ["orgs.testing.pytest"]\n',
         "test_shop.py": test,
-        "pytest.ini": "[pytest]\n",
+        "pytest.ini": "[pytest]\npython_files = test_shop.py\n",
     }
-    install(python, "pytest", "pytest-django")
-    project = make_host(
-        python, tmp_path / "shop", Cell("pytest", files=files), new_database(), workos
-    )
+    cell = Cell("tests", settings=UNDER_TEST, files=files)
+    project = make_host(python, tmp_path / "shop", cell, new_database(), workos)
 
-    result = project.run("-m", "pytest", "-q")
+    by_django = project.manage("test", "--no-input", "shop")
+    by_pytest = project.run("-m", "pytest", "-q")
 
-    assert result.returncode == 0, result.stdout
+    assert "Ran 2 tests" in by_django.stderr, by_django.stdout + by_django.stderr
+    assert by_django.returncode == 0, by_django.stderr
+    assert by_pytest.returncode == 0, by_pytest.stdout
 
 
 # Host projects ------------------------------------------------------------------------------
@@ -160,13 +123,31 @@ def test_all_of_it_works(
     there = workos.organization(bolt["id"])
     assert there is not None
     assert there["external_id"] == found["rows"][1][0]
+    if cell.name == "plain":
+        the_worker_runs(project, workos)
+
+
+def the_worker_runs(project: Host, workos: FakeWorkOS) -> None:
+    """What the probe's webhooks have enqueued, it works off."""
+    workos.create_organization(name="Cargo", external_id="gram-cargo")
+    database = json.loads(project.environment["DATABASE"])["NAME"]
+    query = "SELECT FROM organization_metadata WHERE name = 'Cargo'"
+    command = [project.python, "manage.py", "sync_worker"]
+    with (
+        another_program(dbname=database) as reader,
+        subprocess.Popen(command, cwd=project.folder, env=project.environment) as worker,
+    ):
+        wait_until(lambda: reader.execute(query).fetchall(), "it is applied")
+        worker.terminate()
+
+    assert worker.returncode == 0
 
 
 def test_what_cant_be_supported_is_named(
     python: str, cell: Cell, new_database: Callable[[], str], workos: FakeWorkOS, tmp_path: Path
 ) -> None:
     if cell.packages:
-        install(python, *cell.packages)
+        pip(python, "install", *cell.packages)
     project = make_host(python, tmp_path / "shop", cell, new_database(), workos)
 
     for command in cell.commands:
