@@ -607,7 +607,7 @@ def test_a_429_is_waited_out_whatever_is_run(workos: FakeWorkOS, arguments: str,
 
     _, err, code = run_command(*arguments.split())
 
-    assert ("429" in err, "pause" in err, code) == (False, False, 0)
+    assert ("HTTP 429" in err, "pause" in err, code) == (False, False, 0), err
 
 
 def test_ctrl_c_ends_the_wait_for_the_stream(workos: FakeWorkOS) -> None:

@@ -138,7 +138,6 @@ class Cell:
     finds: frozenset[str] = frozenset()
     """The checks that name what can't be supported; empty: all of it works."""
     packages: tuple[str, ...] = ()
-    commands: tuple[str, ...] = ("check --database default", "migrate")
     in_ci: bool = False
 
     @property
@@ -243,16 +242,6 @@ UNSUPPORTED = [
         'DATABASES["default"] = {"ENGINE": "django.db.backends.sqlite3", "NAME": "db"}\n',
         finds=frozenset({"orgs.E011"}),
         in_ci=True,
-    ),
-    Cell(
-        "MySQL",
-        'import pymysql\n\npymysql.version_info = (2, 2, 7, "final", 0)\n'
-        "pymysql.install_as_MySQLdb()\n"
-        'DATABASES["default"] = {"ENGINE": "django.db.backends.mysql", "NAME": "shop"}\n',
-        packages=("pymysql",),
-        # The others want a server, before they ask the checks.
-        commands=("check",),
-        finds=frozenset({"orgs.E011"}),
     ),
     Cell(
         "psycopg2",

@@ -150,7 +150,7 @@ def test_what_cant_be_supported_is_named(
         pip(python, "install", *cell.packages)
     project = make_host(python, tmp_path / "shop", cell, new_database(), workos)
 
-    for command in cell.commands:
+    for command in ("check --database default", "migrate"):
         result = project.manage(*command.split())
 
         assert result.returncode == 1
