@@ -66,7 +66,12 @@ def resolution(
 
 
 def decide(row: PlainRow | None, observation: Observation, **known: Any) -> Decision:
-    return resolution(*([row] if row else []), **known).decide(observation)
+    resolved = resolution(*([row] if row else []), **known)
+    decision = resolved.decide(observation)
+    assert decision.observation is observation
+    if decision.outcome not in (Outcome.PARKED, Outcome.FAILED):
+        assert decision.plain == resolved.rows.get(KEY)
+    return decision
 
 
 # Freshness ----------------------------------------------------------------------------------

@@ -81,7 +81,28 @@ def decide(
     rows: Iterable[Row], *observations: Observation, **known: Any
 ) -> tuple[list[Decision], Plan]:
     resolution = Resolution(Known(rows=tuple(rows), **known))
-    return [resolution.decide(observation) for observation in observations], resolution.plan()
+    decisions = [resolution.decide(observation) for observation in observations]
+    for observation, decision in zip(observations, decisions, strict=True):
+        require_consistent(decision, observation)
+    return decisions, resolution.plan()
+
+
+def require_consistent(decision: Decision, observation: Observation) -> None:
+    """What is true of every decision."""
+    before, after = decision.before, decision.after
+    assert decision.observation is observation
+    match decision.outcome:
+        case Outcome.STALE | Outcome.CONFLICT | Outcome.PARKED:
+            assert before is after
+        case Outcome.CREATED:
+            assert before is None
+            assert after is not None
+        case Outcome.UNKNOWN | Outcome.IGNORED:
+            assert before is after is None
+        case _:
+            assert before is not None
+            assert after is not None
+            assert before.id == after.id
 
 
 def named(observation: Observation, id_: str) -> Observation:

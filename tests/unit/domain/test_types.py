@@ -4,7 +4,7 @@ import pytest
 
 from orgs.domain.report import Change, Report
 from orgs.domain.types import Outcome
-from tests.builders import an_absence
+from tests.builders import a_row, an_absence
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,16 @@ from tests.builders import an_absence
             r"conflict gram-1 (org_1): a\x1b[2J b\x00",
             id="control characters in a reason",
         ),
+        pytest.param(
+            Change(None, "conn_1", Outcome.DELETED, resource="connection"),
+            "deleted connection conn_1",
+            id="another resource",
+        ),
+        pytest.param(
+            Change(None, "conn\n1", Outcome.FAILED, reason="no", resource="connection"),
+            'failed connection "conn\\n1": no',
+            id="another resource, and a reason",
+        ),
     ],
 )
 def test_a_change_is_one_line_that_shows_everything(change: Change, line: str) -> None:
@@ -53,15 +63,18 @@ def test_reports_add_up() -> None:
     other.errors, other.locked = ["it is down"], ["org_3"]
     other.moved_rows, other.requested_write_backs, other.withdrawn = True, True, 3
     other.claimed, other.owners = {"gram-1"}, {"org_4"}
+    other.needs_writing, other.rows_after = True, {"gram-1": a_row()}
 
-    for _ in range(2):
-        total.add(other)
+    for one in (other, other, Report()):
+        total.add(one)
 
     assert (total.counts[Outcome.FAILED], total.withdrawn) == (4, 6)
     assert (total.errors, total.locked) == (["it is down"] * 2, ["org_3"] * 2)
     assert (total.claimed, total.owners) == ({"gram-1"}, {"org_4"})
     assert total.moved_rows
     assert total.requested_write_backs
+    assert total.needs_writing
+    assert total.rows_after == other.rows_after
     assert [change.workos_id for change in total.of(Outcome.FAILED)] == ["org_1", "org_1"]
     assert [change.change for change in total.drift] == [Outcome.FAILED] * 2
 
