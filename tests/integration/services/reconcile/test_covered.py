@@ -1,0 +1,160 @@
+"""A resource is covered only if it was listed in full, and nothing was missed since."""
+
+from typing import Any
+
+import pytest
+
+from orgs import tasks
+from orgs.api import ResourceNotCovered, has_access
+from orgs.db.cursor import read_cursor
+from orgs.domain.status import ProblemCode
+from orgs.models import Organization
+from orgs.services import compare
+from orgs.services.compare import Run
+from orgs.services.coverage import adopt_settings
+from orgs.services.reconcile import reconcile
+from orgs.services.status import current_status
+from orgs.services.stream import drain_to_end
+from orgs.testing import FakeWorkOS
+from tests.builders import TWO_DAYS_AGO
+from tests.integration.services.reconcile.runs import Setting
+
+pytestmark = pytest.mark.usefixtures("database")
+
+MEMBERSHIPS = "/user_management/organization_memberships"
+
+
+def follow(sync_setting: Setting, *resources: str) -> None:
+    sync_setting(RESOURCES=("organization", *resources), HOLD_BACK_WINDOW=0.0)
+    adopt_settings()
+
+
+def an_organization_there(workos: FakeWorkOS, name: str, **options: Any) -> str:
+    values: dict[str, Any] = {"external_id": f"gram-{name.lower()}", "at": TWO_DAYS_AGO}
+    return str(workos.create_organization(name=name, **values, **options)["id"])
+
+
+def a_member(workos: FakeWorkOS, organization: str, **options: Any) -> str:
+    """Return the user's id."""
+    user = str(workos.users.create(email=f"{organization}@acme.com", **options)["id"])
+    workos.memberships.create(
+        user_id=user, organization_id=organization, at=TWO_DAYS_AGO, **options
+    )
+    return user
+
+
+# After a lost cursor ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lost(
+    database: None, workos: FakeWorkOS, sync_setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, str]:
+    """Memberships and connections were covered, and then their last events were missed.
+
+    The last daily run stopped after the first organization. Returns users, by organization.
+    """
+    monkeypatch.setattr(compare, "_THREADS", 1)
+    follow(sync_setting, "connection", "membership")
+    ids = [an_organization_there(workos, name) for name in ("Acme", "Bolt")]
+    users = {"gram-acme": a_member(workos, ids[0]), "gram-bolt": a_member(workos, ids[1])}
+    workos.connections.create(name="Okta", organization_id=ids[0], state="active", at=TWO_DAYS_AGO)
+    drain_to_end()
+    assert reconcile(Run()).errors == []
+    assert reconcile(Run(scope_seconds=0.0)).errors == []
+    assert read_cursor().progress == {"membership": min(ids)}
+    for membership in workos.memberships.all():
+        workos.memberships.deactivate(membership["id"])
+    for connection in workos.connections.all():
+        workos.connections.deactivate(connection["id"])
+    workos.expire_events()
+    return users
+
+
+def sso_enabled() -> bool | None:
+    return Organization.objects.get(pk="gram-acme").sso_enabled
+
+
+@pytest.mark.parametrize("how", ["the time is up", "a list fails"])
+def test_what_is_not_listed_after_a_lost_cursor_is_not_covered(
+    workos: FakeWorkOS, lost: dict[str, str], monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    if how == "the time is up":
+        monkeypatch.setattr(tasks, "_SCOPE_SECONDS", 0.0)
+    else:
+        workos.misbehave("status", status=500, path=MEMBERSHIPS, times=None)
+
+    tasks.recover()
+
+    assert read_cursor().covered == {"organization", "connection"}
+    assert ProblemCode.RESOURCES_NOT_COVERED in {p.code for p in current_status().problems}
+    for organization, user in lost.items():
+        with pytest.raises(ResourceNotCovered):
+            has_access(user, organization)
+
+    workos.behave()
+    tasks.cover()
+    assert not any(has_access(user, organization) for organization, user in lost.items())
+
+
+def test_after_a_lost_cursor_lists_are_read_from_the_first_organization(
+    lost: dict[str, str],
+) -> None:
+    """The first one was read by the run before: that was before the events were missed."""
+    tasks.recover()
+
+    assert "membership" in read_cursor().covered
+    assert not any(has_access(user, organization) for organization, user in lost.items())
+    assert sso_enabled() is False
+
+
+@pytest.mark.usefixtures("lost")
+def test_what_derives_from_a_resource_is_not_known_after_a_lost_cursor(
+    workos: FakeWorkOS,
+) -> None:
+    assert sso_enabled() is True
+    workos.misbehave("status", status=500, path="/connections", times=None)
+
+    tasks.recover()
+
+    assert sso_enabled() is None
+
+
+# While a resource is listed for the first time -----------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["it is switched off and on", "the cursor is lost and replaced"])
+def test_a_list_covers_nothing_if_events_were_missed_since_it_began(
+    workos: FakeWorkOS, sync_setting: Setting, how: str
+) -> None:
+    follow(sync_setting)
+    acme = an_organization_there(workos, "Acme")
+    drain_to_end()
+    assert reconcile(Run()).errors == []
+    user = a_member(workos, acme, emits=False)
+    missed: list[str] = []
+    follow(sync_setting, "membership")
+
+    def meanwhile(name: str, _: int) -> None:
+        if name != "membership" or missed:
+            return
+        missed.append(name)
+        if how == "the cursor is lost and replaced":
+            workos.memberships.deactivate(workos.memberships.all()[0]["id"])
+            workos.expire_events()
+            assert reconcile(Run(resources=("organization",))).lost
+            return
+        follow(sync_setting)  # a worker starts that has the old settings still
+        workos.memberships.deactivate(workos.memberships.all()[0]["id"])
+        workos.update_organization(acme, name="Renamed")
+        drain_to_end()
+        follow(sync_setting, "membership")
+
+    assert reconcile(Run(progress=meanwhile)).errors == []
+    drain_to_end()
+
+    assert missed
+    with pytest.raises(ResourceNotCovered):
+        has_access(user, "gram-acme")
+    tasks.cover()
+    assert has_access(user, "gram-acme") is False
