@@ -17,7 +17,7 @@ from orgs.db.errors import WriteSkipped
 from orgs.db.transactions import bounded_transaction, execute_alone, read_only_transaction
 from orgs.domain.naming import one_line
 from orgs.domain.report import Change, Report
-from orgs.domain.resources import NAMES, covered_by, event_types
+from orgs.domain.resources import NAMES, covered_by, event_types, listed_for
 from orgs.domain.types import ORGANIZATION, Outcome
 from orgs.models import Organization
 from orgs.services.maintenance import fails_every_row
@@ -128,9 +128,13 @@ def uncovered(state: CursorState) -> list[str]:
 
 def resources_to_compare(named: Collection[str], state: CursorState) -> list[str]:
     """Return the resources that a run compares: those that are named, else all that are followed,
-    in the order in which they are listed."""
+    in the order in which they are listed. What is to be listed for each organization brings
+    organizations along, if they were never listed in full."""
     resources = sync_settings().resources
-    wanted = named or covered_by(state.types or wanted_types(state), resources)
+    wanted = {*named} or covered_by(state.types or wanted_types(state), resources)
+    if ORGANIZATION not in state.listed:
+        scopes = set().union(*map(listed_for, wanted - state.covered))
+        wanted |= scopes & {ORGANIZATION}
     return [name for name in NAMES if name in wanted] or [ORGANIZATION]
 
 

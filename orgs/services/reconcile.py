@@ -19,7 +19,7 @@ from orgs.db.cursor import CursorState, ensure_cursor, read_cursor
 from orgs.db.errors import describe
 from orgs.db.leases import Lease
 from orgs.domain.naming import one_line
-from orgs.domain.resources import DOMAIN, PLAIN
+from orgs.domain.resources import DOMAIN, PLAIN, listed_for
 from orgs.domain.status import ReadError
 from orgs.domain.types import ORGANIZATION, ConflictKind, Outcome, Position
 from orgs.models import Organization, WorkOSConflict, WorkOSEvent
@@ -87,6 +87,8 @@ class _FullRun:
         self.report = self.organizations.report
         self.resources: dict[str, ResourceRun] = {}
         self.state = CursorState(Position(), None, self.began_at)
+        self.in_full: set[str] = set()
+        """Names of what this run has listed in full."""
 
     @property
     def recent_after(self) -> datetime:
@@ -176,6 +178,8 @@ class _FullRun:
             self._compare_listed()
             if lost is not None and not self.run.dry and not self.report.errors:
                 self._replace(lost)
+            if not (self.run.dry or self.report.errors):
+                self._note_listed(ORGANIZATION)
             self._resolve_missing()
 
     def _compare_listed(self) -> None:
@@ -244,7 +248,7 @@ class _FullRun:
             # Otherwise the events before the listing may not have been read, and where a run has
             # stopped, nobody knows what was missed since.
             one.recent_after = self.recent_after
-            if self.run.scope_seconds is not None and one.has_scopes:
+            if self.run.scope_seconds is not None and listed_for(name):
                 # Also if an error ends it before the first of them is read.
                 one.stopped_after = self.state.progress.get(name)
         return one
@@ -255,8 +259,24 @@ class _FullRun:
             return
         if self.run.scope_seconds is not None:
             cursor.note_progress(one.name, one.stopped_after)
+        unlisted = [] if one.is_covered else filter(self._is_unlisted, listed_for(one.name))
+        for scope in unlisted:
+            text = f"it is listed for each {scope}, and not every {scope} was listed"
+            one.not_listed = one.not_listed or text
         if not (problems(one.report) or one.is_incomplete()):
-            coverage.note_listed_in_full(one.name, self.state)
+            self._note_listed(one.name)
+
+    def _is_unlisted(self, name: str) -> bool:
+        """Return True if some of a resource may have no row: neither this run listed it in full,
+        nor is it covered. Organizations count as covered before they were ever listed."""
+        is_covered = name in self.state.covered
+        if name == ORGANIZATION:
+            is_covered = is_covered and name in self.state.listed
+        return not is_covered and name not in self.in_full
+
+    def _note_listed(self, name: str) -> None:
+        self.in_full.add(name)
+        coverage.note_listed_in_full(name, self.state)
 
     # The result -----------------------------------------------------------------------------
 

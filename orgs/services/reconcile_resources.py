@@ -40,11 +40,6 @@ class ResourceRun(Comparing):
     _absent_since: datetime | None = None
     """When the first read began that showed one of them absent."""
 
-    @property
-    def has_scopes(self) -> bool:
-        """Return True if there are lists for single organizations, directories or groups."""
-        return any(listing.scope is not Scope.ENVIRONMENT for listing in self.resource.listings)
-
     def compare_all(self) -> None:
         """Compare every list. An error is reported, and does not stop other resources."""
         with reporting(self._note_error):

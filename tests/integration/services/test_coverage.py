@@ -83,7 +83,7 @@ def test_people_are_switched_on_off_and_on_again(
     a_member(workos, acme, "before@acme.com", at=TWO_DAYS_AGO)
     just_now = a_member(workos, acme, "just-now@acme.com")
     # The position moves past their events.
-    workos.create_organization(name="Bolt")
+    workos.create_organization(name="Bolt", external_id="gram-2")
     drain_to_end()
 
     follow(*PEOPLE)
@@ -569,7 +569,7 @@ def test_an_organization_that_is_deleted_meanwhile_is_no_error(
     follow("membership")
     bolt = workos.create_organization(name="Bolt", external_id="gram-2", at=TWO_DAYS_AGO)["id"]
     a_member(workos, acme, "ada@acme.com", at=TWO_DAYS_AGO)
-    drain_to_end()
+    reconcile(Run(resources=("organization",)))
     workos.delete_organization(bolt, emits=False)
 
     found = reconcile(Run(resources=("membership",)))

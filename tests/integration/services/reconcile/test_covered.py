@@ -158,3 +158,93 @@ def test_a_list_covers_nothing_if_events_were_missed_since_it_began(
         has_access(user, "gram-acme")
     tasks.cover()
     assert has_access(user, "gram-acme") is False
+
+
+# What is listed for each organization, directory or group -----------------------------------
+
+DIRECTORIES = ("directory", "directory_user", "directory_group", "directory_group_member")
+
+
+@pytest.fixture
+def group(workos: FakeWorkOS) -> str:
+    """A directory, a group and a user in it, of which no event is read."""
+    acme = an_organization_there(workos, "Acme")
+    okta = workos.directories.create(name="Okta", organization_id=acme, emits=False)["id"]
+    user = workos.directory_users.create(directory_id=okta, email="a@acme.com", emits=False)["id"]
+    group = workos.directory_groups.create(directory_id=okta, name="Staff", emits=False)["id"]
+    workos.directory_groups.add_user(group, user, emits=False)
+    return str(group)
+
+
+def not_listed() -> dict[str, str]:
+    return {one.name: one.not_listed for one in reconcile(Run()).resources if one.not_listed}
+
+
+def test_members_are_not_covered_unless_all_organizations_were_listed(
+    workos: FakeWorkOS, sync_setting: Setting
+) -> None:
+    follow(sync_setting, "membership")
+    ids = [an_organization_there(workos, name, emits=False) for name in ("Acme", "Bolt")]
+    user = a_member(workos, ids[1], emits=False)
+    first, second = workos.all_organizations()
+    page = {"data": [first], "list_metadata": {"before": None, "after": first["id"]}}
+    workos.misbehave("body", path="/organizations", exact=True, body=page, times=1)
+    workos.misbehave("status", path="/organizations", exact=True, status=500, times=None)
+
+    missing = "it is listed for each organization, and not every organization was listed"
+    assert not_listed() == {"membership": missing}
+    assert Organization.objects.count() == 1
+
+    workos.behave()
+    workos.update_organization(second["id"], name="Renamed")
+    drain_to_end()
+    with pytest.raises(ResourceNotCovered):
+        has_access(user, "gram-bolt")
+    tasks.cover()
+    assert has_access(user, "gram-bolt")
+
+
+@pytest.mark.usefixtures("group")
+@pytest.mark.parametrize(
+    ("path", "uncovered"),
+    [
+        pytest.param("/directories", {*DIRECTORIES}, id="directories"),
+        pytest.param("/directory_groups", {*DIRECTORIES[2:]}, id="groups"),
+    ],
+)
+def test_what_is_listed_for_them_is_not_covered_unless_all_were_listed(
+    workos: FakeWorkOS, sync_setting: Setting, path: str, uncovered: set[str]
+) -> None:
+    follow(sync_setting, *DIRECTORIES)
+    workos.misbehave("status", status=500, path=path, times=None)
+
+    assert {*not_listed()} == uncovered
+    assert read_cursor().covered == {"organization", *DIRECTORIES} - uncovered
+
+    workos.behave()
+    tasks.cover()
+    assert read_cursor().covered == {"organization", *DIRECTORIES}
+
+
+@pytest.mark.usefixtures("group")
+def test_a_list_of_directories_that_are_covered_may_fail(
+    workos: FakeWorkOS, sync_setting: Setting
+) -> None:
+    follow(sync_setting, "directory")
+    assert reconcile(Run()).errors == []
+    follow(sync_setting, "directory", "directory_user")
+    workos.misbehave("status", status=500, path="/directories", times=None)
+
+    assert not_listed() == {}
+    assert read_cursor().covered == {"organization", "directory", "directory_user"}
+
+
+@pytest.mark.usefixtures("group")
+def test_users_of_directories_that_are_not_followed_are_never_covered(
+    sync_setting: Setting,
+) -> None:
+    follow(sync_setting, "directory_user")
+
+    missing = "it is listed for each directory, and not every directory was listed"
+    assert not_listed() == {"directory_user": missing}
+    assert read_cursor().covered == {"organization"}
