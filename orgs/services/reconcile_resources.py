@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
+from itertools import islice
 from math import inf
 from typing import Any
 
@@ -20,9 +21,9 @@ from orgs.db.resources import model_of
 from orgs.domain.resources import DOMAIN, ROLE, SCOPES, Listing, Resource, Scope
 from orgs.domain.types import ObjectPage, Observation, State
 from orgs.models import Organization
-from orgs.services.compare import Comparing, in_threads
+from orgs.services.compare import Comparing, counted, in_threads
 from orgs.services.refresh import live_rows
-from orgs.services.refusals import reporting
+from orgs.services.refusals import reporting, said
 from orgs.workos import read_ahead, read_objects, read_organizations
 
 
@@ -119,11 +120,13 @@ class ResourceRun(Comparing):
             self._compare_scopes(narrowed, [workos_id])
 
     def _compare_scopes(self, listing: Listing, scopes: Iterable[str]) -> None:
-        """Compare the lists for these organizations, directories or groups."""
+        """Compare the lists for these organizations, directories or groups. One that WorkOS refuses
+        is reported, and what belongs to it is left alone; if it refuses all, that is raised."""
         seconds = self.run.scope_seconds
         deadline = inf if seconds is None else time.monotonic() + seconds
         parent, column = SCOPES[listing.scope]
-        refusals, is_any_read = [], False
+        refused: dict[str, workos.Refused] = {}
+        is_any_read = False
         began_at = self.lookups.now()
         for answers in in_threads(partial(self._read_scope, listing), scopes):
             for scope, observations in answers:
@@ -134,18 +137,19 @@ class ResourceRun(Comparing):
                     of_scope = live_rows(self.resource).filter(**{column: scope})
                     self._note_missing(of_scope, keys, began_at)
                 elif not self.lookups.is_absent(scope, parent):
-                    refusals.append(observations)
+                    refused[scope] = observations
                 self.stopped_after = scope
-            if refusals and not is_any_read:
+            if refused and not is_any_read:
                 # It is not single scopes that are refused.
-                raise refusals[0]
+                raise next(iter(refused.values()))
             if time.monotonic() > deadline:
                 break
             began_at = self.lookups.now()
         else:
             self.stopped_after = None
-        if refusals:
-            raise refusals[0]
+        for scope, refusal in islice(refused.items(), 1):
+            lists = counted(len(refused), "list")
+            self._note_error(f"WorkOS refuses {lists}; the first, for {scope}: {said(refusal)}")
 
     def _read_scope(self, listing: Listing, scope: str) -> list[Observation]:
         pages = self._pages(listing, scope)
@@ -185,7 +189,8 @@ class ResourceRun(Comparing):
             self._absent_since = self._absent_since or began_at
 
     def _resolve_missing(self) -> None:
-        """Delete what is absent, once every list was read; nothing if that is too much."""
+        """Delete what is absent, once every list was read that WorkOS does not refuse; nothing if
+        that is too much."""
         if not self.exceeds_limit():
             self.remove_absent(began_at=self._absent_since)
         self.retry_locked()
