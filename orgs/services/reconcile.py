@@ -254,6 +254,9 @@ class _FullRun:
         return one
 
     def _compare_resource(self, one: ResourceRun) -> None:
+        if self.run.dry:
+            runs = (self.organizations, *self.resources.values())
+            one.would_be = {before.name: before.report for before in runs}
         one.compare_all()
         if self.run.dry:
             return

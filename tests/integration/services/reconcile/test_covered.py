@@ -6,6 +6,7 @@ import pytest
 
 from orgs import tasks
 from orgs.api import ResourceNotCovered, has_access
+from orgs.db.cursor import follow as set_followed
 from orgs.db.cursor import read_cursor
 from orgs.domain.status import ProblemCode
 from orgs.models import Organization
@@ -158,6 +159,16 @@ def test_a_list_covers_nothing_if_events_were_missed_since_it_began(
         has_access(user, "gram-acme")
     tasks.cover()
     assert has_access(user, "gram-acme") is False
+
+
+def test_a_break_that_is_noted_meanwhile_is_not_overwritten(sync_setting: Setting) -> None:
+    follow(sync_setting, "role")
+    before = read_cursor()
+    follow(sync_setting)
+    follow(sync_setting, "role")
+
+    assert (before.types, before.covered) == (read_cursor().types, read_cursor().covered)
+    assert not set_followed(before, before.types or (), {"organization", "role"}, {})
 
 
 # What is listed for each organization, directory or group -----------------------------------
