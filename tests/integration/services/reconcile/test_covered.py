@@ -17,8 +17,9 @@ from orgs.services.reconcile import reconcile
 from orgs.services.status import current_status
 from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS
-from tests.builders import TWO_DAYS_AGO
-from tests.integration.services.reconcile.runs import Setting
+from tests.builders import TWO_DAYS_AGO, an_organization_row
+from tests.integration.services.reconcile.runs import BUSY, Setting
+from tests.triggers import locked
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -110,15 +111,14 @@ def test_after_a_lost_cursor_lists_are_read_from_the_first_organization(
 
 
 @pytest.mark.usefixtures("lost")
-def test_what_derives_from_a_resource_is_not_known_after_a_lost_cursor(
-    workos: FakeWorkOS,
-) -> None:
+def test_what_derives_from_a_resource_is_not_known_after_a_lost_cursor() -> None:
     assert sso_enabled() is True
-    workos.misbehave("status", status=500, path="/connections", times=None)
 
-    tasks.recover()
+    reconcile(Run(resources=("membership",)))
 
     assert sso_enabled() is None
+    tasks.cover()
+    assert sso_enabled() is False
 
 
 # While a resource is listed for the first time -----------------------------------------------
@@ -213,6 +213,38 @@ def test_members_are_not_covered_unless_all_organizations_were_listed(
         has_access(user, "gram-bolt")
     tasks.cover()
     assert has_access(user, "gram-bolt")
+
+
+def test_members_are_not_covered_if_the_row_of_an_organization_was_locked(
+    workos: FakeWorkOS, sync_setting: Setting
+) -> None:
+    follow(sync_setting, "membership")
+    sync_setting(LOCK_TIMEOUT=0.05)
+    a_member(workos, an_organization_there(workos, "Acme", emits=False), emits=False)
+    an_organization_row("gram-acme")
+
+    with locked(where="id = 'gram-acme'"):
+        found = reconcile(Run())
+
+    assert BUSY in found.errors[0]
+    assert read_cursor().covered == {"organization"}
+    assert reconcile(Run()).errors == []
+    assert read_cursor().covered == {"organization", "membership"}
+
+
+@pytest.mark.usefixtures("group")
+def test_a_list_of_directories_must_be_read_after_a_lost_cursor(
+    workos: FakeWorkOS, sync_setting: Setting
+) -> None:
+    follow(sync_setting, *DIRECTORIES)
+    workos.update_organization(workos.all_organizations()[0]["id"], name="Renamed")
+    drain_to_end()
+    assert not_listed() == {}
+    workos.expire_events()
+    workos.misbehave("status", status=500, path="/directories", times=None)
+
+    assert {*not_listed()} == {*DIRECTORIES}
+    assert read_cursor().covered == {"organization"}
 
 
 @pytest.mark.usefixtures("group")
