@@ -18,6 +18,7 @@ from django.db import Error as DatabaseUnusable
 
 from orgs.conf import RANGES, SyncSettings, least_task_timeout, sync_settings
 from orgs.domain.naming import one_line
+from orgs.domain.resources import listed_for
 from orgs.services.maintenance import broken_schedules, missing_grants
 from orgs.workos import is_header_text
 
@@ -76,6 +77,8 @@ _TEXTS = {
         "Set it to https://api.workos.com, or leave it out."),
     "E028": ("{} is {!r} for the database's user, which psycopg can't read.",
         "Run: ALTER ROLE that user SET {} = '{}'. Then restart web and worker."),
+    "E029": ("WORKOS_RESOURCES (WORKOS_SYNC['RESOURCES']) names {}, and not {}.",
+        "Add {1}, or take {0} out: WorkOS has a list of {0} for each {1}, and none of all."),
 }
 # fmt: on
 
@@ -122,6 +125,9 @@ def _sync() -> Iterator[CheckMessage]:
     except (AttributeError, TypeError) as error:
         yield _found("E005", [one_line(error)])
         return
+    for name in current.resources:
+        for scope in listed_for(name).difference(current.resources):
+            yield _found("E029", [name, scope], [name, scope])
     if not re.fullmatch(r"https?://[^\s/:?#]\S*", str(current.base_url)):
         yield _found("E027")
     # Tests and development need no keys. Django's and pytest's runners make an outbox.

@@ -22,7 +22,7 @@ from orgs.db.transactions import (
 from orgs.domain.figures import kept
 from orgs.domain.report import Change
 from orgs.domain.resources import NAMES, covered_by, parse_time
-from orgs.domain.types import Position
+from orgs.domain.types import ORGANIZATION, Position
 from orgs.models import ORGANIZATIONS_STREAM, SyncCursor
 
 
@@ -43,14 +43,16 @@ class CursorState:
     """The types of events that are read with this position; None: not decided yet."""
     covered: frozenset[str] = frozenset()
     """Resources that were listed in full since all of their types are read."""
-    followed: tuple[str | None, str | None] = (None, None)
-    """``types`` and ``covered`` as they are stored, for the compare-and-set."""
+    followed: tuple[str | None, str | None, str | None] = (None, None, None)
+    """``types``, ``covered`` and ``uncovered`` as they are stored, for the compare-and-set."""
     refused: Mapping[str, str] = field(default_factory=dict)
     """Types of events that WorkOS refuses, and since when."""
     progress: Mapping[str, str] = field(default_factory=dict)
     """Resource to the scope after which its lists go on."""
     listed: Mapping[str, str] = field(default_factory=dict)
     """Resource to when it was last listed in full, in ISO 8601."""
+    uncovered: Mapping[str, str] = field(default_factory=dict)
+    """Resource that is not covered to since when it is followed without a break."""
 
     def listed_at(self, resource: str) -> datetime | None:
         """Return when a resource was last listed in full; None too for what is no such time."""
@@ -96,7 +98,7 @@ def _state(rows: Rows) -> CursorState | None:
             failing_since,
             strings(types),
             frozenset(strings(covered) or ()),
-            (types, covered),
+            (types, covered, objects[-1]),
             *map(strings_by_name, objects),
         )
     return None
@@ -200,14 +202,17 @@ def note_failure(kind: str, error: str) -> Failure:
 def replace_lost(
     lost: Position, *, began_at: datetime, workos_date: datetime | None, overlap: float
 ) -> datetime | None:
-    """Move the cursor from a position that WorkOS no longer knows to a time.
+    """Move the cursor from a position that WorkOS no longer knows to a time. Organizations were
+    listed; what else is followed is not covered, until it was listed too.
 
     Returns that time; None if the cursor has moved on meanwhile.
     """
-    values = [began_at, workos_date, overlap, began_at]
     with cursor_locked() as state:
         if state.position != lost:
             return None
+        covered = state.covered & {ORGANIZATION}
+        uncovered = sorted(covered_by(state.types or (), NAMES) - covered)
+        values = [began_at, workos_date, overlap, began_at, json.dumps([*covered]), uncovered]
         (rows,) = execute_together([Statement(sql.REPLACE_LOST, values)])
     return rows[0][0] if rows else None
 

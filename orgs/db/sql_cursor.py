@@ -9,7 +9,8 @@ INSERT INTO workos_sync_cursor (stream) VALUES ('organizations') ON CONFLICT (st
 #: With the database's time now: every stored time is compared with it.
 CURSOR_STATE = f"""
 SELECT last_event_id, {readable("last_event_at")}, {readable("drained_at")}, clock_timestamp(),
-    {readable("failing_since")}, event_types, covered, refused_types, progress, listed_at
+    {readable("failing_since")}, event_types, covered, refused_types, progress, listed_at,
+    listed_at -> 'uncovered'
 FROM workos_sync_cursor WHERE stream = 'organizations'
 """  # noqa: S608 - all of it is here
 
@@ -41,31 +42,39 @@ WHERE c.stream = 'organizations'
 RETURNING c.failures, before.last_trouble <> c.last_trouble
 """
 
+#: Sets since when those resources are not covered that the parameter names: ``{since}`` of each.
+_UNCOVER = """
+    listed_at = CASE jsonb_typeof(listed_at) WHEN 'object' THEN listed_at ELSE '{{}}' END
+        || jsonb_build_object('uncovered', (
+            SELECT coalesce(jsonb_object_agg(name, {since}), '{{}}')
+            FROM unnest(%s::text[]) AS name
+        ))
+"""
+
 #: From a position that WorkOS no longer knows, to a time: the earlier of WorkOS's clock, if it is
-#: known, and the database's, at the beginning of the snapshot, less the overlap in seconds.
+#: known, and the database's, at the beginning of the snapshot, less the overlap in seconds. Then
+#: which resources are covered all the same, and which are not, from now on.
 REPLACE_LOST = f"""
 UPDATE workos_sync_cursor SET {_NO_FAILURE}, last_event_id = NULL,
     last_event_at = least(%s::timestamptz, %s::timestamptz) - make_interval(secs => %s),
-    drained_at = %s
+    drained_at = %s, covered = %s::jsonb, {_UNCOVER.format(since="clock_timestamp()")}
 WHERE stream = 'organizations'
 RETURNING last_event_at
 """  # noqa: S608 - same
 
+_SINCE = "coalesce(listed_at #> ARRAY['uncovered', name], to_jsonb(clock_timestamp()))"
+
 #: Which types of events are read from now on, which resources are covered, which types are refused,
 #: and since when those resources are not covered that the fourth parameter names.
-FOLLOW = """
+FOLLOW = f"""
 UPDATE workos_sync_cursor
 SET event_types = %s::jsonb, covered = %s::jsonb, refused_types = %s::jsonb,
-    listed_at = CASE jsonb_typeof(listed_at) WHEN 'object' THEN listed_at ELSE '{}' END
-        || jsonb_build_object('uncovered', (
-            SELECT coalesce(jsonb_object_agg(name, coalesce(
-                listed_at #> ARRAY['uncovered', name], to_jsonb(clock_timestamp()))), '{}')
-            FROM unnest(%s::text[]) AS name
-        ))
+    {_UNCOVER.format(since=_SINCE)}
 WHERE stream = 'organizations' AND event_types IS NOT DISTINCT FROM %s::jsonb
     AND covered IS NOT DISTINCT FROM %s::jsonb
+    AND listed_at -> 'uncovered' IS NOT DISTINCT FROM %s::jsonb
 RETURNING true
-"""
+"""  # noqa: S608 - same
 
 #: Sets a key of a JSON object, or removes it if the value is NULL.
 _SET_KEY = """

@@ -384,6 +384,13 @@ def event_types(resources: Iterable[str]) -> tuple[str, ...]:
     return tuple(str(type_) for type_, name in RESOURCE_OF_EVENT.items() if name in followed)
 
 
+def listed_for(resource: str) -> set[str]:
+    """Return the resources for each of whose objects this one has a list."""
+    listings = PLAIN[resource].listings if resource in PLAIN else ()
+    scopes = (SCOPES[one.scope][0] for one in listings if one.scope in SCOPES)
+    return {scope.name if scope else ORGANIZATION for scope in scopes}
+
+
 def covered_by(types: Collection[str], resources: Iterable[str]) -> set[str]:
     """Return those of the resources of which every type of event is read."""
     return {name for name in resources if set(event_types([name])) <= set(types)}

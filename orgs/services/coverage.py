@@ -17,7 +17,7 @@ from orgs.db.errors import WriteSkipped
 from orgs.db.transactions import bounded_transaction, execute_alone, read_only_transaction
 from orgs.domain.naming import one_line
 from orgs.domain.report import Change, Report
-from orgs.domain.resources import NAMES, covered_by, event_types
+from orgs.domain.resources import NAMES, covered_by, event_types, listed_for
 from orgs.domain.types import ORGANIZATION, Outcome
 from orgs.models import Organization
 from orgs.services.maintenance import fails_every_row
@@ -84,7 +84,7 @@ def adopt_settings() -> CursorState:
         if (state.types, state.covered) == (types, covered):
             return state
         if follow(state, types, covered, state.refused):
-            _clear_derived(before - covered)
+            clear_derived(before - covered)
             logger.debug("the stream is read for: %s", ", ".join(sync_settings().resources))
             return read_cursor()
 
@@ -95,7 +95,7 @@ def note_refused(types: Iterable[str]) -> None:
     refused = {**state.refused, **{type_: state.now.isoformat() for type_ in types}}
     left = tuple(type_ for type_ in state.types or () if type_ not in refused)
     if follow(state, left, covered := covered_by(left, state.covered), refused):
-        _clear_derived(state.covered - covered)
+        clear_derived(state.covered - covered)
         logger.error("WorkOS refuses events of the type %s; the others go on", ", ".join(types))
 
 
@@ -128,22 +128,29 @@ def uncovered(state: CursorState) -> list[str]:
 
 def resources_to_compare(named: Collection[str], state: CursorState) -> list[str]:
     """Return the resources that a run compares: those that are named, else all that are followed,
-    in the order in which they are listed."""
+    in the order in which they are listed. What is to be listed for each organization brings
+    organizations along, if they were never listed in full."""
     resources = sync_settings().resources
-    wanted = named or covered_by(state.types or wanted_types(state), resources)
+    wanted = {*named} or covered_by(state.types or wanted_types(state), resources)
+    if ORGANIZATION not in state.listed:
+        scopes = set().union(*map(listed_for, wanted - state.covered))
+        wanted |= scopes & {ORGANIZATION}
     return [name for name in NAMES if name in wanted] or [ORGANIZATION]
 
 
-def note_listed_in_full(name: str, *, was_covered: bool) -> None:
+def note_listed_in_full(name: str, before: CursorState) -> None:
     """Note that a resource was listed in full: it is covered from now on.
 
-    ``was_covered``: when the listing began. If it is not any more, it was switched off meanwhile,
-    and may be on again: events are missing that the list did not show either.
+    ``before``: the cursor before the listing began. If the resource is not followed without a break
+    since, events are missing that the list did not show either.
     """
     note_listed(name)
-    if was_covered or name in (state := read_cursor()).covered:
+    state = read_cursor()
+    if name in before.covered or name in state.covered:
         return
     if name not in covered_by(state.types or (), [name]):
+        return
+    if state.uncovered.get(name) != before.uncovered.get(name):
         return
     if follow(state, state.types or (), {*state.covered, name}, state.refused):
         logger.info("%s is covered: it was listed in full", name)
@@ -206,7 +213,8 @@ def _derive(workos_ids: Sequence[str]) -> list[str]:
     return [*workos_ids]
 
 
-def _clear_derived(names: Iterable[str]) -> None:
+def clear_derived(names: Iterable[str]) -> None:
+    """Empty the columns that derive from these resources, which are not covered any more."""
     for name in _DERIVED.keys() & set(names):
         try:
             execute_alone(_DERIVED[name], [])

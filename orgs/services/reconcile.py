@@ -19,9 +19,9 @@ from orgs.db.cursor import CursorState, ensure_cursor, read_cursor
 from orgs.db.errors import describe
 from orgs.db.leases import Lease
 from orgs.domain.naming import one_line
-from orgs.domain.resources import DOMAIN, PLAIN
+from orgs.domain.resources import DOMAIN, PLAIN, listed_for
 from orgs.domain.status import ReadError
-from orgs.domain.types import ORGANIZATION, ConflictKind, Outcome
+from orgs.domain.types import ORGANIZATION, ConflictKind, Outcome, Position
 from orgs.models import Organization, WorkOSConflict, WorkOSEvent
 from orgs.services import conflicts, coverage
 from orgs.services.compare import Comparing, Run, problems
@@ -86,6 +86,9 @@ class _FullRun:
         self.organizations = Comparing(run, self.lookups)
         self.report = self.organizations.report
         self.resources: dict[str, ResourceRun] = {}
+        self.state = CursorState(Position(), None, self.began_at)
+        self.in_full: set[str] = set()
+        """Names of what this run has listed in full."""
 
     @property
     def recent_after(self) -> datetime:
@@ -119,9 +122,9 @@ class _FullRun:
             return conclude(self.organizations, (), DrainReport(), only=())
         events, lost = self._drain() if drain_events else (DrainReport(), None)
         with self.lookups.reading():
-            state = read_cursor()
-        names = coverage.resources_to_compare(self.run.resources, state)
-        self.resources = {n: self._resource_run(n, state) for n in names if n in PLAIN}
+            self.state = read_cursor()
+        names = coverage.resources_to_compare(self.run.resources, self.state)
+        self.resources = {name: self._resource_run(name) for name in names if name in PLAIN}
         if is_full := ORGANIZATION in names or lost is not None:
             self._compare_organizations(lost)
         for one in self.resources.values():
@@ -175,6 +178,8 @@ class _FullRun:
             self._compare_listed()
             if lost is not None and not self.run.dry and not self.report.errors:
                 self._replace(lost)
+            if not (self.run.dry or self.report.errors):
+                self._note_listed(ORGANIZATION)
             self._resolve_missing()
 
     def _compare_listed(self) -> None:
@@ -208,8 +213,16 @@ class _FullRun:
         )
         if moved_to is not None:
             logger.critical("the cursor was lost; the stream goes on from %s", moved_to)
+            self._uncover()
         elif read_cursor().position == lost.position:
             self.report.errors.append("the lost cursor can't be replaced: its row is left as it is")
+
+    def _uncover(self) -> None:
+        """Go on as the cursor's row says: nothing beside organizations is covered."""
+        before, self.state = self.state, read_cursor()
+        for one in self.resources.values():
+            one.is_covered, one.stopped_after = False, None
+        coverage.clear_derived(before.covered - self.state.covered)
 
     def _resolve_missing(self) -> None:
         """Ask for each linked row that was not listed, and only then disable any."""
@@ -233,25 +246,45 @@ class _FullRun:
 
     # The others -----------------------------------------------------------------------------
 
-    def _resource_run(self, name: str, state: CursorState) -> ResourceRun:
-        one = ResourceRun(self.run, self.lookups, PLAIN[name], is_covered=name in state.covered)
+    def _resource_run(self, name: str) -> ResourceRun:
+        is_covered = name in self.state.covered
+        one = ResourceRun(self.run, self.lookups, PLAIN[name], is_covered=is_covered)
         if one.is_covered:
             # Otherwise the events before the listing may not have been read, and where a run has
             # stopped, nobody knows what was missed since.
             one.recent_after = self.recent_after
-            if self.run.scope_seconds is not None and one.has_scopes:
+            if self.run.scope_seconds is not None and listed_for(name):
                 # Also if an error ends it before the first of them is read.
-                one.stopped_after = state.progress.get(name)
+                one.stopped_after = self.state.progress.get(name)
         return one
 
     def _compare_resource(self, one: ResourceRun) -> None:
+        if self.run.dry:
+            runs = (self.organizations, *self.resources.values())
+            one.would_be = {before.name: before.report for before in runs}
         one.compare_all()
         if self.run.dry:
             return
         if self.run.scope_seconds is not None:
             cursor.note_progress(one.name, one.stopped_after)
+        unlisted = [] if one.is_covered else filter(self._is_unlisted, listed_for(one.name))
+        for scope in unlisted:
+            text = f"it is listed for each {scope}, and not every {scope} was listed"
+            one.not_listed = one.not_listed or text
         if not (problems(one.report) or one.is_incomplete()):
-            coverage.note_listed_in_full(one.name, was_covered=one.is_covered)
+            self._note_listed(one.name)
+
+    def _is_unlisted(self, name: str) -> bool:
+        """Return True if some of a resource may have no row: neither this run listed it in full,
+        nor is it covered. Organizations count as covered before they were ever listed."""
+        is_covered = name in self.state.covered
+        if name == ORGANIZATION:
+            is_covered = is_covered and name in self.state.listed
+        return not is_covered and name not in self.in_full
+
+    def _note_listed(self, name: str) -> None:
+        self.in_full.add(name)
+        coverage.note_listed_in_full(name, self.state)
 
     # The result -----------------------------------------------------------------------------
 

@@ -5,25 +5,30 @@ one organization or group is the answer. Nothing is deleted before all of a list
 """
 
 import time
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
+from itertools import chain, islice
 from math import inf
 from typing import Any
 
 from django.db import models
+from django.db.models import Q
 
 from orgs import workos
-from orgs.db.resources import model_of
+from orgs.domain.report import Report
 from orgs.domain.resources import DOMAIN, ROLE, SCOPES, Listing, Resource, Scope
-from orgs.domain.types import ObjectPage, Observation, State
+from orgs.domain.types import ORGANIZATION, ObjectPage, Observation, Outcome, State
 from orgs.models import Organization
-from orgs.services.compare import Comparing, in_threads
+from orgs.services.compare import Comparing, counted, in_threads
 from orgs.services.refresh import live_rows
-from orgs.services.refusals import reporting
+from orgs.services.refusals import reporting, said
 from orgs.workos import read_ahead, read_objects, read_organizations
+
+#: What has become of an organization, directory or group that has lists of its own from now on.
+_APPEARS = Outcome.CREATED, Outcome.LINKED, Outcome.RELINKED
 
 
 @dataclass(slots=True)
@@ -37,13 +42,10 @@ class ResourceRun(Comparing):
     """Why a resource that is not covered could not be listed."""
     stopped_after: str | None = None
     """The last scope that was read, by this run or the one before, until all are."""
+    would_be: Mapping[str, Report] = field(default_factory=dict)
+    """Of a dry run: by name, what would become of the resources that were compared before."""
     _absent_since: datetime | None = None
     """When the first read began that showed one of them absent."""
-
-    @property
-    def has_scopes(self) -> bool:
-        """Return True if there are lists for single organizations, directories or groups."""
-        return any(listing.scope is not Scope.ENVIRONMENT for listing in self.resource.listings)
 
     def compare_all(self) -> None:
         """Compare every list. An error is reported, and does not stop other resources."""
@@ -84,9 +86,9 @@ class ResourceRun(Comparing):
                 began_at = self.lookups.now()
             self._finish(first)
             return
-        live, after = _live(listing.scope), self.stopped_after or ""
+        live, after = self._live(listing.scope), self.stopped_after or ""
         scopes = (scope for (scope,) in self.in_order(live, "workos_id", after=after))
-        self._compare_scopes(listing, scopes)
+        self._compare_scopes(listing, chain(scopes, self._would_be(listing.scope, *_APPEARS)))
         if self.stopped_after is not None:
             return
         if listing.scope is Scope.ORGANIZATION:
@@ -96,7 +98,7 @@ class ResourceRun(Comparing):
         strays = live_rows(self.resource).exclude(**{f"{column}__in": live.values("workos_id")})
         if not self.resource.fetch:
             strays = strays.filter(**{f"{column}__in": self._absent_scopes(listing, strays)})
-        self._note_missing(strays, (), self.lookups.now())
+        self._note_missing(strays, self._removed, self.lookups.now())
 
     def _finish(self, began_at: datetime) -> None:
         """Note what the environment's list did not show, which was read in full since then."""
@@ -114,7 +116,7 @@ class ResourceRun(Comparing):
         elif listing.scope is Scope.ORGANIZATION:
             self._compare_scopes(listing, [workos_id])
         elif listing.scope is not Scope.ENVIRONMENT:
-            of_one = _live(listing.scope).filter(workos_organization_id=workos_id)
+            of_one = self._live(listing.scope).filter(workos_organization_id=workos_id)
             with self.lookups.reading():
                 scopes = list(of_one.values_list("pk", flat=True))
             self._compare_scopes(listing, scopes)
@@ -124,11 +126,13 @@ class ResourceRun(Comparing):
             self._compare_scopes(narrowed, [workos_id])
 
     def _compare_scopes(self, listing: Listing, scopes: Iterable[str]) -> None:
-        """Compare the lists for these organizations, directories or groups."""
+        """Compare the lists for these organizations, directories or groups. One that WorkOS refuses
+        is reported, and what belongs to it is left alone; if it refuses all, that is raised."""
         seconds = self.run.scope_seconds
         deadline = inf if seconds is None else time.monotonic() + seconds
         parent, column = SCOPES[listing.scope]
-        refusals, is_any_read = [], False
+        refused: dict[str, workos.Refused] = {}
+        is_any_read = False
         began_at = self.lookups.now()
         for answers in in_threads(partial(self._read_scope, listing), scopes):
             for scope, observations in answers:
@@ -139,18 +143,19 @@ class ResourceRun(Comparing):
                     of_scope = live_rows(self.resource).filter(**{column: scope})
                     self._note_missing(of_scope, keys, began_at)
                 elif not self.lookups.is_absent(scope, parent):
-                    refusals.append(observations)
+                    refused[scope] = observations
                 self.stopped_after = scope
-            if refusals and not is_any_read:
+            if refused and not is_any_read:
                 # It is not single scopes that are refused.
-                raise refusals[0]
+                raise next(iter(refused.values()))
             if time.monotonic() > deadline:
                 break
             began_at = self.lookups.now()
         else:
             self.stopped_after = None
-        if refusals:
-            raise refusals[0]
+        for scope, refusal in islice(refused.items(), 1):
+            lists = counted(len(refused), "list")
+            self._note_error(f"WorkOS refuses {lists}; the first, for {scope}: {said(refusal)}")
 
     def _read_scope(self, listing: Listing, scope: str) -> list[Observation]:
         pages = self._pages(listing, scope)
@@ -172,6 +177,20 @@ class ResourceRun(Comparing):
             if not isinstance(answer, workos.Refused) and answer.state is State.ABSENT
         ]
 
+    def _live(self, scope: Scope) -> "models.QuerySet[Any]":
+        """What such a list can be read for."""
+        parent, _ = SCOPES[scope]
+        if parent is not None:
+            return live_rows(parent)
+        live = Organization.objects.linked().filter(workos_deleted_at=None)
+        return live.exclude(workos_id__in=self._would_be(scope, Outcome.DISABLED))
+
+    def _would_be(self, scope: Scope, *outcomes: Outcome) -> list[str]:
+        """Return the ids of the scopes of which this dry run reports one of these outcomes."""
+        parent, _ = SCOPES[scope]
+        report = self.would_be.get(parent.name if parent else ORGANIZATION, Report())
+        return sorted({change.workos_id for change in report.of(*outcomes) if change.workos_id})
+
     def _pages(self, listing: Listing, scope: str) -> Iterator[ObjectPage]:
         patience = self.lookups.patience
         read = partial(read_objects, self.resource, listing, scope=scope, patience=patience)
@@ -190,7 +209,8 @@ class ResourceRun(Comparing):
             self._absent_since = self._absent_since or began_at
 
     def _resolve_missing(self) -> None:
-        """Delete what is absent, once every list was read; nothing if that is too much."""
+        """Delete what is absent, once every list was read that WorkOS does not refuse; nothing if
+        that is too much."""
         if not self.exceeds_limit():
             self.remove_absent(began_at=self._absent_since)
         self.retry_locked()
@@ -198,8 +218,10 @@ class ResourceRun(Comparing):
     def _delete_with_organizations(self) -> None:
         """WorkOS shows nothing of an organization that it has deleted: neither list nor object."""
         deleted = Organization.objects.filter(workos_deleted_at__isnull=False)
+        would_be = self._would_be(Scope.ORGANIZATION, Outcome.DISABLED)
         of_deleted = live_rows(self.resource).filter(
-            workos_organization__in=deleted.values("workos_id")
+            Q(workos_organization__in=deleted.values("workos_id"))
+            | Q(workos_organization__in=would_be)
         )
         with self.lookups.reading():
             keys = list(of_deleted.values_list("pk", flat=True))
@@ -222,11 +244,3 @@ def _read_domains(position: str | None, *, patience: float) -> ObjectPage:
     page = read_organizations(position, patience=patience)
     found = (domain for listed in page.observations for domain in domains_of(listed))
     return replace(page, observations=tuple(found))
-
-
-def _live(scope: Scope) -> "models.QuerySet[Any]":
-    """What such a list can be read for."""
-    parent, _ = SCOPES[scope]
-    if parent is None:
-        return Organization.objects.linked().filter(workos_deleted_at=None)
-    return model_of(parent).objects.filter(deleted_at=None)  # type: ignore[attr-defined, no-any-return]

@@ -141,9 +141,12 @@ class Lookups:
             return absent
 
     def is_absent(self, key: str, resource: Resource | None) -> bool:
-        """Return True if WorkOS does not have it, and that is proven."""
-        is_absent = self.look_up(key, resource).state is State.ABSENT
-        return is_absent and self.proves_absence({key}, resource)
+        """Return True if WorkOS does not have it, and that is proven; False if it does not say."""
+        try:
+            is_absent = self.look_up(key, resource).state is State.ABSENT
+            return is_absent and self.proves_absence({key}, resource)
+        except workos.Refused:
+            return False
 
     def proves_place(self, new: set[str]) -> bool:
         """Return True if organizations without a row may get one: nothing is linked beside them

@@ -65,6 +65,9 @@ def a_router(
         pytest.param({"WEBHOOK_SECRETS": [b"x"]}, ["orgs.E005"], "not text", id="secret is bytes"),
         pytest.param({"PAGE_SIZES": 5}, ["orgs.E005"], "named PAGE_SIZES.", id="unknown"),
         pytest.param({7: 5}, ["orgs.E005"], "SyncSettings", id="key that is no text"),
+        pytest.param(
+            {"RESOURCES": "directory_user"}, ["orgs.E029"], "Add directory, or", id="no directory"
+        ),
         pytest.param({"REQUEST_TIMEOUT": None}, [], "", id="None is not set"),
         *(
             pytest.param({"BASE_URL": url}, ["orgs.E027"], "https://api.workos.com", id=f"<{url}>")

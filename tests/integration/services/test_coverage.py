@@ -74,7 +74,7 @@ def test_people_are_switched_on_off_and_on_again(workos: FakeWorkOS, follow: Fol
     members = [a_member(workos, f"{n}@acme.com", at=TWO_DAYS_AGO) for n in range(13)]
     just_now = a_member(workos, "just-now@acme.com")
     # The position moves past their events.
-    workos.create_organization(name="Bolt")
+    workos.create_organization(name="Bolt", external_id="gram-2")
     drain_to_end()
 
     follow(*PEOPLE)
@@ -506,7 +506,7 @@ def test_an_organization_deleted_meanwhile_is_no_error(workos: FakeWorkOS, follo
     follow("membership")
     bolt = workos.create_organization(name="Bolt", external_id="gram-2", at=TWO_DAYS_AGO)["id"]
     a_member(workos, "ada@acme.com", at=TWO_DAYS_AGO)
-    drain_to_end()
+    reconcile(Run(resources=("organization",)))
     workos.delete_organization(bolt, emits=False)
 
     found = reconcile(Run(resources=("membership",)))

@@ -1,7 +1,7 @@
 """Decides, from a seed alone, what is done in which round. Pure."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -76,10 +76,22 @@ _MAIL: Final[Sequence[tuple[int, Sequence[Call]]]] = (
     (3, [Call("hold_deliveries", {})]),
 )
 
+
+def _all_but(left_out: Iterable[str]) -> tuple[str, ...]:
+    """Leave out as well what is listed for each of these: settings must name both."""
+    left = set(left_out)
+    for name, scope in {
+        "directory_user": "directory",
+        "directory_group": "directory",
+        "directory_group_member": "directory_group",
+    }.items():
+        if scope in left:
+            left.add(name)
+    return tuple(name for name in RESOURCES if name not in left)
+
+
 #: What is followed at the beginning; the others are switched on late.
-AT_FIRST: Final = tuple(
-    name for name in RESOURCES if name not in ("user", "membership", "directory_group")
-)
+AT_FIRST: Final = _all_but(["user", "membership", "directory_group"])
 
 #: An organization to which nothing happens.
 _ANCHOR: Final = workos_id(0)
@@ -304,7 +316,7 @@ class _Planner:
             yield self._step(Switch(RESOURCES))
         elif self.number % 30 == 10:
             left_out = self.chance.sample([n for n in RESOURCES if n != ORGANIZATION], 4)
-            yield self._step(Switch(tuple(n for n in RESOURCES if n not in left_out)))
+            yield self._step(Switch(_all_but(left_out)))
 
     def _kill(self, members: Sequence[str], *, whole: bool) -> Kill:
         member = self.chance.choice(members)

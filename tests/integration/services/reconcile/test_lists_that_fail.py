@@ -18,6 +18,7 @@ from tests.mirrored import held, mirrored
 pytestmark = pytest.mark.usefixtures("database")
 
 EVERYTHING = DisableLimit(rows=0, percent=100)
+OF_ROLES = "/authorization/organizations/{}/roles"
 
 
 def follow(sync_setting: Setting, *resources: str) -> None:
@@ -145,3 +146,59 @@ def test_an_object_that_workos_refuses_to_show_is_left_alone_and_the_others_are_
     assert f"1 missing row of connection not deleted; the first, {made[1]}: " in error
     left = Connection.objects.filter(deleted_at=None).values_list("pk", flat=True)
     assert {*left} == {*made[:2]}
+
+
+@pytest.mark.parametrize(
+    ("refused", "status", "left"),
+    [
+        pytest.param([OF_ROLES], 422, "C", id="its list is refused"),
+        pytest.param([OF_ROLES, "/organizations/{}"], 422, "C", id="and so is it"),
+        pytest.param([OF_ROLES], 500, "ABC", id="there is no answer"),
+    ],
+)
+def test_a_list_that_is_refused_does_not_keep_what_other_lists_did_not_show(
+    workos: FakeWorkOS, sync_setting: Setting, refused: list[str], status: int, left: str
+) -> None:
+    """One role is absent in its organization, one is absent with it, and one may be or not."""
+    follow(sync_setting, "role")
+    ids, roles = {}, {}
+    for name in "ABC":
+        created: Any = workos.create_organization(name=name, external_id=name, at=TWO_DAYS_AGO)
+        ids[name] = created["id"]
+        role = workos.roles.create(slug=name.lower(), organization_id=ids[name], at=TWO_DAYS_AGO)
+        roles[name] = str(role["id"])
+    drain_to_end()
+    assert reconcile(Run()).errors == []
+    workos.roles.delete(roles["A"], emits=False)
+    workos.roles.delete(roles["C"], emits=False)
+    workos.delete_organization(ids["B"], emits=False)
+    for path in refused:
+        workos.misbehave("status", status=status, path=path.format(ids["C"]), times=None)
+
+    found = reconcile(Run(limit=EVERYTHING))
+
+    assert [error.partition(":")[0] for error in found.errors] == ["role"]
+    assert (f"WorkOS refuses 1 list; the first, for {ids['C']}: " in found.errors[0]) == (
+        left == "C"
+    )
+    kept = Role.objects.filter(deleted_at=None).order_by("slug")
+    assert [role.slug for role in kept] == [*left.lower()]
+    workos.behave()
+    assert reconcile(Run(limit=EVERYTHING)).errors == []
+    assert not Role.objects.filter(deleted_at=None).exists()
+
+
+def test_a_list_that_is_refused_keeps_its_resource_uncovered(
+    workos: FakeWorkOS, sync_setting: Setting
+) -> None:
+    follow(sync_setting, "role")
+    ids: list[Any] = [workos.create_organization(name=name)["id"] for name in "AB"]
+    drain_to_end()
+    workos.misbehave("status", status=422, path=OF_ROLES.format(ids[0]), times=None)
+
+    found = reconcile(Run())
+
+    assert found.errors == []
+    (one,) = found.resources
+    assert one.not_listed.startswith(f"WorkOS refuses 1 list; the first, for {ids[0]}: ")
+    assert read_cursor().covered == {"organization"}

@@ -1,0 +1,293 @@
+"""A resource is covered only if it was listed in full, and nothing was missed since."""
+
+from typing import Any
+
+import pytest
+
+from orgs import tasks
+from orgs.api import ResourceNotCovered, has_access
+from orgs.db.cursor import follow as set_followed
+from orgs.db.cursor import read_cursor
+from orgs.domain.status import ProblemCode
+from orgs.models import Organization
+from orgs.services import compare
+from orgs.services.compare import Run
+from orgs.services.coverage import adopt_settings
+from orgs.services.reconcile import reconcile
+from orgs.services.status import current_status
+from orgs.services.stream import drain_to_end
+from orgs.testing import FakeWorkOS
+from tests.builders import TWO_DAYS_AGO, an_organization_row
+from tests.integration.services.stored import BUSY, Setting
+from tests.triggers import locked
+
+pytestmark = pytest.mark.usefixtures("database")
+
+MEMBERSHIPS = "/user_management/organization_memberships"
+
+
+def follow(sync_setting: Setting, *resources: str) -> None:
+    sync_setting(RESOURCES=("organization", *resources), HOLD_BACK_WINDOW=0.0)
+    adopt_settings()
+
+
+def an_organization_there(workos: FakeWorkOS, name: str, **options: Any) -> str:
+    values: dict[str, Any] = {"external_id": f"gram-{name.lower()}", "at": TWO_DAYS_AGO}
+    return str(workos.create_organization(name=name, **values, **options)["id"])
+
+
+def a_member(workos: FakeWorkOS, organization: str, **options: Any) -> str:
+    """Return the user's id."""
+    user = str(workos.users.create(email=f"{organization}@acme.com", **options)["id"])
+    workos.memberships.create(
+        user_id=user, organization_id=organization, at=TWO_DAYS_AGO, **options
+    )
+    return user
+
+
+# After a lost cursor ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lost(
+    database: None, workos: FakeWorkOS, sync_setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, str]:
+    """Memberships and connections were covered, and then their last events were missed.
+
+    The last daily run stopped after the first organization. Returns users, by organization.
+    """
+    monkeypatch.setattr(compare, "_THREADS", 1)
+    follow(sync_setting, "connection", "membership")
+    ids = [an_organization_there(workos, name) for name in ("Acme", "Bolt")]
+    users = {"gram-acme": a_member(workos, ids[0]), "gram-bolt": a_member(workos, ids[1])}
+    workos.connections.create(name="Okta", organization_id=ids[0], state="active", at=TWO_DAYS_AGO)
+    drain_to_end()
+    assert reconcile(Run()).errors == []
+    assert reconcile(Run(scope_seconds=0.0)).errors == []
+    assert read_cursor().progress == {"membership": min(ids)}
+    for membership in workos.memberships.all():
+        workos.memberships.deactivate(membership["id"])
+    for connection in workos.connections.all():
+        workos.connections.deactivate(connection["id"])
+    workos.expire_events()
+    return users
+
+
+def sso_enabled() -> bool | None:
+    return Organization.objects.get(pk="gram-acme").sso_enabled
+
+
+@pytest.mark.parametrize("how", ["the time is up", "a list fails"])
+def test_what_is_not_listed_after_a_lost_cursor_is_not_covered(
+    workos: FakeWorkOS, lost: dict[str, str], monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    if how == "the time is up":
+        monkeypatch.setattr(tasks, "_SCOPE_SECONDS", 0.0)
+    else:
+        workos.misbehave("status", status=500, path=MEMBERSHIPS, times=None)
+
+    tasks.recover()
+
+    assert read_cursor().covered == {"organization", "connection"}
+    assert ProblemCode.RESOURCES_NOT_COVERED in {p.code for p in current_status().problems}
+    for organization, user in lost.items():
+        with pytest.raises(ResourceNotCovered):
+            has_access(user, organization)
+
+    workos.behave()
+    tasks.cover()
+    assert not any(has_access(user, organization) for organization, user in lost.items())
+
+
+def test_after_a_lost_cursor_lists_are_read_from_the_first_organization(
+    lost: dict[str, str],
+) -> None:
+    """The first one was read by the run before: that was before the events were missed."""
+    tasks.recover()
+
+    assert "membership" in read_cursor().covered
+    assert not any(has_access(user, organization) for organization, user in lost.items())
+    assert sso_enabled() is False
+
+
+@pytest.mark.usefixtures("lost")
+def test_what_derives_from_a_resource_is_not_known_after_a_lost_cursor() -> None:
+    assert sso_enabled() is True
+
+    reconcile(Run(resources=("membership",)))
+
+    assert sso_enabled() is None
+    tasks.cover()
+    assert sso_enabled() is False
+
+
+# While a resource is listed for the first time -----------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["it is switched off and on", "the cursor is lost and replaced"])
+def test_a_list_covers_nothing_if_events_were_missed_since_it_began(
+    workos: FakeWorkOS, sync_setting: Setting, how: str
+) -> None:
+    follow(sync_setting)
+    acme = an_organization_there(workos, "Acme")
+    drain_to_end()
+    assert reconcile(Run()).errors == []
+    user = a_member(workos, acme, emits=False)
+    missed: list[str] = []
+    follow(sync_setting, "membership")
+
+    def meanwhile(name: str, _: int) -> None:
+        if name != "membership" or missed:
+            return
+        missed.append(name)
+        if how == "the cursor is lost and replaced":
+            workos.memberships.deactivate(workos.memberships.all()[0]["id"])
+            workos.expire_events()
+            assert reconcile(Run(resources=("organization",))).lost
+            return
+        follow(sync_setting)  # a worker starts that has the old settings still
+        workos.memberships.deactivate(workos.memberships.all()[0]["id"])
+        workos.update_organization(acme, name="Renamed")
+        drain_to_end()
+        follow(sync_setting, "membership")
+
+    assert reconcile(Run(progress=meanwhile)).errors == []
+    drain_to_end()
+
+    assert missed
+    with pytest.raises(ResourceNotCovered):
+        has_access(user, "gram-acme")
+    tasks.cover()
+    assert has_access(user, "gram-acme") is False
+
+
+def test_a_break_that_is_noted_meanwhile_is_not_overwritten(sync_setting: Setting) -> None:
+    follow(sync_setting, "role")
+    before = read_cursor()
+    follow(sync_setting)
+    follow(sync_setting, "role")
+
+    assert (before.types, before.covered) == (read_cursor().types, read_cursor().covered)
+    assert not set_followed(before, before.types or (), {"organization", "role"}, {})
+
+
+# What is listed for each organization, directory or group -----------------------------------
+
+DIRECTORIES = ("directory", "directory_user", "directory_group", "directory_group_member")
+
+
+@pytest.fixture
+def group(workos: FakeWorkOS) -> str:
+    """A directory, a group and a user in it, of which no event is read."""
+    acme = an_organization_there(workos, "Acme")
+    okta = workos.directories.create(name="Okta", organization_id=acme, emits=False)["id"]
+    user = workos.directory_users.create(directory_id=okta, email="a@acme.com", emits=False)["id"]
+    group = workos.directory_groups.create(directory_id=okta, name="Staff", emits=False)["id"]
+    workos.directory_groups.add_user(group, user, emits=False)
+    return str(group)
+
+
+def not_listed() -> dict[str, str]:
+    return {one.name: one.not_listed for one in reconcile(Run()).resources if one.not_listed}
+
+
+def test_members_are_not_covered_unless_all_organizations_were_listed(
+    workos: FakeWorkOS, sync_setting: Setting
+) -> None:
+    follow(sync_setting, "membership")
+    ids = [an_organization_there(workos, name, emits=False) for name in ("Acme", "Bolt")]
+    user = a_member(workos, ids[1], emits=False)
+    first, second = workos.all_organizations()
+    page = {"data": [first], "list_metadata": {"before": None, "after": first["id"]}}
+    workos.misbehave("body", path="/organizations", exact=True, body=page, times=1)
+    workos.misbehave("status", path="/organizations", exact=True, status=500, times=None)
+
+    missing = "it is listed for each organization, and not every organization was listed"
+    assert not_listed() == {"membership": missing}
+    assert Organization.objects.count() == 1
+
+    workos.behave()
+    workos.update_organization(second["id"], name="Renamed")
+    drain_to_end()
+    with pytest.raises(ResourceNotCovered):
+        has_access(user, "gram-bolt")
+    tasks.cover()
+    assert has_access(user, "gram-bolt")
+
+
+def test_members_are_not_covered_if_the_row_of_an_organization_was_locked(
+    workos: FakeWorkOS, sync_setting: Setting
+) -> None:
+    follow(sync_setting, "membership")
+    sync_setting(LOCK_TIMEOUT=0.05)
+    a_member(workos, an_organization_there(workos, "Acme", emits=False), emits=False)
+    an_organization_row("gram-acme")
+
+    with locked(where="id = 'gram-acme'"):
+        found = reconcile(Run())
+
+    assert BUSY in found.errors[0]
+    assert read_cursor().covered == {"organization"}
+    assert reconcile(Run()).errors == []
+    assert read_cursor().covered == {"organization", "membership"}
+
+
+@pytest.mark.usefixtures("group")
+def test_a_list_of_directories_must_be_read_after_a_lost_cursor(
+    workos: FakeWorkOS, sync_setting: Setting
+) -> None:
+    follow(sync_setting, *DIRECTORIES)
+    workos.update_organization(workos.all_organizations()[0]["id"], name="Renamed")
+    drain_to_end()
+    assert not_listed() == {}
+    workos.expire_events()
+    workos.misbehave("status", status=500, path="/directories", times=None)
+
+    assert {*not_listed()} == {*DIRECTORIES}
+    assert read_cursor().covered == {"organization"}
+
+
+@pytest.mark.usefixtures("group")
+@pytest.mark.parametrize(
+    ("path", "uncovered"),
+    [
+        pytest.param("/directories", {*DIRECTORIES}, id="directories"),
+        pytest.param("/directory_groups", {*DIRECTORIES[2:]}, id="groups"),
+    ],
+)
+def test_what_is_listed_for_them_is_not_covered_unless_all_were_listed(
+    workos: FakeWorkOS, sync_setting: Setting, path: str, uncovered: set[str]
+) -> None:
+    follow(sync_setting, *DIRECTORIES)
+    workos.misbehave("status", status=500, path=path, times=None)
+
+    assert {*not_listed()} == uncovered
+    assert read_cursor().covered == {"organization", *DIRECTORIES} - uncovered
+
+    workos.behave()
+    tasks.cover()
+    assert read_cursor().covered == {"organization", *DIRECTORIES}
+
+
+@pytest.mark.usefixtures("group")
+def test_a_list_of_directories_that_are_covered_may_fail(
+    workos: FakeWorkOS, sync_setting: Setting
+) -> None:
+    follow(sync_setting, "directory")
+    assert reconcile(Run()).errors == []
+    follow(sync_setting, "directory", "directory_user")
+    workos.misbehave("status", status=500, path="/directories", times=None)
+
+    assert not_listed() == {}
+    assert read_cursor().covered == {"organization", "directory", "directory_user"}
+
+
+@pytest.mark.usefixtures("group")
+def test_users_of_directories_that_are_not_followed_are_never_covered(
+    sync_setting: Setting,
+) -> None:
+    follow(sync_setting, "directory_user")
+
+    missing = "it is listed for each directory, and not every directory was listed"
+    assert not_listed() == {"directory_user": missing}
+    assert read_cursor().covered == {"organization"}
