@@ -20,6 +20,7 @@ _STREAM = "tests/integration/services/stream"
 _RECONCILE = "tests/integration/services/reconcile"
 _OUTBOX = "tests/integration/services/test_outbox.py"
 _RESOURCES = "tests/integration/services/test_resources.py"
+_TOGETHER = "tests/integration/services/test_derived_together.py"
 _DB = "tests/integration/db"
 
 MUTANTS: Final = (
@@ -180,9 +181,23 @@ MUTANTS: Final = (
     Mutant(
         "sso_enabled is not recomputed",
         "orgs/services/decide.py",
-        "return [resources.derived(touched)] if touched else []",
-        "return []",
+        "        return touched\n",
+        "        return set()\n",
         _RESOURCES,
+    ),
+    Mutant(
+        "derived columns are read while others write what they rest on",
+        "orgs/services/apply.py",
+        "if mode is not Mode.LIVE and (touched or inserted):",
+        "if False:",
+        _TOGETHER,
+    ),
+    Mutant(
+        "a row that is inserted does not wait for its connection",
+        "orgs/services/apply.py",
+        "resources.lock_derived(touched | inserted)",
+        "resources.lock_derived(touched)",
+        _TOGETHER,
     ),
     Mutant(
         "what a trigger changed counts as written",
