@@ -284,3 +284,20 @@ def test_nothing_is_sent_if_nothing_is_written(workos: FakeWorkOS, sent: Any, ap
     reconcile(Run())
 
     assert (sent, applied) == ([], [])
+
+
+def test_what_is_deleted_along_names_its_organization(workos: FakeWorkOS, receive: Any) -> None:
+    acme = workos.create_organization(name="Acme")["id"]
+    directory = workos.directories.create(name="Okta", organization_id=acme)["id"]
+    workos.directory_users.create(directory_id=directory, email="ada@acme.com")
+    drain_to_end()
+    found: list[str | None] = []
+
+    def note(changes: tuple[Change, ...], **_: Any) -> None:
+        found.extend(change.workos_organization_id for change in changes)
+
+    receive(signals.changes_applied, note)
+    workos.directories.delete(directory)
+    drain_to_end()
+
+    assert found == [acme, acme]
