@@ -182,11 +182,13 @@ RETURNING id, workos_id
     for new, before in (("clock_timestamp()", "IS NULL"), ("NULL", "IS NOT NULL"))
 )
 
-#: NULL while the resource is not covered: then nobody knows.
+#: NULL while the resource is not covered: then nobody knows. ``linked`` is the older ``status`` of
+#: an active connection, and the state of an active directory in lists.
 _SSO = """
 CASE WHEN cursor.covered ? 'connection' THEN EXISTS (
     SELECT FROM workos_connection AS c
-    WHERE c.workos_organization_id = new.workos_id AND c.state = 'active' AND c.deleted_at IS NULL
+    WHERE c.workos_organization_id = new.workos_id AND c.state IN ('active', 'linked')
+        AND c.deleted_at IS NULL
 ) END
 """
 _SCIM = """
