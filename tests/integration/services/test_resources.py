@@ -686,3 +686,17 @@ def test_a_connection_whose_event_has_only_the_older_status(
     assert derived() == (is_active, False)
     repaired()
     assert derived() == (is_active, False)
+
+
+@pytest.mark.parametrize("is_own", [True, False], ids=["organization's", "environment's"])
+def test_a_role_whose_slug_has_colons_is_found_in_its_list(
+    workos: FakeWorkOS, acme: str, is_own: bool
+) -> None:
+    owner: dict[str, Any] = {"organization_id": acme} if is_own else {}
+    workos.roles.create(slug="docs:pages:edit", name="Editor", **owner)
+    repaired()
+    ((key, row),) = mirrored()["role"].items()
+    a_parked_event(None, resource="role", object_key=key)
+
+    assert replay_parked("event_1").change is Outcome.STALE
+    assert mirrored()["role"] == {key: row}
