@@ -35,8 +35,9 @@ class Loaded(NamedTuple):
 
     now: datetime
     """By the database's clock."""
-    deleted_parents: set[tuple[str, str]]
-    """As resource and key, the parents that the observations name and that are deleted."""
+    deleted_parents: dict[tuple[str, str], bool]
+    """By resource and key, the parents that the observations name and that are deleted: whether an
+    event said so, and not an absence."""
     rows: Mapping[Resource, list[PlainRow]]
 
 
@@ -55,7 +56,11 @@ def load(observed: Mapping[Resource, Sequence[Observation]], *, lock: bool) -> L
     ((now,),), *found = execute_together(statements)
     return Loaded(
         now,
-        {(parent, key) for parent, rows in zip(parents, found, strict=False) for (key,) in rows},
+        {
+            (parent, key): by_event
+            for parent, rows in zip(parents, found, strict=False)
+            for key, by_event in rows
+        },
         {
             resource: [_row(_typed(resource), values) for values in rows]
             for resource, rows in zip(observed, found[len(parents) :], strict=True)
@@ -72,8 +77,9 @@ def _deleted_parents(
             keys.setdefault(parent, set()).update(named)
     for parent, named in keys.items():
         resource = PLAIN[parent]
+        by_event = "workos_last_event_id IS NOT NULL"
         text = (
-            f"SELECT workos_id FROM {_table(resource)} "  # noqa: S608 - a model's table
+            f"SELECT workos_id, {by_event} FROM {_table(resource)} "  # noqa: S608 - a model's table
             f"WHERE workos_id = ANY(%s::text[]) AND {resource.deleted_column} IS NOT NULL"
         )
         yield parent, statement(text, sorted(named))
@@ -139,6 +145,13 @@ def _take_along(child: Resource, column: str) -> str:
         WHERE {column} = ANY(%s::text[]) AND {child.deleted_column} IS NULL
         RETURNING workos_id, workos_organization_id
     """  # noqa: S608 - put together from models
+
+
+def lock_derived(workos_ids: Collection[str]) -> None:
+    """Wait until no other transaction writes what the derived columns of organizations rest on, and
+    keep others from it. The next statement sees what they committed. Not for the stream."""
+    ids = sorted(workos_ids)
+    execute_together([statement(text, ids) for text in (sql.LOCK_LINKED, sql.LOCK_DERIVED)])
 
 
 def derived(workos_ids: Collection[str]) -> Statement:

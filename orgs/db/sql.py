@@ -182,11 +182,13 @@ RETURNING id, workos_id
     for new, before in (("clock_timestamp()", "IS NULL"), ("NULL", "IS NOT NULL"))
 )
 
-#: NULL while the resource is not covered: then nobody knows.
+#: NULL while the resource is not covered: then nobody knows. ``linked`` is the older ``status`` of
+#: an active connection, and the state of an active directory in lists.
 _SSO = """
 CASE WHEN cursor.covered ? 'connection' THEN EXISTS (
     SELECT FROM workos_connection AS c
-    WHERE c.workos_organization_id = new.workos_id AND c.state = 'active' AND c.deleted_at IS NULL
+    WHERE c.workos_organization_id = new.workos_id AND c.state IN ('active', 'linked')
+        AND c.deleted_at IS NULL
 ) END
 """
 _SCIM = """
@@ -195,6 +197,19 @@ CASE WHEN cursor.covered ? 'directory' THEN EXISTS (
     WHERE d.workos_organization_id = new.workos_id AND d.state IN ('active', 'linked')
         AND d.deleted_at IS NULL
 ) END
+"""
+
+#: Before the derived columns are read, by all but the stream, which nothing runs beside: what
+#: another transaction has written and not committed is missing from them. Rows come first, as
+#: where organizations are loaded; a row that another transaction inserts has only its id to lock.
+LOCK_LINKED = """
+SELECT FROM organization_metadata WHERE workos_id = ANY(%s::text[]) ORDER BY id FOR NO KEY UPDATE
+"""
+
+LOCK_DERIVED = """
+SELECT pg_advisory_xact_lock(1, id_hash) FROM (
+    SELECT DISTINCT hashtext(workos_id) AS id_hash FROM unnest(%s::text[]) AS workos_id ORDER BY 1
+) AS hashes
 """
 
 #: With the derived columns, or each new row would be written twice.

@@ -32,13 +32,13 @@ class PlainKnown:
 class PlainResolution:
     """Decides over observations of one resource, one after the other, on rows in memory.
 
-    ``deleted_parents`` is shared by the resolutions of a batch: resource and key of each object
-    that is known to be deleted, those of this batch included.
+    ``deleted_parents`` is shared by the resolutions of a batch: by resource and key, each object
+    that is known to be deleted, those of this batch included, and whether an event said so.
     """
 
     resource: Resource
     known: PlainKnown
-    deleted_parents: set[tuple[str, str]]
+    deleted_parents: dict[tuple[str, str], bool]
     rows: dict[str, PlainRow] = field(init=False)
     changed: dict[str, PlainRow] = field(init=False, default_factory=dict)
 
@@ -73,13 +73,20 @@ class PlainResolution:
         fields = _fields(observation)
         if row is not None and not self._is_fresh(row, event, fields):
             return Decision(observation, Outcome.STALE, plain=row)
-        is_orphan = self._has_deleted_parent(fields.columns, row)
-        if is_orphan and row is not None and row.deleted_at is not None:
+        deletions = self._deletions_of_parents(fields.columns, row)
+        if not deletions:
+            outcome = Outcome.CREATED if row is None else Outcome.UPDATED
+            after = self._overwritten(observation, row, event_id=event.id, deleted_at=None)
+            return self._put(observation, outcome, after)
+        if row is not None and row.deleted_at is not None:
             return Decision(observation, Outcome.STALE, plain=row)
-        outcome = Outcome.CREATED if row is None else Outcome.UPDATED
-        deleted_at = self.known.now if is_orphan else None
-        after = self._overwritten(observation, row, event_id=event.id, deleted_at=deleted_at)
-        return self._put(observation, Outcome.DELETED if is_orphan else outcome, after)
+        # As final as the deletion of its parent: with an event's id nothing would lift it. Without
+        # one it is judged by ``updated_at``: an older event does not lift it either, and if WorkOS
+        # sends no such time, the next list repairs it.
+        is_final = any(deletions) or not self.resource.has_order
+        event_id = event.id if is_final else None
+        after = self._overwritten(observation, row, event_id=event_id, deleted_at=self.known.now)
+        return self._put(observation, Outcome.DELETED, after)
 
     def _delete(self, observation: Observation, event: Event, row: PlainRow | None) -> Decision:
         if row is not None and not self._is_fresh(row, event, None):
@@ -118,7 +125,8 @@ class PlainResolution:
         known = row.updated_at if row else None
         if is_in_flight(known, fields.updated_at, self.known.recent_after):
             return Decision(observation, Outcome.UNCHANGED, plain=row)
-        if self._has_deleted_parent(fields.columns, row) or (row and self._is_newer(row, fields)):
+        is_orphan = bool(self._deletions_of_parents(fields.columns, row))
+        if is_orphan or (row and self._is_newer(row, fields)):
             return Decision(observation, Outcome.STALE, plain=row)
         if row is not None and row.deleted_at is None and not self._differs(row, fields):
             return Decision(observation, Outcome.UNCHANGED, plain=row)
@@ -157,12 +165,14 @@ class PlainResolution:
 
     # Both -----------------------------------------------------------------------------------
 
-    def _has_deleted_parent(self, columns: Mapping[str, Any], row: PlainRow | None) -> bool:
+    def _deletions_of_parents(self, columns: Mapping[str, Any], row: PlainRow | None) -> list[bool]:
+        """Return for each of its parents that is deleted whether an event said so."""
         known = row.columns if row else {}
-        return any(
-            (parent, columns.get(column, known.get(column))) in self.deleted_parents
+        parents = (
+            (parent, columns.get(column, known.get(column)))
             for column, parent in self.resource.parents.items()
         )
+        return [self.deleted_parents[one] for one in parents if one in self.deleted_parents]
 
     def _differs(self, row: PlainRow, fields: PlainFields) -> bool:
         if fields.organization_id is not None and fields.organization_id != row.organization_id:
@@ -207,9 +217,9 @@ class PlainResolution:
         self.rows[after.key] = self.changed[after.key] = after
         entry = (self.resource.name, after.key)
         if after.deleted_at is None:
-            self.deleted_parents.discard(entry)
+            self.deleted_parents.pop(entry, None)
         else:
-            self.deleted_parents.add(entry)
+            self.deleted_parents[entry] = after.is_deleted_for_good
         return Decision(observation, outcome, plain=after)
 
 

@@ -78,7 +78,7 @@ class Resource:
         return bool(old != new)
 
 
-#: Directories have other states in lists than in events.
+#: Directories have other states in lists than in events, and connections in older payloads.
 _STATES = {"linked": "active", "unlinked": "inactive"}
 
 

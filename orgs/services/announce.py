@@ -54,7 +54,10 @@ def _send_in_transaction(decided: Decided, taken: Taken) -> None:
         return
     reported = (Outcome.PARKED, Outcome.CONFLICT, Outcome.DISABLED_HERE, Outcome.FAILED)
     written = [c for d in decided.decisions for c in changes_of(d) if c.change not in reported]
-    written += [Change(None, key, Outcome.DELETED, resource=one.name) for one, key, _ in taken]
+    written += [
+        Change(None, key, Outcome.DELETED, resource=one.name, workos_organization_id=about)
+        for one, key, about in taken
+    ]
     if not written:
         return
     try:

@@ -13,7 +13,7 @@ from functools import partial
 
 from django.db import DatabaseError, transaction
 
-from orgs.db import rows, sql
+from orgs.db import resources, rows, sql
 from orgs.db.cursor import CursorLocked, CursorState, cursor_locked, cursor_shared, move_cursor
 from orgs.db.errors import CursorSkipped, WriteSkipped, describe, is_passing, origin, retry_races
 from orgs.db.transactions import (
@@ -107,8 +107,14 @@ def _write(batch: Batch, mode: Mode, decided: Decided) -> list[Decision]:
     """Write, and return the decisions that are to be reported."""
     decisions = decided.decisions
     events = [decision for decision in decisions if decision.observation.event]
-    along = decided.taken_along()
-    then = [*(statement for _, statement in along), *decided.derived()]
+    along, touched = decided.taken_along(), decided.derived_of()
+    created = (creation.row.workos_id for creation in decided.plan.created)
+    inserted = {workos_id for workos_id in created if workos_id}
+    if mode is not Mode.LIVE and (touched or inserted):
+        resources.lock_derived(touched | inserted)
+    then = [statement for _, statement in along]
+    if touched:
+        then.append(resources.derived(touched))
     if batch.record:
         then.append(batch.record(decisions[0]))
     if mode is Mode.LIVE:

@@ -12,9 +12,16 @@ from django.db import DatabaseError
 from orgs import workos
 from orgs.conf import sync_settings
 from orgs.db import resources, sql
-from orgs.db.cursor import CursorState, ensure_cursor, follow, note_listed, read_cursor
+from orgs.db.cursor import (
+    CursorState,
+    cursor_shared,
+    ensure_cursor,
+    follow,
+    note_listed,
+    read_cursor,
+)
 from orgs.db.errors import WriteSkipped
-from orgs.db.transactions import bounded_transaction, execute_alone, read_only_transaction
+from orgs.db.transactions import execute_alone, execute_together, read_only_transaction
 from orgs.domain.naming import one_line
 from orgs.domain.report import Change, Report
 from orgs.domain.resources import NAMES, covered_by, event_types, listed_for
@@ -207,7 +214,10 @@ def _derive_all() -> None:
 
 
 def _derive(workos_ids: Sequence[str]) -> list[str]:
-    with bounded_transaction(resources.derived(workos_ids)):
+    # As other writers: what another transaction commits meanwhile would be missing.
+    with cursor_shared():
+        resources.lock_derived(workos_ids)
+        execute_together([resources.derived(workos_ids)])
         if resources.derived_differently(workos_ids):
             raise WriteSkipped("a trigger or a policy leaves it as it is")
     return [*workos_ids]

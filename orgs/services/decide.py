@@ -104,8 +104,8 @@ class Decided:
                 statements += resources.take_along(one.resource, deleted, latest or None)
         return statements
 
-    def derived(self) -> list[Statement]:
-        """Return the statements that recompute the derived columns of the organizations touched.
+    def derived_of(self) -> set[str]:
+        """Return the WorkOS ids of the organizations whose derived columns are to be recomputed.
 
         The statement that inserts a row derives them itself.
         """
@@ -115,7 +115,7 @@ class Decided:
         for one in self.plain:
             if one.resource.name in ("connection", "directory"):
                 touched |= one.touched_organizations
-        return [resources.derived(touched)] if touched else []
+        return touched
 
 
 def decide(batch: Batch, *, lock: bool) -> Decided:

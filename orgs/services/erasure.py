@@ -9,14 +9,13 @@ from functools import partial
 from typing import Any
 
 from django.db import models
-from django.db.models.functions import Cast, Now
+from django.db.models.functions import Cast, Concat, Lower, Now
 
 from orgs.conf import sync_settings
 from orgs.db.errors import WriteSkipped
 from orgs.db.resources import model_of
 from orgs.db.transactions import bounded_transaction
 from orgs.domain.resources import PLAIN, Resource
-from orgs.domain.types import Outcome
 from orgs.models import DirectoryUser, Invitation, OrganizationMembership, WorkOSEvent, WorkOSUser
 from orgs.services.maintenance import Written, write_in_batches
 
@@ -26,18 +25,20 @@ _CHUNK = 1_000
 def erase_due() -> int:
     """Erase what was deleted, or for an invitation answered or expired, long enough ago.
 
-    Returns how many rows were erased. A row that PostgreSQL refuses is left for the next time, and
-    logged. May be repeated and run concurrently. Raises ``django.db.Error``.
+    Empties the payloads of parked events about what is erased, too. Returns how many rows were
+    erased. A row that PostgreSQL refuses is left for the next time, and logged. May be repeated and
+    run concurrently. Raises ``django.db.Error``.
     """
     before = Now() - timedelta(days=sync_settings().erase_after_days)
     ended = models.Q(deleted_at__lt=before)
     over = ended | models.Q(expires_at__lt=before)
     over |= models.Q(workos_updated_at__lt=before) & ~models.Q(state="pending")
-    return sum(
+    erased = sum(
         _erase(resource, over if resource.model == "Invitation" else ended).count
-        for resource in PLAIN.values()
-        if resource.is_personal
+        for resource in _personal()
     )
+    _erase_payloads(_names_erased())
+    return erased
 
 
 def held_about(user_id: str) -> dict[str, list[dict[str, Any]]]:
@@ -56,6 +57,11 @@ def count_about(user_id: str) -> int:
     return sum(rows.count() for rows in _rows_about(user_id).values())
 
 
+def count_payloads_about(user_id: str) -> int:
+    """Return how many parked events have a payload that shows a user's id or address."""
+    return _payloads(_shows(user_id)).count()
+
+
 def _parsed(text: str) -> Any:
     try:
         value = json.loads(text)
@@ -72,14 +78,14 @@ def erase_user(user_id: str) -> int:
     """
     # All are found before the first is erased: some are found by the user's address.
     found = {m: list(rows.values_list("pk", flat=True)) for m, rows in _rows_about(user_id).items()}
+    shown = _shows(user_id)
     erased = [
         _erase(resource, models.Q(pk__in=found[model_of(resource)]))
         for resource in PLAIN.values()
         if model_of(resource) in found
     ]
-    # Those that never became a row.
-    parked = WorkOSEvent.objects.parked().filter(payload__contains=user_id)
-    payloads = write_in_batches(parked, partial(_erase_payloads, parked))
+    # The first are of what never became a row.
+    payloads = _erase_payloads(shown | _names_erased())
     for one in (*erased, payloads):
         if one.error is not None:
             raise one.error
@@ -87,25 +93,35 @@ def erase_user(user_id: str) -> int:
 
 
 def _rows_about(user_id: str) -> "dict[type[models.Model], models.QuerySet[Any]]":
-    emails = WorkOSUser.objects.filter(pk=user_id, email__isnull=False).values("email")
-    by_email = models.Q(email__in=emails)
+    """By address, it is compared without regard to capital letters: who invites types it anew."""
+    user = WorkOSUser.objects.filter(pk=user_id)
+    by_address = models.Q(address__in=user.filter(email__gt="").values_list(Lower("email")))
+    invitations = Invitation.objects.alias(address=Lower("email"))
+    directory_users = DirectoryUser.objects.alias(address=Lower("email"))
     return {
-        WorkOSUser: WorkOSUser.objects.filter(pk=user_id),
+        WorkOSUser: user,
         OrganizationMembership: OrganizationMembership.objects.filter(workos_user_id=user_id),
-        Invitation: Invitation.objects.filter(by_email | models.Q(accepted_user_id=user_id)),
-        DirectoryUser: DirectoryUser.objects.filter(by_email),
+        Invitation: invitations.filter(by_address | models.Q(accepted_user_id=user_id)),
+        DirectoryUser: directory_users.filter(by_address),
     }
 
 
+def _personal() -> list[Resource]:
+    return [resource for resource in PLAIN.values() if resource.is_personal]
+
+
+def _rows_of(resource: Resource) -> "models.QuerySet[Any]":
+    return model_of(resource).objects.all()  # type: ignore[attr-defined, no-any-return]
+
+
 def _erase(resource: Resource, which: models.Q) -> Written:
-    rows = model_of(resource).objects.filter(which, erased_at__isnull=True)  # type: ignore[attr-defined]
+    rows = _rows_of(resource).filter(which, erased_at__isnull=True)
     return write_in_batches(rows, partial(_erase_rows, resource, rows), size=_CHUNK)
 
 
 def _erase_rows(resource: Resource, rows: "models.QuerySet[Any]", keys: list[str]) -> int:
     model: Any = model_of(resource)
     empty: dict[str, Any] = dict.fromkeys(resource.personal)
-    about = WorkOSEvent.objects.filter(resource=resource.name, object_key__in=keys)
     with bounded_transaction():
         chunk = rows.filter(pk__in=keys).order_by("pk").select_for_update()
         locked = list(chunk.values_list("pk", flat=True))
@@ -114,10 +130,53 @@ def _erase_rows(resource: Resource, rows: "models.QuerySet[Any]", keys: list[str
         )
         if erased < len(locked):
             raise WriteSkipped("a trigger or a policy keeps it from being erased")
-        about.filter(outcome=Outcome.PARKED, payload__isnull=False).update(payload=None)
     return erased
 
 
-def _erase_payloads(parked: "models.QuerySet[WorkOSEvent]", ids: list[str]) -> int:
+# Payloads of parked events -------------------------------------------------------------------
+
+
+def _shows(user_id: str) -> models.Q:
+    """The payload has the user's id, or the address that the user has now, as one string."""
+    addresses = WorkOSUser.objects.filter(pk=user_id, email__gt="")
+    strings = [user_id, *addresses.values_list("email", flat=True)]
+    shows = [models.Q(payload__icontains=json.dumps(string)) for string in strings]
+    return models.Q(*shows, _connector=models.Q.OR)
+
+
+def _names_erased() -> models.Q:
+    """The event names an object whose row is erased: as its own, or anywhere in the payload. A
+    group's event shows a whole directory user. Events are also parked after the erasure."""
+    said = Concat(
+        models.OuterRef("object_key"),
+        models.Value(" "),
+        models.OuterRef("payload"),
+        output_field=models.TextField(),
+    )
+    is_said = models.Func(
+        "pk",
+        said,
+        arg_joiner=" IN (SELECT unnest(regexp_split_to_array(",
+        template=r"%(expressions)s, '[^\w-]+')))",
+        output_field=models.BooleanField(),
+    )
+    personal = _personal()
+    exist = [
+        models.Exists(_rows_of(one).filter(is_said, erased_at__isnull=False)) for one in personal
+    ]
+    names = {resource.name for resource in personal}
+    showing = [one.name for one in PLAIN.values() if names & {one.name, *one.parents.values()}]
+    return models.Q(*exist, _connector=models.Q.OR) & models.Q(resource__in=showing)
+
+
+def _payloads(which: models.Q) -> "models.QuerySet[WorkOSEvent]":
+    return WorkOSEvent.objects.parked().filter(which, payload__isnull=False)
+
+
+def _erase_payloads(which: models.Q) -> Written:
+    return write_in_batches(_payloads(which), _empty_payloads)
+
+
+def _empty_payloads(ids: list[str]) -> int:
     with bounded_transaction():
-        return parked.filter(id__in=ids).update(payload=None)
+        return WorkOSEvent.objects.parked().filter(id__in=ids).update(payload=None)

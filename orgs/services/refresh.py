@@ -124,7 +124,8 @@ class Lookups:
 
     def find_listed(self, key: str, resource: Resource) -> Observation:
         """Return what the list that holds it says of an object that can't be looked up."""
-        scope = key.rpartition(":")[0]
+        # A role's slug may hold colons; ids of organizations, groups and users hold none.
+        scope = key.partition(":")[0]
         listing = next(
             one for one in resource.listings if (one.scope is Scope.ENVIRONMENT) != bool(scope)
         )

@@ -266,6 +266,23 @@ def test_changes_are_sent_once_a_page_in_their_order_and_commit_with_it(
     assert granted == [(f"{change} {key}",) for _, key, change in kinds]
 
 
+def test_what_is_deleted_along_names_its_organization(workos: FakeWorkOS, receive: Receive) -> None:
+    acme = workos.create_organization(name="Acme")["id"]
+    directory = workos.directories.create(name="Okta", organization_id=acme)["id"]
+    workos.directory_users.create(directory_id=directory, email="ada@acme.com")
+    drain_to_end()
+    found: list[str | None] = []
+
+    def note(changes: tuple[Change, ...], **_: Any) -> None:
+        found.extend(change.workos_organization_id for change in changes)
+
+    receive(signals.changes_applied, note)
+    workos.directories.delete(directory)
+    drain_to_end()
+
+    assert found == [acme, acme]
+
+
 class Refusing:
     """A receiver that writes a row for each change, and refuses some keys."""
 

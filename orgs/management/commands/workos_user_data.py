@@ -11,14 +11,19 @@ from django.db import Error as DatabaseError
 from orgs.db.errors import describe
 from orgs.domain.naming import is_storable, one_line
 from orgs.management.streams import GuardedCommand
-from orgs.services.erasure import count_about, erase_user, held_about
+from orgs.services.erasure import (
+    count_about,
+    count_payloads_about,
+    erase_user,
+    held_about,
+)
 
 
 class Command(GuardedCommand):
     help = (
         "Shows as JSON what is held about one user of WorkOS: the user, memberships, invitations, "
-        "directory users. With --erase, empties names, addresses and everything else that WorkOS "
-        "said, for good; ids and times stay."
+        "directory users, and how many payloads of parked events. With --erase, empties names, "
+        "addresses and everything else that WorkOS said, for good; ids and times stay."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -34,7 +39,8 @@ class Command(GuardedCommand):
             raise CommandError(f"no user can have this id: {who}")
         try:
             if not options["erase"]:
-                held = held_about(user_id)
+                payloads = count_payloads_about(user_id)
+                held = {**held_about(user_id), "parked_payloads": payloads}
                 self.stdout.write(json.dumps(held, indent=2, cls=DjangoJSONEncoder))
                 return
             what = f"{count_about(user_id)} rows about {who}"

@@ -525,7 +525,7 @@ def test_slug_locks_are_acquired_in_the_order_of_their_hashes() -> None:
             """
             SELECT (classid::bigint << 32) | objid::bigint AS key
             FROM pg_locks JOIN pg_database AS d ON d.oid = database
-            WHERE locktype = 'advisory' AND granted AND pid <> pg_backend_pid()
+            WHERE locktype = 'advisory' AND objsubid = 1 AND granted AND pid <> pg_backend_pid()
                 AND datname = current_database()
             ORDER BY key
             """

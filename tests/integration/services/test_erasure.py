@@ -246,3 +246,70 @@ def test_a_refusal_is_one_line_without_values_once_all_else_is_erased(ada: str) 
 
     assert "Confidential" not in str(raised.value)
     assert everything_about("zoe") == ["workos_user"]
+
+
+# Payloads of parked events -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("resource", "key", "payload", "is_erased"),
+    [
+        pytest.param("user", "user_1", {}, True, id="its own event"),
+        pytest.param("directory_group_member", "group_1:user_1", {}, True, id="a group's"),
+        pytest.param("membership", None, {"user_id": "user_1"}, True, id="one without a key"),
+        pytest.param("membership", None, {"user_id": "user_12"}, False, id="another's"),
+        pytest.param("organization", None, {"name": "user_1"}, False, id="about nobody"),
+    ],
+)
+@pytest.mark.parametrize("erased_before", [False, True], ids=["erased now", "erased before"])
+def test_payloads_that_name_what_is_erased(
+    resource: str, key: str | None, payload: Any, is_erased: bool, erased_before: bool
+) -> None:
+    erased = {"erased_at": LONG_AGO} if erased_before else {}
+    WorkOSUser.objects.create(pk="user_1", deleted_at=LONG_AGO, **PEOPLE, **erased)
+    text = json.dumps(payload)
+    a_parked_event(None, resource=resource, object_key=key, payload=text)
+    a_parked_event(None, "event_2", resource=resource, object_key="other_1", payload="{}")
+
+    erase_due()
+
+    payloads = dict(WorkOSEvent.objects.values_list("id", "payload"))
+    assert payloads == {"event_1": None if is_erased else text, "event_2": "{}"}
+
+
+def test_a_user_is_found_by_the_address_in_other_letters(ada: str) -> None:
+    execute("UPDATE workos_invitation SET email = upper(email), accepted_user_id = NULL")
+    execute("UPDATE workos_directory_user SET email = initcap(email)")
+
+    assert erase_user(ada) == 4
+
+    assert [row.email for row in Invitation.objects.order_by("pk")] == [None, "BOB@ACME.COM"]
+    assert {row.email for row in DirectoryUser.objects.all()} == {None, "Bob@Acme.Com"}
+
+
+@pytest.mark.parametrize("address", ["zoe@acme.com", "Zoe@Acme.com"])
+def test_parked_payloads_with_the_address_of_a_user_are_counted_and_erased(
+    ada: str, address: str
+) -> None:
+    others = {"event_2": address, "event_3": f"chloe{address}"}
+    for event_id, email in others.items():
+        payload = json.dumps({"email": email})
+        a_parked_event(None, event_id, resource="invitation", object_key="i_1", payload=payload)
+
+    assert json.loads(run(ada))["parked_payloads"] == 2
+
+    erase_user(ada)
+
+    left = WorkOSEvent.objects.parked().exclude(payload=None)
+    assert [event.id for event in left] == ["event_3"]
+    assert json.loads(run(ada))["parked_payloads"] == 0
+
+
+def test_an_empty_address_is_nobodys(ada: str) -> None:
+    execute("UPDATE workos_user SET email = ''; UPDATE workos_directory_user SET email = ''")
+    a_parked_event(None, "event_2", resource="invitation", payload='{"email": ""}')
+
+    assert erase_user(ada) == 3
+
+    assert DirectoryUser.objects.filter(erased_at=None).count() == 2
+    assert WorkOSEvent.objects.get(id="event_2").payload is not None

@@ -550,3 +550,35 @@ def test_a_dry_run_writes_nothing_and_reports_the_same(workos: FakeWorkOS, acme:
     assert not any(mirrored().values())
     assert not dry.in_sync
     assert created(dry) == created(reconcile(Run()))
+
+
+@pytest.mark.parametrize(("status", "is_active"), [("linked", True), ("unlinked", False)])
+def test_a_connection_whose_event_has_only_the_older_status(
+    workos: FakeWorkOS, acme: str, status: str, is_active: bool
+) -> None:
+    repaired()
+    state = "active" if is_active else "inactive"
+    values: Any = {"name": "A", "organization_id": acme, "state": state, "emits": False}
+    older = {**workos.connections.create(**values), "status": status}
+    del older["state"]
+    emit(workos, "connection.activated", **older)
+    drain_to_end()
+
+    assert Connection.objects.get().state == status
+    assert derived() == (is_active, False)
+    repaired()
+    assert derived() == (is_active, False)
+
+
+@pytest.mark.parametrize("is_own", [True, False], ids=["organization's", "environment's"])
+def test_a_role_whose_slug_has_colons_is_found_in_its_list(
+    workos: FakeWorkOS, acme: str, is_own: bool
+) -> None:
+    owner: dict[str, Any] = {"organization_id": acme} if is_own else {}
+    workos.roles.create(slug="docs:pages:edit", name="Editor", **owner)
+    repaired()
+    ((key, row),) = mirrored()["role"].items()
+    a_parked_event(None, resource="role", object_key=key)
+
+    assert replay_parked("event_1").change is Outcome.STALE
+    assert mirrored()["role"] == {key: row}

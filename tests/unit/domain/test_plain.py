@@ -60,9 +60,11 @@ def resolution(
     *rows: PlainRow,
     resource: Resource = PLAIN,
     parents: Sequence[tuple[str, str]] = (),
+    is_final: bool = True,
     **known: Any,
 ) -> PlainResolution:
-    return PlainResolution(resource, PlainKnown(rows=rows, now=NOW, **known), set(parents))
+    deleted_parents = dict.fromkeys(parents, is_final)
+    return PlainResolution(resource, PlainKnown(rows=rows, now=NOW, **known), deleted_parents)
 
 
 def decide(row: PlainRow | None, observation: Observation, **known: Any) -> Decision:
@@ -359,7 +361,7 @@ def test_what_belongs_to_something_deleted_is_deleted(
 
 
 def test_a_deletion_earlier_in_the_batch_counts_until_the_parent_is_back() -> None:
-    parents: set[tuple[str, str]] = set()
+    parents: dict[tuple[str, str], bool] = {}
     known = PlainKnown(now=NOW)
     directories = PlainResolution(DIRECTORY, known, parents)
     users = PlainResolution(DIRECTORY_USER, known, parents)
@@ -368,7 +370,7 @@ def test_a_deletion_earlier_in_the_batch_counts_until_the_parent_is_back() -> No
     late = users.decide(changed(2, DIRECTORY_USER, workos_directory_id="directory_1"))
 
     assert late.outcome is Outcome.DELETED
-    assert DIRECTORY_GONE in parents
+    assert parents[DIRECTORY_GONE]
     known = PlainKnown(rows=[ABSENT._replace(key="directory_1")], now=NOW, read_began_at=NOW)
     PlainResolution(DIRECTORY, known, parents).decide(shown(key="directory_1"))
     assert DIRECTORY_GONE not in parents
@@ -416,3 +418,50 @@ def test_any_order_and_repetition_of_events_ends_alike(
         return {key: "deleted" if row.deleted_at else row.columns["name"] for key, row in rows}
 
     assert ends(shuffled) == ends(events)
+
+
+# Children of what is absent, and of what an event deleted -------------------------------------
+
+CHILD: dict[str, Any] = {"workos_directory_id": "directory_1"}
+
+
+@pytest.mark.parametrize("row", [None, ROW, BY_EVENT], ids=["new", "listed", "by an event"])
+@pytest.mark.parametrize("is_final", [True, False], ids=["deleted by an event", "absent"])
+def test_a_child_is_deleted_as_finally_as_its_parent(row: PlainRow | None, is_final: bool) -> None:
+    late = changed(9, DIRECTORY_USER, **CHILD)
+
+    decision = decide(
+        row, late, resource=DIRECTORY_USER, parents=[DIRECTORY_GONE], is_final=is_final
+    )
+
+    assert decision.outcome is Outcome.DELETED
+    assert decision.plain is not None
+    assert decision.plain.is_deleted_for_good == is_final
+
+
+def test_an_absence_earlier_in_the_batch_is_not_final() -> None:
+    parents: dict[tuple[str, str], bool] = {}
+    known = PlainKnown(rows=[BY_EVENT._replace(key="directory_1")], now=NOW)
+    PlainResolution(DIRECTORY, known, parents).decide(missing(key="directory_1"))
+
+    assert parents == {DIRECTORY_GONE: False}
+
+
+@pytest.mark.parametrize(
+    ("observation", "outcome"),
+    [
+        pytest.param(shown(DIRECTORY_USER, **CHILD), "updated", id="a list that began later"),
+        pytest.param(changed(10, DIRECTORY_USER, at=LATER, **CHILD), "updated", id="a later event"),
+        pytest.param(changed(9, DIRECTORY_USER, **CHILD), "stale", id="the same event"),
+        pytest.param(changed(8, DIRECTORY_USER, at=EARLIER, **CHILD), "stale", id="an older event"),
+    ],
+)
+def test_what_lifts_it_once_the_parent_is_back(observation: Observation, outcome: str) -> None:
+    late = changed(9, DIRECTORY_USER, **CHILD)
+    is_absent: dict[str, Any] = {"parents": [DIRECTORY_GONE], "is_final": False}
+    row = decide(None, late, resource=DIRECTORY_USER, **is_absent).plain
+    began_at = NOW + minutes(1)
+
+    decision = decide(row, observation, resource=DIRECTORY_USER, read_began_at=began_at)
+
+    assert decision.outcome == outcome
