@@ -239,7 +239,7 @@ class Comparing:
                     self.leave_unproven([key], reason)
                 elif answer.state is State.ABSENT:
                     yield key
-                elif self.resource is None and not self._is_recent(answer):
+                elif self.resource is None and not self.is_recent(answer):
                     text = f"the list is not complete: {key} exists and was not in it"
                     raise workos.BrokenAnswer(text)
 
@@ -249,8 +249,9 @@ class Comparing:
             return Observation(workos_id=key, state=State.ABSENT, resource=self.name)
         return self.lookups.look_up(key, self.resource)
 
-    def _is_recent(self, observation: Observation) -> bool:
-        """It may have been created after its place in the list was read."""
+    def is_recent(self, observation: Observation) -> bool:
+        """Return True if it is left to its event; it may have been created after its place in the
+        list was read."""
         updated_at = observation.fields.updated_at if observation.fields else None
         return is_in_flight(None, updated_at, self.recent_after)
 

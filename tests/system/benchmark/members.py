@@ -4,9 +4,9 @@ WorkOS allows."""
 import json
 import time
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from functools import partial
 from statistics import median
-from threading import Thread
 from typing import Any
 
 from django.conf import settings
@@ -213,7 +213,8 @@ def _access(plan: Plan, rows: int) -> Figure:
 def _paced(plan: Plan, running: Processes) -> Iterator[Figure]:
     """Two processes list every organization's members, while events come."""
     workos, lists = running.fake(), plan.scaled(_LISTS)
-    workos.seed(organizations=lists, at=NOW, external_id_prefix="gram-", emits=False)
+    long_ago = NOW - timedelta(days=2)
+    workos.seed(organizations=lists, at=long_ago, external_id_prefix="gram-", emits=False)
     for number, organization in enumerate(workos.all_organizations()):
         user = workos.users.create(email=f"{number}@a.b", emits=False)["id"]
         workos.memberships.create(user_id=user, organization_id=organization["id"], emits=False)
@@ -226,12 +227,15 @@ def _paced(plan: Plan, running: Processes) -> Iterator[Figure]:
         time.sleep(6)  # what gathers while nobody asks is full again
         workos.forget_requests()
         began_at = time.monotonic()
-        runs = [_started(running, workos) for _ in range(2)]
+        options = {"resources": ",".join(_RESOURCES), "per_minute": str(_PER_MINUTE)}
+        runs = [running.start("reconcile", workos, **options) for _ in range(2)]
         beside: list[float] = []
-        while any(run.is_alive() for run in runs):
+        while any(run.process.poll() is None for run in runs):
             beside.append(_seconds_to_row(workos, f"Beside {len(beside)}"))
             time.sleep(1)
         seconds = time.monotonic() - began_at
+    if any(run.process.returncode for run in runs):
+        raise RuntimeError("a full run has failed; its log is in .data/benchmark/logs")
     answers = workos.requests()
     refused = sum(one["status"] == 429 for one in answers)
     of_bulk = sum(one["path"] != "/events" for one in answers)
@@ -242,13 +246,6 @@ def _paced(plan: Plan, running: Processes) -> Iterator[Figure]:
     delay = median(beside) - median(alone)
     what = "an event to its row meanwhile, p50 beyond without them"
     yield of_rounds([delay], what=what, unit="s", goal=at_most(0.5))
-
-
-def _started(running: Processes, workos: FakeWorkOSClient) -> Thread:
-    options = {"resources": ",".join(_RESOURCES), "per_minute": str(_PER_MINUTE)}
-    thread = Thread(target=partial(running.run, "reconcile", workos, **options))
-    thread.start()
-    return thread
 
 
 def _seconds_to_row(workos: FakeWorkOSClient, name: str) -> float:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gram_sync.components import listen, start_web, start_worker
-from gram_sync.processes import Children
+from gram_sync.processes import Child, Children
 from orgs.testing import FakeWorkOSClient
 from tests.processes import inherited_environment
 from tests.system.benchmark.settings import SERVER_DATA
@@ -66,10 +66,18 @@ class Processes:
             children.start(task, _command(task), environment=environment, log=log, patience=0)
             yield
 
-    def run(self, task: str, workos: FakeWorkOSClient, **options: str) -> dict[str, Any]:
+    def start(self, task: str, workos: FakeWorkOSClient, **options: str) -> Child:
+        """Have a child do a task beside what follows."""
+        environment = _environment(workos)
+        environment |= {f"BENCHMARK_{name.upper()}": value for name, value in options.items()}
+        log = self._log(task)
+        return self.children.start(
+            task, _command(task), environment=environment, log=log, patience=0
+        )
+
+    def run(self, task: str, workos: FakeWorkOSClient) -> dict[str, Any]:
         """Have a child do a task to its end, and return what it measured. Raises ChildFailed."""
         log, environment = self._log(task), _environment(workos)
-        environment |= {f"BENCHMARK_{name.upper()}": value for name, value in options.items()}
         self.children.run(task, _command(task), environment=environment, log=log)
         measured: dict[str, Any] = json.loads(log.read_text().splitlines()[-1])
         return measured

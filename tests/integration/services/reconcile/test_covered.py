@@ -9,7 +9,7 @@ from orgs.api import ResourceNotCovered, has_access
 from orgs.db.cursor import follow as set_followed
 from orgs.db.cursor import read_cursor
 from orgs.domain.status import ProblemCode
-from orgs.models import Organization
+from orgs.models import Organization, OrganizationMembership
 from orgs.services import compare
 from orgs.services.compare import Run
 from orgs.services.coverage import adopt_settings
@@ -213,6 +213,25 @@ def test_members_are_not_covered_unless_all_organizations_were_listed(
         has_access(user, "gram-bolt")
     tasks.cover()
     assert has_access(user, "gram-bolt")
+
+
+def test_members_are_not_covered_if_an_organization_is_left_to_its_event(
+    workos: FakeWorkOS, sync_setting: Setting
+) -> None:
+    sync_setting(RESOURCES=("organization", "membership"), HOLD_BACK_WINDOW=10.0)
+    adopt_settings()
+    an_organization_there(workos, "Acme", emits=False)
+    # Its members are older than what the stream will bring of it.
+    just_now = workos.create_organization(name="Bolt", emits=False)["id"]
+    a_member(workos, just_now, emits=False)
+
+    reconcile(Run(), drain_events=False)
+
+    assert "membership" not in read_cursor().covered
+    sync_setting(RESOURCES=("organization", "membership"), HOLD_BACK_WINDOW=0.0)
+    reconcile(Run(), drain_events=False)
+    assert "membership" in read_cursor().covered
+    assert OrganizationMembership.objects.count() == 1
 
 
 def test_members_are_not_covered_if_the_row_of_an_organization_was_locked(
