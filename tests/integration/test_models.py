@@ -9,6 +9,8 @@ from django.db import IntegrityError
 from django.db.models import QuerySet
 
 from orgs.db import sql, sql_outbox
+from orgs.db.resources import model_of
+from orgs.domain.resources import PLAIN
 from orgs.domain.types import EVENT_OUTCOMES, EventType, Outcome
 from orgs.models import (
     ExternalIdWriteBack,
@@ -54,6 +56,14 @@ def test_every_table_has_its_defaults_in_the_database(row: str) -> None:
     execute(f"INSERT INTO {row}")
 
     assert ExternalIdWriteBack.objects.due().count() == ("write_back" in row)
+
+
+def test_tables_of_resources_have_room_for_updates_that_no_index_sees() -> None:
+    tables = [model_of(resource)._meta.db_table for resource in PLAIN.values()]
+
+    found = execute("SELECT relname, reloptions FROM pg_class WHERE relname = ANY(%s)", tables)
+
+    assert dict(found) == {table: ["fillfactor=85"] for table in tables}
 
 
 @pytest.mark.parametrize("column", ["slug", "workos_id"])
