@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -110,7 +109,7 @@ def in_stream(
     """What an event says, as the stream's event of that number."""
     id_ = id_ or an_event_id(number)
     event = Event(id=id_, type=event_type, occurred_at=NOON, position=Position(id_, NOON))
-    return replace(observation, event=event, raw={"id": id_})
+    return observation._replace(event=event, raw={"id": id_})
 
 
 def a_row(id: str = "gram-1", **values: Any) -> Row:  # noqa: A002 - the column's name

@@ -54,8 +54,7 @@ class Outcome(StrEnum):
 EVENT_OUTCOMES = tuple(Outcome)[:12]
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(NamedTuple):
     """Where a read of the stream starts: after an event, else at a time, else at its beginning."""
 
     last_event_id: str | None = None
@@ -77,8 +76,7 @@ class State(StrEnum):
     """An event of a type that is not followed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class Event(NamedTuple):
     """The place of an observation in WorkOS's stream."""
 
     id: str
@@ -89,8 +87,7 @@ class Event:
     """Where a read goes on after this event."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OrganizationFields:
+class OrganizationFields(NamedTuple):
     """An organization as WorkOS shows it. An empty ``external_id`` is None here."""
 
     name: str
@@ -98,8 +95,7 @@ class OrganizationFields:
     updated_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlainFields:
+class PlainFields(NamedTuple):
     """An object of another resource as WorkOS shows it."""
 
     organization_id: str | None
@@ -110,8 +106,7 @@ class PlainFields:
     data: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observation:
+class Observation(NamedTuple):
     """What WorkOS said of one object: by an event, in a list, when it was fetched, or by a 404."""
 
     workos_id: str | None

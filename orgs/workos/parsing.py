@@ -5,7 +5,6 @@ What can't be parsed is an observation too: one malformed event or object must n
 
 import re
 from collections.abc import Collection
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from math import isfinite
 from typing import Any, TypeAlias, TypeGuard
@@ -69,7 +68,7 @@ def parse_events(
         observations.append(_parse_event(event, raw, fields, types))
     if after is not None and position.last_event_id != last_id:
         # The last event has no usable id; the cursor that WorkOS names is one it listed.
-        position = replace(position, last_event_id=after)
+        position = position._replace(last_event_id=after)
     return tuple(observations), position
 
 
@@ -82,9 +81,9 @@ def parse_organization(raw: object) -> Observation:
         raise BrokenAnswer("WorkOS listed an organization that has no usable id")
     unread = Observation(workos_id=raw["id"], state=State.UNREADABLE, raw=raw)
     try:
-        return replace(unread, state=State.PRESENT, fields=_organization_fields(raw))
+        return unread._replace(state=State.PRESENT, fields=_organization_fields(raw))
     except _Malformed as problem:
-        return replace(unread, error=str(problem))
+        return unread._replace(error=str(problem))
 
 
 def parse_object(
@@ -122,7 +121,7 @@ def _parse_plain(
         columns={name: value for name, value in columns.items() if value is not ABSENT},
         data=resource.stored(data),
     )
-    return replace(observation, workos_id=key, state=state, plain=fields)
+    return observation._replace(workos_id=key, state=state, plain=fields)
 
 
 def _clean(value: Any, depth: int = 0) -> Any:
@@ -193,19 +192,19 @@ def _parse_event(event: Event, raw: object, fields: Json, types: Collection[str]
         if not isinstance(content, dict):
             raise _Malformed("data is not an object")
         name = RESOURCE_OF_EVENT[event.type]
-        observation = replace(observation, resource=name)
+        observation = observation._replace(resource=name)
         if (resource := PLAIN.get(name)) is not None:
             return _parse_plain(resource, content, observation, resource.events[event.type])
         if event.type == EventType.DELETED:
             _id(content, "id", "data.")
-            return replace(observation, state=State.ABSENT)
+            return observation._replace(state=State.ABSENT)
         organization = _organization_fields(content, "data.")
-        return replace(observation, state=State.PRESENT, fields=organization)
+        return observation._replace(state=State.PRESENT, fields=organization)
     except _Malformed as problem:
-        return replace(observation, state=State.UNREADABLE, error=str(problem))
+        return observation._replace(state=State.UNREADABLE, error=str(problem))
     except Exception as error:  # noqa: BLE001 - one event must not stop all that follow it
         reason = f"{type(error).__name__}: {error}"
-        return replace(observation, state=State.UNREADABLE, error=reason)
+        return observation._replace(state=State.UNREADABLE, error=reason)
 
 
 # Fields -------------------------------------------------------------------------------------

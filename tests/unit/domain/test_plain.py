@@ -1,7 +1,6 @@
 """The rules of the resources beside organizations: freshness, tombstones, orphans, lists."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -49,7 +48,7 @@ def changed(number: int, resource: Resource = PLAIN, **values: Any) -> Observati
 
 def deleted(number: int, resource: Resource = PLAIN, **values: Any) -> Observation:
     observation = in_stream(shown(resource, **values), number, "deleted")
-    return replace(observation, state=State.ABSENT)
+    return observation._replace(state=State.ABSENT)
 
 
 def missing(resource: Resource = PLAIN, key: str = KEY) -> Observation:

@@ -1,7 +1,6 @@
 """The rules of organizations: resolution flow, freshness guard, conflicts, and what is planned."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any, TypeAlias
 
 import pytest
@@ -59,7 +58,7 @@ with_our_id = an_event(external_id="gram-1")
 with_other_id = an_event(external_id="gram-2")
 ours_later = an_event(2, external_id="gram-1")
 deletion = a_deletion()
-ignored = replace(event, state=State.IGNORED)
+ignored = event._replace(state=State.IGNORED)
 
 shown = an_organization()
 shown_as_ours = an_organization(external_id="gram-1")
@@ -107,7 +106,7 @@ def require_consistent(decision: Decision, observation: Observation) -> None:
 
 def named(observation: Observation, id_: str) -> Observation:
     assert observation.event is not None
-    return replace(observation, event=replace(observation.event, id=id_))
+    return observation._replace(event=observation.event._replace(id=id_))
 
 
 def writes_no_row(plan: Plan) -> bool:
@@ -235,7 +234,7 @@ def test_an_event_that_raises_is_parked_alone_and_changes_nothing() -> None:
     assert decisions[1].reason.startswith("TypeError: ")
     assert [row.id for row in plan.updated] == ["gram-1"]
     with pytest.raises(TypeError):
-        decide(rows, replace(bad, event=None))
+        decide(rows, bad._replace(event=None))
 
 
 # Objects and absences -----------------------------------------------------------------------

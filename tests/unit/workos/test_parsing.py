@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -69,7 +68,7 @@ def test_an_event_shows_the_organization_that_it_is_about() -> None:
     raw = {**EVENT, "data": data, "created_at": "2026-01-15T11:00:00Z"}
     at = NOON - timedelta(hours=1)
 
-    fields, where = replace(ACME, external_id="gram-1"), Position("event_1", at)
+    fields, where = ACME._replace(external_id="gram-1"), Position("event_1", at)
     event = Event(id="event_1", type="organization.updated", occurred_at=at, position=where)
     assert parsed(raw) == Observation(
         workos_id="org_1", state=State.PRESENT, fields=fields, event=event, raw=raw
