@@ -175,7 +175,7 @@ class PlainResolution:
         return [self.deleted_parents[one] for one in parents if one in self.deleted_parents]
 
     def _differs(self, row: PlainRow, fields: PlainFields) -> bool:
-        if fields.organization_id is not None and fields.organization_id != row.organization_id:
+        if _organization_of(row, fields) != row.organization_id:
             return True
         return any(
             self.resource.differs(name, row.columns.get(name), value)
@@ -199,10 +199,9 @@ class PlainResolution:
         row = row or PlainRow(key=observation.workos_id or "")
         if (fields := observation.plain) is None:
             return row._replace(last_event_id=event_id, deleted_at=deleted_at)
-        organization_id = fields.organization_id
         return PlainRow(
             key=row.key,
-            organization_id=row.organization_id if organization_id is None else organization_id,
+            organization_id=_organization_of(row, fields),
             created_at=fields.created_at or row.created_at,
             updated_at=fields.updated_at or row.updated_at,
             last_event_id=event_id,
@@ -232,6 +231,12 @@ def parent_keys(resource: Resource, observations: Collection[Observation]) -> di
             if isinstance(value, str):
                 keys.setdefault(parent, set()).add(value)
     return keys
+
+
+def _organization_of(row: PlainRow, fields: PlainFields) -> str | None:
+    """Return the organization that it belongs to; if WorkOS's JSON has none, that is kept."""
+    is_kept = fields.organization_id is None and not fields.has_no_organization
+    return row.organization_id if is_kept else fields.organization_id
 
 
 def _fields(observation: Observation) -> PlainFields:

@@ -209,7 +209,7 @@ USER = Resource(
     name="user",
     model="WorkOSUser",
     events=_changes("user", "created", "updated"),
-    organization=lambda _: None,
+    organization=lambda _: ABSENT,
     columns={
         "email_verified": _flag("email_verified"),
         "external_id": _text("external_id"),

@@ -104,6 +104,8 @@ class PlainFields(NamedTuple):
     columns: Mapping[str, Any]
     """The typed columns that WorkOS's JSON has."""
     data: Mapping[str, Any]
+    has_no_organization: bool = False
+    """It belongs to none; without this, no ``organization_id`` says nothing."""
 
 
 class Observation(NamedTuple):

@@ -120,6 +120,7 @@ def _parse_plain(
         updated_at=parse_time(data.get("updated_at")),
         columns={name: value for name, value in columns.items() if value is not ABSENT},
         data=resource.stored(data),
+        has_no_organization=organization is None and state is State.PRESENT,
     )
     return observation._replace(workos_id=key, state=state, plain=fields)
 

@@ -9,6 +9,7 @@ import pytest
 from orgs.domain import resources
 from orgs.domain.types import Outcome
 from orgs.models import (
+    Connection,
     Organization,
     OrganizationMembership,
     WorkOSEvent,
@@ -19,13 +20,14 @@ from orgs.services.coverage import adopt_settings
 from orgs.services.reconcile import reconcile
 from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS
+from tests.builders import TWO_DAYS_AGO
 from tests.integration.services.stored import Setting
 
 
 @pytest.fixture(autouse=True)
 def followed(database: None, sync_setting: Setting) -> None:
     sync_setting(
-        RESOURCES=("organization", "organization_domain", "user", "membership"),
+        RESOURCES=("organization", "organization_domain", "connection", "user", "membership"),
         HOLD_BACK_WINDOW=0.0,
     )
     adopt_settings()
@@ -119,3 +121,26 @@ def test_odd_domains_of_an_organization_are_no_error_of_the_organizations(
 
     assert [text.partition(":")[0] for text in found.errors] == error
     assert {*Organization.objects.values_list("name", flat=True)} == {"Acme", "Bolt"}
+
+
+def test_a_connection_that_belongs_to_no_organization_any_more_enables_nothing(
+    workos: FakeWorkOS,
+) -> None:
+    acme = workos.create_organization(name="Acme", external_id="gram-1", emits=False)["id"]
+    values: dict[str, Any] = {"name": "Okta", "state": "active", "at": TWO_DAYS_AGO}
+    okta = workos.connections.create(organization_id=acme, **values, emits=False)["id"]
+    reconcile(Run())
+    assert Organization.objects.get().sso_enabled
+    event = {"event": "connection.deleted", "data": {"id": okta, "organization_id": None}}
+
+    workos.connections.update(okta, organization_id=None, emits=False)
+    reconcile(Run())
+
+    assert Connection.objects.get().workos_organization_id is None
+    assert not Organization.objects.get().sso_enabled
+
+    # What is deleted keeps what it belonged to.
+    Connection.objects.update(workos_organization_id=acme)
+    workos.emit(event)
+    drain_to_end()
+    assert Connection.objects.get().workos_organization_id == acme

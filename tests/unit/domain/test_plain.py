@@ -37,8 +37,7 @@ def shown(
 ) -> Observation:
     """An object as a list or a fetch shows it."""
     owner = columns.pop("organization_id", None)
-    times = {"created_at": None, "updated_at": at}
-    fields = PlainFields(organization_id=owner, **times, columns=columns, data=dict(columns))
+    fields = PlainFields(owner, None, at, columns, dict(columns))
     return Observation(workos_id=key, state=State.PRESENT, resource=resource.name, plain=fields)
 
 
