@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orgs.domain.plain import PlainKnown, PlainResolution, parent_keys
+from orgs.domain.resolution import changes_of
 from orgs.domain.resources import (
     DIRECTORY,
     DIRECTORY_GROUP_MEMBER,
@@ -463,3 +464,46 @@ def test_what_lifts_it_once_the_parent_is_back(observation: Observation, outcome
     decision = decide(row, observation, resource=DIRECTORY_USER, read_began_at=began_at)
 
     assert decision.outcome == outcome
+
+
+# Reports ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("row", "observation", "change"),
+    [
+        pytest.param(None, shown(organization_id="org_1"), "created", id="created"),
+        pytest.param(ROW._replace(organization_id="org_1"), missing(), "deleted", id="deleted"),
+    ],
+)
+def test_a_change_names_resource_key_and_organization(
+    row: PlainRow | None, observation: Observation, change: str
+) -> None:
+    (found,) = changes_of(decide(row, observation))
+
+    about = (found.resource, found.workos_id, found.workos_organization_id, found.organization_id)
+    assert (found.change, about) == (change, (PLAIN.name, KEY, "org_1", None))
+
+
+def test_an_event_keeps_what_it_does_not_say() -> None:
+    erased = ROW._replace(is_erased=True)
+
+    changed_row, deleted_row = decide(ROW, changed(1)).plain, decide(ROW, deleted(1)).plain
+    assert changed_row == ROW._replace(last_event_id=an_event_id(1), data={})
+    assert deleted_row is not None
+    assert deleted_row._replace(data=None) == ROW._replace(
+        last_event_id=an_event_id(1), deleted_at=NOW
+    )
+    kept = decide(erased, changed(1)).plain
+    assert kept is not None
+    assert kept.is_erased
+
+
+def test_a_parent_that_is_not_named_again_counts() -> None:
+    row = ROW._replace(columns={"workos_directory_id": "directory_1"})
+
+    late = decide(
+        row, changed(9, DIRECTORY_USER), resource=DIRECTORY_USER, parents=[DIRECTORY_GONE]
+    )
+
+    assert late.outcome is Outcome.DELETED

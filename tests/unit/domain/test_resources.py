@@ -16,6 +16,7 @@ from orgs.domain.resources import (
     parse_time,
 )
 from orgs.domain.types import Observation, PlainFields, Position, State
+from orgs.workos.errors import BrokenAnswer
 from orgs.workos.parsing import parse_events, parse_object
 from tests.builders import NOON
 
@@ -150,6 +151,27 @@ def test_a_column_may_have_another_name_or_value(
     assert columns(type_, **data) == expected
 
 
+def test_an_object_is_the_same_in_an_event_and_in_a_list() -> None:
+    raw = {"id": "conn_1", "created_at": NOON.isoformat(), "state": "active"}
+    fields = PlainFields(None, NOON, None, {"state": "active"}, raw)
+    about: dict[str, Any] = {"workos_id": "conn_1", "resource": "connection", "plain": fields}
+    seen = Observation(state=State.PRESENT, **about)
+
+    assert parse_object(PLAIN["connection"], raw) == seen._replace(raw=raw)
+    said = event("connection.activated", raw)
+    assert said._replace(event=None, raw=None) == seen
+    assert event("connection.deleted", raw).state is State.ABSENT
+
+
+def test_an_object_without_a_key_is_named() -> None:
+    assert (
+        event("connection.activated", {"id": 5}).error == "it names no usable key of a connection"
+    )
+    for item in ({"id": 5}, "conn_1"):
+        with pytest.raises(BrokenAnswer, match="a connection without a usable key"):
+            parse_object(PLAIN["connection"], item)
+
+
 @pytest.mark.parametrize("name", [n for n in PLAIN if n not in ("role", "directory_group_member")])
 def test_an_absent_field_is_no_column(name: str) -> None:
     found = plain(parse_object(PLAIN[name], {"id": "id_1"}))
@@ -171,6 +193,7 @@ def test_an_absent_field_is_no_column(name: str) -> None:
         ),
         ({"role": None, "roles": None, "role_slug": None}, []),
         ({"role": "odd", "roles": [1, {}, {"slug": ""}, {"slug": 2}]}, []),
+        ({"role": {"slug": {}}, "roles": [{"slug": []}], "role_slug": ["a"]}, []),
     ],
 )
 def test_role_slugs_are_the_union(data: dict[str, Any], slugs: list[str]) -> None:

@@ -2,16 +2,20 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from math import inf, nan
 from typing import Any
 
 import pytest
 
 from orgs.domain.naming import content_id
+from orgs.domain.resources import PLAIN
 from orgs.domain.types import Event, Observation, OrganizationFields, Position, State
 from orgs.workos.errors import BrokenAnswer
-from orgs.workos.parsing import event_time, parse_events, parse_organization, parse_page
+from orgs.workos.parsing import _clean, event_time, parse_events, parse_organization, parse_page
+from orgs.workos.tolerant_json import MAX_DEPTH, TOO_DEEP
 from tests.builders import NOON, TYPES
 
 ORGANIZATION = {"id": "org_1", "name": "Acme", "updated_at": "2026-01-15T12:00:00.000Z"}
@@ -261,3 +265,40 @@ EXAMPLE = datetime(2016, 7, 30, 23, 54, 10, 259_000, tzinfo=UTC)  # of ULID's sp
 def test_the_time_of_an_event_is_read_from_its_id(event_id: str, moment: datetime | None) -> None:
     assert event_time(event_id) == moment
     assert place(parsed({"id": event_id})).occurred_at == moment
+
+
+@pytest.mark.parametrize("levels", [MAX_DEPTH - 1, MAX_DEPTH, 5 * MAX_DEPTH])
+@pytest.mark.parametrize(
+    "around", [lambda it: [it], lambda it: {"x": it}], ids=["lists", "objects"]
+)
+def test_what_is_nested_too_deeply_is_cut(around: Callable[[Any], Any], levels: int) -> None:
+    value: Any = 1.5
+    for _ in range(levels):
+        value = around(value)
+
+    cleaned = _clean(value)
+    depth = 0
+    while isinstance(cleaned, list | dict):
+        (cleaned,) = cleaned.values() if isinstance(cleaned, dict) else cleaned
+        depth += 1
+
+    assert depth == min(levels, MAX_DEPTH)
+    assert cleaned == (1.5 if levels <= MAX_DEPTH else TOO_DEEP)
+
+
+def test_numbers_that_are_none_are_texts() -> None:
+    assert _clean([inf, -inf, nan, 1e308, "a\x00"]) == ["inf", "-inf", "nan", 1e308, "a\ufffd"]
+
+
+def test_an_event_that_a_declaration_fails_on_is_unreadable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def failing(data: Any) -> Any:
+        raise KeyError(data["id"])
+
+    monkeypatch.setitem(PLAIN, "user", replace(PLAIN["user"], columns={"email": failing}))
+    raw: list[object] = [{"id": "event_1", "event": "user.created", "data": {"id": "user_1"}}]
+    (observation,), _ = parse_events(raw, Position(), None, ["user.created"])
+
+    assert (observation.state, observation.resource) == (State.UNREADABLE, "user")
+    assert observation.error == "KeyError: 'user_1'"
