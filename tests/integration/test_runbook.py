@@ -266,7 +266,7 @@ class States(OnCall):
 
     def queue_unusable(self) -> Generator[None]:
         nowhere = RedisBroker.__new__(RedisBroker)
-        nowhere.connection = Redis(unix_socket_path="/nowhere/redis.socket")
+        nowhere.connection = Redis.from_url("unix:///nowhere/redis.socket")
         nowhere.list_key = "django_q:gram_sync:q"
         with self.patch.context() as patch:
             patch.setattr(queue, "get_broker", lambda: nowhere)

@@ -447,7 +447,7 @@ def test_why_there_are_no_figures_is_logged_once(caplog: pytest.LogCaptureFixtur
 
 def no_queue(patch: pytest.MonkeyPatch) -> None:
     nowhere = RedisBroker.__new__(RedisBroker)
-    nowhere.connection = Redis(unix_socket_path="/nowhere/redis.socket")
+    nowhere.connection = Redis.from_url("unix:///nowhere/redis.socket")
     nowhere.list_key = "django_q:gram_sync:q"
     patch.setattr(queue, "get_broker", lambda: nowhere)
 
