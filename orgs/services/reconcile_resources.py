@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
-from itertools import chain, islice
+from itertools import chain
 from math import inf
 from typing import Any
 
@@ -153,8 +153,8 @@ class ResourceRun(Comparing):
             began_at = self.lookups.now()
         else:
             self.stopped_after = None
-        for scope, refusal in islice(refused.items(), 1):
-            lists = counted(len(refused), "list")
+        if refused:
+            (scope, refusal), lists = next(iter(refused.items())), counted(len(refused), "list")
             self._note_error(f"WorkOS refuses {lists}; the first, for {scope}: {said(refusal)}")
 
     def _read_scope(self, listing: Listing, scope: str) -> list[Observation]:
