@@ -5,7 +5,7 @@ every missing organization was asked for.
 """
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime, timedelta
 from functools import partial
@@ -14,14 +14,14 @@ from math import inf
 from django.db import DatabaseError
 
 from orgs.conf import sync_settings
-from orgs.db import cursor, rows
+from orgs.db import cursor
 from orgs.db.cursor import CursorState, ensure_cursor, read_cursor
 from orgs.db.errors import describe
 from orgs.db.leases import Lease
 from orgs.domain.naming import one_line
 from orgs.domain.resources import DOMAIN, PLAIN, listed_for
 from orgs.domain.status import ReadError
-from orgs.domain.types import ORGANIZATION, ConflictKind, Observation, Outcome, Position
+from orgs.domain.types import ORGANIZATION, ConflictKind, Outcome, Position
 from orgs.models import Organization, WorkOSConflict, WorkOSEvent
 from orgs.services import conflicts, coverage
 from orgs.services.compare import Comparing, Run, problems
@@ -89,8 +89,8 @@ class _FullRun:
         self.state = CursorState(Position(), None, self.began_at)
         self.in_full: set[str] = set()
         """Names of what this run has listed in full."""
-        self.is_any_left_out = False
-        """Whether an organization has no row, because it is left to its event."""
+        self.left_out: set[str] = set()
+        """WorkOS ids of listed organizations that may have no row after this run."""
 
     @property
     def recent_after(self) -> datetime:
@@ -180,7 +180,7 @@ class _FullRun:
             self._compare_listed()
             if lost is not None and not self.run.dry and not self.report.errors:
                 self._replace(lost)
-            if not (self.run.dry or self.report.errors or self.is_any_left_out):
+            if not (self.run.dry or self.report.errors):
                 self._note_listed(ORGANIZATION)
             self._resolve_missing()
 
@@ -191,7 +191,8 @@ class _FullRun:
                 self.lookups.workos_date = self.lookups.workos_date or page.date
                 self.organizations.recent_after = self.recent_after
                 new = self.organizations.add_page(page.observations, began_at)
-                self._look_for_rows(o for o in new if self.organizations.is_recent(o))
+                recent = filter(self.organizations.is_recent, new)
+                self.left_out |= {listed.workos_id or "" for listed in recent}
                 if domains is not None:
                     try:
                         found = [domain for listed in new for domain in domains_of(listed)]
@@ -206,13 +207,8 @@ class _FullRun:
             domains.listed_since = self.began_at
         self.organizations.retry_locked()
         self.organizations.seen.sort()
-
-    def _look_for_rows(self, recent: Iterable[Observation]) -> None:
-        """Note if one of these, which are left to their events, has no row yet: what is listed for
-        each organization is not listed for it."""
-        if ids := {observation.workos_id for observation in recent if observation.workos_id}:
-            with self.lookups.reading():
-                self.is_any_left_out |= bool(ids - rows.linked(ids))
+        without_row = self.report.of(Outcome.CONFLICT, Outcome.FAILED)
+        self.left_out |= {change.workos_id or "" for change in without_row}
 
     def _replace(self, lost: CursorLost) -> None:
         moved_to = cursor.replace_lost(
@@ -259,6 +255,7 @@ class _FullRun:
     def _resource_run(self, name: str) -> ResourceRun:
         is_covered = name in self.state.covered
         one = ResourceRun(self.run, self.lookups, PLAIN[name], is_covered=is_covered)
+        one.left_out = self.left_out
         if one.is_covered:
             # Otherwise the events before the listing may not have been read, and where a run has
             # stopped, nobody knows what was missed since.

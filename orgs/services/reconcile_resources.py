@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
-from itertools import chain
+from heapq import merge
 from math import inf
 from typing import Any
 
@@ -18,10 +18,11 @@ from django.db import models
 from django.db.models import Q
 
 from orgs import workos
+from orgs.db import rows
 from orgs.domain.report import Report
 from orgs.domain.resources import DOMAIN, ROLE, SCOPES, Listing, Resource, Scope
-from orgs.domain.types import ORGANIZATION, ObjectPage, Observation, Outcome, State
-from orgs.models import Organization
+from orgs.domain.types import ORGANIZATION, ConflictKind, ObjectPage, Observation, Outcome, State
+from orgs.models import Organization, WorkOSConflict
 from orgs.services.compare import Comparing, counted, in_threads
 from orgs.services.refresh import live_rows
 from orgs.services.refusals import reporting, said
@@ -29,6 +30,9 @@ from orgs.workos import read_ahead, read_objects, read_organizations
 
 #: What has become of an organization, directory or group that has lists of its own from now on.
 _APPEARS = Outcome.CREATED, Outcome.LINKED, Outcome.RELINKED
+
+#: So many lists are refused, and none is read: not single organizations are the reason.
+_REFUSED = 100
 
 
 @dataclass(slots=True)
@@ -44,6 +48,8 @@ class ResourceRun(Comparing):
     """The last scope that was read, by this run or the one before, until all are."""
     would_be: Mapping[str, Report] = field(default_factory=dict)
     """Of a dry run: by name, what would become of the resources that were compared before."""
+    left_out: set[str] = field(default_factory=set)
+    """WorkOS ids of listed organizations that may have no row."""
     _absent_since: datetime | None = None
     """When the first read began that showed one of them absent."""
 
@@ -87,8 +93,10 @@ class ResourceRun(Comparing):
             self._finish(first)
             return
         live, after = self._live(listing.scope), self.stopped_after or ""
+        without_row = self._without_row(listing.scope)
         scopes = (scope for (scope,) in self.in_order(live, "workos_id", after=after))
-        self._compare_scopes(listing, chain(scopes, self._would_be(listing.scope, *_APPEARS)))
+        also = (scope for scope in without_row if scope > after)
+        self._compare_scopes(listing, merge(scopes, also))
         if self.stopped_after is not None:
             return
         if listing.scope is Scope.ORGANIZATION:
@@ -96,6 +104,7 @@ class ResourceRun(Comparing):
         # In no list that was read: what they belong to is not here, or not any more.
         _, column = SCOPES[listing.scope]
         strays = live_rows(self.resource).exclude(**{f"{column}__in": live.values("workos_id")})
+        strays = strays.exclude(**{f"{column}__in": without_row})
         if not self.resource.fetch:
             strays = strays.filter(**{f"{column}__in": self._absent_scopes(listing, strays)})
         self._note_missing(strays, self._removed, self.lookups.now())
@@ -127,7 +136,7 @@ class ResourceRun(Comparing):
 
     def _compare_scopes(self, listing: Listing, scopes: Iterable[str]) -> None:
         """Compare the lists for these organizations, directories or groups. One that WorkOS refuses
-        is reported, and what belongs to it is left alone; if it refuses all, that is raised."""
+        is reported, and what belongs to it is left alone; if it refuses many, that is raised."""
         seconds = self.run.scope_seconds
         deadline = inf if seconds is None else time.monotonic() + seconds
         parent, column = SCOPES[listing.scope]
@@ -145,8 +154,7 @@ class ResourceRun(Comparing):
                 elif not self.lookups.is_absent(scope, parent):
                     refused[scope] = observations
                 self.stopped_after = scope
-            if refused and not is_any_read:
-                # It is not single scopes that are refused.
+            if len(refused) >= _REFUSED and not is_any_read:
                 raise next(iter(refused.values()))
             if time.monotonic() > deadline:
                 break
@@ -184,6 +192,17 @@ class ResourceRun(Comparing):
             return live_rows(parent)
         live = Organization.objects.linked().filter(workos_deleted_at=None)
         return live.exclude(workos_id__in=self._would_be(scope, Outcome.DISABLED))
+
+    def _without_row(self, scope: Scope) -> list[str]:
+        """Return what such a list can be read for besides: of a dry run, what would get a row; and
+        organizations that get none. Their members are mirrored all the same."""
+        found = {*self._would_be(scope, *_APPEARS)}
+        if scope is Scope.ORGANIZATION:
+            conflicts = WorkOSConflict.objects.exclude(kind=ConflictKind.LEDGER_REFUSED)
+            with self.lookups.reading():
+                found |= self.left_out | {*conflicts.values_list("pk", flat=True)}
+                found -= rows.linked(found)
+        return sorted(found)
 
     def _would_be(self, scope: Scope, *outcomes: Outcome) -> list[str]:
         """Return the ids of the scopes of which this dry run reports one of these outcomes."""

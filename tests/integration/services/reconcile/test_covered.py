@@ -1,5 +1,6 @@
 """A resource is covered only if it was listed in full, and nothing was missed since."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -8,7 +9,9 @@ from orgs import tasks
 from orgs.api import ResourceNotCovered, has_access
 from orgs.db.cursor import follow as set_followed
 from orgs.db.cursor import read_cursor
+from orgs.domain.naming import derived_id
 from orgs.domain.status import ProblemCode
+from orgs.domain.types import Outcome
 from orgs.models import Organization, OrganizationMembership
 from orgs.services import compare
 from orgs.services.compare import Run
@@ -19,7 +22,7 @@ from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS
 from tests.builders import TWO_DAYS_AGO, an_organization_row
 from tests.integration.services.stored import BUSY, Setting
-from tests.triggers import locked
+from tests.triggers import a_constraint, locked
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -33,7 +36,7 @@ def follow(sync_setting: Setting, *resources: str) -> None:
 
 def an_organization_there(workos: FakeWorkOS, name: str, **options: Any) -> str:
     values: dict[str, Any] = {"external_id": f"gram-{name.lower()}", "at": TWO_DAYS_AGO}
-    return str(workos.create_organization(name=name, **values, **options)["id"])
+    return str(workos.create_organization(name=name, **(values | options))["id"])
 
 
 def a_member(workos: FakeWorkOS, organization: str, **options: Any) -> str:
@@ -215,23 +218,38 @@ def test_members_are_not_covered_unless_all_organizations_were_listed(
     assert has_access(user, "gram-bolt")
 
 
-def test_members_are_not_covered_if_an_organization_is_left_to_its_event(
-    workos: FakeWorkOS, sync_setting: Setting
+WITHOUT_ROW = ("left to its event", "in conflict", "refused")
+
+
+@pytest.mark.parametrize("why", WITHOUT_ROW)
+@pytest.mark.parametrize("dry", [True, False])
+def test_members_of_an_organization_that_gets_no_row_are_listed_too(
+    workos: FakeWorkOS, sync_setting: Setting, why: str, dry: bool
 ) -> None:
     sync_setting(RESOURCES=("organization", "membership"), HOLD_BACK_WINDOW=10.0)
     adopt_settings()
     an_organization_there(workos, "Acme", emits=False)
-    # Its members are older than what the stream will bring of it.
-    just_now = workos.create_organization(name="Bolt", emits=False)["id"]
-    a_member(workos, just_now, emits=False)
+    values: dict[str, Any] = {
+        # Its members are older than what the stream will bring of it.
+        "left to its event": {"at": None},
+        "in conflict": {"external_id": None},
+        "refused": {},
+    }[why]
+    bolt = an_organization_there(workos, "Bolt", emits=False, **values)
+    a_member(workos, bolt, emits=False)
+    if why == "in conflict":
+        an_organization_row(derived_id(bolt), workos_id=workos.all_organizations()[0]["id"])
+    with a_constraint("name <> 'Bolt'") if why == "refused" else nullcontext():
+        found = reconcile(Run(dry=dry), drain_events=False)
 
-    reconcile(Run(), drain_events=False)
-
-    assert "membership" not in read_cursor().covered
-    sync_setting(RESOURCES=("organization", "membership"), HOLD_BACK_WINDOW=0.0)
-    reconcile(Run(), drain_events=False)
-    assert "membership" in read_cursor().covered
-    assert OrganizationMembership.objects.count() == 1
+    (members,) = found.resources
+    assert [members.report.counts[Outcome.CREATED], members.is_incomplete()] == [1, False]
+    if not dry:
+        assert not Organization.objects.filter(workos_id=bolt).exists()
+        assert OrganizationMembership.objects.get().workos_organization_id == bolt
+        assert "membership" in read_cursor().covered
+        again = reconcile(Run(resources=("membership",)), drain_events=False)
+        assert again.resources[0].report.drift == []
 
 
 def test_members_are_not_covered_if_the_row_of_an_organization_was_locked(

@@ -202,3 +202,21 @@ def test_a_list_that_is_refused_keeps_its_resource_uncovered(
     (one,) = found.resources
     assert one.not_listed.startswith(f"WorkOS refuses 1 list; the first, for {ids[0]}: ")
     assert read_cursor().covered == {"organization"}
+
+
+def test_lists_that_are_refused_first_do_not_keep_the_others_from_being_read(
+    workos: FakeWorkOS, sync_setting: Setting
+) -> None:
+    follow(sync_setting, "role")
+    workos.seed(organizations=20, external_id_prefix="gram-", at=TWO_DAYS_AGO)
+    drain_to_end()
+    assert reconcile(Run()).errors == []
+    *odd, last = sorted(str(one["id"]) for one in workos.all_organizations())
+    workos.roles.create(slug="late", organization_id=last, emits=False, at=TWO_DAYS_AGO)
+    for id_ in odd:
+        workos.misbehave("status", status=422, path=OF_ROLES.format(id_), times=None)
+
+    (error,) = reconcile(Run()).errors
+
+    assert error.startswith(f"role: WorkOS refuses 19 lists; the first, for {odd[0]}: ")
+    assert Role.objects.get(deleted_at=None).slug == "late"
