@@ -8,6 +8,7 @@ from orgs.db.errors import WriteSkipped
 from orgs.db.transactions import Rows, Statement, execute_together
 from orgs.domain.naming import json_text, slug_base, slug_candidates, storable
 from orgs.domain.resolution import row_ids
+from orgs.domain.resources import without_secrets
 from orgs.domain.types import (
     Conflict,
     Creation,
@@ -192,10 +193,17 @@ def _ledger(recorded: Sequence[Decision]) -> Statement:
         is_parked = decision.outcome is Outcome.PARKED
         about = observation.resource, observation.workos_id, observation.organization_id
         what = decision.organization_id, event.occurred_at, decision.outcome
-        why = (storable(decision.reason), json_text(observation.raw)) if is_parked else ("", None)
+        why = (storable(decision.reason), _payload(observation.raw)) if is_parked else ("", None)
         values[event.id] = (event.id, event.type, *about, *what, *why)
     columns = zip(*(values[key] for key in sorted(values)), strict=True)
     return statement(sql.RECORD_EVENTS, *columns)
+
+
+def _payload(raw: object) -> str:
+    """The event as WorkOS sent it; what an odd one is about, nobody knows."""
+    if isinstance(raw, dict) and isinstance(raw.get("data"), dict):
+        raw = {**raw, "data": without_secrets(raw["data"])}
+    return json_text(raw)
 
 
 def resolve_event(

@@ -156,8 +156,10 @@ def _member_organization(data: Json) -> Any:
     return ABSENT
 
 
-def _without(*secrets: str) -> Callable[[Json], Json]:
-    return lambda data: {name: value for name, value in data.items() if name not in secrets}
+def without_secrets(data: Json) -> Json:
+    """Return an invitation without what lets anyone accept it."""
+    secrets = ("token", "accept_invitation_url")
+    return {name: value for name, value in data.items() if name not in secrets}
 
 
 def _edge(data: Json) -> Json:
@@ -286,7 +288,7 @@ INVITATION = Resource(
     listings=(Listing(path=("user_management", "invitations"), by_organization=True),),
     is_personal=True,
     personal=frozenset({"email"}),
-    stored=_without("token", "accept_invitation_url"),
+    stored=without_secrets,
 )
 DIRECTORY_USER = Resource(
     name="directory_user",

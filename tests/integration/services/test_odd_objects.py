@@ -144,3 +144,18 @@ def test_a_connection_that_belongs_to_no_organization_any_more_enables_nothing(
     workos.emit(event)
     drain_to_end()
     assert Connection.objects.get().workos_organization_id == acme
+
+
+def test_the_secrets_of_an_invitation_are_not_stored_with_an_event_that_is_parked(
+    workos: FakeWorkOS, sync_setting: Setting
+) -> None:
+    sync_setting(RESOURCES=("organization", "invitation"))
+    adopt_settings()
+    secrets = {"token": "s3cret", "accept_invitation_url": "https://accept/s3cret"}
+    workos.emit({"event": "invitation.created", "data": {"id": 7, "email": "a@b.c", **secrets}})
+
+    drain_to_end()
+
+    parked = WorkOSEvent.objects.parked().get()
+    assert "a@b.c" in str(parked.payload)
+    assert "s3cret" not in str(parked.payload)
