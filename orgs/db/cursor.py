@@ -90,18 +90,19 @@ def _find_state() -> CursorState | None:
 
 
 def _state(rows: Rows) -> CursorState | None:
-    for event_id, event_at, drained_at, now, failing_since, types, covered, *objects in rows:
-        return CursorState(
-            Position(event_id, event_at),
-            drained_at,
-            now,
-            failing_since,
-            strings(types),
-            frozenset(strings(covered) or ()),
-            (types, covered, objects[-1]),
-            *map(strings_by_name, objects),
-        )
-    return None
+    if not rows:
+        return None
+    event_id, event_at, drained_at, now, failing_since, types, covered, *objects = rows[0]
+    return CursorState(
+        Position(event_id, event_at),
+        drained_at,
+        now,
+        failing_since,
+        strings(types),
+        frozenset(strings(covered) or ()),
+        (types, covered, objects[-1]),
+        *map(strings_by_name, objects),
+    )
 
 
 def database_now() -> datetime:

@@ -36,7 +36,7 @@ class DescribedError(Exception):
 
 
 class DatabaseFailed(DescribedError):
-    """The same of an error that is no bug of ours: its traceback says nothing more."""
+    """As ``DescribedError``, of an outage or a time-out: no bug of ours."""
 
 
 class WriteSkipped(ItemRefused):

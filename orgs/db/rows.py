@@ -1,4 +1,4 @@
-"""Loads, locks and writes rows, inside a transaction that the caller has opened."""
+"""Loads, locks and writes rows. What locks or writes needs the caller's transaction."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias

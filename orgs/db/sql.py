@@ -52,7 +52,7 @@ SELECT set_config('lock_timeout', greatest(1, least(%s::float8,
 
 SET_READ_ONLY = "SET TRANSACTION READ ONLY"
 
-#: Parameters: seconds as text with unit. True: until the end of the transaction, as SET LOCAL.
+#: Parameter: a time with its unit, such as 3000ms. True: until the end of the transaction.
 SET_STATEMENT_TIMEOUT = "SELECT set_config('statement_timeout', %s, true)"
 
 CLEAR_SSO = "UPDATE organization_metadata SET sso_enabled = NULL WHERE sso_enabled IS NOT NULL"

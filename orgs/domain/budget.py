@@ -18,11 +18,12 @@ class Share(StrEnum):
 #: Of all requests.
 PARTS: Final = {Share.STREAM: 0.25, Share.BULK: 0.75}
 
-#: So many seconds' requests gather while nobody asks. With these, and with what is reserved, any 60
-#: seconds stay within WorkOS's 6,000 requests by default: 4,800 + 5 * 80, and 80 a process.
+#: For so many seconds, requests that nobody makes accumulate. With these, and with what is
+#: reserved, any 60 seconds stay within WorkOS's 6,000 requests by default: 4,800 + 5 * 80, and 80
+#: for each process.
 BURST: Final = 5.0
 
-#: Who finds none asks again after so many seconds.
+#: Seconds until a process that got none asks again.
 WAIT: Final = 0.25
 
 #: Seconds; a mistaken ``Retry-After`` must not silence everyone for years.

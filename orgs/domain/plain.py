@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from orgs.domain.resolution import is_in_flight
+from orgs.domain.resolution import decide_or_park, is_in_flight
 from orgs.domain.resources import Resource
 from orgs.domain.types import Decision, Event, Observation, Outcome, PlainFields, PlainRow, State
 
@@ -23,7 +23,7 @@ class PlainKnown:
     read_began_at: datetime | None = None
     """When the request began that brought a list or an object, by the database's clock."""
     hold_back_until: datetime | None = None
-    """A list says nothing of a row without order that was written after this."""
+    """A list changes no row that was written after this, of a resource with ``has_order=False``."""
     recent_after: datetime | None = None
     """What changed in WorkOS after this is left to its event."""
 
@@ -54,6 +54,9 @@ class PlainResolution:
 
     def decide(self, observation: Observation) -> Decision:
         """Decide what becomes of one observation, and apply that to the rows in memory."""
+        return decide_or_park(self._decide, observation)
+
+    def _decide(self, observation: Observation) -> Decision:
         event, row = observation.event, self.rows.get(observation.workos_id or "")
         match observation.state:
             case State.PRESENT if event is not None:
@@ -80,9 +83,8 @@ class PlainResolution:
             return self._put(observation, outcome, after)
         if row is not None and row.deleted_at is not None:
             return Decision(observation, Outcome.STALE, plain=row)
-        # As final as the deletion of its parent: with an event's id nothing would lift it. Without
-        # one it is judged by ``updated_at``: an older event does not lift it either, and if WorkOS
-        # sends no such time, the next list repairs it.
+        # It is final if the deletion of its parent is. Otherwise it gets no event's id, and a newer
+        # ``updated_at`` brings it back, or the next list if WorkOS sends no such time.
         is_final = any(deletions) or not self.resource.has_order
         event_id = event.id if is_final else None
         after = self._overwritten(observation, row, event_id=event_id, deleted_at=self.known.now)
@@ -92,7 +94,7 @@ class PlainResolution:
         if row is not None and not self._is_fresh(row, event, None):
             if self.resource.key_comes_back or row.deleted_at is not None:
                 return Decision(observation, Outcome.STALE, plain=row)
-            # It is final, so it counts whatever was read before it; but it tells nothing newer.
+            # It is final also if the row was written from a later event, whose id it keeps.
             after = row._replace(deleted_at=self.known.now)
             return self._put(observation, Outcome.DELETED, after)
         deleted_at = row.deleted_at if row and row.deleted_at else self.known.now

@@ -14,7 +14,7 @@ Fields: TypeAlias = Mapping[str, tuple[str | None, str | None]]
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One line of a report: what happened to one organization, or why nothing could."""
+    """One line of a report: what happened to one object, or why nothing could."""
 
     organization_id: str | None
     workos_id: str | None
@@ -64,7 +64,7 @@ class Report:
     """What became of observations, by what PostgreSQL's statements returned."""
 
     counts: Counter[str] = field(default_factory=Counter)
-    """By outcome. ``write_back``, ``conflict`` and ``disabled_here`` are counted beside others."""
+    """By outcome. ``write_backs``, ``conflict`` and ``disabled_here`` are counted with others."""
     changes: list[Change] = field(default_factory=list)
     """What a person may want to see; of the live stream only what needs one."""
     errors: list[str] = field(default_factory=list)
@@ -111,7 +111,7 @@ class Report:
 
     @property
     def drift(self) -> list[Change]:
-        """What is repaired, or would be."""
+        """What differs from WorkOS: repaired, to be repaired, or refused by PostgreSQL."""
         return [change for change in self.changes if change.change not in LEFT_ALONE]
 
     @property

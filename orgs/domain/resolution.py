@@ -5,7 +5,7 @@ decide over them in memory; ``orgs.services.apply`` writes its ``Plan``. Nothing
 a database or WorkOS.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -70,6 +70,18 @@ def is_in_flight(
     return is_recent and (known is None or updated_at > known)
 
 
+def decide_or_park(decide: Callable[[Observation], Decision], observation: Observation) -> Decision:
+    """Decide; park an event that makes that fail, instead of stopping the rest. ``decide`` changes
+    no row before it raises."""
+    try:
+        return decide(observation)
+    except Exception as error:
+        if observation.event is None:
+            raise
+        reason = f"{type(error).__name__}: {error}"
+        return Decision(observation, Outcome.PARKED, reason=reason)
+
+
 class Resolution:
     """Decides over observations, one after the other, on rows in memory."""
 
@@ -86,18 +98,8 @@ class Resolution:
         self._solved: set[str] = set()
 
     def decide(self, observation: Observation) -> Decision:
-        """Decide what becomes of one observation, and apply that to the rows in memory.
-
-        An unexpected error parks an event instead of stopping the rest; the rows are then as they
-        were before it.
-        """
-        try:
-            decision = self._decide(observation)
-        except Exception as error:
-            if observation.event is None:
-                raise
-            reason = f"{type(error).__name__}: {error}"
-            return Decision(observation, Outcome.PARKED, reason=reason)
+        """Decide what becomes of one observation, and apply that to the rows in memory."""
+        decision = decide_or_park(self._decide, observation)
         if decision.conflict is not None:
             self._conflicts[decision.conflict.workos_id] = decision.conflict
             self._solved.discard(decision.conflict.workos_id)
@@ -126,15 +128,15 @@ class Resolution:
         row = self._find(workos_id, fields)
         deletion = self._deletions.get(workos_id)
         if deletion is not None and event.id.encode() < deletion.encode():
-            # Two events of one millisecond may be listed either way round. Where no row is linked
-            # to the organization, no row has a guard.
+            # Two events of one millisecond may be listed in either order. Where no row is linked,
+            # the deletion in the ledger alone can tell.
             return Decision(observation, Outcome.STALE, row, row)
         if row is None:
             return self._create(observation)
         if not is_fresh(row, observation, event):
             return Decision(observation, Outcome.STALE, row, row)
         if _is_linked_elsewhere(row, workos_id) and fields.external_id is None:
-            # By the derived id alone: WorkOS has said of the other one that this is its row.
+            # By the derived id alone; WorkOS has linked this row to another organization.
             return self._claim(observation, row)
         return self._update(observation, row)
 
@@ -277,7 +279,7 @@ class Resolution:
                 workos_id=workos_id,
                 workos_updated_at=fields.updated_at,
                 workos_last_event_id=observation.event.id if observation.event else None,
-                # A later event of the same organization proves a 404 wrong, but not a deletion.
+                # An event proves a 404 wrong, but not a deletion event.
                 deleted=row.deleted and workos_id in self._deletions,
             )
         )

@@ -36,11 +36,15 @@ class Outcome(StrEnum):
     DISABLED = "disabled"
     DELETED = "deleted"
     STALE = "stale"
+    """It is older than the row."""
     UNKNOWN = "unknown"
+    """A deletion of what has no row."""
     IGNORED = "ignored"
     PARKED = "parked"
     MISSING = "missing"
+    """The event was announced and never listed; its object was fetched."""
     DISMISSED = "dismissed"
+    """A person is done with the parked event."""
     # Never an event's, and so never in the ledger:
     UNCHANGED = "unchanged"
     WRITE_BACK = "write_back"
@@ -225,7 +229,8 @@ class PlainRow(NamedTuple):
 
     @property
     def is_deleted_for_good(self) -> bool:
-        """Whether an event said that it is deleted, and not an absence."""
+        """Whether it is deleted, and has an event's id, which an absence takes away. Roles and
+        group members keep theirs."""
         return self.deleted_at is not None and self.last_event_id is not None
 
 
@@ -253,8 +258,8 @@ class Decision(NamedTuple):
 
 
 class Creation(NamedTuple):
-    """A row to insert. Its slug is chosen from the name that it was created with: a page that
-    creates and renames ends in the same slug as the two events one by one."""
+    """A row to insert. Its slug is chosen from the name and WorkOS id that it was created with: a
+    page that creates and renames ends in the same slug as the two events one by one."""
 
     row: Row
     name: str

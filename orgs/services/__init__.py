@@ -1,4 +1,4 @@
-"""The use cases. This package alone opens transactions and takes locks.
+"""The use cases. This package and ``orgs.db`` alone open transactions and take locks.
 
 No transaction is ever open while WorkOS is called or while anything sleeps.
 """

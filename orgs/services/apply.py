@@ -1,4 +1,4 @@
-"""Applies what WorkOS said to the tables: the only place that writes it, in every mode.
+"""Applies what WorkOS said to the tables: the only way from an observation to a row.
 
 A batch is one transaction. If PostgreSQL refuses it, its items are applied alone, each in a
 transaction of its own, to find out which item failed.
@@ -39,8 +39,8 @@ from orgs.services.announce import send_changes
 from orgs.services.decide import Batch, Decided, decide
 from orgs.services.maintenance import fails_every_row
 
-#: So many items in a row, of different objects, are refused with one code and none is accepted: not
-#: the items are the reason, but a new constraint or a trigger.
+#: After so many refusals of different objects, with one SQLSTATE and none accepted between, not the
+#: items are the reason, but a new constraint or a trigger.
 EVENTS_REFUSED_IN_A_ROW = 10
 
 
@@ -97,7 +97,7 @@ def _apply(batch: Batch, mode: Mode, decided: Decided | None = None) -> Report:
 
 def _transaction(mode: Mode) -> AbstractContextManager[CursorState | None]:
     """The stream locks the cursor: the only exclusivity that correctness needs. The other writers
-    share it, or the stream could apply a deletion between their look for it and their insert."""
+    share it: the stream must apply no deletion after they looked for it and before they insert."""
     if mode is Mode.DRY_RUN:
         return read_only_transaction()
     return cursor_locked() if mode is Mode.LIVE else cursor_shared()
@@ -129,13 +129,11 @@ def _write(batch: Batch, mode: Mode, decided: Decided) -> list[Decision]:
     parked = {_event_id(decision) for decision in events if decision.outcome is Outcome.PARKED}
     if mode is Mode.REPLAY and parked:
         # One that was dismissed, or applied, is not parked because it is read again.
-        parked -= set(
-            WorkOSEvent.objects.parked().filter(id__in=parked).values_list("id", flat=True)
-        )
+        still = set(WorkOSEvent.objects.parked().filter(id__in=parked).values_list("id", flat=True))
         return [
-            Decision(d.observation, Outcome.IGNORED)
-            if d.outcome is Outcome.PARKED and _event_id(d) in parked
-            else d
+            d
+            if d.outcome is not Outcome.PARKED or _event_id(d) in still
+            else Decision(d.observation, Outcome.IGNORED)
             for d in decisions
         ]
     # An event without an id is read again as long as it is the stream's last. Once is enough.
@@ -154,7 +152,7 @@ def _require_moved(written: rows.Written) -> None:
 
 
 def _require_recorded(ids: set[str], written: rows.Written) -> None:
-    """What the ledger did not take, it has to know already."""
+    """Raise ``WriteSkipped`` unless each event is in the ledger, from now or before."""
     if left := ids - written.in_ledger:
         left -= set(WorkOSEvent.objects.filter(id__in=left).values_list("id", flat=True))
     if left:
@@ -226,10 +224,10 @@ def _park(single: Batch, mode: Mode, reason: str) -> Report:
         if mode is not Mode.LIVE or is_passing(error) or fails_every_row(error):
             raise
         _raise_if_all_are_refused(observation, error, sql.LEFT_OUT_BEFORE)
-        return _pass_over(single, parked, describe(error))
+        return _skip_event(single, parked, describe(error))
 
 
-def _pass_over(single: Batch, parked: Decision, refusal: str) -> Report:
+def _skip_event(single: Batch, parked: Decision, refusal: str) -> Report:
     """The ledger itself refuses the event: the conflict is where a person sees it. If that is
     refused too, there is only the line that is logged for each event that is parked."""
     event_id = _event_id(parked)
@@ -237,17 +235,17 @@ def _pass_over(single: Batch, parked: Decision, refusal: str) -> Report:
     about = parked.observation.workos_id or event_id
     conflict = Conflict(about, None, ConflictKind.LEDGER_REFUSED, reason)
     try:
-        return _leave_out(single, parked._replace(reason=reason), conflict)
+        return _move_past(single, parked._replace(reason=reason), conflict)
     except DatabaseError as error:
         if is_passing(error) or fails_every_row(error):
             raise
-        if not _takes_another():
+        if not _ledger_takes_another():
             raise WritesRefused(describe(error)) from error.__cause__
         reason = f"{reason}; no conflict can be stored: {describe(error)}"
-        return _leave_out(single, parked._replace(reason=reason))
+        return _move_past(single, parked._replace(reason=reason))
 
 
-def _leave_out(single: Batch, parked: Decision, *conflicts: Conflict) -> Report:
+def _move_past(single: Batch, parked: Decision, *conflicts: Conflict) -> Report:
     """Move the cursor past the event, and store the conflicts."""
     decided = Decided([parked], replace(NOTHING, conflicts=conflicts), ())
     with cursor_locked() as place:
@@ -260,9 +258,9 @@ def _leave_out(single: Batch, parked: Decision, *conflicts: Conflict) -> Report:
     return _report([parked], decided, Mode.LIVE)
 
 
-def _takes_another() -> bool:
-    """Return True if the ledger would take an event that is made up: the other one is at fault
-    then. Where nothing can be stored, refusals in a row can't be counted."""
+def _ledger_takes_another() -> bool:
+    """Return True if the ledger takes an event that is made up: then the other event is the reason.
+    Where nothing can be stored, refusals can't be counted."""
     event = Event(id="event_made_up", type="made.up", occurred_at=None)
     made_up = Observation(workos_id="org_made_up", state=State.IGNORED, event=event)
     try:
@@ -317,9 +315,7 @@ def _count_objects(report: Report, decisions: Sequence[Decision]) -> None:
     for decision in decisions:
         changes = [*changes_of(decision)]
         report.changes += changes
-        report.counts.update(
-            c.change.value for c in changes if c.change is not Outcome.DISABLED_HERE
-        )
+        report.counts.update(c.change for c in changes if c.change is not Outcome.DISABLED_HERE)
         report.counts[Outcome.DISABLED_HERE] += decision.is_disabled_here
         report.counts["write_backs"] += sum("external_id" in change.fields for change in changes)
         if not changes:

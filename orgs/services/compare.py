@@ -36,14 +36,14 @@ _THREADS = 8
 
 @dataclass(frozen=True, slots=True)
 class DisableLimit:
-    """How many organizations may be deleted in WorkOS before that is taken for a broken answer."""
+    """How many objects of a resource may be missing before that is taken for a broken answer."""
 
     rows: int = 10
     percent: Fraction | int = 1
 
-    def allows(self, linked: int) -> int:
-        """Return the larger of the two: so many rows, or so many per cent of the linked ones."""
-        return max(self.rows, int(linked * self.percent / 100))
+    def allows(self, total: int) -> int:
+        """Return the larger of the two: so many rows, or so many per cent of all."""
+        return max(self.rows, int(total * self.percent / 100))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,7 @@ class Run:
     progress: Callable[[str, int], object] = lambda *_: None
     """Called with a resource's name, and how many of it were compared so far."""
     resources: tuple[str, ...] = ()
-    """Which resources to compare; empty: all that are covered."""
+    """Which resources to compare; empty: all that are followed."""
     scope_seconds: float | None = None
     """How long lists for single organizations and directories may take, for each resource; the next
     run goes on where this one stopped."""
@@ -64,7 +64,7 @@ class Run:
 class Seen:
     """The keys that were listed, as 64-bit hashes: 8 bytes each.
 
-    Two keys of one hash would hide a missing object until the next run, by another hash.
+    Two keys of one hash would hide a missing object, until a process runs that has another seed.
     """
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class Seen:
         self._last_page: set[str] = set()
 
     def add(self, observations: Sequence[Observation]) -> list[Observation]:
-        """Add a page; return those that the page before did not list too, as when one moves on."""
+        """Add a page; return what the page before did not list: between reads, one may move on."""
         page = {o.workos_id: o for o in observations if o.workos_id}
         new = [o for workos_id, o in page.items() if workos_id not in self._last_page]
         self._last_page = set(page)
@@ -183,8 +183,8 @@ class Comparing:
         return [o for o in observations if o.workos_id not in in_sync]
 
     def retry_locked(self) -> None:
-        """Try rows of organizations that another program had locked, or wrote, again, by what
-        WorkOS says now. Report those that still are, and those of other resources."""
+        """Look up the organizations whose rows another program had locked or written, and compare
+        them again. Report those that still are locked, and locked rows of other resources."""
         if self.resource is None:
             locked, self.report.locked = self.report.locked, []
             for workos_id in locked:

@@ -137,8 +137,8 @@ def resources_to_compare(named: Collection[str], state: CursorState) -> list[str
     """Return the resources that a run compares: those that are named, else all that are followed,
     in the order in which they are listed. What is to be listed for each organization brings
     organizations along, if they were never listed in full."""
-    resources = sync_settings().resources
-    wanted = {*named} or covered_by(state.types or wanted_types(state), resources)
+    names = sync_settings().resources
+    wanted = {*named} or covered_by(state.types or wanted_types(state), names)
     if ORGANIZATION not in state.listed:
         scopes = set().union(*map(listed_for, wanted - state.covered))
         wanted |= scopes & {ORGANIZATION}
@@ -205,8 +205,8 @@ def add_derived(report: Report, *, dry: bool, only: Collection[str] = ()) -> Non
 
 
 def _derive_all() -> None:
-    """Recompute what may be, after a change of what is covered. The rest differs until the next
-    full run: that reports it."""
+    """Recompute the derived columns after a change of what is covered. What PostgreSQL refuses
+    stays different, and the next full run reports it."""
     with reporting(logger.warning, "sso_enabled and scim_enabled are not recomputed: {}"):
         for change in compare_derived():
             if change.change is Outcome.FAILED:
@@ -231,4 +231,5 @@ def clear_derived(names: Iterable[str]) -> None:
         except DatabaseError as error:
             if fails_every_row(error):
                 raise
+            # Some row can't be written: row by row, this empties the columns too.
             _derive_all()

@@ -83,7 +83,7 @@ class Decided:
 
     @property
     def moves_rows(self) -> bool:
-        """Whether a row is written of which signals report the change."""
+        """Whether a row changes in a way that signals report."""
         return bool(self.plan.changes) or any(one.changed for one in self.plain)
 
     def writes(self) -> rows.Writes:

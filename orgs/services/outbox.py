@@ -34,8 +34,8 @@ logger = logging.getLogger(__name__)
 _THREADS = 8
 _BATCH_SIZE = 40
 
-#: A claim outlasts the slowest batch: rounds of two calls each, by their time-out. A process that
-#: is killed costs its rows as much; one that is merely late finds WorkOS's answer unchanged.
+#: A claim lasts longer than the slowest batch: rounds of two calls each, by their time-out. The
+#: rows of a process that is killed wait as long; one that is late writes nothing twice.
 _ROUNDS_OF_CALLS = _BATCH_SIZE // _THREADS * 2
 
 _FIRST_DELAY = 1.0
@@ -228,7 +228,7 @@ class _Push:
         _log([request for request in conflicts if request.workos_id in new], failed)
 
     def _candidates(self, **conditions: Any) -> Iterator[str]:
-        """Find the next requests, which PostgreSQL has refused to write together: one is why."""
+        """Yield the next requests, to be tried alone: PostgreSQL has refused them together."""
         pending = ExternalIdWriteBack.objects.filter(**conditions).exclude(pk__in=self.refused)
         if self.only is not None:
             pending = pending.filter(pk__in=self.only)

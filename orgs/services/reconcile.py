@@ -35,11 +35,11 @@ from orgs.workos import BrokenAnswer, WorkOSError, read_ahead, read_organization
 
 logger = logging.getLogger(__name__)
 
-#: The new position of a lost cursor lies so much before the run, beside the hold-back window:
+#: The new position of a lost cursor lies the hold-back window and this much before the run:
 #: applying events again is harmless.
 _OVERLAP = timedelta(minutes=5)
 
-#: So much later another process may begin, if the one that runs is killed.
+#: How long the lease of a process that was killed keeps others away.
 _LEASE_SECONDS = 120.0
 
 
@@ -68,7 +68,7 @@ def reconcile_unless_busy(run: Run, *, only_if_lost: bool = False) -> Reconcilia
         if not is_alone or (only_if_lost and not is_cursor_lost(patience=inf)):
             return None
         if not (only_if_lost or run.resources):
-            # Under the lease: while it is held, the watch knows that waiting is no standstill.
+            # While the lease is held, ``sync_worker`` does not take the wait for a stuck worker.
             coverage.retry_refused(patience=inf)
         return _FullRun(run).reconcile(drain_events=True)
 
@@ -94,8 +94,8 @@ class _FullRun:
 
     @property
     def recent_after(self) -> datetime:
-        """What changed since may have been listed too early, and has its event. If WorkOS's clock
-        is ahead of the database's, its changes are too."""
+        """What changed after this is left to its event: it may have been listed too early. By the
+        later of WorkOS's clock and the database's."""
         return max(self.began_at, self.lookups.workos_date or self.began_at) - self.window
 
     @property
@@ -127,7 +127,8 @@ class _FullRun:
             self.state = read_cursor()
         names = coverage.resources_to_compare(self.run.resources, self.state)
         self.resources = {name: self._resource_run(name) for name in names if name in PLAIN}
-        if is_full := ORGANIZATION in names or lost is not None:
+        is_full = ORGANIZATION in names or lost is not None
+        if is_full:
             self._compare_organizations(lost)
         for one in self.resources.values():
             self._compare_resource(one)
@@ -197,13 +198,13 @@ class _FullRun:
                     try:
                         found = [domain for listed in new for domain in domains_of(listed)]
                     except BrokenAnswer:
-                        # They are listed again, by themselves: there it ends nothing else.
+                        # They are listed once more, alone: there an error ends nothing else.
                         domains = None
                     else:
                         domains.add_page(found, began_at)
                 began_at = self.lookups.now()
         if domains is not None:
-            # It asks for those that are missing itself: an error there is not the organizations'.
+            # Their own run asks for missing ones: an error there is not the organizations'.
             domains.listed_since = self.began_at
         self.organizations.retry_locked()
         self.organizations.seen.sort()
@@ -245,7 +246,8 @@ class _FullRun:
             organizations.retry_locked()
 
     def _unseen_conflicts(self) -> Iterator[str]:
-        """No missing row solves the conflict of an organization that has none."""
+        """Yield the organizations with a conflict that were not listed: without a row, nothing else
+        shows that they are deleted."""
         with self.lookups.reading():
             stored = [*WorkOSConflict.objects.exclude(kind=ConflictKind.LEDGER_REFUSED)]
         yield from (c.pk for c in stored if c.pk not in self.organizations.seen)

@@ -28,11 +28,11 @@ from orgs.services.refresh import live_rows
 from orgs.services.refusals import reporting, said
 from orgs.workos import read_ahead, read_objects, read_organizations
 
-#: What has become of an organization, directory or group that has lists of its own from now on.
+#: By these, an organization, directory or group gets a row.
 _APPEARS = Outcome.CREATED, Outcome.LINKED, Outcome.RELINKED
 
-#: So many lists are refused, and none is read: not single organizations are the reason.
-_REFUSED = 100
+#: After so many lists were refused and none was read, not single organizations are the reason.
+_REFUSALS_TO_STOP = 100
 
 
 @dataclass(slots=True)
@@ -110,7 +110,7 @@ class ResourceRun(Comparing):
         self._note_missing(strays, self._removed, self.lookups.now())
 
     def _finish(self, began_at: datetime) -> None:
-        """Note what the environment's list did not show, which was read in full since then."""
+        """Note what the environment's list, read in full since ``began_at``, did not show."""
         self.seen.sort()
         found = live_rows(self.resource)
         if self.resource is ROLE:
@@ -154,7 +154,7 @@ class ResourceRun(Comparing):
                 elif not self.lookups.is_absent(scope, parent):
                     refused[scope] = observations
                 self.stopped_after = scope
-            if len(refused) >= _REFUSED and not is_any_read:
+            if len(refused) >= _REFUSALS_TO_STOP and not is_any_read:
                 raise next(iter(refused.values()))
             if time.monotonic() > deadline:
                 break
@@ -194,8 +194,9 @@ class ResourceRun(Comparing):
         return live.exclude(workos_id__in=self._would_be(scope, Outcome.DISABLED))
 
     def _without_row(self, scope: Scope) -> list[str]:
-        """Return what such a list can be read for besides: of a dry run, what would get a row; and
-        organizations that get none. Their members are mirrored all the same."""
+        """Return what else such a list is read for: organizations that WorkOS has and that have no
+        row, and in a dry run what would get one. In Python's order: where the database's collation
+        has another, a run that goes on later may leave one to the run after it."""
         found = {*self._would_be(scope, *_APPEARS)}
         if scope is Scope.ORGANIZATION:
             conflicts = WorkOSConflict.objects.exclude(kind=ConflictKind.LEDGER_REFUSED)

@@ -155,7 +155,8 @@ class Lookups:
         return not self._has_linked() or self.proves_absence(new)
 
     def proves_absence(self, missing: set[str], resource: Resource | None = None) -> bool:
-        """Return True if a 404 of this run counts; what can't be looked up, a list has shown."""
+        """Return True if a 404 counts in this run. For a resource without a call for one object,
+        the list is proof enough."""
         if resource and not resource.fetch:
             return True
         name = resource.name if resource else ORGANIZATION
@@ -179,7 +180,8 @@ class Lookups:
         return None if workos_id is None else self.look_up(workos_id)
 
     def reading(self) -> AbstractContextManager[None]:
-        """Around every read of the database: a dry run's are where PostgreSQL refuses writes."""
+        """Return the context for reads of the database: in a dry run, PostgreSQL refuses writes in
+        it. Otherwise a read waits for a lock as long as it takes: a full run is not in a hurry."""
         return read_only_transaction() if self.dry else nullcontext()
 
     def _has_linked(self) -> bool:
@@ -190,7 +192,7 @@ class Lookups:
     def _others(self, missing: set[str]) -> list[str]:
         with self.reading():
             live = Organization.objects.live().exclude(workos_id__in=missing).order_by("id")
-            # From anywhere among the ids, which the key's index finds at once.
+            # Any rows will do. From a random id on, the key's index finds them at once.
             found = [*live.filter(id__gte=str(uuid4()))[:3], *live[:2]]
             if not found:
                 disabled = Organization.objects.disabled_here().exclude(workos_id__in=missing)
@@ -213,10 +215,11 @@ def live_rows(resource: Resource | None) -> "QuerySet[Any]":
 
 
 def fetch(workos_id: str, lookups: Lookups) -> Batch:
-    """Fetch the organization, and find out whether any other whose row it takes over is deleted.
+    """Fetch the organization. If it would take over a row that is linked to another one, find out
+    whether that one is deleted.
 
-    If it is deleted and another one has taken over its row, that one is returned: by their events
-    the row moves first, and is not disabled by the deletion of its old organization. Raises
+    If it is deleted itself and another one has taken over its row, that one is returned: by their
+    events the row moves first, and is not disabled by the deletion of its old organization. Raises
     ``Unproven`` and another ``WorkOSError``.
     """
     observation = lookups.look_up(workos_id)

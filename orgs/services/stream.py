@@ -73,9 +73,10 @@ class DrainReport(Report):
 def drain_to_end(*, patience: float = 0.0) -> DrainReport:
     """Apply everything that WorkOS lists after the position, without waiting for more.
 
-    Then resolve missed webhooks; an error there is in the report, and so is that PostgreSQL refuses
-    every event. May be repeated and run concurrently. Raises ``CursorLost``, ``WorkOSError``,
-    ``coverage.SettingsDiffer`` and ``django.db.Error``; what was applied before stays applied.
+    Then resolve missed webhooks; ``unresolved`` is an error of that. If PostgreSQL refuses every
+    event, ``errors`` says so. May be repeated and run concurrently. Raises ``CursorLost``,
+    ``WorkOSError``, ``coverage.SettingsDiffer`` and ``django.db.Error``; what was applied before
+    stays applied.
     """
     report = DrainReport()
     coverage.prepare_to_read()
@@ -148,11 +149,13 @@ def _drain_from(start: CursorState, report: DrainReport, deadline: float, patien
 
 
 def _verify_environment(page: EventPage, patience: float) -> None:
-    """Raise ``WrongEnvironment`` before the first page of this process, unless one of its events is
-    about an organization that a row is linked to, or WorkOS lists one."""
+    """Before the first page of this process, raise ``WrongEnvironment``, unless a row is linked to
+    an organization that one of its events is about, or that WorkOS lists."""
     if workos.is_verified():
         return
-    if rows.linked({o.organization_id for o in page.observations if o.organization_id}):
+    with bounded_transaction():
+        linked = rows.linked({o.organization_id for o in page.observations if o.organization_id})
+    if linked:
         workos.note_verified()
     else:
         Lookups(patience).verify_environment()
@@ -299,6 +302,7 @@ def _wait(acquired: datetime, report: DrainReport, deadline: float) -> None:
     finally:
         if lease:
             Lease.DRAIN.release_or_expire(lease)
+    # The time is up, and an event is unseen: another drain waits for it.
     enqueue(SYNC_EVENTS)
 
 

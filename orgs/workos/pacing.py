@@ -67,7 +67,7 @@ class Pacer:
                 if now < until:
                     self._sizes[share] *= 2
                 elif not grant.wait:
-                    # It was not used up in time. Who asks seldom takes no more than it needs.
+                    # It was not used up in time: a caller that asks seldom reserves what it needs.
                     self._sizes[share] //= 2
                 grant = self._reserve(share)
                 until = time.monotonic() + (grant.wait or _RESERVED_SECONDS)

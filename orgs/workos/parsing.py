@@ -28,7 +28,7 @@ Json: TypeAlias = dict[str, Any]
 #: Far above any id of WorkOS's, far below what a B-tree page of PostgreSQL can hold.
 MAX_ID_BYTES = 255
 
-#: As an object comes that is fetched alone.
+#: The listing of an object that was fetched alone.
 _ANYWHERE = Listing(path=())
 
 #: The time is in its first ten characters, in Crockford's base 32, which has no I, L, O and U.
@@ -89,7 +89,8 @@ def parse_organization(raw: object) -> Observation:
 def parse_object(
     resource: Resource, item: object, listing: Listing = _ANYWHERE, scope: str = ""
 ) -> Observation | None:
-    """Return what was listed or fetched of another resource; None if the list holds it for others.
+    """Return what was listed or fetched of another resource; None if the list shows it for
+    another scope.
 
     Raises ``BrokenAnswer`` if it has no usable key.
     """

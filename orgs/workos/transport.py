@@ -23,7 +23,7 @@ from orgs.domain.naming import one_line
 from orgs.workos import errors, pacing, tolerant_json
 from orgs.workos.parsing import Json
 
-#: A hundred events whose names are as long as a hundred thousand pages fit; a flood does not.
+#: Enough for a hundred events with very long names. An endless answer must not fill the memory.
 MAX_ANSWER_BYTES = 256 * 1024 * 1024
 
 #: Seconds between tries after a 429 without Retry-After: 1, doubling, and at most so many.
@@ -33,7 +33,7 @@ _LONGEST_BACK_OFF = 60.0
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 _FILES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
 
-#: Bytes that an id or a parameter may have: the client has no address of 65,536 characters.
+#: Bytes that an id or a parameter may have: httpx2 refuses addresses of 65,536 characters.
 _LONGEST_PART = 4_000
 
 
@@ -59,21 +59,21 @@ def request(
     """
     deadline, back_off = time.monotonic() + patience, 1.0
     params = {name: value for name, value in (params or {}).items() if value is not None}
+    asked = one_line("/".join(path))
+    for part in (*path, *params.values()):
+        if len(str(part).encode(errors="replace")) > _LONGEST_PART:
+            raise errors.Refused(f"{asked} can't be asked for: it is too long")
     while True:
         client = _client()
         pacing.wait_for_turn(share, deadline=deadline)
         options: RequestOptions = {"timeout": sync_settings().request_timeout}
         try:
-            for part in (*path, *params.values()):
-                if len(str(part).encode(errors="replace")) > _LONGEST_PART:
-                    raise ValueError("it is too long")
             answer = client.request_raw(
                 method, path, params=params or None, body=body, request_options=options
             )
             return answer if isinstance(answer, Answer) else Answer()
         except ValueError as error:
             # Nor does the SDK send an id that would change the address (".."), or is not text.
-            asked = one_line("/".join(path))
             raise errors.Refused(f"{asked} can't be asked for: {one_line(error)}") from None
         except errors.RateLimited as limited:
             pause = limited.retry_after or back_off

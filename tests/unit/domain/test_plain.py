@@ -325,6 +325,19 @@ def test_what_cannot_be_read_is_for_a_person(event: bool, outcome: str) -> None:
     assert (decision.outcome, decision.reason) == (outcome, "why")
 
 
+def test_an_event_that_raises_is_parked_and_changes_nothing() -> None:
+    decides = resolution(ROW)
+    bad = changed(1, at=NOON.replace(tzinfo=None))
+
+    decision = decides.decide(bad)
+
+    assert decision.outcome is Outcome.PARKED
+    assert decision.reason.startswith("TypeError: ")
+    assert not decides.changed
+    with pytest.raises(TypeError):
+        decides.decide(bad._replace(event=None))
+
+
 # Orphans ------------------------------------------------------------------------------------
 
 DIRECTORY_GONE = ("directory", "directory_1")
