@@ -21,7 +21,7 @@ from orgs.db.transactions import (
 )
 from orgs.domain.figures import kept
 from orgs.domain.report import Change
-from orgs.domain.resources import NAMES, covered_by, parse_time
+from orgs.domain.resources import NAMES, followed_by, parse_time
 from orgs.domain.types import ORGANIZATION, Position
 from orgs.models import ORGANIZATIONS_STREAM, SyncCursor
 
@@ -43,7 +43,7 @@ class CursorState:
     """The types of events that are read with this position; None: not decided yet."""
     covered: frozenset[str] = frozenset()
     """Resources that were listed in full since all of their types are read."""
-    followed: tuple[str | None, str | None, str | None] = (None, None, None)
+    stored_coverage: tuple[str | None, str | None, str | None] = (None, None, None)
     """``types``, ``covered`` and ``uncovered`` as they are stored, for the compare-and-set."""
     refused: Mapping[str, str] = field(default_factory=dict)
     """Types of events that WorkOS refuses, and since when."""
@@ -161,10 +161,10 @@ def follow(
     Raises ``CursorSkipped`` if it has not, and ``django.db.Error``.
     """
     values = [json.dumps(list(types)), json.dumps(sorted(covered)), json.dumps(dict(refused))]
-    uncovered = sorted(set(covered_by(types, NAMES)).difference(covered))
-    if execute_alone(sql.FOLLOW, [*values, uncovered, *before.followed]):
+    uncovered = sorted(set(followed_by(types, NAMES)).difference(covered))
+    if execute_alone(sql.FOLLOW, [*values, uncovered, *before.stored_coverage]):
         return True
-    if read_cursor().followed == before.followed:
+    if read_cursor().stored_coverage == before.stored_coverage:
         raise CursorSkipped("a trigger or a policy leaves the cursor's row as it is")
     return False
 
@@ -212,7 +212,7 @@ def replace_lost(
         if state.position != lost:
             return None
         covered = state.covered & {ORGANIZATION}
-        uncovered = sorted(covered_by(state.types or (), NAMES) - covered)
+        uncovered = sorted(followed_by(state.types or (), NAMES) - covered)
         values = [began_at, workos_date, overlap, began_at, json.dumps([*covered]), uncovered]
         (rows,) = execute_together([Statement(sql.REPLACE_LOST, values)])
     return rows[0][0] if rows else None

@@ -66,7 +66,7 @@ def retry_races(transact: Callable[[], T]) -> T:
     return transact()
 
 
-def is_environment(error: Error) -> bool:
+def is_database_failure(error: Error) -> bool:
     """Return True if the database failed, and not what was written.
 
     Of class 42, PostgreSQL points into a statement of ours that it can't even parse, because a

@@ -159,9 +159,9 @@ def derived(workos_ids: Collection[str]) -> Statement:
     return statement(sql.DERIVE_ENABLED, sorted(workos_ids))
 
 
-def derived_differently(workos_ids: Collection[str]) -> list[tuple[Any, ...]]:
+def find_wrong_derived(workos_ids: Collection[str]) -> list[tuple[Any, ...]]:
     """Return Gram id, WorkOS id, and the old and new derived columns of those where they differ."""
-    return execute_together([statement(sql.DERIVED_DIFFERENTLY, sorted(workos_ids))])[0]
+    return execute_together([statement(sql.WRONG_DERIVED, sorted(workos_ids))])[0]
 
 
 @cache

@@ -141,8 +141,8 @@ def _intended(rows: Sequence[Row]) -> Intended:
 
 
 def _removals(plan: Plan) -> Iterator[Statement]:
-    if plan.known_to_workos:
-        yield statement(sql.WITHDRAW_WRITE_BACKS, plan.known_to_workos)
+    if plan.withdrawn_write_backs:
+        yield statement(sql.WITHDRAW_WRITE_BACKS, plan.withdrawn_write_backs)
     if plan.solved:
         yield statement(sql.REMOVE_CONFLICTS, plan.solved)
 

@@ -241,7 +241,7 @@ UPDATE organization_metadata AS o SET sso_enabled = new.sso, scim_enabled = new.
 FROM {_DERIVED}
 """  # noqa: S608 - put together from constants
 
-DERIVED_DIFFERENTLY = f"""
+WRONG_DERIVED = f"""
 SELECT o.id, o.workos_id, o.sso_enabled, new.sso, o.scim_enabled, new.scim
 FROM organization_metadata AS o, {_DERIVED} ORDER BY o.id
 """  # noqa: S608 - put together from constants

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from orgs.domain.resolution import decide_or_park, is_in_flight
+from orgs.domain.resolution import decide_or_park, is_left_to_event
 from orgs.domain.resources import Resource
 from orgs.domain.types import Decision, Event, Observation, Outcome, PlainFields, PlainRow, State
 
@@ -80,7 +80,7 @@ class PlainResolution:
         if not deletions:
             outcome = Outcome.CREATED if row is None else Outcome.UPDATED
             after = self._overwritten(observation, row, event_id=event.id, deleted_at=None)
-            return self._put(observation, outcome, after)
+            return self._decided(observation, outcome, after)
         if row is not None and row.deleted_at is not None:
             return Decision(observation, Outcome.STALE, plain=row)
         # It is final if the deletion of its parent is. Otherwise it gets no event's id, and a newer
@@ -88,7 +88,7 @@ class PlainResolution:
         is_final = any(deletions) or not self.resource.has_order
         event_id = event.id if is_final else None
         after = self._overwritten(observation, row, event_id=event_id, deleted_at=self.known.now)
-        return self._put(observation, Outcome.DELETED, after)
+        return self._decided(observation, Outcome.DELETED, after)
 
     def _delete(self, observation: Observation, event: Event, row: PlainRow | None) -> Decision:
         if row is not None and not self._is_fresh(row, event, None):
@@ -96,10 +96,10 @@ class PlainResolution:
                 return Decision(observation, Outcome.STALE, plain=row)
             # It is final also if the row was written from a later event, whose id it keeps.
             after = row._replace(deleted_at=self.known.now)
-            return self._put(observation, Outcome.DELETED, after)
+            return self._decided(observation, Outcome.DELETED, after)
         deleted_at = row.deleted_at if row and row.deleted_at else self.known.now
         after = self._overwritten(observation, row, event_id=event.id, deleted_at=deleted_at)
-        return self._put(observation, Outcome.DELETED, after)
+        return self._decided(observation, Outcome.DELETED, after)
 
     def _is_fresh(self, row: PlainRow, event: Event, fields: PlainFields | None) -> bool:
         """A deletion (without ``fields``) is never judged by time."""
@@ -125,7 +125,7 @@ class PlainResolution:
     def _compare(self, observation: Observation, row: PlainRow | None) -> Decision:
         fields = _fields(observation)
         known = row.updated_at if row else None
-        if is_in_flight(known, fields.updated_at, self.known.recent_after):
+        if is_left_to_event(known, fields.updated_at, self.known.recent_after):
             return Decision(observation, Outcome.UNCHANGED, plain=row)
         is_orphan = bool(self._deletions_of_parents(fields.columns, row))
         if is_orphan or (row and self._is_newer(row, fields)):
@@ -134,7 +134,7 @@ class PlainResolution:
             return Decision(observation, Outcome.UNCHANGED, plain=row)
         kept = row.last_event_id if row and not self.resource.has_order else None
         after = self._overwritten(observation, row, event_id=kept, deleted_at=None)
-        return self._put(observation, Outcome.UPDATED if row else Outcome.CREATED, after)
+        return self._decided(observation, Outcome.UPDATED if row else Outcome.CREATED, after)
 
     def _is_newer(self, row: PlainRow, fields: PlainFields) -> bool:
         """Return True if the row was written from something newer than the list."""
@@ -163,7 +163,7 @@ class PlainResolution:
             return Decision(observation, Outcome.STALE, plain=row)
         event_id = None if self.resource.has_order else row.last_event_id
         after = row._replace(deleted_at=self.known.now, last_event_id=event_id)
-        return self._put(observation, Outcome.DELETED, after)
+        return self._decided(observation, Outcome.DELETED, after)
 
     # Both -----------------------------------------------------------------------------------
 
@@ -214,7 +214,7 @@ class PlainResolution:
             data={} if row.is_erased else fields.data,
         )
 
-    def _put(self, observation: Observation, outcome: Outcome, after: PlainRow) -> Decision:
+    def _decided(self, observation: Observation, outcome: Outcome, after: PlainRow) -> Decision:
         self.rows[after.key] = self.changed[after.key] = after
         entry = (self.resource.name, after.key)
         if after.deleted_at is None:

@@ -69,12 +69,12 @@ class Report:
     """What a person may want to see; of the live stream only what needs one."""
     errors: list[str] = field(default_factory=list)
     """Why not everything was done; empty if it was."""
-    moved_rows: bool = False
+    changed_rows: bool = False
     """A row appeared, was renamed, linked or disabled: more than its bookkeeping."""
     requested_write_backs: bool = False
     withdrawn: int = 0
     """Pending write-backs that WorkOS turned out not to need."""
-    claimed: set[str] = field(default_factory=set)
+    taken_over: set[str] = field(default_factory=set)
     """Ids of rows that another organization takes over: that the one they are linked to is
     deleted is no reason to disable them."""
     owners: set[str] = field(default_factory=set)
@@ -96,10 +96,10 @@ class Report:
         self.counts += other.counts
         self.changes += other.changes
         self.errors += other.errors
-        self.moved_rows |= other.moved_rows
+        self.changed_rows |= other.changed_rows
         self.requested_write_backs |= other.requested_write_backs
         self.withdrawn += other.withdrawn
-        self.claimed |= other.claimed
+        self.taken_over |= other.taken_over
         self.owners |= other.owners
         self.needs_writing |= other.needs_writing
         self.rows_after |= other.rows_after

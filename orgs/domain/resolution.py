@@ -58,7 +58,7 @@ def is_fresh(row: Row, observation: Observation, event: Event) -> bool:
     return observation.fields.updated_at >= row.workos_updated_at
 
 
-def is_in_flight(
+def is_left_to_event(
     known: datetime | None, updated_at: datetime | None, recent_after: datetime | None
 ) -> bool:
     """Return True if an object is newer than its row, and so recent that its event may come."""
@@ -161,7 +161,7 @@ class Resolution:
         workos_id, fields = _present(observation)
         row = self._find(workos_id, fields)
         known = row.workos_updated_at if row else None
-        if is_in_flight(known, fields.updated_at, self.known.recent_after):
+        if is_left_to_event(known, fields.updated_at, self.known.recent_after):
             return Decision(observation, Outcome.UNCHANGED, row, row)
         linked = self._linked_to(workos_id)
         is_deleted = workos_id in self._deletions and (linked is None or linked.deleted)
@@ -176,8 +176,8 @@ class Resolution:
         if (row.name, row.workos_id) != (fields.name, workos_id):
             return self._update(observation, row)
         # A 404 may have said that it is deleted, and no deletion event.
-        after = self._put(row._replace(deleted=False)) if row.deleted else row
-        return self._decided(observation, Outcome.UNCHANGED, row, after)
+        after = self._set_row(row._replace(deleted=False)) if row.deleted else row
+        return self._with_write_back(observation, Outcome.UNCHANGED, row, after)
 
     def _confirm_absence(self, observation: Observation) -> Decision:
         workos_id = observation.workos_id or ""
@@ -185,7 +185,7 @@ class Resolution:
         row = self._linked_to(workos_id)
         if row is None:
             return Decision(observation, Outcome.UNKNOWN)
-        if row.id in self.known.claimed or (row.deleted and row.disabled):
+        if row.id in self.known.taken_over or (row.deleted and row.disabled):
             self._pending[row.id] = None
             return Decision(observation, Outcome.UNCHANGED, row, row)
         after = self._disable(row)
@@ -202,7 +202,7 @@ class Resolution:
         row_id = self._id_by_workos_id.get(workos_id)
         return None if row_id is None else self._rows[row_id]
 
-    def _decided(
+    def _with_write_back(
         self, observation: Observation, outcome: Outcome, before: Row | None, after: Row
     ) -> Decision:
         """Compare the ids that both sides know: request or withdraw the write-back, or report the
@@ -262,18 +262,18 @@ class Resolution:
         row = Row(id=gram_id(workos_id, fields), name=fields.name)
         after = self._overwrite(row, observation)
         self._creations[row.id] = Creation(after, fields.name, workos_id)
-        return self._decided(observation, Outcome.CREATED, None, after)
+        return self._with_write_back(observation, Outcome.CREATED, None, after)
 
     def _update(self, observation: Observation, row: Row) -> Decision:
         outcome = Outcome.LINKED if row.workos_id is None else Outcome.RELINKED
         if row.workos_id == observation.workos_id:
             outcome = Outcome.UPDATED
-        return self._decided(observation, outcome, row, self._overwrite(row, observation))
+        return self._with_write_back(observation, outcome, row, self._overwrite(row, observation))
 
     def _overwrite(self, row: Row, observation: Observation) -> Row:
         """Write the columns that WorkOS owns; the row's id, its slug and the rest stay."""
         workos_id, fields = _present(observation)
-        return self._put(
+        return self._set_row(
             row._replace(
                 name=fields.name,
                 workos_id=workos_id,
@@ -287,9 +287,9 @@ class Resolution:
     def _disable(self, row: Row) -> Row:
         self._disabled.add(row.id)
         self._pending[row.id] = None
-        return self._put(row._replace(disabled=True, deleted=True))
+        return self._set_row(row._replace(disabled=True, deleted=True))
 
-    def _put(self, row: Row) -> Row:
+    def _set_row(self, row: Row) -> Row:
         before = self._rows.get(row.id)
         if before is not None and before.workos_id is not None:
             self._id_by_workos_id.pop(before.workos_id, None)
@@ -318,7 +318,7 @@ class Resolution:
             disabled=tuple(row for row in changed if row.id in self._disabled),
             created=tuple(created),
             write_backs={id_: workos_id for id_, workos_id in self._pending.items() if workos_id},
-            known_to_workos=tuple(sorted(withdrawn)),
+            withdrawn_write_backs=tuple(sorted(withdrawn)),
             conflicts=tuple(self._conflicts.values()),
             solved=tuple(sorted(self._solved.intersection(self.known.conflicts))),
             changes=tuple(

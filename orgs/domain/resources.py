@@ -16,7 +16,7 @@ from orgs.domain.types import ORGANIZATION, EventType, State
 Json = Mapping[str, Any]
 
 #: A field that WorkOS's JSON does not have: the column keeps its value.
-ABSENT: Final = object()
+NOT_SENT: Final = object()
 
 
 class Scope(StrEnum):
@@ -50,13 +50,13 @@ class Resource:
     model: str
     events: Mapping[str, State]
     columns: Mapping[str, Callable[[Json], Any]]
-    """Column to the function that takes its value out of the JSON, or returns ``ABSENT``."""
+    """Column to the function that takes its value out of the JSON, or returns ``NOT_SENT``."""
     key: Callable[[Json], Any] = lambda data: data.get("id")
-    organization: Callable[[Json], Any] = lambda data: data.get("organization_id", ABSENT)
+    organization: Callable[[Json], Any] = lambda data: data.get("organization_id", NOT_SENT)
     listings: tuple[Listing, ...] = ()
     fetch: tuple[str, ...] = ()
     """The path of one object, with ``{key}``; empty: the list that holds it is read."""
-    event_data: Callable[[Json], Any] = lambda data: data
+    unwrap: Callable[[Json], Any] = lambda data: data
     is_personal: bool = False
     personal: frozenset[str] = frozenset()
     """Columns with personal data, emptied by erasure."""
@@ -83,7 +83,7 @@ _STATES = {"linked": "active", "unlinked": "inactive"}
 
 
 def _column(name: str, read: Callable[[Any], Any]) -> Callable[[Json], Any]:
-    return lambda data: read(data[name]) if name in data else ABSENT
+    return lambda data: read(data[name]) if name in data else NOT_SENT
 
 
 def _text(name: str) -> Callable[[Json], Any]:
@@ -104,15 +104,15 @@ def parse_time(value: object) -> datetime | None:
         return None
 
 
-def _state(*names: str) -> Callable[[Json], Any]:
+def _first_text(*names: str) -> Callable[[Json], Any]:
     """The first of the names that is there: older payloads call it otherwise."""
-    return lambda data: next((_text(name)(data) for name in names if name in data), ABSENT)
+    return lambda data: next((_text(name)(data) for name in names if name in data), NOT_SENT)
 
 
 def _nested(outer: str, name: str) -> Callable[[Json], Any]:
     def column(data: Json) -> Any:
         inner = data.get(outer)
-        return _text(name)(inner) if isinstance(inner, Mapping) else ABSENT
+        return _text(name)(inner) if isinstance(inner, Mapping) else NOT_SENT
 
     return column
 
@@ -120,7 +120,7 @@ def _nested(outer: str, name: str) -> Callable[[Json], Any]:
 def _role_slugs(data: Json) -> Any:
     """The union of ``role``, ``roles`` and, in older payloads, ``role_slug``."""
     if not any(name in data for name in ("role", "roles", "role_slug")):
-        return ABSENT
+        return NOT_SENT
     roles = data.get("roles")
     found = [data.get("role"), *(roles if isinstance(roles, list) else ())]
     slugs = [role.get("slug") for role in found if isinstance(role, Mapping)]
@@ -153,7 +153,7 @@ def _member_organization(data: Json) -> Any:
     for outer in ("group", "user"):
         if isinstance(value := _nested(outer, "organization_id")(data), str):
             return value
-    return ABSENT
+    return NOT_SENT
 
 
 def without_secrets(data: Json) -> Json:
@@ -162,13 +162,13 @@ def without_secrets(data: Json) -> Json:
     return {name: value for name, value in data.items() if name not in secrets}
 
 
-def _edge(data: Json) -> Json:
+def _ids_alone(data: Json) -> Json:
     """The ids alone: the user's personal data is the directory user's."""
     ids = {outer: {"id": _nested(outer, "id")(data)} for outer in ("group", "user")}
     return {"directory_id": data.get("directory_id"), **ids}
 
 
-def _changes(prefix: str, *changed: str, deleted: str = "deleted") -> dict[str, State]:
+def _event_states(prefix: str, *changed: str, deleted: str = "deleted") -> dict[str, State]:
     """Event types by what they say of the object."""
     events = {f"{prefix}.{verb}": State.PRESENT for verb in changed}
     return {**events, f"{prefix}.{deleted}": State.ABSENT} if deleted else events
@@ -179,10 +179,12 @@ _PEOPLE = ("email", "first_name", "last_name")
 DOMAIN = Resource(
     name="organization_domain",
     model="OrganizationDomain",
-    events=_changes("organization_domain", "created", "updated", "verified", "verification_failed"),
+    events=_event_states(
+        "organization_domain", "created", "updated", "verified", "verification_failed"
+    ),
     # A failed verification nests the domain, beside the reason.
-    event_data=lambda data: data.get("organization_domain", data),
-    columns={"domain": _text("domain"), "state": _state("state")},
+    unwrap=lambda data: data.get("organization_domain", data),
+    columns={"domain": _text("domain"), "state": _first_text("state")},
     fetch=("organization_domains", "{key}"),
     # Inside each organization.
     listings=(Listing(path=("organizations",)),),
@@ -190,11 +192,11 @@ DOMAIN = Resource(
 CONNECTION = Resource(
     name="connection",
     model="Connection",
-    events=_changes("connection", "activated", "deactivated"),
+    events=_event_states("connection", "activated", "deactivated"),
     columns={
-        "connection_type": _state("connection_type", "type"),
+        "connection_type": _first_text("connection_type", "type"),
         "name": _text("name"),
-        "state": _state("state", "status"),
+        "state": _first_text("state", "status"),
     },
     fetch=("connections", "{key}"),
     listings=(Listing(path=("connections",), by_organization=True),),
@@ -202,16 +204,16 @@ CONNECTION = Resource(
 DIRECTORY = Resource(
     name="directory",
     model="Directory",
-    events=_changes("dsync", "activated"),
-    columns={"directory_type": _text("type"), "name": _text("name"), "state": _state("state")},
+    events=_event_states("dsync", "activated"),
+    columns={"directory_type": _text("type"), "name": _text("name"), "state": _first_text("state")},
     fetch=("directories", "{key}"),
     listings=(Listing(path=("directories",), by_organization=True),),
 )
 USER = Resource(
     name="user",
     model="WorkOSUser",
-    events=_changes("user", "created", "updated"),
-    organization=lambda _: ABSENT,
+    events=_event_states("user", "created", "updated"),
+    organization=lambda _: NOT_SENT,
     columns={
         "email_verified": _flag("email_verified"),
         "external_id": _text("external_id"),
@@ -225,7 +227,7 @@ USER = Resource(
 MEMBERSHIP = Resource(
     name="membership",
     model="OrganizationMembership",
-    events=_changes("organization_membership", "created", "updated"),
+    events=_event_states("organization_membership", "created", "updated"),
     columns={
         "workos_user_id": _text("user_id"),
         "status": _text("status"),
@@ -246,8 +248,8 @@ ROLE = Resource(
     name="role",
     model="Role",
     events={
-        **_changes("role", "created", "updated"),
-        **_changes("organization_role", "created", "updated"),
+        **_event_states("role", "created", "updated"),
+        **_event_states("organization_role", "created", "updated"),
     },
     key=_role_key,
     organization=lambda data: data.get("organization_id") or "",
@@ -276,10 +278,10 @@ ROLE = Resource(
 INVITATION = Resource(
     name="invitation",
     model="Invitation",
-    events=_changes("invitation", "created", "accepted", "revoked", "resent", deleted=""),
+    events=_event_states("invitation", "created", "accepted", "revoked", "resent", deleted=""),
     columns={
         "email": _text("email"),
-        "state": _state("state"),
+        "state": _first_text("state"),
         "accepted_user_id": _text("accepted_user_id"),
         "role_slug": _text("role_slug"),
         "expires_at": _column("expires_at", parse_time),
@@ -293,10 +295,10 @@ INVITATION = Resource(
 DIRECTORY_USER = Resource(
     name="directory_user",
     model="DirectoryUser",
-    events=_changes("dsync.user", "created", "updated"),
+    events=_event_states("dsync.user", "created", "updated"),
     columns={
         "workos_directory_id": _text("directory_id"),
-        "state": _state("state"),
+        "state": _first_text("state"),
         **{name: _text(name) for name in _PEOPLE},
     },
     fetch=("directory_users", "{key}"),
@@ -310,7 +312,7 @@ DIRECTORY_USER = Resource(
 DIRECTORY_GROUP = Resource(
     name="directory_group",
     model="DirectoryGroup",
-    events=_changes("dsync.group", "created", "updated"),
+    events=_event_states("dsync.group", "created", "updated"),
     columns={"workos_directory_id": _text("directory_id"), "name": _text("name")},
     fetch=("directory_groups", "{key}"),
     listings=(
@@ -321,9 +323,9 @@ DIRECTORY_GROUP = Resource(
 DIRECTORY_GROUP_MEMBER = Resource(
     name="directory_group_member",
     model="DirectoryGroupMember",
-    events=_changes("dsync.group", "user_added", deleted="user_removed"),
+    events=_event_states("dsync.group", "user_added", deleted="user_removed"),
     key=_member_key,
-    stored=_edge,
+    stored=_ids_alone,
     organization=_member_organization,
     columns={
         "workos_directory_id": _text("directory_id"),
@@ -393,7 +395,7 @@ def listed_for(resource: str) -> set[str]:
     return {scope.name if scope else ORGANIZATION for scope in scopes}
 
 
-def covered_by(types: Collection[str], resources: Iterable[str]) -> set[str]:
+def followed_by(types: Collection[str], resources: Iterable[str]) -> set[str]:
     """Return those of the resources of which every type of event is read."""
     return {name for name in resources if set(event_types([name])) <= set(types)}
 

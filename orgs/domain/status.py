@@ -80,7 +80,7 @@ class ReadError(StrEnum):
     RATE_LIMITED = "rate_limited"
     UNAVAILABLE = "unavailable"
     NOT_UNDERSTOOD = "not_understood"
-    LOCK_NOT_HAD = "lock_not_had"
+    LOCK_NOT_AVAILABLE = "lock_not_had"
     DATABASE = "database"
 
     @property
@@ -311,7 +311,7 @@ RULES: Final[tuple[Rule[Figures], ...]] = (
         f"proxy, firewall, WORKOS_BASE_URL). {AGAIN} {WORDS}"),
     *read_rules(ReadError.NOT_UNDERSTOOD, f"{FAILING}the answer is not a page of events.",
         f"See whether WORKOS_BASE_URL is right, or a proxy answers instead. {AGAIN} {WORDS}"),
-    *read_rules(ReadError.LOCK_NOT_HAD,
+    *read_rules(ReadError.LOCK_NOT_AVAILABLE,
         f"{FAILING}another program holds a lock on what is to be written.", f"{LOCKS} {AGAIN}"),
     *read_rules(ReadError.DATABASE, f"{FAILING}PostgreSQL refuses a statement.",
         f"{WORDS} {AGAIN}", STOPPED | REFUSED),

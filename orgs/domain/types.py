@@ -300,7 +300,7 @@ class Known:
     """WorkOS ids of organizations that have a stored conflict."""
     recent_after: datetime | None = None
     """What changed in WorkOS after this is left to its event."""
-    claimed: Collection[str] = ()
+    taken_over: Collection[str] = ()
     """Gram ids of rows that another organization takes over: an absence does not disable them."""
 
 
@@ -319,7 +319,7 @@ class Plan:
     created: tuple[Creation, ...] = ()
     write_backs: Mapping[str, str] = field(default_factory=dict)
     """Gram id to the WorkOS id that does not know it yet."""
-    known_to_workos: tuple[str, ...] = ()
+    withdrawn_write_backs: tuple[str, ...] = ()
     """Gram ids that need no write-back any more."""
     conflicts: tuple[Conflict, ...] = ()
     solved: tuple[str, ...] = ()
@@ -329,8 +329,8 @@ class Plan:
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to write; changes are what the rest of the plan makes."""
-        return replace(self, changes=()) == NOTHING
+        return replace(self, changes=()) == EMPTY_PLAN
 
 
 #: A plan that writes nothing.
-NOTHING = Plan()
+EMPTY_PLAN = Plan()

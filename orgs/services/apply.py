@@ -25,7 +25,7 @@ from orgs.db.transactions import (
 from orgs.domain.report import Change, Report
 from orgs.domain.resolution import changes_of, row_ids
 from orgs.domain.types import (
-    NOTHING,
+    EMPTY_PLAN,
     Conflict,
     ConflictKind,
     Decision,
@@ -85,8 +85,8 @@ def apply(batch: Batch, mode: Mode) -> Report:
 
 
 def _apply(batch: Batch, mode: Mode, decided: Decided | None = None) -> Report:
-    with _transaction(mode) as place:
-        if mode is Mode.LIVE and not batch.is_current(place):
+    with _transaction(mode) as state:
+        if mode is Mode.LIVE and not batch.is_current(state):
             return Report(dropped=True)
         decided = decided or decide(batch, lock=mode is not Mode.DRY_RUN)
         decisions = decided.decisions
@@ -177,8 +177,8 @@ def _apply_alone(batch: Batch, mode: Mode) -> Report:
             # Until it is tried again, an absence of the organization that the row is linked to must
             # not disable it.
             (observation,) = single.observations
-            claimed = row_ids(single.observations)
-            report = Report(locked=[observation.workos_id or ""], claimed=claimed)
+            taken_over = row_ids(single.observations)
+            report = Report(locked=[observation.workos_id or ""], taken_over=taken_over)
         if report.dropped:
             total.dropped = True
             break
@@ -219,7 +219,7 @@ def _park(single: Batch, mode: Mode, reason: str) -> Report:
     (observation,) = single.observations
     parked = Decision(observation, Outcome.PARKED, reason=reason)
     try:
-        return _apply(single, mode, Decided([parked], NOTHING, ()))
+        return _apply(single, mode, Decided([parked], EMPTY_PLAN, ()))
     except DatabaseError as error:
         if mode is not Mode.LIVE or is_passing(error) or fails_every_row(error):
             raise
@@ -247,9 +247,9 @@ def _skip_event(single: Batch, parked: Decision, refusal: str) -> Report:
 
 def _move_past(single: Batch, parked: Decision, *conflicts: Conflict) -> Report:
     """Move the cursor past the event, and store the conflicts."""
-    decided = Decided([parked], replace(NOTHING, conflicts=conflicts), ())
-    with cursor_locked() as place:
-        if not single.is_current(place):
+    decided = Decided([parked], replace(EMPTY_PLAN, conflicts=conflicts), ())
+    with cursor_locked() as state:
+        if not single.is_current(state):
             return Report(dropped=True)
         move = move_cursor(single.position, read_began=single.read_began)
         written = rows.write(decided.plan, (), move)
@@ -266,7 +266,7 @@ def _ledger_takes_another() -> bool:
     try:
         with bounded_transaction():
             at_once = Statement("SET CONSTRAINTS ALL IMMEDIATE", [])
-            rows.write(NOTHING, [Decision(made_up, Outcome.IGNORED)], at_once)
+            rows.write(EMPTY_PLAN, [Decision(made_up, Outcome.IGNORED)], at_once)
             transaction.set_rollback(True)
     except DatabaseError:
         return False
@@ -279,10 +279,10 @@ def _ledger_takes_another() -> bool:
 def _report(decisions: Sequence[Decision], decided: Decided, mode: Mode) -> Report:
     plan = decided.plan
     report = Report(
-        moved_rows=decided.moves_rows,
+        changed_rows=decided.changes_rows,
         requested_write_backs=bool(plan.write_backs),
-        withdrawn=0 if mode is Mode.LIVE else len(plan.known_to_workos),
-        needs_writing=not plan.is_empty or decided.moves_rows,
+        withdrawn=0 if mode is Mode.LIVE else len(plan.withdrawn_write_backs),
+        needs_writing=not plan.is_empty or decided.changes_rows,
     )
     if mode is Mode.DRY_RUN:
         created = (creation.row for creation in plan.created)
@@ -296,7 +296,7 @@ def _report(decisions: Sequence[Decision], decided: Decided, mode: Mode) -> Repo
             continue
         is_others = before.workos_id not in (None, decision.observation.workos_id)
         if is_others and decision.outcome in (Outcome.RELINKED, Outcome.UNCHANGED):
-            report.claimed.add(before.id)
+            report.taken_over.add(before.id)
         if decision.conflict and decision.conflict.kind is ConflictKind.ROW_CLAIMED:
             report.owners.add(before.workos_id or "")
     return report

@@ -19,7 +19,7 @@ from django.db import DatabaseError, models
 from orgs import workos
 from orgs.db import rows
 from orgs.domain.report import Change, Report
-from orgs.domain.resolution import is_in_flight
+from orgs.domain.resolution import is_left_to_event
 from orgs.domain.resources import Resource
 from orgs.domain.types import ORGANIZATION, Observation, Outcome, Row, State
 from orgs.services.apply import Mode, apply
@@ -84,8 +84,8 @@ class Seen:
         self._hashes = array("q", sorted(self._hashes))
 
     def __contains__(self, workos_id: object) -> bool:
-        place = bisect_left(self._hashes, hash(workos_id))
-        return place < len(self._hashes) and self._hashes[place] == hash(workos_id)
+        index = bisect_left(self._hashes, hash(workos_id))
+        return index < len(self._hashes) and self._hashes[index] == hash(workos_id)
 
 
 @dataclass(slots=True)
@@ -155,7 +155,7 @@ class Comparing:
             recent_after=recent_after,
             read_began_at=began_at,
             overlay=self.overlay,
-            claimed=frozenset(self.report.claimed),
+            taken_over=frozenset(self.report.taken_over),
         )
         preview = apply(batch, Mode.DRY_RUN)
         if preview.owners and (absent := self.lookups.confirmed_absent(preview.owners)):
@@ -217,7 +217,7 @@ class Comparing:
     def unseen(self, found: "models.QuerySet[Any]", seen: Container[str]) -> Iterator[str]:
         """Yield the WorkOS ids of rows that were not listed, and that nobody else takes over."""
         for id_, workos_id in self.in_order(found, "pk", "workos_id"):
-            if workos_id and id_ not in self.report.claimed and workos_id not in seen:
+            if workos_id and id_ not in self.report.taken_over and workos_id not in seen:
                 yield workos_id
 
     def ask_for(self, keys: Iterable[str]) -> None:
@@ -250,10 +250,10 @@ class Comparing:
         return self.lookups.look_up(key, self.resource)
 
     def is_recent(self, observation: Observation) -> bool:
-        """Return True if it is left to its event; it may have been created after its place in the
+        """Return True if it is left to its event; it may have been created after its index in the
         list was read."""
         updated_at = observation.fields.updated_at if observation.fields else None
-        return is_in_flight(None, updated_at, self.recent_after)
+        return is_left_to_event(None, updated_at, self.recent_after)
 
     @property
     def allowed(self) -> int:
@@ -311,7 +311,7 @@ class Comparing:
         ]
 
 
-def problems(report: Report) -> list[str]:
+def why_incomplete(report: Report) -> list[str]:
     """Return why not everything was done: errors, and a sentence each about what was refused, and
     what a 404 could not prove."""
     found = [*report.errors]

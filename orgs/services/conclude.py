@@ -8,7 +8,7 @@ from orgs.db.cursor import read_cursor
 from orgs.domain.report import Change, Report
 from orgs.models import ExternalIdWriteBack
 from orgs.services import outbox
-from orgs.services.compare import Comparing, problems
+from orgs.services.compare import Comparing, why_incomplete
 from orgs.services.outbox import WriteBackReport
 from orgs.services.pages import CursorLost
 from orgs.services.reconcile_resources import ResourceRun
@@ -40,7 +40,7 @@ class Reconciliation:
     def in_sync(self) -> bool:
         """Whether there was nothing to repair: neither here nor at WorkOS."""
         return not (
-            self.events.moved_rows
+            self.events.changed_rows
             or self.events.waiting
             or any(report.found_drift for report in self.reports)
             or self.lost
@@ -63,7 +63,7 @@ class Reconciliation:
     @property
     def errors(self) -> list[str]:
         """Why not everything is repaired; empty if it is."""
-        found = [text for report in self.reports for text in problems(report)]
+        found = [text for report in self.reports for text in why_incomplete(report)]
         return found + self.events.errors + self.write_backs.errors
 
 

@@ -24,7 +24,7 @@ from orgs.db.errors import WriteSkipped
 from orgs.db.transactions import execute_alone, execute_together, read_only_transaction
 from orgs.domain.naming import one_line
 from orgs.domain.report import Change, Report
-from orgs.domain.resources import NAMES, covered_by, event_types, listed_for
+from orgs.domain.resources import NAMES, event_types, followed_by, listed_for
 from orgs.domain.types import ORGANIZATION, Outcome
 from orgs.models import Organization
 from orgs.services.maintenance import fails_every_row
@@ -87,7 +87,7 @@ def adopt_settings() -> CursorState:
         state = read_cursor()
         types = wanted_types(state)
         before = state.covered if state.types is not None else {ORGANIZATION}
-        covered = frozenset(covered_by(types, before))
+        covered = frozenset(followed_by(types, before))
         if (state.types, state.covered) == (types, covered):
             return state
         if follow(state, types, covered, state.refused):
@@ -101,7 +101,7 @@ def note_refused(types: Iterable[str]) -> None:
     state = read_cursor()
     refused = {**state.refused, **{type_: state.now.isoformat() for type_ in types}}
     left = tuple(type_ for type_ in state.types or () if type_ not in refused)
-    if follow(state, left, covered := covered_by(left, state.covered), refused):
+    if follow(state, left, covered := followed_by(left, state.covered), refused):
         clear_derived(state.covered - covered)
         logger.error("WorkOS refuses events of the type %s; the others go on", ", ".join(types))
 
@@ -129,7 +129,7 @@ def _is_listed(event_type: str, patience: float) -> bool:
 
 def uncovered(state: CursorState) -> list[str]:
     """Return the resources of the settings that are followed and still to be listed in full."""
-    followed = covered_by(state.types or (), sync_settings().resources)
+    followed = followed_by(state.types or (), sync_settings().resources)
     return [name for name in sync_settings().resources if name in followed - state.covered]
 
 
@@ -138,7 +138,7 @@ def resources_to_compare(named: Collection[str], state: CursorState) -> list[str
     in the order in which they are listed. What is to be listed for each organization brings
     organizations along, if they were never listed in full."""
     names = sync_settings().resources
-    wanted = {*named} or covered_by(state.types or wanted_types(state), names)
+    wanted = {*named} or followed_by(state.types or wanted_types(state), names)
     if ORGANIZATION not in state.listed:
         scopes = set().union(*map(listed_for, wanted - state.covered))
         wanted |= scopes & {ORGANIZATION}
@@ -155,7 +155,7 @@ def note_listed_in_full(name: str, before: CursorState) -> None:
     state = read_cursor()
     if name in before.covered or name in state.covered:
         return
-    if name not in covered_by(state.types or (), [name]):
+    if name not in followed_by(state.types or (), [name]):
         return
     if state.uncovered.get(name) != before.uncovered.get(name):
         return
@@ -165,7 +165,7 @@ def note_listed_in_full(name: str, before: CursorState) -> None:
             _derive_all()
 
 
-def compare_derived(*, dry: bool = False, only: Collection[str] = ()) -> Iterator[Change]:
+def repair_derived(*, dry: bool = False, only: Collection[str] = ()) -> Iterator[Change]:
     """Recompute ``sso_enabled`` and ``scim_enabled``, or yield only what would change if ``dry``.
 
     In batches, so that no row is locked for long. ``only``: WorkOS ids; empty: all. What PostgreSQL
@@ -179,7 +179,7 @@ def compare_derived(*, dry: bool = False, only: Collection[str] = ()) -> Iterato
             linked = linked.filter(workos_id__in=only)
         with read_only_transaction():
             chunk = [id_ for id_ in linked.values_list("workos_id", flat=True)[:_CHUNK] if id_]
-            found = resources.derived_differently(chunk)
+            found = resources.find_wrong_derived(chunk)
         differ = [] if dry else [workos_id for _, workos_id, *_ in found]
         refused = together_or_alone(differ, _derive)[1] if differ else {}
         for id_, workos_id, *values in found:
@@ -196,10 +196,10 @@ def compare_derived(*, dry: bool = False, only: Collection[str] = ()) -> Iterato
         last = chunk[-1]
 
 
-def add_derived(report: Report, *, dry: bool, only: Collection[str] = ()) -> None:
+def report_derived(report: Report, *, dry: bool, only: Collection[str] = ()) -> None:
     """Recompute the derived columns, and add to the report which differed, or were refused."""
     with reporting(report.errors.append, "sso_enabled and scim_enabled are not compared: {}"):
-        for change in compare_derived(dry=dry, only=only):
+        for change in repair_derived(dry=dry, only=only):
             report.counts[change.change] += 1
             report.changes.append(change)
 
@@ -208,7 +208,7 @@ def _derive_all() -> None:
     """Recompute the derived columns after a change of what is covered. What PostgreSQL refuses
     stays different, and the next full run reports it."""
     with reporting(logger.warning, "sso_enabled and scim_enabled are not recomputed: {}"):
-        for change in compare_derived():
+        for change in repair_derived():
             if change.change is Outcome.FAILED:
                 logger.warning("%s: %s", one_line(change.workos_id), change.reason)
 
@@ -218,7 +218,7 @@ def _derive(workos_ids: Sequence[str]) -> list[str]:
     with cursor_shared():
         resources.lock_derived(workos_ids)
         execute_together([resources.derived(workos_ids)])
-        if resources.derived_differently(workos_ids):
+        if resources.find_wrong_derived(workos_ids):
             raise WriteSkipped("a trigger or a policy leaves it as it is")
     return [*workos_ids]
 

@@ -41,7 +41,7 @@ class Batch:
     """WorkOS ids of organizations that are confirmed to be deleted."""
     recent_after: datetime | None = None
     """What changed in WorkOS after this is left to its event."""
-    claimed: frozenset[str] = frozenset()
+    taken_over: frozenset[str] = frozenset()
     """Gram ids of rows that an absence does not disable."""
     read_began_at: datetime | None = None
     """When the request of a list or an object began, by the database's clock."""
@@ -50,11 +50,11 @@ class Batch:
     overlay: Mapping[str, Row] = field(default_factory=dict)
     """Dry run: the rows as the batches before would have written them, by Gram id."""
 
-    def is_current(self, place: CursorState | None) -> bool:
+    def is_current(self, state: CursorState | None) -> bool:
         """Return True if the cursor is still where the page was read, for the same types."""
-        if place is None or place.position != self.read_from:
+        if state is None or state.position != self.read_from:
             return False
-        return self.types is None or place.types == self.types
+        return self.types is None or state.types == self.types
 
     def singles(self) -> Iterator["Batch"]:
         """Return a batch for each observation; live, they move the cursor step by step."""
@@ -82,7 +82,7 @@ class Decided:
     plain: Sequence[PlainResolution]
 
     @property
-    def moves_rows(self) -> bool:
+    def changes_rows(self) -> bool:
         """Whether a row changes in a way that signals report."""
         return bool(self.plan.changes) or any(one.changed for one in self.plain)
 
@@ -140,7 +140,7 @@ def _load_organizations(batch: Batch, *, lock: bool) -> Known:
         rows=_overlaid(known.rows, batch),
         absent=batch.absent,
         recent_after=batch.recent_after,
-        claimed=batch.claimed,
+        taken_over=batch.taken_over,
     )
 
 

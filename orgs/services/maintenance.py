@@ -19,7 +19,7 @@ from django.db.models.functions import Now
 from django_q.models import OrmQ, Schedule, Task
 
 from orgs.conf import sync_settings
-from orgs.db.errors import WriteSkipped, describe, is_environment, is_not_granted, is_passing
+from orgs.db.errors import WriteSkipped, describe, is_database_failure, is_not_granted, is_passing
 from orgs.db.figures import MISSING_GRANTS
 from orgs.db.transactions import bounded_transaction, execute_alone
 from orgs.domain.status import LEAST_REFUSED_WEBHOOKS
@@ -104,7 +104,7 @@ def fails_every_row(error: Error) -> bool:
     if is_not_granted(error):
         # A missing grant fails every row; a policy on rows fails one.
         return bool(missing_grants())
-    return is_environment(error)
+    return is_database_failure(error)
 
 
 # The ledger ---------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from orgs.domain.status import ReadError
 from orgs.domain.types import ORGANIZATION, ConflictKind, Outcome, Position
 from orgs.models import Organization, WorkOSConflict, WorkOSEvent
 from orgs.services import conflicts, coverage
-from orgs.services.compare import Comparing, Run, problems
+from orgs.services.compare import Comparing, Run, why_incomplete
 from orgs.services.conclude import Reconciliation, conclude
 from orgs.services.pages import CursorLost, count_waiting, is_cursor_lost
 from orgs.services.reconcile_resources import ResourceRun, domains_of
@@ -99,10 +99,10 @@ class _FullRun:
         return max(self.began_at, self.lookups.workos_date or self.began_at) - self.window
 
     @property
-    def problems(self) -> list[str]:
+    def why_incomplete(self) -> list[str]:
         """Why not everything was compared and repaired."""
         runs = (self.organizations, *self.resources.values())
-        return [text for one in runs for text in problems(one.report)]
+        return [text for one in runs for text in why_incomplete(one.report)]
 
     def reconcile(self, *, drain_events: bool) -> Reconciliation:
         try:
@@ -133,7 +133,7 @@ class _FullRun:
         for one in self.resources.values():
             self._compare_resource(one)
         if {ORGANIZATION, "connection", "directory"} & {*names}:
-            coverage.add_derived(self.report, dry=self.run.dry)
+            coverage.report_derived(self.report, dry=self.run.dry)
         self._note_result(is_full=is_full)
         if lost is not None and not self.run.dry and read_cursor().position != lost.position:
             events = drain_to_end(patience=inf)
@@ -143,11 +143,11 @@ class _FullRun:
             # What changed later may have been left to its event.
             conflicts.remove_ledger_refused(self.recent_after)
         if drain_events and reconciliation.write_backs.pushed:
-            _read_echoes(events)
+            _read_own_updates(events)
         return reconciliation
 
     def _compared_everything(self) -> bool:
-        if self.run.dry or self.run.resources or self.problems:
+        if self.run.dry or self.run.resources or self.why_incomplete:
             return False
         return not any(one.is_incomplete() for one in self.resources.values())
 
@@ -280,7 +280,7 @@ class _FullRun:
         for scope in unlisted:
             text = f"it is listed for each {scope}, and not every {scope} was listed"
             one.not_listed = one.not_listed or text
-        if not (problems(one.report) or one.is_incomplete()):
+        if not (why_incomplete(one.report) or one.is_incomplete()):
             self._note_listed(one.name)
 
     def _is_unlisted(self, name: str) -> bool:
@@ -299,7 +299,7 @@ class _FullRun:
 
     def _note_result(self, *, is_full: bool) -> None:
         """Note what is wrong with any resource, or else that all organizations are compared."""
-        if found := self.problems:
+        if found := self.why_incomplete:
             runs = (self.organizations, *self.resources.values())
             failed = sum(one.report.counts[Outcome.FAILED] for one in runs)
             self._note_incomplete(found[0], ReadError.WRITES_REFUSED if failed else "", failed)
@@ -317,7 +317,7 @@ class _FullRun:
             logger.warning("that the run is incomplete could not be noted: %s", describe(unnoted))
 
 
-def _read_echoes(events: DrainReport) -> None:
+def _read_own_updates(events: DrainReport) -> None:
     """WorkOS lists our own write-backs as updates; what is listed of them already is read now.
 
     What is parked with them is added to ``events``.

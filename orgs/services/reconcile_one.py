@@ -13,7 +13,7 @@ from orgs.domain.types import ConflictKind, Observation, Outcome, State
 from orgs.models import Organization, WorkOSConflict
 from orgs.services.compare import Comparing, Run
 from orgs.services.conclude import Reconciliation, conclude
-from orgs.services.coverage import add_derived, resources_to_compare
+from orgs.services.coverage import report_derived, resources_to_compare
 from orgs.services.reconcile_resources import ResourceRun
 from orgs.services.refresh import Lookups
 from orgs.services.stream import DrainReport
@@ -40,14 +40,14 @@ def reconcile_organizations(
     if absent:
         # Before the first write: a row that this run links would prove any place right.
         lookups.proves_absence(absent)
-    if in_mirror_alone and not lookups.proves_place(absent):
+    if in_mirror_alone and not lookups.proves_environment(absent):
         comparing.leave_unproven(in_mirror_alone)
     else:
         # Only if a 404 counts, a row that the mirror alone knows is in sync.
         comparing.report.counts[Outcome.UNCHANGED] += len(in_mirror_alone)
     with lookups.reading():
         is_any_linked = bool(rows.linked(present))
-    if present and not is_any_linked and not lookups.proves_place({*present, *absent}):
+    if present and not is_any_linked and not lookups.proves_environment({*present, *absent}):
         # No row is linked to them yet, and the place may be the wrong one.
         comparing.leave_unproven(sorted(present))
         present = {}
@@ -98,7 +98,7 @@ def _compare_resources(comparing: Comparing, found: Sequence[Observation]) -> li
         one.compare_for(present)
     if runs and present:
         only = [organization.workos_id or "" for organization in present]
-        add_derived(comparing.report, dry=run.dry, only=only)
+        report_derived(comparing.report, dry=run.dry, only=only)
     return runs
 
 

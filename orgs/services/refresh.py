@@ -149,7 +149,7 @@ class Lookups:
         except workos.Refused:
             return False
 
-    def proves_place(self, new: set[str]) -> bool:
+    def proves_environment(self, new: set[str]) -> bool:
         """Return True if organizations without a row may get one: nothing is linked beside them
         yet, or another one is found. A row of a wrong place would prove that place right later."""
         return not self._has_linked() or self.proves_absence(new)
@@ -230,7 +230,7 @@ def fetch(workos_id: str, lookups: Lookups) -> Batch:
     if is_absent and row is not None and row.workos_deleted_at is None:
         is_proven = lookups.proves_absence({workos_id})
     else:
-        is_proven = (row is not None and not is_absent) or lookups.proves_place({workos_id})
+        is_proven = (row is not None and not is_absent) or lookups.proves_environment({workos_id})
     if not is_proven:
         raise Unproven(UNPROVEN)
     if row is None and not is_absent:
@@ -255,7 +255,7 @@ def fetch_object(resource: Resource, key: str, lookups: Lookups) -> Batch:
         is_proven = lookups.proves_absence({key}, resource)
     else:
         # Another environment has such lists too.
-        is_proven = lookups.proves_place(set())
+        is_proven = lookups.proves_environment(set())
     if not (is_proven or observation.state is State.UNREADABLE):
         raise Unproven(UNPROVEN_OBJECT)
     return Batch(observations=[observation])

@@ -172,7 +172,7 @@ def _apply(page: EventPage, report: DrainReport, mode: Mode) -> Report:
     )
     applied = apply(batch, mode)
     report.add(applied)
-    if applied.moved_rows:
+    if applied.changed_rows:
         counts = ", ".join(f"{outcome} {n}" for outcome, n in sorted(applied.counts.items()))
         logger.info("applied a page, events: %d; %s", len(page.observations), counts)
     if applied.interrupted_by is not None:
@@ -369,7 +369,7 @@ def _note(error: _Error) -> float:
         logger.log(level, "the stream could not be drained: %s", message)
     pause = sync_settings().poll_pause
     # The wait for a lock was a pause already, and a person may be waiting for the event.
-    if kind is not ReadError.LOCK_NOT_HAD:
+    if kind is not ReadError.LOCK_NOT_AVAILABLE:
         pause = min(pause * 2.0 ** min(failure.count, 10), _LONGEST_PAUSE)
     return max(pause, getattr(error, "retry_after", None) or 0.0)
 
@@ -382,5 +382,5 @@ def _kind_of(error: _Error) -> ReadError:
     if isinstance(error, WritesRefused):
         return ReadError.WRITES_REFUSED
     if is_passing(error):
-        return ReadError.LOCK_NOT_HAD
+        return ReadError.LOCK_NOT_AVAILABLE
     return ReadError.DATABASE_FULL if is_full(error) else ReadError.DATABASE

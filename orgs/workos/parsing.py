@@ -10,7 +10,7 @@ from math import isfinite
 from typing import Any, TypeAlias, TypeGuard
 
 from orgs.domain.naming import content_id, is_storable, json_text, without_unstorable
-from orgs.domain.resources import ABSENT, PLAIN, RESOURCE_OF_EVENT, Listing, Resource, parse_time
+from orgs.domain.resources import NOT_SENT, PLAIN, RESOURCE_OF_EVENT, Listing, Resource, parse_time
 from orgs.domain.types import (
     Event,
     EventType,
@@ -63,7 +63,7 @@ def parse_events(
     observations, position, last_id = [], start, None
     for raw in listed:
         fields = raw if isinstance(raw, dict) else {}
-        event = _parse_place(raw, fields, position)
+        event = _parse_event_place(raw, fields, position)
         position, last_id = event.position, event.id
         observations.append(_parse_event(event, raw, fields, types))
     if after is not None and position.last_event_id != last_id:
@@ -109,7 +109,7 @@ def parse_object(
 def _parse_plain(
     resource: Resource, content: Json, observation: Observation, state: State
 ) -> Observation:
-    data = resource.event_data(_clean(content))
+    data = resource.unwrap(_clean(content))
     key = resource.key(data) if isinstance(data, dict) else None
     if not is_text(key) or len(key.encode()) > 2 * MAX_ID_BYTES:
         raise _Malformed(f"it names no usable key of a {resource.name}")
@@ -119,7 +119,7 @@ def _parse_plain(
         organization_id=organization if isinstance(organization, str) else None,
         created_at=parse_time(data.get("created_at")),
         updated_at=parse_time(data.get("updated_at")),
-        columns={name: value for name, value in columns.items() if value is not ABSENT},
+        columns={name: value for name, value in columns.items() if value is not NOT_SENT},
         data=resource.stored(data),
         has_no_organization=organization is None and state is State.PRESENT,
     )
@@ -165,13 +165,13 @@ def is_usable_id(value: object) -> TypeGuard[str]:
 def about_object(event: Json) -> Observation:
     """Return which object an event is about, as far as it can be read."""
     known = [type_ for type_ in RESOURCE_OF_EVENT if type_ == event.get("event")]
-    return _parse_event(_parse_place(event, event, Position()), event, event, known)
+    return _parse_event(_parse_event_place(event, event, Position()), event, event, known)
 
 
 # Events -------------------------------------------------------------------------------------
 
 
-def _parse_place(raw: object, fields: Json, before: Position) -> Event:
+def _parse_event_place(raw: object, fields: Json, before: Position) -> Event:
     """Without a usable id, a read goes on after the event before it."""
     id_, type_ = fields.get("id"), fields.get("event")
     key = id_ if is_usable_id(id_) else content_id(json_text(raw).encode())

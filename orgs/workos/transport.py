@@ -104,15 +104,15 @@ def close() -> None:
 
 def note_verified() -> None:
     """Note that this address and key lead to the environment that is mirrored."""
-    _verified.add(_place())
+    _verified.add(_address_and_key())
 
 
 def is_verified() -> bool:
     """Return True if this process has found that out, for the settings of now."""
-    return _place() in _verified
+    return _address_and_key() in _verified
 
 
-def _place() -> tuple[str, str]:
+def _address_and_key() -> tuple[str, str]:
     return str(sync_settings().api_key), sync_settings().base_url
 
 
@@ -132,7 +132,7 @@ def is_header_text(value: str) -> bool:
 
 
 def _client() -> WorkOSClient:
-    key, url = _place()
+    key, url = _address_and_key()
     if not key:
         raise errors.NotConfigured("there is no WorkOS API key; set WORKOS_API_KEY")
     if not is_header_text(key):

@@ -58,7 +58,7 @@ def test_a_page_writes_rows_ledger_outbox_and_cursor_at_once() -> None:
     report = live(an_event(1), an_event(2, workos_id="org_2", external_id="gram-2"))
 
     assert +report.counts == {Outcome.CREATED: 2}
-    assert (report.requested_write_backs, report.moved_rows) == (True, True)
+    assert (report.requested_write_backs, report.changed_rows) == (True, True)
     row = Organization.objects.get(workos_id="org_1")
     assert (row.id, row.name, row.slug) == (derived_id("org_1"), "Acme", "acme")
     assert (row.workos_updated_at, row.workos_last_event_id) == (NOON, an_event_id(1))

@@ -102,7 +102,7 @@ def test_an_event_that_is_refused_is_parked_and_others_applied(code: str, at_com
         report = live(*page)
 
     assert +report.counts == {Outcome.CREATED: 2, Outcome.PARKED: 1}
-    assert (report.requested_write_backs, report.moved_rows) == (True, True)
+    assert (report.requested_write_backs, report.changed_rows) == (True, True)
     assert report.interrupted_by is None
     assert parked() == {an_event_id(2): f"PostgreSQL {code}: not this one"}
     assert WorkOSEvent.objects.parked().get().payload == '{"id": "event_0002"}'

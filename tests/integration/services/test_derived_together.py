@@ -8,7 +8,7 @@ import pytest
 from orgs.domain.resources import NAMES
 from orgs.models import Connection, Organization
 from orgs.services.compare import Run
-from orgs.services.coverage import compare_derived
+from orgs.services.coverage import repair_derived
 from orgs.services.reconcile import reconcile
 from orgs.services.refresh import resolve_missed
 from orgs.services.stream import drain_to_end
@@ -90,6 +90,6 @@ def test_a_comparison_beside_the_stream(workos: FakeWorkOS) -> None:
     execute("UPDATE organization_metadata SET sso_enabled = false WHERE id = 'acme'")
     workos.connections.deactivate(made)
 
-    together(lambda: [*compare_derived()], drain_to_end, "organization_metadata")
+    together(lambda: [*repair_derived()], drain_to_end, "organization_metadata")
 
     assert Organization.objects.get(pk="acme").sso_enabled is False

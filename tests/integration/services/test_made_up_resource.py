@@ -41,8 +41,8 @@ VAULT = Resource(
         "vault.deleted": State.ABSENT,
     },
     columns={
-        "owner": lambda data: data.get("owner", resources.ABSENT),
-        "workos_directory_id": lambda data: data.get("directory_id", resources.ABSENT),
+        "owner": lambda data: data.get("owner", resources.NOT_SENT),
+        "workos_directory_id": lambda data: data.get("directory_id", resources.NOT_SENT),
     },
     fetch=("vaults", "{key}"),
     listings=(Listing(path=("vaults",)),),

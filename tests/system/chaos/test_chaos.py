@@ -24,7 +24,7 @@ from tests.system.chaos.kinds import KINDS
 from tests.system.chaos.model import Committed, JsonObject, Model, model_of
 from tests.system.chaos.names import derived_id, may_be_slug_of
 from tests.system.chaos.plan import make_plan
-from tests.system.chaos.test_resource_audit import DELETION, NOTHING, RESOURCES_SEEN, TOLD
+from tests.system.chaos.test_resource_audit import DELETION, EMPTY_PLAN, RESOURCES_SEEN, TOLD
 
 #: Enough for each kind of blow, and little enough for CI.
 ROUNDS = 6
@@ -250,14 +250,14 @@ MIRROR = Mirror(
     },
     outbox={},
     created_slugs={"gram-1": "acme"},
-    resources=replace(RESOURCES_SEEN, rows=NOTHING, organizations={}),
+    resources=replace(RESOURCES_SEEN, rows=EMPTY_PLAN, organizations={}),
 )
 WORKOS = WorkOS(
     events=EVENTS,
     organizations={"org_a": {"id": "org_a", "external_id": "gram-1"}},
     announced_only=frozenset(),
     acknowledged=frozenset({"event_1"}),
-    held=NOTHING,
+    held=EMPTY_PLAN,
     not_followed=frozenset(),
 )
 

@@ -32,17 +32,17 @@ AT = "2026-01-01T00:00:00.000Z"
 SHOWN = {"id": "conn_1", "organization_id": "org_a", **_SAID, "updated_at": AT}
 TOLD = {"id": "event_3", "event": "connection.activated", "data": SHOWN}
 DELETION = {"id": "event_4", "event": "connection.deleted", "data": SHOWN}
-NOTHING: dict[str, Any] = {kind.name: {} for kind in KINDS}
+EMPTY_PLAN: dict[str, Any] = {kind.name: {} for kind in KINDS}
 RESOURCES_SEEN = SeenResources(
-    rows={**NOTHING, "connection": {"conn_1": CONNECTION}},
+    rows={**EMPTY_PLAN, "connection": {"conn_1": CONNECTION}},
     covered=frozenset(RESOURCES),
     organizations={"gram-1": {"workos_id": "org_a", "sso_enabled": True, "scim_enabled": False}},
 )
-HELD: dict[str, Any] = {**NOTHING, "connection": {"conn_1": SHOWN}}
+HELD: dict[str, Any] = {**EMPTY_PLAN, "connection": {"conn_1": SHOWN}}
 
 
 def with_connection(**values: Any) -> SeenResources:
-    rows = {**NOTHING, "connection": {"conn_1": {**CONNECTION, **values}}}
+    rows = {**EMPTY_PLAN, "connection": {"conn_1": {**CONNECTION, **values}}}
     return replace(RESOURCES_SEEN, rows=rows)
 
 
@@ -67,7 +67,7 @@ NO_SSO = "row gram-1: sso_enabled is True, not False"
             ["connection conn_1: workos_organization_id is 'org_b', not 'org_a'", NO_SSO],
         ),
         (
-            replace(RESOURCES_SEEN, rows=NOTHING),
+            replace(RESOURCES_SEEN, rows=EMPTY_PLAN),
             HELD,
             [TOLD],
             ["connection conn_1 is missing", NO_SSO],
@@ -80,7 +80,7 @@ NO_SSO = "row gram-1: sso_enabled is True, not False"
         ),
         (
             RESOURCES_SEEN,
-            NOTHING,
+            EMPTY_PLAN,
             [TOLD, DELETION],
             ["connection conn_1 is deleted in WorkOS, and not here"],
         ),
@@ -101,13 +101,18 @@ def test_a_difference_of_another_resource_is_told(
 @pytest.mark.parametrize(
     ("held", "events"),
     [
-        pytest.param({**NOTHING, "connection": {"conn_1": SHOWN, "conn_2": SHOWN}}, [], id="new"),
         pytest.param(
-            {**NOTHING, "connection": {"conn_1": {**SHOWN, "name": "New", "updated_at": "later"}}},
+            {**EMPTY_PLAN, "connection": {"conn_1": SHOWN, "conn_2": SHOWN}}, [], id="new"
+        ),
+        pytest.param(
+            {
+                **EMPTY_PLAN,
+                "connection": {"conn_1": {**SHOWN, "name": "New", "updated_at": "later"}},
+            },
             [TOLD],
             id="changed",
         ),
-        pytest.param(NOTHING, [TOLD], id="deleted"),
+        pytest.param(EMPTY_PLAN, [TOLD], id="deleted"),
     ],
 )
 def test_what_no_event_told_is_judged_after_reconcile(held: Any, events: Any) -> None:
@@ -118,12 +123,12 @@ def test_what_no_event_told_is_judged_after_reconcile(held: Any, events: Any) ->
 def test_what_a_deleted_directory_held_is_told_by_its_deletion() -> None:
     user = {"workos_directory_id": "directory_1", "deleted_at": None}
     seen = replace(
-        RESOURCES_SEEN, rows={**NOTHING, "directory_user": {"u": user}}, organizations={}
+        RESOURCES_SEEN, rows={**EMPTY_PLAN, "directory_user": {"u": user}}, organizations={}
     )
     deletion = {"id": "event_1", "event": "dsync.deleted", "data": {"id": "directory_1"}}
 
-    (line,) = resource_differences(seen, NOTHING, [deletion], reconciled=False)
+    (line,) = resource_differences(seen, EMPTY_PLAN, [deletion], reconciled=False)
 
     assert line == "directory_user u is deleted in WorkOS, and not here"
     options: dict[str, Any] = {"not_followed": {"event_1"}, "reconciled": False}
-    assert not [*resource_differences(seen, NOTHING, [deletion], **options)]
+    assert not [*resource_differences(seen, EMPTY_PLAN, [deletion], **options)]

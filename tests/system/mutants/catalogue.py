@@ -34,7 +34,7 @@ _TESTS: Final = {
 #: A name, a file and who notices; then the lines, as a diff has them.
 _MUTANTS: Final = r"""
 a page is applied wherever the cursor stands (orgs/services/apply.py; apply)
--if mode is Mode.LIVE and not batch.is_current(place):
+-if mode is Mode.LIVE and not batch.is_current(state):
 -            return Report(dropped=True)
 -        decided
 +if False:
@@ -154,7 +154,7 @@ the stream of another environment is read (orgs/services/stream.py; stream)
 +        for page in pages:
 
 an organization of another environment gets a row (orgs/services/refresh.py; refresh)
--is_proven = (row is not None and not is_absent) or lookups.proves_place({workos_id})
+-is_proven = (row is not None and not is_absent) or lookups.proves_environment({workos_id})
 +is_proven = True
 
 a time in the future is believed (orgs/db/sql.py; reconcile, resources)
@@ -169,7 +169,7 @@ a parked event that the ledger left out goes unseen (orgs/services/apply.py; app
 -    _require_recorded({_event_id(decision) for decision in events}, written)
 
 a failed row covers its resource (orgs/services/reconcile.py; coverage)
--if not (problems(one.report) or one.is_incomplete()):
+-if not (why_incomplete(one.report) or one.is_incomplete()):
 +if not (one.report.errors or one.is_incomplete()):
 
 a scope's 404 needs no proof (orgs/services/refresh.py; coverage)

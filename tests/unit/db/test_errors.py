@@ -10,7 +10,7 @@ from orgs.db.errors import (
     ReceiverFailed,
     WriteSkipped,
     describe,
-    is_environment,
+    is_database_failure,
     is_full,
     is_out_of_time,
     is_passing,
@@ -42,7 +42,7 @@ def refused(code: str) -> DatabaseError:
     ],
 )
 def test_who_is_at_fault(error: Error, kind: str) -> None:
-    assert is_environment(error) is (kind == "environment")
+    assert is_database_failure(error) is (kind == "environment")
     assert is_passing(error) is (kind == "passing")
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from orgs.domain.naming import derived_id
 from orgs.domain.report import Fields
-from orgs.domain.resolution import Resolution, changes_of, is_in_flight
+from orgs.domain.resolution import Resolution, changes_of, is_left_to_event
 from orgs.domain.types import (
     Conflict,
     ConflictKind,
@@ -265,7 +265,9 @@ def test_an_event_that_raises_is_parked_alone_and_changes_nothing() -> None:
         pytest.param([deleted], absence, {}, "unchanged", id="absent, known to be deleted"),
         pytest.param([enabled_here], absence, {}, "disabled", id="absent, enabled here"),
         pytest.param([elsewhere], absence, {}, "unknown", id="absent, not linked"),
-        pytest.param([linked], absence, {"claimed": {"gram-1"}}, "unchanged", id="absent, claimed"),
+        pytest.param(
+            [linked], absence, {"taken_over": {"gram-1"}}, "unchanged", id="absent, taken over"
+        ),
     ],
 )
 def test_an_object_or_an_absence_resolves_to(
@@ -274,7 +276,7 @@ def test_an_object_or_an_absence_resolves_to(
     (decision,), plan = decide(rows, said, **known)
 
     assert decision.outcome == outcome
-    if outcome in ("conflict", "stale", "unknown") or {"recent_after", "claimed"} & known.keys():
+    if outcome in ("conflict", "stale", "unknown") or {"recent_after", "taken_over"} & known.keys():
         assert writes_no_row(plan)
 
 
@@ -308,7 +310,7 @@ def test_what_is_recent_and_newer_than_its_row_is_in_flight(
 ) -> None:
     known = row.workos_updated_at if row else None
 
-    assert is_in_flight(known, NOON - minutes(age), NOON) is in_flight
+    assert is_left_to_event(known, NOON - minutes(age), NOON) is in_flight
 
 
 @pytest.mark.parametrize("row", [linked, disabled_here, deleted])
@@ -316,7 +318,7 @@ def test_an_absence_notes_the_deletion_once_and_withdraws_the_write_back(row: Ro
     _, plan = decide([row], absence, pending={"gram-1": refused})
 
     assert plan.disabled == (() if row == deleted else (deleted,))
-    assert plan.known_to_workos == ("gram-1",)
+    assert plan.withdrawn_write_backs == ("gram-1",)
 
 
 # Write-backs and conflicts ------------------------------------------------------------------
@@ -352,7 +354,7 @@ def test_write_backs(
 ) -> None:
     _, plan = decide([row], *said, pending=pending)
 
-    assert (plan.write_backs, plan.known_to_workos) == (requested, withdrawn)
+    assert (plan.write_backs, plan.withdrawn_write_backs) == (requested, withdrawn)
 
 
 TWO_CLAIM = f"org_1 resolves to {DERIVED}, which is linked to org_2"

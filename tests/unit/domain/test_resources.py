@@ -11,8 +11,8 @@ from orgs.domain.resources import (
     PLAIN,
     RESOURCE_OF_EVENT,
     children_of,
-    covered_by,
     event_types,
+    followed_by,
     parse_time,
 )
 from orgs.domain.types import Observation, PlainFields, Position, State
@@ -93,7 +93,7 @@ def test_people_are_not_mirrored_unless_they_are_named() -> None:
 def test_a_resource_is_covered_by_all_of_its_types(
     types: tuple[str, ...], covered: set[str]
 ) -> None:
-    assert covered_by(types, ["user", "membership"]) == covered
+    assert followed_by(types, ["user", "membership"]) == covered
 
 
 @pytest.mark.parametrize(

@@ -61,8 +61,8 @@ def test_reports_add_up() -> None:
     other.counts[Outcome.FAILED] = 2
     other.changes = [Change(None, "org_1", Outcome.FAILED), Change(None, "org_2", Outcome.CONFLICT)]
     other.errors, other.locked = ["it is down"], ["org_3"]
-    other.moved_rows, other.requested_write_backs, other.withdrawn = True, True, 3
-    other.claimed, other.owners = {"gram-1"}, {"org_4"}
+    other.changed_rows, other.requested_write_backs, other.withdrawn = True, True, 3
+    other.taken_over, other.owners = {"gram-1"}, {"org_4"}
     other.needs_writing, other.rows_after = True, {"gram-1": a_row()}
 
     for one in (other, other, Report()):
@@ -70,8 +70,8 @@ def test_reports_add_up() -> None:
 
     assert (total.counts[Outcome.FAILED], total.withdrawn) == (4, 6)
     assert (total.errors, total.locked) == (["it is down"] * 2, ["org_3"] * 2)
-    assert (total.claimed, total.owners) == ({"gram-1"}, {"org_4"})
-    assert total.moved_rows
+    assert (total.taken_over, total.owners) == ({"gram-1"}, {"org_4"})
+    assert total.changed_rows
     assert total.requested_write_backs
     assert total.needs_writing
     assert total.rows_after == other.rows_after

@@ -307,7 +307,7 @@ def test_a_lease_that_another_drain_acquires(after: Around) -> None:
 
 @pytest.mark.parametrize(
     ("is_locked", "kind", "said"),
-    [(False, ReadError.UNAVAILABLE, "503"), (True, ReadError.LOCK_NOT_HAD, "lock timeout")],
+    [(False, ReadError.UNAVAILABLE, "503"), (True, ReadError.LOCK_NOT_AVAILABLE, "lock timeout")],
     ids=["503", "a lock"],
 )
 def test_an_error_is_tried_again_while_something_is_announced(
