@@ -24,8 +24,8 @@ from orgs.domain.resources import Resource
 from orgs.domain.types import ORGANIZATION, Observation, Outcome, Row, State
 from orgs.services.apply import Mode, apply
 from orgs.services.decide import Batch
+from orgs.services.lookups import UNPROVEN, UNPROVEN_OBJECT, Lookups, live_rows
 from orgs.services.maintenance import fails_every_row
-from orgs.services.refresh import UNPROVEN, UNPROVEN_OBJECT, Lookups, live_rows
 
 T = TypeVar("T")
 R = TypeVar("R")

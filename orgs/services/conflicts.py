@@ -17,7 +17,7 @@ from orgs.domain.types import ConflictKind, Outcome, State
 from orgs.models import Organization, WorkOSConflict
 from orgs.services.apply import Mode, apply
 from orgs.services.decide import Batch
-from orgs.services.refresh import Lookups
+from orgs.services.lookups import Lookups
 
 logger = logging.getLogger(__name__)
 

@@ -26,9 +26,9 @@ from orgs.models import Organization, WorkOSConflict, WorkOSEvent
 from orgs.services import conflicts, coverage
 from orgs.services.compare import Comparing, Run, why_incomplete
 from orgs.services.conclude import Reconciliation, conclude
+from orgs.services.lookups import Lookups, WrongEnvironment, live_rows
 from orgs.services.pages import CursorLost, count_waiting, is_cursor_lost
 from orgs.services.reconcile_resources import ResourceRun, domains_of
-from orgs.services.refresh import Lookups, WrongEnvironment, live_rows
 from orgs.services.refusals import reporting, said
 from orgs.services.stream import DrainReport, drain_to_end
 from orgs.workos import BrokenAnswer, WorkOSError, read_ahead, read_organizations

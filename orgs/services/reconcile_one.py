@@ -14,8 +14,8 @@ from orgs.models import Organization, WorkOSConflict
 from orgs.services.compare import Comparing, Run
 from orgs.services.conclude import Reconciliation, conclude
 from orgs.services.coverage import report_derived, resources_to_compare
+from orgs.services.lookups import Lookups
 from orgs.services.reconcile_resources import ResourceRun
-from orgs.services.refresh import Lookups
 from orgs.services.stream import DrainReport
 
 

@@ -24,7 +24,7 @@ from orgs.domain.resources import DOMAIN, ROLE, SCOPES, Listing, Resource, Scope
 from orgs.domain.types import ORGANIZATION, ConflictKind, ObjectPage, Observation, Outcome, State
 from orgs.models import Organization, WorkOSConflict
 from orgs.services.compare import Comparing, counted, in_threads
-from orgs.services.refresh import live_rows
+from orgs.services.lookups import live_rows
 from orgs.services.refusals import reporting, said
 from orgs.workos import read_ahead, read_objects, read_organizations
 

@@ -31,9 +31,10 @@ from orgs.models import WorkOSEvent
 from orgs.services import coverage
 from orgs.services.apply import Mode, WritesRefused, apply
 from orgs.services.decide import Batch
+from orgs.services.lookups import Lookups, Unproven
 from orgs.services.pages import CursorLost, raise_if_expired, raise_if_ignored, reader
 from orgs.services.queue import PUSH_EXTERNAL_IDS, RECOVER, SYNC_EVENTS, enqueue
-from orgs.services.refresh import AlreadySeen, Lookups, Unproven, resolve_missed
+from orgs.services.refresh import AlreadySeen, resolve_missed
 from orgs.workos import WorkOSError, read_ahead
 
 logger = logging.getLogger(__name__)

@@ -36,11 +36,11 @@ from orgs.models import ExternalIdWriteBack, Organization, WorkOSConflict, WorkO
 from orgs.services import outbox
 from orgs.services.apply import Mode
 from orgs.services.compare import Comparing, DisableLimit, Run
+from orgs.services.lookups import Lookups
 from orgs.services.outbox import push_due
 from orgs.services.pages import CursorLost
 from orgs.services.reconcile import reconcile
 from orgs.services.reconcile_one import UnknownOrganization, reconcile_organizations
-from orgs.services.refresh import Lookups
 from orgs.services.stream import UnknownEvent, drain_to_end, replay
 from orgs.testing import FakeWorkOS, Refused
 from orgs.testing.messages import Answer, Request

@@ -14,9 +14,9 @@ from orgs.domain.naming import derived_id
 from orgs.domain.report import Change
 from orgs.domain.types import EventType, Outcome
 from orgs.models import ExternalIdWriteBack, Organization, WorkOSConflict, WorkOSEvent
+from orgs.services.lookups import Lookups
 from orgs.services.refresh import (
     AlreadySeen,
-    Lookups,
     NotParked,
     dismiss_parked,
     fetch,

@@ -107,7 +107,7 @@ a full run does not verify the environment (orgs/services/reconcile.py; reconcil
 -            self.lookups.verify_environment()
 +            pass
 
-a 404 proves an absence by itself (orgs/services/refresh.py; reconcile, refresh)
+a 404 proves an absence by itself (orgs/services/lookups.py; reconcile, refresh)
 -        if name not in self._is_proven:
 +        self._is_proven[name] = True
 +        if name not in self._is_proven:
@@ -172,7 +172,7 @@ a failed row covers its resource (orgs/services/reconcile.py; coverage)
 -if not (why_incomplete(one.report) or one.is_incomplete()):
 +if not (one.report.errors or one.is_incomplete()):
 
-a scope's 404 needs no proof (orgs/services/refresh.py; coverage)
+a scope's 404 needs no proof (orgs/services/lookups.py; coverage)
 -return is_absent and self.proves_absence({key}, resource)
 +return is_absent
 """

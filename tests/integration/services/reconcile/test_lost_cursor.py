@@ -9,8 +9,8 @@ from orgs.domain.types import Outcome, Position
 from orgs.models import SyncCursor
 from orgs.services import reconcile as reconciling
 from orgs.services.compare import DisableLimit, Run
+from orgs.services.lookups import Lookups
 from orgs.services.reconcile import reconcile
-from orgs.services.refresh import Lookups
 from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS
 from tests.builders import NOON, a_mirrored_organization, an_old_organization, an_organization_row

@@ -11,9 +11,9 @@ from orgs.db.cursor import ensure_cursor
 from orgs.models import ExternalIdWriteBack, Organization, WorkOSEvent
 from orgs.services import compare
 from orgs.services.compare import DisableLimit, Run
+from orgs.services.lookups import Lookups, WrongEnvironment
 from orgs.services.reconcile import reconcile
 from orgs.services.reconcile_one import UnknownOrganization, reconcile_organizations
-from orgs.services.refresh import Lookups, WrongEnvironment
 from orgs.testing import FakeWorkOS
 from orgs.workos import Unavailable
 from tests.builders import (

@@ -17,8 +17,8 @@ from orgs.domain.types import Row
 from orgs.models import ExternalIdWriteBack, Organization
 from orgs.services import reconcile as reconciling
 from orgs.services.compare import Comparing, DisableLimit, Run
+from orgs.services.lookups import Lookups
 from orgs.services.reconcile import reconcile
-from orgs.services.refresh import Lookups
 from orgs.testing import FakeWorkOS
 from tests.builders import (
     NOON,

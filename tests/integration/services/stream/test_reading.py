@@ -19,11 +19,12 @@ from orgs.services import reconcile as reconciling
 from orgs.services import stream
 from orgs.services.compare import Run
 from orgs.services.coverage import prepare_to_read
+from orgs.services.lookups import WrongEnvironment
 from orgs.services.pages import CursorLost
 from orgs.services.queue import RECONCILE_TIMEOUT, RECOVER
 from orgs.services.reconcile import reconcile
 from orgs.services.reconcile_one import reconcile_organizations
-from orgs.services.refresh import WrongEnvironment, replay_parked
+from orgs.services.refresh import replay_parked
 from orgs.services.stream import UnknownEvent, drain_and_wait, drain_to_end, replay
 from orgs.testing import FakeWorkOS
 from orgs.workos import BrokenAnswer, Refused, Unavailable, WorkOSError

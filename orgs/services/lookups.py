@@ -1,0 +1,192 @@
+"""Looks objects up in WorkOS, and finds out whether its 404s prove anything."""
+
+import time
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+from django.db.models import QuerySet
+
+from orgs import workos
+from orgs.db import rows
+from orgs.db.cursor import database_now
+from orgs.db.resources import model_of
+from orgs.db.transactions import read_only_transaction
+from orgs.domain.resources import SCOPES, Resource, Scope
+from orgs.domain.status import ReadError
+from orgs.domain.types import ORGANIZATION, Observation, State
+from orgs.models import Organization
+from orgs.workos import WorkOSError, read_ahead, read_objects, read_organizations
+
+_PROVES_NOTHING = (
+    "could be found by the same address and key, so what WorkOS answers proves nothing: see "
+    "WORKOS_BASE_URL and WORKOS_API_KEY"
+)
+
+#: Why a 404 for an organization, or for an object of another resource, changes nothing.
+UNPROVEN = (
+    f"no other linked organization {_PROVES_NOTHING}. If it is deleted in WorkOS, disable it in "
+    "the admin"
+)
+UNPROVEN_OBJECT = f"nothing else that has a row {_PROVES_NOTHING}"
+
+
+class Unproven(WorkOSError):
+    """What WorkOS answers may come from a wrong address, or be that of another environment."""
+
+
+class WrongEnvironment(WorkOSError):
+    """WorkOS lists none of the organizations that rows are linked to."""
+
+    kind = ReadError.WRONG_ENVIRONMENT
+
+
+@dataclass(slots=True)
+class Lookups:
+    """Looks objects up, for one run, and finds out whether its 404s prove anything.
+
+    The same 404 may come from a wrong address, or with the key of another environment. It counts
+    only if, in the same run, the same route found another object that has a row. ``resource``:
+    None for organizations. What calls WorkOS raises ``WorkOSError``.
+    """
+
+    patience: float = 0.0
+    """Seconds that a call may wait for the request budget, or for a pause WorkOS asked for."""
+    dry: bool = False
+    candidates: list[str] = field(default_factory=list)
+    """WorkOS ids of linked organizations that should be found."""
+    workos_date: datetime | None = None
+    """WorkOS's own clock, when the environment was verified."""
+    _is_proven: dict[str, bool] = field(default_factory=dict)
+    _looked_at: tuple[datetime, float] | None = None
+
+    def now(self) -> datetime:
+        """Return the time by the database's clock: from one look at it, and what passed since."""
+        if self._looked_at is None:
+            with self.reading():
+                self._looked_at = database_now(), time.monotonic()
+        at, began = self._looked_at
+        return at + timedelta(seconds=time.monotonic() - began)
+
+    def verify_environment(self) -> None:
+        """Find an organization in WorkOS's list that a row is linked to: before any write.
+
+        Raises ``WrongEnvironment`` if rows are linked and the list shows none of them.
+        """
+        if not self._has_linked():
+            return
+        position, is_last = None, False
+        while not is_last:
+            page = read_organizations(position, patience=self.patience)
+            self.workos_date = self.workos_date or page.date
+            with self.reading():
+                found = rows.linked(o.workos_id for o in page.observations if o.workos_id)
+            if found:
+                self.candidates = sorted(found)[:3]
+                workos.note_verified()
+                return
+            position, is_last = page.position, page.is_last
+        raise WrongEnvironment(
+            "WorkOS lists none of the organizations that rows are linked to: WORKOS_API_KEY is of "
+            "another environment, or WORKOS_BASE_URL is wrong; nothing was written"
+        )
+
+    def look_up(self, key: str, resource: Resource | None = None) -> Observation:
+        """Return what WorkOS says of it now. May run in a thread."""
+        if resource is None:
+            return workos.lookup(key, patience=self.patience)
+        return workos.lookup_object(resource, key, patience=self.patience)
+
+    def find_listed(self, key: str, resource: Resource) -> Observation:
+        """Return what the list that holds it says of an object that can't be looked up."""
+        # A role's slug may hold colons; ids of organizations, groups and users hold none.
+        scope = key.partition(":")[0]
+        listing = next(
+            one for one in resource.listings if (one.scope is Scope.ENVIRONMENT) != bool(scope)
+        )
+        read = partial(read_objects, resource, listing, scope=scope, patience=self.patience)
+        absent = Observation(workos_id=key, state=State.ABSENT, resource=resource.name)
+        try:
+            with closing(read_ahead(read, None)) as pages:
+                listed = (observation for page in pages for observation in page.observations)
+                return next((one for one in listed if one.workos_id == key), absent)
+        except workos.Refused:
+            # Of an organization or group that was deleted, WorkOS has no list.
+            if not (scope and self.is_absent(scope, SCOPES[listing.scope][0])):
+                raise
+            return absent
+
+    def is_absent(self, key: str, resource: Resource | None) -> bool:
+        """Return True if WorkOS does not have it, and that is proven; False if it does not say."""
+        try:
+            is_absent = self.look_up(key, resource).state is State.ABSENT
+            return is_absent and self.proves_absence({key}, resource)
+        except workos.Refused:
+            return False
+
+    def proves_environment(self, new: set[str]) -> bool:
+        """Return True if organizations without a row may get one: nothing is linked beside them
+        yet, or another one is found. A row of a wrong place would prove that place right later."""
+        return not self._has_linked() or self.proves_absence(new)
+
+    def proves_absence(self, missing: set[str], resource: Resource | None = None) -> bool:
+        """Return True if a 404 counts in this run. For a resource without a call for one object,
+        the list is proof enough."""
+        if resource and not resource.fetch:
+            return True
+        name = resource.name if resource else ORGANIZATION
+        if name not in self._is_proven:
+            others = self._others_of(resource, missing) if resource else self._others(missing)
+            found = (self.look_up(other, resource) for other in others)
+            self._is_proven[name] = any(other.state is not State.ABSENT for other in found)
+        return self._is_proven[name]
+
+    def confirmed_absent(self, workos_ids: set[str]) -> frozenset[str]:
+        """Return those that WorkOS confirms not to exist."""
+        absent = {id_ for id_ in workos_ids if self.look_up(id_).state is State.ABSENT}
+        return frozenset(absent) if absent and self.proves_absence(absent) else frozenset()
+
+    def new_owner(self, organization_id: str) -> Observation | None:
+        """Return the organization that WorkOS shows with this ``external_id``, if there is one."""
+        try:
+            workos_id = workos.find_by_external_id(organization_id, patience=self.patience)
+        except workos.Refused:
+            return None  # It can't be an external_id.
+        return None if workos_id is None else self.look_up(workos_id)
+
+    def reading(self) -> AbstractContextManager[None]:
+        """Return the context for reads of the database: in a dry run, PostgreSQL refuses writes in
+        it. Otherwise a read waits for a lock as long as it takes: a full run is not in a hurry."""
+        return read_only_transaction() if self.dry else nullcontext()
+
+    def _has_linked(self) -> bool:
+        # Also those that are disabled here alone: they live in WorkOS.
+        with self.reading():
+            return Organization.objects.linked().filter(workos_deleted_at=None).exists()
+
+    def _others(self, missing: set[str]) -> list[str]:
+        with self.reading():
+            live = Organization.objects.live().exclude(workos_id__in=missing).order_by("id")
+            # Any rows will do. From a random id on, the key's index finds them at once.
+            found = [*live.filter(id__gte=str(uuid4()))[:3], *live[:2]]
+            if not found:
+                disabled = Organization.objects.disabled_here().exclude(workos_id__in=missing)
+                found = [*disabled.order_by("-disabled_at")[:5]]
+        candidates = [id_ for id_ in self.candidates if id_ not in missing]
+        return [*candidates, *(row.workos_id for row in found if row.workos_id)]
+
+    def _others_of(self, resource: Resource, missing: set[str]) -> list[str]:
+        with self.reading():
+            others = live_rows(resource).exclude(pk__in=missing)
+            return list(others.values_list("pk", flat=True)[:3])
+
+
+def live_rows(resource: Resource | None) -> "QuerySet[Any]":
+    """Return the rows whose objects WorkOS should show; None: of organizations."""
+    if resource is None:
+        return Organization.objects.live()
+    rows_of = model_of(resource).objects  # type: ignore[attr-defined] # every model's
+    return rows_of.filter(**{resource.deleted_column: None})  # type: ignore[no-any-return]
