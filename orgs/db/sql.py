@@ -64,7 +64,7 @@ SELECT id, name, workos_id, {believable("workos_updated_at")},
     workos_last_event_id, disabled_at IS NOT NULL, workos_deleted_at IS NOT NULL
 FROM organization_metadata
 WHERE workos_id = ANY(%s::text[]) OR id = ANY(%s::text[])
-"""  # noqa: S608 - same
+"""  # noqa: S608 - put together from constants
 
 LOCK_ORGANIZATIONS = f"{LOAD_ORGANIZATIONS} ORDER BY id FOR NO KEY UPDATE"
 
@@ -87,7 +87,6 @@ WHERE o.id COLLATE "C" = listed.external_id AND o.name COLLATE "C" = listed.name
     )
 """
 
-#: Which of these WorkOS ids rows are linked to.
 LINKED = "SELECT workos_id FROM organization_metadata WHERE workos_id = ANY(%s::text[])"
 
 #: Deletions that the stream brought.

@@ -29,7 +29,7 @@ SET last_event_id = %s, last_event_at = %s, {_NO_FAILURE},
     drained_at = coalesce(clock_timestamp() - make_interval(secs => %s), drained_at)
 WHERE stream = 'organizations'
 RETURNING true
-"""  # noqa: S608 - same
+"""  # noqa: S608 - put together from constants
 
 NOTE_FAILURE = """
 UPDATE workos_sync_cursor AS c
@@ -53,14 +53,14 @@ _UNCOVER = """
 
 #: From a position that WorkOS no longer knows, to a time: the earlier of WorkOS's clock, if it is
 #: known, and the database's, at the beginning of the snapshot, less the overlap in seconds. Then
-#: which resources are covered all the same, and which are not, from now on.
+#: when the stream was last drained, which resources are covered all the same, and which are not.
 REPLACE_LOST = f"""
 UPDATE workos_sync_cursor SET {_NO_FAILURE}, last_event_id = NULL,
     last_event_at = least(%s::timestamptz, %s::timestamptz) - make_interval(secs => %s),
     drained_at = %s, covered = %s::jsonb, {_UNCOVER.format(since="clock_timestamp()")}
 WHERE stream = 'organizations'
 RETURNING last_event_at
-"""  # noqa: S608 - same
+"""  # noqa: S608 - put together from constants
 
 _SINCE = "coalesce(listed_at #> ARRAY['uncovered', name], to_jsonb(clock_timestamp()))"
 
@@ -74,7 +74,7 @@ WHERE stream = 'organizations' AND event_types IS NOT DISTINCT FROM %s::jsonb
     AND covered IS NOT DISTINCT FROM %s::jsonb
     AND listed_at -> 'uncovered' IS NOT DISTINCT FROM %s::jsonb
 RETURNING true
-"""  # noqa: S608 - same
+"""  # noqa: S608 - put together from constants
 
 #: Sets a key of a JSON object, or removes it if the value is NULL.
 _SET_KEY = """

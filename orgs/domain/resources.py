@@ -49,14 +49,18 @@ class Resource:
     name: str
     model: str
     events: Mapping[str, State]
+    """Type of event to what it says of the object."""
     columns: Mapping[str, Callable[[Json], Any]]
     """Column to the function that takes its value out of the JSON, or returns ``NOT_SENT``."""
     key: Callable[[Json], Any] = lambda data: data.get("id")
+    """Takes the primary key out of the JSON."""
     organization: Callable[[Json], Any] = lambda data: data.get("organization_id", NOT_SENT)
+    """Takes out the WorkOS id of the organization that it belongs to."""
     listings: tuple[Listing, ...] = ()
     fetch: tuple[str, ...] = ()
     """The path of one object, with ``{key}``; empty: the list that holds it is read."""
     unwrap: Callable[[Json], Any] = lambda data: data
+    """Finds the object in what an event has as its data."""
     is_personal: bool = False
     personal: frozenset[str] = frozenset()
     """Columns with personal data, emptied by erasure."""
