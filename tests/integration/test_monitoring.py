@@ -290,6 +290,12 @@ def test_the_runbook_has_a_section_for_each_problem_and_no_other() -> None:
     text = (MONITORING / "runbook.md").read_text()
 
     assert re.findall(r"^## (.*)$", text, re.MULTILINE) == list(ProblemCode)
+    errors, both, warnings = (
+        set(re.findall(r"\(#(\w+)\)", index))
+        for index in re.findall(r"^(?:Errors|Warnings).*?\n\n", text, re.MULTILINE | re.DOTALL)
+    )
+    listed = {(code, "error") for code in errors | both}
+    assert listed | {(code, "warning") for code in warnings | both} == SEVERITIES
     for code in ProblemCode:
         section = runbook_section(code)
         severity = "|".join(sorted({found for known, found in SEVERITIES if known is code}))
