@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from gram_sync.components import MANAGE, listen, migrate, start_postgres, start_web, start_worker
 from gram_sync.embedded_postgres import server
 from gram_sync.processes import ChildFailed, Children
+from gram_sync.run import MANAGE, listen, migrate, start_postgres, start_web, start_worker
 from orgs.testing import FakeWorkOS
 
 HOLD_BACK_SECONDS: Final = 2
