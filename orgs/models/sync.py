@@ -67,7 +67,6 @@ class SyncCursor(Table):
 
     class Meta(Table.Meta):
         db_table = "workos_sync_cursor"
-        verbose_name = "sync cursor"
         # In the admin, its list is the page of the status.
         verbose_name_plural = "sync status"
         permissions = [
