@@ -109,36 +109,18 @@ def plan_replay_of_all(_: Sequence[str]) -> Plan:
     return Plan({}, is_idle=not parked, warnings=[f"Parked events: {parked}"])
 
 
+def decide(decision: Callable[[str], Change], ids: Sequence[str]) -> Iterator[Result]:
+    """Decide these conflicts so."""
+    for id_ in ids:
+        try:
+            yield Result(str(decision(id_)), [id_], names_rows=True)
+        except (conflicts.NotDecidable, ExternalIdConflict) as error:
+            yield Result(f"Not done: {error}", [id_], messages.ERROR, names_rows=True)
+
+
 def dismiss(ids: Sequence[str]) -> Iterator[Result]:
     """Dismiss these events."""
     yield Result("Dismissed", [id_ for id_ in ids if refresh.dismiss_parked([id_])])
-
-
-def decide(decision: Callable[[str], Change]) -> Callable[[Sequence[str]], Iterator[Result]]:
-    """Return what decides conflicts so."""
-
-    def act(ids: Sequence[str]) -> Iterator[Result]:
-        for id_ in ids:
-            try:
-                yield Result(str(decision(id_)), [id_], names_rows=True)
-            except (conflicts.NotDecidable, ExternalIdConflict) as error:
-                yield Result(f"Not done: {error}", [id_], messages.ERROR, names_rows=True)
-
-    return act
-
-
-def write(
-    service: Callable[[Sequence[str]], list[str]], done: str
-) -> Callable[[Sequence[str]], Iterator[Result]]:
-    """Return what has a service write rows: those that PostgreSQL does not refuse."""
-
-    def act(ids: Sequence[str]) -> Iterator[Result]:
-        written, refused = together_or_alone(ids, service)
-        yield Result(done, written)
-        for id_, reason in refused.items():
-            yield Result(f"Not done: {id_}: {reason}", [id_], messages.ERROR, names_rows=True)
-
-    return act
 
 
 def keep(ids: Sequence[str]) -> Iterator[Result]:
@@ -146,14 +128,20 @@ def keep(ids: Sequence[str]) -> Iterator[Result]:
     yield Result("Kept as it is", [id_ for id_ in ids if conflicts.keep([id_])])
 
 
-def enqueue(task: str, label: str) -> Callable[[Sequence[str]], Iterator[Result]]:
-    """Return what has the worker do this now."""
+def write(
+    service: Callable[[Sequence[str]], list[str]], done: str, ids: Sequence[str]
+) -> Iterator[Result]:
+    """Have a service write rows: those that PostgreSQL does not refuse."""
+    written, refused = together_or_alone(ids, service)
+    yield Result(done, written)
+    for id_, reason in refused.items():
+        yield Result(f"Not done: {id_}: {reason}", [id_], messages.ERROR, names_rows=True)
 
-    def act(_: Sequence[str]) -> Iterator[Result]:
-        if queue.enqueue(task):
-            yield Result(f"Enqueued: {label}", [ORGANIZATIONS_STREAM], names_rows=True)
-        else:
-            text = "The task could not be enqueued; the web process's log says why"
-            yield Result(text, level=messages.ERROR)
 
-    return act
+def enqueue(task: str, label: str, _: Sequence[str]) -> Iterator[Result]:
+    """Have the worker do this now."""
+    if queue.enqueue(task):
+        yield Result(f"Enqueued: {label}", [ORGANIZATIONS_STREAM], names_rows=True)
+    else:
+        text = "The task could not be enqueued; the web process's log says why"
+        yield Result(text, level=messages.ERROR)

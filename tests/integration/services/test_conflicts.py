@@ -48,7 +48,7 @@ def a_claimed_row(workos: FakeWorkOS) -> tuple[str, str, str]:
 def test_a_row_is_not_given_away_that_the_next_event_would_take_back(workos: FakeWorkOS) -> None:
     row, first, second = a_claimed_row(workos)
 
-    (result,) = calls.decide(give_row)([first])
+    (result,) = calls.decide(give_row, [first])
 
     assert result.text.startswith(f"Not done: WorkOS has external_id {row!r} for {second}")
     assert result.level == messages.ERROR
@@ -89,7 +89,7 @@ def test_a_row_that_postgresql_does_not_give_away_is_said_not_to_be(workos: Fake
     workos.update_organization(second, external_id=None, emits=False)
 
     with a_constraint("name <> 'A2'"):
-        (result,) = calls.decide(give_row)([first])
+        (result,) = calls.decide(give_row, [first])
 
     assert result.text.startswith("Not done: PostgreSQL 23514: new row for relation")
     assert result.level == messages.ERROR
