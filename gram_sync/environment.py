@@ -27,7 +27,7 @@ def env_file() -> Path:
 
 
 def read_env_file() -> None:
-    """Add the variables of the file to the environment; those that have a value there win."""
+    """Add the variables of the file to the environment, where those that have a value win."""
     path = env_file()
     try:
         content = path.read_text() if path.is_file() else ""
@@ -65,10 +65,10 @@ def number(name: str, default: float, *, least: float, most: float) -> Any:
 
 def switch(name: str) -> bool:
     """Return True for true, 1, yes and on, and False for their opposites and for nothing."""
-    written = text(name, "false").lower()
-    if written not in ("true", "1", "yes", "on", "false", "0", "no", "off"):
+    on, off = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
+    if (written := text(name, "false").lower()) not in on + off:
         raise ImproperlyConfigured(f"{name} must be true or false, not {text(name)!r}")
-    return written in ("true", "1", "yes", "on")
+    return written in on
 
 
 def choice(name: str, *choices: str) -> str:

@@ -77,15 +77,10 @@ def _play(children: Children, folder: Path, *, stay: bool) -> int:
         lines("\n✓ WorkOS and the mirror agree, and no slug ever changed.", "bold green")
     lines(f"It took {time.monotonic() - started_at:.0f} seconds, set-up included.")
     if stay:
-        lines(
-            _TRY_IT.format(
-                web=stage.web_url,
-                password=stage.password,
-                organization=f"{stage.workos.base_url}/organizations/{story.workos_ids['Hooli']}",
-                key=f'-H "Authorization: Bearer {stage.workos.api_key}"',
-                seconds=HOLD_BACK_SECONDS,
-            )
-        )
+        organization = f"{stage.workos.base_url}/organizations/{story.workos_ids['Hooli']}"
+        key = f'-H "Authorization: Bearer {stage.workos.api_key}"'
+        ours = {"web": stage.web_url, "password": stage.password, "seconds": HOLD_BACK_SECONDS}
+        lines(_TRY_IT.format(organization=organization, key=key, **ours))
         with suppress(Stopped):
             children.wait()
         lines("\nStopping ...")
