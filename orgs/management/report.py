@@ -76,12 +76,6 @@ def counts(summary: dict[str, Any]) -> Iterator[str]:
             yield f"{section.replace('_', '-') + ' ' + kind.replace('_', ' '):<32}{count:>7}"
 
 
-def end_of_events(summary: dict[str, Any]) -> str:
-    """Return how far a run of events alone has come."""
-    end = "the end of the stream" if summary["drained"] else "not the end of the stream"
-    return f"reached {end}; cursor {summary['cursor'] or 'not set'}"
-
-
 def changes_and_verdict(found: Reconciliation, *, dry: bool) -> Iterator[str]:
     """Yield a line for each change of a run that compares, and what to make of them."""
     yield from map(str, found.changes[:_CHANGES_SHOWN])
@@ -100,12 +94,11 @@ def _write_backs(report: WriteBackReport) -> dict[str, int]:
 
 
 def _as_json(change: Change) -> dict[str, Any]:
-    values: dict[str, Any] = {
+    return {
         "organization_id": change.organization_id,
         "workos_id": change.workos_id,
         "change": change.change,
         "fields": {name: list(values) for name, values in change.fields.items()},
+        **({"resource": change.resource} if change.resource != ORGANIZATION else {}),
+        **({"reason": change.reason} if change.reason else {}),
     }
-    if change.resource != ORGANIZATION:
-        values["resource"] = change.resource
-    return {**values, "reason": change.reason} if change.reason else values
