@@ -103,8 +103,7 @@ class OrganizationAdmin(TableAdmin):
 
     @admin.display(description="write-back")
     def pending(self, organization: Organization) -> str:
-        pending = getattr(organization, "write_back", None)
-        if pending is None:
+        if (pending := getattr(organization, "write_back", None)) is None:
             return EMPTY
         state = "conflict" if pending.next_attempt_at is None else "pending"
         return link("externalidwriteback", organization.id, state)

@@ -11,7 +11,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models.functions import Now
 
-from orgs.models.fields import Table, TimeField, index, json, optional_text, optional_time
+from orgs.models.fields import Table, TimeField, index, json, optional_text, optional_time, unique
 from orgs.models.organizations import Organization, OrganizationQuerySet
 
 
@@ -157,9 +157,7 @@ class Role(WorkOSResource):
 
     class Meta(Table.Meta):
         db_table = "workos_role"
-        constraints = [
-            models.UniqueConstraint(fields=["workos_organization", "slug"], name="workos_role_key")
-        ]
+        constraints = [unique("workos_role_key", "workos_organization", "slug")]
 
 
 class Invitation(PersonalResource):
@@ -212,11 +210,7 @@ class DirectoryGroupMember(WorkOSResource):
 
     class Meta(Table.Meta):
         db_table = "workos_directory_group_member"
-        constraints = [
-            models.UniqueConstraint(
-                fields=["workos_group", "workos_directory_user"], name="workos_group_member_key"
-            )
-        ]
+        constraints = [unique("workos_group_member_key", "workos_group", "workos_directory_user")]
         indexes = [
             index("workos_group_member_dir", "workos_directory"),
             index("workos_group_member_user", "workos_directory_user"),
