@@ -3,7 +3,6 @@
 Nothing is started before something connects. ``OPTIONS["data_dir"]`` says where the data is.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
 from django.db.backends.postgresql import base, client
@@ -20,9 +19,7 @@ class DatabaseClient(client.DatabaseClient):
     """``manage.py dbshell``, with the psql that came with the server."""
 
     @classmethod
-    def settings_to_cmd_args_env(
-        cls, settings_dict: dict[str, Any], parameters: Iterable[str]
-    ) -> tuple[list[str], dict[str, str] | None]:
+    def settings_to_cmd_args_env(cls, settings_dict: dict[str, Any], parameters: Any) -> Any:
         place = _started(settings_dict)
         settings_dict |= {name.upper(): place[name] for name in ("host", "port", "user")}
         (_, *arguments), env = super().settings_to_cmd_args_env(settings_dict, parameters)

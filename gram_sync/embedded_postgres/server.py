@@ -26,8 +26,7 @@ from urllib.parse import quote
 
 from django.db import OperationalError
 
-PATIENCE_SECONDS: Final = 120
-"""How long a server may take to start or stop. On a slow disk, recovery after a crash is slow."""
+PATIENCE_SECONDS: Final = 120  # to start or stop: on a slow disk, recovery after a crash is slow
 
 _CREATE_DATABASE: Final = "CREATE DATABASE gram_sync\n"
 _WAIT: Final = ("--wait", f"--timeout={PATIENCE_SECONDS}")
@@ -49,11 +48,11 @@ class ServerError(OperationalError):
 
 
 def start(data_dir: Path) -> str:
-    """Return the ``postgresql://`` URL of the running server whose data is in ``data_dir``.
+    """Return the ``postgresql://`` URL of the server whose data is in ``data_dir``.
 
     Starts the server if need be, and before that creates its data with an empty database
-    ``gram_sync``. The server outlives this process. Safe to repeat, and to call from any number of
-    threads and processes at once; while the server runs, it costs one connect. Raises ServerError.
+    ``gram_sync``. The server outlives this process. May be repeated and called concurrently; while
+    the server runs, it costs one connect. Raises ServerError.
     """
     with _explained(data_dir) as folder:
         if not _is_ready(folder):
@@ -64,8 +63,8 @@ def start(data_dir: Path) -> str:
 
 
 def stop(data_dir: Path) -> None:
-    """Stop the server, ending its connections; nothing happens if it isn't running. Safe to repeat
-    and to call concurrently. Raises ServerError."""
+    """Stop the server if it runs, ending its connections. May be repeated and called concurrently.
+    Raises ServerError."""
     with _explained(data_dir) as folder:
         if folder.exists():
             with _locked(folder):
@@ -106,8 +105,8 @@ def _explained(data_dir: Path) -> Iterator[Path]:
 
 
 def _postmaster(data_dir: Path) -> tuple[int | None, str]:
-    """Return the server's pid and its status, as postmaster.pid has them: it may be long dead, and
-    its pid another's. None and nothing without that file, or while it is being written."""
+    """Return the server's pid and its status, as postmaster.pid has them: it may be dead, and its
+    pid another's. None and nothing without that file, or while it is being written."""
     try:
         first, *_, last = (data_dir / "postmaster.pid").read_text(errors="replace").splitlines()
         return int(first), last.strip()
@@ -177,15 +176,13 @@ def _owner(data_dir: Path) -> tuple[int, int]:
         return -1, -1
     nearest = next(folder for folder in (data_dir, *data_dir.parents) if folder.exists())
     owner, name = nearest.stat().st_uid, "pgserver"  # as the wheel names it
-    with suppress(KeyError):
-        account = pwd.getpwuid(owner) if owner else pwd.getpwnam(name)
-        return account.pw_uid, account.pw_gid
     useradd = ("useradd", "--system", "--shell", "/usr/sbin/nologin", name)
-    # It fails if another process was faster.
-    subprocess.run(useradd, check=False, capture_output=True)
-    with suppress(KeyError):
-        account = pwd.getpwnam(name)
-        return account.pw_uid, account.pw_gid
+    for uid in (owner, 0):
+        with suppress(KeyError):
+            account = pwd.getpwuid(uid) if uid else pwd.getpwnam(name)
+            return account.pw_uid, account.pw_gid
+        # It fails if another process was faster.
+        subprocess.run(useradd, check=False, capture_output=True)
     raise OSError(f"root can't run it, nor make a user {name}")
 
 
@@ -195,10 +192,8 @@ def _start(data_dir: Path) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not _is_ready(data_dir) and (processes := _processes(data_dir)):
         pid, status = _postmaster(data_dir)
-        if pid in processes and status == "ready":
-            # It runs and can't be reached, unless just now: its socket was deleted.
-            if not _is_ready(data_dir):
-                _stop(data_dir)
+        if pid in processes and status == "ready" and not _is_ready(data_dir):
+            _stop(data_dir)  # it can't be reached: its socket was deleted
         elif time.monotonic() > deadline:
             raise TimeoutError(f"processes of it hang: {sorted(processes)}")
         time.sleep(0.05)
