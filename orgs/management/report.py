@@ -39,19 +39,15 @@ def events_summary(
 def full_summary(found: Reconciliation) -> dict[str, Any]:
     """Return the JSON object of a run that compares. The same state gives the same bytes."""
     snapshot = {**found.snapshot.counts, "conflicts": found.snapshot.counts[Outcome.CONFLICT]}
+    counted = {name: snapshot.get(name, 0) for name in _SNAPSHOT_COUNTS}
+    resources = {
+        one.name: {"listed": one.listed, **{n: one.report.counts[n] for n in _RESOURCE_COUNTS}}
+        for one in found.resources
+    }
     return {
         **events_summary(found.events, found.write_backs, found.cursor),
-        "snapshot": {
-            "organizations": found.organizations,
-            **{name: snapshot.get(name, 0) for name in _SNAPSHOT_COUNTS},
-        },
-        "resources": {
-            one.name: {
-                "listed": one.listed,
-                **{name: one.report.counts[name] for name in _RESOURCE_COUNTS},
-            }
-            for one in found.resources
-        },
+        "snapshot": {"organizations": found.organizations, **counted},
+        "resources": resources,
         "changes": [_as_json(change) for change in found.changes],
         "in_sync": found.in_sync,
     }
