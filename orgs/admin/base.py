@@ -35,6 +35,7 @@ from django.utils.html import format_html
 
 from orgs.db.errors import describe
 from orgs.domain.naming import is_storable, one_line, storable
+from orgs.services.reconcile_one import UnknownOrganization
 from orgs.workos import WorkOSError
 
 Rows: TypeAlias = "models.QuerySet[Any]"
@@ -147,10 +148,6 @@ class FilteredInFull(ChangeList):
 # Actions ------------------------------------------------------------------------------------
 
 
-class NotDone(Exception):
-    """The action could not be taken, for the reason that it says."""
-
-
 @dataclass(frozen=True, slots=True)
 class Result:
     """What an action did to some rows, or why it did nothing."""
@@ -174,8 +171,8 @@ class Plan:
 class Action:
     """Something that a person can do who has the permission ``<verb>_<model>``.
 
-    ``act`` and ``plan`` call the service with the keys of the chosen rows; they raise ``NotDone``,
-    ``WorkOSError`` and ``django.db.Error``.
+    ``act`` and ``plan`` call the service with the keys of the chosen rows; they raise
+    ``UnknownOrganization``, ``WorkOSError`` and ``django.db.Error``.
     """
 
     verb: str
@@ -362,7 +359,7 @@ class TableAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             self._say(request, action.act(ids), left)
             if left:
                 self.message_user(request, f"Nothing to do{_named(left)}", messages.INFO)
-        except (NotDone, WorkOSError, DatabaseError) as error:
+        except (UnknownOrganization, WorkOSError, DatabaseError) as error:
             said = describe(error) if isinstance(error, DatabaseError) else str(error)
             logger.warning("%s: %r: %s", action.label, list(left), one_line(said))
             self.message_user(request, f"Not done{_named(left)}: {said}", messages.ERROR)

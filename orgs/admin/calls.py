@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from django.contrib import messages
 
-from orgs.admin.base import NotDone, Plan, Result
+from orgs.admin.base import Plan, Result
 from orgs.db.errors import without_detail
 from orgs.domain.report import Change
 from orgs.domain.types import Outcome
@@ -14,7 +14,7 @@ from orgs.models import ORGANIZATIONS_STREAM, Organization, WorkOSEvent
 from orgs.services import conflicts, queue, refresh
 from orgs.services.compare import Run
 from orgs.services.conclude import Reconciliation
-from orgs.services.reconcile_one import UnknownOrganization, reconcile_organizations
+from orgs.services.reconcile_one import reconcile_organizations
 from orgs.services.refusals import together_or_alone
 from orgs.workos import ExternalIdConflict
 
@@ -28,11 +28,8 @@ def _ask_workos(ids: Sequence[str], *, dry: bool) -> tuple[Reconciliation, dict[
     """Reconcile these; return also the changes of each, by the id that was chosen."""
     linked = Organization.objects.linked().filter(pk__in=ids)
     chosen = {id_: id_ for id_ in ids} | {row.workos_id or "": row.pk for row in linked}
-    try:
-        deadline = time.monotonic() + MAX_SECONDS
-        found = reconcile_organizations(Run(dry=dry), ids, deadline=deadline, patience=0.0)
-    except UnknownOrganization as error:
-        raise NotDone(str(error)) from error
+    deadline = time.monotonic() + MAX_SECONDS
+    found = reconcile_organizations(Run(dry=dry), ids, deadline=deadline, patience=0.0)
     changes: dict[str, list[Change]] = {}
     for change in (change for report in found.reports for change in report.changes):
         keys = (change.organization_id, change.workos_id, change.workos_organization_id)
