@@ -11,7 +11,6 @@ import sys
 from contextlib import closing
 from functools import partial
 from http.client import HTTPConnection, HTTPException
-from pathlib import Path
 from typing import Any, Final
 
 import django
@@ -103,8 +102,8 @@ def _start_all(children: Children, listener: socket.socket) -> None:
     if data_dir := settings.DATABASES["default"]["OPTIONS"].get("data_dir"):
         _say(f"DATABASE_URL is not set: using the embedded PostgreSQL in {data_dir}.")
         if not server.is_running(data_dir):
-            start_postgres(children, data_dir)
-    connection.ensure_connection()
+            children.callback(server.stop, data_dir)
+    connection.ensure_connection()  # which starts the embedded PostgreSQL
     connection.close()
     _say("Migrating the database ...")
     migrate(children)
@@ -119,15 +118,6 @@ def _start_all(children: Children, listener: socket.socket) -> None:
 
 
 # The parts, also of the demo ----------------------------------------------------------------
-
-
-def start_postgres(children: Children, data_dir: Path) -> str:
-    """Start the embedded PostgreSQL, to be stopped after the children that follow; return its URL.
-    Raises ``server.ServerError``."""
-    children.callback(server.stop, data_dir)
-    url = server.start(data_dir)
-    children.check()
-    return url
 
 
 def migrate(children: Children, **options: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from gram_sync.embedded_postgres import server
 from gram_sync.processes import ChildFailed, Children
-from gram_sync.run import MANAGE, listen, migrate, start_postgres, start_web, start_worker
+from gram_sync.run import MANAGE, listen, migrate, start_web, start_worker
 from orgs.testing import FakeWorkOS
 
 HOLD_BACK_SECONDS: Final = 2
@@ -57,7 +57,9 @@ class Stage:
         self.workos.add_webhook_endpoint(url=f"{self.web_url}/webhooks/workos/", secret=secret)
         server.stop(data_dir)  # which a demo that was killed may have left
         shutil.rmtree(data_dir, ignore_errors=True)
-        self.database_url = start_postgres(children, data_dir)
+        children.callback(server.stop, data_dir)
+        self.database_url = server.start(data_dir)
+        children.check()
         environment = {
             **{name: os.environ[name] for name in _INHERITED if name in os.environ},
             "ENV_FILE": os.devnull,
