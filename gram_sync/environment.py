@@ -6,6 +6,7 @@ Every function raises ImproperlyConfigured for what can't be read, and never sho
 import io
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,7 +27,7 @@ def env_file() -> Path:
 
 
 def read_env_file() -> None:
-    """Add the variables of the file to the environment; those that have a value there win."""
+    """Add the variables of the file to the environment, where those that have a value win."""
     path = env_file()
     try:
         content = path.read_text() if path.is_file() else ""
@@ -55,37 +56,34 @@ def items(name: str) -> list[str]:
 def number(name: str, default: float, *, least: float, most: float) -> Any:
     """Return a number of the type of ``default``."""
     written = text(name, str(default))
-    try:
+    with suppress(ValueError):
         if least <= (value := type(default)(written)) <= most:
             return value
-    except ValueError:
-        pass
     kind = "a whole number" if isinstance(default, int) else "a number"
     raise ImproperlyConfigured(f"{name} must be {kind} from {least:g} to {most:g}, not {written!r}")
 
 
 def switch(name: str) -> bool:
     """Return True for true, 1, yes and on, and False for their opposites and for nothing."""
-    written = text(name, "false").lower()
-    if written not in ("true", "1", "yes", "on", "false", "0", "no", "off"):
+    on, off = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
+    if (written := text(name, "false").lower()) not in on + off:
         raise ImproperlyConfigured(f"{name} must be true or false, not {text(name)!r}")
-    return written in ("true", "1", "yes", "on")
+    return written in on
 
 
 def choice(name: str, *choices: str) -> str:
     """Return one of some words, in whatever case it is written; the first if it is not set."""
     written = text(name, choices[0])
-    for each in choices:
-        if each.lower() == written.lower():
-            return each
-    raise ImproperlyConfigured(f"{name} must be {' or '.join(choices)}, not {written!r}")
+    if (found := {each.lower(): each for each in choices}.get(written.lower())) is None:
+        raise ImproperlyConfigured(f"{name} must be {' or '.join(choices)}, not {written!r}")
+    return found
 
 
 def url(name: str, what: str, *schemes: str) -> str:
     """Return a URL that begins with one of the schemes, or an empty text."""
-    beginnings = tuple(f"{scheme}://" for scheme in schemes)
-    if (written := text(name)) and not written.startswith(beginnings):
-        known = " or ".join(f"{beginning}…" for beginning in beginnings)
+    written = text(name)
+    if written and not written.startswith(tuple(f"{scheme}://" for scheme in schemes)):
+        known = " or ".join(f"{scheme}://…" for scheme in schemes)
         raise ImproperlyConfigured(f"{name} must name a {what}: {known}")
     return written
 

@@ -72,20 +72,14 @@ class JsonFormatter(_WithoutDetail, BaseJsonFormatter):
 
 
 def is_news(record: logging.LogRecord) -> bool:
-    """Return True if a record of Django's says more than that the answer was a 4xx or a 5xx.
-
-    Ours say why themselves, and of others' requests no 403 or 404 is worth a line. An exception
-    that nobody expected is.
-    """
+    """Return True if a record of Django's says more than that the answer was a 4xx or a 5xx: ours
+    say why themselves. An exception that nobody expected is worth a line."""
     return record.exc_info is not None and getattr(record, "status_code", 500) >= 500
 
 
 def shortened(record: logging.LogRecord) -> bool:
     """Let every record of django-q2's through: as one line if PostgreSQL or Redis failed, and not
-    a statement of ours.
-
-    The traceback of a task is kept in the admin, under Failed tasks.
-    """
+    a statement of ours. The traceback of a task is kept in the admin, under Failed tasks."""
     error = record.exc_info and record.exc_info[1]
     if isinstance(shown := error and without_detail(error), RedisError | DatabaseFailed):
         record.msg = f"{record.getMessage()}: {one_line(shown)}"
@@ -96,15 +90,14 @@ def shortened(record: logging.LogRecord) -> bool:
     return True
 
 
-class OncePerMinute(logging.Filter):
-    """Let the same warning through once a minute; the next one says how many there were.
+class OncePerMinute:
+    """Lets the same warning through once a minute; the next one says how many there were.
 
     Anyone can send forged webhooks, and some libraries complain twice a second while what they need
     is unavailable.
     """
 
     def __init__(self) -> None:
-        super().__init__()
         self._lock = threading.Lock()
         #: When each was let through, and how many were dropped since.
         self._seen: dict[tuple[str, int, str], tuple[float, int]] = {}
@@ -128,32 +121,24 @@ class OncePerMinute(logging.Filter):
 
 
 def configuration(level: str) -> dict[str, Any]:
-    """Return what ``logging.config.dictConfig`` takes, for Django and gunicorn.
-
-    ``level`` is the mirror's own: at DEBUG it logs every event.
-    """
+    """Return what ``logging.config.dictConfig`` takes, for Django and gunicorn. ``level`` is the
+    mirror's own: at DEBUG it logs every event."""
     # There may be no stderr at all.
     is_for_people = sys.stderr is not None and sys.stderr.isatty()
+    to_stderr = {"class": "logging.StreamHandler"}
     # The INFO of gunicorn's is each start and stop of its processes.
     alone = {"handlers": ["stderr"], "level": "WARNING", "propagate": False}
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "filters": {
-            "news": {"()": lambda: is_news},
-            "once": {"()": OncePerMinute},
-            "shortened": {"()": lambda: shortened},
-        },
         "formatters": {"line": {"()": LineFormatter if is_for_people else JsonFormatter}},
-        "handlers": {
-            "stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["once"]}
-        },
+        "handlers": {"stderr": {**to_stderr, "formatter": "line", "filters": [OncePerMinute()]}},
         "root": {"handlers": ["stderr"], "level": "WARNING"},
         "loggers": {
             "orgs": {"level": level},
             # Its INFO is two lines a task, of which there are two a minute when nothing happens.
-            "django-q": {"level": "WARNING", "filters": ["shortened"]},
-            "django.request": {"filters": ["news"]},
+            "django-q": {"level": "WARNING", "filters": [shortened]},
+            "django.request": {"filters": [is_news]},
             "django.server": alone,
             "gunicorn.error": alone,
         },

@@ -1,4 +1,4 @@
-"""Starts, awaits and stops child processes, and knows nothing of what they do.
+"""Starts, awaits and stops child processes.
 
 Each child leads a session and a process group of its own, out of the reach of the terminal's
 Ctrl-C: it is this process that stops it. A signal is only noted, and raised by the next wait: an
@@ -25,7 +25,6 @@ class Stopped(Exception):
     """A signal asked this program to end."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}")
         self.number = number
 
 
@@ -55,17 +54,16 @@ class Child:
 
 
 class Children(ExitStack):
-    """The children of this process: when the context ends, however it ends, all are stopped, the
-    last one first. A ``callback`` is called after those that are started later were stopped.
+    """The children of this process: when the context ends, all are stopped, the last one first. A
+    ``callback`` is called after those that are started later were stopped.
 
-    For the main thread alone, which it makes deaf to signals except while it waits here. While the
-    children are being stopped, one more Ctrl-C kills them at once. Each child gets the descriptors
-    ``inherited``.
+    For the main thread alone, which is deaf to signals except while it waits here. One more Ctrl-C
+    kills children that are being stopped. Each child gets the descriptors ``inherited``.
     """
 
     def __init__(self, inherited: Sequence[int] = ()) -> None:
         super().__init__()
-        self._inherited = tuple(inherited)
+        self._inherited = inherited
         self._running: list[Child] = []
         self._signals: list[int] = []
 
@@ -110,8 +108,7 @@ class Children(ExitStack):
         return child
 
     def run(self, name: str, command: Sequence[str], **options: Any) -> None:
-        """Run a command to its end, with the options of ``start``. Raises as ``check`` does, and
-        ChildFailed if it doesn't exit with 0."""
+        """Run a command to its end. Raises as ``check`` does, and ChildFailed if it fails."""
         child = self.start(name, command, **options)
         while child.process.poll() is None and not self._signals:
             time.sleep(_POLL_SECONDS)
@@ -132,8 +129,8 @@ class Children(ExitStack):
     def wait_until(
         self, condition: Callable[[], _T | None], done: str, *, of: Child, seconds: float
     ) -> _T:
-        """Return the condition's first true value: the child has then ``done`` what it should.
-        Raises as ``check`` does, and ChildFailed when the time is over."""
+        """Return the condition's first true value: the child has ``done`` what it should. Raises
+        as ``check`` does, and ChildFailed when the time is over."""
         deadline = time.monotonic() + seconds
         while not (value := condition()):
             self.check()
@@ -149,15 +146,14 @@ class Children(ExitStack):
             time.sleep(_POLL_SECONDS)
 
     def _stop(self, child: Child) -> None:
-        if child not in self._running:
-            # It ended long ago, and its pid may be another's by now.
+        if child not in self._running:  # it ended long ago: its pid may be another's by now
             return
         # To the process itself, not to its group: it has to end its own in order.
         child.process.terminate()
         deadline = time.monotonic() + child.patience
-        # Only Ctrl-C: `make` passes a SIGTERM on that we may already have got ourselves.
-        while time.monotonic() < deadline and signal.SIGINT not in self._signals:
-            if child.process.poll() is not None:
+        while child.process.poll() is None and time.monotonic() < deadline:
+            # Only Ctrl-C: `make` passes a SIGTERM on that we may already have got ourselves.
+            if signal.SIGINT in self._signals:
                 break
             time.sleep(_POLL_SECONDS / 2)
         # Something is left in the group only if the process is stuck or was killed.

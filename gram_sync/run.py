@@ -1,6 +1,7 @@
 """Runs web process and worker against WorkOS, until Ctrl-C or SIGTERM: ``make run``.
 
-Before that, it checks the settings and migrates. If one of the two ends, so does the other.
+Before that, it checks the settings and migrates. If one of the two ends, so does the other. The
+demo starts the same processes; their ``options`` are those of ``Children.start``.
 """
 
 import os
@@ -9,6 +10,8 @@ import socket
 import sys
 from contextlib import closing
 from functools import partial
+from http.client import HTTPConnection, HTTPException
+from typing import Any, Final
 
 import django
 from django.core import checks
@@ -16,10 +19,11 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError, connection
 
 from gram_sync import environment as env
-from gram_sync.components import listen, migrate, start_postgres, start_web, start_worker
 from gram_sync.embedded_postgres import server
-from gram_sync.processes import ChildFailed, Children, Stopped
+from gram_sync.processes import PROJECT, Child, ChildFailed, Children, Stopped
 from orgs.management.streams import guarded_streams
+
+MANAGE: Final = (sys.executable, str(PROJECT / "manage.py"))
 
 _RUNNING = """
 gram-sync runs: web process on http://{place}, and worker. Ctrl-C stops both.
@@ -35,10 +39,6 @@ Admin    http://{place}/admin/
 _say = partial(print, flush=True)
 
 
-class CannotRun(Exception):
-    """What a person has to mend first."""
-
-
 def main() -> int:
     """Run until stopped: 0 then; 1 if it can't run, or a process ends by itself."""
     try:
@@ -47,7 +47,7 @@ def main() -> int:
     except Stopped:
         _say("Stopped.")
         return 0
-    except (CannotRun, ChildFailed, ImproperlyConfigured, server.ServerError) as error:
+    except (ChildFailed, ImproperlyConfigured, server.ServerError) as error:
         print(error, file=sys.stderr)
     except OperationalError as error:
         print(f"The database can't be used: {' '.join(str(error).split())}", file=sys.stderr)
@@ -62,12 +62,13 @@ def _run(children: Children) -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gram_sync.settings")
     django.setup()
     if errors := [message for message in checks.run_checks() if message.is_serious()]:
-        raise CannotRun("\n".join(f"{error.msg} {error.hint or ''}".rstrip() for error in errors))
+        lines = (f"{error.msg} {error.hint or ''}".rstrip() for error in errors)
+        raise ImproperlyConfigured("\n".join(lines))
     host, port = env.text("HOST", "127.0.0.1"), env.number("PORT", 8000, least=1, most=65535)
     try:
         listener = listen(host, port)
     except OSError as error:
-        raise CannotRun(
+        raise ImproperlyConfigured(
             f"The web process can't listen on {host}, port {port}: {error}. "
             "PORT and HOST can name another place."
         ) from None
@@ -91,7 +92,8 @@ def _keep_secret_key(secret_key: str) -> None:
             # The last line may have no end.
             file.write(f"\nSECRET_KEY={secret_key}\n")
     except OSError as error:
-        raise CannotRun(f"{error}: set SECRET_KEY, to 50 or more random characters.") from None
+        text = f"{error}: set SECRET_KEY, to 50 or more random characters."
+        raise ImproperlyConfigured(text) from None
 
 
 def _start_all(children: Children, listener: socket.socket) -> None:
@@ -100,8 +102,8 @@ def _start_all(children: Children, listener: socket.socket) -> None:
     if data_dir := settings.DATABASES["default"]["OPTIONS"].get("data_dir"):
         _say(f"DATABASE_URL is not set: using the embedded PostgreSQL in {data_dir}.")
         if not server.is_running(data_dir):
-            start_postgres(children, data_dir)
-    connection.ensure_connection()
+            children.callback(server.stop, data_dir)
+    connection.ensure_connection()  # which starts the embedded PostgreSQL
     connection.close()
     _say("Migrating the database ...")
     migrate(children)
@@ -113,6 +115,48 @@ def _start_all(children: Children, listener: socket.socket) -> None:
     place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     hosts, python = ",".join(settings.ALLOWED_HOSTS), os.path.relpath(sys.executable)
     _say(_RUNNING.format(place=place, hosts=hosts, python=python))
+
+
+# The parts, also of the demo ----------------------------------------------------------------
+
+
+def migrate(children: Children, **options: Any) -> None:
+    """Bring the tables up to date. Raises ChildFailed."""
+    children.run("manage.py migrate", (*MANAGE, "migrate", "--noinput", "--verbosity=0"), **options)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens, before anything serves it: its port is known, and taken from
+    others. Port 0 is any that is free. Raises OSError."""
+    family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    return socket.create_server((str(address[0]), port), family=family, backlog=1024)
+
+
+def start_worker(children: Children, **options: Any) -> Child:
+    """Start the worker. Stopped, it has its ``patience`` to finish its tasks."""
+    return children.start("The worker", (*MANAGE, "sync_worker"), **options)
+
+
+def start_web(children: Children, listener: socket.socket, **options: Any) -> Child:
+    """Start gunicorn on a listening socket, which is closed here, and wait until it answers."""
+    gunicorn = (sys.executable, "-m", "gunicorn", "gram_sync.wsgi")
+    with listener:
+        fd, (host, port) = listener.fileno(), listener.getsockname()[:2]
+        command = (*gunicorn, "--config", "python:gram_sync.gunicorn", "--bind", f"fd://{fd}")
+        web = children.start("The web process", command, pass_fds=(fd,), **options)
+    children.wait_until(lambda: _answers(host, port), "answered", of=web, seconds=60)
+    return web
+
+
+def _answers(host: str, port: int) -> bool:
+    """Return True if HTTP is spoken there; any status will do, such as 400 for another host."""
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - an address to go to, not bind
+    with closing(HTTPConnection(everywhere.get(host, host), port, timeout=2)) as http:
+        try:
+            http.request("GET", "/healthz")
+            return bool(http.getresponse().status)
+        except (OSError, HTTPException):
+            return False
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, NotSupportedError, connections, router
 from django.db import Error as DatabaseUnusable
 
-from orgs.conf import RANGES, SyncSettings, least_task_timeout, sync_settings
+from orgs.conf import RANGES, least_task_timeout, sync_settings
 from orgs.domain.naming import one_line
 from orgs.domain.resources import listed_for
 from orgs.services.maintenance import broken_schedules, missing_grants
@@ -38,11 +38,11 @@ _TEXTS = {
     "E004": ("WORKOS_API_KEY holds characters that no key has.",
         "Copy it again, without line breaks and quotes: WorkOS dashboard, API Keys."),
     "E005": ("{}.", "The keys of WORKOS_SYNC are the fields of orgs.conf.SyncSettings."),
-    "E006": ("WORKOS_SYNC[{!r}] is {!r}.", "It must be a number from {:g} to {:g}."),
+    "E006": ("WORKOS_SYNC[{!r}] is {!r}.", "It must be a number from {2:g} to {3:g}."),
     "E007": ("Q_CLUSTER['timeout'] is {!r}: a drain could be killed at work.",
-        "Set it to {} or more: DRAIN_DEADLINE, then a few calls to WorkOS and waits for locks."),
+        "Set it to {1} or more: DRAIN_DEADLINE, then a few calls to WorkOS and waits for locks."),
     "E008": ("Q_CLUSTER['retry'] is {!r}: a task could be delivered again while it runs.",
-        "Set it to more than {}, twice the timeout: waiting for a worker counts too."),
+        "Set it to more than {1:g}, twice the timeout: waiting for a worker counts too."),
     "W009": ("Q_CLUSTER delivers a task that fails again and again, for ever.",
         "Set 'ack_failures': True and 'max_attempts': 1. The schedule runs it again."),
     "E010": ("Q_CLUSTER['sync'] is on: schedules would run their tasks inside a transaction.",
@@ -54,7 +54,7 @@ _TEXTS = {
     "E013": ("The default database has OPTIONS['pool'].",
         "Remove it: the worker forks. CONN_MAX_AGE keeps connections, PgBouncer shares them."),
     "E014": ("The database can't be queried: {}", "Does PostgreSQL run where the settings say?"),
-    "E015": ("The database is too old. {}.", "The mirror needs PostgreSQL {} or newer."),
+    "E015": ("The database is too old. {}.", "The mirror needs PostgreSQL {1} or newer."),
     "E016": ("The database's user lacks {}.", "As the owner: GRANT {} TO that user."),
     "W017": ("The worker has no schedule named {!r} that does what it should.",
         "Run `manage.py migrate`, which makes those that are missing and repairs the rest."),
@@ -72,11 +72,11 @@ _TEXTS = {
         "Remove it: who has waited for a lock must see what was committed meanwhile."),
     "W025": ("Q_CLUSTER['scheduler'] is off.", "Leave it on for one worker: it reads the events."),
     "W026": ("DATA_UPLOAD_MAX_MEMORY_SIZE refuses webhooks over {} bytes.",
-        "Set it to {} or more."),
+        "Set it to {1} or more."),
     "E027": ("WORKOS_BASE_URL (WORKOS_SYNC['BASE_URL']) is not an address.",
         "Set it to https://api.workos.com, or leave it out."),
     "E028": ("{} is {!r} for the database's user, which psycopg can't read.",
-        "Run: ALTER ROLE that user SET {} = '{}'. Then restart web and worker."),
+        "Run: ALTER ROLE that user SET {0} = '{2}'. Then restart web and worker."),
     "E029": ("WORKOS_RESOURCES (WORKOS_SYNC['RESOURCES']) names {}, and not {}.",
         "Add {1}, or take {0} out: WorkOS has a list of {0} for each {1}, and none of all."),
 }
@@ -84,31 +84,29 @@ _TEXTS = {
 
 
 @register("orgs")
-def check_settings(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
+def check_settings(**kwargs: Any) -> list[CheckMessage]:
     """Return what is missing in the settings, is wrong, or can't be supported."""
     return [*_sync(), *_database(), *_project()]
 
 
 @register("orgs", Tags.database)
-def check_database(
-    app_configs: Any = None, databases: Any = None, **kwargs: Any
-) -> list[CheckMessage]:
+def check_database(databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Return what only the database can say. Tables that are not there yet miss nothing."""
     if DEFAULT_DB_ALIAS not in (databases or ()) or _driver() != "psycopg":
         return []
     try:
         return list(_state())
     except NotSupportedError as error:
-        return [_found("E015", [one_line(error)], [LEAST_POSTGRES])]
+        return [_found("E015", one_line(error), LEAST_POSTGRES)]
     except DatabaseUnusable as error:
-        return [_found("E014", [one_line(error)])]
+        return [_found("E014", one_line(error))]
 
 
-def _found(number: str, message: Any = (), hint: Any = ()) -> CheckMessage:
+def _found(number: str, *values: object) -> CheckMessage:
     """Return what that check says, with these values in its message and its hint."""
     kind = Warning if number.startswith("W") else Error
-    text, remedy = _TEXTS[number]
-    return kind(text.format(*message), hint=remedy.format(*hint), id=f"orgs.{number}")
+    text, remedy = (each.format(*values) for each in _TEXTS[number])
+    return kind(text, hint=remedy, id=f"orgs.{number}")
 
 
 def _if(**wrong: object) -> Iterator[CheckMessage]:
@@ -123,44 +121,40 @@ def _sync() -> Iterator[CheckMessage]:
     try:
         current = sync_settings()
     except (AttributeError, TypeError) as error:
-        yield _found("E005", [one_line(error)])
+        yield _found("E005", one_line(error))
         return
     for name in current.resources:
         for scope in listed_for(name).difference(current.resources):
-            yield _found("E029", [name, scope], [name, scope])
+            yield _found("E029", name, scope)
     if not re.fullmatch(r"https?://[^\s/:?#]\S*", str(current.base_url)):
         yield _found("E027")
     # Tests and development need no keys. Django's and pytest's runners make an outbox.
     if not settings.DEBUG and not hasattr(mail, "outbox"):
-        yield from _missing(current)
+        secret_key = ""
+        # Django raises for an empty one as soon as it is read.
+        with suppress(ImproperlyConfigured):
+            secret_key = settings.SECRET_KEY
+        yield from _if(
+            E001=not secret_key,
+            E002=not current.api_key,
+            E003=not current.webhook_secrets,
+            E004=current.api_key and not is_header_text(current.api_key),
+        )
     # Written so that NaN is outside too.
     values = {name: getattr(current, name) for name in RANGES}
     outside = [n for n, (least, most) in RANGES.items() if not least <= _number(values[n]) <= most]
-    yield from (_found("E006", [name.upper(), values[name]], RANGES[name]) for name in outside)
+    yield from (_found("E006", name.upper(), values[name], *RANGES[name]) for name in outside)
     if not outside:
         yield from _queue(least_task_timeout(current))
-
-
-def _missing(current: SyncSettings) -> Iterator[CheckMessage]:
-    secret_key = ""
-    # Django raises for an empty one as soon as it is read.
-    with suppress(ImproperlyConfigured):
-        secret_key = settings.SECRET_KEY
-    yield from _if(
-        E001=not secret_key,
-        E002=not current.api_key,
-        E003=not current.webhook_secrets,
-        E004=current.api_key and not is_header_text(current.api_key),
-    )
 
 
 def _queue(least_timeout: int) -> Iterator[CheckMessage]:
     cluster: dict[str, Any] = getattr(settings, "Q_CLUSTER", None) or {}
     timeout, retry = _number(cluster.get("timeout")), _number(cluster.get("retry", 60))
     if not timeout >= least_timeout:
-        yield _found("E007", [cluster.get("timeout")], [least_timeout])
+        yield _found("E007", cluster.get("timeout"), least_timeout)
     elif not retry > 2 * timeout:
-        yield _found("E008", [cluster.get("retry", 60)], [f"{2 * timeout:g}"])
+        yield _found("E008", cluster.get("retry", 60), 2 * timeout)
     yield from _if(
         W009=not (cluster.get("ack_failures") or cluster.get("max_attempts")),
         # Tests run no scheduler, and the mirror's own tasks are queued all the same.
@@ -178,10 +172,10 @@ def _project() -> Iterator[CheckMessage]:
     for model in [*apps.get_app_config("orgs").get_models(), apps.get_model("django_q.Schedule")]:
         aliases = {router.db_for_read(model), router.db_for_write(model)}
         if aliases != {DEFAULT_DB_ALIAS} or not router.allow_migrate_model(DEFAULT_DB_ALIAS, model):
-            yield _found("E022", [model._meta.label])
+            yield _found("E022", model._meta.label)
     limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
     if limit is not None and limit < LARGEST_WEBHOOK:
-        yield _found("W026", [limit], [LARGEST_WEBHOOK])
+        yield _found("W026", limit, LARGEST_WEBHOOK)
 
 
 # Database -----------------------------------------------------------------------------------
@@ -198,7 +192,7 @@ def _database() -> Iterator[CheckMessage]:
     database = connections[DEFAULT_DB_ALIAS].settings_dict
     options = database.get("OPTIONS") or {}
     if (driver := _driver()) != "psycopg":
-        yield _found("E020" if driver == "psycopg2" else "E011", [driver])
+        yield _found("E020" if driver == "psycopg2" else "E011", driver)
     yield from _if(
         E012=database.get("ATOMIC_REQUESTS"),
         E013=options.get("pool"),
@@ -212,16 +206,14 @@ def _state() -> Iterator[CheckMessage]:
     connection: Any = connections[DEFAULT_DB_ALIAS]
     connection.ensure_connection()
     if (version := connection.pg_version // 10_000) < LEAST_POSTGRES:
-        yield _found("E015", [f"It is PostgreSQL {version}"], [LEAST_POSTGRES])
+        yield _found("E015", f"It is PostgreSQL {version}", LEAST_POSTGRES)
     reported = connection.connection.info.parameter_status
     if (encoding := reported("server_encoding")) != "UTF8":
-        yield _found("E019", [encoding])
+        yield _found("E019", encoding)
     for name, known in (("DateStyle", "ISO"), ("IntervalStyle", "postgres")):
         if (style := reported(name)).partition(",")[0] != known:
-            yield _found("E028", [name, style], [name, known])
-    if missing := missing_grants():
-        # Without them, nothing else can be asked.
-        yield from (_found("E016", [grant], [grant]) for grant in missing)
-        return
-    for name in broken_schedules():
-        yield _found("W017", [name])
+            yield _found("E028", name, style, known)
+    missing = missing_grants()
+    yield from (_found("E016", grant) for grant in missing)
+    # Without them, nothing else can be asked.
+    yield from (_found("W017", name) for name in (() if missing else broken_schedules()))

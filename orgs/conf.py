@@ -75,13 +75,9 @@ def sync_settings() -> SyncSettings:
     unknown = configured.keys() - {field.name for field in fields(SyncSettings)}
     if unknown:
         raise TypeError(f"WORKOS_SYNC has no setting named {', '.join(sorted(unknown)).upper()}")
-    if "api_key" in configured:
-        configured["api_key"] = _secret(configured["api_key"])
-    if "webhook_secrets" in configured:
-        configured["webhook_secrets"] = _secrets(configured["webhook_secrets"])
-    if "resources" in configured:
-        configured["resources"] = _resources(configured["resources"])
-    return SyncSettings(**configured)
+    readers = {"api_key": _secret, "webhook_secrets": _secrets, "resources": _resources}
+    read = {key: reader(configured[key]) for key, reader in readers.items() if key in configured}
+    return SyncSettings(**configured | read)
 
 
 def _resources(written: str | Iterable[str]) -> tuple[str, ...]:

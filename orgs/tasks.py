@@ -104,9 +104,8 @@ def _reconcile(run: Run, *, only_if_lost: bool = False) -> str:
             logger.warning("%s is not covered: %s", one.resource.name, one.not_listed)
         else:
             # That the stream should have brought none of it is what makes it uncovered.
-            logger.info(
-                "%s: its first list changed %s", one.name, counted(_done(one.report), "row")
-            )
+            rows = counted(_done(one.report), "row")
+            logger.info("%s: its first list changed %s", one.name, rows)
     for error in reconciliation.errors:
         logger.error("the full reconcile is not complete: %s", one_line(error))
     if reconciliation.in_sync:

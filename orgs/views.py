@@ -12,11 +12,11 @@ from django.http import HttpRequest, HttpResponse, JsonResponse, UnreadablePostE
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST, require_safe
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
 from orgs.db.errors import describe
 from orgs.domain.status import Problem
-from orgs.monitoring import runbook_reference
-from orgs.monitoring.metrics import CONTENT_TYPE, exposition
+from orgs.monitoring.metrics import StatusCollector
 from orgs.services.status import current_status
 from orgs.services.webhook import Receipt, receive_webhook
 
@@ -87,7 +87,9 @@ def readyz(_: HttpRequest) -> HttpResponse:
 @require_safe
 def metrics(_: HttpRequest) -> HttpResponse:
     """Answer the figures for Prometheus; what is wrong alone, if that is why there are none."""
-    return HttpResponse(exposition(current_status()), content_type=CONTENT_TYPE)
+    figures = generate_latest(StatusCollector(current_status()))
+    # What is written is this too, and every Prometheus reads it.
+    return HttpResponse(figures, content_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
 def _as_json(problem: Problem) -> dict[str, str | None]:
@@ -98,7 +100,7 @@ def _as_json(problem: Problem) -> dict[str, str | None]:
         "since": problem.since.astimezone(UTC).isoformat() if problem.since else None,
         "sentence": problem.sentence,
         "remedy": problem.remedy,
-        "runbook": runbook_reference(problem.code),
+        "runbook": f"orgs/monitoring/runbook.md#{problem.code}",
     }
 
 

@@ -15,13 +15,14 @@ import psutil  # type: ignore[import-untyped]
 from django.conf import settings
 from django.db import connection
 
-from gram_sync import components, processes
-from gram_sync.components import listen, start_web
+from gram_sync import processes
+from gram_sync import run as service
 from gram_sync.processes import Children
+from gram_sync.run import listen, start_web
 from orgs.testing import FakeWorkOS
 from tests.concurrency import PATIENCE
 
-PROJECT, MANAGE = processes.PROJECT, components.MANAGE
+PROJECT, MANAGE = processes.PROJECT, service.MANAGE
 WEBHOOK_SECRET = "whsec_test_secret"
 
 _OURS = ("WORKOS_", "DJANGO_", "SECRET_KEY", "DATABASE_URL", "DEBUG", "ALLOWED_HOSTS", "HOST")

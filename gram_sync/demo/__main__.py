@@ -9,7 +9,7 @@ from typing import Final
 
 import psycopg
 
-from gram_sync.demo.comparison import compare, remotes
+from gram_sync.demo.comparison import EVENTS, MEMBERS, compare, remotes
 from gram_sync.demo.output import lines, say, table, totals
 from gram_sync.demo.stage import HOLD_BACK_SECONDS, Stage, locked
 from gram_sync.demo.story import Story
@@ -77,15 +77,10 @@ def _play(children: Children, folder: Path, *, stay: bool) -> int:
         lines("\n✓ WorkOS and the mirror agree, and no slug ever changed.", "bold green")
     lines(f"It took {time.monotonic() - started_at:.0f} seconds, set-up included.")
     if stay:
-        lines(
-            _TRY_IT.format(
-                web=stage.web_url,
-                password=stage.password,
-                organization=f"{stage.workos.base_url}/organizations/{story.workos_ids['Hooli']}",
-                key=f'-H "Authorization: Bearer {stage.workos.api_key}"',
-                seconds=HOLD_BACK_SECONDS,
-            )
-        )
+        organization = f"{stage.workos.base_url}/organizations/{story.workos_ids['Hooli']}"
+        key = f'-H "Authorization: Bearer {stage.workos.api_key}"'
+        ours = {"web": stage.web_url, "password": stage.password, "seconds": HOLD_BACK_SECONDS}
+        lines(_TRY_IT.format(organization=organization, key=key, **ours))
         with suppress(Stopped):
             children.wait()
         lines("\nStopping ...")
@@ -95,10 +90,10 @@ def _play(children: Children, folder: Path, *, stay: bool) -> int:
 def _compare(story: Story) -> list[str]:
     """Print what each side has, and return in what they differ: everything is read anew."""
     lines("\nWhat WorkOS has, and what the mirror has", "bold")
-    workos, mirror = story.workos, story.mirror
-    listed, ledger, rows = workos.all_events(), mirror.events(), mirror.rows()
+    workos = story.workos
+    listed, ledger, rows = workos.all_events(), story.read(EVENTS), story.rows()
     organizations = remotes(workos.all_organizations(), listed)
-    compared = list(compare(organizations, rows, mirror.first_slugs))
+    compared = list(compare(organizations, rows, story.first_slugs))
     table(compared)
     totals(ledger, workos.deliveries())
     found = [text for _, _, texts in compared for text in texts]
@@ -106,9 +101,9 @@ def _compare(story: Story) -> list[str]:
         (one["user"]["email"], one["status"], ", ".join(role["slug"] for role in one["roles"]))
         for one in workos.memberships.all()
     ]
-    if has != [(one.email, one.status, one.roles) for one in mirror.members()]:
+    if has != [(one.email, one.status, one.roles) for one in story.read(MEMBERS)]:
         found.append("WorkOS has other members than the mirror, or with other roles")
-    is_parked = {event["id"]: event["id"] in story.malformed for event in listed}
+    is_parked = {event["id"]: event["id"] == story.malformed for event in listed}
     if is_parked != {event.id: event.outcome == "parked" for event in ledger}:
         found.append("the ledger has other events than WorkOS, or others are parked")
     return found

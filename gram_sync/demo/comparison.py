@@ -7,8 +7,21 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 from uuid import NAMESPACE_DNS, uuid5
 
-import psycopg
-from psycopg.rows import args_row, namedtuple_row
+#: Every row of the mirror, oldest first; every membership with its organization and its user; and
+#: every event of the ledger, oldest first.
+ROWS: Final = """
+    SELECT id, name, slug, workos_id, disabled_at IS NOT NULL AS disabled
+    FROM organization_metadata ORDER BY created_at, id
+"""
+MEMBERS: Final = """
+    SELECT o.name AS organization, u.email, m.status, o.sso_enabled,
+        array_to_string(m.role_slugs, ', ') AS roles
+    FROM workos_organization_membership AS m
+    JOIN workos_user AS u ON u.workos_id = m.workos_user_id
+    JOIN organization_metadata AS o ON o.workos_id = m.workos_organization_id
+    WHERE m.deleted_at IS NULL AND u.deleted_at IS NULL ORDER BY u.email, o.name
+"""
+EVENTS: Final = "SELECT id, type, outcome, error FROM workos_event ORDER BY occurred_at, id"
 
 _GRAM: Final = uuid5(NAMESPACE_DNS, "speakeasy.com")
 
@@ -31,53 +44,6 @@ class Row(NamedTuple):
     slug: str
     workos_id: str | None
     disabled: bool = False
-
-
-class Mirror:
-    """The tables of the demo, by a connection of its own; rows are named tuples."""
-
-    def __init__(self, database_url: str) -> None:
-        self.connection: psycopg.Connection[Any] = psycopg.connect(
-            database_url, autocommit=True, row_factory=namedtuple_row
-        )
-        self.first_slugs: dict[str, str] = {}
-        """By id, the slug that each row had when it was first read."""
-
-    def rows(self) -> list[Row]:
-        """Return every organization, oldest first."""
-        query = """
-            SELECT id, name, slug, workos_id, disabled_at IS NOT NULL
-            FROM organization_metadata ORDER BY created_at, id
-        """
-        rows = self.connection.cursor(row_factory=args_row(Row)).execute(query).fetchall()
-        self.first_slugs = {row.id: row.slug for row in rows} | self.first_slugs
-        return rows
-
-    def members(self) -> list[Any]:
-        """Return every membership with its organization and its user."""
-        query = """
-            SELECT o.name AS organization, u.email, m.status, o.sso_enabled,
-                array_to_string(m.role_slugs, ', ') AS roles
-            FROM workos_organization_membership AS m
-            JOIN workos_user AS u ON u.workos_id = m.workos_user_id
-            JOIN organization_metadata AS o ON o.workos_id = m.workos_organization_id
-            WHERE m.deleted_at IS NULL AND u.deleted_at IS NULL ORDER BY u.email, o.name
-        """
-        return self.connection.execute(query).fetchall()
-
-    def events(self) -> list[Any]:
-        """Return every event of the ledger, oldest first."""
-        query = "SELECT id, type, outcome, error FROM workos_event ORDER BY occurred_at, id"
-        return self.connection.execute(query).fetchall()
-
-    def is_idle_after(self, event_id: str) -> bool:
-        """Return True if this event was the last to be applied, and WorkOS has every id."""
-        query = """
-            SELECT FROM workos_sync_cursor WHERE last_event_id = %s
-            AND NOT EXISTS (SELECT FROM workos_event WHERE outcome IS NULL)
-            AND NOT EXISTS (SELECT FROM workos_external_id_write_back)
-        """
-        return self.connection.execute(query, [event_id]).rowcount > 0
 
 
 def remotes(organizations: Iterable[dict[str, Any]], events: Sequence[Any]) -> Iterator[Remote]:
@@ -106,13 +72,13 @@ def compare(
         yield None, row, [f"{row.name}: {text}" for text in _differences(None, row, first_slugs)]
 
 
-def _differences(remote: Remote | None, row: Row, first_slugs: Mapping[str, str]) -> list[str]:
+def _differences(remote: Remote | None, row: Row, first_slugs: Mapping[str, str]) -> Iterator[str]:
     expected = row._replace(slug=first_slugs.get(row.id, row.slug), workos_id=None)
-    found = []
     if remote is not None:
         gram_id = remote.given_id or str(uuid5(_GRAM, remote.workos_id))
         if remote.external_id != gram_id:
-            found = [f"its external_id is {remote.external_id!r}, not {gram_id!r}"]
+            yield f"its external_id is {remote.external_id!r}, not {gram_id!r}"
         expected = Row(gram_id, remote.name, expected.slug, remote.workos_id, remote.deleted)
-    columns = zip(Row._fields, row, expected, strict=True)
-    return found + [f"its row's {name} is {a!r}, not {b!r}" for name, a, b in columns if a != b]
+    for name, is_, should_be in zip(Row._fields, row, expected, strict=True):
+        if is_ != should_be:
+            yield f"its row's {name} is {is_!r}, not {should_be!r}"

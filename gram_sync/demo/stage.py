@@ -7,19 +7,17 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-from gram_sync.components import MANAGE, listen, migrate, start_postgres, start_web, start_worker
 from gram_sync.embedded_postgres import server
 from gram_sync.processes import ChildFailed, Children
+from gram_sync.run import MANAGE, listen, migrate, start_web, start_worker
 from orgs.testing import FakeWorkOS
 
 HOLD_BACK_SECONDS: Final = 2
 
 # What the machine needs, and nothing that could lead a child to somebody's database or WorkOS.
 _INHERITED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH")
-
-_T = TypeVar("_T")
 
 
 @contextmanager
@@ -53,26 +51,16 @@ class Stage:
         listener = _on(8710, lambda port: listen("127.0.0.1", port))
         self.web_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         how: dict[str, Any] = {"api_key": "sk_demo", "hold_back": HOLD_BACK_SECONDS}
-        self.workos = _on(8711, lambda port: FakeWorkOS(port=port, **how).start())
+        self.workos: FakeWorkOS = _on(8711, lambda port: FakeWorkOS(port=port, **how).start())
         children.callback(self.workos.stop)
         secret = f"whsec_{secrets.token_hex()}"
         self.workos.add_webhook_endpoint(url=f"{self.web_url}/webhooks/workos/", secret=secret)
         server.stop(data_dir)  # which a demo that was killed may have left
         shutil.rmtree(data_dir, ignore_errors=True)
-        self.database_url = start_postgres(children, data_dir)
-        environment = self._environment(secret)
-
-        def options(name: str) -> dict[str, Any]:
-            return {"environment": environment, "log": logs / f"{name}.log"}
-
-        migrate(children, **options("migrate"))
-        login = (*MANAGE, "createsuperuser", "--noinput", "--username=admin", "--email=")
-        children.run("manage.py createsuperuser", login, **options("login"))
-        self.worker = start_worker(children, **options("worker"))
-        start_web(children, listener, **options("web"))
-
-    def _environment(self, webhook_secret: str) -> dict[str, str]:
-        return {
+        children.callback(server.stop, data_dir)
+        self.database_url = server.start(data_dir)
+        children.check()
+        environment = {
             **{name: os.environ[name] for name in _INHERITED if name in os.environ},
             "ENV_FILE": os.devnull,
             "DATABASE_URL": self.database_url,
@@ -80,15 +68,21 @@ class Stage:
             "WORKOS_RESOURCES": "organization_domain,connection,directory,user,membership,role",
             "WORKOS_API_KEY": self.workos.api_key,
             "WORKOS_BASE_URL": self.workos.base_url,
-            "WORKOS_WEBHOOK_SECRET": webhook_secret,
+            "WORKOS_WEBHOOK_SECRET": secret,
             "DJANGO_SUPERUSER_PASSWORD": self.password,
             # Nobody wants to wait longer here; the defaults are for the real WorkOS.
             "POLL_PAUSE_SECONDS": "0.5",
             "DRAIN_DEADLINE_SECONDS": "20",
         }
+        migrate(children, environment=environment, log=logs / "migrate.log")
+        login = (*MANAGE, "createsuperuser", "--noinput", "--username=admin", "--email=")
+        name = "manage.py createsuperuser"
+        children.run(name, login, environment=environment, log=logs / "login.log")
+        self.worker = start_worker(children, environment=environment, log=logs / "worker.log")
+        start_web(children, listener, environment=environment, log=logs / "web.log")
 
 
-def _on(port: int, start: Callable[[int], _T]) -> _T:
+def _on(port: int, start: Callable[[int], Any]) -> Any:
     """Start something on the same port each time, or on any free one if a program has that."""
     try:
         return start(port)

@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
+import psycopg
 from psycopg.errors import UniqueViolation
+from psycopg.rows import namedtuple_row
 
-from gram_sync.demo.comparison import Mirror, Row
+from gram_sync.demo.comparison import MEMBERS, ROWS, Row
 from gram_sync.demo.output import lines, say
 from gram_sync.demo.stage import Stage
 
@@ -14,10 +16,12 @@ class Story:
     """One day. An organization goes by the name that it had at first."""
 
     def __init__(self, stage: Stage) -> None:
-        self.stage, self.workos, self.mirror = stage, stage.workos, Mirror(stage.database_url)
+        self.stage, self.workos = stage, stage.workos
+        how: Any = {"autocommit": True, "row_factory": namedtuple_row}
+        self.mirror = psycopg.connect(stage.database_url, **how)
         self.workos_ids: dict[str, str] = {}
-        self.malformed: list[str] = []
-        """The ids of the malformed events."""
+        self.first_slugs: dict[str, str] = {}  # by id of the row, when it was first read
+        self.malformed = ""  # the id of the malformed event
 
     def play(self) -> None:
         """Play everything, and wait until nothing is under way. Raises Stopped and ChildFailed."""
@@ -26,6 +30,16 @@ class Story:
         self._bad_event_and_deletion()
         self._members_and_sign_on()
         self._wait_for(self._is_idle, "completed everything")
+
+    def read(self, query: str) -> list[Any]:
+        """Return the rows of the mirror that a query finds, as named tuples."""
+        return self.mirror.execute(query).fetchall()
+
+    def rows(self) -> list[Row]:
+        """Return every row of the mirror, and keep the slug that each began with."""
+        rows = self.read(ROWS)
+        self.first_slugs = {row.id: row.slug for row in rows} | self.first_slugs
+        return rows
 
     def _creations_and_slugs(self) -> None:
         lines("\n1. Organizations are created in WorkOS", "bold")
@@ -40,7 +54,7 @@ class Story:
         lines("\n2. Organizations that come with an external_id", "bold")
         say("Gram", "signs up Initech: its own INSERT, id gram-initech, slug initech-hq.")
         insert = "INSERT INTO organization_metadata (id, name, slug) VALUES (%s, %s, %s)"
-        self.mirror.connection.execute(insert, ["gram-initech", "Initech", "initech-hq"])
+        self.mirror.execute(insert, ["gram-initech", "Initech", "initech-hq"])
         say("WorkOS", "creates Initech as gram-initech, and Hooli as gram-hooli.")
         self._create("Initech", "gram-initech")
         self._create("Hooli", "gram-hooli")
@@ -55,8 +69,8 @@ class Story:
         )
         error = "no error"
         try:
-            with self.mirror.connection.transaction(force_rollback=True):
-                self.mirror.connection.execute(upsert, [self._row("Acme Labs").id, "Acme", "acme"])
+            with self.mirror.transaction(force_rollback=True):
+                self.mirror.execute(upsert, [self._row("Acme Labs").id, "Acme", "acme"])
         except UniqueViolation as violation:
             error = str(violation.diag.message_primary)
         say(
@@ -95,7 +109,7 @@ class Story:
         say("WorkOS", "lists an event of Hooli's without a name, then renames Initech.")
         data = {"object": "organization", "id": self.workos_ids["Hooli"], "name": None}
         event: Any = self.workos.emit({"event": "organization.updated", "data": data})
-        self.malformed.append(event["id"])
+        self.malformed = event["id"]
         name = self._rename("Initech", "Initech Ltd").name
         say("mirror", f"has {name}: one bad event stops nothing.")
         say("mirror", "parks the bad one: the admin shows what was sent, and what is wrong.")
@@ -118,7 +132,7 @@ class Story:
         say("WorkOS", "activates a connection of Acme's: single sign-on.")
         self.workos.connections.create(name="Okta", organization_id=acme, state="active")
         shown = self._wait_for(
-            lambda: [one for one in self.mirror.members() if one.sso_enabled],
+            lambda: [one for one in self.read(MEMBERS) if one.sso_enabled],
             "applied the membership and the connection",
         )[0]
         say("mirror", f"has {shown.email} in {shown.organization}, as {shown.roles}.")
@@ -136,14 +150,21 @@ class Story:
         """Return the row that is linked to an organization, once its columns are like these."""
         columns["workos_id"] = self.workos_ids[first_name]
         rows: list[Row] = self._wait_for(
-            lambda: [row for row in self.mirror.rows() if columns.items() <= row._asdict().items()],
+            lambda: [row for row in self.rows() if columns.items() <= row._asdict().items()],
             f"applied what happened to {first_name}",
         )
         return rows[0]
 
     def _is_idle(self) -> bool:
+        """Return True if the last event was applied, and WorkOS has every id."""
+        query = """
+            SELECT FROM workos_sync_cursor WHERE last_event_id = %s
+            AND NOT EXISTS (SELECT FROM workos_event WHERE outcome IS NULL)
+            AND NOT EXISTS (SELECT FROM workos_external_id_write_back)
+        """
         last = self.workos.all_events()[-1]["id"]
-        return self.workos.wait_for_deliveries(timeout=0) and self.mirror.is_idle_after(last)
+        is_sent = self.workos.wait_for_deliveries(timeout=0)
+        return is_sent and self.mirror.execute(query, [last]).rowcount > 0
 
     def _wait_for(self, condition: Callable[[], Any], done: str) -> Any:
         # Should a task be lost, the minute schedule starts the next.

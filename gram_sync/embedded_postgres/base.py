@@ -3,24 +3,23 @@
 Nothing is started before something connects. ``OPTIONS["data_dir"]`` says where the data is.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
 from django.db.backends.postgresql import base, client
-from django.db.utils import OperationalError
 from psycopg.conninfo import conninfo_to_dict
 
 from gram_sync.embedded_postgres import server
+
+
+def _started(settings_dict: dict[str, Any]) -> dict[str, Any]:
+    return dict(conninfo_to_dict(server.start(settings_dict["OPTIONS"]["data_dir"])))
 
 
 class DatabaseClient(client.DatabaseClient):
     """``manage.py dbshell``, with the psql that came with the server."""
 
     @classmethod
-    def settings_to_cmd_args_env(
-        cls, settings_dict: dict[str, Any], parameters: Iterable[str]
-    ) -> tuple[list[str], dict[str, str] | None]:
-        """Return Django's arguments for psql, once the server runs."""
+    def settings_to_cmd_args_env(cls, settings_dict: dict[str, Any], parameters: Any) -> Any:
         place = _started(settings_dict)
         settings_dict |= {name.upper(): place[name] for name in ("host", "port", "user")}
         (_, *arguments), env = super().settings_to_cmd_args_env(settings_dict, parameters)
@@ -33,16 +32,9 @@ class DatabaseWrapper(base.DatabaseWrapper):
     client_class = DatabaseClient
 
     def get_connection_params(self) -> dict[str, Any]:
-        """Return what psycopg connects with. Django asks each time it connects, and only then, so a
-        server that has died meanwhile is started again. Raises OperationalError."""
+        # Django asks each time it connects, and only then, so a server that has died meanwhile is
+        # started again.
         place = _started(self.settings_dict)
         params = super().get_connection_params()
         del params["data_dir"]  # ours, unknown to libpq
         return place | params
-
-
-def _started(settings_dict: dict[str, Any]) -> dict[str, Any]:
-    try:
-        return dict(conninfo_to_dict(server.start(settings_dict["OPTIONS"]["data_dir"])))
-    except server.ServerError as error:
-        raise OperationalError(str(error)) from error

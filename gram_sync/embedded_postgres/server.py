@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: this module alone may create, start and stop it. Knows no Django.
+"""The embedded PostgreSQL: this module alone may create, start and stop it.
 
 It uses the wheel's programs, not its ``get_server``: that takes any process with the pid in a
 leftover ``postmaster.pid`` for the server, gives crash recovery ten seconds, takes the folder of a
@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-DATABASE: Final = "gram_sync"
-PATIENCE_SECONDS: Final = 120
-"""How long a server may take to start or stop. On a slow disk, recovery after a crash is slow."""
+from django.db import OperationalError
 
-_CREATE_DATABASE: Final = f"CREATE DATABASE {DATABASE}\n"
+PATIENCE_SECONDS: Final = 120  # to start or stop: on a slow disk, recovery after a crash is slow
+
+_CREATE_DATABASE: Final = "CREATE DATABASE gram_sync\n"
 _WAIT: Final = ("--wait", f"--timeout={PATIENCE_SECONDS}")
 _INITDB: Final = (
     *("--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"),
@@ -43,32 +43,32 @@ _INITDB: Final = (
 )
 
 
-class ServerError(Exception):
+class ServerError(OperationalError):
     """The embedded PostgreSQL can't be used; the message says why, and what a person can do."""
 
 
 def start(data_dir: Path) -> str:
-    """Return the ``postgresql://`` URL of the running server whose data is in ``data_dir``.
+    """Return the ``postgresql://`` URL of the server whose data is in ``data_dir``.
 
     Starts the server if need be, and before that creates its data with an empty database
-    ``gram_sync``. The server outlives this process. Safe to repeat, and to call from any number of
-    threads and processes at once; while the server runs, it costs one connect. Raises ServerError.
+    ``gram_sync``. The server outlives this process. May be repeated and called concurrently; while
+    the server runs, it costs one connect. Raises ServerError.
     """
     with _explained(data_dir) as folder:
         if not _is_ready(folder):
-            with _locked(folder) as account:
-                _start(folder, account)
+            with _locked(folder):
+                _start(folder)
     # quote, because libpq doesn't read "+" as a space.
-    return f"postgresql://postgres@/{DATABASE}?host={quote(str(_socket_dir(folder)))}&port=5432"
+    return f"postgresql://postgres@/gram_sync?host={quote(str(_socket_dir(folder)))}&port=5432"
 
 
 def stop(data_dir: Path) -> None:
-    """Stop the server, ending its connections; nothing happens if it isn't running. Safe to repeat
-    and to call concurrently. Raises ServerError."""
+    """Stop the server if it runs, ending its connections. May be repeated and called concurrently.
+    Raises ServerError."""
     with _explained(data_dir) as folder:
         if folder.exists():
-            with _locked(folder) as account:
-                _stop(folder, account)
+            with _locked(folder):
+                _stop(folder)
 
 
 def is_running(data_dir: Path) -> bool:
@@ -105,8 +105,8 @@ def _explained(data_dir: Path) -> Iterator[Path]:
 
 
 def _postmaster(data_dir: Path) -> tuple[int | None, str]:
-    """Return the server's pid and its status, as postmaster.pid has them: it may be long dead, and
-    its pid another's. None and nothing without that file, or while it is being written."""
+    """Return the server's pid and its status, as postmaster.pid has them: it may be dead, and its
+    pid another's. None and nothing without that file, or while it is being written."""
     try:
         first, *_, last = (data_dir / "postmaster.pid").read_text(errors="replace").splitlines()
         return int(first), last.strip()
@@ -152,69 +152,66 @@ def _processes(data_dir: Path) -> set[int]:
 
 
 @contextmanager
-def _locked(data_dir: Path) -> Iterator[pwd.struct_passwd | None]:
-    """Lock the folder around the data against other processes and threads that create, start or
-    stop a server; yield the account that it runs as, None for our own."""
-    account = _account(data_dir) if os.geteuid() == 0 else None
+def _locked(data_dir: Path) -> Iterator[None]:
+    """Lock the folder around the data against others that create, start or stop a server."""
+    owner = _owner(data_dir)
     for folder in reversed([each for each in data_dir.parents if not each.exists()]):
         folder.mkdir(exist_ok=True)
-        if account is not None:
-            os.chown(folder, account.pw_uid, account.pw_gid)
+        os.chown(folder, *owner)
     lock = os.open(data_dir.parent, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield account
+        yield
     finally:
         # Closing is not enough: a child that another thread forked meanwhile has a copy.
         fcntl.flock(lock, fcntl.LOCK_UN)
         os.close(lock)
 
 
-def _account(data_dir: Path) -> pwd.struct_passwd:
-    """Return whom PostgreSQL, which refuses to run as root, runs as: whoever owns the data or the
-    folder that it will be in, so that they can use what ``sudo`` started; or a user of its own."""
+def _owner(data_dir: Path) -> tuple[int, int]:
+    """Return the user and the group of new data: -1, our own, unless we are root, which PostgreSQL
+    refuses to run as. Then whoever owns the data or the folder that it will be in, so that they can
+    use what ``sudo`` started; or a user of its own."""
+    if os.geteuid() != 0:
+        return -1, -1
     nearest = next(folder for folder in (data_dir, *data_dir.parents) if folder.exists())
-    with suppress(KeyError):
-        if owner := nearest.stat().st_uid:
-            return pwd.getpwuid(owner)
-    name = "pgserver"  # as the wheel names it
-    with suppress(KeyError):
-        return pwd.getpwnam(name)
+    owner, name = nearest.stat().st_uid, "pgserver"  # as the wheel names it
     useradd = ("useradd", "--system", "--shell", "/usr/sbin/nologin", name)
-    # It fails if another process was faster.
-    subprocess.run(useradd, check=False, capture_output=True)
-    with suppress(KeyError):
-        return pwd.getpwnam(name)
+    for uid in (owner, 0):
+        with suppress(KeyError):
+            account = pwd.getpwuid(uid) if uid else pwd.getpwnam(name)
+            return account.pw_uid, account.pw_gid
+        # It fails if another process was faster.
+        subprocess.run(useradd, check=False, capture_output=True)
     raise OSError(f"root can't run it, nor make a user {name}")
 
 
-def _start(data_dir: Path, account: pwd.struct_passwd | None) -> None:
+def _start(data_dir: Path) -> None:
     # It may be starting, its starter killed; or shutting down, not by us; or its postmaster was
     # killed and a busy backend hasn't noticed: PostgreSQL refuses to start beside that.
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not _is_ready(data_dir) and (processes := _processes(data_dir)):
         pid, status = _postmaster(data_dir)
-        if pid in processes and status == "ready":
-            # It runs and can't be reached, unless just now: its socket was deleted.
-            if not _is_ready(data_dir):
-                _stop(data_dir, account)
+        if pid in processes and status == "ready" and not _is_ready(data_dir):
+            _stop(data_dir)  # it can't be reached: its socket was deleted
         elif time.monotonic() > deadline:
             raise TimeoutError(f"processes of it hang: {sorted(processes)}")
         time.sleep(0.05)
     if _is_ready(data_dir):
         return
-    if account is not None:
+    if os.geteuid() == 0:
         # Its user has to pass through root's folders, such as /root, to data and programs.
+        user, _ = _owner(data_dir)
         for folder in (*data_dir.parents, *program("postgres").resolve().parents):
             found = folder.stat()
-            if found.st_uid != account.pw_uid and not found.st_mode & stat.S_IXOTH:
+            if found.st_uid != user and not found.st_mode & stat.S_IXOTH:
                 folder.chmod(stat.S_IMODE(found.st_mode) | stat.S_IXOTH)
     if not (data_dir / "PG_VERSION").exists():
-        _create(data_dir, account)
-    _launch(data_dir, account)
+        _create(data_dir)
+    _launch(data_dir)
 
 
-def _create(data_dir: Path, account: pwd.struct_passwd | None) -> None:
+def _create(data_dir: Path) -> None:
     """Create the data elsewhere and move it into place when it is complete, database included: a
     folder that a killed initdb leaves looks finished (it writes PG_VERSION early)."""
     if data_dir.exists() and any(data_dir.iterdir()):
@@ -224,17 +221,16 @@ def _create(data_dir: Path, account: pwd.struct_passwd | None) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     unfinished = Path(tempfile.mkdtemp(prefix=prefix, dir=data_dir.parent))
     try:
-        if account is not None:
-            os.chown(unfinished, account.pw_uid, account.pw_gid)
-        _run("initdb", *_INITDB, at=unfinished, account=account)
+        os.chown(unfinished, *_owner(data_dir))
+        _run("initdb", *_INITDB, at=unfinished)
         single = ("--single", "-c", "exit_on_error=true", "postgres")
-        _run("postgres", *single, at=unfinished, account=account, text=_CREATE_DATABASE)
+        _run("postgres", *single, at=unfinished, text=_CREATE_DATABASE)
         unfinished.rename(data_dir)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _launch(data_dir: Path, account: pwd.struct_passwd | None) -> None:
+def _launch(data_dir: Path) -> None:
     # None of the server's processes is left, we know. PostgreSQL would trust a leftover file whose
     # pid now belongs to any other process of this user, or to a dead one nobody has waited for.
     for leftover in (data_dir / "postmaster.pid", *data_dir.glob(".s.PGSQL.*")):
@@ -243,29 +239,30 @@ def _launch(data_dir: Path, account: pwd.struct_passwd | None) -> None:
     folder = str(_socket_dir(data_dir)).replace('"', '""')
     options = shlex.join(["-c", f'unix_socket_directories="{folder}"'])
     # pg_ctl makes the server a session of its own, with the log for output.
-    how = ("--log=server.log", f"--options={options}", *_WAIT)
     try:
-        _run("pg_ctl", "start", *how, at=data_dir, account=account)
+        _run("pg_ctl", "start", "--log=server.log", f"--options={options}", *_WAIT, at=data_dir)
     except OSError as error:
         log = (data_dir / "server.log").read_text(errors="replace")
         raise OSError(f"{error}\n{log[-1000:]}".rstrip()) from error
 
 
-def _stop(data_dir: Path, account: pwd.struct_passwd | None) -> None:
+def _stop(data_dir: Path) -> None:
     # pg_ctl would signal whatever process has the pid now.
     if _postmaster(data_dir)[0] in _processes(data_dir):
-        _run("pg_ctl", "stop", "--mode=fast", *_WAIT, at=data_dir, account=account)
+        _run("pg_ctl", "stop", "--mode=fast", *_WAIT, at=data_dir)
 
 
-def _run(name: str, *arguments: str, at: Path, account: Any, text: str = "") -> None:
-    """Run one of the wheel's programs on the data in ``at``; OSError says what went wrong.
+def _run(name: str, *arguments: str, at: Path, text: str = "") -> None:
+    """Run one of the wheel's programs on the data in ``at``, as its owner if we are root. Raises
+    OSError, which says what went wrong.
 
     The folder goes by PGDATA and the current directory, because pg_ctl pastes ``-D`` and ``--log``
     into a shell command. Nothing else of our environment goes along: variables such as PGPORT or
     LC_ALL would change the server, and our secrets would live on in a process that outlives us.
     In a session of its own, no Ctrl-C at our terminal interrupts it.
     """
-    user = account and {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+    owner = at.stat()
+    user: Any = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []}
     result = subprocess.run(
         [program(name), *arguments],
         env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "PGDATA": str(at)},
@@ -274,7 +271,7 @@ def _run(name: str, *arguments: str, at: Path, account: Any, text: str = "") -> 
         capture_output=True,
         check=False,
         start_new_session=True,
-        **(user or {}),
+        **(user if os.geteuid() == 0 else {}),
     )
     if result.returncode != 0:
         output = (result.stderr or result.stdout).decode(errors="replace")

@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial, wraps
-from itertools import chain, filterfalse
-from operator import attrgetter
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from itertools import chain
+from typing import Any, ClassVar, TypeAlias
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
@@ -36,13 +35,8 @@ from django.utils.html import format_html
 
 from orgs.db.errors import describe
 from orgs.domain.naming import is_storable, one_line, storable
+from orgs.services.reconcile_one import UnknownOrganization
 from orgs.workos import WorkOSError
-
-if TYPE_CHECKING:
-    ModelAdmin: TypeAlias = admin.ModelAdmin[Any]
-    Pages: TypeAlias = Paginator[Any]
-else:
-    ModelAdmin, Pages = admin.ModelAdmin, Paginator
 
 Rows: TypeAlias = "models.QuerySet[Any]"
 Answer: TypeAlias = Callable[..., HttpResponse]
@@ -103,25 +97,21 @@ def choice_filter(name: str, *choices: tuple[str, str, Rows]) -> type[admin.Simp
 def printable_page(view: Answer) -> Answer:
     """Return the view with a page that shows control characters of values as escapes."""
 
-    def escape(response: SimpleTemplateResponse) -> None:
-        response.content = storable(response.content.decode())
-
     @wraps(view)
     def answer(*args: Any, **kwargs: Any) -> HttpResponse:
         response = view(*args, **kwargs)
         if isinstance(response, SimpleTemplateResponse):
-            response.add_post_render_callback(escape)
+            response.content = storable(response.render().content.decode())
         return response
 
     return answer
 
 
-class FirstPages(Pages):
+class FirstPages(Paginator):  # type: ignore[type-arg]
     """Offers no page that half of a large table would have to be read for."""
 
     @cached_property
     def num_pages(self) -> int:
-        """Return how many are offered."""
         return min(int(super().num_pages), _MAX_PAGES)
 
 
@@ -158,10 +148,6 @@ class FilteredInFull(ChangeList):
 # Actions ------------------------------------------------------------------------------------
 
 
-class NotDone(Exception):
-    """The action could not be taken, for the reason that it says."""
-
-
 @dataclass(frozen=True, slots=True)
 class Result:
     """What an action did to some rows, or why it did nothing."""
@@ -185,8 +171,8 @@ class Plan:
 class Action:
     """Something that a person can do who has the permission ``<verb>_<model>``.
 
-    ``act`` and ``plan`` call the service with the keys of the chosen rows; they raise ``NotDone``,
-    ``WorkOSError`` and ``django.db.Error``.
+    ``act`` and ``plan`` call the service with the keys of the chosen rows; they raise
+    ``UnknownOrganization``, ``WorkOSError`` and ``django.db.Error``.
     """
 
     verb: str
@@ -207,7 +193,7 @@ class Action:
 # Tables -----------------------------------------------------------------------------------
 
 
-class TableAdmin(ModelAdmin):
+class TableAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """A table that nobody adds rows to, or deletes them from, by hand; and its actions."""
 
     list_per_page = 50
@@ -277,9 +263,7 @@ class TableAdmin(ModelAdmin):
         # Joined, PostgreSQL would sort a million pairs of rows before it takes the first fifty.
         return super().get_queryset(request).prefetch_related(*self.prefetch.split())
 
-    def get_search_results(
-        self, request: HttpRequest, queryset: Rows, search_term: str
-    ) -> tuple[Rows, bool]:
+    def get_search_results(self, request: HttpRequest, queryset: Rows, search_term: str) -> Any:
         found, _ = super().get_search_results(request, queryset, search_term)
         if not search_term:
             return found, False
@@ -296,7 +280,8 @@ class TableAdmin(ModelAdmin):
         return None if "\x00" in object_id else super().get_object(request, object_id, from_field)
 
     def get_urls(self) -> list[URLPattern]:
-        patterns = [*map(self._page_of, filter(attrgetter("page"), self.acts)), *super().get_urls()]
+        pages = (self._page_of(action) for action in self.acts if action.page)
+        patterns = [*pages, *super().get_urls()]
         for pattern in patterns:
             pattern.callback = printable_page(pattern.callback)
         return patterns
@@ -315,17 +300,18 @@ class TableAdmin(ModelAdmin):
 
     # Actions
 
-    def allowed(self, request: HttpRequest) -> list[Action]:
-        """Return the actions that the person may take."""
+    def allowed(self, request: HttpRequest, *, has_page: bool) -> list[Action]:
+        """Return the actions that the person may take: those with pages, or those on rows."""
         if not self.has_view_permission(request):
             return []
         may, model = request.user.has_perm, self.opts.model_name
-        return [action for action in self.acts if may(f"orgs.{action.verb}_{model}")]
+        actions = (each for each in self.acts if bool(each.page) is has_page)
+        return [action for action in actions if may(f"orgs.{action.verb}_{model}")]
 
     def site_actions(self, request: HttpRequest) -> list[tuple[str, str]]:
         """Return the addresses and labels of the actions with pages."""
-        pages = filter(attrgetter("page"), self.allowed(request))
-        return [(reverse(f"admin:{self._url_name(each.page)}"), each.label) for each in pages]
+        actions = self.allowed(request, has_page=True)
+        return [(reverse(f"admin:{self._url_name(each.page)}"), each.label) for each in actions]
 
     def get_actions(self, request: HttpRequest, action_location: Any = None) -> Any:
         # Django 6.1 asks for a row's own page too, which has buttons.
@@ -339,7 +325,7 @@ class TableAdmin(ModelAdmin):
             ids = list(filter(is_storable, request.POST.getlist(ACTION_CHECKBOX_NAME)))
             return self._respond(action, request, ids) if ids else None
 
-        actions = filterfalse(attrgetter("page"), self.allowed(request))
+        actions = self.allowed(request, has_page=False)
         return {a.name: (partial(choose, a), a.name, a.label) for a in actions}
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
@@ -349,13 +335,13 @@ class TableAdmin(ModelAdmin):
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
-        actions = filterfalse(attrgetter("page"), self.allowed(request))
-        context["row_actions"] = [each for each in actions if each.applies(context["original"])]
+        actions, row = self.allowed(request, has_page=False), context["original"]
+        context["row_actions"] = [action for action in actions if action.applies(row)]
         return super().render_change_form(request, context, *args, **kwargs)
 
     def _page_of(self, action: Action) -> URLPattern:
         def view(request: HttpRequest) -> HttpResponse:
-            if action not in self.allowed(request):
+            if action not in self.allowed(request, has_page=True):
                 raise PermissionDenied
             return self._respond(action, request, ())
 
@@ -373,7 +359,7 @@ class TableAdmin(ModelAdmin):
             self._say(request, action.act(ids), left)
             if left:
                 self.message_user(request, f"Nothing to do{_named(left)}", messages.INFO)
-        except (NotDone, WorkOSError, DatabaseError) as error:
+        except (UnknownOrganization, WorkOSError, DatabaseError) as error:
             said = describe(error) if isinstance(error, DatabaseError) else str(error)
             logger.warning("%s: %r: %s", action.label, list(left), one_line(said))
             self.message_user(request, f"Not done{_named(left)}: {said}", messages.ERROR)
@@ -395,6 +381,7 @@ class TableAdmin(ModelAdmin):
         rows = self.get_queryset(request).in_bulk(list(plan.rows))
         model, noun = str(self.opts.model_name), self.opts.verbose_name
         about = f": {len(ids)} {noun}{'' if len(ids) == 1 else 's'}" if ids else ""
+        named = {key: link(model, key, str(row)) for key, row in rows.items()}
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
@@ -404,10 +391,7 @@ class TableAdmin(ModelAdmin):
             "plan": plan,
             "back": back,
             "title": f"{action.label}{about}",
-            "rows": [
-                (link(model, key, str(rows[key])) if key in rows else key, text)
-                for key, text in plan.rows.items()
-            ],
+            "rows": [(named.get(key, key), text) for key, text in plan.rows.items()],
         }
         return TemplateResponse(request, "admin/orgs/confirm.html", context)
 

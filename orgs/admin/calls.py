@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from django.contrib import messages
 
-from orgs.admin.base import NotDone, Plan, Result
+from orgs.admin.base import Plan, Result
 from orgs.db.errors import without_detail
 from orgs.domain.report import Change
 from orgs.domain.types import Outcome
@@ -14,7 +14,7 @@ from orgs.models import ORGANIZATIONS_STREAM, Organization, WorkOSEvent
 from orgs.services import conflicts, queue, refresh
 from orgs.services.compare import Run
 from orgs.services.conclude import Reconciliation
-from orgs.services.reconcile_one import UnknownOrganization, reconcile_organizations
+from orgs.services.reconcile_one import reconcile_organizations
 from orgs.services.refusals import together_or_alone
 from orgs.workos import ExternalIdConflict
 
@@ -28,11 +28,8 @@ def _ask_workos(ids: Sequence[str], *, dry: bool) -> tuple[Reconciliation, dict[
     """Reconcile these; return also the changes of each, by the id that was chosen."""
     linked = Organization.objects.linked().filter(pk__in=ids)
     chosen = {id_: id_ for id_ in ids} | {row.workos_id or "": row.pk for row in linked}
-    try:
-        deadline = time.monotonic() + MAX_SECONDS
-        found = reconcile_organizations(Run(dry=dry), ids, deadline=deadline, patience=0.0)
-    except UnknownOrganization as error:
-        raise NotDone(str(error)) from error
+    deadline = time.monotonic() + MAX_SECONDS
+    found = reconcile_organizations(Run(dry=dry), ids, deadline=deadline, patience=0.0)
     changes: dict[str, list[Change]] = {}
     for change in (change for report in found.reports for change in report.changes):
         keys = (change.organization_id, change.workos_id, change.workos_organization_id)
@@ -109,36 +106,18 @@ def plan_replay_of_all(_: Sequence[str]) -> Plan:
     return Plan({}, is_idle=not parked, warnings=[f"Parked events: {parked}"])
 
 
+def decide(decision: Callable[[str], Change], ids: Sequence[str]) -> Iterator[Result]:
+    """Decide these conflicts so."""
+    for id_ in ids:
+        try:
+            yield Result(str(decision(id_)), [id_], names_rows=True)
+        except (conflicts.NotDecidable, ExternalIdConflict) as error:
+            yield Result(f"Not done: {error}", [id_], messages.ERROR, names_rows=True)
+
+
 def dismiss(ids: Sequence[str]) -> Iterator[Result]:
     """Dismiss these events."""
     yield Result("Dismissed", [id_ for id_ in ids if refresh.dismiss_parked([id_])])
-
-
-def decide(decision: Callable[[str], Change]) -> Callable[[Sequence[str]], Iterator[Result]]:
-    """Return what decides conflicts so."""
-
-    def act(ids: Sequence[str]) -> Iterator[Result]:
-        for id_ in ids:
-            try:
-                yield Result(str(decision(id_)), [id_], names_rows=True)
-            except (conflicts.NotDecidable, ExternalIdConflict) as error:
-                yield Result(f"Not done: {error}", [id_], messages.ERROR, names_rows=True)
-
-    return act
-
-
-def write(
-    service: Callable[[Sequence[str]], list[str]], done: str
-) -> Callable[[Sequence[str]], Iterator[Result]]:
-    """Return what has a service write rows: those that PostgreSQL does not refuse."""
-
-    def act(ids: Sequence[str]) -> Iterator[Result]:
-        written, refused = together_or_alone(ids, service)
-        yield Result(done, written)
-        for id_, reason in refused.items():
-            yield Result(f"Not done: {id_}: {reason}", [id_], messages.ERROR, names_rows=True)
-
-    return act
 
 
 def keep(ids: Sequence[str]) -> Iterator[Result]:
@@ -146,14 +125,20 @@ def keep(ids: Sequence[str]) -> Iterator[Result]:
     yield Result("Kept as it is", [id_ for id_ in ids if conflicts.keep([id_])])
 
 
-def enqueue(task: str, label: str) -> Callable[[Sequence[str]], Iterator[Result]]:
-    """Return what has the worker do this now."""
+def write(
+    service: Callable[[Sequence[str]], list[str]], done: str, ids: Sequence[str]
+) -> Iterator[Result]:
+    """Have a service write rows: those that PostgreSQL does not refuse."""
+    written, refused = together_or_alone(ids, service)
+    yield Result(done, written)
+    for id_, reason in refused.items():
+        yield Result(f"Not done: {id_}: {reason}", [id_], messages.ERROR, names_rows=True)
 
-    def act(_: Sequence[str]) -> Iterator[Result]:
-        if queue.enqueue(task):
-            yield Result(f"Enqueued: {label}", [ORGANIZATIONS_STREAM], names_rows=True)
-        else:
-            text = "The task could not be enqueued; the web process's log says why"
-            yield Result(text, level=messages.ERROR)
 
-    return act
+def enqueue(task: str, label: str, _: Sequence[str]) -> Iterator[Result]:
+    """Have the worker do this now."""
+    if queue.enqueue(task):
+        yield Result(f"Enqueued: {label}", [ORGANIZATIONS_STREAM], names_rows=True)
+    else:
+        text = "The task could not be enqueued; the web process's log says why"
+        yield Result(text, level=messages.ERROR)

@@ -49,9 +49,7 @@ class ResourceAdmin(TableAdmin):
     def get_queryset(self, request: HttpRequest) -> Rows:
         return super().get_queryset(request).defer("data")
 
-    def get_search_results(
-        self, request: HttpRequest, queryset: Rows, search_term: str
-    ) -> tuple[Rows, bool]:
+    def get_search_results(self, request: HttpRequest, queryset: Rows, search_term: str) -> Any:
         term = search_term.strip()
         if is_storable(term):
             names = {*indexed(self.model), "workos_organization"}

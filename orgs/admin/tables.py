@@ -1,9 +1,9 @@
 """Declares what the admin shows of each table, and which actions there are."""
 
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
-from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.models import LogEntry
 from django.contrib.admin.widgets import AdminTextInputWidget
@@ -29,14 +29,7 @@ from orgs.db.resources import model_of
 from orgs.domain.naming import is_storable, storable
 from orgs.domain.resources import PLAIN
 from orgs.domain.types import EVENT_OUTCOMES, ConflictKind, EventType
-from orgs.models import (
-    ORGANIZATIONS_STREAM,
-    ExternalIdWriteBack,
-    Organization,
-    SyncCursor,
-    WorkOSConflict,
-    WorkOSEvent,
-)
+from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSConflict, WorkOSEvent
 from orgs.services import conflicts
 from orgs.services.disabling import disable, enable
 from orgs.services.outbox import retry
@@ -95,11 +88,11 @@ class OrganizationAdmin(TableAdmin):
         Action("disable", "Disable here",
             "Sets disabled_at to now. The sync goes on with name and link, never enables it, and "
             "reports it as disabled_here.",
-            act=calls.write(disable, _DISABLED),
+            act=partial(calls.write, disable, _DISABLED),
             applies=lambda row: row.disabled_at is None, is_dangerous=True),
         Action("enable", "Enable here",
             "Clears disabled_at. What WorkOS has deleted is disabled again by the next snapshot.",
-            act=calls.write(enable, _ENABLED),
+            act=partial(calls.write, enable, _ENABLED),
             applies=lambda row: row.disabled_at is not None),
     ]
     # fmt: on
@@ -110,8 +103,7 @@ class OrganizationAdmin(TableAdmin):
 
     @admin.display(description="write-back")
     def pending(self, organization: Organization) -> str:
-        pending = getattr(organization, "write_back", None)
-        if pending is None:
+        if (pending := getattr(organization, "write_back", None)) is None:
             return EMPTY
         state = "conflict" if pending.next_attempt_at is None else "pending"
         return link("externalidwriteback", organization.id, state)
@@ -133,9 +125,7 @@ class OrganizationAdmin(TableAdmin):
         }
         return super().render_change_form(request, context, *args, **kwargs)
 
-    def formfield_for_dbfield(
-        self, db_field: Any, request: HttpRequest, **kwargs: Any
-    ) -> forms.Field | None:
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         # "Changed" then means changed by the person at this page, and not merely different from
         # what another program has written since the page was shown.
         return super().formfield_for_dbfield(db_field, request, show_hidden_initial=True, **kwargs)
@@ -298,7 +288,7 @@ class ExternalIdWriteBackAdmin(TableAdmin):
         Action("retry", "Try again now",
             "The worker writes the id to WorkOS now, as if it had not been tried before. If WorkOS "
             "has another id there, that is a conflict again: correct it in WorkOS first.",
-            act=calls.write(retry, "Enqueued")),
+            act=partial(calls.write, retry, "Enqueued")),
     ]
     # fmt: on
 
@@ -336,14 +326,14 @@ class WorkOSConflictAdmin(AboutOrganizations):
         Action("overwrite", "Overwrite in WorkOS",
             "Writes the row's id to WorkOS, over the external_id that is there. What other "
             "programs keep under that one loses its organization.",
-            act=calls.decide(conflicts.overwrite_in_workos), is_dangerous=True,
+            act=partial(calls.decide, conflicts.overwrite_in_workos), is_dangerous=True,
             applies=lambda row: row.kind in conflicts.OVERWRITABLE),
         Action("relink", "Give the row to the new organization",
             "Links the row to the WorkOS organization that claims it, and updates it. The one that "
             "it was linked to gets a row of its own with its next event; if its id is derived to "
             "this row's, it is in conflict then. Nothing is done while another one has the row's "
             "id as external_id in WorkOS: its next event would take the row back.",
-            act=calls.decide(conflicts.give_row), is_dangerous=True,
+            act=partial(calls.decide, conflicts.give_row), is_dangerous=True,
             applies=lambda row: row.kind in conflicts.RELINKABLE),
         Action("acknowledge", "Keep as it is",
             "Changes nothing. It is no warning any more, until WorkOS says something else.",
@@ -366,16 +356,16 @@ class SyncCursorAdmin(TableAdmin):
         Action("drain", "Read the stream now",
             "The worker reads WorkOS's stream from the cursor on, and applies what is new. It does "
             "so every minute by itself.",
-            act=calls.enqueue(SYNC_EVENTS, "Read the stream now"), page="drain"),
+            act=partial(calls.enqueue, SYNC_EVENTS, "Read the stream now"), page="drain"),
         Action("snapshot", "Take a snapshot now",
             "The worker compares all of WorkOS's organizations with the table and repairs what "
             "differs, as it does once a day by itself. This page says what it repaired. If a "
             "snapshot is being taken already, nothing happens.",
-            act=calls.enqueue(RECONCILE, "Take a snapshot now"), page="snapshot"),
+            act=partial(calls.enqueue, RECONCILE, "Take a snapshot now"), page="snapshot"),
         Action("snapshot", "See what a snapshot would repair",
             "The worker compares everything, and writes nothing: a dry run. This page lists what "
-            "it found, once it has ended.",
-            act=calls.enqueue(DRY_RUN, "See what a snapshot would repair"), page="dry-run"),
+            "it found, once it has ended.", page="dry-run",
+            act=partial(calls.enqueue, DRY_RUN, "See what a snapshot would repair")),
     ]
     # fmt: on
 
@@ -396,7 +386,6 @@ class SyncCursorAdmin(TableAdmin):
             "title": "Sync status",
             "site_actions": self.site_actions(request),
             "status": status,
-            "stream": ORGANIZATIONS_STREAM,
         }
         if figures := status.figures:
             context["events"] = events_plot(figures.last_day, figures.at)
@@ -404,7 +393,7 @@ class SyncCursorAdmin(TableAdmin):
             counted = ((model_of(PLAIN[one.name])._meta, one) for one in resource_figures())
             context["resources"] = list(counted)
             if request.user.has_perm("orgs.view_organization"):
-                cursor = SyncCursor.objects.filter(pk=ORGANIZATIONS_STREAM)
-                context["repaired"] = cursor.values_list("last_changes", flat=True).first()
+                repaired = SyncCursor.objects.values_list("last_changes", flat=True).first()
+                context["repaired"] = repaired
                 context["dry_run"] = last_dry_run()
         return TemplateResponse(request, "admin/orgs/sync_status.html", context)

@@ -15,26 +15,16 @@ from django.db import connection
 
 from orgs.db.cursor import strings, strings_by_name
 from orgs.db.sql import readable
-from orgs.domain.figures import (
-    MOST_EVENTS,
-    CoverageFigures,
-    CursorFigures,
-    EventCount,
-    HourLatency,
-    LastDayFigures,
-    OrganizationFigures,
-    RequestFigures,
-    WaitingFigures,
-)
+from orgs.domain import figures
 from orgs.domain.resources import event_types, parse_time
 from orgs.domain.status import LONGEST_WRITE_BACK
 from orgs.models import ORGANIZATIONS_STREAM
 
 _PARTS: Final[dict[str, Any]] = {
-    "cursor": CursorFigures,
-    "waiting": WaitingFigures,
-    "organizations": OrganizationFigures,
-    "requests": RequestFigures,
+    "cursor": figures.CursorFigures,
+    "waiting": figures.WaitingFigures,
+    "organizations": figures.OrganizationFigures,
+    "requests": figures.RequestFigures,
 }
 _TIMES: Final = ", ".join(
     f"{readable(field.name)} AS {field.name}"
@@ -121,7 +111,7 @@ LEFT JOIN workos_request_budget AS budget ON budget.id = 1
 #: as lost only if WorkOS created it in that time, so that the first drain of an old stream loses
 #: none, and if the webhook had five minutes to come.
 LAST_DAY: Final = """
-SELECT hour, outcome, count(*) AS events,
+SELECT hour, outcome, count(*) AS count,
     percentile_cont(ARRAY[0.5, 0.99]) WITHIN GROUP (ORDER BY latency) AS latencies,
     count(*) FILTER (WHERE is_announced) AS announced, count(*) FILTER (WHERE is_late) AS late,
     count(*) FILTER (WHERE is_lost) AS lost,
@@ -188,10 +178,10 @@ def read_status(*, window: timedelta, resources: Sequence[str]) -> dict[str, Any
     uncovered = tuple(n for n in resources if row["is_following"] and n not in covered)
     row["conflicts_by_kind"] = json.loads(row["conflicts_by_kind"] or "{}")
     return {
-        **{name: _part(figures, row) for name, figures in _PARTS.items()},
+        **{name: _part(part, row) for name, part in _PARTS.items()},
         "at": row["at"],
         "is_read_only": row["is_read_only"],
-        "coverage": CoverageFigures(
+        "coverage": figures.CoverageFigures(
             uncovered=uncovered,
             uncovered_since=_first(since.get(name) for name in uncovered),
             refused_types=tuple(refused),
@@ -204,18 +194,17 @@ def _first(times: Iterable[str | None]) -> datetime | None:
     return min(filter(None, map(parse_time, times)), default=None)
 
 
-def read_last_day() -> LastDayFigures:
+def read_last_day() -> figures.LastDayFigures:
     """Return what happened in the last 24 hours."""
-    rows = _rows(LAST_DAY, [MOST_EVENTS])
+    rows = _rows(LAST_DAY, [figures.MOST_EVENTS])
     total = rows.pop()  # NULLs sort last
-    by_outcome = [row for row in rows if row["outcome"] is not None]
     by_hour = [row for row in rows if row["outcome"] is None and row["latencies"]]
+    events = (_part(figures.EventCount, row) for row in rows if row["outcome"] is not None)
+    latencies = (figures.HourLatency(row["hour"], *row["latencies"]) for row in by_hour)
     p50, p99 = total["latencies"] or (None, None)
-    events = (EventCount(row["hour"], row["outcome"], row["events"]) for row in by_outcome)
-    latencies = (HourLatency(row["hour"], *row["latencies"]) for row in by_hour)
-    parts = {"events": tuple(events), "latencies": tuple(latencies)}
-    percentiles = {"latency_p50": p50, "latency_p99": p99}
-    last_day: LastDayFigures = _part(LastDayFigures, {**total, **parts, **percentiles})
+    total |= {"latency_p50": p50, "latency_p99": p99}
+    total |= {"events": tuple(events), "latencies": tuple(latencies)}
+    last_day: figures.LastDayFigures = _part(figures.LastDayFigures, total)
     return last_day
 
 
@@ -226,7 +215,7 @@ def _rows(statement: str, parameters: Any) -> list[dict[str, Any]]:
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
-def _part(figures: Any, row: dict[str, Any]) -> Any:
+def _part(part: Any, row: dict[str, Any]) -> Any:
     """Return the figures of the row; what is NULL, because there is no row yet, by its default."""
-    names = (field.name for field in fields(figures))
-    return figures(**{name: row[name] for name in names if row[name] is not None})
+    names = (field.name for field in fields(part))
+    return part(**{name: row[name] for name in names if row[name] is not None})

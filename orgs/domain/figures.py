@@ -152,14 +152,6 @@ class LastDayFigures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScheduleFigures:
-    """django-q2's schedules."""
-
-    broken: tuple[str, ...]  # those that are missing, or will not do what they are for
-    sync_due_at: datetime | None  # when the minute schedule is due; in the past: it is late
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
     """The mirror at one moment of the database's clock."""
 
@@ -171,7 +163,8 @@ class Figures:
     organizations: OrganizationFigures
     requests: RequestFigures
     last_day: LastDayFigures
-    schedules: ScheduleFigures
+    broken_schedules: tuple[str, ...]  # those that are missing, or will not do what they are for
+    sync_due_at: datetime | None  # when the minute schedule is due; in the past: it is late
     queue_length: int | None  # tasks that wait for a worker; None if the queue can't be asked
     is_read_only: bool
     coverage: CoverageFigures = CoverageFigures()
@@ -191,5 +184,4 @@ class Figures:
     @property
     def schedule_delay(self) -> timedelta:
         """Return how late the minute schedule is; zero if it is not due yet."""
-        due_at = self.schedules.sync_due_at
-        return timedelta(0) if due_at is None else max(self.at - due_at, timedelta(0))
+        return max(self.at - (self.sync_due_at or self.at), timedelta(0))

@@ -256,7 +256,7 @@ def noted_at(f: Figures) -> datetime | None:
     return None
 
 SCHEDULES = (
-    "The worker's schedules are missing, or will not run as they should: {f.schedules.broken}.")
+    "The worker's schedules are missing, or will not run as they should: {f.broken_schedules}.")
 MIGRATE = ("Run `manage.py migrate`, which creates and repairs them. So does every start of "
     "`manage.py sync_worker`.")
 FAILING = "WorkOS's stream can't be read ({f.cursor.failures:failed attempt}): "
@@ -268,7 +268,7 @@ RULES: Final[tuple[Rule[Figures], ...]] = (
         "SYSTEM, ALTER DATABASE). Then restart web and worker. Nothing is lost."),
     *read_rules(ReadError.DATABASE_FULL, FULL, MAKE_ROOM),
     # Then nothing reads the stream but for a webhook.
-    Rule(C.SCHEDULES_MISSING, E, lambda f: f.schedules.broken and f.schedules.sync_due_at is None
+    Rule(C.SCHEDULES_MISSING, E, lambda f: f.broken_schedules and f.sync_due_at is None
         and f.since_drain > LONGEST_SINCE_DRAIN, SCHEDULES, MIGRATE, lambda f: f.cursor.drained_at),
     Rule(C.QUEUE_UNUSABLE, E, lambda f: f.queue_length is None,
         "The queue can't be reached, so no task reaches a worker.",
@@ -279,7 +279,7 @@ RULES: Final[tuple[Rule[Figures], ...]] = (
         "No worker runs, or it does not run its schedules: one is {f.schedule_delay} late.",
         f"Start it: {RESTART}. Its log says why it ended. If it says *Could not create task from "
         "schedule*, repair the schedule of another app that is due, in the admin, under Scheduled "
-        "tasks.", since=lambda f: f.schedules.sync_due_at, causes=STOPPED),
+        "tasks.", since=lambda f: f.sync_due_at, causes=STOPPED),
     *read_rules(ReadError.KEY_MISSING, "No API key for WorkOS is set.",
         "Set WORKOS_API_KEY, and restart web and worker."),
     *read_rules(ReadError.KEY_REFUSED, "WorkOS refuses the API key.",
@@ -406,7 +406,7 @@ RULES: Final[tuple[Rule[Figures], ...]] = (
         "No snapshot of all organizations was completed in the last two days.",
         SNAPSHOT, lambda f: f.cursor.reconciled_at, causes=UNREAD | {C.SNAPSHOT_INCOMPLETE}),
     # At the end: a warning is the cause of nothing that is reported. No table says since when.
-    Rule(C.SCHEDULES_MISSING, W, lambda f: f.schedules.broken, SCHEDULES, MIGRATE),
+    Rule(C.SCHEDULES_MISSING, W, lambda f: f.broken_schedules, SCHEDULES, MIGRATE),
 )
 
 #: Every code with each severity that it may have.

@@ -39,19 +39,15 @@ def events_summary(
 def full_summary(found: Reconciliation) -> dict[str, Any]:
     """Return the JSON object of a run that compares. The same state gives the same bytes."""
     snapshot = {**found.snapshot.counts, "conflicts": found.snapshot.counts[Outcome.CONFLICT]}
+    counted = {name: snapshot.get(name, 0) for name in _SNAPSHOT_COUNTS}
+    resources = {
+        one.name: {"listed": one.listed, **{n: one.report.counts[n] for n in _RESOURCE_COUNTS}}
+        for one in found.resources
+    }
     return {
         **events_summary(found.events, found.write_backs, found.cursor),
-        "snapshot": {
-            "organizations": found.organizations,
-            **{name: snapshot.get(name, 0) for name in _SNAPSHOT_COUNTS},
-        },
-        "resources": {
-            one.name: {
-                "listed": one.listed,
-                **{name: one.report.counts[name] for name in _RESOURCE_COUNTS},
-            }
-            for one in found.resources
-        },
+        "snapshot": {"organizations": found.organizations, **counted},
+        "resources": resources,
         "changes": [_as_json(change) for change in found.changes],
         "in_sync": found.in_sync,
     }
@@ -76,12 +72,6 @@ def counts(summary: dict[str, Any]) -> Iterator[str]:
             yield f"{section.replace('_', '-') + ' ' + kind.replace('_', ' '):<32}{count:>7}"
 
 
-def end_of_events(summary: dict[str, Any]) -> str:
-    """Return how far a run of events alone has come."""
-    end = "the end of the stream" if summary["drained"] else "not the end of the stream"
-    return f"reached {end}; cursor {summary['cursor'] or 'not set'}"
-
-
 def changes_and_verdict(found: Reconciliation, *, dry: bool) -> Iterator[str]:
     """Yield a line for each change of a run that compares, and what to make of them."""
     yield from map(str, found.changes[:_CHANGES_SHOWN])
@@ -100,12 +90,11 @@ def _write_backs(report: WriteBackReport) -> dict[str, int]:
 
 
 def _as_json(change: Change) -> dict[str, Any]:
-    values: dict[str, Any] = {
+    return {
         "organization_id": change.organization_id,
         "workos_id": change.workos_id,
         "change": change.change,
         "fields": {name: list(values) for name, values in change.fields.items()},
+        **({"resource": change.resource} if change.resource != ORGANIZATION else {}),
+        **({"reason": change.reason} if change.reason else {}),
     }
-    if change.resource != ORGANIZATION:
-        values["resource"] = change.resource
-    return {**values, "reason": change.reason} if change.reason else values

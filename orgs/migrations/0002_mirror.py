@@ -81,7 +81,6 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
-                "verbose_name": "sync cursor",
                 "verbose_name_plural": "sync status",
                 "db_table": "workos_sync_cursor",
                 "required_db_vendor": "postgresql",

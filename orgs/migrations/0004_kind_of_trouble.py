@@ -18,7 +18,6 @@ class Migration(migrations.Migration):
                     ("drain_synccursor", "Can have the stream read now"),
                     ("snapshot_synccursor", "Can have a snapshot taken now"),
                 ],
-                "verbose_name": "sync cursor",
                 "verbose_name_plural": "sync status",
             },
         ),

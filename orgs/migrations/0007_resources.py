@@ -82,7 +82,6 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
-                "verbose_name": "connection",
                 "db_table": "workos_connection",
                 "required_db_vendor": "postgresql",
             },
@@ -152,7 +151,6 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
-                "verbose_name": "directory",
                 "verbose_name_plural": "directories",
                 "db_table": "workos_directory",
                 "required_db_vendor": "postgresql",
@@ -216,7 +214,6 @@ class Migration(migrations.Migration):
                 ("name", models.TextField(blank=True, null=True)),
             ],
             options={
-                "verbose_name": "directory group",
                 "db_table": "workos_directory_group",
                 "required_db_vendor": "postgresql",
             },
@@ -278,7 +275,6 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
-                "verbose_name": "directory group member",
                 "db_table": "workos_directory_group_member",
                 "required_db_vendor": "postgresql",
             },
@@ -359,7 +355,6 @@ class Migration(migrations.Migration):
                 ("last_name", models.TextField(blank=True, null=True)),
             ],
             options={
-                "verbose_name": "directory user",
                 "db_table": "workos_directory_user",
                 "required_db_vendor": "postgresql",
             },
@@ -440,7 +435,6 @@ class Migration(migrations.Migration):
                 ("expires_at", models.DateTimeField(blank=True, null=True)),
             ],
             options={
-                "verbose_name": "invitation",
                 "db_table": "workos_invitation",
                 "required_db_vendor": "postgresql",
             },
@@ -682,7 +676,6 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
-                "verbose_name": "role",
                 "db_table": "workos_role",
                 "required_db_vendor": "postgresql",
             },

@@ -26,25 +26,9 @@ from orgs.models.sync import (
     WorkOSEvent,
 )
 
-__all__ = [
-    "ORGANIZATIONS_STREAM",
-    "SLUG_CONSTRAINT",
-    "Connection",
-    "Directory",
-    "DirectoryGroup",
-    "DirectoryGroupMember",
-    "DirectoryUser",
-    "ExternalIdWriteBack",
-    "Invitation",
-    "Organization",
-    "OrganizationDomain",
-    "OrganizationMembership",
-    "OrganizationQuerySet",
-    "RequestBudget",
-    "Role",
-    "SyncCursor",
-    "WorkOSConflict",
-    "WorkOSEvent",
-    "WorkOSResource",
-    "WorkOSUser",
-]
+__all__ = ["ORGANIZATIONS_STREAM", "SLUG_CONSTRAINT", "ExternalIdWriteBack", "Organization"]
+__all__ += ["OrganizationQuerySet", "RequestBudget", "SyncCursor", "WorkOSConflict", "WorkOSEvent"]
+# The resources beside organizations.
+__all__ += ["Connection", "Directory", "DirectoryGroup", "DirectoryGroupMember", "DirectoryUser"]
+__all__ += ["Invitation", "OrganizationDomain", "OrganizationMembership", "Role", "WorkOSResource"]
+__all__ += ["WorkOSUser"]

@@ -64,6 +64,11 @@ def json(empty: Any, help_text: str) -> "models.JSONField[Any, Any]":
     return models.JSONField(db_default=default, help_text=help_text)
 
 
+def unique(name: str, *columns: str) -> models.UniqueConstraint:
+    """Return the constraint that no two rows have the same values in these columns."""
+    return models.UniqueConstraint(fields=columns, name=name)
+
+
 def index(name: str, *columns: str, **condition: object) -> models.Index:
     """Return an index of these columns, of the rows alone for which the condition holds."""
     partial = models.Q(**condition) if condition else None

@@ -7,7 +7,7 @@ from django.db import models
 from django.db.models.functions import Now
 
 from orgs.domain.naming import storable
-from orgs.models.fields import Table, TimeField, optional_text, optional_time
+from orgs.models.fields import Table, TimeField, optional_text, optional_time, unique
 
 #: The constraint whose violation made a whole event fail for ever in the system this replaces.
 SLUG_CONSTRAINT = "organization_metadata_slug_key"
@@ -35,10 +35,6 @@ class OrganizationQuerySet(models.QuerySet["Organization"]):
     def disabled_here(self) -> Self:
         """Disabled by a person or another program, while they live in WorkOS."""
         return self.linked().filter(disabled_at__isnull=False, workos_deleted_at__isnull=True)
-
-    def awaiting_write_back(self) -> Self:
-        """Those whose id WorkOS is still to be told, conflicts among them."""
-        return self.filter(write_back__isnull=False)
 
 
 class Organization(Table):
@@ -75,10 +71,8 @@ class Organization(Table):
     class Meta(Table.Meta):
         db_table = "organization_metadata"
         constraints = [
-            models.UniqueConstraint(fields=["slug"], name=SLUG_CONSTRAINT),
-            models.UniqueConstraint(
-                fields=["workos_id"], name="organization_metadata_workos_id_key"
-            ),
+            unique(SLUG_CONSTRAINT, "slug"),
+            unique("organization_metadata_workos_id_key", "workos_id"),
         ]
         permissions = [
             ("reconcile_organization", "Can reconcile with WorkOS"),

@@ -11,7 +11,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models.functions import Now
 
-from orgs.models.fields import Table, TimeField, index, json, optional_text, optional_time
+from orgs.models.fields import Table, TimeField, index, json, optional_text, optional_time, unique
 from orgs.models.organizations import Organization, OrganizationQuerySet
 
 
@@ -54,11 +54,8 @@ class PersonalResource(WorkOSResource):
 
 
 def _texts(help_text: str) -> "ArrayField[list[str], list[str]]":
-    return ArrayField(
-        models.TextField(),
-        db_default=models.Value([], ArrayField(models.TextField())),
-        help_text=help_text,
-    )
+    empty = models.Value([], ArrayField(models.TextField()))
+    return ArrayField(models.TextField(), db_default=empty, help_text=help_text)
 
 
 class OrganizationDomain(WorkOSResource):
@@ -82,7 +79,6 @@ class Connection(WorkOSResource):
 
     class Meta(Table.Meta):
         db_table = "workos_connection"
-        verbose_name = "connection"
         indexes = [index("workos_connection_org", "workos_organization")]
 
 
@@ -95,7 +91,6 @@ class Directory(WorkOSResource):
 
     class Meta(Table.Meta):
         db_table = "workos_directory"
-        verbose_name = "directory"
         verbose_name_plural = "directories"
         indexes = [index("workos_directory_org", "workos_organization")]
 
@@ -117,9 +112,8 @@ class WorkOSUser(PersonalResource):
     def organizations(self) -> "OrganizationQuerySet":
         """Return the organizations that this user has access to."""
         memberships = OrganizationMembership.objects.active().filter(workos_user_id=self.pk)
-        return Organization.objects.filter(
-            workos_id__in=memberships.values("workos_organization_id")
-        )
+        workos_ids = memberships.values("workos_organization_id")
+        return Organization.objects.filter(workos_id__in=workos_ids)
 
 
 class MembershipQuerySet(models.QuerySet["OrganizationMembership"]):
@@ -128,18 +122,11 @@ class MembershipQuerySet(models.QuerySet["OrganizationMembership"]):
     def active(self) -> Self:
         """Those that give access: active and not deleted, of an organization whose row is here and
         not disabled, and of a user who is not deleted. A user who is not here denies nothing."""
-        organizations = Organization.objects.filter(
-            workos_id=models.OuterRef("workos_organization_id"), disabled_at__isnull=True
-        )
-        deleted = WorkOSUser.objects.filter(
-            pk=models.OuterRef("workos_user_id"), deleted_at__isnull=False
-        )
-        return self.filter(
-            models.Exists(organizations),
-            ~models.Exists(deleted),
-            status="active",
-            deleted_at__isnull=True,
-        )
+        its_organization = {"workos_id": models.OuterRef("workos_organization_id")}
+        organizations = Organization.objects.filter(**its_organization, disabled_at=None)
+        users = WorkOSUser.objects.filter(pk=models.OuterRef("workos_user_id"))
+        is_allowed = models.Exists(organizations) & ~models.Exists(users.exclude(deleted_at=None))
+        return self.filter(is_allowed, status="active", deleted_at=None)
 
 
 class OrganizationMembership(PersonalResource):
@@ -170,10 +157,7 @@ class Role(WorkOSResource):
 
     class Meta(Table.Meta):
         db_table = "workos_role"
-        verbose_name = "role"
-        constraints = [
-            models.UniqueConstraint(fields=["workos_organization", "slug"], name="workos_role_key")
-        ]
+        constraints = [unique("workos_role_key", "workos_organization", "slug")]
 
 
 class Invitation(PersonalResource):
@@ -187,7 +171,6 @@ class Invitation(PersonalResource):
 
     class Meta(Table.Meta):
         db_table = "workos_invitation"
-        verbose_name = "invitation"
         indexes = [index("workos_invitation_org", "workos_organization")]
 
 
@@ -202,7 +185,6 @@ class DirectoryUser(PersonalResource):
 
     class Meta(Table.Meta):
         db_table = "workos_directory_user"
-        verbose_name = "directory user"
         indexes = [index("workos_directory_user_dir", "workos_directory")]
 
 
@@ -214,7 +196,6 @@ class DirectoryGroup(WorkOSResource):
 
     class Meta(Table.Meta):
         db_table = "workos_directory_group"
-        verbose_name = "directory group"
         indexes = [index("workos_directory_group_dir", "workos_directory")]
 
 
@@ -229,12 +210,7 @@ class DirectoryGroupMember(WorkOSResource):
 
     class Meta(Table.Meta):
         db_table = "workos_directory_group_member"
-        verbose_name = "directory group member"
-        constraints = [
-            models.UniqueConstraint(
-                fields=["workos_group", "workos_directory_user"], name="workos_group_member_key"
-            )
-        ]
+        constraints = [unique("workos_group_member_key", "workos_group", "workos_directory_user")]
         indexes = [
             index("workos_group_member_dir", "workos_directory"),
             index("workos_group_member_user", "workos_directory_user"),

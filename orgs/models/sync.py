@@ -25,6 +25,11 @@ ORGANIZATIONS_STREAM = "organizations"
 
 _CLOCK_MARGIN = timedelta(minutes=1)
 
+_OUTCOMES = [outcome.value for outcome in EVENT_OUTCOMES]
+_IS_OPEN = models.Q(outcome__isnull=True, processed_at__isnull=True)
+# A NULL is in no list, and in PostgreSQL a check that is NULL passes.
+_IS_DONE = models.Q(outcome__isnull=False, outcome__in=_OUTCOMES, processed_at__isnull=False)
+
 
 def _when(help_text: str) -> TimeField:
     return TimeField(null=True, help_text=help_text)
@@ -67,7 +72,6 @@ class SyncCursor(Table):
 
     class Meta(Table.Meta):
         db_table = "workos_sync_cursor"
-        verbose_name = "sync cursor"
         # In the admin, its list is the page of the status.
         verbose_name_plural = "sync status"
         permissions = [
@@ -148,7 +152,7 @@ class WorkOSEvent(Table):
     outcome = models.TextField(
         null=True,
         blank=True,
-        choices=[(outcome.value, outcome.value) for outcome in EVENT_OUTCOMES],
+        choices=[(outcome, outcome) for outcome in _OUTCOMES],
         help_text="What became of it. The first outcome stays; only a parked one may change.",
     )
     error = text("Why it was parked.")
@@ -181,16 +185,7 @@ class WorkOSEvent(Table):
             index("workos_event_parked", "id", outcome="parked"),
         ]
         constraints = [
-            models.CheckConstraint(
-                condition=models.Q(outcome__isnull=True, processed_at__isnull=True)
-                # A NULL is in no list, and in PostgreSQL a check that is NULL passes.
-                | models.Q(
-                    outcome__isnull=False,
-                    outcome__in=[outcome.value for outcome in EVENT_OUTCOMES],
-                    processed_at__isnull=False,
-                ),
-                name="workos_event_outcome",
-            )
+            models.CheckConstraint(condition=_IS_OPEN | _IS_DONE, name="workos_event_outcome")
         ]
         permissions = [
             ("replay_workosevent", "Can apply what WorkOS says now"),

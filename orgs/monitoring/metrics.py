@@ -6,11 +6,11 @@ alert rules see it as long ago.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Final
 
-from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -19,26 +19,15 @@ from orgs.domain.figures import MOST_EVENTS, Figures
 from orgs.domain.status import SEVERITIES, ReadError, Status
 from orgs.domain.types import EVENT_OUTCOMES, ConflictKind
 
-#: What ``generate_latest`` writes is this too, and every Prometheus reads it.
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-
-def exposition(status: Status) -> bytes:
-    """Return all metrics, without names, ids or payloads; without figures, what is wrong alone."""
-    # One for each scrape: the process's default registry has the process's own figures.
-    registry = CollectorRegistry()
-    registry.register(StatusCollector(status))
-    return generate_latest(registry)
-
-
+@dataclass(frozen=True, slots=True)
 class StatusCollector(Collector):
-    """Collects the metrics of one status."""
+    """Collects the metrics of one status, without names, ids or payloads."""
 
-    def __init__(self, status: Status) -> None:
-        self.status = status
+    status: Status
 
     def collect(self) -> Iterator[Metric]:
-        """Yield every metric."""
+        """Yield every metric; without figures, what is wrong alone."""
         problems = GaugeMetricFamily(
             "gram_sync_problem",
             "1 for what is wrong now, as in /readyz; 0 for what is not.",

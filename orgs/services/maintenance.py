@@ -72,12 +72,9 @@ def write_in_batches(
                 raise
             _write_alone(keys, write, written)
     if written.error is not None:
-        logger.warning(
-            "rows of %s that PostgreSQL refuses to change, and that stay as they are: %d: %s",
-            rows.model._meta.db_table,
-            written.left,
-            describe(written.error),
-        )
+        text = "rows of %s that PostgreSQL refuses to change, and that stay as they are: %d: %s"
+        table, why = rows.model._meta.db_table, describe(written.error)
+        logger.warning(text, table, written.left, why)
     return written
 
 

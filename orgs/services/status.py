@@ -17,7 +17,7 @@ from orgs.db.errors import describe, is_full, is_not_granted, is_out_of_time, or
 from orgs.db.figures import read_last_day, read_status
 from orgs.db.resources import count_rows
 from orgs.db.transactions import read_only_transaction
-from orgs.domain.figures import Figures, ResourceFigures, ScheduleFigures
+from orgs.domain.figures import Figures, ResourceFigures
 from orgs.domain.naming import one_line
 from orgs.domain.resources import PLAIN
 from orgs.domain.status import DatabaseState, ProblemCode, Status, status_of
@@ -117,7 +117,8 @@ def _read_figures() -> Figures:
             hold_back_window=window,
             event_retention=EVENT_RETENTION,
             last_day=read_last_day(),
-            schedules=ScheduleFigures(broken=broken_schedules(), sync_due_at=sync_due_at()),
+            broken_schedules=broken_schedules(),
+            sync_due_at=sync_due_at(),
             queue_length=queue_length(),
         )
 

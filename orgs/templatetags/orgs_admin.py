@@ -49,11 +49,10 @@ def headline(status: Status) -> str:
 @register.simple_tag(takes_context=True)
 def rows(context: RequestContext, text: Any, model: str, query: str, app: str = "orgs") -> str:
     """Return a link to these rows of a table; the text alone if the person may not see them."""
-    if not _may_view(context["request"], model, app):
-        return conditional_escape(text)
     with suppress(NoReverseMatch):  # the admin does not show that table
-        url = reverse(f"admin:{app}_{model}_changelist")
-        return format_html('<a href="{}?{}">{}</a>', url, query, text)
+        if _may_view(context["request"], model, app):
+            url = reverse(f"admin:{app}_{model}_changelist")
+            return format_html('<a href="{}?{}">{}</a>', url, query, text)
     return conditional_escape(text)
 
 

@@ -219,7 +219,6 @@ def test_organizations_and_conflicts_can_be_asked_for_by_state() -> None:
     an_organization_row("gram-3", workos_id="org_3", disabled_at=now, workos_deleted_at=now)
     an_organization_row("gram-4", disabled_at=now)
     an_organization_row("gram-5")
-    ExternalIdWriteBack.objects.create(organization_id="gram-1", workos_id="org_1")
     organizations = Organization.objects.order_by("id")
 
     def numbers(found: QuerySet[Organization]) -> str:
@@ -229,7 +228,6 @@ def test_organizations_and_conflicts_can_be_asked_for_by_state() -> None:
     assert numbers(organizations.live()) == "1"
     assert numbers(organizations.disabled()) == "234"
     assert numbers(organizations.disabled_here()) == "2"
-    assert numbers(organizations.awaiting_write_back()) == "1"
     assert numbers(organizations.by_either_id("org_2")) == "2"
     assert numbers(organizations.by_either_id("gram-2")) == "2"
     for workos_id, at in (("org_1", None), ("org_2", now)):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from fractions import Fraction
+from functools import partial
 from math import inf
 from typing import Any
 
@@ -20,7 +21,6 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 import orgs
 from orgs.db.cursor import read_cursor
-from orgs.db.errors import describe
 from orgs.domain.naming import is_storable, one_line
 from orgs.domain.resources import NAMES
 from orgs.domain.types import Outcome, Position
@@ -36,6 +36,7 @@ from orgs.services.pages import CursorLost
 from orgs.services.reconcile import reconcile
 from orgs.services.reconcile_one import UnknownOrganization, reconcile_organizations
 from orgs.services.refresh import replay_all_parked
+from orgs.services.refusals import said
 from orgs.services.stream import DrainReport, UnknownEvent
 from orgs.workos import WorkOSError, event_time
 
@@ -108,9 +109,8 @@ class Command(GuardedCommand):
             else:
                 self._compare(options, dry=dry)
         except CursorLost as lost:
-            raise CommandError(
-                f"the cursor is lost: {one_line(lost)}; run manage.py reconcile_workos"
-            ) from None
+            text = f"the cursor is lost: {one_line(lost)}; run manage.py reconcile_workos"
+            raise CommandError(text) from None
         except _KNOWN as error:
             raise CommandError(_said(error)) from None
         except KeyboardInterrupt:
@@ -120,14 +120,13 @@ class Command(GuardedCommand):
 
     def _events_only(self, options: dict[str, Any]) -> None:
         since = options["since"]
-        if since is None:
-            events = stream.drain_to_end(patience=inf)
-        else:
-            events = stream.replay(_position(since), patience=inf)
+        drain = stream.drain_to_end if since is None else partial(stream.replay, _position(since))
+        events = drain(patience=inf)
         pushed = _push()
         self._name_parked(events)
         summary = report.events_summary(events, pushed, read_cursor().position.last_event_id)
-        self._print(options, summary, [report.end_of_events(summary)])
+        end = "the end of the stream" if events.drained else "not the end of the stream"
+        self._print(options, summary, [f"reached {end}; cursor {summary['cursor'] or 'not set'}"])
         _raise_errors([*events.errors, *pushed.errors], events)
 
     def _replay_parked(self, options: dict[str, Any]) -> None:
@@ -185,9 +184,8 @@ def _refuse_what_does_not_go_together(options: dict[str, Any], *, dry: bool) -> 
         raise CommandError("--since needs --events-only: only events have a time")
     if options["strict"] and not options["check"]:
         raise CommandError("--strict needs --check: it changes that exit code")
-    for name in ("--events-only", "--replay-parked"):
-        if not options[name[2:].replace("-", "_")]:
-            continue
+    only = options["events_only"] and "--events-only"
+    if name := only or (options["replay_parked"] and "--replay-parked"):
         if dry:
             raise CommandError(f"--dry-run and --check compare organizations: leave out {name}")
         if options["resource"]:
@@ -209,9 +207,7 @@ def _distinct(errors: Sequence[str]) -> Iterator[str]:
 
 
 def _said(error: Exception) -> str:
-    return (
-        f"the database: {describe(error)}" if isinstance(error, DatabaseError) else one_line(error)
-    )
+    return f"the database: {said(error)}" if isinstance(error, DatabaseError) else said(error)
 
 
 def _raise_errors(errors: Sequence[str], events: DrainReport | None = None) -> None:

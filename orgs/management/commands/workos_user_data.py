@@ -11,12 +11,7 @@ from django.db import Error as DatabaseError
 from orgs.db.errors import describe
 from orgs.domain.naming import is_storable, one_line
 from orgs.management.streams import GuardedCommand
-from orgs.services.erasure import (
-    count_about,
-    count_payloads_about,
-    erase_user,
-    held_about,
-)
+from orgs.services.erasure import count_about, count_payloads_about, erase_user, held_about
 
 
 class Command(GuardedCommand):
@@ -28,10 +23,9 @@ class Command(GuardedCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("user_id", metavar="ID", help="the WorkOS id of the user: user_…")
-        parser.add_argument("--erase", action="store_true", help="erase it; asks first")
-        parser.add_argument(
-            "--no-input", action="store_true", help="with --erase: do not ask, for programs"
-        )
+        flag: Any = {"action": "store_true"}
+        parser.add_argument("--erase", **flag, help="erase it; asks first")
+        parser.add_argument("--no-input", **flag, help="with --erase: do not ask, for programs")
 
     def handle(self, *args: Any, **options: Any) -> None:
         user_id, who = options["user_id"], one_line(options["user_id"])

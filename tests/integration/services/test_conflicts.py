@@ -7,12 +7,12 @@ import pytest
 from django.contrib import messages
 
 from orgs.admin import calls
-from orgs.admin.base import NotDone
 from orgs.domain.naming import derived_id
 from orgs.models import Connection, ExternalIdWriteBack, Organization, WorkOSConflict, WorkOSEvent
 from orgs.services.compare import Run
 from orgs.services.conflicts import NotDecidable, give_row
 from orgs.services.reconcile import reconcile
+from orgs.services.reconcile_one import UnknownOrganization
 from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS
 from tests.builders import a_mirrored_organization
@@ -48,7 +48,7 @@ def a_claimed_row(workos: FakeWorkOS) -> tuple[str, str, str]:
 def test_a_row_is_not_given_away_that_the_next_event_would_take_back(workos: FakeWorkOS) -> None:
     row, first, second = a_claimed_row(workos)
 
-    (result,) = calls.decide(give_row)([first])
+    (result,) = calls.decide(give_row, [first])
 
     assert result.text.startswith(f"Not done: WorkOS has external_id {row!r} for {second}")
     assert result.level == messages.ERROR
@@ -89,7 +89,7 @@ def test_a_row_that_postgresql_does_not_give_away_is_said_not_to_be(workos: Fake
     workos.update_organization(second, external_id=None, emits=False)
 
     with a_constraint("name <> 'A2'"):
-        (result,) = calls.decide(give_row)([first])
+        (result,) = calls.decide(give_row, [first])
 
     assert result.text.startswith("Not done: PostgreSQL 23514: new row for relation")
     assert result.level == messages.ERROR
@@ -135,7 +135,7 @@ def test_looking_again_at_an_event_of_another_resource_proves_nothing(
     workos: FakeWorkOS, a_refused_event: str
 ) -> None:
     for ask in (calls.plan_recheck, lambda ids: list(calls.reconcile(ids))):
-        with pytest.raises(NotDone, match="the next snapshot that compares everything"):
+        with pytest.raises(UnknownOrganization, match="the next snapshot that compares everything"):
             ask([a_refused_event])
 
     assert conflicts() == {a_refused_event: "ledger_refused"}

@@ -249,7 +249,7 @@ def test_events_are_counted_by_hour_and_outcome_for_a_day() -> None:
 
 
 def test_only_the_latest_events_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(statements, "MOST_EVENTS", 2)
+    monkeypatch.setattr("orgs.domain.figures.MOST_EVENTS", 2)
     for number, outcome in enumerate((Outcome.STALE, Outcome.CREATED, Outcome.UPDATED)):
         a_processed_event(f"event_{number}", processed=minutes(9 - number), outcome=outcome)
 

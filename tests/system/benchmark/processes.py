@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from gram_sync.components import listen, start_web, start_worker
 from gram_sync.processes import Child, Children
+from gram_sync.run import listen, start_web, start_worker
 from orgs.testing import FakeWorkOSClient
 from tests.processes import inherited_environment
 from tests.system.benchmark.settings import SERVER_DATA

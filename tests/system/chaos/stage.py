@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Final
 
-from gram_sync.components import MANAGE, listen
+from gram_sync.run import MANAGE, listen
 from orgs.testing import FakeWorkOS
 from tests.concurrency import wait_until
 from tests.processes import inherited_environment, manage, status_of

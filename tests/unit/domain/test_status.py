@@ -14,7 +14,6 @@ from orgs.domain.figures import (
     LastDayFigures,
     OrganizationFigures,
     RequestFigures,
-    ScheduleFigures,
     WaitingFigures,
 )
 from orgs.domain.status import (
@@ -69,11 +68,12 @@ HEALTHY = Figures(
         announced=4,
         recently_announced=2,
     ),
-    schedules=ScheduleFigures(broken=(), sync_due_at=NOON + minutes(1)),
+    broken_schedules=(),
+    sync_due_at=NOON + minutes(1),
     queue_length=0,
     is_read_only=False,
 )
-PARTS = "cursor", "waiting", "organizations", "requests", "last_day", "schedules", "coverage"
+PARTS = "cursor", "waiting", "organizations", "requests", "last_day", "coverage"
 
 
 def a_mirror(**values: Any) -> Figures:
@@ -121,7 +121,7 @@ def case(code: ProblemCode, severity: Severity, words: str, **parts: Any) -> Any
     ("parts", "expected", "words"),
     [
         case(C.DATABASE_READ_ONLY, E, "takes no writes", is_read_only=True),
-        case(C.SCHEDULES_MISSING, W, "a, b.", broken=("a", "b")),
+        case(C.SCHEDULES_MISSING, W, "a, b.", broken_schedules=("a", "b")),
         case(C.QUEUE_UNUSABLE, E, "REDIS_URL", queue_length=None),
         case(C.WORKER_NOT_RUNNING, E, "one is 2 minutes late", sync_due_at=ago(2.1)),
         case(C.CURSOR_OLD, E, "5 minutes, and none has failed; 0 tasks", drained_at=ago(5.1)),
@@ -255,7 +255,7 @@ def test_a_reported_cause_hides_its_consequences(
     assert [code for code, _ in found(a_mirror(**waiting, **old, **parts))] == expected
 
 
-NOT_SCHEDULED: dict[str, Any] = {"broken": ("workos: sync events",), "sync_due_at": None}
+NOT_SCHEDULED: dict[str, Any] = {"broken_schedules": ("workos: sync events",), "sync_due_at": None}
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ NOT_SCHEDULED: dict[str, Any] = {"broken": ("workos: sync events",), "sync_due_a
         ),
         pytest.param(FULL | {"sync_due_at": LONG_AGO}, [(C.DATABASE_FULL, E)], id="a full disk"),
         pytest.param(
-            {"broken": ("workos: prune",), "drained_at": LONG_AGO},
+            {"broken_schedules": ("workos: prune",), "drained_at": LONG_AGO},
             [(C.CURSOR_OLD, E), (C.SCHEDULES_MISSING, W)],
             id="a warning, no error of another cause",
         ),
