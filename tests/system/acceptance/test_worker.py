@@ -2,7 +2,6 @@
 killed in turn."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -20,14 +19,12 @@ from django_q.models import OrmQ, Schedule
 
 from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEvent
 from orgs.services.queue import SYNC_EVENTS, enqueue
-from orgs.tasks import sync_events
 from orgs.testing import FakeWorkOS
 from tests.concurrency import PATIENCE, wait_until
 from tests.processes import (
     MANAGE,
     PROJECT,
     WEBHOOK_SECRET,
-    a_cluster,
     alive,
     environment_for,
     family,
@@ -233,25 +230,6 @@ def test_a_wedged_cluster_is_stopped_too(
 
         assert code == 0
         wait_until(lambda: not alive(family), "all of it is gone")
-
-
-def test_a_cluster_killed_in_the_middle_loses_nothing_and_applies_nothing_twice(
-    workos: FakeWorkOS,
-) -> None:
-    workos.misbehave("time_out", seconds=60)
-    acme = workos.create_organization(name="Acme", external_id="gram-1")
-    enqueue(SYNC_EVENTS)
-
-    with a_cluster(environment_for(workos, **ENVIRONMENT)) as cluster:
-        wait_until(lambda: workos.count_requests(path="/events") == 1, "a drain is reading")
-        os.killpg(cluster.pid, signal.SIGKILL)
-    # The killed drain's lease, and the task it took along, would run out by themselves.
-    SyncCursor.objects.update(draining_until=None)
-    workos.behave()
-    sync_events()
-
-    assert Organization.objects.get().workos_id == acme["id"]
-    assert WorkOSEvent.objects.get().outcome == "created"
 
 
 @pytest.mark.parametrize(
