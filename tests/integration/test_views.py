@@ -10,7 +10,6 @@ import pytest
 from django.test import Client
 from django_q.models import OrmQ
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from orgs.db.cursor import ensure_cursor, read_cursor
@@ -379,7 +378,6 @@ def test_without_a_database_it_is_503_and_logged(
     ),
     body=st.binary(max_size=200),
 )
-@hypothesis_settings(max_examples=300)
 def test_nothing_that_a_client_can_send_is_a_500(header: str, body: bytes) -> None:
     client = Client(raise_request_exception=True)
 

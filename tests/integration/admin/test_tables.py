@@ -423,19 +423,21 @@ def test_without_permissions_nothing_is_shown_and_who_may_only_look_changes_noth
         assert {client.get(url).status_code, client.post(url).status_code} == {403}, url
     client = a_client()
     posted = {"slug": "new", "outcome": "dismissed", "attempts": 9, "failures": 9, "post": "yes"}
-    attempts: list[dict[str, Any]] = [posted, {"confirmed": "yes"}]
-    ticked = {"_selected_action": [row.pk for row in one_of_each], "confirmed": "yes"}
-    for table in TABLES:
+    attempts: list[tuple[str, dict[str, Any]]] = [
+        (url, data) for url in pages for data in (posted, {"confirmed": "yes"})
+    ]
+    for table, row in zip(TABLES, one_of_each, strict=True):
+        ticked = {"_selected_action": row.pk, "confirmed": "yes"}
         acts: Any = site._registry[table].acts  # type: ignore[attr-defined]
-        attempts += [ticked | {"action": action.name} for action in acts]
+        url = reverse(f"admin:orgs_{table._meta.model_name}_changelist")
+        attempts += [(url, ticked | {"action": action.name}) for action in acts]
 
     def everything() -> list[Any]:
         return [list(table.objects.values()) for table in [*TABLES, OrmQ, LogEntry]]
 
     before = everything()
-    for url in pages:
-        for attempt in attempts:
-            client.post(url, attempt)
+    for url, data in attempts:
+        client.post(url, data)
 
     assert everything() == before
     assert workos.count_requests(method=None, path=None) == 0
