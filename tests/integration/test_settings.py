@@ -4,9 +4,6 @@ import os
 import subprocess
 
 import pytest
-from django.contrib.auth.models import User
-from django.test import Client
-from pytest_django import Settings
 
 from tests import processes
 
@@ -68,26 +65,3 @@ def test_what_is_wrong_is_said_without_a_traceback(
     assert result.returncode == 1
     assert result.stderr.startswith(said)
     assert result.stderr.count("\n") == 1
-
-
-@pytest.mark.usefixtures("database")
-@pytest.mark.parametrize(
-    ("trusted", "status"), [([], 403), (["https://gram.example:8443"], 302)], ids=["not", "trusted"]
-)
-def test_a_proxy_on_another_port_is_trusted_to_log_in(
-    settings: Settings, trusted: list[str], status: int
-) -> None:
-    login = {"username": "staff", "password": "staff"}
-    User.objects.create_superuser(**login)
-    settings.ALLOWED_HOSTS = ["gram.example"]
-    settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
-    settings.CSRF_TRUSTED_ORIGINS = trusted
-    headers = {"Host": "gram.example", "X-Forwarded-Proto": "https"}
-    headers["Origin"] = "https://gram.example:8443"
-    client = Client(enforce_csrf_checks=True, headers=headers)
-    client.get("/admin/login/")
-    token = {"next": "/admin/", "csrfmiddlewaretoken": client.cookies["csrftoken"].value}
-
-    answer = client.post("/admin/login/", login | token)
-
-    assert answer.status_code == status

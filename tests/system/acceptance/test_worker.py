@@ -232,17 +232,8 @@ def test_a_wedged_cluster_is_stopped_too(
         wait_until(lambda: not alive(family), "all of it is gone")
 
 
-@pytest.mark.parametrize(
-    ("environment", "said"),
-    [
-        pytest.param({"WORKOS_API_KEY": ""}, "(WORKOS_SYNC['API_KEY']) is not set", id="a setting"),
-        pytest.param({"REDIS_URL": "redis://127.0.0.1:1/0"}, "can't be started", id="its queue"),
-    ],
-)
-def test_a_cluster_that_cant_be_started_is_an_error(
-    workos: FakeWorkOS, environment: dict[str, str], said: str
-) -> None:
-    result = manage(environment_for(workos, **environment), "sync_worker")
+def test_a_cluster_that_cant_be_started_is_an_error(workos: FakeWorkOS) -> None:
+    result = manage(environment_for(workos, REDIS_URL="redis://127.0.0.1:1/0"), "sync_worker")
 
     assert result.returncode == 1
-    assert said in result.stderr
+    assert "can't be started" in result.stderr
