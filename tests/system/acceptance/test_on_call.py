@@ -1,5 +1,5 @@
 """Called at night: real processes are broken, and only the admin, /readyz, /metrics and the logs
-may be used to find out what it is, and to mend it as they say.
+may be used to find out what it is.
 
 All tests have one service, and leave it as they found it: nothing is wrong. What needs no processes
 is in ``tests/integration/test_runbook.py``, for every problem.
@@ -30,16 +30,15 @@ from prometheus_client.parser import text_string_to_metric_families
 from pytest_django import DjangoDbBlocker
 
 from orgs.models import Organization, SyncCursor
+from orgs.services.queue import RECONCILE, SYNC_EVENTS, enqueue
 from orgs.testing import FakeWorkOS
-from tests.admin_pages import CURSOR, EVENTS, ORGANIZATIONS, fields_in
+from tests.admin_pages import CURSOR, ORGANIZATIONS
 from tests.concurrency import another_program, wait_until
 from tests.conftest import empty_database
 from tests.processes import WEBHOOK_SECRET, a_cluster, a_web_process, environment_for
 from tests.triggers import execute
 
 pytestmark = pytest.mark.usefixtures("database")
-
-DRAIN, SNAPSHOT = f"{CURSOR}ring/drain/", f"{CURSOR}ring/snapshot/"
 
 QUICK = {
     # A cluster works off the schedules when it starts, not half a minute later.
@@ -119,20 +118,6 @@ class OnCall:
         html = self.http.get(address).raise_for_status().text
         return " ".join(unescape(re.sub("<[^>]*>", "", html)).split())
 
-    def press(self, address: str) -> str:
-        """A button whose page asks first; what is said afterwards."""
-        return self._send(address, self.http.get(address).text)
-
-    def choose(self, table: str, action: str, key: str) -> str:
-        """An action on a row that is ticked in a list, and the yes to its question."""
-        token = fields_in(self.http.get(table).text)["csrfmiddlewaretoken"][0]
-        ticked = {"action": action, "_selected_action": key, "csrfmiddlewaretoken": token}
-        return self._send(table, self.http.post(table, data=ticked).text)
-
-    def _send(self, address: str, html: str) -> str:
-        answer = self.http.post(address, data=fields_in(html)).raise_for_status().text
-        return " ".join(re.findall('<li class="(?:success|info|warning|error)">(.*?)</li>', answer))
-
     def told(self, level: str) -> list[str]:
         """What the processes have logged at this level."""
         texts = [log.read_bytes()[self.log_begins[log] :] for log in self.logs]
@@ -170,7 +155,7 @@ def service(
         on_call = OnCall(workos, environment, http, logs)
         stack.push(on_call.stack)
         on_call.start_worker()
-        on_call.press(SNAPSHOT)
+        enqueue(RECONCILE)
         yield on_call
 
 
@@ -233,7 +218,7 @@ def test_a_revoked_key(person: OnCall, workos: FakeWorkOS) -> None:
     with person.without_worker():
         # With the new key.
         workos.behave()
-    person.press(DRAIN)
+    enqueue(SYNC_EVENTS)
     has_come(acme, "Ajax")
     person.sees_that_all_is_well()
 
@@ -249,21 +234,6 @@ def test_a_dead_worker(person: OnCall, workos: FakeWorkOS) -> None:
         assert "systemctl restart gram-sync-worker" in said
         assert list(person.problems()) == ["worker_not_running"]
     has_come(acme, "Acme")
-    person.sees_that_all_is_well()
-
-
-def test_a_parked_event(person: OnCall, workos: FakeWorkOS) -> None:
-    acme = an_organization(workos)
-    odd = {"event": "organization.updated", "data": {**acme, "name": None}, "id": "event_odd"}
-    workos.emit(odd)
-
-    said = person.sees("events_parked")
-
-    assert "Apply what WorkOS says now" in said
-    (logged,) = person.told("ERROR")
-    assert logged.startswith("parked event_odd: data.name")
-    assert "event_odd" in person.page(f"{EVENTS}?outcome=parked")
-    assert "Applied what WorkOS says now" in person.choose(EVENTS, "replay_selected", "event_odd")
     person.sees_that_all_is_well()
 
 
