@@ -5,8 +5,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
+import django_q.tasks
+import pytest
 from django.test import Client
+from django_q.brokers.redis_broker import Redis as RedisBroker
 from django_q.models import OrmQ
+from redis import Redis
 
 from orgs.db.cursor import read_cursor
 from orgs.db.resources import model_of
@@ -32,6 +36,7 @@ from orgs.models import (
     WorkOSConflict,
     WorkOSEvent,
 )
+from orgs.services import queue
 from orgs.services.apply import Mode, apply
 from orgs.services.decide import Batch
 from orgs.testing import FakeWorkOS, sign
@@ -222,6 +227,15 @@ def post_webhook(client: Client, body: bytes, signature: str | None = None) -> A
     """What is answered to a webhook, by default one that WorkOS has signed."""
     headers = {"WorkOS-Signature": a_signature(body) if signature is None else signature}
     return client.post("/webhooks/workos/", body, "application/json", headers=headers)
+
+
+def no_redis(patch: pytest.MonkeyPatch) -> None:
+    """Have the queue be in a Redis that can't be reached."""
+    nowhere = RedisBroker.__new__(RedisBroker)
+    nowhere.connection = Redis.from_url("unix:///nowhere/redis.socket")
+    nowhere.list_key = "django_q:gram_sync:q"
+    for module in (queue, django_q.tasks):
+        patch.setattr(module, "get_broker", lambda: nowhere)
 
 
 #: What a route that does not exist answers, as an organization that does not exist does.

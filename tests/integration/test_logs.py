@@ -3,8 +3,6 @@
 import json
 import logging
 import os
-import pty
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +22,7 @@ from orgs.management.commands import sync_worker
 from orgs.models import WorkOSEvent
 from orgs.services.stream import drain_and_wait
 from orgs.testing import FakeWorkOS
-from tests.processes import MANAGE, PROJECT, environment_for, run
+from tests.processes import environment_for, run
 from tests.triggers import a_trigger
 
 
@@ -175,22 +173,6 @@ def test_a_task_that_fails_for_another_reason_keeps_its_traceback(
     assert f"DescribedError: PostgreSQL {code}: no" in record.getMessage()
     assert "Traceback" in record.getMessage()
     assert "Confidential" not in record.getMessage()
-
-
-def test_json_is_for_pipes_and_lines_are_for_terminals(workos: FakeWorkOS) -> None:
-    script = "import logging; logging.getLogger('orgs').warning('spoken')"
-    command = [*MANAGE, "shell", "-v", "0", "-c", script]
-    environment = environment_for(workos)
-
-    piped = run(command, environment)
-    ours, theirs = pty.openpty()
-    subprocess.run(command, cwd=PROJECT, env=environment, stderr=theirs, timeout=60, check=True)
-    os.close(theirs)
-    with os.fdopen(ours, "rb", buffering=0) as terminal:
-        shown = terminal.read(1000)
-
-    assert json.loads(piped.stderr)["message"] == "spoken"
-    assert shown.endswith(b" WARNING orgs: spoken\r\n")
 
 
 def test_gunicorn_logs_as_everything_does_also_without_settings(tmp_path: Path) -> None:

@@ -18,9 +18,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection, connections
 from django.db.migrations.recorder import MigrationRecorder
 from django.test import Client
-from django_q.brokers.redis_broker import Redis as RedisBroker
 from django_q.models import OrmQ, Schedule
-from redis import Redis
 
 import orgs.workos
 from orgs import tasks
@@ -48,6 +46,7 @@ from tests.builders import (
     an_announcement,
     an_old_organization,
     minutes,
+    no_redis,
     post_webhook,
 )
 from tests.concurrency import another_program, in_thread, wait_until_blocked
@@ -265,11 +264,8 @@ class States(OnCall):
         self.run("migrate")
 
     def queue_unusable(self) -> Generator[None]:
-        nowhere = RedisBroker.__new__(RedisBroker)
-        nowhere.connection = Redis.from_url("unix:///nowhere/redis.socket")
-        nowhere.list_key = "django_q:gram_sync:q"
         with self.patch.context() as patch:
-            patch.setattr(queue, "get_broker", lambda: nowhere)
+            no_redis(patch)
             yield
             self.workos.create_organization(name="Bolt", external_id="gram-2")
             self.run("reconcile_workos --events-only")

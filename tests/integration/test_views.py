@@ -10,7 +10,6 @@ import pytest
 from django.test import Client
 from django_q.models import OrmQ
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from orgs.db.cursor import ensure_cursor, read_cursor
@@ -23,7 +22,7 @@ from orgs.services.queue import SYNC_EVENTS
 from orgs.services.status import current_status
 from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS, sign
-from tests.builders import a_signature, post_webhook
+from tests.builders import a_signature, no_redis, post_webhook
 from tests.concurrency import another_program, in_thread, wait_until
 from tests.processes import WEBHOOK_SECRET
 from tests.triggers import a_trigger
@@ -177,6 +176,15 @@ def test_a_refusal_is_one_line_without_the_values_of_the_row(
     assert "PostgreSQL P0001: it says no" in caplog.text
     assert "Traceback" not in caplog.text
     assert "Confidential" not in caplog.text
+
+
+def test_a_queue_that_cant_be_reached_loses_no_webhook(
+    client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    no_redis(monkeypatch)
+
+    assert post(client).status_code == 204
+    assert "could not enqueue orgs.tasks.sync_events; the minute schedule will" in caplog.text
 
 
 def test_a_delivery_of_the_fake_is_accepted(
@@ -379,7 +387,6 @@ def test_without_a_database_it_is_503_and_logged(
     ),
     body=st.binary(max_size=200),
 )
-@hypothesis_settings(max_examples=300)
 def test_nothing_that_a_client_can_send_is_a_500(header: str, body: bytes) -> None:
     client = Client(raise_request_exception=True)
 

@@ -17,7 +17,7 @@ from django.utils.log import log_response
 from pytest_django import Settings
 
 from gram_sync import redaction
-from gram_sync.logs import JsonFormatter, LineFormatter, OncePerMinute
+from gram_sync.logs import JsonFormatter, LineFormatter, OncePerMinute, configuration
 from orgs.conf import Secret
 
 API_KEY = 'sk_live_"quoted"\\'
@@ -108,6 +108,17 @@ def test_people_read_a_line_and_words_of_others_make_no_second_one() -> None:
 
     assert line.endswith(" WARNING orgs.test: parked: a 2026-01-01 CRITICAL orgs: forged")
     assert "\n" not in line
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_lines_are_for_terminals_and_json_is_for_all_else(
+    monkeypatch: pytest.MonkeyPatch, is_terminal: bool
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
+
+    formatter = configuration("INFO")["formatters"]["line"]["()"]
+
+    assert formatter is (LineFormatter if is_terminal else JsonFormatter)
 
 
 def test_without_settings_what_is_wrong_with_them_can_be_logged(

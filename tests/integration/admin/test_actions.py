@@ -218,29 +218,47 @@ def test_an_action_with_a_page_is_offered_asks_and_then_does(
 
 @pytest.mark.usefixtures("more_events")
 @pytest.mark.parametrize(
-    ("action", "ids", "line"),
+    ("action", "ids", "lines"),
     [
-        ("disable", "gram-1 gram-2 gram-9", "<h1>Disable here: 3 organizations</h1>"),
-        ("disable", "gram-1 gram-2 gram-9", "Sets disabled_at to now."),
-        ("disable", "gram-1 gram-2 gram-9", "One &lt;b&gt;</a></th><td>Enabled</td>"),
-        ("disable", "gram-2", "<td>Disabled since 2026-01-15 12:00:00 UTC: nothing happens</td>"),
-        ("disable", "gram-9", '<th scope="row">gram-9</th><td>Not there: nothing happens</td>'),
-        ("replay", "event_1 event_4", "<td>Parked: data.name is wrong</td>"),
-        ("replay", "event_1 event_4", "<td>Not parked any more: nothing happens</td>"),
-        ("retry", "gram-1", "gram-1 → org_0</a></th><td>Waiting: 503</td>"),
-        ("overwrite", "org_2", "<td>other_external_id: WorkOS has theirs</td>"),
-        ("reconcile", "gram-3 gram-9", "name: &quot;Old&quot; → &quot;New&quot;"),
-        ("reconcile", "gram-3 gram-9", "knows an organization gram-9"),
-        ("reconcile", "gram-2", "WorkOS has external_id"),
-        ("enable", "gram-1 gram-9", "There is nothing to do"),
-        ("enable", "gram-1 gram-9", "<td>Enabled: nothing happens</td>"),
+        (
+            "disable",
+            "gram-1 gram-2 gram-9",
+            [
+                "<h1>Disable here: 3 organizations</h1>",
+                "Sets disabled_at to now.",
+                "One &lt;b&gt;</a></th><td>Enabled</td>",
+                "<td>Disabled since 2026-01-15 12:00:00 UTC: nothing happens</td>",
+                '<th scope="row">gram-9</th><td>Not there: nothing happens</td>',
+            ],
+        ),
+        (
+            "replay",
+            "event_1 event_4",
+            [
+                "<td>Parked: data.name is wrong</td>",
+                "<td>Not parked any more: nothing happens</td>",
+            ],
+        ),
+        ("retry", "gram-1", ["gram-1 → org_0</a></th><td>Waiting: 503</td>"]),
+        ("overwrite", "org_2", ["<td>other_external_id: WorkOS has theirs</td>"]),
+        (
+            "reconcile",
+            "gram-3 gram-9",
+            ["name: &quot;Old&quot; → &quot;New&quot;", "knows an organization gram-9"],
+        ),
+        ("reconcile", "gram-2", ["WorkOS has external_id"]),
+        (
+            "enable",
+            "gram-1 gram-9",
+            ["There is nothing to do", "<td>Enabled: nothing happens</td>"],
+        ),
     ],
 )
-def test_the_page_that_asks_says_what_will_happen(action: str, ids: str, line: str) -> None:
+def test_the_page_that_asks_says_what_will_happen(action: str, ids: str, lines: list[str]) -> None:
     question = choose(a_client(PERMISSION[action]), TABLE[action], action, *ids.split())
 
     page = question.content.decode()
-    assert line in page
+    assert [line for line in lines if line not in page] == []
     assert ("There is nothing to do" in page) != ('value="Yes: ' in page)
 
 

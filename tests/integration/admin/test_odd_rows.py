@@ -33,9 +33,6 @@ CONTROL = "\x1b[2J\x07\x7f\x9b\u202etxt"
 SHOWN = r"\x1b[2J\x07\x7f\x9b\u202etxt"
 
 
-MEMBERSHIPS = "/admin/orgs/organizationmembership/"
-
-
 def test_megabytes_are_cut_in_lists_and_shown_as_such() -> None:
     long = "é" * 1_000_000
     rows = [an_organization_row("gram-1", name=long), a_parked_event(error=long, payload=long)]
@@ -78,20 +75,21 @@ def test_saving_leaves_control_characters_as_they_are() -> None:
 # Whatever can be asked for ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("table", [*LISTS, CURSOR, MEMBERSHIPS])
-@pytest.mark.parametrize(
-    "rest",
-    [
-        *("%00/change/", "%00/history/", "%00/delete/", "%00/", "%ED%A0%80/change/"),
-        *("?q=%00", "?q=%ED%A0%80", "?q=%22", "?outcome=%00", "?type=%00", "?linked=%00"),
-        *("?state=%00", "?kind=%00", "?pk=%00", "?pk__regex=(", "?o=%00", "?p=%00", "?p=0"),
-        *("?_to_field=%00", "?nonsense=1"),
-    ],
+QUESTIONS = (
+    *("%00/change/", "%00/history/", "%00/delete/", "%00/", "%ED%A0%80/change/"),
+    *("?q=%00", "?q=%ED%A0%80", "?q=%22", "?outcome=%00", "?type=%00", "?linked=%00"),
+    *("?state=%00", "?kind=%00", "?pk=%00", "?pk__regex=(", "?o=%00", "?p=%00", "?p=0"),
+    *("?_to_field=%00", "?nonsense=1"),
 )
-def test_no_question_is_answered_500(table: str, rest: str, admin_client: Client) -> None:
+
+
+@pytest.mark.parametrize("table", [*LISTS, CURSOR, "/admin/orgs/organizationmembership/"])
+def test_no_question_is_answered_500(table: str, admin_client: Client) -> None:
     admin_client.raise_request_exception = False
 
-    assert admin_client.get(table + rest).status_code < 500
+    answers = {rest: admin_client.get(table + rest).status_code for rest in QUESTIONS}
+
+    assert {rest: status for rest, status in answers.items() if status >= 500} == {}
 
 
 @durable

@@ -3,12 +3,13 @@
 import json
 import re
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
-from io import StringIO
+from io import BytesIO, StringIO, TextIOWrapper
 from typing import Any
 
 import pytest
@@ -293,6 +294,18 @@ def test_as_text_it_shows_each_difference_with_old_and_new_values(workos: FakeWo
     assert (err, code) == ("", 0)
     assert out.splitlines()[-1] == "in sync: nothing to do"
     assert counts(out, of="snapshot")["unchanged"] == 2
+
+
+def test_what_standard_output_cant_hold_is_shown_in_escapes(
+    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    an_old_organization(workos, "Bücher", external_id="gram-1")
+    monkeypatch.setattr(sys, "stdout", TextIOWrapper(BytesIO(), "ascii"))
+
+    out, err, code = run_command()
+
+    assert (err, code) == ("", 0)
+    assert 'name: null \\u2192 "B\\xfccher"' in out
 
 
 def test_the_differences_shown_are_capped_with_a_count_of_the_rest(workos: FakeWorkOS) -> None:

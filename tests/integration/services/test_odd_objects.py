@@ -1,18 +1,13 @@
 """What WorkOS could say of an object that no declaration expects: it stops nothing else."""
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from orgs.domain import resources
-from orgs.domain.types import Outcome
 from orgs.models import (
     Connection,
     Organization,
-    OrganizationMembership,
-    WorkOSEvent,
     WorkOSUser,
 )
 from orgs.services.compare import Run
@@ -31,26 +26,6 @@ def followed(database: None, sync_setting: Setting) -> None:
         HOLD_BACK_WINDOW=0.0,
     )
     adopt_settings()
-
-
-@pytest.mark.parametrize(
-    ("odd", "slugs"),
-    [
-        ({"role": {"slug": {"a": 1}}}, []),
-        ({"roles": [{"slug": ["a"]}, {"slug": "member"}, None]}, ["member"]),
-        ({"role_slug": ["a"], "role": {"slug": "admin"}}, ["admin"]),
-    ],
-    ids=["role", "roles", "role_slug"],
-)
-def test_a_slug_that_is_no_text_is_no_role(
-    workos: FakeWorkOS, odd: dict[str, Any], slugs: list[str]
-) -> None:
-    data = {"id": "om_1", "user_id": "user_1", "organization_id": "org_1", **odd}
-    workos.emit({"event": "organization_membership.created", "data": data})
-
-    drain_to_end()
-
-    assert OrganizationMembership.objects.get().role_slugs == slugs
 
 
 @pytest.mark.parametrize(
@@ -75,24 +50,6 @@ def test_what_jsonb_or_python_cant_hold_is_replaced(
     user = WorkOSUser.objects.get()
     assert user.email == "a@b.c"
     assert kept in json.dumps(user.data["metadata"])
-
-
-def test_an_event_that_a_declaration_cant_read_is_parked_and_the_next_one_applied(
-    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def failing(data: Any) -> Any:
-        raise KeyError(data["id"])
-
-    user = replace(resources.USER, columns={"email": failing})
-    monkeypatch.setitem(resources.PLAIN, "user", user)
-    workos.users.create(email="ada@acme.com")
-    workos.create_organization(name="Later", external_id="gram-later")
-
-    drain_to_end()
-
-    parked = WorkOSEvent.objects.get(outcome=Outcome.PARKED)
-    assert parked.error.startswith("KeyError: 'user_")
-    assert Organization.objects.filter(pk="gram-later").exists()
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,8 @@ from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 from django.test import Client
 from django.test.utils import CaptureQueriesContext, override_settings
-from django_q.brokers.redis_broker import Redis as RedisBroker
 from django_q.models import Schedule
 from pytest_django import Settings
-from redis import Redis
 
 from orgs.db import figures as statements
 from orgs.domain.figures import (
@@ -33,7 +31,7 @@ from orgs.services import queue
 from orgs.services import status as status_module
 from orgs.services.maintenance import ensure_schedules
 from orgs.services.status import current_status, resource_figures
-from tests.builders import an_announcement, an_organization_row, minutes
+from tests.builders import an_announcement, an_organization_row, minutes, no_redis
 from tests.concurrency import another_program
 from tests.triggers import as_a_user, changed, execute
 
@@ -445,19 +443,12 @@ def test_why_there_are_no_figures_is_logged_once(caplog: pytest.LogCaptureFixtur
     assert 'relation "workos_event" does not exist' in record.getMessage()
 
 
-def no_queue(patch: pytest.MonkeyPatch) -> None:
-    nowhere = RedisBroker.__new__(RedisBroker)
-    nowhere.connection = Redis.from_url("unix:///nowhere/redis.socket")
-    nowhere.list_key = "django_q:gram_sync:q"
-    patch.setattr(queue, "get_broker", lambda: nowhere)
-
-
 def no_figures(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(statements, "STATUS", "SELECT nothing -- %(stream)s")
 
 
 @pytest.mark.parametrize(
-    ("damage", "code"), [(no_queue, "queue_unusable"), (no_figures, "database_unusable")]
+    ("damage", "code"), [(no_redis, "queue_unusable"), (no_figures, "database_unusable")]
 )
 def test_what_no_table_dates_is_a_problem_since_this_process_saw_it(
     monkeypatch: pytest.MonkeyPatch, damage: Callable[[pytest.MonkeyPatch], None], code: str

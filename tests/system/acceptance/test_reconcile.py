@@ -1,6 +1,6 @@
-"""``reconcile_workos`` as a real process: killed between two pages, interrupted, on a terminal.
+"""``reconcile_workos`` as a real process: interrupted, and on a terminal.
 
-``tests/system/kill`` kills it at every step, but of one page.
+``tests/system/kill`` kills it at every step.
 """
 
 import os
@@ -13,7 +13,7 @@ from io import StringIO
 import pytest
 from django.core.management import call_command
 
-from orgs.models import Organization, SyncCursor
+from orgs.models import SyncCursor
 from orgs.testing import FakeWorkOS
 from tests.builders import an_organization_row
 from tests.concurrency import PATIENCE, wait_until
@@ -32,35 +32,6 @@ def a_drifted_world(workos: FakeWorkOS) -> None:
     an_organization_row(known["external_id"], workos_id=known["id"])
     for number in range(3):
         an_organization_row(f"gone-{number}", workos_id=f"org_gone_{number}")
-
-
-@pytest.mark.parametrize(
-    ("path", "answered"),
-    [
-        pytest.param("/organizations", 2, id="after the first page"),
-        pytest.param("/organizations/", 2, id="before the last of the missing"),
-    ],
-)
-def test_a_run_that_is_killed_and_run_again_ends_as_if_undisturbed(
-    workos: FakeWorkOS, path: str, answered: int
-) -> None:
-    a_drifted_world(workos)
-    exact = path == "/organizations"
-    workos.misbehave("slow", seconds=0, path=path, exact=exact, times=answered)
-    workos.misbehave("time_out", path=path, exact=exact, times=None)
-
-    with started(COMMAND, environment_for(workos)):
-        wait_until(lambda: workos.count_requests(path=path, exact=exact) > answered, "it is asking")
-    workos.behave()
-    disabled_before = Organization.objects.disabled().count()
-    # The killed one's lease runs out by itself; until then the next says so, and runs.
-    call_command("reconcile_workos", stdout=StringIO())
-    call_command("reconcile_workos", stdout=(third := StringIO()))
-
-    assert disabled_before == 0
-    assert third.getvalue().endswith("in sync: nothing to do\n")
-    assert Organization.objects.count() == 253
-    assert Organization.objects.disabled().count() == 3
 
 
 def test_ctrl_c_is_one_line_and_lets_the_lease_go(workos: FakeWorkOS) -> None:
@@ -102,35 +73,3 @@ def test_on_a_terminal_it_shows_how_far_it_is_and_otherwise_nothing(
     assert "organization: 250 compared" in progress
     assert piped.getvalue() == on_terminal.stdout
     assert capfd.readouterr().err == ""
-
-
-def test_what_a_terminal_cant_show_is_shown_in_escapes(workos: FakeWorkOS) -> None:
-    workos.create_organization(name="Bücher", external_id="gram-1", at=LONG_AGO, emits=False)
-
-    result = manage(environment_for(workos, PYTHONIOENCODING="ascii"), "reconcile_workos")
-
-    assert (result.returncode, result.stderr) == (0, "")
-    assert 'name: null \\u2192 "B\\xfccher"' in result.stdout
-
-
-def test_an_argument_that_is_no_text_is_one_line(workos: FakeWorkOS) -> None:
-    result = manage(environment_for(workos), "reconcile_workos", "--org", b"\xff")
-
-    assert result.returncode == 1
-    said = r"CommandError: '\udcff' is not the id of an organization"
-    assert result.stderr.startswith(said)
-    assert result.stderr.count("\n") == 1
-
-
-def test_nobody_reading_the_report_is_said_in_one_line(workos: FakeWorkOS) -> None:
-    a_drifted_world(workos)
-
-    with started(COMMAND, environment_for(workos), subprocess.PIPE) as process:
-        assert process.stdout
-        assert process.stderr
-        process.stdout.close()
-        err = process.stderr.read()
-
-    assert (err.count("\n"), process.wait()) == (1, 1)
-    assert "The output can't be written: Broken pipe" in err
-    assert Organization.objects.count() == 253

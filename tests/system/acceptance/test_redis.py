@@ -1,4 +1,4 @@
-"""The worker with Redis as its queue: a real one, and one that does not answer."""
+"""The worker with Redis as its queue."""
 
 import shutil
 import subprocess
@@ -32,30 +32,15 @@ def redis_url(tmp_path: Path) -> Iterator[str]:
         server.terminate()
 
 
-def log_of_enqueue(workos: FakeWorkOS, redis_url: str) -> str:
-    """Return what a process logs that enqueues a task there."""
-    environment = environment_for(workos, REDIS_URL=redis_url)
-    return manage(environment, "shell", "-v", "0", "-c", ENQUEUE, check=True).stderr
-
-
 def test_a_task_travels_by_redis(workos: FakeWorkOS, redis_url: str) -> None:
     # Or the schedule might enqueue one.
     Schedule.objects.all().delete()
     workos.create_organization(name="Acme", external_id="gram-1")
 
-    log = log_of_enqueue(workos, redis_url)
+    environment = environment_for(workos, REDIS_URL=redis_url)
+    log = manage(environment, "shell", "-v", "0", "-c", ENQUEUE, check=True).stderr
     assert not OrmQ.objects.exists()
-    with a_cluster(environment_for(workos, REDIS_URL=redis_url)):
+    with a_cluster(environment):
         wait_until(Organization.objects.exists, "the event is applied")
 
     assert log == ""
-
-
-def test_without_redis_the_failure_is_logged_and_nothing_raised(
-    workos: FakeWorkOS, tmp_path: Path
-) -> None:
-    pytest.importorskip("redis")
-
-    log = log_of_enqueue(workos, f"unix://{tmp_path}/missing.sock")
-
-    assert "could not enqueue orgs.tasks.sync_events; the minute schedule will" in log

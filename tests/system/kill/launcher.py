@@ -15,6 +15,7 @@ from io import StringIO
 from typing import Final
 
 import django
+import httpcore2  # noqa: F401 - once here, and not in each process
 
 django.setup()
 

@@ -94,12 +94,11 @@ def python(
     if environment.python is None:
         pytest.skip(f"there is no Python {environment.version} here")
     # With pytest, which the plugin wants and nothing else of it: the import linter has that.
-    wanted = [f"{wheel}[testing]", "psycopg[binary]"]
+    folder = tmp_path_factory.mktemp("site")
     if environment.django == "locked":
-        wanted += ["--constraint", str(host.locked(wheel.parent))]
-    else:
-        wanted += [f"django=={environment.django}.*"]
-    return host.make_environment(tmp_path_factory.mktemp("site"), environment.python, *wanted)
+        return host.link_environment(folder, wheel, "gram-orgs[testing]", "psycopg[binary]")
+    wanted = (f"{wheel}[testing]", "psycopg[binary]", f"django=={environment.django}.*")
+    return host.make_environment(folder, environment.python, *wanted)
 
 
 @pytest.fixture

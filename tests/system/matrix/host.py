@@ -2,15 +2,17 @@
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
+from zipfile import ZipFile
 
 from django.db import connection
+from packaging.requirements import Requirement
 
 from orgs.testing import FakeWorkOS
 from tests.processes import PROJECT, WEBHOOK_SECRET, run
@@ -66,7 +68,7 @@ def build_wheel(folder: Path) -> Path:
 
 
 def make_environment(folder: Path, python: str, *packages: str) -> str:
-    """Return the Python of a new virtual environment that has these packages."""
+    """Return the Python of a new virtual environment, in which pip has installed these packages."""
     must(python, "-m", "venv", "--without-pip", str(folder))
     inside = str(folder / "bin" / "python")
     pip(inside, "install", *packages)
@@ -74,18 +76,36 @@ def make_environment(folder: Path, python: str, *packages: str) -> str:
     return inside
 
 
+def link_environment(folder: Path, wheel: Path, *packages: str) -> str:
+    """Return the Python of a new virtual environment that has the wheel, and of what is installed
+    here these packages and what they require. Quicker than pip, and needs no network."""
+    python = sys._base_executable  # type: ignore[attr-defined]
+    must(python, "-m", "venv", "--without-pip", str(folder))
+    (site,) = folder.glob("lib/python*/site-packages")
+    with ZipFile(wheel) as archive:
+        archive.extractall(site)
+    for package in packages:
+        _link(site, Requirement(package))
+    inside = str(folder / "bin" / "python")
+    pip(inside, "check")
+    return inside
+
+
+def _link(site: Path, wanted: Requirement) -> None:
+    found = metadata.distributions(name=wanted.name, path=[str(site), *sys.path])
+    distribution = next(iter(found))
+    for name in {file.parts[0] for file in distribution.files or ()} - {".."}:
+        if not (site / name).exists():
+            (site / name).symlink_to(str(distribution.locate_file(name)))
+    for required in map(Requirement, distribution.requires or ()):
+        extras = wanted.extras or {""}
+        if not required.marker or any(required.marker.evaluate({"extra": it}) for it in extras):
+            _link(site, required)
+
+
 def pip(python: str, *arguments: str) -> None:
     """Run our own pip for another Python: to install one there would take longer than all else."""
     must(sys.executable, "-m", "pip", "--quiet", "--no-input", "--python", python, *arguments)
-
-
-def locked(folder: Path) -> Path:
-    """Return a file of constraints: the versions that are locked, without their hashes."""
-    text = "".join(path.read_text() for path in sorted(PROJECT.glob("requirements*.txt")))
-    pins = sorted(set(re.findall(r"^[a-z0-9_.-]+==[^ ;\\\n]+", text, re.MULTILINE)))
-    file = folder / "constraints.txt"
-    file.write_text("\n".join(pins))
-    return file
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +133,6 @@ def make_host(python: str, folder: Path, cell: Cell, database: str, workos: Fake
     where |= {"NAME": database, "PASSWORD": params.get("password") or ""}
     environment = {
         "PATH": os.environ["PATH"],
-        "PYTHONDONTWRITEBYTECODE": "1",
         "DJANGO_SETTINGS_MODULE": "shop.settings",
         "DATABASE": json.dumps(where),
         "WORKOS_API_KEY": workos.api_key,
