@@ -8,6 +8,7 @@ import pytest
 from orgs.models import (
     Connection,
     Organization,
+    WorkOSEvent,
     WorkOSUser,
 )
 from orgs.services.compare import Run
