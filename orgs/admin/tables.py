@@ -29,7 +29,14 @@ from orgs.db.resources import model_of
 from orgs.domain.naming import is_storable, storable
 from orgs.domain.resources import PLAIN
 from orgs.domain.types import EVENT_OUTCOMES, ConflictKind, EventType
-from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSConflict, WorkOSEvent
+from orgs.models import (
+    ORGANIZATIONS_STREAM,
+    ExternalIdWriteBack,
+    Organization,
+    SyncCursor,
+    WorkOSConflict,
+    WorkOSEvent,
+)
 from orgs.services import conflicts
 from orgs.services.disabling import disable, enable
 from orgs.services.outbox import retry
@@ -393,7 +400,7 @@ class SyncCursorAdmin(TableAdmin):
             counted = ((model_of(PLAIN[one.name])._meta, one) for one in resource_figures())
             context["resources"] = list(counted)
             if request.user.has_perm("orgs.view_organization"):
-                repaired = SyncCursor.objects.values_list("last_changes", flat=True).first()
-                context["repaired"] = repaired
+                cursor = SyncCursor.objects.filter(pk=ORGANIZATIONS_STREAM)
+                context["repaired"] = cursor.values_list("last_changes", flat=True).first()
                 context["dry_run"] = last_dry_run()
         return TemplateResponse(request, "admin/orgs/sync_status.html", context)
