@@ -242,5 +242,6 @@ def domains_of(organization: Observation) -> list[Observation]:
 
 def _read_domains(position: str | None, *, patience: float) -> ObjectPage:
     page = read_organizations(position, patience=patience)
-    found = (domain for listed in page.observations for domain in domains_of(listed))
-    return replace(page, observations=tuple(found))
+    return replace(
+        page, parse=lambda: tuple(chain.from_iterable(map(domains_of, page.observations)))
+    )

@@ -31,10 +31,10 @@ from orgs.models import WorkOSEvent
 from orgs.services import coverage
 from orgs.services.apply import Mode, WritesRefused, apply
 from orgs.services.decide import Batch
-from orgs.services.pages import CursorLost, raise_if_expired, raise_if_ignored, reader
+from orgs.services.pages import CursorLost, raise_if_expired, raise_if_ignored, read_pages
 from orgs.services.queue import PUSH_EXTERNAL_IDS, RECOVER, SYNC_EVENTS, enqueue
 from orgs.services.refresh import AlreadySeen, Lookups, Unproven, resolve_missed
-from orgs.workos import WorkOSError, read_ahead
+from orgs.workos import WorkOSError
 
 logger = logging.getLogger(__name__)
 
@@ -96,8 +96,8 @@ def replay(since: Position, *, patience: float = 0.0) -> DrainReport:
     """
     report = DrainReport()
     try:
-        read = reader(coverage.prepare_to_read().types or (), patience=patience)
-        with closing(read_ahead(read, since)) as pages:
+        types = coverage.prepare_to_read().types or ()
+        with closing(read_pages(types, since, patience=patience)) as pages:
             for page in pages:
                 raise_if_ignored(page, is_first=not report.counts, patience=patience)
                 _verify_environment(page, patience)
@@ -133,8 +133,7 @@ def _drain(report: DrainReport, deadline: float = inf, *, patience: float = 0.0)
 
 def _drain_from(start: CursorState, report: DrainReport, deadline: float, patience: float) -> None:
     """Drain from there until the end, the deadline, or a page that others have applied."""
-    read = reader(start.types or (), patience=patience)
-    with closing(read_ahead(read, start.position)) as pages:
+    with closing(read_pages(start.types or (), start.position, patience=patience)) as pages:
         for page in pages:
             _verify_environment(page, patience)
             if not page.observations:
