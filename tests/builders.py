@@ -127,7 +127,7 @@ def a_page(
     """A page as ``workos.read_events`` would return it."""
     last = observations[-1].event if observations else None
     position = last.position if last else read_from
-    return EventPage(read_from, observations, position, is_last, time.monotonic())
+    return EventPage(read_from, lambda: observations, position, is_last, time.monotonic())
 
 
 def apply_page(page: EventPage, mode: Mode = Mode.LIVE) -> Report:

@@ -6,6 +6,8 @@ pages enter their rows sorted, so that two transactions wait for each other inst
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
+from datetime import datetime
 
 
 def array(values: Iterable[object]) -> str:
@@ -13,17 +15,22 @@ def array(values: Iterable[object]) -> str:
 
     psycopg makes the same of a list by regular expressions: measured to cost three times as much.
     """
-    elements = ["NULL" if value is None else f'"{value}"' for value in values]
-    joined = ",".join(elements)
-    # Nearly always no quote and no backslash needs another.
-    if "\\" in joined or joined.count('"') > 2 * (len(elements) - elements.count("NULL")):
-        joined = ",".join(map(_escaped, elements))
-    return f"{{{joined}}}"
+    listed = [*values]
+    with suppress(TypeError):
+        # Nearly always all is text, in which no quote and no backslash needs another.
+        joined = '","'.join(listed)  # type: ignore[arg-type]
+        if listed and "\\" not in joined and joined.count('"') == 2 * len(listed) - 2:
+            return f'{{"{joined}"}}'
+    return f"{{{','.join(map(_element, listed))}}}"
 
 
-def _escaped(element: str) -> str:
-    inner = element[1:-1].replace("\\", "\\\\").replace('"', '\\"')
-    return element if element == "NULL" else f'"{inner}"'
+def _element(value: object) -> str:
+    if isinstance(value, str):
+        value = value.replace("\\", "\\\\").replace('"', '\\"')
+    elif isinstance(value, datetime):
+        # Measured to take half as long as ``str``.
+        value = value.isoformat()
+    return "NULL" if value is None else f'"{value}"'
 
 
 def readable(time: str) -> str:

@@ -7,10 +7,11 @@ What a page makes hundreds of is a ``NamedTuple``: a frozen dataclass was measur
 times as much to make, and four times as much to replace.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -145,12 +146,21 @@ class Observation(NamedTuple):
         return self.fields
 
 
-@dataclass(frozen=True, slots=True)
-class EventPage:
+class _Page:
+    parse: Callable[[], tuple[Observation, ...]]
+
+    @cached_property
+    def observations(self) -> tuple[Observation, ...]:
+        """What it lists, parsed by who first asks: the thread that reads ahead has to go on."""
+        return self.parse()
+
+
+@dataclass(frozen=True)
+class EventPage(_Page):
     """One read of the stream. ``is_last`` if WorkOS had nothing more to list then."""
 
     read_from: Position
-    observations: tuple[Observation, ...]
+    parse: Callable[[], tuple[Observation, ...]]
     position: Position
     is_last: bool
     read_began: float
@@ -159,11 +169,11 @@ class EventPage:
     """The types of events that were asked for."""
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectPage:
+@dataclass(frozen=True)
+class ObjectPage(_Page):
     """One page of a list. ``position`` is where the next page starts."""
 
-    observations: tuple[Observation, ...]
+    parse: Callable[[], tuple[Observation, ...]]
     position: str | None
     is_last: bool
     date: datetime | None = None

@@ -3,7 +3,7 @@
 ``patience``: as in ``orgs.workos``, for each request.
 """
 
-from collections.abc import Callable
+from collections.abc import Generator
 from contextlib import closing
 from datetime import timedelta
 from functools import partial
@@ -43,7 +43,7 @@ def count_waiting(start: CursorState, *, patience: float = 0.0) -> tuple[int, se
     raise_if_expired(start)
     count, placeless = 0, set()
     types = start.types or wanted_types(start)
-    with closing(read_ahead(reader(types, patience=patience), start.position)) as pages:
+    with closing(read_pages(types, start.position, patience=patience)) as pages:
         for page in pages:
             events = [o.event for o in page.observations if o.event]
             count += len(events)
@@ -59,7 +59,9 @@ def is_cursor_lost(*, patience: float = 0.0) -> bool:
     start = read_cursor()
     try:
         raise_if_expired(start)
-        read_page(start.types or wanted_types(start), start.position, patience=patience)
+        types = start.types or wanted_types(start)
+        with closing(read_pages(types, start.position, patience=patience)) as pages:
+            next(pages)
     except CursorLost:
         return True
     except TypesRefused:
@@ -68,19 +70,26 @@ def is_cursor_lost(*, patience: float = 0.0) -> bool:
     return False
 
 
-def reader(types: tuple[str, ...], *, patience: float = 0.0) -> Callable[[Position], EventPage]:
-    """Return the function that reads a page of these types of events."""
-    return partial(read_page, types, patience=patience)
+def read_pages(
+    types: tuple[str, ...], start: Position, *, patience: float = 0.0
+) -> Generator[EventPage]:
+    """Yield the pages of these types of events after ``start``. Close it, as ``read_ahead``.
 
-
-def read_page(types: tuple[str, ...], position: Position, *, patience: float = 0.0) -> EventPage:
-    """Return the events after ``position``.
-
-    May run in a thread. Raises ``CursorLost`` if WorkOS refuses the position, or ignores it and
-    lists from its first event, ``TypesRefused`` if it refuses a type, and ``WorkOSError``.
+    Raises ``CursorLost`` if WorkOS refuses a position, or ignores it and lists from its first
+    event, ``TypesRefused`` if it refuses a type, and ``WorkOSError``.
     """
+    read = partial(_read_page, types, patience)
+    with closing(read_ahead(read, start)) as pages:
+        for page in pages:
+            if _begins_too_early(page) and _was_position_ignored(page, patience):
+                reason = "WorkOS reads from its first event instead of from there"
+                raise CursorLost(page.read_from, reason)
+            yield page
+
+
+def _read_page(types: tuple[str, ...], patience: float, position: Position) -> EventPage:
     try:
-        page = workos.read_events(
+        return workos.read_events(
             position, types=types, limit=sync_settings().page_size, patience=patience
         )
     except workos.Refused as refusal:
@@ -94,9 +103,6 @@ def read_page(types: tuple[str, ...], position: Position, *, patience: float = 0
         if position == Position():
             raise
         raise CursorLost(position, f"WorkOS refuses to read on from there: {refusal}") from None
-    if _begins_too_early(page) and _was_position_ignored(page, patience):
-        raise CursorLost(position, "WorkOS reads from its first event instead of from there")
-    return page
 
 
 def raise_if_expired(start: CursorState) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from heapq import merge
+from itertools import chain
 from math import inf
 from typing import Any
 
@@ -262,5 +263,6 @@ def domains_of(organization: Observation) -> list[Observation]:
 
 def _read_domains(position: str | None, *, patience: float) -> ObjectPage:
     page = read_organizations(position, patience=patience)
-    found = (domain for listed in page.observations for domain in domains_of(listed))
-    return replace(page, observations=tuple(found))
+    return replace(
+        page, parse=lambda: tuple(chain.from_iterable(map(domains_of, page.observations)))
+    )

@@ -32,10 +32,10 @@ from orgs.services import coverage
 from orgs.services.apply import Mode, WritesRefused, apply
 from orgs.services.decide import Batch
 from orgs.services.lookups import Lookups, Unproven
-from orgs.services.pages import CursorLost, raise_if_expired, raise_if_ignored, reader
+from orgs.services.pages import CursorLost, raise_if_expired, raise_if_ignored, read_pages
 from orgs.services.queue import PUSH_EXTERNAL_IDS, RECOVER, SYNC_EVENTS, enqueue
 from orgs.services.refresh import AlreadySeen, resolve_missed
-from orgs.workos import WorkOSError, read_ahead
+from orgs.workos import WorkOSError
 
 logger = logging.getLogger(__name__)
 
@@ -98,8 +98,8 @@ def replay(since: Position, *, patience: float = 0.0) -> DrainReport:
     """
     report = DrainReport()
     try:
-        read = reader(coverage.prepare_to_read().types or (), patience=patience)
-        with closing(read_ahead(read, since)) as pages:
+        types = coverage.prepare_to_read().types or ()
+        with closing(read_pages(types, since, patience=patience)) as pages:
             for page in pages:
                 raise_if_ignored(page, is_first=not report.counts, patience=patience)
                 _verify_environment(page, patience)
@@ -135,8 +135,7 @@ def _drain(report: DrainReport, deadline: float = inf, *, patience: float = 0.0)
 
 def _drain_from(start: CursorState, report: DrainReport, deadline: float, patience: float) -> None:
     """Drain from there until the end, the deadline, or a page that others have applied."""
-    read = reader(start.types or (), patience=patience)
-    with closing(read_ahead(read, start.position)) as pages:
+    with closing(read_pages(start.types or (), start.position, patience=patience)) as pages:
         for page in pages:
             _verify_environment(page, patience)
             if not page.observations:

@@ -5,6 +5,7 @@ All raise ``WorkOSError``. ``patience``: as in ``orgs.workos``.
 
 import time
 from datetime import UTC
+from functools import partial
 
 from orgs.domain.budget import Share
 from orgs.domain.resources import Listing, Resource
@@ -40,7 +41,8 @@ def read_events(
     answer = request("GET", ("events",), share=Share.STREAM, params=params, patience=patience)
     listed, after = parse_page(answer)
     observations, reached = parse_events(listed, position, after, types)
-    return EventPage(position, observations, reached, after is None, read_began, types)
+    parse = partial(tuple, observations)
+    return EventPage(position, parse, reached, after is None, read_began, types)
 
 
 def first_event_id(types: tuple[str, ...], *, patience: float = 0.0) -> str | None:
@@ -59,7 +61,9 @@ def read_organizations(
     params: Json = {"limit": limit, "order": "asc", "after": position}
     answer = request("GET", ("organizations",), params=params, patience=patience)
     listed, after = parse_page(answer)
-    return ObjectPage(tuple(map(parse_organization, listed)), after, after is None, answer.date)
+    return ObjectPage(
+        lambda: tuple(map(parse_organization, listed)), after, after is None, answer.date
+    )
 
 
 def lookup(workos_id: str, *, patience: float = 0.0) -> Observation:
@@ -95,8 +99,10 @@ def read_objects(
     # An unpaged list need not have the metadata of a page.
     whole = answer if listing.is_paged else {"list_metadata": {"after": None}, **answer}
     listed, after = parse_page(whole)
-    found = (parse_object(resource, item, listing, scope) for item in listed)
-    return ObjectPage(tuple(filter(None, found)), after, after is None, answer.date)
+    parse = partial(parse_object, resource, listing=listing, scope=scope)
+    return ObjectPage(
+        lambda: tuple(filter(None, map(parse, listed))), after, after is None, answer.date
+    )
 
 
 def lookup_object(resource: Resource, key: str, *, patience: float = 0.0) -> Observation:

@@ -18,16 +18,27 @@ def read_ahead(read: Callable[[Any], PageT], start: object) -> Generator[PageT]:
     Raises what ``read`` raises when its page is due, and ``BrokenAnswer`` if the pages go round in
     circles. Close it if it is not read to its end: that ends a wait for WorkOS too.
     """
-    visited, closed = {start}, threading.Event()
+    pages, closed = _read_all(read, start), threading.Event()
     with ThreadPoolExecutor(1, initializer=interrupt_by, initargs=(closed,)) as reader:
+        following = reader.submit(next, pages, None)
         try:
-            upcoming = reader.submit(read, start)
-            while not (page := upcoming.result()).is_last:
-                if page.position in visited:
-                    raise BrokenAnswer("WorkOS lists the same page again")
-                visited.add(page.position)
-                upcoming = reader.submit(read, page.position)
+            while True:
+                # Before this page is here: then the thread asks for the next one without us.
+                upcoming, following = following, reader.submit(next, pages, None)
+                if (page := upcoming.result()) is None:
+                    return
                 yield page
-            yield page
         finally:
+            following.cancel()
             closed.set()
+
+
+def _read_all(read: Callable[[Any], PageT], start: object) -> Generator[PageT]:
+    visited, position, is_last = {start}, start, False
+    while not is_last:
+        page = read(position)
+        position, is_last = page.position, page.is_last
+        if position in visited and not is_last:
+            raise BrokenAnswer("WorkOS lists the same page again")
+        visited.add(position)
+        yield page

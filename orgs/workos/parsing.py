@@ -4,7 +4,7 @@ What can't be parsed is an observation too: one malformed event or object must n
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from math import isfinite
 from typing import Any, TypeAlias, TypeGuard
@@ -58,18 +58,18 @@ def parse_page(answer: Json) -> tuple[list[object], str | None]:
 
 def parse_events(
     listed: list[object], start: Position, after: str | None, types: Collection[str]
-) -> tuple[tuple[Observation, ...], Position]:
-    """Return what the events of a page say, and the position after them."""
-    observations, position, last_id = [], start, None
+) -> tuple[Iterator[Observation], Position]:
+    """Return what the events of a page say, parsed one by one, and the position after them."""
+    places, position, last_id = [], start, None
     for raw in listed:
         fields = raw if isinstance(raw, dict) else {}
         event = _parse_event_place(raw, fields, position)
         position, last_id = event.position, event.id
-        observations.append(_parse_event(event, raw, fields, types))
+        places.append((event, raw, fields))
     if after is not None and position.last_event_id != last_id:
         # The last event has no usable id; the cursor that WorkOS names is one it listed.
         position = position._replace(last_event_id=after)
-    return tuple(observations), position
+    return (_parse_event(*place, types) for place in places), position
 
 
 def parse_organization(raw: object) -> Observation:

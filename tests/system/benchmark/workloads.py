@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 from itertools import count
 from typing import TypeAlias
 
@@ -72,8 +73,8 @@ def as_read(pages: Sequence[Sequence[Observation]]) -> list[EventPage]:
     read: list[EventPage] = []
     position = Position()
     for page in pages:
-        reached = event_of(page[-1]).position
-        read.append(EventPage(position, tuple(page), reached, page is pages[-1], time.monotonic()))
+        reached, parse = event_of(page[-1]).position, partial(tuple, page)
+        read.append(EventPage(position, parse, reached, page is pages[-1], time.monotonic()))
         position = reached
     return read
 

@@ -1,7 +1,8 @@
 """Reading ahead: in order, one page early, and never in circles."""
 
+import signal
 from contextlib import closing
-from threading import Barrier, Event
+from threading import Barrier, Event, main_thread
 
 import pytest
 
@@ -11,7 +12,7 @@ from orgs.workos import BrokenAnswer, RateLimited, pacing, read_ahead
 
 
 def page(number: int, *, is_last: bool = False) -> ObjectPage:
-    return ObjectPage((), str(number), is_last)
+    return ObjectPage(tuple, str(number), is_last)
 
 
 def test_pages_come_in_order_and_the_next_is_read_early() -> None:
@@ -94,3 +95,33 @@ def test_closing_ends_a_wait_for_workos() -> None:
         pacing.pacer.forget()
 
     assert len(errors) == 1
+
+
+class _Signalled(Exception):
+    pass
+
+
+def test_a_signal_ends_it_before_another_page_is_read() -> None:
+    read: list[str] = []
+
+    def handle(*_: object) -> None:
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        raise _Signalled
+
+    def page_after(start: str) -> ObjectPage:
+        read.append(start)
+        # Again and again: a signal that comes just before a wait does not end it.
+        while start == "1" and not pacing._of_thread.interrupt.wait(0.1):
+            signal.pthread_kill(main_thread().ident or 0, signal.SIGUSR1)
+        return page(int(start) + 1)
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        with closing(read_ahead(page_after, "0")) as pages:
+            next(pages)
+            with pytest.raises(_Signalled):
+                next(pages)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+    assert read == ["0", "1"]
