@@ -64,13 +64,11 @@ class Story:
 
         lines("\n3. A rename to a name whose slug is taken", "bold")
         say("WorkOS", "renames Acme Labs to Acme. The slug of that name, acme, is taken.")
-        upsert = (
-            f"{insert} ON CONFLICT (id) DO UPDATE SET name = excluded.name, slug = excluded.slug"
-        )
-        error = "no error"
+        upsert = "ON CONFLICT (id) DO UPDATE SET name = excluded.name, slug = excluded.slug"
+        values, error = [self._row("Acme Labs").id, "Acme", "acme"], "no error"
         try:
             with self.mirror.transaction(force_rollback=True):
-                self.mirror.execute(upsert, [self._row("Acme Labs").id, "Acme", "acme"])
+                self.mirror.execute(f"{insert} {upsert}", values)
         except UniqueViolation as violation:
             error = str(violation.diag.message_primary)
         say(

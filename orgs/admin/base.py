@@ -332,12 +332,10 @@ class TableAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         context = {"site_actions": self.site_actions(request), **(extra_context or {})}
         return super().changelist_view(request, context)
 
-    def render_change_form(
-        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
-    ) -> HttpResponse:
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kw: Any) -> Any:
         actions, row = self.allowed(request, has_page=False), context["original"]
         context["row_actions"] = [action for action in actions if action.applies(row)]
-        return super().render_change_form(request, context, *args, **kwargs)
+        return super().render_change_form(request, context, *args, **kw)
 
     def _page_of(self, action: Action) -> URLPattern:
         def view(request: HttpRequest) -> HttpResponse:

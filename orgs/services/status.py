@@ -68,10 +68,8 @@ def _current_status() -> Status:
             state = replace(state, unapplied=_unapplied())
         status = status_of(_read_figures(), state)
     except _ERRORS as error:
-        is_explained = isinstance(error, ProgrammingError) and (
-            state.unapplied or state.missing_grants
-        )
-        failure = None if is_explained else _code(error)
+        is_said = isinstance(error, ProgrammingError) and (state.unapplied or state.missing_grants)
+        failure = None if is_said else _code(error)
         failed = replace(state, failure=failure, error=one_line(error), since=_failing_since(error))
         return status_of(None, failed)
     _failing.clear()
