@@ -97,11 +97,14 @@ def choice_filter(name: str, *choices: tuple[str, str, Rows]) -> type[admin.Simp
 def printable_page(view: Answer) -> Answer:
     """Return the view with a page that shows control characters of values as escapes."""
 
+    def escape(response: SimpleTemplateResponse) -> None:
+        response.content = storable(response.content.decode())
+
     @wraps(view)
     def answer(*args: Any, **kwargs: Any) -> HttpResponse:
         response = view(*args, **kwargs)
         if isinstance(response, SimpleTemplateResponse):
-            response.content = storable(response.render().content.decode())
+            response.add_post_render_callback(escape)
         return response
 
     return answer
