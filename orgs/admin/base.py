@@ -23,7 +23,6 @@ from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db import Error as DatabaseError
 from django.db import models
-from django.db.models import OrderBy, Value
 from django.db.models.functions import Concat
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.loader import render_to_string
@@ -125,12 +124,12 @@ def indexed(model: type[models.Model]) -> set[str]:
     return {model._meta.pk.name, *(each.fields[0] for each in of_all)}
 
 
-def unindexed(name: str) -> OrderBy:
+def unindexed(name: str) -> models.OrderBy:
     """Return the order by the text column ``name``, such that no index can be used for it.
 
     Where few rows match, PostgreSQL may walk through a million in the order of an index for them.
     """
-    text = Concat(name.removeprefix("-"), Value(""))
+    text = Concat(name.removeprefix("-"), models.Value(""))
     return text.desc() if name.startswith("-") else text.asc()
 
 
