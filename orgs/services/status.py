@@ -52,9 +52,8 @@ def current_status() -> Status:
     unknown = {problem.code for problem in status.problems if problem.since is None}
     # One that hides others, or keeps the figures from being read, does not end them.
     is_whole = status.figures and not status.figures.is_read_only
-    for code in [*_seen] if is_whole else ():
-        if code not in unknown:
-            _seen.pop(code, None)
+    for code in _seen.keys() - unknown if is_whole else ():
+        _seen.pop(code, None)
     first = {code: _seen.setdefault(code, now) for code in unknown}
     problems = (replace(one, since=one.since or first[one.code]) for one in status.problems)
     return replace(status, problems=tuple(problems))
