@@ -125,15 +125,13 @@ def resource_figures() -> list[ResourceFigures]:
 
     Counts whole tables.
     """
-    followed = [one for one in PLAIN.values() if one.name in sync_settings().resources]
+    followed = [name for name in PLAIN if name in sync_settings().resources]
     try:
         with read_only_transaction(statement_seconds=STATEMENT_SECONDS):
             state = read_cursor()
             return [
-                ResourceFigures(
-                    one.name, *count_rows(one), state.listed_at(one.name), one.name in state.covered
-                )
-                for one in followed
+                ResourceFigures(n, *count_rows(PLAIN[n]), state.listed_at(n), n in state.covered)
+                for n in followed
             ]
     except _ERRORS:
         return []
