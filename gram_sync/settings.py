@@ -83,7 +83,6 @@ DATABASES = {
         "DISABLE_SERVER_SIDE_CURSORS": _is_pooled,
     }
 }
-DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Worker -------------------------------------------------------------------------------------
 

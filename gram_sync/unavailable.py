@@ -20,10 +20,8 @@ class DatabaseUnavailableMiddleware(MiddlewareMixin):
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         state = getattr(exception.__cause__, "sqlstate", None)
-        is_about_all = isinstance(exception, OperationalError | InterfaceError) or (
-            isinstance(exception, Error) and state in _STATES
-        )
-        if not is_about_all:
+        is_about_all = isinstance(exception, Error) and state in _STATES
+        if not (is_about_all or isinstance(exception, OperationalError | InterfaceError)):
             return None
         logger.error("%s could not be answered: %s", one_line(request.path), one_line(exception))
         # Without PostgreSQL's own words: who sees it may not be logged in. Without the request: its

@@ -9,7 +9,7 @@ from typing import Final
 
 import psycopg
 
-from gram_sync.demo.comparison import EVENTS, MEMBERS, compare, remotes
+from gram_sync.demo.comparison import EVENTS, MEMBERS, ROWS, compare, remotes
 from gram_sync.demo.output import lines, say, table, totals
 from gram_sync.demo.stage import HOLD_BACK_SECONDS, Stage, locked
 from gram_sync.demo.story import Story
@@ -91,9 +91,9 @@ def _compare(story: Story) -> list[str]:
     """Print what each side has, and return in what they differ: everything is read anew."""
     lines("\nWhat WorkOS has, and what the mirror has", "bold")
     workos = story.workos
-    listed, ledger, rows = workos.all_events(), story.read(EVENTS), story.rows()
+    listed, ledger = workos.all_events(), story.read(EVENTS)
     organizations = remotes(workos.all_organizations(), listed)
-    compared = list(compare(organizations, rows, story.first_slugs))
+    compared = list(compare(organizations, story.read(ROWS), story.first_slugs))
     table(compared)
     totals(ledger, workos.deliveries())
     found = [text for _, _, texts in compared for text in texts]

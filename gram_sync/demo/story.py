@@ -20,7 +20,7 @@ class Story:
         how: Any = {"autocommit": True, "row_factory": namedtuple_row}
         self.mirror = psycopg.connect(stage.database_url, **how)
         self.workos_ids: dict[str, str] = {}
-        self.first_slugs: dict[str, str] = {}  # by id of the row, when it was first read
+        self.first_slugs: dict[str, str] = {}  # by id of the row, when it was first shown
         self.malformed = ""  # the id of the malformed event
 
     def play(self) -> None:
@@ -34,12 +34,6 @@ class Story:
     def read(self, query: str) -> list[Any]:
         """Return the rows of the mirror that a query finds, as named tuples."""
         return self.mirror.execute(query).fetchall()
-
-    def rows(self) -> list[Row]:
-        """Return every row of the mirror, and keep the slug that each began with."""
-        rows = self.read(ROWS)
-        self.first_slugs = {row.id: row.slug for row in rows} | self.first_slugs
-        return rows
 
     def _creations_and_slugs(self) -> None:
         lines("\n1. Organizations are created in WorkOS", "bold")
@@ -64,13 +58,11 @@ class Story:
 
         lines("\n3. A rename to a name whose slug is taken", "bold")
         say("WorkOS", "renames Acme Labs to Acme. The slug of that name, acme, is taken.")
-        upsert = (
-            f"{insert} ON CONFLICT (id) DO UPDATE SET name = excluded.name, slug = excluded.slug"
-        )
-        error = "no error"
+        upsert = "ON CONFLICT (id) DO UPDATE SET name = excluded.name, slug = excluded.slug"
+        values, error = [self._row("Acme Labs").id, "Acme", "acme"], "no error"
         try:
             with self.mirror.transaction(force_rollback=True):
-                self.mirror.execute(upsert, [self._row("Acme Labs").id, "Acme", "acme"])
+                self.mirror.execute(f"{insert} {upsert}", values)
         except UniqueViolation as violation:
             error = str(violation.diag.message_primary)
         say(
@@ -150,9 +142,10 @@ class Story:
         """Return the row that is linked to an organization, once its columns are like these."""
         columns["workos_id"] = self.workos_ids[first_name]
         rows: list[Row] = self._wait_for(
-            lambda: [row for row in self.rows() if columns.items() <= row._asdict().items()],
+            lambda: [row for row in self.read(ROWS) if columns.items() <= row._asdict().items()],
             f"applied what happened to {first_name}",
         )
+        self.first_slugs.setdefault(rows[0].id, rows[0].slug)
         return rows[0]
 
     def _is_idle(self) -> bool:

@@ -192,8 +192,10 @@ def _start(data_dir: Path) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not _is_ready(data_dir) and (processes := _processes(data_dir)):
         pid, status = _postmaster(data_dir)
-        if pid in processes and status == "ready" and not _is_ready(data_dir):
-            _stop(data_dir)  # it can't be reached: its socket was deleted
+        if pid in processes and status == "ready":
+            # It runs and can't be reached, unless just now: its socket was deleted.
+            if not _is_ready(data_dir):
+                _stop(data_dir)
         elif time.monotonic() > deadline:
             raise TimeoutError(f"processes of it hang: {sorted(processes)}")
         time.sleep(0.05)

@@ -23,7 +23,6 @@ from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db import Error as DatabaseError
 from django.db import models
-from django.db.models import OrderBy, Value
 from django.db.models.functions import Concat
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.loader import render_to_string
@@ -97,11 +96,14 @@ def choice_filter(name: str, *choices: tuple[str, str, Rows]) -> type[admin.Simp
 def printable_page(view: Answer) -> Answer:
     """Return the view with a page that shows control characters of values as escapes."""
 
+    def escape(response: SimpleTemplateResponse) -> None:
+        response.content = storable(response.content.decode())
+
     @wraps(view)
     def answer(*args: Any, **kwargs: Any) -> HttpResponse:
         response = view(*args, **kwargs)
         if isinstance(response, SimpleTemplateResponse):
-            response.content = storable(response.render().content.decode())
+            response.add_post_render_callback(escape)
         return response
 
     return answer
@@ -122,12 +124,12 @@ def indexed(model: type[models.Model]) -> set[str]:
     return {model._meta.pk.name, *(each.fields[0] for each in of_all)}
 
 
-def unindexed(name: str) -> OrderBy:
+def unindexed(name: str) -> models.OrderBy:
     """Return the order by the text column ``name``, such that no index can be used for it.
 
     Where few rows match, PostgreSQL may walk through a million in the order of an index for them.
     """
-    text = Concat(name.removeprefix("-"), Value(""))
+    text = Concat(name.removeprefix("-"), models.Value(""))
     return text.desc() if name.startswith("-") else text.asc()
 
 
@@ -332,12 +334,10 @@ class TableAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         context = {"site_actions": self.site_actions(request), **(extra_context or {})}
         return super().changelist_view(request, context)
 
-    def render_change_form(
-        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
-    ) -> HttpResponse:
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kw: Any) -> Any:
         actions, row = self.allowed(request, has_page=False), context["original"]
         context["row_actions"] = [action for action in actions if action.applies(row)]
-        return super().render_change_form(request, context, *args, **kwargs)
+        return super().render_change_form(request, context, *args, **kw)
 
     def _page_of(self, action: Action) -> URLPattern:
         def view(request: HttpRequest) -> HttpResponse:

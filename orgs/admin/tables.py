@@ -115,9 +115,7 @@ class OrganizationAdmin(TableAdmin):
         state = "conflict" if pending.next_attempt_at is None else "pending"
         return link("externalidwriteback", organization.id, state)
 
-    def render_change_form(
-        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
-    ) -> HttpResponse:
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kw: Any) -> Any:
         organization = context["original"]
         events = _events.about(organization).defer("payload")
         claims = Q(organization_id=organization.id) | Q(pk=organization.workos_id)
@@ -130,7 +128,7 @@ class OrganizationAdmin(TableAdmin):
             "resources": resources_of(organization, request),
             "disabled_by": _who_disabled(organization),
         }
-        return super().render_change_form(request, context, *args, **kwargs)
+        return super().render_change_form(request, context, *args, **kw)
 
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         # "Changed" then means changed by the person at this page, and not merely different from

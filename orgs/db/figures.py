@@ -26,18 +26,19 @@ _PARTS: Final[dict[str, Any]] = {
     "organizations": figures.OrganizationFigures,
     "requests": figures.RequestFigures,
 }
-_TIMES: Final = ", ".join(
-    f"{readable(field.name)} AS {field.name}"
-    for field in chain.from_iterable(map(fields, _PARTS.values()))
-    if field.type == datetime | None
-)
-
-
-def _is_leased(until: str) -> str:
-    """No lease of ours lasts an hour: a clock was wrong if it seems to."""
-    return f"{until} BETWEEN statement_timestamp() AND statement_timestamp() + interval '1 hour'"
-
-
+_FIELDS: Final = tuple(chain.from_iterable(map(fields, _PARTS.values())))
+#: No lease of ours lasts an hour: a clock was wrong if it seems to.
+_SOON: Final = "BETWEEN statement_timestamp() AND statement_timestamp() + interval '1 hour'"
+#: Of figures that are not read as their column is stored.
+_EXPRESSIONS: Final = {f.name: readable(f.name) for f in _FIELDS if f.type == datetime | None} | {
+    "is_draining": f"draining_until {_SOON}",
+    "is_reconciling": f"reconciling_until {_SOON}",
+    "write_back_error": """(
+        SELECT last_error FROM workos_external_id_write_back
+        WHERE next_attempt_at IS NOT NULL AND last_error <> '' ORDER BY requested_at LIMIT 1
+    )""",
+}
+_COLUMNS: Final = ", ".join(f"{_EXPRESSIONS.get(f.name, f.name)} AS {f.name}" for f in _FIELDS)
 _UNDECIDED: Final = "next_attempt_at IS NULL AND acknowledged_at IS NULL"
 _LIVE: Final = "workos_id IS NOT NULL AND workos_deleted_at IS NULL"
 
@@ -48,17 +49,8 @@ STATUS: Final = f"""
 SELECT statement_timestamp() AS at,
     pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean
         AS is_read_only,
-    {_TIMES}, last_drift, last_failed, snapshot_trouble, snapshot_error_kind, failures,
-    last_trouble, cursors.last_error, event_types IS NOT NULL AS is_following,
-    covered::text, refused_types::text, (listed_at -> 'uncovered')::text AS uncovered,
-    {_is_leased("draining_until")} AS is_draining,
-    {_is_leased("reconciling_until")} AS is_reconciling, refused_webhooks,
-    announced, overdue, parked, write_backs, write_backs_failing, write_back_conflicts,
-    (
-        SELECT last_error FROM workos_external_id_write_back
-        WHERE next_attempt_at IS NOT NULL AND last_error <> '' ORDER BY requested_at LIMIT 1
-    ) AS write_back_error,
-    conflicts, conflicts_by_kind, linked, unlinked, disabled, disabled_here
+    {_COLUMNS}, event_types IS NOT NULL AS is_following, covered::text, refused_types::text,
+    (listed_at -> 'uncovered')::text AS uncovered
 FROM (
     SELECT count(*) AS announced, min(announced_at) AS announced_since,
         count(*) FILTER (WHERE announced_at NOT BETWEEN

@@ -15,9 +15,7 @@ from orgs.models.fields import Table, TimeField, index, json, optional_text, opt
 from orgs.models.organizations import Organization, OrganizationQuerySet
 
 
-def _related(
-    model: str | type[models.Model], name: str | None = None, **more: Any
-) -> "models.ForeignKey[Any, Any]":
+def _related(model: Any, name: str | None = None, **more: Any) -> "models.ForeignKey[Any, Any]":
     unbound: Any = {"on_delete": models.DO_NOTHING, "db_constraint": False, "db_index": False}
     return models.ForeignKey(model, verbose_name=name, null=True, blank=True, **unbound, **more)
 

@@ -26,9 +26,9 @@ ORGANIZATIONS_STREAM = "organizations"
 _CLOCK_MARGIN = timedelta(minutes=1)
 
 _OUTCOMES = [outcome.value for outcome in EVENT_OUTCOMES]
-_IS_OPEN = models.Q(outcome__isnull=True, processed_at__isnull=True)
 # A NULL is in no list, and in PostgreSQL a check that is NULL passes.
 _IS_DONE = models.Q(outcome__isnull=False, outcome__in=_OUTCOMES, processed_at__isnull=False)
+_IS_SOUND = models.Q(outcome__isnull=True, processed_at__isnull=True) | _IS_DONE
 
 
 def _when(help_text: str) -> TimeField:
@@ -184,9 +184,7 @@ class WorkOSEvent(Table):
             index("workos_event_processed", "processed_at", processed_at__isnull=False),
             index("workos_event_parked", "id", outcome="parked"),
         ]
-        constraints = [
-            models.CheckConstraint(condition=_IS_OPEN | _IS_DONE, name="workos_event_outcome")
-        ]
+        constraints = [models.CheckConstraint(condition=_IS_SOUND, name="workos_event_outcome")]
         permissions = [
             ("replay_workosevent", "Can apply what WorkOS says now"),
             ("dismiss_workosevent", "Can dismiss parked events"),

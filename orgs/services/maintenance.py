@@ -191,9 +191,7 @@ def broken_schedules() -> tuple[str, ...]:
     are due; none without django-q2's tables. Raises ``django.db.Error``."""
     if not _has_schedules():
         return ()
-    is_sound = (
-        Q(name=name, **columns) & _is_due_in_time(columns) for name, columns in SCHEDULES.items()
-    )
+    is_sound = (Q(name=n, **columns) & _is_due_in_time(columns) for n, columns in SCHEDULES.items())
     sound = set(Schedule.objects.filter(reduce(or_, is_sound)).values_list("name", flat=True))
     return tuple(name for name in SCHEDULES if name not in sound)
 

@@ -52,9 +52,8 @@ def current_status() -> Status:
     unknown = {problem.code for problem in status.problems if problem.since is None}
     # One that hides others, or keeps the figures from being read, does not end them.
     is_whole = status.figures and not status.figures.is_read_only
-    for code in [*_seen] if is_whole else ():
-        if code not in unknown:
-            _seen.pop(code, None)
+    for code in _seen.keys() - unknown if is_whole else ():
+        _seen.pop(code, None)
     first = {code: _seen.setdefault(code, now) for code in unknown}
     problems = (replace(one, since=one.since or first[one.code]) for one in status.problems)
     return replace(status, problems=tuple(problems))
@@ -68,10 +67,8 @@ def _current_status() -> Status:
             state = replace(state, unapplied=_unapplied())
         status = status_of(_read_figures(), state)
     except _ERRORS as error:
-        is_explained = isinstance(error, ProgrammingError) and (
-            state.unapplied or state.missing_grants
-        )
-        failure = None if is_explained else _code(error)
+        is_said = isinstance(error, ProgrammingError) and (state.unapplied or state.missing_grants)
+        failure = None if is_said else _code(error)
         failed = replace(state, failure=failure, error=one_line(error), since=_failing_since(error))
         return status_of(None, failed)
     _failing.clear()
@@ -128,15 +125,13 @@ def resource_figures() -> list[ResourceFigures]:
 
     Counts whole tables.
     """
-    followed = [one for one in PLAIN.values() if one.name in sync_settings().resources]
+    followed = [name for name in PLAIN if name in sync_settings().resources]
     try:
         with read_only_transaction(statement_seconds=STATEMENT_SECONDS):
             state = read_cursor()
             return [
-                ResourceFigures(
-                    one.name, *count_rows(one), state.listed_at(one.name), one.name in state.covered
-                )
-                for one in followed
+                ResourceFigures(n, *count_rows(PLAIN[n]), state.listed_at(n), n in state.covered)
+                for n in followed
             ]
     except _ERRORS:
         return []

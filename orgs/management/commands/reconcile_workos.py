@@ -31,7 +31,6 @@ from orgs.services import outbox, stream
 from orgs.services.compare import DisableLimit, Run
 from orgs.services.conclude import Reconciliation
 from orgs.services.coverage import SettingsDiffer, TypesRefused
-from orgs.services.outbox import WriteBackReport
 from orgs.services.pages import CursorLost
 from orgs.services.reconcile import reconcile
 from orgs.services.reconcile_one import UnknownOrganization, reconcile_organizations
@@ -194,7 +193,7 @@ def _refuse_what_does_not_go_together(options: dict[str, Any], *, dry: bool) -> 
             raise CommandError(f"--max-disable is about missing organizations: leave out {name}")
 
 
-def _push() -> WriteBackReport:
+def _push() -> outbox.WriteBackReport:
     return outbox.push_due(deadline=time.monotonic() + _PUSH_SECONDS, patience=_PUSH_SECONDS)
 
 
