@@ -5,11 +5,7 @@ from typing import Any
 
 import pytest
 
-from orgs.models import (
-    Connection,
-    Organization,
-    WorkOSUser,
-)
+from orgs.models import Connection, Organization, WorkOSUser
 from orgs.services.compare import Run
 from orgs.services.coverage import adopt_settings
 from orgs.services.reconcile import reconcile
@@ -54,10 +50,7 @@ def test_what_jsonb_or_python_cant_hold_is_replaced(
 
 @pytest.mark.parametrize(
     ("domains", "error"),
-    [
-        (True, []),
-        ([{"domain": "acme.com"}], ["organization_domain"]),
-    ],
+    [(True, []), ([{"domain": "acme.com"}], ["organization_domain"])],
     ids=["no list", "without an id"],
 )
 def test_odd_domains_of_an_organization_are_no_error_of_the_organizations(
