@@ -17,6 +17,7 @@ from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 import orgs.workos
 from gram_sync.embedded_postgres import server
+from orgs.domain.resources import NAMES
 from tests.settings import TEST_SERVER_DATA
 from tests.triggers import renamed
 
@@ -163,6 +164,12 @@ def _no_client_left_over() -> Iterator[None]:
     """A process has one client, and a 429 pauses it; the next test has another fake WorkOS."""
     yield
     orgs.workos.close()
+
+
+@pytest.fixture
+def all_resources(sync_setting: Any) -> None:
+    """Every resource is followed, and what is new is not left to its event."""
+    sync_setting(RESOURCES=NAMES, HOLD_BACK_WINDOW=0.0)
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from django.dispatch import Signal
 
 from orgs import signals
 from orgs.domain.report import Change
-from orgs.domain.resources import NAMES
 from orgs.domain.types import Outcome
 from orgs.models import (
     Connection,
@@ -51,11 +50,6 @@ OF_ORGANIZATIONS = {
     signals.organization_disabled: "disabled",
     signals.organization_enabled: "enabled",
 }
-
-
-@pytest.fixture
-def all_resources(sync_setting: Any) -> None:
-    sync_setting(RESOURCES=NAMES, HOLD_BACK_WINDOW=0.0)
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import pytest
 
 from orgs.models import Connection, Organization, WorkOSUser
 from orgs.services.compare import Run
-from orgs.services.coverage import adopt_settings
 from orgs.services.reconcile import reconcile
 from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS
@@ -16,12 +15,8 @@ from tests.integration.services.stored import Setting
 
 
 @pytest.fixture(autouse=True)
-def followed(database: None, sync_setting: Setting) -> None:
-    sync_setting(
-        RESOURCES=("organization", "organization_domain", "connection", "user", "membership"),
-        HOLD_BACK_WINDOW=0.0,
-    )
-    adopt_settings()
+def followed(database: None, no_hold_back: None, follow: Setting) -> None:
+    follow("organization_domain", "connection", "user", "membership")
 
 
 @pytest.mark.parametrize(

@@ -37,11 +37,6 @@ pytestmark = pytest.mark.usefixtures("database", "all_resources")
 EVERYTHING = DisableLimit(rows=0, percent=100)
 
 
-@pytest.fixture(autouse=True)
-def all_resources(sync_setting: Any) -> None:
-    sync_setting(RESOURCES=NAMES, HOLD_BACK_WINDOW=0.0)
-
-
 @pytest.fixture
 def acme(workos: FakeWorkOS) -> str:
     created = workos.create_organization(name="Acme", external_id="gram-1", at=TWO_DAYS_AGO)

@@ -4,13 +4,11 @@ from typing import Any
 
 import pytest
 
-from orgs.domain.resources import NAMES
 from orgs.services.compare import Run
 from orgs.services.coverage import adopt_settings
 from orgs.services.reconcile import reconcile
 from orgs.testing import FakeWorkOS
 from tests.builders import TWO_DAYS_AGO, an_organization_row
-from tests.integration.services.stored import Setting
 from tests.mirrored import held, mirrored
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -19,9 +17,8 @@ QUIETLY: dict[str, Any] = {"at": TWO_DAYS_AGO, "emits": False}
 
 
 @pytest.fixture
-def organizations(database: None, workos: FakeWorkOS, sync_setting: Setting) -> list[str]:
+def organizations(database: None, all_resources: None, workos: FakeWorkOS) -> list[str]:
     """Two organizations that have everything, and of which no event is read."""
-    sync_setting(RESOURCES=NAMES, HOLD_BACK_WINDOW=0.0)
     adopt_settings()
     ids = []
     for name in ("Acme", "Bolt"):
