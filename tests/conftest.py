@@ -63,13 +63,17 @@ END $$
 
 #: What takes longest, the longest first: the last one to begin must not be waited for alone.
 _LONG = (
-    "tests/system/kill/",
+    "tests/system/acceptance/test_demo.py",
     "tests/system/matrix/",
-    "tests/system/acceptance/test_on_call.py",
     "tests/integration/test_state_machine.py",
+    "tests/system/kill/",
+    "tests/integration/test_resources_convergence.py",
+    "tests/integration/test_any_value.py",
     "tests/system/",
     "tests/integration/test_embedded_postgres.py",
-    "tests/integration/services/reconcile/",
+    "tests/integration/services/",
+    "tests/integration/test_runbook.py",
+    "tests/integration/admin/",
 )
 
 _BY_TEST = tuple(
