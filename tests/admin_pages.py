@@ -108,16 +108,11 @@ class FormFields(HTMLParser):
             self.fields.setdefault(str(given["name"]), []).append(str(given["value"]))
 
 
-def fields_in(html: str) -> dict[str, list[str]]:
+def fields_of(response: Response) -> dict[str, list[str]]:
     """The fields of a page's forms, as a browser would post them."""
     form = FormFields()
-    form.feed(html)
+    form.feed(response.content.decode())
     return form.fields
-
-
-def fields_of(response: Response) -> dict[str, list[str]]:
-    """The fields of an answer's forms."""
-    return fields_in(response.content.decode())
 
 
 def form_of(response: Response) -> dict[str, str]:

@@ -17,6 +17,7 @@ from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 import orgs.workos
 from gram_sync.embedded_postgres import server
+from orgs.domain.resources import NAMES
 from tests.settings import TEST_SERVER_DATA
 from tests.triggers import renamed
 
@@ -62,13 +63,17 @@ END $$
 
 #: What takes longest, the longest first: the last one to begin must not be waited for alone.
 _LONG = (
-    "tests/system/kill/",
+    "tests/system/acceptance/test_demo.py",
     "tests/system/matrix/",
-    "tests/system/acceptance/test_on_call.py",
     "tests/integration/test_state_machine.py",
+    "tests/system/kill/",
+    "tests/integration/test_resources_convergence.py",
+    "tests/integration/test_any_value.py",
     "tests/system/",
     "tests/integration/test_embedded_postgres.py",
-    "tests/integration/services/reconcile/",
+    "tests/integration/services/",
+    "tests/integration/test_runbook.py",
+    "tests/integration/admin/",
 )
 
 _BY_TEST = tuple(
@@ -163,6 +168,12 @@ def _no_client_left_over() -> Iterator[None]:
     """A process has one client, and a 429 pauses it; the next test has another fake WorkOS."""
     yield
     orgs.workos.close()
+
+
+@pytest.fixture
+def all_resources(sync_setting: Any) -> None:
+    """Every resource is followed, and what is new is not left to its event."""
+    sync_setting(RESOURCES=NAMES, HOLD_BACK_WINDOW=0.0)
 
 
 @pytest.fixture

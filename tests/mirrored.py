@@ -1,4 +1,4 @@
-"""Compares what the fake WorkOS holds with the tables, for every resource beside organizations."""
+"""Fills the fake WorkOS with every resource beside organizations; compares it with the tables."""
 
 from collections.abc import Mapping
 from typing import Any, TypeAlias
@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 from orgs.db.resources import model_of
 from orgs.domain.resources import PLAIN
 from orgs.testing import FakeWorkOS
+from tests.builders import TWO_DAYS_AGO
 from tests.system.chaos.kinds import KINDS, RESOURCES, Kind, role_key
 from tests.system.chaos.resource_audit import (
     Objects,
@@ -17,6 +18,29 @@ from tests.system.chaos.resource_audit import (
 
 Held: TypeAlias = dict[str, dict[str, dict[str, Any]]]
 """Resource, key, column: value."""
+
+
+def some_of_each(workos: FakeWorkOS, acme: str, **options: Any) -> dict[str, Any]:
+    """One object of each resource, created two days ago; with events unless ``emits`` is False."""
+    options = {"at": TWO_DAYS_AGO, **options}
+    ours = {"organization_id": acme, **options}
+    ada = workos.users.create(email=f"ada@{acme}.com", first_name="Ada", **options)
+    okta = workos.directories.create(name="Okta", **ours)
+    group = workos.directory_groups.create(name="Staff", directory_id=okta["id"], **options)
+    person = workos.directory_users.create(email="a@acme.com", directory_id=okta["id"], **options)
+    workos.directory_groups.add_user(group["id"], person["id"], **options)
+    end = "2999-01-01T00:00:00Z"
+    return {
+        "organization_domain": workos.domains.create(domain="acme.com", **ours),
+        "connection": workos.connections.create(name="SSO", state="active", **ours),
+        "directory": okta,
+        "user": ada,
+        "role": workos.roles.create(slug="admin", permissions=["b", "a"], **ours),
+        "membership": workos.memberships.create(user_id=ada["id"], role="admin", **ours),
+        "invitation": workos.invitations.create(email="bob@acme.com", expires_at=end, **ours),
+        "directory_user": person,
+        "directory_group": group,
+    }
 
 
 def held(workos: FakeWorkOS) -> Held:

@@ -217,19 +217,13 @@ def test_no_row_of_another_program_breaks_anything_or_stops_the_rest(
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_no_row_that_the_sync_keeps_for_itself_breaks_anything(
-    client: Client, workos: FakeWorkOS, acme: str, variant: int
+def test_no_row_of_the_sync_itself_and_of_the_queue_breaks_anything(
+    client: Client, acme: str, variant: int
 ) -> None:
     SyncCursor.objects.all().delete()
     execute("DELETE FROM workos_request_budget")
     fill(variant, only=("workos_sync_cursor",), stream="organizations")
     fill(variant, only=("workos_request_budget",), id=1, paused_until=None)
-
-    assert failures(client) == ""
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_no_row_of_the_queue_breaks_a_probe(client: Client, acme: str, variant: int) -> None:
     text, moment = VALUES["text"][variant][:100], TIMES[variant]
     number = ("0", "1", "32767", "2", "3")[variant]
     columns = "next_run = %s, minutes = %s, repeats = %s, hook = %s"

@@ -168,9 +168,7 @@ REFUSED = ["PostgreSQL 23502:", "org_1"]
             id="deletions",
         ),
         pytest.param(
-            lambda: explained(sql.REFUSED_BEFORE, *REFUSED),
-            "workos_event_processed",
-            id="refused",
+            lambda: explained(sql.REFUSED_BEFORE, *REFUSED), "workos_event_processed", id="refused"
         ),
         pytest.param(
             lambda: explained(sql_outbox.CLAIM_WRITE_BACKS, *CLAIM),
@@ -179,9 +177,7 @@ REFUSED = ["PostgreSQL 23502:", "org_1"]
         ),
         pytest.param(EVENTS.unseen(within=MINUTE).explain, "workos_event_unseen", id="unseen"),
         pytest.param(
-            EVENTS.overdue(after=MINUTE)[:100].explain,
-            "workos_event_unseen",
-            id="overdue",
+            EVENTS.overdue(after=MINUTE)[:100].explain, "workos_event_unseen", id="overdue"
         ),
         pytest.param(EVENTS.parked().filter(id="event_1000").explain, "workos_event_", id="parked"),
         pytest.param(
@@ -190,9 +186,7 @@ REFUSED = ["PostgreSQL 23502:", "org_1"]
             id="an organization's history",
         ),
         pytest.param(
-            EVENTS.prunable(after=90 * DAY).explain,
-            "workos_event_processed",
-            id="prunable",
+            EVENTS.prunable(after=90 * DAY).explain, "workos_event_processed", id="prunable"
         ),
     ],
 )

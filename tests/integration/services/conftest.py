@@ -8,10 +8,11 @@ import pytest
 
 from orgs.db.cursor import read_cursor
 from orgs.domain.types import Position
+from orgs.services.coverage import adopt_settings
 from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS
 from tests.builders import NO_ROUTE, NOON, minutes
-from tests.integration.services.stored import Around
+from tests.integration.services.stored import Around, Setting
 
 
 @pytest.fixture
@@ -30,6 +31,23 @@ def wrong_place(
     workos.misbehave("status", status=404, path="/v1", body=NO_ROUTE, times=None)
     is_path = request.param == "a wrong path"
     sync_setting(BASE_URL=f"{workos.base_url}/v1" if is_path else elsewhere.base_url)
+
+
+@pytest.fixture
+def follow(sync_setting: Setting) -> Setting:
+    """Has these resources followed beside organizations, as a worker with other settings does."""
+
+    def follow(*resources: str, **settings: float) -> None:
+        sync_setting(RESOURCES=("organization", *resources), **settings)
+        adopt_settings()
+
+    return follow
+
+
+@pytest.fixture
+def no_hold_back(sync_setting: Setting) -> None:
+    """What is new is not left to its event."""
+    sync_setting(HOLD_BACK_WINDOW=0.0)
 
 
 @pytest.fixture

@@ -1,26 +1,20 @@
 """What is made while its directory is absent for a while is there once the directory is back."""
 
-from typing import Any
-
 import pytest
 
-from orgs.domain.resources import NAMES
 from orgs.services.compare import Run
 from orgs.services.reconcile import reconcile
 from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS
 from tests.mirrored import held, mirrored
 
-pytestmark = pytest.mark.usefixtures("database")
+pytestmark = pytest.mark.usefixtures("database", "all_resources")
 
 CHILDREN = ("directory_user", "directory_group", "directory_group_member")
 
 
 @pytest.mark.parametrize("is_deleted", [False, True], ids=["absent", "deleted by an event"])
-def test_what_came_while_its_directory_was_absent(
-    workos: FakeWorkOS, sync_setting: Any, is_deleted: bool
-) -> None:
-    sync_setting(RESOURCES=NAMES, HOLD_BACK_WINDOW=0.0)
+def test_what_came_while_its_directory_was_absent(workos: FakeWorkOS, is_deleted: bool) -> None:
     acme = {"organization_id": workos.create_organization(name="Acme")["id"]}
     okta = workos.directories.create(name="Okta", **acme)["id"]
     other = workos.directories.create(name="Other", **acme)

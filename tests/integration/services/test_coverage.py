@@ -1,6 +1,5 @@
 """Which resources are followed, listed and covered, when settings change and types are refused."""
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -38,25 +37,12 @@ COVERED = {"organization", *PEOPLE}
 MEMBERSHIP_TABLE = "workos_organization_membership"
 MEMBERSHIPS = "/user_management/organization_memberships"
 
-Follow = Callable[..., None]
-
 
 @pytest.fixture
 def acme(database: None, workos: FakeWorkOS, sync_setting: Setting) -> None:
     sync_setting(DRAIN_DEADLINE=1.0)
     workos.create_organization(name="Acme", id=ACME, external_id="gram-1", at=TWO_DAYS_AGO)
     drain_to_end()
-
-
-@pytest.fixture
-def follow(sync_setting: Setting) -> Callable[..., None]:
-    """Has these resources followed beside organizations, as a worker with other settings does."""
-
-    def follow(*resources: str, **settings: float) -> None:
-        sync_setting(RESOURCES=("organization", *resources), **settings)
-        adopt_settings()
-
-    return follow
 
 
 def a_member(workos: FakeWorkOS, email: str, of: str = ACME, **options: Any) -> str:
@@ -69,7 +55,7 @@ def people(tables: Any) -> Any:
     return {name: tables[name] for name in PEOPLE}
 
 
-def test_people_are_switched_on_off_and_on_again(workos: FakeWorkOS, follow: Follow) -> None:
+def test_people_are_switched_on_off_and_on_again(workos: FakeWorkOS, follow: Setting) -> None:
     assert read_cursor().types == event_types(["organization"]), "at first, as the settings say"
     members = [a_member(workos, f"{n}@acme.com", at=TWO_DAYS_AGO) for n in range(13)]
     just_now = a_member(workos, "just-now@acme.com")
@@ -106,7 +92,7 @@ def test_people_are_switched_on_off_and_on_again(workos: FakeWorkOS, follow: Fol
 
 
 def test_a_missed_webhook_of_a_resource_waits_until_it_is_covered(
-    workos: FakeWorkOS, follow: Follow
+    workos: FakeWorkOS, follow: Setting
 ) -> None:
     """No row would prove the 404 of its object. Until then it is not overdue."""
 
@@ -136,7 +122,7 @@ def test_a_missed_webhook_of_a_resource_waits_until_it_is_covered(
 
 
 def test_a_first_list_is_no_repair_and_a_later_one_names_what_it_repaired(
-    workos: FakeWorkOS, follow: Follow, caplog: pytest.LogCaptureFixture
+    workos: FakeWorkOS, follow: Setting, caplog: pytest.LogCaptureFixture
 ) -> None:
     follow(*PEOPLE)
     member = a_member(workos, "ada@acme.com", at=TWO_DAYS_AGO, emits=False)
@@ -151,7 +137,7 @@ def test_a_first_list_is_no_repair_and_a_later_one_names_what_it_repaired(
 
 
 def test_what_is_refused_of_a_first_list_is_not_changed(
-    workos: FakeWorkOS, follow: Follow, caplog: pytest.LogCaptureFixture
+    workos: FakeWorkOS, follow: Setting, caplog: pytest.LogCaptureFixture
 ) -> None:
     follow(*PEOPLE)
     quietly: dict[str, Any] = {"at": TWO_DAYS_AGO, "emits": False}
@@ -206,7 +192,7 @@ def test_the_worker_adopts_its_settings_once(sync_setting: Setting) -> None:
 
 
 def test_a_process_with_other_settings_does_not_drain(
-    workos: FakeWorkOS, follow: Follow, sync_setting: Setting, caplog: pytest.LogCaptureFixture
+    workos: FakeWorkOS, follow: Setting, sync_setting: Setting, caplog: pytest.LogCaptureFixture
 ) -> None:
     follow(*PEOPLE)
     sync_setting(RESOURCES=("organization",))
@@ -226,7 +212,7 @@ def test_a_process_with_other_settings_does_not_drain(
 
 
 def test_a_page_that_was_read_for_other_types_is_dropped(
-    workos: FakeWorkOS, follow: Follow, before: Around
+    workos: FakeWorkOS, follow: Setting, before: Around
 ) -> None:
     """The settings change between the read and the transaction."""
     a_member(workos, "ada@acme.com")
@@ -254,7 +240,7 @@ def sso_enabled() -> dict[str, bool | None]:
 
 
 @pytest.fixture
-def three(acme: None, workos: FakeWorkOS, follow: Follow) -> list[str]:
+def three(acme: None, workos: FakeWorkOS, follow: Setting) -> list[str]:
     """Organizations with an active connection each; connections are followed, and not covered."""
     ids = [ACME]
     for id_ in ("gram-2", "gram-3"):
@@ -308,7 +294,7 @@ def test_one_organization_is_reported_alike(drifted: list[str], how: str) -> Non
 @refuses
 @pytest.mark.usefixtures("three")
 def test_a_resource_is_covered_and_uncovered_all_the_same(
-    follow: Follow, caplog: pytest.LogCaptureFixture, how: str
+    follow: Setting, caplog: pytest.LogCaptureFixture, how: str
 ) -> None:
     with refused_for_one(how):
         tasks.cover()
@@ -357,7 +343,7 @@ def test_a_database_that_fails_ends_the_run() -> None:
 
 
 def test_a_refused_type_is_left_out_and_tried_again(
-    workos: FakeWorkOS, follow: Follow, caplog: pytest.LogCaptureFixture
+    workos: FakeWorkOS, follow: Setting, caplog: pytest.LogCaptureFixture
 ) -> None:
     follow("role", "connection", HOLD_BACK_WINDOW=0.0)
     drain_to_end()
@@ -407,7 +393,7 @@ def test_an_error_while_a_refused_type_is_read_again_does_not_stop_the_daily_tas
 
 @pytest.mark.parametrize("status", [400, 422])
 def test_two_refused_types_are_both_left_out_and_none_whose_refusal_passes(
-    workos: FakeWorkOS, follow: Follow, status: int
+    workos: FakeWorkOS, follow: Setting, status: int
 ) -> None:
     follow(*PLAIN)
     workos.create_organization(name="Bolt")
@@ -432,7 +418,7 @@ def test_two_refused_types_are_both_left_out_and_none_whose_refusal_passes(
     [("connection", "/connections"), ("membership", MEMBERSHIPS), ("role", "/authorization/roles")],
 )
 def test_a_list_that_is_not_there_leaves_the_resource_uncovered(
-    workos: FakeWorkOS, follow: Follow, name: str, path: str
+    workos: FakeWorkOS, follow: Setting, name: str, path: str
 ) -> None:
     follow("user", name)
     workos.misbehave("status", status=404, path=path, times=None)
@@ -459,7 +445,7 @@ def test_a_cursor_that_is_left_as_it_is_is_no_endless_loop(sync_setting: Setting
         adopt_settings()
 
 
-def test_a_404_that_proves_nothing_covers_nothing(workos: FakeWorkOS, follow: Follow) -> None:
+def test_a_404_that_proves_nothing_covers_nothing(workos: FakeWorkOS, follow: Setting) -> None:
     """Neither for the list of an organization's members, nor for the organization itself."""
     follow("membership")
     a_member(workos, "ada@acme.com", at=TWO_DAYS_AGO)
@@ -474,7 +460,7 @@ def test_a_404_that_proves_nothing_covers_nothing(workos: FakeWorkOS, follow: Fo
 
 @pytest.mark.parametrize("body", ["RAISE 'no';", "RETURN NULL;", "NEW.status = 'inactive';"])
 def test_a_row_that_is_refused_keeps_its_resource_uncovered_and_is_seen(
-    workos: FakeWorkOS, follow: Follow, body: str
+    workos: FakeWorkOS, follow: Setting, body: str
 ) -> None:
     follow("membership")
     a_member(workos, "ada@acme.com", at=TWO_DAYS_AGO)
@@ -489,7 +475,7 @@ def test_a_row_that_is_refused_keeps_its_resource_uncovered_and_is_seen(
     assert read_cursor().covered == {"organization"}
 
 
-def test_a_covered_resource_without_a_list_is_an_error(workos: FakeWorkOS, follow: Follow) -> None:
+def test_a_covered_resource_without_a_list_is_an_error(workos: FakeWorkOS, follow: Setting) -> None:
     follow("membership")
     a_member(workos, "ada@acme.com", at=TWO_DAYS_AGO)
     reconcile(Run())
@@ -502,7 +488,7 @@ def test_a_covered_resource_without_a_list_is_an_error(workos: FakeWorkOS, follo
     assert mirrored()["membership"] == held(workos)["membership"]
 
 
-def test_an_organization_deleted_meanwhile_is_no_error(workos: FakeWorkOS, follow: Follow) -> None:
+def test_an_organization_deleted_meanwhile_is_no_error(workos: FakeWorkOS, follow: Setting) -> None:
     follow("membership")
     bolt = workos.create_organization(name="Bolt", external_id="gram-2", at=TWO_DAYS_AGO)["id"]
     a_member(workos, "ada@acme.com", at=TWO_DAYS_AGO)
@@ -519,7 +505,7 @@ def test_an_organization_deleted_meanwhile_is_no_error(workos: FakeWorkOS, follo
 
 
 def test_the_daily_run_goes_on_where_it_stopped_unless_it_was_switched_off_since(
-    workos: FakeWorkOS, follow: Follow, monkeypatch: pytest.MonkeyPatch
+    workos: FakeWorkOS, follow: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compare, "_THREADS", 1)
     follow("membership", HOLD_BACK_WINDOW=0.0)

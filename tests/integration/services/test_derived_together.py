@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from orgs.domain.resources import NAMES
 from orgs.models import Connection, Organization
 from orgs.services.compare import Run
 from orgs.services.coverage import repair_derived
@@ -24,8 +23,7 @@ GATE = "PERFORM pg_advisory_xact_lock_shared(815);"
 
 
 @pytest.fixture(autouse=True)
-def all_resources(sync_setting: Any, workos: FakeWorkOS) -> None:
-    sync_setting(RESOURCES=NAMES, HOLD_BACK_WINDOW=0.0)
+def bolt(database: None, all_resources: None, workos: FakeWorkOS) -> None:
     bolt = workos.create_organization(name="Bolt", external_id="bolt")["id"]
     workos.connections.create(name="Other", organization_id=bolt, state="active")
 

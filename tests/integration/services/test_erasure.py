@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 
 from orgs import tasks
 from orgs.db.resources import model_of
-from orgs.domain.resources import NAMES, PLAIN
+from orgs.domain.resources import PLAIN
 from orgs.domain.types import Position
 from orgs.models import DirectoryUser, Invitation, OrganizationMembership, WorkOSEvent, WorkOSUser
 from orgs.services.compare import Run
@@ -121,9 +121,8 @@ def test_a_row_that_a_trigger_refuses_is_left_and_the_others_are_erased(
 
 
 @pytest.fixture
-def ada(workos: FakeWorkOS, sync_setting: Any) -> str:
+def ada(workos: FakeWorkOS, all_resources: None) -> str:
     """Everything that can be held about one user, and something about another."""
-    sync_setting(RESOURCES=NAMES, HOLD_BACK_WINDOW=0.0)
     acme = {"organization_id": workos.create_organization(name="Acme")["id"]}
     directory = workos.directories.create(name="Okta", **acme)["id"]
     ids = []

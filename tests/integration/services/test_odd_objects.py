@@ -5,14 +5,8 @@ from typing import Any
 
 import pytest
 
-from orgs.models import (
-    Connection,
-    Organization,
-    WorkOSEvent,
-    WorkOSUser,
-)
+from orgs.models import Connection, Organization, WorkOSEvent, WorkOSUser
 from orgs.services.compare import Run
-from orgs.services.coverage import adopt_settings
 from orgs.services.reconcile import reconcile
 from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS
@@ -21,12 +15,8 @@ from tests.integration.services.stored import Setting
 
 
 @pytest.fixture(autouse=True)
-def followed(database: None, sync_setting: Setting) -> None:
-    sync_setting(
-        RESOURCES=("organization", "organization_domain", "connection", "user", "membership"),
-        HOLD_BACK_WINDOW=0.0,
-    )
-    adopt_settings()
+def followed(database: None, no_hold_back: None, follow: Setting) -> None:
+    follow("organization_domain", "connection", "user", "membership")
 
 
 @pytest.mark.parametrize(
@@ -55,10 +45,7 @@ def test_what_jsonb_or_python_cant_hold_is_replaced(
 
 @pytest.mark.parametrize(
     ("domains", "error"),
-    [
-        (True, []),
-        ([{"domain": "acme.com"}], ["organization_domain"]),
-    ],
+    [(True, []), ([{"domain": "acme.com"}], ["organization_domain"])],
     ids=["no list", "without an id"],
 )
 def test_odd_domains_of_an_organization_are_no_error_of_the_organizations(
@@ -105,10 +92,9 @@ def test_a_connection_that_belongs_to_no_organization_any_more_enables_nothing(
 
 
 def test_the_secrets_of_an_invitation_are_not_stored_with_an_event_that_is_parked(
-    workos: FakeWorkOS, sync_setting: Setting
+    workos: FakeWorkOS, follow: Setting
 ) -> None:
-    sync_setting(RESOURCES=("organization", "invitation"))
-    adopt_settings()
+    follow("invitation")
     secrets = {"token": "s3cret", "accept_invitation_url": "https://accept/s3cret"}
     workos.emit({"event": "invitation.created", "data": {"id": 7, "email": "a@b.c", **secrets}})
 

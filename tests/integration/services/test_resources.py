@@ -29,17 +29,12 @@ from orgs.services.stream import drain_to_end, replay
 from orgs.testing import FakeWorkOS
 from orgs.workos import WorkOSError
 from tests.builders import TWO_DAYS_AGO, a_parked_event, an_announcement
-from tests.mirrored import held, mirrored
+from tests.mirrored import held, mirrored, some_of_each
 from tests.triggers import a_trigger
 
 pytestmark = pytest.mark.usefixtures("database", "all_resources")
 
 EVERYTHING = DisableLimit(rows=0, percent=100)
-
-
-@pytest.fixture(autouse=True)
-def all_resources(sync_setting: Any) -> None:
-    sync_setting(RESOURCES=NAMES, HOLD_BACK_WINDOW=0.0)
 
 
 @pytest.fixture
@@ -56,29 +51,6 @@ def repaired(**options: Any) -> Reconciliation:
     assert (again.errors, [str(c) for r in again.resources for c in r.report.drift]) == ([], [])
     assert again.in_sync
     return found
-
-
-def some_of_each(workos: FakeWorkOS, acme: str, **options: Any) -> dict[str, Any]:
-    """One object of each resource, created two days ago; with events unless ``emits`` is False."""
-    options = {"at": TWO_DAYS_AGO, **options}
-    ours = {"organization_id": acme, **options}
-    ada = workos.users.create(email=f"ada@{acme}.com", first_name="Ada", **options)
-    okta = workos.directories.create(name="Okta", **ours)
-    group = workos.directory_groups.create(name="Staff", directory_id=okta["id"], **options)
-    person = workos.directory_users.create(email="a@acme.com", directory_id=okta["id"], **options)
-    workos.directory_groups.add_user(group["id"], person["id"], **options)
-    end = "2999-01-01T00:00:00Z"
-    return {
-        "organization_domain": workos.domains.create(domain="acme.com", **ours),
-        "connection": workos.connections.create(name="SSO", state="active", **ours),
-        "directory": okta,
-        "user": ada,
-        "role": workos.roles.create(slug="admin", permissions=["b", "a"], **ours),
-        "membership": workos.memberships.create(user_id=ada["id"], role="admin", **ours),
-        "invitation": workos.invitations.create(email="bob@acme.com", expires_at=end, **ours),
-        "directory_user": person,
-        "directory_group": group,
-    }
 
 
 def change_all(workos: FakeWorkOS, acme: str, made: dict[str, Any], **options: Any) -> None:

@@ -21,15 +21,7 @@ from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEve
 from orgs.services.queue import SYNC_EVENTS, enqueue
 from orgs.testing import FakeWorkOS
 from tests.concurrency import PATIENCE, wait_until
-from tests.processes import (
-    MANAGE,
-    PROJECT,
-    WEBHOOK_SECRET,
-    alive,
-    environment_for,
-    family,
-    manage,
-)
+from tests.processes import MANAGE, PROJECT, WEBHOOK_SECRET, alive, environment_for, family, manage
 
 pytestmark = pytest.mark.usefixtures("database")
 

@@ -8,7 +8,6 @@ import pytest
 from orgs.db.resources import model_of
 from orgs.domain.resources import PLAIN
 from tests.system.chaos.kinds import KINDS, RESOURCES
-from tests.system.chaos.model import JsonObject
 from tests.system.chaos.resource_audit import SeenResources, resource_differences
 
 
@@ -32,17 +31,17 @@ AT = "2026-01-01T00:00:00.000Z"
 SHOWN = {"id": "conn_1", "organization_id": "org_a", **_SAID, "updated_at": AT}
 TOLD = {"id": "event_3", "event": "connection.activated", "data": SHOWN}
 DELETION = {"id": "event_4", "event": "connection.deleted", "data": SHOWN}
-EMPTY_PLAN: dict[str, Any] = {kind.name: {} for kind in KINDS}
+NOTHING: dict[str, Any] = {kind.name: {} for kind in KINDS}
 RESOURCES_SEEN = SeenResources(
-    rows={**EMPTY_PLAN, "connection": {"conn_1": CONNECTION}},
+    rows={**NOTHING, "connection": {"conn_1": CONNECTION}},
     covered=frozenset(RESOURCES),
     organizations={"gram-1": {"workos_id": "org_a", "sso_enabled": True, "scim_enabled": False}},
 )
-HELD: dict[str, Any] = {**EMPTY_PLAN, "connection": {"conn_1": SHOWN}}
+HELD: dict[str, Any] = {**NOTHING, "connection": {"conn_1": SHOWN}}
 
 
 def with_connection(**values: Any) -> SeenResources:
-    rows = {**EMPTY_PLAN, "connection": {"conn_1": {**CONNECTION, **values}}}
+    rows = {**NOTHING, "connection": {"conn_1": {**CONNECTION, **values}}}
     return replace(RESOURCES_SEEN, rows=rows)
 
 
@@ -51,68 +50,40 @@ NO_SSO = "row gram-1: sso_enabled is True, not False"
 
 @pytest.mark.parametrize("reconciled", [False, True])
 @pytest.mark.parametrize(
-    ("seen", "held", "events", "lines"),
+    ("seen", "lines"),
     [
-        (RESOURCES_SEEN, HELD, [TOLD], []),
-        (
-            with_connection(name="Entra"),
-            HELD,
-            [TOLD],
-            ["connection conn_1: name is 'Entra', not 'Okta'"],
-        ),
+        (RESOURCES_SEEN, []),
+        (with_connection(name="Entra"), ["connection conn_1: name is 'Entra', not 'Okta'"]),
         (
             with_connection(workos_organization_id="org_b"),
-            HELD,
-            [TOLD],
             ["connection conn_1: workos_organization_id is 'org_b', not 'org_a'", NO_SSO],
         ),
-        (
-            replace(RESOURCES_SEEN, rows=EMPTY_PLAN),
-            HELD,
-            [TOLD],
-            ["connection conn_1 is missing", NO_SSO],
-        ),
-        (
-            with_connection(deleted_at="2026-01-01T00:00:00Z"),
-            HELD,
-            [TOLD],
-            ["connection conn_1 is deleted", NO_SSO],
-        ),
-        (
-            RESOURCES_SEEN,
-            EMPTY_PLAN,
-            [TOLD, DELETION],
-            ["connection conn_1 is deleted in WorkOS, and not here"],
-        ),
+        (replace(RESOURCES_SEEN, rows=NOTHING), ["connection conn_1 is missing", NO_SSO]),
+        (with_connection(deleted_at=AT), ["connection conn_1 is deleted", NO_SSO]),
         (
             replace(RESOURCES_SEEN, covered=frozenset(RESOURCES) - {"user"}),
-            HELD,
-            [TOLD],
             ["user is not covered"],
         ),
     ],
 )
 def test_a_difference_of_another_resource_is_told(
-    seen: SeenResources, held: Any, events: list[JsonObject], lines: list[str], reconciled: bool
+    seen: SeenResources, lines: list[str], reconciled: bool
 ) -> None:
-    assert [*resource_differences(seen, held, events, reconciled=reconciled)] == lines
+    assert [*resource_differences(seen, HELD, [TOLD], reconciled=reconciled)] == lines
+    deleted = resource_differences(RESOURCES_SEEN, NOTHING, [TOLD, DELETION], reconciled=reconciled)
+    assert [*deleted] == ["connection conn_1 is deleted in WorkOS, and not here"]
 
 
 @pytest.mark.parametrize(
     ("held", "events"),
     [
+        pytest.param({**NOTHING, "connection": {"conn_1": SHOWN, "conn_2": SHOWN}}, [], id="new"),
         pytest.param(
-            {**EMPTY_PLAN, "connection": {"conn_1": SHOWN, "conn_2": SHOWN}}, [], id="new"
-        ),
-        pytest.param(
-            {
-                **EMPTY_PLAN,
-                "connection": {"conn_1": {**SHOWN, "name": "New", "updated_at": "later"}},
-            },
+            {**NOTHING, "connection": {"conn_1": {**SHOWN, "name": "New", "updated_at": "later"}}},
             [TOLD],
             id="changed",
         ),
-        pytest.param(EMPTY_PLAN, [TOLD], id="deleted"),
+        pytest.param(NOTHING, [TOLD], id="deleted"),
     ],
 )
 def test_what_no_event_told_is_judged_after_reconcile(held: Any, events: Any) -> None:
@@ -123,12 +94,12 @@ def test_what_no_event_told_is_judged_after_reconcile(held: Any, events: Any) ->
 def test_what_a_deleted_directory_held_is_told_by_its_deletion() -> None:
     user = {"workos_directory_id": "directory_1", "deleted_at": None}
     seen = replace(
-        RESOURCES_SEEN, rows={**EMPTY_PLAN, "directory_user": {"u": user}}, organizations={}
+        RESOURCES_SEEN, rows={**NOTHING, "directory_user": {"u": user}}, organizations={}
     )
     deletion = {"id": "event_1", "event": "dsync.deleted", "data": {"id": "directory_1"}}
 
-    (line,) = resource_differences(seen, EMPTY_PLAN, [deletion], reconciled=False)
+    (line,) = resource_differences(seen, NOTHING, [deletion], reconciled=False)
 
     assert line == "directory_user u is deleted in WorkOS, and not here"
     options: dict[str, Any] = {"not_followed": {"event_1"}, "reconciled": False}
-    assert not [*resource_differences(seen, EMPTY_PLAN, [deletion], **options)]
+    assert not [*resource_differences(seen, NOTHING, [deletion], **options)]

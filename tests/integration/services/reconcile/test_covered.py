@@ -24,14 +24,9 @@ from tests.builders import TWO_DAYS_AGO, an_organization_row
 from tests.integration.services.stored import BUSY, Setting
 from tests.triggers import a_constraint, locked
 
-pytestmark = pytest.mark.usefixtures("database")
+pytestmark = pytest.mark.usefixtures("database", "no_hold_back")
 
 MEMBERSHIPS = "/user_management/organization_memberships"
-
-
-def follow(sync_setting: Setting, *resources: str) -> None:
-    sync_setting(RESOURCES=("organization", *resources), HOLD_BACK_WINDOW=0.0)
-    adopt_settings()
 
 
 def an_organization_there(workos: FakeWorkOS, name: str, **options: Any) -> str:
@@ -53,14 +48,14 @@ def a_member(workos: FakeWorkOS, organization: str, **options: Any) -> str:
 
 @pytest.fixture
 def lost(
-    database: None, workos: FakeWorkOS, sync_setting: Setting, monkeypatch: pytest.MonkeyPatch
+    database: None, workos: FakeWorkOS, follow: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, str]:
     """Memberships and connections were covered, and then their last events were missed.
 
     The last daily run stopped after the first organization. Returns users, by organization.
     """
     monkeypatch.setattr(compare, "_THREADS", 1)
-    follow(sync_setting, "connection", "membership")
+    follow("connection", "membership")
     ids = [an_organization_there(workos, name) for name in ("Acme", "Bolt")]
     users = {"gram-acme": a_member(workos, ids[0]), "gram-bolt": a_member(workos, ids[1])}
     workos.connections.create(name="Okta", organization_id=ids[0], state="active", at=TWO_DAYS_AGO)
@@ -129,15 +124,15 @@ def test_what_derives_from_a_resource_is_not_known_after_a_lost_cursor() -> None
 
 @pytest.mark.parametrize("how", ["it is switched off and on", "the cursor is lost and replaced"])
 def test_a_list_covers_nothing_if_events_were_missed_since_it_began(
-    workos: FakeWorkOS, sync_setting: Setting, how: str
+    workos: FakeWorkOS, follow: Setting, how: str
 ) -> None:
-    follow(sync_setting)
+    follow()
     acme = an_organization_there(workos, "Acme")
     drain_to_end()
     assert reconcile(Run()).errors == []
     user = a_member(workos, acme, emits=False)
     missed: list[str] = []
-    follow(sync_setting, "membership")
+    follow("membership")
 
     def meanwhile(name: str, _: int) -> None:
         if name != "membership" or missed:
@@ -148,11 +143,11 @@ def test_a_list_covers_nothing_if_events_were_missed_since_it_began(
             workos.expire_events()
             assert reconcile(Run(resources=("organization",))).lost
             return
-        follow(sync_setting)  # a worker starts that has the old settings still
+        follow()  # a worker starts that has the old settings still
         workos.memberships.deactivate(workos.memberships.all()[0]["id"])
         workos.update_organization(acme, name="Renamed")
         drain_to_end()
-        follow(sync_setting, "membership")
+        follow("membership")
 
     assert reconcile(Run(progress=meanwhile)).errors == []
     drain_to_end()
@@ -164,11 +159,11 @@ def test_a_list_covers_nothing_if_events_were_missed_since_it_began(
     assert has_access(user, "gram-acme") is False
 
 
-def test_a_break_that_is_noted_meanwhile_is_not_overwritten(sync_setting: Setting) -> None:
-    follow(sync_setting, "role")
+def test_a_break_that_is_noted_meanwhile_is_not_overwritten(follow: Setting) -> None:
+    follow("role")
     before = read_cursor()
-    follow(sync_setting)
-    follow(sync_setting, "role")
+    follow()
+    follow("role")
 
     assert (before.types, before.covered) == (read_cursor().types, read_cursor().covered)
     assert not set_followed(before, before.types or (), {"organization", "role"}, {})
@@ -195,9 +190,9 @@ def not_listed() -> dict[str, str]:
 
 
 def test_members_are_not_covered_unless_all_organizations_were_listed(
-    workos: FakeWorkOS, sync_setting: Setting
+    workos: FakeWorkOS, follow: Setting
 ) -> None:
-    follow(sync_setting, "membership")
+    follow("membership")
     ids = [an_organization_there(workos, name, emits=False) for name in ("Acme", "Bolt")]
     user = a_member(workos, ids[1], emits=False)
     first, second = workos.all_organizations()
@@ -253,9 +248,9 @@ def test_members_of_an_organization_that_gets_no_row_are_listed_too(
 
 
 def test_members_are_not_covered_if_the_row_of_an_organization_was_locked(
-    workos: FakeWorkOS, sync_setting: Setting
+    workos: FakeWorkOS, follow: Setting, sync_setting: Setting
 ) -> None:
-    follow(sync_setting, "membership")
+    follow("membership")
     sync_setting(LOCK_TIMEOUT=0.05)
     a_member(workos, an_organization_there(workos, "Acme", emits=False), emits=False)
     an_organization_row("gram-acme")
@@ -271,9 +266,9 @@ def test_members_are_not_covered_if_the_row_of_an_organization_was_locked(
 
 @pytest.mark.usefixtures("group")
 def test_a_list_of_directories_must_be_read_after_a_lost_cursor(
-    workos: FakeWorkOS, sync_setting: Setting
+    workos: FakeWorkOS, follow: Setting
 ) -> None:
-    follow(sync_setting, *DIRECTORIES)
+    follow(*DIRECTORIES)
     workos.update_organization(workos.all_organizations()[0]["id"], name="Renamed")
     drain_to_end()
     assert not_listed() == {}
@@ -293,9 +288,9 @@ def test_a_list_of_directories_must_be_read_after_a_lost_cursor(
     ],
 )
 def test_what_is_listed_for_them_is_not_covered_unless_all_were_listed(
-    workos: FakeWorkOS, sync_setting: Setting, path: str, uncovered: set[str]
+    workos: FakeWorkOS, follow: Setting, path: str, uncovered: set[str]
 ) -> None:
-    follow(sync_setting, *DIRECTORIES)
+    follow(*DIRECTORIES)
     workos.misbehave("status", status=500, path=path, times=None)
 
     assert {*not_listed()} == uncovered
@@ -308,11 +303,11 @@ def test_what_is_listed_for_them_is_not_covered_unless_all_were_listed(
 
 @pytest.mark.usefixtures("group")
 def test_a_list_of_directories_that_are_covered_may_fail(
-    workos: FakeWorkOS, sync_setting: Setting
+    workos: FakeWorkOS, follow: Setting
 ) -> None:
-    follow(sync_setting, "directory")
+    follow("directory")
     assert reconcile(Run()).errors == []
-    follow(sync_setting, "directory", "directory_user")
+    follow("directory", "directory_user")
     workos.misbehave("status", status=500, path="/directories", times=None)
 
     assert not_listed() == {}
@@ -321,9 +316,9 @@ def test_a_list_of_directories_that_are_covered_may_fail(
 
 @pytest.mark.usefixtures("group")
 def test_users_of_directories_that_are_not_followed_are_never_covered(
-    sync_setting: Setting,
+    follow: Setting,
 ) -> None:
-    follow(sync_setting, "directory_user")
+    follow("directory_user")
 
     missing = "it is listed for each directory, and not every directory was listed"
     assert not_listed() == {"directory_user": missing}

@@ -4,14 +4,12 @@ from typing import Any
 
 import pytest
 
-from orgs.domain.resources import NAMES
 from orgs.services.compare import Run
 from orgs.services.coverage import adopt_settings
 from orgs.services.reconcile import reconcile
 from orgs.testing import FakeWorkOS
 from tests.builders import TWO_DAYS_AGO, an_organization_row
-from tests.integration.services.stored import Setting
-from tests.mirrored import held, mirrored
+from tests.mirrored import held, mirrored, some_of_each
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -19,22 +17,13 @@ QUIETLY: dict[str, Any] = {"at": TWO_DAYS_AGO, "emits": False}
 
 
 @pytest.fixture
-def organizations(database: None, workos: FakeWorkOS, sync_setting: Setting) -> list[str]:
+def organizations(database: None, all_resources: None, workos: FakeWorkOS) -> list[str]:
     """Two organizations that have everything, and of which no event is read."""
-    sync_setting(RESOURCES=NAMES, HOLD_BACK_WINDOW=0.0)
     adopt_settings()
     ids = []
     for name in ("Acme", "Bolt"):
         created: Any = workos.create_organization(name=name, external_id=name.lower(), **QUIETLY)
-        there = {"organization_id": created["id"], **QUIETLY}
-        user = workos.users.create(email=f"{name}@acme.com", **QUIETLY)["id"]
-        workos.memberships.create(user_id=user, **there)
-        workos.roles.create(slug="boss", **there)
-        okta = workos.directories.create(name="Okta", **there)["id"]
-        email = f"{name}@okta.com"
-        person = workos.directory_users.create(directory_id=okta, email=email, **QUIETLY)["id"]
-        group = workos.directory_groups.create(directory_id=okta, name="Staff", **QUIETLY)["id"]
-        workos.directory_groups.add_user(group, person, **QUIETLY)
+        some_of_each(workos, created["id"], emits=False)
         ids.append(created["id"])
     return ids
 
@@ -51,7 +40,7 @@ def test_what_belongs_to_organizations_that_are_not_here_yet(workos: FakeWorkOS)
     dry = lines(Run(dry=True))
 
     assert lines(Run()) == dry
-    assert len(dry) == 16
+    assert len(dry) == 22
     assert mirrored() == held(workos)
 
 

@@ -7,7 +7,6 @@ import pytest
 from orgs.db.cursor import read_cursor
 from orgs.models import Connection, Organization, OrganizationDomain, Role
 from orgs.services.compare import DisableLimit, Run
-from orgs.services.coverage import adopt_settings
 from orgs.services.reconcile import reconcile
 from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS
@@ -15,21 +14,16 @@ from tests.builders import TWO_DAYS_AGO, a_mirrored_organization
 from tests.integration.services.stored import Setting, disabled
 from tests.mirrored import held, mirrored
 
-pytestmark = pytest.mark.usefixtures("database")
+pytestmark = pytest.mark.usefixtures("database", "no_hold_back")
 
 EVERYTHING = DisableLimit(rows=0, percent=100)
 OF_ROLES = "/authorization/organizations/{}/roles"
 
 
-def follow(sync_setting: Setting, *resources: str) -> None:
-    sync_setting(RESOURCES=("organization", *resources), HOLD_BACK_WINDOW=0.0)
-    adopt_settings()
-
-
 def test_a_domain_that_cant_be_asked_for_is_no_error_of_the_organizations(
-    workos: FakeWorkOS, sync_setting: Setting
+    workos: FakeWorkOS, follow: Setting
 ) -> None:
-    follow(sync_setting, "organization_domain")
+    follow("organization_domain")
     acme = a_mirrored_organization(workos)
     bolt: Any = workos.create_organization(name="Bolt", external_id="gram-bolt", at=TWO_DAYS_AGO)
     domains = [
@@ -57,9 +51,9 @@ def test_a_domain_that_cant_be_asked_for_is_no_error_of_the_organizations(
 
 
 def test_the_daily_run_goes_on_where_it_stopped_whatever_ends_the_next_one(
-    workos: FakeWorkOS, sync_setting: Setting
+    workos: FakeWorkOS, follow: Setting
 ) -> None:
-    follow(sync_setting, "role")
+    follow("role")
     workos.seed(organizations=20, external_id_prefix="gram-", at=TWO_DAYS_AGO)
     drain_to_end()
     assert reconcile(Run()).errors == []
@@ -83,9 +77,9 @@ def test_the_daily_run_goes_on_where_it_stopped_whatever_ends_the_next_one(
 
 
 @pytest.fixture
-def roles_of_deleted(workos: FakeWorkOS, sync_setting: Setting) -> list[str]:
+def roles_of_deleted(workos: FakeWorkOS, follow: Setting) -> list[str]:
     """Organizations without a row, which WorkOS has deleted, and of which roles have rows."""
-    follow(sync_setting, "role")
+    follow("role")
     a_mirrored_organization(workos)
     ids = []
     for name in "ABC":
@@ -127,9 +121,9 @@ def test_scopes_are_not_asked_for_if_a_404_proves_nothing(
 
 
 def test_an_object_that_workos_refuses_to_show_is_left_alone_and_the_others_are_deleted(
-    workos: FakeWorkOS, sync_setting: Setting
+    workos: FakeWorkOS, follow: Setting
 ) -> None:
-    follow(sync_setting, "connection")
+    follow("connection")
     acme = a_mirrored_organization(workos)
     made = [
         str(workos.connections.create(name=name, organization_id=acme, at=TWO_DAYS_AGO)["id"])
@@ -157,10 +151,10 @@ def test_an_object_that_workos_refuses_to_show_is_left_alone_and_the_others_are_
     ],
 )
 def test_a_list_that_is_refused_does_not_keep_what_other_lists_did_not_show(
-    workos: FakeWorkOS, sync_setting: Setting, refused: list[str], status: int, left: str
+    workos: FakeWorkOS, follow: Setting, refused: list[str], status: int, left: str
 ) -> None:
     """One role is absent in its organization, one is absent with it, and one may be or not."""
-    follow(sync_setting, "role")
+    follow("role")
     ids, roles = {}, {}
     for name in "ABC":
         created: Any = workos.create_organization(name=name, external_id=name, at=TWO_DAYS_AGO)
@@ -189,9 +183,9 @@ def test_a_list_that_is_refused_does_not_keep_what_other_lists_did_not_show(
 
 
 def test_a_list_that_is_refused_keeps_its_resource_uncovered(
-    workos: FakeWorkOS, sync_setting: Setting
+    workos: FakeWorkOS, follow: Setting
 ) -> None:
-    follow(sync_setting, "role")
+    follow("role")
     ids: list[Any] = [workos.create_organization(name=name)["id"] for name in "AB"]
     drain_to_end()
     workos.misbehave("status", status=422, path=OF_ROLES.format(ids[0]), times=None)
@@ -205,9 +199,9 @@ def test_a_list_that_is_refused_keeps_its_resource_uncovered(
 
 
 def test_lists_that_are_refused_first_do_not_keep_the_others_from_being_read(
-    workos: FakeWorkOS, sync_setting: Setting
+    workos: FakeWorkOS, follow: Setting
 ) -> None:
-    follow(sync_setting, "role")
+    follow("role")
     workos.seed(organizations=20, external_id_prefix="gram-", at=TWO_DAYS_AGO)
     drain_to_end()
     assert reconcile(Run()).errors == []
