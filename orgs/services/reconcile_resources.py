@@ -223,6 +223,10 @@ class ResourceRun(Comparing):
     def _note_missing(
         self, found: "models.QuerySet[Any]", seen: Container[str], began_at: datetime
     ) -> None:
+        for column, parent in self.resource.parents.items():
+            # Of a dry run: the deletion of its parent takes it along, and is what the run reports.
+            deleted = self.would_be.get(parent, Report()).of(Outcome.DELETED)
+            found = found.exclude(**{f"{column}__in": [change.workos_id for change in deleted]})
         self.ask_for(self.unseen(found, seen))
         if self.absent:
             self._absent_since = self._absent_since or began_at

@@ -65,3 +65,14 @@ def test_what_belongs_to_an_organization_that_is_deleted(
 
     assert lines(Run()) == dry
     assert mirrored() == held(workos)
+
+
+@pytest.mark.usefixtures("organizations")
+def test_what_the_deletion_of_a_user_takes_along(workos: FakeWorkOS) -> None:
+    reconcile(Run())
+    workos.directory_users.delete(workos.directory_users.all()[0]["id"], emits=False)
+
+    dry = lines(Run(dry=True))
+
+    assert lines(Run()) == dry
+    assert mirrored() == held(workos)
