@@ -191,7 +191,10 @@ class ResourceRun(Comparing):
         if parent is not None:
             return live_rows(parent)
         live = Organization.objects.linked().filter(workos_deleted_at=None)
-        return live.exclude(workos_id__in=self._would_be(scope, Outcome.DISABLED))
+        # Only the row of a deleted organization is taken over.
+        taken_over = self.would_be.get(ORGANIZATION, Report()).of(Outcome.RELINKED)
+        unlinked = [change.fields["workos_id"][0] for change in taken_over]
+        return live.exclude(workos_id__in=[*self._would_be(scope, Outcome.DISABLED), *unlinked])
 
     def _without_row(self, scope: Scope) -> list[str]:
         """Return what such a list can be read for besides: of a dry run, what would get a row; and

@@ -76,3 +76,16 @@ def test_what_the_deletion_of_a_user_takes_along(workos: FakeWorkOS) -> None:
 
     assert lines(Run()) == dry
     assert mirrored() == held(workos)
+
+
+def test_what_belongs_to_an_organization_whose_row_another_one_takes_over(
+    workos: FakeWorkOS, organizations: list[str]
+) -> None:
+    reconcile(Run())
+    workos.delete_organization(organizations[1], emits=False)
+    workos.create_organization(name="Bolt", external_id="bolt", **QUIETLY)
+
+    dry = lines(Run(dry=True))
+
+    assert lines(Run()) == dry
+    assert mirrored() == held(workos)
