@@ -48,6 +48,8 @@ class ResourceRun(Comparing):
     """The last scope that was read, by this run or the one before, until all are."""
     would_be: Mapping[str, Report] = field(default_factory=dict)
     """Of a dry run: by name, what would become of the resources that were compared before."""
+    gone: frozenset[str] = frozenset()
+    """Of a dry run: WorkOS ids of the organizations that are confirmed to be deleted."""
     left_out: set[str] = field(default_factory=set)
     """WorkOS ids of listed organizations that may have no row."""
     _absent_since: datetime | None = None
@@ -107,7 +109,7 @@ class ResourceRun(Comparing):
         strays = strays.exclude(**{f"{column}__in": without_row})
         if not self.resource.fetch:
             strays = strays.filter(**{f"{column}__in": self._absent_scopes(listing, strays)})
-        self._note_missing(strays, self._removed, self.lookups.now())
+        self._note_missing(strays, self.removed, self.lookups.now())
 
     def _finish(self, began_at: datetime) -> None:
         """Note what the environment's list did not show, which was read in full since then."""
@@ -194,7 +196,7 @@ class ResourceRun(Comparing):
         # Only the row of a deleted organization is taken over.
         taken_over = self.would_be.get(ORGANIZATION, Report()).of(Outcome.RELINKED)
         unlinked = [change.fields["workos_id"][0] for change in taken_over]
-        return live.exclude(workos_id__in=[*self._would_be(scope, Outcome.DISABLED), *unlinked])
+        return live.exclude(workos_id__in=[*self.gone, *unlinked])
 
     def _without_row(self, scope: Scope) -> list[str]:
         """Return what such a list can be read for besides: of a dry run, what would get a row; and
@@ -204,7 +206,7 @@ class ResourceRun(Comparing):
             conflicts = WorkOSConflict.objects.exclude(kind=ConflictKind.LEDGER_REFUSED)
             with self.lookups.reading():
                 found |= self.left_out | {*conflicts.values_list("pk", flat=True)}
-                found -= rows.linked(found)
+                found -= rows.linked(found) | self.gone
         return sorted(found)
 
     def _would_be(self, scope: Scope, *outcomes: Outcome) -> list[str]:
@@ -244,10 +246,9 @@ class ResourceRun(Comparing):
     def _delete_with_organizations(self) -> None:
         """WorkOS shows nothing of an organization that it has deleted: neither list nor object."""
         deleted = Organization.objects.filter(workos_deleted_at__isnull=False)
-        would_be = self._would_be(Scope.ORGANIZATION, Outcome.DISABLED)
         of_deleted = live_rows(self.resource).filter(
             Q(workos_organization__in=deleted.values("workos_id"))
-            | Q(workos_organization__in=would_be)
+            | Q(workos_organization__in=self.gone)
         )
         with self.lookups.reading():
             keys = list(of_deleted.values_list("pk", flat=True))

@@ -3,8 +3,11 @@
 from typing import Any
 
 import pytest
+from django.db.models.functions import Now
 
 from orgs.domain.resources import NAMES
+from orgs.domain.types import Outcome
+from orgs.models import Organization
 from orgs.services.compare import Run
 from orgs.services.coverage import adopt_settings
 from orgs.services.reconcile import reconcile
@@ -55,10 +58,17 @@ def test_what_belongs_to_organizations_that_are_not_here_yet(workos: FakeWorkOS)
     assert mirrored() == held(workos)
 
 
+@pytest.mark.parametrize("how", ["live", "disabled here", "in conflict"])
 def test_what_belongs_to_an_organization_that_is_deleted(
-    workos: FakeWorkOS, organizations: list[str]
+    workos: FakeWorkOS, organizations: list[str], how: str
 ) -> None:
     reconcile(Run())
+    row = Organization.objects.filter(workos_id=organizations[1])
+    if how == "disabled here":
+        row.update(disabled_at=Now())
+    elif how == "in conflict":
+        row.update(workos_id=workos.create_organization(name="Bolt", **QUIETLY)["id"])
+        assert reconcile(Run()).snapshot.counts[Outcome.CONFLICT]
     workos.delete_organization(organizations[1], emits=False)
 
     dry = lines(Run(dry=True))
