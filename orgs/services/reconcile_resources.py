@@ -123,7 +123,10 @@ class ResourceRun(Comparing):
     def _compare_for(self, listing: Listing, organization: Observation) -> None:
         workos_id = organization.workos_id or ""
         if self.resource is DOMAIN:
-            self.compare(domains_of(organization), self.lookups.now())
+            domains, began_at = domains_of(organization), self.lookups.now()
+            self.compare(domains, began_at)
+            of_one = live_rows(self.resource).filter(workos_organization_id=workos_id)
+            self._note_missing(of_one, {one.workos_id or "" for one in domains}, began_at)
         elif listing.scope is Scope.ORGANIZATION:
             self._compare_scopes(listing, [workos_id])
         elif listing.scope is not Scope.ENVIRONMENT:
