@@ -133,7 +133,7 @@ class ResourceRun(Comparing):
             of_one = self._live(listing.scope).filter(workos_organization_id=workos_id)
             with self.lookups.reading():
                 scopes = list(of_one.values_list("pk", flat=True))
-            self._compare_scopes(listing, scopes)
+            self._compare_scopes(listing, scopes + self._would_be(listing.scope, of=workos_id))
         elif listing.by_organization:
             params = {"organization_id": "{scope}"}
             narrowed = replace(listing, params=params, scope=Scope.ORGANIZATION)
@@ -204,7 +204,7 @@ class ResourceRun(Comparing):
     def _without_row(self, scope: Scope) -> list[str]:
         """Return what such a list can be read for besides: of a dry run, what would get a row; and
         organizations that get none. Their members are mirrored all the same."""
-        found = {*self._would_be(scope, *_APPEARS)}
+        found = {*self._would_be(scope)}
         if scope is Scope.ORGANIZATION:
             conflicts = WorkOSConflict.objects.exclude(kind=ConflictKind.LEDGER_REFUSED)
             with self.lookups.reading():
@@ -212,11 +212,13 @@ class ResourceRun(Comparing):
                 found -= rows.linked(found) | self.gone
         return sorted(found)
 
-    def _would_be(self, scope: Scope, *outcomes: Outcome) -> list[str]:
-        """Return the ids of the scopes of which this dry run reports one of these outcomes."""
+    def _would_be(self, scope: Scope, *, of: str = "") -> list[str]:
+        """Return the ids of the scopes, ``of`` one organization or of all, that appear by what this
+        dry run reports."""
         parent, _ = SCOPES[scope]
         report = self.would_be.get(parent.name if parent else ORGANIZATION, Report())
-        return sorted({change.workos_id for change in report.of(*outcomes) if change.workos_id})
+        appear = (one for one in report.of(*_APPEARS) if of in ("", one.workos_organization_id))
+        return sorted({change.workos_id for change in appear if change.workos_id})
 
     def _pages(self, listing: Listing, scope: str) -> Iterator[ObjectPage]:
         patience = self.lookups.patience

@@ -11,6 +11,7 @@ from orgs.models import Organization
 from orgs.services.compare import Run
 from orgs.services.coverage import adopt_settings
 from orgs.services.reconcile import reconcile
+from orgs.services.reconcile_one import reconcile_organizations
 from orgs.testing import FakeWorkOS
 from tests.builders import TWO_DAYS_AGO, an_organization_row
 from tests.integration.services.stored import Setting
@@ -42,8 +43,8 @@ def organizations(database: None, workos: FakeWorkOS, sync_setting: Setting) -> 
     return ids
 
 
-def lines(run: Run) -> list[str]:
-    found = reconcile(run)
+def lines(run: Run, *ids: str) -> list[str]:
+    found = reconcile_organizations(run, ids) if ids else reconcile(run)
     assert found.errors == []
     return sorted(str(change) for change in found.changes)
 
@@ -99,3 +100,15 @@ def test_what_belongs_to_an_organization_whose_row_another_one_takes_over(
 
     assert lines(Run()) == dry
     assert mirrored() == held(workos)
+
+
+def test_one_organization_alone(workos: FakeWorkOS, organizations: list[str]) -> None:
+    dry = lines(Run(dry=True), organizations[0])
+
+    assert lines(Run(), organizations[0]) == dry
+    assert any("directory_group_member" in line for line in dry)
+    reconcile(Run())
+    okta = workos.directories.where("organization_id", organizations[0])[0]["id"]
+    workos.directories.delete(okta, emits=False)
+
+    assert lines(Run(dry=True), organizations[0]) == lines(Run(), organizations[0])
