@@ -201,6 +201,8 @@ class PlainResolution:
         row = row or PlainRow(key=observation.workos_id or "")
         if (fields := observation.plain) is None:
             return row._replace(last_event_id=event_id, deleted_at=deleted_at)
+        # Under a key that comes back is another object, which has nothing of the deleted one.
+        is_another = self.resource.key_comes_back and row.deleted_at and deleted_at is None
         return PlainRow(
             key=row.key,
             organization_id=_organization_of(row, fields),
@@ -210,7 +212,7 @@ class PlainResolution:
             deleted_at=deleted_at,
             synced_at=row.synced_at,
             is_erased=row.is_erased,
-            columns={**row.columns, **self._columns(row, fields)},
+            columns={**({} if is_another else row.columns), **self._columns(row, fields)},
             data={} if row.is_erased else fields.data,
         )
 

@@ -112,7 +112,8 @@ class Comparing:
     overlay: dict[str, Row] = field(default_factory=dict)
     """Of a dry run: the rows of organizations as it would have written them by now."""
     seen: Seen = field(default_factory=Seen)
-    _removed: set[str] = field(default_factory=set)
+    removed: set[str] = field(default_factory=set)
+    """Keys of what is confirmed to be absent."""
     _total: int | None = None
 
     @property
@@ -189,7 +190,7 @@ class Comparing:
             locked, self.report.locked = self.report.locked, []
             for workos_id in locked:
                 observation = self.lookups.look_up(workos_id)
-                if observation.state is not State.ABSENT or workos_id in self._removed:
+                if observation.state is not State.ABSENT or workos_id in self.removed:
                     self.compare([observation])
         which = f"{self.name} " if self.resource else ""
         self.report.errors += [
@@ -297,7 +298,7 @@ class Comparing:
 
     def confirm_absent(self, keys: Sequence[str], began_at: datetime | None) -> None:
         """Disable or delete the rows of objects that are confirmed to be absent."""
-        self._removed.update(keys)
+        self.removed.update(keys)
         absent = (Observation(workos_id=k, state=State.ABSENT, resource=self.name) for k in keys)
         for chunk in in_groups(absent, _CHUNK):
             self.compare(chunk, began_at)

@@ -135,13 +135,12 @@ def uncovered(state: CursorState) -> list[str]:
 
 def resources_to_compare(named: Collection[str], state: CursorState) -> list[str]:
     """Return the resources that a run compares: those that are named, else all that are followed,
-    in the order in which they are listed. What is to be listed for each organization brings
-    organizations along, if they were never listed in full."""
+    in the order in which they are listed. What is to be listed for each organization, and is not
+    covered, brings organizations along: some may have no row, and only their list shows these."""
     names = sync_settings().resources
     wanted = {*named} or followed_by(state.types or wanted_types(state), names)
-    if ORGANIZATION not in state.listed:
-        scopes = set().union(*map(listed_for, wanted - state.covered))
-        wanted |= scopes & {ORGANIZATION}
+    scopes = set().union(*map(listed_for, wanted - state.covered))
+    wanted |= scopes & {ORGANIZATION}
     return [name for name in NAMES if name in wanted] or [ORGANIZATION]
 
 

@@ -271,6 +271,7 @@ class _FullRun:
         if self.run.dry:
             runs = (self.organizations, *self.resources.values())
             one.would_be = {before.name: before.report for before in runs}
+            one.deleted_organizations = frozenset(self.organizations.removed)
         one.compare_all()
         if self.run.dry:
             return

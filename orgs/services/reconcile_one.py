@@ -95,6 +95,8 @@ def _compare_resources(comparing: Comparing, found: Sequence[Observation]) -> li
     names = [name for name in resources_to_compare(run.resources, state) if name in PLAIN]
     runs = [ResourceRun(run, lookups, PLAIN[n], is_covered=n in state.covered) for n in names]
     for one in runs:
+        if run.dry:
+            one.would_be = {before.name: before.report for before in (comparing, *runs)}
         one.compare_for(present)
     if runs and present:
         only = [organization.workos_id or "" for organization in present]

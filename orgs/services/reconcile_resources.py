@@ -49,6 +49,8 @@ class ResourceRun(Comparing):
     """The last scope that was read, by this run or the one before, until all are."""
     would_be: Mapping[str, Report] = field(default_factory=dict)
     """Of a dry run: by name, what would become of the resources that were compared before."""
+    deleted_organizations: frozenset[str] = frozenset()
+    """Of a dry run: WorkOS ids of the organizations that are confirmed to be deleted."""
     left_out: set[str] = field(default_factory=set)
     """WorkOS ids of listed organizations that may have no row."""
     _absent_since: datetime | None = None
@@ -108,7 +110,7 @@ class ResourceRun(Comparing):
         strays = strays.exclude(**{f"{column}__in": without_row})
         if not self.resource.fetch:
             strays = strays.filter(**{f"{column}__in": self._absent_scopes(listing, strays)})
-        self._note_missing(strays, self._removed, self.lookups.now())
+        self._note_missing(strays, self.removed, self.lookups.now())
 
     def _finish(self, began_at: datetime) -> None:
         """Note what the environment's list, read in full since ``began_at``, did not show."""
@@ -122,14 +124,17 @@ class ResourceRun(Comparing):
     def _compare_for(self, listing: Listing, organization: Observation) -> None:
         workos_id = organization.workos_id or ""
         if self.resource is DOMAIN:
-            self.compare(domains_of(organization), self.lookups.now())
+            domains, began_at = domains_of(organization), self.lookups.now()
+            self.compare(domains, began_at)
+            of_one = live_rows(self.resource).filter(workos_organization_id=workos_id)
+            self._note_missing(of_one, {one.workos_id or "" for one in domains}, began_at)
         elif listing.scope is Scope.ORGANIZATION:
             self._compare_scopes(listing, [workos_id])
         elif listing.scope is not Scope.ENVIRONMENT:
             of_one = self._live(listing.scope).filter(workos_organization_id=workos_id)
             with self.lookups.reading():
                 scopes = list(of_one.values_list("pk", flat=True))
-            self._compare_scopes(listing, scopes)
+            self._compare_scopes(listing, scopes + self._would_be(listing.scope, of=workos_id))
         elif listing.by_organization:
             params = {"organization_id": "{scope}"}
             narrowed = replace(listing, params=params, scope=Scope.ORGANIZATION)
@@ -192,25 +197,30 @@ class ResourceRun(Comparing):
         if parent is not None:
             return live_rows(parent)
         live = Organization.objects.linked().filter(workos_deleted_at=None)
-        return live.exclude(workos_id__in=self._would_be(scope, Outcome.DISABLED))
+        # Only the row of a deleted organization is taken over.
+        taken_over = self.would_be.get(ORGANIZATION, Report()).of(Outcome.RELINKED)
+        unlinked = [change.fields["workos_id"][0] for change in taken_over]
+        return live.exclude(workos_id__in=[*self.deleted_organizations, *unlinked])
 
     def _without_row(self, scope: Scope) -> list[str]:
         """Return what else such a list is read for: organizations that WorkOS has and that have no
         row, and in a dry run what would get one. In Python's order: where the database's collation
         has another, a run that goes on later may leave one to the run after it."""
-        found = {*self._would_be(scope, *_APPEARS)}
+        found = {*self._would_be(scope)}
         if scope is Scope.ORGANIZATION:
             conflicts = WorkOSConflict.objects.exclude(kind=ConflictKind.LEDGER_REFUSED)
             with self.lookups.reading():
                 found |= self.left_out | {*conflicts.values_list("pk", flat=True)}
-                found -= rows.linked(found)
+                found -= rows.linked(found) | self.deleted_organizations
         return sorted(found)
 
-    def _would_be(self, scope: Scope, *outcomes: Outcome) -> list[str]:
-        """Return the ids of the scopes of which this dry run reports one of these outcomes."""
+    def _would_be(self, scope: Scope, *, of: str = "") -> list[str]:
+        """Return the ids of the scopes, ``of`` one organization or of all, that appear by what this
+        dry run reports."""
         parent, _ = SCOPES[scope]
         report = self.would_be.get(parent.name if parent else ORGANIZATION, Report())
-        return sorted({change.workos_id for change in report.of(*outcomes) if change.workos_id})
+        appear = (one for one in report.of(*_APPEARS) if of in ("", one.workos_organization_id))
+        return sorted({change.workos_id for change in appear if change.workos_id})
 
     def _pages(self, listing: Listing, scope: str) -> Iterator[ObjectPage]:
         patience = self.lookups.patience
@@ -225,6 +235,10 @@ class ResourceRun(Comparing):
     def _note_missing(
         self, found: "models.QuerySet[Any]", seen: Container[str], began_at: datetime
     ) -> None:
+        for column, parent in self.resource.parents.items():
+            # Of a dry run: the deletion of its parent takes it along, and is what the run reports.
+            deleted = self.would_be.get(parent, Report()).of(Outcome.DELETED)
+            found = found.exclude(**{f"{column}__in": [change.workos_id for change in deleted]})
         self.ask_for(self.unseen(found, seen))
         if self.absent:
             self._absent_since = self._absent_since or began_at
@@ -239,10 +253,9 @@ class ResourceRun(Comparing):
     def _delete_with_organizations(self) -> None:
         """WorkOS shows nothing of an organization that it has deleted: neither list nor object."""
         deleted = Organization.objects.filter(workos_deleted_at__isnull=False)
-        would_be = self._would_be(Scope.ORGANIZATION, Outcome.DISABLED)
         of_deleted = live_rows(self.resource).filter(
             Q(workos_organization__in=deleted.values("workos_id"))
-            | Q(workos_organization__in=would_be)
+            | Q(workos_organization__in=self.deleted_organizations)
         )
         with self.lookups.reading():
             keys = list(of_deleted.values_list("pk", flat=True))

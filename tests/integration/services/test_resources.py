@@ -508,6 +508,25 @@ def test_one_organization_with_its_resources(workos: FakeWorkOS, acme: str) -> N
     assert {row.workos_organization_id for row in Connection.objects.all()} == {acme}
 
 
+def test_what_one_organization_has_no_more(workos: FakeWorkOS, acme: str) -> None:
+    bolt = str(workos.create_organization(name="Bolt", external_id="gram-2", at=TWO_DAYS_AGO)["id"])
+    made = some_of_each(workos, acme)
+    some_of_each(workos, bolt)
+    repaired()
+    # WorkOS lists users for their organization alone.
+    user, invitation = made["user"]["id"], made["invitation"]["id"]
+    delete_all(workos, made, emits=False)
+
+    assert reconcile_organizations(Run(limit=EVERYTHING), [acme]).errors == []
+
+    left = mirrored()
+    assert user in left.pop("user")
+    assert invitation in left["invitation"]
+    there = held(workos)
+    del there["user"]
+    assert left == there
+
+
 def test_a_dry_run_writes_nothing_and_reports_the_same(workos: FakeWorkOS, acme: str) -> None:
     repaired()
     some_of_each(workos, acme, emits=False)

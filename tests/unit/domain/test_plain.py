@@ -278,6 +278,18 @@ def test_absent_fields_and_absences_keep_what_is_known_and_null_and_what_is_show
     assert deleted_one.plain.columns == deleted_one.plain.data == {"name": "Last"}
 
 
+@pytest.mark.parametrize("observation", [changed(9, ROLE, slug="boss"), shown(ROLE, slug="boss")])
+def test_what_comes_back_under_a_key_has_nothing_of_what_was_deleted(
+    observation: Observation,
+) -> None:
+    row = DELETED._replace(columns={"slug": "boss", "description": "Old", "permissions": ["all"]})
+
+    decision = decide(row, observation, resource=ROLE)
+
+    assert decision.plain is not None
+    assert decision.plain.columns == {"slug": "boss"}
+
+
 @pytest.mark.parametrize(
     "resource", [USER, MEMBERSHIP, INVITATION, DIRECTORY_USER], ids=lambda r: r.name
 )

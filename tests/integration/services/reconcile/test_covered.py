@@ -247,6 +247,19 @@ def test_members_of_an_organization_that_gets_no_row_are_listed_too(
         assert again.resources[0].report.drift == []
 
 
+def test_so_they_are_when_people_are_switched_on_later(workos: FakeWorkOS, follow: Setting) -> None:
+    follow()
+    bolt = an_organization_there(workos, "Bolt", emits=False)
+    a_member(workos, bolt, emits=False)
+    with a_constraint("name <> 'Bolt'"):
+        reconcile(Run())
+        follow("membership")
+        tasks.cover()
+
+    assert OrganizationMembership.objects.get().workos_organization_id == bolt
+    assert "membership" in read_cursor().covered
+
+
 def test_members_are_not_covered_if_the_row_of_an_organization_was_locked(
     workos: FakeWorkOS, follow: Setting, sync_setting: Setting
 ) -> None:
