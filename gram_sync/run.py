@@ -21,6 +21,7 @@ from django.db import OperationalError, connection
 from gram_sync import environment as env
 from gram_sync.embedded_postgres import server
 from gram_sync.processes import PROJECT, Child, ChildFailed, Children, Stopped
+from orgs.conf import sync_settings
 from orgs.management.streams import guarded_streams
 
 MANAGE: Final = (sys.executable, str(PROJECT / "manage.py"))
@@ -29,7 +30,7 @@ _RUNNING = """
 gram-sync runs: web process on http://{place}, and worker. Ctrl-C stops both.
 
 Webhook  In the WorkOS dashboard, register https://YOUR-HOST/webhooks/workos/ for the
-         events organization.created, organization.updated, organization.deleted.
+         events of what WORKOS_RESOURCES names: {resources}.
          ALLOWED_HOSTS must have YOUR-HOST; it is {hosts}.
 Admin    http://{place}/admin/
          To make a login, in another terminal, with the same settings:
@@ -114,7 +115,8 @@ def _start_all(children: Children, listener: socket.socket) -> None:
     start_web(children, listener)
     place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     hosts, python = ",".join(settings.ALLOWED_HOSTS), os.path.relpath(sys.executable)
-    _say(_RUNNING.format(place=place, hosts=hosts, python=python))
+    resources = ", ".join(sync_settings().resources)
+    _say(_RUNNING.format(place=place, hosts=hosts, python=python, resources=resources))
 
 
 # The parts, also of the demo ----------------------------------------------------------------

@@ -19,7 +19,8 @@ from django.db import Error as DatabaseUnusable
 from orgs.conf import RANGES, least_task_timeout, sync_settings
 from orgs.domain.naming import one_line
 from orgs.domain.resources import listed_for
-from orgs.services.maintenance import broken_schedules, missing_grants
+from orgs.services.maintenance import broken_schedules
+from orgs.services.refusals import missing_grants
 from orgs.workos import is_header_text
 
 #: The oldest that Django 5.2 works with. The SQL here needs 12: date_trunc with a time zone.

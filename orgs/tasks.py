@@ -13,11 +13,11 @@ from orgs.conf import sync_settings
 from orgs.db.cursor import read_cursor
 from orgs.db.errors import without_detail
 from orgs.domain.figures import kept
-from orgs.domain.naming import one_line
+from orgs.domain.naming import counted, one_line
 from orgs.domain.report import Report
 from orgs.domain.types import Outcome
 from orgs.services import coverage, erasure, maintenance, outbox, stream
-from orgs.services.compare import Run, counted
+from orgs.services.compare import Run
 from orgs.services.queue import COVER, enqueue
 from orgs.services.reconcile import reconcile as reconcile_in_full
 from orgs.services.reconcile import reconcile_unless_busy

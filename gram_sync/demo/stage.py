@@ -41,13 +41,10 @@ class Stage:
 
     def __init__(self, children: Children, folder: Path) -> None:
         self.children = children
-        logs, data_dir, password = (folder / it for it in ("logs", "postgres", "admin_password"))
+        logs, data_dir = folder / "logs", folder / "postgres"
         shutil.rmtree(logs, ignore_errors=True)
         logs.mkdir()
-        if not password.exists():
-            password.touch(mode=0o600)
-            password.write_text(secrets.token_urlsafe(9))
-        self.password = password.read_text()
+        self.password = _kept_password(folder / "admin_password")
         listener = _on(8710, lambda port: listen("127.0.0.1", port))
         self.web_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         how: dict[str, Any] = {"api_key": "sk_demo", "hold_back": HOLD_BACK_SECONDS}
@@ -80,6 +77,13 @@ class Stage:
         children.run(name, login, environment=environment, log=logs / "login.log")
         self.worker = start_worker(children, environment=environment, log=logs / "worker.log")
         start_web(children, listener, environment=environment, log=logs / "web.log")
+
+
+def _kept_password(file: Path) -> str:
+    if not file.exists():
+        file.touch(mode=0o600)
+        file.write_text(secrets.token_urlsafe(9))
+    return file.read_text()
 
 
 def _on(port: int, start: Callable[[int], Any]) -> Any:

@@ -126,3 +126,8 @@ def one_line(said: object) -> str:
 def shortened(line: str) -> str:
     """Return what fits into a line of a log."""
     return line if len(line) <= _MAX_LENGTH else f"{line[:_MAX_LENGTH]}…"
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """Return the number with its noun in the singular or plural."""
+    return f"{number} {one}" if number == 1 else f"{number} {many or one + 's'}"

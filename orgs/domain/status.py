@@ -12,6 +12,7 @@ from string import Formatter
 from typing import Any, Final, Generic, TypeVar
 
 from orgs.domain.figures import Figures
+from orgs.domain.naming import counted
 
 T = TypeVar("T")
 
@@ -141,12 +142,8 @@ def in_words(span: timedelta) -> str:
     seconds = int(span.total_seconds())
     for unit, length in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
         if seconds >= 2 * length or seconds == length:
-            return _count(seconds // length, unit)
-    return _count(seconds, "second")
-
-
-def _count(number: int, one: str, many: str = "") -> str:
-    return f"{number} {one}" if number == 1 else f"{number} {many or one + 's'}"
+            return counted(seconds // length, unit)
+    return counted(seconds, "second")
 
 
 class _Words(Formatter):
@@ -156,7 +153,7 @@ class _Words(Formatter):
         if isinstance(value, timedelta) and value < timedelta.max:
             return f"{format_spec} {in_words(value)}".strip()
         if isinstance(value, int):
-            return _count(value, *format_spec.split("/"))
+            return counted(value, *format_spec.split("/"))
         return ", ".join(value) or "some" if isinstance(value, tuple) else "yet"
 
 

@@ -37,7 +37,7 @@ from orgs.domain.types import (
 from orgs.models import WorkOSEvent
 from orgs.services.announce import send_changes
 from orgs.services.decide import Batch, Decided, decide
-from orgs.services.maintenance import fails_every_row
+from orgs.services.refusals import fails_every_row, is_refusal
 
 #: After so many refusals of different objects, with one SQLSTATE and none accepted between, not the
 #: items are the reason, but a new constraint or a trigger.
@@ -190,7 +190,7 @@ def _apply_or_refuse(single: Batch, mode: Mode) -> Report:
     try:
         return retry_races(partial(_apply, single, mode))
     except DatabaseError as error:
-        if is_passing(error) or fails_every_row(error):
+        if not is_refusal(error):
             raise
         (observation,) = single.observations
         if observation.event is None:
@@ -221,7 +221,7 @@ def _park(single: Batch, mode: Mode, reason: str) -> Report:
     try:
         return _apply(single, mode, Decided([parked], EMPTY_PLAN, ()))
     except DatabaseError as error:
-        if mode is not Mode.LIVE or is_passing(error) or fails_every_row(error):
+        if mode is not Mode.LIVE or not is_refusal(error):
             raise
         _raise_if_all_are_refused(observation, error, sql.LEFT_OUT_BEFORE)
         return _skip_event(single, parked, describe(error))
@@ -237,7 +237,7 @@ def _skip_event(single: Batch, parked: Decision, refusal: str) -> Report:
     try:
         return _move_past(single, parked._replace(reason=reason), conflict)
     except DatabaseError as error:
-        if is_passing(error) or fails_every_row(error):
+        if not is_refusal(error):
             raise
         if not _ledger_takes_another():
             raise WritesRefused(describe(error)) from error.__cause__

@@ -18,6 +18,7 @@ from django.db import DatabaseError, models
 
 from orgs import workos
 from orgs.db import rows
+from orgs.domain.naming import counted
 from orgs.domain.report import Change, Report
 from orgs.domain.resolution import is_left_to_event
 from orgs.domain.resources import Resource
@@ -25,7 +26,7 @@ from orgs.domain.types import ORGANIZATION, Observation, Outcome, Row, State
 from orgs.services.apply import Mode, apply
 from orgs.services.decide import Batch
 from orgs.services.lookups import UNPROVEN, UNPROVEN_OBJECT, Lookups, live_rows
-from orgs.services.maintenance import fails_every_row
+from orgs.services.refusals import fails_every_row
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -325,11 +326,6 @@ def why_incomplete(report: Report) -> list[str]:
             text = f"{what} not {removed}" if which else f"PostgreSQL refused to write {what}"
             found.append(f"{text}; the first, {first.workos_id}: {first.reason}")
     return found
-
-
-def counted(number: int, noun: str) -> str:
-    """Return the number with its noun in the singular or plural."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def in_threads(

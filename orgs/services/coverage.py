@@ -27,8 +27,7 @@ from orgs.domain.report import Change, Report
 from orgs.domain.resources import NAMES, event_types, followed_by, listed_for
 from orgs.domain.types import ORGANIZATION, Outcome
 from orgs.models import Organization
-from orgs.services.maintenance import fails_every_row
-from orgs.services.refusals import reporting, together_or_alone
+from orgs.services.refusals import fails_every_row, reporting, together_or_alone
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from orgs.db.resources import model_of
 from orgs.db.transactions import bounded_transaction
 from orgs.domain.resources import PLAIN, Resource
 from orgs.models import DirectoryUser, Invitation, OrganizationMembership, WorkOSEvent, WorkOSUser
-from orgs.services.maintenance import Written, write_in_batches
+from orgs.services.refusals import Written, write_in_batches
 
 _CHUNK = 1_000
 
@@ -174,7 +174,7 @@ def _payloads(which: models.Q) -> "models.QuerySet[WorkOSEvent]":
 
 
 def _erase_payloads(which: models.Q) -> Written:
-    return write_in_batches(_payloads(which), _empty_payloads)
+    return write_in_batches(_payloads(which), _empty_payloads, size=_CHUNK)
 
 
 def _empty_payloads(ids: list[str]) -> int:

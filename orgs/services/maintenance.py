@@ -1,108 +1,31 @@
 """Keeps what is around the mirror right: the ledger's size, schedules, grants, refused webhooks."""
 
 import logging
-import random
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial, reduce
 from math import inf
 from operator import or_
 from typing import Any, Final
 
-from django.apps import apps
 from django.db import DatabaseError, Error, connection, transaction
 from django.db.models import Min, Q, QuerySet
 from django.db.models.functions import Now
-from django_q.models import OrmQ, Schedule, Task
+from django_q.models import Schedule, Task
 
 from orgs.conf import sync_settings
-from orgs.db.errors import WriteSkipped, describe, is_database_failure, is_not_granted, is_passing
-from orgs.db.figures import MISSING_GRANTS
+from orgs.db.errors import WriteSkipped, describe
 from orgs.db.transactions import bounded_transaction, execute_alone
 from orgs.domain.status import LEAST_REFUSED_WEBHOOKS
-from orgs.models import ExternalIdWriteBack, WorkOSConflict, WorkOSEvent
+from orgs.models import WorkOSEvent
 from orgs.services.queue import PRUNE, PUSH_EXTERNAL_IDS, RECONCILE, RECONCILE_TIMEOUT, SYNC_EVENTS
+from orgs.services.refusals import is_refusal, write_in_batches
 
 logger = logging.getLogger(__name__)
 
-# Many rows ----------------------------------------------------------------------------------
-
-#: Written in transactions of this size, so that none has its locks for long.
+#: Deleted in transactions of this size, so that none has its locks for long.
 BATCH_SIZE = 5_000
-
-#: Of a batch whose rows are tried alone, so many in a row are refused before the rest is left too.
-ROWS_REFUSED_IN_A_ROW = 10
-
-
-@dataclass(slots=True)
-class Written:
-    """How many rows were written or deleted, and how many were left as they are."""
-
-    count: int = 0
-    left: int = 0
-    error: DatabaseError | None = None
-    """Why the last of these was refused."""
-
-
-def write_in_batches(
-    rows: QuerySet[Any], write: Callable[[list[Any]], int], *, size: int = BATCH_SIZE
-) -> Written:
-    """Call ``write`` with the keys of ``rows``, a batch at a time; it returns how many it wrote.
-
-    Each call is a transaction. The rows of a batch that PostgreSQL refuses are written alone, and
-    those that it refuses then are left, and logged. Raises ``django.db.Error`` if the environment
-    failed, or if a lock can't be had for many.
-    """
-    written = Written()
-    following = rows.order_by("pk")
-    while True:
-        with bounded_transaction():
-            keys = list(following.values_list("pk", flat=True)[:size])
-        if not keys:
-            break
-        # By key, and not until none is found: those that are left would be found again.
-        following = rows.filter(pk__gt=keys[-1]).order_by("pk")
-        try:
-            written.count += write(keys)
-        except DatabaseError as error:
-            if fails_every_row(error):
-                raise
-            _write_alone(keys, write, written)
-    if written.error is not None:
-        text = "rows of %s that PostgreSQL refuses to change, and that stay as they are: %d: %s"
-        table, why = rows.model._meta.db_table, describe(written.error)
-        logger.warning(text, table, written.left, why)
-    return written
-
-
-def _write_alone(keys: list[Any], write: Callable[[list[Any]], int], written: Written) -> None:
-    in_a_row = 0
-    # Not in their order: refused rows that are neighbours must not look as if all were refused.
-    for number, key in enumerate(random.sample(keys, len(keys)), 1):
-        try:
-            written.count += write([key])
-            in_a_row = 0
-        except DatabaseError as error:
-            in_a_row += 1
-            is_last = in_a_row == ROWS_REFUSED_IN_A_ROW
-            if fails_every_row(error) or (is_last and is_passing(error)):
-                raise
-            written.left, written.error = written.left + 1, error
-            if is_last:
-                written.left += len(keys) - number
-                return
-
-
-def fails_every_row(error: Error) -> bool:
-    """Return True if the database failed, or a grant is missing, and not what was written."""
-    if is_not_granted(error):
-        # A missing grant fails every row; a policy on rows fails one.
-        return bool(missing_grants())
-    return is_database_failure(error)
-
 
 # The ledger ---------------------------------------------------------------------------------
 
@@ -116,7 +39,7 @@ def prune() -> int:
     """
     age = timedelta(days=sync_settings().ledger_retention_days)
     records = Task.objects.filter(stopped__lt=Now() - age)
-    write_in_batches(records, lambda ids: records.filter(id__in=ids).delete()[0])
+    write_in_batches(records, lambda ids: records.filter(id__in=ids).delete()[0], size=BATCH_SIZE)
     entries = WorkOSEvent.objects.prunable(after=age)
     return write_in_batches(entries, partial(_delete_entries, entries), size=BATCH_SIZE).count
 
@@ -170,7 +93,7 @@ def ensure_schedules() -> None:
                 with transaction.atomic():
                     _ensure_schedule(name, columns)
             except DatabaseError as error:
-                if is_passing(error) or fails_every_row(error):
+                if not is_refusal(error):
                     raise
                 logger.warning("the schedule %r can't be repaired: %s", name, describe(error))
 
@@ -213,27 +136,6 @@ def _is_due_in_time(columns: dict[str, Any]) -> Q:
 def _has_schedules() -> bool:
     tables = connection.introspection.table_names() if connection.vendor == "postgresql" else ()
     return Schedule._meta.db_table in tables
-
-
-# Grants -------------------------------------------------------------------------------------
-
-#: Elsewhere rows are disabled or marked as deleted, and stay.
-_DELETED_FROM = (WorkOSEvent, ExternalIdWriteBack, WorkOSConflict, OrmQ, Schedule, Task)
-
-
-def missing_grants() -> tuple[str, ...]:
-    """Return what is needed and not granted to the database's user, as in ``UPDATE ON
-    workos_event``. Tables that are not there miss nothing. Raises ``django.db.Error``."""
-    needed = [
-        (model._meta.db_table, privilege)
-        for model in (*apps.get_app_config("orgs").get_models(), OrmQ, Schedule, Task)
-        for privilege in ("SELECT", "INSERT", "UPDATE", "DELETE")
-        if privilege != "DELETE" or model in _DELETED_FROM
-    ]
-    needed.append(("django_migrations", "SELECT"))  # for the status
-    with connection.cursor() as cursor:
-        cursor.execute(MISSING_GRANTS, [list(column) for column in zip(*needed, strict=True)])
-        return tuple(f"{privilege} ON {table}" for table, privilege in cursor.fetchall())
 
 
 # Refused webhooks ---------------------------------------------------------------------------

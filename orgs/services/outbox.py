@@ -22,10 +22,9 @@ from orgs.db import rows, sql, sql_outbox
 from orgs.db.cursor import database_now
 from orgs.db.errors import WriteSkipped, is_passing
 from orgs.db.transactions import Statement, bounded_transaction, execute_alone, execute_together
-from orgs.domain.naming import one_line
+from orgs.domain.naming import counted, one_line
 from orgs.domain.types import Conflict, ConflictKind, Outcome
 from orgs.models import ExternalIdWriteBack
-from orgs.services.compare import counted
 from orgs.services.queue import PUSH_EXTERNAL_IDS, enqueue
 from orgs.services.refusals import together_or_alone
 

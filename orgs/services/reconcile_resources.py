@@ -20,11 +20,12 @@ from django.db.models import Q
 
 from orgs import workos
 from orgs.db import rows
+from orgs.domain.naming import counted
 from orgs.domain.report import Report
 from orgs.domain.resources import DOMAIN, ROLE, SCOPES, Listing, Resource, Scope
 from orgs.domain.types import ORGANIZATION, ConflictKind, ObjectPage, Observation, Outcome, State
 from orgs.models import Organization, WorkOSConflict
-from orgs.services.compare import Comparing, counted, in_threads
+from orgs.services.compare import Comparing, in_threads
 from orgs.services.lookups import live_rows
 from orgs.services.refusals import reporting, said
 from orgs.workos import read_ahead, read_objects, read_organizations

@@ -1,16 +1,26 @@
 """Finds out which of several rows PostgreSQL refuses, after it has refused them together, and says
 why something could not be done."""
 
+import logging
+import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
-from django.db import DatabaseError
+from django.apps import apps
+from django.db import DatabaseError, Error, connection
+from django.db.models import QuerySet
+from django_q.models import OrmQ, Schedule, Task
 
-from orgs.db.errors import describe, is_passing
+from orgs.db.errors import describe, is_database_failure, is_not_granted, is_passing
+from orgs.db.figures import MISSING_GRANTS
+from orgs.db.transactions import bounded_transaction
 from orgs.domain.naming import one_line
-from orgs.services.maintenance import fails_every_row
+from orgs.models import ExternalIdWriteBack, WorkOSConflict, WorkOSEvent
 from orgs.workos import WorkOSError
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -35,9 +45,42 @@ def reporting(report: Callable[[str], object], text: str = "{}") -> Iterator[Non
         report(text.format(said(error)))
 
 
+# What is refused ---------------------------------------------------------------------------
+
+
 def is_refusal(error: DatabaseError) -> bool:
     """Return True if PostgreSQL refuses what was written, now and later."""
     return not (is_passing(error) or fails_every_row(error))
+
+
+def fails_every_row(error: Error) -> bool:
+    """Return True if the database failed, or a grant is missing, and not what was written."""
+    if is_not_granted(error):
+        # A missing grant fails every row; a policy on rows fails one.
+        return bool(missing_grants())
+    return is_database_failure(error)
+
+
+#: Elsewhere rows are disabled or marked as deleted, and stay.
+_DELETED_FROM = (WorkOSEvent, ExternalIdWriteBack, WorkOSConflict, OrmQ, Schedule, Task)
+
+
+def missing_grants() -> tuple[str, ...]:
+    """Return what is needed and not granted to the database's user, as in ``UPDATE ON
+    workos_event``. Tables that are not there miss nothing. Raises ``django.db.Error``."""
+    needed = [
+        (model._meta.db_table, privilege)
+        for model in (*apps.get_app_config("orgs").get_models(), OrmQ, Schedule, Task)
+        for privilege in ("SELECT", "INSERT", "UPDATE", "DELETE")
+        if privilege != "DELETE" or model in _DELETED_FROM
+    ]
+    needed.append(("django_migrations", "SELECT"))  # for the status
+    with connection.cursor() as cursor:
+        cursor.execute(MISSING_GRANTS, [list(column) for column in zip(*needed, strict=True)])
+        return tuple(f"{privilege} ON {table}" for table, privilege in cursor.fetchall())
+
+
+# Together, else alone -----------------------------------------------------------------------
 
 
 def together_or_alone(
@@ -75,3 +118,68 @@ def each_alone(items: Iterable[T], write: Callable[[T], R]) -> tuple[list[R], di
                 raise
             refused[item] = describe(error)
     return returned, refused
+
+
+# Many rows, a batch at a time ----------------------------------------------------------------
+
+#: Of a batch whose rows are tried alone, so many in a row are refused before the rest is left too.
+ROWS_REFUSED_IN_A_ROW = 10
+
+
+@dataclass(slots=True)
+class Written:
+    """How many rows were written or deleted, and how many were left as they are."""
+
+    count: int = 0
+    left: int = 0
+    error: DatabaseError | None = None
+    """Why the last of these was refused."""
+
+
+def write_in_batches(
+    rows: QuerySet[Any], write: Callable[[list[Any]], int], *, size: int
+) -> Written:
+    """Call ``write`` with the keys of ``rows``, a batch at a time; it returns how many it wrote.
+
+    Each call is a transaction. The rows of a batch that PostgreSQL refuses are written alone, and
+    those that it refuses then are left, and logged. Raises ``django.db.Error`` if the environment
+    failed, or if a lock can't be had for many.
+    """
+    written = Written()
+    following = rows.order_by("pk")
+    while True:
+        with bounded_transaction():
+            keys = list(following.values_list("pk", flat=True)[:size])
+        if not keys:
+            break
+        # By key, and not until none is found: those that are left would be found again.
+        following = rows.filter(pk__gt=keys[-1]).order_by("pk")
+        try:
+            written.count += write(keys)
+        except DatabaseError as error:
+            if fails_every_row(error):
+                raise
+            _write_alone(keys, write, written)
+    if written.error is not None:
+        text = "rows of %s that PostgreSQL refuses to change, and that stay as they are: %d: %s"
+        table, why = rows.model._meta.db_table, describe(written.error)
+        logger.warning(text, table, written.left, why)
+    return written
+
+
+def _write_alone(keys: list[Any], write: Callable[[list[Any]], int], written: Written) -> None:
+    in_a_row = 0
+    # Not in their order: refused rows that are neighbours must not look as if all were refused.
+    for number, key in enumerate(random.sample(keys, len(keys)), 1):
+        try:
+            written.count += write([key])
+            in_a_row = 0
+        except DatabaseError as error:
+            in_a_row += 1
+            is_last = in_a_row == ROWS_REFUSED_IN_A_ROW
+            if fails_every_row(error) or (is_last and is_passing(error)):
+                raise
+            written.left, written.error = written.left + 1, error
+            if is_last:
+                written.left += len(keys) - number
+                return

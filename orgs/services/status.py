@@ -21,9 +21,10 @@ from orgs.domain.figures import Figures, ResourceFigures
 from orgs.domain.naming import one_line
 from orgs.domain.resources import PLAIN
 from orgs.domain.status import DatabaseState, ProblemCode, Status, status_of
-from orgs.services.maintenance import broken_schedules, missing_grants, sync_due_at
+from orgs.services.maintenance import broken_schedules, sync_due_at
 from orgs.services.pages import EVENT_RETENTION
 from orgs.services.queue import queue_length
+from orgs.services.refusals import missing_grants
 
 #: Who asks for a status gives up after ten seconds or so, and asks again.
 STATEMENT_SECONDS = 3.0

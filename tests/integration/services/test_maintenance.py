@@ -22,10 +22,10 @@ from orgs.services.maintenance import (
     RefusedWebhooks,
     broken_schedules,
     ensure_schedules,
-    missing_grants,
     prune,
     sync_due_at,
 )
+from orgs.services.refusals import ROWS_REFUSED_IN_A_ROW, missing_grants
 from orgs.services.worker import Watch
 from tests.builders import minutes
 from tests.concurrency import another_program, in_thread
@@ -122,7 +122,7 @@ def test_a_batch_that_seems_to_be_refused_as_a_whole_is_left_after_a_few(
     with a_trigger(refusal, table="workos_event", on="DELETE"):
         pruned, tried = prune(), attempts()
 
-    assert (pruned, tried) == (0, 1 + maintenance.ROWS_REFUSED_IN_A_ROW)
+    assert (pruned, tried) == (0, 1 + ROWS_REFUSED_IN_A_ROW)
     assert "rows of workos_event that PostgreSQL refuses to change" in caplog.text
 
 

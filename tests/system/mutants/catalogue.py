@@ -65,7 +65,7 @@ what a trigger left out counts as written (orgs/db/rows.py; apply_refused)
 +        pass
 
 a lock that is not available is the item's fault (orgs/services/apply.py; apply_refused)
--        if is_passing(error) or fails_every_row(error):
+-        if not is_refusal(error):
 -            raise
 -        (observation,)
 +        if fails_every_row(error):
