@@ -232,8 +232,8 @@ class Comparing:
                 return
 
     def absent_among(self, keys: Iterable[str]) -> Iterator[str]:
-        """Yield those that WorkOS answers 404 for. An organization that exists should have been in
-        the list: then the list is not complete, and that is raised."""
+        """Yield those that WorkOS answers 404 for, and compare the others. An organization that
+        exists should have been in the list: it is not complete then, and that is raised."""
         for answers in in_threads(self._ask, keys):
             for key, answer in answers:
                 if isinstance(answer, workos.Refused):
@@ -241,7 +241,10 @@ class Comparing:
                     self.leave_unproven([key], reason)
                 elif answer.state is State.ABSENT:
                     yield key
-                elif self.resource is None and not self.is_recent(answer):
+                elif self.resource:
+                    # It belongs to another organization now, or its place in the list was read.
+                    self.compare([answer], recent_after=self.recent_after)
+                elif not self.is_recent(answer):
                     text = f"the list is not complete: {key} exists and was not in it"
                     raise workos.BrokenAnswer(text)
 

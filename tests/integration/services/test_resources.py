@@ -527,6 +527,20 @@ def test_what_one_organization_has_no_more(workos: FakeWorkOS, acme: str) -> Non
     assert left == there
 
 
+def test_what_one_organization_has_given_to_another(workos: FakeWorkOS, acme: str) -> None:
+    bolt = str(workos.create_organization(name="Bolt", external_id="gram-2", at=TWO_DAYS_AGO)["id"])
+    values: Any = {"name": "Okta", "state": "active", "at": TWO_DAYS_AGO}
+    okta = workos.connections.create(organization_id=acme, **values)["id"]
+    repaired()
+    workos.connections.update(okta, organization_id=bolt, emits=False)
+
+    reconcile_organizations(Run(), [acme])
+
+    assert Connection.objects.get().workos_organization_id == bolt
+    enabled = Organization.objects.order_by("pk").values_list("pk", "sso_enabled")
+    assert dict(enabled) == {"gram-1": False, "gram-2": True}
+
+
 def test_a_dry_run_writes_nothing_and_reports_the_same(workos: FakeWorkOS, acme: str) -> None:
     repaired()
     some_of_each(workos, acme, emits=False)
