@@ -14,6 +14,7 @@ from redis import Redis
 
 from orgs.db.cursor import read_cursor
 from orgs.db.resources import model_of
+from orgs.domain.naming import derived_id
 from orgs.domain.report import Report
 from orgs.domain.resources import PLAIN, event_types
 from orgs.domain.types import (
@@ -39,6 +40,7 @@ from orgs.models import (
 from orgs.services import queue
 from orgs.services.apply import Mode, apply
 from orgs.services.decide import Batch
+from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS, sign
 from tests.concurrency import another_program, in_thread, wait_until_blocked
 from tests.processes import WEBHOOK_SECRET
@@ -205,6 +207,18 @@ def a_linked_row(
     )
     an_organization_row(id_, workos_id=workos_id, **columns)
     return workos_id
+
+
+def a_claimed_row(workos: FakeWorkOS) -> tuple[str, str, str]:
+    """The id of a row that was its first organization's, by the derived id, and that the second
+    took over by ``external_id``; and theirs. The first one is in conflict then."""
+    first = workos.create_organization(name="A")["id"]
+    drain_to_end()
+    ExternalIdWriteBack.objects.all().delete()
+    second = workos.create_organization(name="B", external_id=derived_id(first))["id"]
+    workos.update_organization(first, name="A2")
+    drain_to_end()
+    return derived_id(first), first, second
 
 
 def a_parked_event(

@@ -42,6 +42,7 @@ from tests.admin_pages import (
     said,
 )
 from tests.builders import (
+    a_claimed_row,
     a_signature,
     an_announcement,
     an_old_organization,
@@ -419,18 +420,12 @@ class States(OnCall):
         self.run("reconcile_workos --check --strict")
 
     def conflicts__claimed(self) -> Generator[None]:
-        workos = self.workos
-        first = workos.create_organization(name="A")["id"]
-        drain_to_end()
-        ExternalIdWriteBack.objects.all().delete()
-        second = workos.create_organization(name="B", external_id=derived_id(first))["id"]
-        workos.update_organization(first, name="A2")
-        drain_to_end()
+        row, first, second = a_claimed_row(self.workos)
         yield
-        workos.update_organization(second, external_id=None)
+        self.workos.update_organization(second, external_id=None)
         self.choose("Give the row to the new organization", CONFLICTS, "relink", first)
         self.worker_works()
-        assert Organization.objects.get(pk=derived_id(first)).workos_id == first
+        assert Organization.objects.get(pk=row).workos_id == first
         # The event that found the conflict is parked too, and has a section of its own.
         assert self.codes() == ["events_parked"]
         call_command("reconcile_workos", "--replay-parked", stdout=StringIO())

@@ -17,7 +17,6 @@ from django.core.management import CommandError, call_command
 
 import orgs
 from orgs.db.cursor import read_cursor
-from orgs.domain.naming import derived_id
 from orgs.management.commands import reconcile_workos as command
 from orgs.models import ExternalIdWriteBack, Organization, WorkOSConflict, WorkOSEvent
 from orgs.services.compare import DisableLimit
@@ -26,6 +25,7 @@ from orgs.testing import FakeWorkOS
 from tests.builders import (
     NO_ROUTE,
     TWO_DAYS_AGO,
+    a_claimed_row,
     a_linked_row,
     a_mirrored_organization,
     a_parked_event,
@@ -477,12 +477,7 @@ def test_check_and_strict(
 def test_strict_counts_conflicts_that_this_run_does_not_find(workos: FakeWorkOS) -> None:
     a_mirrored_organization(workos)
     a_mirrored_organization(workos, "gram-2")
-    first = workos.create_organization(name="A")["id"]
-    drain_to_end()
-    row = derived_id(first)
-    workos.create_organization(name="B", external_id=row)
-    workos.update_organization(first, name="A2")
-    drain_to_end()
+    row, first, _ = a_claimed_row(workos)
     said = "in sync, but for conflicts: 1, and rows disabled here: 0"
 
     assert WorkOSConflict.objects.get().pk == first

@@ -8,14 +8,14 @@ from django.contrib import messages
 
 from orgs.admin import calls
 from orgs.domain.naming import derived_id
-from orgs.models import Connection, ExternalIdWriteBack, Organization, WorkOSConflict, WorkOSEvent
+from orgs.models import Connection, Organization, WorkOSConflict, WorkOSEvent
 from orgs.services.compare import Run
 from orgs.services.conflicts import NotDecidable, give_row
 from orgs.services.reconcile import reconcile
 from orgs.services.reconcile_one import UnknownOrganization
 from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS
-from tests.builders import a_mirrored_organization
+from tests.builders import a_claimed_row, a_mirrored_organization
 from tests.triggers import a_constraint, a_trigger, locked
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -29,24 +29,10 @@ def conflicts() -> dict[str, str]:
     return dict(WorkOSConflict.objects.values_list("pk", "kind"))
 
 
-def a_claimed_row(workos: FakeWorkOS) -> tuple[str, str, str]:
-    """The id of a row that was its first organization's, by the derived id, and that the second
-    took over by ``external_id``; and theirs. The first one's next event is in conflict then."""
-    first = workos.create_organization(name="A")["id"]
-    drain_to_end()
-    ExternalIdWriteBack.objects.all().delete()
-    second = workos.create_organization(name="B", external_id=derived_id(first))["id"]
-    workos.update_organization(first, name="A2")
-    drain_to_end()
-    assert linked_to(derived_id(first)) == second
-    assert conflicts() == {first: "row_claimed"}
-    reason = f"{first} resolves to {derived_id(first)}, which is linked to {second}"
-    assert WorkOSEvent.objects.parked().get().error == reason
-    return derived_id(first), first, second
-
-
 def test_a_row_is_not_given_away_that_the_next_event_would_take_back(workos: FakeWorkOS) -> None:
     row, first, second = a_claimed_row(workos)
+    reason = f"{first} resolves to {row}, which is linked to {second}"
+    assert WorkOSEvent.objects.parked().get().error == reason
 
     (result,) = calls.decide(give_row, [first])
 

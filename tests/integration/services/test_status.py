@@ -32,7 +32,6 @@ from orgs.services import status as status_module
 from orgs.services.maintenance import ensure_schedules
 from orgs.services.status import current_status, resource_figures
 from tests.builders import an_announcement, an_organization_row, minutes, no_redis
-from tests.concurrency import another_program
 from tests.triggers import as_a_user, changed, execute
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -386,17 +385,6 @@ def test_what_is_wrong_with_the_database(
 
     assert (codes(status), status.figures is not None) == (problems, has_figures)
     assert problems != ["migrations_unapplied"] or "orgs.0" in status.problems[0].sentence
-
-
-def test_a_database_that_is_too_slow_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status_module, "STATEMENT_SECONDS", 0.1)
-
-    with another_program() as other:
-        other.execute("LOCK TABLE workos_event IN ACCESS EXCLUSIVE MODE")
-        status = current_status()
-
-    assert codes(status) == [ProblemCode.TABLES_LOCKED]
-    assert "pg_stat_activity" in status.problems[0].remedy
 
 
 @pytest.mark.parametrize(

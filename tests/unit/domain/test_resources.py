@@ -1,6 +1,5 @@
 """The declarations of the resources: what WorkOS's JSON becomes, and which events there are."""
 
-from datetime import datetime
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ from orgs.domain.resources import (
     children_of,
     event_types,
     followed_by,
-    parse_time,
 )
 from orgs.domain.types import Observation, PlainFields, Position, State
 from orgs.workos.errors import BrokenAnswer
@@ -310,16 +308,3 @@ def test_characters_that_postgresql_cannot_hold_are_replaced() -> None:
 
     assert found.columns == {"first_name": "A\ufffd\ufffdb"}
     assert found.data["metadata"] == {"\ufffd": ["\ufffd"]}
-
-
-@pytest.mark.parametrize(
-    ("written", "moment"),
-    [
-        ("2026-01-15T12:00:00.000Z", NOON),
-        ("2026-01-15T13:00:00+01:00", NOON),
-        ("2026-01-15T12:00:00", NOON),
-        *((odd, None) for odd in ("9999-12-31T23:59:59-14:00", "soon", None, 5)),
-    ],
-)
-def test_times(written: object, moment: datetime | None) -> None:
-    assert parse_time(written) == moment
