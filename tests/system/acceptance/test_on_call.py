@@ -1,8 +1,7 @@
 """Called at night: real processes are broken, and only the admin, /readyz, /metrics and the logs
-may be used to find out what it is.
+may be used to find out what it is, and to mend it as they say.
 
-All tests have one service, and leave it as they found it: nothing is wrong. What needs no processes
-is in ``tests/integration/test_runbook.py``, for every problem.
+All tests have one service, and leave it as they found it: nothing is wrong.
 """
 
 import json
@@ -10,11 +9,12 @@ import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -29,16 +29,17 @@ from django_q.models import OrmQ, Schedule
 from prometheus_client.parser import text_string_to_metric_families
 from pytest_django import DjangoDbBlocker
 
-from orgs.models import Organization, SyncCursor
-from orgs.services.queue import RECONCILE, SYNC_EVENTS, enqueue
-from orgs.testing import FakeWorkOS
-from tests.admin_pages import CURSOR, ORGANIZATIONS
+from orgs.models import ExternalIdWriteBack, Organization, SyncCursor
+from orgs.testing import FakeWorkOS, sign
+from tests.admin_pages import CURSOR, EVENTS, ORGANIZATIONS, OUTBOX, fields_of
 from tests.concurrency import another_program, wait_until
 from tests.conftest import empty_database
 from tests.processes import WEBHOOK_SECRET, a_cluster, a_web_process, environment_for
 from tests.triggers import execute
 
 pytestmark = pytest.mark.usefixtures("database")
+
+DRAIN, SNAPSHOT = f"{CURSOR}ring/drain/", f"{CURSOR}ring/snapshot/"
 
 QUICK = {
     # A cluster works off the schedules when it starts, not half a minute later.
@@ -118,11 +119,31 @@ class OnCall:
         html = self.http.get(address).raise_for_status().text
         return " ".join(unescape(re.sub("<[^>]*>", "", html)).split())
 
+    def press(self, address: str) -> str:
+        """A button whose page asks first; what is said afterwards."""
+        return self._send(address, self.http.get(address).text)
+
+    def choose(self, table: str, action: str, key: str) -> str:
+        """An action on a row that is ticked in a list, and the yes to its question."""
+        token = fields_of(self.http.get(table).text)["csrfmiddlewaretoken"][0]
+        ticked = {"action": action, "_selected_action": key, "csrfmiddlewaretoken": token}
+        return self._send(table, self.http.post(table, data=ticked).text)
+
+    def _send(self, address: str, html: str) -> str:
+        answer = self.http.post(address, data=fields_of(html)).raise_for_status().text
+        return " ".join(re.findall('<li class="(?:success|info|warning|error)">(.*?)</li>', answer))
+
     def told(self, level: str) -> list[str]:
         """What the processes have logged at this level."""
         texts = [log.read_bytes()[self.log_begins[log] :] for log in self.logs]
         lines = [json.loads(line) for text in texts for line in text.splitlines()]
         return [line["message"] for line in lines if line["level"] == level]
+
+    def webhook(self, secret: str) -> int:
+        """The status of the answer to one that is signed with this secret."""
+        body = json.dumps({"id": "event_9", "event": "organization.updated", "data": {}}).encode()
+        headers = {"WorkOS-Signature": sign(secret, body, int(time.time() * 1000))}
+        return self.http.post("/webhooks/workos/", content=body, headers=headers).status_code
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +176,7 @@ def service(
         on_call = OnCall(workos, environment, http, logs)
         stack.push(on_call.stack)
         on_call.start_worker()
-        enqueue(RECONCILE)
+        on_call.press(SNAPSHOT)
         yield on_call
 
 
@@ -179,15 +200,18 @@ def is_idle() -> bool:
     return idle.exists() and not OrmQ.objects.exists()
 
 
-def six_minutes_pass() -> None:
-    """For what is stored, while no worker runs."""
-    for table, moments in {
+def later(*, minutes: int, while_no_worker_runs: bool = False) -> None:
+    """As if so much time had passed."""
+    columns: dict[str, tuple[str, ...]] = {
         "workos_sync_cursor": ("drained_at", "reconciled_at", "failing_since", "worker_started_at"),
         "workos_event": ("announced_at", "processed_at", "occurred_at"),
-        "django_q_schedule": ("next_run",),
-    }.items():
-        shifts = ", ".join(f"{moment} = {moment} - interval '6 minutes'" for moment in moments)
-        execute(f"UPDATE {table} SET {shifts}")  # noqa: S608 - ours
+        "workos_external_id_write_back": ("requested_at",),
+    }
+    if while_no_worker_runs:
+        columns["django_q_schedule"] = ("next_run",)
+    for table, moments in columns.items():
+        shifts = [f"{column} = {column} - make_interval(mins => {minutes})" for column in moments]
+        execute(f"UPDATE {table} SET {', '.join(shifts)}")  # noqa: S608 - ours
 
 
 def an_organization(workos: FakeWorkOS) -> Any:
@@ -204,6 +228,23 @@ def has_come(organization: Any, name: str) -> None:
     wait_until(rows.exists, f"{name} is applied")
 
 
+def is_renamed_and_all_is_well(organization: Any, person: OnCall) -> None:
+    person.press(DRAIN)
+    has_come(organization, "Ajax")
+    person.sees_that_all_is_well()
+
+
+def an_organization_whose_push_fails(workos: FakeWorkOS) -> Any:
+    workos.misbehave("status", method="PUT", path="/organizations", status=500, times=None)
+    organization = workos.create_organization(name="Pushed")
+    wait_until(ExternalIdWriteBack.objects.exclude(last_error="").exists, "a push fails")
+    return organization, Organization.objects.get(workos_id=organization["id"])
+
+
+def a_read_fails() -> None:
+    wait_until(SyncCursor.objects.filter(failures__gt=0).exists, "a read fails")
+
+
 def test_a_revoked_key(person: OnCall, workos: FakeWorkOS) -> None:
     acme = an_organization(workos)
     workos.misbehave("status", status=401, method=None, path=None, times=None)
@@ -218,16 +259,14 @@ def test_a_revoked_key(person: OnCall, workos: FakeWorkOS) -> None:
     with person.without_worker():
         # With the new key.
         workos.behave()
-    enqueue(SYNC_EVENTS)
-    has_come(acme, "Ajax")
-    person.sees_that_all_is_well()
+    is_renamed_and_all_is_well(acme, person)
 
 
 def test_a_dead_worker(person: OnCall, workos: FakeWorkOS) -> None:
     with person.without_worker(killed=True):
         acme = workos.create_organization(name="Acme", external_id="gram-of-a-dead-worker")
         workos.wait_for_deliveries()
-        six_minutes_pass()
+        later(minutes=6, while_no_worker_runs=True)
 
         said = person.sees("worker_not_running")
 
@@ -235,6 +274,104 @@ def test_a_dead_worker(person: OnCall, workos: FakeWorkOS) -> None:
         assert list(person.problems()) == ["worker_not_running"]
     has_come(acme, "Acme")
     person.sees_that_all_is_well()
+
+
+def test_a_parked_event(person: OnCall, workos: FakeWorkOS) -> None:
+    acme = an_organization(workos)
+    odd = {"event": "organization.updated", "data": {**acme, "name": None}, "id": "event_odd"}
+    workos.emit(odd)
+
+    said = person.sees("events_parked")
+
+    assert "Apply what WorkOS says now" in said
+    (logged,) = person.told("ERROR")
+    assert logged.startswith("parked event_odd: data.name")
+    assert "event_odd" in person.page(f"{EVENTS}?outcome=parked")
+    assert "Applied what WorkOS says now" in person.choose(EVENTS, "replay_selected", "event_odd")
+    person.sees_that_all_is_well()
+
+
+def test_a_wrong_webhook_secret(person: OnCall, workos: FakeWorkOS) -> None:
+    assert [person.webhook("whsec_of_another_endpoint") for _ in range(3)] == [401] * 3
+
+    said = person.sees("webhooks_refused")
+
+    assert "Set WORKOS_WEBHOOK_SECRET to the endpoint's signing secret" in said
+    assert any("WORKOS_WEBHOOK_SECRET" in line for line in person.told("WARNING"))
+    an_organization(workos)
+    person.sees_that_all_is_well()
+
+
+def test_a_lost_cursor_that_no_snapshot_has_mended_yet(person: OnCall, workos: FakeWorkOS) -> None:
+    acme = an_organization(workos)
+    workos.misbehave("status", status=503, path="/organizations", times=None)
+    workos.expire_events()
+    workos.update_organization(acme["id"], name="Ajax")
+    a_read_fails()
+    later(minutes=3)
+
+    said = person.sees("cursor_lost")
+
+    assert "WorkOS can't read on from the stored position" in said
+    assert "takes a snapshot by itself" in said
+    assert person.exposed("gram_sync_read_trouble") == {"cursor_lost"}
+    assert any("the cursor is lost" in line for line in person.told("CRITICAL"))
+    workos.behave()
+    assert "Take a snapshot now" in person.press(SNAPSHOT)
+    has_come(acme, "Ajax")
+    person.sees_that_all_is_well()
+
+
+def test_a_write_back_that_fails_for_an_hour(person: OnCall, workos: FakeWorkOS) -> None:
+    acme, row = an_organization_whose_push_fails(workos)
+    later(minutes=61)
+    person.press(DRAIN)
+
+    said = person.sees("write_backs_failing")
+
+    assert "Try again now" in said
+    assert "500" in person.page(CURSOR)
+    assert any("write-backs failed" in line for line in person.told("WARNING"))
+    workos.behave()
+    person.choose(OUTBOX, "retry_selected", row.id)
+    wait_until(lambda: not ExternalIdWriteBack.objects.exists(), "nothing waits")
+    assert (workos.organization(acme["id"]) or {})["external_id"] == row.id
+    person.press(DRAIN)
+    person.sees_that_all_is_well()
+
+
+def test_a_write_back_in_conflict(person: OnCall, workos: FakeWorkOS) -> None:
+    acme, row = an_organization_whose_push_fails(workos)
+    workos.behave()
+    # Someone is quicker.
+    workos.update_organization(acme["id"], external_id="theirs")
+    person.choose(OUTBOX, "retry_selected", row.id)
+
+    assert "Overwrite in WorkOS" in person.sees("write_back_conflicts")
+    assert acme["id"] in person.page(f"{OUTBOX}?state=conflict")
+    for address in (f"{ORGANIZATIONS}{row.id}/change/", f"{OUTBOX}{row.id}/change/"):
+        assert "WorkOS has external_id 'theirs'" in person.page(address)
+    assert any("waits for a person" in line for line in person.told("WARNING"))
+    workos.update_organization(acme["id"], external_id=row.id)
+    person.choose(OUTBOX, "retry_selected", row.id)
+    wait_until(lambda: not ExternalIdWriteBack.objects.exists(), "nothing waits")
+    person.sees_that_all_is_well()
+
+
+def test_a_lock_that_another_program_holds(person: OnCall, workos: FakeWorkOS) -> None:
+    acme = an_organization(workos)
+    with another_program() as rival:
+        rival.execute("LOCK TABLE organization_metadata IN SHARE MODE")
+        workos.update_organization(acme["id"], name="Ajax")
+        a_read_fails()
+        later(minutes=3)
+
+        said = person.sees("reads_failing")
+
+        assert "another program holds a lock" in said
+        assert "pg_stat_activity" in said
+        assert person.exposed("gram_sync_read_trouble") == {"lock_not_had"}
+    is_renamed_and_all_is_well(acme, person)
 
 
 def test_a_table_that_is_locked_while_someone_looks_at_it(person: OnCall) -> None:
@@ -270,3 +407,44 @@ def test_a_database_that_takes_no_writes(person: OnCall) -> None:
             person.sees("database_read_only")
     connection.close()
     person.sees_that_all_is_well()
+
+
+def test_a_workos_that_does_not_answer(person: OnCall, workos: FakeWorkOS) -> None:
+    acme = an_organization(workos)
+    workos.misbehave("time_out", method=None, path=None, seconds=30, times=None)
+    workos.update_organization(acme["id"], name="Ajax")
+    a_read_fails()
+    later(minutes=6)
+
+    said = person.sees("reads_failing")
+
+    assert "WorkOS does not answer" in said
+    assert "status.workos.com" in said
+    assert person.exposed("gram_sync_read_trouble") == {"unavailable"}
+    workos.behave()
+    is_renamed_and_all_is_well(acme, person)
+
+
+def test_a_worker_that_was_down_for_longer_than_workos_remembers(
+    person: OnCall, workos: FakeWorkOS
+) -> None:
+    an_organization(workos)
+    now = datetime.now(UTC)
+    # What is new is left to the stream, which will not tell it any more.
+    acme = workos.create_organization(
+        name="Old", external_id="gram-old", at=now - timedelta(hours=2), emits=False
+    )
+    person.press(SNAPSHOT)
+    has_come(acme, "Old")
+    with person.without_worker():
+        then = now - timedelta(hours=1)
+        workos.update_organization(acme["id"], name="Ajax", at=then, emits=False)
+        workos.expire_events()
+        later(minutes=31 * 24 * 60)
+
+        said = person.sees("retention_near")
+
+        assert "no read reached the end for 31 days" in said
+        assert "manage.py reconcile_workos" in said
+    is_renamed_and_all_is_well(acme, person)
+    assert any("the cursor is lost" in line for line in person.told("CRITICAL"))
