@@ -121,16 +121,16 @@ class OnCall:
 
     def press(self, address: str) -> str:
         """A button whose page asks first; what is said afterwards."""
-        return self._send(address, self.http.get(address).text)
+        return self._send(address, self.http.get(address))
 
     def choose(self, table: str, action: str, key: str) -> str:
         """An action on a row that is ticked in a list, and the yes to its question."""
-        token = fields_of(self.http.get(table).text)["csrfmiddlewaretoken"][0]
+        token = fields_of(self.http.get(table))["csrfmiddlewaretoken"][0]
         ticked = {"action": action, "_selected_action": key, "csrfmiddlewaretoken": token}
-        return self._send(table, self.http.post(table, data=ticked).text)
+        return self._send(table, self.http.post(table, data=ticked))
 
-    def _send(self, address: str, html: str) -> str:
-        answer = self.http.post(address, data=fields_of(html)).raise_for_status().text
+    def _send(self, address: str, page: Any) -> str:
+        answer = self.http.post(address, data=fields_of(page)).raise_for_status().text
         return " ".join(re.findall('<li class="(?:success|info|warning|error)">(.*?)</li>', answer))
 
     def told(self, level: str) -> list[str]:
