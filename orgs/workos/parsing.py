@@ -36,6 +36,13 @@ _ULID = re.compile("(?:EVENT_)?([0-7][0-9A-HJKMNP-TV-Z]{9})[0-9A-HJKMNP-TV-Z]{16
 _BASE_32 = str.maketrans("JKMNPQRSTVWXYZ", "IJKLMNOPQRSTUV")
 
 
+class Answer(dict[str, Any]):
+    """A JSON object that WorkOS answered with; empty if it answered with anything else."""
+
+    date: datetime | None = None
+    """The ``Date`` header: WorkOS's own clock."""
+
+
 class _Malformed(Exception):
     """Says which field is wrong, and how."""
 

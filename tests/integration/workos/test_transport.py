@@ -14,7 +14,7 @@ from orgs.domain.budget import Share
 from orgs.domain.status import ReadError
 from orgs.domain.types import Position
 from orgs.testing import FakeWorkOS
-from orgs.workos import pacing, transport
+from orgs.workos import pacing, sdk, transport
 from tests.builders import TYPES
 from tests.concurrency import in_thread, wait_until
 
@@ -171,7 +171,7 @@ def test_a_body_that_only_drips_in_is_given_up(
 def test_an_answer_that_is_too_long_is_given_up(
     workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "MAX_ANSWER_BYTES", 10_000)
+    monkeypatch.setattr(sdk, "MAX_ANSWER_BYTES", 10_000)
     acme = workos.create_organization(name="a" * 9_000)
     edge.lookup(acme["id"])
     workos.update_organization(acme["id"], name="a" * 11_000)
@@ -252,7 +252,7 @@ def test_the_certificate_of_who_answers_is_checked(
     # With its own certificates, a process has no context of the suite's.
     monkeypatch.setenv("SSL_CERT_FILE", "")
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
-    http: Any = transport._Backend()._http
+    http: Any = sdk._Backend()._http
 
     context = http._transport._pool._ssl_context
 
