@@ -27,11 +27,13 @@ from orgs.domain.report import Change, Report
 from orgs.domain.resources import NAMES, event_types, followed_by, listed_for
 from orgs.domain.types import ORGANIZATION, Outcome
 from orgs.models import Organization
+from orgs.services.compare import in_groups
 from orgs.services.refusals import fails_every_row, reporting, together_or_alone
 
 logger = logging.getLogger(__name__)
 
-_CHUNK = 1_000
+#: How many rows are compared together, and how many of those that differ are written.
+_READ, _CHUNK = 10_000, 1_000
 
 _DERIVED = {"connection": sql.CLEAR_SSO, "directory": sql.CLEAR_SCIM}
 
@@ -166,8 +168,8 @@ def note_listed_in_full(name: str, before: CursorState) -> None:
 def repair_derived(*, dry: bool = False, only: Collection[str] = ()) -> Iterator[Change]:
     """Recompute ``sso_enabled`` and ``scim_enabled``, or yield only what would change if ``dry``.
 
-    In batches, so that no row is locked for long. ``only``: WorkOS ids; empty: all. What PostgreSQL
-    refuses for one row is yielded as failed, and the others are written. Raises
+    Written in batches, so that no row is locked for long. ``only``: WorkOS ids; empty: all. What
+    PostgreSQL refuses for one row is yielded as failed, and the others are written. Raises
     ``django.db.Error``.
     """
     last = ""
@@ -176,20 +178,21 @@ def repair_derived(*, dry: bool = False, only: Collection[str] = ()) -> Iterator
         if only:
             linked = linked.filter(workos_id__in=only)
         with read_only_transaction():
-            chunk = [id_ for id_ in linked.values_list("workos_id", flat=True)[:_CHUNK] if id_]
+            chunk = [id_ for id_ in linked.values_list("workos_id", flat=True)[:_READ] if id_]
             found = resources.find_wrong_derived(chunk)
-        differ = [] if dry else [workos_id for _, workos_id, *_ in found]
-        refused = together_or_alone(differ, _derive)[1] if differ else {}
-        for id_, workos_id, *values in found:
-            old_sso, sso, old_scim, scim = (None if v is None else str(v).lower() for v in values)
-            fields = {"sso_enabled": (old_sso, sso), "scim_enabled": (old_scim, scim)}
-            changed = {name: pair for name, pair in fields.items() if pair[0] != pair[1]}
-            if workos_id in refused:
-                reason = f"{', '.join(changed)}: {refused[workos_id]}"
-                yield Change(id_, workos_id, Outcome.FAILED, reason=reason)
-            else:
-                yield Change(id_, workos_id, Outcome.UPDATED, changed)
-        if len(chunk) < _CHUNK:
+        for group in in_groups(found, _CHUNK):
+            differ = [] if dry else [workos_id for _, workos_id, *_ in group]
+            refused = together_or_alone(differ, _derive)[1] if differ else {}
+            for id_, workos_id, *values in group:
+                old_sso, sso, old_scim, scim = (v if v is None else str(v).lower() for v in values)
+                fields = {"sso_enabled": (old_sso, sso), "scim_enabled": (old_scim, scim)}
+                changed = {name: pair for name, pair in fields.items() if pair[0] != pair[1]}
+                if workos_id in refused:
+                    reason = f"{', '.join(changed)}: {refused[workos_id]}"
+                    yield Change(id_, workos_id, Outcome.FAILED, reason=reason)
+                else:
+                    yield Change(id_, workos_id, Outcome.UPDATED, changed)
+        if len(chunk) < _READ:
             return
         last = chunk[-1]
 

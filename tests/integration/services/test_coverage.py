@@ -14,7 +14,7 @@ from orgs.domain.resources import PLAIN, event_types
 from orgs.domain.status import status_of
 from orgs.domain.types import Outcome
 from orgs.models import Organization, OrganizationMembership, SyncCursor, WorkOSEvent
-from orgs.services import compare, stream
+from orgs.services import compare, coverage, stream
 from orgs.services.compare import DisableLimit, Run
 from orgs.services.coverage import SettingsDiffer, adopt_settings, retry_refused, uncovered
 from orgs.services.reconcile import reconcile
@@ -280,6 +280,18 @@ def test_a_full_run_reports_the_row_and_writes_the_others(drifted: list[str], ho
     assert reconcile(Run()).errors == []
     assert sso_enabled()["gram-1"] is True
     assert SyncCursor.objects.get().snapshot_trouble == ""
+
+
+def test_more_rows_than_are_read_or_written_together_are_all_compared(
+    drifted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coverage, "_READ", 2)
+    monkeypatch.setattr(coverage, "_CHUNK", 1)
+
+    found = [change.workos_id for change in coverage.repair_derived()]
+
+    assert sorted(found, key=str) == sorted(drifted)
+    assert set(sso_enabled().values()) == {True}
 
 
 @refuses

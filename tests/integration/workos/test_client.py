@@ -126,6 +126,18 @@ def test_an_organization_is_looked_up_as_it_is_now(workos: FakeWorkOS) -> None:
     )
 
 
+def test_a_page_that_lists_something_without_an_id_never_passes_for_an_empty_one(
+    workos: FakeWorkOS,
+) -> None:
+    body = {"data": [ORGANIZATION, {"name": "Acme"}], "list_metadata": {"after": None}}
+    workos.misbehave("body", path="/organizations", body=body)
+    page = edge.read_organizations(None)
+
+    for _ in range(2):
+        with pytest.raises(edge.BrokenAnswer, match="no usable id"):
+            page.observations  # noqa: B018 - parsed when it is asked for
+
+
 @pytest.mark.parametrize("body", [[], {}, {**ORGANIZATION, "id": "org_2"}])
 def test_an_answer_about_another_organization_is_broken(workos: FakeWorkOS, body: object) -> None:
     workos.misbehave("body", path="/organizations", body=body)
