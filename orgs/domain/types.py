@@ -176,6 +176,8 @@ class ObjectPage(_Page):
     parse: Callable[[], tuple[Observation, ...]]
     position: str | None
     is_last: bool
+    read_began: float
+    """When the read began, by ``time.monotonic()``."""
     date: datetime | None = None
     """The answer's ``Date`` header: WorkOS's own clock."""
 

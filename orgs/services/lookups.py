@@ -64,12 +64,16 @@ class Lookups:
     _looked_at: tuple[datetime, float] | None = None
 
     def now(self) -> datetime:
-        """Return the time by the database's clock: from one look at it, and what passed since."""
+        """Return the time by the database's clock."""
+        return self.at(time.monotonic())
+
+    def at(self, moment: float) -> datetime:
+        """Return the database's time at a moment of ``time.monotonic()``, from one look at it."""
         if self._looked_at is None:
             with self.reading():
                 self._looked_at = database_now(), time.monotonic()
-        at, began = self._looked_at
-        return at + timedelta(seconds=time.monotonic() - began)
+        looked_at, then = self._looked_at
+        return looked_at + timedelta(seconds=moment - then)
 
     def verify_environment(self) -> None:
         """Find an organization in WorkOS's list that a row is linked to: before any write.

@@ -186,11 +186,12 @@ class _FullRun:
             self._resolve_missing()
 
     def _compare_listed(self) -> None:
-        domains, began_at = self.resources.get(DOMAIN.name), self.began_at
+        domains = self.resources.get(DOMAIN.name)
         with closing(read_ahead(partial(read_organizations, patience=inf), None)) as pages:
             for page in pages:
                 self.lookups.workos_date = self.lookups.workos_date or page.date
                 self.organizations.recent_after = self.recent_after
+                began_at = self.lookups.at(page.read_began)
                 new = self.organizations.add_page(page.observations, began_at)
                 recent = filter(self.organizations.is_recent, new)
                 self.left_out |= {listed.workos_id or "" for listed in recent}
@@ -202,7 +203,6 @@ class _FullRun:
                         domains = None
                     else:
                         domains.add_page(found, began_at)
-                began_at = self.lookups.now()
         if domains is not None:
             # Their own run asks for missing ones: an error there is not the organizations'.
             domains.listed_since = self.began_at

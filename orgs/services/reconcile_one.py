@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from math import inf
 
 from orgs import workos
@@ -35,6 +36,7 @@ def reconcile_organizations(
     ``WorkOSError`` and ``django.db.Error``. May be repeated and run concurrently.
     """
     comparing = Comparing(run, lookups := Lookups(patience=patience, dry=run.dry))
+    began_at = lookups.now()
     present, in_mirror_alone = _find_all(comparing, ids, deadline)
     absent = {*comparing.absent}
     if absent:
@@ -56,7 +58,7 @@ def reconcile_organizations(
     if not comparing.exceeds_limit():
         comparing.remove_absent()
         comparing.retry_locked()
-    resources = _compare_resources(comparing, [*present.values()])
+    resources = _compare_resources(comparing, [*present.values()], began_at)
     touched = {c.organization_id for c in comparing.report.changes if c.organization_id}
     return conclude(comparing, resources, DrainReport(), only=touched)
 
@@ -86,7 +88,9 @@ def _find_all(
     return {id_: o for id_, o in found.items() if o.state is not State.ABSENT}, in_mirror_alone
 
 
-def _compare_resources(comparing: Comparing, found: Sequence[Observation]) -> list[ResourceRun]:
+def _compare_resources(
+    comparing: Comparing, found: Sequence[Observation], began_at: datetime
+) -> list[ResourceRun]:
     """Compare what belongs to organizations that are present: what is followed of it."""
     run, lookups = comparing.run, comparing.lookups
     present = [organization for organization in found if organization.state is State.PRESENT]
@@ -97,7 +101,7 @@ def _compare_resources(comparing: Comparing, found: Sequence[Observation]) -> li
     for one in runs:
         if run.dry:
             one.would_be = {before.name: before.report for before in (comparing, *runs)}
-        one.compare_for(present)
+        one.compare_for(present, began_at)
     if runs and present:
         only = [organization.workos_id or "" for organization in present]
         report_derived(comparing.report, dry=run.dry, only=only)

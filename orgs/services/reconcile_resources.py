@@ -67,12 +67,13 @@ class ResourceRun(Comparing):
                     self._compare_list(listing)
             self._resolve_missing()
 
-    def compare_for(self, organizations: Iterable[Observation]) -> None:
-        """Compare what belongs to these organizations, in the lists that can be read for them."""
+    def compare_for(self, organizations: Iterable[Observation], began_at: datetime) -> None:
+        """Compare what belongs to these organizations, which were asked for then, in the lists that
+        can be read for them."""
         with reporting(self._note_error):
             for organization in organizations:
                 for listing in self.resource.listings:
-                    self._compare_for(listing, organization)
+                    self._compare_for(listing, organization, began_at)
             self._resolve_missing()
 
     def is_incomplete(self) -> bool:
@@ -90,11 +91,10 @@ class ResourceRun(Comparing):
 
     def _compare_list(self, listing: Listing) -> None:
         if listing.scope is Scope.ENVIRONMENT:
-            first = began_at = self.lookups.now()
+            began_at = self.lookups.now()
             for page in self._pages(listing, ""):
-                self.add_page(page.observations, began_at)
-                began_at = self.lookups.now()
-            self._finish(first)
+                self.add_page(page.observations, self.lookups.at(page.read_began))
+            self._finish(began_at)
             return
         live, after = self._live(listing.scope), self.stopped_after or ""
         without_row = self._without_row(listing.scope)
@@ -122,10 +122,10 @@ class ResourceRun(Comparing):
             found = found.filter(workos_organization_id="")
         self._note_missing(found, self.seen, began_at)
 
-    def _compare_for(self, listing: Listing, organization: Observation) -> None:
+    def _compare_for(self, listing: Listing, organization: Observation, began_at: datetime) -> None:
         workos_id = organization.workos_id or ""
         if self.resource is DOMAIN:
-            domains, began_at = domains_of(organization), self.lookups.now()
+            domains = domains_of(organization)
             self.compare(domains, began_at)
             of_one = live_rows(self.resource).filter(workos_organization_id=workos_id)
             self._note_missing(of_one, {one.workos_id or "" for one in domains}, began_at)

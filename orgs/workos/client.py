@@ -58,12 +58,15 @@ def read_organizations(
 
     Raises ``BrokenAnswer`` if what is answered is not a page, or lists something that has no id.
     """
+    read_began = time.monotonic()
     params: Json = {"limit": limit, "order": "asc", "after": position}
     answer = request("GET", ("organizations",), params=params, patience=patience)
     listed, after = parse_page(answer)
-    return ObjectPage(
-        lambda: tuple(map(parse_organization, listed)), after, after is None, answer.date
-    )
+
+    def parse() -> tuple[Observation, ...]:
+        return tuple(map(parse_organization, listed))
+
+    return ObjectPage(parse, after, after is None, read_began, answer.date)
 
 
 def lookup(workos_id: str, *, patience: float = 0.0) -> Observation:
@@ -89,6 +92,7 @@ def read_objects(
 
     Raises ``BrokenAnswer`` if what is answered is not a page, or lists something without a key.
     """
+    read_began = time.monotonic()
     given = {"{scope}": scope}
     params: Json = {name: given.get(value, value) for name, value in listing.params.items()}
     params["after"] = position
@@ -99,10 +103,12 @@ def read_objects(
     # An unpaged list need not have the metadata of a page.
     whole = answer if listing.is_paged else {"list_metadata": {"after": None}, **answer}
     listed, after = parse_page(whole)
-    parse = partial(parse_object, resource, listing=listing, scope=scope)
-    return ObjectPage(
-        lambda: tuple(filter(None, map(parse, listed))), after, after is None, answer.date
-    )
+
+    def parse() -> tuple[Observation, ...]:
+        found = (parse_object(resource, item, listing, scope) for item in listed)
+        return tuple(filter(None, found))
+
+    return ObjectPage(parse, after, after is None, read_began, answer.date)
 
 
 def lookup_object(resource: Resource, key: str, *, patience: float = 0.0) -> Observation:

@@ -12,7 +12,7 @@ from orgs.workos import BrokenAnswer, RateLimited, pacing, read_ahead
 
 
 def page(number: int, *, is_last: bool = False) -> ObjectPage:
-    return ObjectPage(tuple, str(number), is_last)
+    return ObjectPage(tuple, str(number), is_last, 0.0)
 
 
 def test_pages_come_in_order_and_the_next_is_read_early() -> None:

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 from django.db import DatabaseError, ProgrammingError
+from django.db.models.functions import Now
 
 import orgs.workos
 from orgs.db.cursor import ensure_cursor
 from orgs.db.leases import Lease
 from orgs.domain.status import ReadError
 from orgs.domain.types import Outcome
-from orgs.models import ExternalIdWriteBack, WorkOSEvent
+from orgs.models import Connection, ExternalIdWriteBack, WorkOSEvent
 from orgs.services import conclude, outbox
 from orgs.services import reconcile as reconciling
 from orgs.services.compare import Comparing, Run
@@ -21,6 +22,7 @@ from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS
 from tests.builders import (
     NOON,
+    TWO_DAYS_AGO,
     a_linked_row,
     a_mirrored_organization,
     an_old_organization,
@@ -351,3 +353,25 @@ def test_write_backs_without_time_fail(workos: FakeWorkOS, monkeypatch: MonkeyPa
 
     said = "some write-backs are left for the worker: there was no time for them"
     assert compared().errors == [said]
+
+
+def test_a_list_is_as_old_as_its_request(workos: FakeWorkOS, follow: Setting) -> None:
+    """The next page is asked for while this one is compared."""
+    follow("connection", HOLD_BACK_WINDOW=0.0)
+    acme = a_mirrored_organization(workos)
+    made = [
+        workos.connections.create(name="Okta", organization_id=acme, at=TWO_DAYS_AGO)["id"]
+        for _ in range(101)
+    ]
+    assert reconcile(Run()).errors == []
+    asked = workos.count_requests(path="/connections")
+
+    def meanwhile(name: str, compared: int) -> None:
+        if (name, compared) == ("connection", 100):
+            wait_until(
+                lambda: workos.count_requests(path="/connections") == asked + 2, "it is asked"
+            )
+            Connection.objects.filter(pk=made[-1]).update(deleted_at=Now())
+
+    assert reconcile(Run(progress=meanwhile)).in_sync
+    assert Connection.objects.exclude(deleted_at=None).count() == 1
