@@ -22,6 +22,7 @@ django.setup()
 from django.conf import settings  # noqa: E402 - read what setup has made
 from django.core.management import call_command  # noqa: E402
 
+import orgs.workos.sdk  # noqa: E402, F401 - same as httpcore2
 from orgs import tasks  # noqa: E402
 from orgs.management.commands.reconcile_workos import Command  # noqa: E402
 
