@@ -1,5 +1,6 @@
 """The Django app: registers its system checks and keeps its schedules right."""
 
+import sys
 from typing import Any
 
 from django.apps import AppConfig, apps
@@ -19,6 +20,10 @@ class OrgsConfig(AppConfig):
         if not apps.is_installed("django_q"):
             raise ImproperlyConfigured('orgs works with django-q2: add "django_q" before "orgs".')
         from orgs import checks  # noqa: F401, PLC0415 - registers them, once models can be had
+
+        if sys.argv[1:2] == ["qcluster"]:
+            # Its workers are forked from it: once for all of them.
+            from orgs.workos import sdk  # noqa: F401
 
         use_budget(SharedBudget())
         post_migrate.connect(_ensure_schedules, sender=self)
