@@ -1,5 +1,6 @@
 """Keeps the budget of requests that processes share: one row, filled by the database's clock."""
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -83,17 +84,33 @@ class SharedBudget:
         """Give out nothing for so long; a longer pause stays."""
         _execute(_PAUSE, [seconds, LONGEST_PAUSE])
 
+    def keep(self) -> None:
+        """Leave the connection of this thread, which has none yet, open until ``release``."""
+        _of_thread.keeps = True
+
+    def release(self) -> None:
+        """Close it."""
+        _of_thread.keeps = False
+        connection.close()
+
+
+_of_thread = threading.local()
+
 
 def _execute(statement: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
     # Threads that only call WorkOS have no connection yet, and nobody would close it after them.
-    was_open = connection.connection is not None
+    # One that is kept is closed after an error, which may have broken it.
+    keeps = getattr(_of_thread, "keeps", False)
+    stays_open = connection.connection is not None and not keeps
     try:
         if not connection.get_autocommit():
             raise RuntimeError("requests can't be reserved inside a transaction")
         with connection.cursor() as cursor:
             cursor.execute(_BOUNDS + statement, values)
             cursor.nextset()
-            return cursor.fetchall() if cursor.description else []
+            rows = cursor.fetchall() if cursor.description else []
+        stays_open |= keeps
+        return rows
     finally:
-        if not was_open:
+        if not stays_open:
             connection.close()

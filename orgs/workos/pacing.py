@@ -33,6 +33,12 @@ class Budget(Protocol):
     def pause(self, seconds: float) -> None:
         """Grant nothing for so long; a longer pause stays."""
 
+    def keep(self) -> None:
+        """Keep what this thread asks with, because it will ask often, until ``release``."""
+
+    def release(self) -> None:
+        """Give up what this thread asks with."""
+
 
 class Pacer:
     """Gives each request of this process its turn. Thread-safe."""

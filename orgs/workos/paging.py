@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from orgs.domain.types import EventPage, ObjectPage
+from orgs.workos import pacing
 from orgs.workos.errors import BrokenAnswer
 from orgs.workos.pacing import interrupt_by
 
@@ -18,8 +19,10 @@ def read_ahead(read: Callable[[Any], PageT], start: object) -> Generator[PageT]:
     Raises what ``read`` raises when its page is due, and ``BrokenAnswer`` if the pages go round in
     circles. Close it if it is not read to its end: that ends a wait for WorkOS too.
     """
-    pages, closed = _read_all(read, start), threading.Event()
+    pages, closed, budget = _read_all(read, start), threading.Event(), pacing.pacer.shared
     with ThreadPoolExecutor(1, initializer=interrupt_by, initargs=(closed,)) as reader:
+        if budget:
+            reader.submit(budget.keep)
         following = reader.submit(next, pages, None)
         try:
             while True:
@@ -31,6 +34,8 @@ def read_ahead(read: Callable[[Any], PageT], start: object) -> Generator[PageT]:
         finally:
             following.cancel()
             closed.set()
+            if budget:
+                reader.submit(budget.release)
 
 
 def _read_all(read: Callable[[Any], PageT], start: object) -> Generator[PageT]:

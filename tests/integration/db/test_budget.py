@@ -170,6 +170,25 @@ def test_a_thread_that_only_calls_workos_leaves_no_connection_behind() -> None:
     assert connection.connection is not None, "what was open stays open"
 
 
+def test_a_thread_that_keeps_its_connection_has_one_until_it_releases_it() -> None:
+    def ask_often() -> list[object]:
+        SharedBudget().keep()
+        reserve()
+        first = connection.connection
+        reserve()
+        found: list[object] = [first is not None, connection.connection is first]
+        lose_connection()
+        with pytest.raises(OperationalError):
+            reserve()
+        reserve()
+        found.append(connection.connection is not first)
+        SharedBudget().release()
+        return [*found, connection.connection]
+
+    with in_thread() as start:
+        assert start(ask_often).result() == [True, True, True, None]
+
+
 def lose_connection() -> None:
     connection.connection.close()
 

@@ -59,6 +59,9 @@ class Shared:
     def pause(self, seconds: float) -> None:
         self.pauses.append(seconds)
 
+    def keep(self) -> None: ...
+    def release(self) -> None: ...
+
 
 @pytest.fixture
 def shared(clock: Clock) -> Shared:

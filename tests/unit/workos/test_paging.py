@@ -2,7 +2,7 @@
 
 import signal
 from contextlib import closing
-from threading import Barrier, Event, main_thread
+from threading import Barrier, Event, get_ident, main_thread
 
 import pytest
 
@@ -95,6 +95,28 @@ def test_closing_ends_a_wait_for_workos() -> None:
         pacing.pacer.forget()
 
     assert len(errors) == 1
+
+
+@pytest.mark.parametrize("is_read_to_the_end", [True, False])
+def test_the_thread_that_reads_keeps_what_it_asks_for_requests_with(
+    monkeypatch: pytest.MonkeyPatch, is_read_to_the_end: bool
+) -> None:
+    said: list[tuple[str, int]] = []
+
+    class Kept:
+        def keep(self) -> None:
+            said.append(("keep", get_ident()))
+
+        def release(self) -> None:
+            said.append(("release", get_ident()))
+
+    monkeypatch.setattr(pacing.pacer, "shared", Kept())
+
+    with closing(read_ahead(lambda _: page(1, is_last=is_read_to_the_end), "0")) as pages:
+        next(pages)
+
+    assert [what for what, _ in said] == ["keep", "release"]
+    assert {thread for _, thread in said}.isdisjoint({get_ident()})
 
 
 class _Signalled(Exception):
