@@ -191,7 +191,7 @@ def _ledger(recorded: Sequence[Decision]) -> Statement:
         if event is None:
             continue
         is_parked = decision.outcome is Outcome.PARKED
-        about = observation.resource, observation.workos_id, observation.organization_id
+        about = observation.resource, observation.workos_id, observation.workos_organization_id
         what = decision.organization_id, event.occurred_at, decision.outcome
         why = (storable(decision.reason), _payload(observation.raw)) if is_parked else ("", None)
         values[event.id] = (event.id, event.type, *about, *what, *why)

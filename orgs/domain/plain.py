@@ -49,7 +49,7 @@ class PlainResolution:
     def touched_organizations(self) -> set[str]:
         """WorkOS ids of the organizations that the changed rows belonged to, or belong to now."""
         before = [row for row in self.known.rows if row.key in self.changed]
-        ids = {row.organization_id for row in (*before, *self.changed.values())}
+        ids = {row.workos_organization_id for row in (*before, *self.changed.values())}
         return {id_ for id_ in ids if id_}
 
     def decide(self, observation: Observation) -> Decision:
@@ -177,7 +177,7 @@ class PlainResolution:
         return [self.deleted_parents[one] for one in parents if one in self.deleted_parents]
 
     def _differs(self, row: PlainRow, fields: PlainFields) -> bool:
-        if _organization_of(row, fields) != row.organization_id:
+        if _organization_of(row, fields) != row.workos_organization_id:
             return True
         return any(
             self.resource.differs(name, row.columns.get(name), value)
@@ -205,7 +205,7 @@ class PlainResolution:
         is_another = self.resource.key_comes_back and row.deleted_at and deleted_at is None
         return PlainRow(
             key=row.key,
-            organization_id=_organization_of(row, fields),
+            workos_organization_id=_organization_of(row, fields),
             created_at=fields.created_at or row.created_at,
             updated_at=fields.updated_at or row.updated_at,
             last_event_id=event_id,
@@ -239,8 +239,8 @@ def parent_keys(resource: Resource, observations: Collection[Observation]) -> di
 
 def _organization_of(row: PlainRow, fields: PlainFields) -> str | None:
     """Return the organization that it belongs to; if WorkOS's JSON has none, that is kept."""
-    is_kept = fields.organization_id is None and not fields.has_no_organization
-    return row.organization_id if is_kept else fields.organization_id
+    is_kept = fields.workos_organization_id is None and not fields.has_no_organization
+    return row.workos_organization_id if is_kept else fields.workos_organization_id
 
 
 def _fields(observation: Observation) -> PlainFields:

@@ -332,7 +332,9 @@ class Resolution:
 def changes_of(decision: Decision) -> Iterator[Change]:
     """Return the lines of a report about a decision; none if nothing differs."""
     said, outcome, fields = decision.observation, decision.outcome, dict(_differences(decision))
-    about = (decision.plain or said).organization_id if said.resource != ORGANIZATION else None
+    about = None
+    if said.resource != ORGANIZATION:
+        about = (decision.plain or said).workos_organization_id
     change = partial(
         Change,
         decision.organization_id,

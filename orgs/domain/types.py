@@ -103,14 +103,14 @@ class OrganizationFields(NamedTuple):
 class PlainFields(NamedTuple):
     """An object of another resource as WorkOS shows it."""
 
-    organization_id: str | None
+    workos_organization_id: str | None
     created_at: datetime | None
     updated_at: datetime | None
     columns: Mapping[str, Any]
     """The typed columns that WorkOS's JSON has."""
     data: Mapping[str, Any]
     has_no_organization: bool = False
-    """It belongs to none; without this, no ``organization_id`` says nothing."""
+    """It belongs to none; without this, no ``workos_organization_id`` says nothing."""
 
 
 class Observation(NamedTuple):
@@ -132,11 +132,11 @@ class Observation(NamedTuple):
     """The JSON as WorkOS sent it."""
 
     @property
-    def organization_id(self) -> str | None:
-        """WorkOS's id of the organization that it is about, if that is known."""
+    def workos_organization_id(self) -> str | None:
+        """The organization that it is about, if that is known."""
         if self.resource == ORGANIZATION:
             return self.workos_id
-        return self.plain.organization_id if self.plain else None
+        return self.plain.workos_organization_id if self.plain else None
 
     @property
     def organization(self) -> OrganizationFields:
@@ -227,7 +227,7 @@ class PlainRow(NamedTuple):
     """What the rules read and write of a row of another resource."""
 
     key: str
-    organization_id: str | None = None
+    workos_organization_id: str | None = None
     created_at: datetime | None = None
     updated_at: datetime | None = None
     last_event_id: str | None = None

@@ -85,7 +85,7 @@ def send_after_commit(changes: Sequence[tuple[Signal, str, str | None]]) -> None
 def _send_resources(decided: Decided, taken: Taken) -> None:
     along = {(resource.name, key) for resource, key, _ in taken}
     changed = [
-        (one.resource, key, row.organization_id, bool(row.deleted_at))
+        (one.resource, key, row.workos_organization_id, bool(row.deleted_at))
         for one in decided.plain
         for key, row in one.changed.items()
         if (one.resource.name, key) not in along

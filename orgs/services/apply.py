@@ -210,8 +210,14 @@ def _raise_if_all_are_refused(
 
 
 def _failed(observation: Observation, reason: str) -> Report:
-    id_, resource, about = observation.workos_id, observation.resource, observation.organization_id
-    change = Change(None, id_, Outcome.FAILED, {}, reason, None, resource, about)
+    change = Change(
+        None,
+        observation.workos_id,
+        Outcome.FAILED,
+        reason=reason,
+        resource=observation.resource,
+        workos_organization_id=observation.workos_organization_id,
+    )
     return Report(changes=[change], counts=Counter([Outcome.FAILED]))
 
 

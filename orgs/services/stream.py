@@ -153,8 +153,9 @@ def _verify_environment(page: EventPage, patience: float) -> None:
     an organization that one of its events is about, or that WorkOS lists."""
     if workos.is_verified():
         return
+    ids = {observation.workos_organization_id for observation in page.observations}
     with bounded_transaction():
-        linked = rows.linked({o.organization_id for o in page.observations if o.organization_id})
+        linked = rows.linked(id_ for id_ in ids if id_)
     if linked:
         workos.note_verified()
     else:

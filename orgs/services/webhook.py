@@ -51,7 +51,7 @@ def receive_webhook(body: bytes, signature: str) -> Receipt:
     if announcement is None:
         return Receipt.NOT_AN_EVENT
     if announcement.type in event_types(sync_settings().resources):
-        key, about = announcement.object_key, announcement.organization_id
+        key, about = announcement.object_key, announcement.workos_organization_id
         values = [announcement.id, announcement.type, announcement.resource, key, about]
         # True if this was the first webhook of an event that is still unseen.
         if (True,) in execute_alone(sql.ANNOUNCE_EVENT, values, at_most=_LONGEST_WAIT):

@@ -123,7 +123,7 @@ def _parse_plain(
     columns = {name: value(data) for name, value in resource.columns.items()}
     organization = resource.organization(data)
     fields = PlainFields(
-        organization_id=organization if isinstance(organization, str) else None,
+        workos_organization_id=organization if isinstance(organization, str) else None,
         created_at=parse_time(data.get("created_at")),
         updated_at=parse_time(data.get("updated_at")),
         columns={name: value for name, value in columns.items() if value is not NOT_SENT},

@@ -27,7 +27,7 @@ class Announcement:
     type: str
     resource: str
     object_key: str | None
-    organization_id: str | None
+    workos_organization_id: str | None
 
 
 def is_well_formed_signature(signature: str) -> bool:
@@ -58,4 +58,6 @@ def parse_announcement(body: bytes) -> Announcement | None:
         return None
     id_ = raw["id"] if is_usable_id(raw["id"]) else content_id(raw["id"].encode())
     about = about_object(raw)
-    return Announcement(id_, raw["event"], about.resource, about.workos_id, about.organization_id)
+    return Announcement(
+        id_, raw["event"], about.resource, about.workos_id, about.workos_organization_id
+    )

@@ -127,13 +127,13 @@ def full_tables(database: None) -> None:
     execute(
         """
         INSERT INTO organization_metadata (id, name, slug, workos_id)
-        SELECT 'gram-' || n, 'Name', 'slug-' || n, 'org_' || n FROM generate_series(1, 20000) n;
+        SELECT 'gram-' || n, 'Name', 'slug-' || n, 'org_' || n FROM generate_series(1, 60000) n;
         INSERT INTO workos_event (id, type, workos_organization_id, outcome, processed_at)
         SELECT 'event_' || n, 'organization.updated', 'org_' || n,
             CASE WHEN n % 1000 = 0 THEN 'parked' ELSE 'updated' END, now()
         FROM generate_series(1, 20000) n;
         INSERT INTO workos_external_id_write_back (organization_id, workos_id, next_attempt_at)
-        SELECT id, workos_id, now() + interval '1 hour' FROM organization_metadata;
+        SELECT id, workos_id, now() + interval '1 hour' FROM organization_metadata LIMIT 20000;
         ANALYZE organization_metadata, workos_event, workos_external_id_write_back
         """
     )
@@ -143,7 +143,7 @@ def explained(statement: str, *parameters: object) -> str:
     return "\n".join(line for (line,) in execute(f"EXPLAIN {statement}", *parameters))
 
 
-ORGANIZATIONS, ROWS = [f"org_{n}" for n in range(100)], [f"gram-{n}" for n in range(200)]
+ORGANIZATIONS, ROWS = [f"org_{n}" for n in range(100)], [f"gram-{n}" for n in range(100)]
 SLUGS = [f"slug-{n}" for n in range(600)]
 ROW = Organization(id="gram-7", workos_id="org_7")
 CLAIM = [NOON, ["gram-1"], None, None, 40, 60]

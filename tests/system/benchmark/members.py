@@ -122,7 +122,7 @@ def _event(number: int, row: int) -> Observation:
         state=State.PRESENT,
         resource="membership",
         plain=PlainFields(
-            organization_id=f"org_01{row % 10_000:024}",
+            workos_organization_id=f"org_01{row % 10_000:024}",
             created_at=NOW,
             updated_at=NOW,
             columns={
@@ -148,7 +148,7 @@ def _values(page: Sequence[Observation]) -> dict[str, Any]:
         "rows": json.dumps([_fields(one) for one in page]),
         "ids": [event.id for event in events],
         "keys": [one.workos_id for one in page],
-        "organization_ids": [one.organization_id for one in page],
+        "organization_ids": [one.workos_organization_id for one in page],
         "at": [event.occurred_at for event in events],
         "last_event_id": max(event.id for event in events),
         "last_event_at": NOW,
@@ -160,7 +160,7 @@ def _fields(one: Observation) -> dict[str, Any]:
         raise TypeError("every observation of a page is of a membership")
     return {
         "workos_id": one.workos_id,
-        "organization_id": plain.organization_id,
+        "workos_organization_id": plain.workos_organization_id,
         "user_id": plain.columns["workos_user_id"],
         "status": plain.columns["status"],
         "roles": plain.columns["role_slugs"],

@@ -263,7 +263,7 @@ def test_states_of_a_directory_have_two_spellings(old: str, new: str, differs: b
 
 def test_absent_fields_and_absences_keep_what_is_known_and_null_and_what_is_shown_do_not() -> None:
     row = ROW._replace(
-        organization_id="org_1", created_at=NOON, columns={"name": "Old", "state": "active"}
+        workos_organization_id="org_1", created_at=NOON, columns={"name": "Old", "state": "active"}
     )
 
     after = decide(row, changed(1, at=None, state=None)).plain
@@ -271,7 +271,11 @@ def test_absent_fields_and_absences_keep_what_is_known_and_null_and_what_is_show
 
     assert after is not None
     assert after.columns == {"name": "Old", "state": None}
-    assert (after.organization_id, after.created_at, after.updated_at) == ("org_1", NOON, NOON)
+    assert (after.workos_organization_id, after.created_at, after.updated_at) == (
+        "org_1",
+        NOON,
+        NOON,
+    )
     assert absent == BY_EVENT._replace(deleted_at=NOW, last_event_id=None)
     assert absent.data is None
     assert deleted_one.plain is not None
@@ -319,7 +323,7 @@ def test_one_after_the_other_on_rows_in_memory() -> None:
 
 
 def test_both_organizations_are_touched_by_a_move() -> None:
-    decides = resolution(ROW._replace(organization_id="org_1"))
+    decides = resolution(ROW._replace(workos_organization_id="org_1"))
 
     decides.decide(changed(1, organization_id="org_2"))
 
@@ -498,7 +502,9 @@ def test_what_lifts_it_once_the_parent_is_back(observation: Observation, outcome
     ("row", "observation", "change"),
     [
         pytest.param(None, shown(organization_id="org_1"), "created", id="created"),
-        pytest.param(ROW._replace(organization_id="org_1"), missing(), "deleted", id="deleted"),
+        pytest.param(
+            ROW._replace(workos_organization_id="org_1"), missing(), "deleted", id="deleted"
+        ),
     ],
 )
 def test_a_change_names_resource_key_and_organization(

@@ -175,7 +175,11 @@ def test_an_absent_field_is_no_column(name: str) -> None:
     found = plain(parse_object(PLAIN[name], {"id": "id_1"}))
 
     assert found == PlainFields(
-        organization_id=None, created_at=None, updated_at=None, columns={}, data={"id": "id_1"}
+        workos_organization_id=None,
+        created_at=None,
+        updated_at=None,
+        columns={},
+        data={"id": "id_1"},
     )
 
 
@@ -207,7 +211,7 @@ def test_a_failed_verification_nests_the_domain() -> None:
 
     assert observation.workos_id == "org_domain_1"
     found = plain(observation)
-    assert (found.organization_id, found.columns["state"]) == ("org_1", "failed")
+    assert (found.workos_organization_id, found.columns["state"]) == ("org_1", "failed")
     assert found.updated_at == NOON
 
 
@@ -226,7 +230,7 @@ def test_keys(type_: str, data: dict[str, Any], key: str, organization: str | No
     observation = event(type_, data)
 
     assert observation.workos_id == key
-    assert plain(observation).organization_id == organization
+    assert plain(observation).workos_organization_id == organization
 
 
 @pytest.mark.parametrize(
