@@ -197,11 +197,11 @@ class PlainResolution:
         event_id: str | None,
         deleted_at: datetime | None,
     ) -> PlainRow:
-        """The row with what WorkOS says; a field that is absent keeps its value."""
+        """The row with what WorkOS says; a field that is absent keeps its value, but for an object
+        that is made again under the key of a deleted one."""
         row = row or PlainRow(key=observation.workos_id or "")
         if (fields := observation.plain) is None:
             return row._replace(last_event_id=event_id, deleted_at=deleted_at)
-        # Under a key that comes back is another object, which has nothing of the deleted one.
         is_another = self.resource.key_comes_back and row.deleted_at and deleted_at is None
         return PlainRow(
             key=row.key,

@@ -1,5 +1,5 @@
-"""Finds out which of several rows PostgreSQL refuses, after it has refused them together, and says
-why something could not be done."""
+"""Says what PostgreSQL refuses: a row, a grant or everything; and finds out which of several rows,
+after it has refused them together."""
 
 import logging
 import random

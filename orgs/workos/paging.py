@@ -14,7 +14,8 @@ PageT = TypeVar("PageT", EventPage, ObjectPage)
 
 
 def read_ahead(read: Callable[[Any], PageT], start: object) -> Generator[PageT]:
-    """Yield the pages from ``start`` to the last. ``read`` runs in a thread: no database there.
+    """Yield the pages from ``start`` to the last. ``read`` runs in a thread, which keeps what it
+    asks the shared budget with until the end, and uses no other database.
 
     Raises what ``read`` raises when its page is due, and ``BrokenAnswer`` if the pages go round in
     circles. Close it if it is not read to its end: that ends a wait for WorkOS too.
