@@ -159,9 +159,14 @@ def derived(workos_ids: Collection[str]) -> Statement:
     return statement(sql.DERIVE_ENABLED, sorted(workos_ids))
 
 
-def find_wrong_derived(workos_ids: Collection[str]) -> list[tuple[Any, ...]]:
-    """Return Gram id, WorkOS id, and the old and new derived columns of those where they differ."""
-    return execute_together([statement(sql.WRONG_DERIVED, sorted(workos_ids))])[0]
+def find_wrong_derived(
+    after: str = "", *, only: Collection[str], limit: int
+) -> list[tuple[Any, ...]]:
+    """Return Gram id, WorkOS id, and the old and new derived columns of those where they differ:
+    ``limit`` at most, in order of the WorkOS ids ``after`` this one. ``only``: of these WorkOS ids;
+    empty: of all."""
+    ids = sql.array(sorted(only)) if only else None
+    return execute_together([Statement(sql.WRONG_DERIVED, [after, ids, ids, limit])])[0]
 
 
 @cache

@@ -232,8 +232,9 @@ FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[], %
 LEFT JOIN workos_sync_cursor AS cursor ON cursor.stream = 'organizations' {_RETURNING}
 """  # noqa: S608 - put together from constants
 
-_DERIVED = f"""
-(
+DERIVE_ENABLED = f"""
+UPDATE organization_metadata AS o SET sso_enabled = new.sso, scim_enabled = new.scim
+FROM (
     SELECT new.workos_id, {_SSO} AS sso, {_SCIM} AS scim
     FROM unnest(%s::text[]) AS new (workos_id)
     JOIN workos_sync_cursor AS cursor ON cursor.stream = 'organizations'
@@ -242,14 +243,17 @@ WHERE o.workos_id = new.workos_id
     AND (o.sso_enabled, o.scim_enabled) IS DISTINCT FROM (new.sso, new.scim)
 """  # noqa: S608 - put together from constants
 
-DERIVE_ENABLED = f"""
-UPDATE organization_metadata AS o SET sso_enabled = new.sso, scim_enabled = new.scim
-FROM {_DERIVED}
-"""  # noqa: S608 - put together from constants
-
+#: After a WorkOS id, so many, of these organizations; NULL: of all.
 WRONG_DERIVED = f"""
-SELECT o.id, o.workos_id, o.sso_enabled, new.sso, o.scim_enabled, new.scim
-FROM organization_metadata AS o, {_DERIVED} ORDER BY o.id
+SELECT id, workos_id, sso_enabled, sso, scim_enabled, scim
+FROM (
+    SELECT new.id, new.workos_id, sso_enabled, {_SSO} AS sso, scim_enabled, {_SCIM} AS scim
+    FROM organization_metadata AS new
+    JOIN workos_sync_cursor AS cursor ON cursor.stream = 'organizations'
+    WHERE new.workos_id > %s AND (%s::text[] IS NULL OR new.workos_id = ANY(%s::text[]))
+) AS derived
+WHERE (sso_enabled, scim_enabled) IS DISTINCT FROM (sso, scim)
+ORDER BY workos_id LIMIT %s
 """  # noqa: S608 - put together from constants
 
 #: The first outcome of an event stays; only a parked one may change.

@@ -26,14 +26,12 @@ from orgs.domain.naming import one_line
 from orgs.domain.report import Change, Report
 from orgs.domain.resources import NAMES, event_types, followed_by, listed_for
 from orgs.domain.types import ORGANIZATION, Outcome
-from orgs.models import Organization
-from orgs.services.compare import in_groups
 from orgs.services.refusals import fails_every_row, reporting, together_or_alone
 
 logger = logging.getLogger(__name__)
 
-#: How many rows are compared together, and how many of those that differ are written.
-_READ, _CHUNK = 10_000, 1_000
+#: How many rows are written together.
+_CHUNK = 1_000
 
 _DERIVED = {"connection": sql.CLEAR_SSO, "directory": sql.CLEAR_SCIM}
 
@@ -174,27 +172,22 @@ def repair_derived(*, dry: bool = False, only: Collection[str] = ()) -> Iterator
     """
     last = ""
     while True:
-        linked = Organization.objects.linked().filter(workos_id__gt=last).order_by("workos_id")
-        if only:
-            linked = linked.filter(workos_id__in=only)
         with read_only_transaction():
-            chunk = [id_ for id_ in linked.values_list("workos_id", flat=True)[:_READ] if id_]
-            found = resources.find_wrong_derived(chunk)
-        for group in in_groups(found, _CHUNK):
-            differ = [] if dry else [workos_id for _, workos_id, *_ in group]
-            refused = together_or_alone(differ, _derive)[1] if differ else {}
-            for id_, workos_id, *values in group:
-                old_sso, sso, old_scim, scim = (v if v is None else str(v).lower() for v in values)
-                fields = {"sso_enabled": (old_sso, sso), "scim_enabled": (old_scim, scim)}
-                changed = {name: pair for name, pair in fields.items() if pair[0] != pair[1]}
-                if workos_id in refused:
-                    reason = f"{', '.join(changed)}: {refused[workos_id]}"
-                    yield Change(id_, workos_id, Outcome.FAILED, reason=reason)
-                else:
-                    yield Change(id_, workos_id, Outcome.UPDATED, changed)
-        if len(chunk) < _READ:
+            found = resources.find_wrong_derived(last, only=only, limit=_CHUNK)
+        if not found:
             return
-        last = chunk[-1]
+        differ = [workos_id for _, workos_id, *_ in found]
+        refused = {} if dry else together_or_alone(differ, _derive)[1]
+        for id_, workos_id, *values in found:
+            old_sso, sso, old_scim, scim = (v if v is None else str(v).lower() for v in values)
+            fields = {"sso_enabled": (old_sso, sso), "scim_enabled": (old_scim, scim)}
+            changed = {name: pair for name, pair in fields.items() if pair[0] != pair[1]}
+            if workos_id in refused:
+                reason = f"{', '.join(changed)}: {refused[workos_id]}"
+                yield Change(id_, workos_id, Outcome.FAILED, reason=reason)
+            else:
+                yield Change(id_, workos_id, Outcome.UPDATED, changed)
+        last = differ[-1]
 
 
 def report_derived(report: Report, *, dry: bool, only: Collection[str] = ()) -> None:
@@ -219,7 +212,7 @@ def _derive(workos_ids: Sequence[str]) -> list[str]:
     with cursor_shared():
         resources.lock_derived(workos_ids)
         execute_together([resources.derived(workos_ids)])
-        if resources.find_wrong_derived(workos_ids):
+        if resources.find_wrong_derived(only=workos_ids, limit=1):
             raise WriteSkipped("a trigger or a policy leaves it as it is")
     return [*workos_ids]
 
