@@ -82,13 +82,14 @@ def reconcile(ids: Sequence[str]) -> Iterator[Result]:
 def replay(ids: Sequence[str]) -> Iterator[Result]:
     """Replay these events, or all that are parked."""
     deadline = time.monotonic() + MAX_SECONDS
-    report = refresh.replay_all_parked(deadline=deadline, only=ids or None)
+    parked = WorkOSEvent.objects.parked()
+    report = refresh.resolve_all(parked.filter(id__in=ids) if ids else parked, deadline=deadline)
     same: dict[tuple[str, int], list[str]] = {}
-    for event_id, change in report.results.items():
+    for change in report.changes:
         outcome = (f"Applied what WorkOS says now ({change.change})", messages.SUCCESS)
         if change.change is Outcome.PARKED:
             outcome = (f"Still parked ({change.reason})", messages.WARNING)
-        same.setdefault(outcome, []).append(event_id)
+        same.setdefault(outcome, []).append(change.event_id or "")
     for (text, level), event_ids in same.items():
         yield Result(text, event_ids, level)
     if report.error:
@@ -96,7 +97,8 @@ def replay(ids: Sequence[str]) -> Iterator[Result]:
         yield Result(text, level=messages.ERROR)
     if report.left:
         text = f"Left as they were: {report.left}. Replay them again later"
-        left = [event_id for event_id in ids if event_id not in report.results]
+        resolved = {change.event_id for change in report.changes}
+        left = [event_id for event_id in ids if event_id not in resolved]
         yield Result(text, left, messages.ERROR, names_rows=True)
 
 

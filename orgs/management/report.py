@@ -7,7 +7,7 @@ from orgs.domain.report import Change
 from orgs.domain.types import ORGANIZATION, Outcome
 from orgs.services.conclude import Reconciliation
 from orgs.services.outbox import WriteBackReport
-from orgs.services.refresh import ReplayReport
+from orgs.services.refresh import ResolveReport
 from orgs.services.stream import DrainReport
 
 #: What can become of an event that is read from the stream, in the order it is reported.
@@ -53,10 +53,10 @@ def full_summary(found: Reconciliation) -> dict[str, Any]:
     }
 
 
-def replay_summary(replayed: ReplayReport, write_backs: WriteBackReport) -> dict[str, Any]:
+def replay_summary(replayed: ResolveReport, write_backs: WriteBackReport) -> dict[str, Any]:
     """Return the JSON object of a run that replays parked events."""
-    parked = replayed.outcomes[Outcome.PARKED]
-    applied = replayed.outcomes.total() - parked
+    parked = replayed.counts[Outcome.PARKED]
+    applied = replayed.counts.total() - parked
     return {
         "replayed": {"applied": applied, "still_parked": parked, "left": replayed.left},
         "write_backs": _write_backs(write_backs),

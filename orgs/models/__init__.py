@@ -19,6 +19,7 @@ from orgs.models.resources import (
 )
 from orgs.models.sync import (
     ORGANIZATIONS_STREAM,
+    EventQuerySet,
     ExternalIdWriteBack,
     RequestBudget,
     SyncCursor,
@@ -26,8 +27,9 @@ from orgs.models.sync import (
     WorkOSEvent,
 )
 
-__all__ = ["ORGANIZATIONS_STREAM", "SLUG_CONSTRAINT", "ExternalIdWriteBack", "Organization"]
-__all__ += ["OrganizationQuerySet", "RequestBudget", "SyncCursor", "WorkOSConflict", "WorkOSEvent"]
+__all__ = ["ORGANIZATIONS_STREAM", "SLUG_CONSTRAINT", "EventQuerySet", "ExternalIdWriteBack"]
+__all__ += ["Organization", "OrganizationQuerySet", "RequestBudget", "SyncCursor"]
+__all__ += ["WorkOSConflict", "WorkOSEvent"]
 # The resources beside organizations.
 __all__ += ["Connection", "Directory", "DirectoryGroup", "DirectoryGroupMember", "DirectoryUser"]
 __all__ += ["Invitation", "OrganizationDomain", "OrganizationMembership", "Role", "WorkOSResource"]

@@ -91,6 +91,10 @@ class EventQuerySet(models.QuerySet["WorkOSEvent"]):
         """Announced by a webhook, and not yet read from the stream."""
         return self.filter(announced_at__isnull=False, processed_at__isnull=True)
 
+    def unresolved(self) -> Self:
+        """Parked, or announced and not yet read."""
+        return self.parked() | self.announced_and_unseen()
+
     def unannounced(self) -> Self:
         """Followed events that no webhook announced: it was lost, or is still to come."""
         seen = self.filter(announced_at__isnull=True, processed_at__isnull=False)

@@ -2,9 +2,8 @@
 and for a confirmed absence. WorkOS is called before the transaction, never inside it."""
 
 import time
-from collections import Counter
-from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from math import inf
 
 from django.db import DatabaseError
 from django.db.models import Func, TextField
@@ -15,23 +14,19 @@ from orgs.db import rows
 from orgs.db.errors import is_passing
 from orgs.db.transactions import Statement, bounded_transaction
 from orgs.domain.naming import json_text, storable
-from orgs.domain.report import Change
+from orgs.domain.report import Change, Report
 from orgs.domain.resolution import gram_id
 from orgs.domain.resources import PLAIN, Resource
 from orgs.domain.types import Decision, Outcome, State
-from orgs.models import Organization, WorkOSEvent
+from orgs.models import EventQuerySet, Organization, WorkOSEvent
 from orgs.services.apply import Mode, apply
 from orgs.services.decide import Batch
 from orgs.services.lookups import UNPROVEN, UNPROVEN_OBJECT, Lookups, Unproven
 from orgs.workos import WorkOSError
 
 
-class NotParked(Exception):
-    """The event is not parked, or not any more."""
-
-
-class AlreadySeen(Exception):
-    """The announced event has been read, or another drain has resolved it."""
+class AlreadyResolved(Exception):
+    """The event is not parked any more, or the stream has brought it."""
 
 
 def fetch(workos_id: str, lookups: Lookups) -> Batch:
@@ -84,33 +79,63 @@ def fetch_object(resource: Resource, key: str, lookups: Lookups) -> Batch:
 # Events -------------------------------------------------------------------------------------
 
 
-def resolve_missed(event_id: str, *, patience: float = 0.0) -> Change:
-    """Resolve an announced event that the stream never listed: apply what WorkOS says now.
+@dataclass(slots=True)
+class ResolveReport(Report):
+    """What became of events that were resolved by fetching their objects."""
 
-    ``patience``: as in ``orgs.workos``. May be repeated and run concurrently. What can't be applied
-    is parked. Raises ``AlreadySeen``, ``WorkOSError`` and ``django.db.Error``; after the last two
-    it is still unseen.
+    left: int = 0
+    """How many stay as they were: there was an error, or the time was up."""
+    error: WorkOSError | DatabaseError | None = None
+    """The last error, if there was one."""
+
+    @property
+    def unproven(self) -> list[str]:
+        """Return a sentence about those that are parked because nothing is proven, if any are."""
+        reasons = [change.reason for change in self.changes if change.is_unproven]
+        return [f"parked without proof: {len(reasons)}; {reasons[0]}"] if reasons else []
+
+
+def resolve_all(
+    events: EventQuerySet, *, deadline: float = inf, patience: float = 0.0
+) -> ResolveReport:
+    """Resolve parked or missed events, until ``time.monotonic()`` reaches ``deadline``.
+
+    ``patience``: as in ``orgs.workos``. May be repeated and run concurrently. An error of one does
+    not stop the rest, unless it is the same for all: a key that is refused, or a pause that WorkOS
+    asks for. Raises ``django.db.Error`` for any that does not pass by itself; what was resolved
+    before stays so.
     """
-    event = WorkOSEvent.objects.announced_and_unseen().filter(id=event_id).first()
-    if event is None:
-        raise AlreadySeen(f"{event_id} is not waited for")
-    return _resolve(event, patience, is_missed=True)
+    report = ResolveReport()
+    with bounded_transaction():
+        # In another order each time: those with errors must not use up the time of the rest.
+        ids = list(events.order_by("?").values_list("id", flat=True))
+    for done, event_id in enumerate(ids):
+        if time.monotonic() >= deadline or isinstance(report.error, workos.SAME_FOR_ALL):
+            report.left += len(ids) - done
+            break
+        try:
+            change = resolve(event_id, patience=patience)
+        except AlreadyResolved:
+            continue
+        except (WorkOSError, DatabaseError) as error:
+            if isinstance(error, DatabaseError) and not is_passing(error):
+                raise
+            report.left, report.error = report.left + 1, error
+        else:
+            report.changes.append(change)
+            report.counts[change.change] += 1
+    return report
 
 
-def replay_parked(event_id: str, *, patience: float = 0.0) -> Change:
-    """Apply what WorkOS says now of a parked event's object, and record the outcome.
+def resolve(event_id: str, *, patience: float = 0.0) -> Change:
+    """Apply what WorkOS says now of the object of an event that is parked, or that was announced
+    and never listed; record the outcome.
 
-    May be repeated and run concurrently. Returns ``PARKED``, with the reason, if that can't be
-    applied either. Raises ``NotParked``, ``WorkOSError`` and ``django.db.Error``; the event is
-    still parked then.
+    May be repeated and run concurrently. What can't be applied is parked, with the reason. Raises
+    ``AlreadyResolved``, ``WorkOSError`` and ``django.db.Error``; the event is as it was then.
     """
-    event = WorkOSEvent.objects.parked().filter(id=event_id).first()
-    if event is None:
-        raise NotParked(f"{event_id} is not parked")
-    return _resolve(event, patience, is_missed=False)
-
-
-def _resolve(event: WorkOSEvent, patience: float, *, is_missed: bool) -> Change:
+    if (event := WorkOSEvent.objects.unresolved().filter(id=event_id).first()) is None:
+        raise AlreadyResolved(f"{event_id} is neither parked nor waited for")
     key = event.object_key or event.workos_organization_id
     if key is None:
         return _park(event, f"It names no {event.resource}, so it can only be dismissed.")
@@ -130,7 +155,7 @@ def _resolve(event: WorkOSEvent, patience: float, *, is_missed: bool) -> Change:
 
     def record(decision: Decision) -> Statement:
         results.append(_result(event, decision))
-        return _recorded(event, results[-1], is_missed=is_missed)
+        return _recorded(event, results[-1])
 
     report = apply(replace(batch, read_began_at=began_at, record=record), Mode.REFRESH)
     for failed in report.of(Outcome.FAILED):
@@ -140,97 +165,34 @@ def _resolve(event: WorkOSEvent, patience: float, *, is_missed: bool) -> Change:
 
 def _result(event: WorkOSEvent, decision: Decision) -> Change:
     if decision.outcome in (Outcome.CONFLICT, Outcome.PARKED):
-        parked, about = Outcome.PARKED, event.workos_organization_id
-        return Change(None, about, parked, reason=decision.reason, event_id=event.id)
+        return _parked(event, decision.reason)
     # Unchanged: the row is as new as the event, or newer.
     is_unchanged = decision.outcome is Outcome.UNCHANGED
     outcome = Outcome.STALE if is_unchanged else decision.outcome
-    return Change(decision.organization_id, decision.observation.workos_id, outcome)
+    workos_id = decision.observation.workos_id
+    return Change(decision.organization_id, workos_id, outcome, event_id=event.id)
+
+
+def _parked(event: WorkOSEvent, reason: str) -> Change:
+    about = event.workos_organization_id
+    return Change(None, about, Outcome.PARKED, reason=reason, event_id=event.id)
 
 
 def _park(
     event: WorkOSEvent, reason: str, payload: str | None = None, *, is_unproven: bool = False
 ) -> Change:
-    parked = Change(
-        None,
-        event.workos_organization_id,
-        Outcome.PARKED,
-        reason=reason,
-        event_id=event.id,
-        is_unproven=is_unproven,
-    )
+    parked = replace(_parked(event, reason), is_unproven=is_unproven)
     with bounded_transaction(_recorded(event, parked, payload)):
         return parked
 
 
-def _recorded(
-    event: WorkOSEvent, result: Change, payload: str | None = None, *, is_missed: bool = False
-) -> Statement:
+def _recorded(event: WorkOSEvent, result: Change, payload: str | None = None) -> Statement:
     """Return the statement that records in the ledger what became of the event."""
-    is_found = is_missed and result.change is not Outcome.PARKED
+    is_found = event.outcome is None and result.change is not Outcome.PARKED
     outcome = Outcome.MISSING if is_found else result.change
     return rows.resolve_event(
         event.id, outcome, result.organization_id, storable(result.reason), payload
     )
-
-
-@dataclass(slots=True)
-class ReplayReport:
-    """What became of parked events that were replayed."""
-
-    results: dict[str, Change] = field(default_factory=dict)
-    """By event id."""
-    left: int = 0
-    """How many stay as they were: there was an error, or the time was up."""
-    error: WorkOSError | DatabaseError | None = None
-    """The last error, if there was one."""
-
-    @property
-    def outcomes(self) -> Counter[Outcome]:
-        """How many events there are of each outcome."""
-        return Counter(change.change for change in self.results.values())
-
-    @property
-    def still_parked(self) -> dict[str, str]:
-        """Event id to the reason."""
-        parked = ((id_, c.reason) for id_, c in self.results.items() if c.change is Outcome.PARKED)
-        return dict(parked)
-
-    @property
-    def unproven(self) -> list[str]:
-        """Return a sentence about those that stay parked because nothing is proven, if any do."""
-        reasons = [change.reason for change in self.results.values() if change.is_unproven]
-        return [f"still parked without proof: {len(reasons)}; {reasons[0]}"] if reasons else []
-
-
-def replay_all_parked(
-    *, deadline: float, only: Collection[str] | None = None, patience: float = 0.0
-) -> ReplayReport:
-    """Replay parked events, or ``only`` these, until ``time.monotonic()`` has passed ``deadline``.
-
-    ``patience``: as in ``orgs.workos``. An error of one does not stop the rest, unless it is the
-    same for all: a key that is refused, or a pause that WorkOS asks for. Raises ``django.db.Error``
-    for any that does not pass by itself; what was replayed before stays so.
-    """
-    report = ReplayReport()
-    # In another order each time: those with errors must not use up the time of the rest.
-    events = WorkOSEvent.objects.parked().order_by("?")
-    if only is not None:
-        events = events.filter(id__in=only)
-    parked = list(events.values_list("id", flat=True))
-    for done, event_id in enumerate(parked):
-        if time.monotonic() > deadline or isinstance(report.error, workos.SAME_FOR_ALL):
-            report.left += len(parked) - done
-            break
-        try:
-            report.results[event_id] = replay_parked(event_id, patience=patience)
-        except NotParked:
-            continue
-        except (WorkOSError, DatabaseError) as error:
-            if isinstance(error, DatabaseError) and not is_passing(error):
-                raise
-            report.left, report.error = report.left + 1, error
-    return report
 
 
 def dismiss_parked(event_ids: list[str]) -> int:

@@ -6,7 +6,6 @@ by one of them. ``patience``: as in ``orgs.workos``, for each request. ``deadlin
 """
 
 import logging
-import random
 import time
 from contextlib import closing
 from dataclasses import dataclass
@@ -34,7 +33,7 @@ from orgs.services.decide import Batch
 from orgs.services.lookups import Lookups, Unproven
 from orgs.services.pages import CursorLost, raise_if_expired, raise_if_ignored, read_pages
 from orgs.services.queue import PUSH_EXTERNAL_IDS, RECOVER, SYNC_EVENTS, enqueue
-from orgs.services.refresh import AlreadySeen, resolve_missed
+from orgs.services.refresh import resolve_all
 from orgs.workos import WorkOSError
 
 logger = logging.getLogger(__name__)
@@ -192,44 +191,25 @@ def resolve_overdue(
     Call it when the stream was just read to its end. One that can't be resolved does not stop the
     rest, and stays unseen; the error of the last of these is returned.
     """
-    failure: WorkOSError | DatabaseError | None = None
+    # Of a resource that is not covered, no row proves a 404; its list will be at least as new.
+    later = coverage.uncovered(read_cursor())
+    overdue = WorkOSEvent.objects.overdue(after=_window()).exclude(resource__in=later)
+    with bounded_transaction():
+        is_any_overdue = overdue.exists()
     try:
-        if (overdue := _overdue()) and not _is_at_the_end(patience):
+        if not is_any_overdue or not _is_at_the_end(patience):
             return None
     except WorkOSError as error:
         return error
-    for event_id in overdue:
-        if time.monotonic() >= deadline:
-            break
-        try:
-            resolved = resolve_missed(event_id, patience=patience)
-        except AlreadySeen:
-            continue
-        except (WorkOSError, DatabaseError) as error:
-            if isinstance(error, DatabaseError) and not is_passing(error):
-                raise
-            failure = error
-            continue
-        if resolved.is_unproven:
-            failure = Unproven(resolved.reason)
+    report = resolve_all(overdue, deadline=deadline, patience=patience)
+    for change in report.changes:
         logger.warning(
             "the event %s was announced and never listed; its object was fetched: %s",
-            one_line(event_id),
-            resolved.change,
-            extra={"event": event_id, "outcome": resolved.change},
+            one_line(change.event_id),
+            change.change,
+            extra={"event": change.event_id, "outcome": change.change},
         )
-    return failure
-
-
-def _overdue() -> list[str]:
-    # Of a resource that is not covered, no row proves a 404; its list will be at least as new.
-    later = coverage.uncovered(read_cursor())
-    with bounded_transaction():
-        found = WorkOSEvent.objects.overdue(after=_window()).exclude(resource__in=later)
-        overdue = list(found.values_list("id", flat=True))
-    # In another order each time: those that can't be resolved must not use up the time of the rest.
-    random.shuffle(overdue)
-    return overdue
+    return report.error or next(map(Unproven, report.unproven), None)
 
 
 def _is_at_the_end(patience: float) -> bool:

@@ -5,7 +5,6 @@ view. ``tests.bad_input`` has the cases.
 """
 
 import re
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -20,7 +19,7 @@ from hypothesis import strategies as st
 from orgs.domain.naming import is_storable
 from orgs.domain.types import Outcome
 from orgs.models import Organization, WorkOSEvent
-from orgs.services.refresh import dismiss_parked, replay_all_parked
+from orgs.services.refresh import dismiss_parked, resolve_all
 from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS
 from orgs.views import MAX_BODY_BYTES
@@ -83,10 +82,10 @@ def test_each_bad_event_is_applied_or_parked_and_its_neighbours_are_applied(
     assert not WorkOSEvent.objects.parked().filter(payload=None).exists()
 
     # WorkOS does not know their organizations: what names one is found deleted, the rest stays.
-    replayed = replay_all_parked(deadline=time.monotonic() + 600)
-    assert replayed.outcomes.keys() == {Outcome.UNKNOWN, Outcome.PARKED}
+    replayed = resolve_all(WorkOSEvent.objects.parked())
+    assert replayed.counts.keys() == {Outcome.UNKNOWN, Outcome.PARKED}
     left = list(WorkOSEvent.objects.parked().values_list("id", flat=True))
-    assert sorted(replayed.still_parked) == sorted(left)
+    assert sorted(str(change.event_id) for change in replayed.of(Outcome.PARKED)) == sorted(left)
     assert dismiss_parked(left) == len(left)
     assert good_ones() == good
 

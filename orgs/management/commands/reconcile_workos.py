@@ -34,7 +34,7 @@ from orgs.services.coverage import SettingsDiffer, TypesRefused
 from orgs.services.pages import CursorLost
 from orgs.services.reconcile import reconcile
 from orgs.services.reconcile_one import UnknownOrganization, reconcile_organizations
-from orgs.services.refresh import replay_all_parked
+from orgs.services.refresh import resolve_all
 from orgs.services.refusals import said
 from orgs.services.stream import DrainReport, UnknownEvent
 from orgs.workos import WorkOSError, event_time
@@ -129,10 +129,11 @@ class Command(GuardedCommand):
         _raise_errors([*events.errors, *pushed.errors], events)
 
     def _replay_parked(self, options: dict[str, Any]) -> None:
-        replayed = replay_all_parked(deadline=inf, patience=inf)
+        replayed = resolve_all(WorkOSEvent.objects.parked(), patience=inf)
         pushed = _push()
-        for event_id, reason in replayed.still_parked.items():
-            self.stderr.write(f"still parked {one_line(event_id)}: {one_line(reason)}")
+        for change in replayed.of(Outcome.PARKED):
+            event, reason = one_line(change.event_id), one_line(change.reason)
+            self.stderr.write(f"still parked {event}: {reason}")
         self._print(options, report.replay_summary(replayed, pushed))
         if replayed.error is not None:
             raise CommandError(f"{_said(replayed.error)} with {replayed.left} left; run it again")

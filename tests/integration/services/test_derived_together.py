@@ -9,7 +9,7 @@ from orgs.models import Connection, Organization
 from orgs.services.compare import Run
 from orgs.services.coverage import repair_derived
 from orgs.services.reconcile import reconcile
-from orgs.services.refresh import resolve_missed
+from orgs.services.refresh import resolve
 from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS
 from tests.builders import an_announcement
@@ -33,7 +33,7 @@ def missed(type_: str, data: Any) -> Callable[[], object]:
     event = an_announcement(f"event_{data['id']}", workos_id=None, type=type_)
     event.resource, event.object_key = data["object"], data["id"]
     event.save()
-    return lambda: resolve_missed(event.id)
+    return lambda: resolve(event.id)
 
 
 def together(first: Callable[[], object], second: Callable[[], object], table: str) -> None:

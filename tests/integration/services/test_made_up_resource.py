@@ -25,7 +25,7 @@ from orgs.services import coverage
 from orgs.services.compare import DisableLimit, Run
 from orgs.services.erasure import erase_due
 from orgs.services.reconcile import reconcile
-from orgs.services.refresh import replay_parked
+from orgs.services.refresh import resolve
 from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS, state
 from tests.builders import TWO_DAYS_AGO, a_mirrored_organization, a_parked_event
@@ -158,5 +158,5 @@ def test_it_is_listed_covered_compared_and_fetched(workos: FakeWorkOS, vaults: A
 
     list_vaults(workos, shown("vault_2", owner="Eve"))
     a_parked_event(None, resource="vault", object_key="vault_2", type="vault.updated")
-    assert replay_parked("event_1").change is Outcome.UPDATED
+    assert resolve("event_1").change is Outcome.UPDATED
     assert vaults.get(pk="vault_2").owner == "Eve"

@@ -1,6 +1,5 @@
 """Parked events replayed, and missed webhooks resolved, by what WorkOS says now."""
 
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -15,15 +14,7 @@ from orgs.domain.report import Change
 from orgs.domain.types import EventType, Outcome
 from orgs.models import ExternalIdWriteBack, Organization, WorkOSConflict, WorkOSEvent
 from orgs.services.lookups import Lookups
-from orgs.services.refresh import (
-    AlreadySeen,
-    NotParked,
-    dismiss_parked,
-    fetch,
-    replay_all_parked,
-    replay_parked,
-    resolve_missed,
-)
+from orgs.services.refresh import AlreadyResolved, dismiss_parked, fetch, resolve, resolve_all
 from orgs.testing import FakeWorkOS
 from orgs.workos import BrokenAnswer, Unavailable
 from tests.builders import (
@@ -45,16 +36,9 @@ def the_event() -> WorkOSEvent:
     return WorkOSEvent.objects.get()
 
 
-Resolve = Callable[[str], Change]
+Unresolved = Callable[..., WorkOSEvent]
 
-
-def unresolved(resolve: Resolve, workos_id: str | None) -> None:
-    """An event for each way to resolve one: parked, or announced and never listed."""
-    prepare = a_parked_event if resolve is replay_parked else an_announcement
-    prepare(workos_id=workos_id, event_id="event_1")
-
-
-both = pytest.mark.parametrize("resolve", [replay_parked, resolve_missed])
+both = pytest.mark.parametrize("unresolved", [a_parked_event, an_announcement])
 
 
 # Replay -------------------------------------------------------------------------------------
@@ -64,7 +48,7 @@ def test_a_parked_event_is_replayed_by_what_workos_says_now(workos: FakeWorkOS) 
     acme = workos.create_organization(name="Acme now")
     a_parked_event(acme["id"])
 
-    change = replay_parked("event_1")
+    change = resolve("event_1")
 
     row = Organization.objects.get()
     assert (change.change, change.organization_id) == (Outcome.CREATED, row.id)
@@ -78,13 +62,14 @@ def test_a_parked_event_is_replayed_by_what_workos_says_now(workos: FakeWorkOS) 
 @both
 @pytest.mark.parametrize("id_", ["..", "gram-1"])
 def test_an_event_of_a_deleted_organization_disables_the_row(
-    workos: FakeWorkOS, resolve: Resolve, id_: str
+    workos: FakeWorkOS, unresolved: Unresolved, id_: str
 ) -> None:
     a_mirrored_organization(workos)
     an_organization_row(id_, slug="slug", workos_id="org_deleted")
-    unresolved(resolve, "org_deleted")
+    unresolved(workos_id="org_deleted", event_id="event_1")
 
-    assert resolve("event_1") == Change(id_, "org_deleted", Outcome.DISABLED)
+    change = Change(id_, "org_deleted", Outcome.DISABLED, event_id="event_1")
+    assert resolve("event_1") == change
     assert disabled() == [id_]
 
 
@@ -94,7 +79,7 @@ def test_a_replay_that_finds_the_mirror_right_is_stale(workos: FakeWorkOS) -> No
     an_organization_row("gram-2", workos_id="org_of_nobodys_business")
     a_parked_event(acme["id"])
 
-    assert replay_parked("event_1").change is Outcome.STALE
+    assert resolve("event_1").change is Outcome.STALE
     after = Organization.objects.get(id="gram-1")
     assert (after.updated_at, after.workos_last_event_id) == (before.updated_at, "event_0")
     assert workos.count_requests() == 1
@@ -111,7 +96,7 @@ def test_a_replay_that_finds_the_mirror_right_is_stale(workos: FakeWorkOS) -> No
     ],
 )
 def test_an_event_that_cant_be_applied_even_now_is_parked(
-    workos: FakeWorkOS, resolve: Resolve, workos_id: str | None, answer: Any, reason: str
+    workos: FakeWorkOS, unresolved: Unresolved, workos_id: str | None, answer: Any, reason: str
 ) -> None:
     an_organization_row("gram-1", workos_id="org_1")
     workos.create_organization(id="org_1", name="Forbidden")
@@ -119,7 +104,7 @@ def test_an_event_that_cant_be_applied_even_now_is_parked(
         workos.misbehave("status", status=answer, path="/organizations")
     elif answer is not None:
         workos.misbehave("body", path="/organizations", body={"id": "org_1", **answer})
-    unresolved(resolve, workos_id)
+    unresolved(workos_id=workos_id, event_id="event_1")
 
     with a_constraint():
         change = resolve("event_1")
@@ -129,7 +114,7 @@ def test_an_event_that_cant_be_applied_even_now_is_parked(
     assert reason in the_event().error
     shown = '{"id": "org_1", "name": "\\u0000"}' if isinstance(answer, dict) else None
     # A parked event's own payload is what a person has to understand.
-    assert the_event().payload == ("{}" if resolve is replay_parked else shown)
+    assert the_event().payload == ("{}" if unresolved is a_parked_event else shown)
     assert workos.count_requests() == (workos_id is not None)
 
 
@@ -148,21 +133,15 @@ def test_an_error_of_workos_leaves_the_event_and_the_row_as_they_were(
     workos.misbehave(path="/organizations", **misbehaviour)
 
     with pytest.raises(error):
-        replay_parked("event_1")
+        resolve("event_1")
 
     assert (the_event().error, disabled()) == (before.error, [])
 
 
-@pytest.mark.parametrize(
-    ("resolve", "other", "error"),
-    [(replay_parked, resolve_missed, NotParked), (resolve_missed, replay_parked, AlreadySeen)],
-)
-def test_an_event_in_another_state_is_left_alone(
-    workos: FakeWorkOS, resolve: Resolve, other: Resolve, error: type[Exception]
-) -> None:
-    unresolved(other, "org_1")
+def test_an_event_in_another_state_is_left_alone(workos: FakeWorkOS) -> None:
+    a_parked_event(outcome=Outcome.STALE, payload=None)
 
-    with pytest.raises(error):
+    with pytest.raises(AlreadyResolved):
         resolve("event_1")
 
     assert workos.count_requests() == 0
@@ -190,11 +169,11 @@ def test_a_replay_of_all_leaves_what_is_dismissed(workos: FakeWorkOS, before: Ar
 
     before(orgs.workos, "lookup", dismiss_others)
 
-    report = replay_all_parked(deadline=time.monotonic() + 30)
+    report = resolve_all(WorkOSEvent.objects.parked())
 
     assert not WorkOSEvent.objects.parked().exists()
     assert (report.left, report.error) == (0, None)
-    assert report.outcomes[Outcome.UNKNOWN] >= 10
+    assert report.counts[Outcome.UNKNOWN] >= 10
 
 
 # A 404 of the wrong place -------------------------------------------------------------------
@@ -213,10 +192,10 @@ def test_a_replay_of_all_leaves_what_is_dismissed(workos: FakeWorkOS, before: Ar
     ],
 )
 def test_a_404_that_any_organization_would_get_changes_nothing(
-    workos: FakeWorkOS, resolve: Resolve, linked: int, about: str | None, outcome: Outcome
+    workos: FakeWorkOS, unresolved: Unresolved, linked: int, about: str | None, outcome: Outcome
 ) -> None:
     there = {f"gram-{number}": a_linked_row(workos, f"gram-{number}") for number in range(linked)}
-    unresolved(resolve, there[about] if about else "org_unknown")
+    unresolved(workos_id=there[about] if about else "org_unknown", event_id="event_1")
 
     change = resolve("event_1")
 
@@ -231,14 +210,17 @@ def test_an_organization_of_another_environment_gets_no_row(
     workos: FakeWorkOS,
     elsewhere: FakeWorkOS,
     sync_setting: Setting,
-    resolve: Resolve,
+    unresolved: Unresolved,
     disabled_at: datetime | None,
     claims: str | None,
 ) -> None:
     """Its row would prove that environment right, and a later 404 there disable the others."""
     live = a_linked_row(workos, disabled_at=disabled_at)
     an_organization_row("gram-unlinked", workos_id=None)
-    unresolved(resolve, elsewhere.create_organization(name="New", external_id=claims)["id"])
+    unresolved(
+        workos_id=elsewhere.create_organization(name="New", external_id=claims)["id"],
+        event_id="event_1",
+    )
     sync_setting(BASE_URL=elsewhere.base_url)
 
     change = resolve("event_1")
@@ -254,7 +236,7 @@ def test_an_unreadable_organization_proves_a_404_too(workos: FakeWorkOS) -> None
     an_organization_row("gram-1", workos_id="org_deleted")
     workos.misbehave("body", path=f"/organizations/{mirrored}", body={"id": mirrored})
 
-    resolve_missed(an_announcement("event_1", workos_id="org_deleted").id)
+    resolve(an_announcement("event_1", workos_id="org_deleted").id)
 
     assert disabled() == ["gram-1"]
 
@@ -265,12 +247,12 @@ def test_an_unreadable_organization_proves_a_404_too(workos: FakeWorkOS) -> None
 @both
 @pytest.mark.parametrize("name", ["Acme", None], ids=["applied", "unreadable"])
 def test_an_event_that_is_dismissed_or_read_meanwhile_keeps_that_outcome(
-    workos: FakeWorkOS, before: Around, resolve: Resolve, name: str | None
+    workos: FakeWorkOS, before: Around, unresolved: Unresolved, name: str | None
 ) -> None:
     acme = workos.create_organization(name="Acme")
     workos.misbehave("body", path="/organizations", body={**acme, "name": name})
-    unresolved(resolve, acme["id"])
-    outcome = Outcome.DISMISSED if resolve is replay_parked else Outcome.CREATED
+    unresolved(workos_id=acme["id"], event_id="event_1")
+    outcome = Outcome.DISMISSED if unresolved is a_parked_event else Outcome.CREATED
     error, seen = the_event().error, {"outcome": outcome, "processed_at": datetime.now(UTC)}
     before(orgs.workos, "lookup", lambda _: WorkOSEvent.objects.update(**seen))
 
@@ -296,24 +278,24 @@ def test_only_a_deletion_in_the_ledger_keeps_an_organization_out(
     a_parked_event(acme, "event_0", type=event_type, outcome=outcome, payload=None)
     a_parked_event(acme)
 
-    change = replay_parked("event_1")
+    change = resolve("event_1")
 
     assert Organization.objects.count() == created
     assert change.change is (Outcome.CREATED if created else Outcome.STALE)
 
 
 @pytest.mark.parametrize(
-    "resolve",
+    "act",
     [
         pytest.param(lambda: dismiss_parked(["event_parked"]), id="dismiss"),
-        pytest.param(lambda: replay_parked("event_parked"), id="replay: names no organization"),
-        pytest.param(lambda: replay_parked("event_acme"), id="replay: applied"),
-        pytest.param(lambda: resolve_missed("event_1"), id="resolve: names no organization"),
-        pytest.param(lambda: resolve_missed("event_2"), id="resolve: refused"),
+        pytest.param(lambda: resolve("event_parked"), id="replay: names no organization"),
+        pytest.param(lambda: resolve("event_acme"), id="replay: applied"),
+        pytest.param(lambda: resolve("event_1"), id="resolve: names no organization"),
+        pytest.param(lambda: resolve("event_2"), id="resolve: refused"),
     ],
 )
 def test_nothing_waits_for_a_lock_without_end_or_is_done_by_half(
-    workos: FakeWorkOS, sync_setting: Setting, resolve: Callable[[], object]
+    workos: FakeWorkOS, sync_setting: Setting, act: Callable[[], object]
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
     workos.misbehave("status", status=422, path="/organizations/org_1")
@@ -323,7 +305,7 @@ def test_nothing_waits_for_a_lock_without_end_or_is_done_by_half(
     an_announcement("event_2")
 
     with locked("workos_event"), pytest.raises(OperationalError):
-        resolve()
+        act()
 
     assert not Organization.objects.exists()
 
@@ -341,7 +323,7 @@ def test_a_row_moves_only_if_its_old_organization_is_deleted(workos: FakeWorkOS)
     a_parked_event(acme, "event_1")
     a_parked_event(beta, "event_2")
 
-    left_alone, moved = replay_parked("event_1"), replay_parked("event_2")
+    left_alone, moved = resolve("event_1"), resolve("event_2")
 
     assert left_alone.change is Outcome.PARKED
     assert f"which is linked to {alive}" in left_alone.reason
@@ -364,8 +346,8 @@ def test_a_row_that_was_taken_over_is_not_disabled(workos: FakeWorkOS, first: st
         "new": an_announcement("event_2", workos_id=new["id"], type=EventType.CREATED),
     }
 
-    resolve_missed(events.pop(first).id)
-    resolve_missed(events.popitem()[1].id)
+    resolve(events.pop(first).id)
+    resolve(events.popitem()[1].id)
 
     row = Organization.objects.get(id="gram-1")
     assert (row.workos_id, row.name, row.disabled_at) == (new["id"], "New", None)

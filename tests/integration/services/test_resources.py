@@ -24,7 +24,7 @@ from orgs.services.compare import DisableLimit, Run
 from orgs.services.conclude import Reconciliation
 from orgs.services.reconcile import reconcile
 from orgs.services.reconcile_one import reconcile_organizations
-from orgs.services.refresh import replay_parked
+from orgs.services.refresh import resolve
 from orgs.services.stream import drain_to_end, replay
 from orgs.testing import FakeWorkOS
 from orgs.workos import WorkOSError
@@ -280,7 +280,7 @@ def test_derived_columns_after_a_list_and_a_fetch(workos: FakeWorkOS, acme: str)
     # A refresh: the event was parked, and what WorkOS says now is applied.
     workos.connections.deactivate(connection, emits=False)
     a_parked_event(None, resource="connection", object_key=connection)
-    assert replay_parked("event_1").change is Outcome.UPDATED
+    assert resolve("event_1").change is Outcome.UPDATED
     assert derived() == (False, False)
 
 
@@ -344,7 +344,7 @@ def test_another_environment_proves_nothing_of_a_parked_event(
         a_parked_event(None, resource=resource, object_key=key)
         sync_setting(BASE_URL=elsewhere.base_url)
         try:
-            assert replay_parked("event_1").change is Outcome.PARKED
+            assert resolve("event_1").change is Outcome.PARKED
         except WorkOSError:
             assert what == "is absent there"  # not even the list is there
 
@@ -385,7 +385,7 @@ def test_personal_data_is_in_no_log_no_probe_and_no_metric(
     with a_trigger("RAISE 'no' USING DETAIL = NEW.email;", table="workos_user"):
         drain_to_end()
         tasks.reconcile()
-    replay_parked(WorkOSEvent.objects.parked().values_list("id", flat=True)[0])
+    resolve(WorkOSEvent.objects.parked().values_list("id", flat=True)[0])
     change_all(workos, acme, made)
     drain_to_end()
     tasks.reconcile()
@@ -585,5 +585,5 @@ def test_a_role_whose_slug_has_colons_is_found_in_its_list(
     ((key, row),) = mirrored()["role"].items()
     a_parked_event(None, resource="role", object_key=key)
 
-    assert replay_parked("event_1").change is Outcome.STALE
+    assert resolve("event_1").change is Outcome.STALE
     assert mirrored()["role"] == {key: row}

@@ -24,7 +24,7 @@ from orgs.services.pages import CursorLost
 from orgs.services.queue import RECONCILE_TIMEOUT, RECOVER
 from orgs.services.reconcile import reconcile
 from orgs.services.reconcile_one import reconcile_organizations
-from orgs.services.refresh import replay_parked
+from orgs.services.refresh import resolve
 from orgs.services.stream import UnknownEvent, drain_and_wait, drain_to_end, replay
 from orgs.testing import FakeWorkOS
 from orgs.workos import BrokenAnswer, Refused, Unavailable, WorkOSError
@@ -192,7 +192,7 @@ def test_no_transaction_is_open_meanwhile(
     reconcile(Run())
     reconcile_organizations(Run(), ["gram-2"])
     a_parked_event(acme)
-    replay_parked("event_1")
+    resolve("event_1")
 
     assert found == dict.fromkeys([*calls, "offer_external_id", "sleep"], 0)
 

@@ -17,7 +17,7 @@ from orgs.db.leases import Lease, is_drain_expected
 from orgs.domain.status import ReadError
 from orgs.domain.types import Outcome, Position
 from orgs.models import SyncCursor, WorkOSEvent
-from orgs.services import stream
+from orgs.services import refresh, stream
 from orgs.services.coverage import prepare_to_read
 from orgs.services.queue import PUSH_EXTERNAL_IDS, SYNC_EVENTS
 from orgs.services.stream import drain_and_wait, drain_to_end, resolve_overdue
@@ -52,10 +52,10 @@ LONG_AGO = timedelta(minutes=5)
 
 
 @pytest.fixture
-def time_is_up(monkeypatch: MonkeyPatch) -> Callable[..., None]:
+def time_is_up(monkeypatch: MonkeyPatch) -> Callable[..., object]:
     """Puts the process's clock past every deadline."""
     clock = SimpleNamespace(monotonic=lambda: 1e12, sleep=time.sleep)
-    return lambda *_: monkeypatch.setattr(stream, "time", clock)
+    return lambda *_: [monkeypatch.setattr(module, "time", clock) for module in (stream, refresh)]
 
 
 # Missed webhooks ----------------------------------------------------------------------------
@@ -183,7 +183,7 @@ def test_the_worker_tries_what_cant_be_resolved_once_a_drain(workos: FakeWorkOS)
 def test_after_its_deadline_it_resolves_no_more(after: Around, time_is_up: Any) -> None:
     for number in range(3):
         an_announcement(an_event_id(number), ago=LONG_AGO)
-    after(stream, "resolve_missed", time_is_up)
+    after(refresh, "resolve", time_is_up)
 
     drain_and_wait()
 
