@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -113,22 +113,13 @@ def database_now() -> datetime:
     return now
 
 
-def cursor_locked() -> AbstractContextManager[CursorState]:
+@contextmanager
+def cursor_locked() -> Iterator[CursorState]:
     """Open a bounded transaction that begins by locking the row; yield where the stream stands.
 
-    Raises ``CursorLocked``.
+    Nothing else applies what WorkOS says meanwhile. Raises ``CursorLocked``.
     """
-    return _transaction_with(sql.LOCK_CURSOR)
-
-
-def cursor_shared() -> AbstractContextManager[CursorState]:
-    """Open one as ``cursor_locked``, which others may share: only the stream does not go on."""
-    return _transaction_with(sql.SHARE_CURSOR)
-
-
-@contextmanager
-def _transaction_with(lock: str) -> Iterator[CursorState]:
-    locking = Statement(lock, [])
+    locking = Statement(sql.LOCK_CURSOR, [])
     with ExitStack() as stack:
         try:
             (found,) = stack.enter_context(bounded_transaction(locking))

@@ -147,13 +147,6 @@ def _take_along(child: Resource, column: str) -> str:
     """  # noqa: S608 - put together from models
 
 
-def lock_derived(workos_ids: Collection[str]) -> None:
-    """Wait until no other transaction writes what the derived columns of organizations rest on, and
-    keep others from it. The next statement sees what they committed. Not for the stream."""
-    ids = sorted(workos_ids)
-    execute_together([statement(text, ids) for text in (sql.LOCK_LINKED, sql.LOCK_DERIVED)])
-
-
 def derived(workos_ids: Collection[str]) -> Statement:
     """Return the statement that recomputes the derived columns of organizations."""
     return statement(sql.DERIVE_ENABLED, sorted(workos_ids))

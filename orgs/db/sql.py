@@ -205,19 +205,6 @@ CASE WHEN cursor.covered ? 'directory' THEN EXISTS (
 ) END
 """
 
-#: Before the derived columns are read, by all but the stream, which nothing runs beside: what
-#: another transaction has written and not committed is missing from them. Rows come first, as
-#: where organizations are loaded; a row that another transaction inserts has only its id to lock.
-LOCK_LINKED = """
-SELECT FROM organization_metadata WHERE workos_id = ANY(%s::text[]) ORDER BY id FOR NO KEY UPDATE
-"""
-
-LOCK_DERIVED = """
-SELECT pg_advisory_xact_lock(1, id_hash) FROM (
-    SELECT DISTINCT hashtext(workos_id) AS id_hash FROM unnest(%s::text[]) AS workos_id ORDER BY 1
-) AS hashes
-"""
-
 #: With the derived columns, or each new row would be written twice.
 INSERT_ORGANIZATIONS = f"""
 INSERT INTO organization_metadata AS o

@@ -16,9 +16,6 @@ FROM workos_sync_cursor WHERE stream = 'organizations'
 
 LOCK_CURSOR = f"{CURSOR_STATE} FOR NO KEY UPDATE"
 
-#: Several may hold it, and the stream does not go on meanwhile.
-SHARE_CURSOR = f"{CURSOR_STATE} FOR SHARE"
-
 _NO_FAILURE = "failures = 0, failing_since = NULL, last_trouble = '', last_error = ''"
 
 #: The third parameter is how many seconds ago the read began that reached the end; NULL: it did

@@ -14,7 +14,7 @@ from functools import partial
 from django.db import DatabaseError, transaction
 
 from orgs.db import resources, rows, sql
-from orgs.db.cursor import CursorLocked, CursorState, cursor_locked, cursor_shared, move_cursor
+from orgs.db.cursor import CursorLocked, CursorState, cursor_locked, move_cursor
 from orgs.db.errors import CursorSkipped, WriteSkipped, describe, is_passing, origin, retry_races
 from orgs.db.transactions import (
     Statement,
@@ -96,11 +96,9 @@ def _apply(batch: Batch, mode: Mode, decided: Decided | None = None) -> Report:
 
 
 def _transaction(mode: Mode) -> AbstractContextManager[CursorState | None]:
-    """The stream locks the cursor: the only exclusivity that correctness needs. The other writers
-    share it: the stream must apply no deletion after they looked for it and before they insert."""
-    if mode is Mode.DRY_RUN:
-        return read_only_transaction()
-    return cursor_locked() if mode is Mode.LIVE else cursor_shared()
+    """Every writer locks the cursor, the only exclusivity that correctness needs: no deletion is
+    applied after another has looked for it and before it inserts."""
+    return read_only_transaction() if mode is Mode.DRY_RUN else cursor_locked()
 
 
 def _write(batch: Batch, mode: Mode, decided: Decided) -> list[Decision]:
@@ -108,10 +106,6 @@ def _write(batch: Batch, mode: Mode, decided: Decided) -> list[Decision]:
     decisions = decided.decisions
     events = [decision for decision in decisions if decision.observation.event]
     along, touched = decided.taken_along(), decided.derived_of()
-    created = (creation.row.workos_id for creation in decided.plan.created)
-    inserted = {workos_id for workos_id in created if workos_id}
-    if mode is not Mode.LIVE and (touched or inserted):
-        resources.lock_derived(touched | inserted)
     then = [statement for _, statement in along]
     if touched:
         then.append(resources.derived(touched))

@@ -14,7 +14,7 @@ from orgs.conf import sync_settings
 from orgs.db import resources, sql
 from orgs.db.cursor import (
     CursorState,
-    cursor_shared,
+    cursor_locked,
     ensure_cursor,
     follow,
     note_listed,
@@ -208,9 +208,8 @@ def _derive_all() -> None:
 
 
 def _derive(workos_ids: Sequence[str]) -> list[str]:
-    # As other writers: what another transaction commits meanwhile would be missing.
-    with cursor_shared():
-        resources.lock_derived(workos_ids)
+    # As every writer: what another transaction commits meanwhile would be missing.
+    with cursor_locked():
         execute_together([resources.derived(workos_ids)])
         if resources.find_wrong_derived(only=workos_ids, limit=1):
             raise WriteSkipped("a trigger or a policy leaves it as it is")

@@ -137,12 +137,8 @@ sso_enabled is not recomputed (orgs/services/decide.py; resources)
 +        return set()
 
 derived columns are read while others write what they rest on (orgs/services/apply.py; together)
--if mode is not Mode.LIVE and (touched or inserted):
-+if False:
-
-a row that is inserted does not wait for its connection (orgs/services/apply.py; together)
--resources.lock_derived(touched | inserted)
-+resources.lock_derived(touched)
+-return read_only_transaction() if mode is Mode.DRY_RUN else cursor_locked()
++return cursor_locked() if mode is Mode.LIVE else bounded_transaction()
 
 what a trigger changed counts as written (orgs/db/rows.py; apply_refused)
 -if intended[key] != written[key]]
