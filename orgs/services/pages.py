@@ -10,7 +10,7 @@ from functools import partial
 
 from orgs import workos
 from orgs.conf import sync_settings
-from orgs.db.cursor import CursorState, read_cursor
+from orgs.db.cursor import CursorState
 from orgs.domain.types import EventPage, Position
 from orgs.services.coverage import TypesRefused, wanted_types
 from orgs.workos import read_ahead
@@ -49,25 +49,6 @@ def count_waiting(start: CursorState, *, patience: float = 0.0) -> tuple[int, se
             count += len(events)
             placeless |= {e.id for e in events if e.position.last_event_id != e.id}
     return count, placeless
-
-
-def is_cursor_lost(*, patience: float = 0.0) -> bool:
-    """Return True if WorkOS can't list what happened since the position. Applies nothing.
-
-    Raises ``WorkOSError`` and ``django.db.Error``.
-    """
-    start = read_cursor()
-    try:
-        raise_if_expired(start)
-        types = start.types or wanted_types(start)
-        with closing(read_pages(types, start.position, patience=patience)) as pages:
-            next(pages)
-    except CursorLost:
-        return True
-    except TypesRefused:
-        # The next drain finds out which, and reads on without them.
-        return False
-    return False
 
 
 def read_pages(

@@ -22,12 +22,12 @@ from orgs.domain.naming import one_line
 from orgs.domain.resources import DOMAIN, PLAIN, listed_for
 from orgs.domain.status import ReadError
 from orgs.domain.types import ORGANIZATION, ConflictKind, Outcome, Position
-from orgs.models import Organization, WorkOSConflict, WorkOSEvent
+from orgs.models import Organization, SyncCursor, WorkOSConflict, WorkOSEvent
 from orgs.services import conflicts, coverage
 from orgs.services.compare import Comparing, Run, why_incomplete
 from orgs.services.conclude import Reconciliation, conclude
 from orgs.services.lookups import Lookups, WrongEnvironment, live_rows
-from orgs.services.pages import CursorLost, count_waiting, is_cursor_lost
+from orgs.services.pages import CursorLost, count_waiting
 from orgs.services.reconcile_resources import ResourceRun, domains_of
 from orgs.services.refusals import reporting, said
 from orgs.services.stream import DrainReport, drain_to_end
@@ -62,10 +62,12 @@ def reconcile(run: Run, *, drain_events: bool = True) -> Reconciliation:
 
 def reconcile_unless_busy(run: Run, *, only_if_lost: bool = False) -> Reconciliation | None:
     """Reconcile, unless another process does; then return None. ``only_if_lost`` also returns None
-    if the cursor is not lost. A run of everything first reads refused types of events again."""
+    unless the last read found the cursor lost. A run of everything first reads refused types of
+    events again."""
     ensure_cursor()
     with Lease.SNAPSHOT.auto_renewed(_LEASE_SECONDS) as is_alone:
-        if not is_alone or (only_if_lost and not is_cursor_lost(patience=inf)):
+        lost = SyncCursor.objects.filter(last_trouble=ReadError.CURSOR_LOST)
+        if not is_alone or (only_if_lost and not lost.exists()):
             return None
         if not (only_if_lost or run.resources):
             # While the lease is held, ``sync_worker`` does not take the wait for a stuck worker.

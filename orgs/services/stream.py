@@ -337,12 +337,13 @@ def _note(error: _Error) -> float:
     message = describe(error) if isinstance(error, DatabaseError) else one_line(error)
     if kind is ReadError.CURSOR_LOST:
         message = f"the cursor is lost: {message}; a full reconcile repairs that"
-        enqueue(RECOVER)
     try:
         failure = note_failure(kind, message)
     except DatabaseError:
         # It may be the cursor's row itself that is locked, or the database that is down.
         failure = Failure()
+    if kind is ReadError.CURSOR_LOST:
+        enqueue(RECOVER)
     if failure.is_new:
         # Once for each kind, and not once a second for as long as it lasts.
         is_loud = kind.needs_person or kind is ReadError.CURSOR_LOST

@@ -68,6 +68,7 @@ def lost(
     for connection in workos.connections.all():
         workos.connections.deactivate(connection["id"])
     workos.expire_events()
+    tasks.sync_events()
     return users
 
 
