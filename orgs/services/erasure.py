@@ -4,6 +4,7 @@ A row that was erased takes no personal data again, whatever WorkOS says.
 """
 
 import json
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -17,9 +18,11 @@ from orgs.db.resources import model_of
 from orgs.db.transactions import bounded_transaction
 from orgs.domain.resources import PLAIN, Resource
 from orgs.models import DirectoryUser, Invitation, OrganizationMembership, WorkOSEvent, WorkOSUser
-from orgs.services.refusals import Written, write_in_batches
+from orgs.services.refusals import write_in_batches
 
-_CHUNK = 1_000
+
+class NotErased(Exception):
+    """PostgreSQL refuses to erase some rows, or another program has them locked."""
 
 
 def erase_due() -> int:
@@ -34,7 +37,7 @@ def erase_due() -> int:
     over = ended | models.Q(expires_at__lt=before)
     over |= models.Q(workos_updated_at__lt=before) & ~models.Q(state="pending")
     erased = sum(
-        _erase(resource, over if resource.model == "Invitation" else ended).count
+        _erase(resource, over if resource.model == "Invitation" else ended)[0]
         for resource in _personal()
     )
     _erase_payloads(_names_erased())
@@ -74,7 +77,8 @@ def _parsed(text: str) -> Any:
 def erase_user(user_id: str) -> int:
     """Erase what is held about a user now; return how many rows were erased.
 
-    Raises ``django.db.Error`` if any row could not be; the others are erased all the same.
+    Raises ``NotErased`` if any row could not be; the others are erased all the same. Raises
+    ``django.db.Error``.
     """
     # All are found before the first is erased: some are found by the user's address.
     found = {m: list(rows.values_list("pk", flat=True)) for m, rows in _rows_about(user_id).items()}
@@ -86,10 +90,9 @@ def erase_user(user_id: str) -> int:
     ]
     # The first are of what never became a row.
     payloads = _erase_payloads(shown | _names_erased())
-    for one in (*erased, payloads):
-        if one.error is not None:
-            raise one.error
-    return sum(one.count for one in erased)
+    if reasons := [reason for _, refused in (*erased, payloads) for reason in refused]:
+        raise NotErased(f"rows that are not erased: {len(reasons)}; the last, {reasons[-1]}")
+    return sum(count for count, _ in erased)
 
 
 def _rows_about(user_id: str) -> "dict[type[models.Model], models.QuerySet[Any]]":
@@ -114,23 +117,23 @@ def _rows_of(resource: Resource) -> "models.QuerySet[Any]":
     return model_of(resource).objects.all()  # type: ignore[attr-defined, no-any-return]
 
 
-def _erase(resource: Resource, which: models.Q) -> Written:
+def _erase(resource: Resource, which: models.Q) -> tuple[int, list[str]]:
     rows = _rows_of(resource).filter(which, erased_at__isnull=True)
-    return write_in_batches(rows, partial(_erase_rows, resource, rows), size=_CHUNK)
+    return write_in_batches(rows, partial(_erase_rows, resource))
 
 
-def _erase_rows(resource: Resource, rows: "models.QuerySet[Any]", keys: list[str]) -> int:
-    model: Any = model_of(resource)
+def _erase_rows(resource: Resource, keys: Sequence[str]) -> list[str]:
+    rows = _rows_of(resource).filter(pk__in=keys)
     empty: dict[str, Any] = dict.fromkeys(resource.personal)
     with bounded_transaction():
-        chunk = rows.filter(pk__in=keys).order_by("pk").select_for_update()
-        locked = list(chunk.values_list("pk", flat=True))
-        erased: int = model.objects.filter(pk__in=locked).update(
+        free = rows.order_by("pk").select_for_update(skip_locked=True)
+        locked = list(free.values_list("pk", flat=True))
+        erased: int = rows.filter(pk__in=locked).update(
             **empty, data={}, erased_at=Now(), synced_at=Now()
         )
-        if erased < len(locked):
-            raise WriteSkipped("a trigger or a policy keeps it from being erased")
-    return erased
+        if erased < len(keys):
+            raise WriteSkipped("it is locked, or a trigger or a policy keeps it from being erased")
+    return locked
 
 
 # Payloads of parked events -------------------------------------------------------------------
@@ -173,10 +176,11 @@ def _payloads(which: models.Q) -> "models.QuerySet[WorkOSEvent]":
     return WorkOSEvent.objects.parked().filter(which, payload__isnull=False)
 
 
-def _erase_payloads(which: models.Q) -> Written:
-    return write_in_batches(_payloads(which), _empty_payloads, size=_CHUNK)
+def _erase_payloads(which: models.Q) -> tuple[int, list[str]]:
+    return write_in_batches(_payloads(which), _empty_payloads)
 
 
-def _empty_payloads(ids: list[str]) -> int:
+def _empty_payloads(ids: Sequence[str]) -> list[str]:
     with bounded_transaction():
-        return WorkOSEvent.objects.parked().filter(id__in=ids).update(payload=None)
+        WorkOSEvent.objects.parked().filter(id__in=ids).update(payload=None)
+    return [*ids]

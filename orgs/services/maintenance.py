@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial, reduce
 from math import inf
@@ -15,7 +16,7 @@ from django.db.models.functions import Now
 from django_q.models import Schedule, Task
 
 from orgs.conf import sync_settings
-from orgs.db.errors import WriteSkipped, describe
+from orgs.db.errors import describe
 from orgs.db.transactions import bounded_transaction, execute_alone
 from orgs.domain.status import LEAST_REFUSED_WEBHOOKS
 from orgs.models import WorkOSEvent
@@ -23,9 +24,6 @@ from orgs.services.queue import PRUNE, PUSH_EXTERNAL_IDS, RECONCILE, RECONCILE_T
 from orgs.services.refusals import is_refusal, write_in_batches
 
 logger = logging.getLogger(__name__)
-
-#: Deleted in transactions of this size, so that none has its locks for long.
-BATCH_SIZE = 5_000
 
 # The ledger ---------------------------------------------------------------------------------
 
@@ -39,19 +37,19 @@ def prune() -> int:
     """
     age = timedelta(days=sync_settings().ledger_retention_days)
     records = Task.objects.filter(stopped__lt=Now() - age)
-    write_in_batches(records, lambda ids: records.filter(id__in=ids).delete()[0], size=BATCH_SIZE)
     entries = WorkOSEvent.objects.prunable(after=age)
-    return write_in_batches(entries, partial(_delete_entries, entries), size=BATCH_SIZE).count
+    pruned, _ = write_in_batches(entries, partial(_delete, entries))
+    write_in_batches(records, partial(_delete, records))
+    return pruned
 
 
-def _delete_entries(prunable: QuerySet[WorkOSEvent], ids: list[str]) -> int:
+def _delete(rows: QuerySet[Any], keys: Sequence[Any]) -> list[Any]:
+    """Delete those of the rows that no other program has locked."""
     with bounded_transaction():
-        free = prunable.filter(id__in=ids).order_by("id").select_for_update(skip_locked=True)
-        locked = list(free.values_list("id", flat=True))
-        deleted: int = WorkOSEvent.objects.filter(id__in=locked).delete()[0]
-        if deleted < len(locked):
-            raise WriteSkipped("a trigger or a policy keeps it from being deleted")
-        return deleted
+        free = rows.filter(pk__in=keys).order_by("pk").select_for_update(skip_locked=True)
+        locked = list(free.values_list("pk", flat=True))
+        rows.filter(pk__in=locked).delete()
+    return locked
 
 
 # Schedules ----------------------------------------------------------------------------------

@@ -2,10 +2,8 @@
 after it has refused them together."""
 
 import logging
-import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from django.apps import apps
@@ -122,64 +120,32 @@ def each_alone(items: Iterable[T], write: Callable[[T], R]) -> tuple[list[R], di
 
 # Many rows, a batch at a time ----------------------------------------------------------------
 
-#: Of a batch whose rows are tried alone, so many in a row are refused before the rest is left too.
-ROWS_REFUSED_IN_A_ROW = 10
-
-
-@dataclass(slots=True)
-class Written:
-    """How many rows were written or deleted, and how many were left as they are."""
-
-    count: int = 0
-    left: int = 0
-    error: DatabaseError | None = None
-    """Why the last of these was refused."""
+_BATCH_SIZE = 1_000
 
 
 def write_in_batches(
-    rows: QuerySet[Any], write: Callable[[list[Any]], int], *, size: int
-) -> Written:
-    """Call ``write`` with the keys of ``rows``, a batch at a time; it returns how many it wrote.
+    rows: QuerySet[Any], write: Callable[[Sequence[Any]], list[Any]]
+) -> tuple[int, list[str]]:
+    """Call ``write`` with the keys of ``rows``, a batch at a time; it returns those that it wrote.
+    Return how many were written, and why others were not.
 
     Each call is a transaction. The rows of a batch that PostgreSQL refuses are written alone, and
     those that it refuses then are left, and logged. Raises ``django.db.Error`` if the environment
-    failed, or if a lock can't be had for many.
+    failed, or a lock is not available.
     """
-    written = Written()
+    count, reasons = 0, list[str]()
     following = rows.order_by("pk")
     while True:
         with bounded_transaction():
-            keys = list(following.values_list("pk", flat=True)[:size])
+            keys = list(following.values_list("pk", flat=True)[:_BATCH_SIZE])
         if not keys:
             break
         # By key, and not until none is found: those that are left would be found again.
         following = rows.filter(pk__gt=keys[-1]).order_by("pk")
-        try:
-            written.count += write(keys)
-        except DatabaseError as error:
-            if fails_every_row(error):
-                raise
-            _write_alone(keys, write, written)
-    if written.error is not None:
+        written, refused = together_or_alone(keys, write)
+        count += len(written)
+        reasons += refused.values()
+    if reasons:
         text = "rows of %s that PostgreSQL refuses to change, and that stay as they are: %d: %s"
-        table, why = rows.model._meta.db_table, describe(written.error)
-        logger.warning(text, table, written.left, why)
-    return written
-
-
-def _write_alone(keys: list[Any], write: Callable[[list[Any]], int], written: Written) -> None:
-    in_a_row = 0
-    # Not in their order: refused rows that are neighbours must not look as if all were refused.
-    for number, key in enumerate(random.sample(keys, len(keys)), 1):
-        try:
-            written.count += write([key])
-            in_a_row = 0
-        except DatabaseError as error:
-            in_a_row += 1
-            is_last = in_a_row == ROWS_REFUSED_IN_A_ROW
-            if fails_every_row(error) or (is_last and is_passing(error)):
-                raise
-            written.left, written.error = written.left + 1, error
-            if is_last:
-                written.left += len(keys) - number
-                return
+        logger.warning(text, rows.model._meta.db_table, len(reasons), reasons[-1])
+    return count, reasons

@@ -11,7 +11,13 @@ from django.db import Error as DatabaseError
 from orgs.db.errors import describe
 from orgs.domain.naming import is_storable, one_line
 from orgs.management.streams import GuardedCommand
-from orgs.services.erasure import count_about, count_payloads_about, erase_user, held_about
+from orgs.services.erasure import (
+    NotErased,
+    count_about,
+    count_payloads_about,
+    erase_user,
+    held_about,
+)
 
 
 class Command(GuardedCommand):
@@ -41,6 +47,8 @@ class Command(GuardedCommand):
             if not options["no_input"] and not self._is_confirmed(user_id, what):
                 raise CommandError("nothing was erased")
             self.stdout.write(f"erased {erase_user(user_id)} of {what}")
+        except NotErased as error:
+            raise CommandError(f"{error}; run it again") from None
         except DatabaseError as error:
             # In one line: a traceback would show what a row holds.
             raise CommandError(f"the database: {describe(error)}; run it again") from None

@@ -16,7 +16,7 @@ from django_q.scheduler import scheduler
 from orgs.domain.status import LEAST_REFUSED_WEBHOOKS
 from orgs.domain.types import EventType, Outcome
 from orgs.models import RequestBudget, SyncCursor, WorkOSEvent
-from orgs.services import maintenance
+from orgs.services import maintenance, refusals
 from orgs.services.maintenance import (
     SCHEDULES,
     RefusedWebhooks,
@@ -25,11 +25,11 @@ from orgs.services.maintenance import (
     prune,
     sync_due_at,
 )
-from orgs.services.refusals import ROWS_REFUSED_IN_A_ROW, missing_grants
+from orgs.services.refusals import missing_grants
 from orgs.services.worker import Watch
 from tests.builders import minutes
 from tests.concurrency import another_program, in_thread
-from tests.triggers import a_trigger, as_a_user, attempts, changed, locked
+from tests.triggers import a_trigger, as_a_user, changed, locked
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -65,7 +65,7 @@ def left() -> list[str]:
 
 
 def test_old_entries_go_in_batches_and_needed_ones_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(maintenance, "BATCH_SIZE", 10)
+    monkeypatch.setattr(refusals, "_BATCH_SIZE", 10)
     entries(23)
     an_entry("old", days=90.1)
     an_entry("dismissed", days=900, outcome=Outcome.DISMISSED)
@@ -92,38 +92,20 @@ def test_an_entry_that_someone_has_locked_is_left_for_the_next_time() -> None:
     assert left() == ["locked"]
 
 
-@pytest.mark.parametrize(
-    ("refusal", "reason"),
-    [
-        pytest.param("RAISE 'it says no';", "PostgreSQL P0001: it says no", id="raises"),
-        pytest.param("RETURN NULL;", "PostgreSQL: a trigger or a policy keeps it", id="skips"),
-    ],
-)
 def test_an_entry_that_a_trigger_keeps_does_not_keep_the_others(
-    refusal: str, reason: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(maintenance, "BATCH_SIZE", 3)
+    monkeypatch.setattr(refusals, "_BATCH_SIZE", 3)
     ids = entries(10)
 
-    with a_trigger(refusal, table="workos_event", on="DELETE", when="OLD.id < 'event_04'"):
+    keeps = "RAISE 'it says no';"
+    with a_trigger(keeps, table="workos_event", on="DELETE", when="OLD.id < 'event_04'"):
         pruned = prune()
 
     assert (pruned, left()) == (6, ids[:4])
-    assert f"stay as they are: 4: {reason}" in caplog.text
+    text = "rows of workos_event that PostgreSQL refuses to change, and that stay as they are: 4: "
+    assert f"{text}PostgreSQL P0001: it says no" in caplog.text
     assert prune() == 4
-
-
-def test_a_batch_that_seems_to_be_refused_as_a_whole_is_left_after_a_few(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    entries(30)
-
-    refusal = "PERFORM nextval('attempts'); RAISE 'it says no';"
-    with a_trigger(refusal, table="workos_event", on="DELETE"):
-        pruned, tried = prune(), attempts()
-
-    assert (pruned, tried) == (0, 1 + ROWS_REFUSED_IN_A_ROW)
-    assert "rows of workos_event that PostgreSQL refuses to change" in caplog.text
 
 
 @pytest.mark.parametrize(
