@@ -62,9 +62,6 @@ SET_READ_ONLY = "SET TRANSACTION READ ONLY"
 #: Parameter: a time with its unit, such as 3000ms. True: until the end of the transaction.
 SET_STATEMENT_TIMEOUT = "SELECT set_config('statement_timeout', %s, true)"
 
-CLEAR_SSO = "UPDATE organization_metadata SET sso_enabled = NULL WHERE sso_enabled IS NOT NULL"
-CLEAR_SCIM = "UPDATE organization_metadata SET scim_enabled = NULL WHERE scim_enabled IS NOT NULL"
-
 #: NO KEY: other programs' foreign keys to the table go on working while a page is applied.
 LOAD_ORGANIZATIONS = f"""
 SELECT id, name, workos_id, {believable("workos_updated_at")},

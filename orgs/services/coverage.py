@@ -7,11 +7,9 @@ is new is followed from that commit on, then listed in full, then covered.
 import logging
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from django.db import DatabaseError
-
 from orgs import workos
 from orgs.conf import sync_settings
-from orgs.db import resources, sql
+from orgs.db import resources
 from orgs.db.cursor import (
     CursorState,
     cursor_locked,
@@ -21,19 +19,20 @@ from orgs.db.cursor import (
     read_cursor,
 )
 from orgs.db.errors import WriteSkipped
-from orgs.db.transactions import execute_alone, execute_together, read_only_transaction
+from orgs.db.transactions import execute_together, read_only_transaction
 from orgs.domain.naming import one_line
 from orgs.domain.report import Change, Report
 from orgs.domain.resources import NAMES, event_types, followed_by, listed_for
 from orgs.domain.types import ORGANIZATION, Outcome
-from orgs.services.refusals import fails_every_row, reporting, together_or_alone
+from orgs.services.refusals import reporting, together_or_alone
 
 logger = logging.getLogger(__name__)
 
 #: How many rows are written together.
 _CHUNK = 1_000
 
-_DERIVED = {"connection": sql.CLEAR_SSO, "directory": sql.CLEAR_SCIM}
+#: What ``sso_enabled`` and ``scim_enabled`` derive from.
+_DERIVED_FROM = {"connection", "directory"}
 
 
 class SettingsDiffer(Exception):
@@ -90,7 +89,7 @@ def adopt_settings() -> CursorState:
         if (state.types, state.covered) == (types, covered):
             return state
         if follow(state, types, covered, state.refused):
-            clear_derived(before - covered)
+            derive_again(before - covered)
             logger.debug("the stream is read for: %s", ", ".join(sync_settings().resources))
             return read_cursor()
 
@@ -101,7 +100,7 @@ def note_refused(types: Iterable[str]) -> None:
     refused = {**state.refused, **{type_: state.now.isoformat() for type_ in types}}
     left = tuple(type_ for type_ in state.types or () if type_ not in refused)
     if follow(state, left, covered := followed_by(left, state.covered), refused):
-        clear_derived(state.covered - covered)
+        derive_again(state.covered - covered)
         logger.error("WorkOS refuses events of the type %s; the others go on", ", ".join(types))
 
 
@@ -159,8 +158,7 @@ def note_listed_in_full(name: str, before: CursorState) -> None:
         return
     if follow(state, state.types or (), {*state.covered, name}, state.refused):
         logger.info("%s is covered: it was listed in full", name)
-        if name in _DERIVED:
-            _derive_all()
+        derive_again([name])
 
 
 def repair_derived(*, dry: bool = False, only: Collection[str] = ()) -> Iterator[Change]:
@@ -198,9 +196,12 @@ def report_derived(report: Report, *, dry: bool, only: Collection[str] = ()) -> 
             report.changes.append(change)
 
 
-def _derive_all() -> None:
-    """Recompute the derived columns after a change of what is covered. What PostgreSQL refuses
-    stays different, and the next full run reports it."""
+def derive_again(changed: Iterable[str]) -> None:
+    """Recompute the derived columns after a change of which resources are covered: they are empty
+    where that is not known. What PostgreSQL refuses stays different, and the next full run reports
+    it."""
+    if _DERIVED_FROM.isdisjoint(changed):
+        return
     with reporting(logger.warning, "sso_enabled and scim_enabled are not recomputed: {}"):
         for change in repair_derived():
             if change.change is Outcome.FAILED:
@@ -214,15 +215,3 @@ def _derive(workos_ids: Sequence[str]) -> list[str]:
         if resources.find_wrong_derived(only=workos_ids, limit=1):
             raise WriteSkipped("a trigger or a policy leaves it as it is")
     return [*workos_ids]
-
-
-def clear_derived(names: Iterable[str]) -> None:
-    """Empty the columns that derive from these resources, which are not covered any more."""
-    for name in _DERIVED.keys() & set(names):
-        try:
-            execute_alone(_DERIVED[name], [])
-        except DatabaseError as error:
-            if fails_every_row(error):
-                raise
-            # Some row can't be written: row by row, this empties the columns too.
-            _derive_all()

@@ -231,7 +231,7 @@ class _FullRun:
         before, self.state = self.state, read_cursor()
         for one in self.resources.values():
             one.is_covered, one.stopped_after = False, None
-        coverage.clear_derived(before.covered - self.state.covered)
+        coverage.derive_again(before.covered - self.state.covered)
 
     def _resolve_missing(self) -> None:
         """Ask for each linked row that was not listed, and only then disable any."""
