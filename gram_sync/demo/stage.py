@@ -4,10 +4,10 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from gram_sync.embedded_postgres import server
 from gram_sync.processes import ChildFailed, Children
@@ -44,12 +44,11 @@ class Stage:
         logs, data_dir = folder / "logs", folder / "postgres"
         shutil.rmtree(logs, ignore_errors=True)
         logs.mkdir()
-        self.password = _kept_password(folder / "admin_password")
-        listener = _on(8710, lambda port: listen("127.0.0.1", port))
+        self.password = secrets.token_urlsafe(9)
+        listener = listen("127.0.0.1", 0)
         self.web_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        how: dict[str, Any] = {"api_key": "sk_demo", "hold_back": HOLD_BACK_SECONDS}
-        self.workos: FakeWorkOS = _on(8711, lambda port: FakeWorkOS(port=port, **how).start())
-        children.callback(self.workos.stop)
+        workos = FakeWorkOS(api_key="sk_demo", hold_back=HOLD_BACK_SECONDS)
+        self.workos = children.enter_context(workos)
         secret = f"whsec_{secrets.token_hex()}"
         self.workos.add_webhook_endpoint(url=f"{self.web_url}/webhooks/workos/", secret=secret)
         server.stop(data_dir)  # which a demo that was killed may have left
@@ -77,18 +76,3 @@ class Stage:
         children.run(name, login, environment=environment, log=logs / "login.log")
         self.worker = start_worker(children, environment=environment, log=logs / "worker.log")
         start_web(children, listener, environment=environment, log=logs / "web.log")
-
-
-def _kept_password(file: Path) -> str:
-    if not file.exists():
-        file.touch(mode=0o600)
-        file.write_text(secrets.token_urlsafe(9))
-    return file.read_text()
-
-
-def _on(port: int, start: Callable[[int], Any]) -> Any:
-    """Start something on the same port each time, or on any free one if a program has that."""
-    try:
-        return start(port)
-    except OSError:
-        return start(0)
