@@ -132,7 +132,6 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "gram_sync.unavailable.DatabaseUnavailableMiddleware",
 ]
 
 TEMPLATES = [
