@@ -8,17 +8,14 @@ import os
 import re
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import environ
+import psycopg
 from django.core.exceptions import ImproperlyConfigured
-from psycopg.pq import Conninfo
+from psycopg.conninfo import conninfo_to_dict
 
 from gram_sync.processes import PROJECT
-
-#: What Django or psycopg takes beside libpq's options.
-_OTHER_OPTIONS: Final = {"assume_role", "pool", "prepare_threshold", "server_side_binding"}
-_URL: Final = "postgresql://user:password@host:5432/name"
 
 
 def env_file() -> Path:
@@ -79,29 +76,16 @@ def choice(name: str, *choices: str) -> str:
     return found
 
 
-def url(name: str, what: str, *schemes: str) -> str:
-    """Return a URL that begins with one of the schemes, or an empty text."""
-    written = text(name)
-    if written and not written.startswith(tuple(f"{scheme}://" for scheme in schemes)):
-        known = " or ".join(f"{scheme}://…" for scheme in schemes)
-        raise ImproperlyConfigured(f"{name} must name a {what}: {known}")
-    return written
-
-
 def database_url(name: str) -> dict[str, Any] | None:
     """Return the PostgreSQL that a URL names, as Django's settings have it; None without one."""
-    if not (written := url(name, "PostgreSQL", "postgresql", "postgres")):
+    if not (written := text(name)):
         return None
-    try:
-        database = dict(environ.Env.db_url_config(written))
-    except ValueError:
-        how = f"it must look like {_URL}, with %XX for special characters in the password"
-        raise ImproperlyConfigured(f"{name} can't be read; {how}") from None
-    options = database.get("OPTIONS", {}).keys()
-    known = {option.keyword.decode() for option in Conninfo.get_defaults()}
-    for unknown in sorted(options - known - _OTHER_OPTIONS):
-        instead = "; write ?options=-c%20search_path%3DNAME" if unknown == "schema" else ""
-        raise ImproperlyConfigured(f"{name} has ?{unknown}=, which PostgreSQL has not{instead}")
-    if not database["NAME"] and "service" not in options:
-        raise ImproperlyConfigured(f"{name} names no database; it must look like {_URL}")
-    return database
+    # What libpq and django-environ say themselves would show the password.
+    with suppress(psycopg.Error, ValueError):
+        named = conninfo_to_dict(written).keys() & {"dbname", "service"}
+        if named and written.startswith(("postgresql://", "postgres://")):
+            return dict(environ.Env.db_url_config(written))
+    raise ImproperlyConfigured(
+        f"{name} must look like postgresql://user:password@host:5432/name, with %XX for special "
+        "characters, and with no options but libpq's (such as ?sslmode=require)"
+    )

@@ -29,7 +29,7 @@ class Stopped(Exception):
 
 
 class ChildFailed(Exception):
-    """A child did not do what it should; the message says what, and shows the end of its log."""
+    """A child did not do what it should; the message says what, and where its log is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +42,18 @@ class Child:
     log: Path | None
 
     def failed(self, what: str) -> ChildFailed:
-        """Say what happened, how it ended if it has, and the last lines of its log."""
+        """Say what happened, how it ended if it has, and where its output is."""
         if (code := self.process.returncode) is not None:
             how = f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
             what = f"{what} ({how})"
-        if self.log is None:
-            return ChildFailed(f"{self.name} {what}; its output above may say why.")
-        lines = self.log.read_text(errors="replace").splitlines()[-15:] or ["(nothing)"]
-        shown = "".join(f"\n  | {line}" for line in lines)
-        return ChildFailed(f"{self.name} {what}. The end of its log, {self.log}:{shown}")
+        return ChildFailed(f"{self.name} {what}. Its output: {self.log or 'above'}")
 
 
 class Children(ExitStack):
     """The children of this process: when the context ends, all are stopped, the last one first. A
     ``callback`` is called after those that are started later were stopped.
 
-    For the main thread alone, which is deaf to signals except while it waits here. One more Ctrl-C
+    For the main thread alone, which is deaf to signals except while it waits here. A second Ctrl-C
     kills children that are being stopped. Each child gets the descriptors ``inherited``.
     """
 
@@ -69,16 +65,10 @@ class Children(ExitStack):
 
     def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            # nohup has a process ignore SIGHUP.
-            if signal.getsignal(number) != signal.SIG_IGN or number != signal.SIGHUP:
+            if signal.getsignal(number) != signal.SIG_IGN:  # as after nohup
                 before = signal.signal(number, lambda number, _: self._signals.append(number))
                 self.callback(signal.signal, number, before)
         return self
-
-    def __exit__(self, *error: Any) -> bool | None:  # noqa: PYI036 - as ExitStack's
-        # One more Ctrl-C from now on ends patience.
-        self._signals.clear()
-        return super().__exit__(*error)
 
     def start(
         self,
@@ -109,14 +99,13 @@ class Children(ExitStack):
 
     def run(self, name: str, command: Sequence[str], **options: Any) -> None:
         """Run a command to its end. Raises as ``check`` does, and ChildFailed if it fails."""
-        child = self.start(name, command, **options)
-        while child.process.poll() is None and not self._signals:
-            time.sleep(_POLL_SECONDS)
-        if child.process.returncode is not None:
-            self._running.remove(child)
+        self.check()
+        with Children(self._inherited) as alone:
+            child = alone.start(name, command, **options)
+            with suppress(ChildFailed):  # it has ended, as it should
+                alone.wait()
             if child.process.returncode != 0:
                 raise child.failed("failed")
-        self.check()
 
     def check(self) -> None:
         """Raise Stopped if a signal came, and ChildFailed if a child has ended."""
@@ -146,16 +135,13 @@ class Children(ExitStack):
             time.sleep(_POLL_SECONDS)
 
     def _stop(self, child: Child) -> None:
-        if child not in self._running:  # it ended long ago: its pid may be another's by now
-            return
         # To the process itself, not to its group: it has to end its own in order.
         child.process.terminate()
         deadline = time.monotonic() + child.patience
         while child.process.poll() is None and time.monotonic() < deadline:
-            # Only Ctrl-C: `make` passes a SIGTERM on that we may already have got ourselves.
-            if signal.SIGINT in self._signals:
+            if self._signals.count(signal.SIGINT) > 1:
                 break
-            time.sleep(_POLL_SECONDS / 2)
+            time.sleep(_POLL_SECONDS)
         # Something is left in the group only if the process is stuck or was killed.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(child.process.pid, signal.SIGKILL)
