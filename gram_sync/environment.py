@@ -1,6 +1,7 @@
 """Reads settings from the environment and, for what is not set there, from the file .env.
 
-Every function raises ImproperlyConfigured for what can't be read, and never shows a secret in it.
+Every function raises ImproperlyConfigured for a value that can't be right, and never shows a secret
+in it.
 """
 
 import io
@@ -26,10 +27,7 @@ def env_file() -> Path:
 def read_env_file() -> None:
     """Add the variables of the file to the environment, where those that have a value win."""
     path = env_file()
-    try:
-        content = path.read_text() if path.is_file() else ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise ImproperlyConfigured(f"{path} can't be read: {error}") from None
+    content = path.read_text(errors="replace") if path.is_file() else ""
     for number, line in enumerate(content.splitlines(), start=1):
         match = re.match(r"\s*(?:#|$)|(?:export )?(\w+)=", line)
         if not match:
@@ -62,10 +60,8 @@ def number(name: str, default: float, *, least: float, most: float) -> Any:
 
 def switch(name: str) -> bool:
     """Return True for true, 1, yes and on, and False for their opposites and for nothing."""
-    on, off = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
-    if (written := text(name, "false").lower()) not in on + off:
-        raise ImproperlyConfigured(f"{name} must be true or false, not {text(name)!r}")
-    return written in on
+    on = ("true", "1", "yes", "on")
+    return choice(name, "false", "0", "no", "off", *on) in on
 
 
 def choice(name: str, *choices: str) -> str:

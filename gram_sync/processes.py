@@ -54,12 +54,11 @@ class Children(ExitStack):
     ``callback`` is called after those that are started later were stopped.
 
     For the main thread alone, which is deaf to signals except while it waits here. A second Ctrl-C
-    kills children that are being stopped. Each child gets the descriptors ``inherited``.
+    kills children that are being stopped.
     """
 
-    def __init__(self, inherited: Sequence[int] = ()) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._inherited = inherited
         self._running: list[Child] = []
         self._signals: list[int] = []
 
@@ -89,7 +88,7 @@ class Children(ExitStack):
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                pass_fds=(*self._inherited, *pass_fds),
+                pass_fds=pass_fds,
                 start_new_session=True,
             )
         child = Child(name, process, patience, log)
@@ -99,13 +98,14 @@ class Children(ExitStack):
 
     def run(self, name: str, command: Sequence[str], **options: Any) -> None:
         """Run a command to its end. Raises as ``check`` does, and ChildFailed if it fails."""
-        self.check()
-        with Children(self._inherited) as alone:
-            child = alone.start(name, command, **options)
-            with suppress(ChildFailed):  # it has ended, as it should
-                alone.wait()
+        child = self.start(name, command, **options)
+        while child.process.poll() is None and not self._signals:
+            time.sleep(_POLL_SECONDS)
+        if child.process.returncode is not None:
+            self._running.remove(child)
             if child.process.returncode != 0:
                 raise child.failed("failed")
+        self.check()
 
     def check(self) -> None:
         """Raise Stopped if a signal came, and ChildFailed if a child has ended."""
@@ -135,6 +135,8 @@ class Children(ExitStack):
             time.sleep(_POLL_SECONDS)
 
     def _stop(self, child: Child) -> None:
+        if child not in self._running:  # it ended long ago: its pid may be another's by now
+            return
         # To the process itself, not to its group: it has to end its own in order.
         child.process.terminate()
         deadline = time.monotonic() + child.patience

@@ -11,7 +11,7 @@ import psycopg
 
 from gram_sync.demo.comparison import EVENTS, differences
 from gram_sync.demo.output import lines, table, totals
-from gram_sync.demo.stage import HOLD_BACK_SECONDS, Stage, locked
+from gram_sync.demo.stage import HOLD_BACK_SECONDS, Stage
 from gram_sync.demo.story import ROWS, Story
 from gram_sync.embedded_postgres.server import ServerError
 from gram_sync.processes import PROJECT, ChildFailed, Children, Stopped
@@ -45,15 +45,14 @@ def main() -> int:
     fails, 128 and a signal's number if that stopped it. Everything started is stopped by then."""
     parser = argparse.ArgumentParser("python -m gram_sync.demo", description=_INTRODUCTION)
     parser.add_argument("--stay", action="store_true", help="keep all running until Ctrl-C")
-    folder_help = "for the logs, and the database, which is made anew (default: .data/demo)"
-    parser.add_argument("--folder", type=Path, default=PROJECT / ".data/demo", help=folder_help)
+    parser.add_argument("--folder", type=Path, help="for logs and database, unused before")
     options = parser.parse_args()
     if hasattr(sys.stdout, "reconfigure"):  # not every encoding has a tick
         sys.stdout.reconfigure(errors="replace")
-    folder = options.folder.absolute()
+    folder = options.folder or PROJECT / time.strftime(".data/demo-%Y%m%d-%H%M%S")
     try:
-        with locked(folder) as lock, Children(inherited=(lock,)) as children:
-            return _play(children, folder, stay=options.stay)
+        with Children() as children:
+            return _play(children, folder.absolute(), stay=options.stay)
     except Stopped as stopped:
         print("The demo was stopped, with everything it had started.", file=sys.stderr)
         return 128 + stopped.number

@@ -14,14 +14,12 @@ EVENTS: Final = "SELECT id, type, outcome, error FROM workos_event ORDER BY occu
 
 def differences(story: Story) -> Iterator[str]:
     """Yield what one of the two has and the other has not. Everything is read anew."""
-    workos, rows, ledger = story.workos, story.read(ROWS), story.read(EVENTS)
-    events = workos.all_events()
+    rows, ledger = story.read(ROWS), story.read(EVENTS)
+    organizations, events = story.workos.all_organizations(), story.workos.all_events()
+    members = story.workos.memberships.all()
     both = {
         "organization": (
-            {
-                (each["id"], each["name"], each["external_id"])
-                for each in workos.all_organizations()
-            },
+            {(each["id"], each["name"], each["external_id"]) for each in organizations},
             {(row.workos_id, row.name, row.id) for row in rows if not row.disabled},
         ),
         "deleted organization": (
@@ -30,10 +28,7 @@ def differences(story: Story) -> Iterator[str]:
         ),
         "slug": (set(story.first_slugs.items()), {(row.id, row.slug) for row in rows}),
         "member": (
-            {
-                (one["user"]["email"], one["status"], ", ".join(r["slug"] for r in one["roles"]))
-                for one in workos.memberships.all()
-            },
+            {(one["user"]["email"], one["status"], one["role"]["slug"]) for one in members},
             {(one.email, one.status, one.roles) for one in story.read(MEMBERS)},
         ),
         "event, parked or not": (

@@ -89,11 +89,6 @@ def program(name: str) -> Path:
 def _explained(data_dir: Path) -> Iterator[Path]:
     data_dir = data_dir.resolve()
     try:
-        if data_dir.exists() and os.geteuid() not in (0, owner := data_dir.stat().st_uid):
-            raise PermissionError(
-                f"it belongs to the system user {owner}, perhaps because root used it first. Go on"
-                " as root, or have root stop it and delete the folder."
-            )
         yield data_dir
     except OSError as error:
         raise ServerError(
@@ -230,11 +225,7 @@ def _launch(data_dir: Path) -> None:
     folder = str(_socket_dir(data_dir)).replace('"', '""')
     options = shlex.join(["-c", f'unix_socket_directories="{folder}"'])
     # pg_ctl makes the server a session of its own, with the log for output.
-    try:
-        _run("pg_ctl", "start", "--log=server.log", f"--options={options}", *_WAIT, at=data_dir)
-    except OSError as error:
-        log = (data_dir / "server.log").read_text(errors="replace")
-        raise OSError(f"{error}\n{log[-1000:]}".rstrip()) from error
+    _run("pg_ctl", "start", "--log=server.log", f"--options={options}", *_WAIT, at=data_dir)
 
 
 def _stop(data_dir: Path) -> None:

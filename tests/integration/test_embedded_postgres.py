@@ -447,14 +447,14 @@ def test_a_folder_of_other_things_is_left_alone(folder: Path) -> None:
     assert [path.name for path in (folder / "postgres").iterdir()] == ["diary"]
 
 
-def test_a_server_that_fails_to_start_shows_its_log(data_dir: Path) -> None:
+def test_a_server_that_fails_to_start_names_its_log(data_dir: Path) -> None:
     with (data_dir / "postgresql.conf").open("a") as configuration:
         configuration.write("nonsense = 1\n")
 
     with pytest.raises(ServerError) as refused:
         start(data_dir)
 
-    assert 'unrecognized configuration parameter "nonsense"' in str(refused.value)
+    assert 'parameter "nonsense"' in (data_dir / "server.log").read_text()
     assert f"Its log, if it got that far: {data_dir / 'server.log'}" in str(refused.value)
     assert "DATABASE_URL can name another PostgreSQL" in str(refused.value)
 
@@ -514,7 +514,7 @@ def test_data_that_root_made_is_refused_to_an_ordinary_user(shared: Path) -> Non
     refused = run_ordinary(shared, "start", "stop", "status")
 
     assert refused.returncode == 3
-    assert refused.stderr.count("perhaps because root used it first") == 3
+    assert refused.stderr.count("can't be used: [Errno 13] Permission denied: ") == 3
     assert refused.stdout == ""
 
 

@@ -16,7 +16,6 @@ import psycopg
 import pytest
 
 from gram_sync.demo import __main__ as command
-from gram_sync.demo.stage import locked
 from gram_sync.embedded_postgres import server
 from tests.concurrency import wait_until
 from tests.processes import alive, family, finished, printed_until, started, without_settings
@@ -107,13 +106,11 @@ def test_stopped_while_its_database_is_made_leaves_nothing_running() -> None:
         assert not server.is_running(Path(name) / "postgres")
 
 
-def test_two_in_one_folder_are_one_too_many(
+def test_a_folder_that_was_used_before_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (tmp_path / "logs").mkdir()
     monkeypatch.setattr(sys, "argv", ["demo", "--folder", str(tmp_path)])
-    with locked(tmp_path):
-        assert command.main() == 1
 
-    out, err = capsys.readouterr()
-    assert f"Another demo (make demo, make serve) runs in {tmp_path}" in err
-    assert (out, err.count("\n")) == ("", 1)
+    assert command.main() == 1
+    assert f"The demo failed: [Errno 17] File exists: '{tmp_path}/logs'" in capsys.readouterr().err

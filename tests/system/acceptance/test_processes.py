@@ -139,15 +139,3 @@ def test_a_command_that_fails_is_an_error() -> None:
         Children() as children,
     ):
         children.run("It", python("exit(3)"))
-
-
-def test_a_descriptor_can_be_given_to_all(log: Path) -> None:
-    reading, writing = os.pipe()
-    script = f"import os; os.write({writing}, b'here')"
-
-    with Children(inherited=(writing,)) as children:
-        children.run("It", python(script), log=log)
-
-    assert os.read(reading, 10) == b"here"
-    os.close(reading)
-    os.close(writing)
