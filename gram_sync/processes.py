@@ -64,7 +64,8 @@ class Children(ExitStack):
 
     def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) != signal.SIG_IGN:  # as after nohup
+            # nohup has a process ignore SIGHUP.
+            if (number, signal.getsignal(number)) != (signal.SIGHUP, signal.SIG_IGN):
                 before = signal.signal(number, lambda number, _: self._signals.append(number))
                 self.callback(signal.signal, number, before)
         return self
