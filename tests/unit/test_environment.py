@@ -65,7 +65,7 @@ def test_a_variable_is_read(
     assert read(NAME) == value
 
 
-A_URL = (
+NO_URL = (
     "must look like postgresql://user:password@host:5432/name, with %XX for special characters, "
     "and with no options but libpq's (such as ?sslmode=require)"
 )
@@ -83,7 +83,7 @@ A_SWITCH = "must be false or 0 or no or off or true or 1 or yes or on"
         pytest.param(env.switch, "maybe", f"{A_SWITCH}, not 'maybe'", id="no switch"),
         pytest.param(log_level, "loud", "must be INFO or DEBUG, not 'loud'", id="no choice"),
         *(
-            pytest.param(env.database_url, url, A_URL, id=name)
+            pytest.param(env.database_url, url, NO_URL, id=name)
             for name, url in {
                 "no PostgreSQL": "mysql://u:secret@h/db",
                 "no URL": "host=h dbname=db password=secret",
