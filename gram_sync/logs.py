@@ -78,8 +78,8 @@ def is_news(record: logging.LogRecord) -> bool:
 
 
 def shortened(record: logging.LogRecord) -> bool:
-    """Let every record of django-q2's through: as one line if PostgreSQL or Redis failed, and not
-    a statement of ours. The traceback of a task is kept in the admin, under Failed tasks."""
+    """Let every record through: as one line if PostgreSQL or Redis failed, and not a statement of
+    ours. The traceback of a task is kept in the admin, under Failed tasks."""
     error = record.exc_info and record.exc_info[1]
     if isinstance(shown := error and without_detail(error), RedisError | DatabaseFailed):
         record.msg = f"{record.getMessage()}: {one_line(shown)}"
@@ -138,7 +138,7 @@ def configuration(level: str) -> dict[str, Any]:
             "orgs": {"level": level},
             # Its INFO is two lines a task, of which there are two a minute when nothing happens.
             "django-q": {"level": "WARNING", "filters": [shortened]},
-            "django.request": {"filters": [is_news]},
+            "django.request": {"filters": [is_news, shortened]},
             "django.server": alone,
             "gunicorn.error": alone,
         },

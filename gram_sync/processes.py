@@ -29,7 +29,7 @@ class Stopped(Exception):
 
 
 class ChildFailed(Exception):
-    """A child did not do what it should; the message says what, and shows the end of its log."""
+    """A child did not do what it should; the message says what, and where its log is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,43 +42,33 @@ class Child:
     log: Path | None
 
     def failed(self, what: str) -> ChildFailed:
-        """Say what happened, how it ended if it has, and the last lines of its log."""
+        """Say what happened, how it ended if it has, and where its output is."""
         if (code := self.process.returncode) is not None:
             how = f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
             what = f"{what} ({how})"
-        if self.log is None:
-            return ChildFailed(f"{self.name} {what}; its output above may say why.")
-        lines = self.log.read_text(errors="replace").splitlines()[-15:] or ["(nothing)"]
-        shown = "".join(f"\n  | {line}" for line in lines)
-        return ChildFailed(f"{self.name} {what}. The end of its log, {self.log}:{shown}")
+        return ChildFailed(f"{self.name} {what}. Its output: {self.log or 'above'}")
 
 
 class Children(ExitStack):
     """The children of this process: when the context ends, all are stopped, the last one first. A
     ``callback`` is called after those that are started later were stopped.
 
-    For the main thread alone, which is deaf to signals except while it waits here. One more Ctrl-C
-    kills children that are being stopped. Each child gets the descriptors ``inherited``.
+    For the main thread alone, which is deaf to signals except while it waits here. A second Ctrl-C
+    kills children that are being stopped.
     """
 
-    def __init__(self, inherited: Sequence[int] = ()) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._inherited = inherited
         self._running: list[Child] = []
         self._signals: list[int] = []
 
     def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             # nohup has a process ignore SIGHUP.
-            if signal.getsignal(number) != signal.SIG_IGN or number != signal.SIGHUP:
+            if (number, signal.getsignal(number)) != (signal.SIGHUP, signal.SIG_IGN):
                 before = signal.signal(number, lambda number, _: self._signals.append(number))
                 self.callback(signal.signal, number, before)
         return self
-
-    def __exit__(self, *error: Any) -> bool | None:  # noqa: PYI036 - as ExitStack's
-        # One more Ctrl-C from now on ends patience.
-        self._signals.clear()
-        return super().__exit__(*error)
 
     def start(
         self,
@@ -99,7 +89,7 @@ class Children(ExitStack):
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                pass_fds=(*self._inherited, *pass_fds),
+                pass_fds=pass_fds,
                 start_new_session=True,
             )
         child = Child(name, process, patience, log)
@@ -152,10 +142,9 @@ class Children(ExitStack):
         child.process.terminate()
         deadline = time.monotonic() + child.patience
         while child.process.poll() is None and time.monotonic() < deadline:
-            # Only Ctrl-C: `make` passes a SIGTERM on that we may already have got ourselves.
-            if signal.SIGINT in self._signals:
+            if self._signals.count(signal.SIGINT) > 1:
                 break
-            time.sleep(_POLL_SECONDS / 2)
+            time.sleep(_POLL_SECONDS)
         # Something is left in the group only if the process is stuck or was killed.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(child.process.pid, signal.SIGKILL)

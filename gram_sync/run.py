@@ -8,7 +8,7 @@ import os
 import secrets
 import socket
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from http.client import HTTPConnection, HTTPException
 from typing import Any, Final
@@ -48,10 +48,8 @@ def main() -> int:
     except Stopped:
         _say("Stopped.")
         return 0
-    except (ChildFailed, ImproperlyConfigured, server.ServerError) as error:
+    except (ChildFailed, ImproperlyConfigured, OperationalError, OSError) as error:
         print(error, file=sys.stderr)
-    except OperationalError as error:
-        print(f"The database can't be used: {' '.join(str(error).split())}", file=sys.stderr)
     return 1
 
 
@@ -85,16 +83,13 @@ def _run(children: Children) -> None:
 
 
 def _keep_secret_key(secret_key: str) -> None:
-    """Add it to .env, so that commands in another terminal have the same."""
-    path, flags = env.env_file(), os.O_WRONLY | os.O_CREAT | os.O_APPEND
-    _say(f"SECRET_KEY is not set: one was made, and is kept in {path}.")
-    try:
-        with os.fdopen(os.open(path, flags, 0o600), "a") as file:
-            # The last line may have no end.
-            file.write(f"\nSECRET_KEY={secret_key}\n")
-    except OSError as error:
-        text = f"{error}: set SECRET_KEY, to 50 or more random characters."
-        raise ImproperlyConfigured(text) from None
+    """Add it to .env, so that commands in another terminal have the same. Raises OSError."""
+    path = env.env_file()
+    _say(f"SECRET_KEY is not set: one is made, and kept in {path}.")
+    path.touch(mode=0o600)
+    with path.open("a") as file:
+        # The last line may have no end.
+        file.write(f"\nSECRET_KEY={secret_key}\n")
 
 
 def _start_all(children: Children, listener: socket.socket) -> None:
@@ -152,13 +147,10 @@ def start_web(children: Children, listener: socket.socket, **options: Any) -> Ch
 
 def _answers(host: str, port: int) -> bool:
     """Return True if HTTP is spoken there; any status will do, such as 400 for another host."""
-    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - an address to go to, not bind
-    with closing(HTTPConnection(everywhere.get(host, host), port, timeout=2)) as http:
-        try:
-            http.request("GET", "/healthz")
-            return bool(http.getresponse().status)
-        except (OSError, HTTPException):
-            return False
+    with suppress(OSError, HTTPException), closing(HTTPConnection(host, port, timeout=2)) as http:
+        http.request("GET", "/healthz")
+        return bool(http.getresponse().status)
+    return False
 
 
 if __name__ == "__main__":

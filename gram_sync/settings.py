@@ -3,6 +3,8 @@
 import warnings
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
+
 from gram_sync import environment as env
 from gram_sync import logs
 from gram_sync.processes import PROJECT
@@ -91,7 +93,9 @@ _task_timeout = least_task_timeout(SyncSettings(**_settings))
 
 # In a table, or in Redis, which loses the tasks of a killed worker; the schedule makes that good.
 _broker: dict[str, Any] = {"orm": "default"}
-if _redis := env.url("REDIS_URL", "Redis", "redis", "rediss", "unix"):
+if _redis := env.text("REDIS_URL"):
+    if not _redis.startswith(("redis://", "rediss://", "unix://")):
+        raise ImproperlyConfigured("REDIS_URL must begin with redis://, rediss:// or unix://")
     # As for the database, and longer than the second for which a worker waits for a task.
     _limits = "socket_connect_timeout=2&socket_timeout=3"
     _broker = {"redis": Secret(f"{_redis}{'&' if '?' in _redis else '?'}{_limits}")}
@@ -132,7 +136,6 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "gram_sync.unavailable.DatabaseUnavailableMiddleware",
 ]
 
 TEMPLATES = [

@@ -9,10 +9,10 @@ from typing import Final
 
 import psycopg
 
-from gram_sync.demo.comparison import EVENTS, MEMBERS, ROWS, compare, remotes
-from gram_sync.demo.output import lines, say, table, totals
-from gram_sync.demo.stage import HOLD_BACK_SECONDS, Stage, locked
-from gram_sync.demo.story import Story
+from gram_sync.demo.comparison import EVENTS, differences
+from gram_sync.demo.output import lines, table, totals
+from gram_sync.demo.stage import HOLD_BACK_SECONDS, Stage
+from gram_sync.demo.story import ROWS, Story
 from gram_sync.embedded_postgres.server import ServerError
 from gram_sync.processes import PROJECT, ChildFailed, Children, Stopped
 from orgs.management.streams import guarded_streams
@@ -45,15 +45,14 @@ def main() -> int:
     fails, 128 and a signal's number if that stopped it. Everything started is stopped by then."""
     parser = argparse.ArgumentParser("python -m gram_sync.demo", description=_INTRODUCTION)
     parser.add_argument("--stay", action="store_true", help="keep all running until Ctrl-C")
-    folder_help = "for the logs, and the database, which is made anew (default: .data/demo)"
-    parser.add_argument("--folder", type=Path, default=PROJECT / ".data/demo", help=folder_help)
+    parser.add_argument("--folder", type=Path, help="for logs and database, unused before")
     options = parser.parse_args()
     if hasattr(sys.stdout, "reconfigure"):  # not every encoding has a tick
         sys.stdout.reconfigure(errors="replace")
-    folder = options.folder.absolute()
+    folder = options.folder or PROJECT / time.strftime(".data/demo-%Y%m%d-%H%M%S")
     try:
-        with locked(folder) as lock, Children(inherited=(lock,)) as children:
-            return _play(children, folder, stay=options.stay)
+        with Children() as children:
+            return _play(children, folder.absolute(), stay=options.stay)
     except Stopped as stopped:
         print("The demo was stopped, with everything it had started.", file=sys.stderr)
         return 128 + stopped.number
@@ -69,10 +68,13 @@ def _play(children: Children, folder: Path, *, stay: bool) -> int:
     lines(f"All run; their logs are in {folder / 'logs'}.")
     story = Story(stage)
     story.play()
-    if found := _compare(story):
+    lines("\nWhat the mirror has, and the external_id that WorkOS has", "bold")
+    table(story.read(ROWS), story.workos.all_organizations())
+    totals(story.read(EVENTS), story.workos.deliveries())
+    if found := list(differences(story)):
         lines("\n✗ WorkOS and the mirror differ:", "bold red")
         for difference in found:
-            say("✗", difference)
+            lines(f"✗ {difference}")
     else:
         lines("\n✓ WorkOS and the mirror agree, and no slug ever changed.", "bold green")
     lines(f"It took {time.monotonic() - started_at:.0f} seconds, set-up included.")
@@ -85,28 +87,6 @@ def _play(children: Children, folder: Path, *, stay: bool) -> int:
             children.wait()
         lines("\nStopping ...")
     return 1 if found else 0
-
-
-def _compare(story: Story) -> list[str]:
-    """Print what each side has, and return in what they differ: everything is read anew."""
-    lines("\nWhat WorkOS has, and what the mirror has", "bold")
-    workos = story.workos
-    listed, ledger = workos.all_events(), story.read(EVENTS)
-    organizations = remotes(workos.all_organizations(), listed)
-    compared = list(compare(organizations, story.read(ROWS), story.first_slugs))
-    table(compared)
-    totals(ledger, workos.deliveries())
-    found = [text for _, _, texts in compared for text in texts]
-    has = [
-        (one["user"]["email"], one["status"], ", ".join(role["slug"] for role in one["roles"]))
-        for one in workos.memberships.all()
-    ]
-    if has != [(one.email, one.status, one.roles) for one in story.read(MEMBERS)]:
-        found.append("WorkOS has other members than the mirror, or with other roles")
-    is_parked = {event["id"]: event["id"] == story.malformed for event in listed}
-    if is_parked != {event.id: event.outcome == "parked" for event in ledger}:
-        found.append("the ledger has other events than WorkOS, or others are parked")
-    return found
 
 
 if __name__ == "__main__":

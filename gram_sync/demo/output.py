@@ -8,8 +8,6 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from gram_sync.demo.comparison import Remote, Row
-
 _STYLES: Final = {"WorkOS": "magenta", "webhooks": "cyan", "mirror": "green", "Gram": "yellow"}
 _CONSOLE: Final = Console(highlight=False, markup=False, soft_wrap=True)
 
@@ -27,22 +25,17 @@ def say(who: str, text: str) -> None:
     _CONSOLE.print(grid, soft_wrap=False)
 
 
-def table(compared: Iterable[tuple[Remote | None, Row | None, list[str]]]) -> None:
-    """Print what WorkOS has beside what the mirror has."""
+def table(rows: Iterable[Any], organizations: Iterable[dict[str, Any]]) -> None:
+    """Print the mirror's rows, and which external_id WorkOS has for each."""
+    external_ids = {each["id"]: _short(each["external_id"] or "(none)") for each in organizations}
     shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for title in ("", "WorkOS: name\nid", "external_id", "mirror: name\nslug", "id\nstate"):
-        shown.add_column(title, style=_STYLES.get(title.partition(":")[0], ""))
-    for remote, row, differences in compared:
-        cells = ["✗" if differences else "✓", "(nothing)", "", "(no row)", ""]
-        if remote is not None:
-            state = ", deleted" if remote.deleted else ""
-            origin = "given by WorkOS" if remote.given_id else "written back"
-            cells[1] = f"{remote.name}\n{_short(remote.workos_id)}{state}"
-            cells[2] = f"{_short(remote.external_id or '(none)')}\n{origin}"
-        if row is not None:
-            state = "disabled" if row.disabled else "enabled"
-            cells[3:] = [f"{row.name}\n{row.slug}", f"{_short(row.id)}\n{state}"]
-        shown.add_row(*cells)
+    for title in ("name", "slug", "id", "state"):
+        shown.add_column(title, style=_STYLES["mirror"])
+    shown.add_column("WorkOS: external_id", style=_STYLES["WorkOS"])
+    for row in rows:
+        state = "disabled" if row.disabled else "enabled"
+        external_id = external_ids.get(row.workos_id, "(deleted)")
+        shown.add_row(row.name, row.slug, _short(row.id), state, external_id)
     _CONSOLE.print(shown, soft_wrap=False)
 
 

@@ -1,16 +1,13 @@
 """Starts every process of the demo, each with an environment made for it alone."""
 
-import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from gram_sync.embedded_postgres import server
-from gram_sync.processes import ChildFailed, Children
+from gram_sync.processes import Children
 from gram_sync.run import MANAGE, listen, migrate, start_web, start_worker
 from orgs.testing import FakeWorkOS
 
@@ -20,40 +17,22 @@ HOLD_BACK_SECONDS: Final = 2
 _INHERITED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH")
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[int]:
-    """Keep other demos out of the folder, as long as one of the children that inherit what is
-    yielded runs. Raises ChildFailed and OSError."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ChildFailed(
-                f"Another demo (make demo, make serve) runs in {folder}: stop it first. If it was "
-                f"killed, this ends what it left: kill -KILL $(lsof -t {lock.name})"
-            ) from None
-        yield lock.fileno()
-
-
 class Stage:
-    """All that runs, with a new database. Raises ChildFailed, ServerError and OSError."""
+    """All that runs, with its logs and a database of its own in a folder. Raises ChildFailed,
+    ServerError, and OSError if the folder has been used before."""
 
     def __init__(self, children: Children, folder: Path) -> None:
         self.children = children
         logs, data_dir = folder / "logs", folder / "postgres"
-        shutil.rmtree(logs, ignore_errors=True)
-        logs.mkdir()
-        self.password = _kept_password(folder / "admin_password")
-        listener = _on(8710, lambda port: listen("127.0.0.1", port))
+        logs.mkdir(parents=True)
+        self.password = secrets.token_urlsafe(9)
+        listener = listen("127.0.0.1", 0)
         self.web_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        how: dict[str, Any] = {"api_key": "sk_demo", "hold_back": HOLD_BACK_SECONDS}
-        self.workos: FakeWorkOS = _on(8711, lambda port: FakeWorkOS(port=port, **how).start())
-        children.callback(self.workos.stop)
+        workos = FakeWorkOS(api_key="sk_demo", hold_back=HOLD_BACK_SECONDS)
+        self.workos = children.enter_context(workos)
         secret = f"whsec_{secrets.token_hex()}"
         self.workos.add_webhook_endpoint(url=f"{self.web_url}/webhooks/workos/", secret=secret)
-        server.stop(data_dir)  # which a demo that was killed may have left
-        shutil.rmtree(data_dir, ignore_errors=True)
+        children.callback(shutil.rmtree, data_dir, ignore_errors=True)
         children.callback(server.stop, data_dir)
         self.database_url = server.start(data_dir)
         children.check()
@@ -77,18 +56,3 @@ class Stage:
         children.run(name, login, environment=environment, log=logs / "login.log")
         self.worker = start_worker(children, environment=environment, log=logs / "worker.log")
         start_web(children, listener, environment=environment, log=logs / "web.log")
-
-
-def _kept_password(file: Path) -> str:
-    if not file.exists():
-        file.touch(mode=0o600)
-        file.write_text(secrets.token_urlsafe(9))
-    return file.read_text()
-
-
-def _on(port: int, start: Callable[[int], Any]) -> Any:
-    """Start something on the same port each time, or on any free one if a program has that."""
-    try:
-        return start(port)
-    except OSError:
-        return start(0)

@@ -1,15 +1,28 @@
 """Plays the day: changes things in the fake WorkOS, and waits until the mirror shows them."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 from psycopg.errors import UniqueViolation
 from psycopg.rows import namedtuple_row
 
-from gram_sync.demo.comparison import MEMBERS, ROWS, Row
 from gram_sync.demo.output import lines, say
 from gram_sync.demo.stage import Stage
+
+#: Every row of the mirror, in the order of WorkOS; every membership with organization and user.
+ROWS: Final = """
+    SELECT id, name, slug, workos_id, disabled_at IS NOT NULL AS disabled
+    FROM organization_metadata ORDER BY workos_id
+"""
+MEMBERS: Final = """
+    SELECT o.name AS organization, u.email, m.status, o.sso_enabled,
+        array_to_string(m.role_slugs, ', ') AS roles
+    FROM workos_organization_membership AS m
+    JOIN workos_user AS u ON u.workos_id = m.workos_user_id
+    JOIN organization_metadata AS o ON o.workos_id = m.workos_organization_id
+    WHERE m.deleted_at IS NULL AND u.deleted_at IS NULL ORDER BY u.email, o.name
+"""
 
 
 class Story:
@@ -134,19 +147,19 @@ class Story:
         created = self.workos.create_organization(name=name, external_id=external_id)
         self.workos_ids[name] = created["id"]
 
-    def _rename(self, first_name: str, name: str) -> Row:
+    def _rename(self, first_name: str, name: str) -> Any:
         self.workos.update_organization(self.workos_ids[first_name], name=name)
         return self._row(first_name, name=name)
 
-    def _row(self, first_name: str, **columns: object) -> Row:
+    def _row(self, first_name: str, **columns: object) -> Any:
         """Return the row that is linked to an organization, once its columns are like these."""
         columns["workos_id"] = self.workos_ids[first_name]
-        rows: list[Row] = self._wait_for(
+        row = self._wait_for(
             lambda: [row for row in self.read(ROWS) if columns.items() <= row._asdict().items()],
             f"applied what happened to {first_name}",
-        )
-        self.first_slugs.setdefault(rows[0].id, rows[0].slug)
-        return rows[0]
+        )[0]
+        self.first_slugs.setdefault(row.id, row.slug)
+        return row
 
     def _is_idle(self) -> bool:
         """Return True if the last event was applied, and WorkOS has every id."""

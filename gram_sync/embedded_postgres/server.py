@@ -12,7 +12,6 @@ import importlib.util
 import os
 import pwd
 import shlex
-import shutil
 import socket
 import stat
 import subprocess
@@ -90,11 +89,6 @@ def program(name: str) -> Path:
 def _explained(data_dir: Path) -> Iterator[Path]:
     data_dir = data_dir.resolve()
     try:
-        if data_dir.exists() and os.geteuid() not in (0, owner := data_dir.stat().st_uid):
-            raise PermissionError(
-                f"it belongs to the system user {owner}, perhaps because root used it first. Go on"
-                " as root, or have root stop it and delete the folder."
-            )
         yield data_dir
     except OSError as error:
         raise ServerError(
@@ -191,13 +185,8 @@ def _start(data_dir: Path) -> None:
     # killed and a busy backend hasn't noticed: PostgreSQL refuses to start beside that.
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not _is_ready(data_dir) and (processes := _processes(data_dir)):
-        pid, status = _postmaster(data_dir)
-        if pid in processes and status == "ready":
-            # It runs and can't be reached, unless just now: its socket was deleted.
-            if not _is_ready(data_dir):
-                _stop(data_dir)
-        elif time.monotonic() > deadline:
-            raise TimeoutError(f"processes of it hang: {sorted(processes)}")
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"processes of it hang: {sorted(processes)}. End them.")
         time.sleep(0.05)
     if _is_ready(data_dir):
         return
@@ -219,17 +208,12 @@ def _create(data_dir: Path) -> None:
     if data_dir.exists() and any(data_dir.iterdir()):
         raise FileExistsError("the folder holds something else. Choose an empty or a new one.")
     prefix = f"{data_dir.name}.unfinished-"
-    for folder in data_dir.parent.glob(f"{prefix}*"):
-        shutil.rmtree(folder, ignore_errors=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=prefix, dir=data_dir.parent))
-    try:
-        os.chown(unfinished, *_owner(data_dir))
-        _run("initdb", *_INITDB, at=unfinished)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=data_dir.parent) as folder:
+        os.chown(folder, *_owner(data_dir))
+        _run("initdb", *_INITDB, at=Path(folder))
         single = ("--single", "-c", "exit_on_error=true", "postgres")
-        _run("postgres", *single, at=unfinished, text=_CREATE_DATABASE)
-        unfinished.rename(data_dir)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        _run("postgres", *single, at=Path(folder), text=_CREATE_DATABASE)
+        Path(folder).rename(data_dir)
 
 
 def _launch(data_dir: Path) -> None:
@@ -241,11 +225,7 @@ def _launch(data_dir: Path) -> None:
     folder = str(_socket_dir(data_dir)).replace('"', '""')
     options = shlex.join(["-c", f'unix_socket_directories="{folder}"'])
     # pg_ctl makes the server a session of its own, with the log for output.
-    try:
-        _run("pg_ctl", "start", "--log=server.log", f"--options={options}", *_WAIT, at=data_dir)
-    except OSError as error:
-        log = (data_dir / "server.log").read_text(errors="replace")
-        raise OSError(f"{error}\n{log[-1000:]}".rstrip()) from error
+    _run("pg_ctl", "start", "--log=server.log", f"--options={options}", *_WAIT, at=data_dir)
 
 
 def _stop(data_dir: Path) -> None:

@@ -30,14 +30,26 @@ AS_ROOT = os.geteuid() == 0
 needs_root = pytest.mark.skipif(not AS_ROOT, reason="needs root, to be two users")
 
 COMMAND = """
-import sys
-from gram_sync.embedded_postgres.__main__ import main
-sys.exit(sum(main([action, sys.argv[1]]) for action in sys.argv[2:]))
+import pathlib, sys
+from gram_sync.embedded_postgres import server
+data_dir, failures = pathlib.Path(sys.argv[1]), 0
+for action in sys.argv[2:]:
+    try:
+        if action == "start":
+            print(server.start(data_dir))
+            continue
+        if action == "stop":
+            server.stop(data_dir)
+        print("running" if server.is_running(data_dir) else "not running")
+    except server.ServerError as error:
+        print(error, file=sys.stderr)
+        failures += 1
+sys.exit(failures)
 """
 # What is needed is imported before it drops its rights: Python itself may be root's alone.
 AS_ORDINARY_USER = """
 import os, psutil, pwd, encodings.idna, selectors, _posixsubprocess
-from gram_sync.embedded_postgres.__main__ import main
+from gram_sync.embedded_postgres import server
 if os.geteuid() == 0:
     ordinary = pwd.getpwnam("nobody")
     os.setgroups([])
@@ -399,16 +411,6 @@ def test_a_folder_moved_or_copied_while_its_server_runs_has_a_server_of_its_own(
     stop(moved)
 
 
-def test_a_server_whose_socket_was_deleted_is_started_again(data_dir: Path) -> None:
-    before = (start(data_dir), postmaster(data_dir))
-    (data_dir / ".s.PGSQL.5432").unlink()
-
-    url = start(data_dir)
-
-    assert query(url, "SELECT 1") == 1
-    assert (url, postmaster(data_dir)) != before
-
-
 def test_a_child_forked_under_the_lock_does_not_keep_it(folder: Path) -> None:
     with server._locked(folder / "postgres"):
         child = os.fork()
@@ -445,14 +447,14 @@ def test_a_folder_of_other_things_is_left_alone(folder: Path) -> None:
     assert [path.name for path in (folder / "postgres").iterdir()] == ["diary"]
 
 
-def test_a_server_that_fails_to_start_shows_its_log(data_dir: Path) -> None:
+def test_a_server_that_fails_to_start_names_its_log(data_dir: Path) -> None:
     with (data_dir / "postgresql.conf").open("a") as configuration:
         configuration.write("nonsense = 1\n")
 
     with pytest.raises(ServerError) as refused:
         start(data_dir)
 
-    assert 'unrecognized configuration parameter "nonsense"' in str(refused.value)
+    assert 'parameter "nonsense"' in (data_dir / "server.log").read_text()
     assert f"Its log, if it got that far: {data_dir / 'server.log'}" in str(refused.value)
     assert "DATABASE_URL can name another PostgreSQL" in str(refused.value)
 
@@ -512,7 +514,7 @@ def test_data_that_root_made_is_refused_to_an_ordinary_user(shared: Path) -> Non
     refused = run_ordinary(shared, "start", "stop", "status")
 
     assert refused.returncode == 3
-    assert refused.stderr.count("perhaps because root used it first") == 3
+    assert refused.stderr.count("can't be used: [Errno 13] Permission denied: ") == 3
     assert refused.stdout == ""
 
 

@@ -118,6 +118,11 @@ def test_the_file_is_read_and_the_environment_wins(read: Read, tmp_path: Path) -
         read(ENV_FILE=str(file), WORKERS="0")
 
 
+def test_a_redis_is_a_url(read: Read) -> None:
+    with pytest.raises(ImproperlyConfigured, match=r"^REDIS_URL must begin with redis://"):
+        read(REDIS_URL="queue:6379")
+
+
 def test_a_drain_ends_long_before_the_workers_time_out() -> None:
     cluster = django_settings.Q_CLUSTER
 

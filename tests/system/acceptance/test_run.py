@@ -98,7 +98,7 @@ def here(workos: FakeWorkOS, port: int, tmp_path: Path, monkeypatch: pytest.Monk
         pytest.param({"HOST": "nowhere.invalid"}, "can't listen on nowhere.invalid", id="no host"),
         pytest.param(
             {"SECRET_KEY": "", "ENV_FILE": "/nowhere/env"},
-            "No such file or directory: '/nowhere/env': set SECRET_KEY",
+            "No such file or directory: '/nowhere/env'",
             id="no place for a key",
         ),
     ],
@@ -128,14 +128,12 @@ def test_a_port_that_is_taken_is_said(
     assert "Address already in use" in said
 
 
-def test_a_database_that_cant_be_used_is_said_in_a_line(
+def test_a_database_that_cant_be_used_is_said(
     here: None, no_database: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run.main() == 1
 
-    said = capsys.readouterr().err
-    assert said.startswith("The database can't be used: connection ")
-    assert said.count("\n") == 1
+    assert capsys.readouterr().err.startswith("connection ")
 
 
 def test_a_worker_that_is_killed_takes_the_web_process_along_and_a_key_is_kept(

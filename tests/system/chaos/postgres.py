@@ -17,7 +17,12 @@ from tests.concurrency import wait_until
 from tests.processes import alive
 from tests.system.chaos.actions import StopMode
 
-_MODULE: Final = (sys.executable, "-m", "gram_sync.embedded_postgres")
+_SCRIPT: Final = """
+import pathlib, sys
+from gram_sync.embedded_postgres import server
+getattr(server, sys.argv[1])(pathlib.Path(sys.argv[2]))
+"""
+_COMMAND: Final = (sys.executable, "-c", _SCRIPT)
 _SIGNALS: Final = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 
 
@@ -45,7 +50,7 @@ def stop(data_dir: Path) -> None:
 
 def await_starts(data_dir: Path) -> None:
     """Return once nobody is starting it any more: a server that is half started can't be found."""
-    command = [*_MODULE[1:], "start", str(data_dir)]
+    command = [*_COMMAND[1:], "start", str(data_dir)]
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             if process.cmdline()[1:] == command:
@@ -55,7 +60,7 @@ def await_starts(data_dir: Path) -> None:
 def _run(verb: str, data_dir: Path) -> None:
     # In a session of its own: a Ctrl-C half-way would leave a server that nobody knows of.
     subprocess.run(
-        [*_MODULE, verb, str(data_dir)],
+        [*_COMMAND, verb, str(data_dir)],
         cwd=PROJECT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
