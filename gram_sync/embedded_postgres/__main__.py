@@ -7,7 +7,6 @@ from pathlib import Path
 
 from gram_sync.embedded_postgres import server
 from gram_sync.processes import PROJECT
-from orgs.management.streams import guarded_streams
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,5 +31,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    with guarded_streams():
-        sys.exit(main())
+    sys.exit(main())
