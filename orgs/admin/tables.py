@@ -4,16 +4,15 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 from django.contrib.admin.widgets import AdminTextInputWidget
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import PermissionDenied
-from django.db import Error as DatabaseError
 from django.db import models
 from django.db.models import Count, F, OuterRef, Q, Subquery
 from django.db.models.functions import Coalesce, JSONObject, Left, Now
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.utils import timezone
@@ -24,7 +23,6 @@ from orgs.admin.base import EMPTY, Action, Rows, TableAdmin, choice_filter, link
 from orgs.admin.plots import events_plot, latency_plot
 from orgs.admin.resources import resources_of
 from orgs.conf import sync_settings
-from orgs.db.errors import describe
 from orgs.db.resources import model_of
 from orgs.domain.naming import is_storable, storable
 from orgs.domain.resources import PLAIN
@@ -41,6 +39,7 @@ from orgs.services import conflicts
 from orgs.services.disabling import disable, enable
 from orgs.services.outbox import retry
 from orgs.services.queue import DRY_RUN, RECONCILE, SYNC_EVENTS, last_dry_run
+from orgs.services.refresh import dismiss_parked
 from orgs.services.status import current_status, resource_figures
 
 _EVENTS_OF_HISTORY = 50
@@ -140,16 +139,6 @@ class OrganizationAdmin(TableAdmin):
         if form.changed_data:
             obj.updated_at = Now()
             obj.save(update_fields=[*form.changed_data, "updated_at"])
-
-    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        try:
-            return super().changeform_view(request, *args, **kwargs)
-        except DatabaseError as error:
-            # Another program took the slug, or deleted the row, since it was read.
-            if request.method != "POST":
-                raise
-            self.message_user(request, f"Not saved: {describe(error)}", messages.ERROR)
-            return HttpResponseRedirect(request.get_full_path())
 
 
 def _who_disabled(organization: Organization) -> Any:
@@ -256,7 +245,8 @@ class WorkOSEventAdmin(AboutOrganizations):
         Action("dismiss", "Dismiss",
             "Changes no row. Keeps the error and a hash of the payload, and forgets the payload. "
             "This can't be undone.",
-            act=calls.dismiss, applies=lambda event: event.is_parked, is_dangerous=True),
+            act=partial(calls.write, dismiss_parked, "Dismissed"), is_dangerous=True,
+            applies=lambda event: event.is_parked),
         Action("replay", "Replay all parked events", _WHAT_REPLAY_DOES,
             act=calls.replay, plan=calls.plan_replay_of_all, page="replay-all"),
     ]
@@ -342,7 +332,8 @@ class WorkOSConflictAdmin(AboutOrganizations):
             applies=lambda row: row.kind in conflicts.RELINKABLE),
         Action("acknowledge", "Keep as it is",
             "Changes nothing. It is no warning any more, until WorkOS says something else.",
-            act=calls.keep, applies=lambda row: row.acknowledged_at is None),
+            act=partial(calls.write, conflicts.keep, "Kept as it is"),
+            applies=lambda row: row.acknowledged_at is None),
     ]
     # fmt: on
 
