@@ -113,13 +113,12 @@ class Status:
         return all(problem.severity is not Severity.ERROR for problem in self.problems)
 
 
-def database_problem(
-    code: ProblemCode, missing: Collection[str], since: datetime | None = None, detail: str = ""
-) -> Problem:
-    """Return a problem of the database itself; ``missing`` are the grants or the migrations."""
+def database_problem(code: ProblemCode, missing: Collection[str], detail: str = "") -> Problem:
+    """Return a problem of the database itself; ``missing`` are the grants or the migrations. No
+    table says since when it lasts."""
     sentence, remedy = DATABASE_TEXTS[code]
     said = sentence.format(", ".join(missing) or "some")
-    return Problem(code, Severity.ERROR, said, remedy, since, detail)
+    return Problem(code, Severity.ERROR, said, remedy, detail=detail)
 
 
 def status_of(figures: Figures | None, database: Iterable[Problem] = ()) -> Status:

@@ -32,9 +32,9 @@ STATEMENT_SECONDS = 3.0
 #: psycopg raises the second if the DateStyle of the database's user is not ISO.
 _ERRORS = (Error, NotImplementedError)
 
-#: Kinds of errors since a status could last be read, and when this process met each first: a probe
-#: comes every few seconds, and an error of one kind is logged once.
-_failing: dict[str, datetime] = {}
+#: Kinds of errors since a status could last be read: a probe comes every few seconds, and an error
+#: of one kind is logged once.
+_logged: set[str] = set()
 
 #: Problems of which no table says since when, and when this process saw each first.
 _seen: dict[ProblemCode, datetime] = {}
@@ -73,20 +73,17 @@ def _current_status() -> Status:
     except _ERRORS as error:
         if not (found and isinstance(error, ProgrammingError)):
             found = {_code(error): (), **found}
-        since, detail = _failing_since(error), one_line(error)
-        return status_of(None, (database_problem(*each, since, detail) for each in found.items()))
-    _failing.clear()
+        _log_once(error)
+        detail = one_line(error)
+        return status_of(None, (database_problem(*each, detail) for each in found.items()))
+    _logged.clear()
     return status_of(figures, (database_problem(*each) for each in found.items()))
 
 
-def _failing_since(error: Any) -> datetime:
-    """Return since when this process can't read a status: no table could be asked, or told."""
-    now = datetime.now(UTC)
-    if (kind := origin(error)) not in _failing:
-        _failing[kind] = now
+def _log_once(error: Any) -> None:
+    if (kind := origin(error)) not in _logged:
+        _logged.add(kind)
         logger.error("the status can't be read: %s", describe(error))
-    # Another thread may have cleared it.
-    return min([now, *_failing.values()])
 
 
 def _code(error: Any) -> ProblemCode:

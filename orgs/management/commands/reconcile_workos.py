@@ -220,7 +220,7 @@ def _left_to_people(found: Reconciliation, named: Sequence[str] | None) -> str:
     the events may have: of all, or of those that are ``named`` by an id of either kind."""
     stored, rows = WorkOSConflict.objects.all(), Organization.objects.all()
     if named:
-        rows = rows.filter(Q(pk__in=named) | Q(workos_id__in=named))
+        rows = rows.by_either_id(*named)
         of_rows = Q(pk__in=rows.values("workos_id")) | Q(organization_id__in=rows.values("pk"))
         stored = stored.filter(of_rows | Q(pk__in=named))
     keys = {change.workos_id for change in found.snapshot.of(Outcome.CONFLICT)}

@@ -43,7 +43,7 @@ def all_is_well(database: None, monkeypatch: pytest.MonkeyPatch) -> None:
     SyncCursor.objects.create(stream="organizations", drained_at=now, reconciled_at=now)
     ensure_schedules()
     Schedule.objects.update(next_run=now + minutes(1))
-    monkeypatch.setattr(status_module, "_failing", {})
+    monkeypatch.setattr(status_module, "_logged", set())
     monkeypatch.setattr(status_module, "_seen", {})
 
 

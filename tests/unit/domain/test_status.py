@@ -306,11 +306,10 @@ def test_near_the_end_of_retention_someone_is_called_beside_the_cause(
 def test_what_can_be_wrong_with_the_database(
     code: ProblemCode, missing: list[str], words: str
 ) -> None:
-    problem = database_problem(code, missing, NOON, "the words")
+    problem = database_problem(code, missing, "the words")
 
     assert status_of(None, [problem]) == Status((problem,), None)
     assert (problem.code, problem.severity, problem.detail) == (code, E, "the words")
-    assert problem.since == NOON
     assert words in f"{problem.sentence} {problem.remedy}"
 
 
