@@ -18,7 +18,7 @@ from orgs.domain.resources import event_types, parse_time
 from orgs.domain.status import LONGEST_WRITE_BACK
 from orgs.models import ORGANIZATIONS_STREAM
 
-#: Those of STATUS, of which Python must be able to hold every value.
+#: The times in STATUS; each is read as one that Python can hold.
 _TIMES: Final = (
     *("drained_at", "last_event_at", "reconciled_at", "failing_since", "worker_started_at"),
     *("announced_since", "parked_since", "write_backs_since", "write_back_conflicts_since"),

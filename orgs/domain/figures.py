@@ -135,7 +135,7 @@ class Figures:
 
     # What the row of the request budget says.
     refused_webhooks: int = 0  # signed with another secret, since the last good one
-    refused_since: datetime | None = None
+    refused_since: datetime | None = None  # the first of these webhooks
     last_refused_at: datetime | None = None
 
     # Which of the resources that the settings name are not mirrored as they should be.
