@@ -8,8 +8,6 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
 from django.db import InterfaceError, OperationalError
 
-from orgs.management.streams import guarded_streams
-
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gram_sync.settings")
@@ -22,5 +20,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with guarded_streams():
-        main()
+    main()

@@ -22,7 +22,6 @@ from gram_sync import environment as env
 from gram_sync.embedded_postgres import server
 from gram_sync.processes import PROJECT, Child, ChildFailed, Children, Stopped
 from orgs.conf import sync_settings
-from orgs.management.streams import guarded_streams
 
 MANAGE: Final = (sys.executable, str(PROJECT / "manage.py"))
 
@@ -154,5 +153,4 @@ def _answers(host: str, port: int) -> bool:
 
 
 if __name__ == "__main__":
-    with guarded_streams():
-        sys.exit(main())
+    sys.exit(main())

@@ -21,11 +21,11 @@ from orgs.domain.naming import one_line
 from orgs.domain.resources import listed_for
 from orgs.services.maintenance import broken_schedules
 from orgs.services.refusals import missing_grants
+from orgs.services.webhook import MAX_BODY_BYTES
 from orgs.workos import is_header_text
 
 #: The oldest that Django 5.2 works with. The SQL here needs 12: date_trunc with a time zone.
 LEAST_POSTGRES = 14
-LARGEST_WEBHOOK = 1024 * 1024  # bytes that the view takes
 
 #: What each check says, and what to do about it. The ids are a contract.
 # fmt: off
@@ -175,8 +175,8 @@ def _project() -> Iterator[CheckMessage]:
         if aliases != {DEFAULT_DB_ALIAS} or not router.allow_migrate_model(DEFAULT_DB_ALIAS, model):
             yield _found("E022", model._meta.label)
     limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-    if limit is not None and limit < LARGEST_WEBHOOK:
-        yield _found("W026", limit, LARGEST_WEBHOOK)
+    if limit is not None and limit < MAX_BODY_BYTES:
+        yield _found("W026", limit, MAX_BODY_BYTES)
 
 
 # Database -----------------------------------------------------------------------------------

@@ -15,7 +15,6 @@ from gram_sync.demo.stage import HOLD_BACK_SECONDS, Stage
 from gram_sync.demo.story import ROWS, Story
 from gram_sync.embedded_postgres.server import ServerError
 from gram_sync.processes import PROJECT, ChildFailed, Children, Stopped
-from orgs.management.streams import guarded_streams
 
 _INTRODUCTION: Final = f"""\
 gram-sync mirrors the organizations of WorkOS into a PostgreSQL table,
@@ -90,5 +89,4 @@ def _play(children: Children, folder: Path, *, stay: bool) -> int:
 
 
 if __name__ == "__main__":
-    with guarded_streams():
-        sys.exit(main())
+    sys.exit(main())

@@ -4,7 +4,6 @@ import sys
 
 from gram_sync.embedded_postgres import server
 from gram_sync.processes import PROJECT
-from orgs.management.streams import guarded_streams
 
 
 def main() -> str | None:
@@ -20,5 +19,4 @@ def main() -> str | None:
 
 
 if __name__ == "__main__":
-    with guarded_streams():
-        sys.exit(main())
+    sys.exit(main())

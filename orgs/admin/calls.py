@@ -1,5 +1,6 @@
 """Calls the services for the admin's actions, and says in results what they report."""
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -17,6 +18,8 @@ from orgs.services.conclude import Reconciliation
 from orgs.services.reconcile_one import reconcile_organizations
 from orgs.services.refusals import together_or_alone
 from orgs.workos import ExternalIdConflict
+
+logger = logging.getLogger(__name__)
 
 #: Proxies hang up on what takes a minute.
 MAX_SECONDS = 20.0
@@ -117,16 +120,6 @@ def decide(decision: Callable[[str], Change], ids: Sequence[str]) -> Iterator[Re
             yield Result(f"Not done: {error}", [id_], messages.ERROR, names_rows=True)
 
 
-def dismiss(ids: Sequence[str]) -> Iterator[Result]:
-    """Dismiss these events."""
-    yield Result("Dismissed", [id_ for id_ in ids if refresh.dismiss_parked([id_])])
-
-
-def keep(ids: Sequence[str]) -> Iterator[Result]:
-    """Keep what is in conflict as it is."""
-    yield Result("Kept as it is", [id_ for id_ in ids if conflicts.keep([id_])])
-
-
 def write(
     service: Callable[[Sequence[str]], list[str]], done: str, ids: Sequence[str]
 ) -> Iterator[Result]:
@@ -134,6 +127,7 @@ def write(
     written, refused = together_or_alone(ids, service)
     yield Result(done, written)
     for id_, reason in refused.items():
+        logger.warning("not done: %r: %s", id_, reason)
         yield Result(f"Not done: {id_}: {reason}", [id_], messages.ERROR, names_rows=True)
 
 

@@ -41,6 +41,7 @@ from orgs.services import conflicts
 from orgs.services.disabling import disable, enable
 from orgs.services.outbox import retry
 from orgs.services.queue import DRY_RUN, RECONCILE, SYNC_EVENTS, last_dry_run
+from orgs.services.refresh import dismiss_parked
 from orgs.services.status import current_status, resource_figures
 
 _EVENTS_OF_HISTORY = 50
@@ -256,7 +257,8 @@ class WorkOSEventAdmin(AboutOrganizations):
         Action("dismiss", "Dismiss",
             "Changes no row. Keeps the error and a hash of the payload, and forgets the payload. "
             "This can't be undone.",
-            act=calls.dismiss, applies=lambda event: event.is_parked, is_dangerous=True),
+            act=partial(calls.write, dismiss_parked, "Dismissed"), is_dangerous=True,
+            applies=lambda event: event.is_parked),
         Action("replay", "Replay all parked events", _WHAT_REPLAY_DOES,
             act=calls.replay, plan=calls.plan_replay_of_all, page="replay-all"),
     ]
@@ -342,7 +344,8 @@ class WorkOSConflictAdmin(AboutOrganizations):
             applies=lambda row: row.kind in conflicts.RELINKABLE),
         Action("acknowledge", "Keep as it is",
             "Changes nothing. It is no warning any more, until WorkOS says something else.",
-            act=calls.keep, applies=lambda row: row.acknowledged_at is None),
+            act=partial(calls.write, conflicts.keep, "Kept as it is"),
+            applies=lambda row: row.acknowledged_at is None),
     ]
     # fmt: on
 

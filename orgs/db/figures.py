@@ -6,9 +6,7 @@ five digits) is read as the first or the last that it can.
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
 from datetime import datetime, timedelta
-from itertools import chain
 from typing import Any, Final
 
 from django.db import connection
@@ -20,25 +18,14 @@ from orgs.domain.resources import event_types, parse_time
 from orgs.domain.status import LONGEST_WRITE_BACK
 from orgs.models import ORGANIZATIONS_STREAM
 
-_PARTS: Final[dict[str, Any]] = {
-    "cursor": figures.CursorFigures,
-    "waiting": figures.WaitingFigures,
-    "organizations": figures.OrganizationFigures,
-    "requests": figures.RequestFigures,
-}
-_FIELDS: Final = tuple(chain.from_iterable(map(fields, _PARTS.values())))
+#: The times in STATUS; each is read as one that Python can hold.
+_TIMES: Final = (
+    *("drained_at", "last_event_at", "reconciled_at", "failing_since", "worker_started_at"),
+    *("announced_since", "parked_since", "write_backs_since", "write_back_conflicts_since"),
+    *("conflicts_since", "disabled_here_since", "refused_since", "last_refused_at"),
+)
 #: No lease of ours lasts an hour: a clock was wrong if it seems to.
 _SOON: Final = "BETWEEN statement_timestamp() AND statement_timestamp() + interval '1 hour'"
-#: Of figures that are not read as their column is stored.
-_EXPRESSIONS: Final = {f.name: readable(f.name) for f in _FIELDS if f.type == datetime | None} | {
-    "is_draining": f"draining_until {_SOON}",
-    "is_reconciling": f"reconciling_until {_SOON}",
-    "write_back_error": """(
-        SELECT last_error FROM workos_external_id_write_back
-        WHERE next_attempt_at IS NOT NULL AND last_error <> '' ORDER BY requested_at LIMIT 1
-    )""",
-}
-_COLUMNS: Final = ", ".join(f"{_EXPRESSIONS.get(f.name, f.name)} AS {f.name}" for f in _FIELDS)
 _UNDECIDED: Final = "next_attempt_at IS NULL AND acknowledged_at IS NULL"
 _LIVE: Final = "workos_id IS NOT NULL AND workos_deleted_at IS NULL"
 
@@ -49,7 +36,16 @@ STATUS: Final = f"""
 SELECT statement_timestamp() AS at,
     pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean
         AS is_read_only,
-    {_COLUMNS}, event_types IS NOT NULL AS is_following, covered::text, refused_types::text,
+    {", ".join(f"{readable(name)} AS {name}" for name in _TIMES)},
+    draining_until {_SOON} AS is_draining, reconciling_until {_SOON} AS is_reconciling,
+    failures, last_trouble, last_error, last_drift, last_failed, snapshot_trouble,
+    snapshot_error_kind, announced, overdue, parked, write_backs, write_backs_failing,
+    write_back_conflicts, conflicts, conflicts_by_kind, linked, unlinked, disabled, disabled_here,
+    refused_webhooks, (
+        SELECT last_error FROM workos_external_id_write_back
+        WHERE next_attempt_at IS NOT NULL AND last_error <> '' ORDER BY requested_at LIMIT 1
+    ) AS write_back_error,
+    event_types IS NOT NULL AS is_following, covered::text, refused_types::text,
     (listed_at -> 'uncovered')::text AS uncovered
 FROM (
     SELECT count(*) AS announced, min(announced_at) AS announced_since,
@@ -156,29 +152,25 @@ ORDER BY name, privilege
 
 
 def read_status(*, window: timedelta, resources: Sequence[str]) -> dict[str, Any]:
-    """Return ``at``, ``is_read_only``, ``cursor``, ``waiting``, ``organizations``, ``requests`` and
-    ``coverage`` of the figures."""
+    """Return the figures by name, but for those of the last day, the queue and the schedules."""
     limits = {"window": window, "longest_write_back": LONGEST_WRITE_BACK}
     parameters = {name: limit.total_seconds() for name, limit in limits.items()}
     (row,) = _rows(STATUS, {**parameters, "stream": ORGANIZATIONS_STREAM})
-    covered = strings(row["covered"]) or ()
-    refused, since = map(strings_by_name, (row["refused_types"], row["uncovered"]))
+    is_following, covered = row.pop("is_following"), strings(row.pop("covered")) or ()
+    refused, since = map(strings_by_name, (row.pop("refused_types"), row.pop("uncovered")))
     # One that the settings do not name any more is no problem, until it is tried again daily.
     types = event_types(resources)
     refused = {type_: at for type_, at in refused.items() if type_ in types}
     # Before the first drain nothing is decided, and so nothing is missing.
-    uncovered = tuple(n for n in resources if row["is_following"] and n not in covered)
+    uncovered = tuple(name for name in resources if is_following and name not in covered)
     row["conflicts_by_kind"] = json.loads(row["conflicts_by_kind"] or "{}")
     return {
-        **{name: _part(part, row) for name, part in _PARTS.items()},
-        "at": row["at"],
-        "is_read_only": row["is_read_only"],
-        "coverage": figures.CoverageFigures(
-            uncovered=uncovered,
-            uncovered_since=_first(since.get(name) for name in uncovered),
-            refused_types=tuple(refused),
-            refused_since=_first(refused.values()),
-        ),
+        # What is NULL, because there is no row yet, has a default.
+        **{name: value for name, value in row.items() if value is not None},
+        "uncovered": uncovered,
+        "uncovered_since": _first(since.get(name) for name in uncovered),
+        "refused_types": tuple(refused),
+        "refused_types_since": _first(refused.values()),
     }
 
 
@@ -190,14 +182,21 @@ def read_last_day() -> figures.LastDayFigures:
     """Return what happened in the last 24 hours."""
     rows = _rows(LAST_DAY, [figures.MOST_EVENTS])
     total = rows.pop()  # NULLs sort last
+    by_outcome = [row for row in rows if row["outcome"] is not None]
     by_hour = [row for row in rows if row["outcome"] is None and row["latencies"]]
-    events = (_part(figures.EventCount, row) for row in rows if row["outcome"] is not None)
-    latencies = (figures.HourLatency(row["hour"], *row["latencies"]) for row in by_hour)
     p50, p99 = total["latencies"] or (None, None)
-    total |= {"latency_p50": p50, "latency_p99": p99}
-    total |= {"events": tuple(events), "latencies": tuple(latencies)}
-    last_day: figures.LastDayFigures = _part(figures.LastDayFigures, total)
-    return last_day
+    return figures.LastDayFigures(
+        events=tuple(figures.EventCount(r["hour"], r["outcome"], r["count"]) for r in by_outcome),
+        latency_p50=p50,
+        latency_p99=p99,
+        latencies=tuple(figures.HourLatency(row["hour"], *row["latencies"]) for row in by_hour),
+        announced=total["announced"],
+        late=total["late"],
+        lost=total["lost"],
+        recently_announced=total["recently_announced"],
+        recently_lost=total["recently_lost"],
+        unannounced_since=total["unannounced_since"],
+    )
 
 
 def _rows(statement: str, parameters: Any) -> list[dict[str, Any]]:
@@ -205,9 +204,3 @@ def _rows(statement: str, parameters: Any) -> list[dict[str, Any]]:
         cursor.execute(statement, parameters)
         names = [column.name for column in cursor.description]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-
-
-def _part(part: Any, row: dict[str, Any]) -> Any:
-    """Return the figures of the row; what is NULL, because there is no row yet, by its default."""
-    names = (field.name for field in fields(part))
-    return part(**{name: row[name] for name in names if row[name] is not None})

@@ -21,77 +21,6 @@ MOST_EVENTS = 50_000
 MOST_KEPT = 200
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CursorFigures:
-    """How far the stream is read, and how reads and snapshots go; without a row, its defaults."""
-
-    drained_at: datetime | None = None  # when a read last reached the end of the stream
-    last_event_at: datetime | None = None  # when the last event that was applied was created
-    reconciled_at: datetime | None = None  # when the last complete snapshot began
-    last_drift: int = 0  # organizations that it repaired
-    last_failed: int = 0  # organizations that PostgreSQL refused to write in it
-    snapshot_trouble: str = ""  # why the last snapshot did not complete; empty if it did
-    snapshot_error_kind: str = ""  # the ReadError of that, if it is one
-    failures: int = 0  # failed reads since the last good one
-    failing_since: datetime | None = None
-    last_trouble: str = ""  # the ReadError of the last failed read; empty if it is not known
-    last_error: str = ""
-    is_draining: bool = False  # a drain waits for events that are held back
-    is_reconciling: bool = False
-    worker_started_at: datetime | None = None  # when manage.py sync_worker last started a cluster
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WaitingFigures:
-    """What is not done yet."""
-
-    announced: int = 0  # by a webhook, and not yet read from the stream
-    announced_since: datetime | None = None
-    overdue: int = 0  # those of them past the hold-back window, of what is listed in full
-    parked: int = 0
-    parked_since: datetime | None = None
-    write_backs: int = 0  # ids that WorkOS does not know yet; those in conflict are not among them
-    write_backs_since: datetime | None = None
-    write_backs_failing: int = 0  # those of them that have waited for LONGEST_WRITE_BACK
-    write_back_error: str = ""  # why the oldest of them failed
-    write_back_conflicts: int = 0  # write-backs that wait for a person's decision
-    write_back_conflicts_since: datetime | None = None
-    conflicts: int = 0  # other conflicts that wait for a person's decision
-    conflicts_since: datetime | None = None
-    #: All undecided ones in workos_conflict.
-    conflicts_by_kind: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OrganizationFigures:
-    """How many rows there are; each is linked, unlinked or disabled."""
-
-    linked: int = 0
-    unlinked: int = 0
-    disabled: int = 0
-    disabled_here: int = 0  # those of the disabled ones that live in WorkOS
-    disabled_here_since: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestFigures:
-    """What the row of the request budget says."""
-
-    refused_webhooks: int = 0  # signed with another secret, since the last good one
-    refused_since: datetime | None = None
-    last_refused_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CoverageFigures:
-    """Which of the resources that the settings name are not mirrored as they should be."""
-
-    uncovered: tuple[str, ...] = ()  # followed, and not listed in full since
-    uncovered_since: datetime | None = None  # the first of them
-    refused_types: tuple[str, ...] = ()  # types of events that WorkOS refuses
-    refused_since: datetime | None = None  # the first of them
-
-
 @dataclass(frozen=True, slots=True)
 class ResourceFigures:
     """How many rows a resource has, and when it was last listed in full."""
@@ -153,21 +82,67 @@ class LastDayFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """The mirror at one moment of the database's clock."""
+    """The mirror at one moment of the database's clock. What has no row yet has its default."""
 
     at: datetime
     hold_back_window: timedelta
     event_retention: timedelta  # how long WorkOS keeps events
-    cursor: CursorFigures
-    waiting: WaitingFigures
-    organizations: OrganizationFigures
-    requests: RequestFigures
+    is_read_only: bool
     last_day: LastDayFigures
     broken_schedules: tuple[str, ...]  # those that are missing, or will not do what they are for
     sync_due_at: datetime | None  # when the minute schedule is due; in the past: it is late
     queue_length: int | None  # tasks that wait for a worker; None if the queue can't be asked
-    is_read_only: bool
-    coverage: CoverageFigures = CoverageFigures()
+
+    # How far the stream is read, and how reads and snapshots go.
+    drained_at: datetime | None = None  # when a read last reached the end of the stream
+    last_event_at: datetime | None = None  # when the last event that was applied was created
+    reconciled_at: datetime | None = None  # when the last complete snapshot began
+    last_drift: int = 0  # organizations that it repaired
+    last_failed: int = 0  # organizations that PostgreSQL refused to write in it
+    snapshot_trouble: str = ""  # why the last snapshot did not complete; empty if it did
+    snapshot_error_kind: str = ""  # the ReadError of that, if it is one
+    failures: int = 0  # failed reads since the last good one
+    failing_since: datetime | None = None
+    last_trouble: str = ""  # the ReadError of the last failed read; empty if it is not known
+    last_error: str = ""
+    is_draining: bool = False  # a drain waits for events that are held back
+    is_reconciling: bool = False
+    worker_started_at: datetime | None = None  # when manage.py sync_worker last started a cluster
+
+    # What is not done yet.
+    announced: int = 0  # by a webhook, and not yet read from the stream
+    announced_since: datetime | None = None
+    overdue: int = 0  # those of them past the hold-back window, of what is listed in full
+    parked: int = 0
+    parked_since: datetime | None = None
+    write_backs: int = 0  # ids that WorkOS does not know yet; those in conflict are not among them
+    write_backs_since: datetime | None = None
+    write_backs_failing: int = 0  # those of them that have waited for LONGEST_WRITE_BACK
+    write_back_error: str = ""  # why the oldest of them failed
+    write_back_conflicts: int = 0  # write-backs that wait for a person's decision
+    write_back_conflicts_since: datetime | None = None
+    conflicts: int = 0  # other conflicts that wait for a person's decision
+    conflicts_since: datetime | None = None
+    #: All undecided ones in workos_conflict.
+    conflicts_by_kind: Mapping[str, int] = field(default_factory=dict)
+
+    # How many organizations there are; each is linked, unlinked or disabled.
+    linked: int = 0
+    unlinked: int = 0
+    disabled: int = 0
+    disabled_here: int = 0  # those of the disabled ones that live in WorkOS
+    disabled_here_since: datetime | None = None
+
+    # What the row of the request budget says.
+    refused_webhooks: int = 0  # signed with another secret, since the last good one
+    refused_since: datetime | None = None  # the first of these webhooks
+    last_refused_at: datetime | None = None
+
+    # Which of the resources that the settings name are not mirrored as they should be.
+    uncovered: tuple[str, ...] = ()  # followed, and not listed in full since
+    uncovered_since: datetime | None = None  # the first of them
+    refused_types: tuple[str, ...] = ()  # types of events that WorkOS refuses
+    refused_types_since: datetime | None = None  # the first of them
 
     def elapsed(self, moment: datetime | None) -> timedelta:
         """Return how far away a moment is; endless if it never was.
@@ -179,7 +154,7 @@ class Figures:
     @property
     def since_drain(self) -> timedelta:
         """Return how long ago a read reached the end of the stream."""
-        return self.elapsed(self.cursor.drained_at)
+        return self.elapsed(self.drained_at)
 
     @property
     def schedule_delay(self) -> timedelta:

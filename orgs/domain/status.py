@@ -3,18 +3,16 @@
 ``/readyz``, ``/metrics`` and the status page show these problems; none has thresholds of its own.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from string import Formatter
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final
 
 from orgs.domain.figures import Figures
 from orgs.domain.naming import counted
-
-T = TypeVar("T")
 
 LONGEST_SINCE_DRAIN = timedelta(minutes=5)  # a drain reaches the end of the stream every minute
 LONGEST_HICCUP = timedelta(minutes=2)  # schedules are due every minute, and looked for twice
@@ -103,17 +101,6 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class DatabaseState:
-    """What is wrong with the database itself."""
-
-    failure: ProblemCode | None = None  # why there are no figures
-    error: str = ""  # PostgreSQL's or psycopg's words about that
-    since: datetime | None = None  # when this process first failed to read them
-    missing_grants: tuple[str, ...] = ()  # as in "UPDATE ON workos_event"
-    unapplied: tuple[str, ...] = ()  # migrations, as in "orgs.0001_organization"
-
-
-@dataclass(frozen=True, slots=True)
 class Status:
     """What is wrong, causes before consequences; and the figures, if they could be read."""
 
@@ -126,14 +113,21 @@ class Status:
         return all(problem.severity is not Severity.ERROR for problem in self.problems)
 
 
-def status_of(figures: Figures | None, database: DatabaseState = DatabaseState()) -> Status:
-    """Return what is wrong, without the consequences of what is reported already."""
-    found: dict[ProblemCode, Problem] = {}
-    for rule in DATABASE_RULES:
-        rule.apply(database, found)
+def database_problem(code: ProblemCode, missing: Collection[str], detail: str = "") -> Problem:
+    """Return a problem of the database itself; ``missing`` are the grants or the migrations. No
+    table says since when it lasts."""
+    sentence, remedy = DATABASE_TEXTS[code]
+    said = sentence.format(", ".join(missing) or "some")
+    return Problem(code, Severity.ERROR, said, remedy, detail=detail)
+
+
+def status_of(figures: Figures | None, database: Iterable[Problem] = ()) -> Status:
+    """Return what is wrong, beside these problems of the database itself, and without the
+    consequences of what is reported already."""
+    found = {problem.code: problem for problem in database}
     if figures is not None:
-        for figures_rule in RULES:
-            figures_rule.apply(figures, found)
+        for rule in RULES:
+            rule.apply(figures, found)
     return Status(tuple(found.values()), figures)
 
 
@@ -154,30 +148,30 @@ class _Words(Formatter):
             return f"{format_spec} {in_words(value)}".strip()
         if isinstance(value, int):
             return counted(value, *format_spec.split("/"))
-        return ", ".join(value) or "some" if isinstance(value, tuple) else "yet"
+        return ", ".join(value) if isinstance(value, tuple) else "yet"
 
 
 @dataclass(frozen=True, slots=True)
-class Rule(Generic[T]):
+class Rule:
     """One line of the table. Of several with one code, the first that is true is reported."""
 
     code: ProblemCode
     severity: Severity
-    condition: Callable[[T], object]
+    condition: Callable[[Figures], object]
     sentence: str
     remedy: str
-    since: Callable[[T], datetime | None] = lambda _: None
-    detail: Callable[[T], str] = lambda _: ""
+    since: Callable[[Figures], datetime | None] = lambda _: None
+    detail: Callable[[Figures], str] = lambda _: ""
     causes: Collection[ProblemCode] = ()
     """If one of these is reported, this is its consequence."""
 
-    def apply(self, facts: T, found: dict[ProblemCode, Problem]) -> None:
+    def apply(self, figures: Figures, found: dict[ProblemCode, Problem]) -> None:
         """Add the problem to ``found`` if there is one, and no cause of it is found."""
         # While the database takes no writes, nothing else can be repaired.
         hidden_by = {self.code, ProblemCode.DATABASE_READ_ONLY, *self.causes}
-        if hidden_by.isdisjoint(found) and self.condition(facts):
-            sentence = _Words().format(self.sentence, f=facts)
-            since, detail = self.since(facts), self.detail(facts)
+        if hidden_by.isdisjoint(found) and self.condition(figures):
+            sentence = _Words().format(self.sentence, f=figures)
+            since, detail = self.since(figures), self.detail(figures)
             problem = Problem(self.code, self.severity, sentence, self.remedy, since, detail)
             found[self.code] = problem
 
@@ -200,24 +194,18 @@ MAKE_ROOM = "Free or add what PostgreSQL's log says is used up. The worker goes 
 WORDS = "The admin shows the error itself, under Sync status."
 AGAIN = "Reads are tried again every minute."
 
-DATABASE_RULES: Final[tuple[Rule[DatabaseState], ...]] = tuple(
-    Rule(code, E, condition, sentence, remedy, lambda state: state.since,
-        lambda state: state.error, {C.GRANTS_MISSING})
-    for code, condition, sentence, remedy in (
-        (C.DATABASE_UNUSABLE, lambda state: state.failure is C.DATABASE_UNUSABLE,
-            "The database can't be reached, or its tables can't be read.",
-            ("Check that PostgreSQL runs, has free connections, and is where DATABASE_URL says. "
-            "Nothing is lost: WorkOS sends webhooks again, and the stream is read later.")),
-        (C.DATABASE_FULL, lambda state: state.failure is C.DATABASE_FULL, FULL, MAKE_ROOM),
-        (C.TABLES_LOCKED, lambda state: state.failure is C.TABLES_LOCKED,
-            "PostgreSQL answers too late: a table is locked, or the server is overloaded.", LOCKS),
-        (C.GRANTS_MISSING, lambda state: state.missing_grants or state.failure is C.GRANTS_MISSING,
-            "The database's user lacks grants on the tables: {f.missing_grants}.",
-            "Run `manage.py check --database default`: it lists each GRANT that is missing."),
-        (C.MIGRATIONS_UNAPPLIED, lambda state: state.unapplied,
-            "Migrations are not applied: {f.unapplied}.", "Run `manage.py migrate`."),
-    )
-)
+#: What is wrong with the database itself: sentence and remedy.
+DATABASE_TEXTS: Final[Mapping[ProblemCode, tuple[str, str]]] = {
+    C.DATABASE_UNUSABLE: ("The database can't be reached, or its tables can't be read.",
+        ("Check that PostgreSQL runs, has free connections, and is where DATABASE_URL says. "
+        "Nothing is lost: WorkOS sends webhooks again, and the stream is read later.")),
+    C.DATABASE_FULL: (FULL, MAKE_ROOM),
+    C.TABLES_LOCKED: (
+        "PostgreSQL answers too late: a table is locked, or the server is overloaded.", LOCKS),
+    C.GRANTS_MISSING: ("The database's user lacks grants on the tables: {}.",
+        "Run `manage.py check --database default`: it lists each GRANT that is missing."),
+    C.MIGRATIONS_UNAPPLIED: ("Migrations are not applied: {}.", "Run `manage.py migrate`."),
+}
 
 #: Then nobody reads, or whoever reads can't write.
 STOPPED: Final = {C.DATABASE_FULL, C.QUEUE_UNUSABLE, C.WORKER_NOT_RUNNING}
@@ -228,37 +216,37 @@ UNREAD: Final = STOPPED | REFUSED | {C.SCHEDULES_MISSING, C.KEY_MISSING, C.KEY_R
     C.CURSOR_OLD}
 
 def read_rules(error: ReadError | None, sentence: str, remedy: str,
-               causes: Collection[ProblemCode] = STOPPED) -> Iterator[Rule[Figures]]:
+               causes: Collection[ProblemCode] = STOPPED) -> Iterator[Rule]:
     """Yield the rules about reads that fail with ``error``; None is one that is not known."""
     code = next((code for code in ProblemCode if code.value == error), C.READS_FAILING)
     needs_person = error is not None and error.needs_person
     def fails(f: Figures) -> bool:
-        known = next((kind for kind in ReadError if kind == f.cursor.last_trouble), None)
-        return f.cursor.failures > 0 and error == known
+        known = next((kind for kind in ReadError if kind == f.last_trouble), None)
+        return f.failures > 0 and error == known
     def fails_for(f: Figures) -> timedelta:
-        return f.elapsed(f.cursor.failing_since or f.cursor.drained_at)
+        return f.elapsed(f.failing_since or f.drained_at)
     def lasts(f: Figures) -> bool:
         return fails(f) and (needs_person or fails_for(f) > LONGEST_FAILING)
     def begins(f: Figures) -> bool:
         is_hiccup = fails_for(f) <= LONGEST_HICCUP and f.since_drain <= LONGEST_SINCE_DRAIN
-        return fails(f) and (f.waiting.overdue > 0 or not is_hiccup)
+        return fails(f) and (f.overdue > 0 or not is_hiccup)
     for severity, condition in ((E, lasts), (W, begins))[: 1 if needs_person else 2]:
-        yield Rule(code, severity, condition, sentence, remedy, lambda f: f.cursor.failing_since,
-            lambda f: f.cursor.last_error, () if needs_person else causes)
+        yield Rule(code, severity, condition, sentence, remedy, lambda f: f.failing_since,
+            lambda f: f.last_error, () if needs_person else causes)
 
 def noted_at(f: Figures) -> datetime | None:
     """Return when the error of the last snapshot was noted: its text begins with that."""
     with suppress(ValueError):
-        return datetime.fromisoformat(f.cursor.snapshot_trouble[:19]).replace(tzinfo=UTC)
+        return datetime.fromisoformat(f.snapshot_trouble[:19]).replace(tzinfo=UTC)
     return None
 
 SCHEDULES = (
     "The worker's schedules are missing, or will not run as they should: {f.broken_schedules}.")
 MIGRATE = ("Run `manage.py migrate`, which creates and repairs them. So does every start of "
     "`manage.py sync_worker`.")
-FAILING = "WorkOS's stream can't be read ({f.cursor.failures:failed attempt}): "
+FAILING = "WorkOS's stream can't be read ({f.failures:failed attempt}): "
 
-RULES: Final[tuple[Rule[Figures], ...]] = (
+RULES: Final[tuple[Rule, ...]] = (
     Rule(C.DATABASE_READ_ONLY, E, lambda f: f.is_read_only,
         "The database takes no writes: it is a standby, or default_transaction_read_only is on.",
         "Point DATABASE_URL at the primary, or undo what made it read-only (a failover, ALTER "
@@ -266,13 +254,13 @@ RULES: Final[tuple[Rule[Figures], ...]] = (
     *read_rules(ReadError.DATABASE_FULL, FULL, MAKE_ROOM),
     # Then nothing reads the stream but for a webhook.
     Rule(C.SCHEDULES_MISSING, E, lambda f: f.broken_schedules and f.sync_due_at is None
-        and f.since_drain > LONGEST_SINCE_DRAIN, SCHEDULES, MIGRATE, lambda f: f.cursor.drained_at),
+        and f.since_drain > LONGEST_SINCE_DRAIN, SCHEDULES, MIGRATE, lambda f: f.drained_at),
     Rule(C.QUEUE_UNUSABLE, E, lambda f: f.queue_length is None,
         "The queue can't be reached, so no task reaches a worker.",
         f"Check that Redis runs and is where REDIS_URL says. Until then, {READ_NOW}.",
         causes=STOPPED),
     Rule(C.WORKER_NOT_RUNNING, E, lambda f: f.schedule_delay > LONGEST_HICCUP
-            and f.elapsed(f.cursor.worker_started_at) > LONGEST_HICCUP,
+            and f.elapsed(f.worker_started_at) > LONGEST_HICCUP,
         "No worker runs, or it does not run its schedules: one is {f.schedule_delay} late.",
         f"Start it: {RESTART}. Its log says why it ended. If it says *Could not create task from "
         "schedule*, repair the schedule of another app that is due, in the admin, under Scheduled "
@@ -287,11 +275,11 @@ RULES: Final[tuple[Rule[Figures], ...]] = (
         "Correct WORKOS_BASE_URL, HTTPS_PROXY, ALL_PROXY or SSL_CERT_FILE, and restart web and "
         f"worker. {WORDS}"),
     Rule(C.WRONG_ENVIRONMENT, E,
-        lambda f: C.WRONG_ENVIRONMENT in (f.cursor.snapshot_error_kind, f.cursor.last_trouble),
+        lambda f: C.WRONG_ENVIRONMENT in (f.snapshot_error_kind, f.last_trouble),
         "WorkOS lists none of the organizations that are linked here. Nothing was written.",
         "Set WORKOS_API_KEY and WORKOS_BASE_URL to the environment that this database mirrors, "
         "restart web and worker, and run `manage.py reconcile_workos`.",
-        lambda f: f.cursor.failing_since or noted_at(f), lambda f: f.cursor.snapshot_trouble),
+        lambda f: f.failing_since or noted_at(f), lambda f: f.snapshot_trouble),
     *read_rules(ReadError.WRITES_REFUSED,
         "PostgreSQL refuses every event for the same reason. Nothing more is parked.",
         f"{WORDS} Undo the change of the tables that led to it. {AGAIN}"),
@@ -314,60 +302,56 @@ RULES: Final[tuple[Rule[Figures], ...]] = (
         f"{WORDS} {AGAIN}", STOPPED | REFUSED),
     *read_rules(None, f"{FAILING}this release does not know why.",
         f"{WORDS} {AGAIN}"),
-    Rule(C.CURSOR_OLD, E, lambda f: (f.cursor.drained_at or f.at) > f.at + LONGEST_HICCUP,
-        "The time of the last complete read lies {f.since_drain} in the future: a clock was wrong.",
-        f"Correct that clock (`timedatectl` shows it). The next read resets the time: {READ_NOW}.",
-        causes=UNREAD),
     Rule(C.CURSOR_OLD, E, lambda f: f.since_drain > LONGEST_SINCE_DRAIN
-            and f.elapsed(f.cursor.worker_started_at) <= LONGEST_HICCUP,
+            and f.elapsed(f.worker_started_at) <= LONGEST_HICCUP,
         "WorkOS's stream is not read to its end yet: the worker has just started.",
         "Wait: a worker begins to read within a minute. If this stays, its log says why.",
-        lambda f: f.cursor.drained_at, causes=UNREAD),
+        lambda f: f.drained_at, causes=UNREAD),
     Rule(C.CURSOR_OLD, E, lambda f: f.since_drain > LONGEST_SINCE_DRAIN,
         "No read reached the end of WorkOS's stream {f.since_drain:for}, and none has failed; "
         "{f.queue_length:task is/tasks are} queued.",
         f"Start a worker if none runs, else restart it: {RESTART}. Until then, {READ_NOW}. The "
         "admin shows what is queued, under Queued tasks.",
-        since=lambda f: f.cursor.drained_at, causes=UNREAD),
+        since=lambda f: f.drained_at, causes=UNREAD),
     Rule(C.RETENTION_NEAR, E,
-        lambda f: f.at - (f.cursor.drained_at or f.at) > f.event_retention - RETENTION_MARGIN,
+        lambda f: f.at - (f.drained_at or f.at) > f.event_retention - RETENTION_MARGIN,
         "WorkOS keeps events for {f.event_retention}; no read reached the end {f.since_drain:for}.",
         "Repair what keeps the stream from being read. Then run `manage.py reconcile_workos`, "
-        "which repairs what the lost events would have changed.", lambda f: f.cursor.drained_at),
-    Rule(C.ANNOUNCEMENTS_OVERDUE, W, lambda f: f.waiting.overdue,
-        "{f.waiting.overdue:announced event is/announced events are} not in the stream, "
+        "which repairs what the lost events would have changed.", lambda f: f.drained_at),
+    Rule(C.ANNOUNCEMENTS_OVERDUE, W, lambda f: f.overdue,
+        "{f.overdue:announced event is/announced events are} not in the stream, "
         "{f.hold_back_window} or longer after the webhook.",
         f"A running worker resolves each within two minutes. If this stays, {READ_NOW}.",
-        lambda f: f.waiting.announced_since, causes=UNREAD),
-    Rule(C.EVENTS_PARKED, W, lambda f: f.waiting.parked,
-        "{f.waiting.parked:event is/events are} parked: the content could not be applied.",
+        lambda f: f.announced_since, causes=UNREAD),
+    Rule(C.EVENTS_PARKED, W, lambda f: f.parked,
+        "{f.parked:event is/events are} parked: the content could not be applied.",
         "Read the error in the admin, under WorkOS events, outcome parked. Then choose *Apply what "
         "WorkOS says now* or *Dismiss*. `manage.py reconcile_workos --replay-parked` applies all.",
-        lambda f: f.waiting.parked_since),
-    Rule(C.CONFLICTS, W, lambda f: f.waiting.conflicts,
-        "{f.waiting.conflicts:conflict waits/conflicts wait} for a person to decide which "
-        "organization a row belongs to.", DECIDE, lambda f: f.waiting.conflicts_since),
-    Rule(C.WRITE_BACK_CONFLICTS, W, lambda f: f.waiting.write_back_conflicts,
+        lambda f: f.parked_since),
+    Rule(C.CONFLICTS, W, lambda f: f.conflicts,
+        "{f.conflicts:conflict waits/conflicts wait} for a person to decide which "
+        "organization a row belongs to.", DECIDE, lambda f: f.conflicts_since),
+    Rule(C.WRITE_BACK_CONFLICTS, W, lambda f: f.write_back_conflicts,
         "WorkOS has another external_id, or refuses ours, for "
-        "{f.waiting.write_back_conflicts:organization}.", DECIDE,
-        lambda f: f.waiting.write_back_conflicts_since),
-    Rule(C.DISABLED_HERE, W, lambda f: f.organizations.disabled_here,
-        "{f.organizations.disabled_here:organization is/organizations are} disabled here, by a "
+        "{f.write_back_conflicts:organization}.", DECIDE,
+        lambda f: f.write_back_conflicts_since),
+    Rule(C.DISABLED_HERE, W, lambda f: f.disabled_here,
+        "{f.disabled_here:organization is/organizations are} disabled here, by a "
         "person or another program; in WorkOS nothing was deleted.",
         "In the admin, filter organizations by *Disabled here, lives in WorkOS*. Choose *Enable "
-        "here* for those that should be enabled.", lambda f: f.organizations.disabled_here_since),
-    Rule(C.WRITE_BACKS_FAILING, W, lambda f: f.waiting.write_backs_failing,
-        "WorkOS did not take the ids of {f.waiting.write_backs_failing:organization} for an hour.",
+        "here* for those that should be enabled.", lambda f: f.disabled_here_since),
+    Rule(C.WRITE_BACKS_FAILING, W, lambda f: f.write_backs_failing,
+        "WorkOS did not take the ids of {f.write_backs_failing:organization} for an hour.",
         "Read the error in the admin, under Write-backs of external_id. If WorkOS refuses the API "
         "key, it may read and not write: create one that may. Then choose *Try again now*.",
-        lambda f: f.waiting.write_backs_since, lambda f: f.waiting.write_back_error, UNREAD),
-    Rule(C.WEBHOOKS_REFUSED, W, lambda f: f.requests.refused_webhooks >= LEAST_REFUSED_WEBHOOKS
-            and f.elapsed(f.requests.last_refused_at) < LONGEST_SINCE_REFUSAL,
-        "{f.requests.refused_webhooks:webhook was/webhooks were} refused, and none accepted since: "
+        lambda f: f.write_backs_since, lambda f: f.write_back_error, UNREAD),
+    Rule(C.WEBHOOKS_REFUSED, W, lambda f: f.refused_webhooks >= LEAST_REFUSED_WEBHOOKS
+            and f.elapsed(f.last_refused_at) < LONGEST_SINCE_REFUSAL,
+        "{f.refused_webhooks:webhook was/webhooks were} refused, and none accepted since: "
         "the signature does not match.",
         "Set WORKOS_WEBHOOK_SECRET to the endpoint's signing secret (WorkOS's dashboard, under "
         "Webhooks), and restart web. Or its machine's clock is wrong: `timedatectl` shows it.",
-        lambda f: f.requests.refused_since),
+        lambda f: f.refused_since),
     Rule(C.WEBHOOKS_ABSENT, W,
         lambda f: f.last_day.recently_lost and not f.last_day.recently_announced,
         "No webhook came for {f.last_day.recently_lost:event} of the last hour. The schedule read "
@@ -375,36 +359,36 @@ RULES: Final[tuple[Rule[Figures], ...]] = (
         "See the deliveries in WorkOS's dashboard, under Webhooks. 401: WORKOS_WEBHOOK_SECRET is "
         "wrong. None: it is disabled, or its address is wrong.",
         lambda f: f.last_day.unannounced_since, causes={C.WEBHOOKS_REFUSED}),
-    Rule(C.EVENT_TYPES_REFUSED, W, lambda f: f.coverage.refused_types,
-        "WorkOS refuses to list events of these types: {f.coverage.refused_types}. The others go "
+    Rule(C.EVENT_TYPES_REFUSED, W, lambda f: f.refused_types,
+        "WorkOS refuses to list events of these types: {f.refused_types}. The others go "
         "on, and these are tried again daily.",
         "If the environment does not have that feature, take the resource out of WORKOS_RESOURCES "
         f"and restart web and worker: {RESTART}.",
-        lambda f: f.coverage.refused_since, causes=UNREAD),
-    Rule(C.RESOURCES_NOT_COVERED, W, lambda f: f.coverage.uncovered,
-        "These resources are followed, and not listed in full yet: {f.coverage.uncovered}.",
+        lambda f: f.refused_types_since, causes=UNREAD),
+    Rule(C.RESOURCES_NOT_COVERED, W, lambda f: f.uncovered,
+        "These resources are followed, and not listed in full yet: {f.uncovered}.",
         "The worker lists them by itself. If this stays, `manage.py reconcile_workos` lists them "
-        "now, or says what is in the way.", lambda f: f.coverage.uncovered_since,
+        "now, or says what is in the way.", lambda f: f.uncovered_since,
         causes=UNREAD | {C.EVENT_TYPES_REFUSED}),
-    Rule(C.SNAPSHOT_INCOMPLETE, W, lambda f: f.cursor.last_failed,
-        "PostgreSQL refused to write {f.cursor.last_failed:row} in the last snapshot.",
+    Rule(C.SNAPSHOT_INCOMPLETE, W, lambda f: f.last_failed,
+        "PostgreSQL refused to write {f.last_failed:row} in the last snapshot.",
         f"{WORDS} Find what refuses it (a column, a constraint, a trigger of another program), "
         "repair it, and choose *Take a snapshot now* there.", noted_at,
-        lambda f: f.cursor.snapshot_trouble),
-    Rule(C.SNAPSHOT_INCOMPLETE, W, lambda f: f.cursor.snapshot_trouble,
+        lambda f: f.snapshot_trouble),
+    Rule(C.SNAPSHOT_INCOMPLETE, W, lambda f: f.snapshot_trouble,
         "The last snapshot of all organizations did not complete.",
         f"{WORDS} Repair it, and choose *Take a snapshot now* there. If too many are deleted, "
         "`manage.py reconcile_workos --dry-run --max-disable 100%` lists them, and the same "
         "without `--dry-run` disables them.", noted_at,
-        lambda f: f.cursor.snapshot_trouble, UNREAD - {C.CURSOR_LOST}),
+        lambda f: f.snapshot_trouble, UNREAD - {C.CURSOR_LOST}),
     Rule(C.SNAPSHOT_OLD, W,
-        lambda f: f.elapsed(f.cursor.reconciled_at) > LONGEST_SINCE_SNAPSHOT
-            and not f.cursor.is_reconciling,
+        lambda f: f.elapsed(f.reconciled_at) > LONGEST_SINCE_SNAPSHOT
+            and not f.is_reconciling,
         "No snapshot of all organizations was completed in the last two days.",
-        SNAPSHOT, lambda f: f.cursor.reconciled_at, causes=UNREAD | {C.SNAPSHOT_INCOMPLETE}),
+        SNAPSHOT, lambda f: f.reconciled_at, causes=UNREAD | {C.SNAPSHOT_INCOMPLETE}),
     # At the end: a warning is the cause of nothing that is reported. No table says since when.
     Rule(C.SCHEDULES_MISSING, W, lambda f: f.broken_schedules, SCHEDULES, MIGRATE),
 )
 
 #: Every code with each severity that it may have.
-SEVERITIES = {(r.code, r.severity) for r in DATABASE_RULES} | {(r.code, r.severity) for r in RULES}
+SEVERITIES = {(code, E) for code in DATABASE_TEXTS} | {(r.code, r.severity) for r in RULES}

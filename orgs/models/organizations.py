@@ -24,9 +24,9 @@ class OrganizationQuerySet(models.QuerySet["Organization"]):
         """Linked and enabled: WorkOS should list their organizations."""
         return self.linked().filter(disabled_at__isnull=True)
 
-    def by_either_id(self, id_: str) -> Self:
-        """With this Gram id, or linked to this WorkOS id."""
-        return self.filter(models.Q(id=id_) | models.Q(workos_id=id_))
+    def by_either_id(self, *ids: str) -> Self:
+        """With one of these as Gram id, or linked to one of these as WorkOS id."""
+        return self.filter(models.Q(id__in=ids) | models.Q(workos_id__in=ids))
 
     def disabled(self) -> Self:
         """Disabled, by WorkOS's deletion or by a person."""

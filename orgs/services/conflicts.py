@@ -81,11 +81,14 @@ def give_row(workos_id: str) -> Change:
     return Change(row.id, workos_id, Outcome.UNCHANGED)
 
 
-def keep(workos_ids: Sequence[str]) -> int:
-    """Acknowledge conflicts: no warning, until they change. Return how many were not, before."""
-    undecided = WorkOSConflict.objects.undecided().filter(pk__in=workos_ids)
+def keep(workos_ids: Sequence[str]) -> list[str]:
+    """Acknowledge conflicts: no warning, until they change. Return the ids of those that were not,
+    before."""
+    undecided = WorkOSConflict.objects.undecided().filter(pk__in=workos_ids).order_by("pk")
     with bounded_transaction():
-        return undecided.update(acknowledged_at=Now())
+        ids = [*undecided.select_for_update().values_list("pk", flat=True)]
+        WorkOSConflict.objects.filter(pk__in=ids).update(acknowledged_at=Now())
+    return ids
 
 
 def remove_ledger_refused(before: datetime) -> None:

@@ -2,6 +2,7 @@
 and for a confirmed absence. WorkOS is called before the transaction, never inside it."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
@@ -195,13 +196,16 @@ def _recorded(event: WorkOSEvent, result: Change, payload: str | None = None) ->
     )
 
 
-def dismiss_parked(event_ids: list[str]) -> int:
-    """Mark parked events as seen and done with; return how many were parked.
+def dismiss_parked(event_ids: Sequence[str]) -> list[str]:
+    """Mark parked events as seen and done with; return the ids of those that were parked.
 
     The error stays, and a hash of the payload in its place.
     """
-    parked = WorkOSEvent.objects.parked().filter(id__in=event_ids)
     sha256 = "'sha256:' || encode(sha256(convert_to(%(expressions)s, 'UTF8')), 'hex')"
     hashed = Func("payload", template=sha256, output_field=TextField())
     with bounded_transaction():
-        return parked.update(outcome=Outcome.DISMISSED, processed_at=Now(), payload=hashed)
+        parked = WorkOSEvent.objects.parked().filter(id__in=event_ids).order_by("id")
+        ids = [*parked.select_for_update().values_list("id", flat=True)]
+        dismissed = WorkOSEvent.objects.filter(id__in=ids)
+        dismissed.update(outcome=Outcome.DISMISSED, processed_at=Now(), payload=hashed)
+    return ids

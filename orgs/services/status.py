@@ -20,7 +20,7 @@ from orgs.db.transactions import read_only_transaction
 from orgs.domain.figures import Figures, ResourceFigures
 from orgs.domain.naming import one_line
 from orgs.domain.resources import PLAIN
-from orgs.domain.status import DatabaseState, ProblemCode, Status, status_of
+from orgs.domain.status import ProblemCode, Status, database_problem, status_of
 from orgs.services.maintenance import broken_schedules, sync_due_at
 from orgs.services.pages import EVENT_RETENTION
 from orgs.services.queue import queue_length
@@ -32,9 +32,9 @@ STATEMENT_SECONDS = 3.0
 #: psycopg raises the second if the DateStyle of the database's user is not ISO.
 _ERRORS = (Error, NotImplementedError)
 
-#: Kinds of errors since a status could last be read, and when this process met each first: a probe
-#: comes every few seconds, and an error of one kind is logged once.
-_failing: dict[str, datetime] = {}
+#: Kinds of errors since a status could last be read: a probe comes every few seconds, and an error
+#: of one kind is logged once.
+_logged: set[str] = set()
 
 #: Problems of which no table says since when, and when this process saw each first.
 _seen: dict[ProblemCode, datetime] = {}
@@ -61,29 +61,29 @@ def current_status() -> Status:
 
 
 def _current_status() -> Status:
-    state = DatabaseState()
+    found: dict[ProblemCode, tuple[str, ...]] = {}  # with what is missing
     try:
         with read_only_transaction(statement_seconds=STATEMENT_SECONDS):
-            state = DatabaseState(missing_grants=missing_grants())
-            state = replace(state, unapplied=_unapplied())
-        status = status_of(_read_figures(), state)
+            # Without grants, it is not known which migrations are applied.
+            if missing := missing_grants():
+                found[ProblemCode.GRANTS_MISSING] = missing
+            elif unapplied := _unapplied():
+                found[ProblemCode.MIGRATIONS_UNAPPLIED] = unapplied
+        figures = _read_figures()
     except _ERRORS as error:
-        is_said = isinstance(error, ProgrammingError) and (state.unapplied or state.missing_grants)
-        failure = None if is_said else _code(error)
-        failed = replace(state, failure=failure, error=one_line(error), since=_failing_since(error))
-        return status_of(None, failed)
-    _failing.clear()
-    return status
+        if not (found and isinstance(error, ProgrammingError)):
+            found = {_code(error): (), **found}
+        _log_once(error)
+        detail = one_line(error)
+        return status_of(None, (database_problem(*each, detail) for each in found.items()))
+    _logged.clear()
+    return status_of(figures, (database_problem(*each) for each in found.items()))
 
 
-def _failing_since(error: Any) -> datetime:
-    """Return since when this process can't read a status: no table could be asked, or told."""
-    now = datetime.now(UTC)
-    if (kind := origin(error)) not in _failing:
-        _failing[kind] = now
+def _log_once(error: Any) -> None:
+    if (kind := origin(error)) not in _logged:
+        _logged.add(kind)
         logger.error("the status can't be read: %s", describe(error))
-    # Another thread may have cleared it.
-    return min([now, *_failing.values()])
 
 
 def _code(error: Any) -> ProblemCode:
@@ -96,12 +96,7 @@ def _code(error: Any) -> ProblemCode:
 
 def _unapplied() -> tuple[str, ...]:
     """Return which migrations of ours, or that ours depend on, are not applied."""
-    try:
-        executor = MigrationExecutor(connection)
-    except _ERRORS:
-        raise
-    except Exception:  # noqa: BLE001 - of any app's migrations; `manage.py migrate` says what it is
-        return ()
+    executor = MigrationExecutor(connection)
     leaves = executor.loader.graph.leaf_nodes()
     plan = executor.migration_plan([key for key in leaves if key[0] in ("orgs", "django_q")])
     return tuple(f"{migration.app_label}.{migration.name}" for migration, _ in plan)

@@ -13,7 +13,7 @@ from functools import partial
 from math import inf
 from typing import Any
 
-from django.core.management.base import CommandError
+from django.core.management.base import BaseCommand, CommandError
 from django.db import Error as DatabaseError
 from django.db.models import Q
 from rich.console import Console
@@ -25,7 +25,6 @@ from orgs.domain.naming import is_storable, one_line
 from orgs.domain.resources import NAMES
 from orgs.domain.types import Outcome, Position
 from orgs.management import report
-from orgs.management.streams import GuardedCommand
 from orgs.models import Organization, WorkOSConflict, WorkOSEvent
 from orgs.services import outbox, stream
 from orgs.services.compare import DisableLimit, Run
@@ -65,7 +64,7 @@ _HELP = {
 }
 
 
-class Command(GuardedCommand):
+class Command(BaseCommand):
     help = (
         "Drains WorkOS's event stream, compares every organization of WorkOS with the mirror, "
         "repairs what drifted, and writes new ids back. Safe to repeat, to interrupt, and to run "
@@ -222,7 +221,7 @@ def _left_to_people(found: Reconciliation, named: Sequence[str] | None) -> str:
     the events may have: of all, or of those that are ``named`` by an id of either kind."""
     stored, rows = WorkOSConflict.objects.all(), Organization.objects.all()
     if named:
-        rows = rows.filter(Q(pk__in=named) | Q(workos_id__in=named))
+        rows = rows.by_either_id(*named)
         of_rows = Q(pk__in=rows.values("workos_id")) | Q(organization_id__in=rows.values("pk"))
         stored = stored.filter(of_rows | Q(pk__in=named))
     keys = {change.workos_id for change in found.snapshot.of(Outcome.CONFLICT)}

@@ -4,13 +4,12 @@ import json
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import CommandError
+from django.core.management.base import BaseCommand, CommandError
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import Error as DatabaseError
 
 from orgs.db.errors import describe
 from orgs.domain.naming import is_storable, one_line
-from orgs.management.streams import GuardedCommand
 from orgs.services.erasure import (
     NotErased,
     count_about,
@@ -20,7 +19,7 @@ from orgs.services.erasure import (
 )
 
 
-class Command(GuardedCommand):
+class Command(BaseCommand):
     help = (
         "Shows as JSON what is held about one user of WorkOS: the user, memberships, invitations, "
         "directory users, and how many payloads of parked events. With --erase, empties names, "

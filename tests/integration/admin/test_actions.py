@@ -393,7 +393,7 @@ def test_a_refusal_is_said_and_logged_in_one_line_without_the_values_of_the_row(
 
     assert messages == [("error", "Not done: event_1: PostgreSQL P0001: it says no")]
     (record,) = caplog.records
-    assert record.getMessage() == "Dismiss: ['event_1']: PostgreSQL P0001: it says no"
+    assert record.getMessage() == "not done: 'event_1': PostgreSQL P0001: it says no"
     assert record.exc_info is None
     assert "Confidential" not in caplog.text
 

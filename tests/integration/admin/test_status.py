@@ -229,13 +229,14 @@ def test_without_figures_what_is_wrong_is_said_all_the_same(
 
 
 def test_every_button_and_filter_that_a_remedy_names_is_there() -> None:
-    rules: list[Any] = [*status.DATABASE_RULES, *status.RULES]
+    remedies = [rule.remedy for rule in status.RULES]
+    remedies += [remedy for _, remedy in status.DATABASE_TEXTS.values()]
     tables: list[Any] = [table for model, table in site._registry.items() if hasattr(table, "acts")]
     labels = {action.label for table in tables for action in table.acts}
     for offered in (offered for table in tables for offered in table.list_filter):
         labels |= {label for _, label in offered.lookups(None, None, None)}
 
-    named = {name for rule in rules for name in re.findall(r"<em>(.+?)</em>", marked(rule.remedy))}
+    named = {name for each in remedies for name in re.findall(r"<em>(.+?)</em>", marked(each))}
 
     assert named - labels <= {"Could not create task from schedule"}
 

@@ -99,7 +99,7 @@ def test_a_missed_webhook_of_a_resource_waits_until_it_is_covered(
     def overdue() -> int:
         figures = current_status().figures
         assert figures is not None
-        return figures.waiting.overdue
+        return figures.overdue
 
     a_member(workos, "before@acme.com", at=TWO_DAYS_AGO)
     drain_to_end()

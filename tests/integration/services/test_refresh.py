@@ -151,7 +151,7 @@ def test_parked_events_are_dismissed_and_others_are_not() -> None:
     a_parked_event(event_id="event_1")
     an_announcement("event_2")
 
-    assert dismiss_parked(["event_1", "event_2"]) == 1
+    assert dismiss_parked(["event_1", "event_2"]) == ["event_1"]
     events = WorkOSEvent.objects.order_by("id").values_list("outcome", "error", "payload")
     hashed = f"sha256:{sha256(b'{}').hexdigest()}"
     assert list(events) == [("dismissed", "the first reason", hashed), (None, "", None)]

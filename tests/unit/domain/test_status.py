@@ -6,25 +6,16 @@ from typing import Any
 
 import pytest
 
-from orgs.domain.figures import (
-    CoverageFigures,
-    CursorFigures,
-    EventCount,
-    Figures,
-    LastDayFigures,
-    OrganizationFigures,
-    RequestFigures,
-    WaitingFigures,
-)
+from orgs.domain.figures import EventCount, Figures, LastDayFigures
 from orgs.domain.status import (
-    DATABASE_RULES,
+    DATABASE_TEXTS,
     RULES,
     SEVERITIES,
-    DatabaseState,
     ProblemCode,
     ReadError,
     Severity,
     Status,
+    database_problem,
     in_words,
     status_of,
 )
@@ -46,17 +37,19 @@ HEALTHY = Figures(
     at=NOON,
     hold_back_window=minutes(1),
     event_retention=30 * DAY,
-    cursor=CursorFigures(
-        drained_at=ago(1),
-        last_event_at=ago(90),
-        reconciled_at=NOON - 20 * HOUR,
-        worker_started_at=NOON - DAY,
-    ),
-    waiting=WaitingFigures(
-        announced=1, announced_since=ago(0.5), write_backs=1, write_backs_since=ago(10)
-    ),
-    organizations=OrganizationFigures(linked=3, unlinked=1, disabled=2),
-    requests=RequestFigures(refused_webhooks=2, last_refused_at=NOON),
+    drained_at=ago(1),
+    last_event_at=ago(90),
+    reconciled_at=NOON - 20 * HOUR,
+    worker_started_at=NOON - DAY,
+    announced=1,
+    announced_since=ago(0.5),
+    write_backs=1,
+    write_backs_since=ago(10),
+    linked=3,
+    unlinked=1,
+    disabled=2,
+    refused_webhooks=2,
+    last_refused_at=NOON,
     last_day=LastDayFigures(
         events=(
             EventCount(HOUR_AGO, "created", 2),
@@ -73,17 +66,13 @@ HEALTHY = Figures(
     queue_length=0,
     is_read_only=False,
 )
-PARTS = "cursor", "waiting", "organizations", "requests", "last_day", "coverage"
 
 
 def a_mirror(**values: Any) -> Figures:
-    """A healthy one, but for these values of its own or of its parts: ``a_mirror(failures=1)``."""
-    for name in PARTS:
-        part = getattr(HEALTHY, name)
-        changes = {f.name: values.pop(f.name) for f in fields(part) if f.name in values}
-        if changes:
-            values[name] = replace(part, **changes)
-    return replace(HEALTHY, **values)
+    """A healthy one, but for these values of its own or of its last day."""
+    names = {field.name for field in fields(Figures)}
+    last_day = {name: values.pop(name) for name in values.keys() - names}
+    return replace(HEALTHY, last_day=replace(HEALTHY.last_day, **last_day), **values)
 
 
 def failing(error: str, *, minutes_ago: float, **cursor: Any) -> Figures:
@@ -91,8 +80,8 @@ def failing(error: str, *, minutes_ago: float, **cursor: Any) -> Figures:
     return a_mirror(**{"failures": 3, "last_trouble": error, **since, **cursor})
 
 
-def found(figures: Figures, **database: Any) -> list[tuple[ProblemCode, Severity]]:
-    problems = status_of(figures, DatabaseState(**database)).problems
+def found(figures: Figures, *database: ProblemCode) -> list[tuple[ProblemCode, Severity]]:
+    problems = status_of(figures, [database_problem(code, ()) for code in database]).problems
     return [(problem.code, problem.severity) for problem in problems]
 
 
@@ -128,7 +117,7 @@ def case(code: ProblemCode, severity: Severity, words: str, **parts: Any) -> Any
         case(C.CURSOR_OLD, E, "No read reached the end of WorkOS's stream yet", **NEVER),
         case(C.CURSOR_OLD, E, "Wait: a worker begins to read within a minute", **NEVER | STARTED),
         case(C.CURSOR_OLD, E, "the worker has just started", **LATE | STARTED),
-        case(C.CURSOR_OLD, E, "31 days in the future", drained_at=NOON + 31 * DAY),
+        case(C.CURSOR_OLD, E, "31 days, and none has failed", drained_at=NOON + 31 * DAY),
         case(C.WRONG_ENVIRONMENT, E, "lists none of the organizations", **ELSEWHERE),
         case(C.ANNOUNCEMENTS_OVERDUE, W, "2 announced events are not in the stream, 1", overdue=2),
         case(C.EVENTS_PARKED, W, "1 event is parked", parked=1),
@@ -304,23 +293,23 @@ def test_near_the_end_of_retention_someone_is_called_beside_the_cause(
 
 
 @pytest.mark.parametrize(
-    ("state", "code", "words"),
+    ("code", "missing", "words"),
     [
-        ({"failure": C.DATABASE_UNUSABLE}, C.DATABASE_UNUSABLE, "DATABASE_URL"),
-        ({"failure": C.DATABASE_FULL}, C.DATABASE_FULL, "no disk space"),
-        ({"failure": C.TABLES_LOCKED}, C.TABLES_LOCKED, "pg_stat_activity"),
-        ({"failure": C.GRANTS_MISSING}, C.GRANTS_MISSING, "grants on the tables: some."),
-        ({"missing_grants": ("SELECT ON a", "X")}, C.GRANTS_MISSING, "SELECT ON a, X."),
-        ({"unapplied": ("orgs.0002",)}, C.MIGRATIONS_UNAPPLIED, "not applied: orgs.0002."),
+        (C.DATABASE_UNUSABLE, [], "DATABASE_URL"),
+        (C.DATABASE_FULL, [], "no disk space"),
+        (C.TABLES_LOCKED, [], "pg_stat_activity"),
+        (C.GRANTS_MISSING, [], "grants on the tables: some."),
+        (C.GRANTS_MISSING, ["SELECT ON a", "X"], "SELECT ON a, X."),
+        (C.MIGRATIONS_UNAPPLIED, ["orgs.0002"], "not applied: orgs.0002."),
     ],
 )
 def test_what_can_be_wrong_with_the_database(
-    state: dict[str, Any], code: ProblemCode, words: str
+    code: ProblemCode, missing: list[str], words: str
 ) -> None:
-    (problem,) = status_of(None, DatabaseState(**state, error="the words", since=NOON)).problems
+    problem = database_problem(code, missing, "the words")
 
+    assert status_of(None, [problem]) == Status((problem,), None)
     assert (problem.code, problem.severity, problem.detail) == (code, E, "the words")
-    assert problem.since == NOON
     assert words in f"{problem.sentence} {problem.remedy}"
 
 
@@ -328,15 +317,9 @@ def test_missing_migrations_and_grants_hide_what_comes_of_them() -> None:
     refused = failing(ReadError.DATABASE, minutes_ago=11, drained_at=LONG_AGO)
     down = failing(ReadError.UNAVAILABLE, minutes_ago=11, drained_at=LONG_AGO)
 
-    assert found(refused, unapplied=("orgs.0002",)) == [(C.MIGRATIONS_UNAPPLIED, E)]
-    assert found(refused, missing_grants=("UPDATE ON a",)) == [(C.GRANTS_MISSING, E)]
-    assert found(down, unapplied=("orgs.0002",))[1:] == [(C.READS_FAILING, E)]
-
-
-def test_without_grants_it_is_not_known_which_migrations_are_applied() -> None:
-    state = DatabaseState(missing_grants=("USAGE ON SCHEMA public",), unapplied=("orgs.0001",))
-
-    assert [problem.code for problem in status_of(None, state).problems] == [C.GRANTS_MISSING]
+    assert found(refused, C.MIGRATIONS_UNAPPLIED) == [(C.MIGRATIONS_UNAPPLIED, E)]
+    assert found(refused, C.GRANTS_MISSING) == [(C.GRANTS_MISSING, E)]
+    assert found(down, C.MIGRATIONS_UNAPPLIED)[1:] == [(C.READS_FAILING, E)]
 
 
 def test_a_client_that_is_misconfigured_names_each_setting_that_may_be_wrong() -> None:
@@ -351,10 +334,7 @@ def test_a_client_that_is_misconfigured_names_each_setting_that_may_be_wrong() -
     [
         (C.SNAPSHOT_INCOMPLETE, {"snapshot_trouble": "2026-01-15 11:00:00 UTC: html"}),
         (C.WRONG_ENVIRONMENT, ELSEWHERE | {"snapshot_trouble": "2026-01-15 11:00:00 UTC: none"}),
-        (
-            C.EVENT_TYPES_REFUSED,
-            {"coverage": CoverageFigures(refused_types=("a",), refused_since=HOUR_AGO)},
-        ),
+        (C.EVENT_TYPES_REFUSED, {"refused_types": ("a",), "refused_types_since": HOUR_AGO}),
         (C.RESOURCES_NOT_COVERED, {"uncovered": ("a",), "uncovered_since": HOUR_AGO}),
         (C.WEBHOOKS_ABSENT, NO_WEBHOOKS | {"unannounced_since": HOUR_AGO}),
         (C.SCHEDULES_MISSING, NOT_SCHEDULED | {"drained_at": HOUR_AGO}),
@@ -401,8 +381,7 @@ def test_words_of_workos_and_postgresql_are_kept_apart() -> None:
 
 def test_every_code_is_in_the_table_and_every_text_is_sentences() -> None:
     assert {code for code, _ in SEVERITIES} == set(ProblemCode)
-    texts = [(rule.sentence, rule.remedy) for rule in DATABASE_RULES]
-    texts += [(rule.sentence, rule.remedy) for rule in RULES]
+    texts = [*DATABASE_TEXTS.values(), *((rule.sentence, rule.remedy) for rule in RULES)]
     for sentence, remedy in texts:
         assert sentence.endswith("."), sentence
         assert remedy.endswith("."), remedy
