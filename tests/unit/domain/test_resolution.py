@@ -1,6 +1,7 @@
 """The rules of organizations: resolution flow, freshness guard, conflicts, and what is planned."""
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any, TypeAlias
 
 import pytest
@@ -146,36 +147,33 @@ def test_an_event_resolves_to(
     assert writes_no_row(plan) is (outcome in ("parked", "ignored", "unknown"))
 
 
+def written(event_id: str | None, at: datetime | None = None, row: Row = linked) -> Row:
+    return row._replace(workos_last_event_id=event_id, workos_updated_at=at)
+
+
 @pytest.mark.parametrize(
-    ("row_event", "row_time", "said", "fresh"),
+    ("row", "said", "fresh"),
     [
-        pytest.param("event_0001", LATER, an_event(2), True, id="greater id, whatever the times"),
-        pytest.param("event_0002", NOON, an_event(2, updated_at=LATER), False, id="same id"),
-        pytest.param("event_0003", NOON, an_event(2, updated_at=LATER), False, id="smaller id"),
-        pytest.param("event_Z", None, named(event, "event_a"), True, id="bytewise"),
-        pytest.param("event_\uffff", None, named(event, "event_\U00010000"), True, id="any plane"),
-        pytest.param(None, None, event, True, id="neither id nor time"),
-        pytest.param(None, NOON, event, True, id="no id, same time"),
-        pytest.param(None, LATER, event, False, id="no id, older"),
-        pytest.param(None, LATER, deletion, True, id="no id, deletion: never by time"),
-        pytest.param("event_0002", None, a_deletion(1), False, id="older deletion"),
+        pytest.param(written("event_0001", LATER), an_event(2), True, id="greater id, older"),
+        pytest.param(written("event_0002", NOON), an_event(2, updated_at=LATER), False, id="same"),
+        pytest.param(written("event_0003", NOON), an_event(2, updated_at=LATER), False, id="less"),
+        pytest.param(written("event_Z"), named(event, "event_a"), True, id="bytewise"),
+        pytest.param(
+            written("event_\uffff"), named(event, "event_\U00010000"), True, id="any plane"
+        ),
+        pytest.param(written(None), event, True, id="neither id nor time"),
+        pytest.param(written(None, NOON), event, True, id="no id, same time"),
+        pytest.param(written(None, LATER), event, False, id="no id, older"),
+        pytest.param(written(None, LATER), deletion, True, id="no id, deletion: never by time"),
+        pytest.param(written("event_0002"), deletion, False, id="older deletion"),
+        pytest.param(written("event_0005", row=elsewhere), with_our_id, False, id="linked later"),
     ],
 )
-def test_freshness(row_event: str | None, row_time: Any, said: Observation, fresh: bool) -> None:
-    row = linked._replace(workos_last_event_id=row_event, workos_updated_at=row_time)
-
-    (decision,), _ = decide([row], said)
+def test_freshness(row: Row, said: Observation, fresh: bool) -> None:
+    (decision,), plan = decide([row], said)
 
     assert (decision.outcome is not Outcome.STALE) is fresh
-
-
-@pytest.mark.parametrize("said", [with_our_id, deletion])
-@pytest.mark.parametrize("row", [linked, elsewhere])
-def test_a_stale_event_changes_nothing_and_takes_no_row_back(said: Observation, row: Row) -> None:
-    (decision,), plan = decide([row._replace(workos_last_event_id="event_0005")], said)
-
-    assert decision.outcome in (Outcome.STALE, Outcome.UNKNOWN)
-    assert plan.is_empty
+    assert plan.is_empty is not fresh
 
 
 @pytest.mark.parametrize("rows", [[], [unlinked], [elsewhere]])
@@ -189,21 +187,17 @@ def test_a_change_older_than_the_deletion_is_stale_wherever_it_is_listed(rows: l
     assert (plan.is_empty, later_plan.is_empty) == (True, True)
 
 
-def test_an_update_writes_what_workos_owns_and_nothing_else() -> None:
-    _, plan = decide([disabled_here], an_event(7, name="New"))
+def test_an_update_writes_what_workos_owns_and_a_deletion_keeps_that() -> None:
+    _, renamed = decide([disabled_here], an_event(7, name="New"))
+    _, removed = decide([as_old], a_deletion(7))
+    _, late = decide([as_old], a_deletion(1), an_event(2, name="Ghost"))
 
-    after = disabled_here._replace(name="New", workos_updated_at=NOON)
-    assert plan.updated == (after._replace(workos_last_event_id=an_event_id(7)),)
-
-
-def test_a_deletion_keeps_what_workos_said_and_no_update_enables_the_row_again() -> None:
-    _, plan = decide([as_old], a_deletion(7))
-    _, later = decide([as_old], a_deletion(1), an_event(2, name="Ghost"))
-
-    after = as_old._replace(disabled=True, deleted=True)
-    assert plan.updated == ()
-    assert plan.disabled == (after._replace(workos_last_event_id=an_event_id(7)),)
-    assert later.disabled == (after._replace(name="Ghost", workos_last_event_id=an_event_id(2)),)
+    by_seventh = as_old._replace(disabled=True, workos_last_event_id=an_event_id(7))
+    assert renamed.updated == (by_seventh._replace(name="New"),)
+    gone = by_seventh._replace(deleted=True)
+    assert (removed.updated, removed.disabled) == ((), (gone,))
+    # No update enables the row again.
+    assert late.disabled == (gone._replace(name="Ghost", workos_last_event_id=an_event_id(2)),)
 
 
 @pytest.mark.parametrize(

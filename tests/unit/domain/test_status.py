@@ -142,12 +142,9 @@ def case(code: ProblemCode, severity: Severity, words: str, **parts: Any) -> Any
         case(C.RESOURCES_NOT_COVERED, W, "not listed in full yet: c.", uncovered=("c",)),
         case(C.SNAPSHOT_INCOMPLETE, W, "did not complete", snapshot_trouble="html"),
         case(C.SNAPSHOT_INCOMPLETE, W, "refused to write 22 rows", last_failed=22),
-        *(
-            pytest.param(
-                {"reconciled_at": at}, (C.SNAPSHOT_OLD, W), "two days", id=f"snapshot: {at}"
-            )
-            for at in (None, NOON - 51 * HOUR, NOON + 31 * DAY)
-        ),
+        case(C.SNAPSHOT_OLD, W, "was completed in the last two", reconciled_at=NOON - 51 * HOUR),
+        case(C.SNAPSHOT_OLD, W, "two days", reconciled_at=None),
+        case(C.SNAPSHOT_OLD, W, "last two days", reconciled_at=NOON + 31 * DAY),
     ],
 )
 def test_what_is_wrong_is_reported_with_a_remedy(
@@ -226,8 +223,12 @@ def test_every_error_of_reads_has_a_text_of_its_own() -> None:
     assert len(texts) == len(ReadError) + 1
 
 
-def a_cause(name: str, *expected: ProblemCode, **parts: Any) -> Any:
+def a_cause(name: str, *expected: Any, **parts: Any) -> Any:
     return pytest.param(parts, list(expected), id=name)
+
+
+KEY: dict[str, Any] = FAILING | {"last_trouble": "key_refused"}
+LOST_AND_WHY: dict[str, Any] = LOST | {"snapshot_trouble": "503"}
 
 
 @pytest.mark.parametrize(
@@ -237,13 +238,10 @@ def a_cause(name: str, *expected: ProblemCode, **parts: Any) -> Any:
         a_cause("a dead worker", C.WORKER_NOT_RUNNING, sync_due_at=LONG_AGO),
         a_cause("a stuck worker", C.CURSOR_OLD),
         a_cause("WorkOS is down", C.READS_FAILING, **DOWN),
-        a_cause("a bad key", C.KEY_REFUSED, **DOWN | {"last_trouble": "key_refused"}),
+        a_cause("a bad key", C.KEY_REFUSED, **KEY),
         a_cause("a full disk", C.DATABASE_FULL, **FULL),
-        a_cause(
-            *("a lost cursor, and why it stays lost", C.CURSOR_LOST, C.SNAPSHOT_INCOMPLETE),
-            **LOST | {"snapshot_trouble": "503"},
-        ),
-        a_cause("another environment's key", C.WRONG_ENVIRONMENT, **LOST | ELSEWHERE),
+        a_cause("why a cursor stays lost", C.CURSOR_LOST, C.SNAPSHOT_INCOMPLETE, **LOST_AND_WHY),
+        a_cause("another environment's key", C.WRONG_ENVIRONMENT, **LOST, **ELSEWHERE),
     ],
 )
 def test_a_reported_cause_hides_its_consequences(
@@ -255,37 +253,22 @@ def test_a_reported_cause_hides_its_consequences(
     assert [code for code, _ in found(a_mirror(**waiting, **old, **parts))] == expected
 
 
-NOT_SCHEDULED: dict[str, Any] = {"broken_schedules": ("workos: sync events",), "sync_due_at": None}
+UNSCHEDULED: dict[str, Any] = {"broken_schedules": ("workos: sync events",), "sync_due_at": None}
+UNSCHEDULED_AND_OLD: dict[str, Any] = {**UNSCHEDULED, "overdue": 2, "drained_at": LONG_AGO}
+PRUNE: dict[str, Any] = {"broken_schedules": ("workos: prune",), "drained_at": LONG_AGO}
+READ_ONLY: dict[str, Any] = {**DOWN, "is_read_only": True, "parked": 1}
 
 
 @pytest.mark.parametrize(
     ("parts", "expected"),
     [
-        pytest.param(
-            DOWN | {"sync_due_at": LONG_AGO}, [(C.WORKER_NOT_RUNNING, E)], id="a dead worker"
-        ),
-        pytest.param(FULL | {"sync_due_at": LONG_AGO}, [(C.DATABASE_FULL, E)], id="a full disk"),
-        pytest.param(
-            {"broken_schedules": ("workos: prune",), "drained_at": LONG_AGO},
-            [(C.CURSOR_OLD, E), (C.SCHEDULES_MISSING, W)],
-            id="a warning, no error of another cause",
-        ),
-        pytest.param(NOT_SCHEDULED, [(C.SCHEDULES_MISSING, W)], id="no schedule, nothing yet"),
-        pytest.param(
-            NOT_SCHEDULED | {"overdue": 2, "drained_at": LONG_AGO},
-            [(C.SCHEDULES_MISSING, E)],
-            id="no schedule, an old cursor",
-        ),
-        pytest.param(
-            NO_WEBHOOKS | {"refused_webhooks": 3},
-            [(C.WEBHOOKS_REFUSED, W)],
-            id="refused webhooks, absent ones",
-        ),
-        pytest.param(
-            DOWN | {"is_read_only": True, "parked": 1},
-            [(C.DATABASE_READ_ONLY, E)],
-            id="a database that takes no writes, everything",
-        ),
+        a_cause("a dead worker", (C.WORKER_NOT_RUNNING, E), **DOWN, sync_due_at=LONG_AGO),
+        a_cause("a full disk", (C.DATABASE_FULL, E), **FULL, sync_due_at=LONG_AGO),
+        a_cause("a warning, nothing", (C.CURSOR_OLD, E), (C.SCHEDULES_MISSING, W), **PRUNE),
+        a_cause("no schedule, nothing yet", (C.SCHEDULES_MISSING, W), **UNSCHEDULED),
+        a_cause("no schedule, an old cursor", (C.SCHEDULES_MISSING, E), **UNSCHEDULED_AND_OLD),
+        a_cause("webhooks", (C.WEBHOOKS_REFUSED, W), **NO_WEBHOOKS, refused_webhooks=3),
+        a_cause("a read-only database, everything", (C.DATABASE_READ_ONLY, E), **READ_ONLY),
     ],
 )
 def test_what_one_problem_hides_of_another(parts: dict[str, Any], expected: Any) -> None:
@@ -357,7 +340,7 @@ def test_a_client_that_is_misconfigured_names_each_setting_that_may_be_wrong() -
         ),
         (C.RESOURCES_NOT_COVERED, {"uncovered": ("a",), "uncovered_since": HOUR_AGO}),
         (C.WEBHOOKS_ABSENT, NO_WEBHOOKS | {"unannounced_since": HOUR_AGO}),
-        (C.SCHEDULES_MISSING, NOT_SCHEDULED | {"drained_at": HOUR_AGO}),
+        (C.SCHEDULES_MISSING, UNSCHEDULED | {"drained_at": HOUR_AGO}),
         (C.EVENTS_PARKED, {"parked": 1, "parked_since": HOUR_AGO}),
         (C.CONFLICTS, {"conflicts": 1, "conflicts_since": HOUR_AGO}),
         (
@@ -412,17 +395,15 @@ def test_outcomes_are_summed_over_the_hours() -> None:
     assert HEALTHY.last_day.outcomes == {"created": 3, "stale": 1}
 
 
-@pytest.mark.parametrize(
-    ("span", "words"),
-    [
-        (timedelta(seconds=1), "1 second"),
-        (timedelta(seconds=119), "119 seconds"),
-        (minutes(1), "1 minute"),
-        (minutes(2.5), "2 minutes"),
-        (HOUR, "1 hour"),
-        (47 * HOUR, "47 hours"),
-        (2 * DAY, "2 days"),
-    ],
-)
-def test_a_length_of_time_in_words(span: timedelta, words: str) -> None:
-    assert in_words(span) == words
+def test_a_length_of_time_in_words() -> None:
+    words = {
+        timedelta(seconds=1): "1 second",
+        timedelta(seconds=119): "119 seconds",
+        minutes(1): "1 minute",
+        minutes(2.5): "2 minutes",
+        HOUR: "1 hour",
+        47 * HOUR: "47 hours",
+        2 * DAY: "2 days",
+    }
+
+    assert {span: in_words(span) for span in words} == words
