@@ -29,6 +29,12 @@ def database(*keys: str) -> Callable[[str], Any]:
     return lambda name: [(env.database_url(name) or {}).get(key) for key in keys]
 
 
+whole = database("HOST", "PORT", "NAME", "USER", "PASSWORD")
+A_URL = "postgres://u:p%2Fw@db:6432/gram"
+options = database("OPTIONS")
+OPTIONS_URL = "postgresql://u@db/gram?sslmode=require&options=-c%20a%3Db"
+
+
 @pytest.mark.parametrize(
     ("read", "written", "value"),
     [
@@ -45,22 +51,11 @@ def database(*keys: str) -> Callable[[str], Any]:
         pytest.param(log_level, "debug", "DEBUG", id="a choice"),
         pytest.param(redis, "rediss://queue/1", "rediss://queue/1", id="a URL"),
         pytest.param(env.database_url, "", None, id="no database"),
+        pytest.param(whole, A_URL, ["db", 6432, "gram", "u", "p/w"], id="a database"),
         pytest.param(
-            database("HOST", "PORT", "NAME", "USER", "PASSWORD"),
-            "postgres://u:p%2Fw@db:6432/gram",
-            ["db", 6432, "gram", "u", "p/w"],
-            id="a database",
+            options, OPTIONS_URL, [{"sslmode": "require", "options": "-c a=b"}], id="its options"
         ),
-        pytest.param(
-            database("OPTIONS"),
-            "postgresql://u@db/gram?sslmode=require&options=-c%20search_path%3Da",
-            [{"sslmode": "require", "options": "-c search_path=a"}],
-            id="options of a database",
-        ),
-        pytest.param(
-            *(database("OPTIONS"), "postgresql:///?service=gram", [{"service": "gram"}]),
-            id="a service, which names the database",
-        ),
+        pytest.param(options, "postgresql:///?service=gram", [{"service": "gram"}], id="a service"),
     ],
 )
 def test_a_variable_is_read(
@@ -71,8 +66,16 @@ def test_a_variable_is_read(
     assert read(NAME) == value
 
 
+SECRET = "postgresql://u:secret"
+A_SIZE, SOME_SECONDS = "must be a whole number from 1 to 100", "must be a number from 0 to 86400"
+NO_REDIS = "must name a Redis: redis://… or rediss://… or unix://…"
+NO_POSTGRESQL = "must name a PostgreSQL: postgresql://… or postgres://…"
+NOT_QUOTED = (
+    f"can't be read; it must look like {URL}, with %XX for special characters in the password"
+)
+UNKNOWN = "has ?odd=, which PostgreSQL has not"
 NO_SCHEMA = "has ?schema=, which PostgreSQL has not; write ?options=-c%20search_path%3DNAME"
-A_SIZE = "must be a whole number from 1 to 100"
+NAMELESS = f"names no database; it must look like {URL}"
 
 
 @pytest.mark.parametrize(
@@ -80,34 +83,18 @@ A_SIZE = "must be a whole number from 1 to 100"
     [
         pytest.param(size, "ten", f"{A_SIZE}, not 'ten'", id="no whole number"),
         pytest.param(size, "101", f"{A_SIZE}, not '101'", id="too much"),
-        pytest.param(seconds, "nan", "must be a number from 0 to 86400, not 'nan'", id="NaN"),
-        pytest.param(seconds, "inf", "must be a number from 0 to 86400, not 'inf'", id="infinity"),
+        pytest.param(seconds, "nan", f"{SOME_SECONDS}, not 'nan'", id="NaN"),
+        pytest.param(seconds, "inf", f"{SOME_SECONDS}, not 'inf'", id="infinity"),
         pytest.param(env.switch, "maybe", "must be true or false, not 'maybe'", id="no switch"),
         pytest.param(log_level, "loud", "must be INFO or DEBUG, not 'loud'", id="no choice"),
+        pytest.param(redis, "host:6379", NO_REDIS, id="no URL"),
+        pytest.param(env.database_url, "mysql://u:secret@h/db", NO_POSTGRESQL, id="another server"),
         pytest.param(
-            *(redis, "host:6379", "must name a Redis: redis://… or rediss://… or unix://…"),
-            id="no URL",
+            env.database_url, f"{SECRET}/cret@h/db", NOT_QUOTED, id="a slash in a password"
         ),
-        pytest.param(
-            env.database_url,
-            "mysql://u:secret@h/db",
-            "must name a PostgreSQL: postgresql://… or postgres://…",
-            id="no PostgreSQL",
-        ),
-        pytest.param(
-            *(env.database_url, "postgresql://u:se/cret@h/db"),
-            f"can't be read; it must look like {URL}, with %XX for special characters in the "
-            "password",
-            id="a password that is not quoted",
-        ),
-        *(
-            pytest.param(env.database_url, f"postgresql://u:secret@h{rest}", message, id=name)
-            for name, rest, message in (
-                ("a schema", "/db?schema=gram", NO_SCHEMA),
-                ("an unknown option", "/db?odd=1", "has ?odd=, which PostgreSQL has not"),
-                ("no name", "", f"names no database; it must look like {URL}"),
-            )
-        ),
+        pytest.param(env.database_url, f"{SECRET}@h/db?schema=gram", NO_SCHEMA, id="a schema"),
+        pytest.param(env.database_url, f"{SECRET}@h/db?odd=1", UNKNOWN, id="an unknown option"),
+        pytest.param(env.database_url, f"{SECRET}@h", NAMELESS, id="no name"),
     ],
 )
 def test_what_cant_be_read_is_said_without_the_secret(
