@@ -127,14 +127,14 @@ def _json(fields: dict[str, str | None], then: str) -> str:
     return f"{{{', '.join([*known, then] if then else known)}}}"
 
 
-def _organization(then: str = "", **texts: str | None) -> str:
+def _organization(then: str = "", /, **texts: str | None) -> str:
     """An organization with this JSON in some fields, None for absent ones, and text at its end."""
     usual = {"object": dumps("organization"), "id": dumps(_WORKOS_ID), "name": dumps("Odd")}
     when = {"external_id": "null", "updated_at": dumps("2026-01-15T12:00:00.000Z")}
     return _json({**usual, **when, **texts}, then)
 
 
-def _event(then: str = "", **texts: str | None) -> str:
+def _event(then: str = "", /, **texts: str | None) -> str:
     usual = {"object": dumps("event"), "id": dumps(_EVENT_ID), "event": '"organization.updated"'}
     when = {"created_at": dumps("2026-01-15T12:00:00.000Z"), "data": _organization()}
     return _json({**usual, **when, **texts}, then)

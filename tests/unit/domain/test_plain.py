@@ -316,7 +316,7 @@ PARENTS = {
 
 @pytest.mark.parametrize("parent", PARENTS.values(), ids=lambda one: one[0])
 def test_what_belongs_to_something_deleted_is_deleted(parent: tuple[str, str]) -> None:
-    columns = {column: key for column, (_, key) in PARENTS.items()}
+    columns: dict[str, Any] = {column: key for column, (_, key) in PARENTS.items()}
     late = changed(9, DIRECTORY_GROUP_MEMBER, **columns)
     listed = shown(DIRECTORY_GROUP_MEMBER, **columns)
 

@@ -173,7 +173,8 @@ def test_a_read_goes_on_after_the_last_event_that_has_an_id() -> None:
     assert positions == [Position("event_1", NOON), last, last]
     assert position == last
     # If the last event has no id, the page's cursor is as good.
-    for listed, reached in ((events[:2], "event_2"), (events, "event_9"), ([None], "event_9")):
+    nothing: list[object] = [None]
+    for listed, reached in ((events[:2], "event_2"), (events, "event_9"), (nothing, "event_9")):
         assert parse_events(listed, Position(), "event_9", TYPES)[1].last_event_id == reached
 
 
