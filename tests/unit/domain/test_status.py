@@ -111,50 +111,63 @@ LATE: dict[str, Any] = {"drained_at": HOUR_AGO, "sync_due_at": HOUR_AGO}
 NO_WEBHOOKS: dict[str, Any] = {"recently_announced": 0, "recently_lost": 2}
 REFUSED: dict[str, Any] = {"refused_types": ("a", "b"), "uncovered": ("c",)}
 ELSEWHERE: dict[str, Any] = {"snapshot_error_kind": "wrong_environment"}
+NOTED: dict[str, Any] = {"snapshot_trouble": "2026-01-15 11:00:00 UTC: html"}
+NO_SNAPSHOT: dict[str, Any] = {"reconciled_at": NOON - 51 * HOUR}
+OLD: dict[str, Any] = {"drained_at": ago(5.1)}
+UNSCHEDULED: dict[str, Any] = {"broken_schedules": ("workos: sync events",), "sync_due_at": None}
+TAKEN: dict[str, Any] = {"write_back_conflicts": 1}
+FAILED: dict[str, Any] = {"write_backs_failing": 1}
+OVERDUE = "2 announced events are not in the stream, 1 minute or"
 
 
-def case(code: ProblemCode, severity: Severity, words: str, **parts: Any) -> Any:
-    return pytest.param(parts, (code, severity), words, id=words)
+def case(code: ProblemCode, severity: Severity, words: str, since: str = "", **parts: Any) -> Any:
+    """``since`` is the figure that says since when: an hour ago, unless it is among the parts."""
+    parts = {since: HOUR_AGO, **parts} if since else parts
+    return pytest.param(parts, (code, severity), words, since, id=words)
 
 
 @pytest.mark.parametrize(
-    ("parts", "expected", "words"),
+    ("parts", "expected", "words", "since"),
     [
         case(C.DATABASE_READ_ONLY, E, "takes no writes", is_read_only=True),
         case(C.SCHEDULES_MISSING, W, "a, b.", broken_schedules=("a", "b")),
+        case(C.SCHEDULES_MISSING, E, "workos: sync events", "drained_at", **UNSCHEDULED),
         case(C.QUEUE_UNUSABLE, E, "REDIS_URL", queue_length=None),
-        case(C.WORKER_NOT_RUNNING, E, "one is 2 minutes late", sync_due_at=ago(2.1)),
-        case(C.CURSOR_OLD, E, "5 minutes, and none has failed; 0 tasks", drained_at=ago(5.1)),
+        case(C.WORKER_NOT_RUNNING, E, "one is 2 minutes", "sync_due_at", sync_due_at=ago(2.1)),
+        case(C.CURSOR_OLD, E, "5 minutes, and none has failed; 0 tasks", "drained_at", **OLD),
         case(C.CURSOR_OLD, E, "No read reached the end of WorkOS's stream yet", **NEVER),
-        case(C.CURSOR_OLD, E, "Wait: a worker begins to read within a minute", **NEVER | STARTED),
-        case(C.CURSOR_OLD, E, "the worker has just started", **LATE | STARTED),
+        case(C.CURSOR_OLD, E, "a worker begins to read within a minute", **NEVER | STARTED),
+        case(C.CURSOR_OLD, E, "the worker has just started", "drained_at", **LATE | STARTED),
         case(C.CURSOR_OLD, E, "31 days in the future", drained_at=NOON + 31 * DAY),
+        case(C.READS_FAILING, E, "does not answer", "failing_since", **DOWN),
+        case(C.CURSOR_LOST, E, "can't read on from the stored", "failing_since", **LOST),
         case(C.WRONG_ENVIRONMENT, E, "lists none of the organizations", **ELSEWHERE),
-        case(C.ANNOUNCEMENTS_OVERDUE, W, "2 announced events are not in the stream, 1", overdue=2),
-        case(C.EVENTS_PARKED, W, "1 event is parked", parked=1),
-        case(C.CONFLICTS, W, "2 conflicts wait", conflicts=2),
-        case(C.WRITE_BACK_CONFLICTS, W, "for 1 organization.", write_back_conflicts=1),
-        case(C.DISABLED_HERE, W, "61 organizations are disabled here", disabled_here=61),
-        case(C.WRITE_BACKS_FAILING, W, "ids of 1 organization for an hour", write_backs_failing=1),
-        case(C.WEBHOOKS_REFUSED, W, "3 webhooks were refused", refused_webhooks=3),
-        case(C.WEBHOOKS_ABSENT, W, "No webhook came for 2 events", **NO_WEBHOOKS),
-        case(C.EVENT_TYPES_REFUSED, W, "events of these types: a, b. The others", **REFUSED),
-        case(C.RESOURCES_NOT_COVERED, W, "not listed in full yet: c.", uncovered=("c",)),
+        case(C.ANNOUNCEMENTS_OVERDUE, W, OVERDUE, "announced_since", overdue=2),
+        case(C.EVENTS_PARKED, W, "1 event is parked", "parked_since", parked=1),
+        case(C.CONFLICTS, W, "2 conflicts wait", "conflicts_since", conflicts=2),
+        case(C.WRITE_BACK_CONFLICTS, W, "for 1 organi", "write_back_conflicts_since", **TAKEN),
+        case(C.DISABLED_HERE, W, "61 organizations are", "disabled_here_since", disabled_here=61),
+        case(C.WRITE_BACKS_FAILING, W, "of 1 organization for", "write_backs_since", **FAILED),
+        case(C.WEBHOOKS_REFUSED, W, "3 webhooks were", "refused_since", refused_webhooks=3),
+        case(C.WEBHOOKS_ABSENT, W, "came for 2 events", "unannounced_since", **NO_WEBHOOKS),
+        case(C.EVENT_TYPES_REFUSED, W, "of these types: a, b. The others", **REFUSED),
+        case(C.RESOURCES_NOT_COVERED, W, "in full yet: c.", "uncovered_since", uncovered=("c",)),
         case(C.SNAPSHOT_INCOMPLETE, W, "did not complete", snapshot_trouble="html"),
         case(C.SNAPSHOT_INCOMPLETE, W, "refused to write 22 rows", last_failed=22),
-        case(C.SNAPSHOT_OLD, W, "was completed in the last two", reconciled_at=NOON - 51 * HOUR),
+        case(C.SNAPSHOT_OLD, W, "completed in the last two days", "reconciled_at", **NO_SNAPSHOT),
         case(C.SNAPSHOT_OLD, W, "two days", reconciled_at=None),
-        case(C.SNAPSHOT_OLD, W, "last two days", reconciled_at=NOON + 31 * DAY),
+        case(C.SNAPSHOT_OLD, W, "two", "reconciled_at", reconciled_at=NOON + 31 * DAY),
     ],
 )
 def test_what_is_wrong_is_reported_with_a_remedy(
-    parts: dict[str, Any], expected: tuple[ProblemCode, Severity], words: str
+    parts: dict[str, Any], expected: tuple[ProblemCode, Severity], words: str, since: str
 ) -> None:
     status = status_of(a_mirror(**parts))
 
     (problem,) = status.problems
     assert (problem.code, problem.severity) == expected
     assert words in f"{problem.sentence} {problem.remedy}"
+    assert problem.since == parts.get(since)
     assert status.is_ready == (problem.severity is W)
 
 
@@ -253,7 +266,6 @@ def test_a_reported_cause_hides_its_consequences(
     assert [code for code, _ in found(a_mirror(**waiting, **old, **parts))] == expected
 
 
-UNSCHEDULED: dict[str, Any] = {"broken_schedules": ("workos: sync events",), "sync_due_at": None}
 UNSCHEDULED_AND_OLD: dict[str, Any] = {**UNSCHEDULED, "overdue": 2, "drained_at": LONG_AGO}
 PRUNE: dict[str, Any] = {"broken_schedules": ("workos: prune",), "drained_at": LONG_AGO}
 READ_ONLY: dict[str, Any] = {**DOWN, "is_read_only": True, "parked": 1}
@@ -329,44 +341,14 @@ def test_a_client_that_is_misconfigured_names_each_setting_that_may_be_wrong() -
         assert name in problem.remedy
 
 
-@pytest.mark.parametrize(
-    ("code", "parts"),
-    [
-        (C.SNAPSHOT_INCOMPLETE, {"snapshot_trouble": "2026-01-15 11:00:00 UTC: html"}),
-        (C.WRONG_ENVIRONMENT, ELSEWHERE | {"snapshot_trouble": "2026-01-15 11:00:00 UTC: none"}),
-        (
-            C.EVENT_TYPES_REFUSED,
-            {"coverage": CoverageFigures(refused_types=("a",), refused_since=HOUR_AGO)},
-        ),
-        (C.RESOURCES_NOT_COVERED, {"uncovered": ("a",), "uncovered_since": HOUR_AGO}),
-        (C.WEBHOOKS_ABSENT, NO_WEBHOOKS | {"unannounced_since": HOUR_AGO}),
-        (C.SCHEDULES_MISSING, UNSCHEDULED | {"drained_at": HOUR_AGO}),
-        (C.EVENTS_PARKED, {"parked": 1, "parked_since": HOUR_AGO}),
-        (C.CONFLICTS, {"conflicts": 1, "conflicts_since": HOUR_AGO}),
-        (
-            C.WRITE_BACK_CONFLICTS,
-            {"write_back_conflicts": 1, "write_back_conflicts_since": HOUR_AGO},
-        ),
-        (C.WRITE_BACKS_FAILING, {"write_backs_failing": 1, "write_backs_since": HOUR_AGO}),
-        (C.ANNOUNCEMENTS_OVERDUE, {"overdue": 1, "announced_since": HOUR_AGO}),
-        (C.DISABLED_HERE, {"disabled_here": 1, "disabled_here_since": HOUR_AGO}),
-        (C.WEBHOOKS_REFUSED, {"refused_webhooks": 3, "refused_since": HOUR_AGO}),
-        (C.READS_FAILING, DOWN | {"failing_since": HOUR_AGO}),
-        (C.CURSOR_LOST, LOST | {"failing_since": HOUR_AGO}),
-        (C.CURSOR_OLD, {"drained_at": HOUR_AGO}),
-        (C.WORKER_NOT_RUNNING, {"sync_due_at": HOUR_AGO}),
-    ],
-)
-def test_each_problem_says_since_when(code: ProblemCode, parts: dict[str, Any]) -> None:
-    since = {problem.code: problem.since for problem in status_of(a_mirror(**parts)).problems}
-
-    assert since[code] == HOUR_AGO
+TYPES_REFUSED = CoverageFigures(refused_types=("a",), refused_since=HOUR_AGO)
 
 
-def test_a_snapshot_is_old_since_it_began() -> None:
-    (problem,) = status_of(a_mirror(reconciled_at=NOON - 51 * HOUR)).problems
+@pytest.mark.parametrize("parts", [{"coverage": TYPES_REFUSED}, NOTED, ELSEWHERE | NOTED])
+def test_a_snapshot_says_when_it_failed_and_a_type_since_when(parts: dict[str, Any]) -> None:
+    (problem,) = status_of(a_mirror(**parts)).problems
 
-    assert problem.since == NOON - 51 * HOUR
+    assert problem.since == HOUR_AGO
 
 
 def test_words_of_workos_and_postgresql_are_kept_apart() -> None:
