@@ -182,22 +182,19 @@ def test_a_list_lifts_an_absence_if_it_was_read_afterwards(resource: Resource) -
     assert outcomes == ["updated", "stale", "stale", "stale"]
 
 
-@pytest.mark.parametrize(
-    ("row", "updated_at", "is_left"),
-    [
-        pytest.param(None, LATER, True, id="new"),
-        pytest.param(None, NOON, False, id="old"),
-        pytest.param(ROW, LATER, True, id="changed"),
-        pytest.param(ROW._replace(updated_at=NOW), NOW, False, id="its event was here"),
-        pytest.param(None, None, False, id="nobody knows"),
-    ],
-)
-def test_what_is_in_flight_is_left_to_its_event(
-    row: PlainRow | None, updated_at: datetime | None, is_left: bool
-) -> None:
-    decision = decide(row, shown(name="New", at=updated_at), recent_after=NOON)
+def test_what_is_in_flight_is_left_to_its_event() -> None:
+    new, old, undated = (shown(name="New", at=at) for at in (LATER, NOON, None))
+    rows = (
+        (None, new),
+        (ROW, new),
+        (ROW._replace(updated_at=LATER), new),
+        (None, old),
+        (None, undated),
+    )
 
-    assert (decision.outcome is Outcome.UNCHANGED) == is_left
+    outcomes = [decide(row, seen, recent_after=NOON).outcome for row, seen in rows]
+
+    assert outcomes == ["unchanged", "unchanged", "updated", "created", "created"]
 
 
 def test_states_of_a_directory_have_two_spellings() -> None:

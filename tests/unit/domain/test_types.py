@@ -1,5 +1,8 @@
 """How values show themselves."""
 
+from collections import Counter
+from dataclasses import replace
+
 import pytest
 
 from orgs.domain.report import Change, Report
@@ -57,26 +60,21 @@ def test_only_what_is_present_has_fields() -> None:
 
 
 def test_reports_add_up() -> None:
-    total, other = Report(), Report()
-    other.counts[Outcome.FAILED] = 2
-    other.changes = [Change(None, "org_1", Outcome.FAILED), Change(None, "org_2", Outcome.CONFLICT)]
-    other.errors, other.locked = ["it is down"], ["org_3"]
-    other.changed_rows, other.requested_write_backs, other.withdrawn = True, True, 3
-    other.taken_over, other.owners = {"gram-1"}, {"org_4"}
-    other.needs_writing, other.rows_after = True, {"gram-1": a_row()}
+    failed, conflict = Change(None, "org_1", Outcome.FAILED), Change(None, "2", Outcome.CONFLICT)
+    total, added = Report(), Report(Counter({Outcome.FAILED: 2}), [failed, conflict])
+    added.errors, added.locked, added.withdrawn = ["it is down"], ["org_3"], 3
+    added.changed_rows = added.requested_write_backs = added.needs_writing = True
+    added.taken_over, added.owners, added.rows_after = {"gram-1"}, {"org_4"}, {"gram-1": a_row()}
 
-    for one in (other, other, Report()):
+    for one in (added, added, Report()):
         total.add(one)
 
-    assert (total.counts[Outcome.FAILED], total.withdrawn) == (4, 6)
-    assert (total.errors, total.locked) == (["it is down"] * 2, ["org_3"] * 2)
-    assert (total.taken_over, total.owners) == ({"gram-1"}, {"org_4"})
-    assert total.changed_rows
-    assert total.requested_write_backs
-    assert total.needs_writing
-    assert total.rows_after == other.rows_after
-    assert [change.workos_id for change in total.of(Outcome.FAILED)] == ["org_1", "org_1"]
-    assert [change.change for change in total.drift] == [Outcome.FAILED] * 2
+    assert total == replace(
+        added,
+        **{name: getattr(added, name) * 2 for name in ("changes", "errors", "locked", "withdrawn")},
+        counts=Counter({Outcome.FAILED: 4}),
+    )
+    assert total.of(Outcome.FAILED) == total.drift == [failed, failed]
 
 
 @pytest.mark.parametrize(
