@@ -215,12 +215,11 @@ def test_keys(type_: str, data: dict[str, Any], key: str, organization: str | No
 @pytest.mark.parametrize(
     ("type_", "data"),
     [
-        *(("role.created", {"slug": slug}) for slug in ("", None)),
+        ("role.created", {"slug": ""}),
         ("dsync.group.user_added", {"group": {}, "user": PERSON}),
         ("dsync.group.user_added", {"group": "group_1", "user": PERSON}),
-        *(("user.created", {"id": id_}) for id_ in ("x" * 600, 1)),
+        ("user.created", {"id": "x" * 600}),
         ("organization_domain.verification_failed", {}),
-        ("organization_domain.verification_failed", {"organization_domain": None}),
         ("organization_domain.verification_failed", {"organization_domain": "x"}),
     ],
 )
