@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -9,46 +10,26 @@ from orgs.domain.report import Change, Report
 from orgs.domain.types import Outcome
 from tests.builders import a_row, an_absence
 
+ours = partial(Change, "gram-1", "org_1")
+theirs = partial(Change, None, resource="connection")
+odd = Change("gram\x1b[1m", "org\n1", Outcome.UPDATED, {"name": ("a\nb", "c\x9b1m")})
+conflict = ours(Outcome.CONFLICT, reason="a\x1b[2J\nb\x00")
+created = ours(Outcome.CREATED, {"name": (None, "株"), "x": ("a", None)})
+no_ids = Change(None, None, Outcome.FAILED, reason="PostgreSQL 23502: no")
+
 
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        pytest.param(
-            Change("gram-1", "org_1", Outcome.UPDATED, {"name": ("Acme", "Bolt")}),
-            'updated gram-1 (org_1): name: "Acme" → "Bolt"',
-            id="a field",
-        ),
-        pytest.param(
-            Change("gram-1", "org_1", Outcome.CREATED, {"name": (None, "株"), "x": ("a", None)}),
-            'created gram-1 (org_1): name: null → "株", x: "a" → null',
-            id="fields",
-        ),
-        pytest.param(
-            Change(None, None, Outcome.FAILED, reason="PostgreSQL 23502: no"),
-            "failed ? (?): PostgreSQL 23502: no",
-            id="a reason, and no ids",
-        ),
-        pytest.param(
-            Change("gram\x1b[1m", "org\n1", Outcome.UPDATED, {"name": ("a\nb", "c\x9b1m")}),
-            'updated "gram\\u001b[1m" ("org\\n1"): name: "a\\nb" → "c\\u009b1m"',
-            id="control characters in ids and values",
-        ),
-        pytest.param(
-            Change("gram-1", "org_1", Outcome.CONFLICT, reason="a\x1b[2J\nb\x00"),
-            r"conflict gram-1 (org_1): a\x1b[2J b\x00",
-            id="control characters in a reason",
-        ),
-        pytest.param(
-            Change(None, "conn_1", Outcome.DELETED, resource="connection"),
-            "deleted connection conn_1",
-            id="another resource",
-        ),
-        pytest.param(
-            Change(None, "conn\n1", Outcome.FAILED, reason="no", resource="connection"),
-            'failed connection "conn\\n1": no',
-            id="another resource, and a reason",
-        ),
+        (ours(Outcome.UPDATED, {"name": ("A", "B")}), 'updated gram-1 (org_1): name: "A" → "B"'),
+        (created, 'created gram-1 (org_1): name: null → "株", x: "a" → null'),
+        (no_ids, "failed ? (?): PostgreSQL 23502: no"),
+        (odd, r'updated "gram\u001b[1m" ("org\n1"): name: "a\nb" → "c\u009b1m"'),
+        (conflict, r"conflict gram-1 (org_1): a\x1b[2J b\x00"),
+        (theirs("conn_1", Outcome.DELETED), "deleted connection conn_1"),
+        (theirs("conn\n1", Outcome.FAILED, reason="no"), r'failed connection "conn\n1": no'),
     ],
+    ids=["a field", "fields", "a reason", "control characters", "of a reason", "another", "failed"],
 )
 def test_a_change_is_one_line_that_shows_everything(change: Change, line: str) -> None:
     assert str(change) == line
