@@ -32,7 +32,6 @@ def database(*keys: str) -> Callable[[str], Any]:
 whole = database("HOST", "PORT", "NAME", "USER", "PASSWORD")
 A_URL = "postgres://u:p%2Fw@db:6432/gram"
 options = database("OPTIONS")
-OPTIONS_URL = "postgresql://u@db/gram?sslmode=require&options=-c%20a%3Db"
 
 
 @pytest.mark.parametrize(
@@ -52,8 +51,9 @@ OPTIONS_URL = "postgresql://u@db/gram?sslmode=require&options=-c%20a%3Db"
         pytest.param(redis, "rediss://queue/1", "rediss://queue/1", id="a URL"),
         pytest.param(env.database_url, "", None, id="no database"),
         pytest.param(whole, A_URL, ["db", 6432, "gram", "u", "p/w"], id="a database"),
+        pytest.param(options, A_URL + "?sslmode=require", [{"sslmode": "require"}], id="options"),
         pytest.param(
-            options, OPTIONS_URL, [{"sslmode": "require", "options": "-c a=b"}], id="its options"
+            options, f"{A_URL}?options=-c%20a%3Db", [{"options": "-c a=b"}], id="settings"
         ),
         pytest.param(options, "postgresql:///?service=gram", [{"service": "gram"}], id="a service"),
     ],
@@ -89,9 +89,7 @@ NAMELESS = f"names no database; it must look like {URL}"
         pytest.param(log_level, "loud", "must be INFO or DEBUG, not 'loud'", id="no choice"),
         pytest.param(redis, "host:6379", NO_REDIS, id="no URL"),
         pytest.param(env.database_url, "mysql://u:secret@h/db", NO_POSTGRESQL, id="another server"),
-        pytest.param(
-            env.database_url, f"{SECRET}/cret@h/db", NOT_QUOTED, id="a slash in a password"
-        ),
+        pytest.param(env.database_url, f"{SECRET}/cret@h/db", NOT_QUOTED, id="a slash"),
         pytest.param(env.database_url, f"{SECRET}@h/db?schema=gram", NO_SCHEMA, id="a schema"),
         pytest.param(env.database_url, f"{SECRET}@h/db?odd=1", UNKNOWN, id="an unknown option"),
         pytest.param(env.database_url, f"{SECRET}@h", NAMELESS, id="no name"),

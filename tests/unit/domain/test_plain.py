@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 from hypothesis import given
@@ -23,6 +23,8 @@ from orgs.domain.resources import (
 )
 from orgs.domain.types import Decision, Observation, Outcome, PlainFields, PlainRow, State
 from tests.builders import NOON, an_event_id, in_stream, minutes
+
+Row: TypeAlias = PlainRow | None
 
 KEY = "key_1"
 EARLIER, LATER, NOW = NOON - minutes(1), NOON + minutes(1), NOON + minutes(60)
@@ -69,7 +71,7 @@ def resolution(
     )
 
 
-def decide(row: PlainRow | None, observation: Observation, **known: Any) -> Decision:
+def decide(row: Row, observation: Observation, **known: Any) -> Decision:
     resource = PLAIN[observation.resource]
     resolved = resolution(*([row] if row else []), resource=resource, **known)
     decision = resolved.decide(observation)
@@ -80,7 +82,7 @@ def decide(row: PlainRow | None, observation: Observation, **known: Any) -> Deci
     return decision
 
 
-def require_consistent(row: PlainRow | None, decision: Decision, resource: Resource) -> None:
+def require_consistent(row: Row, decision: Decision, resource: Resource) -> None:
     """What is true of every decision."""
     now = decision.plain
     if decision.outcome in (Outcome.STALE, Outcome.UNCHANGED, Outcome.UNKNOWN):
@@ -93,7 +95,7 @@ def require_consistent(row: PlainRow | None, decision: Decision, resource: Resou
         assert now.last_event_id == (row.last_event_id if row and not resource.has_order else None)
 
 
-def after(row: PlainRow | None, observation: Observation, **known: Any) -> PlainRow:
+def after(row: Row, observation: Observation, **known: Any) -> PlainRow:
     now = decide(row, observation, **known).plain
     assert now is not None
     return now
@@ -158,9 +160,7 @@ EVENT_A = in_stream(shown(), 1, "changed", id_="event_a")
         pytest.param(WRITTEN_LATER, missing(ROLE), "stale", id="missing, in the window"),
     ],
 )
-def test_what_workos_says_is_applied_if_it_is_fresh(
-    row: PlainRow | None, observation: Observation, outcome: str
-) -> None:
+def test_what_is_fresh_is_applied(row: Row, observation: Observation, outcome: str) -> None:
     assert decide(row, observation).outcome == outcome
 
 
@@ -223,9 +223,7 @@ def test_a_row_keeps_what_workos_does_not_say() -> None:
 
 
 @pytest.mark.parametrize("observation", [changed(9, ROLE, slug="boss"), shown(ROLE, slug="boss")])
-def test_what_comes_back_under_a_key_has_nothing_of_what_was_deleted(
-    observation: Observation,
-) -> None:
+def test_what_comes_back_has_nothing_of_what_was_deleted(observation: Observation) -> None:
     row = DELETED._replace(columns={"slug": "boss", "description": "Old", "permissions": ["all"]})
 
     assert after(row, observation).columns == {"slug": "boss"}
@@ -288,9 +286,7 @@ def test_an_event_that_raises_is_parked_and_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("observation", "change"), [(shown(organization_id="org_1"), "created"), (missing(), "deleted")]
 )
-def test_a_change_names_resource_key_and_organization(
-    observation: Observation, change: str
-) -> None:
+def test_a_change_says_what_it_is_about(observation: Observation, change: str) -> None:
     row = ROW._replace(workos_organization_id="org_1") if change == "deleted" else None
 
     (found,) = changes_of(decide(row, observation))
@@ -333,9 +329,7 @@ def test_what_belongs_to_something_deleted_is_deleted(parent: tuple[str, str]) -
         pytest.param(ROW._replace(columns=CHILD), {}, id="its parent is not named again"),
     ],
 )
-def test_a_child_is_deleted_as_finally_as_its_parent(
-    row: PlainRow | None, named: dict[str, Any], is_final: bool
-) -> None:
+def test_a_child_is_deleted_as_finally_as_its_parent(row: Row, named: Any, is_final: bool) -> None:
     decision = decide(row, changed(9, DIRECTORY_USER, **named), parents={DIRECTORY_1: is_final})
 
     assert decision.outcome is Outcome.DELETED
@@ -368,9 +362,7 @@ def test_a_deletion_earlier_in_the_batch_counts_until_the_parent_is_back() -> No
         pytest.param(changed(8, DIRECTORY_USER, at=EARLIER, **CHILD), "stale", id="an older event"),
     ],
 )
-def test_what_lifts_it_once_an_absent_parent_is_back(
-    observation: Observation, outcome: str
-) -> None:
+def test_what_lifts_it_once_the_parent_is_back(observation: Observation, outcome: str) -> None:
     row = after(None, changed(9, DIRECTORY_USER, **CHILD), parents={DIRECTORY_1: False})
 
     assert decide(row, observation, read_began_at=FUTURE).outcome == outcome
@@ -392,9 +384,7 @@ histories = st.lists(
 
 @pytest.mark.parametrize("resource", [ORDERED, UNORDERED], ids=lambda one: one.name)
 @given(data=st.data())
-def test_any_order_and_repetition_of_events_ends_alike(
-    resource: Resource, data: st.DataObject
-) -> None:
+def test_any_order_of_events_ends_alike(resource: Resource, data: st.DataObject) -> None:
     events = [
         kind(number, resource, key=key, at=NOON + minutes(number), name=f"by {number}")
         for number, (key, kind) in enumerate(data.draw(histories), 1)

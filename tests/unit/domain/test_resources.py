@@ -1,6 +1,6 @@
 """The declarations of the resources: what WorkOS's JSON becomes, and which events there are."""
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -17,6 +17,8 @@ from orgs.domain.types import Observation, PlainFields, Position, State
 from orgs.workos.errors import BrokenAnswer
 from orgs.workos.parsing import parse_events, parse_object
 from tests.builders import NOON
+
+Json: TypeAlias = dict[str, Any]
 
 OWNED, GROUP, PERSON = {"organization_id": "org_1"}, {"id": "group_1"}, {"id": "user_1"}
 MEMBER = "group_1:user_1"
@@ -110,7 +112,7 @@ def test_what_a_deletion_takes_along() -> None:
         ("role.created", {"slug": "admin", "name": "Admin"}),
     ],
 )
-def test_fields_become_columns_and_all_others_do_not(type_: str, data: dict[str, Any]) -> None:
+def test_fields_become_columns_and_all_others_do_not(type_: str, data: Json) -> None:
     assert columns(type_, **data, metadata={}) == data
 
 
@@ -128,16 +130,14 @@ def test_fields_become_columns_and_all_others_do_not(type_: str, data: dict[str,
         ("dsync.group.created", {"directory_id": "dir_1"}, {"workos_directory_id": "dir_1"}),
     ],
 )
-def test_a_column_may_have_another_name_or_value(
-    type_: str, data: dict[str, Any], expected: dict[str, Any]
-) -> None:
+def test_a_column_may_have_another_name_or_value(type_: str, data: Json, expected: Json) -> None:
     assert columns(type_, **data) == expected
 
 
 def test_an_object_is_the_same_in_an_event_and_in_a_list() -> None:
     raw = {"id": "conn_1", "created_at": NOON.isoformat(), "state": "active"}
     fields = PlainFields(None, NOON, None, {"state": "active"}, raw)
-    about: dict[str, Any] = {"workos_id": "conn_1", "resource": "connection", "plain": fields}
+    about: Json = {"workos_id": "conn_1", "resource": "connection", "plain": fields}
     seen = Observation(state=State.PRESENT, **about)
 
     assert parse_object(PLAIN["connection"], raw) == seen._replace(raw=raw)
@@ -177,7 +177,7 @@ A, B = {"slug": "a"}, {"slug": "b"}
         ({"role": {"slug": {}}, "roles": [{"slug": []}], "role_slug": ["a"]}, []),
     ],
 )
-def test_role_slugs_are_the_union(data: dict[str, Any], slugs: list[str]) -> None:
+def test_role_slugs_are_the_union(data: Json, slugs: list[str]) -> None:
     assert columns("organization_membership.updated", **data)["role_slugs"] == slugs
 
 
@@ -205,7 +205,7 @@ def test_a_failed_verification_nests_the_domain() -> None:
         ("connection.deleted", {"id": "conn_1", "organization_id": None}, "conn_1", None),
     ],
 )
-def test_keys(type_: str, data: dict[str, Any], key: str, organization: str | None) -> None:
+def test_keys(type_: str, data: Json, key: str, organization: str | None) -> None:
     observation = event(type_, data)
 
     assert observation.workos_id == key
@@ -223,7 +223,7 @@ def test_keys(type_: str, data: dict[str, Any], key: str, organization: str | No
         ("organization_domain.verification_failed", {"organization_domain": "x"}),
     ],
 )
-def test_an_event_without_a_usable_key_is_unreadable(type_: str, data: dict[str, Any]) -> None:
+def test_an_event_without_a_usable_key_is_unreadable(type_: str, data: Json) -> None:
     observation = event(type_, data)
 
     assert observation.state is State.UNREADABLE
@@ -245,7 +245,7 @@ def test_an_event_without_a_usable_key_is_unreadable(type_: str, data: dict[str,
     ],
 )
 def test_an_item_of_a_list_reads_as_an_event(
-    name: str, number: int, item: dict[str, Any], key: str | None
+    name: str, number: int, item: Json, key: str | None
 ) -> None:
     resource = PLAIN[name]
     found = parse_object(resource, item, resource.listings[number], "org_1")

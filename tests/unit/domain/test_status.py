@@ -2,7 +2,7 @@
 
 from dataclasses import fields, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -29,6 +29,8 @@ from orgs.domain.status import (
     status_of,
 )
 from tests.builders import NOON, minutes
+
+Parts: TypeAlias = dict[str, Any]
 
 C = ProblemCode
 E, W = Severity.ERROR, Severity.WARNING
@@ -101,22 +103,23 @@ def test_nothing_is_wrong_with_a_healthy_mirror() -> None:
     assert status_of(HEALTHY).is_ready
 
 
-FAILING: dict[str, Any] = {"failures": 9, "failing_since": LONG_AGO}
+FAILING: Parts = {"failures": 9, "failing_since": LONG_AGO}
 DOWN = FAILING | {"last_trouble": ReadError.UNAVAILABLE}
 LOST = FAILING | {"last_trouble": ReadError.CURSOR_LOST}
 FULL = FAILING | {"last_trouble": ReadError.DATABASE_FULL}
-NEVER: dict[str, Any] = {"drained_at": None, "worker_started_at": None}
-STARTED: dict[str, Any] = {"worker_started_at": ago(1)}
-LATE: dict[str, Any] = {"drained_at": HOUR_AGO, "sync_due_at": HOUR_AGO}
-NO_WEBHOOKS: dict[str, Any] = {"recently_announced": 0, "recently_lost": 2}
-REFUSED: dict[str, Any] = {"refused_types": ("a", "b"), "uncovered": ("c",)}
-ELSEWHERE: dict[str, Any] = {"snapshot_error_kind": "wrong_environment"}
-NOTED: dict[str, Any] = {"snapshot_trouble": "2026-01-15 11:00:00 UTC: html"}
-NO_SNAPSHOT: dict[str, Any] = {"reconciled_at": NOON - 51 * HOUR}
-OLD: dict[str, Any] = {"drained_at": ago(5.1)}
-UNSCHEDULED: dict[str, Any] = {"broken_schedules": ("workos: sync events",), "sync_due_at": None}
-TAKEN: dict[str, Any] = {"write_back_conflicts": 1}
-FAILED: dict[str, Any] = {"write_backs_failing": 1}
+NEVER: Parts = {"drained_at": None, "worker_started_at": None}
+STARTED: Parts = {"worker_started_at": ago(1)}
+LATE: Parts = {"drained_at": HOUR_AGO, "sync_due_at": HOUR_AGO}
+NO_WEBHOOKS: Parts = {"recently_announced": 0, "recently_lost": 2}
+REFUSED: Parts = {"refused_types": ("a", "b"), "uncovered": ("c",)}
+ELSEWHERE: Parts = {"snapshot_error_kind": "wrong_environment"}
+NOTED: Parts = {"snapshot_trouble": "2026-01-15 11:00:00 UTC: html"}
+NO_SNAPSHOT: Parts = {"reconciled_at": NOON - 51 * HOUR}
+OLD: Parts = {"drained_at": ago(5.1)}
+UNSCHEDULED: Parts = {"broken_schedules": ("workos: sync events",), "sync_due_at": None}
+TAKEN: Parts = {"write_back_conflicts": 1}
+FAILED: Parts = {"write_backs_failing": 1}
+REFUSED_YESTERDAY: Parts = {"refused_webhooks": 9, "last_refused_at": NOON - 25 * HOUR}
 OVERDUE = "2 announced events are not in the stream, 1 minute or"
 
 
@@ -160,7 +163,7 @@ def case(code: ProblemCode, severity: Severity, words: str, since: str = "", **p
     ],
 )
 def test_what_is_wrong_is_reported_with_a_remedy(
-    parts: dict[str, Any], expected: tuple[ProblemCode, Severity], words: str, since: str
+    parts: Parts, expected: tuple[ProblemCode, Severity], words: str, since: str
 ) -> None:
     status = status_of(a_mirror(**parts))
 
@@ -182,10 +185,7 @@ def test_what_is_wrong_is_reported_with_a_remedy(
         pytest.param(a_mirror(reconciled_at=NOON - 49 * HOUR), id="a late snapshot"),
         pytest.param(a_mirror(reconciled_at=None, is_reconciling=True), id="the first snapshot"),
         pytest.param(a_mirror(announced=50, write_backs=50), id="much waits"),
-        pytest.param(
-            a_mirror(refused_webhooks=9, last_refused_at=NOON - 25 * HOUR),
-            id="webhooks refused yesterday",
-        ),
+        pytest.param(a_mirror(**REFUSED_YESTERDAY), id="webhooks refused yesterday"),
         pytest.param(a_mirror(last_trouble="key_refused"), id="an error that is over"),
     ],
 )
@@ -240,8 +240,8 @@ def a_cause(name: str, *expected: Any, **parts: Any) -> Any:
     return pytest.param(parts, list(expected), id=name)
 
 
-KEY: dict[str, Any] = FAILING | {"last_trouble": "key_refused"}
-LOST_AND_WHY: dict[str, Any] = LOST | {"snapshot_trouble": "503"}
+KEY: Parts = FAILING | {"last_trouble": "key_refused"}
+LOST_AND_WHY: Parts = LOST | {"snapshot_trouble": "503"}
 
 
 @pytest.mark.parametrize(
@@ -257,18 +257,16 @@ LOST_AND_WHY: dict[str, Any] = LOST | {"snapshot_trouble": "503"}
         a_cause("another environment's key", C.WRONG_ENVIRONMENT, **LOST, **ELSEWHERE),
     ],
 )
-def test_a_reported_cause_hides_its_consequences(
-    parts: dict[str, Any], expected: list[ProblemCode]
-) -> None:
+def test_a_reported_cause_hides_its_consequences(parts: Parts, expected: list[ProblemCode]) -> None:
     waiting = {"overdue": 2, "write_backs_failing": 3}
     old = {"drained_at": LONG_AGO, "reconciled_at": NOON - 60 * HOUR}
 
     assert [code for code, _ in found(a_mirror(**waiting, **old, **parts))] == expected
 
 
-UNSCHEDULED_AND_OLD: dict[str, Any] = {**UNSCHEDULED, "overdue": 2, "drained_at": LONG_AGO}
-PRUNE: dict[str, Any] = {"broken_schedules": ("workos: prune",), "drained_at": LONG_AGO}
-READ_ONLY: dict[str, Any] = {**DOWN, "is_read_only": True, "parked": 1}
+UNSCHEDULED_AND_OLD: Parts = {**UNSCHEDULED, "overdue": 2, "drained_at": LONG_AGO}
+PRUNE: Parts = {"broken_schedules": ("workos: prune",), "drained_at": LONG_AGO}
+READ_ONLY: Parts = {**DOWN, "is_read_only": True, "parked": 1}
 
 
 @pytest.mark.parametrize(
@@ -283,16 +281,14 @@ READ_ONLY: dict[str, Any] = {**DOWN, "is_read_only": True, "parked": 1}
         a_cause("a read-only database, everything", (C.DATABASE_READ_ONLY, E), **READ_ONLY),
     ],
 )
-def test_what_one_problem_hides_of_another(parts: dict[str, Any], expected: Any) -> None:
+def test_what_one_problem_hides_of_another(parts: Parts, expected: Any) -> None:
     assert found(a_mirror(**parts)) == expected
 
 
 @pytest.mark.parametrize(
     ("days", "is_near"), [(22, False), (24, True), (31, True), (-24, False)], ids=str
 )
-def test_near_the_end_of_retention_someone_is_called_beside_the_cause(
-    days: int, *, is_near: bool
-) -> None:
+def test_near_the_end_of_retention_someone_is_called(days: int, *, is_near: bool) -> None:
     figures = a_mirror(**DOWN | {"drained_at": NOON - days * DAY})
 
     assert found(figures) == [(C.READS_FAILING, E), *([(C.RETENTION_NEAR, E)] if is_near else [])]
@@ -309,9 +305,7 @@ def test_near_the_end_of_retention_someone_is_called_beside_the_cause(
         ({"unapplied": ("orgs.0002",)}, C.MIGRATIONS_UNAPPLIED, "not applied: orgs.0002."),
     ],
 )
-def test_what_can_be_wrong_with_the_database(
-    state: dict[str, Any], code: ProblemCode, words: str
-) -> None:
+def test_what_can_be_wrong_with_the_database(state: Parts, code: ProblemCode, words: str) -> None:
     (problem,) = status_of(None, DatabaseState(**state, error="the words", since=NOON)).problems
 
     assert (problem.code, problem.severity, problem.detail) == (code, E, "the words")
@@ -345,7 +339,7 @@ TYPES_REFUSED = CoverageFigures(refused_types=("a",), refused_since=HOUR_AGO)
 
 
 @pytest.mark.parametrize("parts", [{"coverage": TYPES_REFUSED}, NOTED, ELSEWHERE | NOTED])
-def test_a_snapshot_says_when_it_failed_and_a_type_since_when(parts: dict[str, Any]) -> None:
+def test_a_snapshot_says_when_it_failed_and_a_type_since_when(parts: Parts) -> None:
     (problem,) = status_of(a_mirror(**parts)).problems
 
     assert problem.since == HOUR_AGO

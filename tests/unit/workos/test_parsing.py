@@ -130,9 +130,7 @@ MALFORMED = [
 
 
 @pytest.mark.parametrize(("change", "error"), MALFORMED)
-def test_a_malformed_organization_says_which_field_is_wrong_and_how(
-    change: dict[str, Any], error: str
-) -> None:
+def test_a_malformed_organization_says_which_field_is_wrong(change: Any, error: str) -> None:
     organization = {**ORGANIZATION, **change}
 
     in_an_event = parsed({**EVENT, "data": organization})
@@ -259,9 +257,7 @@ def test_numbers_that_are_none_are_texts() -> None:
     assert _clean([inf, -inf, nan, 1e308, "a\x00"]) == ["inf", "-inf", "nan", 1e308, "a\ufffd"]
 
 
-def test_an_event_that_a_declaration_fails_on_is_unreadable(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_what_a_declaration_fails_on_is_unreadable(monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(data: Any) -> Any:
         raise KeyError(data["id"])
 
