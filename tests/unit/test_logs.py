@@ -92,9 +92,7 @@ def test_lines_are_for_terminals(monkeypatch: pytest.MonkeyPatch, is_terminal: b
 
 @both_formatters
 @pytest.mark.parametrize("is_followed", [False, True])
-def test_a_traceback_shows_no_detail_of_postgresqls(
-    formatter: Formatter, is_followed: bool
-) -> None:
+def test_a_traceback_shows_no_detail(formatter: Formatter, is_followed: bool) -> None:
     values = "Confid" + "ential"  # the stack shows this line
     try:
         try:
@@ -112,12 +110,11 @@ def test_a_traceback_shows_no_detail_of_postgresqls(
     assert ("what follows" in line) == is_followed
 
 
-@pytest.mark.parametrize("status", [401, 404, 503])
-def test_an_answer_is_no_news(
-    status: int, caplog: pytest.LogCaptureFixture, rf: RequestFactory
-) -> None:
+def test_an_answer_is_no_news(rf: RequestFactory, caplog: pytest.LogCaptureFixture) -> None:
     """Django logs a line for each; /readyz is asked every few seconds, and by anyone."""
-    log_response("%s", "Unavailable", response=HttpResponse(status=status), request=rf.get("/"))
+    for status in (401, 404, 503):
+        answer = HttpResponse(status=status)
+        log_response("%s", "Unavailable", response=answer, request=rf.get("/"))
 
     assert caplog.records == []
 
@@ -193,9 +190,7 @@ def test_neither_a_secret_nor_a_variable_is_in_any_field(formatter: Formatter) -
         assert traceback.endswith("ValueError: Bearer ********")
 
 
-def test_without_settings_what_is_wrong_with_them_is_logged(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_without_settings_their_error_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
     class Unset:
         def __getattr__(self, name: str) -> Any:
             raise ImproperlyConfigured(name)

@@ -244,9 +244,7 @@ def test_an_event_without_a_usable_key_is_unreadable(type_: str, data: Json) -> 
         ("directory_group_member", 0, {"id": "user_1", "directory_id": "d"}, "org_1:user_1"),
     ],
 )
-def test_an_item_of_a_list_reads_as_an_event(
-    name: str, number: int, item: Json, key: str | None
-) -> None:
+def test_an_item_of_a_list(name: str, number: int, item: Json, key: str | None) -> None:
     resource = PLAIN[name]
     found = parse_object(resource, item, resource.listings[number], "org_1")
 
