@@ -33,7 +33,7 @@ class BadEvent(NamedTuple):
 
 # Values -------------------------------------------------------------------------------------
 
-#: JSON that is neither an id, nor a name, nor a time.
+#: JSON that is neither an id, nor a name, nor a time; None: nothing is there.
 _NEITHER: dict[str, str | None] = {
     "null": "null",
     "true": "true",
@@ -190,12 +190,12 @@ def _events() -> Iterator[BadEvent]:
         yield BadEvent(f"id {kind}", _event(id=dumps(id_)), _CREATED, id=id_)
     for kind, type_ in {"endless": "x" * LONG, "unknown": "organization.renamed\n"}.items():
         yield BadEvent(f"type {kind}", _event(event=dumps(type_)), Outcome.IGNORED)
-    gone = '"organization.deleted"'
+    deleted = '"organization.deleted"'
     bare = dumps({"id": _WORKOS_ID, "name": None, "updated_at": "?", "external_id": "\0"})
-    yield BadEvent("a deletion of nobody", _event(event=gone), _UNKNOWN)
-    nothing_but_ids = _event(event=gone, created_at="5", data=bare)
+    yield BadEvent("a deletion of nobody", _event(event=deleted), _UNKNOWN)
+    nothing_but_ids = _event(event=deleted, created_at="5", data=bare)
     yield BadEvent("a deletion with nothing right but its ids", nothing_but_ids, _UNKNOWN)
-    yield BadEvent("a deletion of no id", _event(event=gone, data="{}"), _PARKED, "data.id")
+    yield BadEvent("a deletion of no id", _event(event=deleted, data="{}"), _PARKED, "data.id")
     yield BadEvent("context nested", _event(context=DEEP), _CREATED)
     brackets = _event(context=dumps('\\"[{' * 10_000))
     yield BadEvent("context a text that never seems to end", brackets, _CREATED)
