@@ -5,47 +5,22 @@ survive being values of Python's. A lone surrogate from U+DC80 to U+DCFF in it i
 for, as ``surrogateescape`` has it; one that is part of the JSON is escaped.
 """
 
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+from json import dumps
+from typing import NamedTuple
 
 from orgs.domain.types import Outcome
 
 LONG = 1_000_000
-TEN_MEGABYTES = 10_000_000
 DEEP = "[" * 20_000 + "]" * 20_000
+#: Read as text, in which nothing of it is lost.
+ENDLESS_NUMBER = "9" * 5_000
 
-_EVENT_ID = "event_bad"
-_WORKOS_ID = "org_bad"
-
-_ORGANIZATION = {
-    "object": "organization",
-    "id": _WORKOS_ID,
-    "name": "Odd",
-    "external_id": None,
-    "updated_at": "2026-01-15T12:00:00.000Z",
-}
-_EVENT = {
-    "object": "event",
-    "id": _EVENT_ID,
-    "event": "organization.updated",
-    "created_at": "2026-01-15T12:00:00.000Z",
-    "data": _ORGANIZATION,
-}
+_EVENT_ID, _WORKOS_ID = "event_bad", "org_bad"
+_CREATED, _PARKED, _UNKNOWN = Outcome.CREATED, Outcome.PARKED, Outcome.UNKNOWN
 
 
-@dataclass(frozen=True, slots=True)
-class BadOrganization:
-    """An organization, and the field for which it can't be applied; empty if it can."""
-
-    name: str
-    text: str
-    problem: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class BadEvent:
+class BadEvent(NamedTuple):
     """An event, what becomes of it, and the field for which it is parked."""
 
     name: str
@@ -55,20 +30,11 @@ class BadEvent:
     id: str | None = _EVENT_ID
     """None: it has none that can be used."""
 
-    def numbered(self, number: int) -> "BadEvent":
-        id_ = None if self.id is None else _numbered(self.id, number)
-        return replace(self, text=_numbered(self.text, number), id=id_)
-
-
-def an_event_text(organization: str) -> str:
-    """The JSON of an event whose ``data`` is this JSON."""
-    return _with_text(_EVENT, "data", organization)
-
 
 # Values -------------------------------------------------------------------------------------
 
-#: JSON that is neither an id, nor a name, nor a time.
-_NEITHER = {
+#: JSON that is neither an id, nor a name, nor a time; None: nothing is there.
+_NEITHER: dict[str, str | None] = {
     "null": "null",
     "true": "true",
     "zero": "0",
@@ -86,13 +52,11 @@ _NEITHER = {
     "beyond every float": "1e999",
     "minus zero": "-0",
     "nested without end": DEEP,
+    "absent": None,
 }
 
-#: Read as text, in which nothing of it is lost.
-_ENDLESS_NUMBER = "9" * 5_000
-
-#: JSON that stands for no ``external_id``, as ``null`` does.
-_NOTHING = ("null", "zero", "empty", "minus zero")
+#: What stands for no ``external_id``, as ``null`` does.
+_NOTHING = ("null", "zero", "empty", "minus zero", "absent")
 
 _NO_TIMES = {
     "year 0": "0000-01-01T00:00:00Z",
@@ -118,7 +82,7 @@ _TIMES = {
 }
 
 _NAMES = {
-    "10 MB": "x" * TEN_MEGABYTES,
+    "10 MB": "x" * 10_000_000,
     "a megabyte in words": "a " * (LONG // 2),
     "of marks": "a" + "\u0301" * (LONG // 10),
     "a space": " ",
@@ -148,118 +112,99 @@ _IDS = {
 }
 
 
-def _organizations() -> Iterator[BadOrganization]:
+_TOO_LONG = {
+    "a number without end": ENDLESS_NUMBER,
+    "of 256 letters": dumps("o" * 256),
+    "of 256 bytes": dumps("é" * 128),
+    "of a million letters": dumps("o" * LONG),
+}
+
+# JSON ---------------------------------------------------------------------------------------
+
+
+def _json(fields: dict[str, str | None], then: str) -> str:
+    known = [f'"{key}": {text}' for key, text in fields.items() if text is not None]
+    return f"{{{', '.join([*known, then] if then else known)}}}"
+
+
+def _organization(then: str = "", /, **texts: str | None) -> str:
+    """An organization with this JSON in some fields, None for absent ones, and text at its end."""
+    usual = {"object": dumps("organization"), "id": dumps(_WORKOS_ID), "name": dumps("Odd")}
+    when = {"external_id": "null", "updated_at": dumps("2026-01-15T12:00:00.000Z")}
+    return _json({**usual, **when, **texts}, then)
+
+
+def _event(then: str = "", /, **texts: str | None) -> str:
+    usual = {"object": dumps("event"), "id": dumps(_EVENT_ID), "event": '"organization.updated"'}
+    when = {"created_at": dumps("2026-01-15T12:00:00.000Z"), "data": _organization()}
+    return _json({**usual, **when, **texts}, then)
+
+
+# Cases --------------------------------------------------------------------------------------
+
+
+def _organizations() -> Iterator[tuple[str, str, str]]:
+    """Yield a name, an organization, and the field for which it can't be applied, if any."""
     for field in ("id", "name", "external_id", "updated_at"):
-        for kind, value in _NEITHER.items():
+        for kind, text in _NEITHER.items():
             is_none = field == "external_id" and kind in _NOTHING
-            problem = "" if is_none else field
-            text = _with_text(_ORGANIZATION, field, value)
-            yield BadOrganization(f"{field} {kind}", text, problem)
-        if field in ("id", "external_id"):
-            text = _with_text(_ORGANIZATION, field, _ENDLESS_NUMBER)
-            yield BadOrganization(f"{field} a number without end", text, field)
-        absent = "" if field == "external_id" else field
-        yield BadOrganization(f"{field} absent", _without(_ORGANIZATION, field), absent)
-    for kind, moment in _NO_TIMES.items():
-        yield _an_organization(f"updated_at {kind}", "updated_at", updated_at=moment)
-    for kind, moment in _TIMES.items():
-        yield _an_organization(f"updated_at {kind}", updated_at=moment)
+            yield f"{field} {kind}", _organization(**{field: text}), "" if is_none else field
+    for kind, moment in (_NO_TIMES | _TIMES).items():
+        problem = "updated_at" if kind in _NO_TIMES else ""
+        yield f"updated_at {kind}", _organization(updated_at=dumps(moment)), problem
     for kind, name in _NAMES.items():
-        yield _an_organization(f"name {kind}", name=name)
+        yield f"name {kind}", _organization(name=dumps(name)), ""
     for kind, odd in _IDS.items():
-        yield _an_organization(f"id {kind}", id=odd)
-        yield _an_organization(f"external_id {kind}", external_id=odd.replace("org_", "gram_"))
+        yield f"id {kind}", _organization(id=dumps(odd)), ""
+        gram_id = odd.replace("org_", "gram_")
+        yield f"external_id {kind}", _organization(external_id=dumps(gram_id)), ""
     for field in ("id", "external_id"):
-        for value in ("o" * 256, "é" * 128, "o" * LONG):
-            kind = f"{field} {len(value):,} times {value[0]}"
-            yield _an_organization(kind, field, **{field: value})
-    yield BadOrganization("a key twice", _then(_ORGANIZATION, '"name": "The last one"'))
-    yield BadOrganization(
-        "a key twice, the last one bad", _then(_ORGANIZATION, '"name": null'), "name"
-    )
-    yield BadOrganization("metadata nested", _then(_ORGANIZATION, f'"metadata": {DEEP}'))
-    yield BadOrganization(
-        "metadata a number", _then(_ORGANIZATION, f'"metadata": {_ENDLESS_NUMBER}')
-    )
-    yield BadOrganization("domains NaN", _then(_ORGANIZATION, '"domains": [NaN, -Infinity]'))
-    yield BadOrganization("a key that is odd", _then(_ORGANIZATION, r'"\u0000\ud800": 1'))
+        for kind, text in _TOO_LONG.items():
+            yield f"{field} {kind}", _organization(**{field: text}), field
     many = ", ".join(f'"key {number}": null' for number in range(10_000))
-    yield BadOrganization("10,000 keys", _then(_ORGANIZATION, many))
+    yield "10,000 keys", _organization(many), ""
+    yield "a key twice", _organization('"name": "The last one"'), ""
+    yield "a key twice, the last one bad", _organization('"name": null'), "name"
+    yield "a key that is odd", _organization(r'"\u0000\ud800": 1'), ""
+    yield "metadata nested", _organization(metadata=DEEP), ""
+    yield "metadata a number", _organization(metadata=ENDLESS_NUMBER), ""
+    yield "domains NaN", _organization(domains="[NaN, -Infinity]"), ""
 
 
 def _events() -> Iterator[BadEvent]:
-    for organization in _organizations():
-        becomes = Outcome.PARKED if organization.problem else Outcome.CREATED
-        problem = organization.problem and f"data.{organization.problem}"
-        yield BadEvent(
-            f"data.{organization.name}", an_event_text(organization.text), becomes, problem
-        )
-    for field in ("id", "event", "data"):
-        id_ = None if field == "id" else _EVENT_ID
-        for kind, value in _NEITHER.items():
-            if (field, kind) != ("data", "an object"):
-                text = _with_text(_EVENT, field, value)
-                yield BadEvent(f"{field} {kind}", text, Outcome.PARKED, field, id_)
-        absent = _without(_EVENT, field)
-        yield BadEvent(f"{field} absent", absent, Outcome.PARKED, field, id_)
-    for kind, value in _NEITHER.items():
-        if kind not in ("minus zero", "NUL that is not escaped"):  # the same as others
-            yield BadEvent(f"{kind} instead of an event", value, Outcome.PARKED, "id", None)
-        created_at = _with_text(_EVENT, "created_at", value)
-        yield BadEvent(f"created_at {kind}", created_at, Outcome.CREATED)
+    for name, organization, problem in _organizations():
+        becomes, why = (_PARKED, f"data.{problem}") if problem else (_CREATED, "")
+        yield BadEvent(f"data.{name}", _event(data=organization), becomes, why)
+    for kind, text in _NEITHER.items():
+        yield BadEvent(f"id {kind}", _event(id=text), _PARKED, "id", None)
+        yield BadEvent(f"event {kind}", _event(event=text), _PARKED, "event")
+        if kind != "an object":
+            yield BadEvent(f"data {kind}", _event(data=text), _PARKED, "data")
+        if text not in (None, "-0", '"\0"'):  # the same as others
+            yield BadEvent(f"{kind} instead of an event", text, _PARKED, "id", None)
+        yield BadEvent(f"created_at {kind}", _event(created_at=text), _CREATED)
     for kind, moment in (_NO_TIMES | _TIMES).items():
-        yield _an_event(f"created_at {kind}", Outcome.CREATED, created_at=moment)
+        yield BadEvent(f"created_at {kind}", _event(created_at=dumps(moment)), _CREATED)
     for kind, odd in _IDS.items():
-        yield _an_event(f"id {kind}", Outcome.CREATED, id=odd.replace("org_", "event_"))
-    yield _an_event("type endless", Outcome.IGNORED, event="x" * LONG)
-    yield _an_event("type unknown", Outcome.IGNORED, event="organization.renamed\n")
-    yield _an_event("a deletion of nobody", Outcome.UNKNOWN, event="organization.deleted")
-    yield _an_event(
-        "a deletion with nothing right but its ids",
-        Outcome.UNKNOWN,
-        event="organization.deleted",
-        created_at=5,
-        data={"id": _WORKOS_ID, "name": None, "updated_at": "?", "external_id": "\0"},
-    )
-    yield _an_event(
-        "a deletion without its organization's id",
-        Outcome.PARKED,
-        "data.id",
-        event="organization.deleted",
-        data={},
-    )
-    yield BadEvent("context nested", _then(_EVENT, f'"context": {DEEP}'), Outcome.CREATED)
-    yield BadEvent(
-        "context a text that never seems to end",
-        _then(_EVENT, json.dumps({"context": '\\"[{' * 10_000})[1:-1]),
-        Outcome.CREATED,
-    )
-    yield BadEvent("an id twice", _then(_EVENT, f'"id": "{_EVENT_ID}"'), Outcome.CREATED)
+        id_ = odd.replace("org_", "event_")
+        yield BadEvent(f"id {kind}", _event(id=dumps(id_)), _CREATED, id=id_)
+    for kind, type_ in {"endless": "x" * LONG, "unknown": "organization.renamed\n"}.items():
+        yield BadEvent(f"type {kind}", _event(event=dumps(type_)), Outcome.IGNORED)
+    deleted = '"organization.deleted"'
+    bare = dumps({"id": _WORKOS_ID, "name": None, "updated_at": "?", "external_id": "\0"})
+    yield BadEvent("a deletion of nobody", _event(event=deleted), _UNKNOWN)
+    nothing_but_ids = _event(event=deleted, created_at="5", data=bare)
+    yield BadEvent("a deletion with nothing right but its ids", nothing_but_ids, _UNKNOWN)
+    yield BadEvent("a deletion of no id", _event(event=deleted, data="{}"), _PARKED, "data.id")
+    yield BadEvent("context nested", _event(context=DEEP), _CREATED)
+    brackets = _event(context=dumps('\\"[{' * 10_000))
+    yield BadEvent("context a text that never seems to end", brackets, _CREATED)
+    yield BadEvent("an id twice", _event(f'"id": "{_EVENT_ID}"'), _CREATED)
 
 
-def _an_organization(kind: str, problem: str = "", **changes: Any) -> BadOrganization:
-    return BadOrganization(kind, json.dumps({**_ORGANIZATION, **changes}), problem)
+def _numbered(event: BadEvent, number: int) -> BadEvent:
+    id_ = event.id and event.id.replace("_bad", f"_{number:04d}")
+    return event._replace(text=event.text.replace("_bad", f"_{number:04d}"), id=id_)
 
 
-def _an_event(kind: str, becomes: Outcome, problem: str = "", **changes: Any) -> BadEvent:
-    event = {**_EVENT, **changes}
-    return BadEvent(kind, json.dumps(event), becomes, problem, event["id"])
-
-
-def _numbered(text: str, number: int) -> str:
-    return text.replace("_bad", f"_{number:04d}")
-
-
-def _with_text(fields: dict[str, Any], key: str, text: str) -> str:
-    return json.dumps({**fields, key: "PLACE"}).replace('"PLACE"', text)
-
-
-def _without(fields: dict[str, Any], key: str) -> str:
-    return json.dumps({name: value for name, value in fields.items() if name != key})
-
-
-def _then(fields: dict[str, Any], more: str) -> str:
-    return f"{json.dumps(fields)[:-1]}, {more}}}"
-
-
-EVENTS = tuple(case.numbered(number) for number, case in enumerate(_events()))
+EVENTS = tuple(_numbered(event, number) for number, event in enumerate(_events()))

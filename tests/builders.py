@@ -90,13 +90,10 @@ def an_event(
     number: int = 1,
     *,
     workos_id: str = "org_1",
-    name: str = "Acme",
-    external_id: str | None = None,
-    updated_at: datetime = NOON,
     type: EventType = EventType.UPDATED,  # noqa: A002 - WorkOS's word
+    **shown: Any,
 ) -> Observation:
-    shown = an_organization(workos_id, name=name, external_id=external_id, updated_at=updated_at)
-    return in_stream(shown, number, type)
+    return in_stream(an_organization(workos_id, **shown), number, type)
 
 
 def a_deletion(number: int = 1, *, workos_id: str = "org_1") -> Observation:

@@ -5,37 +5,22 @@ values for.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from hypothesis import strategies as st
 
 _SPLICES = (
-    "\0",
-    "\ud800",
-    "\udfff\ud83d",
-    "\u202e",
-    "👩‍👩‍👧‍👦",
-    "\r\n",
-    "\\",
-    '"',
-    "x" * 300,
-    "%s",
-    "/",
-    "\ufeff",
+    *("\0", "\ud800", "\udfff\ud83d", "\u202e", "👩‍👩‍👧‍👦", "\r\n"),
+    *("\\", '"', "x" * 300, "%s", "/", "\ufeff"),
 )
 
 _NUMBERS = ("-0", "-0.0", "1e999", "-1e999", "NaN", "Infinity", "1e-999", "9" * 25, "9" * 5_000)
 
 _TIMES = (
-    "0000-01-01T00:00:00Z",
-    "0001-01-01T00:00:00Z",
-    "0001-01-01T00:00:00+14:00",
-    "9999-12-31T23:59:59.999999Z",
-    "9999-12-31T23:59:59-14:00",
-    "2026-02-30T00:00:00Z",
-    "2026-01-15",
-    "",
+    *("0000-01-01T00:00:00Z", "0001-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00"),
+    *("9999-12-31T23:59:59.999999Z", "9999-12-31T23:59:59-14:00"),
+    *("2026-02-30T00:00:00Z", "2026-01-15", ""),
 )
 
 _IDS = ("..", ".", "", "external_id", "event_1/../2", "%00", " ", "o" * 255, "o" * 256)
@@ -77,6 +62,10 @@ VALUES: st.SearchStrategy[str] = st.recursive(
 )
 
 
+#: What becomes of a field.
+_KINDS = st.sampled_from(("kept",) * 8 + ("dropped", "replaced", "spliced", "twice", "beside"))
+
+
 @st.composite
 def mutated(draw: st.DrawFn, fields: dict[str, Any]) -> str:
     """The JSON of an object of which some fields are dropped, replaced, spliced or there twice.
@@ -86,27 +75,19 @@ def mutated(draw: st.DrawFn, fields: dict[str, Any]) -> str:
     items: list[tuple[str, str]] = []
     for key, value in fields.items():
         text = draw(value) if isinstance(value, st.SearchStrategy) else json.dumps(value)
-        items += _mutation(draw, key, text, value)
+        kind = draw(_KINDS)
+        if kind == "replaced":
+            text = draw(VALUES)
+        elif kind == "spliced" and isinstance(value, str):
+            text = draw(spliced(value))
+        elif kind == "twice":
+            items.append((key, draw(VALUES)))
+        if kind != "dropped":
+            items.append((key, text))
+        if kind == "beside":
+            items.append((draw(st.text(max_size=3)), draw(VALUES)))
     return _joined((json.dumps(key), text) for key, text in items)
 
 
-def _mutation(draw: st.DrawFn, key: str, text: str, value: Any) -> list[tuple[str, str]]:
-    kind = draw(
-        st.sampled_from(("kept",) * 8 + ("dropped", "replaced", "spliced", "twice", "beside"))
-    )
-    match kind:
-        case "dropped":
-            return []
-        case "replaced":
-            return [(key, draw(VALUES))]
-        case "spliced" if isinstance(value, str):
-            return [(key, draw(spliced(value)))]
-        case "twice":
-            return [(key, draw(VALUES)), (key, text)]
-        case "beside":
-            return [(key, text), (draw(st.text(max_size=3)), draw(VALUES))]
-    return [(key, text)]
-
-
-def _joined(items: "Iterator[tuple[str, str]]") -> str:
+def _joined(items: Iterable[tuple[str, str]]) -> str:
     return "{" + ", ".join(f"{key}: {value}" for key, value in items) + "}"

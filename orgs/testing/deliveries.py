@@ -32,7 +32,6 @@ class Endpoint:
     events: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what nothing could be posted to; ValueError says why."""
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
             raise ValueError(f"a webhook endpoint needs an http or https URL, not {self.url!r}")
@@ -51,7 +50,6 @@ class Delivery:
     attempt: int = 1
 
     def record(self, status: int | None, error: str | None = None) -> JsonObject:
-        """Say what became of it."""
         return {
             "event_id": self.event_id,
             "event": self.event_type,
@@ -97,7 +95,6 @@ class WebhookSender:
         self._delay = 0.0
 
     def start(self) -> None:
-        """Begin to deliver."""
         self._running = True
         self._threads = [
             Thread(target=self._work, name=f"fake-workos-webhooks-{number}", daemon=True)

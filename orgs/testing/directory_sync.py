@@ -5,10 +5,12 @@ from typing import Any, Final
 
 from .clock import Moment
 from .messages import JsonObject, Refused
-from .resource import Resource, without
+from .resource import Resource, unset, without
 
 _IN_EVENTS: Final = {"linked": "active", "unlinked": "inactive"}
 """The states of a directory that events spell differently."""
+
+_BY_ORGANIZATION: Final = {"organization_id": "organization_id"}
 
 
 class Connections(Resource):
@@ -24,19 +26,14 @@ class Connections(Resource):
     path = ("connections",)
     required = ("name",)
     defaults = {
-        "organization_id": None,
+        **unset("organization_id", "name"),
         "connection_type": "OktaSAML",
-        "name": None,
         "state": "inactive",
         "domains": [],
     }
     references = {"organization_id": "organizations"}
     indexed = ("organization_id",)
-    filters = {
-        "organization_id": "organization_id",
-        "connection_type": "connection_type",
-        "domain": "domains",
-    }
+    filters = _BY_ORGANIZATION | {"connection_type": "connection_type", "domain": "domains"}
     controls = (*Resource.controls, "activate", "deactivate")
     emitted = ("activated", "deactivated", "deleted")
     active_state = "active"
@@ -50,13 +47,11 @@ class Connections(Resource):
         return self._change("deactivated", id, {"state": "inactive"}, at=at, emits=emits)
 
     def matches(self, fields: JsonObject, field: str, value: str) -> bool:
-        """Return True if a connection has this value, or this domain among others."""
         if field == "domains":
             return value in fields["domains"]
         return super().matches(fields, field, value)
 
     def show(self, fields: JsonObject) -> JsonObject:
-        """Return what the API shows: its domains as objects, and the state's older name."""
         status = "linked" if fields["state"] == "active" else "unlinked"
         domains = [
             {"object": "connection_domain", "id": f"conn_domain_{domain}", "domain": domain}
@@ -65,7 +60,6 @@ class Connections(Resource):
         return {**fields, "domains": domains, "status": status}
 
     def event_data(self, change: str, fields: JsonObject) -> JsonObject:
-        """Return what an event shows: less when a connection is deleted."""
         if change == "deleted":
             return without(fields, "domains")
         return {**self.show(fields), "external_key": f"key-of-{fields['id']}"}
@@ -85,15 +79,13 @@ class Directories(Resource):
     path = ("directories",)
     required = ("name",)
     defaults = {
-        "organization_id": None,
-        "name": None,
+        **unset("organization_id", "name", "domain"),
         "type": "okta scim v2.0",
         "state": "linked",
-        "domain": None,
     }
     references = {"organization_id": "organizations"}
     indexed = ("organization_id",)
-    filters = {"organization_id": "organization_id", "domain": "domain"}
+    filters = _BY_ORGANIZATION | {"domain": "domain"}
     controls = (*Resource.controls, "activate")
     event_prefix = "dsync"
     emitted = ("activated", "deleted")
@@ -104,16 +96,13 @@ class Directories(Resource):
         return self._change("activated", id, {"state": "linked"}, at=at, emits=emits)
 
     def delete_dependents(self, fields: JsonObject, *, at: Moment | None, emits: bool) -> None:
-        """Delete what the directory holds, without events."""
         for kind in (DirectoryGroups, DirectoryUsers):
             self._world.of(kind).delete_where("directory_id", fields["id"], at=at, emits=False)
 
     def show(self, fields: JsonObject) -> JsonObject:
-        """Return what the API shows."""
         return {**fields, "external_key": f"key-of-{fields['id']}"}
 
     def event_data(self, change: str, fields: JsonObject) -> JsonObject:
-        """Return what an event shows: a state in other words, and less after a deletion."""
         shown = without(fields, "domain")
         if change == "deleted":
             return {**shown, "state": "deleting"}
@@ -134,7 +123,6 @@ class DirectoryResource(Resource):
     indexed = ("directory_id",)
 
     def completed(self, fields: JsonObject, now: int, old: JsonObject) -> JsonObject:
-        """Take the organization from the directory, and make up the provider's id."""
         if "directory_id" not in fields:
             return fields
         directory = self._world.of(Directories).fetch(fields["directory_id"])
@@ -167,43 +155,30 @@ class DirectoryUsers(DirectoryResource):
     event_prefix = "dsync.user"
     required = ("directory_id",)
     defaults = {
-        "directory_id": None,
-        "organization_id": None,
-        "idp_id": None,
-        "email": None,
-        "first_name": None,
-        "last_name": None,
-        "name": None,
-        "job_title": None,
-        "username": None,
+        **unset("directory_id", "organization_id", "idp_id", "email", "first_name", "last_name"),
+        **unset("name", "job_title", "username", "role"),
         "state": "active",
-        "role": None,
         "custom_attributes": {},
     }
     filters = {"directory": "directory_id", "group": "group"}
 
     def completed(self, fields: JsonObject, now: int, old: JsonObject) -> JsonObject:
-        """Keep the role as an object."""
         if fields.get("role") is not None:
             fields = {**fields, "role": {"slug": fields["role"]}}
         return super().completed(fields, now, old)
 
     def matches(self, fields: JsonObject, field: str, value: str) -> bool:
-        """Return True if a user is in this group."""
         return fields["id"] in self._world.of(DirectoryGroups).members(value)
 
     def show(self, fields: JsonObject) -> JsonObject:
-        """Return what the API shows: with the groups."""
         roles = [fields["role"]] if fields["role"] else []
         groups = self._world.of(DirectoryGroups).of_user(fields["id"])
         return {**fields, "roles": roles, "groups": groups, "raw_attributes": {}}
 
     def event_data(self, change: str, fields: JsonObject) -> JsonObject:
-        """Return what an event shows: no groups."""
         return without(self.show(fields), "groups")
 
     def delete_dependents(self, fields: JsonObject, *, at: Moment | None, emits: bool) -> None:
-        """Take the user out of all groups, without events."""
         self._world.of(DirectoryGroups).forget(fields["id"])
 
 
@@ -219,7 +194,7 @@ class DirectoryGroups(DirectoryResource):
     path = ("directory_groups",)
     event_prefix = "dsync.group"
     required = ("directory_id", "name")
-    defaults = {"directory_id": None, "organization_id": None, "idp_id": None, "name": None}
+    defaults = unset("directory_id", "organization_id", "idp_id", "name")
     filters = {"directory": "directory_id", "user": "user"}
     controls = (*Resource.controls, "add_user", "remove_user", "members")
 
@@ -258,11 +233,9 @@ class DirectoryGroups(DirectoryResource):
         self._edges = {edge: None for edge in self._edges if id not in edge}
 
     def matches(self, fields: JsonObject, field: str, value: str) -> bool:
-        """Return True if this user is in a group."""
         return (fields["id"], value) in self._edges
 
     def delete_dependents(self, fields: JsonObject, *, at: Moment | None, emits: bool) -> None:
-        """Take all users out of the group, without events."""
         self.forget(fields["id"])
 
     def _emit_edge(
@@ -288,8 +261,7 @@ class Domains(Resource):
     path = ("organization_domains",)
     required = ("organization_id", "domain")
     defaults = {
-        "organization_id": None,
-        "domain": None,
+        **unset("organization_id", "domain"),
         "state": "pending",
         "verification_strategy": "dns",
     }
@@ -307,7 +279,6 @@ class Domains(Resource):
         return self._change("verification_failed", id, {"state": "failed"}, at=at, emits=emits)
 
     def event_data(self, change: str, fields: JsonObject) -> JsonObject:
-        """Return what an event shows: nested if the verification failed."""
         if change == "verification_failed":
             reason = "domain_verification_period_expired"
             return {"reason": reason, "organization_domain": fields}

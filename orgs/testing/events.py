@@ -45,7 +45,6 @@ class EventQuery:
     organization_id: str | None = None
 
     def from_the_first(self) -> "EventQuery":
-        """Return the same read without its cursor."""
         return replace(self, after=None)
 
     def wants(self, event: Event) -> bool:

@@ -38,12 +38,10 @@ Misbehaviour = Callable[..., Answer]
 def _rate_limited(
     _: Exchange, *, retry_after: float | str | None = None, bare: bool = False
 ) -> Answer:
-    """Answer 429, with a Retry-After if one is given; `bare` without JSON."""
     return too_many_requests(retry_after=retry_after, bare=bare)
 
 
 def _status(_: Exchange, *, status: int, body: Json = None) -> Answer:
-    """Answer any status, with a WorkOS-like error unless another JSON body is given."""
     error: JsonObject = {"message": f"The fake WorkOS says {status}.", "code": "fake"}
     return Answer.of_json(error if body is None else body, status)
 
@@ -55,7 +53,6 @@ def _time_out(exchange: Exchange, *, seconds: float = 60) -> NoReturn:
 
 
 def _reset(_: Exchange) -> NoReturn:
-    """Reset the connection."""
     raise NoAnswer(reset=True)
 
 
@@ -66,18 +63,15 @@ def _html(_: Exchange, *, status: int = 200) -> Answer:
 
 
 def _truncated(exchange: Exchange) -> Answer:
-    """Answer with the right answer's first half, as if it were the whole."""
     right = exchange.carry_out(exchange.request)
     return replace(right, body=right.body[: len(right.body) // 2])
 
 
 def _empty(_: Exchange) -> Answer:
-    """Answer 200 without a body."""
     return Answer(200)
 
 
 def _body(_: Exchange, *, body: Json) -> Answer:
-    """Answer 200 with any JSON, such as `[]` or `{"data": null}`."""
     return Answer.of_json(body)
 
 
@@ -121,13 +115,11 @@ def _expired_cursor(exchange: Exchange, *, status: int = 400, restart: bool = Fa
 
 
 def _slow(exchange: Exchange, *, seconds: float) -> Answer:
-    """Answer rightly, but late."""
     exchange.wait(seconds)
     return exchange.carry_out(exchange.request)
 
 
 def _headers(exchange: Exchange, *, headers: Mapping[str, str | None]) -> Answer:
-    """Answer rightly, with other headers: None leaves one out, such as `Date`."""
     right = exchange.carry_out(exchange.request)
     return replace(right, headers={**right.headers, **headers})
 
@@ -161,7 +153,6 @@ class Fault:
     memory: dict[str, Answer] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse what couldn't be done later; ValueError and TypeError say why."""
         if self.kind not in MISBEHAVIOURS:
             known = ", ".join(MISBEHAVIOURS)
             raise ValueError(f"unknown misbehaviour {self.kind!r}; there are {known}")

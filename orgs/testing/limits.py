@@ -18,7 +18,6 @@ class RateLimit:
     window_ends_at: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse a limit that could not be kept; ValueError says why."""
         if self.limit < 0 or self.window <= 0:
             raise ValueError(f"no limit: {self.limit} requests in {self.window} seconds")
 

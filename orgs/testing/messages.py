@@ -54,7 +54,6 @@ class RequestFilter:
     exact: bool = False
 
     def matches(self, method: str, path: str) -> bool:
-        """Return True if a request is one of those meant."""
         return self.method in (None, method) and (self.path is None or self._leads_to(path))
 
     def _leads_to(self, path: str) -> bool:
@@ -97,12 +96,10 @@ class Answer:
 
     @classmethod
     def of_json(cls, value: Json, status: int = 200) -> "Answer":
-        """Answer with a JSON value."""
         return cls(status, encode(value))
 
     @classmethod
     def of_page(cls, page: Page) -> "Answer":
-        """Answer with a page of a listing."""
         return cls(200, page.to_json(), page=page)
 
 
@@ -125,7 +122,6 @@ class Refused(Exception):
         return cls(422, "invalid_request_parameters", message, errors)
 
     def answer(self) -> Answer:
-        """Answer as WorkOS words its errors."""
         body: JsonObject = {"message": self.message, "code": self.code}
         if self.errors:
             body["errors"] = self.errors

@@ -40,7 +40,6 @@ class Organizations(Resource):
         return len(self._store)
 
     def completed(self, fields: JsonObject, now: int, old: JsonObject) -> JsonObject:
-        """Refuse bad values, and merge the metadata."""
         name = fields.get("name", old.get("name"))
         if not isinstance(name, str) or not name:
             raise Refused.invalid("name", "name must be a non-empty string")
@@ -53,16 +52,13 @@ class Organizations(Resource):
         return {**fields, "metadata": metadata, "domains": []}
 
     def show(self, fields: JsonObject) -> JsonObject:
-        """Return what the API shows: with the domains."""
         domains = self._world.of(Domains).where("organization_id", fields["id"])
         return {**fields, "domains": [dict(one) for one in domains]}
 
     def event_data(self, change: str, fields: JsonObject) -> JsonObject:
-        """Return what an event shows: all."""
         return self.show(fields)
 
     def delete_dependents(self, fields: JsonObject, *, at: Moment | None, emits: bool) -> None:
-        """Delete all that is an organization's own."""
         for kind in _ITS_OWN:
             owned = self._world.of(kind)
             owned.delete_where("organization_id", fields["id"], at=at, emits=emits)

@@ -50,7 +50,6 @@ def limit(query: Mapping[str, str]) -> int:
 
 
 def order(query: Mapping[str, str], default: str) -> str:
-    """Read an order."""
     if (given := query.get("order", default)) in ("asc", "desc"):
         return given
     raise Refused.invalid("order", "order must be asc or desc")

@@ -5,7 +5,7 @@ from typing import Final
 
 from .clock import Moment, to_iso, to_milliseconds
 from .messages import Answer, JsonObject, Refused
-from .resource import Resource, without
+from .resource import Resource, unset, without
 
 _STATUSES: Final = frozenset({"active", "inactive", "pending"})
 
@@ -28,29 +28,21 @@ class Users(Resource):
     path = ("user_management", "users")
     required = ("email",)
     defaults = {
-        "email": None,
+        **unset("email", "first_name", "last_name", "name", "profile_picture_url", "external_id"),
+        **unset("locale", "last_sign_in_at"),
         "email_verified": False,
-        "first_name": None,
-        "last_name": None,
-        "name": None,
-        "profile_picture_url": None,
-        "external_id": None,
         "metadata": {},
-        "locale": None,
-        "last_sign_in_at": None,
     }
     unique = ("email", "external_id")
     filters = {"email": "email", "organization_id": "organization_id"}
 
     def matches(self, fields: JsonObject, field: str, value: str) -> bool:
-        """Return True if a user has this value, or is a member of this organization."""
         if field != "organization_id":
             return super().matches(fields, field, value)
         memberships = self._world.of(Memberships).where("user_id", fields["id"])
         return any(membership["organization_id"] == value for membership in memberships)
 
     def delete_dependents(self, fields: JsonObject, *, at: Moment | None, emits: bool) -> None:
-        """Delete the user's memberships."""
         self._world.of(Memberships).delete_where("user_id", fields["id"], at=at, emits=emits)
 
 
@@ -68,8 +60,7 @@ class Memberships(Resource):
     path = ("user_management", "organization_memberships")
     required = ("user_id", "organization_id")
     defaults = {
-        "user_id": None,
-        "organization_id": None,
+        **unset("user_id", "organization_id"),
         "status": "active",
         "role": {"slug": "member"},
         "roles": [{"slug": "member"}],
@@ -90,7 +81,6 @@ class Memberships(Resource):
         return self._change("updated", id, {"status": "active"}, at=at, emits=emits)
 
     def completed(self, fields: JsonObject, now: int, old: JsonObject) -> JsonObject:
-        """Keep the roles as objects, and refuse a second membership of the same pair."""
         if fields.get("status", "active") not in _STATUSES:
             raise Refused.invalid("status", f"status must be one of {sorted(_STATUSES)}")
         for other in self.where("user_id", fields.get("user_id", "")):
@@ -103,7 +93,6 @@ class Memberships(Resource):
         return {**fields, "role": roles[0], "roles": roles}
 
     def show(self, fields: JsonObject) -> JsonObject:
-        """Return what the API shows: with the user, and the organization's name."""
         user = self._world.of(Users).fetch(fields["user_id"])
         organization = self._world.by_name["organizations"].fetch(fields["organization_id"])
         return {**fields, "user": user, "organization_name": organization["name"]}
@@ -120,7 +109,6 @@ class Memberships(Resource):
         return {**query, "statuses": statuses}
 
     def matches(self, fields: JsonObject, field: str, value: str) -> bool:
-        """Return True if a membership has this value, or one of these statuses."""
         if field == "status":
             return fields["status"] in value.split(",")
         return super().matches(fields, field, value)
@@ -140,10 +128,8 @@ class Roles(Resource):
     path = ("authorization", "roles")
     required = ("slug",)
     defaults = {
-        "slug": None,
+        **unset("slug", "name", "description"),
         "organization_id": "",  # of the environment
-        "name": None,
-        "description": None,
         "permissions": [],
         "resource_type_slug": "organization",
     }
@@ -151,7 +137,6 @@ class Roles(Resource):
     indexed = ("organization_id",)
 
     def completed(self, fields: JsonObject, now: int, old: JsonObject) -> JsonObject:
-        """Refuse a slug that is taken, and make up a name."""
         if "slug" not in fields:
             return fields
         organization_id = fields.get("organization_id") or ""
@@ -161,7 +146,6 @@ class Roles(Resource):
         return {"name": name, **fields, "organization_id": organization_id}
 
     def show(self, fields: JsonObject) -> JsonObject:
-        """Return what the API shows, which leaves out whose role it is."""
         kind = "OrganizationRole" if fields["organization_id"] else "EnvironmentRole"
         return {**without(fields, "organization_id"), "type": kind}
 
@@ -181,11 +165,9 @@ class Roles(Resource):
             return Answer.of_json({"object": "list", "data": roles})
 
     def event_type(self, change: str, fields: JsonObject) -> str | None:
-        """Return the type of an event, which depends on whose role it is."""
         return f"{'organization_role' if fields['organization_id'] else 'role'}.{change}"
 
     def event_data(self, change: str, fields: JsonObject) -> JsonObject:
-        """Return what an event shows."""
         if fields["organization_id"]:
             return {**without(fields, "id"), "object": "organization_role"}
         return without(fields, "id", "organization_id", "name", "description")
@@ -209,15 +191,9 @@ class Invitations(Resource):
     path = ("user_management", "invitations")
     required = ("email",)
     defaults = {
-        "email": None,
+        **unset("email", "organization_id", "inviter_user_id", "accepted_user_id", "role_slug"),
+        **unset("expires_at", "accepted_at", "revoked_at"),
         "state": "pending",
-        "organization_id": None,
-        "inviter_user_id": None,
-        "accepted_user_id": None,
-        "role_slug": None,
-        "expires_at": None,
-        "accepted_at": None,
-        "revoked_at": None,
     }
     references = {"organization_id": "organizations", "accepted_user_id": "users"}
     indexed = ("organization_id",)
@@ -244,18 +220,15 @@ class Invitations(Resource):
         return self._change("resent", id, changes, at=at, emits=emits)
 
     def completed(self, fields: JsonObject, now: int, old: JsonObject) -> JsonObject:
-        """Let an invitation expire."""
         if "email" in fields and fields.get("expires_at") is None:
             return {**fields, "expires_at": _in_three_days(now)}
         return fields
 
     def show(self, fields: JsonObject) -> JsonObject:
-        """Return what the API shows: with its secrets, and expired when its time is over."""
         is_over = to_milliseconds(fields["expires_at"]) <= self._state.now()
         state = "expired" if fields["state"] == "pending" and is_over else fields["state"]
         return {**self.event_data("", fields), "state": state}
 
     def event_data(self, change: str, fields: JsonObject) -> JsonObject:
-        """Return what an event shows: with its secrets."""
         token = f"token-of-{fields['id']}"
         return {**fields, "token": token, "accept_invitation_url": f"https://fake/{token}"}

@@ -217,11 +217,14 @@ class Resource:
 
 
 def copied(fields: JsonObject) -> JsonObject:
-    """Return a copy that is the caller's own."""
     copy: JsonObject = json.loads(encode(fields))
     return copy
 
 
+def unset(*names: str) -> JsonObject:
+    """Return fields that are None unless they are given."""
+    return dict.fromkeys(names)
+
+
 def without(fields: JsonObject, *names: str) -> JsonObject:
-    """Return the fields but for some."""
     return {name: value for name, value in fields.items() if name not in names}

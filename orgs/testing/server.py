@@ -45,12 +45,10 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
 
     @property
     def port(self) -> int:
-        """The port it listens on."""
         port: int = self.server_address[1]
         return port
 
     def start(self) -> None:
-        """Serve in the background."""
         self._thread.start()
 
     def close(self) -> None:
@@ -79,7 +77,6 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         thread.start()
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Serve a connection until it ends."""
         try:
             super().process_request_thread(request, client_address)
         finally:

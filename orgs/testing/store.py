@@ -55,7 +55,6 @@ class Store:
         return self._found(self._by_id.get(identifier), identifier)
 
     def find(self, identifier: str) -> JsonObject | None:
-        """Return one by its id, or None."""
         return self._by_id.get(identifier)
 
     def get_by(self, field: str, value: str) -> JsonObject:

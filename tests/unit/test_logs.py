@@ -1,11 +1,12 @@
-"""One event a line, JSON for programs and text for people, and no secret in either."""
+"""One event a line, JSON for programs and text for people; no secret in either, nor on a page."""
 
+import html
 import json
 import logging
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -14,18 +15,32 @@ from django.db import IntegrityError
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory
 from django.utils.log import log_response
+from django.views.debug import technical_500_response
+from psycopg.conninfo import make_conninfo
 from pytest_django import Settings
 
 from gram_sync import redaction
 from gram_sync.logs import JsonFormatter, LineFormatter, OncePerMinute, configuration
+from gram_sync.redaction import redact
 from orgs.conf import Secret
 
-API_KEY = 'sk_live_"quoted"\\'
+Formatter: TypeAlias = Callable[[], logging.Formatter]
+
+API_KEY, FIRST, SECOND = 'sk_live_"quoted"\\', "whsec_first_secret", "whsec_second_secret"
+PASSWORD, DJANGOS = "pass/word", "a-key-of-django"
+SECRETS = (API_KEY, FIRST, SECOND, PASSWORD, DJANGOS, "redis@secret", "pass%2Fword")
+
+both_formatters = pytest.mark.parametrize("formatter", [JsonFormatter, LineFormatter])
 
 
 @pytest.fixture
-def an_api_key(settings: Settings) -> None:
-    settings.WORKOS_SYNC = {**settings.WORKOS_SYNC, "API_KEY": Secret(API_KEY)}
+def secrets(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.DEBUG = True
+    settings.SECRET_KEY = DJANGOS
+    keys = {"API_KEY": Secret(API_KEY), "WEBHOOK_SECRETS": (Secret(FIRST), Secret(SECOND))}
+    settings.WORKOS_SYNC = {**settings.WORKOS_SYNC, **keys}
+    monkeypatch.setitem(settings.DATABASES["default"], "PASSWORD", PASSWORD)
+    settings.Q_CLUSTER = {**settings.Q_CLUSTER, "redis": "redis://:redis%40secret@queue:6379/1"}
 
 
 def a_record(message: str, *args: object, exc_info: Any = None, **more: Any) -> logging.LogRecord:
@@ -33,40 +48,51 @@ def a_record(message: str, *args: object, exc_info: Any = None, **more: Any) -> 
     return logging.getLogger("orgs.test").makeRecord(*about, **more)
 
 
-def an_error() -> Any:
-    local = "a local variable"
+def raised(error: Exception) -> Any:
+    """What ``sys.exc_info()`` says of an error, with a variable in its frame."""
     try:
-        raise ValueError(f"Bearer {API_KEY}")
-    except ValueError:
-        assert local
+        local = f"a variable with {SECOND}"  # noqa: F841 - shown by an error page
+        raise error
+    except type(error):
         return sys.exc_info()
+
+
+# Lines --------------------------------------------------------------------------------------
 
 
 def test_a_record_is_one_object_with_what_it_is_about() -> None:
     about = {"event": "event_1", "outcome": "parked"}
     left_out = {"organization": None, "status_code": 503, "request": "<WSGIRequest>"}
 
-    record = a_record("parked %s:\n%s", "event_1", "é", extra=about | left_out)
-    line = JsonFormatter().format(record)
+    line = JsonFormatter().format(a_record("parked %s:\n%s", "1", "é", extra=about | left_out))
 
     logged = json.loads(line)
     assert line.isascii()
     assert "\n" not in line
     assert logged.pop("at").endswith("+00:00")
-    assert logged == {
-        "level": "WARNING",
-        "logger": "orgs.test",
-        "process": os.getpid(),
-        "message": "parked event_1:\né",
-        **about,
-    }
+    said = {"level": "WARNING", "logger": "orgs.test", "message": "parked 1:\né"}
+    assert logged == {**said, "process": os.getpid(), **about}
 
 
-@pytest.mark.parametrize("formatter", [JsonFormatter, LineFormatter])
+def test_people_read_a_line_and_words_of_others_make_no_second_one() -> None:
+    line = LineFormatter().format(a_record("parked: %s", "a\n2026-01-01 CRITICAL orgs: forged"))
+
+    assert line.endswith(" WARNING orgs.test: parked: a 2026-01-01 CRITICAL orgs: forged")
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_lines_are_for_terminals(monkeypatch: pytest.MonkeyPatch, is_terminal: bool) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
+
+    formatter = configuration("INFO")["formatters"]["line"]["()"]
+
+    assert formatter is (LineFormatter if is_terminal else JsonFormatter)
+
+
+@both_formatters
 @pytest.mark.parametrize("is_followed", [False, True])
-def test_a_traceback_shows_no_detail_of_postgresqls(
-    formatter: Callable[[], logging.Formatter], is_followed: bool
-) -> None:
+def test_a_traceback_shows_no_detail(formatter: Formatter, is_followed: bool) -> None:
     values = "Confid" + "ential"  # the stack shows this line
     try:
         try:
@@ -84,63 +110,11 @@ def test_a_traceback_shows_no_detail_of_postgresqls(
     assert ("what follows" in line) == is_followed
 
 
-@pytest.mark.usefixtures("an_api_key")
-@pytest.mark.parametrize("formatter", [JsonFormatter, LineFormatter])
-def test_neither_a_secret_nor_a_local_variable_is_in_any_field(
-    formatter: Callable[[], logging.Formatter],
-) -> None:
-    about = {"organization": API_KEY, "event": [API_KEY]}
-
-    line = formatter().format(a_record("key %s", API_KEY, extra=about, exc_info=an_error()))
-
-    assert "quoted" not in line
-    assert "a local variable" not in line
-    assert "key ********" in line
-    if formatter is JsonFormatter:
-        assert "\n" not in line
-        traceback = json.loads(line)["traceback"]
-        assert traceback.startswith("Traceback (most recent call last):\n")
-        assert traceback.endswith("ValueError: Bearer ********")
-
-
-def test_people_read_a_line_and_words_of_others_make_no_second_one() -> None:
-    line = LineFormatter().format(a_record("parked: %s", "a\n2026-01-01 CRITICAL orgs: forged"))
-
-    assert line.endswith(" WARNING orgs.test: parked: a 2026-01-01 CRITICAL orgs: forged")
-    assert "\n" not in line
-
-
-@pytest.mark.parametrize("is_terminal", [True, False])
-def test_lines_are_for_terminals_and_json_is_for_all_else(
-    monkeypatch: pytest.MonkeyPatch, is_terminal: bool
-) -> None:
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
-
-    formatter = configuration("INFO")["formatters"]["line"]["()"]
-
-    assert formatter is (LineFormatter if is_terminal else JsonFormatter)
-
-
-def test_without_settings_what_is_wrong_with_them_can_be_logged(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    class Unset:
-        def __getattr__(self, name: str) -> Any:
-            raise ImproperlyConfigured(name)
-
-    monkeypatch.setattr(redaction, "settings", Unset())
-
-    assert json.loads(JsonFormatter().format(a_record("no settings")))["message"] == "no settings"
-
-
-@pytest.mark.parametrize("status", [401, 404, 503])
-def test_an_answer_is_no_news(
-    status: int, caplog: pytest.LogCaptureFixture, rf: RequestFactory
-) -> None:
+def test_an_answer_is_no_news(rf: RequestFactory, caplog: pytest.LogCaptureFixture) -> None:
     """Django logs a line for each; /readyz is asked every few seconds, and by anyone."""
-    answer = HttpResponse(status=status)
-
-    log_response("%s", "Service Unavailable", response=answer, request=rf.get("/"))
+    for status in (401, 404, 503):
+        answer = HttpResponse(status=status)
+        log_response("%s", "Unavailable", response=answer, request=rf.get("/"))
 
     assert caplog.records == []
 
@@ -156,32 +130,100 @@ def test_an_exception_is_news(rf: RequestFactory, caplog: pytest.LogCaptureFixtu
     assert "unforeseen" in caplog.text
 
 
-# The same warning again ---------------------------------------------------------------------
+def test_a_warning_is_let_through_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, once = 0.0, OncePerMinute()
+    monkeypatch.setattr("time.monotonic", lambda: now)
 
+    def log(*messages: str, level: int = logging.WARNING) -> list[str | None]:
+        records = [
+            logging.LogRecord("orgs", level, __file__, 1, "%s", (m,), None) for m in messages
+        ]
+        return [record.getMessage() if once.filter(record) else None for record in records]
 
-class Warnings:
-    """Logs through the filter, at a time that the test says."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 0.0
-        self.filter = OncePerMinute()
-        monkeypatch.setattr("time.monotonic", lambda: self.now)
-
-    def log(self, message: str, level: int = logging.WARNING) -> str | None:
-        record = logging.LogRecord("orgs", level, __file__, 1, "%s", (message,), None)
-        return record.getMessage() if self.filter.filter(record) else None
-
-
-def test_it_is_let_through_once_a_minute_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    warnings = Warnings(monkeypatch)
-    first = [warnings.log(text) for text in ("forged", "forged", "forged", "another")]
-    warnings.now = 61.0
-    later = [warnings.log(text) for text in ("forged", "forged", "another")]
-
-    assert first == ["forged", None, None, "another"]
-    assert later == ["forged (and 2 times more since)", None, "another"]
+    assert log("forged", "forged", "forged", "another") == ["forged", None, None, "another"]
+    now = 61.0
+    again = ["forged (and 2 times more since)", None, "another"]
+    assert log("forged", "forged", "another") == again
     # What was asked for always passes, and nothing is remembered without end.
-    assert [warnings.log("detail", logging.DEBUG) for _ in range(2)] == ["detail"] * 2
-    for number in range(10_000):
-        warnings.log(f"parked {number}")
-    assert len(warnings.filter._seen) <= 1_000
+    assert log("detail", "detail", level=logging.DEBUG) == ["detail"] * 2
+    log(*(f"parked {number}" for number in range(10_000)))
+    assert len(once._seen) <= 1_000
+
+
+# Secrets ------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("secrets")
+@pytest.mark.parametrize("secret", [*SECRETS, "redis%40secret"])
+def test_a_secret_is_masked_wherever_it_stands(secret: str) -> None:
+    assert redact(f"before {secret} after") == "before ******** after"
+
+
+@pytest.mark.usefixtures("secrets")
+@pytest.mark.parametrize("key", ["dev", ""])
+def test_what_is_too_short_for_a_secret_is_left(settings: Settings, key: str) -> None:
+    settings.SECRET_KEY = key
+
+    assert redact(f"developer {API_KEY}") == "developer ********"
+
+
+def test_a_secret_does_not_show_itself() -> None:
+    assert repr(Secret("sk_live")) == "'********'"
+    assert str(Secret("sk_live")) == "sk_live"
+
+
+@pytest.mark.usefixtures("secrets")
+@both_formatters
+def test_neither_a_secret_nor_a_variable_is_in_any_field(formatter: Formatter) -> None:
+    about = {"organization": API_KEY, "event": [API_KEY]}
+    error = raised(ValueError(f"Bearer {API_KEY}"))
+
+    line = formatter().format(a_record("key %s", API_KEY, extra=about, exc_info=error))
+
+    assert "quoted" not in line
+    assert "a variable with ***" not in line
+    assert "key ********" in line
+    if formatter is JsonFormatter:
+        assert "\n" not in line
+        traceback = json.loads(line)["traceback"]
+        assert traceback.startswith("Traceback (most recent call last):\n")
+        assert traceback.endswith("ValueError: Bearer ********")
+
+
+def test_without_settings_their_error_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unset:
+        def __getattr__(self, name: str) -> Any:
+            raise ImproperlyConfigured(name)
+
+    monkeypatch.setattr(redaction, "settings", Unset())
+
+    assert json.loads(JsonFormatter().format(a_record("no settings")))["message"] == "no settings"
+
+
+def page_of(error: Exception) -> str:
+    request = RequestFactory().get("/", headers={"Authorization": f"Bearer {API_KEY}"})
+    request.META["DATABASE_URL"] = "postgresql://u:pass%2Fword@db/gram"
+    return technical_500_response(request, *raised(error)).content.decode()
+
+
+@pytest.mark.usefixtures("secrets")
+def test_an_error_page_shows_no_secret() -> None:
+    page = page_of(ValueError(FIRST))
+
+    assert "a variable with ********" in page
+    assert not any(secret in page for secret in SECRETS)
+
+
+@pytest.mark.usefixtures("secrets")
+@pytest.mark.parametrize("password", ["hunter2&co<x>", "it's \\ 'quoted'", 'say "hi" & bye'])
+def test_a_password_is_masked_however_a_page_writes_it(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, password: str
+) -> None:
+    monkeypatch.setitem(settings.DATABASES["default"], "PASSWORD", password)
+    parameters = {"password": password, "conninfo": make_conninfo(password=password)}
+
+    shown = html.unescape(html.unescape(page_of(ValueError(str(parameters)))))
+
+    assert "********" in shown
+    assert password not in shown
+    assert repr(password)[1:-1] not in shown

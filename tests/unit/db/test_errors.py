@@ -27,18 +27,24 @@ def refused(code: str) -> DatabaseError:
     return error
 
 
+def each_of(codes: str) -> list[DatabaseError]:
+    return [refused(code) for code in codes.split()]
+
+
+LOST, NUL = OperationalError("the connection is lost"), DataError("a NUL, which psycopg refuses")
+RAISED = ReceiverFailed("A receiver of changes_applied raised KeyError: 'x'")
+
+ENVIRONMENT = [*each_of("08000 08006 53100 53300 58030 25006 57P01 57P02 57P03 57P05"), LOST]
+PASSING = each_of("40001 40P01 55P03")
+ITEMS = each_of("22001 23502 23505 23514 42501 25P02 54000 57014 P0001 XX000")
+
+
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
-        *((refused(code), "environment") for code in ("08000", "08006", "53100", "53300", "58030")),
-        *((refused(code), "environment") for code in ("25006", "57P01", "57P02", "57P03", "57P05")),
-        (OperationalError("the connection is lost"), "environment"),
-        *((refused(code), "passing") for code in ("40001", "40P01", "55P03")),
-        *((refused(code), "item") for code in ("22001", "23502", "23505", "23514", "42501")),
-        *((refused(code), "item") for code in ("25P02", "54000", "57014", "P0001", "XX000")),
-        (DataError("a NUL, which psycopg refuses"), "item"),
-        (WriteSkipped("left out"), "item"),
-        (ReceiverFailed("A receiver of changes_applied raised KeyError: 'x'"), "item"),
+        *((error, "environment") for error in ENVIRONMENT),
+        *((error, "passing") for error in PASSING),
+        *((error, "item") for error in (*ITEMS, NUL, RAISED, WriteSkipped("left out"))),
     ],
 )
 def test_who_is_at_fault(error: Error, kind: str) -> None:
@@ -49,31 +55,18 @@ def test_who_is_at_fault(error: Error, kind: str) -> None:
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
-        *(
-            (refused(code), DatabaseFailed)
-            for code in ("08006", "25006", "53100", "57P01", "58030")
-        ),
-        *((refused(code), DatabaseFailed) for code in ("57014", "55P03")),
-        (OperationalError("the connection is lost"), DatabaseFailed),
-        *(
-            (refused(code), DescribedError)
-            for code in ("42P01", "42501", "42703", "22001", "23514")
-        ),
-        (DataError("a NUL, which psycopg refuses"), DescribedError),
+        *((it, DatabaseFailed) for it in each_of("08006 25006 53100 57P01 58030 57014 55P03")),
+        *((it, DescribedError) for it in each_of("42P01 42501 42703 22001 23514")),
+        *((LOST, DatabaseFailed), (NUL, DescribedError)),
     ],
 )
 def test_of_which_errors_a_traceback_says_nothing_more(error: Error, kind: type[Exception]) -> None:
     assert type(without_detail(error)) is kind
 
 
-@pytest.mark.parametrize(("code", "answer"), [("57014", True), ("55P03", True), ("23505", False)])
-def test_out_of_time(code: str, answer: bool) -> None:
-    assert is_out_of_time(refused(code)) is answer
-
-
-@pytest.mark.parametrize(("code", "answer"), [("53100", True), ("53300", True), ("58030", False)])
-def test_full(code: str, answer: bool) -> None:
-    assert is_full(refused(code)) is answer
+def test_out_of_time_and_full() -> None:
+    assert [is_out_of_time(error) for error in each_of("57014 55P03 23505")] == [True, True, False]
+    assert [is_full(error) for error in each_of("53100 53300 58030")] == [True, True, False]
 
 
 @pytest.mark.parametrize(

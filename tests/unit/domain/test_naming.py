@@ -111,9 +111,7 @@ def test_a_content_id_tells_contents_apart() -> None:
         pytest.param("a\U000e0001b", r"a\U000e0001b", True, id="beyond the basic plane"),
     ],
 )
-def test_text_is_stored_with_what_cant_be_stored_or_shown_in_escapes(
-    text: str, stored: str, is_as_it_is: bool
-) -> None:
+def test_text_is_stored_with_escapes(text: str, stored: str, is_as_it_is: bool) -> None:
     assert storable(text) == stored
     assert storable(stored) == stored
     assert is_storable(text) is is_as_it_is, "what PostgreSQL takes is told apart from what shows"

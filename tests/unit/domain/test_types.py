@@ -1,51 +1,35 @@
 """How values show themselves."""
 
+from collections import Counter
+from dataclasses import replace
+from functools import partial
+
 import pytest
 
 from orgs.domain.report import Change, Report
 from orgs.domain.types import Outcome
 from tests.builders import a_row, an_absence
 
+ours = partial(Change, "gram-1", "org_1")
+theirs = partial(Change, None, resource="connection")
+odd = Change("gram\x1b[1m", "org\n1", Outcome.UPDATED, {"name": ("a\nb", "c\x9b1m")})
+conflict = ours(Outcome.CONFLICT, reason="a\x1b[2J\nb\x00")
+created = ours(Outcome.CREATED, {"name": (None, "株"), "x": ("a", None)})
+no_ids = Change(None, None, Outcome.FAILED, reason="PostgreSQL 23502: no")
+
 
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        pytest.param(
-            Change("gram-1", "org_1", Outcome.UPDATED, {"name": ("Acme", "Bolt")}),
-            'updated gram-1 (org_1): name: "Acme" → "Bolt"',
-            id="a field",
-        ),
-        pytest.param(
-            Change("gram-1", "org_1", Outcome.CREATED, {"name": (None, "株"), "x": ("a", None)}),
-            'created gram-1 (org_1): name: null → "株", x: "a" → null',
-            id="fields",
-        ),
-        pytest.param(
-            Change(None, None, Outcome.FAILED, reason="PostgreSQL 23502: no"),
-            "failed ? (?): PostgreSQL 23502: no",
-            id="a reason, and no ids",
-        ),
-        pytest.param(
-            Change("gram\x1b[1m", "org\n1", Outcome.UPDATED, {"name": ("a\nb", "c\x9b1m")}),
-            'updated "gram\\u001b[1m" ("org\\n1"): name: "a\\nb" → "c\\u009b1m"',
-            id="control characters in ids and values",
-        ),
-        pytest.param(
-            Change("gram-1", "org_1", Outcome.CONFLICT, reason="a\x1b[2J\nb\x00"),
-            r"conflict gram-1 (org_1): a\x1b[2J b\x00",
-            id="control characters in a reason",
-        ),
-        pytest.param(
-            Change(None, "conn_1", Outcome.DELETED, resource="connection"),
-            "deleted connection conn_1",
-            id="another resource",
-        ),
-        pytest.param(
-            Change(None, "conn\n1", Outcome.FAILED, reason="no", resource="connection"),
-            'failed connection "conn\\n1": no',
-            id="another resource, and a reason",
-        ),
+        (ours(Outcome.UPDATED, {"name": ("A", "B")}), 'updated gram-1 (org_1): name: "A" → "B"'),
+        (created, 'created gram-1 (org_1): name: null → "株", x: "a" → null'),
+        (no_ids, "failed ? (?): PostgreSQL 23502: no"),
+        (odd, r'updated "gram\u001b[1m" ("org\n1"): name: "a\nb" → "c\u009b1m"'),
+        (conflict, r"conflict gram-1 (org_1): a\x1b[2J b\x00"),
+        (theirs("conn_1", Outcome.DELETED), "deleted connection conn_1"),
+        (theirs("conn\n1", Outcome.FAILED, reason="no"), r'failed connection "conn\n1": no'),
     ],
+    ids=["a field", "fields", "a reason", "control characters", "of a reason", "another", "failed"],
 )
 def test_a_change_is_one_line_that_shows_everything(change: Change, line: str) -> None:
     assert str(change) == line
@@ -57,26 +41,21 @@ def test_only_what_is_present_has_fields() -> None:
 
 
 def test_reports_add_up() -> None:
-    total, other = Report(), Report()
-    other.counts[Outcome.FAILED] = 2
-    other.changes = [Change(None, "org_1", Outcome.FAILED), Change(None, "org_2", Outcome.CONFLICT)]
-    other.errors, other.locked = ["it is down"], ["org_3"]
-    other.changed_rows, other.requested_write_backs, other.withdrawn = True, True, 3
-    other.taken_over, other.owners = {"gram-1"}, {"org_4"}
-    other.needs_writing, other.rows_after = True, {"gram-1": a_row()}
+    failed, conflict = Change(None, "org_1", Outcome.FAILED), Change(None, "2", Outcome.CONFLICT)
+    total, added = Report(), Report(Counter({Outcome.FAILED: 2}), [failed, conflict])
+    added.errors, added.locked, added.withdrawn = ["it is down"], ["org_3"], 3
+    added.changed_rows = added.requested_write_backs = added.needs_writing = True
+    added.taken_over, added.owners, added.rows_after = {"gram-1"}, {"org_4"}, {"gram-1": a_row()}
 
-    for one in (other, other, Report()):
+    for one in (added, added, Report()):
         total.add(one)
 
-    assert (total.counts[Outcome.FAILED], total.withdrawn) == (4, 6)
-    assert (total.errors, total.locked) == (["it is down"] * 2, ["org_3"] * 2)
-    assert (total.taken_over, total.owners) == ({"gram-1"}, {"org_4"})
-    assert total.changed_rows
-    assert total.requested_write_backs
-    assert total.needs_writing
-    assert total.rows_after == other.rows_after
-    assert [change.workos_id for change in total.of(Outcome.FAILED)] == ["org_1", "org_1"]
-    assert [change.change for change in total.drift] == [Outcome.FAILED] * 2
+    assert total == replace(
+        added,
+        **{name: getattr(added, name) * 2 for name in ("changes", "errors", "locked", "withdrawn")},
+        counts=Counter({Outcome.FAILED: 4}),
+    )
+    assert total.of(Outcome.FAILED) == total.drift == [failed, failed]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from math import inf, nan
@@ -57,9 +57,7 @@ def test_what_is_not_a_page_is_never_an_empty_one(answer: dict[str, Any]) -> Non
         parse_page(answer)
 
 
-@pytest.mark.parametrize(
-    ("after", "cursor"), [("event_1", "event_1"), (None, None), pytest.param("", None, id="empty")]
-)
+@pytest.mark.parametrize(("after", "cursor"), [("event_1", "event_1"), (None, None), ("", None)])
 def test_the_cursor_of_a_page_is_the_sign_of_more(after: str | None, cursor: str | None) -> None:
     assert parse_page({"data": [1], "list_metadata": {"after": after}}) == ([1], cursor)
 
@@ -72,20 +70,14 @@ def test_an_event_shows_the_organization_that_it_is_about() -> None:
     raw = {**EVENT, "data": data, "created_at": "2026-01-15T11:00:00Z"}
     at = NOON - timedelta(hours=1)
 
-    fields, where = ACME._replace(external_id="gram-1"), Position("event_1", at)
-    event = Event(id="event_1", type="organization.updated", occurred_at=at, position=where)
+    fields = ACME._replace(external_id="gram-1")
+    event = Event("event_1", "organization.updated", at, Position("event_1", at))
     assert parsed(raw) == Observation(
         workos_id="org_1", state=State.PRESENT, fields=fields, event=event, raw=raw
     )
 
 
-@pytest.mark.parametrize(
-    "deletion",
-    [
-        pytest.param({}, id="nothing but the id"),
-        pytest.param({"name": None, "updated_at": "?", "external_id": 5}, id="all else is wrong"),
-    ],
-)
+@pytest.mark.parametrize("deletion", [{}, {"name": None, "updated_at": "?", "external_id": 5}])
 def test_a_deletion_needs_only_its_ids(deletion: dict[str, Any]) -> None:
     raw = {"id": "event_1", "event": "organization.deleted", "created_at": 12}
     observation = parsed({**raw, "data": {"id": "org_1", **deletion}})
@@ -128,23 +120,17 @@ MALFORMED = [
     pytest.param({"name": None}, "name is missing or empty", id="no name"),
     pytest.param({"name": ""}, "name is missing or empty", id="empty name"),
     pytest.param({"name": 5}, "name is not text", id="name a number"),
-    pytest.param(
-        {"name": "\ud800"}, f"name holds half of a surrogate pair, {UNSTORABLE}", id="surrogate"
-    ),
+    pytest.param({"name": "\ud800"}, "name holds half of a surrogate pair, ", id="surrogate"),
     pytest.param({"external_id": 7}, "external_id is not text", id="external_id a number"),
     pytest.param({"external_id": "\0"}, "external_id holds a NUL character", id="external_id NUL"),
     pytest.param({"updated_at": None}, "updated_at is not a time in ISO 8601", id="no time"),
     pytest.param({"updated_at": "0000-01-01T00:00:00Z"}, "updated_at is not a time", id="year 0"),
-    pytest.param(
-        {"updated_at": "9999-12-31T23:59:59-01:00"}, "updated_at is not a time", id="year 10000"
-    ),
+    pytest.param({"updated_at": "9999-12-31T23:59:59-01:00"}, "updated_at is not a time", id="end"),
 ]
 
 
 @pytest.mark.parametrize(("change", "error"), MALFORMED)
-def test_a_malformed_organization_says_which_field_is_wrong_and_how(
-    change: dict[str, Any], error: str
-) -> None:
+def test_a_malformed_organization_says_which_field_is_wrong(change: Any, error: str) -> None:
     organization = {**ORGANIZATION, **change}
 
     in_an_event = parsed({**EVENT, "data": organization})
@@ -184,20 +170,10 @@ def test_a_read_goes_on_after_the_last_event_that_has_an_id() -> None:
     positions = [place(observation).position for observation in observations]
     assert positions == [Position("event_1", NOON), last, last]
     assert position == last
-
-
-@pytest.mark.parametrize(
-    ("last", "position"),
-    [
-        pytest.param({**EVENT, "id": "event_2"}, "event_2", id="the last event has an id"),
-        pytest.param({**EVENT, "id": None}, "event_9", id="it has none: the page's cursor"),
-        pytest.param(None, "event_9", id="it is not an object"),
-    ],
-)
-def test_a_trailing_event_without_an_id_does_not_stop_the_reads(last: Any, position: str) -> None:
-    _, reached = parse_events([EVENT, last], Position(), "event_9", TYPES)
-
-    assert reached.last_event_id == position
+    # If the last event has no id, the page's cursor is as good.
+    nothing: list[object] = [None]
+    for listed, reached in ((events[:2], "event_2"), (events, "event_9"), (nothing, "event_9")):
+        assert parse_events(listed, Position(), "event_9", TYPES)[1].last_event_id == reached
 
 
 # Organizations ------------------------------------------------------------------------------
@@ -235,9 +211,7 @@ def _a_machine_elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         pytest.param("2026-01-15T12:00:00.000Z", NOON, id="Z"),
         pytest.param("2026-01-15T12:00:00", NOON, id="no zone"),
         pytest.param("2026-01-15T14:00:00+02:00", NOON, id="+2"),
-        pytest.param(
-            "9999-12-31T23:59:59Z", datetime.max.replace(microsecond=0, tzinfo=UTC), id="the last"
-        ),
+        pytest.param("9999-12-31T23:59:59.999999Z", datetime.max.replace(tzinfo=UTC), id="last"),
     ],
 )
 def test_times_are_utc_unless_they_say_otherwise(text: str, moment: datetime) -> None:
@@ -268,31 +242,22 @@ def test_the_time_of_an_event_is_read_from_its_id(event_id: str, moment: datetim
 
 
 @pytest.mark.parametrize("levels", [MAX_DEPTH - 1, MAX_DEPTH, 5 * MAX_DEPTH])
-@pytest.mark.parametrize(
-    "around", [lambda it: [it], lambda it: {"x": it}], ids=["lists", "objects"]
-)
-def test_what_is_nested_too_deeply_is_cut(around: Callable[[Any], Any], levels: int) -> None:
-    value: Any = 1.5
-    for _ in range(levels):
-        value = around(value)
+@pytest.mark.parametrize("is_list", [True, False])
+def test_what_is_nested_too_deeply_is_cut(is_list: bool, levels: int) -> None:
+    def nested(innermost: object, depth: int) -> Any:
+        for _ in range(depth):
+            innermost = [innermost] if is_list else {"x": innermost}
+        return innermost
 
-    cleaned = _clean(value)
-    depth = 0
-    while isinstance(cleaned, list | dict):
-        (cleaned,) = cleaned.values() if isinstance(cleaned, dict) else cleaned
-        depth += 1
-
-    assert depth == min(levels, MAX_DEPTH)
-    assert cleaned == (1.5 if levels <= MAX_DEPTH else TOO_DEEP)
+    innermost = 1.5 if levels <= MAX_DEPTH else TOO_DEEP
+    assert _clean(nested(1.5, levels)) == nested(innermost, min(levels, MAX_DEPTH))
 
 
 def test_numbers_that_are_none_are_texts() -> None:
     assert _clean([inf, -inf, nan, 1e308, "a\x00"]) == ["inf", "-inf", "nan", 1e308, "a\ufffd"]
 
 
-def test_an_event_that_a_declaration_fails_on_is_unreadable(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_what_a_declaration_fails_on_is_unreadable(monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(data: Any) -> Any:
         raise KeyError(data["id"])
 

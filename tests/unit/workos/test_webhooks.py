@@ -42,9 +42,7 @@ def _now(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.param(BODY, signed(later=180_001), RIGHT, False, id="too new"),
     ],
 )
-def test_a_signature_is_of_body_time_and_secret(
-    body: bytes, signature: str, secrets: tuple[str, ...], expected: object
-) -> None:
+def test_is_signed(body: bytes, signature: str, secrets: tuple[str, ...], expected: bool) -> None:
     assert is_signed(body, signature, secrets) is expected
 
 
@@ -81,55 +79,38 @@ def test_nothing_but_the_constant_time_comparison_decides(monkeypatch: pytest.Mo
     assert verdicts(comparison=False) == [False, False]
 
 
-ANNOUNCED = Announcement("event_1", "x", "organization", None, None)
-ENDLESS = b"[" * 9_000 + b"]" * 9_000
-
-
 def an_event(**fields: object) -> bytes:
     return json.dumps({"id": "event_1", "event": "x", **fields}).encode()
+
+
+ANNOUNCED = Announcement("event_1", "x", "organization", None, None)
+CREATED = "organization.created"
+ACME = Announcement("event_1", CREATED, "organization", "org_1", "org_1")
+HASHED = replace(ANNOUNCED, id=content_id(b"e" * 300))
+ENDLESS = b'{"id": "event_1", "event": "x", "data": %s}' % (b"[" * 9_000 + b"]" * 9_000)
 
 
 @pytest.mark.parametrize(
     ("body", "announcement"),
     [
-        pytest.param(
-            an_event(event="organization.created", data={"id": "org_1"}),
-            Announcement("event_1", "organization.created", "organization", "org_1", "org_1"),
-            id="an event",
-        ),
+        pytest.param(an_event(event=CREATED, data={"id": "org_1"}), ACME, id="an event"),
         pytest.param(an_event(), ANNOUNCED, id="no data"),
         pytest.param(an_event(data={"id": "a\0"}), ANNOUNCED, id="no id that can be one"),
         pytest.param(an_event(data={"id": {}}), ANNOUNCED, id="an odd id"),
         pytest.param(an_event(data={"id": "o" * 300}), ANNOUNCED, id="an endless id"),
         pytest.param(an_event(event="e" * 300), replace(ANNOUNCED, type="e" * 300), id="its type"),
-        pytest.param(
-            an_event(id="e" * 300),
-            replace(ANNOUNCED, id=content_id(b"e" * 300)),
-            id="an endless id of the event: its hash",
-        ),
-        pytest.param(
-            b'{"id": "event_1", "event": "x", "data": %s}' % ENDLESS, ANNOUNCED, id="endless data"
-        ),
-        *(
-            pytest.param(body, None, id=name)
-            for name, body in {
-                "empty": b"",
-                "not JSON": b"{",
-                "not text": b"\xff\xfe",
-                "nested without end": b"[" * 100_000,
-                "a number without end": b"1" * 5_000,
-                "null": b"null",
-                "a list": b"[]",
-                "no id": b'{"event": "x"}',
-                "empty id": an_event(id=""),
-                "id a number": an_event(id=5),
-                "NUL in id": an_event(id="a\0"),
-                "lone surrogate in id": an_event(id="\ud800"),
-                "no type": b'{"id": "event_1"}',
-                "NUL in type": an_event(event="\0"),
-            }.items()
-        ),
+        pytest.param(an_event(id="e" * 300), HASHED, id="an endless id of the event: its hash"),
+        pytest.param(ENDLESS, ANNOUNCED, id="endless data"),
     ],
 )
-def test_a_webhooks_body_announces(body: bytes, announcement: Announcement | None) -> None:
+def test_a_webhooks_body_announces(body: bytes, announcement: Announcement) -> None:
     assert parse_announcement(body) == announcement
+
+
+def test_what_is_no_event_announces_nothing() -> None:
+    no_json = (b"", b"{", b"\xff\xfe", b"[" * 100_000, b"1" * 5_000)
+    no_id = (b"[]", b'{"event": "x"}', an_event(id="a\0"))
+    no_type = (b'{"id": "event_1"}', an_event(event="\0"))
+
+    for body in (*no_json, *no_id, *no_type):
+        assert parse_announcement(body) is None, body[:20]
