@@ -32,7 +32,6 @@ from orgs.workos.paging import read_ahead
 from orgs.workos.parsing import MAX_ID_BYTES, event_time, parse_object
 from orgs.workos.transport import close, is_header_text, is_verified, note_verified
 from orgs.workos.webhooks import (
-    Announcement,
     is_signed,
     is_well_formed_signature,
     parse_announcement,

@@ -169,10 +169,10 @@ def is_usable_id(value: object) -> TypeGuard[str]:
     return is_text(value) and len(value.encode()) <= MAX_ID_BYTES
 
 
-def about_object(event: Json) -> Observation:
-    """Return which object an event is about, as far as it can be read."""
-    known = [type_ for type_ in RESOURCE_OF_EVENT if type_ == event.get("event")]
-    return _parse_event(_parse_event_place(event, event, Position()), event, event, known)
+def parse_event(event: Json) -> Observation:
+    """Return what one event says, of any type of a resource."""
+    place = _parse_event_place(event, event, Position())
+    return _parse_event(place, event, event, RESOURCE_OF_EVENT)
 
 
 # Events -------------------------------------------------------------------------------------

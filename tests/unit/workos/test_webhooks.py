@@ -3,13 +3,12 @@
 import hmac
 import json
 import time
-from dataclasses import replace
 
 import pytest
 
 from orgs.domain.naming import content_id
 from orgs.testing import sign
-from orgs.workos import Announcement, is_signed, is_well_formed_signature, parse_announcement
+from orgs.workos import is_signed, is_well_formed_signature, parse_announcement
 
 NOW = 1_800_000_000_000
 BODY = b'{"id": "event_1"}'
@@ -81,7 +80,7 @@ def test_nothing_but_the_constant_time_comparison_decides(monkeypatch: pytest.Mo
     assert verdicts(comparison=False) == [False, False]
 
 
-ANNOUNCED = Announcement("event_1", "x", "organization", None, None)
+ANNOUNCED = ("event_1", "x", "organization", None, None)
 ENDLESS = b"[" * 9_000 + b"]" * 9_000
 
 
@@ -94,18 +93,20 @@ def an_event(**fields: object) -> bytes:
     [
         pytest.param(
             an_event(event="organization.created", data={"id": "org_1"}),
-            Announcement("event_1", "organization.created", "organization", "org_1", "org_1"),
+            ("event_1", "organization.created", "organization", "org_1", "org_1"),
             id="an event",
         ),
         pytest.param(an_event(), ANNOUNCED, id="no data"),
         pytest.param(an_event(data={"id": "a\0"}), ANNOUNCED, id="no id that can be one"),
         pytest.param(an_event(data={"id": {}}), ANNOUNCED, id="an odd id"),
         pytest.param(an_event(data={"id": "o" * 300}), ANNOUNCED, id="an endless id"),
-        pytest.param(an_event(event="e" * 300), replace(ANNOUNCED, type="e" * 300), id="its type"),
+        pytest.param(
+            an_event(event="e" * 300), ("event_1", "e" * 300, *ANNOUNCED[2:]), id="its type"
+        ),
         pytest.param(
             an_event(id="e" * 300),
-            replace(ANNOUNCED, id=content_id(b"e" * 300)),
-            id="an endless id of the event: its hash",
+            (content_id(an_event(id="e" * 300)), *ANNOUNCED[1:]),
+            id="an endless id of the event: a hash of the event, as in the stream",
         ),
         pytest.param(
             b'{"id": "event_1", "event": "x", "data": %s}' % ENDLESS, ANNOUNCED, id="endless data"
@@ -131,5 +132,14 @@ def an_event(**fields: object) -> bytes:
         ),
     ],
 )
-def test_a_webhooks_body_announces(body: bytes, announcement: Announcement | None) -> None:
-    assert parse_announcement(body) == announcement
+def test_a_webhooks_body_announces(
+    body: bytes, announcement: tuple[str | None, ...] | None
+) -> None:
+    announced = parse_announcement(body)
+
+    if announced is None:
+        assert announcement is None
+    else:
+        event, about = announced.event, (announced.workos_id, announced.workos_organization_id)
+        assert event is not None
+        assert announcement == (event.id, event.type, announced.resource, *about)
