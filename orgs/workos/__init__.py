@@ -8,7 +8,6 @@ from orgs.workos.client import (
     find_by_external_id,
     first_event_id,
     lookup,
-    lookup_object,
     offer_external_id,
     read_events,
     read_objects,

@@ -108,9 +108,9 @@ a full run does not verify the environment (orgs/services/reconcile.py; reconcil
 +            pass
 
 a 404 proves an absence by itself (orgs/services/lookups.py; reconcile, refresh)
--        if name not in self._is_proven:
-+        self._is_proven[name] = True
-+        if name not in self._is_proven:
+-        if resource not in self._is_proven:
++        self._is_proven[resource] = True
++        if resource not in self._is_proven:
 
 any number may be disabled (orgs/services/reconcile.py; reconcile)
 -        if organizations.exceeds_limit():

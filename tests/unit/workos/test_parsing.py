@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from orgs.domain.naming import content_id
-from orgs.domain.resources import PLAIN
+from orgs.domain.resources import ORGANIZATIONS, PLAIN
 from orgs.domain.types import Event, Observation, OrganizationFields, Position, State
 from orgs.workos.errors import BrokenAnswer
-from orgs.workos.parsing import _clean, event_time, parse_events, parse_organization, parse_page
+from orgs.workos.parsing import _clean, event_time, parse_events, parse_object, parse_page
 from orgs.workos.tolerant_json import MAX_DEPTH, TOO_DEEP
 from tests.builders import NOON, TYPES
 
@@ -27,6 +27,13 @@ def parsed(raw: object) -> Observation:
     """What one event says."""
     (observation,), _ = parse_events([raw], Position(), None, TYPES)
     assert observation.raw == raw
+    return observation
+
+
+def fetched(raw: object) -> Observation:
+    """What an organization says that was listed or fetched."""
+    observation = parse_object(ORGANIZATIONS, raw)
+    assert observation is not None
     return observation
 
 
@@ -152,7 +159,7 @@ def test_a_malformed_organization_says_which_field_is_wrong_and_how(
     assert in_an_event.state is State.UNREADABLE
     assert in_an_event.error.startswith(f"data.{error}")
     if "id" not in change:
-        listed = parse_organization(organization)
+        listed = fetched(organization)
         assert (listed.state, listed.workos_id) == (State.UNREADABLE, "org_1")
         assert listed.error.startswith(error)
         assert listed.raw == organization
@@ -205,7 +212,7 @@ def test_a_trailing_event_without_an_id_does_not_stop_the_reads(last: Any, posit
 
 @pytest.mark.parametrize("external_id", [None, ""])
 def test_an_empty_external_id_is_none(external_id: str | None) -> None:
-    observation = parse_organization({**ORGANIZATION, "external_id": external_id})
+    observation = fetched({**ORGANIZATION, "external_id": external_id})
 
     assert (observation.state, observation.organization) == (State.PRESENT, ACME)
 
@@ -213,7 +220,7 @@ def test_an_empty_external_id_is_none(external_id: str | None) -> None:
 @pytest.mark.parametrize("raw", [None, [], {}, {"id": 5}, {"id": ""}, {"id": "o" * 256}])
 def test_something_listed_without_a_usable_id_breaks_the_list(raw: object) -> None:
     with pytest.raises(BrokenAnswer, match="no usable id"):
-        parse_organization(raw)
+        fetched(raw)
 
 
 # Times --------------------------------------------------------------------------------------
@@ -241,7 +248,7 @@ def _a_machine_elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ],
 )
 def test_times_are_utc_unless_they_say_otherwise(text: str, moment: datetime) -> None:
-    organization = parse_organization({**ORGANIZATION, "updated_at": text}).organization
+    organization = fetched({**ORGANIZATION, "updated_at": text}).organization
 
     assert organization.updated_at == moment
     assert organization.updated_at.utcoffset() == timedelta(0)
