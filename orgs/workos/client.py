@@ -9,7 +9,7 @@ from functools import partial
 
 from orgs.domain.budget import Share
 from orgs.domain.resources import ORGANIZATIONS, Listing, Resource
-from orgs.domain.types import EventPage, ObjectPage, Observation, Position, State
+from orgs.domain.types import ObjectPage, Observation, Page, Position, State
 from orgs.workos.errors import BrokenAnswer, ExternalIdConflict, NotFound, Refused
 from orgs.workos.parsing import (
     Json,
@@ -26,7 +26,7 @@ _PAGE_SIZE = 100
 
 def read_events(
     position: Position, *, types: tuple[str, ...], limit: int, patience: float = 0.0
-) -> EventPage:
+) -> Page[Position]:
     """Return the page of events of these types after ``position``, oldest first.
 
     Raises ``BrokenAnswer`` if what is answered is not a page, and ``Refused`` if WorkOS does not
@@ -44,7 +44,7 @@ def read_events(
     listed, after = parse_page(answer)
     observations, reached = parse_events(listed, position, after, types)
     parse = partial(tuple, observations)
-    return EventPage(position, parse, reached, after is None, read_began, types)
+    return Page(position, parse, reached, after is None, read_began, answer.date)
 
 
 def first_event_id(types: tuple[str, ...], *, patience: float = 0.0) -> str | None:
@@ -82,7 +82,7 @@ def read_objects(
         found = (parse_object(resource, item, listing, scope) for item in listed)
         return tuple(filter(None, found))
 
-    return ObjectPage(parse, after, after is None, read_began, answer.date)
+    return Page(position, parse, after, after is None, read_began, answer.date)
 
 
 #: Returns a page of all organizations.

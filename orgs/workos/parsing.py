@@ -250,6 +250,5 @@ def _text(fields: Json, key: str, path: str = "") -> str:
     elif not isinstance(value, str):
         wrong = "is not text"
     else:
-        unfit = "a NUL character" if "\x00" in value else "half of a surrogate pair"
-        wrong = f"holds {unfit}, which PostgreSQL can't store"
+        wrong = "holds a character that PostgreSQL can't store"
     raise _Malformed(f"{path}{key} {wrong}")

@@ -10,7 +10,7 @@ import pytest
 from orgs import workos as edge
 from orgs.domain.budget import Grant, Share
 from orgs.domain.resources import ORGANIZATIONS
-from orgs.domain.types import EventPage, OrganizationFields, Position, State
+from orgs.domain.types import OrganizationFields, Page, Position, State
 from orgs.testing import FakeWorkOS
 from orgs.workos import pacing
 from tests.builders import TYPES
@@ -18,11 +18,11 @@ from tests.builders import TYPES
 ORGANIZATION = {"id": "org_1", "name": "Acme", "updated_at": "2026-01-15T12:00:00.000Z"}
 
 
-def read(position: Position | None = None, limit: int = 100) -> EventPage:
+def read(position: Position | None = None, limit: int = 100) -> Page[Position]:
     return edge.read_events(position or Position(), types=TYPES, limit=limit)
 
 
-def event_ids(page: EventPage) -> list[str]:
+def event_ids(page: Page[Position]) -> list[str]:
     return [observation.event.id for observation in page.observations if observation.event]
 
 

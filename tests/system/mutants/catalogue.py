@@ -145,8 +145,8 @@ a row that is inserted does not wait for its connection (orgs/services/apply.py;
 +resources.lock_derived(touched)
 
 what a trigger changed counts as written (orgs/db/rows.py; apply_refused)
--if intended[key] != written[key]]
-+if False]
+-if written.get(key) != values]
++if key not in written]
 
 the stream of another environment is read (orgs/services/stream.py; stream)
 -        for page in pages:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orgs.domain.plain import PlainKnown, PlainResolution, parent_keys
+from orgs.domain.plain import PlainResolution, parent_keys
 from orgs.domain.resolution import changes_of
 from orgs.domain.resources import (
     DIRECTORY,
@@ -63,7 +63,9 @@ def resolution(
     **known: Any,
 ) -> PlainResolution:
     deleted_parents = dict.fromkeys(parents, is_final)
-    return PlainResolution(resource, PlainKnown(rows=rows, now=NOW, **known), deleted_parents)
+    return PlainResolution(
+        resource=resource, loaded=rows, deleted_parents=deleted_parents, now=NOW, **known
+    )
 
 
 def decide(row: PlainRow | None, observation: Observation, **known: Any) -> Decision:
@@ -390,17 +392,22 @@ def test_what_belongs_to_something_deleted_is_deleted(
 
 def test_a_deletion_earlier_in_the_batch_counts_until_the_parent_is_back() -> None:
     parents: dict[tuple[str, str], bool] = {}
-    known = PlainKnown(now=NOW)
-    directories = PlainResolution(DIRECTORY, known, parents)
-    users = PlainResolution(DIRECTORY_USER, known, parents)
+    directories = PlainResolution(resource=DIRECTORY, deleted_parents=parents, now=NOW)
+    users = PlainResolution(resource=DIRECTORY_USER, deleted_parents=parents, now=NOW)
 
     directories.decide(deleted(1, key="directory_1"))
     late = users.decide(changed(2, DIRECTORY_USER, workos_directory_id="directory_1"))
 
     assert late.outcome is Outcome.DELETED
     assert parents[DIRECTORY_GONE]
-    known = PlainKnown(rows=[ABSENT._replace(key="directory_1")], now=NOW, read_began_at=NOW)
-    PlainResolution(DIRECTORY, known, parents).decide(shown(key="directory_1"))
+    absent = PlainResolution(
+        resource=DIRECTORY,
+        loaded=[ABSENT._replace(key="directory_1")],
+        deleted_parents=parents,
+        now=NOW,
+        read_began_at=NOW,
+    )
+    absent.decide(shown(key="directory_1"))
     assert DIRECTORY_GONE not in parents
 
 
@@ -469,8 +476,9 @@ def test_a_child_is_deleted_as_finally_as_its_parent(row: PlainRow | None, is_fi
 
 def test_an_absence_earlier_in_the_batch_is_not_final() -> None:
     parents: dict[tuple[str, str], bool] = {}
-    known = PlainKnown(rows=[BY_EVENT._replace(key="directory_1")], now=NOW)
-    PlainResolution(DIRECTORY, known, parents).decide(missing(key="directory_1"))
+    rows = [BY_EVENT._replace(key="directory_1")]
+    resolved = PlainResolution(resource=DIRECTORY, loaded=rows, deleted_parents=parents, now=NOW)
+    resolved.decide(missing(key="directory_1"))
 
     assert parents == {DIRECTORY_GONE: False}
 

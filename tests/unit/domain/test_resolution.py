@@ -19,7 +19,6 @@ from orgs.domain.types import (
     PendingWriteBack,
     Plan,
     Row,
-    RowChange,
     State,
 )
 from tests.builders import (
@@ -462,7 +461,8 @@ def test_changes(
 def test_signals_report_a_row_once(row: Row, said: list[Observation], outcomes: list[str]) -> None:
     _, plan = decide([row], *said)
 
-    assert plan.changes == tuple(RowChange(Outcome(o), "gram-1", "org_1") for o in outcomes)
+    reported = [(outcome, row.id, row.workos_id) for outcome, row in plan.changes]
+    assert reported == [(outcome, "gram-1", "org_1") for outcome in outcomes]
 
 
 # Plans --------------------------------------------------------------------------------------

@@ -108,7 +108,7 @@ def test_an_event_of_another_type_is_ignored() -> None:
     assert place(observation).type == "organization.renamed"
 
 
-UNSTORABLE = "which PostgreSQL can't store"
+UNSTORABLE = "holds a character that PostgreSQL can't store"
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ UNSTORABLE = "which PostgreSQL can't store"
         pytest.param({"data": []}, "data is not an object", id="data a list"),
         pytest.param({"event": None}, "event is missing or empty", id="no type"),
         pytest.param({"event": {}}, "event is not text", id="type an object"),
-        pytest.param({"event": "\0"}, f"event holds a NUL character, {UNSTORABLE}", id="type NUL"),
+        pytest.param({"event": "\0"}, f"event {UNSTORABLE}", id="type NUL"),
     ],
 )
 def test_an_event_that_cant_be_parsed_says_why(change: dict[str, Any], error: str) -> None:
@@ -130,16 +130,14 @@ def test_an_event_that_cant_be_parsed_says_why(change: dict[str, Any], error: st
 
 MALFORMED = [
     pytest.param({"id": None}, "id is missing or empty", id="no id"),
-    pytest.param({"id": "a\0b"}, f"id holds a NUL character, {UNSTORABLE}", id="NUL in id"),
+    pytest.param({"id": "a\0b"}, f"id {UNSTORABLE}", id="NUL in id"),
     pytest.param({"id": "o" * 256}, "id is longer than 255 bytes", id="endless id"),
     pytest.param({"name": None}, "name is missing or empty", id="no name"),
     pytest.param({"name": ""}, "name is missing or empty", id="empty name"),
     pytest.param({"name": 5}, "name is not text", id="name a number"),
-    pytest.param(
-        {"name": "\ud800"}, f"name holds half of a surrogate pair, {UNSTORABLE}", id="surrogate"
-    ),
+    pytest.param({"name": "\ud800"}, f"name {UNSTORABLE}", id="surrogate"),
     pytest.param({"external_id": 7}, "external_id is not text", id="external_id a number"),
-    pytest.param({"external_id": "\0"}, "external_id holds a NUL character", id="external_id NUL"),
+    pytest.param({"external_id": "\0"}, f"external_id {UNSTORABLE}", id="external_id NUL"),
     pytest.param({"updated_at": None}, "updated_at is not a time in ISO 8601", id="no time"),
     pytest.param({"updated_at": "0000-01-01T00:00:00Z"}, "updated_at is not a time", id="year 0"),
     pytest.param(
