@@ -1,6 +1,7 @@
 """Paces this process's requests by a budget that processes share."""
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -99,6 +100,9 @@ class Pacer:
 
 
 pacer = Pacer()
+
+# What is reserved is the parent's, and a lock that another thread of it held is never released.
+os.register_at_fork(after_in_child=pacer.forget)
 
 
 def use_budget(budget: Budget) -> None:
