@@ -18,11 +18,9 @@ from orgs.db.errors import describe
 from orgs.domain.status import Problem
 from orgs.monitoring.metrics import StatusCollector
 from orgs.services.status import current_status
-from orgs.services.webhook import Receipt, receive_webhook
+from orgs.services.webhook import MAX_BODY_BYTES, Receipt, receive_webhook
 
 logger = logging.getLogger(__name__)
-
-MAX_BODY_BYTES = 1024 * 1024
 
 _STATUS = {
     Receipt.ACCEPTED: 204,

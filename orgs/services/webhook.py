@@ -18,6 +18,9 @@ from orgs.services.queue import SYNC_EVENTS, enqueue
 
 logger = logging.getLogger(__name__)
 
+#: A longer body is refused.
+MAX_BODY_BYTES = 1024 * 1024
+
 #: Seconds for a lock: WorkOS wants its answer within five, and the web process its thread back.
 _LONGEST_WAIT = 2.0
 

@@ -21,8 +21,8 @@ from orgs.domain.types import Outcome
 from orgs.models import Organization, WorkOSEvent
 from orgs.services.refresh import dismiss_parked, resolve_all
 from orgs.services.stream import drain_to_end
+from orgs.services.webhook import MAX_BODY_BYTES
 from orgs.testing import FakeWorkOS
-from orgs.views import MAX_BODY_BYTES
 from orgs.workos import MAX_ID_BYTES, tolerant_json
 from tests.bad_input import EVENTS
 from tests.builders import post_webhook

@@ -12,8 +12,8 @@ from django.db import connection
 
 from orgs.models import Organization, WorkOSEvent
 from orgs.services.stream import drain_to_end
+from orgs.services.webhook import MAX_BODY_BYTES
 from orgs.testing import FakeWorkOS, sign
-from orgs.views import MAX_BODY_BYTES
 from tests.concurrency import another_program, wait_until
 from tests.processes import WEBHOOK_SECRET, a_web_process, database_url, environment_for, manage
 from tests.triggers import changed, execute
