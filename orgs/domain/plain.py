@@ -3,7 +3,7 @@
 One set of rules for all of them: a freshness guard, tombstones, and what a deletion takes along.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -220,15 +220,15 @@ class PlainResolution:
         return Decision(observation, outcome, plain=after)
 
 
-def parent_keys(resource: Resource, observations: Collection[Observation]) -> dict[str, set[str]]:
-    """Return, by resource, the keys of the parents that these observations name."""
-    keys: dict[str, set[str]] = {}
+def parent_keys(
+    resource: Resource, observations: Iterable[Observation]
+) -> Iterator[tuple[str, str]]:
+    """Yield the resource and the key of each parent that these observations name."""
     for observation in observations:
         for column, parent in resource.parents.items():
             value = observation.plain.columns.get(column) if observation.plain else None
             if isinstance(value, str):
-                keys.setdefault(parent, set()).add(value)
-    return keys
+                yield parent, value
 
 
 def _organization_of(row: PlainRow, fields: PlainFields) -> str | None:

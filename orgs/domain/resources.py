@@ -197,7 +197,7 @@ DOMAIN = Resource(
     ),
     # A failed verification nests the domain, beside the reason.
     unwrap=lambda data: data.get("organization_domain", data),
-    columns={"domain": _text("domain"), "state": _first_text("state")},
+    columns={"domain": _text("domain"), "state": _text("state")},
     fetch=("organization_domains", "{key}"),
     # Inside each organization.
     listings=ORGANIZATIONS.listings,
@@ -218,7 +218,7 @@ DIRECTORY = Resource(
     name="directory",
     model="Directory",
     events=_event_states("dsync", "activated"),
-    columns={"directory_type": _text("type"), "name": _text("name"), "state": _first_text("state")},
+    columns={"directory_type": _text("type"), "name": _text("name"), "state": _text("state")},
     fetch=("directories", "{key}"),
     listings=(Listing(path=("directories",), by_organization=True),),
 )
@@ -294,7 +294,7 @@ INVITATION = Resource(
     events=_event_states("invitation", "created", "accepted", "revoked", "resent", deleted=""),
     columns={
         "email": _text("email"),
-        "state": _first_text("state"),
+        "state": _text("state"),
         "accepted_user_id": _text("accepted_user_id"),
         "role_slug": _text("role_slug"),
         "expires_at": _column("expires_at", parse_time),
@@ -311,7 +311,7 @@ DIRECTORY_USER = Resource(
     events=_event_states("dsync.user", "created", "updated"),
     columns={
         "workos_directory_id": _text("directory_id"),
-        "state": _first_text("state"),
+        "state": _text("state"),
         **{name: _text(name) for name in _PEOPLE},
     },
     fetch=("directory_users", "{key}"),

@@ -8,7 +8,7 @@ times as much to make, and four times as much to replace.
 """
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
@@ -329,11 +329,6 @@ class Plan:
     """WorkOS ids whose stored conflict is solved: WorkOS shows the row's id, or is deleted."""
     changes: tuple[tuple[Outcome, Row], ...] = ()
     """What signals report: ``CREATED``, ``UPDATED``, ``RELINKED`` or ``DISABLED``, and the row."""
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is nothing to write; changes are what the rest of the plan makes."""
-        return replace(self, changes=()) == EMPTY_PLAN
 
 
 #: A plan that writes nothing.

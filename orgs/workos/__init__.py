@@ -28,7 +28,7 @@ from orgs.workos.errors import (
 )
 from orgs.workos.pacing import Budget, interrupt_by, use_budget
 from orgs.workos.paging import read_ahead
-from orgs.workos.parsing import MAX_ID_BYTES, event_time, parse_object
+from orgs.workos.parsing import event_time, parse_object
 from orgs.workos.transport import close, is_header_text, is_verified, note_verified
 from orgs.workos.webhooks import (
     is_signed,

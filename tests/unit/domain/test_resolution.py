@@ -9,6 +9,7 @@ from orgs.domain.naming import derived_id
 from orgs.domain.report import Fields
 from orgs.domain.resolution import Resolution, changes_of, is_left_to_event
 from orgs.domain.types import (
+    EMPTY_PLAN,
     Conflict,
     ConflictKind,
     Decision,
@@ -174,7 +175,7 @@ def test_a_stale_event_changes_nothing_and_takes_no_row_back(said: Observation, 
     (decision,), plan = decide([row._replace(workos_last_event_id="event_0005")], said)
 
     assert decision.outcome in (Outcome.STALE, Outcome.UNKNOWN)
-    assert plan.is_empty
+    assert plan == EMPTY_PLAN
 
 
 @pytest.mark.parametrize("rows", [[], [unlinked], [elsewhere]])
@@ -185,7 +186,7 @@ def test_a_change_older_than_the_deletion_is_stale_wherever_it_is_listed(rows: l
 
     outcomes = [decision.outcome for decision in (*in_one_page, *later)]
     assert outcomes == [Outcome.UNKNOWN, Outcome.STALE] * 2, "the later of two deletions counts"
-    assert (plan.is_empty, later_plan.is_empty) == (True, True)
+    assert plan == later_plan == EMPTY_PLAN
 
 
 def test_an_update_writes_what_workos_owns_and_nothing_else() -> None:
@@ -288,7 +289,7 @@ def test_an_object_clears_the_event_id_if_it_changes_something_and_only_then() -
 
     for after in (changing.updated[0], inserting.created[0].row):
         assert (after.workos_last_event_id, after.workos_updated_at) == (None, LATER)
-    assert same.is_empty
+    assert same == EMPTY_PLAN
 
 
 @pytest.mark.parametrize(
