@@ -51,7 +51,7 @@ class Pacer:
         self._reserved = dict.fromkeys(Share, (Grant(0), 0.0))
         self._sizes = dict.fromkeys(Share, 1)
         self._paused_until = 0.0
-        self._is_alone = False
+        self._is_unpaced = False
 
     def pause(self, seconds: float) -> None:
         """Make every request of every process wait for so long; a longer pause stays."""
@@ -91,11 +91,11 @@ class Pacer:
         try:
             grant = ask(self.shared)
         except Exception as error:  # noqa: BLE001 - whatever it is, WorkOS can be asked without it
-            if not self._is_alone:
+            if not self._is_unpaced:
                 logger.warning("requests are not paced: %s", one_line(error))
-            self._is_alone = True
+            self._is_unpaced = True
             return None
-        self._is_alone = False
+        self._is_unpaced = False
         return grant
 
 
