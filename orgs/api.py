@@ -5,6 +5,7 @@ Nothing else is promised to other code, beside ``orgs.models``, ``orgs.signals``
 ``orgs.testing``.
 """
 
+import json
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -13,7 +14,6 @@ from django.contrib.postgres.expressions import ArraySubquery
 from django.db import connection, models
 from django.db.models.expressions import BaseExpression
 
-from orgs.db.cursor import strings
 from orgs.models import ORGANIZATIONS_STREAM, Organization, OrganizationMembership, Role, SyncCursor
 from orgs.services.compare import Run
 from orgs.services.conclude import Reconciliation
@@ -102,7 +102,7 @@ def _answer(
     with connection.cursor() as cursor:
         cursor.execute(statement, [values.get(name, name) for name in names])
         covered, answer = cursor.fetchone() or (None, None)
-    listed = strings(covered) or ()
+    listed = json.loads(covered or "[]")
     if missing := [name for name in needed if name not in listed]:
         raise ResourceNotCovered(
             f"{', '.join(missing)} is not covered: see RESOURCES in WORKOS_SYNC, and the sync "

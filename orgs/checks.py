@@ -13,7 +13,7 @@ from django.conf import settings
 from django.core import mail
 from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004 - Django's
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DEFAULT_DB_ALIAS, NotSupportedError, connections, router
+from django.db import DEFAULT_DB_ALIAS, connections, router
 from django.db import Error as DatabaseUnusable
 
 from orgs.conf import RANGES, least_task_timeout, sync_settings
@@ -23,9 +23,6 @@ from orgs.services.maintenance import broken_schedules
 from orgs.services.refusals import missing_grants
 from orgs.services.webhook import MAX_BODY_BYTES
 from orgs.workos import is_header_text
-
-#: The oldest that Django 5.2 works with. The SQL here needs 12: date_trunc with a time zone.
-LEAST_POSTGRES = 14
 
 #: What each check says, and what to do about it. The ids are a contract.
 # fmt: off
@@ -55,7 +52,6 @@ _TEXTS = {
     "E013": ("The default database has OPTIONS['pool'].",
         "Remove it: the worker forks. CONN_MAX_AGE keeps connections, PgBouncer shares them."),
     "E014": ("The database can't be queried: {}", "Does PostgreSQL run where the settings say?"),
-    "E015": ("The database is too old. {}.", "The mirror needs PostgreSQL {1} or newer."),
     "E016": ("The database's user lacks {}.", "As the owner: GRANT {} TO that user."),
     "W017": ("The worker has no schedule named {!r} that does what it should.",
         "Run `manage.py migrate`, which makes those that are missing and repairs the rest."),
@@ -97,8 +93,6 @@ def check_database(databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
         return []
     try:
         return list(_state())
-    except NotSupportedError as error:
-        return [_found("E015", one_line(error), LEAST_POSTGRES)]
     except DatabaseUnusable as error:
         return [_found("E014", one_line(error))]
 
@@ -206,8 +200,6 @@ def _database() -> Iterator[CheckMessage]:
 def _state() -> Iterator[CheckMessage]:
     connection: Any = connections[DEFAULT_DB_ALIAS]
     connection.ensure_connection()
-    if (version := connection.pg_version // 10_000) < LEAST_POSTGRES:
-        yield _found("E015", f"It is PostgreSQL {version}", LEAST_POSTGRES)
     reported = connection.connection.info.parameter_status
     if (encoding := reported("server_encoding")) != "UTF8":
         yield _found("E019", encoding)

@@ -20,11 +20,11 @@ from orgs.domain.resources import PLAIN, event_types
 from orgs.domain.types import (
     ORGANIZATION,
     Event,
-    EventPage,
     EventType,
     Observation,
     OrganizationFields,
     Outcome,
+    Page,
     Position,
     Row,
     State,
@@ -122,14 +122,14 @@ def a_row(id: str = "gram-1", **values: Any) -> Row:  # noqa: A002 - the column'
 
 def a_page(
     *observations: Observation, read_from: Position = Position(), is_last: bool = True
-) -> EventPage:
+) -> Page[Position]:
     """A page as ``workos.read_events`` would return it."""
     last = observations[-1].event if observations else None
     position = last.position if last else read_from
-    return EventPage(read_from, lambda: observations, position, is_last, time.monotonic())
+    return Page(read_from, lambda: observations, position, is_last, time.monotonic())
 
 
-def apply_page(page: EventPage, mode: Mode = Mode.LIVE) -> Report:
+def apply_page(page: Page[Position], mode: Mode = Mode.LIVE) -> Report:
     """Apply a page as the stream does."""
     batch = Batch(
         observations=page.observations,

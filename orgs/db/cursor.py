@@ -49,8 +49,8 @@ class CursorState:
     """Types of events that WorkOS refuses, and since when."""
     progress: Mapping[str, str] = field(default_factory=dict)
     """Resource to the scope after which its lists go on."""
-    listed: Mapping[str, str] = field(default_factory=dict)
-    """Resource to when it was last listed in full, in ISO 8601."""
+    listed: Mapping[str, Any] = field(default_factory=dict)
+    """Resource to when it was last listed in full, in ISO 8601; and ``uncovered``."""
     uncovered: Mapping[str, str] = field(default_factory=dict)
     """Resource that is not covered to since when it is followed without a break."""
 
@@ -92,16 +92,17 @@ def _find_state() -> CursorState | None:
 def _state(rows: Rows) -> CursorState | None:
     if not rows:
         return None
+    # Django leaves jsonb to its own fields: here it comes as text.
     event_id, event_at, drained_at, now, failing_since, types, covered, *objects = rows[0]
     return CursorState(
         Position(event_id, event_at),
         drained_at,
         now,
         failing_since,
-        strings(types),
-        frozenset(strings(covered) or ()),
+        None if types is None else tuple(json.loads(types)),
+        frozenset(json.loads(covered or "[]")),
         (types, covered, objects[-1]),
-        *map(strings_by_name, objects),
+        *(json.loads(stored or "{}") for stored in objects),
     )
 
 
@@ -225,29 +226,3 @@ def set_columns(**values: Any) -> None:
     """Set columns of the row, if there is one."""
     with bounded_transaction():
         SyncCursor.objects.filter(stream=ORGANIZATIONS_STREAM).update(**values)
-
-
-def strings(stored: str | None) -> tuple[str, ...] | None:
-    """Return a stored array of strings; None for any other JSON, which another program wrote.
-
-    Django leaves jsonb to its own fields: here it comes as text.
-    """
-    value = _loads(stored)
-    is_sound = isinstance(value, list) and all(isinstance(item, str) for item in value)
-    return tuple(value) if is_sound else None
-
-
-def strings_by_name(stored: str | None) -> dict[str, str]:
-    """Return a stored object, without what is no string in it; an empty one for any other JSON."""
-    value = _loads(stored)
-    if not isinstance(value, dict):
-        return {}
-    return {name: text for name, text in value.items() if isinstance(text, str)}
-
-
-def _loads(stored: str | None) -> Any:
-    try:
-        return None if stored is None else json.loads(stored)
-    except (ValueError, RecursionError):
-        # PostgreSQL allows longer numbers and deeper arrays than Python reads.
-        return None

@@ -73,8 +73,8 @@ def _deleted_parents(
 ) -> Iterator[tuple[str, Statement]]:
     keys: dict[str, set[str]] = {}
     for resource, observations in observed.items():
-        for parent, named in parent_keys(resource, observations).items():
-            keys.setdefault(parent, set()).update(named)
+        for parent, key in parent_keys(resource, observations):
+            keys.setdefault(parent, set()).add(key)
     for parent, named in keys.items():
         resource = PLAIN[parent]
         by_event = "workos_last_event_id IS NOT NULL"

@@ -151,15 +151,10 @@ def _require_all(intended: Intended, returned: Rows) -> None:
     written = {row[0]: row[1:] for row in returned}
     if written == intended:
         return
-    if missing := intended.keys() - written.keys():
+    if wrong := [key for key, values in intended.items() if written.get(key) != values]:
         raise WriteSkipped(
-            f"{len(missing)} of {len(intended)} rows of one table were not written: a trigger or a "
-            "policy left them out"
-        )
-    if changed := [key for key in intended if intended[key] != written[key]]:
-        raise WriteSkipped(
-            f"{len(changed)} of {len(intended)} rows of one table were written otherwise: a "
-            "trigger changed them"
+            f"{len(wrong)} of {len(intended)} rows of one table were not written as they should "
+            "be: a trigger changed them, or a trigger or a policy left them out"
         )
 
 
@@ -204,18 +199,6 @@ def _payload(raw: object) -> str:
     if isinstance(raw, dict) and isinstance(raw.get("data"), dict):
         raw = {**raw, "data": without_secrets(raw["data"])}
     return json_text(raw)
-
-
-def resolve_event(
-    event_id: str,
-    outcome: Outcome,
-    organization_id: str | None,
-    error: str = "",
-    payload: str | None = None,
-) -> Statement:
-    """Return the statement that records what became of a parked or a missed event."""
-    values = [outcome, organization_id, error, outcome, payload, event_id]
-    return Statement(sql.RESOLVE_EVENT, values)
 
 
 def _insert(creations: Sequence[Creation]) -> Statement:

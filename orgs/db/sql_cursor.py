@@ -41,11 +41,10 @@ RETURNING c.failures, before.last_trouble <> c.last_trouble
 
 #: Sets since when those resources are not covered that the parameter names: ``{since}`` of each.
 _UNCOVER = """
-    listed_at = CASE jsonb_typeof(listed_at) WHEN 'object' THEN listed_at ELSE '{{}}' END
-        || jsonb_build_object('uncovered', (
-            SELECT coalesce(jsonb_object_agg(name, {since}), '{{}}')
-            FROM unnest(%s::text[]) AS name
-        ))
+    listed_at = listed_at || jsonb_build_object('uncovered', (
+        SELECT coalesce(jsonb_object_agg(name, {since}), '{{}}')
+        FROM unnest(%s::text[]) AS name
+    ))
 """
 
 #: From a position that WorkOS no longer knows, to a time: the earlier of WorkOS's clock, if it is
@@ -76,8 +75,7 @@ RETURNING true
 #: Sets a key of a JSON object, or removes it if the value is NULL.
 _SET_KEY = """
 UPDATE workos_sync_cursor
-SET {column} = CASE jsonb_typeof({column}) WHEN 'object' THEN {column} ELSE '{{}}' END
-    - %s::text || jsonb_strip_nulls(jsonb_build_object(%s::text, {value}))
+SET {column} = {column} - %s::text || jsonb_strip_nulls(jsonb_build_object(%s::text, {value}))
 WHERE stream = 'organizations'
 """
 NOTE_LISTED = _SET_KEY.format(column="listed_at", value="clock_timestamp()")

@@ -3,7 +3,7 @@
 One set of rules for all of them: a freshness guard, tombstones, and what a deletion takes along.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -13,11 +13,16 @@ from orgs.domain.resources import Resource
 from orgs.domain.types import Decision, Event, Observation, Outcome, PlainFields, PlainRow, State
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlainKnown:
-    """What the decisions about one resource rest on, beside the observations."""
+@dataclass(slots=True, kw_only=True)
+class PlainResolution:
+    """Decides over observations of one resource, one after the other, on rows in memory."""
 
-    rows: Collection[PlainRow] = ()
+    resource: Resource
+    loaded: Collection[PlainRow] = ()
+    """The rows as they are in the table."""
+    deleted_parents: dict[tuple[str, str], bool]
+    """Shared by the resolutions of a batch: by resource and key, each object that is known to be
+    deleted, those of this batch included, and whether an event said so."""
     now: datetime
     """By the database's clock."""
     read_began_at: datetime | None = None
@@ -26,29 +31,16 @@ class PlainKnown:
     """A list changes no row that was written after this, of a resource with ``has_order=False``."""
     recent_after: datetime | None = None
     """What changed in WorkOS after this is left to its event."""
-
-
-@dataclass(slots=True)
-class PlainResolution:
-    """Decides over observations of one resource, one after the other, on rows in memory.
-
-    ``deleted_parents`` is shared by the resolutions of a batch: by resource and key, each object
-    that is known to be deleted, those of this batch included, and whether an event said so.
-    """
-
-    resource: Resource
-    known: PlainKnown
-    deleted_parents: dict[tuple[str, str], bool]
     rows: dict[str, PlainRow] = field(init=False)
     changed: dict[str, PlainRow] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.rows = {row.key: row for row in self.known.rows}
+        self.rows = {row.key: row for row in self.loaded}
 
     @property
     def touched_organizations(self) -> set[str]:
         """WorkOS ids of the organizations that the changed rows belonged to, or belong to now."""
-        before = [row for row in self.known.rows if row.key in self.changed]
+        before = [row for row in self.loaded if row.key in self.changed]
         ids = {row.workos_organization_id for row in (*before, *self.changed.values())}
         return {id_ for id_ in ids if id_}
 
@@ -57,23 +49,24 @@ class PlainResolution:
         return decide_or_park(self._decide, observation)
 
     def _decide(self, observation: Observation) -> Decision:
-        event, row = observation.event, self.rows.get(observation.workos_id or "")
-        match observation.state:
-            case State.PRESENT if event is not None:
-                return self._change(observation, event, row)
-            case State.UNREADABLE:
-                outcome = Outcome.PARKED if event else Outcome.FAILED
-                return Decision(observation, outcome, reason=observation.error)
-            case State.ABSENT if event is not None:
-                return self._delete(observation, event, row)
-            case State.ABSENT:
+        event, fields = observation.event, observation.plain
+        row = self.rows.get(observation.workos_id or "")
+        if observation.state is State.ABSENT:
+            if event is None:
                 return self._confirm_absence(observation, row)
-        return self._compare(observation, row)
+            return self._delete(observation, event, row)
+        if fields is None:
+            outcome = Outcome.PARKED if event else Outcome.FAILED
+            return Decision(observation, outcome, reason=observation.error)
+        if event is None:
+            return self._compare(observation, fields, row)
+        return self._change(observation, fields, event, row)
 
     # Events ---------------------------------------------------------------------------------
 
-    def _change(self, observation: Observation, event: Event, row: PlainRow | None) -> Decision:
-        fields = _fields(observation)
+    def _change(
+        self, observation: Observation, fields: PlainFields, event: Event, row: PlainRow | None
+    ) -> Decision:
         if row is not None and not self._is_fresh(row, event, fields):
             return Decision(observation, Outcome.STALE, plain=row)
         deletions = self._deletions_of_parents(fields.columns, row)
@@ -87,7 +80,7 @@ class PlainResolution:
         # ``updated_at`` brings it back, or the next list if WorkOS sends no such time.
         is_final = any(deletions) or not self.resource.has_order
         event_id = event.id if is_final else None
-        after = self._overwritten(observation, row, event_id=event_id, deleted_at=self.known.now)
+        after = self._overwritten(observation, row, event_id=event_id, deleted_at=self.now)
         return self._decided(observation, Outcome.DELETED, after)
 
     def _delete(self, observation: Observation, event: Event, row: PlainRow | None) -> Decision:
@@ -95,9 +88,9 @@ class PlainResolution:
             if self.resource.key_comes_back or row.deleted_at is not None:
                 return Decision(observation, Outcome.STALE, plain=row)
             # It is final also if the row was written from a later event, whose id it keeps.
-            after = row._replace(deleted_at=self.known.now)
+            after = row._replace(deleted_at=self.now)
             return self._decided(observation, Outcome.DELETED, after)
-        deleted_at = row.deleted_at if row and row.deleted_at else self.known.now
+        deleted_at = row.deleted_at if row and row.deleted_at else self.now
         after = self._overwritten(observation, row, event_id=event.id, deleted_at=deleted_at)
         return self._decided(observation, Outcome.DELETED, after)
 
@@ -122,10 +115,11 @@ class PlainResolution:
 
     # Objects that were listed or fetched ----------------------------------------------------
 
-    def _compare(self, observation: Observation, row: PlainRow | None) -> Decision:
-        fields = _fields(observation)
+    def _compare(
+        self, observation: Observation, fields: PlainFields, row: PlainRow | None
+    ) -> Decision:
         known = row.updated_at if row else None
-        if is_left_to_event(known, fields.updated_at, self.known.recent_after):
+        if is_left_to_event(known, fields.updated_at, self.recent_after):
             return Decision(observation, Outcome.UNCHANGED, plain=row)
         is_orphan = bool(self._deletions_of_parents(fields.columns, row))
         if is_orphan or (row and self._is_newer(row, fields)):
@@ -142,7 +136,7 @@ class PlainResolution:
             return True
         if row.deleted_at is not None and not row.is_deleted_for_good:
             # By absence: a list that was read afterwards is newer.
-            began_at = self.known.read_began_at
+            began_at = self.read_began_at
             return began_at is None or began_at <= row.deleted_at
         if not self.resource.has_order or row.deleted_at is not None:
             return self._was_just_written(row)
@@ -151,7 +145,7 @@ class PlainResolution:
         return fields.updated_at < row.updated_at
 
     def _was_just_written(self, row: PlainRow) -> bool:
-        until = self.known.hold_back_until
+        until = self.hold_back_until
         return until is not None and row.synced_at is not None and row.synced_at >= until
 
     def _confirm_absence(self, observation: Observation, row: PlainRow | None) -> Decision:
@@ -162,7 +156,7 @@ class PlainResolution:
         if not self.resource.has_order and self._was_just_written(row):
             return Decision(observation, Outcome.STALE, plain=row)
         event_id = None if self.resource.has_order else row.last_event_id
-        after = row._replace(deleted_at=self.known.now, last_event_id=event_id)
+        after = row._replace(deleted_at=self.now, last_event_id=event_id)
         return self._decided(observation, Outcome.DELETED, after)
 
     # Both -----------------------------------------------------------------------------------
@@ -226,24 +220,18 @@ class PlainResolution:
         return Decision(observation, outcome, plain=after)
 
 
-def parent_keys(resource: Resource, observations: Collection[Observation]) -> dict[str, set[str]]:
-    """Return, by resource, the keys of the parents that these observations name."""
-    keys: dict[str, set[str]] = {}
+def parent_keys(
+    resource: Resource, observations: Iterable[Observation]
+) -> Iterator[tuple[str, str]]:
+    """Yield the resource and the key of each parent that these observations name."""
     for observation in observations:
         for column, parent in resource.parents.items():
             value = observation.plain.columns.get(column) if observation.plain else None
             if isinstance(value, str):
-                keys.setdefault(parent, set()).add(value)
-    return keys
+                yield parent, value
 
 
 def _organization_of(row: PlainRow, fields: PlainFields) -> str | None:
     """Return the organization that it belongs to; if WorkOS's JSON has none, that is kept."""
     is_kept = fields.workos_organization_id is None and not fields.has_no_organization
     return row.workos_organization_id if is_kept else fields.workos_organization_id
-
-
-def _fields(observation: Observation) -> PlainFields:
-    if observation.plain is None:
-        raise TypeError(f"{observation.workos_id} is {observation.state}: it has no fields")
-    return observation.plain

@@ -24,7 +24,6 @@ from orgs.domain.types import (
     Outcome,
     Plan,
     Row,
-    RowChange,
     State,
 )
 
@@ -322,7 +321,7 @@ class Resolution:
             conflicts=tuple(self._conflicts.values()),
             solved=tuple(sorted(self._solved.intersection(self.known.conflicts))),
             changes=tuple(
-                RowChange(outcome, row.id, row.workos_id)
+                (outcome, row)
                 for row in (*(creation.row for creation in created), *changed)
                 for outcome in _kinds_of_change(old.get(row.id), row)
             ),
@@ -375,9 +374,7 @@ def _differences(decision: Decision) -> Iterator[tuple[str, tuple[str | None, st
 
 
 def _present(observation: Observation) -> tuple[str, OrganizationFields]:
-    if observation.workos_id is None:
-        raise TypeError("an organization that is present has an id")
-    return observation.workos_id, observation.organization
+    return observation.workos_id or "", observation.organization
 
 
 def _is_linked_elsewhere(row: Row, workos_id: str | None) -> bool:

@@ -1,8 +1,9 @@
-"""Declares the resources that are mirrored beside organizations, one declaration each. Pure.
+"""Declares the resources that are mirrored, one declaration each. Pure.
 
 A declaration says which events are about the resource, how WorkOS's JSON becomes columns, where it
 is fetched and listed, and what its deletion takes along. The model has the columns. Adding a
-resource is a declaration here, a model and a migration.
+resource is a declaration here, a model and a migration. Organizations have rules of their own, in
+``orgs.domain.resolution``: what becomes columns, and how, is not in their declaration.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -11,7 +12,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from orgs.domain.types import ORGANIZATION, EventType, State
+from orgs.domain.types import ORGANIZATION, State
 
 Json = Mapping[str, Any]
 
@@ -180,6 +181,14 @@ def _event_states(prefix: str, *changed: str, deleted: str = "deleted") -> dict[
 
 _PEOPLE = ("email", "first_name", "last_name")
 
+ORGANIZATIONS = Resource(
+    name=ORGANIZATION,
+    model="Organization",
+    events=_event_states("organization", "created", "updated"),
+    columns={},
+    fetch=("organizations", "{key}"),
+    listings=(Listing(path=("organizations",)),),
+)
 DOMAIN = Resource(
     name="organization_domain",
     model="OrganizationDomain",
@@ -188,10 +197,10 @@ DOMAIN = Resource(
     ),
     # A failed verification nests the domain, beside the reason.
     unwrap=lambda data: data.get("organization_domain", data),
-    columns={"domain": _text("domain"), "state": _first_text("state")},
+    columns={"domain": _text("domain"), "state": _text("state")},
     fetch=("organization_domains", "{key}"),
     # Inside each organization.
-    listings=(Listing(path=("organizations",)),),
+    listings=ORGANIZATIONS.listings,
 )
 CONNECTION = Resource(
     name="connection",
@@ -209,7 +218,7 @@ DIRECTORY = Resource(
     name="directory",
     model="Directory",
     events=_event_states("dsync", "activated"),
-    columns={"directory_type": _text("type"), "name": _text("name"), "state": _first_text("state")},
+    columns={"directory_type": _text("type"), "name": _text("name"), "state": _text("state")},
     fetch=("directories", "{key}"),
     listings=(Listing(path=("directories",), by_organization=True),),
 )
@@ -285,7 +294,7 @@ INVITATION = Resource(
     events=_event_states("invitation", "created", "accepted", "revoked", "resent", deleted=""),
     columns={
         "email": _text("email"),
-        "state": _first_text("state"),
+        "state": _text("state"),
         "accepted_user_id": _text("accepted_user_id"),
         "role_slug": _text("role_slug"),
         "expires_at": _column("expires_at", parse_time),
@@ -302,7 +311,7 @@ DIRECTORY_USER = Resource(
     events=_event_states("dsync.user", "created", "updated"),
     columns={
         "workos_directory_id": _text("directory_id"),
-        "state": _first_text("state"),
+        "state": _text("state"),
         **{name: _text(name) for name in _PEOPLE},
     },
     fetch=("directory_users", "{key}"),
@@ -367,10 +376,9 @@ PLAIN: Final[Mapping[str, Resource]] = {
     )
 }
 
-#: For each list that is not the environment's: what it belongs to (None: organizations), and the
-#: column that says so.
-SCOPES: Final[Mapping[Scope, tuple[Resource | None, str]]] = {
-    Scope.ORGANIZATION: (None, "workos_organization_id"),
+#: For each list that is not the environment's: what it belongs to, and the column that says so.
+SCOPES: Final[Mapping[Scope, tuple[Resource, str]]] = {
+    Scope.ORGANIZATION: (ORGANIZATIONS, "workos_organization_id"),
     Scope.DIRECTORY: (DIRECTORY, "workos_directory_id"),
     Scope.GROUP: (DIRECTORY_GROUP, "workos_group_id"),
 }
@@ -381,22 +389,22 @@ NAMES: Final = (ORGANIZATION, *PLAIN)
 DEFAULT: Final = (ORGANIZATION, DOMAIN.name, CONNECTION.name, DIRECTORY.name)
 
 RESOURCE_OF_EVENT: Final[Mapping[str, str]] = {
-    **dict.fromkeys(EventType, ORGANIZATION),
-    **{type_: resource.name for resource in PLAIN.values() for type_ in resource.events},
+    type_: resource.name
+    for resource in (ORGANIZATIONS, *PLAIN.values())
+    for type_ in resource.events
 }
 
 
 def event_types(resources: Iterable[str]) -> tuple[str, ...]:
     """Return the types of events that are about these resources, in one fixed order."""
     followed = set(resources)
-    return tuple(str(type_) for type_, name in RESOURCE_OF_EVENT.items() if name in followed)
+    return tuple(type_ for type_, name in RESOURCE_OF_EVENT.items() if name in followed)
 
 
 def listed_for(resource: str) -> set[str]:
     """Return the resources for each of whose objects this one has a list."""
     listings = PLAIN[resource].listings if resource in PLAIN else ()
-    scopes = (SCOPES[one.scope][0] for one in listings if one.scope in SCOPES)
-    return {scope.name if scope else ORGANIZATION for scope in scopes}
+    return {SCOPES[one.scope][0].name for one in listings if one.scope in SCOPES}
 
 
 def followed_by(types: Collection[str], resources: Iterable[str]) -> set[str]:

@@ -8,12 +8,12 @@ times as much to make, and four times as much to replace.
 """
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 #: The resource whose rules are in ``orgs.domain.resolution``.
 ORGANIZATION = "organization"
@@ -46,7 +46,6 @@ class Outcome(StrEnum):
     """The event was announced and never listed; its object was fetched."""
     DISMISSED = "dismissed"
     """A person is done with the parked event."""
-    # Never an event's, and so never in the ledger:
     UNCHANGED = "unchanged"
     WRITE_BACK = "write_back"
     CONFLICT = "conflict"
@@ -55,8 +54,17 @@ class Outcome(StrEnum):
     UNPROVEN = "unproven"
 
 
+_NEVER_AN_EVENTS = (
+    Outcome.UNCHANGED,
+    Outcome.WRITE_BACK,
+    Outcome.CONFLICT,
+    Outcome.DISABLED_HERE,
+    Outcome.FAILED,
+    Outcome.UNPROVEN,
+)
+
 #: What the ledger's ``outcome`` may hold.
-EVENT_OUTCOMES = tuple(Outcome)[:12]
+EVENT_OUTCOMES = tuple(outcome for outcome in Outcome if outcome not in _NEVER_AN_EVENTS)
 
 
 class Position(NamedTuple):
@@ -146,8 +154,23 @@ class Observation(NamedTuple):
         return self.fields
 
 
-class _Page:
+PositionT = TypeVar("PositionT")
+
+
+@dataclass(frozen=True)
+class Page(Generic[PositionT]):
+    """One read of the stream, by ``Position``, or of a list, by a cursor of WorkOS's."""
+
+    read_from: PositionT
     parse: Callable[[], tuple[Observation, ...]]
+    position: PositionT
+    """Where the next page starts."""
+    is_last: bool
+    """WorkOS had nothing more to list then."""
+    read_began: float
+    """When the read began, by ``time.monotonic()``."""
+    date: datetime | None = None
+    """The answer's ``Date`` header: WorkOS's own clock."""
 
     @cached_property
     def observations(self) -> tuple[Observation, ...]:
@@ -155,31 +178,7 @@ class _Page:
         return self.parse()
 
 
-@dataclass(frozen=True)
-class EventPage(_Page):
-    """One read of the stream. ``is_last`` if WorkOS had nothing more to list then."""
-
-    read_from: Position
-    parse: Callable[[], tuple[Observation, ...]]
-    position: Position
-    is_last: bool
-    read_began: float
-    """When the read began, by ``time.monotonic()``."""
-    types: tuple[str, ...] | None = None
-    """The types of events that were asked for."""
-
-
-@dataclass(frozen=True)
-class ObjectPage(_Page):
-    """One page of a list. ``position`` is where the next page starts."""
-
-    parse: Callable[[], tuple[Observation, ...]]
-    position: str | None
-    is_last: bool
-    read_began: float
-    """When the read began, by ``time.monotonic()``."""
-    date: datetime | None = None
-    """The answer's ``Date`` header: WorkOS's own clock."""
+ObjectPage: TypeAlias = Page[str | None]
 
 
 # What is decided ----------------------------------------------------------------------------
@@ -278,14 +277,6 @@ class Creation(NamedTuple):
     workos_id: str
 
 
-class RowChange(NamedTuple):
-    """A change that signals report: ``CREATED``, ``UPDATED``, ``RELINKED`` or ``DISABLED``."""
-
-    outcome: Outcome
-    organization_id: str
-    workos_id: str | None
-
-
 @dataclass(frozen=True, slots=True)
 class PendingWriteBack:
     """What the outbox holds for an organization."""
@@ -336,12 +327,8 @@ class Plan:
     conflicts: tuple[Conflict, ...] = ()
     solved: tuple[str, ...] = ()
     """WorkOS ids whose stored conflict is solved: WorkOS shows the row's id, or is deleted."""
-    changes: tuple[RowChange, ...] = ()
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is nothing to write; changes are what the rest of the plan makes."""
-        return replace(self, changes=()) == EMPTY_PLAN
+    changes: tuple[tuple[Outcome, Row], ...] = ()
+    """What signals report: ``CREATED``, ``UPDATED``, ``RELINKED`` or ``DISABLED``, and the row."""
 
 
 #: A plan that writes nothing.

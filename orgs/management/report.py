@@ -4,14 +4,16 @@ from collections.abc import Iterator
 from typing import Any
 
 from orgs.domain.report import Change
-from orgs.domain.types import ORGANIZATION, Outcome
+from orgs.domain.types import EVENT_OUTCOMES, ORGANIZATION, Outcome
 from orgs.services.conclude import Reconciliation
 from orgs.services.outbox import WriteBackReport
 from orgs.services.refresh import ResolveReport
 from orgs.services.stream import DrainReport
 
 #: What can become of an event that is read from the stream, in the order it is reported.
-_EVENT_OUTCOMES = tuple(Outcome)[:10]
+_EVENT_OUTCOMES = [
+    outcome for outcome in EVENT_OUTCOMES if outcome not in (Outcome.MISSING, Outcome.DISMISSED)
+]
 
 #: What is counted of organizations, and of each other resource, in the order it is reported.
 _SNAPSHOT_COUNTS = (

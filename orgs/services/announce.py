@@ -40,7 +40,7 @@ def send_changes(decided: Decided, new_conflicts: Sequence[Conflict], taken: Tak
     """
     _send_in_transaction(decided, taken)
     if changes := decided.plan.changes:
-        send_after_commit([(_SIGNALS[c.outcome], c.organization_id, c.workos_id) for c in changes])
+        send_after_commit([(_SIGNALS[kind], row.id, row.workos_id) for kind, row in changes])
     if signals.resource_changed.receivers and any(one.changed for one in decided.plain):
         transaction.on_commit(partial(_send_resources, decided, taken), robust=True)
     if new_conflicts:

@@ -282,7 +282,7 @@ def _report(decisions: Sequence[Decision], decided: Decided, mode: Mode) -> Repo
         changed_rows=decided.changes_rows,
         requested_write_backs=bool(plan.write_backs),
         withdrawn=0 if mode is Mode.LIVE else len(plan.withdrawn_write_backs),
-        needs_writing=not plan.is_empty or decided.changes_rows,
+        needs_writing=plan != EMPTY_PLAN or decided.changes_rows,
     )
     if mode is Mode.DRY_RUN:
         created = (creation.row for creation in plan.created)

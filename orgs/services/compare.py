@@ -21,7 +21,7 @@ from orgs.db import rows
 from orgs.domain.naming import counted
 from orgs.domain.report import Change, Report
 from orgs.domain.resolution import is_left_to_event
-from orgs.domain.resources import Resource
+from orgs.domain.resources import ORGANIZATIONS, Resource
 from orgs.domain.types import ORGANIZATION, Observation, Outcome, Row, State
 from orgs.services.apply import Mode, apply
 from orgs.services.decide import Batch
@@ -99,8 +99,7 @@ class Comparing:
 
     run: Run
     lookups: Lookups
-    resource: Resource | None = None
-    """None: organizations."""
+    resource: Resource = ORGANIZATIONS
     is_covered: bool = True
     """Otherwise nobody relies on its rows yet, and no limit keeps confirmed absences from them."""
     recent_after: datetime | None = None
@@ -120,7 +119,7 @@ class Comparing:
     @property
     def name(self) -> str:
         """The name of the resource."""
-        return self.resource.name if self.resource else ORGANIZATION
+        return self.resource.name
 
     # What WorkOS shows ----------------------------------------------------------------------
 
@@ -170,7 +169,7 @@ class Comparing:
 
     def _without_those_in_sync(self, observations: Sequence[Observation]) -> Sequence[Observation]:
         """Nearly all, nearly always: their rows need not be loaded to be compared."""
-        if self.resource or self.overlay:
+        if self.resource is not ORGANIZATIONS or self.overlay:
             # What this dry run would have written by now, PostgreSQL does not know.
             return observations
         try:
@@ -187,13 +186,13 @@ class Comparing:
     def retry_locked(self) -> None:
         """Look up the organizations whose rows another program had locked or written, and compare
         them again. Report those that still are locked, and locked rows of other resources."""
-        if self.resource is None:
+        if self.resource is ORGANIZATIONS:
             locked, self.report.locked = self.report.locked, []
             for workos_id in locked:
                 observation = self.lookups.look_up(workos_id)
                 if observation.state is not State.ABSENT or workos_id in self.removed:
                     self.compare([observation])
-        which = f"{self.name} " if self.resource else ""
+        which = "" if self.resource is ORGANIZATIONS else f"{self.name} "
         self.report.errors += [
             f"another program has {which}{key} locked, or writes it at the same time; run it again"
             for key in self.report.locked
@@ -241,7 +240,7 @@ class Comparing:
                     self.leave_unproven([key], reason)
                 elif answer.state is State.ABSENT:
                     yield key
-                elif self.resource:
+                elif self.resource is not ORGANIZATIONS:
                     # It belongs to another organization now, or its place in the list was read.
                     self.compare([answer], recent_after=self.recent_after)
                 elif not self.is_recent(answer):
@@ -249,7 +248,7 @@ class Comparing:
                     raise workos.BrokenAnswer(text)
 
     def _ask(self, key: str) -> Observation:
-        if self.resource and not self.resource.fetch:
+        if not self.resource.fetch:
             # WorkOS has no such call: the list that was read says it.
             return Observation(workos_id=key, state=State.ABSENT, resource=self.name)
         return self.lookups.look_up(key, self.resource)
@@ -273,7 +272,7 @@ class Comparing:
         if not self.absent or len(self.absent) <= (allowed := self.allowed):
             return False
         advice = "if that is right, raise --max-disable"
-        if self.resource is None:
+        if self.resource is ORGANIZATIONS:
             text = (
                 f"more than {allowed} of {self._total} linked organizations are missing from "
                 f"WorkOS: none is disabled; {self.listed} organizations were compared; {advice}: "
@@ -309,7 +308,7 @@ class Comparing:
 
     def leave_unproven(self, keys: Sequence[str], reason: str = "") -> None:
         """Report what is missing without proof, and leave the rows alone."""
-        reason = reason or (UNPROVEN_OBJECT if self.resource else UNPROVEN)
+        reason = reason or (UNPROVEN if self.resource is ORGANIZATIONS else UNPROVEN_OBJECT)
         self.report.counts[Outcome.UNPROVEN] += len(keys)
         self.report.changes += [
             Change(None, key, Outcome.UNPROVEN, reason=reason, resource=self.name) for key in keys

@@ -9,7 +9,7 @@ from orgs.conf import sync_settings
 from orgs.db import resources, rows
 from orgs.db.cursor import CursorState
 from orgs.db.transactions import Statement
-from orgs.domain.plain import PlainKnown, PlainResolution
+from orgs.domain.plain import PlainResolution
 from orgs.domain.resolution import Resolution, row_ids
 from orgs.domain.resources import PLAIN, Resource
 from orgs.domain.types import (
@@ -153,17 +153,19 @@ def _load_plain(batch: Batch, *, lock: bool) -> dict[str, PlainResolution]:
     if not observed:
         return {}
     loaded = resources.load(observed, lock=lock)
-    known = PlainKnown(
-        now=loaded.now, read_began_at=batch.read_began_at, recent_after=batch.recent_after
-    )
-    if batch.read_began_at is not None:
-        window = timedelta(seconds=sync_settings().hold_back_window)
-        known = replace(known, hold_back_until=batch.read_began_at - window)
+    began_at = batch.read_began_at
+    window = timedelta(seconds=sync_settings().hold_back_window)
     return {
         resource.name: PlainResolution(
-            resource, replace(known, rows=rows_known), loaded.deleted_parents
+            resource=resource,
+            loaded=rows_loaded,
+            deleted_parents=loaded.deleted_parents,
+            now=loaded.now,
+            read_began_at=began_at,
+            hold_back_until=began_at - window if began_at else None,
+            recent_after=batch.recent_after,
         )
-        for resource, rows_known in loaded.rows.items()
+        for resource, rows_loaded in loaded.rows.items()
     }
 
 

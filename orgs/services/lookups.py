@@ -15,9 +15,9 @@ from orgs.db import rows
 from orgs.db.cursor import database_now
 from orgs.db.resources import model_of
 from orgs.db.transactions import read_only_transaction
-from orgs.domain.resources import SCOPES, Resource, Scope
+from orgs.domain.resources import ORGANIZATIONS, SCOPES, Resource, Scope
 from orgs.domain.status import ReadError
-from orgs.domain.types import ORGANIZATION, Observation, State
+from orgs.domain.types import Observation, State
 from orgs.models import Organization
 from orgs.workos import WorkOSError, read_ahead, read_objects, read_organizations
 
@@ -49,8 +49,8 @@ class Lookups:
     """Looks objects up, for one run, and finds out whether its 404s prove anything.
 
     The same 404 may come from a wrong address, or with the key of another environment. It counts
-    only if, in the same run, the same route found another object that has a row. ``resource``:
-    None for organizations. What calls WorkOS raises ``WorkOSError``.
+    only if, in the same run, the same route found another object that has a row. What calls WorkOS
+    raises ``WorkOSError``.
     """
 
     patience: float = 0.0
@@ -60,7 +60,7 @@ class Lookups:
     """WorkOS ids of linked organizations that should be found."""
     workos_date: datetime | None = None
     """WorkOS's own clock, when the environment was verified."""
-    _is_proven: dict[str, bool] = field(default_factory=dict)
+    _is_proven: dict[Resource, bool] = field(default_factory=dict)
     _looked_at: tuple[datetime, float] | None = None
 
     def now(self) -> datetime:
@@ -98,11 +98,9 @@ class Lookups:
             "another environment, or WORKOS_BASE_URL is wrong; nothing was written"
         )
 
-    def look_up(self, key: str, resource: Resource | None = None) -> Observation:
+    def look_up(self, key: str, resource: Resource = ORGANIZATIONS) -> Observation:
         """Return what WorkOS says of it now. May run in a thread."""
-        if resource is None:
-            return workos.lookup(key, patience=self.patience)
-        return workos.lookup_object(resource, key, patience=self.patience)
+        return workos.lookup(resource, key, patience=self.patience)
 
     def find_listed(self, key: str, resource: Resource) -> Observation:
         """Return what the list that holds it says of an object that can't be looked up."""
@@ -123,7 +121,7 @@ class Lookups:
                 raise
             return absent
 
-    def is_absent(self, key: str, resource: Resource | None) -> bool:
+    def is_absent(self, key: str, resource: Resource) -> bool:
         """Return True if WorkOS does not have it, and that is proven; False if it does not say."""
         try:
             is_absent = self.look_up(key, resource).state is State.ABSENT
@@ -136,17 +134,15 @@ class Lookups:
         yet, or another one is found. A row of a wrong place would prove that place right later."""
         return not self._has_linked() or self.proves_absence(new)
 
-    def proves_absence(self, missing: set[str], resource: Resource | None = None) -> bool:
+    def proves_absence(self, missing: set[str], resource: Resource = ORGANIZATIONS) -> bool:
         """Return True if a 404 counts in this run. For a resource without a call for one object,
         the list is proof enough."""
-        if resource and not resource.fetch:
+        if not resource.fetch:
             return True
-        name = resource.name if resource else ORGANIZATION
-        if name not in self._is_proven:
-            others = self._others_of(resource, missing) if resource else self._others(missing)
-            found = (self.look_up(other, resource) for other in others)
-            self._is_proven[name] = any(other.state is not State.ABSENT for other in found)
-        return self._is_proven[name]
+        if resource not in self._is_proven:
+            found = (self.look_up(other, resource) for other in self._others(resource, missing))
+            self._is_proven[resource] = any(other.state is not State.ABSENT for other in found)
+        return self._is_proven[resource]
 
     def confirmed_absent(self, workos_ids: set[str]) -> frozenset[str]:
         """Return those that WorkOS confirms not to exist."""
@@ -171,8 +167,11 @@ class Lookups:
         with self.reading():
             return Organization.objects.linked().filter(workos_deleted_at=None).exists()
 
-    def _others(self, missing: set[str]) -> list[str]:
+    def _others(self, resource: Resource, missing: set[str]) -> list[str]:
         with self.reading():
+            if resource is not ORGANIZATIONS:
+                others = live_rows(resource).exclude(pk__in=missing)
+                return list(others.values_list("pk", flat=True)[:3])
             live = Organization.objects.live().exclude(workos_id__in=missing).order_by("id")
             # Any rows will do. From a random id on, the key's index finds them at once.
             found = [*live.filter(id__gte=str(uuid4()))[:3], *live[:2]]
@@ -182,15 +181,10 @@ class Lookups:
         candidates = [id_ for id_ in self.candidates if id_ not in missing]
         return [*candidates, *(row.workos_id for row in found if row.workos_id)]
 
-    def _others_of(self, resource: Resource, missing: set[str]) -> list[str]:
-        with self.reading():
-            others = live_rows(resource).exclude(pk__in=missing)
-            return list(others.values_list("pk", flat=True)[:3])
 
-
-def live_rows(resource: Resource | None) -> "QuerySet[Any]":
-    """Return the rows whose objects WorkOS should show; None: of organizations."""
-    if resource is None:
+def live_rows(resource: Resource) -> "QuerySet[Any]":
+    """Return the rows whose objects WorkOS should show."""
+    if resource is ORGANIZATIONS:
         return Organization.objects.live()
     rows_of = model_of(resource).objects  # type: ignore[attr-defined] # every model's
     return rows_of.filter(**{resource.deleted_column: None})  # type: ignore[no-any-return]

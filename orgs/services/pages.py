@@ -11,7 +11,7 @@ from functools import partial
 from orgs import workos
 from orgs.conf import sync_settings
 from orgs.db.cursor import CursorState
-from orgs.domain.types import EventPage, Position
+from orgs.domain.types import Page, Position
 from orgs.services.coverage import TypesRefused, wanted_types
 from orgs.workos import read_ahead
 
@@ -53,7 +53,7 @@ def count_waiting(start: CursorState, *, patience: float = 0.0) -> tuple[int, se
 
 def read_pages(
     types: tuple[str, ...], start: Position, *, patience: float = 0.0
-) -> Generator[EventPage]:
+) -> Generator[Page[Position]]:
     """Yield the pages of these types of events after ``start``. Close it, as ``read_ahead``.
 
     Raises ``CursorLost`` if WorkOS refuses a position, or ignores it and lists from its first
@@ -62,13 +62,13 @@ def read_pages(
     read = partial(_read_page, types, patience)
     with closing(read_ahead(read, start)) as pages:
         for page in pages:
-            if _begins_too_early(page) and _was_position_ignored(page, patience):
+            if _begins_too_early(page) and _was_position_ignored(page, types, patience):
                 reason = "WorkOS reads from its first event instead of from there"
                 raise CursorLost(page.read_from, reason)
             yield page
 
 
-def _read_page(types: tuple[str, ...], patience: float, position: Position) -> EventPage:
+def _read_page(types: tuple[str, ...], patience: float, position: Position) -> Page[Position]:
     try:
         return workos.read_events(
             position, types=types, limit=sync_settings().page_size, patience=patience
@@ -102,10 +102,12 @@ def raise_if_expired(start: CursorState) -> None:
         )
 
 
-def raise_if_ignored(page: EventPage, *, is_first: bool, patience: float = 0.0) -> None:
+def raise_if_ignored(
+    page: Page[Position], types: tuple[str, ...], *, is_first: bool, patience: float = 0.0
+) -> None:
     """Raise ``CursorLost`` if the first page of a replay is the stream's first, whatever the
     times of its events."""
-    if page.read_from.last_event_id and is_first and _was_position_ignored(page, patience):
+    if page.read_from.last_event_id and is_first and _was_position_ignored(page, types, patience):
         raise CursorLost(page.read_from, f"WorkOS does not know {page.read_from.last_event_id}")
 
 
@@ -118,7 +120,7 @@ def _is_readable(types: tuple[str, ...], patience: float) -> bool:
     return True
 
 
-def _begins_too_early(page: EventPage) -> bool:
+def _begins_too_early(page: Page[Position]) -> bool:
     after = page.read_from.last_event_at
     if page.read_from.last_event_id is None or after is None or not page.observations:
         return False
@@ -130,9 +132,9 @@ def _begins_too_early(page: EventPage) -> bool:
     return after - begins_at > _RESTART_MARGIN
 
 
-def _was_position_ignored(page: EventPage, patience: float) -> bool:
+def _was_position_ignored(page: Page[Position], types: tuple[str, ...], patience: float) -> bool:
     # Asked, because a single event may carry any time: that alone must not stop the stream.
     first = page.observations[0].event if page.observations else None
     if first is None:
         return False
-    return workos.first_event_id(page.types or (), patience=patience) == first.id
+    return workos.first_event_id(types, patience=patience) == first.id

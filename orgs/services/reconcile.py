@@ -19,7 +19,7 @@ from orgs.db.cursor import CursorState, ensure_cursor, read_cursor
 from orgs.db.errors import describe
 from orgs.db.leases import Lease
 from orgs.domain.naming import one_line
-from orgs.domain.resources import DOMAIN, PLAIN, listed_for
+from orgs.domain.resources import DOMAIN, ORGANIZATIONS, PLAIN, listed_for
 from orgs.domain.status import ReadError
 from orgs.domain.types import ORGANIZATION, ConflictKind, Outcome, Position
 from orgs.models import Organization, SyncCursor, WorkOSConflict, WorkOSEvent
@@ -236,7 +236,7 @@ class _FullRun:
     def _resolve_missing(self) -> None:
         """Ask for each linked row that was not listed, and only then disable any."""
         organizations, seen = self.organizations, self.organizations.seen
-        organizations.ask_for(organizations.unseen(live_rows(None), seen))
+        organizations.ask_for(organizations.unseen(live_rows(ORGANIZATIONS), seen))
         if organizations.exceeds_limit():
             return
         # These are disabled already: that they are deleted in WorkOS too is all there is to note.

@@ -22,7 +22,7 @@ from orgs import workos
 from orgs.db import rows
 from orgs.domain.naming import counted
 from orgs.domain.report import Report
-from orgs.domain.resources import DOMAIN, ROLE, SCOPES, Listing, Resource, Scope
+from orgs.domain.resources import DOMAIN, ORGANIZATIONS, ROLE, SCOPES, Listing, Resource, Scope
 from orgs.domain.types import ORGANIZATION, ConflictKind, ObjectPage, Observation, Outcome, State
 from orgs.models import Organization, WorkOSConflict
 from orgs.services.compare import Comparing, in_threads
@@ -195,7 +195,7 @@ class ResourceRun(Comparing):
     def _live(self, scope: Scope) -> "models.QuerySet[Any]":
         """What such a list can be read for."""
         parent, _ = SCOPES[scope]
-        if parent is not None:
+        if parent is not ORGANIZATIONS:
             return live_rows(parent)
         live = Organization.objects.linked().filter(workos_deleted_at=None)
         # Only the row of a deleted organization is taken over.
@@ -219,7 +219,7 @@ class ResourceRun(Comparing):
         """Return the ids of the scopes, ``of`` one organization or of all, that appear by what this
         dry run reports."""
         parent, _ = SCOPES[scope]
-        report = self.would_be.get(parent.name if parent else ORGANIZATION, Report())
+        report = self.would_be.get(parent.name, Report())
         appear = (one for one in report.of(*_APPEARS) if of in ("", one.workos_organization_id))
         return sorted({change.workos_id for change in appear if change.workos_id})
 

@@ -11,7 +11,7 @@ from django.db.models import Func, TextField
 from django.db.models.functions import Now
 
 from orgs import workos
-from orgs.db import rows
+from orgs.db import sql
 from orgs.db.errors import is_passing
 from orgs.db.transactions import Statement, bounded_transaction
 from orgs.domain.naming import json_text, storable
@@ -191,9 +191,8 @@ def _recorded(event: WorkOSEvent, result: Change, payload: str | None = None) ->
     """Return the statement that records in the ledger what became of the event."""
     is_found = event.outcome is None and result.change is not Outcome.PARKED
     outcome = Outcome.MISSING if is_found else result.change
-    return rows.resolve_event(
-        event.id, outcome, result.organization_id, storable(result.reason), payload
-    )
+    values = [outcome, result.organization_id, storable(result.reason), outcome, payload, event.id]
+    return Statement(sql.RESOLVE_EVENT, values)
 
 
 def dismiss_parked(event_ids: Sequence[str]) -> list[str]:

@@ -25,7 +25,7 @@ from orgs.db.transactions import bounded_transaction
 from orgs.domain.naming import one_line
 from orgs.domain.report import Change, Report
 from orgs.domain.status import ReadError, in_words
-from orgs.domain.types import EventPage, Outcome, Position
+from orgs.domain.types import Outcome, Page, Position
 from orgs.models import WorkOSEvent
 from orgs.services import coverage
 from orgs.services.apply import Mode, WritesRefused, apply
@@ -100,9 +100,9 @@ def replay(since: Position, *, patience: float = 0.0) -> DrainReport:
         types = coverage.prepare_to_read().types or ()
         with closing(read_pages(types, since, patience=patience)) as pages:
             for page in pages:
-                raise_if_ignored(page, is_first=not report.counts, patience=patience)
+                raise_if_ignored(page, types, is_first=not report.counts, patience=patience)
                 _verify_environment(page, patience)
-                _apply(page, report, Mode.REPLAY)
+                _apply(page, types, report, Mode.REPLAY)
                 report.drained = page.is_last
     except CursorLost as lost:
         start = since.last_event_id or since.last_event_at
@@ -134,20 +134,21 @@ def _drain(report: DrainReport, deadline: float = inf, *, patience: float = 0.0)
 
 def _drain_from(start: CursorState, report: DrainReport, deadline: float, patience: float) -> None:
     """Drain from there until the end, the deadline, or a page that others have applied."""
-    with closing(read_pages(start.types or (), start.position, patience=patience)) as pages:
+    types = start.types or ()
+    with closing(read_pages(types, start.position, patience=patience)) as pages:
         for page in pages:
             _verify_environment(page, patience)
             if not page.observations:
                 note_drained(page.read_from, read_began=page.read_began)
                 report.drained = True
                 return
-            is_dropped = _apply(page, report, Mode.LIVE).dropped
+            is_dropped = _apply(page, types, report, Mode.LIVE).dropped
             report.drained = page.is_last and not is_dropped
             if is_dropped or time.monotonic() >= deadline:
                 return
 
 
-def _verify_environment(page: EventPage, patience: float) -> None:
+def _verify_environment(page: Page[Position], patience: float) -> None:
     """Before the first page of this process, raise ``WrongEnvironment``, unless a row is linked to
     an organization that one of its events is about, or that WorkOS lists."""
     if workos.is_verified():
@@ -161,12 +162,12 @@ def _verify_environment(page: EventPage, patience: float) -> None:
         Lookups(patience).verify_environment()
 
 
-def _apply(page: EventPage, report: DrainReport, mode: Mode) -> Report:
+def _apply(page: Page[Position], types: tuple[str, ...], report: DrainReport, mode: Mode) -> Report:
     """Apply a page in one transaction; live, that moves the position behind it."""
     batch = Batch(
         observations=page.observations,
         read_from=page.read_from,
-        types=page.types,
+        types=types,
         position=page.position,
         read_began=page.read_began if page.is_last else None,
     )

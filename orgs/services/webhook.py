@@ -50,12 +50,12 @@ def receive_webhook(body: bytes, signature: str) -> Receipt:
         if workos.is_well_formed_signature(signature):
             refused_webhooks.refuse()
         return Receipt.NOT_SIGNED
-    announcement = workos.parse_announcement(body)
-    if announcement is None:
+    announced = workos.parse_announcement(body)
+    if announced is None or (event := announced.event) is None:
         return Receipt.NOT_AN_EVENT
-    if announcement.type in event_types(sync_settings().resources):
-        key, about = announcement.object_key, announcement.workos_organization_id
-        values = [announcement.id, announcement.type, announcement.resource, key, about]
+    if event.type in event_types(sync_settings().resources):
+        about = announced.workos_id, announced.workos_organization_id
+        values = [event.id, event.type, announced.resource, *about]
         # True if this was the first webhook of an event that is still unseen.
         if (True,) in execute_alone(sql.ANNOUNCE_EVENT, values, at_most=_LONGEST_WAIT):
             _enqueue_unless_expected()

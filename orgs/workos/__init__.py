@@ -8,7 +8,6 @@ from orgs.workos.client import (
     find_by_external_id,
     first_event_id,
     lookup,
-    lookup_object,
     offer_external_id,
     read_events,
     read_objects,
@@ -29,48 +28,13 @@ from orgs.workos.errors import (
 )
 from orgs.workos.pacing import Budget, interrupt_by, use_budget
 from orgs.workos.paging import read_ahead
-from orgs.workos.parsing import MAX_ID_BYTES, event_time, parse_object
+from orgs.workos.parsing import event_time, parse_object
 from orgs.workos.transport import close, is_header_text, is_verified, note_verified
 from orgs.workos.webhooks import (
-    Announcement,
     is_signed,
     is_well_formed_signature,
     parse_announcement,
 )
 
-__all__ = [
-    "MAX_ID_BYTES",
-    "SAME_FOR_ALL",
-    "Announcement",
-    "BrokenAnswer",
-    "Budget",
-    "ExternalIdConflict",
-    "Misconfigured",
-    "NotConfigured",
-    "NotFound",
-    "RateLimited",
-    "Refused",
-    "Unauthorized",
-    "Unavailable",
-    "WorkOSError",
-    "close",
-    "event_time",
-    "find_by_external_id",
-    "first_event_id",
-    "interrupt_by",
-    "is_header_text",
-    "is_signed",
-    "is_verified",
-    "is_well_formed_signature",
-    "lookup",
-    "lookup_object",
-    "note_verified",
-    "offer_external_id",
-    "parse_announcement",
-    "parse_object",
-    "read_ahead",
-    "read_events",
-    "read_objects",
-    "read_organizations",
-    "use_budget",
-]
+# Promised to other projects. The rest of what is imported here is for orgs alone.
+__all__ = ["WorkOSError", "close"]

@@ -8,23 +8,25 @@ from datetime import UTC
 from functools import partial
 
 from orgs.domain.budget import Share
-from orgs.domain.resources import Listing, Resource
-from orgs.domain.types import EventPage, ObjectPage, Observation, Position, State
+from orgs.domain.resources import ORGANIZATIONS, Listing, Resource
+from orgs.domain.types import ObjectPage, Observation, Page, Position, State
 from orgs.workos.errors import BrokenAnswer, ExternalIdConflict, NotFound, Refused
 from orgs.workos.parsing import (
     Json,
     is_usable_id,
     parse_events,
     parse_object,
-    parse_organization,
     parse_page,
 )
 from orgs.workos.transport import request
 
+#: Objects that a page lists: as many as WorkOS allows.
+_PAGE_SIZE = 100
+
 
 def read_events(
     position: Position, *, types: tuple[str, ...], limit: int, patience: float = 0.0
-) -> EventPage:
+) -> Page[Position]:
     """Return the page of events of these types after ``position``, oldest first.
 
     Raises ``BrokenAnswer`` if what is answered is not a page, and ``Refused`` if WorkOS does not
@@ -42,42 +44,13 @@ def read_events(
     listed, after = parse_page(answer)
     observations, reached = parse_events(listed, position, after, types)
     parse = partial(tuple, observations)
-    return EventPage(position, parse, reached, after is None, read_began, types)
+    return Page(position, parse, reached, after is None, read_began, answer.date)
 
 
 def first_event_id(types: tuple[str, ...], *, patience: float = 0.0) -> str | None:
     """Return the id of the first event that WorkOS still lists; None if it lists none."""
     page = read_events(Position(), types=types, limit=1, patience=patience)
     return next((listed.event.id for listed in page.observations if listed.event), None)
-
-
-def read_organizations(
-    position: str | None, *, limit: int = 100, patience: float = 0.0
-) -> ObjectPage:
-    """Return a page of all organizations, oldest first, after the one at ``position``.
-
-    Raises ``BrokenAnswer`` if what is answered is not a page, or lists something that has no id.
-    """
-    read_began = time.monotonic()
-    params: Json = {"limit": limit, "order": "asc", "after": position}
-    answer = request("GET", ("organizations",), params=params, patience=patience)
-    listed, after = parse_page(answer)
-
-    def parse() -> tuple[Observation, ...]:
-        return tuple(map(parse_organization, listed))
-
-    return ObjectPage(parse, after, after is None, read_began, answer.date)
-
-
-def lookup(workos_id: str, *, patience: float = 0.0) -> Observation:
-    """Return the organization as WorkOS has it now: present, absent (a 404) or unreadable.
-
-    A 404 proves nothing alone: a wrong route, or the key of another environment, gets the same.
-    """
-    try:
-        return parse_organization(_get_organization(workos_id, patience))
-    except NotFound:
-        return Observation(workos_id=workos_id, state=State.ABSENT)
 
 
 def read_objects(
@@ -88,7 +61,8 @@ def read_objects(
     scope: str = "",
     patience: float = 0.0,
 ) -> ObjectPage:
-    """Return a page of a list of another resource, for an organization, a directory or a group.
+    """Return a page of a list, oldest first, after the one at ``position``; ``scope`` is the
+    organization, directory or group that it is the list of.
 
     Raises ``BrokenAnswer`` if what is answered is not a page, or lists something without a key.
     """
@@ -97,7 +71,7 @@ def read_objects(
     params: Json = {name: given.get(value, value) for name, value in listing.params.items()}
     params["after"] = position
     if listing.is_paged:
-        params |= {"limit": 100, "order": "asc"}
+        params |= {"limit": _PAGE_SIZE, "order": "asc"}
     path = tuple(given.get(part, part) for part in listing.path)
     answer = request("GET", path, params=params, patience=patience)
     # An unpaged list need not have the metadata of a page.
@@ -108,14 +82,21 @@ def read_objects(
         found = (parse_object(resource, item, listing, scope) for item in listed)
         return tuple(filter(None, found))
 
-    return ObjectPage(parse, after, after is None, read_began, answer.date)
+    return Page(position, parse, after, after is None, read_began, answer.date)
 
 
-def lookup_object(resource: Resource, key: str, *, patience: float = 0.0) -> Observation:
-    """Return an object of another resource as WorkOS has it now: present or absent (a 404)."""
+#: Returns a page of all organizations.
+read_organizations = partial(read_objects, ORGANIZATIONS, ORGANIZATIONS.listings[0])
+
+
+def lookup(resource: Resource, key: str, *, patience: float = 0.0) -> Observation:
+    """Return an object as WorkOS has it now: present, absent (a 404) or unreadable.
+
+    A 404 proves nothing alone: a wrong route, or the key of another environment, gets the same.
+    """
     path = tuple(key if part == "{key}" else part for part in resource.fetch)
     try:
-        found = parse_object(resource, dict(request("GET", path, patience=patience)))
+        found = parse_object(resource, request("GET", path, patience=patience))
     except NotFound:
         return Observation(workos_id=key, state=State.ABSENT, resource=resource.name)
     if found is None or found.workos_id != key:
@@ -148,27 +129,24 @@ def offer_external_id(
     """
     if not _fits(external_id):
         raise ExternalIdConflict(f"{external_id!r} does not fit into WorkOS's external_id")
-    present = _get_organization(workos_id, patience).get("external_id") or None
+    path = ("organizations", workos_id)
+    shown = request("GET", path, patience=patience)
+    if shown.get("id") != workos_id:
+        raise BrokenAnswer(f"WorkOS answered for {workos_id} with something else")
+    present = shown.get("external_id") or None
     if present == external_id:
         return
     if present is not None and not overwrite:
         raise ExternalIdConflict(f"WorkOS has external_id {present!r} for {workos_id}")
     body = {"external_id": external_id}
     try:
-        answer = request("PUT", ("organizations", workos_id), body=body, patience=patience)
+        answer = request("PUT", path, body=body, patience=patience)
     except Refused as refusal:
         if refusal.code == "external_id_already_used":
             raise ExternalIdConflict(str(refusal)) from None
         raise
     if answer.get("external_id") != external_id:
         raise BrokenAnswer("WorkOS answered the write-back with another external_id")
-
-
-def _get_organization(workos_id: str, patience: float) -> Json:
-    answer = request("GET", ("organizations", workos_id), patience=patience)
-    if answer.get("id") != workos_id:
-        raise BrokenAnswer(f"WorkOS answered for {workos_id} with something else")
-    return answer
 
 
 def _fits(external_id: str) -> bool:

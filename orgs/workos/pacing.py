@@ -1,13 +1,14 @@
-"""Paces this process's requests, by a budget that processes share or by one of its own."""
+"""Paces this process's requests by a budget that processes share."""
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
 from typing import Protocol
 
 from orgs.conf import sync_settings
-from orgs.domain.budget import BURST, LONGEST_PAUSE, PARTS, WAIT, Grant, Share
+from orgs.domain.budget import LONGEST_PAUSE, Grant, Share
 from orgs.domain.naming import one_line
 from orgs.workos.errors import RateLimited
 
@@ -19,9 +20,6 @@ _RESERVED_SECONDS = 1.0
 
 #: Seconds that any call waits for its turn: the rate is kept by waiting, not by failing.
 _SHORT_WAIT = 5.0
-
-#: Seconds for which a shared budget is not asked again after an error.
-_AVOID_SECONDS = 5.0
 
 
 class Budget(Protocol):
@@ -52,8 +50,8 @@ class Pacer:
         self._lock = threading.Lock()
         self._reserved = dict.fromkeys(Share, (Grant(0), 0.0))
         self._sizes = dict.fromkeys(Share, 1)
-        self._own_used_until = dict.fromkeys(Share, 0.0)
-        self._paused_until = self._avoid_shared_until = 0.0
+        self._paused_until = 0.0
+        self._is_unpaced = False
 
     def pause(self, seconds: float) -> None:
         """Make every request of every process wait for so long; a longer pause stays."""
@@ -81,39 +79,34 @@ class Pacer:
             return grant if grant.tokens else grant._replace(wait=max(until - now, 0.0))
 
     def _reserve(self, share: Share) -> Grant:
-        per_second = sync_settings().requests_per_minute / 60
-        most = int(per_second * _RESERVED_SECONDS)
+        most = int(sync_settings().requests_per_minute / 60 * _RESERVED_SECONDS)
         self._sizes[share] = wanted = max(1, min(self._sizes[share], most))
-        if (grant := self._ask_shared(lambda shared: shared.reserve(share, wanted))) is not None:
-            return grant
-        now = time.monotonic()
-        for part in dict.fromkeys((share, Share.BULK)):
-            rate = PARTS[part] * per_second
-            start = max(self._own_used_until[part], now - BURST)
-            if tokens := min(wanted, int((now - start) * rate)):
-                self._own_used_until[part] = start + tokens / rate
-                return Grant(tokens)
-        return Grant(0, WAIT)
+        return self._ask_shared(lambda shared: shared.reserve(share, wanted)) or Grant(1)
 
     def _ask_shared(self, ask: Callable[[Budget], Grant | None]) -> Grant | None:
-        if self.shared is None or time.monotonic() < self._avoid_shared_until:
+        """Return the answer; None if there is no budget, or if it can't be asked: without the
+        database little is asked of WorkOS, and where its row is locked, the wait for it paces."""
+        if self.shared is None:
             return None
         try:
             grant = ask(self.shared)
         except Exception as error:  # noqa: BLE001 - whatever it is, WorkOS can be asked without it
-            if not self._avoid_shared_until:
-                logger.warning("this process paces its requests alone: %s", one_line(error))
-            self._avoid_shared_until = time.monotonic() + _AVOID_SECONDS
+            if not self._is_unpaced:
+                logger.warning("requests are not paced: %s", one_line(error))
+            self._is_unpaced = True
             return None
-        self._avoid_shared_until = 0.0
+        self._is_unpaced = False
         return grant
 
 
 pacer = Pacer()
 
+# What is reserved is the parent's, and a lock that another thread of it held is never released.
+os.register_at_fork(after_in_child=pacer.forget)
 
-def use_budget(budget: Budget | None) -> None:
-    """Pace this process by ``budget``, which it shares with others; None: by one of its own."""
+
+def use_budget(budget: Budget) -> None:
+    """Pace this process by ``budget``, which it shares with others."""
     pacer.shared = budget
 
 

@@ -3,17 +3,16 @@
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
 
-from orgs.domain.types import EventPage, ObjectPage
+from orgs.domain.types import Page, PositionT
 from orgs.workos import pacing
 from orgs.workos.errors import BrokenAnswer
 from orgs.workos.pacing import interrupt_by
 
-PageT = TypeVar("PageT", EventPage, ObjectPage)
 
-
-def read_ahead(read: Callable[[Any], PageT], start: object) -> Generator[PageT]:
+def read_ahead(
+    read: Callable[[PositionT], Page[PositionT]], start: PositionT
+) -> Generator[Page[PositionT]]:
     """Yield the pages from ``start`` to the last. ``read`` runs in a thread, which keeps what it
     asks the shared budget with until the end, and uses no other database.
 
@@ -39,7 +38,9 @@ def read_ahead(read: Callable[[Any], PageT], start: object) -> Generator[PageT]:
                 reader.submit(budget.release)
 
 
-def _read_all(read: Callable[[Any], PageT], start: object) -> Generator[PageT]:
+def _read_all(
+    read: Callable[[PositionT], Page[PositionT]], start: PositionT
+) -> Generator[Page[PositionT]]:
     visited, position, is_last = {start}, start, False
     while not is_last:
         page = read(position)

@@ -10,7 +10,15 @@ from math import isfinite
 from typing import Any, TypeAlias, TypeGuard
 
 from orgs.domain.naming import content_id, is_storable, json_text, without_unstorable
-from orgs.domain.resources import NOT_SENT, PLAIN, RESOURCE_OF_EVENT, Listing, Resource, parse_time
+from orgs.domain.resources import (
+    NOT_SENT,
+    ORGANIZATIONS,
+    PLAIN,
+    RESOURCE_OF_EVENT,
+    Listing,
+    Resource,
+    parse_time,
+)
 from orgs.domain.types import (
     Event,
     EventType,
@@ -79,28 +87,15 @@ def parse_events(
     return (_parse_event(*place, types) for place in places), position
 
 
-def parse_organization(raw: object) -> Observation:
-    """Return what was listed or fetched: present or unreadable.
-
-    Raises ``BrokenAnswer`` if it has no usable id: then nobody knows which one it is.
-    """
-    if not isinstance(raw, dict) or not is_usable_id(raw.get("id")):
-        raise BrokenAnswer("WorkOS listed an organization that has no usable id")
-    unread = Observation(workos_id=raw["id"], state=State.UNREADABLE, raw=raw)
-    try:
-        return unread._replace(state=State.PRESENT, fields=_organization_fields(raw))
-    except _Malformed as problem:
-        return unread._replace(error=str(problem))
-
-
 def parse_object(
     resource: Resource, item: object, listing: Listing = _ANYWHERE, scope: str = ""
 ) -> Observation | None:
-    """Return what was listed or fetched of another resource; None if the list shows it for
-    another scope.
+    """Return what was listed or fetched; None if the list shows it for another scope.
 
-    Raises ``BrokenAnswer`` if it has no usable key.
+    Raises ``BrokenAnswer`` if it has no usable key: then nobody knows which one it is.
     """
+    if resource is ORGANIZATIONS:
+        return _parse_organization(item)
     data = listing.as_event(item, scope) if isinstance(item, dict) else {}
     if data is None:
         return None
@@ -111,6 +106,16 @@ def parse_object(
         return _parse_plain(resource, dict(data), observation, State.PRESENT)
     except _Malformed as problem:
         raise BrokenAnswer(f"WorkOS listed a {resource.name} without a usable key") from problem
+
+
+def _parse_organization(raw: object) -> Observation:
+    if not isinstance(raw, dict) or not is_usable_id(raw.get("id")):
+        raise BrokenAnswer("WorkOS listed an organization that has no usable id")
+    unread = Observation(workos_id=raw["id"], state=State.UNREADABLE, raw=raw)
+    try:
+        return unread._replace(state=State.PRESENT, fields=_organization_fields(raw))
+    except _Malformed as problem:
+        return unread._replace(error=str(problem))
 
 
 def _parse_plain(
@@ -169,10 +174,10 @@ def is_usable_id(value: object) -> TypeGuard[str]:
     return is_text(value) and len(value.encode()) <= MAX_ID_BYTES
 
 
-def about_object(event: Json) -> Observation:
-    """Return which object an event is about, as far as it can be read."""
-    known = [type_ for type_ in RESOURCE_OF_EVENT if type_ == event.get("event")]
-    return _parse_event(_parse_event_place(event, event, Position()), event, event, known)
+def parse_event(event: Json) -> Observation:
+    """Return what one event says, of any type of a resource."""
+    place = _parse_event_place(event, event, Position())
+    return _parse_event(place, event, event, RESOURCE_OF_EVENT)
 
 
 # Events -------------------------------------------------------------------------------------
@@ -245,6 +250,5 @@ def _text(fields: Json, key: str, path: str = "") -> str:
     elif not isinstance(value, str):
         wrong = "is not text"
     else:
-        unfit = "a NUL character" if "\x00" in value else "half of a surrogate pair"
-        wrong = f"holds {unfit}, which PostgreSQL can't store"
+        wrong = "holds a character that PostgreSQL can't store"
     raise _Malformed(f"{path}{key} {wrong}")

@@ -1,7 +1,6 @@
 """Sends requests to WorkOS, each in its turn, and again after a pause that WorkOS asks for."""
 
 import os
-import threading
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -61,17 +60,16 @@ def request(
 
 # The client ---------------------------------------------------------------------------------
 
-_lock = threading.Lock()
-_kept: dict[tuple[str, str], "Client"] = {}
+#: By process, too: a forked one must not use its parent's connections.
+_kept: dict[tuple[int, str, str], "Client"] = {}
 _verified: set[tuple[str, str]] = set()
 
 
 def close() -> None:
     """Close this process's connections to WorkOS, and forget pauses and what is verified: for
     tests, each of which has a WorkOS of its own. The next call begins anew."""
-    with _lock:
-        while _kept:
-            _kept.popitem()[1].close()
+    while _kept:
+        _kept.popitem()[1].close()
     _verified.clear()
     pacing.pacer.forget()
 
@@ -90,16 +88,6 @@ def _address_and_key() -> tuple[str, str]:
     return str(sync_settings().api_key), sync_settings().base_url
 
 
-def _after_fork() -> None:
-    # The connections stay open: they are the parent's.
-    _kept.clear()
-    _lock.release()
-    pacing.pacer.forget()
-
-
-os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_after_fork)
-
-
 def is_header_text(value: str) -> bool:
     """Return True if ``value`` can be sent in a header: printable ASCII."""
     return value.isascii() and value.isprintable()
@@ -111,10 +99,10 @@ def _client() -> "Client":
         raise errors.NotConfigured("there is no WorkOS API key; set WORKOS_API_KEY")
     if not is_header_text(key):
         raise errors.NotConfigured("WORKOS_API_KEY holds characters that no key has; copy it again")
-    # Threads that come first together must not build a client each, and leave one's sockets open.
-    with _lock:
-        if (key, url) not in _kept:
-            from orgs.workos.sdk import Client
+    place = os.getpid(), key, url
+    if place not in _kept:
+        from orgs.workos.sdk import Client
 
-            _kept[key, url] = Client(key, url)
-        return _kept[key, url]
+        # Threads that come first together build a client each, and all use one.
+        _kept.setdefault(place, Client(key, url))
+    return _kept[place]

@@ -4,30 +4,17 @@ import hmac
 import re
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from hashlib import sha256
 
-from orgs.domain.naming import content_id
+from orgs.domain.types import Observation
 from orgs.workos import tolerant_json
-from orgs.workos.parsing import about_object, is_text, is_usable_id
+from orgs.workos.parsing import is_text, parse_event
 
 #: ``WorkOS-Signature``: the time in milliseconds, and an HMAC-SHA256 of time and body.
 _SIGNATURE = re.compile(r"t=([0-9]{1,20}), v1=([0-9a-f]{64})")
 
 #: Milliseconds between the signature and now: as many as the SDK tolerates.
 _TOLERANCE = 180_000
-
-
-@dataclass(frozen=True, slots=True)
-class Announcement:
-    """What is kept of a webhook: that an event exists. Its content is never applied."""
-
-    id: str
-    """The event's id, or a hash of one that is too long to be a key."""
-    type: str
-    resource: str
-    object_key: str | None
-    workos_organization_id: str | None
 
 
 def is_well_formed_signature(signature: str) -> bool:
@@ -48,16 +35,15 @@ def is_signed(body: bytes, signature: str, secrets: Iterable[str]) -> bool:
     return any(hmac.compare_digest(match[2], mac) for mac in macs)
 
 
-def parse_announcement(body: bytes) -> Announcement | None:
-    """Return the event that a signed webhook announces, or None if it announces none."""
+def parse_announcement(body: bytes) -> Observation | None:
+    """Return the event that a signed webhook announces, or None if it announces none.
+
+    That it exists is all that counts, and what it is about: its content is never applied.
+    """
     try:
         raw = tolerant_json.loads(body)
     except (ValueError, RecursionError):
         return None
     if not (isinstance(raw, dict) and is_text(raw.get("id")) and is_text(raw.get("event"))):
         return None
-    id_ = raw["id"] if is_usable_id(raw["id"]) else content_id(raw["id"].encode())
-    about = about_object(raw)
-    return Announcement(
-        id_, raw["event"], about.resource, about.workos_id, about.workos_organization_id
-    )
+    return parse_event(raw)

@@ -23,7 +23,8 @@ from orgs.services.refresh import dismiss_parked, resolve_all
 from orgs.services.stream import drain_to_end
 from orgs.services.webhook import MAX_BODY_BYTES
 from orgs.testing import FakeWorkOS
-from orgs.workos import MAX_ID_BYTES, tolerant_json
+from orgs.workos import tolerant_json
+from orgs.workos.parsing import MAX_ID_BYTES
 from tests.bad_input import EVENTS
 from tests.builders import post_webhook
 from tests.json_texts import VALUES, mutated

@@ -23,7 +23,7 @@ from pytest_django import Settings
 import orgs.workos
 from orgs.db.cursor import database_now, read_cursor
 from orgs.domain.resources import NAMES, PLAIN, Scope, event_types
-from orgs.domain.types import EventPage, Observation, Position
+from orgs.domain.types import Observation, Page, Position
 from orgs.models import Organization, WorkOSEvent
 from orgs.services.apply import Mode, apply
 from orgs.services.compare import DisableLimit, Run
@@ -62,7 +62,7 @@ class World:
         self.planner = ResourcePlanner(chance)
         self.minute = self.round = 0
         self.has_switched = False
-        self.pages: list[EventPage] = []
+        self.pages: list[Page[Position]] = []
         self.lists: list[tuple[datetime, list[Observation]]] = []
         self.anchor = self._create(emits=True)
         self.organizations = [self._create(emits=True) for _ in range(2)]

@@ -31,7 +31,7 @@ from pytest_django import Settings
 import orgs.workos as edge
 from orgs.conf import sync_settings
 from orgs.db.cursor import database_now, read_cursor
-from orgs.domain.types import EventPage, ObjectPage, Outcome, Position
+from orgs.domain.types import ObjectPage, Outcome, Page, Position
 from orgs.models import ExternalIdWriteBack, Organization, WorkOSConflict, WorkOSEvent
 from orgs.services import outbox
 from orgs.services.apply import Mode
@@ -171,7 +171,7 @@ class World(RuleBasedStateMachine):
             _none_of(behind_the_stream(self.history, _rows(), self._there()))
 
     @rule(target=pages, size=page_sizes, back=st.integers(0, 3))
-    def read_a_page(self, size: int, back: int) -> MultipleResults[EventPage]:
+    def read_a_page(self, size: int, back: int) -> MultipleResults[Page[Position]]:
         """As a slow drain or replay does: after the position, or after one of the last events."""
         with suppress(edge.Refused, IndexError):
             position = self._events_back(back) if back else read_cursor().position
@@ -179,7 +179,7 @@ class World(RuleBasedStateMachine):
         return multiple()
 
     @rule(page=pages, is_replay=st.booleans())
-    def apply_a_page_late(self, page: EventPage, is_replay: bool) -> None:
+    def apply_a_page_late(self, page: Page[Position], is_replay: bool) -> None:
         with self._syncing():
             apply_page(page, Mode.REPLAY if is_replay else Mode.LIVE)
 

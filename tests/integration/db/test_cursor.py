@@ -2,10 +2,8 @@
 
 import time
 from datetime import timedelta
-from typing import Any
 
 import pytest
-from django.db.models import JSONField, Value
 
 from orgs.db.cursor import (
     Failure,
@@ -20,8 +18,6 @@ from orgs.db.cursor import (
     note_reconciled,
     read_cursor,
     replace_lost,
-    strings,
-    strings_by_name,
 )
 from orgs.domain.report import Change
 from orgs.domain.status import ReadError
@@ -152,20 +148,12 @@ def test_a_lost_position_is_replaced_by_the_earlier_of_two_clocks_less_the_overl
     assert failure() == NONE
 
 
-# JSON of another shape, which another program wrote -----------------------------------------
-
-ODD: list[Any] = [None, 5, "connection", ["connection", 5], [{}], {"connection": {}}, 1e300]
+# Lists --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("odd", ODD, ids=repr)
-def test_json_of_another_shape_is_read_as_nothing_and_mended(odd: Any) -> None:
+def test_what_was_listed_and_where_lists_go_on_is_noted() -> None:
     ensure_cursor()
-    columns = ("event_types", "covered", "refused_types", "progress", "listed_at")
-    SyncCursor.objects.update(**{name: Value(odd, JSONField()) for name in columns})
-
     state = read_cursor()
-    assert (state.types, state.covered) == (None, frozenset())
-    assert (state.refused, state.progress, state.listed) == ({}, {}, {})
 
     assert follow(state, ["connection.activated"], ["connection"], {})
     assert not follow(state, [], [], {}), "it has changed since"
@@ -185,11 +173,6 @@ def test_what_is_no_time_was_not_listed(at: str) -> None:
     SyncCursor.objects.update(listed_at={"connection": at})
 
     assert read_cursor().listed_at("connection") is None
-
-
-def test_json_that_python_can_not_read_is_nothing() -> None:
-    assert strings(f"[{'1' * 5_000}]") is None
-    assert strings_by_name("[" * 100_000) == {}
 
 
 # Reconciles ---------------------------------------------------------------------------------

@@ -170,8 +170,8 @@ def test_since_when_a_resource_is_not_covered_is_kept_until_it_is(
     assert since(*PEOPLE, "role") == []
     (later,) = since(*PEOPLE, "role", "invitation")
     assert (later or began) > ended
-    # Followed by an older release, which did not note it; or another program wrote the row.
-    SyncCursor.objects.update(listed_at=[])
+    # Followed by an older release, which did not note it.
+    SyncCursor.objects.update(listed_at={})
     assert since(*PEOPLE, "role", "invitation") == [None]
     (noted,) = since(*PEOPLE, "role", "invitation", "connection")
     assert (noted or began) > (later or began)

@@ -163,7 +163,7 @@ def test_a_replay_of_all_leaves_what_is_dismissed(workos: FakeWorkOS, before: Ar
         a_parked_event(f"org_{number}", an_event_id(number))
     ids = [an_event_id(number) for number in range(0, 20, 2)]
 
-    def dismiss_others(workos_id: str) -> None:
+    def dismiss_others(_: object, workos_id: str) -> None:
         others = WorkOSEvent.objects.exclude(workos_organization_id=workos_id).filter(id__in=ids)
         dismiss_parked(list(others.values_list("id", flat=True)))
 
@@ -254,7 +254,7 @@ def test_an_event_that_is_dismissed_or_read_meanwhile_keeps_that_outcome(
     unresolved(workos_id=acme["id"], event_id="event_1")
     outcome = Outcome.DISMISSED if unresolved is a_parked_event else Outcome.CREATED
     error, seen = the_event().error, {"outcome": outcome, "processed_at": datetime.now(UTC)}
-    before(orgs.workos, "lookup", lambda _: WorkOSEvent.objects.update(**seen))
+    before(orgs.workos, "lookup", lambda *_: WorkOSEvent.objects.update(**seen))
 
     resolve("event_1")
 

@@ -9,7 +9,8 @@ import pytest
 
 from orgs import workos as edge
 from orgs.domain.budget import Grant, Share
-from orgs.domain.types import EventPage, OrganizationFields, Position, State
+from orgs.domain.resources import ORGANIZATIONS
+from orgs.domain.types import OrganizationFields, Page, Position, State
 from orgs.testing import FakeWorkOS
 from orgs.workos import pacing
 from tests.builders import TYPES
@@ -17,11 +18,11 @@ from tests.builders import TYPES
 ORGANIZATION = {"id": "org_1", "name": "Acme", "updated_at": "2026-01-15T12:00:00.000Z"}
 
 
-def read(position: Position | None = None, limit: int = 100) -> EventPage:
+def read(position: Position | None = None, limit: int = 100) -> Page[Position]:
     return edge.read_events(position or Position(), types=TYPES, limit=limit)
 
 
-def event_ids(page: EventPage) -> list[str]:
+def event_ids(page: Page[Position]) -> list[str]:
     return [observation.event.id for observation in page.observations if observation.event]
 
 
@@ -86,7 +87,7 @@ def test_reads_of_the_stream_alone_take_from_its_share_of_the_budget(
         read,
         partial(edge.first_event_id, TYPES),
         partial(edge.read_organizations, None),
-        partial(edge.lookup, acme["id"]),
+        partial(edge.lookup, ORGANIZATIONS, acme["id"]),
         partial(edge.find_by_external_id, "gram-1"),
     ]
     for call in calls:
@@ -101,12 +102,12 @@ def test_reads_of_the_stream_alone_take_from_its_share_of_the_budget(
 
 def test_organizations_are_listed_in_pages_with_workoss_own_time(workos: FakeWorkOS) -> None:
     workos.set_clock_offset(-86_400)
-    workos.seed(organizations=3)
+    workos.seed(organizations=101)
 
-    first = edge.read_organizations(None, limit=2)
-    last = edge.read_organizations(first.position, limit=2)
+    first = edge.read_organizations(None)
+    last = edge.read_organizations(first.position)
 
-    assert [len(first.observations), len(last.observations)] == [2, 1]
+    assert [len(first.observations), len(last.observations)] == [100, 1]
     assert (first.is_last, last.is_last) == (False, True)
     assert all(seen.state is State.PRESENT for seen in first.observations)
     assert first.date is not None
@@ -120,7 +121,7 @@ def test_an_organization_is_looked_up_as_it_is_now(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme")
     updated = workos.update_organization(acme["id"], name="Acme 2")
 
-    found = edge.lookup(acme["id"])
+    found = edge.lookup(ORGANIZATIONS, acme["id"])
 
     assert (found.state, found.event) == (State.PRESENT, None)
     assert found.fields == OrganizationFields(
@@ -145,7 +146,7 @@ def test_an_answer_about_another_organization_is_broken(workos: FakeWorkOS, body
     workos.misbehave("body", path="/organizations", body=body)
 
     with pytest.raises(edge.BrokenAnswer):
-        edge.lookup("org_1")
+        edge.lookup(ORGANIZATIONS, "org_1")
 
 
 @pytest.mark.parametrize(
@@ -160,7 +161,7 @@ def test_an_id_that_would_change_the_address_or_cant_be_sent_is_refused(
     workos: FakeWorkOS, id_: str, why: str
 ) -> None:
     with pytest.raises(edge.Refused, match=why):
-        edge.lookup(id_)
+        edge.lookup(ORGANIZATIONS, id_)
     if len(id_) > 2:
         with pytest.raises(edge.Refused, match=why):
             read(Position(id_))
@@ -171,7 +172,7 @@ def test_an_id_that_would_change_the_address_or_cant_be_sent_is_refused(
 def test_an_id_is_one_segment_of_the_address(workos: FakeWorkOS) -> None:
     workos.create_organization(name="Acme", external_id="gram-1")
 
-    assert edge.lookup("external_id/gram-1").state is State.ABSENT
+    assert edge.lookup(ORGANIZATIONS, "external_id/gram-1").state is State.ABSENT
 
 
 @pytest.mark.parametrize(
@@ -186,7 +187,7 @@ def test_an_id_is_one_segment_of_the_address(workos: FakeWorkOS) -> None:
 def test_a_404_of_workoss_own_is_an_absence(workos: FakeWorkOS, body: dict[str, object]) -> None:
     workos.misbehave("status", status=404, path="/organizations", body=body)
 
-    assert edge.lookup("org_1").state is State.ABSENT
+    assert edge.lookup(ORGANIZATIONS, "org_1").state is State.ABSENT
 
 
 @pytest.mark.parametrize(
@@ -204,7 +205,7 @@ def test_a_404_that_is_a_gateways_is_not(workos: FakeWorkOS, body: object) -> No
     workos.misbehave("status", status=404, path="/organizations", body=body)
 
     with pytest.raises(edge.BrokenAnswer, match="not WorkOS's own"):
-        edge.lookup("org_1")
+        edge.lookup(ORGANIZATIONS, "org_1")
 
 
 # external_id --------------------------------------------------------------------------------

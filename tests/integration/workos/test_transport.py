@@ -11,6 +11,7 @@ import pytest
 
 from orgs import workos as edge
 from orgs.domain.budget import Share
+from orgs.domain.resources import ORGANIZATIONS
 from orgs.domain.status import ReadError
 from orgs.domain.types import Position
 from orgs.testing import FakeWorkOS
@@ -173,11 +174,11 @@ def test_an_answer_that_is_too_long_is_given_up(
 ) -> None:
     monkeypatch.setattr(sdk, "MAX_ANSWER_BYTES", 10_000)
     acme = workos.create_organization(name="a" * 9_000)
-    edge.lookup(acme["id"])
+    edge.lookup(ORGANIZATIONS, acme["id"])
     workos.update_organization(acme["id"], name="a" * 11_000)
 
     with pytest.raises(edge.Unavailable, match="too long"):
-        edge.lookup(acme["id"])
+        edge.lookup(ORGANIZATIONS, acme["id"])
 
 
 # Settings and environment -------------------------------------------------------------------
@@ -323,7 +324,7 @@ def test_a_429_pauses_every_call_for_as_long_as_it_asks(
     assert isinstance(error, edge.RateLimited)
     assert (error.retry_after or None) == seconds
     with pytest.raises(edge.RateLimited, match="asked for a pause" if seconds else "HTTP 429"):
-        edge.lookup("org_1")
+        edge.lookup(ORGANIZATIONS, "org_1")
 
 
 def test_a_patient_call_waits_for_the_pause_to_end_and_goes_on(workos: FakeWorkOS) -> None:
@@ -340,7 +341,7 @@ def test_a_patient_call_waits_for_the_pause_to_end_and_goes_on(workos: FakeWorkO
     workos.misbehave("rate_limited", path="/organizations", retry_after=30)
     workos.misbehave("rate_limited", path="/organizations", bare=True, times=2)
     try:
-        found = edge.lookup(acme["id"], patience=60)
+        found = edge.lookup(ORGANIZATIONS, acme["id"], patience=60)
     finally:
         pacing.interrupt_by(Event())
 
@@ -349,5 +350,5 @@ def test_a_patient_call_waits_for_the_pause_to_end_and_goes_on(workos: FakeWorkO
     workos.forget_requests()
     workos.misbehave("rate_limited", path="/organizations", retry_after=30)
     with pytest.raises(edge.RateLimited, match="HTTP 429"):
-        edge.lookup(acme["id"], patience=20)
+        edge.lookup(ORGANIZATIONS, acme["id"], patience=20)
     assert workos.count_requests(path="/organizations") == 1, "it is not patient enough"

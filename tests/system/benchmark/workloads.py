@@ -10,10 +10,10 @@ from functools import partial
 from itertools import count
 from typing import TypeAlias
 
+from orgs.domain import types
 from orgs.domain.naming import derived_id
 from orgs.domain.types import (
     Event,
-    EventPage,
     EventType,
     Observation,
     OrganizationFields,
@@ -68,13 +68,13 @@ def planned_pages(workload: str, *, pages: int, organizations: int) -> list[Page
     return [_page(WORKLOADS[workload], chance, present, numbers) for _ in range(pages)]
 
 
-def as_read(pages: Sequence[Sequence[Observation]]) -> list[EventPage]:
+def as_read(pages: Sequence[Sequence[Observation]]) -> list[types.Page[Position]]:
     """Pages of events as ``workos.read_events`` would return them, one after the other."""
-    read: list[EventPage] = []
+    read: list[types.Page[Position]] = []
     position = Position()
     for page in pages:
         reached, parse = event_of(page[-1]).position, partial(tuple, page)
-        read.append(EventPage(position, parse, reached, page is pages[-1], time.monotonic()))
+        read.append(types.Page(position, parse, reached, page is pages[-1], time.monotonic()))
         position = reached
     return read
 

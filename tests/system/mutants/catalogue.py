@@ -108,9 +108,9 @@ a full run does not verify the environment (orgs/services/reconcile.py; reconcil
 +            pass
 
 a 404 proves an absence by itself (orgs/services/lookups.py; reconcile, refresh)
--        if name not in self._is_proven:
-+        self._is_proven[name] = True
-+        if name not in self._is_proven:
+-        if resource not in self._is_proven:
++        self._is_proven[resource] = True
++        if resource not in self._is_proven:
 
 any number may be disabled (orgs/services/reconcile.py; reconcile)
 -        if organizations.exceeds_limit():
@@ -141,8 +141,8 @@ derived columns are read while others write what they rest on (orgs/services/app
 +return cursor_locked() if mode is Mode.LIVE else bounded_transaction()
 
 what a trigger changed counts as written (orgs/db/rows.py; apply_refused)
--if intended[key] != written[key]]
-+if False]
+-if written.get(key) != values]
++if key not in written]
 
 the stream of another environment is read (orgs/services/stream.py; stream)
 -        for page in pages:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orgs.domain.plain import PlainKnown, PlainResolution, parent_keys
+from orgs.domain.plain import PlainResolution, parent_keys
 from orgs.domain.resolution import changes_of
 from orgs.domain.resources import (
     DIRECTORY,
@@ -66,9 +66,8 @@ def resolution(
     **known: Any,
 ) -> PlainResolution:
     known = {"now": NOW, "read_began_at": NOW, "hold_back_until": NOW, **known}
-    return PlainResolution(
-        resource, PlainKnown(rows=rows, **known), {} if parents is None else parents
-    )
+    deleted_parents = {} if parents is None else parents
+    return PlainResolution(resource=resource, loaded=rows, deleted_parents=deleted_parents, **known)
 
 
 def decide(row: Row, observation: Observation, **known: Any) -> Decision:
@@ -372,7 +371,7 @@ def test_parents_are_named_by_the_observations() -> None:
     columns = {**CHILD, "workos_group_id": None}
     observations = [changed(1, DIRECTORY_GROUP_MEMBER, **columns), missing(DIRECTORY_GROUP_MEMBER)]
 
-    assert parent_keys(DIRECTORY_GROUP_MEMBER, observations) == {"directory": {"directory_1"}}
+    assert [*parent_keys(DIRECTORY_GROUP_MEMBER, observations)] == [DIRECTORY_1]
 
 
 # Any order ----------------------------------------------------------------------------------

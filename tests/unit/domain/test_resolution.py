@@ -9,6 +9,7 @@ import pytest
 from orgs.domain.naming import derived_id
 from orgs.domain.resolution import Resolution, changes_of, is_left_to_event
 from orgs.domain.types import (
+    EMPTY_PLAN,
     Conflict,
     ConflictKind,
     Decision,
@@ -18,7 +19,6 @@ from orgs.domain.types import (
     PendingWriteBack,
     Plan,
     Row,
-    RowChange,
     State,
 )
 from tests.builders import (
@@ -170,7 +170,7 @@ def test_freshness(row: Row, said: Observation, fresh: bool) -> None:
     (decision,), plan = decide([row], said)
 
     assert (decision.outcome is not Outcome.STALE) is fresh
-    assert plan.is_empty is not fresh
+    assert (plan == EMPTY_PLAN) is not fresh
 
 
 @pytest.mark.parametrize("rows", [[], [unlinked], [elsewhere]])
@@ -181,7 +181,7 @@ def test_a_change_older_than_the_deletion_is_stale_wherever_it_is_listed(rows: l
 
     outcomes = [decision.outcome for decision in (*in_one_page, *later)]
     assert outcomes == [Outcome.UNKNOWN, Outcome.STALE] * 2, "the later of two deletions counts"
-    assert (plan.is_empty, later_plan.is_empty) == (True, True)
+    assert plan == later_plan == EMPTY_PLAN
 
 
 def test_an_update_writes_what_workos_owns_and_a_deletion_keeps_that() -> None:
@@ -274,7 +274,7 @@ def test_an_object_clears_the_event_id_if_it_changes_something_and_only_then() -
 
     for after in (changing.updated[0], inserting.created[0].row):
         assert (after.workos_last_event_id, after.workos_updated_at) == (None, LATER)
-    assert same.is_empty
+    assert same == EMPTY_PLAN
 
 
 @pytest.mark.parametrize(
@@ -433,7 +433,8 @@ def test_changes(rows: list[Row], said: Observation, known: Stored, changes: Any
 def test_signals_report_a_row_once(row: Row, said: list[Observation], outcomes: list[str]) -> None:
     _, plan = decide([row], *said)
 
-    assert plan.changes == tuple(RowChange(Outcome(o), "gram-1", "org_1") for o in outcomes)
+    reported = [(outcome, row.id, row.workos_id) for outcome, row in plan.changes]
+    assert reported == [(outcome, "gram-1", "org_1") for outcome in outcomes]
 
 
 # Plans --------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Pacing: each request waits for its turn, by a shared budget or by one of the process's own."""
+"""Pacing: each request waits for its turn, by a budget that processes share."""
 
 import logging
 from dataclasses import dataclass, field
@@ -75,60 +75,28 @@ def take(share: Share = Share.BULK, *, times: int = 1) -> None:
         pacing.wait_for_turn(share, deadline=0.0)
 
 
-def drain_until_empty(share: Share) -> int:
-    count = 0
-    while pacing.pacer.take(share).tokens:
-        count += 1
-    return count
+@pytest.mark.parametrize(
+    ("patience", "is_served"),
+    [pytest.param(0, False, id="none"), pytest.param(30, True, id="30 s")],
+)
+def test_a_call_whose_turn_does_not_come_in_time_is_rate_limited(
+    clock: Clock, shared: Shared, patience: float, is_served: bool
+) -> None:
+    shared.grants = [Grant(0, 4.0), Grant(0, 4.0), Grant(0, 4.0)]
+
+    if is_served:
+        pacing.wait_for_turn(Share.BULK, deadline=clock.now + patience)
+    else:
+        with pytest.raises(RateLimited, match="REQUESTS_PER_MINUTE is used up") as raised:
+            pacing.wait_for_turn(Share.BULK, deadline=clock.now + patience)
+        assert raised.value.retry_after == 4.0
+
+    assert clock.waits == ([4.0, 4.0, 4.0] if is_served else [4.0])
 
 
-# A budget of the process's own ---------------------------------------------------------------
-
-
-def test_a_minute_of_requests_stays_far_within_workoss_limit(clock: Clock) -> None:
-    sent: dict[Share, int] = dict.fromkeys(Share, 0)
-
-    while clock.now < 1_060:
-        for share in Share:
-            sent[share] += drain_until_empty(share)
-        clock.now += 0.05
-
-    assert 4_800 <= sum(sent.values()) <= 4_800 + 5 * 80 + 80
-
-
-def test_a_quarter_is_for_the_stream_alone_which_may_use_the_rest_too(clock: Clock) -> None:
-    bulk = drain_until_empty(Share.BULK)
-    stream = drain_until_empty(Share.STREAM)
-    clock.now += 60
-    all_of_it = drain_until_empty(Share.STREAM)
-
-    assert (bulk, stream, all_of_it) == pytest.approx((300, 100, 400), abs=1)
-
-
-def test_a_call_waits_for_its_turn_instead_of_failing(clock: Clock) -> None:
-    drain_until_empty(Share.BULK)
-
-    take(times=60)
-
-    assert 0.9 <= sum(clock.waits) <= 1.1
-
-
-def test_a_call_whose_turn_does_not_come_in_time_fails(clock: Clock, shared: Shared) -> None:
-    shared.grants = [Grant(0, 4.0)] * 5
-
-    with pytest.raises(RateLimited, match=r"^REQUESTS_PER_MINUTE is used up$") as raised:
-        pacing.wait_for_turn(Share.BULK, deadline=clock.now)
-    assert raised.value.retry_after == 4.0
-    assert clock.waits == [4.0], "a few seconds are waited for in any case"
-    pacing.wait_for_turn(Share.BULK, deadline=clock.now + 30)
-
-    assert clock.waits == [4.0] * 5
-
-
-# A shared budget ----------------------------------------------------------------------------
-
-
-def test_ever_more_tokens_are_reserved_while_they_are_used_up(clock: Clock, shared: Shared) -> None:
+def test_tokens_are_reserved_for_a_second_and_more_of_them_while_they_are_used_up(
+    clock: Clock, shared: Shared
+) -> None:
     take(times=1 + 2 + 4 + 8)
     shared.grants = [Grant(0, 0.5)]
     take(times=1)
@@ -152,19 +120,19 @@ def test_an_empty_budget_is_not_asked_again_before_its_time(clock: Clock, shared
     assert [share for share, _ in shared.asked] == [Share.BULK, Share.STREAM]
 
 
-def test_a_budget_that_fails_fails_no_call_and_is_left_alone_for_a_while(
+def test_a_budget_that_fails_fails_no_call_and_is_logged_once(
     clock: Clock, shared: Shared, caplog: pytest.LogCaptureFixture
 ) -> None:
     shared.grants = [OSError("it is down"), OSError("still"), Grant(1), OSError("it is down again")]
 
     with caplog.at_level(logging.WARNING):
-        for seconds in (0.0, 4.0, 2.0, 6.0, 2.0):
-            clock.now += seconds
-            take()
+        take(times=4)
 
-    said = "this process paces its requests alone: it is down"
-    assert caplog.messages == [said, f"{said} again"]
-    assert len(shared.asked) == 4
+    assert [record.getMessage() for record in caplog.records] == [
+        "requests are not paced: it is down",
+        "requests are not paced: it is down again",
+    ]
+    assert not clock.waits
 
 
 # Pauses -------------------------------------------------------------------------------------

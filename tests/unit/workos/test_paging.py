@@ -7,19 +7,19 @@ from threading import Barrier, Event, get_ident, main_thread
 import pytest
 
 from orgs.domain.budget import Share
-from orgs.domain.types import ObjectPage
+from orgs.domain.types import Page
 from orgs.workos import BrokenAnswer, RateLimited, pacing, read_ahead
 
 
-def page(number: int, *, is_last: bool = False) -> ObjectPage:
-    return ObjectPage(tuple, str(number), is_last, 0.0)
+def page(number: int, *, is_last: bool = False) -> Page[str]:
+    return Page("", tuple, str(number), is_last, 0.0)
 
 
 def test_pages_come_in_order_and_the_next_is_read_early() -> None:
     read: list[str] = []
     is_second_read = Event()
 
-    def page_after(start: str) -> ObjectPage:
+    def page_after(start: str) -> Page[str]:
         read.append(start)
         if start == "1":
             is_second_read.set()
@@ -36,7 +36,7 @@ def test_pages_come_in_order_and_the_next_is_read_early() -> None:
 
 
 def test_an_error_is_raised_when_its_page_is_due() -> None:
-    def page_after(start: str) -> ObjectPage:
+    def page_after(start: str) -> Page[str]:
         if start == "1":
             raise BrokenAnswer("no page")
         return page(int(start) + 1)
@@ -57,7 +57,7 @@ def test_an_error_is_raised_when_its_page_is_due() -> None:
 def test_pages_that_go_round_in_circles_are_an_error(after: dict[str, int]) -> None:
     read: list[str] = []
 
-    def page_after(start: str) -> ObjectPage:
+    def page_after(start: str) -> Page[str]:
         assert start not in read, "none is read twice"
         read.append(start)
         return page(after[start])
@@ -75,7 +75,7 @@ def test_closing_ends_a_wait_for_workos() -> None:
     is_waiting = Barrier(2, timeout=30)
     errors: list[Exception] = []
 
-    def page_after(start: str) -> ObjectPage:
+    def page_after(start: str) -> Page[str]:
         if start == "0":
             return page(1)
         pacing.pacer.pause(600)
@@ -130,7 +130,7 @@ def test_a_signal_ends_it_before_another_page_is_read() -> None:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         raise _Signalled
 
-    def page_after(start: str) -> ObjectPage:
+    def page_after(start: str) -> Page[str]:
         read.append(start)
         # Again and again: a signal that comes just before a wait does not end it.
         while start == "1" and not pacing._of_thread.interrupt.wait(0.1):

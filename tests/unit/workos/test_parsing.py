@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from orgs.domain.naming import content_id
-from orgs.domain.resources import PLAIN
+from orgs.domain.resources import ORGANIZATIONS, PLAIN
 from orgs.domain.types import Event, Observation, OrganizationFields, Position, State
 from orgs.workos.errors import BrokenAnswer
-from orgs.workos.parsing import _clean, event_time, parse_events, parse_organization, parse_page
+from orgs.workos.parsing import _clean, event_time, parse_events, parse_object, parse_page
 from orgs.workos.tolerant_json import MAX_DEPTH, TOO_DEEP
 from tests.builders import NOON, TYPES
 
@@ -27,6 +27,13 @@ def parsed(raw: object) -> Observation:
     """What one event says."""
     (observation,), _ = parse_events([raw], Position(), None, TYPES)
     assert observation.raw == raw
+    return observation
+
+
+def fetched(raw: object) -> Observation:
+    """What an organization says that was listed or fetched."""
+    observation = parse_object(ORGANIZATIONS, raw)
+    assert observation is not None
     return observation
 
 
@@ -93,7 +100,7 @@ def test_an_event_of_another_type_is_ignored() -> None:
     assert place(observation).type == "organization.renamed"
 
 
-UNSTORABLE = "which PostgreSQL can't store"
+UNSTORABLE = "holds a character that PostgreSQL can't store"
 
 
 @pytest.mark.parametrize(
@@ -103,7 +110,7 @@ UNSTORABLE = "which PostgreSQL can't store"
         pytest.param({"data": []}, "data is not an object", id="data a list"),
         pytest.param({"event": None}, "event is missing or empty", id="no type"),
         pytest.param({"event": {}}, "event is not text", id="type an object"),
-        pytest.param({"event": "\0"}, f"event holds a NUL character, {UNSTORABLE}", id="type NUL"),
+        pytest.param({"event": "\0"}, f"event {UNSTORABLE}", id="type NUL"),
     ],
 )
 def test_an_event_that_cant_be_parsed_says_why(change: dict[str, Any], error: str) -> None:
@@ -115,14 +122,16 @@ def test_an_event_that_cant_be_parsed_says_why(change: dict[str, Any], error: st
 
 MALFORMED = [
     pytest.param({"id": None}, "id is missing or empty", id="no id"),
-    pytest.param({"id": "a\0b"}, f"id holds a NUL character, {UNSTORABLE}", id="NUL in id"),
+    pytest.param({"id": "a\0b"}, f"id {UNSTORABLE}", id="NUL in id"),
     pytest.param({"id": "o" * 256}, "id is longer than 255 bytes", id="endless id"),
     pytest.param({"name": None}, "name is missing or empty", id="no name"),
     pytest.param({"name": ""}, "name is missing or empty", id="empty name"),
     pytest.param({"name": 5}, "name is not text", id="name a number"),
-    pytest.param({"name": "\ud800"}, "name holds half of a surrogate pair, ", id="surrogate"),
+    pytest.param(
+        {"name": "\ud800"}, "name holds a character that PostgreSQL can't store", id="surrogate"
+    ),
     pytest.param({"external_id": 7}, "external_id is not text", id="external_id a number"),
-    pytest.param({"external_id": "\0"}, "external_id holds a NUL character", id="external_id NUL"),
+    pytest.param({"external_id": "\0"}, f"external_id {UNSTORABLE}", id="external_id NUL"),
     pytest.param({"updated_at": None}, "updated_at is not a time in ISO 8601", id="no time"),
     pytest.param({"updated_at": "0000-01-01T00:00:00Z"}, "updated_at is not a time", id="year 0"),
     pytest.param({"updated_at": "9999-12-31T23:59:59-01:00"}, "updated_at is not a time", id="end"),
@@ -138,7 +147,7 @@ def test_a_malformed_organization_says_which_field_is_wrong(change: Any, error: 
     assert in_an_event.state is State.UNREADABLE
     assert in_an_event.error.startswith(f"data.{error}")
     if "id" not in change:
-        listed = parse_organization(organization)
+        listed = fetched(organization)
         assert (listed.state, listed.workos_id) == (State.UNREADABLE, "org_1")
         assert listed.error.startswith(error)
         assert listed.raw == organization
@@ -181,7 +190,7 @@ def test_a_read_goes_on_after_the_last_event_that_has_an_id() -> None:
 
 @pytest.mark.parametrize("external_id", [None, ""])
 def test_an_empty_external_id_is_none(external_id: str | None) -> None:
-    observation = parse_organization({**ORGANIZATION, "external_id": external_id})
+    observation = fetched({**ORGANIZATION, "external_id": external_id})
 
     assert (observation.state, observation.organization) == (State.PRESENT, ACME)
 
@@ -189,7 +198,7 @@ def test_an_empty_external_id_is_none(external_id: str | None) -> None:
 @pytest.mark.parametrize("raw", [None, [], {}, {"id": 5}, {"id": ""}, {"id": "o" * 256}])
 def test_something_listed_without_a_usable_id_breaks_the_list(raw: object) -> None:
     with pytest.raises(BrokenAnswer, match="no usable id"):
-        parse_organization(raw)
+        fetched(raw)
 
 
 # Times --------------------------------------------------------------------------------------
@@ -215,7 +224,7 @@ def _a_machine_elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ],
 )
 def test_times_are_utc_unless_they_say_otherwise(text: str, moment: datetime) -> None:
-    organization = parse_organization({**ORGANIZATION, "updated_at": text}).organization
+    organization = fetched({**ORGANIZATION, "updated_at": text}).organization
 
     assert organization.updated_at == moment
     assert organization.updated_at.utcoffset() == timedelta(0)

@@ -3,13 +3,12 @@
 import hmac
 import json
 import time
-from dataclasses import replace
 
 import pytest
 
 from orgs.domain.naming import content_id
 from orgs.testing import sign
-from orgs.workos import Announcement, is_signed, is_well_formed_signature, parse_announcement
+from orgs.workos import is_signed, is_well_formed_signature, parse_announcement
 
 NOW = 1_800_000_000_000
 BODY = b'{"id": "event_1"}'
@@ -83,11 +82,12 @@ def an_event(**fields: object) -> bytes:
     return json.dumps({"id": "event_1", "event": "x", **fields}).encode()
 
 
-ANNOUNCED = Announcement("event_1", "x", "organization", None, None)
+ANNOUNCED = ("event_1", "x", "organization", None, None)
 CREATED = "organization.created"
-ACME = Announcement("event_1", CREATED, "organization", "org_1", "org_1")
-HASHED = replace(ANNOUNCED, id=content_id(b"e" * 300))
+ACME = ("event_1", CREATED, "organization", "org_1", "org_1")
 ENDLESS = b'{"id": "event_1", "event": "x", "data": %s}' % (b"[" * 9_000 + b"]" * 9_000)
+#: In place of an id that can't be a key: as in the stream.
+HASHED = (content_id(an_event(id="e" * 300)), *ANNOUNCED[1:])
 
 
 @pytest.mark.parametrize(
@@ -98,13 +98,20 @@ ENDLESS = b'{"id": "event_1", "event": "x", "data": %s}' % (b"[" * 9_000 + b"]" 
         pytest.param(an_event(data={"id": "a\0"}), ANNOUNCED, id="no id that can be one"),
         pytest.param(an_event(data={"id": {}}), ANNOUNCED, id="an odd id"),
         pytest.param(an_event(data={"id": "o" * 300}), ANNOUNCED, id="an endless id"),
-        pytest.param(an_event(event="e" * 300), replace(ANNOUNCED, type="e" * 300), id="its type"),
-        pytest.param(an_event(id="e" * 300), HASHED, id="an endless id of the event: its hash"),
+        pytest.param(
+            an_event(event="e" * 300), ("event_1", "e" * 300, *ANNOUNCED[2:]), id="its type"
+        ),
+        pytest.param(an_event(id="e" * 300), HASHED, id="an endless id of the event"),
         pytest.param(ENDLESS, ANNOUNCED, id="endless data"),
     ],
 )
-def test_a_webhooks_body_announces(body: bytes, announcement: Announcement) -> None:
-    assert parse_announcement(body) == announcement
+def test_a_webhooks_body_announces(body: bytes, announcement: tuple[str | None, ...]) -> None:
+    announced = parse_announcement(body)
+
+    assert announced is not None
+    assert announced.event is not None
+    about = (announced.resource, announced.workos_id, announced.workos_organization_id)
+    assert (announced.event.id, announced.event.type, *about) == announcement
 
 
 def test_what_is_no_event_announces_nothing() -> None:

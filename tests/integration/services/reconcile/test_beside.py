@@ -176,7 +176,7 @@ def test_a_link_moves_meanwhile(workos: FakeWorkOS, after: Around, when: str) ->
 
     with another_program() as program, in_thread() as start:
 
-        def move(workos_id: str) -> None:
+        def move(_: object, workos_id: str) -> None:
             link = "UPDATE organization_metadata SET workos_id = 'org_new' WHERE workos_id = %s"
             if workos_id == "org_missing_0":
                 program.execute(link, [workos_id])

@@ -3,7 +3,6 @@
 import hashlib
 import tracemalloc
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any
 
 import pytest
@@ -15,11 +14,11 @@ from orgs.db.cursor import ensure_cursor
 from orgs.domain.naming import derived_id
 from orgs.domain.types import Row
 from orgs.models import ExternalIdWriteBack, Organization
-from orgs.services import reconcile as reconciling
 from orgs.services.compare import Comparing, DisableLimit, Run
 from orgs.services.lookups import Lookups
 from orgs.services.reconcile import reconcile
 from orgs.testing import FakeWorkOS
+from orgs.workos import client
 from tests.builders import (
     NOON,
     TWO_DAYS_AGO,
@@ -293,8 +292,7 @@ def test_every_transaction_of_a_dry_run_begins_read_only() -> None:
 
 def test_a_dry_run_goes_on_from_page_to_page(workos: FakeWorkOS, monkeypatch: MonkeyPatch) -> None:
     """The second page finds the row that the first would have created."""
-    read_one = partial(orgs.workos.read_organizations, limit=1)
-    monkeypatch.setattr(reconciling, "read_organizations", read_one)
+    monkeypatch.setattr(client, "_PAGE_SIZE", 1)
     later = NOON + timedelta(minutes=1)
     workos.create_organization(id="org_second", name="Second", at=later, emits=False)
     an_old_organization(workos, "First", external_id=derived_id("org_second"))
