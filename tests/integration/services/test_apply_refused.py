@@ -36,7 +36,7 @@ from tests.builders import (
     compare,
     live,
 )
-from tests.integration.services.stored import Around, ledger, parked, position
+from tests.integration.services.stored import Around, LogCapture, ledger, parked, position
 from tests.triggers import (
     LEAVES_OUT,
     RAISES,
@@ -48,8 +48,6 @@ from tests.triggers import (
     changed,
     renamed,
 )
-
-pytestmark = pytest.mark.usefixtures("database")
 
 OUTBOX = "workos_external_id_write_back"
 REFUSED = REASONS[RAISES]
@@ -244,7 +242,7 @@ def test_a_name_whose_slugs_are_all_taken_is_parked() -> None:
     ids=["refused", "unreadable"],
 )
 def test_an_event_that_the_ledger_refuses_is_passed_over_as_a_conflict(
-    how: str, at_commit: bool, said: Observation, caplog: pytest.LogCaptureFixture
+    how: str, at_commit: bool, said: Observation, caplog: LogCapture
 ) -> None:
     with a_trigger(how, table="workos_event", when=IS_SECOND, at_commit=at_commit):
         report = live(an_event(1), said, an_event(3, workos_id="org_3"))
@@ -260,9 +258,7 @@ def test_an_event_that_the_ledger_refuses_is_passed_over_as_a_conflict(
 
 
 @whenever
-def test_an_event_that_can_be_noted_nowhere_is_passed_over_and_logged(
-    at_commit: bool, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_event_that_can_be_noted_nowhere_is_logged(at_commit: bool, caplog: LogCapture) -> None:
     secret = RAISES.replace(";", " USING DETAIL = 'Secret';")
 
     with (
@@ -350,9 +346,6 @@ def test_item_by_item_ends_where_the_page_does() -> None:
     assert SyncCursor.objects.get().drained_at is not None
 
 
-# The environment ----------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("code", ["08006", "53100", "58030", "25006", "57P01", "57P03"])
 def test_what_is_the_environments_parks_nothing_and_moves_nothing(code: str) -> None:
     ensure_cursor()
@@ -402,9 +395,7 @@ def test_a_missing_column_or_grant_of_ours_parks_nothing_and_moves_nothing(
     ("table", "noted"),
     [("organization_metadata", WorkOSEvent.objects), ("workos_event", WorkOSConflict.objects)],
 )
-def test_ten_refusals_in_a_row_are_the_environments_until_an_item_is_accepted_again(
-    table: str, noted: Manager[Any]
-) -> None:
+def test_ten_refusals_in_a_row_are_the_environments(table: str, noted: Manager[Any]) -> None:
     # A time in the future accepts no item.
     ahead = datetime.now(UTC) + timedelta(days=30)
     WorkOSEvent.objects.create(id="ahead", outcome=Outcome.CREATED, processed_at=ahead)
@@ -430,9 +421,7 @@ BY_NAME = "CASE NEW.name WHEN 'Bad' THEN 'P0001' ELSE '22000' END"
 
 
 @pytest.mark.parametrize("between", [[*events(1, first=10)], []], ids=["accepted", "another code"])
-def test_others_that_are_accepted_or_refused_otherwise_show_that_the_items_are_at_fault(
-    between: list[Observation],
-) -> None:
+def test_other_items_and_other_codes_show_who_is_at_fault(between: list[Observation]) -> None:
     second = "Bad" if between else "Odd"
     page = [*events(9, name="Bad"), *between, *events(9, first=11, name=second)]
 

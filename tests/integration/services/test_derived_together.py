@@ -16,14 +16,12 @@ from tests.builders import an_announcement
 from tests.concurrency import another_program, blocked, in_thread, wait_until, wait_until_blocked
 from tests.triggers import a_trigger, execute
 
-pytestmark = pytest.mark.usefixtures("database")
-
 #: A trigger waits for this lock before its transaction commits, and the test holds it.
 GATE = "PERFORM pg_advisory_xact_lock_shared(815);"
 
 
 @pytest.fixture(autouse=True)
-def bolt(database: None, all_resources: None, workos: FakeWorkOS) -> None:
+def bolt(all_resources: None, workos: FakeWorkOS) -> None:
     bolt = workos.create_organization(name="Bolt", external_id="bolt")["id"]
     workos.connections.create(name="Other", organization_id=bolt, state="active")
 

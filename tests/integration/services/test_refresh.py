@@ -35,10 +35,8 @@ from tests.builders import (
     an_event_id,
     an_organization_row,
 )
-from tests.integration.services.stored import Around, Setting, disabled
+from tests.integration.services.stored import Around, Setting, disabled, impatient
 from tests.triggers import a_constraint, locked
-
-pytestmark = pytest.mark.usefixtures("database")
 
 
 def the_event() -> WorkOSEvent:
@@ -77,9 +75,7 @@ def test_a_parked_event_is_replayed_by_what_workos_says_now(workos: FakeWorkOS) 
 
 @both
 @pytest.mark.parametrize("id_", ["..", "gram-1"])
-def test_an_event_of_a_deleted_organization_disables_the_row(
-    workos: FakeWorkOS, resolve: Resolve, id_: str
-) -> None:
+def test_a_deleted_organization_is_disabled(workos: FakeWorkOS, resolve: Resolve, id_: str) -> None:
     a_mirrored_organization(workos)
     an_organization_row(id_, slug="slug", workos_id="org_deleted")
     unresolved(resolve, "org_deleted")
@@ -302,6 +298,7 @@ def test_only_a_deletion_in_the_ledger_keeps_an_organization_out(
     assert change.change is (Outcome.CREATED if created else Outcome.STALE)
 
 
+@impatient
 @pytest.mark.parametrize(
     "resolve",
     [
@@ -313,9 +310,8 @@ def test_only_a_deletion_in_the_ledger_keeps_an_organization_out(
     ],
 )
 def test_nothing_waits_for_a_lock_without_end_or_is_done_by_half(
-    workos: FakeWorkOS, sync_setting: Setting, resolve: Callable[[], object]
+    workos: FakeWorkOS, resolve: Callable[[], object]
 ) -> None:
-    sync_setting(LOCK_TIMEOUT=0.05)
     workos.misbehave("status", status=422, path="/organizations/org_1")
     a_parked_event(workos.create_organization(name="Acme")["id"], "event_acme")
     a_parked_event(None, "event_parked")

@@ -20,46 +20,32 @@ from orgs.services.reconcile import reconcile
 from orgs.services.status import current_status
 from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS
-from tests.builders import TWO_DAYS_AGO, an_organization_row
-from tests.integration.services.stored import BUSY, Setting
+from tests.builders import TWO_DAYS_AGO, an_old_organization, an_organization_row
+from tests.integration.services.stored import BUSY, MonkeyPatch, Setting, a_member, impatient
 from tests.triggers import a_constraint, locked
 
-pytestmark = pytest.mark.usefixtures("database", "no_hold_back")
+pytestmark = pytest.mark.usefixtures("no_hold_back")
 
 MEMBERSHIPS = "/user_management/organization_memberships"
-
-
-def an_organization_there(workos: FakeWorkOS, name: str, **options: Any) -> str:
-    values: dict[str, Any] = {"external_id": f"gram-{name.lower()}", "at": TWO_DAYS_AGO}
-    return str(workos.create_organization(name=name, **(values | options))["id"])
-
-
-def a_member(workos: FakeWorkOS, organization: str, **options: Any) -> str:
-    """Return the user's id."""
-    user = str(workos.users.create(email=f"{organization}@acme.com", **options)["id"])
-    workos.memberships.create(
-        user_id=user, organization_id=organization, at=TWO_DAYS_AGO, **options
-    )
-    return user
 
 
 # After a lost cursor ------------------------------------------------------------------------
 
 
 @pytest.fixture
-def lost(
-    database: None, workos: FakeWorkOS, follow: Setting, monkeypatch: pytest.MonkeyPatch
-) -> dict[str, str]:
+def lost(workos: FakeWorkOS, follow: Setting, monkeypatch: MonkeyPatch) -> dict[str, str]:
     """Memberships and connections were covered, and then their last events were missed.
 
     The last daily run stopped after the first organization. Returns users, by organization.
     """
     monkeypatch.setattr(compare, "_THREADS", 1)
     follow("connection", "membership")
-    ids = [an_organization_there(workos, name) for name in ("Acme", "Bolt")]
-    users = {"gram-acme": a_member(workos, ids[0]), "gram-bolt": a_member(workos, ids[1])}
+    names = ("gram-acme", "gram-bolt")
+    ids = [an_old_organization(workos, name, external_id=name) for name in names]
+    users = {
+        name: str(a_member(workos, of)["user_id"]) for name, of in zip(names, ids, strict=True)
+    }
     workos.connections.create(name="Okta", organization_id=ids[0], state="active", at=TWO_DAYS_AGO)
-    drain_to_end()
     assert reconcile(Run()).errors == []
     assert reconcile(Run(scope_seconds=0.0)).errors == []
     assert read_cursor().progress == {"membership": min(ids)}
@@ -77,7 +63,7 @@ def sso_enabled() -> bool | None:
 
 @pytest.mark.parametrize("how", ["the time is up", "a list fails"])
 def test_what_is_not_listed_after_a_lost_cursor_is_not_covered(
-    workos: FakeWorkOS, lost: dict[str, str], monkeypatch: pytest.MonkeyPatch, how: str
+    workos: FakeWorkOS, lost: dict[str, str], monkeypatch: MonkeyPatch, how: str
 ) -> None:
     if how == "the time is up":
         monkeypatch.setattr(tasks, "_SCOPE_SECONDS", 0.0)
@@ -97,9 +83,7 @@ def test_what_is_not_listed_after_a_lost_cursor_is_not_covered(
     assert not any(has_access(user, organization) for organization, user in lost.items())
 
 
-def test_after_a_lost_cursor_lists_are_read_from_the_first_organization(
-    lost: dict[str, str],
-) -> None:
+def test_after_a_lost_cursor_lists_are_read_from_the_beginning(lost: dict[str, str]) -> None:
     """The first one was read by the run before: that was before the events were missed."""
     tasks.recover()
 
@@ -119,18 +103,14 @@ def test_what_derives_from_a_resource_is_not_known_after_a_lost_cursor() -> None
     assert sso_enabled() is False
 
 
-# While a resource is listed for the first time -----------------------------------------------
-
-
 @pytest.mark.parametrize("how", ["it is switched off and on", "the cursor is lost and replaced"])
 def test_a_list_covers_nothing_if_events_were_missed_since_it_began(
     workos: FakeWorkOS, follow: Setting, how: str
 ) -> None:
     follow()
-    acme = an_organization_there(workos, "Acme")
-    drain_to_end()
+    acme = an_old_organization(workos, external_id="gram-acme")
     assert reconcile(Run()).errors == []
-    user = a_member(workos, acme, emits=False)
+    user = a_member(workos, acme, emits=False)["user_id"]
     missed: list[str] = []
     follow("membership")
 
@@ -177,7 +157,7 @@ DIRECTORIES = ("directory", "directory_user", "directory_group", "directory_grou
 @pytest.fixture
 def group(workos: FakeWorkOS) -> str:
     """A directory, a group and a user in it, of which no event is read."""
-    acme = an_organization_there(workos, "Acme")
+    acme = an_old_organization(workos, external_id="gram-acme")
     okta = workos.directories.create(name="Okta", organization_id=acme, emits=False)["id"]
     user = workos.directory_users.create(directory_id=okta, email="a@acme.com", emits=False)["id"]
     group = workos.directory_groups.create(directory_id=okta, name="Staff", emits=False)["id"]
@@ -189,12 +169,11 @@ def not_listed() -> dict[str, str]:
     return {one.name: one.not_listed for one in reconcile(Run()).resources if one.not_listed}
 
 
-def test_members_are_not_covered_unless_all_organizations_were_listed(
-    workos: FakeWorkOS, follow: Setting
-) -> None:
+def test_members_are_covered_once_organizations_are(workos: FakeWorkOS, follow: Setting) -> None:
     follow("membership")
-    ids = [an_organization_there(workos, name, emits=False) for name in ("Acme", "Bolt")]
-    user = a_member(workos, ids[1], emits=False)
+    an_old_organization(workos)
+    bolt = an_old_organization(workos, "Bolt", external_id="gram-bolt")
+    user = a_member(workos, bolt, emits=False)["user_id"]
     first, second = workos.all_organizations()
     page = {"data": [first], "list_metadata": {"before": None, "after": first["id"]}}
     workos.misbehave("body", path="/organizations", exact=True, body=page, times=1)
@@ -223,14 +202,11 @@ def test_members_of_an_organization_that_gets_no_row_are_listed_too(
 ) -> None:
     sync_setting(RESOURCES=("organization", "membership"), HOLD_BACK_WINDOW=10.0)
     adopt_settings()
-    an_organization_there(workos, "Acme", emits=False)
-    values: dict[str, Any] = {
-        # Its members are older than what the stream will bring of it.
-        "left to its event": {"at": None},
-        "in conflict": {"external_id": None},
-        "refused": {},
-    }[why]
-    bolt = an_organization_there(workos, "Bolt", emits=False, **values)
+    an_old_organization(workos, external_id="gram-acme")
+    # Its members are older than what the stream will bring of it.
+    at = None if why == "left to its event" else TWO_DAYS_AGO
+    id_ = None if why == "in conflict" else "gram-bolt"
+    bolt: Any = workos.create_organization(name="Bolt", external_id=id_, at=at, emits=False)["id"]
     a_member(workos, bolt, emits=False)
     if why == "in conflict":
         an_organization_row(derived_id(bolt), workos_id=workos.all_organizations()[0]["id"])
@@ -247,25 +223,10 @@ def test_members_of_an_organization_that_gets_no_row_are_listed_too(
         assert again.resources[0].report.drift == []
 
 
-def test_so_they_are_when_people_are_switched_on_later(workos: FakeWorkOS, follow: Setting) -> None:
-    follow()
-    bolt = an_organization_there(workos, "Bolt", emits=False)
-    a_member(workos, bolt, emits=False)
-    with a_constraint("name <> 'Bolt'"):
-        reconcile(Run())
-        follow("membership")
-        tasks.cover()
-
-    assert OrganizationMembership.objects.get().workos_organization_id == bolt
-    assert "membership" in read_cursor().covered
-
-
-def test_members_are_not_covered_if_the_row_of_an_organization_was_locked(
-    workos: FakeWorkOS, follow: Setting, sync_setting: Setting
-) -> None:
+@impatient
+def test_a_locked_organization_keeps_members_uncovered(workos: FakeWorkOS, follow: Setting) -> None:
     follow("membership")
-    sync_setting(LOCK_TIMEOUT=0.05)
-    a_member(workos, an_organization_there(workos, "Acme", emits=False), emits=False)
+    a_member(workos, an_old_organization(workos, external_id="gram-acme"), emits=False)
     an_organization_row("gram-acme")
 
     with locked(where="id = 'gram-acme'"):
@@ -278,9 +239,7 @@ def test_members_are_not_covered_if_the_row_of_an_organization_was_locked(
 
 
 @pytest.mark.usefixtures("group")
-def test_a_list_of_directories_must_be_read_after_a_lost_cursor(
-    workos: FakeWorkOS, follow: Setting
-) -> None:
+def test_directories_are_listed_after_a_lost_cursor(workos: FakeWorkOS, follow: Setting) -> None:
     follow(*DIRECTORIES)
     workos.update_organization(workos.all_organizations()[0]["id"], name="Renamed")
     drain_to_end()
@@ -315,9 +274,7 @@ def test_what_is_listed_for_them_is_not_covered_unless_all_were_listed(
 
 
 @pytest.mark.usefixtures("group")
-def test_a_list_of_directories_that_are_covered_may_fail(
-    workos: FakeWorkOS, follow: Setting
-) -> None:
+def test_a_list_of_covered_directories_may_fail(workos: FakeWorkOS, follow: Setting) -> None:
     follow("directory")
     assert reconcile(Run()).errors == []
     follow("directory", "directory_user")
@@ -328,9 +285,7 @@ def test_a_list_of_directories_that_are_covered_may_fail(
 
 
 @pytest.mark.usefixtures("group")
-def test_users_of_directories_that_are_not_followed_are_never_covered(
-    follow: Setting,
-) -> None:
+def test_users_of_directories_that_are_not_followed_are_never_covered(follow: Setting) -> None:
     follow("directory_user")
 
     missing = "it is listed for each directory, and not every directory was listed"
