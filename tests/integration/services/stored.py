@@ -86,6 +86,10 @@ def links() -> dict[str, str | None]:
     return dict(Organization.objects.values_list("id", "workos_id"))
 
 
+def sso_enabled() -> dict[str, bool | None]:
+    return dict(Organization.objects.values_list("id", "sso_enabled"))
+
+
 def disabled() -> list[str]:
     return sorted(Organization.objects.disabled().values_list("id", flat=True))
 

@@ -18,16 +18,8 @@ from tests.builders import (
     a_claimed_row,
     a_mirrored_organization,
 )
-from tests.integration.services.stored import LogCapture, Setting, impatient
+from tests.integration.services.stored import LogCapture, Setting, conflicts, impatient, links
 from tests.triggers import a_constraint, a_trigger, locked
-
-
-def linked_to(id_: str) -> str | None:
-    return Organization.objects.get(pk=id_).workos_id
-
-
-def conflicts() -> dict[str, str]:
-    return dict(WorkOSConflict.objects.values_list("pk", "kind"))
 
 
 def test_a_row_is_not_given_away_that_the_next_event_would_take_back(workos: FakeWorkOS) -> None:
@@ -39,8 +31,8 @@ def test_a_row_is_not_given_away_that_the_next_event_would_take_back(workos: Fak
 
     assert result.text.startswith(f"Not done: WorkOS has external_id {row!r} for {second}")
     assert result.level == messages.ERROR
-    assert linked_to(row) == second
-    assert conflicts() == {first: "row_claimed"}
+    assert links()[row] == second
+    assert conflicts() == {first: (row, "row_claimed")}
 
 
 def test_a_row_that_is_given_away_stays_so_and_its_conflict_is_removed(workos: FakeWorkOS) -> None:
@@ -50,12 +42,12 @@ def test_a_row_that_is_given_away_stays_so_and_its_conflict_is_removed(workos: F
 
     change = give_row(first)
 
-    assert (change.change, linked_to(row), conflicts()) == ("relinked", first, {})
+    assert (change.change, links()[row], conflicts()) == ("relinked", first, {})
     for id_ in (second, first):
         workos.update_organization(id_, name="Later")
         drain_to_end()
-    assert linked_to(row) == first
-    assert linked_to(derived_id(second)) == second
+    assert links()[row] == first
+    assert links()[derived_id(second)] == second
     assert conflicts() == {}
 
 
@@ -73,7 +65,7 @@ def test_a_row_is_not_given_to_one_that_lost_its_claim(workos: FakeWorkOS, why: 
     with pytest.raises(NotDecidable, match=why):
         give_row(first)
 
-    assert linked_to(row) == second
+    assert links()[row] == second
     assert Organization.objects.count() == 1
 
 
@@ -86,7 +78,7 @@ def test_a_row_that_postgresql_does_not_give_away_is_said_not_to_be(workos: Fake
 
     assert result.text.startswith("Not done: PostgreSQL 23514: new row for relation")
     assert result.level == messages.ERROR
-    assert (linked_to(row), conflicts()) == (second, {first: "row_claimed"})
+    assert (links()[row], conflicts()) == (second, {first: (row, "row_claimed")})
 
 
 # Events that the ledger refused -------------------------------------------------------------
@@ -102,7 +94,7 @@ def a_refused_event(workos: FakeWorkOS, sync_setting: Setting) -> str:
         created = workos.connections.create(organization_id=workos_id, name="SSO")
         workos.connections.activate(created["id"])
         drain_to_end()
-    assert conflicts() == {created["id"]: "ledger_refused"}
+    assert conflicts() == {created["id"]: (None, "ledger_refused")}
     return str(created["id"])
 
 
@@ -116,7 +108,7 @@ def test_looking_again_proves_nothing_of_it(workos: FakeWorkOS, a_refused_event:
         with pytest.raises(UnknownOrganization, match="the next snapshot that compares everything"):
             ask([a_refused_event])
 
-    assert conflicts() == {a_refused_event: "ledger_refused"}
+    assert conflicts() == {a_refused_event: (None, "ledger_refused")}
 
 
 @pytest.mark.usefixtures("a_refused_event")

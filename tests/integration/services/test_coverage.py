@@ -29,8 +29,10 @@ from tests.integration.services.stored import (
     MonkeyPatch,
     Setting,
     a_member,
+    cursor,
     figures,
     impatient,
+    sso_enabled,
 )
 from tests.mirrored import held, mirrored
 from tests.triggers import LEAVES_OUT, RAISES, REASONS, a_trigger, locked
@@ -212,10 +214,6 @@ def refused_for_one(how: str) -> Any:
     return a_trigger(how, when=CHANGES_ONE, on="UPDATE")
 
 
-def sso_enabled() -> dict[str, bool | None]:
-    return dict(Organization.objects.values_list("id", "sso_enabled"))
-
-
 @pytest.fixture
 def three(acme: None, workos: FakeWorkOS, follow: Setting) -> list[str]:
     """Organizations with an active connection each; connections are followed, and not covered."""
@@ -259,12 +257,12 @@ def test_a_refused_row_is_reported_and_the_others_are_written(drifted: list[str]
     assert [*found.snapshot.drift] == found.snapshot.changes
     assert (found.snapshot.counts["failed"], found.snapshot.counts["updated"]) == (1, 1)
     assert sso_enabled() == {"gram-1": False, "gram-2": True, "gram-3": True}
-    cursor = SyncCursor.objects.get()
-    assert failed.reason in cursor.snapshot_trouble
-    assert (cursor.last_failed, cursor.snapshot_error_kind) == (1, "writes_refused")
+    noted = cursor()
+    assert failed.reason in noted.snapshot_trouble
+    assert (noted.last_failed, noted.snapshot_error_kind) == (1, "writes_refused")
     assert reconcile(Run()).errors == []
     assert sso_enabled()["gram-1"] is True
-    assert SyncCursor.objects.get().snapshot_trouble == ""
+    assert cursor().snapshot_trouble == ""
 
 
 def test_more_rows_than_a_batch_are_compared(drifted: list[str], monkeypatch: MonkeyPatch) -> None:
@@ -433,9 +431,9 @@ def test_a_row_that_is_refused_keeps_its_resource_uncovered_and_is_seen(
 
     assert "membership: its first list changed 0 rows" in caplog.messages
     assert "PostgreSQL refused to write 1 row of membership" in caplog.text
-    cursor = SyncCursor.objects.get()
-    assert (cursor.last_failed, cursor.reconciled_at) == (1, None)
-    assert "1 row of membership" in cursor.snapshot_trouble
+    noted = cursor()
+    assert (noted.last_failed, noted.reconciled_at) == (1, None)
+    assert "1 row of membership" in noted.snapshot_trouble
     assert read_cursor().covered == {"organization"}
 
 
@@ -448,7 +446,7 @@ def test_a_covered_resource_without_a_list_is_an_error(workos: FakeWorkOS, follo
     found = reconcile(Run(limit=DisableLimit(rows=0, percent=100)))
 
     assert [error.partition(":")[0] for error in found.errors] == ["membership"]
-    assert "membership: " in SyncCursor.objects.get().snapshot_trouble
+    assert "membership: " in cursor().snapshot_trouble
     assert mirrored()["membership"] == held(workos)["membership"]
 
 

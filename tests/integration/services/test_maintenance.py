@@ -256,7 +256,7 @@ def test_doubles_are_removed_and_schedules_of_others_left_alone() -> None:
 
 
 @pytest.mark.usefixtures("no_schedules")
-def test_a_refused_schedule_keeps_no_other_and_no_worker(caplog: LogCapture) -> None:
+def test_a_refused_schedule_stops_no_other_and_no_worker(caplog: LogCapture) -> None:
     watch, refusal = Watch(), "RAISE 'it says no';"
     with a_trigger(refusal, table="django_q_schedule", when=f"NEW.name = '{SYNC}'"):
         watch.look()
@@ -398,7 +398,7 @@ def test_one_that_is_accepted_clears_the_count_for_all_processes(clock: list[flo
     assert refuse(webhooks, 2) == 0
 
 
-def test_a_count_that_is_refused_is_logged(monkeypatch: MonkeyPatch, caplog: LogCapture) -> None:
+def test_a_count_that_cant_be_kept_is_logged(monkeypatch: MonkeyPatch, caplog: LogCapture) -> None:
     monkeypatch.setattr(maintenance, "LONGEST_WAIT", 0.05)
     webhooks = RefusedWebhooks()
 

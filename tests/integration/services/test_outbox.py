@@ -194,18 +194,6 @@ def test_a_404(workos: FakeWorkOS, columns: list[str], status: int, left: int) -
     assert ExternalIdWriteBack.objects.count() == left
 
 
-@pytest.mark.parametrize("odd", ["\x00", "\ud800"])
-def test_words_of_workos_that_cant_be_stored_fail_one(workos: FakeWorkOS, odd: str) -> None:
-    requests(workos, 3)
-    body = {"message": f"bad {odd} value"}
-    workos.misbehave("status", status=400, method="PUT", path="/organizations", body=body)
-
-    assert push() == WriteBackReport(pushed=2, failed=1)
-    kept = ExternalIdWriteBack.objects.get()
-    assert "bad " in kept.last_error
-    assert kept.attempts == 1
-
-
 # Time ---------------------------------------------------------------------------------------
 
 
@@ -428,7 +416,9 @@ THEIRS = "WorkOS has external_id 'theirs'"
         pytest.param("workos_conflict", LEAVES_OUT, THEIRS, id="a conflict that is left out"),
     ],
 )
-def test_unnoted_answers_are_reported(workos: FakeWorkOS, table: str, how: str, said: str) -> None:
+def test_what_cant_be_noted_is_reported(
+    workos: FakeWorkOS, table: str, how: str, said: str
+) -> None:
     requests(workos, 3)
     acme = ExternalIdWriteBack.objects.get(pk="gram-1").workos_id
     if said == THEIRS:

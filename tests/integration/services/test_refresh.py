@@ -13,7 +13,7 @@ import orgs.workos
 from orgs.domain.naming import derived_id
 from orgs.domain.report import Change
 from orgs.domain.types import EventType, Outcome
-from orgs.models import ExternalIdWriteBack, Organization, WorkOSConflict, WorkOSEvent
+from orgs.models import ExternalIdWriteBack, Organization, WorkOSEvent
 from orgs.services.lookups import Lookups
 from orgs.services.refresh import (
     AlreadySeen,
@@ -35,7 +35,7 @@ from tests.builders import (
     an_event_id,
     an_organization_row,
 )
-from tests.integration.services.stored import Around, Setting, disabled, impatient
+from tests.integration.services.stored import Around, Setting, conflicts, disabled, impatient, links
 from tests.triggers import a_constraint, locked
 
 
@@ -241,8 +241,7 @@ def test_an_organization_of_another_environment_gets_no_row(
 
     assert change.change is Outcome.PARKED
     assert "proves nothing" in the_event().error
-    links = Organization.objects.order_by("id").values_list("id", "workos_id")
-    assert [*links] == [("gram-1", live), ("gram-unlinked", None)]
+    assert links() == {"gram-1": live, "gram-unlinked": None}
 
 
 def test_an_unreadable_organization_proves_a_404_too(workos: FakeWorkOS) -> None:
@@ -342,11 +341,8 @@ def test_a_row_moves_only_if_its_old_organization_is_deleted(workos: FakeWorkOS)
     assert left_alone.change is Outcome.PARKED
     assert f"which is linked to {alive}" in left_alone.reason
     assert (moved.change, moved.organization_id) == (Outcome.RELINKED, "gram-2")
-    links = dict(Organization.objects.values_list("id", "workos_id"))
-    assert links == {"gram-1": alive, "gram-2": beta}
-    conflict = WorkOSConflict.objects.get()
-    found = (conflict.pk, conflict.organization_id, conflict.kind)
-    assert found == (acme, "gram-1", "row_claimed")
+    assert links() == {"gram-1": alive, "gram-2": beta}
+    assert conflicts() == {acme: ("gram-1", "row_claimed")}
 
 
 @pytest.mark.parametrize("first", ["old", "new"])

@@ -47,7 +47,7 @@ def test_a_domains_error_is_none_of_the_organizations(workos: FakeWorkOS, follow
     assert mirrored() == held(workos)
 
 
-def test_a_run_that_fails_forgets_not_where_it_began(workos: FakeWorkOS, follow: Setting) -> None:
+def test_a_run_that_fails_keeps_where_to_go_on(workos: FakeWorkOS, follow: Setting) -> None:
     follow("role")
     workos.seed(organizations=20, external_id_prefix="gram-", at=TWO_DAYS_AGO)
     assert reconcile(Run()).errors == []
@@ -112,7 +112,7 @@ def test_scopes_are_only_asked_for_if_a_404_counts(
     assert Role.objects.filter(deleted_at=None).count() == 3
 
 
-def test_an_object_that_workos_refuses_to_show_is_left(workos: FakeWorkOS, follow: Setting) -> None:
+def test_an_object_that_workos_refuses_to_show_is_kept(workos: FakeWorkOS, follow: Setting) -> None:
     follow("connection")
     acme = a_mirrored_organization(workos)
     made = [
