@@ -11,7 +11,7 @@ from orgs.db.cursor import read_cursor
 from orgs.domain.figures import Figures
 from orgs.domain.types import Position
 from orgs.models import Organization, SyncCursor, WorkOSConflict, WorkOSEvent
-from orgs.services.compare import Run
+from orgs.services.compare import DisableLimit, Run
 from orgs.services.conclude import Reconciliation
 from orgs.services.coverage import prepare_to_read
 from orgs.services.reconcile import reconcile
@@ -30,6 +30,7 @@ Around: TypeAlias = Callable[[Any, str, Callable[..., object]], None]
 #: Locks of other programs are not waited for long.
 impatient = pytest.mark.usefixtures("impatient")
 
+EVERYTHING = DisableLimit(rows=0, percent=100)
 BUSY = "locked, or writes it at the same time; run it again"
 
 

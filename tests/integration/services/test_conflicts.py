@@ -81,9 +81,6 @@ def test_a_row_that_postgresql_does_not_give_away_is_said_not_to_be(workos: Fake
     assert (links()[row], conflicts()) == (second, {first: (row, "row_claimed")})
 
 
-# Events that the ledger refused -------------------------------------------------------------
-
-
 @pytest.fixture
 def a_refused_event(workos: FakeWorkOS, sync_setting: Setting) -> str:
     """A connection whose events are not in the ledger; its id."""

@@ -14,7 +14,7 @@ from orgs.domain.status import status_of
 from orgs.domain.types import Outcome
 from orgs.models import Organization, OrganizationMembership, SyncCursor, WorkOSEvent
 from orgs.services import compare, coverage, stream
-from orgs.services.compare import DisableLimit, Run
+from orgs.services.compare import Run
 from orgs.services.coverage import SettingsDiffer, adopt_settings, retry_refused, uncovered
 from orgs.services.reconcile import reconcile
 from orgs.services.reconcile_one import reconcile_organizations
@@ -24,6 +24,7 @@ from orgs.testing import FakeWorkOS
 from orgs.workos import Refused
 from tests.builders import NO_ROUTE, TWO_DAYS_AGO, an_announcement
 from tests.integration.services.stored import (
+    EVERYTHING,
     Around,
     LogCapture,
     MonkeyPatch,
@@ -443,7 +444,7 @@ def test_a_covered_resource_without_a_list_is_an_error(workos: FakeWorkOS, follo
     reconcile(Run())
     workos.misbehave("status", status=404, path=MEMBERSHIPS, times=None)
 
-    found = reconcile(Run(limit=DisableLimit(rows=0, percent=100)))
+    found = reconcile(Run(limit=EVERYTHING))
 
     assert [error.partition(":")[0] for error in found.errors] == ["membership"]
     assert "membership: " in cursor().snapshot_trouble

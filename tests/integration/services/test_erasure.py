@@ -109,9 +109,6 @@ def test_a_refused_row_is_left_and_the_others_are_erased(refusal: str, caplog: L
     assert "rows of workos_user that PostgreSQL refuses" in caplog.text
 
 
-# One user -----------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def ada(workos: FakeWorkOS, all_resources: None) -> str:
     """Everything that can be held about one user, and something about another."""
@@ -229,9 +226,6 @@ def test_a_refusal_is_one_line_without_values_once_all_else_is_erased(ada: str) 
 
     assert "Confidential" not in str(raised.value)
     assert everything_about("zoe") == ["workos_user"]
-
-
-# Payloads of parked events -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -55,9 +55,6 @@ def unresolved(resolve: Resolve, workos_id: str | None) -> None:
 both = pytest.mark.parametrize("resolve", [replay_parked, resolve_missed])
 
 
-# Replay -------------------------------------------------------------------------------------
-
-
 def test_a_parked_event_is_replayed_by_what_workos_says_now(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme now")
     a_parked_event(acme["id"])
@@ -193,9 +190,6 @@ def test_a_replay_of_all_leaves_what_is_dismissed(workos: FakeWorkOS, before: Ar
     assert report.outcomes[Outcome.UNKNOWN] >= 10
 
 
-# A 404 of the wrong place -------------------------------------------------------------------
-
-
 @both
 @pytest.mark.usefixtures("wrong_place")
 @pytest.mark.parametrize(
@@ -252,9 +246,6 @@ def test_an_unreadable_organization_proves_a_404_too(workos: FakeWorkOS) -> None
     resolve_missed(an_announcement("event_1", workos_id="org_deleted").id)
 
     assert disabled() == ["gram-1"]
-
-
-# What the stream or a person does meanwhile -------------------------------------------------
 
 
 @both
@@ -321,9 +312,6 @@ def test_nothing_waits_for_a_lock_without_end_or_is_done_by_half(
         resolve()
 
     assert not Organization.objects.exists()
-
-
-# Rows that change hands ---------------------------------------------------------------------
 
 
 def test_a_row_moves_only_if_its_old_organization_is_deleted(workos: FakeWorkOS) -> None:

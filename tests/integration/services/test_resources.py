@@ -29,13 +29,11 @@ from orgs.services.stream import drain_to_end, replay
 from orgs.testing import FakeWorkOS
 from orgs.workos import WorkOSError
 from tests.builders import TWO_DAYS_AGO, a_parked_event, an_announcement, an_old_organization
-from tests.integration.services.stored import LogCapture, sso_enabled
+from tests.integration.services.stored import EVERYTHING, LogCapture, sso_enabled
 from tests.mirrored import held, mirrored, some_of_each
 from tests.triggers import a_trigger
 
 pytestmark = pytest.mark.usefixtures("all_resources")
-
-EVERYTHING = DisableLimit(rows=0, percent=100)
 
 
 @pytest.fixture

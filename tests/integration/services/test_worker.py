@@ -59,9 +59,6 @@ def looks(watch: Watch, clock: Clock, *at: float) -> list[str | None]:
     return found
 
 
-# What is due
-
-
 @pytest.mark.parametrize(
     ("values", "is_due"),
     [
@@ -100,9 +97,6 @@ def test_a_start_is_noted_by_the_databases_clock_and_changes_nothing_else() -> N
 
     recent = {"worker_started_at__gt": Now() - HOUR, "worker_started_at__lte": Now()}
     assert SyncCursor.objects.filter(failures=3, **recent).count() == 1
-
-
-# When it is stuck
 
 
 @pytest.mark.parametrize(

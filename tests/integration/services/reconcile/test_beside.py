@@ -46,8 +46,6 @@ from tests.integration.services.stored import (
 )
 from tests.triggers import a_constraint, a_trigger, locked
 
-# What PostgreSQL refuses --------------------------------------------------------------------
-
 
 def test_what_postgresql_refuses_is_failed_and_noted_and_all_else_done(workos: FakeWorkOS) -> None:
     forbidden = an_old_organization(workos, "Forbidden")
@@ -107,9 +105,6 @@ def test_a_run_with_a_locked_outbox_still_reports(workos: FakeWorkOS, before: Ar
     assert error.startswith("write-backs are left for the worker: PostgreSQL 55P03")
 
 
-# Other programs meanwhile -------------------------------------------------------------------
-
-
 @impatient
 def test_a_locked_row_does_not_stop_the_rest(workos: FakeWorkOS) -> None:
     a_mirrored_organization(workos)
@@ -167,9 +162,6 @@ def test_a_row_taken_over_is_not_disabled(workos: FakeWorkOS, before: Around, id
     assert row("gram-1").workos_id == new
 
 
-# Other runs ---------------------------------------------------------------------------------
-
-
 def test_a_second_run_logs_it_and_goes_on(workos: FakeWorkOS, caplog: LogCapture) -> None:
     an_old_organization(workos, external_id="gram-1")
     ensure_cursor()
@@ -208,9 +200,6 @@ def test_repairs_are_reported_whatever_ends_it(workos: FakeWorkOS) -> None:
         found = compared(progress=lock)
 
     assert (changes(found), len(found.errors)) == ([("gram-1", "created")], 1)
-
-
-# In sync with events and write-backs --------------------------------------------------------
 
 
 def test_a_run_that_applied_events_or_wrote_back_was_not_in_sync(workos: FakeWorkOS) -> None:

@@ -47,9 +47,6 @@ def a_list(*listed: Any, after: str | None = None) -> dict[str, Any]:
     return {"kind": "body", "body": body}
 
 
-# The limit ----------------------------------------------------------------------------------
-
-
 def test_more_missing_than_the_limit_disables_none(
     workos: FakeWorkOS, monkeypatch: MonkeyPatch
 ) -> None:
@@ -108,9 +105,6 @@ def test_more_missing_than_workos_allows_requests_are_waited_for(workos: FakeWor
 
     assert (found.errors, len(disabled())) == ([], 9)
     assert workos.count_requests(status=429) >= 1
-
-
-# Answers about one --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("link", ["..", "x" * 70_000], ids=["no id", "of any length"])
@@ -255,9 +249,6 @@ def test_a_list_that_breaks_at_once_ends_the_run_before_it_writes(workos: FakeWo
     assert (Organization.objects.count(), workos.count_requests(path="/events")) == (1, 0)
     assert "500" in found.errors[0]
     assert "500" in cursor().snapshot_trouble
-
-
-# Single organizations ------------------------------------------------------------------------
 
 
 def test_one_organization_is_compared_once_by_either_id(workos: FakeWorkOS) -> None:

@@ -132,9 +132,6 @@ def test_what_is_recent_is_so_by_workos_clock(workos: FakeWorkOS, is_linked: boo
     assert changes(compared()) == [("gram-1", "created")]
 
 
-# Left to people -----------------------------------------------------------------------------
-
-
 @impatient
 def test_a_row_disabled_here_is_reported_and_left_alone_without_a_lock(workos: FakeWorkOS) -> None:
     a_linked_row(workos, disabled_at=NOON)
@@ -202,9 +199,6 @@ def test_one_that_cant_be_read_is_in_conflict_and_exists(workos: FakeWorkOS, is_
     assert (change.organization_id, change.workos_id, change.change) == (None, odd, "conflict")
     assert change.reason == "name is missing or empty"
     assert (disabled(), conflicts()) == ([], {odd: (None, "unreadable")})
-
-
-# Dry runs -----------------------------------------------------------------------------------
 
 
 def contents() -> str:
