@@ -116,7 +116,7 @@ def test_a_list_covers_nothing_if_events_were_missed_since_it_began(
     workos: FakeWorkOS, follow: Setting, how: str
 ) -> None:
     follow()
-    acme = an_old_organization(workos, external_id="gram-acme")
+    acme = str(workos.create_organization(name="Acme", external_id="gram-acme")["id"])
     assert reconcile(Run()).errors == []
     user = a_member(workos, acme, emits=False)["user_id"]
     missed: list[str] = []
