@@ -238,8 +238,11 @@ def test_a_name_whose_slugs_are_all_taken_is_parked() -> None:
 @each_way
 @pytest.mark.parametrize(
     "said",
-    [an_event(2, workos_id="org_2", name="a\0"), an_unreadable_event(2, workos_id="org_2")],
-    ids=["refused", "unreadable"],
+    [
+        pytest.param(an_event(2, workos_id="org_2"), id="good"),
+        pytest.param(an_event(2, workos_id="org_2", name="a\0"), id="refused"),
+        pytest.param(an_unreadable_event(2, workos_id="org_2"), id="unreadable"),
+    ],
 )
 def test_an_event_that_the_ledger_refuses_is_passed_over_as_a_conflict(
     how: str, at_commit: bool, said: Observation, caplog: LogCapture
@@ -361,7 +364,10 @@ def test_what_is_the_environments_parks_nothing_and_moves_nothing(code: str) -> 
     assert position() == Position()
 
 
-COLUMNS = ("organization_metadata", "workos_updated_at"), ("workos_event", "payload")
+COLUMNS = [
+    *(("organization_metadata", "workos_updated_at"), ("workos_event", "payload")),
+    ("workos_sync_cursor", "failures"),
+]
 GRANTS = ("INSERT ON organization_metadata", "ALL ON workos_event")
 
 

@@ -90,9 +90,10 @@ def test_without_a_row_in_any_table_nothing_was_ever_drained() -> None:
     assert codes(status) == [ProblemCode.CURSOR_OLD]
     assert status.figures is not None
     cursor, last_day = status.figures.cursor, status.figures.last_day
-    assert (cursor.drained_at, cursor.failures, cursor.is_draining) == (None, 0, False)
+    assert (cursor.drained_at, cursor.failures, cursor.last_error) == (None, 0, "")
+    assert (cursor.is_draining, cursor.is_reconciling) == (False, False)
     assert status.figures.requests.refused_webhooks == 0
-    assert (last_day.latency_p50, last_day.latencies) == (None, ())
+    assert (last_day.latency_p50, last_day.latency_p99, last_day.latencies) == (None, None, ())
 
 
 def test_the_cursor_the_budget_and_the_queue_are_read_as_they_are() -> None:
