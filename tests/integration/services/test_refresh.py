@@ -238,16 +238,6 @@ def test_an_organization_of_another_environment_gets_no_row(
     assert links() == {"gram-1": live, "gram-unlinked": None}
 
 
-def test_an_unreadable_organization_proves_a_404_too(workos: FakeWorkOS) -> None:
-    mirrored = a_mirrored_organization(workos)
-    an_organization_row("gram-1", workos_id="org_deleted")
-    workos.misbehave("body", path=f"/organizations/{mirrored}", body={"id": mirrored})
-
-    resolve_missed(an_announcement("event_1", workos_id="org_deleted").id)
-
-    assert disabled() == ["gram-1"]
-
-
 @both
 @pytest.mark.parametrize("name", ["Acme", None], ids=["applied", "unreadable"])
 def test_an_event_that_is_dismissed_or_read_meanwhile_keeps_that_outcome(
