@@ -239,18 +239,6 @@ def test_a_broken_list_disables_nothing(
     assert changes(compared()) == [("gone", "disabled")]
 
 
-def test_a_list_that_breaks_at_once_ends_the_run_before_it_writes(workos: FakeWorkOS) -> None:
-    a_mirrored_organization(workos)
-    workos.create_organization(name="Unread")
-    workos.misbehave("status", status=500, path="/organizations")
-
-    found = reconcile(Run())
-
-    assert (Organization.objects.count(), workos.count_requests(path="/events")) == (1, 0)
-    assert "500" in found.errors[0]
-    assert "500" in cursor().snapshot_trouble
-
-
 def test_one_organization_is_compared_once_by_either_id(workos: FakeWorkOS) -> None:
     acme = an_old_organization(workos, "Acme", external_id="gram-1")
     bolt = an_old_organization(workos, "Bolt", external_id="gram-2")
