@@ -290,15 +290,6 @@ def test_a_list_of_covered_directories_may_fail(workos: FakeWorkOS, follow: Sett
     assert read_cursor().covered == {"organization", "directory", "directory_user"}
 
 
-@pytest.mark.usefixtures("group")
-def test_users_of_directories_that_are_not_followed_are_never_covered(follow: Setting) -> None:
-    follow("directory_user")
-
-    missing = "it is listed for each directory, and not every directory was listed"
-    assert not_listed() == {"directory_user": missing}
-    assert read_cursor().covered == {"organization"}
-
-
 # Lists that fail ----------------------------------------------------------------------------
 
 

@@ -144,20 +144,6 @@ def test_a_row_disabled_here_is_reported_and_left_alone_without_a_lock(workos: F
     assert disabled() == ["gram-1"]
 
 
-def test_a_row_disabled_here_is_noted_as_deleted_in_workos_too(workos: FakeWorkOS) -> None:
-    a_mirrored_organization(workos)
-    an_organization_row("gram-1", workos_id="org_deleted", disabled_at=NOON)
-
-    first = compared()
-    workos.forget_requests()
-    second = compared()
-
-    assert row("gram-1").workos_deleted_at is not None
-    assert row("gram-1").disabled_at == NOON
-    assert (kinds(first), first.in_sync, second.in_sync) == ([], True, True)
-    assert workos.count_requests(path="/organizations/") == 0, "nor one that was listed"
-
-
 def test_conflicts_are_stored_and_all_else_repaired(workos: FakeWorkOS) -> None:
     alive = a_linked_row(workos, there="WorkOS's name", external_id="elsewhere", name="Old")
     claims = an_old_organization(workos, "Claims the row", external_id="gram-1")
