@@ -67,6 +67,21 @@ def wait_until_blocked(count: int = 1) -> None:
     wait_until(lambda: blocked() >= count, f"{count} backends wait for a lock")
 
 
+@contextmanager
+def stopped_at(lock: str, run: Callable[[], T]) -> Iterator["Future[T]"]:
+    """Have something run until it waits for a lock that another program's statement takes. It goes
+    on after the block, and ends before the caller goes on."""
+    with another_program() as program, in_thread() as start:
+        program.execute(lock.encode())
+        running = start(run)
+        try:
+            wait_until_blocked()
+            yield running
+        finally:
+            program.rollback()
+        running.result()
+
+
 def blocked() -> int:
     """How many backends of this database wait for a lock of another connection. Autovacuum, which
     locks a table for the moment in which it truncates it, is none."""

@@ -16,6 +16,9 @@ REASONS = {
     LEAVES_OUT: "PostgreSQL: a trigger or a policy leaves it as it is",
 }
 
+#: For ``as_a_user``: all that the service needs.
+ALL_GRANTS = "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {user}"
+
 
 def execute(statement: str, *values: Any) -> list[tuple[Any, ...]]:
     """Run a statement as another program would, and return its rows, if it has any."""

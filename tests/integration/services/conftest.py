@@ -15,8 +15,13 @@ from tests.builders import NO_ROUTE, NOON, minutes
 from tests.integration.services.stored import Around, Setting
 
 
+@pytest.fixture(autouse=True)
+def _database(database: None) -> None:
+    """Every service works on the database."""
+
+
 @pytest.fixture
-def elsewhere(database: None) -> Iterator[FakeWorkOS]:
+def elsewhere() -> Iterator[FakeWorkOS]:
     """Another environment, with one organization."""
     with FakeWorkOS() as fake:
         fake.create_organization(name="Another", at=NOON)
@@ -51,6 +56,12 @@ def no_hold_back(sync_setting: Setting) -> None:
 
 
 @pytest.fixture
+def impatient(sync_setting: Setting) -> None:
+    """Locks of other programs are not waited for long."""
+    sync_setting(LOCK_TIMEOUT=0.05)
+
+
+@pytest.fixture
 def before(monkeypatch: pytest.MonkeyPatch) -> Around:
     """Has something happen whenever a function is called."""
     return _around(monkeypatch, is_before=True)
@@ -80,7 +91,7 @@ def _around(patch: pytest.MonkeyPatch, *, is_before: bool) -> Around:
 
 
 @pytest.fixture
-def drained(database: None, workos: FakeWorkOS) -> Position:
+def drained(workos: FakeWorkOS) -> Position:
     """Where the cursor stands after two events, of which the first is ten minutes old."""
     workos.create_organization(name="First", at=datetime.now(UTC) - minutes(10))
     workos.create_organization(name="Second")

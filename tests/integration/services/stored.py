@@ -8,25 +8,42 @@ import pytest
 from django_q.models import OrmQ
 
 from orgs.db.cursor import read_cursor
+from orgs.domain.figures import Figures
 from orgs.domain.types import Position
 from orgs.models import Organization, SyncCursor, WorkOSConflict, WorkOSEvent
-from orgs.services.compare import Run
+from orgs.services.compare import DisableLimit, Run
 from orgs.services.conclude import Reconciliation
 from orgs.services.coverage import prepare_to_read
 from orgs.services.reconcile import reconcile
 from orgs.services.reconcile_one import reconcile_organizations
+from orgs.services.status import current_status
 from orgs.services.stream import DrainReport
-from tests.builders import an_organization_row
+from orgs.testing import FakeWorkOS
+from tests.builders import TWO_DAYS_AGO, an_organization_row
 
+LogCapture: TypeAlias = pytest.LogCaptureFixture
+MonkeyPatch: TypeAlias = pytest.MonkeyPatch
 Setting: TypeAlias = Callable[..., None]
 #: An object, the name of a function of it, and what happens: with what the function is given.
 Around: TypeAlias = Callable[[Any, str, Callable[..., object]], None]
 
+#: Locks of other programs are not waited for long.
+impatient = pytest.mark.usefixtures("impatient")
+
+EVERYTHING = DisableLimit(rows=0, percent=100)
 BUSY = "locked, or writes it at the same time; run it again"
 
 
 def from_now(**values: float) -> datetime:
     return datetime.now(UTC) + timedelta(**values)
+
+
+def a_member(
+    workos: FakeWorkOS, of: str, *, at: datetime | None = TWO_DAYS_AGO, **options: Any
+) -> Any:
+    """A new user's membership of an organization, as WorkOS shows it."""
+    user = workos.users.create(email=f"{len(workos.users.all())}@acme.com", at=at, **options)
+    return workos.memberships.create(user_id=user["id"], organization_id=of, at=at, **options)
 
 
 # The cursor ---------------------------------------------------------------------------------
@@ -49,6 +66,12 @@ def is_waiting() -> bool:
     return SyncCursor.objects.filter(draining_until__isnull=False).exists()
 
 
+def figures() -> Figures:
+    found = current_status().figures
+    assert found is not None
+    return found
+
+
 # The other tables, and the log --------------------------------------------------------------
 
 
@@ -62,6 +85,10 @@ def names() -> list[str]:
 
 def links() -> dict[str, str | None]:
     return dict(Organization.objects.values_list("id", "workos_id"))
+
+
+def sso_enabled() -> dict[str, bool | None]:
+    return dict(Organization.objects.values_list("id", "sso_enabled"))
 
 
 def disabled() -> list[str]:

@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from pytest_django import DjangoAssertNumQueries
 
@@ -12,7 +12,7 @@ from orgs.db.cursor import CursorLocked, database_now, ensure_cursor
 from orgs.domain.naming import derived_id
 from orgs.domain.report import Report
 from orgs.domain.types import Observation, Outcome, Position, State
-from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSConflict, WorkOSEvent
+from orgs.models import ExternalIdWriteBack, Organization, WorkOSConflict, WorkOSEvent
 from orgs.services.apply import Mode, apply
 from orgs.services.decide import Batch
 from tests.builders import (
@@ -32,12 +32,15 @@ from tests.builders import (
     live,
     minutes,
 )
-from tests.concurrency import another_program, blocked, in_thread, wait_until, wait_until_blocked
-from tests.integration.services.stored import Setting, ledger, links, position
-from tests.triggers import changed
-
-pytestmark = pytest.mark.usefixtures("database")
-
+from tests.concurrency import another_program, blocked, in_thread, stopped_at, wait_until
+from tests.integration.services.stored import (
+    LogCapture,
+    impatient,
+    ledger,
+    links,
+    position,
+)
+from tests.triggers import changed, execute
 
 #: BEGIN; time-out and cursor; what is known; slugs; what is written; COMMIT.
 ROUND_TRIPS = 6
@@ -146,30 +149,6 @@ def test_a_repeated_request_stays_as_old_as_it_is(
         assert abs(after.next_attempt_at - now - pause_after) < minutes(4)
 
 
-def test_a_request_for_another_organization_begins_anew() -> None:
-    an_organization_row("gram-1", workos_id="org_2")
-    live(an_event(1, workos_id="org_2"))
-    tried = {"next_attempt_at": None, "attempts": 7, "last_error": "taken", "requested_at": NOON}
-    ExternalIdWriteBack.objects.update(**tried)
-
-    live(an_event(2, external_id="gram-1"), an_event(3))
-
-    after = ExternalIdWriteBack.objects.get()
-    assert after.next_attempt_at is not None
-    assert (after.workos_id, after.attempts, after.last_error) == ("org_1", 0, "")
-    assert after.requested_at > NOON
-
-
-def test_the_end_of_the_stream_is_noted_when_it_was_reached_and_stays_noted() -> None:
-    noted = []
-    for number, is_last in enumerate([False, True, False]):
-        apply_page(a_page(an_event(number), read_from=position(), is_last=is_last))
-        noted.append(SyncCursor.objects.get().drained_at)
-
-    assert noted[0] is None
-    assert noted[1] == noted[2] is not None
-
-
 def test_a_page_of_a_hundred_takes_as_many_round_trips_as_a_page_of_two(
     django_assert_num_queries: DjangoAssertNumQueries,
 ) -> None:
@@ -216,8 +195,8 @@ def test_a_page_waits_for_the_one_before_it_and_is_then_dropped() -> None:
     assert Organization.objects.get().name == "Acme"
 
 
-def test_a_locked_cursor_keeps_every_item_waiting_and_only_once(sync_setting: Setting) -> None:
-    sync_setting(LOCK_TIMEOUT=0.05)
+@impatient
+def test_a_locked_cursor_keeps_every_item_waiting_and_only_once() -> None:
     ensure_cursor()
     page = a_page(an_event(1, workos_id="org_2"), an_event(2, workos_id="org_3"))
 
@@ -247,19 +226,7 @@ def test_the_first_outcome_of_an_event_stays_and_when_it_was_announced() -> None
     assert again.announced_at == announced.announced_at
 
 
-def test_a_parked_event_that_is_applied_after_all_gets_all_its_columns() -> None:
-    live(an_unreadable_event(1))
-
-    report = replay(an_event(1, external_id="gram-1"))
-
-    entry = WorkOSEvent.objects.get()
-    assert +report.counts == {Outcome.CREATED: 1}
-    assert (entry.outcome, entry.error, entry.payload) == ("created", "", None)
-    assert (entry.type, entry.workos_organization_id) == ("organization.updated", "org_1")
-    assert (entry.organization_id, entry.occurred_at) == ("gram-1", NOON)
-
-
-def test_an_unreadable_event_is_parked_with_its_payload_and_reported_once() -> None:
+def test_an_unreadable_event_is_parked_once_and_may_be_applied_after_all() -> None:
     raw = {"id": "event_0001", "data": {"name": "\0\ud800"}}
     unreadable = an_unreadable_event(1, error="data.name has a \0, a \ud800 and a \x1b")
 
@@ -272,6 +239,14 @@ def test_an_unreadable_event_is_parked_with_its_payload_and_reported_once() -> N
     assert parked.payload == r'{"id": "event_0001", "data": {"name": "\u0000\ud800"}}'
     assert again.changes == []
 
+    report = replay(an_event(1, external_id="gram-1"))
+
+    entry = WorkOSEvent.objects.get()
+    assert +report.counts == {Outcome.CREATED: 1}
+    assert (entry.outcome, entry.error, entry.payload) == ("created", "", None)
+    assert (entry.type, entry.workos_organization_id) == ("organization.updated", "org_1")
+    assert (entry.organization_id, entry.occurred_at) == ("gram-1", NOON)
+
 
 def test_the_later_of_the_deletions_in_the_ledger_keeps_an_organization_out() -> None:
     live(a_deletion(9), a_deletion(5))
@@ -280,20 +255,6 @@ def test_the_later_of_the_deletions_in_the_ledger_keeps_an_organization_out() ->
 
     assert (links(), write_backs()) == ({}, {})
     assert ledger()[an_event_id(7)] == "stale"
-
-
-# Modes --------------------------------------------------------------------------------------
-
-
-def test_a_replay_neither_needs_nor_moves_the_cursor() -> None:
-    live(an_event(5, name="Newest"))
-    an_organization_row("gram-9", workos_id="org_9", name="Missed")
-
-    report = replay(an_event(3, name="Old"), an_event(4, workos_id="org_9", name="Found"))
-
-    assert +report.counts == {Outcome.STALE: 1, Outcome.UPDATED: 1}
-    assert position() == Position(an_event_id(5), NOON)
-    assert Organization.objects.get(id="gram-9").name == "Found"
 
 
 def test_a_replay_parks_no_event_that_was_applied_or_dismissed() -> None:
@@ -349,9 +310,6 @@ def test_a_dry_run_finds_what_a_run_repairs_and_neither_locks_nor_writes() -> No
     assert not compare(an_organization("org_same", external_id="gram-same")).needs_writing
 
 
-# Conflicts ----------------------------------------------------------------------------------
-
-
 def shown_by(mode: Mode, number: int, **values: Any) -> Report:
     """WorkOS shows this of the organization that the row is linked to."""
     event = an_event(number, **values)
@@ -361,9 +319,7 @@ def shown_by(mode: Mode, number: int, **values: Any) -> Report:
 
 
 @pytest.mark.parametrize("mode", [Mode.LIVE, Mode.REPLAY, Mode.REFRESH, Mode.RECONCILE])
-def test_a_conflict_is_stored_and_logged_once_and_removed_when_it_is_solved(
-    mode: Mode, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_conflict_is_stored_until_it_is_solved(mode: Mode, caplog: LogCapture) -> None:
     an_organization_row("gram-1", workos_id="org_1")
     reason = "WorkOS has external_id 'gram-2' for org_1, which is linked to gram-1"
 
@@ -376,21 +332,14 @@ def test_a_conflict_is_stored_and_logged_once_and_removed_when_it_is_solved(
     assert stored.last_seen_at > stored.found_at
     assert caplog.messages == [f"a conflict waits for a person: {reason}"]
 
-    shown_by(mode, 3, external_id="gram-1")
+    WorkOSConflict.objects.update(acknowledged_at=NOON)
+    shown_by(mode, 3, external_id="gram-2")
+    assert WorkOSConflict.objects.get().acknowledged_at == NOON
+    shown_by(mode, 4, external_id="gram-3")
+    assert WorkOSConflict.objects.get().acknowledged_at is None, "it is a new one"
 
+    shown_by(mode, 5, external_id="gram-1")
     assert not WorkOSConflict.objects.exists()
-
-
-def test_a_conflict_that_changes_is_a_new_one_for_who_had_acknowledged_it() -> None:
-    an_organization_row("gram-1", workos_id="org_1")
-    acknowledged = []
-
-    for number, external_id in enumerate(["gram-2", "gram-2", "gram-3"]):
-        shown_by(Mode.LIVE, number, external_id=external_id)
-        acknowledged.append(WorkOSConflict.objects.get().acknowledged_at)
-        WorkOSConflict.objects.update(acknowledged_at=NOON)
-
-    assert acknowledged == [None, NOON, None]
 
 
 # Beside other programs ----------------------------------------------------------------------
@@ -449,15 +398,10 @@ def test_rows_of_every_table_are_locked_in_the_order_of_their_keys(
     Organization.objects.update(workos_last_event_id=None)
     conflicts = [an_event(n + 20, workos_id=f"org_c{n}", external_id="y") for n in numbers]
 
-    with another_program() as rival, in_thread() as start:
-        rival.execute(f"SELECT FROM {table} WHERE {key} = '{locked}' FOR UPDATE".encode())
-        replaying = start(lambda: replay(*events, *conflicts))
-        wait_until_blocked()
-        with another_program() as onlooker:
-            query = f"SELECT {key} FROM {table} ORDER BY 1 FOR UPDATE SKIP LOCKED"  # noqa: S608
-            still_free = [str(row[0]) for row in onlooker.execute(query.encode())]
-        rival.rollback()
-        replaying.result()
+    lock = f"SELECT FROM {table} WHERE {key} = '{locked}' FOR UPDATE"
+    with stopped_at(lock, lambda: replay(*events, *conflicts)):
+        query = f"SELECT {key} FROM {table} ORDER BY 1 FOR UPDATE SKIP LOCKED"  # noqa: S608
+        still_free = [id_ for (id_,) in execute(query)]
 
     assert [id_ for id_ in still_free if id_ >= locked][: len(free)] == free
     assert not [id_ for id_ in still_free if locked[:-1] in id_ and id_ <= locked]
@@ -469,17 +413,16 @@ def test_new_rows_are_inserted_in_the_order_of_their_ids() -> None:
         an_event(n, workos_id=f"org_{n}", name=f"Name {9 - n}", external_id=f"gram-{n}")
         for n in numbers
     ]
-    insert = "INSERT INTO organization_metadata (id, name, slug) VALUES (%s, '', %s)"
+    insert = "INSERT INTO organization_metadata (id, name, slug) VALUES ('{0}', '', '{0}')"
 
-    with another_program() as rival, in_thread() as start:
-        rival.execute(insert, ["gram-2", "x"])
-        replaying = start(lambda: replay(*events))
-        wait_until_blocked()
-        rival.execute("SET LOCAL lock_timeout = '200ms'")
+    with (
+        stopped_at(insert.format("gram-2"), lambda: replay(*events)),
+        changed("SET lock_timeout = '200ms'", "RESET lock_timeout"),
+        transaction.atomic(),
+    ):
         # Not inserted yet by the page, or this would have to wait for it.
-        rival.execute(insert, ["gram-4", "y"])
-        rival.rollback()
-        replaying.result()
+        execute(insert.format("gram-4"))
+        transaction.set_rollback(True)
 
     assert Organization.objects.count() == 5
 
@@ -490,19 +433,11 @@ def test_foreign_keys_of_other_programs_go_on_working_while_a_page_is_applied() 
 
     with (
         changed(theirs, "DROP TABLE theirs"),
-        another_program() as rival,
-        another_program() as holder,
-        in_thread() as start,
-    ):
         # Stops the page after it has locked its rows: at the ledger.
-        holder.execute("LOCK TABLE workos_event IN EXCLUSIVE MODE")
-        applying = start(lambda: live(an_event(1)))
-        wait_until_blocked()
-        rival.execute("SET lock_timeout = '200ms'")
-        rival.execute("INSERT INTO theirs VALUES ('gram-1')")
-        rival.commit()
-        holder.rollback()
-        applying.result()
+        stopped_at("LOCK TABLE workos_event IN EXCLUSIVE MODE", lambda: live(an_event(1))),
+        changed("SET lock_timeout = '200ms'", "RESET lock_timeout"),
+    ):
+        execute("INSERT INTO theirs VALUES ('gram-1')")
 
     assert Organization.objects.get().workos_last_event_id == an_event_id(1)
 
@@ -511,25 +446,20 @@ def test_slug_locks_are_acquired_in_the_order_of_their_hashes() -> None:
     numbers = range(20)
     events = [an_event(n, workos_id=f"org_{n}", name=f"Name {n}") for n in numbers]
 
-    with another_program() as rival, in_thread() as start:
-        query = "SELECT hashtext(slug) FROM unnest(%s::text[]) AS slug ORDER BY 1"
-        hashes = [key for (key,) in rival.execute(query, [[f"name-{n}" for n in numbers]])]
-        rival.execute("SELECT pg_advisory_xact_lock(%s)", [hashes[10]])
-        replaying = start(lambda: replay(*events))
-        wait_until_blocked()
-        acquired = rival.execute(
+    query = "SELECT hashtext(slug) FROM unnest(%s::text[]) AS slug ORDER BY 1"
+    hashes = [key for (key,) in execute(query, [f"name-{n}" for n in numbers])]
+    with stopped_at(f"SELECT pg_advisory_xact_lock({hashes[10]})", lambda: replay(*events)):
+        acquired = execute(
             """
             SELECT (classid::bigint << 32) | objid::bigint AS key
             FROM pg_locks JOIN pg_database AS d ON d.oid = database
-            WHERE locktype = 'advisory' AND objsubid = 1 AND granted AND pid <> pg_backend_pid()
+            WHERE locktype = 'advisory' AND objsubid = 1 AND granted
                 AND datname = current_database()
             ORDER BY key
             """
-        ).fetchall()
-        rival.rollback()
-        replaying.result()
+        )
 
-    assert [key for (key,) in acquired] == hashes[:10]
+    assert [key for (key,) in acquired] == hashes[:11], "the last one is the other program's"
 
 
 @pytest.mark.parametrize("mode", [Mode.REPLAY, Mode.REFRESH, Mode.RECONCILE])
@@ -538,15 +468,12 @@ def test_a_deletion_that_the_stream_brings_meanwhile_is_not_undone(mode: Mode) -
     ensure_cursor()
     said = an_event(1) if mode is Mode.REPLAY else an_organization()
 
-    with another_program() as rival, in_thread() as start:
-        # Stops the first after its look for deletions, and before its insert.
-        rival.execute("SELECT pg_advisory_xact_lock(hashtext('acme'))")
-        first = start(lambda: apply(Batch(observations=[said]), mode))
-        wait_until_blocked(1)
-        deleting = start(lambda: live(a_deletion(2)))
-        wait_until(lambda: deleting.done() or blocked() == 2, "it is applied, or waits")
-        rival.rollback()
-        first.result()
+    # Stops the first after its look for deletions, and before its insert.
+    lock = "SELECT pg_advisory_xact_lock(hashtext('acme'))"
+    with in_thread() as start:
+        with stopped_at(lock, lambda: apply(Batch(observations=[said]), mode)):
+            deleting = start(lambda: live(a_deletion(2)))
+            wait_until(lambda: deleting.done() or blocked() == 2, "it is applied, or waits")
         deleting.result()
 
     assert not Organization.objects.filter(disabled_at=None).exists()

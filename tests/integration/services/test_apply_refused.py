@@ -36,8 +36,7 @@ from tests.builders import (
     compare,
     live,
 )
-from tests.concurrency import in_thread, wait_until_blocked
-from tests.integration.services.stored import Around, ledger, parked, position
+from tests.integration.services.stored import Around, LogCapture, ledger, parked, position
 from tests.triggers import (
     LEAVES_OUT,
     RAISES,
@@ -47,16 +46,18 @@ from tests.triggers import (
     as_a_user,
     attempts,
     changed,
-    locked,
     renamed,
 )
-
-pytestmark = pytest.mark.usefixtures("database")
 
 OUTBOX = "workos_external_id_write_back"
 REFUSED = REASONS[RAISES]
 IS_SECOND = "NEW.workos_organization_id = 'org_2'"
 whenever = pytest.mark.parametrize("at_commit", [False, True], ids=["at once", "at commit"])
+each_way = pytest.mark.parametrize(
+    ("how", "at_commit"),
+    [(RAISES, False), (RAISES, True), (LEAVES_OUT, False)],
+    ids=["raises", "raises at commit", "left out"],
+)
 
 
 def events(count: int, *, first: int = 1, name: str = "Acme") -> list[Observation]:
@@ -101,7 +102,9 @@ def test_an_event_that_is_refused_is_parked_and_others_applied(code: str, at_com
 
     with a_trigger(body, when="NEW.name = 'Bad'", at_commit=at_commit):
         report = live(*page)
+        again = apply_page(a_page(*page), Mode.REPLAY)
 
+    assert +again.counts == {Outcome.STALE: 2, Outcome.PARKED: 1}
     assert +report.counts == {Outcome.CREATED: 2, Outcome.PARKED: 1}
     assert (report.requested_write_backs, report.changed_rows) == (True, True)
     assert report.interrupted_by is None
@@ -163,19 +166,14 @@ def test_every_write_of_a_row_can_be_refused_or_changed(write: str, how: str) ->
     assert Organization.objects.filter(workos_id__in=["org_1", "org_3"]).count() == 2
 
 
+@each_way
 @pytest.mark.parametrize(
-    ("how", "table", "external_id", "at_commit"),
-    [
-        pytest.param(RAISES, OUTBOX, None, False, id="a new request raises"),
-        pytest.param(RAISES, OUTBOX, None, True, id="a new request raises at commit"),
-        pytest.param(LEAVES_OUT, OUTBOX, None, False, id="a new request is left out"),
-        pytest.param(RAISES, "workos_conflict", "other", False, id="a conflict raises"),
-        pytest.param(RAISES, "workos_conflict", "other", True, id="a conflict raises at commit"),
-        pytest.param(LEAVES_OUT, "workos_conflict", "other", False, id="a conflict is left out"),
-    ],
+    ("table", "external_id"),
+    [(OUTBOX, None), ("workos_conflict", "other")],
+    ids=["a new request", "a conflict"],
 )
 def test_what_goes_with_a_row_can_be_refused(
-    how: str, table: str, external_id: str | None, at_commit: bool
+    how: str, at_commit: bool, table: str, external_id: str | None
 ) -> None:
     an_organization_row("gram-2", workos_id="org_2", name="Old")
     said = an_event(2, workos_id="org_2", external_id=external_id)
@@ -236,30 +234,17 @@ def test_a_name_whose_slugs_are_all_taken_is_parked() -> None:
     assert list(parked()) == [an_event_id(1)]
 
 
-def test_a_replay_parks_what_is_refused_and_leaves_the_cursor_alone() -> None:
-    live(*events(1))
-
-    with a_trigger(RAISES, when="NEW.name = 'Bad'"):
-        page = a_page(*events(1, first=2, name="Bad"), an_event(3))
-        report = apply_page(page, Mode.REPLAY)
-
-    assert +report.counts == {Outcome.PARKED: 1, Outcome.UPDATED: 1}
-    assert position() == Position(an_event_id(1), NOON)
-
-
+@each_way
 @pytest.mark.parametrize(
-    ("how", "said", "at_commit"),
+    "said",
     [
-        pytest.param(RAISES, an_event(2, workos_id="org_2"), False, id="raises"),
-        pytest.param(RAISES, an_event(2, workos_id="org_2"), True, id="raises at commit"),
-        pytest.param(LEAVES_OUT, an_event(2, workos_id="org_2", name="a\0"), False, id="left out"),
-        pytest.param(
-            LEAVES_OUT, an_unreadable_event(2, workos_id="org_2"), False, id="unreadable, left out"
-        ),
+        pytest.param(an_event(2, workos_id="org_2"), id="good"),
+        pytest.param(an_event(2, workos_id="org_2", name="a\0"), id="refused"),
+        pytest.param(an_unreadable_event(2, workos_id="org_2"), id="unreadable"),
     ],
 )
 def test_an_event_that_the_ledger_refuses_is_passed_over_as_a_conflict(
-    how: str, said: Observation, at_commit: bool, caplog: pytest.LogCaptureFixture
+    how: str, at_commit: bool, said: Observation, caplog: LogCapture
 ) -> None:
     with a_trigger(how, table="workos_event", when=IS_SECOND, at_commit=at_commit):
         report = live(an_event(1), said, an_event(3, workos_id="org_3"))
@@ -275,9 +260,7 @@ def test_an_event_that_the_ledger_refuses_is_passed_over_as_a_conflict(
 
 
 @whenever
-def test_an_event_that_can_be_noted_nowhere_is_passed_over_and_logged(
-    at_commit: bool, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_event_that_can_be_noted_nowhere_is_logged(at_commit: bool, caplog: LogCapture) -> None:
     secret = RAISES.replace(";", " USING DETAIL = 'Secret';")
 
     with (
@@ -341,27 +324,6 @@ def test_what_passes_is_never_parked_and_lets_through_what_stands_before_it(code
     assert (compared.locked, compared.counts[Outcome.CREATED]) == (["org_2"], 1)
 
 
-def test_a_locked_row_is_not_parked_because_statements_may_not_take_long() -> None:
-    an_organization_row("gram-2", workos_id="org_2")
-
-    with changed("SET statement_timeout = '300ms'", "RESET statement_timeout"), locked():
-        report = live(*events(3))
-
-    assert ledger() == {an_event_id(1): "created"}
-    assert isinstance(report.interrupted_by, OperationalError)
-
-
-def test_item_by_item_stops_where_another_process_has_moved_the_cursor() -> None:
-    # The first item, applied alone, jumps the cursor, as another process between the two would.
-    jump = "IF NEW.last_event_id = 'event_0001' THEN NEW.last_event_id := 'event_0002'; END IF;"
-
-    with a_constraint("name <> 'Bad'"), a_trigger(jump, table="workos_sync_cursor"):
-        report = live(*events(2), *events(1, first=3, name="Bad"))
-
-    assert +report.counts == {Outcome.CREATED: 1}
-    assert (report.dropped, parked()) == (True, {})
-
-
 def test_an_item_is_not_parked_in_a_page_that_another_process_has_applied(before: Around) -> None:
     ensure_cursor()
     moved = {"last_event_id": an_event_id(9)}
@@ -386,9 +348,6 @@ def test_item_by_item_ends_where_the_page_does() -> None:
     assert SyncCursor.objects.get().drained_at is not None
 
 
-# The environment ----------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("code", ["08006", "53100", "58030", "25006", "57P01", "57P03"])
 def test_what_is_the_environments_parks_nothing_and_moves_nothing(code: str) -> None:
     ensure_cursor()
@@ -404,32 +363,17 @@ def test_what_is_the_environments_parks_nothing_and_moves_nothing(code: str) -> 
     assert position() == Position()
 
 
-def test_the_environment_lets_through_what_was_found_before_it_failed() -> None:
-    body = "IF NEW.name = 'Bad' THEN RAISE SQLSTATE 'P0001'; ELSE RAISE SQLSTATE '08006'; END IF;"
-    # Rows are inserted in the order of their ids: the bad one first.
-    page = [an_event(1, external_id="0", name="Bad"), *events(2, first=2)]
-
-    with a_trigger(body):
-        report = live(*page)
-
-    assert ledger() == {an_event_id(1): "parked"}
-    assert isinstance(report.interrupted_by, OperationalError)
-    assert position() == Position(an_event_id(1), NOON)
-
-
+COLUMNS = [
+    *(("organization_metadata", "workos_updated_at"), ("workos_event", "payload")),
+    ("workos_sync_cursor", "failures"),
+]
 GRANTS = ("INSERT ON organization_metadata", "ALL ON workos_event")
 
 
 @pytest.mark.parametrize(
     ("missing", "mode", "said"),
     [
-        (
-            partial(renamed, "organization_metadata", "workos_updated_at"),
-            Mode.LIVE,
-            "workos_updated_at",
-        ),
-        (partial(renamed, "workos_event", "payload"), Mode.LIVE, "payload"),
-        (partial(renamed, "workos_sync_cursor", "failures"), Mode.LIVE, "failures"),
+        *((partial(renamed, *column), Mode.LIVE, column[1]) for column in COLUMNS),
         *(
             (partial(as_a_limited_user, "USING (true)", grant), mode, "permission denied")
             for grant, mode in product(GRANTS, [Mode.LIVE, Mode.RECONCILE])
@@ -449,23 +393,6 @@ def test_a_missing_column_or_grant_of_ours_parks_nothing_and_moves_nothing(
     assert not Organization.objects.exists()
 
 
-def test_a_connection_that_is_lost_parks_nothing_and_moves_nothing() -> None:
-    ensure_cursor()
-    an_organization_row("gram-2", workos_id="org_2")
-
-    with locked() as rival, in_thread() as start:
-        applying_ = start(lambda: live(*events(3)))
-        wait_until_blocked()
-        rival.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        )
-        with pytest.raises(OperationalError):
-            applying_.result()
-
-    assert (ledger(), position()) == ({}, Position())
-
-
 # Everything is refused ----------------------------------------------------------------------
 
 
@@ -473,9 +400,7 @@ def test_a_connection_that_is_lost_parks_nothing_and_moves_nothing() -> None:
     ("table", "noted"),
     [("organization_metadata", WorkOSEvent.objects), ("workos_event", WorkOSConflict.objects)],
 )
-def test_ten_refusals_in_a_row_are_the_environments_until_an_item_is_accepted_again(
-    table: str, noted: Manager[Any]
-) -> None:
+def test_ten_refusals_in_a_row_are_the_environments(table: str, noted: Manager[Any]) -> None:
     # A time in the future accepts no item.
     ahead = datetime.now(UTC) + timedelta(days=30)
     WorkOSEvent.objects.create(id="ahead", outcome=Outcome.CREATED, processed_at=ahead)
@@ -501,9 +426,7 @@ BY_NAME = "CASE NEW.name WHEN 'Bad' THEN 'P0001' ELSE '22000' END"
 
 
 @pytest.mark.parametrize("between", [[*events(1, first=10)], []], ids=["accepted", "another code"])
-def test_others_that_are_accepted_or_refused_otherwise_show_that_the_items_are_at_fault(
-    between: list[Observation],
-) -> None:
+def test_other_items_and_other_codes_show_who_is_at_fault(between: list[Observation]) -> None:
     second = "Bad" if between else "Odd"
     page = [*events(9, name="Bad"), *between, *events(9, first=11, name=second)]
 
@@ -536,15 +459,6 @@ def test_events_that_write_no_row_do_not_count() -> None:
 
     assert isinstance(report.interrupted_by, WritesRefused)
     assert len(parked()) == 9
-
-
-def test_a_list_reports_each_item_that_is_refused_however_many() -> None:
-    with a_required_column():
-        report = compare(*(an_organization(f"org_{n}") for n in range(22)))
-
-    assert +report.counts == {Outcome.FAILED: 22}
-    assert all('column "billing_email"' in change.reason for change in report.changes)
-    assert report.found_drift
 
 
 def test_a_ledger_that_takes_another_event_says_that_the_others_are_at_fault() -> None:

@@ -1,6 +1,5 @@
 """What a person decides about conflicts; and the conflicts of events that the ledger refused."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -15,18 +14,12 @@ from orgs.services.reconcile import reconcile
 from orgs.services.reconcile_one import UnknownOrganization
 from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS
-from tests.builders import a_claimed_row, a_mirrored_organization
+from tests.builders import (
+    a_claimed_row,
+    a_mirrored_organization,
+)
+from tests.integration.services.stored import LogCapture, Setting, conflicts, impatient, links
 from tests.triggers import a_constraint, a_trigger, locked
-
-pytestmark = pytest.mark.usefixtures("database")
-
-
-def linked_to(id_: str) -> str | None:
-    return Organization.objects.get(pk=id_).workos_id
-
-
-def conflicts() -> dict[str, str]:
-    return dict(WorkOSConflict.objects.values_list("pk", "kind"))
 
 
 def test_a_row_is_not_given_away_that_the_next_event_would_take_back(workos: FakeWorkOS) -> None:
@@ -38,8 +31,8 @@ def test_a_row_is_not_given_away_that_the_next_event_would_take_back(workos: Fak
 
     assert result.text.startswith(f"Not done: WorkOS has external_id {row!r} for {second}")
     assert result.level == messages.ERROR
-    assert linked_to(row) == second
-    assert conflicts() == {first: "row_claimed"}
+    assert links()[row] == second
+    assert conflicts() == {first: (row, "row_claimed")}
 
 
 def test_a_row_that_is_given_away_stays_so_and_its_conflict_is_removed(workos: FakeWorkOS) -> None:
@@ -49,24 +42,30 @@ def test_a_row_that_is_given_away_stays_so_and_its_conflict_is_removed(workos: F
 
     change = give_row(first)
 
-    assert (change.change, linked_to(row), conflicts()) == ("relinked", first, {})
+    assert (change.change, links()[row], conflicts()) == ("relinked", first, {})
     for id_ in (second, first):
         workos.update_organization(id_, name="Later")
         drain_to_end()
-    assert linked_to(row) == first
-    assert linked_to(derived_id(second)) == second
+    assert links()[row] == first
+    assert links()[derived_id(second)] == second
     assert conflicts() == {}
 
 
-def test_a_row_is_not_given_to_one_that_claims_another_row_now(workos: FakeWorkOS) -> None:
+@pytest.mark.parametrize("why", ["does not claim", "is deleted in WorkOS"])
+def test_a_row_is_not_given_to_one_that_lost_its_claim(workos: FakeWorkOS, why: str) -> None:
     row, first, second = a_claimed_row(workos)
     workos.update_organization(second, external_id=None, emits=False)
-    workos.update_organization(first, external_id="theirs", emits=False)
+    if why == "does not claim":
+        workos.update_organization(first, external_id="theirs", emits=False)
+    else:
+        workos.emit({"event": "organization.deleted", "data": workos.organization(first)})
+        drain_to_end()
+        WorkOSConflict.objects.create(pk=first, organization_id=row, kind="row_claimed", reason="")
 
-    with pytest.raises(NotDecidable, match="does not claim"):
+    with pytest.raises(NotDecidable, match=why):
         give_row(first)
 
-    assert linked_to(row) == second
+    assert links()[row] == second
     assert Organization.objects.count() == 1
 
 
@@ -79,27 +78,11 @@ def test_a_row_that_postgresql_does_not_give_away_is_said_not_to_be(workos: Fake
 
     assert result.text.startswith("Not done: PostgreSQL 23514: new row for relation")
     assert result.level == messages.ERROR
-    assert (linked_to(row), conflicts()) == (second, {first: "row_claimed"})
-
-
-def test_a_deletion_that_came_meanwhile_is_said(workos: FakeWorkOS) -> None:
-    row, first, second = a_claimed_row(workos)
-    workos.update_organization(second, external_id=None, emits=False)
-    workos.emit({"event": "organization.deleted", "data": workos.organization(first)})
-    drain_to_end()
-    WorkOSConflict.objects.create(pk=first, organization_id=row, kind="row_claimed", reason="")
-
-    with pytest.raises(NotDecidable, match="is deleted in WorkOS"):
-        give_row(first)
-
-    assert linked_to(row) == second
-
-
-# Events that the ledger refused -------------------------------------------------------------
+    assert (links()[row], conflicts()) == (second, {first: (row, "row_claimed")})
 
 
 @pytest.fixture
-def a_refused_event(database: None, workos: FakeWorkOS, sync_setting: Callable[..., None]) -> str:
+def a_refused_event(workos: FakeWorkOS, sync_setting: Setting) -> str:
     """A connection whose events are not in the ledger; its id."""
     sync_setting(RESOURCES=("organization", "connection", "directory", "role"))
     workos_id = a_mirrored_organization(workos)
@@ -108,7 +91,7 @@ def a_refused_event(database: None, workos: FakeWorkOS, sync_setting: Callable[.
         created = workos.connections.create(organization_id=workos_id, name="SSO")
         workos.connections.activate(created["id"])
         drain_to_end()
-    assert conflicts() == {created["id"]: "ledger_refused"}
+    assert conflicts() == {created["id"]: (None, "ledger_refused")}
     return str(created["id"])
 
 
@@ -117,14 +100,12 @@ def an_hour_passes() -> None:
     assert WorkOSConflict.objects.update(last_seen_at=hour_ago) == 1
 
 
-def test_looking_again_at_an_event_of_another_resource_proves_nothing(
-    workos: FakeWorkOS, a_refused_event: str
-) -> None:
+def test_looking_again_proves_nothing_of_it(workos: FakeWorkOS, a_refused_event: str) -> None:
     for ask in (calls.plan_recheck, lambda ids: list(calls.reconcile(ids))):
         with pytest.raises(UnknownOrganization, match="the next snapshot that compares everything"):
             ask([a_refused_event])
 
-    assert conflicts() == {a_refused_event: "ledger_refused"}
+    assert conflicts() == {a_refused_event: (None, "ledger_refused")}
 
 
 @pytest.mark.usefixtures("a_refused_event")
@@ -154,7 +135,7 @@ def test_a_run_that_has_not_compared_everything_leaves_what_the_ledger_refused(
 
 
 def test_a_run_that_has_compared_everything_removes_what_the_ledger_refused(
-    a_refused_event: str, sync_setting: Callable[..., None]
+    a_refused_event: str, sync_setting: Setting
 ) -> None:
     reconcile(Run())
     assert conflicts(), "its object may have been left to its event"
@@ -167,10 +148,8 @@ def test_a_run_that_has_compared_everything_removes_what_the_ledger_refused(
     assert Connection.objects.get().pk == a_refused_event
 
 
-def test_a_conflict_that_can_not_be_removed_does_not_end_the_run(
-    a_refused_event: str, sync_setting: Callable[..., None], caplog: pytest.LogCaptureFixture
-) -> None:
-    sync_setting(LOCK_TIMEOUT=0.05)
+@impatient
+def test_a_locked_conflict_does_not_end_the_run(a_refused_event: str, caplog: LogCapture) -> None:
     an_hour_passes()
 
     with locked("workos_conflict"):

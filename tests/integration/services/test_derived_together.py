@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from orgs.models import Connection, Organization
+from orgs.models import Connection
 from orgs.services.compare import Run
 from orgs.services.coverage import repair_derived
 from orgs.services.reconcile import reconcile
@@ -14,16 +14,15 @@ from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS
 from tests.builders import an_announcement
 from tests.concurrency import another_program, blocked, in_thread, wait_until, wait_until_blocked
+from tests.integration.services.stored import sso_enabled
 from tests.triggers import a_trigger, execute
-
-pytestmark = pytest.mark.usefixtures("database")
 
 #: A trigger waits for this lock before its transaction commits, and the test holds it.
 GATE = "PERFORM pg_advisory_xact_lock_shared(815);"
 
 
 @pytest.fixture(autouse=True)
-def bolt(database: None, all_resources: None, workos: FakeWorkOS) -> None:
+def bolt(all_resources: None, workos: FakeWorkOS) -> None:
     bolt = workos.create_organization(name="Bolt", external_id="bolt")["id"]
     workos.connections.create(name="Other", organization_id=bolt, state="active")
 
@@ -62,7 +61,7 @@ def test_two_connections_that_are_deactivated(workos: FakeWorkOS) -> None:
     together(first, second, "workos_connection")
 
     assert not Connection.objects.filter(pk__in=made, state="active").exists()
-    assert Organization.objects.get(pk="acme").sso_enabled is False
+    assert sso_enabled()["acme"] is False
 
 
 @pytest.mark.parametrize("connection_first", [False, True])
@@ -78,7 +77,7 @@ def test_an_organization_and_its_connection(workos: FakeWorkOS, connection_first
     else:
         together(both[0], both[1], "organization_metadata")
 
-    assert Organization.objects.get(pk="acme").sso_enabled is True
+    assert sso_enabled()["acme"] is True
 
 
 def test_a_comparison_beside_the_stream(workos: FakeWorkOS) -> None:
@@ -90,4 +89,4 @@ def test_a_comparison_beside_the_stream(workos: FakeWorkOS) -> None:
 
     together(lambda: [*repair_derived()], drain_to_end, "organization_metadata")
 
-    assert Organization.objects.get(pk="acme").sso_enabled is False
+    assert sso_enabled()["acme"] is False

@@ -21,10 +21,9 @@ from tests.builders import (
     an_organization_row,
     blocked_by,
 )
-from tests.concurrency import another_program, in_thread, wait_until_blocked
-from tests.triggers import locked
-
-pytestmark = pytest.mark.usefixtures("database")
+from tests.concurrency import stopped_at
+from tests.integration.services.stored import impatient
+from tests.triggers import execute, locked
 
 Switch = Callable[[Sequence[str]], list[str]]
 FREED = [a_deletion(), an_event(2, workos_id="org_2", external_id="gram-1")]
@@ -99,10 +98,10 @@ def test_two_people_at_once_disable_once() -> None:
     assert Organization.objects.get().disabled_at == NOON
 
 
+@impatient
 @both
-def test_waiting_for_a_locked_row_has_an_end(switch: Switch, sync_setting: Any) -> None:
+def test_waiting_for_a_locked_row_has_an_end(switch: Switch) -> None:
     rows(switch, "gram-1")
-    sync_setting(LOCK_TIMEOUT=0.05)
 
     with locked(), pytest.raises(OperationalError, match="lock timeout"):
         switch(["gram-1"])
@@ -116,12 +115,8 @@ def test_rows_are_locked_in_the_order_of_their_ids(switch: Switch) -> None:
         # The table's own order is another then: the last one first.
         Organization.objects.filter(id=id_).update(name="New")
 
-    with locked(where="id = 'gram-1'") as first, another_program() as second, in_thread() as start:
-        waiting = start(lambda: switch(ids))
-        wait_until_blocked()
-        second.execute("SELECT FROM organization_metadata WHERE id = 'gram-3' FOR UPDATE NOWAIT")
-        second.rollback()
-        first.rollback()
-        changed = waiting.result()
+    lock = "SELECT FROM organization_metadata WHERE id = '{}' FOR UPDATE NOWAIT"
+    with stopped_at(lock.format("gram-1"), lambda: switch(ids)) as switching:
+        execute(lock.format("gram-3"))
 
-    assert changed == ids
+    assert switching.result() == ids

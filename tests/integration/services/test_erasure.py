@@ -21,9 +21,8 @@ from orgs.services.reconcile import reconcile
 from orgs.services.stream import drain_to_end, replay
 from orgs.testing import FakeWorkOS
 from tests.builders import a_parked_event
+from tests.integration.services.stored import LogCapture, MonkeyPatch, Setting
 from tests.triggers import a_trigger, execute
-
-pytestmark = pytest.mark.usefixtures("database")
 
 #: More and less than the thirty days of the setting.
 LONG_AGO, LATELY = datetime.now(UTC) - timedelta(days=31), datetime.now(UTC) - timedelta(days=29)
@@ -89,22 +88,15 @@ def test_only_personal_resources_are_erased() -> None:
         assert hasattr(model_of(PLAIN[name]), "erased_at")
 
 
-def test_payloads_of_parked_events_about_them_are_emptied(sync_setting: Any) -> None:
+def test_the_setting_says_after_how_many_days(sync_setting: Setting) -> None:
     sync_setting(ERASE_AFTER_DAYS=1)
     WorkOSUser.objects.create(pk="user_1", deleted_at=LATELY, **PEOPLE)
-    for key in ("user_1", "user_2"):
-        a_parked_event(None, f"event_{key}", resource="user", object_key=key)
 
     assert "erased 1" in tasks.prune()
 
-    payloads = dict(WorkOSEvent.objects.values_list("object_key", "payload"))
-    assert (payloads["user_1"], payloads["user_2"] is None) == (None, False)
-
 
 @pytest.mark.parametrize("refusal", ["RAISE 'it says no';", "RETURN NULL;"])
-def test_a_row_that_a_trigger_refuses_is_left_and_the_others_are_erased(
-    refusal: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_refused_row_is_left_and_the_others_are_erased(refusal: str, caplog: LogCapture) -> None:
     for number in (1, 2, 3):
         WorkOSUser.objects.create(pk=f"user_{number}", deleted_at=LONG_AGO, **PEOPLE)
 
@@ -115,9 +107,6 @@ def test_a_row_that_a_trigger_refuses_is_left_and_the_others_are_erased(
     assert (erased, [user.pk for user in left]) == (2, ["user_2"])
     assert "stay as they are: 1: PostgreSQL" in caplog.text
     assert "rows of workos_user that PostgreSQL refuses" in caplog.text
-
-
-# One user -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -149,9 +138,7 @@ def everything_about(name: str) -> list[str]:
     return found
 
 
-def test_what_is_held_about_one_user_is_found_and_erased_and_does_not_come_back(
-    workos: FakeWorkOS, ada: str
-) -> None:
+def test_what_is_held_about_a_user_is_found_and_erased(workos: FakeWorkOS, ada: str) -> None:
     held = held_about(ada)
     tables = ("user", "organization_membership", "invitation", "directory_user")
     assert {table: len(rows) for table, rows in held.items()} == {f"workos_{t}": 1 for t in tables}
@@ -180,9 +167,7 @@ def run(*arguments: str) -> str:
 
 
 @pytest.mark.parametrize("answer", ["", "yes", EOFError])
-def test_the_command_asks_again_before_it_erases(
-    ada: str, answer: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_asks_before_it_erases(ada: str, answer: Any, monkeypatch: MonkeyPatch) -> None:
     def asked(question: str) -> str:
         assert question.startswith(f"Erase 4 rows about {ada}?")
         if answer is EOFError:
@@ -195,19 +180,15 @@ def test_the_command_asks_again_before_it_erases(
     assert WorkOSUser.objects.get(pk=ada).email == "zoe@acme.com"
 
 
-def test_the_command_shows_and_erases(ada: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_shows_and_erases(ada: str, monkeypatch: MonkeyPatch) -> None:
     assert [row["email"] for row in json.loads(run(ada))["workos_user"]] == ["zoe@acme.com"]
 
     monkeypatch.setattr("builtins.input", lambda _: f"{ada}\n")
-    assert run(ada, "--erase") == f"erased 4 of 4 rows about {ada}\n"
+    with CaptureQueriesContext(connection) as queries:
+        assert run(ada, "--erase") == f"erased 4 of 4 rows about {ada}\n"
     assert everything_about("zoe") == []
     assert run(ada, "--erase", "--no-input").startswith("erased 0 of")
-
-
-def test_the_command_loads_no_data_to_count_it(ada: str) -> None:
-    with CaptureQueriesContext(connection) as queries:
-        run(ada, "--erase", "--no-input")
-
+    # It loads no data to count it.
     asked = [query["sql"] for query in queries if query["sql"].startswith("SELECT")]
     assert [statement for statement in asked if '"data"' in statement] == []
 
@@ -243,9 +224,6 @@ def test_a_refusal_is_one_line_without_values_once_all_else_is_erased(ada: str) 
 
     assert "Confidential" not in str(raised.value)
     assert everything_about("zoe") == ["workos_user"]
-
-
-# Payloads of parked events -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -285,9 +263,7 @@ def test_a_user_is_found_by_the_address_in_other_letters(ada: str) -> None:
 
 
 @pytest.mark.parametrize("address", ["zoe@acme.com", "Zoe@Acme.com"])
-def test_parked_payloads_with_the_address_of_a_user_are_counted_and_erased(
-    ada: str, address: str
-) -> None:
+def test_parked_payloads_with_the_address_are_counted_and_erased(ada: str, address: str) -> None:
     others = {"event_2": address, "event_3": f"chloe{address}"}
     for event_id, email in others.items():
         payload = json.dumps({"email": email})

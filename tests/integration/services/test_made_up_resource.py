@@ -29,8 +29,7 @@ from orgs.services.refresh import resolve
 from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS, state
 from tests.builders import TWO_DAYS_AGO, a_mirrored_organization, a_parked_event
-
-pytestmark = pytest.mark.usefixtures("database")
+from tests.integration.services.stored import MonkeyPatch
 
 VAULT = Resource(
     name="vault",
@@ -53,7 +52,7 @@ VAULT = Resource(
 
 
 @pytest.fixture
-def vaults(database: None, monkeypatch: pytest.MonkeyPatch, sync_setting: Any) -> Iterator[Any]:
+def vaults(monkeypatch: MonkeyPatch, sync_setting: Any) -> Iterator[Any]:
     """The model, with its table, and the declaration among the others."""
 
     class Vault(PersonalResource):

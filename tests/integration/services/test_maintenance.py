@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, connection
 from django.test.utils import CaptureQueriesContext
 from django_q.brokers import get_broker
 from django_q.conf import Conf
@@ -29,9 +29,8 @@ from orgs.services.refusals import missing_grants
 from orgs.services.worker import Watch
 from tests.builders import minutes
 from tests.concurrency import another_program, in_thread
-from tests.triggers import a_trigger, as_a_user, changed, locked
-
-pytestmark = pytest.mark.usefixtures("database")
+from tests.integration.services.stored import LogCapture, MonkeyPatch
+from tests.triggers import ALL_GRANTS, a_trigger, as_a_user, changed, locked, renamed
 
 SYNC = "workos: sync events"
 
@@ -64,7 +63,7 @@ def left() -> list[str]:
     return sorted(WorkOSEvent.objects.values_list("id", flat=True))
 
 
-def test_old_entries_go_in_batches_and_needed_ones_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_entries_go_in_batches_and_needed_ones_stay(monkeypatch: MonkeyPatch) -> None:
     monkeypatch.setattr(refusals, "_BATCH_SIZE", 10)
     entries(23)
     an_entry("old", days=90.1)
@@ -93,7 +92,7 @@ def test_an_entry_that_someone_has_locked_is_left_for_the_next_time() -> None:
 
 
 def test_an_entry_that_a_trigger_keeps_does_not_keep_the_others(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: MonkeyPatch, caplog: LogCapture
 ) -> None:
     monkeypatch.setattr(refusals, "_BATCH_SIZE", 3)
     ids = entries(10)
@@ -143,7 +142,7 @@ def test_old_records_of_tasks_go_too_and_one_that_a_trigger_keeps_does_not_keep_
 
 
 @pytest.fixture
-def no_schedules(database: None) -> None:
+def no_schedules() -> None:
     Schedule.objects.all().delete()
 
 
@@ -214,9 +213,7 @@ def test_one_that_is_due_when_it_could_not_be_is_due_now(next_run: str | None) -
 @pytest.mark.parametrize(
     "zone", ["Europe/Berlin", "Australia/Lord_Howe", "Antarctica/Troll", "UTC"]
 )
-def test_a_day_in_which_clocks_are_changed_breaks_no_schedule(
-    monkeypatch: pytest.MonkeyPatch, zone: str
-) -> None:
+def test_a_change_of_clocks_breaks_no_schedule(monkeypatch: MonkeyPatch, zone: str) -> None:
     monkeypatch.setattr(Conf, "TIME_ZONE", zone)
     daily = Schedule.objects.get(name="workos: prune")
     noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -243,9 +240,7 @@ def test_doubles_are_removed_and_schedules_of_others_left_alone() -> None:
 
 
 @pytest.mark.usefixtures("no_schedules")
-def test_a_schedule_that_a_trigger_refuses_keeps_none_of_the_others_and_no_worker(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_a_refused_schedule_stops_no_other_and_no_worker(caplog: LogCapture) -> None:
     watch, refusal = Watch(), "RAISE 'it says no';"
     with a_trigger(refusal, table="django_q_schedule", when=f"NEW.name = '{SYNC}'"):
         watch.look()
@@ -287,23 +282,14 @@ def test_the_snapshots_time_limit_is_its_own_and_its_arguments_parse() -> None:
 
 
 def test_without_django_q2s_tables_nothing_is_done_and_nothing_missing() -> None:
-    gone = "ALTER TABLE django_q_schedule RENAME TO gone"
-
-    with changed(gone, "ALTER TABLE gone RENAME TO django_q_schedule"):
+    with renamed("django_q_schedule"):
         ensure_schedules()
         assert (broken_schedules(), missing_grants()) == ((), ())
-
-
-def test_its_transactions_are_the_outermost() -> None:
-    for work in (prune, ensure_schedules):
-        with transaction.atomic(), pytest.raises(RuntimeError, match="durable"):
-            work()
 
 
 # Grants -------------------------------------------------------------------------------------
 
 
-ALL = "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {user}"
 NEVER_DELETED = "organization_metadata, workos_sync_cursor, workos_request_budget, workos_user"
 
 
@@ -319,19 +305,17 @@ NEVER_DELETED = "organization_metadata, workos_sync_cursor, workos_request_budge
     ],
     ids=["none", "one that is not needed", "some"],
 )
-def test_each_grant_that_is_needed_and_missing_is_named(
-    revoked: list[str], missing: list[str]
-) -> None:
+def test_each_missing_grant_is_named(revoked: list[str], missing: list[str]) -> None:
     revokes = (f"REVOKE {grant} FROM {{user}}" for grant in revoked)
 
-    with as_a_user(ALL, *revokes, "GRANT UPDATE (announced_at) ON workos_event TO {user}"):
+    with as_a_user(ALL_GRANTS, *revokes, "GRANT UPDATE (announced_at) ON workos_event TO {user}"):
         assert [*missing_grants()] == missing
 
 
 def test_a_schema_that_may_not_be_used_is_named() -> None:
     usage = "USAGE ON SCHEMA public"
 
-    with changed(f"REVOKE {usage} FROM PUBLIC", f"GRANT {usage} TO PUBLIC"), as_a_user(ALL):
+    with changed(f"REVOKE {usage} FROM PUBLIC", f"GRANT {usage} TO PUBLIC"), as_a_user(ALL_GRANTS):
         assert missing_grants() == (usage,)
 
 
@@ -350,7 +334,7 @@ def test_a_schema_that_is_not_searched_is_not_missed() -> None:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+def clock(monkeypatch: MonkeyPatch) -> list[float]:
     now = [1000.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     return now
@@ -398,9 +382,7 @@ def test_one_that_is_accepted_clears_the_count_for_all_processes(clock: list[flo
     assert refuse(webhooks, 2) == 0
 
 
-def test_a_count_that_cant_be_written_is_logged_and_nothing_else(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_count_that_cant_be_kept_is_logged(monkeypatch: MonkeyPatch, caplog: LogCapture) -> None:
     monkeypatch.setattr(maintenance, "LONGEST_WAIT", 0.05)
     webhooks = RefusedWebhooks()
 

@@ -12,10 +12,11 @@ from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS
 from tests.builders import TWO_DAYS_AGO
 from tests.integration.services.stored import Setting
+from tests.mirrored import held, mirrored
 
 
 @pytest.fixture(autouse=True)
-def followed(database: None, no_hold_back: None, follow: Setting) -> None:
+def followed(no_hold_back: None, follow: Setting) -> None:
     follow("organization_domain", "connection", "user", "membership")
 
 
@@ -29,9 +30,7 @@ def followed(database: None, no_hold_back: None, follow: Setting) -> None:
     ],
     ids=["inf", "nan", "objects", "lists"],
 )
-def test_what_jsonb_or_python_cant_hold_is_replaced(
-    workos: FakeWorkOS, text: str, kept: str
-) -> None:
+def test_what_jsonb_or_python_cant_hold_is_text(workos: FakeWorkOS, text: str, kept: str) -> None:
     event = {"id": "event_odd", "event": "user.created", "created_at": "2026-01-15T12:00:00Z"}
     whole = json.dumps({**event, "data": {"id": "user_1", "email": "a@b.c", "metadata": "ODD"}})
     workos.emit_text(whole.replace('"ODD"', text), id="event_odd")
@@ -68,9 +67,7 @@ def test_odd_domains_of_an_organization_are_no_error_of_the_organizations(
     assert {*Organization.objects.values_list("name", flat=True)} == {"Acme", "Bolt"}
 
 
-def test_a_connection_that_belongs_to_no_organization_any_more_enables_nothing(
-    workos: FakeWorkOS,
-) -> None:
+def test_a_connection_without_an_organization_enables_nothing(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme", external_id="gram-1", emits=False)["id"]
     values: dict[str, Any] = {"name": "Okta", "state": "active", "at": TWO_DAYS_AGO}
     okta = workos.connections.create(organization_id=acme, **values, emits=False)["id"]
@@ -91,9 +88,7 @@ def test_a_connection_that_belongs_to_no_organization_any_more_enables_nothing(
     assert Connection.objects.get().workos_organization_id == acme
 
 
-def test_the_secrets_of_an_invitation_are_not_stored_with_an_event_that_is_parked(
-    workos: FakeWorkOS, follow: Setting
-) -> None:
+def test_the_secrets_of_an_invitation_are_not_stored(workos: FakeWorkOS, follow: Setting) -> None:
     follow("invitation")
     secrets = {"token": "s3cret", "accept_invitation_url": "https://accept/s3cret"}
     workos.emit({"event": "invitation.created", "data": {"id": 7, "email": "a@b.c", **secrets}})
@@ -103,3 +98,38 @@ def test_the_secrets_of_an_invitation_are_not_stored_with_an_event_that_is_parke
     parked = WorkOSEvent.objects.parked().get()
     assert "a@b.c" in str(parked.payload)
     assert "s3cret" not in str(parked.payload)
+
+
+CHILDREN = ("directory_user", "directory_group", "directory_group_member")
+
+
+@pytest.mark.parametrize("is_deleted", [False, True], ids=["absent", "deleted by an event"])
+def test_what_came_while_its_directory_was_absent_comes_back_with_it(
+    workos: FakeWorkOS, follow: Setting, is_deleted: bool
+) -> None:
+    follow("directory", *CHILDREN)
+    acme = {"organization_id": workos.create_organization(name="Acme")["id"]}
+    okta = workos.directories.create(name="Okta", **acme)["id"]
+    other = workos.directories.create(name="Other", **acme)
+    reconcile(Run())
+    listed = {"data": [other], "list_metadata": {"before": None, "after": None}}
+    workos.misbehave("body", path="/directories", exact=True, body=listed, times=None)
+    missing = {"message": "Not found.", "code": "entity_not_found"}
+    path = f"/directories/{okta}"
+    workos.misbehave("status", status=404, body=missing, path=path, times=None)
+    reconcile(Run())
+    user = workos.directory_users.create(directory_id=okta, email="zoe@acme.com")["id"]
+    group = workos.directory_groups.create(directory_id=okta, name="Staff")["id"]
+    workos.directory_groups.add_user(group, user)
+    drain_to_end()
+    assert [mirrored()[name] for name in CHILDREN] == [{}, {}, {}]
+    workos.behave()
+    if is_deleted:
+        workos.directories.delete(okta)
+        drain_to_end()
+
+    for _ in range(2):
+        assert reconcile(Run()).errors == []
+
+    assert [mirrored()[name] for name in CHILDREN] == [held(workos)[name] for name in CHILDREN]
+    assert len(mirrored()["directory"]) == (1 if is_deleted else 2)

@@ -17,12 +17,9 @@ from orgs.testing import FakeWorkOS
 from orgs.workos import ExternalIdConflict, NotFound
 from tests.builders import an_organization_row, blocked_by
 from tests.concurrency import another_program
-from tests.integration.services.stored import Around, Setting
+from tests.integration.services.stored import Around, LogCapture, MonkeyPatch, Setting, impatient
 from tests.triggers import LEAVES_OUT, RAISES, REASONS, a_trigger, locked
 
-pytestmark = pytest.mark.usefixtures("database")
-
-MonkeyPatch = pytest.MonkeyPatch
 OUTBOX = "workos_external_id_write_back"
 
 
@@ -75,7 +72,7 @@ def test_a_due_request_is_confirmed(workos: FakeWorkOS, shown: str | None, puts:
     ],
 )
 def test_a_conflict_is_stored_for_a_person_and_ends_when_it_is_solved(
-    workos: FakeWorkOS, caplog: pytest.LogCaptureFixture, elsewhere: str | None, here: str | None
+    workos: FakeWorkOS, caplog: LogCapture, elsewhere: str | None, here: str | None
 ) -> None:
     other = workos.create_organization(name="Other", external_id=elsewhere)
     acme = workos.create_organization(name="Acme", external_id=here)
@@ -118,10 +115,9 @@ def test_an_error_is_tried_again_after_a_pause(
 
     for attempts in (1, 2):
         assert (retried(), push()) == (WriteBackReport(failed=1), WriteBackReport())
-        row = ExternalIdWriteBack.objects.get()
+        later = before + timedelta(minutes=attempts)
+        row = ExternalIdWriteBack.objects.get(next_attempt_at__gte=later)
         assert (row.attempts, row.last_error != "") == (attempts, True)
-        assert row.next_attempt_at is not None
-        assert row.next_attempt_at >= before + timedelta(minutes=attempts)
 
     assert retried() == WriteBackReport(pushed=1)
 
@@ -133,9 +129,8 @@ def test_a_pause_that_workos_asks_for_is_kept(workos: FakeWorkOS) -> None:
 
     push()
 
-    next_attempt_at = ExternalIdWriteBack.objects.get().next_attempt_at
-    assert next_attempt_at is not None
-    assert next_attempt_at >= before + timedelta(seconds=119)
+    later = before + timedelta(seconds=119)
+    assert ExternalIdWriteBack.objects.filter(next_attempt_at__gte=later).exists()
 
 
 def test_one_run_tries_a_request_once(workos: FakeWorkOS, monkeypatch: MonkeyPatch) -> None:
@@ -143,7 +138,11 @@ def test_one_run_tries_a_request_once(workos: FakeWorkOS, monkeypatch: MonkeyPat
     for number in range(60):
         a_request(f"org_{number}", f"gram-{number}")
 
-    assert push() == WriteBackReport(failed=60)
+    report = push()
+
+    assert report == WriteBackReport(failed=60)
+    said = "60 write-backs failed and will be tried again; see the write-backs of external_id"
+    assert report.errors == [said]
     assert workos.count_requests(path="/organizations") == 60
 
 
@@ -180,26 +179,6 @@ def test_a_404_waits_for_the_deletion_to_be_read(workos: FakeWorkOS, columns: li
 
     assert push() == WriteBackReport(failed=1)
     assert "waits for the deletion" in ExternalIdWriteBack.objects.get().last_error
-
-
-@pytest.mark.parametrize("odd", ["\x00", "\ud800"])
-def test_words_of_workos_that_cant_be_stored_fail_one(workos: FakeWorkOS, odd: str) -> None:
-    requests(workos, 3)
-    body = {"message": f"bad {odd} value"}
-    workos.misbehave("status", status=400, method="PUT", path="/organizations", body=body)
-
-    assert push() == WriteBackReport(pushed=2, failed=1)
-    kept = ExternalIdWriteBack.objects.get()
-    assert "bad " in kept.last_error
-    assert kept.attempts == 1
-
-
-def test_a_put_whose_answer_is_lost_is_found_done_the_next_time(workos: FakeWorkOS) -> None:
-    a_request(workos.create_organization(name="Acme")["id"])
-    workos.misbehave("reset", method="PUT", path="/organizations", applied=True)
-
-    assert (push(), retried()) == (WriteBackReport(failed=1), WriteBackReport(pushed=1))
-    assert workos.count_requests(method="PUT", path=None) == 1
 
 
 # Time ---------------------------------------------------------------------------------------
@@ -293,6 +272,8 @@ def test_a_newer_request_is_not_touched_by_the_answer_to_an_older_one(
 
     row = ExternalIdWriteBack.objects.get()
     assert (row.next_attempt_at is None, row.last_error) == (False, "")
+    if again == "of another":
+        assert (row.workos_id, row.attempts) == ("org_2", 0)
 
 
 # Locks and claims ---------------------------------------------------------------------------
@@ -305,9 +286,8 @@ def test_a_claim_keeps_others_away_and_ends_by_itself(sync_setting: Setting) -> 
     claims = [outbox._Push(deadline=time.monotonic() + 30).claim() for _ in range(2)]
 
     assert [claimed and len(claimed) for claimed in claims] == [1, None]
-    ends_at = ExternalIdWriteBack.objects.get().next_attempt_at
-    assert ends_at is not None
-    assert ends_at <= datetime.now(UTC) + timedelta(seconds=10)
+    soon = datetime.now(UTC) + timedelta(seconds=10)
+    assert ExternalIdWriteBack.objects.filter(next_attempt_at__lte=soon).exists()
 
 
 @pytest.mark.parametrize(
@@ -327,10 +307,10 @@ def test_a_locked_row(workos: FakeWorkOS, table: str, is_linked: bool, pushed: i
         assert push() == WriteBackReport(pushed=pushed)
 
 
+@impatient
 def test_an_answer_that_cant_be_noted_for_a_lock_is_found_again(
-    workos: FakeWorkOS, sync_setting: Setting, after: Around
+    workos: FakeWorkOS, after: Around
 ) -> None:
-    sync_setting(LOCK_TIMEOUT=0.05)
     requests(workos, 10)
 
     with another_program() as program:
@@ -345,16 +325,6 @@ def test_an_answer_that_cant_be_noted_for_a_lock_is_found_again(
 
     assert retried() == WriteBackReport(pushed=10)
     assert workos.count_requests(method="PUT", path=None) == 10
-
-
-def test_a_locked_outbox_is_waited_for_briefly(workos: FakeWorkOS, sync_setting: Setting) -> None:
-    sync_setting(LOCK_TIMEOUT=0.05)
-    a_request("org_1")
-
-    with another_program() as program:
-        program.execute(f"LOCK TABLE {OUTBOX} IN SHARE MODE")
-        with pytest.raises(OperationalError, match="lock timeout"):
-            push()
 
 
 @pytest.mark.parametrize(
@@ -378,20 +348,19 @@ def test_a_database_that_fails_refuses_no_row(states: list[str], when: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("on", "at_commit"),
+    "refusal",
     [
-        pytest.param("UPDATE", False, id="its claim is refused"),
-        pytest.param("DELETE", False, id="its removal is refused"),
-        pytest.param("DELETE", True, id="its removal is refused at commit"),
+        pytest.param({"on": "UPDATE"}, id="its claim is refused"),
+        pytest.param({"on": "DELETE"}, id="its removal is refused"),
+        pytest.param({"on": "DELETE", "at_commit": True}, id="refused at commit"),
     ],
 )
 @pytest.mark.parametrize("batch_size", [1, 2, 40])
 def test_a_row_that_cant_be_written_does_not_stop_the_others(
     workos: FakeWorkOS,
     monkeypatch: MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    on: str,
-    at_commit: bool,
+    caplog: LogCapture,
+    refusal: Any,
     batch_size: int,
 ) -> None:
     monkeypatch.setattr(outbox, "_BATCH_SIZE", batch_size)
@@ -399,8 +368,7 @@ def test_a_row_that_cant_be_written_does_not_stop_the_others(
     due_at = datetime.now(UTC) - timedelta(minutes=1)
     ExternalIdWriteBack.objects.filter(pk="gram-1").update(next_attempt_at=due_at)
 
-    is_one = "OLD.organization_id = 'gram-1'"
-    with a_trigger(RAISES, when=is_one, table=OUTBOX, on=on, at_commit=at_commit):
+    with a_trigger(RAISES, when="OLD.organization_id = 'gram-1'", table=OUTBOX, **refusal):
         report = push()
 
     reason = REASONS[RAISES]
@@ -436,7 +404,7 @@ THEIRS = "WorkOS has external_id 'theirs'"
         pytest.param("workos_conflict", LEAVES_OUT, THEIRS, id="a conflict that is left out"),
     ],
 )
-def test_what_cant_be_noted_is_reported_all_the_same(
+def test_what_cant_be_noted_is_reported(
     workos: FakeWorkOS, table: str, how: str, said: str
 ) -> None:
     requests(workos, 3)
@@ -463,9 +431,6 @@ def test_when_no_row_can_be_claimed_the_push_ends_in_time(workos: FakeWorkOS) ->
     assert (all_refused.failed, all_refused.is_cut_short) == (90, False)
     assert (cut_short.failed, cut_short.is_cut_short) == (40, True)
     assert workos.count_requests() == 0
-
-
-# Retrying by a person's decision ------------------------------------------------------------
 
 
 def test_a_retry_makes_requests_due_as_if_new(monkeypatch: MonkeyPatch) -> None:

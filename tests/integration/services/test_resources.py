@@ -28,13 +28,12 @@ from orgs.services.refresh import resolve
 from orgs.services.stream import drain_to_end, replay
 from orgs.testing import FakeWorkOS
 from orgs.workos import WorkOSError
-from tests.builders import TWO_DAYS_AGO, a_parked_event, an_announcement
+from tests.builders import TWO_DAYS_AGO, a_parked_event, an_announcement, an_old_organization
+from tests.integration.services.stored import EVERYTHING, LogCapture, sso_enabled
 from tests.mirrored import held, mirrored, some_of_each
 from tests.triggers import a_trigger
 
-pytestmark = pytest.mark.usefixtures("database", "all_resources")
-
-EVERYTHING = DisableLimit(rows=0, percent=100)
+pytestmark = pytest.mark.usefixtures("all_resources")
 
 
 @pytest.fixture
@@ -176,38 +175,9 @@ def test_what_is_in_no_list_is_deleted(workos: FakeWorkOS, acme: str, is_owner: 
         assert reconcile(Run()).in_sync
 
 
-# Orders -------------------------------------------------------------------------------------
-
-
 def emit(workos: FakeWorkOS, type_: str, **data: Any) -> Any:
     times = {"created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-15T12:00:00Z"}
     return workos.emit({"event": type_, "data": {**times, **data}})
-
-
-def test_what_belongs_to_an_organization_is_here_before_it(workos: FakeWorkOS) -> None:
-    repaired()
-    acme = workos.create_organization(name="Acme", emits=False, external_id="gram-1")
-    ada = workos.users.create(email="ada@acme.com", emits=False)
-    admin = workos.roles.create(slug="admin", organization_id=acme["id"], emits=False)
-    workos.memberships.create(user_id=ada["id"], organization_id=acme["id"], role="admin")
-    workos.connections.create(name="A", organization_id=acme["id"], state="active")
-    drain_to_end()
-    assert not OrganizationMembership.objects.active().exists()
-    assert OrganizationMembership.objects.get().workos_user_id == ada["id"]
-
-    for type_, shown in [
-        ("user.created", ada),
-        ("organization_role.created", {**admin, "organization_id": acme["id"]}),
-        ("organization.created", acme),
-    ]:
-        workos.emit({"event": type_, "data": shown})
-    drain_to_end()
-
-    assert mirrored() == held(workos)
-    membership = OrganizationMembership.objects.active().get()
-    assert membership.workos_user.email == "ada@acme.com"
-    assert membership.workos_organization == Organization.objects.get(pk="gram-1")
-    assert derived() == (True, False)
 
 
 def test_what_belongs_to_something_unknown_is_asked_for(workos: FakeWorkOS, acme: str) -> None:
@@ -229,9 +199,6 @@ def test_what_belongs_to_something_unknown_is_asked_for(workos: FakeWorkOS, acme
     repaired()
 
     assert mirrored() == held(workos)
-
-
-# Derived columns ----------------------------------------------------------------------------
 
 
 def derived() -> tuple[bool | None, bool | None]:
@@ -265,36 +232,11 @@ def test_derived_columns_after_every_page(workos: FakeWorkOS, acme: str) -> None
     assert derived() == (False, False)
     assert Organization.objects.get(pk="gram-2").sso_enabled
 
-    workos.connections.activate(first["id"])
+    # As an older event has it.
+    del first["state"]
+    emit(workos, "connection.activated", **{**first, "status": "linked"})
     drain_to_end()
     assert derived() == (True, False)
-
-
-def test_derived_columns_after_a_list_and_a_fetch(workos: FakeWorkOS, acme: str) -> None:
-    repaired()
-    sso: dict[str, Any] = {"name": "A", "organization_id": acme, "state": "active"}
-    connection = workos.connections.create(**sso, emits=False)["id"]
-    repaired()
-    assert derived() == (True, False)
-
-    # A refresh: the event was parked, and what WorkOS says now is applied.
-    workos.connections.deactivate(connection, emits=False)
-    a_parked_event(None, resource="connection", object_key=connection)
-    assert resolve("event_1").change is Outcome.UPDATED
-    assert derived() == (False, False)
-
-
-def test_derived_columns_that_drifted_are_repaired(workos: FakeWorkOS, acme: str) -> None:
-    repaired()
-    Organization.objects.update(sso_enabled=True, scim_enabled=None)
-
-    dry = reconcile(Run(dry=True))
-    assert not dry.in_sync
-    assert derived() == (True, None)
-
-    (change,) = reconcile(Run()).snapshot.drift
-    assert change.fields == {"sso_enabled": ("true", "false"), "scim_enabled": (None, "false")}
-    assert derived() == (False, False)
 
 
 # What can't be written, or proves nothing ---------------------------------------------------
@@ -307,9 +249,7 @@ def test_derived_columns_that_drifted_are_repaired(workos: FakeWorkOS, acme: str
         *("NEW.workos_organization_id = 'org_other';", "RETURN NULL;", "RAISE EXCEPTION 'no';"),
     ],
 )
-def test_a_row_that_a_trigger_changes_is_not_reported_as_written(
-    workos: FakeWorkOS, acme: str, meddling: str
-) -> None:
+def test_what_a_trigger_changes_is_parked(workos: FakeWorkOS, acme: str, meddling: str) -> None:
     user = workos.users.create(email="ada@acme.com")["id"]
     member = workos.memberships.create(user_id=user, organization_id=acme)["id"]
     drain_to_end()
@@ -378,7 +318,7 @@ PERSONAL = ("ada@", "a@acme", "bob@", "eve@", "Ada")
 
 
 def test_personal_data_is_in_no_log_no_probe_and_no_metric(
-    workos: FakeWorkOS, acme: str, client: Client, caplog: pytest.LogCaptureFixture
+    workos: FakeWorkOS, acme: str, client: Client, caplog: LogCapture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     made = some_of_each(workos, acme)
@@ -396,8 +336,6 @@ def test_personal_data_is_in_no_log_no_probe_and_no_metric(
     assert "parked" in said
     assert [word for word in PERSONAL if word in said] == []
 
-
-# A clock that was wrong ---------------------------------------------------------------------
 
 AHEAD = datetime(2999, 1, 1, tzinfo=UTC)
 
@@ -433,8 +371,8 @@ def test_no_more_is_deleted_than_the_limit_allows(workos: FakeWorkOS, acme: str)
         for user in users
         for organization in (acme, bolt)
     ]
-    drain_to_end()
-    reconcile(Run(resources=("membership",)))
+    found = reconcile(Run(resources=("membership",)))
+    assert [one.resource.name for one in found.resources] == ["membership"], "and no other"
     for membership in made[:4]:
         workos.memberships.delete(membership["id"], emits=False)
 
@@ -448,48 +386,11 @@ def test_no_more_is_deleted_than_the_limit_allows(workos: FakeWorkOS, acme: str)
     assert mirrored() == held(workos)
 
 
-def test_a_list_without_single_reads_is_limited_too(workos: FakeWorkOS, acme: str) -> None:
-    for slug in "abc":
-        workos.roles.create(slug=slug, organization_id=acme, permissions=[], at=TWO_DAYS_AGO)
-    drain_to_end()
-    reconcile(Run(resources=("role",)))
-    workos.misbehave("body", body={"data": []}, path=f"/authorization/organizations/{acme}/roles")
-
-    found = reconcile(Run(limit=DisableLimit(rows=2, percent=0), resources=("role",)))
-
-    assert len(found.errors) == 1
-    assert mirrored() == held(workos)
-
-
-def test_a_404_that_proves_nothing_deletes_nothing(workos: FakeWorkOS, acme: str) -> None:
-    made = some_of_each(workos, acme)
-    drain_to_end()
-    workos.connections.delete(made["connection"]["id"], emits=False)
-
-    found = reconcile(Run(limit=EVERYTHING))
-
-    # It was the only one: no other connection could be read.
-    assert [c.change for r in found.resources for c in r.report.changes] == [Outcome.UNPROVEN]
-    assert "connection" in found.errors[0]
-    assert Connection.objects.get().deleted_at is None
-
-
-def test_one_resource_alone(workos: FakeWorkOS, acme: str) -> None:
-    some_of_each(workos, acme, emits=False)
-
-    found = repaired(resources=("connection", "user"))
-
-    assert {name for name, rows in mirrored().items() if rows} == {"connection", "user"}
-    assert [one.resource.name for one in found.resources] == ["connection", "user"]
-    assert workos.count_requests(path="/user_management/organization_memberships") == 0
-
-
 def test_one_organization_with_its_resources(workos: FakeWorkOS, acme: str) -> None:
-    bolt = str(workos.create_organization(name="Bolt", external_id="gram-2", at=TWO_DAYS_AGO)["id"])
+    bolt = an_old_organization(workos, "Bolt", external_id="gram-2")
     repaired()
-    for organization in (acme, bolt):
-        # Just now: it does not wait for the events.
-        some_of_each(workos, organization, at=None, emits=False)
+    # Just now: it does not wait for the events.
+    made, _ = (some_of_each(workos, one, at=None, emits=False) for one in (acme, bolt))
 
     for _ in range(2):
         # Users and groups of a directory are read once it is here.
@@ -507,28 +408,18 @@ def test_one_organization_with_its_resources(workos: FakeWorkOS, acme: str) -> N
     assert derived() == (True, True)
     assert {row.workos_organization_id for row in Connection.objects.all()} == {acme}
 
-
-def test_what_one_organization_has_no_more(workos: FakeWorkOS, acme: str) -> None:
-    bolt = str(workos.create_organization(name="Bolt", external_id="gram-2", at=TWO_DAYS_AGO)["id"])
-    made = some_of_each(workos, acme)
-    some_of_each(workos, bolt)
+    # What it has no more is deleted, where others prove a 404.
     repaired()
-    # WorkOS lists users for their organization alone.
-    user, invitation = made["user"]["id"], made["invitation"]["id"]
+    there = held(workos)
     delete_all(workos, made, emits=False)
-
     assert reconcile_organizations(Run(limit=EVERYTHING), [acme]).errors == []
 
-    left = mirrored()
-    assert user in left.pop("user")
-    assert invitation in left["invitation"]
-    there = held(workos)
-    del there["user"]
-    assert left == there
+    # WorkOS lists users for their organization alone.
+    assert mirrored() == {**held(workos), "user": there["user"]}
 
 
 def test_what_one_organization_has_given_to_another(workos: FakeWorkOS, acme: str) -> None:
-    bolt = str(workos.create_organization(name="Bolt", external_id="gram-2", at=TWO_DAYS_AGO)["id"])
+    bolt = an_old_organization(workos, "Bolt", external_id="gram-2")
     values: Any = {"name": "Okta", "state": "active", "at": TWO_DAYS_AGO}
     okta = workos.connections.create(organization_id=acme, **values)["id"]
     repaired()
@@ -537,48 +428,11 @@ def test_what_one_organization_has_given_to_another(workos: FakeWorkOS, acme: st
     reconcile_organizations(Run(), [acme])
 
     assert Connection.objects.get().workos_organization_id == bolt
-    enabled = Organization.objects.order_by("pk").values_list("pk", "sso_enabled")
-    assert dict(enabled) == {"gram-1": False, "gram-2": True}
-
-
-def test_a_dry_run_writes_nothing_and_reports_the_same(workos: FakeWorkOS, acme: str) -> None:
-    repaired()
-    some_of_each(workos, acme, emits=False)
-
-    def created(run: Reconciliation) -> dict[str, int]:
-        counts = {one.resource.name: one.report.counts[Outcome.CREATED] for one in run.resources}
-        # Users and groups of a directory are read once it is here.
-        return {name: count for name, count in counts.items() if "directory_" not in name}
-
-    dry = reconcile(Run(dry=True))
-
-    assert not any(mirrored().values())
-    assert not dry.in_sync
-    assert created(dry) == created(reconcile(Run()))
-
-
-@pytest.mark.parametrize(("status", "is_active"), [("linked", True), ("unlinked", False)])
-def test_a_connection_whose_event_has_only_the_older_status(
-    workos: FakeWorkOS, acme: str, status: str, is_active: bool
-) -> None:
-    repaired()
-    state = "active" if is_active else "inactive"
-    values: Any = {"name": "A", "organization_id": acme, "state": state, "emits": False}
-    older = {**workos.connections.create(**values), "status": status}
-    del older["state"]
-    emit(workos, "connection.activated", **older)
-    drain_to_end()
-
-    assert Connection.objects.get().state == status
-    assert derived() == (is_active, False)
-    repaired()
-    assert derived() == (is_active, False)
+    assert sso_enabled() == {"gram-1": False, "gram-2": True}
 
 
 @pytest.mark.parametrize("is_own", [True, False], ids=["organization's", "environment's"])
-def test_a_role_whose_slug_has_colons_is_found_in_its_list(
-    workos: FakeWorkOS, acme: str, is_own: bool
-) -> None:
+def test_a_role_with_colons_is_in_its_list(workos: FakeWorkOS, acme: str, is_own: bool) -> None:
     owner: dict[str, Any] = {"organization_id": acme} if is_own else {}
     workos.roles.create(slug="docs:pages:edit", name="Editor", **owner)
     repaired()

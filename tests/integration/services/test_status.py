@@ -20,7 +20,6 @@ from orgs.db import figures as statements
 from orgs.domain.figures import (
     MOST_EVENTS,
     EventCount,
-    Figures,
 )
 from orgs.domain.status import ProblemCode, Status
 from orgs.domain.types import ConflictKind, Outcome
@@ -30,15 +29,14 @@ from orgs.services import status as status_module
 from orgs.services.maintenance import ensure_schedules
 from orgs.services.status import current_status, resource_figures
 from tests.builders import an_announcement, an_organization_row, minutes, no_redis
-from tests.triggers import as_a_user, changed, execute
-
-pytestmark = pytest.mark.usefixtures("database")
+from tests.integration.services.stored import LogCapture, MonkeyPatch, Setting, figures
+from tests.triggers import ALL_GRANTS, as_a_user, changed, execute, renamed
 
 HOUR = timedelta(hours=1)
 
 
 @pytest.fixture(autouse=True)
-def all_is_well(database: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def all_is_well(monkeypatch: MonkeyPatch) -> None:
     now = datetime.now(UTC)
     SyncCursor.objects.create(stream="organizations", drained_at=now, reconciled_at=now)
     ensure_schedules()
@@ -55,24 +53,15 @@ TEN, TWENTY = minutes(10), minutes(20)
 
 
 def a_processed_event(
-    event_id: str,
-    *,
-    occurred: timedelta = TWENTY,
-    announced: timedelta | None = None,
-    processed: timedelta = TEN,
-    outcome: str = Outcome.UPDATED,
+    event_id: str, *, outcome: str = Outcome.UPDATED, **ago: timedelta
 ) -> datetime:
-    """An event of so long ago; returns when it was processed."""
+    """An event that ``occurred``, was ``announced`` or ``processed`` so long ago; returns when it
+    was processed."""
     now = datetime.now(UTC)
-    WorkOSEvent.objects.create(
-        id=event_id,
-        type="organization.updated",
-        occurred_at=now - occurred,
-        announced_at=None if announced is None else now - announced,
-        processed_at=now - processed,
-        outcome=outcome,
-    )
-    return now - processed
+    spans = {"occurred": TWENTY, "processed": TEN, **ago}
+    times = {f"{name}_at": now - span for name, span in spans.items()}
+    WorkOSEvent.objects.create(id=event_id, type="organization.updated", outcome=outcome, **times)
+    return times["processed_at"]
 
 
 def a_write_back(id_: str, **values: Any) -> None:
@@ -82,12 +71,6 @@ def a_write_back(id_: str, **values: Any) -> None:
 
 def a_conflict(workos_id: str, kind: ConflictKind, **values: Any) -> None:
     WorkOSConflict.objects.create(workos_organization_id=workos_id, kind=kind, **values)
-
-
-def figures() -> Figures:
-    found = current_status().figures
-    assert found is not None
-    return found
 
 
 def codes(status: Status) -> list[ProblemCode]:
@@ -141,9 +124,7 @@ def test_a_lease_that_a_wrong_clock_left_behind_hides_nothing() -> None:
     assert codes(current_status()) == [ProblemCode.SNAPSHOT_OLD]
 
 
-def test_a_resource_is_missing_once_it_is_followed_and_until_it_is_covered(
-    sync_setting: Callable[..., None],
-) -> None:
+def test_a_resource_is_missing_until_it_is_covered(sync_setting: Setting) -> None:
     sync_setting(RESOURCES=("connection", "directory"))
     undecided = figures().uncovered
     SyncCursor.objects.update(event_types=["x"], covered=["organization", "directory"])
@@ -225,7 +206,7 @@ def test_a_write_back_fails_after_an_hour_and_each_conflict_is_counted_once() ->
     assert waiting.conflicts_by_kind == {"other_external_id": 1, "row_claimed": 2}
 
 
-def test_events_are_counted_by_hour_and_outcome_for_a_day() -> None:
+def test_events_are_counted_by_hour_and_outcome_for_a_day(monkeypatch: MonkeyPatch) -> None:
     at = a_processed_event("event_1", processed=minutes(1), outcome=Outcome.CREATED)
     earlier = [
         a_processed_event(event_id, processed=3 * HOUR, outcome=Outcome.STALE)
@@ -241,13 +222,8 @@ def test_events_are_counted_by_hour_and_outcome_for_a_day() -> None:
     assert EventCount(hours[0], "created", 1) in last_day.events
     assert {event.hour for event in last_day.events} == set(hours)
 
-
-def test_only_the_latest_events_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orgs.domain.figures.MOST_EVENTS", 2)
-    for number, outcome in enumerate((Outcome.STALE, Outcome.CREATED, Outcome.UPDATED)):
-        a_processed_event(f"event_{number}", processed=minutes(9 - number), outcome=outcome)
-
-    assert figures().last_day.outcomes == {"created": 1, "updated": 1}
+    monkeypatch.setattr("orgs.domain.figures.MOST_EVENTS", 1)
+    assert figures().last_day.outcomes == {"created": 1}, "only the latest are looked at"
 
 
 def test_latency_is_from_the_first_webhook_to_the_row_in_the_day_and_in_each_hour() -> None:
@@ -298,9 +274,6 @@ def test_webhooks_are_absent_since_the_last_one_or_else_the_first_event_without_
     assert problem.since == WorkOSEvent.objects.get(id="announced").announced_at
 
 
-# Rows of other programs ---------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("value", ["infinity", "-infinity", "20000-01-01", "0044-03-15 BC"])
 def test_without_time_zones_a_probe_answers_too_whatever_time_a_row_holds(
     client: Client, settings: Settings, value: str
@@ -341,9 +314,7 @@ def full(state: str) -> AbstractContextManager[Any]:
     return patch.object(statements, "STATUS", raises)
 
 
-NO_TABLE = partial(
-    changed, "ALTER TABLE workos_event RENAME TO gone", "ALTER TABLE gone RENAME TO workos_event"
-)
+NO_TABLE = partial(renamed, "workos_event")
 READ_ONLY = partial(
     changed, "SET default_transaction_read_only = on", "RESET default_transaction_read_only"
 )
@@ -382,20 +353,15 @@ def test_what_is_wrong_with_the_database(
     assert problems != ["migrations_unapplied"] or "orgs.0" in status.problems[0].sentence
 
 
+REVOKED = "REVOKE UPDATE ON workos_event FROM {user}"
+
+
 @pytest.mark.parametrize(
     ("grants", "named", "has_figures"),
     [
         pytest.param([], ["SELECT ON django_migrations", "UPDATE ON workos_event"], False, id="no"),
         pytest.param(["GRANT SELECT ON django_migrations TO {user}"], [], False, id="one"),
-        pytest.param(
-            [
-                "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {user}",
-                "REVOKE UPDATE ON workos_event FROM {user}",
-            ],
-            ["UPDATE ON workos_event."],
-            True,
-            id="all but one",
-        ),
+        pytest.param([ALL_GRANTS, REVOKED], ["UPDATE ON workos_event."], True, id="all but one"),
     ],
 )
 def test_a_missing_grant_is_named_with_and_without_figures(
@@ -415,7 +381,7 @@ def test_without_grants_it_is_not_known_which_migrations_are_applied() -> None:
         assert codes(current_status()) == [ProblemCode.GRANTS_MISSING]
 
 
-def test_dates_that_psycopg_cant_read_are_no_exception(sync_setting: Callable[..., None]) -> None:
+def test_dates_that_psycopg_cant_read_are_no_exception(sync_setting: Setting) -> None:
     sync_setting(RESOURCES=("connection",))
     assert resource_figures()
 
@@ -423,7 +389,7 @@ def test_dates_that_psycopg_cant_read_are_no_exception(sync_setting: Callable[..
         assert resource_figures() == []
 
 
-def test_why_there_are_no_figures_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_why_there_are_no_figures_is_logged_once(caplog: LogCapture) -> None:
     with NO_TABLE():
         for _ in range(3):
             current_status()
@@ -432,7 +398,7 @@ def test_why_there_are_no_figures_is_logged_once(caplog: pytest.LogCaptureFixtur
     assert 'relation "workos_event" does not exist' in record.getMessage()
 
 
-def no_figures(patch: pytest.MonkeyPatch) -> None:
+def no_figures(patch: MonkeyPatch) -> None:
     patch.setattr(statements, "STATUS", "SELECT nothing -- %(stream)s")
 
 
@@ -440,7 +406,7 @@ def no_figures(patch: pytest.MonkeyPatch) -> None:
     ("damage", "code"), [(no_redis, "queue_unusable"), (no_figures, "database_unusable")]
 )
 def test_what_no_table_dates_is_a_problem_since_this_process_saw_it(
-    monkeypatch: pytest.MonkeyPatch, damage: Callable[[pytest.MonkeyPatch], None], code: str
+    monkeypatch: MonkeyPatch, damage: Callable[[MonkeyPatch], None], code: str
 ) -> None:
     seen = [datetime.now(UTC)]
 
@@ -456,9 +422,7 @@ def test_what_no_table_dates_is_a_problem_since_this_process_saw_it(
         seen.append(datetime.now(UTC))
 
 
-def test_a_status_that_cant_be_read_does_not_end_what_was_seen(
-    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> None:
+def test_a_status_that_cant_be_read_ends_no_problem(monkeypatch: MonkeyPatch) -> None:
     Schedule.objects.filter(name="workos: prune").delete()
     (before,) = current_status().problems
 
@@ -471,15 +435,12 @@ def test_a_status_that_cant_be_read_does_not_end_what_was_seen(
     assert after == before
 
 
-def test_the_clock_of_the_web_process_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_clock_of_the_web_process_does_not_matter(monkeypatch: MonkeyPatch) -> None:
     for off in (-10, 10, 31 * 24 * 60):
         at = datetime.now(UTC) + minutes(off)
         monkeypatch.setattr("django.utils.timezone.now", lambda at=at: at)
 
         assert codes(current_status()) == []
-
-
-# What it costs ------------------------------------------------------------------------------
 
 
 def test_it_writes_nothing_and_asks_little() -> None:

@@ -1,11 +1,9 @@
 """What PostgreSQL refuses, what others do meanwhile, and what a run does beside comparing."""
 
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any
 
 import pytest
-from django.db import DatabaseError, ProgrammingError
+from django.db import DatabaseError
 from django.db.models.functions import Now
 
 import orgs.workos
@@ -32,26 +30,21 @@ from tests.concurrency import another_program, in_thread, wait_until, wait_until
 from tests.integration.services.stored import (
     BUSY,
     Around,
+    LogCapture,
+    MonkeyPatch,
     Setting,
     changes,
     compared,
     conflicts,
     cursor,
     disabled,
+    impatient,
     kinds,
     missing_rows,
     only,
     row,
 )
-from tests.triggers import a_constraint, a_trigger, attempts, changed, execute, locked
-
-pytestmark = pytest.mark.usefixtures("database")
-
-LogCapture = pytest.LogCaptureFixture
-MonkeyPatch = pytest.MonkeyPatch
-
-
-# What PostgreSQL refuses --------------------------------------------------------------------
+from tests.triggers import a_constraint, a_trigger, locked
 
 
 def test_what_postgresql_refuses_is_failed_and_noted_and_all_else_done(workos: FakeWorkOS) -> None:
@@ -76,67 +69,30 @@ def test_what_postgresql_refuses_is_failed_and_noted_and_all_else_done(workos: F
     assert noted_again.snapshot_trouble == ""
 
 
-@pytest.mark.parametrize(
-    ("meddling", "error"),
-    [
-        pytest.param(
-            a_constraint("disabled_at IS NULL OR id <> 'missing-001'"),
-            "PostgreSQL refused to write 1 organization; the first, org_missing_1: ",
-            id="refused",
-        ),
-        pytest.param(
-            locked(where="id = 'missing-001'"),
-            f"another program has org_missing_1 {BUSY}",
-            id="locked",
-        ),
-    ],
-)
-def test_a_row_that_cant_be_disabled_does_not_keep_the_rest_enabled(
-    workos: FakeWorkOS, sync_setting: Setting, meddling: AbstractContextManager[Any], error: str
-) -> None:
-    sync_setting(LOCK_TIMEOUT=0.05)
+@impatient
+def test_a_locked_row_does_not_keep_the_rest_enabled(workos: FakeWorkOS) -> None:
     a_mirrored_organization(workos)
     missing_rows(3)
 
-    with meddling:
+    with locked(where="id = 'missing-001'"):
         found = compared()
 
     assert disabled() == ["missing-000", "missing-002"]
     assert found.snapshot.counts["disabled"] == 2
-    assert found.errors[0].startswith(error)
+    assert found.errors == [f"another program has org_missing_1 {BUSY}"]
 
 
-@pytest.mark.parametrize("is_missing", [False, True], ids=["listed", "missing"])
-def test_an_error_of_the_environment_ends_a_run(workos: FakeWorkOS, is_missing: bool) -> None:
-    a_mirrored_organization(workos)
-    if is_missing:
-        missing_rows(2)
-    else:
-        workos.seed(organizations=2, at=NOON, emits=False)
+def test_an_error_of_the_environment_ends_a_run_and_is_noted(workos: FakeWorkOS) -> None:
+    workos.seed(organizations=2, at=NOON, emits=False)
 
-    with a_trigger("PERFORM nextval('attempts'); RAISE SQLSTATE '53100';"):
-        with pytest.raises(DatabaseError):
-            compared()
-        assert attempts() == 1, "it is not looked for in each organization"
+    with a_trigger("RAISE SQLSTATE '53100';"), pytest.raises(DatabaseError):
+        compared()
 
     assert "53100" in cursor().snapshot_trouble
 
 
-def test_an_outage_is_not_left_to_the_worker(workos: FakeWorkOS, after: Around) -> None:
-    workos.create_organization(name="Acme")
-    drain_to_end()
-
-    with changed("SELECT 1", "ALTER TABLE workos_event RENAME renamed TO type"):
-        rename = "ALTER TABLE workos_event RENAME type TO renamed"
-        after(outbox, "push_due", lambda: execute(rename))
-        with pytest.raises(ProgrammingError):
-            reconcile(Run())
-
-
-def test_a_locked_outbox_does_not_end_the_run_without_its_report(
-    workos: FakeWorkOS, before: Around, sync_setting: Setting
-) -> None:
-    sync_setting(LOCK_TIMEOUT=0.05)
+@impatient
+def test_a_run_with_a_locked_outbox_still_reports(workos: FakeWorkOS, before: Around) -> None:
     a_linked_row(workos, external_id=None, name="Old")
     lock = "LOCK TABLE workos_external_id_write_back IN SHARE MODE"
 
@@ -149,11 +105,8 @@ def test_a_locked_outbox_does_not_end_the_run_without_its_report(
     assert error.startswith("write-backs are left for the worker: PostgreSQL 55P03")
 
 
-# Other programs meanwhile -------------------------------------------------------------------
-
-
-def test_a_locked_row_does_not_stop_the_rest(workos: FakeWorkOS, sync_setting: Setting) -> None:
-    sync_setting(LOCK_TIMEOUT=0.05)
+@impatient
+def test_a_locked_row_does_not_stop_the_rest(workos: FakeWorkOS) -> None:
     a_mirrored_organization(workos)
     held = a_linked_row(workos, "gram-locked", name="Old")
     an_old_organization(workos, "Free", external_id="gram-free")
@@ -193,11 +146,9 @@ def test_a_link_moves_meanwhile(workos: FakeWorkOS, after: Around, when: str) ->
     assert (disabled(), changes(found)) == ([], [])
 
 
+@impatient
 @pytest.mark.parametrize("id_", ["org_deleted", "gram-1"])
-def test_a_row_that_is_locked_while_another_takes_it_over_is_not_disabled(
-    workos: FakeWorkOS, sync_setting: Setting, before: Around, id_: str
-) -> None:
-    sync_setting(LOCK_TIMEOUT=0.05)
+def test_a_row_taken_over_is_not_disabled(workos: FakeWorkOS, before: Around, id_: str) -> None:
     a_mirrored_organization(workos)
     new = an_old_organization(workos, "New", external_id="gram-1")
     an_organization_row("gram-1", name="Old", workos_id="org_deleted")
@@ -211,9 +162,6 @@ def test_a_row_that_is_locked_while_another_takes_it_over_is_not_disabled(
     assert row("gram-1").workos_id == new
 
 
-# Other runs ---------------------------------------------------------------------------------
-
-
 def test_a_second_run_logs_it_and_goes_on(workos: FakeWorkOS, caplog: LogCapture) -> None:
     an_old_organization(workos, external_id="gram-1")
     ensure_cursor()
@@ -224,9 +172,7 @@ def test_a_second_run_logs_it_and_goes_on(workos: FakeWorkOS, caplog: LogCapture
     assert cursor().reconciling_until == lease
 
 
-def test_the_lease_is_renewed_during_a_run_and_ends_with_one_that_fails(
-    workos: FakeWorkOS, monkeypatch: MonkeyPatch
-) -> None:
+def test_the_lease_is_renewed_during_a_run(workos: FakeWorkOS, monkeypatch: MonkeyPatch) -> None:
     monkeypatch.setattr(reconciling, "_LEASE_SECONDS", 0.4)
     an_old_organization(workos)
 
@@ -242,8 +188,8 @@ def test_the_lease_is_renewed_during_a_run_and_ends_with_one_that_fails(
     assert cursor().reconciling_until is None
 
 
-def test_repairs_are_reported_whatever_ends_it(workos: FakeWorkOS, sync_setting: Setting) -> None:
-    sync_setting(LOCK_TIMEOUT=0.05)
+@impatient
+def test_repairs_are_reported_whatever_ends_it(workos: FakeWorkOS) -> None:
     an_old_organization(workos, external_id="gram-1")
 
     with another_program() as program:
@@ -256,12 +202,7 @@ def test_repairs_are_reported_whatever_ends_it(workos: FakeWorkOS, sync_setting:
     assert (changes(found), len(found.errors)) == ([("gram-1", "created")], 1)
 
 
-# In sync with events and write-backs --------------------------------------------------------
-
-
-def test_a_run_that_applied_events_was_not_in_sync_nor_one_that_wrote_back(
-    workos: FakeWorkOS,
-) -> None:
+def test_a_run_that_applied_events_or_wrote_back_was_not_in_sync(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme")
 
     wrote_back, nothing = reconcile(Run()), reconcile(Run())
@@ -285,19 +226,15 @@ def test_the_event_of_a_write_back_that_is_held_back_is_no_drift(workos: FakeWor
     assert (second.events.counts, second.in_sync) == ({Outcome.UPDATED: 1}, True)
 
 
-@pytest.mark.parametrize("stopped_by", ["WorkOS", "a lock"])
 def test_events_of_write_backs_that_cant_be_read_are_left_to_the_worker(
-    workos: FakeWorkOS, sync_setting: Setting, caplog: LogCapture, stopped_by: str
+    workos: FakeWorkOS, caplog: LogCapture
 ) -> None:
-    sync_setting(LOCK_TIMEOUT=0.05)
     workos.create_organization(name="Acme")
     drain_to_end()
-    if stopped_by == "WorkOS":
-        workos.misbehave("slow", seconds=0)
-        workos.misbehave("status", status=500)
+    workos.misbehave("slow", seconds=0)
+    workos.misbehave("status", status=500)
 
-    with locked() if stopped_by == "a lock" else nullcontext():
-        found = reconcile(Run())
+    found = reconcile(Run())
 
     assert found.write_backs.pushed == 1
     assert "are left to the worker" in caplog.text
@@ -333,18 +270,6 @@ def test_what_waits_or_is_due_is_not_in_sync(workos: FakeWorkOS) -> None:
     assert (due.due_write_backs, due.in_sync) == (1, False)
     assert (needless_conflict.snapshot.withdrawn, needless_conflict.in_sync) == (1, False)
     assert (waiting.events.waiting, waiting.in_sync) == (1, False)
-
-
-def test_a_write_back_that_failed_is_an_error_and_found_once(workos: FakeWorkOS) -> None:
-    a_linked_row(workos, external_id=None)
-    workos.misbehave("status", status=500, method="PUT", path="/organizations")
-
-    first, second, third = compared(), compared(), compared()
-
-    failed = "1 write-back failed and will be tried again; see the write-backs of external_id"
-    assert first.errors == [failed]
-    assert (first.in_sync, first.write_backs.failed, second.write_backs.pushed) == (False, 1, 1)
-    assert (changes(second), third.in_sync) == ([("gram-1", "write_back")], True)
 
 
 def test_write_backs_without_time_fail(workos: FakeWorkOS, monkeypatch: MonkeyPatch) -> None:

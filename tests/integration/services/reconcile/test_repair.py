@@ -7,16 +7,19 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.db.models.functions import Now
 from pytest_django import DjangoAssertNumQueries
 
 import orgs.workos
 from orgs.db.cursor import ensure_cursor
 from orgs.domain.naming import derived_id
-from orgs.domain.types import Row
-from orgs.models import ExternalIdWriteBack, Organization
+from orgs.domain.types import Outcome, Row
+from orgs.models import Organization
 from orgs.services.compare import Comparing, DisableLimit, Run
+from orgs.services.coverage import adopt_settings
 from orgs.services.lookups import Lookups
 from orgs.services.reconcile import reconcile
+from orgs.services.reconcile_one import reconcile_organizations
 from orgs.testing import FakeWorkOS
 from orgs.workos import client
 from tests.builders import (
@@ -28,22 +31,19 @@ from tests.builders import (
     an_organization_row,
 )
 from tests.integration.services.stored import (
-    Setting,
+    MonkeyPatch,
     changes,
     compared,
     conflicts,
     cursor,
     disabled,
+    impatient,
     kinds,
     only,
     row,
 )
+from tests.mirrored import held, mirrored, some_of_each
 from tests.triggers import locked
-
-pytestmark = pytest.mark.usefixtures("database")
-
-LogCapture = pytest.LogCaptureFixture
-MonkeyPatch = pytest.MonkeyPatch
 
 FAR_AHEAD = datetime(2999, 1, 1, tzinfo=UTC)
 
@@ -58,8 +58,11 @@ def test_drift_of_every_kind_is_repaired_and_then_there_is_none(workos: FakeWork
     an_organization_row("gram-deleted", name="Deleted", workos_id="org_deleted")
     a_linked_row(workos, "gram-forgotten", there="Forgotten", external_id=None, name="Forgotten")
 
-    first, second = compared(), compared()
+    first, noted = compared(), cursor()
+    second = compared()
 
+    assert (noted.last_drift, cursor().last_drift) == (6, 0)
+    assert noted.reconciled_at is not None
     assert changes(first) == sorted(
         [
             (derived_id(created), "created"),
@@ -81,19 +84,6 @@ def test_drift_of_every_kind_is_repaired_and_then_there_is_none(workos: FakeWork
     assert row(derived_id(created)).slug == "created"
 
 
-def test_a_first_run_mirrors_what_was_there_before(workos: FakeWorkOS) -> None:
-    workos.seed(organizations=250, at=NOON, emits=False)
-
-    found = compared()
-    drift = cursor().last_drift
-    compared()
-
-    assert found.organizations == Organization.objects.count() == 250
-    assert not ExternalIdWriteBack.objects.exists()
-    assert cursor().reconciled_at is not None
-    assert (drift, cursor().last_drift) == (250, 0)
-
-
 def test_an_organization_that_is_listed_twice_is_compared_once(workos: FakeWorkOS) -> None:
     listed = workos.organization(an_old_organization(workos, external_id="gram-1"))
     body = {"data": [listed, listed], "list_metadata": {"after": None}}
@@ -112,9 +102,6 @@ def test_a_time_in_the_future_keeps_no_row_wrong(workos: FakeWorkOS, listed_at: 
     assert changes(compared()) == [("gram-1", "updated")]
     assert Organization.objects.get().name == "New"
     assert compared().in_sync
-
-
-# Left to events -----------------------------------------------------------------------------
 
 
 def test_what_is_recent_is_left_to_its_event(workos: FakeWorkOS) -> None:
@@ -144,13 +131,8 @@ def test_what_is_recent_is_so_by_workos_clock(workos: FakeWorkOS, is_linked: boo
     assert changes(compared()) == [("gram-1", "created")]
 
 
-# Left to people -----------------------------------------------------------------------------
-
-
-def test_a_row_disabled_here_is_reported_and_left_alone_without_a_lock(
-    workos: FakeWorkOS, sync_setting: Setting
-) -> None:
-    sync_setting(LOCK_TIMEOUT=0.05)
+@impatient
+def test_a_row_disabled_here_is_reported_and_left_alone_without_a_lock(workos: FakeWorkOS) -> None:
     a_linked_row(workos, disabled_at=NOON)
 
     with locked():
@@ -159,20 +141,6 @@ def test_a_row_disabled_here_is_reported_and_left_alone_without_a_lock(
     assert (changes(found), found.errors) == ([("gram-1", "disabled_here")], [])
     assert (found.in_sync, found.snapshot.counts["disabled_here"]) == (True, 1)
     assert disabled() == ["gram-1"]
-
-
-def test_a_row_disabled_here_is_noted_as_deleted_in_workos_too(workos: FakeWorkOS) -> None:
-    a_mirrored_organization(workos)
-    an_organization_row("gram-1", workos_id="org_deleted", disabled_at=NOON)
-
-    first = compared()
-    workos.forget_requests()
-    second = compared()
-
-    assert row("gram-1").workos_deleted_at is not None
-    assert row("gram-1").disabled_at == NOON
-    assert (kinds(first), first.in_sync, second.in_sync) == ([], True, True)
-    assert workos.count_requests(path="/organizations/") == 0, "nor one that was listed"
 
 
 def test_conflicts_are_stored_and_all_else_repaired(workos: FakeWorkOS) -> None:
@@ -218,20 +186,6 @@ def test_one_that_cant_be_read_is_in_conflict_and_exists(workos: FakeWorkOS, is_
     assert (disabled(), conflicts()) == ([], {odd: (None, "unreadable")})
 
 
-def test_an_id_that_workos_cant_hold_waits_for_a_person(workos: FakeWorkOS) -> None:
-    acme = a_linked_row(workos, "grämmm", external_id=None)
-
-    first, second = compared(), compared()
-
-    assert (first.write_backs.conflicts, second.in_sync) == (1, True)
-    assert changes(second) == [("grämmm", "conflict")]
-    assert conflicts() == {acme: ("grämmm", "write_back_refused")}
-    assert workos.count_requests(method="PUT", path=None) == 0
-
-
-# Dry runs -----------------------------------------------------------------------------------
-
-
 def contents() -> str:
     """Every byte of every table of ours, but for the requests that are counted."""
     digest = hashlib.sha256()
@@ -244,7 +198,7 @@ def contents() -> str:
 
 
 @pytest.fixture
-def drifted(database: None, workos: FakeWorkOS) -> None:
+def drifted(workos: FakeWorkOS) -> None:
     a_mirrored_organization(workos)
     an_old_organization(workos, "Created")
     a_linked_row(workos, "gram-renamed", there="There", name="Here")
@@ -257,21 +211,6 @@ def drifted(database: None, workos: FakeWorkOS) -> None:
 def test_a_dry_run_finds_the_same_and_writes_nothing(workos: FakeWorkOS) -> None:
     ensure_cursor()
     before = contents()
-
-    dry = reconcile(Run(dry=True))
-    one = only("gram-renamed", "org_deleted", dry=True)
-
-    assert contents() == before
-    assert workos.count_requests(method="PUT", path=None) == 0
-    assert (dry.events.waiting, dry.in_sync, dry.errors) == (1, False, [])
-    assert cursor().reconciled_at is None
-    assert kinds(dry) == ["conflict", "created", "disabled", "updated"]
-    assert kinds(one) == ["disabled", "updated"]
-    assert changes(compared()) == changes(dry)
-
-
-@pytest.mark.usefixtures("drifted")
-def test_every_transaction_of_a_dry_run_begins_read_only() -> None:
     statements: list[str] = []
 
     def note(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
@@ -281,13 +220,20 @@ def test_every_transaction_of_a_dry_run_begins_read_only() -> None:
         return execute(sql, params, many, context)
 
     with connection.execute_wrapper(note):
-        reconcile(Run(dry=True))
-        only("gram-renamed", "org_deleted", dry=True)
+        dry = reconcile(Run(dry=True))
+        one = only("gram-renamed", "org_deleted", dry=True)
 
+    assert contents() == before
+    assert workos.count_requests(method="PUT", path=None) == 0
+    assert (dry.events.waiting, dry.in_sync, dry.errors) == (1, False, [])
+    assert cursor().reconciled_at is None
+    assert kinds(dry) == ["conflict", "created", "disabled", "updated"]
+    assert kinds(one) == ["disabled", "updated"]
+    # Every transaction begins read-only.
     assert not [statement for statement in statements if "outside" in statement]
     begins = [number for number, s in enumerate(statements) if "TRANSACTION READ ONLY" in s]
-    assert len(begins) >= 5
-    assert begins[0] == 0
+    assert (begins[0], len(begins) >= 5) == (0, True)
+    assert changes(compared()) == changes(dry)
 
 
 def test_a_dry_run_goes_on_from_page_to_page(workos: FakeWorkOS, monkeypatch: MonkeyPatch) -> None:
@@ -311,9 +257,6 @@ def test_what_a_dry_run_would_have_changed_is_not_in_sync(workos: FakeWorkOS) ->
     comparing.compare(orgs.workos.read_organizations(None).observations)
 
     assert [change.change for change in comparing.report.changes] == ["linked"]
-
-
-# Size ---------------------------------------------------------------------------------------
 
 
 def test_a_page_in_sync_takes_few_queries_and_no_write(
@@ -344,3 +287,77 @@ def test_memory_grows_by_a_hash_an_organization(workos: FakeWorkOS) -> None:
 
     early, late = peaks
     assert (late - early) / 3_000 < 128, "bytes an organization: its hash"
+
+
+QUIETLY: dict[str, Any] = {"at": TWO_DAYS_AGO, "emits": False}
+
+
+@pytest.fixture
+def organizations(all_resources: None, workos: FakeWorkOS) -> list[str]:
+    """Two organizations that have everything, and of which no event is read."""
+    adopt_settings()
+    ids = []
+    for name in ("Acme", "Bolt"):
+        created: Any = workos.create_organization(name=name, external_id=name.lower(), **QUIETLY)
+        some_of_each(workos, created["id"], emits=False)
+        ids.append(created["id"])
+    return ids
+
+
+def lines(run: Run, *ids: str) -> list[str]:
+    found = reconcile_organizations(run, ids) if ids else reconcile(run)
+    assert found.errors == []
+    return sorted(str(change) for change in found.changes)
+
+
+@pytest.mark.usefixtures("organizations")
+def test_what_belongs_to_organizations_that_are_not_here_yet(workos: FakeWorkOS) -> None:
+    an_organization_row("acme")  # which is linked
+    dry = lines(Run(dry=True))
+
+    assert lines(Run()) == dry
+    assert len(dry) == 22
+    assert mirrored() == held(workos)
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        *("an organization", "one that is disabled here", "one in conflict"),
+        *("one whose row another one takes over", "a user of a directory"),
+    ],
+)
+def test_what_belongs_to_something_that_is_deleted(
+    workos: FakeWorkOS, organizations: list[str], what: str
+) -> None:
+    reconcile(Run())
+    bolt = organizations[1]
+    row = Organization.objects.filter(workos_id=bolt)
+    if what == "one that is disabled here":
+        row.update(disabled_at=Now())
+    elif what == "one in conflict":
+        row.update(workos_id=workos.create_organization(name="Bolt", **QUIETLY)["id"])
+        assert reconcile(Run()).snapshot.counts[Outcome.CONFLICT]
+    if what == "a user of a directory":
+        workos.directory_users.delete(workos.directory_users.all()[0]["id"], emits=False)
+    else:
+        workos.delete_organization(bolt, emits=False)
+    if what == "one whose row another one takes over":
+        workos.create_organization(name="Bolt", external_id="bolt", **QUIETLY)
+
+    dry = lines(Run(dry=True))
+
+    assert lines(Run()) == dry
+    assert mirrored() == held(workos)
+
+
+def test_one_organization_alone(workos: FakeWorkOS, organizations: list[str]) -> None:
+    dry = lines(Run(dry=True), organizations[0])
+
+    assert lines(Run(), organizations[0]) == dry
+    assert any("directory_group_member" in line for line in dry)
+    reconcile(Run())
+    okta = workos.directories.where("organization_id", organizations[0])[0]["id"]
+    workos.directories.delete(okta, emits=False)
+
+    assert lines(Run(dry=True), organizations[0]) == lines(Run(), organizations[0])

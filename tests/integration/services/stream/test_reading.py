@@ -27,7 +27,7 @@ from orgs.services.reconcile_one import reconcile_organizations
 from orgs.services.refresh import resolve
 from orgs.services.stream import UnknownEvent, drain_and_wait, drain_to_end, replay
 from orgs.testing import FakeWorkOS
-from orgs.workos import BrokenAnswer, Refused, Unavailable, WorkOSError
+from orgs.workos import Refused, Unavailable, WorkOSError
 from tests.builders import (
     a_linked_row,
     a_mirrored_organization,
@@ -36,14 +36,16 @@ from tests.builders import (
     an_organization_row,
 )
 from tests.concurrency import (
-    another_program,
     in_thread,
     open_transactions,
+    stopped_at,
     wait_until,
     wait_until_blocked,
 )
 from tests.integration.services.stored import (
     Around,
+    LogCapture,
+    MonkeyPatch,
     Setting,
     cursor,
     enqueued,
@@ -56,17 +58,15 @@ from tests.integration.services.stored import (
 )
 from tests.triggers import execute, locked
 
-pytestmark = pytest.mark.usefixtures("database")
-
-MonkeyPatch = pytest.MonkeyPatch
 LONG_AGO = timedelta(minutes=5)
 
 
-def test_what_is_listed_is_applied_page_by_page_and_a_second_drain_reads_once(
-    workos: FakeWorkOS, sync_setting: Setting
-) -> None:
+def test_a_list_is_applied_page_by_page_once(workos: FakeWorkOS, sync_setting: Setting) -> None:
     sync_setting(PAGE_SIZE=10)
+    assert drain_to_end().drained
+    assert (read_cursor().position, cursor().drained_at is None) == (Position(), False)
     workos.seed(organizations=35)
+    workos.forget_requests()
 
     first = drain_to_end()
     drained_at, reads = cursor().drained_at, workos.count_requests(path="/events")
@@ -80,24 +80,14 @@ def test_what_is_listed_is_applied_page_by_page_and_a_second_drain_reads_once(
     assert SyncCursor.objects.filter(drained_at__gt=drained_at).exists()
 
 
-def test_an_empty_stream_is_drained_and_its_position_stays_there(workos: FakeWorkOS) -> None:
-    assert drain_to_end().drained
-    assert read_cursor().position == Position()
-    assert cursor().drained_at is not None
-
-
 def test_the_next_page_is_read_meanwhile(workos: FakeWorkOS, sync_setting: Setting) -> None:
     sync_setting(PAGE_SIZE=1)
     workos.seed(organizations=2)
 
-    with another_program() as program, in_thread() as start:
-        program.execute("LOCK TABLE organization_metadata IN EXCLUSIVE MODE")
-        draining = start(drain_to_end)
-        wait_until_blocked()
+    with stopped_at("LOCK TABLE organization_metadata IN EXCLUSIVE MODE", drain_to_end) as draining:
         wait_until(lambda: workos.count_requests() == 2, "the second page is read")
-        program.rollback()
 
-        assert draining.result().counts == {Outcome.CREATED: 2}
+    assert draining.result().counts == {Outcome.CREATED: 2}
 
 
 @pytest.mark.parametrize("page_size", [1, 100])
@@ -125,27 +115,7 @@ def test_a_bad_event_is_parked_once_and_the_rest_goes_on(
     assert last.counts == {Outcome.CREATED: 1}
 
 
-def test_a_page_that_repeats_is_an_error_and_no_endless_loop(workos: FakeWorkOS) -> None:
-    workos.create_organization(name="Acme")
-    workos.misbehave("repeated_page", times=None)
-
-    with pytest.raises(BrokenAnswer, match="same page again"):
-        drain_to_end()
-
-    assert names() == ["Acme"]
-
-
-def test_a_list_that_ends_early_is_read_on(workos: FakeWorkOS, sync_setting: Setting) -> None:
-    sync_setting(PAGE_SIZE=2)
-    workos.seed(organizations=5)
-    workos.misbehave("ends_early")
-
-    assert [read(drain_to_end()) for _ in range(2)] == [2, 3]
-
-
-def test_behind_a_dropped_page_it_reads_on_from_where_the_cursor_is(
-    workos: FakeWorkOS, sync_setting: Setting
-) -> None:
+def test_behind_a_dropped_page_it_reads_on(workos: FakeWorkOS, sync_setting: Setting) -> None:
     sync_setting(PAGE_SIZE=1)
     prepare_to_read()
     workos.seed(organizations=5)
@@ -300,22 +270,17 @@ def test_not_drained_for_too_long_is_a_lost_cursor(workos: FakeWorkOS, drained: 
     assert workos.count_requests() == 0
 
 
+NO_EVENT = {"last_event_id": None, "last_event_at": None}
+
+
 @pytest.mark.usefixtures("drained")
 @pytest.mark.parametrize(
     "columns",
     [
         pytest.param({"drained_at": from_now(days=-29)}, id="a quiet month"),
-        pytest.param(
-            {"last_event_id": None, "last_event_at": None, "drained_at": from_now(days=-40)},
-            id="no event yet, and so no position to lose",
-        ),
-        pytest.param(
-            {"drained_at": from_now(days=31)}, id="drained in the future, by a wrong clock"
-        ),
-        pytest.param(
-            {"last_event_id": None, "last_event_at": from_now(minutes=50)},
-            id="a position a little ahead, which is waited for",
-        ),
+        pytest.param({**NO_EVENT, "drained_at": from_now(days=-40)}, id="no position to lose yet"),
+        pytest.param({"drained_at": from_now(days=31)}, id="drained in the future"),
+        pytest.param({**NO_EVENT, "last_event_at": from_now(minutes=50)}, id="a little ahead"),
     ],
 )
 def test_no_lost_cursor(columns: dict[str, Any]) -> None:
@@ -338,9 +303,7 @@ def test_a_loss_does_not_count_if_another_process_has_moved_the_position(
 
 
 @pytest.mark.usefixtures("drained")
-def test_a_lost_cursor_is_noted_and_a_full_reconcile_enqueued(
-    workos: FakeWorkOS, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_lost_cursor_is_noted_and_recovered(workos: FakeWorkOS, caplog: LogCapture) -> None:
     workos.misbehave("expired_cursor", times=None)
     an_announcement("event_9")
     caplog.clear()
@@ -378,9 +341,6 @@ def test_a_position_in_the_future_is_recovered_once(workos: FakeWorkOS, at: str)
     assert enqueued()[0] == RECOVER
     assert recovered[0] != recovered[1] == "left to the one that is running, or not needed"
     assert names() == ["First", "Later", "Second", "Unseen"]
-
-
-# Another environment ------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("drained")

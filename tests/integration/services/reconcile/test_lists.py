@@ -1,0 +1,462 @@
+"""Lists of the resources beside organizations: what they cover, and what an error stops."""
+
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+
+from orgs import tasks
+from orgs.api import ResourceNotCovered, has_access
+from orgs.db.cursor import follow as set_followed
+from orgs.db.cursor import read_cursor
+from orgs.domain.naming import derived_id
+from orgs.domain.status import ProblemCode
+from orgs.domain.types import Outcome
+from orgs.models import Connection, Organization, OrganizationDomain, OrganizationMembership, Role
+from orgs.services import compare
+from orgs.services.compare import Run
+from orgs.services.coverage import adopt_settings
+from orgs.services.reconcile import reconcile
+from orgs.services.status import current_status
+from orgs.services.stream import drain_to_end
+from orgs.testing import FakeWorkOS
+from tests.builders import (
+    TWO_DAYS_AGO,
+    a_mirrored_organization,
+    an_old_organization,
+    an_organization_row,
+)
+from tests.integration.services.stored import (
+    BUSY,
+    EVERYTHING,
+    MonkeyPatch,
+    Setting,
+    a_member,
+    disabled,
+    impatient,
+    sso_enabled,
+)
+from tests.mirrored import held, mirrored
+from tests.triggers import a_constraint, locked
+
+pytestmark = pytest.mark.usefixtures("no_hold_back")
+
+MEMBERSHIPS = "/user_management/organization_memberships"
+
+
+@pytest.fixture
+def lost(workos: FakeWorkOS, follow: Setting, monkeypatch: MonkeyPatch) -> dict[str, str]:
+    """Memberships and connections were covered, and then their last events were missed.
+
+    The last daily run stopped after the first organization. Returns users, by organization.
+    """
+    monkeypatch.setattr(compare, "_THREADS", 1)
+    follow("connection", "membership")
+    names = ("gram-acme", "gram-bolt")
+    ids = [an_old_organization(workos, name, external_id=name) for name in names]
+    users = {
+        name: str(a_member(workos, of)["user_id"]) for name, of in zip(names, ids, strict=True)
+    }
+    workos.connections.create(name="Okta", organization_id=ids[0], state="active", at=TWO_DAYS_AGO)
+    assert reconcile(Run()).errors == []
+    assert reconcile(Run(scope_seconds=0.0)).errors == []
+    assert read_cursor().progress == {"membership": min(ids)}
+    for membership in workos.memberships.all():
+        workos.memberships.deactivate(membership["id"])
+    for connection in workos.connections.all():
+        workos.connections.deactivate(connection["id"])
+    workos.expire_events()
+    tasks.sync_events()
+    return users
+
+
+@pytest.mark.parametrize("how", ["the time is up", "a list fails"])
+def test_what_is_not_listed_after_a_lost_cursor_is_not_covered(
+    workos: FakeWorkOS, lost: dict[str, str], monkeypatch: MonkeyPatch, how: str
+) -> None:
+    if how == "the time is up":
+        monkeypatch.setattr(tasks, "_SCOPE_SECONDS", 0.0)
+    else:
+        workos.misbehave("status", status=500, path=MEMBERSHIPS, times=None)
+
+    tasks.recover()
+
+    assert read_cursor().covered == {"organization", "connection"}
+    assert ProblemCode.RESOURCES_NOT_COVERED in {p.code for p in current_status().problems}
+    for organization, user in lost.items():
+        with pytest.raises(ResourceNotCovered):
+            has_access(user, organization)
+
+    workos.behave()
+    tasks.cover()
+    assert not any(has_access(user, organization) for organization, user in lost.items())
+
+
+def test_after_a_lost_cursor_lists_are_read_from_the_beginning(lost: dict[str, str]) -> None:
+    """The first one was read by the run before: that was before the events were missed."""
+    tasks.recover()
+
+    assert "membership" in read_cursor().covered
+    assert not any(has_access(user, organization) for organization, user in lost.items())
+    assert sso_enabled()["gram-acme"] is False
+
+
+@pytest.mark.usefixtures("lost")
+def test_what_derives_from_a_resource_is_not_known_after_a_lost_cursor() -> None:
+    assert sso_enabled()["gram-acme"] is True
+
+    reconcile(Run(resources=("membership",)))
+
+    assert sso_enabled()["gram-acme"] is None
+    tasks.cover()
+    assert sso_enabled()["gram-acme"] is False
+
+
+@pytest.mark.parametrize("how", ["it is switched off and on", "the cursor is lost and replaced"])
+def test_a_list_covers_nothing_if_events_were_missed_since_it_began(
+    workos: FakeWorkOS, follow: Setting, how: str
+) -> None:
+    follow()
+    acme = str(workos.create_organization(name="Acme", external_id="gram-acme")["id"])
+    assert reconcile(Run()).errors == []
+    user = a_member(workos, acme, emits=False)["user_id"]
+    missed: list[str] = []
+    follow("membership")
+
+    def meanwhile(name: str, _: int) -> None:
+        if name != "membership" or missed:
+            return
+        missed.append(name)
+        if how == "the cursor is lost and replaced":
+            workos.memberships.deactivate(workos.memberships.all()[0]["id"])
+            workos.expire_events()
+            assert reconcile(Run(resources=("organization",))).lost
+            return
+        follow()  # a worker starts that has the old settings still
+        workos.memberships.deactivate(workos.memberships.all()[0]["id"])
+        workos.update_organization(acme, name="Renamed")
+        drain_to_end()
+        follow("membership")
+
+    assert reconcile(Run(progress=meanwhile)).errors == []
+    drain_to_end()
+
+    assert missed
+    with pytest.raises(ResourceNotCovered):
+        has_access(user, "gram-acme")
+    tasks.cover()
+    assert has_access(user, "gram-acme") is False
+
+
+def test_a_break_that_is_noted_meanwhile_is_not_overwritten(follow: Setting) -> None:
+    follow("role")
+    before = read_cursor()
+    follow()
+    follow("role")
+
+    assert (before.types, before.covered) == (read_cursor().types, read_cursor().covered)
+    assert not set_followed(before, before.types or (), {"organization", "role"}, {})
+
+
+DIRECTORIES = ("directory", "directory_user", "directory_group", "directory_group_member")
+
+
+@pytest.fixture
+def group(workos: FakeWorkOS) -> str:
+    """A directory, a group and a user in it, of which no event is read."""
+    acme = an_old_organization(workos, external_id="gram-acme")
+    okta = workos.directories.create(name="Okta", organization_id=acme, emits=False)["id"]
+    user = workos.directory_users.create(directory_id=okta, email="a@acme.com", emits=False)["id"]
+    group = workos.directory_groups.create(directory_id=okta, name="Staff", emits=False)["id"]
+    workos.directory_groups.add_user(group, user, emits=False)
+    return str(group)
+
+
+def not_listed() -> dict[str, str]:
+    return {one.name: one.not_listed for one in reconcile(Run()).resources if one.not_listed}
+
+
+def test_members_are_covered_once_organizations_are(workos: FakeWorkOS, follow: Setting) -> None:
+    follow("membership")
+    an_old_organization(workos)
+    bolt = an_old_organization(workos, "Bolt", external_id="gram-bolt")
+    user = a_member(workos, bolt, emits=False)["user_id"]
+    first, second = workos.all_organizations()
+    page = {"data": [first], "list_metadata": {"before": None, "after": first["id"]}}
+    workos.misbehave("body", path="/organizations", exact=True, body=page, times=1)
+    workos.misbehave("status", path="/organizations", exact=True, status=500, times=None)
+
+    missing = "it is listed for each organization, and not every organization was listed"
+    assert not_listed() == {"membership": missing}
+    assert Organization.objects.count() == 1
+
+    workos.behave()
+    workos.update_organization(second["id"], name="Renamed")
+    drain_to_end()
+    with pytest.raises(ResourceNotCovered):
+        has_access(user, "gram-bolt")
+    tasks.cover()
+    assert has_access(user, "gram-bolt")
+
+
+WITHOUT_ROW = ("left to its event", "in conflict", "refused")
+
+
+@pytest.mark.parametrize("why", WITHOUT_ROW)
+@pytest.mark.parametrize("dry", [True, False])
+def test_members_of_an_organization_that_gets_no_row_are_listed_too(
+    workos: FakeWorkOS, sync_setting: Setting, why: str, dry: bool
+) -> None:
+    sync_setting(RESOURCES=("organization", "membership"), HOLD_BACK_WINDOW=10.0)
+    adopt_settings()
+    an_old_organization(workos, external_id="gram-acme")
+    # Its members are older than what the stream will bring of it.
+    at = None if why == "left to its event" else TWO_DAYS_AGO
+    id_ = None if why == "in conflict" else "gram-bolt"
+    bolt: Any = workos.create_organization(name="Bolt", external_id=id_, at=at, emits=False)["id"]
+    a_member(workos, bolt, emits=False)
+    if why == "in conflict":
+        an_organization_row(derived_id(bolt), workos_id=workos.all_organizations()[0]["id"])
+    with a_constraint("name <> 'Bolt'") if why == "refused" else nullcontext():
+        found = reconcile(Run(dry=dry), drain_events=False)
+
+    (members,) = found.resources
+    assert [members.report.counts[Outcome.CREATED], members.is_incomplete()] == [1, False]
+    if not dry:
+        assert not Organization.objects.filter(workos_id=bolt).exists()
+        assert OrganizationMembership.objects.get().workos_organization_id == bolt
+        assert "membership" in read_cursor().covered
+        again = reconcile(Run(resources=("membership",)), drain_events=False)
+        assert again.resources[0].report.drift == []
+
+
+@impatient
+def test_a_locked_organization_keeps_members_uncovered(workos: FakeWorkOS, follow: Setting) -> None:
+    follow("membership")
+    a_member(workos, an_old_organization(workos, external_id="gram-acme"), emits=False)
+    an_organization_row("gram-acme")
+
+    with locked(where="id = 'gram-acme'"):
+        found = reconcile(Run())
+
+    assert BUSY in found.errors[0]
+    assert read_cursor().covered == {"organization"}
+    assert reconcile(Run()).errors == []
+    assert read_cursor().covered == {"organization", "membership"}
+
+
+@pytest.mark.usefixtures("group")
+def test_directories_are_listed_after_a_lost_cursor(workos: FakeWorkOS, follow: Setting) -> None:
+    follow(*DIRECTORIES)
+    workos.update_organization(workos.all_organizations()[0]["id"], name="Renamed")
+    drain_to_end()
+    assert not_listed() == {}
+    workos.expire_events()
+    workos.misbehave("status", status=500, path="/directories", times=None)
+
+    assert {*not_listed()} == {*DIRECTORIES}
+    assert read_cursor().covered == {"organization"}
+
+
+@pytest.mark.usefixtures("group")
+@pytest.mark.parametrize(
+    ("path", "uncovered"),
+    [
+        pytest.param("/directories", {*DIRECTORIES}, id="directories"),
+        pytest.param("/directory_groups", {*DIRECTORIES[2:]}, id="groups"),
+    ],
+)
+def test_what_is_listed_for_them_is_not_covered_unless_all_were_listed(
+    workos: FakeWorkOS, follow: Setting, path: str, uncovered: set[str]
+) -> None:
+    follow(*DIRECTORIES)
+    workos.misbehave("status", status=500, path=path, times=None)
+
+    assert {*not_listed()} == uncovered
+    assert read_cursor().covered == {"organization", *DIRECTORIES} - uncovered
+
+    workos.behave()
+    tasks.cover()
+    assert read_cursor().covered == {"organization", *DIRECTORIES}
+
+
+@pytest.mark.usefixtures("group")
+def test_a_list_of_covered_directories_may_fail(workos: FakeWorkOS, follow: Setting) -> None:
+    follow("directory")
+    assert reconcile(Run()).errors == []
+    follow("directory", "directory_user")
+    workos.misbehave("status", status=500, path="/directories", times=None)
+
+    assert not_listed() == {}
+    assert read_cursor().covered == {"organization", "directory", "directory_user"}
+
+
+# Lists that fail ----------------------------------------------------------------------------
+
+
+OF_ROLES = "/authorization/organizations/{}/roles"
+
+
+def test_a_domains_error_is_none_of_the_organizations(workos: FakeWorkOS, follow: Setting) -> None:
+    follow("organization_domain")
+    acme = a_mirrored_organization(workos)
+    bolt: Any = workos.create_organization(name="Bolt", external_id="gram-bolt", at=TWO_DAYS_AGO)
+    domains = [
+        workos.domains.create(organization_id=acme, domain=f"{n}.com", at=TWO_DAYS_AGO)["id"]
+        for n in range(12)
+    ]
+    assert reconcile(Run()).errors == []
+    workos.delete_organization(bolt["id"], emits=False)
+    for domain in domains[:11]:
+        workos.domains.delete(domain, emits=False)
+    workos.misbehave("status", status=500, path=f"/organization_domains/{domains[10]}", times=None)
+
+    found = reconcile(Run(limit=EVERYTHING))
+
+    assert found.snapshot.errors == []
+    assert [error.partition(":")[0] for error in found.errors] == ["organization_domain"]
+    assert disabled() == ["gram-bolt"]
+    # Not all were asked for, so none is deleted.
+    assert not OrganizationDomain.objects.exclude(deleted_at=None).exists()
+
+    workos.behave()
+    assert reconcile(Run(limit=EVERYTHING)).errors == []
+    assert mirrored() == held(workos)
+
+
+def test_a_run_that_fails_keeps_where_to_go_on(workos: FakeWorkOS, follow: Setting) -> None:
+    follow("role")
+    workos.seed(organizations=20, external_id_prefix="gram-", at=TWO_DAYS_AGO)
+    assert reconcile(Run()).errors == []
+    # Its lists are read in threads, a group of scopes at a time.
+    assert reconcile(Run(scope_seconds=0.0)).errors == []
+    stopped_after = read_cursor().progress["role"]
+    assert sum(one["id"] > stopped_after for one in workos.all_organizations()) > 8
+    failing = ("/authorization/organizations", "/authorization/roles")
+
+    for path in failing:
+        workos.misbehave("status", status=500, path=path, times=None)
+        (error,) = reconcile(Run(scope_seconds=0.0)).errors
+        assert error.startswith("role: ")
+        assert read_cursor().progress == {"role": stopped_after}
+        workos.behave()
+
+    assert reconcile(Run(scope_seconds=0.0)).errors == []
+    assert read_cursor().progress["role"] > stopped_after
+    assert reconcile(Run(scope_seconds=60.0)).errors == []
+    assert read_cursor().progress == {}
+
+
+@pytest.fixture
+def roles_of_deleted(workos: FakeWorkOS, follow: Setting) -> list[str]:
+    """Organizations without a row, which WorkOS has deleted, and of which roles have rows."""
+    follow("role")
+    a_mirrored_organization(workos)
+    ids = []
+    for name in "ABC":
+        ids.append(str(workos.create_organization(name=name, emits=False)["id"]))
+        workos.roles.create(slug=name.lower(), organization_id=ids[-1], at=TWO_DAYS_AGO)
+    drain_to_end()
+    for id_ in ids:
+        workos.delete_organization(id_, emits=False)
+    assert Role.objects.filter(deleted_at=None).count() == len(ids)
+    return ids
+
+
+def test_a_refused_scope_keeps_its_rows(workos: FakeWorkOS, roles_of_deleted: list[str]) -> None:
+    refused = roles_of_deleted[1]
+    workos.misbehave("status", status=422, path=f"/organizations/{refused}", times=None)
+
+    assert reconcile(Run(limit=EVERYTHING)).errors == []
+
+    left = Role.objects.filter(deleted_at=None).values_list("workos_organization_id", flat=True)
+    assert [*left] == [refused]
+
+
+def test_scopes_are_only_asked_for_if_a_404_counts(
+    workos: FakeWorkOS, roles_of_deleted: list[str]
+) -> None:
+    mirrored_one = Organization.objects.linked().get().workos_id
+    body = {"message": "Not found.", "code": "entity_not_found"}
+    path = f"/organizations/{mirrored_one}"
+    workos.misbehave("status", status=404, body=body, path=path, exact=True, times=None)
+
+    reconcile(Run(limit=EVERYTHING))
+
+    assert [workos.count_requests(path=f"/organizations/{id_}") for id_ in roles_of_deleted] == [
+        0
+    ] * 3
+    assert Role.objects.filter(deleted_at=None).count() == 3
+
+
+def test_an_object_that_workos_refuses_to_show_is_kept(workos: FakeWorkOS, follow: Setting) -> None:
+    follow("connection")
+    acme = a_mirrored_organization(workos)
+    made = [
+        str(workos.connections.create(name=name, organization_id=acme, at=TWO_DAYS_AGO)["id"])
+        for name in "ABC"
+    ]
+    assert reconcile(Run()).errors == []
+    for key in made[1:]:
+        workos.connections.delete(key, emits=False)
+    workos.misbehave("status", status=422, path=f"/connections/{made[1]}", times=None)
+
+    (error,) = reconcile(Run(limit=EVERYTHING)).errors
+
+    assert f"1 missing row of connection not deleted; the first, {made[1]}: " in error
+    left = Connection.objects.filter(deleted_at=None).values_list("pk", flat=True)
+    assert {*left} == {*made[:2]}
+
+
+@pytest.mark.parametrize(
+    ("refused", "status", "left"),
+    [
+        pytest.param([OF_ROLES], 422, "C", id="its list is refused"),
+        pytest.param([OF_ROLES, "/organizations/{}"], 422, "C", id="and so is it"),
+        pytest.param([OF_ROLES], 500, "ABC", id="there is no answer"),
+    ],
+)
+def test_a_list_that_is_refused_does_not_keep_what_other_lists_did_not_show(
+    workos: FakeWorkOS, follow: Setting, refused: list[str], status: int, left: str
+) -> None:
+    """One role is absent in its organization, one is absent with it, and one may be or not."""
+    follow("role")
+    ids, roles = {}, {}
+    for name in "ABC":
+        created: Any = workos.create_organization(name=name, external_id=name, at=TWO_DAYS_AGO)
+        ids[name] = created["id"]
+        role = workos.roles.create(slug=name.lower(), organization_id=ids[name], at=TWO_DAYS_AGO)
+        roles[name] = str(role["id"])
+    assert reconcile(Run()).errors == []
+    workos.roles.delete(roles["A"], emits=False)
+    workos.roles.delete(roles["C"], emits=False)
+    workos.delete_organization(ids["B"], emits=False)
+    for path in refused:
+        workos.misbehave("status", status=status, path=path.format(ids["C"]), times=None)
+
+    found = reconcile(Run(limit=EVERYTHING))
+
+    assert [error.partition(":")[0] for error in found.errors] == ["role"]
+    assert (f"WorkOS refuses 1 list; the first, for {ids['C']}: " in found.errors[0]) == (
+        left == "C"
+    )
+    kept = Role.objects.filter(deleted_at=None).order_by("slug")
+    assert [role.slug for role in kept] == [*left.lower()]
+    workos.behave()
+    assert reconcile(Run(limit=EVERYTHING)).errors == []
+    assert not Role.objects.filter(deleted_at=None).exists()
+
+
+def test_lists_are_read_after_many_that_are_refused(workos: FakeWorkOS, follow: Setting) -> None:
+    follow("role")
+    workos.seed(organizations=20, external_id_prefix="gram-", at=TWO_DAYS_AGO)
+    assert reconcile(Run()).errors == []
+    *odd, last = sorted(str(one["id"]) for one in workos.all_organizations())
+    workos.roles.create(slug="late", organization_id=last, emits=False, at=TWO_DAYS_AGO)
+    for id_ in odd:
+        workos.misbehave("status", status=422, path=OF_ROLES.format(id_), times=None)
+
+    (error,) = reconcile(Run()).errors
+
+    assert error.startswith(f"role: WorkOS refuses 19 lists; the first, for {odd[0]}: ")
+    assert Role.objects.get(deleted_at=None).slug == "late"
