@@ -71,14 +71,6 @@ def samples(client: Client) -> dict[tuple[str, ...], float]:
 # healthz ------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("no_database")
-@pytest.mark.parametrize("address", ["/healthz", "/healthz/"])
-def test_the_process_answers_whatever_the_database_does(client: Client, address: str) -> None:
-    response = client.get(address)
-
-    assert (response.status_code, response.content) == (200, b"ok\n")
-
-
 @pytest.mark.usefixtures("database")
 @pytest.mark.parametrize("address", ["/healthz", "/readyz", "/metrics"])
 def test_a_probe_is_read_alone_and_neither_cached_nor_sent_to_https_nor_given_a_session(
@@ -139,19 +131,20 @@ def test_a_warning_leaves_a_current_mirror_ready_and_an_error_does_not(client: C
 
 
 @pytest.mark.usefixtures("no_database")
-def test_without_a_database_it_is_not_ready_and_the_metrics_are_what_is_wrong(
+def test_without_a_database_it_is_alive_and_not_ready_and_the_metrics_are_what_is_wrong(
     client: Client,
 ) -> None:
+    alive = [client.get(address).content for address in ("/healthz", "/healthz/")]
     response = client.get("/readyz")
     exposed = samples(client)
 
+    assert alive == [b"ok\n"] * 2
     assert response.status_code == 503
     assert [problem["code"] for problem in response.json()["problems"]] == ["database_unusable"]
     assert "/nowhere" not in response.content.decode()
     assert {name for name, *_ in exposed} == {"gram_sync_problem", "gram_sync_build_info"}
-    assert [labels for labels, value in exposed.items() if value and "problem" in labels[0]] == [
-        ("gram_sync_problem", "database_unusable", "error")
-    ]
+    problems = [labels for labels, value in exposed.items() if value and "problem" in labels[0]]
+    assert problems == [("gram_sync_problem", "database_unusable", "error")]
 
 
 @pytest.mark.usefixtures("a_current_mirror")
