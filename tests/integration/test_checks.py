@@ -20,7 +20,7 @@ from orgs import checks
 from orgs.conf import RANGES, SyncSettings, sync_settings
 from orgs.services.maintenance import ensure_schedules
 from tests.processes import PROJECT
-from tests.triggers import as_a_user, changed
+from tests.triggers import changed
 
 #: A deadline of 20 seconds, 8 calls and 4 waits of 10 each: the suite's.
 FITTING_QUEUE = {"timeout": 140, "retry": 281, "ack_failures": True, "max_attempts": 1}
@@ -146,43 +146,22 @@ def test_every_number_has_a_range() -> None:
     assert RANGES.keys() == {n for n, value in defaults.items() if isinstance(value, int | float)}
 
 
-# django-q2 ----------------------------------------------------------------------------------
-
-
-@pytest.mark.usefixtures("outside_tests")
-@pytest.mark.parametrize(
-    ("values", "check_id", "hint"),
-    [
-        pytest.param({"timeout": None}, "orgs.E007", "DRAIN_DEADLINE", id="no time-out"),
-        pytest.param({"timeout": 139}, "orgs.E007", "Set it to 140 or more", id="too short"),
-        pytest.param({"timeout": "150"}, "orgs.E007", "is '150'", id="time-out is no number"),
-        pytest.param({"retry": 280}, "orgs.E008", "more than 280", id="redelivered too early"),
-        pytest.param({"retry": "400"}, "orgs.E008", "is '400'", id="retry is no number"),
-        pytest.param(
-            {"ack_failures": False, "max_attempts": 0}, "orgs.W009", "ack_failures", id="for ever"
-        ),
-        pytest.param({"sync": True}, "orgs.E010", "in tests alone", id="sync"),
-        pytest.param({"scheduler": False}, "orgs.W025", "one worker", id="no scheduler"),
-    ],
-)
-def test_a_queue_that_does_not_fit_is_reported(
-    settings: Settings, values: dict[str, object], check_id: str, hint: str
-) -> None:
-    settings.Q_CLUSTER = FITTING_QUEUE
-    assert found() == {}
-    settings.Q_CLUSTER = {**FITTING_QUEUE, **values}
-
-    assert list(found()) == [check_id]
-    assert hint in found()[check_id]
-
-
-# The project --------------------------------------------------------------------------------
+# django-q2 and the project ------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("outside_tests")
 @pytest.mark.parametrize(
     ("name", "value", "ids", "hint"),
     [
+        ("Q_CLUSTER", {}, [], ""),
+        ("Q_CLUSTER", {"timeout": None}, ["orgs.E007"], "DRAIN_DEADLINE"),
+        ("Q_CLUSTER", {"timeout": 139}, ["orgs.E007"], "Set it to 140 or more"),
+        ("Q_CLUSTER", {"timeout": "150"}, ["orgs.E007"], "is '150'"),
+        ("Q_CLUSTER", {"retry": 280}, ["orgs.E008"], "more than 280"),
+        ("Q_CLUSTER", {"retry": "400"}, ["orgs.E008"], "is '400'"),
+        ("Q_CLUSTER", {"ack_failures": False, "max_attempts": 0}, ["orgs.W009"], "ack_failures"),
+        ("Q_CLUSTER", {"sync": True}, ["orgs.E010"], "in tests alone"),
+        ("Q_CLUSTER", {"scheduler": False}, ["orgs.W025"], "one worker"),
         ("SECRET_KEY", "", ["orgs.E001"], "random characters"),
         ("USE_TZ", False, ["orgs.E021"], "TIME_ZONE may be any"),
         ("DATA_UPLOAD_MAX_MEMORY_SIZE", 1_048_575, ["orgs.W026"], "Set it to 1048576"),
@@ -190,10 +169,10 @@ def test_a_queue_that_does_not_fit_is_reported(
         ("DATA_UPLOAD_MAX_MEMORY_SIZE", None, [], ""),
     ],
 )
-def test_a_setting_of_djangos_that_cant_be_supported_is_named(
-    settings: Settings, name: str, value: object, ids: list[str], hint: str
+def test_a_setting_of_djangos_or_of_the_queue_that_cant_be_supported_is_named(
+    settings: Settings, name: str, value: Any, ids: list[str], hint: str
 ) -> None:
-    setattr(settings, name, value)
+    setattr(settings, name, FITTING_QUEUE | value if name == "Q_CLUSTER" else value)
 
     assert list(found()) == ids
     for text in found().values():
@@ -293,16 +272,6 @@ def test_a_missing_schedule_is_a_warning_that_does_not_stop_migrate() -> None:
 
 
 @pytest.mark.usefixtures("schedules")
-def test_a_missing_grant_is_named() -> None:
-    every = "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {user}"
-    with as_a_user(every, "REVOKE DELETE ON workos_event FROM {user}"):
-        told = found_in_database()
-
-    assert list(told) == ["orgs.E016"]
-    assert told["orgs.E016"].startswith("The database's user lacks DELETE ON workos_event.")
-
-
-@pytest.mark.usefixtures("schedules")
 @pytest.mark.parametrize(
     ("name", "style", "remedy"),
     [
@@ -349,7 +318,8 @@ def test_a_database_that_is_gone_is_an_error_and_a_table_that_is_not_there_yet_i
 
 
 def test_every_check_has_a_number_of_its_own_and_a_test() -> None:
-    """That of orgs.E019 needs a database of its own: tests/system/acceptance/test_encoding.py."""
+    """That of orgs.E019 needs a database of its own: tests/system/acceptance/test_encoding.py.
+    For what orgs.E016 says, see ``test_runbook``."""
     numbers = [number[1:] for number in checks._TEXTS]
     tests = (PROJECT / "tests/integration/test_checks.py").read_text()
     assert len(numbers) == len(set(numbers))
