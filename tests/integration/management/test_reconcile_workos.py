@@ -2,9 +2,7 @@
 
 import json
 import re
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -32,7 +30,6 @@ from tests.builders import (
     an_old_organization,
     an_organization_row,
 )
-from tests.concurrency import in_thread, wait_until
 from tests.triggers import a_trigger, renamed
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -309,9 +306,7 @@ def test_an_event_without_an_id_at_the_streams_end_is_nothing_to_do(workos: Fake
     workos.emit({"event": "organization.created"}, raw=True)
     run_command()
 
-    summary, err, code = run_as_json("--check")
-
-    assert (summary["in_sync"], err, code) == (True, "", 0)
+    assert run_command("--check")[1:] == ("", 0)
 
 
 def test_errors_of_two_resources_are_both_said_and_one_of_both_once(
@@ -471,7 +466,7 @@ def test_events_that_are_all_refused_are_an_error(workos: FakeWorkOS) -> None:
         _, err, code = run_command("--events-only")
 
     assert (code, err.count("parked event_")) == (1, 9)
-    assert err.splitlines()[-1].endswith("the stream waits: PostgreSQL P0001: not now")
+    assert err.endswith("the stream waits: PostgreSQL P0001: not now")
 
 
 def test_parked_events_are_replayed_and_those_that_stay_are_named(workos: FakeWorkOS) -> None:
@@ -560,20 +555,3 @@ def test_a_429_is_waited_out_whatever_is_run(workos: FakeWorkOS, arguments: str,
     _, err, code = run_command(*arguments.split())
 
     assert ("HTTP 429" in err, "pause" in err, code) == (False, False, 0), err
-
-
-def test_ctrl_c_ends_the_wait_for_the_stream(workos: FakeWorkOS) -> None:
-    workos.misbehave("rate_limited", path="/events", retry_after=600)
-
-    def interrupt() -> None:
-        wait_until(lambda: workos.count_requests(status=429), "it waits")
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-
-    try:
-        with in_thread() as start:
-            start(interrupt)
-            _, err, code = run_command("--events-only")
-    except KeyboardInterrupt:
-        pytest.fail("the command did not wait")
-
-    assert (err, code) == ("interrupted; run it again", 130)

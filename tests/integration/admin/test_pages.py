@@ -1,12 +1,19 @@
-"""No page breaks on a question that a browser can ask, nor on a text that another program wrote.
+"""Every page: its name and release, what it shows of odd rows, and while the database fails.
 
 ``test_any_value`` reads every page of rows with odd values in every column.
 """
 
+import re
+
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.test import Client
+from django.contrib.auth.models import Permission
+from django.db import DataError
+from django.http import HttpRequest, HttpResponse
+from django.test import Client, RequestFactory
 
+import orgs
+from gram_sync.unavailable import DatabaseUnavailableMiddleware
 from orgs.models import Organization
 from tests.admin_pages import (
     CURSOR,
@@ -22,10 +29,36 @@ from tests.admin_pages import (
     page_of,
     read,
     said,
+    text_of,
 )
 from tests.builders import an_organization_row
+from tests.triggers import changed
 
 pytestmark = pytest.mark.django_db
+
+
+@pytest.mark.parametrize("url", ["/admin/", CURSOR, EVENTS, ORGANIZATIONS, "/admin/auth/user/"])
+def test_every_page_has_the_projects_name_and_its_release(url: str, admin_client: Client) -> None:
+    page = read(admin_client, url)
+
+    assert re.search(r"<title>[^<|]+\| gram-sync</title>", page)
+    assert '<a href="/admin/">gram-sync</a>' in page
+    assert f"gram-sync {orgs.__version__}" in page
+    assert "Django" not in text_of(page).replace("Django Q", "")
+    assert f"gram-sync {orgs.__version__}" not in Client().get("/admin/login/").content.decode()
+
+
+def test_the_mirror_is_listed_first_and_external_id_is_written_so(admin_client: Client) -> None:
+    page = read(admin_client, "/admin/") + read(admin_client, "/admin/orgs/workosuser/")
+
+    apps = re.findall(r'<div class="app-(\w+)', page)
+    assert (apps[0], len(apps) > 2) == ("orgs", True)
+    assert "Write-backs of external_id" in page
+    assert not re.search(r"External_id|[Ee]xternal id", page)
+    assert Permission.objects.filter(codename="retry_externalidwriteback").exists()
+
+
+# Odd rows -----------------------------------------------------------------------------------------
 
 
 #: Control characters, of which ESC moves a terminal's cursor, and one that turns the text around.
@@ -105,3 +138,56 @@ def test_no_ticked_row_or_button_is_answered_500(
     ]
 
     assert [answer.status_code for answer in answers] == [200] * 2
+
+
+# A database that does not answer ------------------------------------------------------------------
+
+
+def an_operator() -> Client:
+    client = a_client()
+    client.raise_request_exception = False
+    return client
+
+
+@durable
+@pytest.mark.parametrize(
+    ("state", "logged"),
+    [("a_missing_table", 'relation "workos_event" does not exist'), ("no_database", "/nowhere")],
+)
+def test_what_the_database_does_not_answer_is_503_and_the_page_says_where_to_look(
+    state: str, logged: str, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = an_operator()
+    request.getfixturevalue(state)
+
+    answer = client.get(EVENTS)
+
+    assert answer.status_code == 503
+    assert "/readyz" in answer.content.decode()
+    assert "workos_event" not in answer.content.decode()
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert logged in caplog.text
+
+
+@durable
+def test_a_database_that_takes_no_writes_is_said_to_who_logs_in() -> None:
+    client = an_operator()
+    read_only = "default_transaction_read_only"
+    with changed(f"SET {read_only} = on", f"RESET {read_only}"):
+        answer = client.post("/admin/login/", {"username": "staff", "password": "wrong"})
+        looked = client.get(EVENTS)
+        written = client.get("/admin/logout/")
+        left = client.post("/admin/logout/")
+
+    assert (answer.status_code, looked.status_code, written.status_code) == (200, 200, 405)
+    assert left.status_code == 503
+
+
+def test_a_mistake_of_ours_is_an_error(rf: RequestFactory) -> None:
+    def view(_: HttpRequest) -> HttpResponse:
+        return HttpResponse()
+
+    middleware = DatabaseUnavailableMiddleware(view)
+
+    assert middleware.process_exception(rf.get("/"), DataError("a mistake")) is None
+    assert middleware.process_exception(rf.get("/"), ValueError("a mistake")) is None
