@@ -148,9 +148,7 @@ def cursor_of(text: str) -> str:
 # Webhooks -----------------------------------------------------------------------------------
 
 
-def test_each_bad_event_that_is_announced_is_answered_and_resolved(
-    workos: FakeWorkOS, client: Client
-) -> None:
+def test_each_bad_webhook_is_answered_and_resolved(workos: FakeWorkOS, client: Client) -> None:
     bodies = {case.name: case.text.encode("utf-8", "surrogateescape") for case in EVENTS}
 
     statuses = {name: post_webhook(client, body).status_code for name, body in bodies.items()}

@@ -255,7 +255,7 @@ def schedules(database: None) -> None:
 
 
 @pytest.mark.usefixtures("schedules")
-def test_only_the_checks_of_the_database_query_it(
+def test_only_database_checks_query_it(
     django_assert_num_queries: DjangoAssertNumQueries,
 ) -> None:
     with django_assert_num_queries(0):
@@ -288,7 +288,7 @@ def test_a_style_that_psycopg_cant_read_is_an_error(name: str, style: str, remed
 
 
 @pytest.mark.usefixtures("schedules")
-def test_a_postgresql_that_is_too_old_for_us_or_django_is_an_error(
+def test_a_postgresql_too_old_for_us_or_django_is_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert connection.features.minimum_database_version == (checks.LEAST_POSTGRES,)

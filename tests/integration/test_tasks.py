@@ -43,9 +43,7 @@ def test_each_task_says_what_it_did(workos: FakeWorkOS, sync_setting: Setting) -
     assert tasks.prune() == "pruned 1, erased 0"
 
 
-def test_what_reconcile_repairs_is_logged_without_names_and_not_without_end(
-    workos: FakeWorkOS, caplog: LogCapture
-) -> None:
+def test_repairs_are_logged_without_names_or_end(workos: FakeWorkOS, caplog: LogCapture) -> None:
     for number in range(23):
         ids = {"id": f"org_{number}", "external_id": f"gram-{number}"}
         an_old_organization(workos, "Confidential", **ids)
@@ -81,9 +79,7 @@ def test_one_loss_of_the_cursor_takes_one_reconcile(workos: FakeWorkOS) -> None:
     assert Organization.objects.count() == 2
 
 
-def test_a_reconcile_that_is_not_needed_asks_nothing(
-    workos: FakeWorkOS, sync_setting: Setting
-) -> None:
+def test_a_reconcile_not_needed_asks_nothing(workos: FakeWorkOS, sync_setting: Setting) -> None:
     workos.create_organization(name="Acme", external_id="gram-1")
 
     assert tasks.recover() == NOT_NEEDED, "no cursor is lost"

@@ -70,7 +70,7 @@ def test_a_new_event_is_announced_and_a_drain_enqueued(client: Client) -> None:
     assert read_cursor().position.last_event_id is None
 
 
-def test_of_a_burst_one_enqueues_until_a_drain_begins_or_no_worker_does_or_one_waits(
+def test_of_a_burst_one_enqueues_until_a_drain_begins_or_waits(
     client: Client,
 ) -> None:
     counts: list[int] = []
@@ -119,9 +119,7 @@ def test_an_event_that_is_not_followed_or_was_read_already_enqueues_nothing(
     assert OrmQ.objects.count() == 0
 
 
-def test_the_task_is_enqueued_after_the_commit(
-    client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_task_comes_after_the_commit(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     seen_by_others: list[object] = []
 
     def look(_: str) -> None:

@@ -374,9 +374,7 @@ def test_a_refusal_is_said_and_logged_in_one_line_without_the_values_of_the_row(
 @pytest.mark.parametrize(
     ("action", "done"), [("disable", "Disabled"), ("enable", "Enabled"), ("retry", "Enqueued")]
 )
-def test_a_refusal_of_one_row_does_not_stop_the_rest(
-    action: str, done: str, workos: FakeWorkOS
-) -> None:
+def test_a_refusal_of_one_row_stops_no_other(action: str, done: str, workos: FakeWorkOS) -> None:
     at = NOON if action == "enable" else None
     for id_ in ("gram-1", "gram-2", "gram-3"):
         row = an_organization_row(id_, workos_id=f"org_{id_}", disabled_at=at)
@@ -411,9 +409,7 @@ def test_what_takes_too_long_ends(
 @pytest.mark.parametrize(
     ("method", "text"), [("PUT", "1 write-back failed"), ("GET", "Not done: gram-5: ")]
 )
-def test_reconciling_says_what_workos_did_not_do(
-    method: str, text: str, workos: FakeWorkOS
-) -> None:
+def test_reconciling_says_what_workos_did_not(method: str, text: str, workos: FakeWorkOS) -> None:
     workos.create_organization(id="org_5", name="Five")
     an_organization_row("gram-5", name="Five", workos_id="org_5")
     workos.misbehave("status", status=503, method=method, path="/organizations", times=None)

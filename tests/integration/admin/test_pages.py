@@ -128,9 +128,7 @@ def test_no_question_is_answered_500(table: str, admin_client: Client) -> None:
 @durable
 @pytest.mark.parametrize("ids", [["\x00"], ["event_nowhere"], [], [""], ["x" * 10_000]])
 @pytest.mark.parametrize("name", ["replay", "dismiss"])
-def test_no_ticked_row_or_button_is_answered_500(
-    name: str, ids: list[str], admin_client: Client
-) -> None:
+def test_no_tick_or_button_is_answered_500(name: str, ids: list[str], admin_client: Client) -> None:
     admin_client.raise_request_exception = False
 
     answers: list[Response] = [

@@ -150,9 +150,7 @@ def a_dry_run(result: str, **task: Any) -> None:
 
 
 @durable
-def test_what_a_snapshot_repaired_and_what_one_would_repair_is_listed(
-    workos: FakeWorkOS, sync_setting: Any
-) -> None:
+def test_what_a_snapshot_repaired_or_would_is_listed(workos: FakeWorkOS, sync_setting: Any) -> None:
     sync_setting(HOLD_BACK_WINDOW=0.0)
     workos.create_organization(id="org_1", external_id="gram-1", name="New")
     tasks.sync_events()
@@ -214,7 +212,7 @@ def test_the_last_day_is_drawn_and_is_there_as_a_table_too(settings: Any) -> Non
 
 
 @durable
-def test_without_figures_what_is_wrong_is_said_all_the_same(
+def test_without_figures_what_is_wrong_is_said_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("orgs.services.status.STATEMENT_SECONDS", 0.1)

@@ -183,9 +183,7 @@ def plan_of(url: str, query: str = "") -> str:
         (EVENTS, "type=other&o=0", "Sort"),
     ],
 )
-def test_a_list_is_read_in_the_order_of_an_index_unless_it_is_filtered(
-    url: str, query: str, has: str
-) -> None:
+def test_a_list_is_read_by_an_index_unless_it_is_filtered(url: str, query: str, has: str) -> None:
     plan = plan_of(url, query)
 
     assert has in plan
@@ -290,9 +288,7 @@ def test_parked_events_are_listed_with_organization_age_and_by_reason() -> None:
         ({"workos_organization_id": None}, "It names nothing that could be asked for"),
     ],
 )
-def test_a_parked_events_page_says_to_which_row_an_action_does_what(
-    columns: dict[str, Any], said: str
-) -> None:
+def test_a_parked_event_says_which_row_it_is_about(columns: dict[str, Any], said: str) -> None:
     an_organization_row("gram-1", name="Acme", workos_id="org_1")
     event = a_parked_event(**columns)
 

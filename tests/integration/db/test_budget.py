@@ -202,9 +202,7 @@ DAMAGE = {
 
 @pytest.mark.usefixtures("_shared")
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_an_unusable_database_fails_no_call_of_a_process_that_uses_it(
-    damage: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_unusable_database_fails_no_call(damage: str, caplog: pytest.LogCaptureFixture) -> None:
     pacing.wait_for_turn(STREAM, deadline=0.0)
     assert 98 <= RequestBudget.objects.get().stream_tokens <= 100
     DAMAGE[damage]()

@@ -131,9 +131,7 @@ def test_any_run_counts_lost_webhooks_and_all_but_a_snapshot_reads_events(
     assert (workos.count_requests(path="/events") == 0) == (what == "--snapshot-only")
 
 
-def test_since_applies_again_and_moves_nothing(
-    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_since_applies_again_in_place(workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch) -> None:
     workos.create_organization(name="Old", at=TWO_DAYS_AGO)
     workos.create_organization(name="New")
     day = (TWO_DAYS_AGO + timedelta(days=1)).date().isoformat()
@@ -288,7 +286,7 @@ def test_the_differences_shown_are_capped_with_a_count_of_the_rest(workos: FakeW
     assert "… and 10 more; --format json has them all" in out
 
 
-def test_a_dry_run_says_how_to_repair_and_the_same_state_gives_the_same_bytes(
+def test_a_dry_run_says_how_to_repair_and_twice_the_same(
     workos: FakeWorkOS,
 ) -> None:
     a_drifted_world(workos)
@@ -309,9 +307,7 @@ def test_an_event_without_an_id_at_the_streams_end_is_nothing_to_do(workos: Fake
     assert run_command("--check")[1:] == ("", 0)
 
 
-def test_errors_of_two_resources_are_both_said_and_one_of_both_once(
-    workos: FakeWorkOS, sync_setting: Setting
-) -> None:
+def test_an_error_of_two_resources_is_said_once(workos: FakeWorkOS, sync_setting: Setting) -> None:
     sync_setting(RESOURCES="connection,directory")
     run_command()
     for path, said in (("/connections", "one"), ("/directories", "other")):
@@ -344,9 +340,7 @@ def test_more_missing_than_max_disable_is_exit_1_and_says_what_to_do(
 
 
 @pytest.mark.parametrize("id_", [" ", "a\0", "..", "org_\ud800"])
-def test_the_organizations_named_alone_are_reconciled_though_one_is_none(
-    workos: FakeWorkOS, id_: str
-) -> None:
+def test_only_those_named_are_reconciled_though_one_is_none(workos: FakeWorkOS, id_: str) -> None:
     a_drifted_world(workos)
 
     out, err, code = run_command("--org", id_, "--org", "org_there", "--org", "gram-missing")
@@ -381,9 +375,7 @@ ODD = "\x1b]0;title\x07\x9b31m\u202e"
         (["--events-only", "--resource", "user"], "--resource compares: leave out --events-only"),
     ],
 )
-def test_options_that_make_no_sense_say_what_to_do_in_a_printable_line(
-    workos: FakeWorkOS, arguments: list[str], message: str
-) -> None:
+def test_odd_options_are_one_line(workos: FakeWorkOS, arguments: list[str], message: str) -> None:
     workos.create_organization(name="Acme")
 
     out, err, code = run_command(*arguments)
@@ -407,9 +399,7 @@ def test_options_that_make_no_sense_say_what_to_do_in_a_printable_line(
         ("an event waits", 3, 3, "not in sync"),
     ],
 )
-def test_check_and_strict(
-    workos: FakeWorkOS, state: str, check: int, strict: int, said: str
-) -> None:
+def test_exit_codes(workos: FakeWorkOS, state: str, check: int, strict: int, said: str) -> None:
     mirrored = a_mirrored_organization(workos)
     if state == "drifted":
         an_old_organization(workos)

@@ -12,9 +12,7 @@ from orgs.testing import FakeWorkOS, Refused, UlidFactory, ulid_milliseconds
 from tests.integration.testing import FOLLOWED, days_ago, event_ids, ids, names, read, status_of
 
 
-def test_each_change_has_an_event_of_the_documented_shape(
-    workos: FakeWorkOS, sdk: WorkOSClient
-) -> None:
+def test_each_change_has_an_event_as_documented(workos: FakeWorkOS, sdk: WorkOSClient) -> None:
     created = workos.create_organization(name="Acme", at="2100-01-15T12:00:00Z")
     sdk.organizations.update_organization(created["id"], external_id="gram-1")
     sdk.organizations.delete_organization(created["id"])
@@ -31,9 +29,7 @@ def test_each_change_has_an_event_of_the_documented_shape(
     assert third["data"] == second["data"]
 
 
-def test_an_event_says_whether_the_api_or_the_dashboard_made_the_change(
-    workos: FakeWorkOS, sdk: WorkOSClient
-) -> None:
+def test_an_event_says_if_the_api_made_the_change(workos: FakeWorkOS, sdk: WorkOSClient) -> None:
     acme = workos.create_organization(name="Acme")["id"]
     ada = workos.users.create(email="ada@example.com")["id"]
     workos.memberships.create(user_id=ada, organization_id=acme)

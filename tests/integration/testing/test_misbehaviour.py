@@ -99,9 +99,7 @@ def test_a_change_may_be_made_all_the_same(
     assert seen == ([None, "gram-1"] if applied else [None])
 
 
-def test_it_ends_after_so_many_times_or_when_asked_to(
-    workos: FakeWorkOS, sdk: WorkOSClient
-) -> None:
+def test_it_ends_after_so_many_times_or_if_asked_to(workos: FakeWorkOS, sdk: WorkOSClient) -> None:
     workos.misbehave("status", status=500, times=2)
     workos.misbehave("status", status=503, times=None)
 

@@ -185,9 +185,7 @@ def test_there_are_no_events_for_what_a_deleted_directory_had_in_it(
     assert workos.directory_groups.members(group) == []
 
 
-def test_a_change_without_an_event_is_only_in_the_listing(
-    workos: FakeWorkOS, acme: str, ada: str
-) -> None:
+def test_a_change_without_an_event_is_only_listed(workos: FakeWorkOS, acme: str, ada: str) -> None:
     before = workos.all_events()
     membership = workos.memberships.create(user_id=ada, organization_id=acme, emits=False)
     workos.memberships.update(membership["id"], role="admin", emits=False)

@@ -138,9 +138,7 @@ def test_a_call_that_gets_no_answer_is_given_up(workos: FakeWorkOS, sync_setting
     assert isinstance(reading.exception(), edge.Unavailable)
 
 
-def test_a_body_that_only_drips_in_is_given_up(
-    workos_answers: WorkOSAnswers, sync_setting: Any
-) -> None:
+def test_a_body_that_drips_in_is_given_up(workos_answers: WorkOSAnswers, sync_setting: Any) -> None:
     is_over = Event()
     # Never long enough apart for a time-out of the client's.
     drip = (b" " for _ in iter(lambda: is_over.wait(0.05), True))
@@ -156,9 +154,7 @@ def test_a_body_that_only_drips_in_is_given_up(
     assert "takes too long" in str(error)
 
 
-def test_an_answer_that_is_too_long_is_given_up(
-    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_long_answer_is_given_up(workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sdk, "MAX_ANSWER_BYTES", 10_000)
     acme = workos.create_organization(name="a" * 9_000)
     edge.lookup(acme["id"])
@@ -234,9 +230,7 @@ def test_a_client_that_cant_be_built_is_a_configuration_error_that_names_the_var
     assert str(error) == str(read_error())
 
 
-def test_the_certificate_of_who_answers_is_checked(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_certificates_are_checked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     # With its own certificates, a process has no context of the suite's.
     monkeypatch.setenv("SSL_CERT_FILE", "")
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
