@@ -134,10 +134,9 @@ def test_django_q2_says_in_a_line_that_its_queue_does_not_answer(
         logging.getLogger("django-q").exception("Failed to pull task from broker")
 
     (record,) = caplog.records
-    assert (record.exc_info is None) == is_short
     text = str(error).partition("\n")[0]
     assert record.getMessage().startswith("Failed to pull task from broker")
-    assert (text in record.getMessage()) == is_short
+    assert (record.exc_info is None, text in record.getMessage()) == (is_short, is_short)
 
 
 def log_failure(task: Callable[[], Any]) -> None:
@@ -159,16 +158,15 @@ def test_a_failed_database_is_one_line(caplog: pytest.LogCaptureFixture, *, is_o
     assert ("Traceback" in record.getMessage()) != is_ours
 
 
-@pytest.mark.parametrize("code", ["42501", "42703", "23514"])
 def test_a_task_that_fails_for_another_reason_keeps_its_traceback(
-    database: None, caplog: pytest.LogCaptureFixture, code: str
+    database: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    refusal = f"RAISE 'no' USING ERRCODE = '{code}', DETAIL = 'Confidential';"
+    refusal = "RAISE 'no' USING ERRCODE = '23514', DETAIL = 'Confidential';"
     with a_trigger(refusal, table="workos_sync_cursor", on="INSERT"):
         log_failure(tasks.sync_events)
 
     (record,) = caplog.records
-    assert f"DescribedError: PostgreSQL {code}: no" in record.getMessage()
+    assert "DescribedError: PostgreSQL 23514: no" in record.getMessage()
     assert "Traceback" in record.getMessage()
     assert "Confidential" not in record.getMessage()
 

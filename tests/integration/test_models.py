@@ -60,6 +60,14 @@ def test_tables_of_resources_have_room_for_updates_that_no_index_sees() -> None:
     assert dict(found) == {table: ["fillfactor=85"] for table in tables}
 
 
+def test_live_are_those_that_workos_should_list() -> None:
+    an_organization_row("gram-1", workos_id="org_1")
+    an_organization_row("gram-2", workos_id="org_2", disabled_at=NOON)
+    an_organization_row("gram-3")
+
+    assert [row.id for row in Organization.objects.live()] == ["gram-1"]
+
+
 @pytest.mark.parametrize(
     "values",
     [

@@ -1,11 +1,10 @@
 """The shared request budget: one row, for all threads and processes, by the database's clock."""
 
-import logging
 from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
-from django.db import Error, OperationalError, connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.db.models.functions import Now
 
 from orgs.db import budget
@@ -13,10 +12,9 @@ from orgs.db.budget import SharedBudget
 from orgs.db.cursor import database_now
 from orgs.domain.budget import Grant, Share
 from orgs.models import RequestBudget
-from orgs.workos import pacing, use_budget
 from tests.builders import blocked_by
 from tests.concurrency import in_thread
-from tests.triggers import execute, locked
+from tests.triggers import locked
 
 STREAM, BULK = Share.STREAM, Share.BULK
 
@@ -24,13 +22,6 @@ STREAM, BULK = Share.STREAM, Share.BULK
 @pytest.fixture(autouse=True)
 def _rate(database: None, sync_setting: Callable[..., None]) -> None:
     sync_setting(REQUESTS_PER_MINUTE=4_800)
-
-
-@pytest.fixture
-def _shared(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pace this process by the budget in the database."""
-    monkeypatch.setattr(pacing, "pacer", pacing.Pacer())
-    use_budget(SharedBudget())
 
 
 def reserve(share: Share = BULK, wanted: int = 1_000) -> Grant:
@@ -177,7 +168,7 @@ def test_a_thread_that_keeps_its_connection_has_one_until_it_releases_it() -> No
         first = connection.connection
         reserve()
         found: list[object] = [first is not None, connection.connection is first]
-        lose_connection()
+        connection.connection.close()
         with pytest.raises(OperationalError):
             reserve()
         reserve()
@@ -187,33 +178,3 @@ def test_a_thread_that_keeps_its_connection_has_one_until_it_releases_it() -> No
 
     with in_thread() as start:
         assert start(ask_often).result() == [True, True, True, None]
-
-
-def lose_connection() -> None:
-    connection.connection.close()
-
-
-DAMAGE = {
-    "read only": lambda: execute("SET default_transaction_read_only = on"),
-    "no table": lambda: execute("SET search_path = nowhere"),
-    "no connection": lose_connection,
-}
-
-
-@pytest.mark.usefixtures("_shared")
-@pytest.mark.parametrize("damage", DAMAGE)
-def test_an_unusable_database_fails_no_call(damage: str, caplog: pytest.LogCaptureFixture) -> None:
-    pacing.wait_for_turn(STREAM, deadline=0.0)
-    assert 98 <= RequestBudget.objects.get().stream_tokens <= 100
-    DAMAGE[damage]()
-    try:
-        with pytest.raises(Error):
-            reserve()
-        with caplog.at_level(logging.WARNING):
-            pacing.wait_for_turn(BULK, deadline=0.0)
-            pacing.pacer.pause(600)
-    finally:
-        connection.close()
-
-    assert len(caplog.records) == 1
-    assert pacing.pacer.take(STREAM).is_paused

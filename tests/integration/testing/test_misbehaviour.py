@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from workos import WorkOSClient, WorkOSError
+from workos import WorkOSClient
 
 from orgs.testing import FakeWorkOS, JsonObject
 from tests.integration.testing import days_ago, event_ids, ids, read, status_of
@@ -82,31 +82,6 @@ def test_a_listing_is_altered_and_nothing_else(
         metadata and {key: None if at is None else known[at] for key, at in metadata.items()}
     )
     assert single == organization
-
-
-@pytest.mark.parametrize(("kind", "parameters"), [("status", {"status": 503}), ("reset", {})])
-@pytest.mark.parametrize("applied", [False, True])
-def test_a_change_may_be_made_all_the_same(
-    workos: FakeWorkOS, sdk: WorkOSClient, kind: str, parameters: JsonObject, applied: bool
-) -> None:
-    created = workos.create_organization(name="Acme")
-    workos.misbehave(kind, method="PUT", path="/organizations", applied=applied, **parameters)
-
-    with pytest.raises(WorkOSError):
-        sdk.organizations.update_organization(created["id"], external_id="gram-1")
-
-    seen = [event["data"]["external_id"] for event in workos.all_events()]
-    assert seen == ([None, "gram-1"] if applied else [None])
-
-
-def test_it_ends_after_so_many_times_or_if_asked_to(workos: FakeWorkOS, sdk: WorkOSClient) -> None:
-    workos.misbehave("status", status=500, times=2)
-    workos.misbehave("status", status=503, times=None)
-
-    statuses = [status_of(lambda: read(sdk)) for _ in range(4)]
-    workos.behave()
-
-    assert [*statuses, status_of(lambda: read(sdk))] == [500, 500, 503, 503, 200]
 
 
 @pytest.mark.parametrize(
