@@ -107,8 +107,6 @@ def a_value(name: str, kind: str, variant: int, *, is_null: bool) -> str | None:
     return None if is_null else choices[(variant + len(name)) % len(choices)]
 
 
-# What runs ----------------------------------------------------------------------------------
-
 COMMANDS: tuple[tuple[str, ...], ...] = (
     ("check", "--database", "default"),
     ("migrate",),

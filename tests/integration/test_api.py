@@ -167,9 +167,6 @@ def test_access_is_found_by_one_query_that_uses_indexes() -> None:
         assert "Seq Scan on workos_organization_membership" not in plan
 
 
-# ensure_fresh -------------------------------------------------------------------------------
-
-
 def test_ensure_fresh_brings_one_with_its_resources(workos: FakeWorkOS, sync_setting: Any) -> None:
     """At a sign-up, of which the events can't be read yet."""
     sync_setting(RESOURCES=NAMES)

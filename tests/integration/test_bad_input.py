@@ -57,9 +57,6 @@ def good_ones() -> set[str]:
     return set(Organization.objects.filter(id__startswith="good-").values_list("id", flat=True))
 
 
-# Events -------------------------------------------------------------------------------------
-
-
 def test_each_bad_event_is_applied_or_parked_and_its_neighbours_are_applied(
     workos: FakeWorkOS, sync_setting: Any
 ) -> None:
@@ -143,9 +140,6 @@ def cursor_of(text: str) -> str:
     if isinstance(id_, str) and is_storable(id_) and len(id_.encode()) <= MAX_ID_BYTES:
         return id_
     return f"cursor_{next(_serial)}"
-
-
-# Webhooks -----------------------------------------------------------------------------------
 
 
 def test_each_bad_webhook_is_answered_and_resolved(workos: FakeWorkOS, client: Client) -> None:

@@ -95,9 +95,6 @@ def test_a_time_that_python_cant_hold_is_read_as_the_nearest_one(stored: str, ye
     assert Organization.objects.get().created_at.year == year
 
 
-# Plans --------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def full_tables(database: None) -> None:
     """Enough rows that reading a whole table is never the cheapest plan."""

@@ -110,9 +110,6 @@ def applied(receive: Receive) -> Applied:
     return found
 
 
-# After the commit ---------------------------------------------------------------------------
-
-
 def test_the_life_of_an_organization(sent: Sent, workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme", external_id="gram-1")["id"]
     drain_to_end()
@@ -207,9 +204,6 @@ def test_nothing_is_sent_of_what_is_rolled_back_or_was_a_dry_run(
         assert (len(sent), len(sent_of_resources), len(applied)) == (
             (0, 0, 0) if is_dry else (1, 1, 2)
         )
-
-
-# Inside the transaction ---------------------------------------------------------------------
 
 
 def test_changes_are_sent_once_a_page_in_their_order_and_commit_with_it(

@@ -130,9 +130,6 @@ def test_reconcile_logs_what_is_not_applied(workos: FakeWorkOS, caplog: LogCaptu
     assert "a missed webhook could not be resolved" in caplog.text
 
 
-# Tracebacks, which django-q2 stores and logs ------------------------------------------------
-
-
 def shown(error: BaseException) -> str:
     """What django-q2 stores of a task that raises it."""
     return f"{error} : {''.join(format_exception(error))}"

@@ -34,9 +34,6 @@ from tests.concurrency import another_program
 pytestmark = pytest.mark.django_db
 
 
-# Editing ------------------------------------------------------------------------------------
-
-
 def save(
     row: Organization, posted: dict[str, str], before: Callable[[], object] = lambda: None
 ) -> Response:
@@ -108,9 +105,6 @@ def test_a_save_that_another_program_was_quicker_than_takes_nothing_back(
     else:
         row.refresh_from_db()
         assert (row.name, row.slug) == ("Renamed", "new")
-
-
-# State and history --------------------------------------------------------------------------
 
 
 LINKED = {"workos_id": "org_1"}

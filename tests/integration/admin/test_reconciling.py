@@ -119,9 +119,6 @@ def test_what_belongs_to_a_row_that_is_linked_just_now_is_said_of_it(
     assert {ids for _, ids in texts("gram-new")} == {("gram-new",)}
 
 
-# Look again ---------------------------------------------------------------------------------
-
-
 def a_solved_conflict(workos: FakeWorkOS) -> str:
     workos_id = an_old_organization(workos, "X", external_id="theirs")
     an_organization_row("gram-x", name="X", workos_id=workos_id)

@@ -135,9 +135,6 @@ def test_the_index_names_the_resources_of_the_settings_alone(sync_setting: Any) 
     assert f'href="{url_of(Role)}"' not in after
 
 
-# On an organization's page ------------------------------------------------------------------
-
-
 @pytest.fixture
 def an_organization_with_members() -> Organization:
     row = an_organization_row("gram-1", workos_id="org_1")

@@ -238,9 +238,6 @@ def test_every_button_and_filter_that_a_remedy_names_is_there() -> None:
     assert named - labels <= {"Could not create task from schedule"}
 
 
-# Who sees it, and where ---------------------------------------------------------------------
-
-
 @durable
 @pytest.mark.parametrize("url", HEADS)
 def test_the_admin_begins_with_the_state_of_the_sync(url: str) -> None:

@@ -35,9 +35,6 @@ def a_bucket(*, stream: float = 0, bulk: float = 0, age: float = -3_600) -> None
     )
 
 
-# Tokens -------------------------------------------------------------------------------------
-
-
 def test_it_begins_full_and_gives_out_no_more_than_it_has() -> None:
     first, second = reserve(wanted=250), reserve()
 
@@ -97,9 +94,6 @@ def test_two_at_once_do_not_get_the_same_tokens(monkeypatch: pytest.MonkeyPatch)
     assert blocked_by(taken, reserve) == Grant(2)
 
 
-# Pauses -------------------------------------------------------------------------------------
-
-
 def test_a_pause_is_everyones_and_a_shorter_one_does_not_end_it() -> None:
     SharedBudget().pause(600)
     SharedBudget().pause(1)
@@ -126,9 +120,6 @@ def test_a_pause_ends_and_a_new_one_begins(seconds: float, is_paused: object) ->
     SharedBudget().pause(600)
     assert reserve().is_paused
     assert RequestBudget.objects.get().refused_webhooks == 3, "what others keep in the row stays"
-
-
-# Where it can't be used ---------------------------------------------------------------------
 
 
 def test_nothing_is_reserved_in_somebody_elses_transaction() -> None:

@@ -62,9 +62,6 @@ def test_a_cursor_that_two_create_at_once_is_created_once() -> None:
     assert SyncCursor.objects.count() == 1
 
 
-# How reading goes ---------------------------------------------------------------------------
-
-
 def test_failures_add_up_and_each_kind_is_new_once() -> None:
     ensure_cursor()
     kinds = [("unavailable", "down"), ("unavailable", "slow"), ("refused", "no")]
@@ -120,9 +117,6 @@ def test_a_drain_that_lies_in_the_future_is_reset() -> None:
     assert noted == [(None, False), (None, True)]
 
 
-# A lost position ----------------------------------------------------------------------------
-
-
 @pytest.mark.usefixtures("failing")
 def test_a_lost_position_is_replaced_by_a_time_and_the_failures_are_over() -> None:
     replaced = replace_lost(LOST, began_at=NOON, workos_date=None, overlap=360)
@@ -132,8 +126,6 @@ def test_a_lost_position_is_replaced_by_a_time_and_the_failures_are_over() -> No
     assert (row.last_event_id, row.drained_at) == (None, NOON)
     assert failure() == NONE
 
-
-# JSON of another shape, which another program wrote -----------------------------------------
 
 ODD: list[Any] = [None, 5, "connection", ["connection", 5], [{}], {"connection": {}}, 1e300]
 
@@ -171,9 +163,6 @@ def test_what_is_no_time_was_not_listed(at: str) -> None:
 def test_json_that_python_can_not_read_is_nothing() -> None:
     assert strings(f"[{'1' * 5_000}]") is None
     assert strings_by_name("[" * 100_000) == {}
-
-
-# Reconciles ---------------------------------------------------------------------------------
 
 
 def test_what_a_reconcile_found_is_noted() -> None:

@@ -21,9 +21,6 @@ def read(position: Position | None = None, limit: int = 100) -> EventPage:
     return edge.read_events(position or Position(), types=TYPES, limit=limit)
 
 
-# The stream ---------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("at", "query"),
     [
@@ -71,9 +68,6 @@ def test_reads_of_the_stream_alone_take_from_its_share_of_the_budget(
     edge.offer_external_id(acme["id"], "gram-1")
 
     assert asked == [*[Share.STREAM] * 2, *[Share.BULK] * 5]
-
-
-# Organizations ------------------------------------------------------------------------------
 
 
 def test_organizations_are_listed_in_pages_with_workoss_own_time(workos: FakeWorkOS) -> None:
@@ -168,9 +162,6 @@ def test_a_404_that_is_a_gateways_is_not(workos: FakeWorkOS, body: object) -> No
 
     with pytest.raises(edge.BrokenAnswer, match="not WorkOS's own"):
         edge.lookup("org_1")
-
-
-# external_id --------------------------------------------------------------------------------
 
 
 def test_an_organization_is_found_by_its_external_id(workos: FakeWorkOS) -> None:
