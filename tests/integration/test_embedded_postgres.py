@@ -244,9 +244,7 @@ def test_nothing_of_the_environment_reaches_the_server(data_dir: Path) -> None:
         pytest.param("/".join(["deep" * 10] * 4), True, id="too long for a socket"),
     ],
 )
-def test_a_folder_may_be_called_anything(
-    data_dir: Path, folder: Path, name: str, has_link: bool
-) -> None:
+def test_any_folder_will_do(data_dir: Path, folder: Path, name: str, has_link: bool) -> None:
     place = folder / name / "postgres"
     place.parent.mkdir(parents=True)
     data_dir.rename(place)
@@ -435,9 +433,7 @@ def test_a_server_that_fails_to_start_shows_its_log(data_dir: Path) -> None:
     assert "DATABASE_URL can name another PostgreSQL" in str(refused.value)
 
 
-def test_data_without_our_database_is_not_put_in_place(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_data_without_a_database_is_removed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "_CREATE_DATABASE", "CREATE DATABASE postgres\n")
 
     with pytest.raises(ServerError, match='database "postgres" already exists'):

@@ -89,9 +89,7 @@ def test_a_probe_is_read_alone_and_neither_cached_nor_sent_to_https_nor_given_a_
 
 @pytest.mark.usefixtures("a_current_mirror")
 @pytest.mark.parametrize("address", ["/healthz", "/readyz", "/metrics", "/webhooks/workos/"])
-def test_no_login_is_needed_where_every_page_needs_one(
-    client: Client, settings: Settings, address: str
-) -> None:
+def test_probes_need_no_login(client: Client, settings: Settings, address: str) -> None:
     required = "django.contrib.auth.middleware.LoginRequiredMiddleware"
     settings.MIDDLEWARE = [*settings.MIDDLEWARE, required]
 

@@ -331,9 +331,7 @@ def test_an_error_over_one_event_does_not_stop_the_rest(
 
 
 @pytest.mark.parametrize("status", [401, 429])
-def test_an_error_that_is_the_same_for_all_stops_the_replay(
-    status: int, more_events: FakeWorkOS
-) -> None:
+def test_an_error_of_all_stops_the_replay(status: int, more_events: FakeWorkOS) -> None:
     WorkOSEvent.objects.filter(pk="event_3").update(workos_organization_id="org_3")
     more_events.misbehave("status", path="/organizations", times=None, status=status)
 

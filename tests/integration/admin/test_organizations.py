@@ -56,9 +56,7 @@ def save(
         ),
     ],
 )
-def test_saving_writes_what_gram_owns_and_was_changed_and_when(
-    posted: dict[str, str], written: dict[str, str]
-) -> None:
+def test_saving_writes_what_was_changed(posted: dict[str, str], written: dict[str, str]) -> None:
     row = an_organization_row("gram-1", workos_id="org_1", updated_at=NOON)
     # What another program writes while the page is shown survives.
     save(row, posted, lambda: Organization.objects.update(whitelisted=False))

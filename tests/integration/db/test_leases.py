@@ -69,9 +69,7 @@ def test_one_that_a_wrong_clock_has_left_behind_is_acquired() -> None:
         (Lease.SNAPSHOT, 60, False),
     ],
 )
-def test_a_drain_is_expected_if_one_waits_or_is_enqueued(
-    lease: Lease, seconds: float, expected: bool
-) -> None:
+def test_a_drain_that_waits_is_expected(lease: Lease, seconds: float, expected: bool) -> None:
     lease.acquire(seconds)
 
     assert is_drain_expected() is expected

@@ -39,9 +39,7 @@ def test_a_read_asks_for_the_types_that_are_followed_in_ascending_order(
     assert request["query"] == {"events": types, "order": "asc", "limit": "7", **query}
 
 
-def test_reads_of_the_stream_alone_take_from_its_share_of_the_budget(
-    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_the_stream_has_its_share(workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Share] = []
 
     class Recording:
@@ -176,9 +174,7 @@ def test_an_organization_is_found_by_its_external_id(workos: FakeWorkOS) -> None
 @pytest.mark.parametrize(
     "change", [{"id": None}, {"id": 7}, {"id": "a" * 256}, {"external_id": "gram-2"}]
 )
-def test_an_answer_for_an_external_id_that_names_nobody_or_another_is_broken(
-    workos: FakeWorkOS, change: dict[str, object]
-) -> None:
+def test_an_answer_for_another_id_is_broken(workos: FakeWorkOS, change: dict[str, object]) -> None:
     body = {"id": "org_1", "external_id": "gram-1", **change}
     workos.misbehave("body", path="/organizations/external_id", body=body)
 
