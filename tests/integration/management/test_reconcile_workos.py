@@ -245,22 +245,27 @@ def test_without_options_it_repairs_and_reports_what_it_found(workos: FakeWorkOS
     assert (summary["events"]["read"], summary["drained"]) == (0, True)
 
 
-def test_as_text_it_shows_each_difference_with_old_and_new_values(workos: FakeWorkOS) -> None:
+def test_as_text_it_shows_each_difference_and_a_dry_run_how_to_repair(workos: FakeWorkOS) -> None:
     a_drifted_world(workos)
+    workos.seed(organizations=3)
 
-    out, _, _ = run_command()
+    dry, again = run_command("--dry-run"), run_command("--dry-run")
+    written = Organization.objects.filter(name="There").count()
+    repaired, _, _ = run_command()
+    out, err, code = run_command()
 
-    assert out.splitlines()[-5:] == [
+    assert (dry, dry[1:], written) == (again, ("", 0), 0), "the same state gives the same bytes"
+    assert counts(dry[0], of="events")["read"] == 3
+    assert dry[0].endswith("not in sync; run it without --dry-run and --check to repair\n")
+    assert repaired.splitlines()[-5:] == [
         'disabled gram-missing (org_missing): disabled_at: null → "now"',
         'created gram-new (org_new): name: null → "New", workos_id: null → "org_new"',
         "disabled_here gram-off (org_off): it is disabled here, and exists in WorkOS",
         'updated gram-there (org_there): name: "Here" → "There"',
         "repaired",
     ]
-    out, err, code = run_command()
-    assert (err, code) == ("", 0)
-    assert out.splitlines()[-1] == "in sync: nothing to do"
-    assert counts(out, of="snapshot")["unchanged"] == 2
+    assert (err, code, out.splitlines()[-1]) == ("", 0, "in sync: nothing to do")
+    assert counts(out, of="snapshot")["unchanged"] == 5
 
 
 def test_letters_that_cant_be_shown(workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,20 +285,6 @@ def test_the_differences_shown_are_capped_with_a_count_of_the_rest(workos: FakeW
 
     assert len([line for line in out.splitlines() if line.startswith("created ")]) == 50
     assert "… and 10 more; --format json has them all" in out
-
-
-def test_a_dry_run_says_how_to_repair_and_twice_the_same(
-    workos: FakeWorkOS,
-) -> None:
-    a_drifted_world(workos)
-    workos.seed(organizations=3)
-
-    out, err, code = run_command("--dry-run")
-
-    assert (err, code, counts(out, of="events")["read"]) == ("", 0, 3)
-    assert out.endswith("not in sync; run it without --dry-run and --check to repair\n")
-    assert run_command("--dry-run") == (out, err, code)
-    assert Organization.objects.filter(name="There").count() == 0
 
 
 def test_an_event_without_an_id_at_the_streams_end_is_nothing_to_do(workos: FakeWorkOS) -> None:
