@@ -38,31 +38,31 @@ from tests.triggers import a_trigger, locked, renamed
 
 pytestmark = durable
 
-#: Table, action, the row that it is about, its permission.
+#: Table, action, and the row that it is about.
 ON_ROWS = [
-    pytest.param(ORGANIZATIONS, "reconcile", "gram-3", "reconcile_organization", id="reconcile"),
-    pytest.param(ORGANIZATIONS, "disable", "gram-1", "disable_organization", id="disable"),
-    pytest.param(ORGANIZATIONS, "enable", "gram-2", "enable_organization", id="enable"),
-    pytest.param(EVENTS, "replay", "event_1", "replay_workosevent", id="replay"),
-    pytest.param(EVENTS, "dismiss", "event_1", "dismiss_workosevent", id="dismiss"),
-    pytest.param(OUTBOX, "retry", "gram-1", "retry_externalidwriteback", id="retry"),
-    pytest.param(CONFLICTS, "recheck", "org_3", "recheck_workosconflict", id="recheck"),
-    pytest.param(CONFLICTS, "overwrite", "org_2", "overwrite_workosconflict", id="overwrite"),
-    pytest.param(CONFLICTS, "relink", "org_1", "relink_workosconflict", id="relink"),
-    pytest.param(CONFLICTS, "acknowledge", "org_1", "acknowledge_workosconflict", id="keep"),
+    (ORGANIZATIONS, "reconcile", "gram-3"),
+    (ORGANIZATIONS, "disable", "gram-1"),
+    (ORGANIZATIONS, "enable", "gram-2"),
+    (EVENTS, "replay", "event_1"),
+    (EVENTS, "dismiss", "event_1"),
+    (OUTBOX, "retry", "gram-1"),
+    (CONFLICTS, "recheck", "org_3"),
+    (CONFLICTS, "overwrite", "org_2"),
+    (CONFLICTS, "relink", "org_1"),
+    (CONFLICTS, "acknowledge", "org_1"),
 ]
 
 #: The page of an action about no row in particular, and its permission.
 WITH_PAGES = [
-    pytest.param(CURSOR, "drain/", "drain_synccursor", id="drain"),
-    pytest.param(CURSOR, "snapshot/", "snapshot_synccursor", id="snapshot"),
-    pytest.param(CURSOR, "dry-run/", "snapshot_synccursor", id="dry run"),
-    pytest.param(EVENTS, "replay-all/", "replay_workosevent", id="replay all"),
+    (CURSOR, "drain/", "drain_synccursor"),
+    (CURSOR, "snapshot/", "snapshot_synccursor"),
+    (CURSOR, "dry-run/", "snapshot_synccursor"),
+    (EVENTS, "replay-all/", "replay_workosevent"),
 ]
 
-TABLE = {str(case.values[1]): str(case.values[0]) for case in ON_ROWS}
-PERMISSION = {str(case.values[1]): str(case.values[3]) for case in ON_ROWS}
-PERMISSIONS = sorted({str(case.values[-1]) for case in (*ON_ROWS, *WITH_PAGES)})
+TABLE = {action: table for table, action, _ in ON_ROWS}
+PERMISSION = {action: f"{action}_{table.split('/')[-2]}" for action, table in TABLE.items()}
+PERMISSIONS = {*PERMISSION.values(), *(permission for *_, permission in WITH_PAGES)}
 
 
 @pytest.fixture
@@ -119,8 +119,8 @@ def act(action: str, ids: str = "") -> list[tuple[str, str]]:
 
 #: Those with pages have no row.
 ALL = [
-    *ON_ROWS,
-    *(pytest.param(*case.values[:2], "", case.values[2], id=case.id) for case in WITH_PAGES),
+    *((table, action, id_, PERMISSION[action]) for table, action, id_ in ON_ROWS),
+    *((table, page, "", permission) for table, page, permission in WITH_PAGES),
 ]
 
 
@@ -130,7 +130,7 @@ def test_an_action_takes_its_permission_a_look_a_login_and_the_pages_token(
 ) -> None:
     before = state()
     url, sure = (table, posted(what, id_)) if id_ else (table + what, {"confirmed": "yes"})
-    others = [other for other in PERMISSIONS if other != permission]
+    others = PERMISSIONS - {permission}
 
     client = a_client("change_organization", *others)
     shown = read(client, table) + (read(client, f"{table}{quote(id_)}/change/") if id_ else "")
@@ -150,12 +150,12 @@ def test_an_action_takes_its_permission_a_look_a_login_and_the_pages_token(
     assert rows.count_requests(method=None) == 0
 
 
-@pytest.mark.parametrize(("table", "action", "id_", "permission"), ON_ROWS)
+@pytest.mark.parametrize(("table", "action", "id_"), ON_ROWS)
 @pytest.mark.parametrize("from_row", [True, False], ids=["button", "list"])
 def test_an_action_is_offered_asks_and_then_does(
-    table: str, action: str, id_: str, permission: str, from_row: bool, rows: FakeWorkOS
+    table: str, action: str, id_: str, from_row: bool, rows: FakeWorkOS
 ) -> None:
-    client = a_client(permission)
+    client = a_client(PERMISSION[action])
     before, page = state(), f"{table}{quote(id_)}/change/"
     back = page if from_row else table
 
@@ -188,8 +188,7 @@ def test_an_action_with_a_page_is_offered_asks_and_then_does(
     answer = client.post(table + page, fields_of(question), follow=True)
     idle = client.get(table + page).content.decode()
 
-    pages = [str(each.values[1]) for each in WITH_PAGES]
-    offered = [each for each in pages if f'href="{table}{each}"' in listing]
+    offered = [each for _, each, _ in WITH_PAGES if f'href="{table}{each}"' in listing]
     assert offered == ([page] if "snapshot" not in permission else ["snapshot/", "dry-run/"])
     assert asks(question)
     assert asked == before
@@ -401,9 +400,9 @@ def test_reconciling_says_what_workos_did_not(method: str, text: str, workos: Fa
     assert (level, said_last[: len(text)]) == ("error", text)
 
 
-@pytest.mark.parametrize(("table", "action", "id_", "permission"), ON_ROWS)
+@pytest.mark.parametrize(("action", "id_"), [case[1:] for case in ON_ROWS])
 def test_an_error_of_the_database_is_said(
-    table: str, action: str, id_: str, permission: str, rows: FakeWorkOS, sync_setting: Any
+    action: str, id_: str, rows: FakeWorkOS, sync_setting: Any
 ) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
 
