@@ -34,7 +34,7 @@ def quiet(workos: FakeWorkOS, database: None, caplog: pytest.LogCaptureFixture) 
     return workos
 
 
-def test_a_parked_event_has_its_ids(quiet: FakeWorkOS, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_parked_event_names_its_ids(quiet: FakeWorkOS, caplog: pytest.LogCaptureFixture) -> None:
     quiet.emit({"event": "organization.created", "data": {"id": "org_1", "name": 5}})
 
     drain_and_wait()

@@ -194,7 +194,7 @@ def test_refused_webhooks_are_a_warning_until_one_is_accepted(client: Client) ->
     assert (malformed, refused, is_warned()) == (False, True, False)
 
 
-def test_what_is_signed_and_odd_is_400(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_no_event_is_400(client: Client, caplog: pytest.LogCaptureFixture) -> None:
     for body in (b"", b"{", b"[]", b"\xff\xfe", b"[" * 100_000, b"1" * 5_000, b'{"id": 5}'):
         assert post(client, body).status_code == 400
 

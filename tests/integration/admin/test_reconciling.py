@@ -104,7 +104,7 @@ def test_what_belongs_to_a_row_is_said_of_it(workos: FakeWorkOS, sync_setting: A
     assert plan_reconcile(["gram-mirrored"]).is_idle
 
 
-def test_what_belongs_to_a_row_linked_just_now(workos: FakeWorkOS, sync_setting: Any) -> None:
+def test_a_row_linked_just_now_has_its_resources(workos: FakeWorkOS, sync_setting: Any) -> None:
     sync_setting(RESOURCES=("organization", "connection", "directory"))
     a_mirrored_organization(workos)
     reconcile_everything(Run())

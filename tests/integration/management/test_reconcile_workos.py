@@ -268,7 +268,7 @@ def test_as_text_it_shows_each_difference_and_a_dry_run_how_to_repair(workos: Fa
     assert counts(out, of="snapshot")["unchanged"] == 5
 
 
-def test_letters_that_cant_be_shown(workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_odd_letters_are_escaped(workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch) -> None:
     an_old_organization(workos, "Bücher", external_id="gram-1")
     monkeypatch.setattr(sys, "stdout", TextIOWrapper(BytesIO(), "ascii"))
 
