@@ -178,9 +178,7 @@ def test_a_started_server_is_set_up_for_us(shared: Path) -> None:
     assert [query(url, f"SHOW {name}") for name in names] == ["UTF8", "UTC", "", "200", "on"]
 
 
-def test_processes_and_threads_that_start_it_at_once_share_one_server(
-    folder: Path,
-) -> None:
+def test_processes_and_threads_that_start_it_at_once_share_one_server(folder: Path) -> None:
     script = textwrap.dedent("""
         import pathlib, sys, threading
         from concurrent.futures import ThreadPoolExecutor
@@ -300,9 +298,7 @@ def test_a_socket_that_nobody_accepts_from_any_more_is_not_ready(folder: Path) -
 # After accidents
 
 
-def test_a_busy_backend_of_a_killed_server_is_waited_for_and_no_data_lost(
-    data_dir: Path,
-) -> None:
+def test_a_busy_backend_of_a_killed_server_is_waited_for_and_no_data_lost(data_dir: Path) -> None:
     url = start(data_dir)
     query(url, "CREATE TABLE survivor AS SELECT 42 AS answer")
     busy = """
@@ -557,9 +553,7 @@ def test_django_takes_a_failure_to_start_for_no_database() -> None:
     assert printed.startswith("The embedded PostgreSQL in /dev/null/postgres can't be used")
 
 
-def test_django_makes_clones_and_destroys_test_databases_and_has_a_dbshell(
-    shared: Path,
-) -> None:
+def test_django_makes_clones_and_destroys_test_databases_and_has_a_dbshell(shared: Path) -> None:
     script = """
         names = "SELECT datname FROM pg_database WHERE datname ~ 'gram' ORDER BY 1"
         connection.creation.create_test_db(verbosity=0)

@@ -76,9 +76,7 @@ def test_live_are_those_that_workos_should_list() -> None:
         pytest.param({"processed_at": NOON}, id="time without outcome"),
     ],
 )
-def test_the_ledger_takes_every_outcome_and_refuses_what_is_none(
-    values: dict[str, Any],
-) -> None:
+def test_the_ledger_takes_every_outcome_and_refuses_what_is_none(values: dict[str, Any]) -> None:
     for outcome in EVENT_OUTCOMES:
         WorkOSEvent.objects.create(id=outcome, outcome=outcome, processed_at=NOON)
     with pytest.raises(IntegrityError, match="workos_event_outcome"):

@@ -121,9 +121,7 @@ def test_a_warning_leaves_a_current_mirror_ready_and_an_error_does_not(client: C
 
 
 @pytest.mark.usefixtures("no_database")
-def test_without_a_database_it_is_alive_not_ready_and_has_no_figures(
-    client: Client,
-) -> None:
+def test_without_a_database_it_is_alive_not_ready_and_has_no_figures(client: Client) -> None:
     alive = [client.get(address).content for address in ("/healthz", "/healthz/")]
     response = client.get("/readyz")
     exposed = samples(client)

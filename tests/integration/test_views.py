@@ -70,9 +70,7 @@ def test_a_new_event_is_announced_and_a_drain_enqueued(client: Client) -> None:
     assert read_cursor().position.last_event_id is None
 
 
-def test_of_a_burst_one_enqueues_until_a_drain_begins_or_waits(
-    client: Client,
-) -> None:
+def test_of_a_burst_one_enqueues_until_a_drain_begins_or_waits(client: Client) -> None:
     counts: list[int] = []
     for happens in (
         ensure_cursor,

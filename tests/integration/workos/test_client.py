@@ -85,9 +85,7 @@ def test_organizations_are_listed_in_pages_with_workoss_own_time(workos: FakeWor
         assert edge.read_organizations(None).date is None
 
 
-def test_a_page_with_something_without_an_id_is_no_empty_one(
-    workos: FakeWorkOS,
-) -> None:
+def test_a_page_with_something_without_an_id_is_no_empty_one(workos: FakeWorkOS) -> None:
     body = {"data": [ORGANIZATION, {"name": "Acme"}], "list_metadata": {"after": None}}
     workos.misbehave("body", path="/organizations", body=body)
     page = edge.read_organizations(None)
