@@ -45,9 +45,7 @@ def test_a_parked_event_names_its_ids(quiet: FakeWorkOS, caplog: pytest.LogCaptu
     assert (logged["organization"], logged["outcome"]) == ("org_1", "parked")
 
 
-def test_when_an_error_of_reads_began_and_when_it_was_over_is_logged(
-    quiet: FakeWorkOS, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_when_reads_failed_is_logged(quiet: FakeWorkOS, caplog: pytest.LogCaptureFixture) -> None:
     quiet.misbehave("status", path="/events", status=503, times=2)
 
     with caplog.at_level(logging.INFO, logger="orgs"):
@@ -156,9 +154,7 @@ def test_a_failed_database_is_one_line(caplog: pytest.LogCaptureFixture, *, is_o
     assert ("Traceback" in record.getMessage()) != is_ours
 
 
-def test_a_task_that_fails_for_another_reason_keeps_its_traceback(
-    database: None, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_other_failures_keep_a_traceback(database: None, caplog: pytest.LogCaptureFixture) -> None:
     refusal = "RAISE 'no' USING ERRCODE = '23514', DETAIL = 'Confidential';"
     with a_trigger(refusal, table="workos_sync_cursor", on="INSERT"):
         log_failure(tasks.sync_events)

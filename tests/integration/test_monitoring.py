@@ -73,9 +73,7 @@ def samples(client: Client) -> dict[tuple[str, ...], float]:
 
 @pytest.mark.usefixtures("a_current_mirror")
 @pytest.mark.parametrize("address", ["/healthz", "/readyz", "/metrics"])
-def test_a_probe_is_read_alone_without_cache_session_https_or_login(
-    client: Client, settings: Settings, address: str
-) -> None:
+def test_a_probe_needs_nothing_else(client: Client, settings: Settings, address: str) -> None:
     required = "django.contrib.auth.middleware.LoginRequiredMiddleware"
     settings.MIDDLEWARE = [*settings.MIDDLEWARE, required]
     settings.SECURE_SSL_REDIRECT = True

@@ -197,9 +197,7 @@ histories = st.lists(
 @pytest.mark.timeout(600)
 @hypothesis_settings(max_examples=12)
 @given(history=histories, chance=st.randoms(use_true_random=False))
-def test_it_ends_where_workos_is(
-    history: list[Step], chance: Random, sync_setting: Setting
-) -> None:
+def test_it_ends_like_workos(history: list[Step], chance: Random, sync_setting: Setting) -> None:
     empty_tables()
     with FakeWorkOS() as workos:
         sync_setting(BASE_URL=workos.base_url, API_KEY=workos.api_key, RESOURCES=NAMES)

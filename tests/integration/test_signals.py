@@ -206,9 +206,7 @@ def test_nothing_is_sent_of_what_is_rolled_back_or_was_a_dry_run(
         )
 
 
-def test_changes_are_sent_once_a_page_in_their_order_and_commit_with_it(
-    workos: FakeWorkOS, receive: Receive, applied: Applied
-) -> None:
+def test_a_page_sends_its_changes(workos: FakeWorkOS, receive: Receive, applied: Applied) -> None:
     def grant(changes: tuple[Change, ...], **_: Any) -> None:
         with another_program() as rival:
             assert rival.execute("SELECT FROM workos_user").fetchone() is None

@@ -309,9 +309,7 @@ def test_a_button_leads_back_to_the_row_and_keeps_the_lists_filters() -> None:
 
 
 @pytest.mark.parametrize("ids", ["", "event_1 event_2 event_3 event_5"], ids=["all", "some"])
-def test_an_error_over_one_event_does_not_stop_the_rest(
-    ids: str, more_events: FakeWorkOS, sync_setting: Any
-) -> None:
+def test_errors_stop_no_other_event(ids: str, more_events: FakeWorkOS, sync_setting: Any) -> None:
     a_parked_event("event_5", workos_organization_id="org_5")
     more_events.create_organization(id="org_5", name="Five", external_id="gram-5")
     more_events.misbehave("status", path="/organizations/org_4", status=503, times=None)
@@ -338,9 +336,7 @@ def test_an_error_of_all_stops_the_replay(status: int, more_events: FakeWorkOS) 
     assert more_events.count_requests(path="/organizations") == 1
 
 
-def test_a_refusal_is_said_and_logged_in_one_line_without_the_values_of_the_row(
-    rows: FakeWorkOS, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_refusal_shows_no_values(rows: FakeWorkOS, caplog: pytest.LogCaptureFixture) -> None:
     refusal = "RAISE 'it says no' USING DETAIL = 'Confidential';"
     with a_trigger(refusal, table="workos_event"):
         messages = act("dismiss", "event_1")

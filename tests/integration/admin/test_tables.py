@@ -416,9 +416,7 @@ def pages_of_the_admin(rows: list[Any]) -> list[str]:
 
 
 @durable
-def test_without_permissions_nothing_is_shown_and_who_may_only_look_changes_nothing(
-    one_of_each: list[Any], workos: FakeWorkOS
-) -> None:
+def test_permissions_are_needed_for_everything(one_of_each: list[Any], workos: FakeWorkOS) -> None:
     pages = pages_of_the_admin(one_of_each)
     assert len(pages) == len(TABLES) * 5 + 4
     client = a_client(sees="nothing")

@@ -75,9 +75,7 @@ def test_a_drain_that_waits_is_expected(lease: Lease, seconds: float, expected: 
     assert is_drain_expected() is expected
 
 
-def test_a_lease_whose_renewal_fails_for_a_while_is_renewed_afterwards(
-    sync_setting: SyncSetting, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_renewals_are_repeated(sync_setting: SyncSetting, caplog: pytest.LogCaptureFixture) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
 
     with Lease.SNAPSHOT.auto_renewed(0.4) as is_alone:

@@ -126,9 +126,7 @@ def test_statements_together_take_one_round_trip(django_assert_num_queries: Any)
     st.lists(st.none() | st.datetimes(timezones=st.just(UTC))),
     st.lists(st.none() | st.booleans()),
 )
-def test_arrays_come_back_as_they_were(
-    texts: list[Any], times: list[Any], truths: list[Any]
-) -> None:
+def test_arrays_come_back_as_sent(texts: list[Any], times: list[Any], truths: list[Any]) -> None:
     values = [sql.array(texts), sql.array(times), sql.array(truths)]
     with connection.cursor() as cursor:
         cursor.execute("SELECT %s::text[], %s::timestamptz[], %s::boolean[]", values)

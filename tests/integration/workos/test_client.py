@@ -29,9 +29,7 @@ def read(position: Position | None = None, limit: int = 100) -> EventPage:
     ],
     ids=["the beginning", "a time: in UTC, with a Z"],
 )
-def test_a_read_asks_for_the_types_that_are_followed_in_ascending_order(
-    workos: FakeWorkOS, at: str | None, query: dict[str, str]
-) -> None:
+def test_the_query_of_a_read(workos: FakeWorkOS, at: str | None, query: dict[str, str]) -> None:
     read(Position(None, datetime.fromisoformat(at) if at else None), limit=7)
 
     (request,) = workos.requests()
@@ -142,9 +140,7 @@ def test_an_id_is_one_segment_of_the_address(workos: FakeWorkOS) -> None:
         pytest.param({"code": "not_found", "message": "Cannot GET /v2/x"}, False, id="no address"),
     ],
 )
-def test_a_404_of_workoss_own_alone_is_an_absence(
-    workos: FakeWorkOS, body: object, is_own: object
-) -> None:
+def test_only_workoss_404_is_an_absence(workos: FakeWorkOS, body: object, is_own: object) -> None:
     workos.misbehave("status", status=404, path="/organizations", body=body)
 
     with nullcontext() if is_own else pytest.raises(edge.BrokenAnswer, match="not WorkOS's own"):
