@@ -164,9 +164,6 @@ def test_access_is_found_by_one_query_that_uses_indexes() -> None:
         assert "Seq Scan on workos_organization_membership" not in plan
 
 
-# ensure_fresh -------------------------------------------------------------------------------
-
-
 def test_ensure_fresh_brings_one_with_its_resources(workos: FakeWorkOS, sync_setting: Any) -> None:
     """At a sign-up, of which the events can't be read yet."""
     sync_setting(RESOURCES=NAMES)
@@ -196,9 +193,7 @@ def test_ensure_fresh_is_refused_inside_a_transaction(workos: FakeWorkOS) -> Non
 
 
 @pytest.mark.parametrize("is_covered", [True, False])
-def test_ensure_fresh_reports_what_it_could_not_fetch_of_the_resources(
-    workos: FakeWorkOS, sync_setting: Any, is_covered: bool
-) -> None:
+def test_ensure_fresh_shows_errors(workos: FakeWorkOS, sync_setting: Any, is_covered: bool) -> None:
     """An error of a resource that is not covered puts nothing in doubt."""
     sync_setting(RESOURCES=("organization", "connection", "directory"))
     acme = an_old_organization(workos)

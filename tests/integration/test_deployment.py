@@ -15,9 +15,6 @@ from tests.processes import PROJECT, run
 UNITS = sorted((PROJECT / "gram_sync" / "deployment").glob("*.service"))
 
 
-# systemd ------------------------------------------------------------------------------------
-
-
 def unit(name: str) -> configparser.ConfigParser:
     parser = configparser.ConfigParser(interpolation=None, strict=False)
     parser.optionxform = str  # type: ignore[assignment, method-assign] # keys keep their case
@@ -62,9 +59,6 @@ def test_the_worker_ends_its_cluster_itself_and_has_the_time_for_it() -> None:
     assert int(service["TimeoutStopSec"]) > least_task_timeout(SyncSettings())
 
 
-# Requirements -------------------------------------------------------------------------------
-
-
 def pins(name: str) -> dict[str, str]:
     """The pinned versions of a file, each of which must have hashes."""
     text = (PROJECT / name).read_text()
@@ -90,9 +84,6 @@ def test_requirements_are_what_pyproject_asks_for_and_production_has_no_test_too
     assert not runs.keys() & extra("dev").keys()
 
 
-# Container ----------------------------------------------------------------------------------
-
-
 def test_the_image_runs_as_nobody_special_and_has_no_secrets() -> None:
     steps = (PROJECT / "Dockerfile").read_text().splitlines()
     copied = [step.split()[1] for step in steps if step.startswith("COPY")]
@@ -100,8 +91,6 @@ def test_the_image_runs_as_nobody_special_and_has_no_secrets() -> None:
     assert "USER 10001:10001" in steps
     assert copied == ["requirements.txt", "manage.py", "orgs", "gram_sync"]
 
-
-# make ---------------------------------------------------------------------------------------
 
 #: Does what the Makefile needs of a Python, and says the rest.
 STUB = """#!/bin/sh

@@ -38,9 +38,7 @@ def indexes() -> set[str]:
 
 @pytest.mark.usefixtures("doubled_indexes")
 @pytest.mark.parametrize("was_there_before", [False, True])
-def test_indexes_that_nobody_asks_are_dropped_but_of_a_table_that_was_there_before(
-    was_there_before: bool,
-) -> None:
+def test_unused_indexes_are_dropped_but_of_a_table_that_was_there(was_there_before: bool) -> None:
     if was_there_before:
         execute("ALTER TABLE organization_metadata RESET (fillfactor)")
 

@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 from django.db import IntegrityError
-from django.db.models import QuerySet
 
 from orgs.db import sql, sql_outbox
 from orgs.db.resources import model_of
 from orgs.domain.resources import PLAIN
-from orgs.domain.types import EVENT_OUTCOMES, EventType, Outcome
+from orgs.domain.types import EVENT_OUTCOMES, EventType
 from orgs.models import (
     ExternalIdWriteBack,
     Organization,
@@ -20,8 +19,8 @@ from orgs.models import (
     WorkOSConflict,
     WorkOSEvent,
 )
-from tests.builders import NOON, an_announcement, an_organization_row
-from tests.triggers import execute, insert
+from tests.builders import NOON, an_organization_row
+from tests.triggers import execute
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -29,20 +28,10 @@ DAY, MINUTE = timedelta(days=1), timedelta(seconds=60)
 EVENTS = WorkOSEvent.objects
 
 
-def test_other_programs_insert_with_the_columns_they_know() -> None:
-    insert("organization_metadata", {"id": "1", "name": "A", "slug": "a"})
-
-    row = Organization.objects.get()
-    assert (row.gram_account_type, row.whitelisted) == ("free", True)
-    assert row.workos_id is None
-    assert row.disabled_at is None
-    assert abs(row.created_at - datetime.now(UTC)) < timedelta(minutes=5)
-    assert row.updated_at == row.created_at
-
-
 @pytest.mark.parametrize(
     "row",
     [
+        "organization_metadata (id, name, slug) VALUES ('2', 'A', 'a')",
         "workos_sync_cursor (stream) VALUES ('organizations')",
         "workos_event (id, type) VALUES ('event_1', 'organization.created')",
         "workos_external_id_write_back (organization_id, workos_id) VALUES ('1', '2')",
@@ -50,12 +39,17 @@ def test_other_programs_insert_with_the_columns_they_know() -> None:
         "workos_conflict (workos_organization_id, kind, reason) VALUES ('org_1', 'a', '')",
     ],
 )
-def test_every_table_has_its_defaults_in_the_database(row: str) -> None:
+def test_other_programs_insert_with_the_columns_they_know(row: str) -> None:
     an_organization_row("1")
 
     execute(f"INSERT INTO {row}")
 
     assert ExternalIdWriteBack.objects.due().count() == ("write_back" in row)
+    for organization in Organization.objects.all():
+        assert (organization.gram_account_type, organization.whitelisted) == ("free", True)
+        assert (organization.workos_id, organization.disabled_at) == (None, None)
+        assert abs(organization.created_at - datetime.now(UTC)) < timedelta(minutes=5)
+        assert organization.updated_at == organization.created_at
 
 
 def test_tables_of_resources_have_room_for_updates_that_no_index_sees() -> None:
@@ -66,12 +60,12 @@ def test_tables_of_resources_have_room_for_updates_that_no_index_sees() -> None:
     assert dict(found) == {table: ["fillfactor=85"] for table in tables}
 
 
-@pytest.mark.parametrize("column", ["slug", "workos_id"])
-def test_slugs_and_links_are_unique_by_name(column: str) -> None:
-    an_organization_row("gram-1", **{column: "same"})
+def test_live_are_those_that_workos_should_list() -> None:
+    an_organization_row("gram-1", workos_id="org_1")
+    an_organization_row("gram-2", workos_id="org_2", disabled_at=NOON)
+    an_organization_row("gram-3")
 
-    with pytest.raises(IntegrityError, match=f"organization_metadata_{column}_key"):
-        an_organization_row("gram-2", **{column: "same"})
+    assert [row.id for row in Organization.objects.live()] == ["gram-1"]
 
 
 @pytest.mark.parametrize(
@@ -82,30 +76,11 @@ def test_slugs_and_links_are_unique_by_name(column: str) -> None:
         pytest.param({"processed_at": NOON}, id="time without outcome"),
     ],
 )
-def test_the_ledger_takes_every_outcome_of_an_event_and_refuses_what_makes_no_sense(
-    values: dict[str, Any],
-) -> None:
+def test_the_ledger_takes_every_outcome_and_refuses_what_is_none(values: dict[str, Any]) -> None:
     for outcome in EVENT_OUTCOMES:
         WorkOSEvent.objects.create(id=outcome, outcome=outcome, processed_at=NOON)
     with pytest.raises(IntegrityError, match="workos_event_outcome"):
         WorkOSEvent.objects.create(id="event_1", **values)
-
-
-def test_events_can_be_asked_for_by_how_they_came() -> None:
-    an_announcement("event_recent", ago=timedelta(seconds=30))
-    an_announcement("event_old", ago=timedelta(seconds=90))
-    for event_id, outcome, announced_at in (
-        ("event_both", Outcome.CREATED, NOON),
-        ("event_without_webhook", Outcome.CREATED, None),
-        ("event_never_listed", Outcome.MISSING, NOON),
-    ):
-        times = {"announced_at": announced_at, "processed_at": datetime.now(UTC)}
-        WorkOSEvent.objects.create(id=event_id, outcome=outcome, **times)
-
-    assert [e.id for e in EVENTS.unseen(within=MINUTE)] == ["event_recent"]
-    assert [e.id for e in EVENTS.overdue(after=MINUTE)] == ["event_old"]
-    assert [e.id for e in EVENTS.unannounced()] == ["event_without_webhook"]
-    assert [e.id for e in EVENTS.missing()] == ["event_never_listed"]
 
 
 @pytest.mark.parametrize(
@@ -116,9 +91,6 @@ def test_a_time_that_python_cant_hold_is_read_as_the_nearest_one(stored: str, ye
     an_organization_row("gram-1", created_at=stored)
 
     assert Organization.objects.get().created_at.year == year
-
-
-# Plans --------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -139,58 +111,42 @@ def full_tables(database: None) -> None:
     )
 
 
-def explained(statement: str, *parameters: object) -> str:
-    return "\n".join(line for (line,) in execute(f"EXPLAIN {statement}", *parameters))
+def explained(statement: str, *parameters: object) -> Callable[[], str]:
+    return lambda: "\n".join(line for (line,) in execute(f"EXPLAIN {statement}", *parameters))
 
 
 ORGANIZATIONS, ROWS = [f"org_{n}" for n in range(100)], [f"gram-{n}" for n in range(100)]
+#: Of the rows of a page: both are used.
+BOTH_KEYS = "organization_metadata_workos_id_key organization_metadata_"
 SLUGS = [f"slug-{n}" for n in range(600)]
 ROW = Organization(id="gram-7", workos_id="org_7")
-CLAIM = [NOON, ["gram-1"], None, None, 40, 60]
-REFUSED = ["PostgreSQL 23502:", "org_1"]
+
+#: How it is asked, and the index that PostgreSQL uses for it.
+PLANS = {
+    "rows of a page": (explained(sql.LOCK_ORGANIZATIONS, ORGANIZATIONS, ROWS), BOTH_KEYS),
+    "slugs": (explained(sql.TAKEN_SLUGS, SLUGS), "organization_metadata_slug_key"),
+    "deletions": (explained(sql.KNOWN_DELETIONS, ["org_1"]), "workos_event_deletion"),
+    "refused": (
+        explained(sql.REFUSED_BEFORE, "PostgreSQL 23502:", "org_1"),
+        "workos_event_processed",
+    ),
+    "due": (
+        explained(sql_outbox.CLAIM_WRITE_BACKS, NOON, ["gram-1"], None, None, 40, 60),
+        "workos_write_back_due",
+    ),
+    "unseen": (EVENTS.unseen(within=MINUTE).explain, "workos_event_unseen"),
+    "overdue": (EVENTS.overdue(after=MINUTE)[:100].explain, "workos_event_unseen"),
+    "parked": (EVENTS.parked().filter(id="event_1000").explain, "workos_event_"),
+    "history": (EVENTS.about(ROW)[:50].explain, "workos_event_row workos_event_organization"),
+    "prunable": (EVENTS.prunable(after=90 * DAY).explain, "workos_event_processed"),
+}
 
 
 @pytest.mark.usefixtures("full_tables")
-@pytest.mark.parametrize(
-    ("explain", "indexes"),
-    [
-        pytest.param(
-            lambda: explained(sql.LOCK_ORGANIZATIONS, ORGANIZATIONS, ROWS),
-            "organization_metadata_workos_id_key organization_metadata_",
-            id="rows of a page",
-        ),
-        pytest.param(
-            lambda: explained(sql.TAKEN_SLUGS, SLUGS), "organization_metadata_slug_key", id="slugs"
-        ),
-        pytest.param(
-            lambda: explained(sql.KNOWN_DELETIONS, ["org_1"]),
-            "workos_event_deletion",
-            id="deletions",
-        ),
-        pytest.param(
-            lambda: explained(sql.REFUSED_BEFORE, *REFUSED), "workos_event_processed", id="refused"
-        ),
-        pytest.param(
-            lambda: explained(sql_outbox.CLAIM_WRITE_BACKS, *CLAIM),
-            "workos_write_back_due",
-            id="due",
-        ),
-        pytest.param(EVENTS.unseen(within=MINUTE).explain, "workos_event_unseen", id="unseen"),
-        pytest.param(
-            EVENTS.overdue(after=MINUTE)[:100].explain, "workos_event_unseen", id="overdue"
-        ),
-        pytest.param(EVENTS.parked().filter(id="event_1000").explain, "workos_event_", id="parked"),
-        pytest.param(
-            EVENTS.about(ROW)[:50].explain,
-            "workos_event_row workos_event_organization",
-            id="an organization's history",
-        ),
-        pytest.param(
-            EVENTS.prunable(after=90 * DAY).explain, "workos_event_processed", id="prunable"
-        ),
-    ],
-)
-def test_what_is_asked_often_uses_its_index(explain: Callable[[], str], indexes: str) -> None:
+@pytest.mark.parametrize("what", PLANS)
+def test_what_is_asked_often_uses_its_index(what: str) -> None:
+    explain, indexes = PLANS[what]
+
     plan = explain()
 
     assert "Seq Scan" not in plan, plan
@@ -204,26 +160,3 @@ def test_rows_describe_themselves() -> None:
     assert str(ExternalIdWriteBack(organization_id="gram-1", workos_id="org_1")) == "gram-1 → org_1"
     assert str(WorkOSConflict(workos_organization_id="org_1")) == "org_1"
     assert str(RequestBudget()) == "workos_request_budget"
-
-
-def test_organizations_and_conflicts_can_be_asked_for_by_state() -> None:
-    now = datetime.now(UTC)
-    an_organization_row("gram-1", workos_id="org_1")
-    an_organization_row("gram-2", workos_id="org_2", disabled_at=now)
-    an_organization_row("gram-3", workos_id="org_3", disabled_at=now, workos_deleted_at=now)
-    an_organization_row("gram-4", disabled_at=now)
-    an_organization_row("gram-5")
-    organizations = Organization.objects.order_by("id")
-
-    def numbers(found: QuerySet[Organization]) -> str:
-        return "".join(row.id.removeprefix("gram-") for row in found)
-
-    assert numbers(organizations.linked()) == "123"
-    assert numbers(organizations.live()) == "1"
-    assert numbers(organizations.disabled()) == "234"
-    assert numbers(organizations.disabled_here()) == "2"
-    assert numbers(organizations.by_either_id("org_2")) == "2"
-    assert numbers(organizations.by_either_id("gram-2")) == "2"
-    for workos_id, at in (("org_1", None), ("org_2", now)):
-        WorkOSConflict.objects.create(workos_organization_id=workos_id, acknowledged_at=at)
-    assert [conflict.pk for conflict in WorkOSConflict.objects.undecided()] == ["org_1"]

@@ -12,13 +12,12 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from operator import attrgetter
 from random import Random
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from pytest_django import Settings
 
 import orgs.workos
 from orgs.db.cursor import database_now, read_cursor
@@ -43,6 +42,8 @@ from tests.system.chaos.resource_plan import ResourcePlanner
 
 pytestmark = pytest.mark.usefixtures("database")
 
+Setting: TypeAlias = Callable[..., None]
+
 EVERYTHING = Run(limit=DisableLimit(rows=0, percent=100))
 
 SECRET = "whsec_convergence"
@@ -57,8 +58,8 @@ SWITCHED = ("connection", "directory", "membership", "role", "directory_group_me
 class World:
     """A WorkOS in which things happen one minute after the other, two days ago."""
 
-    def __init__(self, workos: FakeWorkOS, settings: Settings, chance: Random) -> None:
-        self.workos, self.settings, self.chance = workos, settings, chance
+    def __init__(self, workos: FakeWorkOS, setting: Setting, chance: Random) -> None:
+        self.workos, self.set, self.chance = workos, setting, chance
         self.planner = ResourcePlanner(chance)
         self.minute = self.round = 0
         self.has_switched = False
@@ -172,9 +173,6 @@ class World:
         self.set(RESOURCES=tuple(name for name in NAMES if name not in off))
         adopt_settings()
 
-    def set(self, **values: Any) -> None:
-        self.settings.WORKOS_SYNC = {**self.settings.WORKOS_SYNC, **values}
-
     def _somewhere(self) -> Position:
         events = self.workos.all_events()
         return self.chance.choice((Position(), Position(self.chance.choice(events)["id"])))
@@ -199,18 +197,12 @@ histories = st.lists(
 @pytest.mark.timeout(600)
 @hypothesis_settings(max_examples=12)
 @given(history=histories, chance=st.randoms(use_true_random=False))
-def test_it_ends_where_workos_is(history: list[Step], chance: Random, settings: Settings) -> None:
+def test_it_ends_like_workos(history: list[Step], chance: Random, sync_setting: Setting) -> None:
     empty_tables()
     with FakeWorkOS() as workos:
-        settings.WORKOS_SYNC = {
-            **settings.WORKOS_SYNC,
-            "BASE_URL": workos.base_url,
-            "API_KEY": workos.api_key,
-            "RESOURCES": NAMES,
-            "WEBHOOK_SECRETS": SECRET,
-            "HOLD_BACK_WINDOW": 0.0,
-        }
-        world = World(workos, settings, chance)
+        sync_setting(BASE_URL=workos.base_url, API_KEY=workos.api_key, RESOURCES=NAMES)
+        sync_setting(WEBHOOK_SECRETS=SECRET, HOLD_BACK_WINDOW=0.0)
+        world = World(workos, sync_setting, chance)
         drain_to_end()
         for step in history:
             step(world)

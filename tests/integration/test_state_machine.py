@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import pytest
 from hypothesis import settings as hypothesis_settings
@@ -26,7 +26,6 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from pytest_django import Settings
 
 import orgs.workos as edge
 from orgs.conf import sync_settings
@@ -345,7 +344,7 @@ def _outcomes() -> dict[str, str | None]:
 
 
 @pytest.fixture
-def one_address_for_all(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def one_address_for_all(sync_setting: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Where each history finds its own WorkOS: a client for each would take most of the time."""
 
     def respond(request: Request) -> Answer:
@@ -353,11 +352,7 @@ def one_address_for_all(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> 
 
     server = Server(0, respond)
     server.start()
-    settings.WORKOS_SYNC = {
-        **settings.WORKOS_SYNC,
-        "BASE_URL": f"http://127.0.0.1:{server.port}",
-        "API_KEY": FakeWorkOS().api_key,
-    }
+    sync_setting(BASE_URL=f"http://127.0.0.1:{server.port}", API_KEY=FakeWorkOS().api_key)
     # The same history must go the same way twice: no races, and no pause that real time ends.
     monkeypatch.setattr(outbox, "_THREADS", 1)
     monkeypatch.setattr(outbox, "retry_delay", lambda _: _AN_HOUR)

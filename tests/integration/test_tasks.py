@@ -43,9 +43,7 @@ def test_each_task_says_what_it_did(workos: FakeWorkOS, sync_setting: Setting) -
     assert tasks.prune() == "pruned 1, erased 0"
 
 
-def test_what_reconcile_repairs_is_logged_without_names_and_not_without_end(
-    workos: FakeWorkOS, caplog: LogCapture
-) -> None:
+def test_repairs_are_logged_without_names_or_end(workos: FakeWorkOS, caplog: LogCapture) -> None:
     for number in range(23):
         ids = {"id": f"org_{number}", "external_id": f"gram-{number}"}
         an_old_organization(workos, "Confidential", **ids)
@@ -131,9 +129,6 @@ def test_reconcile_logs_what_is_not_applied(workos: FakeWorkOS, caplog: LogCaptu
     assert "a missed webhook could not be resolved" in caplog.text
 
 
-# Tracebacks, which django-q2 stores and logs ------------------------------------------------
-
-
 def shown(error: BaseException) -> str:
     """What django-q2 stores of a task that raises it."""
     return f"{error} : {''.join(format_exception(error))}"
@@ -182,8 +177,7 @@ def test_what_follows_from_an_error_shows_no_values_either(monkeypatch: pytest.M
     assert "Confidential" not in text
 
 
-@pytest.mark.parametrize("name", [SYNC_EVENTS, PUSH_EXTERNAL_IDS, PRUNE, RECONCILE, RECOVER, COVER])
-def test_every_task_is_one_of_these(name: str) -> None:
-    task = import_string(name)
-
-    assert task.__wrapped__.__module__ == task.__module__ == "orgs.tasks"
+def test_every_task_is_one_of_ours() -> None:
+    for name in (SYNC_EVENTS, PUSH_EXTERNAL_IDS, PRUNE, RECONCILE, RECOVER, COVER):
+        task = import_string(name)
+        assert task.__wrapped__.__module__ == task.__module__ == "orgs.tasks"

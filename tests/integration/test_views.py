@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 from django.test import Client
 from django_q.models import OrmQ
-from hypothesis import given
-from hypothesis import strategies as st
 
 from orgs.db.cursor import ensure_cursor, read_cursor
 from orgs.db.leases import Lease, clear_enqueued
@@ -21,8 +19,9 @@ from orgs.services import webhook as webhook_service
 from orgs.services.queue import SYNC_EVENTS
 from orgs.services.status import current_status
 from orgs.services.stream import drain_to_end
+from orgs.services.webhook import MAX_BODY_BYTES
 from orgs.testing import FakeWorkOS, sign
-from tests.builders import a_signature, no_redis, post_webhook
+from tests.builders import a_signature, post_webhook
 from tests.concurrency import another_program, in_thread, wait_until
 from tests.processes import WEBHOOK_SECRET
 from tests.triggers import a_trigger
@@ -30,7 +29,7 @@ from tests.triggers import a_trigger
 pytestmark = pytest.mark.usefixtures("database")
 
 URL = "/webhooks/workos/"
-MEBIBYTE = 1024 * 1024
+MEBIBYTE = MAX_BODY_BYTES
 ORGANIZATION = {"id": "org_1", "name": "Acme", "updated_at": "2026-01-15T12:00:00Z"}
 EVENT = {"id": "event_1", "event": "organization.updated", "data": ORGANIZATION}
 BODY = json.dumps(EVENT).encode()
@@ -42,19 +41,8 @@ def client() -> Client:
 
 
 def post(client: Client, body: Any = EVENT, *, signature: str | None = None) -> Any:
-    return post_webhook(
-        client, body if isinstance(body, bytes) else json.dumps(body).encode(), signature
-    )
-
-
-def generic(client: Client, stream: BytesIO, **environ: Any) -> int:
-    """The status of a POST whose body is what the server reads from this stream."""
-    environ = {"wsgi.input": stream, **environ}
-    return int(client.generic("POST", URL, b"", **environ).status_code)
-
-
-def enqueued() -> int:
-    return len(OrmQ.objects.all())
+    body = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return post_webhook(client, body, signature)
 
 
 @pytest.fixture(autouse=True)
@@ -82,23 +70,25 @@ def test_a_new_event_is_announced_and_a_drain_enqueued(client: Client) -> None:
     assert read_cursor().position.last_event_id is None
 
 
-def test_of_a_burst_one_enqueues_until_a_drain_begins_or_no_worker_does(client: Client) -> None:
-    for number in range(3):
-        post(client, EVENT | {"id": f"event_{number}"})
-    of_the_burst = enqueued()
-    clear_enqueued()
-    post(client, EVENT | {"id": "event_3"})
-    after_a_drain = enqueued()
-    SyncCursor.objects.update(rung_until=datetime.now(UTC) - timedelta(seconds=1))
+def test_of_a_burst_one_enqueues_until_a_drain_begins_or_waits(client: Client) -> None:
+    counts: list[int] = []
+    for happens in (
+        ensure_cursor,
+        ensure_cursor,
+        clear_enqueued,
+        lambda: SyncCursor.objects.update(rung_until=datetime.now(UTC) - timedelta(seconds=1)),
+        lambda: Lease.DRAIN.acquire(60),
+        clear_enqueued,
+    ):
+        happens()
+        assert post(client, EVENT | {"id": f"event_{len(counts)}"}).status_code == 204
+        counts.append(OrmQ.objects.count())
 
-    post(client, EVENT | {"id": "event_4"})
+    assert counts == [1, 1, 2, 3, 3, 3]
+    assert WorkOSEvent.objects.count() == 6
 
-    assert (of_the_burst, after_a_drain, enqueued()) == (1, 2, 3)
 
-
-def test_a_repeated_event_is_accepted_by_either_secret_without_a_second_row_or_task(
-    client: Client, sync_setting: Any
-) -> None:
+def test_a_repeated_event_is_noted_once_by_either_secret(client: Client, sync_setting: Any) -> None:
     sync_setting(WEBHOOK_SECRETS=(WEBHOOK_SECRET, "whsec_new_secret"))
     post(client)
     first = WorkOSEvent.objects.get().announced_at
@@ -107,43 +97,23 @@ def test_a_repeated_event_is_accepted_by_either_secret_without_a_second_row_or_t
 
     assert again.status_code == 204
     assert WorkOSEvent.objects.get().announced_at == first
-    assert enqueued() == 1
+    assert OrmQ.objects.count() == 1
 
 
-def test_an_event_of_a_type_that_is_not_followed_leaves_no_trace(client: Client) -> None:
-    response = post(client, {**EVENT, "event": "vault.data.created"})
-
-    assert response.status_code == 204
-    assert (WorkOSEvent.objects.count(), enqueued()) == (0, 0)
-
-
-def test_an_event_that_the_stream_has_brought_already_enqueues_nothing(
-    client: Client, workos: FakeWorkOS
-) -> None:
+def test_no_task_for_what_is_known_or_not_followed(client: Client, workos: FakeWorkOS) -> None:
     workos.create_organization(name="Acme")
     drain_to_end()
 
-    response = post(client, workos.all_events()[0])
+    unknown = post(client, {**EVENT, "event": "vault.data.created"})
+    known = post(client, workos.all_events()[0])
 
-    assert response.status_code == 204
+    assert (unknown.status_code, known.status_code) == (204, 204)
     entry = WorkOSEvent.objects.get()
     assert (entry.outcome, entry.announced_at is None) == ("created", False)
-    assert enqueued() == 0
+    assert OrmQ.objects.count() == 0
 
 
-def test_a_waiting_drain_needs_no_task(client: Client) -> None:
-    ensure_cursor()
-    Lease.DRAIN.acquire(60)
-
-    response = post(client)
-
-    assert response.status_code == 204
-    assert (WorkOSEvent.objects.count(), enqueued()) == (1, 0)
-
-
-def test_the_task_is_enqueued_after_the_commit(
-    client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_task_comes_after_the_commit(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     seen_by_others: list[object] = []
 
     def look(_: str) -> None:
@@ -178,44 +148,19 @@ def test_a_refusal_is_one_line_without_the_values_of_the_row(
     assert "Confidential" not in caplog.text
 
 
-def test_a_queue_that_cant_be_reached_loses_no_webhook(
-    client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    no_redis(monkeypatch)
-
-    assert post(client).status_code == 204
-    assert "could not enqueue orgs.tasks.sync_events; the minute schedule will" in caplog.text
-
-
-def test_a_delivery_of_the_fake_is_accepted(
-    live_server: Any, workos: FakeWorkOS, settings: Any
-) -> None:
-    workos.add_webhook_endpoint(url=f"{live_server.url}{URL}", secret=WEBHOOK_SECRET)
-
-    workos.create_organization(name="Acme")
-
-    assert workos.wait_for_deliveries()
-    assert [delivery["status"] for delivery in workos.deliveries()] == [204]
-    assert WorkOSEvent.objects.get().type == "organization.created"
-
-
 # Refused ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "body", [BODY, b"\xff\xfe", b"[" * 100_000], ids=["event", "bytes", "deep"]
-)
+@pytest.mark.parametrize("body", [BODY, b"\xff\xfe", b"[" * 9_000], ids=["event", "bytes", "deep"])
 def test_what_is_not_signed_is_401_whatever_it_is(client: Client, body: bytes) -> None:
     signatures = (
-        *("", "t=1", "nonsense", "t=, v1=", "\x00", a_signature(body)[:20] + "\xfc\xe9"),
-        a_signature(body, "another secret"),
-        a_signature(b"another body"),
-        sign(WEBHOOK_SECRET, body, int((time.time() - 181) * 1000)),
+        *("", "t=1", "\x00", a_signature(body)[:20] + "\xfc\xe9", a_signature(body, "other")),
+        *(a_signature(b"other"), sign(WEBHOOK_SECRET, body, int((time.time() - 181) * 1000))),
     )
 
-    answers = [post(client, body, signature=signature).status_code for signature in signatures]
+    answers = {post(client, body, signature=signature).status_code for signature in signatures}
 
-    assert answers == [401] * len(signatures)
+    assert answers == {401}
 
 
 @pytest.mark.parametrize(
@@ -247,9 +192,7 @@ def test_refused_webhooks_are_a_warning_until_one_is_accepted(client: Client) ->
     assert (malformed, refused, is_warned()) == (False, True, False)
 
 
-def test_what_is_signed_and_not_an_event_is_400(
-    client: Client, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_is_no_event_is_400(client: Client, caplog: pytest.LogCaptureFixture) -> None:
     for body in (b"", b"{", b"[]", b"\xff\xfe", b"[" * 100_000, b"1" * 5_000, b'{"id": 5}'):
         assert post(client, body).status_code == 400
 
@@ -277,49 +220,38 @@ class Endless(BytesIO):
 CHUNKED = {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}
 
 
-def test_a_body_of_a_mebibyte_is_read_and_a_longer_one_is_413_and_stays_unread(
-    client: Client,
-) -> None:
-    unread = Unreadable(AssertionError("the body was read"))
-    body = BODY[:-1] + b" " * (MEBIBYTE - len(BODY)) + b"}"
-
-    assert generic(client, unread, CONTENT_LENGTH=str(MEBIBYTE + 1)) == 413
-    assert post(client, body).status_code == 204
-
-
-@pytest.mark.parametrize(
-    ("body", "status"), [(BODY, 204), (b"{" + b" " * MEBIBYTE, 413)], ids=["an event", "too long"]
-)
-def test_a_body_in_chunks_is_read_up_to_a_mebibyte(
-    client: Client, body: bytes, status: int
-) -> None:
-    signed = {**CHUNKED, "HTTP_WORKOS_SIGNATURE": a_signature(body)}
-
-    assert generic(client, BytesIO(body), **signed) == status
+LENGTHS = {"": 401, "0": 401, "-5": 401, "\u0663": 401, "1e9": 400, str(MEBIBYTE): 204}
 
 
 @pytest.mark.parametrize(
     ("stream", "environ", "status"),
     [
-        pytest.param(Unreadable(OSError("reset")), {"CONTENT_LENGTH": "9"}, 400, id="breaks off"),
-        pytest.param(Unreadable(ValueError("no chunk")), CHUNKED, 400, id="chunks that are none"),
+        pytest.param(BytesIO(BODY), CHUNKED, 204, id="chunks"),
+        pytest.param(BytesIO(b"{" + b" " * MEBIBYTE), CHUNKED, 413, id="chunks, too long"),
         pytest.param(Endless(), CHUNKED, 413, id="chunks without end"),
+        pytest.param(Unreadable(ValueError("no chunk")), CHUNKED, 400, id="chunks that are none"),
+        pytest.param(Unreadable(OSError("reset")), {"CONTENT_LENGTH": "9"}, 400, id="breaks off"),
+        pytest.param(
+            Unreadable(AssertionError("it was read")),
+            {"CONTENT_LENGTH": str(MEBIBYTE + 1)},
+            413,
+            id="too long, and stays unread",
+        ),
         *(
-            pytest.param(BytesIO(BODY), {"CONTENT_LENGTH": length}, status, id=f"length {length!a}")
-            for length, status in (
-                ("", 401),
-                ("0", 401),
-                ("-5", 401),
-                ("\u0663", 401),
-                ("1e9", 400),
+            pytest.param(
+                BytesIO(BODY.ljust(MEBIBYTE)), {"CONTENT_LENGTH": length}, status, id=f"{length!a}"
             )
+            for length, status in LENGTHS.items()
         ),
     ],
 )
-def test_a_body_that_cant_be_read_is_no_500(
+def test_a_body_is_read_up_to_a_mebibyte_and_is_never_a_500(
     client: Client, stream: BytesIO, environ: dict[str, Any], status: int
 ) -> None:
-    assert generic(client, stream, **environ) == status
+    signed = {**environ, "wsgi.input": stream}
+    signed["HTTP_WORKOS_SIGNATURE"] = a_signature(stream.getvalue())
+
+    assert client.generic("POST", URL, b"", **signed).status_code == status
 
 
 def test_another_method_is_405(client: Client) -> None:
@@ -350,6 +282,7 @@ def test_without_a_secret_it_is_503_and_said(
 def test_a_webhook_waits_for_no_lock_as_long_as_a_drain_may(
     client: Client, sync_setting: Any, monkeypatch: pytest.MonkeyPatch, table: str, status: int
 ) -> None:
+    assert webhook_service._LONGEST_WAIT < 5 / 2, "WorkOS waits: for the ledger and for the task"
     sync_setting(LOCK_TIMEOUT=600.0)
     monkeypatch.setattr(webhook_service, "_LONGEST_WAIT", 0.05)
 
@@ -359,37 +292,3 @@ def test_a_webhook_waits_for_no_lock_as_long_as_a_drain_may(
         wait_until(posting.done, "WorkOS has its answer")
 
     assert posting.result().status_code == status
-
-
-def test_the_longest_wait_of_a_webhook_is_shorter_than_workoss_patience() -> None:
-    assert webhook_service._LONGEST_WAIT < 5 / 2, "one for the ledger, one for the task"
-
-
-@pytest.mark.usefixtures("no_database")
-def test_without_a_database_it_is_503_and_logged(
-    client: Client, caplog: pytest.LogCaptureFixture
-) -> None:
-    response = post(client)
-
-    assert response.status_code == 503
-    assert "WorkOS will send it again" in caplog.text
-    assert "Traceback" not in caplog.text
-
-
-# Against the SDK ----------------------------------------------------------------------------
-
-
-@given(
-    header=st.one_of(
-        st.text(max_size=80),
-        st.from_regex(r"t=[0-9]{0,20}, v1=[0-9a-f]{0,64}", fullmatch=True),
-        st.binary(max_size=40).map(lambda raw: raw.decode("latin-1")),
-    ),
-    body=st.binary(max_size=200),
-)
-def test_nothing_that_a_client_can_send_is_a_500(header: str, body: bytes) -> None:
-    client = Client(raise_request_exception=True)
-
-    response = client.generic("POST", URL, body, HTTP_WORKOS_SIGNATURE=header)
-
-    assert response.status_code == 401

@@ -34,9 +34,6 @@ from tests.concurrency import another_program
 pytestmark = pytest.mark.django_db
 
 
-# Editing ------------------------------------------------------------------------------------
-
-
 def save(
     row: Organization, posted: dict[str, str], before: Callable[[], object] = lambda: None
 ) -> Response:
@@ -47,21 +44,19 @@ def save(
     return client.post(page_of(row), {**fields, **posted}, follow=True)
 
 
+OF_WORKOS = {"name": "Mine", "workos_id": "org_2", "disabled_at": "2026-01-01"}
+
+
 @pytest.mark.parametrize(
     ("posted", "written"),
     [
-        pytest.param({"gram_account_type": "pro"}, {"gram_account_type": "pro"}, id="changed"),
-        pytest.param({}, {}, id="nothing"),
-        pytest.param(
-            {"slug": "new", "name": "Mine", "workos_id": "org_2", "disabled_at": "2026-01-01"},
-            {"slug": "new"},
-            id="what WorkOS owns",
-        ),
+        ({"gram_account_type": "pro"}, {"gram_account_type": "pro"}),
+        ({}, {}),
+        ({"slug": "new", **OF_WORKOS}, {"slug": "new"}),
     ],
+    ids=["changed", "nothing", "what WorkOS owns"],
 )
-def test_saving_writes_what_gram_owns_and_was_changed_and_when(
-    posted: dict[str, str], written: dict[str, str]
-) -> None:
+def test_saving_writes_what_was_changed(posted: dict[str, str], written: dict[str, str]) -> None:
     row = an_organization_row("gram-1", workos_id="org_1", updated_at=NOON)
     # What another program writes while the page is shown survives.
     save(row, posted, lambda: Organization.objects.update(whitelisted=False))
@@ -110,41 +105,28 @@ def test_a_save_that_another_program_was_quicker_than_takes_nothing_back(
         assert (row.name, row.slug) == ("Renamed", "new")
 
 
-# State and history --------------------------------------------------------------------------
-
-
 LINKED = {"workos_id": "org_1"}
 DISABLED, DELETED = {"disabled_at": NOON}, {"disabled_at": NOON, "workos_deleted_at": NOON}
 FAILING = {"last_error": "<503>", "attempts": 7, "requested_at": NOON}
 AT = "2026-01-15 12:00:00 UTC"
 
 
-@pytest.mark.parametrize(
-    ("columns", "write_back", "state"),
-    [
-        pytest.param(LINKED, None, "Enabled", id="enabled"),
-        pytest.param(LINKED, None, "No write-back waits: WorkOS knows the id", id="in sync"),
-        pytest.param({}, None, "Not linked to WorkOS", id="not linked"),
-        pytest.param(DISABLED, None, f"Disabled at {AT}", id="disabled"),
-        pytest.param(
-            LINKED | DISABLED,
-            None,
-            f"Disabled here at {AT}; it lives in WorkOS",
-            id="disabled here",
-        ),
-        pytest.param(LINKED | DELETED, None, f"Deleted in WorkOS at {AT}", id="deleted in WorkOS"),
-        pytest.param(
-            *(LINKED, FAILING, f"Write-back pending since {AT}, attempts 7: &lt;503&gt;"),
-            id="write-back failing",
-        ),
-        pytest.param(
-            LINKED, {"next_attempt_at": None}, "Write-back in conflict since", id="in conflict"
-        ),
-    ],
-)
-def test_a_page_begins_with_the_state(
-    columns: dict[str, Any], write_back: dict[str, Any] | None, state: str
-) -> None:
+#: What a page begins with, by the row's columns and its write-back's.
+STATES: dict[str, tuple[dict[str, Any], dict[str, Any] | None]] = {
+    "Enabled": (LINKED, None),
+    "No write-back waits: WorkOS knows the id": (LINKED, None),
+    "Not linked to WorkOS": ({}, None),
+    f"Disabled at {AT}": (DISABLED, None),
+    f"Disabled here at {AT}; it lives in WorkOS": (LINKED | DISABLED, None),
+    f"Deleted in WorkOS at {AT}": (LINKED | DELETED, None),
+    f"Write-back pending since {AT}, attempts 7: &lt;503&gt;": (LINKED, FAILING),
+    "Write-back in conflict since": (LINKED, {"next_attempt_at": None}),
+}
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_page_begins_with_the_state(state: str) -> None:
+    columns, write_back = STATES[state]
     row = an_organization_row("gram-1", **columns)
     if write_back:
         a_write_back(row, **write_back)

@@ -70,9 +70,7 @@ def test_a_row_that_is_unproven_is_not_said_to_be_in_sync(workos: FakeWorkOS) ->
     assert (unproven.partition(": ")[0], row) == ("unproven ? (org_gone)", ("gram-x",))
 
 
-def test_a_row_that_is_locked_or_newer_than_workoss_answer_is_not_said_to_be_in_sync(
-    workos: FakeWorkOS, sync_setting: Any
-) -> None:
+def test_a_locked_or_newer_row_is_not_in_sync(workos: FakeWorkOS, sync_setting: Any) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
     workos_id = an_old_row(workos, workos_updated_at=datetime.now(UTC))
 
@@ -106,9 +104,7 @@ def test_what_belongs_to_a_row_is_said_of_it(workos: FakeWorkOS, sync_setting: A
     assert plan_reconcile(["gram-mirrored"]).is_idle
 
 
-def test_what_belongs_to_a_row_that_is_linked_just_now_is_said_of_it(
-    workos: FakeWorkOS, sync_setting: Any
-) -> None:
+def test_a_row_linked_just_now_has_its_resources(workos: FakeWorkOS, sync_setting: Any) -> None:
     sync_setting(RESOURCES=("organization", "connection", "directory"))
     a_mirrored_organization(workos)
     reconcile_everything(Run())
@@ -117,9 +113,6 @@ def test_what_belongs_to_a_row_that_is_linked_just_now_is_said_of_it(
     an_organization_row("gram-new", name="New")
 
     assert {ids for _, ids in texts("gram-new")} == {("gram-new",)}
-
-
-# Look again ---------------------------------------------------------------------------------
 
 
 def a_solved_conflict(workos: FakeWorkOS) -> str:

@@ -150,9 +150,7 @@ def a_dry_run(result: str, **task: Any) -> None:
 
 
 @durable
-def test_what_a_snapshot_repaired_and_what_one_would_repair_is_listed(
-    workos: FakeWorkOS, sync_setting: Any
-) -> None:
+def test_what_a_snapshot_repaired_or_would_is_listed(workos: FakeWorkOS, sync_setting: Any) -> None:
     sync_setting(HOLD_BACK_WINDOW=0.0)
     workos.create_organization(id="org_1", external_id="gram-1", name="New")
     tasks.sync_events()
@@ -214,9 +212,7 @@ def test_the_last_day_is_drawn_and_is_there_as_a_table_too(settings: Any) -> Non
 
 
 @durable
-def test_without_figures_what_is_wrong_is_said_all_the_same(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_without_figures_what_is_wrong_is_said_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("orgs.services.status.STATEMENT_SECONDS", 0.1)
     client = a_client()
 
@@ -239,9 +235,6 @@ def test_every_button_and_filter_that_a_remedy_names_is_there() -> None:
     named = {name for each in remedies for name in re.findall(r"<em>(.+?)</em>", marked(each))}
 
     assert named - labels <= {"Could not create task from schedule"}
-
-
-# Who sees it, and where ---------------------------------------------------------------------
 
 
 @durable
@@ -310,27 +303,23 @@ def test_pages_run_no_script_of_their_own_and_refer_to_what_is_there(url: str) -
     assert set(re.findall(r' aria-labelledby="([^"]+)"', page)) <= set(ids)
 
 
-@pytest.mark.parametrize(
-    ("moment", "words"),
-    [
-        (None, "never"),
-        (NOON, "0 seconds ago"),
-        (NOON - minutes(3), "3 minutes ago"),
-        (NOON + minutes(3), "in 3 minutes"),
-    ],
-)
-def test_a_moment_is_described_from_now(moment: datetime | None, words: str) -> None:
-    assert ago(moment, NOON) == words
+def test_a_moment_is_described_from_now() -> None:
+    described = {
+        None: "never",
+        NOON: "0 seconds ago",
+        NOON - minutes(3): "3 minutes ago",
+        NOON + minutes(3): "in 3 minutes",
+    }
+
+    assert {moment: ago(moment, NOON) for moment in described} == described
 
 
-@pytest.mark.parametrize(
-    ("text", "html"),
-    [
-        ("Run `a b` now.", "Run <code>a b</code> now."),
-        ("Choose *This* or *That*.", "Choose <em>This</em> or <em>That</em>."),
-        ("<b> & `<i>`", "&lt;b&gt; &amp; <code>&lt;i&gt;</code>"),
-        ("2 * 3 = 6", "2 * 3 = 6"),
-    ],
-)
-def test_commands_and_names_are_marked_and_all_else_is_text(text: str, html: str) -> None:
-    assert marked(text) == html
+def test_commands_and_names_are_marked_and_all_else_is_text() -> None:
+    texts = {
+        "Run `a b` now.": "Run <code>a b</code> now.",
+        "Choose *This* or *That*.": "Choose <em>This</em> or <em>That</em>.",
+        "<b> & `<i>`": "&lt;b&gt; &amp; <code>&lt;i&gt;</code>",
+        "2 * 3 = 6": "2 * 3 = 6",
+    }
+
+    assert {text: marked(text) for text in texts} == texts

@@ -1,11 +1,10 @@
 """The shared request budget: one row, for all threads and processes, by the database's clock."""
 
-import logging
 from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
-from django.db import Error, OperationalError, connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.db.models.functions import Now
 
 from orgs.db import budget
@@ -13,10 +12,9 @@ from orgs.db.budget import SharedBudget
 from orgs.db.cursor import database_now
 from orgs.domain.budget import Grant, Share
 from orgs.models import RequestBudget
-from orgs.workos import pacing, use_budget
 from tests.builders import blocked_by
 from tests.concurrency import in_thread
-from tests.triggers import execute, locked
+from tests.triggers import locked
 
 STREAM, BULK = Share.STREAM, Share.BULK
 
@@ -24,13 +22,6 @@ STREAM, BULK = Share.STREAM, Share.BULK
 @pytest.fixture(autouse=True)
 def _rate(database: None, sync_setting: Callable[..., None]) -> None:
     sync_setting(REQUESTS_PER_MINUTE=4_800)
-
-
-@pytest.fixture
-def _shared(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pace this process by the budget in the database."""
-    monkeypatch.setattr(pacing, "pacer", pacing.Pacer())
-    use_budget(SharedBudget())
 
 
 def reserve(share: Share = BULK, wanted: int = 1_000) -> Grant:
@@ -42,9 +33,6 @@ def a_bucket(*, stream: float = 0, bulk: float = 0, age: float = -3_600) -> None
     RequestBudget.objects.create(
         stream_tokens=stream, bulk_tokens=bulk, refilled_at=Now() - timedelta(seconds=age)
     )
-
-
-# Tokens -------------------------------------------------------------------------------------
 
 
 def test_it_begins_full_and_gives_out_no_more_than_it_has() -> None:
@@ -106,9 +94,6 @@ def test_two_at_once_do_not_get_the_same_tokens(monkeypatch: pytest.MonkeyPatch)
     assert blocked_by(taken, reserve) == Grant(2)
 
 
-# Pauses -------------------------------------------------------------------------------------
-
-
 def test_a_pause_is_everyones_and_a_shorter_one_does_not_end_it() -> None:
     SharedBudget().pause(600)
     SharedBudget().pause(1)
@@ -135,9 +120,6 @@ def test_a_pause_ends_and_a_new_one_begins(seconds: float, is_paused: object) ->
     SharedBudget().pause(600)
     assert reserve().is_paused
     assert RequestBudget.objects.get().refused_webhooks == 3, "what others keep in the row stays"
-
-
-# Where it can't be used ---------------------------------------------------------------------
 
 
 def test_nothing_is_reserved_in_somebody_elses_transaction() -> None:
@@ -177,7 +159,7 @@ def test_a_thread_that_keeps_its_connection_has_one_until_it_releases_it() -> No
         first = connection.connection
         reserve()
         found: list[object] = [first is not None, connection.connection is first]
-        lose_connection()
+        connection.connection.close()
         with pytest.raises(OperationalError):
             reserve()
         reserve()
@@ -187,35 +169,3 @@ def test_a_thread_that_keeps_its_connection_has_one_until_it_releases_it() -> No
 
     with in_thread() as start:
         assert start(ask_often).result() == [True, True, True, None]
-
-
-def lose_connection() -> None:
-    connection.connection.close()
-
-
-DAMAGE = {
-    "read only": lambda: execute("SET default_transaction_read_only = on"),
-    "no table": lambda: execute("SET search_path = nowhere"),
-    "no connection": lose_connection,
-}
-
-
-@pytest.mark.usefixtures("_shared")
-@pytest.mark.parametrize("damage", DAMAGE)
-def test_an_unusable_database_fails_no_call_of_a_process_that_uses_it(
-    damage: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    pacing.wait_for_turn(STREAM, deadline=0.0)
-    assert 98 <= RequestBudget.objects.get().stream_tokens <= 100
-    DAMAGE[damage]()
-    try:
-        with pytest.raises(Error):
-            reserve()
-        with caplog.at_level(logging.WARNING):
-            pacing.wait_for_turn(BULK, deadline=0.0)
-            pacing.pacer.pause(600)
-    finally:
-        connection.close()
-
-    assert len(caplog.records) == 1
-    assert pacing.pacer.take(STREAM).is_paused

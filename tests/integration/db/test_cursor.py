@@ -52,32 +52,20 @@ def failure() -> tuple[object, ...]:
 NONE = (0, None, "", "")
 
 
-def test_without_a_row_the_stream_is_at_its_beginning() -> None:
-    state = read_cursor()
-
-    assert (state.position, state.drained_at, state.since_drained) == (Position(), None, None)
-    assert state.now <= database_now()
-
-
 def test_a_cursor_that_two_create_at_once_is_created_once() -> None:
     blocked_by("INSERT INTO workos_sync_cursor (stream) VALUES ('organizations')", ensure_cursor)
 
     assert SyncCursor.objects.count() == 1
 
 
-# How reading goes ---------------------------------------------------------------------------
-
-
 def test_failures_add_up_and_each_kind_is_new_once() -> None:
     ensure_cursor()
+    kinds = [("unavailable", "down"), ("unavailable", "slow"), ("refused", "no")]
 
-    failures, since = [], []
-    for kind, error in [("unavailable", "down"), ("unavailable", "slow"), ("refused", "no")]:
-        failures.append(note_failure(kind, error))
-        since.append(cursor().failing_since)
+    noted = [(note_failure(*kind), cursor().failing_since) for kind in kinds]
 
-    assert failures == [Failure(1, True), Failure(2, False), Failure(3, True)]
-    assert since[0] == since[1] == since[2] is not None
+    assert [found for found, _ in noted] == [Failure(1, True), Failure(2, False), Failure(3, True)]
+    assert len({since for _, since in noted}) == 1
     assert failure()[2:] == ("refused", "no")
 
 
@@ -125,30 +113,14 @@ def test_a_drain_that_lies_in_the_future_is_reset() -> None:
     assert noted == [(None, False), (None, True)]
 
 
-# A lost position ----------------------------------------------------------------------------
-
-
 @pytest.mark.usefixtures("failing")
-@pytest.mark.parametrize(
-    ("workos_date", "moved_to"),
-    [
-        pytest.param(None, NOON - minutes(6), id="unknown"),
-        pytest.param(NOON + minutes(9), NOON - minutes(6), id="ahead of ours"),
-        pytest.param(NOON - minutes(9), NOON - minutes(15), id="behind ours"),
-    ],
-)
-def test_a_lost_position_is_replaced_by_the_earlier_of_two_clocks_less_the_overlap(
-    workos_date: object, moved_to: object
-) -> None:
-    replaced = replace_lost(LOST, began_at=NOON, workos_date=workos_date, overlap=360)  # type: ignore[arg-type]
+def test_a_lost_position_is_replaced_by_a_time_and_the_failures_are_over() -> None:
+    replaced = replace_lost(LOST, began_at=NOON, workos_date=None, overlap=360)
 
     row = cursor()
-    assert replaced == row.last_event_at == moved_to
+    assert replaced == row.last_event_at == NOON - minutes(6)
     assert (row.last_event_id, row.drained_at) == (None, NOON)
     assert failure() == NONE
-
-
-# Lists --------------------------------------------------------------------------------------
 
 
 def test_what_was_listed_and_where_lists_go_on_is_noted() -> None:
@@ -173,9 +145,6 @@ def test_what_is_no_time_was_not_listed(at: str) -> None:
     SyncCursor.objects.update(listed_at={"connection": at})
 
     assert read_cursor().listed_at("connection") is None
-
-
-# Reconciles ---------------------------------------------------------------------------------
 
 
 def test_what_a_reconcile_found_is_noted() -> None:

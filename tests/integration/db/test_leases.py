@@ -37,25 +37,19 @@ def test_a_lease_is_one_processes_until_it_ends(lease: Lease) -> None:
 
 
 @pytest.mark.parametrize("lease", Lease)
-def test_a_lease_of_another_process_is_neither_renewed_nor_released(lease: Lease) -> None:
+def test_our_own_lease_alone_is_renewed_or_released(lease: Lease) -> None:
     overslept = lease.acquire(0)
     assert overslept is not None
     theirs = lease.acquire(60)
+    assert theirs is not None
 
     assert lease.renew(overslept, 60) is None
     lease.release(overslept)
     assert getattr(cursor(), lease.value) == theirs
-
-
-def test_a_renewed_lease_lasts_from_its_renewal() -> None:
-    ours = Lease.SNAPSHOT.acquire(60)
-    assert ours is not None
-
-    renewed = Lease.SNAPSHOT.renew(ours, 600)
-
+    renewed = lease.renew(theirs, 600)
     assert renewed is not None
-    assert renewed - ours > timedelta(seconds=500)
-    assert cursor().reconciling_until == renewed
+    assert renewed - theirs > timedelta(seconds=500)
+    assert getattr(cursor(), lease.value) == renewed
 
 
 def test_one_that_a_wrong_clock_has_left_behind_is_acquired() -> None:
@@ -75,17 +69,13 @@ def test_one_that_a_wrong_clock_has_left_behind_is_acquired() -> None:
         (Lease.SNAPSHOT, 60, False),
     ],
 )
-def test_a_drain_is_expected_if_one_waits_or_is_enqueued(
-    lease: Lease, seconds: float, expected: bool
-) -> None:
+def test_a_drain_that_waits_is_expected(lease: Lease, seconds: float, expected: bool) -> None:
     lease.acquire(seconds)
 
     assert is_drain_expected() is expected
 
 
-def test_a_lease_whose_renewal_fails_for_a_while_is_renewed_afterwards(
-    sync_setting: SyncSetting, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_renewals_are_repeated(sync_setting: SyncSetting, caplog: pytest.LogCaptureFixture) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
 
     with Lease.SNAPSHOT.auto_renewed(0.4) as is_alone:
@@ -99,36 +89,20 @@ def test_a_lease_whose_renewal_fails_for_a_while_is_renewed_afterwards(
     assert cursor().reconciling_until is None
 
 
-def test_a_lease_is_renewed_after_its_connection_was_lost() -> None:
+def test_a_lease_is_renewed_after_its_connection_was_lost_and_leaves_none_open() -> None:
+    others = "FROM pg_stat_activity WHERE datname = current_database()"
+    others += " AND backend_type = 'client backend' AND pid NOT IN (pg_backend_pid(), %s)"
+    ours = [connection.connection.info.backend_pid]
+
     def renewed() -> None:
         before = cursor().reconciling_until
         wait_until(lambda: cursor().reconciling_until != before, "it is renewed")
 
-    with Lease.SNAPSHOT.auto_renewed(0.2):
-        renewed()
-        with another_program() as rival:
-            rival.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE"
-                " datname = current_database() AND pid NOT IN (pg_backend_pid(), %s)",
-                [connection.connection.info.backend_pid],
-            )
-        renewed()
-
-
-def test_renewing_leaves_no_connection_open() -> None:
-    with Lease.SNAPSHOT.auto_renewed(0.2):
-        before = cursor().reconciling_until
-        wait_until(lambda: cursor().reconciling_until != before, "it is renewed")
-
-    query = """
-        SELECT count(*) FROM pg_stat_activity
-        WHERE datname = current_database() AND backend_type = 'client backend'
-            AND pid NOT IN (pg_backend_pid(), %s)
-    """
-    ours = connection.connection.info.backend_pid
-
-    def is_alone() -> bool:
-        with another_program() as onlooker:
-            return onlooker.execute(query, [ours]).fetchone() == (0,)
-
-    wait_until(is_alone, "its connection is closed")
+    with another_program() as rival:
+        rival.autocommit = True
+        with Lease.SNAPSHOT.auto_renewed(0.2):
+            renewed()
+            rival.execute(f"SELECT pg_terminate_backend(pid) {others}".encode(), ours)
+            renewed()
+        are_left = f"SELECT 1 {others}".encode()
+        wait_until(lambda: not rival.execute(are_left, ours).fetchall(), "its own is closed")

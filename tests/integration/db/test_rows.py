@@ -78,9 +78,7 @@ def test_in_sync_is_what_nothing_is_to_be_written_or_reported_of() -> None:
         ("-infinity", datetime(1, 1, 2, tzinfo=UTC)),
     ],
 )
-def test_a_time_is_read_as_it_is_or_as_the_nearest_that_python_has(
-    stored: str | None, read: datetime | None
-) -> None:
+def test_a_time_is_read_as_the_nearest_there_is(stored: str | None, read: datetime | None) -> None:
     an_organization_row("gram-1", workos_id="org_1")
     with connection.cursor() as cursor:
         cursor.execute("UPDATE organization_metadata SET workos_updated_at = %s", [stored])

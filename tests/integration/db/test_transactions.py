@@ -1,12 +1,17 @@
-"""Transactions: each the outermost one, and each with a bound on its waits for locks."""
+"""Transactions: each the outermost one, and each with a bound on its waits for locks; and arrays as
+PostgreSQL reads them."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from datetime import UTC
 from typing import Any
 
 import pytest
 from django.db import InternalError, OperationalError, connection, transaction
+from hypothesis import given
+from hypothesis import strategies as st
 
+from orgs.db import sql
 from orgs.db.transactions import (
     Statement,
     bounded_transaction,
@@ -112,3 +117,18 @@ def test_statements_together_take_one_round_trip(django_assert_num_queries: Any)
     with transaction.atomic(), django_assert_num_queries(1):
         assert execute_together(statements) == [[("a;b",)], [], [(1,), (2,)]]
         assert execute_together([]) == []
+
+
+@given(
+    st.lists(
+        st.none() | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
+    ),
+    st.lists(st.none() | st.datetimes(timezones=st.just(UTC))),
+    st.lists(st.none() | st.booleans()),
+)
+def test_arrays_come_back_as_sent(texts: list[Any], times: list[Any], truths: list[Any]) -> None:
+    values = [sql.array(texts), sql.array(times), sql.array(truths)]
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT %s::text[], %s::timestamptz[], %s::boolean[]", values)
+
+        assert cursor.fetchone() == (texts, times, truths)

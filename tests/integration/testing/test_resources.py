@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 from workos import WorkOSClient
-from workos._errors import APIError
 
-from orgs.testing import FakeWorkOS, FakeWorkOSClient, JsonObject, Refused
+from orgs.testing import FakeWorkOS, JsonObject, Refused
 from orgs.testing.resource import Resource
 from orgs.testing.resources import RESOURCES
 from tests.integration.testing import ids, status_of
@@ -15,20 +14,17 @@ from tests.integration.testing import ids, status_of
 
 @pytest.fixture
 def acme(workos: FakeWorkOS) -> str:
-    created: str = workos.create_organization(name="Acme")["id"]
-    return created
+    return str(workos.create_organization(name="Acme")["id"])
 
 
 @pytest.fixture
 def ada(workos: FakeWorkOS) -> str:
-    created: str = workos.users.create(email="ada@example.com", first_name="Ada")["id"]
-    return created
+    return str(workos.users.create(email="ada@example.com", first_name="Ada")["id"])
 
 
 @pytest.fixture
 def okta(workos: FakeWorkOS, acme: str) -> str:
-    created: str = workos.directories.create(name="Okta", organization_id=acme)["id"]
-    return created
+    return str(workos.directories.create(name="Okta", organization_id=acme)["id"])
 
 
 def emitted(workos: FakeWorkOS) -> list[str]:
@@ -189,9 +185,7 @@ def test_there_are_no_events_for_what_a_deleted_directory_had_in_it(
     assert workos.directory_groups.members(group) == []
 
 
-def test_a_change_without_an_event_is_only_in_the_listing(
-    workos: FakeWorkOS, acme: str, ada: str
-) -> None:
+def test_a_change_without_an_event_is_only_listed(workos: FakeWorkOS, acme: str, ada: str) -> None:
     before = workos.all_events()
     membership = workos.memberships.create(user_id=ada, organization_id=acme, emits=False)
     workos.memberships.update(membership["id"], role="admin", emits=False)
@@ -232,25 +226,19 @@ def test_a_listing_that_workos_would_not_give_is_refused(
     assert status_of(request) == status
 
 
-def test_memberships_are_listed_if_they_are_active_or_their_status_is_asked_for(
-    workos: FakeWorkOS, sdk: WorkOSClient, acme: str
-) -> None:
-    known = {}
+def test_memberships_are_listed_by_status(workos: FakeWorkOS, sdk: WorkOSClient, acme: str) -> None:
     for status in ("active", "inactive", "pending"):
         user = workos.users.create(email=f"{status}@example.com")["id"]
-        known[status] = workos.memberships.create(
-            user_id=user, organization_id=acme, status=status
-        )["id"]
+        workos.memberships.create(user_id=user, organization_id=acme, status=status)
 
     def listed(**parameters: Any) -> list[str]:
-        page = sdk.organization_membership.list_organization_memberships(
-            organization_id=acme, order="asc", **parameters
-        )
-        return [one.id for one in page.data]
+        parameters |= {"organization_id": acme, "order": "asc"}
+        page = sdk.organization_membership.list_organization_memberships(**parameters)
+        return [one.status for one in page.data]
 
-    assert listed() == [known["active"]]
-    assert listed(statuses=["inactive", "pending"]) == [known["inactive"], known["pending"]]
-    assert listed(statuses=["active", "inactive", "pending"], limit=2) == list(known.values())[:2]
+    assert listed() == ["active"]
+    assert listed(statuses=["inactive", "pending"]) == ["inactive", "pending"]
+    assert listed(statuses=["active", "inactive", "pending"], limit=2) == ["active", "inactive"]
 
 
 def test_roles_have_no_pages(workos: FakeWorkOS, sdk: WorkOSClient, acme: str) -> None:
@@ -305,35 +293,6 @@ def test_what_was_deleted_may_come_back(workos: FakeWorkOS, acme: str, ada: str)
     assert [role["id"] for role in workos.roles.all()] == ["b", "a"]
     workos.users.delete(ada)
     assert workos.users.create(email="ada@example.com")["id"] != ada
-
-
-def test_a_type_can_be_refused(workos: FakeWorkOS, sdk: WorkOSClient, acme: str) -> None:
-    def read(*types: str) -> JsonObject:
-        return sdk.request_raw("get", ("events",), params={"events": ",".join(types)})
-
-    workos.refuse_event_types(["role.created"], status=400)
-
-    with pytest.raises(APIError, match=r"role\.created") as refused:
-        read("organization.created", "role.created")
-    assert refused.value.status_code == 400
-    assert len(read("organization.created")["data"]) == 1
-    workos.refuse_event_types([])
-    assert len(read("organization.created", "role.created")["data"]) == 1
-
-
-def test_a_client_has_the_same_resources(workos: FakeWorkOS, acme: str) -> None:
-    client = FakeWorkOSClient(workos.base_url)
-
-    user = client.users.create(email="ada@example.com", at="2026-01-01")
-    client.memberships.create(user_id=user["id"], organization_id=acme)
-    client.users.update(user["id"], first_name="Ada")
-
-    assert client.users.all() == workos.users.all()
-    assert client.memberships.get("om_1") is None
-    with pytest.raises(Refused) as refused:
-        client.users.delete("user_1")
-    assert refused.value.status == 404
-    assert not hasattr(client.users, "page")
 
 
 @pytest.mark.parametrize("kind", RESOURCES.values())

@@ -18,9 +18,7 @@ def create(workos: FakeWorkOS, *names: str) -> None:
         workos.create_organization(name=name)
 
 
-def test_the_sdk_verifies_a_delivery_of_an_event_that_is_not_readable_yet(
-    workos: FakeWorkOS, sdk: WorkOSClient, receiver: Receiver
-) -> None:
+def test_a_delivery_is_signed(workos: FakeWorkOS, sdk: WorkOSClient, receiver: Receiver) -> None:
     workos.set_hold_back(60)
     organization = workos.create_organization(name="Åcme")
 

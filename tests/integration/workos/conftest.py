@@ -7,7 +7,6 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from pytest_django import Settings
 
 from orgs.workos import close
 
@@ -38,17 +37,12 @@ def answering(status: int, pieces: Iterable[bytes], headers: Mapping[str, str]) 
 
 
 @pytest.fixture
-def workos_answers(settings: Settings) -> Iterator[Callable[..., None]]:
+def workos_answers(sync_setting: Any) -> Iterator[Callable[..., None]]:
     """Make WorkOS answer everything with this: ``workos_answers(404, b"{}", {"Date": …})``."""
     with ExitStack() as servers:
 
-        def answer(
-            status: int,
-            body: bytes | Iterable[bytes] = b"",
-            headers: Mapping[str, str] | None = None,
-        ) -> None:
+        def answer(status: int, body: bytes | Iterable[bytes], headers: Mapping[str, str]) -> None:
             pieces = [body] if isinstance(body, bytes) else body
-            address = servers.enter_context(answering(status, pieces, headers or {}))
-            settings.WORKOS_SYNC = {**settings.WORKOS_SYNC, "BASE_URL": address}
+            sync_setting(BASE_URL=servers.enter_context(answering(status, pieces, headers)))
 
         yield answer

@@ -59,8 +59,6 @@ STATUSES = {
         pytest.param({"kind": "truncated"}, edge.BrokenAnswer, id="truncated JSON"),
         pytest.param({"kind": "empty"}, edge.BrokenAnswer, id="an empty body"),
         pytest.param({"kind": "body", "body": []}, edge.BrokenAnswer, id="a bare list"),
-        pytest.param({"kind": "body", "body": {"data": None}}, edge.BrokenAnswer, id="data null"),
-        pytest.param({"kind": "no_list_metadata"}, edge.BrokenAnswer, id="no list_metadata"),
         pytest.param({"kind": "html", "status": 404}, edge.BrokenAnswer, id="404 of a proxy"),
         pytest.param(a_status(404, []), edge.BrokenAnswer, id="404 of a list"),
         pytest.param(a_status(500, "?"), edge.Unavailable, id="500 of a text"),
@@ -81,23 +79,19 @@ def test_an_answer_that_is_not_a_page_is_an_error_and_never_an_empty_page(
     assert workos.count_requests() == 1, "our own schedules retry, not the SDK"
 
 
-@pytest.mark.parametrize(
-    ("error", "kind"),
-    [
-        (edge.NotConfigured, ReadError.KEY_MISSING),
-        (edge.Misconfigured, ReadError.CLIENT_MISCONFIGURED),
-        (edge.Unavailable, ReadError.UNAVAILABLE),
-        (edge.RateLimited, ReadError.RATE_LIMITED),
-        (edge.Unauthorized, ReadError.KEY_REFUSED),
-        (edge.BrokenAnswer, ReadError.NOT_UNDERSTOOD),
-        (edge.Refused, ReadError.NOT_UNDERSTOOD),
-        (edge.NotFound, ReadError.NOT_UNDERSTOOD),
-    ],
-)
-def test_errors_have_kinds_that_can_be_compared(
-    error: type[edge.WorkOSError], kind: ReadError
-) -> None:
-    assert error("no").kind is kind
+def test_errors_have_kinds_that_can_be_compared() -> None:
+    kinds: dict[ReadError, list[type[edge.WorkOSError]]] = {
+        ReadError.KEY_MISSING: [edge.NotConfigured],
+        ReadError.CLIENT_MISCONFIGURED: [edge.Misconfigured],
+        ReadError.UNAVAILABLE: [edge.Unavailable],
+        ReadError.RATE_LIMITED: [edge.RateLimited],
+        ReadError.KEY_REFUSED: [edge.Unauthorized],
+        ReadError.NOT_UNDERSTOOD: [edge.BrokenAnswer, edge.Refused, edge.NotFound],
+    }
+
+    assert [{error("no").kind for error in errors} for errors in kinds.values()] == [
+        {kind} for kind in kinds
+    ]
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 429, 500])
@@ -117,21 +111,15 @@ def test_two_errors_of_one_cause_have_one_text(workos: FakeWorkOS, status: int) 
         pytest.param({"error": "bad key sk_test_fake"}, "bad key ********", id="the key"),
         pytest.param({"message": ["no"]}, "['no']", id="a message that is no text"),
         pytest.param([], "Internal Server Error", id="nothing"),
+        pytest.param(
+            {"message": "a\n" + "b" * 900}, "a " + "b" * 288 + "…", id="an endless message"
+        ),
     ],
 )
 def test_an_error_says_what_workos_said(workos: FakeWorkOS, body: Any, text: str) -> None:
     workos.misbehave("status", status=500, body=body)
 
     assert str(read_error()) == f"WorkOS does not answer: HTTP 500: {text}"
-
-
-def test_a_long_error_is_one_short_line(workos: FakeWorkOS) -> None:
-    workos.misbehave("status", status=500, body={"message": "line\n" * 1000})
-
-    text = str(read_error())
-
-    assert "\n" not in text
-    assert len(text) < 400
 
 
 # Bounds -------------------------------------------------------------------------------------
@@ -151,9 +139,7 @@ def test_a_call_that_gets_no_answer_is_given_up(workos: FakeWorkOS, sync_setting
     assert isinstance(reading.exception(), edge.Unavailable)
 
 
-def test_a_body_that_only_drips_in_is_given_up(
-    workos_answers: WorkOSAnswers, sync_setting: Any
-) -> None:
+def test_a_body_that_drips_in_is_given_up(workos_answers: WorkOSAnswers, sync_setting: Any) -> None:
     is_over = Event()
     # Never long enough apart for a time-out of the client's.
     drip = (b" " for _ in iter(lambda: is_over.wait(0.05), True))
@@ -169,9 +155,7 @@ def test_a_body_that_only_drips_in_is_given_up(
     assert "takes too long" in str(error)
 
 
-def test_an_answer_that_is_too_long_is_given_up(
-    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_long_answer_is_given_up(workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sdk, "MAX_ANSWER_BYTES", 10_000)
     acme = workos.create_organization(name="a" * 9_000)
     edge.lookup(ORGANIZATIONS, acme["id"])
@@ -247,9 +231,7 @@ def test_a_client_that_cant_be_built_is_a_configuration_error_that_names_the_var
     assert str(error) == str(read_error())
 
 
-def test_the_certificate_of_who_answers_is_checked(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_certificates_are_checked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     # With its own certificates, a process has no context of the suite's.
     monkeypatch.setenv("SSL_CERT_FILE", "")
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))

@@ -1,10 +1,13 @@
-"""No page breaks on a question that a browser can ask, nor on a text that another program wrote.
+"""Every page: its name, and what it shows of odd rows.
 
 ``test_any_value`` reads every page of rows with odd values in every column.
 """
 
+import re
+
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission
 from django.test import Client
 
 from orgs.models import Organization
@@ -22,10 +25,33 @@ from tests.admin_pages import (
     page_of,
     read,
     said,
+    text_of,
 )
 from tests.builders import an_organization_row
 
 pytestmark = pytest.mark.django_db
+
+
+@pytest.mark.parametrize("url", ["/admin/", CURSOR, EVENTS, ORGANIZATIONS, "/admin/auth/user/"])
+def test_every_page_has_the_projects_name(url: str, admin_client: Client) -> None:
+    page = read(admin_client, url)
+
+    assert re.search(r"<title>[^<|]+\| gram-sync</title>", page)
+    assert '<a href="/admin/">gram-sync</a>' in page
+    assert "Django" not in text_of(page).replace("Django Q", "")
+
+
+def test_the_mirror_is_listed_first_and_external_id_is_written_so(admin_client: Client) -> None:
+    page = read(admin_client, "/admin/") + read(admin_client, "/admin/orgs/workosuser/")
+
+    apps = re.findall(r'<div class="app-(\w+)', page)
+    assert (apps[0], len(apps) > 2) == ("orgs", True)
+    assert "Write-backs of external_id" in page
+    assert not re.search(r"External_id|[Ee]xternal id", page)
+    assert Permission.objects.filter(codename="retry_externalidwriteback").exists()
+
+
+# Odd rows -----------------------------------------------------------------------------------------
 
 
 #: Control characters, of which ESC moves a terminal's cursor, and one that turns the text around.
@@ -95,9 +121,7 @@ def test_no_question_is_answered_500(table: str, admin_client: Client) -> None:
 @durable
 @pytest.mark.parametrize("ids", [["\x00"], ["event_nowhere"], [], [""], ["x" * 10_000]])
 @pytest.mark.parametrize("name", ["replay", "dismiss"])
-def test_no_ticked_row_or_button_is_answered_500(
-    name: str, ids: list[str], admin_client: Client
-) -> None:
+def test_no_tick_or_button_is_answered_500(name: str, ids: list[str], admin_client: Client) -> None:
     admin_client.raise_request_exception = False
 
     answers: list[Response] = [
