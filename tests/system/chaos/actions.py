@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 Way: TypeAlias = Literal["listed", "never listed", "listed late"]
 StopMode: TypeAlias = Literal["fast", "immediate"]
@@ -34,11 +34,6 @@ class Skewed:
 
     workos_id: str
     seconds: int
-
-    @property
-    def is_within_tolerance(self) -> bool:
-        """WorkOS's SDK accepts 3 minutes; plans stay away from the limit."""
-        return abs(self.seconds) < 180
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +97,7 @@ Action: TypeAlias = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """An action, and how many seconds after its round's beginning it is due."""
 
     at: float

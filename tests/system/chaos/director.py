@@ -6,16 +6,14 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from operator import attrgetter
 from threading import Lock
-from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, cast
 
 from orgs.testing import JsonObject, Refused, sign
 from tests.concurrency import wait_until
 from tests.processes import manage, status_of
-from tests.system.chaos import postgres
+from tests.system.chaos import postgres, warden
 from tests.system.chaos.actions import (
     Action,
     Call,
@@ -33,25 +31,8 @@ from tests.system.chaos.rivals import Rival
 from tests.system.chaos.stage import APART, WINDOW_SECONDS, Stage
 
 
-@dataclass(slots=True)
-class Played:
-    """What was done in a run, as far as only who did it knows."""
-
-    rounds: int = 0
-    not_followed: set[str] = field(default_factory=set)
-    """Events that came before their resource was followed, for the last time."""
-    announced_only: dict[str, str] = field(default_factory=dict)
-    """Event id to resource."""
-    skewed: dict[str, tuple[Skewed, int | None]] = field(default_factory=dict)
-    """Event id to its only webhook, and how that was answered."""
-    faults: Counter[str] = field(default_factory=Counter)
-    postgres_restarts: Counter[str] = field(default_factory=Counter)
-    reconciles: Counter[str] = field(default_factory=Counter)
-    rivals: Counter[str] = field(default_factory=Counter)
-
-
 class Director:
-    """Plays one plan, once, from one thread. When the context ends, nobody acts for it any more."""
+    """Plays one plan, once, from one thread; and remembers what only who did it knows."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
@@ -62,41 +43,38 @@ class Director:
         self._aside = ThreadPoolExecutor(8, "aside")
         self._errands: list[Future[None]] = []
         self._restarting, self._switching = Lock(), Lock()
-        self.played = Played()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        # PostgreSQL above all: one that is started later is one that nobody stops.
-        self._aside.shutdown(cancel_futures=True)
+        self.done: Counter[str] = Counter()
+        """How many actions of each class; of misbehaviour, how much of each kind."""
+        self.not_followed: set[str] = set()
+        """Events that came before their resource was followed, for the last time."""
+        self.announced_only: dict[str, str] = {}
+        """Event id to resource."""
+        self.skewed: dict[str, tuple[Skewed, int | None]] = {}
+        """Event id to its only webhook, and how that was answered."""
 
     def play(self, plan: Sequence[Round]) -> None:
-        """Do all of it, then end the faults. What is under way then still ends, or goes on."""
+        """Do all of it, then end the faults. When this ends, nobody acts for it any more."""
         for rival in self._rivals.values():
             rival.start()
-        for number, steps in enumerate(plan, 1):
-            began_at = time.monotonic()
-            for step in steps:
-                _sleep_until(began_at + step.at)
-                self._do(step.action)
-            _sleep_until(began_at + ROUND_SECONDS)
-            self._raise_of_errands(wait=False)
-            self.played.rounds = number
-        for call in (Call("behave", {}), Call("set_hold_back", {"seconds": 0.2}), *normal_mail(0)):
-            self._do(call)
-        # A switch that is under way is not to be the last one.
-        self._raise_of_errands(wait=True)
-        self._do(Switch(RESOURCES))
-        for rival in self._rivals.values():
-            rival.stop()
-            self.played.rivals += rival.results
-        self._raise_of_errands(wait=True)
+        # PostgreSQL above all: one that is started later is one that nobody stops.
+        with self._aside:
+            for steps in plan:
+                began_at = time.monotonic()
+                for step in steps:
+                    _sleep_until(began_at + step.at)
+                    self._do(step.action)
+                _sleep_until(began_at + ROUND_SECONDS)
+                self._raise_of_errands(wait=False)
+            for call in (Call("behave", {}), Call("set_hold_back", {"seconds": 0.2})):
+                self._do(call)
+            for call in normal_mail(0):
+                self._do(call)
+            # A switch that is under way is not to be the last one.
+            self._raise_of_errands(wait=True)
+            self._do(Switch(RESOURCES))
+            for rival in self._rivals.values():
+                rival.stop()
+            self._raise_of_errands(wait=True)
 
     def _raise_of_errands(self, *, wait: bool) -> None:
         for errand in [errand for errand in self._errands if wait or errand.done()]:
@@ -104,6 +82,7 @@ class Director:
             errand.result()
 
     def _do(self, action: Action) -> None:
+        self.done[type(action).__name__] += 1
         match action:
             case Call() | Repeat() | Skewed():
                 self._change_workos(action)
@@ -126,13 +105,13 @@ class Director:
                 case Call(control, arguments):
                     attrgetter(control)(self._workos)(**arguments)
                     if control == "misbehave":
-                        self.played.faults[arguments["kind"]] += arguments["times"]
+                        self.done[arguments["kind"]] += arguments["times"]
                 case Repeat(resource, key, "listed"):
                     self._repeat(resource, key)
                 case Repeat(resource, key, way):
                     how = {"visible_after": WINDOW_SECONDS + 5} if way == "listed late" else {}
                     event = self._repeat(resource, key, listed=bool(how), **how)
-                    self.played.announced_only[event["id"]] = resource
+                    self.announced_only[event["id"]] = resource
                 case Skewed(workos_id):
                     event = self._repeat(ORGANIZATION, workos_id, announced=False)
                     self._errands.append(self._aside.submit(self._deliver, event, action))
@@ -151,33 +130,27 @@ class Director:
         return cast(JsonObject, self._workos.emit(event, **how))
 
     def _deliver(self, event: JsonObject, skewed: Skewed) -> None:
-        body = json.dumps(event).encode()
-        signature = sign(
-            self._stage.webhook_secret, body, int((time.time() + skewed.seconds) * 1000)
-        )
-        headers = {"WorkOS-Signature": signature}
+        body, milliseconds = json.dumps(event).encode(), int((time.time() + skewed.seconds) * 1000)
+        secret = self._stage.environment["WORKOS_WEBHOOK_SECRET"]
+        headers = {"WorkOS-Signature": sign(secret, body, milliseconds)}
         status = status_of(self._stage.port, "POST", "/webhooks/workos/", body, headers)
-        self.played.skewed[event["id"]] = (skewed, status)
+        self.skewed[event["id"]] = (skewed, status)
         self._note(f"answered {status}", skewed)
 
     # To our own processes
 
     def _restart_postgres(self, restart: RestartPostgres) -> None:
         with self._restarting:
-            began_at = time.monotonic()
-            postgres.restart(self._stage.data_dir, restart.mode)
-            self.played.postgres_restarts[restart.mode] += 1
-            self._note(f"done in {time.monotonic() - began_at:.1f} s", restart)
+            postgres.restart(self._stage.folder / warden.POSTGRES, restart.mode)
+        self._note("done", restart)
 
     def _reconcile(self, reconcile: Reconcile) -> None:
         try:
             options = {"timeout": reconcile.kill_after or 300.0, **APART}
-            code = manage(self._stage.environment, "reconcile_workos", **options).returncode
-            result = f"exit code {code}"
+            ended = manage(self._stage.environment, "reconcile_workos", **options)
+            self._note(f"exit code {ended.returncode}", reconcile)
         except subprocess.TimeoutExpired:
-            result = "killed"
-        self.played.reconciles[result] += 1
-        self._note(result, reconcile)
+            self._note("killed", reconcile)
 
     def _switch(self, switch: Switch) -> None:
         """As an operator does: the settings are changed, and all is started anew."""
@@ -196,10 +169,8 @@ class Director:
                 "the settings are adopted",
             )
             subjects = {one["id"]: subject_of(one)[0] for one in self._workos.all_events()}
-            subjects |= self.played.announced_only
-            self.played.not_followed |= {
-                id_ for id_, name in subjects.items() if name != ORGANIZATION
-            }
+            subjects |= self.announced_only
+            self.not_followed |= {id_ for id_, name in subjects.items() if name != ORGANIZATION}
             self._note("done", switch)
 
 
