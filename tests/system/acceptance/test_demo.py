@@ -7,12 +7,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from unittest.mock import MagicMock
 
-import psutil  # type: ignore[import-untyped]
 import psycopg
 import pytest
 
@@ -26,90 +24,59 @@ from tests.processes import alive, family, finished, printed_until, started, wit
 MISLEADING = {"DATABASE_URL": "postgresql://127.0.0.1:1/none", "WORKOS_API_KEY": "sk_real"}
 
 
+def a_folder() -> "tempfile.TemporaryDirectory[str]":
+    """Not pytest's: each start of pytest closes those to all other users, and root's PostgreSQL
+    runs as one."""
+    return tempfile.TemporaryDirectory(prefix="gram-sync-test-")
+
+
 def a_demo(folder: Path, *arguments: str) -> "AbstractContextManager[subprocess.Popen[str]]":
     demo = (sys.executable, "-m", "gram_sync.demo", *arguments, "--folder", folder)
     return started(demo, without_settings(**MISLEADING))
 
 
-@pytest.fixture(scope="module")
-def folder() -> Iterator[Path]:
-    """A temporary folder. Not pytest's: each start of pytest closes those to all other users, and
-    root's PostgreSQL runs as one."""
-    with tempfile.TemporaryDirectory(prefix="gram-sync-test-") as name:
-        yield Path(name)
-
-
-@dataclass(frozen=True)
-class Played:
-    """A demo that was played to its end, and then stopped."""
-
-    folder: Path
-    code: int
-    output: str
-    processes: list[psutil.Process]
-
-
-@contextmanager
-def _taken(port: int) -> Iterator[None]:
-    """While the port that the demo would like to have is another program's."""
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    """The port that the demo would like to have is another program's."""
     with ExitStack() as stack:
         with suppress(OSError):  # as it is without our doing
-            stack.enter_context(socket.create_server(("127.0.0.1", port)))
-        yield
+            stack.enter_context(socket.create_server(("127.0.0.1", 8710)))
+        yield 8710
 
 
-@pytest.fixture(scope="module")
-def demo(folder: Path) -> Iterator[Played]:
-    """A demo during which somebody changes a slug."""
-    (folder / "admin_password").write_text("of-an-earlier-start")
-    with _taken(8710), a_demo(folder, "--stay") as process:
-        output = printed_until(process, "2. ")
-        with psycopg.connect(server.start(folder / "postgres")) as connection:
-            connection.execute("UPDATE organization_metadata SET slug = 'x' WHERE slug = 'acme'")
-        output += printed_until(process, "/admin/orgs/workosevent/")
-        processes = family(process.pid)
-        process.send_signal(signal.SIGINT)
-        code, rest = finished(process)
-        yield Played(folder, code, output + rest, processes)
+def test_it_plays_a_day_finds_what_differs_and_leaves_nothing_running(taken_port: int) -> None:
+    """Somebody changes a slug meanwhile."""
+    with a_folder() as name:
+        folder = Path(name)
+        (folder / "admin_password").write_text("of-an-earlier-start")
+        with a_demo(folder, "--stay") as process:
+            output = printed_until(process, "2. ")
+            with psycopg.connect(server.start(folder / "postgres")) as connection:
+                connection.execute(
+                    "UPDATE organization_metadata SET slug = 'x' WHERE slug = 'acme'"
+                )
+            output += printed_until(process, "/admin/orgs/workosevent/")
+            processes = family(process.pid)
+            process.send_signal(signal.SIGINT)
+            code, rest = finished(process)
+        is_running = server.is_running(folder / "postgres")
 
-
-def test_it_plays_a_day_and_finds_what_differs_and_nothing_else(demo: Played) -> None:
-    differs = demo.output.partition("✗ WorkOS and the mirror differ:")[2]
+    output += rest
+    differs = output.partition("✗ WorkOS and the mirror differ:")[2]
     assert re.findall("✗ (.*)", differs) == ["Acme: its row's slug is 'x', not 'acme'"]
-    assert demo.code == 1
-    assert re.search(r"webhooks \d+ delivered, 2 of them repeats; 1 lost", demo.output)
-    assert re.search(r"parked event_\S+, organization.updated: data.name ", demo.output)
-
-
-def test_if_both_agree_it_ends_with_0(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["demo", "--folder", str(tmp_path)])
-    for name in ("Stage", "Story"):
-        monkeypatch.setattr(command, name, MagicMock())
-    monkeypatch.setattr(command, "_compare", lambda story: [])
-
-    assert command.main() == 0
-    assert "✓ WorkOS and the mirror agree" in capsys.readouterr().out
-
-
-def test_it_says_where_everything_is(demo: Played) -> None:
-    place = re.search(r"Admin +http://127.0.0.1:(\d+)/admin/ .*password (\S+)", demo.output)
-
-    assert place
-    assert place[1] != "8710"
+    assert code == 1
+    assert re.search(r"webhooks \d+ delivered, 2 of them repeats; 1 lost", output)
+    assert re.search(r"parked event_\S+, organization.updated: data.name ", output)
+    place = re.search(r"Admin +http://127.0.0.1:(\d+)/admin/ .*password (\S+)", output)
+    assert place is not None
+    assert place[1] != str(taken_port)
     assert place[2] == "of-an-earlier-start"
-
-
-def test_it_leaves_nothing_running(demo: Played) -> None:
-    assert len(demo.processes) > 5
-    assert alive(demo.processes) == []
-    assert not server.is_running(demo.folder / "postgres")
+    assert len(processes) > 5
+    assert (alive(processes), is_running) == ([], False)
 
 
 def test_stopped_while_its_database_is_made_leaves_nothing_running() -> None:
-    prefix = "gram-sync-test-"
-    with tempfile.TemporaryDirectory(prefix=prefix) as name, a_demo(Path(name)) as process:
+    with a_folder() as name, a_demo(Path(name)) as process:
         wait_until(lambda: any("initdb" in each.name() for each in family(process.pid)), "initdb")
         processes = family(process.pid)
         process.send_signal(signal.SIGTERM)
@@ -121,13 +88,34 @@ def test_stopped_while_its_database_is_made_leaves_nothing_running() -> None:
         assert not server.is_running(Path(name) / "postgres")
 
 
-def test_two_in_one_folder_are_one_too_many(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+# In this process ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that the command is given."""
     monkeypatch.setattr(sys, "argv", ["demo", "--folder", str(tmp_path)])
-    with locked(tmp_path):
+    return tmp_path
+
+
+@pytest.mark.usefixtures("folder")
+def test_if_both_agree_it_ends_with_0(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("Stage", "Story"):
+        monkeypatch.setattr(command, name, MagicMock())
+    monkeypatch.setattr(command, "_compare", lambda story: [])
+
+    assert command.main() == 0
+    assert "✓ WorkOS and the mirror agree" in capsys.readouterr().out
+
+
+def test_two_in_one_folder_are_one_too_many(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with locked(folder):
         assert command.main() == 1
 
     out, err = capsys.readouterr()
-    assert f"Another demo (make demo, make serve) runs in {tmp_path}" in err
+    assert f"Another demo (make demo, make serve) runs in {folder}" in err
     assert (out, err.count("\n")) == ("", 1)

@@ -9,7 +9,11 @@ from typing import Final
 
 import django
 
-os.environ["DJANGO_SETTINGS_MODULE"] = "tests.system.benchmark.settings"
+os.environ |= {
+    "DJANGO_SETTINGS_MODULE": "tests.system.benchmark.settings",
+    # No lines between those of the table.
+    "LOG_LEVEL": "WARNING",
+}
 django.setup()
 
 from tests.system.benchmark import (  # noqa: E402 - what follows needs Django's settings

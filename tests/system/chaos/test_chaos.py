@@ -7,7 +7,7 @@ import pytest
 
 from orgs.db.resources import model_of as table_of
 from orgs.domain.resources import PLAIN
-from tests.system.chaos.actions import Call, Kill, RestartPostgres, Write
+from tests.system.chaos.actions import Call, Kill
 from tests.system.chaos.comparison import Mirror, WorkOS, differences
 from tests.system.chaos.kinds import KINDS, RESOURCES
 from tests.system.chaos.model import Committed, JsonObject, model_of
@@ -36,37 +36,14 @@ def test_a_seed_replays_the_plan() -> None:
     assert make_plan(7, 50) != make_plan(8, 50)
 
 
-def test_even_a_short_plan_has_every_kind_of_blow_and_touches_every_resource() -> None:
-    """Also the one that CI runs."""
-    actions = [step.action for steps in make_plan(1, 6) for step in steps]
+def test_the_plan_that_ci_plays_has_every_kind_of_blow_and_touches_every_resource() -> None:
+    actions = [step.action for steps in make_plan(1, 8) for step in steps]
 
     kills = {(kill.member[:3], kill.whole) for kill in actions if isinstance(kill, Kill)}
     assert kills >= {("clu", True), ("clu", False), ("web", True)}
-    restarts = {action.mode for action in actions if isinstance(action, RestartPostgres)}
-    assert restarts == {"fast", "immediate"}
+    assert {type(action).__name__ for action in actions} >= {"RestartPostgres", "Switch", "Write"}
     called = {action.control for action in actions if isinstance(action, Call)}
-    assert called >= {f"{kind.controls}.{kind.create}" for kind in KINDS}
-
-
-def test_a_long_plan_has_every_kind_of_action() -> None:
-    actions = [step.action for steps in make_plan(1, 300) for step in steps]
-
-    assert {type(action).__name__ for action in actions} == {
-        *("Call", "Repeat", "Skewed", "Kill", "RestartPostgres", "Reconcile", "Switch"),
-        *("Write", "Lock"),
-    }
-    writes = {action.kind for action in actions if isinstance(action, Write)}
-    assert writes == {"insert", "set", "delete"}
-    assert {action.control for action in actions if isinstance(action, Call)} == {
-        *(f"{verb}_organization" for verb in ("create", "update", "delete")),
-        *(f"{verb}_deliveries" for verb in ("drop", "repeat", "delay", "hold", "release")),
-        *("set_hold_back", "misbehave", "behave"),
-        *(
-            f"{kind.controls}.{verb}"
-            for kind in KINDS
-            for verb in filter(None, (kind.create, kind.delete, *kind.verbs))
-        ),
-    }
+    assert called >= {f"{kind.controls}.{kind.create}" for kind in KINDS} | {"misbehave"}
 
 
 # The comparison -----------------------------------------------------------------------------

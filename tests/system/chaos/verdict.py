@@ -29,10 +29,11 @@ def judge(stage: Stage, director: Director) -> tuple[float, float]:
     """Compare what needs no reconcile first, then reconcile, then compare everything; return how
     many seconds each took to be right. Raises Diverged.
     """
-    runs = (stage.fleet.is_whole, stage.is_web_answering)
-    wait_until(lambda: all(is_so() for is_so in runs), "all processes are up again")
+    wait_until(stage.fleet.is_whole, "all processes are up again")
+    wait_until(stage.is_web_answering, "the web processes answer")
     by_itself = _converge(stage, director, reconciled=False)
-    _raise_if_any("answers to webhooks", _wrong_answers(stage, director))
+    if wrong := _wrong_answers(stage, director):
+        raise Diverged("answers to webhooks", wrong)
     # A snapshot leaves what is new, or was written lately, to events still to come.
     time.sleep(WINDOW_SECONDS + 0.5)
     # A long run deletes more without events than the limit allows.
@@ -56,7 +57,8 @@ def _converge(stage: Stage, director: Director, *, reconciled: bool) -> float:
                 when = "after reconcile_workos" if reconciled else "by itself"
                 raise Diverged(f"{when}, {CONVERGENCE_SECONDS:g} s after all was quiet", lines)
         time.sleep(0.5)
-    _raise_if_any("what must never happen", stage.database.broken_promises())
+    if broken := stage.database.broken_promises():
+        raise Diverged("what must never happen", broken)
     return time.monotonic() - began_at
 
 
@@ -97,11 +99,6 @@ def _reconcile(stage: Stage, *options: str) -> None:
     if ended.returncode != 0:
         lines = (ended.stdout + ended.stderr).splitlines()
         raise Diverged(f"reconcile_workos {options[0]}, exit code {ended.returncode}", lines)
-
-
-def _raise_if_any(when: str, lines: list[str]) -> None:
-    if lines:
-        raise Diverged(when, lines)
 
 
 def keep_evidence(stage: Stage) -> None:
