@@ -103,7 +103,8 @@ def connect(*, autocommit: bool = True) -> Iterator[Connection]:
 
 def described() -> str:
     """The server's version, and whether a commit waits for the disk."""
-    query = "SELECT concat(version(), ', fsync ', current_setting('fsync'))"
+    query = """SELECT concat('PostgreSQL ', current_setting('server_version'), ', fsync ',
+        current_setting('fsync'))"""
     with psycopg.connect(_conninfo("postgres")) as raw:
         return str(raw.execute(query).fetchall()[0][0])
 

@@ -43,15 +43,14 @@ def _run(stage: Stage, rounds: int, seed: int) -> int:
         by_itself, after_reconcile = judge(stage, director)
     except Exception:  # noqa: BLE001 - with any failure, the seed and the logs are told
         _say(traceback.format_exc())
-        _say("The last actions, with seconds since the beginning:")
-        _say("\n".join(stage.chronicle.last()))
+        actions = (_FOLDER / "logs" / "actions.log").read_text().splitlines()
+        _say("\n".join(["The last actions, with milliseconds:", *actions[-25:]]))
         _say(f"FAILED, seed {seed}. Logs, all actions and what was found are in {_FOLDER / 'logs'}")
         keep_evidence(stage)
         return 1
     figures = {
         "events": Counter(subject_of(event)[0] for event in stage.workos.all_events()),
         "actions, and faults of WorkOS": director.done,
-        "kills": stage.fleet.kills,
         "seconds until converged": round(by_itself, 1),
         "seconds after reconcile": round(after_reconcile, 1),
         "seconds in all": round(time.monotonic() - began_at, 1),

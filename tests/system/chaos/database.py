@@ -18,8 +18,8 @@ from tests.system.chaos.rivals import Connection
 _SCHEMA: Final = """
 CREATE SCHEMA chaos;
 CREATE TABLE chaos.journal (
-    seq bigserial PRIMARY KEY, rival text NOT NULL, kind text NOT NULL,
-    organization_id text NOT NULL, columns jsonb NOT NULL, at timestamptz DEFAULT clock_timestamp()
+    seq bigserial PRIMARY KEY, kind text NOT NULL, organization_id text NOT NULL,
+    columns jsonb NOT NULL, at timestamptz DEFAULT clock_timestamp()
 );
 CREATE TABLE chaos.audit (
     seq bigserial PRIMARY KEY, writer text NOT NULL, tab text NOT NULL, operation text NOT NULL,
@@ -29,8 +29,7 @@ CREATE INDEX ON chaos.audit (id, seq);
 CREATE FUNCTION chaos.note() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO chaos.audit (writer, tab, operation, id, before, after) VALUES (
-        CASE WHEN current_setting('application_name') LIKE 'rival-%'
-            THEN current_setting('application_name') ELSE 'sync' END,
+        CASE current_setting('application_name') WHEN 'rival' THEN 'rival' ELSE 'sync' END,
         TG_TABLE_NAME, TG_OP,
         coalesce(to_jsonb(NEW), to_jsonb(OLD))->>
             CASE TG_TABLE_NAME WHEN 'organization_metadata' THEN 'id' ELSE 'workos_id' END,

@@ -4,20 +4,19 @@ Everything that is started carries the mark of its run in its environment: whate
 has the mark can be found and ended (see ``warden``).
 """
 
+import logging
 import os
 import signal
 import subprocess
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from threading import Event, Lock, Thread, Timer
+from threading import Event, Lock, Thread
 from typing import Final
 
 from gram_sync.processes import PROJECT
 from tests.processes import family
 from tests.system.chaos.actions import Kill
-from tests.system.chaos.rivals import Note
 
 _PAUSE_SECONDS: Final = 1.0
 """Before what ended by itself is started again."""
@@ -26,18 +25,14 @@ _PAUSE_SECONDS: Final = 1.0
 class Fleet:
     """The processes of a run, each started again whenever it ends, until ``stop``."""
 
-    def __init__(self, environment: Mapping[str, str], logs: Path, note: Note) -> None:
+    def __init__(self, environment: Mapping[str, str], logs: Path) -> None:
         self._environment = environment
         self._logs = logs
-        self._note = note
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._pauses: dict[str, float] = {}
         """Of those that are killed whole: how long each is down."""
-        self._wedged: set[str] = set()
-        """Those that lost a child, and are to be killed whole for it."""
         self._starting = Lock()
         self._stopped = Event()
-        self.kills: Counter[str] = Counter()
 
     def add(self, name: str, command: Sequence[str], *, pass_fds: Sequence[int] = ()) -> None:
         """Start a process, and keep it running from now on."""
@@ -65,34 +60,23 @@ class Fleet:
 
     def kill(self, kill: Kill) -> str:
         """Kill what it says, as far as there is something to kill, and say what that was."""
-        name, process = kill.member, self._processes[kill.member]
+        process = self._processes[kill.member]
         if process.poll() is not None:
             return "it was down"
-        self.kills[f"{name.split('-')[0]} {'whole' if kill.whole else 'child'}"] += 1
         if kill.whole:
-            self._kill_whole(name, process, kill.back_after)
+            self._pauses[kill.member] = kill.back_after
+            _kill_group(process)
             return "all of it"
         children = sorted(family(process.pid), key=lambda child: int(child.pid))
         if not children:
             return "it had no child"
         place = int(kill.pick * len(children))
         children[place].kill()
-        # gunicorn replaces its children; a cluster may hang, and show nothing of it.
-        if name.startswith("cluster"):
-            self._wedged.add(name)
-            Timer(kill.back_after, self._kill_whole, (name, process, 0.0)).start()
         return f"child {place + 1} of {len(children)}"
 
     def is_whole(self) -> bool:
-        """Whether everything runs, and nothing is to be killed any more."""
-        processes = self._processes.values()
-        return not self._wedged and all(process.poll() is None for process in processes)
-
-    def _kill_whole(self, name: str, process: "subprocess.Popen[bytes]", pause: float) -> None:
-        if process.poll() is None:
-            self._pauses[name] = pause
-            _kill_group(process)
-        self._wedged.discard(name)
+        """Whether everything runs."""
+        return all(process.poll() is None for process in self._processes.values())
 
     def _keep_running(self, name: str, start: Callable[[], None]) -> None:
         while not self._stopped.is_set():
@@ -100,7 +84,7 @@ class Fleet:
             code = process.wait()
             pause = self._pauses.pop(name, None)
             if pause is None and not self._stopped.is_set():
-                self._note(f"ended by itself, exit code {code}", name)
+                logging.getLogger("chaos").info("%s ended by itself, exit code %s", name, code)
             # Its children would go on, and do what nobody supervises.
             _kill_group(process)
             self._stopped.wait(_PAUSE_SECONDS if pause is None else pause)

@@ -29,13 +29,6 @@ ROUND_SECONDS: Final = 1.2
 WEBS: Final = ("web-1", "web-2")
 CLUSTERS: Final = ("cluster-1", "cluster-2")
 
-SIGN_UPS: Final = ("rival-signup-1", "rival-signup-2")
-DASHBOARDS: Final = ("rival-dashboard-1", "rival-dashboard-2")
-RENAMER: Final = "rival-renamer"
-LOCKER: Final = "rival-locker"
-JANITOR: Final = "rival-janitor"
-RIVALS: Final = (*SIGN_UPS, *DASHBOARDS, RENAMER, LOCKER, JANITOR)
-
 _READS: Final = ("/events", "/organizations")
 _CALLS: Final = (
     *[("GET", "/events")] * 2,
@@ -315,28 +308,25 @@ class _Planner:
             yield self._step(self._dashboard())
         if self._happens(0.5):
             columns = {"name": f"{self._name()} (drifted)"}
-            yield self._step(Write(RENAMER, "set", self._an_id(), columns))
+            yield self._step(Write("set", self._an_id(), columns))
         if self._happens(0.3):
             ids = tuple({self._an_id(): None for _ in range(8)})
-            yield self._step(Lock(LOCKER, ids, self.chance.uniform(0.2, 1.5)))
+            yield self._step(Lock(ids, self.chance.uniform(0.2, 1.5)))
         for _ in range(self.chance.randint(0, 2)):
-            yield self._step(Write(JANITOR, "delete", self._an_id(), {}))
+            yield self._step(Write("delete", self._an_id(), {}))
 
     def _sign_up(self, organization_id: str, name: str) -> Write:
         hold = self.chance.choice((0.0, 0.0, 0.3, 1.0))
-        columns = {"name": name, "slug": slug_base(name)}
-        return Write(self.chance.choice(SIGN_UPS), "insert", organization_id, columns, hold)
+        return Write("insert", organization_id, {"name": name, "slug": slug_base(name)}, hold)
 
     def _dashboard(self) -> Write:
-        id_ = self._an_id()
-        owner = DASHBOARDS[self.gram_ids.index(id_) % len(DASHBOARDS)]
         columns: list[dict[str, str | bool]] = [
             {"gram_account_type": self.chance.choice(("free", "pro", "enterprise"))},
             {"whitelisted": self._happens(0.5)},
             {"slug": slug_base(self._name())},
             {"slug": f"renamed-{self.chance.randrange(1_000_000)}"},
         ]
-        return Write(owner, "set", id_, self.chance.choice(columns))
+        return Write("set", self._an_id(), self.chance.choice(columns))
 
     def _an_id(self) -> str:
         """Mostly one of the last ones, where the sync is at work too."""

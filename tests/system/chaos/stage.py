@@ -1,11 +1,11 @@
 """Sets the stage: starts every process of a run, with an environment made for it alone."""
 
 import fcntl
+import logging
 import secrets
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,29 +33,12 @@ _GUNICORN: Final = (
 )
 
 
-class Chronicle:
-    """Notes what happens when, with the seconds since the beginning. Thread-safe."""
-
-    def __init__(self, path: Path) -> None:
-        self._began_at = time.monotonic()
-        self._path = path
-        self._file = path.open("w", buffering=1)
-
-    def note(self, result: str, what: object) -> None:
-        """Note what was done or happened, and what came of it."""
-        self._file.write(f"{time.monotonic() - self._began_at:9.3f} {what}: {result}\n")
-
-    def last(self) -> list[str]:
-        return self._path.read_text().splitlines()[-25:]
-
-
 @dataclass(frozen=True, slots=True)
 class Stage:
     """Where everything is, once everything runs."""
 
     folder: Path
     environment: dict[str, str]
-    chronicle: Chronicle
     fleet: Fleet
     workos: FakeWorkOS
     database: Database
@@ -94,6 +77,11 @@ def _started(folder: Path, listener: socket.socket, workos: FakeWorkOS) -> Stage
     logs.mkdir(exist_ok=True)
     for log in logs.iterdir():
         log.unlink()
+    # What happens when, with the milliseconds since the beginning.
+    actions = logging.FileHandler(logs / "actions.log")
+    actions.setFormatter(logging.Formatter("%(relativeCreated)9.0f %(message)s"))
+    logging.getLogger("chaos").addHandler(actions)
+    logging.getLogger("chaos").setLevel("INFO")
     workos.add_webhook_endpoint(url=f"http://127.0.0.1:{port}/webhooks/workos/", secret=secret)
     url = postgres.create(folder / warden.POSTGRES)
     environment = inherited_environment() | {
@@ -120,9 +108,8 @@ def _started(folder: Path, listener: socket.socket, workos: FakeWorkOS) -> Stage
     manage(environment, "migrate", "--noinput", "--verbosity=0", check=True, **APART)
     database = Database(url)
     database.prepare()
-    chronicle = Chronicle(logs / "actions.log")
-    fleet = Fleet(environment, logs, chronicle.note)
-    stage = Stage(folder, environment, chronicle, fleet, workos, database, port)
+    fleet = Fleet(environment, logs)
+    stage = Stage(folder, environment, fleet, workos, database, port)
     fd = listener.fileno()
     for name in WEBS:
         # Both serve the one socket that is held here: what one of them can't answer, the other may.

@@ -95,7 +95,6 @@ def _wrong_answers(stage: Stage, director: Director) -> list[str]:
 
 def _reconcile(stage: Stage, *options: str) -> None:
     ended = manage(stage.environment, "reconcile_workos", *options, timeout=300.0, **APART)
-    stage.chronicle.note(f"exit code {ended.returncode}", f"reconcile_workos {options[0]}")
     if ended.returncode != 0:
         lines = (ended.stdout + ended.stderr).splitlines()
         raise Diverged(f"reconcile_workos {options[0]}, exit code {ended.returncode}", lines)
