@@ -303,9 +303,7 @@ def test_a_lost_cursor_that_no_snapshot_has_mended_yet(person: OnCall, workos: F
     a_read_fails()
     later(minutes=3)
 
-    person.sees(
-        "cursor_lost", "can't read on from the stored position.*takes a snapshot by itself"
-    )
+    person.sees("cursor_lost", "can't read on from the stored position.*takes a snapshot by itself")
 
     assert person.exposed("gram_sync_read_trouble") == {"cursor_lost"}
     assert any("the cursor is lost" in line for line in person.told("CRITICAL"))

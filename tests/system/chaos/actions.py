@@ -25,13 +25,6 @@ class Repeat(NamedTuple):
     way: Way
 
 
-class Skewed(NamedTuple):
-    """An event's only webhook is signed by a clock that is so many seconds wrong."""
-
-    workos_id: str
-    seconds: int
-
-
 class Kill(NamedTuple):
     """SIGKILL: a process with all its children, or one child. ``pick`` (0 to 1) says which one.
 
@@ -80,9 +73,7 @@ class Lock(NamedTuple):
     hold: float
 
 
-Action: TypeAlias = (
-    Call | Repeat | Skewed | Kill | RestartPostgres | Reconcile | Switch | Write | Lock
-)
+Action: TypeAlias = Call | Repeat | Kill | RestartPostgres | Reconcile | Switch | Write | Lock
 
 
 class Step(NamedTuple):

@@ -1,6 +1,5 @@
 """Plays a plan: does each action when it is due, or has a thread do it."""
 
-import json
 import logging
 import subprocess
 import time
@@ -11,11 +10,11 @@ from operator import attrgetter
 from threading import Lock
 from typing import Any, cast
 
-from orgs.testing import JsonObject, Refused, sign
+from orgs.testing import JsonObject, Refused
 from tests.concurrency import wait_until
-from tests.processes import manage, status_of
+from tests.processes import manage
 from tests.system.chaos import actions, postgres, rivals, warden
-from tests.system.chaos.actions import Action, Call, Kill, Repeat, Round, Skewed, Switch
+from tests.system.chaos.actions import Action, Call, Kill, Repeat, Round, Switch
 from tests.system.chaos.kinds import ORGANIZATION, RESOURCES, last_showing, subject_of
 from tests.system.chaos.plan import CLUSTERS, ROUND_SECONDS, WEBS, normal_mail
 from tests.system.chaos.stage import APART, WINDOW_SECONDS, Stage
@@ -38,8 +37,6 @@ class Director:
         """Events that came before their resource was followed, for the last time."""
         self.announced_only: dict[str, str] = {}
         """Event id to resource."""
-        self.skewed: dict[str, tuple[Skewed, int | None]] = {}
-        """Event id to its only webhook, and how that was answered."""
 
     def play(self, plan: Sequence[Round]) -> None:
         """Do all of it, then end the faults. When this ends, nobody acts for it any more."""
@@ -68,7 +65,7 @@ class Director:
     def _do(self, action: Action) -> None:
         self.done[type(action).__name__] += 1
         match action:
-            case Call() | Repeat() | Skewed():
+            case Call() | Repeat():
                 self._change_workos(action)
             case Kill(member, whole, _, back_after):
                 _chronicle.info("%s: %s", action, self._stage.fleet.kill(action))
@@ -81,7 +78,7 @@ class Director:
 
     # In WorkOS, and between WorkOS and the mirror
 
-    def _change_workos(self, action: Call | Repeat | Skewed) -> None:
+    def _change_workos(self, action: Call | Repeat) -> None:
         result = "done"
         try:
             match action:
@@ -95,9 +92,6 @@ class Director:
                     how = {"visible_after": WINDOW_SECONDS + 5} if way == "listed late" else {}
                     event = self._repeat(resource, key, listed=bool(how), **how)
                     self.announced_only[event["id"]] = resource
-                case Skewed(workos_id):
-                    event = self._repeat(ORGANIZATION, workos_id, announced=False)
-                    self._errands.append(self._threads.submit(self._deliver, event, action))
         except Refused as refused:
             # Say, an external_id that our write-back gave to its old owner again just before.
             result = f"refused: {refused.message}"
@@ -110,13 +104,6 @@ class Director:
             raise Refused(404, "not_found", "there is no such object, or no event of it")
         event = {name: last[name] for name in ("object", "event", "data")}
         return cast(JsonObject, self._workos.emit(event, **how))
-
-    def _deliver(self, event: JsonObject, skewed: Skewed) -> None:
-        body, milliseconds = json.dumps(event).encode(), int((time.time() + skewed.seconds) * 1000)
-        secret = self._stage.environment["WORKOS_WEBHOOK_SECRET"]
-        headers = {"WorkOS-Signature": sign(secret, body, milliseconds)}
-        status = status_of(self._stage.port, "POST", "/webhooks/workos/", body, headers)
-        self.skewed[event["id"]] = (skewed, status)
 
     # To our own processes, and by other programs
 

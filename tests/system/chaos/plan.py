@@ -14,7 +14,6 @@ from tests.system.chaos.actions import (
     Repeat,
     RestartPostgres,
     Round,
-    Skewed,
     Step,
     Switch,
     Way,
@@ -196,15 +195,11 @@ class _Planner:
                 yield Step(later, self._add(old.gram_id).created())
 
     def _oddities(self) -> Iterator[Step]:
-        settled = self._settled()
-        quiet = [one for one in settled if one.is_quiet]
+        quiet = [one for one in self._settled() if one.is_quiet]
         ways: tuple[Way, ...] = ("never listed", "listed late")
         for way in ways:
             if quiet and self._happens(0.1):
                 yield self._step(Repeat(ORGANIZATION, self.chance.choice(quiet).workos_id, way))
-        if settled and self._happens(0.4):
-            seconds = self.chance.choice((-5, 60, -160, 170, 200, -240, 3600, -86_400))
-            yield self._step(Skewed(self.chance.choice(settled).workos_id, seconds))
 
     def _resource_changes(self) -> Iterator[Step]:
         if self.number == 0:
