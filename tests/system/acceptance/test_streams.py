@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from orgs.testing import FakeWorkOS
-from tests.processes import PROJECT, environment_for
+from tests.processes import environment_for, run
 
 PIPE = "a pipe that nobody reads"
 CLOSED = "<&- >&- 2>&-"
@@ -40,16 +40,10 @@ def test_a_stream_that_cant_be_written_is_no_traceback(
 ) -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    done = subprocess.run(
-        ["sh", "-c", f"exec {sys.executable} {command} {redirection.replace(PIPE, '')}"],
-        cwd=PROJECT,
-        env=environment_for(workos),
-        stdin=subprocess.DEVNULL,
-        stdout=writing if redirection == PIPE else subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
+    script = f"exec {sys.executable} {command} {redirection.replace(PIPE, '')}"
+    streams = {"stdin": subprocess.DEVNULL, "stderr": subprocess.PIPE, "capture_output": False}
+    stdout = writing if redirection == PIPE else subprocess.PIPE
+    done = run(["sh", "-c", script], environment_for(workos), stdout=stdout, **streams)
     os.close(writing)
 
     for unwanted in ("sh: ", "Traceback", "Exception ignored"):

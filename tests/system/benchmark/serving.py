@@ -102,19 +102,24 @@ def measure_webhook(scaled: Scaled) -> Iterator[Figure]:
 
 def _bodies(count: int) -> list[bytes]:
     ulids, now = UlidFactory(), datetime.now(UTC)
-    milliseconds = int(now.timestamp() * 1000)
-    return [
-        _body(f"event_{ulids.make(milliseconds)}", f"org_{ulids.make(milliseconds)}", now)
-        for _ in range(count)
-    ]
+    at = now.isoformat()
 
+    def body() -> bytes:
+        event_id, id_ = (
+            f"{kind}_{ulids.make(int(now.timestamp() * 1000))}" for kind in ("event", "org")
+        )
+        times = {"created_at": at, "updated_at": at}
+        organization = {"object": "organization", "id": id_, "name": "Announced", **times}
+        data: dict[str, object] = {
+            **organization,
+            "external_id": None,
+            "metadata": {},
+            "domains": [],
+        }
+        event = {"id": event_id, "event": "organization.created", "data": data}
+        return json.dumps({**event, "created_at": at}).encode()
 
-def _body(event_id: str, workos_id: str, now: datetime) -> bytes:
-    times = {"created_at": now.isoformat(), "updated_at": now.isoformat()}
-    organization = {"object": "organization", "id": workos_id, "name": "Announced", **times}
-    data: dict[str, object] = {**organization, "external_id": None, "metadata": {}, "domains": []}
-    event = {"id": event_id, "event": "organization.created", "data": data}
-    return json.dumps({**event, "created_at": now.isoformat()}).encode()
+    return [body() for _ in range(count)]
 
 
 def _is_draining() -> bool:
