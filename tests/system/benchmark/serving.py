@@ -102,24 +102,17 @@ def measure_webhook(scaled: Scaled) -> Iterator[Figure]:
 
 def _bodies(count: int) -> list[bytes]:
     ulids, now = UlidFactory(), datetime.now(UTC)
-    at = now.isoformat()
+    milliseconds = int(now.timestamp() * 1000)
+    return [_body(ulids.make(milliseconds), now.isoformat()) for _ in range(count)]
 
-    def body() -> bytes:
-        event_id, id_ = (
-            f"{kind}_{ulids.make(int(now.timestamp() * 1000))}" for kind in ("event", "org")
-        )
-        times = {"created_at": at, "updated_at": at}
-        organization = {"object": "organization", "id": id_, "name": "Announced", **times}
-        data: dict[str, object] = {
-            **organization,
-            "external_id": None,
-            "metadata": {},
-            "domains": [],
-        }
-        event = {"id": event_id, "event": "organization.created", "data": data}
-        return json.dumps({**event, "created_at": at}).encode()
 
-    return [body() for _ in range(count)]
+def _body(ulid: str, at: str) -> bytes:
+    event = {"id": f"event_{ulid}", "event": "organization.created"}
+    organization = {"object": "organization", "id": f"org_{ulid}", "name": "Announced"}
+    times = {"created_at": at, "updated_at": at}
+    nothing: dict[str, object] = {"external_id": None, "metadata": {}, "domains": []}
+    data = {**organization, **times, **nothing}
+    return json.dumps({**event, "created_at": at, "data": data}).encode()
 
 
 def _is_draining() -> bool:
