@@ -7,14 +7,8 @@ from orgs.db.resources import model_of
 from orgs.domain.resources import PLAIN
 from orgs.testing import FakeWorkOS
 from tests.builders import TWO_DAYS_AGO
-from tests.system.chaos.kinds import KINDS, RESOURCES, Kind, role_key
-from tests.system.chaos.resource_audit import (
-    Objects,
-    SeenResources,
-    held_by,
-    resource_differences,
-    value_of,
-)
+from tests.system.chaos.kinds import KINDS, Kind
+from tests.system.chaos.resource_audit import Objects, held_by, resource_differences, value_of
 
 Held: TypeAlias = dict[str, dict[str, dict[str, Any]]]
 """Resource, key, column: value."""
@@ -45,7 +39,7 @@ def some_of_each(workos: FakeWorkOS, acme: str, **options: Any) -> dict[str, Any
 
 def held(workos: FakeWorkOS) -> Held:
     """What the fake WorkOS holds."""
-    found = _shown(workos)
+    found = held_by(workos)
     return {
         kind.name: {key: _columns(kind, key, one) for key, one in found[kind.name].items()}
         for kind in KINDS
@@ -67,19 +61,8 @@ def mirrored() -> Held:
 
 def not_applied(workos: FakeWorkOS) -> list[str]:
     """What the tables do not hold though events told it, once all are drained."""
-    seen = SeenResources(_tables(), frozenset(RESOURCES), {})
     events = workos.all_events()
-    return [*resource_differences(seen, _shown(workos), events, reconciled=False)]
-
-
-def _shown(workos: FakeWorkOS) -> Mapping[str, Objects]:
-    owners = ["", *(organization["id"] for organization in workos.all_organizations())]
-    roles = {
-        role_key(owner, role["slug"]): role
-        for owner in owners
-        for role in workos.roles.where("organization_id", owner)
-    }
-    return held_by(workos, roles)
+    return [*resource_differences(_tables(), held_by(workos), events, reconciled=False)]
 
 
 def _tables() -> Mapping[str, Objects]:

@@ -1,7 +1,6 @@
 """A process whose clock is wrong, as after a virtual machine was resumed."""
 
 import shutil
-import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -42,7 +41,7 @@ def ahead(workos: FakeWorkOS, tmp_path: Path) -> dict[str, str]:
     """The environment of a process that is a month ahead."""
     source, library = tmp_path / "ahead.c", tmp_path / "ahead.so"
     source.write_text(_LIBRARY)
-    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    run(["cc", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"], check=True)
     environment = environment_for(workos, LD_PRELOAD=str(library))
     now = int(run(["date", "+%s"], environment, check=True).stdout)
     assert datetime.fromtimestamp(now, UTC) - datetime.now(UTC) > _AHEAD / 2

@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 
 from gram_sync.processes import PROJECT
 from orgs.testing import FakeWorkOS
-from tests.processes import environment_for
+from tests.processes import environment_for, run
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -41,36 +40,23 @@ PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
 COMMANDS = [(page.name, command) for page in PAGES for command in commands_of(page)]
 
 
-def is_excepted(command: str) -> bool:
-    return command.startswith(tuple(EXCEPTIONS))
-
-
-def as_run_here(command: str) -> list[str]:
-    script = re.sub(r"^(\.venv/bin/python )?manage\.py", f"{sys.executable} manage.py", command)
-    return shlex.split(script)
+RUN = [(page, it) for page, it in COMMANDS if not it.startswith(tuple(EXCEPTIONS))]
 
 
 def test_every_documented_command_works_as_printed(workos: FakeWorkOS) -> None:
     workos.create_organization(name="Acme")
     environment = environment_for(workos)
 
-    places: dict[tuple[str, ...], str] = {}
-    for page, command in COMMANDS:
-        if not is_excepted(command):
-            # What another page has too is run once.
-            places.setdefault(tuple(as_run_here(command)), f"{page}: {command}")
-    for arguments, place in places.items():
-        done = subprocess.run(
-            arguments, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, f"{place}\n{done.stdout}{done.stderr}"
+    # What another page has too is run once.
+    for command, page in {command: page for page, command in RUN}.items():
+        here = re.sub(r"^(\.venv/bin/python )?manage\.py", f"{sys.executable} manage.py", command)
+        done = run(shlex.split(here), environment)
+        assert done.returncode == 0, f"{page}: {command}\n{done.stdout}{done.stderr}"
         assert "Traceback" not in done.stderr
 
 
 def test_the_commands_that_are_not_run_are_tested_elsewhere_and_are_still_there() -> None:
-    printed = [command for _, command in COMMANDS]
-
-    assert len([command for command in printed if not is_excepted(command)]) >= 6
+    assert len(RUN) >= 6
     for start, place in EXCEPTIONS.items():
-        assert [command for command in printed if command.startswith(start)], start
+        assert [command for _, command in COMMANDS if command.startswith(start)], start
         assert (PROJECT / place).exists()

@@ -63,7 +63,7 @@ class OnCall:
     http: httpx2.Client
     logs: tuple[Path, Path]
     """The web process's, and the worker's."""
-    log_begins: dict[Path, int] = field(default_factory=dict)
+    log_begins: tuple[int, ...] = (0, 0)
     """Where each began to be about this test."""
     stack: ExitStack = field(default_factory=ExitStack)
     worker: "subprocess.Popen[bytes] | None" = None
@@ -96,9 +96,9 @@ class OnCall:
         (samples,) = [family.samples for family in families if family.name == name]
         return {next(iter(s.labels.values())) for s in samples if s.value == 1}
 
-    def sees(self, code: str) -> str:
-        """Waits until /readyz names the problem; what it says of it, which the metrics and the
-        status page have too."""
+    def sees(self, code: str, words: str = "") -> None:
+        """Waits until /readyz names the problem, with these words (a regular expression), and the
+        metrics and the status page have it too."""
         wait_until(lambda: code in self.problems(), f"/readyz says {code}")
         # A figure in it may change between one answer and the next.
         wait_until(
@@ -107,7 +107,7 @@ class OnCall:
         )
         assert code in self.exposed("gram_sync_problem")
         problem = self.problems()[code]
-        return f"{problem['sentence']} {problem['remedy']}"
+        assert re.search(words, f"{problem['sentence']} {problem['remedy']}", re.DOTALL)
 
     def sees_that_all_is_well(self) -> None:
         wait_until(lambda: is_idle() and not self.problems(), f"all is well: {self.problems()}")
@@ -135,8 +135,9 @@ class OnCall:
 
     def told(self, level: str) -> list[str]:
         """What the processes have logged at this level."""
-        texts = [log.read_bytes()[self.log_begins[log] :] for log in self.logs]
-        lines = [json.loads(line) for text in texts for line in text.splitlines()]
+        texts = zip(self.logs, self.log_begins, strict=True)
+        said = [line for log, begin in texts for line in log.read_bytes()[begin:].splitlines()]
+        lines = map(json.loads, said)
         return [line["message"] for line in lines if line["level"] == level]
 
     def webhook(self, secret: str) -> int:
@@ -177,15 +178,16 @@ def service(
         stack.push(on_call.stack)
         on_call.start_worker()
         on_call.press(SNAPSHOT)
+        on_call.sees_that_all_is_well()
         yield on_call
 
 
 @pytest.fixture
 def person(service: OnCall) -> Iterator[OnCall]:
-    service.sees_that_all_is_well()
-    service.log_begins = {log: log.stat().st_size for log in service.logs}
+    service.log_begins = tuple(log.stat().st_size for log in service.logs)
     yield service
     service.workos.behave()
+    service.sees_that_all_is_well()
 
 
 @pytest.fixture
@@ -228,10 +230,9 @@ def has_come(organization: Any, name: str) -> None:
     wait_until(rows.exists, f"{name} is applied")
 
 
-def is_renamed_and_all_is_well(organization: Any, person: OnCall) -> None:
+def is_renamed(organization: Any, person: OnCall) -> None:
     person.press(DRAIN)
     has_come(organization, "Ajax")
-    person.sees_that_all_is_well()
 
 
 def an_organization_whose_push_fails(workos: FakeWorkOS) -> Any:
@@ -250,16 +251,14 @@ def test_a_revoked_key(person: OnCall, workos: FakeWorkOS) -> None:
     workos.misbehave("status", status=401, method=None, path=None, times=None)
     workos.update_organization(acme["id"], name="Ajax")
 
-    said = person.sees("key_refused")
+    person.sees("key_refused", "refuses the API key.*set WORKOS_API_KEY, and restart web and work")
 
-    assert "WorkOS refuses the API key" in said
-    assert "set WORKOS_API_KEY, and restart web and worker" in said
     assert person.exposed("gram_sync_read_trouble") == {"key_refused"}
     assert any("refused the API key" in line for line in person.told("CRITICAL"))
     with person.without_worker():
         # With the new key.
         workos.behave()
-    is_renamed_and_all_is_well(acme, person)
+    is_renamed(acme, person)
 
 
 def test_a_dead_worker(person: OnCall, workos: FakeWorkOS) -> None:
@@ -268,12 +267,10 @@ def test_a_dead_worker(person: OnCall, workos: FakeWorkOS) -> None:
         workos.wait_for_deliveries()
         later(minutes=6, while_no_worker_runs=True)
 
-        said = person.sees("worker_not_running")
+        person.sees("worker_not_running", "systemctl restart gram-sync-worker")
 
-        assert "systemctl restart gram-sync-worker" in said
         assert list(person.problems()) == ["worker_not_running"]
     has_come(acme, "Acme")
-    person.sees_that_all_is_well()
 
 
 def test_a_parked_event(person: OnCall, workos: FakeWorkOS) -> None:
@@ -281,25 +278,21 @@ def test_a_parked_event(person: OnCall, workos: FakeWorkOS) -> None:
     odd = {"event": "organization.updated", "data": {**acme, "name": None}, "id": "event_odd"}
     workos.emit(odd)
 
-    said = person.sees("events_parked")
+    person.sees("events_parked", "Apply what WorkOS says now")
 
-    assert "Apply what WorkOS says now" in said
     (logged,) = person.told("ERROR")
     assert logged.startswith("parked event_odd: data.name")
     assert "event_odd" in person.page(f"{EVENTS}?outcome=parked")
     assert "Applied what WorkOS says now" in person.choose(EVENTS, "replay_selected", "event_odd")
-    person.sees_that_all_is_well()
 
 
 def test_a_wrong_webhook_secret(person: OnCall, workos: FakeWorkOS) -> None:
     assert [person.webhook("whsec_of_another_endpoint") for _ in range(3)] == [401] * 3
 
-    said = person.sees("webhooks_refused")
+    person.sees("webhooks_refused", "Set WORKOS_WEBHOOK_SECRET to the endpoint's signing secret")
 
-    assert "Set WORKOS_WEBHOOK_SECRET to the endpoint's signing secret" in said
     assert any("WORKOS_WEBHOOK_SECRET" in line for line in person.told("WARNING"))
     an_organization(workos)
-    person.sees_that_all_is_well()
 
 
 def test_a_lost_cursor_that_no_snapshot_has_mended_yet(person: OnCall, workos: FakeWorkOS) -> None:
@@ -310,16 +303,13 @@ def test_a_lost_cursor_that_no_snapshot_has_mended_yet(person: OnCall, workos: F
     a_read_fails()
     later(minutes=3)
 
-    said = person.sees("cursor_lost")
+    person.sees("cursor_lost", "can't read on from the stored position.*takes a snapshot by itself")
 
-    assert "WorkOS can't read on from the stored position" in said
-    assert "takes a snapshot by itself" in said
     assert person.exposed("gram_sync_read_trouble") == {"cursor_lost"}
     assert any("the cursor is lost" in line for line in person.told("CRITICAL"))
     workos.behave()
     assert "Take a snapshot now" in person.press(SNAPSHOT)
     has_come(acme, "Ajax")
-    person.sees_that_all_is_well()
 
 
 def test_a_write_back_that_fails_for_an_hour(person: OnCall, workos: FakeWorkOS) -> None:
@@ -327,9 +317,8 @@ def test_a_write_back_that_fails_for_an_hour(person: OnCall, workos: FakeWorkOS)
     later(minutes=61)
     person.press(DRAIN)
 
-    said = person.sees("write_backs_failing")
+    person.sees("write_backs_failing", "Try again now")
 
-    assert "Try again now" in said
     assert "500" in person.page(CURSOR)
     assert any("write-backs failed" in line for line in person.told("WARNING"))
     workos.behave()
@@ -337,7 +326,6 @@ def test_a_write_back_that_fails_for_an_hour(person: OnCall, workos: FakeWorkOS)
     wait_until(lambda: not ExternalIdWriteBack.objects.exists(), "nothing waits")
     assert (workos.organization(acme["id"]) or {})["external_id"] == row.id
     person.press(DRAIN)
-    person.sees_that_all_is_well()
 
 
 def test_a_write_back_in_conflict(person: OnCall, workos: FakeWorkOS) -> None:
@@ -347,7 +335,7 @@ def test_a_write_back_in_conflict(person: OnCall, workos: FakeWorkOS) -> None:
     workos.update_organization(acme["id"], external_id="theirs")
     person.choose(OUTBOX, "retry_selected", row.id)
 
-    assert "Overwrite in WorkOS" in person.sees("write_back_conflicts")
+    person.sees("write_back_conflicts", "Overwrite in WorkOS")
     assert acme["id"] in person.page(f"{OUTBOX}?state=conflict")
     for address in (f"{ORGANIZATIONS}{row.id}/change/", f"{OUTBOX}{row.id}/change/"):
         assert "WorkOS has external_id 'theirs'" in person.page(address)
@@ -355,7 +343,6 @@ def test_a_write_back_in_conflict(person: OnCall, workos: FakeWorkOS) -> None:
     workos.update_organization(acme["id"], external_id=row.id)
     person.choose(OUTBOX, "retry_selected", row.id)
     wait_until(lambda: not ExternalIdWriteBack.objects.exists(), "nothing waits")
-    person.sees_that_all_is_well()
 
 
 def test_a_lock_that_another_program_holds(person: OnCall, workos: FakeWorkOS) -> None:
@@ -366,12 +353,10 @@ def test_a_lock_that_another_program_holds(person: OnCall, workos: FakeWorkOS) -
         a_read_fails()
         later(minutes=3)
 
-        said = person.sees("reads_failing")
+        person.sees("reads_failing", "another program holds a lock.*pg_stat_activity")
 
-        assert "another program holds a lock" in said
-        assert "pg_stat_activity" in said
         assert person.exposed("gram_sync_read_trouble") == {"lock_not_had"}
-    is_renamed_and_all_is_well(acme, person)
+    is_renamed(acme, person)
 
 
 def test_a_table_that_is_locked_while_someone_looks_at_it(person: OnCall) -> None:
@@ -381,15 +366,12 @@ def test_a_table_that_is_locked_while_someone_looks_at_it(person: OnCall) -> Non
         answers = list(threads.map(person.http.get, [ORGANIZATIONS] * 10))
         assert person.http.get("/healthz").status_code == 200
 
-        said = person.sees("tables_locked")
+        person.sees("tables_locked", "a table is locked.*pg_stat_activity")
 
     assert {answer.status_code for answer in answers} == {500}
     assert "/readyz says what is wrong" in " ".join(answers[0].text.split()).replace("</a>", "")
-    assert "a table is locked" in said
-    assert "pg_stat_activity" in said
     assert any("Internal Server Error: /admin/" in line for line in person.told("ERROR"))
     assert person.http.get(ORGANIZATIONS).status_code == 200
-    person.sees_that_all_is_well()
 
 
 def test_a_database_that_takes_no_writes(person: OnCall) -> None:
@@ -406,7 +388,6 @@ def test_a_database_that_takes_no_writes(person: OnCall) -> None:
         if value == "on":
             person.sees("database_read_only")
     connection.close()
-    person.sees_that_all_is_well()
 
 
 def test_a_workos_that_does_not_answer(person: OnCall, workos: FakeWorkOS) -> None:
@@ -416,13 +397,11 @@ def test_a_workos_that_does_not_answer(person: OnCall, workos: FakeWorkOS) -> No
     a_read_fails()
     later(minutes=6)
 
-    said = person.sees("reads_failing")
+    person.sees("reads_failing", "WorkOS does not answer.*status.workos.com")
 
-    assert "WorkOS does not answer" in said
-    assert "status.workos.com" in said
     assert person.exposed("gram_sync_read_trouble") == {"unavailable"}
     workos.behave()
-    is_renamed_and_all_is_well(acme, person)
+    is_renamed(acme, person)
 
 
 def test_a_worker_that_was_down_for_longer_than_workos_remembers(
@@ -442,9 +421,7 @@ def test_a_worker_that_was_down_for_longer_than_workos_remembers(
         workos.expire_events()
         later(minutes=31 * 24 * 60)
 
-        said = person.sees("retention_near")
-
-        assert "no read reached the end for 31 days" in said
-        assert "manage.py reconcile_workos" in said
-    is_renamed_and_all_is_well(acme, person)
+        said = "no read reached the end for 31 days.*manage.py reconcile_workos"
+        person.sees("retention_near", said)
+    is_renamed(acme, person)
     assert any("the cursor is lost" in line for line in person.told("CRITICAL"))

@@ -36,9 +36,8 @@ def python(script: str) -> tuple[str, ...]:
 
 
 def first_line(children: Children, child: Child) -> str:
-    log = child.log
-    assert log is not None
-    return children.wait_until(lambda: log.read_text().strip(), "spoken", of=child, seconds=30)
+    assert child.log is not None
+    return children.wait_until(child.log.read_text, "spoken", of=child, seconds=30)
 
 
 @pytest.fixture
@@ -55,22 +54,15 @@ def handlers_are_restored() -> Iterator[None]:
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
-def test_an_error_stops_the_children() -> None:
-    with pytest.raises(RuntimeError), Children() as children:
-        child = children.start("A child", python(SLEEPS))
-        raise RuntimeError
-
-    assert child.process.returncode == -signal.SIGTERM
-
-
-def test_the_last_one_started_stops_first() -> None:
+def test_an_error_stops_the_children_and_the_last_one_started_first() -> None:
     ended = []
 
-    with Children() as children:
+    with pytest.raises(RuntimeError), Children() as children:
         children.callback(lambda: ended.append(first.process.returncode))
         first = children.start("The first", python(SLEEPS))
         children.callback(lambda: ended.append(first.process.returncode))
         second = children.start("The second", python(SLEEPS))
+        raise RuntimeError
 
     assert ended == [None, -signal.SIGTERM]
     assert second.process.returncode == -signal.SIGTERM
@@ -106,19 +98,14 @@ def test_a_child_that_is_killed_leaves_no_orphans(log: Path) -> None:
     wait_until(lambda: not alive([orphan]), "the orphan is gone")
 
 
-def test_patience_ends(log: Path) -> None:
-    with Children() as children:
-        child = children.start("A child", python(IGNORES_SIGTERM), log=log, patience=0.2)
-        first_line(children, child)
-
-    assert child.process.returncode == -signal.SIGKILL
-
-
-def test_another_ctrl_c_ends_patience_at_once(log: Path) -> None:
+@pytest.mark.parametrize("ends_it", ["the time", "another Ctrl-C"])
+def test_patience_ends(log: Path, ends_it: str) -> None:
     with pytest.raises(Stopped), Children() as children:
-        child = children.start("A child", python(IGNORES_SIGTERM), log=log, patience=1_000)
+        patience = 0.2 if ends_it == "the time" else 1_000
+        child = children.start("A child", python(IGNORES_SIGTERM), log=log, patience=patience)
         first_line(children, child)
-        children.callback(lambda: os.kill(os.getpid(), signal.SIGINT))
+        if ends_it == "another Ctrl-C":
+            children.callback(lambda: os.kill(os.getpid(), signal.SIGINT))
         os.kill(os.getpid(), signal.SIGINT)
         children.wait()
 
@@ -134,8 +121,6 @@ def test_what_does_not_happen_in_time_is_said(log: Path) -> None:
 
 
 def test_a_command_that_fails_is_an_error() -> None:
-    with (
-        pytest.raises(ChildFailed, match=r"^It failed \(exit code 3\)\. Its output: above$"),
-        Children() as children,
-    ):
+    why = r"^It failed \(exit code 3\)\. Its output: above$"
+    with pytest.raises(ChildFailed, match=why), Children() as children:
         children.run("It", python("exit(3)"))

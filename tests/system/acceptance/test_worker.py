@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -40,7 +40,6 @@ signal.signal(signal.SIGUSR1, hurry)
 worker.Watch.begin = begin
 call_command("sync_worker")
 """
-ENVIRONMENT = {"WORKERS": "1", "POLL_PAUSE_SECONDS": "0.05"}
 #: Tasks end within seven seconds by themselves.
 LITTLE_TIME = {
     "DRAIN_DEADLINE_SECONDS": "1",
@@ -84,10 +83,9 @@ class Worker:
         wait_until(self.is_up, "all of it runs")
 
     def is_up(self) -> bool:
-        try:
+        with suppress(ValueError, psutil.NoSuchProcess):
             return bool(self.cluster())
-        except (ValueError, psutil.NoSuchProcess):
-            return False
+        return False
 
 
 @contextmanager
@@ -100,7 +98,7 @@ def a_worker(
         process = subprocess.Popen(
             command or [sys.executable, "-c", IMPATIENT],
             cwd=PROJECT,
-            env=environment_for(workos, **ENVIRONMENT, **environment),
+            env=environment_for(workos, WORKERS="1", POLL_PAUSE_SECONDS="0.05", **environment),
             stdout=output,
             stderr=output,
             start_new_session=True,

@@ -10,58 +10,49 @@ from orgs.domain.types import Observation
 from tests.builders import apply_page
 from tests.system.benchmark import databases
 from tests.system.benchmark.baselines import DecidedPage, apply_decided, apply_one_by_one, decide
-from tests.system.benchmark.figures import Contestant, Figure, Plan, at_least, compared, play
+from tests.system.benchmark.figures import Contestant, Figure, Scaled, compared, play
 from tests.system.benchmark.workloads import PAGE_SIZE, WORKLOADS, Page, as_read, planned_pages
 
 T = TypeVar("T")
 
 _SMALL, _LARGE = 10_000, 1_000_000
-_PAGES = 100
-_PAGES_ONE_BY_ONE = 10
+_PAGES, _PAGES_ONE_BY_ONE = 100, 10
 
-_OF_THE_LIMIT = {"creates": 0.7, "updates": 0.65, "mix": 0.6}
+_OF_THE_LIMIT = {"creates": "≥ 0.7", "updates": "≥ 0.65", "mix": "≥ 0.6"}
 
 
-def measure(plan: Plan) -> Iterator[Figure]:
-    small, large = plan.scaled(_SMALL), plan.scaled(_LARGE)
+def measure(scaled: Scaled) -> Iterator[Figure]:
+    small, large = scaled(_SMALL), scaled(_LARGE)
     for name, organizations in (("small", small), ("large", large)):
-        databases.make_template(name, organizations=organizations)
+        databases.make_template(name, databases.fill(organizations))
+    count = min(scaled(_PAGES), small // PAGE_SIZE)
     for workload in WORKLOADS:
-        pages = planned_pages(
-            workload, pages=min(plan.scaled(_PAGES), small // PAGE_SIZE), organizations=small
-        )
-        few = pages[: plan.scaled(_PAGES_ONE_BY_ONE)]
-        many = planned_pages(workload, pages=len(pages), organizations=large)
-        turns = play(
-            plan.rounds(5),
-            [
-                contestant("ours", "small", _observations(pages), apply_ours),
-                contestant("per event", "small", few, _apply_one_by_one),
-                contestant(
-                    "limit", "small", pages, lambda pages: seconds_of_decided(decide(pages))
-                ),
-                contestant("ours, large", "large", _observations(many), apply_ours),
-            ],
-        )
+        pages = planned_pages(workload, pages=count, organizations=small)
+        many = planned_pages(workload, pages=count, organizations=large)
+        few = pages[: scaled(_PAGES_ONE_BY_ONE)]
+        contestants = {
+            "ours": contestant("small", _observations(pages), apply_ours),
+            "per event": contestant("small", few, _apply_one_by_one),
+            "limit": contestant("small", pages, lambda pages: seconds_of_decided(decide(pages))),
+            "ours, large": contestant("large", _observations(many), apply_ours),
+        }
+        turns = play(5, contestants)
         per_second = partial(compared, turns, unit="events/s", what=f"applying {workload}")
         yield per_second("ours", "per event", beside="per event, as before")
-        goal = at_least(_OF_THE_LIMIT[workload])
+        goal = _OF_THE_LIMIT[workload]
         yield per_second("ours", "limit", beside="PostgreSQL's limit", goal=goal)
-        yield per_second(
-            "ours, large", "ours", beside=f"{large:,} rows beside {small:,}", goal=at_least(0.8)
-        )
+        beside = f"{large:,} rows beside {small:,}"
+        yield per_second("ours, large", "ours", beside=beside, goal="≥ 0.8")
 
 
-def contestant(
-    name: str, template: str, pages: list[T], apply: Callable[[list[T]], float]
-) -> Contestant:
+def contestant(template: str, pages: list[T], apply: Callable[[list[T]], float]) -> Contestant:
     """Events a second: ``apply`` returns the seconds for all pages."""
 
     def prepare() -> None:
         databases.use(template)
         ensure_cursor()
 
-    return Contestant(name, prepare, lambda: len(pages) * PAGE_SIZE / apply(pages))
+    return prepare, lambda: len(pages) * PAGE_SIZE / apply(pages)
 
 
 def apply_ours(pages: Sequence[Sequence[Observation]]) -> float:

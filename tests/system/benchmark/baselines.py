@@ -4,14 +4,14 @@
 to be written is known before the clock starts, so nothing is left but PostgreSQL's own work.
 """
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from orgs.domain.naming import slug_base
 from orgs.domain.types import OrganizationFields
 from tests.system.benchmark.databases import Connection
-from tests.system.benchmark.workloads import Kind, Page, Planned
+from tests.system.benchmark.workloads import Kind, Page
 
 # The system that is replaced -----------------------------------------------------------------
 
@@ -50,33 +50,25 @@ def apply_one_by_one(raw: Connection, pages: Sequence[Page]) -> None:
     cursor that each organization has; COMMIT. It keeps no ledger and no outbox. Needs a connection
     without autocommit: psycopg sends BEGIN before the first statement.
     """
-    for page in pages:
-        for planned in page:
-            _apply_one(raw, planned)
 
+    def fetch(statement: str, *values: object) -> None:
+        raw.execute(statement.encode(), values, prepare=True).fetchone()
 
-def _apply_one(raw: Connection, planned: Planned) -> None:
-    event, workos_id = planned.event, planned.observation.workos_id
-    _fetch(raw, _BY_WORKOS_ID, workos_id)
-    if (fields := planned.observation.fields) is not None:
-        name, updated_at = fields.name, fields.updated_at
-        if planned.kind is Kind.CREATE:
-            slug = slug_base(name, workos_id or "")
-            _fetch(raw, _BY_ID, planned.organization_id)
-            _fetch(raw, _LOCK_SLUG, slug)
-            _fetch(raw, _BY_SLUG, slug)
-            values = (planned.organization_id, name, slug, workos_id, updated_at, event.id)
-            _fetch(raw, _INSERT, *values)
+    for planned in itertools.chain.from_iterable(pages):
+        event_id, workos_id, id_ = planned.event.id, planned.workos_id, planned.organization_id
+        fetch(_BY_WORKOS_ID, workos_id)
+        if (fields := planned.observation.fields) is None:
+            fetch(_DISABLE, event_id, id_)
         elif planned.kind is Kind.UPDATE:
-            _fetch(raw, _UPDATE, name, updated_at, event.id, planned.organization_id)
-    else:
-        _fetch(raw, _DISABLE, event.id, planned.organization_id)
-    raw.execute(_MOVE_CURSOR, [workos_id, event.id], prepare=True)
-    raw.commit()
-
-
-def _fetch(raw: Connection, statement: str, *values: object) -> object:
-    return raw.execute(statement.encode(), values, prepare=True).fetchone()
+            fetch(_UPDATE, fields.name, fields.updated_at, event_id, id_)
+        elif planned.kind is Kind.CREATE:
+            slug = slug_base(fields.name, workos_id)
+            fetch(_BY_ID, id_)
+            fetch(_LOCK_SLUG, slug)
+            fetch(_BY_SLUG, slug)
+            fetch(_INSERT, id_, fields.name, slug, workos_id, fields.updated_at, event_id)
+        raw.execute(_MOVE_CURSOR, [workos_id, event_id], prepare=True)
+        raw.commit()
 
 
 # The limit ----------------------------------------------------------------------------------
@@ -131,12 +123,8 @@ WHERE stream = 'organizations'
 _OUTCOMES = dict(zip(Kind, ("created", "updated", "disabled", "stale"), strict=True))
 
 
-@dataclass(frozen=True, slots=True)
-class DecidedPage:
-    """The statements that write a page, one for each table, and their values."""
-
-    statements: tuple[str, ...]
-    values: dict[str, Any]
+DecidedPage: TypeAlias = tuple[tuple[str, ...], dict[str, Any]]
+"""The statements that write a page, one for each table, and their values."""
 
 
 def apply_decided(raw: Connection, pages: Sequence[DecidedPage]) -> None:
@@ -144,10 +132,10 @@ def apply_decided(raw: Connection, pages: Sequence[DecidedPage]) -> None:
 
     It writes the rows that our code writes, ledger and outbox and cursor included.
     """
-    for page in pages:
+    for statements, values in pages:
         with raw.cursor() as cursor:
-            for statement in page.statements:
-                cursor.execute(statement.encode(), page.values, prepare=True)
+            for statement in statements:
+                cursor.execute(statement.encode(), values, prepare=True)
         raw.commit()
 
 
@@ -163,52 +151,36 @@ def _decide(page: Page) -> DecidedPage:
         organizations = [_DECIDED_UPDATE]
     elif kinds == {Kind.CREATE}:
         organizations = [_DECIDED_INSERT, _DECIDED_OUTBOX]
-    created = [planned for planned in page if planned.kind is Kind.CREATE]
-    changed = [planned for planned in page if planned.kind in (Kind.UPDATE, Kind.DELETE)]
-    last = page[-1].event
-    values = {
-        **_created(sorted(created, key=lambda planned: planned.organization_id)),
-        **_changed(sorted(changed, key=lambda planned: planned.organization_id)),
-        **_ledger(sorted(page, key=lambda planned: planned.event.id)),
-        "last_event_id": last.id,
-        "last_event_at": last.occurred_at,
-    }
-    return DecidedPage((*organizations, _DECIDED_LEDGER, DECIDED_CURSOR), values)
-
-
-def _created(created: Sequence[Planned]) -> dict[str, list[Any]]:
-    organizations = [planned.observation.organization for planned in created]
-    workos_ids = [planned.observation.workos_id or "" for planned in created]
-    names = [organization.name for organization in organizations]
-    return {
-        "new_ids": [planned.organization_id for planned in created],
-        "new_names": names,
-        "new_slugs": [*map(slug_base, names, workos_ids)],
-        "new_workos_ids": workos_ids,
-        "new_times": [organization.updated_at for organization in organizations],
-        "new_event_ids": [planned.event.id for planned in created],
-    }
-
-
-def _changed(changed: Sequence[Planned]) -> dict[str, list[Any]]:
+    by_row = sorted(page, key=lambda planned: planned.organization_id)
+    created = [planned for planned in by_row if planned.kind is Kind.CREATE]
+    new = [planned.observation.organization for planned in created]
+    changed = [planned for planned in by_row if planned.kind in (Kind.UPDATE, Kind.DELETE)]
     # A deletion changes neither the name nor the time.
-    organizations: list[OrganizationFields | None] = [p.observation.fields for p in changed]
-    return {
+    fields: list[OrganizationFields | None] = [planned.observation.fields for planned in changed]
+    by_event = sorted(page, key=lambda planned: planned.event.id)
+    values = {
+        "new_ids": [planned.organization_id for planned in created],
+        "new_names": [organization.name for organization in new],
+        "new_slugs": [
+            slug_base(organization.name, planned.workos_id)
+            for organization, planned in zip(new, created, strict=True)
+        ],
+        "new_workos_ids": [planned.workos_id for planned in created],
+        "new_times": [organization.updated_at for organization in new],
+        "new_event_ids": [planned.event.id for planned in created],
         "ids": [planned.organization_id for planned in changed],
-        "names": [o and o.name for o in organizations],
-        "workos_ids": [planned.observation.workos_id for planned in changed],
-        "times": [o and o.updated_at for o in organizations],
+        "names": [one and one.name for one in fields],
+        "workos_ids": [planned.workos_id for planned in changed],
+        "times": [one and one.updated_at for one in fields],
         "event_ids": [planned.event.id for planned in changed],
         "disables": [planned.kind is Kind.DELETE for planned in changed],
+        "ledger_ids": [planned.event.id for planned in by_event],
+        "types": [str(planned.event.type) for planned in by_event],
+        "ledger_workos_ids": [planned.workos_id for planned in by_event],
+        "organization_ids": [planned.organization_id for planned in by_event],
+        "occurred_at": [planned.event.occurred_at for planned in by_event],
+        "outcomes": [_OUTCOMES[planned.kind] for planned in by_event],
+        "last_event_id": page[-1].event.id,
+        "last_event_at": page[-1].event.occurred_at,
     }
-
-
-def _ledger(page: Sequence[Planned]) -> dict[str, list[Any]]:
-    return {
-        "ledger_ids": [planned.event.id for planned in page],
-        "types": [str(planned.event.type) for planned in page],
-        "ledger_workos_ids": [planned.observation.workos_id for planned in page],
-        "organization_ids": [planned.organization_id for planned in page],
-        "occurred_at": [planned.event.occurred_at for planned in page],
-        "outcomes": [_OUTCOMES[planned.kind] for planned in page],
-    }
+    return (*organizations, _DECIDED_LEDGER, DECIDED_CURSOR), values

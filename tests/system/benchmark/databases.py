@@ -23,25 +23,6 @@ EMPTY = "empty"
 
 _IN_USE = "benchmark"
 
-#: Ids like WorkOS's: those of events and of organizations grow; ours are random.
-FILL = """
-INSERT INTO organization_metadata
-    (id, name, slug, workos_id, workos_updated_at, workos_last_event_id)
-SELECT md5(n::text)::uuid::text, 'Organization ' || n, 'organization-' || n,
-    'org_01' || lpad(n::text, 24, '0'), now() - interval '1 day',
-    'event_01' || lpad(n::text, 24, '0')
-FROM generate_series(1, %s) AS n
-"""
-
-_TABLES = (
-    "workos_external_id_write_back",
-    "workos_event",
-    "workos_sync_cursor",
-    "organization_metadata",
-    "django_q_ormq",
-    "benchmark_webhook",
-)
-
 #: What the baselines keep, beside our tables.
 _BASELINE_TABLES = """
 CREATE TABLE benchmark_organization_cursor (
@@ -54,8 +35,21 @@ CREATE TABLE benchmark_webhook (id text PRIMARY KEY, type text NOT NULL, receive
 """
 
 
+def fill(organizations: int) -> str:
+    """The statement. Ids like WorkOS's: those of events and of organizations grow; ours are
+    random."""
+    return f"""
+        INSERT INTO organization_metadata
+            (id, name, slug, workos_id, workos_updated_at, workos_last_event_id)
+        SELECT md5(n::text)::uuid::text, 'Organization ' || n, 'organization-' || n,
+            'org_01' || lpad(n::text, 24, '0'), now() - interval '1 day',
+            'event_01' || lpad(n::text, 24, '0')
+        FROM generate_series(1, {organizations}) AS n
+    """  # noqa: S608 - a number
+
+
 def gram_id(number: int) -> str:
-    """The id of an organization of ``FILL``."""
+    """The id of an organization of ``fill``."""
     return str(UUID(md5(str(number).encode()).hexdigest()))  # noqa: S324 - as PostgreSQL makes it
 
 
@@ -63,18 +57,14 @@ def make_templates() -> None:
     """Makes the first one, ``EMPTY``: our tables and the baselines', without a row."""
     _admin(f"CREATE DATABASE {_IN_USE}")
     call_command("migrate", interactive=False, verbosity=0)
-    with connect() as raw:
-        raw.execute(_BASELINE_TABLES)
+    execute(_BASELINE_TABLES)
     keep_as(EMPTY)
 
 
-def make_template(name: str, *, organizations: int) -> None:
-    """Makes another one, with so many organizations; nothing happens if there is one."""
-    if _exists(name):
-        return
+def make_template(name: str, statement: str) -> None:
+    """Makes another one, which is filled by a statement."""
     use(EMPTY)
-    with connect() as raw:
-        raw.execute(FILL, [organizations])
+    execute(statement)
     keep_as(name)
 
 
@@ -89,24 +79,19 @@ def use(template: str) -> None:
     connection.ensure_connection()
 
 
-def empty() -> None:
-    """Empties the tables of the database in use, under the connections of others."""
+def keep_as(template: str) -> None:
+    """Makes a template of the database in use, which is gone then."""
+    connection.close()
+    # Also sets the hint bits, which the first reader of each page would set otherwise.
+    execute("VACUUM (ANALYZE, FREEZE)")
+    _admin(f"ALTER DATABASE {_IN_USE} RENAME TO {template}")
+
+
+def execute(*statements: str) -> None:
+    """In the database in use."""
     with connect() as raw:
-        raw.execute(f"TRUNCATE {', '.join(_TABLES)}".encode())
-        raw.execute("VACUUM (ANALYZE)")
-        raw.execute("CHECKPOINT")
-
-
-def copy_out(table: str) -> bytes:
-    """The table, with columns in parentheses, as ``COPY`` writes it."""
-    with connect() as raw, raw.cursor().copy(f"COPY {table} TO STDOUT".encode()) as copy:
-        return b"".join(bytes(part) for part in copy)
-
-
-def copy_in(table: str, rows: bytes) -> None:
-    """The opposite, in one transaction."""
-    with connect() as raw, raw.cursor().copy(f"COPY {table} FROM STDIN".encode()) as copy:
-        copy.write(rows)
+        for statement in statements:
+            raw.execute(statement.encode())
 
 
 @contextmanager
@@ -116,34 +101,12 @@ def connect(*, autocommit: bool = True) -> Iterator[Connection]:
         yield raw
 
 
-def described() -> dict[str, str]:
-    """The server's version, and its settings that decide what a commit costs."""
-    names = (
-        "server_version",
-        "fsync",
-        "synchronous_commit",
-        "full_page_writes",
-        "shared_buffers",
-        "max_wal_size",
-    )
-    query = "SELECT name, current_setting(name) FROM unnest(%s::text[]) AS name"
+def described() -> str:
+    """The server's version, and whether a commit waits for the disk."""
+    query = """SELECT concat('PostgreSQL ', current_setting('server_version'), ', fsync ',
+        current_setting('fsync'))"""
     with psycopg.connect(_conninfo("postgres")) as raw:
-        return dict(raw.execute(query, [list(names)]).fetchall())
-
-
-def keep_as(template: str) -> None:
-    """Makes a template of the database in use, which is gone then."""
-    connection.close()
-    with connect() as raw:
-        # Also sets the hint bits, which the first reader of each page would set otherwise.
-        raw.execute("VACUUM (ANALYZE, FREEZE)")
-    _admin(f"ALTER DATABASE {_IN_USE} RENAME TO {template}")
-
-
-def _exists(name: str) -> bool:
-    with psycopg.connect(_conninfo("postgres")) as raw:
-        found = raw.execute("SELECT FROM pg_database WHERE datname = %s", [name])
-        return found.fetchone() is not None
+        return str(raw.execute(query).fetchall()[0][0])
 
 
 def _admin(*statements: str) -> None:

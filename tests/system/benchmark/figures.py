@@ -1,124 +1,77 @@
-"""What is measured, how rounds are played, what becomes of the numbers. Knows no Django."""
+"""How rounds are played, and what becomes of the numbers. Knows no Django."""
 
 import gc
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from statistics import median
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
+
+Scaled: TypeAlias = Callable[[int], int]
+"""Makes a count smaller, for a quick look: then the goals say little."""
 
 Turns: TypeAlias = Mapping[str, Sequence[float]]
 """What each contestant came to, a number for each round."""
 
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How large and how long a run is to be. ``scale`` makes everything smaller, for a quick look:
-    then the goals say little."""
-
-    scale: float = 1.0
-    wanted_rounds: int | None = None
-
-    def scaled(self, count: int) -> int:
-        return max(int(count * self.scale), 1)
-
-    def rounds(self, usual: int) -> int:
-        return self.wanted_rounds or usual
+Contestant: TypeAlias = tuple[Callable[[], object], Callable[[], float]]
+"""One side of a comparison: prepares, which is not measured, and returns what is compared."""
 
 
-@dataclass(frozen=True, slots=True)
-class Goal:
-    """A bound that a figure must keep."""
-
-    bound: float
-    is_least: bool = False
-
-    def is_met(self, value: float) -> bool:
-        return value >= self.bound if self.is_least else value <= self.bound
-
-    def __str__(self) -> str:
-        return f"{'≥' if self.is_least else '≤'} {self.bound:g}"
-
-
-def at_least(bound: float) -> Goal:
-    return Goal(bound, is_least=True)
-
-
-def at_most(bound: float) -> Goal:
-    return Goal(bound)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """One line of the table. ``value`` is what the goal is about: a ratio, unless ``unit`` says
-    otherwise. ``ours`` and ``theirs`` are absolute, and context."""
+class Figure(NamedTuple):
+    """One line of the table. ``ours`` and ``theirs`` are absolute, and context."""
 
     what: str
-    beside: str = ""
-    value: float
-    unit: str = "x"
-    goal: Goal | None = None
-    ours: str = ""
-    theirs: str = ""
-    rounds: tuple[float, ...] = ()
-    """What ``value`` is the median of."""
-
-    @property
-    def verdict(self) -> str:
-        if self.goal is None:
-            return "stated"
-        return "met" if self.goal.is_met(self.value) else "MISSED"
+    beside: str
+    ours: str
+    theirs: str
+    result: str
+    goal: str
+    verdict: str
 
 
-@dataclass(frozen=True, slots=True)
-class Contestant:
-    """One side of a comparison. ``prepare`` is not measured; ``run`` returns what is compared."""
+def figure(
+    what: str,
+    value: float,
+    unit: str = "x",
+    goal: str = "",
+    *,
+    beside: str = "",
+    ours: str = "",
+    theirs: str = "",
+) -> Figure:
+    """A goal is a bound that the value must keep, such as ``≥ 0.7``."""
+    sign, _, bound = goal.partition(" ")
+    verdict = "stated"
+    if goal:
+        is_met = value >= float(bound) if sign == "≥" else value <= float(bound)
+        verdict = "met" if is_met else "MISSED"
+    return Figure(what, beside, ours, theirs, f"{shown(value)} {unit}".rstrip(), goal, verdict)
 
-    name: str
-    prepare: Callable[[], None]
-    run: Callable[[], float]
+
+def compared(
+    turns: Turns, ours: str, theirs: str, *, what: str, beside: str, unit: str, goal: str = ""
+) -> Figure:
+    """The median of the rounds' ratios: the two of a round have met the same machine."""
+    ratios = [one / other for one, other in zip(turns[ours], turns[theirs], strict=True)]
+    absolute = [f"{shown(median(turns[name]))} {unit}" for name in (ours, theirs)]
+    return figure(
+        what, median(ratios), goal=goal, beside=beside, ours=absolute[0], theirs=absolute[1]
+    )
 
 
-def play(rounds: int, contestants: Sequence[Contestant]) -> Turns:
+def play(rounds: int, contestants: Mapping[str, Contestant]) -> Turns:
     """Lets the contestants take turns, so that what else the machine does meets them all alike.
 
     Each round begins with another of them. Garbage of the one is not collected in the other's time.
     """
-    turns: dict[str, list[float]] = {contestant.name: [] for contestant in contestants}
-    for number in range(rounds):
-        first = number % len(contestants)
-        for contestant in (*contestants[first:], *contestants[:first]):
-            contestant.prepare()
+    turns: dict[str, list[float]] = {name: [] for name in contestants}
+    names = list(contestants)
+    for _ in range(rounds):
+        for name in names:
+            prepare, run = contestants[name]
+            prepare()
             gc.collect()
-            turns[contestant.name].append(contestant.run())
+            turns[name].append(run())
+        names = [*names[1:], names[0]]
     return turns
-
-
-def compared(
-    turns: Turns,
-    ours: str,
-    theirs: str,
-    *,
-    what: str,
-    beside: str,
-    unit: str,
-    goal: Goal | None = None,
-) -> Figure:
-    """The median of the rounds' ratios: the two of a round have met the same machine."""
-    ratios = tuple(one / other for one, other in zip(turns[ours], turns[theirs], strict=True))
-    return Figure(
-        what=what,
-        beside=beside,
-        value=median(ratios),
-        goal=goal,
-        ours=f"{shown(median(turns[ours]))} {unit}",
-        theirs=f"{shown(median(turns[theirs]))} {unit}",
-        rounds=ratios,
-    )
-
-
-def of_rounds(values: Sequence[float], *, what: str, unit: str, goal: Goal | None) -> Figure:
-    """A figure that stands beside nothing: the median of its rounds."""
-    return Figure(what=what, value=median(values), unit=unit, goal=goal, rounds=tuple(values))
 
 
 def percentile(values: Sequence[float], part: float) -> float:
@@ -130,21 +83,3 @@ def percentile(values: Sequence[float], part: float) -> float:
 def shown(value: float) -> str:
     """Three significant digits, and no more than people read."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def as_table(figures: Sequence[Figure]) -> str:
-    """Markdown that also reads well as it is."""
-    rows = [("what", "beside", "ours", "theirs", "result", "goal", ""), *map(_cells, figures)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    rows.insert(1, tuple("-" * width for width in widths))
-    padded = ([cell.ljust(w) for cell, w in zip(row, widths, strict=True)] for row in rows)
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in padded)
-
-
-def _cells(figure: Figure) -> tuple[str, ...]:
-    result = f"{shown(figure.value)}{'x' if figure.unit == 'x' else f' {figure.unit}'}"
-    goal = str(figure.goal or "")
-    return (
-        *(figure.what, figure.beside, figure.ours, figure.theirs),
-        *(result, goal, figure.verdict),
-    )

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 from statistics import median
-from typing import Any
 
 from django.conf import settings
 from django.test import override_settings
@@ -21,19 +20,10 @@ from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOSClient
 from tests.system.benchmark import databases
 from tests.system.benchmark.applying import apply_ours, contestant, seconds_of_decided
-from tests.system.benchmark.baselines import DECIDED_CURSOR, DecidedPage
-from tests.system.benchmark.figures import (
-    Contestant,
-    Figure,
-    Plan,
-    at_least,
-    at_most,
-    compared,
-    of_rounds,
-    play,
-)
-from tests.system.benchmark.processes import Processes, processes
-from tests.system.benchmark.workloads import NOW, PAGE_SIZE, an_event, event_of
+from tests.system.benchmark.baselines import DECIDED_CURSOR
+from tests.system.benchmark.figures import Figure, Scaled, compared, figure, play
+from tests.system.benchmark.processes import Processes
+from tests.system.benchmark.workloads import NOW, PAGE_SIZE, an_event
 
 _SMALL, _LARGE = 10_000, 1_000_000
 _PAGES = 100
@@ -52,7 +42,7 @@ INSERT INTO workos_organization_membership (workos_id, workos_organization_id, w
 SELECT 'om_01' || lpad(n::text, 24, '0'), 'org_01' || lpad((n % 10000)::text, 24, '0'),
     'user_01' || lpad(n::text, 24, '0'), 'active', '{member}', now() - interval '1 day',
     'event_01' || lpad(n::text, 24, '0'), '{}'
-FROM generate_series(1, %s) AS n
+FROM generate_series(1, COUNT) AS n
 """
 #: What a page writes, a statement a table, as the limit of organizations is.
 _LIMIT_ROWS = """
@@ -76,47 +66,42 @@ SELECT id, 'organization_membership.updated', 'membership', key, organization_id
 FROM unnest(%(ids)s::text[], %(keys)s::text[], %(organization_ids)s::text[], %(at)s::timestamptz[])
     AS new (id, key, organization_id, at)
 """
+_LIMIT = (_LIMIT_ROWS, _LIMIT_LEDGER, DECIDED_CURSOR)
 
 
-def measure(plan: Plan) -> Iterator[Figure]:
-    small, large = plan.scaled(_SMALL), plan.scaled(_LARGE)
+def measure(scaled: Scaled) -> Iterator[Figure]:
+    small, large = scaled(_SMALL), scaled(_LARGE)
     for name, count in (("few_members", small), ("many_members", large)):
-        databases.use(databases.EMPTY)
-        with databases.connect() as raw:
-            raw.execute(_FILL.replace("%s", str(count)).encode())
-        databases.keep_as(name)
-    pages = min(plan.scaled(_PAGES), small // PAGE_SIZE)
-    turns = play(
-        plan.rounds(5),
-        [
-            contestant("ours", "few_members", _events(pages, small), apply_ours),
-            contestant("limit", "few_members", _events(pages, small), _apply_limit),
-            contestant("ours, large", "many_members", _events(pages, large), apply_ours),
-        ],
-    )
+        databases.make_template(name, _FILL.replace("COUNT", str(count)))
+    pages = min(scaled(_PAGES), small // PAGE_SIZE)
+    contestants = {
+        "ours": contestant("few_members", _pages(pages, small), apply_ours),
+        "limit": contestant("few_members", _pages(pages, small), _apply_limit),
+        "ours, large": contestant("many_members", _pages(pages, large), apply_ours),
+    }
+    turns = play(5, contestants)
     per_second = partial(compared, turns, unit="events/s", what="applying membership updates")
-    yield per_second("ours", "limit", beside="PostgreSQL's limit", goal=at_least(0.6))
+    yield per_second("ours", "limit", beside="PostgreSQL's limit", goal="≥ 0.6")
     beside = f"{large:,} rows beside {small:,}"
-    yield per_second("ours, large", "ours", beside=beside, goal=at_least(0.8))
-    yield _access(plan, large)
-    with processes() as running:
-        yield from _paced(plan, running)
+    yield per_second("ours, large", "ours", beside=beside, goal="≥ 0.8")
+    yield _access(large)
+    with Processes() as running:
+        yield from _paced(scaled(_LISTS), running)
 
 
 # Pages --------------------------------------------------------------------------------------
 
 
-def _events(pages: int, rows: int) -> list[list[Observation]]:
-    events = pages * PAGE_SIZE
-    step = rows // events
+def _pages(pages: int, rows: int) -> list[list[Observation]]:
+    step = rows // (pages * PAGE_SIZE)
     return [
-        [_event(n, n * step + 1) for n in range(first, first + PAGE_SIZE)]
-        for first in range(0, events, PAGE_SIZE)
+        [_observation(n, n * step + 1) for n in range(first, first + PAGE_SIZE)]
+        for first in range(0, pages * PAGE_SIZE, PAGE_SIZE)
     ]
 
 
-def _event(number: int, row: int) -> Observation:
-    key = f"om_01{row:024}"
+def _observation(number: int, row: int) -> Observation:
+    key, user = f"om_01{row:024}", f"user_01{row:024}"
     return Observation(
         workos_id=key,
         state=State.PRESENT,
@@ -125,11 +110,7 @@ def _event(number: int, row: int) -> Observation:
             workos_organization_id=f"org_01{row % 10_000:024}",
             created_at=NOW,
             updated_at=NOW,
-            columns={
-                "workos_user_id": f"user_01{row:024}",
-                "status": "active",
-                "role_slugs": ["admin", "member"],
-            },
+            columns={"workos_user_id": user, "status": "active", "role_slugs": ["admin", "member"]},
             data={"id": key, "object": "organization_membership", "status": "active"},
         ),
         event=an_event(f"event_02{number:024}", "organization_membership.updated"),
@@ -137,51 +118,48 @@ def _event(number: int, row: int) -> Observation:
 
 
 def _apply_limit(pages: Sequence[list[Observation]]) -> float:
-    statements = (_LIMIT_ROWS, _LIMIT_LEDGER, DECIDED_CURSOR)
-    in_order = (sorted(page, key=lambda one: one.workos_id or "") for page in pages)
-    return seconds_of_decided([DecidedPage(statements, _values(page)) for page in in_order])
+    decided = []
+    for page in pages:
+        rows = sorted(map(_row, page), key=lambda row: str(row["workos_id"]))
+        values = {
+            "rows": json.dumps(rows),
+            "ids": [row["event_id"] for row in rows],
+            "keys": [row["workos_id"] for row in rows],
+            "organization_ids": [row["organization_id"] for row in rows],
+            "at": [NOW] * len(rows),
+            "last_event_id": max(str(row["event_id"]) for row in rows),
+            "last_event_at": NOW,
+        }
+        decided.append((_LIMIT, values))
+    return seconds_of_decided(decided)
 
 
-def _values(page: Sequence[Observation]) -> dict[str, Any]:
-    events = [event_of(one) for one in page]
-    return {
-        "rows": json.dumps([_fields(one) for one in page]),
-        "ids": [event.id for event in events],
-        "keys": [one.workos_id for one in page],
-        "organization_ids": [one.workos_organization_id for one in page],
-        "at": [event.occurred_at for event in events],
-        "last_event_id": max(event.id for event in events),
-        "last_event_at": NOW,
-    }
-
-
-def _fields(one: Observation) -> dict[str, Any]:
-    if (plain := one.plain) is None:
-        raise TypeError("every observation of a page is of a membership")
+def _row(one: Observation) -> dict[str, object]:
+    assert one.plain is not None
+    assert one.event is not None
     return {
         "workos_id": one.workos_id,
-        "workos_organization_id": plain.workos_organization_id,
-        "user_id": plain.columns["workos_user_id"],
-        "status": plain.columns["status"],
-        "roles": plain.columns["role_slugs"],
+        "organization_id": one.plain.workos_organization_id,
+        "user_id": one.plain.columns["workos_user_id"],
+        "status": one.plain.columns["status"],
+        "roles": one.plain.columns["role_slugs"],
         "created_at": NOW.isoformat(),
         "updated_at": NOW.isoformat(),
-        "event_id": event_of(one).id,
-        "data": plain.data,
+        "event_id": one.event.id,
+        "data": one.plain.data,
     }
 
 
 # Access -------------------------------------------------------------------------------------
 
 
-def _access(plan: Plan, rows: int) -> Figure:
+def _access(rows: int) -> Figure:
     databases.use("many_members")
     ensure_cursor()
     with _settings(RESOURCES=_RESOURCES):
         adopt_settings()
-    with databases.connect() as raw:
-        raw.execute(b"""UPDATE workos_sync_cursor SET covered = covered || '["membership"]'""")
-        raw.execute(databases.FILL.replace("%s", "10000").encode())
+    covered = """UPDATE workos_sync_cursor SET covered = covered || '["membership"]'"""
+    databases.execute(covered, databases.fill(10_000))
     keys = [n * rows // _LOOKS + 1 for n in range(_LOOKS)]
     organizations = {key: databases.gram_id(key % 10_000) for key in keys if key % 10_000}
 
@@ -199,25 +177,22 @@ def _access(plan: Plan, rows: int) -> Figure:
             members.get(pk=f"om_01{key:024}")
         return 1000 * (time.perf_counter() - began_at) / len(keys)
 
-    contestants = [Contestant("ours", lambda: None, ask), Contestant("theirs", lambda: None, read)]
     with _settings(RESOURCES=_RESOURCES):
-        turns = play(plan.rounds(3), contestants)
+        turns = play(3, {"ours": (lambda: None, ask), "theirs": (lambda: None, read)})
     what, beside = f"has_access, {rows:,} memberships", "a read by primary key"
-    goal = at_most(3)
-    return compared(turns, "ours", "theirs", what=what, beside=beside, unit="ms", goal=goal)
+    return compared(turns, "ours", "theirs", what=what, beside=beside, unit="ms", goal="≤ 3")
 
 
 # Pacing -------------------------------------------------------------------------------------
 
 
-def _paced(plan: Plan, running: Processes) -> Iterator[Figure]:
+def _paced(lists: int, running: Processes) -> Iterator[Figure]:
     """Two processes list every organization's members, while events come."""
-    workos, lists = running.fake(), plan.scaled(_LISTS)
+    workos = running.fake()
     long_ago = NOW - timedelta(days=2)
-    workos.seed(organizations=lists, at=long_ago, external_id_prefix="gram-", emits=False)
-    for number, organization in enumerate(workos.all_organizations()):
-        user = workos.users.create(email=f"{number}@a.b", emits=False)["id"]
-        workos.memberships.create(user_id=user, organization_id=organization["id"], emits=False)
+    workos.seed(
+        organizations=lists, members=1, at=long_ago, external_id_prefix="gram-", emits=False
+    )
     # As WorkOS limits a key: more than everything may send, and less than all would without pace.
     workos.limit_requests(_PER_MINUTE * 6000 // 4800, seconds=60.0)
     databases.use(databases.EMPTY)
@@ -228,7 +203,7 @@ def _paced(plan: Plan, running: Processes) -> Iterator[Figure]:
         workos.forget_requests()
         began_at = time.monotonic()
         options = {"resources": ",".join(_RESOURCES), "per_minute": str(_PER_MINUTE)}
-        runs = [running.start("reconcile", workos, **options) for _ in range(2)]
+        runs = [running.task("reconcile", workos, **options)[0] for _ in range(2)]
         beside: list[float] = []
         while any(run.process.poll() is None for run in runs):
             beside.append(_seconds_to_row(workos, f"Beside {len(beside)}"))
@@ -237,15 +212,13 @@ def _paced(plan: Plan, running: Processes) -> Iterator[Figure]:
     if any(run.process.returncode for run in runs):
         raise RuntimeError("a full run has failed; its log is in .data/benchmark/logs")
     answers = workos.requests()
-    refused = sum(one["status"] == 429 for one in answers)
     of_bulk = sum(one["path"] != "/events" for one in answers)
-    share = of_bulk / (_BULK_PER_SECOND * seconds)
     what = f"two full runs, {lists:,} lists of members each, of their share of requests"
-    yield of_rounds([share], what=what, unit="x", goal=at_least(0.9))
-    yield of_rounds([float(refused)], what="429s meanwhile", unit="", goal=at_most(0))
-    delay = median(beside) - median(alone)
+    yield figure(what, of_bulk / (_BULK_PER_SECOND * seconds), goal="≥ 0.9")
+    refused = sum(one["status"] == 429 for one in answers)
+    yield figure("429s meanwhile", refused, "", "≤ 0")
     what = "an event to its row meanwhile, p50 beyond without them"
-    yield of_rounds([delay], what=what, unit="s", goal=at_most(0.5))
+    yield figure(what, median(beside) - median(alone), "s", "≤ 0.5")
 
 
 def _seconds_to_row(workos: FakeWorkOSClient, name: str) -> float:

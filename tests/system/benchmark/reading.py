@@ -2,161 +2,120 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from orgs.testing import FakeWorkOSClient
 from tests.system.benchmark import databases
-from tests.system.benchmark.figures import (
-    Contestant,
-    Figure,
-    Goal,
-    Plan,
-    at_most,
-    compared,
-    of_rounds,
-    play,
-)
-from tests.system.benchmark.processes import Processes, processes
+from tests.system.benchmark.databases import EMPTY
+from tests.system.benchmark.figures import Contestant, Figure, Scaled, compared, play
+from tests.system.benchmark.processes import Processes
 
 _EVENTS = 10_000
 _MANY, _FEW = 100_000, 10_000
-_PAGE_SIZE = 100
 
 #: A WorkOS that is not on the same machine.
 _FAR_AWAY = 0.02
 
-_COPIED = "(id, name, slug, workos_id, workos_updated_at)"
+_COPIED = "organization_metadata (id, name, slug, workos_id, workos_updated_at)"
 
 
-@dataclass(slots=True)
-class _Child:
-    """A task of ``tests.system.benchmark.child`` as a contestant; keeps what it measured."""
+def _child(
+    running: Processes, task: str, workos: FakeWorkOSClient, template: str, peaks: list[float]
+) -> Contestant:
+    """A task of ``tests.system.benchmark.child``, whose peaks of memory are noted, in MiB."""
 
-    running: Processes
-    task: str
-    workos: FakeWorkOSClient
-    template: str
-    statements: list[int] = field(default_factory=list)
-    peaks: list[float] = field(default_factory=list)
-    """In MiB."""
-
-    def contestant(self, name: str) -> Contestant:
-        return Contestant(name, partial(databases.use, self.template), self.run)
-
-    def run(self) -> float:
-        measured = self.running.run(self.task, self.workos)
-        self.statements.append(measured["statements"])
-        self.peaks.append(measured["peak_kib"] / 1024)
+    def run() -> float:
+        measured = running.measured(task, workos)
+        peaks.append(measured["peak_kib"] / 1024)
         return float(measured["seconds"])
 
-
-# The drain ----------------------------------------------------------------------------------
-
-
-def measure_drain(plan: Plan) -> Iterator[Figure]:
-    with processes() as running:
-        workos = running.fake()
-        workos.seed(organizations=plan.scaled(_EVENTS), external_id_prefix="gram-")
-        tasks, empty = ("drain", "read-events"), databases.EMPTY
-        yield _beside_reading(plan, running, workos, tasks, empty, "drain", None)
-        # The fake is on the same cores, and answers at once: reading is work of ours and its
-        # own, and hardly any waiting with which applying could overlap.
-        workos.misbehave("slow", path="/events", times=None, seconds=_FAR_AWAY)
-        what = f"drain, WorkOS {_FAR_AWAY * 1000:.0f} ms away"
-        yield _beside_reading(plan, running, workos, tasks, empty, what, at_most(1.1))
+    return partial(databases.use, template), run
 
 
 def _beside_reading(
-    plan: Plan,
     running: Processes,
     workos: FakeWorkOSClient,
     tasks: tuple[str, str],
     template: str,
     what: str,
-    goal: Goal | None,
+    goal: str = "",
 ) -> Figure:
     """A task of ours beside one that only reads the same pages."""
-    ours, theirs = (_Child(running, task, workos, template) for task in tasks)
-    turns = play(plan.rounds(3), [ours.contestant("ours"), theirs.contestant("theirs")])
-    return compared(
-        turns, "ours", "theirs", what=what, beside="reading the pages", unit="s", goal=goal
-    )
+    ours, theirs = (_child(running, task, workos, template, []) for task in tasks)
+    turns = play(3, {"ours": ours, "theirs": theirs})
+    beside = "reading the pages"
+    return compared(turns, "ours", "theirs", what=what, beside=beside, unit="s", goal=goal)
 
 
-# The snapshot -------------------------------------------------------------------------------
+def measure_drain(scaled: Scaled) -> Iterator[Figure]:
+    with Processes() as running:
+        workos, tasks = running.fake(), ("drain", "read-events")
+        workos.seed(organizations=scaled(_EVENTS), external_id_prefix="gram-")
+        yield _beside_reading(running, workos, tasks, EMPTY, "drain")
+        # The fake is on the same cores, and answers at once: reading is work of ours and its
+        # own, and hardly any waiting with which applying could overlap.
+        workos.misbehave("slow", path="/events", times=None, seconds=_FAR_AWAY)
+        what = f"drain, WorkOS {_FAR_AWAY * 1000:.0f} ms away"
+        yield _beside_reading(running, workos, tasks, EMPTY, what, "≤ 1.1")
 
 
-def measure_reconcile(plan: Plan) -> Iterator[Figure]:
-    many, few = plan.scaled(_MANY), plan.scaled(_FEW)
-    with processes() as running:
-        all_of_them, some = (_seeded(running, count) for count in (many, few))
-        _make_in_sync(running, some, "few_in_sync")
-        copied = _make_in_sync(running, all_of_them, "in_sync")
-        yield _first_reconcile(plan, running, all_of_them, copied)
-        yield from _reconciles_in_sync(plan, running, all_of_them, some)
+def measure_reconcile(scaled: Scaled) -> Iterator[Figure]:
+    counts = {"in_sync": scaled(_MANY), "few_in_sync": scaled(_FEW)}
+    fakes: dict[str, FakeWorkOSClient] = {}
+    with Processes() as running:
+        for template, count in counts.items():
+            workos = fakes[template] = running.fake()
+            # So long ago that no difference is taken for an event on its way.
+            long_ago = datetime.now(UTC) - timedelta(hours=1)
+            workos.seed(organizations=count, external_id_prefix="gram-", at=long_ago, emits=False)
+            databases.use(EMPTY)
+            running.measured("reconcile", workos)
+            databases.keep_as(template)
+        yield _first_reconcile(running, fakes["in_sync"], counts["in_sync"])
+        yield from _reconciles_in_sync(running, fakes, counts)
+        some, tasks = fakes["few_in_sync"], ("reconcile", "read-organizations")
         some.misbehave("slow", path="/organizations", times=None, seconds=_FAR_AWAY)
-        what = f"reconcile, {few:,} in sync, WorkOS {_FAR_AWAY * 1000:.0f} ms away"
-        tasks = ("reconcile", "read-organizations")
-        yield _beside_reading(plan, running, some, tasks, "few_in_sync", what, at_most(1.1))
+        what = (
+            f"reconcile, {counts['few_in_sync']:,} in sync, WorkOS {_FAR_AWAY * 1000:.0f} ms away"
+        )
+        yield _beside_reading(running, some, tasks, "few_in_sync", what, "≤ 1.1")
 
 
-def _seeded(running: Processes, organizations: int) -> FakeWorkOSClient:
-    workos = running.fake()
-    # So long ago that no difference is taken for an event on its way.
-    long_ago = datetime.now(UTC) - timedelta(hours=1)
-    workos.seed(organizations=organizations, external_id_prefix="gram-", at=long_ago, emits=False)
-    return workos
+def _first_reconcile(running: Processes, workos: FakeWorkOSClient, count: int) -> Figure:
+    databases.use("in_sync")
+    statement = f"COPY {_COPIED} TO STDOUT".encode()
+    with databases.connect() as raw, raw.cursor().copy(statement) as copy:
+        rows = b"".join(bytes(part) for part in copy)
 
+    def copy_in() -> float:
+        began_at = time.perf_counter()
+        statement = f"COPY {_COPIED} FROM STDIN".encode()
+        with databases.connect() as raw, raw.cursor().copy(statement) as copy:
+            copy.write(rows)
+        return time.perf_counter() - began_at
 
-def _make_in_sync(running: Processes, workos: FakeWorkOSClient, template: str) -> bytes:
-    """Makes a template, and returns its organizations as ``COPY`` writes them."""
-    databases.use(databases.EMPTY)
-    running.run("reconcile", workos)
-    rows = databases.copy_out(f"organization_metadata {_COPIED}")
-    databases.keep_as(template)
-    return rows
-
-
-def _first_reconcile(
-    plan: Plan, running: Processes, workos: FakeWorkOSClient, rows: bytes
-) -> Figure:
-    ours = _Child(running, "reconcile", workos, databases.EMPTY)
-    copy = Contestant("copy", partial(databases.use, databases.EMPTY), partial(_copy, rows))
-    turns = play(plan.rounds(3), [ours.contestant("ours"), copy])
-    what = f"first reconcile, {plan.scaled(_MANY):,} organizations"
+    ours = _child(running, "reconcile", workos, EMPTY, [])
+    turns = play(3, {"ours": ours, "copy": (partial(databases.use, EMPTY), copy_in)})
+    what = f"first reconcile, {count:,} organizations"
     return compared(turns, "ours", "copy", what=what, beside="COPY of the same rows", unit="s")
 
 
-def _copy(rows: bytes) -> float:
-    began_at = time.perf_counter()
-    databases.copy_in(f"organization_metadata {_COPIED}", rows)
-    return time.perf_counter() - began_at
-
-
 def _reconciles_in_sync(
-    plan: Plan, running: Processes, many: FakeWorkOSClient, few: FakeWorkOSClient
+    running: Processes, fakes: dict[str, FakeWorkOSClient], counts: dict[str, int]
 ) -> Iterator[Figure]:
-    ours = _Child(running, "reconcile", many, "in_sync")
-    ours_few = _Child(running, "reconcile", few, "few_in_sync")
-    theirs = _Child(running, "read-organizations", many, "in_sync")
-    turns = play(
-        plan.rounds(3),
-        [ours.contestant("ours"), ours_few.contestant("few"), theirs.contestant("theirs")],
-    )
-    what = f"reconcile, {plan.scaled(_MANY):,} in sync"
-    compare = partial(compared, what=what)
-    yield compare(turns, "ours", "theirs", beside="reading the pages", unit="s")
-    pages = plan.scaled(_MANY) / _PAGE_SIZE
-    queries = [statements / pages for statements in ours.statements]
-    yield of_rounds(queries, what=what, unit="queries a page", goal=at_most(6))
-    peaks = {"ours": ours.peaks, "few": ours_few.peaks}
-    yield compare(
-        peaks,
-        "ours",
-        "few",
-        beside=f"peak memory for {plan.scaled(_FEW):,}",
-        unit="MiB",
-        goal=at_most(1.1),
-    )
+    peaks: dict[str, list[float]] = {name: [] for name in ("ours", "few", "theirs")}
+    tasks = {
+        "ours": ("reconcile", "in_sync"),
+        "few": ("reconcile", "few_in_sync"),
+        "theirs": ("read-organizations", "in_sync"),
+    }
+    contestants = {
+        name: _child(running, task, fakes[template], template, peaks[name])
+        for name, (task, template) in tasks.items()
+    }
+    what = f"reconcile, {counts['in_sync']:,} in sync"
+    turns = play(3, contestants)
+    yield compared(turns, "ours", "theirs", what=what, beside="reading the pages", unit="s")
+    beside = f"peak memory for {counts['few_in_sync']:,}"
+    yield compared(peaks, "ours", "few", what=what, beside=beside, unit="MiB", goal="≤ 1.1")

@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -49,12 +49,10 @@ class Planned:
     """An event, what is to become of it, and of which row."""
 
     kind: Kind
-    observation: Observation
+    event: Event
+    workos_id: str
     organization_id: str
-
-    @property
-    def event(self) -> Event:
-        return event_of(self.observation)
+    observation: Observation
 
 
 Page: TypeAlias = list[Planned]
@@ -62,10 +60,36 @@ Page: TypeAlias = list[Planned]
 
 def planned_pages(workload: str, *, pages: int, organizations: int) -> list[Page]:
     """Pages for a table that was filled with so many organizations: no row is met twice."""
-    chance = random.Random(f"{workload} {organizations}")
-    present = iter(chance.sample(range(1, organizations + 1), pages * PAGE_SIZE))
-    numbers = count(1)
-    return [_page(WORKLOADS[workload], chance, present, numbers) for _ in range(pages)]
+    chance, numbers = random.Random(f"{workload} {organizations}"), count(1)
+    rows = iter(chance.sample(range(1, organizations + 1), pages * PAGE_SIZE))
+    kinds = [kind for kind, share in WORKLOADS[workload].items() for _ in range(share)]
+    return [
+        [_plan(kind, next(rows), next(numbers)) for kind in chance.sample(kinds, len(kinds))]
+        for _ in range(pages)
+    ]
+
+
+def _plan(kind: Kind, row: int, number: int) -> Planned:
+    """``row`` is the number that the organization got when the table was filled."""
+    event_id = f"event_{'00' if kind is Kind.STALE else '02'}{number:024}"
+    workos_id, organization_id = f"org_01{row:024}", gram_id(row)
+    fields, type_ = None, EventType.DELETED
+    if kind is Kind.CREATE:
+        workos_id = f"org_02{number:024}"
+        organization_id, type_ = derived_id(workos_id), EventType.CREATED
+        fields = OrganizationFields(name=f"Company {number}", external_id=None, updated_at=NOW)
+    elif kind is not Kind.DELETE:
+        name, type_ = f"Renamed {row}", EventType.UPDATED
+        fields = OrganizationFields(name=name, external_id=organization_id, updated_at=NOW)
+    state = State.PRESENT if fields else State.ABSENT
+    event = an_event(event_id, type_)
+    observation = Observation(workos_id=workos_id, state=state, fields=fields, event=event)
+    return Planned(kind, event, workos_id, organization_id, observation)
+
+
+def an_event(event_id: str, event_type: str) -> Event:
+    position = Position(event_id, NOW)
+    return Event(id=event_id, type=event_type, occurred_at=NOW, position=position)
 
 
 def as_read(pages: Sequence[Sequence[Observation]]) -> list[types.Page[Position]]:
@@ -73,52 +97,8 @@ def as_read(pages: Sequence[Sequence[Observation]]) -> list[types.Page[Position]
     read: list[types.Page[Position]] = []
     position = Position()
     for page in pages:
-        reached, parse = event_of(page[-1]).position, partial(tuple, page)
+        assert page[-1].event is not None
+        reached, parse = page[-1].event.position, partial(tuple, page)
         read.append(types.Page(position, parse, reached, page is pages[-1], time.monotonic()))
         position = reached
     return read
-
-
-def event_of(observation: Observation) -> Event:
-    if observation.event is None:
-        raise TypeError("every observation of a page is an event")
-    return observation.event
-
-
-def _page(
-    shares: dict[Kind, int], chance: random.Random, present: Iterator[int], numbers: Iterator[int]
-) -> Page:
-    kinds = [kind for kind, share in shares.items() for _ in range(share)]
-    chance.shuffle(kinds)
-    return [_plan(kind, next(present), next(numbers)) for kind in kinds]
-
-
-def _plan(kind: Kind, row: int, number: int) -> Planned:
-    """``row`` is the number that the organization got when the table was filled."""
-    event_id = f"event_02{number:024}"
-    workos_id, organization_id = f"org_01{row:024}", gram_id(row)
-    if kind is Kind.DELETE:
-        event = an_event(event_id, EventType.DELETED)
-        deletion = Observation(workos_id=workos_id, state=State.ABSENT, event=event)
-        return Planned(kind, deletion, organization_id)
-    if kind is Kind.CREATE:
-        workos_id = f"org_02{number:024}"
-        created = _change(event_id, EventType.CREATED, workos_id, f"Company {number}", None)
-        return Planned(kind, created, derived_id(workos_id))
-    if kind is Kind.STALE:
-        event_id = f"event_00{number:024}"
-    updated = _change(event_id, EventType.UPDATED, workos_id, f"Renamed {row}", organization_id)
-    return Planned(kind, updated, organization_id)
-
-
-def _change(
-    event_id: str, event_type: EventType, workos_id: str, name: str, external_id: str | None
-) -> Observation:
-    fields = OrganizationFields(name=name, external_id=external_id, updated_at=NOW)
-    event = an_event(event_id, event_type)
-    return Observation(workos_id=workos_id, state=State.PRESENT, fields=fields, event=event)
-
-
-def an_event(event_id: str, event_type: str) -> Event:
-    position = Position(event_id, NOW)
-    return Event(id=event_id, type=event_type, occurred_at=NOW, position=position)

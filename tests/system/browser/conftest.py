@@ -27,7 +27,7 @@ POLICY = (
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 
-WIDTH, HEIGHT = 1200, 860
+PHONE = {"width": 390, "height": 844}
 PASSWORD = "correct horse battery staple"
 
 
@@ -91,9 +91,6 @@ class Desk:
     def width_of_content(self) -> int:
         return int(self.page.evaluate("document.documentElement.scrollWidth"))
 
-    def sit_at_a_phone(self) -> None:
-        self.page.set_viewport_size({"width": 390, "height": 844})
-
     def tab_to(self, name: str) -> None:
         """Presses Tab until the link, field or button of this name has the focus."""
         focused = (
@@ -110,7 +107,7 @@ class Desk:
         raise AssertionError(f"{name} is not reached by Tab; these are: {seen}")
 
     def keep(self, name: str) -> None:
-        """Takes the screenshot that the README shows, if they are asked for."""
+        """Takes a screenshot, if they are asked for: ``make browser SCREENSHOTS=folder``."""
         if folder := os.environ.get("SCREENSHOTS"):
             self.page.screenshot(path=Path(folder) / f"{name}.png")
 
@@ -118,7 +115,8 @@ class Desk:
 @pytest.fixture
 def desk(browser: "Browser", live_server: LiveServer, settings: Settings) -> Iterator[Desk]:
     settings.MIDDLEWARE = [f"{__name__}.{with_a_policy.__name__}", *settings.MIDDLEWARE]
-    context = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
+    screen = {"width": 1200, "height": 860}
+    context = browser.new_context(viewport=screen, color_scheme="light")
     desk = Desk(context.new_page(), live_server.url)
     yield desk
     context.close()

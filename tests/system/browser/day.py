@@ -1,6 +1,5 @@
 """A day at the mirror, for pages to have something to show: the same each time, at another time."""
 
-import random
 from datetime import UTC, datetime, timedelta
 
 from django_q.models import Schedule
@@ -26,20 +25,16 @@ NAMES = (
     *("Massive Dynamic", "Pied Piper", "Soylent", "Stark Industries", "Tyrell", "Umbrella"),
     *("Vandelay Industries", "Wayne Enterprises", "Wonka Industries"),
 )
-_EVENTS = 420
+#: Of one event after the other.
 _OUTCOMES = (
     *[Outcome.UPDATED] * 9,
     *[Outcome.CREATED] * 5,
-    *[Outcome.STALE] * 2,
-    Outcome.LINKED,
-    Outcome.DISABLED,
-    Outcome.UNKNOWN,
-    Outcome.RELINKED,
+    *(Outcome.STALE, Outcome.LINKED, Outcome.DISABLED, Outcome.UNKNOWN, Outcome.RELINKED),
 )
 
 
 def a_day() -> None:
-    """A burst, a nap, an event that is parked, a write-back that waits and one in conflict."""
+    """A nap, an event that is parked, a write-back that waits and one in conflict."""
     now = datetime.now(UTC)
     ensure_schedules()
     Schedule.objects.update(next_run=now + minutes(0.5))
@@ -117,13 +112,7 @@ def _belongings() -> None:
 
 
 def _events(now: datetime) -> list[WorkOSEvent]:
-    chance = random.Random(7)
-    events = []
-    for number in range(_EVENTS):
-        hours = chance.choice((chance.uniform(0, 24), chance.gauss(9, 1.5)))
-        if 0 < hours <= 14 or 16 <= hours < 24:
-            events.append(_event(number, now - timedelta(hours=hours), chance))
-    events[0] = WorkOSEvent(
+    parked = WorkOSEvent(
         id=_event_id(0),
         type="organization.updated",
         workos_organization_id=_workos_id(5),
@@ -134,12 +123,13 @@ def _events(now: datetime) -> list[WorkOSEvent]:
         error="data.name: expected text, found null",
         payload='{"object": "event", "data": {"object": "organization", "name": null}}',
     )
-    return events
+    awake = (number for number in range(1, 320) if not 170 < number < 200)
+    return [parked, *(_event(number, now - minutes(4.5 * number)) for number in awake)]
 
 
-def _event(number: int, processed_at: datetime, chance: random.Random) -> WorkOSEvent:
-    announced_at = processed_at - timedelta(seconds=chance.lognormvariate(0.2, 0.8))
-    outcome = chance.choice(_OUTCOMES)
+def _event(number: int, processed_at: datetime) -> WorkOSEvent:
+    announced_at = processed_at - timedelta(seconds=number % 7)
+    outcome = _OUTCOMES[number % len(_OUTCOMES)]
     # An organization is created once: these are others, which have no row of their own here.
     is_known = outcome in (Outcome.UPDATED, Outcome.STALE)
     name = NAMES[number % len(NAMES)].lower().replace(" ", "-")

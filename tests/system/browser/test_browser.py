@@ -1,5 +1,7 @@
 """The admin in a real browser: with a keyboard, on a phone, in the dark, under a strict policy."""
 
+import re
+
 import pytest
 from django.apps import apps
 from django.contrib.admin import site
@@ -9,7 +11,7 @@ from django_q.models import OrmQ
 from orgs.models import Organization, WorkOSEvent
 from orgs.services.queue import RECONCILE
 from orgs.testing import FakeWorkOS
-from tests.system.browser.conftest import PASSWORD, Desk
+from tests.system.browser.conftest import PASSWORD, PHONE, Desk
 from tests.system.browser.day import a_day
 
 INITECH, UMBRELLA = "org_01K2QWZ9H8E4T6M2N5R7B3D005", "org_01K2QWZ9H8E4T6M2N5R7B3D011"
@@ -104,7 +106,7 @@ def test_a_person_reconciles_one_organization_at_a_phone(
         id=UMBRELLA, name="Umbrella Corporation", external_id="gram-umbrella"
     )
     page = logged_in.page
-    logged_in.sit_at_a_phone()
+    page.set_viewport_size(PHONE)
 
     logged_in.go(UMBRELLAS_PAGE)
     page.get_by_role("button", name="Reconcile with WorkOS").click()
@@ -139,30 +141,18 @@ MODELS = filter(site.is_registered, apps.get_app_config("orgs").get_models())
 LISTS = [f"/admin/orgs/{model._meta.model_name}/" for model in MODELS]
 
 
-@pytest.mark.parametrize("path", [*LISTS, PARKED, UMBRELLAS_PAGE])
-def test_no_table_is_wider_than_a_small_screen(path: str, logged_in: Desk) -> None:
-    logged_in.page.set_viewport_size({"width": 1280, "height": 800})
-
-    logged_in.go(path)
-
-    assert logged_in.width_of_content <= 1280
-    assert logged_in.page.evaluate(OVERFLOW) <= 0
-    logged_in.keep(
-        f"small-{path.split('/')[3]}{'-parked' if '?' in path else ''}"
-        f"{'-row' if 'change' in path else ''}"
-    )
-
-
+@pytest.mark.parametrize("width", [1280, PHONE["width"]])
 @pytest.mark.parametrize("path", ["/admin/", SNAPSHOT, UMBRELLAS_PAGE, *LISTS, PARKED])
-def test_no_page_is_wider_than_a_phone(path: str, logged_in: Desk) -> None:
-    logged_in.sit_at_a_phone()
+def test_no_page_and_no_table_is_wider_than_the_screen(
+    path: str, width: int, logged_in: Desk
+) -> None:
+    logged_in.page.set_viewport_size({"width": width, "height": 800})
 
     logged_in.go(path)
 
-    assert logged_in.width_of_content <= 390
+    assert logged_in.width_of_content <= width
     assert logged_in.page.evaluate(OVERFLOW) <= 0
-    if path in (STATUS, PARKED, UMBRELLAS_PAGE):
-        logged_in.keep(f"phone-{path.strip('/').split('/')[2]}")
+    logged_in.keep(f"{width}-{'-'.join(re.findall('[a-z]+', path))}")
 
 
 def test_in_the_dark_the_status_is_dark(logged_in: Desk) -> None:

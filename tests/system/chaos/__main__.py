@@ -3,29 +3,24 @@
 import argparse
 import json
 import random
-import signal
 import sys
 import time
 import traceback
-from pathlib import Path
-from subprocess import CalledProcessError
-from types import FrameType
+from collections import Counter
 from typing import Final
 
-from gram_sync.embedded_postgres.server import ServerError
 from gram_sync.processes import PROJECT
 from tests.system.chaos.director import Director
-from tests.system.chaos.figures import figures_of
+from tests.system.chaos.kinds import subject_of
 from tests.system.chaos.plan import make_plan
-from tests.system.chaos.stage import Busy, Stage, folder_of_our_own, set_stage
-from tests.system.chaos.verdict import Diverged, judge, keep_evidence
+from tests.system.chaos.stage import Stage, set_stage
+from tests.system.chaos.verdict import judge, keep_evidence
 
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_SHOWN: Final = 30
+_FOLDER: Final = PROJECT / ".data" / "chaos"
 
 
 def main() -> int:
-    """Run: 0 if all came out right, 1 if not, 130 if interrupted."""
+    """Run: 0 if all came out right, 1 if not."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.system.chaos",
         description="Break everything on purpose for a while, and compare the mirror with a model.",
@@ -35,56 +30,33 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=30, help="30 unless given")
     seed = random.SystemRandom().randrange(1_000_000)
     parser.add_argument("--seed", type=int, default=seed, help="of the plan; random unless given")
-    folder_help = "where its database and logs go, made anew; .data/chaos unless given"
-    parser.add_argument("--folder", type=Path, default=PROJECT / ".data/chaos", help=folder_help)
     options = parser.parse_args()
-    _say(f"seed {options.seed}, {options.rounds} rounds; logs in {options.folder / 'logs'}")
-    for number in _SIGNALS:
-        signal.signal(number, _raise)
+    _say(f"seed {options.seed}, {options.rounds} rounds; logs in {_FOLDER / 'logs'}")
+    with set_stage(_FOLDER) as stage:
+        return _run(stage, options.rounds, options.seed)
+
+
+def _run(stage: Stage, rounds: int, seed: int) -> int:
+    began_at, director = time.monotonic(), Director(stage)
     try:
-        with folder_of_our_own(options.folder) as folder:
-            return _run(folder, options.rounds, options.seed)
-    except KeyboardInterrupt:
-        _say(f"interrupted; seed {options.seed}")
-        return 130
-    except (AssertionError, Busy, ServerError, OSError, CalledProcessError) as error:
-        _say(f"can't run: {error}")
-    return 1
-
-
-def _run(folder: Path, rounds: int, seed: int) -> int:
-    began_at = time.monotonic()
-    with set_stage(folder) as stage, Director(stage) as director:
-        try:
-            director.play(make_plan(seed, rounds))
-            verdict = judge(stage, director.played)
-        except Diverged as diverged:
-            _explain(diverged.when, diverged.lines, stage, seed)
-        except Exception:  # noqa: BLE001 - with any failure, the seed and the logs are told
-            _explain("the run itself failed", traceback.format_exc().splitlines(), stage, seed)
-        else:
-            seconds = time.monotonic() - began_at
-            figures = figures_of(stage, director.played, verdict, seed=seed, seconds=seconds)
-            _say(json.dumps(figures, indent=2))
-            return 0
-        keep_evidence(stage, director.played)
+        director.play(make_plan(seed, rounds))
+        by_itself, after_reconcile = judge(stage, director)
+    except Exception:  # noqa: BLE001 - with any failure, the seed and the logs are told
+        _say(traceback.format_exc())
+        actions = (_FOLDER / "logs" / "actions.log").read_text().splitlines()
+        _say("\n".join(["The last actions, with milliseconds:", *actions[-25:]]))
+        _say(f"FAILED, seed {seed}. Logs, all actions and what was found are in {_FOLDER / 'logs'}")
+        keep_evidence(stage)
         return 1
-
-
-def _explain(when: str, lines: list[str], stage: Stage, seed: int) -> None:
-    more = len(lines) - _SHOWN
-    _say(f"FAILED, seed {seed}: {when}")
-    _say("\n".join([*lines[:_SHOWN], *([f"and {more} more"] if more > 0 else [])]))
-    _say("The last actions, with seconds since the beginning:")
-    _say("\n".join(stage.chronicle.last()))
-    _say(f"Logs, all actions and what was found are in {stage.logs}")
-
-
-def _raise(number: int, _: FrameType | None) -> None:
-    # Later ones must not disturb the cleaning up.
-    for each in _SIGNALS:
-        signal.signal(each, signal.SIG_IGN)
-    raise KeyboardInterrupt(signal.Signals(number).name)
+    figures = {
+        "events": Counter(subject_of(event)[0] for event in stage.workos.all_events()),
+        "actions, and faults of WorkOS": director.done,
+        "seconds until converged": round(by_itself, 1),
+        "seconds after reconcile": round(after_reconcile, 1),
+        "seconds in all": round(time.monotonic() - began_at, 1),
+    }
+    _say(json.dumps(figures, indent=2))
+    return 0
 
 
 def _say(text: str) -> None:

@@ -1,23 +1,20 @@
 """What can happen in a run: values that say what is done, and never do it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 Way: TypeAlias = Literal["listed", "never listed", "listed late"]
 StopMode: TypeAlias = Literal["fast", "immediate"]
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One of the fake's controls is called, such as ``users.update`` or ``misbehave``."""
 
     control: str
     arguments: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Repeat:
+class Repeat(NamedTuple):
     """An event says again what the last one said of an object.
 
     It is announced, and never listed, or listed only when the mirror has given it up.
@@ -28,25 +25,11 @@ class Repeat:
     way: Way
 
 
-@dataclass(frozen=True, slots=True)
-class Skewed:
-    """An event's only webhook is signed by a clock that is so many seconds wrong."""
-
-    workos_id: str
-    seconds: int
-
-    @property
-    def is_within_tolerance(self) -> bool:
-        """WorkOS's SDK accepts 3 minutes; plans stay away from the limit."""
-        return abs(self.seconds) < 180
-
-
-@dataclass(frozen=True, slots=True)
-class Kill:
+class Kill(NamedTuple):
     """SIGKILL: a process with all its children, or one child. ``pick`` (0 to 1) says which one.
 
-    What was killed whole is started again after ``back_after`` seconds. So is a cluster that lost a
-    child: it may be wedged, and a supervisor's liveness check would find that.
+    What was killed whole is started again after ``back_after`` seconds. A cluster that lost a child
+    is killed whole then: it may be wedged, and a supervisor's liveness check would find that.
     """
 
     member: str
@@ -55,55 +38,45 @@ class Kill:
     back_after: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class RestartPostgres:
+class RestartPostgres(NamedTuple):
     mode: StopMode
 
 
-@dataclass(frozen=True, slots=True)
-class Reconcile:
+class Reconcile(NamedTuple):
     """``manage.py reconcile_workos`` beside everything else, perhaps killed on its way."""
 
     kill_after: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Switch:
+class Switch(NamedTuple):
     """The settings name other resources from now on: all processes are started again with them."""
 
     resources: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
-    """Another program writes a row, after what it has still to do, and holds it for a while.
+class Write(NamedTuple):
+    """Another program writes a row, and holds it for a while.
 
     It inserts it, sets locally owned columns or the name, or deletes it unless it is linked.
     """
 
-    rival: str
     kind: Literal["insert", "set", "delete"]
     organization_id: str
     columns: Mapping[str, str | bool]
     hold: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Lock:
+class Lock(NamedTuple):
     """Another program locks rows, holds them, and lets them go unchanged."""
 
-    rival: str
     organization_ids: tuple[str, ...]
     hold: float
 
 
-Action: TypeAlias = (
-    Call | Repeat | Skewed | Kill | RestartPostgres | Reconcile | Switch | Write | Lock
-)
+Action: TypeAlias = Call | Repeat | Kill | RestartPostgres | Reconcile | Switch | Write | Lock
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """An action, and how many seconds after its round's beginning it is due."""
 
     at: float

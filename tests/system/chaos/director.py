@@ -1,102 +1,61 @@
-"""Plays a plan: does each action when it is due, or hands it to whoever does it."""
+"""Plays a plan: does each action when it is due, or has a thread do it."""
 
-import json
+import logging
 import subprocess
 import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from operator import attrgetter
 from threading import Lock
-from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, cast
 
-from orgs.testing import JsonObject, Refused, sign
+from orgs.testing import JsonObject, Refused
 from tests.concurrency import wait_until
-from tests.processes import manage, status_of
-from tests.system.chaos import postgres
-from tests.system.chaos.actions import (
-    Action,
-    Call,
-    Kill,
-    Reconcile,
-    Repeat,
-    RestartPostgres,
-    Round,
-    Skewed,
-    Switch,
-)
+from tests.processes import manage
+from tests.system.chaos import actions, postgres, rivals, warden
+from tests.system.chaos.actions import Action, Call, Kill, Repeat, Round, Switch
 from tests.system.chaos.kinds import ORGANIZATION, RESOURCES, last_showing, subject_of
-from tests.system.chaos.plan import CLUSTERS, RIVALS, ROUND_SECONDS, WEBS, normal_mail
-from tests.system.chaos.rivals import Rival
+from tests.system.chaos.plan import CLUSTERS, ROUND_SECONDS, WEBS, normal_mail
 from tests.system.chaos.stage import APART, WINDOW_SECONDS, Stage
 
-
-@dataclass(slots=True)
-class Played:
-    """What was done in a run, as far as only who did it knows."""
-
-    rounds: int = 0
-    not_followed: set[str] = field(default_factory=set)
-    """Events that came before their resource was followed, for the last time."""
-    announced_only: dict[str, str] = field(default_factory=dict)
-    """Event id to resource."""
-    skewed: dict[str, tuple[Skewed, int | None]] = field(default_factory=dict)
-    """Event id to its only webhook, and how that was answered."""
-    faults: Counter[str] = field(default_factory=Counter)
-    postgres_restarts: Counter[str] = field(default_factory=Counter)
-    reconciles: Counter[str] = field(default_factory=Counter)
-    rivals: Counter[str] = field(default_factory=Counter)
+_chronicle = logging.getLogger("chaos")
 
 
 class Director:
-    """Plays one plan, once, from one thread. When the context ends, nobody acts for it any more."""
+    """Plays one plan, once, from one thread; and remembers what only who did it knows."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         self._workos = stage.workos
-        self._note = stage.chronicle.note
-        url = stage.environment["DATABASE_URL"]
-        self._rivals = {name: Rival(name, url, self._note) for name in RIVALS}
-        self._aside = ThreadPoolExecutor(8, "aside")
+        self._threads = ThreadPoolExecutor(16)
         self._errands: list[Future[None]] = []
         self._restarting, self._switching = Lock(), Lock()
-        self.played = Played()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        # PostgreSQL above all: one that is started later is one that nobody stops.
-        self._aside.shutdown(cancel_futures=True)
+        self.done: Counter[str] = Counter()
+        """How many actions of each class; of misbehaviour, how much of each kind."""
+        self.not_followed: set[str] = set()
+        """Events that came before their resource was followed, for the last time."""
+        self.announced_only: dict[str, str] = {}
+        """Event id to resource."""
 
     def play(self, plan: Sequence[Round]) -> None:
-        """Do all of it, then end the faults. What is under way then still ends, or goes on."""
-        for rival in self._rivals.values():
-            rival.start()
-        for number, steps in enumerate(plan, 1):
-            began_at = time.monotonic()
-            for step in steps:
-                _sleep_until(began_at + step.at)
-                self._do(step.action)
-            _sleep_until(began_at + ROUND_SECONDS)
-            self._raise_of_errands(wait=False)
-            self.played.rounds = number
-        for call in (Call("behave", {}), Call("set_hold_back", {"seconds": 0.2}), *normal_mail(0)):
-            self._do(call)
-        # A switch that is under way is not to be the last one.
-        self._raise_of_errands(wait=True)
-        self._do(Switch(RESOURCES))
-        for rival in self._rivals.values():
-            rival.stop()
-            self.played.rivals += rival.results
-        self._raise_of_errands(wait=True)
+        """Do all of it, then end the faults. When this ends, nobody acts for it any more."""
+        # PostgreSQL above all: one that is started later is one that nobody stops.
+        with self._threads:
+            for steps in plan:
+                began_at = time.monotonic()
+                for step in steps:
+                    _sleep_until(began_at + step.at)
+                    self._do(step.action)
+                _sleep_until(began_at + ROUND_SECONDS)
+                self._raise_of_errands(wait=False)
+            quiet = (Call("behave", {}), Call("set_hold_back", {"seconds": 0.2}), *normal_mail(0))
+            for call in quiet:
+                self._do(call)
+            # A switch that is under way is not to be the last one.
+            self._raise_of_errands(wait=True)
+            self._do(Switch(RESOURCES))
+            self._raise_of_errands(wait=True)
 
     def _raise_of_errands(self, *, wait: bool) -> None:
         for errand in [errand for errand in self._errands if wait or errand.done()]:
@@ -104,43 +63,39 @@ class Director:
             errand.result()
 
     def _do(self, action: Action) -> None:
+        self.done[type(action).__name__] += 1
         match action:
-            case Call() | Repeat() | Skewed():
+            case Call() | Repeat():
                 self._change_workos(action)
-            case Kill():
-                self._note(self._stage.fleet.kill(action), action)
-            case Reconcile():
-                self._errands.append(self._aside.submit(self._reconcile, action))
-            case RestartPostgres():
-                self._errands.append(self._aside.submit(self._restart_postgres, action))
-            case Switch():
-                self._errands.append(self._aside.submit(self._switch, action))
+            case Kill(member, whole, _, back_after):
+                _chronicle.info("%s: %s", action, self._stage.fleet.kill(action))
+                self.done[f"{member}, {'whole' if whole else 'a child'}"] += 1
+                # gunicorn replaces its children.
+                if member in CLUSTERS and not whole:
+                    self._errands.append(self._threads.submit(self._kill_later, member, back_after))
             case _:
-                self._rivals[action.rival].do(action)
+                self._errands.append(self._threads.submit(self._run, action))
 
     # In WorkOS, and between WorkOS and the mirror
 
-    def _change_workos(self, action: Call | Repeat | Skewed) -> None:
+    def _change_workos(self, action: Call | Repeat) -> None:
+        result = "done"
         try:
             match action:
                 case Call(control, arguments):
                     attrgetter(control)(self._workos)(**arguments)
                     if control == "misbehave":
-                        self.played.faults[arguments["kind"]] += arguments["times"]
+                        self.done[arguments["kind"]] += arguments["times"]
                 case Repeat(resource, key, "listed"):
                     self._repeat(resource, key)
                 case Repeat(resource, key, way):
                     how = {"visible_after": WINDOW_SECONDS + 5} if way == "listed late" else {}
                     event = self._repeat(resource, key, listed=bool(how), **how)
-                    self.played.announced_only[event["id"]] = resource
-                case Skewed(workos_id):
-                    event = self._repeat(ORGANIZATION, workos_id, announced=False)
-                    self._errands.append(self._aside.submit(self._deliver, event, action))
+                    self.announced_only[event["id"]] = resource
         except Refused as refused:
             # Say, an external_id that our write-back gave to its old owner again just before.
-            self._note(f"refused: {refused.message}", action)
-        else:
-            self._note("done", action)
+            result = f"refused: {refused.message}"
+        _chronicle.info("%s: %s", action, result)
 
     def _repeat(self, resource: str, key: str, **how: Any) -> JsonObject:
         """An event that says again what the object is, or was, as far as events told."""
@@ -150,57 +105,47 @@ class Director:
         event = {name: last[name] for name in ("object", "event", "data")}
         return cast(JsonObject, self._workos.emit(event, **how))
 
-    def _deliver(self, event: JsonObject, skewed: Skewed) -> None:
-        body = json.dumps(event).encode()
-        signature = sign(
-            self._stage.webhook_secret, body, int((time.time() + skewed.seconds) * 1000)
-        )
-        headers = {"WorkOS-Signature": signature}
-        status = status_of(self._stage.port, "POST", "/webhooks/workos/", body, headers)
-        self.played.skewed[event["id"]] = (skewed, status)
-        self._note(f"answered {status}", skewed)
+    # To our own processes, and by other programs
 
-    # To our own processes
+    def _run(self, action: Action) -> None:
+        environment = self._stage.environment
+        result = "done"
+        match action:
+            case actions.Write() | actions.Lock():
+                result = rivals.do(action, environment["DATABASE_URL"])
+            case actions.RestartPostgres(mode):
+                with self._restarting:
+                    postgres.restart(self._stage.folder / warden.POSTGRES, mode)
+            case actions.Reconcile(kill_after):
+                try:
+                    options = {"timeout": kill_after or 300.0, **APART}
+                    result = str(manage(environment, "reconcile_workos", **options).returncode)
+                except subprocess.TimeoutExpired:
+                    result = "killed"
+            case Switch(resources):
+                with self._switching:
+                    self._switch(",".join(resources))
+        _chronicle.info("%s: %s", action, result)
 
-    def _restart_postgres(self, restart: RestartPostgres) -> None:
-        with self._restarting:
-            began_at = time.monotonic()
-            postgres.restart(self._stage.data_dir, restart.mode)
-            self.played.postgres_restarts[restart.mode] += 1
-            self._note(f"done in {time.monotonic() - began_at:.1f} s", restart)
+    def _kill_later(self, member: str, seconds: float) -> None:
+        time.sleep(seconds)
+        self._stage.fleet.kill(Kill(member, whole=True))
 
-    def _reconcile(self, reconcile: Reconcile) -> None:
-        try:
-            options = {"timeout": reconcile.kill_after or 300.0, **APART}
-            code = manage(self._stage.environment, "reconcile_workos", **options).returncode
-            result = f"exit code {code}"
-        except subprocess.TimeoutExpired:
-            result = "killed"
-        self.played.reconciles[result] += 1
-        self._note(result, reconcile)
-
-    def _switch(self, switch: Switch) -> None:
+    def _switch(self, named: str) -> None:
         """As an operator does: the settings are changed, and all is started anew."""
-        environment, named = self._stage.environment, ",".join(switch.resources)
-        with self._switching:
-            if named == environment["WORKOS_RESOURCES"]:
-                return
-            environment["WORKOS_RESOURCES"] = named
-            for member in (*WEBS, *CLUSTERS):
-                self._stage.fleet.kill(Kill(member, whole=True))
-            # What ``sync_worker`` does at its start, as often as it takes.
-            adopt = "from orgs.services.coverage import adopt_settings; adopt_settings()"
-            command = ("shell", "--no-imports", "-c", adopt)
-            wait_until(
-                lambda: manage(environment, *command, **APART).returncode == 0,
-                "the settings are adopted",
-            )
-            subjects = {one["id"]: subject_of(one)[0] for one in self._workos.all_events()}
-            subjects |= self.played.announced_only
-            self.played.not_followed |= {
-                id_ for id_, name in subjects.items() if name != ORGANIZATION
-            }
-            self._note("done", switch)
+        environment = self._stage.environment
+        if named == environment["WORKOS_RESOURCES"]:
+            return
+        environment["WORKOS_RESOURCES"] = named
+        for member in (*WEBS, *CLUSTERS):
+            self._stage.fleet.kill(Kill(member, whole=True))
+        # What ``sync_worker`` does at its start, as often as it takes.
+        adopt = "from orgs.services.coverage import adopt_settings; adopt_settings()"
+        command = ("shell", "--no-imports", "-c", adopt)
+        wait_until(lambda: manage(environment, *command, **APART).returncode == 0, "it is adopted")
+        subjects = {one["id"]: subject_of(one)[0] for one in self._workos.all_events()}
+        subjects |= self.announced_only
+        self.not_followed |= {id_ for id_, name in subjects.items() if name != ORGANIZATION}
 
 
 def _sleep_until(moment: float) -> None:

@@ -4,7 +4,7 @@ Written from WorkOS's documentation and docs/architecture.md, without the produc
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 ORGANIZATION: Final = "organization"
@@ -16,12 +16,6 @@ _ADDRESSES: Final = tuple(f"person-{number}@example.com" for number in range(60)
 _SLUGS: Final = ("admin", "member", "viewer")
 _OF_ORGANIZATION: Final = {"organization_id": ORGANIZATION}
 _OF_DIRECTORY: Final = {"directory_id": "directory"}
-
-
-def _columns(names: str, owner: str = "workos_organization_id=organization_id") -> dict[str, str]:
-    """Column to the field that it holds; ``column=field`` where their names differ."""
-    pairs = (name.partition("=") for name in f"{owner} {names}".split())
-    return {column: field or column for column, _, field in pairs}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -36,11 +30,11 @@ class Kind:
     """What the fake calls it."""
     parents: Mapping[str, str]
     """Field to the resource whose id it holds."""
-    fields: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    fields: Mapping[str, Sequence[Any]]
     """Field to the values that a run gives it."""
-    verbs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    verbs: Mapping[str, tuple[str, ...]]
     """What can be done to one that exists, and which fields that may give."""
-    columns: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, str]
     """Column to the field that it holds."""
     create: str = "create"
     delete: str | None = "delete"
@@ -51,26 +45,36 @@ class Kind:
     deleted_column: str = "deleted_at"
 
 
+def _kind(name: str, columns: str, **declared: Any) -> Kind:
+    """The kind, with what follows from its name unless declared otherwise. ``columns`` have the
+    name of the field that they hold, or ``column=field``."""
+    pairs = (column.partition("=") for column in columns.split())
+    usual: dict[str, Any] = {
+        "table": f"workos_{name}",
+        "events": (f"{name}.",),
+        "controls": f"{name}s",
+        "parents": _OF_ORGANIZATION,
+        "fields": {},
+        "verbs": {},
+        "columns": {column: field or column for column, _, field in pairs},
+    }
+    return Kind(name=name, **(usual | declared))
+
+
 KINDS: Final = (
-    Kind(
-        name="organization_domain",
-        table="workos_organization_domain",
-        events=("organization_domain.",),
+    _kind(
+        "organization_domain",
+        "workos_organization_id=organization_id domain state",
         controls="domains",
-        parents=_OF_ORGANIZATION,
         fields={
             "domain": tuple(f"{number}.example" for number in range(20)),
             "state": ("pending", "verified"),
         },
         verbs={"verify": (), "fail": (), "update": ("state",)},
-        columns=_columns("domain state"),
     ),
-    Kind(
-        name="connection",
-        table="workos_connection",
-        events=("connection.",),
-        controls="connections",
-        parents=_OF_ORGANIZATION,
+    _kind(
+        "connection",
+        "workos_organization_id=organization_id connection_type name state",
         fields={
             "name": ("Okta", "Entra", "Google"),
             "connection_type": ("OktaSAML", "GenericOIDC"),
@@ -78,27 +82,22 @@ KINDS: Final = (
         },
         # WorkOS has no event for an update.
         verbs={"activate": (), "deactivate": (), "update": ("name",)},
-        columns=_columns("connection_type name state"),
     ),
-    Kind(
-        name="directory",
-        table="workos_directory",
+    _kind(
+        "directory",
+        "workos_organization_id=organization_id directory_type=type name state",
         events=("dsync.",),
         controls="directories",
-        parents=_OF_ORGANIZATION,
         fields={
             "name": ("Okta", "Entra", "Workday"),
             "type": ("okta scim v2.0", "azure scim v2.0"),
             "state": ("linked", "linked", "validating"),
         },
         verbs={"activate": (), "update": ("name",)},
-        columns=_columns("directory_type=type name state"),
     ),
-    Kind(
-        name="user",
-        table="workos_user",
-        events=("user.",),
-        controls="users",
+    _kind(
+        "user",
+        "email email_verified first_name last_name external_id",
         parents={},
         fields={
             "email": _ADDRESSES,
@@ -108,14 +107,11 @@ KINDS: Final = (
             "external_id": (None, *(f"person-{number}" for number in range(40))),
         },
         verbs={"update": ("email_verified", "first_name", "last_name")},
-        columns=_columns("email email_verified first_name last_name external_id", owner=""),
     ),
-    Kind(
-        name="role",
-        table="workos_role",
+    _kind(
+        "role",
+        "workos_organization_id=organization_id slug name description permissions",
         events=("role.", "organization_role."),
-        controls="roles",
-        parents=_OF_ORGANIZATION,
         fields={
             "slug": _SLUGS,
             "name": ("Admin", "Member"),
@@ -123,40 +119,34 @@ KINDS: Final = (
             "permissions": ([], ["read"], ["write", "read"]),
         },
         verbs={"update": ("name", "description", "permissions")},
-        columns=_columns("slug name description permissions"),
         needs_parents=False,
         key_comes_back=True,
     ),
-    Kind(
-        name="membership",
+    _kind(
+        "membership",
+        "workos_organization_id=organization_id workos_user_id=user_id status role_slugs=roles",
         table="workos_organization_membership",
         events=("organization_membership.",),
-        controls="memberships",
         parents={"user_id": "user", **_OF_ORGANIZATION},
         fields={
             "status": ("active", "inactive", "pending"),
             "roles": (["member"], ["admin"], ["member", "admin"]),
         },
         verbs={"deactivate": (), "reactivate": (), "update": ("status", "roles")},
-        columns=_columns("workos_user_id=user_id status role_slugs=roles"),
     ),
-    Kind(
-        name="invitation",
-        table="workos_invitation",
-        events=("invitation.",),
-        controls="invitations",
-        parents=_OF_ORGANIZATION,
+    _kind(
+        "invitation",
+        "workos_organization_id=organization_id email state accepted_user_id role_slug expires_at",
         fields={"email": _ADDRESSES, "role_slug": (None, *_SLUGS)},
         verbs={"accept": (), "revoke": (), "resend": ()},
-        columns=_columns("email state accepted_user_id role_slug expires_at"),
         delete=None,
         needs_parents=False,
     ),
-    Kind(
-        name="directory_user",
-        table="workos_directory_user",
+    _kind(
+        "directory_user",
+        "workos_organization_id=organization_id workos_directory_id=directory_id "
+        "email first_name last_name state",
         events=("dsync.user.",),
-        controls="directory_users",
         parents=_OF_DIRECTORY,
         fields={
             "email": (None, *_ADDRESSES),
@@ -165,28 +155,22 @@ KINDS: Final = (
             "state": ("active", "inactive", "suspended"),
         },
         verbs={"update": ("email", "first_name", "last_name", "state")},
-        columns=_columns("workos_directory_id=directory_id email first_name last_name state"),
     ),
-    Kind(
-        name="directory_group",
-        table="workos_directory_group",
+    _kind(
+        "directory_group",
+        "workos_organization_id=organization_id workos_directory_id=directory_id name",
         events=("dsync.group.",),
-        controls="directory_groups",
         parents=_OF_DIRECTORY,
         fields={"name": ("Staff", "Sales", "Owners")},
         verbs={"update": ("name",)},
-        columns=_columns("workos_directory_id=directory_id name"),
     ),
-    Kind(
-        name="directory_group_member",
-        table="workos_directory_group_member",
+    _kind(
+        "directory_group_member",
+        "workos_organization_id=organization_id workos_directory_id=directory_id "
+        "workos_group_id=group_id workos_directory_user_id=user_id",
         events=("dsync.group.user_",),
         controls="directory_groups",
         parents={"id": "directory_group", "user_id": "directory_user"},
-        columns=_columns(
-            "workos_directory_id=directory_id workos_group_id=group_id "
-            "workos_directory_user_id=user_id"
-        ),
         create="add_user",
         delete="remove_user",
         key_comes_back=True,

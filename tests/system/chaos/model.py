@@ -7,22 +7,20 @@ disables the row.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from tests.system.chaos.kinds import ORGANIZATION, subject_of
 from tests.system.chaos.names import derived_id
 
 JsonObject: TypeAlias = dict[str, Any]
-Columns: TypeAlias = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Committed:
+class Committed(NamedTuple):
     """One write of a rival's that committed; they are in the order of the row's locks."""
 
     kind: Literal["insert", "set", "delete"]
     organization_id: str
-    columns: Columns
+    columns: Mapping[str, Any]
 
 
 @dataclass(slots=True)
@@ -53,19 +51,6 @@ class Local:
     drifted_to: str | None = None
     """The last name that a rival wrote into a row that it may not name."""
 
-    def apply(self, write: Committed) -> "Local":
-        """The row after one more write."""
-        if write.kind == "delete":
-            return Local()
-        values = dict(write.columns)
-        if write.kind == "insert":
-            return Local(**values, exists=True)
-        if "name" in values:
-            self.drifted_to = values["name"]
-        for column, value in values.items():
-            setattr(self, column, value)
-        return self
-
 
 @dataclass(slots=True)
 class Model:
@@ -81,66 +66,49 @@ class Model:
 def model_of(events: Sequence[JsonObject], writes: Iterable[Committed]) -> Model:
     """The mirror that results from these events, in this order, and these writes."""
     model = Model()
-    stream = _Stream(model.linked)
-    for event in events:
-        if subject_of(event)[0] == ORGANIZATION:
-            stream.apply(event)
-    model.unlinked_organizations = stream.unlinked()
-    for write in writes:
-        local = model.local.setdefault(write.organization_id, Local())
-        model.local[write.organization_id] = local.apply(write)
+    row_of: dict[str, str] = {}
+    """WorkOS id to Gram id."""
+    last: dict[str, Linked] = {}
+    """By WorkOS id, what the last event showed."""
+    organizations = [event for event in events if subject_of(event)[0] == ORGANIZATION]
+    for event in organizations:
+        _apply(event, model.linked, row_of, last)
+    shown = {event["data"]["id"]: event["data"] for event in organizations}
+    lost = sorted(last.keys() - row_of.keys())
+    model.unlinked_organizations = {_gram_id(shown[id_]): last[id_] for id_ in lost}
+    for kind, id_, columns in writes:
+        local = model.local.setdefault(id_, Local())
+        if kind != "set":
+            model.local[id_] = Local(**columns, exists=kind == "insert")
+            continue
+        for column, value in columns.items():
+            setattr(local, column, value)
+        local.drifted_to = columns.get("name", local.drifted_to)
     return model
 
 
-@dataclass(slots=True)
-class _Stream:
-    """The resolution flow, one event at a time."""
-
-    rows: dict[str, Linked]
-    row_of: dict[str, str] = field(default_factory=dict)
-    """WorkOS id to Gram id."""
-    last_seen: dict[str, JsonObject] = field(default_factory=dict)
-    names_of: dict[str, set[str]] = field(default_factory=dict)
-    deleted: set[str] = field(default_factory=set)
-
-    def apply(self, event: JsonObject) -> None:
-        organization = event["data"]
-        workos_id = organization["id"]
-        self.last_seen[workos_id] = organization
-        self.names_of.setdefault(workos_id, set()).add(organization["name"])
-        if event["event"] == "organization.deleted":
-            self._disable(workos_id)
-        else:
-            self._link(organization)
-
-    def _disable(self, workos_id: str) -> None:
-        self.deleted.add(workos_id)
-        if workos_id in self.row_of:
-            row = self.rows[self.row_of[workos_id]]
+def _apply(
+    event: JsonObject, rows: dict[str, Linked], row_of: dict[str, str], last: dict[str, Linked]
+) -> None:
+    """One event, by the resolution flow."""
+    workos_id, name = event["data"]["id"], event["data"]["name"]
+    seen = last.setdefault(workos_id, Linked(workos_id, name))
+    seen.name = name
+    seen.names.add(name)
+    if event["event"] == "organization.deleted":
+        seen.is_disabled = True
+        if workos_id in row_of:
+            row = rows[row_of[workos_id]]
             row.is_disabled, row.is_inherited = True, False
-
-    def _link(self, organization: JsonObject) -> None:
-        workos_id, name = organization["id"], organization["name"]
-        gram_id = self.row_of.get(workos_id) or _gram_id(organization)
-        row = self.rows.setdefault(gram_id, Linked(workos_id, name))
-        if row.workos_id != workos_id:
-            del self.row_of[row.workos_id]
-            row.is_inherited = row.is_disabled
-        self.row_of[workos_id] = gram_id
-        row.workos_id, row.name = workos_id, name
-        row.names |= self.names_of[workos_id]
-
-    def unlinked(self) -> dict[str, Linked]:
-        return {
-            _gram_id(organization): Linked(
-                workos_id,
-                organization["name"],
-                is_disabled=workos_id in self.deleted,
-                names=self.names_of[workos_id],
-            )
-            for workos_id, organization in self.last_seen.items()
-            if workos_id not in self.row_of
-        }
+        return
+    gram_id = row_of.get(workos_id) or _gram_id(event["data"])
+    row = rows.setdefault(gram_id, Linked(workos_id, name))
+    if row.workos_id != workos_id:
+        del row_of[row.workos_id]
+        row.is_inherited = row.is_disabled
+    row_of[workos_id] = gram_id
+    row.workos_id, row.name = workos_id, name
+    row.names |= seen.names
 
 
 def _gram_id(organization: JsonObject) -> str:

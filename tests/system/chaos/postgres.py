@@ -1,4 +1,4 @@
-"""The run's own embedded PostgreSQL: made anew, restarted as badly as asked for, stopped."""
+"""A run's own embedded PostgreSQL: made anew, restarted as badly as asked for, stopped."""
 
 import os
 import shutil
@@ -29,7 +29,7 @@ _SIGNALS: Final = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 def create(data_dir: Path) -> str:
     """Start a new one where another may have been, and return its URL. Raises ServerError."""
     stop(data_dir)
-    if (data_dir / "PG_VERSION").exists():
+    if data_dir.exists():
         shutil.rmtree(data_dir)
     _run("start", data_dir)
     return server.start(data_dir)

@@ -46,61 +46,61 @@ class ResourcePlanner:
         for kind in KINDS:
             yield from self._create(kind, -1, [organization_id])
 
-    def actions(self, number: int, organizations: Sequence[str]) -> Iterator[Action]:
-        """What happens in a round, to what belongs to these organizations, or will."""
-        self._forget_all_but(organizations)
+    def actions(self, number: int, organizations: Collection[str]) -> Iterator[Action]:
+        """What happens in a round, to what belongs to these organizations, or will. Organizations
+        are deleted elsewhere, with all that is theirs."""
+        self.alive = [
+            one
+            for one in self.alive
+            if all(id_ in organizations for id_ in one.holders if id_.startswith("org_"))
+        ]
         for _ in range(self.chance.choice((4, 5, 6))):
             there = [one for one in self.alive if one.born < number]
             (what,) = self.chance.choices(("create", "change", "delete", "repeat"), (9, 8, 4, 2))
             match what:
-                case "create" if organizations:
-                    yield from self._create(self.chance.choice(KINDS), number, organizations)
+                case "create":
+                    yield from self._create(self.chance.choice(KINDS), number, [*organizations])
                 case "change":
                     yield from self._change([one for one in there if one.kind.verbs])
                 case "delete":
-                    yield from self._delete(
-                        [one for one in there if one.kind.delete and not one.is_kept], number
-                    )
+                    there = [one for one in there if one.kind.delete and not one.is_kept]
+                    yield from self._delete(there, number)
                 case "repeat":
                     yield from self._repeat(there)
 
     def _create(self, kind: Kind, number: int, organizations: Sequence[str]) -> Iterator[Action]:
-        arguments = self._parents(kind, number, organizations)
-        if arguments is not None:
-            fields = {name: self.chance.choice(values) for name, values in kind.fields.items()}
-            yield from self._add(kind, number, {**arguments, **fields})
+        arguments: dict[str, Any] = {}
+        if kind.needs_parents or self.chance.random() >= 0.3:
+            for name, parent in kind.parents.items():
+                # All of one directory.
+                directory = arguments.get("id") and self._directory_of(arguments["id"])
+                candidates: Sequence[str] = organizations
+                if parent != ORGANIZATION:
+                    candidates = [
+                        one.key
+                        for one in self.alive
+                        if one.kind.name == parent
+                        and (one.born < number or number < 0)
+                        and directory in (None, one.arguments.get("directory_id"))
+                    ]
+                if not candidates:
+                    return
+                arguments[name] = self.chance.choice(candidates)
+        fields = {name: self.chance.choice(values) for name, values in kind.fields.items()}
+        yield from self._add(kind, number, {**arguments, **fields})
 
-    def _parents(
-        self, kind: Kind, number: int, organizations: Sequence[str]
-    ) -> dict[str, str] | None:
-        """What it is created in: all of one directory; None if there is nothing to choose from."""
-        found: dict[str, str] = {}
-        if not kind.needs_parents and self.chance.random() < 0.3:
-            return found
-        directory = None
-        for name, parent in kind.parents.items():
-            if parent == ORGANIZATION:
-                found[name] = self.chance.choice(organizations)
-                continue
-            candidates = [
-                one
-                for one in self.alive
-                if one.kind.name == parent
-                and (one.born < number or number < 0)
-                and directory in (None, one.arguments.get("directory_id"))
-            ]
-            if not candidates:
-                return None
-            chosen = self.chance.choice(candidates)
-            found[name], directory = chosen.key, chosen.arguments.get("directory_id")
-        return found
+    def _directory_of(self, key: str) -> object:
+        return next(one.arguments.get("directory_id") for one in self.alive if one.key == key)
 
     def _add(self, kind: Kind, number: int, arguments: Mapping[str, Any]) -> Iterator[Action]:
         self.created += 1
-        key = _key(kind, arguments)
-        if key is None:
-            key = f"{kind.name}_01CHAOS{self.created:019d}"
-        elif any(one.key == key for one in self.alive):
+        key = f"{kind.name}_01CHAOS{self.created:019d}"
+        # Some have a key that is made of what they are about.
+        if kind.name == "role":
+            key = role_key(arguments.get("organization_id"), arguments["slug"])
+        elif kind.name == "directory_group_member":
+            key = member_key(arguments["id"], arguments["user_id"])
+        if any(one.key == key for one in self.alive):
             return
         holders = {id_ for name in kind.parents if (id_ := arguments.get(name))}
         for one in self.alive:
@@ -133,34 +133,15 @@ class ResourcePlanner:
                 yield from self._add(one.kind, number, one.arguments)
 
     def _repeat(self, there: Sequence[_Object]) -> Iterator[Action]:
+        ways: tuple[Way, ...] = ("listed", "never listed")
         if self.buried and self.chance.random() < 0.4:
-            one = self.chance.choice(self.buried)
-            yield Repeat(one.kind.name, one.key, "listed")
-        elif there:
+            there, ways = self.buried, ("listed",)
+        if there:
             one = self.chance.choice(there)
-            ways: tuple[Way, ...] = ("listed", "never listed")
-            way = self.chance.choice(ways)
-            yield Repeat(one.kind.name, one.key, way)
-
-    def _forget_all_but(self, organizations: Collection[str]) -> None:
-        """Organizations are deleted elsewhere, with all that is theirs."""
-        self.alive = [
-            one
-            for one in self.alive
-            if all(id_ in organizations for id_ in one.holders if id_.startswith("org_"))
-        ]
+            yield Repeat(one.kind.name, one.key, self.chance.choice(ways))
 
     def _call(self, one: _Object, method: str, arguments: Mapping[str, Any]) -> Call:
         """Some have no event: only a list shows them."""
         is_silent = not one.is_kept and self.chance.random() < 0.1
         silently = {"emits": False} if is_silent else {}
         return Call(f"{one.kind.controls}.{method}", {**arguments, **silently})
-
-
-def _key(kind: Kind, arguments: Mapping[str, Any]) -> str | None:
-    """The key that is made of what it is about; None: it has an id of its own."""
-    if kind.name == "role":
-        return role_key(arguments.get("organization_id"), arguments["slug"])
-    if kind.name == "directory_group_member":
-        return member_key(arguments["id"], arguments["user_id"])
-    return None

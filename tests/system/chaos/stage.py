@@ -1,17 +1,15 @@
 """Sets the stage: starts every process of a run, with an environment made for it alone."""
 
 import fcntl
-import os
+import logging
 import secrets
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 from typing import Any, Final
 
 from gram_sync.run import MANAGE, listen
@@ -29,29 +27,10 @@ WINDOW_SECONDS: Final = 8.0
 #: How a command is run: a Ctrl-C is ours alone.
 APART: Final[dict[str, Any]] = {"stdin": subprocess.DEVNULL, "start_new_session": True}
 
-_SHOWN: Final = 25
-
-
-class Busy(Exception):
-    """Another run has the folder."""
-
-
-class Chronicle:
-    """Notes what happens when, with the seconds since the beginning. Thread-safe."""
-
-    def __init__(self, path: Path) -> None:
-        self._began_at = time.monotonic()
-        self._lock = Lock()
-        self._path = path
-        self._file = path.open("w", buffering=1)
-
-    def note(self, result: str, what: object) -> None:
-        """Note what was done or happened, and what came of it."""
-        with self._lock:
-            self._file.write(f"{time.monotonic() - self._began_at:9.3f} {what}: {result}\n")
-
-    def last(self) -> list[str]:
-        return self._path.read_text().splitlines()[-_SHOWN:]
+_GUNICORN: Final = (
+    *(sys.executable, "-m", "gunicorn", "gram_sync.wsgi"),
+    *("--config", "python:gram_sync.gunicorn", "--workers", "1"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,20 +39,10 @@ class Stage:
 
     folder: Path
     environment: dict[str, str]
-    chronicle: Chronicle
     fleet: Fleet
     workos: FakeWorkOS
     database: Database
     port: int
-    webhook_secret: str
-
-    @property
-    def logs(self) -> Path:
-        return self.folder / "logs"
-
-    @property
-    def data_dir(self) -> Path:
-        return self.folder / warden.POSTGRES
 
     def is_web_answering(self) -> bool:
         """Whether the web processes answer at all."""
@@ -81,86 +50,49 @@ class Stage:
 
 
 @contextmanager
-def folder_of_our_own(folder: Path) -> Iterator[Path]:
-    """The run's folder, nobody else's, with nothing left running of an earlier run. Raises Busy."""
-    folder = folder.resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise Busy(f"another chaos run is at work in {folder}") from None
-    else:
-        warden.end_everything(folder)
-        yield folder
-    finally:
-        os.close(lock)
-
-
-@contextmanager
 def set_stage(folder: Path) -> Iterator[Stage]:
     """Start everything; when the context ends, however it ends, nothing is left running.
 
-    Raises AssertionError if something does not come up, and what the parts raise.
+    Nor of an earlier run in this folder. Raises AssertionError if something does not come up, and
+    what the parts raise: BlockingIOError if another run has the folder.
     """
-    logs = folder / "logs"
-    logs.mkdir(exist_ok=True)
-    for log in logs.iterdir():
-        log.unlink()
-    guard = warden.start(folder)
-    try:
-        with listen("127.0.0.1", 0) as listener, FakeWorkOS(api_key="sk_chaos") as workos:
-            stage = _started(folder, listener, workos)
-            try:
-                yield stage
-            finally:
-                stage.fleet.stop()
-    finally:
-        if guard.stdin is not None:
-            guard.stdin.close()
-        guard.wait()
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        warden.end_everything(folder)
+        guard = warden.start(folder)
+        try:
+            with listen("127.0.0.1", 0) as listener, FakeWorkOS(api_key="sk_chaos") as workos:
+                stage = _started(folder, listener, workos)
+                try:
+                    yield stage
+                finally:
+                    stage.fleet.stop()
+        finally:
+            guard.communicate()
 
 
 def _started(folder: Path, listener: socket.socket, workos: FakeWorkOS) -> Stage:
     port, secret, logs = listener.getsockname()[1], f"whsec_{secrets.token_hex()}", folder / "logs"
+    logs.mkdir(exist_ok=True)
+    for log in logs.iterdir():
+        log.unlink()
+    # What happens when, with the milliseconds since the beginning.
+    actions = logging.FileHandler(logs / "actions.log")
+    actions.setFormatter(logging.Formatter("%(relativeCreated)9.0f %(message)s"))
+    logging.getLogger("chaos").addHandler(actions)
+    logging.getLogger("chaos").setLevel("INFO")
     workos.add_webhook_endpoint(url=f"http://127.0.0.1:{port}/webhooks/workos/", secret=secret)
     url = postgres.create(folder / warden.POSTGRES)
-    environment = _environment(folder, workos, url, secret)
-    manage(environment, "migrate", "--noinput", "--verbosity=0", check=True, **APART)
-    database = Database(url)
-    database.prepare()
-    chronicle = Chronicle(logs / "actions.log")
-    fleet = Fleet(environment, logs, chronicle.note)
-    stage = Stage(folder, environment, chronicle, fleet, workos, database, port, secret)
-    gunicorn = (
-        *(sys.executable, "-m", "gunicorn", "gram_sync.wsgi"),
-        *("--config", "python:gram_sync.gunicorn", "--workers", "1"),
-        # Both serve the one socket that is held here: what one of them can't answer, the other may.
-        *("--bind", f"fd://{listener.fileno()}"),
-    )
-    for name in WEBS:
-        fleet.add(name, gunicorn, pass_fds=(listener.fileno(),))
-    for name in CLUSTERS:
-        fleet.add(name, (*MANAGE, "qcluster"))
-    fleet.start()
-    wait_until(stage.is_web_answering, "the web processes answer")
-    # A snapshot that is killed keeps others from beginning one for two minutes.
-    wait_until(lambda: database.covered() >= set(AT_FIRST), "the resources are covered")
-    return stage
-
-
-def _environment(
-    folder: Path, workos: FakeWorkOS, database_url: str, webhook_secret: str
-) -> dict[str, str]:
-    return inherited_environment() | {
+    environment = inherited_environment() | {
         warden.MARK: str(folder),
         # setproctitle, which comes with mutmut, would write a cluster's title over its mark.
         "SPT_NOENV": "1",
         "SECRET_KEY": secrets.token_urlsafe(50),
-        "DATABASE_URL": database_url,
+        "DATABASE_URL": url,
         "WORKOS_API_KEY": workos.api_key,
         "WORKOS_BASE_URL": workos.base_url,
-        "WORKOS_WEBHOOK_SECRET": webhook_secret,
+        "WORKOS_WEBHOOK_SECRET": secret,
         "DEBUG": "false",
         "ALLOWED_HOSTS": "127.0.0.1",
         "WORKERS": "2",
@@ -173,3 +105,18 @@ def _environment(
         "LOCK_TIMEOUT_SECONDS": "0.8",
         "REQUEST_TIMEOUT_SECONDS": "1.5",
     }
+    manage(environment, "migrate", "--noinput", "--verbosity=0", check=True, **APART)
+    database = Database(url)
+    database.prepare()
+    fleet = Fleet(environment, logs)
+    stage = Stage(folder, environment, fleet, workos, database, port)
+    fd = listener.fileno()
+    for name in WEBS:
+        # Both serve the one socket that is held here: what one of them can't answer, the other may.
+        fleet.add(name, (*_GUNICORN, "--bind", f"fd://{fd}"), pass_fds=(fd,))
+    for name in CLUSTERS:
+        fleet.add(name, (*MANAGE, "qcluster"))
+    wait_until(stage.is_web_answering, "the web processes answer")
+    # A snapshot that is killed keeps others from beginning one for two minutes.
+    wait_until(lambda: database.mirror()[0].covered >= set(AT_FIRST), "resources are covered")
+    return stage

@@ -7,7 +7,6 @@ as its standard input. A pipe ends with whoever holds it, even by SIGKILL.
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -22,12 +21,6 @@ from tests.system.chaos import postgres
 #: In the environment of all that is started: the folder of the run.
 MARK: Final = "GRAM_SYNC_CHAOS_RUN"
 POSTGRES: Final = "postgres"
-
-
-def main() -> None:
-    folder = Path(sys.argv[1])
-    sys.stdin.buffer.read()
-    end_everything(folder)
 
 
 def start(folder: Path) -> "subprocess.Popen[bytes]":
@@ -45,24 +38,19 @@ def end_everything(folder: Path) -> None:
     """Kill all that has the folder's mark, and stop the PostgreSQL in it. Safe to repeat."""
 
     def nothing_is_left() -> bool:
-        left = list(marked(folder))
-        for process in left:
+        is_left = False
+        for process in psutil.process_iter():
             with suppress(psutil.Error):
-                process.kill()
-        return not left
+                if process.environ().get(MARK) == str(folder) and alive([process]):
+                    is_left = True
+                    process.kill()
+        return not is_left
 
     wait_until(nothing_is_left, "all with the mark are killed")
     postgres.await_starts(folder / POSTGRES)
     postgres.stop(folder / POSTGRES)
 
 
-def marked(folder: Path) -> Iterator[psutil.Process]:
-    """What was started for the run in this folder, and still runs."""
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if process.environ().get(MARK) == str(folder) and alive([process]):
-                yield process
-
-
 if __name__ == "__main__":
-    main()
+    sys.stdin.buffer.read()
+    end_everything(Path(sys.argv[1]))

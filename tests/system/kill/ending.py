@@ -16,20 +16,14 @@ Ending: TypeAlias = Mapping[str, object]
 """What there is, by what it is called."""
 
 _COLUMNS: Final = {
-    Organization: (
-        *("name", "slug", "workos_id", "workos_updated_at", "workos_last_event_id"),
-        *("gram_account_type", "whitelisted", "disabled_at", "workos_deleted_at"),
-    ),
-    WorkOSEvent: (
-        *("type", "workos_organization_id", "organization_id", "occurred_at", "announced_at"),
-        *("outcome", "error", "payload"),
-    ),
-    WorkOSConflict: ("organization_id", "kind", "reason"),
-    ExternalIdWriteBack: ("workos_id", "next_attempt_at", "last_error"),
-    SyncCursor: (
-        *("last_event_id", "last_event_at", "drained_at", "reconciled_at", "failures"),
-        *("last_trouble", "last_error"),
-    ),
+    Organization: "name slug workos_id workos_updated_at workos_last_event_id gram_account_type "
+    "whitelisted disabled_at workos_deleted_at",
+    WorkOSEvent: "type workos_organization_id organization_id occurred_at announced_at outcome "
+    "error payload",
+    WorkOSConflict: "organization_id kind reason",
+    ExternalIdWriteBack: "workos_id next_attempt_at last_error",
+    SyncCursor: "last_event_id last_event_at drained_at reconciled_at failures last_trouble "
+    "last_error",
 }
 
 
@@ -45,10 +39,10 @@ def ending(workos: FakeWorkOS) -> Ending:
         **{
             f"{model._meta.db_table} {names.get(key, key)}": {
                 column: _shown(column, value, names)
-                for column, value in zip(columns, values, strict=True)
+                for column, value in zip(columns.split(), values, strict=True)
             }
             for model, columns in _COLUMNS.items()
-            for key, *values in model._default_manager.values_list("pk", *columns)
+            for key, *values in model._default_manager.values_list("pk", *columns.split())
         },
     }
 

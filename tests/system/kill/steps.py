@@ -9,7 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from tests.processes import PROJECT
@@ -30,38 +30,28 @@ class Step(NamedTuple):
         return f"killed {moment}, time {self.occurrence}: {requests}"
 
 
-@dataclass(slots=True)
 class Watch:
     """What a process did, and whether it was killed."""
 
-    kill_at: Step | None
-    steps: list[Step] = field(default_factory=list)
-    is_killed: bool = False
-    exit_code: int | None = None
-    _pid: int = 0
-    _counts: Counter[tuple[Moment, Way]] = field(default_factory=Counter)
-    _started: asyncio.Event = field(default_factory=asyncio.Event)
-    _ended: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def note_start(self, pid: int) -> None:
-        self._pid = pid
-        self._started.set()
-
-    def note_end(self, exit_code: int) -> None:
-        self.exit_code = exit_code
-        self._ended.set()
+    def __init__(self, kill_at: Step | None) -> None:
+        self.steps: list[Step] = []
+        self.pid: asyncio.Future[int] = asyncio.Future()
+        self.exit_code: asyncio.Future[int] = asyncio.Future()
+        self._kill_at = kill_at
+        self._is_killed = False
+        self._counts: Counter[tuple[Moment, Way]] = Counter()
 
     async def reach(self, moment: Moment, way: Way) -> None:
         """Takes note of a step, or kills the process there. Nothing passes after that."""
-        await self._started.wait()
-        if not self.is_killed:
+        pid = await asyncio.shield(self.pid)
+        if not self._is_killed:
             self._counts[moment, way] += 1
             self.steps.append(Step(moment, way, self._counts[moment, way]))
-            if self.steps[-1] == self.kill_at:
-                self.is_killed = True
-                os.kill(self._pid, signal.SIGKILL)
-        if self.is_killed:
-            await self._ended.wait()
+            if self.steps[-1] == self._kill_at:
+                self._is_killed = True
+                os.kill(pid, signal.SIGKILL)
+        if self._is_killed:
+            await asyncio.shield(self.exit_code)
             raise ConnectionAbortedError
 
 
@@ -75,11 +65,16 @@ class Launcher:
     postgres: Address
     """Where it is."""
 
-    def run(self, work: str, workos: Address, *, kill_at: Step | None = None) -> Watch:
-        """Runs a work until it ends, or is killed at a step."""
-        return asyncio.run(self._run(work, workos, Watch(kill_at)))
+    def run(
+        self, work: str, workos: Address, *, kill_at: Step | None = None
+    ) -> tuple[int, list[Step]]:
+        """Runs a work until it ends, or is killed at a step; its exit code, and its steps."""
+        return asyncio.run(self._run(work, workos, kill_at))
 
-    async def _run(self, work: str, workos: Address, watch: Watch) -> Watch:
+    async def _run(
+        self, work: str, workos: Address, kill_at: Step | None
+    ) -> tuple[int, list[Step]]:
+        watch = Watch(kill_at)
         async with (
             relay(PostgreSQL, listen=self.shown, upstream=self.postgres, gate=watch.reach),
             relay(Http, listen=("127.0.0.1", 0), upstream=workos, gate=watch.reach) as address,
@@ -87,9 +82,9 @@ class Launcher:
             assert self.process.stdin is not None
             self.process.stdin.write(json.dumps({"work": work, "address": address}) + "\n")
             self.process.stdin.flush()
-            watch.note_start(self._read())
-            watch.note_end(await asyncio.to_thread(self._read))
-        return watch
+            watch.pid.set_result(self._read())
+            watch.exit_code.set_result(await asyncio.to_thread(self._read))
+        return watch.exit_code.result(), watch.steps
 
     def _read(self) -> int:
         assert self.process.stdout is not None

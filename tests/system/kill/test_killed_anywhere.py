@@ -4,6 +4,7 @@ import signal
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -19,7 +20,7 @@ from tests.builders import empty_tables
 from tests.concurrency import wait_until
 from tests.processes import database_url, environment_for
 from tests.system.kill import scenarios
-from tests.system.kill.ending import Ending, differences, ending
+from tests.system.kill.ending import differences, ending
 from tests.system.kill.relay import Address
 from tests.system.kill.scenarios import Arrange
 from tests.system.kill.steps import Launcher, Step
@@ -51,13 +52,6 @@ def launcher(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Itera
             yield running
 
 
-@pytest.fixture(autouse=True)
-def _someone_elses_constraint(database: None) -> Iterator[None]:
-    """Something that PostgreSQL refuses for its content, so that a page is applied one by one."""
-    with a_constraint(f"name <> '{scenarios.FORBIDDEN}'"):
-        yield
-
-
 @pytest.mark.parametrize(
     ("work", "arrange"),
     [
@@ -69,12 +63,19 @@ def _someone_elses_constraint(database: None) -> Iterator[None]:
 def test_killed_anywhere_and_started_again_it_ends_as_if_undisturbed(
     launcher: Launcher, work: str, arrange: Arrange
 ) -> None:
-    steps, expected = _undisturbed(launcher, work, arrange)
+    # Something that PostgreSQL refuses for its content, so that a page is applied one by one.
+    with a_constraint(f"name <> '{scenarios.FORBIDDEN}'"):
+        with _arranged(arrange) as workos:
+            code, steps = launcher.run(work, _address(workos))
+            expected = ending(workos)
+        assert (code, _waits_for_time()) == (0, False)
 
-    failures = []
-    for step in _around_what_stays(steps):
-        seen = _killed_and_started_again(launcher, work, arrange, step)
-        failures += [f"{step}: {line}" for line in differences(expected, seen)]
+        failures = []
+        for step in _around_what_stays(steps):
+            with _arranged(arrange) as workos:
+                _kill_and_start_again(launcher, work, workos, step)
+                lines = differences(expected, ending(workos))
+            failures += [f"{step}: {line}" for line in lines]
 
     assert not failures, "\n".join(failures)
 
@@ -96,32 +97,25 @@ def _around_what_stays(steps: list[Step]) -> list[Step]:
     ]
 
 
-def _undisturbed(launcher: Launcher, work: str, arrange: Arrange) -> tuple[list[Step], Ending]:
+@contextmanager
+def _arranged(arrange: Arrange) -> Iterator[FakeWorkOS]:
     empty_tables()
     with FakeWorkOS() as workos:
         arrange(workos)
-        watch = launcher.run(work, _address(workos))
-        assert watch.exit_code == 0
-        assert not _waits_for_time()
-        return watch.steps, ending(workos)
+        yield workos
 
 
-def _killed_and_started_again(
-    launcher: Launcher, work: str, arrange: Arrange, step: Step
-) -> Ending:
-    empty_tables()
-    with FakeWorkOS() as workos:
-        arrange(workos)
-        killed = launcher.run(work, _address(workos), kill_at=step)
-        assert (killed.exit_code, killed.steps[-1:]) == (-signal.SIGKILL, [step])
-        wait_until(_is_alone, "PostgreSQL has noticed that the process has ended")
-        for _ in range(_MOST_RUNS):
-            assert launcher.run(work, _address(workos)).exit_code == 0
-            if not _waits_for_time():
-                break
-            # Whoever was killed had claimed something; nobody else may have it before that.
-            scenarios.let_an_hour_pass()
-        return ending(workos)
+def _kill_and_start_again(launcher: Launcher, work: str, workos: FakeWorkOS, step: Step) -> None:
+    code, steps = launcher.run(work, _address(workos), kill_at=step)
+    assert (code, steps[-1:]) == (-signal.SIGKILL, [step])
+    wait_until(_is_alone, "PostgreSQL has noticed that the process has ended")
+    for _ in range(_MOST_RUNS):
+        code, _steps = launcher.run(work, _address(workos))
+        assert code == 0
+        if not _waits_for_time():
+            break
+        # Whoever was killed had claimed something; nobody else may have it before that.
+        scenarios.let_an_hour_pass()
 
 
 def _waits_for_time() -> bool:

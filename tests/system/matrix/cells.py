@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 #: The mirror's part of INSTALLED_APPS alone.
 _BARE = """
 INSTALLED_APPS = ["django.contrib.postgres", "django_q", "orgs"]
-MIDDLEWARE = []
-TEMPLATES = []
+MIDDLEWARE = TEMPLATES = []
 """
 
 _AUTH = "django.contrib.auth.middleware"
@@ -42,11 +41,9 @@ class Router:
         return (db == "other") == (app_label == "shop")
 """
 
-_OTHER_SQLITE = """
-DATABASES["other"] = {
-    "ENGINE": "django.db.backends.sqlite3",
-    "NAME": BASE_DIR / "other.sqlite3",
-}
+OTHER_SQLITE = """
+sqlite = "django.db.backends.sqlite3"
+DATABASES["other"] = {"ENGINE": sqlite, "NAME": BASE_DIR / "other.sqlite3"}
 """
 
 _PERSON = """
@@ -68,29 +65,6 @@ class Person(AbstractBaseUser, PermissionsMixin):
     is_active = True
     objects = People()
     USERNAME_FIELD = "email"
-"""
-
-_PEOPLE = """
-from django.db import migrations, models
-
-
-class Migration(migrations.Migration):
-    dependencies = [("auth", "0012_alter_user_first_name_max_length")]
-    operations = [
-        migrations.CreateModel(
-            "Person",
-            [
-                ("password", models.CharField(max_length=128, verbose_name="password")),
-                ("last_login", models.DateTimeField(null=True)),
-                ("is_superuser", models.BooleanField(default=False)),
-                ("id", models.UUIDField(primary_key=True)),
-                ("email", models.TextField(unique=True)),
-                ("is_staff", models.BooleanField(default=False)),
-                ("groups", models.ManyToManyField("auth.group")),
-                ("user_permissions", models.ManyToManyField("auth.permission")),
-            ],
-        )
-    ]
 """
 
 _FORMATS = """
@@ -134,6 +108,8 @@ class Cell:
     settings: str = ""
     urls: str = _IMPORTS + _URLS
     files: Mapping[str, str] = field(default_factory=dict)
+    prepare: str = ""
+    """A command of manage.py, before the project is used."""
     prefix: str = "/mirror/"
     finds: frozenset[str] = frozenset()
     """The checks that name what can't be supported; empty: all of it works."""
@@ -190,10 +166,10 @@ SUPPORTED = [
     ),
     Cell(
         "two databases and a router",
-        _OTHER_SQLITE + 'DATABASE_ROUTERS = ["shop.router.Router"]\n',
+        OTHER_SQLITE + 'DATABASE_ROUTERS = ["shop.router.Router"]\n',
         files={"shop/router.py": _ROUTER},
     ),
-    Cell("two databases and no router", _OTHER_SQLITE),
+    Cell("two databases and no router", OTHER_SQLITE),
     Cell("no slashes appended", "APPEND_SLASH = False\n"),
     Cell("below a path", 'FORCE_SCRIPT_NAME = "/app"\n'),
     Cell("small keys", 'DEFAULT_AUTO_FIELD = "django.db.models.SmallAutoField"\n'),
@@ -204,15 +180,12 @@ SUPPORTED = [
         'DEFAULT_CHARSET = "latin-1"\nINSTALLED_APPS.remove("django.contrib.admin")\n',
         urls=_URLS_WITHOUT_ADMIN,
     ),
-    Cell("hashed static files", _HASHED),
+    Cell("hashed static files", _HASHED, prepare="collectstatic --no-input"),
     Cell(
         "users of its own",
         'INSTALLED_APPS.append("people")\nAUTH_USER_MODEL = "people.Person"\n',
-        files={
-            "people/models.py": _PERSON,
-            "people/migrations/__init__.py": "",
-            "people/migrations/0001_initial.py": _PEOPLE,
-        },
+        files={"people/models.py": _PERSON},
+        prepare="makemigrations people",
     ),
     Cell(
         "an admin of its own",
@@ -252,7 +225,7 @@ UNSUPPORTED = [
     Cell("no time zones", "USE_TZ = False\n", finds=frozenset({"orgs.E021"})),
     Cell(
         "a router for orgs",
-        _OTHER_SQLITE + 'DATABASE_ROUTERS = ["shop.router.Router"]\n',
+        OTHER_SQLITE + 'DATABASE_ROUTERS = ["shop.router.Router"]\n',
         files={"shop/router.py": _ROUTER.replace('"shop"', '"orgs"')},
         finds=frozenset({"orgs.E022"}),
     ),

@@ -6,13 +6,14 @@ It is run by the host project's own Python, which has nothing but the wheel and 
 """
 
 import json
+import re
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout, suppress
 from functools import partial
-from html.parser import HTMLParser
+from html import unescape
 from io import StringIO
 from typing import Any
 from urllib.parse import parse_qs, urljoin, urlsplit
@@ -57,46 +58,27 @@ def expect(what: str, got: object, *wanted: object) -> None:
 # The admin ----------------------------------------------------------------------------------
 
 
-class Page(HTMLParser):
-    """The links of a page, its forms with a field for each button, and its bulk actions."""
+def attributes(tag: str) -> dict[str, str]:
+    return {name: unescape(value) for name, value in re.findall(r'([\w-]+)="([^"]*)"', tag)}
 
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.links: list[str] = []
-        self.forms: list[tuple[str, dict[str, str]]] = []
-        self._form: dict[str, str] | None = None
-        self._action = ""
-        self._select = ""
-        self._choices: list[tuple[str, str]] = []
-        self.feed(text)
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = {name: value or "" for name, value in attrs}
-        if tag == "a" and "href" in values:
-            self.links.append(values["href"])
-        elif tag == "form":
-            is_post = values.get("method", "").lower() == "post"
-            self._form, self._action = ({}, values.get("action", "")) if is_post else (None, "")
-            self._choices = []
-        elif tag == "select":
-            self._select = values.get("name", "")
-        elif self._form is None:
-            return
-        elif tag == "option" and self._select == "action" and values.get("value"):
-            self._choices.append(("action", values["value"]))
-        elif tag in ("input", "button") and values.get("type", "submit") == "submit":
-            self._choices.append((values.get("name", ""), values.get("value", "")))
-        elif tag == "input" and values.get("name") and values.get("type") != "search":
-            # The first of several boxes.
-            self._form.setdefault(values["name"], values.get("value", ""))
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag == "select":
-            self._select = ""
-        if tag == "form" and self._form is not None:
-            for name, value in self._choices:
-                self.forms.append((self._action, {**self._form, name: value}))
-            self._form = None
+def forms_of(page: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """Where each form is posted to, and its fields: once for each button and bulk action."""
+    for head, content in re.findall(r"<form\b([^>]*)>(.*?)</form>", page, re.DOTALL):
+        form = attributes(head)
+        if form.get("method", "").lower() != "post":
+            continue
+        fields: dict[str, str] = {}
+        actions = "".join(re.findall(r'<select name="action".*?</select>', content, re.DOTALL))
+        choices = [("action", value) for value in re.findall(r'<option value="(.+?)"', actions)]
+        for tag in map(attributes, re.findall(r"<(?:input|button)\b[^>]*>", content)):
+            name, value, type_ = (tag.get(it, "") for it in ("name", "value", "type"))
+            if type_ in ("submit", ""):
+                choices.append((name, value))
+            elif name and type_ != "search":
+                # The first of several boxes.
+                fields.setdefault(name, value)
+        yield from ((form.get("action", ""), {**fields, name: value}) for name, value in choices)
 
 
 def visit(client: Client, url: str, data: dict[str, str] | None) -> Any:
@@ -128,13 +110,13 @@ def crawl(client: Client, start: str) -> int:
             failures.append(f"{url} {data}: {response.status_code}")
         if response.status_code != 200 or "text/html" not in response.headers["Content-Type"]:
             continue
-        page = Page(response.content.decode(response.charset))
-        for link in page.links:
-            address = urlsplit(urljoin(url, link))
+        page = response.content.decode(response.charset)
+        for link in re.findall(r'<a\b[^>]*?\bhref="([^"]*)"', page):
+            address = urlsplit(urljoin(url, unescape(link)))
             if not address.netloc and address.path.startswith(start):
                 waiting.append((f"{address.path}?{address.query}".rstrip("?"), None))
         # Not the header's: it logs out.
-        forms = [(urljoin(url, action), form) for action, form in page.forms]
+        forms = [(urljoin(url, action), form) for action, form in forms_of(page)]
         waiting += [(action, form) for action, form in forms if action.startswith(start)]
     return pages
 
