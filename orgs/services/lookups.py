@@ -123,11 +123,14 @@ class Lookups:
 
     def is_absent(self, key: str, resource: Resource) -> bool:
         """Return True if WorkOS does not have it, and that is proven; False if it does not say."""
+        return self._exists(key, resource) is False and self.proves_absence({key}, resource)
+
+    def _exists(self, key: str, resource: Resource = ORGANIZATIONS) -> bool | None:
+        """Return whether WorkOS has it; None if WorkOS refuses to say."""
         try:
-            is_absent = self.look_up(key, resource).state is State.ABSENT
-            return is_absent and self.proves_absence({key}, resource)
+            return self.look_up(key, resource).state is not State.ABSENT
         except workos.Refused:
-            return False
+            return None
 
     def proves_environment(self, new: set[str]) -> bool:
         """Return True if organizations without a row may get one: nothing is linked beside them
@@ -140,13 +143,13 @@ class Lookups:
         if not resource.fetch:
             return True
         if resource not in self._is_proven:
-            found = (self.look_up(other, resource) for other in self._others(resource, missing))
-            self._is_proven[resource] = any(other.state is not State.ABSENT for other in found)
+            others = self._others(resource, missing)
+            self._is_proven[resource] = any(self._exists(other, resource) for other in others)
         return self._is_proven[resource]
 
     def confirmed_absent(self, workos_ids: set[str]) -> frozenset[str]:
         """Return those that WorkOS confirms not to exist."""
-        absent = {id_ for id_ in workos_ids if self.look_up(id_).state is State.ABSENT}
+        absent = {id_ for id_ in workos_ids if self._exists(id_) is False}
         return frozenset(absent) if absent and self.proves_absence(absent) else frozenset()
 
     def new_owner(self, organization_id: str) -> Observation | None:

@@ -325,9 +325,25 @@ def test_a_row_that_was_taken_over_is_not_disabled(workos: FakeWorkOS, first: st
     assert (row.workos_id, row.name, row.disabled_at) == (new["id"], "New", None)
 
 
-def test_an_owner_that_cant_be_read_still_exists(workos: FakeWorkOS) -> None:
+@pytest.mark.parametrize(
+    "answer", [{"kind": "body", "body": {"id": "org_owner"}}, {"kind": "status", "status": 422}]
+)
+def test_an_owner_that_cant_be_read_still_exists(workos: FakeWorkOS, answer: Any) -> None:
     acme = workos.create_organization(name="Acme", external_id="gram-1")
     an_organization_row("gram-1", workos_id="org_owner")
-    workos.misbehave("body", path="/organizations/org_owner", body={"id": "org_owner"}, times=None)
+    a_linked_row(workos, "gram-2")
+    workos.misbehave(path="/organizations/org_owner", times=None, **answer)
 
     assert fetch(acme["id"], Lookups()).absent == frozenset()
+
+
+def test_one_that_workos_refuses_to_show_proves_nothing_and_keeps_no_other_from_it(
+    workos: FakeWorkOS,
+) -> None:
+    refused = a_mirrored_organization(workos)
+    workos.misbehave("status", status=422, path=f"/organizations/{refused}", times=None)
+    alone = Lookups(candidates=[refused]).proves_absence({"org_missing"})
+    a_linked_row(workos, "gram-2")
+
+    assert not alone
+    assert Lookups(candidates=[refused]).proves_absence({"org_missing"})
