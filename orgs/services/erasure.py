@@ -119,19 +119,19 @@ def _rows_of(resource: Resource) -> "models.QuerySet[Any]":
 
 def _erase(resource: Resource, which: models.Q) -> tuple[int, list[str]]:
     rows = _rows_of(resource).filter(which, erased_at__isnull=True)
-    return write_in_batches(rows, partial(_erase_rows, resource))
-
-
-def _erase_rows(resource: Resource, keys: Sequence[str]) -> list[str]:
-    rows = _rows_of(resource).filter(pk__in=keys)
     empty: dict[str, Any] = dict.fromkeys(resource.personal)
+    empty |= {"data": {}, "erased_at": Now(), "synced_at": Now()}
+    return write_in_batches(rows, partial(_empty, rows, empty))
+
+
+def _empty(rows: "models.QuerySet[Any]", empty: dict[str, Any], keys: Sequence[str]) -> list[str]:
+    """Empty columns of those of the rows that are still to be emptied: some may have come back."""
+    due = rows.filter(pk__in=keys)
     with bounded_transaction():
-        free = rows.order_by("pk").select_for_update(skip_locked=True)
+        free = due.order_by("pk").select_for_update(skip_locked=True)
         locked = list(free.values_list("pk", flat=True))
-        erased: int = rows.filter(pk__in=locked).update(
-            **empty, data={}, erased_at=Now(), synced_at=Now()
-        )
-        if erased < len(keys):
+        due.filter(pk__in=locked).update(**empty)
+        if due.exists():
             raise WriteSkipped("it is locked, or a trigger or a policy keeps it from being erased")
     return locked
 
@@ -177,10 +177,5 @@ def _payloads(which: models.Q) -> "models.QuerySet[WorkOSEvent]":
 
 
 def _erase_payloads(which: models.Q) -> tuple[int, list[str]]:
-    return write_in_batches(_payloads(which), _empty_payloads)
-
-
-def _empty_payloads(ids: Sequence[str]) -> list[str]:
-    with bounded_transaction():
-        WorkOSEvent.objects.parked().filter(id__in=ids).update(payload=None)
-    return [*ids]
+    rows = _payloads(which)
+    return write_in_batches(rows, partial(_empty, rows, {"payload": None}))

@@ -20,13 +20,13 @@ from orgs import workos
 from orgs.conf import sync_settings
 from orgs.db import rows, sql, sql_outbox
 from orgs.db.cursor import database_now
-from orgs.db.errors import describe
-from orgs.db.transactions import Statement, bounded_transaction, execute_alone
+from orgs.db.errors import WriteSkipped, is_passing
+from orgs.db.transactions import Statement, bounded_transaction, execute_alone, execute_together
 from orgs.domain.naming import counted, one_line
 from orgs.domain.types import Conflict, ConflictKind, Outcome
 from orgs.models import ExternalIdWriteBack
 from orgs.services.queue import PUSH_EXTERNAL_IDS, enqueue
-from orgs.services.refusals import is_refusal, together_or_alone
+from orgs.services.refusals import together_or_alone
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ def push_due(
     Raises ``django.db.Error``.
     """
     push = _Push(deadline, patience, None if only is None else sorted(only))
-    _forget_unlinked()
+    push.forget_unlinked()
     with ThreadPoolExecutor(_THREADS) as threads:
         while not (push.error or push.report.is_cut_short):
             if (requests := push.claim()) is None:
@@ -108,16 +108,6 @@ def retry(organization_ids: Sequence[str]) -> list[str]:
     return sorted(id_ for (id_,) in found)
 
 
-def _forget_unlinked() -> None:
-    try:
-        execute_alone(sql_outbox.FORGET_UNLINKED_WRITE_BACKS, [])
-    except DatabaseError as error:
-        if not is_refusal(error):
-            raise
-        # They stay, and are never claimed.
-        logger.warning("write-backs without a link can't be removed: %s", describe(error))
-
-
 def retry_delay(attempts: int) -> float:
     """Return the seconds to wait after so many attempts: 1, doubling, up to 15 minutes, with
     jitter of up to a half."""
@@ -137,6 +127,7 @@ class _Request:
     is_confirmed: bool = False
     error: str | None = None
     delay: float | None = None
+    is_missing: bool = False
 
     @property
     def is_conflict(self) -> bool:
@@ -145,9 +136,10 @@ class _Request:
 
     def postpone(self, error: workos.WorkOSError) -> None:
         """Have it tried again, after a pause."""
-        waits = isinstance(error, workos.NotFound)
-        self.error = f"{error}; waits for the deletion to be read" if waits else str(error)
+        self.error = str(error)
         self.delay = max(retry_delay(self.attempts), error.retry_after or 0.0)
+        if isinstance(error, workos.NotFound):
+            self.error, self.is_missing = f"{error}; waits for the deletion to be read", True
 
 
 @dataclass(slots=True)
@@ -165,6 +157,19 @@ class _Push:
     """Why PostgreSQL refuses to write a row, by Gram id: none is tried twice."""
     report: WriteBackReport = field(default_factory=WriteBackReport)
 
+    def forget_unlinked(self) -> None:
+        """Remove the requests of rows from which another program has removed the link."""
+
+        def forget(ids: Sequence[str] | None) -> list[str]:
+            forgetting = Statement(sql_outbox.FORGET_UNLINKED_WRITE_BACKS, [self.due_at, ids, ids])
+            with bounded_transaction(forgetting) as (left_out,):
+                _require_none(left_out)
+            return []
+
+        unlinked = self._candidates(organization__workos_id__isnull=True)
+        _, refused = together_or_alone(unlinked, forget, lambda: forget(self.only))
+        self._refuse(refused)
+
     def claim(self) -> list[_Request] | None:
         """Claim the next requests, and return them; None if none was due.
 
@@ -174,10 +179,13 @@ class _Push:
 
         def claim(ids: Sequence[str] | None) -> list[_Request]:
             values = [self.due_at, [*self.refused], ids, ids, _BATCH_SIZE, seconds]
-            found = execute_alone(sql_outbox.CLAIM_WRITE_BACKS, values)
+            with bounded_transaction(Statement(sql_outbox.CLAIM_WRITE_BACKS, values)) as (found,):
+                _require_none([row for row in found if row[2] is None])
             return [_Request(*row) for row in found]
 
-        requests, refused = together_or_alone(self._due(), claim, lambda: claim(self.only))
+        is_due = {"next_attempt_at__lte": self.due_at, "organization__workos_id__isnull": False}
+        due = self._candidates(**is_due)
+        requests, refused = together_or_alone(due, claim, lambda: claim(self.only))
         self._refuse(refused)
         return requests if requests or refused else None
 
@@ -202,7 +210,7 @@ class _Push:
         """Write what WorkOS answered, and count it."""
         # In id order, as every process locks rows.
         requests.sort(key=lambda request: request.organization_id)
-        new, refused = together_or_alone(requests, _write)
+        new, refused = together_or_alone(requests, _write_unlocked, lambda: _write(requests))
         # Their claim runs out, and they are tried again. Until then nothing else says their error.
         for request, why in refused.items():
             said = f"{one_line(request.error)}; {why}" if request.error else why
@@ -218,14 +226,12 @@ class _Push:
         self.report.is_cut_short |= is_too_late or are_untried
         _log([request for request in conflicts if request.workos_id in new], failed)
 
-    def _due(self) -> Iterator[str]:
-        """Yield the next requests, to be claimed alone: PostgreSQL has refused them together."""
-        due = ExternalIdWriteBack.objects.filter(
-            next_attempt_at__lte=self.due_at, organization__workos_id__isnull=False
-        ).exclude(pk__in=self.refused)
+    def _candidates(self, **conditions: Any) -> Iterator[str]:
+        """Yield the next requests, to be tried alone: PostgreSQL has refused them together."""
+        pending = ExternalIdWriteBack.objects.filter(**conditions).exclude(pk__in=self.refused)
         if self.only is not None:
-            due = due.filter(pk__in=self.only)
-        ids = due.order_by("next_attempt_at").values_list("pk", flat=True)
+            pending = pending.filter(pk__in=self.only)
+        ids = pending.order_by("next_attempt_at").values_list("pk", flat=True)
         with bounded_transaction():
             found = list(ids[:_BATCH_SIZE])
         yield from found
@@ -236,14 +242,43 @@ class _Push:
         self.refused |= reasons
 
 
+def _require_none(left_out: Sequence[object]) -> None:
+    if left_out:
+        raise WriteSkipped("a trigger or a policy leaves it as it is")
+
+
 # Answers ------------------------------------------------------------------------------------
 
 
-def _write(requests: Sequence[_Request]) -> list[str]:
-    """Write the answers; return the WorkOS ids of conflicts that are new. What there was no time
-    for, or was requested again meanwhile, is due again when its claim runs out."""
+def _write(requests: list[_Request]) -> list[str]:
+    """Write the answers; return the WorkOS ids of conflicts that are new."""
+    try:
+        with bounded_transaction():
+            return _execute_writes(requests)
+    except DatabaseError as error:
+        if not is_passing(error):
+            raise
+    return _write_unlocked(requests)
+
+
+def _write_unlocked(requests: Sequence[_Request]) -> list[str]:
+    """Without those that another program has locked: their claims run out by themselves."""
+    ids = [request.organization_id for request in requests]
+    with bounded_transaction(Statement(sql_outbox.LOCK_FREE_WRITE_BACKS, [ids])) as (found,):
+        free = {id_ for (id_,) in found}
+        new = _execute_writes([one for one in requests if one.organization_id in free])
+    for id_ in map(one_line, (id_ for id_ in ids if id_ not in free)):
+        # And then WorkOS is asked again.
+        logger.warning("the write-back of %s is locked by another program, or deleted", id_)
+    return new
+
+
+def _execute_writes(requests: list[_Request]) -> list[str]:
     confirmed = [request for request in requests if request.is_confirmed]
+    # Of those that are confirmed, what is still there was requested again meanwhile.
+    returned = [request for request in requests if request.error is None]
     failed = [request for request in requests if request.error is not None]
+    missing = [request for request in failed if request.is_missing]
     kind = ConflictKind.WRITE_BACK_REFUSED
     conflicts = [
         Conflict(request.workos_id, request.organization_id, kind, request.error or "")
@@ -253,16 +288,20 @@ def _write(requests: Sequence[_Request]) -> list[str]:
     delays_and_errors = [[one.delay for one in failed], [one.error for one in failed]]
     statements = [
         Statement(sql_outbox.CONFIRM_WRITE_BACKS, _columns(confirmed)),
+        Statement(sql_outbox.KEPT_WRITE_BACKS, _columns(confirmed)),
         Statement(sql.REMOVE_CONFLICTS, [[request.workos_id for request in confirmed]]),
+        Statement(sql_outbox.RETURN_WRITE_BACKS, _columns(returned)[:2]),
         Statement(sql_outbox.POSTPONE_WRITE_BACKS, [*_columns(failed), *delays_and_errors]),
+        Statement(sql_outbox.FORGET_DELETED_WRITE_BACKS, _columns(missing)),
     ]
     if conflicts:
         statements.append(rows.store_conflicts(conflicts))
-    with bounded_transaction(*statements) as (*_, last):
-        return [*rows.new_among(conflicts, last)] if conflicts else []
+    _, kept, *_, last = execute_together(statements)
+    _require_none(kept)
+    return [*rows.new_among(conflicts, last)] if conflicts else []
 
 
-def _columns(requests: Sequence[_Request]) -> list[list[Any]]:
+def _columns(requests: list[_Request]) -> list[list[Any]]:
     names = ("organization_id", "requested_at", "requests")
     return [[getattr(request, name) for request in requests] for name in names]
 

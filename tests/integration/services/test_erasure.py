@@ -15,6 +15,7 @@ from orgs.db.resources import model_of
 from orgs.domain.resources import PLAIN
 from orgs.domain.types import Position
 from orgs.models import DirectoryUser, Invitation, OrganizationMembership, WorkOSEvent, WorkOSUser
+from orgs.services import refusals
 from orgs.services.compare import Run
 from orgs.services.erasure import erase_due, erase_user, held_about
 from orgs.services.reconcile import reconcile
@@ -22,7 +23,7 @@ from orgs.services.stream import drain_to_end, replay
 from orgs.testing import FakeWorkOS
 from tests.builders import a_parked_event
 from tests.integration.services.stored import LogCapture, MonkeyPatch, Setting
-from tests.triggers import a_trigger, execute
+from tests.triggers import a_trigger, execute, locked
 
 #: More and less than the thirty days of the setting.
 LONG_AGO, LATELY = datetime.now(UTC) - timedelta(days=31), datetime.now(UTC) - timedelta(days=29)
@@ -107,6 +108,34 @@ def test_a_refused_row_is_left_and_the_others_are_erased(refusal: str, caplog: L
     assert (erased, [user.pk for user in left]) == (2, ["user_2"])
     assert "stay as they are: 1: PostgreSQL" in caplog.text
     assert "rows of workos_user that PostgreSQL refuses" in caplog.text
+
+
+def test_what_came_back_since_it_was_listed_is_not_erased(monkeypatch: MonkeyPatch) -> None:
+    WorkOSUser.objects.create(pk="user_1", deleted_at=LONG_AGO, **PEOPLE)
+    together = refusals.together_or_alone
+
+    def late(*arguments: Any) -> Any:
+        WorkOSUser.objects.update(deleted_at=None)
+        return together(*arguments)
+
+    monkeypatch.setattr(refusals, "together_or_alone", late)
+
+    assert erase_due() == 0
+    assert WorkOSUser.objects.get().erased_at is None
+
+
+def test_a_locked_payload_keeps_no_other(caplog: LogCapture) -> None:
+    for number in (1, 2):
+        key = f"user_{number}"
+        WorkOSUser.objects.create(pk=key, deleted_at=LONG_AGO, **PEOPLE)
+        a_parked_event(None, f"event_{number}", resource="user", object_key=key, payload="{}")
+
+    with locked("workos_event", "id = 'event_1'"):
+        erase_due()
+        left = WorkOSEvent.objects.exclude(payload=None).values_list("pk", flat=True)
+        assert [*left] == ["event_1"]
+
+    assert "it is locked" in caplog.text
 
 
 @pytest.fixture

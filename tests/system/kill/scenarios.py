@@ -6,7 +6,7 @@ from typing import Final, TypeAlias
 
 from django.db import connection
 
-from orgs.models import ORGANIZATIONS_STREAM, ExternalIdWriteBack, Organization, SyncCursor
+from orgs.models import ORGANIZATIONS_STREAM, ExternalIdWriteBack, SyncCursor
 from orgs.testing import FakeWorkOS
 from tests.builders import an_announcement, an_organization_row
 
@@ -54,15 +54,21 @@ def a_stream(workos: FakeWorkOS) -> None:
 
 def an_outbox(workos: FakeWorkOS) -> None:
     """A request of each kind: two to be written, one that is there already, one where WorkOS has
-    another id, one whose link was taken away."""
-    for number, shown in enumerate((None, None, "gram-3", "other", None), start=1):
+    another id, one of a deleted organization, one whose link was taken away."""
+    for number, shown in enumerate((None, None, "gram-3", "other", None, None), start=1):
         id_, workos_id = f"gram-{number}", f"org_{number}"
         an_organization_row(id_, name=f"Acme {number}", workos_id=workos_id)
         ExternalIdWriteBack.objects.create(organization_id=id_, workos_id=workos_id)
         workos.create_organization(
             id=workos_id, name=f"Acme {number}", external_id=shown, at=LONG_AGO, emits=False
         )
-    Organization.objects.filter(id="gram-5").update(workos_id=None)
+    workos.delete_organization("org_5", emits=False)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE organization_metadata SET disabled_at = now(), workos_deleted_at = now() "
+            "WHERE id = 'gram-5'"
+        )
+        cursor.execute("UPDATE organization_metadata SET workos_id = NULL WHERE id = 'gram-6'")
 
 
 def drift_behind_a_lost_cursor(workos: FakeWorkOS) -> None:
