@@ -10,8 +10,11 @@ def main() -> str | None:
     """Return what went wrong, for ``sys.exit``."""
     if sys.argv[1:] != ["stop"]:
         return "usage: python -m gram_sync.embedded_postgres stop"
+    # And those of demos that were killed.
+    folders = PROJECT / ".data" / "postgres", *PROJECT.glob(".data/demo-*/postgres")
     try:
-        server.stop(PROJECT / ".data" / "postgres")
+        for data_dir in folders:
+            server.stop(data_dir)
     except server.ServerError as error:
         return str(error)
     print("The embedded PostgreSQL does not run.")
