@@ -169,8 +169,8 @@ a failed row covers its resource (orgs/services/reconcile.py; coverage)
 +if not (one.report.errors or one.is_incomplete()):
 
 a scope's 404 needs no proof (orgs/services/lookups.py; coverage)
--return is_absent and self.proves_absence({key}, resource)
-+return is_absent
+-return self._exists(key, resource) is False and self.proves_absence({key}, resource)
++return self._exists(key, resource) is False
 """
 
 
