@@ -96,8 +96,8 @@ def _apply(batch: Batch, mode: Mode, decided: Decided | None = None) -> Report:
 
 
 def _transaction(mode: Mode) -> AbstractContextManager[CursorState | None]:
-    """Every writer locks the cursor, the only exclusivity that correctness needs: no deletion is
-    applied after another has looked for it and before it inserts."""
+    """Every writer locks the cursor, the only exclusivity that correctness needs: nothing that the
+    others apply is missing where one looks for deletions, or for what derived columns rest on."""
     return read_only_transaction() if mode is Mode.DRY_RUN else cursor_locked()
 
 
