@@ -189,8 +189,8 @@ def resolve_overdue(
 ) -> WorkOSError | DatabaseError | None:
     """Resolve the webhooks whose events the stream did not list in time, by fetching their objects.
 
-    Call it when the stream was just read to its end. One that can't be resolved does not stop the
-    rest, and stays unseen; the error of the last of these is returned.
+    Call it when the stream was just read to its end. One that can't be resolved stays unseen, and
+    does not stop the rest unless its error is the same for all; the last error is returned.
     """
     # Of a resource that is not covered, no row proves a 404; its list will be at least as new.
     later = coverage.uncovered(read_cursor())
