@@ -22,7 +22,7 @@ from orgs.domain.naming import counted
 from orgs.domain.report import Change, Report
 from orgs.domain.resolution import is_left_to_event
 from orgs.domain.resources import ORGANIZATIONS, Resource
-from orgs.domain.types import ORGANIZATION, Observation, Outcome, Row, State
+from orgs.domain.types import ORGANIZATION, Observation, Outcome, State
 from orgs.services.apply import Mode, apply
 from orgs.services.decide import Batch
 from orgs.services.lookups import UNPROVEN, UNPROVEN_OBJECT, Lookups, live_rows
@@ -109,11 +109,11 @@ class Comparing:
     """How many objects WorkOS listed, or was asked for."""
     absent: list[str] = field(default_factory=list)
     """Keys of rows whose objects are absent, until ``remove_absent``."""
-    overlay: dict[str, Row] = field(default_factory=dict)
-    """Of a dry run: the rows of organizations as it would have written them by now."""
     seen: Seen = field(default_factory=Seen)
     removed: set[str] = field(default_factory=set)
     """Keys of what is confirmed to be absent."""
+    left_out: set[str] = field(default_factory=set)
+    """Keys of what is listed, and may have no row after this run."""
     _total: int | None = None
 
     @property
@@ -155,22 +155,18 @@ class Comparing:
             observations=observations,
             recent_after=recent_after,
             read_began_at=began_at,
-            overlay=self.overlay,
             taken_over=frozenset(self.report.taken_over),
         )
         preview = apply(batch, Mode.DRY_RUN)
         if preview.owners and (absent := self.lookups.confirmed_absent(preview.owners)):
             batch = replace(batch, absent=absent)
             preview = apply(batch, Mode.DRY_RUN)
-        if self.run.dry:
-            self.overlay |= preview.rows_after
         is_final = self.run.dry or not (preview.needs_writing or preview.of(Outcome.FAILED))
         self.report.add(preview if is_final else apply(batch, Mode.RECONCILE))
 
     def _without_those_in_sync(self, observations: Sequence[Observation]) -> Sequence[Observation]:
         """Nearly all, nearly always: their rows need not be loaded to be compared."""
-        if self.resource is not ORGANIZATIONS or self.overlay:
-            # What this dry run would have written by now, PostgreSQL does not know.
+        if self.resource is not ORGANIZATIONS:
             return observations
         try:
             with self.lookups.reading():
@@ -182,22 +178,6 @@ class Comparing:
             return observations
         self.report.counts[Outcome.UNCHANGED] += len(in_sync)
         return [o for o in observations if o.workos_id not in in_sync]
-
-    def retry_locked(self) -> None:
-        """Look up the organizations whose rows another program had locked or written, and compare
-        them again. Report those that still are locked, and locked rows of other resources."""
-        if self.resource is ORGANIZATIONS:
-            locked, self.report.locked = self.report.locked, []
-            for workos_id in locked:
-                observation = self.lookups.look_up(workos_id)
-                if observation.state is not State.ABSENT or workos_id in self.removed:
-                    self.compare([observation])
-        which = "" if self.resource is ORGANIZATIONS else f"{self.name} "
-        self.report.errors += [
-            f"another program has {which}{key} locked, or writes it at the same time; run it again"
-            for key in self.report.locked
-        ]
-        self.report.locked = []
 
     # What it does not show ------------------------------------------------------------------
 

@@ -34,21 +34,15 @@ class CursorLost(Exception):
         self.position = position
 
 
-def count_waiting(start: CursorState, *, patience: float = 0.0) -> tuple[int, set[str]]:
-    """Return how many events WorkOS lists after the position, and which of them have no place
-    there: they are listed again as long as they are the stream's last. Writes nothing.
+def count_waiting(start: CursorState, *, patience: float = 0.0) -> int:
+    """Return how many events WorkOS lists after the position. Writes nothing.
 
     Raises ``CursorLost``, ``TypesRefused`` and ``WorkOSError``.
     """
     raise_if_expired(start)
-    count, placeless = 0, set()
     types = start.types or wanted_types(start)
     with closing(read_pages(types, start.position, patience=patience)) as pages:
-        for page in pages:
-            events = [o.event for o in page.observations if o.event]
-            count += len(events)
-            placeless |= {e.id for e in events if e.position.last_event_id != e.id}
-    return count, placeless
+        return sum(len(page.observations) for page in pages)
 
 
 def read_pages(

@@ -22,11 +22,11 @@ from orgs.domain.naming import one_line
 from orgs.domain.resources import DOMAIN, ORGANIZATIONS, PLAIN, listed_for
 from orgs.domain.status import ReadError
 from orgs.domain.types import ORGANIZATION, ConflictKind, Outcome, Position
-from orgs.models import Organization, SyncCursor, WorkOSConflict, WorkOSEvent
+from orgs.models import Organization, SyncCursor, WorkOSConflict
 from orgs.services import conflicts, coverage
 from orgs.services.compare import Comparing, Run, why_incomplete
 from orgs.services.conclude import Reconciliation, conclude
-from orgs.services.lookups import Lookups, WrongEnvironment, live_rows
+from orgs.services.lookups import Lookups, live_rows
 from orgs.services.pages import CursorLost, count_waiting
 from orgs.services.reconcile_resources import ResourceRun, domains_of
 from orgs.services.refusals import reporting, said
@@ -48,8 +48,8 @@ def reconcile(run: Run, *, drain_events: bool = True) -> Reconciliation:
 
     A lost cursor is recovered: what happened meanwhile is in the list, and the stream goes on from
     before it. May be repeated, interrupted, and run concurrently with anything. Errors while
-    comparing are in the report. Raises ``WrongEnvironment`` before anything is written, another
-    ``WorkOSError`` for an error of the stream, and ``django.db.Error``.
+    comparing are in the report. Raises ``WrongEnvironment`` or another ``WorkOSError`` before
+    anything is compared, and ``django.db.Error``.
     """
     if run.dry:
         return _FullRun(run).reconcile(drain_events=drain_events)
@@ -91,8 +91,6 @@ class _FullRun:
         self.state = CursorState(Position(), None, self.began_at)
         self.in_full: set[str] = set()
         """Names of what this run has listed in full."""
-        self.left_out: set[str] = set()
-        """WorkOS ids of listed organizations that may have no row after this run."""
 
     @property
     def recent_after(self) -> datetime:
@@ -101,10 +99,14 @@ class _FullRun:
         return max(self.began_at, self.lookups.workos_date or self.began_at) - self.window
 
     @property
+    def runs(self) -> list[Comparing]:
+        """What is compared, in this order: organizations, and the other resources."""
+        return [self.organizations, *self.resources.values()]
+
+    @property
     def why_incomplete(self) -> list[str]:
         """Why not everything was compared and repaired."""
-        runs = (self.organizations, *self.resources.values())
-        return [text for one in runs for text in why_incomplete(one.report)]
+        return [text for one in self.runs for text in why_incomplete(one.report)]
 
     def reconcile(self, *, drain_events: bool) -> Reconciliation:
         try:
@@ -115,15 +117,7 @@ class _FullRun:
             raise
 
     def _reconcile(self, *, drain_events: bool) -> Reconciliation:
-        try:
-            self.lookups.verify_environment()
-        except WrongEnvironment:
-            raise
-        except WorkOSError as error:
-            # Nothing is verified, so nothing is written.
-            self._note_stopped(said(error))
-            self._note_result(is_full=True)
-            return conclude(self.organizations, (), DrainReport(), only=())
+        self.lookups.verify_environment()
         events, lost = self._drain() if drain_events else (DrainReport(), None)
         with self.lookups.reading():
             self.state = read_cursor()
@@ -165,10 +159,7 @@ class _FullRun:
                 return drain_to_end(patience=inf), None
             with self.lookups.reading():
                 start = read_cursor()
-            waiting, placeless = count_waiting(start, patience=inf)
-            with self.lookups.reading():
-                seen = WorkOSEvent.objects.parked().filter(id__in=placeless).count()
-            return DrainReport(waiting=waiting - seen), None
+            return DrainReport(waiting=count_waiting(start, patience=inf)), None
         except CursorLost as lost:
             logger.critical("the cursor is lost: %s; reconciling in full", lost)
             return DrainReport(), lost
@@ -196,7 +187,7 @@ class _FullRun:
                 began_at = self.lookups.at(page.read_began)
                 new = self.organizations.add_page(page.observations, began_at)
                 recent = filter(self.organizations.is_recent, new)
-                self.left_out |= {listed.workos_id or "" for listed in recent}
+                self.organizations.left_out |= {listed.workos_id or "" for listed in recent}
                 if domains is not None:
                     try:
                         found = [domain for listed in new for domain in domains_of(listed)]
@@ -208,10 +199,9 @@ class _FullRun:
         if domains is not None:
             # Their own run asks for missing ones: an error there is not the organizations'.
             domains.listed_since = self.began_at
-        self.organizations.retry_locked()
         self.organizations.seen.sort()
         without_row = self.report.of(Outcome.CONFLICT, Outcome.FAILED)
-        self.left_out |= {change.workos_id or "" for change in without_row}
+        self.organizations.left_out |= {change.workos_id or "" for change in without_row}
 
     def _replace(self, lost: CursorLost) -> None:
         moved_to = cursor.replace_lost(
@@ -245,7 +235,6 @@ class _FullRun:
         in_conflict = [*organizations.absent_among(self._unseen_conflicts())]
         if not self.report.errors:
             organizations.remove_absent(in_conflict)
-            organizations.retry_locked()
 
     def _unseen_conflicts(self) -> Iterator[str]:
         """Yield the organizations with a conflict that were not listed: without a row, nothing else
@@ -259,7 +248,6 @@ class _FullRun:
     def _resource_run(self, name: str) -> ResourceRun:
         is_covered = name in self.state.covered
         one = ResourceRun(self.run, self.lookups, PLAIN[name], is_covered=is_covered)
-        one.left_out = self.left_out
         if one.is_covered:
             # Otherwise the events before the listing may not have been read, and where a run has
             # stopped, nobody knows what was missed since.
@@ -270,10 +258,7 @@ class _FullRun:
         return one
 
     def _compare_resource(self, one: ResourceRun) -> None:
-        if self.run.dry:
-            runs = (self.organizations, *self.resources.values())
-            one.would_be = {before.name: before.report for before in runs}
-            one.deleted_organizations = frozenset(self.organizations.removed)
+        one.before = {before.name: before for before in self.runs}
         one.compare_all()
         if self.run.dry:
             return
@@ -303,8 +288,7 @@ class _FullRun:
     def _note_result(self, *, is_full: bool) -> None:
         """Note what is wrong with any resource, or else that all organizations are compared."""
         if found := self.why_incomplete:
-            runs = (self.organizations, *self.resources.values())
-            failed = sum(one.report.counts[Outcome.FAILED] for one in runs)
+            failed = sum(one.report.counts[Outcome.FAILED] for one in self.runs)
             self._note_incomplete(found[0], ReadError.WRITES_REFUSED if failed else "", failed)
         elif is_full and not self.run.dry:
             errors = self.report.errors

@@ -287,13 +287,6 @@ def test_the_differences_shown_are_capped_with_a_count_of_the_rest(workos: FakeW
     assert "… and 10 more; --format json has them all" in out
 
 
-def test_an_event_without_an_id_at_the_streams_end_is_nothing_to_do(workos: FakeWorkOS) -> None:
-    workos.emit({"event": "organization.created"}, raw=True)
-    run_command()
-
-    assert run_command("--check")[1:] == ("", 0)
-
-
 def test_an_error_of_two_resources_is_said_once(workos: FakeWorkOS, sync_setting: Setting) -> None:
     sync_setting(RESOURCES="connection,directory")
     run_command()
