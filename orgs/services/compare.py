@@ -103,7 +103,7 @@ class Comparing:
     is_covered: bool = True
     """Otherwise nobody relies on its rows yet, and no limit keeps confirmed absences from them."""
     recent_after: datetime | None = None
-    """What is listed and changed in WorkOS after this is left to its event; None: nothing is."""
+    """What changed in WorkOS after this is left to its event; None: nothing is."""
     report: Report = field(default_factory=Report)
     listed: int = 0
     """How many objects WorkOS listed, or was asked for."""
@@ -133,27 +133,22 @@ class Comparing:
         """Compare objects of a list that was asked for then."""
         self.listed += len(listed)
         for chunk in in_groups(listed, _CHUNK):
-            self.compare(chunk, began_at, recent_after=self.recent_after)
+            self.compare(chunk, began_at)
         self.run.progress(self.name, self.listed)
 
     def compare(
-        self,
-        observations: Sequence[Observation],
-        began_at: datetime | None = None,
-        *,
-        recent_after: datetime | None = None,
+        self, observations: Sequence[Observation], began_at: datetime | None = None
     ) -> None:
         """Compare without locks; lock, decide again and write only where something differs.
 
-        ``began_at``: when the request for them began. What changed after ``recent_after`` is left
-        to its event.
+        ``began_at``: when the request for them began.
         """
         observations = self._without_those_in_sync(observations)
         if not observations:
             return
         batch = Batch(
             observations=observations,
-            recent_after=recent_after,
+            recent_after=self.recent_after,
             read_began_at=began_at,
             taken_over=frozenset(self.report.taken_over),
         )
@@ -222,7 +217,7 @@ class Comparing:
                     yield key
                 elif self.resource is not ORGANIZATIONS:
                     # It belongs to another organization now, or its place in the list was read.
-                    self.compare([answer], recent_after=self.recent_after)
+                    self.compare([answer])
                 elif not self.is_recent(answer):
                     text = f"the list is not complete: {key} exists and was not in it"
                     raise workos.BrokenAnswer(text)

@@ -196,14 +196,16 @@ def test_a_page_waits_for_the_one_before_it_and_is_then_dropped() -> None:
 
 
 @impatient
-def test_a_locked_cursor_keeps_every_item_waiting_and_only_once() -> None:
+@pytest.mark.parametrize("mode", [Mode.LIVE, Mode.REPLAY, Mode.REFRESH, Mode.RECONCILE])
+def test_a_locked_cursor_keeps_every_item_waiting_and_only_once(mode: Mode) -> None:
+    """Each writer has it alone: also derived columns rest on what another one may be writing."""
     ensure_cursor()
     page = a_page(an_event(1, workos_id="org_2"), an_event(2, workos_id="org_3"))
 
     with another_program() as rival:
         rival.execute("SELECT FROM workos_sync_cursor FOR SHARE")
         with CaptureQueriesContext(connection) as queries, pytest.raises(CursorLocked):
-            apply_page(page)
+            apply_page(page, mode)
 
     assert not Organization.objects.exists()
     assert len([query for query in queries if "FROM workos_sync_cursor" in query["sql"]]) == 1

@@ -242,7 +242,7 @@ def test_a_page_in_sync_takes_few_queries_and_no_write(
     page = orgs.workos.read_organizations(None)
 
     with django_assert_num_queries(1):
-        Comparing(Run(), Lookups()).compare(page.observations, recent_after=NOON)
+        Comparing(Run(), Lookups(), recent_after=NOON).compare(page.observations)
 
 
 def test_memory_grows_by_a_hash_an_organization(workos: FakeWorkOS) -> None:
