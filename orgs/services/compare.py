@@ -14,7 +14,7 @@ from fractions import Fraction
 from itertools import islice
 from typing import Any, TypeVar
 
-from django.db import DatabaseError, models
+from django.db import models
 
 from orgs import workos
 from orgs.db import rows
@@ -26,7 +26,6 @@ from orgs.domain.types import ORGANIZATION, Observation, Outcome, State
 from orgs.services.apply import Mode, apply
 from orgs.services.decide import Batch
 from orgs.services.lookups import UNPROVEN, UNPROVEN_OBJECT, Lookups, live_rows
-from orgs.services.refusals import fails_every_row
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -70,15 +69,10 @@ class Seen:
 
     def __init__(self) -> None:
         self._hashes = array("q")
-        self._last_page: set[str] = set()
 
-    def add(self, observations: Sequence[Observation]) -> list[Observation]:
-        """Add a page; return what the page before did not list: between reads, one may move on."""
-        page = {o.workos_id: o for o in observations if o.workos_id}
-        new = [o for workos_id, o in page.items() if workos_id not in self._last_page]
-        self._last_page = set(page)
-        self._hashes.extend(hash(o.workos_id) for o in new)
-        return new
+    def add(self, observations: Sequence[Observation]) -> None:
+        """Add a page."""
+        self._hashes.extend(hash(observation.workos_id) for observation in observations)
 
     def sort(self) -> None:
         """Call it after the last ``add``, before ``in``."""
@@ -123,11 +117,10 @@ class Comparing:
 
     # What WorkOS shows ----------------------------------------------------------------------
 
-    def add_page(self, page: Sequence[Observation], began_at: datetime) -> list[Observation]:
-        """Compare a page of a list that was asked for then; return those that are new in it."""
-        new = self.seen.add(page)
-        self.compare_listed(new, began_at)
-        return new
+    def add_page(self, page: Sequence[Observation], began_at: datetime) -> None:
+        """Compare a page of a list that was asked for then."""
+        self.seen.add(page)
+        self.compare_listed(page, began_at)
 
     def compare_listed(self, listed: Sequence[Observation], began_at: datetime) -> None:
         """Compare objects of a list that was asked for then."""
@@ -163,14 +156,8 @@ class Comparing:
         """Nearly all, nearly always: their rows need not be loaded to be compared."""
         if self.resource is not ORGANIZATIONS:
             return observations
-        try:
-            with self.lookups.reading():
-                in_sync = rows.ids_in_sync(observations)
-        except DatabaseError as error:
-            if fails_every_row(error):
-                raise
-            # Some value can't even be compared. Which one, applying them alone finds out.
-            return observations
+        with self.lookups.reading():
+            in_sync = rows.ids_in_sync(observations)
         self.report.counts[Outcome.UNCHANGED] += len(in_sync)
         return [o for o in observations if o.workos_id not in in_sync]
 

@@ -161,6 +161,13 @@ def note_listed_in_full(name: str, before: CursorState) -> None:
         derive_again([name])
 
 
+def is_unlisted(name: str) -> bool:
+    """Return True if some of a resource may have no row, as it is not covered. Organizations count
+    as covered before they were ever listed."""
+    state = read_cursor()
+    return name not in state.covered or (name == ORGANIZATION and name not in state.listed)
+
+
 def repair_derived(*, dry: bool = False, only: Collection[str] = ()) -> Iterator[Change]:
     """Recompute ``sso_enabled`` and ``scim_enabled``, or yield only what would change if ``dry``.
 

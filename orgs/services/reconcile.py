@@ -89,8 +89,6 @@ class _FullRun:
         self.report = self.organizations.report
         self.resources: dict[str, ResourceRun] = {}
         self.state = CursorState(Position(), None, self.began_at)
-        self.in_full: set[str] = set()
-        """Names of what this run has listed in full."""
 
     @property
     def recent_after(self) -> datetime:
@@ -175,7 +173,7 @@ class _FullRun:
             if lost is not None and not self.run.dry and not self.report.errors:
                 self._replace(lost)
             if not (self.run.dry or self.report.errors):
-                self._note_listed(ORGANIZATION)
+                coverage.note_listed_in_full(ORGANIZATION, self.state)
             self._resolve_missing()
 
     def _compare_listed(self) -> None:
@@ -185,12 +183,12 @@ class _FullRun:
                 self.lookups.workos_date = self.lookups.workos_date or page.date
                 self.organizations.recent_after = self.recent_after
                 began_at = self.lookups.at(page.read_began)
-                new = self.organizations.add_page(page.observations, began_at)
-                recent = filter(self.organizations.is_recent, new)
+                self.organizations.add_page(page.observations, began_at)
+                recent = filter(self.organizations.is_recent, page.observations)
                 self.organizations.left_out |= {listed.workos_id or "" for listed in recent}
                 if domains is not None:
                     try:
-                        found = [domain for listed in new for domain in domains_of(listed)]
+                        found = domains_of(page.observations)
                     except BrokenAnswer:
                         # They are listed once more, alone: there an error ends nothing else.
                         domains = None
@@ -264,24 +262,12 @@ class _FullRun:
             return
         if self.run.scope_seconds is not None:
             cursor.note_progress(one.name, one.stopped_after)
-        unlisted = [] if one.is_covered else filter(self._is_unlisted, listed_for(one.name))
+        unlisted = [] if one.is_covered else filter(coverage.is_unlisted, listed_for(one.name))
         for scope in unlisted:
             text = f"it is listed for each {scope}, and not every {scope} was listed"
             one.not_listed = one.not_listed or text
         if not (why_incomplete(one.report) or one.is_incomplete()):
-            self._note_listed(one.name)
-
-    def _is_unlisted(self, name: str) -> bool:
-        """Return True if some of a resource may have no row: neither this run listed it in full,
-        nor is it covered. Organizations count as covered before they were ever listed."""
-        is_covered = name in self.state.covered
-        if name == ORGANIZATION:
-            is_covered = is_covered and name in self.state.listed
-        return not is_covered and name not in self.in_full
-
-    def _note_listed(self, name: str) -> None:
-        self.in_full.add(name)
-        coverage.note_listed_in_full(name, self.state)
+            coverage.note_listed_in_full(one.name, self.state)
 
     # The result -----------------------------------------------------------------------------
 

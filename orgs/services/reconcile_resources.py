@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from heapq import merge
-from itertools import chain
 from math import inf
 from typing import Any
 
@@ -124,7 +123,7 @@ class ResourceRun(Comparing):
     def _compare_for(self, listing: Listing, organization: Observation, began_at: datetime) -> None:
         workos_id = organization.workos_id or ""
         if self.resource is DOMAIN:
-            domains = domains_of(organization)
+            domains = domains_of([organization])
             self.compare(domains, began_at)
             of_one = live_rows(self.resource).filter(workos_organization_id=workos_id)
             self._note_missing(of_one, {one.workos_id or "" for one in domains}, began_at)
@@ -263,20 +262,22 @@ class ResourceRun(Comparing):
         self.confirm_absent(keys, self.lookups.now())
 
 
-def domains_of(organization: Observation) -> list[Observation]:
-    """Return what an organization's JSON says of its domains.
+def domains_of(organizations: Iterable[Observation]) -> tuple[Observation, ...]:
+    """Return what the JSON of organizations says of their domains.
 
     Raises ``BrokenAnswer`` if one has no usable id.
     """
-    raw = organization.raw if isinstance(organization.raw, dict) else {}
-    listed = raw.get("domains")
-    items = [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else ()
-    scoped = ({"organization_id": organization.workos_id, **item} for item in items)
-    return [found for item in scoped if (found := workos.parse_object(DOMAIN, item)) is not None]
+    found = []
+    for organization in organizations:
+        raw = organization.raw if isinstance(organization.raw, dict) else {}
+        listed = raw.get("domains")
+        for item in listed if isinstance(listed, list) else ():
+            if isinstance(item, dict):
+                scoped = {"organization_id": organization.workos_id, **item}
+                found.append(workos.parse_object(DOMAIN, scoped))
+    return tuple(domain for domain in found if domain is not None)
 
 
 def _read_domains(position: str | None, *, patience: float) -> ObjectPage:
     page = read_organizations(position, patience=patience)
-    return replace(
-        page, parse=lambda: tuple(chain.from_iterable(map(domains_of, page.observations)))
-    )
+    return replace(page, parse=lambda: domains_of(page.observations))

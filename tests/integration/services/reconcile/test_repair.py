@@ -82,16 +82,6 @@ def test_drift_of_every_kind_is_repaired_and_then_there_is_none(workos: FakeWork
     assert row(derived_id(created)).slug == "created"
 
 
-def test_an_organization_that_is_listed_twice_is_compared_once(workos: FakeWorkOS) -> None:
-    listed = workos.organization(an_old_organization(workos, external_id="gram-1"))
-    body = {"data": [listed, listed], "list_metadata": {"after": None}}
-    workos.misbehave("body", path="/organizations", exact=True, body=body)
-
-    found = compared()
-
-    assert (found.organizations, changes(found)) == (1, [("gram-1", "created")])
-
-
 @pytest.mark.parametrize("listed_at", [TWO_DAYS_AGO, FAR_AHEAD], ids=["then", "in the future"])
 def test_a_time_in_the_future_keeps_no_row_wrong(workos: FakeWorkOS, listed_at: datetime) -> None:
     live = workos.create_organization(name="New", external_id="gram-1", at=listed_at)["id"]
