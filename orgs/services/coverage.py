@@ -107,20 +107,20 @@ def note_refused(types: Iterable[str]) -> None:
 def retry_refused(*, patience: float = 0.0) -> None:
     """Read types of events again that WorkOS had refused, if it lists them now.
 
-    ``patience``: as in ``orgs.workos``. After any error of WorkOS's a type stays left out. Raises
-    ``django.db.Error``.
+    ``patience``: as in ``orgs.workos``. Raises ``WorkOSError`` and ``django.db.Error``.
     """
     state = read_cursor()
-    refused = {t: since for t, since in state.refused.items() if not _is_listed(t, patience)}
+    refused = {t: since for t, since in state.refused.items() if not is_readable((t,), patience)}
     is_less = len(refused) < len(state.refused)
     if is_less and follow(state, state.types or (), state.covered, refused):
         adopt_settings()
 
 
-def _is_listed(event_type: str, patience: float) -> bool:
+def is_readable(types: tuple[str, ...], patience: float) -> bool:
+    """Return True if WorkOS does not refuse a read of these types of events from the beginning."""
     try:
-        workos.first_event_id((event_type,), patience=patience)
-    except workos.WorkOSError:
+        workos.first_event_id(types, patience=patience)
+    except workos.Refused:
         return False
     return True
 

@@ -12,7 +12,7 @@ from orgs import workos
 from orgs.conf import sync_settings
 from orgs.db.cursor import CursorState
 from orgs.domain.types import Page, Position
-from orgs.services.coverage import TypesRefused, wanted_types
+from orgs.services.coverage import TypesRefused, is_readable, wanted_types
 from orgs.workos import read_ahead
 
 #: WorkOS's reference says 30 days, a newer guide 90 days with at most 30 days per request.
@@ -56,7 +56,7 @@ def read_pages(
     read = partial(_read_page, types, patience)
     with closing(read_ahead(read, start)) as pages:
         for page in pages:
-            if _begins_too_early(page) and _was_position_ignored(page, types, patience):
+            if _begins_too_early(page) and was_position_ignored(page, types, patience):
                 reason = "WorkOS reads from its first event instead of from there"
                 raise CursorLost(page.read_from, reason)
             yield page
@@ -68,10 +68,10 @@ def _read_page(types: tuple[str, ...], patience: float, position: Position) -> P
             position, types=types, limit=sync_settings().page_size, patience=patience
         )
     except workos.Refused as refusal:
-        if not _is_readable(types, patience):
-            refused = [type_ for type_ in types if not _is_readable((type_,), patience)]
+        if not is_readable(types, patience):
+            refused = [type_ for type_ in types if not is_readable((type_,), patience)]
             # Once more: a 400 that passes must not leave a type out until the next day.
-            refused = [type_ for type_ in refused if not _is_readable((type_,), patience)]
+            refused = [type_ for type_ in refused if not is_readable((type_,), patience)]
             if 0 < len(refused) < len(types):
                 raise TypesRefused(refused) from None
             raise
@@ -96,24 +96,6 @@ def raise_if_expired(start: CursorState) -> None:
         )
 
 
-def raise_if_ignored(
-    page: Page[Position], types: tuple[str, ...], *, is_first: bool, patience: float = 0.0
-) -> None:
-    """Raise ``CursorLost`` if the first page of a replay is the stream's first, whatever the
-    times of its events."""
-    if page.read_from.last_event_id and is_first and _was_position_ignored(page, types, patience):
-        raise CursorLost(page.read_from, f"WorkOS does not know {page.read_from.last_event_id}")
-
-
-def _is_readable(types: tuple[str, ...], patience: float) -> bool:
-    """A read of these types without a position is not refused."""
-    try:
-        workos.first_event_id(types, patience=patience)
-    except workos.Refused:
-        return False
-    return True
-
-
 def _begins_too_early(page: Page[Position]) -> bool:
     after = page.read_from.last_event_at
     if page.read_from.last_event_id is None or after is None or not page.observations:
@@ -126,7 +108,8 @@ def _begins_too_early(page: Page[Position]) -> bool:
     return after - begins_at > _RESTART_MARGIN
 
 
-def _was_position_ignored(page: Page[Position], types: tuple[str, ...], patience: float) -> bool:
+def was_position_ignored(page: Page[Position], types: tuple[str, ...], patience: float) -> bool:
+    """Return True if the page is the stream's first, whatever the times of its events."""
     # Asked, because a single event may carry any time: that alone must not stop the stream.
     first = page.observations[0].event if page.observations else None
     if first is None:

@@ -71,7 +71,8 @@ def reconcile_unless_busy(run: Run, *, only_if_lost: bool = False) -> Reconcilia
             return None
         if not (only_if_lost or run.resources):
             # While the lease is held, ``sync_worker`` does not take the wait for a stuck worker.
-            coverage.retry_refused(patience=inf)
+            with reporting(logger.warning, "refused types of events are not tried again: {}"):
+                coverage.retry_refused(patience=inf)
         return _FullRun(run).reconcile(drain_events=True)
 
 

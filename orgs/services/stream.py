@@ -31,7 +31,7 @@ from orgs.services import coverage
 from orgs.services.apply import Mode, WritesRefused, apply
 from orgs.services.decide import Batch
 from orgs.services.lookups import Lookups, Unproven
-from orgs.services.pages import CursorLost, raise_if_expired, raise_if_ignored, read_pages
+from orgs.services.pages import CursorLost, raise_if_expired, read_pages, was_position_ignored
 from orgs.services.queue import PUSH_EXTERNAL_IDS, RECOVER, SYNC_EVENTS, enqueue
 from orgs.services.refresh import resolve_all
 from orgs.workos import WorkOSError
@@ -100,7 +100,9 @@ def replay(since: Position, *, patience: float = 0.0) -> DrainReport:
         types = coverage.prepare_to_read().types or ()
         with closing(read_pages(types, since, patience=patience)) as pages:
             for page in pages:
-                raise_if_ignored(page, types, is_first=not report.counts, patience=patience)
+                is_first = since.last_event_id is not None and not report.counts
+                if is_first and was_position_ignored(page, types, patience):
+                    raise UnknownEvent(f"WorkOS does not know {since.last_event_id}")
                 _verify_environment(page, patience)
                 _apply(page, types, report, Mode.REPLAY)
                 report.drained = page.is_last
