@@ -6,6 +6,7 @@ is new is followed from that commit on, then listed in full, then covered.
 
 import logging
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from math import inf
 
 from orgs import workos
 from orgs.conf import sync_settings
@@ -104,13 +105,13 @@ def note_refused(types: Iterable[str]) -> None:
         logger.error("WorkOS refuses events of the type %s; the others go on", ", ".join(types))
 
 
-def retry_refused(*, patience: float = 0.0) -> None:
+def retry_refused() -> None:
     """Read types of events again that WorkOS had refused, if it lists them now.
 
-    ``patience``: as in ``orgs.workos``. Raises ``WorkOSError`` and ``django.db.Error``.
+    Raises ``WorkOSError`` and ``django.db.Error``.
     """
     state = read_cursor()
-    refused = {t: since for t, since in state.refused.items() if not is_readable((t,), patience)}
+    refused = {t: since for t, since in state.refused.items() if not is_readable((t,), inf)}
     is_less = len(refused) < len(state.refused)
     if is_less and follow(state, state.types or (), state.covered, refused):
         adopt_settings()

@@ -7,6 +7,7 @@ from collections.abc import Generator
 from contextlib import closing
 from datetime import timedelta
 from functools import partial
+from math import inf
 
 from orgs import workos
 from orgs.conf import sync_settings
@@ -34,19 +35,19 @@ class CursorLost(Exception):
         self.position = position
 
 
-def count_waiting(start: CursorState, *, patience: float = 0.0) -> int:
+def count_waiting(start: CursorState) -> int:
     """Return how many events WorkOS lists after the position. Writes nothing.
 
     Raises ``CursorLost``, ``TypesRefused`` and ``WorkOSError``.
     """
     raise_if_expired(start)
     types = start.types or wanted_types(start)
-    with closing(read_pages(types, start.position, patience=patience)) as pages:
+    with closing(read_pages(types, start.position, patience=inf)) as pages:
         return sum(len(page.observations) for page in pages)
 
 
 def read_pages(
-    types: tuple[str, ...], start: Position, *, patience: float = 0.0
+    types: tuple[str, ...], start: Position, *, patience: float
 ) -> Generator[Page[Position]]:
     """Yield the pages of these types of events after ``start``. Close it, as ``read_ahead``.
 
@@ -56,7 +57,7 @@ def read_pages(
     read = partial(_read_page, types, patience)
     with closing(read_ahead(read, start)) as pages:
         for page in pages:
-            if _begins_too_early(page) and was_position_ignored(page, types, patience):
+            if _begins_too_early(page) and was_position_ignored(page, types, patience=patience):
                 reason = "WorkOS reads from its first event instead of from there"
                 raise CursorLost(page.read_from, reason)
             yield page
@@ -108,7 +109,7 @@ def _begins_too_early(page: Page[Position]) -> bool:
     return after - begins_at > _RESTART_MARGIN
 
 
-def was_position_ignored(page: Page[Position], types: tuple[str, ...], patience: float) -> bool:
+def was_position_ignored(page: Page[Position], types: tuple[str, ...], *, patience: float) -> bool:
     """Return True if the page is the stream's first, whatever the times of its events."""
     # Asked, because a single event may carry any time: that alone must not stop the stream.
     first = page.observations[0].event if page.observations else None

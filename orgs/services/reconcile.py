@@ -72,7 +72,7 @@ def reconcile_unless_busy(run: Run, *, only_if_lost: bool = False) -> Reconcilia
         if not (only_if_lost or run.resources):
             # While the lease is held, ``sync_worker`` does not take the wait for a stuck worker.
             with reporting(logger.warning, "refused types of events are not tried again: {}"):
-                coverage.retry_refused(patience=inf)
+                coverage.retry_refused()
         return _FullRun(run).reconcile(drain_events=True)
 
 
@@ -131,7 +131,7 @@ class _FullRun:
             coverage.report_derived(self.report, dry=self.run.dry)
         self._note_result(is_full=is_full)
         if lost is not None and not self.run.dry and read_cursor().position != lost.position:
-            events = drain_to_end(patience=inf)
+            events = drain_to_end()
         others = [*self.resources.values()]
         reconciliation = conclude(self.organizations, others, events, lost=lost)
         if self._compared_everything():
@@ -155,10 +155,10 @@ class _FullRun:
     def _drain(self) -> tuple[DrainReport, CursorLost | None]:
         try:
             if not self.run.dry:
-                return drain_to_end(patience=inf), None
+                return drain_to_end(), None
             with self.lookups.reading():
                 start = read_cursor()
-            return DrainReport(waiting=count_waiting(start, patience=inf)), None
+            return DrainReport(waiting=count_waiting(start)), None
         except CursorLost as lost:
             logger.critical("the cursor is lost: %s; reconciling in full", lost)
             return DrainReport(), lost
@@ -299,7 +299,7 @@ def _read_own_updates(events: DrainReport) -> None:
     left = "the events of our write-backs are left to the worker: {}"
     try:
         with reporting(logger.warning, left):
-            parked = drain_to_end(patience=inf).parked
+            parked = drain_to_end().parked
             events.changes += parked
             events.counts[Outcome.PARKED] += len(parked)
     except CursorLost as lost:

@@ -70,8 +70,8 @@ class DrainReport(Report):
         return self.of(Outcome.PARKED)
 
 
-def drain_to_end(*, patience: float = 0.0) -> DrainReport:
-    """Apply everything that WorkOS lists after the position, without waiting for more.
+def drain_to_end() -> DrainReport:
+    """Apply everything that WorkOS lists after the position, without waiting for more events.
 
     Then resolve missed webhooks; ``unresolved`` is an error of that. If PostgreSQL refuses every
     event, ``errors`` says so. May be repeated and run concurrently. Raises ``CursorLost``,
@@ -81,15 +81,15 @@ def drain_to_end(*, patience: float = 0.0) -> DrainReport:
     report = DrainReport()
     coverage.prepare_to_read()
     try:
-        _drain(report, patience=patience)
+        _drain(report, patience=inf)
     except WritesRefused as refused:
         report.errors.append(f"the stream waits: {describe(refused)}")
     else:
-        report.unresolved = resolve_overdue(patience=patience)
+        report.unresolved = resolve_overdue(patience=inf)
     return report
 
 
-def replay(since: Position, *, patience: float = 0.0) -> DrainReport:
+def replay(since: Position) -> DrainReport:
     """Apply again what WorkOS lists after ``since``, without reading or moving the position.
 
     The rows protect themselves, so it may be repeated and run beside anything. Raises
@@ -98,12 +98,12 @@ def replay(since: Position, *, patience: float = 0.0) -> DrainReport:
     report = DrainReport()
     try:
         types = coverage.prepare_to_read().types or ()
-        with closing(read_pages(types, since, patience=patience)) as pages:
+        with closing(read_pages(types, since, patience=inf)) as pages:
             for page in pages:
                 is_first = since.last_event_id is not None and not report.counts
-                if is_first and was_position_ignored(page, types, patience):
+                if is_first and was_position_ignored(page, types, patience=inf):
                     raise UnknownEvent(f"WorkOS does not know {since.last_event_id}")
-                _verify_environment(page, patience)
+                _verify_environment(page, patience=inf)
                 _apply(page, types, report, Mode.REPLAY)
                 report.drained = page.is_last
     except CursorLost as lost:
@@ -139,7 +139,7 @@ def _drain_from(start: CursorState, report: DrainReport, deadline: float, patien
     types = start.types or ()
     with closing(read_pages(types, start.position, patience=patience)) as pages:
         for page in pages:
-            _verify_environment(page, patience)
+            _verify_environment(page, patience=patience)
             if not page.observations:
                 note_drained(page.read_from, read_began=page.read_began)
                 report.drained = True
@@ -150,7 +150,7 @@ def _drain_from(start: CursorState, report: DrainReport, deadline: float, patien
                 return
 
 
-def _verify_environment(page: Page[Position], patience: float) -> None:
+def _verify_environment(page: Page[Position], *, patience: float) -> None:
     """Before the first page of this process, raise ``WrongEnvironment``, unless a row is linked to
     an organization that one of its events is about, or that WorkOS lists."""
     if workos.is_verified():

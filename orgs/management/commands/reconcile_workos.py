@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from fractions import Fraction
-from functools import partial
 from math import inf
 from typing import Any
 
@@ -114,12 +113,9 @@ class Command(BaseCommand):
         except KeyboardInterrupt:
             raise CommandError("interrupted; run it again", returncode=130) from None
 
-    # ``inf``: it waits for its share of requests as long as that takes.
-
     def _events_only(self, options: dict[str, Any]) -> None:
         since = options["since"]
-        drain = stream.drain_to_end if since is None else partial(stream.replay, _position(since))
-        events = drain(patience=inf)
+        events = stream.drain_to_end() if since is None else stream.replay(_position(since))
         pushed = _push()
         self._name_parked(events)
         summary = report.events_summary(events, pushed, read_cursor().position.last_event_id)
