@@ -142,6 +142,23 @@ def test_an_event_in_another_state_is_left_alone(workos: FakeWorkOS) -> None:
     assert workos.count_requests() == 0
 
 
+@both
+def test_of_a_resource_that_is_switched_off_nothing_is_fetched(
+    workos: FakeWorkOS, unresolved: Unresolved
+) -> None:
+    user = workos.users.create(email="alex@example.com")["id"]
+    unresolved(workos_id=None, event_id="event_1")
+    WorkOSEvent.objects.update(resource="user", object_key=user)
+
+    change = resolve("event_1")
+
+    is_parked = unresolved is a_parked_event
+    assert change.change is (Outcome.PARKED if is_parked else Outcome.IGNORED)
+    assert the_event().outcome == change.change
+    assert ("WORKOS_RESOURCES does not name user" in the_event().error) == is_parked
+    assert workos.count_requests() == 0
+
+
 def test_parked_events_are_dismissed_and_others_are_not() -> None:
     a_parked_event(event_id="event_1")
     an_announcement("event_2")
