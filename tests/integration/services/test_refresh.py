@@ -11,8 +11,9 @@ from django.db import OperationalError
 import orgs.workos
 from orgs.domain.naming import derived_id
 from orgs.domain.report import Change
+from orgs.domain.resources import PLAIN
 from orgs.domain.types import EventType, Outcome
-from orgs.models import ExternalIdWriteBack, Organization, WorkOSEvent
+from orgs.models import Connection, ExternalIdWriteBack, Organization, WorkOSEvent
 from orgs.services.lookups import Lookups
 from orgs.services.refresh import AlreadyResolved, dismiss_parked, fetch, resolve, resolve_all
 from orgs.testing import FakeWorkOS
@@ -364,3 +365,14 @@ def test_one_that_workos_refuses_to_show_proves_nothing_and_keeps_no_other_from_
 
     assert not alone
     assert Lookups(candidates=[refused]).proves_absence({"org_missing"})
+
+
+def test_what_is_missing_is_not_asked_for_as_a_proof(workos: FakeWorkOS) -> None:
+    acme = a_mirrored_organization(workos)
+    for number in range(4):
+        key = f"conn_{number}"
+        Connection.objects.create(workos_id=key, workos_organization_id=acme, state="active")
+    workos.connections.create(id="conn_3", name="A", organization_id=acme)
+
+    assert Lookups().proves_absence({"conn_0", "conn_1", "conn_2"}, PLAIN["connection"])
+    assert workos.count_requests(path="/connections") == 1
