@@ -4,18 +4,25 @@ A claim is for a request as it was then: by when it was requested, and how often
 it counts as long as both are the same.
 """
 
-#: Rows that another worker is claiming right now are left to it. The link may have been moved by
-#: another program since: the id is written to the organization that is linked now.
-#: When it was requested is text: it may be a time that Python can't hold. Returns also those that a
-#: trigger or a policy left out, without it.
+#: Rows that another worker is claiming right now are left to it. What is linked is looked at again
+#: by the next statement: only what it sees is as new as the rows that are locked here.
+LOCK_DUE_WRITE_BACKS = """
+SELECT w.organization_id FROM workos_external_id_write_back AS w
+JOIN organization_metadata AS o ON o.id = w.organization_id AND o.workos_id IS NOT NULL
+WHERE w.next_attempt_at <= %s AND w.organization_id <> ALL(%s::text[])
+    AND (%s::text[] IS NULL OR w.organization_id = ANY(%s::text[]))
+ORDER BY w.next_attempt_at LIMIT %s FOR UPDATE OF w SKIP LOCKED
+"""
+
+#: The link may have been moved by another program since it was requested: the id is written to the
+#: organization that is linked now. When it was requested is text: it may be a time that Python
+#: can't hold. Returns also those that a trigger or a policy left out, without it.
 CLAIM_WRITE_BACKS = """
 WITH due AS (
     SELECT w.organization_id, o.workos_id AS linked_to
     FROM workos_external_id_write_back AS w
     JOIN organization_metadata AS o ON o.id = w.organization_id AND o.workos_id IS NOT NULL
-    WHERE w.next_attempt_at <= %s AND w.organization_id <> ALL(%s::text[])
-        AND (%s::text[] IS NULL OR w.organization_id = ANY(%s::text[]))
-    ORDER BY w.next_attempt_at LIMIT %s FOR UPDATE OF w SKIP LOCKED
+    WHERE w.organization_id = ANY(%s::text[])
 ), claimed AS (
     UPDATE workos_external_id_write_back AS w
     SET attempts = w.attempts + 1, workos_id = due.linked_to,
@@ -27,15 +34,21 @@ SELECT organization_id, due.linked_to, claimed.requested_at, claimed.requests, c
 FROM due LEFT JOIN claimed USING (organization_id)
 """
 
+LOCK_UNLINKED_WRITE_BACKS = """
+SELECT w.organization_id FROM workos_external_id_write_back AS w
+JOIN organization_metadata AS o ON o.id = w.organization_id AND o.workos_id IS NULL
+WHERE (w.next_attempt_at <= %s OR w.next_attempt_at IS NULL)
+    AND (%s::text[] IS NULL OR w.organization_id = ANY(%s::text[]))
+FOR UPDATE OF w SKIP LOCKED
+"""
+
 #: Another program has removed the link: there is nothing to write back. Returns those that a
 #: trigger or a policy left out.
 FORGET_UNLINKED_WRITE_BACKS = """
 WITH unlinked AS (
     SELECT w.organization_id FROM workos_external_id_write_back AS w
     JOIN organization_metadata AS o ON o.id = w.organization_id AND o.workos_id IS NULL
-    WHERE (w.next_attempt_at <= %s OR w.next_attempt_at IS NULL)
-        AND (%s::text[] IS NULL OR w.organization_id = ANY(%s::text[]))
-    FOR UPDATE OF w SKIP LOCKED
+    WHERE w.organization_id = ANY(%s::text[])
 ), forgotten AS (
     DELETE FROM workos_external_id_write_back AS w USING unlinked
     WHERE w.organization_id = unlinked.organization_id RETURNING w.organization_id

@@ -21,7 +21,13 @@ from orgs.conf import sync_settings
 from orgs.db import rows, sql, sql_outbox
 from orgs.db.cursor import database_now
 from orgs.db.errors import WriteSkipped, is_passing
-from orgs.db.transactions import Statement, bounded_transaction, execute_alone, execute_together
+from orgs.db.transactions import (
+    Rows,
+    Statement,
+    bounded_transaction,
+    execute_alone,
+    execute_together,
+)
 from orgs.domain.naming import counted, one_line
 from orgs.domain.types import Conflict, ConflictKind, Outcome
 from orgs.models import ExternalIdWriteBack
@@ -161,9 +167,9 @@ class _Push:
         """Remove the requests of rows from which another program has removed the link."""
 
         def forget(ids: Sequence[str] | None) -> list[str]:
-            forgetting = Statement(sql_outbox.FORGET_UNLINKED_WRITE_BACKS, [self.due_at, ids, ids])
-            with bounded_transaction(forgetting) as (left_out,):
-                _require_none(left_out)
+            locking = Statement(sql_outbox.LOCK_UNLINKED_WRITE_BACKS, [self.due_at, ids, ids])
+            with bounded_transaction(locking) as (locked,):
+                _require_none(_execute_for(locked, sql_outbox.FORGET_UNLINKED_WRITE_BACKS))
             return []
 
         unlinked = self._candidates(organization__workos_id__isnull=True)
@@ -178,8 +184,10 @@ class _Push:
         seconds = _ROUNDS_OF_CALLS * sync_settings().request_timeout
 
         def claim(ids: Sequence[str] | None) -> list[_Request]:
-            values = [self.due_at, [*self.refused], ids, ids, _BATCH_SIZE, seconds]
-            with bounded_transaction(Statement(sql_outbox.CLAIM_WRITE_BACKS, values)) as (found,):
+            values = [self.due_at, [*self.refused], ids, ids, _BATCH_SIZE]
+            locking = Statement(sql_outbox.LOCK_DUE_WRITE_BACKS, values)
+            with bounded_transaction(locking) as (locked,):
+                found = _execute_for(locked, sql_outbox.CLAIM_WRITE_BACKS, seconds)
                 _require_none([row for row in found if row[2] is None])
             return [_Request(*row) for row in found]
 
@@ -240,6 +248,12 @@ class _Push:
         for id_, reason in reasons.items():
             logger.warning("the write-back of %s can't be written: %s", one_line(id_), reason)
         self.refused |= reasons
+
+
+def _execute_for(locked: Rows, query: str, *values: float) -> Rows:
+    """Run the statement for rows that one before it has locked, if there are any."""
+    ids = [id_ for (id_,) in locked]
+    return execute_together([Statement(query, [ids, *values])])[0] if ids else []
 
 
 def _require_none(left_out: Sequence[object]) -> None:

@@ -11,6 +11,7 @@ from django.db.models import Func, TextField
 from django.db.models.functions import Now
 
 from orgs import workos
+from orgs.conf import sync_settings
 from orgs.db import sql
 from orgs.db.errors import is_passing
 from orgs.db.transactions import Statement, bounded_transaction
@@ -132,11 +133,14 @@ def resolve(event_id: str, *, patience: float = 0.0) -> Change:
     """Apply what WorkOS says now of the object of an event that is parked, or that was announced
     and never listed; record the outcome.
 
-    May be repeated and run concurrently. What can't be applied is parked, with the reason. Raises
+    May be repeated and run concurrently. What can't be applied is parked, with the reason. Of a
+    resource that the settings do not name any more, nothing is fetched. Raises
     ``AlreadyResolved``, ``WorkOSError`` and ``django.db.Error``; the event is as it was then.
     """
     if (event := WorkOSEvent.objects.unresolved().filter(id=event_id).first()) is None:
         raise AlreadyResolved(f"{event_id} is neither parked nor waited for")
+    if event.resource not in sync_settings().resources:
+        return _leave(event)
     key = event.object_key or event.workos_organization_id
     if key is None:
         return _park(event, f"It names no {event.resource}, so it can only be dismissed.")
@@ -164,6 +168,16 @@ def resolve(event_id: str, *, patience: float = 0.0) -> Change:
     return results[-1]
 
 
+def _leave(event: WorkOSEvent) -> Change:
+    """The resource was switched off since: if it is switched on again, it is listed in full."""
+    if event.is_parked:
+        reason = f"WORKOS_RESOURCES does not name {event.resource}: add it, or dismiss the event"
+        return _park(event, reason)
+    ignored = Change(None, event.workos_organization_id, Outcome.IGNORED, event_id=event.id)
+    with bounded_transaction(_recorded(event, ignored)):
+        return ignored
+
+
 def _result(event: WorkOSEvent, decision: Decision) -> Change:
     if decision.outcome in (Outcome.CONFLICT, Outcome.PARKED):
         return _parked(event, decision.reason)
@@ -189,7 +203,8 @@ def _park(
 
 def _recorded(event: WorkOSEvent, result: Change, payload: str | None = None) -> Statement:
     """Return the statement that records in the ledger what became of the event."""
-    is_found = event.outcome is None and result.change is not Outcome.PARKED
+    not_found = (Outcome.PARKED, Outcome.IGNORED)
+    is_found = event.outcome is None and result.change not in not_found
     outcome = Outcome.MISSING if is_found else result.change
     values = [outcome, result.organization_id, storable(result.reason), outcome, payload, event.id]
     return Statement(sql.RESOLVE_EVENT, values)

@@ -207,7 +207,7 @@ def resolve_overdue(
     report = resolve_all(overdue, deadline=deadline, patience=patience)
     for change in report.changes:
         logger.warning(
-            "the event %s was announced and never listed; its object was fetched: %s",
+            "the event %s was announced and never listed, and is resolved without it: %s",
             one_line(change.event_id),
             change.change,
             extra={"event": change.event_id, "outcome": change.change},

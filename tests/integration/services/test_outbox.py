@@ -1,6 +1,8 @@
 """The outbox: claims beside other workers, and what each of WorkOS's answers makes of a request."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,9 +19,9 @@ from orgs.services.queue import PUSH_EXTERNAL_IDS
 from orgs.testing import FakeWorkOS
 from orgs.workos import ExternalIdConflict, NotFound
 from tests.builders import an_organization_row, blocked_by
-from tests.concurrency import another_program
+from tests.concurrency import another_program, in_thread, wait_until_blocked
 from tests.integration.services.stored import Around, LogCapture, MonkeyPatch, Setting, impatient
-from tests.triggers import LEAVES_OUT, RAISES, REASONS, a_trigger, locked
+from tests.triggers import LEAVES_OUT, RAISES, REASONS, a_trigger, changed, locked, renamed
 
 OUTBOX = "workos_external_id_write_back"
 
@@ -256,6 +258,40 @@ def test_a_request_without_a_link_is_forgotten(workos: FakeWorkOS, waits_for_per
     assert push() == WriteBackReport()
     assert not ExternalIdWriteBack.objects.exists()
     assert workos.count_requests() == 0
+
+
+@pytest.mark.parametrize("link", ["org_1", None], ids=["moved", "restored"])
+def test_a_link_that_changes_while_requests_are_looked_through_is_written_back(
+    link: str | None,
+) -> None:
+    a_request("org_1")
+    Organization.objects.update(workos_id=link)
+
+    with a_view_that_waits_at_each_row(), in_thread() as start:
+        with another_program() as program:
+            program.execute("UPDATE gone SET workos_id = 'org_2'")
+            program.execute(sql.REQUEST_WRITE_BACKS, [["gram-1"], ["org_2"], False])
+            program.execute("SELECT pg_advisory_lock(1)")
+            push = outbox._Push(deadline=time.monotonic() + 30)
+            looking = start(push.claim if link else push.forget_unlinked)
+            wait_until_blocked()
+            program.commit()
+        claimed = looking.result() or push.claim() or []
+
+    assert [request.workos_id for request in claimed] == ["org_2"]
+
+
+@contextmanager
+def a_view_that_waits_at_each_row() -> Iterator[None]:
+    """Who reads organizations waits for an advisory lock after its snapshot is taken."""
+    view = """
+        CREATE FUNCTION waits() RETURNS boolean LANGUAGE plpgsql AS
+            $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN true; END $$;
+        CREATE VIEW organization_metadata AS SELECT * FROM gone WHERE waits();
+    """
+    drop = "DROP VIEW organization_metadata; DROP FUNCTION waits"
+    with renamed("organization_metadata"), changed(view, drop):
+        yield
 
 
 @pytest.mark.parametrize("again", ["repeated", "of another", "withdrawn"])

@@ -11,8 +11,9 @@ from django.db import OperationalError
 import orgs.workos
 from orgs.domain.naming import derived_id
 from orgs.domain.report import Change
+from orgs.domain.resources import PLAIN
 from orgs.domain.types import EventType, Outcome
-from orgs.models import ExternalIdWriteBack, Organization, WorkOSEvent
+from orgs.models import Connection, ExternalIdWriteBack, Organization, WorkOSEvent
 from orgs.services.lookups import Lookups
 from orgs.services.refresh import AlreadyResolved, dismiss_parked, fetch, resolve, resolve_all
 from orgs.testing import FakeWorkOS
@@ -139,6 +140,23 @@ def test_an_event_in_another_state_is_left_alone(workos: FakeWorkOS) -> None:
     with pytest.raises(AlreadyResolved):
         resolve("event_1")
 
+    assert workos.count_requests() == 0
+
+
+@both
+def test_of_a_resource_that_is_switched_off_nothing_is_fetched(
+    workos: FakeWorkOS, unresolved: Unresolved
+) -> None:
+    user = workos.users.create(email="alex@example.com")["id"]
+    unresolved(workos_id=None, event_id="event_1")
+    WorkOSEvent.objects.update(resource="user", object_key=user)
+
+    change = resolve("event_1")
+
+    is_parked = unresolved is a_parked_event
+    assert change.change is (Outcome.PARKED if is_parked else Outcome.IGNORED)
+    assert the_event().outcome == change.change
+    assert ("WORKOS_RESOURCES does not name user" in the_event().error) == is_parked
     assert workos.count_requests() == 0
 
 
@@ -347,3 +365,14 @@ def test_one_that_workos_refuses_to_show_proves_nothing_and_keeps_no_other_from_
 
     assert not alone
     assert Lookups(candidates=[refused]).proves_absence({"org_missing"})
+
+
+def test_what_is_missing_is_not_asked_for_as_a_proof(workos: FakeWorkOS) -> None:
+    acme = a_mirrored_organization(workos)
+    for number in range(4):
+        key = f"conn_{number}"
+        Connection.objects.create(workos_id=key, workos_organization_id=acme, state="active")
+    workos.connections.create(id="conn_3", name="A", organization_id=acme)
+
+    assert Lookups().proves_absence({"conn_0", "conn_1", "conn_2"}, PLAIN["connection"])
+    assert workos.count_requests(path="/connections") == 1

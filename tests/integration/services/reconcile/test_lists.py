@@ -13,7 +13,7 @@ from orgs.domain.naming import derived_id
 from orgs.domain.status import ProblemCode
 from orgs.domain.types import Outcome
 from orgs.models import Connection, Organization, OrganizationDomain, OrganizationMembership, Role
-from orgs.services import compare
+from orgs.services import compare, reconcile_resources
 from orgs.services.compare import Run
 from orgs.services.coverage import adopt_settings
 from orgs.services.reconcile import reconcile
@@ -460,3 +460,19 @@ def test_lists_are_read_after_many_that_are_refused(workos: FakeWorkOS, follow: 
 
     assert error.startswith(f"role: WorkOS refuses 19 lists; the first, for {odd[0]}: ")
     assert Role.objects.get(deleted_at=None).slug == "late"
+
+
+def test_a_resource_of_which_every_list_is_refused_is_not_asked_for_in_each_organization(
+    workos: FakeWorkOS, follow: Setting, monkeypatch: MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconcile_resources, "_REFUSALS_TO_STOP", 5)
+    follow("role")
+    workos.seed(organizations=30, external_id_prefix="gram-", at=TWO_DAYS_AGO)
+    assert reconcile(Run()).errors == []
+    before = workos.count_requests(path="/authorization/organizations")
+    workos.misbehave("status", status=422, path="/authorization/organizations", times=None)
+
+    (error,) = reconcile(Run()).errors
+
+    assert error.startswith("role: ")
+    assert workos.count_requests(path="/authorization/organizations") - before < 30

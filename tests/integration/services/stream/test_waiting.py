@@ -95,6 +95,16 @@ def test_behind_a_false_end_nothing_is_overdue(workos: FakeWorkOS, sync_setting:
     assert outcomes == {"created", None}, "and none is missing"
 
 
+def test_what_was_announced_by_a_clock_that_was_ahead_is_not_waited_for() -> None:
+    an_announcement("event_now", ago=timedelta(0))
+    an_announcement("event_old", ago=LONG_AGO)
+    an_announcement("event_ahead", ago=-LONG_AGO)
+
+    waited_for = WorkOSEvent.objects.unseen(within=timedelta(minutes=1))
+
+    assert [event.id for event in waited_for] == ["event_now"]
+
+
 def test_an_error_of_the_last_look_leaves_what_is_overdue_for_later(workos: FakeWorkOS) -> None:
     an_announcement("event_1", ago=LONG_AGO)
     workos.misbehave("slow", seconds=0)
