@@ -106,8 +106,8 @@ def _write(batch: Batch, mode: Mode, decided: Decided) -> list[Decision]:
     if mode is Mode.LIVE:
         then.append(move_cursor(batch.position, read_began=batch.read_began))
     written = rows.write(decided.plan, events, *then, others=decided.writes())
-    if mode is Mode.LIVE:
-        _require_moved(written)
+    if mode is Mode.LIVE and not written.then[-1]:
+        raise CursorSkipped("the cursor was not moved: a trigger or a policy left it as it was")
     _require_recorded({_event_id(decision) for decision in events}, written)
     found = zip(along, written.then, strict=False)
     taken = [(resource, *row) for (resource, _), deleted in found for row in deleted]
@@ -123,11 +123,6 @@ def _write(batch: Batch, mode: Mode, decided: Decided) -> list[Decision]:
 def _event_id(decision: Decision) -> str:
     event = decision.observation.event
     return event.id if event else ""
-
-
-def _require_moved(written: rows.Written) -> None:
-    if not written.then[-1]:
-        raise CursorSkipped("the cursor was not moved: a trigger or a policy left it as it was")
 
 
 def _require_recorded(ids: set[str], written: rows.Written) -> None:
@@ -218,30 +213,22 @@ def _park(single: Batch, mode: Mode, reason: str) -> Report:
 
 
 def _skip_event(single: Batch, parked: Decision, refusal: str) -> Report:
-    """The ledger itself refuses the event: the conflict is where a person sees it."""
+    """The ledger itself refuses the event: the conflict is where a person sees it, and the cursor
+    moves past it."""
     event_id = _event_id(parked)
     reason = f"{event_id} is not applied: {parked.reason}; the ledger refuses it: {refusal}"
     about = parked.observation.workos_id or event_id
     conflict = Conflict(about, None, ConflictKind.LEDGER_REFUSED, reason)
+    plan = replace(EMPTY_PLAN, conflicts=(conflict,))
     try:
-        return _move_past(single, parked._replace(reason=reason), conflict)
+        report = _apply(single, Mode.LIVE, Decided([], plan, ()))
     except DatabaseError as error:
         if is_refusal(error):
             raise WritesRefused(describe(error)) from error.__cause__
         raise
-
-
-def _move_past(single: Batch, parked: Decision, conflict: Conflict) -> Report:
-    """Move the cursor past the event, and store the conflict."""
-    decided = Decided([parked], replace(EMPTY_PLAN, conflicts=(conflict,)), ())
-    with cursor_locked() as state:
-        if not single.is_current(state):
-            return Report(dropped=True)
-        move = move_cursor(single.position, read_began=single.read_began)
-        written = rows.write(decided.plan, (), move)
-        _require_moved(written)
-        send_changes(decided, written.new_conflicts)
-    return _report([parked], decided, Mode.LIVE)
+    if not report.dropped:
+        _count_events(report, [parked._replace(reason=reason)])
+    return report
 
 
 # The report ---------------------------------------------------------------------------------
