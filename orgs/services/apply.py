@@ -66,8 +66,8 @@ def apply(batch: Batch, mode: Mode) -> Report:
     where it was read from. An item that PostgreSQL refuses for its own content is parked (events)
     or reported as failed (objects), and the rest is applied. If the environment fails, or a lock
     is not available, live mode stops before that item and says so in ``interrupted_by``; a
-    reconcile reports objects as ``locked``; the other modes raise ``django.db.Error``, and so does
-    any if nothing was applied. Raises ``CursorLocked``.
+    reconcile says in ``errors`` what is locked; the other modes raise ``django.db.Error``, and so
+    does any if nothing was applied. Raises ``CursorLocked``.
     """
     try:
         return retry_races(partial(_apply, batch, mode))

@@ -40,7 +40,7 @@ class SettingsDiffer(Exception):
     """The settings of this process name other resources than the stream is read for."""
 
 
-class TypesRefused(Exception):
+class TypesRefused(workos.WorkOSError):
     """WorkOS refuses a read because of these types of events."""
 
     def __init__(self, types: Iterable[str]) -> None:

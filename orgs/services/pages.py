@@ -12,9 +12,10 @@ from math import inf
 from orgs import workos
 from orgs.conf import sync_settings
 from orgs.db.cursor import CursorState
+from orgs.domain.status import ReadError
 from orgs.domain.types import Page, Position
 from orgs.services.coverage import TypesRefused, is_readable, wanted_types
-from orgs.workos import read_ahead
+from orgs.workos import WorkOSError, read_ahead
 
 #: WorkOS's reference says 30 days, a newer guide 90 days with at most 30 days per request.
 EVENT_RETENTION = timedelta(days=30)
@@ -27,18 +28,21 @@ _RESTART_MARGIN = timedelta(minutes=1)
 _FUTURE_MARGIN = timedelta(hours=1)
 
 
-class CursorLost(Exception):
+class CursorLost(WorkOSError):
     """WorkOS can't list what happened since ``position``; only a full reconcile repairs that."""
 
+    kind = ReadError.CURSOR_LOST
+
     def __init__(self, position: Position, reason: str) -> None:
-        super().__init__(reason)
-        self.position = position
+        repair = "a full reconcile repairs that: manage.py reconcile_workos"
+        super().__init__(f"the cursor is lost: {reason}; {repair}")
+        self.position, self.reason = position, reason
 
 
 def count_waiting(start: CursorState) -> int:
     """Return how many events WorkOS lists after the position. Writes nothing.
 
-    Raises ``CursorLost``, ``TypesRefused`` and ``WorkOSError``.
+    Raises ``CursorLost``, ``TypesRefused`` and another ``WorkOSError``.
     """
     raise_if_expired(start)
     types = start.types or wanted_types(start)
@@ -52,7 +56,7 @@ def read_pages(
     """Yield the pages of these types of events after ``start``. Close it, as ``read_ahead``.
 
     Raises ``CursorLost`` if WorkOS refuses a position, or ignores it and lists from its first
-    event, ``TypesRefused`` if it refuses a type, and ``WorkOSError``.
+    event, ``TypesRefused`` if it refuses a type, and another ``WorkOSError``.
     """
     read = partial(_read_page, types, patience)
     with closing(read_ahead(read, start)) as pages:

@@ -160,7 +160,7 @@ class _FullRun:
                 start = read_cursor()
             return DrainReport(waiting=count_waiting(start)), None
         except CursorLost as lost:
-            logger.critical("the cursor is lost: %s; reconciling in full", lost)
+            logger.critical("%s", lost)
             return DrainReport(), lost
 
     # Organizations --------------------------------------------------------------------------
@@ -296,11 +296,7 @@ def _read_own_updates(events: DrainReport) -> None:
 
     What is parked with them is added to ``events``.
     """
-    left = "the events of our write-backs are left to the worker: {}"
-    try:
-        with reporting(logger.warning, left):
-            parked = drain_to_end().parked
-            events.changes += parked
-            events.counts[Outcome.PARKED] += len(parked)
-    except CursorLost as lost:
-        logger.warning(left.format(one_line(lost)))
+    with reporting(logger.warning, "the events of our write-backs are left to the worker: {}"):
+        parked = drain_to_end().parked
+        events.changes += parked
+        events.counts[Outcome.PARKED] += len(parked)

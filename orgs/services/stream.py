@@ -11,7 +11,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import inf
-from typing import TypeAlias
 
 from django.db import DatabaseError
 
@@ -19,7 +18,7 @@ from orgs import workos
 from orgs.conf import sync_settings
 from orgs.db import rows
 from orgs.db.cursor import CursorState, Failure, note_drained, note_failure, read_cursor
-from orgs.db.errors import describe, is_full, is_passing, without_detail
+from orgs.db.errors import describe, is_full, is_passing
 from orgs.db.leases import Lease, clear_enqueued
 from orgs.db.transactions import bounded_transaction
 from orgs.domain.naming import one_line
@@ -34,6 +33,7 @@ from orgs.services.lookups import Lookups, Unproven
 from orgs.services.pages import CursorLost, raise_if_expired, read_pages, was_position_ignored
 from orgs.services.queue import PUSH_EXTERNAL_IDS, RECOVER, SYNC_EVENTS, enqueue
 from orgs.services.refresh import resolve_all
+from orgs.services.refusals import said
 from orgs.workos import WorkOSError
 
 logger = logging.getLogger(__name__)
@@ -74,9 +74,9 @@ def drain_to_end() -> DrainReport:
     """Apply everything that WorkOS lists after the position, without waiting for more events.
 
     Then resolve missed webhooks; ``unresolved`` is an error of that. If PostgreSQL refuses every
-    event, ``errors`` says so. May be repeated and run concurrently. Raises ``CursorLost``,
-    ``WorkOSError``, ``coverage.SettingsDiffer`` and ``django.db.Error``; what was applied before
-    stays applied.
+    event, ``errors`` says so. May be repeated and run concurrently. Raises ``CursorLost`` or
+    another ``WorkOSError``, ``coverage.SettingsDiffer`` and ``django.db.Error``; what was applied
+    before stays applied.
     """
     report = DrainReport()
     coverage.prepare_to_read()
@@ -108,7 +108,7 @@ def replay(since: Position) -> DrainReport:
                 report.drained = page.is_last
     except CursorLost as lost:
         start = since.last_event_id or since.last_event_at
-        raise UnknownEvent(f"WorkOS lists nothing after {start}: {lost}") from None
+        raise UnknownEvent(f"WorkOS lists nothing after {start}: {lost.reason}") from None
     return report
 
 
@@ -303,7 +303,7 @@ def _attempt(total: DrainReport, deadline: float) -> float | None:
         _drain(report, deadline)
         if report.drained and total.unresolved is None:
             report.unresolved = resolve_overdue(deadline=deadline)
-    except (CursorLost, WorkOSError, DatabaseError) as error:
+    except (WorkOSError, DatabaseError) as error:
         pause = _note(error)
         if _kind_of(error) in _ENDS_THE_DRAIN:
             raise
@@ -321,25 +321,20 @@ def _attempt(total: DrainReport, deadline: float) -> float | None:
 def log_parked(report: DrainReport) -> None:
     """Log the events that were parked, and the missed webhook that could not be resolved."""
     for change in report.parked:
-        event, said = one_line(change.event_id), one_line(change.reason)
+        event, reason = one_line(change.event_id), one_line(change.reason)
         about = {"event": change.event_id, "organization": change.workos_id}
-        logger.error("parked %s: %s", event, said, extra={**about, "outcome": change.change})
+        logger.error("parked %s: %s", event, reason, extra={**about, "outcome": change.change})
     if report.unresolved is not None:
-        said = one_line(without_detail(report.unresolved))
-        logger.warning("a missed webhook could not be resolved: %s", said)
+        logger.warning("a missed webhook could not be resolved: %s", said(report.unresolved))
 
 
 # Errors of reads ----------------------------------------------------------------------------
 
-_Error: TypeAlias = CursorLost | WorkOSError | DatabaseError
 
-
-def _note(error: _Error) -> float:
+def _note(error: WorkOSError | DatabaseError) -> float:
     """Note a failed read on the cursor, log it if it is new, and return the pause after it."""
     kind = _kind_of(error)
-    message = describe(error) if isinstance(error, DatabaseError) else one_line(error)
-    if kind is ReadError.CURSOR_LOST:
-        message = f"the cursor is lost: {message}; a full reconcile repairs that"
+    message = said(error)
     try:
         failure = note_failure(kind, message)
     except DatabaseError:
@@ -359,9 +354,7 @@ def _note(error: _Error) -> float:
     return max(pause, getattr(error, "retry_after", None) or 0.0)
 
 
-def _kind_of(error: _Error) -> ReadError:
-    if isinstance(error, CursorLost):
-        return ReadError.CURSOR_LOST
+def _kind_of(error: WorkOSError | DatabaseError) -> ReadError:
     if isinstance(error, WorkOSError):
         return error.kind
     if isinstance(error, WritesRefused):

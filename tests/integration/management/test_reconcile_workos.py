@@ -166,7 +166,7 @@ def test_since_applies_again_in_place(workos: FakeWorkOS, monkeypatch: pytest.Mo
         ({"kind": "status", "status": 500}, "WorkOS does not answer: .*"),
         ({"kind": "html"}, "WorkOS answered 200 with something that is not a page of a list.*"),
         ({"kind": "status", "status": 401}, "WorkOS refused the API key: .*"),
-        ({"kind": "expired_cursor"}, "the cursor is lost: .*; run manage.py reconcile_workos"),
+        ({"kind": "expired_cursor"}, r"the cursor is lost: .*manage.py reconcile_workos"),
         ("no key", "there is no WorkOS API key; set WORKOS_API_KEY"),
         ("no column", "the database: PostgreSQL 42703: column .*"),
     ],
