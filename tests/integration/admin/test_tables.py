@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from django.contrib.admin import site
-from django.contrib.admin.models import LogEntry
 from django.contrib.admin.utils import quote
 from django.contrib.auth.models import User
 from django.db import connection
@@ -14,12 +13,10 @@ from django.db.models import QuerySet
 from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
-from django_q.models import OrmQ
 from pytest_django import DjangoAssertNumQueries
 
 from orgs.domain.types import ConflictKind, Outcome
 from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSConflict, WorkOSEvent
-from orgs.testing import FakeWorkOS
 from tests.admin_pages import (
     CONFLICTS,
     EVENTS,
@@ -31,7 +28,6 @@ from tests.admin_pages import (
     a_ledger_row,
     a_parked_event,
     a_write_back,
-    durable,
     listed,
     page_of,
     read,
@@ -415,29 +411,9 @@ def pages_of_the_admin(rows: list[Any]) -> list[str]:
     ]
 
 
-@durable
-def test_permissions_are_needed_for_everything(one_of_each: list[Any], workos: FakeWorkOS) -> None:
+def test_a_permission_is_needed_for_every_page(one_of_each: list[Any]) -> None:
     pages = pages_of_the_admin(one_of_each)
     assert len(pages) == len(TABLES) * 5 + 4
     client = a_client(sees="nothing")
     for url in pages:
         assert {client.get(url).status_code, client.post(url).status_code} == {403}, url
-    client = a_client()
-    posted = {"slug": "new", "outcome": "dismissed", "attempts": 9, "failures": 9, "post": "yes"}
-
-    def everything() -> list[Any]:
-        return [list(table.objects.values()) for table in [*TABLES, OrmQ, LogEntry]]
-
-    before = everything()
-    for url in pages:
-        client.post(url, posted)
-        client.post(url, {"confirmed": "yes"})
-    for row in one_of_each:
-        ticked = {"_selected_action": row.pk, "confirmed": "yes"}
-        acts: Any = site._registry[type(row)].acts  # type: ignore[attr-defined]
-        for action in acts:
-            url = reverse(f"admin:orgs_{row._meta.model_name}_changelist")
-            client.post(url, ticked | {"action": action.name})
-
-    assert everything() == before
-    assert workos.count_requests(method=None, path=None) == 0
