@@ -10,13 +10,10 @@ from django.db import IntegrityError
 from orgs.db import sql, sql_outbox
 from orgs.db.resources import model_of
 from orgs.domain.resources import PLAIN
-from orgs.domain.types import EVENT_OUTCOMES, EventType
+from orgs.domain.types import EVENT_OUTCOMES
 from orgs.models import (
     ExternalIdWriteBack,
     Organization,
-    RequestBudget,
-    SyncCursor,
-    WorkOSConflict,
     WorkOSEvent,
 )
 from tests.builders import NOON, an_organization_row
@@ -58,14 +55,6 @@ def test_tables_of_resources_have_room_for_updates_that_no_index_sees() -> None:
     found = execute("SELECT relname, reloptions FROM pg_class WHERE relname = ANY(%s)", tables)
 
     assert dict(found) == {table: ["fillfactor=85"] for table in tables}
-
-
-def test_live_are_those_that_workos_should_list() -> None:
-    an_organization_row("gram-1", workos_id="org_1")
-    an_organization_row("gram-2", workos_id="org_2", disabled_at=NOON)
-    an_organization_row("gram-3")
-
-    assert [row.id for row in Organization.objects.live()] == ["gram-1"]
 
 
 @pytest.mark.parametrize(
@@ -151,12 +140,3 @@ def test_what_is_asked_often_uses_its_index(what: str) -> None:
 
     assert "Seq Scan" not in plan, plan
     assert all(index in plan for index in indexes.split()), plan
-
-
-def test_rows_describe_themselves() -> None:
-    assert str(Organization(id="gram-1", name="Acme")) == "Acme"
-    assert str(SyncCursor(stream="organizations")) == "organizations"
-    assert str(WorkOSEvent(id="event_1", type=EventType.CREATED)) == "event_1"
-    assert str(ExternalIdWriteBack(organization_id="gram-1", workos_id="org_1")) == "gram-1 → org_1"
-    assert str(WorkOSConflict(workos_organization_id="org_1")) == "org_1"
-    assert str(RequestBudget()) == "workos_request_budget"
