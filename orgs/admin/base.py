@@ -55,7 +55,7 @@ _IN_LIST, _IN_MESSAGE, _ON_PAGE = 200, 1_000, 20_000
 def shown(value: object, most: int = _ON_PAGE) -> str:
     """Return a value as all pages show it: times with their zone, and no endless texts."""
     if isinstance(value, datetime):
-        local = timezone.localtime(value) if timezone.is_aware(value) else value
+        local = timezone.localtime(value)
         return f"{local.replace(tzinfo=None, microsecond=0)} {local:%Z}".rstrip()
     if isinstance(value, list):
         value = ", ".join(map(str, value))
