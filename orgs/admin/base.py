@@ -375,7 +375,7 @@ class TableAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def _back(self, request: HttpRequest, ids: Sequence[str]) -> str:
         if not ids:
             return reverse(f"admin:{self._url_name('changelist')}")
-        if "from_row" not in request.POST or len(ids) != 1:
+        if "from_row" not in request.POST:
             return request.get_full_path()
         kept: Any = {"preserved_filters": self.get_preserved_filters(request), "opts": self.opts}
         page = reverse(f"admin:{self._url_name('change')}", args=[quote(ids[0])])
