@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial, wraps
+from functools import partial
 from itertools import chain
 from typing import Any, ClassVar, TypeAlias
 
@@ -26,19 +26,18 @@ from django.db import models
 from django.db.models.functions import Concat
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.loader import render_to_string
-from django.template.response import SimpleTemplateResponse, TemplateResponse
+from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, URLPattern, re_path, reverse
 from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.html import format_html
 
 from orgs.db.errors import describe
-from orgs.domain.naming import is_storable, one_line, storable
+from orgs.domain.naming import one_line, storable
 from orgs.services.reconcile_one import UnknownOrganization
 from orgs.workos import WorkOSError
 
 Rows: TypeAlias = "models.QuerySet[Any]"
-Answer: TypeAlias = Callable[..., HttpResponse]
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +55,7 @@ _IN_LIST, _IN_MESSAGE, _ON_PAGE = 200, 1_000, 20_000
 def shown(value: object, most: int = _ON_PAGE) -> str:
     """Return a value as all pages show it: times with their zone, and no endless texts."""
     if isinstance(value, datetime):
-        local = timezone.localtime(value) if timezone.is_aware(value) else value
+        local = timezone.localtime(value)
         return f"{local.replace(tzinfo=None, microsecond=0)} {local:%Z}".rstrip()
     if isinstance(value, list):
         value = ", ".join(map(str, value))
@@ -93,22 +92,6 @@ def choice_filter(name: str, *choices: tuple[str, str, Rows]) -> type[admin.Simp
     return ChoiceFilter
 
 
-def printable_page(view: Answer) -> Answer:
-    """Return the view with a page that shows control characters of values as escapes."""
-
-    def escape(response: SimpleTemplateResponse) -> None:
-        response.content = storable(response.content.decode())
-
-    @wraps(view)
-    def answer(*args: Any, **kwargs: Any) -> HttpResponse:
-        response = view(*args, **kwargs)
-        if isinstance(response, SimpleTemplateResponse):
-            response.add_post_render_callback(escape)
-        return response
-
-    return answer
-
-
 class FirstPages(Paginator):  # type: ignore[type-arg]
     """Offers no page that half of a large table would have to be read for."""
 
@@ -140,7 +123,7 @@ class FilteredInFull(ChangeList):
         """Return the order: by an index, unless a filter leaves out rows of it."""
         first: Any
         first, *others = super().get_ordering(request, queryset)
-        offered = self.model_admin.filters()  # type: ignore[attr-defined]
+        offered = {each.parameter_name for each in self.list_filter}  # type: ignore[union-attr]
         field = self.lookup_opts.get_field(first.removeprefix("-"))
         if isinstance(field, models.TextField) and not offered.isdisjoint(request.GET):
             first = unindexed(first)
@@ -249,15 +232,6 @@ class TableAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
-    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        # Only the filters on offer: Django hands any other lookup to PostgreSQL as it comes, and
-        # answers 500 if that refuses it (a NUL, a regular expression that isn't one).
-        return lookup in self.filters()
-
-    def filters(self) -> set[str]:
-        """Return the names of the filters, in an address."""
-        return {offered.parameter_name for offered in self.list_filter}  # type: ignore[union-attr]
-
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return FilteredInFull
 
@@ -277,16 +251,8 @@ class TableAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             self.message_user(request, text, messages.WARNING)
         return queryset.filter(pk__in=keys[:_MAX_FOUND]), False
 
-    def get_object(self, request: HttpRequest, object_id: str, from_field: Any = None) -> Any:
-        # No text in PostgreSQL holds a NUL, and Django would answer 500 to the question.
-        return None if "\x00" in object_id else super().get_object(request, object_id, from_field)
-
     def get_urls(self) -> list[URLPattern]:
-        pages = (self._page_of(action) for action in self.acts if action.page)
-        patterns = [*pages, *super().get_urls()]
-        for pattern in patterns:
-            pattern.callback = printable_page(pattern.callback)
-        return patterns
+        return [*(self._page_of(each) for each in self.acts if each.page), *super().get_urls()]
 
     def message_user(self, request: HttpRequest, message: Any, *args: Any, **kwargs: Any) -> None:
         super().message_user(request, shown(storable(str(message)), _IN_MESSAGE), *args, **kwargs)
@@ -322,9 +288,8 @@ class TableAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
         def choose(action: Action, _: Any, request: HttpRequest, *__: Any) -> HttpResponse | None:
             # Not the queryset: the list's filters apply to that, so an event that is not parked any
-            # more would drop out of a list of parked ones without a word. No row has a key that
-            # PostgreSQL can't store.
-            ids = list(filter(is_storable, request.POST.getlist(ACTION_CHECKBOX_NAME)))
+            # more would drop out of a list of parked ones without a word.
+            ids = request.POST.getlist(ACTION_CHECKBOX_NAME)
             return self._respond(action, request, ids) if ids else None
 
         actions = self.allowed(request, has_page=False)
@@ -410,7 +375,7 @@ class TableAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def _back(self, request: HttpRequest, ids: Sequence[str]) -> str:
         if not ids:
             return reverse(f"admin:{self._url_name('changelist')}")
-        if "from_row" not in request.POST or len(ids) != 1:
+        if "from_row" not in request.POST:
             return request.get_full_path()
         kept: Any = {"preserved_filters": self.get_preserved_filters(request), "opts": self.opts}
         page = reverse(f"admin:{self._url_name('change')}", args=[quote(ids[0])])

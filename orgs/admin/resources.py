@@ -13,7 +13,6 @@ from django.utils.html import format_html
 from orgs.admin.base import Rows, TableAdmin, choice_filter, indexed, link, shown, unindexed
 from orgs.conf import sync_settings
 from orgs.db.resources import model_of
-from orgs.domain.naming import is_storable, storable
 from orgs.domain.resources import PLAIN, Resource
 from orgs.models import Organization, WorkOSUser
 
@@ -50,8 +49,7 @@ class ResourceAdmin(TableAdmin):
         return super().get_queryset(request).defer("data")
 
     def get_search_results(self, request: HttpRequest, queryset: Rows, search_term: str) -> Any:
-        term = search_term.strip()
-        if is_storable(term):
+        if term := search_term.strip():
             names = {*indexed(self.model), "workos_organization"}
             keys = [f.attname for f in self.opts.fields if f.name in names]
             same = Q(*[(key, term) for key in keys], _connector=Q.OR)
@@ -67,7 +65,7 @@ class ResourceAdmin(TableAdmin):
 
     @admin.display(description="data")
     def indented_data(self, row: Any) -> str:
-        text = storable(json.dumps(row.data, indent=2, ensure_ascii=False))
+        text = json.dumps(row.data, indent=2, ensure_ascii=False)
         return format_html('<pre class="payload" tabindex="0">{}</pre>', shown(text))
 
 
