@@ -33,7 +33,7 @@ from django.utils.functional import cached_property
 from django.utils.html import format_html
 
 from orgs.db.errors import describe
-from orgs.domain.naming import one_line, storable
+from orgs.domain.naming import is_storable, one_line, storable
 from orgs.services.reconcile_one import UnknownOrganization
 from orgs.workos import WorkOSError
 
@@ -123,7 +123,7 @@ class FilteredInFull(ChangeList):
         """Return the order: by an index, unless a filter leaves out rows of it."""
         first: Any
         first, *others = super().get_ordering(request, queryset)
-        offered = {each.parameter_name for each in self.list_filter}  # type: ignore[union-attr]
+        offered = self.model_admin.filters()  # type: ignore[attr-defined]
         field = self.lookup_opts.get_field(first.removeprefix("-"))
         if isinstance(field, models.TextField) and not offered.isdisjoint(request.GET):
             first = unindexed(first)
@@ -232,6 +232,15 @@ class TableAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        # Only the filters on offer: Django hands any other lookup to PostgreSQL as it comes, and
+        # answers 500 if that refuses it (a NUL, a regular expression that isn't one).
+        return lookup in self.filters()
+
+    def filters(self) -> set[str]:
+        """Return the names of the filters, in an address."""
+        return {offered.parameter_name for offered in self.list_filter}  # type: ignore[union-attr]
+
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return FilteredInFull
 
@@ -250,6 +259,10 @@ class TableAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             text = f"More than {_MAX_FOUND} rows match; these are some of them"
             self.message_user(request, text, messages.WARNING)
         return queryset.filter(pk__in=keys[:_MAX_FOUND]), False
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: Any = None) -> Any:
+        # No text in PostgreSQL holds a NUL, and Django would answer 500 to the question.
+        return None if "\x00" in object_id else super().get_object(request, object_id, from_field)
 
     def get_urls(self) -> list[URLPattern]:
         return [*(self._page_of(each) for each in self.acts if each.page), *super().get_urls()]
@@ -288,8 +301,9 @@ class TableAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
         def choose(action: Action, _: Any, request: HttpRequest, *__: Any) -> HttpResponse | None:
             # Not the queryset: the list's filters apply to that, so an event that is not parked any
-            # more would drop out of a list of parked ones without a word.
-            ids = request.POST.getlist(ACTION_CHECKBOX_NAME)
+            # more would drop out of a list of parked ones without a word. No row has a key that
+            # PostgreSQL can't store.
+            ids = list(filter(is_storable, request.POST.getlist(ACTION_CHECKBOX_NAME)))
             return self._respond(action, request, ids) if ids else None
 
         actions = self.allowed(request, has_page=False)

@@ -13,6 +13,7 @@ from django.utils.html import format_html
 from orgs.admin.base import Rows, TableAdmin, choice_filter, indexed, link, shown, unindexed
 from orgs.conf import sync_settings
 from orgs.db.resources import model_of
+from orgs.domain.naming import is_storable
 from orgs.domain.resources import PLAIN, Resource
 from orgs.models import Organization, WorkOSUser
 
@@ -49,7 +50,8 @@ class ResourceAdmin(TableAdmin):
         return super().get_queryset(request).defer("data")
 
     def get_search_results(self, request: HttpRequest, queryset: Rows, search_term: str) -> Any:
-        if term := search_term.strip():
+        term = search_term.strip()
+        if is_storable(term):
             names = {*indexed(self.model), "workos_organization"}
             keys = [f.attname for f in self.opts.fields if f.name in names]
             same = Q(*[(key, term) for key in keys], _connector=Q.OR)

@@ -26,6 +26,7 @@ from orgs.admin.resources import resources_of
 from orgs.conf import sync_settings
 from orgs.db.errors import describe
 from orgs.db.resources import model_of
+from orgs.domain.naming import is_storable
 from orgs.domain.resources import PLAIN
 from orgs.domain.types import EVENT_OUTCOMES, ConflictKind, EventType
 from orgs.models import (
@@ -214,7 +215,8 @@ class ReasonFilter(admin.SimpleListFilter):
         return [(error, f"{n}: {shown(error, 100)}") for error, n in frequent]
 
     def queryset(self, request: HttpRequest, queryset: Rows) -> Rows:
-        if (reason := self.value()) is None:
+        reason = self.value() or ""
+        if not is_storable(reason):
             return queryset
         return queryset & _events.parked().filter(error__startswith=reason)
 

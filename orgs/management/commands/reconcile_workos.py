@@ -197,13 +197,21 @@ def _push() -> outbox.WriteBackReport:
     return outbox.push_due(deadline=time.monotonic() + _PUSH_SECONDS, patience=_PUSH_SECONDS)
 
 
+def _distinct(errors: Sequence[str]) -> Iterator[str]:
+    """Yield each error once: what keeps every resource from being listed is an error of each."""
+    for number, text in enumerate(errors):
+        without_name = text.partition(": ")[2] or text
+        if without_name not in "\n".join(errors[:number]):
+            yield text
+
+
 def _said(error: Exception) -> str:
     return f"the database: {said(error)}" if isinstance(error, DatabaseError) else said(error)
 
 
 def _raise_errors(errors: Sequence[str], events: DrainReport | None = None) -> None:
     if errors:
-        raise CommandError(one_line("; ".join(errors)))
+        raise CommandError(one_line("; ".join(_distinct(errors))))
     if events and events.unresolved:
         raise CommandError(f"a missed webhook is not resolved: {_said(events.unresolved)}")
 

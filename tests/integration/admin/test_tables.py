@@ -32,6 +32,7 @@ from tests.admin_pages import (
     a_ledger_row,
     a_parked_event,
     a_write_back,
+    carry_out,
     durable,
     listed,
     page_of,
@@ -452,6 +453,32 @@ def test_megabytes_are_cut_in_lists_and_shown_as_such() -> None:
     assert all(len(page) < 60_000 for page in lists)
     assert "… (1000000 characters)" in lists[0]
     assert all("ééé" in page for page in shown)
+
+
+QUESTIONS = (
+    *("%00/change/", "%00/history/", "%00/delete/", "%00/", "%ED%A0%80/change/"),
+    *("?q=%00", "?q=%ED%A0%80", "?q=%22", "?outcome=%00", "?type=%00", "?linked=%00"),
+    *("?state=%00", "?kind=%00", "?pk=%00", "?pk__regex=(", "?o=%00", "?p=%00", "?p=0"),
+    *("?_to_field=%00", "?nonsense=1"),
+)
+
+
+@pytest.mark.parametrize("table", [*LISTS, CURSOR, "/admin/orgs/organizationmembership/"])
+def test_no_question_is_answered_500(table: str, admin_client: Client) -> None:
+    admin_client.raise_request_exception = False
+
+    answers = {rest: admin_client.get(table + rest).status_code for rest in QUESTIONS}
+
+    assert {rest: status for rest, status in answers.items() if status >= 500} == {}
+
+
+@durable
+@pytest.mark.parametrize("ids", [["\x00"], ["event_nowhere"], [], [""], ["x" * 10_000]])
+@pytest.mark.parametrize("from_row", [True, False], ids=["button", "list"])
+def test_no_choice_is_answered_500(ids: list[str], from_row: bool, admin_client: Client) -> None:
+    for action in ("replay", "dismiss"):
+        answer = carry_out(admin_client, EVENTS, action, *ids, from_row=from_row)
+        assert answer.status_code == 200
 
 
 @durable

@@ -293,6 +293,21 @@ def test_an_event_without_an_id_at_the_streams_end_is_nothing_to_do(workos: Fake
     assert run_command("--check")[1:] == ("", 0)
 
 
+def test_an_error_of_two_resources_is_said_once(workos: FakeWorkOS, sync_setting: Setting) -> None:
+    sync_setting(RESOURCES="connection,directory")
+    run_command()
+    for path, said in (("/connections", "one"), ("/directories", "other")):
+        workos.misbehave("status", path=path, times=None, status=503, body={"message": said})
+
+    _, of_each, _ = run_command("--check", "--snapshot-only")
+    sync_setting(API_KEY="")
+    _, of_both, code = run_command("--check", "--snapshot-only")
+
+    assert "HTTP 503: one; directory: " in of_each
+    assert "HTTP 503: other" in of_each
+    assert (of_both.count("there is no WorkOS API key"), code) == (1, 1)
+
+
 @pytest.mark.parametrize("limits", [("0", "3"), ("2", "50"), ("74.9%", "75%"), ("62%", "100%")])
 def test_more_missing_than_max_disable_fails(workos: FakeWorkOS, limits: tuple[str, str]) -> None:
     a_mirrored_organization(workos)
