@@ -122,14 +122,12 @@ def form_of(response: Response) -> dict[str, str]:
     return {name: value for name, (value, *_) in fields if name not in buttons}
 
 
-def choose(
-    client: Client, table: str, action: str, *ids: str, query: str = "", from_row: bool = False
-) -> Response:
+def choose(client: Client, table: str, action: str, *ids: str, from_row: bool = False) -> Response:
     """What follows an action on ticked rows of a list, or on a row's own page."""
     ticked: dict[str, Any] = {"action": f"{action}_selected", "_selected_action": ids}
     if from_row:
         ticked["from_row"] = "yes"
-    return client.post(table + query, ticked, follow=True)
+    return client.post(table, ticked, follow=True)
 
 
 def asks(response: Response) -> bool:

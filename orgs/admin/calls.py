@@ -100,9 +100,9 @@ def replay(ids: Sequence[str]) -> Iterator[Result]:
         yield Result(text, level=messages.ERROR)
     if report.left:
         text = f"Left as they were: {report.left}. Replay them again later"
-        resolved = {change.event_id for change in report.changes}
-        left = [event_id for event_id in ids if event_id not in resolved]
-        yield Result(text, left, messages.ERROR, names_rows=True)
+        # Without those that were resolved meanwhile: for these there was nothing to do.
+        left = parked.filter(id__in=ids).values_list("id", flat=True)
+        yield Result(text, list(left), messages.ERROR, names_rows=True)
 
 
 def plan_replay_of_all(_: Sequence[str]) -> Plan:

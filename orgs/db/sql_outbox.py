@@ -96,6 +96,7 @@ FROM unnest(%s::text[], %s::timestamptz[], %s::integer[], %s::float8[], %s::text
     AS failed (organization_id, requested_at, requests, delay, error)
 WHERE w.organization_id = failed.organization_id
     AND (w.requested_at, w.requests) = (failed.requested_at, failed.requests)
+RETURNING w.organization_id
 """
 
 #: Conflicts too. In id order, as everybody locks rows.

@@ -293,12 +293,6 @@ def _execute_writes(requests: list[_Request]) -> list[str]:
     returned = [request for request in requests if request.error is None]
     failed = [request for request in requests if request.error is not None]
     missing = [request for request in failed if request.is_missing]
-    kind = ConflictKind.WRITE_BACK_REFUSED
-    conflicts = [
-        Conflict(request.workos_id, request.organization_id, kind, request.error or "")
-        for request in failed
-        if request.is_conflict
-    ]
     delays_and_errors = [[one.delay for one in failed], [one.error for one in failed]]
     statements = [
         Statement(sql_outbox.CONFIRM_WRITE_BACKS, _columns(confirmed)),
@@ -308,11 +302,19 @@ def _execute_writes(requests: list[_Request]) -> list[str]:
         Statement(sql_outbox.POSTPONE_WRITE_BACKS, [*_columns(failed), *delays_and_errors]),
         Statement(sql_outbox.FORGET_DELETED_WRITE_BACKS, _columns(missing)),
     ]
-    if conflicts:
-        statements.append(rows.store_conflicts(conflicts))
-    _, kept, *_, last = execute_together(statements)
+    _, kept, _, _, postponed, _ = execute_together(statements)
     _require_none(kept)
-    return [*rows.new_among(conflicts, last)] if conflicts else []
+    conflicts = [
+        Conflict(
+            one.workos_id, one.organization_id, ConflictKind.WRITE_BACK_REFUSED, one.error or ""
+        )
+        for one in failed
+        if one.is_conflict and (one.organization_id,) in postponed
+    ]
+    if not conflicts:
+        return []
+    (stored,) = execute_together([rows.store_conflicts(conflicts)])
+    return [*rows.new_among(conflicts, stored)]
 
 
 def _columns(requests: list[_Request]) -> list[list[Any]]:

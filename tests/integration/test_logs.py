@@ -23,7 +23,6 @@ from orgs.models import WorkOSEvent
 from orgs.services.stream import drain_and_wait
 from orgs.testing import FakeWorkOS
 from tests.processes import environment_for, run
-from tests.triggers import a_trigger
 
 
 @pytest.fixture
@@ -135,34 +134,29 @@ def test_django_q2_says_in_a_line_that_its_queue_does_not_answer(
     assert (record.exc_info is None, text in record.getMessage()) == (is_short, is_short)
 
 
-def log_failure(task: Callable[[], Any]) -> None:
-    """Log why a task fails, as django-q2 does."""
-    try:
-        task()
-    except (DescribedError, ValueError) as error:
-        result = f"{error} : {format_exc()}"
-        logging.getLogger("django-q").error("Failed %s - %s", "a task", result)  # noqa: TRY400
+def refuse() -> None:
+    raise DescribedError("PostgreSQL 23514: no")
 
 
 @pytest.mark.usefixtures("no_database")
-@pytest.mark.parametrize("is_ours", [True, False])
-def test_a_failed_database_is_one_line(caplog: pytest.LogCaptureFixture, *, is_ours: bool) -> None:
-    log_failure(tasks.sync_events if is_ours else lambda: json.loads(""))
+@pytest.mark.parametrize(
+    ("task", "is_one_line"),
+    [(tasks.sync_events, True), (refuse, False), (lambda: json.loads(""), False)],
+    ids=["failed database", "refused row", "other"],
+)
+def test_why_a_task_failed_is_one_line_if_the_database_did(
+    caplog: pytest.LogCaptureFixture, task: Callable[[], Any], *, is_one_line: bool
+) -> None:
+    try:
+        task()
+    except (DescribedError, ValueError) as error:
+        # As django-q2 logs it.
+        result = f"{error} : {format_exc()}"
+        logging.getLogger("django-q").error("Failed %s - %s", "a task", result)  # noqa: TRY400
 
     (record,) = caplog.records
     assert record.getMessage().startswith("Failed a task - ")
-    assert ("Traceback" in record.getMessage()) != is_ours
-
-
-def test_other_failures_keep_a_traceback(database: None, caplog: pytest.LogCaptureFixture) -> None:
-    refusal = "RAISE 'no' USING ERRCODE = '23514', DETAIL = 'Confidential';"
-    with a_trigger(refusal, table="workos_sync_cursor", on="INSERT"):
-        log_failure(tasks.sync_events)
-
-    (record,) = caplog.records
-    assert "DescribedError: PostgreSQL 23514: no" in record.getMessage()
-    assert "Traceback" in record.getMessage()
-    assert "Confidential" not in record.getMessage()
+    assert ("Traceback" in record.getMessage()) != is_one_line
 
 
 def test_gunicorn_logs_as_everything_does_also_without_settings(tmp_path: Path) -> None:

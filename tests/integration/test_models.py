@@ -1,25 +1,26 @@
-"""The tables: their defaults for programs that write SQL, and an index for each hot query."""
+"""The tables: their defaults for programs that write SQL, an index for each hot query, and what
+migrations do beside what Django generates."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from typing import Any
 
 import pytest
-from django.db import IntegrityError
+from django.apps import apps
+from django.db import IntegrityError, connection
 
 from orgs.db import sql, sql_outbox
 from orgs.db.resources import model_of
 from orgs.domain.resources import PLAIN
-from orgs.domain.types import EVENT_OUTCOMES, EventType
+from orgs.domain.types import EVENT_OUTCOMES
 from orgs.models import (
     ExternalIdWriteBack,
     Organization,
-    RequestBudget,
-    SyncCursor,
-    WorkOSConflict,
     WorkOSEvent,
 )
 from tests.builders import NOON, an_organization_row
+from tests.concurrency import another_program, in_thread, wait_until
 from tests.triggers import execute
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -58,14 +59,6 @@ def test_tables_of_resources_have_room_for_updates_that_no_index_sees() -> None:
     found = execute("SELECT relname, reloptions FROM pg_class WHERE relname = ANY(%s)", tables)
 
     assert dict(found) == {table: ["fillfactor=85"] for table in tables}
-
-
-def test_live_are_those_that_workos_should_list() -> None:
-    an_organization_row("gram-1", workos_id="org_1")
-    an_organization_row("gram-2", workos_id="org_2", disabled_at=NOON)
-    an_organization_row("gram-3")
-
-    assert [row.id for row in Organization.objects.live()] == ["gram-1"]
 
 
 @pytest.mark.parametrize(
@@ -153,10 +146,60 @@ def test_what_is_asked_often_uses_its_index(what: str) -> None:
     assert all(index in plan for index in indexes.split()), plan
 
 
-def test_rows_describe_themselves() -> None:
-    assert str(Organization(id="gram-1", name="Acme")) == "Acme"
-    assert str(SyncCursor(stream="organizations")) == "organizations"
-    assert str(WorkOSEvent(id="event_1", type=EventType.CREATED)) == "event_1"
-    assert str(ExternalIdWriteBack(organization_id="gram-1", workos_id="org_1")) == "gram-1 → org_1"
-    assert str(WorkOSConflict(workos_organization_id="org_1")) == "org_1"
-    assert str(RequestBudget()) == "workos_request_budget"
+# Migrations ---------------------------------------------------------------------------------
+
+THEIRS = "organization_metadata_id_2812479d_like"
+OURS = "workos_event_id_b7e6a2b6_like"
+
+
+@pytest.fixture
+def doubled_indexes(database: None) -> Iterator[None]:
+    """As Django makes them for text keys."""
+    execute(f"CREATE INDEX {THEIRS} ON organization_metadata (id text_pattern_ops)")
+    execute(f"CREATE INDEX {OURS} ON workos_event (id text_pattern_ops)")
+    yield
+    execute(f"DROP INDEX IF EXISTS {THEIRS}, {OURS}")
+    execute("ALTER TABLE organization_metadata SET (fillfactor = 85)")
+
+
+def drop_doubled_indexes() -> None:
+    migration = import_module("orgs.migrations.0003_one_index_a_key")
+    with connection.schema_editor(atomic=False) as schema_editor:
+        migration.drop(apps, schema_editor)
+
+
+def indexes() -> set[str]:
+    return {name for (name,) in execute("SELECT indexname FROM pg_indexes")} & {THEIRS, OURS}
+
+
+@pytest.mark.usefixtures("doubled_indexes")
+@pytest.mark.parametrize("was_there_before", [False, True])
+def test_unused_indexes_are_dropped_but_of_a_table_that_was_there(was_there_before: bool) -> None:
+    if was_there_before:
+        execute("ALTER TABLE organization_metadata RESET (fillfactor)")
+
+    drop_doubled_indexes()
+
+    assert indexes() == ({THEIRS} if was_there_before else set())
+
+
+@pytest.mark.usefixtures("doubled_indexes")
+def test_while_it_waits_for_a_long_reader_everyone_goes_on() -> None:
+    with another_program() as reader, in_thread() as start:
+        reader.execute("SELECT count(*) FROM workos_event")
+        dropping = start(drop_doubled_indexes)
+        wait_until(_someone_waits_for_the_reader, "the migration waits")
+        with another_program() as other:
+            other.execute("SET lock_timeout = '1s'")
+            other.execute("SELECT count(*) FROM organization_metadata")
+            other.execute("UPDATE workos_event SET error = ''")
+        reader.rollback()
+        dropping.result()
+
+    assert indexes() == set()
+
+
+def _someone_waits_for_the_reader() -> bool:
+    waiting = "query LIKE 'DROP INDEX%' AND wait_event_type = 'Lock'"
+    ours = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database()"
+    return bool(execute(f"{ours} AND {waiting}"))

@@ -14,7 +14,7 @@ import pytest
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 
-from orgs.conf import SyncSettings
+from orgs.conf import RANGES, SyncSettings
 
 PROJECT = Path(__file__).parents[2]
 
@@ -141,12 +141,13 @@ def in_words(default: object) -> str:
     return f"{default:g}" if isinstance(default, int | float) else str(default) or "none"
 
 
-def test_each_key_of_the_app_is_there_with_its_default() -> None:
-    documented = {key: default for _, key, default, _ in rows() if key}
+def test_each_key_of_the_app_is_there_with_its_default_and_its_range() -> None:
+    documented = {key: (default, span) for _, key, default, span, _ in rows() if key}
 
+    spans = {name: f"{least} to {most}" for name, (least, most) in RANGES.items()}
     assert documented == {
-        field.name.upper(): in_words(getattr(SyncSettings(), field.name))
-        for field in fields(SyncSettings)
+        name.upper(): (in_words(getattr(SyncSettings(), name)), spans.get(name, ""))
+        for name in (field.name for field in fields(SyncSettings))
     }
 
 
@@ -155,6 +156,14 @@ def test_each_variable_of_the_service_is_there(read: Read) -> None:
 
     assert len(documented) == len(set(documented))
     assert set(documented) - ELSEWHERE == read()["NAMES"] - ELSEWHERE
+
+
+def test_each_number_of_the_service_is_there_with_its_range() -> None:
+    code = "".join(path.read_text() for path in (PROJECT / "gram_sync").rglob("*.py"))
+    numbers = re.findall(r'number\("(\w+)", .*?, least=(\w+), most=(\w+)\)', code)
+
+    documented = {name: span for name, key, _, span, _ in rows() if span and not key}
+    assert documented == {name: f"{least} to {int(most)}" for name, least, most in numbers}
 
 
 @pytest.mark.parametrize("name", sorted(ELSEWHERE))

@@ -15,6 +15,8 @@ from orgs.testing import FakeWorkOS
 from tests.admin_pages import CONFLICTS, ORGANIZATIONS, a_client, choose, confirm, said, text_of
 from tests.builders import (
     NO_ROUTE,
+    a_claimed_row,
+    a_linked_row,
     a_mirrored_organization,
     an_old_organization,
     an_organization_row,
@@ -38,16 +40,9 @@ def test_a_row_that_is_in_sync_is_said_to_be_and_there_is_nothing_to_do(workos: 
     assert texts("gram-mirrored") == [("In sync with WorkOS", ("gram-mirrored",))]
 
 
-def an_old_row(workos: FakeWorkOS, name: str = "New", **columns: object) -> str:
-    """A row whose organization has this name in WorkOS; return that one's id."""
-    workos_id = an_old_organization(workos, name, external_id="gram-x")
-    an_organization_row("gram-x", name="Old", workos_id=workos_id, **columns)
-    return workos_id
-
-
 def test_a_row_that_postgresql_refuses_is_not_said_to_be_in_sync(workos: FakeWorkOS) -> None:
     a_mirrored_organization(workos)
-    workos_id = an_old_row(workos, "Bad")
+    workos_id = a_linked_row(workos, "gram-x", there="Bad")
 
     with a_constraint("name <> 'Bad'"):
         (refusal, row), others, (error, _) = texts("gram-x", "gram-mirrored")
@@ -72,7 +67,8 @@ def test_a_row_that_is_unproven_is_not_said_to_be_in_sync(workos: FakeWorkOS) ->
 
 def test_a_locked_or_newer_row_is_not_in_sync(workos: FakeWorkOS, sync_setting: Any) -> None:
     sync_setting(LOCK_TIMEOUT=0.05)
-    workos_id = an_old_row(workos, workos_updated_at=datetime.now(UTC))
+    updated_at = datetime.now(UTC)
+    workos_id = a_linked_row(workos, "gram-x", there="New", workos_updated_at=updated_at)
 
     newer = texts("gram-x")
     Organization.objects.update(workos_updated_at=None)
@@ -116,21 +112,17 @@ def test_a_row_linked_just_now_has_its_resources(workos: FakeWorkOS, sync_settin
 
 
 def a_solved_conflict(workos: FakeWorkOS) -> str:
-    workos_id = an_old_organization(workos, "X", external_id="theirs")
-    an_organization_row("gram-x", name="X", workos_id=workos_id)
+    workos_id = a_linked_row(workos, "gram-x", external_id="theirs")
     reconcile_everything(Run())
     workos.update_organization(workos_id, external_id="gram-x", emits=False)
     return workos_id
 
 
 def a_conflict_of_a_deleted_organization(workos: FakeWorkOS) -> str:
-    owner = an_old_organization(workos, "X", external_id="gram-x")
-    claimant = an_old_organization(workos, "Y")
-    an_organization_row(derived_id(claimant), name="Y", workos_id=owner)
     a_mirrored_organization(workos)
-    reconcile_everything(Run())
-    workos.delete_organization(claimant, emits=False)
-    return claimant
+    _, first, _ = a_claimed_row(workos)
+    workos.delete_organization(first, emits=False)
+    return first
 
 
 @pytest.mark.parametrize("arrange", [a_solved_conflict, a_conflict_of_a_deleted_organization])

@@ -7,13 +7,12 @@ import pytest
 from django.contrib.admin import site
 from django.contrib.auth.models import User
 from django.db.models import TextField
-from django.test import Client, RequestFactory
+from django.test import RequestFactory
 
 from orgs.db.resources import model_of
 from orgs.domain.resources import PLAIN
 from orgs.models import (
     Connection,
-    DirectoryGroupMember,
     Organization,
     OrganizationDomain,
     OrganizationMembership,
@@ -62,20 +61,6 @@ def test_a_list_and_a_row_show_the_typed_columns_the_organization_and_the_data(n
 
 
 @RESOURCES
-def test_nobody_changes_a_row_and_not_everybody_looks(name: str, admin_client: Client) -> None:
-    row = a_row_of(name)
-    stranger = a_client(sees="organization$")
-
-    added = admin_client.get(f"{url_of(MODELS[name])}add/")
-    deleted = admin_client.post(page_of(row, "delete"), {"post": "yes"})
-    changed = admin_client.post(page_of(row), {"state": "mine", "name": "mine"})
-    seen = [stranger.get(url) for url in (url_of(MODELS[name]), page_of(row))]
-
-    assert [answer.status_code for answer in (added, deleted, changed, *seen)] == [403] * 5
-    assert MODELS[name].objects.count() == 1
-
-
-@RESOURCES
 def test_rows_are_found_by_key_organization_and_text(name: str) -> None:
     row, other = a_row_of(name), a_row_of(name, "key_2", workos_organization_id="org_2")
     MODELS[name].objects.filter(pk="key_2").update(**{PLAIN[name].deleted_column: NOON})
@@ -88,6 +73,7 @@ def test_rows_are_found_by_key_organization_and_text(name: str) -> None:
     assert found("q=key_1") == found("q=org_1") == found("deleted=no") == [row.pk]
     assert found("q=org_2") == found("deleted=yes") == [other.pk]
     assert found("q=org_2&deleted=no") == found("q=nowhere") == []
+    assert "2026-01-15 12:00:00 UTC" in read(client, url)
     if searched := {"name", "email", "domain"} & {*PLAIN[name].columns}:
         assert found(f"q=the-{searched.pop()[:3]}") == [row.pk, other.pk]
 
@@ -97,20 +83,15 @@ def test_rows_are_found_by_their_state_and_by_what_they_refer_to() -> None:
         a_row_of("membership", f"om_{number}", status=status, workos_user_id=f"user_{number}")
     client, url = a_client(), url_of(OrganizationMembership)
 
-    def found(query: str) -> list[str]:
-        return listed(client.get(f"{url}?{query}"))
-
-    assert found("status=active") == ["om_0"]
-    assert found("status=other") == ["om_2"]
-    assert found("q=user_1") == ["om_1"]
+    for query, key in (("status=active", "om_0"), ("status=other", "om_2"), ("q=user_1", "om_1")):
+        assert listed(client.get(f"{url}?{query}")) == [key]
     assert f'<a href="{url_of(WorkOSUser)}user_5F1/change/">user_1</a>' in read(client, url)
 
 
 @RESOURCES
 def test_a_list_is_ordered_by_an_index_and_offers_no_other_order(name: str) -> None:
-    page = read(a_client(), url_of(MODELS[name]))
     a_row_of(name)
-    listing = read(a_client(), url_of(MODELS[name]))
+    page = read(a_client(), url_of(MODELS[name]))
     request = RequestFactory().get(url_of(MODELS[name]))
     request.user = User.objects.get()
     rows = site.get_model_admin(MODELS[name]).get_changelist_instance(request).queryset
@@ -120,7 +101,7 @@ def test_a_list_is_ordered_by_an_index_and_offers_no_other_order(name: str) -> N
 
     assert "Sort" not in plan
     assert "_pkey" in plan
-    sortable = re.findall(r'class="sortable column-(\w+)', page + listing)
+    sortable = re.findall(r'class="sortable column-(\w+)', page)
     related = {f"workos_{name}" for name in ("user", "directory", "group", "directory_user")}
     assert {*sortable} <= {"workos_id", "email"} | related
 
@@ -182,12 +163,3 @@ def test_an_organizations_page_shows_the_first_and_links_to_all(
     url = f"{url_of(OrganizationMembership)}?q=org_1&amp;deleted=no"
     assert f'<a href="{url}">All memberships' in page
     assert listed(a_client().get(url.replace("&amp;", "&"))) == ["om_1", "om_2"]
-
-
-def test_a_group_member_is_removed_and_not_deleted() -> None:
-    DirectoryGroupMember.objects.create(workos_id="g:u", removed_at=NOON, workos_group_id="g")
-
-    page = read(a_client(), url_of(DirectoryGroupMember))
-
-    assert "2026-01-15 12:00:00 UTC" in page
-    assert "Removed at" in text_of(page)

@@ -325,6 +325,7 @@ def test_a_newer_request_is_not_touched_by_the_answer_to_an_older_one(
 
     row = ExternalIdWriteBack.objects.get()
     assert (row.next_attempt_at is None, row.last_error) == (False, "")
+    assert not WorkOSConflict.objects.exists()
     if again == "of another":
         assert (row.workos_id, row.attempts) == ("org_2", 0)
         assert row.requested_at > before.requested_at
