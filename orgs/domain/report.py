@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from orgs.domain.naming import one_line, shortened
-from orgs.domain.types import ORGANIZATION, Outcome, Row
+from orgs.domain.types import ORGANIZATION, Outcome
 
 Fields: TypeAlias = Mapping[str, tuple[str | None, str | None]]
 
@@ -72,8 +72,6 @@ class Report:
     changed_rows: bool = False
     """A row appeared, was renamed, linked or disabled: more than its bookkeeping."""
     requested_write_backs: bool = False
-    withdrawn: int = 0
-    """Pending write-backs that WorkOS turned out not to need."""
     taken_over: set[str] = field(default_factory=set)
     """Ids of rows that another organization takes over: that the one they are linked to is
     deleted is no reason to disable them."""
@@ -82,10 +80,6 @@ class Report:
     deleted, its row can be given away."""
     needs_writing: bool = False
     """Of a dry run: whether the same batch would write anything."""
-    rows_after: dict[str, Row] = field(default_factory=dict)
-    """Of a dry run: the rows as it would have written them, by Gram id."""
-    locked: list[str] = field(default_factory=list)
-    """WorkOS ids of objects whose rows another program had locked."""
     dropped: bool = False
     """Another process had moved the cursor: the page, or the rest of it, is not applied."""
     interrupted_by: Exception | None = None
@@ -98,12 +92,9 @@ class Report:
         self.errors += other.errors
         self.changed_rows |= other.changed_rows
         self.requested_write_backs |= other.requested_write_backs
-        self.withdrawn += other.withdrawn
         self.taken_over |= other.taken_over
         self.owners |= other.owners
         self.needs_writing |= other.needs_writing
-        self.rows_after |= other.rows_after
-        self.locked += other.locked
 
     def of(self, *outcomes: Outcome) -> list[Change]:
         """Return the changes of these outcomes."""
@@ -113,8 +104,3 @@ class Report:
     def drift(self) -> list[Change]:
         """What differs from WorkOS: repaired, to be repaired, or refused by PostgreSQL."""
         return [change for change in self.changes if change.change not in LEFT_ALONE]
-
-    @property
-    def found_drift(self) -> bool:
-        """Whether there was, or is, something to repair."""
-        return bool(self.drift) or self.withdrawn > 0

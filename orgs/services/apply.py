@@ -6,19 +6,16 @@ transaction of its own, to find out which item failed.
 
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError
 
 from orgs.db import resources, rows, sql
-from orgs.db.cursor import CursorLocked, CursorState, cursor_locked, move_cursor
+from orgs.db.cursor import CursorLocked, cursor_locked, move_cursor
 from orgs.db.errors import CursorSkipped, WriteSkipped, describe, is_passing, origin, retry_races
 from orgs.db.transactions import (
-    Statement,
-    bounded_transaction,
     execute_alone,
     read_only_transaction,
 )
@@ -26,13 +23,12 @@ from orgs.domain.report import Change, Report
 from orgs.domain.resolution import changes_of, row_ids
 from orgs.domain.types import (
     EMPTY_PLAN,
+    ORGANIZATION,
     Conflict,
     ConflictKind,
     Decision,
-    Event,
     Observation,
     Outcome,
-    State,
 )
 from orgs.models import WorkOSEvent
 from orgs.services.announce import send_changes
@@ -70,8 +66,8 @@ def apply(batch: Batch, mode: Mode) -> Report:
     where it was read from. An item that PostgreSQL refuses for its own content is parked (events)
     or reported as failed (objects), and the rest is applied. If the environment fails, or a lock
     is not available, live mode stops before that item and says so in ``interrupted_by``; a
-    reconcile reports objects as ``locked``; the other modes raise ``django.db.Error``, and so does
-    any if nothing was applied. Raises ``CursorLocked``.
+    reconcile says in ``errors`` what is locked; the other modes raise ``django.db.Error``, and so
+    does any if nothing was applied. Raises ``CursorLocked``.
     """
     try:
         return retry_races(partial(_apply, batch, mode))
@@ -85,7 +81,9 @@ def apply(batch: Batch, mode: Mode) -> Report:
 
 
 def _apply(batch: Batch, mode: Mode, decided: Decided | None = None) -> Report:
-    with _transaction(mode) as state:
+    # Every writer locks the cursor, the only exclusivity that correctness needs: nothing that the
+    # others apply is missing where one looks for deletions, or for what derived columns rest on.
+    with read_only_transaction() if mode is Mode.DRY_RUN else cursor_locked() as state:
         if mode is Mode.LIVE and not batch.is_current(state):
             return Report(dropped=True)
         decided = decided or decide(batch, lock=mode is not Mode.DRY_RUN)
@@ -93,12 +91,6 @@ def _apply(batch: Batch, mode: Mode, decided: Decided | None = None) -> Report:
         if mode is not Mode.DRY_RUN:
             decisions = _write(batch, mode, decided)
     return _report(decisions, decided, mode)
-
-
-def _transaction(mode: Mode) -> AbstractContextManager[CursorState | None]:
-    """Every writer locks the cursor, the only exclusivity that correctness needs: nothing that the
-    others apply is missing where one looks for deletions, or for what derived columns rest on."""
-    return read_only_transaction() if mode is Mode.DRY_RUN else cursor_locked()
 
 
 def _write(batch: Batch, mode: Mode, decided: Decided) -> list[Decision]:
@@ -114,35 +106,23 @@ def _write(batch: Batch, mode: Mode, decided: Decided) -> list[Decision]:
     if mode is Mode.LIVE:
         then.append(move_cursor(batch.position, read_began=batch.read_began))
     written = rows.write(decided.plan, events, *then, others=decided.writes())
-    if mode is Mode.LIVE:
-        _require_moved(written)
+    if mode is Mode.LIVE and not written.then[-1]:
+        raise CursorSkipped("the cursor was not moved: a trigger or a policy left it as it was")
     _require_recorded({_event_id(decision) for decision in events}, written)
     found = zip(along, written.then, strict=False)
     taken = [(resource, *row) for (resource, _), deleted in found for row in deleted]
     send_changes(decided, written.new_conflicts, taken)
-    parked = {_event_id(decision) for decision in events if decision.outcome is Outcome.PARKED}
-    if mode is Mode.REPLAY and parked:
-        # One that was dismissed, or applied, is not parked because it is read again.
-        still = set(WorkOSEvent.objects.parked().filter(id__in=parked).values_list("id", flat=True))
-        return [
-            d
-            if d.outcome is not Outcome.PARKED or _event_id(d) in still
-            else Decision(d.observation, Outcome.IGNORED)
-            for d in decisions
-        ]
+    if mode is not Mode.LIVE:
+        return decisions
     # An event without an id is read again as long as it is the stream's last. Once is enough.
-    known = parked - written.in_ledger if mode is Mode.LIVE else ()
+    parked = {_event_id(decision) for decision in events if decision.outcome is Outcome.PARKED}
+    known = parked - written.in_ledger
     return [decision for decision in decisions if _event_id(decision) not in known]
 
 
 def _event_id(decision: Decision) -> str:
     event = decision.observation.event
     return event.id if event else ""
-
-
-def _require_moved(written: rows.Written) -> None:
-    if not written.then[-1]:
-        raise CursorSkipped("the cursor was not moved: a trigger or a policy left it as it was")
 
 
 def _require_recorded(ids: set[str], written: rows.Written) -> None:
@@ -168,11 +148,7 @@ def _apply_alone(batch: Batch, mode: Mode) -> Report:
                 return total
             if not is_passing(error) or mode is not Mode.RECONCILE:
                 raise
-            # Until it is tried again, an absence of the organization that the row is linked to must
-            # not disable it.
-            (observation,) = single.observations
-            taken_over = row_ids(single.observations)
-            report = Report(locked=[observation.workos_id or ""], taken_over=taken_over)
+            report = _locked(single)
         if report.dropped:
             total.dropped = True
             break
@@ -215,6 +191,15 @@ def _failed(observation: Observation, reason: str) -> Report:
     return Report(changes=[change], counts=Counter([Outcome.FAILED]))
 
 
+def _locked(single: Batch) -> Report:
+    (observation,) = single.observations
+    which = "" if observation.resource == ORGANIZATION else f"{observation.resource} "
+    text = f"another program has {which}{observation.workos_id} locked, or writes it at the same"
+    # An absence of the organization that the row is linked to must not disable it meanwhile.
+    taken_over = row_ids(single.observations)
+    return Report(errors=[f"{text} time; run it again"], taken_over=taken_over)
+
+
 def _park(single: Batch, mode: Mode, reason: str) -> Report:
     (observation,) = single.observations
     parked = Decision(observation, Outcome.PARKED, reason=reason)
@@ -228,49 +213,22 @@ def _park(single: Batch, mode: Mode, reason: str) -> Report:
 
 
 def _skip_event(single: Batch, parked: Decision, refusal: str) -> Report:
-    """The ledger itself refuses the event: the conflict is where a person sees it. If that is
-    refused too, there is only the line that is logged for each event that is parked."""
+    """The ledger itself refuses the event: the conflict is where a person sees it, and the cursor
+    moves past it."""
     event_id = _event_id(parked)
     reason = f"{event_id} is not applied: {parked.reason}; the ledger refuses it: {refusal}"
     about = parked.observation.workos_id or event_id
     conflict = Conflict(about, None, ConflictKind.LEDGER_REFUSED, reason)
+    plan = replace(EMPTY_PLAN, conflicts=(conflict,))
     try:
-        return _move_past(single, parked._replace(reason=reason), conflict)
+        report = _apply(single, Mode.LIVE, Decided([], plan, ()))
     except DatabaseError as error:
-        if not is_refusal(error):
-            raise
-        if not _ledger_takes_another():
+        if is_refusal(error):
             raise WritesRefused(describe(error)) from error.__cause__
-        reason = f"{reason}; no conflict can be stored: {describe(error)}"
-        return _move_past(single, parked._replace(reason=reason))
-
-
-def _move_past(single: Batch, parked: Decision, *conflicts: Conflict) -> Report:
-    """Move the cursor past the event, and store the conflicts."""
-    decided = Decided([parked], replace(EMPTY_PLAN, conflicts=conflicts), ())
-    with cursor_locked() as state:
-        if not single.is_current(state):
-            return Report(dropped=True)
-        move = move_cursor(single.position, read_began=single.read_began)
-        written = rows.write(decided.plan, (), move)
-        _require_moved(written)
-        send_changes(decided, written.new_conflicts)
-    return _report([parked], decided, Mode.LIVE)
-
-
-def _ledger_takes_another() -> bool:
-    """Return True if the ledger takes an event that is made up: then the other event is the reason.
-    Where nothing can be stored, refusals can't be counted."""
-    event = Event(id="event_made_up", type="made.up", occurred_at=None)
-    made_up = Observation(workos_id="org_made_up", state=State.IGNORED, event=event)
-    try:
-        with bounded_transaction():
-            at_once = Statement("SET CONSTRAINTS ALL IMMEDIATE", [])
-            rows.write(EMPTY_PLAN, [Decision(made_up, Outcome.IGNORED)], at_once)
-            transaction.set_rollback(True)
-    except DatabaseError:
-        return False
-    return True
+        raise
+    if not report.dropped:
+        _count_events(report, [parked._replace(reason=reason)])
+    return report
 
 
 # The report ---------------------------------------------------------------------------------
@@ -281,12 +239,8 @@ def _report(decisions: Sequence[Decision], decided: Decided, mode: Mode) -> Repo
     report = Report(
         changed_rows=decided.changes_rows,
         requested_write_backs=bool(plan.write_backs),
-        withdrawn=0 if mode is Mode.LIVE else len(plan.withdrawn_write_backs),
         needs_writing=plan != EMPTY_PLAN or decided.changes_rows,
     )
-    if mode is Mode.DRY_RUN:
-        created = (creation.row for creation in plan.created)
-        report.rows_after = {row.id: row for row in (*plan.updated, *plan.disabled, *created)}
     if mode in (Mode.LIVE, Mode.REPLAY):
         _count_events(report, decisions)
     else:

@@ -14,7 +14,7 @@ from fractions import Fraction
 from itertools import islice
 from typing import Any, TypeVar
 
-from django.db import DatabaseError, models
+from django.db import models
 
 from orgs import workos
 from orgs.db import rows
@@ -22,11 +22,10 @@ from orgs.domain.naming import counted
 from orgs.domain.report import Change, Report
 from orgs.domain.resolution import is_left_to_event
 from orgs.domain.resources import ORGANIZATIONS, Resource
-from orgs.domain.types import ORGANIZATION, Observation, Outcome, Row, State
+from orgs.domain.types import ORGANIZATION, Observation, Outcome, State
 from orgs.services.apply import Mode, apply
 from orgs.services.decide import Batch
 from orgs.services.lookups import UNPROVEN, UNPROVEN_OBJECT, Lookups, live_rows
-from orgs.services.refusals import fails_every_row
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -70,15 +69,10 @@ class Seen:
 
     def __init__(self) -> None:
         self._hashes = array("q")
-        self._last_page: set[str] = set()
 
-    def add(self, observations: Sequence[Observation]) -> list[Observation]:
-        """Add a page; return what the page before did not list: between reads, one may move on."""
-        page = {o.workos_id: o for o in observations if o.workos_id}
-        new = [o for workos_id, o in page.items() if workos_id not in self._last_page]
-        self._last_page = set(page)
-        self._hashes.extend(hash(o.workos_id) for o in new)
-        return new
+    def add(self, observations: Sequence[Observation]) -> None:
+        """Add a page."""
+        self._hashes.extend(hash(observation.workos_id) for observation in observations)
 
     def sort(self) -> None:
         """Call it after the last ``add``, before ``in``."""
@@ -103,17 +97,17 @@ class Comparing:
     is_covered: bool = True
     """Otherwise nobody relies on its rows yet, and no limit keeps confirmed absences from them."""
     recent_after: datetime | None = None
-    """What is listed and changed in WorkOS after this is left to its event; None: nothing is."""
+    """What changed in WorkOS after this is left to its event; None: nothing is."""
     report: Report = field(default_factory=Report)
     listed: int = 0
     """How many objects WorkOS listed, or was asked for."""
     absent: list[str] = field(default_factory=list)
     """Keys of rows whose objects are absent, until ``remove_absent``."""
-    overlay: dict[str, Row] = field(default_factory=dict)
-    """Of a dry run: the rows of organizations as it would have written them by now."""
     seen: Seen = field(default_factory=Seen)
     removed: set[str] = field(default_factory=set)
     """Keys of what is confirmed to be absent."""
+    left_out: set[str] = field(default_factory=set)
+    """Keys of what is listed, and may have no row after this run."""
     _total: int | None = None
 
     @property
@@ -123,81 +117,49 @@ class Comparing:
 
     # What WorkOS shows ----------------------------------------------------------------------
 
-    def add_page(self, page: Sequence[Observation], began_at: datetime) -> list[Observation]:
-        """Compare a page of a list that was asked for then; return those that are new in it."""
-        new = self.seen.add(page)
-        self.compare_listed(new, began_at)
-        return new
+    def add_page(self, page: Sequence[Observation], began_at: datetime) -> None:
+        """Compare a page of a list that was asked for then."""
+        self.seen.add(page)
+        self.compare_listed(page, began_at)
 
     def compare_listed(self, listed: Sequence[Observation], began_at: datetime) -> None:
         """Compare objects of a list that was asked for then."""
         self.listed += len(listed)
         for chunk in in_groups(listed, _CHUNK):
-            self.compare(chunk, began_at, recent_after=self.recent_after)
+            self.compare(chunk, began_at)
         self.run.progress(self.name, self.listed)
 
     def compare(
-        self,
-        observations: Sequence[Observation],
-        began_at: datetime | None = None,
-        *,
-        recent_after: datetime | None = None,
+        self, observations: Sequence[Observation], began_at: datetime | None = None
     ) -> None:
         """Compare without locks; lock, decide again and write only where something differs.
 
-        ``began_at``: when the request for them began. What changed after ``recent_after`` is left
-        to its event.
+        ``began_at``: when the request for them began.
         """
         observations = self._without_those_in_sync(observations)
         if not observations:
             return
         batch = Batch(
             observations=observations,
-            recent_after=recent_after,
+            recent_after=self.recent_after,
             read_began_at=began_at,
-            overlay=self.overlay,
             taken_over=frozenset(self.report.taken_over),
         )
         preview = apply(batch, Mode.DRY_RUN)
         if preview.owners and (absent := self.lookups.confirmed_absent(preview.owners)):
             batch = replace(batch, absent=absent)
             preview = apply(batch, Mode.DRY_RUN)
-        if self.run.dry:
-            self.overlay |= preview.rows_after
         is_final = self.run.dry or not (preview.needs_writing or preview.of(Outcome.FAILED))
         self.report.add(preview if is_final else apply(batch, Mode.RECONCILE))
 
     def _without_those_in_sync(self, observations: Sequence[Observation]) -> Sequence[Observation]:
         """Nearly all, nearly always: their rows need not be loaded to be compared."""
-        if self.resource is not ORGANIZATIONS or self.overlay:
-            # What this dry run would have written by now, PostgreSQL does not know.
+        if self.resource is not ORGANIZATIONS:
             return observations
-        try:
-            with self.lookups.reading():
-                in_sync = rows.ids_in_sync(observations)
-        except DatabaseError as error:
-            if fails_every_row(error):
-                raise
-            # Some value can't even be compared. Which one, applying them alone finds out.
-            return observations
+        with self.lookups.reading():
+            in_sync = rows.ids_in_sync(observations)
         self.report.counts[Outcome.UNCHANGED] += len(in_sync)
         return [o for o in observations if o.workos_id not in in_sync]
-
-    def retry_locked(self) -> None:
-        """Look up the organizations whose rows another program had locked or written, and compare
-        them again. Report those that still are locked, and locked rows of other resources."""
-        if self.resource is ORGANIZATIONS:
-            locked, self.report.locked = self.report.locked, []
-            for workos_id in locked:
-                observation = self.lookups.look_up(workos_id)
-                if observation.state is not State.ABSENT or workos_id in self.removed:
-                    self.compare([observation])
-        which = "" if self.resource is ORGANIZATIONS else f"{self.name} "
-        self.report.errors += [
-            f"another program has {which}{key} locked, or writes it at the same time; run it again"
-            for key in self.report.locked
-        ]
-        self.report.locked = []
 
     # What it does not show ------------------------------------------------------------------
 
@@ -242,7 +204,7 @@ class Comparing:
                     yield key
                 elif self.resource is not ORGANIZATIONS:
                     # It belongs to another organization now, or its place in the list was read.
-                    self.compare([answer], recent_after=self.recent_after)
+                    self.compare([answer])
                 elif not self.is_recent(answer):
                     text = f"the list is not complete: {key} exists and was not in it"
                     raise workos.BrokenAnswer(text)

@@ -42,7 +42,7 @@ class Reconciliation:
         return not (
             self.events.changed_rows
             or self.events.waiting
-            or any(report.found_drift for report in self.reports)
+            or any(report.drift for report in self.reports)
             or self.lost
             or self.due_write_backs
             or self.write_backs.pushed

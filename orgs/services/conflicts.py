@@ -4,12 +4,10 @@ import logging
 from collections.abc import Sequence
 from datetime import datetime
 
-from django.db import DatabaseError
 from django.db.models.functions import Now
 
 from orgs import workos
 from orgs.db import rows, sql
-from orgs.db.errors import describe
 from orgs.db.transactions import bounded_transaction
 from orgs.domain.report import Change
 from orgs.domain.resolution import gram_id
@@ -18,6 +16,7 @@ from orgs.models import Organization, WorkOSConflict
 from orgs.services.apply import Mode, apply
 from orgs.services.decide import Batch
 from orgs.services.lookups import Lookups
+from orgs.services.refusals import reporting
 
 logger = logging.getLogger(__name__)
 
@@ -93,14 +92,13 @@ def keep(workos_ids: Sequence[str]) -> list[str]:
 
 def remove_ledger_refused(before: datetime) -> None:
     """Remove the conflicts of events that the ledger refused before then, after a run that has
-    compared everything: they have nothing to add. Without raising, it leaves what it may not
-    remove to the next run."""
+    compared everything: they have nothing to add. Those that are locked wait for the next run."""
     refused = WorkOSConflict.objects.filter(kind=ConflictKind.LEDGER_REFUSED)
-    try:
-        with bounded_transaction():
-            refused.filter(last_seen_at__lt=before).delete()
-    except DatabaseError as error:
-        logger.warning("solved conflicts could not be removed: %s", describe(error))
+    with (
+        reporting(logger.warning, "solved conflicts could not be removed: {}"),
+        bounded_transaction(),
+    ):
+        refused.filter(last_seen_at__lt=before).delete()
 
 
 def _conflict(workos_id: str, kinds: Sequence[ConflictKind]) -> WorkOSConflict:

@@ -6,6 +6,7 @@ is new is followed from that commit on, then listed in full, then covered.
 
 import logging
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from math import inf
 
 from orgs import workos
 from orgs.conf import sync_settings
@@ -39,7 +40,7 @@ class SettingsDiffer(Exception):
     """The settings of this process name other resources than the stream is read for."""
 
 
-class TypesRefused(Exception):
+class TypesRefused(workos.WorkOSError):
     """WorkOS refuses a read because of these types of events."""
 
     def __init__(self, types: Iterable[str]) -> None:
@@ -104,23 +105,23 @@ def note_refused(types: Iterable[str]) -> None:
         logger.error("WorkOS refuses events of the type %s; the others go on", ", ".join(types))
 
 
-def retry_refused(*, patience: float = 0.0) -> None:
+def retry_refused() -> None:
     """Read types of events again that WorkOS had refused, if it lists them now.
 
-    ``patience``: as in ``orgs.workos``. After any error of WorkOS's a type stays left out. Raises
-    ``django.db.Error``.
+    Raises ``WorkOSError`` and ``django.db.Error``.
     """
     state = read_cursor()
-    refused = {t: since for t, since in state.refused.items() if not _is_listed(t, patience)}
+    refused = {t: since for t, since in state.refused.items() if not is_readable((t,), inf)}
     is_less = len(refused) < len(state.refused)
     if is_less and follow(state, state.types or (), state.covered, refused):
         adopt_settings()
 
 
-def _is_listed(event_type: str, patience: float) -> bool:
+def is_readable(types: tuple[str, ...], patience: float) -> bool:
+    """Return True if WorkOS does not refuse a read of these types of events from the beginning."""
     try:
-        workos.first_event_id((event_type,), patience=patience)
-    except workos.WorkOSError:
+        workos.first_event_id(types, patience=patience)
+    except workos.Refused:
         return False
     return True
 
@@ -159,6 +160,13 @@ def note_listed_in_full(name: str, before: CursorState) -> None:
     if follow(state, state.types or (), {*state.covered, name}, state.refused):
         logger.info("%s is covered: it was listed in full", name)
         derive_again([name])
+
+
+def is_unlisted(name: str) -> bool:
+    """Return True if some of a resource may have no row, as it is not covered. Organizations count
+    as covered before they were ever listed."""
+    state = read_cursor()
+    return name not in state.covered or (name == ORGANIZATION and name not in state.listed)
 
 
 def repair_derived(*, dry: bool = False, only: Collection[str] = ()) -> Iterator[Change]:

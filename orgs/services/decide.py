@@ -1,7 +1,7 @@
 """Loads what the rules need for a batch, and lets them decide over every observation of it."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from operator import attrgetter
 
@@ -10,7 +10,7 @@ from orgs.db import resources, rows
 from orgs.db.cursor import CursorState
 from orgs.db.transactions import Statement
 from orgs.domain.plain import PlainResolution
-from orgs.domain.resolution import Resolution, row_ids
+from orgs.domain.resolution import Resolution
 from orgs.domain.resources import PLAIN, Resource
 from orgs.domain.types import (
     ORGANIZATION,
@@ -20,7 +20,6 @@ from orgs.domain.types import (
     Outcome,
     Plan,
     Position,
-    Row,
 )
 
 
@@ -47,8 +46,6 @@ class Batch:
     """When the request of a list or an object began, by the database's clock."""
     record: Callable[[Decision], Statement] | None = None
     """Refresh: the statement that resolves the event that it is for."""
-    overlay: Mapping[str, Row] = field(default_factory=dict)
-    """Dry run: the rows as the batches before would have written them, by Gram id."""
 
     def is_current(self, state: CursorState | None) -> bool:
         """Return True if the cursor is still where the page was read, for the same types."""
@@ -137,7 +134,6 @@ def _load_organizations(batch: Batch, *, lock: bool) -> Known:
     known = rows.load(observations, lock=lock) if observations else Known()
     return replace(
         known,
-        rows=_overlaid(known.rows, batch),
         absent=batch.absent,
         recent_after=batch.recent_after,
         taken_over=batch.taken_over,
@@ -167,15 +163,3 @@ def _load_plain(batch: Batch, *, lock: bool) -> dict[str, PlainResolution]:
         )
         for resource, rows_loaded in loaded.rows.items()
     }
-
-
-def _overlaid(loaded: Collection[Row], batch: Batch) -> tuple[Row, ...]:
-    if not batch.overlay:
-        return tuple(loaded)
-    workos_ids = {observation.workos_id for observation in batch.observations}
-    ids = row_ids(batch.observations) | {row.id for row in loaded}
-    found = {row.id: row for row in loaded}
-    for row in batch.overlay.values():
-        if row.id in ids or row.workos_id in workos_ids:
-            found[row.id] = row
-    return tuple(found.values())

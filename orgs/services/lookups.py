@@ -121,7 +121,7 @@ class Lookups:
                 raise
             return absent
 
-    def is_absent(self, key: str, resource: Resource) -> bool:
+    def is_absent(self, key: str, resource: Resource = ORGANIZATIONS) -> bool:
         """Return True if WorkOS does not have it, and that is proven; False if it does not say."""
         return self._exists(key, resource) is False and self.proves_absence({key}, resource)
 
@@ -149,8 +149,7 @@ class Lookups:
 
     def confirmed_absent(self, workos_ids: set[str]) -> frozenset[str]:
         """Return those that WorkOS confirms not to exist."""
-        absent = {id_ for id_ in workos_ids if self._exists(id_) is False}
-        return frozenset(absent) if absent and self.proves_absence(absent) else frozenset()
+        return frozenset(filter(self.is_absent, workos_ids))
 
     def new_owner(self, organization_id: str) -> Observation | None:
         """Return the organization that WorkOS shows with this ``external_id``, if there is one."""

@@ -7,13 +7,15 @@ from collections.abc import Generator
 from contextlib import closing
 from datetime import timedelta
 from functools import partial
+from math import inf
 
 from orgs import workos
 from orgs.conf import sync_settings
 from orgs.db.cursor import CursorState
+from orgs.domain.status import ReadError
 from orgs.domain.types import Page, Position
-from orgs.services.coverage import TypesRefused, wanted_types
-from orgs.workos import read_ahead
+from orgs.services.coverage import TypesRefused, is_readable, wanted_types
+from orgs.workos import WorkOSError, read_ahead
 
 #: WorkOS's reference says 30 days, a newer guide 90 days with at most 30 days per request.
 EVENT_RETENTION = timedelta(days=30)
@@ -26,43 +28,40 @@ _RESTART_MARGIN = timedelta(minutes=1)
 _FUTURE_MARGIN = timedelta(hours=1)
 
 
-class CursorLost(Exception):
+class CursorLost(WorkOSError):
     """WorkOS can't list what happened since ``position``; only a full reconcile repairs that."""
 
+    kind = ReadError.CURSOR_LOST
+
     def __init__(self, position: Position, reason: str) -> None:
-        super().__init__(reason)
-        self.position = position
+        repair = "a full reconcile repairs that: manage.py reconcile_workos"
+        super().__init__(f"the cursor is lost: {reason}; {repair}")
+        self.position, self.reason = position, reason
 
 
-def count_waiting(start: CursorState, *, patience: float = 0.0) -> tuple[int, set[str]]:
-    """Return how many events WorkOS lists after the position, and which of them have no place
-    there: they are listed again as long as they are the stream's last. Writes nothing.
+def count_waiting(start: CursorState) -> int:
+    """Return how many events WorkOS lists after the position. Writes nothing.
 
-    Raises ``CursorLost``, ``TypesRefused`` and ``WorkOSError``.
+    Raises ``CursorLost``, ``TypesRefused`` and another ``WorkOSError``.
     """
     raise_if_expired(start)
-    count, placeless = 0, set()
     types = start.types or wanted_types(start)
-    with closing(read_pages(types, start.position, patience=patience)) as pages:
-        for page in pages:
-            events = [o.event for o in page.observations if o.event]
-            count += len(events)
-            placeless |= {e.id for e in events if e.position.last_event_id != e.id}
-    return count, placeless
+    with closing(read_pages(types, start.position, patience=inf)) as pages:
+        return sum(len(page.observations) for page in pages)
 
 
 def read_pages(
-    types: tuple[str, ...], start: Position, *, patience: float = 0.0
+    types: tuple[str, ...], start: Position, *, patience: float
 ) -> Generator[Page[Position]]:
     """Yield the pages of these types of events after ``start``. Close it, as ``read_ahead``.
 
     Raises ``CursorLost`` if WorkOS refuses a position, or ignores it and lists from its first
-    event, ``TypesRefused`` if it refuses a type, and ``WorkOSError``.
+    event, ``TypesRefused`` if it refuses a type, and another ``WorkOSError``.
     """
     read = partial(_read_page, types, patience)
     with closing(read_ahead(read, start)) as pages:
         for page in pages:
-            if _begins_too_early(page) and _was_position_ignored(page, types, patience):
+            if _begins_too_early(page) and was_position_ignored(page, types, patience=patience):
                 reason = "WorkOS reads from its first event instead of from there"
                 raise CursorLost(page.read_from, reason)
             yield page
@@ -74,10 +73,10 @@ def _read_page(types: tuple[str, ...], patience: float, position: Position) -> P
             position, types=types, limit=sync_settings().page_size, patience=patience
         )
     except workos.Refused as refusal:
-        if not _is_readable(types, patience):
-            refused = [type_ for type_ in types if not _is_readable((type_,), patience)]
+        if not is_readable(types, patience):
+            refused = [type_ for type_ in types if not is_readable((type_,), patience)]
             # Once more: a 400 that passes must not leave a type out until the next day.
-            refused = [type_ for type_ in refused if not _is_readable((type_,), patience)]
+            refused = [type_ for type_ in refused if not is_readable((type_,), patience)]
             if 0 < len(refused) < len(types):
                 raise TypesRefused(refused) from None
             raise
@@ -102,24 +101,6 @@ def raise_if_expired(start: CursorState) -> None:
         )
 
 
-def raise_if_ignored(
-    page: Page[Position], types: tuple[str, ...], *, is_first: bool, patience: float = 0.0
-) -> None:
-    """Raise ``CursorLost`` if the first page of a replay is the stream's first, whatever the
-    times of its events."""
-    if page.read_from.last_event_id and is_first and _was_position_ignored(page, types, patience):
-        raise CursorLost(page.read_from, f"WorkOS does not know {page.read_from.last_event_id}")
-
-
-def _is_readable(types: tuple[str, ...], patience: float) -> bool:
-    """A read of these types without a position is not refused."""
-    try:
-        workos.first_event_id(types, patience=patience)
-    except workos.Refused:
-        return False
-    return True
-
-
 def _begins_too_early(page: Page[Position]) -> bool:
     after = page.read_from.last_event_at
     if page.read_from.last_event_id is None or after is None or not page.observations:
@@ -132,7 +113,8 @@ def _begins_too_early(page: Page[Position]) -> bool:
     return after - begins_at > _RESTART_MARGIN
 
 
-def _was_position_ignored(page: Page[Position], types: tuple[str, ...], patience: float) -> bool:
+def was_position_ignored(page: Page[Position], types: tuple[str, ...], *, patience: float) -> bool:
+    """Return True if the page is the stream's first, whatever the times of its events."""
     # Asked, because a single event may carry any time: that alone must not stop the stream.
     first = page.observations[0].event if page.observations else None
     if first is None:

@@ -22,11 +22,11 @@ from orgs.domain.naming import one_line
 from orgs.domain.resources import DOMAIN, ORGANIZATIONS, PLAIN, listed_for
 from orgs.domain.status import ReadError
 from orgs.domain.types import ORGANIZATION, ConflictKind, Outcome, Position
-from orgs.models import Organization, SyncCursor, WorkOSConflict, WorkOSEvent
+from orgs.models import Organization, SyncCursor, WorkOSConflict
 from orgs.services import conflicts, coverage
 from orgs.services.compare import Comparing, Run, why_incomplete
 from orgs.services.conclude import Reconciliation, conclude
-from orgs.services.lookups import Lookups, WrongEnvironment, live_rows
+from orgs.services.lookups import Lookups, live_rows
 from orgs.services.pages import CursorLost, count_waiting
 from orgs.services.reconcile_resources import ResourceRun, domains_of
 from orgs.services.refusals import reporting, said
@@ -48,8 +48,8 @@ def reconcile(run: Run, *, drain_events: bool = True) -> Reconciliation:
 
     A lost cursor is recovered: what happened meanwhile is in the list, and the stream goes on from
     before it. May be repeated, interrupted, and run concurrently with anything. Errors while
-    comparing are in the report. Raises ``WrongEnvironment`` before anything is written, another
-    ``WorkOSError`` for an error of the stream, and ``django.db.Error``.
+    comparing are in the report. Raises ``WrongEnvironment`` or another ``WorkOSError`` before
+    anything is compared, and ``django.db.Error``.
     """
     if run.dry:
         return _FullRun(run).reconcile(drain_events=drain_events)
@@ -71,7 +71,8 @@ def reconcile_unless_busy(run: Run, *, only_if_lost: bool = False) -> Reconcilia
             return None
         if not (only_if_lost or run.resources):
             # While the lease is held, ``sync_worker`` does not take the wait for a stuck worker.
-            coverage.retry_refused(patience=inf)
+            with reporting(logger.warning, "refused types of events are not tried again: {}"):
+                coverage.retry_refused()
         return _FullRun(run).reconcile(drain_events=True)
 
 
@@ -89,10 +90,6 @@ class _FullRun:
         self.report = self.organizations.report
         self.resources: dict[str, ResourceRun] = {}
         self.state = CursorState(Position(), None, self.began_at)
-        self.in_full: set[str] = set()
-        """Names of what this run has listed in full."""
-        self.left_out: set[str] = set()
-        """WorkOS ids of listed organizations that may have no row after this run."""
 
     @property
     def recent_after(self) -> datetime:
@@ -101,10 +98,14 @@ class _FullRun:
         return max(self.began_at, self.lookups.workos_date or self.began_at) - self.window
 
     @property
+    def runs(self) -> list[Comparing]:
+        """What is compared, in this order: organizations, and the other resources."""
+        return [self.organizations, *self.resources.values()]
+
+    @property
     def why_incomplete(self) -> list[str]:
         """Why not everything was compared and repaired."""
-        runs = (self.organizations, *self.resources.values())
-        return [text for one in runs for text in why_incomplete(one.report)]
+        return [text for one in self.runs for text in why_incomplete(one.report)]
 
     def reconcile(self, *, drain_events: bool) -> Reconciliation:
         try:
@@ -115,15 +116,7 @@ class _FullRun:
             raise
 
     def _reconcile(self, *, drain_events: bool) -> Reconciliation:
-        try:
-            self.lookups.verify_environment()
-        except WrongEnvironment:
-            raise
-        except WorkOSError as error:
-            # Nothing is verified, so nothing is written.
-            self._note_stopped(said(error))
-            self._note_result(is_full=True)
-            return conclude(self.organizations, (), DrainReport(), only=())
+        self.lookups.verify_environment()
         events, lost = self._drain() if drain_events else (DrainReport(), None)
         with self.lookups.reading():
             self.state = read_cursor()
@@ -138,7 +131,7 @@ class _FullRun:
             coverage.report_derived(self.report, dry=self.run.dry)
         self._note_result(is_full=is_full)
         if lost is not None and not self.run.dry and read_cursor().position != lost.position:
-            events = drain_to_end(patience=inf)
+            events = drain_to_end()
         others = [*self.resources.values()]
         reconciliation = conclude(self.organizations, others, events, lost=lost)
         if self._compared_everything():
@@ -162,15 +155,12 @@ class _FullRun:
     def _drain(self) -> tuple[DrainReport, CursorLost | None]:
         try:
             if not self.run.dry:
-                return drain_to_end(patience=inf), None
+                return drain_to_end(), None
             with self.lookups.reading():
                 start = read_cursor()
-            waiting, placeless = count_waiting(start, patience=inf)
-            with self.lookups.reading():
-                seen = WorkOSEvent.objects.parked().filter(id__in=placeless).count()
-            return DrainReport(waiting=waiting - seen), None
+            return DrainReport(waiting=count_waiting(start)), None
         except CursorLost as lost:
-            logger.critical("the cursor is lost: %s; reconciling in full", lost)
+            logger.critical("%s", lost)
             return DrainReport(), lost
 
     # Organizations --------------------------------------------------------------------------
@@ -184,7 +174,7 @@ class _FullRun:
             if lost is not None and not self.run.dry and not self.report.errors:
                 self._replace(lost)
             if not (self.run.dry or self.report.errors):
-                self._note_listed(ORGANIZATION)
+                coverage.note_listed_in_full(ORGANIZATION, self.state)
             self._resolve_missing()
 
     def _compare_listed(self) -> None:
@@ -194,12 +184,12 @@ class _FullRun:
                 self.lookups.workos_date = self.lookups.workos_date or page.date
                 self.organizations.recent_after = self.recent_after
                 began_at = self.lookups.at(page.read_began)
-                new = self.organizations.add_page(page.observations, began_at)
-                recent = filter(self.organizations.is_recent, new)
-                self.left_out |= {listed.workos_id or "" for listed in recent}
+                self.organizations.add_page(page.observations, began_at)
+                recent = filter(self.organizations.is_recent, page.observations)
+                self.organizations.left_out |= {listed.workos_id or "" for listed in recent}
                 if domains is not None:
                     try:
-                        found = [domain for listed in new for domain in domains_of(listed)]
+                        found = domains_of(page.observations)
                     except BrokenAnswer:
                         # They are listed once more, alone: there an error ends nothing else.
                         domains = None
@@ -208,10 +198,9 @@ class _FullRun:
         if domains is not None:
             # Their own run asks for missing ones: an error there is not the organizations'.
             domains.listed_since = self.began_at
-        self.organizations.retry_locked()
         self.organizations.seen.sort()
         without_row = self.report.of(Outcome.CONFLICT, Outcome.FAILED)
-        self.left_out |= {change.workos_id or "" for change in without_row}
+        self.organizations.left_out |= {change.workos_id or "" for change in without_row}
 
     def _replace(self, lost: CursorLost) -> None:
         moved_to = cursor.replace_lost(
@@ -245,7 +234,6 @@ class _FullRun:
         in_conflict = [*organizations.absent_among(self._unseen_conflicts())]
         if not self.report.errors:
             organizations.remove_absent(in_conflict)
-            organizations.retry_locked()
 
     def _unseen_conflicts(self) -> Iterator[str]:
         """Yield the organizations with a conflict that were not listed: without a row, nothing else
@@ -259,7 +247,6 @@ class _FullRun:
     def _resource_run(self, name: str) -> ResourceRun:
         is_covered = name in self.state.covered
         one = ResourceRun(self.run, self.lookups, PLAIN[name], is_covered=is_covered)
-        one.left_out = self.left_out
         if one.is_covered:
             # Otherwise the events before the listing may not have been read, and where a run has
             # stopped, nobody knows what was missed since.
@@ -270,41 +257,25 @@ class _FullRun:
         return one
 
     def _compare_resource(self, one: ResourceRun) -> None:
-        if self.run.dry:
-            runs = (self.organizations, *self.resources.values())
-            one.would_be = {before.name: before.report for before in runs}
-            one.deleted_organizations = frozenset(self.organizations.removed)
+        one.before = {before.name: before for before in self.runs}
         one.compare_all()
         if self.run.dry:
             return
         if self.run.scope_seconds is not None:
             cursor.note_progress(one.name, one.stopped_after)
-        unlisted = [] if one.is_covered else filter(self._is_unlisted, listed_for(one.name))
+        unlisted = [] if one.is_covered else filter(coverage.is_unlisted, listed_for(one.name))
         for scope in unlisted:
             text = f"it is listed for each {scope}, and not every {scope} was listed"
             one.not_listed = one.not_listed or text
         if not (why_incomplete(one.report) or one.is_incomplete()):
-            self._note_listed(one.name)
-
-    def _is_unlisted(self, name: str) -> bool:
-        """Return True if some of a resource may have no row: neither this run listed it in full,
-        nor is it covered. Organizations count as covered before they were ever listed."""
-        is_covered = name in self.state.covered
-        if name == ORGANIZATION:
-            is_covered = is_covered and name in self.state.listed
-        return not is_covered and name not in self.in_full
-
-    def _note_listed(self, name: str) -> None:
-        self.in_full.add(name)
-        coverage.note_listed_in_full(name, self.state)
+            coverage.note_listed_in_full(one.name, self.state)
 
     # The result -----------------------------------------------------------------------------
 
     def _note_result(self, *, is_full: bool) -> None:
         """Note what is wrong with any resource, or else that all organizations are compared."""
         if found := self.why_incomplete:
-            runs = (self.organizations, *self.resources.values())
-            failed = sum(one.report.counts[Outcome.FAILED] for one in runs)
+            failed = sum(one.report.counts[Outcome.FAILED] for one in self.runs)
             self._note_incomplete(found[0], ReadError.WRITES_REFUSED if failed else "", failed)
         elif is_full and not self.run.dry:
             errors = self.report.errors
@@ -325,11 +296,7 @@ def _read_own_updates(events: DrainReport) -> None:
 
     What is parked with them is added to ``events``.
     """
-    left = "the events of our write-backs are left to the worker: {}"
-    try:
-        with reporting(logger.warning, left):
-            parked = drain_to_end(patience=inf).parked
-            events.changes += parked
-            events.counts[Outcome.PARKED] += len(parked)
-    except CursorLost as lost:
-        logger.warning(left.format(one_line(lost)))
+    with reporting(logger.warning, "the events of our write-backs are left to the worker: {}"):
+        parked = drain_to_end().parked
+        events.changes += parked
+        events.counts[Outcome.PARKED] += len(parked)

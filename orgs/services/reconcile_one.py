@@ -54,10 +54,8 @@ def reconcile_organizations(
         comparing.leave_unproven(sorted(present))
         present = {}
     comparing.compare([*present.values()])
-    comparing.retry_locked()
     if not comparing.exceeds_limit():
         comparing.remove_absent()
-        comparing.retry_locked()
     resources = _compare_resources(comparing, [*present.values()], began_at)
     touched = {c.organization_id for c in comparing.report.changes if c.organization_id}
     return conclude(comparing, resources, DrainReport(), only=touched)
@@ -99,8 +97,7 @@ def _compare_resources(
     names = [name for name in resources_to_compare(run.resources, state) if name in PLAIN]
     runs = [ResourceRun(run, lookups, PLAIN[n], is_covered=n in state.covered) for n in names]
     for one in runs:
-        if run.dry:
-            one.would_be = {before.name: before.report for before in (comparing, *runs)}
+        one.before = {before.name: before for before in (comparing, *runs)}
         one.compare_for(present, began_at)
     if runs and present:
         only = [organization.workos_id or "" for organization in present]
@@ -126,15 +123,11 @@ def _find(lookups: Lookups, id_: str) -> list[Observation]:
     named = [new_owner] if new_owner else []
     if row is not None or named:
         return own + named if row else named
+    # Of an event that the ledger refused: by another resource's key, or an event's id.
+    conflicts = WorkOSConflict.objects.exclude(kind=ConflictKind.LEDGER_REFUSED)
     with lookups.reading():
-        conflict = WorkOSConflict.objects.filter(pk=id_).first()
-    if conflict is None:
+        is_in_conflict = conflicts.filter(pk=id_).exists()
+    if not is_in_conflict:
         raise UnknownOrganization(f"neither the mirror nor WorkOS knows an organization {id_}")
-    if conflict.kind == ConflictKind.LEDGER_REFUSED:
-        # By another resource's key, or an event's id, of which this 404 says nothing.
-        raise UnknownOrganization(
-            f"WorkOS knows no organization {id_}: the next snapshot that compares everything "
-            "without an error removes this conflict"
-        )
     # It is deleted, and so its conflict is solved.
     return own

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from heapq import merge
-from itertools import chain
 from math import inf
 from typing import Any
 
@@ -21,7 +20,6 @@ from django.db.models import Q
 from orgs import workos
 from orgs.db import rows
 from orgs.domain.naming import counted
-from orgs.domain.report import Report
 from orgs.domain.resources import DOMAIN, ORGANIZATIONS, ROLE, SCOPES, Listing, Resource, Scope
 from orgs.domain.types import ORGANIZATION, ConflictKind, ObjectPage, Observation, Outcome, State
 from orgs.models import Organization, WorkOSConflict
@@ -48,12 +46,8 @@ class ResourceRun(Comparing):
     """Why a resource that is not covered could not be listed."""
     stopped_after: str | None = None
     """The last scope that was read, by this run or the one before, until all are."""
-    would_be: Mapping[str, Report] = field(default_factory=dict)
-    """Of a dry run: by name, what would become of the resources that were compared before."""
-    deleted_organizations: frozenset[str] = frozenset()
-    """Of a dry run: WorkOS ids of the organizations that are confirmed to be deleted."""
-    left_out: set[str] = field(default_factory=set)
-    """WorkOS ids of listed organizations that may have no row."""
+    before: Mapping[str, Comparing] = field(default_factory=dict)
+    """By name, what this run has compared before. A dry run leaves no rows of it."""
     _absent_since: datetime | None = None
     """When the first read began that showed one of them absent."""
 
@@ -75,6 +69,10 @@ class ResourceRun(Comparing):
                 for listing in self.resource.listings:
                     self._compare_for(listing, organization, began_at)
             self._resolve_missing()
+
+    @property
+    def _organizations(self) -> Comparing:
+        return self.before[ORGANIZATION]
 
     def is_incomplete(self) -> bool:
         """Return True if not every list was read."""
@@ -125,7 +123,7 @@ class ResourceRun(Comparing):
     def _compare_for(self, listing: Listing, organization: Observation, began_at: datetime) -> None:
         workos_id = organization.workos_id or ""
         if self.resource is DOMAIN:
-            domains = domains_of(organization)
+            domains = domains_of([organization])
             self.compare(domains, began_at)
             of_one = live_rows(self.resource).filter(workos_organization_id=workos_id)
             self._note_missing(of_one, {one.workos_id or "" for one in domains}, began_at)
@@ -135,7 +133,7 @@ class ResourceRun(Comparing):
             of_one = self._live(listing.scope).filter(workos_organization_id=workos_id)
             with self.lookups.reading():
                 scopes = list(of_one.values_list("pk", flat=True))
-            self._compare_scopes(listing, scopes + self._would_be(listing.scope, of=workos_id))
+            self._compare_scopes(listing, scopes + self._would_appear(listing.scope, of=workos_id))
         elif listing.by_organization:
             params = {"organization_id": "{scope}"}
             narrowed = replace(listing, params=params, scope=Scope.ORGANIZATION)
@@ -199,27 +197,29 @@ class ResourceRun(Comparing):
             return live_rows(parent)
         live = Organization.objects.linked().filter(workos_deleted_at=None)
         # Only the row of a deleted organization is taken over.
-        taken_over = self.would_be.get(ORGANIZATION, Report()).of(Outcome.RELINKED)
+        taken_over = self._organizations.report.of(Outcome.RELINKED)
         unlinked = [change.fields["workos_id"][0] for change in taken_over]
-        return live.exclude(workos_id__in=[*self.deleted_organizations, *unlinked])
+        return live.exclude(workos_id__in=[*self._organizations.removed, *unlinked])
 
     def _without_row(self, scope: Scope) -> list[str]:
         """Return what else such a list is read for: organizations that WorkOS has and that have no
         row, and in a dry run what would get one. In Python's order: where the database's collation
         has another, a run that goes on later may leave one to the run after it."""
-        found = {*self._would_be(scope)}
+        found = {*self._would_appear(scope)}
         if scope is Scope.ORGANIZATION:
             conflicts = WorkOSConflict.objects.exclude(kind=ConflictKind.LEDGER_REFUSED)
             with self.lookups.reading():
-                found |= self.left_out | {*conflicts.values_list("pk", flat=True)}
-                found -= rows.linked(found) | self.deleted_organizations
+                found |= self._organizations.left_out | {*conflicts.values_list("pk", flat=True)}
+                found -= rows.linked(found) | self._organizations.removed
         return sorted(found)
 
-    def _would_be(self, scope: Scope, *, of: str = "") -> list[str]:
-        """Return the ids of the scopes, ``of`` one organization or of all, that appear by what this
-        dry run reports."""
+    def _would_appear(self, scope: Scope, *, of: str = "") -> list[str]:
+        """Return the ids of the scopes, ``of`` one organization or of all, that would get a row by
+        what this dry run reports."""
         parent, _ = SCOPES[scope]
-        report = self.would_be.get(parent.name, Report())
+        if not self.run.dry or parent.name not in self.before:
+            return []
+        report = self.before[parent.name].report
         appear = (one for one in report.of(*_APPEARS) if of in ("", one.workos_organization_id))
         return sorted({change.workos_id for change in appear if change.workos_id})
 
@@ -237,9 +237,9 @@ class ResourceRun(Comparing):
         self, found: "models.QuerySet[Any]", seen: Container[str], began_at: datetime
     ) -> None:
         for column, parent in self.resource.parents.items():
-            # Of a dry run: the deletion of its parent takes it along, and is what the run reports.
-            deleted = self.would_be.get(parent, Report()).of(Outcome.DELETED)
-            found = found.exclude(**{f"{column}__in": [change.workos_id for change in deleted]})
+            # The deletion of its parent takes it along, and is what the run reports.
+            deleted = self.before[parent].removed if parent in self.before else ()
+            found = found.exclude(**{f"{column}__in": deleted})
         self.ask_for(self.unseen(found, seen))
         if self.absent:
             self._absent_since = self._absent_since or began_at
@@ -249,34 +249,35 @@ class ResourceRun(Comparing):
         that is too much."""
         if not self.exceeds_limit():
             self.remove_absent(began_at=self._absent_since)
-        self.retry_locked()
 
     def _delete_with_organizations(self) -> None:
         """WorkOS shows nothing of an organization that it has deleted: neither list nor object."""
         deleted = Organization.objects.filter(workos_deleted_at__isnull=False)
         of_deleted = live_rows(self.resource).filter(
             Q(workos_organization__in=deleted.values("workos_id"))
-            | Q(workos_organization__in=self.deleted_organizations)
+            | Q(workos_organization__in=self._organizations.removed)
         )
         with self.lookups.reading():
             keys = list(of_deleted.values_list("pk", flat=True))
         self.confirm_absent(keys, self.lookups.now())
 
 
-def domains_of(organization: Observation) -> list[Observation]:
-    """Return what an organization's JSON says of its domains.
+def domains_of(organizations: Iterable[Observation]) -> tuple[Observation, ...]:
+    """Return what the JSON of organizations says of their domains.
 
     Raises ``BrokenAnswer`` if one has no usable id.
     """
-    raw = organization.raw if isinstance(organization.raw, dict) else {}
-    listed = raw.get("domains")
-    items = [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else ()
-    scoped = ({"organization_id": organization.workos_id, **item} for item in items)
-    return [found for item in scoped if (found := workos.parse_object(DOMAIN, item)) is not None]
+    found = []
+    for organization in organizations:
+        raw = organization.raw if isinstance(organization.raw, dict) else {}
+        listed = raw.get("domains")
+        for item in listed if isinstance(listed, list) else ():
+            if isinstance(item, dict):
+                scoped = {"organization_id": organization.workos_id, **item}
+                found.append(workos.parse_object(DOMAIN, scoped))
+    return tuple(domain for domain in found if domain is not None)
 
 
 def _read_domains(position: str | None, *, patience: float) -> ObjectPage:
     page = read_organizations(position, patience=patience)
-    return replace(
-        page, parse=lambda: tuple(chain.from_iterable(map(domains_of, page.observations)))
-    )
+    return replace(page, parse=lambda: domains_of(page.observations))

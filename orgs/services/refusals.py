@@ -87,30 +87,21 @@ def together_or_alone(
     together: Callable[[], list[R]] | None = None,
 ) -> tuple[list[R], dict[T, str]]:
     """Write items, or call ``together``; if PostgreSQL refuses that, write each alone. Return what
-    was returned, and as ``each_alone`` the items that failed. Raises ``django.db.Error``.
+    was returned, and the items that failed with the reasons.
 
-    With ``together``, ``items`` are found only once it was refused.
+    Each call is a transaction. A lock that another program has fails one item that is written
+    alone, and is raised for all of them together. With ``together``, ``items`` are found only once
+    it was refused. Raises ``django.db.Error`` if the environment failed.
     """
     try:
         return (write([*items]) if together is None else together()), {}
     except DatabaseError as error:
         if not is_refusal(error):
             raise
-    found, refused = each_alone(items, lambda item: write([item]))
-    return [one for returned in found for one in returned], refused
-
-
-def each_alone(items: Iterable[T], write: Callable[[T], R]) -> tuple[list[R], dict[T, str]]:
-    """Write each item, in a transaction that ``write`` opens; return what was returned, and the
-    items that failed with the reasons.
-
-    A lock that another program has is such a reason too. Raises ``django.db.DatabaseError`` if the
-    environment failed: that concerns every item.
-    """
-    returned, refused = [], {}
+    returned, refused = list[R](), {}
     for item in items:
         try:
-            returned.append(write(item))
+            returned += write([item])
         except DatabaseError as error:
             if fails_every_row(error):
                 raise

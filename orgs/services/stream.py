@@ -11,7 +11,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import inf
-from typing import TypeAlias
 
 from django.db import DatabaseError
 
@@ -19,7 +18,7 @@ from orgs import workos
 from orgs.conf import sync_settings
 from orgs.db import rows
 from orgs.db.cursor import CursorState, Failure, note_drained, note_failure, read_cursor
-from orgs.db.errors import describe, is_full, is_passing, without_detail
+from orgs.db.errors import describe, is_full, is_passing
 from orgs.db.leases import Lease, clear_enqueued
 from orgs.db.transactions import bounded_transaction
 from orgs.domain.naming import one_line
@@ -31,9 +30,10 @@ from orgs.services import coverage
 from orgs.services.apply import Mode, WritesRefused, apply
 from orgs.services.decide import Batch
 from orgs.services.lookups import Lookups, Unproven
-from orgs.services.pages import CursorLost, raise_if_expired, raise_if_ignored, read_pages
+from orgs.services.pages import CursorLost, raise_if_expired, read_pages, was_position_ignored
 from orgs.services.queue import PUSH_EXTERNAL_IDS, RECOVER, SYNC_EVENTS, enqueue
 from orgs.services.refresh import resolve_all
+from orgs.services.refusals import said
 from orgs.workos import WorkOSError
 
 logger = logging.getLogger(__name__)
@@ -70,26 +70,26 @@ class DrainReport(Report):
         return self.of(Outcome.PARKED)
 
 
-def drain_to_end(*, patience: float = 0.0) -> DrainReport:
-    """Apply everything that WorkOS lists after the position, without waiting for more.
+def drain_to_end() -> DrainReport:
+    """Apply everything that WorkOS lists after the position, without waiting for more events.
 
     Then resolve missed webhooks; ``unresolved`` is an error of that. If PostgreSQL refuses every
-    event, ``errors`` says so. May be repeated and run concurrently. Raises ``CursorLost``,
-    ``WorkOSError``, ``coverage.SettingsDiffer`` and ``django.db.Error``; what was applied before
-    stays applied.
+    event, ``errors`` says so. May be repeated and run concurrently. Raises ``CursorLost`` or
+    another ``WorkOSError``, ``coverage.SettingsDiffer`` and ``django.db.Error``; what was applied
+    before stays applied.
     """
     report = DrainReport()
     coverage.prepare_to_read()
     try:
-        _drain(report, patience=patience)
+        _drain(report, patience=inf)
     except WritesRefused as refused:
         report.errors.append(f"the stream waits: {describe(refused)}")
     else:
-        report.unresolved = resolve_overdue(patience=patience)
+        report.unresolved = resolve_overdue(patience=inf)
     return report
 
 
-def replay(since: Position, *, patience: float = 0.0) -> DrainReport:
+def replay(since: Position) -> DrainReport:
     """Apply again what WorkOS lists after ``since``, without reading or moving the position.
 
     The rows protect themselves, so it may be repeated and run beside anything. Raises
@@ -98,15 +98,17 @@ def replay(since: Position, *, patience: float = 0.0) -> DrainReport:
     report = DrainReport()
     try:
         types = coverage.prepare_to_read().types or ()
-        with closing(read_pages(types, since, patience=patience)) as pages:
+        with closing(read_pages(types, since, patience=inf)) as pages:
             for page in pages:
-                raise_if_ignored(page, types, is_first=not report.counts, patience=patience)
-                _verify_environment(page, patience)
+                is_first = since.last_event_id is not None and not report.counts
+                if is_first and was_position_ignored(page, types, patience=inf):
+                    raise UnknownEvent(f"WorkOS does not know {since.last_event_id}")
+                _verify_environment(page, patience=inf)
                 _apply(page, types, report, Mode.REPLAY)
                 report.drained = page.is_last
     except CursorLost as lost:
         start = since.last_event_id or since.last_event_at
-        raise UnknownEvent(f"WorkOS lists nothing after {start}: {lost}") from None
+        raise UnknownEvent(f"WorkOS lists nothing after {start}: {lost.reason}") from None
     return report
 
 
@@ -137,7 +139,7 @@ def _drain_from(start: CursorState, report: DrainReport, deadline: float, patien
     types = start.types or ()
     with closing(read_pages(types, start.position, patience=patience)) as pages:
         for page in pages:
-            _verify_environment(page, patience)
+            _verify_environment(page, patience=patience)
             if not page.observations:
                 note_drained(page.read_from, read_began=page.read_began)
                 report.drained = True
@@ -148,7 +150,7 @@ def _drain_from(start: CursorState, report: DrainReport, deadline: float, patien
                 return
 
 
-def _verify_environment(page: Page[Position], patience: float) -> None:
+def _verify_environment(page: Page[Position], *, patience: float) -> None:
     """Before the first page of this process, raise ``WrongEnvironment``, unless a row is linked to
     an organization that one of its events is about, or that WorkOS lists."""
     if workos.is_verified():
@@ -301,7 +303,7 @@ def _attempt(total: DrainReport, deadline: float) -> float | None:
         _drain(report, deadline)
         if report.drained and total.unresolved is None:
             report.unresolved = resolve_overdue(deadline=deadline)
-    except (CursorLost, WorkOSError, DatabaseError) as error:
+    except (WorkOSError, DatabaseError) as error:
         pause = _note(error)
         if _kind_of(error) in _ENDS_THE_DRAIN:
             raise
@@ -319,25 +321,20 @@ def _attempt(total: DrainReport, deadline: float) -> float | None:
 def log_parked(report: DrainReport) -> None:
     """Log the events that were parked, and the missed webhook that could not be resolved."""
     for change in report.parked:
-        event, said = one_line(change.event_id), one_line(change.reason)
+        event, reason = one_line(change.event_id), one_line(change.reason)
         about = {"event": change.event_id, "organization": change.workos_id}
-        logger.error("parked %s: %s", event, said, extra={**about, "outcome": change.change})
+        logger.error("parked %s: %s", event, reason, extra={**about, "outcome": change.change})
     if report.unresolved is not None:
-        said = one_line(without_detail(report.unresolved))
-        logger.warning("a missed webhook could not be resolved: %s", said)
+        logger.warning("a missed webhook could not be resolved: %s", said(report.unresolved))
 
 
 # Errors of reads ----------------------------------------------------------------------------
 
-_Error: TypeAlias = CursorLost | WorkOSError | DatabaseError
 
-
-def _note(error: _Error) -> float:
+def _note(error: WorkOSError | DatabaseError) -> float:
     """Note a failed read on the cursor, log it if it is new, and return the pause after it."""
     kind = _kind_of(error)
-    message = describe(error) if isinstance(error, DatabaseError) else one_line(error)
-    if kind is ReadError.CURSOR_LOST:
-        message = f"the cursor is lost: {message}; a full reconcile repairs that"
+    message = said(error)
     try:
         failure = note_failure(kind, message)
     except DatabaseError:
@@ -357,9 +354,7 @@ def _note(error: _Error) -> float:
     return max(pause, getattr(error, "retry_after", None) or 0.0)
 
 
-def _kind_of(error: _Error) -> ReadError:
-    if isinstance(error, CursorLost):
-        return ReadError.CURSOR_LOST
+def _kind_of(error: WorkOSError | DatabaseError) -> ReadError:
     if isinstance(error, WorkOSError):
         return error.kind
     if isinstance(error, WritesRefused):

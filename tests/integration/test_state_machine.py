@@ -208,8 +208,7 @@ class World(RuleBasedStateMachine):
     def compare_a_listing_late(self, listing: Listing) -> None:
         recent_after, page = listing
         with self._syncing():
-            comparing = Comparing(_RUN, Lookups())
-            comparing.compare(page.observations, recent_after=recent_after)
+            Comparing(_RUN, Lookups(), recent_after=recent_after).compare(page.observations)
 
     # Write-backs ----------------------------------------------------------------------------
 

@@ -63,23 +63,6 @@ def test_repairs_are_logged_without_names_or_end(workos: FakeWorkOS, caplog: Log
     assert [record for record in caplog.records if record.levelname != "INFO"] == []
 
 
-def test_one_loss_of_the_cursor_takes_one_reconcile(workos: FakeWorkOS) -> None:
-    workos.create_organization(name="Acme", external_id="gram-1")
-    tasks.sync_events()
-    workos.expire_events()
-    workos.create_organization(name="Ajax", external_id="gram-2")
-
-    # Each drain that finds it lost enqueues one.
-    tasks.sync_events()
-    first, second = tasks.recover(), tasks.recover()
-
-    assert first.startswith("repaired")
-    assert second == NOT_NEEDED
-    # The first page once to verify the environment, once to compare.
-    assert workos.count_requests(path="/organizations", exact=True) == 2
-    assert Organization.objects.count() == 2
-
-
 def test_a_reconcile_that_is_not_needed_asks_nothing(workos: FakeWorkOS) -> None:
     workos.create_organization(name="Acme", external_id="gram-1")
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from fractions import Fraction
-from functools import partial
 from math import inf
 from typing import Any
 
@@ -29,8 +28,7 @@ from orgs.models import Organization, WorkOSConflict, WorkOSEvent
 from orgs.services import outbox, stream
 from orgs.services.compare import DisableLimit, Run
 from orgs.services.conclude import Reconciliation
-from orgs.services.coverage import SettingsDiffer, TypesRefused
-from orgs.services.pages import CursorLost
+from orgs.services.coverage import SettingsDiffer
 from orgs.services.reconcile import reconcile
 from orgs.services.reconcile_one import UnknownOrganization, reconcile_organizations
 from orgs.services.refresh import resolve_all
@@ -41,8 +39,8 @@ from orgs.workos import WorkOSError, event_time
 _PUSH_SECONDS = 600.0
 _NOT_IN_SYNC = 3
 
-#: Beside ``CursorLost``; each is said in one line.
-_KNOWN = DatabaseError, WorkOSError, SettingsDiffer, TypesRefused, UnknownEvent, UnknownOrganization
+#: Each is said in one line.
+_KNOWN = DatabaseError, WorkOSError, SettingsDiffer, UnknownEvent, UnknownOrganization
 
 _HELP = {
     "--events-only": "read the event stream alone, without comparing every organization",
@@ -106,20 +104,14 @@ class Command(BaseCommand):
                 self._events_only(options)
             else:
                 self._compare(options, dry=dry)
-        except CursorLost as lost:
-            text = f"the cursor is lost: {one_line(lost)}; run manage.py reconcile_workos"
-            raise CommandError(text) from None
         except _KNOWN as error:
             raise CommandError(_said(error)) from None
         except KeyboardInterrupt:
             raise CommandError("interrupted; run it again", returncode=130) from None
 
-    # ``inf``: it waits for its share of requests as long as that takes.
-
     def _events_only(self, options: dict[str, Any]) -> None:
         since = options["since"]
-        drain = stream.drain_to_end if since is None else partial(stream.replay, _position(since))
-        events = drain(patience=inf)
+        events = stream.drain_to_end() if since is None else stream.replay(_position(since))
         pushed = _push()
         self._name_parked(events)
         summary = report.events_summary(events, pushed, read_cursor().position.last_event_id)

@@ -165,7 +165,7 @@ def test_since_applies_again_in_place(workos: FakeWorkOS, monkeypatch: pytest.Mo
         ({"kind": "status", "status": 500}, "WorkOS does not answer: .*"),
         ({"kind": "html"}, "WorkOS answered 200 with something that is not a page of a list.*"),
         ({"kind": "status", "status": 401}, "WorkOS refused the API key: .*"),
-        ({"kind": "expired_cursor"}, "the cursor is lost: .*; run manage.py reconcile_workos"),
+        ({"kind": "expired_cursor"}, r"the cursor is lost: .*manage.py reconcile_workos"),
         ("no key", "there is no WorkOS API key; set WORKOS_API_KEY"),
         ("no column", "the database: PostgreSQL 42703: column .*"),
     ],
@@ -284,13 +284,6 @@ def test_the_differences_shown_are_capped_with_a_count_of_the_rest(workos: FakeW
 
     assert len([line for line in out.splitlines() if line.startswith("created ")]) == 50
     assert "… and 10 more; --format json has them all" in out
-
-
-def test_an_event_without_an_id_at_the_streams_end_is_nothing_to_do(workos: FakeWorkOS) -> None:
-    workos.emit({"event": "organization.created"}, raw=True)
-    run_command()
-
-    assert run_command("--check")[1:] == ("", 0)
 
 
 def test_an_error_of_two_resources_is_said_once(workos: FakeWorkOS, sync_setting: Setting) -> None:

@@ -21,7 +21,6 @@ from orgs.models import Organization, SyncCursor, WorkOSConflict, WorkOSEvent
 from orgs.services import apply as applying
 from orgs.services.apply import Mode, WritesRefused, apply
 from orgs.services.decide import Batch
-from orgs.services.stream import DrainReport, log_parked
 from tests.builders import (
     NOON,
     a_deletion,
@@ -36,7 +35,7 @@ from tests.builders import (
     compare,
     live,
 )
-from tests.integration.services.stored import Around, LogCapture, ledger, parked, position
+from tests.integration.services.stored import BUSY, Around, LogCapture, ledger, parked, position
 from tests.triggers import (
     LEAVES_OUT,
     RAISES,
@@ -260,28 +259,6 @@ def test_an_event_that_the_ledger_refuses_is_passed_over_as_a_conflict(
 
 
 @whenever
-def test_an_event_that_can_be_noted_nowhere_is_logged(at_commit: bool, caplog: LogCapture) -> None:
-    secret = RAISES.replace(";", " USING DETAIL = 'Secret';")
-
-    with (
-        a_trigger(secret, table="workos_event", when=IS_SECOND, at_commit=at_commit),
-        a_constraint("workos_organization_id <> 'org_2'", table="workos_conflict"),
-    ):
-        report = live(*events(3))
-
-    log_parked(DrainReport(changes=report.changes))
-    assert ledger() == {an_event_id(1): "created", an_event_id(3): "created"}
-    assert +report.counts == {Outcome.CREATED: 2, Outcome.PARKED: 1}
-    assert position() == Position(an_event_id(3), NOON)
-    (line,) = [record for record in caplog.records if record.levelname == "ERROR"]
-    assert line.getMessage() == (
-        f"parked event_0002: event_0002 is not applied: {REFUSED}; the ledger refuses it: {REFUSED}"
-        "; no conflict can be stored: PostgreSQL 23514: "
-        'new row for relation "workos_conflict" violates check constraint "theirs"'
-    )
-
-
-@whenever
 def test_no_event_is_passed_over_while_nothing_can_be_noted(at_commit: bool) -> None:
     with (
         a_trigger(RAISES, table="workos_event", at_commit=at_commit),
@@ -321,7 +298,10 @@ def test_what_passes_is_never_parked_and_lets_through_what_stands_before_it(code
     assert ledger() == {an_event_id(1): "created"}
     assert position() == Position(an_event_id(1), NOON)
     assert SyncCursor.objects.get().drained_at is None, "the page was not applied to its end"
-    assert (compared.locked, compared.counts[Outcome.CREATED]) == (["org_2"], 1)
+    assert (compared.errors, compared.counts[Outcome.CREATED]) == (
+        [f"another program has org_2 {BUSY}"],
+        1,
+    )
 
 
 def test_an_item_is_not_parked_in_a_page_that_another_process_has_applied(before: Around) -> None:

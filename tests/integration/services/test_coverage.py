@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from orgs import tasks
-from orgs.db.cursor import read_cursor
+from orgs.db.cursor import CursorLocked, read_cursor
 from orgs.db.errors import CursorSkipped
 from orgs.db.leases import Lease, is_drain_expected
 from orgs.domain.resources import PLAIN, event_types
@@ -23,6 +23,7 @@ from orgs.services.worker import Watch
 from orgs.testing import FakeWorkOS
 from orgs.workos import Refused
 from tests.builders import NO_ROUTE, TWO_DAYS_AGO, an_announcement
+from tests.concurrency import another_program
 from tests.integration.services.stored import (
     EVERYTHING,
     Around,
@@ -295,8 +296,16 @@ def test_coverage_ignores_a_refused_row(follow: Setting, caplog: LogCapture, how
 
 @impatient
 @pytest.mark.usefixtures("drifted")
-def test_a_locked_row_does_not_end_a_full_run() -> None:
+def test_another_transaction_that_writes_what_they_rest_on_is_waited_for() -> None:
+    with another_program() as program:
+        program.execute("SELECT FROM workos_sync_cursor FOR SHARE")
+        with pytest.raises(CursorLocked):
+            list(coverage.repair_derived())
 
+
+@impatient
+@pytest.mark.usefixtures("drifted")
+def test_a_locked_row_does_not_end_a_full_run() -> None:
     with locked(where="id = 'gram-1'"):
         (error,) = reconcile(Run()).errors
 

@@ -8,7 +8,7 @@ import pytest
 
 from orgs.domain.report import Change, Report
 from orgs.domain.types import Outcome
-from tests.builders import a_row, an_absence
+from tests.builders import an_absence
 
 ours = partial(Change, "gram-1", "org_1")
 theirs = partial(Change, None, resource="connection")
@@ -43,16 +43,16 @@ def test_only_what_is_present_has_fields() -> None:
 def test_reports_add_up() -> None:
     failed, conflict = Change(None, "org_1", Outcome.FAILED), Change(None, "2", Outcome.CONFLICT)
     total, added = Report(), Report(Counter({Outcome.FAILED: 2}), [failed, conflict])
-    added.errors, added.locked, added.withdrawn = ["it is down"], ["org_3"], 3
+    added.errors = ["it is down"]
     added.changed_rows = added.requested_write_backs = added.needs_writing = True
-    added.taken_over, added.owners, added.rows_after = {"gram-1"}, {"org_4"}, {"gram-1": a_row()}
+    added.taken_over, added.owners = {"gram-1"}, {"org_4"}
 
     for one in (added, added, Report()):
         total.add(one)
 
     assert total == replace(
         added,
-        **{name: getattr(added, name) * 2 for name in ("changes", "errors", "locked", "withdrawn")},
+        **{name: getattr(added, name) * 2 for name in ("changes", "errors")},
         counts=Counter({Outcome.FAILED: 4}),
     )
     assert total.of(Outcome.FAILED) == total.drift == [failed, failed]
@@ -62,7 +62,6 @@ def test_reports_add_up() -> None:
     ("report", "found"),
     [
         pytest.param(Report(), False, id="nothing"),
-        pytest.param(Report(withdrawn=1), True, id="a request that WorkOS did not need"),
         pytest.param(Report(changes=[Change("1", "2", Outcome.WRITE_BACK)]), True, id="a change"),
         *(
             pytest.param(Report(changes=[Change("1", "2", outcome)]), False, id=outcome)
@@ -71,4 +70,4 @@ def test_reports_add_up() -> None:
     ],
 )
 def test_drift_is_what_is_repaired(report: Report, found: bool) -> None:
-    assert report.found_drift is found
+    assert bool(report.drift) is found

@@ -260,15 +260,12 @@ def test_what_waits_or_is_due_is_not_in_sync(workos: FakeWorkOS) -> None:
 
     ExternalIdWriteBack.objects.create(organization_id="gram-mirrored", workos_id=acme)
     due = reconcile(Run(dry=True))
-    ExternalIdWriteBack.objects.update(next_attempt_at=None)
-    needless_conflict = reconcile(Run(dry=True))
     ExternalIdWriteBack.objects.all().delete()
     workos.update_organization(acme, name="Renamed")
     waiting = reconcile(Run(dry=True))
 
     assert before
     assert (due.due_write_backs, due.in_sync) == (1, False)
-    assert (needless_conflict.snapshot.withdrawn, needless_conflict.in_sync) == (1, False)
     assert (waiting.events.waiting, waiting.in_sync) == (1, False)
 
 

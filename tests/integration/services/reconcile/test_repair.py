@@ -13,7 +13,7 @@ from pytest_django import DjangoAssertNumQueries
 import orgs.workos
 from orgs.db.cursor import ensure_cursor
 from orgs.domain.naming import derived_id
-from orgs.domain.types import Outcome, Row
+from orgs.domain.types import Outcome
 from orgs.models import Organization
 from orgs.services.compare import Comparing, DisableLimit, Run
 from orgs.services.coverage import adopt_settings
@@ -21,7 +21,6 @@ from orgs.services.lookups import Lookups
 from orgs.services.reconcile import reconcile
 from orgs.services.reconcile_one import reconcile_organizations
 from orgs.testing import FakeWorkOS
-from orgs.workos import client
 from tests.builders import (
     NOON,
     TWO_DAYS_AGO,
@@ -31,7 +30,6 @@ from tests.builders import (
     an_organization_row,
 )
 from tests.integration.services.stored import (
-    MonkeyPatch,
     changes,
     compared,
     conflicts,
@@ -82,16 +80,6 @@ def test_drift_of_every_kind_is_repaired_and_then_there_is_none(workos: FakeWork
     assert None not in (deleted.disabled_at, deleted.workos_deleted_at)
     assert deleted.workos_id == "org_deleted"
     assert row(derived_id(created)).slug == "created"
-
-
-def test_an_organization_that_is_listed_twice_is_compared_once(workos: FakeWorkOS) -> None:
-    listed = workos.organization(an_old_organization(workos, external_id="gram-1"))
-    body = {"data": [listed, listed], "list_metadata": {"after": None}}
-    workos.misbehave("body", path="/organizations", exact=True, body=body)
-
-    found = compared()
-
-    assert (found.organizations, changes(found)) == (1, [("gram-1", "created")])
 
 
 @pytest.mark.parametrize("listed_at", [TWO_DAYS_AGO, FAR_AHEAD], ids=["then", "in the future"])
@@ -236,29 +224,6 @@ def test_a_dry_run_finds_the_same_and_writes_nothing(workos: FakeWorkOS) -> None
     assert changes(compared()) == changes(dry)
 
 
-def test_a_dry_run_goes_on_from_page_to_page(workos: FakeWorkOS, monkeypatch: MonkeyPatch) -> None:
-    """The second page finds the row that the first would have created."""
-    monkeypatch.setattr(client, "_PAGE_SIZE", 1)
-    later = NOON + timedelta(minutes=1)
-    workos.create_organization(id="org_second", name="Second", at=later, emits=False)
-    an_old_organization(workos, "First", external_id=derived_id("org_second"))
-
-    dry, real = compared(dry=True), compared()
-
-    assert kinds(real) == ["conflict", "created"]
-    assert dry.snapshot.changes == real.snapshot.changes
-
-
-def test_what_a_dry_run_would_have_changed_is_not_in_sync(workos: FakeWorkOS) -> None:
-    a_mirrored_organization(workos)
-    comparing = Comparing(Run(dry=True), Lookups(dry=True))
-    comparing.overlay["gram-mirrored"] = Row(id="gram-mirrored", name="Renamed by an earlier page")
-
-    comparing.compare(orgs.workos.read_organizations(None).observations)
-
-    assert [change.change for change in comparing.report.changes] == ["linked"]
-
-
 def test_a_page_in_sync_takes_few_queries_and_no_write(
     workos: FakeWorkOS, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
@@ -267,7 +232,7 @@ def test_a_page_in_sync_takes_few_queries_and_no_write(
     page = orgs.workos.read_organizations(None)
 
     with django_assert_num_queries(1):
-        Comparing(Run(), Lookups()).compare(page.observations, recent_after=NOON)
+        Comparing(Run(), Lookups(), recent_after=NOON).compare(page.observations)
 
 
 def test_memory_grows_by_a_hash_an_organization(workos: FakeWorkOS) -> None:
