@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from workos import WorkOSClient
 
-from orgs.testing import FakeWorkOS, JsonObject, Refused
+from orgs.testing import FakeWorkOS, Refused
 from orgs.testing.resource import Resource
 from orgs.testing.resources import RESOURCES
-from tests.integration.testing import ids, status_of
+from tests.integration.testing import ids
 
 
 @pytest.fixture
@@ -198,32 +198,6 @@ def test_a_change_without_an_event_is_only_listed(workos: FakeWorkOS, acme: str,
     assert workos.memberships.all()[0]["role"] == {"slug": "admin"}
     workos.memberships.delete(membership["id"], emits=False)
     assert workos.memberships.get(membership["id"]) is None
-
-
-@pytest.mark.parametrize(
-    ("path", "parameters", "status"),
-    [
-        ("user_management/organization_memberships", {}, 422),
-        ("user_management/organization_memberships", {"user_id": "user_1"}, 404),
-        ("user_management/organization_memberships", {"organization_id": "org_1"}, 404),
-        ("directory_users", {}, 422),
-        ("directory_users", {"directory": "directory_1"}, 404),
-        ("directory_groups", {"user": "directory_user_1"}, 404),
-        ("connections", {"state": "active"}, 422),
-        ("connections/conn_1", {}, 404),
-        ("organization_domains", {}, 404),
-        ("authorization/roles/admin", {}, 404),
-        ("authorization/organizations/org_1/roles", {}, 404),
-        ("user_management/users", {"limit": "101"}, 422),
-        ("user_management/users", {"after": "user_1"}, 400),
-    ],
-)
-def test_a_listing_that_workos_would_not_give_is_refused(
-    sdk: WorkOSClient, path: str, parameters: JsonObject, status: int
-) -> None:
-    request = lambda: sdk.request_raw("get", tuple(path.split("/")), params=parameters)  # noqa: E731
-
-    assert status_of(request) == status
 
 
 def test_memberships_are_listed_by_status(workos: FakeWorkOS, sdk: WorkOSClient, acme: str) -> None:
