@@ -1,12 +1,9 @@
 """The rules of the resources beside organizations: freshness, tombstones, orphans, lists."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, TypeAlias
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from orgs.domain.plain import PlainResolution, parent_keys
 from orgs.domain.resolution import changes_of
@@ -372,30 +369,3 @@ def test_parents_are_named_by_the_observations() -> None:
     observations = [changed(1, DIRECTORY_GROUP_MEMBER, **columns), missing(DIRECTORY_GROUP_MEMBER)]
 
     assert [*parent_keys(DIRECTORY_GROUP_MEMBER, observations)] == [DIRECTORY_1]
-
-
-# Any order ----------------------------------------------------------------------------------
-
-histories = st.lists(
-    st.tuples(st.sampled_from("ab"), st.sampled_from([changed, changed, deleted])), max_size=8
-)
-
-
-@pytest.mark.parametrize("resource", [ORDERED, UNORDERED], ids=lambda one: one.name)
-@given(data=st.data())
-def test_any_order_of_events_ends_alike(resource: Resource, data: st.DataObject) -> None:
-    events = [
-        kind(number, resource, key=key, at=NOON + minutes(number), name=f"by {number}")
-        for number, (key, kind) in enumerate(data.draw(histories), 1)
-    ]
-    again = data.draw(st.lists(st.sampled_from(events), max_size=5)) if events else []
-    shuffled = data.draw(st.permutations([*events, *again]))
-
-    def ends(listed: Sequence[Observation]) -> dict[str, object]:
-        decides = resolution(resource=resource)
-        for observation in listed:
-            decides.decide(observation)
-        rows = decides.rows.items()
-        return {key: "deleted" if row.deleted_at else row.columns["name"] for key, row in rows}
-
-    assert ends(shuffled) == ends(events)
