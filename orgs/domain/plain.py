@@ -100,7 +100,7 @@ class PlainResolution:
             is_final = row.deleted_at is not None and not self.resource.key_comes_back
             if fields is not None and is_final:
                 return False
-            return event.id.encode() > row.last_event_id.encode()
+            return event.id > row.last_event_id
         if fields is None:
             return True
         if row.deleted_at is not None and not self.resource.has_order:
