@@ -9,7 +9,6 @@ from orgs.domain.resources import (
     NAMES,
     PLAIN,
     RESOURCE_OF_EVENT,
-    children_of,
     event_types,
     followed_by,
 )
@@ -82,17 +81,6 @@ def test_a_resource_is_covered_by_all_of_its_types() -> None:
     covered = [followed_by(types[:end], ["user", "membership"]) for end in (None, 5, 3, 2)]
 
     assert covered == [{"user", "membership"}, {"user"}, {"user"}, set()]
-
-
-def test_what_a_deletion_takes_along() -> None:
-    taken = {
-        "directory": {"directory_user", "directory_group", "directory_group_member"},
-        "directory_group": {"directory_group_member"},
-        "directory_user": {"directory_group_member"},
-    }
-
-    for parent in NAMES:
-        assert {child.name for child, _ in children_of(parent)} == taken.get(parent, set())
 
 
 # Columns ------------------------------------------------------------------------------------
