@@ -143,13 +143,6 @@ def test_an_object_without_a_key_is_named() -> None:
             parse_object(PLAIN["connection"], item)
 
 
-@pytest.mark.parametrize("name", [n for n in PLAIN if n not in ("role", "directory_group_member")])
-def test_an_absent_field_is_no_column(name: str) -> None:
-    found = plain(parse_object(PLAIN[name], {"id": "id_1"}))
-
-    assert found == PlainFields(None, None, None, columns={}, data={"id": "id_1"})
-
-
 A, B = {"slug": "a"}, {"slug": "b"}
 
 
