@@ -227,9 +227,7 @@ def test_an_event_that_raises_is_parked_alone_and_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("rows", "said", "known", "outcome"),
     [
-        pytest.param([], shown, {}, "created", id="no row"),
         pytest.param([linked], shown, {}, "unchanged", id="nothing differs"),
-        pytest.param([linked], shown_renamed, {}, "updated", id="another name"),
         pytest.param([derived], shown, {}, "linked", id="no link"),
         pytest.param([newer], shown_as_other, {}, "stale", id="older than the row"),
         pytest.param([as_old], shown_renamed, {}, "updated", id="as old as the row"),
@@ -240,7 +238,6 @@ def test_an_event_that_raises_is_parked_alone_and_changes_nothing() -> None:
         pytest.param([unlinked], shown_as_ours, has_deletion, "stale", id="deletion, no link"),
         pytest.param([as_old], shown_later, {"recent_after": NOON}, "unchanged", id="in flight"),
         pytest.param([], unreadable, {}, "conflict", id="unreadable"),
-        pytest.param([linked], absence, {}, "disabled", id="absent"),
         pytest.param([disabled_here], absence, {}, "unchanged", id="absent, disabled here"),
         pytest.param([deleted], absence, {}, "unchanged", id="absent, known to be deleted"),
         pytest.param([enabled_here], absence, {}, "disabled", id="absent, enabled here"),
