@@ -107,11 +107,9 @@ def an_unreadable_event(
     return in_stream(unreadable, number, EventType.UPDATED)
 
 
-def in_stream(
-    observation: Observation, number: int, event_type: str, *, id_: str | None = None
-) -> Observation:
+def in_stream(observation: Observation, number: int, event_type: str) -> Observation:
     """What an event says, as the stream's event of that number."""
-    id_ = id_ or an_event_id(number)
+    id_ = an_event_id(number)
     event = Event(id=id_, type=event_type, occurred_at=NOON, position=Position(id_, NOON))
     return observation._replace(event=event, raw={"id": id_})
 

@@ -43,8 +43,6 @@ class CursorState:
     """The types of events that are read with this position; None: not decided yet."""
     covered: frozenset[str] = frozenset()
     """Resources that were listed in full since all of their types are read."""
-    stored_coverage: tuple[str | None, str | None, str | None] = (None, None, None)
-    """``types``, ``covered`` and ``uncovered`` as they are stored, for the compare-and-set."""
     refused: Mapping[str, str] = field(default_factory=dict)
     """Types of events that WorkOS refuses, and since when."""
     progress: Mapping[str, str] = field(default_factory=dict)
@@ -101,7 +99,6 @@ def _state(rows: Rows) -> CursorState | None:
         failing_since,
         None if types is None else tuple(json.loads(types)),
         frozenset(json.loads(covered or "[]")),
-        (types, covered, objects[-1]),
         *(json.loads(stored or "{}") for stored in objects),
     )
 
@@ -150,15 +147,17 @@ def follow(
     """Set which types of events are read; return False if that has changed since ``before``.
 
     What is followed and not covered is noted with the time, beside the times of the lists.
-    Raises ``CursorSkipped`` if it has not, and ``django.db.Error``.
+    Raises ``CursorSkipped``, and ``django.db.Error``.
     """
     values = [json.dumps(list(types)), json.dumps(sorted(covered)), json.dumps(dict(refused))]
-    uncovered = sorted(set(followed_by(types, NAMES)).difference(covered))
-    if execute_alone(sql.FOLLOW, [*values, uncovered, *before.stored_coverage]):
-        return True
-    if read_cursor().stored_coverage == before.stored_coverage:
-        raise CursorSkipped("a trigger or a policy leaves the cursor's row as it is")
-    return False
+    uncovered = sorted(followed_by(types, NAMES).difference(covered))
+    with cursor_locked() as state:
+        known = (before.types, before.covered, before.uncovered)
+        if (state.types, state.covered, state.uncovered) != known:
+            return False
+        if execute_together([Statement(sql.FOLLOW, [*values, uncovered])]) == [[]]:
+            raise CursorSkipped("a trigger or a policy leaves the cursor's row as it is")
+    return True
 
 
 def note_listed(resource: str) -> None:

@@ -181,20 +181,16 @@ def read_last_day() -> figures.LastDayFigures:
     """Return what happened in the last 24 hours."""
     rows = _rows(LAST_DAY, [figures.MOST_EVENTS])
     total = rows.pop()  # NULLs sort last
+    p50, p99 = total.pop("latencies") or (None, None)
+    del total["hour"], total["outcome"], total["count"]
     by_outcome = [row for row in rows if row["outcome"] is not None]
     by_hour = [row for row in rows if row["outcome"] is None and row["latencies"]]
-    p50, p99 = total["latencies"] or (None, None)
     return figures.LastDayFigures(
         events=tuple(figures.EventCount(r["hour"], r["outcome"], r["count"]) for r in by_outcome),
         latency_p50=p50,
         latency_p99=p99,
         latencies=tuple(figures.HourLatency(row["hour"], *row["latencies"]) for row in by_hour),
-        announced=total["announced"],
-        late=total["late"],
-        lost=total["lost"],
-        recently_announced=total["recently_announced"],
-        recently_lost=total["recently_lost"],
-        unannounced_since=total["unannounced_since"],
+        **total,
     )
 
 

@@ -16,8 +16,7 @@ from django.db import connection
 from orgs.db import sql
 from orgs.db.rows import Intended, statement
 from orgs.db.transactions import Statement, execute_together
-from orgs.domain.plain import parent_keys
-from orgs.domain.resources import PLAIN, Resource, children_of
+from orgs.domain.resources import PLAIN, Resource
 from orgs.domain.types import Observation, PlainRow
 from orgs.models import WorkOSResource
 
@@ -73,8 +72,10 @@ def _deleted_parents(
 ) -> Iterator[tuple[str, Statement]]:
     keys: dict[str, set[str]] = {}
     for resource, observations in observed.items():
-        for parent, key in parent_keys(resource, observations):
-            keys.setdefault(parent, set()).add(key)
+        for column, parent in resource.parents.items():
+            for said in observations:
+                if said.plain and (key := said.plain.columns.get(column)):
+                    keys.setdefault(parent, set()).add(key)
     for parent, named in keys.items():
         resource = PLAIN[parent]
         by_event = "workos_last_event_id IS NOT NULL"
@@ -132,7 +133,9 @@ def take_along(
     values = [event_id, sql.array(sorted(keys))]
     return [
         (child, Statement(_take_along(child, column), values))
-        for child, column in children_of(resource.name)
+        for child in PLAIN.values()
+        for column, parent in child.parents.items()
+        if parent == resource.name
     ]
 
 

@@ -41,8 +41,8 @@ def load(observations: Sequence[Observation], *, lock: bool) -> Known:
     rows, deletions, conflicts, *pending = execute_together(statements)
     return Known(
         rows=tuple(map(Row._make, rows)),
-        # Of two deletions of one organization the later one, bytewise.
-        deletions=dict(sorted(deletions, key=lambda pair: str(pair[1]).encode())),
+        # Of two deletions of one organization the later one.
+        deletions=dict(sorted(deletions)),
         conflicts={workos_id for (workos_id,) in conflicts},
         pending={id_: PendingWriteBack(*v) for id_, *v in pending[0]} if pending else None,
     )

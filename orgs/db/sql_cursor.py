@@ -66,9 +66,7 @@ FOLLOW = f"""
 UPDATE workos_sync_cursor
 SET event_types = %s::jsonb, covered = %s::jsonb, refused_types = %s::jsonb,
     {_UNCOVER.format(since=_SINCE)}
-WHERE stream = 'organizations' AND event_types IS NOT DISTINCT FROM %s::jsonb
-    AND covered IS NOT DISTINCT FROM %s::jsonb
-    AND listed_at -> 'uncovered' IS NOT DISTINCT FROM %s::jsonb
+WHERE stream = 'organizations'
 RETURNING true
 """  # noqa: S608 - put together from constants
 

@@ -3,7 +3,7 @@
 One set of rules for all of them: a freshness guard, tombstones, and what a deletion takes along.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -100,7 +100,7 @@ class PlainResolution:
             is_final = row.deleted_at is not None and not self.resource.key_comes_back
             if fields is not None and is_final:
                 return False
-            return event.id.encode() > row.last_event_id.encode()
+            return event.id > row.last_event_id
         if fields is None:
             return True
         if row.deleted_at is not None and not self.resource.has_order:
@@ -218,17 +218,6 @@ class PlainResolution:
         else:
             self.deleted_parents[entry] = after.is_deleted_for_good
         return Decision(observation, outcome, plain=after)
-
-
-def parent_keys(
-    resource: Resource, observations: Iterable[Observation]
-) -> Iterator[tuple[str, str]]:
-    """Yield the resource and the key of each parent that these observations name."""
-    for observation in observations:
-        for column, parent in resource.parents.items():
-            value = observation.plain.columns.get(column) if observation.plain else None
-            if isinstance(value, str):
-                yield parent, value
 
 
 def _organization_of(row: PlainRow, fields: PlainFields) -> str | None:

@@ -46,12 +46,13 @@ def is_fresh(row: Row, observation: Observation, event: Event) -> bool:
     """Return True if an event is newer than what the row was last written from.
 
     WorkOS's event ids are ordered across organizations, so this also protects a row that has moved
-    to another organization. Ids are compared bytewise, which is the order of ULIDs. A row without
-    an event id was written from an object or by another program: times are compared. A deletion's
-    ``updated_at`` is that of the last update or older, so a deletion is never judged by time.
+    to another organization. Python compares texts as their UTF-8 sorts: bytewise, as ULIDs are
+    ordered. A row without an event id was written from an object or by another program: times are
+    compared. A deletion's ``updated_at`` is that of the last update or older, so a deletion is
+    never judged by time.
     """
     if row.workos_last_event_id is not None:
-        return event.id.encode() > row.workos_last_event_id.encode()
+        return event.id > row.workos_last_event_id
     if observation.fields is None or row.workos_updated_at is None:
         return True
     return observation.fields.updated_at >= row.workos_updated_at
@@ -126,7 +127,7 @@ class Resolution:
         workos_id, fields = _present(observation)
         row = self._find(workos_id, fields)
         deletion = self._deletions.get(workos_id)
-        if deletion is not None and event.id.encode() < deletion.encode():
+        if deletion is not None and event.id < deletion:
             # Two events of one millisecond may be listed in either order. Where no row is linked,
             # the deletion in the ledger alone can tell.
             return Decision(observation, Outcome.STALE, row, row)
@@ -142,7 +143,7 @@ class Resolution:
     def _delete(self, observation: Observation, event: Event) -> Decision:
         workos_id = observation.workos_id or ""
         known = self._deletions.get(workos_id, "")
-        self._deletions[workos_id] = max(known, event.id, key=str.encode)
+        self._deletions[workos_id] = max(known, event.id)
         row = self._linked_to(workos_id)
         if row is not None and not is_fresh(row, observation, event):
             return Decision(observation, Outcome.STALE, row, row)

@@ -6,7 +6,7 @@ resource is a declaration here, a model and a migration. Organizations have rule
 ``orgs.domain.resolution``: what becomes columns, and how, is not in their declaration.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -410,13 +410,3 @@ def listed_for(resource: str) -> set[str]:
 def followed_by(types: Collection[str], resources: Iterable[str]) -> set[str]:
     """Return those of the resources of which every type of event is read."""
     return {name for name in resources if set(event_types([name])) <= set(types)}
-
-
-def children_of(resource: str) -> Sequence[tuple[Resource, str]]:
-    """Return the resources that a deletion of this one takes along, and by which column."""
-    return [
-        (child, column)
-        for child in PLAIN.values()
-        for column, parent in child.parents.items()
-        if parent == resource
-    ]

@@ -32,7 +32,6 @@ def read_ahead(
                     return
                 yield page
         finally:
-            following.cancel()
             closed.set()
             if budget:
                 reader.submit(budget.release)

@@ -1,6 +1,5 @@
 """Leases: what only one process at a time should do, by the database's clock."""
 
-from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -12,8 +11,6 @@ from orgs.models import SyncCursor
 from tests.concurrency import another_program, wait_until
 
 pytestmark = pytest.mark.usefixtures("database", "a_cursor")
-
-SyncSetting = Callable[..., None]
 
 
 @pytest.fixture
@@ -75,20 +72,6 @@ def test_a_drain_that_waits_is_expected(lease: Lease, seconds: float, expected: 
     assert is_drain_expected() is expected
 
 
-def test_renewals_are_repeated(sync_setting: SyncSetting, caplog: pytest.LogCaptureFixture) -> None:
-    sync_setting(LOCK_TIMEOUT=0.05)
-
-    with Lease.SNAPSHOT.auto_renewed(0.4) as is_alone:
-        with another_program() as rival:
-            rival.execute("SELECT FROM workos_sync_cursor FOR UPDATE")
-            first = cursor().reconciling_until
-            wait_until(lambda: "could not be renewed" in caplog.text, "a renewal has failed")
-        wait_until(lambda: cursor().reconciling_until != first, "it is renewed after all")
-
-    assert is_alone
-    assert cursor().reconciling_until is None
-
-
 def test_a_lease_is_renewed_after_its_connection_was_lost_and_leaves_none_open() -> None:
     others = "FROM pg_stat_activity WHERE datname = current_database()"
     others += " AND backend_type = 'client backend' AND pid NOT IN (pg_backend_pid(), %s)"
@@ -100,9 +83,11 @@ def test_a_lease_is_renewed_after_its_connection_was_lost_and_leaves_none_open()
 
     with another_program() as rival:
         rival.autocommit = True
-        with Lease.SNAPSHOT.auto_renewed(0.2):
+        with Lease.SNAPSHOT.auto_renewed(0.2) as is_alone:
+            assert is_alone
             renewed()
             rival.execute(f"SELECT pg_terminate_backend(pid) {others}".encode(), ours)
             renewed()
         are_left = f"SELECT 1 {others}".encode()
         wait_until(lambda: not rival.execute(are_left, ours).fetchall(), "its own is closed")
+    assert cursor().reconciling_until is None

@@ -1,12 +1,11 @@
 """What is loaded of rows, and which of them PostgreSQL finds in sync with a list."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import product
 from typing import Any
 
 import pytest
-from django.db import NotSupportedError, OperationalError, connection, transaction
+from django.db import connection, transaction
 
 from orgs.db.rows import ids_in_sync, load
 from orgs.domain.types import Observation, Outcome
@@ -14,7 +13,6 @@ from orgs.models import ExternalIdWriteBack, Organization, WorkOSConflict
 from orgs.services.apply import Mode, apply
 from orgs.services.decide import Batch
 from tests.builders import NOON, an_absence, an_organization, an_organization_row, minutes
-from tests.triggers import execute
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -87,28 +85,3 @@ def test_a_time_is_read_as_the_nearest_there_is(stored: str | None, read: dateti
         (row,) = load([an_absence()], lock=False).rows
 
     assert row.workos_updated_at == read
-
-
-@pytest.fixture
-def names_without_case(database: None) -> Iterator[None]:
-    """A table that was there before, whose column holds two names for one. Needs ICU, which the
-    embedded PostgreSQL is built without."""
-    try:
-        execute(
-            "CREATE COLLATION caseless "
-            "(provider = icu, locale = 'und-u-ks-level2', deterministic = false)"
-        )
-    except (NotSupportedError, OperationalError) as missing:
-        pytest.skip(str(missing))
-    execute("ALTER TABLE organization_metadata ALTER name TYPE text COLLATE caseless")
-    yield
-    execute('ALTER TABLE organization_metadata ALTER name TYPE text COLLATE "default"')
-    execute("DROP COLLATION caseless")
-
-
-@pytest.mark.usefixtures("names_without_case")
-def test_another_case_is_another_name_whatever_the_columns_collation() -> None:
-    an_organization_row("gram-1", workos_id="org_1", name="acme")
-
-    assert ids_in_sync([an_organization(external_id="gram-1", name="ACME")]) == set()
-    assert ids_in_sync([an_organization(external_id="gram-1", name="acme")]) == {"org_1"}

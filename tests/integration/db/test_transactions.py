@@ -25,7 +25,6 @@ from tests.triggers import changed, execute
 
 pytestmark = pytest.mark.usefixtures("database")
 
-SyncSetting = Callable[..., None]
 Ours = Callable[[], AbstractContextManager[Any]]
 
 
@@ -46,24 +45,18 @@ def test_a_statement_alone_is_no_part_of_another_transaction() -> None:
         execute_alone("SELECT 1", [])
 
 
-def test_a_wait_is_as_long_as_the_shorter_of_setting_and_call(sync_setting: SyncSetting) -> None:
-    sync_setting(LOCK_TIMEOUT=5.0)
-    waits = []
-
-    for at_most in (None, 2.0, 9.0):
-        with bounded_transaction(at_most=at_most):
-            waits.append(shown("lock_timeout"))
-
-    assert waits == ["5s", "2s", "5s"]
-
-
 @pytest.mark.parametrize(
-    ("statement_timeout", "wait"),
-    [("0", "10s"), ("500ms", "450ms"), ("4s", "3600ms"), ("2h", "10s")],
+    ("at_most", "statement_timeout", "wait"),
+    [
+        *((None, "0", "10s"), (2.0, "0", "2s"), (99.0, "0", "10s")),
+        *((None, "500ms", "450ms"), (None, "4s", "3600ms"), (None, "2h", "10s")),
+    ],
 )
-def test_a_wait_is_shorter_than_any_statement_may_take(statement_timeout: str, wait: str) -> None:
+def test_a_wait_is_as_long_as_setting_call_and_statement_allow(
+    at_most: float | None, statement_timeout: str, wait: str
+) -> None:
     bound = f"SET statement_timeout = '{statement_timeout}'"
-    with changed(bound, "RESET statement_timeout"), bounded_transaction():
+    with changed(bound, "RESET statement_timeout"), bounded_transaction(at_most=at_most):
         execute("SET LOCAL statement_timeout = 0")
         assert shown("lock_timeout") == wait
 

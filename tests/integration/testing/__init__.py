@@ -20,7 +20,7 @@ def an_sdk(fake: FakeWorkOS | FakeWorkOSClient, api_key: str = "sk_test_fake") -
 def read(sdk: WorkOSClient, path: str = "events", **parameters: Any) -> JsonObject:
     """Read one page, by default of events, as it was sent."""
     types = {"events": ",".join(FOLLOWED)} if path == "events" else {}
-    return sdk.request_raw("get", (path,), params={"limit": 100, **types, **parameters})
+    return sdk.request_raw("get", path.split("/"), params={"limit": 100, **types, **parameters})
 
 
 def ids(page: JsonObject) -> list[str]:

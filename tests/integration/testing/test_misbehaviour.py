@@ -12,26 +12,20 @@ from orgs.testing import FakeWorkOS, JsonObject
 from tests.integration.testing import days_ago, event_ids, ids, read, status_of
 
 
-def get_events(workos: FakeWorkOS, after: str = "", timeout: float = 5) -> httpx2.Response:
+def get_events(workos: FakeWorkOS, after: str = "") -> httpx2.Response:
     return httpx2.get(
         f"{workos.base_url}/events?events=organization.created" + (after and f"&after={after}"),
         headers={"Authorization": f"Bearer {workos.api_key}"},
-        timeout=timeout,
     )
 
 
 @pytest.mark.parametrize(
     ("kind", "parameters", "status", "text"),
     [
-        ("rate_limited", {}, 429, '{"message":"Too many requests.","code":"rate_limit_exceeded"}'),
-        ("rate_limited", {"bare": True}, 429, "Ratelimited"),
         ("status", {"status": 418, "body": {"message": "Tea"}}, 418, '{"message":"Tea"}'),
         ("html", {}, 200, "<!doctype html>"),
         ("truncated", {}, 200, '{"object":"list","data":['),
-        ("empty", {}, 200, ""),
-        ("text", {"text": '{"data": 1, "data": 2}'}, 200, '{"data": 1, "data": 2}'),
         ("expired_cursor", {"status": 404}, 404, '{"message":"Unknown cursor: \'event_'),
-        ("time_out", {}, None, ""),
         ("time_out", {"seconds": 0}, None, ""),
     ],
 )
@@ -44,12 +38,11 @@ def test_one_answer_is_wrong(
 
     if status is None:
         with pytest.raises(httpx2.TransportError):
-            get_events(workos, first, timeout=0.05)
+            get_events(workos, first)
     else:
         answer = get_events(workos, first)
         assert answer.status_code == status
         assert answer.text.startswith(text)
-        assert text or not answer.content
         assert second not in answer.text[-60:]
     assert workos.requests()[0]["status"] == status
     assert ids(get_events(workos, first).json()) == [second]

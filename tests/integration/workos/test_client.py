@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from orgs import workos as edge
-from orgs.domain.budget import Grant, Share
+from orgs.domain.budget import Share
 from orgs.domain.resources import ORGANIZATIONS
 from orgs.domain.types import Page, Position, State
 from orgs.testing import FakeWorkOS
@@ -40,18 +40,7 @@ def test_the_query_of_a_read(workos: FakeWorkOS, at: str | None, query: dict[str
 
 def test_only_the_stream_has_its_share(workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Share] = []
-
-    class Recording:
-        def reserve(self, share: Share, wanted: int) -> Grant:
-            asked.append(share)
-            return Grant(1)
-
-        def pause(self, seconds: float) -> None: ...
-        def keep(self) -> None: ...
-        def release(self) -> None: ...
-
-    monkeypatch.setattr(pacing, "pacer", pacing.Pacer())
-    edge.use_budget(Recording())
+    monkeypatch.setattr(pacing, "wait_for_turn", lambda share, **_: asked.append(share))
     acme = workos.create_organization(name="Acme")
     calls: list[Callable[[], object]] = [
         read,

@@ -128,7 +128,7 @@ two workers claim one write-back (orgs/db/sql_outbox.py; outbox)
 +ORDER BY w.next_attempt_at LIMIT %s
 
 an older event overwrites a newer row of another resource (orgs/domain/plain.py; resources, plain)
--            return event.id.encode() > row.last_event_id.encode()
+-            return event.id > row.last_event_id
 +            return True
 
 sso_enabled is not recomputed (orgs/services/decide.py; resources)

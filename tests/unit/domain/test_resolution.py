@@ -143,9 +143,6 @@ def test_an_event_becomes(rows: list[Row], said: Observation, outcome: str, row_
     assert writes_no_row(plan) is (outcome in ("parked", "ignored", "unknown"))
 
 
-in_another_plane = named(event, "event_\U00010000")
-
-
 def written(event_id: str | None, at: datetime | None = None, row: Row = linked) -> Row:
     return row._replace(workos_last_event_id=event_id, workos_updated_at=at)
 
@@ -155,9 +152,7 @@ def written(event_id: str | None, at: datetime | None = None, row: Row = linked)
     [
         pytest.param(written("event_0001", LATER), an_event(2), True, id="greater id, older"),
         pytest.param(written("event_0002", NOON), an_event(2, updated_at=LATER), False, id="same"),
-        pytest.param(written("event_0003", NOON), an_event(2, updated_at=LATER), False, id="less"),
         pytest.param(written("event_Z"), named(event, "event_a"), True, id="bytewise"),
-        pytest.param(written("event_\uffff"), in_another_plane, True, id="any plane"),
         pytest.param(written(None), event, True, id="neither id nor time"),
         pytest.param(written(None, NOON), event, True, id="no id, same time"),
         pytest.param(written(None, LATER), event, False, id="no id, older"),
@@ -232,24 +227,17 @@ def test_an_event_that_raises_is_parked_alone_and_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("rows", "said", "known", "outcome"),
     [
-        pytest.param([], shown, {}, "created", id="no row"),
         pytest.param([linked], shown, {}, "unchanged", id="nothing differs"),
-        pytest.param([linked], shown_renamed, {}, "updated", id="another name"),
-        pytest.param([linked], shown_as_other, {}, "updated", id="another name and external_id"),
         pytest.param([derived], shown, {}, "linked", id="no link"),
         pytest.param([newer], shown_as_other, {}, "stale", id="older than the row"),
         pytest.param([as_old], shown_renamed, {}, "updated", id="as old as the row"),
         pytest.param([elsewhere], shown_as_ours, {}, "conflict", id="row claimed"),
-        pytest.param([derived_elsewhere], shown, {}, "conflict", id="row claimed by derived id"),
         pytest.param([newer_elsewhere], shown_as_ours, absent, "relinked", id="old owner absent"),
         pytest.param([linked], shown_renamed, has_deletion, "updated", id="there after a deletion"),
-        pytest.param([], shown_as_ours, has_deletion, "stale", id="deletion known, no row"),
         pytest.param([deleted], shown_renamed, has_deletion, "stale", id="deletion known, linked"),
         pytest.param([unlinked], shown_as_ours, has_deletion, "stale", id="deletion, no link"),
-        pytest.param([elsewhere], shown_as_ours, has_deletion, "stale", id="deletion, other link"),
         pytest.param([as_old], shown_later, {"recent_after": NOON}, "unchanged", id="in flight"),
         pytest.param([], unreadable, {}, "conflict", id="unreadable"),
-        pytest.param([linked], absence, {}, "disabled", id="absent"),
         pytest.param([disabled_here], absence, {}, "unchanged", id="absent, disabled here"),
         pytest.param([deleted], absence, {}, "unchanged", id="absent, known to be deleted"),
         pytest.param([enabled_here], absence, {}, "disabled", id="absent, enabled here"),
@@ -286,7 +274,6 @@ def test_an_object_clears_the_event_id_if_it_changes_something_and_only_then() -
         pytest.param(unlinked, -1, True, id="a row of another program"),
         pytest.param(as_old, -1, True, id="newer than its row"),
         pytest.param(newer, -1, False, id="as old as its row"),
-        pytest.param(newer, -0.5, False, id="older than its row"),
         pytest.param(as_old, 1, False, id="older, and not recent"),
     ],
 )
@@ -312,15 +299,12 @@ def test_an_absence_notes_the_deletion_once_and_withdraws_the_write_back(row: Ro
     [
         pytest.param(linked, [event], None, "requested", id="no external_id"),
         pytest.param(linked, [with_our_id], None, "withdrawn", id="our id"),
-        pytest.param(linked, [with_other_id], None, "", id="another id"),
         pytest.param(linked, [event, ours_later], None, "withdrawn", id="our id later"),
         pytest.param(linked, [with_our_id, an_event(2)], None, "requested", id="cleared later"),
         pytest.param(linked, [event, a_deletion(2)], None, "withdrawn", id="deleted later"),
-        pytest.param(elsewhere, [with_our_id, an_event(2)], None, "requested", id="relinked"),
         pytest.param(linked, [shown], {}, "requested", id="object, no external_id"),
         pytest.param(linked, [shown_as_ours], {}, "", id="object, nothing pending"),
         pytest.param(linked, [shown_as_ours], {"gram-1": untried}, "withdrawn", id="not needed"),
-        pytest.param(linked, [shown], {"gram-1": untried}, "requested", id="not tried yet"),
         pytest.param(linked, [shown], {"gram-1": refused}, "", id="waits for a person"),
         pytest.param(linked, [shown], {"gram-1": refused_before}, "requested", id="old link's"),
     ],
@@ -359,14 +343,11 @@ def test_every_path_finds_a_conflict_in_the_same_words() -> None:
     [
         pytest.param([unreadable], ["no name"], False, id="unreadable"),
         pytest.param([event], [], False, id="a write-back is requested: not solved yet"),
-        pytest.param([with_our_id], [], True, id="event with our id"),
         pytest.param([shown_as_ours], [], True, id="object with our id"),
         pytest.param([deletion], [], True, id="deleted"),
         pytest.param([absence], [], True, id="absent"),
-        pytest.param([with_other_id, ours_later], [], True, id="found, solved"),
         pytest.param([with_other_id, a_deletion(2)], [], True, id="found, deleted"),
         pytest.param([with_our_id, shown_as_other], [OTHER_ID], False, id="solved, found"),
-        pytest.param([unreadable, shown_as_other], [OTHER_ID], False, id="the last one counts"),
     ],
 )
 def test_a_conflict_is_stored_while_it_lasts_and_removed_when_it_is_solved(
@@ -422,7 +403,6 @@ def test_changes(rows: list[Row], said: Observation, known: Stored, changes: Any
         pytest.param(linked, [event], [], id="an echo"),
         pytest.param(linked, [renaming], ["updated"], id="a name"),
         pytest.param(unlinked, [with_our_id], ["updated"], id="first link"),
-        pytest.param(elsewhere, [with_our_id], ["relinked"], id="another link"),
         pytest.param(elsewhere, [with_our_id, renaming], ["relinked"], id="stale renaming"),
         pytest.param(elsewhere, [with_our_id, an_event(2, name="New")], ["relinked", "updated"]),
         pytest.param(linked, [deletion], ["disabled"], id="a deletion"),

@@ -9,7 +9,6 @@ from orgs.domain.resources import (
     NAMES,
     PLAIN,
     RESOURCE_OF_EVENT,
-    children_of,
     event_types,
     followed_by,
 )
@@ -84,17 +83,6 @@ def test_a_resource_is_covered_by_all_of_its_types() -> None:
     assert covered == [{"user", "membership"}, {"user"}, {"user"}, set()]
 
 
-def test_what_a_deletion_takes_along() -> None:
-    taken = {
-        "directory": {"directory_user", "directory_group", "directory_group_member"},
-        "directory_group": {"directory_group_member"},
-        "directory_user": {"directory_group_member"},
-    }
-
-    for parent in NAMES:
-        assert {child.name for child, _ in children_of(parent)} == taken.get(parent, set())
-
-
 # Columns ------------------------------------------------------------------------------------
 
 
@@ -153,13 +141,6 @@ def test_an_object_without_a_key_is_named() -> None:
     for item in ({"id": 5}, "conn_1"):
         with pytest.raises(BrokenAnswer, match="a connection without a usable key"):
             parse_object(PLAIN["connection"], item)
-
-
-@pytest.mark.parametrize("name", [n for n in PLAIN if n not in ("role", "directory_group_member")])
-def test_an_absent_field_is_no_column(name: str) -> None:
-    found = plain(parse_object(PLAIN[name], {"id": "id_1"}))
-
-    assert found == PlainFields(None, None, None, columns={}, data={"id": "id_1"})
 
 
 A, B = {"slug": "a"}, {"slug": "b"}

@@ -175,13 +175,3 @@ def test_a_pause_that_another_process_noted_is_one_here(clock: Clock, shared: Sh
     pacing.wait_for_turn(Share.BULK, deadline=clock.now + 50)
 
     assert clock.waits == [40.0]
-
-
-def test_a_wait_can_be_interrupted(clock: Clock) -> None:
-    stop = Event()
-    stop.set()
-    interrupt_by(stop)
-    pacing.pacer.pause(600)
-
-    with pytest.raises(RateLimited):
-        pacing.wait_for_turn(Share.BULK, deadline=float("inf"))
