@@ -10,12 +10,14 @@ from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 
-from django.db import DatabaseError
+from django.db import DatabaseError, transaction
 
 from orgs.db import resources, rows, sql
 from orgs.db.cursor import CursorLocked, cursor_locked, move_cursor
 from orgs.db.errors import CursorSkipped, WriteSkipped, describe, is_passing, origin, retry_races
 from orgs.db.transactions import (
+    Statement,
+    bounded_transaction,
     execute_alone,
     read_only_transaction,
 )
@@ -27,8 +29,10 @@ from orgs.domain.types import (
     Conflict,
     ConflictKind,
     Decision,
+    Event,
     Observation,
     Outcome,
+    State,
 )
 from orgs.models import WorkOSEvent
 from orgs.services.announce import send_changes
@@ -112,11 +116,18 @@ def _write(batch: Batch, mode: Mode, decided: Decided) -> list[Decision]:
     found = zip(along, written.then, strict=False)
     taken = [(resource, *row) for (resource, _), deleted in found for row in deleted]
     send_changes(decided, written.new_conflicts, taken)
-    if mode is not Mode.LIVE:
-        return decisions
-    # An event without an id is read again as long as it is the stream's last. Once is enough.
     parked = {_event_id(decision) for decision in events if decision.outcome is Outcome.PARKED}
-    known = parked - written.in_ledger
+    if mode is Mode.REPLAY and parked:
+        # One that was dismissed, or applied, is not parked because it is read again.
+        still = set(WorkOSEvent.objects.parked().filter(id__in=parked).values_list("id", flat=True))
+        return [
+            d
+            if d.outcome is not Outcome.PARKED or _event_id(d) in still
+            else Decision(d.observation, Outcome.IGNORED)
+            for d in decisions
+        ]
+    # An event without an id is read again as long as it is the stream's last. Once is enough.
+    known = parked - written.in_ledger if mode is Mode.LIVE else ()
     return [decision for decision in decisions if _event_id(decision) not in known]
 
 
@@ -214,7 +225,7 @@ def _park(single: Batch, mode: Mode, reason: str) -> Report:
 
 def _skip_event(single: Batch, parked: Decision, refusal: str) -> Report:
     """The ledger itself refuses the event: the conflict is where a person sees it, and the cursor
-    moves past it."""
+    moves past it. If that is refused too, there is only the line that is logged."""
     event_id = _event_id(parked)
     reason = f"{event_id} is not applied: {parked.reason}; the ledger refuses it: {refusal}"
     about = parked.observation.workos_id or event_id
@@ -223,12 +234,30 @@ def _skip_event(single: Batch, parked: Decision, refusal: str) -> Report:
     try:
         report = _apply(single, Mode.LIVE, Decided([], plan, ()))
     except DatabaseError as error:
-        if is_refusal(error):
+        if not is_refusal(error):
+            raise
+        if not _ledger_takes_another():
             raise WritesRefused(describe(error)) from error.__cause__
-        raise
+        reason = f"{reason}; no conflict can be stored: {describe(error)}"
+        report = _apply(single, Mode.LIVE, Decided([], EMPTY_PLAN, ()))
     if not report.dropped:
         _count_events(report, [parked._replace(reason=reason)])
     return report
+
+
+def _ledger_takes_another() -> bool:
+    """Return True if the ledger takes an event that is made up: then the other event is the reason.
+    Where nothing can be stored, refusals can't be counted."""
+    event = Event(id="event_made_up", type="made.up", occurred_at=None)
+    made_up = Observation(workos_id="org_made_up", state=State.IGNORED, event=event)
+    try:
+        with bounded_transaction():
+            at_once = Statement("SET CONSTRAINTS ALL IMMEDIATE", [])
+            rows.write(EMPTY_PLAN, [Decision(made_up, Outcome.IGNORED)], at_once)
+            transaction.set_rollback(True)
+    except DatabaseError:
+        return False
+    return True
 
 
 # The report ---------------------------------------------------------------------------------

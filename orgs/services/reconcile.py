@@ -26,7 +26,7 @@ from orgs.models import Organization, SyncCursor, WorkOSConflict
 from orgs.services import conflicts, coverage
 from orgs.services.compare import Comparing, Run, why_incomplete
 from orgs.services.conclude import Reconciliation, conclude
-from orgs.services.lookups import Lookups, live_rows
+from orgs.services.lookups import Lookups, WrongEnvironment, live_rows
 from orgs.services.pages import CursorLost, count_waiting
 from orgs.services.reconcile_resources import ResourceRun, domains_of
 from orgs.services.refusals import reporting, said
@@ -48,8 +48,8 @@ def reconcile(run: Run, *, drain_events: bool = True) -> Reconciliation:
 
     A lost cursor is recovered: what happened meanwhile is in the list, and the stream goes on from
     before it. May be repeated, interrupted, and run concurrently with anything. Errors while
-    comparing are in the report. Raises ``WrongEnvironment`` or another ``WorkOSError`` before
-    anything is compared, and ``django.db.Error``.
+    comparing are in the report. Raises ``WrongEnvironment`` before anything is written, another
+    ``WorkOSError`` for an error of the stream, and ``django.db.Error``.
     """
     if run.dry:
         return _FullRun(run).reconcile(drain_events=drain_events)
@@ -116,7 +116,15 @@ class _FullRun:
             raise
 
     def _reconcile(self, *, drain_events: bool) -> Reconciliation:
-        self.lookups.verify_environment()
+        try:
+            self.lookups.verify_environment()
+        except WrongEnvironment:
+            raise
+        except WorkOSError as error:
+            # Nothing is verified, so nothing is written.
+            self._note_stopped(said(error))
+            self._note_result(is_full=True)
+            return conclude(self.organizations, (), DrainReport(), only=())
         events, lost = self._drain() if drain_events else (DrainReport(), None)
         with self.lookups.reading():
             self.state = read_cursor()

@@ -123,11 +123,15 @@ def _find(lookups: Lookups, id_: str) -> list[Observation]:
     named = [new_owner] if new_owner else []
     if row is not None or named:
         return own + named if row else named
-    # Of an event that the ledger refused: by another resource's key, or an event's id.
-    conflicts = WorkOSConflict.objects.exclude(kind=ConflictKind.LEDGER_REFUSED)
     with lookups.reading():
-        is_in_conflict = conflicts.filter(pk=id_).exists()
-    if not is_in_conflict:
+        conflict = WorkOSConflict.objects.filter(pk=id_).first()
+    if conflict is None:
         raise UnknownOrganization(f"neither the mirror nor WorkOS knows an organization {id_}")
+    if conflict.kind == ConflictKind.LEDGER_REFUSED:
+        # By another resource's key, or an event's id, of which this 404 says nothing.
+        raise UnknownOrganization(
+            f"WorkOS knows no organization {id_}: the next snapshot that compares everything "
+            "without an error removes this conflict"
+        )
     # It is deleted, and so its conflict is solved.
     return own

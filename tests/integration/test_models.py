@@ -124,7 +124,7 @@ PLANS = {
         "workos_event_processed",
     ),
     "due": (
-        explained(sql_outbox.CLAIM_WRITE_BACKS, NOON, ["gram-1"], None, None, 40, 60),
+        explained(sql_outbox.LOCK_DUE_WRITE_BACKS, NOON, ["gram-1"], None, None, 40),
         "workos_write_back_due",
     ),
     "unseen": (EVENTS.unseen(within=MINUTE).explain, "workos_event_unseen"),

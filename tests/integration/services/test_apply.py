@@ -265,7 +265,8 @@ def test_a_replay_parks_no_event_that_was_applied_or_dismissed() -> None:
 
     report = replay(*(an_unreadable_event(number) for number in (1, 2, 3)))
 
-    assert +report.counts == {Outcome.PARKED: 3}
+    assert +report.counts == {Outcome.IGNORED: 2, Outcome.PARKED: 1}
+    assert [change.event_id for change in report.changes] == [an_event_id(3)]
     assert [event.id for event in WorkOSEvent.objects.parked()] == [an_event_id(3)]
 
 

@@ -21,6 +21,7 @@ from orgs.models import Organization, SyncCursor, WorkOSConflict, WorkOSEvent
 from orgs.services import apply as applying
 from orgs.services.apply import Mode, WritesRefused, apply
 from orgs.services.decide import Batch
+from orgs.services.stream import DrainReport, log_parked
 from tests.builders import (
     NOON,
     a_deletion,
@@ -256,6 +257,28 @@ def test_an_event_that_the_ledger_refuses_is_passed_over_as_a_conflict(
     assert how == LEAVES_OUT or REFUSED in conflict.reason
     assert conflict.reason in caplog.text
     assert position() == Position(an_event_id(3), NOON)
+
+
+@whenever
+def test_an_event_that_can_be_noted_nowhere_is_logged(at_commit: bool, caplog: LogCapture) -> None:
+    secret = RAISES.replace(";", " USING DETAIL = 'Secret';")
+
+    with (
+        a_trigger(secret, table="workos_event", when=IS_SECOND, at_commit=at_commit),
+        a_constraint("workos_organization_id <> 'org_2'", table="workos_conflict"),
+    ):
+        report = live(*events(3))
+
+    log_parked(DrainReport(changes=report.changes))
+    assert ledger() == {an_event_id(1): "created", an_event_id(3): "created"}
+    assert +report.counts == {Outcome.CREATED: 2, Outcome.PARKED: 1}
+    assert position() == Position(an_event_id(3), NOON)
+    (line,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert line.getMessage() == (
+        f"parked event_0002: event_0002 is not applied: {REFUSED}; the ledger refuses it: {REFUSED}"
+        "; no conflict can be stored: PostgreSQL 23514: "
+        'new row for relation "workos_conflict" violates check constraint "theirs"'
+    )
 
 
 @whenever

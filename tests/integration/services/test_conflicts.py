@@ -102,7 +102,7 @@ def an_hour_passes() -> None:
 
 def test_looking_again_proves_nothing_of_it(workos: FakeWorkOS, a_refused_event: str) -> None:
     for ask in (calls.plan_recheck, lambda ids: list(calls.reconcile(ids))):
-        with pytest.raises(UnknownOrganization, match="neither the mirror nor WorkOS"):
+        with pytest.raises(UnknownOrganization, match="the next snapshot that compares everything"):
             ask([a_refused_event])
 
     assert conflicts() == {a_refused_event: (None, "ledger_refused")}
@@ -116,6 +116,7 @@ def test_looking_again_proves_nothing_of_it(workos: FakeWorkOS, a_refused_event:
         pytest.param(Run(resources=("connection",)), None, id="of one resource"),
         pytest.param(Run(scope_seconds=-1.0), None, id="whose time was up"),
         pytest.param(Run(), "/connections", id="with an error of a resource"),
+        pytest.param(Run(), "/organizations", id="with an error"),
     ],
 )
 def test_a_run_that_has_not_compared_everything_leaves_what_the_ledger_refused(

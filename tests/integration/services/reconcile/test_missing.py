@@ -15,7 +15,7 @@ from orgs.services.lookups import Lookups, WrongEnvironment
 from orgs.services.reconcile import reconcile
 from orgs.services.reconcile_one import UnknownOrganization, reconcile_organizations
 from orgs.testing import FakeWorkOS
-from orgs.workos import Unavailable, WorkOSError
+from orgs.workos import Unavailable
 from tests.builders import (
     NO_ROUTE,
     NOON,
@@ -177,7 +177,7 @@ def test_a_run_in_a_wrong_place_writes_nothing(workos: FakeWorkOS, drains: bool,
     ensure_cursor()
     try:
         error = reconcile(Run(dry=dry), drain_events=drains).errors[0]
-    except WorkOSError as wrong:
+    except WrongEnvironment as wrong:
         error = str(wrong)
 
     assert "lists none of the organizations that rows are linked to" in error or "404" in error
