@@ -9,6 +9,8 @@ from typing import Final
 
 import django
 
+from gram_sync.embedded_postgres import server
+
 os.environ |= {
     "DJANGO_SETTINGS_MODULE": "tests.system.benchmark.settings",
     # No lines between those of the table.
@@ -51,8 +53,8 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=[*_MEASURED], help="several for several")
     parser.add_argument("--scale", type=float, default=1.0, help="0.1 for a quick look")
     options = parser.parse_args()
-    postgres.create(SERVER_DATA)
     try:
+        postgres.create(SERVER_DATA)
         databases.make_templates()
         packages = [f"{package} {version(package)}" for package in _PACKAGES]
         machine = (
@@ -65,7 +67,7 @@ def main() -> None:
             for figure in _MEASURED[name](lambda count: max(int(count * options.scale), 1)):
                 _say(f"| {' | '.join(figure)} |")
     finally:
-        postgres.stop(SERVER_DATA)
+        server.stop(SERVER_DATA)
 
 
 def _say(text: str) -> None:

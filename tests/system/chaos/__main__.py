@@ -3,6 +3,7 @@
 import argparse
 import json
 import random
+import signal
 import sys
 import time
 import traceback
@@ -31,6 +32,8 @@ def main() -> int:
     seed = random.SystemRandom().randrange(1_000_000)
     parser.add_argument("--seed", type=int, default=seed, help="of the plan; random unless given")
     options = parser.parse_args()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     _say(f"seed {options.seed}, {options.rounds} rounds; logs in {_FOLDER / 'logs'}")
     with set_stage(_FOLDER) as stage:
         return _run(stage, options.rounds, options.seed)

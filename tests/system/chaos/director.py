@@ -13,11 +13,11 @@ from typing import Any, cast
 from orgs.testing import JsonObject, Refused
 from tests.concurrency import wait_until
 from tests.processes import manage
-from tests.system.chaos import actions, postgres, rivals, warden
+from tests.system.chaos import actions, postgres, rivals
 from tests.system.chaos.actions import Action, Call, Kill, Repeat, Round, Switch
 from tests.system.chaos.kinds import ORGANIZATION, RESOURCES, last_showing, subject_of
 from tests.system.chaos.plan import CLUSTERS, ROUND_SECONDS, WEBS, normal_mail
-from tests.system.chaos.stage import APART, WINDOW_SECONDS, Stage
+from tests.system.chaos.stage import APART, POSTGRES, WINDOW_SECONDS, Stage
 
 _chronicle = logging.getLogger("chaos")
 
@@ -115,7 +115,7 @@ class Director:
                 result = rivals.do(action, environment["DATABASE_URL"])
             case actions.RestartPostgres(mode):
                 with self._restarting:
-                    postgres.restart(self._stage.folder / warden.POSTGRES, mode)
+                    postgres.restart(self._stage.folder / POSTGRES, mode)
             case actions.Reconcile(kill_after):
                 try:
                     options = {"timeout": kill_after or 300.0, **APART}
