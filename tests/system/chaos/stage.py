@@ -3,11 +3,10 @@
 import fcntl
 import logging
 import secrets
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -69,15 +68,9 @@ def set_stage(folder: Path) -> Iterator[Stage]:
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         _end_everything(folder)
-        try:
-            with listen("127.0.0.1", 0) as listener, FakeWorkOS(api_key="sk_chaos") as workos:
-                stage = _started(folder, listener, workos)
-                try:
-                    yield stage
-                finally:
-                    stage.fleet.stop()
-        finally:
-            _end_everything(folder)
+        with ExitStack() as stack:
+            stack.callback(_end_everything, folder)
+            yield _started(folder, stack)
 
 
 def _end_everything(folder: Path) -> None:
@@ -96,7 +89,9 @@ def _end_everything(folder: Path) -> None:
     server.stop(folder / POSTGRES)
 
 
-def _started(folder: Path, listener: socket.socket, workos: FakeWorkOS) -> Stage:
+def _started(folder: Path, stack: ExitStack) -> Stage:
+    listener = stack.enter_context(listen("127.0.0.1", 0))
+    workos = stack.enter_context(FakeWorkOS(api_key="sk_chaos"))
     port, secret, logs = listener.getsockname()[1], f"whsec_{secrets.token_hex()}", folder / "logs"
     logs.mkdir(exist_ok=True)
     for log in logs.iterdir():
@@ -133,6 +128,7 @@ def _started(folder: Path, listener: socket.socket, workos: FakeWorkOS) -> Stage
     database = Database(url)
     database.prepare()
     fleet = Fleet(environment, logs)
+    stack.callback(fleet.stop)
     stage = Stage(folder, environment, fleet, workos, database, port)
     fd = listener.fileno()
     for name in WEBS:
