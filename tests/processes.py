@@ -23,9 +23,8 @@ from orgs.testing import FakeWorkOS
 from tests.concurrency import PATIENCE
 
 PROJECT, MANAGE = processes.PROJECT, service.MANAGE
+SYNC_WORKER = (*MANAGE, "sync_worker")
 WEBHOOK_SECRET = "whsec_test_secret"
-
-_OURS = ("WORKOS_", "DJANGO_", "SECRET_KEY", "DATABASE_URL", "DEBUG", "ALLOWED_HOSTS", "HOST")
 
 
 def environment_for(workos: FakeWorkOS, **more: str) -> dict[str, str]:
@@ -47,11 +46,6 @@ def environment_for(workos: FakeWorkOS, **more: str) -> dict[str, str]:
         "WORKOS_RESOURCES": "organization",
         **more,
     }
-
-
-def without_settings(**more: str) -> dict[str, str]:
-    """An environment that tells a process nothing but what is given."""
-    return {name: v for name, v in os.environ.items() if not name.startswith(_OURS)} | more
 
 
 def inherited_environment() -> dict[str, str]:
@@ -183,12 +177,13 @@ def a_web_process(environment: Mapping[str, str], log: Path) -> Iterator[int]:
 
 @contextmanager
 def a_cluster(
-    environment: Mapping[str, str], output: IO[bytes] | None = None, command: str = "qcluster"
+    environment: Mapping[str, str],
+    output: IO[bytes] | None = None,
+    command: Sequence[str] = (*MANAGE, "qcluster"),
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """A running ``qcluster`` or ``sync_worker`` with one worker; afterwards, its whole session is
-    gone."""
+    """A running cluster with one worker; afterwards, its whole session is gone."""
     cluster = subprocess.Popen(
-        [*MANAGE, command],
+        command,
         cwd=PROJECT,
         env={**environment, "POLL_PAUSE_SECONDS": "0.05", "WORKERS": "1"},
         stdout=output,

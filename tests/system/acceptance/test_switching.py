@@ -14,7 +14,7 @@ from orgs.models import Organization, OrganizationMembership, WorkOSUser
 from orgs.services.queue import SYNC_EVENTS, enqueue
 from orgs.testing import FakeWorkOS
 from tests.concurrency import wait_until
-from tests.processes import a_cluster, environment_for
+from tests.processes import SYNC_WORKER, a_cluster, environment_for
 
 pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.timeout(480)]
 
@@ -97,7 +97,7 @@ def mirrored() -> tuple[set[object], set[object]]:
 def a_worker(workos: FakeWorkOS, log: Path, resources: str) -> Iterator[None]:
     """A sync_worker that follows these resources; it has ended afterwards."""
     environment = environment_for(workos, WORKOS_RESOURCES=resources)
-    with log.open("wb") as output, a_cluster(environment, output, "sync_worker"):
+    with log.open("wb") as output, a_cluster(environment, output, SYNC_WORKER):
         yield
 
 
