@@ -25,7 +25,6 @@ from tests.system.benchmark import (  # noqa: E402 - what follows needs Django's
     members,
     reading,
     serving,
-    writing_back,
 )
 from tests.system.benchmark.figures import Figure, Scaled  # noqa: E402
 from tests.system.benchmark.settings import SERVER_DATA  # noqa: E402
@@ -38,7 +37,7 @@ _MEASURED: Final[dict[str, Callable[[Scaled], Iterator[Figure]]]] = {
     "reconcile": reading.measure_reconcile,
     "webhook": serving.measure_webhook,
     "worker": serving.measure_worker,
-    "write-back": writing_back.measure,
+    "write-back": serving.measure_write_back,
     "admin": looking.measure,
 }
 _PACKAGES: Final = ("django", "psycopg", "django-q2", "gunicorn", "workos")
