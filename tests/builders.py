@@ -197,7 +197,7 @@ def a_linked_row(
     external_id: str | None = "",
     **columns: Any,
 ) -> str:
-    """A row and its organization, which shows the row's id unless told otherwise, by the name of
+    """A row and its organization, which shows the row's id unless another is given, by the name of
     ``there``; return WorkOS's id."""
     workos_id = an_old_organization(
         workos, there, external_id=id_ if external_id == "" else external_id

@@ -28,7 +28,7 @@ WEBHOOK_SECRET = "whsec_test_secret"
 
 
 def environment_for(workos: FakeWorkOS, **more: str) -> dict[str, str]:
-    """What a process is told by its environment, and nothing else tells it."""
+    """The settings of a process, all of them, as its environment has them."""
     return {
         **os.environ,
         "DJANGO_SETTINGS_MODULE": "gram_sync.settings",
@@ -56,7 +56,7 @@ def inherited_environment() -> dict[str, str]:
 
 
 def database_url(**instead: str) -> str:
-    """Where the test database is, or where a process is told that it is."""
+    """Where the test database is, or where a process is to look for it."""
     params = {**connection.get_connection_params(), **instead}
     password = f":{params['password']}" if params.get("password") else ""
     query = {key: params[key] for key in ("host", "port") if params.get(key)}

@@ -44,7 +44,7 @@ _PACKAGES: Final = ("django", "psycopg", "django-q2", "gunicorn", "workos")
 
 
 def main() -> None:
-    """Measure, and tell. Goals that are missed are told, and are no failure of the run."""
+    """Measure, and print. A goal that is missed is no failure of the run."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.system.benchmark",
         description="Measure the mirror beside what it replaces and what PostgreSQL can do.",

@@ -127,7 +127,7 @@ def _is_draining() -> bool:
 
 
 def measure_write_back(scaled: Scaled) -> Iterator[Figure]:
-    """How many a second one worker process tells a WorkOS that takes its time."""
+    """How many a second one worker process sends to a WorkOS that takes its time."""
     due = scaled(_DUE)
     databases.use(databases.EMPTY)
     with Processes() as running:

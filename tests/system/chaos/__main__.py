@@ -44,7 +44,7 @@ def _run(stage: Stage, rounds: int, seed: int) -> int:
     try:
         director.play(make_plan(seed, rounds))
         by_itself, after_reconcile = judge(stage, director)
-    except Exception:  # noqa: BLE001 - with any failure, the seed and the logs are told
+    except Exception:  # noqa: BLE001 - with any failure, the seed and the logs are named
         _say(traceback.format_exc())
         actions = (_FOLDER / "logs" / "actions.log").read_text().splitlines()
         _say("\n".join(["The last actions, with milliseconds:", *actions[-25:]]))

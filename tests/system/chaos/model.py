@@ -1,4 +1,5 @@
-"""What the mirror must hold, from what happened alone: WorkOS's events, and what rivals committed.
+"""What the mirror must hold, from what happened alone: WorkOS's events, and what other
+programs committed.
 
 Small, sequential, and written without the product's code. Pure. An event links its organization to
 the row that is its own, to the one that its ``external_id`` names, or to a new one; a deletion
@@ -16,7 +17,7 @@ JsonObject: TypeAlias = dict[str, Any]
 
 
 class Committed(NamedTuple):
-    """One write of a rival's that committed; they are in the order of the row's locks."""
+    """One write of another program's that committed; they are in the order of the row's locks."""
 
     kind: Literal["insert", "set", "delete"]
     organization_id: str
@@ -47,9 +48,9 @@ class Local:
     whitelisted: bool = True
     name: str | None = None
     exists: bool = False
-    """Whether a rival inserted it, and none has deleted it since."""
+    """Whether another program inserted it, and none has deleted it since."""
     drifted_to: str | None = None
-    """The last name that a rival wrote into a row that it may not name."""
+    """The last name that another program wrote into a row that it may not name."""
 
 
 @dataclass(slots=True)

@@ -41,9 +41,9 @@ def test_it_has_the_whole_app_and_nothing_else(wheel: Path) -> None:
 def test_it_has_one_version(python: str) -> None:
     script = "import importlib.metadata as m, orgs; print(m.version('gram-orgs'), orgs.__version__)"
 
-    told = run([python, "-c", script], {}, check=True).stdout
+    versions = run([python, "-c", script], {}, check=True).stdout
 
-    assert told.split() == [orgs.__version__, orgs.__version__]
+    assert versions.split() == [orgs.__version__, orgs.__version__]
     assert f"\n## {orgs.__version__}\n" in (PROJECT / "CHANGELOG.md").read_text()
 
 
