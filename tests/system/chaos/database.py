@@ -19,7 +19,6 @@ from psycopg.types.json import Jsonb
 from tests.system.chaos.actions import Lock, Write
 from tests.system.chaos.comparison import Mirror
 from tests.system.chaos.kinds import KINDS
-from tests.system.chaos.model import Committed
 
 # What is rolled back with a connection that was killed needs no line.
 logging.getLogger("psycopg").setLevel(logging.ERROR)
@@ -126,7 +125,7 @@ class Database:
         with self._connected() as connection:
             return connection.execute(_DRAINED).fetchall() == [(True,)]
 
-    def mirror(self) -> tuple[Mirror, list[Committed]]:
+    def mirror(self) -> tuple[Mirror, list[Write]]:
         """The mirror and the journal, as of one moment."""
         with self._connected() as connection, connection.transaction():
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -138,7 +137,7 @@ class Database:
                 resources={kind.name: _objects(connection, kind.table) for kind in KINDS},
                 covered=frozenset(name for (name,) in connection.execute(_COVERED)),
             )
-            return mirror, [Committed(*write) for write in connection.execute(_JOURNAL)]
+            return mirror, [Write(*write) for write in connection.execute(_JOURNAL)]
 
     def broken_promises(self) -> list[str]:
         """A line for each change of a row that must never happen, whatever happened around it."""

@@ -6,22 +6,15 @@ the row that is its own, to the one that its ``external_id`` names, or to a new 
 disables the row.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
+from tests.system.chaos.actions import Write
 from tests.system.chaos.kinds import ORGANIZATION, subject_of
 from tests.system.chaos.names import derived_id
 
 JsonObject: TypeAlias = dict[str, Any]
-
-
-class Committed(NamedTuple):
-    """One write of another program's that committed; they are in the order of the row's locks."""
-
-    kind: Literal["insert", "set", "delete"]
-    organization_id: str
-    columns: Mapping[str, Any]
 
 
 @dataclass(slots=True)
@@ -64,8 +57,9 @@ class Model:
     no event has mentioned since. Only a snapshot gives them a row."""
 
 
-def model_of(events: Sequence[JsonObject], writes: Iterable[Committed]) -> Model:
-    """The mirror that results from these events, in this order, and these writes."""
+def model_of(events: Sequence[JsonObject], writes: Iterable[Write]) -> Model:
+    """The mirror that results from these events, in this order, and these writes, which
+    committed in the order of the row's locks."""
     model = Model()
     row_of: dict[str, str] = {}
     """WorkOS id to Gram id."""
@@ -77,7 +71,7 @@ def model_of(events: Sequence[JsonObject], writes: Iterable[Committed]) -> Model
     shown = {event["data"]["id"]: event["data"] for event in organizations}
     lost = sorted(last.keys() - row_of.keys())
     model.unlinked_organizations = {_gram_id(shown[id_]): last[id_] for id_ in lost}
-    for kind, id_, columns in writes:
+    for kind, id_, columns, _ in writes:
         local = model.local.setdefault(id_, Local())
         if kind != "set":
             model.local[id_] = Local(**columns, exists=kind == "insert")

@@ -7,10 +7,10 @@ import pytest
 
 from orgs.db.resources import model_of as table_of
 from orgs.domain.resources import PLAIN
-from tests.system.chaos.actions import Call, Kill
+from tests.system.chaos.actions import Call, Kill, Write
 from tests.system.chaos.comparison import Mirror, WorkOS, differences
 from tests.system.chaos.kinds import KINDS, RESOURCES
-from tests.system.chaos.model import Committed, JsonObject, model_of
+from tests.system.chaos.model import JsonObject, model_of
 from tests.system.chaos.plan import make_plan
 from tests.system.chaos.resource_audit import resource_differences
 
@@ -64,8 +64,8 @@ DELETION = {"id": "event_4", "event": "connection.deleted", "data": SHOWN}
 
 EVENTS = [an_event(1, "created", "Acme"), an_event(2, "updated", "Globex"), ACTIVATION]
 WRITES = [
-    Committed("set", "gram-1", {"gram_account_type": "pro"}),
-    Committed("insert", "local-1", {"name": "Local", "slug": "local"}),
+    Write("set", "gram-1", {"gram_account_type": "pro"}),
+    Write("insert", "local-1", {"name": "Local", "slug": "local"}),
 ]
 LOCAL: dict[str, Any] = {
     "name": "Local",
@@ -173,7 +173,7 @@ def test_a_row_that_was_handed_over_disabled_may_be_enabled_and_no_other() -> No
 
 
 def test_a_name_that_another_program_wrote_is_wrong_only_after_reconcile() -> None:
-    model = model_of(EVENTS, [*WRITES, Committed("set", "gram-1", {"name": "Drifted"})])
+    model = model_of(EVENTS, [*WRITES, Write("set", "gram-1", {"name": "Drifted"})])
     mirror = with_row(name="Drifted")
 
     assert differences(model, mirror, WORKOS, reconciled=False) == []
