@@ -51,6 +51,7 @@ _NEITHER: dict[str, str | None] = {
     "not a number": "NaN",
     "beyond every float": "1e999",
     "minus zero": "-0",
+    "nested": "[" * 900 + "]" * 900,
     "nested without end": DEEP,
     "absent": None,
 }

@@ -118,13 +118,13 @@ def a_row(id: str = "gram-1", **values: Any) -> Row:  # noqa: A002 - the column'
     return Row(**{"id": id, "name": "Acme", **values})
 
 
-def a_page(
-    *observations: Observation, read_from: Position = Position(), is_last: bool = True
-) -> Page[Position]:
-    """A page as ``workos.read_events`` would return it."""
+def a_page(*observations: Observation, read_from: Position = Position()) -> Page[Position]:
+    """The last page as ``workos.read_events`` would return it."""
     last = observations[-1].event if observations else None
     position = last.position if last else read_from
-    return Page(read_from, lambda: observations, position, is_last, time.monotonic())
+    return Page(
+        read_from, lambda: observations, position, is_last=True, read_began=time.monotonic()
+    )
 
 
 def apply_page(page: Page[Position], mode: Mode = Mode.LIVE) -> Report:
@@ -195,7 +195,7 @@ def a_linked_row(
     external_id: str | None = "",
     **columns: Any,
 ) -> str:
-    """A row and its organization, which shows the row's id unless told otherwise, by the name of
+    """A row and its organization, which shows the row's id unless another is given, by the name of
     ``there``; return WorkOS's id."""
     workos_id = an_old_organization(
         workos, there, external_id=id_ if external_id == "" else external_id

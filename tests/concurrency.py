@@ -62,9 +62,9 @@ def wait_until(
         pause = min(2 * pause, longest_pause)
 
 
-def wait_until_blocked(count: int = 1) -> None:
-    """Returns once so many backends of this database wait for a lock."""
-    wait_until(lambda: blocked() >= count, f"{count} backends wait for a lock")
+def wait_until_blocked() -> None:
+    """Returns once a backend of this database waits for a lock."""
+    wait_until(blocked, "a backend waits for a lock")
 
 
 @contextmanager

@@ -60,7 +60,7 @@ def mirrored() -> Held:
 
 
 def not_applied(workos: FakeWorkOS) -> list[str]:
-    """What the tables do not hold though events told it, once all are drained."""
+    """What the tables do not hold though events said it, once all are drained."""
     events = workos.all_events()
     return [*resource_differences(_tables(), held_by(workos), events, reconciled=False)]
 

@@ -23,13 +23,12 @@ from orgs.testing import FakeWorkOS
 from tests.concurrency import PATIENCE
 
 PROJECT, MANAGE = processes.PROJECT, service.MANAGE
+SYNC_WORKER = (*MANAGE, "sync_worker")
 WEBHOOK_SECRET = "whsec_test_secret"
-
-_OURS = ("WORKOS_", "DJANGO_", "SECRET_KEY", "DATABASE_URL", "DEBUG", "ALLOWED_HOSTS", "HOST")
 
 
 def environment_for(workos: FakeWorkOS, **more: str) -> dict[str, str]:
-    """What a process is told by its environment, and nothing else tells it."""
+    """The settings of a process, all of them, as its environment has them."""
     return {
         **os.environ,
         "DJANGO_SETTINGS_MODULE": "gram_sync.settings",
@@ -49,11 +48,6 @@ def environment_for(workos: FakeWorkOS, **more: str) -> dict[str, str]:
     }
 
 
-def without_settings(**more: str) -> dict[str, str]:
-    """An environment that tells a process nothing but what is given."""
-    return {name: v for name, v in os.environ.items() if not name.startswith(_OURS)} | more
-
-
 def inherited_environment() -> dict[str, str]:
     """What the machine needs, and nothing that could lead a process to somebody's database or
     WorkOS."""
@@ -62,7 +56,7 @@ def inherited_environment() -> dict[str, str]:
 
 
 def database_url(**instead: str) -> str:
-    """Where the test database is, or where a process is told that it is."""
+    """Where the test database is, or where a process is to look for it."""
     params = {**connection.get_connection_params(), **instead}
     password = f":{params['password']}" if params.get("password") else ""
     query = {key: params[key] for key in ("host", "port") if params.get(key)}
@@ -183,12 +177,13 @@ def a_web_process(environment: Mapping[str, str], log: Path) -> Iterator[int]:
 
 @contextmanager
 def a_cluster(
-    environment: Mapping[str, str], output: IO[bytes] | None = None, command: str = "qcluster"
+    environment: Mapping[str, str],
+    output: IO[bytes] | None = None,
+    command: Sequence[str] = (*MANAGE, "qcluster"),
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """A running ``qcluster`` or ``sync_worker`` with one worker; afterwards, its whole session is
-    gone."""
+    """A running cluster with one worker; afterwards, its whole session is gone."""
     cluster = subprocess.Popen(
-        [*MANAGE, command],
+        command,
         cwd=PROJECT,
         env={**environment, "POLL_PAUSE_SECONDS": "0.05", "WORKERS": "1"},
         stdout=output,

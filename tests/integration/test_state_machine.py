@@ -48,7 +48,7 @@ from tests.builders import TYPES, an_announcement, an_organization_row, apply_pa
 from tests.history import (
     History,
     Organizations,
-    SeenRow,
+    Row,
     behind_the_stream,
     conflicts,
     differences,
@@ -331,9 +331,8 @@ def _none_of(problems: Iterator[str]) -> None:
     assert not found, "\n".join(found)
 
 
-def _rows() -> dict[str, SeenRow]:
-    rows = Organization.objects.values(*SeenRow.__dataclass_fields__)
-    return {row["id"]: SeenRow(**row) for row in rows}
+def _rows() -> dict[str, Row]:
+    return {row["id"]: Row(**row) for row in Organization.objects.values()}
 
 
 def _outcomes() -> dict[str, str | None]:

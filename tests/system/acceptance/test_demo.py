@@ -15,7 +15,7 @@ import pytest
 from gram_sync.demo import __main__ as command
 from gram_sync.embedded_postgres import server
 from tests.concurrency import wait_until
-from tests.processes import alive, family, finished, printed_until, started, without_settings
+from tests.processes import alive, family, finished, inherited_environment, printed_until, started
 
 #: What must not lead the demo to anybody's database or WorkOS.
 MISLEADING = {"DATABASE_URL": "postgresql://127.0.0.1:1/none", "WORKOS_API_KEY": "sk_real"}
@@ -29,7 +29,7 @@ def a_folder() -> "tempfile.TemporaryDirectory[str]":
 
 def a_demo(folder: Path, *arguments: str) -> "AbstractContextManager[subprocess.Popen[str]]":
     demo = (sys.executable, "-m", "gram_sync.demo", *arguments, "--folder", folder)
-    return started(demo, without_settings(**MISLEADING))
+    return started(demo, inherited_environment() | MISLEADING)
 
 
 def test_it_plays_a_day_finds_what_differs_and_leaves_nothing_running() -> None:

@@ -9,7 +9,7 @@ from django.db import connection
 
 from orgs.testing import FakeWorkOS
 from tests.builders import an_old_organization
-from tests.triggers import execute
+from tests.triggers import changed, execute
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -18,17 +18,16 @@ pytestmark = pytest.mark.usefixtures("database")
 def latin1(database: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Another database, whose encoding is LATIN1."""
     name = f"{connection.settings_dict['NAME']}_latin1"
-    execute(
-        f"CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE_PROVIDER libc LOCALE 'C' "
-        "TEMPLATE template0"
-    )
+    as_latin1 = "ENCODING 'LATIN1' LOCALE_PROVIDER libc LOCALE 'C' TEMPLATE template0"
     there = {**connection.get_connection_params(), "dbname": name}
-    with monkeypatch.context() as patch:
+    with (
+        changed(f"CREATE DATABASE {name} {as_latin1}", f"DROP DATABASE {name} WITH (FORCE)"),
+        monkeypatch.context() as patch,
+    ):
         patch.setattr(connection, "get_connection_params", lambda: there)
         connection.close()
         yield
         connection.close()
-    execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def test_a_name_that_the_encoding_cant_hold_fails_alone_and_a_check_says_why(

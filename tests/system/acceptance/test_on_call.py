@@ -133,7 +133,7 @@ class OnCall:
         answer = self.http.post(address, data=fields_of(page)).raise_for_status().text
         return " ".join(re.findall('<li class="(?:success|info|warning|error)">(.*?)</li>', answer))
 
-    def told(self, level: str) -> list[str]:
+    def logged(self, level: str) -> list[str]:
         """What the processes have logged at this level."""
         texts = zip(self.logs, self.log_begins, strict=True)
         said = [line for log, begin in texts for line in log.read_bytes()[begin:].splitlines()]
@@ -254,7 +254,7 @@ def test_a_revoked_key(person: OnCall, workos: FakeWorkOS) -> None:
     person.sees("key_refused", "refuses the API key.*set WORKOS_API_KEY, and restart web and work")
 
     assert person.exposed("gram_sync_read_trouble") == {"key_refused"}
-    assert any("refused the API key" in line for line in person.told("CRITICAL"))
+    assert any("refused the API key" in line for line in person.logged("CRITICAL"))
     with person.without_worker():
         # With the new key.
         workos.behave()
@@ -280,7 +280,7 @@ def test_a_parked_event(person: OnCall, workos: FakeWorkOS) -> None:
 
     person.sees("events_parked", "Apply what WorkOS says now")
 
-    (logged,) = person.told("ERROR")
+    (logged,) = person.logged("ERROR")
     assert logged.startswith("parked event_odd: data.name")
     assert "event_odd" in person.page(f"{EVENTS}?outcome=parked")
     assert "Applied what WorkOS says now" in person.choose(EVENTS, "replay_selected", "event_odd")
@@ -291,7 +291,7 @@ def test_a_wrong_webhook_secret(person: OnCall, workos: FakeWorkOS) -> None:
 
     person.sees("webhooks_refused", "Set WORKOS_WEBHOOK_SECRET to the endpoint's signing secret")
 
-    assert any("WORKOS_WEBHOOK_SECRET" in line for line in person.told("WARNING"))
+    assert any("WORKOS_WEBHOOK_SECRET" in line for line in person.logged("WARNING"))
     an_organization(workos)
 
 
@@ -306,7 +306,7 @@ def test_a_lost_cursor_that_no_snapshot_has_mended_yet(person: OnCall, workos: F
     person.sees("cursor_lost", "can't read on from the stored position.*takes a snapshot by itself")
 
     assert person.exposed("gram_sync_read_trouble") == {"cursor_lost"}
-    assert any("the cursor is lost" in line for line in person.told("CRITICAL"))
+    assert any("the cursor is lost" in line for line in person.logged("CRITICAL"))
     workos.behave()
     assert "Take a snapshot now" in person.press(SNAPSHOT)
     has_come(acme, "Ajax")
@@ -320,7 +320,7 @@ def test_a_write_back_that_fails_for_an_hour(person: OnCall, workos: FakeWorkOS)
     person.sees("write_backs_failing", "Try again now")
 
     assert "500" in person.page(CURSOR)
-    assert any("write-backs failed" in line for line in person.told("WARNING"))
+    assert any("write-backs failed" in line for line in person.logged("WARNING"))
     workos.behave()
     person.choose(OUTBOX, "retry_selected", row.id)
     wait_until(lambda: not ExternalIdWriteBack.objects.exists(), "nothing waits")
@@ -339,7 +339,7 @@ def test_a_write_back_in_conflict(person: OnCall, workos: FakeWorkOS) -> None:
     assert acme["id"] in person.page(f"{OUTBOX}?state=conflict")
     for address in (f"{ORGANIZATIONS}{row.id}/change/", f"{OUTBOX}{row.id}/change/"):
         assert "WorkOS has external_id 'theirs'" in person.page(address)
-    assert any("waits for a person" in line for line in person.told("WARNING"))
+    assert any("waits for a person" in line for line in person.logged("WARNING"))
     workos.update_organization(acme["id"], external_id=row.id)
     person.choose(OUTBOX, "retry_selected", row.id)
     wait_until(lambda: not ExternalIdWriteBack.objects.exists(), "nothing waits")
@@ -347,8 +347,8 @@ def test_a_write_back_in_conflict(person: OnCall, workos: FakeWorkOS) -> None:
 
 def test_a_lock_that_another_program_holds(person: OnCall, workos: FakeWorkOS) -> None:
     acme = an_organization(workos)
-    with another_program() as rival:
-        rival.execute("LOCK TABLE organization_metadata IN SHARE MODE")
+    with another_program() as program:
+        program.execute("LOCK TABLE organization_metadata IN SHARE MODE")
         workos.update_organization(acme["id"], name="Ajax")
         a_read_fails()
         later(minutes=3)
@@ -360,8 +360,8 @@ def test_a_lock_that_another_program_holds(person: OnCall, workos: FakeWorkOS) -
 
 
 def test_a_table_that_is_locked_while_someone_looks_at_it(person: OnCall) -> None:
-    with another_program() as rival, ThreadPoolExecutor(10) as threads:
-        rival.execute("LOCK TABLE organization_metadata IN ACCESS EXCLUSIVE MODE")
+    with another_program() as program, ThreadPoolExecutor(10) as threads:
+        program.execute("LOCK TABLE organization_metadata IN ACCESS EXCLUSIVE MODE")
         # More than the web process has threads.
         answers = list(threads.map(person.http.get, [ORGANIZATIONS] * 10))
         assert person.http.get("/healthz").status_code == 200
@@ -370,7 +370,7 @@ def test_a_table_that_is_locked_while_someone_looks_at_it(person: OnCall) -> Non
 
     assert {answer.status_code for answer in answers} == {500}
     assert "/readyz says what is wrong" in " ".join(answers[0].text.split()).replace("</a>", "")
-    assert any("Internal Server Error: /admin/" in line for line in person.told("ERROR"))
+    assert any("Internal Server Error: /admin/" in line for line in person.logged("ERROR"))
     assert person.http.get(ORGANIZATIONS).status_code == 200
 
 
@@ -424,4 +424,4 @@ def test_a_worker_that_was_down_for_longer_than_workos_remembers(
         said = "no read reached the end for 31 days.*manage.py reconcile_workos"
         person.sees("retention_near", said)
     is_renamed(acme, person)
-    assert any("the cursor is lost" in line for line in person.told("CRITICAL"))
+    assert any("the cursor is lost" in line for line in person.logged("CRITICAL"))

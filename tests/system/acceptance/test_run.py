@@ -21,10 +21,10 @@ from tests.processes import (
     family,
     finished,
     free_port,
+    inherited_environment,
     printed_until,
     started,
     status_of,
-    without_settings,
 )
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -40,7 +40,7 @@ def running(environment: dict[str, str]) -> "AbstractContextManager[subprocess.P
 
 
 def test_without_settings_it_says_what_to_set_and_starts_nothing(port: int) -> None:
-    with running(without_settings(PORT=str(port))) as process:
+    with running(inherited_environment() | {"PORT": str(port)}) as process:
         code, output = finished(process)
 
     first, second = output.splitlines()

@@ -1,5 +1,5 @@
-"""No secret and no payload in what real processes say, though they say all they can, and trouble
-comes from everywhere."""
+"""No secret and no payload in what real processes say, though they say all they can, and errors
+come from everywhere."""
 
 import time
 from contextlib import AbstractContextManager
@@ -32,7 +32,7 @@ def password() -> str:
 
 
 def nobody_can_be_read() -> AbstractContextManager[None]:
-    """An error of the data itself, which is no trouble of the whole database."""
+    """An error of the data itself, which is no failure of the whole database."""
     return changed(
         "CREATE VIEW auth_user AS SELECT id, password, last_login, is_superuser, username, "
         "first_name, last_name, email, 1 / (id - id) = 1 AS is_staff, is_active, date_joined "
@@ -86,9 +86,9 @@ def test_no_secret_and_no_payload_is_ever_logged(
     assert "write-backs failed" in cluster
     assert "parked event_" in cluster
     assert "violates check constraint" in cluster
-    told = web + cluster + "".join(answer.text for answer in answers)
+    said = web + cluster + "".join(answer.text for answer in answers)
     secrets = [workos.api_key, WEBHOOK_SECRET, str(django_settings.SECRET_KEY), password, PAYLOAD]
-    assert [secret for secret in secrets if secret in told] == []
+    assert [secret for secret in secrets if secret in said] == []
 
 
 def live_a_whole_life(workos: FakeWorkOS, port: int) -> None:

@@ -10,11 +10,12 @@ import pytest
 from django_q.models import OrmQ
 
 from orgs.db.cursor import read_cursor
-from orgs.models import Organization, OrganizationMembership, WorkOSUser
+from orgs.models import Organization
 from orgs.services.queue import SYNC_EVENTS, enqueue
 from orgs.testing import FakeWorkOS
 from tests.concurrency import wait_until
-from tests.processes import a_cluster, environment_for
+from tests.mirrored import held, mirrored
+from tests.processes import SYNC_WORKER, a_cluster, environment_for
 
 pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.timeout(480)]
 
@@ -76,28 +77,18 @@ class People:
             return {"user", "membership"} <= read_cursor().covered
 
         wait_for(is_covered, "members are covered")
-        wait_for(lambda: mirrored() == self.in_workos(), "the mirror agrees")
+        wait_for(self.are_mirrored, "the mirror agrees")
 
-    def in_workos(self) -> tuple[set[object], set[object]]:
-        members = self.workos.memberships.all()
-        return (
-            {(one["id"], one["user_id"], one["status"], one["role"]["slug"]) for one in members},
-            {(one["id"], one["email"]) for one in self.workos.users.all()},
-        )
-
-
-def mirrored() -> tuple[set[object], set[object]]:
-    memberships = OrganizationMembership.objects.filter(deleted_at=None)
-    users = WorkOSUser.objects.filter(deleted_at=None)
-    columns = ("workos_id", "workos_user_id", "status", "role_slugs__0")
-    return set(memberships.values_list(*columns)), set(users.values_list("workos_id", "email"))
+    def are_mirrored(self) -> bool:
+        here, there = mirrored(), held(self.workos)
+        return all(here[name] == there[name] for name in ("user", "membership"))
 
 
 @contextmanager
 def a_worker(workos: FakeWorkOS, log: Path, resources: str) -> Iterator[None]:
     """A sync_worker that follows these resources; it has ended afterwards."""
     environment = environment_for(workos, WORKOS_RESOURCES=resources)
-    with log.open("wb") as output, a_cluster(environment, output, "sync_worker"):
+    with log.open("wb") as output, a_cluster(environment, output, SYNC_WORKER):
         yield
 
 

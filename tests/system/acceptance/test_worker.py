@@ -5,7 +5,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -21,12 +21,23 @@ from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEve
 from orgs.services.queue import SYNC_EVENTS, enqueue
 from orgs.testing import FakeWorkOS
 from tests.concurrency import PATIENCE, wait_until
-from tests.processes import MANAGE, PROJECT, WEBHOOK_SECRET, alive, environment_for, family, manage
+from tests.processes import (
+    SYNC_WORKER,
+    WEBHOOK_SECRET,
+    a_cluster,
+    alive,
+    environment_for,
+    family,
+    manage,
+)
 
 pytestmark = pytest.mark.usefixtures("database")
 
 #: The command, which after SIGUSR1 waits for its cluster's work for two seconds, not for minutes.
-IMPATIENT = """
+IMPATIENT = (
+    sys.executable,
+    "-c",
+    """
 import signal, django
 from django.core.management import call_command
 django.setup()
@@ -39,7 +50,8 @@ def begin(watch, begin=worker.Watch.begin):
 signal.signal(signal.SIGUSR1, hurry)
 worker.Watch.begin = begin
 call_command("sync_worker")
-"""
+""",
+)
 #: Tasks end within seven seconds by themselves.
 LITTLE_TIME = {
     "DRAIN_DEADLINE_SECONDS": "1",
@@ -90,24 +102,15 @@ class Worker:
 
 @contextmanager
 def a_worker(
-    workos: FakeWorkOS, tmp_path: Path, *command: str, **environment: str
+    workos: FakeWorkOS, tmp_path: Path, command: Sequence[str] = SYNC_WORKER, **settings: str
 ) -> Iterator[Worker]:
-    """A sync_worker whose cluster has worked, and is idle."""
-    log = tmp_path / "worker.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command or [sys.executable, "-c", IMPATIENT],
-            cwd=PROJECT,
-            env=environment_for(workos, WORKERS="1", POLL_PAUSE_SECONDS="0.05", **environment),
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    worker = Worker(process, log)
-    try:
+    """A sync_worker whose cluster has worked, and is idle. It takes that along when it is killed,
+    at the end."""
+    environment, log = environment_for(workos, **settings), tmp_path / "worker.log"
+    with log.open("wb") as output, a_cluster(environment, output, command) as process:
+        worker = Worker(process, log)
         worker.has_worked()
         yield worker
-    finally:
         members = worker.family()
         process.kill()
         process.wait()
@@ -137,8 +140,7 @@ def test_a_webhook_becomes_a_row_and_a_write_back_without_a_word(
     workos.add_webhook_endpoint(url=f"{live_server.url}/webhooks/workos/", secret=WEBHOOK_SECRET)
     workos.set_hold_back(1.0)
 
-    command = (*MANAGE, "sync_worker")
-    with a_worker(workos, tmp_path, *command) as worker:
+    with a_worker(workos, tmp_path) as worker:
         acme = workos.create_organization(name="Acme")
         wait_until(lambda: is_written_back(workos, acme["id"]), "the id is written back")
         wait_until(
@@ -173,10 +175,9 @@ VICTIMS = {
 def test_whichever_of_its_processes_is_killed_the_work_goes_on(
     workos: FakeWorkOS, tmp_path: Path, victims: list[str]
 ) -> None:
-    with a_worker(workos, tmp_path) as worker:
+    with a_worker(workos, tmp_path, IMPATIENT) as worker:
         for victim in victims:
             the_work_goes_on_without(victim, VICTIMS[victim], worker, workos)
-        # Nothing outlives it: it is killed here.
 
 
 def the_work_goes_on_without(victim: str, reason: str, worker: Worker, workos: FakeWorkOS) -> None:
@@ -208,7 +209,7 @@ def the_work_goes_on_without(victim: str, reason: str, worker: Worker, workos: F
 def test_a_wedged_cluster_is_stopped_too(
     workos: FakeWorkOS, tmp_path: Path, signals: list[int], environment: dict[str, str]
 ) -> None:
-    with a_worker(workos, tmp_path, *MANAGE, "sync_worker", **environment) as worker:
+    with a_worker(workos, tmp_path, **environment) as worker:
         family = worker.family()
         idle = worker.cluster()["worker"]
         wait_until(rests(idle), "it waits for work")

@@ -9,6 +9,8 @@ from typing import Final
 
 import django
 
+from gram_sync.embedded_postgres import server
+
 os.environ |= {
     "DJANGO_SETTINGS_MODULE": "tests.system.benchmark.settings",
     # No lines between those of the table.
@@ -23,7 +25,6 @@ from tests.system.benchmark import (  # noqa: E402 - what follows needs Django's
     members,
     reading,
     serving,
-    writing_back,
 )
 from tests.system.benchmark.figures import Figure, Scaled  # noqa: E402
 from tests.system.benchmark.settings import SERVER_DATA  # noqa: E402
@@ -36,14 +37,14 @@ _MEASURED: Final[dict[str, Callable[[Scaled], Iterator[Figure]]]] = {
     "reconcile": reading.measure_reconcile,
     "webhook": serving.measure_webhook,
     "worker": serving.measure_worker,
-    "write-back": writing_back.measure,
+    "write-back": serving.measure_write_back,
     "admin": looking.measure,
 }
 _PACKAGES: Final = ("django", "psycopg", "django-q2", "gunicorn", "workos")
 
 
 def main() -> None:
-    """Measure, and tell. Goals that are missed are told, and are no failure of the run."""
+    """Measure, and print. A goal that is missed is no failure of the run."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.system.benchmark",
         description="Measure the mirror beside what it replaces and what PostgreSQL can do.",
@@ -51,8 +52,8 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=[*_MEASURED], help="several for several")
     parser.add_argument("--scale", type=float, default=1.0, help="0.1 for a quick look")
     options = parser.parse_args()
-    postgres.create(SERVER_DATA)
     try:
+        postgres.create(SERVER_DATA)
         databases.make_templates()
         packages = [f"{package} {version(package)}" for package in _PACKAGES]
         machine = (
@@ -65,7 +66,7 @@ def main() -> None:
             for figure in _MEASURED[name](lambda count: max(int(count * options.scale), 1)):
                 _say(f"| {' | '.join(figure)} |")
     finally:
-        postgres.stop(SERVER_DATA)
+        server.stop(SERVER_DATA)
 
 
 def _say(text: str) -> None:

@@ -3,8 +3,6 @@
 So each turn begins with the very same pages, whatever the turn before it did to them.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from hashlib import md5
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -55,7 +53,7 @@ def gram_id(number: int) -> str:
 
 def make_templates() -> None:
     """Makes the first one, ``EMPTY``: our tables and the baselines', without a row."""
-    _admin(f"CREATE DATABASE {_IN_USE}")
+    execute(f"CREATE DATABASE {_IN_USE}", database="postgres")
     call_command("migrate", interactive=False, verbosity=0)
     execute(_BASELINE_TABLES)
     keep_as(EMPTY)
@@ -71,10 +69,11 @@ def make_template(name: str, statement: str) -> None:
 def use(template: str) -> None:
     """Puts a copy of a template in the place of the database in use, all of it on the disk."""
     connection.close()
-    _admin(
+    execute(
         f"DROP DATABASE IF EXISTS {_IN_USE} WITH (FORCE)",
         f"CREATE DATABASE {_IN_USE} TEMPLATE {template} STRATEGY file_copy",
         "CHECKPOINT",
+        database="postgres",
     )
     connection.ensure_connection()
 
@@ -84,36 +83,24 @@ def keep_as(template: str) -> None:
     connection.close()
     # Also sets the hint bits, which the first reader of each page would set otherwise.
     execute("VACUUM (ANALYZE, FREEZE)")
-    _admin(f"ALTER DATABASE {_IN_USE} RENAME TO {template}")
+    execute(f"ALTER DATABASE {_IN_USE} RENAME TO {template}", database="postgres")
 
 
-def execute(*statements: str) -> None:
-    """In the database in use."""
-    with connect() as raw:
+def execute(*statements: str, database: str = _IN_USE) -> None:
+    with connect(database) as raw:
         for statement in statements:
             raw.execute(statement.encode())
 
 
-@contextmanager
-def connect(*, autocommit: bool = True) -> Iterator[Connection]:
-    """A connection of a program that knows nothing of Django, to the database in use."""
-    with psycopg.connect(_conninfo(_IN_USE), autocommit=autocommit) as raw:
-        yield raw
+def connect(database: str = _IN_USE, *, autocommit: bool = True) -> Connection:
+    """A connection of a program that knows nothing of Django."""
+    conninfo = make_conninfo(server.start(SERVER_DATA), dbname=database)
+    return psycopg.connect(conninfo, autocommit=autocommit)
 
 
 def described() -> str:
     """The server's version, and whether a commit waits for the disk."""
     query = """SELECT concat('PostgreSQL ', current_setting('server_version'), ', fsync ',
         current_setting('fsync'))"""
-    with psycopg.connect(_conninfo("postgres")) as raw:
-        return str(raw.execute(query).fetchall()[0][0])
-
-
-def _admin(*statements: str) -> None:
-    with psycopg.connect(_conninfo("postgres"), autocommit=True) as raw:
-        for statement in statements:
-            raw.execute(statement.encode())
-
-
-def _conninfo(database: str) -> str:
-    return make_conninfo(server.start(SERVER_DATA), dbname=database)
+    with connect("postgres") as raw:
+        return str(raw.execute(query.encode()).fetchall()[0][0])

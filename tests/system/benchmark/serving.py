@@ -1,4 +1,4 @@
-"""Webhooks: what they cost the web process, how soon rows follow, and bursts of them.
+"""What one webhook costs, how soon its row follows, bursts of them, and write-backs.
 
 Real processes: gunicorn and django-q2's cluster as the project starts them.
 """
@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from django_q.models import OrmQ
 
-from orgs.models import Organization, SyncCursor, WorkOSEvent
+from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEvent
 from orgs.testing import FakeWorkOSClient, UlidFactory, sign
 from tests.concurrency import wait_until
 from tests.processes import status_of
@@ -31,6 +31,9 @@ _THREADS = 16
 
 _BURST_ORGANIZATIONS = 500
 _BURST_HOLD_BACK = 2.0
+
+_DUE = 1_000
+_ANSWERS_IN = 0.1
 
 _SAMPLES = 50
 _HOLD_BACK = 0.5
@@ -118,6 +121,27 @@ def _body(ulid: str, at: str) -> bytes:
 def _is_draining() -> bool:
     cursor = SyncCursor.objects.first()
     return bool(cursor and cursor.last_event_id and not cursor.drained_at)
+
+
+# Write-backs --------------------------------------------------------------------------------
+
+
+def measure_write_back(scaled: Scaled) -> Iterator[Figure]:
+    """How many a second one worker process sends to a WorkOS that takes its time."""
+    due = scaled(_DUE)
+    databases.use(databases.EMPTY)
+    with Processes() as running:
+        workos = running.fake()
+        workos.seed(organizations=due)
+        running.measured("drain", workos)
+        if ExternalIdWriteBack.objects.count() != due:
+            raise RuntimeError("the drain should have left a write-back for each organization")
+        where = "/organizations"
+        workos.misbehave("slow", method=None, path=where, times=None, seconds=_ANSWERS_IN)
+        seconds = float(running.measured("push", workos)["seconds"])
+    done = due - ExternalIdWriteBack.objects.count()
+    what = f"write-backs, {due:,} due, WorkOS answering in {_ANSWERS_IN * 1000:.0f} ms"
+    yield figure(what, done / seconds, "a second", "≥ 20")
 
 
 # Bursts, and how soon a row follows ---------------------------------------------------------

@@ -19,7 +19,7 @@ _INSERT = "INSERT INTO benchmark_webhook (id, type) VALUES (%s, %s)"
 def insert_one_row(request: HttpRequest) -> HttpResponse:
     """The least that a webhook's view can do: reads the body, inserts one row, and answers.
 
-    No signature, no lock time-out, no look for a drain, no ring; a transaction of one statement.
+    No signature, no lock time-out, no look for a drain, no task; a transaction of one statement.
     """
     event = tolerant_json.loads(request.body)
     with connection.cursor() as cursor:

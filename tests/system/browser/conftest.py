@@ -27,7 +27,7 @@ POLICY = (
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 
-PHONE = {"width": 390, "height": 844}
+PHONE: Any = {"width": 390, "height": 844}
 PASSWORD = "correct horse battery staple"
 
 
@@ -87,10 +87,6 @@ class Desk:
     def path(self) -> str:
         return str(self.page.url).removeprefix(self._home)
 
-    @property
-    def width_of_content(self) -> int:
-        return int(self.page.evaluate("document.documentElement.scrollWidth"))
-
     def tab_to(self, name: str) -> None:
         """Presses Tab until the link, field or button of this name has the focus."""
         focused = (
@@ -115,8 +111,7 @@ class Desk:
 @pytest.fixture
 def desk(browser: "Browser", live_server: LiveServer, settings: Settings) -> Iterator[Desk]:
     settings.MIDDLEWARE = [f"{__name__}.{with_a_policy.__name__}", *settings.MIDDLEWARE]
-    screen = {"width": 1200, "height": 860}
-    context = browser.new_context(viewport=screen, color_scheme="light")
+    context = browser.new_context(viewport={"width": 1200, "height": 860}, color_scheme="light")
     desk = Desk(context.new_page(), live_server.url)
     yield desk
     context.close()

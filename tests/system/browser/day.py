@@ -20,21 +20,15 @@ from orgs.models import (
 from orgs.services.maintenance import ensure_schedules
 from tests.builders import an_organization_row, minutes
 
-NAMES = (
-    *("Acme", "Aperture Science", "Cyberdyne Systems", "Globex", "Hooli", "Initech"),
-    *("Massive Dynamic", "Pied Piper", "Soylent", "Stark Industries", "Tyrell", "Umbrella"),
-    *("Vandelay Industries", "Wayne Enterprises", "Wonka Industries"),
-)
-#: Of one event after the other.
-_OUTCOMES = (
-    *[Outcome.UPDATED] * 9,
-    *[Outcome.CREATED] * 5,
-    *(Outcome.STALE, Outcome.LINKED, Outcome.DISABLED, Outcome.UNKNOWN, Outcome.RELINKED),
-)
+NAMES = ("Globex", "Hooli", "Initech", "Tyrell", "Umbrella", "Wonka Industries")
+GLOBEX, HOOLI, INITECH, _, UMBRELLA, _ = IDS = [
+    f"org_01K2QWZ9H8E4T6M2N5R7B3D{number:03}" for number in range(len(NAMES))
+]
+_OUTCOMES = (Outcome.UPDATED, Outcome.UPDATED, Outcome.CREATED, Outcome.STALE, Outcome.RELINKED)
 
 
 def a_day() -> None:
-    """A nap, an event that is parked, a write-back that waits and one in conflict."""
+    """An event that is parked, a write-back that waits and one in conflict, a conflict."""
     now = datetime.now(UTC)
     ensure_schedules()
     Schedule.objects.update(next_run=now + minutes(0.5))
@@ -47,37 +41,34 @@ def a_day() -> None:
         last_drift=1,
         last_changes=[["gram-wonka", 'updated gram-wonka: name: "Wonka" → "Wonka Industries"']],
     )
-    for number, name in enumerate(NAMES):
+    for name, id_ in zip(NAMES, IDS, strict=True):
         slug = name.lower().replace(" ", "-")
-        an_organization_row(f"gram-{slug}", name=name, slug=slug, workos_id=_workos_id(number))
-    WorkOSEvent.objects.bulk_create(_events(now))
-    ExternalIdWriteBack.objects.create(organization_id="gram-globex", workos_id=_workos_id(3))
-    Organization.objects.filter(id="gram-soylent").update(disabled_at=now - minutes(90))
+        an_organization_row(f"gram-{slug}", name=name, slug=slug, workos_id=id_)
+    Organization.objects.filter(id="gram-tyrell").update(disabled_at=now - minutes(90))
+    WorkOSEvent.objects.bulk_create(_event(number, now) for number in range(100))
+    WorkOSEvent.objects.filter(id=_event_id(0)).update(
+        workos_organization_id=INITECH,
+        outcome=Outcome.PARKED,
+        error="data.name: expected text, found null",
+        payload='{"object": "event", "data": {"object": "organization", "name": null}}',
+    )
+    ExternalIdWriteBack.objects.create(organization_id="gram-globex", workos_id=GLOBEX)
+    reason = "WorkOS has external_id 'gram-nucleus', the row's id is 'gram-hooli'"
+    ExternalIdWriteBack.objects.create(
+        organization_id="gram-hooli", workos_id=HOOLI, next_attempt_at=None, last_error=reason
+    )
     WorkOSConflict.objects.create(
-        workos_organization_id=_workos_id(4),
+        workos_organization_id=HOOLI,
         organization_id="gram-hooli",
         kind=ConflictKind.OTHER_EXTERNAL_ID,
-        reason="WorkOS has external_id 'gram-nucleus', the row's id is 'gram-hooli'",
-    )
-    WorkOSConflict.objects.create(
-        workos_organization_id="org_01K2QWZ9H8E4T6M2N5R7B3D099",
-        organization_id="gram-tyrell",
-        kind=ConflictKind.ROW_CLAIMED,
-        reason="The row gram-tyrell is linked to org_01K2QWZ9H8E4T6M2N5R7B3D010",
-    )
-    ExternalIdWriteBack.objects.create(
-        organization_id="gram-hooli",
-        workos_id=_workos_id(4),
-        attempts=1,
-        next_attempt_at=None,
-        last_error="WorkOS has external_id 'gram-nucleus' there",
+        reason=reason,
     )
     _belongings()
 
 
 def _belongings() -> None:
     """What belongs to Umbrella: a domain, a connection, members, a role."""
-    umbrella = {"workos_organization_id": _workos_id(11)}
+    umbrella = {"workos_organization_id": UMBRELLA}
     OrganizationDomain.objects.create(
         workos_id="org_domain_01K2QWZ9H8E4T6M2N5R7B3D0AA",
         domain="umbrella.example",
@@ -92,62 +83,34 @@ def _belongings() -> None:
         state="active",
         **umbrella,
     )
+    permissions = ["rooms:read", "rooms:write"]
     Role.objects.create(
-        workos_id=f"{_workos_id(11)}:lead",
-        slug="lead",
-        name="Lead",
-        permissions=["rooms:read", "rooms:write"],
+        workos_id=f"{UMBRELLA}:lead", slug="lead", name="Lead", permissions=permissions, **umbrella
+    )
+    user_id = "user_01K2QWZ9H8E4T6M2N5R7B3D0AC"
+    WorkOSUser.objects.create(workos_id=user_id, email="ada@umbrella.example")
+    OrganizationMembership.objects.create(
+        workos_id="om_01K2QWZ9H8E4T6M2N5R7B3D0AD",
+        workos_user_id=user_id,
+        status="active",
+        role_slugs=["lead", "member"],
         **umbrella,
     )
-    for number, name in enumerate(("ada", "bob", "cleo")):
-        user_id = f"user_01K2QWZ9H8E4T6M2N5R7B3D{number:03}"
-        WorkOSUser.objects.create(workos_id=user_id, email=f"{name}@umbrella.example")
-        OrganizationMembership.objects.create(
-            workos_id=f"om_01K2QWZ9H8E4T6M2N5R7B3D{number:03}",
-            workos_user_id=user_id,
-            status="active",
-            role_slugs=["lead", "member"][number % 2 :],
-            **umbrella,
-        )
 
 
-def _events(now: datetime) -> list[WorkOSEvent]:
-    parked = WorkOSEvent(
-        id=_event_id(0),
-        type="organization.updated",
-        workos_organization_id=_workos_id(5),
-        occurred_at=now - minutes(41),
-        announced_at=now - minutes(41),
-        processed_at=now - minutes(40),
-        outcome=Outcome.PARKED,
-        error="data.name: expected text, found null",
-        payload='{"object": "event", "data": {"object": "organization", "name": null}}',
-    )
-    awake = (number for number in range(1, 320) if not 170 < number < 200)
-    return [parked, *(_event(number, now - minutes(4.5 * number)) for number in awake)]
-
-
-def _event(number: int, processed_at: datetime) -> WorkOSEvent:
+def _event(number: int, now: datetime) -> WorkOSEvent:
+    processed_at = now - minutes(14 * number)
     announced_at = processed_at - timedelta(seconds=number % 7)
-    outcome = _OUTCOMES[number % len(_OUTCOMES)]
-    # An organization is created once: these are others, which have no row of their own here.
-    is_known = outcome in (Outcome.UPDATED, Outcome.STALE)
-    name = NAMES[number % len(NAMES)].lower().replace(" ", "-")
     return WorkOSEvent(
         id=_event_id(number),
         type="organization.updated",
-        workos_organization_id=_workos_id(number % len(NAMES) if is_known else number),
-        organization_id=f"gram-{name}" if is_known else f"gram-{number}",
+        workos_organization_id=IDS[number % len(IDS)],
         occurred_at=announced_at - timedelta(seconds=1),
         announced_at=announced_at,
         processed_at=processed_at,
-        outcome=outcome,
+        outcome=_OUTCOMES[number % len(_OUTCOMES)],
     )
 
 
 def _event_id(number: int) -> str:
     return f"event_01K2QX4T4PEZ5Y4V3J6WJ5S{number:03}"
-
-
-def _workos_id(number: int) -> str:
-    return f"org_01K2QWZ9H8E4T6M2N5R7B3D{number:03}"

@@ -6,10 +6,10 @@ processes interleave can't be replayed.
 It follows every resource; some are switched on only while all goes on. At the end, each table is
 compared row by row with what the fake WorkOS holds.
 
-Once all is quiet, everything has a few minutes to come right by itself, but for what no event tells
-of, and that alone is judged after ``manage.py reconcile_workos``:
+Once all is quiet, everything has a few minutes to come right by itself, but for what no event
+says, and that alone is judged after ``manage.py reconcile_workos``:
 
-- names that a rival overwrote in the table (those of organizations that are gone stay so);
+- names that another program overwrote in the table (those of organizations that are gone stay so);
 - changes of other resources without an event, such as a connection's new name;
 - organizations whose ``external_id`` went to another one, and with it their row, and that no event
   has mentioned since.

@@ -3,6 +3,7 @@
 import argparse
 import json
 import random
+import signal
 import sys
 import time
 import traceback
@@ -31,6 +32,8 @@ def main() -> int:
     seed = random.SystemRandom().randrange(1_000_000)
     parser.add_argument("--seed", type=int, default=seed, help="of the plan; random unless given")
     options = parser.parse_args()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     _say(f"seed {options.seed}, {options.rounds} rounds; logs in {_FOLDER / 'logs'}")
     with set_stage(_FOLDER) as stage:
         return _run(stage, options.rounds, options.seed)
@@ -41,7 +44,7 @@ def _run(stage: Stage, rounds: int, seed: int) -> int:
     try:
         director.play(make_plan(seed, rounds))
         by_itself, after_reconcile = judge(stage, director)
-    except Exception:  # noqa: BLE001 - with any failure, the seed and the logs are told
+    except Exception:  # noqa: BLE001 - with any failure, the seed and the logs are named
         _say(traceback.format_exc())
         actions = (_FOLDER / "logs" / "actions.log").read_text().splitlines()
         _say("\n".join(["The last actions, with milliseconds:", *actions[-25:]]))

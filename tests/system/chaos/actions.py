@@ -62,7 +62,7 @@ class Write(NamedTuple):
 
     kind: Literal["insert", "set", "delete"]
     organization_id: str
-    columns: Mapping[str, str | bool]
+    columns: Mapping[str, Any]
     hold: float = 0.0
 
 

@@ -51,14 +51,14 @@ class WorkOS:
 def differences(model: Model, mirror: Mirror, workos: WorkOS, *, reconciled: bool) -> list[str]:
     """A line for each thing that is not as it must be; none if all is well.
 
-    Before it is ``reconciled``, a name may be the one that a rival wrote last, and an organization
-    that lost its row to another and was not mentioned since may be without one.
+    Before it is ``reconciled``, a name may be the one that another program wrote last, and an
+    organization that lost its row to another and was not mentioned since may be without one.
     """
     return [
         *_rows(model, mirror, reconciled=reconciled),
         *_ledger(mirror, workos),
-        *(f"outbox: {id_} is still to be told: {error}" for id_, error in mirror.outbox.items()),
-        *_told(mirror, workos),
+        *(f"outbox: {id_} still waits: {error}" for id_, error in mirror.outbox.items()),
+        *_written_back(mirror, workos),
         *(f"{name} is not covered" for name in sorted(set(RESOURCES) - mirror.covered)),
         *resource_differences(
             mirror.resources,
@@ -139,11 +139,11 @@ def _ledger(mirror: Mirror, workos: WorkOS) -> Iterator[str]:
         yield f"ledger: {id_} is no event of WorkOS's"
 
 
-def _told(mirror: Mirror, workos: WorkOS) -> Iterator[str]:
+def _written_back(mirror: Mirror, workos: WorkOS) -> Iterator[str]:
     for id_, row in mirror.rows.items():
-        told = workos.organizations.get(row["workos_id"], {"external_id": id_})["external_id"]
-        if told != id_:
-            yield f"WorkOS: {row['workos_id']} has the external_id {told!r}, not {id_!r}"
+        seen = workos.organizations.get(row["workos_id"], {"external_id": id_})["external_id"]
+        if seen != id_:
+            yield f"WorkOS: {row['workos_id']} has the external_id {seen!r}, not {id_!r}"
 
 
 def _derived(mirror: Mirror) -> Iterator[str]:

@@ -1,19 +1,32 @@
-"""The run's own tables, and what it reads of the mirror's. Plain SQL, nothing of Django.
+"""The run's own tables, what it reads of the mirror's, and what other programs do to these. Plain
+SQL over psycopg, nothing of Django.
 
-In the schema ``chaos``: the journal, in which each rival notes a write in the transaction of that
-write, so that what committed is known even if the server died before it could say so; and the
-audit, which a trigger fills with every change of a row, as many a company has on its tables.
+In the schema ``chaos``: the journal, in which other programs note each write in its transaction,
+after the row's lock is taken, so that it holds what committed, and that of each row in order, even
+if the server died before it could say so; and the audit, which a trigger fills with every change of
+a row, as many a company has on its tables.
 """
 
-from typing import Any, Final
+import logging
+import time
+from contextlib import suppress
+from typing import Any, Final, TypeAlias
 
 import psycopg
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
+from tests.system.chaos.actions import Lock, Write
 from tests.system.chaos.comparison import Mirror
 from tests.system.chaos.kinds import KINDS
-from tests.system.chaos.model import Committed
-from tests.system.chaos.rivals import Connection
+
+# What is rolled back with a connection that was killed needs no line.
+logging.getLogger("psycopg").setLevel(logging.ERROR)
+
+Connection: TypeAlias = "psycopg.Connection[tuple[Any, ...]]"
+
+#: What another program calls itself.
+_OTHER: Final = "other"
 
 _SCHEMA: Final = """
 CREATE SCHEMA chaos;
@@ -29,7 +42,7 @@ CREATE INDEX ON chaos.audit (id, seq);
 CREATE FUNCTION chaos.note() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO chaos.audit (writer, tab, operation, id, before, after) VALUES (
-        CASE current_setting('application_name') WHEN 'rival' THEN 'rival' ELSE 'sync' END,
+        CASE current_setting('application_name') WHEN 'other' THEN 'other' ELSE 'sync' END,
         TG_TABLE_NAME, TG_OP,
         coalesce(to_jsonb(NEW), to_jsonb(OLD))->>
             CASE TG_TABLE_NAME WHEN 'organization_metadata' THEN 'id' ELSE 'workos_id' END,
@@ -112,7 +125,7 @@ class Database:
         with self._connected() as connection:
             return connection.execute(_DRAINED).fetchall() == [(True,)]
 
-    def mirror(self) -> tuple[Mirror, list[Committed]]:
+    def mirror(self) -> tuple[Mirror, list[Write]]:
         """The mirror and the journal, as of one moment."""
         with self._connected() as connection, connection.transaction():
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -124,7 +137,7 @@ class Database:
                 resources={kind.name: _objects(connection, kind.table) for kind in KINDS},
                 covered=frozenset(name for (name,) in connection.execute(_COVERED)),
             )
-            return mirror, [Committed(*write) for write in connection.execute(_JOURNAL)]
+            return mirror, [Write(*write) for write in connection.execute(_JOURNAL)]
 
     def broken_promises(self) -> list[str]:
         """A line for each change of a row that must never happen, whatever happened around it."""
@@ -148,3 +161,56 @@ def _objects(connection: Connection, table: str, key: str = "workos_id") -> dict
     """The rows of a table as JSON, by key."""
     query = sql.SQL("SELECT {}, to_jsonb(t) FROM {} AS t")
     return dict(connection.execute(query.format(*map(sql.Identifier, (key, table)))).fetchall())
+
+
+# Other programs -----------------------------------------------------------------------------
+
+_INSERT: Final = "INSERT INTO organization_metadata (id, {}) VALUES ({}, {})"
+_SET: Final = "UPDATE organization_metadata SET ({}) = ROW ({}) WHERE id = {}"
+_DELETE: Final = "DELETE FROM organization_metadata WHERE id = {} AND workos_id IS NULL"
+_LOCK: Final = "SELECT FROM organization_metadata WHERE id = ANY(%s) ORDER BY id FOR UPDATE"
+_NOTE: Final = "INSERT INTO chaos.journal (kind, organization_id, columns) VALUES (%s, %s, %s)"
+
+
+def act_as_another_program(action: Write | Lock, database_url: str) -> str:
+    """Do it, as soon as the server answers, and say what came of it."""
+    try:
+        with _connected(database_url) as connection:
+            connection.execute("SET lock_timeout = '5s'")
+            with connection.transaction(force_rollback=isinstance(action, Lock)):
+                if isinstance(action, Lock):
+                    count = connection.execute(_LOCK, [list(action.organization_ids)]).rowcount
+                else:
+                    count = _write(connection, action)
+                time.sleep(action.hold)
+    except psycopg.Error as error:
+        # Refused, or the server went away: whether that committed, the journal knows.
+        return type(error).__name__
+    return f"{count} rows"
+
+
+def _connected(database_url: str) -> Connection:
+    for _ in range(100):
+        with suppress(psycopg.OperationalError):
+            return psycopg.connect(database_url, autocommit=True, application_name=_OTHER)
+        time.sleep(0.1)
+    raise AssertionError("PostgreSQL does not answer")
+
+
+def _write(connection: Connection, write: Write) -> int:
+    """Write and note it; return 0 if there is no such row."""
+    names = sql.SQL(", ").join(map(sql.Identifier, write.columns))
+    values = sql.SQL(", ").join(map(sql.Literal, write.columns.values()))
+    id_ = sql.Literal(write.organization_id)
+    match write.kind:
+        case "insert":
+            statement = sql.SQL(_INSERT).format(names, id_, values)
+        case "set":
+            statement = sql.SQL(_SET).format(names, values, id_)
+        case _:
+            statement = sql.SQL(_DELETE).format(id_)
+    count = connection.execute(statement).rowcount
+    if count:
+        columns = Jsonb(dict(write.columns))
+        connection.execute(_NOTE, [write.kind, write.organization_id, columns])
+    return count

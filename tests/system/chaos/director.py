@@ -13,11 +13,12 @@ from typing import Any, cast
 from orgs.testing import JsonObject, Refused
 from tests.concurrency import wait_until
 from tests.processes import manage
-from tests.system.chaos import actions, postgres, rivals, warden
+from tests.system.chaos import actions, postgres
 from tests.system.chaos.actions import Action, Call, Kill, Repeat, Round, Switch
+from tests.system.chaos.database import act_as_another_program
 from tests.system.chaos.kinds import ORGANIZATION, RESOURCES, last_showing, subject_of
 from tests.system.chaos.plan import CLUSTERS, ROUND_SECONDS, WEBS, normal_mail
-from tests.system.chaos.stage import APART, WINDOW_SECONDS, Stage
+from tests.system.chaos.stage import APART, POSTGRES, WINDOW_SECONDS, Stage
 
 _chronicle = logging.getLogger("chaos")
 
@@ -29,7 +30,7 @@ class Director:
         self._stage = stage
         self._workos = stage.workos
         self._threads = ThreadPoolExecutor(16)
-        self._errands: list[Future[None]] = []
+        self._running: list[Future[None]] = []
         self._restarting, self._switching = Lock(), Lock()
         self.done: Counter[str] = Counter()
         """How many actions of each class; of misbehaviour, how much of each kind."""
@@ -48,19 +49,19 @@ class Director:
                     _sleep_until(began_at + step.at)
                     self._do(step.action)
                 _sleep_until(began_at + ROUND_SECONDS)
-                self._raise_of_errands(wait=False)
+                self._raise_failures(wait=False)
             quiet = (Call("behave", {}), Call("set_hold_back", {"seconds": 0.2}), *normal_mail(0))
             for call in quiet:
                 self._do(call)
             # A switch that is under way is not to be the last one.
-            self._raise_of_errands(wait=True)
+            self._raise_failures(wait=True)
             self._do(Switch(RESOURCES))
-            self._raise_of_errands(wait=True)
+            self._raise_failures(wait=True)
 
-    def _raise_of_errands(self, *, wait: bool) -> None:
-        for errand in [errand for errand in self._errands if wait or errand.done()]:
-            self._errands.remove(errand)
-            errand.result()
+    def _raise_failures(self, *, wait: bool) -> None:
+        for running in [each for each in self._running if wait or each.done()]:
+            self._running.remove(running)
+            running.result()
 
     def _do(self, action: Action) -> None:
         self.done[type(action).__name__] += 1
@@ -72,9 +73,9 @@ class Director:
                 self.done[f"{member}, {'whole' if whole else 'a child'}"] += 1
                 # gunicorn replaces its children.
                 if member in CLUSTERS and not whole:
-                    self._errands.append(self._threads.submit(self._kill_later, member, back_after))
+                    self._running.append(self._threads.submit(self._kill_later, member, back_after))
             case _:
-                self._errands.append(self._threads.submit(self._run, action))
+                self._running.append(self._threads.submit(self._run, action))
 
     # In WorkOS, and between WorkOS and the mirror
 
@@ -98,7 +99,7 @@ class Director:
         _chronicle.info("%s: %s", action, result)
 
     def _repeat(self, resource: str, key: str, **how: Any) -> JsonObject:
-        """An event that says again what the object is, or was, as far as events told."""
+        """An event that says again what the object is, or was, as far as events said."""
         last = last_showing(self._workos.all_events(), resource, key)
         if last is None:
             raise Refused(404, "not_found", "there is no such object, or no event of it")
@@ -112,10 +113,10 @@ class Director:
         result = "done"
         match action:
             case actions.Write() | actions.Lock():
-                result = rivals.do(action, environment["DATABASE_URL"])
+                result = act_as_another_program(action, environment["DATABASE_URL"])
             case actions.RestartPostgres(mode):
                 with self._restarting:
-                    postgres.restart(self._stage.folder / warden.POSTGRES, mode)
+                    postgres.restart(self._stage.folder / POSTGRES, mode)
             case actions.Reconcile(kill_after):
                 try:
                     options = {"timeout": kill_after or 300.0, **APART}

@@ -1,7 +1,7 @@
 """Runs our own processes as a supervisor would, and kills them as bad luck would.
 
 Everything that is started carries the mark of its run in its environment: whatever happens, what
-has the mark can be found and ended (see ``warden``).
+has the mark can be found and ended (see ``stage``).
 """
 
 import logging

@@ -1,26 +1,20 @@
-"""What the mirror must hold, from what happened alone: WorkOS's events, and what rivals committed.
+"""What the mirror must hold, from what happened alone: WorkOS's events, and what other
+programs committed.
 
 Small, sequential, and written without the product's code. Pure. An event links its organization to
 the row that is its own, to the one that its ``external_id`` names, or to a new one; a deletion
 disables the row.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
+from tests.system.chaos.actions import Write
 from tests.system.chaos.kinds import ORGANIZATION, subject_of
 from tests.system.chaos.names import derived_id
 
 JsonObject: TypeAlias = dict[str, Any]
-
-
-class Committed(NamedTuple):
-    """One write of a rival's that committed; they are in the order of the row's locks."""
-
-    kind: Literal["insert", "set", "delete"]
-    organization_id: str
-    columns: Mapping[str, Any]
 
 
 @dataclass(slots=True)
@@ -47,9 +41,9 @@ class Local:
     whitelisted: bool = True
     name: str | None = None
     exists: bool = False
-    """Whether a rival inserted it, and none has deleted it since."""
+    """Whether another program inserted it, and none has deleted it since."""
     drifted_to: str | None = None
-    """The last name that a rival wrote into a row that it may not name."""
+    """The last name that another program wrote into a row that it may not name."""
 
 
 @dataclass(slots=True)
@@ -63,8 +57,9 @@ class Model:
     no event has mentioned since. Only a snapshot gives them a row."""
 
 
-def model_of(events: Sequence[JsonObject], writes: Iterable[Committed]) -> Model:
-    """The mirror that results from these events, in this order, and these writes."""
+def model_of(events: Sequence[JsonObject], writes: Iterable[Write]) -> Model:
+    """The mirror that results from these events, in this order, and these writes, which
+    committed in the order of the row's locks."""
     model = Model()
     row_of: dict[str, str] = {}
     """WorkOS id to Gram id."""
@@ -76,7 +71,7 @@ def model_of(events: Sequence[JsonObject], writes: Iterable[Committed]) -> Model
     shown = {event["data"]["id"]: event["data"] for event in organizations}
     lost = sorted(last.keys() - row_of.keys())
     model.unlinked_organizations = {_gram_id(shown[id_]): last[id_] for id_ in lost}
-    for kind, id_, columns in writes:
+    for kind, id_, columns, _ in writes:
         local = model.local.setdefault(id_, Local())
         if kind != "set":
             model.local[id_] = Local(**columns, exists=kind == "insert")

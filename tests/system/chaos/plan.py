@@ -146,9 +146,9 @@ class _Planner:
             *self._removals(),
             *self._oddities(),
             *self._resource_changes(),
-            *self._weather(),
-            *self._blows(),
-            *self._rivals(),
+            *self._faults_of_workos(),
+            *self._breakdowns(),
+            *self._other_programs(),
         ]
         return tuple(sorted(steps, key=lambda step: step.at))
 
@@ -232,7 +232,7 @@ class _Planner:
 
     # Between WorkOS and the mirror
 
-    def _weather(self) -> Iterator[Step]:
+    def _faults_of_workos(self) -> Iterator[Step]:
         if self._happens(0.5):
             at, seed = self._moment(), self.chance.randrange(1_000_000)
             yield from (Step(at, call) for call in normal_mail(seed))
@@ -261,7 +261,7 @@ class _Planner:
 
     # To our own processes
 
-    def _blows(self) -> Iterator[Step]:
+    def _breakdowns(self) -> Iterator[Step]:
         """By chance; and each kind in the first rounds, however short the run."""
         first: dict[int, Action] = {
             1: self._kill(CLUSTERS, whole=True),
@@ -293,7 +293,7 @@ class _Planner:
 
     # By other programs
 
-    def _rivals(self) -> Iterator[Step]:
+    def _other_programs(self) -> Iterator[Step]:
         if self._happens(0.5):
             self.signed_up += 1
             # A slug that organizations to come will want.

@@ -52,29 +52,29 @@ def resource_differences(
 ) -> Iterator[str]:
     """A line for each thing that is not as it must be; ``rows`` and ``held`` are by resource.
 
-    Before it is ``reconciled``, what no event has told may be otherwise, or missing; so may what
+    Before it is ``reconciled``, what no event has said may be otherwise, or missing; so may what
     only events that were not followed have deleted.
     """
-    told = None if reconciled else _Told(events, not_followed)
+    said = None if reconciled else _Said(events, not_followed)
     for kind in KINDS:
         for key in sorted(rows[kind.name].keys() | held[kind.name].keys()):
             row, one = rows[kind.name].get(key), held[kind.name].get(key)
             is_there = row is not None and row[kind.deleted_column] is None
             if one is None:
-                if row and is_there and (told is None or told.deletes(kind.name, key, row)):
+                if row and is_there and (said is None or said.deletes(kind.name, key, row)):
                     yield f"{kind.name} {key} is deleted in WorkOS, and not here"
-            elif told is None or told.shows(kind.name, key, one):
+            elif said is None or said.shows(kind.name, key, one):
                 if row is None or not is_there:
                     yield f"{kind.name} {key} is {'deleted' if row else 'missing'}"
                 else:
-                    yield from _columns(kind, key, row, one, told)
+                    yield from _columns(kind, key, row, one, said)
 
 
 def _columns(
-    kind: Kind, key: str, row: Mapping[str, Any], one: Mapping[str, Any], told: "_Told | None"
+    kind: Kind, key: str, row: Mapping[str, Any], one: Mapping[str, Any], said: "_Said | None"
 ) -> Iterator[str]:
     for column, name in kind.columns.items():
-        if told is None or told.has(kind.name, key, name):
+        if said is None or said.has(kind.name, key, name):
             seen, wanted = value_of(column, row[column]), value_of(column, one.get(name))
             if seen != wanted:
                 yield f"{kind.name} {key}: {column} is {seen!r}, not {wanted!r}"
@@ -92,7 +92,7 @@ def value_of(column: str, value: Any) -> Any:
     return value
 
 
-class _Told:
+class _Said:
     """What the events alone say: a change may come without one."""
 
     def __init__(self, events: Sequence[Mapping[str, Any]], not_followed: Collection[str]) -> None:

@@ -3,20 +3,22 @@
 import fcntl
 import logging
 import secrets
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import psutil  # type: ignore[import-untyped]
+
+from gram_sync.embedded_postgres import server
 from gram_sync.run import MANAGE, listen
 from orgs.testing import FakeWorkOS
 from tests.concurrency import wait_until
-from tests.processes import inherited_environment, manage, status_of
-from tests.system.chaos import postgres, warden
+from tests.processes import alive, inherited_environment, manage, status_of
+from tests.system.chaos import postgres
 from tests.system.chaos.database import Database
 from tests.system.chaos.fleet import Fleet
 from tests.system.chaos.plan import AT_FIRST, CLUSTERS, WEBS
@@ -26,6 +28,12 @@ WINDOW_SECONDS: Final = 8.0
 
 #: How a command is run: a Ctrl-C is ours alone.
 APART: Final[dict[str, Any]] = {"stdin": subprocess.DEVNULL, "start_new_session": True}
+
+#: The PostgreSQL, in the folder of the run.
+POSTGRES: Final = "postgres"
+
+#: In the environment of all that is started: the folder of the run.
+_MARK: Final = "GRAM_SYNC_CHAOS_RUN"
 
 _GUNICORN: Final = (
     *(sys.executable, "-m", "gunicorn", "gram_sync.wsgi"),
@@ -51,28 +59,39 @@ class Stage:
 
 @contextmanager
 def set_stage(folder: Path) -> Iterator[Stage]:
-    """Start everything; when the context ends, however it ends, nothing is left running.
+    """Start everything; when the context ends, nothing is left running.
 
-    Nor of an earlier run in this folder. Raises AssertionError if something does not come up, and
-    what the parts raise: BlockingIOError if another run has the folder.
+    Nor of an earlier run in this folder that was killed. Raises AssertionError if something does
+    not come up, and what the parts raise: BlockingIOError if another run has the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        warden.end_everything(folder)
-        guard = warden.start(folder)
-        try:
-            with listen("127.0.0.1", 0) as listener, FakeWorkOS(api_key="sk_chaos") as workos:
-                stage = _started(folder, listener, workos)
-                try:
-                    yield stage
-                finally:
-                    stage.fleet.stop()
-        finally:
-            guard.communicate()
+        _end_everything(folder)
+        with ExitStack() as stack:
+            stack.callback(_end_everything, folder)
+            yield _started(folder, stack)
 
 
-def _started(folder: Path, listener: socket.socket, workos: FakeWorkOS) -> Stage:
+def _end_everything(folder: Path) -> None:
+    """Kill all that has the folder's mark, and stop the PostgreSQL in it."""
+
+    def nothing_is_left() -> bool:
+        is_left = False
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if process.environ().get(_MARK) == str(folder) and alive([process]):
+                    is_left = True
+                    process.kill()
+        return not is_left
+
+    wait_until(nothing_is_left, "all with the mark are killed")
+    server.stop(folder / POSTGRES)
+
+
+def _started(folder: Path, stack: ExitStack) -> Stage:
+    listener = stack.enter_context(listen("127.0.0.1", 0))
+    workos = stack.enter_context(FakeWorkOS(api_key="sk_chaos"))
     port, secret, logs = listener.getsockname()[1], f"whsec_{secrets.token_hex()}", folder / "logs"
     logs.mkdir(exist_ok=True)
     for log in logs.iterdir():
@@ -83,9 +102,9 @@ def _started(folder: Path, listener: socket.socket, workos: FakeWorkOS) -> Stage
     logging.getLogger("chaos").addHandler(actions)
     logging.getLogger("chaos").setLevel("INFO")
     workos.add_webhook_endpoint(url=f"http://127.0.0.1:{port}/webhooks/workos/", secret=secret)
-    url = postgres.create(folder / warden.POSTGRES)
+    url = postgres.create(folder / POSTGRES)
     environment = inherited_environment() | {
-        warden.MARK: str(folder),
+        _MARK: str(folder),
         # setproctitle, which comes with mutmut, would write a cluster's title over its mark.
         "SPT_NOENV": "1",
         "SECRET_KEY": secrets.token_urlsafe(50),
@@ -109,6 +128,7 @@ def _started(folder: Path, listener: socket.socket, workos: FakeWorkOS) -> Stage
     database = Database(url)
     database.prepare()
     fleet = Fleet(environment, logs)
+    stack.callback(fleet.stop)
     stage = Stage(folder, environment, fleet, workos, database, port)
     fd = listener.fileno()
     for name in WEBS:

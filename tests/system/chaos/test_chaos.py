@@ -7,10 +7,10 @@ import pytest
 
 from orgs.db.resources import model_of as table_of
 from orgs.domain.resources import PLAIN
-from tests.system.chaos.actions import Call, Kill
+from tests.system.chaos.actions import Call, Kill, Write
 from tests.system.chaos.comparison import Mirror, WorkOS, differences
 from tests.system.chaos.kinds import KINDS, RESOURCES
-from tests.system.chaos.model import Committed, JsonObject, model_of
+from tests.system.chaos.model import JsonObject, model_of
 from tests.system.chaos.plan import make_plan
 from tests.system.chaos.resource_audit import resource_differences
 
@@ -36,7 +36,7 @@ def test_a_seed_replays_the_plan() -> None:
     assert make_plan(7, 50) != make_plan(8, 50)
 
 
-def test_the_plan_that_ci_plays_has_every_kind_of_blow_and_touches_every_resource() -> None:
+def test_the_plan_that_ci_plays_has_every_kind_of_breakdown_and_touches_every_resource() -> None:
     actions = [step.action for steps in make_plan(1, 8) for step in steps]
 
     kills = {(kill.member[:3], kill.whole) for kill in actions if isinstance(kill, Kill)}
@@ -59,13 +59,13 @@ def an_event(number: int, verb: str, name: str) -> JsonObject:
 _SAID = {"connection_type": "OktaSAML", "name": "Okta", "state": "active"}
 CONNECTION = {"workos_organization_id": "org_a", **_SAID, "deleted_at": None}
 SHOWN = {"id": "conn_1", "organization_id": "org_a", **_SAID, "updated_at": AT}
-TOLD = {"id": "event_3", "event": "connection.activated", "data": SHOWN}
+ACTIVATION = {"id": "event_3", "event": "connection.activated", "data": SHOWN}
 DELETION = {"id": "event_4", "event": "connection.deleted", "data": SHOWN}
 
-EVENTS = [an_event(1, "created", "Acme"), an_event(2, "updated", "Globex"), TOLD]
+EVENTS = [an_event(1, "created", "Acme"), an_event(2, "updated", "Globex"), ACTIVATION]
 WRITES = [
-    Committed("set", "gram-1", {"gram_account_type": "pro"}),
-    Committed("insert", "local-1", {"name": "Local", "slug": "local"}),
+    Write("set", "gram-1", {"gram_account_type": "pro"}),
+    Write("insert", "local-1", {"name": "Local", "slug": "local"}),
 ]
 LOCAL: dict[str, Any] = {
     "name": "Local",
@@ -136,7 +136,7 @@ def with_connection(**values: Any) -> Mirror:
         (replace(MIRROR, rows={"local-1": LOCAL}), "row gram-1 is missing"),
         (replace(MIRROR, rows={"gram-1": ROW}), "row local-1 is missing"),
         (replace(MIRROR, created_slugs={"gram-1": "x"}), "row gram-1: was created with the slug"),
-        (replace(MIRROR, outbox={"gram-1": "HTTP 500"}), "outbox: gram-1 is still to be told"),
+        (replace(MIRROR, outbox={"gram-1": "HTTP 500"}), "outbox: gram-1 still waits"),
         (replace(MIRROR, ledger={}), "ledger: event_2 is unknown"),
         (with_event("event_2", outcome="parked"), "ledger: event_2 is parked"),
         (with_event("event_2", outcome=None), "ledger: event_2 is unseen"),
@@ -148,11 +148,11 @@ def with_connection(**values: Any) -> Mirror:
         (replace(MIRROR, resources=NOTHING), "connection conn_1 is missing"),
     ],
 )
-def test_a_difference_is_told(mirror: Mirror, line: str, reconciled: bool) -> None:
-    assert [told for told in compared(mirror, reconciled=reconciled) if told.startswith(line)]
+def test_a_difference_is_found(mirror: Mirror, line: str, reconciled: bool) -> None:
+    assert [found for found in compared(mirror, reconciled=reconciled) if found.startswith(line)]
 
 
-def test_an_id_that_workos_was_not_told_is_told() -> None:
+def test_an_id_that_workos_does_not_know_is_found() -> None:
     organizations = {"org_a": {"id": "org_a", "external_id": None}}
 
     assert compared(organizations=organizations) == [
@@ -172,8 +172,8 @@ def test_a_row_that_was_handed_over_disabled_may_be_enabled_and_no_other() -> No
     ]
 
 
-def test_a_name_that_a_rival_wrote_is_wrong_only_after_reconcile() -> None:
-    model = model_of(EVENTS, [*WRITES, Committed("set", "gram-1", {"name": "Drifted"})])
+def test_a_name_that_another_program_wrote_is_wrong_only_after_reconcile() -> None:
+    model = model_of(EVENTS, [*WRITES, Write("set", "gram-1", {"name": "Drifted"})])
     mirror = with_row(name="Drifted")
 
     assert differences(model, mirror, WORKOS, reconciled=False) == []
@@ -183,25 +183,25 @@ def test_a_name_that_a_rival_wrote_is_wrong_only_after_reconcile() -> None:
 
 
 @pytest.mark.parametrize(
-    ("held", "events"),
+    "held",
     [
-        pytest.param({"conn_1": SHOWN, "conn_2": SHOWN}, [TOLD], id="new"),
-        pytest.param({"conn_1": SHOWN | {"name": "New", "updated_at": ""}}, [TOLD], id="changed"),
-        pytest.param({}, [TOLD], id="deleted"),
+        pytest.param({"conn_1": SHOWN, "conn_2": SHOWN}, id="new"),
+        pytest.param({"conn_1": SHOWN | {"name": "New", "updated_at": ""}}, id="changed"),
+        pytest.param({}, id="deleted"),
     ],
 )
-def test_what_no_event_told_is_judged_after_reconcile(held: Any, events: Any) -> None:
+def test_what_no_event_said_is_judged_after_reconcile(held: Any) -> None:
     both = MIRROR.resources, {**NOTHING, "connection": held}
 
-    assert [*resource_differences(*both, events, reconciled=False)] == []
-    assert len([*resource_differences(*both, events, reconciled=True)]) == 1
+    assert [*resource_differences(*both, [ACTIVATION], reconciled=False)] == []
+    assert len([*resource_differences(*both, [ACTIVATION], reconciled=True)]) == 1
 
 
 def test_what_an_event_deletes_is_judged_before_unless_it_was_not_followed() -> None:
     user = {"workos_directory_id": "directory_1", "deleted_at": None}
     rows = {**MIRROR.resources, "directory_user": {"u": user}}
     deletion = {"id": "event_5", "event": "dsync.deleted", "data": {"id": "directory_1"}}
-    all_of_it = rows, NOTHING, [TOLD, DELETION, deletion]
+    all_of_it = rows, NOTHING, [ACTIVATION, DELETION, deletion]
 
     assert [*resource_differences(*all_of_it, reconciled=False)] == [
         "connection conn_1 is deleted in WorkOS, and not here",

@@ -1,4 +1,4 @@
-"""Waits until the mirror is what the model says, and tells what differs if it never is."""
+"""Waits until the mirror is what the model says, and says what differs if it never is."""
 
 import json
 import time

@@ -1,7 +1,7 @@
 """Runs the product's works, each in a process of its own that is forked and so starts at once.
 
-Reads a line of JSON for each: the name of the work, and WorkOS's address. Writes the new process's
-id, and then how it ended.
+Reads a line of JSON for each: the name of the work, WorkOS's address, and the step at which it is
+killed. Writes how the process ended, and its steps unless it was killed.
 """
 
 import json
@@ -25,6 +25,7 @@ from django.core.management import call_command  # noqa: E402
 import orgs.workos.sdk  # noqa: E402, F401 - same as httpcore2
 from orgs import tasks  # noqa: E402
 from orgs.management.commands.reconcile_workos import Command  # noqa: E402
+from tests.system.kill.steps import Step, Watch  # noqa: E402
 
 WORKS: Final[dict[str, Callable[[], object]]] = {
     "drain": tasks.sync_events,
@@ -35,22 +36,29 @@ WORKS: Final[dict[str, Callable[[], object]]] = {
 
 def main() -> None:
     for line in sys.stdin:
+        reader, writer = os.pipe()
         pid = os.fork()
         if pid == 0:
-            _run(**json.loads(line))
-        print(pid, flush=True)  # noqa: T201 - how the test learns of it
-        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)  # noqa: T201
+            _run(writer, **json.loads(line))
+        os.close(writer)
+        with os.fdopen(reader) as pipe:
+            steps = json.loads(pipe.read() or "[]")
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        print(json.dumps([code, steps]), flush=True)  # noqa: T201 - how the test learns of it
 
 
-def _run(*, work: str, address: tuple[str, int]) -> None:
+def _run(writer: int, *, work: str, base_url: str, kill_at: list[object] | None) -> None:
     """Runs a work, and ends the process."""
     code = 1
     try:
         # It is killed many times over what it would warn of.
         logging.disable()
-        base_url = "http://{}:{}".format(*address)
         settings.WORKOS_SYNC = {**settings.WORKOS_SYNC, "BASE_URL": base_url}
+        watch = Watch(Step(*kill_at) if kill_at else None)  # type: ignore[arg-type]
+        watch.begin()
         WORKS[work]()
+        with os.fdopen(writer, "w") as pipe:
+            json.dump(watch.steps, pipe)
         code = 0
     except BaseException:  # noqa: BLE001 - what is the matter is for the test to say
         traceback.print_exc()

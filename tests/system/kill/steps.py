@@ -1,19 +1,24 @@
-"""Runs a work in a process, notes its steps, and kills it at one of them."""
+"""Notes the steps of a process's work, from within it, and kills it at one of them."""
 
-import asyncio
-import json
 import os
+import re
 import signal
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import NamedTuple
+from threading import Lock
+from types import GeneratorType
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from weakref import WeakKeyDictionary
 
-from tests.processes import PROJECT
-from tests.system.kill.relay import Address, Http, Moment, PostgreSQL, Way, relay
+import httpx2
+import psycopg
+from psycopg.pq import TransactionStatus
+
+Moment: TypeAlias = Literal["before", "after"]
+"""A request is about to be sent, or its answer is here and nobody has seen it."""
+
+
+Request: TypeAlias = "GeneratorType[Any, Any, Any]"
+"""What psycopg sends and receives, as it is given to ``Connection.wait``."""
 
 
 class Step(NamedTuple):
@@ -21,84 +26,85 @@ class Step(NamedTuple):
     the other way round in another run, but by the same ways."""
 
     moment: Moment
-    way: Way
+    way: str
+    """The requests of two transactions of a connection: the last one that changed what stays, and
+    the one under way. Of HTTP, a request alone: threads share connections."""
     occurrence: int
 
-    def __str__(self) -> str:
-        moment = "before it was sent" if self.moment == "before" else "before its answer came"
-        requests = " → ".join(name[:60] for name in self.way[-1])
-        return f"killed {moment}, time {self.occurrence}: {requests}"
+
+#: With what psycopg sends by itself: a commit stays for what else its transaction has.
+_READS: Final = ("SELECT", "SET", "SHOW", "_")
+
+#: Spaces, and the time limits that stand before a statement, which may write.
+_SHORTENED: Final = ((r"\s+", " "), (r"^ ?(SELECT set_config\([^;]*; )*", ""))
 
 
 class Watch:
-    """What a process did, and whether it was killed."""
+    """What this process does, by the libraries with which it does it."""
 
     def __init__(self, kill_at: Step | None) -> None:
         self.steps: list[Step] = []
-        self.pid: asyncio.Future[int] = asyncio.Future()
-        self.exit_code: asyncio.Future[int] = asyncio.Future()
         self._kill_at = kill_at
-        self._is_killed = False
-        self._counts: Counter[tuple[Moment, Way]] = Counter()
+        self._counts: Counter[tuple[Moment, str]] = Counter()
+        self._one_at_a_time = Lock()
+        self._wait, self._handle = psycopg.Connection.wait, httpx2.HTTPTransport.handle_request
+        #: The requests of the last transaction that changed what stays, and of the one under way.
+        self._ways: WeakKeyDictionary[Any, tuple[list[str], list[str]]] = WeakKeyDictionary()
 
-    async def reach(self, moment: Moment, way: Way) -> None:
-        """Takes note of a step, or kills the process there. Nothing passes after that."""
-        pid = await asyncio.shield(self.pid)
-        if not self._is_killed:
+    def begin(self) -> None:
+        """Watch all that psycopg and the HTTP client send from now on."""
+        watch = self
+
+        def wait(connection: Any, request: Request, *limits: Any) -> Any:
+            return watch._of_postgres(connection, request, *limits)
+
+        def handle(transport: Any, request: httpx2.Request) -> httpx2.Response:
+            return watch._of_http(transport, request)
+
+        psycopg.Connection.wait = wait  # type: ignore[method-assign, assignment]
+        httpx2.HTTPTransport.handle_request = handle  # type: ignore[method-assign, assignment]
+
+    def _of_postgres(self, connection: Any, request: Request, *limits: Any) -> Any:
+        past, names = self._ways.setdefault(connection, ([], []))
+        names.append(_name_of(request))
+        self._reach("before", [*past, "", *names])
+        try:
+            return self._wait(connection, request, *limits)
+        finally:
+            if connection.pgconn.transaction_status == TransactionStatus.IDLE:
+                # For others it makes no difference to the next request that is never sent.
+                if not all(map(_is_read, names)):
+                    self._reach("after", [*past, "", *names])
+                    past = names
+                self._ways[connection] = past, []
+
+    def _of_http(self, transport: Any, request: httpx2.Request) -> httpx2.Response:
+        name = f"{request.method} {re.sub(r'/org_[^/]*', '/…', request.url.path)}"
+        self._reach("before", [name])
+        answer = self._handle(transport, request)
+        if request.method != "GET":
+            self._reach("after", [name])
+        return answer
+
+    def _reach(self, moment: Moment, requests: list[str]) -> None:
+        """Take note of a step, or kill the process there. Nothing is sent after that."""
+        way = " → ".join(requests)
+        with self._one_at_a_time:
             self._counts[moment, way] += 1
             self.steps.append(Step(moment, way, self._counts[moment, way]))
             if self.steps[-1] == self._kill_at:
-                self._is_killed = True
-                os.kill(pid, signal.SIGKILL)
-        if self._is_killed:
-            await asyncio.shield(self.exit_code)
-            raise ConnectionAbortedError
+                os.kill(os.getpid(), signal.SIGKILL)
 
 
-@dataclass(slots=True)
-class Launcher:
-    """Starts a process at a time."""
-
-    process: "subprocess.Popen[str]"
-    shown: Address
-    """Where processes look for PostgreSQL."""
-    postgres: Address
-    """Where it is."""
-
-    def run(
-        self, work: str, workos: Address, *, kill_at: Step | None = None
-    ) -> tuple[int, list[Step]]:
-        """Runs a work until it ends, or is killed at a step; its exit code, and its steps."""
-        return asyncio.run(self._run(work, workos, kill_at))
-
-    async def _run(
-        self, work: str, workos: Address, kill_at: Step | None
-    ) -> tuple[int, list[Step]]:
-        watch = Watch(kill_at)
-        async with (
-            relay(PostgreSQL, listen=self.shown, upstream=self.postgres, gate=watch.reach),
-            relay(Http, listen=("127.0.0.1", 0), upstream=workos, gate=watch.reach) as address,
-        ):
-            assert self.process.stdin is not None
-            self.process.stdin.write(json.dumps({"work": work, "address": address}) + "\n")
-            self.process.stdin.flush()
-            watch.pid.set_result(self._read())
-            watch.exit_code.set_result(await asyncio.to_thread(self._read))
-        return watch.exit_code.result(), watch.steps
-
-    def _read(self) -> int:
-        assert self.process.stdout is not None
-        return int(self.process.stdout.readline())
+def _name_of(request: Request) -> str:
+    """The statement, without values; or what psycopg calls what it sends."""
+    sent = request.gi_frame.f_locals if request.gi_frame else {}
+    name = str(sent.get("query", request.__name__))
+    for pattern, shown in _SHORTENED:
+        name = re.sub(pattern, shown, name)
+    return name
 
 
-@contextmanager
-def launcher(environment: dict[str, str], shown: Address, postgres: Address) -> Iterator[Launcher]:
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.system.kill.launcher"],
-        cwd=PROJECT,
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        yield Launcher(process, shown, postgres)
+def _is_read(name: str) -> bool:
+    # How many requests were sent of late is nothing that a mirror could lose.
+    return name.startswith(_READS) or "workos_request_budget" in name

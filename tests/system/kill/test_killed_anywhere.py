@@ -1,16 +1,16 @@
 """A process that is killed anywhere, and started again, ends as if it had not been disturbed."""
 
+import json
 import signal
-import tempfile
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlsplit
 
 import pytest
-from django.db import connection
 from django.db.models.functions import Now
 from pytest_django import DjangoDbBlocker
 
@@ -18,38 +18,50 @@ from orgs.models import ExternalIdWriteBack
 from orgs.testing import FakeWorkOS
 from tests.builders import empty_tables
 from tests.concurrency import wait_until
-from tests.processes import database_url, environment_for
+from tests.processes import PROJECT, environment_for
 from tests.system.kill import scenarios
 from tests.system.kill.ending import differences, ending
-from tests.system.kill.relay import Address
 from tests.system.kill.scenarios import Arrange
-from tests.system.kill.steps import Launcher, Step
-from tests.system.kill.steps import launcher as a_launcher
+from tests.system.kill.steps import Step
 from tests.triggers import a_constraint, execute
 
 pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.timeout(600)]
 
 _MOST_RUNS: Final = 3
 
-#: PostgreSQL's own; for a UNIX socket it is a name like another.
-_PORT: Final = 5432
+
+@dataclass(frozen=True, slots=True)
+class Launcher:
+    """Starts a process at a time."""
+
+    process: "subprocess.Popen[str]"
+
+    def run(
+        self, work: str, workos: FakeWorkOS, *, kill_at: Step | None = None
+    ) -> tuple[int, list[Step]]:
+        """Runs a work until it ends, or is killed at a step; its exit code, and its steps."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        order = {"work": work, "base_url": workos.base_url, "kill_at": kill_at}
+        self.process.stdin.write(json.dumps(order) + "\n")
+        self.process.stdin.flush()
+        code, steps = json.loads(self.process.stdout.readline())
+        return code, [Step(*step) for step in steps]
 
 
 @pytest.fixture(scope="module")
 def launcher(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[Launcher]:
-    """Processes that find PostgreSQL behind a relay."""
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        django_db_blocker.unblock(),
-        FakeWorkOS() as workos,
-    ):
-        url = database_url(host=directory, port=str(_PORT))
-        environment = environment_for(workos, DATABASE_URL=url, PAGE_SIZE="3")
-        connection.ensure_connection()
-        there = connection.connection.info
-        postgres = _socket(there.host, there.port)
-        with a_launcher(environment, _socket(directory, _PORT), postgres) as running:
-            yield running
+    with django_db_blocker.unblock(), FakeWorkOS() as workos:
+        environment = environment_for(workos, PAGE_SIZE="3")
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.system.kill.launcher"],
+        cwd=PROJECT,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        yield Launcher(process)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +78,7 @@ def test_killed_anywhere_and_started_again_it_ends_as_if_undisturbed(
     # Something that PostgreSQL refuses for its content, so that a page is applied one by one.
     with a_constraint(f"name <> '{scenarios.FORBIDDEN}'"):
         with _arranged(arrange) as workos:
-            code, steps = launcher.run(work, _address(workos))
+            code, steps = launcher.run(work, workos)
             expected = ending(workos)
         assert (code, _waits_for_time()) == (0, False)
 
@@ -106,11 +118,11 @@ def _arranged(arrange: Arrange) -> Iterator[FakeWorkOS]:
 
 
 def _kill_and_start_again(launcher: Launcher, work: str, workos: FakeWorkOS, step: Step) -> None:
-    code, steps = launcher.run(work, _address(workos), kill_at=step)
-    assert (code, steps[-1:]) == (-signal.SIGKILL, [step])
+    code, _steps = launcher.run(work, workos, kill_at=step)
+    assert code == -signal.SIGKILL
     wait_until(_is_alone, "PostgreSQL has noticed that the process has ended")
     for _ in range(_MOST_RUNS):
-        code, _steps = launcher.run(work, _address(workos))
+        code, _steps = launcher.run(work, workos)
         assert code == 0
         if not _waits_for_time():
             break
@@ -127,14 +139,3 @@ def _is_alone() -> bool:
         "SELECT count(*) FROM pg_stat_activity "
         "WHERE datname = current_database() AND backend_type = 'client backend'"
     ) == [(1,)]
-
-
-def _address(workos: FakeWorkOS) -> Address:
-    port = urlsplit(workos.base_url).port
-    assert port is not None
-    return "127.0.0.1", port
-
-
-def _socket(host: str, port: int) -> Address:
-    """Where libpq finds a server: a host that is a path is the directory of a UNIX socket."""
-    return Path(host, f".s.PGSQL.{port}") if host.startswith("/") else (host, port)

@@ -5,16 +5,17 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import count
+from functools import partial
 from pathlib import Path
 
 import pytest
-from django.db import connection
 
+from orgs.testing import FakeWorkOS
 from tests.system.matrix import host
-from tests.system.matrix.cells import SUPPORTED, UNSUPPORTED
+from tests.system.matrix.cells import SUPPORTED, UNSUPPORTED, Cell
+from tests.system.matrix.host import Host
+from tests.triggers import changed
 
 #: `make matrix` sets it. CI runs a few cells, with the Python and the versions that are locked.
 EVERYTHING = bool(os.environ.get("MATRIX"))
@@ -102,17 +103,10 @@ def python(
 
 
 @pytest.fixture
-def new_database(database: None) -> Iterator[Callable[[], str]]:
-    """Makes empty databases, which are dropped at the end."""
-    numbers = count()
-    with ExitStack() as stack:
-        yield lambda: stack.enter_context(_database(f"host_{os.getpid()}_{next(numbers)}"))
-
-
-@contextmanager
-def _database(name: str) -> Iterator[str]:
-    with connection.cursor() as cursor:
-        cursor.execute(f"CREATE DATABASE {name}")
-    yield name
-    with connection.cursor() as cursor:
-        cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
+def make_project(
+    python: str, database: None, workos: FakeWorkOS, tmp_path: Path
+) -> Iterator[Callable[[Cell], Host]]:
+    """Makes a project of a cell, with an empty database that is dropped at the end."""
+    name = f"host_{os.getpid()}"
+    with changed(f"CREATE DATABASE {name}", f"DROP DATABASE {name} WITH (FORCE)"):
+        yield partial(host.make_host, python, tmp_path / "shop", name, workos)

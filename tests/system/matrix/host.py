@@ -126,7 +126,7 @@ class Host:
         return self.run("manage.py", *arguments)
 
 
-def make_host(python: str, folder: Path, cell: Cell, database: str, workos: FakeWorkOS) -> Host:
+def make_host(python: str, folder: Path, database: str, workos: FakeWorkOS, cell: Cell) -> Host:
     """Return a new project with the cell's settings, as ``startproject`` of its Django makes it."""
     params = connection.get_connection_params()
     where = {key.upper(): str(params[key]) for key in ("user", "host", "port") if params.get(key)}

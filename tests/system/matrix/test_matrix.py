@@ -14,7 +14,7 @@ from orgs.testing import FakeWorkOS, sign
 from tests.concurrency import another_program, wait_until
 from tests.processes import PROJECT, WEBHOOK_SECRET, run
 from tests.system.matrix.cells import OTHER_SQLITE, Cell
-from tests.system.matrix.host import Host, make_host, pip
+from tests.system.matrix.host import Host, pip
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -41,9 +41,9 @@ def test_it_has_the_whole_app_and_nothing_else(wheel: Path) -> None:
 def test_it_has_one_version(python: str) -> None:
     script = "import importlib.metadata as m, orgs; print(m.version('gram-orgs'), orgs.__version__)"
 
-    told = run([python, "-c", script], {}, check=True).stdout
+    versions = run([python, "-c", script], {}, check=True).stdout
 
-    assert told.split() == [orgs.__version__, orgs.__version__]
+    assert versions.split() == [orgs.__version__, orgs.__version__]
     assert f"\n## {orgs.__version__}\n" in (PROJECT / "CHANGELOG.md").read_text()
 
 
@@ -60,9 +60,7 @@ def test_without_django_q2_it_says_what_to_add(python: str, tmp_path: Path) -> N
     )
 
 
-def test_its_tests_run_by_django_and_by_pytest(
-    python: str, new_database: Callable[[], str], workos: FakeWorkOS, tmp_path: Path
-) -> None:
+def test_its_tests_run_by_django_and_by_pytest(make_project: Callable[[Cell], Host]) -> None:
     test = (
         "def test_it(workos, workos_url, transactional_db):\n"
         "    from orgs import models, tasks\n"
@@ -77,8 +75,7 @@ def test_its_tests_run_by_django_and_by_pytest(
         "test_shop.py": test,
         "pytest.ini": "[pytest]\npython_files = test_shop.py\n",
     }
-    cell = Cell("tests", settings=UNDER_TEST, files=files)
-    project = make_host(python, tmp_path / "shop", cell, new_database(), workos)
+    project = make_project(Cell("tests", settings=UNDER_TEST, files=files))
 
     by_django = project.manage("test", "--no-input", "shop")
     by_pytest = project.run("-m", "pytest", "-q")
@@ -92,9 +89,9 @@ def test_its_tests_run_by_django_and_by_pytest(
 
 
 def test_all_of_it_works(
-    python: str, cell: Cell, new_database: Callable[[], str], workos: FakeWorkOS, tmp_path: Path
+    python: str, cell: Cell, make_project: Callable[[Cell], Host], workos: FakeWorkOS
 ) -> None:
-    project = make_host(python, tmp_path / "shop", cell, new_database(), workos)
+    project = make_project(cell)
     workos.create_organization(name="Acme", external_id="gram-1")
     bolt = workos.create_organization(name="Bolt")
     workos.emit_text(NAMELESS, id="event_9")
@@ -137,11 +134,11 @@ def the_worker_runs(project: Host, workos: FakeWorkOS) -> None:
 
 
 def test_what_cant_be_supported_is_named(
-    python: str, cell: Cell, new_database: Callable[[], str], workos: FakeWorkOS, tmp_path: Path
+    python: str, cell: Cell, make_project: Callable[[Cell], Host]
 ) -> None:
     if cell.packages:
         pip(python, "install", *cell.packages)
-    project = make_host(python, tmp_path / "shop", cell, new_database(), workos)
+    project = make_project(cell)
 
     for command in ("check --database default", "migrate"):
         result = project.manage(*command.split())
