@@ -14,7 +14,7 @@ from fractions import Fraction
 from itertools import islice
 from typing import Any, TypeVar
 
-from django.db import models
+from django.db import DatabaseError, models
 
 from orgs import workos
 from orgs.db import rows
@@ -26,6 +26,7 @@ from orgs.domain.types import ORGANIZATION, Observation, Outcome, State
 from orgs.services.apply import Mode, apply
 from orgs.services.decide import Batch
 from orgs.services.lookups import UNPROVEN, UNPROVEN_OBJECT, Lookups, live_rows
+from orgs.services.refusals import fails_every_row
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -156,8 +157,14 @@ class Comparing:
         """Nearly all, nearly always: their rows need not be loaded to be compared."""
         if self.resource is not ORGANIZATIONS:
             return observations
-        with self.lookups.reading():
-            in_sync = rows.ids_in_sync(observations)
+        try:
+            with self.lookups.reading():
+                in_sync = rows.ids_in_sync(observations)
+        except DatabaseError as error:
+            if fails_every_row(error):
+                raise
+            # Some value can't even be compared. Which one, applying them alone finds out.
+            return observations
         self.report.counts[Outcome.UNCHANGED] += len(in_sync)
         return [o for o in observations if o.workos_id not in in_sync]
 
