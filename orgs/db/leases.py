@@ -41,9 +41,13 @@ class Lease(StrEnum):
         return self._execute(sql.RENEW_LEASE, seconds, lease)
 
     def release(self, lease: datetime) -> None:
-        """End the lease if it is still this one; without the database, it runs out by itself."""
+        """End the lease if it is still this one."""
+        self._execute(sql.RELEASE_LEASE, lease)
+
+    def release_or_expire(self, lease: datetime) -> None:
+        """Release it; if the database does not answer, it runs out by itself."""
         try:
-            self._execute(sql.RELEASE_LEASE, lease)
+            self.release(lease)
         except DatabaseUnusable:
             logger.warning(
                 "the lease %s could not be released; it runs out by itself", self.name.lower()
@@ -79,7 +83,7 @@ class Lease(StrEnum):
                     # Or a broken connection would stay broken.
                     connection.close()
             if lease is not None:
-                self.release(lease)
+                self.release_or_expire(lease)
         finally:
             connection.close()
 

@@ -80,6 +80,8 @@ class Report:
     deleted, its row can be given away."""
     needs_writing: bool = False
     """Of a dry run: whether the same batch would write anything."""
+    locked: list[str] = field(default_factory=list)
+    """WorkOS ids of objects whose rows another program had locked."""
     dropped: bool = False
     """Another process had moved the cursor: the page, or the rest of it, is not applied."""
     interrupted_by: Exception | None = None
@@ -95,6 +97,7 @@ class Report:
         self.taken_over |= other.taken_over
         self.owners |= other.owners
         self.needs_writing |= other.needs_writing
+        self.locked += other.locked
 
     def of(self, *outcomes: Outcome) -> list[Change]:
         """Return the changes of these outcomes."""

@@ -25,7 +25,6 @@ from orgs.domain.report import Change, Report
 from orgs.domain.resolution import changes_of, row_ids
 from orgs.domain.types import (
     EMPTY_PLAN,
-    ORGANIZATION,
     Conflict,
     ConflictKind,
     Decision,
@@ -70,8 +69,8 @@ def apply(batch: Batch, mode: Mode) -> Report:
     where it was read from. An item that PostgreSQL refuses for its own content is parked (events)
     or reported as failed (objects), and the rest is applied. If the environment fails, or a lock
     is not available, live mode stops before that item and says so in ``interrupted_by``; a
-    reconcile says in ``errors`` what is locked; the other modes raise ``django.db.Error``, and so
-    does any if nothing was applied. Raises ``CursorLocked``.
+    reconcile reports objects as ``locked``; the other modes raise ``django.db.Error``, and so does
+    any if nothing was applied. Raises ``CursorLocked``.
     """
     try:
         return retry_races(partial(_apply, batch, mode))
@@ -159,7 +158,11 @@ def _apply_alone(batch: Batch, mode: Mode) -> Report:
                 return total
             if not is_passing(error) or mode is not Mode.RECONCILE:
                 raise
-            report = _locked(single)
+            # Until it is tried again, an absence of the organization that the row is linked to must
+            # not disable it.
+            (observation,) = single.observations
+            taken_over = row_ids(single.observations)
+            report = Report(locked=[observation.workos_id or ""], taken_over=taken_over)
         if report.dropped:
             total.dropped = True
             break
@@ -200,15 +203,6 @@ def _failed(observation: Observation, reason: str) -> Report:
         workos_organization_id=observation.workos_organization_id,
     )
     return Report(changes=[change], counts=Counter([Outcome.FAILED]))
-
-
-def _locked(single: Batch) -> Report:
-    (observation,) = single.observations
-    which = "" if observation.resource == ORGANIZATION else f"{observation.resource} "
-    text = f"another program has {which}{observation.workos_id} locked, or writes it at the same"
-    # An absence of the organization that the row is linked to must not disable it meanwhile.
-    taken_over = row_ids(single.observations)
-    return Report(errors=[f"{text} time; run it again"], taken_over=taken_over)
 
 
 def _park(single: Batch, mode: Mode, reason: str) -> Report:

@@ -168,6 +168,22 @@ class Comparing:
         self.report.counts[Outcome.UNCHANGED] += len(in_sync)
         return [o for o in observations if o.workos_id not in in_sync]
 
+    def retry_locked(self) -> None:
+        """Look up the organizations whose rows another program had locked or written, and compare
+        them again. Report those that still are locked, and locked rows of other resources."""
+        if self.resource is ORGANIZATIONS:
+            locked, self.report.locked = self.report.locked, []
+            for workos_id in locked:
+                observation = self.lookups.look_up(workos_id)
+                if observation.state is not State.ABSENT or workos_id in self.removed:
+                    self.compare([observation])
+        which = "" if self.resource is ORGANIZATIONS else f"{self.name} "
+        self.report.errors += [
+            f"another program has {which}{key} locked, or writes it at the same time; run it again"
+            for key in self.report.locked
+        ]
+        self.report.locked = []
+
     # What it does not show ------------------------------------------------------------------
 
     def in_order(

@@ -108,10 +108,14 @@ def note_refused(types: Iterable[str]) -> None:
 def retry_refused() -> None:
     """Read types of events again that WorkOS had refused, if it lists them now.
 
-    Raises ``WorkOSError`` and ``django.db.Error``.
+    After any error of WorkOS's a type stays left out. Raises ``django.db.Error``.
     """
     state = read_cursor()
-    refused = {t: since for t, since in state.refused.items() if not is_readable((t,), inf)}
+    refused = dict(state.refused)
+    for type_ in state.refused:
+        with reporting(logger.warning, f"{type_} is not read again: {{}}"):
+            if is_readable((type_,), inf):
+                del refused[type_]
     is_less = len(refused) < len(state.refused)
     if is_less and follow(state, state.types or (), state.covered, refused):
         adopt_settings()

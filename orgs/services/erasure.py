@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from django.db import models
-from django.db.models.functions import Concat, Lower, Now
+from django.db.models.functions import Cast, Concat, Lower, Now
 
 from orgs.conf import sync_settings
 from orgs.db.errors import WriteSkipped
@@ -45,9 +45,14 @@ def erase_due() -> int:
 
 
 def held_about(user_id: str) -> dict[str, list[dict[str, Any]]]:
-    """Return by table every row about a user: the user's own, and those that name them."""
-    rows_about = _rows_about(user_id).items()
-    return {model._meta.db_table: [*rows.values()] for model, rows in rows_about}
+    """Return by table every row about a user: the user's own, and those that name them. ``data`` is
+    text if it can't be JSON in Python: a number too long, or nested too deeply."""
+    held = {}
+    for model, rows in _rows_about(user_id).items():
+        names = [field.attname for field in model._meta.concrete_fields if field.name != "data"]
+        found = rows.values(*names, json=Cast("data", models.TextField()))
+        held[model._meta.db_table] = [{**row, "data": _parsed(row.pop("json"))} for row in found]
+    return held
 
 
 def count_about(user_id: str) -> int:
@@ -58,6 +63,15 @@ def count_about(user_id: str) -> int:
 def count_payloads_about(user_id: str) -> int:
     """Return how many parked events have a payload that shows a user's id or address."""
     return _payloads(_shows(user_id)).count()
+
+
+def _parsed(text: str) -> Any:
+    try:
+        value = json.loads(text)
+        json.dumps(value, indent=2)
+    except (RecursionError, ValueError):
+        return text
+    return value
 
 
 def erase_user(user_id: str) -> int:

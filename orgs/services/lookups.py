@@ -149,7 +149,8 @@ class Lookups:
 
     def confirmed_absent(self, workos_ids: set[str]) -> frozenset[str]:
         """Return those that WorkOS confirms not to exist."""
-        return frozenset(filter(self.is_absent, workos_ids))
+        absent = {id_ for id_ in workos_ids if self._exists(id_) is False}
+        return frozenset(absent) if absent and self.proves_absence(absent) else frozenset()
 
     def new_owner(self, organization_id: str) -> Observation | None:
         """Return the organization that WorkOS shows with this ``external_id``, if there is one."""

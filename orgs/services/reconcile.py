@@ -71,8 +71,7 @@ def reconcile_unless_busy(run: Run, *, only_if_lost: bool = False) -> Reconcilia
             return None
         if not (only_if_lost or run.resources):
             # While the lease is held, ``sync_worker`` does not take the wait for a stuck worker.
-            with reporting(logger.warning, "refused types of events are not tried again: {}"):
-                coverage.retry_refused()
+            coverage.retry_refused()
         return _FullRun(run).reconcile(drain_events=True)
 
 
@@ -206,6 +205,7 @@ class _FullRun:
         if domains is not None:
             # Their own run asks for missing ones: an error there is not the organizations'.
             domains.listed_since = self.began_at
+        self.organizations.retry_locked()
         self.organizations.seen.sort()
         without_row = self.report.of(Outcome.CONFLICT, Outcome.FAILED)
         self.organizations.left_out |= {change.workos_id or "" for change in without_row}
@@ -242,6 +242,7 @@ class _FullRun:
         in_conflict = [*organizations.absent_among(self._unseen_conflicts())]
         if not self.report.errors:
             organizations.remove_absent(in_conflict)
+            organizations.retry_locked()
 
     def _unseen_conflicts(self) -> Iterator[str]:
         """Yield the organizations with a conflict that were not listed: without a row, nothing else

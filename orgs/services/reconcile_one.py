@@ -54,8 +54,10 @@ def reconcile_organizations(
         comparing.leave_unproven(sorted(present))
         present = {}
     comparing.compare([*present.values()])
+    comparing.retry_locked()
     if not comparing.exceeds_limit():
         comparing.remove_absent()
+        comparing.retry_locked()
     resources = _compare_resources(comparing, [*present.values()], began_at)
     touched = {c.organization_id for c in comparing.report.changes if c.organization_id}
     return conclude(comparing, resources, DrainReport(), only=touched)

@@ -238,7 +238,7 @@ class ResourceRun(Comparing):
     ) -> None:
         for column, parent in self.resource.parents.items():
             # The deletion of its parent takes it along, and is what the run reports.
-            deleted = self.before[parent].removed if parent in self.before else ()
+            deleted = self.before[parent].removed if self.run.dry and parent in self.before else ()
             found = found.exclude(**{f"{column}__in": deleted})
         self.ask_for(self.unseen(found, seen))
         if self.absent:
@@ -249,6 +249,7 @@ class ResourceRun(Comparing):
         that is too much."""
         if not self.exceeds_limit():
             self.remove_absent(began_at=self._absent_since)
+        self.retry_locked()
 
     def _delete_with_organizations(self) -> None:
         """WorkOS shows nothing of an organization that it has deleted: neither list nor object."""

@@ -171,8 +171,9 @@ def resolve(event_id: str, *, patience: float = 0.0) -> Change:
 def _leave(event: WorkOSEvent) -> Change:
     """The resource was switched off since: if it is switched on again, it is listed in full."""
     if event.is_parked:
+        # The ledger keeps the reason for which it was parked.
         reason = f"WORKOS_RESOURCES does not name {event.resource}: add it, or dismiss the event"
-        return _park(event, reason)
+        return _parked(event, reason)
     ignored = Change(None, event.workos_organization_id, Outcome.IGNORED, event_id=event.id)
     with bounded_transaction(_recorded(event, ignored)):
         return ignored

@@ -285,7 +285,7 @@ def _wait(acquired: datetime, report: DrainReport, deadline: float) -> None:
             time.sleep(max(min(pause, deadline - time.monotonic()), 0.0))
     finally:
         if lease:
-            Lease.DRAIN.release(lease)
+            Lease.DRAIN.release_or_expire(lease)
     # The time is up, and an event is unseen: another drain waits for it.
     enqueue(SYNC_EVENTS)
 

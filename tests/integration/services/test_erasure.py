@@ -222,6 +222,18 @@ def test_the_command_shows_and_erases(ada: str, monkeypatch: MonkeyPatch) -> Non
     assert [statement for statement in asked if '"data"' in statement] == []
 
 
+@pytest.mark.parametrize(
+    "odd", ["1e5000", "[" * 2_500 + "]" * 2_500], ids=["a long number", "deep"]
+)
+def test_data_that_python_cant_read_is_shown_as_text_and_erased(ada: str, odd: str) -> None:
+    execute(f"UPDATE workos_user SET data = '{odd}'")  # noqa: S608 - of constants
+
+    (shown,) = json.loads(run(ada))["workos_user"]
+    assert isinstance(shown["data"], str)
+    assert len(shown["data"]) >= 5_000
+    assert run(ada, "--erase", "--no-input").startswith("erased 4 of 4 rows")
+
+
 @pytest.mark.parametrize("user_id", ["user_\udcff", "user_\0", ""])
 def test_an_id_that_none_can_be_is_refused(user_id: str) -> None:
     with pytest.raises(CommandError, match="no user can have this id"):

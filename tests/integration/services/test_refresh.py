@@ -155,8 +155,9 @@ def test_of_a_resource_that_is_switched_off_nothing_is_fetched(
 
     is_parked = unresolved is a_parked_event
     assert change.change is (Outcome.PARKED if is_parked else Outcome.IGNORED)
-    assert the_event().outcome == change.change
-    assert ("WORKOS_RESOURCES does not name user" in the_event().error) == is_parked
+    assert ("WORKOS_RESOURCES does not name user" in change.reason) == is_parked
+    error = "the first reason" if is_parked else ""
+    assert (the_event().outcome, the_event().error) == (change.change, error)
     assert workos.count_requests() == 0
 
 
@@ -376,3 +377,16 @@ def test_what_is_missing_is_not_asked_for_as_a_proof(workos: FakeWorkOS) -> None
 
     assert Lookups().proves_absence({"conn_0", "conn_1", "conn_2"}, PLAIN["connection"])
     assert workos.count_requests(path="/connections") == 1
+
+
+def test_of_several_that_are_missing_none_is_asked_as_a_proof_of_another(
+    workos: FakeWorkOS,
+) -> None:
+    """By their ids, all others are asked before the one that is there."""
+    missing = {f"org_{number}" for number in range(7)}
+    ids = ("0!a", "0!b", "0!c", "zz1", "zz2", "zz3", "zz4")
+    for id_, workos_id in zip(ids, sorted(missing), strict=True):
+        an_organization_row(id_, workos_id=workos_id)
+    a_linked_row(workos, "0!d")
+
+    assert Lookups().confirmed_absent(missing) == missing

@@ -94,7 +94,7 @@ a drain does not look once more after it released its lease (orgs/services/strea
 +                return
 +                lease
 
-a lost cursor that has moved on is moved back (orgs/db/cursor.py; reconcile)
+a lost cursor that has moved on is moved back (orgs/db/cursor.py; db)
 -        if state.position != lost:
 -            return None
 

@@ -122,6 +122,21 @@ def test_a_locked_row_does_not_stop_the_rest(workos: FakeWorkOS) -> None:
     assert changes(compared()) == [("gram-locked", "updated"), *off]
 
 
+@impatient
+def test_a_row_that_was_locked_for_a_moment_is_compared_again(
+    workos: FakeWorkOS, before: Around
+) -> None:
+    a_mirrored_organization(workos)
+    a_linked_row(workos, "gram-locked", name="Old")
+
+    with locked(where="id = 'gram-locked'") as program:
+        before(orgs.workos, "lookup", lambda *_: program.rollback())
+        found = compared()
+
+    assert (changes(found), found.errors) == ([("gram-locked", "updated")], [])
+    assert cursor().reconciled_at is not None
+
+
 @pytest.mark.parametrize("when", ["while WorkOS is asked", "while it is locked"])
 def test_a_link_moves_meanwhile(workos: FakeWorkOS, after: Around, when: str) -> None:
     a_mirrored_organization(workos)

@@ -12,7 +12,14 @@ from orgs.db.cursor import read_cursor
 from orgs.domain.naming import derived_id
 from orgs.domain.status import ProblemCode
 from orgs.domain.types import Outcome
-from orgs.models import Connection, Organization, OrganizationDomain, OrganizationMembership, Role
+from orgs.models import (
+    Connection,
+    DirectoryGroupMember,
+    Organization,
+    OrganizationDomain,
+    OrganizationMembership,
+    Role,
+)
 from orgs.services import compare, reconcile_resources
 from orgs.services.compare import Run
 from orgs.services.coverage import adopt_settings
@@ -37,7 +44,7 @@ from tests.integration.services.stored import (
     sso_enabled,
 )
 from tests.mirrored import held, mirrored
-from tests.triggers import a_constraint, locked
+from tests.triggers import RAISES, a_constraint, a_trigger, locked
 
 pytestmark = pytest.mark.usefixtures("no_hold_back")
 
@@ -170,6 +177,20 @@ def group(workos: FakeWorkOS) -> str:
     group = workos.directory_groups.create(directory_id=okta, name="Staff", emits=False)["id"]
     workos.directory_groups.add_user(group, user, emits=False)
     return str(group)
+
+
+def test_a_member_of_a_group_is_removed_though_the_user_cant_be_deleted(
+    workos: FakeWorkOS, follow: Setting, group: str
+) -> None:
+    follow(*DIRECTORIES)
+    assert reconcile(Run()).errors == []
+    user = DirectoryGroupMember.objects.get(workos_group_id=group).workos_directory_user_id
+    workos.directory_users.delete(str(user), emits=False)
+
+    with a_trigger(RAISES, table="workos_directory_user"):
+        reconcile(Run(limit=EVERYTHING))
+
+    assert not DirectoryGroupMember.objects.filter(removed_at=None).exists()
 
 
 def not_listed() -> dict[str, str]:

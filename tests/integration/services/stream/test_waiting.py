@@ -241,6 +241,19 @@ def test_enqueued_is_cleared_before_it_reads(workos: FakeWorkOS, monkeypatch: Mo
     assert at_the_read == [None]
 
 
+@impatient
+def test_a_lease_that_could_not_be_released_is_released_at_the_end(
+    before: Around, after: Around
+) -> None:
+    with another_program() as program:
+        lock = b"SELECT FROM workos_sync_cursor FOR UPDATE"
+        after(stream, "_has_unseen", lambda *_: program.execute(lock))
+        before(Lease, "release_or_expire", lambda *_: program.rollback())
+        drain_and_wait()
+
+    assert cursor().draining_until is None
+
+
 def test_at_its_deadline_a_drain_releases_the_lease_and_then_enqueues_another(
     workos: FakeWorkOS, sync_setting: Setting, monkeypatch: MonkeyPatch
 ) -> None:
