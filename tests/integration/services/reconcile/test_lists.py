@@ -15,6 +15,7 @@ from orgs.domain.types import Outcome
 from orgs.models import (
     Connection,
     DirectoryGroupMember,
+    DirectoryUser,
     Organization,
     OrganizationDomain,
     OrganizationMembership,
@@ -183,9 +184,12 @@ def test_a_member_of_a_group_is_removed_though_the_user_cant_be_deleted(
     workos: FakeWorkOS, follow: Setting, group: str
 ) -> None:
     follow(*DIRECTORIES)
-    assert reconcile(Run()).errors == []
-    user = DirectoryGroupMember.objects.get(workos_group_id=group).workos_directory_user_id
-    workos.directory_users.delete(str(user), emits=False)
+    reconcile(Run())
+    user = DirectoryUser.objects.get()
+    directory = str(user.workos_directory_id)
+    workos.directory_users.create(directory_id=directory, email="b@acme.com", emits=False)
+    reconcile(Run())
+    workos.directory_users.delete(user.pk, emits=False)
 
     with a_trigger(RAISES, table="workos_directory_user"):
         reconcile(Run(limit=EVERYTHING))
