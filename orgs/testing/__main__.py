@@ -1,8 +1,10 @@
 """Run a fake WorkOS until SIGTERM or SIGINT; prints its base URL when it is ready."""
 
 import argparse
+import math
 import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from threading import Event
 
 from .fake import FakeWorkOS
@@ -21,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if arguments.webhook_url is not None:
             workos.add_webhook_endpoint(url=arguments.webhook_url, secret=arguments.webhook_secret)
         workos.start()
-    except (OSError, OverflowError, ValueError) as error:
+    except (OSError, ValueError) as error:
         parser.error(str(error))
     stopped = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -33,12 +35,32 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m orgs.testing", description=__doc__)
-    parser.add_argument("--port", type=int, default=0, help="any free one unless given")
-    parser.add_argument("--api-key", default="sk_test_fake")
-    parser.add_argument("--hold-back", type=float, default=0.0, metavar="SECONDS")
-    parser.add_argument("--webhook-url", metavar="URL")
-    parser.add_argument("--webhook-secret", metavar="SECRET")
+    parser.add_argument("--port", type=_port, default=0, help="any free one unless given")
+    parser.add_argument("--api-key", type=_text, default="sk_test_fake")
+    parser.add_argument("--hold-back", type=_seconds, default=0.0, metavar="SECONDS")
+    parser.add_argument("--webhook-url", type=_text, metavar="URL")
+    parser.add_argument("--webhook-secret", type=_text, metavar="SECRET")
     return parser
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text} is not a port")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    with suppress(ValueError):
+        seconds = float(text)
+        if 0 <= seconds < math.inf:
+            return seconds
+    raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
+
+
+def _text(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("must not be empty")
+    return text
 
 
 if __name__ == "__main__":

@@ -23,10 +23,6 @@ SIX_DELIVERIES: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
 """Pauses in seconds between up to six deliveries, which WorkOS spreads over three days."""
 
 
-_TIMEOUT: Final = 5.0
-"""Seconds until a delivery without an answer has failed."""
-
-
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """A registered webhook endpoint, and the event types it asked for; None is all."""
@@ -74,20 +70,23 @@ def sign(secret: str, body: bytes, milliseconds: int) -> str:
 class WebhookSender:
     """Delivers events to endpoints. Thread-safe; what is queued survives a stop and a start.
 
-    One thread delivers in order. Failed deliveries, those that get no connection or no 2xx in
-    time, are repeated after each of the pauses.
+    One thread delivers in order; more of them don't, like WorkOS. Failed deliveries, those that
+    get no connection or no 2xx in time, are repeated after each of the pauses.
     """
 
-    def __init__(self, pauses: Sequence[float]) -> None:
+    def __init__(self, *, pauses: Sequence[float], timeout: float, threads: int) -> None:
         self._pauses = tuple(pauses)
+        self._timeout = timeout
+        self._thread_count = threads
+        self._threads: list[Thread] = []
         self._running = False
         self._changed = Condition()
         self._endpoints: list[Endpoint] = []
         # A heap of (due by the monotonic clock, order of queueing, delivery).
         self._queue: list[tuple[float, int, Delivery]] = []
         self._order = itertools.count()
-        self._is_posting = False
-        self._connection: http.client.HTTPConnection | None = None
+        self._under_way = 0
+        self._connections: set[http.client.HTTPConnection] = set()
         self._held: list[Delivery] | None = None
         self._records: list[JsonObject] = []
         self._to_drop = 0
@@ -97,18 +96,23 @@ class WebhookSender:
 
     def start(self) -> None:
         self._running = True
-        self._thread = Thread(target=self._work, name="fake-workos-webhooks", daemon=True)
-        self._thread.start()
+        self._threads = [
+            Thread(target=self._work, name=f"fake-workos-webhooks-{number}", daemon=True)
+            for number in range(self._thread_count)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
         """Stop delivering, and give up what is on its way; it is tried again after a start."""
         with self._changed:
             self._running = False
             self._changed.notify_all()
-        if self._connection is not None:
+        for connection in list(self._connections):
             with suppress(OSError, AttributeError):  # no socket yet, or none any more
-                self._connection.sock.shutdown(socket.SHUT_RDWR)
-        self._thread.join()
+                connection.sock.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join()
 
     def publish(self, event_id: str, event: Json) -> None:
         """Queue an event, without `object`, for every endpoint that asked for its type."""
@@ -209,7 +213,7 @@ class WebhookSender:
         self._changed.notify_all()
 
     def _is_idle(self) -> bool:
-        return not self._queue and not self._is_posting
+        return not self._queue and not self._under_way
 
     def _next_due(self) -> Delivery | None:
         """Wait for the next delivery; None if the sender stops first."""
@@ -233,10 +237,10 @@ class WebhookSender:
                 delivery = self._next_due()
                 if delivery is None:
                     return
-                self._is_posting = True
+                self._under_way += 1
             status, error = self._post(delivery)
             with self._changed:
-                self._is_posting = False
+                self._under_way -= 1
                 self._records.append(delivery.record(status, error))
                 failed = status is None or not 200 <= status < 300
                 if failed and delivery.attempt <= len(self._pauses):
@@ -250,7 +254,7 @@ class WebhookSender:
         target = (url.path or "/") + (f"?{url.query}" if url.query else "")
         is_plain = url.scheme == "http"
         kind = http.client.HTTPConnection if is_plain else http.client.HTTPSConnection
-        self._connection = connection = kind(url.hostname or "", url.port, timeout=_TIMEOUT)
+        connection = kind(url.hostname or "", url.port, timeout=self._timeout)
         # Signed anew each time, by the real clock: the receiver compares it with its own.
         signature = sign(delivery.endpoint.secret, delivery.body, int(time.time() * 1000))
         headers = {
@@ -258,6 +262,7 @@ class WebhookSender:
             "User-Agent": "FakeWorkOS",
             "WorkOS-Signature": signature,
         }
+        self._connections.add(connection)
         try:
             connection.request("POST", target, delivery.body, headers)
             response = connection.getresponse()
@@ -267,4 +272,5 @@ class WebhookSender:
         else:
             return response.status, None
         finally:
+            self._connections.discard(connection)
             connection.close()

@@ -3,7 +3,7 @@
 import heapq
 from bisect import bisect_right, insort
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from operator import attrgetter
 from typing import Final
@@ -11,8 +11,6 @@ from typing import Final
 from .messages import Page
 
 _BY_SEQUENCE: Final = attrgetter("sequence")
-
-_RETENTION: Final = 30 * 24 * 60 * 60 * 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +44,9 @@ class EventQuery:
     until: int | None = None
     organization_id: str | None = None
 
+    def from_the_first(self) -> "EventQuery":
+        return replace(self, after=None)
+
     def wants(self, event: Event) -> bool:
         """Return True if the filters admit an event; cursor and limit are not filters."""
         return (
@@ -63,11 +64,12 @@ class LostCursor(Exception):
 class EventStream:
     """All events, in the order they were emitted in, whatever their ids and times say.
 
-    The hold-back is in milliseconds, and so is the `now` of each read. Not thread-safe.
+    Durations are in milliseconds, and so is the `now` of each read. Not thread-safe.
     """
 
-    def __init__(self) -> None:
-        self._hold_back = 0
+    def __init__(self, *, hold_back: int, retention: int) -> None:
+        self._hold_back = hold_back
+        self._retention = retention
         self._events: list[Event] = []
         self._by_cursor: dict[str, Event] = {}
         self._kept_from = 0
@@ -137,7 +139,7 @@ class EventStream:
         del self._listed[:expired]
 
     def _is_expired(self, event: Event, now: int) -> bool:
-        return event.sequence < self._kept_from or event.happened_at < now - _RETENTION
+        return event.sequence < self._kept_from or event.happened_at < now - self._retention
 
     def _place_after(self, cursor: str, now: int) -> int:
         event = self._by_cursor.get(cursor)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from email.utils import formatdate
-from typing import Self
+from typing import Final, Self
 
 from .api import Api
 from .controls import CONTROL_PATH, Controls, answer_control
@@ -15,14 +15,17 @@ from .messages import Answer, Request
 from .organizations import Organizations
 from .resources import RESOURCES, Resources
 from .server import Server
-from .state import WorkOSState
+from .state import OnLostCursor, WorkOSState
+
+THIRTY_DAYS: Final = 30 * 24 * 60 * 60.0
 
 
 class FakeWorkOS(Controls):
     """A WorkOS of one's own, spoken to over HTTP at `base_url`, as a context or by start and stop.
 
     Port 0 takes any that is free. Durations are in seconds. `delivery_pauses` are those between
-    the deliveries of one webhook, so there is one more of them.
+    the deliveries of one webhook, so there is one more of them; more than one `delivery_threads`
+    deliver out of order. WorkOS's own limits would be 6,000 requests and 50 deletions a minute.
 
     Stopped and started again it is the same WorkOS at the same address: an outage.
     """
@@ -33,14 +36,22 @@ class FakeWorkOS(Controls):
         api_key: str = "sk_test_fake",
         port: int = 0,
         hold_back: float = 0.0,
+        retention: float = THIRTY_DAYS,
+        on_lost_cursor: OnLostCursor = "refuse",
+        lost_cursor_status: int = 400,
         delivery_pauses: Sequence[float] = SIX_DELIVERIES,
+        delivery_timeout: float = 5.0,
+        delivery_threads: int = 1,
     ) -> None:
         self.api_key = api_key
         self._port = port
         self._server: Server | None = None
-        self._webhooks = WebhookSender(delivery_pauses)
-        self._state = WorkOSState(self._webhooks.publish)
-        self._state.set_hold_back(hold_back)
+        self._webhooks = WebhookSender(
+            pauses=delivery_pauses, timeout=delivery_timeout, threads=delivery_threads
+        )
+        publish = self._webhooks.publish
+        self._state = WorkOSState(hold_back=hold_back, retention=retention, publish=publish)
+        self._state.set_lost_cursor(on_lost_cursor, status=lost_cursor_status)
         resources = Resources(self._state)
         self._organizations = resources.of(Organizations)
         for name in RESOURCES:

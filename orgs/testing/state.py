@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from threading import RLock
 from typing import Any, Final, Literal, TypeAlias
 
@@ -24,11 +23,15 @@ class WorkOSState:
     each change. Moments default to now, by the fake's clock. `publish` announces an event to the
     registered webhook endpoints, under an id."""
 
-    def __init__(self, publish: Callable[[str, Json], None]) -> None:
+    def __init__(
+        self, *, hold_back: float, retention: float, publish: Callable[[str, Json], None]
+    ) -> None:
         self.lock = RLock()
         self._clock = Clock()
         self._ulids = UlidFactory()
-        self._events = EventStream()
+        self._events = EventStream(
+            hold_back=_in_milliseconds(hold_back), retention=_in_milliseconds(retention)
+        )
         self._publish = publish
         self._on_lost_cursor: OnLostCursor = "refuse"
         self._lost_cursor_status = 400
@@ -101,7 +104,7 @@ class WorkOSState:
                 return self._events.page(query, self._clock.now())
             except LostCursor:
                 if self._on_lost_cursor == "restart":
-                    return self._events.page(replace(query, after=None), self._clock.now())
+                    return self._events.page(query.from_the_first(), self._clock.now())
                 message = f"Unknown cursor: '{query.after}'."
                 raise Refused(self._lost_cursor_status, "invalid_cursor", message) from None
 

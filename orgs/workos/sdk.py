@@ -88,6 +88,8 @@ class _Backend:
             self._http = httpx2.Client(follow_redirects=True)
         except Exception as error:  # noqa: BLE001 - it reads the environment, raises what it will
             names = _set_variables(_FILES if isinstance(error, OSError) else _PROXIES)
+            named = getattr(error, "filename", None)
+            names = [name for name in names if os.environ[name] == named] or names
             what = " and ".join(names) or "the proxies of this machine"
             is_socks = isinstance(error, ImportError)
             remedy = "install the package socksio" if is_socks else "correct it"

@@ -121,8 +121,9 @@ def test_one_in_a_process_serves_until_a_signal(receiver: Receiver, number: int)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--port", "65536"], "bind(): port must be 0-65535."),
-        (["--hold-back", "-1"], "seconds must not be negative: -1.0"),
+        (["--port", "65536"], "argument --port: 65536 is not a port"),
+        (["--hold-back", "-1"], "argument --hold-back: -1 is not a number of seconds"),
+        (["--api-key", ""], "argument --api-key: must not be empty"),
         (["--webhook-url", "http://a/"], "--webhook-url and --webhook-secret need each other"),
     ],
 )

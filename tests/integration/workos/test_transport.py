@@ -197,16 +197,21 @@ SECRET = "user:hunter2"
     ("name", "value", "remedy"),
     [
         ("ALL_PROXY", f"socks5://{SECRET}@h:1", "ALL_PROXY: install the package socksio, or unset"),
+        ("HTTPS_PROXY", f"gopher://{SECRET}@h", "HTTPS_PROXY: correct it"),
         ("https_proxy", f"http://{SECRET}/@h", "https_proxy: correct it"),
         ("SSL_CERT_FILE", "/nowhere/ca.pem", "SSL_CERT_FILE: correct it"),
+        ("SSL_CERT_FILE", "/etc/hostname", "SSL_CERT_FILE: correct it"),
+        ("SSLKEYLOGFILE", "/nowhere/k", "with SSLKEYLOGFILE: correct it"),
     ],
-    ids=["SOCKS without its package", "no port", "missing"],
+    ids=["SOCKS without its package", "odd", "no port", "missing", "no PEM", "a log"],
 )
 def test_a_client_that_cant_be_built_is_a_configuration_error_that_names_the_variable(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, remedy: str
 ) -> None:
     for other in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
         monkeypatch.delenv(other, raising=False)
+    if name == "SSLKEYLOGFILE":  # which the error names
+        monkeypatch.setenv("SSL_CERT_DIR", "/etc")
     monkeypatch.setenv(name, value)
 
     error = read_error()
