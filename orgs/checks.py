@@ -21,6 +21,7 @@ from orgs.domain.naming import one_line
 from orgs.domain.resources import listed_for
 from orgs.services.maintenance import broken_schedules
 from orgs.services.refusals import missing_grants
+from orgs.services.webhook import MAX_BODY_BYTES
 from orgs.workos import is_header_text
 
 #: What each check says, and what to do about it. The ids are a contract.
@@ -68,6 +69,8 @@ _TEXTS = {
     "E024": ("The default database has OPTIONS['isolation_level'].",
         "Remove it: who has waited for a lock must see what was committed meanwhile."),
     "W025": ("Q_CLUSTER['scheduler'] is off.", "Leave it on for one worker: it reads the events."),
+    "W026": ("DATA_UPLOAD_MAX_MEMORY_SIZE refuses webhooks over {} bytes.",
+        "Set it to {1} or more."),
     "E027": ("WORKOS_BASE_URL (WORKOS_SYNC['BASE_URL']) is not an address.",
         "Set it to https://api.workos.com, or leave it out."),
     "E028": ("{} is {!r} for the database's user, which psycopg can't read.",
@@ -166,6 +169,9 @@ def _project() -> Iterator[CheckMessage]:
         aliases = {router.db_for_read(model), router.db_for_write(model)}
         if aliases != {DEFAULT_DB_ALIAS} or not router.allow_migrate_model(DEFAULT_DB_ALIAS, model):
             yield _found("E022", model._meta.label)
+    limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    if limit is not None and limit < MAX_BODY_BYTES:
+        yield _found("W026", limit, MAX_BODY_BYTES)
 
 
 # Database -----------------------------------------------------------------------------------

@@ -107,10 +107,16 @@ def _body(request: HttpRequest) -> bytes | None:
 
     Django takes a body that comes in chunks, without a length, for an empty one.
     """
-    is_chunked = "CONTENT_LENGTH" not in request.META and request.META.get("wsgi.input_terminated")
     try:
-        stream = request.META["wsgi.input"] if is_chunked else request
-        body: bytes = stream.read(MAX_BODY_BYTES + 1)
+        length = int(request.META.get("CONTENT_LENGTH") or 0)
+    except ValueError as error:
+        raise UnreadablePostError(*error.args) from error
+    if length > MAX_BODY_BYTES:
+        return None
+    if "CONTENT_LENGTH" in request.META or not request.META.get("wsgi.input_terminated"):
+        return request.body
+    try:
+        body: bytes = request.META["wsgi.input"].read(MAX_BODY_BYTES + 1)
     except Exception as error:
         # Each server has exceptions of its own for malformed chunks.
         raise UnreadablePostError(*error.args) from error

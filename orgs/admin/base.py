@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
+from functools import partial, wraps
 from itertools import chain
 from typing import Any, ClassVar, TypeAlias
 
@@ -26,7 +26,7 @@ from django.db import models
 from django.db.models.functions import Concat
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.loader import render_to_string
-from django.template.response import TemplateResponse
+from django.template.response import SimpleTemplateResponse, TemplateResponse
 from django.urls import NoReverseMatch, URLPattern, re_path, reverse
 from django.utils import timezone
 from django.utils.functional import cached_property
@@ -38,6 +38,7 @@ from orgs.services.reconcile_one import UnknownOrganization
 from orgs.workos import WorkOSError
 
 Rows: TypeAlias = "models.QuerySet[Any]"
+Answer: TypeAlias = Callable[..., HttpResponse]
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +91,22 @@ def choice_filter(name: str, *choices: tuple[str, str, Rows]) -> type[admin.Simp
             return queryset if chosen is None else queryset & chosen
 
     return ChoiceFilter
+
+
+def printable_page(view: Answer) -> Answer:
+    """Return the view with a page that shows control characters of values as escapes."""
+
+    def escape(response: SimpleTemplateResponse) -> None:
+        response.content = storable(response.content.decode())
+
+    @wraps(view)
+    def answer(*args: Any, **kwargs: Any) -> HttpResponse:
+        response = view(*args, **kwargs)
+        if isinstance(response, SimpleTemplateResponse):
+            response.add_post_render_callback(escape)
+        return response
+
+    return answer
 
 
 class FirstPages(Paginator):  # type: ignore[type-arg]
@@ -265,7 +282,11 @@ class TableAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return None if "\x00" in object_id else super().get_object(request, object_id, from_field)
 
     def get_urls(self) -> list[URLPattern]:
-        return [*(self._page_of(each) for each in self.acts if each.page), *super().get_urls()]
+        pages = (self._page_of(action) for action in self.acts if action.page)
+        patterns = [*pages, *super().get_urls()]
+        for pattern in patterns:
+            pattern.callback = printable_page(pattern.callback)
+        return patterns
 
     def message_user(self, request: HttpRequest, message: Any, *args: Any, **kwargs: Any) -> None:
         super().message_user(request, shown(storable(str(message)), _IN_MESSAGE), *args, **kwargs)

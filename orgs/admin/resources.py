@@ -13,7 +13,7 @@ from django.utils.html import format_html
 from orgs.admin.base import Rows, TableAdmin, choice_filter, indexed, link, shown, unindexed
 from orgs.conf import sync_settings
 from orgs.db.resources import model_of
-from orgs.domain.naming import is_storable
+from orgs.domain.naming import is_storable, storable
 from orgs.domain.resources import PLAIN, Resource
 from orgs.models import Organization, WorkOSUser
 
@@ -67,7 +67,7 @@ class ResourceAdmin(TableAdmin):
 
     @admin.display(description="data")
     def indented_data(self, row: Any) -> str:
-        text = json.dumps(row.data, indent=2, ensure_ascii=False)
+        text = storable(json.dumps(row.data, indent=2, ensure_ascii=False))
         return format_html('<pre class="payload" tabindex="0">{}</pre>', shown(text))
 
 

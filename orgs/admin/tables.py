@@ -26,7 +26,7 @@ from orgs.admin.resources import resources_of
 from orgs.conf import sync_settings
 from orgs.db.errors import describe
 from orgs.db.resources import model_of
-from orgs.domain.naming import is_storable
+from orgs.domain.naming import is_storable, storable
 from orgs.domain.resources import PLAIN
 from orgs.domain.types import EVENT_OUTCOMES, ConflictKind, EventType
 from orgs.models import (
@@ -212,7 +212,7 @@ class ReasonFilter(admin.SimpleListFilter):
         # Within an address, an error may not be endless.
         reasons = _events.parked().values_list(Left("error", 200)).annotate(n=Count("pk"))
         frequent = reasons.order_by("-n")[:_REASONS]
-        return [(error, f"{n}: {shown(error, 100)}") for error, n in frequent]
+        return [(error, f"{n}: {shown(storable(error), 100)}") for error, n in frequent]
 
     def queryset(self, request: HttpRequest, queryset: Rows) -> Rows:
         reason = self.value() or ""

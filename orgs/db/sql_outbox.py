@@ -70,7 +70,7 @@ WHERE w.organization_id = done.organization_id
     AND (w.requested_at, w.requests) = (done.requested_at, done.requests)
 """
 
-#: Those that are confirmed, and that a trigger or a policy keeps.
+#: Those that are still as they were claimed. Of the confirmed: a trigger or a policy keeps them.
 KEPT_WRITE_BACKS = """
 SELECT w.organization_id FROM workos_external_id_write_back AS w
 JOIN unnest(%s::text[], %s::timestamptz[], %s::integer[])
@@ -96,7 +96,6 @@ FROM unnest(%s::text[], %s::timestamptz[], %s::integer[], %s::float8[], %s::text
     AS failed (organization_id, requested_at, requests, delay, error)
 WHERE w.organization_id = failed.organization_id
     AND (w.requested_at, w.requests) = (failed.requested_at, failed.requests)
-RETURNING w.organization_id
 """
 
 #: Conflicts too. In id order, as everybody locks rows.

@@ -300,16 +300,17 @@ def _execute_writes(requests: list[_Request]) -> list[str]:
         Statement(sql.REMOVE_CONFLICTS, [[request.workos_id for request in confirmed]]),
         Statement(sql_outbox.RETURN_WRITE_BACKS, _columns(returned)[:2]),
         Statement(sql_outbox.POSTPONE_WRITE_BACKS, [*_columns(failed), *delays_and_errors]),
+        Statement(sql_outbox.KEPT_WRITE_BACKS, _columns(failed)),
         Statement(sql_outbox.FORGET_DELETED_WRITE_BACKS, _columns(missing)),
     ]
-    _, kept, _, _, postponed, _ = execute_together(statements)
+    _, kept, *_, current, _ = execute_together(statements)
     _require_none(kept)
     conflicts = [
         Conflict(
             one.workos_id, one.organization_id, ConflictKind.WRITE_BACK_REFUSED, one.error or ""
         )
         for one in failed
-        if one.is_conflict and (one.organization_id,) in postponed
+        if one.is_conflict and (one.organization_id,) in current
     ]
     if not conflicts:
         return []

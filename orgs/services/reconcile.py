@@ -167,7 +167,7 @@ class _FullRun:
                 start = read_cursor()
             return DrainReport(waiting=count_waiting(start)), None
         except CursorLost as lost:
-            logger.critical("%s", lost)
+            logger.critical("the cursor is lost: %s; reconciling in full", lost.reason)
             return DrainReport(), lost
 
     # Organizations --------------------------------------------------------------------------

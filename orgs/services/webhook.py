@@ -18,7 +18,7 @@ from orgs.services.queue import SYNC_EVENTS, enqueue
 
 logger = logging.getLogger(__name__)
 
-#: Of a longer webhook, which is refused, no more is read.
+#: A longer webhook is refused, unread.
 MAX_BODY_BYTES = 1024 * 1024
 
 #: Seconds for a lock: WorkOS wants its answer within five, and the web process its thread back.

@@ -32,6 +32,7 @@ def read_ahead(
                     return
                 yield page
         finally:
+            following.cancel()
             closed.set()
             if budget:
                 reader.submit(budget.release)

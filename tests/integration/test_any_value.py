@@ -206,6 +206,7 @@ def test_no_row_of_another_program_breaks_anything_or_stops_the_rest(
 
     answers = {url: admin_client.get(url) for url in ("/admin/", *pages())}
     assert {url: one.status_code for url, one in answers.items() if one.status_code != 200} == {}
+    assert [url for url, one in answers.items() if CONTROL.search(one.content.decode())] == []
     assert failures(admin_client) == ""
 
     workos.update_organization(acme, name="Acme, renamed")

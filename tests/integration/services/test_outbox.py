@@ -102,6 +102,15 @@ def test_a_conflict_is_stored_for_a_person_and_ends_when_it_is_solved(
     assert external_id(workos, acme["id"]) == "gram-1"
 
 
+def test_a_conflict_is_stored_though_its_row_cant_say_it(workos: FakeWorkOS) -> None:
+    a_request(workos.create_organization(name="Acme", external_id="theirs")["id"])
+
+    with a_trigger(LEAVES_OUT, when="NEW.last_error <> ''", table=OUTBOX, on="UPDATE"):
+        push()
+
+    assert WorkOSConflict.objects.get().organization_id == "gram-1"
+
+
 @pytest.mark.parametrize(
     "misbehaviour",
     [{"kind": "status", "status": 500}, {"kind": "html"}, {"kind": "reset"}],

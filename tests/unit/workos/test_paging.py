@@ -1,7 +1,8 @@
 """Reading ahead: in order, one page early, and never in circles."""
 
+import signal
 from contextlib import closing
-from threading import Barrier, Event, get_ident
+from threading import Barrier, Event, get_ident, main_thread
 
 import pytest
 
@@ -112,3 +113,33 @@ def test_the_thread_that_reads_keeps_what_it_asks_for_requests_with(
 
     assert [what for what, _ in said] == ["keep", "release"]
     assert {thread for _, thread in said}.isdisjoint({get_ident()})
+
+
+class _Signalled(Exception):
+    pass
+
+
+def test_a_signal_ends_it_before_another_page_is_read() -> None:
+    read: list[str] = []
+
+    def handle(*_: object) -> None:
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        raise _Signalled
+
+    def page_after(start: str) -> Page[str]:
+        read.append(start)
+        # Again and again: a signal that comes just before a wait does not end it.
+        while start == "1" and not pacing._of_thread.interrupt.wait(0.1):
+            signal.pthread_kill(main_thread().ident or 0, signal.SIGUSR1)
+        return page(int(start) + 1)
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        with closing(read_ahead(page_after, "0")) as pages:
+            next(pages)
+            with pytest.raises(_Signalled):
+                next(pages)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+    assert read == ["0", "1"]
