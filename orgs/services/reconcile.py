@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 _OVERLAP = timedelta(minutes=5)
 
 #: How long the lease of a process that was killed keeps others away.
-_LEASE_SECONDS = 120.0
+_LEASE_SECONDS = 60.0
 
 
 def reconcile(run: Run, *, drain_events: bool = True) -> Reconciliation:

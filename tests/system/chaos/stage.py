@@ -137,6 +137,6 @@ def _started(folder: Path, stack: ExitStack) -> Stage:
     for name in CLUSTERS:
         fleet.add(name, (*MANAGE, "qcluster"))
     wait_until(stage.is_web_answering, "the web processes answer")
-    # A snapshot that is killed keeps others from beginning one for two minutes.
+    # A snapshot that is killed keeps others from beginning one for a minute.
     wait_until(lambda: database.mirror()[0].covered >= set(AT_FIRST), "resources are covered")
     return stage

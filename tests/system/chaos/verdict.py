@@ -14,7 +14,7 @@ from tests.system.chaos.resource_audit import held_by
 from tests.system.chaos.stage import APART, WINDOW_SECONDS, Stage
 
 #: How long the mirror may take, once everything runs and nothing is broken any more. Where a
-#: snapshot was killed, another one begins after two minutes, by the schedule of each minute.
+#: snapshot was killed, another one begins after a minute, by the schedule of each minute.
 CONVERGENCE_SECONDS: Final = 210.0
 
 
