@@ -73,8 +73,8 @@ def _deleted_parents(
     keys: dict[str, set[str]] = {}
     for resource, observations in observed.items():
         for column, parent in resource.parents.items():
-            for said in observations:
-                if said.plain and (key := said.plain.columns.get(column)):
+            for observation in observations:
+                if observation.plain and (key := observation.plain.columns.get(column)):
                     keys.setdefault(parent, set()).add(key)
     for parent, named in keys.items():
         resource = PLAIN[parent]
