@@ -133,13 +133,14 @@ def empty_database() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_tls_context() -> Iterator[None]:
-    """Each test has a client of its own, which would read all certificates of the machine, and the
-    fake WorkOS speaks no TLS. What the environment names is read."""
-    real, context = httpcore2.default_ssl_context, ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    """Each test has a client of its own, which would read all certificates of the machine again."""
+    real, made = httpcore2.default_ssl_context, dict[tuple[str | None, ...], ssl.SSLContext]()
 
     def default_ssl_context(**options: bool) -> ssl.SSLContext:
-        is_named = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
-        return real(**options) if is_named else context
+        named = tuple(map(os.environ.get, ("SSL_CERT_FILE", "SSL_CERT_DIR")))
+        if named not in made:
+            made[named] = real(**options)
+        return made[named]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(httpcore2, "default_ssl_context", default_ssl_context)

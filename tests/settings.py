@@ -35,3 +35,6 @@ Q_CLUSTER.pop("redis", None)
 Q_CLUSTER["orm"] = "default"
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+#: Each client of a test has a middleware of its own, which would look for all static files first.
+WHITENOISE_AUTOREFRESH = True
