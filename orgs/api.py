@@ -14,6 +14,7 @@ from django.contrib.postgres.expressions import ArraySubquery
 from django.db import connection, models
 from django.db.models.expressions import BaseExpression
 
+from orgs.domain.naming import without_unstorable
 from orgs.models import ORGANIZATIONS_STREAM, Organization, OrganizationMembership, Role, SyncCursor
 from orgs.services.compare import Run
 from orgs.services.conclude import Reconciliation
@@ -99,6 +100,7 @@ def _answer(
 ) -> Any:
     statement, names = _statement(asked)
     values = {_USER: user, _ORGANIZATION: _id(organization)}
+    values = {name: without_unstorable(value) for name, value in values.items()}
     with connection.cursor() as cursor:
         cursor.execute(statement, [values.get(name, name) for name in names])
         covered, answer = cursor.fetchone() or (None, None)

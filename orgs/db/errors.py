@@ -6,7 +6,7 @@ Codes: https://www.postgresql.org/docs/current/errcodes-appendix.html
 from collections.abc import Callable
 from typing import TypeVar
 
-from django.db import DatabaseError, DataError, Error
+from django.db import DatabaseError, Error, InterfaceError, OperationalError
 
 from orgs.domain.naming import one_line
 
@@ -80,11 +80,19 @@ def is_database_failure(error: Error) -> bool:
 def is_outage(error: Error) -> bool:
     """Return True if the database failed, whatever the statement.
 
-    psycopg refuses some values (a NUL) before PostgreSQL sees them, and gives no SQLSTATE then.
+    Without a SQLSTATE, a connection failed; any other such error is Django's or psycopg's, of what
+    was to be written: a NUL, a row that ``on_delete`` protects.
     """
     if not (state := sqlstate(error)):
-        return not isinstance(error, DataError | ItemRefused)
+        return isinstance(error, OperationalError | InterfaceError | CursorSkipped)
     return state.startswith(_ENVIRONMENT_CLASSES) or state in _ENVIRONMENT
+
+
+def is_mistake(error: Error) -> bool:
+    """Return True if a receiver's own code is wrong, and not the database or what was written: a
+    statement that PostgreSQL can't parse, or an error that Django or psycopg raises by itself."""
+    state = sqlstate(error)
+    return state.startswith("42") if state else not is_outage(error)
 
 
 def is_passing(error: Error) -> bool:

@@ -188,17 +188,12 @@ def _ledger(recorded: Sequence[Decision]) -> Statement:
         is_parked = decision.outcome is Outcome.PARKED
         about = observation.resource, observation.workos_id, observation.workos_organization_id
         what = decision.organization_id, event.occurred_at, decision.outcome
-        why = (storable(decision.reason), _payload(observation.raw)) if is_parked else ("", None)
-        values[event.id] = (event.id, event.type, *about, *what, *why)
+        # The event as WorkOS sent it; what an odd one is about, nobody knows.
+        payload = json_text(without_secrets(observation.raw)) if is_parked else None
+        why = storable(decision.reason) if is_parked else ""
+        values[event.id] = (event.id, event.type, *about, *what, why, payload)
     columns = zip(*(values[key] for key in sorted(values)), strict=True)
     return statement(sql.RECORD_EVENTS, *columns)
-
-
-def _payload(raw: object) -> str:
-    """The event as WorkOS sent it; what an odd one is about, nobody knows."""
-    if isinstance(raw, dict) and isinstance(raw.get("data"), dict):
-        raw = {**raw, "data": without_secrets(raw["data"])}
-    return json_text(raw)
 
 
 def _insert(creations: Sequence[Creation]) -> Statement:

@@ -154,17 +154,24 @@ def _member_key(data: Json) -> Any:
     return f"{group}:{user}" if isinstance(group, str) and isinstance(user, str) else None
 
 
-def _member_organization(data: Json) -> Any:
-    for outer in ("group", "user"):
-        if isinstance(value := _nested(outer, "organization_id")(data), str):
-            return value
-    return NOT_SENT
+def _of_member(name: str) -> Callable[[Json], Any]:
+    """Text of the member itself, or else of its group or user."""
+
+    def read(data: Json) -> Any:
+        found = (data.get(name), _nested("group", name)(data), _nested("user", name)(data))
+        return next((value for value in found if isinstance(value, str)), NOT_SENT)
+
+    return read
 
 
-def without_secrets(data: Json) -> Json:
-    """Return an invitation without what lets anyone accept it."""
+def without_secrets(value: Any) -> Any:
+    """Return JSON without what lets anyone accept an invitation, wherever it stands."""
+    if isinstance(value, list):
+        return [without_secrets(item) for item in value]
+    if not isinstance(value, Mapping):
+        return value
     secrets = ("token", "accept_invitation_url")
-    return {name: value for name, value in data.items() if name not in secrets}
+    return {key: without_secrets(item) for key, item in value.items() if key not in secrets}
 
 
 def _ids_alone(data: Json) -> Json:
@@ -339,9 +346,9 @@ DIRECTORY_GROUP_MEMBER = Resource(
     events=_event_states("dsync.group", "user_added", deleted="user_removed"),
     key=_member_key,
     stored=_ids_alone,
-    organization=_member_organization,
+    organization=_of_member("organization_id"),
     columns={
-        "workos_directory_id": _text("directory_id"),
+        "workos_directory_id": _of_member("directory_id"),
         "workos_group_id": _nested("group", "id"),
         "workos_directory_user_id": _nested("user", "id"),
     },

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TypeAlias
 
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, connection, transaction
 from django.dispatch import Signal
 
 from orgs import signals
 from orgs.db import resources
-from orgs.db.errors import ReceiverFailed
+from orgs.db.errors import ReceiverFailed, describe, is_mistake
 from orgs.domain.naming import one_line
 from orgs.domain.report import Change
 from orgs.domain.resolution import changes_of
@@ -28,6 +28,7 @@ _SIGNALS = {
     Outcome.DISABLED: signals.organization_disabled,
 }
 
+_RAISED = "A receiver of changes_applied raised"
 
 Taken: TypeAlias = Sequence[tuple[Resource, str, str | None]]
 """What was deleted along with something else: the resource, the key, and the organization."""
@@ -63,13 +64,17 @@ def _send_in_transaction(decided: Decided, taken: Taken) -> None:
     try:
         with transaction.atomic():
             signals.changes_applied.send(sender=None, changes=tuple(written))
-    except DatabaseError:
-        # Its SQLSTATE says whether it passes, as for a statement of ours.
-        raise
+            is_hidden = connection.needs_rollback
+    except DatabaseError as error:
+        if not is_mistake(error):
+            # Its SQLSTATE says whether it passes, as for a statement of ours.
+            raise
+        raise ReceiverFailed(f"{_RAISED} {type(error).__name__}: {describe(error)}") from error
     except Exception as error:
-        raise ReceiverFailed(
-            f"A receiver of changes_applied raised {type(error).__name__}: {error}"
-        ) from error
+        raise ReceiverFailed(f"{_RAISED} {type(error).__name__}: {error}") from error
+    if is_hidden:
+        # Django has rolled back what all receivers wrote, and said nothing.
+        raise ReceiverFailed(f"{_RAISED} no exception, and caught one of the database")
 
 
 def send_after_commit(changes: Sequence[tuple[Signal, str, str | None]]) -> None:
@@ -84,18 +89,26 @@ def send_after_commit(changes: Sequence[tuple[Signal, str, str | None]]) -> None
 
 def _send_resources(decided: Decided, taken: Taken) -> None:
     along = {(resource.name, key) for resource, key, _ in taken}
+    known = {(one.resource, row.key) for one in decided.plain for row in one.loaded}
+    kinds = {True: Outcome.UPDATED, False: Outcome.CREATED}
     changed = [
-        (one.resource, key, row.workos_organization_id, bool(row.deleted_at))
+        (
+            one.resource,
+            key,
+            row.workos_organization_id,
+            Outcome.DELETED if row.deleted_at else kinds[(one.resource, key) in known],
+        )
         for one in decided.plain
         for key, row in one.changed.items()
         if (one.resource.name, key) not in along
     ]
-    for resource, key, organization_id, is_deleted in [*changed, *((*row, True) for row in taken)]:
+    changed += [(*row, Outcome.DELETED) for row in taken]
+    for resource, key, organization_id, change in changed:
         signals.resource_changed.send_robust(
             sender=resources.model_of(resource),
             key=key,
             workos_organization_id=organization_id,
-            change=Outcome.DELETED if is_deleted else Outcome.UPDATED,
+            change=change,
         )
 
 

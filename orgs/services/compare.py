@@ -97,6 +97,8 @@ class Comparing:
     resource: Resource = ORGANIZATIONS
     is_covered: bool = True
     """Otherwise nobody relies on its rows yet, and no limit keeps confirmed absences from them."""
+    followed_since: datetime | None = None
+    """If it is not covered, since when it is followed."""
     recent_after: datetime | None = None
     """What changed in WorkOS after this is left to its event; None: nothing is."""
     report: Report = field(default_factory=Report)
@@ -144,6 +146,7 @@ class Comparing:
             observations=observations,
             recent_after=self.recent_after,
             read_began_at=began_at,
+            followed_since=self.followed_since,
             taken_over=frozenset(self.report.taken_over),
         )
         preview = apply(batch, Mode.DRY_RUN)
@@ -278,7 +281,8 @@ class Comparing:
         the first read began that showed one of them absent.
         """
         missing = {*self.absent, *also}
-        if missing and self.lookups.proves_absence(missing, self.resource):
+        # Of what is not covered, the last object may be gone: then nothing is left to prove it.
+        if missing and (not self.is_covered or self.lookups.proves_absence(missing, self.resource)):
             self.confirm_absent(sorted(missing), began_at)
         elif missing:
             self.leave_unproven(self.absent)

@@ -88,6 +88,8 @@ def adopt_settings() -> CursorState:
         before = state.covered if state.types is not None else {ORGANIZATION}
         covered = frozenset(followed_by(types, before))
         if (state.types, state.covered) == (types, covered):
+            # A process that set this may have been killed before it recomputed them.
+            derive_again(_DERIVED_FROM)
             return state
         if follow(state, types, covered, state.refused):
             derive_again(before - covered)
@@ -110,7 +112,9 @@ def retry_refused() -> None:
 
     After any error of WorkOS's a type stays left out. Raises ``django.db.Error``.
     """
-    state = read_cursor()
+    if (state := read_cursor()).types != wanted_types(state):
+        # What is followed is not this process's to change.
+        return
     refused = dict(state.refused)
     for type_ in state.refused:
         with reporting(logger.warning, f"{type_} is not read again: {{}}"):
@@ -137,14 +141,15 @@ def uncovered(state: CursorState) -> list[str]:
 
 
 def resources_to_compare(named: Collection[str], state: CursorState) -> list[str]:
-    """Return the resources that a run compares: those that are named, else all that are followed,
-    in the order in which they are listed. What is to be listed for each organization, and is not
-    covered, brings organizations along: some may have no row, and only their list shows these."""
+    """Return the resources that a run compares: those that are named, else organizations and all
+    others that are followed, in the order in which they are listed. What is to be listed for each
+    organization, and is not covered, brings organizations along: some may have no row, and only
+    their list shows these."""
     names = sync_settings().resources
-    wanted = {*named} or followed_by(state.types or wanted_types(state), names)
+    wanted = {*named} or {ORGANIZATION, *followed_by(state.types or wanted_types(state), names)}
     scopes = set().union(*map(listed_for, wanted - state.covered))
     wanted |= scopes & {ORGANIZATION}
-    return [name for name in NAMES if name in wanted] or [ORGANIZATION]
+    return [name for name in NAMES if name in wanted]
 
 
 def note_listed_in_full(name: str, before: CursorState) -> None:

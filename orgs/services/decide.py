@@ -44,8 +44,12 @@ class Batch:
     """Gram ids of rows that an absence does not disable."""
     read_began_at: datetime | None = None
     """When the request of a list or an object began, by the database's clock."""
+    followed_since: datetime | None = None
+    """Since when the resource is followed, if it is not covered: what was written before is old."""
     record: Callable[[Decision], Statement] | None = None
     """Refresh: the statement that resolves the event that it is for."""
+    is_missed: bool = False
+    """Refresh: that event was announced and never listed."""
 
     def is_current(self, state: CursorState | None) -> bool:
         """Return True if the cursor is still where the page was read, for the same types."""
@@ -104,15 +108,24 @@ class Decided:
     def derived_of(self) -> set[str]:
         """Return the WorkOS ids of the organizations whose derived columns are to be recomputed.
 
-        The statement that inserts a row derives them itself.
+        The statement that inserts a row derives them itself. A row that no event has updated may
+        have been linked by another program.
         """
-        linked = (Outcome.LINKED, Outcome.RELINKED)
-        rows_linked = [decision.after for decision in self.decisions if decision.outcome in linked]
-        touched = {row.workos_id for row in rows_linked if row and row.workos_id}
+        touched = {
+            decision.after.workos_id
+            for decision in self.decisions
+            if decision.after and decision.after.workos_id and _may_be_linked_now(decision)
+        }
         for one in self.plain:
             if one.resource.name in ("connection", "directory"):
                 touched |= one.touched_organizations
         return touched
+
+
+def _may_be_linked_now(decision: Decision) -> bool:
+    if decision.outcome is Outcome.UPDATED:
+        return decision.before is not None and decision.before.workos_last_event_id is None
+    return decision.outcome in (Outcome.LINKED, Outcome.RELINKED)
 
 
 def decide(batch: Batch, *, lock: bool) -> Decided:
@@ -149,8 +162,10 @@ def _load_plain(batch: Batch, *, lock: bool) -> dict[str, PlainResolution]:
     if not observed:
         return {}
     loaded = resources.load(observed, lock=lock)
-    began_at = batch.read_began_at
-    window = timedelta(seconds=sync_settings().hold_back_window)
+    began_at, hold_back_until = batch.read_began_at, None
+    if began_at is not None:
+        hold_back_until = began_at - timedelta(seconds=sync_settings().hold_back_window)
+        hold_back_until = max(hold_back_until, batch.followed_since or hold_back_until)
     return {
         resource.name: PlainResolution(
             resource=resource,
@@ -158,7 +173,7 @@ def _load_plain(batch: Batch, *, lock: bool) -> dict[str, PlainResolution]:
             deleted_parents=loaded.deleted_parents,
             now=loaded.now,
             read_began_at=began_at,
-            hold_back_until=began_at - window if began_at else None,
+            hold_back_until=hold_back_until,
             recent_after=batch.recent_after,
         )
         for resource, rows_loaded in loaded.rows.items()

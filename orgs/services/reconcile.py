@@ -19,7 +19,7 @@ from orgs.db.cursor import CursorState, ensure_cursor, read_cursor
 from orgs.db.errors import describe
 from orgs.db.leases import Lease
 from orgs.domain.naming import one_line
-from orgs.domain.resources import DOMAIN, ORGANIZATIONS, PLAIN, listed_for
+from orgs.domain.resources import DOMAIN, ORGANIZATIONS, PLAIN, listed_for, parse_time
 from orgs.domain.status import ReadError
 from orgs.domain.types import ORGANIZATION, ConflictKind, Outcome, Position
 from orgs.models import Organization, SyncCursor, WorkOSConflict
@@ -177,19 +177,20 @@ class _FullRun:
         cursor, whatever the missing ones wait for. What was repaired before an error stays so, and
         is to be reported."""
         with reporting(self._note_stopped):
-            self._compare_listed()
+            self._compare_listed(lost)
             if lost is not None and not self.run.dry and not self.report.errors:
                 self._replace(lost)
             if not (self.run.dry or self.report.errors):
                 coverage.note_listed_in_full(ORGANIZATION, self.state)
             self._resolve_missing()
 
-    def _compare_listed(self) -> None:
+    def _compare_listed(self, lost: CursorLost | None) -> None:
         domains = self.resources.get(DOMAIN.name)
         with closing(read_ahead(partial(read_organizations, patience=inf), None)) as pages:
             for page in pages:
                 self.lookups.workos_date = self.lookups.workos_date or page.date
-                self.organizations.recent_after = self.recent_after
+                # With the cursor, its event may be lost too.
+                self.organizations.recent_after = None if lost else self.recent_after
                 began_at = self.lookups.at(page.read_began)
                 self.organizations.add_page(page.observations, began_at)
                 recent = filter(self.organizations.is_recent, page.observations)
@@ -267,6 +268,8 @@ class _FullRun:
 
     def _compare_resource(self, one: ResourceRun) -> None:
         one.before = {before.name: before for before in self.runs}
+        if not one.is_covered:
+            one.followed_since = parse_time(self.state.uncovered.get(one.name))
         one.compare_all()
         if self.run.dry:
             return

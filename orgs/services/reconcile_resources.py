@@ -114,7 +114,8 @@ class ResourceRun(Comparing):
     def _finish(self, began_at: datetime) -> None:
         """Note what the environment's list, read in full since ``began_at``, did not show."""
         self.seen.sort()
-        found = live_rows(self.resource)
+        self._delete_with_organizations()
+        found = live_rows(self.resource).exclude(pk__in=self.removed)
         if self.resource is ROLE:
             # The environment's list holds its own roles alone.
             found = found.filter(workos_organization_id="")
@@ -124,7 +125,7 @@ class ResourceRun(Comparing):
         workos_id = organization.workos_id or ""
         if self.resource is DOMAIN:
             domains = domains_of([organization])
-            self.compare(domains, began_at)
+            self.compare_listed(domains, began_at)
             of_one = live_rows(self.resource).filter(workos_organization_id=workos_id)
             self._note_missing(of_one, {one.workos_id or "" for one in domains}, began_at)
         elif listing.scope is Scope.ORGANIZATION:

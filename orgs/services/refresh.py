@@ -19,7 +19,7 @@ from orgs.domain.naming import json_text, storable
 from orgs.domain.report import Change, Report
 from orgs.domain.resolution import gram_id
 from orgs.domain.resources import PLAIN, Resource
-from orgs.domain.types import Decision, Outcome, State
+from orgs.domain.types import Decision, Observation, Outcome, State
 from orgs.models import EventQuerySet, Organization, WorkOSEvent
 from orgs.services.apply import Mode, apply
 from orgs.services.decide import Batch
@@ -56,20 +56,27 @@ def fetch(workos_id: str, lookups: Lookups) -> Batch:
         absent = lookups.confirmed_absent({owner.workos_id or "" for owner in owners})
     elif row is not None and is_absent:
         new_owner = lookups.new_owner(row.id)
-        if new_owner is not None and new_owner.state is State.PRESENT:
+        # One that has a row of its own keeps it, and takes over none.
+        if new_owner is not None and new_owner.state is State.PRESENT and not _has_row(new_owner):
             observation, absent = new_owner, frozenset({workos_id})
     return Batch(observations=[observation], absent=absent)
 
 
-def fetch_object(resource: Resource, key: str, lookups: Lookups) -> Batch:
+def _has_row(observation: Observation) -> bool:
+    return Organization.objects.filter(workos_id=observation.workos_id).exists()
+
+
+def fetch_object(resource: Resource, key: str, lookups: Lookups, event_type: str = "") -> Batch:
     """Fetch one object of another resource: by itself, or in the list that holds it.
 
-    Raises ``Unproven`` and another ``WorkOSError``.
+    After an event that says that it is deleted, a 404 needs no other proof. Raises ``Unproven`` and
+    another ``WorkOSError``.
     """
     found = lookups.look_up if resource.fetch else lookups.find_listed
     observation = found(key, resource)
     if resource.fetch and observation.state is State.ABSENT:
-        is_proven = lookups.proves_absence({key}, resource)
+        said = resource.events.get(event_type)
+        is_proven = said is State.ABSENT or lookups.proves_absence({key}, resource)
     else:
         # Another environment has such lists too.
         is_proven = lookups.proves_environment(set())
@@ -147,7 +154,10 @@ def resolve(event_id: str, *, patience: float = 0.0) -> Change:
     lookups, resource = Lookups(patience), PLAIN.get(event.resource)
     began_at = lookups.now()
     try:
-        batch = fetch_object(resource, key, lookups) if resource else fetch(key, lookups)
+        if resource is None:
+            batch = fetch(key, lookups)
+        else:
+            batch = fetch_object(resource, key, lookups, event.type)
     except Unproven as unproven:
         return _park(event, str(unproven), is_unproven=True)
     except workos.Refused as refusal:
@@ -162,7 +172,9 @@ def resolve(event_id: str, *, patience: float = 0.0) -> Change:
         results.append(_result(event, decision))
         return _recorded(event, results[-1])
 
-    report = apply(replace(batch, read_began_at=began_at, record=record), Mode.REFRESH)
+    is_missed = event.outcome is None
+    batch = replace(batch, read_began_at=began_at, record=record, is_missed=is_missed)
+    report = apply(batch, Mode.REFRESH)
     for failed in report.of(Outcome.FAILED):
         return _park(event, failed.reason)
     return results[-1]

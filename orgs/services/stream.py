@@ -29,7 +29,7 @@ from orgs.models import WorkOSEvent
 from orgs.services import coverage
 from orgs.services.apply import Mode, WritesRefused, apply
 from orgs.services.decide import Batch
-from orgs.services.lookups import Lookups, Unproven
+from orgs.services.lookups import Lookups, Unproven, WrongEnvironment
 from orgs.services.pages import CursorLost, raise_if_expired, read_pages, was_position_ignored
 from orgs.services.queue import PUSH_EXTERNAL_IDS, RECOVER, SYNC_EVENTS, enqueue
 from orgs.services.refresh import resolve_all
@@ -82,10 +82,9 @@ def drain_to_end() -> DrainReport:
     coverage.prepare_to_read()
     try:
         _drain(report, patience=inf)
+        report.unresolved = resolve_overdue(patience=inf)
     except WritesRefused as refused:
         report.errors.append(f"the stream waits: {describe(refused)}")
-    else:
-        report.unresolved = resolve_overdue(patience=inf)
     return report
 
 
@@ -103,7 +102,7 @@ def replay(since: Position) -> DrainReport:
                 is_first = since.last_event_id is not None and not report.counts
                 if is_first and was_position_ignored(page, types, patience=inf):
                     raise UnknownEvent(f"WorkOS does not know {since.last_event_id}")
-                _verify_environment(page, patience=inf)
+                _verify_environment(page, types, patience=inf)
                 _apply(page, types, report, Mode.REPLAY)
                 report.drained = page.is_last
     except CursorLost as lost:
@@ -139,7 +138,7 @@ def _drain_from(start: CursorState, report: DrainReport, deadline: float, patien
     types = start.types or ()
     with closing(read_pages(types, start.position, patience=patience)) as pages:
         for page in pages:
-            _verify_environment(page, patience=patience)
+            _verify_environment(page, types, patience=patience)
             if not page.observations:
                 note_drained(page.read_from, read_began=page.read_began)
                 report.drained = True
@@ -150,18 +149,28 @@ def _drain_from(start: CursorState, report: DrainReport, deadline: float, patien
                 return
 
 
-def _verify_environment(page: Page[Position], *, patience: float) -> None:
+def _verify_environment(page: Page[Position], types: tuple[str, ...], *, patience: float) -> None:
     """Before the first page of this process, raise ``WrongEnvironment``, unless a row is linked to
     an organization that one of its events is about, or that WorkOS lists."""
     if workos.is_verified():
         return
+    if _is_about_linked(page):
+        workos.note_verified()
+        return
+    try:
+        Lookups(patience).verify_environment()
+    except WrongEnvironment:
+        # All that are linked may be deleted: then later events are about them.
+        with closing(read_pages(types, page.position, patience=patience)) as later:
+            if not any(map(_is_about_linked, later)):
+                raise
+        workos.note_verified()
+
+
+def _is_about_linked(page: Page[Position]) -> bool:
     ids = {observation.workos_organization_id for observation in page.observations}
     with bounded_transaction():
-        linked = rows.linked(id_ for id_ in ids if id_)
-    if linked:
-        workos.note_verified()
-    else:
-        Lookups(patience).verify_environment()
+        return bool(rows.linked(id_ for id_ in ids if id_))
 
 
 def _apply(page: Page[Position], types: tuple[str, ...], report: DrainReport, mode: Mode) -> Report:

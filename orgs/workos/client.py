@@ -10,7 +10,7 @@ from functools import partial
 from orgs.domain.budget import Share
 from orgs.domain.resources import ORGANIZATIONS, Listing, Resource
 from orgs.domain.types import ObjectPage, Observation, Page, Position, State
-from orgs.workos.errors import BrokenAnswer, ExternalIdConflict, NotFound, Refused
+from orgs.workos.errors import BrokenAnswer, ExternalIdConflict, NotFound, WorkOSError
 from orgs.workos.parsing import (
     Json,
     is_usable_id,
@@ -141,9 +141,9 @@ def offer_external_id(
     body = {"external_id": external_id}
     try:
         answer = request("PUT", path, body=body, patience=patience)
-    except Refused as refusal:
-        if refusal.code == "external_id_already_used":
-            raise ExternalIdConflict(str(refusal)) from None
+    except WorkOSError as error:
+        if error.code == "external_id_already_used":
+            raise ExternalIdConflict(str(error)) from None
         raise
     if answer.get("external_id") != external_id:
         raise BrokenAnswer("WorkOS answered the write-back with another external_id")

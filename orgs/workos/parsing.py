@@ -208,6 +208,9 @@ def _parse_event(event: Event, raw: object, fields: Json, types: Collection[str]
         name = RESOURCE_OF_EVENT[event.type]
         observation = observation._replace(resource=name)
         if (resource := PLAIN.get(name)) is not None:
+            if event.type.startswith("organization_role."):
+                # Without it, this would be a role of the environment.
+                _id(content, "organization_id", "data.")
             return _parse_plain(resource, content, observation, resource.events[event.type])
         if event.type == EventType.DELETED:
             _id(content, "id", "data.")
@@ -228,7 +231,8 @@ def _organization_fields(fields: Json, path: str = "") -> OrganizationFields:
     _id(fields, "id", path)
     updated_at = parse_time(fields.get("updated_at"))
     name = _text(fields, "name", path)
-    external_id = _id(fields, "external_id", path) if fields.get("external_id") else None
+    has_id = fields.get("external_id") not in (None, "")
+    external_id = _id(fields, "external_id", path) if has_id else None
     if updated_at is None:
         raise _Malformed(f"{path}updated_at is not a time in ISO 8601")
     return OrganizationFields(name=name, external_id=external_id, updated_at=updated_at)

@@ -129,6 +129,7 @@ def _error_of(answer: HTTPResponse) -> errors.WorkOSError:
         parsed = answer.json()
         fields = parsed if isinstance(parsed, Answer) else fields
     code = fields.get("code")
+    kept = code if isinstance(code, str) else None
     said = (fields.get(key) for key in ("message", "error_description", "error"))
     text = next(filter(None, said), httpx2.codes.get_reason_phrase(status))
     message = _in_a_line(f"HTTP {status}: {text}" + (f" (code {code})" if code else ""))
@@ -142,8 +143,8 @@ def _error_of(answer: HTTPResponse) -> errors.WorkOSError:
     # 425) are about the moment, not about what was asked.
     if status in (400, 404, 410, 414, 422):
         kind = errors.NotFound if status == 404 else errors.Refused
-        return kind(message, code=code if isinstance(code, str) else None)
-    return errors.Unavailable(f"WorkOS does not answer: {message}")
+        return kind(message, code=kept)
+    return errors.Unavailable(f"WorkOS does not answer: {message}", code=kept)
 
 
 def _in_a_line(text: object) -> str:
