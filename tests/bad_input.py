@@ -57,7 +57,7 @@ _NEITHER: dict[str, str | None] = {
 }
 
 #: What stands for no ``external_id``, as ``null`` does.
-_NOTHING = ("null", "zero", "empty", "minus zero", "absent")
+_NOTHING = ("null", "empty", "absent")
 
 _NO_TIMES = {
     "year 0": "0000-01-01T00:00:00Z",

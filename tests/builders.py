@@ -159,11 +159,11 @@ def an_announcement(
     *,
     ago: timedelta = timedelta(0),
     workos_id: str | None = "org_1",
-    type: str = EventType.UPDATED,  # noqa: A002 - WorkOS's word
+    **values: str,
 ) -> WorkOSEvent:
     return WorkOSEvent.objects.create(
+        **{"type": EventType.UPDATED, **values},
         id=event_id,
-        type=type,
         workos_organization_id=workos_id,
         announced_at=datetime.now(UTC) - ago,
     )

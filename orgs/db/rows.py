@@ -6,9 +6,9 @@ from typing import Any, NamedTuple, TypeAlias
 from orgs.db import sql
 from orgs.db.errors import WriteSkipped
 from orgs.db.transactions import Rows, Statement, execute_together
-from orgs.domain.naming import json_text, slug_base, slug_candidates, storable
+from orgs.domain.naming import slug_base, slug_candidates, storable
 from orgs.domain.resolution import row_ids
-from orgs.domain.resources import without_secrets
+from orgs.domain.resources import payload_of
 from orgs.domain.types import (
     Conflict,
     Creation,
@@ -188,8 +188,7 @@ def _ledger(recorded: Sequence[Decision]) -> Statement:
         is_parked = decision.outcome is Outcome.PARKED
         about = observation.resource, observation.workos_id, observation.workos_organization_id
         what = decision.organization_id, event.occurred_at, decision.outcome
-        # The event as WorkOS sent it; what an odd one is about, nobody knows.
-        payload = json_text(without_secrets(observation.raw)) if is_parked else None
+        payload = payload_of(observation.raw) if is_parked else None
         why = storable(decision.reason) if is_parked else ""
         values[event.id] = (event.id, event.type, *about, *what, why, payload)
     columns = zip(*(values[key] for key in sorted(values)), strict=True)

@@ -110,12 +110,15 @@ def without_unstorable(text: str) -> str:
     return _UNSTORABLE.sub("\ufffd", text)
 
 
+NESTED_TOO_DEEPLY = "(nested too deeply to be shown)"
+
+
 def json_text(raw: object) -> str:
     """Return JSON as ASCII text: ``jsonb`` would refuse a NUL, ``text`` a lone surrogate."""
     try:
         return json.dumps(raw)
     except RecursionError:
-        return "(nested too deeply to be shown)"
+        return NESTED_TOO_DEEPLY
 
 
 def one_line(said: object) -> str:

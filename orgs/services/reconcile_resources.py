@@ -114,11 +114,12 @@ class ResourceRun(Comparing):
     def _finish(self, began_at: datetime) -> None:
         """Note what the environment's list, read in full since ``began_at``, did not show."""
         self.seen.sort()
-        self._delete_with_organizations()
-        found = live_rows(self.resource).exclude(pk__in=self.removed)
+        found = live_rows(self.resource)
         if self.resource is ROLE:
             # The environment's list holds its own roles alone.
             found = found.filter(workos_organization_id="")
+        else:
+            self._delete_with_organizations()
         self._note_missing(found, self.seen, began_at)
 
     def _compare_for(self, listing: Listing, organization: Observation, began_at: datetime) -> None:
@@ -195,7 +196,7 @@ class ResourceRun(Comparing):
         """What such a list can be read for."""
         parent, _ = SCOPES[scope]
         if parent is not ORGANIZATIONS:
-            return live_rows(parent)
+            return self._left(parent, live_rows(parent))
         live = Organization.objects.linked().filter(workos_deleted_at=None)
         # Only the row of a deleted organization is taken over.
         taken_over = self._organizations.report.of(Outcome.RELINKED)
@@ -237,13 +238,18 @@ class ResourceRun(Comparing):
     def _note_missing(
         self, found: "models.QuerySet[Any]", seen: Container[str], began_at: datetime
     ) -> None:
-        for column, parent in self.resource.parents.items():
-            # The deletion of its parent takes it along, and is what the run reports.
-            deleted = self.before[parent].removed if self.run.dry and parent in self.before else ()
-            found = found.exclude(**{f"{column}__in": deleted})
-        self.ask_for(self.unseen(found, seen))
+        self.ask_for(self.unseen(self._left(self.resource, found), seen))
         if self.absent:
             self._absent_since = self._absent_since or began_at
+
+    def _left(self, resource: Resource, found: "models.QuerySet[Any]") -> "models.QuerySet[Any]":
+        """Leave out what a dry run reports as deleted, and what would be deleted along."""
+        if not self.run.dry:
+            return found
+        removed = {name: one.removed for name, one in self.before.items()}
+        for column, parent in {"pk": resource.name, **resource.parents}.items():
+            found = found.exclude(**{f"{column}__in": removed.get(parent, ())})
+        return found
 
     def _resolve_missing(self) -> None:
         """Delete what is absent, once every list was read that WorkOS does not refuse; nothing if

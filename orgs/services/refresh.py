@@ -15,10 +15,10 @@ from orgs.conf import sync_settings
 from orgs.db import sql
 from orgs.db.errors import is_passing
 from orgs.db.transactions import Statement, bounded_transaction
-from orgs.domain.naming import json_text, storable
+from orgs.domain.naming import storable
 from orgs.domain.report import Change, Report
 from orgs.domain.resolution import gram_id
-from orgs.domain.resources import PLAIN, Resource
+from orgs.domain.resources import PLAIN, Resource, payload_of
 from orgs.domain.types import Decision, Observation, Outcome, State
 from orgs.models import EventQuerySet, Organization, WorkOSEvent
 from orgs.services.apply import Mode, apply
@@ -165,7 +165,7 @@ def resolve(event_id: str, *, patience: float = 0.0) -> Change:
     (observation,) = batch.observations
     if observation.state is State.UNREADABLE:
         reason = f"WorkOS's {event.resource} can't be read: {observation.error}"
-        return _park(event, reason, json_text(observation.raw))
+        return _park(event, reason, payload_of(observation.raw))
     results: list[Change] = []
 
     def record(decision: Decision) -> Statement:

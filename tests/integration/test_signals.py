@@ -147,6 +147,7 @@ def test_the_life_of_other_resources_and_what_is_deleted_along(
     person = workos.directory_users.create(email="a@b.c", directory_id=directory)["id"]
     drain_to_end()
     workos.connections.deactivate(sso)
+    drain_to_end()
     workos.connections.delete(sso)
     workos.directories.delete(directory)
     drain_to_end()
@@ -154,8 +155,9 @@ def test_the_life_of_other_resources_and_what_is_deleted_along(
     keys = {Connection: sso, Directory: directory, DirectoryGroup: group, DirectoryUser: person}
     assert sorted(sent_of_resources, key=str) == sorted(
         [
-            (WorkOSUser, ada, None, Outcome.UPDATED),
-            *((model, key, acme, Outcome.UPDATED) for model, key in keys.items()),
+            (WorkOSUser, ada, None, Outcome.CREATED),
+            *((model, key, acme, Outcome.CREATED) for model, key in keys.items()),
+            (Connection, sso, acme, Outcome.UPDATED),
             *((model, key, acme, Outcome.DELETED) for model, key in keys.items()),
         ],
         key=str,

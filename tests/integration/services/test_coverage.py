@@ -502,3 +502,92 @@ def test_the_daily_run_goes_on_where_it_stopped_unless_it_was_switched_off_since
 
     assert "membership" in read_cursor().covered
     assert mirrored()["membership"] == held(workos)["membership"]
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["switched off", "with a lost cursor"])
+def test_what_was_written_before_a_break_is_older_than_the_first_list(
+    workos: FakeWorkOS, follow: Setting, *, lost: bool
+) -> None:
+    """A role has no time of its own: within the hold-back window, its row would be the newer."""
+    follow("role")
+    tasks.cover()
+    role = workos.roles.create(slug="auditor", organization_id=ACME)["id"]
+    drain_to_end()
+
+    if not lost:
+        follow()
+    workos.roles.delete(role)
+    if lost:
+        workos.expire_events()
+        assert reconcile(Run()).lost
+    else:
+        # The position moves past its event.
+        workos.create_organization(name="Bolt", external_id="gram-2")
+        drain_to_end()
+        follow("role")
+    tasks.cover()
+
+    assert "role" in read_cursor().covered
+    assert mirrored()["role"] == held(workos)["role"] == {}
+
+
+def test_an_older_process_reads_no_refused_type_again(
+    workos: FakeWorkOS, follow: Setting, sync_setting: Setting
+) -> None:
+    follow("connection", "user")
+    workos.refuse_event_types(["connection.deleted"])
+    drain_to_end()
+    state = read_cursor()
+    workos.refuse_event_types([])
+
+    sync_setting(RESOURCES=("organization", "connection"))
+    retry_refused()
+
+    assert (read_cursor().types, read_cursor().refused) == (state.types, state.refused)
+
+
+def test_organizations_are_compared_although_one_of_their_types_is_refused(
+    workos: FakeWorkOS,
+) -> None:
+    bolt = workos.create_organization(name="Bolt", external_id="gram-2", at=TWO_DAYS_AGO)["id"]
+    drain_to_end()
+    workos.refuse_event_types(["organization.deleted"])
+    workos.delete_organization(bolt)
+    drain_to_end()
+
+    assert reconcile(Run()).snapshot.counts[Outcome.DISABLED] == 1
+
+
+def test_the_last_of_a_resource_may_be_gone_before_the_first_list(
+    workos: FakeWorkOS, follow: Setting
+) -> None:
+    follow("connection")
+    tasks.cover()
+    sso = workos.connections.create(name="SSO", organization_id=ACME, state="active")["id"]
+    drain_to_end()
+    follow()
+    workos.connections.delete(sso)
+    drain_to_end()
+
+    follow("connection")
+    tasks.cover()
+
+    assert "connection" in read_cursor().covered
+    assert sso_enabled() == {"gram-1": False}
+
+
+def test_a_worker_that_was_killed_before_it_derived_does_so_when_it_starts(
+    workos: FakeWorkOS, follow: Setting, monkeypatch: MonkeyPatch
+) -> None:
+    follow("connection")
+    tasks.cover()
+    workos.connections.create(name="SSO", organization_id=ACME, state="active")
+    drain_to_end()
+    with monkeypatch.context() as patch:
+        patch.setattr(coverage, "derive_again", lambda _: None)
+        follow()
+    assert sso_enabled() == {"gram-1": True}
+
+    adopt_settings()
+
+    assert sso_enabled() == {"gram-1": None}

@@ -121,7 +121,7 @@ def test_its_events_are_applied_and_sent_and_it_is_erased(workos: FakeWorkOS, va
 
     assert vaults.get().deleted_at is not None
     model = vaults.model
-    assert heard == [(model, "vault_1", Outcome.UPDATED), (model, "vault_1", Outcome.DELETED)]
+    assert heard == [(model, "vault_1", Outcome.CREATED), (model, "vault_1", Outcome.DELETED)]
     vaults.update(deleted_at=datetime.now(UTC) - timedelta(days=31))
     assert erase_due() == 1
     assert (vaults.get().owner, vaults.get().data) == (None, {})

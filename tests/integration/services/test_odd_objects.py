@@ -88,10 +88,21 @@ def test_a_connection_without_an_organization_enables_nothing(workos: FakeWorkOS
     assert Connection.objects.get().workos_organization_id == acme
 
 
-def test_the_secrets_of_an_invitation_are_not_stored(workos: FakeWorkOS, follow: Setting) -> None:
+@pytest.mark.parametrize(
+    "nest",
+    [
+        pytest.param(dict, id="as an object"),
+        pytest.param(lambda data: [data], id="in a list"),
+        pytest.param(lambda data: {"invitation": data}, id="nested"),
+    ],
+)
+def test_the_secrets_of_an_invitation_are_not_stored(
+    workos: FakeWorkOS, follow: Setting, nest: Any
+) -> None:
     follow("invitation")
     secrets = {"token": "s3cret", "accept_invitation_url": "https://accept/s3cret"}
-    workos.emit({"event": "invitation.created", "data": {"id": 7, "email": "a@b.c", **secrets}})
+    data = nest({"id": 7, "email": "a@b.c", **secrets})
+    workos.emit({"event": "invitation.created", "data": data})
 
     drain_to_end()
 

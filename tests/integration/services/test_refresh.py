@@ -14,6 +14,7 @@ from orgs.domain.report import Change
 from orgs.domain.resources import PLAIN
 from orgs.domain.types import EventType, Outcome
 from orgs.models import Connection, ExternalIdWriteBack, Organization, WorkOSEvent
+from orgs.services.apply import WritesRefused
 from orgs.services.lookups import Lookups
 from orgs.services.refresh import AlreadyResolved, dismiss_parked, fetch, resolve, resolve_all
 from orgs.testing import FakeWorkOS
@@ -28,7 +29,7 @@ from tests.builders import (
     an_organization_row,
 )
 from tests.integration.services.stored import Around, Setting, conflicts, disabled, impatient, links
-from tests.triggers import a_constraint, locked
+from tests.triggers import a_constraint, a_trigger, locked
 
 
 def the_event() -> WorkOSEvent:
@@ -390,3 +391,35 @@ def test_of_several_that_are_missing_none_is_asked_as_a_proof_of_another(
     a_linked_row(workos, "0!d")
 
     assert Lookups().confirmed_absent(missing) == missing
+
+
+def test_an_owner_with_a_row_of_its_own_takes_over_none(workos: FakeWorkOS) -> None:
+    """Its ``external_id`` names the row of an organization that is deleted."""
+    a_mirrored_organization(workos)
+    old = workos.create_organization(name="Old", external_id="gram-1", emits=False)["id"]
+    new = workos.create_organization(name="New", external_id="gram-2", emits=False)["id"]
+    for id_, workos_id in (("gram-1", old), ("gram-2", new)):
+        an_organization_row(id_, workos_id=workos_id)
+    workos.delete_organization(old, emits=False)
+    workos.update_organization(new, external_id="gram-1", emits=False)
+    an_announcement("event_1", workos_id=old, type=EventType.DELETED)
+
+    resolve("event_1")
+
+    assert Organization.objects.get(id="gram-1").disabled_at is not None
+
+
+def test_missed_events_are_not_parked_while_postgresql_refuses_every_row(
+    workos: FakeWorkOS,
+) -> None:
+    a_mirrored_organization(workos)
+    for number in range(12):
+        created: Any = workos.create_organization(name=f"Org {number}", emits=False)
+        an_announcement(f"event_{number:02}", workos_id=created["id"], object_key=created["id"])
+
+    with a_trigger("RAISE 'no';"), pytest.raises(WritesRefused):
+        resolve_all(WorkOSEvent.objects.unresolved())
+
+    assert WorkOSEvent.objects.parked().count() == 9
+    assert resolve_all(WorkOSEvent.objects.unresolved()).error is None
+    assert Organization.objects.count() == 13

@@ -28,7 +28,13 @@ from orgs.services.refresh import resolve
 from orgs.services.stream import drain_to_end, replay
 from orgs.testing import FakeWorkOS
 from orgs.workos import WorkOSError
-from tests.builders import TWO_DAYS_AGO, a_parked_event, an_announcement, an_old_organization
+from tests.builders import (
+    TWO_DAYS_AGO,
+    a_parked_event,
+    an_announcement,
+    an_old_organization,
+    an_organization_row,
+)
 from tests.integration.services.stored import EVERYTHING, LogCapture, sso_enabled
 from tests.mirrored import held, mirrored, some_of_each
 from tests.triggers import a_trigger
@@ -245,7 +251,7 @@ def test_derived_columns_after_every_page(workos: FakeWorkOS, acme: str) -> None
 @pytest.mark.parametrize(
     "meddling",
     [
-        *("NEW.status = 'active';", "NEW.role_slugs = '{admin}';", "NEW.deleted_at = NULL;"),
+        *("NEW.status = 'pending';", "NEW.role_slugs = '{admin}';", "NEW.deleted_at = NULL;"),
         *("NEW.workos_organization_id = 'org_other';", "RETURN NULL;", "RAISE EXCEPTION 'no';"),
     ],
 )
@@ -441,3 +447,88 @@ def test_a_role_with_colons_is_in_its_list(workos: FakeWorkOS, acme: str, is_own
 
     assert resolve("event_1").change is Outcome.STALE
     assert mirrored()["role"] == {key: row}
+
+
+def test_what_an_organization_had_is_deleted_with_it_though_nothing_else_proves_it(
+    workos: FakeWorkOS, acme: str
+) -> None:
+    """WorkOS need not send an event for any of it, and no other organization has anything."""
+    an_old_organization(workos, "Other")
+    bolt = workos.create_organization(name="Bolt", external_id="gram-2", at=TWO_DAYS_AGO)["id"]
+    some_of_each(workos, bolt)
+    for number in range(11):
+        workos.invitations.create(email=f"{number}@bolt.com", organization_id=bolt)
+    repaired()
+    workos.delete_organization(bolt)
+
+    dry = reconcile(Run(dry=True))
+    found = reconcile(Run())
+
+    assert (found.errors, dry.errors) == ([], [])
+    assert mirrored() == held(workos)
+    assert derived() == (False, False)
+
+
+def test_an_organizations_role_without_an_organization_is_no_role_of_the_environment(
+    workos: FakeWorkOS, acme: str
+) -> None:
+    workos.roles.create(slug="admin", permissions=["read"])
+    emit(workos, "organization_role.updated", slug="admin", permissions=["everything"])
+    emit(workos, "organization_role.deleted", slug="admin", organization_id=None)
+
+    assert len(drain_to_end().parked) == 2
+    assert mirrored() == held(workos)
+
+
+def test_derived_columns_of_a_row_that_another_program_has_linked(
+    workos: FakeWorkOS, acme: str
+) -> None:
+    repaired()
+    bolt = workos.create_organization(name="Bolt", external_id="gram-2", emits=False)["id"]
+    workos.connections.create(name="SSO", organization_id=bolt, state="active")
+    drain_to_end()
+    an_organization_row("gram-2", workos_id=bolt)
+
+    workos.update_organization(bolt, name="Bolt 2")
+    drain_to_end()
+
+    assert sso_enabled() == {"gram-1": False, "gram-2": True}
+
+
+def test_a_member_whose_directory_only_its_group_names(workos: FakeWorkOS, acme: str) -> None:
+    okta = workos.directories.create(name="Okta", organization_id=acme)["id"]
+    user = workos.directory_users.create(directory_id=okta, email="ada@acme.com")
+    group = workos.directory_groups.create(directory_id=okta, name="Staff")
+    emit(workos, "dsync.group.user_added", group=group, user=user)
+    drain_to_end()
+
+    workos.directories.delete(okta)
+    drain_to_end()
+
+    assert DirectoryGroupMember.objects.get().removed_at is not None
+
+
+@pytest.mark.parametrize("is_parked", [True, False], ids=["parked", "announced and never listed"])
+def test_a_deletion_that_an_event_says_needs_no_other_proof(
+    workos: FakeWorkOS, acme: str, *, is_parked: bool
+) -> None:
+    sso = workos.connections.create(name="SSO", organization_id=acme, state="active")["id"]
+    drain_to_end()
+    workos.connections.delete(sso, emits=False)
+    about: Any = {"resource": "connection", "object_key": sso, "type": "connection.deleted"}
+    if is_parked:
+        a_parked_event(acme, **about)
+    else:
+        an_announcement("event_1", workos_id=acme, **about)
+
+    assert resolve("event_1").change in (Outcome.DELETED, Outcome.MISSING)
+    assert Connection.objects.get().deleted_at is not None
+
+
+def test_domains_of_one_organization_count_as_listed(workos: FakeWorkOS, acme: str) -> None:
+    workos.domains.create(organization_id=acme, domain="acme.com")
+    drain_to_end()
+
+    runs = {one.name: one for one in reconcile_organizations(Run(), [acme]).resources}
+
+    assert runs["organization_domain"].listed == 1

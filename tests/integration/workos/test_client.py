@@ -179,6 +179,15 @@ def test_an_id_that_workos_cant_hold_is_a_conflict_and_not_offered(
     assert workos.count_requests(method="PUT") == puts
 
 
+def test_an_id_that_is_used_elsewhere_is_a_conflict_whatever_the_status(workos: FakeWorkOS) -> None:
+    acme = workos.create_organization(name="Acme")
+    body = {"code": "external_id_already_used", "message": "It is used."}
+    workos.misbehave("status", status=409, method="PUT", path="/organizations", body=body)
+
+    with pytest.raises(edge.ExternalIdConflict):
+        edge.offer_external_id(acme["id"], "gram-1")
+
+
 def test_a_write_back_that_is_refused_for_another_reason_is_no_conflict(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme")
     workos.misbehave("status", status=422, method="PUT", path="/organizations")

@@ -145,7 +145,7 @@ what a trigger changed counts as written (orgs/db/rows.py; apply_refused)
 
 the stream of another environment is read (orgs/services/stream.py; stream)
 -        for page in pages:
--            _verify_environment(page, patience=patience)
+-            _verify_environment(page, types, patience=patience)
 +        for page in pages:
 
 an organization of another environment gets a row (orgs/services/refresh.py; refresh)

@@ -110,3 +110,14 @@ def test_a_dry_run_reports_and_leaves_it(workos: FakeWorkOS, lost: Position, why
 
     assert (found.lost is None, found.in_sync) == (False, False)
     assert read_cursor().position == lost
+
+
+def test_what_is_recent_is_not_left_to_an_event_that_may_be_lost_too(
+    workos: FakeWorkOS,
+) -> None:
+    an_old_organization(workos)
+    drain_to_end()
+    workos.create_organization(name="New", external_id="gram-new")
+    workos.expire_events()
+
+    assert reconcile(Run()).snapshot.counts[Outcome.CREATED] == 1

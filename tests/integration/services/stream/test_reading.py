@@ -373,16 +373,22 @@ def test_the_stream_of_another_environment_is_not_read(
     assert not Organization.objects.disabled().exists()
 
 
-def test_a_deletion_of_a_linked_organization_proves_the_environment(workos: FakeWorkOS) -> None:
+@pytest.mark.parametrize("others", [0, 3], ids=["on the first page", "on a later page"])
+def test_a_deletion_of_a_linked_organization_proves_the_environment(
+    workos: FakeWorkOS, sync_setting: Setting, others: int
+) -> None:
     """None is listed any more, and so no list could tell."""
+    sync_setting(PAGE_SIZE=2)
     acme = workos.create_organization(name="Acme")["id"]
     drain_to_end()
     orgs.workos.close()
+    for number in range(others):
+        workos.create_organization(name=f"Other {number}")
     workos.delete_organization(acme)
 
     drain_to_end()
 
-    assert Organization.objects.get().disabled_at
+    assert Organization.objects.get(workos_id=acme).disabled_at
 
 
 # Replay -------------------------------------------------------------------------------------
