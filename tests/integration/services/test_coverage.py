@@ -547,8 +547,9 @@ def test_an_older_process_reads_no_refused_type_again(
 
 
 def test_organizations_are_compared_although_one_of_their_types_is_refused(
-    workos: FakeWorkOS,
+    workos: FakeWorkOS, follow: Setting
 ) -> None:
+    follow("connection")
     bolt = workos.create_organization(name="Bolt", external_id="gram-2", at=TWO_DAYS_AGO)["id"]
     drain_to_end()
     workos.refuse_event_types(["organization.deleted"])
@@ -567,13 +568,15 @@ def test_the_last_of_a_resource_may_be_gone_before_the_first_list(
     drain_to_end()
     follow()
     workos.connections.delete(sso)
+    # The position moves past its event.
+    workos.create_organization(name="Bolt", external_id="gram-2")
     drain_to_end()
 
     follow("connection")
     tasks.cover()
 
     assert "connection" in read_cursor().covered
-    assert sso_enabled() == {"gram-1": False}
+    assert sso_enabled() == {"gram-1": False, "gram-2": False}
 
 
 def test_a_worker_that_was_killed_before_it_derived_does_so_when_it_starts(
