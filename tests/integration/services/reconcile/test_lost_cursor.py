@@ -115,7 +115,7 @@ def test_a_dry_run_reports_and_leaves_it(workos: FakeWorkOS, lost: Position, why
 def test_what_is_recent_is_not_left_to_an_event_that_may_be_lost_too(
     workos: FakeWorkOS,
 ) -> None:
-    workos.create_organization(name="Old", external_id="gram-old", at=NOON)
+    workos.create_organization(name="Old", external_id="gram-old")
     drain_to_end()
     workos.create_organization(name="New", external_id="gram-new")
     workos.expire_events()
