@@ -6,6 +6,7 @@ Those tagged ``database`` query it: ``manage.py check --database default`` and `
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 from django.apps import apps
@@ -17,6 +18,7 @@ from django.db import DEFAULT_DB_ALIAS, connections, router
 from django.db import Error as DatabaseUnusable
 
 from orgs.conf import RANGES, least_task_timeout, sync_settings
+from orgs.db.figures import ORGANIZATION_COLUMNS
 from orgs.domain.naming import one_line
 from orgs.domain.resources import listed_for
 from orgs.services.maintenance import broken_schedules
@@ -77,6 +79,8 @@ _TEXTS = {
         "Run: ALTER ROLE that user SET {0} = '{2}'. Then restart web and worker."),
     "E029": ("WORKOS_RESOURCES (WORKOS_SYNC['RESOURCES']) names {}, and not {}.",
         "Add {1}, or take {0} out: WorkOS has a list of {0} for each {1}, and none of all."),
+    "E030": ("organization_metadata lacks {}.",
+        "Add it: `manage.py sqlmigrate orgs 0001` says how."),
 }
 # fmt: on
 
@@ -207,7 +211,20 @@ def _state() -> Iterator[CheckMessage]:
     for name, known in (("DateStyle", "ISO"), ("IntervalStyle", "postgres")):
         if (style := reported(name)).partition(",")[0] != known:
             yield _found("E028", name, style, known)
+    yield from (_found("E030", missing) for missing in _lacking())
     missing = missing_grants()
     yield from (_found("E016", grant) for grant in missing)
     # Without them, nothing else can be asked.
     yield from (_found("W017", name) for name in (() if missing else broken_schedules()))
+
+
+def _lacking() -> Iterator[str]:
+    """What Gram's table must have before the migrations that change it; none if there is none."""
+    with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
+        cursor.execute(ORGANIZATION_COLUMNS)
+        is_unique = dict(cursor.fetchall())
+    if is_unique:
+        first = import_module("orgs.migrations.0001_organization").Migration.operations[0]
+        yield from (f"the column {it}" for it, _ in first.fields if it not in is_unique)
+        keys = ("id", "slug", "workos_id")
+        yield from (f"a unique index on ({key})" for key in keys if not is_unique.get(key))

@@ -10,7 +10,7 @@ import pytest
 from django.core import mail
 from django.core.checks import run_checks
 from django.core.management import call_command
-from django.db import connection
+from django.db import connection, transaction
 from django.db.backends.base import base
 from django.db.utils import ConnectionHandler
 from django_q.models import Schedule
@@ -18,12 +18,19 @@ from pytest_django import DjangoAssertNumQueries, Settings
 
 from orgs import checks
 from orgs.conf import RANGES, SyncSettings, sync_settings
+from orgs.models.organizations import SLUG_CONSTRAINT
 from orgs.services.maintenance import ensure_schedules
 from tests.processes import PROJECT
-from tests.triggers import changed
+from tests.triggers import changed, execute
 
 #: A deadline of 20 seconds, 8 calls and 4 waits of 10 each: the suite's.
 FITTING_QUEUE = {"timeout": 140, "retry": 281, "ack_failures": True, "max_attempts": 1}
+
+#: The unique constraint on (workos_id) gives way to this unique index.
+UNIQUE = (
+    "DROP CONSTRAINT organization_metadata_workos_id_key; "
+    "CREATE UNIQUE INDEX ON organization_metadata {}"
+)
 
 
 @pytest.fixture
@@ -291,6 +298,35 @@ def test_a_database_that_is_gone_is_an_error_and_a_table_that_is_not_there_yet_i
     request.getfixturevalue(state)
 
     assert list(found_in_database()) == ids
+
+
+@pytest.mark.usefixtures("schedules")
+@pytest.mark.parametrize(
+    ("misfit", "lacks"),
+    [
+        ("RENAME whitelisted TO w", ["the column whitelisted"]),
+        ("RENAME workos_id TO w", ["the column workos_id", "a unique index on (workos_id)"]),
+        ("RENAME sso_enabled TO s", []),
+        ("DROP CONSTRAINT organization_metadata_pkey CASCADE", ["a unique index on (id)"]),
+        (f"DROP CONSTRAINT {SLUG_CONSTRAINT}", ["a unique index on (slug)"]),
+        (UNIQUE.format("(workos_id) WHERE workos_id IS NOT NULL"), []),
+        *(
+            (UNIQUE.format(index), ["a unique index on (workos_id)"])
+            for index in ("(workos_id) WHERE disabled_at IS NULL", "(workos_id, slug)")
+        ),
+        ("RENAME TO not_there_yet", []),
+    ],
+)
+def test_a_table_that_was_there_and_does_not_fit_is_an_error(misfit: str, lacks: list[str]) -> None:
+    with transaction.atomic():
+        execute(f"ALTER TABLE organization_metadata {misfit}")
+        told = run_checks(tags=["database"], databases=["default"])
+        transaction.set_rollback(True)
+
+    assert [message.msg for message in told] == [
+        f"organization_metadata lacks {it}." for it in lacks
+    ]
+    assert {message.id for message in told} <= {"orgs.E030"}
 
 
 # The contract -------------------------------------------------------------------------------
