@@ -17,7 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, connections, router
 from django.db import Error as DatabaseUnusable
 
-from orgs.conf import RANGES, least_task_timeout, sync_settings
+from orgs.conf import RANGES, SyncSettings, least_task_timeout, sync_settings
 from orgs.db.figures import ORGANIZATION_COLUMNS
 from orgs.domain.naming import one_line
 from orgs.domain.resources import listed_for
@@ -38,7 +38,7 @@ _TEXTS = {
     "E004": ("WORKOS_API_KEY holds characters that no key has.",
         "Copy it again, without line breaks and quotes: WorkOS dashboard, API Keys."),
     "E005": ("{}.", "The keys of WORKOS_SYNC are the fields of orgs.conf.SyncSettings."),
-    "E006": ("WORKOS_SYNC[{!r}] is {!r}.", "It must be a number from {2:g} to {3:g}."),
+    "E006": ("WORKOS_SYNC[{!r}] is {!r}.", "It must be a {2} from {3:g} to {4:g}."),
     "E007": ("Q_CLUSTER['timeout'] is {!r}: a drain could be killed at work.",
         "Set it to {1} or more: DRAIN_DEADLINE, then a few calls to WorkOS and waits for locks."),
     "E008": ("Q_CLUSTER['retry'] is {!r}: a task could be delivered again while it runs.",
@@ -140,10 +140,14 @@ def _sync() -> Iterator[CheckMessage]:
             E003=not current.webhook_secrets,
             E004=current.api_key and not is_header_text(current.api_key),
         )
-    # Written so that NaN is outside too.
+    kinds = {name: type(getattr(SyncSettings(), name)) for name in RANGES}
     values = {name: getattr(current, name) for name in RANGES}
-    outside = [n for n, (least, most) in RANGES.items() if not least <= _number(values[n]) <= most]
-    yield from (_found("E006", name.upper(), values[name], *RANGES[name]) for name in outside)
+    numbers = {name: _number(values[name], kinds[name]) for name in RANGES}
+    # Written so that NaN is outside too.
+    outside = [name for name, (least, most) in RANGES.items() if not least <= numbers[name] <= most]
+    for name in outside:
+        kind = "whole number" if kinds[name] is int else "number"
+        yield _found("E006", name.upper(), values[name], kind, *RANGES[name])
     if not outside:
         yield from _queue(least_task_timeout(current))
 
@@ -163,8 +167,9 @@ def _queue(least_timeout: int) -> Iterator[CheckMessage]:
     )
 
 
-def _number(value: object) -> float:
-    return value if isinstance(value, int | float) else float("nan")
+def _number(value: object, kind: type[float] = float) -> float:
+    is_one = isinstance(value, int | kind) and not isinstance(value, bool)
+    return value if is_one else float("nan")  # type: ignore[return-value]
 
 
 def _project() -> Iterator[CheckMessage]:

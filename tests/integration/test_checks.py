@@ -66,12 +66,31 @@ def a_router(
         pytest.param({"API_KEY": ""}, ["orgs.E002"], "dashboard, API Keys", id="no key"),
         pytest.param({"API_KEY": None}, ["orgs.E002"], "dashboard, API Keys", id="key is None"),
         pytest.param({"API_KEY": "sk_live\nabc"}, ["orgs.E004"], "line breaks", id="line break"),
-        pytest.param({"API_KEY": b"sk_live"}, ["orgs.E005"], "not text, but bytes", id="bytes"),
+        pytest.param({"API_KEY": "   "}, ["orgs.E002"], "dashboard, API Keys", id="blank key"),
+        pytest.param({"API_KEY": b"sk_live"}, ["orgs.E005"], "must be text, not bytes", id="bytes"),
         pytest.param({"WEBHOOK_SECRETS": ()}, ["orgs.E003"], "Webhooks", id="no secret"),
         pytest.param({"WEBHOOK_SECRETS": None}, ["orgs.E003"], "Webhooks", id="secret is None"),
-        pytest.param({"WEBHOOK_SECRETS": [b"x"]}, ["orgs.E005"], "not text", id="secret is bytes"),
+        pytest.param(
+            {"WEBHOOK_SECRETS": [b"x"]}, ["orgs.E005"], "texts, not bytes", id="secret is bytes"
+        ),
+        pytest.param({"WEBHOOK_SECRETS": [" \n"]}, ["orgs.E003"], "Webhooks", id="blank secret"),
         pytest.param({"PAGE_SIZES": 5}, ["orgs.E005"], "named PAGE_SIZES.", id="unknown"),
-        pytest.param({7: 5}, ["orgs.E005"], "SyncSettings", id="key that is no text"),
+        pytest.param({7: 5}, ["orgs.E005"], "named 7.", id="key that is no text"),
+        *(
+            pytest.param(
+                {name: value},
+                ["orgs.E005"],
+                f"WORKOS_SYNC[{name!r}] must be text {said}.",
+                id=f"{name} {type(value).__name__}",
+            )
+            for name, value, said in (
+                ("RESOURCES", 5, "or a list of texts, not int"),
+                ("RESOURCES", [7], "or a list of texts, not int"),
+                ("RESOURCES", (name for name in ["user"]), "or a list of texts, not generator"),
+                ("WEBHOOK_SECRETS", iter(["s"]), "or a list of texts, not list_iterator"),
+                ("WEBHOOK_SECRETS", 5, "or a list of texts, not int"),
+            )
+        ),
         pytest.param(
             {"RESOURCES": "directory_user"}, ["orgs.E029"], "Add directory, or", id="no directory"
         ),
@@ -82,12 +101,13 @@ def a_router(
         ),
         pytest.param({"BASE_URL": "http://[::1]:8001/"}, [], "", id="an address"),
         *(
-            pytest.param(
-                {name: value}, ["orgs.E006"], f"a number from {hint}", id=f"{name} {value}"
-            )
+            pytest.param({name: value}, ["orgs.E006"], f"number from {hint}", id=f"{name} {value}")
             for name, value, hint in (
                 ("PAGE_SIZE", 101, "1 to 100"),
                 ("PAGE_SIZE", "100", "1 to 100"),
+                ("PAGE_SIZE", 99.5, "1 to 100"),
+                ("PAGE_SIZE", True, "1 to 100"),
+                ("LOCK_TIMEOUT", True, "0.001 to 60"),
                 ("HOLD_BACK_WINDOW", -1, "0 to 86400"),
                 ("POLL_PAUSE", 0, "0.01 to 60"),
                 ("DRAIN_DEADLINE", float("nan"), "1 to 100"),
@@ -104,6 +124,12 @@ def test_a_bad_setting_is_named(
 
     assert list(found()) == ids
     assert text in "".join(found().values())
+
+
+def test_settings_that_are_no_dictionary_are_named(settings: Settings) -> None:
+    settings.WORKOS_SYNC = [("API_KEY", "sk_live")]
+
+    assert "WORKOS_SYNC must be a dictionary, not list." in found()["orgs.E005"]
 
 
 @pytest.mark.usefixtures("outside_tests")
@@ -136,14 +162,14 @@ def test_development_and_tests_need_no_keys_and_tests_may_run_tasks_at_once(
     assert found() == {}
 
 
-@pytest.mark.parametrize("secrets", ["whsec", ["whsec", ""], ("whsec", None)])
+@pytest.mark.parametrize("secrets", ["whsec", ["whsec\n", " "], ("whsec", None)])
 def test_secrets_may_be_plain_text_and_one_or_several(sync_setting: Any, secrets: object) -> None:
-    sync_setting(API_KEY="sk_live", WEBHOOK_SECRETS=secrets)
+    sync_setting(API_KEY=" sk_live\n", WEBHOOK_SECRETS=secrets)
 
     current = sync_settings()
 
     assert repr((current.api_key, current.webhook_secrets)) == "('********', ('********',))"
-    assert current.webhook_secrets == ("whsec",)
+    assert (current.api_key, current.webhook_secrets) == ("sk_live", ("whsec",))
     assert found() == {}
 
 
