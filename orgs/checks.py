@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from django.apps import apps
@@ -81,6 +82,8 @@ _TEXTS = {
         "Add {1}, or take {0} out: WorkOS has a list of {0} for each {1}, and none of all."),
     "E030": ("organization_metadata lacks {}.",
         "Add it: `manage.py sqlmigrate orgs 0001` says how."),
+    "W031": ("Q_CLUSTER names no queue but Redis, whose package is not installed.",
+        "Set 'orm': 'default', or install redis."),
 }
 # fmt: on
 
@@ -152,6 +155,10 @@ def _sync() -> Iterator[CheckMessage]:
         yield from _queue(least_task_timeout(current))
 
 
+#: Without any of these, django-q2 takes Redis.
+_QUEUES = ("orm", "broker_class", "iron_mq", "sqs", "mongo")
+
+
 def _queue(least_timeout: int) -> Iterator[CheckMessage]:
     cluster: dict[str, Any] = getattr(settings, "Q_CLUSTER", None) or {}
     timeout, retry = _number(cluster.get("timeout")), _number(cluster.get("retry", 60))
@@ -164,6 +171,7 @@ def _queue(least_timeout: int) -> Iterator[CheckMessage]:
         # Tests run no scheduler, and the mirror's own tasks are queued all the same.
         E010=cluster.get("sync") and not hasattr(mail, "outbox"),
         W025=not cluster.get("scheduler", True),
+        W031=not (find_spec("redis") or any(map(cluster.get, _QUEUES))),
     )
 
 

@@ -228,6 +228,25 @@ def test_a_setting_of_the_project_that_cant_be_supported_is_named(
 
 
 @pytest.mark.parametrize(
+    ("queue", "ids"),
+    [
+        ({}, ["orgs.W031"]),
+        ({"redis": "redis://h"}, ["orgs.W031"]),
+        ({"orm": "default"}, []),
+        ({"sqs": {"aws_region": "eu-1"}}, []),
+    ],
+)
+def test_a_queue_in_redis_without_its_package_is_a_warning(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, queue: dict[str, Any], ids: list[str]
+) -> None:
+    settings.Q_CLUSTER = FITTING_QUEUE | queue
+    assert found() == {}
+
+    monkeypatch.setattr(checks, "find_spec", lambda name: None if name == "redis" else name)
+    assert list(found()) == ids
+
+
+@pytest.mark.parametrize(
     ("router", "named"),
     [
         pytest.param(a_router("orgs", reads="replica"), "orgs.Organization", id="reads"),
