@@ -6,6 +6,8 @@ Those tagged ``database`` query it: ``manage.py check --database default`` and `
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from django.apps import apps
@@ -16,7 +18,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, connections, router
 from django.db import Error as DatabaseUnusable
 
-from orgs.conf import RANGES, least_task_timeout, sync_settings
+from orgs.conf import RANGES, SyncSettings, least_task_timeout, sync_settings
+from orgs.db.figures import ORGANIZATION_COLUMNS
 from orgs.domain.naming import one_line
 from orgs.domain.resources import listed_for
 from orgs.services.maintenance import broken_schedules
@@ -36,7 +39,7 @@ _TEXTS = {
     "E004": ("WORKOS_API_KEY holds characters that no key has.",
         "Copy it again, without line breaks and quotes: WorkOS dashboard, API Keys."),
     "E005": ("{}.", "The keys of WORKOS_SYNC are the fields of orgs.conf.SyncSettings."),
-    "E006": ("WORKOS_SYNC[{!r}] is {!r}.", "It must be a number from {2:g} to {3:g}."),
+    "E006": ("WORKOS_SYNC[{!r}] is {!r}.", "It must be a {2} from {3:g} to {4:g}."),
     "E007": ("Q_CLUSTER['timeout'] is {!r}: a drain could be killed at work.",
         "Set it to {1} or more: DRAIN_DEADLINE, then a few calls to WorkOS and waits for locks."),
     "E008": ("Q_CLUSTER['retry'] is {!r}: a task could be delivered again while it runs.",
@@ -77,6 +80,10 @@ _TEXTS = {
         "Run: ALTER ROLE that user SET {0} = '{2}'. Then restart web and worker."),
     "E029": ("WORKOS_RESOURCES (WORKOS_SYNC['RESOURCES']) names {}, and not {}.",
         "Add {1}, or take {0} out: WorkOS has a list of {0} for each {1}, and none of all."),
+    "E030": ("organization_metadata lacks {}.",
+        "Add it: `manage.py sqlmigrate orgs 0001` says how."),
+    "W031": ("Q_CLUSTER names no queue but Redis, whose package is not installed.",
+        "Set 'orm': 'default', or install redis."),
 }
 # fmt: on
 
@@ -136,12 +143,20 @@ def _sync() -> Iterator[CheckMessage]:
             E003=not current.webhook_secrets,
             E004=current.api_key and not is_header_text(current.api_key),
         )
-    # Written so that NaN is outside too.
+    kinds = {name: type(getattr(SyncSettings(), name)) for name in RANGES}
     values = {name: getattr(current, name) for name in RANGES}
-    outside = [n for n, (least, most) in RANGES.items() if not least <= _number(values[n]) <= most]
-    yield from (_found("E006", name.upper(), values[name], *RANGES[name]) for name in outside)
+    numbers = {name: _number(values[name], kinds[name]) for name in RANGES}
+    # Written so that NaN is outside too.
+    outside = [name for name, (least, most) in RANGES.items() if not least <= numbers[name] <= most]
+    for name in outside:
+        kind = "whole number" if kinds[name] is int else "number"
+        yield _found("E006", name.upper(), values[name], kind, *RANGES[name])
     if not outside:
         yield from _queue(least_task_timeout(current))
+
+
+#: Without any of these, django-q2 takes Redis.
+_QUEUES = ("orm", "broker_class", "iron_mq", "sqs", "mongo")
 
 
 def _queue(least_timeout: int) -> Iterator[CheckMessage]:
@@ -156,11 +171,13 @@ def _queue(least_timeout: int) -> Iterator[CheckMessage]:
         # Tests run no scheduler, and the mirror's own tasks are queued all the same.
         E010=cluster.get("sync") and not hasattr(mail, "outbox"),
         W025=not cluster.get("scheduler", True),
+        W031=not (find_spec("redis") or any(map(cluster.get, _QUEUES))),
     )
 
 
-def _number(value: object) -> float:
-    return value if isinstance(value, int | float) else float("nan")
+def _number(value: object, kind: type[float] = float) -> float:
+    is_one = isinstance(value, int | kind) and not isinstance(value, bool)
+    return value if is_one else float("nan")  # type: ignore[return-value]
 
 
 def _project() -> Iterator[CheckMessage]:
@@ -207,7 +224,20 @@ def _state() -> Iterator[CheckMessage]:
     for name, known in (("DateStyle", "ISO"), ("IntervalStyle", "postgres")):
         if (style := reported(name)).partition(",")[0] != known:
             yield _found("E028", name, style, known)
+    yield from (_found("E030", missing) for missing in _lacking())
     missing = missing_grants()
     yield from (_found("E016", grant) for grant in missing)
     # Without them, nothing else can be asked.
     yield from (_found("W017", name) for name in (() if missing else broken_schedules()))
+
+
+def _lacking() -> Iterator[str]:
+    """What Gram's table must have before the migrations that change it; none if there is none."""
+    with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
+        cursor.execute(ORGANIZATION_COLUMNS)
+        is_unique = dict(cursor.fetchall())
+    if is_unique:
+        first = import_module("orgs.migrations.0001_organization").Migration.operations[0]
+        yield from (f"the column {it}" for it, _ in first.fields if it not in is_unique)
+        keys = ("id", "slug", "workos_id")
+        yield from (f"a unique index on ({key})" for key in keys if not is_unique.get(key))

@@ -1,6 +1,6 @@
 """What can be set, in one typed place: the keys of ``settings.WORKOS_SYNC`` and their defaults."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from math import ceil
 from typing import Any, Final
@@ -68,10 +68,12 @@ RANGES: Final[Mapping[str, tuple[float, float]]] = {
 def sync_settings() -> SyncSettings:
     """Return the settings in force; None is a key that is not set.
 
-    Raises ``TypeError`` for a key that does not exist, and for a secret that is not text.
+    Raises ``TypeError`` for a key that does not exist, and for what is not text and has to be.
     """
     written = getattr(settings, "WORKOS_SYNC", None) or {}
-    configured = {key.lower(): value for key, value in written.items() if value is not None}
+    if not isinstance(written, Mapping):
+        raise TypeError(f"WORKOS_SYNC must be a dictionary, not {type(written).__name__}")
+    configured = {str(key).lower(): value for key, value in written.items() if value is not None}
     unknown = configured.keys() - {field.name for field in fields(SyncSettings)}
     if unknown:
         raise TypeError(f"WORKOS_SYNC has no setting named {', '.join(sorted(unknown)).upper()}")
@@ -80,9 +82,17 @@ def sync_settings() -> SyncSettings:
     return SyncSettings(**configured | read)
 
 
-def _resources(written: str | Iterable[str]) -> tuple[str, ...]:
+def _secret(written: object) -> Secret:
+    return Secret(_text("API_KEY", written))
+
+
+def _secrets(written: object) -> tuple[Secret, ...]:
+    return tuple(map(Secret, _texts("WEBHOOK_SECRETS", written)))
+
+
+def _resources(written: object) -> tuple[str, ...]:
     """Names, or a text that lists them with commas; organizations are always among them."""
-    several = written.split(",") if isinstance(written, str) else written
+    several = ",".join(_texts("RESOURCES", written)).split(",")
     names = {ORGANIZATION, *(name.strip() for name in several if name.strip())}
     if unknown := sorted(names - set(NAMES)):
         raise TypeError(
@@ -91,17 +101,21 @@ def _resources(written: str | Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in NAMES if name in names)
 
 
-def _secrets(written: str | Iterable[str]) -> tuple[Secret, ...]:
-    """One secret or several: a text is one, and not as many as it has characters."""
-    several = [written] if isinstance(written, str) else written
-    return tuple(_secret(secret) for secret in several if secret)
+def _texts(name: str, written: object) -> list[str]:
+    """One or several: a text is one, and not as many as it has characters."""
+    # What is read but once, such as a generator, would be empty the next time.
+    is_several = isinstance(written, Collection) and not isinstance(written, str)
+    several: Any = written if is_several else [written]
+    return [
+        text for one in several if one and (text := _text(name, one, "text or a list of texts"))
+    ]
 
 
-def _secret(written: object) -> Secret:
+def _text(name: str, written: object, kind: str = "text") -> str:
     # Without its value: it may be the secret, as bytes.
     if not isinstance(written, str):
-        raise TypeError(f"WORKOS_SYNC has a secret that is not text, but {type(written).__name__}")
-    return Secret(written)
+        raise TypeError(f"WORKOS_SYNC[{name!r}] must be {kind}, not {type(written).__name__}")
+    return written.strip()
 
 
 def described() -> str:

@@ -7,6 +7,7 @@ import logging
 from datetime import UTC
 
 from django.contrib.auth.decorators import login_not_required
+from django.core.exceptions import RequestDataTooBig
 from django.db import Error
 from django.http import HttpRequest, HttpResponse, JsonResponse, UnreadablePostError
 from django.views.decorators.cache import never_cache
@@ -44,6 +45,8 @@ def workos_webhook(request: HttpRequest) -> HttpResponse:
         receipt = receive_webhook(body, signature)
     except UnreadablePostError:
         return HttpResponse(status=400)
+    except RequestDataTooBig:  # in chunks, which ASGI has read before
+        return HttpResponse(status=413)
     except Error as error:
         said = describe(error)
         logger.error("a webhook could not be stored; WorkOS will send it again: %s", said)  # noqa: TRY400

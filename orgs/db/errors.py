@@ -16,6 +16,7 @@ _UNIQUE_VIOLATION = "23505"
 _LOCK_NOT_AVAILABLE = "55P03"
 _QUERY_CANCELED = "57014"
 _INSUFFICIENT_PRIVILEGE = "42501"
+_IN_FAILED_TRANSACTION = "25P02"
 
 #: Another transaction was quicker: serialization failure, deadlock.
 _LOST_RACES = frozenset({"40001", "40P01"})
@@ -90,9 +91,11 @@ def is_outage(error: Error) -> bool:
 
 def is_mistake(error: Error) -> bool:
     """Return True if a receiver's own code is wrong, and not the database or what was written: a
-    statement that PostgreSQL can't parse, or an error that Django or psycopg raises by itself."""
-    state = sqlstate(error)
-    return state.startswith("42") if state else not is_outage(error)
+    statement that PostgreSQL can't parse, one after an error that was caught without a savepoint,
+    or an error that Django or psycopg raises by itself."""
+    if not (state := sqlstate(error)):
+        return not is_outage(error)
+    return state.startswith("42") or state == _IN_FAILED_TRANSACTION
 
 
 def is_passing(error: Error) -> bool:

@@ -149,6 +149,18 @@ END
 ORDER BY name, privilege
 """
 
+#: The columns of Gram's table, and whether a unique index is on each alone; no rows without it.
+ORGANIZATION_COLUMNS: Final = """
+SELECT attname, EXISTS (
+    SELECT FROM pg_index AS i
+    WHERE i.indrelid = attrelid AND indisunique AND indisvalid
+        AND indnkeyatts = 1 AND indkey[0] = attnum
+        AND coalesce(pg_get_expr(indpred, i.indrelid) = format('(%I IS NOT NULL)', attname), true)
+)
+FROM pg_attribute
+WHERE attrelid = to_regclass('organization_metadata') AND attnum > 0 AND NOT attisdropped
+"""
+
 
 def read_status(*, window: timedelta, resources: Sequence[str]) -> dict[str, Any]:
     """Return the figures by name, but for those of the last day, the queue and the schedules."""

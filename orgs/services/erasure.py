@@ -51,7 +51,7 @@ def held_about(user_id: str) -> dict[str, list[dict[str, Any]]]:
     for model, rows in _rows_about(user_id).items():
         names = [field.attname for field in model._meta.concrete_fields if field.name != "data"]
         found = rows.values(*names, json=Cast("data", models.TextField()))
-        held[model._meta.db_table] = [{**row, "data": _parsed(row.pop("json"))} for row in found]
+        held[model._meta.db_table] = [row | {"data": _parsed(row.pop("json"))} for row in found]
     return held
 
 
@@ -142,8 +142,10 @@ def _empty(rows: "models.QuerySet[Any]", empty: dict[str, Any], keys: Sequence[s
 def _shows(user_id: str) -> models.Q:
     """The payload has the user's id, or the address that the user has now, as one string."""
     addresses = WorkOSUser.objects.filter(pk=user_id, email__gt="")
-    strings = [user_id, *addresses.values_list("email", flat=True)]
-    shows = [models.Q(payload__icontains=json.dumps(string)) for string in strings]
+    strings: list[Any] = [user_id, *addresses.values_list("email", flat=True)]
+    # JSON has another escape for each case of a letter that is not of ASCII.
+    cases = {json.dumps(to(it)).lower() for it in strings for to in (str, str.lower, str.upper)}
+    shows = [models.Q(payload__icontains=case) for case in cases]
     return models.Q(*shows, _connector=models.Q.OR)
 
 

@@ -18,7 +18,7 @@ def workos(settings: "Settings") -> Iterator[FakeWorkOS]:
     """Run a fake WorkOS for one test, with ``settings.WORKOS_SYNC`` pointed at it."""
     with FakeWorkOS() as fake:
         settings.WORKOS_SYNC = {
-            **getattr(settings, "WORKOS_SYNC", {}),
+            **(getattr(settings, "WORKOS_SYNC", None) or {}),
             "BASE_URL": fake.base_url,
             "API_KEY": fake.api_key,
         }

@@ -10,7 +10,7 @@ import pytest
 from django.core import mail
 from django.core.checks import run_checks
 from django.core.management import call_command
-from django.db import connection
+from django.db import connection, transaction
 from django.db.backends.base import base
 from django.db.utils import ConnectionHandler
 from django_q.models import Schedule
@@ -18,12 +18,19 @@ from pytest_django import DjangoAssertNumQueries, Settings
 
 from orgs import checks
 from orgs.conf import RANGES, SyncSettings, sync_settings
+from orgs.models.organizations import SLUG_CONSTRAINT
 from orgs.services.maintenance import ensure_schedules
 from tests.processes import PROJECT
-from tests.triggers import changed
+from tests.triggers import changed, execute
 
 #: A deadline of 20 seconds, 8 calls and 4 waits of 10 each: the suite's.
 FITTING_QUEUE = {"timeout": 140, "retry": 281, "ack_failures": True, "max_attempts": 1}
+
+#: The unique constraint on (workos_id) gives way to this unique index.
+UNIQUE = (
+    "DROP CONSTRAINT organization_metadata_workos_id_key; "
+    "CREATE UNIQUE INDEX ON organization_metadata {}"
+)
 
 
 @pytest.fixture
@@ -59,12 +66,31 @@ def a_router(
         pytest.param({"API_KEY": ""}, ["orgs.E002"], "dashboard, API Keys", id="no key"),
         pytest.param({"API_KEY": None}, ["orgs.E002"], "dashboard, API Keys", id="key is None"),
         pytest.param({"API_KEY": "sk_live\nabc"}, ["orgs.E004"], "line breaks", id="line break"),
-        pytest.param({"API_KEY": b"sk_live"}, ["orgs.E005"], "not text, but bytes", id="bytes"),
+        pytest.param({"API_KEY": "   "}, ["orgs.E002"], "dashboard, API Keys", id="blank key"),
+        pytest.param({"API_KEY": b"sk_live"}, ["orgs.E005"], "must be text, not bytes", id="bytes"),
         pytest.param({"WEBHOOK_SECRETS": ()}, ["orgs.E003"], "Webhooks", id="no secret"),
         pytest.param({"WEBHOOK_SECRETS": None}, ["orgs.E003"], "Webhooks", id="secret is None"),
-        pytest.param({"WEBHOOK_SECRETS": [b"x"]}, ["orgs.E005"], "not text", id="secret is bytes"),
+        pytest.param(
+            {"WEBHOOK_SECRETS": [b"x"]}, ["orgs.E005"], "texts, not bytes", id="secret is bytes"
+        ),
+        pytest.param({"WEBHOOK_SECRETS": [" \n"]}, ["orgs.E003"], "Webhooks", id="blank secret"),
         pytest.param({"PAGE_SIZES": 5}, ["orgs.E005"], "named PAGE_SIZES.", id="unknown"),
-        pytest.param({7: 5}, ["orgs.E005"], "SyncSettings", id="key that is no text"),
+        pytest.param({7: 5}, ["orgs.E005"], "named 7.", id="key that is no text"),
+        *(
+            pytest.param(
+                {name: value},
+                ["orgs.E005"],
+                f"WORKOS_SYNC[{name!r}] must be text {said}.",
+                id=f"{name} {type(value).__name__}",
+            )
+            for name, value, said in (
+                ("RESOURCES", 5, "or a list of texts, not int"),
+                ("RESOURCES", [7], "or a list of texts, not int"),
+                ("RESOURCES", (name for name in ["user"]), "or a list of texts, not generator"),
+                ("WEBHOOK_SECRETS", iter(["s"]), "or a list of texts, not list_iterator"),
+                ("WEBHOOK_SECRETS", 5, "or a list of texts, not int"),
+            )
+        ),
         pytest.param(
             {"RESOURCES": "directory_user"}, ["orgs.E029"], "Add directory, or", id="no directory"
         ),
@@ -75,12 +101,13 @@ def a_router(
         ),
         pytest.param({"BASE_URL": "http://[::1]:8001/"}, [], "", id="an address"),
         *(
-            pytest.param(
-                {name: value}, ["orgs.E006"], f"a number from {hint}", id=f"{name} {value}"
-            )
+            pytest.param({name: value}, ["orgs.E006"], f"number from {hint}", id=f"{name} {value}")
             for name, value, hint in (
                 ("PAGE_SIZE", 101, "1 to 100"),
                 ("PAGE_SIZE", "100", "1 to 100"),
+                ("PAGE_SIZE", 99.5, "1 to 100"),
+                ("PAGE_SIZE", True, "1 to 100"),
+                ("LOCK_TIMEOUT", True, "0.001 to 60"),
                 ("HOLD_BACK_WINDOW", -1, "0 to 86400"),
                 ("POLL_PAUSE", 0, "0.01 to 60"),
                 ("DRAIN_DEADLINE", float("nan"), "1 to 100"),
@@ -97,6 +124,12 @@ def test_a_bad_setting_is_named(
 
     assert list(found()) == ids
     assert text in "".join(found().values())
+
+
+def test_settings_that_are_no_dictionary_are_named(settings: Settings) -> None:
+    settings.WORKOS_SYNC = [("API_KEY", "sk_live")]
+
+    assert "WORKOS_SYNC must be a dictionary, not list." in found()["orgs.E005"]
 
 
 @pytest.mark.usefixtures("outside_tests")
@@ -129,14 +162,14 @@ def test_development_and_tests_need_no_keys_and_tests_may_run_tasks_at_once(
     assert found() == {}
 
 
-@pytest.mark.parametrize("secrets", ["whsec", ["whsec", ""], ("whsec", None)])
+@pytest.mark.parametrize("secrets", ["whsec", ["whsec\n", " "], ("whsec", None)])
 def test_secrets_may_be_plain_text_and_one_or_several(sync_setting: Any, secrets: object) -> None:
-    sync_setting(API_KEY="sk_live", WEBHOOK_SECRETS=secrets)
+    sync_setting(API_KEY=" sk_live\n", WEBHOOK_SECRETS=secrets)
 
     current = sync_settings()
 
     assert repr((current.api_key, current.webhook_secrets)) == "('********', ('********',))"
-    assert current.webhook_secrets == ("whsec",)
+    assert (current.api_key, current.webhook_secrets) == ("sk_live", ("whsec",))
     assert found() == {}
 
 
@@ -192,6 +225,25 @@ def test_a_setting_of_the_project_that_cant_be_supported_is_named(
     for text in found().values():
         assert name in text
         assert hint in text
+
+
+@pytest.mark.parametrize(
+    ("queue", "ids"),
+    [
+        ({}, ["orgs.W031"]),
+        ({"redis": "redis://h"}, ["orgs.W031"]),
+        ({"orm": "default"}, []),
+        ({"sqs": {"aws_region": "eu-1"}}, []),
+    ],
+)
+def test_a_queue_in_redis_without_its_package_is_a_warning(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, queue: dict[str, Any], ids: list[str]
+) -> None:
+    settings.Q_CLUSTER = FITTING_QUEUE | queue
+    assert found() == {}
+
+    monkeypatch.setattr(checks, "find_spec", lambda name: None if name == "redis" else name)
+    assert list(found()) == ids
 
 
 @pytest.mark.parametrize(
@@ -291,6 +343,35 @@ def test_a_database_that_is_gone_is_an_error_and_a_table_that_is_not_there_yet_i
     request.getfixturevalue(state)
 
     assert list(found_in_database()) == ids
+
+
+@pytest.mark.usefixtures("schedules")
+@pytest.mark.parametrize(
+    ("misfit", "lacks"),
+    [
+        ("RENAME whitelisted TO w", ["the column whitelisted"]),
+        ("RENAME workos_id TO w", ["the column workos_id", "a unique index on (workos_id)"]),
+        ("RENAME sso_enabled TO s", []),
+        ("DROP CONSTRAINT organization_metadata_pkey CASCADE", ["a unique index on (id)"]),
+        (f"DROP CONSTRAINT {SLUG_CONSTRAINT}", ["a unique index on (slug)"]),
+        (UNIQUE.format("(workos_id) WHERE workos_id IS NOT NULL"), []),
+        *(
+            (UNIQUE.format(index), ["a unique index on (workos_id)"])
+            for index in ("(workos_id) WHERE disabled_at IS NULL", "(workos_id, slug)")
+        ),
+        ("RENAME TO not_there_yet", []),
+    ],
+)
+def test_a_table_that_was_there_and_does_not_fit_is_an_error(misfit: str, lacks: list[str]) -> None:
+    with transaction.atomic():
+        execute(f"ALTER TABLE organization_metadata {misfit}")
+        told = run_checks(tags=["database"], databases=["default"])
+        transaction.set_rollback(True)
+
+    assert [message.msg for message in told] == [
+        f"organization_metadata lacks {it}." for it in lacks
+    ]
+    assert {message.id for message in told} <= {"orgs.E030"}
 
 
 # The contract -------------------------------------------------------------------------------

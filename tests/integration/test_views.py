@@ -1,5 +1,6 @@
 """The webhook, with real signatures, through Django with its middleware and CSRF checks on."""
 
+import asyncio
 import json
 import time
 from datetime import UTC, datetime, timedelta
@@ -7,6 +8,7 @@ from io import BytesIO
 from typing import Any
 
 import pytest
+from django.core.handlers.asgi import ASGIHandler
 from django.test import Client
 from django_q.models import OrmQ
 
@@ -258,6 +260,22 @@ def test_a_body_is_read_up_to_a_mebibyte_and_is_never_a_500(
     signed["HTTP_WORKOS_SIGNATURE"] = a_signature(stream.getvalue())
 
     assert client.generic("POST", URL, b"", **signed).status_code == status
+
+
+def test_chunks_that_asgi_has_read_are_too_long_too() -> None:
+    sent: list[Any] = []
+    chunks = [{"type": "http.request", "body": b" " * MEBIBYTE, "more_body": n} for n in (2, 1, 0)]
+
+    async def receive() -> Any:
+        return chunks.pop(0) if chunks else await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": URL, "headers": [(b"host", b"localhost")]}
+    asyncio.run(ASGIHandler()(scope, receive, send))
+
+    assert sent[0]["status"] == 413
 
 
 def test_another_method_is_405(client: Client) -> None:

@@ -210,7 +210,9 @@ def test_the_command_asks_before_it_erases(ada: str, answer: Any, monkeypatch: M
 
 
 def test_the_command_shows_and_erases(ada: str, monkeypatch: MonkeyPatch) -> None:
-    assert [row["email"] for row in json.loads(run(ada))["workos_user"]] == ["zoe@acme.com"]
+    (user,) = json.loads(run(ada))["workos_user"]
+    assert (user["email"], user["data"]["id"]) == ("zoe@acme.com", ada)
+    assert user.keys() == {field.attname for field in WorkOSUser._meta.concrete_fields}
 
     monkeypatch.setattr("builtins.input", lambda _: f"{ada}\n")
     with CaptureQueriesContext(connection) as queries:
@@ -291,8 +293,19 @@ def test_a_user_is_found_by_the_address_in_other_letters(ada: str) -> None:
     assert {row.email for row in DirectoryUser.objects.all()} == {None, "Bob@Acme.Com"}
 
 
-@pytest.mark.parametrize("address", ["zoe@acme.com", "Zoe@Acme.com"])
-def test_parked_payloads_with_the_address_are_counted_and_erased(ada: str, address: str) -> None:
+@pytest.mark.parametrize(
+    ("held", "address"),
+    [
+        ("zoe@acme.com", "zoe@acme.com"),
+        ("zoe@acme.com", "Zoe@Acme.com"),
+        ("Zoë@acme.com", "ZOË@acme.com"),
+        ("ZOË@acme.com", "zoë@acme.com"),
+    ],
+)
+def test_parked_payloads_with_the_address_are_counted_and_erased(
+    ada: str, held: str, address: str
+) -> None:
+    WorkOSUser.objects.filter(pk=ada).update(email=held)
     others = {"event_2": address, "event_3": f"chloe{address}"}
     for event_id, email in others.items():
         payload = json.dumps({"email": email})

@@ -7,15 +7,18 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 from django.db import DatabaseError, connection
+from django.db.models import ProtectedError
+from django.db.models.signals import pre_delete
 from django.test.utils import CaptureQueriesContext
 from django_q.brokers import get_broker
 from django_q.conf import Conf
 from django_q.models import OrmQ, Schedule, Task
 from django_q.scheduler import scheduler
 
+from orgs import tasks
 from orgs.domain.status import LEAST_REFUSED_WEBHOOKS
 from orgs.domain.types import EventType, Outcome
-from orgs.models import RequestBudget, SyncCursor, WorkOSEvent
+from orgs.models import RequestBudget, SyncCursor, WorkOSEvent, WorkOSUser
 from orgs.services import maintenance, refusals
 from orgs.services.maintenance import (
     SCHEDULES,
@@ -105,6 +108,28 @@ def test_an_entry_that_a_trigger_keeps_does_not_keep_the_others(
     text = "rows of workos_event that PostgreSQL refuses to change, and that stay as they are: 4: "
     assert f"{text}PostgreSQL P0001: it says no" in caplog.text
     assert prune() == 4
+
+
+def test_an_entry_that_a_host_protects_keeps_no_other_and_no_personal_data(
+    caplog: LogCapture,
+) -> None:
+    """As Django does for a foreign key of the host's with ``on_delete=PROTECT``."""
+
+    def protect(instance: WorkOSEvent, **_: Any) -> None:
+        if instance.id == "event_01":
+            raise ProtectedError("a row of the host's names it", {instance})
+
+    entries(3)
+    WorkOSUser.objects.create(workos_id="user_1", email="a@b.c", deleted_at=days_ago(100))
+    pre_delete.connect(protect, sender=WorkOSEvent)
+    try:
+        assert tasks.prune() == "pruned 2, erased 1"
+    finally:
+        pre_delete.disconnect(protect, sender=WorkOSEvent)
+
+    assert left() == ["event_01"]
+    assert "stay as they are: 1: PostgreSQL: " in caplog.text
+    assert prune() == 1
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The fake WorkOS as a server, in a process of its own, and as a client controls it."""
 
 import inspect
+import re
 import signal
 import subprocess
 import sys
@@ -8,18 +9,49 @@ import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
+from pytest_django import Settings
 from workos import WorkOSClient, WorkOSError
 from workos._errors import WorkOSConnectionError
 
+from orgs.conf import sync_settings
 from orgs.testing import FakeWorkOS, FakeWorkOSClient, Refused
 from orgs.testing.__main__ import main
 from orgs.testing.controls import CONTROLS
 from tests.concurrency import PATIENCE, wait_until
 from tests.integration.testing import an_sdk, days_ago, fake_threads, ids, names, read
 from tests.integration.testing.receiver import SECRET, Receiver
+from tests.processes import PROJECT
+
+PAGES = "".join((PROJECT / "docs" / it).read_text() for it in ("installing.md", "testing.md"))
+SAMPLES = [
+    (name, block)
+    for block in re.findall(r"^```python\n(.*?)^```", PAGES, re.MULTILINE | re.DOTALL)
+    for name in re.findall(r"^def (test_\w+)", block, re.MULTILINE)
+]
+
+
+@pytest.mark.usefixtures("database")
+@pytest.mark.parametrize(("name", "sample"), SAMPLES, ids=[name for name, _ in SAMPLES])
+def test_a_documented_test_works_as_printed(
+    request: pytest.FixtureRequest, name: str, sample: str
+) -> None:
+    defined: dict[str, Any] = {"FakeWorkOS": FakeWorkOS}
+    exec(sample, defined)  # noqa: S102
+    test = defined[name]
+    test(**{it: request.getfixturevalue(it) for it in inspect.signature(test).parameters})
+
+
+@pytest.mark.parametrize("written", [None, {}])
+def test_the_fixture_needs_no_settings(
+    request: pytest.FixtureRequest, settings: Settings, written: object
+) -> None:
+    settings.WORKOS_SYNC = written
+
+    assert request.getfixturevalue("workos").base_url == sync_settings().base_url
 
 
 def test_a_connection_serves_many_requests(workos: FakeWorkOS, sdk: WorkOSClient) -> None:

@@ -21,6 +21,7 @@ EXCEPTIONS = {
     ".venv/bin/python manage.py createsuperuser": "gram_sync/demo/stage.py",
     "manage.py sync_worker": "tests/system/acceptance/test_worker.py",
     "python -m orgs.testing": "tests/integration/testing/test_running.py",
+    "rm -rf build dist": "tests/system/matrix/test_matrix.py",
     "pip wheel": "tests/system/matrix/test_matrix.py",
     "pip install": "tests/system/matrix/test_matrix.py",
 }

@@ -2,9 +2,12 @@
 
 import psycopg
 import pytest
-from django.db import DatabaseError, DataError, Error, OperationalError
+from django.db import DatabaseError, DataError, Error, InterfaceError, OperationalError
+from django.db.models import ProtectedError
+from django.db.transaction import TransactionManagementError
 
 from orgs.db.errors import (
+    CursorSkipped,
     DatabaseFailed,
     DescribedError,
     ReceiverFailed,
@@ -12,7 +15,9 @@ from orgs.db.errors import (
     describe,
     is_database_failure,
     is_full,
+    is_mistake,
     is_out_of_time,
+    is_outage,
     is_passing,
     origin,
     retry_races,
@@ -34,7 +39,13 @@ def each_of(codes: str) -> list[DatabaseError]:
 LOST, NUL = OperationalError("the connection is lost"), DataError("a NUL, which psycopg refuses")
 RAISED = ReceiverFailed("A receiver of changes_applied raised KeyError: 'x'")
 
-ENVIRONMENT = [*each_of("08000 08006 53100 53300 58030 25006 57P01 57P02 57P03 57P05"), LOST]
+#: What Django raises by itself: a connection that is closed; a row that is gone, and others.
+CLOSED, KEPT = InterfaceError("it is closed"), CursorSkipped("a trigger")
+GONE, BROKEN = DatabaseError("no rows"), TransactionManagementError("end the atomic block")
+PROTECTED = ProtectedError("it is referenced", set())
+
+STATES = "08000 08006 53100 53300 58030 25006 57P01 57P02 57P03 57P05"
+ENVIRONMENT = [*each_of(STATES), LOST, CLOSED, KEPT]
 PASSING = each_of("40001 40P01 55P03")
 ITEMS = each_of("22001 23502 23505 23514 42501 25P02 54000 57014 P0001 XX000")
 
@@ -44,12 +55,26 @@ ITEMS = each_of("22001 23502 23505 23514 42501 25P02 54000 57014 P0001 XX000")
     [
         *((error, "environment") for error in ENVIRONMENT),
         *((error, "passing") for error in PASSING),
-        *((error, "item") for error in (*ITEMS, NUL, RAISED, WriteSkipped("left out"))),
+        *(
+            (error, "item")
+            for error in (*ITEMS, NUL, RAISED, WriteSkipped("left out"), GONE, BROKEN, PROTECTED)
+        ),
     ],
 )
 def test_who_is_at_fault(error: Error, kind: str) -> None:
-    assert is_database_failure(error) is (kind == "environment")
+    assert is_database_failure(error) is is_outage(error) is (kind == "environment")
     assert is_passing(error) is (kind == "passing")
+
+
+@pytest.mark.parametrize(
+    ("error", "is_one"),
+    [
+        *((it, True) for it in (*each_of("42P01 42703 25P02"), GONE, BROKEN, PROTECTED, NUL)),
+        *((it, False) for it in (*ENVIRONMENT, *PASSING, *each_of("22012 23505 23514 P0001"))),
+    ],
+)
+def test_whose_mistake_it_is(error: Error, is_one: bool) -> None:
+    assert is_mistake(error) is is_one
 
 
 @pytest.mark.parametrize(
