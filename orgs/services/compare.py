@@ -62,6 +62,10 @@ class Run:
     run goes on where this one stopped."""
 
 
+class IncompleteList(workos.BrokenAnswer):
+    """WorkOS has something that its list, read to the end, did not show."""
+
+
 class Seen:
     """The keys that were listed, as 64-bit hashes: 8 bytes each.
 
@@ -233,7 +237,7 @@ class Comparing:
                     self.compare([answer])
                 elif not self.is_recent(answer):
                     text = f"the list is not complete: {key} exists and was not in it"
-                    raise workos.BrokenAnswer(text)
+                    raise IncompleteList(text)
 
     def _ask(self, key: str) -> Observation:
         if not self.resource.fetch:

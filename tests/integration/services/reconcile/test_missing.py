@@ -206,7 +206,6 @@ def test_a_single_organization_in_the_wrong_place_is_unproven(workos: FakeWorkOS
     [
         pytest.param({"kind": "truncated"}, "not a page of a list", id="truncated"),
         pytest.param({"kind": "repeated_page", "times": None}, "same page", id="repeats"),
-        pytest.param({"kind": "ends_early"}, "the list is not complete", id="ends early"),
         pytest.param(a_list(), "list is not complete", id="an empty list"),
         pytest.param(a_list(after="org_1"), "and said that there is more", id="empty, with more"),
         pytest.param(a_list({}), "has no usable id", id="without an id"),
@@ -237,6 +236,19 @@ def test_a_broken_list_disables_nothing(
     assert error in found.errors[0]
     assert error in cursor().snapshot_trouble
     assert changes(compared()) == [("gone", "disabled")]
+
+
+@pytest.mark.parametrize("count", [200, 250])
+def test_a_list_is_read_on_after_a_full_page_that_names_no_other(
+    workos: FakeWorkOS, count: int
+) -> None:
+    workos.seed(organizations=count, at=NOON, external_id_prefix="gram-", emits=False)
+    workos.misbehave("ends_early", path="/organizations", exact=True, times=None)
+
+    found = compared()
+
+    assert (found.organizations, found.errors) == (count, [])
+    assert workos.requests()[-1]["query"]["after"] == workos.all_organizations()[199]["id"]
 
 
 def test_one_organization_is_compared_once_by_either_id(workos: FakeWorkOS) -> None:
