@@ -7,7 +7,7 @@ before all were asked, none above the limit, and none if a 404 proves nothing.
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import as_completed
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from fractions import Fraction
@@ -335,9 +335,13 @@ def in_threads(
         except workos.Refused as refusal:
             return refusal
 
-    with ThreadPoolExecutor(_THREADS) as threads:
+    with workos.asking_threads(_THREADS) as threads:
         for group in in_groups(keys, _THREADS):
-            yield list(zip(group, threads.map(answer, group), strict=True))
+            asked = {key: threads.submit(answer, key) for key in group}
+            for one in as_completed(asked.values()):
+                # The error of one does not wait for the others.
+                one.result()
+            yield [(key, one.result()) for key, one in asked.items()]
 
 
 def in_groups(items: Iterable[T], size: int) -> Iterator[list[T]]:

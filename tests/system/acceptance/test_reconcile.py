@@ -9,6 +9,7 @@ import signal
 import subprocess
 from datetime import UTC, datetime, timedelta
 from io import StringIO
+from select import select
 
 import pytest
 from django.core.management import call_command
@@ -32,6 +33,53 @@ def a_drifted_world(workos: FakeWorkOS) -> None:
     an_organization_row(known["external_id"], workos_id=known["id"])
     for number in range(3):
         an_organization_row(f"gone-{number}", workos_id=f"org_gone_{number}")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        pytest.param("GET", "/organizations/org_gone", id="missing ones"),
+        pytest.param("GET", "/user_management/organization_memberships", id="lists"),
+        pytest.param("PUT", "/organizations", id="write-backs"),
+    ],
+)
+def test_ctrl_c_ends_the_wait_for_a_pause_in_threads(
+    workos: FakeWorkOS, method: str, path: str
+) -> None:
+    a_drifted_world(workos)
+    workos.create_organization(name="New", at=LONG_AGO, emits=False)
+    workos.misbehave("rate_limited", retry_after=300, method=method, path=path, times=None)
+
+    environment = environment_for(
+        workos, WORKOS_RESOURCES="organization,membership,user", LOG_LEVEL="ERROR"
+    )
+    with started(COMMAND, environment, subprocess.PIPE) as process:
+        wait_until(lambda: workos.count_requests(method=method, path=path) > 0, "it is asking")
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=PATIENCE)
+
+    assert process.returncode == 130
+    assert (out, err) == ("", "CommandError: interrupted; run it again\n")
+
+
+def test_more_of_it_is_no_traceback(workos: FakeWorkOS) -> None:
+    path = "/organizations/org_gone"
+    a_drifted_world(workos)
+    workos.misbehave("time_out", path=path, times=None)
+
+    with started(COMMAND, environment_for(workos), subprocess.PIPE) as process:
+        wait_until(
+            lambda: workos.count_requests(path="/organizations/org_gone") > 0, "it is asking"
+        )
+        assert process.stderr is not None
+        # The first one lets it wait for what is under way, and the second one does not.
+        while not select([process.stderr], [], [], 0.2)[0]:
+            process.send_signal(signal.SIGINT)
+        said = process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=PATIENCE)
+
+    assert (said, out, err) == ("CommandError: interrupted; run it again\n", "", "")
 
 
 def test_ctrl_c_is_one_line_and_lets_the_lease_go(workos: FakeWorkOS) -> None:

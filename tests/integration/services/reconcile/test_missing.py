@@ -3,11 +3,14 @@
 import time
 from datetime import UTC, datetime
 from fractions import Fraction
+from math import inf
+from threading import Barrier
 from typing import Any
 
 import pytest
 
 from orgs.db.cursor import ensure_cursor
+from orgs.domain.resources import ORGANIZATIONS
 from orgs.models import ExternalIdWriteBack, Organization, WorkOSEvent
 from orgs.services import compare
 from orgs.services.compare import DisableLimit, Run
@@ -15,7 +18,7 @@ from orgs.services.lookups import Lookups, WrongEnvironment
 from orgs.services.reconcile import reconcile
 from orgs.services.reconcile_one import UnknownOrganization, reconcile_organizations
 from orgs.testing import FakeWorkOS
-from orgs.workos import Unavailable
+from orgs.workos import BrokenAnswer, Unavailable, lookup, pacing
 from tests.builders import (
     NO_ROUTE,
     NOON,
@@ -144,6 +147,25 @@ def test_what_is_no_404_of_this_route_disables_none(
     assert (disabled(), found.in_sync, noted) == ([], False, None)
     assert error in found.errors[0]
     assert compared().snapshot.counts["disabled"] == 2
+
+
+def test_an_error_of_one_does_not_wait_for_the_pauses_of_others(workos: FakeWorkOS) -> None:
+    are_asked = Barrier(2, timeout=30)
+
+    def ask(key: str) -> str:
+        are_asked.wait()
+        if key == "fails":
+            raise BrokenAnswer("no answer")
+        return str(lookup(ORGANIZATIONS, key, patience=inf))
+
+    pacing.pacer.pause(600)
+    try:
+        with pytest.raises(BrokenAnswer, match="no answer"):
+            list(compare.in_threads(ask, ["waits", "fails"]))
+    finally:
+        pacing.pacer.forget()
+
+    assert workos.count_requests(path=None) == 0
 
 
 @pytest.mark.parametrize(
