@@ -18,7 +18,7 @@ from orgs.models import SyncCursor
 from orgs.testing import FakeWorkOS
 from tests.builders import an_organization_row
 from tests.concurrency import PATIENCE, wait_until
-from tests.processes import MANAGE, environment_for, manage, started
+from tests.processes import MANAGE, environment_for, manage, run, started
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -97,6 +97,20 @@ def test_ctrl_c_is_one_line_and_lets_the_lease_go(workos: FakeWorkOS) -> None:
     assert process.returncode == 130
     assert (out, err) == ("", "CommandError: interrupted; run it again\n")
     assert SyncCursor.objects.get().reconciling_until is None
+
+
+@pytest.mark.parametrize("to", [">/dev/full", ">&-", "| true"])
+@pytest.mark.parametrize("command", ["reconcile_workos", "workos_user_data"])
+def test_a_report_that_cant_be_written_is_one_line_and_exit_1(
+    workos: FakeWorkOS, command: str, to: str
+) -> None:
+    more = ["user_1"] if command == "workos_user_data" else []
+    script = f'{{ "$@"; echo "exit $?" >&2; }} {to}'
+
+    ended = run(["sh", "-c", script, "sh", *MANAGE, command, *more], environment_for(workos))
+
+    assert ended.stderr.startswith("CommandError: the report can't be written: ")
+    assert ended.stderr.splitlines()[1:] == ["exit 1"]
 
 
 def test_on_a_terminal_it_shows_how_far_it_is_and_otherwise_nothing(
