@@ -46,7 +46,7 @@ class ResourceRun(Comparing):
     """Why a resource that is not covered could not be listed."""
     stopped_after: str | None = None
     """The last scope that was read, by this run or the one before, until all are."""
-    before: Mapping[str, Comparing] = field(default_factory=dict)
+    before: Mapping[str, Comparing] = field(default_factory=dict, repr=False)
     """By name, what this run has compared before. A dry run leaves no rows of it."""
     _absent_since: datetime | None = None
     """When the first read began that showed one of them absent."""
