@@ -214,13 +214,16 @@ class Comparing:
                 yield workos_id
 
     def ask_for(self, keys: Iterable[str]) -> None:
-        """Note which of these are absent, until one more is than the limit allows."""
+        """Note which of these are absent, until one more is than the limit allows; none after an
+        error: not all were asked for then."""
         if self.absent and len(self.absent) > self.allowed:
             return
+        absent = list[str]()
         for key in self.absent_among(keys):
-            self.absent.append(key)
-            if len(self.absent) > self.allowed:
-                return
+            absent.append(key)
+            if len(self.absent) + len(absent) > self.allowed:
+                break
+        self.absent += absent
 
     def absent_among(self, keys: Iterable[str]) -> Iterator[str]:
         """Yield those that WorkOS answers 404 for, and compare the others. An organization that

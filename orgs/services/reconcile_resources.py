@@ -59,6 +59,8 @@ class ResourceRun(Comparing):
             else:
                 for listing in self.resource.listings:
                     self._compare_list(listing)
+        # After an error too: the next run may go on behind the lists that were read.
+        with reporting(self._note_error):
             self._resolve_missing()
 
     def compare_for(self, organizations: Iterable[Observation], began_at: datetime) -> None:
@@ -68,6 +70,7 @@ class ResourceRun(Comparing):
             for organization in organizations:
                 for listing in self.resource.listings:
                     self._compare_for(listing, organization, began_at)
+        with reporting(self._note_error):
             self._resolve_missing()
 
     @property
@@ -246,8 +249,7 @@ class ResourceRun(Comparing):
             self._absent_since = self._absent_since or began_at
 
     def _resolve_missing(self) -> None:
-        """Delete what is absent, once every list was read that WorkOS does not refuse; nothing if
-        that is too much."""
+        """Delete what is absent by the lists that were read; nothing if that is too much."""
         if not self.exceeds_limit():
             self.remove_absent(began_at=self._absent_since)
         self.retry_locked()
