@@ -173,8 +173,9 @@ class Lookups:
     def _others(self, resource: Resource, missing: set[str]) -> list[str]:
         with self.reading():
             if resource is not ORGANIZATIONS:
-                others = live_rows(resource).exclude(pk__in=missing)
-                return list(others.values_list("pk", flat=True)[:3])
+                others = live_rows(resource).exclude(pk__in=missing).values_list("pk", flat=True)
+                # From both ends: of neighbours, the events may have been missed together.
+                return [*others.order_by("-pk")[:3], *others.order_by("pk")[:3]]
             live = Organization.objects.live().exclude(workos_id__in=missing).order_by("id")
             # Any rows will do. From a random id on, the key's index finds them at once.
             found = [*live.filter(id__gte=str(uuid4()))[:3], *live[:2]]
