@@ -209,6 +209,19 @@ def test_a_run_in_a_wrong_place_writes_nothing(workos: FakeWorkOS, drains: bool,
     assert (error[:50] in cursor().snapshot_trouble) is not dry
 
 
+@pytest.mark.parametrize("names_another", [False, True])
+def test_a_page_that_comes_again_and_again_ends_a_run_in_a_wrong_place(
+    workos: FakeWorkOS, names_another: bool
+) -> None:
+    workos.seed(organizations=100, at=NOON, emits=False)
+    an_organization_row("gram-1", workos_id="org_elsewhere")
+    listed = workos.all_organizations()
+    page = a_list(*listed, after=listed[-1]["id"] if names_another else None)
+    workos.misbehave(path="/organizations", exact=True, times=None, **page)
+
+    assert "lists the same page again" in compared().errors[0]
+
+
 @pytest.mark.usefixtures("wrong_place")
 @pytest.mark.parametrize("id_", ["gram-1", "gram-unlinked"])
 def test_a_single_organization_in_the_wrong_place_is_unproven(workos: FakeWorkOS, id_: str) -> None:
