@@ -1,7 +1,12 @@
 """Formats what a run found: as JSON for programs, and as text for people that is made of it."""
 
+import os
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+
+from django.core.management.base import CommandError, OutputWrapper
 
 from orgs.domain.report import Change
 from orgs.domain.types import EVENT_OUTCOMES, ORGANIZATION, Outcome
@@ -85,6 +90,19 @@ def changes_and_verdict(found: Reconciliation, *, dry: bool) -> Iterator[str]:
         yield "not everything is repaired"
     else:
         yield "not in sync; run it without --dry-run and --check to repair" if dry else "repaired"
+
+
+def write(stdout: OutputWrapper, text: str) -> None:
+    """Print it. Raises ``CommandError`` if nobody reads it, the disk is full, or it is closed."""
+    try:
+        stdout.write(text)
+        stdout.flush()
+    except (OSError, AttributeError) as error:
+        # What is left of it would fail once more when Python ends.
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+        reason = getattr(error, "strerror", None) or "stdout is closed"
+        said = f"the report can't be written: {reason}; what is done stays done"
+        raise CommandError(said) from None
 
 
 def _write_backs(report: WriteBackReport) -> dict[str, int]:

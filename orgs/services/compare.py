@@ -7,7 +7,7 @@ before all were asked, none above the limit, and none if a 404 proves nothing.
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import as_completed
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from fractions import Fraction
@@ -60,6 +60,10 @@ class Run:
     scope_seconds: float | None = None
     """How long lists for single organizations and directories may take, for each resource; the next
     run goes on where this one stopped."""
+
+
+class IncompleteList(workos.BrokenAnswer):
+    """WorkOS has something that its list, read to the end, did not show."""
 
 
 class Seen:
@@ -210,13 +214,16 @@ class Comparing:
                 yield workos_id
 
     def ask_for(self, keys: Iterable[str]) -> None:
-        """Note which of these are absent, until one more is than the limit allows."""
+        """Note which of these are absent, until one more is than the limit allows; none after an
+        error: not all were asked for then."""
         if self.absent and len(self.absent) > self.allowed:
             return
+        absent = list[str]()
         for key in self.absent_among(keys):
-            self.absent.append(key)
-            if len(self.absent) > self.allowed:
-                return
+            absent.append(key)
+            if len(self.absent) + len(absent) > self.allowed:
+                break
+        self.absent += absent
 
     def absent_among(self, keys: Iterable[str]) -> Iterator[str]:
         """Yield those that WorkOS answers 404 for, and compare the others. An organization that
@@ -233,7 +240,7 @@ class Comparing:
                     self.compare([answer])
                 elif not self.is_recent(answer):
                     text = f"the list is not complete: {key} exists and was not in it"
-                    raise workos.BrokenAnswer(text)
+                    raise IncompleteList(text)
 
     def _ask(self, key: str) -> Observation:
         if not self.resource.fetch:
@@ -331,9 +338,13 @@ def in_threads(
         except workos.Refused as refusal:
             return refusal
 
-    with ThreadPoolExecutor(_THREADS) as threads:
+    with workos.asking_threads(_THREADS) as threads:
         for group in in_groups(keys, _THREADS):
-            yield list(zip(group, threads.map(answer, group), strict=True))
+            asked = {key: threads.submit(answer, key) for key in group}
+            for one in as_completed(asked.values()):
+                # The error of one does not wait for the others.
+                one.result()
+            yield [(key, one.result()) for key, one in asked.items()]
 
 
 def in_groups(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -19,7 +19,7 @@ from orgs.domain.resources import ORGANIZATIONS, SCOPES, Resource, Scope
 from orgs.domain.status import ReadError
 from orgs.domain.types import Observation, State
 from orgs.models import Organization
-from orgs.workos import WorkOSError, read_ahead, read_objects, read_organizations
+from orgs.workos import WorkOSError, read_ahead, read_all, read_objects, read_organizations
 
 _PROVES_NOTHING = (
     "could be found by the same address and key, so what WorkOS answers proves nothing: see "
@@ -82,9 +82,7 @@ class Lookups:
         """
         if not self._has_linked():
             return
-        position, is_last = None, False
-        while not is_last:
-            page = read_organizations(position, patience=self.patience)
+        for page in read_all(partial(read_organizations, patience=self.patience), None):
             self.workos_date = self.workos_date or page.date
             with self.reading():
                 found = rows.linked(o.workos_id for o in page.observations if o.workos_id)
@@ -92,7 +90,6 @@ class Lookups:
                 self.candidates = sorted(found)[:3]
                 workos.note_verified()
                 return
-            position, is_last = page.position, page.is_last
         raise WrongEnvironment(
             "WorkOS lists none of the organizations that rows are linked to: WORKOS_API_KEY is of "
             "another environment, or WORKOS_BASE_URL is wrong; nothing was written"
@@ -173,8 +170,9 @@ class Lookups:
     def _others(self, resource: Resource, missing: set[str]) -> list[str]:
         with self.reading():
             if resource is not ORGANIZATIONS:
-                others = live_rows(resource).exclude(pk__in=missing)
-                return list(others.values_list("pk", flat=True)[:3])
+                others = live_rows(resource).exclude(pk__in=missing).values_list("pk", flat=True)
+                # From both ends: of neighbours, the events may have been missed together.
+                return [*others.order_by("-pk")[:3], *others.order_by("pk")[:3]]
             live = Organization.objects.live().exclude(workos_id__in=missing).order_by("id")
             # Any rows will do. From a random id on, the key's index finds them at once.
             found = [*live.filter(id__gte=str(uuid4()))[:3], *live[:2]]

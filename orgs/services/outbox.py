@@ -9,7 +9,6 @@ import logging
 import random
 import time
 from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -92,7 +91,7 @@ def push_due(
     """
     push = _Push(deadline, patience, None if only is None else sorted(only))
     push.forget_unlinked()
-    with ThreadPoolExecutor(_THREADS) as threads:
+    with workos.asking_threads(_THREADS) as threads:
         while not (push.error or push.report.is_cut_short):
             if (requests := push.claim()) is None:
                 break

@@ -24,7 +24,7 @@ from orgs.domain.status import ReadError
 from orgs.domain.types import ORGANIZATION, ConflictKind, Outcome, Position
 from orgs.models import Organization, SyncCursor, WorkOSConflict
 from orgs.services import conflicts, coverage
-from orgs.services.compare import Comparing, Run, why_incomplete
+from orgs.services.compare import Comparing, IncompleteList, Run, why_incomplete
 from orgs.services.conclude import Reconciliation, conclude
 from orgs.services.lookups import Lookups, WrongEnvironment, live_rows
 from orgs.services.pages import CursorLost, count_waiting
@@ -178,11 +178,15 @@ class _FullRun:
         is to be reported."""
         with reporting(self._note_stopped):
             self._compare_listed(lost)
-            if lost is not None and not self.run.dry and not self.report.errors:
-                self._replace(lost)
-            if not (self.run.dry or self.report.errors):
-                coverage.note_listed_in_full(ORGANIZATION, self.state)
-            self._resolve_missing()
+            is_complete = not (self.run.dry or self.report.errors)
+            try:
+                self._resolve_missing()
+            except (IncompleteList, KeyboardInterrupt):
+                is_complete = False
+                raise
+            finally:
+                if is_complete and (lost is None or self._replace(lost)):
+                    coverage.note_listed_in_full(ORGANIZATION, self.state)
 
     def _compare_listed(self, lost: CursorLost | None) -> None:
         domains = self.resources.get(DOMAIN.name)
@@ -211,7 +215,7 @@ class _FullRun:
         without_row = self.report.of(Outcome.CONFLICT, Outcome.FAILED)
         self.organizations.left_out |= {change.workos_id or "" for change in without_row}
 
-    def _replace(self, lost: CursorLost) -> None:
+    def _replace(self, lost: CursorLost) -> bool:
         moved_to = cursor.replace_lost(
             lost.position,
             began_at=self.began_at,
@@ -223,6 +227,8 @@ class _FullRun:
             self._uncover()
         elif read_cursor().position == lost.position:
             self.report.errors.append("the lost cursor can't be replaced: its row is left as it is")
+            return False
+        return True
 
     def _uncover(self) -> None:
         """Go on as the cursor's row says: nothing beside organizations is covered."""

@@ -5,7 +5,7 @@ one organization or group is the answer. Nothing is deleted before all of a list
 """
 
 import time
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -26,7 +26,7 @@ from orgs.models import Organization, WorkOSConflict
 from orgs.services.compare import Comparing, in_threads
 from orgs.services.lookups import live_rows
 from orgs.services.refusals import reporting, said
-from orgs.workos import read_ahead, read_objects, read_organizations
+from orgs.workos import read_ahead, read_all, read_objects, read_organizations
 
 #: By these, an organization, directory or group gets a row.
 _APPEARS = Outcome.CREATED, Outcome.LINKED, Outcome.RELINKED
@@ -46,7 +46,7 @@ class ResourceRun(Comparing):
     """Why a resource that is not covered could not be listed."""
     stopped_after: str | None = None
     """The last scope that was read, by this run or the one before, until all are."""
-    before: Mapping[str, Comparing] = field(default_factory=dict)
+    before: Mapping[str, Comparing] = field(default_factory=dict, repr=False)
     """By name, what this run has compared before. A dry run leaves no rows of it."""
     _absent_since: datetime | None = None
     """When the first read began that showed one of them absent."""
@@ -59,6 +59,8 @@ class ResourceRun(Comparing):
             else:
                 for listing in self.resource.listings:
                     self._compare_list(listing)
+        # After an error too: the next run may go on behind the lists that were read.
+        with reporting(self._note_error):
             self._resolve_missing()
 
     def compare_for(self, organizations: Iterable[Observation], began_at: datetime) -> None:
@@ -68,6 +70,7 @@ class ResourceRun(Comparing):
             for organization in organizations:
                 for listing in self.resource.listings:
                     self._compare_for(listing, organization, began_at)
+        with reporting(self._note_error):
             self._resolve_missing()
 
     @property
@@ -90,8 +93,9 @@ class ResourceRun(Comparing):
     def _compare_list(self, listing: Listing) -> None:
         if listing.scope is Scope.ENVIRONMENT:
             began_at = self.lookups.now()
-            for page in self._pages(listing, ""):
-                self.add_page(page.observations, self.lookups.at(page.read_began))
+            with closing(read_ahead(self._reader(listing), None)) as pages:
+                for page in pages:
+                    self.add_page(page.observations, self.lookups.at(page.read_began))
             self._finish(began_at)
             return
         live, after = self._live(listing.scope), self.stopped_after or ""
@@ -173,7 +177,8 @@ class ResourceRun(Comparing):
             self._note_error(f"WorkOS refuses {lists}; the first, for {scope}: {said(refusal)}")
 
     def _read_scope(self, listing: Listing, scope: str) -> list[Observation]:
-        pages = self._pages(listing, scope)
+        # Not ahead: that would take a thread more, which the end of this one does not end.
+        pages = read_all(self._reader(listing, scope), None)
         return [observation for page in pages for observation in page.observations]
 
     def _absent_scopes(self, listing: Listing, found: "models.QuerySet[Any]") -> list[str]:
@@ -225,13 +230,11 @@ class ResourceRun(Comparing):
         appear = (one for one in report.of(*_APPEARS) if of in ("", one.workos_organization_id))
         return sorted({change.workos_id for change in appear if change.workos_id})
 
-    def _pages(self, listing: Listing, scope: str) -> Iterator[ObjectPage]:
+    def _reader(self, listing: Listing, scope: str = "") -> Callable[[str | None], ObjectPage]:
         patience = self.lookups.patience
-        read = partial(read_objects, self.resource, listing, scope=scope, patience=patience)
         if self.resource is DOMAIN:
-            read = partial(_read_domains, patience=patience)
-        with closing(read_ahead(read, None)) as pages:
-            yield from pages
+            return partial(_read_domains, patience=patience)
+        return partial(read_objects, self.resource, listing, scope=scope, patience=patience)
 
     # The missing ----------------------------------------------------------------------------
 
@@ -252,8 +255,7 @@ class ResourceRun(Comparing):
         return found
 
     def _resolve_missing(self) -> None:
-        """Delete what is absent, once every list was read that WorkOS does not refuse; nothing if
-        that is too much."""
+        """Delete what is absent by the lists that were read; nothing if that is too much."""
         if not self.exceeds_limit():
             self.remove_absent(began_at=self._absent_since)
         self.retry_locked()

@@ -26,8 +26,8 @@ from orgs.workos.errors import (
     Unavailable,
     WorkOSError,
 )
-from orgs.workos.pacing import Budget, interrupt_by, use_budget
-from orgs.workos.paging import read_ahead
+from orgs.workos.pacing import Budget, asking_threads, interrupt_by, use_budget
+from orgs.workos.paging import read_ahead, read_all
 from orgs.workos.parsing import event_time, parse_object
 from orgs.workos.transport import close, is_header_text, is_verified, note_verified
 from orgs.workos.webhooks import (

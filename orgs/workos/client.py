@@ -62,7 +62,8 @@ def read_objects(
     patience: float = 0.0,
 ) -> ObjectPage:
     """Return a page of a list, oldest first, after the one at ``position``; ``scope`` is the
-    organization, directory or group that it is the list of.
+    organization, directory or group that it is the list of. Only a page that is not full is the
+    last one.
 
     Raises ``BrokenAnswer`` if what is answered is not a page, or lists something without a key.
     """
@@ -77,6 +78,10 @@ def read_objects(
     # An unpaged list need not have the metadata of a page.
     whole = answer if listing.is_paged else {"list_metadata": {"after": None}, **answer}
     listed, after = parse_page(whole)
+    if after is None and listing.is_paged and len(listed) == _PAGE_SIZE:
+        # It may only seem to be the last one: nothing else shows that a list ended early.
+        last_id = listed[-1].get("id") if isinstance(listed[-1], dict) else None
+        after = last_id if is_usable_id(last_id) else None
 
     def parse() -> tuple[Observation, ...]:
         found = (parse_object(resource, item, listing, scope) for item in listed)

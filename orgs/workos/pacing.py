@@ -4,7 +4,9 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Protocol
 
 from orgs.conf import sync_settings
@@ -130,9 +132,20 @@ def wait_for_turn(share: Share, *, deadline: float) -> None:
 _of_thread = threading.local()
 
 
+@contextmanager
+def asking_threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Yield threads for calls of WorkOS. Who leaves the block, by an error or Ctrl-C too, waits for
+    what is under way, and not until a pause is over."""
+    left = threading.Event()
+    with ThreadPoolExecutor(count, initializer=interrupt_by, initargs=(left,)) as threads:
+        try:
+            yield threads
+        finally:
+            left.set()
+
+
 def interrupt_by(event: threading.Event) -> None:
-    """End this thread's waits once ``event`` is set: the ``initializer`` of a pool of threads, so
-    that who leaves the pool does not wait until a pause is over."""
+    """End this thread's waits once ``event`` is set."""
     _of_thread.interrupt = event
 
 

@@ -1,13 +1,11 @@
 """Reads WorkOS's pages ahead: the next one while the caller is busy with this one."""
 
-import threading
 from collections.abc import Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
 
 from orgs.domain.types import Page, PositionT
 from orgs.workos import pacing
 from orgs.workos.errors import BrokenAnswer
-from orgs.workos.pacing import interrupt_by
+from orgs.workos.pacing import asking_threads
 
 
 def read_ahead(
@@ -19,8 +17,8 @@ def read_ahead(
     Raises what ``read`` raises when its page is due, and ``BrokenAnswer`` if the pages go round in
     circles. Close it if it is not read to its end: that ends a wait for WorkOS too.
     """
-    pages, closed, budget = _read_all(read, start), threading.Event(), pacing.pacer.shared
-    with ThreadPoolExecutor(1, initializer=interrupt_by, initargs=(closed,)) as reader:
+    pages, budget = read_all(read, start), pacing.pacer.shared
+    with asking_threads(1) as reader:
         if budget:
             reader.submit(budget.keep)
         following = reader.submit(next, pages, None)
@@ -33,14 +31,15 @@ def read_ahead(
                 yield page
         finally:
             following.cancel()
-            closed.set()
             if budget:
                 reader.submit(budget.release)
 
 
-def _read_all(
+def read_all(
     read: Callable[[PositionT], Page[PositionT]], start: PositionT
 ) -> Generator[Page[PositionT]]:
+    """Yield the pages from ``start`` to the last, each read when it is due. Raises what ``read``
+    raises, and ``BrokenAnswer`` if they go round in circles."""
     visited, position, is_last = {start}, start, False
     while not is_last:
         page = read(position)

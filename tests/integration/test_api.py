@@ -215,6 +215,7 @@ def test_ensure_fresh_shows_errors(workos: FakeWorkOS, sync_setting: Any, is_cov
     assert "WorkOS refused the API key: HTTP 403" in said
     assert (found.errors == []) != is_covered
     assert "directory" in [one.resource.name for one in found.resources]
+    assert repr(found).count("ResourceRun(") == len(found.resources), "each is shown once"
 
 
 def test_ensure_fresh_waits_for_a_short_pause_alone(workos: FakeWorkOS) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import sys
 import time
 from argparse import ArgumentParser
@@ -107,6 +108,9 @@ class Command(BaseCommand):
         except _KNOWN as error:
             raise CommandError(_said(error)) from None
         except KeyboardInterrupt:
+            if getattr(self, "_called_from_command_line", False):
+                # At the end Python waits for requests that are under way: another Ctrl-C ends that.
+                signal.signal(signal.SIGINT, signal.SIG_DFL)
             raise CommandError("interrupted; run it again", returncode=130) from None
 
     def _events_only(self, options: dict[str, Any]) -> None:
@@ -161,7 +165,7 @@ class Command(BaseCommand):
             text = "\n".join([*report.counts({**summary, **ledger}), *more])
         # A terminal that can't show a letter gets its number, and not half a report.
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-        self.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        report.write(self.stdout, text.encode(encoding, "backslashreplace").decode(encoding))
 
     def _name_parked(self, events: DrainReport) -> None:
         for change in events.parked:

@@ -10,6 +10,7 @@ from django.db import Error as DatabaseError
 
 from orgs.db.errors import describe
 from orgs.domain.naming import is_storable, one_line
+from orgs.management.report import write
 from orgs.services.erasure import (
     NotErased,
     count_about,
@@ -40,12 +41,12 @@ class Command(BaseCommand):
             if not options["erase"]:
                 payloads = count_payloads_about(user_id)
                 held = {**held_about(user_id), "parked_payloads": payloads}
-                self.stdout.write(json.dumps(held, indent=2, cls=DjangoJSONEncoder))
+                write(self.stdout, json.dumps(held, indent=2, cls=DjangoJSONEncoder))
                 return
             what = f"{count_about(user_id)} rows about {who}"
             if not options["no_input"] and not self._is_confirmed(user_id, what):
                 raise CommandError("nothing was erased")
-            self.stdout.write(f"erased {erase_user(user_id)} of {what}")
+            write(self.stdout, f"erased {erase_user(user_id)} of {what}")
         except NotErased as error:
             raise CommandError(f"{error}; run it again") from None
         except DatabaseError as error:

@@ -380,6 +380,18 @@ def test_what_is_missing_is_not_asked_for_as_a_proof(workos: FakeWorkOS) -> None
     assert workos.count_requests(path="/connections") == 1
 
 
+@pytest.mark.parametrize("living", ["conn_0", "conn_9"])
+def test_rows_whose_deletion_was_missed_do_not_hide_the_proof(
+    workos: FakeWorkOS, living: str
+) -> None:
+    acme = a_mirrored_organization(workos)
+    for key in ("conn_3", "conn_4", "conn_5", "conn_6", living):
+        Connection.objects.create(workos_id=key, workos_organization_id=acme, state="active")
+    workos.connections.create(id=living, name="A", organization_id=acme)
+
+    assert Lookups().proves_absence({"conn_3"}, PLAIN["connection"])
+
+
 def test_of_several_that_are_missing_none_is_asked_as_a_proof_of_another(
     workos: FakeWorkOS,
 ) -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 from datetime import UTC, datetime, timedelta
 from io import StringIO
+from select import select
 
 import pytest
 from django.core.management import call_command
@@ -17,7 +18,7 @@ from orgs.models import SyncCursor
 from orgs.testing import FakeWorkOS
 from tests.builders import an_organization_row
 from tests.concurrency import PATIENCE, wait_until
-from tests.processes import MANAGE, environment_for, manage, started
+from tests.processes import MANAGE, environment_for, manage, run, started
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -32,6 +33,53 @@ def a_drifted_world(workos: FakeWorkOS) -> None:
     an_organization_row(known["external_id"], workos_id=known["id"])
     for number in range(3):
         an_organization_row(f"gone-{number}", workos_id=f"org_gone_{number}")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        pytest.param("GET", "/organizations/org_gone", id="missing ones"),
+        pytest.param("GET", "/user_management/organization_memberships", id="lists"),
+        pytest.param("PUT", "/organizations", id="write-backs"),
+    ],
+)
+def test_ctrl_c_ends_the_wait_for_a_pause_in_threads(
+    workos: FakeWorkOS, method: str, path: str
+) -> None:
+    a_drifted_world(workos)
+    workos.create_organization(name="New", at=LONG_AGO, emits=False)
+    workos.misbehave("rate_limited", retry_after=300, method=method, path=path, times=None)
+
+    environment = environment_for(
+        workos, WORKOS_RESOURCES="organization,membership,user", LOG_LEVEL="ERROR"
+    )
+    with started(COMMAND, environment, subprocess.PIPE) as process:
+        wait_until(lambda: workos.count_requests(method=method, path=path) > 0, "it is asking")
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=PATIENCE)
+
+    assert process.returncode == 130
+    assert (out, err) == ("", "CommandError: interrupted; run it again\n")
+
+
+def test_more_of_it_is_no_traceback(workos: FakeWorkOS) -> None:
+    path = "/organizations/org_gone"
+    a_drifted_world(workos)
+    workos.misbehave("time_out", path=path, times=None)
+
+    with started(COMMAND, environment_for(workos), subprocess.PIPE) as process:
+        wait_until(
+            lambda: workos.count_requests(path="/organizations/org_gone") > 0, "it is asking"
+        )
+        assert process.stderr is not None
+        # The first one lets it wait for what is under way, and the second one does not.
+        while not select([process.stderr], [], [], 0.2)[0]:
+            process.send_signal(signal.SIGINT)
+        said = process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=PATIENCE)
+
+    assert (said, out, err) == ("CommandError: interrupted; run it again\n", "", "")
 
 
 def test_ctrl_c_is_one_line_and_lets_the_lease_go(workos: FakeWorkOS) -> None:
@@ -49,6 +97,20 @@ def test_ctrl_c_is_one_line_and_lets_the_lease_go(workos: FakeWorkOS) -> None:
     assert process.returncode == 130
     assert (out, err) == ("", "CommandError: interrupted; run it again\n")
     assert SyncCursor.objects.get().reconciling_until is None
+
+
+@pytest.mark.parametrize("to", [">/dev/full", ">&-", "| true"])
+@pytest.mark.parametrize("command", ["reconcile_workos", "workos_user_data"])
+def test_a_report_that_cant_be_written_is_one_line_and_exit_1(
+    workos: FakeWorkOS, command: str, to: str
+) -> None:
+    more = ["user_1"] if command == "workos_user_data" else []
+    script = f'{{ "$@"; echo "exit $?" >&2; }} {to}'
+
+    ended = run(["sh", "-c", script, "sh", *MANAGE, command, *more], environment_for(workos))
+
+    assert ended.stderr.startswith("CommandError: the report can't be written: ")
+    assert ended.stderr.splitlines()[1:] == ["exit 1"]
 
 
 def test_on_a_terminal_it_shows_how_far_it_is_and_otherwise_nothing(

@@ -349,6 +349,26 @@ def test_a_domains_error_is_none_of_the_organizations(workos: FakeWorkOS, follow
     assert mirrored() == held(workos)
 
 
+def test_what_the_lists_before_an_error_did_not_show_is_deleted(
+    workos: FakeWorkOS, follow: Setting, monkeypatch: MonkeyPatch
+) -> None:
+    """The next daily run goes on behind them."""
+    monkeypatch.setattr(compare, "_THREADS", 1)
+    follow("membership")
+    ids = sorted(an_old_organization(workos, name, external_id=name) for name in ("a", "b"))
+    gone, _ = [a_member(workos, of)["id"] for of in ids]
+    assert reconcile(Run()).errors == []
+    workos.memberships.delete(gone, emits=False)
+    workos.misbehave("slow", seconds=0, path=MEMBERSHIPS, exact=True)
+    workos.misbehave("status", status=500, path=MEMBERSHIPS, exact=True)
+
+    (error,) = reconcile(Run(scope_seconds=60.0)).errors
+
+    assert error.startswith("membership: WorkOS does not answer")
+    assert read_cursor().progress == {"membership": ids[0]}
+    assert OrganizationMembership.objects.exclude(deleted_at=None).get().pk == gone
+
+
 def test_a_run_that_fails_keeps_where_to_go_on(workos: FakeWorkOS, follow: Setting) -> None:
     follow("role")
     workos.seed(organizations=20, external_id_prefix="gram-", at=TWO_DAYS_AGO)

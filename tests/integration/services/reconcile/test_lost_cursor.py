@@ -1,18 +1,25 @@
 """A lost cursor is recovered by a complete list, and the stream goes on from before it."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from orgs.db.cursor import read_cursor
-from orgs.domain.types import Outcome, Position
+from orgs.domain.types import ORGANIZATION, Outcome, Position
 from orgs.models import SyncCursor
 from orgs.services import reconcile as reconciling
 from orgs.services.compare import DisableLimit, Run
 from orgs.services.reconcile import reconcile
 from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS
-from tests.builders import NOON, a_mirrored_organization, an_old_organization, an_organization_row
+from tests.builders import (
+    NO_ROUTE,
+    NOON,
+    a_mirrored_organization,
+    an_old_organization,
+    an_organization_row,
+)
 from tests.integration.services.stored import (
     BUSY,
     Around,
@@ -94,9 +101,36 @@ def test_a_row_locked_meanwhile_is_tried_again_before_the_stream_goes_on(lost: P
     assert row("gram-created").name == "Created meanwhile"
 
 
-def test_the_stream_goes_on_whatever_the_disables_wait_for(lost: Position) -> None:
-    assert reconcile(Run(limit=DisableLimit(rows=0, percent=0))).errors
+@pytest.mark.parametrize(
+    ("rows", "answer"),
+    [
+        (0, {"status": 404, "times": 0}),
+        (10, {"status": 404, "body": NO_ROUTE}),
+        (10, {"status": 422}),
+        (10, {"status": 500}),
+    ],
+    ids=["more than the limit", "a route's 404", "refused", "500"],
+)
+def test_the_stream_goes_on_whatever_the_disables_wait_for(
+    workos: FakeWorkOS, lost: Position, rows: int, answer: dict[str, Any]
+) -> None:
+    workos.misbehave("status", path="/organizations/", **{"times": None, **answer})
+
+    assert reconcile(Run(limit=DisableLimit(rows=rows, percent=0))).errors
     assert read_cursor().position != lost
+    assert disabled() == []
+
+
+def test_a_list_that_is_not_complete_leaves_it_lost(workos: FakeWorkOS, lost: Position) -> None:
+    listed = workos.organization(a_mirrored_organization(workos, "gram-listed"))
+    body = {"data": [listed], "list_metadata": {"before": None, "after": None}}
+    workos.misbehave("body", path="/organizations", exact=True, times=None, body=body)
+
+    found = reconcile(Run())
+
+    assert "the list is not complete" in found.errors[0]
+    assert read_cursor().position == lost
+    assert read_cursor().listed_at(ORGANIZATION) is None
     assert disabled() == []
 
 

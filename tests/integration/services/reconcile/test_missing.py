@@ -3,11 +3,14 @@
 import time
 from datetime import UTC, datetime
 from fractions import Fraction
+from math import inf
+from threading import Barrier
 from typing import Any
 
 import pytest
 
 from orgs.db.cursor import ensure_cursor
+from orgs.domain.resources import ORGANIZATIONS
 from orgs.models import ExternalIdWriteBack, Organization, WorkOSEvent
 from orgs.services import compare
 from orgs.services.compare import DisableLimit, Run
@@ -15,7 +18,7 @@ from orgs.services.lookups import Lookups, WrongEnvironment
 from orgs.services.reconcile import reconcile
 from orgs.services.reconcile_one import UnknownOrganization, reconcile_organizations
 from orgs.testing import FakeWorkOS
-from orgs.workos import Unavailable
+from orgs.workos import BrokenAnswer, Unavailable, lookup, pacing
 from tests.builders import (
     NO_ROUTE,
     NOON,
@@ -146,6 +149,25 @@ def test_what_is_no_404_of_this_route_disables_none(
     assert compared().snapshot.counts["disabled"] == 2
 
 
+def test_an_error_of_one_does_not_wait_for_the_pauses_of_others(workos: FakeWorkOS) -> None:
+    are_asked = Barrier(2, timeout=30)
+
+    def ask(key: str) -> str:
+        are_asked.wait()
+        if key == "fails":
+            raise BrokenAnswer("no answer")
+        return str(lookup(ORGANIZATIONS, key, patience=inf))
+
+    pacing.pacer.pause(600)
+    try:
+        with pytest.raises(BrokenAnswer, match="no answer"):
+            list(compare.in_threads(ask, ["waits", "fails"]))
+    finally:
+        pacing.pacer.forget()
+
+    assert workos.count_requests(path=None) == 0
+
+
 @pytest.mark.parametrize(
     ("at", "errors"),
     [
@@ -187,6 +209,19 @@ def test_a_run_in_a_wrong_place_writes_nothing(workos: FakeWorkOS, drains: bool,
     assert (error[:50] in cursor().snapshot_trouble) is not dry
 
 
+@pytest.mark.parametrize("names_another", [False, True])
+def test_a_page_that_comes_again_and_again_ends_a_run_in_a_wrong_place(
+    workos: FakeWorkOS, names_another: bool
+) -> None:
+    workos.seed(organizations=100, at=NOON, emits=False)
+    an_organization_row("gram-1", workos_id="org_elsewhere")
+    listed = workos.all_organizations()
+    page = a_list(*listed, after=listed[-1]["id"] if names_another else None)
+    workos.misbehave(path="/organizations", exact=True, times=None, **page)
+
+    assert "lists the same page again" in compared().errors[0]
+
+
 @pytest.mark.usefixtures("wrong_place")
 @pytest.mark.parametrize("id_", ["gram-1", "gram-unlinked"])
 def test_a_single_organization_in_the_wrong_place_is_unproven(workos: FakeWorkOS, id_: str) -> None:
@@ -206,7 +241,6 @@ def test_a_single_organization_in_the_wrong_place_is_unproven(workos: FakeWorkOS
     [
         pytest.param({"kind": "truncated"}, "not a page of a list", id="truncated"),
         pytest.param({"kind": "repeated_page", "times": None}, "same page", id="repeats"),
-        pytest.param({"kind": "ends_early"}, "the list is not complete", id="ends early"),
         pytest.param(a_list(), "list is not complete", id="an empty list"),
         pytest.param(a_list(after="org_1"), "and said that there is more", id="empty, with more"),
         pytest.param(a_list({}), "has no usable id", id="without an id"),
@@ -237,6 +271,19 @@ def test_a_broken_list_disables_nothing(
     assert error in found.errors[0]
     assert error in cursor().snapshot_trouble
     assert changes(compared()) == [("gone", "disabled")]
+
+
+@pytest.mark.parametrize("count", [200, 250])
+def test_a_list_is_read_on_after_a_full_page_that_names_no_other(
+    workos: FakeWorkOS, count: int
+) -> None:
+    workos.seed(organizations=count, at=NOON, external_id_prefix="gram-", emits=False)
+    workos.misbehave("ends_early", path="/organizations", exact=True, times=None)
+
+    found = compared()
+
+    assert (found.organizations, found.errors) == (count, [])
+    assert workos.requests()[-1]["query"]["after"] == workos.all_organizations()[199]["id"]
 
 
 def test_one_organization_is_compared_once_by_either_id(workos: FakeWorkOS) -> None:
