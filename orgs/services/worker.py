@@ -20,6 +20,7 @@ from orgs.db.transactions import bounded_transaction
 from orgs.models import SyncCursor
 from orgs.services.coverage import adopt_settings
 from orgs.services.maintenance import ensure_schedules
+from orgs.services.queue import queue_length
 
 #: Seconds in which some of the work that is due must have been done.
 PATIENCE = 120.0
@@ -64,7 +65,7 @@ class Watch:
         At first, it repairs the schedules, has the stream read for what the settings name, and
         notes the start on the cursor.
 
-        A database that does not answer is no reason. Never raises ``django.db.Error``.
+        A database or a queue that does not answer is no reason. Never raises ``django.db.Error``.
         """
         close_old_connections()
         try:
@@ -72,7 +73,10 @@ class Watch:
                 self._note_start()
             with bounded_transaction():
                 due, queued, done = due_schedules(), queued_tasks(), cursor_state()
+            is_up = bool(Conf.ORM) or queue_length() is not None
         except DatabaseError:
+            is_up = False
+        if not is_up:
             self._due, self._unrun, self._unacknowledged = Backlog(), Backlog(), Backlog()
             return None
         patience = min(PATIENCE * 2**self._restarts, LONGEST_PATIENCE)

@@ -1,16 +1,20 @@
 """What sync_worker sees in the database, and when it has its cluster started anew."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from django.db.models.functions import Now
 from django.utils import timezone
+from django_q.conf import Conf
 from django_q.models import OrmQ, Schedule
 
 from orgs.models import ORGANIZATIONS_STREAM, SyncCursor
 from orgs.services import worker
 from orgs.services.worker import Watch, due_schedules, queued_tasks
+from tests.builders import no_redis
 from tests.integration.services.stored import MonkeyPatch
 from tests.triggers import renamed
 
@@ -175,12 +179,26 @@ def test_a_restart_that_did_not_help_doubles_the_patience(clock: Clock) -> None:
     assert [bool(reason) for reason in looks(watch, clock, 365, 484, 486)] == [False, False, True]
 
 
-def test_a_database_that_does_not_answer_is_no_reason(clock: Clock) -> None:
+@contextmanager
+def redis_away() -> Iterator[None]:
+    with MonkeyPatch.context() as patch:
+        patch.setattr(Conf, "ORM", None)
+        no_redis(patch)
+        yield
+
+
+@pytest.mark.parametrize(
+    "away",
+    [pytest.param(partial(renamed, "django_q_schedule"), id="database"), redis_away],
+)
+def test_what_does_not_answer_is_no_reason(
+    clock: Clock, away: Callable[[], AbstractContextManager[None]]
+) -> None:
     schedule(-HOUR)
     watch = Watch()
     looks(watch, clock, 0, 100)
 
-    with renamed("django_q_schedule"):
+    with away():
         assert looks(watch, clock, 121, 1_000) == [None, None]
 
     assert looks(watch, clock, 1_001, 1_120, 1_121) == [None, None, NO_SCHEDULE]
