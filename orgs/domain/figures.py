@@ -107,7 +107,8 @@ class Figures:
     last_error: str = ""
     is_draining: bool = False  # a drain waits for events that are held back
     is_reconciling: bool = False
-    worker_started_at: datetime | None = None  # when manage.py sync_worker last started a cluster
+    #: When manage.py sync_worker started a cluster: of starts with no read between, the first.
+    worker_started_at: datetime | None = None
 
     # What is not done yet.
     announced: int = 0  # by a webhook, and not yet read from the stream

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from django.db import Error as DatabaseError
 from django.db import close_old_connections
-from django.db.models import Q
+from django.db.models import Case, F, Q, When
 from django.db.models.functions import Now
 from django_q.conf import Conf
 from django_q.models import OrmQ, Schedule
@@ -63,7 +63,7 @@ class Watch:
         """Return why the cluster has to be started anew, or None.
 
         At first, it repairs the schedules, has the stream read for what the settings name, and
-        notes the start on the cursor.
+        notes the start on the cursor, unless nothing was read since the one before.
 
         A database or a queue that does not answer is no reason. Never raises ``django.db.Error``.
         """
@@ -104,7 +104,10 @@ class Watch:
             adopt_settings()
             self._has_adopted = True
         ensure_cursor()
-        set_columns(worker_started_at=Now())
+        # If the start before it led to no read, this one does not excuse what is late.
+        before = F("worker_started_at")
+        is_idle = Q(worker_started_at__lte=Now()) & ~Q(drained_at__gt=before)
+        set_columns(worker_started_at=Case(When(is_idle, then=before), default=Now()))
         self._is_noted = True
 
 

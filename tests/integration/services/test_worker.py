@@ -104,6 +104,28 @@ def test_a_start_is_noted_by_the_databases_clock_and_changes_nothing_else() -> N
 
 
 @pytest.mark.parametrize(
+    ("started", "drained", "is_kept"),
+    [
+        pytest.param(-HOUR, -HOUR / 2, False, id="it read"),
+        pytest.param(-HOUR, -2 * HOUR, True, id="it read nothing"),
+        pytest.param(-HOUR, None, True, id="nobody ever read"),
+        pytest.param(HOUR, -HOUR, False, id="a wrong clock"),
+    ],
+)
+def test_a_start_after_one_that_led_to_no_read_is_not_noted(
+    started: timedelta, drained: timedelta | None, is_kept: bool
+) -> None:
+    Watch().look()
+    times = {"worker_started_at": Now() + started, "drained_at": drained and Now() + drained}
+    SyncCursor.objects.update(**times)
+    before = SyncCursor.objects.get().worker_started_at
+
+    Watch().look()
+
+    assert (SyncCursor.objects.get().worker_started_at == before) == is_kept
+
+
+@pytest.mark.parametrize(
     ("due_in", "queued", "at", "reason"),
     [
         pytest.param(-HOUR, 0, (0, 119, 121), NO_SCHEDULE, id="a schedule for two minutes"),
