@@ -244,6 +244,8 @@ SCHEDULES = (
     "The worker's schedules are missing, or will not run as they should: {f.broken_schedules}.")
 MIGRATE = ("Run `manage.py migrate`, which creates and repairs them. So does every start of "
     "`manage.py sync_worker`.")
+NO_KEY = (
+    "No API key for WorkOS is set.", "Set WORKOS_API_KEY, and restart web and worker.")
 FAILING = "WorkOS's stream can't be read ({f.failures:failed attempt}): "
 
 RULES: Final[tuple[Rule, ...]] = (
@@ -259,14 +261,17 @@ RULES: Final[tuple[Rule, ...]] = (
         "The queue can't be reached, so no task reaches a worker.",
         f"Check that Redis runs and is where REDIS_URL says. Until then, {READ_NOW}.",
         causes=STOPPED),
+    # Then a worker does not even start. Another process than the worker may need no key.
+    Rule(C.KEY_MISSING, E, lambda f: not f.has_key and (f.schedule_delay > LONGEST_HICCUP
+            or (f.since_drain > LONGEST_SINCE_DRAIN and not f.failures)), *NO_KEY,
+        since=lambda f: f.drained_at, causes=STOPPED),
     Rule(C.WORKER_NOT_RUNNING, E, lambda f: f.schedule_delay > LONGEST_HICCUP
             and f.elapsed(f.worker_started_at) > LONGEST_HICCUP,
         "No worker runs, or it does not run its schedules: one is {f.schedule_delay} late.",
         f"Start it: {RESTART}. Its log says why it ended. If it says *Could not create task from "
         "schedule*, repair the schedule of another app that is due, in the admin, under Scheduled "
-        "tasks.", since=lambda f: f.sync_due_at, causes=STOPPED),
-    *read_rules(ReadError.KEY_MISSING, "No API key for WorkOS is set.",
-        "Set WORKOS_API_KEY, and restart web and worker."),
+        "tasks.", since=lambda f: f.sync_due_at, causes=STOPPED | {C.KEY_MISSING}),
+    *read_rules(ReadError.KEY_MISSING, *NO_KEY),
     *read_rules(ReadError.KEY_REFUSED, "WorkOS refuses the API key.",
         "In WorkOS's dashboard, under API Keys, see whether it was revoked or may not read events. "
         "Create one that may, set WORKOS_API_KEY, and restart web and worker."),
