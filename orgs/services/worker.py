@@ -56,8 +56,11 @@ class Watch:
 
     def begin(self) -> None:
         """Begin anew, with a cluster that was just started."""
-        self._due, self._unrun, self._unacknowledged = Backlog(), Backlog(), Backlog()
+        self._forget()
         self._is_noted = False
+
+    def _forget(self) -> None:
+        self._due, self._unrun, self._unacknowledged = Backlog(), Backlog(), Backlog()
 
     def look(self) -> str | None:
         """Return why the cluster has to be started anew, or None.
@@ -73,11 +76,11 @@ class Watch:
                 self._note_start()
             with bounded_transaction():
                 due, queued, done = due_schedules(), queued_tasks(), cursor_state()
-            is_up = bool(Conf.ORM) or queue_length() is not None
         except DatabaseError:
-            is_up = False
-        if not is_up:
-            self._due, self._unrun, self._unacknowledged = Backlog(), Backlog(), Backlog()
+            self._forget()
+            return None
+        if not Conf.ORM and queue_length() is None:
+            self._forget()
             return None
         patience = min(PATIENCE * 2**self._restarts, LONGEST_PATIENCE)
         # A task may have all workers for as long as the cluster's time limit allows.
