@@ -10,6 +10,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import environ
 import psycopg
@@ -84,4 +85,18 @@ def database_url(name: str) -> dict[str, Any] | None:
     raise ImproperlyConfigured(
         f"{name} must look like postgresql://user:password@host:5432/name, with %XX for special "
         "characters, and with no options but libpq's (such as ?sslmode=require)"
+    )
+
+
+def redis_url(name: str) -> str:
+    """Return the URL of a Redis; empty without one."""
+    written = text(name)
+    schemes = ("redis://", "rediss://", "unix://")
+    # What urllib says itself would show the password: it takes what a "/" in it ends for a port.
+    with suppress(ValueError):
+        if not written or (written.startswith(schemes) and urlsplit(written).port != 0):
+            return written
+    raise ImproperlyConfigured(
+        f"{name} must begin with redis://, rediss:// or unix://, and have %XX for special "
+        "characters in a password"
     )

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.apps import apps
 from django.conf import settings
@@ -122,8 +123,7 @@ def _sync() -> Iterator[CheckMessage]:
     for name in current.resources:
         for scope in listed_for(name).difference(current.resources):
             yield _found("E029", name, scope)
-    if not re.fullmatch(r"https?://[^\s/:?#]\S*", str(current.base_url)):
-        yield _found("E027")
+    yield from _if(E027=not _is_address(str(current.base_url)))
     # Tests and development need no keys. Django's and pytest's runners make an outbox.
     if not settings.DEBUG and not hasattr(mail, "outbox"):
         secret_key = ""
@@ -142,6 +142,12 @@ def _sync() -> Iterator[CheckMessage]:
     yield from (_found("E006", name.upper(), values[name], *RANGES[name]) for name in outside)
     if not outside:
         yield from _queue(least_task_timeout(current))
+
+
+def _is_address(url: str) -> bool:
+    with suppress(ValueError):  # brackets that do not close, a port that is none
+        return bool(re.fullmatch(r"https?://[^\s/:?#]\S*", url)) and urlsplit(url).port != 0
+    return False
 
 
 def _queue(least_timeout: int) -> Iterator[CheckMessage]:
