@@ -28,7 +28,11 @@ def env_file() -> Path:
 def read_env_file() -> None:
     """Add the variables of the file to the environment, where those that have a value win."""
     path = env_file()
-    content = path.read_text(errors="replace") if path.is_file() else ""
+    try:
+        # Some editors begin a file with a byte order mark.
+        content = path.read_text("utf-8-sig", errors="replace") if path.is_file() else ""
+    except OSError as error:
+        raise ImproperlyConfigured(f"{path} can't be read: {error.strerror}") from None
     for number, line in enumerate(content.splitlines(), start=1):
         match = re.match(r"\s*(?:#|$)|(?:export )?(\w+)=", line)
         if not match:

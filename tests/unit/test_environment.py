@@ -1,9 +1,10 @@
 """What the service's settings are read with: the environment and .env."""
 
 from collections.abc import Callable
+from errno import EACCES
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -112,11 +113,24 @@ def test_the_file_adds_what_is_not_set(env_file: Path) -> None:
     env.read_env_file()
     assert env.text("A") == "", "there is no file"
 
-    env_file.write_text("# a comment\n\nexport A=1\nB='two words'\nSET=in the file\nC=$x#y\n")
+    env_file.write_text("\ufeff# a comment\n\nexport A=1\nB='two words'\nSET=in the file\nC=$x#y\n")
     env.read_env_file()
 
     read = [env.text(name) for name in ("A", "B", "SET", "C")]
     assert read == ["1", "two words", "in the environment", "$x#y"]
+
+
+def test_the_file_that_may_not_be_read_is_named(
+    env_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise PermissionError(EACCES, "Permission denied")
+
+    env_file.write_text("A=1")
+    monkeypatch.setattr(Path, "read_text", refuse)
+
+    with pytest.raises(ImproperlyConfigured, match=f"^{env_file} can't be read: Permission denied"):
+        env.read_env_file()
 
 
 @pytest.mark.parametrize("line", ["WORKOS_API_KEY: sk_secret", "WORKOS_API_KEY = sk_secret"])
