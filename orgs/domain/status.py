@@ -187,8 +187,6 @@ RESTART = "`systemctl restart gram-sync-worker`, or end `manage.py sync_worker` 
 READ_NOW = "`manage.py reconcile_workos --events-only` reads the stream, or says what is in the way"
 SNAPSHOT = ("Choose *Take a snapshot now* in the admin, under Sync status, or run `manage.py "
     "reconcile_workos`, which says what is in the way.")
-DECIDE = ("Read the reason in the admin, under Conflicts. Choose *Overwrite in WorkOS*, *Give the "
-    "row to the new organization* or *Keep as it is*; or correct WorkOS, and choose *Look again*.")
 FULL = "PostgreSQL has no disk space, no memory or no connections left."
 MAKE_ROOM = "Free or add what PostgreSQL's log says is used up. The worker goes on by itself."
 WORDS = "The admin shows the error itself, under Sync status."
@@ -334,11 +332,15 @@ RULES: Final[tuple[Rule, ...]] = (
         "WorkOS says now* or *Dismiss*. `manage.py reconcile_workos --replay-parked` applies all.",
         lambda f: f.parked_since),
     Rule(C.CONFLICTS, W, lambda f: f.conflicts,
-        "{f.conflicts:conflict waits/conflicts wait} for a person to decide which "
-        "organization a row belongs to.", DECIDE, lambda f: f.conflicts_since),
+        "{f.conflicts:conflict waits/conflicts wait} for a person: WorkOS and the table disagree, "
+        "or what WorkOS says can't be applied or recorded.",
+        "The admin says under Conflicts, for the kind of each, what to do. Or choose *Keep as it "
+        "is* there.", lambda f: f.conflicts_since),
     Rule(C.WRITE_BACK_CONFLICTS, W, lambda f: f.write_back_conflicts,
         "WorkOS has another external_id, or refuses ours, for "
-        "{f.write_back_conflicts:organization}.", DECIDE,
+        "{f.write_back_conflicts:organization}.",
+        "Read the reason in the admin, under Conflicts. Choose *Overwrite in WorkOS* or *Keep as "
+        "it is*; or correct WorkOS, and choose *Try again now* under Write-backs of external_id.",
         lambda f: f.write_back_conflicts_since),
     Rule(C.DISABLED_HERE, W, lambda f: f.disabled_here,
         "{f.disabled_here:organization is/organizations are} disabled here, by a "
