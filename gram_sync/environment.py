@@ -81,11 +81,20 @@ def database_url(name: str) -> dict[str, Any] | None:
     """Return the PostgreSQL that a URL names, as Django's settings have it; None without one."""
     if not (written := text(name)):
         return None
-    # What libpq and django-environ say themselves would show the password.
+    # What libpq says itself would show the password. With a "/" in it, it is taken for a port.
     with suppress(psycopg.Error, ValueError):
-        named = conninfo_to_dict(written).keys() & {"dbname", "service"}
+        found: dict[str, Any] = conninfo_to_dict(written)
+        for port in found.get("port", "").split(","):
+            int(port or 0)
+        named = found.keys() & {"dbname", "service"}
         if named and written.startswith(("postgresql://", "postgres://")):
-            return dict(environ.Env.db_url_config(written))
+            names = ("user", "password", "host", "port")
+            return {
+                "ENGINE": "django.db.backends.postgresql",
+                "NAME": found.pop("dbname", ""),
+                **{name.upper(): found.pop(name, "") for name in names},
+                "OPTIONS": found,
+            }
     raise ImproperlyConfigured(
         f"{name} must look like postgresql://user:password@host:5432/name, with %XX for special "
         "characters, and with no options but libpq's (such as ?sslmode=require)"
@@ -96,7 +105,7 @@ def redis_url(name: str) -> str:
     """Return the URL of a Redis; empty without one."""
     written = text(name)
     schemes = ("redis://", "rediss://", "unix://")
-    # What urllib says itself would show the password: it takes what a "/" in it ends for a port.
+    # What urllib says itself would show the password. With a "/" in it, it is taken for a port.
     with suppress(ValueError):
         if not written or (written.startswith(schemes) and urlsplit(written).port != 0):
             return written

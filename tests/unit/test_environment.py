@@ -27,6 +27,7 @@ def database(*keys: str) -> Callable[[str], Any]:
 
 whole = database("HOST", "PORT", "NAME", "USER", "PASSWORD")
 A_URL = "postgres://u:p%2Fw@db:6432/gram"
+place = database("HOST", "PORT", "OPTIONS")
 options = database("OPTIONS")
 OPTIONS_URL = "postgresql://u@db/gram?sslmode=require&options=-c%20a%3Db"
 
@@ -46,10 +47,12 @@ OPTIONS_URL = "postgresql://u@db/gram?sslmode=require&options=-c%20a%3Db"
         pytest.param(log_level, "", "INFO", id="no choice"),
         pytest.param(log_level, "debug", "DEBUG", id="a choice"),
         pytest.param(env.database_url, "", None, id="no database"),
-        pytest.param(whole, A_URL, ["db", 6432, "gram", "u", "p/w"], id="a database"),
+        pytest.param(whole, A_URL, ["db", "6432", "gram", "u", "p/w"], id="a database"),
         pytest.param(
             options, OPTIONS_URL, [{"sslmode": "require", "options": "-c a=b"}], id="its options"
         ),
+        pytest.param(place, "postgresql:///gram?host=/run&port=7", ["/run", "7", {}], id="a query"),
+        pytest.param(place, "postgresql://u@%2Frun/gram", ["/run", "", {}], id="a socket"),
         pytest.param(options, "postgresql:///?service=gram", [{"service": "gram"}], id="a service"),
     ],
 )
