@@ -10,6 +10,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import environ
 import psycopg
@@ -27,7 +28,11 @@ def env_file() -> Path:
 def read_env_file() -> None:
     """Add the variables of the file to the environment, where those that have a value win."""
     path = env_file()
-    content = path.read_text(errors="replace") if path.is_file() else ""
+    try:
+        # Some editors begin a file with a byte order mark.
+        content = path.read_text("utf-8-sig", errors="replace") if path.is_file() else ""
+    except OSError as error:
+        raise ImproperlyConfigured(f"{path} can't be read: {error.strerror}") from None
     for number, line in enumerate(content.splitlines(), start=1):
         match = re.match(r"\s*(?:#|$)|(?:export )?(\w+)=", line)
         if not match:
@@ -76,12 +81,35 @@ def database_url(name: str) -> dict[str, Any] | None:
     """Return the PostgreSQL that a URL names, as Django's settings have it; None without one."""
     if not (written := text(name)):
         return None
-    # What libpq and django-environ say themselves would show the password.
+    # What libpq says itself would show the password. With a "/" in it, it is taken for a port.
     with suppress(psycopg.Error, ValueError):
-        named = conninfo_to_dict(written).keys() & {"dbname", "service"}
+        found: dict[str, Any] = conninfo_to_dict(written)
+        for port in found.get("port", "").split(","):
+            int(port or 0)
+        named = found.keys() & {"dbname", "service"}
         if named and written.startswith(("postgresql://", "postgres://")):
-            return dict(environ.Env.db_url_config(written))
+            names = ("user", "password", "host", "port")
+            return {
+                "ENGINE": "django.db.backends.postgresql",
+                "NAME": found.pop("dbname", ""),
+                **{name.upper(): found.pop(name, "") for name in names},
+                "OPTIONS": found,
+            }
     raise ImproperlyConfigured(
         f"{name} must look like postgresql://user:password@host:5432/name, with %XX for special "
         "characters, and with no options but libpq's (such as ?sslmode=require)"
+    )
+
+
+def redis_url(name: str) -> str:
+    """Return the URL of a Redis; empty without one."""
+    written = text(name)
+    schemes = ("redis://", "rediss://", "unix://")
+    # What urllib says itself would show the password. With a "/" in it, it is taken for a port.
+    with suppress(ValueError):
+        if not written or (written.startswith(schemes) and urlsplit(written).port != 0):
+            return written
+    raise ImproperlyConfigured(
+        f"{name} must begin with redis://, rediss:// or unix://, and have %XX for special "
+        "characters in a password"
     )

@@ -3,8 +3,6 @@
 import warnings
 from typing import Any
 
-from django.core.exceptions import ImproperlyConfigured
-
 from gram_sync import environment as env
 from gram_sync import logs
 from gram_sync.processes import PROJECT
@@ -93,9 +91,7 @@ _task_timeout = least_task_timeout(SyncSettings(**_settings))
 
 # In a table, or in Redis, which loses the tasks of a killed worker; the schedule makes that good.
 _broker: dict[str, Any] = {"orm": "default"}
-if _redis := env.text("REDIS_URL"):
-    if not _redis.startswith(("redis://", "rediss://", "unix://")):
-        raise ImproperlyConfigured("REDIS_URL must begin with redis://, rediss:// or unix://")
+if _redis := env.redis_url("REDIS_URL"):
     # As for the database, and longer than the second for which a worker waits for a task.
     _limits = "socket_connect_timeout=2&socket_timeout=3"
     _broker = {"redis": Secret(f"{_redis}{'&' if '?' in _redis else '?'}{_limits}")}

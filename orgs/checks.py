@@ -9,6 +9,7 @@ from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.apps import apps
 from django.conf import settings
@@ -129,8 +130,7 @@ def _sync() -> Iterator[CheckMessage]:
     for name in current.resources:
         for scope in listed_for(name).difference(current.resources):
             yield _found("E029", name, scope)
-    if not re.fullmatch(r"https?://[^\s/:?#]\S*", str(current.base_url)):
-        yield _found("E027")
+    yield from _if(E027=not _is_address(str(current.base_url)))
     # Tests and development need no keys. Django's and pytest's runners make an outbox.
     if not settings.DEBUG and not hasattr(mail, "outbox"):
         secret_key = ""
@@ -157,6 +157,12 @@ def _sync() -> Iterator[CheckMessage]:
 
 #: Without any of these, django-q2 takes Redis.
 _QUEUES = ("orm", "broker_class", "iron_mq", "sqs", "mongo")
+
+
+def _is_address(url: str) -> bool:
+    with suppress(ValueError):  # brackets that do not close, a port that is none
+        return bool(re.fullmatch(r"https?://[^\s/:?#]\S*", url)) and urlsplit(url).port != 0
+    return False
 
 
 def _queue(least_timeout: int) -> Iterator[CheckMessage]:

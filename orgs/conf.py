@@ -1,10 +1,10 @@
 """What can be set, in one typed place: the keys of ``settings.WORKOS_SYNC`` and their defaults."""
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from math import ceil
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from django.conf import settings
 
@@ -122,10 +122,10 @@ def described() -> str:
     """Return the release and what this process works with, in one line and without secrets."""
     current, database = sync_settings(), settings.DATABASES["default"]
     place = f"{database.get('HOST') or 'a local socket'}:{database.get('PORT') or 5432}"
-    url = urlsplit(current.base_url)
+    # Not parsed: it may be no address.
+    url = re.sub("//[^/?#]*@", "//", str(current.base_url))
     return (
-        f"release {__version__}, database {database.get('NAME')} at {place}, WorkOS at "
-        f"{url._replace(netloc=url.netloc.rpartition('@')[2]).geturl()}, "
+        f"release {__version__}, database {database.get('NAME')} at {place}, WorkOS at {url}, "
         f"resources {', '.join(current.resources)}"
     )
 

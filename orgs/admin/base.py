@@ -33,7 +33,7 @@ from django.utils.functional import cached_property
 from django.utils.html import format_html
 
 from orgs.db.errors import describe
-from orgs.domain.naming import is_storable, one_line, storable
+from orgs.domain.naming import counted, is_storable, one_line, storable
 from orgs.services.reconcile_one import UnknownOrganization
 from orgs.workos import WorkOSError
 
@@ -379,8 +379,9 @@ class TableAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         self, request: HttpRequest, action: Action, ids: Sequence[str], plan: Plan, back: str
     ) -> HttpResponse:
         rows = self.get_queryset(request).in_bulk(list(plan.rows))
-        model, noun = str(self.opts.model_name), self.opts.verbose_name
-        about = f": {len(ids)} {noun}{'' if len(ids) == 1 else 's'}" if ids else ""
+        model = str(self.opts.model_name)
+        one, many = str(self.opts.verbose_name), str(self.opts.verbose_name_plural)
+        about = f": {counted(len(ids), one, many)}" if ids else ""
         named = {key: link(model, key, str(row)) for key, row in rows.items()}
         context = {
             **self.admin_site.each_context(request),

@@ -384,6 +384,13 @@ class SyncCursorAdmin(TableAdmin):
         if admin_site.index_template is None:
             admin_site.index_template = "admin/orgs/index.html"
 
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        every: Any = super().get_fieldsets(request, obj)
+        if request.user.has_perm("orgs.view_organization"):
+            return every
+        shown = (column for column in every[0][1]["fields"] if column.__name__ != "last_changes")
+        return [(None, {"fields": [*shown]})]
+
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         if not self.has_view_permission(request):
             raise PermissionDenied

@@ -92,6 +92,7 @@ class Figures:
     broken_schedules: tuple[str, ...]  # those that are missing, or will not do what they are for
     sync_due_at: datetime | None  # when the minute schedule is due; in the past: it is late
     queue_length: int | None  # tasks that wait for a worker; None if the queue can't be asked
+    has_key: bool = True  # the process that looks has an API key for WorkOS
 
     # How far the stream is read, and how reads and snapshots go.
     drained_at: datetime | None = None  # when a read last reached the end of the stream
@@ -107,7 +108,8 @@ class Figures:
     last_error: str = ""
     is_draining: bool = False  # a drain waits for events that are held back
     is_reconciling: bool = False
-    worker_started_at: datetime | None = None  # when manage.py sync_worker last started a cluster
+    #: When manage.py sync_worker started a cluster: of starts with no read between, the first.
+    worker_started_at: datetime | None = None
 
     # What is not done yet.
     announced: int = 0  # by a webhook, and not yet read from the stream

@@ -67,7 +67,7 @@ class Resource:
     personal: frozenset[str] = frozenset()
     """Columns with personal data, emptied by erasure."""
     stored: Callable[[Json], Json] = dict
-    """Makes of the JSON what ``data`` keeps: without secrets."""
+    """Makes of the JSON what ``data`` keeps: without secrets, and without other people."""
     parents: Mapping[str, str] = field(default_factory=dict)
     """Column to the resource whose deletion deletes this object too, because WorkOS sends no
     events for it."""
@@ -190,6 +190,11 @@ def _ids_alone(data: Json) -> Json:
     return {"directory_id": data.get("directory_id"), **ids}
 
 
+def _without_user(data: Json) -> Json:
+    """Without the user that WorkOS shows in a membership of a list: that is the user's row's."""
+    return {name: value for name, value in data.items() if name != "user"}
+
+
 def _event_states(prefix: str, *changed: str, deleted: str = "deleted") -> dict[str, State]:
     """Event types by what they say of the object."""
     events = {f"{prefix}.{verb}": State.PRESENT for verb in changed}
@@ -273,6 +278,7 @@ MEMBERSHIP = Resource(
         ),
     ),
     is_personal=True,
+    stored=_without_user,
 )
 ROLE = Resource(
     name="role",

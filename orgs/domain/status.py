@@ -187,8 +187,6 @@ RESTART = "`systemctl restart gram-sync-worker`, or end `manage.py sync_worker` 
 READ_NOW = "`manage.py reconcile_workos --events-only` reads the stream, or says what is in the way"
 SNAPSHOT = ("Choose *Take a snapshot now* in the admin, under Sync status, or run `manage.py "
     "reconcile_workos`, which says what is in the way.")
-DECIDE = ("Read the reason in the admin, under Conflicts. Choose *Overwrite in WorkOS*, *Give the "
-    "row to the new organization* or *Keep as it is*; or correct WorkOS, and choose *Look again*.")
 FULL = "PostgreSQL has no disk space, no memory or no connections left."
 MAKE_ROOM = "Free or add what PostgreSQL's log says is used up. The worker goes on by itself."
 WORDS = "The admin shows the error itself, under Sync status."
@@ -244,6 +242,8 @@ SCHEDULES = (
     "The worker's schedules are missing, or will not run as they should: {f.broken_schedules}.")
 MIGRATE = ("Run `manage.py migrate`, which creates and repairs them. So does every start of "
     "`manage.py sync_worker`.")
+NO_KEY = (
+    "No API key for WorkOS is set.", "Set WORKOS_API_KEY, and restart web and worker.")
 FAILING = "WorkOS's stream can't be read ({f.failures:failed attempt}): "
 
 RULES: Final[tuple[Rule, ...]] = (
@@ -259,14 +259,17 @@ RULES: Final[tuple[Rule, ...]] = (
         "The queue can't be reached, so no task reaches a worker.",
         f"Check that Redis runs and is where REDIS_URL says. Until then, {READ_NOW}.",
         causes=STOPPED),
+    # Then a worker does not even start. Another process than the worker may need no key.
+    Rule(C.KEY_MISSING, E, lambda f: not f.has_key and (f.schedule_delay > LONGEST_HICCUP
+            or (f.since_drain > LONGEST_SINCE_DRAIN and not f.failures)), *NO_KEY,
+        since=lambda f: f.drained_at, causes=STOPPED),
     Rule(C.WORKER_NOT_RUNNING, E, lambda f: f.schedule_delay > LONGEST_HICCUP
             and f.elapsed(f.worker_started_at) > LONGEST_HICCUP,
         "No worker runs, or it does not run its schedules: one is {f.schedule_delay} late.",
         f"Start it: {RESTART}. Its log says why it ended. If it says *Could not create task from "
         "schedule*, repair the schedule of another app that is due, in the admin, under Scheduled "
-        "tasks.", since=lambda f: f.sync_due_at, causes=STOPPED),
-    *read_rules(ReadError.KEY_MISSING, "No API key for WorkOS is set.",
-        "Set WORKOS_API_KEY, and restart web and worker."),
+        "tasks.", since=lambda f: f.sync_due_at, causes=STOPPED | {C.KEY_MISSING}),
+    *read_rules(ReadError.KEY_MISSING, *NO_KEY),
     *read_rules(ReadError.KEY_REFUSED, "WorkOS refuses the API key.",
         "In WorkOS's dashboard, under API Keys, see whether it was revoked or may not read events. "
         "Create one that may, set WORKOS_API_KEY, and restart web and worker."),
@@ -329,11 +332,15 @@ RULES: Final[tuple[Rule, ...]] = (
         "WorkOS says now* or *Dismiss*. `manage.py reconcile_workos --replay-parked` applies all.",
         lambda f: f.parked_since),
     Rule(C.CONFLICTS, W, lambda f: f.conflicts,
-        "{f.conflicts:conflict waits/conflicts wait} for a person to decide which "
-        "organization a row belongs to.", DECIDE, lambda f: f.conflicts_since),
+        "{f.conflicts:conflict waits/conflicts wait} for a person: WorkOS and the table disagree, "
+        "or what WorkOS says can't be applied or recorded.",
+        "The admin says under Conflicts, for the kind of each, what to do. Or choose *Keep as it "
+        "is* there.", lambda f: f.conflicts_since),
     Rule(C.WRITE_BACK_CONFLICTS, W, lambda f: f.write_back_conflicts,
         "WorkOS has another external_id, or refuses ours, for "
-        "{f.write_back_conflicts:organization}.", DECIDE,
+        "{f.write_back_conflicts:organization}.",
+        "Read the reason in the admin, under Conflicts. Choose *Overwrite in WorkOS* or *Keep as "
+        "it is*; or correct WorkOS, and choose *Try again now* under Write-backs of external_id.",
         lambda f: f.write_back_conflicts_since),
     Rule(C.DISABLED_HERE, W, lambda f: f.disabled_here,
         "{f.disabled_here:organization is/organizations are} disabled here, by a "

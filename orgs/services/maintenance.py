@@ -60,8 +60,10 @@ LOCK_SCHEDULES = "SELECT pg_advisory_xact_lock(hashtext('orgs.schedules'))"
 #: A day has 25 hours when clocks go back, and the clocks of machines differ.
 SLACK = timedelta(hours=2)
 
+#: Where django-q2 takes an empty text, as its admin stores it, for NULL.
+_TEXTS = ("args", "kwargs", "hook", "cron", "intended_date_kwarg")
 #: Every column that could keep a schedule from running, but for when it is due.
-_COLUMNS = {**dict.fromkeys(("args", "kwargs", "hook", "cluster", "cron")), "repeats": -1}
+_COLUMNS = {**dict.fromkeys((*_TEXTS, "cluster")), "repeats": -1}
 _EVERY_MINUTE = {**_COLUMNS, "schedule_type": Schedule.MINUTES, "minutes": 1}
 _DAILY = {**_COLUMNS, "schedule_type": Schedule.DAILY, "minutes": None}
 _LONG = {"kwargs": repr({"q_options": {"timeout": RECONCILE_TIMEOUT}})}
@@ -112,9 +114,17 @@ def broken_schedules() -> tuple[str, ...]:
     are due; none without django-q2's tables. Raises ``django.db.Error``."""
     if not _has_schedules():
         return ()
-    is_sound = (Q(name=n, **columns) & _is_due_in_time(columns) for n, columns in SCHEDULES.items())
-    sound = set(Schedule.objects.filter(reduce(or_, is_sound)).values_list("name", flat=True))
+    is_sound = reduce(or_, (_is_sound(name, columns) for name, columns in SCHEDULES.items()))
+    sound = set(Schedule.objects.filter(is_sound).values_list("name", flat=True))
     return tuple(name for name in SCHEDULES if name not in sound)
+
+
+def _is_sound(name: str, columns: dict[str, Any]) -> Q:
+    sound = Q(_is_due_in_time(columns), name=name)
+    for column, value in columns.items():
+        is_empty = Q(**{column: ""}) if column in _TEXTS and value is None else Q(pk__in=())
+        sound &= Q(**{column: value}) | is_empty
+    return sound
 
 
 def sync_due_at() -> datetime | None:

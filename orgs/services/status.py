@@ -113,6 +113,7 @@ def _read_figures() -> Figures:
             broken_schedules=broken_schedules(),
             sync_due_at=sync_due_at(),
             queue_length=queue_length(),
+            has_key=bool(sync_settings().api_key),
         )
 
 

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from django.db import Error as DatabaseError
 from django.db import close_old_connections
-from django.db.models import Q
+from django.db.models import Case, F, Q, When
 from django.db.models.functions import Now
 from django_q.conf import Conf
 from django_q.models import OrmQ, Schedule
@@ -20,6 +20,7 @@ from orgs.db.transactions import bounded_transaction
 from orgs.models import SyncCursor
 from orgs.services.coverage import adopt_settings
 from orgs.services.maintenance import ensure_schedules
+from orgs.services.queue import queue_length
 
 #: Seconds in which some of the work that is due must have been done.
 PATIENCE = 120.0
@@ -55,16 +56,19 @@ class Watch:
 
     def begin(self) -> None:
         """Begin anew, with a cluster that was just started."""
-        self._due, self._unrun, self._unacknowledged = Backlog(), Backlog(), Backlog()
+        self._forget()
         self._is_noted = False
+
+    def _forget(self) -> None:
+        self._due, self._unrun, self._unacknowledged = Backlog(), Backlog(), Backlog()
 
     def look(self) -> str | None:
         """Return why the cluster has to be started anew, or None.
 
         At first, it repairs the schedules, has the stream read for what the settings name, and
-        notes the start on the cursor.
+        notes the start on the cursor, unless nothing was read since the one before.
 
-        A database that does not answer is no reason. Never raises ``django.db.Error``.
+        A database or a queue that does not answer is no reason. Never raises ``django.db.Error``.
         """
         close_old_connections()
         try:
@@ -73,7 +77,10 @@ class Watch:
             with bounded_transaction():
                 due, queued, done = due_schedules(), queued_tasks(), cursor_state()
         except DatabaseError:
-            self._due, self._unrun, self._unacknowledged = Backlog(), Backlog(), Backlog()
+            self._forget()
+            return None
+        if not Conf.ORM and queue_length() is None:
+            self._forget()
             return None
         patience = min(PATIENCE * 2**self._restarts, LONGEST_PATIENCE)
         # A task may have all workers for as long as the cluster's time limit allows.
@@ -100,7 +107,10 @@ class Watch:
             adopt_settings()
             self._has_adopted = True
         ensure_cursor()
-        set_columns(worker_started_at=Now())
+        # If the start before it led to no read, this one does not excuse what is late.
+        before = F("worker_started_at")
+        is_idle = Q(worker_started_at__lte=Now()) & ~Q(drained_at__gt=before)
+        set_columns(worker_started_at=Case(When(is_idle, then=before), default=Now()))
         self._is_noted = True
 
 

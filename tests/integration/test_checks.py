@@ -97,7 +97,10 @@ def a_router(
         pytest.param({"REQUEST_TIMEOUT": None}, [], "", id="None is not set"),
         *(
             pytest.param({"BASE_URL": url}, ["orgs.E027"], "https://api.workos.com", id=f"<{url}>")
-            for url in ("api.workos.com", "ftp://h", "https://", "http://a b", "", 5)
+            for url in (
+                *("api.workos.com", "ftp://h", "https://", "http://a b", "", 5),
+                *("https://[::1", "http://h:1x"),
+            )
         ),
         pytest.param({"BASE_URL": "http://[::1]:8001/"}, [], "", id="an address"),
         *(

@@ -65,7 +65,9 @@ def test_the_web_process_says_so_when_it_starts(workos: FakeWorkOS) -> None:
     assert line["message"].startswith(f"the web process starts: release {orgs.__version__}, ")
 
 
+@pytest.mark.parametrize("place", ["workos.example:8443/v1", "[::1"])
 def test_the_worker_says_with_what_it_starts_and_no_secret(
+    place: str,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     settings: Settings,
@@ -74,7 +76,7 @@ def test_the_worker_says_with_what_it_starts_and_no_secret(
     def end(*_: object) -> None:
         raise SystemExit
 
-    sync_setting(BASE_URL="https://user:secret@workos.example:8443/v1", RESOURCES=("role",))
+    sync_setting(BASE_URL=f"https://user:secret@{place}", RESOURCES=("role",))
     database = {"HOST": "db.example", "PORT": 6432, "NAME": "gram", "PASSWORD": "secret"}
     monkeypatch.setitem(settings.DATABASES, "default", database)
     monkeypatch.setattr("signal.signal", lambda *_: None)
@@ -87,7 +89,7 @@ def test_the_worker_says_with_what_it_starts_and_no_secret(
     assert [r.message for r in caplog.records] == [
         (
             f"the worker starts: release {orgs.__version__}, database gram at db.example:6432, "
-            "WorkOS at https://workos.example:8443/v1, resources organization, role"
+            f"WorkOS at https://{place}, resources organization, role"
         )
     ]
 

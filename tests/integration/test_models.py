@@ -17,6 +17,7 @@ from orgs.domain.types import EVENT_OUTCOMES
 from orgs.models import (
     ExternalIdWriteBack,
     Organization,
+    OrganizationMembership,
     WorkOSEvent,
 )
 from tests.builders import NOON, an_organization_row
@@ -203,3 +204,19 @@ def _someone_waits_for_the_reader() -> bool:
     waiting = "query LIKE 'DROP INDEX%' AND wait_event_type = 'Lock'"
     ours = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database()"
     return bool(execute(f"{ours} AND {waiting}"))
+
+
+def test_the_user_that_a_membership_held_is_removed_from_each_row() -> None:
+    user = {"email": "a@b.c"}
+    rows = {f"om_{number:04}": {"id": number, "user": user} for number in range(1_001)}
+    kept = {"om_none": {"custom_attributes": {"user": 1}}}
+    for key, data in (rows | kept).items():
+        OrganizationMembership.objects.create(pk=key, data=data)
+    migration = import_module("orgs.migrations.0012_memberships_without_user").Migration
+
+    for _ in range(2):
+        with connection.schema_editor(atomic=migration.atomic) as schema_editor:
+            migration.operations[0].database_forwards("orgs", schema_editor, None, None)
+
+    left = dict(OrganizationMembership.objects.values_list("pk", "data"))
+    assert left == {key: {"id": data["id"]} for key, data in rows.items()} | kept

@@ -457,6 +457,20 @@ class States(OnCall):
         self.workos.update_organization(bolt, external_id=derived_id(bolt), emits=False)
         self.choose("Look again", CONFLICTS, "recheck", bolt)
 
+    def write_back_conflicts__refused(self) -> Generator[None]:
+        bolt = self.workos.create_organization(name="Bolt")["id"]
+        drain_to_end()
+        other = self.workos.create_organization(name="Other", emits=False)["id"]
+        self.workos.update_organization(other, external_id=derived_id(bolt), emits=False)
+        tasks.push_external_ids()
+        assert WorkOSConflict.objects.get().kind == "write_back_refused"
+        yield
+        self.workos.update_organization(other, external_id="theirs", emits=False)
+        carry_out(self.client, CONFLICTS, "recheck", bolt)
+        assert WorkOSConflict.objects.exists(), "it does not try again"
+        self.choose("Try again now", OUTBOX, "retry", derived_id(bolt))
+        self.worker_works()
+
     def disabled_here(self) -> Generator[None]:
         Organization.objects.update(disabled_at=ago(minutes(1)))
         yield

@@ -1,9 +1,10 @@
 """What the service's settings are read with: the environment and .env."""
 
 from collections.abc import Callable
+from errno import EACCES
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -26,6 +27,7 @@ def database(*keys: str) -> Callable[[str], Any]:
 
 whole = database("HOST", "PORT", "NAME", "USER", "PASSWORD")
 A_URL = "postgres://u:p%2Fw@db:6432/gram"
+place = database("HOST", "PORT", "OPTIONS")
 options = database("OPTIONS")
 OPTIONS_URL = "postgresql://u@db/gram?sslmode=require&options=-c%20a%3Db"
 
@@ -45,10 +47,12 @@ OPTIONS_URL = "postgresql://u@db/gram?sslmode=require&options=-c%20a%3Db"
         pytest.param(log_level, "", "INFO", id="no choice"),
         pytest.param(log_level, "debug", "DEBUG", id="a choice"),
         pytest.param(env.database_url, "", None, id="no database"),
-        pytest.param(whole, A_URL, ["db", 6432, "gram", "u", "p/w"], id="a database"),
+        pytest.param(whole, A_URL, ["db", "6432", "gram", "u", "p/w"], id="a database"),
         pytest.param(
             options, OPTIONS_URL, [{"sslmode": "require", "options": "-c a=b"}], id="its options"
         ),
+        pytest.param(place, "postgresql:///gram?host=/run&port=7", ["/run", "7", {}], id="a query"),
+        pytest.param(place, "postgresql://u@%2Frun/gram", ["/run", "", {}], id="a socket"),
         pytest.param(options, "postgresql:///?service=gram", [{"service": "gram"}], id="a service"),
     ],
 )
@@ -112,11 +116,24 @@ def test_the_file_adds_what_is_not_set(env_file: Path) -> None:
     env.read_env_file()
     assert env.text("A") == "", "there is no file"
 
-    env_file.write_text("# a comment\n\nexport A=1\nB='two words'\nSET=in the file\nC=$x#y\n")
+    env_file.write_text("\ufeff# a comment\n\nexport A=1\nB='two words'\nSET=in the file\nC=$x#y\n")
     env.read_env_file()
 
     read = [env.text(name) for name in ("A", "B", "SET", "C")]
     assert read == ["1", "two words", "in the environment", "$x#y"]
+
+
+def test_the_file_that_may_not_be_read_is_named(
+    env_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise PermissionError(EACCES, "Permission denied")
+
+    env_file.write_text("A=1")
+    monkeypatch.setattr(Path, "read_text", refuse)
+
+    with pytest.raises(ImproperlyConfigured, match=f"^{env_file} can't be read: Permission denied"):
+        env.read_env_file()
 
 
 @pytest.mark.parametrize("line", ["WORKOS_API_KEY: sk_secret", "WORKOS_API_KEY = sk_secret"])

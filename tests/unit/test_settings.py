@@ -107,9 +107,11 @@ def test_the_file_is_read(read: Read, tmp_path: Path) -> None:
     assert read(ENV_FILE=str(tmp_path / "settings"))["Q_CLUSTER"]["workers"] == 1
 
 
-def test_a_redis_is_a_url(read: Read) -> None:
-    with pytest.raises(ImproperlyConfigured, match=r"^REDIS_URL must begin with redis://"):
-        read(REDIS_URL="queue:6379")
+@pytest.mark.parametrize("url", ["queue:6379", "redis://:pa[ss@queue", "redis://:pa/ss@queue"])
+def test_a_redis_is_a_url(read: Read, url: str) -> None:
+    said = "REDIS_URL must begin with redis://, rediss:// or unix://, and have %XX for special"
+    with pytest.raises(ImproperlyConfigured, match=f"^{said} characters in a password$"):
+        read(REDIS_URL=url)
 
 
 def test_a_drain_ends_long_before_the_workers_time_out() -> None:

@@ -226,6 +226,7 @@ ASKED = {
         "<td>Not parked any more: nothing happens</td>",
     ],
     ("retry", "gram-1"): ["gram-1 → org_0</a></th><td>Waiting: 503</td>"],
+    ("retry", "gram-1 gram-2"): ["<h1>Try again now: 2 write-backs of external_id</h1>"],
     ("overwrite", "org_2"): ["<td>other_external_id: WorkOS has theirs</td>"],
     ("reconcile", "gram-3 gram-9"): [
         "name: &quot;Old&quot; → &quot;New&quot;",

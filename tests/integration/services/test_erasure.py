@@ -189,6 +189,17 @@ def test_what_is_held_about_a_user_is_found_and_erased(workos: FakeWorkOS, ada: 
     assert again.in_sync
 
 
+def test_a_listed_membership_keeps_nothing_of_its_user(ada: str) -> None:
+    of_ada = OrganizationMembership.objects.filter(workos_user_id=ada)
+    of_ada.delete()
+
+    reconcile(Run())
+
+    data = of_ada.get().data
+    assert (data["custom_attributes"], data["organization_name"]) == ({"of": "zoe"}, "Acme")
+    assert "user" not in data
+
+
 def run(*arguments: str) -> str:
     out = io.StringIO()
     call_command("workos_user_data", *arguments, stdout=out)

@@ -9,6 +9,7 @@ from django.core.management import call_command
 from django.db import DatabaseError, connection
 from django.db.models import ProtectedError
 from django.db.models.signals import pre_delete
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django_q.brokers import get_broker
 from django_q.conf import Conf
@@ -203,6 +204,7 @@ def test_migrating_creates_the_schedules_and_a_second_time_changes_nothing() -> 
         {"args": "{broken"},
         {"kwargs": "{broken"},
         {"hook": "their.hook"},
+        {"intended_date_kwarg": "at"},
         {"cluster": "another"},
         {"cron": "0 0 31 2 *", "schedule_type": Schedule.CRON},
         {"minutes": 600},
@@ -218,6 +220,22 @@ def test_one_that_would_not_run_is_reported_and_repaired(change: dict[str, Any])
     ensure_schedules()
 
     assert rows() == before
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_one_that_is_saved_in_the_admin_as_it_is_stays_sound(
+    admin_client: Client, name: str
+) -> None:
+    address = f"/admin/django_q/schedule/{Schedule.objects.get(name=name).pk}/change/"
+    shown = admin_client.get(address).context["adminform"].form.initial
+
+    written = {key: value for key, value in shown.items() if value is not None}
+    at = written.pop("next_run")
+    written |= {"next_run_0": at.date(), "next_run_1": at.time()}
+    assert admin_client.post(address, written).status_code == 302
+
+    assert Schedule.objects.get(name=name).args == ""
+    assert broken_schedules() == ()
 
 
 @pytest.mark.parametrize("next_run", ["infinity", "-infinity", "20000-12-31", "2199-01-01", None])

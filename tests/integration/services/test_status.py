@@ -114,6 +114,17 @@ def test_the_cursor_the_budget_and_the_queue_are_read_as_they_are() -> None:
     assert found.queue_length == 1
 
 
+def test_a_worker_that_cant_start_because_no_key_is_set_is_not_sought(
+    sync_setting: Setting,
+) -> None:
+    Schedule.objects.update(next_run=ago(minutes(3)))
+    assert codes(current_status()) == [ProblemCode.WORKER_NOT_RUNNING]
+
+    sync_setting(API_KEY="")
+
+    assert codes(current_status()) == [ProblemCode.KEY_MISSING]
+
+
 def test_a_lease_that_a_wrong_clock_left_behind_hides_nothing() -> None:
     ahead = ago(-timedelta(days=31))
     SyncCursor.objects.update(

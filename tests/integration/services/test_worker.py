@@ -1,16 +1,20 @@
 """What sync_worker sees in the database, and when it has its cluster started anew."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from django.db.models.functions import Now
 from django.utils import timezone
+from django_q.conf import Conf
 from django_q.models import OrmQ, Schedule
 
 from orgs.models import ORGANIZATIONS_STREAM, SyncCursor
 from orgs.services import worker
 from orgs.services.worker import Watch, due_schedules, queued_tasks
+from tests.builders import no_redis
 from tests.integration.services.stored import MonkeyPatch
 from tests.triggers import renamed
 
@@ -100,6 +104,28 @@ def test_a_start_is_noted_by_the_databases_clock_and_changes_nothing_else() -> N
 
 
 @pytest.mark.parametrize(
+    ("started", "drained", "is_kept"),
+    [
+        pytest.param(-HOUR, -HOUR / 2, False, id="it read"),
+        pytest.param(-HOUR, -2 * HOUR, True, id="it read nothing"),
+        pytest.param(-HOUR, None, True, id="nobody ever read"),
+        pytest.param(HOUR, -HOUR, False, id="a wrong clock"),
+    ],
+)
+def test_a_start_after_one_that_led_to_no_read_is_not_noted(
+    started: timedelta, drained: timedelta | None, is_kept: bool
+) -> None:
+    Watch().look()
+    times = {"worker_started_at": Now() + started, "drained_at": drained and Now() + drained}
+    SyncCursor.objects.update(**times)
+    before = SyncCursor.objects.get().worker_started_at
+
+    Watch().look()
+
+    assert (SyncCursor.objects.get().worker_started_at == before) == is_kept
+
+
+@pytest.mark.parametrize(
     ("due_in", "queued", "at", "reason"),
     [
         pytest.param(-HOUR, 0, (0, 119, 121), NO_SCHEDULE, id="a schedule for two minutes"),
@@ -175,12 +201,26 @@ def test_a_restart_that_did_not_help_doubles_the_patience(clock: Clock) -> None:
     assert [bool(reason) for reason in looks(watch, clock, 365, 484, 486)] == [False, False, True]
 
 
-def test_a_database_that_does_not_answer_is_no_reason(clock: Clock) -> None:
+@contextmanager
+def redis_away() -> Iterator[None]:
+    with MonkeyPatch.context() as patch:
+        patch.setattr(Conf, "ORM", None)
+        no_redis(patch)
+        yield
+
+
+@pytest.mark.parametrize(
+    "away",
+    [pytest.param(partial(renamed, "django_q_schedule"), id="database"), redis_away],
+)
+def test_what_does_not_answer_is_no_reason(
+    clock: Clock, away: Callable[[], AbstractContextManager[None]]
+) -> None:
     schedule(-HOUR)
     watch = Watch()
     looks(watch, clock, 0, 100)
 
-    with renamed("django_q_schedule"):
+    with away():
         assert looks(watch, clock, 121, 1_000) == [None, None]
 
     assert looks(watch, clock, 1_001, 1_120, 1_121) == [None, None, NO_SCHEDULE]
