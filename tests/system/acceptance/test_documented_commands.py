@@ -34,7 +34,7 @@ def commands_of(path: Path) -> list[str]:
     )
     text = "".join(blocks).replace("\\\n", " ")
     lines = [line.strip().removeprefix("$ ").partition("  #")[0] for line in text.splitlines()]
-    return [line.strip() for line in lines if not re.match(r"[A-Z_]+=|http:|$", line)]
+    return [line.strip() for line in lines if not re.match(r"[A-Z_]+=|http:|#|$", line)]
 
 
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
