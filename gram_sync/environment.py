@@ -1,7 +1,6 @@
 """Reads settings from the environment and, for what is not set there, from the file .env.
 
-Every function raises ImproperlyConfigured for a value that can't be right, and never shows a secret
-in it.
+Functions raise ImproperlyConfigured for a value that can't be right, and show no secret in it.
 """
 
 import io
@@ -10,7 +9,6 @@ import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import environ
 import psycopg
@@ -29,7 +27,7 @@ def read_env_file() -> None:
     """Add the variables of the file to the environment, where those that have a value win."""
     path = env_file()
     try:
-        # Some editors begin a file with a byte order mark.
+        # It may begin with a byte order mark.
         content = path.read_text("utf-8-sig", errors="replace") if path.is_file() else ""
     except OSError as error:
         raise ImproperlyConfigured(f"{path} can't be read: {error.strerror}") from None
@@ -88,28 +86,13 @@ def database_url(name: str) -> dict[str, Any] | None:
             int(port or 0)
         named = found.keys() & {"dbname", "service"}
         if named and written.startswith(("postgresql://", "postgres://")):
-            names = ("user", "password", "host", "port")
             return {
                 "ENGINE": "django.db.backends.postgresql",
                 "NAME": found.pop("dbname", ""),
-                **{name.upper(): found.pop(name, "") for name in names},
+                **{it.upper(): found.pop(it, "") for it in ("user", "password", "host", "port")},
                 "OPTIONS": found,
             }
     raise ImproperlyConfigured(
         f"{name} must look like postgresql://user:password@host:5432/name, with %XX for special "
         "characters, and with no options but libpq's (such as ?sslmode=require)"
-    )
-
-
-def redis_url(name: str) -> str:
-    """Return the URL of a Redis; empty without one."""
-    written = text(name)
-    schemes = ("redis://", "rediss://", "unix://")
-    # What urllib says itself would show the password. With a "/" in it, it is taken for a port.
-    with suppress(ValueError):
-        if not written or (written.startswith(schemes) and urlsplit(written).port != 0):
-            return written
-    raise ImproperlyConfigured(
-        f"{name} must begin with redis://, rediss:// or unix://, and have %XX for special "
-        "characters in a password"
     )

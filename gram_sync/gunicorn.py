@@ -4,10 +4,8 @@ import os
 
 from gram_sync.logs import configuration
 
-# Read by what keeps secrets out of its logs.
+# Read by what keeps secrets out of its logs; the time-out is the web process's alone.
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gram_sync.settings")
-
-# Settings of the web process alone.
 os.environ.setdefault("STATEMENT_TIMEOUT_SECONDS", "15")
 
 # As all of Django's: gunicorn's own would be the only lines that are no JSON.

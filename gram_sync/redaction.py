@@ -36,8 +36,7 @@ def _secrets() -> Iterator[str]:
     with suppress(ImproperlyConfigured):
         yield from (settings.WORKOS_SYNC["API_KEY"], *settings.WORKOS_SYNC["WEBHOOK_SECRETS"])
         yield str(settings.DATABASES["default"].get("PASSWORD") or "")
-        with suppress(ValueError):  # no URL
-            yield unquote(urlsplit(settings.Q_CLUSTER.get("redis", "")).password or "")
+        yield unquote(urlsplit(settings.Q_CLUSTER.get("redis", "")).password or "")
         # Last: Django raises for an empty one as soon as it is read.
         yield settings.SECRET_KEY
 

@@ -3,10 +3,12 @@
 import warnings
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
+
 from gram_sync import environment as env
 from gram_sync import logs
 from gram_sync.processes import PROJECT
-from orgs.conf import RANGES, Secret, SyncSettings, least_task_timeout
+from orgs.conf import RANGES, Secret, SyncSettings, is_url, least_task_timeout
 
 BASE_DIR = PROJECT
 
@@ -86,12 +88,14 @@ DATABASES = {
 
 # Worker -------------------------------------------------------------------------------------
 
-_settings = {name.lower(): value for name, value in WORKOS_SYNC.items()}
-_task_timeout = least_task_timeout(SyncSettings(**_settings))
+_task_timeout = least_task_timeout(SyncSettings(**{k.lower(): v for k, v in WORKOS_SYNC.items()}))
 
 # In a table, or in Redis, which loses the tasks of a killed worker; the schedule makes that good.
 _broker: dict[str, Any] = {"orm": "default"}
-if _redis := env.redis_url("REDIS_URL"):
+if _redis := env.text("REDIS_URL"):
+    if not is_url(_redis, "redis://", "rediss://", "unix://"):
+        form = "begin with redis://, rediss:// or unix://, and have %XX for special characters"
+        raise ImproperlyConfigured(f"REDIS_URL must {form}")
     # As for the database, and longer than the second for which a worker waits for a task.
     _limits = "socket_connect_timeout=2&socket_timeout=3"
     _broker = {"redis": Secret(f"{_redis}{'&' if '?' in _redis else '?'}{_limits}")}

@@ -9,7 +9,6 @@ from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.apps import apps
 from django.conf import settings
@@ -19,7 +18,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, connections, router
 from django.db import Error as DatabaseUnusable
 
-from orgs.conf import RANGES, SyncSettings, least_task_timeout, sync_settings
+from orgs.conf import RANGES, SyncSettings, is_url, least_task_timeout, sync_settings
 from orgs.db.figures import ORGANIZATION_COLUMNS
 from orgs.domain.naming import one_line
 from orgs.domain.resources import listed_for
@@ -130,7 +129,9 @@ def _sync() -> Iterator[CheckMessage]:
     for name in current.resources:
         for scope in listed_for(name).difference(current.resources):
             yield _found("E029", name, scope)
-    yield from _if(E027=not _is_address(str(current.base_url)))
+    url = str(current.base_url)
+    has_host = re.match(r"https?://[^\s/:?#]\S*$", url)
+    yield from _if(E027=not (has_host and is_url(url, "http://", "https://")))
     # Tests and development need no keys. Django's and pytest's runners make an outbox.
     if not settings.DEBUG and not hasattr(mail, "outbox"):
         secret_key = ""
@@ -157,12 +158,6 @@ def _sync() -> Iterator[CheckMessage]:
 
 #: Without any of these, django-q2 takes Redis.
 _QUEUES = ("orm", "broker_class", "iron_mq", "sqs", "mongo")
-
-
-def _is_address(url: str) -> bool:
-    with suppress(ValueError):  # brackets that do not close, a port that is none
-        return bool(re.fullmatch(r"https?://[^\s/:?#]\S*", url)) and urlsplit(url).port != 0
-    return False
 
 
 def _queue(least_timeout: int) -> Iterator[CheckMessage]:

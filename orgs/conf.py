@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from math import ceil
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from django.conf import settings
 
@@ -116,6 +118,13 @@ def _text(name: str, written: object, kind: str = "text") -> str:
     if not isinstance(written, str):
         raise TypeError(f"WORKOS_SYNC[{name!r}] must be {kind}, not {type(written).__name__}")
     return written.strip()
+
+
+def is_url(text: str, *schemes: str) -> bool:
+    """Return True if it begins with one of the schemes, and can be parsed."""
+    with suppress(ValueError):  # brackets that do not close, a port that is none
+        return text.startswith(schemes) and urlsplit(text).port != 0
+    return False
 
 
 def described() -> str:

@@ -52,7 +52,6 @@ class Stage:
         }
         migrate(children, environment=environment, log=logs / "migrate.log")
         login = (*MANAGE, "createsuperuser", "--noinput", "--username=admin", "--email=")
-        name = "manage.py createsuperuser"
-        children.run(name, login, environment=environment, log=logs / "login.log")
+        children.run("createsuperuser", login, environment=environment, log=logs / "login.log")
         self.worker = start_worker(children, environment=environment, log=logs / "worker.log")
         start_web(children, listener, environment=environment, log=logs / "web.log")

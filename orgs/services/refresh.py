@@ -166,15 +166,18 @@ def resolve(event_id: str, *, patience: float = 0.0) -> Change:
     if observation.state is State.UNREADABLE:
         reason = f"WorkOS's {event.resource} can't be read: {observation.error}"
         return _park(event, reason, payload_of(observation.raw))
+    return _apply(event, replace(batch, read_began_at=began_at, is_missed=event.outcome is None))
+
+
+def _apply(event: WorkOSEvent, batch: Batch) -> Change:
+    """Apply what was fetched; record in the same transaction what became of the event."""
     results: list[Change] = []
 
     def record(decision: Decision) -> Statement:
         results.append(_result(event, decision))
         return _recorded(event, results[-1])
 
-    is_missed = event.outcome is None
-    batch = replace(batch, read_began_at=began_at, record=record, is_missed=is_missed)
-    report = apply(batch, Mode.REFRESH)
+    report = apply(replace(batch, record=record), Mode.REFRESH)
     for failed in report.of(Outcome.FAILED):
         return _park(event, failed.reason)
     return results[-1]
