@@ -77,13 +77,14 @@ def choice(name: str, *choices: str) -> str:
 
 def database_url(name: str) -> dict[str, Any] | None:
     """Return the PostgreSQL that a URL names, as Django's settings have it; None without one."""
-    if not (written := text(name)):
+    # An "@" of the password may stand as it is: the last one ends it.
+    written = re.sub("(?<=://)[^/]+(?=@)", lambda user: user[0].replace("@", "%40"), text(name))
+    if not written:
         return None
     # What libpq says itself would show the password. With a "/" in it, it is taken for a port.
     with suppress(psycopg.Error, ValueError):
         found: dict[str, Any] = conninfo_to_dict(written)
-        for port in found.get("port", "").split(","):
-            int(port or 0)
+        sum(int(port or 0) for port in found.get("port", "").split(","))
         named = found.keys() & {"dbname", "service"}
         if named and written.startswith(("postgresql://", "postgres://")):
             return {

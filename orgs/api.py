@@ -100,7 +100,7 @@ def _answer(
 ) -> Any:
     statement, names = _statement(asked)
     values = {_USER: user, _ORGANIZATION: _id(organization)}
-    values = {name: without_unstorable(value) for name, value in values.items()}
+    values = {name: value and without_unstorable(value) for name, value in values.items()}
     with connection.cursor() as cursor:
         cursor.execute(statement, [values.get(name, name) for name in names])
         covered, answer = cursor.fetchone() or (None, None)

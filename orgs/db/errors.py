@@ -85,7 +85,9 @@ def is_outage(error: Error) -> bool:
     was to be written: a NUL, a row that ``on_delete`` protects.
     """
     if not (state := sqlstate(error)):
-        return isinstance(error, OperationalError | InterfaceError | CursorSkipped)
+        # As the plain class, psycopg raises what libpq itself finds wrong, and Django has no cause.
+        is_libpqs = type(error) is DatabaseError and error.__cause__ is not None
+        return is_libpqs or isinstance(error, OperationalError | InterfaceError | CursorSkipped)
     return state.startswith(_ENVIRONMENT_CLASSES) or state in _ENVIRONMENT
 
 

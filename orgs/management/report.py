@@ -97,9 +97,10 @@ def write(stdout: OutputWrapper, text: str) -> None:
     try:
         stdout.write(text)
         stdout.flush()
-    except (OSError, AttributeError) as error:
-        # What is left of it would fail once more when Python ends.
-        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+    except (OSError, ValueError, AttributeError) as error:
+        if getattr(stdout, "_out", None) is sys.stdout:
+            # What is left of it would fail once more when Python ends.
+            sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
         reason = getattr(error, "strerror", None) or "stdout is closed"
         said = f"the report can't be written: {reason}; what is done stays done"
         raise CommandError(said) from None

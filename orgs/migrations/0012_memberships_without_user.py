@@ -4,7 +4,7 @@ memberships may not see users, and erasing a user left it.
 May be applied while programs write. The release before this one may write it again until it ends.
 """
 
-from django.db import migrations
+from django.db import migrations, models
 
 from orgs.migrations._postgres import RunPostgres
 
@@ -40,4 +40,15 @@ class Migration(migrations.Migration):
 
     dependencies = [("orgs", "0011_room_for_updates")]
 
-    operations = [RunPostgres(_REMOVE, "")]
+    operations = [
+        migrations.AlterField(
+            model_name="synccursor",
+            name="worker_started_at",
+            field=models.DateTimeField(
+                help_text="When manage.py sync_worker started a cluster; of starts with no read "
+                "between, the first.",
+                null=True,
+            ),
+        ),
+        RunPostgres(_REMOVE, ""),
+    ]

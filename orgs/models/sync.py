@@ -68,7 +68,9 @@ class SyncCursor(Table):
     last_trouble = text("What kind of trouble the last failed read had.")
     last_error = text("Why the last read failed; empty after a good one.")
 
-    worker_started_at = _when("When manage.py sync_worker last started a cluster.")
+    worker_started_at = _when(
+        "When manage.py sync_worker started a cluster; of starts with no read between, the first."
+    )
 
     class Meta(Table.Meta):
         db_table = "workos_sync_cursor"

@@ -177,10 +177,10 @@ def _apply_or_refuse(single: Batch, mode: Mode) -> Report:
         if not is_refusal(error):
             raise
         (observation,) = single.observations
-        if mode is Mode.LIVE or single.is_missed:
-            _raise_if_all_are_refused(observation, error, sql.REFUSED_BEFORE, f"{origin(error)}:")
         if observation.event is None:
             return _failed(observation, describe(error))
+        if mode is Mode.LIVE:
+            _raise_if_all_are_refused(observation, error, sql.REFUSED_BEFORE, f"{origin(error)}:")
         return _park(single, mode, describe(error))
 
 

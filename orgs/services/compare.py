@@ -62,10 +62,6 @@ class Run:
     run goes on where this one stopped."""
 
 
-class IncompleteList(workos.BrokenAnswer):
-    """WorkOS has something that its list, read to the end, did not show."""
-
-
 class Seen:
     """The keys that were listed, as 64-bit hashes: 8 bytes each.
 
@@ -103,8 +99,13 @@ class Comparing:
     """Otherwise nobody relies on its rows yet, and no limit keeps confirmed absences from them."""
     followed_since: datetime | None = None
     """If it is not covered, since when it is followed."""
+    is_first: bool = False
+    """It was not covered before this full run: a few 404s, as many as the limit's rows, need no
+    other proof. Its last object may be gone, and nothing is left to prove it."""
     recent_after: datetime | None = None
-    """What changed in WorkOS after this is left to its event; None: nothing is."""
+    """What changed in WorkOS after this may not be listed yet; None: everything is."""
+    leaves_recent: bool = True
+    """And is left to its event."""
     report: Report = field(default_factory=Report)
     listed: int = 0
     """How many objects WorkOS listed, or was asked for."""
@@ -148,7 +149,7 @@ class Comparing:
             return
         batch = Batch(
             observations=observations,
-            recent_after=self.recent_after,
+            recent_after=self.recent_after if self.leaves_recent else None,
             read_began_at=began_at,
             followed_since=self.followed_since,
             taken_over=frozenset(self.report.taken_over),
@@ -240,7 +241,7 @@ class Comparing:
                     self.compare([answer])
                 elif not self.is_recent(answer):
                     text = f"the list is not complete: {key} exists and was not in it"
-                    raise IncompleteList(text)
+                    raise workos.BrokenAnswer(text)
 
     def _ask(self, key: str) -> Observation:
         if not self.resource.fetch:
@@ -288,8 +289,8 @@ class Comparing:
         the first read began that showed one of them absent.
         """
         missing = {*self.absent, *also}
-        # Of what is not covered, the last object may be gone: then nothing is left to prove it.
-        if missing and (not self.is_covered or self.lookups.proves_absence(missing, self.resource)):
+        needs_proof = not self.is_first or len(missing) > self.run.limit.rows
+        if missing and (not needs_proof or self.lookups.proves_absence(missing, self.resource)):
             self.confirm_absent(sorted(missing), began_at)
         elif missing:
             self.leave_unproven(self.absent)

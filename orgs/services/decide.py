@@ -48,8 +48,6 @@ class Batch:
     """Since when the resource is followed, if it is not covered: what was written before is old."""
     record: Callable[[Decision], Statement] | None = None
     """Refresh: the statement that resolves the event that it is for."""
-    is_missed: bool = False
-    """Refresh: that event was announced and never listed."""
 
     def is_current(self, state: CursorState | None) -> bool:
         """Return True if the cursor is still where the page was read, for the same types."""

@@ -24,7 +24,7 @@ from orgs.domain.status import ReadError
 from orgs.domain.types import ORGANIZATION, ConflictKind, Outcome, Position
 from orgs.models import Organization, SyncCursor, WorkOSConflict
 from orgs.services import conflicts, coverage
-from orgs.services.compare import Comparing, IncompleteList, Run, why_incomplete
+from orgs.services.compare import Comparing, Run, why_incomplete
 from orgs.services.conclude import Reconciliation, conclude
 from orgs.services.lookups import Lookups, WrongEnvironment, live_rows
 from orgs.services.pages import CursorLost, count_waiting
@@ -177,24 +177,22 @@ class _FullRun:
         cursor, whatever the missing ones wait for. What was repaired before an error stays so, and
         is to be reported."""
         with reporting(self._note_stopped):
-            self._compare_listed(lost)
-            is_complete = not (self.run.dry or self.report.errors)
-            try:
-                self._resolve_missing()
-            except (IncompleteList, KeyboardInterrupt):
-                is_complete = False
-                raise
-            finally:
-                if is_complete and (lost is None or self._replace(lost)):
-                    coverage.note_listed_in_full(ORGANIZATION, self.state)
+            for one in self.runs if lost is not None else ():
+                # With the cursor, their events may be lost too.
+                one.leaves_recent = False
+            self._compare_listed()
+            if lost is not None and not self.run.dry and not self.report.errors:
+                self._replace(lost)
+            if not (self.run.dry or self.report.errors):
+                coverage.note_listed_in_full(ORGANIZATION, self.state)
+            self._resolve_missing()
 
-    def _compare_listed(self, lost: CursorLost | None) -> None:
+    def _compare_listed(self) -> None:
         domains = self.resources.get(DOMAIN.name)
         with closing(read_ahead(partial(read_organizations, patience=inf), None)) as pages:
             for page in pages:
                 self.lookups.workos_date = self.lookups.workos_date or page.date
-                # With the cursor, its event may be lost too.
-                self.organizations.recent_after = None if lost else self.recent_after
+                self.organizations.recent_after = self.recent_after
                 began_at = self.lookups.at(page.read_began)
                 self.organizations.add_page(page.observations, began_at)
                 recent = filter(self.organizations.is_recent, page.observations)
@@ -215,7 +213,7 @@ class _FullRun:
         without_row = self.report.of(Outcome.CONFLICT, Outcome.FAILED)
         self.organizations.left_out |= {change.workos_id or "" for change in without_row}
 
-    def _replace(self, lost: CursorLost) -> bool:
+    def _replace(self, lost: CursorLost) -> None:
         moved_to = cursor.replace_lost(
             lost.position,
             began_at=self.began_at,
@@ -227,8 +225,6 @@ class _FullRun:
             self._uncover()
         elif read_cursor().position == lost.position:
             self.report.errors.append("the lost cursor can't be replaced: its row is left as it is")
-            return False
-        return True
 
     def _uncover(self) -> None:
         """Go on as the cursor's row says: nothing beside organizations is covered."""
@@ -263,6 +259,7 @@ class _FullRun:
     def _resource_run(self, name: str) -> ResourceRun:
         is_covered = name in self.state.covered
         one = ResourceRun(self.run, self.lookups, PLAIN[name], is_covered=is_covered)
+        one.is_first = not is_covered
         if one.is_covered:
             # Otherwise the events before the listing may not have been read, and where a run has
             # stopped, nobody knows what was missed since.

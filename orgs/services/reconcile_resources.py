@@ -53,15 +53,21 @@ class ResourceRun(Comparing):
 
     def compare_all(self) -> None:
         """Compare every list. An error is reported, and does not stop other resources."""
+        began_after, is_done = self.stopped_after, False
         with reporting(self._note_error):
             if self.listed_since is not None:
                 self._finish(self.listed_since)
             else:
                 for listing in self.resource.listings:
                     self._compare_list(listing)
-        # After an error too: the next run may go on behind the lists that were read.
-        with reporting(self._note_error):
             self._resolve_missing()
+            is_done = True
+        if not is_done and self.run.scope_seconds is not None and self.absent:
+            # The next run would go on behind the lists that were read, and not find these again.
+            with reporting(lambda _: None):
+                self._resolve_missing()
+            if 0 < len(self.absent) <= self.allowed:
+                self.stopped_after = began_after
 
     def compare_for(self, organizations: Iterable[Observation], began_at: datetime) -> None:
         """Compare what belongs to these organizations, which were asked for then, in the lists that
@@ -70,7 +76,6 @@ class ResourceRun(Comparing):
             for organization in organizations:
                 for listing in self.resource.listings:
                     self._compare_for(listing, organization, began_at)
-        with reporting(self._note_error):
             self._resolve_missing()
 
     @property
@@ -269,6 +274,8 @@ class ResourceRun(Comparing):
         )
         with self.lookups.reading():
             keys = list(of_deleted.values_list("pk", flat=True))
+        # What WorkOS lists all the same is not deleted.
+        keys = [key for key in keys if key not in self.seen]
         self.confirm_absent(keys, self.lookups.now())
 
 

@@ -166,7 +166,7 @@ def resolve(event_id: str, *, patience: float = 0.0) -> Change:
     if observation.state is State.UNREADABLE:
         reason = f"WorkOS's {event.resource} can't be read: {observation.error}"
         return _park(event, reason, payload_of(observation.raw))
-    return _apply(event, replace(batch, read_began_at=began_at, is_missed=event.outcome is None))
+    return _apply(event, replace(batch, read_began_at=began_at))
 
 
 def _apply(event: WorkOSEvent, batch: Batch) -> Change:

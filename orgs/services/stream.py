@@ -7,9 +7,10 @@ by one of them. ``patience``: as in ``orgs.workos``, for each request. ``deadlin
 
 import logging
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 from math import inf
 
 from django.db import DatabaseError
@@ -39,6 +40,9 @@ from orgs.workos import WorkOSError
 logger = logging.getLogger(__name__)
 
 _LONGEST_PAUSE = 60.0
+
+#: How many pages of events may prove the environment, if no list does.
+_PAGES_AHEAD = 10
 
 #: Most events can be read soon after their webhook, so a waiting drain reads again soon at first,
 #: and then after longer pauses, up to the setting.
@@ -82,9 +86,10 @@ def drain_to_end() -> DrainReport:
     coverage.prepare_to_read()
     try:
         _drain(report, patience=inf)
-        report.unresolved = resolve_overdue(patience=inf)
     except WritesRefused as refused:
         report.errors.append(f"the stream waits: {describe(refused)}")
+    else:
+        report.unresolved = resolve_overdue(patience=inf)
     return report
 
 
@@ -160,10 +165,15 @@ def _verify_environment(page: Page[Position], types: tuple[str, ...], *, patienc
     try:
         Lookups(patience).verify_environment()
     except WrongEnvironment:
-        # All that are linked may be deleted: then later events are about them.
-        with closing(read_pages(types, page.position, patience=patience)) as later:
-            if not any(map(_is_about_linked, later)):
-                raise
+        is_right = False
+        # All that are linked may be deleted: then events soon after these are about them.
+        with (
+            suppress(WorkOSError),
+            closing(read_pages(types, page.position, patience=patience)) as later,
+        ):
+            is_right = any(map(_is_about_linked, islice(later, _PAGES_AHEAD)))
+        if not is_right:
+            raise
         workos.note_verified()
 
 

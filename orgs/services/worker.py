@@ -109,7 +109,7 @@ class Watch:
         ensure_cursor()
         # If the start before it led to no read, this one does not excuse what is late.
         before = F("worker_started_at")
-        is_idle = Q(worker_started_at__lte=Now()) & ~Q(drained_at__gt=before)
+        is_idle = Q(worker_started_at__lte=Now(), failures=0) & ~Q(drained_at__gt=before)
         set_columns(worker_started_at=Case(When(is_idle, then=before), default=Now()))
         self._is_noted = True
 

@@ -73,7 +73,8 @@ def test_who_has_access(happens: Any, has_access: bool, acme: Organization) -> N
     for slug in ("admin", "auditor"):
         a_role(f":{slug}")
     ada = WorkOSUser(workos_id="user_1")
-    # No text in PostgreSQL holds these.
+    # Somebody without an id; and no text in PostgreSQL holds the others.
+    assert not api.has_access(None, acme)  # type: ignore[arg-type]
     assert not api.has_access("user_1\0", "gram-1\0")
     assert api.roles_of("user_\ud800", acme) == []
 

@@ -216,7 +216,7 @@ def test_the_user_that_a_membership_held_is_removed_from_each_row() -> None:
 
     for _ in range(2):
         with connection.schema_editor(atomic=migration.atomic) as schema_editor:
-            migration.operations[0].database_forwards("orgs", schema_editor, None, None)
+            migration.operations[-1].database_forwards("orgs", schema_editor, None, None)
 
     left = dict(OrganizationMembership.objects.values_list("pk", "data"))
     assert left == {key: {"id": data["id"]} for key, data in rows.items()} | kept

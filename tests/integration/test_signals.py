@@ -21,6 +21,7 @@ from orgs.models import (
     WorkOSEvent,
     WorkOSUser,
 )
+from orgs.services.apply import EVENTS_REFUSED_IN_A_ROW
 from orgs.services.compare import DisableLimit, Run
 from orgs.services.disabling import disable, enable
 from orgs.services.reconcile import reconcile
@@ -289,7 +290,7 @@ REFUSALS = {
     # The row's own error, by the name that this Django has for it.
     update_a_row_that_is_gone: RAISED,
     select_from_no_table: f"{RAISED}ProgrammingError: PostgreSQL 42P01: ",
-    hide_a_violation: f"{RAISED}no exception, and caught one of the database",
+    hide_a_violation: f"{RAISED}no exception: it caught one of the database",
     hide_a_violation_and_go_on: f"{RAISED}TransactionManagementError: ",
     hide_it_from_django: f"{RAISED}InternalError: PostgreSQL 25P02: ",
     raise_an_error: f"{RAISED}ValueError: the receiver's own",
@@ -317,6 +318,19 @@ def test_an_event_that_a_receiver_refuses_is_parked(
     receiver.keys.clear()
     reconcile(Run())
     assert WorkOSUser.objects.count() == 3
+
+
+@pytest.mark.parametrize("refuse", REFUSALS)
+def test_a_receiver_that_refuses_everything_stops_the_stream_after_a_few(
+    workos: FakeWorkOS, receive: Receive, refuse: Callable[[], object]
+) -> None:
+    ids = [workos.users.create(email=f"{n}@acme.com")["id"] for n in range(12)]
+    receive(signals.changes_applied, Refusing({*ids}, refuse))
+
+    (error,) = drain_to_end().errors
+
+    assert error.startswith("the stream waits: ")
+    assert WorkOSEvent.objects.parked().count() == EVENTS_REFUSED_IN_A_ROW - 1
 
 
 def test_an_object_that_a_receiver_refuses_is_failed(workos: FakeWorkOS, receive: Receive) -> None:

@@ -27,6 +27,7 @@ def database(*keys: str) -> Callable[[str], Any]:
 
 whole = database("HOST", "PORT", "NAME", "USER", "PASSWORD")
 A_URL = "postgres://u:p%2Fw@db:6432/gram"
+AT_URL = "postgresql://u:p@w%40@db/gram"
 place = database("HOST", "PORT", "OPTIONS")
 options = database("OPTIONS")
 OPTIONS_URL = "postgresql://u@db/gram?sslmode=require&options=-c%20a%3Db"
@@ -48,6 +49,7 @@ OPTIONS_URL = "postgresql://u@db/gram?sslmode=require&options=-c%20a%3Db"
         pytest.param(log_level, "debug", "DEBUG", id="a choice"),
         pytest.param(env.database_url, "", None, id="no database"),
         pytest.param(whole, A_URL, ["db", "6432", "gram", "u", "p/w"], id="a database"),
+        pytest.param(whole, AT_URL, ["db", "", "gram", "u", "p@w@"], id="a password with an @"),
         pytest.param(
             options, OPTIONS_URL, [{"sslmode": "require", "options": "-c a=b"}], id="its options"
         ),

@@ -339,3 +339,14 @@ def test_an_empty_address_is_nobodys(ada: str) -> None:
 
     assert DirectoryUser.objects.filter(erased_at=None).count() == 2
     assert WorkOSEvent.objects.get(id="event_2").payload is not None
+
+
+def test_the_address_of_another_person_is_not_that_of_the_user(ada: str) -> None:
+    """In capital letters, "ß" is "SS"."""
+    WorkOSUser.objects.filter(pk=ada).update(email="weiß@acme.com")
+    payload = json.dumps({"email": "weiss@acme.com"})
+    a_parked_event(None, "event_2", resource="invitation", object_key="i_1", payload=payload)
+
+    erase_user(ada)
+
+    assert WorkOSEvent.objects.get(id="event_2").payload is not None

@@ -14,7 +14,6 @@ from orgs.domain.report import Change
 from orgs.domain.resources import PLAIN
 from orgs.domain.types import EventType, Outcome
 from orgs.models import Connection, ExternalIdWriteBack, Organization, WorkOSEvent
-from orgs.services.apply import WritesRefused
 from orgs.services.lookups import Lookups
 from orgs.services.refresh import AlreadyResolved, dismiss_parked, fetch, resolve, resolve_all
 from orgs.testing import FakeWorkOS
@@ -29,7 +28,7 @@ from tests.builders import (
     an_organization_row,
 )
 from tests.integration.services.stored import Around, Setting, conflicts, disabled, impatient, links
-from tests.triggers import a_constraint, a_trigger, locked
+from tests.triggers import a_constraint, locked
 
 
 def the_event() -> WorkOSEvent:
@@ -419,19 +418,3 @@ def test_an_owner_with_a_row_of_its_own_takes_over_none(workos: FakeWorkOS) -> N
     resolve("event_1")
 
     assert Organization.objects.get(id="gram-1").disabled_at is not None
-
-
-def test_missed_events_are_not_parked_while_postgresql_refuses_every_row(
-    workos: FakeWorkOS,
-) -> None:
-    a_mirrored_organization(workos)
-    for number in range(12):
-        created: Any = workos.create_organization(name=f"Org {number}", emits=False)
-        an_announcement(f"event_{number:02}", workos_id=created["id"], object_key=created["id"])
-
-    with a_trigger("RAISE 'no';"), pytest.raises(WritesRefused):
-        resolve_all(WorkOSEvent.objects.unresolved())
-
-    assert WorkOSEvent.objects.parked().count() == 9
-    assert resolve_all(WorkOSEvent.objects.unresolved()).error is None
-    assert Organization.objects.count() == 13

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.db.models.functions import Now
 from django.test import Client
 
 from orgs import tasks
@@ -532,3 +533,34 @@ def test_domains_of_one_organization_count_as_listed(workos: FakeWorkOS, acme: s
     runs = {one.name: one for one in reconcile_organizations(Run(), [acme]).resources}
 
     assert runs["organization_domain"].listed == 1
+
+
+@pytest.mark.parametrize("named", [("connection",), ()], ids=["alone", "with organizations"])
+def test_what_is_listed_is_not_deleted_with_an_organization_that_seems_to_be(
+    workos: FakeWorkOS, acme: str, named: tuple[str, ...]
+) -> None:
+    workos.connections.create(name="SSO", organization_id=acme, state="active")
+    repaired()
+    Organization.objects.update(disabled_at=Now(), workos_deleted_at=Now())
+    if not named:
+        workos.misbehave("status", status=500, path="/organizations", exact=True, times=None)
+
+    reconcile(Run(resources=named))
+
+    assert Connection.objects.get().deleted_at is None
+
+
+def test_more_than_a_few_404s_need_proof_before_the_first_list_too(
+    workos: FakeWorkOS, acme: str
+) -> None:
+    for number in range(11):
+        workos.connections.create(name=f"SSO {number}", organization_id=acme, state="active")
+    drain_to_end()
+    workos.misbehave("status", status=404, path="/connections/", times=None)
+    empty = {"data": [], "list_metadata": {"before": None, "after": None}}
+    workos.misbehave("body", path="/connections", exact=True, times=None, body=empty)
+
+    reconcile(Run())
+
+    assert Connection.objects.exclude(deleted_at=None).count() == 0
+    assert "connection" not in read_cursor().covered

@@ -104,20 +104,21 @@ def test_a_start_is_noted_by_the_databases_clock_and_changes_nothing_else() -> N
 
 
 @pytest.mark.parametrize(
-    ("started", "drained", "is_kept"),
+    ("started", "drained", "failures", "is_kept"),
     [
-        pytest.param(-HOUR, -HOUR / 2, False, id="it read"),
-        pytest.param(-HOUR, -2 * HOUR, True, id="it read nothing"),
-        pytest.param(-HOUR, None, True, id="nobody ever read"),
-        pytest.param(HOUR, -HOUR, False, id="a wrong clock"),
+        pytest.param(-HOUR, -HOUR / 2, 0, False, id="it read"),
+        pytest.param(-HOUR, -2 * HOUR, 0, True, id="it read nothing"),
+        pytest.param(-HOUR, -2 * HOUR, 3, False, id="its reads failed"),
+        pytest.param(-HOUR, None, 0, True, id="nobody ever read"),
+        pytest.param(HOUR, -HOUR, 0, False, id="a wrong clock"),
     ],
 )
 def test_a_start_after_one_that_led_to_no_read_is_not_noted(
-    started: timedelta, drained: timedelta | None, is_kept: bool
+    started: timedelta, drained: timedelta | None, failures: int, is_kept: bool
 ) -> None:
     Watch().look()
     times = {"worker_started_at": Now() + started, "drained_at": drained and Now() + drained}
-    SyncCursor.objects.update(**times)
+    SyncCursor.objects.update(**times, failures=failures)
     before = SyncCursor.objects.get().worker_started_at
 
     Watch().look()

@@ -44,8 +44,12 @@ CLOSED, KEPT = InterfaceError("it is closed"), CursorSkipped("a trigger")
 GONE, BROKEN = DatabaseError("no rows"), TransactionManagementError("end the atomic block")
 PROTECTED = ProtectedError("it is referenced", set())
 
+#: What libpq itself finds wrong.
+NO_MEMORY = DatabaseError("no memory for an answer")
+NO_MEMORY.__cause__ = psycopg.DatabaseError("out of memory for query result")
+
 STATES = "08000 08006 53100 53300 58030 25006 57P01 57P02 57P03 57P05"
-ENVIRONMENT = [*each_of(STATES), LOST, CLOSED, KEPT]
+ENVIRONMENT = [*each_of(STATES), LOST, CLOSED, KEPT, NO_MEMORY]
 PASSING = each_of("40001 40P01 55P03")
 ITEMS = each_of("22001 23502 23505 23514 42501 25P02 54000 57014 P0001 XX000")
 

@@ -369,6 +369,29 @@ def test_what_the_lists_before_an_error_did_not_show_is_deleted(
     assert OrganizationMembership.objects.exclude(deleted_at=None).get().pk == gone
 
 
+@pytest.mark.parametrize("is_daily", [True, False], ids=["the daily run", "the command"])
+def test_after_an_outage_nothing_is_deleted_without_proof_and_nothing_is_passed_over(
+    workos: FakeWorkOS, follow: Setting, monkeypatch: MonkeyPatch, *, is_daily: bool
+) -> None:
+    monkeypatch.setattr(compare, "_THREADS", 1)
+    follow("membership")
+    ids = sorted(an_old_organization(workos, name, external_id=name) for name in ("a", "b"))
+    gone, _ = [a_member(workos, of)["id"] for of in ids]
+    assert reconcile(Run()).errors == []
+    workos.memberships.delete(gone, emits=False)
+    workos.misbehave("slow", seconds=0, path=MEMBERSHIPS, exact=True)
+    workos.misbehave("status", status=500, path=MEMBERSHIPS, exact=True, times=None)
+    if is_daily:
+        workos.misbehave("slow", seconds=0, path=f"{MEMBERSHIPS}/")
+        workos.misbehave("status", status=500, path=f"{MEMBERSHIPS}/", times=None)
+
+    (error,) = reconcile(Run(scope_seconds=60.0 if is_daily else None)).errors
+
+    assert error.startswith("membership: WorkOS does not answer")
+    assert read_cursor().progress == {}
+    assert not OrganizationMembership.objects.exclude(deleted_at=None).exists()
+
+
 def test_a_run_that_fails_keeps_where_to_go_on(workos: FakeWorkOS, follow: Setting) -> None:
     follow("role")
     workos.seed(organizations=20, external_id_prefix="gram-", at=TWO_DAYS_AGO)

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from orgs.db.cursor import read_cursor
-from orgs.domain.types import ORGANIZATION, Outcome, Position
-from orgs.models import SyncCursor
+from orgs.domain.types import Outcome, Position
+from orgs.models import Organization, SyncCursor
 from orgs.services import reconcile as reconciling
 from orgs.services.compare import DisableLimit, Run
 from orgs.services.reconcile import reconcile
@@ -23,10 +23,12 @@ from tests.builders import (
 from tests.integration.services.stored import (
     BUSY,
     Around,
+    Setting,
     disabled,
     impatient,
     row,
 )
+from tests.mirrored import held, mirrored, some_of_each
 from tests.triggers import locked
 
 
@@ -121,19 +123,6 @@ def test_the_stream_goes_on_whatever_the_disables_wait_for(
     assert disabled() == []
 
 
-def test_a_list_that_is_not_complete_leaves_it_lost(workos: FakeWorkOS, lost: Position) -> None:
-    listed = workos.organization(a_mirrored_organization(workos, "gram-listed"))
-    body = {"data": [listed], "list_metadata": {"before": None, "after": None}}
-    workos.misbehave("body", path="/organizations", exact=True, times=None, body=body)
-
-    found = reconcile(Run())
-
-    assert "the list is not complete" in found.errors[0]
-    assert read_cursor().position == lost
-    assert read_cursor().listed_at(ORGANIZATION) is None
-    assert disabled() == []
-
-
 @pytest.mark.parametrize("why", ["expired", "not drained for too long"])
 def test_a_dry_run_reports_and_leaves_it(workos: FakeWorkOS, lost: Position, why: str) -> None:
     if why != "expired":
@@ -155,3 +144,34 @@ def test_what_is_recent_is_not_left_to_an_event_that_may_be_lost_too(
     workos.expire_events()
 
     assert reconcile(Run()).snapshot.counts[Outcome.CREATED] == 1
+
+
+def test_a_signup_during_the_recovery_is_no_incomplete_list(
+    workos: FakeWorkOS, lost: Position, after: Around
+) -> None:
+    """Its organization has a row, and was created after the list was read."""
+
+    def sign_up(*_: Any) -> None:
+        if not Organization.objects.filter(id="gram-new").exists():
+            created = workos.create_organization(name="New", external_id="gram-new")
+            an_organization_row("gram-new", workos_id=created["id"])
+
+    after(reconciling._FullRun, "_compare_listed", sign_up)
+
+    assert reconcile(Run()).errors == []
+    assert read_cursor().position != lost
+
+
+@pytest.mark.parametrize("resource", ["connection", "organization_domain"])
+def test_what_is_recent_of_other_resources_is_not_left_to_an_event_either(
+    workos: FakeWorkOS, follow: Setting, resource: str
+) -> None:
+    acme = an_old_organization(workos, external_id="gram-1")
+    workos.create_organization(name="First")
+    follow(resource)
+    drain_to_end()
+    some_of_each(workos, acme)
+    workos.expire_events()
+
+    assert reconcile(Run()).lost
+    assert mirrored()[resource] == held(workos)[resource]

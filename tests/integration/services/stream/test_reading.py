@@ -433,3 +433,24 @@ def test_a_replay_checks_its_position_once(workos: FakeWorkOS, sync_setting: Set
 
     reads = workos.requests(path="/events")
     assert sum("after" not in request["query"] for request in reads) == 1
+
+
+@pytest.mark.usefixtures("drained")
+@pytest.mark.parametrize("fault", [None, "expired_cursor"])
+def test_little_of_another_environments_stream_is_read_to_find_that_out(
+    sync_setting: Setting, fault: Any
+) -> None:
+    set_cursor(last_event_id=None, last_event_at=None)
+    sync_setting(PAGE_SIZE=1)
+    with FakeWorkOS() as elsewhere:
+        for number in range(20):
+            elsewhere.create_organization(name=f"Another's {number}")
+        if fault:
+            elsewhere.misbehave(fault, times=None)
+        sync_setting(BASE_URL=elsewhere.base_url)
+        with pytest.raises(WrongEnvironment):
+            drain_to_end()
+        asked = elsewhere.count_requests(path="/events")
+
+    # The first page, ten more, and what each of the two reads ahead.
+    assert asked <= 13
