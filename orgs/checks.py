@@ -130,7 +130,7 @@ def _sync() -> Iterator[CheckMessage]:
         for scope in listed_for(name).difference(current.resources):
             yield _found("E029", name, scope)
     url = str(current.base_url)
-    has_host = re.match(r"https?://[^\s/:?#]\S*$", url)
+    has_host = re.fullmatch(r"https?://[^\s/:?#]\S*", url)
     yield from _if(E027=not (has_host and is_url(url, "http://", "https://")))
     # Tests and development need no keys. Django's and pytest's runners make an outbox.
     if not settings.DEBUG and not hasattr(mail, "outbox"):

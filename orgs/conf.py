@@ -132,7 +132,7 @@ def described() -> str:
     current, database = sync_settings(), settings.DATABASES["default"]
     place = f"{database.get('HOST') or 'a local socket'}:{database.get('PORT') or 5432}"
     # Not parsed: it may be no address.
-    url = re.sub("//[^/?#]*@", "//", str(current.base_url))
+    url = re.sub("//[^/?#]*@", "//", str(current.base_url)).strip()
     return (
         f"release {__version__}, database {database.get('NAME')} at {place}, WorkOS at {url}, "
         f"resources {', '.join(current.resources)}"

@@ -108,7 +108,7 @@ class Figures:
     last_error: str = ""
     is_draining: bool = False  # a drain waits for events that are held back
     is_reconciling: bool = False
-    #: When manage.py sync_worker started a cluster: of starts with no read between, the first.
+    #: When manage.py sync_worker started a cluster: the first time since a read to the end.
     worker_started_at: datetime | None = None
 
     # What is not done yet.

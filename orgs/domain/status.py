@@ -260,11 +260,9 @@ RULES: Final[tuple[Rule, ...]] = (
         f"Check that Redis runs and is where REDIS_URL says. Until then, {READ_NOW}.",
         causes=STOPPED),
     # Then a worker does not even start. Another process than the worker may need no key.
-    Rule(C.KEY_MISSING, E, lambda f: not f.has_key
-            and f.elapsed(f.worker_started_at) > LONGEST_HICCUP
-            and (f.schedule_delay > LONGEST_HICCUP
-            or (f.since_drain > LONGEST_SINCE_DRAIN and not f.failures)), *NO_KEY,
-        since=lambda f: f.drained_at, causes=STOPPED),
+    Rule(C.KEY_MISSING, E, lambda f: not f.has_key and f.schedule_delay > LONGEST_HICCUP
+            and f.elapsed(f.worker_started_at) > LONGEST_HICCUP, *NO_KEY,
+        since=lambda f: f.sync_due_at, causes=STOPPED),
     Rule(C.WORKER_NOT_RUNNING, E, lambda f: f.schedule_delay > LONGEST_HICCUP
             and f.elapsed(f.worker_started_at) > LONGEST_HICCUP,
         "No worker runs, or it does not run its schedules: one is {f.schedule_delay} late.",

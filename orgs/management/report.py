@@ -94,8 +94,10 @@ def changes_and_verdict(found: Reconciliation, *, dry: bool) -> Iterator[str]:
 
 def write(stdout: OutputWrapper, text: str) -> None:
     """Print it. Raises ``CommandError`` if nobody reads it, the disk is full, or it is closed."""
+    # A terminal that can't show a letter gets its number, and not half a report.
+    encoding = getattr(stdout, "encoding", None) or "utf-8"
     try:
-        stdout.write(text)
+        stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
         stdout.flush()
     except (OSError, ValueError, AttributeError) as error:
         if getattr(stdout, "_out", None) is sys.stdout:

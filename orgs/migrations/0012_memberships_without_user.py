@@ -45,8 +45,8 @@ class Migration(migrations.Migration):
             model_name="synccursor",
             name="worker_started_at",
             field=models.DateTimeField(
-                help_text="When manage.py sync_worker started a cluster; of starts with no read "
-                "between, the first.",
+                help_text="When manage.py sync_worker started a cluster: the first time since a "
+                "read to the end.",
                 null=True,
             ),
         ),

@@ -69,7 +69,7 @@ class SyncCursor(Table):
     last_error = text("Why the last read failed; empty after a good one.")
 
     worker_started_at = _when(
-        "When manage.py sync_worker started a cluster; of starts with no read between, the first."
+        "When manage.py sync_worker started a cluster: the first time since a read to the end."
     )
 
     class Meta(Table.Meta):

@@ -74,7 +74,7 @@ def _send_in_transaction(decided: Decided, taken: Taken) -> None:
         raise ReceiverFailed(f"{_RAISED} {type(error).__name__}: {error}") from error
     if is_hidden:
         # Django has rolled back what all receivers wrote, and said nothing.
-        raise ReceiverFailed(f"{_RAISED} no exception: it caught one of the database")
+        raise ReceiverFailed(f"{_RAISED} no exception: it caught one without an own atomic()")
 
 
 def send_after_commit(changes: Sequence[tuple[Signal, str, str | None]]) -> None:

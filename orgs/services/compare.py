@@ -99,9 +99,6 @@ class Comparing:
     """Otherwise nobody relies on its rows yet, and no limit keeps confirmed absences from them."""
     followed_since: datetime | None = None
     """If it is not covered, since when it is followed."""
-    is_first: bool = False
-    """It was not covered before this full run: a few 404s, as many as the limit's rows, need no
-    other proof. Its last object may be gone, and nothing is left to prove it."""
     recent_after: datetime | None = None
     """What changed in WorkOS after this may not be listed yet; None: everything is."""
     leaves_recent: bool = True
@@ -289,8 +286,7 @@ class Comparing:
         the first read began that showed one of them absent.
         """
         missing = {*self.absent, *also}
-        needs_proof = not self.is_first or len(missing) > self.run.limit.rows
-        if missing and (not needs_proof or self.lookups.proves_absence(missing, self.resource)):
+        if missing and self.lookups.proves_absence(missing, self.resource):
             self.confirm_absent(sorted(missing), began_at)
         elif missing:
             self.leave_unproven(self.absent)

@@ -8,6 +8,8 @@ import logging
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from math import inf
 
+from django.db import DatabaseError
+
 from orgs import workos
 from orgs.conf import sync_settings
 from orgs.db import resources
@@ -19,7 +21,7 @@ from orgs.db.cursor import (
     note_listed,
     read_cursor,
 )
-from orgs.db.errors import WriteSkipped
+from orgs.db.errors import WriteSkipped, describe
 from orgs.db.transactions import execute_together, read_only_transaction
 from orgs.domain.naming import one_line
 from orgs.domain.report import Change, Report
@@ -219,10 +221,12 @@ def derive_again(changed: Iterable[str]) -> None:
     it."""
     if _DERIVED_FROM.isdisjoint(changed):
         return
-    with reporting(logger.warning, "sso_enabled and scim_enabled are not recomputed: {}"):
+    try:
         for change in repair_derived():
             if change.change is Outcome.FAILED:
                 logger.warning("%s: %s", one_line(change.workos_id), change.reason)
+    except DatabaseError as error:
+        logger.warning("sso_enabled and scim_enabled are not recomputed: %s", describe(error))
 
 
 def _derive(workos_ids: Sequence[str]) -> list[str]:

@@ -259,7 +259,6 @@ class _FullRun:
     def _resource_run(self, name: str) -> ResourceRun:
         is_covered = name in self.state.covered
         one = ResourceRun(self.run, self.lookups, PLAIN[name], is_covered=is_covered)
-        one.is_first = not is_covered
         if one.is_covered:
             # Otherwise the events before the listing may not have been read, and where a run has
             # stopped, nobody knows what was missed since.

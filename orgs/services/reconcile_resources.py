@@ -53,16 +53,16 @@ class ResourceRun(Comparing):
 
     def compare_all(self) -> None:
         """Compare every list. An error is reported, and does not stop other resources."""
-        began_after, is_done = self.stopped_after, False
+        began_after, are_read = self.stopped_after, False
         with reporting(self._note_error):
             if self.listed_since is not None:
                 self._finish(self.listed_since)
             else:
                 for listing in self.resource.listings:
                     self._compare_list(listing)
+            are_read = True
             self._resolve_missing()
-            is_done = True
-        if not is_done and self.run.scope_seconds is not None and self.absent:
+        if not are_read and self.run.scope_seconds is not None and self.absent:
             # The next run would go on behind the lists that were read, and not find these again.
             with reporting(lambda _: None):
                 self._resolve_missing()
@@ -274,7 +274,7 @@ class ResourceRun(Comparing):
         )
         with self.lookups.reading():
             keys = list(of_deleted.values_list("pk", flat=True))
-        # What WorkOS lists all the same is not deleted.
+        # What the environment's list shows all the same is not deleted.
         keys = [key for key in keys if key not in self.seen]
         self.confirm_absent(keys, self.lookups.now())
 

@@ -66,7 +66,7 @@ class Watch:
         """Return why the cluster has to be started anew, or None.
 
         At first, it repairs the schedules, has the stream read for what the settings name, and
-        notes the start on the cursor, unless nothing was read since the one before.
+        notes the start on the cursor, unless nothing was read to the end since the one before.
 
         A database or a queue that does not answer is no reason. Never raises ``django.db.Error``.
         """

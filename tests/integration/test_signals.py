@@ -290,7 +290,7 @@ REFUSALS = {
     # The row's own error, by the name that this Django has for it.
     update_a_row_that_is_gone: RAISED,
     select_from_no_table: f"{RAISED}ProgrammingError: PostgreSQL 42P01: ",
-    hide_a_violation: f"{RAISED}no exception: it caught one of the database",
+    hide_a_violation: f"{RAISED}no exception: it caught one without an own atomic()",
     hide_a_violation_and_go_on: f"{RAISED}TransactionManagementError: ",
     hide_it_from_django: f"{RAISED}InternalError: PostgreSQL 25P02: ",
     raise_an_error: f"{RAISED}ValueError: the receiver's own",

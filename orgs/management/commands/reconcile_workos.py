@@ -163,9 +163,7 @@ class Command(BaseCommand):
         else:
             ledger = {"ledger": WorkOSEvent.objects.counts()} if "events" in summary else {}
             text = "\n".join([*report.counts({**summary, **ledger}), *more])
-        # A terminal that can't show a letter gets its number, and not half a report.
-        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-        report.write(self.stdout, text.encode(encoding, "backslashreplace").decode(encoding))
+        report.write(self.stdout, text)
 
     def _name_parked(self, events: DrainReport) -> None:
         for change in events.parked:

@@ -559,26 +559,6 @@ def test_organizations_are_compared_although_one_of_their_types_is_refused(
     assert reconcile(Run()).snapshot.counts[Outcome.DISABLED] == 1
 
 
-def test_the_last_of_a_resource_may_be_gone_before_the_first_list(
-    workos: FakeWorkOS, follow: Setting
-) -> None:
-    follow("connection")
-    tasks.cover()
-    sso = workos.connections.create(name="SSO", organization_id=ACME, state="active")["id"]
-    drain_to_end()
-    follow()
-    workos.connections.delete(sso)
-    # The position moves past its event.
-    workos.create_organization(name="Bolt", external_id="gram-2")
-    drain_to_end()
-
-    follow("connection")
-    tasks.cover()
-
-    assert "connection" in read_cursor().covered
-    assert sso_enabled() == {"gram-1": False, "gram-2": False}
-
-
 def test_a_worker_that_was_killed_before_it_derived_does_so_when_it_starts(
     workos: FakeWorkOS, follow: Setting, monkeypatch: MonkeyPatch
 ) -> None:

@@ -548,19 +548,3 @@ def test_what_is_listed_is_not_deleted_with_an_organization_that_seems_to_be(
     reconcile(Run(resources=named))
 
     assert Connection.objects.get().deleted_at is None
-
-
-def test_more_than_a_few_404s_need_proof_before_the_first_list_too(
-    workos: FakeWorkOS, acme: str
-) -> None:
-    for number in range(11):
-        workos.connections.create(name=f"SSO {number}", organization_id=acme, state="active")
-    drain_to_end()
-    workos.misbehave("status", status=404, path="/connections/", times=None)
-    empty = {"data": [], "list_metadata": {"before": None, "after": None}}
-    workos.misbehave("body", path="/connections", exact=True, times=None, body=empty)
-
-    reconcile(Run())
-
-    assert Connection.objects.exclude(deleted_at=None).count() == 0
-    assert "connection" not in read_cursor().covered

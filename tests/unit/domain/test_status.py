@@ -113,7 +113,11 @@ def case(code: ProblemCode, severity: Severity, words: str, since: str = "", **p
         case(C.SCHEDULES_MISSING, E, "workos: sync events", "drained_at", **UNSCHEDULED),
         case(C.QUEUE_UNUSABLE, E, "REDIS_URL", queue_length=None),
         case(C.WORKER_NOT_RUNNING, E, "one is 2 minutes", "sync_due_at", sync_due_at=ago(2.1)),
-        case(C.KEY_MISSING, E, "Set WORKOS_API_KEY", "drained_at", has_key=False),
+        case(
+            *(C.KEY_MISSING, E, "Set WORKOS_API_KEY", "sync_due_at"),
+            has_key=False,
+            sync_due_at=ago(2.1),
+        ),
         case(C.CURSOR_OLD, E, "5 minutes, and none has failed; 0 tasks", "drained_at", **OLD),
         case(C.CURSOR_OLD, E, "No read reached the end of WorkOS's stream yet", **NEVER),
         case(C.CURSOR_OLD, E, "a worker begins to read within a minute", **NEVER | STARTED),
