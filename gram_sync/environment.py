@@ -84,7 +84,7 @@ def database_url(name: str) -> dict[str, Any] | None:
     # What libpq says itself would show the password. With a "/" in it, it is taken for a port.
     with suppress(psycopg.Error, ValueError):
         found: dict[str, Any] = conninfo_to_dict(written)
-        sum(int(port or 0) for port in found.get("port", "").split(","))
+        sum(int(port or 0) for port in found.get("port", "").split(","))  # or ValueError
         named = found.keys() & {"dbname", "service"}
         if named and written.startswith(("postgresql://", "postgres://")):
             return {

@@ -131,7 +131,7 @@ def _sync() -> Iterator[CheckMessage]:
             yield _found("E029", name, scope)
     url = str(current.base_url)
     has_host = re.fullmatch(r"https?://[^\s/:?#]\S*", url)
-    yield from _if(E027=not (has_host and is_url(url, "http://", "https://")))
+    yield from _if(E027=not (has_host and is_url(url, "http")))
     # Tests and development need no keys. Django's and pytest's runners make an outbox.
     if not settings.DEBUG and not hasattr(mail, "outbox"):
         secret_key = ""

@@ -102,7 +102,7 @@ class Comparing:
     recent_after: datetime | None = None
     """What changed in WorkOS after this may not be listed yet; None: everything is."""
     leaves_recent: bool = True
-    """And is left to its event."""
+    """Whether it is left to its event then."""
     report: Report = field(default_factory=Report)
     listed: int = 0
     """How many objects WorkOS listed, or was asked for."""

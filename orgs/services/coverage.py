@@ -217,8 +217,8 @@ def report_derived(report: Report, *, dry: bool, only: Collection[str] = ()) -> 
 
 def derive_again(changed: Iterable[str]) -> None:
     """Recompute the derived columns after a change of which resources are covered: they are empty
-    where that is not known. What PostgreSQL refuses stays different, and the next full run reports
-    it."""
+    where that is not known. What PostgreSQL refuses, or an error keeps from it, is logged and stays
+    different: the next full run reports it."""
     if _DERIVED_FROM.isdisjoint(changed):
         return
     try:

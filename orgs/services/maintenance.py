@@ -122,8 +122,10 @@ def broken_schedules() -> tuple[str, ...]:
 def _is_sound(name: str, columns: dict[str, Any]) -> Q:
     sound = Q(_is_due_in_time(columns), name=name)
     for column, value in columns.items():
-        is_empty = Q(**{column: ""}) if column in _TEXTS and value is None else Q(pk__in=())
-        sound &= Q(**{column: value}) | is_empty
+        accepted = Q(**{column: value})
+        if column in _TEXTS and value is None:
+            accepted |= Q(**{column: ""})
+        sound &= accepted
     return sound
 
 

@@ -156,7 +156,7 @@ def _drain_from(start: CursorState, report: DrainReport, deadline: float, patien
 
 def _verify_environment(page: Page[Position], types: tuple[str, ...], *, patience: float) -> None:
     """Before the first page of this process, raise ``WrongEnvironment``, unless a row is linked to
-    an organization that one of its events is about, or that WorkOS lists."""
+    an organization that WorkOS lists, or that an event of this page or of the next few is about."""
     if workos.is_verified():
         return
     if _is_about_linked(page):

@@ -349,37 +349,38 @@ def test_a_domains_error_is_none_of_the_organizations(workos: FakeWorkOS, follow
     assert mirrored() == held(workos)
 
 
-def test_what_the_lists_before_an_error_did_not_show_is_deleted(
-    workos: FakeWorkOS, follow: Setting, monkeypatch: MonkeyPatch
-) -> None:
-    """The next daily run goes on behind them."""
+@pytest.fixture
+def gone(workos: FakeWorkOS, follow: Setting, monkeypatch: MonkeyPatch) -> tuple[str, str]:
+    """An organization whose member is gone in WorkOS, and that member. The first list is read; the
+    second answers 500, as each test says for how long."""
     monkeypatch.setattr(compare, "_THREADS", 1)
     follow("membership")
     ids = sorted(an_old_organization(workos, name, external_id=name) for name in ("a", "b"))
-    gone, _ = [a_member(workos, of)["id"] for of in ids]
+    members = [a_member(workos, of)["id"] for of in ids]
     assert reconcile(Run()).errors == []
-    workos.memberships.delete(gone, emits=False)
+    workos.memberships.delete(members[0], emits=False)
     workos.misbehave("slow", seconds=0, path=MEMBERSHIPS, exact=True)
+    return ids[0], members[0]
+
+
+def test_what_the_lists_before_an_error_did_not_show_is_deleted(
+    workos: FakeWorkOS, gone: tuple[str, str]
+) -> None:
+    """The next daily run goes on behind them."""
     workos.misbehave("status", status=500, path=MEMBERSHIPS, exact=True)
 
     (error,) = reconcile(Run(scope_seconds=60.0)).errors
 
     assert error.startswith("membership: WorkOS does not answer")
-    assert read_cursor().progress == {"membership": ids[0]}
-    assert OrganizationMembership.objects.exclude(deleted_at=None).get().pk == gone
+    assert read_cursor().progress == {"membership": gone[0]}
+    assert OrganizationMembership.objects.exclude(deleted_at=None).get().pk == gone[1]
 
 
+@pytest.mark.usefixtures("gone")
 @pytest.mark.parametrize("is_daily", [True, False], ids=["the daily run", "the command"])
 def test_after_an_outage_nothing_is_deleted_without_proof_and_nothing_is_passed_over(
-    workos: FakeWorkOS, follow: Setting, monkeypatch: MonkeyPatch, *, is_daily: bool
+    workos: FakeWorkOS, *, is_daily: bool
 ) -> None:
-    monkeypatch.setattr(compare, "_THREADS", 1)
-    follow("membership")
-    ids = sorted(an_old_organization(workos, name, external_id=name) for name in ("a", "b"))
-    gone, _ = [a_member(workos, of)["id"] for of in ids]
-    assert reconcile(Run()).errors == []
-    workos.memberships.delete(gone, emits=False)
-    workos.misbehave("slow", seconds=0, path=MEMBERSHIPS, exact=True)
     workos.misbehave("status", status=500, path=MEMBERSHIPS, exact=True, times=None)
     if is_daily:
         workos.misbehave("slow", seconds=0, path=f"{MEMBERSHIPS}/")
