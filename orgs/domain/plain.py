@@ -155,8 +155,11 @@ class PlainResolution:
             return Decision(observation, Outcome.UNCHANGED, plain=row)
         if not self.resource.has_order and self._was_just_written(row):
             return Decision(observation, Outcome.STALE, plain=row)
-        event_id = None if self.resource.has_order else row.last_event_id
-        after = row._replace(deleted_at=self.now, last_event_id=event_id)
+        if self.resource.has_order:
+            after = row._replace(deleted_at=self.now, last_event_id=None)
+        else:
+            # An event is compared with this time: it may have come while the list was read.
+            after = row._replace(deleted_at=self.read_began_at or self.now)
         return self._decided(observation, Outcome.DELETED, after)
 
     # Both -----------------------------------------------------------------------------------

@@ -148,7 +148,7 @@ class Comparing:
             observations=observations,
             recent_after=self.recent_after if self.leaves_recent else None,
             read_began_at=began_at,
-            followed_since=self.followed_since,
+            old_before=self.followed_since,
             taken_over=frozenset(self.report.taken_over),
         )
         preview = apply(batch, Mode.DRY_RUN)

@@ -44,8 +44,8 @@ class Batch:
     """Gram ids of rows that an absence does not disable."""
     read_began_at: datetime | None = None
     """When the request of a list or an object began, by the database's clock."""
-    followed_since: datetime | None = None
-    """Since when the resource is followed, if it is not covered: what was written before is old."""
+    old_before: datetime | None = None
+    """What was written before this is older than a list, within the hold-back window too."""
     record: Callable[[Decision], Statement] | None = None
     """Refresh: the statement that resolves the event that it is for."""
 
@@ -163,7 +163,7 @@ def _load_plain(batch: Batch, *, lock: bool) -> dict[str, PlainResolution]:
     began_at, hold_back_until = batch.read_began_at, None
     if began_at is not None:
         hold_back_until = began_at - timedelta(seconds=sync_settings().hold_back_window)
-        hold_back_until = max(hold_back_until, batch.followed_since or hold_back_until)
+        hold_back_until = max(hold_back_until, batch.old_before or hold_back_until)
     return {
         resource.name: PlainResolution(
             resource=resource,

@@ -166,7 +166,8 @@ def resolve(event_id: str, *, patience: float = 0.0) -> Change:
     if observation.state is State.UNREADABLE:
         reason = f"WorkOS's {event.resource} can't be read: {observation.error}"
         return _park(event, reason, payload_of(observation.raw))
-    return _apply(event, replace(batch, read_began_at=began_at))
+    # Nothing else brings what this event said, so only what was written since is newer.
+    return _apply(event, replace(batch, read_began_at=began_at, old_before=began_at))
 
 
 def _apply(event: WorkOSEvent, batch: Batch) -> Change:

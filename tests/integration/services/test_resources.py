@@ -298,19 +298,30 @@ def test_another_environment_proves_nothing_of_a_parked_event(
     assert mirrored() == rows
 
 
-@pytest.mark.parametrize("name", ["connection", "role", "directory_group_member", "user"])
-@pytest.mark.parametrize("is_there", [True, False])
+@pytest.mark.parametrize(
+    ("name", "old"),
+    [
+        ("connection", {"name": "Old"}),
+        ("role", {"name": "Old"}),
+        ("directory_group_member", {"removed_at": Now()}),
+        ("user", {"first_name": "Old"}),
+    ],
+)
+@pytest.mark.parametrize("row_is", ["missing", "older, and just written", "of nothing"])
 def test_an_announced_event_that_is_never_listed_is_resolved_by_its_object(
-    workos: FakeWorkOS, acme: str, name: str, is_there: bool
+    workos: FakeWorkOS, acme: str, sync_setting: Any, name: str, old: dict[str, Any], row_is: str
 ) -> None:
     some_of_each(workos, acme)
     repaired()
     key = min(held(workos)[name])
-    rows = model_of(PLAIN[name])._default_manager
-    if is_there:
-        rows.filter(pk=key).delete()
-    else:
+    row = model_of(PLAIN[name])._default_manager.filter(pk=key)
+    if row_is == "missing":
+        row.delete()
+    elif row_is == "of nothing":
         key = "gone:gone" if ":" in key else "gone"
+    else:
+        row.update(**old)
+        sync_setting(HOLD_BACK_WINDOW=60.0)
     lost = an_announcement("event_lost", ago=timedelta(days=2), workos_id=None)
     WorkOSEvent.objects.filter(id=lost.id).update(resource=name, object_key=key)
 

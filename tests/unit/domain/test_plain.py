@@ -171,6 +171,12 @@ def test_a_list_lifts_an_absence_if_it_was_read_afterwards(resource: Resource) -
     assert outcomes == ["updated", "stale", "stale", "stale"]
 
 
+def test_what_comes_back_while_its_list_is_read_is_not_lost() -> None:
+    absent = after(ROW, missing(ROLE), read_began_at=EARLIER)
+
+    assert decide(absent, changed(1, ROLE)).outcome == "updated"
+
+
 def test_what_is_in_flight_is_left_to_its_event() -> None:
     new, old, undated = (shown(name="New", at=at) for at in (LATER, NOON, None))
     rows = (
