@@ -37,15 +37,21 @@ class Command(BaseCommand):
             signal.signal(number, self._note_stop)
         watch = Watch()
         logger.info("the worker starts: %s", described())
+        has_run = False
         while True:
             watch.begin()
             with _running_cluster() as cluster:
                 reason = self._watch(cluster, watch)
             if self._stops:
                 return
-            if cluster.returncode > 0:
+            is_started = cluster.returncode <= 0
+            has_run = has_run or is_started
+            if not has_run:
                 raise CommandError("The cluster can't be started; its output above says why.")
             logger.error("the worker's cluster is started anew: %s", reason)
+            if not is_started:
+                # The database is away, most likely: it comes back.
+                time.sleep(_LOOK_SECONDS)
 
     def _note_stop(self, *_: object) -> None:
         self._stops += 1

@@ -14,13 +14,14 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 import pytest
+from django.db import connection
 from django.db.models.functions import Now
 from django_q.models import OrmQ, Schedule
 
 from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSEvent
 from orgs.services.queue import SYNC_EVENTS, enqueue
 from orgs.testing import FakeWorkOS
-from tests.concurrency import PATIENCE, wait_until
+from tests.concurrency import PATIENCE, another_program, wait_until
 from tests.processes import (
     SYNC_WORKER,
     WEBHOOK_SECRET,
@@ -117,6 +118,19 @@ def a_worker(
         wait_until(lambda: not alive(members), "its cluster is gone")
 
 
+@contextmanager
+def no_new_connections() -> Iterator[None]:
+    """Connections that are open go on."""
+    name = connection.ops.quote_name(connection.settings_dict["NAME"])
+    with another_program(dbname="postgres") as other:
+        other.autocommit = True
+        other.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        try:
+            yield
+        finally:
+            other.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+
+
 def rests(process: psutil.Process) -> Callable[[], bool]:
     """Whether it was asleep at the last ten looks, and all the time between them."""
     seen: list[object] = []
@@ -197,6 +211,19 @@ def the_work_goes_on_without(victim: str, reason: str, worker: Worker, workos: F
         wait_until(lambda: anew in worker.log.read_text()[logged:], anew)
         wait_until(lambda: not alive(cluster.values()), "the old cluster is gone")
     worker.has_worked()
+
+
+def test_a_cluster_that_ends_while_the_database_is_away_is_started_anew(
+    workos: FakeWorkOS, tmp_path: Path
+) -> None:
+    with a_worker(workos, tmp_path) as worker:
+        (main, *_) = worker.cluster().values()
+        with no_new_connections():
+            main.kill()
+            failed = "failed to start"
+            wait_until(lambda: worker.log.read_text().count(failed) > 1, "it is tried again")
+        wait_until(worker.is_up, "it runs again")
+        worker.has_worked()
 
 
 @pytest.mark.parametrize(
