@@ -25,16 +25,11 @@ class Lease(StrEnum):
     """The column of the cursor's row that says until when a lease lasts."""
 
     DRAIN = "draining_until"
-    #: A drain was enqueued and has not begun yet: whoever begins one clears it.
-    ENQUEUED = "rung_until"
     SNAPSHOT = "reconciling_until"
 
-    def acquire(self, seconds: float, *, at_most: float | None = None) -> datetime | None:
-        """Return the lease's end, as proof; None if another process has it.
-
-        Waits ``at_most`` seconds for a lock, if that is less than the setting.
-        """
-        return self._execute(sql.ACQUIRE_LEASE, seconds, at_most=at_most)
+    def acquire(self, seconds: float) -> datetime | None:
+        """Return the lease's end, as proof; None if another process has it."""
+        return self._execute(sql.ACQUIRE_LEASE, seconds)
 
     def renew(self, lease: datetime, seconds: float) -> datetime | None:
         """Return the new end; None if the lease ran out and another process has it."""
@@ -87,19 +82,18 @@ class Lease(StrEnum):
         finally:
             connection.close()
 
-    def _execute(
-        self, statement: str, *values: Any, at_most: float | None = None
-    ) -> datetime | None:
-        rows = execute_alone(statement.format(lease=self.value), values, at_most=at_most)
+    def _execute(self, statement: str, *values: Any) -> datetime | None:
+        rows = execute_alone(statement.format(lease=self.value), values)
         return rows[0][0] if rows else None
 
 
-def is_drain_expected(*, at_most: float | None = None) -> bool:
-    """Return True if a drain waits, or is enqueued and has not begun.
+def note_enqueued(seconds: float, *, at_most: float | None = None) -> bool:
+    """Note that a drain is enqueued, which has to begin within so many seconds.
 
-    It will see what was committed before this call.
+    Return False if one waits, or is enqueued and has not begun: it will see what was committed
+    before this call.
     """
-    return bool(execute_alone(sql.EXPECTED_DRAIN, [], at_most=at_most))
+    return bool(execute_alone(sql.NOTE_ENQUEUED, [seconds, seconds], at_most=at_most))
 
 
 def clear_enqueued() -> None:

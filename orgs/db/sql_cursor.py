@@ -85,22 +85,33 @@ UPDATE workos_sync_cursor SET drained_at = NULL
 WHERE stream = 'organizations' AND drained_at > clock_timestamp() + interval '1 minute'
 """
 
-#: One conditional UPDATE by the database's clock, so that clocks of machines don't matter. None of
-#: ours lasts an hour: one that ends later was acquired while that clock was wrong.
-ACQUIRE_LEASE = """
-UPDATE workos_sync_cursor SET {lease} = clock_timestamp() + make_interval(secs => %s)
-WHERE stream = 'organizations' AND ({lease} IS NULL OR {lease} <= clock_timestamp()
-    OR {lease} > clock_timestamp() + interval '1 hour')
-RETURNING {lease}
+#: No lease of ours lasts an hour: one that ends later was acquired while a clock was wrong.
+_IS_FREE = """
+    ({lease} BETWEEN clock_timestamp() AND clock_timestamp() + interval '1 hour') IS NOT TRUE
 """
 
-EXPECTED_DRAIN = """
-SELECT true FROM workos_sync_cursor
-WHERE stream = 'organizations' AND (
-    draining_until BETWEEN clock_timestamp() AND clock_timestamp() + interval '1 hour'
-    OR rung_until BETWEEN clock_timestamp() AND clock_timestamp() + interval '1 hour'
+#: One conditional UPDATE by the database's clock, so that clocks of machines don't matter.
+ACQUIRE_LEASE = f"""
+UPDATE workos_sync_cursor SET {{lease}} = clock_timestamp() + make_interval(secs => %s)
+WHERE stream = 'organizations' AND {_IS_FREE}
+RETURNING {{lease}}
+"""  # noqa: S608 - put together from constants
+
+#: Unless a drain waits, or is enqueued: then the row's lock is not waited for either.
+NOTE_ENQUEUED = f"""
+WITH noted AS (
+    UPDATE workos_sync_cursor SET rung_until = clock_timestamp() + make_interval(secs => %s)
+    WHERE stream = 'organizations'
+        AND {_IS_FREE.format(lease="draining_until")} AND {_IS_FREE.format(lease="rung_until")}
+    RETURNING true
+), created AS (
+    INSERT INTO workos_sync_cursor (stream, rung_until)
+    SELECT 'organizations', clock_timestamp() + make_interval(secs => %s)
+    WHERE NOT EXISTS (SELECT FROM workos_sync_cursor WHERE stream = 'organizations')
+    ON CONFLICT (stream) DO NOTHING RETURNING true
 )
-"""
+SELECT * FROM noted UNION ALL SELECT * FROM created
+"""  # noqa: S608 - put together from constants
 
 CLEAR_ENQUEUED = """
 UPDATE workos_sync_cursor SET rung_until = NULL

@@ -8,9 +8,8 @@ from django.db import Error as DatabaseError
 from orgs import workos
 from orgs.conf import sync_settings
 from orgs.db import sql
-from orgs.db.cursor import ensure_cursor
 from orgs.db.errors import describe
-from orgs.db.leases import Lease, is_drain_expected
+from orgs.db.leases import note_enqueued
 from orgs.db.transactions import bounded_transaction, execute_alone
 from orgs.domain.resources import event_types
 from orgs.services.maintenance import refused_webhooks
@@ -65,13 +64,10 @@ def receive_webhook(body: bytes, signature: str) -> Receipt:
 
 def _enqueue_unless_expected() -> None:
     # After the commit above: a drain that this look still finds waiting looks once more after it
-    # has released its lease, and will see the row.
+    # has released its lease, and will see the row. Of a burst of webhooks one enqueues: each task
+    # is a drain that reads the stream.
     try:
-        if is_drain_expected(at_most=_LONGEST_WAIT):
-            return
-        ensure_cursor()
-        # Of a burst of webhooks one enqueues: each task is a drain that reads the stream.
-        if Lease.ENQUEUED.acquire(_ENQUEUED_SECONDS, at_most=_LONGEST_WAIT) is not None:
+        if note_enqueued(_ENQUEUED_SECONDS, at_most=_LONGEST_WAIT):
             with bounded_transaction(at_most=_LONGEST_WAIT):
                 enqueue(SYNC_EVENTS)
     except DatabaseError as error:

@@ -6,7 +6,7 @@ import pytest
 from django.db import connection
 
 from orgs.db.cursor import database_now, ensure_cursor
-from orgs.db.leases import Lease, is_drain_expected
+from orgs.db.leases import Lease, clear_enqueued, note_enqueued
 from orgs.models import SyncCursor
 from tests.concurrency import another_program, wait_until
 
@@ -52,24 +52,26 @@ def test_our_own_lease_alone_is_renewed_or_released(lease: Lease) -> None:
 def test_one_that_a_wrong_clock_has_left_behind_is_acquired() -> None:
     SyncCursor.objects.update(draining_until=database_now() + timedelta(hours=2))
 
-    assert not is_drain_expected()
+    assert note_enqueued(-1)
     assert Lease.DRAIN.acquire(60) is not None
 
 
 @pytest.mark.parametrize(
-    ("lease", "seconds", "expected"),
-    [
-        (Lease.DRAIN, 60, True),
-        (Lease.DRAIN, -1, False),
-        (Lease.ENQUEUED, 60, True),
-        (Lease.ENQUEUED, -1, False),
-        (Lease.SNAPSHOT, 60, False),
-    ],
+    ("lease", "seconds", "enqueues"),
+    [(Lease.DRAIN, 60, False), (Lease.DRAIN, -1, True), (Lease.SNAPSHOT, 60, True)],
 )
-def test_a_drain_that_waits_is_expected(lease: Lease, seconds: float, expected: bool) -> None:
+def test_a_drain_that_waits_is_not_enqueued(lease: Lease, seconds: float, enqueues: bool) -> None:
     lease.acquire(seconds)
 
-    assert is_drain_expected() is expected
+    assert note_enqueued(60) is enqueues
+
+
+def test_a_drain_is_enqueued_once_until_it_begins_or_is_late() -> None:
+    enqueues = [note_enqueued(60), note_enqueued(60)]
+    clear_enqueued()
+    enqueues += [note_enqueued(-1), note_enqueued(60)]
+
+    assert enqueues == [True, False, True, True]
 
 
 def test_a_lease_is_renewed_after_its_connection_was_lost_and_leaves_none_open() -> None:

@@ -80,8 +80,8 @@ a wait for a lock has no end (orgs/db/sql.py; db, apply)
 +SELECT set_config('application_name', greatest(1,
 
 a lease is acquired while another process has it (orgs/db/sql_cursor.py; db, stream)
--WHERE stream = 'organizations' AND ({lease} IS NULL OR {lease} <= clock_timestamp()
-+WHERE stream = 'organizations' AND (true
+-WHERE stream = 'organizations' AND {_IS_FREE}
++WHERE stream = 'organizations'
 
 a lease that another process has is released (orgs/db/sql_cursor.py; db, stream)
 -SET {lease} = NULL WHERE stream = 'organizations' AND {lease} = %s

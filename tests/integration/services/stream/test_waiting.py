@@ -12,7 +12,7 @@ from django.db import DatabaseError, OperationalError
 
 from orgs.conf import sync_settings
 from orgs.db.cursor import read_cursor
-from orgs.db.leases import Lease, is_drain_expected
+from orgs.db.leases import Lease, note_enqueued
 from orgs.domain.status import ReadError
 from orgs.domain.types import Outcome, Position
 from orgs.models import SyncCursor, WorkOSEvent
@@ -232,7 +232,7 @@ def test_a_drain_beside_a_waiting_one_reads_to_the_end_once(workos: FakeWorkOS) 
 
 def test_enqueued_is_cleared_before_it_reads(workos: FakeWorkOS, monkeypatch: MonkeyPatch) -> None:
     prepare_to_read()
-    Lease.ENQUEUED.acquire(60)
+    note_enqueued(60)
     at_the_read: list[datetime | None] = []
     monkeypatch.setattr(stream, "_drain", lambda *_: at_the_read.append(cursor().rung_until))
 
@@ -289,7 +289,7 @@ def test_what_is_announced_at_the_end_is_seen(workos: FakeWorkOS, before: Around
         if not saw_the_lease:
             workos.create_organization(name="Acme")
             an_announcement(workos.all_events()[0]["id"])
-            saw_the_lease.append(is_drain_expected())
+            saw_the_lease.append(not note_enqueued(60))
 
     before(Lease, "release", announce)
 
