@@ -177,18 +177,14 @@ def note_drained(position: Position, *, read_began: float) -> None:
             execute_together([move_cursor(position, read_began=read_began)])
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """How many reads failed in a row, and whether this one failed for another reason."""
+def note_failure(kind: str, error: str) -> tuple[int, bool]:
+    """Note that a read failed, where a person sees it.
 
-    count: int = 1
-    is_new: bool = True
-
-
-def note_failure(kind: str, error: str) -> Failure:
-    """Note that a read failed, where a person sees it."""
+    Return how many failed in a row, and whether the one before failed for another reason.
+    """
     rows = execute_alone(sql.NOTE_FAILURE, [kind, error])
-    return Failure(*rows[0]) if rows else Failure()
+    count, is_new = rows[0] if rows else (1, True)
+    return count, is_new
 
 
 def replace_lost(

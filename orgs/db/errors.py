@@ -28,10 +28,6 @@ _ENVIRONMENT = frozenset({"25006", "57P01", "57P02", "57P03", "57P04", "57P05"})
 _MAX_ATTEMPTS = 5
 
 
-class ItemRefused(DatabaseError):
-    """An item can't be written, and no SQLSTATE says so."""
-
-
 class DescribedError(Exception):
     """What ``describe`` says of an error of the database, to be logged or raised in its place."""
 
@@ -40,15 +36,15 @@ class DatabaseFailed(DescribedError):
     """As ``DescribedError``, of an outage or a time-out: no bug of ours."""
 
 
-class WriteSkipped(ItemRefused):
+class WriteSkipped(DatabaseError):
     """A statement did not write what it was given: a trigger or a policy left out or changed it."""
 
 
-class CursorSkipped(DatabaseError):
+class CursorSkipped(OperationalError):
     """A trigger or a policy left the cursor's row as it was: no item is the reason."""
 
 
-class ReceiverFailed(ItemRefused):
+class ReceiverFailed(DatabaseError):
     """A receiver of ``changes_applied`` raised an exception."""
 
 
@@ -87,7 +83,7 @@ def is_outage(error: Error) -> bool:
     if not (state := sqlstate(error)):
         # As the plain class, psycopg raises what libpq itself finds wrong, and Django has no cause.
         is_libpqs = type(error) is DatabaseError and error.__cause__ is not None
-        return is_libpqs or isinstance(error, OperationalError | InterfaceError | CursorSkipped)
+        return is_libpqs or isinstance(error, OperationalError | InterfaceError)
     return state.startswith(_ENVIRONMENT_CLASSES) or state in _ENVIRONMENT
 
 

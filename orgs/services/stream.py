@@ -18,7 +18,7 @@ from django.db import DatabaseError
 from orgs import workos
 from orgs.conf import sync_settings
 from orgs.db import rows
-from orgs.db.cursor import CursorState, Failure, note_drained, note_failure, read_cursor
+from orgs.db.cursor import CursorState, note_drained, note_failure, read_cursor
 from orgs.db.errors import describe, is_full, is_passing
 from orgs.db.leases import Lease, clear_enqueued
 from orgs.db.transactions import bounded_transaction
@@ -355,13 +355,13 @@ def _note(error: WorkOSError | DatabaseError) -> float:
     kind = _kind_of(error)
     message = said(error)
     try:
-        failure = note_failure(kind, message)
+        count, is_new = note_failure(kind, message)
     except DatabaseError:
         # It may be the cursor's row itself that is locked, or the database that is down.
-        failure = Failure()
+        count, is_new = 1, True
     if kind is ReadError.CURSOR_LOST:
         enqueue(RECOVER)
-    if failure.is_new:
+    if is_new:
         # Once for each kind, and not once a second for as long as it lasts.
         is_loud = kind.needs_person or kind is ReadError.CURSOR_LOST
         level = logging.CRITICAL if is_loud else logging.WARNING
@@ -369,7 +369,7 @@ def _note(error: WorkOSError | DatabaseError) -> float:
     pause = sync_settings().poll_pause
     # The wait for a lock was a pause already, and a person may be waiting for the event.
     if kind is not ReadError.LOCK_NOT_AVAILABLE:
-        pause = min(pause * 2.0 ** min(failure.count, 10), _LONGEST_PAUSE)
+        pause = min(pause * 2.0 ** min(count, 10), _LONGEST_PAUSE)
     return max(pause, getattr(error, "retry_after", None) or 0.0)
 
 

@@ -6,7 +6,6 @@ from datetime import timedelta
 import pytest
 
 from orgs.db.cursor import (
-    Failure,
     database_now,
     ensure_cursor,
     follow,
@@ -64,7 +63,7 @@ def test_failures_add_up_and_each_kind_is_new_once() -> None:
 
     noted = [(note_failure(*kind), cursor().failing_since) for kind in kinds]
 
-    assert [found for found, _ in noted] == [Failure(1, True), Failure(2, False), Failure(3, True)]
+    assert [found for found, _ in noted] == [(1, True), (2, False), (3, True)]
     assert len({since for _, since in noted}) == 1
     assert failure()[2:] == ("refused", "no")
 
@@ -75,7 +74,7 @@ def test_failures_at_once_are_both_counted() -> None:
 
     failure = blocked_by(noted, lambda: note_failure(ReadError.UNAVAILABLE, "down"))
 
-    assert failure == Failure(2, False)
+    assert failure == (2, False)
 
 
 @pytest.mark.usefixtures("failing")
