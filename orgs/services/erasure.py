@@ -4,18 +4,14 @@ A row that was erased takes no personal data again, whatever WorkOS says.
 """
 
 import json
-from collections.abc import Sequence
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 from django.db import models
 from django.db.models.functions import Cast, Concat, Lower, Now
 
 from orgs.conf import sync_settings
-from orgs.db.errors import WriteSkipped
 from orgs.db.resources import model_of
-from orgs.db.transactions import bounded_transaction
 from orgs.domain.resources import PLAIN, Resource
 from orgs.models import DirectoryUser, Invitation, OrganizationMembership, WorkOSEvent, WorkOSUser
 from orgs.services.refusals import write_in_batches
@@ -121,19 +117,7 @@ def _erase(resource: Resource, which: models.Q) -> tuple[int, list[str]]:
     rows = _rows_of(resource).filter(which, erased_at__isnull=True)
     empty: dict[str, Any] = dict.fromkeys(resource.personal)
     empty |= {"data": {}, "erased_at": Now(), "synced_at": Now()}
-    return write_in_batches(rows, partial(_empty, rows, empty))
-
-
-def _empty(rows: "models.QuerySet[Any]", empty: dict[str, Any], keys: Sequence[str]) -> list[str]:
-    """Empty columns of those of the rows that are still to be emptied: some may have come back."""
-    due = rows.filter(pk__in=keys)
-    with bounded_transaction():
-        free = due.order_by("pk").select_for_update(skip_locked=True)
-        locked = list(free.values_list("pk", flat=True))
-        due.filter(pk__in=locked).update(**empty)
-        if due.exists():
-            raise WriteSkipped("it is locked, or a trigger or a policy keeps it from being erased")
-    return locked
+    return write_in_batches(rows, lambda due: due.update(**empty))
 
 
 # Payloads of parked events -------------------------------------------------------------------
@@ -185,5 +169,4 @@ def _payloads(which: models.Q) -> "models.QuerySet[WorkOSEvent]":
 
 
 def _erase_payloads(which: models.Q) -> tuple[int, list[str]]:
-    rows = _payloads(which)
-    return write_in_batches(rows, partial(_empty, rows, {"payload": None}))
+    return write_in_batches(_payloads(which), lambda due: due.update(payload=None))

@@ -3,9 +3,8 @@
 import logging
 import threading
 import time
-from collections.abc import Sequence
 from datetime import datetime, timedelta
-from functools import partial, reduce
+from functools import reduce
 from math import inf
 from operator import or_
 from typing import Any, Final
@@ -17,7 +16,7 @@ from django_q.models import Schedule, Task
 
 from orgs.conf import sync_settings
 from orgs.db.errors import describe
-from orgs.db.transactions import bounded_transaction, execute_alone
+from orgs.db.transactions import execute_alone
 from orgs.domain.status import LEAST_REFUSED_WEBHOOKS
 from orgs.models import WorkOSEvent
 from orgs.services.queue import PRUNE, PUSH_EXTERNAL_IDS, RECONCILE, RECONCILE_TIMEOUT, SYNC_EVENTS
@@ -38,18 +37,9 @@ def prune() -> int:
     age = timedelta(days=sync_settings().ledger_retention_days)
     records = Task.objects.filter(stopped__lt=Now() - age)
     entries = WorkOSEvent.objects.prunable(after=age)
-    pruned, _ = write_in_batches(entries, partial(_delete, entries))
-    write_in_batches(records, partial(_delete, records))
+    pruned, _ = write_in_batches(entries, QuerySet.delete)
+    write_in_batches(records, QuerySet.delete)
     return pruned
-
-
-def _delete(rows: QuerySet[Any], keys: Sequence[Any]) -> list[Any]:
-    """Delete those of the rows that no other program has locked."""
-    with bounded_transaction():
-        free = rows.filter(pk__in=keys).order_by("pk").select_for_update(skip_locked=True)
-        locked = list(free.values_list("pk", flat=True))
-        rows.filter(pk__in=locked).delete()
-    return locked
 
 
 # Schedules ----------------------------------------------------------------------------------

@@ -11,7 +11,13 @@ from django.db import DatabaseError, Error, connection
 from django.db.models import QuerySet
 from django_q.models import OrmQ, Schedule, Task
 
-from orgs.db.errors import describe, is_database_failure, is_not_granted, is_passing
+from orgs.db.errors import (
+    WriteSkipped,
+    describe,
+    is_database_failure,
+    is_not_granted,
+    is_passing,
+)
 from orgs.db.figures import MISSING_GRANTS
 from orgs.db.transactions import bounded_transaction
 from orgs.domain.naming import one_line
@@ -115,15 +121,27 @@ _BATCH_SIZE = 1_000
 
 
 def write_in_batches(
-    rows: QuerySet[Any], write: Callable[[Sequence[Any]], list[Any]]
+    rows: QuerySet[Any], write: Callable[[QuerySet[Any]], object]
 ) -> tuple[int, list[str]]:
-    """Call ``write`` with the keys of ``rows``, a batch at a time; it returns those that it wrote.
-    Return how many were written, and why others were not.
+    """Call ``write`` with ``rows``, a batch at a time: it deletes them, or changes them so that
+    they are not among ``rows`` any more. Return how many were written, and why others were not.
 
-    Each call is a transaction. The rows of a batch that PostgreSQL refuses are written alone, and
-    those that it refuses then are left, and logged. Raises ``django.db.Error`` if the environment
-    failed, or a lock is not available.
+    Each call is a transaction. The rows of a batch that PostgreSQL refuses, or of which another
+    program has locked one, are written alone, and those that can't be written then are left, and
+    logged. Raises ``django.db.Error`` if the environment failed, or a lock is not available.
     """
+
+    def write_batch(keys: Sequence[Any]) -> list[Any]:
+        # Some may have left ``rows`` since.
+        due = rows.filter(pk__in=keys)
+        with bounded_transaction():
+            free = due.order_by("pk").select_for_update(skip_locked=True)
+            locked = list(free.values_list("pk", flat=True))
+            write(rows.filter(pk__in=locked))
+            if due.exists():
+                raise WriteSkipped("it is locked, or a trigger or a policy leaves it as it is")
+        return locked
+
     count, reasons = 0, list[str]()
     following = rows.order_by("pk")
     while True:
@@ -133,7 +151,7 @@ def write_in_batches(
             break
         # By key, and not until none is found: those that are left would be found again.
         following = rows.filter(pk__gt=keys[-1]).order_by("pk")
-        written, refused = together_or_alone(keys, write)
+        written, refused = together_or_alone(keys, write_batch)
         count += len(written)
         reasons += refused.values()
     if reasons:
