@@ -61,7 +61,7 @@ def read_pages(
     read = partial(_read_page, types, patience)
     with closing(read_ahead(read, start)) as pages:
         for page in pages:
-            if _begins_too_early(page) and was_position_ignored(page, types, patience=patience):
+            if _begins_too_early(page) and _is_the_first(page, types, patience):
                 reason = "WorkOS reads from its first event instead of from there"
                 raise CursorLost(page.read_from, reason)
             yield page
@@ -103,8 +103,11 @@ def raise_if_expired(start: CursorState) -> None:
 
 def _begins_too_early(page: Page[Position]) -> bool:
     after = page.read_from.last_event_at
-    if page.read_from.last_event_id is None or after is None or not page.observations:
+    if page.read_from.last_event_id is None or not page.observations:
         return False
+    if after is None:
+        # Of an event that a person names, the time is not known.
+        return True
     times = (
         observation.event.occurred_at for observation in page.observations if observation.event
     )
@@ -113,10 +116,7 @@ def _begins_too_early(page: Page[Position]) -> bool:
     return after - begins_at > _RESTART_MARGIN
 
 
-def was_position_ignored(page: Page[Position], types: tuple[str, ...], *, patience: float) -> bool:
-    """Return True if the page is the stream's first, whatever the times of its events."""
+def _is_the_first(page: Page[Position], types: tuple[str, ...], patience: float) -> bool:
     # Asked, because a single event may carry any time: that alone must not stop the stream.
-    first = page.observations[0].event if page.observations else None
-    if first is None:
-        return False
-    return workos.first_event_id(types, patience=patience) == first.id
+    first = page.observations[0].event
+    return first is not None and workos.first_event_id(types, patience=patience) == first.id

@@ -31,7 +31,7 @@ from orgs.services import coverage
 from orgs.services.apply import Mode, WritesRefused, apply
 from orgs.services.decide import Batch
 from orgs.services.lookups import Lookups, Unproven, WrongEnvironment
-from orgs.services.pages import CursorLost, raise_if_expired, read_pages, was_position_ignored
+from orgs.services.pages import CursorLost, raise_if_expired, read_pages
 from orgs.services.queue import PUSH_EXTERNAL_IDS, RECOVER, SYNC_EVENTS, enqueue
 from orgs.services.refresh import resolve_all
 from orgs.services.refusals import said
@@ -104,9 +104,6 @@ def replay(since: Position) -> DrainReport:
         types = coverage.prepare_to_read().types or ()
         with closing(read_pages(types, since, patience=inf)) as pages:
             for page in pages:
-                is_first = since.last_event_id is not None and not report.counts
-                if is_first and was_position_ignored(page, types, patience=inf):
-                    raise UnknownEvent(f"WorkOS does not know {since.last_event_id}")
                 _verify_environment(page, types, patience=inf)
                 _apply(page, types, report, Mode.REPLAY)
                 report.drained = page.is_last

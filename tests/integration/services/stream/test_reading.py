@@ -125,7 +125,8 @@ def test_behind_a_dropped_page_it_reads_on(workos: FakeWorkOS, sync_setting: Set
         wait_until_blocked()
         last = workos.all_events()[-1]["id"]
         workos.create_organization(name="Ours")
-        program.execute("UPDATE workos_sync_cursor SET last_event_id = %s", [last])
+        move = "UPDATE workos_sync_cursor SET last_event_at = now(), last_event_id = %s"
+        program.execute(move, [last])
         program.commit()
         report = draining.result()
 
