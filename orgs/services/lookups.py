@@ -1,7 +1,7 @@
 """Looks objects up in WorkOS, and finds out whether its 404s prove anything."""
 
 import time
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -19,7 +19,7 @@ from orgs.domain.resources import ORGANIZATIONS, SCOPES, Resource, Scope
 from orgs.domain.status import ReadError
 from orgs.domain.types import Observation, State
 from orgs.models import Organization
-from orgs.workos import WorkOSError, read_ahead, read_all, read_objects, read_organizations
+from orgs.workos import WorkOSError, read_all, read_objects, read_organizations
 
 _PROVES_NOTHING = (
     "could be found by the same address and key, so what WorkOS answers proves nothing: see "
@@ -109,9 +109,8 @@ class Lookups:
         read = partial(read_objects, resource, listing, scope=scope, patience=self.patience)
         absent = Observation(workos_id=key, state=State.ABSENT, resource=resource.name)
         try:
-            with closing(read_ahead(read, None)) as pages:
-                listed = (observation for page in pages for observation in page.observations)
-                return next((one for one in listed if one.workos_id == key), absent)
+            listed = (one for page in read_all(read, None) for one in page.observations)
+            return next((one for one in listed if one.workos_id == key), absent)
         except workos.Refused:
             # Of an organization or group that was deleted, WorkOS has no list.
             if not (scope and self.is_absent(scope, SCOPES[listing.scope][0])):
