@@ -1,5 +1,6 @@
 """Leases: what only one process at a time should do, by the database's clock."""
 
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
@@ -74,7 +75,7 @@ def test_a_drain_is_enqueued_once_until_it_begins_or_is_late() -> None:
     assert enqueues == [True, False, True, True]
 
 
-def test_a_lease_is_renewed_after_its_connection_was_lost_and_leaves_none_open() -> None:
+def test_a_lease_is_renewed_until_ctrl_c_also_after_its_connection_was_lost() -> None:
     others = "FROM pg_stat_activity WHERE datname = current_database()"
     others += " AND backend_type = 'client backend' AND pid NOT IN (pg_backend_pid(), %s)"
     ours = [connection.connection.info.backend_pid]
@@ -85,11 +86,12 @@ def test_a_lease_is_renewed_after_its_connection_was_lost_and_leaves_none_open()
 
     with another_program() as rival:
         rival.autocommit = True
-        with Lease.SNAPSHOT.auto_renewed(0.2) as is_alone:
+        with suppress(KeyboardInterrupt), Lease.SNAPSHOT.auto_renewed(0.2) as is_alone:
             assert is_alone
             renewed()
             rival.execute(f"SELECT pg_terminate_backend(pid) {others}".encode(), ours)
             renewed()
+            raise KeyboardInterrupt
         are_left = f"SELECT 1 {others}".encode()
         wait_until(lambda: not rival.execute(are_left, ours).fetchall(), "its own is closed")
     assert cursor().reconciling_until is None

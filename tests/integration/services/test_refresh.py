@@ -368,27 +368,25 @@ def test_one_that_workos_refuses_to_show_proves_nothing_and_keeps_no_other_from_
     assert Lookups(candidates=[refused]).proves_absence({"org_missing"})
 
 
-def test_what_is_missing_is_not_asked_for_as_a_proof(workos: FakeWorkOS) -> None:
-    acme = a_mirrored_organization(workos)
-    for number in range(4):
-        key = f"conn_{number}"
-        Connection.objects.create(workos_id=key, workos_organization_id=acme, state="active")
-    workos.connections.create(id="conn_3", name="A", organization_id=acme)
-
-    assert Lookups().proves_absence({"conn_0", "conn_1", "conn_2"}, PLAIN["connection"])
-    assert workos.count_requests(path="/connections") == 1
-
-
-@pytest.mark.parametrize("living", ["conn_0", "conn_9"])
-def test_rows_whose_deletion_was_missed_do_not_hide_the_proof(
-    workos: FakeWorkOS, living: str
+@pytest.mark.parametrize(
+    ("missing", "living", "requests"),
+    [
+        pytest.param([1, 2, 3, 4], 0, 1, id="what is missing itself is not asked for"),
+        pytest.param([2], 0, 4, id="deletions of its neighbours were missed"),
+        pytest.param([2], 4, 1, id="and of those before it"),
+    ],
+)
+def test_rows_that_do_not_hide_the_proof(
+    workos: FakeWorkOS, missing: list[int], living: int, requests: int
 ) -> None:
     acme = a_mirrored_organization(workos)
-    for key in ("conn_3", "conn_4", "conn_5", "conn_6", living):
+    for number in range(5):
+        key = f"conn_{number}"
         Connection.objects.create(workos_id=key, workos_organization_id=acme, state="active")
-    workos.connections.create(id=living, name="A", organization_id=acme)
+    workos.connections.create(id=f"conn_{living}", name="A", organization_id=acme)
 
-    assert Lookups().proves_absence({"conn_3"}, PLAIN["connection"])
+    assert Lookups().proves_absence({f"conn_{n}" for n in missing}, PLAIN["connection"])
+    assert workos.count_requests(path="/connections") == requests
 
 
 def test_of_several_that_are_missing_none_is_asked_as_a_proof_of_another(

@@ -13,7 +13,6 @@ from orgs.domain.status import ReadError
 from orgs.domain.types import Outcome
 from orgs.models import Connection, ExternalIdWriteBack, WorkOSEvent
 from orgs.services import conclude, outbox
-from orgs.services import reconcile as reconciling
 from orgs.services.compare import Comparing, Run
 from orgs.services.reconcile import reconcile
 from orgs.services.stream import drain_to_end
@@ -185,22 +184,6 @@ def test_a_second_run_logs_it_and_goes_on(workos: FakeWorkOS, caplog: LogCapture
     assert changes(compared()) == [("gram-1", "created")]
     assert "another process reconciles too" in caplog.text
     assert cursor().reconciling_until == lease
-
-
-def test_the_lease_is_renewed_during_a_run(workos: FakeWorkOS, monkeypatch: MonkeyPatch) -> None:
-    monkeypatch.setattr(reconciling, "_LEASE_SECONDS", 0.4)
-    an_old_organization(workos)
-
-    def interrupt(*_: object) -> None:
-        acquired = cursor().reconciling_until
-        assert acquired is not None
-        wait_until(lambda: cursor().reconciling_until != acquired, "it is renewed")
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        compared(progress=interrupt)
-
-    assert cursor().reconciling_until is None
 
 
 @impatient
