@@ -127,11 +127,14 @@ def a_page(*observations: Observation, read_from: Position = Position()) -> Page
     )
 
 
-def apply_page(page: Page[Position], mode: Mode = Mode.LIVE) -> Report:
+def apply_page(
+    page: Page[Position], mode: Mode = Mode.LIVE, types: tuple[str, ...] | None = None
+) -> Report:
     """Apply a page as the stream does."""
     batch = Batch(
         observations=page.observations,
         read_from=page.read_from,
+        types=types,
         position=page.position,
         read_began=page.read_began if page.is_last else None,
     )
@@ -140,7 +143,8 @@ def apply_page(page: Page[Position], mode: Mode = Mode.LIVE) -> Report:
 
 def live(*observations: Observation) -> Report:
     """Apply the next page of the stream."""
-    return apply_page(a_page(*observations, read_from=read_cursor().position))
+    state = read_cursor()
+    return apply_page(a_page(*observations, read_from=state.position), types=state.types)
 
 
 def compare(*observations: Observation, mode: Mode = Mode.RECONCILE) -> Report:

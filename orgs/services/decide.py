@@ -51,9 +51,7 @@ class Batch:
 
     def is_current(self, state: CursorState | None) -> bool:
         """Return True if the cursor is still where the page was read, for the same types."""
-        if state is None or state.position != self.read_from:
-            return False
-        return self.types is None or state.types == self.types
+        return state is not None and (state.position, state.types) == (self.read_from, self.types)
 
     def singles(self) -> Iterator["Batch"]:
         """Return a batch for each observation; live, they move the cursor step by step."""

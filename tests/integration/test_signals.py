@@ -34,6 +34,7 @@ from tests.builders import (
     an_old_organization,
     an_organization_row,
     apply_page,
+    live,
 )
 from tests.concurrency import another_program
 from tests.triggers import a_constraint, changed, execute
@@ -197,7 +198,7 @@ def test_nothing_is_sent_of_what_is_rolled_back_or_was_a_dry_run(
     drain_to_end()
     reconcile(Run())
     with a_constraint():
-        apply_page(a_page(an_event(name="Forbidden")))
+        live(an_event(name="Forbidden"))
     assert WorkOSEvent.objects.get().outcome == "parked"
     acme = an_old_organization(workos, external_id="gram-1")
     workos.connections.create(name="A", organization_id=acme, at=TWO_DAYS_AGO, emits=False)
