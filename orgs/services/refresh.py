@@ -66,7 +66,7 @@ def _has_row(observation: Observation) -> bool:
     return Organization.objects.filter(workos_id=observation.workos_id).exists()
 
 
-def fetch_object(resource: Resource, key: str, lookups: Lookups, event_type: str = "") -> Batch:
+def fetch_object(resource: Resource, key: str, lookups: Lookups, event_type: str) -> Batch:
     """Fetch one object of another resource: by itself, or in the list that holds it.
 
     After an event that says that it is deleted, a 404 needs no other proof. Raises ``Unproven`` and

@@ -23,7 +23,7 @@ from orgs.services.stream import drain_to_end, replay
 from orgs.testing import FakeWorkOS
 from tests.builders import a_parked_event
 from tests.integration.services.stored import LogCapture, MonkeyPatch, Setting
-from tests.triggers import a_trigger, execute, locked
+from tests.triggers import a_trigger, execute
 
 #: More and less than the thirty days of the setting.
 LONG_AGO, LATELY = datetime.now(UTC) - timedelta(days=31), datetime.now(UTC) - timedelta(days=29)
@@ -122,20 +122,6 @@ def test_what_came_back_since_it_was_listed_is_not_erased(monkeypatch: MonkeyPat
 
     assert erase_due() == 0
     assert WorkOSUser.objects.get().erased_at is None
-
-
-def test_a_locked_payload_keeps_no_other(caplog: LogCapture) -> None:
-    for number in (1, 2):
-        key = f"user_{number}"
-        WorkOSUser.objects.create(pk=key, deleted_at=LONG_AGO, **PEOPLE)
-        a_parked_event(None, f"event_{number}", resource="user", object_key=key, payload="{}")
-
-    with locked("workos_event", "id = 'event_1'"):
-        erase_due()
-        left = WorkOSEvent.objects.exclude(payload=None).values_list("pk", flat=True)
-        assert [*left] == ["event_1"]
-
-    assert "it is locked" in caplog.text
 
 
 @pytest.fixture
