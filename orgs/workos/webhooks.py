@@ -42,7 +42,7 @@ def parse_announcement(body: bytes) -> Observation | None:
     """
     try:
         raw = tolerant_json.loads(body)
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
     if not (isinstance(raw, dict) and is_text(raw.get("id")) and is_text(raw.get("event"))):
         return None
