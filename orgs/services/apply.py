@@ -104,14 +104,14 @@ def _write(batch: Batch, mode: Mode, decided: Decided) -> list[Decision]:
     then = [statement for _, statement in along]
     if touched:
         then.append(resources.derived(touched))
-    if batch.record:
-        then.append(batch.record(decisions[0]))
     if mode is Mode.LIVE:
         then.append(move_cursor(batch.position, read_began=batch.read_began))
     written = rows.write(decided.plan, events, *then, others=decided.writes())
     if mode is Mode.LIVE and not written.then[-1]:
         raise CursorSkipped("the cursor was not moved: a trigger or a policy left it as it was")
     _require_recorded({_event_id(decision) for decision in events}, written)
+    if batch.record:
+        batch.record(decisions[0])
     found = zip(along, written.then, strict=False)
     taken = [(resource, *row) for (resource, _), deleted in found for row in deleted]
     send_changes(decided, written.new_conflicts, taken)

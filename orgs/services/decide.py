@@ -46,8 +46,8 @@ class Batch:
     """When the request of a list or an object began, by the database's clock."""
     old_before: datetime | None = None
     """What was written before this is older than a list, within the hold-back window too."""
-    record: Callable[[Decision], Statement] | None = None
-    """Refresh: the statement that resolves the event that it is for."""
+    record: Callable[[Decision], object] | None = None
+    """Refresh: resolves, in the transaction, the event that it is for."""
 
     def is_current(self, state: CursorState | None) -> bool:
         """Return True if the cursor is still where the page was read, for the same types."""

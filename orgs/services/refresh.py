@@ -13,8 +13,8 @@ from django.db.models.functions import Now
 from orgs import workos
 from orgs.conf import sync_settings
 from orgs.db import sql
-from orgs.db.errors import is_passing
-from orgs.db.transactions import Statement, bounded_transaction
+from orgs.db.errors import WriteSkipped
+from orgs.db.transactions import Statement, bounded_transaction, execute_together
 from orgs.domain.naming import storable
 from orgs.domain.report import Change, Report
 from orgs.domain.resolution import gram_id
@@ -24,7 +24,10 @@ from orgs.models import EventQuerySet, Organization, WorkOSEvent
 from orgs.services.apply import Mode, apply
 from orgs.services.decide import Batch
 from orgs.services.lookups import UNPROVEN, UNPROVEN_OBJECT, Lookups, Unproven
+from orgs.services.refusals import fails_every_row
 from orgs.workos import WorkOSError
+
+_LEFT_OUT = "a trigger or a policy leaves it as it is"
 
 
 class AlreadyResolved(Exception):
@@ -111,8 +114,8 @@ def resolve_all(
 
     ``patience``: as in ``orgs.workos``. May be repeated and run concurrently. An error of one does
     not stop the rest, unless it is the same for all: a key that is refused, or a pause that WorkOS
-    asks for. Raises ``django.db.Error`` for any that does not pass by itself; what was resolved
-    before stays so.
+    asks for. Raises ``django.db.Error`` if the environment failed; what was resolved before stays
+    so.
     """
     report = ResolveReport()
     with bounded_transaction():
@@ -127,7 +130,7 @@ def resolve_all(
         except AlreadyResolved:
             continue
         except (WorkOSError, DatabaseError) as error:
-            if isinstance(error, DatabaseError) and not is_passing(error):
+            if isinstance(error, DatabaseError) and fails_every_row(error):
                 raise
             report.left, report.error = report.left + 1, error
         else:
@@ -174,9 +177,8 @@ def _apply(event: WorkOSEvent, batch: Batch) -> Change:
     """Apply what was fetched; record in the same transaction what became of the event."""
     results: list[Change] = []
 
-    def record(decision: Decision) -> Statement:
-        results.append(_result(event, decision))
-        return _recorded(event, results[-1])
+    def record(decision: Decision) -> None:
+        results.append(_record(event, _result(event, decision)))
 
     report = apply(replace(batch, record=record), Mode.REFRESH)
     for failed in report.of(Outcome.FAILED):
@@ -191,8 +193,8 @@ def _leave(event: WorkOSEvent) -> Change:
         reason = f"WORKOS_RESOURCES does not name {event.resource}: add it, or dismiss the event"
         return _parked(event, reason)
     ignored = Change(None, event.workos_organization_id, Outcome.IGNORED, event_id=event.id)
-    with bounded_transaction(_recorded(event, ignored)):
-        return ignored
+    with bounded_transaction():
+        return _record(event, ignored)
 
 
 def _result(event: WorkOSEvent, decision: Decision) -> Change:
@@ -214,17 +216,21 @@ def _park(
     event: WorkOSEvent, reason: str, payload: str | None = None, *, is_unproven: bool = False
 ) -> Change:
     parked = replace(_parked(event, reason), is_unproven=is_unproven)
-    with bounded_transaction(_recorded(event, parked, payload)):
-        return parked
+    with bounded_transaction():
+        return _record(event, parked, payload)
 
 
-def _recorded(event: WorkOSEvent, result: Change, payload: str | None = None) -> Statement:
-    """Return the statement that records in the ledger what became of the event."""
+def _record(event: WorkOSEvent, result: Change, payload: str | None = None) -> Change:
+    """Record in the ledger what became of the event, and return that. One that was resolved
+    meanwhile stays so."""
     not_found = (Outcome.PARKED, Outcome.IGNORED)
     is_found = event.outcome is None and result.change not in not_found
     outcome = Outcome.MISSING if is_found else result.change
     values = [outcome, result.organization_id, storable(result.reason), outcome, payload, event.id]
-    return Statement(sql.RESOLVE_EVENT, values)
+    (recorded,) = execute_together([Statement(sql.RESOLVE_EVENT, values)])
+    if not recorded and WorkOSEvent.objects.unresolved().filter(id=event.id).exists():
+        raise WriteSkipped(_LEFT_OUT)
+    return result
 
 
 def dismiss_parked(event_ids: Sequence[str]) -> list[str]:
@@ -238,5 +244,7 @@ def dismiss_parked(event_ids: Sequence[str]) -> list[str]:
         parked = WorkOSEvent.objects.parked().filter(id__in=event_ids).order_by("id")
         ids = [*parked.select_for_update().values_list("id", flat=True)]
         dismissed = WorkOSEvent.objects.filter(id__in=ids)
-        dismissed.update(outcome=Outcome.DISMISSED, processed_at=Now(), payload=hashed)
+        values = {"outcome": Outcome.DISMISSED, "processed_at": Now(), "payload": hashed}
+        if dismissed.update(**values) < len(ids):
+            raise WriteSkipped(_LEFT_OUT)
     return ids

@@ -6,7 +6,7 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
-from django.db import OperationalError
+from django.db import DatabaseError, OperationalError
 
 import orgs.workos
 from orgs.domain.naming import derived_id
@@ -16,6 +16,7 @@ from orgs.domain.types import EventType, Outcome
 from orgs.models import Connection, ExternalIdWriteBack, Organization, WorkOSEvent
 from orgs.services.lookups import Lookups
 from orgs.services.refresh import AlreadyResolved, dismiss_parked, fetch, resolve, resolve_all
+from orgs.services.refusals import said
 from orgs.testing import FakeWorkOS
 from orgs.workos import BrokenAnswer, Unavailable
 from tests.builders import (
@@ -28,7 +29,7 @@ from tests.builders import (
     an_organization_row,
 )
 from tests.integration.services.stored import Around, Setting, conflicts, disabled, impatient, links
-from tests.triggers import a_constraint, locked
+from tests.triggers import LEAVES_OUT, RAISES, REASONS, a_constraint, a_trigger, locked
 
 
 def the_event() -> WorkOSEvent:
@@ -132,6 +133,25 @@ def test_an_error_of_workos_leaves_the_event_and_the_row_as_they_were(
         resolve("event_1")
 
     assert (the_event().error, disabled()) == (before.error, [])
+
+
+@pytest.mark.parametrize("how", [RAISES, LEAVES_OUT], ids=["raises", "leaves it out"])
+@pytest.mark.parametrize("workos_id", ["org_1", None], ids=["applied", "names no organization"])
+def test_an_event_that_the_ledger_keeps_as_it_is_is_reported_as_left(
+    workos: FakeWorkOS, how: str, workos_id: str | None
+) -> None:
+    workos.create_organization(id="org_1", name="Acme")
+    before = a_parked_event(workos_id)
+
+    with a_trigger(how, table="workos_event", on="UPDATE"):
+        report = resolve_all(WorkOSEvent.objects.parked())
+        with pytest.raises(DatabaseError):
+            dismiss_parked([before.id])
+
+    assert (report.left, report.changes) == (1, [])
+    assert report.error
+    assert said(report.error) == REASONS[how]
+    assert the_event().error == before.error
 
 
 def test_an_event_in_another_state_is_left_alone(workos: FakeWorkOS) -> None:

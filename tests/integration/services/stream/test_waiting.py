@@ -19,6 +19,7 @@ from orgs.models import SyncCursor, WorkOSEvent
 from orgs.services import refresh, stream
 from orgs.services.coverage import prepare_to_read
 from orgs.services.queue import PUSH_EXTERNAL_IDS, SYNC_EVENTS
+from orgs.services.refusals import said
 from orgs.services.stream import drain_and_wait, drain_to_end, resolve_overdue
 from orgs.testing import FakeWorkOS
 from orgs.workos import RateLimited, Unavailable, WorkOSError
@@ -44,7 +45,7 @@ from tests.integration.services.stored import (
     read,
     set_cursor,
 )
-from tests.triggers import a_trigger, locked, renamed
+from tests.triggers import LEAVES_OUT, RAISES, REASONS, a_trigger, locked, renamed
 
 LONG_AGO = timedelta(minutes=5)
 
@@ -141,6 +142,23 @@ def test_a_locked_row_does_not_stop_the_rest(workos: FakeWorkOS) -> None:
 
     assert isinstance(report.unresolved, OperationalError)
     assert names() == ["Free", "Old"]
+
+
+@pytest.mark.parametrize("how", [RAISES, LEAVES_OUT], ids=["raises", "leaves it out"])
+def test_a_row_of_the_ledger_that_is_refused_does_not_stop_the_rest(
+    workos: FakeWorkOS, how: str
+) -> None:
+    for number in range(9):
+        an_announcement(an_event_id(number), ago=LONG_AGO * 2, workos_id=f"org_{number}")
+    an_announcement("event_free", ago=LONG_AGO, workos_id=an_old_organization(workos, "Free"))
+
+    with a_trigger(how, table="workos_event", when="NEW.id <> 'event_free'", on="UPDATE"):
+        report = drain_to_end()
+    left = WorkOSEvent.objects.announced_and_unseen().count()
+
+    assert report.unresolved
+    assert said(report.unresolved) == REASONS[how]
+    assert (names(), left) == (["Free"], 9)
 
 
 def test_one_that_is_resolved_meanwhile(workos: FakeWorkOS, before: Around) -> None:
