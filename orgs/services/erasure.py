@@ -4,6 +4,7 @@ A row that was erased takes no personal data again, whatever WorkOS says.
 """
 
 import json
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +13,7 @@ from django.db.models.functions import Cast, Concat, Lower, Now
 
 from orgs.conf import sync_settings
 from orgs.db.resources import model_of
-from orgs.domain.resources import PLAIN, Resource
+from orgs.domain.resources import DIRECTORY_USER, INVITATION, MEMBERSHIP, PLAIN, USER, Resource
 from orgs.models import DirectoryUser, Invitation, OrganizationMembership, WorkOSEvent, WorkOSUser
 from orgs.services.refusals import write_in_batches
 
@@ -44,7 +45,8 @@ def held_about(user_id: str) -> dict[str, list[dict[str, Any]]]:
     """Return by table every row about a user: the user's own, and those that name them. ``data`` is
     text if it can't be JSON in Python: a number too long, or nested too deeply."""
     held = {}
-    for model, rows in _rows_about(user_id).items():
+    for resource, rows in _rows_about(user_id).items():
+        model = model_of(resource)
         names = [field.attname for field in model._meta.concrete_fields if field.name != "data"]
         found = rows.values(*names, json=Cast("data", models.TextField()))
         held[model._meta.db_table] = [row | {"data": _parsed(row.pop("json"))} for row in found]
@@ -73,35 +75,33 @@ def _parsed(text: str) -> Any:
 def erase_user(user_id: str) -> int:
     """Erase what is held about a user now; return how many rows were erased.
 
-    Raises ``NotErased`` if any row could not be; the others are erased all the same. Raises
+    Raises ``NotErased`` if any row could not be; the others are erased all the same, but for the
+    user's own: the rest is found by its address, and another run goes on. Raises
     ``django.db.Error``.
     """
-    # All are found before the first is erased: some are found by the user's address.
-    found = {m: list(rows.values_list("pk", flat=True)) for m, rows in _rows_about(user_id).items()}
-    shown = _shows(user_id)
-    erased = [
-        _erase(resource, models.Q(pk__in=found[model_of(resource)]))
-        for resource in PLAIN.values()
-        if model_of(resource) in found
-    ]
-    # The first are of what never became a row.
-    payloads = _erase_payloads(shown | _names_erased())
+    about = _rows_about(user_id)
+    user = about.pop(USER)
+    erased = [_erase(resource, models.Q(pk__in=rows)) for resource, rows in about.items()]
+    # Some are of what never became a row.
+    payloads = _erase_payloads(_shows(user_id) | _names_erased())
+    if not any(refused for _, refused in (*erased, payloads)):
+        erased.append(_erase(USER, models.Q(pk__in=user)))
     if reasons := [reason for _, refused in (*erased, payloads) for reason in refused]:
         raise NotErased(f"rows that are not erased: {len(reasons)}; the last, {reasons[-1]}")
     return sum(count for count, _ in erased)
 
 
-def _rows_about(user_id: str) -> "dict[type[models.Model], models.QuerySet[Any]]":
+def _rows_about(user_id: str) -> "dict[Resource, models.QuerySet[Any]]":
     """By address, it is compared without regard to capital letters: who invites types it anew."""
     user = WorkOSUser.objects.filter(pk=user_id)
     by_address = models.Q(address__in=user.filter(email__gt="").values_list(Lower("email")))
     invitations = Invitation.objects.alias(address=Lower("email"))
     directory_users = DirectoryUser.objects.alias(address=Lower("email"))
     return {
-        WorkOSUser: user,
-        OrganizationMembership: OrganizationMembership.objects.filter(workos_user_id=user_id),
-        Invitation: invitations.filter(by_address | models.Q(accepted_user_id=user_id)),
-        DirectoryUser: directory_users.filter(by_address),
+        USER: user,
+        MEMBERSHIP: OrganizationMembership.objects.filter(workos_user_id=user_id),
+        INVITATION: invitations.filter(by_address | models.Q(accepted_user_id=user_id)),
+        DIRECTORY_USER: directory_users.filter(by_address),
     }
 
 
@@ -124,7 +124,13 @@ def _erase(resource: Resource, which: models.Q) -> tuple[int, list[str]]:
 
 
 def _shows(user_id: str) -> models.Q:
-    """The payload has the user's id, or the address that the user has now, as one string."""
+    """The payload has the user's id, or the address that the user has now, as one string. The id is
+    that of a user if a row or a payload says so: payloads have other strings too."""
+    as_json = re.escape(json.dumps(user_id))
+    names_user = models.Q(payload__regex=rf'user_id"\s*:\s*{as_json}')
+    names_user |= models.Q(payload__regex=rf'"id"\s*:\s*{as_json}', resource=USER.name)
+    if not count_about(user_id) and not _payloads(names_user).exists():
+        return models.Q(pk__in=[])
     addresses = WorkOSUser.objects.filter(pk=user_id, email__gt="")
     strings: list[Any] = [user_id, *addresses.values_list("email", flat=True)]
     # JSON has another escape for each case of a letter that is not of ASCII.
@@ -155,17 +161,18 @@ def _names_erased() -> models.Q:
         template=r"%(expressions)s, '[^\w-]+')))",
         output_field=models.BooleanField(),
     )
-    personal = _personal()
     exist = [
-        models.Exists(_rows_of(one).filter(is_said, erased_at__isnull=False)) for one in personal
+        models.Exists(_rows_of(one).filter(is_said, erased_at__isnull=False)) for one in _personal()
     ]
-    names = {resource.name for resource in personal}
-    showing = [one.name for one in PLAIN.values() if names & {one.name, *one.parents.values()}]
-    return models.Q(*exist, _connector=models.Q.OR) & models.Q(resource__in=showing)
+    return models.Q(*exist, _connector=models.Q.OR)
 
 
 def _payloads(which: models.Q) -> "models.QuerySet[WorkOSEvent]":
-    return WorkOSEvent.objects.parked().filter(which, payload__isnull=False)
+    """Of the resources whose events show people."""
+    names = {resource.name for resource in _personal()}
+    showing = [one.name for one in PLAIN.values() if names & {one.name, *one.parents.values()}]
+    parked = WorkOSEvent.objects.parked()
+    return parked.filter(which, payload__isnull=False, resource__in=showing)
 
 
 def _erase_payloads(which: models.Q) -> tuple[int, list[str]]:

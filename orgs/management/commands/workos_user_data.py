@@ -9,7 +9,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import Error as DatabaseError
 
 from orgs.db.errors import describe
-from orgs.domain.naming import is_storable, one_line
+from orgs.domain.naming import counted, is_storable, one_line
 from orgs.management.report import write
 from orgs.services.erasure import (
     NotErased,
@@ -39,14 +39,16 @@ class Command(BaseCommand):
             raise CommandError(f"no user can have this id: {who}")
         try:
             if not options["erase"]:
-                payloads = count_payloads_about(user_id)
-                held = {**held_about(user_id), "parked_payloads": payloads}
+                held = held_about(user_id) | {"parked_payloads": count_payloads_about(user_id)}
                 write(self.stdout, json.dumps(held, indent=2, cls=DjangoJSONEncoder))
                 return
-            what = f"{count_about(user_id)} rows about {who}"
+            payloads = counted(count_payloads_about(user_id), "parked payload")
+            what = f"{counted(count_about(user_id), 'row')} and {payloads} about {who}"
             if not options["no_input"] and not self._is_confirmed(user_id, what):
                 raise CommandError("nothing was erased")
             write(self.stdout, f"erased {erase_user(user_id)} of {what}")
+        except KeyboardInterrupt:
+            raise CommandError("interrupted; run it again", returncode=130) from None
         except NotErased as error:
             raise CommandError(f"{error}; run it again") from None
         except DatabaseError as error:

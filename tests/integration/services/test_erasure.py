@@ -192,17 +192,28 @@ def run(*arguments: str) -> str:
     return out.getvalue()
 
 
-@pytest.mark.parametrize("answer", ["", "yes", EOFError])
-def test_the_command_asks_before_it_erases(ada: str, answer: Any, monkeypatch: MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("answer", "returncode", "said"),
+    [
+        ("", 1, "nothing was erased"),
+        ("yes", 1, "nothing was erased"),
+        (EOFError, 1, "nothing was erased"),
+        (KeyboardInterrupt, 130, "interrupted"),
+    ],
+)
+def test_the_command_asks_before_it_erases(
+    ada: str, answer: Any, returncode: int, said: str, monkeypatch: MonkeyPatch
+) -> None:
     def asked(question: str) -> str:
-        assert question.startswith(f"Erase 4 rows about {ada}?")
-        if answer is EOFError:
-            raise EOFError
-        return str(answer)
+        assert question.startswith(f"Erase 4 rows and 1 parked payload about {ada}?")
+        if not isinstance(answer, str):
+            raise answer
+        return answer
 
     monkeypatch.setattr("builtins.input", asked)
-    with pytest.raises(CommandError, match="nothing was erased"):
+    with pytest.raises(CommandError, match=said) as raised:
         run(ada, "--erase")
+    assert raised.value.returncode == returncode
     assert WorkOSUser.objects.get(pk=ada).email == "zoe@acme.com"
 
 
@@ -213,9 +224,10 @@ def test_the_command_shows_and_erases(ada: str, monkeypatch: MonkeyPatch) -> Non
 
     monkeypatch.setattr("builtins.input", lambda _: f"{ada}\n")
     with CaptureQueriesContext(connection) as queries:
-        assert run(ada, "--erase") == f"erased 4 of 4 rows about {ada}\n"
+        assert run(ada, "--erase") == f"erased 4 of 4 rows and 1 parked payload about {ada}\n"
     assert everything_about("zoe") == []
-    assert run(ada, "--erase", "--no-input").startswith("erased 0 of")
+    again = run(ada, "--erase", "--no-input")
+    assert again.startswith("erased 0 of 3 rows and 0 parked payloads")
     # It loads no data to count it.
     asked = [query["sql"] for query in queries if query["sql"].startswith("SELECT")]
     assert [statement for statement in asked if '"data"' in statement] == []
@@ -241,17 +253,49 @@ def test_an_id_that_none_can_be_is_refused(user_id: str) -> None:
 
 def test_an_id_does_nothing_to_the_terminal() -> None:
     said = run("user_\x1b[2J", "--erase", "--no-input")
-    assert said == "erased 0 of 0 rows about user_\\x1b[2J\n"
+    assert said == "erased 0 of 0 rows and 0 parked payloads about user_\\x1b[2J\n"
 
 
-def test_a_refusal_is_one_line_without_values_once_all_else_is_erased(ada: str) -> None:
+TABLES = ("user", "organization_membership", "invitation", "directory_user", "event")
+
+
+@pytest.mark.parametrize("table", [f"workos_{name}" for name in TABLES])
+def test_a_refusal_is_one_line_without_values_and_what_is_left_is_erased_by_another_run(
+    ada: str, table: str
+) -> None:
     refusal = "RAISE 'it says no' USING DETAIL = 'Confidential';"
     said = "not erased: 1; the last, PostgreSQL P0001: it says no; run it again"
-    with a_trigger(refusal, table="workos_user"), pytest.raises(CommandError, match=said) as raised:
+    with a_trigger(refusal, table=table), pytest.raises(CommandError, match=said) as raised:
         run(ada, "--erase", "--no-input")
 
     assert "Confidential" not in str(raised.value)
-    assert everything_about("zoe") == ["workos_user"]
+    # By the user's address, the others are found.
+    assert {*everything_about("zoe")} == {"workos_user", table}
+
+    run(ada, "--erase", "--no-input")
+    assert everything_about("zoe") == []
+
+
+@pytest.mark.parametrize(
+    ("id_", "resource", "payload", "is_erased"),
+    [
+        pytest.param("user_1", "user", {"id": "user_1"}, True, id="a user"),
+        pytest.param("user_1", "membership", {"user_id": "user_1"}, True, id="a member"),
+        pytest.param("1", "invitation", {"accepted_user_id": "1"}, True, id="invited"),
+        pytest.param("org_1", "organization", {"id": "org_1"}, False, id="an organization"),
+        pytest.param("org_1", "membership", {"organization_id": "org_1"}, False, id="its member"),
+        pytest.param("om_1", "membership", {"id": "om_1"}, False, id="a membership"),
+        pytest.param("true", "user", {"metadata": {"it": "true"}}, False, id="no id"),
+    ],
+)
+def test_an_id_that_is_no_users_erases_no_payload(
+    id_: str, resource: str, payload: Any, is_erased: bool
+) -> None:
+    a_parked_event(None, resource=resource, payload=json.dumps(payload))
+
+    said = "1 parked payload" if is_erased else "0 parked payloads"
+    assert run(id_, "--erase", "--no-input") == f"erased 0 of 0 rows and {said} about {id_}\n"
+    assert (WorkOSEvent.objects.get().payload is None) == is_erased
 
 
 @pytest.mark.parametrize(
