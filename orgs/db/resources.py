@@ -129,8 +129,9 @@ def take_along(
     resource: Resource, keys: Collection[str], event_id: str | None
 ) -> list[tuple[Resource, Statement]]:
     """Return the statements that delete what the deletion of these objects deletes: WorkOS sends
-    no events for that. Each returns key and organization of what it deleted."""
-    values = [event_id, sql.array(sorted(keys))]
+    no events for that. Each returns key and organization of what was to be deleted, and True unless
+    a trigger or a policy kept it."""
+    values = [sql.array(sorted(keys)), event_id]
     return [
         (child, Statement(_take_along(child, column), values))
         for child in PLAIN.values()
@@ -141,17 +142,25 @@ def take_along(
 
 def _take_along(child: Resource, column: str) -> str:
     # By an absence, a list may lift the tombstone; without an order, the id is never lost.
-    later = 'greatest(workos_last_event_id, %s::text COLLATE "C")'
+    later = 'greatest(c.workos_last_event_id, %s::text COLLATE "C")'
     return f"""
-        UPDATE {_table(child)} SET workos_last_event_id = {"%s" if child.has_order else later},
-            {child.deleted_column} = clock_timestamp(), synced_at = clock_timestamp()
-        WHERE {column} = ANY(%s::text[]) AND {child.deleted_column} IS NULL
-        RETURNING workos_id, workos_organization_id
+        WITH live AS (
+            SELECT workos_id, workos_organization_id FROM {_table(child)}
+            WHERE {column} = ANY(%s::text[]) AND {child.deleted_column} IS NULL
+        ), deleted AS (
+            UPDATE {_table(child)} AS c SET
+                workos_last_event_id = {"%s" if child.has_order else later},
+                {child.deleted_column} = clock_timestamp(), synced_at = clock_timestamp()
+            FROM live WHERE c.workos_id = live.workos_id
+            RETURNING c.workos_id, c.{child.deleted_column} IS NOT NULL AS is_deleted
+        )
+        SELECT live.*, is_deleted FROM live LEFT JOIN deleted USING (workos_id)
     """  # noqa: S608 - put together from models
 
 
 def derived(workos_ids: Collection[str]) -> Statement:
-    """Return the statement that recomputes the derived columns of organizations."""
+    """Return the statement that recomputes the derived columns of organizations, and returns those
+    that a trigger or a policy kept wrong."""
     return statement(sql.DERIVE_ENABLED, sorted(workos_ids))
 
 

@@ -216,15 +216,21 @@ FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[], %
 LEFT JOIN workos_sync_cursor AS cursor ON cursor.stream = 'organizations' {_RETURNING}
 """  # noqa: S608 - put together from constants
 
+#: Returns those that are still wrong: a trigger or a policy changed them, or left them out.
 DERIVE_ENABLED = f"""
-UPDATE organization_metadata AS o SET sso_enabled = new.sso, scim_enabled = new.scim
-FROM (
+WITH derived AS (
     SELECT new.workos_id, {_SSO} AS sso, {_SCIM} AS scim
     FROM unnest(%s::text[]) AS new (workos_id)
     JOIN workos_sync_cursor AS cursor ON cursor.stream = 'organizations'
-) AS new
-WHERE o.workos_id = new.workos_id
-    AND (o.sso_enabled, o.scim_enabled) IS DISTINCT FROM (new.sso, new.scim)
+), wrong AS (
+    SELECT derived.* FROM derived JOIN organization_metadata USING (workos_id)
+    WHERE (sso_enabled, scim_enabled) IS DISTINCT FROM (sso, scim)
+), written AS (
+    UPDATE organization_metadata AS o SET sso_enabled = sso, scim_enabled = scim
+    FROM wrong WHERE o.workos_id = wrong.workos_id
+    RETURNING o.workos_id, sso_enabled, scim_enabled
+)
+SELECT * FROM wrong EXCEPT SELECT * FROM written
 """  # noqa: S608 - put together from constants
 
 #: After a WorkOS id, so many, of these organizations; NULL: of all.

@@ -113,7 +113,11 @@ def _write(batch: Batch, mode: Mode, decided: Decided) -> list[Decision]:
     if batch.record:
         batch.record(decisions[0])
     found = zip(along, written.then, strict=False)
-    taken = [(resource, *row) for (resource, _), deleted in found for row in deleted]
+    deleted = [(resource, *row) for (resource, _), rows_of in found for row in rows_of]
+    wrong = written.then[len(along)] if touched else []
+    if kept := len(wrong) + sum(not is_deleted for *_, is_deleted in deleted):
+        raise WriteSkipped(f"a trigger or a policy keeps {kept} rows that depend on it as they are")
+    taken = [(resource, key, about) for resource, key, about, _ in deleted]
     send_changes(decided, written.new_conflicts, taken)
     parked = {_event_id(decision) for decision in events if decision.outcome is Outcome.PARKED}
     if mode is Mode.REPLAY and parked:

@@ -19,8 +19,18 @@ from django.db.models import Q
 
 from orgs import workos
 from orgs.db import rows
+from orgs.db.resources import model_of
 from orgs.domain.naming import counted
-from orgs.domain.resources import DOMAIN, ORGANIZATIONS, ROLE, SCOPES, Listing, Resource, Scope
+from orgs.domain.resources import (
+    DOMAIN,
+    ORGANIZATIONS,
+    PLAIN,
+    ROLE,
+    SCOPES,
+    Listing,
+    Resource,
+    Scope,
+)
 from orgs.domain.types import ORGANIZATION, ConflictKind, ObjectPage, Observation, Outcome, State
 from orgs.models import Organization, WorkOSConflict
 from orgs.services.compare import Comparing, in_threads
@@ -112,6 +122,7 @@ class ResourceRun(Comparing):
             return
         if listing.scope is Scope.ORGANIZATION:
             self._delete_with_organizations()
+        self._delete_with_parents()
         # In no list that was read: what they belong to is not here, or not any more.
         _, column = SCOPES[listing.scope]
         strays = live_rows(self.resource).exclude(**{f"{column}__in": live.values("workos_id")})
@@ -265,6 +276,16 @@ class ResourceRun(Comparing):
             self.remove_absent(began_at=self._absent_since)
         self.retry_locked()
 
+    def _delete_with_parents(self) -> None:
+        """Delete what another program left, or made live again, of a directory or group that an
+        event has deleted: no list shows it, and maybe nothing else of its kind is a proof."""
+        of_deleted = Q(pk__in=[])
+        for column, parent in self.resource.parents.items():
+            every = model_of(PLAIN[parent]).objects  # type: ignore[attr-defined] # every model's
+            deleted = every.filter(deleted_at__isnull=False, workos_last_event_id__isnull=False)
+            of_deleted |= Q(**{f"{column}__in": deleted.values("pk")})
+        self._confirm_absent(live_rows(self.resource).filter(of_deleted))
+
     def _delete_with_organizations(self) -> None:
         """WorkOS shows nothing of an organization that it has deleted: neither list nor object."""
         deleted = Organization.objects.filter(workos_deleted_at__isnull=False)
@@ -272,8 +293,11 @@ class ResourceRun(Comparing):
             Q(workos_organization__in=deleted.values("workos_id"))
             | Q(workos_organization__in=self._organizations.removed)
         )
+        self._confirm_absent(of_deleted)
+
+    def _confirm_absent(self, found: "models.QuerySet[Any]") -> None:
         with self.lookups.reading():
-            keys = list(of_deleted.values_list("pk", flat=True))
+            keys = list(found.values_list("pk", flat=True))
         # What the environment's list shows all the same is not deleted.
         keys = [key for key in keys if key not in self.seen]
         self.confirm_absent(keys, self.lookups.now())

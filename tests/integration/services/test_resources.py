@@ -244,6 +244,53 @@ def test_derived_columns_after_every_page(workos: FakeWorkOS, acme: str) -> None
 
 
 @pytest.mark.parametrize(
+    ("table", "meddling"),
+    [
+        ("organization_metadata", "RETURN NULL;"),
+        ("organization_metadata", "NEW.scim_enabled = true;"),
+        ("workos_directory_user", "RETURN NULL;"),
+        ("workos_directory_user", "NEW.deleted_at = NULL;"),
+        ("workos_directory_group_member", "RETURN NULL;"),
+    ],
+)
+def test_an_event_is_parked_if_a_trigger_keeps_what_depends_on_it(
+    workos: FakeWorkOS, acme: str, table: str, meddling: str
+) -> None:
+    okta = some_of_each(workos, acme)["directory"]["id"]
+    drain_to_end()
+    repaired()
+    before = mirrored(), derived()
+    workos.directories.delete(okta)
+
+    with a_trigger(meddling, table=table, on="UPDATE"):
+        parked = [change.workos_id for change in drain_to_end().parked]
+        found = reconcile(Run())
+
+    assert (parked, mirrored(), derived()) == ([okta], *before)
+    assert found.errors != []
+    resolve(WorkOSEvent.objects.parked().get().id)
+    assert (mirrored(), derived()) == (held(workos), (True, False))
+
+
+def test_what_another_program_leaves_of_a_deleted_directory_needs_no_proof(
+    workos: FakeWorkOS, acme: str
+) -> None:
+    okta = some_of_each(workos, acme)["directory"]["id"]
+    drain_to_end()
+    repaired()
+    workos.directories.delete(okta)
+    drain_to_end()
+    for name in ("directory_user", "directory_group", "directory_group_member"):
+        resource = PLAIN[name]
+        model_of(resource)._default_manager.update(**{resource.deleted_column: None})
+
+    found = repaired()
+
+    assert mirrored() == held(workos)
+    assert {change.change for r in found.resources for change in r.report.drift} == {"deleted"}
+
+
+@pytest.mark.parametrize(
     "meddling",
     [
         *("NEW.status = 'pending';", "NEW.role_slugs = '{admin}';", "NEW.deleted_at = NULL;"),
