@@ -63,7 +63,10 @@ def ensure_fresh(organization: Organization | str) -> Reconciliation:
 
 
 def _id(organization: Organization | str) -> str:
-    return organization if isinstance(organization, str) else organization.pk
+    id_: object = getattr(organization, "pk", organization)
+    if not isinstance(id_, str):
+        raise TypeError(f"an Organization or its id as text is needed, not {organization!r}")
+    return id_
 
 
 #: In the places of the values, in a statement that is made once: making it takes Django longer than

@@ -86,6 +86,6 @@ class Organization(Table):
     def members(self) -> "models.QuerySet[Any]":
         """Return the users who have access to this organization."""
         memberships = apps.get_model("orgs", "OrganizationMembership")
-        active = memberships.objects.active().filter(workos_organization_id=self.workos_id)
+        active = memberships.objects.active().filter(workos_organization__id=self.pk)
         users = apps.get_model("orgs", "WorkOSUser").objects
         return users.filter(pk__in=active.values("workos_user_id"))

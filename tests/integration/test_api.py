@@ -1,6 +1,7 @@
 """What other apps may call: who has access, with which roles, and a fetch that does not wait."""
 
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.db import connection, transaction
@@ -156,7 +157,7 @@ def test_access_is_found_by_one_query_that_uses_indexes() -> None:
         lambda: api.has_access("u7", "g7"),
         lambda: api.roles_of("u7", "g7"),
         lambda: list(WorkOSUser(workos_id="u7").organizations()),
-        lambda: list(Organization(pk="g7", workos_id="o7").members()),
+        lambda: list(Organization(pk="g7").members()),
         lambda: list(OrganizationMembership.objects.active().filter(workos_user_id="u7")),
     ):
         with CaptureQueriesContext(connection) as queries:
@@ -166,6 +167,27 @@ def test_access_is_found_by_one_query_that_uses_indexes() -> None:
         assert "on workos_organization_membership" in plan
         assert "Seq Scan on organization_metadata" not in plan
         assert "Seq Scan on workos_organization_membership" not in plan
+
+
+@pytest.mark.parametrize("ask", [api.has_access, api.roles_of])
+@pytest.mark.parametrize("one", [None, UUID(int=1), 1], ids=["none", "uuid", "number"])
+@pytest.mark.usefixtures("covered")
+def test_what_is_no_organization_is_refused(ask: Any, one: Any) -> None:
+    with pytest.raises(TypeError, match=r"^an Organization or its id as text is needed, not "):
+        ask("user_1", one)
+    with pytest.raises(TypeError, match=r"^an Organization or its id as text is needed, not "):
+        api.ensure_fresh(one)
+
+
+def test_members_are_found_by_one_query_without_a_column_of_the_organization(
+    acme: Organization, django_assert_num_queries: Any
+) -> None:
+    WorkOSUser.objects.create(workos_id="user_1")
+    a_membership()
+    deferred = Organization.objects.only("name").get()
+
+    with django_assert_num_queries(1):
+        assert [user.pk for user in deferred.members()] == ["user_1"]
 
 
 def test_ensure_fresh_brings_one_with_its_resources(workos: FakeWorkOS, sync_setting: Any) -> None:
