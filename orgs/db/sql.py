@@ -49,12 +49,13 @@ def believable(time: str, otherwise: str = "NULL") -> str:
 #: Parameter: milliseconds. True: until the end of the transaction, as SET LOCAL. Less than the
 #: user's own ``statement_timeout``: a lock that is not available must not look like a statement
 #: that takes long by itself. Ours never idle: a process that stands still, or whose machine is
-#: gone, must not keep its locks.
+#: gone, must not keep its locks. ``array`` needs ``array_nulls``, which a database may have off.
 SET_LOCK_TIMEOUT = """
 SELECT set_config('lock_timeout', greatest(1, least(%s::float8,
         0.9e3 * nullif(extract(epoch FROM current_setting('statement_timeout')::interval), 0)
     ))::int::text, true),
-    set_config('idle_in_transaction_session_timeout', '60s', true)
+    set_config('idle_in_transaction_session_timeout', '60s', true),
+    set_config('array_nulls', 'on', true)
 """
 
 SET_READ_ONLY = "SET TRANSACTION READ ONLY"

@@ -100,6 +100,17 @@ def test_a_read_only_transaction_writes_nothing_and_ends_slow_statements() -> No
         execute_together([Statement("SELECT pg_sleep(60)", [])])
 
 
+def test_a_null_in_an_array_is_one_whatever_the_database_says() -> None:
+    select = Statement("SELECT %s::text[]", [sql.array([None, "NULL"])])
+
+    with changed("SET array_nulls = off", "RESET array_nulls"):
+        assert execute_alone(select.text, select.values) == [([None, "NULL"],)]
+        with bounded_transaction(select) as (rows,):
+            assert rows == [([None, "NULL"],)]
+        with read_only_transaction():
+            assert execute_together([select]) == [rows]
+
+
 def test_statements_together_take_one_round_trip(django_assert_num_queries: Any) -> None:
     statements = [
         Statement("SELECT %s::text", ["a;b"]),
