@@ -116,7 +116,9 @@ def _write(batch: Batch, mode: Mode, decided: Decided) -> list[Decision]:
     deleted = [(resource, *row) for (resource, _), rows_of in found for row in rows_of]
     wrong = written.then[len(along)] if touched else []
     if kept := len(wrong) + sum(not is_deleted for *_, is_deleted in deleted):
-        raise WriteSkipped(f"a trigger or a policy keeps {kept} rows that depend on it as they are")
+        raise WriteSkipped(
+            f"a trigger or a policy leaves rows that depend on it as they are: {kept}"
+        )
     taken = [(resource, key, about) for resource, key, about, _ in deleted]
     send_changes(decided, written.new_conflicts, taken)
     parked = {_event_id(decision) for decision in events if decision.outcome is Outcome.PARKED}
