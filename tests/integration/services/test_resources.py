@@ -148,7 +148,7 @@ def test_lists_bring_what_events_did_not(workos: FakeWorkOS, acme: str, followed
     repaired()
     assert mirrored() == held(workos)
 
-    change_all(workos, acme, made, emits=False)
+    change_all(workos, acme, made, emits=False, at=TWO_DAYS_AGO + timedelta(days=1))
     repaired()
     assert mirrored() == held(workos)
 
@@ -404,7 +404,7 @@ def test_times_in_the_future_keep_no_row_wrong(workos: FakeWorkOS, acme: str, na
     made = some_of_each(workos, acme)
     drain_to_end()
     repaired()
-    change_all(workos, acme, made, emits=False)
+    change_all(workos, acme, made, emits=False, at=TWO_DAYS_AGO + timedelta(days=1))
     resource = PLAIN[name]
     rows = model_of(resource)._default_manager
     times = {"workos_updated_at": AHEAD, "synced_at": AHEAD, "workos_last_event_id": None}
