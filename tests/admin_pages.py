@@ -97,15 +97,19 @@ def listed(response: Response) -> list[str]:
 
 
 class FormFields(HTMLParser):
+    """What a browser posts of a page's forms, with every row of a list ticked."""
+
     def __init__(self) -> None:
         super().__init__()
         self.fields: dict[str, list[str]] = {}
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = {"value": "on", **dict(attrs)}
-        is_left_out = given.get("type") == "checkbox" and "checked" not in given
+        is_ticked = "checked" in given or given.get("name") == "_selected_action"
+        is_left_out = given.get("type") == "checkbox" and not is_ticked
         if tag == "input" and given.get("name") and not is_left_out:
-            self.fields.setdefault(str(given["name"]), []).append(str(given["value"]))
+            value = re.sub("\r\n|\r|\n", "\r\n", str(given["value"]))
+            self.fields.setdefault(str(given["name"]), []).append(value)
 
 
 def fields_of(response: Response) -> dict[str, list[str]]:

@@ -7,12 +7,16 @@ what ticking that row alone would, so that rows are acted on in one way, with on
 """
 
 import logging
+import re
+import string
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial, wraps
 from itertools import chain
 from typing import Any, ClassVar, TypeAlias
+from urllib.parse import quote as encoded
+from urllib.parse import unquote
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
@@ -51,6 +55,9 @@ _MAX_NAMED = 5  # rows in a message; more are counted
 
 #: So many characters of a value are shown in a list, in a message and on a row's page.
 _IN_LIST, _IN_MESSAGE, _ON_PAGE = 200, 1_000, 20_000
+
+_POSTED_KEY = re.compile(rf'(?<=name="{ACTION_CHECKBOX_NAME}" value=")[^"]*')
+_SAFE = f" {string.punctuation}".replace("%", "")
 
 
 def shown(value: object, most: int = _ON_PAGE) -> str:
@@ -94,10 +101,15 @@ def choice_filter(name: str, *choices: tuple[str, str, Rows]) -> type[admin.Simp
 
 
 def printable_page(view: Answer) -> Answer:
-    """Return the view with a page that shows control characters of values as escapes."""
+    """Return the view with a page that shows control characters of values as escapes.
+
+    Keys, which are posted back, are percent-encoded: no page shows them, and a browser would change
+    their line breaks.
+    """
 
     def escape(response: SimpleTemplateResponse) -> None:
-        response.content = storable(response.content.decode())
+        content = response.content.decode()
+        response.content = storable(_POSTED_KEY.sub(lambda key: encoded(key[0], _SAFE), content))
 
     @wraps(view)
     def answer(*args: Any, **kwargs: Any) -> HttpResponse:
@@ -324,7 +336,8 @@ class TableAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             # Not the queryset: the list's filters apply to that, so an event that is not parked any
             # more would drop out of a list of parked ones without a word. No row has a key that
             # PostgreSQL can't store.
-            ids = list(filter(is_storable, request.POST.getlist(ACTION_CHECKBOX_NAME)))
+            keys = map(unquote, request.POST.getlist(ACTION_CHECKBOX_NAME))
+            ids = list(filter(is_storable, keys))
             return self._respond(action, request, ids) if ids else None
 
         actions = self.allowed(request, has_page=False)

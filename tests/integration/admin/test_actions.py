@@ -1,5 +1,6 @@
 """Every action: who may take it, that it asks first, what it says, and what it leaves behind."""
 
+from html import unescape
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from tests.admin_pages import (
     a_parked_event,
     a_write_back,
     asks,
+    carry_out,
     choose,
     confirm,
     durable,
@@ -173,6 +175,22 @@ def test_an_action_is_offered_asks_and_then_does(
     entries = LogEntry.objects.filter(object_id=id_)
     assert {entry.user.get_username() for entry in entries} == {"staff"}
     assert answer.redirect_chain[0] == (back, 302)
+
+
+@pytest.mark.parametrize("key", ["gram\x1b5", "\r1\n2\u202e\x9b", "50%25 é'\"<&amp;>"])
+@pytest.mark.parametrize("from_row", [True, False], ids=["button", "list"])
+def test_a_row_with_any_key_can_be_acted_on(key: str, from_row: bool) -> None:
+    row = an_organization_row(key)
+    client = a_client("disable_organization")
+    shown = client.get(page_of(row) if from_row else ORGANIZATIONS)
+
+    ticked = fields_of(shown)["_selected_action"]
+    answer = carry_out(client, ORGANIZATIONS, "disable", *ticked, from_row=from_row)
+
+    assert [level for level, _ in said(answer)] == ["success"]
+    assert Organization.objects.get().disabled_at is not None
+    assert LogEntry.objects.get().object_id == key
+    assert f'href="{page_of(row)}"' in unescape(read(client, ORGANIZATIONS))
 
 
 @pytest.mark.parametrize(("table", "page", "permission"), WITH_PAGES)
