@@ -6,18 +6,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from django.contrib import messages
+from django.db import DatabaseError
 
 from orgs.admin.base import Plan, Result
 from orgs.db.errors import without_detail
 from orgs.domain.report import Change
 from orgs.domain.types import Outcome
 from orgs.models import ORGANIZATIONS_STREAM, Organization, WorkOSEvent
-from orgs.services import conflicts, queue, refresh
+from orgs.services import conflicts, queue, refresh, refusals
 from orgs.services.compare import Run
 from orgs.services.conclude import Reconciliation
 from orgs.services.reconcile_one import reconcile_organizations
-from orgs.services.refusals import together_or_alone
-from orgs.workos import ExternalIdConflict
+from orgs.workos import SAME_FOR_ALL, ExternalIdConflict, Unavailable, WorkOSError
 
 logger = logging.getLogger(__name__)
 
@@ -118,17 +118,26 @@ def decide(decision: Callable[[str], Change], ids: Sequence[str]) -> Iterator[Re
             yield Result(str(decision(id_)), [id_], names_rows=True)
         except (conflicts.NotDecidable, ExternalIdConflict) as error:
             yield Result(f"Not done: {error}", [id_], messages.ERROR, names_rows=True)
+        except (WorkOSError, DatabaseError) as error:
+            is_of_all = isinstance(error, (*SAME_FOR_ALL, Unavailable))
+            if is_of_all or (isinstance(error, DatabaseError) and refusals.fails_every_row(error)):
+                raise
+            yield _not_done(id_, refusals.said(error))
 
 
 def write(
     service: Callable[[Sequence[str]], list[str]], done: str, ids: Sequence[str]
 ) -> Iterator[Result]:
     """Have a service write rows: those that PostgreSQL does not refuse."""
-    written, refused = together_or_alone(ids, service)
+    deadline = time.monotonic() + MAX_SECONDS
+    written, refused = refusals.together_or_alone(ids, service, deadline=deadline)
     yield Result(done, written)
-    for id_, reason in refused.items():
-        logger.warning("not done: %r: %s", id_, reason)
-        yield Result(f"Not done: {id_}: {reason}", [id_], messages.ERROR, names_rows=True)
+    yield from map(_not_done, refused, refused.values())
+
+
+def _not_done(id_: str, reason: str) -> Result:
+    logger.warning("not done: %r: %s", id_, reason)
+    return Result(f"Not done: {id_}: {reason}", [id_], messages.ERROR, names_rows=True)
 
 
 def enqueue(task: str, label: str, _: Sequence[str]) -> Iterator[Result]:

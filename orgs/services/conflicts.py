@@ -40,13 +40,13 @@ def overwrite_in_workos(workos_id: str) -> Change:
     row = Organization.objects.filter(workos_id=workos_id).first()
     if row is None:
         raise NotDecidable(f"no row is linked to {workos_id} any more")
-    workos.offer_external_id(workos_id, row.id, overwrite=True)
+    before = workos.offer_external_id(workos_id, row.id, overwrite=True)
     with bounded_transaction(
         rows.statement(sql.WITHDRAW_WRITE_BACKS, [row.id]),
         rows.statement(sql.REMOVE_CONFLICTS, [conflict.workos_organization_id]),
     ):
         pass
-    return Change(row.id, workos_id, Outcome.WRITE_BACK, {"external_id": (None, row.id)})
+    return Change(row.id, workos_id, Outcome.WRITE_BACK, {"external_id": (before, row.id)})
 
 
 def give_row(workos_id: str) -> Change:

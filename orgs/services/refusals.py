@@ -2,6 +2,7 @@
 after it has refused them together."""
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -91,21 +92,28 @@ def together_or_alone(
     items: Iterable[T],
     write: Callable[[Sequence[T]], list[R]],
     together: Callable[[], list[R]] | None = None,
+    *,
+    deadline: float | None = None,
 ) -> tuple[list[R], dict[T, str]]:
     """Write items, or call ``together``; if PostgreSQL refuses that, write each alone. Return what
     was returned, and the items that failed with the reasons.
 
     Each call is a transaction. A lock that another program has fails one item that is written
-    alone, and is raised for all of them together. With ``together``, ``items`` are found only once
-    it was refused. Raises ``django.db.Error`` if the environment failed.
+    alone, and is raised for all of them together, unless there is a ``deadline``
+    (``time.monotonic()``), after which none is written alone. With ``together``, ``items`` are
+    found only once it was refused. Raises ``django.db.Error`` if the environment failed.
     """
     try:
         return (write([*items]) if together is None else together()), {}
     except DatabaseError as error:
-        if not is_refusal(error):
+        if not is_refusal(error) and (deadline is None or not is_passing(error)):
             raise
+        reason = describe(error)
     returned, refused = list[R](), {}
     for item in items:
+        if deadline is not None and time.monotonic() > deadline:
+            refused[item] = reason
+            continue
         try:
             returned += write([item])
         except DatabaseError as error:

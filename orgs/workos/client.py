@@ -125,8 +125,9 @@ def find_by_external_id(external_id: str, *, patience: float = 0.0) -> str | Non
 
 def offer_external_id(
     workos_id: str, external_id: str, *, overwrite: bool = False, patience: float = 0.0
-) -> None:
-    """Write our id of its organization to WorkOS, unless it has one; return once it confirms.
+) -> str | None:
+    """Write our id of its organization to WorkOS, unless it has one; return once it confirms, with
+    what it had before.
 
     WorkOS has no conditional PUT: between the GET and the PUT another program could set a value,
     and this would overwrite it. Raises ``ExternalIdConflict`` if WorkOS has another value (unless
@@ -138,9 +139,9 @@ def offer_external_id(
     shown = request("GET", path, patience=patience)
     if shown.get("id") != workos_id:
         raise BrokenAnswer(f"WorkOS answered for {workos_id} with something else")
-    present = shown.get("external_id") or None
+    present: str | None = shown.get("external_id") or None
     if present == external_id:
-        return
+        return present
     if present is not None and not overwrite:
         raise ExternalIdConflict(f"WorkOS has external_id {present!r} for {workos_id}")
     body = {"external_id": external_id}
@@ -152,6 +153,7 @@ def offer_external_id(
         raise
     if answer.get("external_id") != external_id:
         raise BrokenAnswer("WorkOS answered the write-back with another external_id")
+    return present
 
 
 def _fits(external_id: str) -> bool:

@@ -282,6 +282,7 @@ STILL_PARKED = "Still parked (It names no organization, so it can only be dismis
         ("reconcile", "gram-9", ["Not done: gram-9: "]),
         ("recheck", "org_3", ['updated gram-3 (org_3): name: "Old" → "New"']),
         ("overwrite", "org_9", ["Not done: org_9 has no conflict any more"]),
+        ("overwrite", "org_2", ['write_back gram-2 (org_2): external_id: "theirs" → "gram-2"']),
         ("acknowledge", "org_1 org_9", ["Kept as it is: org_1", "Nothing to do: org_9"]),
         ("acknowledge", "org_1 org_2", ["Kept as it is: org_1, org_2"]),
     ],
@@ -374,6 +375,50 @@ def test_a_refusal_of_one_row_stops_no_other_and_shows_no_values(
     assert record.getMessage() == "not done: 'event_1': PostgreSQL P0001: it says no"
     assert record.exc_info is None
     assert [entry.object_id for entry in LogEntry.objects.all()] == ["event_2"]
+
+
+@pytest.mark.parametrize("seconds", [20.0, 0.0])
+def test_a_lock_of_one_row_stops_no_other_for_twenty_seconds(
+    rows: FakeWorkOS, sync_setting: Any, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    monkeypatch.setattr("orgs.admin.calls.MAX_SECONDS", seconds)
+    sync_setting(LOCK_TIMEOUT=0.05)
+
+    with locked(where="id = 'gram-1'"):
+        texts = [text.partition(" 55P03")[0] for _, text in act("disable", "gram-1 gram-3")]
+
+    other = "Disabled: gram-3" if seconds else "Not done: gram-3: PostgreSQL"
+    assert sorted(texts) == sorted([other, "Not done: gram-1: PostgreSQL"])
+
+
+NOT_DONE = {
+    "deleted": "Not done: org_2: HTTP 404",
+    400: "Not done: org_2: HTTP 400",
+    "locked": "Not done: org_2: PostgreSQL 55P03",
+    401: "Not done: org_2, org_3: ",
+    429: "Not done: org_2, org_3: ",
+    503: "Not done: org_2, org_3: ",
+}
+
+
+@pytest.mark.parametrize("why", NOT_DONE)
+def test_an_error_of_one_conflict_stops_no_other(
+    why: int | str, rows: FakeWorkOS, sync_setting: Any
+) -> None:
+    sync_setting(LOCK_TIMEOUT=0.05)
+    if why == "deleted":
+        rows.delete_organization("org_2")
+    elif why != "locked":
+        rows.misbehave("status", path="/organizations/org_2", status=why, times=None)
+    where = "workos_organization_id = 'org_2'" if why == "locked" else "false"
+
+    with locked("workos_conflict", where):
+        messages = act("overwrite", "org_2 org_3")
+
+    assert messages[0][1].startswith(NOT_DONE[why])
+    is_of_all = ", org_3" in NOT_DONE[why]
+    assert ("error", "success")[: 2 - is_of_all] == tuple(level for level, _ in messages)
+    assert WorkOSConflict.objects.filter(pk="org_3").exists() is is_of_all
 
 
 @pytest.mark.parametrize(
