@@ -409,6 +409,7 @@ class SyncCursorAdmin(TableAdmin):
             context["resources"] = list(counted)
             if request.user.has_perm("orgs.view_organization"):
                 cursor = SyncCursor.objects.filter(pk=ORGANIZATIONS_STREAM)
-                context["repaired"] = cursor.values_list("last_changes", flat=True).first()
+                changes = cursor.values_list("last_changes", flat=True).first()
+                context["repaired"] = changes if isinstance(changes, list) else []
                 context["dry_run"] = last_dry_run()
         return TemplateResponse(request, "admin/orgs/sync_status.html", context)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db import OperationalError, connection
 
@@ -24,6 +24,8 @@ from orgs.domain.report import Change
 from orgs.domain.resources import NAMES, followed_by, parse_time
 from orgs.domain.types import ORGANIZATION, Position
 from orgs.models import ORGANIZATIONS_STREAM, SyncCursor
+
+T = TypeVar("T")
 
 
 class CursorLocked(OperationalError):
@@ -97,10 +99,16 @@ def _state(rows: Rows) -> CursorState | None:
         drained_at,
         now,
         failing_since,
-        None if types is None else tuple(json.loads(types)),
-        frozenset(json.loads(covered or "[]")),
-        *(json.loads(stored or "{}") for stored in objects),
+        tuple(map(str, parsed_json(types, []))) or None,
+        frozenset(map(str, parsed_json(covered, []))),
+        *(parsed_json(stored, {}) for stored in objects),
     )
+
+
+def parsed_json(stored: str | None, otherwise: T) -> T:
+    """Return what a column of the row holds; if that is no list or no object, ``otherwise``."""
+    value = json.loads(stored or "null")
+    return value if isinstance(value, type(otherwise)) else otherwise
 
 
 def database_now() -> datetime:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from django.db import connection
 
+from orgs.db.cursor import parsed_json
 from orgs.db.sql import readable
 from orgs.domain import figures
 from orgs.domain.resources import event_types, parse_time
@@ -167,8 +168,9 @@ def read_status(*, window: timedelta, resources: Sequence[str]) -> dict[str, Any
     limits = {"window": window, "longest_write_back": LONGEST_WRITE_BACK}
     parameters = {name: limit.total_seconds() for name, limit in limits.items()}
     (row,) = _rows(STATUS, {**parameters, "stream": ORGANIZATIONS_STREAM})
-    is_following, covered = row.pop("is_following"), json.loads(row.pop("covered") or "[]")
-    refused, since = (json.loads(row.pop(name) or "{}") for name in ("refused_types", "uncovered"))
+    is_following, covered = row.pop("is_following"), parsed_json(row.pop("covered"), list[str]())
+    refused = parsed_json(row.pop("refused_types"), dict[str, Any]())
+    since = parsed_json(row.pop("uncovered"), dict[str, Any]())
     # One that the settings do not name any more is no problem, until it is tried again daily.
     types = event_types(resources)
     refused = {type_: at for type_, at in refused.items() if type_ in types}

@@ -17,6 +17,7 @@ from django.contrib import admin
 from django.contrib.admin.utils import quote
 from django.core.management import call_command
 from django.core.management.base import CommandError
+from django.db.models import JSONField
 from django.test import Client
 from django.urls import reverse
 from django_q.models import OrmQ, Schedule
@@ -230,6 +231,18 @@ def test_no_row_of_the_sync_or_the_queue_breaks_it(client: Client, acme: str, va
     assert failures(client) == ""
     assert OrmQ.objects.filter(key=text).exists()
     assert Schedule.objects.filter(name="workos: sync events").count() == 1
+
+
+@pytest.mark.parametrize("value", ["[]", "null", "5", "[[5]]", '{"uncovered": [5]}'])
+def test_the_status_is_shown_whatever_json_the_cursor_holds(
+    admin_client: Client, value: str
+) -> None:
+    columns = [f.name for f in SyncCursor._meta.fields if isinstance(f, JSONField)]
+    insert("workos_sync_cursor", {"stream": "organizations", **dict.fromkeys(columns, value)})
+
+    assert all(
+        answer(admin_client, it) for it in ("/readyz", "/metrics", "/admin/orgs/synccursor/")
+    )
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
