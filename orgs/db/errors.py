@@ -107,7 +107,8 @@ def is_out_of_time(error: Error) -> bool:
 
 
 def is_full(error: Error) -> bool:
-    """Return True if PostgreSQL has no disk space, no memory or no connections left."""
+    """Return True if PostgreSQL has no disk space or no memory left. That it has no connection left
+    comes without a SQLSTATE, as every error of connecting does."""
     return sqlstate(error).startswith("53")
 
 

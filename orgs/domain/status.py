@@ -187,7 +187,7 @@ RESTART = "`systemctl restart gram-sync-worker`, or end `manage.py sync_worker` 
 READ_NOW = "`manage.py reconcile_workos --events-only` reads the stream, or says what is in the way"
 SNAPSHOT = ("Choose *Take a snapshot now* in the admin, under Sync status, or run `manage.py "
     "reconcile_workos`, which says what is in the way.")
-FULL = "PostgreSQL has no disk space, no memory or no connections left."
+FULL = "PostgreSQL has no disk space or no memory left."
 MAKE_ROOM = "Free or add what PostgreSQL's log says is used up. The worker goes on by itself."
 WORDS = "The admin shows the error itself, under Sync status."
 AGAIN = "Reads are tried again every minute."

@@ -220,6 +220,7 @@ class States(OnCall):
             for grant in (
                 "GRANT USAGE ON SCHEMA public TO the user",
                 "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO the user",
+                "GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO the user",
             ):
                 self.sql(grant, **{"the user": user})
             execute(f"SET ROLE {user}")

@@ -27,6 +27,7 @@ from orgs.models import ExternalIdWriteBack, RequestBudget, SyncCursor, WorkOSCo
 from orgs.services import queue
 from orgs.services import status as status_module
 from orgs.services.maintenance import ensure_schedules
+from orgs.services.refusals import missing_grants
 from orgs.services.status import current_status, resource_figures
 from tests.builders import an_announcement, an_organization_row, minutes, no_redis
 from tests.integration.services.stored import LogCapture, MonkeyPatch, Setting, figures
@@ -350,7 +351,7 @@ def not_migrated() -> Iterator[None]:
         pytest.param(GERMAN, ["database_unusable"], False, id="dates psycopg can't read"),
         *(
             pytest.param(partial(full, state), ["database_full"], False, id=state)
-            for state in ("53100", "53200", "53300")
+            for state in ("53100", "53200")
         ),
     ],
 )
@@ -384,6 +385,17 @@ def test_a_missing_grant_is_named_with_and_without_figures(
     (problem,) = status.problems
     assert (problem.code, status.figures is not None) == (ProblemCode.GRANTS_MISSING, has_figures)
     assert [grant for grant in named if grant not in problem.sentence] == []
+
+
+def test_a_missing_grant_on_the_sequence_of_a_column_is_named() -> None:
+    named = "USAGE ON SEQUENCE public.django_q_ormq_n_seq"
+    with changed("ALTER TABLE django_q_ormq ADD n serial", "ALTER TABLE django_q_ormq DROP n"):
+        for grants, missing in (
+            ([ALL_GRANTS], [named]),
+            ([ALL_GRANTS, f"GRANT {named} TO {{user}}"], []),
+        ):
+            with as_a_user(*grants):
+                assert [*missing_grants()] == missing
 
 
 def test_without_grants_it_is_not_known_which_migrations_are_applied() -> None:

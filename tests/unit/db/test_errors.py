@@ -95,7 +95,7 @@ def test_of_which_errors_a_traceback_says_nothing_more(error: Error, kind: type[
 
 def test_out_of_time_and_full() -> None:
     assert [is_out_of_time(error) for error in each_of("57014 55P03 23505")] == [True, True, False]
-    assert [is_full(error) for error in each_of("53100 53300 58030")] == [True, True, False]
+    assert [is_full(error) for error in each_of("53100 53200 58030")] == [True, True, False]
 
 
 @pytest.mark.parametrize(
