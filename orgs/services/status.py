@@ -36,8 +36,11 @@ _ERRORS = (Error, NotImplementedError)
 #: of one kind is logged once.
 _logged: set[str] = set()
 
-#: Problems of which no table says since when, and when this process saw each first.
-_seen: dict[ProblemCode, datetime] = {}
+#: Problems of which no table says since when, and when this process saw each first and last.
+_seen: dict[ProblemCode, tuple[datetime, datetime]] = {}
+
+#: If a process was not asked for longer, another one may have answered that a problem is over.
+_SAME_INCIDENT = timedelta(minutes=5)
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +58,11 @@ def current_status() -> Status:
     is_whole = status.figures and not status.figures.is_read_only
     for code in _seen.keys() - unknown if is_whole else ():
         _seen.pop(code, None)
-    first = {code: _seen.setdefault(code, now) for code in unknown}
+    first: dict[ProblemCode, datetime] = {}
+    for code in _seen.keys() | unknown:
+        began, last = _seen.get(code, (now, now))
+        first[code] = began if now - last < _SAME_INCIDENT else now
+        _seen[code] = first[code], now
     problems = (replace(one, since=one.since or first[one.code]) for one in status.problems)
     return replace(status, problems=tuple(problems))
 

@@ -445,6 +445,18 @@ def test_what_no_table_dates_is_a_problem_since_this_process_saw_it(
         seen.append(datetime.now(UTC))
 
 
+def test_what_was_not_seen_for_long_may_have_ended_between(monkeypatch: MonkeyPatch) -> None:
+    no_redis(monkeypatch)
+    (first,) = current_status().problems
+
+    monkeypatch.setattr(status_module, "_SAME_INCIDENT", timedelta(0))
+    (second,) = current_status().problems
+
+    assert first.since is not None
+    assert second.since is not None
+    assert first.since < second.since
+
+
 def test_a_status_that_cant_be_read_ends_no_problem(monkeypatch: MonkeyPatch) -> None:
     Schedule.objects.filter(name="workos: prune").delete()
     (before,) = current_status().problems
