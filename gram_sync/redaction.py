@@ -1,5 +1,6 @@
 """Keeps secrets out of logs and error pages, whatever put them there."""
 
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from urllib.parse import quote, unquote, urlsplit
@@ -35,7 +36,7 @@ def _secrets() -> Iterator[str]:
     # If no setting can be read, there is no secret, and it is that which is to be logged.
     with suppress(ImproperlyConfigured):
         yield from (settings.WORKOS_SYNC["API_KEY"], *settings.WORKOS_SYNC["WEBHOOK_SECRETS"])
-        yield str(settings.DATABASES["default"].get("PASSWORD") or "")
+        yield str(settings.DATABASES["default"].get("PASSWORD") or os.getenv("PGPASSWORD", ""))
         yield unquote(urlsplit(settings.Q_CLUSTER.get("redis", "")).password or "")
         # Last: Django raises for an empty one as soon as it is read.
         yield settings.SECRET_KEY

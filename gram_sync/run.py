@@ -68,7 +68,7 @@ def _run(children: Children) -> None:
     except OSError as error:
         raise ImproperlyConfigured(
             f"The web process can't listen on {host}, port {port}: {error}. "
-            "PORT and HOST can name another place."
+            "If an earlier run was killed, end its gunicorn and sync_worker; or set PORT and HOST."
         ) from None
     with closing(listener):
         if made_key:

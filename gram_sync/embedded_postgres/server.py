@@ -12,6 +12,7 @@ import importlib.util
 import os
 import pwd
 import shlex
+import shutil
 import socket
 import stat
 import subprocess
@@ -67,7 +68,9 @@ def stop(data_dir: Path) -> None:
     with _explained(data_dir) as folder:
         if folder.exists():
             with _locked(folder):
-                _stop(folder)
+                # pg_ctl would signal whatever process has the pid now.
+                if _postmaster(folder)[0] in _processes(folder):
+                    _run("pg_ctl", "stop", "--mode=fast", *_WAIT, at=folder)
 
 
 def is_running(data_dir: Path) -> bool:
@@ -208,6 +211,8 @@ def _create(data_dir: Path) -> None:
     if data_dir.exists() and any(data_dir.iterdir()):
         raise FileExistsError("the folder holds something else. Choose an empty or a new one.")
     prefix = f"{data_dir.name}.unfinished-"
+    for left in data_dir.parent.glob(f"{prefix}*"):  # by one that was killed: the lock is ours
+        shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=prefix, dir=data_dir.parent) as folder:
         os.chown(folder, *_owner(data_dir))
         _run("initdb", *_INITDB, at=Path(folder))
@@ -226,12 +231,6 @@ def _launch(data_dir: Path) -> None:
     options = shlex.join(["-c", f'unix_socket_directories="{folder}"'])
     # pg_ctl makes the server a session of its own, with the log for output.
     _run("pg_ctl", "start", "--log=server.log", f"--options={options}", *_WAIT, at=data_dir)
-
-
-def _stop(data_dir: Path) -> None:
-    # pg_ctl would signal whatever process has the pid now.
-    if _postmaster(data_dir)[0] in _processes(data_dir):
-        _run("pg_ctl", "stop", "--mode=fast", *_WAIT, at=data_dir)
 
 
 def _run(name: str, *arguments: str, at: Path, text: str = "") -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from gram_sync.environment import database_url
 from orgs.conf import SyncSettings, least_task_timeout
 from tests.processes import PROJECT, manage, run
 
@@ -92,6 +93,17 @@ def test_the_image_runs_as_nobody_special_and_has_no_secrets() -> None:
 
     assert "USER 10001:10001" in steps
     assert copied == ["requirements.txt", "manage.py", "orgs", "gram_sync"]
+
+
+def test_compose_passes_any_password_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    compose = (PROJECT / "compose.yaml").read_text()
+    variables = dict(re.findall(r"(?m)^    ([A-Z_]+): (.+)", compose))
+    monkeypatch.setenv("DATABASE_URL", variables["DATABASE_URL"])
+
+    assert "$" not in variables["DATABASE_URL"]
+    assert (database_url("DATABASE_URL") or {})["HOST"] == "database"
+    assert variables["PGPASSWORD"] == "${POSTGRES_PASSWORD:-gram}"
+    assert f"POSTGRES_PASSWORD: {variables['PGPASSWORD']}\n" in compose
 
 
 #: Does what the Makefile needs of a Python, and says the rest.

@@ -363,9 +363,11 @@ def test_a_start_that_was_killed_is_finished_or_begun_anew(data_dir: Path, folde
     # While it creates the data.
     new, created = folder / "new" / "postgres", "new/postgres.unfinished-*/PG_VERSION"
     kill_starter_when(lambda: any(folder.glob(created)) or new.exists(), new)
+    (left := folder / "new" / "postgres.unfinished-1" / "base").mkdir(parents=True)
     assert query(start(new), "SELECT current_database()") == "gram_sync"
     # The initdb that lives on may still write where it was.
     assert new in new.parent.iterdir()
+    assert not left.exists()
     stop(new)
 
 

@@ -215,11 +215,13 @@ def test_an_error_page_shows_no_secret() -> None:
 
 
 @pytest.mark.usefixtures("secrets")
+@pytest.mark.parametrize("is_in_url", [True, False])
 @pytest.mark.parametrize("password", ["hunter2&co<x>", "it's \\ 'quoted'", 'say "hi" & bye'])
 def test_a_password_is_masked_however_a_page_writes_it(
-    monkeypatch: pytest.MonkeyPatch, settings: Settings, password: str
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, password: str, is_in_url: bool
 ) -> None:
-    monkeypatch.setitem(settings.DATABASES["default"], "PASSWORD", password)
+    monkeypatch.setitem(settings.DATABASES["default"], "PASSWORD", password if is_in_url else "")
+    monkeypatch.setenv("PGPASSWORD", "" if is_in_url else password)
     parameters = {"password": password, "conninfo": make_conninfo(password=password)}
 
     shown = html.unescape(html.unescape(page_of(ValueError(str(parameters)))))

@@ -126,6 +126,7 @@ def test_a_port_that_is_taken_is_said(
     said = capsys.readouterr().err
     assert f"can't listen on 127.0.0.1, port {port}: " in said
     assert "Address already in use" in said
+    assert "If an earlier run was killed, end its gunicorn and sync_worker" in said
 
 
 def test_a_database_that_cant_be_used_is_said(
