@@ -51,7 +51,9 @@ def test_odd_domains_of_an_organization_are_no_error_of_the_organizations(
     workos: FakeWorkOS, domains: Any, error: list[str]
 ) -> None:
     for name in ("Acme", "Bolt"):
-        workos.create_organization(name=name, external_id=name.lower(), at=TWO_DAYS_AGO, emits=False)
+        workos.create_organization(
+            name=name, external_id=name.lower(), at=TWO_DAYS_AGO, emits=False
+        )
     first, second = workos.all_organizations()
     reconcile(Run())
     Organization.objects.update(name="Old")
