@@ -100,14 +100,16 @@ def _reconcile(run: Run, *, only_if_lost: bool = False) -> str:
     for one in reconciliation.resources:
         if one.is_covered:
             _log_repairs(one.report)
-        elif one.not_listed:
-            logger.warning("%s is not covered: %s", one.resource.name, one.not_listed)
-        else:
+        elif not one.not_listed:
             # That the stream should have brought none of it is what makes it uncovered.
             rows = counted(_done(one.report), "row")
             logger.info("%s: its first list changed %s", one.name, rows)
     for error in reconciliation.errors:
-        logger.error("the full reconcile is not complete: %s", one_line(error))
+        if error in reconciliation.not_covered:
+            # As in ``/readyz``: a warning, and no second problem.
+            logger.warning("%s", one_line(error))
+        else:
+            logger.error("the full reconcile is not complete: %s", one_line(error))
     if reconciliation.in_sync:
         return "in sync"
     return f"repaired {sum(map(_done, reconciliation.reports))}"

@@ -64,7 +64,13 @@ class Reconciliation:
     def errors(self) -> list[str]:
         """Why not everything is repaired; empty if it is."""
         found = [text for report in self.reports for text in why_incomplete(report)]
-        return found + self.events.errors + self.write_backs.errors
+        return found + self.not_covered + self.events.errors + self.write_backs.errors
+
+    @property
+    def not_covered(self) -> list[str]:
+        """Which resources are not covered because a list could not be read, and why."""
+        missing = (one for one in self.resources if one.not_listed)
+        return [f"{one.name} is not covered: {one.not_listed}" for one in missing]
 
 
 def conclude(

@@ -220,7 +220,6 @@ def test_ensure_fresh_is_refused_inside_a_transaction(workos: FakeWorkOS) -> Non
 
 @pytest.mark.parametrize("is_covered", [True, False])
 def test_ensure_fresh_shows_errors(workos: FakeWorkOS, sync_setting: Any, is_covered: bool) -> None:
-    """An error of a resource that is not covered puts nothing in doubt."""
     sync_setting(RESOURCES=("organization", "connection", "directory"))
     acme = an_old_organization(workos)
     covered = ["organization", "connection"] if is_covered else ["organization"]
@@ -236,7 +235,8 @@ def test_ensure_fresh_shows_errors(workos: FakeWorkOS, sync_setting: Any, is_cov
     first = found.resources[0]
     said = first.not_listed or first.report.errors[0]
     assert "WorkOS refused the API key: HTTP 403" in said
-    assert (found.errors == []) != is_covered
+    name = "connection" if is_covered else "connection is not covered"
+    assert found.errors == [f"{name}: {said.removeprefix('connection: ')}"]
     assert "directory" in [one.resource.name for one in found.resources]
     assert repr(found).count("ResourceRun(") == len(found.resources), "each is shown once"
 

@@ -145,9 +145,6 @@ class Command(BaseCommand):
         self._name_parked(found.events)
         lines = report.changes_and_verdict(found, dry=dry)
         self._print(options, report.full_summary(found), lines)
-        for one in found.resources:
-            if one.not_listed:
-                self.stderr.write(f"{one.name} is not covered: {one.not_listed}")
         _raise_errors(found.errors, found.events)
         if options["check"] and not found.in_sync:
             raise CommandError("not in sync", returncode=_NOT_IN_SYNC)

@@ -375,9 +375,12 @@ def test_odd_options_are_one_line(workos: FakeWorkOS, arguments: list[str], mess
         ("an acknowledged conflict", 0, 0, ""),
         ("disabled here", 0, 3, "in sync, but for conflicts: 0, and rows disabled here: 1"),
         ("an event waits", 3, 3, "not in sync"),
+        ("a first list fails", 1, 1, "connection is not covered: WorkOS does not answer"),
     ],
 )
-def test_exit_codes(workos: FakeWorkOS, state: str, check: int, strict: int, said: str) -> None:
+def test_exit_codes(
+    workos: FakeWorkOS, sync_setting: Setting, state: str, check: int, strict: int, said: str
+) -> None:
     mirrored = a_mirrored_organization(workos)
     if state == "drifted":
         an_old_organization(workos)
@@ -390,11 +393,15 @@ def test_exit_codes(workos: FakeWorkOS, state: str, check: int, strict: int, sai
         Organization.objects.update(disabled_at=datetime.now(UTC))
     elif state == "an event waits":
         workos.create_organization(name="Waiting")
+    elif state == "a first list fails":
+        sync_setting(RESOURCES=("organization", "connection"))
+        workos.misbehave("status", status=500, path="/connections", times=None)
 
     summary, _, code = run_as_json("--check")
 
     assert (summary["in_sync"], code) == (check == 0, check)
-    assert run_command("--check", "--strict")[1:] == (said, strict)
+    _, err, code = run_command("--check", "--strict")
+    assert (err.startswith(said), bool(err), code) == (True, bool(said), strict)
 
 
 def test_strict_counts_conflicts_that_this_run_does_not_find(workos: FakeWorkOS) -> None:

@@ -34,6 +34,7 @@ from tests.integration.services.stored import (
     cursor,
     figures,
     impatient,
+    problems,
     sso_enabled,
 )
 from tests.mirrored import held, mirrored
@@ -389,16 +390,21 @@ def test_refused_types_are_both_left_out(workos: FakeWorkOS, follow: Setting, st
     [("connection", "/connections"), ("membership", MEMBERSHIPS), ("role", "/authorization/roles")],
 )
 def test_a_list_that_is_not_there_leaves_the_resource_uncovered(
-    workos: FakeWorkOS, follow: Setting, name: str, path: str
+    workos: FakeWorkOS, follow: Setting, name: str, path: str, caplog: LogCapture
 ) -> None:
     follow("user", name)
     workos.misbehave("status", status=404, path=path, times=None)
 
     found = reconcile(Run())
 
-    assert found.errors == []
+    assert [error.partition(":")[0] for error in found.errors] == [f"{name} is not covered"]
+    assert not found.in_sync
     assert read_cursor().covered == {"organization", "user"}
-    assert [one.resource.name for one in found.resources if one.not_listed] == [name]
+    caplog.clear()
+    tasks.reconcile()
+    said = [(level, text.partition(":")[0]) for level, text in problems(caplog)]
+    assert said == [("WARNING", f"{name} is not covered")]
+    assert cursor().snapshot_trouble == ""
 
     workos.behave()
     tasks.cover()
