@@ -30,6 +30,7 @@ from orgs.services.refusals import fails_every_row
 
 T = TypeVar("T")
 R = TypeVar("R")
+E = TypeVar("E", bound=workos.WorkOSError)
 
 _CHUNK = 1_000
 _THREADS = 8
@@ -226,7 +227,7 @@ class Comparing:
     def absent_among(self, keys: Iterable[str]) -> Iterator[str]:
         """Yield those that WorkOS answers 404 for, and compare the others. An organization that
         exists should have been in the list: it is not complete then, and that is raised."""
-        for answers in in_threads(self._ask, keys):
+        for answers in in_threads(self._ask, keys, workos.Refused):
             for key, answer in answers:
                 if isinstance(answer, workos.Refused):
                     reason = f"WorkOS refuses to say whether it exists: {answer}"
@@ -324,16 +325,16 @@ def why_incomplete(report: Report) -> list[str]:
 
 
 def in_threads(
-    ask: Callable[[str], R], keys: Iterable[str]
-) -> Iterator[list[tuple[str, R | workos.Refused]]]:
-    """Yield each key with what ``ask`` returned of it, or how WorkOS refused it: a few at a time,
-    in threads. Raises what else ``ask`` raises."""
+    ask: Callable[[str], R], keys: Iterable[str], of_one: type[E] | tuple[type[E], ...]
+) -> Iterator[list[tuple[str, R | E]]]:
+    """Yield each key with what ``ask`` returned of it, or with its error if that is ``of_one`` key:
+    a few at a time, in threads. Raises what else ``ask`` raises."""
 
-    def answer(key: str) -> R | workos.Refused:
+    def answer(key: str) -> R | E:
         try:
             return ask(key)
-        except workos.Refused as refusal:
-            return refusal
+        except of_one as error:
+            return error
 
     with workos.asking_threads(_THREADS) as threads:
         for group in in_groups(keys, _THREADS):

@@ -5,8 +5,8 @@ one organization or group is the answer. Nothing is deleted before all of a list
 """
 
 import time
-from collections.abc import Callable, Container, Iterable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -40,6 +40,12 @@ from orgs.workos import read_ahead, read_all, read_objects, read_organizations
 
 #: By these, an organization, directory or group gets a row.
 _APPEARS = Outcome.CREATED, Outcome.LINKED, Outcome.RELINKED
+
+#: What may be wrong with one list alone.
+_OF_ONE = workos.Refused, workos.Unavailable, workos.BrokenAnswer, workos.Unauthorized
+
+#: So many lists in a row without an answer are an outage, in which each may cost a time-out.
+_FAILURES_TO_STOP = 20
 
 #: After so many lists were refused and none was read, not single organizations are the reason.
 _REFUSALS_TO_STOP = 100
@@ -162,35 +168,64 @@ class ResourceRun(Comparing):
             self._compare_scopes(narrowed, [workos_id])
 
     def _compare_scopes(self, listing: Listing, scopes: Iterable[str]) -> None:
-        """Compare the lists for these organizations, directories or groups. One that WorkOS refuses
-        is reported, and what belongs to it is left alone; if it refuses many, that is raised."""
+        """Compare the lists for these organizations, directories or groups. One that can't be read
+        is tried once more at the end, and else reported; what belongs to it is left alone. If none
+        can be read, or many in a row can't, that is raised."""
         seconds = self.run.scope_seconds
         deadline = inf if seconds is None else time.monotonic() + seconds
-        parent, column = SCOPES[listing.scope]
-        refused: dict[str, workos.Refused] = {}
-        is_any_read = False
-        began_at = self.lookups.now()
-        for answers in in_threads(partial(self._read_scope, listing), scopes):
-            for scope, observations in answers:
-                if not isinstance(observations, workos.Refused):
-                    is_any_read = True
-                    self.compare_listed(observations, began_at)
-                    keys = {observation.workos_id or "" for observation in observations}
-                    of_scope = live_rows(self.resource).filter(**{column: scope})
-                    self._note_missing(of_scope, keys, began_at)
-                elif not self.lookups.is_absent(scope, parent):
-                    refused[scope] = observations
-                self.stopped_after = scope
-            if len(refused) >= _REFUSALS_TO_STOP and not is_any_read:
-                raise next(iter(refused.values()))
+        failed: dict[str, workos.WorkOSError] = {}
+        is_any_read, in_a_row = False, 0
+        for asked, errors in self._compare_each(listing, scopes):
+            failed |= errors
+            is_any_read = is_any_read or len(errors) < len(asked)
+            is_silent = len(errors) == len(asked) == len(_passing(errors))
+            in_a_row = in_a_row + len(asked) if is_silent else 0
+            if not is_silent:
+                self.stopped_after = asked[-1]
+            is_refused = len(failed) >= _REFUSALS_TO_STOP and not is_any_read
+            if is_refused or in_a_row >= _FAILURES_TO_STOP:
+                raise next(iter(errors.values()))
             if time.monotonic() > deadline:
                 break
-            began_at = self.lookups.now()
         else:
-            self.stopped_after = None
-        if refused:
-            (scope, refusal), lists = next(iter(refused.items())), counted(len(refused), "list")
-            self._note_error(f"WorkOS refuses {lists}; the first, for {scope}: {said(refusal)}")
+            if is_any_read or not in_a_row:
+                self.stopped_after = None
+        if in_a_row and not is_any_read:
+            raise next(iter(failed.values()))
+        again = _passing(failed) if is_any_read and time.monotonic() < deadline else []
+        for asked, errors in self._compare_each(listing, again):
+            for scope in asked:
+                del failed[scope]
+            failed |= errors
+        if failed:
+            (scope, error), lists = next(iter(failed.items())), counted(len(failed), "list")
+            self._note_error(f"{lists} can't be read; the first, for {scope}: {said(error)}")
+
+    def _compare_each(
+        self, listing: Listing, scopes: Iterable[str]
+    ) -> Iterator[tuple[list[str], dict[str, workos.WorkOSError]]]:
+        """Compare the lists for these, a few at a time. Yield for which of them was asked, and the
+        errors of those that can't be read, although what they are for is not deleted."""
+        parent, column = SCOPES[listing.scope]
+        began_at = self.lookups.now()
+        for answers in in_threads(partial(self._read_scope, listing), scopes, _OF_ONE):
+            errors: dict[str, workos.WorkOSError] = {}
+            for scope, answer in answers:
+                if not isinstance(answer, workos.WorkOSError):
+                    self.compare_listed(answer, began_at)
+                    keys = {observation.workos_id or "" for observation in answer}
+                    of_scope = live_rows(self.resource).filter(**{column: scope})
+                    self._note_missing(of_scope, keys, began_at)
+                elif not self._is_deleted(scope, parent, answer):
+                    errors[scope] = answer
+            yield [scope for scope, _ in answers], errors
+            began_at = self.lookups.now()
+
+    def _is_deleted(self, scope: str, parent: Resource, error: workos.WorkOSError) -> bool:
+        """Return True if WorkOS refuses a list because it has deleted what the list is for."""
+        with suppress(*_OF_ONE):
+            return isinstance(error, workos.Refused) and self.lookups.is_absent(scope, parent)
+        return False
 
     def _read_scope(self, listing: Listing, scope: str) -> list[Observation]:
         # Not ahead: that would take a thread more, which the end of this one does not end.
@@ -205,7 +240,9 @@ class ResourceRun(Comparing):
             named = set(found.exclude(**{column: ""}).values_list(column, flat=True)) - {None}
         if not (named and self.lookups.proves_absence(named, parent)):
             return []
-        asked = in_threads(partial(self.lookups.look_up, resource=parent), sorted(named))
+        asked = in_threads(
+            partial(self.lookups.look_up, resource=parent), sorted(named), workos.Refused
+        )
         return [
             scope
             for answers in asked
@@ -301,6 +338,11 @@ class ResourceRun(Comparing):
         # What the environment's list shows all the same is not deleted.
         keys = [key for key in keys if key not in self.seen]
         self.confirm_absent(keys, self.lookups.now())
+
+
+def _passing(errors: Mapping[str, workos.WorkOSError]) -> list[str]:
+    """Return which of them were not refused: asked once more, they may be read."""
+    return [scope for scope, error in errors.items() if not isinstance(error, workos.Refused)]
 
 
 def domains_of(organizations: Iterable[Observation]) -> tuple[Observation, ...]:

@@ -321,6 +321,8 @@ def test_a_list_of_covered_directories_may_fail(workos: FakeWorkOS, follow: Sett
 
 OF_ROLES = "/authorization/organizations/{}/roles"
 
+ROLE_WITHOUT_SLUG = {"data": [{"type": "OrganizationRole", "slug": None}]}
+
 
 def test_a_domains_error_is_none_of_the_organizations(workos: FakeWorkOS, follow: Setting) -> None:
     follow("organization_domain")
@@ -354,6 +356,7 @@ def gone(workos: FakeWorkOS, follow: Setting, monkeypatch: MonkeyPatch) -> tuple
     """An organization whose member is gone in WorkOS, and that member. The first list is read; the
     second answers 500, as each test says for how long."""
     monkeypatch.setattr(compare, "_THREADS", 1)
+    monkeypatch.setattr(reconcile_resources, "_FAILURES_TO_STOP", 1)
     follow("membership")
     ids = sorted(an_old_organization(workos, name, external_id=name) for name in ("a", "b"))
     members = [a_member(workos, of)["id"] for of in ids]
@@ -478,15 +481,18 @@ def test_an_object_that_workos_refuses_to_show_is_kept(workos: FakeWorkOS, follo
 
 
 @pytest.mark.parametrize(
-    ("refused", "status", "left"),
+    ("paths", "kind", "parameters"),
     [
-        pytest.param([OF_ROLES], 422, "C", id="its list is refused"),
-        pytest.param([OF_ROLES, "/organizations/{}"], 422, "C", id="and so is it"),
-        pytest.param([OF_ROLES], 500, "ABC", id="there is no answer"),
+        pytest.param([OF_ROLES], "status", {"status": 422}, id="it is refused"),
+        pytest.param([OF_ROLES, "/organizations/{}"], "status", {"status": 422}, id="and so is it"),
+        pytest.param([OF_ROLES], "status", {"status": 403}, id="it is forbidden"),
+        pytest.param([OF_ROLES], "status", {"status": 500}, id="there is no answer"),
+        pytest.param([OF_ROLES], "html", {}, id="it is no list"),
+        pytest.param([OF_ROLES], "body", {"body": ROLE_WITHOUT_SLUG}, id="one has no key"),
     ],
 )
-def test_a_list_that_is_refused_does_not_keep_what_other_lists_did_not_show(
-    workos: FakeWorkOS, follow: Setting, refused: list[str], status: int, left: str
+def test_a_list_that_cant_be_read_does_not_keep_what_other_lists_did_not_show(
+    workos: FakeWorkOS, follow: Setting, paths: list[str], kind: str, parameters: dict[str, Any]
 ) -> None:
     """One role is absent in its organization, one is absent with it, and one may be or not."""
     follow("role")
@@ -500,17 +506,14 @@ def test_a_list_that_is_refused_does_not_keep_what_other_lists_did_not_show(
     workos.roles.delete(roles["A"], emits=False)
     workos.roles.delete(roles["C"], emits=False)
     workos.delete_organization(ids["B"], emits=False)
-    for path in refused:
-        workos.misbehave("status", status=status, path=path.format(ids["C"]), times=None)
+    for path in paths:
+        workos.misbehave(kind, path=path.format(ids["C"]), times=None, **parameters)
 
     found = reconcile(Run(limit=EVERYTHING))
 
-    assert [error.partition(":")[0] for error in found.errors] == ["role"]
-    assert (f"WorkOS refuses 1 list; the first, for {ids['C']}: " in found.errors[0]) == (
-        left == "C"
-    )
-    kept = Role.objects.filter(deleted_at=None).order_by("slug")
-    assert [role.slug for role in kept] == [*left.lower()]
+    (error,) = found.errors
+    assert error.startswith(f"role: 1 list can't be read; the first, for {ids['C']}: ")
+    assert Role.objects.get(deleted_at=None).slug == "c"
     workos.behave()
     assert reconcile(Run(limit=EVERYTHING)).errors == []
     assert not Role.objects.filter(deleted_at=None).exists()
@@ -527,21 +530,54 @@ def test_lists_are_read_after_many_that_are_refused(workos: FakeWorkOS, follow: 
 
     (error,) = reconcile(Run()).errors
 
-    assert error.startswith(f"role: WorkOS refuses 19 lists; the first, for {odd[0]}: ")
+    assert error.startswith(f"role: 19 lists can't be read; the first, for {odd[0]}: ")
     assert Role.objects.get(deleted_at=None).slug == "late"
 
 
-def test_a_resource_of_which_every_list_is_refused_is_not_asked_for_in_each_organization(
-    workos: FakeWorkOS, follow: Setting, monkeypatch: MonkeyPatch
+@pytest.mark.parametrize("times", [1, None], ids=["once", "always"])
+def test_one_list_that_fails_leaves_the_others_a_first_list(
+    workos: FakeWorkOS, follow: Setting, times: int | None
+) -> None:
+    """If it fails once, it is read at the end, and the resource is covered."""
+    follow("role")
+    workos.seed(organizations=20, external_id_prefix="gram-", at=TWO_DAYS_AGO)
+    ids = sorted(str(one["id"]) for one in workos.all_organizations())
+    for id_ in ids:
+        workos.roles.create(slug="r", organization_id=id_, emits=False, at=TWO_DAYS_AGO)
+    workos.misbehave("status", status=503, path=OF_ROLES.format(ids[3]), times=times)
+
+    is_covered = tasks.cover() and "role" in read_cursor().covered
+
+    assert (is_covered, Role.objects.count()) == (True, 20) if times else (False, 19)
+    assert read_cursor().progress == {}
+
+
+@pytest.mark.parametrize(
+    ("status", "is_any_read"), [(422, False), (500, False), (500, True), (401, True)]
+)
+def test_a_resource_of_which_no_list_can_be_read_is_not_asked_for_in_each_organization(
+    workos: FakeWorkOS,
+    follow: Setting,
+    monkeypatch: MonkeyPatch,
+    status: int,
+    is_any_read: bool,
 ) -> None:
     monkeypatch.setattr(reconcile_resources, "_REFUSALS_TO_STOP", 5)
+    monkeypatch.setattr(reconcile_resources, "_FAILURES_TO_STOP", 5)
     follow("role")
     workos.seed(organizations=30, external_id_prefix="gram-", at=TWO_DAYS_AGO)
     assert reconcile(Run()).errors == []
+    ids = sorted(str(one["id"]) for one in workos.all_organizations())
     before = workos.count_requests(path="/authorization/organizations")
-    workos.misbehave("status", status=422, path="/authorization/organizations", times=None)
+    if is_any_read:
+        for id_ in ids[:8]:
+            workos.misbehave("slow", seconds=0, path=OF_ROLES.format(id_))
+    workos.misbehave("status", status=status, path="/authorization/organizations", times=None)
 
-    (error,) = reconcile(Run()).errors
+    (error,) = reconcile(Run(scope_seconds=60.0)).errors
 
     assert error.startswith("role: ")
+    assert read_cursor().progress == (
+        {} if (status, is_any_read) == (500, False) else {"role": ids[7]}
+    )
     assert workos.count_requests(path="/authorization/organizations") - before < 30

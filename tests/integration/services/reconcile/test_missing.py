@@ -18,7 +18,7 @@ from orgs.services.lookups import Lookups, WrongEnvironment
 from orgs.services.reconcile import reconcile
 from orgs.services.reconcile_one import UnknownOrganization, reconcile_organizations
 from orgs.testing import FakeWorkOS
-from orgs.workos import BrokenAnswer, Unavailable, lookup, pacing
+from orgs.workos import BrokenAnswer, Refused, Unavailable, lookup, pacing
 from tests.builders import (
     NO_ROUTE,
     NOON,
@@ -161,7 +161,7 @@ def test_an_error_of_one_does_not_wait_for_the_pauses_of_others(workos: FakeWork
     pacing.pacer.pause(600)
     try:
         with pytest.raises(BrokenAnswer, match="no answer"):
-            list(compare.in_threads(ask, ["waits", "fails"]))
+            list(compare.in_threads(ask, ["waits", "fails"], Refused))
     finally:
         pacing.pacer.forget()
 
