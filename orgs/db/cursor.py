@@ -17,6 +17,7 @@ from orgs.db.transactions import (
     Statement,
     bounded_transaction,
     execute_alone,
+    execute_bounded,
     execute_together,
 )
 from orgs.domain.figures import kept
@@ -83,10 +84,7 @@ def read_cursor() -> CursorState:
 
 
 def _find_state() -> CursorState | None:
-    if connection.in_atomic_block:
-        # Its caller has bounded it, or it is a dry run, which waits for no row.
-        return _state(*execute_together([Statement(sql.CURSOR_STATE, [])]))
-    return _state(execute_alone(sql.CURSOR_STATE, []))
+    return _state(execute_bounded(Statement(sql.CURSOR_STATE, [])))
 
 
 def _state(rows: Rows) -> CursorState | None:

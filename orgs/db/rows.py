@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from orgs.db import sql
 from orgs.db.errors import WriteSkipped
-from orgs.db.transactions import Rows, Statement, execute_together
+from orgs.db.transactions import Rows, Statement, execute_bounded, execute_together
 from orgs.domain.naming import slug_base, slug_candidates, storable
 from orgs.domain.resolution import row_ids
 from orgs.domain.resources import payload_of
@@ -61,13 +61,13 @@ def ids_in_sync(observations: Iterable[Observation]) -> set[str]:
     ]
     if not listed:
         return set()
-    (found,) = execute_together([statement(sql.ORGANIZATIONS_IN_SYNC, *zip(*listed, strict=True))])
+    found = execute_bounded(statement(sql.ORGANIZATIONS_IN_SYNC, *zip(*listed, strict=True)))
     return {workos_id for (workos_id,) in found}
 
 
 def linked(workos_ids: Iterable[str]) -> set[str]:
     """Return those of the WorkOS ids that a row is linked to."""
-    (found,) = execute_together([statement(sql.LINKED, sorted(workos_ids))])
+    found = execute_bounded(statement(sql.LINKED, sorted(workos_ids)))
     return {workos_id for (workos_id,) in found}
 
 

@@ -8,16 +8,19 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import as_completed
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from fractions import Fraction
 from itertools import islice
 from typing import Any, TypeVar
 
+from django.core.exceptions import EmptyResultSet
 from django.db import DatabaseError, models
 
 from orgs import workos
 from orgs.db import rows
+from orgs.db.transactions import Rows, Statement, execute_bounded
 from orgs.domain.naming import counted
 from orgs.domain.report import Change, Report
 from orgs.domain.resolution import is_left_to_event
@@ -164,7 +167,7 @@ class Comparing:
         if self.resource is not ORGANIZATIONS:
             return observations
         try:
-            with self.lookups.reading():
+            with self.lookups.reading(once=True):
                 in_sync = rows.ids_in_sync(observations)
         except DatabaseError as error:
             if fails_every_row(error):
@@ -198,9 +201,11 @@ class Comparing:
         """Yield columns of rows in the order of the first one, a key. They are read in chunks."""
         key = columns[0]
         while True:
-            with self.lookups.reading():
-                rest = found.filter(**{f"{key}__gt": after}).order_by(key)
-                chunk = list(rest.values_list(*columns)[:_CHUNK])
+            rest = found.filter(**{f"{key}__gt": after}).order_by(key)
+            chunk = Rows()
+            with suppress(EmptyResultSet), self.lookups.reading(once=True):
+                query = rest.values_list(*columns)[:_CHUNK].query
+                chunk = execute_bounded(Statement(*query.sql_with_params()))
             yield from chunk
             if len(chunk) < _CHUNK:
                 return

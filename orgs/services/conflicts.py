@@ -37,7 +37,8 @@ def overwrite_in_workos(workos_id: str) -> Change:
     in WorkOS has the id, ``WorkOSError`` and ``django.db.Error``.
     """
     conflict = _conflict(workos_id, OVERWRITABLE)
-    row = Organization.objects.filter(workos_id=workos_id).first()
+    with bounded_transaction():
+        row = Organization.objects.filter(workos_id=workos_id).first()
     if row is None:
         raise NotDecidable(f"no row is linked to {workos_id} any more")
     before = workos.offer_external_id(workos_id, row.id, overwrite=True)
@@ -57,7 +58,8 @@ def give_row(workos_id: str) -> Change:
     ``NotDecidable``, also if PostgreSQL refuses it, ``WorkOSError`` and ``django.db.Error``.
     """
     conflict = _conflict(workos_id, RELINKABLE)
-    row = Organization.objects.filter(id=conflict.organization_id).first()
+    with bounded_transaction():
+        row = Organization.objects.filter(id=conflict.organization_id).first()
     observation = (lookups := Lookups()).look_up(workos_id)
     if row is None or observation.state is not State.PRESENT:
         raise NotDecidable(f"{workos_id}, or the row it claims, does not exist any more")
@@ -102,7 +104,8 @@ def remove_ledger_refused(before: datetime) -> None:
 
 
 def _conflict(workos_id: str, kinds: Sequence[ConflictKind]) -> WorkOSConflict:
-    conflict = WorkOSConflict.objects.filter(pk=workos_id).first()
+    with bounded_transaction():
+        conflict = WorkOSConflict.objects.filter(pk=workos_id).first()
     if conflict is None:
         raise NotDecidable(f"{workos_id} has no conflict any more")
     if conflict.kind not in kinds:

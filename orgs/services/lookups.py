@@ -14,7 +14,7 @@ from orgs import workos
 from orgs.db import rows
 from orgs.db.cursor import database_now
 from orgs.db.resources import model_of
-from orgs.db.transactions import read_only_transaction
+from orgs.db.transactions import bounded_transaction, read_only_transaction
 from orgs.domain.resources import ORGANIZATIONS, SCOPES, Resource, Scope
 from orgs.domain.status import ReadError
 from orgs.domain.types import Observation, State
@@ -84,7 +84,7 @@ class Lookups:
             return
         for page in read_all(partial(read_organizations, patience=self.patience), None):
             self.workos_date = self.workos_date or page.date
-            with self.reading():
+            with self.reading(once=True):
                 found = rows.linked(o.workos_id for o in page.observations if o.workos_id)
             if found:
                 self.candidates = sorted(found)[:3]
@@ -156,10 +156,13 @@ class Lookups:
             return None  # It can't be an external_id.
         return None if workos_id is None else self.look_up(workos_id)
 
-    def reading(self) -> AbstractContextManager[None]:
-        """Return the context for reads of the database: in a dry run, PostgreSQL refuses writes in
-        it. Otherwise a read waits for a lock as long as it takes: a full run is not in a hurry."""
-        return read_only_transaction() if self.dry else nullcontext()
+    def reading(self, *, once: bool = False) -> AbstractContextManager[object]:
+        """Return the context for reads of the database, in which waits for locks are bounded; in a
+        dry run, PostgreSQL refuses writes in it. ``once``: for one ``execute_bounded``, which takes
+        fewer round trips without a transaction."""
+        if self.dry:
+            return read_only_transaction()
+        return nullcontext() if once else bounded_transaction()
 
     def _has_linked(self) -> bool:
         # Also those that are disabled here alone: they live in WorkOS.

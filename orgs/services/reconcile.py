@@ -18,6 +18,7 @@ from orgs.db import cursor
 from orgs.db.cursor import CursorState, ensure_cursor, read_cursor
 from orgs.db.errors import describe
 from orgs.db.leases import Lease
+from orgs.db.transactions import bounded_transaction
 from orgs.domain.naming import one_line
 from orgs.domain.resources import DOMAIN, ORGANIZATIONS, PLAIN, listed_for, parse_time
 from orgs.domain.status import ReadError
@@ -67,7 +68,9 @@ def reconcile_unless_busy(run: Run, *, only_if_lost: bool = False) -> Reconcilia
     ensure_cursor()
     with Lease.SNAPSHOT.auto_renewed(_LEASE_SECONDS) as is_alone:
         lost = SyncCursor.objects.filter(last_trouble=ReadError.CURSOR_LOST)
-        if not is_alone or (only_if_lost and not lost.exists()):
+        with bounded_transaction():
+            is_lost = lost.exists()
+        if not is_alone or (only_if_lost and not is_lost):
             return None
         if not (only_if_lost or run.resources):
             # While the lease is held, ``sync_worker`` does not take the wait for a stuck worker.

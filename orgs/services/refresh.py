@@ -43,7 +43,8 @@ def fetch(workos_id: str, lookups: Lookups) -> Batch:
     ``Unproven`` and another ``WorkOSError``.
     """
     observation = lookups.look_up(workos_id)
-    row = Organization.objects.filter(workos_id=workos_id).first()
+    with lookups.reading():
+        row = Organization.objects.filter(workos_id=workos_id).first()
     is_absent, absent = observation.state is State.ABSENT, frozenset[str]()
     if observation.state is State.UNREADABLE:
         return Batch(observations=[observation])
@@ -55,8 +56,9 @@ def fetch(workos_id: str, lookups: Lookups) -> Batch:
         raise Unproven(UNPROVEN)
     if row is None and not is_absent:
         id_ = gram_id(workos_id, observation.organization)
-        owners = Organization.objects.linked().filter(id=id_)
-        absent = lookups.confirmed_absent({owner.workos_id or "" for owner in owners})
+        with lookups.reading():
+            owners = {o.workos_id or "" for o in Organization.objects.linked().filter(id=id_)}
+        absent = lookups.confirmed_absent(owners)
     elif row is not None and is_absent:
         new_owner = lookups.new_owner(row.id)
         # One that has a row of its own keeps it, and takes over none.
@@ -66,7 +68,8 @@ def fetch(workos_id: str, lookups: Lookups) -> Batch:
 
 
 def _has_row(observation: Observation) -> bool:
-    return Organization.objects.filter(workos_id=observation.workos_id).exists()
+    with bounded_transaction():
+        return Organization.objects.filter(workos_id=observation.workos_id).exists()
 
 
 def fetch_object(resource: Resource, key: str, lookups: Lookups, event_type: str) -> Batch:
@@ -147,7 +150,9 @@ def resolve(event_id: str, *, patience: float = 0.0) -> Change:
     resource that the settings do not name any more, nothing is fetched. Raises
     ``AlreadyResolved``, ``WorkOSError`` and ``django.db.Error``; the event is as it was then.
     """
-    if (event := WorkOSEvent.objects.unresolved().filter(id=event_id).first()) is None:
+    with bounded_transaction():
+        event = WorkOSEvent.objects.unresolved().filter(id=event_id).first()
+    if event is None:
         raise AlreadyResolved(f"{event_id} is neither parked nor waited for")
     if event.resource not in sync_settings().resources:
         return _leave(event)

@@ -176,8 +176,7 @@ def _verify_environment(page: Page[Position], types: tuple[str, ...], *, patienc
 
 def _is_about_linked(page: Page[Position]) -> bool:
     ids = {observation.workos_organization_id for observation in page.observations}
-    with bounded_transaction():
-        return bool(rows.linked(id_ for id_ in ids if id_))
+    return bool(rows.linked(id_ for id_ in ids if id_))
 
 
 def _apply(page: Page[Position], types: tuple[str, ...], report: DrainReport, mode: Mode) -> Report:

@@ -1,5 +1,7 @@
 """What PostgreSQL refuses, what others do meanwhile, and what a run does beside comparing."""
 
+from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 
 import pytest
@@ -8,6 +10,7 @@ from django.db.models.functions import Now
 
 import orgs.workos
 from orgs.db.cursor import ensure_cursor
+from orgs.db.errors import is_passing
 from orgs.db.leases import Lease
 from orgs.domain.status import ReadError
 from orgs.domain.types import Outcome
@@ -15,13 +18,14 @@ from orgs.models import Connection, ExternalIdWriteBack, WorkOSEvent
 from orgs.services import conclude, outbox
 from orgs.services.compare import Comparing, Run
 from orgs.services.reconcile import reconcile
-from orgs.services.stream import drain_to_end
+from orgs.services.stream import drain_to_end, resolve_overdue
 from orgs.testing import FakeWorkOS
 from tests.builders import (
     NOON,
     TWO_DAYS_AGO,
     a_linked_row,
     a_mirrored_organization,
+    an_announcement,
     an_old_organization,
     an_organization_row,
 )
@@ -102,6 +106,28 @@ def test_a_run_with_a_locked_outbox_still_reports(workos: FakeWorkOS, before: Ar
     assert found.snapshot.counts["updated"] == 1
     (error,) = found.errors
     assert error.startswith("write-backs are left for the worker: PostgreSQL 55P03")
+
+
+@impatient
+@pytest.mark.parametrize("table", ["organization_metadata", "workos_role"])
+@pytest.mark.parametrize("run", [compared, partial(only, "gram-acme"), resolve_overdue])
+def test_a_table_that_stays_locked_is_not_waited_for_without_end(
+    workos: FakeWorkOS, follow: Setting, table: str, run: Callable[[], object]
+) -> None:
+    follow("role")
+    acme = an_old_organization(workos, external_id="gram-acme")
+    assert reconcile(Run()).errors == []
+    an_announcement("event_lost", ago=timedelta(days=1), workos_id=acme)
+    an_announcement("event_of_role", ago=timedelta(days=1), resource="role", object_key=f"{acme}:a")
+
+    with another_program() as program, in_thread() as start:
+        program.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE".encode())
+        try:
+            error = start(run).exception(timeout=30)
+        finally:
+            program.rollback()
+
+    assert error is None or (isinstance(error, DatabaseError) and is_passing(error))
 
 
 @impatient
