@@ -177,8 +177,8 @@ class _FullRun:
 
     def _compare_organizations(self, lost: CursorLost | None) -> None:
         """Compare what is listed, then what is missing. A list that is complete repairs a lost
-        cursor, whatever the missing ones wait for. What was repaired before an error stays so, and
-        is to be reported."""
+        cursor, whatever locked rows and missing ones wait for. What was repaired before an error
+        stays so, and is to be reported."""
         with reporting(self._note_stopped):
             for one in self.runs if lost is not None else ():
                 # With the cursor, their events may be lost too.
@@ -186,6 +186,10 @@ class _FullRun:
             self._compare_listed()
             if lost is not None and not self.run.dry and not self.report.errors:
                 self._replace(lost)
+            # After that: a lock on one row must not keep the stream from going on.
+            self.organizations.retry_locked()
+            without_row = self.report.of(Outcome.CONFLICT, Outcome.FAILED)
+            self.organizations.left_out |= {change.workos_id or "" for change in without_row}
             if not (self.run.dry or self.report.errors):
                 coverage.note_listed_in_full(ORGANIZATION, self.state)
             self._resolve_missing()
@@ -211,10 +215,7 @@ class _FullRun:
         if domains is not None:
             # Their own run asks for missing ones: an error there is not the organizations'.
             domains.listed_since = self.began_at
-        self.organizations.retry_locked()
         self.organizations.seen.sort()
-        without_row = self.report.of(Outcome.CONFLICT, Outcome.FAILED)
-        self.organizations.left_out |= {change.workos_id or "" for change in without_row}
 
     def _replace(self, lost: CursorLost) -> None:
         moved_to = cursor.replace_lost(
