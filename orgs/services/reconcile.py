@@ -13,10 +13,11 @@ from math import inf
 
 from django.db import DatabaseError
 
+from orgs import workos
 from orgs.conf import sync_settings
 from orgs.db import cursor
 from orgs.db.cursor import CursorState, ensure_cursor, read_cursor
-from orgs.db.errors import describe
+from orgs.db.errors import describe, is_passing
 from orgs.db.leases import Lease
 from orgs.db.transactions import bounded_transaction
 from orgs.domain.naming import one_line
@@ -48,9 +49,9 @@ def reconcile(run: Run, *, drain_events: bool = True) -> Reconciliation:
     """Drain the events, compare every organization, repair, and push write-backs.
 
     A lost cursor is recovered: what happened meanwhile is in the list, and the stream goes on from
-    before it. May be repeated, interrupted, and run concurrently with anything. Errors while
-    comparing are in the report. Raises ``WrongEnvironment`` before anything is written, another
-    ``WorkOSError`` for an error of the stream, and ``django.db.Error``.
+    before it. May be repeated, interrupted, and run concurrently with anything. Errors of the
+    stream, or while comparing, are in the report. Raises ``WrongEnvironment`` before anything is
+    written, another ``WorkOSError`` that no call would be spared, and ``django.db.Error``.
     """
     if run.dry:
         return _FullRun(run).reconcile(drain_events=drain_events)
@@ -141,7 +142,7 @@ class _FullRun:
             coverage.report_derived(self.report, dry=self.run.dry)
         self._note_result(is_full=is_full)
         if lost is not None and not self.run.dry and read_cursor().position != lost.position:
-            events = drain_to_end()
+            drain_to_end(events)
         others = [*self.resources.values()]
         reconciliation = conclude(self.organizations, others, events, lost=lost)
         if self._compared_everything():
@@ -163,15 +164,25 @@ class _FullRun:
         )
 
     def _drain(self) -> tuple[DrainReport, CursorLost | None]:
+        """Drain, or count what waits. What stops the stream alone does not stop the run: its events
+        are older than the lists, and are stale, or followed by newer ones, once they are read."""
+        report = DrainReport()
         try:
-            if not self.run.dry:
-                return drain_to_end(), None
-            with self.lookups.reading():
-                start = read_cursor()
-            return DrainReport(waiting=count_waiting(start)), None
+            if self.run.dry:
+                with self.lookups.reading():
+                    start = read_cursor()
+                report.waiting = count_waiting(start)
+            else:
+                drain_to_end(report)
         except CursorLost as lost:
             logger.critical("the cursor is lost: %s; reconciling in full", lost.reason)
-            return DrainReport(), lost
+            return report, lost
+        except (WorkOSError, DatabaseError) as error:
+            is_of_all = isinstance(error, (*workos.SAME_FOR_ALL, WrongEnvironment))
+            if is_of_all or (isinstance(error, DatabaseError) and not is_passing(error)):
+                raise
+            report.errors.append(f"the stream is not read to its end: {said(error)}")
+        return report, None
 
     # Organizations --------------------------------------------------------------------------
 

@@ -74,15 +74,15 @@ class DrainReport(Report):
         return self.of(Outcome.PARKED)
 
 
-def drain_to_end() -> DrainReport:
+def drain_to_end(report: DrainReport | None = None) -> DrainReport:
     """Apply everything that WorkOS lists after the position, without waiting for more events.
 
     Then resolve missed webhooks; ``unresolved`` is an error of that. If PostgreSQL refuses every
     event, ``errors`` says so. May be repeated and run concurrently. Raises ``CursorLost`` or
     another ``WorkOSError``, ``coverage.SettingsDiffer`` and ``django.db.Error``; what was applied
-    before stays applied.
+    before stays applied, and is in ``report`` if that is given.
     """
-    report = DrainReport()
+    report = report or DrainReport()
     coverage.prepare_to_read()
     try:
         _drain(report, patience=inf)

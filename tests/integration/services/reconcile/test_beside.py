@@ -14,7 +14,7 @@ from orgs.db.errors import is_passing
 from orgs.db.leases import Lease
 from orgs.domain.status import ReadError
 from orgs.domain.types import Outcome
-from orgs.models import Connection, ExternalIdWriteBack, WorkOSEvent
+from orgs.models import Connection, ExternalIdWriteBack, Organization, WorkOSEvent
 from orgs.services import conclude, outbox
 from orgs.services.compare import Comparing, Run
 from orgs.services.reconcile import reconcile
@@ -44,6 +44,7 @@ from tests.integration.services.stored import (
     impatient,
     kinds,
     missing_rows,
+    names,
     only,
     row,
 )
@@ -106,6 +107,33 @@ def test_a_run_with_a_locked_outbox_still_reports(workos: FakeWorkOS, before: Ar
     assert found.snapshot.counts["updated"] == 1
     (error,) = found.errors
     assert error.startswith("write-backs are left for the worker: PostgreSQL 55P03")
+
+
+@impatient
+@pytest.mark.parametrize("how", ["a row is locked", "/events does not answer"])
+@pytest.mark.parametrize("dry", [False, True])
+def test_a_stream_that_stops_does_not_keep_the_rest_from_being_compared(
+    workos: FakeWorkOS, how: str, dry: bool
+) -> None:
+    acme = an_old_organization(workos, external_id="gram-acme")
+    an_old_organization(workos, name="Bolt", external_id="gram-bolt")
+    assert reconcile(Run()).errors == []
+    workos.update_organization(acme, name="Renamed")
+    Organization.objects.filter(id="gram-bolt").update(name="Drifted")
+    if how == "/events does not answer":
+        workos.misbehave("status", status=500, times=None)
+
+    with locked(where="id = 'gram-acme'"):
+        found = reconcile(Run(dry=dry))
+
+    assert ("gram-bolt", "updated") in changes(found)
+    if dry and how == "a row is locked":
+        assert (found.errors, found.events.waiting) == ([], 1)
+    else:
+        assert found.errors[0].startswith("the stream is not read to its end: ")
+    workos.behave()
+    reconcile(Run())
+    assert names() == ["Bolt", "Renamed"]
 
 
 @impatient
