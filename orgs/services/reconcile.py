@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from math import inf
 
-from django.db import DatabaseError
+from django.db import DatabaseError, connection
 
 from orgs import workos
 from orgs.conf import sync_settings
@@ -314,6 +314,8 @@ class _FullRun:
     def _note_incomplete(self, error: str, kind: str, failed: int = 0) -> None:
         if self.run.dry:
             return
+        # After an error of the connection, by a new one.
+        connection.close_if_unusable_or_obsolete()
         try:
             cursor.note_incomplete(one_line(error), kind=kind, failed=failed)
         except DatabaseError as unnoted:

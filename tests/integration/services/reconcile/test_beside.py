@@ -5,7 +5,7 @@ from datetime import timedelta
 from functools import partial
 
 import pytest
-from django.db import DatabaseError
+from django.db import DatabaseError, OperationalError, connection
 from django.db.models.functions import Now
 
 import orgs.workos
@@ -93,6 +93,21 @@ def test_an_error_of_the_environment_ends_a_run_and_is_noted(workos: FakeWorkOS)
         compared()
 
     assert "53100" in cursor().snapshot_trouble
+
+
+def test_a_connection_that_is_killed_leaves_a_trace(workos: FakeWorkOS, before: Around) -> None:
+    an_old_organization(workos)
+
+    def kill(*_: object) -> None:
+        with another_program() as program, connection.cursor() as killed:
+            killed.execute("SELECT pg_backend_pid()")
+            program.execute("SELECT pg_terminate_backend(%s)", killed.fetchone())
+
+    before(Comparing, "compare", kill)
+    with pytest.raises(OperationalError):
+        reconcile(Run())
+
+    assert cursor().snapshot_trouble
 
 
 @impatient
