@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from datetime import datetime
 
+from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from orgs import workos
@@ -16,7 +17,7 @@ from orgs.models import Organization, WorkOSConflict
 from orgs.services.apply import Mode, apply
 from orgs.services.decide import Batch
 from orgs.services.lookups import Lookups
-from orgs.services.refusals import reporting
+from orgs.services.refusals import reporting, write_in_batches
 
 logger = logging.getLogger(__name__)
 
@@ -94,13 +95,12 @@ def keep(workos_ids: Sequence[str]) -> list[str]:
 
 def remove_ledger_refused(before: datetime) -> None:
     """Remove the conflicts of events that the ledger refused before then, after a run that has
-    compared everything: they have nothing to add. Those that are locked wait for the next run."""
+    compared everything: they have nothing to add. Those that are locked, or that PostgreSQL refuses
+    to delete, are logged and wait for the next run."""
     refused = WorkOSConflict.objects.filter(kind=ConflictKind.LEDGER_REFUSED)
-    with (
-        reporting(logger.warning, "solved conflicts could not be removed: {}"),
-        bounded_transaction(),
-    ):
-        refused.filter(last_seen_at__lt=before).delete()
+    solved = refused.filter(last_seen_at__lt=before)
+    with reporting(logger.warning, "solved conflicts could not be removed: {}"):
+        write_in_batches(solved, QuerySet.delete)
 
 
 def _conflict(workos_id: str, kinds: Sequence[ConflictKind]) -> WorkOSConflict:

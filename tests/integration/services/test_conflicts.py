@@ -19,7 +19,7 @@ from tests.builders import (
     a_mirrored_organization,
 )
 from tests.integration.services.stored import LogCapture, Setting, conflicts, impatient, links
-from tests.triggers import a_constraint, a_trigger, locked
+from tests.triggers import LEAVES_OUT, RAISES, a_constraint, a_trigger, locked
 
 
 def test_a_row_is_not_given_away_that_the_next_event_would_take_back(workos: FakeWorkOS) -> None:
@@ -149,10 +149,15 @@ def test_a_run_that_has_compared_everything_removes_what_the_ledger_refused(
 
 
 @impatient
-def test_a_locked_conflict_does_not_end_the_run(a_refused_event: str, caplog: LogCapture) -> None:
+@pytest.mark.parametrize("body", [RAISES, LEAVES_OUT, ""])
+def test_a_conflict_that_cant_be_deleted_does_not_end_the_run(
+    a_refused_event: str, body: str, caplog: LogCapture
+) -> None:
     an_hour_passes()
+    refuses = a_trigger(body, table="workos_conflict", on="DELETE")
 
-    with locked("workos_conflict"):
+    with refuses if body else locked("workos_conflict"):
         assert not reconcile(Run()).errors
 
-    assert "solved conflicts could not be removed: PostgreSQL 55P03" in caplog.text
+    assert "workos_conflict that PostgreSQL refuses to change" in caplog.text
+    assert conflicts() == {a_refused_event: (None, "ledger_refused")}
