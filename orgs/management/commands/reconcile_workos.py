@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 import orgs
+from orgs.conf import sync_settings
 from orgs.db.cursor import read_cursor
 from orgs.domain.naming import is_storable, one_line
 from orgs.domain.resources import NAMES
@@ -51,8 +52,8 @@ _HELP = {
     "--replay-parked": "apply what WorkOS says now of every parked event's organization",
     "--since": "with --events-only: apply again what followed this event (exclusive) or this time "
     "(UTC unless it says otherwise); the stored position is neither read nor moved",
-    "--resource": "compare this resource alone, covered or not; may be given several times: "
-    + ", ".join(NAMES),
+    "--resource": "compare this resource of WORKOS_RESOURCES alone, covered or not, and with --org "
+    "the organization too; may be given several times: " + ", ".join(NAMES),
     "--dry-run": "report the same and write nothing, neither here nor at WorkOS; events that wait "
     "are counted as read",
     "--check": "as --dry-run, and exit 3 if not in sync: for monitoring",
@@ -182,6 +183,11 @@ def _refuse_what_does_not_go_together(options: dict[str, Any], *, dry: bool) -> 
             raise CommandError(f"--resource compares: leave out {name}")
         if options["max_disable"] is not None:
             raise CommandError(f"--max-disable is about missing organizations: leave out {name}")
+    named = options["resource"] or ()
+    if off := [name for name in named if name not in sync_settings().resources]:
+        # By that setting people are opted in, whose data it would store.
+        what = f"WORKOS_RESOURCES does not name {', '.join(off)}"
+        raise CommandError(f"{what}: add it, restart the worker, and run this again")
 
 
 def _push() -> outbox.WriteBackReport:

@@ -351,6 +351,8 @@ ODD = "\x1b]0;title\x07\x9b31m\u202e"
         (["--events-only", "--dry-run"], "--dry-run and --check compare organizations"),
         (["--strict"], "--strict needs --check"),
         (["--events-only", "--resource", "user"], "--resource compares: leave out --events-only"),
+        (["--resource", "user"], "WORKOS_RESOURCES does not name user: add it, restart the worker"),
+        (["--org", "org_1", "--resource", "user"], "WORKOS_RESOURCES does not name user: add it"),
     ],
 )
 def test_odd_options_are_one_line(workos: FakeWorkOS, arguments: list[str], message: str) -> None:
