@@ -80,6 +80,8 @@ class Report:
     deleted, its row can be given away."""
     needs_writing: bool = False
     """Of a dry run: whether the same batch would write anything."""
+    derived: set[str] = field(default_factory=set)
+    """WorkOS ids of organizations whose derived columns were recomputed with these changes."""
     locked: list[str] = field(default_factory=list)
     """WorkOS ids of objects whose rows another program had locked."""
     dropped: bool = False
@@ -97,6 +99,7 @@ class Report:
         self.taken_over |= other.taken_over
         self.owners |= other.owners
         self.needs_writing |= other.needs_writing
+        self.derived |= other.derived
         self.locked += other.locked
 
     def of(self, *outcomes: Outcome) -> list[Change]:

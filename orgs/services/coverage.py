@@ -6,6 +6,7 @@ is new is followed from that commit on, then listed in full, then covered.
 
 import logging
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from math import inf
 
 from django.db import DatabaseError
@@ -36,6 +37,9 @@ _CHUNK = 1_000
 
 #: What ``sso_enabled`` and ``scim_enabled`` derive from.
 _DERIVED_FROM = {"connection", "directory"}
+
+#: What a run has done to a row.
+_WRITTEN = Outcome.CREATED, Outcome.LINKED, Outcome.RELINKED, Outcome.UPDATED, Outcome.DISABLED
 
 
 class SettingsDiffer(Exception):
@@ -207,12 +211,26 @@ def repair_derived(*, dry: bool = False, only: Collection[str] = ()) -> Iterator
         last = differ[-1]
 
 
-def report_derived(report: Report, *, dry: bool, only: Collection[str] = ()) -> None:
-    """Recompute the derived columns, and add to the report which differed, or were refused."""
+def report_derived(
+    report: Report, others: Iterable[Report], *, dry: bool, only: Collection[str] = ()
+) -> None:
+    """Recompute the derived columns, and add to the report which differed, or were refused: to a
+    row's own change, if it has one."""
+    # A run has recomputed these with their changes, and a dry run says the same.
+    derived = report.derived.union(*(other.derived for other in others)) if dry else set[str]()
+    written = enumerate(report.changes)
+    places = {one.organization_id: n for n, one in written if one.change in _WRITTEN}
     with reporting(report.errors.append, "sso_enabled and scim_enabled are not compared: {}"):
         for change in repair_derived(dry=dry, only=only):
-            report.counts[change.change] += 1
-            report.changes.append(change)
+            if change.workos_id in derived:
+                continue
+            place = places.get(change.organization_id)
+            if place is not None and change.change is Outcome.UPDATED:
+                own = report.changes[place]
+                report.changes[place] = replace(own, fields={**own.fields, **change.fields})
+            else:
+                report.counts[change.change] += 1
+                report.changes.append(change)
 
 
 def derive_again(changed: Iterable[str]) -> None:

@@ -139,7 +139,8 @@ class _FullRun:
         for one in self.resources.values():
             self._compare_resource(one)
         if {ORGANIZATION, "connection", "directory"} & {*names}:
-            coverage.report_derived(self.report, dry=self.run.dry)
+            reports = [one.report for one in self.resources.values()]
+            coverage.report_derived(self.report, reports, dry=self.run.dry)
         self._note_result(is_full=is_full)
         if lost is not None and not self.run.dry and read_cursor().position != lost.position:
             drain_to_end(events)

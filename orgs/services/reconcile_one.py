@@ -103,7 +103,8 @@ def _compare_resources(
         one.compare_for(present, began_at)
     if runs and present:
         only = [organization.workos_id or "" for organization in present]
-        report_derived(comparing.report, dry=run.dry, only=only)
+        reports = [one.report for one in runs]
+        report_derived(comparing.report, reports, dry=run.dry, only=only)
     return runs
 
 
