@@ -174,7 +174,7 @@ class ResourceRun(Comparing):
         seconds = self.run.scope_seconds
         deadline = inf if seconds is None else time.monotonic() + seconds
         failed: dict[str, workos.WorkOSError] = {}
-        is_any_read, in_a_row = False, 0
+        is_any_read, in_a_row, scopes = False, 0, iter(scopes)
         for asked, errors in self._compare_each(listing, scopes):
             failed |= errors
             is_any_read = is_any_read or len(errors) < len(asked)
@@ -185,7 +185,8 @@ class ResourceRun(Comparing):
             is_refused = len(failed) >= _REFUSALS_TO_STOP and not is_any_read
             if is_refused or in_a_row >= _FAILURES_TO_STOP:
                 raise next(iter(errors.values()))
-            if time.monotonic() > deadline:
+            # Unless it was the last one: another day would have nothing to read.
+            if time.monotonic() > deadline and next(scopes, None) is not None:
                 break
         else:
             if is_any_read or not in_a_row:
