@@ -126,9 +126,9 @@ def retry_refused() -> None:
         with reporting(logger.warning, f"{type_} is not read again: {{}}"):
             if is_readable((type_,), inf):
                 del refused[type_]
-    is_less = len(refused) < len(state.refused)
-    if is_less and follow(state, state.types or (), state.covered, refused):
-        adopt_settings()
+    types = wanted_types(replace(state, refused=refused))
+    if len(refused) < len(state.refused) and follow(state, types, state.covered, refused):
+        logger.info("types of events are read again that WorkOS had refused")
 
 
 def is_readable(types: tuple[str, ...], patience: float) -> bool:

@@ -49,6 +49,10 @@ MEMBERSHIP_TABLE = "workos_organization_membership"
 MEMBERSHIPS = "/user_management/organization_memberships"
 
 
+class Killed(BaseException):
+    """Ends a process."""
+
+
 @pytest.fixture
 def acme(workos: FakeWorkOS, sync_setting: Setting) -> None:
     sync_setting(DRAIN_DEADLINE=1.0)
@@ -363,6 +367,30 @@ def test_an_error_while_a_refused_type_is_read_again_stops_neither_others_nor_th
 
     assert tasks.reconcile() == "in sync"
     assert [*read_cursor().refused] == left
+
+
+def test_a_process_that_is_killed_as_it_reads_a_refused_type_again_stops_no_later_read(
+    workos: FakeWorkOS, follow: Setting, monkeypatch: MonkeyPatch
+) -> None:
+    follow("connection", HOLD_BACK_WINDOW=0.0)
+    tasks.cover()
+    workos.refuse_event_types(["connection.deleted"])
+    drain_to_end()
+    workos.refuse_event_types([])
+
+    def is_killed(*values: Any) -> None:
+        assert follow_in_table(*values)
+        raise Killed
+
+    follow_in_table = coverage.follow
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(coverage, "follow", is_killed)
+        retry_refused()
+
+    workos.connections.create(name="SSO", organization_id=ACME, state="active")
+    drain_to_end()
+    tasks.cover()
+    assert (read_cursor().refused, sso_enabled()) == ({}, {"gram-1": True})
 
 
 @pytest.mark.parametrize("status", [400, 422])
