@@ -18,7 +18,7 @@ from orgs.domain.report import Report
 from orgs.domain.types import Outcome
 from orgs.services import coverage, erasure, maintenance, outbox, stream
 from orgs.services.compare import Run
-from orgs.services.queue import COVER, enqueue
+from orgs.services.queue import COVER, RECONCILE, enqueue
 from orgs.services.reconcile import reconcile as reconcile_in_full
 from orgs.services.reconcile import reconcile_unless_busy
 from orgs.workos import WorkOSError
@@ -31,6 +31,8 @@ _CHANGES_LOGGED = 20
 #: How long the daily run reads lists for single organizations and directories, for each resource:
 #: it goes on the next day where it stopped.
 _SCOPE_SECONDS = 600.0
+
+_LEFT = "left to the one that is running, or not needed"
 
 
 def _task(run: Callable[[], str]) -> Callable[[], str]:
@@ -53,7 +55,7 @@ def _task(run: Callable[[], str]) -> Callable[[], str]:
 def sync_events() -> str:
     """Apply what WorkOS's stream has, and wait a while for what is announced."""
     report = stream.drain_and_wait()
-    if coverage.uncovered(read_cursor()):
+    if coverage.is_cover_due(read_cursor()):
         enqueue(COVER)
     counts = ", ".join(f"{outcome} {count}" for outcome, count in sorted(report.counts.items()))
     return counts or "nothing new"
@@ -75,9 +77,12 @@ def reconcile() -> str:
 @_task
 def cover() -> str:
     """List the resources that are followed since a short time, so that they are covered."""
-    if not (names := coverage.uncovered(read_cursor())):
+    if not (names := coverage.uncovered(state := read_cursor())):
         return "all are covered"
-    return _reconcile(Run(resources=tuple(names)))
+    said = _reconcile(Run(resources=tuple(names)))
+    if said != _LEFT and coverage.note_cover_ended(state):
+        enqueue(RECONCILE)
+    return said
 
 
 @_task
@@ -94,7 +99,7 @@ def _reconcile(run: Run, *, only_if_lost: bool = False) -> str:
         logger.error("the full reconcile is not complete: %s", one_line(failure))  # noqa: TRY400
         return "not complete"
     if reconciliation is None:
-        return "left to the one that is running, or not needed"
+        return _LEFT
     stream.log_parked(reconciliation.events)
     _log_repairs(reconciliation.snapshot)
     for one in reconciliation.resources:

@@ -28,6 +28,10 @@ from orgs.models import ORGANIZATIONS_STREAM, SyncCursor
 
 T = TypeVar("T")
 
+#: What ``listed_at`` holds beside resources: when a cover last ended, and when a full run of the
+#: worker's was last to begin.
+COVER_ENDED, RUN_WANTED = "cover_ended", "run_wanted"
+
 
 class CursorLocked(OperationalError):
     """Another program has the cursor's row locked: nothing can be applied while it does."""
@@ -51,7 +55,7 @@ class CursorState:
     progress: Mapping[str, str] = field(default_factory=dict)
     """Resource to the scope after which its lists go on."""
     listed: Mapping[str, Any] = field(default_factory=dict)
-    """Resource to when it was last listed in full, in ISO 8601; and ``uncovered``."""
+    """Resource to when it was last listed in full, in ISO 8601; and other keys."""
     uncovered: Mapping[str, str] = field(default_factory=dict)
     """Resource that is not covered to since when it is followed without a break."""
 
@@ -167,7 +171,7 @@ def follow(
 
 
 def note_listed(resource: str) -> None:
-    """Note that a resource was listed now."""
+    """Note that a resource was listed now; or what another key of ``listed_at`` says."""
     execute_alone(sql.NOTE_LISTED, [resource, resource])
 
 

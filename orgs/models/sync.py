@@ -58,7 +58,8 @@ class SyncCursor(Table):
     covered = models.JSONField(
         null=True, help_text="Resources that were listed in full since they are followed."
     )
-    # Its key ``uncovered`` holds since when each resource is followed and not listed in full.
+    # Its key ``uncovered`` holds since when each resource is followed and not listed in full; for
+    # others see ``orgs.db.cursor``.
     listed_at = json({}, "When each resource was last listed in full.")
     progress = json({}, "After which organization or directory the lists of a resource go on.")
     refused_types = json({}, "Types of events that WorkOS refuses, and since when.")

@@ -7,6 +7,7 @@ is new is followed from that commit on, then listed in full, then covered.
 import logging
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from math import inf
 
 from django.db import DatabaseError
@@ -15,6 +16,8 @@ from orgs import workos
 from orgs.conf import sync_settings
 from orgs.db import resources
 from orgs.db.cursor import (
+    COVER_ENDED,
+    RUN_WANTED,
     CursorState,
     cursor_locked,
     ensure_cursor,
@@ -26,7 +29,7 @@ from orgs.db.errors import WriteSkipped, describe
 from orgs.db.transactions import execute_together, read_only_transaction
 from orgs.domain.naming import one_line
 from orgs.domain.report import Change, Report
-from orgs.domain.resources import NAMES, event_types, followed_by, listed_for
+from orgs.domain.resources import NAMES, event_types, followed_by, listed_for, parse_time
 from orgs.domain.types import ORGANIZATION, Outcome
 from orgs.services.refusals import reporting, together_or_alone
 
@@ -34,6 +37,9 @@ logger = logging.getLogger(__name__)
 
 #: How many rows are written together.
 _CHUNK = 1_000
+
+#: How long what could not be covered is left alone, at most.
+_LONGEST_PAUSE = timedelta(hours=1)
 
 #: What ``sso_enabled`` and ``scim_enabled`` derive from.
 _DERIVED_FROM = {"connection", "directory"}
@@ -144,6 +150,27 @@ def uncovered(state: CursorState) -> list[str]:
     """Return the resources of the settings that are followed and still to be listed in full."""
     followed = followed_by(state.types or (), sync_settings().resources)
     return [name for name in sync_settings().resources if name in followed - state.covered]
+
+
+def is_cover_due(state: CursorState) -> bool:
+    """Return True if something is to be listed in full. What could not be covered is tried again
+    after as long as that has taken so far: a list may cost a request for each organization."""
+    names, ended_at = uncovered(state), state.listed_at(COVER_ENDED)
+    if ended_at is None:
+        return bool(names)
+    longest = ended_at - _LONGEST_PAUSE
+    begins = [max(parse_time(state.uncovered.get(name)) or longest, longest) for name in names]
+    return any(abs(state.now - ended_at) >= ended_at - began_at for began_at in begins)
+
+
+def note_cover_ended(before: CursorState) -> bool:
+    """Note that what was not covered ``before`` was listed, unless there is more by now. Return
+    True if a full run was left to that."""
+    state = read_cursor()
+    if state.uncovered.items() <= before.uncovered.items():
+        note_listed(COVER_ENDED)
+    wanted_at = state.listed_at(RUN_WANTED)
+    return wanted_at is not None and wanted_at > before.now
 
 
 def resources_to_compare(named: Collection[str], state: CursorState) -> list[str]:

@@ -67,13 +67,17 @@ def reconcile_unless_busy(run: Run, *, only_if_lost: bool = False) -> Reconcilia
     unless the last read found the cursor lost. A run of everything first reads refused types of
     events again."""
     ensure_cursor()
+    is_daily = not (only_if_lost or run.resources)
+    if is_daily:
+        # A cover that has the lease enqueues it again when it ends.
+        cursor.note_listed(cursor.RUN_WANTED)
     with Lease.SNAPSHOT.auto_renewed(_LEASE_SECONDS) as is_alone:
         lost = SyncCursor.objects.filter(last_trouble=ReadError.CURSOR_LOST)
         with bounded_transaction():
             is_lost = lost.exists()
         if not is_alone or (only_if_lost and not is_lost):
             return None
-        if not (only_if_lost or run.resources):
+        if is_daily:
             # While the lease is held, ``sync_worker`` does not take the wait for a stuck worker.
             coverage.retry_refused()
         return _FullRun(run).reconcile(drain_events=True)

@@ -1,21 +1,31 @@
 """Which resources are followed, listed and covered, when settings change and types are refused."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from django_q.models import OrmQ
 
 from orgs import tasks
-from orgs.db.cursor import CursorLocked, read_cursor
+from orgs.db.cursor import COVER_ENDED, CursorLocked, read_cursor
+from orgs.db.cursor import follow as follow_in_table
 from orgs.db.errors import CursorSkipped
 from orgs.db.leases import note_enqueued
 from orgs.domain.resources import PLAIN, event_types
 from orgs.domain.status import status_of
 from orgs.domain.types import Outcome
 from orgs.models import Organization, OrganizationMembership, SyncCursor, WorkOSEvent
-from orgs.services import compare, coverage, stream
+from orgs.services import compare, coverage, reconcile_resources, stream
 from orgs.services.compare import Run
-from orgs.services.coverage import SettingsDiffer, adopt_settings, retry_refused, uncovered
+from orgs.services.coverage import (
+    SettingsDiffer,
+    adopt_settings,
+    is_cover_due,
+    retry_refused,
+    uncovered,
+)
+from orgs.services.queue import COVER, RECONCILE
 from orgs.services.reconcile import reconcile
 from orgs.services.reconcile_one import reconcile_organizations
 from orgs.services.stream import drain_and_wait, drain_to_end
@@ -32,6 +42,7 @@ from tests.integration.services.stored import (
     Setting,
     a_member,
     cursor,
+    enqueued,
     figures,
     impatient,
     problems,
@@ -317,6 +328,88 @@ def test_a_locked_row_does_not_end_a_full_run() -> None:
     assert error.startswith("sso_enabled and scim_enabled are not compared: PostgreSQL 55P03")
 
 
+# When it is listed again --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("since", "tried", "is_due"),
+    [
+        pytest.param(None, None, True, id="not tried yet"),
+        pytest.param(5, 9, True, id="followed since"),
+        pytest.param(10, 6, True, id="as long ago as it took"),
+        pytest.param(10, 4, False, id="tried a short time ago"),
+        pytest.param(600, 61, True, id="an hour"),
+        pytest.param(None, 59, False, id="less than an hour"),
+        pytest.param(600, -61, True, id="in the future"),
+    ],
+)
+def test_when_what_could_not_be_covered_is_tried_again(
+    sync_setting: Setting, since: int | None, tried: int | None, *, is_due: bool
+) -> None:
+    """Its list may cost a request for each organization, and a drain comes with each webhook."""
+    sync_setting(RESOURCES=("organization", "role"))
+    state = read_cursor()
+
+    def ago(key: str, minutes: int | None) -> dict[str, str]:
+        at = state.now - timedelta(minutes=minutes or 0)
+        return {} if minutes is None else {key: at.isoformat()}
+
+    followed = replace(
+        state,
+        types=event_types(["organization", "role"]),
+        listed=ago(COVER_ENDED, tried),
+        uncovered=ago("role", since),
+    )
+    assert is_cover_due(followed) == is_due
+    assert not is_cover_due(replace(followed, covered=frozenset({"organization", "role"})))
+
+
+def test_a_list_that_fails_is_not_read_again_with_each_drain(
+    workos: FakeWorkOS, follow: Setting
+) -> None:
+    def enqueued_by_a_drain() -> list[str]:
+        OrmQ.objects.all().delete()
+        tasks.sync_events()
+        return enqueued()
+
+    follow("role")
+    workos.misbehave("status", status=403, path="/authorization", times=None)
+    assert enqueued_by_a_drain() == [COVER]
+    tasks.cover()
+    SyncCursor.objects.update(listed_at={**read_cursor().listed, "uncovered": {}})
+    assert enqueued_by_a_drain() == []
+
+    follow("role", "user")
+    assert enqueued_by_a_drain() == [COVER]
+
+
+def test_what_is_followed_while_a_list_fails_is_listed_at_once(
+    workos: FakeWorkOS, follow: Setting, before: Around
+) -> None:
+    follow("role")
+    workos.misbehave("status", status=403, path="/authorization", times=None)
+    before(tasks, "reconcile_unless_busy", lambda *_: follow("role", "user"))
+
+    tasks.cover()
+
+    assert is_cover_due(read_cursor())
+
+
+def test_the_daily_run_that_a_cover_kept_away_follows_it(
+    workos: FakeWorkOS, follow: Setting, before: Around
+) -> None:
+    follow("role")
+    tasks.reconcile()
+    assert enqueued() == [], "it was not kept away"
+    follow("role", "user")
+    before(reconcile_resources, "read_objects", lambda *_: said.append(tasks.reconcile()))
+    said = list[str]()
+    tasks.cover()
+
+    assert said == ["left to the one that is running, or not needed"]
+    assert enqueued() == [RECONCILE]
+
+
 # Refused types ------------------------------------------------------------------------------
 
 
@@ -382,10 +475,10 @@ def test_a_process_that_is_killed_as_it_reads_a_refused_type_again_stops_no_late
         assert follow_in_table(*values)
         raise Killed
 
-    follow_in_table = coverage.follow
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with monkeypatch.context() as patch:
         patch.setattr(coverage, "follow", is_killed)
-        retry_refused()
+        with pytest.raises(Killed):
+            retry_refused()
 
     workos.connections.create(name="SSO", organization_id=ACME, state="active")
     drain_to_end()
