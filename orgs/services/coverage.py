@@ -7,7 +7,7 @@ is new is followed from that commit on, then listed in full, then covered.
 import logging
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from math import inf
 
 from django.db import DatabaseError
@@ -175,13 +175,15 @@ def note_cover_ended(before: CursorState) -> bool:
 
 def resources_to_compare(named: Collection[str], state: CursorState) -> list[str]:
     """Return the resources that a run compares: those that are named, else organizations and all
-    others that are followed, in the order in which they are listed. What is to be listed for each
-    organization, and is not covered, brings organizations along: some may have no row, and only
-    their list shows these."""
+    others that are followed, in the order in which they are listed. Each brings along what it is
+    listed for, if no event says what became of that; and if it is not covered itself, organizations
+    too: some may have no row, and only their list shows these."""
     names = sync_settings().resources
     wanted = {*named} or {ORGANIZATION, *followed_by(state.types or wanted_types(state), names)}
-    scopes = set().union(*map(listed_for, wanted - state.covered))
-    wanted |= scopes & {ORGANIZATION}
+    for name in reversed(NAMES):
+        if name in wanted:
+            known = state.covered if name in state.covered else state.covered - {ORGANIZATION}
+            wanted |= (listed_for(name) - known) & {*names}
     return [name for name in NAMES if name in wanted]
 
 
@@ -204,11 +206,12 @@ def note_listed_in_full(name: str, before: CursorState) -> None:
         derive_again([name])
 
 
-def is_unlisted(name: str) -> bool:
-    """Return True if some of a resource may have no row, as it is not covered. Organizations count
-    as covered before they were ever listed."""
+def is_unlisted(name: str, *, since: datetime) -> bool:
+    """Return True if some of a resource may have no row: it is neither covered nor was it listed in
+    full ``since``. Organizations count as covered before they were ever listed."""
     state = read_cursor()
-    return name not in state.covered or (name == ORGANIZATION and name not in state.listed)
+    listed_at = state.listed_at(name)
+    return listed_at is None or (name not in state.covered and listed_at < since)
 
 
 def repair_derived(*, dry: bool = False, only: Collection[str] = ()) -> Iterator[Change]:

@@ -297,10 +297,10 @@ class _FullRun:
             return
         if self.run.scope_seconds is not None:
             cursor.note_progress(one.name, one.stopped_after)
-        unlisted = [] if one.is_covered else filter(coverage.is_unlisted, listed_for(one.name))
-        for scope in unlisted:
-            text = f"it is listed for each {scope}, and not every {scope} was listed"
-            one.not_listed = one.not_listed or text
+        for scope in () if one.is_covered else listed_for(one.name):
+            if coverage.is_unlisted(scope, since=self.began_at):
+                text = f"it is listed for each {scope}, and not every {scope} was listed"
+                one.not_listed = one.not_listed or text
         if not (why_incomplete(one.report) or one.is_incomplete()):
             coverage.note_listed_in_full(one.name, self.state)
 

@@ -688,6 +688,32 @@ def test_organizations_are_compared_although_one_of_their_types_is_refused(
     assert reconcile(Run()).snapshot.counts[Outcome.DISABLED] == 1
 
 
+@pytest.mark.parametrize(
+    ("type_", "scope", "name"),
+    [
+        ("organization.deleted", "organization", "membership"),
+        ("dsync.activated", "directory", "directory_user"),
+    ],
+)
+def test_what_is_listed_for_each_is_covered_although_a_type_of_these_is_refused(
+    workos: FakeWorkOS, follow: Setting, type_: str, scope: str, name: str
+) -> None:
+    follow("directory")
+    tasks.cover()
+    workos.refuse_event_types([type_])
+    drain_to_end()
+    directory = workos.directories.create(name="O", organization_id=ACME, at=TWO_DAYS_AGO)["id"]
+    workos.directory_users.create(directory_id=directory, email="a@acme.com", at=TWO_DAYS_AGO)
+    a_member(workos, ACME)
+    drain_to_end()
+
+    follow("directory", name)
+    tasks.cover()
+
+    assert {name, scope} & read_cursor().covered == {name}
+    assert mirrored()[name] == held(workos)[name]
+
+
 def test_a_worker_that_was_killed_before_it_derived_does_so_when_it_starts(
     workos: FakeWorkOS, follow: Setting, monkeypatch: MonkeyPatch
 ) -> None:

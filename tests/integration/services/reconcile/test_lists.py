@@ -14,6 +14,7 @@ from orgs.domain.status import ProblemCode
 from orgs.domain.types import Outcome
 from orgs.models import (
     Connection,
+    DirectoryGroup,
     DirectoryGroupMember,
     DirectoryUser,
     Organization,
@@ -195,6 +196,34 @@ def test_a_member_of_a_group_is_removed_though_the_user_cant_be_deleted(
         reconcile(Run(limit=EVERYTHING))
 
     assert not DirectoryGroupMember.objects.filter(removed_at=None).exists()
+
+
+@pytest.mark.parametrize(
+    ("type_", "name"), [("dsync.deleted", "directory"), ("dsync.group.deleted", "directory_group")]
+)
+def test_what_a_deletion_takes_along_is_deleted_although_its_type_is_refused(
+    workos: FakeWorkOS, follow: Setting, group: str, type_: str, name: str
+) -> None:
+    follow(*DIRECTORIES, HOLD_BACK_WINDOW=0.0)
+    (acme,) = workos.all_organizations()
+    other = workos.directories.create(name="AD", organization_id=acme["id"])["id"]
+    workos.directory_groups.create(directory_id=other, name="All")
+    reconcile(Run())
+    workos.refuse_event_types([type_])
+    drain_to_end()
+    if name == "directory":
+        workos.directories.delete(DirectoryGroup.objects.get(pk=group).workos_directory_id)
+    else:
+        workos.directory_groups.delete(group)
+    drain_to_end()
+
+    assert not reconcile(Run(dry=True)).in_sync
+    reconcile(Run())
+
+    assert mirrored() == held(workos)
+    assert {"directory_group_member"} <= {*DIRECTORIES} & read_cursor().covered < {*DIRECTORIES}
+    found = reconcile(Run())
+    assert (found.in_sync, found.changes) == (True, [])
 
 
 def not_listed() -> dict[str, str]:
