@@ -180,8 +180,10 @@ def read_status(*, window: timedelta, resources: Sequence[str]) -> dict[str, Any
     # One that the settings do not name any more is no problem, until it is tried again daily.
     types = event_types(resources)
     refused = {type_: at for type_, at in refused.items() if type_ in types}
-    # Before the first drain nothing is decided, and so nothing is missing.
-    uncovered = tuple(name for name in resources if is_following and name not in covered)
+    # Before the first drain nothing is decided, and so nothing is missing. Where a type is refused,
+    # that is reported.
+    readable = [name for name in resources if refused.keys().isdisjoint(event_types([name]))]
+    uncovered = tuple(name for name in readable if is_following and name not in covered)
     row["conflicts_by_kind"] = json.loads(row["conflicts_by_kind"] or "{}")
     return {
         # What is NULL, because there is no row yet, has a default.

@@ -141,7 +141,7 @@ class Figures:
     last_refused_at: datetime | None = None
 
     # Which of the resources that the settings name are not mirrored as they should be.
-    uncovered: tuple[str, ...] = ()  # followed, and not listed in full since
+    uncovered: tuple[str, ...] = ()  # all types are followed, and not listed in full since
     uncovered_since: datetime | None = None  # the first of them
     refused_types: tuple[str, ...] = ()  # types of events that WorkOS refuses
     refused_types_since: datetime | None = None  # the first of them

@@ -375,8 +375,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(C.RESOURCES_NOT_COVERED, W, lambda f: f.uncovered,
         "These resources are followed, and not listed in full yet: {f.uncovered}.",
         "The worker lists them by itself. If this stays, `manage.py reconcile_workos` lists them "
-        "now, or says what is in the way.", lambda f: f.uncovered_since,
-        causes=UNREAD | {C.EVENT_TYPES_REFUSED}),
+        "now, or says what is in the way.", lambda f: f.uncovered_since, causes=UNREAD),
     Rule(C.SNAPSHOT_INCOMPLETE, W, lambda f: f.last_failed,
         "PostgreSQL refused to write {f.last_failed:row} in the last snapshot.",
         f"{WORDS} Find what refuses it (a column, a constraint, a trigger of another program), "

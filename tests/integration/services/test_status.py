@@ -147,6 +147,10 @@ def test_a_resource_is_missing_until_it_is_covered(sync_setting: Setting) -> Non
     assert (uncovered, problems) == (("connection",), [ProblemCode.RESOURCES_NOT_COVERED])
     assert figures().refused_types == ("dsync.activated",)
     assert figures().refused_types_since == datetime(2026, 1, 1, tzinfo=UTC)
+    both = [ProblemCode.EVENT_TYPES_REFUSED, ProblemCode.RESOURCES_NOT_COVERED]
+    assert codes(current_status()) == both
+    # What a refused type belongs to is not named twice.
+    SyncCursor.objects.update(covered=["organization", "connection"])
     assert codes(current_status()) == [ProblemCode.EVENT_TYPES_REFUSED]
 
     # Taken out of the settings; the type is tried again daily all the same.

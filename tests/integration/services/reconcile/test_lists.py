@@ -212,7 +212,7 @@ def test_what_a_deletion_takes_along_is_deleted_although_its_type_is_refused(
     workos.refuse_event_types([type_])
     drain_to_end()
     if name == "directory":
-        workos.directories.delete(DirectoryGroup.objects.get(pk=group).workos_directory_id)
+        workos.directories.delete(str(DirectoryGroup.objects.get(pk=group).workos_directory_id))
     else:
         workos.directory_groups.delete(group)
     drain_to_end()
