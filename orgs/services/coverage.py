@@ -109,13 +109,19 @@ def adopt_settings() -> CursorState:
             return read_cursor()
 
 
+def without(state: CursorState, refused: Iterable[str]) -> CursorState:
+    """Return the state that leaves out these types of events, which WorkOS refuses."""
+    known = {**dict.fromkeys(refused, state.now.isoformat()), **state.refused}
+    types = tuple(type_ for type_ in state.types or wanted_types(state) if type_ not in known)
+    covered = frozenset(followed_by(types, state.covered))
+    return replace(state, types=types, covered=covered, refused=known)
+
+
 def note_refused(types: Iterable[str]) -> None:
     """Leave out types of events that WorkOS refuses, so that the others go on."""
-    state = read_cursor()
-    refused = {**state.refused, **{type_: state.now.isoformat() for type_ in types}}
-    left = tuple(type_ for type_ in state.types or () if type_ not in refused)
-    if follow(state, left, covered := followed_by(left, state.covered), refused):
-        derive_again(state.covered - covered)
+    left = without(state := read_cursor(), types)
+    if follow(state, left.types or (), left.covered, left.refused):
+        derive_again(state.covered - left.covered)
         logger.error("WorkOS refuses events of the type %s; the others go on", ", ".join(types))
 
 

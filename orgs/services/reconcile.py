@@ -97,6 +97,7 @@ class _FullRun:
         self.report = self.organizations.report
         self.resources: dict[str, ResourceRun] = {}
         self.state = CursorState(Position(), None, self.began_at)
+        self.refused = set[str]()
 
     @property
     def recent_after(self) -> datetime:
@@ -133,8 +134,7 @@ class _FullRun:
             self._note_result(is_full=True)
             return conclude(self.organizations, (), DrainReport(), only=())
         events, lost = self._drain() if drain_events else (DrainReport(), None)
-        with self.lookups.reading():
-            self.state = read_cursor()
+        self.state = self._read_cursor()
         names = coverage.resources_to_compare(self.run.resources, self.state)
         self.resources = {name: self._resource_run(name) for name in names if name in PLAIN}
         is_full = ORGANIZATION in names or lost is not None
@@ -174,11 +174,13 @@ class _FullRun:
         report = DrainReport()
         try:
             if self.run.dry:
-                with self.lookups.reading():
-                    start = read_cursor()
-                report.waiting = count_waiting(start)
+                report.waiting = count_waiting(self._read_cursor())
             else:
                 drain_to_end(report)
+        except coverage.TypesRefused as refusal:
+            # Of a dry run: another run notes them.
+            self.refused |= {*refusal.types}
+            return self._drain()
         except CursorLost as lost:
             logger.critical("the cursor is lost: %s; reconciling in full", lost.reason)
             return report, lost
@@ -188,6 +190,11 @@ class _FullRun:
                 raise
             report.errors.append(f"the stream is not read to its end: {said(error)}")
         return report, None
+
+    def _read_cursor(self) -> CursorState:
+        with self.lookups.reading():
+            state = read_cursor()
+        return coverage.without(state, self.refused) if self.refused else state
 
     # Organizations --------------------------------------------------------------------------
 

@@ -107,6 +107,9 @@ def replay(since: Position) -> DrainReport:
                 _verify_environment(page, types, patience=inf)
                 _apply(page, types, report, Mode.REPLAY)
                 report.drained = page.is_last
+    except coverage.TypesRefused as refusal:
+        coverage.note_refused(refusal.types)
+        return replay(since)
     except CursorLost as lost:
         start = since.last_event_id or since.last_event_at
         raise UnknownEvent(f"WorkOS lists nothing after {start}: {lost.reason}") from None

@@ -14,7 +14,7 @@ from orgs.db.errors import CursorSkipped
 from orgs.db.leases import note_enqueued
 from orgs.domain.resources import PLAIN, event_types
 from orgs.domain.status import status_of
-from orgs.domain.types import Outcome
+from orgs.domain.types import Outcome, Position
 from orgs.models import Organization, OrganizationMembership, SyncCursor, WorkOSEvent
 from orgs.services import compare, coverage, reconcile_resources, stream
 from orgs.services.compare import Run
@@ -28,7 +28,7 @@ from orgs.services.coverage import (
 from orgs.services.queue import COVER, RECONCILE
 from orgs.services.reconcile import reconcile
 from orgs.services.reconcile_one import reconcile_organizations
-from orgs.services.stream import drain_and_wait, drain_to_end
+from orgs.services.stream import drain_and_wait, drain_to_end, replay
 from orgs.services.worker import Watch
 from orgs.testing import FakeWorkOS
 from orgs.workos import Refused
@@ -484,6 +484,25 @@ def test_a_process_that_is_killed_as_it_reads_a_refused_type_again_stops_no_late
     drain_to_end()
     tasks.cover()
     assert (read_cursor().refused, sso_enabled()) == ({}, {"gram-1": True})
+
+
+def test_a_type_that_is_refused_ends_neither_a_dry_run_nor_a_replay(
+    workos: FakeWorkOS, follow: Setting
+) -> None:
+    follow("role")
+    tasks.cover()
+    workos.refuse_event_types(["role.created"])
+    workos.roles.create(slug="auditor")
+    workos.create_organization(name="Bolt")
+
+    dry = reconcile(Run(dry=True))
+    assert (dry.errors, dry.events.waiting, dry.resources) == ([], 1, [])
+    assert read_cursor().refused == {}, "a dry run writes nothing"
+
+    assert replay(Position(None, TWO_DAYS_AGO)).drained
+    assert [*read_cursor().refused] == ["role.created"]
+    SyncCursor.objects.all().delete()
+    assert reconcile(Run(dry=True)).errors == []
 
 
 @pytest.mark.parametrize("status", [400, 422])
