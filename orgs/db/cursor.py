@@ -28,9 +28,9 @@ from orgs.models import ORGANIZATIONS_STREAM, SyncCursor
 
 T = TypeVar("T")
 
-#: What ``listed_at`` holds beside resources: when a cover last ended, and when a full run of the
-#: worker's was last to begin.
-COVER_ENDED, RUN_WANTED = "cover_ended", "run_wanted"
+#: What ``listed_at`` holds beside resources: when a cover last ended, when a full run of the
+#: worker's was last to begin, and when columns were derived from what is covered now, if they were.
+COVER_ENDED, RUN_WANTED, DERIVED = "cover_ended", "run_wanted", "derived"
 
 
 class CursorLocked(OperationalError):

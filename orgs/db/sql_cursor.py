@@ -40,8 +40,9 @@ RETURNING c.failures, before.last_trouble <> c.last_trouble
 """
 
 #: Sets since when those resources are not covered that the parameter names: ``{since}`` of each.
+#: What derives from them is to be derived again.
 _UNCOVER = """
-    listed_at = listed_at || jsonb_build_object('uncovered', (
+    listed_at = listed_at - 'derived' || jsonb_build_object('uncovered', (
         SELECT coalesce(jsonb_object_agg(name, {since}), '{{}}')
         FROM unnest(%s::text[]) AS name
     ))

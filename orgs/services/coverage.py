@@ -6,6 +6,7 @@ is new is followed from that commit on, then listed in full, then covered.
 
 import logging
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from math import inf
@@ -17,6 +18,7 @@ from orgs.conf import sync_settings
 from orgs.db import resources
 from orgs.db.cursor import (
     COVER_ENDED,
+    DERIVED,
     RUN_WANTED,
     CursorState,
     cursor_locked,
@@ -31,6 +33,7 @@ from orgs.domain.naming import one_line
 from orgs.domain.report import Change, Report
 from orgs.domain.resources import NAMES, event_types, followed_by, listed_for, parse_time
 from orgs.domain.types import ORGANIZATION, Outcome
+from orgs.models import SyncCursor
 from orgs.services.refusals import reporting, together_or_alone
 
 logger = logging.getLogger(__name__)
@@ -100,8 +103,6 @@ def adopt_settings() -> CursorState:
         before = state.covered if state.types is not None else {ORGANIZATION}
         covered = frozenset(followed_by(types, before))
         if (state.types, state.covered) == (types, covered):
-            # A process that set this may have been killed before it recomputed them.
-            derive_again(_DERIVED_FROM)
             return state
         if follow(state, types, covered, state.refused):
             derive_again(before - covered)
@@ -158,12 +159,18 @@ def uncovered(state: CursorState) -> list[str]:
     return [name for name in sync_settings().resources if name in followed - state.covered]
 
 
+def is_derived(state: CursorState) -> bool:
+    """Return False from a change of what is covered until the columns that derive from it are
+    recomputed: if a process was killed in between, a cover has to do that."""
+    return DERIVED in state.listed
+
+
 def is_cover_due(state: CursorState) -> bool:
-    """Return True if something is to be listed in full. What could not be covered is tried again
-    after as long as that has taken so far: a list may cost a request for each organization."""
+    """Return True if something is to be listed in full, or derived. What could not be covered is
+    tried again after as long as that has taken so far: it may cost a request an organization."""
     names, ended_at = uncovered(state), state.listed_at(COVER_ENDED)
-    if ended_at is None:
-        return bool(names)
+    if ended_at is None or not is_derived(state):
+        return bool(names) or not is_derived(state)
     longest = ended_at - _LONGEST_PAUSE
     begins = [max(parse_time(state.uncovered.get(name)) or longest, longest) for name in names]
     return any(abs(state.now - ended_at) >= ended_at - began_at for began_at in begins)
@@ -171,12 +178,15 @@ def is_cover_due(state: CursorState) -> bool:
 
 def note_cover_ended(before: CursorState) -> bool:
     """Note that what was not covered ``before`` was listed, unless there is more by now. Return
-    True if a full run was left to that."""
+    True if a full run is to follow: one was left to that, or can solve what is noted as wrong."""
     state = read_cursor()
     if state.uncovered.items() <= before.uncovered.items():
         note_listed(COVER_ENDED)
     wanted_at = state.listed_at(RUN_WANTED)
-    return wanted_at is not None and wanted_at > before.now
+    if wanted_at is not None and wanted_at > before.now:
+        return True
+    has_covered = bool(state.covered - before.covered)
+    return has_covered and SyncCursor.objects.exclude(snapshot_trouble="").exists()
 
 
 def resources_to_compare(named: Collection[str], state: CursorState) -> list[str]:
@@ -269,18 +279,19 @@ def report_derived(
                 report.changes.append(change)
 
 
-def derive_again(changed: Iterable[str]) -> None:
+def derive_again(changed: Iterable[str] = _DERIVED_FROM) -> None:
     """Recompute the derived columns after a change of which resources are covered: they are empty
     where that is not known. What PostgreSQL refuses, or an error keeps from it, is logged and stays
     different: the next full run reports it."""
-    if _DERIVED_FROM.isdisjoint(changed):
-        return
     try:
-        for change in repair_derived():
+        for change in () if _DERIVED_FROM.isdisjoint(changed) else repair_derived():
             if change.change is Outcome.FAILED:
                 logger.warning("%s: %s", one_line(change.workos_id), change.reason)
     except DatabaseError as error:
         logger.warning("sso_enabled and scim_enabled are not recomputed: %s", describe(error))
+    # After an error too: only what a process left that was killed is done after the next drain.
+    with suppress(DatabaseError):
+        note_listed(DERIVED)
 
 
 def _derive(workos_ids: Sequence[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """Which resources are followed, listed and covered, when settings change and types are refused."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 from django_q.models import OrmQ
 
 from orgs import tasks
-from orgs.db.cursor import COVER_ENDED, CursorLocked, read_cursor
+from orgs.db.cursor import COVER_ENDED, DERIVED, CursorLocked, read_cursor
 from orgs.db.cursor import follow as follow_in_table
 from orgs.db.errors import CursorSkipped
 from orgs.db.leases import note_enqueued
@@ -73,6 +74,12 @@ def acme(workos: FakeWorkOS, sync_setting: Setting) -> None:
 
 def people(tables: Any) -> Any:
     return {name: tables[name] for name in PEOPLE}
+
+
+def enqueued_by_a_drain() -> list[str]:
+    OrmQ.objects.all().delete()
+    tasks.sync_events()
+    return enqueued()
 
 
 def test_people_are_switched_on_off_and_on_again(workos: FakeWorkOS, follow: Setting) -> None:
@@ -357,7 +364,7 @@ def test_when_what_could_not_be_covered_is_tried_again(
     followed = replace(
         state,
         types=event_types(["organization", "role"]),
-        listed=ago(COVER_ENDED, tried),
+        listed={DERIVED: "", **ago(COVER_ENDED, tried)},
         uncovered=ago("role", since),
     )
     assert is_cover_due(followed) == is_due
@@ -367,11 +374,6 @@ def test_when_what_could_not_be_covered_is_tried_again(
 def test_a_list_that_fails_is_not_read_again_with_each_drain(
     workos: FakeWorkOS, follow: Setting
 ) -> None:
-    def enqueued_by_a_drain() -> list[str]:
-        OrmQ.objects.all().delete()
-        tasks.sync_events()
-        return enqueued()
-
     follow("role")
     workos.misbehave("status", status=403, path="/authorization", times=None)
     assert enqueued_by_a_drain() == [COVER]
@@ -408,6 +410,24 @@ def test_the_daily_run_that_a_cover_kept_away_follows_it(
 
     assert said == ["left to the one that is running, or not needed"]
     assert enqueued() == [RECONCILE]
+
+
+def test_what_a_cover_reported_is_over_with_the_full_run_that_follows_the_next_one(
+    workos: FakeWorkOS, follow: Setting
+) -> None:
+    workos.connections.create(name="SSO", organization_id=ACME, state="active", at=TWO_DAYS_AGO)
+    follow("connection")
+    with a_trigger(RAISES, table="workos_connection"):
+        tasks.cover()
+        assert (cursor().last_failed, enqueued()) == (1, [])
+
+    tasks.cover()
+    assert enqueued() == [RECONCILE]
+    tasks.reconcile()
+    assert (cursor().last_failed, cursor().snapshot_trouble) == (0, "")
+    follow("connection", "role")
+    tasks.cover()
+    assert enqueued() == [RECONCILE], "nothing was wrong"
 
 
 # Refused types ------------------------------------------------------------------------------
@@ -733,18 +753,28 @@ def test_what_is_listed_for_each_is_covered_although_a_type_of_these_is_refused(
     assert mirrored()[name] == held(workos)[name]
 
 
-def test_a_worker_that_was_killed_before_it_derived_does_so_when_it_starts(
-    workos: FakeWorkOS, follow: Setting, monkeypatch: MonkeyPatch
+@pytest.mark.parametrize("how", ["covered", "refused", "switched off"])
+def test_what_was_not_derived_as_a_process_was_killed_is_derived_after_the_next_drain(
+    workos: FakeWorkOS, follow: Setting, monkeypatch: MonkeyPatch, how: str
 ) -> None:
+    def is_killed(*_: object) -> None:
+        raise Killed
+
+    workos.connections.create(name="SSO", organization_id=ACME, state="active", at=TWO_DAYS_AGO)
     follow("connection")
-    tasks.cover()
-    workos.connections.create(name="SSO", organization_id=ACME, state="active")
-    drain_to_end()
+    act: Callable[[], object] = tasks.cover
+    if how != "covered":
+        tasks.cover()
+        act = follow if how == "switched off" else drain_to_end
+        workos.refuse_event_types(["connection.deleted"])
+    before = sso_enabled()
     with monkeypatch.context() as patch:
-        patch.setattr(coverage, "derive_again", lambda _: None)
-        follow()
-    assert sso_enabled() == {"gram-1": True}
+        patch.setattr(coverage, "derive_again", is_killed)
+        with pytest.raises(Killed):
+            act()
+    assert sso_enabled() == before
 
-    adopt_settings()
-
-    assert sso_enabled() == {"gram-1": None}
+    assert enqueued_by_a_drain() == [COVER]
+    assert tasks.cover() == "all are covered"
+    assert sso_enabled() == {"gram-1": None if before["gram-1"] else True}
+    assert enqueued_by_a_drain() == []
