@@ -247,7 +247,8 @@ WHERE (sso_enabled, scim_enabled) IS DISTINCT FROM (sso, scim)
 ORDER BY workos_id LIMIT %s
 """  # noqa: S608 - put together from constants
 
-#: The first outcome of an event stays; only a parked one may change.
+#: The first outcome of an event stays, unless it was parked, or ignored by a process that does not
+#: follow its resource.
 RECORD_EVENTS = """
 INSERT INTO workos_event AS e
     (id, type, resource, object_key, workos_organization_id, organization_id, occurred_at, outcome,
@@ -261,7 +262,8 @@ SET type = excluded.type, resource = excluded.resource, object_key = excluded.ob
     organization_id = excluded.organization_id, occurred_at = excluded.occurred_at,
     outcome = excluded.outcome, error = excluded.error, payload = excluded.payload,
     processed_at = excluded.processed_at
-WHERE e.outcome IS NULL OR (e.outcome = 'parked' AND excluded.outcome <> 'parked')
+WHERE e.outcome IS NULL
+    OR (e.outcome IN ('parked', 'ignored') AND excluded.outcome <> e.outcome)
 RETURNING e.id
 """
 

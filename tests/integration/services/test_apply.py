@@ -259,6 +259,20 @@ def test_the_later_of_the_deletions_in_the_ledger_keeps_an_organization_out() ->
     assert ledger()[an_event_id(7)] == "stale"
 
 
+@pytest.mark.parametrize(
+    ("make", "outcome"), [(an_event, "created"), (an_unreadable_event, "parked")]
+)
+def test_an_event_that_was_ignored_is_recorded_when_it_is_applied_or_parked(
+    make: Any, outcome: str
+) -> None:
+    """A process that does not follow its resource resolved it as a missed webhook."""
+    WorkOSEvent.objects.create(id=an_event_id(1), outcome="ignored", processed_at=NOON)
+
+    live(make(1))
+
+    assert ledger() == {an_event_id(1): outcome}
+
+
 def test_a_replay_parks_no_event_that_was_applied_or_dismissed() -> None:
     live(an_event(1), an_unreadable_event(2))
     WorkOSEvent.objects.parked().update(outcome=Outcome.DISMISSED)
