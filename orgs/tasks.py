@@ -110,7 +110,7 @@ def _reconcile(run: Run, *, only_if_lost: bool = False) -> str:
         elif not one.not_listed:
             # That the stream should have brought none of it is what makes it uncovered.
             rows = counted(_done(one.report), "row")
-            logger.info("%s: its first list changed %s", one.name, rows)
+            logger.info("%s: its list changed %s", one.name, rows)
     for error in reconciliation.errors:
         if error in reconciliation.not_covered:
             # As in ``/readyz``: a warning, and no second problem.

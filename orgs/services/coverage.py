@@ -168,9 +168,11 @@ def is_derived(state: CursorState) -> bool:
 def is_cover_due(state: CursorState) -> bool:
     """Return True if something is to be listed in full, or derived. What could not be covered is
     tried again after as long as that has taken so far: it may cost a request an organization."""
+    if not is_derived(state):
+        return True
     names, ended_at = uncovered(state), state.listed_at(COVER_ENDED)
-    if ended_at is None or not is_derived(state):
-        return bool(names) or not is_derived(state)
+    if ended_at is None:
+        return bool(names)
     longest = ended_at - _LONGEST_PAUSE
     begins = [max(parse_time(state.uncovered.get(name)) or longest, longest) for name in names]
     return any(abs(state.now - ended_at) >= ended_at - began_at for began_at in begins)
@@ -196,10 +198,12 @@ def resources_to_compare(named: Collection[str], state: CursorState) -> list[str
     too: some may have no row, and only their list shows these."""
     names = sync_settings().resources
     wanted = {*named} or {ORGANIZATION, *followed_by(state.types or wanted_types(state), names)}
+    related = {*wanted}
     for name in reversed(NAMES):
-        if name in wanted:
+        if name in related:
+            related |= (scopes := listed_for(name))
             known = state.covered if name in state.covered else state.covered - {ORGANIZATION}
-            wanted |= (listed_for(name) - known) & {*names}
+            wanted |= (scopes - known) & {*names}
     return [name for name in NAMES if name in wanted]
 
 

@@ -218,7 +218,7 @@ def test_what_a_deletion_takes_along_is_deleted_although_its_type_is_refused(
     drain_to_end()
 
     assert not reconcile(Run(dry=True)).in_sync
-    reconcile(Run())
+    reconcile(Run(resources=("directory_group_member",)))
 
     assert mirrored() == held(workos)
     assert {"directory_group_member"} <= {*DIRECTORIES} & read_cursor().covered < {*DIRECTORIES}
