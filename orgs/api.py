@@ -1,7 +1,7 @@
 """Offers what other apps of the project may call: who has access, with which roles, and a fetch
 that does not wait for the stream.
 
-Nothing else is promised to other code, beside ``orgs.models``, ``orgs.signals`` and
+Nothing else is promised to other code, apart from ``orgs.models``, ``orgs.signals`` and
 ``orgs.testing``.
 """
 

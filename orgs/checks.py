@@ -21,7 +21,7 @@ from django.db import Error as DatabaseUnusable
 from orgs.conf import RANGES, SyncSettings, is_url, least_task_timeout, sync_settings
 from orgs.db.figures import ORGANIZATION_COLUMNS
 from orgs.domain.naming import one_line
-from orgs.domain.resources import listed_for
+from orgs.domain.resources import scopes_of
 from orgs.services.maintenance import broken_schedules
 from orgs.services.refusals import missing_grants
 from orgs.services.webhook import MAX_BODY_BYTES
@@ -127,7 +127,7 @@ def _sync() -> Iterator[CheckMessage]:
         yield _found("E005", one_line(error))
         return
     for name in current.resources:
-        for scope in listed_for(name).difference(current.resources):
+        for scope in scopes_of(name).difference(current.resources):
             yield _found("E029", name, scope)
     url = str(current.base_url)
     has_host = re.fullmatch(r"https?://[^\s/:?#]\S*", url)

@@ -36,7 +36,7 @@ class SyncSettings:
     api_key: Secret = Secret()
     base_url: str = "https://api.workos.com"
     resources: tuple[str, ...] = DEFAULT
-    """What is mirrored beside organizations: names of ``orgs.domain.resources``."""
+    """What is mirrored other than organizations: names of ``orgs.domain.resources``."""
     webhook_secrets: tuple[Secret, ...] = ()
     """Any of them may have signed a webhook: two while one is being replaced."""
     environment_id: str = ""

@@ -103,7 +103,7 @@ def _reconcile(run: Run, *, only_if_lost: bool = False) -> str:
     if reconciliation is None:
         return _LEFT
     stream.log_parked(reconciliation.events)
-    _log_repairs(reconciliation.snapshot)
+    _log_repairs(reconciliation.organizations)
     for one in reconciliation.resources:
         if one.is_covered:
             _log_repairs(one.report)

@@ -136,7 +136,7 @@ def apply_page(
         read_from=page.read_from,
         types=types,
         position=page.position,
-        read_began=page.read_began if page.is_last else None,
+        end_read_began=page.read_began if page.is_last else None,
     )
     return apply(batch, mode)
 

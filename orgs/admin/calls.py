@@ -122,7 +122,7 @@ def decide(decision: Callable[[str], Change], ids: Sequence[str]) -> Iterator[Re
             is_of_all = isinstance(error, (*SAME_FOR_ALL, Unavailable))
             if is_of_all or (isinstance(error, DatabaseError) and refusals.fails_every_row(error)):
                 raise
-            yield _not_done(id_, refusals.said(error))
+            yield _not_done(id_, refusals.text_of(error))
 
 
 def write(

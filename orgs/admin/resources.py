@@ -1,4 +1,4 @@
-"""Shows the resources beside organizations; each table is made from its declaration and model."""
+"""Shows the resources other than organizations, by their declarations and models."""
 
 import json
 from collections.abc import Iterator

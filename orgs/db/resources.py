@@ -1,4 +1,4 @@
-"""Loads, locks and writes the rows of the resources beside organizations.
+"""Loads, locks and writes the rows of the resources other than organizations.
 
 Their SQL is made from the models: a resource is a declaration and a model, and no statement.
 """
@@ -165,12 +165,12 @@ def derived(workos_ids: Collection[str]) -> Statement:
 
 
 def find_wrong_derived(
-    after: str = "", *, only: Collection[str], limit: int
+    after: str = "", *, workos_ids: Collection[str], limit: int
 ) -> list[tuple[Any, ...]]:
     """Return Gram id, WorkOS id, and the old and new derived columns of those where they differ:
-    ``limit`` at most, in order of the WorkOS ids ``after`` this one. ``only``: of these WorkOS ids;
-    empty: of all."""
-    ids = sql.array(sorted(only)) if only else None
+    ``limit`` at most, in order of the WorkOS ids ``after`` this one. Without ``workos_ids``: of all
+    organizations."""
+    ids = sql.array(sorted(workos_ids)) if workos_ids else None
     return execute_together([Statement(sql.WRONG_DERIVED, [after, ids, ids, limit])])[0]
 
 

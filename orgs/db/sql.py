@@ -262,8 +262,7 @@ SET type = excluded.type, resource = excluded.resource, object_key = excluded.ob
     organization_id = excluded.organization_id, occurred_at = excluded.occurred_at,
     outcome = excluded.outcome, error = excluded.error, payload = excluded.payload,
     processed_at = excluded.processed_at
-WHERE e.outcome IS NULL
-    OR (e.outcome IN ('parked', 'ignored') AND excluded.outcome <> e.outcome)
+WHERE e.outcome IS NULL OR (e.outcome IN ('parked', 'ignored') AND excluded.outcome <> e.outcome)
 RETURNING e.id
 """
 

@@ -1,6 +1,8 @@
-"""Decides what becomes of objects of the resources beside organizations. Pure.
+"""Decides what becomes of objects of the resources other than organizations. Pure.
 
-One set of rules for all of them: a freshness guard, tombstones, and what a deletion takes along.
+One set of rules for all of them: freshness guard, tombstones, and the deletion of an object that
+arrives after its parent was deleted. Children that have a row are deleted by a statement:
+``orgs.db.resources.take_along``.
 """
 
 from collections.abc import Collection, Mapping
@@ -27,8 +29,8 @@ class PlainResolution:
     """By the database's clock."""
     read_began_at: datetime | None = None
     """When the request began that brought a list or an object, by the database's clock."""
-    hold_back_until: datetime | None = None
-    """A list changes no row that was written after this, of a resource with ``has_order=False``."""
+    overwrite_before: datetime | None = None
+    """Of a resource with ``has_order=False``, a list changes only rows written before this."""
     recent_after: datetime | None = None
     """What changed in WorkOS after this is left to its event."""
     rows: dict[str, PlainRow] = field(init=False)
@@ -72,16 +74,16 @@ class PlainResolution:
         deletions = self._deletions_of_parents(fields.columns, row)
         if not deletions:
             outcome = Outcome.CREATED if row is None else Outcome.UPDATED
-            after = self._overwritten(observation, row, event_id=event.id, deleted_at=None)
-            return self._decided(observation, outcome, after)
+            after = self._overwrite(observation, row, event_id=event.id, deleted_at=None)
+            return self._set_row(observation, outcome, after)
         if row is not None and row.deleted_at is not None:
             return Decision(observation, Outcome.STALE, plain=row)
-        # It is final if the deletion of its parent is. Otherwise it gets no event's id, and a newer
-        # ``updated_at`` brings it back, or the next list if WorkOS sends no such time.
+        # The deletion is final if its parent's is, and then has the event's id. Without the id, a
+        # newer ``updated_at`` brings the object back, or, if WorkOS sends no such time, a list.
         is_final = any(deletions) or not self.resource.has_order
         event_id = event.id if is_final else None
-        after = self._overwritten(observation, row, event_id=event_id, deleted_at=self.now)
-        return self._decided(observation, Outcome.DELETED, after)
+        after = self._overwrite(observation, row, event_id=event_id, deleted_at=self.now)
+        return self._set_row(observation, Outcome.DELETED, after)
 
     def _delete(self, observation: Observation, event: Event, row: PlainRow | None) -> Decision:
         if row is not None and not self._is_fresh(row, event, None):
@@ -89,10 +91,10 @@ class PlainResolution:
                 return Decision(observation, Outcome.STALE, plain=row)
             # It is final also if the row was written from a later event, whose id it keeps.
             after = row._replace(deleted_at=self.now)
-            return self._decided(observation, Outcome.DELETED, after)
+            return self._set_row(observation, Outcome.DELETED, after)
         deleted_at = row.deleted_at if row and row.deleted_at else self.now
-        after = self._overwritten(observation, row, event_id=event.id, deleted_at=deleted_at)
-        return self._decided(observation, Outcome.DELETED, after)
+        after = self._overwrite(observation, row, event_id=event.id, deleted_at=deleted_at)
+        return self._set_row(observation, Outcome.DELETED, after)
 
     def _is_fresh(self, row: PlainRow, event: Event, fields: PlainFields | None) -> bool:
         """A deletion (without ``fields``) is never judged by time."""
@@ -118,8 +120,8 @@ class PlainResolution:
     def _compare(
         self, observation: Observation, fields: PlainFields, row: PlainRow | None
     ) -> Decision:
-        known = row.updated_at if row else None
-        if is_left_to_event(known, fields.updated_at, self.recent_after):
+        row_updated_at = row.updated_at if row else None
+        if is_left_to_event(row_updated_at, fields.updated_at, self.recent_after):
             return Decision(observation, Outcome.UNCHANGED, plain=row)
         is_orphan = bool(self._deletions_of_parents(fields.columns, row))
         if is_orphan or (row and self._is_newer(row, fields)):
@@ -127,14 +129,14 @@ class PlainResolution:
         if row is not None and row.deleted_at is None and not self._differs(row, fields):
             return Decision(observation, Outcome.UNCHANGED, plain=row)
         kept = row.last_event_id if row and not self.resource.has_order else None
-        after = self._overwritten(observation, row, event_id=kept, deleted_at=None)
-        return self._decided(observation, Outcome.UPDATED if row else Outcome.CREATED, after)
+        after = self._overwrite(observation, row, event_id=kept, deleted_at=None)
+        return self._set_row(observation, Outcome.UPDATED if row else Outcome.CREATED, after)
 
     def _is_newer(self, row: PlainRow, fields: PlainFields) -> bool:
         """Return True if the row was written from something newer than the list."""
-        if row.is_deleted_for_good and not self.resource.key_comes_back:
+        if row.is_deleted_by_event and not self.resource.key_comes_back:
             return True
-        if row.deleted_at is not None and not row.is_deleted_for_good:
+        if row.deleted_at is not None and not row.is_deleted_by_event:
             # By absence: a list that was read afterwards is newer.
             began_at = self.read_began_at
             return began_at is None or began_at <= row.deleted_at
@@ -145,8 +147,8 @@ class PlainResolution:
         return fields.updated_at < row.updated_at
 
     def _was_just_written(self, row: PlainRow) -> bool:
-        until = self.hold_back_until
-        return until is not None and row.synced_at is not None and row.synced_at >= until
+        before = self.overwrite_before
+        return before is not None and row.synced_at is not None and row.synced_at >= before
 
     def _confirm_absence(self, observation: Observation, row: PlainRow | None) -> Decision:
         if row is None:
@@ -160,7 +162,7 @@ class PlainResolution:
         else:
             # An event is compared with this time: it may have come while the list was read.
             after = row._replace(deleted_at=self.read_began_at or self.now)
-        return self._decided(observation, Outcome.DELETED, after)
+        return self._set_row(observation, Outcome.DELETED, after)
 
     # Both -----------------------------------------------------------------------------------
 
@@ -186,7 +188,7 @@ class PlainResolution:
             return fields.columns
         return {k: v for k, v in fields.columns.items() if k not in self.resource.personal}
 
-    def _overwritten(
+    def _overwrite(
         self,
         observation: Observation,
         row: PlainRow | None,
@@ -194,8 +196,8 @@ class PlainResolution:
         event_id: str | None,
         deleted_at: datetime | None,
     ) -> PlainRow:
-        """The row with what WorkOS says; a field that is absent keeps its value, but for an object
-        that is made again under the key of a deleted one."""
+        """Return the row with what WorkOS says. A field that WorkOS does not send keeps its value,
+        unless the object is a new one under the key of a deleted one."""
         row = row or PlainRow(key=observation.workos_id or "")
         if (fields := observation.plain) is None:
             return row._replace(last_event_id=event_id, deleted_at=deleted_at)
@@ -213,13 +215,14 @@ class PlainResolution:
             data={} if row.is_erased else fields.data,
         )
 
-    def _decided(self, observation: Observation, outcome: Outcome, after: PlainRow) -> Decision:
+    def _set_row(self, observation: Observation, outcome: Outcome, after: PlainRow) -> Decision:
+        """Set the row in memory, and note whether it is a deleted parent; return the decision."""
         self.rows[after.key] = self.changed[after.key] = after
         entry = (self.resource.name, after.key)
         if after.deleted_at is None:
             self.deleted_parents.pop(entry, None)
         else:
-            self.deleted_parents[entry] = after.is_deleted_for_good
+            self.deleted_parents[entry] = after.is_deleted_by_event
         return Decision(observation, outcome, plain=after)
 
 

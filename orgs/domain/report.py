@@ -35,17 +35,16 @@ class Change:
         return (self.organization_id or "", f"{self.resource} {self.workos_id or ''}")
 
     def __str__(self) -> str:
+        workos_id, reason = _shown(self.workos_id), one_line(self.reason)
+        if self.resource != ORGANIZATION:
+            return f"{self.change} {self.resource} {workos_id}" + (reason and f": {reason}")
         fields = ", ".join(
             f"{name}: {_quoted(old)} → {_quoted(new)}" for name, (old, new) in self.fields.items()
         )
-        if self.resource != ORGANIZATION:
-            said = f": {self.reason}" if self.reason else ""
-            return f"{self.change} {self.resource} {_plain(self.workos_id)}{said}"
-        row = f"{_plain(self.organization_id)} ({_plain(self.workos_id)})"
-        return f"{self.change} {row}: {fields or one_line(self.reason)}"
+        return f"{self.change} {_shown(self.organization_id)} ({workos_id}): {fields or reason}"
 
 
-def _plain(id_: str | None) -> str:
+def _shown(id_: str | None) -> str:
     return "?" if id_ is None else shortened(id_ if id_.isprintable() else json.dumps(id_))
 
 
@@ -64,9 +63,10 @@ class Report:
     """What became of observations, by what PostgreSQL's statements returned."""
 
     counts: Counter[str] = field(default_factory=Counter)
-    """By outcome. ``write_backs``, ``conflict`` and ``disabled_here`` are counted with others."""
+    """By outcome. One object may count twice: under its outcome, and under ``write_backs``,
+    ``conflict`` or ``disabled_here``."""
     changes: list[Change] = field(default_factory=list)
-    """What a person may want to see; of the live stream only what needs one."""
+    """What a person may want to see; of the live stream only what waits for a person."""
     errors: list[str] = field(default_factory=list)
     """Why not everything was done; empty if it was."""
     changed_rows: bool = False
@@ -90,7 +90,7 @@ class Report:
     """Why the rest of the page was not applied, if it was not."""
 
     def add(self, other: "Report") -> None:
-        """Add what a later batch did."""
+        """Add what a later batch did. ``dropped`` and ``interrupted_by`` are of one batch."""
         self.counts += other.counts
         self.changes += other.changes
         self.errors += other.errors

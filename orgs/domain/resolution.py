@@ -34,7 +34,7 @@ def gram_id(workos_id: str, fields: OrganizationFields) -> str:
 
 
 def row_ids(observations: Iterable[Observation]) -> set[str]:
-    """Return the Gram ids that the observations can resolve to, beside the rows linked to them."""
+    """Return the Gram ids that the observations can resolve to, apart from rows linked to them."""
     return {
         gram_id(observation.workos_id or "", observation.fields)
         for observation in observations
@@ -59,7 +59,7 @@ def is_fresh(row: Row, observation: Observation, event: Event) -> bool:
 
 
 def is_left_to_event(
-    known: datetime | None, updated_at: datetime | None, recent_after: datetime | None
+    row_updated_at: datetime | None, updated_at: datetime | None, recent_after: datetime | None
 ) -> bool:
     """Return True if an object is newer than its row, and so recent that its event may come."""
     if updated_at is None or recent_after is None:
@@ -67,7 +67,7 @@ def is_left_to_event(
     # A time that is further ahead is no recent one: its event may have come long ago. Not less than
     # a day: the hold-back window may be as long, and so may a run.
     is_recent = recent_after < updated_at <= recent_after + timedelta(days=1)
-    return is_recent and (known is None or updated_at > known)
+    return is_recent and (row_updated_at is None or updated_at > row_updated_at)
 
 
 def decide_or_park(decide: Callable[[Observation], Decision], observation: Observation) -> Decision:
@@ -93,7 +93,8 @@ class Resolution:
         self._id_by_workos_id = {row.workos_id: row.id for row in known.rows if row.workos_id}
         self._creations: dict[str, Creation] = {}
         self._disabled: set[str] = set()
-        self._pending: dict[str, str | None] = {}
+        #: Gram id to the WorkOS id that has to learn it; None: its write-back is withdrawn.
+        self._write_backs: dict[str, str | None] = {}
         self._conflicts: dict[str, Conflict] = {}
         self._solved: set[str] = set()
 
@@ -124,7 +125,7 @@ class Resolution:
     # Events ---------------------------------------------------------------------------------
 
     def _change(self, observation: Observation, event: Event) -> Decision:
-        workos_id, fields = _present(observation)
+        workos_id, fields = _id_and_fields(observation)
         row = self._find(workos_id, fields)
         deletion = self._deletions.get(workos_id)
         if deletion is not None and event.id < deletion:
@@ -137,7 +138,7 @@ class Resolution:
             return Decision(observation, Outcome.STALE, row, row)
         if _is_linked_elsewhere(row, workos_id) and fields.external_id is None:
             # By the derived id alone; WorkOS has linked this row to another organization.
-            return self._claim(observation, row)
+            return self._row_claimed(observation, row)
         return self._update(observation, row)
 
     def _delete(self, observation: Observation, event: Event) -> Decision:
@@ -158,21 +159,22 @@ class Resolution:
     def _compare(self, observation: Observation) -> Decision:
         """An object has no place in the stream: it is judged by time, it writes only what differs,
         and it then clears the row's event id, so that the events it overtook are judged by time."""
-        workos_id, fields = _present(observation)
+        workos_id, fields = _id_and_fields(observation)
         row = self._find(workos_id, fields)
-        known = row.workos_updated_at if row else None
-        if is_left_to_event(known, fields.updated_at, self.known.recent_after):
+        row_updated_at = row.workos_updated_at if row else None
+        if is_left_to_event(row_updated_at, fields.updated_at, self.known.recent_after):
             return Decision(observation, Outcome.UNCHANGED, row, row)
         linked = self._linked_to(workos_id)
         is_deleted = workos_id in self._deletions and (linked is None or linked.deleted)
-        is_stale = linked is not None and known is not None and fields.updated_at < known
+        is_older = row_updated_at is not None and fields.updated_at < row_updated_at
+        is_stale = linked is not None and is_older
         if is_deleted or is_stale:
             # The answer is older than a deletion that the stream has brought, or than the row.
             return Decision(observation, Outcome.STALE, row, row)
         if row is None:
             return self._create(observation)
         if _is_linked_elsewhere(row, workos_id) and row.workos_id not in self.known.absent:
-            return self._claim(observation, row)
+            return self._row_claimed(observation, row)
         if (row.name, row.workos_id) != (fields.name, workos_id):
             return self._update(observation, row)
         # A 404 may have said that it is deleted, and no deletion event.
@@ -186,7 +188,7 @@ class Resolution:
         if row is None:
             return Decision(observation, Outcome.UNKNOWN)
         if row.id in self.known.taken_over or (row.deleted and row.disabled):
-            self._pending[row.id] = None
+            self._write_backs[row.id] = None
             return Decision(observation, Outcome.UNCHANGED, row, row)
         after = self._disable(row)
         outcome = Outcome.UNCHANGED if row.disabled else Outcome.DISABLED
@@ -207,12 +209,12 @@ class Resolution:
     ) -> Decision:
         """Compare the ids that both sides know: request or withdraw the write-back, or report the
         conflict."""
-        workos_id, fields = _present(observation)
+        workos_id, fields = _id_and_fields(observation)
         pending = (self.known.pending or {}).get(after.id)
         conflict: Conflict | None = None
         requests = False
         if fields.external_id == after.id:
-            self._pending[after.id] = None
+            self._write_backs[after.id] = None
             self._solve(workos_id)
         elif fields.external_id is not None:
             reason = (
@@ -224,7 +226,7 @@ class Resolution:
             reason = pending.error or "its external_id write-back waits for a person"
             conflict = Conflict(workos_id, after.id, ConflictKind.WRITE_BACK_REFUSED, reason)
         else:
-            self._pending[after.id] = workos_id
+            self._write_backs[after.id] = workos_id
             requests = True
             if outcome not in (Outcome.UPDATED, Outcome.UNCHANGED):
                 # What was found while it had no row, or another one.
@@ -240,14 +242,14 @@ class Resolution:
         )
 
     def _solve(self, workos_id: str) -> None:
-        """Note that nothing is left to decide about it, also of what was found before."""
+        """Note that no conflict about this organization is left, stored or of this batch."""
         self._solved.add(workos_id)
         self._conflicts.pop(workos_id, None)
 
-    def _claim(self, observation: Observation, row: Row) -> Decision:
+    def _row_claimed(self, observation: Observation, row: Row) -> Decision:
         # In the same words for events and objects: a conflict that changes is a new one.
-        said = f"{observation.workos_id} resolves to {row.id}"
-        reason = f"{said}, which is linked to {row.workos_id}"
+        resolves = f"{observation.workos_id} resolves to {row.id}"
+        reason = f"{resolves}, which is linked to {row.workos_id}"
         return self._conflict(observation, row, ConflictKind.ROW_CLAIMED, reason)
 
     def _conflict(
@@ -258,7 +260,7 @@ class Resolution:
         return Decision(observation, outcome, row, row, reason, conflict)
 
     def _create(self, observation: Observation) -> Decision:
-        workos_id, fields = _present(observation)
+        workos_id, fields = _id_and_fields(observation)
         row = Row(id=gram_id(workos_id, fields), name=fields.name)
         after = self._overwrite(row, observation)
         self._creations[row.id] = Creation(after, fields.name, workos_id)
@@ -272,7 +274,7 @@ class Resolution:
 
     def _overwrite(self, row: Row, observation: Observation) -> Row:
         """Write the columns that WorkOS owns; the row's id, its slug and the rest stay."""
-        workos_id, fields = _present(observation)
+        workos_id, fields = _id_and_fields(observation)
         return self._set_row(
             row._replace(
                 name=fields.name,
@@ -286,7 +288,7 @@ class Resolution:
 
     def _disable(self, row: Row) -> Row:
         self._disabled.add(row.id)
-        self._pending[row.id] = None
+        self._write_backs[row.id] = None
         return self._set_row(row._replace(disabled=True, deleted=True))
 
     def _set_row(self, row: Row) -> Row:
@@ -305,9 +307,9 @@ class Resolution:
         old, rows = self._original, self._rows
         changed = [row for id_, row in sorted(rows.items()) if id_ in old and row != old[id_]]
         created = [it._replace(row=rows[id_]) for id_, it in self._creations.items()]
-        withdrawn = {id_ for id_, workos_id in self._pending.items() if workos_id is None}
+        withdrawn = {id_ for id_, workos_id in self._write_backs.items() if workos_id is None}
         if self.known.pending is not None:
-            # What the outbox holds is loaded for objects alone: of them nearly none has a request.
+            # Known for objects only, and nearly none of them has a request: delete no others.
             withdrawn &= self.known.pending.keys()
         return Plan(
             unlinked=tuple(
@@ -317,7 +319,9 @@ class Resolution:
             updated=tuple(row for row in changed if row.id not in self._disabled),
             disabled=tuple(row for row in changed if row.id in self._disabled),
             created=tuple(created),
-            write_backs={id_: workos_id for id_, workos_id in self._pending.items() if workos_id},
+            write_backs={
+                id_: workos_id for id_, workos_id in self._write_backs.items() if workos_id
+            },
             withdrawn_write_backs=tuple(sorted(withdrawn)),
             conflicts=tuple(self._conflicts.values()),
             solved=tuple(sorted(self._solved.intersection(self.known.conflicts))),
@@ -331,20 +335,21 @@ class Resolution:
 
 def changes_of(decision: Decision) -> Iterator[Change]:
     """Return the lines of a report about a decision; none if nothing differs."""
-    said, outcome, fields = decision.observation, decision.outcome, dict(_differences(decision))
+    observation = decision.observation
+    outcome, fields = decision.outcome, dict(_differences(decision))
     about = None
-    if said.resource != ORGANIZATION:
-        about = (decision.plain or said).workos_organization_id
+    if observation.resource != ORGANIZATION:
+        about = (decision.plain or observation).workos_organization_id
     change = partial(
         Change,
         decision.organization_id,
-        said.workos_id,
-        resource=said.resource,
+        observation.workos_id,
+        resource=observation.resource,
         workos_organization_id=about,
     )
     match outcome:
         case Outcome.PARKED | Outcome.FAILED | Outcome.UNPROVEN:
-            event_id = said.event.id if said.event else None
+            event_id = observation.event.id if observation.event else None
             yield change(outcome, reason=decision.reason, event_id=event_id)
         case Outcome.UNCHANGED | Outcome.STALE if not fields:
             if decision.is_disabled_here and decision.conflict is None:
@@ -374,7 +379,7 @@ def _differences(decision: Decision) -> Iterator[tuple[str, tuple[str | None, st
         yield "external_id", (None, after.id)
 
 
-def _present(observation: Observation) -> tuple[str, OrganizationFields]:
+def _id_and_fields(observation: Observation) -> tuple[str, OrganizationFields]:
     return observation.workos_id or "", observation.organization
 
 

@@ -41,7 +41,8 @@ class Listing:
     by_organization: bool = False
     """The list of the environment can be narrowed to one organization."""
     as_event: Callable[[Json, str], Json | None] = lambda item, _: item
-    """Makes of an item of the list, and the scope's id, what an event's ``data`` would hold."""
+    """Turns an item of the list, and the scope's id, into what an event's ``data`` would hold;
+    None: another list shows the item."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -64,13 +65,14 @@ class Resource:
     unwrap: Callable[[Json], Any] = lambda data: data
     """Finds the object in what an event has as its data."""
     is_personal: bool = False
+    """Its rows are about a person: ``data`` is emptied by erasure, and the columns below."""
     personal: frozenset[str] = frozenset()
     """Columns with personal data, emptied by erasure."""
     stored: Callable[[Json], Json] = dict
-    """Makes of the JSON what ``data`` keeps: without secrets, and without other people."""
+    """Turns the JSON into what the column ``data`` holds: no secrets, no other person's data."""
     parents: Mapping[str, str] = field(default_factory=dict)
     """Column to the resource whose deletion deletes this object too, because WorkOS sends no
-    events for it."""
+    events for it. Name every ancestor: a deletion goes down one level only."""
     key_comes_back: bool = False
     """A deleted key may be given again; for others, a deletion event is final."""
     has_order: bool = True
@@ -111,7 +113,7 @@ def parse_time(value: object) -> datetime | None:
 
 
 def _first_text(*names: str) -> Callable[[Json], Any]:
-    """The first of the names that is there: older payloads call it otherwise."""
+    """Text of the first of these names that is present: older payloads use another one."""
     return lambda data: next((_text(name)(data) for name in names if name in data), NOT_SENT)
 
 
@@ -176,8 +178,8 @@ def without_secrets(value: Any) -> Any:
 
 
 def payload_of(raw: object) -> str:
-    """Return as JSON text what WorkOS sent of something that is parked. What an odd one is about,
-    nobody knows: secrets are left out of all."""
+    """Return what WorkOS sent, as JSON text for a parked event. Secrets are left out of every one:
+    the resource of a malformed event may not be known."""
     try:
         return json_text(without_secrets(raw))
     except RecursionError:
@@ -185,18 +187,18 @@ def payload_of(raw: object) -> str:
 
 
 def _ids_alone(data: Json) -> Json:
-    """The ids alone: the user's personal data is the directory user's."""
+    """Keep the ids alone: the row of the directory user has the personal data."""
     ids = {outer: {"id": _nested(outer, "id")(data)} for outer in ("group", "user")}
     return {"directory_id": data.get("directory_id"), **ids}
 
 
 def _without_user(data: Json) -> Json:
-    """Without the user that WorkOS shows in a membership of a list: that is the user's row's."""
+    """Leave out the user, whom lists show in a membership: the row of the user has that data."""
     return {name: value for name, value in data.items() if name != "user"}
 
 
 def _event_states(prefix: str, *changed: str, deleted: str = "deleted") -> dict[str, State]:
-    """Event types by what they say of the object."""
+    """Return each type of event with what it says of the object."""
     events = {f"{prefix}.{verb}": State.PRESENT for verb in changed}
     return {**events, f"{prefix}.{deleted}": State.ABSENT} if deleted else events
 
@@ -424,8 +426,8 @@ def event_types(resources: Iterable[str]) -> tuple[str, ...]:
     return tuple(type_ for type_, name in RESOURCE_OF_EVENT.items() if name in followed)
 
 
-def listed_for(resource: str) -> set[str]:
-    """Return the resources for each of whose objects this one has a list."""
+def scopes_of(resource: str) -> set[str]:
+    """Return what a resource is listed for, one list each: organization, directory or group."""
     listings = PLAIN[resource].listings if resource in PLAIN else ()
     return {SCOPES[one.scope][0].name for one in listings if one.scope in SCOPES}
 

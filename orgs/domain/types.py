@@ -118,7 +118,8 @@ class PlainFields(NamedTuple):
     """The typed columns that WorkOS's JSON has."""
     data: Mapping[str, Any]
     has_no_organization: bool = False
-    """It belongs to none; without this, no ``workos_organization_id`` says nothing."""
+    """True: WorkOS says that it belongs to none. False with no ``workos_organization_id``: WorkOS
+    does not say, and the row keeps its organization."""
 
 
 class Observation(NamedTuple):
@@ -174,7 +175,7 @@ class Page(Generic[PositionT]):
 
     @cached_property
     def observations(self) -> tuple[Observation, ...]:
-        """What it lists, parsed by who first asks: the thread that reads ahead has to go on."""
+        """What it lists. Parsed at the first use, so that the thread that reads ahead goes on."""
         return self.parse()
 
 
@@ -239,9 +240,9 @@ class PlainRow(NamedTuple):
     """What is to be written; None: it stays."""
 
     @property
-    def is_deleted_for_good(self) -> bool:
-        """Whether it is deleted, and has an event's id, which an absence takes away. Roles and
-        group members keep theirs."""
+    def is_deleted_by_event(self) -> bool:
+        """Return True if it is deleted and has an event's id. A deletion by absence clears that
+        id, but not of roles and group members, which keep the one they had."""
         return self.deleted_at is not None and self.last_event_id is not None
 
 
@@ -289,7 +290,7 @@ class PendingWriteBack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """What the decisions rest on, beside the observations."""
+    """What the decisions rest on, apart from the observations."""
 
     rows: Collection[Row] = ()
     """Every row that is linked to one of the organizations, or has an id they resolve to."""
@@ -317,8 +318,8 @@ class Plan:
     """Ids of rows whose organization is not deleted in WorkOS after all."""
     updated: tuple[Row, ...] = ()
     disabled: tuple[Row, ...] = ()
-    """Rows to update, and to disable because an organization was deleted in WorkOS: theirs, or one
-    that they were linked to before."""
+    """Rows to update, and to disable too: in this batch, the organization that they are linked to,
+    or were linked to before, was deleted in WorkOS."""
     created: tuple[Creation, ...] = ()
     write_backs: Mapping[str, str] = field(default_factory=dict)
     """Gram id to the WorkOS id that does not know it yet."""
@@ -326,7 +327,8 @@ class Plan:
     """Gram ids that need no write-back any more."""
     conflicts: tuple[Conflict, ...] = ()
     solved: tuple[str, ...] = ()
-    """WorkOS ids whose stored conflict is solved: WorkOS shows the row's id, or is deleted."""
+    """WorkOS ids of organizations whose stored conflict is solved: WorkOS shows the row's id as
+    ``external_id``, or the organization is deleted."""
     changes: tuple[tuple[Outcome, Row], ...] = ()
     """What signals report: ``CREATED``, ``UPDATED``, ``RELINKED`` or ``DISABLED``, and the row."""
 

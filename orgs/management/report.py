@@ -45,7 +45,8 @@ def events_summary(
 
 def full_summary(found: Reconciliation) -> dict[str, Any]:
     """Return the JSON object of a run that compares. The same state gives the same bytes."""
-    snapshot = {**found.snapshot.counts, "conflicts": found.snapshot.counts[Outcome.CONFLICT]}
+    by_outcome = found.organizations.counts
+    snapshot = {**by_outcome, "conflicts": by_outcome[Outcome.CONFLICT]}
     counted = {name: snapshot.get(name, 0) for name in _SNAPSHOT_COUNTS}
     resources = {
         one.name: {"listed": one.listed, **{n: one.report.counts[n] for n in _RESOURCE_COUNTS}}
@@ -53,7 +54,7 @@ def full_summary(found: Reconciliation) -> dict[str, Any]:
     }
     return {
         **events_summary(found.events, found.write_backs, found.cursor),
-        "snapshot": {"organizations": found.organizations, **counted},
+        "snapshot": {"organizations": found.organizations_listed, **counted},
         "resources": resources,
         "changes": [_as_json(change) for change in found.changes],
         "in_sync": found.in_sync,

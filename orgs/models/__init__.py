@@ -30,7 +30,7 @@ from orgs.models.sync import (
 __all__ = ["ORGANIZATIONS_STREAM", "SLUG_CONSTRAINT", "EventQuerySet", "ExternalIdWriteBack"]
 __all__ += ["Organization", "OrganizationQuerySet", "RequestBudget", "SyncCursor"]
 __all__ += ["WorkOSConflict", "WorkOSEvent"]
-# The resources beside organizations.
+# The resources other than organizations.
 __all__ += ["Connection", "Directory", "DirectoryGroup", "DirectoryGroupMember", "DirectoryUser"]
 __all__ += ["Invitation", "OrganizationDomain", "OrganizationMembership", "Role", "WorkOSResource"]
 __all__ += ["WorkOSUser"]

@@ -1,5 +1,5 @@
-"""Defines the tables of the resources beside organizations, and what gives access. Never calls
-WorkOS.
+"""Defines the tables of the resources other than organizations, and what gives access. Never
+calls WorkOS.
 
 Relations join by WorkOS ids and have no constraints: events and lists come in any order, so what a
 row refers to may not be here yet.
@@ -21,7 +21,7 @@ def _related(model: Any, name: str | None = None, **more: Any) -> "models.Foreig
 
 
 class WorkOSResource(Table):
-    """What all resources beside organizations have in common."""
+    """What all resources other than organizations have in common."""
 
     workos_id = models.TextField("WorkOS id", primary_key=True, help_text="WorkOS's key of it.")
     workos_organization = _related(

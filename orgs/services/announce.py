@@ -42,7 +42,7 @@ def send_changes(decided: Decided, new_conflicts: Sequence[Conflict], taken: Tak
     _send_in_transaction(decided, taken)
     if changes := decided.plan.changes:
         send_after_commit([(_SIGNALS[kind], row.id, row.workos_id) for kind, row in changes])
-    if signals.resource_changed.receivers and any(one.changed for one in decided.plain):
+    if signals.resource_changed.receivers and any(one.changed for one in decided.resolutions):
         transaction.on_commit(partial(_send_resources, decided, taken), robust=True)
     if new_conflicts:
         transaction.on_commit(partial(_log_conflicts, new_conflicts), robust=True)
@@ -89,7 +89,7 @@ def send_after_commit(changes: Sequence[tuple[Signal, str, str | None]]) -> None
 
 def _send_resources(decided: Decided, taken: Taken) -> None:
     along = {(resource.name, key) for resource, key, _ in taken}
-    known = {(one.resource, row.key) for one in decided.plain for row in one.loaded}
+    known = {(one.resource, row.key) for one in decided.resolutions for row in one.loaded}
     kinds = {True: Outcome.UPDATED, False: Outcome.CREATED}
     changed = [
         (
@@ -98,7 +98,7 @@ def _send_resources(decided: Decided, taken: Taken) -> None:
             row.workos_organization_id,
             Outcome.DELETED if row.deleted_at else kinds[(one.resource, key) in known],
         )
-        for one in decided.plain
+        for one in decided.resolutions
         for key, row in one.changed.items()
         if (one.resource.name, key) not in along
     ]

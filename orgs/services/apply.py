@@ -38,8 +38,8 @@ from orgs.services.announce import send_changes
 from orgs.services.decide import Batch, Decided, decide
 from orgs.services.refusals import fails_every_row, is_refusal
 
-#: After so many refusals of different objects, with one SQLSTATE and none accepted between, not the
-#: items are the reason, but a new constraint or a trigger.
+#: If events of so many different objects are refused with one SQLSTATE, and none is accepted
+#: between them, the reason is a new constraint or a trigger, not the items.
 EVENTS_REFUSED_IN_A_ROW = 10
 
 
@@ -59,7 +59,7 @@ class Mode(StrEnum):
 
 
 class WritesRefused(DatabaseError):
-    """PostgreSQL refuses every item: the environment changed, not the items."""
+    """PostgreSQL refuses every item: the tables are the reason, not the items."""
 
 
 def apply(batch: Batch, mode: Mode) -> Report:
@@ -67,10 +67,11 @@ def apply(batch: Batch, mode: Mode) -> Report:
 
     Safe to repeat and to run concurrently. Live, a page is dropped if the cursor no longer stands
     where it was read from. An item that PostgreSQL refuses for its own content is parked (events)
-    or reported as failed (objects), and the rest is applied. If the environment fails, or a lock
-    is not available, live mode stops before that item and says so in ``interrupted_by``; a
-    reconcile reports objects as ``locked``; the other modes raise ``django.db.Error``, and so does
-    any if nothing was applied. Raises ``CursorLocked``.
+    or reported as failed (objects), and the rest is applied. If a lock is not available, a
+    reconcile reports the object as ``locked`` and goes on; the others raise ``django.db.Error``.
+    All do so if the database fails, and live also raises ``WritesRefused``. Live, once an item was
+    applied, such an error is in ``interrupted_by`` instead, and the rest is not applied. Raises
+    ``CursorLocked``.
     """
     try:
         return retry_races(partial(_apply, batch, mode))
@@ -84,8 +85,8 @@ def apply(batch: Batch, mode: Mode) -> Report:
 
 
 def _apply(batch: Batch, mode: Mode, decided: Decided | None = None) -> Report:
-    # Every writer locks the cursor, the only exclusivity that correctness needs: nothing that the
-    # others apply is missing where one looks for deletions, or for what derived columns rest on.
+    # Every writer locks the cursor; correctness needs no other lock. So whoever reads deletions, or
+    # the rows that derived columns are computed from, sees all that other writers have applied.
     with read_only_transaction() if mode is Mode.DRY_RUN else cursor_locked() as state:
         if mode is Mode.LIVE and not batch.is_current(state):
             return Report(dropped=True)
@@ -100,12 +101,12 @@ def _write(batch: Batch, mode: Mode, decided: Decided) -> list[Decision]:
     """Write, and return the decisions that are to be reported."""
     decisions = decided.decisions
     events = [decision for decision in decisions if decision.observation.event]
-    along, touched = decided.taken_along(), decided.derived_of()
+    along, touched = decided.taken_along(), decided.organizations_to_derive()
     then = [statement for _, statement in along]
     if touched:
         then.append(resources.derived(touched))
     if mode is Mode.LIVE:
-        then.append(move_cursor(batch.position, read_began=batch.read_began))
+        then.append(move_cursor(batch.position, read_began=batch.end_read_began))
     written = rows.write(decided.plan, events, *then, others=decided.writes())
     if mode is Mode.LIVE and not written.then[-1]:
         raise CursorSkipped("the cursor was not moved: a trigger or a policy left it as it was")
@@ -123,7 +124,7 @@ def _write(batch: Batch, mode: Mode, decided: Decided) -> list[Decision]:
     send_changes(decided, written.new_conflicts, taken)
     parked = {_event_id(decision) for decision in events if decision.outcome is Outcome.PARKED}
     if mode is Mode.REPLAY and parked:
-        # One that was dismissed, or applied, is not parked because it is read again.
+        # A replay does not park again what was applied or dismissed: that outcome stays.
         still = set(WorkOSEvent.objects.parked().filter(id__in=parked).values_list("id", flat=True))
         return [
             d
@@ -131,9 +132,9 @@ def _write(batch: Batch, mode: Mode, decided: Decided) -> list[Decision]:
             else Decision(d.observation, Outcome.IGNORED)
             for d in decisions
         ]
-    # An event without an id is read again as long as it is the stream's last. Once is enough.
-    known = parked - written.in_ledger if mode is Mode.LIVE else ()
-    return [decision for decision in decisions if _event_id(decision) not in known]
+    # An event without an id is read again as long as it is the stream's last: report it once.
+    repeated = (parked - written.in_ledger) if mode is Mode.LIVE else ()
+    return [decision for decision in decisions if _event_id(decision) not in repeated]
 
 
 def _event_id(decision: Decision) -> str:
@@ -224,8 +225,9 @@ def _park(single: Batch, mode: Mode, reason: str) -> Report:
 
 
 def _skip_event(single: Batch, parked: Decision, refusal: str) -> Report:
-    """The ledger itself refuses the event: the conflict is where a person sees it, and the cursor
-    moves past it. If that is refused too, there is only the line that is logged."""
+    """Move the cursor past an event that the ledger refuses, and store a conflict in its place, for
+    a person to see. If the conflict is refused too, the event is only logged. Raises
+    ``WritesRefused`` if the ledger then takes no event at all."""
     event_id = _event_id(parked)
     reason = f"{event_id} is not applied: {parked.reason}; the ledger refuses it: {refusal}"
     about = parked.observation.workos_id or event_id
@@ -269,7 +271,7 @@ def _report(decisions: Sequence[Decision], decided: Decided, mode: Mode) -> Repo
         changed_rows=decided.changes_rows,
         requested_write_backs=bool(plan.write_backs),
         needs_writing=plan != EMPTY_PLAN or decided.changes_rows,
-        derived=decided.derived_of(),
+        derived=decided.organizations_to_derive(),
     )
     if mode in (Mode.LIVE, Mode.REPLAY):
         _count_events(report, decisions)

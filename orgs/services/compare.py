@@ -53,7 +53,7 @@ class DisableLimit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """How to run: whether to write, and how much may be disabled."""
+    """The options of a run: whether to write, how much may be disabled, and what to compare."""
 
     dry: bool = False
     limit: DisableLimit = DisableLimit()
@@ -89,7 +89,7 @@ class Seen:
 
 
 @dataclass(slots=True)
-class Comparing:
+class Comparison:
     """Compares the objects of one resource with their rows, and repairs unless the run is dry.
 
     ``report.errors`` is empty if all was compared. Methods raise ``WorkOSError`` and
@@ -100,23 +100,23 @@ class Comparing:
     lookups: Lookups
     resource: Resource = ORGANIZATIONS
     is_covered: bool = True
-    """Otherwise nobody relies on its rows yet, and no limit keeps confirmed absences from them."""
+    """False: nobody relies on its rows yet, so confirmed absences have no limit."""
     followed_since: datetime | None = None
-    """If it is not covered, since when it is followed."""
+    """If it is not covered: when it began to be followed."""
     recent_after: datetime | None = None
     """What changed in WorkOS after this may not be listed yet; None: everything is."""
     leaves_recent: bool = True
-    """Whether it is left to its event then."""
+    """False: what changed after ``recent_after`` is compared as well, not left to its event."""
     report: Report = field(default_factory=Report)
     listed: int = 0
     """How many objects WorkOS listed, or was asked for."""
     absent: list[str] = field(default_factory=list)
-    """Keys of rows whose objects are absent, until ``remove_absent``."""
+    """Keys of rows whose objects are absent, until ``remove_if_proven``."""
     seen: Seen = field(default_factory=Seen)
     removed: set[str] = field(default_factory=set)
-    """Keys of what is confirmed to be absent."""
-    left_out: set[str] = field(default_factory=set)
-    """Keys of what is listed, and may have no row after this run."""
+    """Keys given to ``remove``, also by a dry run."""
+    may_have_no_row: set[str] = field(default_factory=set)
+    """Keys of objects that WorkOS lists, and that may still have no row after this run."""
     _total: int | None = None
 
     @property
@@ -127,12 +127,12 @@ class Comparing:
     # What WorkOS shows ----------------------------------------------------------------------
 
     def add_page(self, page: Sequence[Observation], began_at: datetime) -> None:
-        """Compare a page of a list that was asked for then."""
+        """Compare a page of a list, and note its keys. ``began_at``: when its read began."""
         self.seen.add(page)
         self.compare_listed(page, began_at)
 
     def compare_listed(self, listed: Sequence[Observation], began_at: datetime) -> None:
-        """Compare objects of a list that was asked for then."""
+        """Compare listed objects. ``began_at``: when the read of the list began."""
         self.listed += len(listed)
         for chunk in in_groups(listed, _CHUNK):
             self.compare(chunk, began_at)
@@ -141,7 +141,7 @@ class Comparing:
     def compare(
         self, observations: Sequence[Observation], began_at: datetime | None = None
     ) -> None:
-        """Compare without locks; lock, decide again and write only where something differs.
+        """Compare without locks; if anything differs, lock the batch, decide again and write.
 
         ``began_at``: when the request for them began.
         """
@@ -152,7 +152,7 @@ class Comparing:
             observations=observations,
             recent_after=self.recent_after if self.leaves_recent else None,
             read_began_at=began_at,
-            old_before=self.followed_since,
+            overwrite_before=self.followed_since,
             taken_over=frozenset(self.report.taken_over),
         )
         preview = apply(batch, Mode.DRY_RUN)
@@ -163,7 +163,8 @@ class Comparing:
         self.report.add(preview if is_final else apply(batch, Mode.RECONCILE))
 
     def _without_those_in_sync(self, observations: Sequence[Observation]) -> Sequence[Observation]:
-        """Nearly all, nearly always: their rows need not be loaded to be compared."""
+        """Leave out organizations that are in sync. Nearly all are, and their rows need
+        not be loaded."""
         if self.resource is not ORGANIZATIONS:
             return observations
         try:
@@ -211,15 +212,16 @@ class Comparing:
                 return
             after = chunk[-1][0]
 
-    def unseen(self, found: "models.QuerySet[Any]", seen: Container[str]) -> Iterator[str]:
-        """Yield the WorkOS ids of rows that were not listed, and that nobody else takes over."""
+    def unlisted(self, found: "models.QuerySet[Any]", seen: Container[str]) -> Iterator[str]:
+        """Yield the WorkOS ids of rows that were not listed, unless another organization takes the
+        row over."""
         for id_, workos_id in self.in_order(found, "pk", "workos_id"):
             if workos_id and id_ not in self.report.taken_over and workos_id not in seen:
                 yield workos_id
 
     def ask_for(self, keys: Iterable[str]) -> None:
-        """Note which of these are absent, until one more is than the limit allows; none after an
-        error: not all were asked for then."""
+        """Ask WorkOS for each of these, and note those that are absent. Stop once they exceed the
+        limit. After an error note none, because not all were asked for."""
         if self.absent and len(self.absent) > self.allowed:
             return
         absent = list[str]()
@@ -230,8 +232,8 @@ class Comparing:
         self.absent += absent
 
     def absent_among(self, keys: Iterable[str]) -> Iterator[str]:
-        """Yield those that WorkOS answers 404 for, and compare the others. An organization that
-        exists should have been in the list: it is not complete then, and that is raised."""
+        """Yield those that WorkOS answers 404 for, and compare the others. Raises ``BrokenAnswer``
+        if an organization exists: the list, which did not show it, is not complete."""
         for answers in in_threads(self._ask, keys, workos.Refused):
             for key, answer in answers:
                 if isinstance(answer, workos.Refused):
@@ -285,7 +287,9 @@ class Comparing:
         self.report.errors.append(text)
         return True
 
-    def remove_absent(self, also: Sequence[str] = (), *, began_at: datetime | None = None) -> None:
+    def remove_if_proven(
+        self, also: Sequence[str] = (), *, began_at: datetime | None = None
+    ) -> None:
         """Disable or delete the rows of what is absent, if the 404s prove it.
 
         ``also``: WorkOS ids without a row, whose conflicts are solved by that. ``began_at``: when
@@ -293,12 +297,12 @@ class Comparing:
         """
         missing = {*self.absent, *also}
         if missing and self.lookups.proves_absence(missing, self.resource):
-            self.confirm_absent(sorted(missing), began_at)
+            self.remove(sorted(missing), began_at)
         elif missing:
             self.leave_unproven(self.absent)
         self.absent = []
 
-    def confirm_absent(self, keys: Sequence[str], began_at: datetime | None) -> None:
+    def remove(self, keys: Sequence[str], began_at: datetime | None) -> None:
         """Disable or delete the rows of objects that are confirmed to be absent."""
         self.removed.update(keys)
         absent = (Observation(workos_id=k, state=State.ABSENT, resource=self.name) for k in keys)

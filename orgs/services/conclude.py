@@ -8,10 +8,10 @@ from orgs.db.cursor import read_cursor
 from orgs.domain.report import Change, Report
 from orgs.models import ExternalIdWriteBack
 from orgs.services import outbox
-from orgs.services.compare import Comparing, why_incomplete
+from orgs.services.compare import Comparison, why_incomplete
 from orgs.services.outbox import WriteBackReport
 from orgs.services.pages import CursorLost
-from orgs.services.reconcile_resources import ResourceRun
+from orgs.services.reconcile_resources import ResourceComparison
 from orgs.services.refusals import reporting
 from orgs.services.stream import DrainReport
 
@@ -23,13 +23,13 @@ class Reconciliation:
     """What a run found and, unless it was a dry one, did."""
 
     events: DrainReport
-    snapshot: Report
+    organizations: Report
     write_backs: WriteBackReport
-    organizations: int
+    organizations_listed: int
     """How many organizations WorkOS listed, or was asked for."""
     cursor: str | None
     """The last event applied, when the run ended."""
-    resources: Sequence[ResourceRun] = ()
+    resources: Sequence[ResourceComparison] = ()
     """The other resources that were compared."""
     due_write_backs: int = 0
     """Of a dry run: write-backs that a repair would attempt."""
@@ -52,7 +52,7 @@ class Reconciliation:
     @property
     def reports(self) -> list[Report]:
         """What became of each resource, organizations first."""
-        return [self.snapshot, *(one.report for one in self.resources)]
+        return [self.organizations, *(one.report for one in self.resources)]
 
     @property
     def changes(self) -> list[Change]:
@@ -74,14 +74,14 @@ class Reconciliation:
 
 
 def conclude(
-    organizations: Comparing,
-    resources: Sequence[ResourceRun],
+    organizations: Comparison,
+    resources: Sequence[ResourceComparison],
     events: DrainReport,
     *,
     only: Collection[str] | None = None,
     lost: CursorLost | None = None,
 ) -> Reconciliation:
-    """Push what is due, or ``only`` for these rows, and say what everything came to."""
+    """Push what is due, or ``only`` for these Gram ids, and say what everything came to."""
     report, due, pushed = organizations.report, 0, WriteBackReport()
     if not organizations.run.dry:
         patience = min(organizations.lookups.patience, _PUSH_SECONDS)

@@ -31,7 +31,7 @@ from orgs.db.errors import WriteSkipped, describe
 from orgs.db.transactions import execute_together, read_only_transaction
 from orgs.domain.naming import one_line
 from orgs.domain.report import Change, Report
-from orgs.domain.resources import NAMES, event_types, followed_by, listed_for, parse_time
+from orgs.domain.resources import NAMES, event_types, followed_by, parse_time, scopes_of
 from orgs.domain.types import ORGANIZATION, Outcome
 from orgs.models import SyncCursor
 from orgs.services.refusals import reporting, together_or_alone
@@ -70,9 +70,10 @@ def wanted_types(state: CursorState) -> tuple[str, ...]:
 
 
 def prepare_to_read() -> CursorState:
-    """Return where the stream stands, once this process may read it; at first, follow the settings.
+    """Return where the stream stands. If nothing is followed yet, follow the settings.
 
-    Raises ``SettingsDiffer`` if another process follows other resources since.
+    Raises ``SettingsDiffer`` if the stream is read for other resources than this process's settings
+    name: a worker that started later has other settings.
     """
     ensure_cursor()
     if (state := read_cursor()).types is None:
@@ -132,7 +133,7 @@ def retry_refused() -> None:
     After any error of WorkOS's a type stays left out. Raises ``django.db.Error``.
     """
     if (state := read_cursor()).types != wanted_types(state):
-        # What is followed is not this process's to change.
+        # Another process's settings are followed: this one must not change that.
         return
     refused = dict(state.refused)
     for type_ in state.refused:
@@ -201,7 +202,7 @@ def resources_to_compare(named: Collection[str], state: CursorState) -> list[str
     related = {*wanted}
     for name in reversed(NAMES):
         if name in related:
-            related |= (scopes := listed_for(name))
+            related |= (scopes := scopes_of(name))
             known = state.covered if name in state.covered else state.covered - {ORGANIZATION}
             wanted |= (scopes - known) & {*names}
     return [name for name in NAMES if name in wanted]
@@ -226,25 +227,26 @@ def note_listed_in_full(name: str, before: CursorState) -> None:
         derive_again([name])
 
 
-def is_unlisted(name: str, *, since: datetime) -> bool:
-    """Return True if some of a resource may have no row: it is neither covered nor was it listed in
-    full ``since``. Organizations count as covered before they were ever listed."""
+def may_lack_rows(name: str, *, since: datetime) -> bool:
+    """Return True if objects of a resource may have no row: it was never listed in full, or is not
+    covered and was not listed ``since``. Organizations count as covered from the start."""
     state = read_cursor()
     listed_at = state.listed_at(name)
     return listed_at is None or (name not in state.covered and listed_at < since)
 
 
-def repair_derived(*, dry: bool = False, only: Collection[str] = ()) -> Iterator[Change]:
-    """Recompute ``sso_enabled`` and ``scim_enabled``, or yield only what would change if ``dry``.
+def repair_derived(*, dry: bool = False, workos_ids: Collection[str] = ()) -> Iterator[Change]:
+    """Recompute ``sso_enabled`` and ``scim_enabled`` while it is iterated, and yield what changed.
+    If ``dry``, only yield what would change.
 
-    Written in batches, so that no row is locked for long. ``only``: WorkOS ids; empty: all. What
+    Written in batches, so that no row is locked for long. Without ``workos_ids``: of all. What
     PostgreSQL refuses for one row is yielded as failed, and the others are written. Raises
     ``django.db.Error``.
     """
     last = ""
     while True:
         with read_only_transaction():
-            found = resources.find_wrong_derived(last, only=only, limit=_CHUNK)
+            found = resources.find_wrong_derived(last, workos_ids=workos_ids, limit=_CHUNK)
         if not found:
             return
         differ = [workos_id for _, workos_id, *_ in found]
@@ -262,7 +264,7 @@ def repair_derived(*, dry: bool = False, only: Collection[str] = ()) -> Iterator
 
 
 def report_derived(
-    report: Report, others: Iterable[Report], *, dry: bool, only: Collection[str] = ()
+    report: Report, others: Iterable[Report], *, dry: bool, workos_ids: Collection[str] = ()
 ) -> None:
     """Recompute the derived columns, and add to the report which differed, or were refused: to a
     row's own change, if it has one."""
@@ -271,7 +273,7 @@ def report_derived(
     written = enumerate(report.changes)
     places = {one.organization_id: n for n, one in written if one.change in _WRITTEN}
     with reporting(report.errors.append, "sso_enabled and scim_enabled are not compared: {}"):
-        for change in repair_derived(dry=dry, only=only):
+        for change in repair_derived(dry=dry, workos_ids=workos_ids):
             if change.workos_id in derived:
                 continue
             place = places.get(change.organization_id)

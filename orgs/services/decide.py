@@ -34,7 +34,7 @@ class Batch:
     """Live: the types of events that were asked for."""
     position: Position = Position()
     """Live: where the next page starts."""
-    read_began: float | None = None
+    end_read_began: float | None = None
     """Live: when the read began that reached the end of the stream, by ``time.monotonic()``."""
     absent: frozenset[str] = frozenset()
     """WorkOS ids of organizations that are confirmed to be deleted."""
@@ -44,10 +44,11 @@ class Batch:
     """Gram ids of rows that an absence does not disable."""
     read_began_at: datetime | None = None
     """When the request of a list or an object began, by the database's clock."""
-    old_before: datetime | None = None
-    """What was written before this is older than a list, within the hold-back window too."""
+    overwrite_before: datetime | None = None
+    """A list or fetch may overwrite rows of roles and group members that were written before this,
+    also within the hold-back window."""
     record: Callable[[Decision], object] | None = None
-    """Refresh: resolves, in the transaction, the event that it is for."""
+    """Refresh: records, in the transaction, what became of the event."""
 
     def is_current(self, state: CursorState | None) -> bool:
         """Return True if the cursor is still where the page was read, for the same types."""
@@ -65,7 +66,7 @@ class Batch:
                 observations=(observation,),
                 read_from=read_from,
                 position=position,
-                read_began=self.read_began if is_last else None,
+                end_read_began=self.end_read_began if is_last else None,
             )
             read_from = position
 
@@ -76,43 +77,45 @@ class Decided:
 
     decisions: list[Decision]
     plan: Plan
-    plain: Sequence[PlainResolution]
+    resolutions: Sequence[PlainResolution]
+    """Of the other resources."""
 
     @property
     def changes_rows(self) -> bool:
         """Whether a row changes in a way that signals report."""
-        return bool(self.plan.changes) or any(one.changed for one in self.plain)
+        return bool(self.plan.changes) or any(one.changed for one in self.resolutions)
 
     def writes(self) -> rows.Writes:
         """Return the statements that write the rows of the other resources."""
         return [
             resources.upsert(one.resource, one.changed.values())
-            for one in self.plain
+            for one in self.resolutions
             if one.changed
         ]
 
     def taken_along(self) -> list[tuple[Resource, Statement]]:
-        """Return the statements that delete the children of deleted objects, and whose children."""
+        """Return the statements that delete the children of deleted objects, and what resource the
+        children are of."""
         statements = []
-        for one in self.plain:
+        for one in self.resolutions:
             deleted = {key: row for key, row in one.changed.items() if row.deleted_at is not None}
             if deleted:
                 latest = max(row.last_event_id or "" for row in deleted.values())
                 statements += resources.take_along(one.resource, deleted, latest or None)
         return statements
 
-    def derived_of(self) -> set[str]:
+    def organizations_to_derive(self) -> set[str]:
         """Return the WorkOS ids of the organizations whose derived columns are to be recomputed.
 
-        The statement that inserts a row derives them itself. A row that no event has updated may
-        have been linked by another program.
+        Not of new rows: the statement that inserts a row derives them itself. Also of an updated
+        row that had no event id: another program may have linked it.
         """
         touched = {
             decision.after.workos_id
             for decision in self.decisions
             if decision.after and decision.after.workos_id and _may_be_linked_now(decision)
         }
-        for one in self.plain:
+        for one in self.resolutions:
             if one.resource.name in ("connection", "directory"):
                 touched |= one.touched_organizations
         return touched
@@ -158,10 +161,10 @@ def _load_plain(batch: Batch, *, lock: bool) -> dict[str, PlainResolution]:
     if not observed:
         return {}
     loaded = resources.load(observed, lock=lock)
-    began_at, hold_back_until = batch.read_began_at, None
+    began_at, overwrite_before = batch.read_began_at, None
     if began_at is not None:
-        hold_back_until = began_at - timedelta(seconds=sync_settings().hold_back_window)
-        hold_back_until = max(hold_back_until, batch.old_before or hold_back_until)
+        overwrite_before = began_at - timedelta(seconds=sync_settings().hold_back_window)
+        overwrite_before = max(overwrite_before, batch.overwrite_before or overwrite_before)
     return {
         resource.name: PlainResolution(
             resource=resource,
@@ -169,7 +172,7 @@ def _load_plain(batch: Batch, *, lock: bool) -> dict[str, PlainResolution]:
             deleted_parents=loaded.deleted_parents,
             now=loaded.now,
             read_began_at=began_at,
-            hold_back_until=hold_back_until,
+            overwrite_before=overwrite_before,
             recent_after=batch.recent_after,
         )
         for resource, rows_loaded in loaded.rows.items()

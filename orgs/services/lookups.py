@@ -46,7 +46,7 @@ class WrongEnvironment(WorkOSError):
 
 @dataclass(slots=True)
 class Lookups:
-    """Looks objects up, for one run, and finds out whether its 404s prove anything.
+    """Looks objects up, for one run, and finds out whether WorkOS's 404s prove anything.
 
     The same 404 may come from a wrong address, or with the key of another environment. It counts
     only if, in the same run, the same route found another object that has a row. What calls WorkOS
@@ -129,13 +129,15 @@ class Lookups:
             return None
 
     def proves_environment(self, new: set[str]) -> bool:
-        """Return True if organizations without a row may get one: nothing is linked beside them
-        yet, or another one is found. A row of a wrong place would prove that place right later."""
+        """Return True if organizations without a row may get one: no row is linked yet, or WorkOS
+        has a linked organization that is not among ``new``. Otherwise a row from the wrong
+        environment would later prove that environment to be the right one."""
         return not self._has_linked() or self.proves_absence(new)
 
     def proves_absence(self, missing: set[str], resource: Resource = ORGANIZATIONS) -> bool:
-        """Return True if a 404 counts in this run. For a resource without a call for one object,
-        the list is proof enough."""
+        """Return True if a 404 counts in this run: the first call looks up objects that have a row
+        and are not among ``missing``, and its result is kept. For a resource without a call for
+        one object, the list is proof enough."""
         if not resource.fetch:
             return True
         if resource not in self._is_proven:

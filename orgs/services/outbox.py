@@ -56,8 +56,8 @@ class WriteBackReport:
     is_cut_short: bool = False
     """Whether the time was up before all were tried."""
     refused: tuple[str, ...] = ()
-    """Those of the failed that PostgreSQL refuses to write: a sentence each, as their rows can't
-    say it."""
+    """A sentence for each failed request that PostgreSQL refuses to write: its row can't hold the
+    reason."""
 
     @property
     def errors(self) -> list[str]:
@@ -83,7 +83,7 @@ def push_due(
 ) -> WriteBackReport:
     """Try once each request that is due now; stop early at ``deadline`` (``time.monotonic()``).
 
-    ``only`` the requests of these organizations, if given. ``patience``: as in ``orgs.workos``.
+    ``only`` the requests with these Gram ids, if given. ``patience``: as in ``orgs.workos``.
     May be repeated and run concurrently: rows are claimed, and what WorkOS already shows is not
     written again. An error of WorkOS is noted on the rows, which are tried again after a growing
     pause. A row that PostgreSQL refuses to write is reported and logged, and the others go on.
@@ -157,7 +157,7 @@ class _Push:
     due_at: datetime = field(default_factory=database_now)
     """The database's time at the beginning: what comes due later is for the next push."""
     error: workos.WorkOSError | None = None
-    """What one of the calls found out for all."""
+    """An error that would be the same for every call: no other is made."""
     refused: dict[str, str] = field(default_factory=dict)
     """Why PostgreSQL refuses to write a row, by Gram id: none is tried twice."""
     report: WriteBackReport = field(default_factory=WriteBackReport)
@@ -217,7 +217,7 @@ class _Push:
         """Write what WorkOS answered, and count it."""
         # In id order, as every process locks rows.
         requests.sort(key=lambda request: request.organization_id)
-        new, refused = together_or_alone(requests, _write_unlocked, lambda: _write(requests))
+        new, refused = together_or_alone(requests, _write_free, lambda: _write(requests))
         # Their claim runs out, and they are tried again. Until then nothing else says their error.
         for request, why in refused.items():
             said = f"{one_line(request.error)}; {why}" if request.error else why
@@ -271,11 +271,11 @@ def _write(requests: list[_Request]) -> list[str]:
     except DatabaseError as error:
         if not is_passing(error):
             raise
-    return _write_unlocked(requests)
+    return _write_free(requests)
 
 
-def _write_unlocked(requests: Sequence[_Request]) -> list[str]:
-    """Without those that another program has locked: their claims run out by themselves."""
+def _write_free(requests: Sequence[_Request]) -> list[str]:
+    """Write all but those that another program has locked: their claims run out by themselves."""
     ids = [request.organization_id for request in requests]
     with bounded_transaction(Statement(sql_outbox.LOCK_FREE_WRITE_BACKS, [ids])) as (found,):
         free = {id_ for (id_,) in found}
@@ -288,7 +288,8 @@ def _write_unlocked(requests: Sequence[_Request]) -> list[str]:
 
 def _execute_writes(requests: list[_Request]) -> list[str]:
     confirmed = [request for request in requests if request.is_confirmed]
-    # Of those that are confirmed, what is still there was requested again meanwhile.
+    # Those that were not tried. Of those that are confirmed, only one that was requested again
+    # meanwhile is still there.
     returned = [request for request in requests if request.error is None]
     failed = [request for request in requests if request.error is not None]
     missing = [request for request in failed if request.is_missing]
@@ -302,14 +303,14 @@ def _execute_writes(requests: list[_Request]) -> list[str]:
         Statement(sql_outbox.KEPT_WRITE_BACKS, _columns(failed)),
         Statement(sql_outbox.FORGET_DELETED_WRITE_BACKS, _columns(missing)),
     ]
-    _, kept, *_, current, _ = execute_together(statements)
+    _, kept, _, _, _, not_repeated, _ = execute_together(statements)
     _require_none(kept)
     conflicts = [
         Conflict(
             one.workos_id, one.organization_id, ConflictKind.WRITE_BACK_REFUSED, one.error or ""
         )
         for one in failed
-        if one.is_conflict and (one.organization_id,) in current
+        if one.is_conflict and (one.organization_id,) in not_repeated
     ]
     if not conflicts:
         return []

@@ -1,7 +1,7 @@
-"""Compares every organization of WorkOS with the mirror, and repairs what drifted.
+"""Compares organizations and the other resources of WorkOS with the mirror, and repairs drift.
 
-Interrupted means: run it again; what was repaired costs only reads. Nothing is disabled before
-every missing organization was asked for.
+After an interruption, run it again: what is repaired already costs only reads. No organization is
+disabled before WorkOS was asked for each one that is missing.
 """
 
 import logging
@@ -21,17 +21,17 @@ from orgs.db.errors import describe, is_passing
 from orgs.db.leases import Lease
 from orgs.db.transactions import bounded_transaction
 from orgs.domain.naming import one_line
-from orgs.domain.resources import DOMAIN, ORGANIZATIONS, PLAIN, listed_for, parse_time
+from orgs.domain.resources import DOMAIN, ORGANIZATIONS, PLAIN, parse_time, scopes_of
 from orgs.domain.status import ReadError
 from orgs.domain.types import ORGANIZATION, ConflictKind, Outcome, Position
 from orgs.models import Organization, SyncCursor, WorkOSConflict
 from orgs.services import conflicts, coverage
-from orgs.services.compare import Comparing, Run, why_incomplete
+from orgs.services.compare import Comparison, Run, why_incomplete
 from orgs.services.conclude import Reconciliation, conclude
 from orgs.services.lookups import Lookups, WrongEnvironment, live_rows
 from orgs.services.pages import CursorLost, count_waiting
-from orgs.services.reconcile_resources import ResourceRun, domains_of
-from orgs.services.refusals import reporting, said
+from orgs.services.reconcile_resources import ResourceComparison, domains_of
+from orgs.services.refusals import reporting, text_of
 from orgs.services.stream import DrainReport, drain_to_end
 from orgs.workos import BrokenAnswer, WorkOSError, read_ahead, read_organizations
 
@@ -46,12 +46,13 @@ _LEASE_SECONDS = 60.0
 
 
 def reconcile(run: Run, *, drain_events: bool = True) -> Reconciliation:
-    """Drain the events, compare every organization, repair, and push write-backs.
+    """Drain the stream if ``drain_events``, compare what ``run`` names, repair, push write-backs.
 
-    A lost cursor is recovered: what happened meanwhile is in the list, and the stream goes on from
-    before it. May be repeated, interrupted, and run concurrently with anything. Errors of the
-    stream, or while comparing, are in the report. Raises ``WrongEnvironment`` before anything is
-    written, another ``WorkOSError`` that no call would be spared, and ``django.db.Error``.
+    A lost cursor is recovered: the lists show what happened meanwhile, and the stream goes on from
+    before they were read. May be repeated, interrupted, and run concurrently with anything. Errors
+    of the stream, or while comparing, are in the report. Raises ``WrongEnvironment`` before
+    anything is written, another ``WorkOSError`` that every call would raise,
+    ``coverage.SettingsDiffer`` and ``django.db.Error``.
     """
     if run.dry:
         return _FullRun(run).reconcile(drain_events=drain_events)
@@ -63,9 +64,9 @@ def reconcile(run: Run, *, drain_events: bool = True) -> Reconciliation:
 
 
 def reconcile_unless_busy(run: Run, *, only_if_lost: bool = False) -> Reconciliation | None:
-    """Reconcile, unless another process does; then return None. ``only_if_lost`` also returns None
-    unless the last read found the cursor lost. A run of everything first reads refused types of
-    events again."""
+    """Reconcile; return None if another process does so already. With ``only_if_lost``, reconcile
+    only if the last read found the cursor lost, and return None otherwise. Otherwise a run of every
+    resource first reads refused types of events again."""
     ensure_cursor()
     is_daily = not (only_if_lost or run.resources)
     if is_daily:
@@ -78,7 +79,7 @@ def reconcile_unless_busy(run: Run, *, only_if_lost: bool = False) -> Reconcilia
         if not is_alone or (only_if_lost and not is_lost):
             return None
         if is_daily:
-            # While the lease is held, ``sync_worker`` does not take the wait for a stuck worker.
+            # Inside the lease: as long as it lasts, ``sync_worker`` takes no worker for stuck.
             coverage.retry_refused()
         return _FullRun(run).reconcile(drain_events=True)
 
@@ -93,9 +94,9 @@ class _FullRun:
         self.lookups = Lookups(patience=inf, dry=run.dry)
         self.began_at = self.lookups.now()
         self.window = timedelta(seconds=sync_settings().hold_back_window)
-        self.organizations = Comparing(run, self.lookups)
+        self.organizations = Comparison(run, self.lookups)
         self.report = self.organizations.report
-        self.resources: dict[str, ResourceRun] = {}
+        self.resources: dict[str, ResourceComparison] = {}
         self.state = CursorState(Position(), None, self.began_at)
         self.refused = set[str]()
 
@@ -106,21 +107,21 @@ class _FullRun:
         return max(self.began_at, self.lookups.workos_date or self.began_at) - self.window
 
     @property
-    def runs(self) -> list[Comparing]:
+    def comparisons(self) -> list[Comparison]:
         """What is compared, in this order: organizations, and the other resources."""
         return [self.organizations, *self.resources.values()]
 
     @property
     def why_incomplete(self) -> list[str]:
         """Why not everything was compared and repaired."""
-        return [text for one in self.runs for text in why_incomplete(one.report)]
+        return [text for one in self.comparisons for text in why_incomplete(one.report)]
 
     def reconcile(self, *, drain_events: bool) -> Reconciliation:
         try:
             return self._reconcile(drain_events=drain_events)
         except (WorkOSError, DatabaseError) as error:
             # What ends it is also to be seen where people look.
-            self._note_incomplete(said(error), getattr(error, "kind", ""))
+            self._note_incomplete(text_of(error), getattr(error, "kind", ""))
             raise
 
     def _reconcile(self, *, drain_events: bool) -> Reconciliation:
@@ -130,13 +131,13 @@ class _FullRun:
             raise
         except WorkOSError as error:
             # Nothing is verified, so nothing is written.
-            self._note_stopped(said(error))
+            self._note_stopped(text_of(error))
             self._note_result(is_full=True)
             return conclude(self.organizations, (), DrainReport(), only=())
         events, lost = self._drain() if drain_events else (DrainReport(), None)
         self.state = self._read_cursor()
         names = coverage.resources_to_compare(self.run.resources, self.state)
-        self.resources = {name: self._resource_run(name) for name in names if name in PLAIN}
+        self.resources = {name: self._resource_comparison(name) for name in names if name in PLAIN}
         is_full = ORGANIZATION in names or lost is not None
         if is_full:
             self._compare_organizations(lost)
@@ -188,7 +189,7 @@ class _FullRun:
             is_of_all = isinstance(error, (*workos.SAME_FOR_ALL, WrongEnvironment))
             if is_of_all or (isinstance(error, DatabaseError) and not is_passing(error)):
                 raise
-            report.errors.append(f"the stream is not read to its end: {said(error)}")
+            report.errors.append(f"the stream is not read to its end: {text_of(error)}")
         return report, None
 
     def _read_cursor(self) -> CursorState:
@@ -199,20 +200,20 @@ class _FullRun:
     # Organizations --------------------------------------------------------------------------
 
     def _compare_organizations(self, lost: CursorLost | None) -> None:
-        """Compare what is listed, then what is missing. A list that is complete repairs a lost
-        cursor, whatever locked rows and missing ones wait for. What was repaired before an error
-        stays so, and is to be reported."""
+        """Compare what is listed, then what is missing. In between, once the list is complete, the
+        lost cursor is replaced, even if rows are locked or missing ones can't be resolved. An error
+        is reported, and what was repaired before it stays so."""
         with reporting(self._note_stopped):
-            for one in self.runs if lost is not None else ():
-                # With the cursor, their events may be lost too.
-                one.leaves_recent = False
+            for one in self.comparisons:
+                # If the cursor is lost, the events of recent changes may be lost too.
+                one.leaves_recent = lost is None
             self._compare_listed()
             if lost is not None and not self.run.dry and not self.report.errors:
-                self._replace(lost)
+                self._replace_cursor(lost)
             # After that: a lock on one row must not keep the stream from going on.
             self.organizations.retry_locked()
             without_row = self.report.of(Outcome.CONFLICT, Outcome.FAILED)
-            self.organizations.left_out |= {change.workos_id or "" for change in without_row}
+            self.organizations.may_have_no_row |= {change.workos_id or "" for change in without_row}
             if not (self.run.dry or self.report.errors):
                 coverage.note_listed_in_full(ORGANIZATION, self.state)
             self._resolve_missing()
@@ -226,7 +227,7 @@ class _FullRun:
                 began_at = self.lookups.at(page.read_began)
                 self.organizations.add_page(page.observations, began_at)
                 recent = filter(self.organizations.is_recent, page.observations)
-                self.organizations.left_out |= {listed.workos_id or "" for listed in recent}
+                self.organizations.may_have_no_row |= {listed.workos_id or "" for listed in recent}
                 if domains is not None:
                     try:
                         found = domains_of(page.observations)
@@ -240,7 +241,7 @@ class _FullRun:
             domains.listed_since = self.began_at
         self.organizations.seen.sort()
 
-    def _replace(self, lost: CursorLost) -> None:
+    def _replace_cursor(self, lost: CursorLost) -> None:
         moved_to = cursor.replace_lost(
             lost.position,
             began_at=self.began_at,
@@ -254,7 +255,7 @@ class _FullRun:
             self.report.errors.append("the lost cursor can't be replaced: its row is left as it is")
 
     def _uncover(self) -> None:
-        """Go on as the cursor's row says: nothing beside organizations is covered."""
+        """Go on as the cursor's row says: nothing other than organizations is covered."""
         before, self.state = self.state, read_cursor()
         for one in self.resources.values():
             one.is_covered, one.stopped_after = False, None
@@ -263,18 +264,18 @@ class _FullRun:
     def _resolve_missing(self) -> None:
         """Ask for each linked row that was not listed, and only then disable any."""
         organizations, seen = self.organizations, self.organizations.seen
-        organizations.ask_for(organizations.unseen(live_rows(ORGANIZATIONS), seen))
+        organizations.ask_for(organizations.unlisted(live_rows(ORGANIZATIONS), seen))
         if organizations.exceeds_limit():
             return
         # These are disabled already: that they are deleted in WorkOS too is all there is to note.
-        disabled = organizations.unseen(Organization.objects.disabled_here(), seen)
+        disabled = organizations.unlisted(Organization.objects.disabled_here(), seen)
         organizations.absent += organizations.absent_among(disabled)
-        in_conflict = [*organizations.absent_among(self._unseen_conflicts())]
+        in_conflict = [*organizations.absent_among(self._unlisted_conflicts())]
         if not self.report.errors:
-            organizations.remove_absent(in_conflict)
+            organizations.remove_if_proven(in_conflict)
             organizations.retry_locked()
 
-    def _unseen_conflicts(self) -> Iterator[str]:
+    def _unlisted_conflicts(self) -> Iterator[str]:
         """Yield the organizations with a conflict that were not listed: without a row, nothing else
         shows that they are deleted."""
         with self.lookups.reading():
@@ -283,20 +284,20 @@ class _FullRun:
 
     # The others -----------------------------------------------------------------------------
 
-    def _resource_run(self, name: str) -> ResourceRun:
+    def _resource_comparison(self, name: str) -> ResourceComparison:
         is_covered = name in self.state.covered
-        one = ResourceRun(self.run, self.lookups, PLAIN[name], is_covered=is_covered)
+        one = ResourceComparison(self.run, self.lookups, PLAIN[name], is_covered=is_covered)
         if one.is_covered:
             # Otherwise the events before the listing may not have been read, and where a run has
             # stopped, nobody knows what was missed since.
             one.recent_after = self.recent_after
-            if self.run.scope_seconds is not None and listed_for(name):
+            if self.run.scope_seconds is not None and scopes_of(name):
                 # Also if an error ends it before the first of them is read.
                 one.stopped_after = self.state.progress.get(name)
         return one
 
-    def _compare_resource(self, one: ResourceRun) -> None:
-        one.before = {before.name: before for before in self.runs}
+    def _compare_resource(self, one: ResourceComparison) -> None:
+        one.comparisons = {each.name: each for each in self.comparisons}
         if not one.is_covered:
             one.followed_since = parse_time(self.state.uncovered.get(one.name))
         one.compare_all()
@@ -304,8 +305,8 @@ class _FullRun:
             return
         if self.run.scope_seconds is not None:
             cursor.note_progress(one.name, one.stopped_after)
-        for scope in () if one.is_covered else listed_for(one.name):
-            if coverage.is_unlisted(scope, since=self.began_at):
+        for scope in () if one.is_covered else scopes_of(one.name):
+            if coverage.may_lack_rows(scope, since=self.began_at):
                 text = f"it is listed for each {scope}, and not every {scope} was listed"
                 one.not_listed = one.not_listed or text
         if not (why_incomplete(one.report) or one.is_incomplete()):
@@ -316,7 +317,7 @@ class _FullRun:
     def _note_result(self, *, is_full: bool) -> None:
         """Note what is wrong with any resource, or else that all organizations are compared."""
         if found := self.why_incomplete:
-            failed = sum(one.report.counts[Outcome.FAILED] for one in self.runs)
+            failed = sum(one.report.counts[Outcome.FAILED] for one in self.comparisons)
             self._note_incomplete(found[0], ReadError.WRITES_REFUSED if failed else "", failed)
         elif is_full and not self.run.dry:
             errors = self.report.errors

@@ -12,11 +12,11 @@ from orgs.domain.naming import is_storable, one_line
 from orgs.domain.resources import PLAIN
 from orgs.domain.types import ConflictKind, Observation, Outcome, State
 from orgs.models import Organization, WorkOSConflict
-from orgs.services.compare import Comparing, Run
+from orgs.services.compare import Comparison, Run
 from orgs.services.conclude import Reconciliation, conclude
 from orgs.services.coverage import report_derived, resources_to_compare
 from orgs.services.lookups import Lookups
-from orgs.services.reconcile_resources import ResourceRun
+from orgs.services.reconcile_resources import ResourceComparison
 from orgs.services.stream import DrainReport
 
 
@@ -35,7 +35,7 @@ def reconcile_organizations(
     raises ``UnknownOrganization``. An error of another resource is in its report. Raises
     ``WorkOSError`` and ``django.db.Error``. May be repeated and run concurrently.
     """
-    comparing = Comparing(run, lookups := Lookups(patience=patience, dry=run.dry))
+    comparing = Comparison(run, lookups := Lookups(patience=patience, dry=run.dry))
     began_at = lookups.now()
     present, in_mirror_alone = _find_all(comparing, ids, deadline)
     absent = {*comparing.absent}
@@ -56,7 +56,7 @@ def reconcile_organizations(
     comparing.compare([*present.values()])
     comparing.retry_locked()
     if not comparing.exceeds_limit():
-        comparing.remove_absent()
+        comparing.remove_if_proven()
         comparing.retry_locked()
     resources = _compare_resources(comparing, [*present.values()], began_at)
     touched = {c.organization_id for c in comparing.report.changes if c.organization_id}
@@ -64,7 +64,7 @@ def reconcile_organizations(
 
 
 def _find_all(
-    comparing: Comparing, ids: Sequence[str], deadline: float
+    comparing: Comparison, ids: Sequence[str], deadline: float
 ) -> tuple[dict[str, Observation], list[str]]:
     """Return what is in WorkOS by WorkOS id, and the ids that the mirror alone knows. Note what is
     absent."""
@@ -89,23 +89,26 @@ def _find_all(
 
 
 def _compare_resources(
-    comparing: Comparing, found: Sequence[Observation], began_at: datetime
-) -> list[ResourceRun]:
+    comparing: Comparison, found: Sequence[Observation], began_at: datetime
+) -> list[ResourceComparison]:
     """Compare what belongs to organizations that are present: what is followed of it."""
     run, lookups = comparing.run, comparing.lookups
     present = [organization for organization in found if organization.state is State.PRESENT]
     with lookups.reading():
         state = read_cursor()
     names = [name for name in resources_to_compare(run.resources, state) if name in PLAIN]
-    runs = [ResourceRun(run, lookups, PLAIN[n], is_covered=n in state.covered) for n in names]
-    for one in runs:
-        one.before = {before.name: before for before in (comparing, *runs)}
+    comparisons = [
+        ResourceComparison(run, lookups, PLAIN[name], is_covered=name in state.covered)
+        for name in names
+    ]
+    for one in comparisons:
+        one.comparisons = {each.name: each for each in (comparing, *comparisons)}
         one.compare_for(present, began_at)
-    if runs and present:
-        only = [organization.workos_id or "" for organization in present]
-        reports = [one.report for one in runs]
-        report_derived(comparing.report, reports, dry=run.dry, only=only)
-    return runs
+    if comparisons and present:
+        workos_ids = [organization.workos_id or "" for organization in present]
+        reports = [one.report for one in comparisons]
+        report_derived(comparing.report, reports, dry=run.dry, workos_ids=workos_ids)
+    return comparisons
 
 
 def _find(lookups: Lookups, id_: str) -> list[Observation]:

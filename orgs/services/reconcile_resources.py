@@ -1,4 +1,4 @@
-"""Compares the lists of the resources beside organizations with their rows, and repairs.
+"""Compares the lists of the resources other than organizations with their rows, and repairs.
 
 What a list did not show is asked for one by one; where WorkOS has no such call, the list for the
 one organization or group is the answer. Nothing is deleted before all of a list was read.
@@ -33,12 +33,12 @@ from orgs.domain.resources import (
 )
 from orgs.domain.types import ORGANIZATION, ConflictKind, ObjectPage, Observation, Outcome, State
 from orgs.models import Organization, WorkOSConflict
-from orgs.services.compare import Comparing, in_threads
+from orgs.services.compare import Comparison, in_threads
 from orgs.services.lookups import live_rows
-from orgs.services.refusals import reporting, said
+from orgs.services.refusals import reporting, text_of
 from orgs.workos import read_ahead, read_all, read_objects, read_organizations
 
-#: By these, an organization, directory or group gets a row.
+#: The outcomes by which an organization, directory or group gets a row.
 _APPEARS = Outcome.CREATED, Outcome.LINKED, Outcome.RELINKED
 
 #: What may be wrong with one list alone.
@@ -52,7 +52,7 @@ _REFUSALS_TO_STOP = 100
 
 
 @dataclass(slots=True)
-class ResourceRun(Comparing):
+class ResourceComparison(Comparison):
     """Compares the lists of one resource. ``report.errors`` is empty if they were read in full."""
 
     resource: Resource
@@ -61,11 +61,12 @@ class ResourceRun(Comparing):
     not_listed: str = ""
     """Why a resource that is not covered could not be listed."""
     stopped_after: str | None = None
-    """The last scope that was read, by this run or the one before, until all are."""
-    before: Mapping[str, Comparing] = field(default_factory=dict, repr=False)
-    """By name, what this run has compared before. A dry run leaves no rows of it."""
+    """The scope after which the next run goes on; None once all were read."""
+    comparisons: Mapping[str, Comparison] = field(default_factory=dict, repr=False)
+    """By resource, all that this run compares, this one included. A dry run writes no rows: what
+    it would create or delete is known from these alone."""
     _absent_since: datetime | None = None
-    """When the first read began that showed one of them absent."""
+    """When the read began that was the first to show an object of ``absent`` absent."""
 
     def compare_all(self) -> None:
         """Compare every list. An error is reported, and does not stop other resources."""
@@ -86,8 +87,8 @@ class ResourceRun(Comparing):
                 self.stopped_after = began_after
 
     def compare_for(self, organizations: Iterable[Observation], began_at: datetime) -> None:
-        """Compare what belongs to these organizations, which were asked for then, in the lists that
-        can be read for them."""
+        """Compare what belongs to these organizations, in the lists that can be read for them.
+        ``began_at``: when the organizations were asked for."""
         with reporting(self._note_error):
             for organization in organizations:
                 for listing in self.resource.listings:
@@ -95,8 +96,8 @@ class ResourceRun(Comparing):
             self._resolve_missing()
 
     @property
-    def _organizations(self) -> Comparing:
-        return self.before[ORGANIZATION]
+    def _organizations(self) -> Comparison:
+        return self.comparisons[ORGANIZATION]
 
     def is_incomplete(self) -> bool:
         """Return True if not every list was read."""
@@ -119,7 +120,7 @@ class ResourceRun(Comparing):
                     self.add_page(page.observations, self.lookups.at(page.read_began))
             self._finish(began_at)
             return
-        live, after = self._live(listing.scope), self.stopped_after or ""
+        live, after = self._with_row(listing.scope), self.stopped_after or ""
         without_row = self._without_row(listing.scope)
         scopes = (scope for (scope,) in self.in_order(live, "workos_id", after=after))
         also = (scope for scope in without_row if scope > after)
@@ -158,19 +159,21 @@ class ResourceRun(Comparing):
         elif listing.scope is Scope.ORGANIZATION:
             self._compare_scopes(listing, [workos_id])
         elif listing.scope is not Scope.ENVIRONMENT:
-            of_one = self._live(listing.scope).filter(workos_organization_id=workos_id)
+            of_one = self._with_row(listing.scope).filter(workos_organization_id=workos_id)
             with self.lookups.reading():
                 scopes = list(of_one.values_list("pk", flat=True))
-            self._compare_scopes(listing, scopes + self._would_appear(listing.scope, of=workos_id))
+            self._compare_scopes(
+                listing, scopes + self._new_in_dry_run(listing.scope, of=workos_id)
+            )
         elif listing.by_organization:
             params = {"organization_id": "{scope}"}
             narrowed = replace(listing, params=params, scope=Scope.ORGANIZATION)
             self._compare_scopes(narrowed, [workos_id])
 
     def _compare_scopes(self, listing: Listing, scopes: Iterable[str]) -> None:
-        """Compare the lists for these organizations, directories or groups. One that can't be read
-        is tried once more at the end, and else reported; what belongs to it is left alone. If none
-        can be read, or many in a row can't, that is raised."""
+        """Compare the lists for these organizations, directories or groups. A list that can't be
+        read is asked for once more at the end, then reported, and what belongs to it is left alone.
+        Raises the error if no list can be read, or many in a row without an answer."""
         seconds = self.run.scope_seconds
         deadline = inf if seconds is None else time.monotonic() + seconds
         failed: dict[str, workos.WorkOSError] = {}
@@ -200,7 +203,7 @@ class ResourceRun(Comparing):
             failed |= errors
         if failed:
             (scope, error), lists = next(iter(failed.items())), counted(len(failed), "list")
-            self._note_error(f"{lists} can't be read; the first, for {scope}: {said(error)}")
+            self._note_error(f"{lists} can't be read; the first, for {scope}: {text_of(error)}")
 
     def _compare_each(
         self, listing: Listing, scopes: Iterable[str]
@@ -229,7 +232,7 @@ class ResourceRun(Comparing):
         return False
 
     def _read_scope(self, listing: Listing, scope: str) -> list[Observation]:
-        # Not ahead: that would take a thread more, which the end of this one does not end.
+        # Not ``read_ahead``: its own thread would go on when this one is ended.
         pages = read_all(self._reader(listing, scope), None)
         return [observation for page in pages for observation in page.observations]
 
@@ -251,11 +254,11 @@ class ResourceRun(Comparing):
             if not isinstance(answer, workos.Refused) and answer.state is State.ABSENT
         ]
 
-    def _live(self, scope: Scope) -> "models.QuerySet[Any]":
-        """What such a list can be read for."""
+    def _with_row(self, scope: Scope) -> "models.QuerySet[Any]":
+        """Return the rows of the organizations, directories or groups that a list is read for."""
         parent, _ = SCOPES[scope]
         if parent is not ORGANIZATIONS:
-            return self._left(parent, live_rows(parent))
+            return self._without_removed(parent, live_rows(parent))
         live = Organization.objects.linked().filter(workos_deleted_at=None)
         # Only the row of a deleted organization is taken over.
         taken_over = self._organizations.report.of(Outcome.RELINKED)
@@ -263,24 +266,26 @@ class ResourceRun(Comparing):
         return live.exclude(workos_id__in=[*self._organizations.removed, *unlinked])
 
     def _without_row(self, scope: Scope) -> list[str]:
-        """Return what else such a list is read for: organizations that WorkOS has and that have no
-        row, and in a dry run what would get one. In Python's order: where the database's collation
-        has another, a run that goes on later may leave one to the run after it."""
-        found = {*self._would_appear(scope)}
+        """Return the other ids that a list is read for: organizations that WorkOS has and that have
+        no row, and in a dry run what would get one. In Python's order: if the database's collation
+        has another order, a run that goes on later may leave one to the run after it."""
+        found = {*self._new_in_dry_run(scope)}
         if scope is Scope.ORGANIZATION:
             conflicts = WorkOSConflict.objects.exclude(kind=ConflictKind.LEDGER_REFUSED)
             with self.lookups.reading():
-                found |= self._organizations.left_out | {*conflicts.values_list("pk", flat=True)}
+                found |= self._organizations.may_have_no_row | {
+                    *conflicts.values_list("pk", flat=True)
+                }
                 found -= rows.linked(found) | self._organizations.removed
         return sorted(found)
 
-    def _would_appear(self, scope: Scope, *, of: str = "") -> list[str]:
+    def _new_in_dry_run(self, scope: Scope, *, of: str = "") -> list[str]:
         """Return the ids of the scopes, ``of`` one organization or of all, that would get a row by
         what this dry run reports."""
         parent, _ = SCOPES[scope]
-        if not self.run.dry or parent.name not in self.before:
+        if not self.run.dry or parent.name not in self.comparisons:
             return []
-        report = self.before[parent.name].report
+        report = self.comparisons[parent.name].report
         appear = (one for one in report.of(*_APPEARS) if of in ("", one.workos_organization_id))
         return sorted({change.workos_id for change in appear if change.workos_id})
 
@@ -295,15 +300,17 @@ class ResourceRun(Comparing):
     def _note_missing(
         self, found: "models.QuerySet[Any]", seen: Container[str], began_at: datetime
     ) -> None:
-        self.ask_for(self.unseen(self._left(self.resource, found), seen))
+        self.ask_for(self.unlisted(self._without_removed(self.resource, found), seen))
         if self.absent:
             self._absent_since = self._absent_since or began_at
 
-    def _left(self, resource: Resource, found: "models.QuerySet[Any]") -> "models.QuerySet[Any]":
+    def _without_removed(
+        self, resource: Resource, found: "models.QuerySet[Any]"
+    ) -> "models.QuerySet[Any]":
         """Leave out what a dry run reports as deleted, and what would be deleted along."""
         if not self.run.dry:
             return found
-        removed = {name: one.removed for name, one in self.before.items()}
+        removed = {name: one.removed for name, one in self.comparisons.items()}
         for column, parent in {"pk": resource.name, **resource.parents}.items():
             found = found.exclude(**{f"{column}__in": removed.get(parent, ())})
         return found
@@ -311,7 +318,7 @@ class ResourceRun(Comparing):
     def _resolve_missing(self) -> None:
         """Delete what is absent by the lists that were read; nothing if that is too much."""
         if not self.exceeds_limit():
-            self.remove_absent(began_at=self._absent_since)
+            self.remove_if_proven(began_at=self._absent_since)
         self.retry_locked()
 
     def _delete_with_parents(self) -> None:
@@ -325,7 +332,8 @@ class ResourceRun(Comparing):
         self._confirm_absent(live_rows(self.resource).filter(of_deleted))
 
     def _delete_with_organizations(self) -> None:
-        """WorkOS shows nothing of an organization that it has deleted: neither list nor object."""
+        """Delete what belongs to organizations that are deleted in WorkOS: it has no list and no
+        object of theirs to ask for any more."""
         deleted = Organization.objects.filter(workos_deleted_at__isnull=False)
         of_deleted = live_rows(self.resource).filter(
             Q(workos_organization__in=deleted.values("workos_id"))
@@ -338,7 +346,7 @@ class ResourceRun(Comparing):
             keys = list(found.values_list("pk", flat=True))
         # What the environment's list shows all the same is not deleted.
         keys = [key for key in keys if key not in self.seen]
-        self.confirm_absent(keys, self.lookups.now())
+        self.remove(keys, self.lookups.now())
 
 
 def _passing(errors: Mapping[str, workos.WorkOSError]) -> list[str]:

@@ -81,8 +81,8 @@ def fetch_object(resource: Resource, key: str, lookups: Lookups, event_type: str
     found = lookups.look_up if resource.fetch else lookups.find_listed
     observation = found(key, resource)
     if resource.fetch and observation.state is State.ABSENT:
-        said = resource.events.get(event_type)
-        is_proven = said is State.ABSENT or lookups.proves_absence({key}, resource)
+        is_deletion = resource.events.get(event_type) is State.ABSENT
+        is_proven = is_deletion or lookups.proves_absence({key}, resource)
     else:
         # Another environment has such lists too.
         is_proven = lookups.proves_environment(set())
@@ -148,14 +148,14 @@ def resolve(event_id: str, *, patience: float = 0.0) -> Change:
 
     May be repeated and run concurrently. What can't be applied is parked, with the reason. Of a
     resource that the settings do not name any more, nothing is fetched. Raises
-    ``AlreadyResolved``, ``WorkOSError`` and ``django.db.Error``; the event is as it was then.
+    ``AlreadyResolved``, ``WorkOSError`` and ``django.db.Error``, and then changes nothing.
     """
     with bounded_transaction():
         event = WorkOSEvent.objects.unresolved().filter(id=event_id).first()
     if event is None:
         raise AlreadyResolved(f"{event_id} is neither parked nor waited for")
     if event.resource not in sync_settings().resources:
-        return _leave(event)
+        return _leave_unfetched(event)
     key = event.object_key or event.workos_organization_id
     if key is None:
         return _park(event, f"It names no {event.resource}, so it can only be dismissed.")
@@ -174,8 +174,8 @@ def resolve(event_id: str, *, patience: float = 0.0) -> Change:
     if observation.state is State.UNREADABLE:
         reason = f"WorkOS's {event.resource} can't be read: {observation.error}"
         return _park(event, reason, payload_of(observation.raw))
-    # Nothing else brings what this event said, so only what was written since is newer.
-    return _apply(event, replace(batch, read_began_at=began_at, old_before=began_at))
+    # Nothing else will bring what this event said, so it may overwrite rows written before.
+    return _apply(event, replace(batch, read_began_at=began_at, overwrite_before=began_at))
 
 
 def _apply(event: WorkOSEvent, batch: Batch) -> Change:
@@ -186,13 +186,15 @@ def _apply(event: WorkOSEvent, batch: Batch) -> Change:
         results.append(_record(event, _result(event, decision)))
 
     report = apply(replace(batch, record=record), Mode.REFRESH)
-    for failed in report.of(Outcome.FAILED):
-        return _park(event, failed.reason)
+    if failed := report.of(Outcome.FAILED):
+        return _park(event, failed[0].reason)
+    # The last is of the attempt that was committed: ``apply`` retries races.
     return results[-1]
 
 
-def _leave(event: WorkOSEvent) -> Change:
-    """The resource was switched off since: if it is switched on again, it is listed in full."""
+def _leave_unfetched(event: WorkOSEvent) -> Change:
+    """Resolve an event whose resource the settings no longer name: record an announced one as
+    ignored, and leave a parked one. A resource that is named again is listed in full."""
     if event.is_parked:
         # The ledger keeps the reason for which it was parked.
         reason = f"WORKOS_RESOURCES does not name {event.resource}: add it, or dismiss the event"
@@ -228,9 +230,9 @@ def _park(
 def _record(event: WorkOSEvent, result: Change, payload: str | None = None) -> Change:
     """Record in the ledger what became of the event, and return that. One that was resolved
     meanwhile stays so."""
-    not_found = (Outcome.PARKED, Outcome.IGNORED)
-    is_found = event.outcome is None and result.change not in not_found
-    outcome = Outcome.MISSING if is_found else result.change
+    # An announced event that the stream never listed is recorded so, whatever its object became.
+    is_missing = event.outcome is None and result.change not in (Outcome.PARKED, Outcome.IGNORED)
+    outcome = Outcome.MISSING if is_missing else result.change
     values = [outcome, result.organization_id, storable(result.reason), outcome, payload, event.id]
     (recorded,) = execute_together([Statement(sql.RESOLVE_EVENT, values)])
     if not recorded and WorkOSEvent.objects.unresolved().filter(id=event.id).exists():
@@ -239,9 +241,9 @@ def _record(event: WorkOSEvent, result: Change, payload: str | None = None) -> C
 
 
 def dismiss_parked(event_ids: Sequence[str]) -> list[str]:
-    """Mark parked events as seen and done with; return the ids of those that were parked.
+    """Mark parked events as done with; return the ids of those that were parked.
 
-    The error stays, and a hash of the payload in its place.
+    The error stays. A hash replaces the payload.
     """
     sha256 = "'sha256:' || encode(sha256(convert_to(%(expressions)s, 'UTF8')), 'hex')"
     hashed = Func("payload", template=sha256, output_field=TextField())

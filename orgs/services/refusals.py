@@ -31,7 +31,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def said(error: Exception) -> str:
+def text_of(error: Exception) -> str:
     """Return what an error says, as one line without the values of a row."""
     return describe(error) if isinstance(error, DatabaseError) else one_line(error)
 
@@ -47,7 +47,7 @@ def reporting(report: Callable[[str], object], text: str = "{}") -> Iterator[Non
     except (WorkOSError, DatabaseError) as error:
         if isinstance(error, DatabaseError) and not is_passing(error):
             raise
-        report(text.format(said(error)))
+        report(text.format(text_of(error)))
 
 
 # What is refused ---------------------------------------------------------------------------
@@ -101,7 +101,7 @@ def together_or_alone(
     Each call is a transaction. A lock that another program has fails one item that is written
     alone, and is raised for all of them together, unless there is a ``deadline``
     (``time.monotonic()``), after which none is written alone. With ``together``, ``items`` are
-    found only once it was refused. Raises ``django.db.Error`` if the environment failed.
+    found only once it was refused. Raises ``django.db.Error`` if the database failed.
     """
     try:
         return (write([*items]) if together is None else together()), {}
@@ -136,7 +136,7 @@ def write_in_batches(
 
     Each call is a transaction. The rows of a batch that PostgreSQL refuses, or of which another
     program has locked one, are written alone, and those that can't be written then are left, and
-    logged. Raises ``django.db.Error`` if the environment failed, or a lock is not available.
+    logged. Raises ``django.db.Error`` if the database failed, or a lock is not available.
     """
 
     def write_batch(keys: Sequence[Any]) -> list[Any]:

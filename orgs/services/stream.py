@@ -1,8 +1,8 @@
 """Reads WorkOS's ordered stream from the stored position and applies it, page by page.
 
 Tasks may run twice, at once, late or never: any number of drains may run, and each page is applied
-by one of them. ``patience``: as in ``orgs.workos``, for each request. ``deadline``: by
-``time.monotonic()``.
+by one of them. ``patience``: seconds that each request may wait for its turn, as in
+``orgs.workos``. ``deadline``: by ``time.monotonic()``.
 """
 
 import logging
@@ -34,7 +34,7 @@ from orgs.services.lookups import Lookups, Unproven, WrongEnvironment
 from orgs.services.pages import CursorLost, raise_if_expired, read_pages
 from orgs.services.queue import PUSH_EXTERNAL_IDS, RECOVER, SYNC_EVENTS, enqueue
 from orgs.services.refresh import resolve_all
-from orgs.services.refusals import said
+from orgs.services.refusals import text_of
 from orgs.workos import WorkOSError
 
 logger = logging.getLogger(__name__)
@@ -49,12 +49,12 @@ _PAGES_AHEAD = 10
 _FIRST_PAUSE = 0.1
 _GROWTH = 1.5
 
-#: No pause helps: a full reconcile, the schedule or a person goes on.
+#: Waiting does not help: a full reconcile, the next scheduled drain or a person has to act.
 _ENDS_THE_DRAIN = (ReadError.CURSOR_LOST, ReadError.DATABASE, ReadError.DATABASE_FULL)
 
 
 class UnknownEvent(Exception):
-    """A replay was to start at something that WorkOS does not list from."""
+    """WorkOS does not list from the event or time that a replay was to start at."""
 
 
 @dataclass(slots=True)
@@ -120,7 +120,7 @@ def replay(since: Position) -> DrainReport:
 
 
 def _drain(report: DrainReport, deadline: float = inf, *, patience: float = 0.0) -> None:
-    """Drain to the end, or until a page ends after ``deadline``."""
+    """Drain to the end; after ``deadline``, stop behind the page at hand."""
     while not report.drained and time.monotonic() < deadline:
         start = read_cursor()
         coverage.require_same(start)
@@ -166,7 +166,7 @@ def _verify_environment(page: Page[Position], types: tuple[str, ...], *, patienc
         Lookups(patience).verify_environment()
     except WrongEnvironment:
         is_right = False
-        # All that are linked may be deleted: then events soon after these are about them.
+        # All linked organizations may just have been deleted: then one of the next events says so.
         with (
             suppress(WorkOSError),
             closing(read_pages(types, page.position, patience=patience)) as later,
@@ -189,7 +189,7 @@ def _apply(page: Page[Position], types: tuple[str, ...], report: DrainReport, mo
         read_from=page.read_from,
         types=types,
         position=page.position,
-        read_began=page.read_began if page.is_last else None,
+        end_read_began=page.read_began if page.is_last else None,
     )
     applied = apply(batch, mode)
     report.add(applied)
@@ -250,11 +250,11 @@ def _window() -> timedelta:
 def drain_and_wait() -> DrainReport:
     """Drain as the worker does: apply everything, and wait for what is announced and not listed.
 
-    One drain waits at a time, by a lease; any other applies to the end once and returns. Errors of
-    WorkOS and locks that are not available are noted on the cursor, and tried again after growing
-    pauses while an announced event is unseen. For a lost cursor, a full reconcile is enqueued.
-    Raises ``django.db.Error`` for any other error of the database. Ends by itself soon after the
-    drain deadline.
+    One drain waits at a time, by a lease; any other applies to the end once and returns. An error
+    of WorkOS, a lock that is not available and ``WritesRefused`` are noted on the cursor. While an
+    announced event is unseen, the drain tries again after a pause. For a lost cursor, it enqueues a
+    full reconcile and ends. Raises ``django.db.Error`` for any other error of the database. Ends by
+    itself soon after the drain deadline.
     """
     seconds = sync_settings().drain_deadline
     deadline = time.monotonic() + seconds
@@ -271,7 +271,7 @@ def drain_and_wait() -> DrainReport:
     except coverage.SettingsDiffer as differ:
         logger.warning("%s", differ)
     except CursorLost:
-        # Noted. Only a full reconcile repairs that, and there may be one process for both.
+        # It is noted, and a full reconcile is enqueued, which may need this very process.
         pass
     except DatabaseError as error:
         if not is_passing(error):
@@ -343,7 +343,7 @@ def log_parked(report: DrainReport) -> None:
         about = {"event": change.event_id, "organization": change.workos_id}
         logger.error("parked %s: %s", event, reason, extra={**about, "outcome": change.change})
     if report.unresolved is not None:
-        logger.warning("a missed webhook could not be resolved: %s", said(report.unresolved))
+        logger.warning("a missed webhook could not be resolved: %s", text_of(report.unresolved))
 
 
 # Errors of reads ----------------------------------------------------------------------------
@@ -352,7 +352,7 @@ def log_parked(report: DrainReport) -> None:
 def _note(error: WorkOSError | DatabaseError) -> float:
     """Note a failed read on the cursor, log it if it is new, and return the pause after it."""
     kind = _kind_of(error)
-    message = said(error)
+    message = text_of(error)
     try:
         count, is_new = note_failure(kind, message)
     except DatabaseError:

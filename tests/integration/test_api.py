@@ -238,7 +238,7 @@ def test_ensure_fresh_shows_errors(workos: FakeWorkOS, sync_setting: Any, is_cov
     name = "connection" if is_covered else "connection is not covered"
     assert found.errors == [f"{name}: {said.removeprefix('connection: ')}"]
     assert "directory" in [one.resource.name for one in found.resources]
-    assert repr(found).count("ResourceRun(") == len(found.resources), "each is shown once"
+    assert repr(found).count("ResourceComparison(") == len(found.resources), "each is shown once"
 
 
 def test_ensure_fresh_waits_for_a_short_pause_alone(workos: FakeWorkOS) -> None:

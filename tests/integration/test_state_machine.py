@@ -34,7 +34,7 @@ from orgs.domain.types import ObjectPage, Outcome, Page, Position
 from orgs.models import ExternalIdWriteBack, Organization, WorkOSConflict, WorkOSEvent
 from orgs.services import outbox
 from orgs.services.apply import Mode
-from orgs.services.compare import Comparing, DisableLimit, Run
+from orgs.services.compare import Comparison, DisableLimit, Run
 from orgs.services.lookups import Lookups
 from orgs.services.outbox import push_due
 from orgs.services.pages import CursorLost
@@ -208,7 +208,7 @@ class World(RuleBasedStateMachine):
     def compare_a_listing_late(self, listing: Listing) -> None:
         recent_after, page = listing
         with self._syncing():
-            Comparing(_RUN, Lookups(), recent_after=recent_after).compare(page.observations)
+            Comparison(_RUN, Lookups(), recent_after=recent_after).compare(page.observations)
 
     # Write-backs ----------------------------------------------------------------------------
 

@@ -34,7 +34,7 @@ from orgs.services.coverage import SettingsDiffer
 from orgs.services.reconcile import reconcile
 from orgs.services.reconcile_one import UnknownOrganization, reconcile_organizations
 from orgs.services.refresh import resolve_all
-from orgs.services.refusals import said
+from orgs.services.refusals import text_of
 from orgs.services.stream import DrainReport, UnknownEvent
 from orgs.workos import WorkOSError, event_time
 
@@ -203,7 +203,7 @@ def _distinct(errors: Sequence[str]) -> Iterator[str]:
 
 
 def _said(error: Exception) -> str:
-    return f"the database: {said(error)}" if isinstance(error, DatabaseError) else said(error)
+    return f"the database: {text_of(error)}" if isinstance(error, DatabaseError) else text_of(error)
 
 
 def _raise_errors(errors: Sequence[str], events: DrainReport | None = None) -> None:
@@ -221,7 +221,7 @@ def _left_to_people(found: Reconciliation, named: Sequence[str] | None) -> str:
         rows = rows.by_either_id(*named)
         of_rows = Q(pk__in=rows.values("workos_id")) | Q(organization_id__in=rows.values("pk"))
         stored = stored.filter(of_rows | Q(pk__in=named))
-    keys = {change.workos_id for change in found.snapshot.of(Outcome.CONFLICT)}
+    keys = {change.workos_id for change in found.organizations.of(Outcome.CONFLICT)}
     acknowledged = WorkOSConflict.objects.exclude(acknowledged_at=None)
     keys -= {*acknowledged.values_list("pk", flat=True)}
     conflicts = keys | {*stored.undecided().values_list("pk", flat=True)}

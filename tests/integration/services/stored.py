@@ -134,12 +134,12 @@ def only(*ids: str, **values: Any) -> Reconciliation:
 
 
 def changes(found: Reconciliation) -> list[tuple[str | None, str]]:
-    listed = sorted(found.snapshot.changes, key=lambda change: change.order)
+    listed = sorted(found.organizations.changes, key=lambda change: change.order)
     return [(change.organization_id, change.change) for change in listed]
 
 
 def kinds(found: Reconciliation) -> list[str]:
-    return sorted(change.change for change in found.snapshot.changes)
+    return sorted(change.change for change in found.organizations.changes)
 
 
 def read(report: DrainReport) -> int:

@@ -271,16 +271,16 @@ def test_a_refused_row_is_reported_and_the_others_are_written(drifted: list[str]
         assert sso_enabled() == {"gram-1": False, "gram-2": True, "gram-3": False}
         found = reconcile(Run())
 
-    assert [change.organization_id for change in two.snapshot.of(Outcome.FAILED)] == ["gram-1"]
-    (failed,) = found.snapshot.of(Outcome.FAILED)
+    assert [change.organization_id for change in two.organizations.of(Outcome.FAILED)] == ["gram-1"]
+    (failed,) = found.organizations.of(Outcome.FAILED)
     assert (failed.organization_id, failed.workos_id) == ("gram-1", drifted[0])
     assert failed.reason == f"sso_enabled: {REASONS[how]}"
     assert (found.in_sync, len(found.errors)) == (False, 1)
     assert failed.reason in found.errors[0]
-    (updated,) = found.snapshot.of(Outcome.UPDATED)
+    (updated,) = found.organizations.of(Outcome.UPDATED)
     assert updated.fields == {"sso_enabled": ("false", "true")}
-    assert [*found.snapshot.drift] == found.snapshot.changes
-    assert (found.snapshot.counts["failed"], found.snapshot.counts["updated"]) == (1, 1)
+    assert [*found.organizations.drift] == found.organizations.changes
+    assert (found.organizations.counts["failed"], found.organizations.counts["updated"]) == (1, 1)
     assert sso_enabled() == {"gram-1": False, "gram-2": True, "gram-3": True}
     noted = cursor()
     assert failed.reason in noted.snapshot_trouble
@@ -313,7 +313,7 @@ def test_coverage_ignores_a_refused_row(follow: Setting, caplog: LogCapture, how
         follow()
     assert sso_enabled() == {"gram-1": True, "gram-2": None, "gram-3": None}
     assert read_cursor().covered == {"organization"}
-    assert [c.organization_id for c in reconcile(Run()).snapshot.changes] == ["gram-1"]
+    assert [c.organization_id for c in reconcile(Run()).organizations.changes] == ["gram-1"]
     assert sso_enabled()["gram-1"] is None
 
 
@@ -724,7 +724,7 @@ def test_organizations_are_compared_although_one_of_their_types_is_refused(
     workos.delete_organization(bolt)
     drain_to_end()
 
-    assert reconcile(Run()).snapshot.counts[Outcome.DISABLED] == 1
+    assert reconcile(Run()).organizations.counts[Outcome.DISABLED] == 1
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from orgs.domain.types import EventType, Outcome
 from orgs.models import Connection, ExternalIdWriteBack, Organization, WorkOSEvent
 from orgs.services.lookups import Lookups
 from orgs.services.refresh import AlreadyResolved, dismiss_parked, fetch, resolve, resolve_all
-from orgs.services.refusals import said
+from orgs.services.refusals import text_of
 from orgs.testing import FakeWorkOS
 from orgs.workos import BrokenAnswer, Unavailable
 from tests.builders import (
@@ -150,7 +150,7 @@ def test_an_event_that_the_ledger_keeps_as_it_is_is_reported_as_left(
 
     assert (report.left, report.changes) == (1, [])
     assert report.error
-    assert said(report.error) == REASONS[how]
+    assert text_of(report.error) == REASONS[how]
     assert the_event().error == before.error
 
 

@@ -53,7 +53,7 @@ slugs are chosen without a lock (orgs/db/sql.py; apply, db)
 +SELECT slug_hash FROM (
 
 the first outcome of an event does not stay (orgs/db/sql.py; apply, stream)
--WHERE e.outcome IS NULL OR (e.outcome = 'parked' AND excluded.outcome <> 'parked')
+-WHERE e.outcome IS NULL OR (e.outcome IN ('parked', 'ignored') AND excluded.outcome <> e.outcome)
 
 a deletion moves the time when the row was disabled (orgs/db/sql.py; apply)
 -disabled_at = coalesce(o.disabled_at, clock_timestamp()),

@@ -62,7 +62,7 @@ def resolution(
     parents: dict[tuple[str, str], bool] | None = None,
     **known: Any,
 ) -> PlainResolution:
-    known = {"now": NOW, "read_began_at": NOW, "hold_back_until": NOW, **known}
+    known = {"now": NOW, "read_began_at": NOW, "overwrite_before": NOW, **known}
     deleted_parents = {} if parents is None else parents
     return PlainResolution(resource=resource, loaded=rows, deleted_parents=deleted_parents, **known)
 
@@ -329,7 +329,7 @@ def test_a_child_is_deleted_as_finally_as_its_parent(row: Row, named: Any, is_fi
 
     assert decision.outcome is Outcome.DELETED
     assert decision.plain is not None
-    assert decision.plain.is_deleted_for_good == is_final
+    assert decision.plain.is_deleted_by_event == is_final
 
 
 def test_a_deletion_earlier_in_the_batch_counts_until_the_parent_is_back() -> None:

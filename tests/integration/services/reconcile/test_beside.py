@@ -16,7 +16,7 @@ from orgs.domain.status import ReadError
 from orgs.domain.types import Outcome
 from orgs.models import Connection, ExternalIdWriteBack, Organization, WorkOSEvent
 from orgs.services import conclude, outbox
-from orgs.services.compare import Comparing, Run
+from orgs.services.compare import Comparison, Run
 from orgs.services.reconcile import reconcile
 from orgs.services.stream import drain_to_end, resolve_overdue
 from orgs.testing import FakeWorkOS
@@ -60,7 +60,7 @@ def test_what_postgresql_refuses_is_failed_and_noted_and_all_else_done(workos: F
     again, noted_again = compared(), cursor()
 
     assert kinds(found) == ["created", "failed"]
-    (failed,) = found.snapshot.of(Outcome.FAILED)
+    (failed,) = found.organizations.of(Outcome.FAILED)
     assert (failed.workos_id, "theirs" in failed.reason) == (forbidden, True)
     said = f"PostgreSQL refused to write 1 organization; the first, {forbidden}: PostgreSQL 23514: "
     assert found.errors[0].startswith(said)
@@ -68,7 +68,7 @@ def test_what_postgresql_refuses_is_failed_and_noted_and_all_else_done(workos: F
     assert (noted.reconciled_at, noted.last_failed) == (None, 1)
     assert noted.snapshot_error_kind == ReadError.WRITES_REFUSED
     assert said in noted.snapshot_trouble
-    assert again.snapshot.counts["created"] == 1
+    assert again.organizations.counts["created"] == 1
     assert (noted_again.last_failed, noted_again.snapshot_error_kind) == (0, "")
     assert noted_again.snapshot_trouble == ""
 
@@ -82,7 +82,7 @@ def test_a_locked_row_does_not_keep_the_rest_enabled(workos: FakeWorkOS) -> None
         found = compared()
 
     assert disabled() == ["missing-000", "missing-002"]
-    assert found.snapshot.counts["disabled"] == 2
+    assert found.organizations.counts["disabled"] == 2
     assert found.errors == [f"another program has org_missing_1 {BUSY}"]
 
 
@@ -103,7 +103,7 @@ def test_a_connection_that_is_killed_leaves_a_trace(workos: FakeWorkOS, before: 
             killed.execute("SELECT pg_backend_pid()")
             program.execute("SELECT pg_terminate_backend(%s)", killed.fetchone())
 
-    before(Comparing, "compare", kill)
+    before(Comparison, "compare", kill)
     with pytest.raises(OperationalError):
         reconcile(Run())
 
@@ -119,7 +119,7 @@ def test_a_run_with_a_locked_outbox_still_reports(workos: FakeWorkOS, before: Ar
         before(outbox, "push_due", lambda: program.execute(lock))
         found = compared()
 
-    assert found.snapshot.counts["updated"] == 1
+    assert found.organizations.counts["updated"] == 1
     (error,) = found.errors
     assert error.startswith("write-backs are left for the worker: PostgreSQL 55P03")
 
@@ -237,7 +237,7 @@ def test_a_row_taken_over_is_not_disabled(workos: FakeWorkOS, before: Around, id
     an_organization_row("gram-1", name="Old", workos_id="org_deleted")
 
     with locked(where="id = 'gram-1'") as program:
-        before(Comparing, "confirm_absent", lambda *_: program.rollback())
+        before(Comparison, "remove", lambda *_: program.rollback())
         only(id_)
 
     assert disabled() == []

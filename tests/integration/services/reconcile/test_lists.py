@@ -369,7 +369,7 @@ def test_a_domains_error_is_none_of_the_organizations(workos: FakeWorkOS, follow
 
     found = reconcile(Run(limit=EVERYTHING))
 
-    assert found.snapshot.errors == []
+    assert found.organizations.errors == []
     assert [error.partition(":")[0] for error in found.errors] == ["organization_domain"]
     assert disabled() == ["gram-bolt"]
     # Not all were asked for, so none is deleted.

@@ -145,7 +145,7 @@ def test_what_is_recent_is_not_left_to_an_event_that_may_be_lost_too(
     workos.create_organization(name="New", external_id="gram-new")
     workos.expire_events()
 
-    assert reconcile(Run()).snapshot.counts[Outcome.CREATED] == 1
+    assert reconcile(Run()).organizations.counts[Outcome.CREATED] == 1
 
 
 def test_a_signup_during_the_recovery_is_no_incomplete_list(

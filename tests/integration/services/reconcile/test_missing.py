@@ -66,7 +66,7 @@ def test_more_missing_than_the_limit_disables_none(
 
     found = compared(limit=DisableLimit(rows=30, percent=0))
 
-    assert len(disabled()) == found.snapshot.counts["disabled"] == 30
+    assert len(disabled()) == found.organizations.counts["disabled"] == 30
     assert found.errors == []
 
 
@@ -122,7 +122,9 @@ def test_a_link_that_cant_be_asked_for_is_one_short_line_and_stops_nothing(
 
     assert (kinds(found), disabled()) == (["disabled", "unproven"], ["missing-000"])
     assert "refuses to say whether it exists" in found.errors[0]
-    assert all(len(line) < 1_500 for line in [*caplog.messages, *map(str, found.snapshot.changes)])
+    assert all(
+        len(line) < 1_500 for line in [*caplog.messages, *map(str, found.organizations.changes)]
+    )
 
 
 @pytest.mark.parametrize(
@@ -146,7 +148,7 @@ def test_what_is_no_404_of_this_route_disables_none(
 
     assert (disabled(), found.in_sync, noted) == ([], False, None)
     assert error in found.errors[0]
-    assert compared().snapshot.counts["disabled"] == 2
+    assert compared().organizations.counts["disabled"] == 2
 
 
 def test_an_error_of_one_does_not_wait_for_the_pauses_of_others(workos: FakeWorkOS) -> None:
@@ -282,7 +284,7 @@ def test_a_list_is_read_on_after_a_full_page_that_names_no_other(
 
     found = compared()
 
-    assert (found.organizations, found.errors) == (count, [])
+    assert (found.organizations_listed, found.errors) == (count, [])
     assert workos.requests()[-1]["query"]["after"] == workos.all_organizations()[199]["id"]
 
 
@@ -295,7 +297,7 @@ def test_one_organization_is_compared_once_by_either_id(workos: FakeWorkOS) -> N
 
     assert changes(by_workos_id) == [("gram-1", "created")]
     assert changes(by_gram_id) == [("gram-2", "created")]
-    assert by_workos_id.organizations == by_gram_id.organizations == 1
+    assert by_workos_id.organizations_listed == by_gram_id.organizations_listed == 1
     assert row("gram-2").workos_id == bolt
     assert Organization.objects.count() == 2
     assert workos.count_requests(path="/organizations", exact=True) == 0
@@ -333,7 +335,7 @@ def test_one_that_only_the_mirror_has_is_left_alone(workos: FakeWorkOS, has_othe
     found = only("gram-1", "gram-1")
 
     assert found.in_sync
-    assert found.organizations == found.snapshot.counts["unchanged"] == 1
+    assert found.organizations_listed == found.organizations.counts["unchanged"] == 1
 
 
 @pytest.mark.parametrize("unknown", ["gram-nowhere", " ", "a\0", "..", "\ud800"])

@@ -15,7 +15,7 @@ from orgs.db.cursor import ensure_cursor
 from orgs.domain.naming import derived_id
 from orgs.domain.types import Outcome
 from orgs.models import Organization
-from orgs.services.compare import Comparing, DisableLimit, Run
+from orgs.services.compare import Comparison, DisableLimit, Run
 from orgs.services.coverage import adopt_settings
 from orgs.services.lookups import Lookups
 from orgs.services.reconcile import reconcile
@@ -73,7 +73,7 @@ def test_drift_of_every_kind_is_repaired_and_then_there_is_none(workos: FakeWork
     )
     assert (first.in_sync, first.write_backs.pushed) == (False, 2)
     assert (changes(second), second.in_sync) == ([], True)
-    assert second.snapshot.counts["unchanged"] == second.organizations == 5
+    assert second.organizations.counts["unchanged"] == second.organizations_listed == 5
     assert row("gram-relinked").workos_id == relinked
     assert row("gram-renamed").name == "WorkOS's name"
     deleted = row("gram-deleted")
@@ -101,7 +101,7 @@ def test_what_is_recent_is_left_to_its_event(workos: FakeWorkOS) -> None:
     found = compared(limit=DisableLimit(rows=0, percent=0))
 
     assert (found.in_sync, found.errors) == (True, [])
-    assert found.snapshot.counts["unchanged"] == 3
+    assert found.organizations.counts["unchanged"] == 3
     assert Organization.objects.count() == 2
     assert disabled() == [], "a row that is about to be taken over is not disabled either"
 
@@ -127,7 +127,7 @@ def test_a_row_disabled_here_is_reported_and_left_alone_without_a_lock(workos: F
         found = compared()
 
     assert (changes(found), found.errors) == ([("gram-1", "disabled_here")], [])
-    assert (found.in_sync, found.snapshot.counts["disabled_here"]) == (True, 1)
+    assert (found.in_sync, found.organizations.counts["disabled_here"]) == (True, 1)
     assert disabled() == ["gram-1"]
 
 
@@ -168,7 +168,7 @@ def test_one_that_cant_be_read_is_in_conflict_and_exists(workos: FakeWorkOS, is_
 
     found = compared() if is_full else only("gram-1")
 
-    (change,) = found.snapshot.changes
+    (change,) = found.organizations.changes
     assert (change.organization_id, change.workos_id, change.change) == (None, odd, "conflict")
     assert change.reason == "name is missing or empty"
     assert (disabled(), conflicts()) == ([], {odd: (None, "unreadable")})
@@ -232,7 +232,7 @@ def test_a_page_in_sync_takes_few_queries_and_no_write(
     page = orgs.workos.read_organizations(None)
 
     with django_assert_num_queries(1):
-        Comparing(Run(), Lookups(), recent_after=NOON).compare(page.observations)
+        Comparison(Run(), Lookups(), recent_after=NOON).compare(page.observations)
 
 
 def test_memory_grows_by_a_hash_an_organization(workos: FakeWorkOS) -> None:
@@ -293,7 +293,7 @@ def test_a_row_of_which_several_columns_differ_is_one_change(organizations: list
     found = reconcile(Run())
 
     assert [*map(str, found.changes)] == [*map(str, dry.changes)]
-    assert [report.snapshot.counts[Outcome.UPDATED] for report in (dry, found)] == [2, 2]
+    assert [report.organizations.counts[Outcome.UPDATED] for report in (dry, found)] == [2, 2]
     assert "sso_enabled" in str(found.changes[1])
 
 
@@ -314,7 +314,7 @@ def test_what_belongs_to_something_that_is_deleted(
         row.update(disabled_at=Now())
     elif what == "one in conflict":
         row.update(workos_id=workos.create_organization(name="Bolt", **QUIETLY)["id"])
-        assert reconcile(Run()).snapshot.counts[Outcome.CONFLICT]
+        assert reconcile(Run()).organizations.counts[Outcome.CONFLICT]
     if what == "a user of a directory":
         workos.directory_users.delete(workos.directory_users.all()[0]["id"], emits=False)
     else:

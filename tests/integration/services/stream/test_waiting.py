@@ -19,7 +19,7 @@ from orgs.models import SyncCursor, WorkOSEvent
 from orgs.services import refresh, stream
 from orgs.services.coverage import prepare_to_read
 from orgs.services.queue import PUSH_EXTERNAL_IDS, SYNC_EVENTS
-from orgs.services.refusals import said
+from orgs.services.refusals import text_of
 from orgs.services.stream import drain_and_wait, drain_to_end, resolve_overdue
 from orgs.testing import FakeWorkOS
 from orgs.workos import RateLimited, Unavailable, WorkOSError
@@ -157,7 +157,7 @@ def test_a_row_of_the_ledger_that_is_refused_does_not_stop_the_rest(
     left = WorkOSEvent.objects.announced_and_unseen().count()
 
     assert report.unresolved
-    assert said(report.unresolved) == REASONS[how]
+    assert text_of(report.unresolved) == REASONS[how]
     assert (names(), left) == (["Free"], 9)
 
 
