@@ -15,6 +15,7 @@ from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 
 from orgs.conf import RANGES, SyncSettings
+from orgs.domain.resources import NAMES, event_types
 
 PROJECT = Path(__file__).parents[2]
 
@@ -127,9 +128,11 @@ def test_a_drain_ends_long_before_the_workers_time_out() -> None:
 # docs/settings.md ---------------------------------------------------------------------------
 
 
-def rows() -> list[list[str]]:
-    """Return the cells of the table's rows, without the marks of code."""
-    lines = (PROJECT / "docs" / "settings.md").read_text().splitlines()
+def rows(*, of_events: bool = False) -> list[list[str]]:
+    """Return the cells of a table's rows, of the settings or of the events, without the outer marks
+    of code."""
+    page = (PROJECT / "docs" / "settings.md").read_text()
+    lines = page.split("\n## Events by resource\n")[of_events].splitlines()
     table = [line for line in lines if line.startswith("| `")]
     return [
         [cell.strip().strip("`") for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in table
@@ -166,6 +169,12 @@ def test_each_number_of_the_service_is_there_with_its_range() -> None:
 
     documented = {name: span for name, key, _, span, _ in rows() if span and not key}
     assert documented == {name: f"{least} to {int(most)}" for name, least, most in numbers}
+
+
+def test_each_resource_is_there_with_its_events() -> None:
+    documented = {name: tuple(events.split("`, `")) for name, events in rows(of_events=True)}
+
+    assert documented == {name: event_types([name]) for name in NAMES}
 
 
 @pytest.mark.parametrize("name", sorted(ELSEWHERE))
