@@ -1,5 +1,5 @@
 # Everything a person does with gram-sync. All that a target needs it makes by itself, in .venv/ and
-# .data/; a machine needs Python 3.11 or newer and make. PYTHON=/path/to/python picks another Python.
+# .data/; a machine needs Python 3.11 to 3.14 and make. PYTHON=/path/to/python picks another Python.
 
 VENV := .venv
 BIN := $(VENV)/bin
