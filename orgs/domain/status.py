@@ -357,14 +357,14 @@ RULES: Final[tuple[Rule, ...]] = (
         "{f.refused_webhooks:webhook was/webhooks were} refused, and none accepted since: "
         "the signature does not match.",
         "Set WORKOS_WEBHOOK_SECRET to the endpoint's signing secret (WorkOS's dashboard, under "
-        "Webhooks), and restart web. Or its machine's clock is wrong: `timedatectl` shows it.",
+        "Webhooks), and restart web. Or the clock of web's machine is wrong: see `timedatectl`.",
         lambda f: f.refused_since),
     Rule(C.WEBHOOKS_ABSENT, W,
         lambda f: f.last_day.recently_lost and not f.last_day.recently_announced,
         "No webhook came for {f.last_day.recently_lost:event} of the last hour. The schedule read "
         "them, up to a minute late.",
         "See the deliveries in WorkOS's dashboard, under Webhooks. 401: WORKOS_WEBHOOK_SECRET is "
-        "wrong. None: it is disabled, or its address is wrong.",
+        "wrong. None: the endpoint is disabled, its address is wrong, or it lacks these events.",
         lambda f: f.last_day.unannounced_since, causes={C.WEBHOOKS_REFUSED}),
     Rule(C.EVENT_TYPES_REFUSED, W, lambda f: f.refused_types,
         "WorkOS refuses to list events of these types: {f.refused_types}. The others go "

@@ -248,8 +248,13 @@ class States(OnCall):
             yield
             assert self.sql("SELECT pg_is_in_recovery()") == [(False,)]
             assert self.sql("SHOW default_transaction_read_only") == [("on",)]
-            shown = self.sql("SELECT setconfig FROM pg_db_role_setting")
-            assert "default_transaction_read_only=on" in str(shown)
+            shown = self.sql(
+                "SELECT datname, setrole::regrole, setconfig FROM pg_db_role_setting LEFT JOIN "
+                "pg_database d ON d.oid = setdatabase"
+            )
+            settings = {database: values for database, role, values in shown if role == "-"}
+            here = settings[connection.settings_dict["NAME"]]
+            assert "default_transaction_read_only=on" in here
         finally:
             execute("SET default_transaction_read_only = off")
             execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
