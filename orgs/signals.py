@@ -7,7 +7,7 @@ it.
 
 A receiver's exception is logged, by Django's ``django.dispatch``, and stops nothing. A receiver
 that takes long keeps the sync waiting: enqueue a task. Killed between the commit and the sending, a
-process sends nothing: what must not be missed is to be read from the table.
+process sends nothing: what must not be missed belongs in a receiver of ``changes_applied``.
 """
 
 from typing import Final

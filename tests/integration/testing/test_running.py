@@ -26,10 +26,10 @@ from tests.integration.testing import an_sdk, days_ago, fake_threads, ids, names
 from tests.integration.testing.receiver import SECRET, Receiver
 from tests.processes import PROJECT
 
-PAGES = "".join((PROJECT / "docs" / it).read_text() for it in ("installing.md", "testing.md"))
+PAGE = (PROJECT / "docs" / "testing.md").read_text()
 SAMPLES = [
     (name, block)
-    for block in re.findall(r"^```python\n(.*?)^```", PAGES, re.MULTILINE | re.DOTALL)
+    for block in re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     for name in re.findall(r"^def (test_\w+)", block, re.MULTILINE)
 ]
 
