@@ -197,7 +197,7 @@ class AboutOrganizations(TableAdmin):
 
 
 _WHAT_REPLAY_DOES = (
-    "Asks WorkOS for the organization as it is today, and applies that instead of the event. An "
+    "Asks WorkOS for the object as it is today, and applies that instead of the event. An "
     "event for which that is not possible stays parked. It stops after "
     f"{calls.MAX_SECONDS:.0f} seconds: what is left stays parked, and can be replayed again."
 )
@@ -331,15 +331,15 @@ class WorkOSConflictAdmin(AboutOrganizations):
             "that is solved is removed from this list.",
             act=calls.reconcile, plan=calls.plan_recheck),
         Action("overwrite", "Overwrite in WorkOS",
-            "Writes the row's id to WorkOS, over the external_id that is there. What other "
-            "programs keep under that one loses its organization.",
+            "Writes the row's id to WorkOS, over the external_id that is there. Other programs "
+            "that use the old one lose their organization.",
             act=partial(calls.decide, conflicts.overwrite_in_workos), is_dangerous=True,
             applies=lambda row: row.kind in conflicts.OVERWRITABLE),
         Action("relink", "Give the row to the new organization",
             "Links the row to the WorkOS organization that claims it, and updates it. The one that "
-            "it was linked to gets a row of its own with its next event; if its id is derived to "
-            "this row's, it is in conflict then. Nothing is done while another one has the row's "
-            "id as external_id in WorkOS: its next event would take the row back.",
+            "it was linked to gets a row of its own with its next event; if its derived id is this "
+            "row's, that is a conflict. Nothing is done while another one has the row's id as "
+            "external_id in WorkOS: its next event would take the row back.",
             act=partial(calls.decide, conflicts.give_row), is_dangerous=True,
             applies=lambda row: row.kind in conflicts.RELINKABLE),
         Action("acknowledge", "Keep as it is",

@@ -54,9 +54,9 @@ def overwrite_in_workos(workos_id: str) -> Change:
 def give_row(workos_id: str) -> Change:
     """Link the row that two organizations claim to this one, and update it.
 
-    The other organization gets a row of its own with its next event or reconcile, unless its id is
-    derived to this row's: then that is a conflict of its own. May be repeated. Raises
-    ``NotDecidable``, also if PostgreSQL refuses it, ``WorkOSError`` and ``django.db.Error``.
+    The other organization gets a row of its own with its next event or reconcile. If its derived id
+    is this row's, that is a conflict of its own. May be repeated. Raises ``NotDecidable``, also if
+    PostgreSQL refuses it, ``WorkOSError`` and ``django.db.Error``.
     """
     conflict = _conflict(workos_id, RELINKABLE)
     with bounded_transaction():

@@ -47,9 +47,9 @@ _KNOWN = DatabaseError, WorkOSError, SettingsDiffer, UnknownEvent, UnknownOrgani
 _HELP = {
     "--events-only": "read the event stream alone, without comparing every organization",
     "--snapshot-only": "compare alone, without reading the event stream",
-    "--org": "compare and repair this organization alone, however young the difference; may be "
+    "--org": "compare and repair this organization alone, however recent the difference; may be "
     "given several times",
-    "--replay-parked": "apply what WorkOS says now of every parked event's organization",
+    "--replay-parked": "apply what WorkOS says now of every parked event's object",
     "--since": "with --events-only: apply again what followed this event (exclusive) or this time "
     "(UTC unless it says otherwise); the stored position is neither read nor moved",
     "--resource": "compare this resource of WORKOS_RESOURCES alone, covered or not, and with --org "

@@ -1,4 +1,4 @@
-"""The worker: django-q2's cluster, watched, and started anew if it wedges."""
+"""The worker: django-q2's cluster, watched, and started anew if it is stuck."""
 
 import logging
 import os

@@ -233,7 +233,7 @@ def test_a_cluster_that_ends_while_the_database_is_away_is_started_anew(
         pytest.param([signal.SIGTERM, signal.SIGINT], {}, id="by a second signal"),
     ],
 )
-def test_a_wedged_cluster_is_stopped_too(
+def test_a_stuck_cluster_is_stopped_too(
     workos: FakeWorkOS, tmp_path: Path, signals: list[int], environment: dict[str, str]
 ) -> None:
     with a_worker(workos, tmp_path, **environment) as worker:

@@ -29,7 +29,7 @@ class Kill(NamedTuple):
     """SIGKILL: a process with all its children, or one child. ``pick`` (0 to 1) says which one.
 
     What was killed whole is started again after ``back_after`` seconds. A cluster that lost a child
-    is killed whole then: it may be wedged, and a supervisor's liveness check would find that.
+    is killed whole then: it may be stuck, and a supervisor's liveness check would find that.
     """
 
     member: str
