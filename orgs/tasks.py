@@ -77,7 +77,9 @@ def reconcile() -> str:
 @_task
 def cover() -> str:
     """List the resources that are followed since a short time, so that they are covered."""
-    if not coverage.is_derived(state := read_cursor()):
+    if not coverage.is_cover_due(state := read_cursor()):
+        return "not due"
+    if not coverage.is_derived(state):
         coverage.derive_again()
     if not (names := coverage.uncovered(state)):
         return "all are covered"

@@ -113,7 +113,11 @@ def plan_replay_of_all(_: Sequence[str]) -> Plan:
 
 def decide(decision: Callable[[str], Change], ids: Sequence[str]) -> Iterator[Result]:
     """Decide these conflicts so."""
+    deadline = time.monotonic() + MAX_SECONDS
     for id_ in ids:
+        if time.monotonic() > deadline:
+            yield _not_done(id_, "the time is up; try it again")
+            continue
         try:
             yield Result(str(decision(id_)), [id_], names_rows=True)
         except (conflicts.NotDecidable, ExternalIdConflict) as error:

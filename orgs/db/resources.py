@@ -131,7 +131,8 @@ def take_along(
     """Return the statements that delete what the deletion of these objects deletes: WorkOS sends
     no events for that. Each returns key and organization of what was to be deleted, and True unless
     a trigger or a policy kept it."""
-    values = [sql.array(sorted(keys)), event_id]
+    named = sql.array(sorted(keys))
+    values = [named, event_id, named]
     return [
         (child, Statement(_take_along(child, column), values))
         for child in PLAIN.values()
@@ -142,19 +143,21 @@ def take_along(
 
 def _take_along(child: Resource, column: str) -> str:
     # By an absence, a list may lift the tombstone; without an order, the id is never lost.
-    later = 'greatest(c.workos_last_event_id, %s::text COLLATE "C")'
+    later = 'greatest(workos_last_event_id, %s::text COLLATE "C")'
+    which = f"{column} = ANY(%s::text[]) AND {child.deleted_column} IS NULL"
     return f"""
         WITH live AS (
-            SELECT workos_id, workos_organization_id FROM {_table(child)}
-            WHERE {column} = ANY(%s::text[]) AND {child.deleted_column} IS NULL
+            SELECT workos_id, workos_organization_id FROM {_table(child)} WHERE {which}
         ), deleted AS (
-            UPDATE {_table(child)} AS c SET
+            UPDATE {_table(child)} SET
                 workos_last_event_id = {"%s" if child.has_order else later},
                 {child.deleted_column} = clock_timestamp(), synced_at = clock_timestamp()
-            FROM live WHERE c.workos_id = live.workos_id
-            RETURNING c.workos_id, c.{child.deleted_column} IS NOT NULL AS is_deleted
+            WHERE {which}
+            RETURNING workos_id, workos_organization_id, {child.deleted_column} IS NOT NULL
         )
-        SELECT live.*, is_deleted FROM live LEFT JOIN deleted USING (workos_id)
+        SELECT * FROM deleted
+        UNION ALL SELECT *, false FROM live
+        WHERE NOT EXISTS (SELECT FROM deleted WHERE deleted.workos_id = live.workos_id)
     """  # noqa: S608 - put together from models
 
 

@@ -100,9 +100,9 @@ class Comparison:
     lookups: Lookups
     resource: Resource = ORGANIZATIONS
     is_covered: bool = True
-    """False: nobody relies on its rows yet, so confirmed absences have no limit."""
     followed_since: datetime | None = None
-    """If it is not covered: when it began to be followed."""
+    """If all its events are followed, and it is not covered: since when. Nobody relies on its rows
+    yet, so confirmed absences have no limit."""
     recent_after: datetime | None = None
     """What changed in WorkOS after this may not be listed yet; None: everything is."""
     leaves_recent: bool = True
@@ -187,6 +187,8 @@ class Comparison:
                 observation = self.lookups.look_up(workos_id)
                 if observation.state is not State.ABSENT or workos_id in self.removed:
                     self.compare([observation])
+            # Until another run has written it, what belongs to it may not be listed.
+            self.may_have_no_row |= {*self.report.locked}
         which = "" if self.resource is ORGANIZATIONS else f"{self.name} "
         self.report.errors += [
             f"another program has {which}{key} locked, or writes it at the same time; run it again"
@@ -266,7 +268,7 @@ class Comparison:
         if self._total is None:
             with self.lookups.reading():
                 self._total = live_rows(self.resource).count()
-        return self.run.limit.allows(self._total) if self.is_covered else self._total
+        return self._total if self.followed_since else self.run.limit.allows(self._total)
 
     def exceeds_limit(self) -> bool:
         """Return True, and report it, if more are absent than the limit allows."""

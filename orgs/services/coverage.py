@@ -27,7 +27,7 @@ from orgs.db.cursor import (
     note_listed,
     read_cursor,
 )
-from orgs.db.errors import WriteSkipped, describe
+from orgs.db.errors import WriteSkipped, describe, is_passing
 from orgs.db.transactions import execute_together, read_only_transaction
 from orgs.domain.naming import one_line
 from orgs.domain.report import Change, Report
@@ -106,7 +106,7 @@ def adopt_settings() -> CursorState:
         if (state.types, state.covered) == (types, covered):
             return state
         if follow(state, types, covered, state.refused):
-            derive_again(before - covered)
+            derive_again()
             logger.debug("the stream is read for: %s", ", ".join(sync_settings().resources))
             return read_cursor()
 
@@ -123,7 +123,7 @@ def note_refused(types: Iterable[str]) -> None:
     """Leave out types of events that WorkOS refuses, so that the others go on."""
     left = without(state := read_cursor(), types)
     if follow(state, left.types or (), left.covered, left.refused):
-        derive_again(state.covered - left.covered)
+        derive_again()
         logger.error("WorkOS refuses events of the type %s; the others go on", ", ".join(types))
 
 
@@ -183,7 +183,7 @@ def note_cover_ended(before: CursorState) -> bool:
     """Note that what was not covered ``before`` was listed, unless there is more by now. Return
     True if a full run is to follow: one was left to that, or can solve what is noted as wrong."""
     state = read_cursor()
-    if state.uncovered.items() <= before.uncovered.items():
+    if state.types == wanted_types(state) and state.uncovered.items() <= before.uncovered.items():
         note_listed(COVER_ENDED)
     wanted_at = state.listed_at(RUN_WANTED)
     if wanted_at is not None and wanted_at > before.now:
@@ -224,7 +224,7 @@ def note_listed_in_full(name: str, before: CursorState) -> None:
         return
     if follow(state, state.types or (), {*state.covered, name}, state.refused):
         logger.info("%s is covered: it was listed in full", name)
-        derive_again([name])
+        derive_again()
 
 
 def may_lack_rows(name: str, *, since: datetime) -> bool:
@@ -274,28 +274,30 @@ def report_derived(
     places = {one.organization_id: n for n, one in written if one.change in _WRITTEN}
     with reporting(report.errors.append, "sso_enabled and scim_enabled are not compared: {}"):
         for change in repair_derived(dry=dry, workos_ids=workos_ids):
-            if change.workos_id in derived:
+            place = places.get(change.organization_id, -1)
+            own = report.changes[place] if place >= 0 else None
+            if change.workos_id in derived or (dry and own and own.change is Outcome.RELINKED):
                 continue
-            place = places.get(change.organization_id)
-            if place is not None and change.change is Outcome.UPDATED:
-                own = report.changes[place]
+            if own is not None and change.change is Outcome.UPDATED:
                 report.changes[place] = replace(own, fields={**own.fields, **change.fields})
             else:
                 report.counts[change.change] += 1
                 report.changes.append(change)
 
 
-def derive_again(changed: Iterable[str] = _DERIVED_FROM) -> None:
+def derive_again() -> None:
     """Recompute the derived columns after a change of which resources are covered: they are empty
     where that is not known. What PostgreSQL refuses, or an error keeps from it, is logged and stays
     different: the next full run reports it."""
     try:
-        for change in () if _DERIVED_FROM.isdisjoint(changed) else repair_derived():
+        for change in repair_derived():
             if change.change is Outcome.FAILED:
                 logger.warning("%s: %s", one_line(change.workos_id), change.reason)
     except DatabaseError as error:
         logger.warning("sso_enabled and scim_enabled are not recomputed: %s", describe(error))
-    # After an error too: only what a process left that was killed is done after the next drain.
+        if is_passing(error):
+            # As after a process that was killed, the next drain has a cover do it.
+            return
     with suppress(DatabaseError):
         note_listed(DERIVED)
 

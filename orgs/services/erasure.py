@@ -83,10 +83,11 @@ def erase_user(user_id: str) -> int:
     user = about.pop(USER)
     erased = [_erase(resource, models.Q(pk__in=rows)) for resource, rows in about.items()]
     # Some are of what never became a row.
-    payloads = _erase_payloads(_shows(user_id) | _names_erased())
-    if not any(refused for _, refused in (*erased, payloads)):
+    shown = _erase_payloads(_shows(user_id))
+    if not any(refused for _, refused in (*erased, shown)):
         erased.append(_erase(USER, models.Q(pk__in=user)))
-    if reasons := [reason for _, refused in (*erased, payloads) for reason in refused]:
+    named = _erase_payloads(_names_erased())
+    if reasons := [reason for _, refused in (*erased, shown, named) for reason in refused]:
         raise NotErased(f"rows that are not erased: {len(reasons)}; the last, {reasons[-1]}")
     return sum(count for count, _ in erased)
 

@@ -146,9 +146,10 @@ class _FullRun:
         if {ORGANIZATION, "connection", "directory"} & {*names}:
             reports = [one.report for one in self.resources.values()]
             coverage.report_derived(self.report, reports, dry=self.run.dry)
-        self._note_result(is_full=is_full)
+        self._note_result(is_full=is_full and not self.run.resources)
         if lost is not None and not self.run.dry and read_cursor().position != lost.position:
-            drain_to_end(events)
+            with reporting(events.errors.append, "the stream is not read to its end: {}"):
+                drain_to_end(events)
         others = [*self.resources.values()]
         reconciliation = conclude(self.organizations, others, events, lost=lost)
         if self._compared_everything():
@@ -256,10 +257,10 @@ class _FullRun:
 
     def _uncover(self) -> None:
         """Go on as the cursor's row says: nothing other than organizations is covered."""
-        before, self.state = self.state, read_cursor()
+        self.state = read_cursor()
         for one in self.resources.values():
             one.is_covered, one.stopped_after = False, None
-        coverage.derive_again(before.covered - self.state.covered)
+        coverage.derive_again()
 
     def _resolve_missing(self) -> None:
         """Ask for each linked row that was not listed, and only then disable any."""

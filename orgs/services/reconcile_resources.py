@@ -15,7 +15,7 @@ from math import inf
 from typing import Any
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import Exists, OuterRef
 
 from orgs import workos
 from orgs.db import rows
@@ -132,7 +132,9 @@ class ResourceComparison(Comparison):
         self._delete_with_parents()
         # In no list that was read: what they belong to is not here, or not any more.
         _, column = SCOPES[listing.scope]
-        strays = live_rows(self.resource).exclude(**{f"{column}__in": live.values("workos_id")})
+        # Not ``IN``: PostgreSQL may search the whole of a large list for each row.
+        listed_for = Exists(live.filter(workos_id=OuterRef(column)))
+        strays = live_rows(self.resource).exclude(listed_for)
         strays = strays.exclude(**{f"{column}__in": without_row})
         if not self.resource.fetch:
             strays = strays.filter(**{f"{column}__in": self._absent_scopes(listing, strays)})
@@ -219,7 +221,10 @@ class ResourceComparison(Comparison):
                     self.compare_listed(answer, began_at)
                     keys = {observation.workos_id or "" for observation in answer}
                     of_scope = live_rows(self.resource).filter(**{column: scope})
-                    self._note_missing(of_scope, keys, began_at)
+                    try:
+                        self._note_missing(of_scope, keys, began_at)
+                    except _OF_ONE as error:
+                        errors[scope] = error
                 elif not self._is_deleted(scope, parent, answer):
                     errors[scope] = answer
             yield [scope for scope, _ in answers], errors
@@ -324,26 +329,22 @@ class ResourceComparison(Comparison):
     def _delete_with_parents(self) -> None:
         """Delete what another program left, or made live again, of a directory or group that an
         event has deleted: no list shows it, and maybe nothing else of its kind is a proof."""
-        of_deleted = Q(pk__in=[])
         for column, parent in self.resource.parents.items():
             every = model_of(PLAIN[parent]).objects  # type: ignore[attr-defined] # every model's
             deleted = every.filter(deleted_at__isnull=False, workos_last_event_id__isnull=False)
-            of_deleted |= Q(**{f"{column}__in": deleted.values("pk")})
-        self._confirm_absent(live_rows(self.resource).filter(of_deleted))
+            found = live_rows(self.resource).filter(**{f"{column}__in": deleted.values("pk")})
+            self._remove_unasked(found)
 
     def _delete_with_organizations(self) -> None:
         """Delete what belongs to organizations that are deleted in WorkOS: it has no list and no
         object of theirs to ask for any more."""
         deleted = Organization.objects.filter(workos_deleted_at__isnull=False)
-        of_deleted = live_rows(self.resource).filter(
-            Q(workos_organization__in=deleted.values("workos_id"))
-            | Q(workos_organization__in=self._organizations.removed)
-        )
-        self._confirm_absent(of_deleted)
+        for ids in (deleted.values("workos_id"), self._organizations.removed):
+            self._remove_unasked(live_rows(self.resource).filter(workos_organization__in=ids))
 
-    def _confirm_absent(self, found: "models.QuerySet[Any]") -> None:
+    def _remove_unasked(self, found: "models.QuerySet[Any]") -> None:
         with self.lookups.reading():
-            keys = list(found.values_list("pk", flat=True))
+            keys = list(self._without_removed(self.resource, found).values_list("pk", flat=True))
         # What the environment's list shows all the same is not deleted.
         keys = [key for key in keys if key not in self.seen]
         self.remove(keys, self.lookups.now())

@@ -141,13 +141,12 @@ def write_in_batches(
 
     def write_batch(keys: Sequence[Any]) -> list[Any]:
         # Some may have left ``rows`` since.
-        due = rows.filter(pk__in=keys)
         with bounded_transaction():
-            free = due.order_by("pk").select_for_update(skip_locked=True)
+            free = rows.filter(pk__in=keys).order_by("pk").select_for_update(skip_locked=True)
             locked = list(free.values_list("pk", flat=True))
             write(rows.filter(pk__in=locked))
-            if due.exists():
-                raise WriteSkipped("it is locked, or a trigger or a policy leaves it as it is")
+            if rows.filter(pk__in=locked).exists():
+                raise WriteSkipped("a trigger or a policy leaves it as it is")
         return locked
 
     count, reasons = 0, list[str]()
@@ -162,6 +161,10 @@ def write_in_batches(
         written, refused = together_or_alone(keys, write_batch)
         count += len(written)
         reasons += refused.values()
+        if left := {*keys}.difference(written, refused):
+            with bounded_transaction():
+                held = rows.filter(pk__in=left).count()
+            reasons += ["it is locked"] * held
     if reasons:
         text = "rows of %s that PostgreSQL refuses to change, and that stay as they are: %d: %s"
         logger.warning(text, rows.model._meta.db_table, len(reasons), reasons[-1])

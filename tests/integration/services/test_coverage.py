@@ -33,7 +33,13 @@ from orgs.services.stream import drain_and_wait, drain_to_end, replay
 from orgs.services.worker import Watch
 from orgs.testing import FakeWorkOS
 from orgs.workos import Refused
-from tests.builders import NO_ROUTE, TWO_DAYS_AGO, an_announcement
+from tests.builders import (
+    NO_ROUTE,
+    TWO_DAYS_AGO,
+    an_announcement,
+    an_old_organization,
+    an_organization_row,
+)
 from tests.concurrency import another_program
 from tests.integration.services.stored import (
     EVERYTHING,
@@ -385,6 +391,12 @@ def test_a_list_that_fails_is_not_read_again_with_each_drain(
     assert enqueued_by_a_drain() == [COVER]
 
 
+def the_pause_is_over() -> None:
+    row = cursor()
+    del row.listed_at[COVER_ENDED]
+    row.save()
+
+
 def test_what_is_followed_while_a_list_fails_is_listed_at_once(
     workos: FakeWorkOS, follow: Setting, before: Around
 ) -> None:
@@ -421,6 +433,8 @@ def test_what_a_cover_reported_is_over_with_the_full_run_that_follows_the_next_o
         tasks.cover()
         assert (cursor().last_failed, enqueued()) == (1, [])
 
+    assert tasks.cover() == "not due"
+    the_pause_is_over()
     tasks.cover()
     assert enqueued() == [RECONCILE]
     tasks.reconcile()
@@ -428,6 +442,45 @@ def test_what_a_cover_reported_is_over_with_the_full_run_that_follows_the_next_o
     follow("connection", "role")
     tasks.cover()
     assert enqueued() == [RECONCILE], "nothing was wrong"
+
+
+def test_a_cover_leaves_what_a_full_run_reported(workos: FakeWorkOS, follow: Setting) -> None:
+    follow("connection")
+    tasks.cover()
+    workos.connections.create(name="SSO", organization_id=ACME, at=TWO_DAYS_AGO, emits=False)
+    with a_trigger(RAISES, table="workos_connection"):
+        tasks.reconcile()
+        follow("connection", "membership")
+        tasks.cover()
+
+        assert (cursor().last_failed, enqueued()) == (1, [RECONCILE])
+
+
+def test_a_cover_by_a_process_with_older_settings_is_none(
+    follow: Setting, sync_setting: Setting
+) -> None:
+    follow("connection", "role")
+    sync_setting(RESOURCES=("organization", "connection"))
+
+    assert tasks.cover() == "not complete"
+
+    assert COVER_ENDED not in read_cursor().listed
+
+
+@impatient
+def test_members_of_an_organization_whose_row_is_locked_are_listed(
+    workos: FakeWorkOS, follow: Setting
+) -> None:
+    reconcile(Run())
+    bolt = an_old_organization(workos, "Bolt", external_id="gram-2")
+    an_organization_row("gram-2", name="Old", slug="old")
+    follow("membership", HOLD_BACK_WINDOW=0.0)
+    a_member(workos, bolt, emits=False)
+    with locked(where="id = 'gram-2'"):
+        tasks.cover()
+
+    assert read_cursor().covered == {"organization", "membership"}
+    assert mirrored()["membership"] == held(workos)["membership"]
 
 
 # Refused types ------------------------------------------------------------------------------
@@ -778,3 +831,31 @@ def test_what_was_not_derived_as_a_process_was_killed_is_derived_after_the_next_
     assert tasks.cover() == "all are covered"
     assert sso_enabled() == {"gram-1": None if before["gram-1"] else True}
     assert enqueued_by_a_drain() == []
+
+
+@impatient
+@pytest.mark.parametrize("is_killed", [True, False], ids=["killed", "locked"])
+def test_what_is_not_derived_is_derived_by_the_next_process(
+    workos: FakeWorkOS, follow: Setting, monkeypatch: MonkeyPatch, *, is_killed: bool
+) -> None:
+    def kill() -> None:
+        raise Killed
+
+    workos.connections.create(name="SSO", organization_id=ACME, state="active", at=TWO_DAYS_AGO)
+    follow("connection")
+    tasks.cover()
+    assert sso_enabled() == {"gram-1": True}
+    if is_killed:
+        with monkeypatch.context() as patch:
+            patch.setattr(coverage, "derive_again", kill)
+            with pytest.raises(Killed):
+                follow()
+        # It follows something else, that columns do not derive from.
+        follow("role")
+    else:
+        with locked(where="id = 'gram-1'"):
+            follow()
+        assert enqueued_by_a_drain() == [COVER]
+        tasks.cover()
+
+    assert sso_enabled() == {"gram-1": None}

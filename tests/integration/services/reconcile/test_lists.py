@@ -14,6 +14,7 @@ from orgs.domain.status import ProblemCode
 from orgs.domain.types import Outcome
 from orgs.models import (
     Connection,
+    Directory,
     DirectoryGroup,
     DirectoryGroupMember,
     DirectoryUser,
@@ -224,6 +225,27 @@ def test_what_a_deletion_takes_along_is_deleted_although_its_type_is_refused(
     assert {"directory_group_member"} <= {*DIRECTORIES} & read_cursor().covered < {*DIRECTORIES}
     found = reconcile(Run())
     assert (found.in_sync, found.changes) == (True, [])
+
+
+def test_what_is_listed_for_the_sake_of_others_has_a_limit(
+    workos: FakeWorkOS, follow: Setting, group: str
+) -> None:
+    follow(*DIRECTORIES)
+    (acme,) = workos.all_organizations()
+    for name in map(str, range(15)):
+        workos.directories.create(name=name, organization_id=acme["id"], at=TWO_DAYS_AGO)
+    reconcile(Run())
+    workos.refuse_event_types(["dsync.deleted"])
+    drain_to_end()
+    *gone, _ = (str(one["id"]) for one in workos.directories.all())
+    for directory in gone:
+        workos.directories.delete(directory, emits=False)
+
+    error, *_ = reconcile(Run()).errors
+
+    assert error.startswith("more than 10 rows of directory are missing from WorkOS")
+    assert Directory.objects.filter(deleted_at=None).count() == 16
+    assert not DirectoryGroup.objects.get(pk=group).deleted_at
 
 
 def not_listed() -> dict[str, str]:
@@ -546,6 +568,23 @@ def test_a_list_that_cant_be_read_does_not_keep_what_other_lists_did_not_show(
     workos.behave()
     assert reconcile(Run(limit=EVERYTHING)).errors == []
     assert not Role.objects.filter(deleted_at=None).exists()
+
+
+def test_an_object_that_cant_be_asked_for_does_not_keep_other_lists_from_being_compared(
+    workos: FakeWorkOS, follow: Setting
+) -> None:
+    follow("membership")
+    ids = sorted(an_old_organization(workos, name, external_id=name) for name in "ABC")
+    members = [a_member(workos, of)["id"] for of in ids]
+    assert reconcile(Run()).errors == []
+    OrganizationMembership.objects.update(status="odd")
+    workos.memberships.delete(members[0], emits=False)
+    workos.misbehave("status", status=500, path=f"{MEMBERSHIPS}/{members[0]}", times=None)
+
+    (error,) = reconcile(Run()).errors
+
+    assert error.startswith(f"membership: 1 list can't be read; the first, for {ids[0]}: ")
+    assert [m.pk for m in OrganizationMembership.objects.filter(status="odd")] == [members[0]]
 
 
 def test_lists_are_read_after_many_that_are_refused(workos: FakeWorkOS, follow: Setting) -> None:

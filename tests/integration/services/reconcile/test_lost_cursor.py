@@ -105,6 +105,23 @@ def test_a_row_that_stays_locked_does_not_keep_the_stream_from_going_on(lost: Po
     assert row("gram-created").name == "Created meanwhile"
 
 
+def test_a_stream_that_stops_after_it_was_recovered_ends_no_run(
+    workos: FakeWorkOS, lost: Position, before: Around
+) -> None:
+    def stop(*_: object) -> None:
+        workos.misbehave("status", path="/events", status=500, times=None)
+
+    before(reconciling._FullRun, "_replace_cursor", stop)
+
+    found = reconcile(Run())
+
+    assert [error.partition(":")[0] for error in found.errors] == [
+        "the stream is not read to its end"
+    ]
+    assert (disabled(), row("gram-created").name) == (["gram-deleted"], "Created meanwhile")
+    assert (read_cursor().position == lost, cursor().snapshot_trouble) == (False, "")
+
+
 @pytest.mark.parametrize(
     ("rows", "answer"),
     [

@@ -285,16 +285,20 @@ def test_what_belongs_to_organizations_that_are_not_here_yet(workos: FakeWorkOS)
     assert mirrored() == held(workos)
 
 
-def test_a_row_of_which_several_columns_differ_is_one_change(organizations: list[str]) -> None:
+@pytest.mark.usefixtures("organizations")
+def test_a_row_of_which_several_columns_differ_is_one_change(workos: FakeWorkOS) -> None:
     reconcile(Run())
     Organization.objects.filter(id="bolt").update(workos_last_event_id="event_1")
     Organization.objects.update(name="Drifted", sso_enabled=None)
+    an_organization_row("gram-relinked", workos_id="org_deleted", scim_enabled=True)
+    an_old_organization(workos, "New", external_id="gram-relinked")
     dry = reconcile(Run(dry=True))
     found = reconcile(Run())
 
     assert [*map(str, found.changes)] == [*map(str, dry.changes)]
     assert [report.organizations.counts[Outcome.UPDATED] for report in (dry, found)] == [2, 2]
     assert "sso_enabled" in str(found.changes[1])
+    assert found.organizations.counts[Outcome.RELINKED] == 1
 
 
 @pytest.mark.parametrize(
