@@ -81,7 +81,7 @@ class Report:
     needs_writing: bool = False
     """Of a dry run: whether the same batch would write anything."""
     derived: set[str] = field(default_factory=set)
-    """WorkOS ids of organizations whose derived columns were recomputed with these changes."""
+    """Of a dry run: WorkOS ids of organizations whose derived columns a run would recompute."""
     locked: list[str] = field(default_factory=list)
     """WorkOS ids of objects whose rows another program had locked."""
     dropped: bool = False

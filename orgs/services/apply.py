@@ -271,7 +271,7 @@ def _report(decisions: Sequence[Decision], decided: Decided, mode: Mode) -> Repo
         changed_rows=decided.changes_rows,
         requested_write_backs=bool(plan.write_backs),
         needs_writing=plan != EMPTY_PLAN or decided.changes_rows,
-        derived=decided.organizations_to_derive(),
+        derived=decided.organizations_to_derive() if mode is Mode.DRY_RUN else set(),
     )
     if mode in (Mode.LIVE, Mode.REPLAY):
         _count_events(report, decisions)

@@ -268,8 +268,8 @@ def report_derived(
 ) -> None:
     """Recompute the derived columns, and add to the report which differed, or were refused: to a
     row's own change, if it has one."""
-    # A run has recomputed these with their changes, and a dry run says the same.
-    derived = report.derived.union(*(other.derived for other in others)) if dry else set[str]()
+    # A run has recomputed these with their changes by now.
+    derived = report.derived.union(*(other.derived for other in others))
     written = enumerate(report.changes)
     places = {one.organization_id: n for n, one in written if one.change in _WRITTEN}
     with reporting(report.errors.append, "sso_enabled and scim_enabled are not compared: {}"):
