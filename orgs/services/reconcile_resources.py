@@ -329,25 +329,30 @@ class ResourceComparison(Comparison):
     def _delete_with_parents(self) -> None:
         """Delete what another program left, or made live again, of a directory or group that an
         event has deleted: no list shows it, and maybe nothing else of its kind is a proof."""
+        found, live = [], live_rows(self.resource)
         for column, parent in self.resource.parents.items():
             every = model_of(PLAIN[parent]).objects  # type: ignore[attr-defined] # every model's
             deleted = every.filter(deleted_at__isnull=False, workos_last_event_id__isnull=False)
-            found = live_rows(self.resource).filter(**{f"{column}__in": deleted.values("pk")})
-            self._remove_unasked(found)
+            found.append(live.filter(**{f"{column}__in": deleted.values("pk")}))
+        self._remove_unasked(found)
 
     def _delete_with_organizations(self) -> None:
         """Delete what belongs to organizations that are deleted in WorkOS: it has no list and no
         object of theirs to ask for any more."""
         deleted = Organization.objects.filter(workos_deleted_at__isnull=False)
-        for ids in (deleted.values("workos_id"), self._organizations.removed):
-            self._remove_unasked(live_rows(self.resource).filter(workos_organization__in=ids))
+        either = deleted.values("workos_id"), self._organizations.removed
+        live = live_rows(self.resource)
+        self._remove_unasked(live.filter(workos_organization__in=ids) for ids in either)
 
-    def _remove_unasked(self, found: "models.QuerySet[Any]") -> None:
+    def _remove_unasked(self, found: Iterable["models.QuerySet[Any]"]) -> None:
+        """Delete what any of these queries finds, each row once."""
+        keys = set[str]()
         with self.lookups.reading():
-            keys = list(self._without_removed(self.resource, found).values_list("pk", flat=True))
+            for query in found:
+                left = self._without_removed(self.resource, query)
+                keys.update(left.values_list("pk", flat=True))
         # What the environment's list shows all the same is not deleted.
-        keys = [key for key in keys if key not in self.seen]
-        self.remove(keys, self.lookups.now())
+        self.remove(sorted(key for key in keys if key not in self.seen), self.lookups.now())
 
 
 def _passing(errors: Mapping[str, workos.WorkOSError]) -> list[str]:

@@ -422,16 +422,17 @@ def test_an_error_of_one_conflict_stops_no_other(
 
 
 @pytest.mark.parametrize(
-    ("action", "ids"), [("replay", "event_1 event_2"), ("reconcile", "gram-3")]
+    ("action", "ids", "errors"),
+    [("replay", "event_1 event_2", 1), ("reconcile", "gram-3", 1), ("overwrite", "org_2 org_3", 2)],
 )
 def test_what_takes_too_long_ends(
-    action: str, ids: str, more_events: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
+    action: str, ids: str, errors: int, more_events: FakeWorkOS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("orgs.admin.calls.MAX_SECONDS", -1.0)
     before = state()
 
-    assert [level for level, _ in act(action, ids)] == ["error"]
-    assert state() == before
+    assert [level for level, _ in act(action, ids)] == ["error"] * errors
+    assert (state(), more_events.count_requests()) == (before, 0)
 
 
 @pytest.mark.parametrize(

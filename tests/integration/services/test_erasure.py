@@ -17,7 +17,7 @@ from orgs.domain.types import Position
 from orgs.models import DirectoryUser, Invitation, OrganizationMembership, WorkOSEvent, WorkOSUser
 from orgs.services import refusals
 from orgs.services.compare import Run
-from orgs.services.erasure import erase_due, erase_user, held_about
+from orgs.services.erasure import NotErased, erase_due, erase_user, held_about
 from orgs.services.reconcile import reconcile
 from orgs.services.stream import drain_to_end, replay
 from orgs.testing import FakeWorkOS
@@ -322,6 +322,26 @@ def test_payloads_that_name_what_is_erased(
 
     payloads = dict(WorkOSEvent.objects.values_list("id", "payload"))
     assert payloads == {"event_1": None if is_erased else text, "event_2": "{}"}
+
+
+def test_a_payload_that_names_the_user_by_its_key_alone_is_erased_at_once(ada: str) -> None:
+    a_parked_event(None, "event_2", resource="user", object_key=ada, payload='{"name": "zoe"}')
+
+    erase_user(ada)
+
+    assert everything_about("zoe") == []
+
+
+def test_a_refused_payload_about_another_user_keeps_nothing_of_the_user(ada: str) -> None:
+    bob = WorkOSUser.objects.exclude(pk=ada)
+    bob.update(erased_at=LONG_AGO)
+    a_parked_event(None, "event_2", resource="user", object_key=bob.get().pk)
+
+    refuses = a_trigger("RAISE 'no';", table="workos_event", when="NEW.id = 'event_2'")
+    with refuses, pytest.raises(NotErased, match="not erased: 1; the last, PostgreSQL P0001: no"):
+        erase_user(ada)
+
+    assert everything_about("zoe") == []
 
 
 def test_a_user_is_found_by_the_address_in_other_letters(ada: str) -> None:

@@ -67,6 +67,11 @@ def left() -> list[str]:
     return sorted(WorkOSEvent.objects.values_list("id", flat=True))
 
 
+def deletions(queries: CaptureQueriesContext) -> list[str]:
+    statements = (query["sql"] for query in queries)
+    return [sql for sql in statements if sql.startswith('DELETE FROM "workos_event"')]
+
+
 def test_old_entries_go_in_batches_and_needed_ones_stay(monkeypatch: MonkeyPatch) -> None:
     monkeypatch.setattr(refusals, "_BATCH_SIZE", 10)
     entries(23)
@@ -81,19 +86,21 @@ def test_old_entries_go_in_batches_and_needed_ones_stay(monkeypatch: MonkeyPatch
         assert prune() == 25
 
     assert left() == ["deletion", "parked", "recent", "unseen"]
-    deletions = [q for q in queries if q["sql"].startswith('DELETE FROM "workos_event"')]
-    assert len(deletions) == 3
+    assert len(deletions(queries)) == 3
 
 
-def test_an_entry_that_someone_has_locked_is_left_for_the_next_time(caplog: LogCapture) -> None:
+def test_an_entry_that_someone_has_locked_is_left_and_the_others_go_together(
+    caplog: LogCapture,
+) -> None:
     an_entry("locked")
-    an_entry("free")
+    entries(3)
 
-    with locked("workos_event", "id = 'locked'"):
-        assert prune() == 1
+    with locked("workos_event", "id = 'locked'"), CaptureQueriesContext(connection) as queries:
+        assert prune() == 3
 
     assert left() == ["locked"]
-    assert "it is locked" in caplog.text
+    assert len(deletions(queries)) == 1
+    assert "stay as they are: 1: it is locked" in caplog.text
 
 
 def test_an_entry_that_a_trigger_keeps_does_not_keep_the_others(

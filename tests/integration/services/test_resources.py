@@ -15,7 +15,9 @@ from orgs.domain.resources import NAMES, PLAIN, event_types
 from orgs.domain.types import Outcome, Position
 from orgs.models import (
     Connection,
+    Directory,
     DirectoryGroupMember,
+    DirectoryUser,
     Organization,
     OrganizationMembership,
     WorkOSEvent,
@@ -35,6 +37,7 @@ from tests.builders import (
     an_announcement,
     an_old_organization,
     an_organization_row,
+    blocked_by,
 )
 from tests.integration.services.stored import EVERYTHING, LogCapture, sso_enabled
 from tests.mirrored import held, mirrored, some_of_each
@@ -284,10 +287,50 @@ def test_what_another_program_leaves_of_a_deleted_directory_needs_no_proof(
         resource = PLAIN[name]
         model_of(resource)._default_manager.update(**{resource.deleted_column: None})
 
+    dry = reconcile(Run(limit=EVERYTHING, dry=True))
     found = repaired()
 
     assert mirrored() == held(workos)
     assert {change.change for r in found.resources for change in r.report.drift} == {"deleted"}
+    # What goes along with another one is not listed by itself.
+    assert [*map(str, dry.changes)] == [*map(str, found.changes)]
+
+
+@pytest.mark.parametrize("with_", ["directory", "organization"])
+def test_what_is_not_deleted_with_its_directory_or_organization_is_reported_once(
+    workos: FakeWorkOS, acme: str, with_: str
+) -> None:
+    an_old_organization(workos, "Other")
+    okta = some_of_each(workos, acme)["directory"]["id"]
+    drain_to_end()
+    repaired()
+    if with_ == "directory":
+        workos.directories.delete(okta)
+        drain_to_end()
+        DirectoryGroupMember.objects.update(removed_at=None)
+        table = "directory_group_member"
+    else:
+        workos.delete_organization(acme, emits=False)
+        table = "organization_membership"
+
+    with a_trigger("RAISE 'no';", table=f"workos_{table}"):
+        found = reconcile(Run(limit=EVERYTHING))
+
+    assert ["refused to write 1 row of" in error for error in found.errors] == [True]
+
+
+def test_what_moves_to_another_directory_while_its_own_is_deleted_is_left_alone(
+    workos: FakeWorkOS, acme: str
+) -> None:
+    okta = some_of_each(workos, acme)["directory"]["id"]
+    drain_to_end()
+    workos.directories.delete(okta)
+
+    moves = "UPDATE workos_directory_user SET workos_directory_id = 'directory_other'"
+    assert blocked_by(moves, drain_to_end).parked == []
+
+    assert DirectoryUser.objects.get().deleted_at is None
+    assert Directory.objects.get().deleted_at is not None
 
 
 @pytest.mark.parametrize(
