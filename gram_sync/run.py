@@ -30,8 +30,7 @@ gram-sync runs: web process on http://{place}, and worker. Ctrl-C stops both.
 
 Webhook  In the WorkOS dashboard, register https://YOUR-HOST/webhooks/workos/ for the
          events of what WORKOS_RESOURCES names: {resources}.
-         docs/settings.md lists them, under "Events by resource".
-         ALLOWED_HOSTS must have YOUR-HOST; it is {hosts}.
+         docs/settings.md lists them. ALLOWED_HOSTS must have YOUR-HOST; it is {hosts}.
 Admin    http://{place}/admin/
          To make a login, in another terminal, with the same settings:
          {python} manage.py createsuperuser

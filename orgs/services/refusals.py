@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 from django.apps import apps
@@ -134,21 +135,10 @@ def write_in_batches(
     """Call ``write`` with ``rows``, a batch at a time: it deletes them, or changes them so that
     they are not among ``rows`` any more. Return how many were written, and why others were not.
 
-    Each call is a transaction. The rows of a batch that PostgreSQL refuses, or of which another
-    program has locked one, are written alone, and those that can't be written then are left, and
-    logged. Raises ``django.db.Error`` if the database failed, or a lock is not available.
+    Each call is a transaction. The rows of a batch that PostgreSQL refuses are written alone. Those
+    that are refused then, and those that another program has locked, are left, and logged. Raises
+    ``django.db.Error`` if the database failed, or a lock is not available.
     """
-
-    def write_batch(keys: Sequence[Any]) -> list[Any]:
-        # Some may have left ``rows`` since.
-        with bounded_transaction():
-            free = rows.filter(pk__in=keys).order_by("pk").select_for_update(skip_locked=True)
-            locked = list(free.values_list("pk", flat=True))
-            write(rows.filter(pk__in=locked))
-            if rows.filter(pk__in=locked).exists():
-                raise WriteSkipped("a trigger or a policy leaves it as it is")
-        return locked
-
     count, reasons = 0, list[str]()
     following = rows.order_by("pk")
     while True:
@@ -158,7 +148,7 @@ def write_in_batches(
             break
         # By key, and not until none is found: those that are left would be found again.
         following = rows.filter(pk__gt=keys[-1]).order_by("pk")
-        written, refused = together_or_alone(keys, write_batch)
+        written, refused = together_or_alone(keys, partial(_write_batch, rows, write))
         count += len(written)
         reasons += refused.values()
         if left := {*keys}.difference(written, refused):
@@ -169,3 +159,17 @@ def write_in_batches(
         text = "rows of %s that PostgreSQL refuses to change, and that stay as they are: %d: %s"
         logger.warning(text, rows.model._meta.db_table, len(reasons), reasons[-1])
     return count, reasons
+
+
+def _write_batch(
+    rows: QuerySet[Any], write: Callable[[QuerySet[Any]], object], keys: Sequence[Any]
+) -> list[Any]:
+    """Write those of the rows that no other program has locked; return their keys."""
+    with bounded_transaction():
+        # Some may have left ``rows`` since.
+        free = rows.filter(pk__in=keys).order_by("pk").select_for_update(skip_locked=True)
+        locked = list(free.values_list("pk", flat=True))
+        write(rows.filter(pk__in=locked))
+        if rows.filter(pk__in=locked).exists():
+            raise WriteSkipped("a trigger or a policy leaves it as it is")
+    return locked
