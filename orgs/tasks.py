@@ -77,12 +77,12 @@ def reconcile() -> str:
 @_task
 def cover() -> str:
     """List the resources that are followed since a short time, so that they are covered."""
-    if not coverage.is_cover_due(state := read_cursor()):
-        return "not due"
-    if not coverage.is_derived(state):
+    if not coverage.is_derived(state := read_cursor()):
         coverage.derive_again()
     if not (names := coverage.uncovered(state)):
         return "all are covered"
+    if not coverage.is_list_due(state):
+        return "not due"
     said = _reconcile(Run(resources=tuple(names)))
     if said != _LEFT and coverage.note_cover_ended(state):
         enqueue(RECONCILE)

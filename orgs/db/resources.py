@@ -153,11 +153,12 @@ def _take_along(child: Resource, column: str) -> str:
                 workos_last_event_id = {"%s" if child.has_order else later},
                 {child.deleted_column} = clock_timestamp(), synced_at = clock_timestamp()
             WHERE {which}
-            RETURNING workos_id, workos_organization_id, {child.deleted_column} IS NOT NULL
+            RETURNING workos_id, workos_organization_id,
+                {child.deleted_column} IS NOT NULL AS is_deleted
         )
-        SELECT * FROM deleted
-        UNION ALL SELECT *, false FROM live
-        WHERE NOT EXISTS (SELECT FROM deleted WHERE deleted.workos_id = live.workos_id)
+        SELECT workos_id, max(workos_organization_id), bool_or(is_deleted)
+        FROM (SELECT * FROM deleted UNION ALL SELECT *, false FROM live) AS found
+        GROUP BY workos_id
     """  # noqa: S608 - put together from models
 
 

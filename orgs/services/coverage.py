@@ -167,10 +167,13 @@ def is_derived(state: CursorState) -> bool:
 
 
 def is_cover_due(state: CursorState) -> bool:
-    """Return True if something is to be listed in full, or derived. What could not be covered is
-    tried again after as long as that has taken so far: it may cost a request an organization."""
-    if not is_derived(state):
-        return True
+    """Return True if something is to be listed in full, or derived."""
+    return is_list_due(state) or not is_derived(state)
+
+
+def is_list_due(state: CursorState) -> bool:
+    """Return True if something is to be listed in full. What could not be covered is tried again
+    after as long as that has taken so far: it may cost a request an organization."""
     names, ended_at = uncovered(state), state.listed_at(COVER_ENDED)
     if ended_at is None:
         return bool(names)
@@ -224,7 +227,11 @@ def note_listed_in_full(name: str, before: CursorState) -> None:
         return
     if follow(state, state.types or (), {*state.covered, name}, state.refused):
         logger.info("%s is covered: it was listed in full", name)
-        derive_again()
+        if name in _DERIVED_FROM or not is_derived(state):
+            derive_again()
+        else:
+            # The run that goes on reports what differs.
+            note_listed(DERIVED)
 
 
 def may_lack_rows(name: str, *, since: datetime) -> bool:
@@ -287,8 +294,8 @@ def report_derived(
 
 def derive_again() -> None:
     """Recompute the derived columns after a change of which resources are covered: they are empty
-    where that is not known. What PostgreSQL refuses, or an error keeps from it, is logged and stays
-    different: the next full run reports it."""
+    where that is not known. What PostgreSQL refuses is logged and stays different until a full run
+    reports it; after a lock that another program has, the next drain has a cover do it."""
     try:
         for change in repair_derived():
             if change.change is Outcome.FAILED:

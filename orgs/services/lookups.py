@@ -1,6 +1,7 @@
 """Looks objects up in WorkOS, and finds out whether its 404s prove anything."""
 
 import time
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -142,8 +143,21 @@ class Lookups:
             return True
         if resource not in self._is_proven:
             others = self._others(resource, missing)
-            self._is_proven[resource] = any(self._exists(other, resource) for other in others)
+            self._is_proven[resource] = self._any_exists(others, resource)
         return self._is_proven[resource]
+
+    def _any_exists(self, keys: Iterable[str], resource: Resource) -> bool:
+        """Return True once WorkOS shows one. Raises an error of one if it shows none."""
+        failed: WorkOSError | None = None
+        for key in keys:
+            try:
+                if self._exists(key, resource):
+                    return True
+            except (workos.Unavailable, workos.BrokenAnswer) as error:
+                failed = error
+        if failed is not None:
+            raise failed
+        return False
 
     def confirmed_absent(self, workos_ids: set[str]) -> frozenset[str]:
         """Return those that WorkOS confirms not to exist."""

@@ -305,7 +305,9 @@ class ResourceComparison(Comparison):
     def _note_missing(
         self, found: "models.QuerySet[Any]", seen: Container[str], began_at: datetime
     ) -> None:
-        self.ask_for(self.unlisted(self._without_removed(self.resource, found), seen))
+        missing = self.unlisted(self._without_removed(self.resource, found), seen)
+        # What was refused, or is locked, is reported once.
+        self.ask_for(key for key in missing if key not in self.removed)
         if self.absent:
             self._absent_since = self._absent_since or began_at
 
@@ -352,7 +354,8 @@ class ResourceComparison(Comparison):
                 left = self._without_removed(self.resource, query)
                 keys.update(left.values_list("pk", flat=True))
         # What the environment's list shows all the same is not deleted.
-        self.remove(sorted(key for key in keys if key not in self.seen), self.lookups.now())
+        keys = {key for key in keys - self.removed if key not in self.seen}
+        self.remove(sorted(keys), self.lookups.now())
 
 
 def _passing(errors: Mapping[str, workos.WorkOSError]) -> list[str]:

@@ -156,7 +156,7 @@ def write_in_batches(
                 held = rows.filter(pk__in=left).count()
             reasons += ["it is locked"] * held
     if reasons:
-        text = "rows of %s that PostgreSQL refuses to change, and that stay as they are: %d: %s"
+        text = "rows of %s that can't be changed, and that stay as they are: %d: %s"
         logger.warning(text, rows.model._meta.db_table, len(reasons), reasons[-1])
     return count, reasons
 

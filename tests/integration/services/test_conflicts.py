@@ -159,5 +159,5 @@ def test_a_conflict_that_cant_be_deleted_does_not_end_the_run(
     with refuses if body else locked("workos_conflict"):
         assert not reconcile(Run()).errors
 
-    assert "workos_conflict that PostgreSQL refuses to change" in caplog.text
+    assert "workos_conflict that can't be changed" in caplog.text
     assert conflicts() == {a_refused_event: (None, "ledger_refused")}

@@ -386,14 +386,18 @@ def test_a_list_that_fails_is_not_read_again_with_each_drain(
     tasks.cover()
     SyncCursor.objects.update(listed_at={**read_cursor().listed, "uncovered": {}})
     assert enqueued_by_a_drain() == []
+    # What is to be derived does not list anything.
+    forget(DERIVED)
+    assert enqueued_by_a_drain() == [COVER]
+    assert tasks.cover() == "not due"
 
     follow("role", "user")
     assert enqueued_by_a_drain() == [COVER]
 
 
-def the_pause_is_over() -> None:
+def forget(key: str) -> None:
     row = cursor()
-    del row.listed_at[COVER_ENDED]
+    del row.listed_at[key]
     row.save()
 
 
@@ -434,7 +438,7 @@ def test_what_a_cover_reported_is_over_with_the_full_run_that_follows_the_next_o
         assert (cursor().last_failed, enqueued()) == (1, [])
 
     assert tasks.cover() == "not due"
-    the_pause_is_over()
+    forget(COVER_ENDED)
     tasks.cover()
     assert enqueued() == [RECONCILE]
     tasks.reconcile()
@@ -442,6 +446,22 @@ def test_what_a_cover_reported_is_over_with_the_full_run_that_follows_the_next_o
     follow("connection", "role")
     tasks.cover()
     assert enqueued() == [RECONCILE], "nothing was wrong"
+
+
+def test_what_is_derived_while_another_resource_is_covered_is_reported(
+    workos: FakeWorkOS, follow: Setting
+) -> None:
+    workos.connections.create(name="SSO", organization_id=ACME, state="active", at=TWO_DAYS_AGO)
+    follow("connection")
+    tasks.cover()
+    follow("connection", "user")
+    Organization.objects.update(sso_enabled=False)
+
+    dry, found = reconcile(Run(dry=True)), reconcile(Run())
+
+    assert [*map(str, found.changes)] == [*map(str, dry.changes)]
+    assert (len(found.changes), sso_enabled()) == (1, {"gram-1": True})
+    assert enqueued_by_a_drain() == []
 
 
 def test_a_cover_leaves_what_a_full_run_reported(workos: FakeWorkOS, follow: Setting) -> None:

@@ -114,7 +114,7 @@ def test_an_entry_that_a_trigger_keeps_does_not_keep_the_others(
         pruned = prune()
 
     assert (pruned, left()) == (6, ids[:4])
-    text = "rows of workos_event that PostgreSQL refuses to change, and that stay as they are: 4: "
+    text = "rows of workos_event that can't be changed, and that stay as they are: 4: "
     assert f"{text}PostgreSQL P0001: it says no" in caplog.text
     assert prune() == 4
 

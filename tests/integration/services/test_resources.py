@@ -20,6 +20,7 @@ from orgs.models import (
     DirectoryUser,
     Organization,
     OrganizationMembership,
+    SyncCursor,
     WorkOSEvent,
     WorkOSUser,
 )
@@ -296,7 +297,7 @@ def test_what_another_program_leaves_of_a_deleted_directory_needs_no_proof(
     assert [*map(str, dry.changes)] == [*map(str, found.changes)]
 
 
-@pytest.mark.parametrize("with_", ["directory", "organization"])
+@pytest.mark.parametrize("with_", ["directory", "organization", "organization, listed in one"])
 def test_what_is_not_deleted_with_its_directory_or_organization_is_reported_once(
     workos: FakeWorkOS, acme: str, with_: str
 ) -> None:
@@ -311,12 +312,14 @@ def test_what_is_not_deleted_with_its_directory_or_organization_is_reported_once
         table = "directory_group_member"
     else:
         workos.delete_organization(acme, emits=False)
-        table = "organization_membership"
+        # One is listed for each organization, the other in one list.
+        table = "organization_membership" if with_ == "organization" else "connection"
 
     with a_trigger("RAISE 'no';", table=f"workos_{table}"):
         found = reconcile(Run(limit=EVERYTHING))
 
     assert ["refused to write 1 row of" in error for error in found.errors] == [True]
+    assert SyncCursor.objects.get().last_failed == 1
 
 
 def test_what_moves_to_another_directory_while_its_own_is_deleted_is_left_alone(
