@@ -107,7 +107,7 @@ def test_a_refused_row_is_left_and_the_others_are_erased(refusal: str, caplog: L
     left = WorkOSUser.objects.filter(erased_at=None)
     assert (erased, [user.pk for user in left]) == (2, ["user_2"])
     assert "stay as they are: 1: PostgreSQL" in caplog.text
-    assert "rows of workos_user that PostgreSQL refuses" in caplog.text
+    assert "rows of workos_user that can't be changed" in caplog.text
 
 
 def test_what_came_back_since_it_was_listed_is_not_erased(monkeypatch: MonkeyPatch) -> None:
