@@ -163,8 +163,7 @@ class Comparison:
         self.report.add(preview if is_final else apply(batch, Mode.RECONCILE))
 
     def _without_those_in_sync(self, observations: Sequence[Observation]) -> Sequence[Observation]:
-        """Leave out organizations that are in sync. Nearly all are, and their rows need
-        not be loaded."""
+        """Leave out organizations that are in sync: nearly all. Their rows need not be loaded."""
         if self.resource is not ORGANIZATIONS:
             return observations
         try:
@@ -187,7 +186,7 @@ class Comparison:
                 observation = self.lookups.look_up(workos_id)
                 if observation.state is not State.ABSENT or workos_id in self.removed:
                     self.compare([observation])
-            # Until another run has written it, what belongs to it may not be listed.
+            # What belongs to one is listed all the same, though no row may be linked to it yet.
             self.may_have_no_row |= {*self.report.locked}
         which = "" if self.resource is ORGANIZATIONS else f"{self.name} "
         self.report.errors += [

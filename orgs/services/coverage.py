@@ -305,7 +305,7 @@ def derive_again() -> None:
         if is_passing(error):
             # As after a process that was killed, the next drain has a cover do it.
             return
-    with suppress(DatabaseError):
+    with suppress(DatabaseError):  # Then a cover does it once more.
         note_listed(DERIVED)
 
 
