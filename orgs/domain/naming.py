@@ -20,6 +20,8 @@ _MAX_READ = 1_000
 #: are; the whole digest can be taken only by a row that was made for the same WorkOS organization.
 _SUFFIX_LENGTHS = (4, 8, 16, 32, 64)
 
+_ASCII_WORDS = re.compile("[a-z0-9]+")
+
 
 def slug_base(name: str, workos_id: str) -> str:
     """Return the slug that an organization gets if nobody has it: ASCII, 2 to 80 characters.
@@ -43,17 +45,21 @@ def slug_candidates(base: str, workos_id: str) -> Iterator[str]:
 
 
 def _slugified(text: str) -> str:
-    # Word by word: on a whole name python-slugify also joins "1,000" to "1000", drops typographic
-    # apostrophes and decodes HTML entities. Here every run of other characters is one dash.
-    # Combining marks ("M") belong to one: vowels of Indic scripts, accents that stand alone.
-    words = "".join(
-        char if char.isalnum() or unicodedata.category(char).startswith("M") else " "
-        for char in text[:_MAX_READ]
-    ).split()
-    # Of an ASCII word it only lowers the letters, and takes its time.
-    slugs = (word.lower() if word.isascii() else slugify(word) for word in words)
+    text = text[:_MAX_READ]
+    # Of an ASCII word python-slugify only lowers the letters, and takes its time.
+    slugs = _ASCII_WORDS.findall(text.lower()) if text.isascii() else map(slugify, _words(text))
     dashed = "-".join(filter(None, slugs))
     return dashed[:MAX_BASE_LENGTH].strip("-")
+
+
+def _words(text: str) -> list[str]:
+    # On a whole name python-slugify also joins "1,000" to "1000", drops typographic apostrophes and
+    # decodes HTML entities. Here every run of other characters is one dash. Combining marks ("M")
+    # belong to a word: vowels of Indic scripts, accents that stand alone.
+    return "".join(
+        char if char.isalnum() or unicodedata.category(char).startswith("M") else " "
+        for char in text
+    ).split()
 
 
 # Ids --------------------------------------------------------------------------------
