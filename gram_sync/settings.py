@@ -53,7 +53,7 @@ for _setting, (_least, _most) in RANGES.items():
 # Database -----------------------------------------------------------------------------------
 
 _options: dict[str, Any] = {
-    # A host that is gone answers nothing at all, and WorkOS waits for an answer for 5 seconds.
+    # A host that is down answers nothing at all, and WorkOS waits for an answer for 5 seconds.
     "connect_timeout": 3,
     "keepalives_idle": 15,
     "keepalives_interval": 5,

@@ -223,8 +223,8 @@ def note_reconciled(at: datetime, drift: Sequence[Change]) -> None:
 
 def note_incomplete(error: str, *, kind: str, failed: int) -> None:
     """Note why the last full reconcile did not complete, and how many writes were refused in it."""
-    trouble = f"{database_now().astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC: {error}"
-    set_columns(snapshot_trouble=trouble, snapshot_error_kind=kind, last_failed=failed)
+    what = f"{database_now().astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC: {error}"
+    set_columns(snapshot_trouble=what, snapshot_error_kind=kind, last_failed=failed)
 
 
 def set_columns(**values: Any) -> None:

@@ -49,7 +49,7 @@ def believable(time: str, otherwise: str = "NULL") -> str:
 #: Parameter: milliseconds. True: until the end of the transaction, as SET LOCAL. Less than the
 #: user's own ``statement_timeout``: a lock that is not available must not look like a statement
 #: that takes long by itself. Ours never idle: a process that stands still, or whose machine is
-#: gone, must not keep its locks. ``array`` needs ``array_nulls``, which a database may have off.
+#: down, must not keep its locks. ``array`` needs ``array_nulls``, which a database may have off.
 SET_LOCK_TIMEOUT = """
 SELECT set_config('lock_timeout', greatest(1, least(%s::float8,
         0.9e3 * nullif(extract(epoch FROM current_setting('statement_timeout')::interval), 0)
@@ -301,7 +301,7 @@ WHERE kind = 'ledger_refused' AND workos_organization_id <> %s
 
 #: A repeated request is as old as the pending one, and goes on with its attempts: how long WorkOS
 #: has not taken the id must stay visible. It keeps the pause too, unless it is to be tried at once
-#: (the third parameter). If that one waits for a person, the cause may be gone; if it is due in
+#: (the third parameter). If that one waits for a person, the cause may have ended; if it is due in
 #: more than an hour, a clock was wrong: it is tried now. One for another organization begins anew.
 #: By ``requests``, an answer to the one before is outdated.
 REQUEST_WRITE_BACKS = """

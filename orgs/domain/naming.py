@@ -16,7 +16,7 @@ MAX_BASE_LENGTH = 80
 #: must not hold them for minutes.
 _MAX_READ = 1_000
 
-#: Lengths of the suffix, tried in this order. Four digits tell apart the few namesakes that there
+#: Lengths of the suffix, tried in this order. Four digits distinguish the few namesakes that there
 #: are; the whole digest can be taken only by a row that was made for the same WorkOS organization.
 _SUFFIX_LENGTHS = (4, 8, 16, 32, 64)
 

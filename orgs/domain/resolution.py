@@ -130,7 +130,7 @@ class Resolution:
         deletion = self._deletions.get(workos_id)
         if deletion is not None and event.id < deletion:
             # Two events of one millisecond may be listed in either order. Where no row is linked,
-            # the deletion in the ledger alone can tell.
+            # only the deletion in the ledger shows that.
             return Decision(observation, Outcome.STALE, row, row)
         if row is None:
             return self._create(observation)

@@ -76,7 +76,7 @@ class Resource:
     key_comes_back: bool = False
     """A deleted key may be given again; for others, a deletion event is final."""
     has_order: bool = True
-    """``updated_at`` tells whether a list is newer than an event."""
+    """``updated_at`` shows whether a list is newer than an event."""
     deleted_column: str = "deleted_at"
 
     def differs(self, column: str, old: Any, new: Any) -> bool:

@@ -17,7 +17,7 @@ _MAX_DIGITS = 4_000
 TOO_DEEP = "(nested too deeply to be read)"
 
 #: A string, or a bracket; what stands between them can't change the depth. A string that does not
-#: end is one too, and is not gone back into: that would take time that grows with its square.
+#: end is one too, and is not read again: that would take time that grows with its square.
 _TOKEN = re.compile(r'"(?>(?:[^"\\]+|\\.)*)(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 
 
