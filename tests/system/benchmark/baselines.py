@@ -104,10 +104,11 @@ WITH changed AS (
 """  # noqa: S608 - put together from constants
 _DECIDED_LEDGER = """
 INSERT INTO workos_event
-    (id, type, workos_organization_id, organization_id, occurred_at, outcome, processed_at)
+    (id, type, object_key, workos_organization_id, organization_id, occurred_at, outcome,
+     processed_at)
 SELECT *, clock_timestamp() FROM unnest(%(ledger_ids)s::text[], %(types)s::text[],
-    %(ledger_workos_ids)s::text[], %(organization_ids)s::text[], %(occurred_at)s::timestamptz[],
-    %(outcomes)s::text[])
+    %(ledger_workos_ids)s::text[], %(ledger_workos_ids)s::text[], %(organization_ids)s::text[],
+    %(occurred_at)s::timestamptz[], %(outcomes)s::text[])
 """
 _DECIDED_OUTBOX = """
 INSERT INTO workos_external_id_write_back (organization_id, workos_id)
