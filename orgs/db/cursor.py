@@ -63,6 +63,11 @@ class CursorState:
         """Return when a resource was last listed in full; None too for what is no such time."""
         return parse_time(self.listed.get(resource))
 
+    def followed_since(self, resource: str) -> datetime | None:
+        """Return since when a resource that is not covered is followed without a break; None if it
+        is covered, or not followed. Before the first run, all would be followed from now on."""
+        return self.now if self.types is None else parse_time(self.uncovered.get(resource))
+
     @property
     def since_drained(self) -> timedelta | None:
         """How long ago a read last reached the end; None: never, or in the future."""

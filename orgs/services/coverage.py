@@ -5,10 +5,11 @@ is new is followed from that commit on, then listed in full, then covered.
 """
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from math import inf
 
 from django.db import DatabaseError
@@ -33,7 +34,7 @@ from orgs.domain.naming import one_line
 from orgs.domain.report import Change, Report
 from orgs.domain.resources import NAMES, event_types, followed_by, parse_time, scopes_of
 from orgs.domain.types import ORGANIZATION, Outcome
-from orgs.models import SyncCursor
+from orgs.models import Organization, SyncCursor
 from orgs.services.refusals import reporting, together_or_alone
 
 logger = logging.getLogger(__name__)
@@ -175,6 +176,9 @@ def is_list_due(state: CursorState) -> bool:
     """Return True if something is to be listed in full. What could not be covered is tried again
     after as long as that has taken so far: it may cost a request an organization."""
     names, ended_at = uncovered(state), state.listed_at(COVER_ENDED)
+    if state.types != wanted_types(state):
+        # Another process's settings are followed, and its covers list what is new in them.
+        return False
     if ended_at is None:
         return bool(names)
     longest = ended_at - _LONGEST_PAUSE
@@ -247,18 +251,32 @@ def repair_derived(*, dry: bool = False, workos_ids: Collection[str] = ()) -> It
     If ``dry``, only yield what would change.
 
     Written in batches, so that no row is locked for long. Without ``workos_ids``: of all. What
-    PostgreSQL refuses for one row is yielded as failed, and the others are written. Raises
-    ``django.db.Error``.
+    PostgreSQL refuses for one row is yielded as failed, and the others are written. For rows that
+    another program has locked, it waits once all others are written. Raises ``django.db.Error``.
     """
-    last = ""
+    if locked := (yield from _repair_derived(workos_ids, dry=dry, waits=False)):
+        yield from _repair_derived(locked, dry=dry, waits=True)
+
+
+def _repair_derived(
+    workos_ids: Collection[str], *, dry: bool, waits: bool
+) -> Generator[Change, None, list[str]]:
+    """Return the WorkOS ids of the rows that were left because of a lock."""
+    last, locked = "", list[str]()
     while True:
         with read_only_transaction():
             found = resources.find_wrong_derived(last, workos_ids=workos_ids, limit=_CHUNK)
         if not found:
-            return
+            return locked
         differ = [workos_id for _, workos_id, *_ in found]
-        refused = {} if dry else together_or_alone(differ, _derive)[1]
+        written, refused = differ, dict[str, str]()
+        if not dry:
+            written, refused = together_or_alone(differ, partial(_derive, waits=waits))
+        is_done = {*written, *refused}
+        locked += [workos_id for workos_id in differ if workos_id not in is_done]
         for id_, workos_id, *values in found:
+            if workos_id not in is_done:
+                continue
             old_sso, sso, old_scim, scim = (v if v is None else str(v).lower() for v in values)
             fields = {"sso_enabled": (old_sso, sso), "scim_enabled": (old_scim, scim)}
             changed = {name: pair for name, pair in fields.items() if pair[0] != pair[1]}
@@ -309,9 +327,12 @@ def derive_again() -> None:
         note_listed(DERIVED)
 
 
-def _derive(workos_ids: Sequence[str]) -> list[str]:
+def _derive(workos_ids: Sequence[str], *, waits: bool) -> list[str]:
+    found = Organization.objects.filter(workos_id__in=workos_ids).order_by("pk")
     # As every writer: what another transaction commits meanwhile would be missing.
     with cursor_locked():
-        if execute_together([resources.derived(workos_ids)]) != [[]]:
+        rows = found.select_for_update(no_key=True, skip_locked=not waits)
+        free = [row.workos_id for row in rows.only("workos_id") if row.workos_id]
+        if execute_together([resources.derived(free)]) != [[]]:
             raise WriteSkipped("a trigger or a policy leaves it as it is")
-    return [*workos_ids]
+    return free

@@ -21,7 +21,7 @@ from orgs.db.errors import describe, is_passing
 from orgs.db.leases import Lease
 from orgs.db.transactions import bounded_transaction
 from orgs.domain.naming import one_line
-from orgs.domain.resources import DOMAIN, ORGANIZATIONS, PLAIN, parse_time, scopes_of
+from orgs.domain.resources import DOMAIN, ORGANIZATIONS, PLAIN, scopes_of
 from orgs.domain.status import ReadError
 from orgs.domain.types import ORGANIZATION, ConflictKind, Outcome, Position
 from orgs.models import Organization, SyncCursor, WorkOSConflict
@@ -300,7 +300,7 @@ class _FullRun:
     def _compare_resource(self, one: ResourceComparison) -> None:
         one.comparisons = {each.name: each for each in self.comparisons}
         if not one.is_covered:
-            one.followed_since = parse_time(self.state.uncovered.get(one.name))
+            one.followed_since = self.state.followed_since(one.name)
         one.compare_all()
         if self.run.dry:
             return
@@ -326,7 +326,9 @@ class _FullRun:
                 cursor.note_reconciled(self.began_at, self.report.drift)
 
     def _note_incomplete(self, error: str, kind: str, failed: int = 0) -> None:
-        if self.run.dry:
+        # What a run of some resources could not read, it says, or it is tried again. Here it would
+        # stay until all are compared.
+        if self.run.dry or (self.run.resources and not failed):
             return
         # After an error of the connection, by a new one.
         connection.close_if_unusable_or_obsolete()

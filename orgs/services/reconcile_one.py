@@ -98,7 +98,13 @@ def _compare_resources(
         state = read_cursor()
     names = [name for name in resources_to_compare(run.resources, state) if name in PLAIN]
     comparisons = [
-        ResourceComparison(run, lookups, PLAIN[name], is_covered=name in state.covered)
+        ResourceComparison(
+            run,
+            lookups,
+            PLAIN[name],
+            is_covered=name in state.covered,
+            followed_since=state.followed_since(name),
+        )
         for name in names
     ]
     for one in comparisons:
