@@ -17,7 +17,7 @@ worker_class = "gthread"
 workers = 2
 threads = 4
 
-# How long requests may take to end after the signal to stop. WorkOS gives up on one after 5 seconds.
+# How long requests may take after the signal to stop. WorkOS gives up on one after 5 seconds.
 graceful_timeout = 10
 
 # Its place is one for each user: it would be shared by every gunicorn of that user.

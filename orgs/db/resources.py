@@ -5,7 +5,7 @@ Their SQL is made from the models: a resource is a declaration and a model, and 
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache, lru_cache
 from operator import attrgetter
 from typing import Any, NamedTuple, cast
@@ -19,6 +19,10 @@ from orgs.db.transactions import Statement, execute_together
 from orgs.domain.resources import PLAIN, Resource
 from orgs.domain.types import Observation, PlainRow
 from orgs.models import WorkOSResource
+
+#: With a deletion, ours write ``synced_at`` too. If that is older by more, another program has
+#: marked the row as deleted, and not an event.
+WRITTEN_WITHIN = timedelta(seconds=1)
 
 _TEXTS = "text[]"
 _TIME = "timestamp with time zone"
@@ -78,7 +82,7 @@ def _deleted_parents(
                     keys.setdefault(parent, set()).add(key)
     for parent, named in keys.items():
         resource = PLAIN[parent]
-        by_event = "workos_last_event_id IS NOT NULL"
+        by_event = f"{_event_id(resource)} IS NOT NULL"
         text = (
             f"SELECT workos_id, {by_event} FROM {_table(resource)} "  # noqa: S608 - a model's table
             f"WHERE workos_id = ANY(%s::text[]) AND {resource.deleted_column} IS NOT NULL"
@@ -186,7 +190,7 @@ def _select(resource: Resource) -> str:
         "workos_organization_id",
         "NULL",  # when WorkOS made it, which no rule asks
         sql.believable("workos_updated_at"),
-        "workos_last_event_id",
+        _event_id(resource),
         sql.believable(resource.deleted_column, yesterday),
         sql.believable("synced_at"),
         "erased_at IS NOT NULL" if resource.is_personal else "false",
@@ -195,6 +199,12 @@ def _select(resource: Resource) -> str:
         columns.append(sql.readable(name) if kind == _TIME else name)
     selected = f"SELECT {', '.join(columns)} FROM {_table(resource)}"  # noqa: S608 - from models
     return f"{selected} WHERE workos_id = ANY(%s::text[])"
+
+
+def _event_id(resource: Resource) -> str:
+    """Return the event id, but NULL where another program has marked the row as deleted."""
+    is_others = f"{resource.deleted_column} > synced_at + interval '{WRITTEN_WITHIN}'"
+    return f"CASE WHEN {is_others} THEN NULL ELSE workos_last_event_id END"
 
 
 def _row(names: Collection[str], values: Sequence[Any]) -> PlainRow:

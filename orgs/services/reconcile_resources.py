@@ -5,7 +5,7 @@ one organization or group is the answer. Nothing is deleted before all of a list
 """
 
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -15,11 +15,11 @@ from math import inf
 from typing import Any
 
 from django.db import models
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, F, OuterRef
 
 from orgs import workos
 from orgs.db import rows
-from orgs.db.resources import model_of
+from orgs.db.resources import WRITTEN_WITHIN, model_of
 from orgs.domain.naming import counted
 from orgs.domain.resources import (
     DOMAIN,
@@ -137,7 +137,8 @@ class ResourceComparison(Comparison):
         strays = live_rows(self.resource).exclude(listed_for)
         strays = strays.exclude(**{f"{column}__in": without_row})
         if not self.resource.fetch:
-            strays = strays.filter(**{f"{column}__in": self._absent_scopes(listing, strays)})
+            absent = self._absent_scopes(listing.scope, strays)
+            strays = strays.filter(**{f"{column}__in": absent})
         self._note_missing(strays, self.removed, self.lookups.now())
 
     def _finish(self, began_at: datetime) -> None:
@@ -241,12 +242,15 @@ class ResourceComparison(Comparison):
         pages = read_all(self._reader(listing, scope), None)
         return [observation for page in pages for observation in page.observations]
 
-    def _absent_scopes(self, listing: Listing, found: "models.QuerySet[Any]") -> list[str]:
+    def _absent_scopes(self, scope: Scope, found: "models.QuerySet[Any]") -> list[str]:
         """Return which of the organizations or groups that these rows name WorkOS has deleted. One
         that it refuses to say anything of is not among them."""
-        parent, column = SCOPES[listing.scope]
+        parent, column = SCOPES[scope]
+        ids = found.exclude(**{f"{column}__isnull": True}).exclude(**{column: ""})
         with self.lookups.reading():
-            named = set(found.exclude(**{column: ""}).values_list(column, flat=True)) - {None}
+            named = {*ids.order_by().values_list(column, flat=True).distinct()}
+        if parent is ORGANIZATIONS:
+            named = {id_ for id_ in named if id_ not in self._organizations.seen}
         if not (named and self.lookups.proves_absence(named, parent)):
             return []
         asked = in_threads(
@@ -265,10 +269,12 @@ class ResourceComparison(Comparison):
         if parent is not ORGANIZATIONS:
             return self._without_removed(parent, live_rows(parent))
         live = Organization.objects.linked().filter(workos_deleted_at=None)
-        # Only the row of a deleted organization is taken over.
+        return live.exclude(workos_id__in=[*self._organizations.removed, *self._lost_row()])
+
+    def _lost_row(self) -> list[str | None]:
+        """Return the deleted organizations whose rows others have taken over in this run."""
         taken_over = self._organizations.report.of(Outcome.RELINKED)
-        unlinked = [change.fields["workos_id"][0] for change in taken_over]
-        return live.exclude(workos_id__in=[*self._organizations.removed, *unlinked])
+        return [change.fields["workos_id"][0] for change in taken_over]
 
     def _without_row(self, scope: Scope) -> list[str]:
         """Return the other ids that a list is read for: organizations that WorkOS has and that have
@@ -334,17 +340,23 @@ class ResourceComparison(Comparison):
         found, live = [], live_rows(self.resource)
         for column, parent in self.resource.parents.items():
             every = model_of(PLAIN[parent]).objects  # type: ignore[attr-defined] # every model's
-            deleted = every.filter(deleted_at__isnull=False, workos_last_event_id__isnull=False)
+            said = every.filter(workos_last_event_id__isnull=False)
+            deleted = said.filter(deleted_at__lte=F("synced_at") + WRITTEN_WITHIN)
             found.append(live.filter(**{f"{column}__in": deleted.values("pk")}))
         self._remove_unasked(found)
 
     def _delete_with_organizations(self) -> None:
         """Delete what belongs to organizations that are deleted in WorkOS: it has no list and no
-        object of theirs to ask for any more."""
-        deleted = Organization.objects.filter(workos_deleted_at__isnull=False)
-        either = deleted.values("workos_id"), self._organizations.removed
-        live = live_rows(self.resource)
-        self._remove_unasked(live.filter(workos_organization__in=ids) for ids in either)
+        object of theirs to ask for any more. The row of one may have been taken over."""
+        live, every = live_rows(self.resource), Organization.objects.all()
+        without_row = live.exclude(Exists(every.filter(workos_id=OuterRef("workos_organization"))))
+        deleted: list[Collection[Any]] = [
+            every.filter(workos_deleted_at__isnull=False).values("workos_id"),
+            self._organizations.removed,
+            self._lost_row(),
+            self._absent_scopes(Scope.ORGANIZATION, without_row),
+        ]
+        self._remove_unasked(live.filter(workos_organization__in=ids) for ids in deleted)
 
     def _remove_unasked(self, found: Iterable["models.QuerySet[Any]"]) -> None:
         """Delete what any of these queries finds, each row once."""

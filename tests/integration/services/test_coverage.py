@@ -339,6 +339,20 @@ def test_a_locked_row_does_not_end_a_full_run() -> None:
         (error,) = reconcile(Run()).errors
 
     assert error.startswith("sso_enabled and scim_enabled are not compared: PostgreSQL 55P03")
+    assert sso_enabled() == {"gram-1": False, "gram-2": True, "gram-3": True}
+
+
+@impatient
+@pytest.mark.usefixtures("drifted")
+def test_a_locked_row_keeps_no_other_from_being_derived_anew(follow: Setting) -> None:
+    with locked(where="id = 'gram-1'"):
+        follow()
+        assert sso_enabled() == {"gram-1": False, "gram-2": None, "gram-3": None}
+
+    assert enqueued_by_a_drain() == [COVER]
+    tasks.cover()
+
+    assert set(sso_enabled().values()) == {None}
 
 
 # When it is listed again --------------------------------------------------------------------
@@ -482,9 +496,41 @@ def test_a_cover_by_a_process_with_older_settings_is_none(
     follow("connection", "role")
     sync_setting(RESOURCES=("organization", "connection"))
 
-    assert tasks.cover() == "not complete"
+    assert tasks.cover() == "not due"
 
     assert COVER_ENDED not in read_cursor().listed
+    assert enqueued_by_a_drain() == []
+
+
+@pytest.mark.parametrize("of_one", [True, False], ids=["--org", "a dry run before the first"])
+def test_what_is_not_covered_has_no_limit(
+    workos: FakeWorkOS, follow: Setting, *, of_one: bool
+) -> None:
+    follow("membership")
+    *members, _ = (a_member(workos, ACME) for _ in range(13))
+    tasks.cover()
+    for member in members:
+        workos.memberships.delete(member["id"], emits=False)
+    follow()
+    follow("membership")
+    if not of_one:
+        SyncCursor.objects.all().delete()
+
+    found = reconcile_organizations(Run(), [ACME]) if of_one else reconcile(Run(dry=True))
+
+    (resource,) = (one for one in found.resources if one.name == "membership")
+    assert (resource.report.counts[Outcome.DELETED], found.errors) == (len(members), [])
+
+
+def test_an_error_of_a_run_of_some_resources_is_not_noted_for_all(
+    workos: FakeWorkOS, follow: Setting
+) -> None:
+    follow("connection")
+    tasks.cover()
+    workos.misbehave("status", status=500, path="/connections", times=1)
+
+    assert reconcile(Run(resources=("connection",))).errors
+    assert cursor().snapshot_trouble == ""
 
 
 @impatient

@@ -579,6 +579,25 @@ def test_an_organizations_role_without_an_organization_is_no_role_of_the_environ
     assert mirrored() == held(workos)
 
 
+@pytest.mark.parametrize("name", PLAIN)
+def test_what_another_program_marks_as_deleted_comes_back(
+    workos: FakeWorkOS, acme: str, name: str
+) -> None:
+    some_of_each(workos, acme)
+    drain_to_end()
+    resource = PLAIN[name]
+    rows = model_of(resource).objects  # type: ignore[attr-defined] # every model's
+    rows.update(**{resource.deleted_column: Now(), "synced_at": TWO_DAYS_AGO})
+
+    dry, run = reconcile(Run(dry=True)), reconcile(Run())
+
+    restored = [c for c in run.changes if c.resource == name]
+    assert [c.change for c in restored] == [Outcome.UPDATED] * len(restored) != []
+    assert Outcome.DELETED not in [c.change for c in (*dry.changes, *run.changes)]
+    assert mirrored() == held(workos)
+    assert reconcile(Run()).in_sync
+
+
 def test_derived_columns_of_a_row_that_another_program_has_linked(
     workos: FakeWorkOS, acme: str
 ) -> None:

@@ -199,6 +199,29 @@ def test_a_member_of_a_group_is_removed_though_the_user_cant_be_deleted(
     assert not DirectoryGroupMember.objects.filter(removed_at=None).exists()
 
 
+def test_what_another_program_made_live_again_is_counted_once(
+    workos: FakeWorkOS, follow: Setting, group: str
+) -> None:
+    follow(*DIRECTORIES)
+    directory = str(workos.directories.all()[0]["id"])
+    users = [str(workos.directory_users.all()[0]["id"])]
+    for name in map(str, range(12)):
+        made = workos.directory_users.create(directory_id=directory, email=f"{name}@acme.com")
+        workos.directory_groups.add_user(group, made["id"])
+        users.append(str(made["id"]))
+    workos.directory_users.create(directory_id=directory, email="last@acme.com")
+    reconcile(Run())
+    for user in users:
+        workos.directory_users.delete(user)
+    drain_to_end()
+    DirectoryGroupMember.objects.update(removed_at=None)
+
+    dry, run = reconcile(Run(dry=True)), reconcile(Run())
+
+    assert (dry.errors, run.errors) == ([], [])
+    assert len(dry.changes) == len(run.changes) == len(users)
+
+
 @pytest.mark.parametrize(
     ("type_", "name"), [("dsync.deleted", "directory"), ("dsync.group.deleted", "directory_group")]
 )
@@ -468,6 +491,39 @@ def test_a_run_that_fails_keeps_where_to_go_on(workos: FakeWorkOS, follow: Setti
     assert read_cursor().progress["role"] > stopped_after
     assert reconcile(Run(scope_seconds=60.0)).errors == []
     assert read_cursor().progress == {}
+
+
+@pytest.mark.parametrize("how", ["taken over", "taken over by an event", "its row was deleted"])
+def test_members_of_a_deleted_organization_that_lost_its_row_are_deleted(
+    workos: FakeWorkOS, follow: Setting, how: str
+) -> None:
+    follow("membership")
+    a_mirrored_organization(workos)
+    acme, bolt = (
+        an_old_organization(workos, name, external_id=f"gram-{name}") for name in ("acme", "bolt")
+    )
+    members = [a_member(workos, acme) for _ in range(12)]
+    members += [a_member(workos, bolt), a_member(workos, bolt)]
+    reconcile(Run())
+    workos.memberships.delete(members[-1]["id"], emits=False)
+    workos.delete_organization(acme, emits=False)
+    if how == "its row was deleted":
+        Organization.objects.filter(pk="gram-acme").delete()
+    else:
+        workos.create_organization(
+            name="acme",
+            external_id="gram-acme",
+            at=TWO_DAYS_AGO,
+            emits=how == "taken over by an event",
+        )
+        drain_to_end()
+
+    dry, run = reconcile(Run(dry=True)), reconcile(Run())
+
+    assert (dry.errors, run.errors) == ([], [])
+    assert sorted(map(str, dry.changes)) == sorted(map(str, run.changes))
+    assert mirrored()["membership"] == held(workos)["membership"]
+    assert reconcile(Run()).in_sync
 
 
 @pytest.fixture
