@@ -1,15 +1,14 @@
-"""Every command in a block of README.md and docs/, run as printed and in that order."""
+"""Every command in a block of README.md and docs/, run as printed."""
 
 import re
 import shlex
-import sys
 from pathlib import Path
 
 import pytest
+from django.core.management import execute_from_command_line
 
 from gram_sync.processes import PROJECT
 from orgs.testing import FakeWorkOS
-from tests.processes import environment_for, run
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -44,16 +43,16 @@ COMMANDS = [(page.name, command) for page in PAGES for command in commands_of(pa
 RUN = [(page, it) for page, it in COMMANDS if not it.startswith(tuple(EXCEPTIONS))]
 
 
-def test_every_documented_command_works_as_printed(workos: FakeWorkOS) -> None:
+@pytest.mark.parametrize(("page", "command"), RUN)
+def test_a_documented_command_works_as_printed(
+    workos: FakeWorkOS, page: str, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In this process: another one would take a second to start."""
     workos.create_organization(name="Acme")
-    environment = environment_for(workos)
 
-    # What another page has too is run once.
-    for command, page in {command: page for page, command in RUN}.items():
-        here = re.sub(r"^(\.venv/bin/python )?manage\.py", f"{sys.executable} manage.py", command)
-        done = run(shlex.split(here), environment)
-        assert done.returncode == 0, f"{page}: {command}\n{done.stdout}{done.stderr}"
-        assert "Traceback" not in done.stderr
+    execute_from_command_line(shlex.split(command.removeprefix(".venv/bin/python ")))
+
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_the_commands_that_are_not_run_are_tested_elsewhere_and_are_still_there() -> None:
