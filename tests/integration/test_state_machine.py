@@ -68,7 +68,7 @@ _AN_HOUR: Final = 3_600.0
 _TWO_HOURS: Final = 2 * _AN_HOUR
 _MOST_RUNS: Final = 3
 
-_EXAMPLES: Final = 60
+_EXAMPLES: Final = 40
 _STEPS: Final = 25
 
 names = st.sampled_from(NAMES)

@@ -98,8 +98,10 @@ def crawl(client: Client, start: str) -> int:
         # filtered, makes no other page.
         chosen = sorted((k, v) for k, v in (data or {}).items() if k in ("action", "_confirmed"))
         address = urlsplit(url)
-        key = (address.path, *parse_qs(address.query), str(chosen if data else None))
-        if key in seen or "/jsi18n/" in url:
+        asked = parse_qs(address.query)
+        key = (address.path, *asked, str(chosen if data else None))
+        # One filter at a time: there are more combinations of them than pages.
+        if key in seen or len(asked) > 1 or "/jsi18n/" in url:
             continue
         seen.add(key)
         pages += 1
