@@ -8,7 +8,7 @@ from typing import Any
 
 import httpcore2
 import pytest
-from django.db import connection, transaction
+from django.db import connection
 from django.test import TransactionTestCase
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
@@ -37,29 +37,23 @@ hypothesis_settings.register_profile(
 hypothesis_settings.load_profile("suite")
 
 #: No commit of a test has to outlive the server. What the migrations leave in the tables is kept.
+#: A DELETE of the few rows that there are is quicker than a TRUNCATE of every table, and a function
+#: keeps its plans. Schedules are due at once, as new ones are: long after the migrations, they
+#: would be overdue.
 _PREPARE = """
-ALTER DATABASE {} SET synchronous_commit = off;
+ALTER DATABASE {database} SET synchronous_commit = off;
 CREATE SCHEMA kept;
 CREATE TABLE kept.schedules AS TABLE django_q_schedule;
-"""
-
-#: A DELETE of the few rows that there are is quicker than a TRUNCATE of every table. Schedules are
-#: due at once, as new ones are: long after the migrations, they would be overdue.
-_EMPTY = """
-DO $$
-DECLARE name text;
+CREATE FUNCTION kept.empty_tables() RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     SET CONSTRAINTS ALL DEFERRED;
-    FOR name IN
-        SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename NOT IN
-            ('django_migrations', 'django_content_type', 'auth_permission')
-    LOOP
-        EXECUTE format('DELETE FROM %I', name);
-    END LOOP;
+    {deletes}
     INSERT INTO django_q_schedule TABLE kept.schedules;
     UPDATE django_q_schedule SET next_run = clock_timestamp();
 END $$
 """
+
+_KEPT_TABLES = {"django_migrations", "django_content_type", "auth_permission"}
 
 #: What takes longest, the longest first: the last one to begin must not be waited for alone.
 _LONG = (
@@ -119,16 +113,22 @@ def database(transactional_db: None) -> None:
 def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
     """The test database, and a quicker way to empty it."""
     with django_db_blocker.unblock(), connection.cursor() as cursor:
-        cursor.execute(_PREPARE.format(connection.settings_dict["NAME"]))
+        tables = {*connection.introspection.table_names()} - _KEPT_TABLES
+        deletes = "".join(f'DELETE FROM "{name}";' for name in tables)  # noqa: S608 - ours
+        cursor.execute(_PREPARE.format(database=connection.settings_dict["NAME"], deletes=deletes))
         connection.close()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TransactionTestCase, "_fixture_teardown", lambda _: empty_database())
+        # A new connection for each test would fill PostgreSQL's caches again.
+        patch.setattr(TransactionTestCase, "_should_reload_connections", lambda _: False)
         yield
 
 
 def empty_database() -> None:
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(_EMPTY)
+    """Leave the tables, and the session, as they were before the first test."""
+    with connection.cursor() as cursor:
+        cursor.execute("RESET ALL; SELECT kept.empty_tables()")
+    connection.ensure_timezone()
 
 
 @pytest.fixture(scope="session", autouse=True)
