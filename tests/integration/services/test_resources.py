@@ -53,6 +53,11 @@ def acme(workos: FakeWorkOS) -> str:
     return str(created["id"])
 
 
+def cover() -> None:
+    """List every resource once. ``repaired`` also shows that no difference is left."""
+    assert reconcile(Run(limit=EVERYTHING)).errors == []
+
+
 def repaired(**options: Any) -> Reconciliation:
     """A run that repairs everything; a second one finds nothing."""
     found = reconcile(Run(limit=EVERYTHING, **options))
@@ -147,7 +152,7 @@ def test_every_type_of_event_is_applied_and_a_replay_changes_nothing(
 @pytest.mark.parametrize("followed", [True, False], ids=["covered before", "covered by this"])
 def test_lists_bring_what_events_did_not(workos: FakeWorkOS, acme: str, followed: bool) -> None:
     if followed:
-        repaired()
+        cover()
     made = some_of_each(workos, acme, emits=False)
     repaired()
     assert mirrored() == held(workos)
@@ -164,7 +169,7 @@ def test_what_is_in_no_list_is_deleted(workos: FakeWorkOS, acme: str) -> None:
     # Another one of each: where it can be read, a 404 counts.
     some_of_each(workos, str(workos.create_organization(name="Bolt", at=TWO_DAYS_AGO)["id"]))
     drain_to_end()
-    repaired()
+    cover()
     assert mirrored() == held(workos)
 
     delete_all(workos, made, emits=False)
@@ -214,7 +219,7 @@ def derived() -> tuple[bool | None, bool | None]:
 def test_derived_columns_after_every_page(workos: FakeWorkOS, acme: str) -> None:
     drain_to_end()
     assert derived() == (None, None)  # nobody knows yet
-    repaired()
+    cover()
     assert derived() == (False, False)
 
     first, second = (
@@ -262,7 +267,7 @@ def test_an_event_is_parked_if_a_trigger_keeps_what_depends_on_it(
 ) -> None:
     okta = some_of_each(workos, acme)["directory"]["id"]
     drain_to_end()
-    repaired()
+    cover()
     before = mirrored(), derived()
     workos.directories.delete(okta)
 
@@ -281,7 +286,7 @@ def test_what_another_program_leaves_of_a_deleted_directory_needs_no_proof(
 ) -> None:
     okta = some_of_each(workos, acme)["directory"]["id"]
     drain_to_end()
-    repaired()
+    cover()
     workos.directories.delete(okta)
     drain_to_end()
     for name in ("directory_user", "directory_group", "directory_group_member"):
@@ -304,7 +309,7 @@ def test_what_is_not_deleted_with_its_directory_or_organization_is_reported_once
     an_old_organization(workos, "Other")
     okta = some_of_each(workos, acme)["directory"]["id"]
     drain_to_end()
-    repaired()
+    cover()
     if with_ == "directory":
         workos.directories.delete(okta)
         drain_to_end()
@@ -399,7 +404,7 @@ def test_an_announced_event_that_is_never_listed_is_resolved_by_its_object(
     workos: FakeWorkOS, acme: str, sync_setting: Any, name: str, old: dict[str, Any], row_is: str
 ) -> None:
     some_of_each(workos, acme)
-    repaired()
+    cover()
     key = min(held(workos)[name])
     row = model_of(PLAIN[name])._default_manager.filter(pk=key)
     if row_is == "missing":
@@ -449,7 +454,7 @@ AHEAD = datetime(2999, 1, 1, tzinfo=UTC)
 def test_times_in_the_future_keep_no_row_wrong(workos: FakeWorkOS, acme: str, name: str) -> None:
     made = some_of_each(workos, acme)
     drain_to_end()
-    repaired()
+    cover()
     change_all(workos, acme, made, emits=False, at=TWO_DAYS_AGO + timedelta(days=1))
     resource = PLAIN[name]
     rows = model_of(resource)._default_manager
@@ -493,7 +498,7 @@ def test_no_more_is_deleted_than_the_limit_allows(workos: FakeWorkOS, acme: str)
 
 def test_one_organization_with_its_resources(workos: FakeWorkOS, acme: str) -> None:
     bolt = an_old_organization(workos, "Bolt", external_id="gram-2")
-    repaired()
+    cover()
     # Just now: it does not wait for the events.
     made, _ = (some_of_each(workos, one, at=None, emits=False) for one in (acme, bolt))
 
@@ -514,7 +519,7 @@ def test_one_organization_with_its_resources(workos: FakeWorkOS, acme: str) -> N
     assert {row.workos_organization_id for row in Connection.objects.all()} == {acme}
 
     # What it has no more is deleted, where others prove a 404.
-    repaired()
+    cover()
     there = held(workos)
     delete_all(workos, made, emits=False)
     assert reconcile_organizations(Run(limit=EVERYTHING), [acme]).errors == []
@@ -527,7 +532,7 @@ def test_what_one_organization_has_given_to_another(workos: FakeWorkOS, acme: st
     bolt = an_old_organization(workos, "Bolt", external_id="gram-2")
     values: Any = {"name": "Okta", "state": "active", "at": TWO_DAYS_AGO}
     okta = workos.connections.create(organization_id=acme, **values)["id"]
-    repaired()
+    cover()
     workos.connections.update(okta, organization_id=bolt, emits=False)
 
     reconcile_organizations(Run(), [acme])
@@ -557,7 +562,7 @@ def test_what_an_organization_had_is_deleted_with_it_though_nothing_else_proves_
     some_of_each(workos, bolt)
     for number in range(11):
         workos.invitations.create(email=f"{number}@bolt.com", organization_id=bolt)
-    repaired()
+    cover()
     workos.delete_organization(bolt)
 
     dry = reconcile(Run(dry=True))
@@ -601,7 +606,7 @@ def test_what_another_program_marks_as_deleted_comes_back(
 def test_derived_columns_of_a_row_that_another_program_has_linked(
     workos: FakeWorkOS, acme: str
 ) -> None:
-    repaired()
+    cover()
     bolt = workos.create_organization(name="Bolt", external_id="gram-2", emits=False)["id"]
     workos.connections.create(name="SSO", organization_id=bolt, state="active")
     drain_to_end()
@@ -657,7 +662,7 @@ def test_what_is_listed_is_not_deleted_with_an_organization_that_seems_to_be(
     workos: FakeWorkOS, acme: str, named: tuple[str, ...]
 ) -> None:
     workos.connections.create(name="SSO", organization_id=acme, state="active")
-    repaired()
+    cover()
     Organization.objects.update(disabled_at=Now(), workos_deleted_at=Now())
     if not named:
         workos.misbehave("status", status=500, path="/organizations", exact=True, times=None)

@@ -15,7 +15,7 @@ from orgs.testing import FakeWorkOS
 from tests.system.matrix import host
 from tests.system.matrix.cells import SUPPORTED, UNSUPPORTED, Cell
 from tests.system.matrix.host import Host
-from tests.triggers import changed
+from tests.triggers import changed, execute
 
 #: `make matrix` sets it. CI runs a few cells, with the Python and the versions that are locked.
 EVERYTHING = bool(os.environ.get("MATRIX"))
@@ -106,7 +106,9 @@ def python(
 def make_project(
     python: str, database: None, workos: FakeWorkOS, tmp_path: Path
 ) -> Iterator[Callable[[Cell], Host]]:
-    """Makes a project of a cell, with an empty database that is dropped at the end."""
+    """Makes a project of a cell, with an empty database, which is dropped at the end with its
+    tests'."""
     name = f"host_{os.getpid()}"
     with changed(f"CREATE DATABASE {name}", f"DROP DATABASE {name} WITH (FORCE)"):
         yield partial(host.make_host, python, tmp_path / "shop", name, workos)
+        execute(f"DROP DATABASE IF EXISTS test_{name} WITH (FORCE)")

@@ -77,8 +77,9 @@ def test_its_tests_run_by_django_and_by_pytest(make_project: Callable[[Cell], Ho
     }
     project = make_project(Cell("tests", settings=UNDER_TEST, files=files))
 
-    by_django = project.manage("test", "--no-input", "shop")
-    by_pytest = project.run("-m", "pytest", "-q")
+    # To make the database takes most of the time.
+    by_django = project.manage("test", "--no-input", "--keepdb", "shop")
+    by_pytest = project.run("-m", "pytest", "-q", "--reuse-db")
 
     assert "Ran 2 tests" in by_django.stderr, by_django.stdout + by_django.stderr
     assert by_django.returncode == 0, by_django.stderr
