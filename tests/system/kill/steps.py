@@ -6,26 +6,22 @@ import signal
 from collections import Counter
 from threading import Lock
 from types import GeneratorType
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
 
 import httpx2
 import psycopg
 from psycopg.pq import TransactionStatus
 
-Moment: TypeAlias = Literal["before", "after"]
-"""A request is about to be sent, or its answer is here and nobody has seen it."""
-
-
 Request: TypeAlias = "GeneratorType[Any, Any, Any]"
 """What psycopg sends and receives, as it is given to ``Connection.wait``."""
 
 
 class Step(NamedTuple):
-    """A moment in a process's work, and how often it was there by the same way. Threads may come
-    the other way round in another run, but by the same ways."""
+    """What a process has changed for good, when the answer is here and nobody has seen it; and how
+    often it came there by the same way. Threads may come the other way round in another run, but by
+    the same ways."""
 
-    moment: Moment
     way: str
     """The requests of two transactions of a connection: the last one that changed what stays, and
     the one under way. Of HTTP, a request alone: threads share connections."""
@@ -45,7 +41,7 @@ class Watch:
     def __init__(self, kill_at: Step | None) -> None:
         self.steps: list[Step] = []
         self._kill_at = kill_at
-        self._counts: Counter[tuple[Moment, str]] = Counter()
+        self._counts: Counter[str] = Counter()
         self._one_at_a_time = Lock()
         self._wait, self._handle = psycopg.Connection.wait, httpx2.HTTPTransport.handle_request
         #: The requests of the last transaction that changed what stays, and of the one under way.
@@ -67,31 +63,29 @@ class Watch:
     def _of_postgres(self, connection: Any, request: Request, *limits: Any) -> Any:
         past, names = self._ways.setdefault(connection, ([], []))
         names.append(_name_of(request))
-        self._reach("before", [*past, "", *names])
         try:
             return self._wait(connection, request, *limits)
         finally:
             if connection.pgconn.transaction_status == TransactionStatus.IDLE:
                 # For others it makes no difference to the next request that is never sent.
                 if not all(map(_is_read, names)):
-                    self._reach("after", [*past, "", *names])
+                    self._reach([*past, "", *names])
                     past = names
                 self._ways[connection] = past, []
 
     def _of_http(self, transport: Any, request: httpx2.Request) -> httpx2.Response:
         name = f"{request.method} {re.sub(r'/org_[^/]*', '/…', request.url.path)}"
-        self._reach("before", [name])
         answer = self._handle(transport, request)
         if request.method != "GET":
-            self._reach("after", [name])
+            self._reach([name])
         return answer
 
-    def _reach(self, moment: Moment, requests: list[str]) -> None:
+    def _reach(self, requests: list[str]) -> None:
         """Take note of a step, or kill the process there. Nothing is sent after that."""
         way = " → ".join(requests)
         with self._one_at_a_time:
-            self._counts[moment, way] += 1
-            self.steps.append(Step(moment, way, self._counts[moment, way]))
+            self._counts[way] += 1
+            self.steps.append(Step(way, self._counts[way]))
             if self.steps[-1] == self._kill_at:
                 os.kill(os.getpid(), signal.SIGKILL)
 

@@ -83,7 +83,7 @@ def test_killed_anywhere_and_started_again_it_ends_as_if_undisturbed(
         assert (code, _waits_for_time()) == (0, False)
 
         failures = []
-        for step in _after_what_stays(steps):
+        for step in _first_and_last(steps):
             with _arranged(arrange) as workos:
                 _kill_and_start_again(launcher, work, workos, step)
                 lines = differences(expected, ending(workos))
@@ -92,20 +92,11 @@ def test_killed_anywhere_and_started_again_it_ends_as_if_undisturbed(
     assert not failures, "\n".join(failures)
 
 
-def _after_what_stays(steps: list[Step]) -> list[Step]:
-    """The first step, and the one after each request that changes something for good.
-
-    Between two such requests nothing changes: whoever is killed there leaves the same behind. And
-    who came by the same requests runs the same lines of code: of several times, the first and the
-    last are enough.
-    """
-    times = Counter((step.moment, step.way) for step in steps)
-    return [
-        step
-        for number, step in enumerate(steps)
-        if number == 0
-        or (step.moment == "after" and step.occurrence in (1, times[step.moment, step.way]))
-    ]
+def _first_and_last(steps: list[Step]) -> list[Step]:
+    """The first and the last of those by the same way: who came by the same requests runs the same
+    lines of code."""
+    times = Counter(step.way for step in steps)
+    return [step for step in steps if step.occurrence in (1, times[step.way])]
 
 
 @contextmanager
