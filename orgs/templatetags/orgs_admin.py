@@ -16,11 +16,12 @@ from django.utils.safestring import SafeString, mark_safe
 
 from orgs.domain.naming import storable
 from orgs.domain.status import Severity, Status, in_words
+from orgs.monitoring import runbook_section
 from orgs.services.status import current_status
 
 register = template.Library()
 
-_MARKED = re.compile(r"`([^`]+)`|\*([^*]+)\*")
+_MARKED = re.compile(r"`+(?:sql\n)?(?P<code>[^`]+)`+|\*\*(?P<strong>[^*]+)\*\*|\*(?P<em>[^*]+)\*")
 
 
 def _may_view(request: HttpRequest, model: str, app: str = "orgs") -> bool:
@@ -66,12 +67,19 @@ def ago(moment: datetime | None, now: datetime) -> str:
 
 @register.filter
 def marked(text: str) -> SafeString:
-    """Return ``text`` as HTML, with `commands` and *words of the admin's* marked as such."""
+    """Return ``text`` as HTML, with `commands`, *words of the admin's* and **strong ones** marked
+    as such."""
     html = _MARKED.sub(
-        lambda match: f"<code>{match[1]}</code>" if match[1] else f"<em>{match[2]}</em>",
+        lambda match: f"<{match.lastgroup}>{match[match.lastgroup or 0]}</{match.lastgroup}>",
         conditional_escape(text),
     )
     return mark_safe(html)  # noqa: S308 - escaped before the tags were put in
+
+
+@register.filter
+def runbook(code: str) -> list[str]:
+    """Return the paragraphs and items of lists of the runbook's section about a problem."""
+    return re.split(r"\n\n|\n(?=- )", runbook_section(code))
 
 
 @register.filter

@@ -21,6 +21,7 @@ import orgs
 from orgs.domain.status import DATABASE_TEXTS, RULES, SEVERITIES, ProblemCode, ReadError
 from orgs.domain.types import ConflictKind, Outcome
 from orgs.models import ExternalIdWriteBack, SyncCursor, WorkOSConflict, WorkOSEvent
+from orgs.monitoring import runbook_section
 from orgs.services.maintenance import ensure_schedules
 from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS
@@ -33,12 +34,6 @@ needs_promtool = pytest.mark.skipif(
     shutil.which("promtool") is None,
     reason="promtool is not installed (Debian: apt install prometheus)",
 )
-
-
-def runbook_section(code: str) -> str:
-    """The section about a problem, as Markdown, without its heading."""
-    text = (MONITORING / "runbook.md").read_text()
-    return text.partition(f"\n## {code}\n")[2].partition("\n## ")[0].strip()
 
 
 def promtool(*arguments: str, text: str | None = None) -> str:

@@ -26,6 +26,7 @@ from orgs.db.errors import DescribedError
 from orgs.domain.naming import derived_id
 from orgs.domain.status import ProblemCode
 from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSConflict, WorkOSEvent
+from orgs.monitoring import runbook_section
 from orgs.services import maintenance, queue, webhook
 from orgs.services import status as status_module
 from orgs.services.coverage import adopt_settings
@@ -51,7 +52,6 @@ from tests.builders import (
     post_webhook,
 )
 from tests.concurrency import another_program, in_thread, wait_until_blocked
-from tests.integration.test_monitoring import runbook_section
 from tests.processes import WEBHOOK_SECRET
 from tests.triggers import a_constraint, a_trigger, as_a_user, changed, execute
 

@@ -19,8 +19,9 @@ from orgs.admin import SyncCursorAdmin
 from orgs.domain import status
 from orgs.domain.types import Outcome
 from orgs.models import Connection, Organization, SyncCursor
+from orgs.monitoring import runbook_section
 from orgs.services.queue import DRY_RUN
-from orgs.templatetags.orgs_admin import ago, marked
+from orgs.templatetags.orgs_admin import ago, marked, runbook
 from orgs.testing import FakeWorkOS
 from tests.admin_pages import (
     CONFLICTS,
@@ -96,6 +97,31 @@ def test_what_is_wrong_is_said_with_what_to_do_and_where() -> None:
         (ORGANIZATIONS, "disabled=here", "Organizations disabled here"),
     ):
         assert f'<p><a href="{url}?{query}">{label}</a></p>' in page
+
+
+def test_each_problem_is_shown_with_its_code_and_its_section_of_the_runbook() -> None:
+    break_everything()
+    client = a_client()
+
+    shown = unescape(text_of(read(client, CURSOR)))
+
+    problems = client.get("/readyz").json()["problems"]
+    assert len(problems) >= 3
+    for code in (problem["code"] for problem in problems):
+        assert f"Runbook: {code} {unescape(section_in_words(code))}" in shown
+
+
+def section_in_words(code: str) -> str:
+    return text_of("".join(f"<p>{marked(part)}</p>" for part in runbook(code)))
+
+
+@pytest.mark.parametrize("code", status.ProblemCode)
+def test_a_section_of_the_runbook_is_shown_whole_and_without_signs_of_markdown(code: str) -> None:
+    said = unescape(section_in_words(code))
+
+    assert not re.search(r"`|\*\*|\]\(|#", said)
+    written = re.sub(r"```sql|[`*]", "", runbook_section(code))
+    assert "".join(said.replace("*", "").split()) == "".join(written.split())
 
 
 def test_what_waits_is_counted_and_leads_to_its_rows(admin_client: Client) -> None:
