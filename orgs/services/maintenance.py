@@ -140,7 +140,8 @@ def _has_schedules() -> bool:
 
 # Refused webhooks ---------------------------------------------------------------------------
 
-#: Seconds between two writes of a process, so that nobody can flood the database by webhooks.
+#: Seconds in which a process writes a count a few times, so that nobody can flood the database by
+#: webhooks; and between two times that it clears the count.
 WRITE_PAUSE = 60.0
 
 #: Seconds for a lock: WorkOS waits for its answer.
@@ -168,17 +169,19 @@ class RefusedWebhooks:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._count = 0
-        self._written_at = self._cleared_at = -inf
+        self._count = self._writes = 0
+        self._writes_began_at = self._cleared_at = -inf
 
     def refuse(self) -> None:
-        """Count one; a few together are written."""
+        """Count one. The first few are written at once: each process sees a part of them."""
         now = time.monotonic()
         with self._lock:
             self._count, self._cleared_at = self._count + 1, -inf
-            if self._count < LEAST_REFUSED_WEBHOOKS or now - self._written_at < WRITE_PAUSE:
+            if now - self._writes_began_at >= WRITE_PAUSE:
+                self._writes, self._writes_began_at = 0, now
+            if self._writes == LEAST_REFUSED_WEBHOOKS:
                 return
-            count, self._count, self._written_at = self._count, 0, now
+            count, self._count, self._writes = self._count, 0, self._writes + 1
         self._write(COUNT_REFUSED, count)
 
     def accept(self) -> None:

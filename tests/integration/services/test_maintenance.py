@@ -395,18 +395,18 @@ def refuse(webhooks: RefusedWebhooks, times: int) -> int:
     return sum(RequestBudget.objects.values_list("refused_webhooks", flat=True))
 
 
-def test_a_few_refused_webhooks_are_counted_with_one_write_a_minute(clock: list[float]) -> None:
+def test_refused_webhooks_are_counted_with_three_writes_a_minute(clock: list[float]) -> None:
     webhooks, of_another_process = RefusedWebhooks(), RefusedWebhooks()
 
-    assert refuse(webhooks, LEAST_REFUSED_WEBHOOKS - 1) == 0
-    assert refuse(webhooks, 1) == LEAST_REFUSED_WEBHOOKS
+    assert refuse(webhooks, 1) == 1
+    assert refuse(of_another_process, 2) == LEAST_REFUSED_WEBHOOKS, "a part each, and all at once"
+    assert refuse(webhooks, 2) == LEAST_REFUSED_WEBHOOKS + 2
     with CaptureQueriesContext(connection) as queries:
         for _ in range(1_000):
             webhooks.refuse()
     assert len(queries) == 0
     clock[0] += 60
-    assert refuse(webhooks, 1) == LEAST_REFUSED_WEBHOOKS + 1_001
-    assert refuse(of_another_process, 3) == LEAST_REFUSED_WEBHOOKS + 1_004
+    assert refuse(webhooks, 1) == LEAST_REFUSED_WEBHOOKS + 1_003
     budget = RequestBudget.objects.get()
     assert budget.refused_since is not None
     assert budget.last_refused_at is not None
@@ -415,7 +415,7 @@ def test_a_few_refused_webhooks_are_counted_with_one_write_a_minute(clock: list[
 
 def test_one_that_is_accepted_clears_the_count_for_all_processes(clock: list[float]) -> None:
     webhooks, of_another_process = RefusedWebhooks(), RefusedWebhooks()
-    refuse(webhooks, 5)
+    refuse(webhooks, LEAST_REFUSED_WEBHOOKS)
 
     of_another_process.accept()
     with CaptureQueriesContext(connection) as queries:
@@ -425,10 +425,10 @@ def test_one_that_is_accepted_clears_the_count_for_all_processes(clock: list[flo
     budget = RequestBudget.objects.get()
     assert (budget.refused_webhooks, budget.refused_since) == (0, None)
     assert budget.last_refused_at is None
-    clock[0] += 60
-    assert refuse(webhooks, 2) == 3
-    webhooks.accept()
     assert refuse(webhooks, 2) == 0
+    webhooks.accept()
+    clock[0] += 60
+    assert refuse(webhooks, 1) == 1, "those before are forgotten"
 
 
 def test_a_count_that_cant_be_kept_is_logged(monkeypatch: MonkeyPatch, caplog: LogCapture) -> None:
@@ -437,8 +437,7 @@ def test_a_count_that_cant_be_kept_is_logged(monkeypatch: MonkeyPatch, caplog: L
 
     with another_program() as other:
         other.execute("LOCK TABLE workos_request_budget IN ACCESS EXCLUSIVE MODE")
-        for _ in range(3):
-            webhooks.refuse()
+        webhooks.refuse()
         webhooks.accept()
 
     assert caplog.text.count("refused webhooks could not be counted") == 2
