@@ -46,6 +46,8 @@ class CursorState:
     now: datetime
     failing_since: datetime | None = None
     """When the first of the reads failed that have failed since the last good one."""
+    is_doubted: bool = False
+    """A full run found none of the linked organizations in WorkOS, and no read did since."""
     types: tuple[str, ...] | None = None
     """The types of events that are read with this position; None: not decided yet."""
     covered: frozenset[str] = frozenset()
@@ -100,12 +102,13 @@ def _state(rows: Rows) -> CursorState | None:
     if not rows:
         return None
     # Django leaves jsonb to its own fields: here it comes as text.
-    event_id, event_at, drained_at, now, failing_since, types, covered, *objects = rows[0]
+    event_id, event_at, drained_at, now, failing, doubted, types, covered, *objects = rows[0]
     return CursorState(
         Position(event_id, event_at),
         drained_at,
         now,
-        failing_since,
+        failing,
+        doubted,
         tuple(map(str, parsed_json(types, []))) or None,
         frozenset(map(str, parsed_json(covered, []))),
         *(parsed_json(stored, {}) for stored in objects),

@@ -9,8 +9,8 @@ INSERT INTO workos_sync_cursor (stream) VALUES ('organizations') ON CONFLICT (st
 #: With the database's time now: every stored time is compared with it.
 CURSOR_STATE = f"""
 SELECT last_event_id, {readable("last_event_at")}, {readable("drained_at")}, clock_timestamp(),
-    {readable("failing_since")}, event_types, covered, refused_types, progress, listed_at,
-    listed_at -> 'uncovered'
+    {readable("failing_since")}, snapshot_error_kind = 'wrong_environment',
+    event_types, covered, refused_types, progress, listed_at, listed_at -> 'uncovered'
 FROM workos_sync_cursor WHERE stream = 'organizations'
 """  # noqa: S608 - all of it is here
 

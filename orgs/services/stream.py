@@ -18,7 +18,7 @@ from django.db import DatabaseError
 from orgs import workos
 from orgs.conf import sync_settings
 from orgs.db import rows
-from orgs.db.cursor import CursorState, note_drained, note_failure, read_cursor
+from orgs.db.cursor import CursorState, note_drained, note_failure, read_cursor, set_columns
 from orgs.db.errors import describe, is_full, is_passing
 from orgs.db.leases import Lease, clear_enqueued
 from orgs.db.transactions import bounded_transaction
@@ -125,8 +125,13 @@ def _drain(report: DrainReport, deadline: float = inf, *, patience: float = 0.0)
         start = read_cursor()
         coverage.require_same(start)
         raise_if_expired(start)
+        if start.is_doubted:
+            workos.forget_verified()
         try:
             _drain_from(start, report, deadline, patience)
+            if start.is_doubted:
+                # The snapshot stays incomplete, but not for that reason.
+                set_columns(snapshot_error_kind="")
             if start.failing_since is not None:
                 span = in_words(start.now - start.failing_since)
                 logger.info("the stream is read again, after %s of failed reads", span)
@@ -155,8 +160,9 @@ def _drain_from(start: CursorState, report: DrainReport, deadline: float, patien
 
 
 def _verify_environment(page: Page[Position], types: tuple[str, ...], *, patience: float) -> None:
-    """Before the first page of this process, raise ``WrongEnvironment``, unless a row is linked to
-    an organization that WorkOS lists, or that an event of this page or of the next few is about."""
+    """Before the first page of this process, or after a full run doubted it, raise
+    ``WrongEnvironment``, unless a row is linked to an organization that WorkOS lists, or that an
+    event of this page or of the next few is about."""
     if workos.is_verified():
         return
     if _is_about_linked(page):

@@ -312,11 +312,15 @@ class States(OnCall):
         yield
         self.workos.behave()
         self.restart()
+        self.worker_works()
+        assert self.codes() == ["snapshot_incomplete"]
+        self.is_told("`snapshot_incomplete` stays")
         self.run("reconcile_workos")
 
     def wrong_environment__all_are_deleted(self) -> Generator[None]:
         self.workos.delete_organization(self.acme, emits=False)
         tasks.reconcile()
+        self.worker_works()
         yield
         section = runbook_section(ProblemCode.WRONG_ENVIRONMENT)
         execute(section.partition("```sql\n")[2].partition("```")[0])

@@ -349,9 +349,10 @@ def test_a_position_in_the_future_is_recovered_once(workos: FakeWorkOS, at: str)
 @pytest.mark.parametrize("position", ["no position", "a time", "an event"])
 @pytest.mark.parametrize("is_empty", [False, True])
 def test_the_stream_of_another_environment_is_not_read(
-    sync_setting: Setting, on_lost_cursor: Any, position: str, is_empty: bool
+    workos: FakeWorkOS, sync_setting: Setting, on_lost_cursor: Any, position: str, is_empty: bool
 ) -> None:
-    """It may also list from its first event, which is younger than the position."""
+    """It may also list from its first event, which is younger than the position. A read of the
+    right one ends what a full run has noted, and does not make up for the snapshot."""
     if position != "an event":
         at = from_now(hours=-1) if position == "a time" else None
         set_cursor(last_event_id=None, last_event_at=at)
@@ -366,12 +367,18 @@ def test_the_stream_of_another_environment_is_not_read(
         with suppress(WrongEnvironment, UnknownEvent):
             replay(since)
         assert tasks.reconcile() == "not complete"
+        drain_and_wait()
+        assert cursor().snapshot_error_kind == ReadError.WRONG_ENVIRONMENT
 
     is_lost = position == "an event" and on_lost_cursor == "refuse"
     assert noted == (ReadError.CURSOR_LOST if is_lost else ReadError.WRONG_ENVIRONMENT)
     assert names() == before
     assert (read_cursor().position, cursor().drained_at) == (since, drained_at)
     assert not Organization.objects.disabled().exists()
+    sync_setting(BASE_URL=workos.base_url)
+    drain_and_wait()
+    assert (cursor().failures, cursor().snapshot_error_kind) == (0, "")
+    assert cursor().snapshot_trouble
 
 
 @pytest.mark.parametrize("others", [0, 3], ids=["on the first page", "on a later page"])
