@@ -197,7 +197,8 @@ def _push() -> outbox.WriteBackReport:
 def _distinct(errors: Sequence[str]) -> Iterator[str]:
     """Yield each error once: what keeps every resource from being listed is an error of each."""
     for number, text in enumerate(errors):
-        without_name = text.partition(": ")[2] or text
+        name, _, rest = text.partition(": ")
+        without_name = rest if name.removesuffix(" is not covered") in NAMES else text
         if without_name not in "\n".join(errors[:number]):
             yield text
 

@@ -302,6 +302,27 @@ def test_an_error_of_two_resources_is_said_once(workos: FakeWorkOS, sync_setting
     assert (of_both.count("there is no WorkOS API key"), code) == (1, 1)
 
 
+def test_what_is_missing_of_two_resources_is_said_of_each(
+    workos: FakeWorkOS, sync_setting: Setting
+) -> None:
+    sync_setting(RESOURCES="connection,directory")
+    acme = an_old_organization(workos)
+    made = [
+        (one, one.create(name="Acme", organization_id=acme, at=TWO_DAYS_AGO)["id"])
+        for one in (workos.connections, workos.directories)
+    ]
+    run_command()
+    for resource, id_ in made:
+        resource.delete(id_, emits=False)
+
+    _, unproven, _ = run_command("--check", "--snapshot-only")
+    _, above, code = run_command("--check", "--snapshot-only", "--max-disable", "0")
+
+    for err in (unproven, above):
+        assert ("of connection" in err, "of directory" in err) == (True, True)
+    assert ("more than 0 rows of directory" in above, code) == (True, 1)
+
+
 @pytest.mark.parametrize("limits", [("0", "3"), ("2", "50"), ("74.9%", "75%"), ("62%", "100%")])
 def test_more_missing_than_max_disable_fails(workos: FakeWorkOS, limits: tuple[str, str]) -> None:
     a_mirrored_organization(workos)
