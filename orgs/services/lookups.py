@@ -161,8 +161,17 @@ class Lookups:
 
     def confirmed_absent(self, workos_ids: set[str]) -> frozenset[str]:
         """Return those that WorkOS confirms not to exist."""
-        absent = {id_ for id_ in workos_ids if self._exists(id_) is False}
-        return frozenset(absent) if absent and self.proves_absence(absent) else frozenset()
+        absent = frozenset(id_ for id_ in workos_ids if self._exists(id_) is False)
+        is_proven = not absent or self.proves_absence({*absent})
+        return absent if is_proven else self.known_deleted(absent)
+
+    def known_deleted(self, absent: Iterable[str]) -> frozenset[str]:
+        """Return those whose rows are disabled by their deletion: a 404 says nothing new of them,
+        and needs no proof."""
+        deleted = Organization.objects.disabled().exclude(workos_deleted_at=None)
+        with self.reading():
+            found = deleted.filter(workos_id__in=absent).values_list("workos_id", flat=True)
+            return frozenset(id_ for id_ in found if id_)
 
     def new_owner(self, organization_id: str) -> Observation | None:
         """Return the organization that WorkOS shows with this ``external_id``, if there is one."""

@@ -39,9 +39,11 @@ def reconcile_organizations(
     began_at = lookups.now()
     present, in_mirror_alone = _find_all(comparing, ids, deadline)
     absent = {*comparing.absent}
-    if absent:
-        # Before the first write: a row that this run links would prove any place right.
-        lookups.proves_absence(absent)
+    # Before the first write: a row that this run links would prove any place right.
+    if absent and not lookups.proves_absence(absent):
+        known = lookups.known_deleted(absent)
+        comparing.absent = [id_ for id_ in comparing.absent if id_ not in known]
+        comparing.report.counts[Outcome.UNCHANGED] += len(known)
     if in_mirror_alone and not lookups.proves_environment(absent):
         comparing.leave_unproven(in_mirror_alone)
     else:

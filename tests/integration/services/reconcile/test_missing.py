@@ -224,6 +224,34 @@ def test_a_page_that_comes_again_and_again_ends_a_run_in_a_wrong_place(
     assert "lists the same page again" in compared().errors[0]
 
 
+_GONE: dict[str, Any] = {"workos_id": "org_gone", "disabled_at": NOON, "workos_deleted_at": NOON}
+
+
+@pytest.mark.parametrize("named", [(), ("gram-gone",)])
+def test_a_row_whose_deletion_is_known_is_taken_over_without_proof(
+    workos: FakeWorkOS, named: tuple[str, ...]
+) -> None:
+    an_organization_row("gram-gone", **_GONE)
+    new = an_old_organization(workos, "New", external_id="gram-gone")
+
+    found = only(*named) if named else compared()
+
+    assert (changes(found), found.errors) == ([("gram-gone", "relinked")], [])
+    assert row("gram-gone").workos_id == new
+
+
+@pytest.mark.parametrize("missing", [[], ["gram-missing"]])
+def test_one_whose_deletion_is_known_needs_no_proof(workos: FakeWorkOS, missing: list[str]) -> None:
+    an_organization_row("gram-gone", **_GONE)
+    for id_ in missing:
+        an_organization_row(id_, workos_id="org_missing")
+
+    found = only("gram-gone", *missing)
+
+    assert (kinds(found), disabled()) == (["unproven"] * len(missing), ["gram-gone"])
+    assert (found.organizations.counts["unchanged"], found.in_sync) == (1, not missing)
+
+
 @pytest.mark.usefixtures("wrong_place")
 @pytest.mark.parametrize("id_", ["gram-1", "gram-unlinked"])
 def test_a_single_organization_in_the_wrong_place_is_unproven(workos: FakeWorkOS, id_: str) -> None:
