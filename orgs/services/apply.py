@@ -79,7 +79,7 @@ def apply(batch: Batch, mode: Mode) -> Report:
         # No item is the reason, and each would have to wait as well.
         raise
     except DatabaseError as error:
-        if fails_every_row(error):
+        if fails_every_row(error) or not batch.observations:
             raise
     return _apply_alone(batch, mode)
 

@@ -33,7 +33,7 @@ from orgs.db.transactions import execute_together, read_only_transaction
 from orgs.domain.naming import one_line
 from orgs.domain.report import Change, Report
 from orgs.domain.resources import NAMES, event_types, followed_by, parse_time, scopes_of
-from orgs.domain.types import ORGANIZATION, Outcome
+from orgs.domain.types import ORGANIZATION, Outcome, Position
 from orgs.models import Organization, SyncCursor
 from orgs.services.refusals import reporting, together_or_alone
 
@@ -149,7 +149,7 @@ def retry_refused() -> None:
 def is_readable(types: tuple[str, ...], patience: float) -> bool:
     """Return True if WorkOS does not refuse a read of these types of events from the beginning."""
     try:
-        workos.first_event_id(types, patience=patience)
+        workos.read_events(Position(), types=types, limit=1, patience=patience)
     except workos.Refused:
         return False
     return True

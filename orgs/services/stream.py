@@ -10,6 +10,7 @@ import time
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import islice
 from math import inf
 
@@ -149,7 +150,7 @@ def _drain_from(start: CursorState, report: DrainReport, deadline: float, patien
     with closing(read_pages(types, start.position, patience=patience)) as pages:
         for page in pages:
             _verify_environment(page, types, patience=patience)
-            if not page.observations:
+            if page.is_last and not page.observations:
                 note_drained(page.read_from, read_began=page.read_began)
                 report.drained = True
                 return
@@ -242,8 +243,14 @@ def resolve_overdue(
 def _is_at_the_end(patience: float) -> bool:
     """A read from the position brings nothing: a page that says it is last does not prove that."""
     state = read_cursor()
-    page = workos.read_events(state.position, types=state.types or (), limit=1, patience=patience)
-    return page.position == state.position
+    read = partial(
+        workos.read_events,
+        types=state.types or (),
+        limit=sync_settings().page_size,
+        patience=patience,
+    )
+    pages = workos.read_all(read, state.position)
+    return all(not page.observations or page.position == page.read_from for page in pages)
 
 
 def _window() -> timedelta:

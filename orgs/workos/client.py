@@ -11,6 +11,7 @@ from orgs.domain.budget import Share
 from orgs.domain.resources import ORGANIZATIONS, Listing, Resource
 from orgs.domain.types import ObjectPage, Observation, Page, Position, State
 from orgs.workos.errors import BrokenAnswer, ExternalIdConflict, NotFound, WorkOSError
+from orgs.workos.paging import read_all
 from orgs.workos.parsing import (
     Json,
     is_usable_id,
@@ -27,7 +28,8 @@ _PAGE_SIZE = 100
 def read_events(
     position: Position, *, types: tuple[str, ...], limit: int, patience: float = 0.0
 ) -> Page[Position]:
-    """Return the page of events of these types after ``position``, oldest first.
+    """Return the page of events of these types after ``position``, oldest first. It may be empty
+    and not the last one: WorkOS does not say whether it leaves other types out before it cuts.
 
     Raises ``BrokenAnswer`` if what is answered is not a page, and ``Refused`` if WorkOS does not
     accept the position: what it answers to an expired one is undocumented.
@@ -49,8 +51,9 @@ def read_events(
 
 def first_event_id(types: tuple[str, ...], *, patience: float = 0.0) -> str | None:
     """Return the id of the first event that WorkOS still lists; None if it lists none."""
-    page = read_events(Position(), types=types, limit=1, patience=patience)
-    return next((listed.event.id for listed in page.observations if listed.event), None)
+    read = partial(read_events, types=types, limit=_PAGE_SIZE, patience=patience)
+    listed = (one for page in read_all(read, Position()) for one in page.observations)
+    return next((one.event.id for one in listed if one.event), None)
 
 
 def read_objects(
@@ -78,6 +81,8 @@ def read_objects(
     # An unpaged list need not have the metadata of a page.
     whole = answer if listing.is_paged else {"list_metadata": {"after": None}, **answer}
     listed, after = parse_page(whole)
+    if after and not listed:
+        raise BrokenAnswer("WorkOS listed nothing, and said that there is more")
     if after is None and listing.is_paged and len(listed) == _PAGE_SIZE:
         # It may only seem to be the last one: nothing else shows that a list ended early.
         last_id = listed[-1].get("id") if isinstance(listed[-1], dict) else None

@@ -66,8 +66,6 @@ def parse_page(answer: Json) -> tuple[list[object], str | None]:
     after = metadata.get("after", 0)
     if after not in (None, "") and not is_text(after):
         raise BrokenAnswer("WorkOS answered with a page that doesn't say whether there is more")
-    if after and not listed:
-        raise BrokenAnswer("WorkOS listed nothing, and said that there is more")
     return listed, after or None
 
 
@@ -81,9 +79,9 @@ def parse_events(
         event = _parse_event_place(raw, fields, position)
         position, last_id = event.position, event.id
         places.append((event, raw, fields))
-    if after is not None and position.last_event_id != last_id:
-        # The last event has no usable id; the cursor that WorkOS names is one it listed.
-        position = position._replace(last_event_id=after)
+    if after is not None and (not listed or position.last_event_id != last_id):
+        # The page is empty, or its last event has no usable id: WorkOS names where it ends.
+        position = Position(after, event_time(after) or position.last_event_at)
     return (_parse_event(*place, types) for place in places), position
 
 

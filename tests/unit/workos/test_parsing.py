@@ -56,7 +56,6 @@ def place(observation: Observation) -> Event:
         pytest.param({"data": [], "list_metadata": {}}, id="no word on whether there is more"),
         pytest.param({"data": [1], "list_metadata": {"after": 5}}, id="a cursor that is no text"),
         pytest.param({"data": [1], "list_metadata": {"after": "\0"}}, id="a cursor of NUL"),
-        pytest.param({"data": [], "list_metadata": {"after": "event_1"}}, id="none, and more"),
     ],
 )
 def test_what_is_not_a_page_is_never_an_empty_one(answer: dict[str, Any]) -> None:

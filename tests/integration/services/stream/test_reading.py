@@ -1,17 +1,21 @@
 """The stream is read to its end, from where it can be, and from the right environment alone."""
 
+import json
 import time
 from collections import Counter
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.db import DatabaseError
 from django_q.models import OrmQ
 
 import orgs.workos
 from orgs import tasks
 from orgs.db.cursor import read_cursor
+from orgs.domain.resources import NAMES, event_types
 from orgs.domain.status import ReadError
 from orgs.domain.types import Outcome, Position
 from orgs.models import Organization, SyncCursor, WorkOSEvent
@@ -27,7 +31,9 @@ from orgs.services.reconcile_one import reconcile_organizations
 from orgs.services.refresh import resolve
 from orgs.services.stream import UnknownEvent, drain_and_wait, drain_to_end, replay
 from orgs.testing import FakeWorkOS
-from orgs.workos import Refused, Unavailable, WorkOSError
+from orgs.testing.events import EventQuery, EventStream
+from orgs.testing.messages import Page
+from orgs.workos import BrokenAnswer, Refused, Unavailable, WorkOSError
 from tests.builders import (
     a_linked_row,
     a_mirrored_organization,
@@ -56,7 +62,7 @@ from tests.integration.services.stored import (
     read,
     set_cursor,
 )
-from tests.triggers import execute, locked
+from tests.triggers import a_trigger, execute, locked
 
 LONG_AGO = timedelta(minutes=5)
 
@@ -166,6 +172,56 @@ def test_no_transaction_is_open_meanwhile(
     resolve("event_1")
 
     assert found == dict.fromkeys([*calls, "offer_external_id", "sleep"], 0)
+
+
+@pytest.mark.parametrize("by_time", [False, True])
+def test_a_page_of_other_types_alone_is_not_the_end(
+    workos: FakeWorkOS, sync_setting: Setting, monkeypatch: MonkeyPatch, by_time: bool
+) -> None:
+    """WorkOS does not say whether it leaves other types out before it cuts a page or after."""
+    page = EventStream.page
+    sync_setting(PAGE_SIZE=2, RESOURCES="organization")
+
+    def cut_first(stream: EventStream, query: EventQuery, now: int) -> Page:
+        every = replace(query, types=frozenset(event_types(NAMES)))
+        found = page(stream, every, now)
+        wanted = [b for b in found.bodies if json.loads(b)["event"] in query.types]
+        return replace(found, bodies=wanted)
+
+    monkeypatch.setattr(EventStream, "page", cut_first)
+    if by_time:
+        set_cursor(last_event_at=from_now(hours=-1))
+    for number in range(20):
+        if number % 6 == 5:
+            workos.create_organization(name=f"Acme {number}")
+        workos.users.create(email=f"{number}@acme.com")
+    lost = workos.create_organization(name="Missed", emits=False)["id"]
+    an_announcement("event_lost", ago=LONG_AGO, workos_id=lost)
+
+    dry, real = reconcile(Run(dry=True)), drain_to_end()
+
+    assert (dry.events.waiting, real.counts, real.drained) == (3, {Outcome.CREATED: 3}, True)
+    assert (real.unresolved, names()[-1]) == (None, "Missed")
+    assert not drain_to_end().counts
+    workos.create_organization(name="Later")
+    assert drain_to_end().counts == {Outcome.CREATED: 1}
+
+
+@pytest.mark.parametrize("error", ["lists the same page again", "the cursor stays"])
+def test_empty_pages_without_end_are_an_error(workos: FakeWorkOS, error: str) -> None:
+    prepare_to_read()
+    body = {"data": [], "list_metadata": {"after": "event_1"}}
+    workos.misbehave("body", times=None, body=body)
+    is_ours = error == "the cursor stays"
+    refused = a_trigger(f"RAISE EXCEPTION '{error}';", table="workos_sync_cursor")
+
+    with (
+        refused if is_ours else nullcontext(),
+        pytest.raises(DatabaseError if is_ours else BrokenAnswer, match=error),
+    ):
+        drain_to_end()
+
+    assert cursor().drained_at is None
 
 
 # A lost cursor ------------------------------------------------------------------------------
