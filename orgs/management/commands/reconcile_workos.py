@@ -233,12 +233,14 @@ def _left_to_people(found: Reconciliation, named: Sequence[str] | None) -> str:
 
 
 def _position(since: str) -> Position:
-    if not is_storable(since.strip()):
-        raise CommandError("--since wants an event id or a time such as 2026-01-15T12:00:00Z")
+    created_at = event_time(since)
+    if is_storable(since) and (since.startswith("event_") or created_at):
+        return Position(since, created_at)
     try:
         moment = datetime.fromisoformat(since)
     except ValueError:
-        return Position(since, event_time(since))
+        wanted = "an event id or a time such as 2026-01-15T12:00:00Z"
+        raise CommandError(f"--since wants {wanted}") from None
     try:
         zoned = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         return Position(None, zoned.astimezone(UTC))

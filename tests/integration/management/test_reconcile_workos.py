@@ -361,6 +361,8 @@ ODD = "\x1b]0;title\x07\x9b31m\u202e"
         (["--events-only", "--since", "event_unknown"], "WorkOS lists nothing after event_unknown"),
         (["--events-only", "--since", " "], A_TIME),
         (["--events-only", "--since", "a\0"], A_TIME),
+        (["--events-only", "--since", "2026-13-01"], A_TIME),
+        (["--events-only", "--since", "yesterday"], A_TIME),
         (["--events-only", "--since", "0001-01-01T00:00:00+14:00"], "--since is no time"),
         (["--events-only", "--since", ODD], ""),
         (["--org", "org_nowhere"], "neither the mirror nor WorkOS knows an organization org_now"),
