@@ -17,6 +17,7 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register  # n
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, connections, router
 from django.db import Error as DatabaseUnusable
+from django.db.models import TextField
 
 from orgs.conf import RANGES, SyncSettings, is_url, least_task_timeout, sync_settings
 from orgs.db.figures import ORGANIZATION_COLUMNS
@@ -38,7 +39,7 @@ _TEXTS = {
         "Set it to the endpoint's signing secret: WorkOS dashboard, Webhooks."),
     "E004": ("WORKOS_API_KEY holds characters that no key has.",
         "Copy it again, without line breaks and quotes: WorkOS dashboard, API Keys."),
-    "E005": ("{}.", "The keys of WORKOS_SYNC are the fields of orgs.conf.SyncSettings."),
+    "E005": ("{}.", "orgs.conf.SyncSettings has the keys of WORKOS_SYNC and their types."),
     "E006": ("WORKOS_SYNC[{!r}] is {!r}.", "It must be a {2} from {3:g} to {4:g}."),
     "E007": ("Q_CLUSTER['timeout'] is {!r}: a drain could be killed at work.",
         "Set it to {1} or more: DRAIN_DEADLINE, then a few calls to WorkOS and waits for locks."),
@@ -236,9 +237,13 @@ def _lacking() -> Iterator[str]:
     """What Gram's table must have before the migrations that change it; none if there is none."""
     with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
         cursor.execute(ORGANIZATION_COLUMNS)
-        is_unique = dict(cursor.fetchall())
+        found = cursor.fetchall()
+    is_unique = {name: unique for name, unique, _ in found}
     if is_unique:
         first = import_module("orgs.migrations.0001_organization").Migration.operations[0]
+        texts = {it for it, field in first.fields if isinstance(field, TextField)}
         yield from (f"the column {it}" for it, _ in first.fields if it not in is_unique)
+        others = {name for name, _, is_text in found if not is_text}
+        yield from (f"the type text for {name}" for name in sorted(texts & others))
         keys = ("id", "slug", "workos_id")
         yield from (f"a unique index on ({key})" for key in keys if not is_unique.get(key))

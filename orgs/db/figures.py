@@ -163,7 +163,7 @@ SELECT attname, EXISTS (
     WHERE i.indrelid = attrelid AND indisunique AND indisvalid
         AND indnkeyatts = 1 AND indkey[0] = attnum
         AND coalesce(pg_get_expr(indpred, i.indrelid) = format('(%I IS NOT NULL)', attname), true)
-)
+), (SELECT typcategory = 'S' FROM pg_type WHERE oid = atttypid)
 FROM pg_attribute
 WHERE attrelid = to_regclass('organization_metadata') AND attnum > 0 AND NOT attisdropped
 """

@@ -75,7 +75,10 @@ def execute_alone(statement: str, values: Sequence[Any], *, at_most: float | Non
     then this raises ``RuntimeError``.
     """
     if connection.in_atomic_block:
-        raise RuntimeError("a statement alone can't be executed inside a transaction")
+        raise RuntimeError(
+            "a statement alone can't be executed inside a transaction; in a test, open none: "
+            "TransactionTestCase, or @pytest.mark.django_db(transaction=True)"
+        )
     with _cursor() as cursor:
         cursor.execute(f"{sql.SET_LOCK_TIMEOUT}; {statement}", [_lock_timeout(at_most), *values])
         cursor.nextset()

@@ -354,6 +354,8 @@ def test_a_database_that_is_gone_is_an_error_and_a_table_that_is_not_there_yet_i
     [
         ("RENAME whitelisted TO w", ["the column whitelisted"]),
         ("RENAME workos_id TO w", ["the column workos_id", "a unique index on (workos_id)"]),
+        ("ALTER slug TYPE uuid USING slug::uuid", ["the type text for slug"]),
+        ("ALTER name TYPE varchar(255)", []),
         ("RENAME sso_enabled TO s", []),
         ("DROP CONSTRAINT organization_metadata_pkey CASCADE", ["a unique index on (id)"]),
         (f"DROP CONSTRAINT {SLUG_CONSTRAINT}", ["a unique index on (slug)"]),
