@@ -123,3 +123,19 @@ def locked(
     with another_program() as program:
         program.execute(f"SELECT FROM {table} WHERE {where} FOR UPDATE")
         yield program
+
+
+@contextmanager
+def as_a_limited_user(policy: str = "USING (true)", *revoked: str) -> Iterator[None]:
+    """The tables as a user sees them who is neither their owner nor a superuser."""
+    grants = ["GRANT ALL ON ALL TABLES IN SCHEMA public TO {user}"]
+    grants += [f"REVOKE {grant} FROM {{user}}" for grant in revoked]
+    security = "ALTER TABLE organization_metadata {} ROW LEVEL SECURITY;"
+    with (
+        changed(
+            f"{security.format('ENABLE')} CREATE POLICY theirs ON organization_metadata {policy}",
+            f"{security.format('DISABLE')} DROP POLICY theirs ON organization_metadata",
+        ),
+        as_a_user(*grants),
+    ):
+        yield

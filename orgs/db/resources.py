@@ -190,10 +190,11 @@ def _select(resource: Resource) -> str:
         "workos_organization_id",
         "NULL",  # when WorkOS made it, which no rule asks
         sql.believable("workos_updated_at"),
-        _event_id(resource),
+        "workos_last_event_id",
         sql.believable(resource.deleted_column, yesterday),
         sql.believable("synced_at"),
         "erased_at IS NOT NULL" if resource.is_personal else "false",
+        f"coalesce({_is_marked(resource)}, false)",
     ]
     for name, kind in _typed(resource).items():
         columns.append(sql.readable(name) if kind == _TIME else name)
@@ -203,13 +204,16 @@ def _select(resource: Resource) -> str:
 
 def _event_id(resource: Resource) -> str:
     """Return the event id, but NULL where another program has marked the row as deleted."""
-    is_others = f"{resource.deleted_column} > synced_at + interval '{WRITTEN_WITHIN}'"
-    return f"CASE WHEN {is_others} THEN NULL ELSE workos_last_event_id END"
+    return f"CASE WHEN {_is_marked(resource)} THEN NULL ELSE workos_last_event_id END"
+
+
+def _is_marked(resource: Resource) -> str:
+    return f"{resource.deleted_column} > synced_at + interval '{WRITTEN_WITHIN}'"
 
 
 def _row(names: Collection[str], values: Sequence[Any]) -> PlainRow:
-    columns = dict(zip(names, values[8:], strict=True))
-    return PlainRow._make((*values[:8], columns, None))
+    columns = dict(zip(names, values[9:], strict=True))
+    return PlainRow._make((*values[:8], columns, None, values[8]))
 
 
 @cache

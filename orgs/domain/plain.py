@@ -200,7 +200,7 @@ class PlainResolution:
         unless the object is a new one under the key of a deleted one."""
         row = row or PlainRow(key=observation.workos_id or "")
         if (fields := observation.plain) is None:
-            return row._replace(last_event_id=event_id, deleted_at=deleted_at)
+            return row._replace(last_event_id=event_id, deleted_at=deleted_at, is_marked=False)
         is_another = self.resource.key_comes_back and row.deleted_at and deleted_at is None
         return PlainRow(
             key=row.key,

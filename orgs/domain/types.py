@@ -238,12 +238,14 @@ class PlainRow(NamedTuple):
     columns: Mapping[str, Any] = MappingProxyType({})
     data: Mapping[str, Any] | None = None
     """What is to be written; None: it stays."""
+    is_marked: bool = False
+    """Another program has marked it as deleted, after all that was written here."""
 
     @property
     def is_deleted_by_event(self) -> bool:
         """Return True if it is deleted and has an event's id. A deletion by absence clears that
         id, but not of roles and group members, which keep the one they had."""
-        return self.deleted_at is not None and self.last_event_id is not None
+        return None not in (self.deleted_at, self.last_event_id) and not self.is_marked
 
 
 class Decision(NamedTuple):

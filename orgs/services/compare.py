@@ -309,7 +309,6 @@ class Comparison:
         absent = (Observation(workos_id=k, state=State.ABSENT, resource=self.name) for k in keys)
         for chunk in in_groups(absent, _CHUNK):
             self.compare(chunk, began_at)
-        self.absent = [key for key in self.absent if key not in self.removed]
 
     def leave_unproven(self, keys: Sequence[str], reason: str = "") -> None:
         """Report what is missing without proof, and leave the rows alone."""

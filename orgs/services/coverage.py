@@ -333,6 +333,9 @@ def _derive(workos_ids: Sequence[str], *, waits: bool) -> list[str]:
     with cursor_locked():
         rows = found.select_for_update(no_key=True, skip_locked=not waits)
         free = [row.workos_id for row in rows.only("workos_id") if row.workos_id]
+        if waits:
+            # Also those that a policy hides from the lock: they are refused, and not locked.
+            free = [*workos_ids]
         if execute_together([resources.derived(free)]) != [[]]:
             raise WriteSkipped("a trigger or a policy leaves it as it is")
     return free

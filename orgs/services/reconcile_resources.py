@@ -124,12 +124,12 @@ class ResourceComparison(Comparison):
         without_row = self._without_row(listing.scope)
         scopes = (scope for (scope,) in self.in_order(live, "workos_id", after=after))
         also = (scope for scope in without_row if scope > after)
+        self._delete_with_parents()
         self._compare_scopes(listing, merge(scopes, also))
         if self.stopped_after is not None:
             return
         if listing.scope is Scope.ORGANIZATION:
             self._delete_with_organizations()
-        self._delete_with_parents()
         # In no list that was read: what they belong to is not here, or not any more.
         _, column = SCOPES[listing.scope]
         # Not ``IN``: PostgreSQL may search the whole of a large list for each row.
@@ -244,23 +244,22 @@ class ResourceComparison(Comparison):
 
     def _absent_scopes(self, scope: Scope, found: "models.QuerySet[Any]") -> list[str]:
         """Return which of the organizations or groups that these rows name WorkOS has deleted. One
-        that it refuses to say anything of is not among them."""
+        that it says nothing of is not among them."""
         parent, column = SCOPES[scope]
         ids = found.exclude(**{f"{column}__isnull": True}).exclude(**{column: ""})
         with self.lookups.reading():
             named = {*ids.order_by().values_list(column, flat=True).distinct()}
         if parent is ORGANIZATIONS:
             named = {id_ for id_ in named if id_ not in self._organizations.seen}
-        if not (named and self.lookups.proves_absence(named, parent)):
+        # A row that this run has linked itself proves no place to be the right one.
+        if not (named and self.lookups.candidates and self.lookups.proves_absence(named, parent)):
             return []
-        asked = in_threads(
-            partial(self.lookups.look_up, resource=parent), sorted(named), workos.Refused
-        )
+        asked = in_threads(partial(self.lookups.look_up, resource=parent), sorted(named), _OF_ONE)
         return [
             scope
             for answers in asked
             for scope, answer in answers
-            if not isinstance(answer, workos.Refused) and answer.state is State.ABSENT
+            if not isinstance(answer, workos.WorkOSError) and answer.state is State.ABSENT
         ]
 
     def _with_row(self, scope: Scope) -> "models.QuerySet[Any]":
@@ -347,16 +346,27 @@ class ResourceComparison(Comparison):
 
     def _delete_with_organizations(self) -> None:
         """Delete what belongs to organizations that are deleted in WorkOS: it has no list and no
-        object of theirs to ask for any more. The row of one may have been taken over."""
-        live, every = live_rows(self.resource), Organization.objects.all()
-        without_row = live.exclude(Exists(every.filter(workos_id=OuterRef("workos_organization"))))
+        object of theirs to ask for any more."""
         deleted: list[Collection[Any]] = [
-            every.filter(workos_deleted_at__isnull=False).values("workos_id"),
+            Organization.objects.filter(workos_deleted_at__isnull=False).values("workos_id"),
             self._organizations.removed,
             self._lost_row(),
-            self._absent_scopes(Scope.ORGANIZATION, without_row),
         ]
+        live = live_rows(self.resource)
         self._remove_unasked(live.filter(workos_organization__in=ids) for ids in deleted)
+        # Without their list, WorkOS would be asked for each organization that has no row yet.
+        if self.resource.fetch and self._organizations.listed:
+            self._delete_without_row(live)
+
+    def _delete_without_row(self, live: "models.QuerySet[Any]") -> None:
+        """Delete what belongs to organizations that are deleted in WorkOS and have no row any more.
+        Each object is asked for, and there is no limit."""
+        rows_of = Organization.objects.filter(workos_id=OuterRef("workos_organization"))
+        absent = self._absent_scopes(Scope.ORGANIZATION, live.exclude(Exists(rows_of)))
+        lost = self._without_removed(self.resource, live.filter(workos_organization__in=absent))
+        keys = [key for key in self.unlisted(lost, self.seen) if key not in self.removed]
+        if keys and self.lookups.proves_absence({*keys}, self.resource):
+            self.remove([*self.absent_among(keys)], self.lookups.now())
 
     def _remove_unasked(self, found: Iterable["models.QuerySet[Any]"]) -> None:
         """Delete what any of these queries finds, each row once."""

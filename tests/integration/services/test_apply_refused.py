@@ -1,8 +1,8 @@
 """Which item failed: what PostgreSQL refuses for one item never stops the rest, and what it refuses
 for all is no item's fault."""
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -43,7 +43,7 @@ from tests.triggers import (
     REASONS,
     a_constraint,
     a_trigger,
-    as_a_user,
+    as_a_limited_user,
     attempts,
     changed,
     renamed,
@@ -71,22 +71,6 @@ def a_required_column(table: str = "organization_metadata") -> AbstractContextMa
         f"ALTER TABLE {table} ALTER billing_email DROP DEFAULT",
         f"ALTER TABLE {table} DROP billing_email",
     )
-
-
-@contextmanager
-def as_a_limited_user(policy: str = "USING (true)", *revoked: str) -> Iterator[None]:
-    """The tables as a user sees them who is neither their owner nor a superuser."""
-    grants = ["GRANT ALL ON ALL TABLES IN SCHEMA public TO {user}"]
-    grants += [f"REVOKE {grant} FROM {{user}}" for grant in revoked]
-    security = "ALTER TABLE organization_metadata {} ROW LEVEL SECURITY;"
-    with (
-        changed(
-            f"{security.format('ENABLE')} CREATE POLICY theirs ON organization_metadata {policy}",
-            f"{security.format('DISABLE')} DROP POLICY theirs ON organization_metadata",
-        ),
-        as_a_user(*grants),
-    ):
-        yield
 
 
 # One item -----------------------------------------------------------------------------------

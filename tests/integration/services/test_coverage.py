@@ -56,7 +56,7 @@ from tests.integration.services.stored import (
     sso_enabled,
 )
 from tests.mirrored import held, mirrored
-from tests.triggers import LEAVES_OUT, RAISES, REASONS, a_trigger, locked
+from tests.triggers import LEAVES_OUT, RAISES, REASONS, a_trigger, as_a_limited_user, locked
 
 pytestmark = pytest.mark.usefixtures("acme")
 
@@ -321,6 +321,15 @@ def test_coverage_ignores_a_refused_row(follow: Setting, caplog: LogCapture, how
     assert read_cursor().covered == {"organization"}
     assert [c.organization_id for c in reconcile(Run()).organizations.changes] == ["gram-1"]
     assert sso_enabled()["gram-1"] is None
+
+
+@pytest.mark.usefixtures("drifted")
+def test_rows_that_a_policy_hides_from_writes_are_refused_and_not_locked() -> None:
+    with as_a_limited_user("FOR SELECT USING (true)"):
+        found = reconcile(Run())
+
+    assert found.organizations.counts[Outcome.FAILED] == 3
+    assert set(sso_enabled().values()) == {False}
 
 
 @impatient

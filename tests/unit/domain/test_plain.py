@@ -100,6 +100,7 @@ def after(row: Row, observation: Observation, **known: Any) -> PlainRow:
 # Freshness, tombstones, lists ---------------------------------------------------------------
 
 ABSENT_BEFORE = ABSENT._replace(deleted_at=EARLIER)
+MARKED = DELETED._replace(deleted_at=EARLIER, is_marked=True)
 JUST_WRITTEN = BY_EVENT._replace(synced_at=NOW)
 
 
@@ -123,6 +124,8 @@ JUST_WRITTEN = BY_EVENT._replace(synced_at=NOW)
         pytest.param(DELETED, changed(9), "stale", id="an event's tombstone is final"),
         pytest.param(DELETED, shown(at=NOW), "stale", id="an event's is final for lists too"),
         pytest.param(DELETED, deleted(9), "deleted", id="deleted again"),
+        pytest.param(MARKED, changed(6), "stale", id="not an event's, by an event"),
+        pytest.param(MARKED, shown(at=NOW), "updated", id="not an event's, by a list"),
         pytest.param(ABSENT, changed(1, at=LATER), "updated", id="an absence is lifted"),
         pytest.param(ABSENT, changed(1), "stale", id="an absence, by what was here before"),
         pytest.param(ABSENT, changed(1, ROLE), "stale", id="without order, by its time"),

@@ -4,6 +4,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import pytest
+from django.db.models.functions import Now
 
 from orgs import tasks
 from orgs.api import ResourceNotCovered, has_access
@@ -524,6 +525,73 @@ def test_members_of_a_deleted_organization_that_lost_its_row_are_deleted(
     assert sorted(map(str, dry.changes)) == sorted(map(str, run.changes))
     assert mirrored()["membership"] == held(workos)["membership"]
     assert reconcile(Run()).in_sync
+
+
+def members_of_one(workos: FakeWorkOS) -> list[str]:
+    """More members of one organization than a run deletes by itself, and one of another."""
+    a_mirrored_organization(workos)
+    acme = an_old_organization(workos, "acme", external_id="gram-acme")
+    members = [str(a_member(workos, acme)["id"]) for _ in range(15)]
+    a_member(workos, an_old_organization(workos, "bolt", external_id="gram-bolt"))
+    reconcile(Run())
+    return members
+
+
+def live_members() -> int:
+    return OrganizationMembership.objects.filter(deleted_at=None).count()
+
+
+def test_another_place_proves_nothing_of_organizations_that_have_no_row(
+    workos: FakeWorkOS, elsewhere: FakeWorkOS, follow: Setting, sync_setting: Setting
+) -> None:
+    follow("membership")
+    members_of_one(workos)
+    Organization.objects.all().delete()
+    sync_setting(BASE_URL=elsewhere.base_url)
+
+    assert reconcile(Run(), drain_events=False).errors
+    assert live_members() == 16
+
+
+def test_what_workos_has_is_not_deleted_with_an_organization_that_it_does_not_have(
+    workos: FakeWorkOS, follow: Setting
+) -> None:
+    follow("membership")
+    members = members_of_one(workos)
+    # Their own list does not bring them back: they seem to be newer.
+    wrong = {"workos_organization": "org_wrong", "workos_updated_at": Now()}
+    OrganizationMembership.objects.filter(pk__in=members).update(**wrong)
+
+    reconcile(Run())
+
+    assert live_members() == 16
+
+
+def test_an_organization_without_a_row_that_cant_be_asked_for_keeps_no_other_deletion(
+    workos: FakeWorkOS, follow: Setting
+) -> None:
+    follow("membership")
+    one, *_ = members_of_one(workos)
+    bolt = str(Organization.objects.get(pk="gram-bolt").workos_id)
+    workos.delete_organization(bolt, emits=False)
+    Organization.objects.filter(pk="gram-bolt").delete()
+    workos.memberships.delete(one, emits=False)
+    workos.misbehave("status", status=500, path=f"/organizations/{bolt}", times=None)
+
+    assert reconcile(Run()).errors == []
+    assert live_members() == 14
+
+
+def test_organizations_that_have_no_row_yet_are_not_asked_for(
+    workos: FakeWorkOS, follow: Setting
+) -> None:
+    follow("connection")
+    a_mirrored_organization(workos)
+    new = an_old_organization(workos, "New")
+    workos.connections.create(name="SSO", organization_id=new, at=TWO_DAYS_AGO)
+
+    assert reconcile(Run(resources=("connection",))).errors == []
+    assert workos.count_requests(path=f"/organizations/{new}") == 0
 
 
 @pytest.fixture
