@@ -25,7 +25,8 @@ from orgs.domain.naming import counted
 from orgs.domain.report import Change, Report
 from orgs.domain.resolution import is_left_to_event
 from orgs.domain.resources import ORGANIZATIONS, Resource
-from orgs.domain.types import ORGANIZATION, Observation, Outcome, State
+from orgs.domain.types import ORGANIZATION, ConflictKind, Observation, Outcome, State
+from orgs.models import WorkOSConflict, WorkOSEvent
 from orgs.services.apply import Mode, apply
 from orgs.services.decide import Batch
 from orgs.services.lookups import UNPROVEN, UNPROVEN_OBJECT, Lookups, live_rows
@@ -145,12 +146,23 @@ class Comparison:
 
         ``began_at``: when the request for them began.
         """
-        observations = self._without_those_in_sync(observations)
+        left = self._without_those_in_sync(observations)
+        refused = self._refused_among(left)
+        recent_after = self.recent_after if self.leaves_recent else None
+        self._compare([o for o in left if o.workos_id not in refused], began_at, recent_after)
+        self._compare([o for o in left if o.workos_id in refused], began_at, None)
+
+    def _compare(
+        self,
+        observations: Sequence[Observation],
+        began_at: datetime | None,
+        recent_after: datetime | None,
+    ) -> None:
         if not observations:
             return
         batch = Batch(
             observations=observations,
-            recent_after=self.recent_after if self.leaves_recent else None,
+            recent_after=recent_after,
             read_began_at=began_at,
             overwrite_before=self.followed_since,
             taken_over=frozenset(self.report.taken_over),
@@ -176,6 +188,20 @@ class Comparison:
             return observations
         self.report.counts[Outcome.UNCHANGED] += len(in_sync)
         return [o for o in observations if o.workos_id not in in_sync]
+
+    def _refused_among(self, observations: Sequence[Observation]) -> set[str | None]:
+        """Return the keys of recent objects whose events have come, and are parked or left out of
+        the ledger: nothing else will bring what they said."""
+        fields = {o.workos_id: o.fields or o.plain for o in observations if self.is_recent(o)}
+        if not (fields and self.leaves_recent):
+            return set()
+        parked = WorkOSEvent.objects.parked().filter(resource=self.name, object_key__in=fields)
+        left_out = WorkOSConflict.objects.filter(kind=ConflictKind.LEDGER_REFUSED, pk__in=fields)
+        came = parked.values_list("object_key", "occurred_at")
+        with self.lookups.reading():
+            found = [*came.union(left_out.values_list("pk", "last_seen_at"))]
+        changed_at = {key: one.updated_at for key, one in fields.items() if one}
+        return {key for key, at in found if at and at >= (changed_at[key] or at)}
 
     def retry_locked(self) -> None:
         """Look up the organizations whose rows another program had locked or written, and compare
@@ -258,8 +284,8 @@ class Comparison:
     def is_recent(self, observation: Observation) -> bool:
         """Return True if it is left to its event; it may have been created after its index in the
         list was read."""
-        updated_at = observation.fields.updated_at if observation.fields else None
-        return is_left_to_event(None, updated_at, self.recent_after)
+        fields = observation.fields or observation.plain
+        return is_left_to_event(None, fields.updated_at if fields else None, self.recent_after)
 
     @property
     def allowed(self) -> int:

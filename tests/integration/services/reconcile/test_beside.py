@@ -73,6 +73,33 @@ def test_what_postgresql_refuses_is_failed_and_noted_and_all_else_done(workos: F
     assert noted_again.snapshot_trouble == ""
 
 
+@pytest.mark.parametrize(
+    ("refused", "table", "kind"),
+    [
+        ("name = 'Forbidden'", "organization_metadata", Outcome.FAILED),
+        ("name = 'Forbidden'", "workos_connection", Outcome.FAILED),
+        ("type LIKE 'connection.%'", "workos_event", Outcome.CREATED),
+    ],
+)
+def test_what_is_recent_is_not_left_to_an_event_that_was_refused(
+    workos: FakeWorkOS, follow: Setting, refused: str, table: str, kind: Outcome
+) -> None:
+    follow("connection")
+    acme = a_mirrored_organization(workos)
+    reconcile(Run())
+    workos.create_organization(name="Forbidden", external_id="gram-2")
+    workos.connections.create(organization_id=acme, name="Forbidden", state="active")
+
+    with a_constraint(f"NOT ({refused})", table=table):
+        drain_to_end()
+        dry, found = compared(dry=True), compared()
+
+    assert [change.change for change in dry.changes] == [Outcome.CREATED]
+    assert [change.change for change in found.changes] == [kind]
+    assert not dry.in_sync
+    assert not found.in_sync
+
+
 @impatient
 def test_a_locked_row_does_not_keep_the_rest_enabled(workos: FakeWorkOS) -> None:
     a_mirrored_organization(workos)
