@@ -205,9 +205,10 @@ class _FullRun:
         lost cursor is replaced, even if rows are locked or missing ones can't be resolved. An error
         is reported, and what was repaired before it stays so."""
         with reporting(self._note_stopped):
+            is_read = self.state.types is None or ORGANIZATION in self.state.covered
             for one in self.comparisons:
-                # If the cursor is lost, the events of recent changes may be lost too.
-                one.leaves_recent = lost is None
+                # Otherwise the events of recent changes may be lost too.
+                one.leaves_recent = lost is None and is_read
             self._compare_listed()
             if lost is not None and not self.run.dry and not self.report.errors:
                 self._replace_cursor(lost)

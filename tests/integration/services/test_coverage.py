@@ -52,6 +52,7 @@ from tests.integration.services.stored import (
     enqueued,
     figures,
     impatient,
+    names,
     problems,
     sso_enabled,
 )
@@ -590,6 +591,25 @@ def test_a_refused_type_is_left_out_and_tried_again(
     assert (state.refused, state.types) == ({}, event_types(["organization", "connection", "role"]))
     assert state.covered == {"organization", "role", "connection"}
     assert mirrored() == held(workos)
+
+
+def test_a_recent_organization_is_not_left_to_an_event_of_a_type_that_is_refused(
+    workos: FakeWorkOS,
+) -> None:
+    reconcile(Run())
+    workos.refuse_event_types(["organization.created"])
+    workos.create_organization(name="Bolt")
+    workos.update_organization(ACME, name="Later")
+    drain_to_end()
+    dry = reconcile(Run(dry=True))
+    workos.refuse_event_types([])
+    retry_refused()
+
+    tasks.cover()
+
+    assert [change.change for change in dry.changes] == [Outcome.CREATED]
+    assert read_cursor().covered >= {"organization"}
+    assert names() == ["Bolt", "Later"]
 
 
 @pytest.mark.parametrize(
