@@ -105,7 +105,7 @@ def resources_of(organization: Organization, request: HttpRequest) -> Iterator[d
     """Yield what belongs to an organization, of the tables that the person may see."""
     for name in _ON_ORGANIZATION:
         table: Any = admin.site.get_model_admin(model_of(PLAIN[name]))
-        if organization.workos_id is None or not table.has_view_permission(request):
+        if not organization.workos_id or not table.has_view_permission(request):
             continue
         present = {table.resource.deleted_column: None, "workos_organization": organization}
         found = table.get_queryset(request).filter(**present).order_by(unindexed("workos_id"))

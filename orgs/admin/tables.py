@@ -78,7 +78,8 @@ class OrganizationAdmin(TableAdmin):
     list_filter = [
         choice_filter("linked",
             ("yes", "Linked to WorkOS", _organizations.linked()),
-            ("no", "Not linked", _organizations.filter(workos_id=None))),
+            ("no", "Not linked", _organizations.filter(
+                models.Q(workos_id=None) | models.Q(workos_id="")))),
         choice_filter("disabled",
             ("yes", "Disabled", _organizations.disabled()),
             ("here", "Disabled here, lives in WorkOS", _organizations.disabled_here()),
@@ -107,7 +108,7 @@ class OrganizationAdmin(TableAdmin):
 
     @admin.display(description="linked", boolean=True)
     def is_linked(self, organization: Organization) -> bool:
-        return organization.workos_id is not None
+        return bool(organization.workos_id)
 
     @admin.display(description="write-back")
     def pending(self, organization: Organization) -> str:

@@ -63,9 +63,10 @@ SET_READ_ONLY = "SET TRANSACTION READ ONLY"
 #: Parameter: a time with its unit, such as 3000ms. True: until the end of the transaction.
 SET_STATEMENT_TIMEOUT = "SELECT set_config('statement_timeout', %s, true)"
 
-#: NO KEY: other programs' foreign keys to the table go on working while a page is applied.
+#: NO KEY: other programs' foreign keys to the table go on working while a page is applied. Some of
+#: them write '' for no link.
 LOAD_ORGANIZATIONS = f"""
-SELECT id, name, workos_id, {believable("workos_updated_at")},
+SELECT id, name, nullif(workos_id, ''), {believable("workos_updated_at")},
     workos_last_event_id, disabled_at IS NOT NULL, workos_deleted_at IS NOT NULL
 FROM organization_metadata
 WHERE workos_id = ANY(%s::text[]) OR id = ANY(%s::text[])

@@ -17,8 +17,8 @@ class OrganizationQuerySet(models.QuerySet["Organization"]):
     """Organizations, by how they stand to WorkOS."""
 
     def linked(self) -> Self:
-        """Linked to an organization of WorkOS's."""
-        return self.filter(workos_id__isnull=False)
+        """Linked to an organization of WorkOS's: neither NULL nor empty."""
+        return self.filter(workos_id__gt="")
 
     def live(self) -> Self:
         """Linked and enabled: WorkOS should list their organizations."""

@@ -130,7 +130,7 @@ def _find(lookups: Lookups, id_: str) -> list[Observation]:
     with lookups.reading():
         row = Organization.objects.by_either_id(id_).first()
     workos_id = row.workos_id if row else id_
-    own = [lookups.look_up(workos_id)] if workos_id is not None else []
+    own = [lookups.look_up(workos_id)] if workos_id else []
     if own and own[0].state is not State.ABSENT:
         return own
     new_owner = lookups.new_owner(row.id if row else id_)

@@ -354,11 +354,14 @@ def test_one_that_is_missing(workos: FakeWorkOS, id_: str, has_new_owner: bool) 
     assert disabled() == ([] if has_new_owner else ["gram-0"])
 
 
+@pytest.mark.parametrize("no_link", [None, ""])
 @pytest.mark.parametrize("has_others", [False, True])
-def test_one_that_only_the_mirror_has_is_left_alone(workos: FakeWorkOS, has_others: bool) -> None:
+def test_one_that_only_the_mirror_has_is_left_alone(
+    workos: FakeWorkOS, has_others: bool, no_link: str | None
+) -> None:
     if has_others:
         a_mirrored_organization(workos)
-    an_organization_row("gram-1")
+    an_organization_row("gram-1", workos_id=no_link)
 
     found = only("gram-1", "gram-1")
 

@@ -46,10 +46,13 @@ from tests.triggers import locked
 FAR_AHEAD = datetime(2999, 1, 1, tzinfo=UTC)
 
 
-def test_drift_of_every_kind_is_repaired_and_then_there_is_none(workos: FakeWorkOS) -> None:
+@pytest.mark.parametrize("no_link", [None, ""])
+def test_drift_of_every_kind_is_repaired_and_then_there_is_none(
+    workos: FakeWorkOS, no_link: str | None
+) -> None:
     created = an_old_organization(workos, "Created")
     an_old_organization(workos, "Linked", external_id="gram-linked")
-    an_organization_row("gram-linked", name="Linked")
+    an_organization_row("gram-linked", name="Linked", workos_id=no_link)
     relinked = an_old_organization(workos, "Relinked", external_id="gram-relinked")
     an_organization_row("gram-relinked", name="Relinked", workos_id="org_replaced")
     a_linked_row(workos, "gram-renamed", there="WorkOS's name", name="Renamed here")
