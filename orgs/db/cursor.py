@@ -183,6 +183,14 @@ def note_listed(resource: str) -> None:
     execute_alone(sql.NOTE_LISTED, [resource, resource])
 
 
+def note_derived(covered: Collection[str]) -> None:
+    """Note that columns were derived from what is covered, unless another process has changed it:
+    to derive them again is up to that process, or, if it was killed, to a cover."""
+    with cursor_locked() as state:
+        if state.covered == covered:
+            execute_together([Statement(sql.NOTE_LISTED, [DERIVED, DERIVED])])
+
+
 def note_progress(resource: str, scope: str | None) -> None:
     """Note after which scope the lists of a resource go on; None: from the first one."""
     execute_alone(sql.NOTE_PROGRESS, [resource, resource, scope])

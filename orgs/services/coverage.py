@@ -25,6 +25,7 @@ from orgs.db.cursor import (
     cursor_locked,
     ensure_cursor,
     follow,
+    note_derived,
     note_listed,
     read_cursor,
 )
@@ -229,13 +230,14 @@ def note_listed_in_full(name: str, before: CursorState) -> None:
         return
     if state.uncovered.get(name) != before.uncovered.get(name):
         return
-    if follow(state, state.types or (), {*state.covered, name}, state.refused):
+    covered = {*state.covered, name}
+    if follow(state, state.types or (), covered, state.refused):
         logger.info("%s is covered: it was listed in full", name)
         if name in _DERIVED_FROM or not is_derived(state):
             derive_again()
         else:
             # The run that goes on reports what differs.
-            note_listed(DERIVED)
+            note_derived(covered)
 
 
 def may_lack_rows(name: str, *, since: datetime) -> bool:
@@ -314,6 +316,7 @@ def derive_again() -> None:
     """Recompute the derived columns after a change of which resources are covered: they are empty
     where that is not known. What PostgreSQL refuses is logged and stays different until a full run
     reports it; after a lock that another program has, the next drain has a cover do it."""
+    covered = read_cursor().covered
     try:
         for change in repair_derived():
             if change.change is Outcome.FAILED:
@@ -324,7 +327,7 @@ def derive_again() -> None:
             # As after a process that was killed, the next drain has a cover do it.
             return
     with suppress(DatabaseError):  # Then a cover does it once more.
-        note_listed(DERIVED)
+        note_derived(covered)
 
 
 def _derive(workos_ids: Sequence[str], *, waits: bool) -> list[str]:

@@ -419,6 +419,27 @@ def test_a_list_that_fails_is_not_read_again_with_each_drain(
     assert enqueued_by_a_drain() == [COVER]
 
 
+@pytest.mark.parametrize(("covers", "function"), [("connection", "_derive"), ("role", "follow")])
+def test_what_another_process_changes_meanwhile_is_not_taken_for_derived(
+    workos: FakeWorkOS, follow: Setting, after: Around, covers: str, function: str
+) -> None:
+    """It is killed before it derives what it has changed."""
+    workos.connections.create(name="SSO", organization_id=ACME, state="active", at=TWO_DAYS_AGO)
+    if covers != "connection":
+        follow("connection")
+        tasks.cover()
+    follow("connection", covers)
+
+    def switch_off(*_: object) -> None:
+        if "connection" in (state := read_cursor()).covered:
+            follow_in_table(state, event_types(["organization"]), ["organization"], {})
+
+    after(coverage, function, switch_off)
+    tasks.cover()
+
+    assert is_cover_due(read_cursor())
+
+
 def forget(key: str) -> None:
     row = cursor()
     del row.listed_at[key]
