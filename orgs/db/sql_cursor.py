@@ -40,9 +40,10 @@ RETURNING c.failures, before.last_trouble <> c.last_trouble
 """
 
 #: Sets since when those resources are not covered that the parameter names: ``{since}`` of each.
-#: What derives from them is to be derived again.
+#: What derives from them is to be derived again. Written by hand, the column may be no object.
 _UNCOVER = """
-    listed_at = listed_at - 'derived' || jsonb_build_object('uncovered', (
+    listed_at = CASE jsonb_typeof(listed_at) WHEN 'object' THEN listed_at ELSE '{{}}' END
+        - 'derived' || jsonb_build_object('uncovered', (
         SELECT coalesce(jsonb_object_agg(name, {since}), '{{}}')
         FROM unnest(%s::text[]) AS name
     ))
@@ -71,10 +72,11 @@ WHERE stream = 'organizations'
 RETURNING true
 """  # noqa: S608 - put together from constants
 
-#: Sets a key of a JSON object, or removes it if the value is NULL.
+#: Sets a key of a JSON object, or removes it if the value is NULL. It too may be no object.
 _SET_KEY = """
 UPDATE workos_sync_cursor
-SET {column} = {column} - %s::text || jsonb_strip_nulls(jsonb_build_object(%s::text, {value}))
+SET {column} = CASE jsonb_typeof({column}) WHEN 'object' THEN {column} ELSE '{{}}' END
+    - %s::text || jsonb_strip_nulls(jsonb_build_object(%s::text, {value}))
 WHERE stream = 'organizations'
 """
 NOTE_LISTED = _SET_KEY.format(column="listed_at", value="clock_timestamp()")

@@ -122,8 +122,10 @@ def test_a_lost_position_is_replaced_by_a_time_and_the_failures_are_over() -> No
     assert failure() == NONE
 
 
-def test_what_was_listed_and_where_lists_go_on_is_noted() -> None:
+@pytest.mark.parametrize("stored", [{}, "by hand", 7, [1]])
+def test_what_was_listed_and_where_lists_go_on_is_noted(stored: object) -> None:
     ensure_cursor()
+    SyncCursor.objects.update(listed_at=stored, progress=stored)
     state = read_cursor()
 
     assert follow(state, ["connection.activated"], ["connection"], {})
