@@ -1,9 +1,11 @@
 """Fixtures: a real PostgreSQL, emptied after each test; those of the fake WorkOS are a plugin's."""
 
+import asyncio
 import os
 import signal
 import ssl
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import httpcore2
@@ -119,9 +121,18 @@ def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
         connection.close()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TransactionTestCase, "_fixture_teardown", lambda _: empty_database())
-        # A new connection for each test would fill PostgreSQL's caches again.
-        patch.setattr(TransactionTestCase, "_should_reload_connections", lambda _: False)
+        # A new connection for each test would fill PostgreSQL's caches again. In a browser's event
+        # loop Django has a connection of its own, which is not closed at the end.
+        patch.setattr(
+            TransactionTestCase, "_should_reload_connections", lambda _: _has_event_loop()
+        )
         yield
+
+
+def _has_event_loop() -> bool:
+    with suppress(RuntimeError):
+        return bool(asyncio.get_running_loop())
+    return False
 
 
 def empty_database() -> None:
