@@ -47,7 +47,8 @@ class CursorState:
     failing_since: datetime | None = None
     """When the first of the reads failed that have failed since the last good one."""
     is_doubted: bool = False
-    """A full run found none of the linked organizations in WorkOS, and no read did since."""
+    """A full run found none of the linked organizations in WorkOS, and no process that was started
+    later did."""
     types: tuple[str, ...] | None = None
     """The types of events that are read with this position; None: not decided yet."""
     covered: frozenset[str] = frozenset()

@@ -27,7 +27,7 @@ _TIMES: Final = (
 #: No lease of ours lasts an hour: a clock was wrong if it seems to.
 _SOON: Final = "BETWEEN statement_timestamp() AND statement_timestamp() + interval '1 hour'"
 _UNDECIDED: Final = "next_attempt_at IS NULL AND acknowledged_at IS NULL"
-_LIVE: Final = "workos_id IS NOT NULL AND workos_deleted_at IS NULL"
+_LIVE: Final = "workos_id > '' AND workos_deleted_at IS NULL"
 
 #: One row, whose columns are named as the figures are. Each part names the condition of a partial
 #: index, or reads a table once. ``statement_timestamp()`` is one moment for all of it, and, unlike
@@ -85,8 +85,8 @@ CROSS JOIN (
     ) AS kinds
 ) AS all_conflicts
 CROSS JOIN (
-    SELECT count(*) FILTER (WHERE disabled_at IS NULL AND workos_id IS NOT NULL) AS linked,
-        count(*) FILTER (WHERE disabled_at IS NULL AND workos_id IS NULL) AS unlinked,
+    SELECT count(*) FILTER (WHERE disabled_at IS NULL AND workos_id > '') AS linked,
+        count(*) FILTER (WHERE disabled_at IS NULL AND coalesce(workos_id, '') = '') AS unlinked,
         count(disabled_at) AS disabled, count(disabled_at) FILTER (WHERE {_LIVE}) AS disabled_here,
         min(disabled_at) FILTER (WHERE {_LIVE}) AS disabled_here_since
     FROM organization_metadata

@@ -8,7 +8,7 @@ it counts as long as both are the same.
 #: by the next statement: only what it sees is as new as the rows that are locked here.
 LOCK_DUE_WRITE_BACKS = """
 SELECT w.organization_id FROM workos_external_id_write_back AS w
-JOIN organization_metadata AS o ON o.id = w.organization_id AND o.workos_id IS NOT NULL
+JOIN organization_metadata AS o ON o.id = w.organization_id AND o.workos_id > ''
 WHERE w.next_attempt_at <= %s AND w.organization_id <> ALL(%s::text[])
     AND (%s::text[] IS NULL OR w.organization_id = ANY(%s::text[]))
 ORDER BY w.next_attempt_at LIMIT %s FOR UPDATE OF w SKIP LOCKED
@@ -21,7 +21,7 @@ CLAIM_WRITE_BACKS = """
 WITH due AS (
     SELECT w.organization_id, o.workos_id AS linked_to
     FROM workos_external_id_write_back AS w
-    JOIN organization_metadata AS o ON o.id = w.organization_id AND o.workos_id IS NOT NULL
+    JOIN organization_metadata AS o ON o.id = w.organization_id AND o.workos_id > ''
     WHERE w.organization_id = ANY(%s::text[])
 ), claimed AS (
     UPDATE workos_external_id_write_back AS w
@@ -36,7 +36,7 @@ FROM due LEFT JOIN claimed USING (organization_id)
 
 LOCK_UNLINKED_WRITE_BACKS = """
 SELECT w.organization_id FROM workos_external_id_write_back AS w
-JOIN organization_metadata AS o ON o.id = w.organization_id AND o.workos_id IS NULL
+JOIN organization_metadata AS o ON o.id = w.organization_id AND coalesce(o.workos_id, '') = ''
 WHERE (w.next_attempt_at <= %s OR w.next_attempt_at IS NULL)
     AND (%s::text[] IS NULL OR w.organization_id = ANY(%s::text[]))
 FOR UPDATE OF w SKIP LOCKED
@@ -47,7 +47,7 @@ FOR UPDATE OF w SKIP LOCKED
 FORGET_UNLINKED_WRITE_BACKS = """
 WITH unlinked AS (
     SELECT w.organization_id FROM workos_external_id_write_back AS w
-    JOIN organization_metadata AS o ON o.id = w.organization_id AND o.workos_id IS NULL
+    JOIN organization_metadata AS o ON o.id = w.organization_id AND coalesce(o.workos_id, '') = ''
     WHERE w.organization_id = ANY(%s::text[])
 ), forgotten AS (
     DELETE FROM workos_external_id_write_back AS w USING unlinked

@@ -198,8 +198,9 @@ class Comparison:
         parked = WorkOSEvent.objects.parked().filter(resource=self.name, object_key__in=fields)
         left_out = WorkOSConflict.objects.filter(kind=ConflictKind.LEDGER_REFUSED, pk__in=fields)
         came = parked.values_list("object_key", "occurred_at")
-        with self.lookups.reading():
-            found = [*came.union(left_out.values_list("pk", "last_seen_at"))]
+        query = came.union(left_out.values_list("pk", "last_seen_at")).query
+        with self.lookups.reading(once=True):
+            found = execute_bounded(Statement(*query.sql_with_params()))
         changed_at = {key: one.updated_at for key, one in fields.items() if one}
         return {key for key, at in found if at and at >= (changed_at[key] or at)}
 

@@ -117,7 +117,7 @@ def _rows_of(resource: Resource) -> "models.QuerySet[Any]":
 def _erase(resource: Resource, which: models.Q) -> tuple[int, list[str]]:
     rows = _rows_of(resource).filter(which, erased_at__isnull=True)
     empty: dict[str, Any] = dict.fromkeys(resource.personal)
-    empty |= {"data": {}, "erased_at": Now(), "synced_at": Now()}
+    empty |= {"data": {}, "erased_at": Now()}
     return write_in_batches(rows, lambda due: due.update(**empty))
 
 

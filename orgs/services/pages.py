@@ -103,7 +103,7 @@ def raise_if_expired(start: CursorState) -> None:
 
 def _begins_too_early(page: Page[Position]) -> bool:
     after = page.read_from.last_event_at
-    if page.read_from.last_event_id is None or not page.observations:
+    if page.read_from.last_event_id is None or (page.is_last and not page.observations):
         return False
     if after is None:
         # Of an event that a person names, the time is not known.
@@ -111,12 +111,18 @@ def _begins_too_early(page: Page[Position]) -> bool:
     times = (
         observation.event.occurred_at for observation in page.observations if observation.event
     )
-    begins_at = next((moment for moment in times if moment is not None), after)
+    ends_at = page.position.last_event_at or after
+    begins_at = next((moment for moment in times if moment is not None), ends_at)
     # Not "after - margin": an event may carry the first moment there is.
     return after - begins_at > _RESTART_MARGIN
 
 
 def _is_the_first(page: Page[Position], types: tuple[str, ...], patience: float) -> bool:
     # Asked, because a single event may carry any time: that alone must not stop the stream.
-    first = page.observations[0].event
-    return first is not None and workos.first_event_id(types, patience=patience) == first.id
+    return _begins_with(page) == _begins_with(_read_page(types, patience, Position()))
+
+
+def _begins_with(page: Page[Position]) -> str | None:
+    """Return the id of its first event; of an empty one, that of the event that it ends with."""
+    ids = (observation.event.id for observation in page.observations if observation.event)
+    return next(ids, page.position.last_event_id)

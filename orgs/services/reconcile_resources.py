@@ -254,13 +254,18 @@ class ResourceComparison(Comparison):
         # A row that this run has linked itself proves no place to be the right one.
         if not (named and self.lookups.candidates and self.lookups.proves_absence(named, parent)):
             return []
-        asked = in_threads(partial(self.lookups.look_up, resource=parent), sorted(named), _OF_ONE)
-        return [
-            scope
-            for answers in asked
-            for scope, answer in answers
-            if not isinstance(answer, workos.WorkOSError) and answer.state is State.ABSENT
-        ]
+        asks = in_threads(partial(self.lookups.look_up, resource=parent), sorted(named), _OF_ONE)
+        absent, failed = list[str](), dict[str, workos.WorkOSError]()
+        for key, answer in (one for answers in asks for one in answers):
+            if isinstance(answer, workos.WorkOSError):
+                failed[key] = answer
+            elif answer.state is State.ABSENT:
+                absent.append(key)
+        if not self.resource.fetch and (silent := _passing(failed)):
+            # What belongs to others is asked for itself, which shows an outage too.
+            which, said = counted(len(silent), parent.name), text_of(failed[silent[0]])
+            self._note_error(f"{which} can't be asked for; the first, {silent[0]}: {said}")
+        return absent
 
     def _with_row(self, scope: Scope) -> "models.QuerySet[Any]":
         """Return the rows of the organizations, directories or groups that a list is read for."""
@@ -355,7 +360,8 @@ class ResourceComparison(Comparison):
         live = live_rows(self.resource)
         self._remove_unasked(live.filter(workos_organization__in=ids) for ids in deleted)
         # Without their list, WorkOS would be asked for each organization that has no row yet.
-        if self.resource.fetch and self._organizations.listed:
+        organizations = self._organizations
+        if self.resource.fetch and organizations.listed and not organizations.report.errors:
             self._delete_without_row(live)
 
     def _delete_without_row(self, live: "models.QuerySet[Any]") -> None:

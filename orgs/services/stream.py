@@ -126,11 +126,10 @@ def _drain(report: DrainReport, deadline: float = inf, *, patience: float = 0.0)
         start = read_cursor()
         coverage.require_same(start)
         raise_if_expired(start)
-        if start.is_doubted:
-            workos.forget_verified()
+        was_verified = workos.is_verified()
         try:
             _drain_from(start, report, deadline, patience)
-            if start.is_doubted:
+            if start.is_doubted and workos.is_verified() and not was_verified:
                 # The snapshot stays incomplete, but not for that reason.
                 set_columns(snapshot_error_kind="")
             if start.failing_since is not None:
@@ -161,9 +160,8 @@ def _drain_from(start: CursorState, report: DrainReport, deadline: float, patien
 
 
 def _verify_environment(page: Page[Position], types: tuple[str, ...], *, patience: float) -> None:
-    """Before the first page of this process, or after a full run doubted it, raise
-    ``WrongEnvironment``, unless a row is linked to an organization that WorkOS lists, or that an
-    event of this page or of the next few is about."""
+    """Before the first page of this process, raise ``WrongEnvironment``, unless a row is linked to
+    an organization that WorkOS lists, or that an event of this page or of the next few is about."""
     if workos.is_verified():
         return
     if _is_about_linked(page):

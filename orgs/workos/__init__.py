@@ -6,7 +6,6 @@ pause that WorkOS asked for, before it raises ``RateLimited``.
 
 from orgs.workos.client import (
     find_by_external_id,
-    first_event_id,
     lookup,
     offer_external_id,
     read_events,
@@ -29,13 +28,7 @@ from orgs.workos.errors import (
 from orgs.workos.pacing import Budget, asking_threads, interrupt_by, use_budget
 from orgs.workos.paging import read_ahead, read_all
 from orgs.workos.parsing import event_time, parse_object
-from orgs.workos.transport import (
-    close,
-    forget_verified,
-    is_header_text,
-    is_verified,
-    note_verified,
-)
+from orgs.workos.transport import close, is_header_text, is_verified, note_verified
 from orgs.workos.webhooks import (
     is_signed,
     is_well_formed_signature,

@@ -11,7 +11,6 @@ from orgs.domain.budget import Share
 from orgs.domain.resources import ORGANIZATIONS, Listing, Resource
 from orgs.domain.types import ObjectPage, Observation, Page, Position, State
 from orgs.workos.errors import BrokenAnswer, ExternalIdConflict, NotFound, WorkOSError
-from orgs.workos.paging import read_all
 from orgs.workos.parsing import (
     Json,
     is_usable_id,
@@ -47,13 +46,6 @@ def read_events(
     observations, reached = parse_events(listed, position, after, types)
     parse = partial(tuple, observations)
     return Page(position, parse, reached, after is None, read_began, answer.date)
-
-
-def first_event_id(types: tuple[str, ...], *, patience: float = 0.0) -> str | None:
-    """Return the id of the first event that WorkOS still lists; None if it lists none."""
-    read = partial(read_events, types=types, limit=_PAGE_SIZE, patience=patience)
-    listed = (one for page in read_all(read, Position()) for one in page.observations)
-    return next((one.event.id for one in listed if one.event), None)
 
 
 def read_objects(

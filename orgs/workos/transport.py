@@ -79,11 +79,6 @@ def note_verified() -> None:
     _verified.add(_address_and_key())
 
 
-def forget_verified() -> None:
-    """Have this process find that out anew, for the settings of now."""
-    _verified.discard(_address_and_key())
-
-
 def is_verified() -> bool:
     """Return True if this process has found that out, for the settings of now."""
     return _address_and_key() in _verified

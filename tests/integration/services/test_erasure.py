@@ -21,7 +21,7 @@ from orgs.services.erasure import NotErased, erase_due, erase_user, held_about
 from orgs.services.reconcile import reconcile
 from orgs.services.stream import drain_to_end, replay
 from orgs.testing import FakeWorkOS
-from tests.builders import a_parked_event
+from tests.builders import TWO_DAYS_AGO, a_mirrored_organization, a_parked_event
 from tests.integration.services.stored import LogCapture, MonkeyPatch, Setting
 from tests.triggers import a_trigger, execute
 
@@ -38,6 +38,24 @@ def expired(at: datetime) -> dict[str, Any]:
 
 def ahead(state: str, changed_at: datetime) -> dict[str, Any]:
     return {"state": state, "workos_updated_at": changed_at, "expires_at": AHEAD}
+
+
+def test_what_another_program_marked_as_deleted_comes_back_though_it_was_erased(
+    workos: FakeWorkOS, sync_setting: Setting
+) -> None:
+    sync_setting(RESOURCES=("organization", "user"))
+    a_mirrored_organization(workos)
+    users = [workos.users.create(email=f"{n}@acme.com", at=TWO_DAYS_AGO) for n in range(2)]
+    drain_to_end()
+    reconcile(Run())
+    WorkOSUser.objects.filter(pk=users[0]["id"]).update(
+        deleted_at=LONG_AGO, synced_at=LONG_AGO - timedelta(days=1)
+    )
+    erase_due()
+
+    reconcile(Run())
+
+    assert WorkOSUser.objects.filter(deleted_at=None).count() == 2
 
 
 @pytest.mark.parametrize(

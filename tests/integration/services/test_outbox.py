@@ -256,13 +256,16 @@ def test_the_id_is_written_to_the_organization_that_is_linked_now(workos: FakeWo
     assert (external_id(workos, old), external_id(workos, new)) == (None, "gram-1")
 
 
+@pytest.mark.parametrize("no_link", [None, ""])
 @pytest.mark.parametrize("waits_for_person", [False, True])
-def test_a_request_without_a_link_is_forgotten(workos: FakeWorkOS, waits_for_person: bool) -> None:
+def test_a_request_without_a_link_is_forgotten(
+    workos: FakeWorkOS, waits_for_person: bool, no_link: str | None
+) -> None:
     acme = workos.create_organization(name="Acme")
     a_request(acme["id"])
     if waits_for_person:
         ExternalIdWriteBack.objects.update(next_attempt_at=None, last_error="another value there")
-    Organization.objects.update(workos_id=None)
+    Organization.objects.update(workos_id=no_link)
 
     assert push() == WriteBackReport()
     assert not ExternalIdWriteBack.objects.exists()

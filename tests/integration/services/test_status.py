@@ -164,7 +164,7 @@ def test_organizations_are_counted_once_each() -> None:
     an_organization_row("linked", workos_id="org_1")
     an_organization_row("unlinked")
     an_organization_row("deleted", workos_id="org_2", disabled_at=at, workos_deleted_at=at)
-    an_organization_row("disabled and unlinked", disabled_at=ago(9 * HOUR))
+    an_organization_row("disabled and unlinked", workos_id="", disabled_at=ago(9 * HOUR))
     an_organization_row("disabled here", workos_id="org_3", disabled_at=at)
     an_organization_row("disabled here later", workos_id="org_4", disabled_at=ago(minutes(1)))
 

@@ -44,7 +44,6 @@ def test_only_the_stream_has_its_share(workos: FakeWorkOS, monkeypatch: pytest.M
     acme = workos.create_organization(name="Acme")
     calls: list[Callable[[], object]] = [
         read,
-        partial(edge.first_event_id, TYPES),
         partial(edge.read_organizations, None),
         partial(edge.lookup, ORGANIZATIONS, acme["id"]),
         partial(edge.find_by_external_id, "gram-1"),
@@ -53,7 +52,7 @@ def test_only_the_stream_has_its_share(workos: FakeWorkOS, monkeypatch: pytest.M
         call()
     edge.offer_external_id(acme["id"], "gram-1")
 
-    assert asked == [*[Share.STREAM] * 2, *[Share.BULK] * 5]
+    assert asked == [Share.STREAM, *[Share.BULK] * 5]
 
 
 def test_organizations_are_listed_in_pages_with_workoss_own_time(workos: FakeWorkOS) -> None:

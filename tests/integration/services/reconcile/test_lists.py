@@ -1,6 +1,7 @@
 """Lists of the resources beside organizations: what they cover, and what an error stops."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -25,12 +26,14 @@ from orgs.models import (
     Role,
 )
 from orgs.services import compare, reconcile_resources
+from orgs.services import reconcile as reconcile_of_all
 from orgs.services.compare import Run
 from orgs.services.coverage import adopt_settings
 from orgs.services.reconcile import reconcile
 from orgs.services.status import current_status
 from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS
+from orgs.workos import Unavailable, read_organizations
 from tests.builders import (
     TWO_DAYS_AGO,
     a_mirrored_organization,
@@ -582,16 +585,32 @@ def test_an_organization_without_a_row_that_cant_be_asked_for_keeps_no_other_del
     assert live_members() == 14
 
 
+@pytest.mark.parametrize("is_listed", [False, True], ids=["no list of them", "half a list"])
 def test_organizations_that_have_no_row_yet_are_not_asked_for(
-    workos: FakeWorkOS, follow: Setting
+    workos: FakeWorkOS, follow: Setting, monkeypatch: MonkeyPatch, *, is_listed: bool
 ) -> None:
     follow("connection")
     a_mirrored_organization(workos)
     new = an_old_organization(workos, "New")
     workos.connections.create(name="SSO", organization_id=new, at=TWO_DAYS_AGO)
+    resources = () if is_listed else ("connection",)
+    monkeypatch.setattr(reconcile_of_all, "read_organizations", half_a_list(read_organizations))
 
-    assert reconcile(Run(resources=("connection",))).errors == []
+    assert bool(reconcile(Run(resources=resources)).errors) == is_listed
     assert workos.count_requests(path=f"/organizations/{new}") == 0
+
+
+def half_a_list(read: Any) -> Any:
+    """Reads a page, and then fails: before the new organization is listed."""
+
+    def read_first(position: str | None, **options: Any) -> Any:
+        if position is not None:
+            raise Unavailable("WorkOS is down")
+        page = read(position, **options)
+        first = page.observations[:1]
+        return replace(page, parse=lambda: first, position=first[0].workos_id, is_last=False)
+
+    return read_first
 
 
 @pytest.fixture
@@ -618,6 +637,19 @@ def test_a_refused_scope_keeps_its_rows(workos: FakeWorkOS, roles_of_deleted: li
 
     left = Role.objects.filter(deleted_at=None).values_list("workos_organization_id", flat=True)
     assert [*left] == [refused]
+
+
+@pytest.mark.parametrize("status", [500, 403])
+def test_roles_of_an_organization_that_cant_be_asked_for_are_an_error(
+    workos: FakeWorkOS, roles_of_deleted: list[str], status: int
+) -> None:
+    silent, *_ = roles_of_deleted
+    workos.misbehave("status", status=status, path=f"/organizations/{silent}", times=None)
+
+    (error,) = reconcile(Run(limit=EVERYTHING)).errors
+
+    assert f": 1 organization can't be asked for; the first, {silent}: " in error
+    assert Role.objects.filter(deleted_at=None).count() == 1
 
 
 def test_scopes_are_only_asked_for_if_a_404_counts(

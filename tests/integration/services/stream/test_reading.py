@@ -174,10 +174,8 @@ def test_no_transaction_is_open_meanwhile(
     assert found == dict.fromkeys([*calls, "offer_external_id", "sleep"], 0)
 
 
-@pytest.mark.parametrize("by_time", [False, True])
-def test_a_page_of_other_types_alone_is_not_the_end(
-    workos: FakeWorkOS, sync_setting: Setting, monkeypatch: MonkeyPatch, by_time: bool
-) -> None:
+@pytest.fixture
+def late_filter(sync_setting: Setting, monkeypatch: MonkeyPatch) -> None:
     """WorkOS does not say whether it leaves other types out before it cuts a page or after."""
     page = EventStream.page
     sync_setting(PAGE_SIZE=2, RESOURCES="organization")
@@ -189,6 +187,28 @@ def test_a_page_of_other_types_alone_is_not_the_end(
         return replace(found, bodies=wanted)
 
     monkeypatch.setattr(EventStream, "page", cut_first)
+
+
+@pytest.mark.usefixtures("late_filter")
+def test_a_restart_that_begins_with_a_page_of_other_types_is_noticed(workos: FakeWorkOS) -> None:
+    workos.set_lost_cursor("restart")
+    at = from_now(hours=-3)
+    workos.create_organization(name="Lost", at=at)
+    first, *_ = [workos.users.create(email=f"{n}@acme.com", at=at)["id"] for n in range(6)]
+    workos.create_organization(name="Kept", at=at)
+    (kept_from,) = (it["id"] for it in workos.all_events() if it["data"].get("id") == first)
+    workos.expire_events(before=kept_from)
+    set_cursor(last_event_id="event_01M8J8CTANZZZZZZZZZZZZZZZZ", last_event_at=from_now(minutes=-5))
+
+    with pytest.raises(CursorLost, match="from its first event"):
+        drain_to_end()
+
+    assert names() == []
+
+
+@pytest.mark.parametrize("by_time", [False, True])
+@pytest.mark.usefixtures("late_filter")
+def test_a_page_of_other_types_alone_is_not_the_end(workos: FakeWorkOS, by_time: bool) -> None:
     if by_time:
         set_cursor(last_event_at=from_now(hours=-1))
     for number in range(20):
@@ -435,6 +455,24 @@ def test_the_stream_of_another_environment_is_not_read(
     drain_and_wait()
     assert (cursor().failures, cursor().snapshot_error_kind) == (0, "")
     assert cursor().snapshot_trouble
+
+
+def test_a_process_that_was_verified_reads_on_although_a_full_run_found_no_linked_one(
+    workos: FakeWorkOS,
+) -> None:
+    """Only its event could have said that the only linked organization was deleted."""
+    acme = str(workos.create_organization(name="Acme")["id"])
+    drain_to_end()
+    workos.update_organization(acme, name="Acme Ltd")
+    drain_to_end()
+    workos.delete_organization(acme, emits=False)
+    assert tasks.reconcile() == "not complete"
+    workos.create_organization(name="Bolt")
+
+    drain_and_wait()
+
+    assert "Bolt" in names()
+    assert cursor().snapshot_error_kind == ReadError.WRONG_ENVIRONMENT
 
 
 @pytest.mark.parametrize("others", [0, 3], ids=["on the first page", "on a later page"])
