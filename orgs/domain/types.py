@@ -243,8 +243,8 @@ class PlainRow(NamedTuple):
 
     @property
     def is_deleted_by_event(self) -> bool:
-        """Return True if it is deleted and has an event's id. A deletion by absence clears that
-        id, but not of roles and group members, which keep the one they had."""
+        """Return True if it is deleted, has an event's id, and was not marked by another program. A
+        deletion by absence clears that id, but not of roles and group members, which keep it."""
         return None not in (self.deleted_at, self.last_event_id) and not self.is_marked
 
 

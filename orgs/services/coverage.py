@@ -176,10 +176,10 @@ def is_cover_due(state: CursorState) -> bool:
 def is_list_due(state: CursorState) -> bool:
     """Return True if something is to be listed in full. What could not be covered is tried again
     after as long as that has taken so far: it may cost a request an organization."""
-    names, ended_at = uncovered(state), state.listed_at(COVER_ENDED)
     if state.types != wanted_types(state):
         # Another process's settings are followed, and its covers list what is new in them.
         return False
+    names, ended_at = uncovered(state), state.listed_at(COVER_ENDED)
     if ended_at is None:
         return bool(names)
     longest = ended_at - _LONGEST_PAUSE
@@ -336,9 +336,8 @@ def _derive(workos_ids: Sequence[str], *, waits: bool) -> list[str]:
     with cursor_locked():
         rows = found.select_for_update(no_key=True, skip_locked=not waits)
         free = [row.workos_id for row in rows.only("workos_id") if row.workos_id]
-        if waits:
-            # Also those that a policy hides from the lock: they are refused, and not locked.
-            free = [*workos_ids]
-        if execute_together([resources.derived(free)]) != [[]]:
+        # With all locks, what a policy hides from them is refused, and not locked.
+        written = [*workos_ids] if waits else free
+        if execute_together([resources.derived(written)]) != [[]]:
             raise WriteSkipped("a trigger or a policy leaves it as it is")
-    return free
+    return written

@@ -244,7 +244,8 @@ class ResourceComparison(Comparison):
 
     def _absent_scopes(self, scope: Scope, found: "models.QuerySet[Any]") -> list[str]:
         """Return which of the organizations or groups that these rows name WorkOS has deleted. One
-        that it says nothing of is not among them."""
+        that it says nothing of is not among them; where the rows can't be asked for either, that is
+        noted as an error."""
         parent, column = SCOPES[scope]
         ids = found.exclude(**{f"{column}__isnull": True}).exclude(**{column: ""})
         with self.lookups.reading():
