@@ -15,6 +15,5 @@ RUN python -m compileall -q orgs gram_sync && DEBUG=true python manage.py check
 
 USER 10001:10001
 EXPOSE 8000
-# By a name that is allowed: another one is an error in the log. Any answer will do, such as 400.
-HEALTHCHECK --interval=10s --timeout=3s --start-period=20s CMD ["python", "-c", "import http.client, os; names = (name.strip().strip('.*') for name in os.environ.get('ALLOWED_HOSTS', '').split(',')); host = next((name for name in names if name and name.isascii()), '127.0.0.1'); connection = http.client.HTTPConnection('127.0.0.1', 8000, timeout=2); connection.request('GET', '/healthz', headers={'Host': host}); raise SystemExit(connection.getresponse().status >= 500)"]
+HEALTHCHECK --interval=10s --timeout=3s --start-period=20s CMD ["python", "-c", "import http.client; web = http.client.HTTPConnection('localhost', 8000, timeout=2); web.request('GET', '/healthz'); raise SystemExit(web.getresponse().status != 200)"]
 CMD ["gunicorn", "gram_sync.wsgi", "--config", "python:gram_sync.gunicorn", "--bind", "0.0.0.0:8000"]

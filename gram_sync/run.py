@@ -145,9 +145,9 @@ def start_web(children: Children, listener: socket.socket, **options: Any) -> Ch
 
 
 def _answers(host: str, port: int) -> bool:
-    """Return True if HTTP is spoken there; any status will do, such as 400 for another host."""
+    """Return True if HTTP is spoken there; any status will do."""
     with suppress(OSError, HTTPException), closing(HTTPConnection(host, port, timeout=2)) as http:
-        http.request("GET", "/healthz")
+        http.request("GET", "/healthz", headers={"Host": "localhost"})
         return bool(http.getresponse().status)
     return False
 

@@ -10,8 +10,6 @@ from gram_sync import logs
 from gram_sync.processes import PROJECT
 from orgs.conf import RANGES, Secret, SyncSettings, is_url, least_task_timeout
 
-BASE_DIR = PROJECT
-
 env.read_env_file()
 
 # Secrets and what guards them ---------------------------------------------------------------
@@ -19,7 +17,8 @@ env.read_env_file()
 DEBUG = env.switch("DEBUG")
 #: Without one, and with DEBUG off, a system check says what to set.
 SECRET_KEY = Secret(env.text("SECRET_KEY", "insecure-key-for-development-only" if DEBUG else ""))
-ALLOWED_HOSTS = env.items("ALLOWED_HOSTS") or ["localhost", "127.0.0.1", "[::1]"]
+# A process is asked on its own machine, too: by whoever started it, and by monitoring.
+ALLOWED_HOSTS = [*env.items("ALLOWED_HOSTS"), "localhost", "127.0.0.1", "[::1]"]
 CSRF_TRUSTED_ORIGINS = env.items("CSRF_TRUSTED_ORIGINS")
 
 HTTPS_ONLY = env.switch("HTTPS_ONLY")
@@ -63,7 +62,7 @@ _options: dict[str, Any] = {
 _database = env.database_url("DATABASE_URL") or {
     "ENGINE": "gram_sync.embedded_postgres",
     "NAME": "gram_sync",
-    "OPTIONS": {"data_dir": BASE_DIR / ".data" / "postgres"},
+    "OPTIONS": {"data_dir": PROJECT / ".data" / "postgres"},
 }
 _options |= _database.get("OPTIONS", {})
 _is_pooled = env.choice("DATABASE_POOLER", "none", "transaction") == "transaction"
@@ -141,7 +140,7 @@ MIDDLEWARE = [
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [BASE_DIR / "gram_sync" / "templates"],
+        "DIRS": [PROJECT / "gram_sync" / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -161,13 +160,12 @@ AUTH_PASSWORD_VALIDATORS = [
     for name in ("UserAttributeSimilarity", "MinimumLength", "CommonPassword", "NumericPassword")
 ]
 
-LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 
 STATIC_URL = "static/"
 #: For `collectstatic`, where a proxy serves the files. WhiteNoise needs none: the admin's own files
 #: are all there is to serve, and it finds them where they are installed.
-STATIC_ROOT = BASE_DIR / ".data" / "static"
+STATIC_ROOT = PROJECT / ".data" / "static"
 WHITENOISE_USE_FINDERS = True
 warnings.filterwarnings("ignore", "No directory at", UserWarning)
 

@@ -1,14 +1,15 @@
 """Settings of the suite: the project's own, with a database server of its own and no outside."""
 
+from gram_sync.processes import PROJECT
 from gram_sync.settings import *  # noqa: F403
-from gram_sync.settings import BASE_DIR, DATABASES, Q_CLUSTER, WORKOS_SYNC
+from gram_sync.settings import DATABASES, Q_CLUSTER, WORKOS_SYNC
 from orgs.conf import Secret
 
 SECRET_KEY = Secret("a key for tests alone, long enough for every check of Django's")
 ALLOWED_HOSTS = ["testserver", "localhost", "127.0.0.1"]
 
 #: Unless DATABASE_URL names another; started by the first test that needs it, stopped at the end.
-TEST_SERVER_DATA = BASE_DIR / ".data" / "test-postgres"
+TEST_SERVER_DATA = PROJECT / ".data" / "test-postgres"
 
 if DATABASES["default"]["ENGINE"] == "gram_sync.embedded_postgres":
     DATABASES["default"]["OPTIONS"] = {"data_dir": TEST_SERVER_DATA}

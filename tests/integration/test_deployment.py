@@ -98,34 +98,23 @@ def test_the_image_runs_as_nobody_special_and_has_no_secrets() -> None:
     assert copied == ["requirements.txt", "manage.py", "orgs", "gram_sync"]
 
 
-@pytest.mark.parametrize(
-    ("hosts", "asked", "code"),
-    [
-        pytest.param("gram.example, localhost", "gram.example", 200, id="the first of them"),
-        pytest.param(".gram.example", "gram.example", 400, id="a domain"),
-        pytest.param("*", "127.0.0.1", 500, id="any"),
-        pytest.param("", "127.0.0.1", 503, id="the default"),
-    ],
-)
-def test_the_image_is_asked_for_its_health_by_a_host_that_is_allowed(
-    hosts: str, asked: str, code: int
-) -> None:
+@pytest.mark.parametrize("code", [200, 400, 503])
+def test_the_image_is_asked_for_its_health_by_a_host_that_is_always_allowed(code: int) -> None:
     """Any other one would be an error in the log, each time."""
     step = (PROJECT / "Dockerfile").read_text().partition("\nHEALTHCHECK ")[2].partition("\n")[0]
     _, *arguments = json.loads(step[step.index("[") :])
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(30)
         arguments[-1] = arguments[-1].replace("8000", str(server.getsockname()[1]))
-        check = subprocess.Popen([sys.executable, *arguments], env={"ALLOWED_HOSTS": hosts})
+        check = subprocess.Popen([sys.executable, *arguments])
         connection, _ = server.accept()
         with connection:
             request = connection.recv(4_096).decode()
             connection.sendall(f"HTTP/1.1 {code} Said\r\nContent-Length: 0\r\n\r\n".encode())
 
     assert request.startswith("GET /healthz ")
-    # http.client adds the port to the address that it connects to, and Django leaves it out.
-    assert re.findall(r"\r\nHost: ([^\r:]+)", request) == [asked]
-    assert (check.wait(30) != 0) == (code >= 500)
+    assert "\r\nHost: localhost:" in request
+    assert (check.wait(30) != 0) == (code != 200)
 
 
 def test_compose_passes_any_password_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """The embedded PostgreSQL, by real servers in folders of their own and real processes beside it."""
 
+import fcntl
 import os
 import pwd
 import shutil
@@ -505,6 +506,38 @@ def test_root_runs_it_as_another_user_and_opens_only_the_way(seed: Path, folder:
     assert groups.splitlines()[0].split() == []
     modes = [stat.S_IMODE(path.stat().st_mode) for path in (closed, closed / "open", data_dir)]
     assert modes == [0o701, 0o1775, 0o700]
+
+
+@needs_root
+def test_of_many_that_start_at_once_one_makes_the_user(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two useradd at the same time, the second gives the user of the first another number."""
+    account, locking, made = pwd.getpwnam("nobody"), list[int](), list[str]()
+    lock = fcntl.flock
+
+    def flock(*arguments: Any) -> None:
+        locking.append(1)
+        lock(*arguments)
+
+    def known(name: str) -> pwd.struct_passwd:
+        if not made:
+            raise KeyError(name)
+        return account
+
+    def useradd(command: list[str], **_: Any) -> None:
+        locking.append(1)
+        wait_until(lambda: len(locking) > 2, "the other one has come as far")
+        made.append(command[-1])
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    monkeypatch.setattr(pwd, "getpwnam", known)
+    monkeypatch.setattr(subprocess, "run", useradd)
+    with ThreadPoolExecutor(2) as both:
+        owners = list(both.map(server._owner, [folder / "one", folder / "two"]))
+
+    assert made == ["pgserver"]
+    assert owners == [(account.pw_uid, account.pw_gid)] * 2
 
 
 # Stopping, and by hand

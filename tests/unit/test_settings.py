@@ -86,7 +86,9 @@ def test_a_setting_is_read_from_the_environment(read: Read) -> None:
     assert (database["CONN_MAX_AGE"], database["CONN_HEALTH_CHECKS"]) == (600, True)
     assert (sync["WEBHOOK_SECRETS"], sync["API_KEY"]) == (("one", "two"), "$HOME")
     assert (sync["PAGE_SIZE"], sync["HOLD_BACK_WINDOW"]) == (7, 2.5)
-    assert found["ALLOWED_HOSTS"] == ["a.example", "b.example"]
+    assert found["ALLOWED_HOSTS"][:2] == ["a.example", "b.example"]
+    # Whoever starts a process, and who watches it, asks it on its own machine.
+    assert found["ALLOWED_HOSTS"][2:] == ["localhost", "127.0.0.1", "[::1]"]
     assert found["CSRF_TRUSTED_ORIGINS"] == ["https://a.example:8443"]
     redis, _, options = found["Q_CLUSTER"]["redis"].partition("?")
     assert redis == "redis://:pass%2Fword@queue:6379/1"

@@ -2,12 +2,13 @@
 
 import os
 
+from gram_sync.processes import PROJECT
 from gram_sync.settings import *  # noqa: F403
-from gram_sync.settings import BASE_DIR, DATABASES, WORKOS_SYNC
+from gram_sync.settings import DATABASES, WORKOS_SYNC
 from orgs.conf import Secret
 
 #: Whatever is set in the caller's environment: nothing here may reach another database or WorkOS.
-SERVER_DATA = BASE_DIR / ".data" / "benchmark" / "postgres"
+SERVER_DATA = PROJECT / ".data" / "benchmark" / "postgres"
 DATABASES["default"] |= {
     "ENGINE": "gram_sync.embedded_postgres",
     "NAME": "benchmark",
