@@ -25,7 +25,7 @@ from orgs.models import (
     OrganizationMembership,
     Role,
 )
-from orgs.services import compare, reconcile_resources
+from orgs.services import compare, lookups, reconcile_resources
 from orgs.services import reconcile as reconcile_of_all
 from orgs.services.compare import Run
 from orgs.services.coverage import adopt_settings
@@ -594,7 +594,8 @@ def test_organizations_that_have_no_row_yet_are_not_asked_for(
     new = an_old_organization(workos, "New")
     workos.connections.create(name="SSO", organization_id=new, at=TWO_DAYS_AGO)
     resources = () if is_listed else ("connection",)
-    monkeypatch.setattr(reconcile_of_all, "read_organizations", half_a_list(read_organizations))
+    for where in (lookups, reconcile_of_all):
+        monkeypatch.setattr(where, "read_organizations", half_a_list(read_organizations))
 
     assert bool(reconcile(Run(resources=resources)).errors) == is_listed
     assert workos.count_requests(path=f"/organizations/{new}") == 0
