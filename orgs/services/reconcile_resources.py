@@ -367,13 +367,13 @@ class ResourceComparison(Comparison):
 
     def _delete_without_row(self, live: "models.QuerySet[Any]") -> None:
         """Delete what belongs to organizations that are deleted in WorkOS and have no row any more.
-        Each object is asked for, and there is no limit."""
+        Each object is asked for, and there is no limit. That its organization is proven to be
+        deleted proves an object's 404, too."""
         rows_of = Organization.objects.filter(workos_id=OuterRef("workos_organization"))
         absent = self._absent_scopes(Scope.ORGANIZATION, live.exclude(Exists(rows_of)))
         lost = self._without_removed(self.resource, live.filter(workos_organization__in=absent))
         keys = [key for key in self.unlisted(lost, self.seen) if key not in self.removed]
-        if keys and self.lookups.proves_absence({*keys}, self.resource):
-            self.remove([*self.absent_among(keys)], self.lookups.now())
+        self.remove([*self.absent_among(keys)], self.lookups.now())
 
     def _remove_unasked(self, found: Iterable["models.QuerySet[Any]"]) -> None:
         """Delete what any of these queries finds, each row once."""

@@ -585,6 +585,22 @@ def test_an_organization_without_a_row_that_cant_be_asked_for_keeps_no_other_del
     assert live_members() == 14
 
 
+def test_the_last_connection_of_a_deleted_organization_needs_no_other_one(
+    workos: FakeWorkOS, follow: Setting
+) -> None:
+    """Without a row, too: the organization's own events may be older than WorkOS keeps them."""
+    follow("connection")
+    a_mirrored_organization(workos)
+    acme = an_old_organization(workos, "acme", external_id="gram-acme")
+    workos.connections.create(name="SSO", organization_id=acme, at=TWO_DAYS_AGO)
+    reconcile(Run())
+    workos.delete_organization(acme, emits=False)
+    Organization.objects.filter(pk="gram-acme").delete()
+
+    assert reconcile(Run()).errors == []
+    assert Connection.objects.filter(deleted_at=None).count() == 0
+
+
 @pytest.mark.parametrize("is_listed", [False, True], ids=["no list of them", "half a list"])
 def test_organizations_that_have_no_row_yet_are_not_asked_for(
     workos: FakeWorkOS, follow: Setting, monkeypatch: MonkeyPatch, *, is_listed: bool
