@@ -1,6 +1,9 @@
 """Called at night: real processes are broken, and only the admin, /readyz, /metrics and the logs
 may be used to find out what it is, and to mend it as they say.
 
+Here are the problems in which the processes themselves matter: one ends, waits or is restarted.
+``tests/integration/test_runbook.py`` makes every problem, without processes.
+
 All tests have one service, and leave it as they found it: nothing is wrong.
 """
 
@@ -9,7 +12,6 @@ import os
 import re
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -23,15 +25,17 @@ import httpx2
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection
+from django.db.models import F, Model
 from django.db.models.functions import Now
 from django.test import Client, TransactionTestCase
 from django_q.models import OrmQ, Schedule
 from prometheus_client.parser import text_string_to_metric_families
 from pytest_django import DjangoDbBlocker
 
-from orgs.models import ExternalIdWriteBack, Organization, SyncCursor
-from orgs.testing import FakeWorkOS, sign
-from tests.admin_pages import CURSOR, EVENTS, ORGANIZATIONS, OUTBOX, fields_of
+from orgs.models import Organization, SyncCursor, WorkOSEvent
+from orgs.testing import FakeWorkOS
+from tests.admin_pages import CURSOR, ORGANIZATIONS, fields_of
+from tests.builders import minutes
 from tests.concurrency import another_program, wait_until
 from tests.conftest import empty_database
 from tests.processes import WEBHOOK_SECRET, a_cluster, a_web_process, environment_for
@@ -119,19 +123,10 @@ class OnCall:
         html = self.http.get(address).raise_for_status().text
         return " ".join(unescape(re.sub("<[^>]*>", "", html)).split())
 
-    def press(self, address: str) -> str:
-        """A button whose page asks first; what is said afterwards."""
-        return self._send(address, self.http.get(address))
-
-    def choose(self, table: str, action: str, key: str) -> str:
-        """An action on a row that is ticked in a list, and the yes to its question."""
-        token = fields_of(self.http.get(table))["csrfmiddlewaretoken"][0]
-        ticked = {"action": action, "_selected_action": key, "csrfmiddlewaretoken": token}
-        return self._send(table, self.http.post(table, data=ticked))
-
-    def _send(self, address: str, page: Any) -> str:
-        answer = self.http.post(address, data=fields_of(page)).raise_for_status().text
-        return " ".join(re.findall('<li class="(?:success|info|warning|error)">(.*?)</li>', answer))
+    def press(self, address: str) -> None:
+        """A button whose page asks first."""
+        form = fields_of(self.http.get(address))
+        self.http.post(address, data=form).raise_for_status()
 
     def logged(self, level: str) -> list[str]:
         """What the processes have logged at this level."""
@@ -139,12 +134,6 @@ class OnCall:
         said = [line for log, begin in texts for line in log.read_bytes()[begin:].splitlines()]
         lines = map(json.loads, said)
         return [line["message"] for line in lines if line["level"] == level]
-
-    def webhook(self, secret: str) -> int:
-        """The status of the answer to one that is signed with this secret."""
-        body = json.dumps({"id": "event_9", "event": "organization.updated", "data": {}}).encode()
-        headers = {"WorkOS-Signature": sign(secret, body, int(time.time() * 1000))}
-        return self.http.post("/webhooks/workos/", content=body, headers=headers).status_code
 
 
 @pytest.fixture(scope="module")
@@ -202,18 +191,16 @@ def is_idle() -> bool:
     return idle.exists() and not OrmQ.objects.exists()
 
 
-def later(*, minutes: int, while_no_worker_runs: bool = False) -> None:
+def later(span: timedelta, *, while_no_worker_runs: bool = False) -> None:
     """As if so much time had passed."""
-    columns: dict[str, tuple[str, ...]] = {
-        "workos_sync_cursor": ("drained_at", "reconciled_at", "failing_since", "worker_started_at"),
-        "workos_event": ("announced_at", "processed_at", "occurred_at"),
-        "workos_external_id_write_back": ("requested_at",),
+    moments: dict[type[Model], tuple[str, ...]] = {
+        SyncCursor: ("drained_at", "reconciled_at", "failing_since", "worker_started_at"),
+        WorkOSEvent: ("announced_at", "processed_at", "occurred_at"),
     }
     if while_no_worker_runs:
-        columns["django_q_schedule"] = ("next_run",)
-    for table, moments in columns.items():
-        shifts = [f"{column} = {column} - make_interval(mins => {minutes})" for column in moments]
-        execute(f"UPDATE {table} SET {', '.join(shifts)}")  # noqa: S608 - ours
+        moments[Schedule] = ("next_run",)
+    for model, columns in moments.items():
+        model._default_manager.update(**{column: F(column) - span for column in columns})
 
 
 def an_organization(workos: FakeWorkOS) -> Any:
@@ -235,17 +222,6 @@ def is_renamed(organization: Any, person: OnCall) -> None:
     has_come(organization, "Ajax")
 
 
-def an_organization_whose_push_fails(workos: FakeWorkOS) -> Any:
-    workos.misbehave("status", method="PUT", path="/organizations", status=500, times=None)
-    organization = workos.create_organization(name="Pushed")
-    wait_until(ExternalIdWriteBack.objects.exclude(last_error="").exists, "a push fails")
-    return organization, Organization.objects.get(workos_id=organization["id"])
-
-
-def a_read_fails() -> None:
-    wait_until(SyncCursor.objects.filter(failures__gt=0).exists, "a read fails")
-
-
 def test_a_revoked_key(person: OnCall, workos: FakeWorkOS) -> None:
     acme = an_organization(workos)
     workos.misbehave("status", status=401, method=None, path=None, times=None)
@@ -265,98 +241,12 @@ def test_a_dead_worker(person: OnCall, workos: FakeWorkOS) -> None:
     with person.without_worker(killed=True):
         acme = workos.create_organization(name="Acme", external_id="gram-of-a-dead-worker")
         workos.wait_for_deliveries()
-        later(minutes=6, while_no_worker_runs=True)
+        later(minutes(6), while_no_worker_runs=True)
 
         person.sees("worker_not_running", "systemctl restart gram-sync-worker")
 
         assert list(person.problems()) == ["worker_not_running"]
     has_come(acme, "Acme")
-
-
-def test_a_parked_event(person: OnCall, workos: FakeWorkOS) -> None:
-    acme = an_organization(workos)
-    odd = {"event": "organization.updated", "data": {**acme, "name": None}, "id": "event_odd"}
-    workos.emit(odd)
-
-    person.sees("events_parked", "Apply what WorkOS says now")
-
-    (logged,) = person.logged("ERROR")
-    assert logged.startswith("parked event_odd: data.name")
-    assert "event_odd" in person.page(f"{EVENTS}?outcome=parked")
-    assert "Applied what WorkOS says now" in person.choose(EVENTS, "replay_selected", "event_odd")
-
-
-def test_a_wrong_webhook_secret(person: OnCall, workos: FakeWorkOS) -> None:
-    assert [person.webhook("whsec_of_another_endpoint") for _ in range(3)] == [401] * 3
-
-    person.sees("webhooks_refused", "Set WORKOS_WEBHOOK_SECRET to the endpoint's signing secret")
-
-    assert any("WORKOS_WEBHOOK_SECRET" in line for line in person.logged("WARNING"))
-    an_organization(workos)
-
-
-def test_a_lost_cursor_that_no_snapshot_has_mended_yet(person: OnCall, workos: FakeWorkOS) -> None:
-    acme = an_organization(workos)
-    workos.misbehave("status", status=503, path="/organizations", times=None)
-    workos.expire_events()
-    workos.update_organization(acme["id"], name="Ajax")
-    a_read_fails()
-    later(minutes=3)
-
-    person.sees("cursor_lost", "can't read on from the stored position.*takes a snapshot by itself")
-
-    assert person.exposed("gram_sync_read_trouble") == {"cursor_lost"}
-    assert any("the cursor is lost" in line for line in person.logged("CRITICAL"))
-    workos.behave()
-    assert "Take a snapshot now" in person.press(SNAPSHOT)
-    has_come(acme, "Ajax")
-
-
-def test_a_write_back_that_fails_for_an_hour(person: OnCall, workos: FakeWorkOS) -> None:
-    acme, row = an_organization_whose_push_fails(workos)
-    later(minutes=61)
-    person.press(DRAIN)
-
-    person.sees("write_backs_failing", "Try again now")
-
-    assert "500" in person.page(CURSOR)
-    assert any("write-backs failed" in line for line in person.logged("WARNING"))
-    workos.behave()
-    person.choose(OUTBOX, "retry_selected", row.id)
-    wait_until(lambda: not ExternalIdWriteBack.objects.exists(), "nothing waits")
-    assert (workos.organization(acme["id"]) or {})["external_id"] == row.id
-    person.press(DRAIN)
-
-
-def test_a_write_back_in_conflict(person: OnCall, workos: FakeWorkOS) -> None:
-    acme, row = an_organization_whose_push_fails(workos)
-    workos.behave()
-    # Someone is quicker.
-    workos.update_organization(acme["id"], external_id="theirs")
-    person.choose(OUTBOX, "retry_selected", row.id)
-
-    person.sees("write_back_conflicts", "Overwrite in WorkOS")
-    assert acme["id"] in person.page(f"{OUTBOX}?state=conflict")
-    for address in (f"{ORGANIZATIONS}{row.id}/change/", f"{OUTBOX}{row.id}/change/"):
-        assert "WorkOS has external_id 'theirs'" in person.page(address)
-    assert any("waits for a person" in line for line in person.logged("WARNING"))
-    workos.update_organization(acme["id"], external_id=row.id)
-    person.choose(OUTBOX, "retry_selected", row.id)
-    wait_until(lambda: not ExternalIdWriteBack.objects.exists(), "nothing waits")
-
-
-def test_a_lock_that_another_program_holds(person: OnCall, workos: FakeWorkOS) -> None:
-    acme = an_organization(workos)
-    with another_program() as program:
-        program.execute("LOCK TABLE organization_metadata IN SHARE MODE")
-        workos.update_organization(acme["id"], name="Ajax")
-        a_read_fails()
-        later(minutes=3)
-
-        person.sees("reads_failing", "another program holds a lock.*pg_stat_activity")
-
-        assert person.exposed("gram_sync_read_trouble") == {"lock_not_had"}
-    is_renamed(acme, person)
 
 
 def test_a_table_that_is_locked_while_someone_looks_at_it(person: OnCall) -> None:
@@ -390,20 +280,6 @@ def test_a_database_that_takes_no_writes(person: OnCall) -> None:
     connection.close()
 
 
-def test_a_workos_that_does_not_answer(person: OnCall, workos: FakeWorkOS) -> None:
-    acme = an_organization(workos)
-    workos.misbehave("time_out", method=None, path=None, seconds=30, times=None)
-    workos.update_organization(acme["id"], name="Ajax")
-    a_read_fails()
-    later(minutes=6)
-
-    person.sees("reads_failing", "WorkOS does not answer.*status.workos.com")
-
-    assert person.exposed("gram_sync_read_trouble") == {"unavailable"}
-    workos.behave()
-    is_renamed(acme, person)
-
-
 def test_a_worker_that_was_down_for_longer_than_workos_remembers(
     person: OnCall, workos: FakeWorkOS
 ) -> None:
@@ -419,7 +295,7 @@ def test_a_worker_that_was_down_for_longer_than_workos_remembers(
         then = now - timedelta(hours=1)
         workos.update_organization(acme["id"], name="Ajax", at=then, emits=False)
         workos.expire_events()
-        later(minutes=31 * 24 * 60)
+        later(timedelta(days=31))
 
         said = "no read reached the end for 31 days.*manage.py reconcile_workos"
         person.sees("retention_near", said)
