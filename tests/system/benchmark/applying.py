@@ -9,7 +9,7 @@ from orgs.db.cursor import ensure_cursor
 from orgs.domain.types import Observation
 from tests.builders import apply_page
 from tests.system.benchmark import databases
-from tests.system.benchmark.baselines import DecidedPage, apply_decided, apply_one_by_one, decide
+from tests.system.benchmark.baselines import apply_decided, apply_one_by_one, decide
 from tests.system.benchmark.figures import Contestant, Figure, Scaled, compared, play
 from tests.system.benchmark.workloads import PAGE_SIZE, WORKLOADS, Page, as_read, planned_pages
 
@@ -32,8 +32,8 @@ def measure(scaled: Scaled) -> Iterator[Figure]:
         few = pages[: scaled(_PAGES_ONE_BY_ONE)]
         contestants = {
             "ours": contestant("small", _observations(pages), apply_ours),
-            "per event": contestant("small", few, _apply_one_by_one),
-            "limit": contestant("small", pages, lambda pages: seconds_of_decided(decide(pages))),
+            "per event": contestant("small", few, partial(seconds_of, apply_one_by_one)),
+            "limit": contestant("small", pages, _apply_limit),
             "ours, large": contestant("large", _observations(many), apply_ours),
         }
         turns = play(5, contestants)
@@ -69,16 +69,13 @@ def _observations(pages: list[Page]) -> list[list[Observation]]:
     return [[planned.observation for planned in page] for page in pages]
 
 
-def _apply_one_by_one(pages: list[Page]) -> float:
-    with databases.connect(autocommit=False) as raw:
-        began_at = time.perf_counter()
-        apply_one_by_one(raw, pages)
-        return time.perf_counter() - began_at
+def _apply_limit(pages: list[Page]) -> float:
+    return seconds_of(apply_decided, [decide(page) for page in pages])
 
 
-def seconds_of_decided(decided: Sequence[DecidedPage]) -> float:
-    """Write pages of which all is decided; return the seconds."""
+def seconds_of(apply: Callable[[databases.Connection, list[T]], None], pages: list[T]) -> float:
+    """Apply pages over a connection of another program's; return the seconds."""
     with databases.connect(autocommit=False) as raw:
         began_at = time.perf_counter()
-        apply_decided(raw, decided)
+        apply(raw, pages)
         return time.perf_counter() - began_at

@@ -140,12 +140,8 @@ def apply_decided(raw: Connection, pages: Sequence[DecidedPage]) -> None:
         raw.commit()
 
 
-def decide(pages: Sequence[Page]) -> list[DecidedPage]:
+def decide(page: Page) -> DecidedPage:
     """What ``apply_decided`` needs, all of it made beforehand."""
-    return [_decide(page) for page in pages]
-
-
-def _decide(page: Page) -> DecidedPage:
     kinds = {planned.kind for planned in page}
     organizations = [_DECIDED_MIX, _DECIDED_OUTBOX]
     if kinds == {Kind.UPDATE}:

@@ -19,8 +19,8 @@ from orgs.services.coverage import adopt_settings
 from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOSClient
 from tests.system.benchmark import databases
-from tests.system.benchmark.applying import apply_ours, contestant, seconds_of_decided
-from tests.system.benchmark.baselines import DECIDED_CURSOR
+from tests.system.benchmark.applying import apply_ours, contestant, seconds_of
+from tests.system.benchmark.baselines import DECIDED_CURSOR, apply_decided
 from tests.system.benchmark.figures import Figure, Scaled, compared, figure, play
 from tests.system.benchmark.processes import Processes
 from tests.system.benchmark.workloads import NOW, PAGE_SIZE, an_event
@@ -131,7 +131,7 @@ def _apply_limit(pages: Sequence[list[Observation]]) -> float:
             "last_event_at": NOW,
         }
         decided.append((_LIMIT, values))
-    return seconds_of_decided(decided)
+    return seconds_of(apply_decided, decided)
 
 
 def _row(one: Observation) -> dict[str, object]:

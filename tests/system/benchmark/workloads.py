@@ -1,12 +1,10 @@
 """The events that are applied: creates, updates and a mix, made before the clock starts."""
 
 import random
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import partial
 from itertools import count
 from typing import TypeAlias
 
@@ -20,6 +18,7 @@ from orgs.domain.types import (
     Position,
     State,
 )
+from tests.builders import a_page
 from tests.system.benchmark.databases import gram_id
 
 PAGE_SIZE = 100
@@ -97,8 +96,6 @@ def as_read(pages: Sequence[Sequence[Observation]]) -> list[types.Page[Position]
     read: list[types.Page[Position]] = []
     position = Position()
     for page in pages:
-        assert page[-1].event is not None
-        reached, parse = page[-1].event.position, partial(tuple, page)
-        read.append(types.Page(position, parse, reached, page is pages[-1], time.monotonic()))
-        position = reached
+        read.append(replace(a_page(*page, read_from=position), is_last=page is pages[-1]))
+        position = read[-1].position
     return read
