@@ -4,20 +4,19 @@ from datetime import UTC, datetime, timedelta
 
 from django_q.models import Schedule
 
-from orgs.domain.types import ConflictKind, Outcome
+from orgs.domain.types import Outcome
 from orgs.models import (
     Connection,
-    ExternalIdWriteBack,
     Organization,
     OrganizationDomain,
     OrganizationMembership,
     Role,
     SyncCursor,
-    WorkOSConflict,
     WorkOSEvent,
     WorkOSUser,
 )
 from orgs.services.maintenance import ensure_schedules
+from tests.admin_pages import a_conflict, a_parked_event, a_write_back
 from tests.builders import an_organization_row, minutes
 
 NAMES = ("Globex", "Hooli", "Initech", "Tyrell", "Umbrella", "Wonka Industries")
@@ -41,28 +40,21 @@ def a_day() -> None:
         last_drift=1,
         last_changes=[["gram-wonka", 'updated gram-wonka: name: "Wonka" → "Wonka Industries"']],
     )
+    rows = {}
     for name, id_ in zip(NAMES, IDS, strict=True):
         slug = name.lower().replace(" ", "-")
-        an_organization_row(f"gram-{slug}", name=name, slug=slug, workos_id=id_)
+        rows[id_] = an_organization_row(f"gram-{slug}", name=name, slug=slug, workos_id=id_)
     Organization.objects.filter(id="gram-tyrell").update(disabled_at=now - minutes(90))
-    WorkOSEvent.objects.bulk_create(_event(number, now) for number in range(100))
-    WorkOSEvent.objects.filter(id=_event_id(0)).update(
-        workos_organization_id=INITECH,
-        outcome=Outcome.PARKED,
-        error="data.name: expected text, found null",
-        payload='{"object": "event", "data": {"object": "organization", "name": null}}',
+    WorkOSEvent.objects.bulk_create(_event(number, now) for number in range(1, 100))
+    payload = '{"object": "event", "data": {"object": "organization", "name": null}}'
+    error = "data.name: expected text, found null"
+    a_parked_event(
+        _event_id(0), workos_organization_id=INITECH, processed_at=now, error=error, payload=payload
     )
-    ExternalIdWriteBack.objects.create(organization_id="gram-globex", workos_id=GLOBEX)
+    a_write_back(rows[GLOBEX])
     reason = "WorkOS has external_id 'gram-nucleus', the row's id is 'gram-hooli'"
-    ExternalIdWriteBack.objects.create(
-        organization_id="gram-hooli", workos_id=HOOLI, next_attempt_at=None, last_error=reason
-    )
-    WorkOSConflict.objects.create(
-        workos_organization_id=HOOLI,
-        organization_id="gram-hooli",
-        kind=ConflictKind.OTHER_EXTERNAL_ID,
-        reason=reason,
-    )
+    a_write_back(rows[HOOLI], next_attempt_at=None, last_error=reason)
+    a_conflict(HOOLI, organization_id="gram-hooli", reason=reason)
     _belongings()
 
 

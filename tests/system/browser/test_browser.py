@@ -26,7 +26,7 @@ def a_mirror(transactional_db: None) -> None:
     a_day()
 
 
-def test_a_person_logs_in_and_reads_what_is_wrong_by_keyboard_alone(
+def test_a_person_logs_in_reads_what_is_wrong_and_has_a_snapshot_taken_by_keyboard_alone(
     desk: Desk, admin: User
 ) -> None:
     page = desk.page
@@ -55,6 +55,17 @@ def test_a_person_logs_in_and_reads_what_is_wrong_by_keyboard_alone(
     desk.tab_to("The same as a table")
     page.keyboard.press("Enter")
     assert page.get_by_role("columnheader", name="created").is_visible()
+    desk.go(STATUS)
+    desk.tab_to("Take a snapshot now")
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="Take a snapshot now").wait_for()
+    desk.keep("snapshot")
+    desk.tab_to("Yes: Take a snapshot now")
+    page.keyboard.press("Enter")
+
+    page.get_by_text("Enqueued: Take a snapshot now").wait_for()
+    assert desk.path == STATUS
+    assert [queued.task["func"] for queued in OrmQ.objects.all()] == [RECONCILE]
 
 
 def test_a_person_searches_for_an_organization_and_reads_its_history(logged_in: Desk) -> None:
@@ -116,22 +127,6 @@ def test_a_person_reconciles_one_organization_at_a_phone(
     page.get_by_text("updated gram-umbrella").wait_for()
     assert logged_in.path == UMBRELLAS_PAGE
     assert Organization.objects.get(id="gram-umbrella").name == "Umbrella Corporation"
-
-
-def test_a_person_has_a_snapshot_taken_by_keyboard_alone(logged_in: Desk) -> None:
-    page = logged_in.page
-
-    logged_in.go(STATUS)
-    logged_in.tab_to("Take a snapshot now")
-    page.keyboard.press("Enter")
-    page.get_by_role("heading", name="Take a snapshot now").wait_for()
-    logged_in.keep("snapshot")
-    logged_in.tab_to("Yes: Take a snapshot now")
-    page.keyboard.press("Enter")
-
-    page.get_by_text("Enqueued: Take a snapshot now").wait_for()
-    assert logged_in.path == STATUS
-    assert [queued.task["func"] for queued in OrmQ.objects.all()] == [RECONCILE]
 
 
 #: By how much a list's table is wider than its place.
