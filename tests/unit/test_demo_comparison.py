@@ -56,18 +56,11 @@ def test_where_both_agree_there_is_no_difference(story: Any) -> None:
         pytest.param(ROWS, 0, {"slug": "x"}, "slug", id="a slug"),
         pytest.param(MEMBERS, 0, {"roles": "member"}, "member", id="a role"),
         pytest.param(EVENTS, 0, {"outcome": "parked"}, "event, parked or not", id="parked"),
-        pytest.param(ROWS, 0, None, "organization", id="no organization"),
-        pytest.param(MEMBERS, 0, None, "member", id="no member"),
-        pytest.param(EVENTS, 0, None, "event, parked or not", id="no event"),
     ],
 )
 def test_each_difference_is_found(
-    story: Any, table: str, number: int, columns: dict[str, Any] | None, what: str
+    story: Any, table: str, number: int, columns: dict[str, Any], what: str
 ) -> None:
-    row = story.tables[table].pop(number)
-    if columns is not None:
-        story.tables[table].insert(number, row | columns)
+    story.tables[table][number] |= columns
 
-    found = [each for each in differences(story) if each.startswith(f"{what}: ")]
-
-    assert any(": the mirror should" in each for each in found)
+    assert any(each.startswith(f"{what}: the mirror should") for each in differences(story))
