@@ -5,14 +5,12 @@ import subprocess
 import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import django
 import pytest
-from django.db import connection
 
 from gram_sync import run
-from gram_sync.processes import Child, Children
+from gram_sync.processes import Children
 from orgs.testing import FakeWorkOS
 from tests.concurrency import wait_until
 from tests.processes import (
@@ -137,25 +135,18 @@ def test_a_database_that_cant_be_used_is_said(
     assert capsys.readouterr().err.startswith("connection ")
 
 
-def test_a_worker_that_is_killed_takes_the_web_process_along_and_a_key_is_kept(
+def test_a_worker_that_is_killed_ends_it_and_a_key_is_kept(
     here: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file, line = tmp_path / "env", f"SECRET_KEY={50 * 'x'}\n"
     file.write_text(line)
-    webs: list[Child] = []
 
-    def start_worker(children: Children, **_: Any) -> None:
+    def start_all(children: Children, _: socket.socket) -> None:
         children.start("The worker", ["sh", "-c", "kill -9 $$"])
 
-    def start_web(children: Children, _: socket.socket) -> None:
-        webs.append(children.start("The web process", ["sleep", "100"]))
-
     monkeypatch.setenv("SECRET_KEY", "")
-    monkeypatch.setattr(run, "start_worker", start_worker)
-    monkeypatch.setattr(run, "start_web", start_web)
+    monkeypatch.setattr(run, "_start_all", start_all)
 
     assert run.main() == 1
     assert "The worker ended by itself (killed by SIGKILL)" in capsys.readouterr().err
-    assert webs[0].process.poll() is not None
     assert file.read_text() == line
-    connection.close()
