@@ -9,7 +9,6 @@ import signal
 import subprocess
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from io import StringIO
 from select import select
 
@@ -18,7 +17,7 @@ from django.core.management import call_command
 
 from orgs.models import SyncCursor
 from orgs.testing import FakeWorkOS
-from tests.builders import an_organization_row
+from tests.builders import TWO_DAYS_AGO, an_organization_row
 from tests.concurrency import PATIENCE, wait_until
 from tests.processes import MANAGE, environment_for, manage, run, started
 
@@ -26,12 +25,11 @@ pytestmark = pytest.mark.usefixtures("database")
 
 COMMAND = [*MANAGE, "reconcile_workos"]
 INTERRUPTED = "CommandError: interrupted; run it again\n"
-LONG_AGO = (datetime.now(UTC) - timedelta(days=2)).isoformat()
 
 
 def a_drifted_world(workos: FakeWorkOS) -> None:
     """Three pages of which one organization has a row, and three rows that WorkOS does not know."""
-    workos.seed(organizations=250, external_id_prefix="gram-", at=LONG_AGO, emits=False)
+    workos.seed(organizations=250, external_id_prefix="gram-", at=TWO_DAYS_AGO, emits=False)
     known = workos.all_organizations()[0]
     an_organization_row(known["external_id"], workos_id=known["id"])
     for number in range(3):
@@ -59,7 +57,7 @@ def test_ctrl_c_ends_the_wait_for_a_pause_in_threads(
     workos: FakeWorkOS, method: str, path: str
 ) -> None:
     a_drifted_world(workos)
-    workos.create_organization(name="New", at=LONG_AGO, emits=False)
+    workos.create_organization(name="New", at=TWO_DAYS_AGO, emits=False)
     workos.misbehave("rate_limited", retry_after=300, method=method, path=path, times=None)
 
     environment = environment_for(

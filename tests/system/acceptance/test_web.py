@@ -2,7 +2,6 @@
 
 import json
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,9 +12,10 @@ from django.db import connection
 from orgs.models import Organization, WorkOSEvent
 from orgs.services.stream import drain_to_end
 from orgs.services.webhook import MAX_BODY_BYTES
-from orgs.testing import FakeWorkOS, sign
+from orgs.testing import FakeWorkOS
+from tests.builders import a_signature
 from tests.concurrency import another_program, wait_until
-from tests.processes import WEBHOOK_SECRET, a_web_process, database_url, environment_for, manage
+from tests.processes import a_web_process, database_url, environment_for, manage
 from tests.triggers import changed, execute
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -44,7 +44,7 @@ def a_request(body: bytes, *headers: bytes) -> bytes:
 
 
 def signed(body: bytes = BODY.encode()) -> bytes:
-    return f"WorkOS-Signature: {sign(WEBHOOK_SECRET, body, int(time.time() * 1000))}".encode()
+    return f"WorkOS-Signature: {a_signature(body)}".encode()
 
 
 def length(count: object) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 
 from orgs.models import ExternalIdWriteBack, Organization, SyncCursor, WorkOSConflict, WorkOSEvent
 from orgs.testing import FakeWorkOS
-from tests.system.kill.scenarios import LONG_AGO
+from tests.builders import TWO_DAYS_AGO
 
 Ending: TypeAlias = Mapping[str, object]
 """What there is, by what it is called."""
@@ -75,5 +75,5 @@ def _shown(column: str, value: Any, names: dict[str, str]) -> object:
         return value is not None
     if isinstance(value, datetime):
         # What happened while the work ran has another time in each run.
-        return "lately" if (value - LONG_AGO).days >= 1 else value.isoformat()
+        return "lately" if (value - TWO_DAYS_AGO).days >= 1 else value.isoformat()
     return names.get(value, value) if isinstance(value, str) else value

@@ -1,20 +1,15 @@
 """What each work finds, small and always the same: the tables, and WorkOS."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from typing import Final, TypeAlias
-
-from django.db import connection
 
 from orgs.models import ORGANIZATIONS_STREAM, ExternalIdWriteBack, SyncCursor
 from orgs.testing import FakeWorkOS
-from tests.builders import an_announcement, an_organization_row
+from tests.builders import TWO_DAYS_AGO, an_announcement, an_organization_row, minutes
+from tests.triggers import execute
 
 #: A name that ``a_constraint`` forbids.
 FORBIDDEN: Final = "Forbidden"
-
-LONG_AGO: Final = datetime.now(UTC).replace(microsecond=0) - timedelta(days=2)
-
 
 Arrange: TypeAlias = Callable[[FakeWorkOS], None]
 """Fills the empty tables, and WorkOS."""
@@ -22,22 +17,21 @@ Arrange: TypeAlias = Callable[[FakeWorkOS], None]
 
 def let_an_hour_pass() -> None:
     """As for all that goes by the database's clock: leases, claims, pauses and announcements."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            UPDATE workos_sync_cursor SET draining_until = draining_until - interval '1 hour',
-                reconciling_until = reconciling_until - interval '1 hour';
-            UPDATE workos_external_id_write_back
-                SET next_attempt_at = next_attempt_at - interval '1 hour';
-            UPDATE workos_event SET announced_at = announced_at - interval '1 hour'
-            """
-        )
+    execute(
+        """
+        UPDATE workos_sync_cursor SET draining_until = draining_until - interval '1 hour',
+            reconciling_until = reconciling_until - interval '1 hour';
+        UPDATE workos_external_id_write_back
+            SET next_attempt_at = next_attempt_at - interval '1 hour';
+        UPDATE workos_event SET announced_at = announced_at - interval '1 hour'
+        """
+    )
 
 
 def a_stream(workos: FakeWorkOS) -> None:
     """Three pages of every kind of event: one that nobody can read, one that PostgreSQL refuses, so
     that its page is applied one by one, and an announcement of an event that is never listed."""
-    at = LONG_AGO.isoformat()
+    at = TWO_DAYS_AGO.isoformat()
     an_organization_row("gram-2", name="Bolt", slug="bolt")
     an_organization_row("gram-9", name="Acme", slug="acme")
     workos.create_organization(id="org_1", name="Acme", at=at)
@@ -49,7 +43,7 @@ def a_stream(workos: FakeWorkOS) -> None:
     workos.create_organization(id="org_4", name=FORBIDDEN, at=at)
     workos.delete_organization("org_1", at=at)
     workos.create_organization(id="org_5", name="Late", at=at, emits=False)
-    an_announcement("event_never_listed", ago=timedelta(minutes=5), workos_id="org_5")
+    an_announcement("event_never_listed", ago=minutes(5), workos_id="org_5")
 
 
 def an_outbox(workos: FakeWorkOS) -> None:
@@ -60,15 +54,14 @@ def an_outbox(workos: FakeWorkOS) -> None:
         an_organization_row(id_, name=f"Acme {number}", workos_id=workos_id)
         ExternalIdWriteBack.objects.create(organization_id=id_, workos_id=workos_id)
         workos.create_organization(
-            id=workos_id, name=f"Acme {number}", external_id=shown, at=LONG_AGO, emits=False
+            id=workos_id, name=f"Acme {number}", external_id=shown, at=TWO_DAYS_AGO, emits=False
         )
     workos.delete_organization("org_5", emits=False)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE organization_metadata SET disabled_at = now(), workos_deleted_at = now() "
-            "WHERE id = 'gram-5'"
-        )
-        cursor.execute("UPDATE organization_metadata SET workos_id = NULL WHERE id = 'gram-6'")
+    execute(
+        "UPDATE organization_metadata SET disabled_at = now(), workos_deleted_at = now() "
+        "WHERE id = 'gram-5'"
+    )
+    execute("UPDATE organization_metadata SET workos_id = NULL WHERE id = 'gram-6'")
 
 
 def drift_behind_a_lost_cursor(workos: FakeWorkOS) -> None:
@@ -86,11 +79,11 @@ def drift_behind_a_lost_cursor(workos: FakeWorkOS) -> None:
         if name is not None:
             external_id = None if name == "Unknown there" else f"gram-{number}"
             workos.create_organization(
-                id=f"org_{number}", name=name, external_id=external_id, at=LONG_AGO, emits=False
+                id=f"org_{number}", name=name, external_id=external_id, at=TWO_DAYS_AGO, emits=False
             )
-    workos.create_organization(id="org_9", name="Streamed", at=LONG_AGO)
+    workos.create_organization(id="org_9", name="Streamed", at=TWO_DAYS_AGO)
     workos.expire_events()
     workos.update_organization("org_9", name="Streamed again")
     SyncCursor.objects.create(
-        stream=ORGANIZATIONS_STREAM, last_event_id="event_expired", last_event_at=LONG_AGO
+        stream=ORGANIZATIONS_STREAM, last_event_id="event_expired", last_event_at=TWO_DAYS_AGO
     )
