@@ -29,7 +29,8 @@ from orgs.models import ORGANIZATIONS_STREAM, SyncCursor
 T = TypeVar("T")
 
 #: What ``listed_at`` holds beside resources: when a cover last ended, when a full run of the
-#: worker's was last to begin, and when columns were derived from what is covered now, if they were.
+#: worker's was kept away that has not begun since, and when columns were derived from what is
+#: covered now, if they were.
 COVER_ENDED, RUN_WANTED, DERIVED = "cover_ended", "run_wanted", "derived"
 
 
@@ -179,9 +180,10 @@ def follow(
     return True
 
 
-def note_listed(resource: str) -> None:
-    """Note that a resource was listed now; or what another key of ``listed_at`` says."""
-    execute_alone(sql.NOTE_LISTED, [resource, resource])
+def note_listed(resource: str, *, is_over: bool = False) -> None:
+    """Note that a resource was listed now; or what another key of ``listed_at`` says, or that this
+    is over."""
+    execute_alone(sql.NOTE_LISTED, [resource, resource, is_over])
 
 
 def note_derived(covered: Collection[str]) -> None:
@@ -189,7 +191,7 @@ def note_derived(covered: Collection[str]) -> None:
     to derive them again is up to that process, or, if it was killed, to a cover."""
     with cursor_locked() as state:
         if state.covered == covered:
-            execute_together([Statement(sql.NOTE_LISTED, [DERIVED, DERIVED])])
+            execute_together([Statement(sql.NOTE_LISTED, [DERIVED, DERIVED, False])])
 
 
 def note_progress(resource: str, scope: str | None) -> None:

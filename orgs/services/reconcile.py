@@ -69,10 +69,10 @@ def reconcile_unless_busy(run: Run, *, only_if_lost: bool = False) -> Reconcilia
     resource first reads refused types of events again."""
     ensure_cursor()
     is_daily = not (only_if_lost or run.resources)
-    if is_daily:
-        # A cover that has the lease enqueues it again when it ends.
-        cursor.note_listed(cursor.RUN_WANTED)
     with Lease.SNAPSHOT.auto_renewed(_LEASE_SECONDS) as is_alone:
+        if is_daily:
+            # If another run keeps it away, drains enqueue it until it begins.
+            cursor.note_listed(cursor.RUN_WANTED, is_over=is_alone)
         lost = SyncCursor.objects.filter(last_trouble=ReadError.CURSOR_LOST)
         with bounded_transaction():
             is_lost = lost.exists()

@@ -128,8 +128,7 @@ class ResourceComparison(Comparison):
         self._compare_scopes(listing, merge(scopes, also))
         if self.stopped_after is not None:
             return
-        if listing.scope is Scope.ORGANIZATION:
-            self._delete_with_organizations()
+        self._delete_with_organizations()
         # In no list that was read: what they belong to is not here, or not any more.
         _, column = SCOPES[listing.scope]
         # Not ``IN``: PostgreSQL may search the whole of a large list for each row.
@@ -362,7 +361,7 @@ class ResourceComparison(Comparison):
         self._remove_unasked(live.filter(workos_organization__in=ids) for ids in deleted)
         # Without their list, WorkOS would be asked for each organization that has no row yet.
         organizations = self._organizations
-        if self.resource.fetch and organizations.listed and not organizations.report.errors:
+        if organizations.listed and not organizations.report.errors:
             self._delete_without_row(live)
 
     def _delete_without_row(self, live: "models.QuerySet[Any]") -> None:

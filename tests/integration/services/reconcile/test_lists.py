@@ -601,6 +601,31 @@ def test_the_last_connection_of_a_deleted_organization_needs_no_other_one(
     assert Connection.objects.filter(deleted_at=None).count() == 0
 
 
+@pytest.mark.parametrize("has_row", [True, False])
+def test_who_was_in_a_deleted_organizations_directory_that_has_no_row_is_deleted(
+    workos: FakeWorkOS, follow: Setting, *, has_row: bool
+) -> None:
+    """Nothing else of its kind is left, and there are more than a run deletes by itself."""
+    follow("directory", "directory_user", "directory_group", "directory_group_member")
+    a_mirrored_organization(workos)
+    acme = an_old_organization(workos, "acme", external_id="gram-acme")
+    okta = workos.directories.create(name="Okta", organization_id=acme, at=TWO_DAYS_AGO)["id"]
+    group = workos.directory_groups.create(directory_id=okta, name="Staff", at=TWO_DAYS_AGO)["id"]
+    for _ in range(12):
+        user = workos.directory_users.create(directory_id=okta, at=TWO_DAYS_AGO)["id"]
+        workos.directory_groups.add_user(group, user, at=TWO_DAYS_AGO)
+    reconcile(Run())
+    workos.delete_organization(acme, emits=False)
+    Directory.objects.all().delete()
+    if not has_row:
+        Organization.objects.filter(pk="gram-acme").delete()
+
+    assert reconcile(Run()).errors == []
+    for model in (DirectoryUser, DirectoryGroup):
+        assert model.objects.filter(deleted_at=None).count() == 0
+    assert DirectoryGroupMember.objects.filter(removed_at=None).count() == 0
+
+
 @pytest.mark.parametrize("is_listed", [False, True], ids=["no list of them", "half a list"])
 def test_organizations_that_have_no_row_yet_are_not_asked_for(
     workos: FakeWorkOS, follow: Setting, monkeypatch: MonkeyPatch, *, is_listed: bool
