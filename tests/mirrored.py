@@ -37,6 +37,49 @@ def some_of_each(workos: FakeWorkOS, acme: str, **options: Any) -> dict[str, Any
     }
 
 
+def change_all(workos: FakeWorkOS, acme: str, made: dict[str, Any], **options: Any) -> None:
+    """Change one of each, so that every type of event there is comes about; what may come back
+    does."""
+    ids = {name: one["id"] for name, one in made.items()}
+    workos.domains.update(ids["organization_domain"], verification_strategy="manual", **options)
+    workos.domains.verify(ids["organization_domain"], **options)
+    other = workos.domains.create(organization_id=acme, domain="other.com", **options)
+    workos.domains.fail(other["id"], **options)
+    workos.connections.deactivate(ids["connection"], **options)
+    workos.users.update(ids["user"], first_name=None, email_verified=True, **options)
+    workos.memberships.deactivate(ids["membership"], **options)
+    workos.memberships.reactivate(ids["membership"], **options)
+    workos.memberships.update(ids["membership"], roles=["admin", "auditor"], **options)
+    for _ in range(2):
+        auditor = workos.roles.create(slug="auditor", permissions=["old"], **options)
+        workos.roles.delete(auditor["id"], **options)
+    workos.roles.create(slug="auditor", **options)
+    for role in workos.roles.all():
+        workos.roles.update(role["id"], permissions=["c"], **options)
+    workos.invitations.resend(ids["invitation"], **options)
+    workos.invitations.accept(ids["invitation"], user_id=ids["user"], **options)
+    eve = workos.invitations.create(email="eve@acme.com", **options)["id"]
+    workos.invitations.revoke(eve, **options)
+    workos.directory_users.update(ids["directory_user"], state="suspended", **options)
+    workos.directory_groups.update(ids["directory_group"], name="All", **options)
+    workos.directory_groups.remove_user(ids["directory_group"], ids["directory_user"], **options)
+    workos.directory_groups.add_user(ids["directory_group"], ids["directory_user"], **options)
+
+
+def delete_all(workos: FakeWorkOS, made: dict[str, Any], **options: Any) -> None:
+    """Delete all of them but the invitation, which ends by its state."""
+    ids = {name: one["id"] for name, one in made.items()}
+    workos.directory_groups.remove_user(ids["directory_group"], ids["directory_user"], **options)
+    workos.directory_groups.delete(ids["directory_group"], **options)
+    workos.directory_users.delete(ids["directory_user"], **options)
+    workos.roles.delete(ids["role"], **options)
+    workos.domains.delete(ids["organization_domain"], **options)
+    workos.directories.delete(ids["directory"], **options)
+    workos.connections.delete(ids["connection"], **options)
+    workos.memberships.delete(ids["membership"], **options)
+    workos.users.delete(ids["user"], **options)
+
+
 def held(workos: FakeWorkOS) -> Held:
     """What the fake WorkOS holds."""
     found = held_by(workos)

@@ -11,7 +11,7 @@ from django.test import Client
 from orgs import tasks
 from orgs.db.cursor import read_cursor
 from orgs.db.resources import model_of
-from orgs.domain.resources import NAMES, PLAIN, event_types
+from orgs.domain.resources import NAMES, PLAIN, event_types, scopes_of
 from orgs.domain.types import Outcome, Position
 from orgs.models import (
     Connection,
@@ -41,7 +41,7 @@ from tests.builders import (
     blocked_by,
 )
 from tests.integration.services.stored import EVERYTHING, LogCapture, sso_enabled
-from tests.mirrored import held, mirrored, some_of_each
+from tests.mirrored import change_all, delete_all, held, mirrored, some_of_each
 from tests.triggers import a_trigger
 
 pytestmark = pytest.mark.usefixtures("all_resources")
@@ -68,45 +68,9 @@ def repaired(**options: Any) -> Reconciliation:
     return found
 
 
-def change_all(workos: FakeWorkOS, acme: str, made: dict[str, Any], **options: Any) -> None:
-    """Change one of each, so that every type of event there is comes about; what may come back
-    does."""
-    ids = {name: one["id"] for name, one in made.items()}
-    workos.domains.update(ids["organization_domain"], verification_strategy="manual", **options)
-    workos.domains.verify(ids["organization_domain"], **options)
-    other = workos.domains.create(organization_id=acme, domain="other.com", **options)
-    workos.domains.fail(other["id"], **options)
-    workos.connections.deactivate(ids["connection"], **options)
-    workos.users.update(ids["user"], first_name=None, email_verified=True, **options)
-    workos.memberships.update(ids["membership"], roles=["admin", "auditor"], **options)
-    for _ in range(2):
-        auditor = workos.roles.create(slug="auditor", permissions=["old"], **options)
-        workos.roles.delete(auditor["id"], **options)
-    workos.roles.create(slug="auditor", **options)
-    for role in workos.roles.all():
-        workos.roles.update(role["id"], permissions=["c"], **options)
-    workos.invitations.resend(ids["invitation"], **options)
-    workos.invitations.accept(ids["invitation"], user_id=ids["user"], **options)
-    eve = workos.invitations.create(email="eve@acme.com", **options)["id"]
-    workos.invitations.revoke(eve, **options)
-    workos.directory_users.update(ids["directory_user"], state="suspended", **options)
-    workos.directory_groups.update(ids["directory_group"], name="All", **options)
-    workos.directory_groups.remove_user(ids["directory_group"], ids["directory_user"], **options)
-    workos.directory_groups.add_user(ids["directory_group"], ids["directory_user"], **options)
-
-
-def delete_all(workos: FakeWorkOS, made: dict[str, Any], **options: Any) -> None:
-    """Delete all of them but the invitation, which ends by its state."""
-    ids = {name: one["id"] for name, one in made.items()}
-    workos.directory_groups.remove_user(ids["directory_group"], ids["directory_user"], **options)
-    workos.directory_groups.delete(ids["directory_group"], **options)
-    workos.directory_users.delete(ids["directory_user"], **options)
-    workos.roles.delete(ids["role"], **options)
-    workos.domains.delete(ids["organization_domain"], **options)
-    workos.directories.delete(ids["directory"], **options)
-    workos.connections.delete(ids["connection"], **options)
-    workos.memberships.delete(ids["membership"], **options)
-    workos.users.delete(ids["user"], **options)
+def with_scopes(name: str) -> set[str]:
+    """A resource, and those for each of which it is listed. To list all takes a second."""
+    return {name, "organization"}.union(*map(with_scopes, scopes_of(name)))
 
 
 # The stream, and the lists ------------------------------------------------------------------
@@ -403,6 +367,7 @@ def test_another_environment_proves_nothing_of_a_parked_event(
 def test_an_announced_event_that_is_never_listed_is_resolved_by_its_object(
     workos: FakeWorkOS, acme: str, sync_setting: Any, name: str, old: dict[str, Any], row_is: str
 ) -> None:
+    sync_setting(RESOURCES=with_scopes(name))
     some_of_each(workos, acme)
     cover()
     key = min(held(workos)[name])
@@ -421,7 +386,8 @@ def test_an_announced_event_that_is_never_listed_is_resolved_by_its_object(
 
     # Also if the list that would hold it is not there: its organization, or its group.
     lost.refresh_from_db()
-    assert (lost.outcome, mirrored() == held(workos)) == (Outcome.MISSING, True)
+    assert lost.outcome == Outcome.MISSING
+    assert mirrored()[name] == held(workos)[name]
 
 
 PERSONAL = ("ada@", "a@acme", "bob@", "eve@", "Ada")
@@ -451,7 +417,10 @@ AHEAD = datetime(2999, 1, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("name", ["connection", "role", "directory_group_member"])
-def test_times_in_the_future_keep_no_row_wrong(workos: FakeWorkOS, acme: str, name: str) -> None:
+def test_times_in_the_future_keep_no_row_wrong(
+    workos: FakeWorkOS, acme: str, sync_setting: Any, name: str
+) -> None:
+    sync_setting(RESOURCES=with_scopes(name))
     made = some_of_each(workos, acme)
     drain_to_end()
     cover()
@@ -462,12 +431,12 @@ def test_times_in_the_future_keep_no_row_wrong(workos: FakeWorkOS, acme: str, na
     rows.update(**times)
 
     repaired()
-    assert mirrored() == held(workos)
+    assert mirrored()[name] == held(workos)[name]
 
     # By an absence, which a later list proves wrong.
     rows.update(**{resource.deleted_column: AHEAD}, **times)
     repaired()
-    assert mirrored() == held(workos)
+    assert mirrored()[name] == held(workos)[name]
 
 
 # Reconcile ----------------------------------------------------------------------------------
@@ -586,8 +555,9 @@ def test_an_organizations_role_without_an_organization_is_no_role_of_the_environ
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_what_another_program_marks_as_deleted_comes_back(
-    workos: FakeWorkOS, acme: str, name: str
+    workos: FakeWorkOS, acme: str, sync_setting: Any, name: str
 ) -> None:
+    sync_setting(RESOURCES=with_scopes(name))
     some_of_each(workos, acme)
     drain_to_end()
     resource = PLAIN[name]
@@ -599,7 +569,7 @@ def test_what_another_program_marks_as_deleted_comes_back(
     restored = [c for c in run.changes if c.resource == name]
     assert [c.change for c in restored] == [Outcome.UPDATED] * len(restored) != []
     assert Outcome.DELETED not in [c.change for c in (*dry.changes, *run.changes)]
-    assert mirrored() == held(workos)
+    assert mirrored()[name] == held(workos)[name]
     assert reconcile(Run()).in_sync
 
 
