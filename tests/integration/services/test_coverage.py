@@ -961,31 +961,3 @@ def test_what_was_not_derived_as_a_process_was_killed_is_derived_after_the_next_
     assert tasks.cover() == "all are covered"
     assert sso_enabled() == {"gram-1": None if before["gram-1"] else True}
     assert enqueued_by_a_drain() == []
-
-
-@impatient
-@pytest.mark.parametrize("is_killed", [True, False], ids=["killed", "locked"])
-def test_what_is_not_derived_is_derived_by_the_next_process(
-    workos: FakeWorkOS, follow: Setting, monkeypatch: MonkeyPatch, *, is_killed: bool
-) -> None:
-    def kill() -> None:
-        raise Killed
-
-    workos.connections.create(name="SSO", organization_id=ACME, state="active", at=TWO_DAYS_AGO)
-    follow("connection")
-    tasks.cover()
-    assert sso_enabled() == {"gram-1": True}
-    if is_killed:
-        with monkeypatch.context() as patch:
-            patch.setattr(coverage, "derive_again", kill)
-            with pytest.raises(Killed):
-                follow()
-        # It follows something else, that columns do not derive from.
-        follow("role")
-    else:
-        with locked(where="id = 'gram-1'"):
-            follow()
-        assert enqueued_by_a_drain() == [COVER]
-        tasks.cover()
-
-    assert sso_enabled() == {"gram-1": None}
