@@ -96,31 +96,6 @@ def test_the_next_page_is_read_meanwhile(workos: FakeWorkOS, sync_setting: Setti
     assert draining.result().counts == {Outcome.CREATED: 2}
 
 
-@pytest.mark.parametrize("page_size", [1, 100])
-@pytest.mark.parametrize(
-    ("bad", "raw"),
-    [
-        pytest.param({"event": "organization.created", "data": {"id": "org_bad"}}, False, id="bad"),
-        pytest.param({"event": "organization.created"}, True, id="without an id"),
-        pytest.param(None, True, id="null"),
-    ],
-)
-def test_a_bad_event_is_parked_once_and_the_rest_goes_on(
-    workos: FakeWorkOS, sync_setting: Setting, bad: Any, raw: bool, page_size: int
-) -> None:
-    sync_setting(PAGE_SIZE=page_size)
-    workos.create_organization(name="Before", external_id="gram-1")
-    workos.emit(bad, raw=raw)
-
-    first, again = drain_to_end(), drain_to_end()
-    workos.create_organization(name="After", external_id="gram-2")
-    last = drain_to_end()
-
-    assert first.counts == {Outcome.CREATED: 1, Outcome.PARKED: 1}
-    assert (len(first.parked), read(again), again.drained) == (1, 0, True)
-    assert last.counts == {Outcome.CREATED: 1}
-
-
 def test_behind_a_dropped_page_it_reads_on(workos: FakeWorkOS, sync_setting: Setting) -> None:
     sync_setting(PAGE_SIZE=1)
     prepare_to_read()
