@@ -115,18 +115,31 @@ def test_an_error_of_the_last_look_leaves_what_is_overdue_for_later(workos: Fake
     assert WorkOSEvent.objects.get().outcome is None
 
 
-def test_what_cant_be_resolved_does_not_stop_the_rest(workos: FakeWorkOS) -> None:
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        pytest.param("", "WorkOS does not answer: HTTP 500", id="WorkOS does not answer"),
+        pytest.param(RAISES, REASONS[RAISES], id="the ledger raises"),
+        pytest.param(LEAVES_OUT, REASONS[LEAVES_OUT], id="the ledger leaves it out"),
+    ],
+)
+def test_what_cant_be_resolved_does_not_stop_the_rest(
+    workos: FakeWorkOS, how: str, reason: str
+) -> None:
     for number in range(9):
         an_announcement(an_event_id(number), ago=LONG_AGO * 2, workos_id=f"org_down_{number}")
     an_announcement("event_free", ago=LONG_AGO, workos_id=an_old_organization(workos, "Free"))
-    workos.misbehave("status", status=500, path="/organizations/org_down", times=None)
+    if not how:
+        workos.misbehave("status", status=500, path="/organizations/org_down", times=None)
 
-    report = drain_to_end()
+    with a_trigger(how, table="workos_event", when="NEW.id <> 'event_free'", on="UPDATE"):
+        report = drain_to_end()
     left = WorkOSEvent.objects.announced_and_unseen().count()
     workos.behave()
     drain_to_end()
 
-    assert isinstance(report.unresolved, Unavailable)
+    assert report.unresolved
+    assert text_of(report.unresolved).startswith(reason)
     assert (names(), left) == (["Free"], 9)
     assert WorkOSEvent.objects.missing().count() == 10
 
@@ -142,23 +155,6 @@ def test_a_locked_row_does_not_stop_the_rest(workos: FakeWorkOS) -> None:
 
     assert isinstance(report.unresolved, OperationalError)
     assert names() == ["Free", "Old"]
-
-
-@pytest.mark.parametrize("how", [RAISES, LEAVES_OUT], ids=["raises", "leaves it out"])
-def test_a_row_of_the_ledger_that_is_refused_does_not_stop_the_rest(
-    workos: FakeWorkOS, how: str
-) -> None:
-    for number in range(9):
-        an_announcement(an_event_id(number), ago=LONG_AGO * 2, workos_id=f"org_{number}")
-    an_announcement("event_free", ago=LONG_AGO, workos_id=an_old_organization(workos, "Free"))
-
-    with a_trigger(how, table="workos_event", when="NEW.id <> 'event_free'", on="UPDATE"):
-        report = drain_to_end()
-    left = WorkOSEvent.objects.announced_and_unseen().count()
-
-    assert report.unresolved
-    assert text_of(report.unresolved) == REASONS[how]
-    assert (names(), left) == (["Free"], 9)
 
 
 def test_one_that_is_resolved_meanwhile(workos: FakeWorkOS, before: Around) -> None:
