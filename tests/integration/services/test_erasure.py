@@ -373,16 +373,17 @@ def test_a_user_is_found_by_the_address_in_other_letters(ada: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("held", "address"),
+    ("held", "address", "is_theirs"),
     [
-        ("zoe@acme.com", "zoe@acme.com"),
-        ("zoe@acme.com", "Zoe@Acme.com"),
-        ("Zoë@acme.com", "ZOË@acme.com"),
-        ("ZOË@acme.com", "zoë@acme.com"),
+        ("zoe@acme.com", "zoe@acme.com", True),
+        ("zoe@acme.com", "Zoe@Acme.com", True),
+        ("Zoë@acme.com", "ZOË@acme.com", True),
+        ("ZOË@acme.com", "zoë@acme.com", True),
+        pytest.param("weiß@acme.com", "weiss@acme.com", False, id='in capitals, "ß" is "SS"'),
     ],
 )
 def test_parked_payloads_with_the_address_are_counted_and_erased(
-    ada: str, held: str, address: str
+    ada: str, held: str, address: str, *, is_theirs: bool
 ) -> None:
     WorkOSUser.objects.filter(pk=ada).update(email=held)
     others = {"event_2": address, "event_3": f"chloe{address}"}
@@ -390,12 +391,12 @@ def test_parked_payloads_with_the_address_are_counted_and_erased(
         payload = json.dumps({"email": email})
         a_parked_event(None, event_id, resource="invitation", object_key="i_1", payload=payload)
 
-    assert json.loads(run(ada))["parked_payloads"] == 2
+    assert json.loads(run(ada))["parked_payloads"] == 1 + is_theirs
 
     erase_user(ada)
 
-    left = WorkOSEvent.objects.parked().exclude(payload=None)
-    assert [event.id for event in left] == ["event_3"]
+    left = WorkOSEvent.objects.parked().exclude(payload=None).order_by("id")
+    assert [event.id for event in left] == [*others][is_theirs:]
     assert json.loads(run(ada))["parked_payloads"] == 0
 
 
@@ -406,15 +407,4 @@ def test_an_empty_address_is_nobodys(ada: str) -> None:
     assert erase_user(ada) == 3
 
     assert DirectoryUser.objects.filter(erased_at=None).count() == 2
-    assert WorkOSEvent.objects.get(id="event_2").payload is not None
-
-
-def test_the_address_of_another_person_is_not_that_of_the_user(ada: str) -> None:
-    """In capital letters, "ß" is "SS"."""
-    WorkOSUser.objects.filter(pk=ada).update(email="weiß@acme.com")
-    payload = json.dumps({"email": "weiss@acme.com"})
-    a_parked_event(None, "event_2", resource="invitation", object_key="i_1", payload=payload)
-
-    erase_user(ada)
-
     assert WorkOSEvent.objects.get(id="event_2").payload is not None
