@@ -58,11 +58,6 @@ def entries(count: int) -> list[str]:
     return ids
 
 
-def a_record(id_: str, days: float) -> None:
-    at = days_ago(days)
-    Task.objects.create(id=id_, name=id_, func="f", started=at, stopped=at)
-
-
 def left() -> list[str]:
     return sorted(WorkOSEvent.objects.values_list("id", flat=True))
 
@@ -81,11 +76,14 @@ def test_old_entries_go_in_batches_and_needed_ones_stay(monkeypatch: MonkeyPatch
     an_entry("parked", days=900, outcome=Outcome.PARKED)
     an_entry("deletion", days=900, outcome=Outcome.DISABLED, type=EventType.DELETED)
     WorkOSEvent.objects.create(id="unseen", type=EventType.UPDATED, announced_at=days_ago(900))
+    for id_, at in (("old", days_ago(91)), ("recent", days_ago(1))):
+        Task.objects.create(id=id_, name=id_, func="f", started=at, stopped=at)
 
     with CaptureQueriesContext(connection) as queries:
         assert prune() == 25
 
     assert left() == ["deletion", "parked", "recent", "unseen"]
+    assert Task.objects.get().id == "recent", "records of tasks go too"
     assert len(deletions(queries)) == 3
 
 
@@ -159,15 +157,6 @@ def test_an_error_of_the_environment_ends_it(refusal: str) -> None:
         prune()
 
     assert left() == ids
-
-
-def test_old_records_of_tasks_go_too() -> None:
-    for id_, days in (("old", 91), ("recent", 1)):
-        a_record(id_, days)
-
-    prune()
-
-    assert Task.objects.get().id == "recent"
 
 
 # Schedules ----------------------------------------------------------------------------------
