@@ -137,14 +137,14 @@ PLANS = {
 
 
 @pytest.mark.usefixtures("full_tables")
-@pytest.mark.parametrize("what", PLANS)
-def test_what_is_asked_often_uses_its_index(what: str) -> None:
-    explain, indexes = PLANS[what]
+def test_what_is_asked_often_uses_its_index() -> None:
+    wrong = {}
+    for what, (explain, indexes) in PLANS.items():
+        plan = explain()
+        if "Seq Scan" in plan or not all(index in plan for index in indexes.split()):
+            wrong[what] = plan
 
-    plan = explain()
-
-    assert "Seq Scan" not in plan, plan
-    assert all(index in plan for index in indexes.split()), plan
+    assert wrong == {}
 
 
 # Migrations ---------------------------------------------------------------------------------
