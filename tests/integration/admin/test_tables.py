@@ -227,11 +227,18 @@ def test_no_list_offers_what_would_read_a_large_table_whole(
     url: str, monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     monkeypatch.setattr("orgs.admin.base._MAX_PAGES", 2)
-    for number in range(150):
-        id_, organization = f"gram-{number:03}", an_organization_row(f"gram-{number:03}")
-        a_write_back(organization)
-        a_ledger_row(id_, organization_id=id_)
-        a_conflict(id_)
+    execute(
+        """
+        INSERT INTO organization_metadata (id, name, slug)
+        SELECT 'gram-' || n, 'Acme', n FROM generate_series(1, 150) AS n;
+        INSERT INTO workos_external_id_write_back (organization_id, workos_id)
+        SELECT id, '' FROM organization_metadata;
+        INSERT INTO workos_event (id, type, organization_id, outcome, processed_at)
+        SELECT id, 'organization.updated', id, 'updated', now() FROM organization_metadata;
+        INSERT INTO workos_conflict (workos_organization_id, kind, reason)
+        SELECT id, 'other_external_id', '' FROM organization_metadata
+        """
+    )
     client = a_client()
 
     # Session, user, two for permissions; the count, the page, and perhaps what belongs to it, or
@@ -442,8 +449,8 @@ def test_the_mirror_is_listed_first_and_external_id_is_written_so(admin_client: 
     assert Permission.objects.filter(codename="retry_externalidwriteback").exists()
 
 
-def test_megabytes_are_cut_in_lists_and_shown_as_such() -> None:
-    long = "é" * 1_000_000
+def test_what_is_long_is_cut_in_lists_and_shown_as_such() -> None:
+    long = "é" * 100_000
     rows = [an_organization_row("gram-1", name=long), a_parked_event(error=long, payload=long)]
     client = a_client("change_organization")
 
@@ -451,7 +458,7 @@ def test_megabytes_are_cut_in_lists_and_shown_as_such() -> None:
     lists = [read(client, url) for url in (ORGANIZATIONS, EVENTS)]
 
     assert all(len(page) < 60_000 for page in lists)
-    assert "… (1000000 characters)" in lists[0]
+    assert "… (100000 characters)" in lists[0]
     assert all("ééé" in page for page in shown)
 
 
