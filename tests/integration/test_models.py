@@ -14,12 +14,7 @@ from orgs.db import sql, sql_outbox
 from orgs.db.resources import model_of
 from orgs.domain.resources import PLAIN
 from orgs.domain.types import EVENT_OUTCOMES
-from orgs.models import (
-    ExternalIdWriteBack,
-    Organization,
-    OrganizationMembership,
-    WorkOSEvent,
-)
+from orgs.models import ExternalIdWriteBack, Organization, OrganizationMembership, WorkOSEvent
 from tests.builders import NOON, an_organization_row
 from tests.concurrency import another_program, in_thread, wait_until
 from tests.triggers import execute

@@ -33,13 +33,7 @@ from tests.builders import (
     minutes,
 )
 from tests.concurrency import another_program, blocked, in_thread, stopped_at, wait_until
-from tests.integration.services.stored import (
-    LogCapture,
-    impatient,
-    ledger,
-    links,
-    position,
-)
+from tests.integration.services.stored import LogCapture, impatient, ledger, links, position
 from tests.triggers import changed, execute
 
 #: BEGIN; time-out and cursor; what is known; slugs; what is written; COMMIT.

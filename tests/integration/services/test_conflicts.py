@@ -14,10 +14,7 @@ from orgs.services.reconcile import reconcile
 from orgs.services.reconcile_one import UnknownOrganization
 from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS
-from tests.builders import (
-    a_claimed_row,
-    a_mirrored_organization,
-)
+from tests.builders import a_claimed_row, a_mirrored_organization
 from tests.integration.services.stored import LogCapture, Setting, conflicts, impatient, links
 from tests.triggers import LEAVES_OUT, RAISES, a_constraint, a_trigger, locked
 

@@ -17,10 +17,7 @@ from django_q.models import Schedule
 from pytest_django import Settings
 
 from orgs.db import figures as statements
-from orgs.domain.figures import (
-    MOST_EVENTS,
-    EventCount,
-)
+from orgs.domain.figures import MOST_EVENTS, EventCount
 from orgs.domain.status import ProblemCode, Status
 from orgs.domain.types import ConflictKind, Outcome
 from orgs.models import ExternalIdWriteBack, RequestBudget, SyncCursor, WorkOSConflict, WorkOSEvent
