@@ -20,6 +20,7 @@ from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 import orgs.workos
 from gram_sync.embedded_postgres import server
 from orgs.domain.resources import NAMES
+from orgs.workos import pacing
 from tests.settings import TEST_SERVER_DATA
 from tests.triggers import renamed
 
@@ -180,6 +181,12 @@ def _no_client_left_over() -> Iterator[None]:
     """A process has one client, and a 429 pauses it; the next test has another fake WorkOS."""
     yield
     orgs.workos.close()
+
+
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pause that WorkOS asks for is not waited out; who has no patience raises an error."""
+    monkeypatch.setattr(pacing.pacer, "pause", lambda _: None)
 
 
 @pytest.fixture

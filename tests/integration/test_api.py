@@ -241,6 +241,7 @@ def test_ensure_fresh_shows_errors(workos: FakeWorkOS, sync_setting: Any, is_cov
     assert repr(found).count("ResourceComparison(") == len(found.resources), "each is shown once"
 
 
+@pytest.mark.usefixtures("no_pauses")
 def test_ensure_fresh_waits_for_a_short_pause_alone(workos: FakeWorkOS) -> None:
     acme = workos.create_organization(name="Acme")["id"]
     workos.misbehave("rate_limited", retry_after=1, path="/organizations/")

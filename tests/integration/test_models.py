@@ -205,8 +205,9 @@ def test_the_user_that_a_membership_held_is_removed_from_each_row() -> None:
     user = {"email": "a@b.c"}
     rows = {f"om_{number:04}": {"id": number, "user": user} for number in range(1_001)}
     kept = {"om_none": {"custom_attributes": {"user": 1}}}
-    for key, data in (rows | kept).items():
-        OrganizationMembership.objects.create(pk=key, data=data)
+    OrganizationMembership.objects.bulk_create(
+        OrganizationMembership(pk=key, data=data) for key, data in (rows | kept).items()
+    )
     migration = import_module("orgs.migrations.0012_memberships_without_user").Migration
 
     for _ in range(2):

@@ -19,7 +19,6 @@ from orgs.management.commands import reconcile_workos as command
 from orgs.models import ExternalIdWriteBack, Organization, WorkOSConflict, WorkOSEvent
 from orgs.services.stream import drain_to_end
 from orgs.testing import FakeWorkOS
-from orgs.workos import pacing
 from tests.builders import (
     NO_ROUTE,
     TWO_DAYS_AGO,
@@ -534,6 +533,7 @@ def test_a_write_back_that_fails_is_an_error(workos: FakeWorkOS, option: str, re
 # A 429 --------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("no_pauses")
 @pytest.mark.parametrize("path", ["/events", "/organizations"])
 @pytest.mark.parametrize(
     "arguments",
@@ -542,11 +542,7 @@ def test_a_write_back_that_fails_is_an_error(workos: FakeWorkOS, option: str, re
         "--events-only --since 2026-01-01",
     ],
 )
-def test_a_429_is_waited_out_whatever_is_run(
-    workos: FakeWorkOS, monkeypatch: pytest.MonkeyPatch, arguments: str, path: str
-) -> None:
-    """Who is not patient raises an error at once; who is does not wait here."""
-    monkeypatch.setattr(pacing.pacer, "pause", lambda _: None)
+def test_a_429_is_waited_out_whatever_is_run(workos: FakeWorkOS, arguments: str, path: str) -> None:
     workos.emit({"event": "organization.created", "data": {"id": "org_1"}})
     reconcile()
     workos.create_organization(id="org_1", name="Acme", external_id="gram-1", emits=False)

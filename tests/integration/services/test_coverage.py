@@ -647,6 +647,7 @@ def test_a_recent_organization_is_not_left_to_an_event_of_a_type_that_is_refused
     assert names() == ["Bolt", "Later"]
 
 
+@pytest.mark.usefixtures("no_pauses")
 @pytest.mark.parametrize(
     ("misbehaviour", "left"),
     [

@@ -169,7 +169,7 @@ def test_one_that_is_resolved_meanwhile(workos: FakeWorkOS, before: Around) -> N
 
 def test_what_is_overdue_is_tried_in_another_order_each_time(workos: FakeWorkOS) -> None:
     prepare_to_read()
-    for number in range(30):
+    for number in range(12):
         an_announcement(an_event_id(number), ago=LONG_AGO, workos_id=f"org_{number}")
     workos.misbehave("status", status=500, path="/organizations", times=None)
 
