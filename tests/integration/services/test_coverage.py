@@ -898,19 +898,6 @@ def test_an_older_process_reads_no_refused_type_again(
     assert (read_cursor().types, read_cursor().refused) == (state.types, state.refused)
 
 
-def test_organizations_are_compared_although_one_of_their_types_is_refused(
-    workos: FakeWorkOS, follow: Setting
-) -> None:
-    follow("connection")
-    bolt = workos.create_organization(name="Bolt", external_id="gram-2", at=TWO_DAYS_AGO)["id"]
-    drain_to_end()
-    workos.refuse_event_types(["organization.deleted"])
-    workos.delete_organization(bolt)
-    drain_to_end()
-
-    assert reconcile(Run()).organizations.counts[Outcome.DISABLED] == 1
-
-
 @pytest.mark.parametrize(
     ("type_", "scope", "name"),
     [
