@@ -36,6 +36,7 @@ def emitted(workos: FakeWorkOS) -> list[str]:
 def test_the_sdk_reads_every_resource(workos: FakeWorkOS, sdk: WorkOSClient, acme: str) -> None:
     made = {name: one["id"] for name, one in some_of_each(workos, acme).items()}
     workos.connections.update(made["connection"], domains=["acme.com"])
+    workos.directory_users.update(made["directory_user"], role="admin")
     workos.roles.create(slug="auditor", permissions=["read"])
     memberships = sdk.organization_membership
     singles: list[Any] = [
@@ -67,7 +68,9 @@ def test_the_sdk_reads_every_resource(workos: FakeWorkOS, sdk: WorkOSClient, acm
     assert sdk.organizations.get_organization(acme).domains == [singles[-1]]
     shown = singles[1].to_dict()
     assert (shown["user"]["first_name"], shown["roles"]) == ("Ada", [{"slug": "admin"}])
-    assert [one["id"] for one in singles[6].to_dict()["groups"]] == [made["directory_group"]]
+    person = singles[6].to_dict()
+    assert [one["id"] for one in person["groups"]] == [made["directory_group"]]
+    assert person["roles"] == [{"slug": "admin"}]
     assert singles[2].to_dict()["token"]
 
 
