@@ -64,9 +64,10 @@ def reconcile(run: Run, *, drain_events: bool = True) -> Reconciliation:
 
 
 def reconcile_unless_busy(run: Run, *, only_if_lost: bool = False) -> Reconciliation | None:
-    """Reconcile; return None if another process does so already. With ``only_if_lost``, reconcile
-    only if the last read found the cursor lost, and return None otherwise. Otherwise a run of every
-    resource first reads refused types of events again."""
+    """Reconcile; return None if another process does so already: a run of every resource is noted
+    then, and follows. With ``only_if_lost``, reconcile only if the last read found the cursor lost,
+    and return None otherwise. Otherwise a run of every resource first reads refused types of events
+    again."""
     ensure_cursor()
     is_daily = not (only_if_lost or run.resources)
     with Lease.SNAPSHOT.auto_renewed(_LEASE_SECONDS) as is_alone:
