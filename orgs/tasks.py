@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import wraps
 
 from orgs.conf import sync_settings
-from orgs.db.cursor import RUN_WANTED, read_cursor
+from orgs.db.cursor import read_cursor
 from orgs.db.errors import without_detail
 from orgs.domain.figures import kept
 from orgs.domain.naming import counted, one_line
@@ -55,10 +55,8 @@ def _task(run: Callable[[], str]) -> Callable[[], str]:
 def sync_events() -> str:
     """Apply what WorkOS's stream has, and wait a while for what is announced."""
     report = stream.drain_and_wait()
-    if coverage.is_cover_due(state := read_cursor()):
+    if coverage.is_cover_due(read_cursor()):
         enqueue(COVER)
-    if RUN_WANTED in state.listed:
-        enqueue(RECONCILE)
     counts = ", ".join(f"{outcome} {count}" for outcome, count in sorted(report.counts.items()))
     return counts or "nothing new"
 

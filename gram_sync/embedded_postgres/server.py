@@ -173,15 +173,15 @@ def _owner(data_dir: Path) -> tuple[int, int]:
         return -1, -1
     nearest = next(folder for folder in (data_dir, *data_dir.parents) if folder.exists())
     owner, name = nearest.stat().st_uid, "pgserver"  # as the wheel names it
-    useradd = ("useradd", "--system", name)
-    with Path("/etc/passwd").open() as accounts:
-        # Of two useradd at once, the second gives the user of the first another number.
-        fcntl.flock(accounts, fcntl.LOCK_EX)
-        for uid in (owner, 0):
-            with suppress(KeyError):
-                account = pwd.getpwuid(uid) if uid else pwd.getpwnam(name)
-                return account.pw_uid, account.pw_gid
-            subprocess.run(useradd, check=False, capture_output=True)
+    # Of two useradd at once, the second gives the user of the first another number.
+    useradd = ("useradd", "--system", "--shell", "/usr/sbin/nologin", name)
+    alone = ("flock", pwd.getpwuid(0).pw_dir, *useradd)
+    for uid in (owner, 0):
+        with suppress(KeyError):
+            account = pwd.getpwuid(uid) if uid else pwd.getpwnam(name)
+            return account.pw_uid, account.pw_gid
+        # It fails if another process was faster.
+        subprocess.run(alone, check=False, capture_output=True)
     raise OSError(f"root can't run it, nor make a user {name}")
 
 

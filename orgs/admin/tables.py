@@ -369,7 +369,7 @@ class SyncCursorAdmin(TableAdmin):
         Action("snapshot", "Take a snapshot now",
             "The worker compares all of WorkOS's organizations with the table and repairs what "
             "differs, as it does once a day by itself. This page says what it repaired. If a "
-            "snapshot is being taken already, this one follows it.",
+            "snapshot is being taken already, nothing happens.",
             act=partial(calls.enqueue, RECONCILE, "Take a snapshot now"), page="snapshot"),
         Action("snapshot", "See what a snapshot would repair",
             "The worker compares everything, and writes nothing: a dry run. This page lists what "

@@ -29,8 +29,7 @@ from orgs.models import ORGANIZATIONS_STREAM, SyncCursor
 T = TypeVar("T")
 
 #: What ``listed_at`` holds beside resources: when a cover last ended, when a full run of the
-#: worker's was kept away that has not begun since, and when columns were derived from what is
-#: covered now, if they were.
+#: worker's was last to begin, and when columns were derived from what is covered now, if they were.
 COVER_ENDED, RUN_WANTED, DERIVED = "cover_ended", "run_wanted", "derived"
 
 
@@ -180,10 +179,9 @@ def follow(
     return True
 
 
-def note_listed(resource: str, *, is_over: bool = False) -> None:
-    """Note that a resource was listed now; or what another key of ``listed_at`` says, or that this
-    is over."""
-    execute_alone(sql.NOTE_LISTED, [resource, resource, is_over])
+def note_listed(resource: str) -> None:
+    """Note that a resource was listed now; or what another key of ``listed_at`` says."""
+    execute_alone(sql.NOTE_LISTED, [resource, resource])
 
 
 def note_derived(covered: Collection[str]) -> None:
@@ -191,7 +189,7 @@ def note_derived(covered: Collection[str]) -> None:
     to derive them again is up to that process, or, if it was killed, to a cover."""
     with cursor_locked() as state:
         if state.covered == covered:
-            execute_together([Statement(sql.NOTE_LISTED, [DERIVED, DERIVED, False])])
+            execute_together([Statement(sql.NOTE_LISTED, [DERIVED, DERIVED])])
 
 
 def note_progress(resource: str, scope: str | None) -> None:

@@ -79,9 +79,7 @@ SET {column} = CASE jsonb_typeof({column}) WHEN 'object' THEN {column} ELSE '{{}
     - %s::text || jsonb_strip_nulls(jsonb_build_object(%s::text, {value}))
 WHERE stream = 'organizations'
 """
-NOTE_LISTED = _SET_KEY.format(
-    column="listed_at", value="CASE WHEN NOT %s THEN clock_timestamp() END"
-)
+NOTE_LISTED = _SET_KEY.format(column="listed_at", value="clock_timestamp()")
 NOTE_PROGRESS = _SET_KEY.format(column="progress", value="%s::text")
 
 #: A time ahead of the database's clock, left behind by a clock that was wrong.

@@ -20,6 +20,7 @@ from orgs.db import resources
 from orgs.db.cursor import (
     COVER_ENDED,
     DERIVED,
+    RUN_WANTED,
     CursorState,
     cursor_locked,
     ensure_cursor,
@@ -188,10 +189,13 @@ def is_list_due(state: CursorState) -> bool:
 
 def note_cover_ended(before: CursorState) -> bool:
     """Note that what was not covered ``before`` was listed, unless there is more by now. Return
-    True if a full run is to follow: it can solve what is noted as wrong."""
+    True if a full run is to follow: one was left to that, or can solve what is noted as wrong."""
     state = read_cursor()
     if state.types == wanted_types(state) and state.uncovered.items() <= before.uncovered.items():
         note_listed(COVER_ENDED)
+    wanted_at = state.listed_at(RUN_WANTED)
+    if wanted_at is not None and wanted_at > before.now:
+        return True
     has_covered = bool(state.covered - before.covered)
     return has_covered and SyncCursor.objects.exclude(snapshot_trouble="").exists()
 

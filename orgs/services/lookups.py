@@ -18,7 +18,7 @@ from orgs.db.resources import model_of
 from orgs.db.transactions import bounded_transaction, read_only_transaction
 from orgs.domain.resources import ORGANIZATIONS, SCOPES, Resource, Scope
 from orgs.domain.status import ReadError
-from orgs.domain.types import ObjectPage, Observation, State
+from orgs.domain.types import Observation, State
 from orgs.models import Organization
 from orgs.workos import WorkOSError, read_all, read_objects, read_organizations
 
@@ -61,8 +61,6 @@ class Lookups:
     """WorkOS ids of linked organizations that should be found."""
     workos_date: datetime | None = None
     """WorkOS's own clock, when the environment was verified."""
-    first_page: ObjectPage | None = None
-    """The first page of organizations, if it has verified the environment."""
     _is_proven: dict[Resource, bool] = field(default_factory=dict)
     _looked_at: tuple[datetime, float] | None = None
 
@@ -91,7 +89,6 @@ class Lookups:
                 found = rows.linked(o.workos_id for o in page.observations if o.workos_id)
             if found:
                 self.candidates = sorted(found)[:3]
-                self.first_page = page if page.read_from is None else None
                 workos.note_verified()
                 return
         raise WrongEnvironment(

@@ -5,7 +5,7 @@ disabled before WorkOS was asked for each one that is missing.
 """
 
 import logging
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime, timedelta
 from functools import partial
@@ -23,7 +23,7 @@ from orgs.db.transactions import bounded_transaction
 from orgs.domain.naming import one_line
 from orgs.domain.resources import DOMAIN, ORGANIZATIONS, PLAIN, scopes_of
 from orgs.domain.status import ReadError
-from orgs.domain.types import ORGANIZATION, ConflictKind, ObjectPage, Outcome, Position
+from orgs.domain.types import ORGANIZATION, ConflictKind, Outcome, Position
 from orgs.models import Organization, SyncCursor, WorkOSConflict
 from orgs.services import conflicts, coverage
 from orgs.services.compare import Comparison, Run, why_incomplete
@@ -64,16 +64,15 @@ def reconcile(run: Run, *, drain_events: bool = True) -> Reconciliation:
 
 
 def reconcile_unless_busy(run: Run, *, only_if_lost: bool = False) -> Reconciliation | None:
-    """Reconcile; return None if another process does so already: a run of every resource is noted
-    then, and follows. With ``only_if_lost``, reconcile only if the last read found the cursor lost,
-    and return None otherwise. Otherwise a run of every resource first reads refused types of events
-    again."""
+    """Reconcile; return None if another process does so already. With ``only_if_lost``, reconcile
+    only if the last read found the cursor lost, and return None otherwise. Otherwise a run of every
+    resource first reads refused types of events again."""
     ensure_cursor()
     is_daily = not (only_if_lost or run.resources)
+    if is_daily:
+        # A cover that has the lease enqueues it again when it ends.
+        cursor.note_listed(cursor.RUN_WANTED)
     with Lease.SNAPSHOT.auto_renewed(_LEASE_SECONDS) as is_alone:
-        if is_daily:
-            # If another run keeps it away, drains enqueue it until it begins.
-            cursor.note_listed(cursor.RUN_WANTED, is_over=is_alone)
         lost = SyncCursor.objects.filter(last_trouble=ReadError.CURSOR_LOST)
         with bounded_transaction():
             is_lost = lost.exists()
@@ -136,9 +135,6 @@ class _FullRun:
             self._note_result(is_full=True)
             return conclude(self.organizations, (), DrainReport(), only=())
         events, lost = self._drain() if drain_events else (DrainReport(), None)
-        if events.counts:
-            # Rows are newer than what it lists by now.
-            self.lookups.first_page = None
         self.state = self._read_cursor()
         names = coverage.resources_to_compare(self.run.resources, self.state)
         self.resources = {name: self._resource_comparison(name) for name in names if name in PLAIN}
@@ -226,7 +222,7 @@ class _FullRun:
 
     def _compare_listed(self) -> None:
         domains = self.resources.get(DOMAIN.name)
-        with closing(self._pages()) as pages:
+        with closing(read_ahead(partial(read_organizations, patience=inf), None)) as pages:
             for page in pages:
                 self.lookups.workos_date = self.lookups.workos_date or page.date
                 self.organizations.recent_after = self.recent_after
@@ -246,14 +242,6 @@ class _FullRun:
             # Their own run asks for missing ones: an error there is not the organizations'.
             domains.listed_since = self.began_at
         self.organizations.seen.sort()
-
-    def _pages(self) -> Generator[ObjectPage]:
-        """Yield the pages of organizations."""
-        if (first := self.lookups.first_page) is not None:
-            yield first
-        if first is None or not first.is_last:
-            read = partial(read_organizations, patience=inf)
-            yield from read_ahead(read, first.position if first else None)
 
     def _replace_cursor(self, lost: CursorLost) -> None:
         moved_to = cursor.replace_lost(

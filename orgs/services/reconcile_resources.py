@@ -128,12 +128,12 @@ class ResourceComparison(Comparison):
         self._compare_scopes(listing, merge(scopes, also))
         if self.stopped_after is not None:
             return
-        self._delete_with_organizations()
         # In no list that was read: what they belong to is not here, or not any more.
         _, column = SCOPES[listing.scope]
         # Not ``IN``: PostgreSQL may search the whole of a large list for each row.
         listed_for = Exists(live.filter(workos_id=OuterRef(column)))
         strays = live_rows(self.resource).exclude(listed_for)
+        self._delete_with_organizations(strays)
         strays = strays.exclude(**{f"{column}__in": without_row})
         if not self.resource.fetch:
             absent = self._absent_scopes(listing.scope, strays)
@@ -148,7 +148,7 @@ class ResourceComparison(Comparison):
             # The environment's list holds its own roles alone.
             found = found.filter(workos_organization_id="")
         else:
-            self._delete_with_organizations()
+            self._delete_with_organizations(found)
         self._note_missing(found, self.seen, began_at)
 
     def _compare_for(self, listing: Listing, organization: Observation, began_at: datetime) -> None:
@@ -349,19 +349,18 @@ class ResourceComparison(Comparison):
             found.append(live.filter(**{f"{column}__in": deleted.values("pk")}))
         self._remove_unasked(found)
 
-    def _delete_with_organizations(self) -> None:
-        """Delete what belongs to organizations that are deleted in WorkOS: it has no list and no
-        object of theirs to ask for any more."""
+    def _delete_with_organizations(self, live: "models.QuerySet[Any]") -> None:
+        """Delete those of the rows that belong to organizations that are deleted in WorkOS: these
+        have no list and no object to ask for any more."""
         deleted: list[Collection[Any]] = [
             Organization.objects.filter(workos_deleted_at__isnull=False).values("workos_id"),
             self._organizations.removed,
             self._lost_row(),
         ]
-        live = live_rows(self.resource)
         self._remove_unasked(live.filter(workos_organization__in=ids) for ids in deleted)
         # Without their list, WorkOS would be asked for each organization that has no row yet.
         organizations = self._organizations
-        if organizations.listed and not organizations.report.errors:
+        if self.resource.fetch and organizations.listed and not organizations.report.errors:
             self._delete_without_row(live)
 
     def _delete_without_row(self, live: "models.QuerySet[Any]") -> None:

@@ -509,35 +509,28 @@ def test_root_runs_it_as_another_user_and_opens_only_the_way(seed: Path, folder:
 
 
 @needs_root
-def test_of_many_that_start_at_once_one_makes_the_user(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of two useradd at the same time, the second gives the user of the first another number."""
-    account, locking, made = pwd.getpwnam("nobody"), list[int](), list[str]()
-    lock = fcntl.flock
+def test_users_are_made_one_after_the_other(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two useradd at once, the second gives the user of the first another number."""
+    made, home = folder / "made", os.open(pwd.getpwuid(0).pw_dir, os.O_RDONLY)
+    useradd = folder / "useradd"
+    useradd.write_text(f"#!/bin/sh\ntouch {made}\n")
+    useradd.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setattr(pwd, "getpwnam", dict[str, pwd.struct_passwd]().__getitem__)
 
-    def flock(*arguments: Any) -> None:
-        locking.append(1)
-        lock(*arguments)
+    def names() -> set[str]:
+        return {process.name() for process in psutil.Process().children(recursive=True)}
 
-    def known(name: str) -> pwd.struct_passwd:
-        if not made:
-            raise KeyError(name)
-        return account
+    with ThreadPoolExecutor(1) as thread:
+        fcntl.flock(home, fcntl.LOCK_EX)
+        owner = thread.submit(server._owner, folder / "postgres")
+        wait_until(lambda: "flock" in names() or owner.done(), "it waits")
+        assert not made.exists()
+        os.close(home)
 
-    def useradd(command: list[str], **_: Any) -> None:
-        locking.append(1)
-        wait_until(lambda: len(locking) > 2, "the other one has come as far")
-        made.append(command[-1])
-
-    monkeypatch.setattr(fcntl, "flock", flock)
-    monkeypatch.setattr(pwd, "getpwnam", known)
-    monkeypatch.setattr(subprocess, "run", useradd)
-    with ThreadPoolExecutor(2) as both:
-        owners = list(both.map(server._owner, [folder / "one", folder / "two"]))
-
-    assert made == ["pgserver"]
-    assert owners == [(account.pw_uid, account.pw_gid)] * 2
+    with pytest.raises(OSError, match="nor make a user pgserver"):
+        owner.result()
+    assert made.exists()
 
 
 # Stopping, and by hand

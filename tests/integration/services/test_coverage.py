@@ -12,7 +12,7 @@ from orgs import tasks
 from orgs.db.cursor import COVER_ENDED, DERIVED, CursorLocked, read_cursor
 from orgs.db.cursor import follow as follow_in_table
 from orgs.db.errors import CursorSkipped
-from orgs.db.leases import Lease, note_enqueued
+from orgs.db.leases import note_enqueued
 from orgs.domain.resources import PLAIN, event_types
 from orgs.domain.status import status_of
 from orgs.domain.types import Outcome, Position
@@ -458,33 +458,17 @@ def test_what_is_followed_while_a_list_fails_is_listed_at_once(
     assert is_cover_due(read_cursor())
 
 
-@pytest.mark.parametrize("of_some", [True, False], ids=["reconcile --resource", "a killed run"])
-def test_the_daily_run_that_another_run_kept_away_is_made_up_for(
-    follow: Setting, before: Around, *, of_some: bool
-) -> None:
+def test_the_daily_run_that_a_cover_kept_away_follows_it(follow: Setting, before: Around) -> None:
     follow("role")
-    tasks.cover()
-    lease = None if of_some else Lease.SNAPSHOT.acquire(60.0)
+    tasks.reconcile()
+    assert enqueued() == [], "it was not kept away"
+    follow("role", "user")
+    before(reconcile_resources, "read_objects", lambda *_: said.append(tasks.reconcile()))
     said = list[str]()
-
-    def daily(*_: object) -> None:
-        if not said:
-            said.append(tasks.reconcile())
-
-    if of_some:
-        before(reconcile_resources, "read_objects", daily)
-        reconcile(Run(resources=("role",)))
-    else:
-        daily()
+    tasks.cover()
 
     assert said == ["left to the one that is running, or not needed"]
-    assert enqueued_by_a_drain() == [RECONCILE]
-    if lease:
-        assert tasks.reconcile() == said[0]
-        Lease.SNAPSHOT.release(lease)
-    assert enqueued_by_a_drain() == [RECONCILE], "as long as it has not begun"
-    assert tasks.reconcile() == "in sync"
-    assert enqueued_by_a_drain() == []
+    assert enqueued() == [RECONCILE]
 
 
 def test_what_a_cover_reported_is_over_with_the_full_run_that_follows_the_next_one(

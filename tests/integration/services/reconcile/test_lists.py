@@ -25,7 +25,7 @@ from orgs.models import (
     OrganizationMembership,
     Role,
 )
-from orgs.services import compare, lookups, reconcile_resources
+from orgs.services import compare, reconcile_resources
 from orgs.services import reconcile as reconcile_of_all
 from orgs.services.compare import Run
 from orgs.services.coverage import adopt_settings
@@ -601,6 +601,30 @@ def test_the_last_connection_of_a_deleted_organization_needs_no_other_one(
     assert Connection.objects.filter(deleted_at=None).count() == 0
 
 
+def test_whoever_a_directory_still_lists_is_not_deleted_with_its_organization(
+    workos: FakeWorkOS, follow: Setting
+) -> None:
+    """Another program wrote that it is of a deleted one, and a time that no list is newer than."""
+    follow("directory", "directory_user", "directory_group", "directory_group_member")
+    acme = an_old_organization(workos, "acme", external_id="gram-acme")
+    gone = an_old_organization(workos, "gone", external_id="gram-gone")
+    okta = workos.directories.create(name="Okta", organization_id=acme, at=TWO_DAYS_AGO)["id"]
+    group = workos.directory_groups.create(directory_id=okta, name="Staff", at=TWO_DAYS_AGO)["id"]
+    user = workos.directory_users.create(directory_id=okta, at=TWO_DAYS_AGO)["id"]
+    workos.directory_groups.add_user(group, user, at=TWO_DAYS_AGO)
+    reconcile(Run())
+    workos.delete_organization(gone)
+    drain_to_end()
+    for model in (DirectoryUser, DirectoryGroup, DirectoryGroupMember):
+        model.objects.update(workos_organization=gone, workos_updated_at=Now())
+
+    found = reconcile(Run())
+
+    assert found.errors == []
+    assert [one.report.counts[Outcome.DELETED] for one in found.resources] == [0] * 4
+    assert DirectoryUser.objects.get().deleted_at is None
+
+
 @pytest.mark.parametrize("has_row", [True, False])
 def test_who_was_in_a_deleted_organizations_directory_that_has_no_row_is_deleted(
     workos: FakeWorkOS, follow: Setting, *, has_row: bool
@@ -635,8 +659,7 @@ def test_organizations_that_have_no_row_yet_are_not_asked_for(
     new = an_old_organization(workos, "New")
     workos.connections.create(name="SSO", organization_id=new, at=TWO_DAYS_AGO)
     resources = () if is_listed else ("connection",)
-    for where in (lookups, reconcile_of_all):
-        monkeypatch.setattr(where, "read_organizations", half_a_list(read_organizations))
+    monkeypatch.setattr(reconcile_of_all, "read_organizations", half_a_list(read_organizations))
 
     assert bool(reconcile(Run(resources=resources)).errors) == is_listed
     assert workos.count_requests(path=f"/organizations/{new}") == 0

@@ -8,7 +8,6 @@ import pytest
 from orgs.db.cursor import read_cursor
 from orgs.domain.types import Outcome, Position
 from orgs.models import Organization, SyncCursor
-from orgs.services import lookups
 from orgs.services import reconcile as reconciling
 from orgs.services.compare import DisableLimit, Run
 from orgs.services.reconcile import reconcile
@@ -82,7 +81,7 @@ def test_what_happens_meanwhile_is_not_lost(workos: FakeWorkOS, after: Around) -
         created = next(o for o in workos.all_organizations() if o["external_id"] == "gram-created")
         workos.update_organization(str(created["id"]), name="Renamed meanwhile")
 
-    after(lookups, "read_organizations", rename)
+    after(reconciling, "read_organizations", rename)
 
     found = reconcile(Run())
 

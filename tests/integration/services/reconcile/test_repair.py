@@ -177,22 +177,6 @@ def test_one_that_cant_be_read_is_in_conflict_and_exists(workos: FakeWorkOS, is_
     assert (disabled(), conflicts()) == ([], {odd: (None, "unreadable")})
 
 
-def test_the_page_that_verifies_the_environment_is_read_again_only_after_events(
-    workos: FakeWorkOS,
-) -> None:
-    """Then rows are newer than what it lists."""
-    a_mirrored_organization(workos)
-    reconcile(Run())
-    workos.forget_requests()
-
-    assert reconcile(Run()).in_sync
-    assert workos.count_requests(path="/organizations", exact=True) == 1
-
-    workos.create_organization(name="Waiting")
-    assert reconcile(Run()).events.counts[Outcome.CREATED] == 1
-    assert workos.count_requests(path="/organizations", exact=True) == 1 + 2
-
-
 def contents() -> str:
     """Every byte of every table of ours, but for the requests that are counted."""
     digest = hashlib.sha256()
