@@ -523,10 +523,12 @@ def test_users_are_made_one_after_the_other(folder: Path, monkeypatch: pytest.Mo
 
     with ThreadPoolExecutor(1) as thread:
         fcntl.flock(home, fcntl.LOCK_EX)
-        owner = thread.submit(server._owner, folder / "postgres")
-        wait_until(lambda: "flock" in names() or owner.done(), "it waits")
-        assert not made.exists()
-        os.close(home)
+        try:
+            owner = thread.submit(server._owner, folder / "postgres")
+            wait_until(lambda: "flock" in names() or owner.done(), "it waits")
+            assert not made.exists()
+        finally:
+            os.close(home)
 
     with pytest.raises(OSError, match="nor make a user pgserver"):
         owner.result()
